@@ -1,0 +1,1 @@
+//! The deterministic state machine: topics, groups, queues, transactions, delivery.

@@ -1,0 +1,3 @@
+//! The binary `vouch`.
+
+fn main() {}

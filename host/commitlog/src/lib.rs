@@ -1,0 +1,1 @@
+//! Segments on disk: append, group commit, recovery and zero-copy reads.

@@ -1,0 +1,1 @@
+//! The edges: gRPC service, HTTP API, TLS.

@@ -1,0 +1,1 @@
+//! Brings the crates to life: threads, timers, checkback runner, shutdown.

@@ -1,0 +1,1 @@
+//! The wire protocol apache.rocketmq.v2: types, validation, limits, receipt handles.

@@ -1,0 +1,1 @@
+//! Content-addressed plugin artifacts and their names.
