@@ -1,0 +1,128 @@
+//! Every way in which the broker says no. The edges map it to gRPC codes and HTTP statuses in one table.
+
+use crate::{NameError, ResourceName};
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum TransactionOutcome {
+    /// The message became visible.
+    Committed = 1,
+    /// The message was dropped.
+    RolledBack = 2,
+}
+
+impl TransactionOutcome {
+    /// The outcome with this number in the log.
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Committed),
+            2 => Some(Self::RolledBack),
+            _ => None,
+        }
+    }
+
+    /// `committed` or `rolled back`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::RolledBack => "rolled back",
+        }
+    }
+}
+
+/// Why a request was refused. The text tells the caller what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Choose another name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Create the topic, or correct its name.
+    #[error("topic {0} does not exist; create it with: vouch topic create {0}")]
+    TopicNotFound(ResourceName),
+    /// Create the group, or correct its name.
+    #[error(
+        "group {0} does not exist; it comes into being when a consumer first receives, or with: vouch group create {0}"
+    )]
+    GroupNotFound(ResourceName),
+    /// Send to a topic of the right type.
+    #[error("topic {topic} has type {topic_type} and does not take {kind} messages")]
+    TypeMismatch {
+        /// The topic.
+        topic: ResourceName,
+        /// Its type as users write it.
+        topic_type: &'static str,
+        /// The kind of the message.
+        kind: &'static str,
+    },
+    /// The feature is not in this version; do without.
+    #[error("{0} is not available in this version of Vouch")]
+    NotBuilt(&'static str),
+    /// Correct the request.
+    #[error("{0}")]
+    Invalid(String),
+    /// The transaction id was never given out by this broker, or belongs to another message.
+    #[error("transaction {id} is not known here: {why}")]
+    UnknownTransaction {
+        /// As the caller wrote it.
+        id: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The transaction ended the other way; its outcome stands.
+    #[error("transaction {id} was already {}; its outcome cannot be changed", recorded.as_str())]
+    OutcomeConflict {
+        /// The transaction.
+        id: String,
+        /// What the log says.
+        recorded: TransactionOutcome,
+    },
+    /// The transaction ended so long ago that its outcome is no longer remembered.
+    #[error("transaction {id} already ended; its outcome is no longer remembered")]
+    AlreadyEnded {
+        /// The transaction.
+        id: String,
+    },
+    /// Receive again: the lease is over or was never given.
+    #[error("the receipt handle is not valid: {0}; receive the message again")]
+    InvalidHandle(&'static str),
+    /// The name is taken by something else, or the change is not allowed in this state.
+    #[error("{0}")]
+    Conflict(String),
+    /// Nothing by that name.
+    #[error("{0}")]
+    NotFound(String),
+    /// Read the current state and try again with its tag.
+    #[error("{0}")]
+    PreconditionFailed(String),
+    /// Nothing was queued; wait, then try again.
+    #[error(
+        "the broker has {in_flight} bytes in flight, its bound is {bound}; nothing was stored, try again in {retry_after_ms} ms"
+    )]
+    Overloaded {
+        /// Bytes waiting to become durable.
+        in_flight: u64,
+        /// The configured bound.
+        bound: u64,
+        /// When to try again.
+        retry_after_ms: u64,
+    },
+    /// Too many of something; the text says of what and what to do.
+    #[error("{0}")]
+    TooMany(String),
+    /// The outcome is unknown: the write may or may not be in the log. Retrying with the same message id is safe.
+    #[error("the outcome is unknown: {0}; a retry with the same message id is stored once")]
+    Unknown(String),
+    /// Certainly not accepted; the log takes no more writes until the node is restarted.
+    #[error(
+        "the commit log takes no more writes after an error ({0}); nothing was stored, restart the node to recover"
+    )]
+    Poisoned(String),
+    /// The node is stopping; nothing was stored.
+    #[error("the node is stopping; nothing was stored, try again in a moment")]
+    Stopping,
+    /// A defect in the broker; the log has the cause.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
