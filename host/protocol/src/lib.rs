@@ -1,1 +1,3 @@
-//! The wire protocol apache.rocketmq.v2: types, validation, limits, receipt handles.
+//! The wire protocol `apache.rocketmq.v2`: types, validation, limits, receipt handles.
+
+pub mod wire;
