@@ -1,14 +1,30 @@
 //! The deterministic state machine behind the log.
 //!
-//! `State::apply(position, time, record)` is a pure function of the log: no clock, no I/O, no randomness. What a
-//! leader needs besides (waiting polls, running checks) lives in the node and is rebuilt from this state.
+//! [`State::apply`] is a pure function of the log: no clock, no I/O, no randomness. What a leader needs besides
+//! (waiting polls, running checks) lives in the node and is rebuilt from this state; the part of it that decides what
+//! to hand out is [`delivery`], as pure as the rest.
 
+pub mod check;
+mod config;
+pub mod delivery;
+mod duration_text;
+mod filter;
 mod handle;
 mod message;
 mod name;
+pub mod record;
 mod refusal;
+pub mod state;
+#[cfg(test)]
+mod testing;
 mod time;
+mod transaction_id;
 
+pub use config::{
+    AckLevel, BACKOFF_MAX, CHECK_STEP_MAX, CHECK_STEP_MIN, CheckPolicy, GroupConfig, MAX_ATTEMPTS_MAX, MAX_CHECKS_MAX,
+    QUEUES_MAX, SCHEDULE_STEPS_MAX, StartPosition, TopicConfig, TopicType,
+};
+pub use filter::{TagFilter, TagHash};
 pub use handle::Handle;
 pub use message::{BodyEncoding, MessageKind, NewMessage, StoredMessage};
 pub use name::{
@@ -17,4 +33,7 @@ pub use name::{
     check_topic_name,
 };
 pub use refusal::{Refusal, TransactionOutcome};
+pub use state::State;
 pub use time::Millis;
+pub use transaction_id::TransactionId;
+pub(crate) use transaction_id::transaction_name;

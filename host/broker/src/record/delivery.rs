@@ -1,0 +1,228 @@
+//! Records about what a group received.
+
+use super::Fields;
+use super::codec::{DecodeError, Reader, Writer};
+use crate::{GroupId, Millis, TopicId};
+
+/// Messages that a group never saw before: everything in `from..to` of one queue is decided by this record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasedRange {
+    /// The queue.
+    pub queue: u32,
+    /// First offset.
+    pub from: u64,
+    /// Offset after the last.
+    pub to: u64,
+    /// Handed out, ascending.
+    pub leased: Vec<u64>,
+    /// Left for another member whose filter matches (ruling 12), ascending. The rest matched no member and is done.
+    pub left: Vec<u64>,
+}
+
+/// A message that is handed out again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasedAgain {
+    /// The queue.
+    pub queue: u32,
+    /// The offset.
+    pub offset: u64,
+    /// `false`: matched no live member any more, and is done.
+    pub delivered: bool,
+}
+
+/// One batch handed to one consumer (ruling 10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The group's life.
+    pub group: GroupId,
+    /// The topic's life.
+    pub topic: TopicId,
+    /// Of every message of this batch; higher than any before.
+    pub generation: u64,
+    /// When the messages become visible again.
+    pub deadline: Millis,
+    /// The consumer whose life keeps the leases alive (`auto_renew`).
+    pub renewed_for: Option<String>,
+    /// First deliveries.
+    pub fresh: Vec<LeasedRange>,
+    /// Redeliveries.
+    pub again: Vec<LeasedAgain>,
+}
+
+fn offsets(w: &mut Writer<'_>, from: u64, offsets: &[u64]) {
+    w.varint(offsets.len() as u64);
+    let mut last = from;
+    for offset in offsets {
+        w.varint(offset - last);
+        last = *offset;
+    }
+}
+
+fn read_offsets(r: &mut Reader<'_>, from: u64) -> Result<Vec<u64>, DecodeError> {
+    let mut last = from;
+    r.list("offsets", |r| {
+        let step = r.varint("offset")?;
+        last = last.checked_add(step).ok_or(DecodeError::Value { field: "offset", value: step })?;
+        Ok(last)
+    })
+}
+
+impl Fields for Lease {
+    const KIND: u16 = 48;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u32(self.group.0);
+        w.u32(self.topic.0);
+        w.u64(self.generation);
+        w.u64(self.deadline.0);
+        w.option(self.renewed_for.as_deref(), |w, client| w.text(client));
+        w.varint(self.fresh.len() as u64);
+        for range in &self.fresh {
+            w.varint(range.queue.into());
+            w.varint(range.from);
+            w.varint(range.to - range.from);
+            offsets(w, range.from, &range.leased);
+            offsets(w, range.from, &range.left);
+        }
+        w.varint(self.again.len() as u64);
+        for again in &self.again {
+            w.varint(again.queue.into());
+            w.varint(again.offset);
+            w.u8(u8::from(again.delivered));
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            group: GroupId(r.u32("group")?),
+            topic: TopicId(r.u32("topic")?),
+            generation: r.u64("generation")?,
+            deadline: Millis(r.u64("deadline")?),
+            renewed_for: r.option("renewed for", |r| r.string("renewed for"))?,
+            fresh: r.list("ranges", |r| {
+                let (queue, from, len) = (r.varint("queue")? as u32, r.varint("from")?, r.varint("length")?);
+                Ok(LeasedRange {
+                    queue,
+                    from,
+                    to: from.checked_add(len).ok_or(DecodeError::Value { field: "length", value: len })?,
+                    leased: read_offsets(r, from)?,
+                    left: read_offsets(r, from)?,
+                })
+            })?,
+            again: r.list("redeliveries", |r| {
+                Ok(LeasedAgain {
+                    queue: r.varint("queue")? as u32,
+                    offset: r.varint("offset")?,
+                    delivered: r.flag("delivered")?,
+                })
+            })?,
+        })
+    }
+}
+
+/// Extends leases of a living consumer; handles stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renew {
+    /// The group's life.
+    pub group: GroupId,
+    /// The topic's life.
+    pub topic: TopicId,
+    /// When the messages become visible again.
+    pub deadline: Millis,
+    /// Queue, offset and generation of each lease; another generation means the lease is gone, and nothing happens.
+    pub leases: Vec<(u32, u64, u64)>,
+}
+
+impl Fields for Renew {
+    const KIND: u16 = 49;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u32(self.group.0);
+        w.u32(self.topic.0);
+        w.u64(self.deadline.0);
+        w.varint(self.leases.len() as u64);
+        for (queue, offset, generation) in &self.leases {
+            w.varint((*queue).into());
+            w.varint(*offset);
+            w.u64(*generation);
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            group: GroupId(r.u32("group")?),
+            topic: TopicId(r.u32("topic")?),
+            deadline: Millis(r.u64("deadline")?),
+            leases: r.list("leases", |r| Ok((r.varint("queue")? as u32, r.varint("offset")?, r.u64("generation")?)))?,
+        })
+    }
+}
+
+macro_rules! about_a_lease {
+    ($(#[$doc:meta])* $name:ident = $kind:literal { $($(#[$field_doc:meta])* $field:ident: $type:ty, $write:expr, $read:expr;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            /// The group's life.
+            pub group: GroupId,
+            /// The topic's life.
+            pub topic: TopicId,
+            /// The queue.
+            pub queue: u32,
+            /// The offset.
+            pub offset: u64,
+            /// Of the lease; an old one is refused.
+            pub generation: u64,
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Fields for $name {
+            const KIND: u16 = $kind;
+
+            fn write(&self, w: &mut Writer<'_>) {
+                w.u32(self.group.0);
+                w.u32(self.topic.0);
+                w.varint(self.queue.into());
+                w.varint(self.offset);
+                w.u64(self.generation);
+                $(($write)(w, &self.$field);)*
+            }
+
+            fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                Ok(Self {
+                    group: GroupId(r.u32("group")?),
+                    topic: TopicId(r.u32("topic")?),
+                    queue: r.varint("queue")? as u32,
+                    offset: r.varint("offset")?,
+                    generation: r.u64("generation")?,
+                    $($field: ($read)(r)?,)*
+                })
+            }
+        }
+    };
+}
+
+about_a_lease! {
+    /// A message is done for a group.
+    Ack = 50 {}
+}
+
+about_a_lease! {
+    /// The lease ends at another time, under a new generation.
+    ChangeInvisible = 51 {
+        /// The generation of the changed lease.
+        new_generation: u64, |w: &mut Writer<'_>, v: &u64| w.u64(*v), |r: &mut Reader<'_>| r.u64("new generation");
+        /// When the message becomes visible again.
+        deadline: Millis, |w: &mut Writer<'_>, v: &Millis| w.u64(v.0), |r: &mut Reader<'_>| r.u64("deadline").map(Millis);
+        /// The delivery that ends with it does not count as an attempt.
+        uncounted: bool, |w: &mut Writer<'_>, v: &bool| w.u8(u8::from(*v)), |r: &mut Reader<'_>| r.flag("uncounted");
+    }
+}
+
+about_a_lease! {
+    /// The message moves to the group's dead-letter topic; the original is done. The body stays where it is.
+    DeadLetter = 52 {
+        /// Why.
+        reason: String, |w: &mut Writer<'_>, v: &String| w.text(v), |r: &mut Reader<'_>| r.string("reason");
+    }
+}

@@ -1,0 +1,120 @@
+//! The records of the log: the one documented encoding of everything that ever happens (ruling 20).
+//!
+//! A record is framed ([`frame`]) and lies inside an entry of the commit log; several records of one entry happen
+//! together. Unknown kinds are never skipped: a broker that cannot read a record must not guess what it meant.
+
+mod administration;
+pub(crate) mod codec;
+mod delivery;
+mod frame;
+mod message;
+mod plugin;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+pub use administration::{ClusterInit, GroupDelete, GroupPut, Join, NodeStarted, TopicDelete, TopicPut};
+pub use codec::DecodeError;
+pub use delivery::{Ack, ChangeInvisible, DeadLetter, Lease, LeasedAgain, LeasedRange, Renew};
+pub use frame::{FRAME_LEN, Frame};
+pub use message::{Identity, MessageHead, decode_stored, encode_message};
+pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
+pub use transaction::{CheckAnswered, End, EndedBy, Park, Resume};
+
+use codec::{Reader, Writer};
+
+/// A record with fields of its own: everything but messages.
+pub(crate) trait Fields: Sized {
+    /// Number of the kind in the log; never reused.
+    const KIND: u16;
+    /// Version of the layout that is written.
+    const VERSION: u8 = 1;
+
+    fn write(&self, w: &mut Writer<'_>);
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
+}
+
+macro_rules! records {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// One decoded record.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Record {
+            /// A message for a queue (its head; the rest stays in the log).
+            Message(MessageHead),
+            /// A half message (its head).
+            Half(MessageHead),
+            $($(#[$doc])* $name($name),)+
+        }
+
+        impl Record {
+            /// Decodes a framed record. Does not verify the frame's checksum: the entry's covers it during replay.
+            pub fn decode(frame: &Frame<'_>) -> Result<Self, DecodeError> {
+                match (frame.kind(), frame.version()) {
+                    (message::KIND_MESSAGE, 1) => MessageHead::decode(frame.fields()).map(Self::Message),
+                    (message::KIND_HALF, 1) => MessageHead::decode(frame.fields()).map(Self::Half),
+                    $(($name::KIND, $name::VERSION) => {
+                        let mut r = Reader(frame.fields());
+                        let record = $name::read(&mut r)?;
+                        r.end()?;
+                        Ok(Self::$name(record))
+                    })+
+                    (kind, version) => Err(DecodeError::UnknownKind { kind, version }),
+                }
+            }
+        }
+
+        $(impl $name {
+            /// Appends this record, framed, to `buffer` and returns its length in bytes.
+            pub fn encode(&self, buffer: &mut Vec<u8>) -> usize {
+                frame::write(buffer, Self::KIND, Self::VERSION, |buffer| self.write(&mut Writer(buffer)))
+            }
+        })+
+    };
+}
+
+records! {
+    /// The first record of a log.
+    ClusterInit,
+    /// A node opened the log.
+    NodeStarted,
+    /// A topic was created or changed.
+    TopicPut,
+    /// A topic was deleted.
+    TopicDelete,
+    /// A group was created or changed.
+    GroupPut,
+    /// A group was deleted.
+    GroupDelete,
+    /// A group receives from a topic for the first time.
+    Join,
+    /// A transaction ended.
+    End,
+    /// A check was answered *unknown*.
+    CheckAnswered,
+    /// The asking stopped.
+    Park,
+    /// The asking goes on.
+    Resume,
+    /// Messages were handed out.
+    Lease,
+    /// Leases were extended by the broker.
+    Renew,
+    /// A message is done for a group.
+    Ack,
+    /// A lease ends at another time.
+    ChangeInvisible,
+    /// A message moved to a dead-letter topic.
+    DeadLetter,
+    /// A piece of a component.
+    PluginChunk,
+    /// A component got a name and a tag.
+    PluginPublish,
+    /// A tag was removed.
+    TagDelete,
+    /// A plugin was removed.
+    PluginDelete,
+    /// A binding was set.
+    BindingPut,
+    /// A binding was removed.
+    BindingDelete,
+}

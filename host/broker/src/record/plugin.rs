@@ -1,0 +1,157 @@
+//! Records about components and bindings.
+
+use super::Fields;
+use super::codec::{DecodeError, Reader, Writer};
+
+/// A piece of a component's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginChunk {
+    /// SHA-256 of the whole component.
+    pub digest: [u8; 32],
+    /// Where the piece lies in the component.
+    pub offset: u64,
+    /// Bytes of the whole component.
+    pub total: u64,
+    /// The piece.
+    pub data: Vec<u8>,
+}
+
+impl Fields for PluginChunk {
+    const KIND: u16 = 64;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.0.extend_from_slice(&self.digest);
+        w.u64(self.offset);
+        w.u64(self.total);
+        w.bytes(&self.data);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            digest: digest(r)?,
+            offset: r.u64("offset")?,
+            total: r.u64("total")?,
+            data: r.bytes("data")?.to_vec(),
+        })
+    }
+}
+
+fn digest(r: &mut Reader<'_>) -> Result<[u8; 32], DecodeError> {
+    Ok(r.take(32, "digest")?.try_into().expect("thirty-two bytes were taken"))
+}
+
+/// Gives a component a name and a tag. All its chunks come before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginPublish {
+    /// Name of the plugin.
+    pub name: String,
+    /// The tag that now points at the component.
+    pub tag: String,
+    /// SHA-256 of the component.
+    pub digest: [u8; 32],
+    /// Only if the tag points at this digest (`If-Match`).
+    pub expected: Option<[u8; 32]>,
+    /// The verdict of the upload, as JSON.
+    pub verdict: String,
+}
+
+impl Fields for PluginPublish {
+    const KIND: u16 = 65;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.text(&self.name);
+        w.text(&self.tag);
+        w.0.extend_from_slice(&self.digest);
+        w.option(self.expected, |w, digest| w.0.extend_from_slice(&digest));
+        w.text(&self.verdict);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            name: r.string("plugin name")?,
+            tag: r.string("tag")?,
+            digest: digest(r)?,
+            expected: r.option("expected digest", digest)?,
+            verdict: r.string("verdict")?,
+        })
+    }
+}
+
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident = $kind:literal { $($(#[$field_doc:meta])* $field:ident),+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name { $($(#[$field_doc])* pub $field: String),+ }
+
+        impl Fields for $name {
+            const KIND: u16 = $kind;
+
+            fn write(&self, w: &mut Writer<'_>) {
+                $(w.text(&self.$field);)+
+            }
+
+            fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                Ok(Self { $($field: r.string(stringify!($field))?),+ })
+            }
+        }
+    };
+}
+
+named! {
+    /// Removes a tag; the component stays while another tag or a binding needs it.
+    TagDelete = 66 {
+        /// Name of the plugin.
+        name,
+        /// The tag.
+        tag
+    }
+}
+
+named! {
+    /// Removes a plugin with all its tags; refused while a binding uses one of its components.
+    PluginDelete = 67 {
+        /// Name of the plugin.
+        name
+    }
+}
+
+/// Sets a binding: which component answers for which topics or groups (ruling 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindingPut {
+    /// Name of the binding.
+    pub name: String,
+    /// The digest that `plugin` resolved to when the binding was set.
+    pub digest: [u8; 32],
+    /// The whole binding as the user wrote it, as JSON.
+    pub spec: String,
+    /// Only if the binding still has this revision; 0: only if it does not exist.
+    pub expected_revision: Option<u64>,
+}
+
+impl Fields for BindingPut {
+    const KIND: u16 = 68;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.text(&self.name);
+        w.0.extend_from_slice(&self.digest);
+        w.text(&self.spec);
+        w.option(self.expected_revision, |w, revision| w.u64(revision));
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            name: r.string("binding name")?,
+            digest: digest(r)?,
+            spec: r.string("binding")?,
+            expected_revision: r.option("expected revision", |r| r.u64("expected revision"))?,
+        })
+    }
+}
+
+named! {
+    /// Removes a binding.
+    BindingDelete = 69 {
+        /// Name of the binding.
+        name
+    }
+}

@@ -1,0 +1,35 @@
+//! What the log says about the cluster itself.
+
+use super::snapshot::Snapshot;
+use crate::Millis;
+use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::record::{ClusterInit, Fields};
+
+/// Identity of the cluster and the log's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// The first record of the log; `None` before it.
+    pub init: Option<ClusterInit>,
+    /// Version of Vouch that last opened the log for writing.
+    pub last_version: String,
+    /// Latest leader time in the log: no later record has an earlier one.
+    pub clock: Millis,
+}
+
+impl Snapshot for Cluster {
+    const SECTION: u16 = 1;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.option(self.init.as_ref(), |w, init| init.write(w));
+        w.text(&self.last_version);
+        w.u64(self.clock.0);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            init: r.option("cluster", ClusterInit::read)?,
+            last_version: r.string("last version")?,
+            clock: Millis(r.u64("clock")?),
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! The replicated state and how records change it.
+
+mod apply;
+mod cluster;
+mod dedup;
+mod groups;
+mod plugins;
+mod progress;
+mod queue;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod topics;
+mod transactions;
+
+pub use apply::{Applied, Effect, Outcome, RecordAt};
+pub use cluster::Cluster;
+pub use dedup::{DEDUP_MAX, DEDUP_WINDOW_MS};
+pub use groups::{GROUPS_MAX, Group, Groups};
+pub use plugins::{Artifact, BINDINGS_MAX, BindingEntry, Digest, PLUGINS_MAX, PluginEntry, Plugins, TAGS_MAX, Tag};
+pub use progress::{Exception, Progress};
+pub use queue::{IndexEntry, MemoryQueueIndex, QueueIndex};
+pub use snapshot::SnapshotError;
+pub use topics::{TOPICS_MAX, Topic, Topics};
+pub use transactions::{
+    Ended, LastAnswer, MemoryTransactions, OUTCOME_MEMORY_MS, OUTCOMES_MAX, OpenTransaction, OpenTransactions, Outcomes,
+};
+
+use dedup::Dedup;
+use transactions::Transactions;
+
+use crate::{Handle, Millis, Refusal};
+
+/// Everything that the log says, in memory: a pure function of its records.
+#[derive(Default)]
+pub struct State {
+    cluster: Cluster,
+    topics: Topics,
+    groups: Groups,
+    transactions: Transactions,
+    dedup: Dedup,
+    plugins: Plugins,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Identity of the cluster and the log's clock.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// All topics.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// All groups.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Open transactions.
+    pub fn open_transactions(&self) -> &dyn OpenTransactions {
+        self.transactions.open.as_ref()
+    }
+
+    /// Outcomes of ended transactions.
+    pub fn outcomes(&self) -> &Outcomes {
+        &self.transactions.outcomes
+    }
+
+    /// Components and bindings.
+    pub fn plugins(&self) -> &Plugins {
+        &self.plugins
+    }
+
+    /// Resends that were recognised, and ids that were used again for other content.
+    pub fn resends(&self) -> (u64, u64) {
+        (self.dedup.suppressed, self.dedup.reused_ids)
+    }
+
+    /// Whether a handle names a living lease at `now`; `Ok(false)` if its message is done.
+    pub fn check_handle(&self, handle: &Handle, now: Millis) -> Result<bool, Refusal> {
+        let progress = self
+            .groups
+            .get(handle.group)
+            .and_then(|group| group.progress(handle.topic))
+            .ok_or(Refusal::InvalidHandle("its group or topic was deleted"))?;
+        progress.lease(handle.queue, handle.offset, handle.generation, now).map(|lease| lease.is_some())
+    }
+
+    /// Writes the whole state; it covers the log up to `position`.
+    pub fn snapshot(&self, position: u64) -> Vec<u8> {
+        let mut bytes = snapshot::begin(position);
+        snapshot::section(&mut bytes, &self.cluster);
+        snapshot::section(&mut bytes, &self.topics);
+        snapshot::section(&mut bytes, &self.groups);
+        snapshot::section(&mut bytes, &self.transactions);
+        snapshot::section(&mut bytes, &self.dedup);
+        snapshot::section(&mut bytes, &self.plugins);
+        bytes
+    }
+
+    /// Reads a state back: the log position that it covers, and the state.
+    pub fn from_snapshot(bytes: &[u8]) -> Result<(u64, Self), SnapshotError> {
+        let (position, mut r) = snapshot::open(bytes)?;
+        let state = Self {
+            cluster: snapshot::next(&mut r)?,
+            topics: snapshot::next(&mut r)?,
+            groups: snapshot::next(&mut r)?,
+            transactions: snapshot::next(&mut r)?,
+            dedup: snapshot::next(&mut r)?,
+            plugins: snapshot::next(&mut r)?,
+        };
+        r.end().map_err(SnapshotError::Short)?;
+        Ok((position, state))
+    }
+}

@@ -1,0 +1,202 @@
+//! What one group has received of one topic: a cursor per queue plus the messages that are not done below it. Its cost
+//! follows these exceptions (architecture §6).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::{Millis, Refusal};
+
+/// A message below the cursor that is not done: leased, waiting for its redelivery, or left for another member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Deliveries that count.
+    pub attempts: u32,
+    /// Of its last lease; 0 if it never had one.
+    pub generation: u64,
+    /// When it may be handed out (again).
+    pub visible_at: Millis,
+    /// When its last lease began.
+    pub leased_at: Millis,
+    /// The consumer whose life keeps the lease alive.
+    pub renewed_for: Option<Arc<str>>,
+}
+
+impl Exception {
+    /// Seen by the group, wanted by another member than the one that asked.
+    fn left() -> Self {
+        Self { attempts: 0, generation: 0, visible_at: Millis(0), leased_at: Millis(0), renewed_for: None }
+    }
+}
+
+#[derive(Debug, Default)]
+struct QueueProgress {
+    next: u64,
+    exceptions: BTreeMap<u64, Exception>,
+}
+
+/// Progress of a group on a topic.
+#[derive(Debug, Default)]
+pub struct Progress {
+    queues: Vec<QueueProgress>,
+    /// Every exception by the time when it may be handed out.
+    due: BTreeSet<(Millis, u32, u64)>,
+}
+
+impl Progress {
+    /// Begins at these offsets, one a queue.
+    pub(super) fn starting_at(offsets: impl IntoIterator<Item = u64>) -> Self {
+        let queues = offsets.into_iter().map(|next| QueueProgress { next, ..QueueProgress::default() }).collect();
+        Self { queues, due: BTreeSet::new() }
+    }
+
+    /// First offset of a queue that the group never saw.
+    pub fn next(&self, queue: u32) -> u64 {
+        self.queues.get(queue as usize).map_or(0, |q| q.next)
+    }
+
+    /// The exception at this place.
+    pub fn exception(&self, queue: u32, offset: u64) -> Option<&Exception> {
+        self.queues.get(queue as usize)?.exceptions.get(&offset)
+    }
+
+    /// Exceptions in the order in which they may be handed out: time, queue, offset.
+    pub fn due(&self) -> impl Iterator<Item = (Millis, u32, u64)> {
+        self.due.iter().copied()
+    }
+
+    /// Exceptions that become visible at or after `from`, in order.
+    pub fn due_from(&self, from: Millis) -> impl Iterator<Item = (Millis, u32, u64)> {
+        self.due.range((from, 0, 0)..).copied()
+    }
+
+    /// Messages below the cursors that are not done.
+    pub fn unfinished(&self) -> u64 {
+        self.due.len() as u64
+    }
+
+    /// Those of them that are invisible at `now`.
+    pub fn in_flight(&self, now: Millis) -> u64 {
+        self.due.range((now.plus_ms(1), 0, 0)..).count() as u64
+    }
+
+    fn queue_mut(&mut self, queue: u32) -> &mut QueueProgress {
+        let index = queue as usize;
+        if self.queues.len() <= index {
+            self.queues.resize_with(index + 1, QueueProgress::default);
+        }
+        &mut self.queues[index]
+    }
+
+    fn set(&mut self, queue: u32, offset: u64, exception: Exception) {
+        let visible_at = exception.visible_at;
+        if let Some(old) = self.queue_mut(queue).exceptions.insert(offset, exception) {
+            self.due.remove(&(old.visible_at, queue, offset));
+        }
+        self.due.insert((visible_at, queue, offset));
+    }
+
+    pub(super) fn remove(&mut self, queue: u32, offset: u64) -> Option<Exception> {
+        let exception = self.queues.get_mut(queue as usize)?.exceptions.remove(&offset)?;
+        self.due.remove(&(exception.visible_at, queue, offset));
+        Some(exception)
+    }
+
+    /// Moves the cursor over `from..to`; what is not `leased` or `left` is done. A part below the cursor was decided
+    /// before and is ignored.
+    pub(super) fn take_range(&mut self, range: &crate::record::LeasedRange, lease: &Exception) {
+        let next = self.next(range.queue);
+        if range.to <= next {
+            return;
+        }
+        for offset in range.leased.iter().filter(|offset| **offset >= next) {
+            self.set(range.queue, *offset, lease.clone());
+        }
+        for offset in range.left.iter().filter(|offset| **offset >= next) {
+            self.set(range.queue, *offset, Exception::left());
+        }
+        self.queue_mut(range.queue).next = range.to;
+    }
+
+    /// Hands out an exception again.
+    pub(super) fn lease_again(&mut self, queue: u32, offset: u64, lease: &Exception) {
+        if let Some(old) = self.exception(queue, offset) {
+            let attempts = old.attempts + 1;
+            self.set(queue, offset, Exception { attempts, ..lease.clone() });
+        }
+    }
+
+    /// The lease behind a handle: `Ok(None)` if the message is done, refused if the handle names no living lease.
+    pub(super) fn lease(
+        &self,
+        queue: u32,
+        offset: u64,
+        generation: u64,
+        now: Millis,
+    ) -> Result<Option<&Exception>, Refusal> {
+        if offset >= self.next(queue) {
+            return Err(Refusal::InvalidHandle("it names a message that was never delivered to this group"));
+        }
+        match self.exception(queue, offset) {
+            None => Ok(None),
+            Some(lease) if lease.generation != generation => {
+                Err(Refusal::InvalidHandle("the message was delivered again, or its lease was changed"))
+            }
+            Some(lease) if lease.visible_at <= now => Err(Refusal::InvalidHandle("its invisible time is over")),
+            Some(lease) => Ok(Some(lease)),
+        }
+    }
+
+    /// Ends a lease at another time under a new generation; an uncounted delivery gives its attempt back.
+    pub(super) fn change(&mut self, queue: u32, offset: u64, generation: u64, visible_at: Millis, uncounted: bool) {
+        if let Some(old) = self.exception(queue, offset) {
+            let attempts = if uncounted { old.attempts.saturating_sub(1) } else { old.attempts };
+            let changed = Exception { attempts, generation, visible_at, renewed_for: None, ..old.clone() };
+            self.set(queue, offset, changed);
+        }
+    }
+
+    /// Extends a living lease; the handle stays as it is.
+    pub(super) fn renew(&mut self, queue: u32, offset: u64, generation: u64, visible_at: Millis, now: Millis) {
+        if let Ok(Some(lease)) = self.lease(queue, offset, generation, now) {
+            let renewed = Exception { visible_at: visible_at.max(lease.visible_at), ..lease.clone() };
+            self.set(queue, offset, renewed);
+        }
+    }
+
+    pub(super) fn write(&self, w: &mut Writer<'_>) {
+        w.varint(self.queues.len() as u64);
+        for queue in &self.queues {
+            w.varint(queue.next);
+            w.varint(queue.exceptions.len() as u64);
+            for (offset, exception) in &queue.exceptions {
+                w.varint(*offset);
+                w.varint(exception.attempts.into());
+                w.u64(exception.generation);
+                w.u64(exception.visible_at.0);
+                w.u64(exception.leased_at.0);
+                w.option(exception.renewed_for.as_deref(), |w, client| w.text(client));
+            }
+        }
+    }
+
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut progress = Progress::default();
+        for queue in 0..r.count("queues")? as u32 {
+            let next = r.varint("next offset")?;
+            progress.queue_mut(queue).next = next;
+            for _ in 0..r.count("exceptions")? {
+                let offset = r.varint("offset")?;
+                let exception = Exception {
+                    attempts: r.varint("attempts")? as u32,
+                    generation: r.u64("generation")?,
+                    visible_at: Millis(r.u64("visible at")?),
+                    leased_at: Millis(r.u64("leased at")?),
+                    renewed_for: r.option("renewed for", |r| r.text("renewed for").map(Arc::from))?,
+                };
+                progress.set(queue, offset, exception);
+            }
+        }
+        Ok(progress)
+    }
+}

@@ -1,0 +1,206 @@
+//! Topics with their queues.
+
+use std::collections::BTreeMap;
+
+use super::queue::{IndexEntry, MemoryQueueIndex, QueueIndex};
+use super::snapshot::Snapshot;
+use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::{Refusal, ResourceName, TagHash, TopicConfig, TopicId};
+
+/// Most topics in a cluster.
+pub const TOPICS_MAX: usize = 100_000;
+
+/// One topic.
+pub struct Topic {
+    /// Its life.
+    pub id: TopicId,
+    /// Its name.
+    pub name: ResourceName,
+    /// Its settings.
+    pub config: TopicConfig,
+    /// Log position of the record that last changed the settings: the resource's tag over HTTP.
+    pub revision: u64,
+    queues: Vec<Box<dyn QueueIndex>>,
+}
+
+impl std::fmt::Debug for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topic").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Topic {
+    fn new(id: TopicId, name: ResourceName, config: TopicConfig, revision: u64) -> Self {
+        let mut topic = Self { id, name, config, revision, queues: Vec::new() };
+        topic.grow();
+        topic
+    }
+
+    fn grow(&mut self) {
+        while self.queues.len() < self.config.queues as usize {
+            self.queues.push(Box::<MemoryQueueIndex>::default());
+        }
+    }
+
+    /// Number of queues.
+    pub fn queue_count(&self) -> u32 {
+        self.queues.len() as u32
+    }
+
+    /// Messages ever put into this queue, which is its next offset; 0 for a queue that does not exist.
+    pub fn end(&self, queue: u32) -> u64 {
+        self.queues.get(queue as usize).map_or(0, |index| index.len())
+    }
+
+    /// Messages ever put into the topic.
+    pub fn messages(&self) -> u64 {
+        self.queues.iter().map(|index| index.len()).sum()
+    }
+
+    /// The message at this place.
+    pub fn entry(&self, queue: u32, offset: u64) -> Option<IndexEntry> {
+        self.queues.get(queue as usize)?.get(offset)
+    }
+
+    /// Puts a message into a queue (one that exists: the number wraps) and returns queue and offset.
+    pub(super) fn append(&mut self, queue: u32, entry: IndexEntry) -> (u32, u64) {
+        let queue = queue % self.queue_count();
+        (queue, self.queues[queue as usize].append(entry))
+    }
+}
+
+/// All topics.
+#[derive(Debug, Default)]
+pub struct Topics {
+    by_id: BTreeMap<TopicId, Topic>,
+    by_name: BTreeMap<ResourceName, TopicId>,
+    /// Names of deleted topics, for dead letters that came from them.
+    retired: BTreeMap<TopicId, ResourceName>,
+    last_id: u32,
+}
+
+impl Topics {
+    /// The topic with this name.
+    pub fn named(&self, name: &ResourceName) -> Result<&Topic, Refusal> {
+        self.by_name.get(name).and_then(|id| self.by_id.get(id)).ok_or_else(|| Refusal::TopicNotFound(name.clone()))
+    }
+
+    /// The topic with this number; `None` once it is deleted.
+    pub fn get(&self, id: TopicId) -> Option<&Topic> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: TopicId) -> Result<&mut Topic, Refusal> {
+        let retired = &self.retired;
+        self.by_id.get_mut(&id).ok_or_else(|| {
+            Refusal::TopicNotFound(retired.get(&id).cloned().unwrap_or_else(|| ResourceName::plain("(deleted)")))
+        })
+    }
+
+    /// The name of a topic that exists or existed.
+    pub fn name_of(&self, id: TopicId) -> Option<&ResourceName> {
+        self.by_id.get(&id).map(|topic| &topic.name).or_else(|| self.retired.get(&id))
+    }
+
+    /// All topics in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.by_name.values().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// Creates or changes a topic. Returns its number and whether it is new.
+    pub(super) fn put(
+        &mut self,
+        name: &ResourceName,
+        config: &TopicConfig,
+        revision: u64,
+    ) -> Result<(TopicId, bool), Refusal> {
+        if let Some(topic) = self.by_name.get(name).and_then(|id| self.by_id.get_mut(id)) {
+            check_change(topic, config)?;
+            topic.config = config.clone();
+            topic.revision = revision;
+            topic.grow();
+            return Ok((topic.id, false));
+        }
+        if self.by_id.len() >= TOPICS_MAX {
+            return Err(Refusal::TooMany(format!("there are {TOPICS_MAX} topics already; delete one first")));
+        }
+        self.last_id += 1;
+        let id = TopicId(self.last_id);
+        self.by_id.insert(id, Topic::new(id, name.clone(), config.clone(), revision));
+        self.by_name.insert(name.clone(), id);
+        Ok((id, true))
+    }
+
+    pub(super) fn delete(&mut self, id: TopicId) {
+        if let Some(topic) = self.by_id.remove(&id) {
+            self.by_name.remove(&topic.name);
+            self.retired.insert(id, topic.name);
+        }
+    }
+}
+
+fn check_change(topic: &Topic, config: &TopicConfig) -> Result<(), Refusal> {
+    if config.topic_type != topic.config.topic_type {
+        return Err(Refusal::Conflict(format!(
+            "topic {} has type {}, which cannot be changed to {}; create another topic",
+            topic.name,
+            topic.config.topic_type.as_str(),
+            config.topic_type.as_str()
+        )));
+    }
+    if config.queues < topic.config.queues {
+        return Err(Refusal::Conflict(format!(
+            "topic {} has {} queues, which cannot shrink to {}; keep at least {}",
+            topic.name, topic.config.queues, config.queues, topic.config.queues
+        )));
+    }
+    Ok(())
+}
+
+impl Snapshot for Topics {
+    const SECTION: u16 = 2;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u32(self.last_id);
+        w.varint(self.by_id.len() as u64);
+        for topic in self.by_id.values() {
+            w.u32(topic.id.0);
+            w.name(&topic.name);
+            w.json(&topic.config);
+            w.u64(topic.revision);
+            for index in &topic.queues {
+                w.varint(index.len());
+                for offset in 0..index.len() {
+                    let entry = index.get(offset).expect("queue offsets are contiguous");
+                    w.u64(entry.position);
+                    w.u64(entry.tag.0);
+                }
+            }
+        }
+        w.varint(self.retired.len() as u64);
+        for (id, name) in &self.retired {
+            w.u32(id.0);
+            w.name(name);
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut topics = Topics { last_id: r.u32("last topic")?, ..Topics::default() };
+        for _ in 0..r.count("topics")? {
+            let (id, name) = (TopicId(r.u32("topic")?), r.name("topic name")?);
+            let mut topic = Topic::new(id, name.clone(), r.json("topic settings")?, r.u64("revision")?);
+            for queue in 0..topic.queue_count() {
+                for _ in 0..r.count("queue length")? {
+                    let entry = IndexEntry { position: r.u64("position")?, tag: TagHash(r.u64("tag")?) };
+                    topic.append(queue, entry);
+                }
+            }
+            topics.by_id.insert(id, topic);
+            topics.by_name.insert(name, id);
+        }
+        for (id, name) in r.list("deleted topics", |r| Ok((TopicId(r.u32("topic")?), r.name("topic name")?)))? {
+            topics.retired.insert(id, name);
+        }
+        Ok(topics)
+    }
+}

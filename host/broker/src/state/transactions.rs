@@ -1,0 +1,294 @@
+//! Open transactions, found by time; outcomes of ended ones, remembered for a while.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use hashbrown::HashMap;
+
+use super::snapshot::Snapshot;
+use crate::check::CheckOverrides;
+use crate::record::Identity;
+use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::{Millis, TagHash, TopicId, TransactionOutcome};
+
+/// How long the outcome of an ended transaction is remembered (ruling 6).
+pub const OUTCOME_MEMORY_MS: u64 = 24 * 60 * 60 * 1000;
+/// How many outcomes are remembered at most (ruling 6).
+pub const OUTCOMES_MAX: usize = 10_000_000;
+
+/// What was last said about an open transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastAnswer {
+    /// Who, as people read it.
+    pub by: String,
+    /// The reason that came with *unknown*.
+    pub reason: String,
+    /// When it was recorded.
+    pub at: Millis,
+}
+
+/// A half message whose outcome is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Topic of the half.
+    pub topic: TopicId,
+    /// Producer and message id.
+    pub identity: Identity,
+    /// The half's tag, for the index entry of a commit.
+    pub tag: TagHash,
+    /// When the half was stored.
+    pub opened_at: Millis,
+    /// What the producer asked of checks.
+    pub overrides: CheckOverrides,
+    /// Answered checks that count.
+    pub checks: u32,
+    /// When the next check is due; never for a parked one, or where checks are off.
+    pub next_due: Millis,
+    /// Why the asking stopped, if it did.
+    pub parked: Option<Box<str>>,
+    /// What was last said about it.
+    pub last_answer: Option<Box<LastAnswer>>,
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Committed or rolled back.
+    pub outcome: TransactionOutcome,
+    /// When.
+    pub at: Millis,
+    /// Topic of the half.
+    pub topic: TopicId,
+    /// Log position of the record that ended it: who and why are there.
+    pub record: u64,
+}
+
+/// The table of open transactions. Behind a trait because it grows with use (architecture §6).
+///
+/// # To ensure correctness
+///
+/// `due` lists exactly the transactions whose `next_due` is not [`Millis::NEVER`], in the order of that time: a check
+/// pass costs what is due, whatever else is open (TX-H4).
+pub trait OpenTransactions: Send {
+    /// The open transaction whose half lies at this position.
+    fn get(&self, transaction: u64) -> Option<&OpenTransaction>;
+    /// Adds or replaces one.
+    fn put(&mut self, transaction: u64, open: OpenTransaction);
+    /// Takes one out.
+    fn remove(&mut self, transaction: u64) -> Option<OpenTransaction>;
+    /// Transactions by the time of their next check, from `after` (exclusive) on.
+    fn due(&self, after: Option<(Millis, u64)>) -> Box<dyn Iterator<Item = (Millis, u64)> + '_>;
+    /// Open ones in the order in which they were opened, from `after` (exclusive) on.
+    fn iter(&self, after: Option<u64>) -> Box<dyn Iterator<Item = (u64, &OpenTransaction)> + '_>;
+    /// How many are open, parked ones included.
+    fn len(&self) -> usize;
+    /// Whether none is open.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// How many of them are parked.
+    fn parked(&self) -> usize;
+    /// How many are open in this topic.
+    fn in_topic(&self, topic: TopicId) -> usize;
+}
+
+/// Keeps open transactions in memory.
+#[derive(Debug, Default)]
+pub struct MemoryTransactions {
+    open: BTreeMap<u64, OpenTransaction>,
+    due: BTreeSet<(Millis, u64)>,
+    parked: usize,
+    by_topic: HashMap<TopicId, usize>,
+}
+
+impl OpenTransactions for MemoryTransactions {
+    fn get(&self, transaction: u64) -> Option<&OpenTransaction> {
+        self.open.get(&transaction)
+    }
+
+    fn put(&mut self, transaction: u64, open: OpenTransaction) {
+        self.remove(transaction);
+        if open.next_due != Millis::NEVER {
+            self.due.insert((open.next_due, transaction));
+        }
+        self.parked += usize::from(open.parked.is_some());
+        *self.by_topic.entry(open.topic).or_default() += 1;
+        self.open.insert(transaction, open);
+    }
+
+    fn remove(&mut self, transaction: u64) -> Option<OpenTransaction> {
+        let open = self.open.remove(&transaction)?;
+        self.due.remove(&(open.next_due, transaction));
+        self.parked -= usize::from(open.parked.is_some());
+        if let Some(count) = self.by_topic.get_mut(&open.topic) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_topic.remove(&open.topic);
+            }
+        }
+        Some(open)
+    }
+
+    fn due(&self, after: Option<(Millis, u64)>) -> Box<dyn Iterator<Item = (Millis, u64)> + '_> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = after.map_or(Unbounded, Excluded);
+        Box::new(self.due.range((start, Unbounded)).copied())
+    }
+
+    fn iter(&self, after: Option<u64>) -> Box<dyn Iterator<Item = (u64, &OpenTransaction)> + '_> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = after.map_or(Unbounded, Excluded);
+        Box::new(self.open.range((start, Unbounded)).map(|(id, open)| (*id, open)))
+    }
+
+    fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    fn parked(&self) -> usize {
+        self.parked
+    }
+
+    fn in_topic(&self, topic: TopicId) -> usize {
+        self.by_topic.get(&topic).copied().unwrap_or(0)
+    }
+}
+
+/// Outcomes of ended transactions, for repeats and conflicts (ruling 6). Only the table of open ones makes finals, so
+/// forgetting is safe.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    by_transaction: HashMap<u64, Ended>,
+    order: VecDeque<u64>,
+}
+
+impl Outcomes {
+    /// How a transaction ended, if that is remembered.
+    pub fn get(&self, transaction: u64) -> Option<&Ended> {
+        self.by_transaction.get(&transaction)
+    }
+
+    /// Ended ones, the oldest end first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &Ended)> {
+        self.order.iter().filter_map(|id| Some((*id, self.by_transaction.get(id)?)))
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    pub(super) fn put(&mut self, transaction: u64, ended: Ended) {
+        while let Some(oldest) = self.order.front() {
+            let expired =
+                self.by_transaction.get(oldest).is_none_or(|old| ended.at.ms_since(old.at) > OUTCOME_MEMORY_MS);
+            if !expired && self.order.len() < OUTCOMES_MAX {
+                break;
+            }
+            self.by_transaction.remove(oldest);
+            self.order.pop_front();
+        }
+        self.by_transaction.insert(transaction, ended);
+        self.order.push_back(transaction);
+    }
+}
+
+/// Both tables as the state holds them.
+pub(super) struct Transactions {
+    pub(super) open: Box<dyn OpenTransactions>,
+    pub(super) outcomes: Outcomes,
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        Self { open: Box::<MemoryTransactions>::default(), outcomes: Outcomes::default() }
+    }
+}
+
+fn write_open(w: &mut Writer<'_>, transaction: u64, open: &OpenTransaction) {
+    w.u64(transaction);
+    w.u32(open.topic.0);
+    w.u64(open.identity.0);
+    w.u64(open.tag.0);
+    w.u64(open.opened_at.0);
+    w.option(open.overrides.first_ms, |w, ms| w.u32(ms));
+    w.option(open.overrides.interval_ms, |w, ms| w.u32(ms));
+    w.option(open.overrides.max, |w, max| w.u16(max));
+    w.u32(open.checks);
+    w.u64(open.next_due.0);
+    w.option(open.parked.as_deref(), |w, reason| w.text(reason));
+    w.option(open.last_answer.as_deref(), |w, answer| {
+        w.text(&answer.by);
+        w.text(&answer.reason);
+        w.u64(answer.at.0);
+    });
+}
+
+fn read_open(r: &mut Reader<'_>) -> Result<(u64, OpenTransaction), DecodeError> {
+    let transaction = r.u64("transaction")?;
+    let open = OpenTransaction {
+        topic: TopicId(r.u32("topic")?),
+        identity: Identity(r.u64("identity")?),
+        tag: TagHash(r.u64("tag")?),
+        opened_at: Millis(r.u64("opened at")?),
+        overrides: CheckOverrides {
+            first_ms: r.option("first check", |r| r.u32("first check"))?,
+            interval_ms: r.option("interval", |r| r.u32("interval"))?,
+            max: r.option("maximum of checks", |r| r.u16("maximum of checks"))?,
+        },
+        checks: r.u32("checks")?,
+        next_due: Millis(r.u64("next due")?),
+        parked: r.option("parked", |r| r.text("parked").map(Box::from))?,
+        last_answer: r.option("last answer", |r| {
+            Ok(Box::new(LastAnswer {
+                by: r.string("answered by")?,
+                reason: r.string("reason")?,
+                at: Millis(r.u64("answered at")?),
+            }))
+        })?,
+    };
+    Ok((transaction, open))
+}
+
+impl Snapshot for Transactions {
+    const SECTION: u16 = 4;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.varint(self.open.len() as u64);
+        for (transaction, open) in self.open.iter(None) {
+            write_open(w, transaction, open);
+        }
+        w.varint(self.outcomes.len() as u64);
+        for (transaction, ended) in self.outcomes.iter() {
+            w.u64(transaction);
+            w.u8(ended.outcome as u8);
+            w.u64(ended.at.0);
+            w.u32(ended.topic.0);
+            w.u64(ended.record);
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut transactions = Transactions::default();
+        for (transaction, open) in r.list("open transactions", read_open)? {
+            transactions.open.put(transaction, open);
+        }
+        for _ in 0..r.count("outcomes")? {
+            let (transaction, outcome) = (r.u64("transaction")?, r.u8("outcome")?);
+            let ended = Ended {
+                outcome: TransactionOutcome::from_number(outcome)
+                    .ok_or(DecodeError::Value { field: "outcome", value: outcome.into() })?,
+                at: Millis(r.u64("ended at")?),
+                topic: TopicId(r.u32("topic")?),
+                record: r.u64("end record")?,
+            };
+            transactions.outcomes.by_transaction.insert(transaction, ended);
+            transactions.outcomes.order.push_back(transaction);
+        }
+        Ok(transactions)
+    }
+}
