@@ -1,1 +1,35 @@
-//! Segments on disk: append, group commit, recovery and zero-copy reads.
+//! The commit log: segments on disk, append, group commit, recovery and zero-copy reads.
+//!
+//! It stores entries and knows nothing of what is in them. One thread appends ([`Appender`]), any number read
+//! ([`LogReader`]), the log's own threads make entries durable in groups and report it ([`Durable`]). The format is
+//! described in `docs/log-format.md`.
+
+mod appender;
+#[cfg(test)]
+mod bugs;
+mod config;
+mod disk;
+mod error;
+mod format;
+mod group_commit;
+mod leftover;
+mod log;
+mod position;
+mod preallocate;
+mod reader;
+mod recovery;
+mod segment;
+mod threads;
+
+pub use appender::{Appended, Appender, EntryHeader, MARK_AFTER};
+pub use config::{
+    ConfigError, LogConfig, MAX_SEGMENT_SIZE, MAX_SYNCS_IN_FLIGHT, MAX_ZERO_AHEAD, MIN_SEGMENT_SIZE, MIN_ZERO_AHEAD,
+    SEGMENT_SIZE_STEP,
+};
+pub use error::{AppendError, OpenError, Operation, PoisonReport, ReadError};
+pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGMENT_HEADER_LEN};
+pub use group_commit::Durable;
+pub use log::CommitLog;
+pub use position::LogPosition;
+pub use reader::{Entries, Entry, LogReader};
+pub use recovery::{Cut, Recovery};

@@ -1,0 +1,276 @@
+//! The single writer.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::format::{
+    ALIGNMENT, ENTRY_HEADER_LEN, EntryKind, MAX_PAYLOAD, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, padded,
+};
+use crate::group_commit::{Failure, GroupCommit, Stop};
+use crate::preallocate::{Preallocator, is_no_space};
+use crate::reader::View;
+use crate::segment::WriteSegment;
+use crate::threads::Threads;
+use crate::{AppendError, LogPosition, Operation, PoisonReport};
+
+/// How long a log is idle before a mark should cover its last group (ruling 17).
+pub const MARK_AFTER: Duration = Duration::from_millis(100);
+
+/// What the caller says about an entry; the log stores it and does not interpret it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryHeader {
+    /// Term of the leader.
+    pub term: u64,
+    /// Index in the replicated log.
+    pub index: u64,
+    /// The leader's time, milliseconds since 1970.
+    pub leader_time_ms: u64,
+    /// What the entry is.
+    pub kind: EntryKind,
+}
+
+/// Where an entry was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where its header starts.
+    pub position: LogPosition,
+    /// Where the payload's first byte lies; byte `i` of the payload lies at this plus `i`.
+    pub payload_position: LogPosition,
+    /// First position after the entry. It is durable when [`crate::Durable::Up`] reaches this.
+    pub end: LogPosition,
+}
+
+/// What must be known of the last entry to append the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    pub(crate) end: u64,
+    /// Checksum of the last entry, fillers included.
+    pub(crate) previous: u32,
+    pub(crate) term: u64,
+    pub(crate) index: u64,
+    pub(crate) leader_time_ms: u64,
+    /// Highest durable mark in any entry.
+    pub(crate) mark: u64,
+    /// End of the last entry that is not a mark; 0 without one.
+    pub(crate) records_end: u64,
+}
+
+/// Appends entries, one at a time. Owned by one thread; dropping it ends the log's threads without another sync.
+pub struct Appender {
+    pub(crate) commit: Arc<GroupCommit>,
+    pub(crate) space: Arc<Preallocator>,
+    view: Arc<View>,
+    segment: Arc<WriteSegment>,
+    tail: Tail,
+    last_append: Instant,
+    threads: Option<Threads>,
+}
+
+impl Appender {
+    pub(crate) fn new(
+        commit: Arc<GroupCommit>,
+        space: Arc<Preallocator>,
+        view: Arc<View>,
+        segment: Arc<WriteSegment>,
+        tail: Tail,
+    ) -> Self {
+        Self { commit, space, view, segment, tail, last_append: Instant::now(), threads: None }
+    }
+
+    /// Starts the threads; without them, tests run each step by hand.
+    pub(crate) fn start(&mut self, syncs_in_flight: usize) -> io::Result<()> {
+        self.threads = Some(Threads::spawn(&self.commit, &self.space, &self.view, syncs_in_flight)?);
+        Ok(())
+    }
+
+    /// Writes one entry at the end of the log and returns without waiting for it to be durable. It can be read from
+    /// now on; it survives a power cut when [`crate::Durable::Up`] has reached its end.
+    ///
+    /// The parts of `payload` are stored one after the other.
+    ///
+    /// # Errors
+    /// See [`AppendError`]: only `Poisoned` may have written something.
+    pub fn append(&mut self, header: EntryHeader, payload: &[&[u8]]) -> Result<Appended, AppendError> {
+        if let Some(report) = self.commit.poisoned() {
+            return Err(report.clone().into());
+        }
+        let len = payload.iter().map(|part| part.len() as u64).sum::<u64>();
+        let max = self.max_payload();
+        if len > max {
+            return Err(AppendError::TooLarge { len, max });
+        }
+        if header.kind == EntryKind::Mark && len > 0 {
+            return Err(AppendError::MarkWithPayload { len });
+        }
+        if self.position_for(len) != self.tail.end {
+            self.roll()?;
+        }
+        let position = self.tail.end;
+        self.write(StoredKind::Entry(header.kind), header, payload, len)?;
+        if header.kind == EntryKind::Records {
+            self.tail.records_end = self.tail.end;
+        }
+        self.last_append = Instant::now();
+        self.publish();
+        Ok(Appended {
+            position: LogPosition(position),
+            payload_position: LogPosition(position + ENTRY_HEADER_LEN),
+            end: LogPosition(self.tail.end),
+        })
+    }
+
+    /// Where the payload of the next entry will lie if it has `payload_len` bytes. A pure function of the log.
+    pub fn next_payload_position(&self, payload_len: usize) -> LogPosition {
+        LogPosition(self.position_for(payload_len as u64) + ENTRY_HEADER_LEN)
+    }
+
+    /// Largest payload in bytes that an entry of this log can carry.
+    pub fn max_payload(&self) -> u64 {
+        // Room for the header of a filler is left behind every entry that does not end its segment exactly.
+        MAX_PAYLOAD.min((self.view.segment_size - SEGMENT_HEADER_LEN - 2 * ENTRY_HEADER_LEN) / ALIGNMENT * ALIGNMENT)
+    }
+
+    /// First position that is not known durable.
+    pub fn durable(&self) -> LogPosition {
+        LogPosition(self.commit.durable())
+    }
+
+    /// First position that is not appended yet.
+    pub fn appended(&self) -> LogPosition {
+        LogPosition(self.tail.end)
+    }
+
+    /// Why the log takes no more entries, if so.
+    pub fn poisoned(&self) -> Option<&PoisonReport> {
+        self.commit.poisoned()
+    }
+
+    /// Whether the log has been idle for [`MARK_AFTER`] and its last group is durable but not covered by a mark: then
+    /// append an empty [`EntryKind::Mark`], so that later damage to that group cannot pass for a torn tail (ruling 17).
+    pub fn mark_needed(&self) -> bool {
+        self.mark_due_in() == Some(Duration::ZERO)
+    }
+
+    /// How long until a mark is needed if nothing is appended: a time to sleep. `None` if the last group is covered.
+    pub fn mark_due_in(&self) -> Option<Duration> {
+        let uncovered = self.tail.records_end > self.tail.mark && self.commit.poisoned().is_none();
+        let wait = MARK_AFTER.saturating_sub(self.last_append.elapsed());
+        // A group that is not durable after that long is waiting for a slow disk: look again later.
+        let wait = if wait.is_zero() && self.commit.durable() < self.tail.records_end { MARK_AFTER } else { wait };
+        uncovered.then_some(wait)
+    }
+
+    /// Makes everything durable, covers the last group with a mark, and ends the threads.
+    ///
+    /// # Errors
+    /// The log is or became poisoned; what was reported durable before is.
+    pub fn close(mut self) -> Result<LogPosition, AppendError> {
+        let closed = self.settle();
+        if let Some(threads) = &mut self.threads {
+            threads.end(Stop::Drain);
+        }
+        closed.map(|()| self.appended())
+    }
+
+    fn settle(&mut self) -> Result<(), AppendError> {
+        self.commit.wait_durable()?;
+        if self.tail.records_end > self.tail.mark {
+            let Tail { term, index, leader_time_ms, .. } = self.tail;
+            match self.append(EntryHeader { term, index, leader_time_ms, kind: EntryKind::Mark }, &[]) {
+                // Without room for the mark the log is still whole.
+                Ok(_) | Err(AppendError::NoSpace { .. }) => self.commit.wait_durable()?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an entry with a payload of `len` bytes goes: right at the end, or first in the next segment. Behind it
+    /// the segment must either end or have room for the header of a filler.
+    fn position_for(&self, len: u64) -> u64 {
+        let end = self.tail.end + ENTRY_HEADER_LEN + padded(len);
+        let fits = end == self.segment.end || end + ENTRY_HEADER_LEN <= self.segment.end;
+        if fits { self.tail.end } else { self.segment.end + SEGMENT_HEADER_LEN }
+    }
+
+    /// Goes on in the next segment; what is left of this one is closed by a filler.
+    fn roll(&mut self) -> Result<(), AppendError> {
+        let next = self.space.next().map_err(|failure| self.refuse(failure))?;
+        if self.tail.end < self.segment.end {
+            let zeros = vec![0; (self.segment.end - self.tail.end - ENTRY_HEADER_LEN) as usize];
+            let Tail { term, index, leader_time_ms, .. } = self.tail;
+            let header = EntryHeader { term, index, leader_time_ms, kind: EntryKind::Mark };
+            self.write(StoredKind::Filler, header, &[&zeros], zeros.len() as u64)?;
+        }
+        self.space.advance();
+        self.commit.roll(next.clone());
+        self.view.add_segment(next.mapping.clone());
+        self.tail.end = next.start + SEGMENT_HEADER_LEN;
+        self.segment = next;
+        Ok(())
+    }
+
+    fn write(&mut self, kind: StoredKind, header: EntryHeader, payload: &[&[u8]], len: u64) -> Result<(), AppendError> {
+        let position = self.tail.end;
+        let stored = StoredHeader {
+            kind,
+            payload_len: u32::try_from(len).expect("a payload or filler is shorter than a segment, at most 4 GiB"),
+            previous: self.tail.previous,
+            term: header.term,
+            index: header.index,
+            position,
+            durable_mark: self.durable_mark(),
+            leader_time_ms: header.leader_time_ms,
+        };
+        self.space.ensure(stored.end()).map_err(|failure| self.refuse(failure))?;
+        let (bytes, crc) = stored.encode(self.view.seed, payload);
+        let padding = padded(len) - len;
+        let mut parts = Vec::with_capacity(payload.len() + 2);
+        parts.push(IoSlice::new(&bytes));
+        parts.extend(payload.iter().map(|part| IoSlice::new(part)));
+        parts.push(IoSlice::new(&[0; ALIGNMENT as usize][..padding as usize]));
+        let offset = self.segment.offset(position);
+        self.segment.file.write_at(offset, &mut parts).map_err(|cause| {
+            let segment = self.segment.name.clone();
+            AppendError::from(self.commit.poison(Failure { segment, offset, operation: Operation::Write, cause }))
+        })?;
+        self.tail = Tail {
+            end: stored.end(),
+            previous: crc,
+            term: header.term,
+            index: header.index,
+            leader_time_ms: header.leader_time_ms,
+            mark: stored.durable_mark,
+            records_end: self.tail.records_end,
+        };
+        Ok(())
+    }
+
+    fn durable_mark(&self) -> u64 {
+        #[cfg(test)]
+        if crate::bugs::NO_DURABLE_MARK.injected() {
+            return 0;
+        }
+        self.commit.durable()
+    }
+
+    fn refuse(&self, failure: Failure) -> AppendError {
+        if is_no_space(&failure) { self.space.no_space(&failure) } else { self.commit.poison(failure).into() }
+    }
+
+    fn publish(&mut self) {
+        let end = self.tail.end;
+        self.view.publish(end);
+        self.commit.publish(end);
+        self.space.appended(end);
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        if let Some(threads) = &mut self.threads {
+            threads.end(Stop::Now);
+        }
+    }
+}

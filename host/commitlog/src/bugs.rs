@@ -1,0 +1,52 @@
+//! Mistakes that can be switched on in tests, to show that the tests would catch them. Not part of a real build.
+
+use std::cell::Cell;
+use std::thread::LocalKey;
+
+/// A mistake, off unless a test of the same thread switches it on.
+pub(crate) struct Bug(&'static LocalKey<Cell<bool>>);
+
+impl Bug {
+    pub(crate) fn injected(&self) -> bool {
+        self.0.get()
+    }
+
+    /// Runs `body` with the mistake switched on.
+    pub(crate) fn during<R>(&self, body: impl FnOnce() -> R) -> R {
+        self.0.set(true);
+        let result = body();
+        self.0.set(false);
+        result
+    }
+}
+
+macro_rules! bugs {
+    ($($(#[$about:meta])* $name:ident)*) => {$(
+        $(#[$about])*
+        pub(crate) static $name: Bug = {
+            thread_local!(static FLAG: Cell<bool> = const { Cell::new(false) });
+            Bug(&FLAG)
+        };
+    )*};
+}
+
+bugs! {
+    /// A group counts as durable when its sync begins.
+    ACK_BEFORE_SYNC
+    /// A failed sync is tried again instead of ending the log.
+    SYNC_AGAIN_AFTER_ERROR
+    /// All syncs go through one open file description, so one may use up the error of another.
+    SHARED_SYNC_DESCRIPTION
+    /// A kept group behind a lost one is taken for interior damage.
+    LOST_GROUP_IS_DAMAGE
+    /// What recovery read is served without having been synced.
+    TAIL_NOT_SYNCED
+    /// The cut of a torn tail is not synced.
+    CUT_NOT_SYNCED
+    /// The position in an entry's header is not compared, so old bytes of a reused file pass for new ones.
+    POSITION_IGNORED
+    /// A segment is used before its name is durable.
+    DIRECTORY_NOT_SYNCED
+    /// The durable mark of an entry is written as 0, as if nothing were known.
+    NO_DURABLE_MARK
+}

@@ -1,0 +1,92 @@
+//! What a log is opened with.
+
+use std::path::PathBuf;
+
+use crate::LogPosition;
+
+/// Smallest segment, in bytes.
+pub const MIN_SEGMENT_SIZE: u64 = 4 << 20;
+/// Largest segment, in bytes.
+pub const MAX_SEGMENT_SIZE: u64 = 4 << 30;
+/// A segment's size is a multiple of this, in bytes.
+pub const SEGMENT_SIZE_STEP: u64 = 1 << 20;
+/// Least space kept zero-filled ahead of the append point, in bytes.
+pub const MIN_ZERO_AHEAD: u64 = 1 << 20;
+/// Most space kept zero-filled ahead of the append point, in bytes.
+pub const MAX_ZERO_AHEAD: u64 = 1 << 30;
+/// Most syncs in flight at a time.
+pub const MAX_SYNCS_IN_FLIGHT: usize = 4;
+
+/// How a log is opened. The identity (`cluster_id`, `shard`) and `segment_size` are written into every segment and
+/// must be the same at every later open.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Folder of the segment files; created if missing. The caller keeps two processes from opening it at once.
+    pub directory: PathBuf,
+    /// Size of a segment file in bytes: [`MIN_SEGMENT_SIZE`]`..=`[`MAX_SEGMENT_SIZE`], a multiple of
+    /// [`SEGMENT_SIZE_STEP`].
+    pub segment_size: u64,
+    /// Bytes kept zero-filled ahead of the append point by a thread of their own:
+    /// [`MIN_ZERO_AHEAD`]`..=`[`MAX_ZERO_AHEAD`]. More than one segment ahead is not kept.
+    pub zero_ahead: u64,
+    /// The cluster this log belongs to; a log of another cluster is refused.
+    pub cluster_id: [u8; 16],
+    /// The shard this log belongs to; a log of another shard is refused.
+    pub shard: u16,
+    /// Overlapping syncs: `1..=`[`MAX_SYNCS_IN_FLIGHT`]. More halves the wait of a group at the price of smaller groups.
+    pub syncs_in_flight: usize,
+    /// Entries that start below this position are verified only in its own segment and not handed over (a snapshot
+    /// covers them). It must be the position or the end of an entry; 0 hands over everything.
+    pub replay_from: LogPosition,
+    /// A position this node knows by itself to be durable here (a replica's own note, ruling 17): damage below it is
+    /// never taken for a torn tail. 0 where nothing is known.
+    pub known_durable: LogPosition,
+}
+
+impl LogConfig {
+    /// The defaults: segments of 1 GiB, 64 MiB zero-filled ahead, two syncs in flight, shard 0.
+    pub fn new(directory: impl Into<PathBuf>, cluster_id: [u8; 16]) -> Self {
+        Self {
+            directory: directory.into(),
+            segment_size: 1 << 30,
+            zero_ahead: 64 << 20,
+            cluster_id,
+            shard: 0,
+            syncs_in_flight: 2,
+            replay_from: LogPosition(0),
+            known_durable: LogPosition(0),
+        }
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first setting that is out of its bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let in_step = self.segment_size.is_multiple_of(SEGMENT_SIZE_STEP);
+        if !in_step || !(MIN_SEGMENT_SIZE..=MAX_SEGMENT_SIZE).contains(&self.segment_size) {
+            return Err(ConfigError::SegmentSize(self.segment_size));
+        }
+        if !(MIN_ZERO_AHEAD..=MAX_ZERO_AHEAD).contains(&self.zero_ahead) {
+            return Err(ConfigError::ZeroAhead(self.zero_ahead));
+        }
+        if !(1..=MAX_SYNCS_IN_FLIGHT).contains(&self.syncs_in_flight) {
+            return Err(ConfigError::SyncsInFlight(self.syncs_in_flight));
+        }
+        Ok(())
+    }
+}
+
+/// A setting out of its bounds; correct it and open again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The segment size is out of bounds or not a multiple of the step.
+    #[error("segment size {0} bytes is not a multiple of 1 MiB between 4 MiB and 4 GiB; set one that is")]
+    SegmentSize(u64),
+    /// The space kept zero-filled is out of bounds.
+    #[error("{0} bytes kept zero-filled ahead are not between 1 MiB and 1 GiB; set a value that is")]
+    ZeroAhead(u64),
+    /// The number of overlapping syncs is out of bounds.
+    #[error("{0} syncs in flight are not between 1 and 4; set a value that is")]
+    SyncsInFlight(usize),
+}

@@ -1,0 +1,254 @@
+//! The little of a file system that the log needs, as traits, so that tests can cut its power; and the real one.
+
+use std::fs;
+use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
+
+/// One flat folder of files.
+///
+/// # To ensure correctness
+/// - A created or removed name survives a power cut only after `sync_directory` returned.
+/// - Every `open` makes an open file description of its own: a failed write-back is reported once to each.
+pub(crate) trait Disk: Send + Sync {
+    fn names(&self) -> io::Result<Vec<String>>;
+    /// Creates a file that must not exist yet.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    fn remove(&self, name: &str) -> io::Result<()>;
+    fn sync_directory(&self) -> io::Result<()>;
+    /// How a person finds the file, for messages.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+/// An open file description.
+///
+/// # To ensure correctness
+/// - What `write_at` wrote is seen by every mapping at once and survives a power cut only after a later `sync`.
+/// - A `sync` that returns an error may have dropped the data; a later success proves nothing.
+pub(crate) trait File: Send + Sync {
+    fn size(&self) -> io::Result<u64>;
+    fn set_size(&self, size: u64) -> io::Result<()>;
+    /// Writes all parts one after the other.
+    fn write_at(&self, offset: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()>;
+    /// Makes data and size durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Reserves space, so that later writes to the range do not fail for want of it.
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// First offset at or after `offset` that is not in a hole; `None` if only holes follow.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
+    /// First offset at or after `offset` that is in a hole (the end of the file counts as one).
+    fn next_hole(&self, offset: u64) -> io::Result<u64>;
+    /// Asks for the range to be read ahead. Only a hint.
+    fn will_need(&self, offset: u64, len: u64);
+    /// Maps the first `len` bytes; the file must be at least that long and never be cut shorter.
+    fn map(&self, len: u64) -> io::Result<Arc<dyn Mapping>>;
+}
+
+/// The bytes of a file in memory.
+pub(crate) trait Mapping: Send + Sync {
+    /// The bytes of a range. The caller sees to it that nobody writes to the range while the bytes are alive.
+    ///
+    /// # Panics
+    /// If the range leaves the mapping.
+    fn bytes(self: Arc<Self>, offset: u64, len: usize) -> Bytes;
+    /// Copies a range out.
+    ///
+    /// # Panics
+    /// If the range leaves the mapping.
+    fn copy(&self, offset: u64, into: &mut [u8]);
+    /// Reads a range into memory, so that a sector that cannot be read is an error here and not a signal later.
+    fn populate(&self, offset: u64, len: usize) -> io::Result<()>;
+}
+
+/// A folder of the operating system.
+pub(crate) struct RealDisk {
+    directory: PathBuf,
+}
+
+impl RealDisk {
+    /// Opens the folder, creating it (durably) if missing.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        if !directory.is_dir() {
+            fs::create_dir_all(directory)?;
+            let mut child = directory.canonicalize()?;
+            // Any of the parents may be new: sync them all, it is done once in a log's life.
+            while let Some(parent) = child.parent().map(Path::to_path_buf) {
+                if fs::File::open(&parent).and_then(|parent| parent.sync_all()).is_err() {
+                    break; // A parent we may not open cannot be one we created.
+                }
+                child = parent;
+            }
+        }
+        Ok(Self { directory: directory.to_path_buf() })
+    }
+}
+
+impl Disk for RealDisk {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(self.path(name))?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).write(true).open(self.path(name))?)))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        fs::File::open(&self.directory)?.sync_all()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+struct RealFile(fs::File);
+
+/// `IOV_MAX` of Linux.
+const MAX_PARTS: usize = 1024;
+
+impl File for RealFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.0.set_len(size)
+    }
+
+    fn write_at(&self, mut offset: u64, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        if let [only] = parts {
+            return self.0.write_all_at(only, offset);
+        }
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            match rustix::io::pwritev(&self.0, &parts[..parts.len().min(MAX_PARTS)], offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut parts, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), offset, len) {
+            // A file system without reservation: the write itself will tell.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&self.0, SeekFrom::Data(offset)) {
+            Ok(data) => Ok(Some(data)),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn next_hole(&self, offset: u64) -> io::Result<u64> {
+        match rustix::fs::seek(&self.0, SeekFrom::Hole(offset)) {
+            Ok(hole) => Ok(hole),
+            Err(rustix::io::Errno::NXIO) => self.size(),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        // Only a hint: where it fails, the scan faults the pages in by itself.
+        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(len), Advice::WillNeed);
+    }
+
+    fn map(&self, len: u64) -> io::Result<Arc<dyn Mapping>> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        Ok(Arc::new(RealMapping(MmapOptions::new().len(len).map_raw_read_only(&self.0)?)))
+    }
+}
+
+struct RealMapping(MmapRaw);
+
+impl RealMapping {
+    fn pointer(&self, offset: u64, len: usize) -> *const u8 {
+        let inside =
+            usize::try_from(offset).ok().filter(|at| at.checked_add(len).is_some_and(|end| end <= self.0.len()));
+        let at = inside.expect("callers keep ranges inside the mapping");
+        // SAFETY: `at + len` was just checked to lie inside the one mapped object that the pointer belongs to.
+        unsafe { self.0.as_ptr().add(at) }
+    }
+}
+
+impl Mapping for RealMapping {
+    fn bytes(self: Arc<Self>, offset: u64, len: usize) -> Bytes {
+        let start = self.pointer(offset, len);
+        Bytes::from_owner(MappedRange { start, len, _mapping: self })
+    }
+
+    fn copy(&self, offset: u64, into: &mut [u8]) {
+        let start = self.pointer(offset, into.len());
+        // SAFETY: `pointer` checked the source range; the destination is an exclusive borrow in our own memory, so the
+        // two cannot overlap. A plain copy of bytes makes no claim about who else writes the file.
+        unsafe { std::ptr::copy_nonoverlapping(start, into.as_mut_ptr(), into.len()) }
+    }
+
+    fn populate(&self, offset: u64, len: usize) -> io::Result<()> {
+        let page = rustix::param::page_size();
+        let first = offset - offset % page as u64;
+        let len = len + (offset - first) as usize;
+        let start = self.pointer(first, len).cast_mut();
+        // SAFETY: the page-aligned range was checked to lie in the mapping; populating for reading changes no byte.
+        match unsafe { rustix::mm::madvise(start.cast(), len, rustix::mm::Advice::LinuxPopulateRead) } {
+            // A kernel before 5.14 does not know the call: the pages are then faulted in one by one.
+            Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// A range of a mapping, which it keeps alive.
+struct MappedRange {
+    start: *const u8,
+    len: usize,
+    _mapping: Arc<RealMapping>,
+}
+
+// SAFETY: the pointer is to memory that the mapping, itself `Send` and `Sync`, keeps mapped read-only; it is only read.
+unsafe impl Send for MappedRange {}
+
+impl AsRef<[u8]> for MappedRange {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the range was checked against the mapping, which lives as long as `self`. The log hands out only
+        // ranges that are never written again (entries below the append point), so the bytes do not change under the
+        // reference; the file is never cut shorter, so no page of it is without backing.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}

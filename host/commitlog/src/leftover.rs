@@ -1,0 +1,85 @@
+//! What lies behind the last sound entry: torn entries, entries of groups whose predecessor was lost, or nothing.
+
+use std::io;
+
+use crate::format::{ALIGNMENT, ENTRY_HEADER_LEN, EntryFault, StoredHeader, may_start_entry, padded};
+use crate::recovery::Found;
+
+/// Bytes looked at in one go.
+const WINDOW: u64 = 1 << 20;
+
+/// Findings behind the end of the chain.
+pub(crate) struct Remains {
+    seed: u32,
+    /// Highest position that any sound header, in the chain or behind it, says is durable.
+    pub(crate) durable: u64,
+    /// Position of the last sound header behind the end.
+    pub(crate) last_header: Option<u64>,
+    /// Position of the last byte that is not zero.
+    pub(crate) last_byte: Option<u64>,
+    /// The same within the segment in which the chain ends.
+    pub(crate) last_byte_here: Option<u64>,
+}
+
+impl Remains {
+    pub(crate) fn new(seed: u32, durable: u64) -> Self {
+        Self { seed, durable, last_header: None, last_byte: None, last_byte_here: None }
+    }
+
+    /// Looks through a segment from position `from` on. Holes are skipped: nothing was written there.
+    pub(crate) fn look(&mut self, found: &Found, from: u64) -> io::Result<()> {
+        let mut offset = from.saturating_sub(found.start);
+        // A header may be found whole although the bytes before it are not: try every place one can start at. But
+        // trust a sound one about its payload, so that nothing inside a message body is taken for an entry.
+        let mut skip_to = offset;
+        while offset < found.size {
+            match found.file.next_data(offset)? {
+                Some(data) => offset = data / ALIGNMENT * ALIGNMENT,
+                None => break,
+            }
+            let len = WINDOW.min(found.size - offset);
+            found.mapping.populate(offset, len as usize)?;
+            let window = found.mapping.clone().bytes(offset, len as usize);
+            let (words, rest) = window.as_chunks::<{ ALIGNMENT as usize }>();
+            if let Some(byte) = rest.iter().rposition(|byte| *byte != 0) {
+                self.last_byte = Some(found.start + offset + (len - rest.len() as u64) + byte as u64);
+            }
+            for (number, word) in words.iter().enumerate() {
+                let word = u64::from_le_bytes(*word);
+                if word == 0 {
+                    continue;
+                }
+                let at = offset + number as u64 * ALIGNMENT;
+                let top = u64::from(7 - word.leading_zeros() / 8);
+                self.last_byte = self.last_byte.max(Some(found.start + at + top));
+                if at >= skip_to && may_start_entry(word) {
+                    skip_to = self.note_header(found, at).unwrap_or(skip_to);
+                }
+            }
+            offset += len;
+        }
+        Ok(())
+    }
+
+    /// Notes the header at `at`, if it is a sound one, and gives the offset of its end.
+    fn note_header(&mut self, found: &Found, at: u64) -> Option<u64> {
+        if at + ENTRY_HEADER_LEN > found.size {
+            return None;
+        }
+        let mut bytes = [0; ENTRY_HEADER_LEN as usize];
+        found.mapping.copy(at, &mut bytes);
+        match StoredHeader::decode(self.seed, &bytes, found.start + at) {
+            Ok(header) => {
+                self.durable = self.durable.max(header.durable_mark);
+                self.last_header = Some(header.position);
+                Some(at + ENTRY_HEADER_LEN + padded(header.payload_len.into()))
+            }
+            // Proof that the file held entries, though this program cannot say which.
+            Err(EntryFault::Version(_) | EntryFault::Kind(_)) => {
+                self.last_header = Some(found.start + at);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}

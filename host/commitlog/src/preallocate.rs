@@ -1,0 +1,226 @@
+//! Space ahead of the append point: zero-filled, and the next segment created before it is needed.
+//!
+//! Overwriting zero-filled blocks needs no change of metadata, so a sync is one flush of the device; and space that
+//! is filled cannot run out in the middle of an entry.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::group_commit::Failure;
+use crate::segment::{SegmentFactory, WriteSegment, file_name};
+use crate::{AppendError, Operation};
+
+/// Bytes zero-filled in one step: large enough to be cheap, small enough not to hold up a sync of the same file.
+const FILL_STEP: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// Bytes reserved at once when the appender has overtaken the filler.
+const RESERVE_STEP: u64 = 4 << 20;
+
+static ZEROS: [u8; FILL_STEP as usize] = [0; FILL_STEP as usize];
+
+/// The segments that space is prepared in.
+struct Frontier {
+    /// The one being appended to.
+    current: Arc<WriteSegment>,
+    next: Option<Arc<WriteSegment>>,
+}
+
+/// What one step did.
+pub(crate) enum Step {
+    /// Zeros were written to this file; sync it, so that no commit has to.
+    Filled(Arc<WriteSegment>),
+    /// The next segment was created.
+    Created,
+    /// Enough is prepared.
+    Enough,
+}
+
+/// Owns the space ahead. Whoever holds the lock may prepare: the filler's thread in good time, or the appender when
+/// it has overtaken the filler.
+pub(crate) struct Preallocator {
+    factory: SegmentFactory,
+    zero_ahead: u64,
+    frontier: Mutex<Frontier>,
+    /// Space below is prepared: zero-filled or at least reserved. Grows only under the frontier's lock.
+    ready: AtomicU64,
+    /// The appender wants the lock: the filler lets it pass.
+    urgent: AtomicBool,
+    called: Mutex<Call>,
+    call: Condvar,
+    /// A call is under way, so that the appender need not take a lock to make another.
+    calling: AtomicBool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    None,
+    Fill,
+    Stop,
+}
+
+impl Preallocator {
+    /// `ready` is how far `current` is known to be filled.
+    pub(crate) fn new(factory: SegmentFactory, zero_ahead: u64, current: Arc<WriteSegment>, ready: u64) -> Self {
+        Self {
+            // More than a segment ahead would need two segments ahead.
+            zero_ahead: zero_ahead.min(factory.segment_size),
+            factory,
+            frontier: Mutex::new(Frontier { current, next: None }),
+            ready: AtomicU64::new(ready),
+            urgent: AtomicBool::new(false),
+            called: Mutex::new(Call::Fill),
+            call: Condvar::new(),
+            calling: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Frontier> {
+        self.frontier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prepares one more piece of the space that should be there when `appended` is the append point.
+    pub(crate) fn step(&self, appended: u64) -> Result<Step, Failure> {
+        let mut frontier = self.lock();
+        let target = appended + self.zero_ahead;
+        let ready = self.ready.load(Ordering::Relaxed);
+        if ready >= target {
+            return Ok(Step::Enough);
+        }
+        let (segment, ready) = match &frontier.next {
+            _ if ready < frontier.current.end => (frontier.current.clone(), ready),
+            Some(next) if ready < next.end => (next.clone(), ready.max(self.factory.first_entry(next.start))),
+            Some(_) => return Ok(Step::Enough),
+            None => {
+                let next = self.create(frontier.current.end)?;
+                self.ready.store(self.factory.first_entry(next.start), Ordering::Release);
+                frontier.next = Some(next);
+                return Ok(Step::Created);
+            }
+        };
+        let wanted = target.saturating_sub(ready).next_multiple_of(PAGE).max(PAGE);
+        let len = FILL_STEP.min(segment.end - ready).min(wanted);
+        segment
+            .file
+            .write_at(segment.offset(ready), &mut [IoSlice::new(&ZEROS[..len as usize])])
+            .map_err(|cause| prepare_failure(&segment.name, segment.offset(ready), cause))?;
+        self.ready.store(ready + len, Ordering::Release);
+        Ok(Step::Filled(segment))
+    }
+
+    fn create(&self, start: u64) -> Result<Arc<WriteSegment>, Failure> {
+        let created = self.factory.create(start).map(Arc::new);
+        created.map_err(|cause| prepare_failure(&file_name(start), 0, cause))
+    }
+
+    /// Sees to it that the current segment is prepared up to `end`.
+    pub(crate) fn ensure(&self, end: u64) -> Result<(), Failure> {
+        if end <= self.ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let frontier = self.lock_urgently();
+        let ready = self.ready.load(Ordering::Relaxed);
+        if end <= ready {
+            return Ok(());
+        }
+        let segment = &frontier.current;
+        let until = end.max(ready + RESERVE_STEP).min(segment.end);
+        segment
+            .file
+            .reserve(segment.offset(ready), until - ready)
+            .map_err(|cause| prepare_failure(&segment.name, segment.offset(ready), cause))?;
+        self.ready.store(until, Ordering::Release);
+        Ok(())
+    }
+
+    /// The next segment, created now if it is not there yet. The caller decides with [`Self::advance`] to use it.
+    pub(crate) fn next(&self) -> Result<Arc<WriteSegment>, Failure> {
+        let mut frontier = self.lock_urgently();
+        if frontier.next.is_none() {
+            frontier.next = Some(self.create(frontier.current.end)?);
+        }
+        Ok(frontier.next.clone().expect("it was set just above"))
+    }
+
+    /// Makes the next segment the current one.
+    pub(crate) fn advance(&self) {
+        let mut frontier = self.lock_urgently();
+        if let Some(next) = frontier.next.take() {
+            self.ready.fetch_max(self.factory.first_entry(next.start), Ordering::AcqRel);
+            frontier.current = next;
+        }
+    }
+
+    fn lock_urgently(&self) -> MutexGuard<'_, Frontier> {
+        self.urgent.store(true, Ordering::Relaxed);
+        let frontier = self.lock();
+        self.urgent.store(false, Ordering::Relaxed);
+        frontier
+    }
+
+    /// Calls the filler if a whole step is missing.
+    pub(crate) fn appended(&self, end: u64) {
+        let ahead = self.ready.load(Ordering::Relaxed).saturating_sub(end);
+        let missing = ahead + FILL_STEP.min(self.zero_ahead / 2) <= self.zero_ahead;
+        if missing && !self.calling.swap(true, Ordering::AcqRel) {
+            self.send(Call::Fill);
+        }
+    }
+
+    pub(crate) fn send(&self, call: Call) {
+        let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        if *called != Call::Stop {
+            *called = call;
+        }
+        drop(called);
+        self.call.notify_one();
+    }
+
+    /// Waits until called; `false` when the thread should end.
+    pub(crate) fn wait(&self) -> bool {
+        let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        while *called == Call::None {
+            called = self.call.wait(called).unwrap_or_else(PoisonError::into_inner);
+        }
+        let go_on = *called == Call::Fill;
+        if go_on {
+            *called = Call::None;
+            self.calling.store(false, Ordering::Release);
+        }
+        go_on
+    }
+
+    /// Whether the thread was told to end.
+    pub(crate) fn stopping(&self) -> bool {
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) == Call::Stop
+    }
+
+    /// Lets an appender that has overtaken the filler take the lock first.
+    pub(crate) fn give_way(&self) {
+        while self.urgent.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ready(&self) -> u64 {
+        self.ready.load(Ordering::Acquire)
+    }
+}
+
+fn prepare_failure(segment: &str, offset: u64, cause: io::Error) -> Failure {
+    Failure { segment: segment.to_owned(), offset, operation: Operation::Prepare, cause }
+}
+
+/// Running out of space while preparing is not a broken disk: nothing was lost, and it passes.
+pub(crate) fn is_no_space(failure: &Failure) -> bool {
+    failure.operation == Operation::Prepare
+        && matches!(failure.cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl Preallocator {
+    /// The error for an append that found no prepared space, where that is a refusal.
+    pub(crate) fn no_space(&self, failure: &Failure) -> AppendError {
+        AppendError::NoSpace { file: self.factory.disk.path(&failure.segment) }
+    }
+}

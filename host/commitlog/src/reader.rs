@@ -1,0 +1,229 @@
+//! Reading: zero-copy ranges of the mapped segments, and entries one after the other.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use crate::disk::Mapping;
+use crate::format::{ENTRY_HEADER_LEN, EntryKind, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, padded, verify_entry};
+use crate::segment::file_name;
+use crate::{LogPosition, ReadError};
+
+/// One entry as it lies in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where its header starts.
+    pub position: LogPosition,
+    /// Where the payload's first byte lies: [`Self::position`] plus the header.
+    pub payload_position: LogPosition,
+    /// First position after it, padding included.
+    pub end: LogPosition,
+    /// Term of the leader that wrote it.
+    pub term: u64,
+    /// Index in the replicated log.
+    pub index: u64,
+    /// The leader's time, milliseconds since 1970.
+    pub leader_time_ms: u64,
+    /// What it is.
+    pub kind: EntryKind,
+    /// The bytes that were appended; shares the mapping, no copy.
+    pub payload: Bytes,
+}
+
+impl Entry {
+    pub(crate) fn new(header: &StoredHeader, kind: EntryKind, payload: Bytes) -> Self {
+        Self {
+            position: LogPosition(header.position),
+            payload_position: LogPosition(header.position + ENTRY_HEADER_LEN),
+            end: LogPosition(header.end()),
+            term: header.term,
+            index: header.index,
+            leader_time_ms: header.leader_time_ms,
+            kind,
+            payload,
+        }
+    }
+}
+
+/// What readers share with the appender.
+pub(crate) struct View {
+    pub(crate) segment_size: u64,
+    pub(crate) seed: u32,
+    appended: AtomicU64,
+    segments: RwLock<Segments>,
+}
+
+/// Mappings of consecutive segments.
+struct Segments {
+    start: u64,
+    mappings: Vec<Arc<dyn Mapping>>,
+}
+
+impl View {
+    /// `mappings` are consecutive segments, the first of which starts at `start`.
+    pub(crate) fn new(segment_size: u64, seed: u32, start: u64, mappings: Vec<Arc<dyn Mapping>>, end: u64) -> Self {
+        let segments = RwLock::new(Segments { start, mappings });
+        Self { segment_size, seed, appended: AtomicU64::new(end), segments }
+    }
+
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
+    }
+
+    /// Bytes below `end` are written and will never change.
+    pub(crate) fn publish(&self, end: u64) {
+        self.appended.store(end, Ordering::Release);
+    }
+
+    pub(crate) fn add_segment(&self, mapping: Arc<dyn Mapping>) {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).mappings.push(mapping);
+    }
+
+    fn start(&self) -> u64 {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).start
+    }
+
+    /// The mapping of the segment that holds the whole range, and the range's offset in it.
+    fn locate(&self, position: u64, len: u64) -> Result<(Arc<dyn Mapping>, u64), ReadError> {
+        let end = self.appended();
+        let at = LogPosition(position);
+        let offset = position % self.segment_size;
+        if position.checked_add(len).is_none_or(|range_end| range_end > end) {
+            return Err(ReadError::BeyondEnd { position: at, len, end: LogPosition(end) });
+        }
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        if position < segments.start {
+            return Err(ReadError::BeforeStart { position: at, start: LogPosition(segments.start) });
+        }
+        if offset < SEGMENT_HEADER_LEN || offset + len > self.segment_size {
+            return Err(ReadError::OutsideEntries { position: at, len });
+        }
+        let number = (position - segments.start) / self.segment_size;
+        let mapping = segments.mappings.get(number as usize);
+        // Only a range of length 0 at the very end can be in a segment that is not there yet.
+        mapping.cloned().map(|mapping| (mapping, offset)).ok_or(ReadError::OutsideEntries { position: at, len })
+    }
+
+    /// The entry that starts at `position`, verified; a filler gives `None` for its entry. Returns the end, too.
+    fn entry(&self, position: u64) -> Result<(Option<Entry>, u64), ReadError> {
+        let (mapping, offset) = self.locate(position, ENTRY_HEADER_LEN)?;
+        let mut bytes = [0; ENTRY_HEADER_LEN as usize];
+        mapping.copy(offset, &mut bytes);
+        let header =
+            StoredHeader::decode(self.seed, &bytes, position).map_err(|fault| self.not_an_entry(position, fault))?;
+        let payload_len = padded(header.payload_len.into());
+        let (mapping, offset) = self.locate(position, ENTRY_HEADER_LEN + payload_len)?;
+        let payload = mapping.bytes(offset + ENTRY_HEADER_LEN, payload_len as usize);
+        verify_entry(self.seed, &bytes, &payload).map_err(|fault| self.not_an_entry(position, fault))?;
+        let entry = match header.kind {
+            StoredKind::Filler => None,
+            StoredKind::Entry(kind) => Some(Entry::new(&header, kind, payload.slice(..header.payload_len as usize))),
+        };
+        Ok((entry, header.end()))
+    }
+
+    fn not_an_entry(&self, position: u64, fault: crate::format::EntryFault) -> ReadError {
+        ReadError::NotAnEntry {
+            position: LogPosition(position),
+            segment: file_name(position - position % self.segment_size),
+            offset: position % self.segment_size,
+            reason: fault.to_string(),
+        }
+    }
+}
+
+/// Reads what was appended, durable or not. Cheap to clone; every thread may have one.
+///
+/// Bytes handed out share the mapped segment and keep it alive. They are the page cache itself: a sector that the
+/// disk cannot read any more ends the process with a signal, as with any mapped file; whoever must not risk that reads
+/// a copy of the log.
+#[derive(Clone)]
+pub struct LogReader {
+    view: Arc<View>,
+}
+
+impl LogReader {
+    pub(crate) fn new(view: Arc<View>) -> Self {
+        Self { view }
+    }
+
+    /// First position that the segments cover.
+    pub fn start(&self) -> LogPosition {
+        LogPosition(self.view.start())
+    }
+
+    /// First position that is not appended yet.
+    pub fn end(&self) -> LogPosition {
+        LogPosition(self.view.appended())
+    }
+
+    /// The `len` bytes from `position` on, without a copy and without a check against the checksum (that covers whole
+    /// entries: see [`Self::entries_from`]).
+    ///
+    /// # Errors
+    /// The range is not inside the appended entries of one segment.
+    pub fn read(&self, position: LogPosition, len: usize) -> Result<Bytes, ReadError> {
+        let (mapping, offset) = self.view.locate(position.0, len as u64)?;
+        Ok(mapping.bytes(offset, len))
+    }
+
+    /// The entry that starts at `position`, verified.
+    ///
+    /// # Errors
+    /// No sound entry starts there.
+    pub fn entry_at(&self, position: LogPosition) -> Result<Entry, ReadError> {
+        match self.view.entry(position.0)? {
+            (Some(entry), _) => Ok(entry),
+            (None, _) => Err(ReadError::OutsideEntries { position, len: 0 }),
+        }
+    }
+
+    /// Every entry from `position` on, marks included, each verified, until the end of the log at the time of each
+    /// call. `position` is an entry's position or end, or a segment's start. After an error the iterator ends.
+    pub fn entries_from(&self, position: LogPosition) -> Entries {
+        Entries { view: self.view.clone(), position: position.0, failed: false }
+    }
+}
+
+/// Iterator over entries; see [`LogReader::entries_from`].
+pub struct Entries {
+    view: Arc<View>,
+    position: u64,
+    failed: bool,
+}
+
+impl Entries {
+    /// Where the next entry will be looked for. An iterator that has reached the end goes on when the log has grown.
+    pub fn position(&self) -> LogPosition {
+        LogPosition(self.position)
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<Entry, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.failed {
+            if self.position.is_multiple_of(self.view.segment_size) && self.position < self.view.appended() {
+                self.position += SEGMENT_HEADER_LEN;
+            }
+            if self.position >= self.view.appended() {
+                return None;
+            }
+            match self.view.entry(self.position) {
+                Ok((entry, end)) => {
+                    self.position = end;
+                    if let Some(entry) = entry {
+                        return Some(Ok(entry));
+                    }
+                }
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,531 @@
+//! From the files of a stopped log to its certain content: one pass over the entries, then the question of ruling 17,
+//! *tail or damage*, then the cut.
+
+use std::error::Error;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::appender::Tail;
+use crate::disk::{File, Mapping};
+use crate::format::{
+    ENTRY_HEADER_LEN, EntryFault, EntryKind, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderFault, StoredHeader,
+    StoredKind, checksum_seed, padded, verify_entry,
+};
+use crate::leftover::Remains;
+use crate::reader::Entry;
+use crate::segment::{SegmentFactory, WriteSegment, file_name, parse_file_name};
+use crate::{LogConfig, LogPosition, OpenError};
+
+/// Bytes asked for at once while scanning, and how far ahead of the scan.
+const READ_STEP: u64 = 4 << 20;
+const READ_AHEAD: u64 = 32 << 20;
+
+/// What an open found and did (RC-10).
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// Entries that were handed over, marks included.
+    pub entries: u64,
+    /// First position of the log: 0 unless older segments were removed.
+    pub start: LogPosition,
+    /// Where the next entry goes; everything before is durable.
+    pub end: LogPosition,
+    /// Index of the last entry; 0 in an empty log.
+    pub last_index: u64,
+    /// Term of the last entry; 0 in an empty log.
+    pub last_term: u64,
+    /// Leader time of the last entry, milliseconds since 1970; 0 in an empty log.
+    pub last_leader_time_ms: u64,
+    /// The torn tail that was cut, if there was one.
+    pub cut: Option<Cut>,
+    /// Whether the log ended with a mark that covers all before it, as after [`crate::Appender::close`].
+    pub clean: bool,
+    /// Bytes of entries that were read and verified.
+    pub scanned_bytes: u64,
+    /// How long all of it took.
+    pub duration: Duration,
+}
+
+/// A torn tail: nothing in it was ever acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// First position that was cut.
+    pub at: LogPosition,
+    /// Bytes from there to the last one that was not zero, later segments included.
+    pub bytes: u64,
+    /// Why the first cut entry does not count.
+    pub reason: String,
+}
+
+/// Takes an entry while the log is being recovered.
+pub(crate) type OnEntry<'a> = dyn FnMut(Entry) -> Result<(), Box<dyn Error + Send + Sync>> + 'a;
+
+/// What recovery leaves to go on with.
+pub(crate) struct Recovered {
+    pub(crate) segment: Arc<WriteSegment>,
+    /// Start of the first segment, and the mappings of all.
+    pub(crate) start: u64,
+    pub(crate) mappings: Vec<Arc<dyn Mapping>>,
+    pub(crate) tail: Tail,
+    /// How far the last segment is known to be zero-filled.
+    pub(crate) zeroed_to: u64,
+    pub(crate) report: Recovery,
+}
+
+/// A file that may be a segment.
+pub(crate) struct Found {
+    pub(crate) start: u64,
+    pub(crate) size: u64,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) mapping: Arc<dyn Mapping>,
+    /// Size and header are as they must be before the first entry is written.
+    sound: bool,
+}
+
+/// Recovers the log of `config` on the factory's disk.
+pub(crate) fn recover(
+    factory: &SegmentFactory,
+    config: &LogConfig,
+    on_entry: &mut OnEntry<'_>,
+) -> Result<Recovered, OpenError> {
+    let started = Instant::now();
+    let mut recovery = Scan::begin(factory, config)?;
+    recovery.walk(on_entry)?;
+    let remains = recovery.look_behind_the_end()?;
+    recovery.refuse_damage(&remains)?;
+    recovery.check_replay_from()?;
+    recovery.cut(&remains)?;
+    recovery.sync_what_was_read()?;
+    recovery.finish(&remains, started)
+}
+
+/// Why and where the chain of sound entries ends.
+struct ChainEnd {
+    fault: EntryFault,
+    /// The end is the end of a segment that a filler closed: the next one must exist.
+    after_filler: bool,
+}
+
+struct Scan<'a> {
+    factory: &'a SegmentFactory,
+    config: &'a LogConfig,
+    seed: u32,
+    found: Vec<Found>,
+    /// Index in `found` of the segment in which `tail.end` lies.
+    at: usize,
+    tail: Tail,
+    /// The chain's checksum is known: not at the first entry of a log whose head was removed.
+    chained: bool,
+    last_kind: Option<(EntryKind, bool)>,
+    replay_from_met: bool,
+    end: ChainEnd,
+    report: Recovery,
+}
+
+impl<'a> Scan<'a> {
+    fn begin(factory: &'a SegmentFactory, config: &'a LogConfig) -> Result<Self, OpenError> {
+        let mut scan = Self {
+            factory,
+            config,
+            seed: checksum_seed(&config.cluster_id, config.shard),
+            found: Vec::new(),
+            at: 0,
+            tail: Tail { end: 0, previous: 0, term: 0, index: 0, leader_time_ms: 0, mark: 0, records_end: 0 },
+            chained: false,
+            last_kind: None,
+            replay_from_met: false,
+            end: ChainEnd { fault: EntryFault::Nothing, after_filler: false },
+            report: Recovery {
+                entries: 0,
+                start: LogPosition(0),
+                end: LogPosition(0),
+                last_index: 0,
+                last_term: 0,
+                last_leader_time_ms: 0,
+                cut: None,
+                clean: true,
+                scanned_bytes: 0,
+                duration: Duration::ZERO,
+            },
+        };
+        scan.find_segments()?;
+        Ok(scan)
+    }
+
+    fn path(&self, start: u64) -> PathBuf {
+        self.factory.disk.path(&file_name(start))
+    }
+
+    fn io(&self, action: &'static str, start: u64) -> impl FnOnce(io::Error) -> OpenError + use<> {
+        let file = self.path(start);
+        move |source| OpenError::Io { action, file, source }
+    }
+
+    /// Lists the segments, checks their headers and that none is missing between them.
+    fn find_segments(&mut self) -> Result<(), OpenError> {
+        let names = self.factory.disk.names().map_err(|source| OpenError::Io {
+            action: "list",
+            file: self.config.directory.clone(),
+            source,
+        })?;
+        let mut starts: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
+        starts.sort_unstable();
+        for start in starts {
+            let found = self.look_at(start)?;
+            let expected = self.found.last().map(|before| before.start + self.config.segment_size);
+            if let Some(expected) = expected.filter(|expected| *expected != start) {
+                return Err(OpenError::SegmentMissing { file: self.path(expected) });
+            }
+            self.found.push(found);
+        }
+        // An unsound file is a creation that was cut short, which only the last can be.
+        match self.found.iter().rev().skip(1).find(|found| !found.sound) {
+            Some(unsound) => Err(self.unsound(unsound, 0)),
+            None => Ok(()),
+        }
+    }
+
+    fn look_at(&self, start: u64) -> Result<Found, OpenError> {
+        let file = self.factory.disk.open(&file_name(start)).map_err(self.io("open", start))?;
+        let size = file.size().map_err(self.io("look at", start))?;
+        let mapping = file.map(size).map_err(self.io("map", start))?;
+        let sound = self.check_header(start, size, &*mapping)? && size == self.config.segment_size;
+        Ok(Found { start, size, file, mapping, sound })
+    }
+
+    /// Whether the header is sound; a sound one that does not fit is refused.
+    fn check_header(&self, start: u64, size: u64, mapping: &dyn Mapping) -> Result<bool, OpenError> {
+        let file = self.path(start);
+        if size < SEGMENT_HEADER_LEN {
+            return Ok(false);
+        }
+        mapping.populate(0, SEGMENT_HEADER_LEN as usize).map_err(self.io("read", start))?;
+        let mut block = vec![0; SEGMENT_HEADER_LEN as usize];
+        mapping.copy(0, &mut block);
+        let header = match SegmentHeader::decode(&block) {
+            Ok(header) => header,
+            Err(SegmentHeaderFault::Damaged) => return Ok(false),
+            Err(SegmentHeaderFault::Version(version)) => {
+                return Err(OpenError::UnknownFormat { file, offset: 0, version });
+            }
+        };
+        let expected = self.factory.header(start);
+        if header.cluster_id != expected.cluster_id {
+            let (found, expected) = (hexadecimal(&header.cluster_id), hexadecimal(&expected.cluster_id));
+            return Err(OpenError::WrongCluster { file, found, expected });
+        }
+        if header.shard != expected.shard {
+            return Err(OpenError::WrongShard { file, found: header.shard, expected: expected.shard });
+        }
+        if header.segment_size != expected.segment_size {
+            let (found, expected) = (header.segment_size, expected.segment_size);
+            return Err(OpenError::WrongSegmentSize { file, found, expected });
+        }
+        if header.start != start || !start.is_multiple_of(self.config.segment_size) {
+            return Err(OpenError::Misnamed { file, found: LogPosition(header.start) });
+        }
+        Ok(true)
+    }
+
+    fn unsound(&self, found: &Found, durable: u64) -> OpenError {
+        let file = self.path(found.start);
+        if found.size != self.config.segment_size {
+            return OpenError::SegmentLength { file, found: found.size, expected: self.config.segment_size };
+        }
+        OpenError::Damaged {
+            file,
+            offset: 0,
+            position: LogPosition(found.start),
+            reason: "the segment header does not match its checksum".to_owned(),
+            durable: LogPosition(durable),
+        }
+    }
+
+    /// The pass: verifies every entry from the segment of `replay_from` on and hands it over.
+    ///
+    /// An entry may be handed over at once, because no later finding takes it back: a cut begins at the first entry
+    /// that is not sound, and everything before that is kept. Only the whole open may still be refused.
+    fn walk(&mut self, on_entry: &mut OnEntry<'_>) -> Result<(), OpenError> {
+        let Some(first) = self.found.first().filter(|found| found.sound) else { return Ok(()) };
+        self.report.start = LogPosition(first.start);
+        let from = self.config.replay_from.0;
+        // The end of a full segment is the start of the next one, which need not exist yet: then replay the full one.
+        let wanted = from.saturating_sub(first.start) / self.config.segment_size;
+        let last_sound = self.found.iter().rposition(|found| found.sound).unwrap_or(0);
+        self.at = usize::try_from(wanted).unwrap_or(usize::MAX).min(last_sound);
+        self.chained = self.found[self.at].start == 0;
+        self.tail.end = self.factory.first_entry(self.found[self.at].start);
+        self.replay_from_met = from <= self.tail.end && from >= self.found[self.at].start;
+        loop {
+            self.walk_segment(on_entry)?;
+            let full = self.tail.end == self.found[self.at].start + self.config.segment_size;
+            match self.found.get(self.at + 1) {
+                Some(next) if full && next.sound => {
+                    self.tail.end = self.factory.first_entry(next.start);
+                    self.at += 1;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Walks one segment up to its end or to the first entry that is not sound.
+    fn walk_segment(&mut self, on_entry: &mut OnEntry<'_>) -> Result<(), OpenError> {
+        let segment_start = self.found[self.at].start;
+        let segment_end = segment_start + self.config.segment_size;
+        let mut ahead = ReadAhead { asked: self.tail.end - segment_start, populated: self.tail.end - segment_start };
+        self.end.after_filler = false;
+        while self.tail.end < segment_end {
+            match self.check(&mut ahead, segment_start)? {
+                Ok((header, crc, payload)) => self.take(&header, crc, payload, on_entry)?,
+                Err(fault) => {
+                    self.end = ChainEnd { fault, after_filler: false };
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the entry at the end of the chain so far. A sound header of an unknown version or kind refuses the open.
+    #[allow(clippy::type_complexity, reason = "an I/O error is not a fault of the entry")]
+    fn check(
+        &self,
+        ahead: &mut ReadAhead,
+        segment_start: u64,
+    ) -> Result<Result<(StoredHeader, u32, bytes::Bytes), EntryFault>, OpenError> {
+        let found = &self.found[self.at];
+        let offset = self.tail.end - segment_start;
+        ahead.to(found, offset + ENTRY_HEADER_LEN).map_err(self.io("read", segment_start))?;
+        let mut bytes = [0; ENTRY_HEADER_LEN as usize];
+        found.mapping.copy(offset, &mut bytes);
+        let header = match StoredHeader::decode(self.seed, &bytes, self.tail.end) {
+            Ok(header) => header,
+            Err(EntryFault::Version(version)) => {
+                return Err(OpenError::UnknownFormat { file: self.path(segment_start), offset, version });
+            }
+            Err(EntryFault::Kind(kind)) => {
+                return Err(OpenError::UnknownKind { file: self.path(segment_start), offset, kind });
+            }
+            #[cfg(test)]
+            Err(EntryFault::Misplaced) if crate::bugs::POSITION_IGNORED.injected() => {
+                StoredHeader::decode_anywhere(self.seed, &bytes, self.tail.end)
+            }
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let payload_len = padded(header.payload_len.into());
+        let payload_at = offset + ENTRY_HEADER_LEN;
+        if payload_at + payload_len > found.size {
+            return Ok(Err(EntryFault::Header));
+        }
+        ahead.to(found, payload_at + payload_len).map_err(self.io("read", segment_start))?;
+        let payload = found.mapping.clone().bytes(payload_at, payload_len as usize);
+        Ok(match verify_entry(self.seed, &bytes, &payload) {
+            Ok(_) if self.chained && header.previous != self.tail.previous => Err(EntryFault::Chain),
+            Ok(crc) => Ok((header, crc, payload)),
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Adds a sound entry to the chain and hands it over.
+    fn take(
+        &mut self,
+        header: &StoredHeader,
+        crc: u32,
+        payload: bytes::Bytes,
+        on_entry: &mut OnEntry<'_>,
+    ) -> Result<(), OpenError> {
+        let covers_all = header.durable_mark >= self.tail.records_end;
+        self.chained = true;
+        self.tail.previous = crc;
+        self.tail.end = header.end();
+        self.tail.mark = self.tail.mark.max(header.durable_mark);
+        (self.tail.term, self.tail.index) = (header.term, header.index);
+        self.tail.leader_time_ms = header.leader_time_ms;
+        self.report.scanned_bytes += header.end() - header.position;
+        self.end.after_filler = header.kind == StoredKind::Filler;
+        let from = self.config.replay_from.0;
+        self.replay_from_met |= from == header.position || from == header.end();
+        let StoredKind::Entry(kind) = header.kind else { return Ok(()) };
+        self.last_kind = Some((kind, covers_all));
+        if kind == EntryKind::Records {
+            self.tail.records_end = header.end();
+        }
+        if header.position < from {
+            return Ok(());
+        }
+        self.report.entries += 1;
+        on_entry(Entry::new(header, kind, payload.slice(..header.payload_len as usize)))
+            .map_err(|source| OpenError::Entry { position: LogPosition(header.position), source })
+    }
+
+    /// Collects what lies behind the chain's end.
+    fn look_behind_the_end(&self) -> Result<Remains, OpenError> {
+        let mut remains = Remains::new(self.seed, self.tail.mark.max(self.config.known_durable.0));
+        for (number, found) in self.found.iter().enumerate().skip(self.at) {
+            let from = self.tail.end.max(self.factory.first_entry(found.start));
+            remains.look(found, from).map_err(self.io("read", found.start))?;
+            if number == self.at {
+                remains.last_byte_here = remains.last_byte;
+            }
+        }
+        Ok(remains)
+    }
+
+    /// Ruling 17: what is missing or unsound below the highest durable mark is damage, and never cut.
+    fn refuse_damage(&mut self, remains: &Remains) -> Result<(), OpenError> {
+        let last = self.found.last().filter(|found| !found.sound);
+        if let Some(unsound) = last {
+            // Header and size are durable before the first entry is written and before a filler leads here.
+            let needed = self.end.after_filler || remains.durable > unsound.start;
+            if needed || remains.last_header.is_some_and(|position| position >= unsound.start) {
+                return Err(self.unsound(unsound, remains.durable));
+            }
+        }
+        let segment_start = self.factory.segment_start(self.tail.end);
+        if self.end.after_filler && self.found.get(self.at).is_none_or(|found| found.start != segment_start) {
+            return Err(OpenError::SegmentMissing { file: self.path(segment_start) });
+        }
+        let lost = remains.durable > self.tail.end;
+        #[cfg(test)]
+        let lost = lost || crate::bugs::LOST_GROUP_IS_DAMAGE.injected() && remains.last_header > Some(self.tail.end);
+        if !lost {
+            return Ok(());
+        }
+        if self.found.get(self.at).is_none_or(|found| found.start != segment_start) {
+            return Err(OpenError::SegmentMissing { file: self.path(segment_start) });
+        }
+        Err(OpenError::Damaged {
+            file: self.path(segment_start),
+            offset: self.tail.end - segment_start,
+            position: LogPosition(self.tail.end),
+            reason: self.end.fault.to_string(),
+            durable: LogPosition(remains.durable),
+        })
+    }
+
+    fn check_replay_from(&self) -> Result<(), OpenError> {
+        let from = self.config.replay_from;
+        if self.replay_from_met || from.0 == 0 || from.0 == self.tail.end {
+            return Ok(());
+        }
+        Err(OpenError::ReplayFrom { from, end: LogPosition(self.tail.end) })
+    }
+
+    /// Removes everything behind the end. Nothing in it was acknowledged, and none of it may come back: an old entry
+    /// behind new ones would look like a kept group behind a lost one.
+    fn cut(&mut self, remains: &Remains) -> Result<(), OpenError> {
+        // From the last one down, each made durable before the next, so that a power cut leaves no gap.
+        let keep = self.found.get(self.at).map_or(0, |found| self.at + usize::from(found.sound));
+        while self.found.len() > keep {
+            let Some(found) = self.found.pop() else { break };
+            self.factory.disk.remove(&file_name(found.start)).map_err(self.io("remove", found.start))?;
+            self.factory.disk.sync_directory().map_err(self.io("remove", found.start))?;
+        }
+        let Some(last_byte) = remains.last_byte else { return Ok(()) };
+        let reason = self.end.fault.to_string();
+        self.report.cut = Some(Cut { at: LogPosition(self.tail.end), bytes: last_byte + 1 - self.tail.end, reason });
+        let (Some(found), Some(here)) = (self.found.get(self.at), remains.last_byte_here) else { return Ok(()) };
+        write_zeros(&*found.file, self.tail.end - found.start, here + 1 - self.tail.end)
+            .map_err(self.io("cut the torn tail of", found.start))
+    }
+
+    /// What was read may be in the page cache only. It is synced before anyone sees it, and so is the cut.
+    fn sync_what_was_read(&self) -> Result<(), OpenError> {
+        #[cfg(test)]
+        if crate::bugs::TAIL_NOT_SYNCED.injected()
+            || crate::bugs::CUT_NOT_SYNCED.injected() && self.report.cut.is_some()
+        {
+            return Ok(());
+        }
+        let first = self.found.iter().position(|found| found.start + self.config.segment_size > self.tail.mark);
+        for found in self.found.iter().skip(first.unwrap_or(0)) {
+            found.file.sync().map_err(self.io("sync", found.start))?;
+        }
+        // A name may be as fresh as the bytes.
+        self.factory.disk.sync_directory().map_err(self.io("sync the folder of", self.tail.end))
+    }
+
+    fn finish(mut self, remains: &Remains, started: Instant) -> Result<Recovered, OpenError> {
+        if self.found.is_empty() {
+            let start = self.factory.segment_start(self.config.replay_from.0.min(self.tail.end));
+            let created = self.factory.create(start).map_err(self.io("create", start))?;
+            self.tail.end = self.factory.first_entry(start);
+            return Ok(self.recovered(Arc::new(created), Vec::new(), started, None));
+        }
+        let last = self.found.len() - 1;
+        let opened = self.factory.open(self.found[last].start, self.found[last].file.clone());
+        let segment = Arc::new(opened.map_err(self.io("open", self.found[last].start))?);
+        let offset = self.tail.end - segment.start;
+        // Behind the end there are only zeros or holes: up to the first hole the zeros are on disk.
+        let hole = segment.file.next_hole(offset.min(self.config.segment_size - 1));
+        let zeroed_to = segment.start + hole.map_err(self.io("look at", segment.start))?;
+        let clean = self.report.cut.is_none()
+            && (self.tail.records_end == 0 || self.last_kind == Some((EntryKind::Mark, true)))
+            && remains.last_byte.is_none();
+        self.report.clean = clean;
+        let mappings = self.found[..last].iter().map(|found| found.mapping.clone()).collect();
+        Ok(self.recovered(segment, mappings, started, Some(zeroed_to)))
+    }
+
+    fn recovered(
+        mut self,
+        segment: Arc<WriteSegment>,
+        mut mappings: Vec<Arc<dyn Mapping>>,
+        started: Instant,
+        zeroed_to: Option<u64>,
+    ) -> Recovered {
+        mappings.push(segment.mapping.clone());
+        let start = self.found.first().map_or(segment.start, |found| found.start);
+        self.report.start = LogPosition(start);
+        self.report.end = LogPosition(self.tail.end);
+        self.report.last_index = self.tail.index;
+        self.report.last_term = self.tail.term;
+        self.report.last_leader_time_ms = self.tail.leader_time_ms;
+        self.report.duration = started.elapsed();
+        let zeroed_to = zeroed_to.unwrap_or(self.tail.end).max(self.tail.end);
+        Recovered { segment, start, mappings, tail: self.tail, zeroed_to, report: self.report }
+    }
+}
+
+/// Keeps large reads under way ahead of the scan.
+struct ReadAhead {
+    asked: u64,
+    populated: u64,
+}
+
+impl ReadAhead {
+    /// Sees to it that the file is in memory up to `offset`; a sector that cannot be read is an error here.
+    fn to(&mut self, found: &Found, offset: u64) -> io::Result<()> {
+        if offset <= self.populated {
+            return Ok(());
+        }
+        let until = offset.next_multiple_of(READ_STEP).min(found.size);
+        if offset > found.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let ahead = (until + READ_AHEAD).min(found.size);
+        if ahead > self.asked {
+            found.file.will_need(self.asked, ahead - self.asked);
+            self.asked = ahead;
+        }
+        found.mapping.populate(self.populated, (until - self.populated) as usize)?;
+        self.populated = until;
+        Ok(())
+    }
+}
+
+fn write_zeros(file: &dyn File, mut offset: u64, mut len: u64) -> io::Result<()> {
+    let zeros = vec![0; (1 << 20).min(len as usize)];
+    while len > 0 {
+        let part = len.min(zeros.len() as u64);
+        file.write_at(offset, &mut [IoSlice::new(&zeros[..part as usize])])?;
+        (offset, len) = (offset + part, len - part);
+    }
+    Ok(())
+}
+
+fn hexadecimal(id: &[u8; 16]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
