@@ -1,6 +1,6 @@
 //! The two records that carry a body: a message for a queue, and a half message.
 //!
-//! The first fields have fixed places, so that applying a message reads 52 bytes and no text:
+//! The first fields have fixed places, so that applying a message reads 64 bytes and no text:
 //!
 //! | offset | field |
 //! |---|---|
@@ -16,7 +16,8 @@
 //! | 50 | kind, 1 |
 //! | 51 | encoding, 1 |
 //! | 52 | body length, 4 |
-//! | 56 | message id, producer, born host, then tag?, message group?, trace context?, deliver at?, keys, properties, body |
+//! | 56 | stored at, ms, 8 (the leader's clock when it took the message; the entry may be a little later) |
+//! | 64 | message id, producer, born host, then tag?, message group?, trace context?, deliver at?, keys, properties, body |
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
@@ -27,7 +28,7 @@ use crate::check::CheckOverrides;
 use crate::{BodyEncoding, MessageKind, Millis, NewMessage, StoredMessage, TagHash, TopicId};
 
 /// Bytes of the head with fixed places.
-const HEAD_LEN: usize = 56;
+const HEAD_LEN: usize = 64;
 const UNSET_32: u32 = u32::MAX;
 const UNSET_16: u16 = u16::MAX;
 
@@ -53,6 +54,17 @@ pub struct MessageHead {
     pub checks: CheckOverrides,
 }
 
+/// What the leader decides about a message when it takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessagePlace {
+    /// The topic's life.
+    pub topic: TopicId,
+    /// The queue it goes to, at once or when its transaction commits.
+    pub queue: u32,
+    /// The leader's clock.
+    pub stored_at: Millis,
+}
+
 /// Hash of a producer's client id and a message id: what de-duplication and the ends of transactions compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity(pub u64);
@@ -71,8 +83,7 @@ impl Identity {
 /// Appends the record of a message to `buffer`; the kind follows from the message. Returns the record's length.
 pub fn encode_message(
     buffer: &mut Vec<u8>,
-    topic: TopicId,
-    queue: u32,
+    place: MessagePlace,
     producer: &str,
     message: &NewMessage,
     checks: CheckOverrides,
@@ -82,8 +93,8 @@ pub fn encode_message(
     frame::write(buffer, kind, 1, |buffer| {
         let start = buffer.len();
         let mut w = Writer(buffer);
-        w.u32(topic.0);
-        w.u32(queue);
+        w.u32(place.topic.0);
+        w.u32(place.queue);
         w.u64(Identity::of(producer, &message.message_id).0);
         w.u64(0); // the content hash, filled in below
         w.u64(TagHash::of(message.tag.as_deref()).0);
@@ -94,6 +105,7 @@ pub fn encode_message(
         w.u8(message.kind as u8);
         w.u8(message.encoding as u8);
         w.u32(message.body.len() as u32);
+        w.u64(place.stored_at.0);
         w.text(&message.message_id);
         w.text(producer);
         w.text(&message.born_host);
@@ -143,7 +155,7 @@ impl MessageHead {
 
 /// Reads a whole message back. `record` is the complete record with its frame; its checksum is verified here, on read.
 /// The body is a slice of `record`.
-pub fn decode_stored(record: &Bytes, stored_at: Millis) -> Result<(MessageHead, StoredMessage), DecodeError> {
+pub fn decode_stored(record: &Bytes) -> Result<(MessageHead, StoredMessage), DecodeError> {
     let (frame, _) = frame::Frame::split(record)?;
     frame.verify()?;
     if !matches!(frame.kind(), KIND_MESSAGE | KIND_HALF) {
@@ -156,6 +168,7 @@ pub fn decode_stored(record: &Bytes, stored_at: Millis) -> Result<(MessageHead, 
     fixed.take(10, "check settings")?;
     let (kind, encoding) = (fixed.u8("kind")?, fixed.u8("encoding")?);
     let body_len = fixed.u32("body length")? as usize;
+    let stored_at = Millis(fixed.u64("stored at")?);
 
     let mut r = Reader(&fields[HEAD_LEN..]);
     let message_id = r.string("message id")?;

@@ -17,7 +17,7 @@ pub use administration::{ClusterInit, GroupDelete, GroupPut, Join, NodeStarted, 
 pub use codec::DecodeError;
 pub use delivery::{Ack, ChangeInvisible, DeadLetter, Lease, LeasedAgain, LeasedRange, Renew};
 pub use frame::{FRAME_LEN, Frame};
-pub use message::{Identity, MessageHead, decode_stored, encode_message};
+pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message};
 pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
 pub use transaction::{CheckAnswered, End, EndedBy, Park, Resume};
 
