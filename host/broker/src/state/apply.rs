@@ -69,8 +69,8 @@ pub enum Effect {
     Joined,
     /// Topics or groups changed.
     Directory,
-    /// An open transaction's next check is due at this time.
-    CheckDue(Millis),
+    /// An open transaction of this topic is due for a check at this time.
+    CheckDue(TopicId, Millis),
     /// Components or bindings changed.
     Plugins,
 }
@@ -181,7 +181,7 @@ impl State {
         };
         self.transactions.open.put(at.position, open);
         self.dedup.remember(head, at.time, Stored::Half { transaction: at.position });
-        effects.push(Effect::CheckDue(next_due));
+        effects.push(Effect::CheckDue(head.topic, next_due));
         Ok(Applied::Prepared { transaction: at.position })
     }
 
@@ -234,7 +234,7 @@ impl State {
         } else {
             let step = answer.retry_after_ms.unwrap_or_else(|| open.overrides.step_ms(policy, open.checks));
             open.next_due = answer.asked_at.plus_ms(step);
-            effects.push(Effect::CheckDue(open.next_due));
+            effects.push(Effect::CheckDue(open.topic, open.next_due));
         }
         self.transactions.open.put(answer.transaction, open);
         Ok(Applied::Counted { parked })
@@ -265,8 +265,8 @@ impl State {
         }
         open.checks = 0;
         open.next_due = at.time;
+        effects.push(Effect::CheckDue(open.topic, at.time));
         self.transactions.open.put(resume.transaction, open);
-        effects.push(Effect::CheckDue(at.time));
         Ok(Applied::Done)
     }
 

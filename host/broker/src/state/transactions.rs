@@ -66,8 +66,9 @@ pub struct Ended {
 ///
 /// # To ensure correctness
 ///
-/// `due` lists exactly the transactions whose `next_due` is not [`Millis::NEVER`], in the order of that time: a check
-/// pass costs what is due, whatever else is open (TX-H4).
+/// `due` lists exactly the transactions of a topic whose `next_due` is not [`Millis::NEVER`], in the order of that time:
+/// a check pass costs what is due, whatever else is open (TX-H4), and a topic that nobody can be asked about costs
+/// nothing.
 pub trait OpenTransactions: Send {
     /// The open transaction whose half lies at this position.
     fn get(&self, transaction: u64) -> Option<&OpenTransaction>;
@@ -75,8 +76,10 @@ pub trait OpenTransactions: Send {
     fn put(&mut self, transaction: u64, open: OpenTransaction);
     /// Takes one out.
     fn remove(&mut self, transaction: u64) -> Option<OpenTransaction>;
-    /// Transactions by the time of their next check, from `after` (exclusive) on.
-    fn due(&self, after: Option<(Millis, u64)>) -> Box<dyn Iterator<Item = (Millis, u64)> + '_>;
+    /// Transactions of a topic by the time of their next check, from `after` (exclusive) on.
+    fn due(&self, topic: TopicId, after: Option<(Millis, u64)>) -> Box<dyn Iterator<Item = (Millis, u64)> + '_>;
+    /// Topics with a transaction that is to be checked at some time.
+    fn topics_to_check(&self) -> Box<dyn Iterator<Item = TopicId> + '_>;
     /// Open ones in the order in which they were opened, from `after` (exclusive) on.
     fn iter(&self, after: Option<u64>) -> Box<dyn Iterator<Item = (u64, &OpenTransaction)> + '_>;
     /// How many are open, parked ones included.
@@ -95,7 +98,7 @@ pub trait OpenTransactions: Send {
 #[derive(Debug, Default)]
 pub struct MemoryTransactions {
     open: BTreeMap<u64, OpenTransaction>,
-    due: BTreeSet<(Millis, u64)>,
+    due: BTreeMap<TopicId, BTreeSet<(Millis, u64)>>,
     parked: usize,
     by_topic: HashMap<TopicId, usize>,
 }
@@ -108,7 +111,7 @@ impl OpenTransactions for MemoryTransactions {
     fn put(&mut self, transaction: u64, open: OpenTransaction) {
         self.remove(transaction);
         if open.next_due != Millis::NEVER {
-            self.due.insert((open.next_due, transaction));
+            self.due.entry(open.topic).or_default().insert((open.next_due, transaction));
         }
         self.parked += usize::from(open.parked.is_some());
         *self.by_topic.entry(open.topic).or_default() += 1;
@@ -117,7 +120,12 @@ impl OpenTransactions for MemoryTransactions {
 
     fn remove(&mut self, transaction: u64) -> Option<OpenTransaction> {
         let open = self.open.remove(&transaction)?;
-        self.due.remove(&(open.next_due, transaction));
+        if let Some(due) = self.due.get_mut(&open.topic) {
+            due.remove(&(open.next_due, transaction));
+            if due.is_empty() {
+                self.due.remove(&open.topic);
+            }
+        }
         self.parked -= usize::from(open.parked.is_some());
         if let Some(count) = self.by_topic.get_mut(&open.topic) {
             *count -= 1;
@@ -128,10 +136,14 @@ impl OpenTransactions for MemoryTransactions {
         Some(open)
     }
 
-    fn due(&self, after: Option<(Millis, u64)>) -> Box<dyn Iterator<Item = (Millis, u64)> + '_> {
+    fn due(&self, topic: TopicId, after: Option<(Millis, u64)>) -> Box<dyn Iterator<Item = (Millis, u64)> + '_> {
         use std::ops::Bound::{Excluded, Unbounded};
         let start = after.map_or(Unbounded, Excluded);
-        Box::new(self.due.range((start, Unbounded)).copied())
+        Box::new(self.due.get(&topic).into_iter().flat_map(move |due| due.range((start, Unbounded)).copied()))
+    }
+
+    fn topics_to_check(&self) -> Box<dyn Iterator<Item = TopicId> + '_> {
+        Box::new(self.due.keys().copied())
     }
 
     fn iter(&self, after: Option<u64>) -> Box<dyn Iterator<Item = (u64, &OpenTransaction)> + '_> {
