@@ -1,3 +1,20 @@
 //! The wire protocol `apache.rocketmq.v2`: types, validation, limits, receipt handles.
+//!
+//! A request comes in as a type of [`wire`], is checked in [`validate`] and leaves as the broker's own type; an answer
+//! goes the other way through [`delivered_message`], [`code::outcome`] and [`settings::merge`].
 
+pub mod code;
+mod compression;
+mod convert;
+mod delivery;
+mod handle;
+pub mod limits;
+mod reserved;
+pub mod settings;
+pub mod validate;
 pub mod wire;
+
+pub use compression::{DecompressError, decompress};
+pub use convert::{duration, millis, timestamp, wire_duration};
+pub use delivery::{Delivered, delivered_message, half_message};
+pub use handle::{HANDLE_TEXT_LEN, HandleError, HandleKey};

@@ -1,0 +1,106 @@
+//! Stored messages as consumers and checked producers get them (§4.4.5, §4.4.6, §4.12.3).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use md5::{Digest as _, Md5};
+use vouch_broker::{BodyEncoding, MessageKind, StoredMessage};
+
+use crate::compression;
+use crate::convert::{timestamp, wire_duration};
+use crate::wire::{DeadLetterQueue, Digest, DigestType, Encoding, Message, MessageType, Resource, SystemProperties};
+
+/// What a delivery adds to a stored message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The topic as the consumer asked for it: acks are addressed with it.
+    pub topic: Resource,
+    /// Queue number.
+    pub queue: u32,
+    /// Queue offset.
+    pub offset: u64,
+    /// 1 for the first delivery.
+    pub attempt: u32,
+    /// The lease, sealed.
+    pub handle: String,
+    /// Length of the lease.
+    pub invisible: Duration,
+    /// Original topic and message id of a dead letter.
+    pub dead_letter_origin: Option<(String, String)>,
+}
+
+/// The message as a consumer gets it. The body is not copied, unless it has to be decompressed.
+///
+/// `store_host` is the address of this node. A committed half message is an ordinary message to its consumers.
+pub fn delivered_message(stored: StoredMessage, delivered: Delivered, store_host: &str) -> Message {
+    let kind = match stored.message.kind {
+        MessageKind::Normal | MessageKind::Transaction => MessageType::Normal,
+        MessageKind::Fifo => MessageType::Fifo,
+        MessageKind::Delay => MessageType::Delay,
+    };
+    let mut message = base(stored, delivered.topic, kind, store_host);
+    let system = message.system_properties.get_or_insert_default();
+    system.receipt_handle = Some(delivered.handle);
+    system.queue_id = i32::try_from(delivered.queue).unwrap_or(i32::MAX);
+    system.queue_offset = Some(i64::try_from(delivered.offset).unwrap_or(i64::MAX));
+    system.invisible_duration = Some(wire_duration(delivered.invisible));
+    system.delivery_attempt = Some(i32::try_from(delivered.attempt).unwrap_or(i32::MAX));
+    system.dead_letter_queue =
+        delivered.dead_letter_origin.map(|(topic, message_id)| DeadLetterQueue { topic, message_id });
+    message
+}
+
+/// The half message as its producer is shown it when it is asked to decide.
+pub fn half_message(stored: StoredMessage, topic: Resource, store_host: &str) -> Message {
+    base(stored, topic, MessageType::Transaction, store_host)
+}
+
+fn base(stored: StoredMessage, topic: Resource, kind: MessageType, store_host: &str) -> Message {
+    let StoredMessage { message, stored_at, .. } = stored;
+    let (body, encoding) = plain_body(message.body, message.encoding);
+    let system = SystemProperties {
+        tag: message.tag,
+        keys: message.keys,
+        message_id: message.message_id,
+        body_digest: Some(Digest { r#type: DigestType::Md5 as i32, checksum: md5_text(&body) }),
+        body_encoding: encoding as i32,
+        message_type: kind as i32,
+        born_timestamp: Some(timestamp(message.born_at)),
+        born_host: message.born_host,
+        store_timestamp: Some(timestamp(stored_at)),
+        store_host: store_host.to_owned(),
+        delivery_timestamp: message.deliver_at.map(timestamp),
+        message_group: message.message_group,
+        trace_context: message.trace_context,
+        ..Default::default()
+    };
+    let user_properties = message.properties.into_iter().collect();
+    Message { topic: Some(topic), user_properties, system_properties: Some(system), body }
+}
+
+/// Clients differ in what they can decompress, so they get plain bytes. What cannot be decompressed is passed on as it
+/// was sent: some consumer may know what to do with it.
+fn plain_body(body: Bytes, encoding: BodyEncoding) -> (Bytes, Encoding) {
+    match encoding {
+        BodyEncoding::Identity => (body, Encoding::Identity),
+        BodyEncoding::Gzip => match compression::decompress(&body) {
+            Ok(plain) if !plain.is_empty() => (plain, Encoding::Identity),
+            _ => (body, Encoding::Gzip),
+        },
+    }
+}
+
+/// MD5 in 32 upper-case hexadecimal digits: the one form that every client computes alike.
+fn md5_text(body: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut text = String::with_capacity(32);
+    for byte in Md5::digest(body) {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! ReceiveMessage, AckMessage, ChangeInvisibleDuration and ForwardMessageToDeadLetterQueue (§4.6 to §4.9).
+
+use std::time::Duration;
+
+use vouch_broker::{Refusal, ResourceName, TagFilter};
+
+use super::{Names, Violation, refuse};
+use crate::convert::duration;
+use crate::limits;
+use crate::wire::{self, Code, FilterExpression, FilterType};
+
+/// A request to receive that broke no rule of the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receive {
+    /// Consumer group.
+    pub group: ResourceName,
+    /// Topic; the queue of the request is no restriction (§4.6.2).
+    pub topic: ResourceName,
+    /// At most this many messages, 1 to 32.
+    pub max: u32,
+    /// Which messages.
+    pub filter: TagFilter,
+    /// Length of the lease, where the caller named one.
+    pub invisible: Option<Duration>,
+    /// The server chooses the lease and renews it while the client lives.
+    pub auto_renew: bool,
+    /// How long the caller wants to wait, where it says so.
+    pub wait: Option<Duration>,
+}
+
+/// Checks a ReceiveMessage request.
+pub fn receive(request: wire::ReceiveMessageRequest, names: Names<'_>) -> Result<Receive, Violation> {
+    let topic = names.topic(request.message_queue.and_then(|queue| queue.topic))?;
+    let group = names.group(request.group)?;
+    let invisible = match request.invisible_duration {
+        Some(wire) if !request.auto_renew => Some(receive_invisible(&wire)?),
+        _ => None,
+    };
+    Ok(Receive {
+        group,
+        topic,
+        max: u32::try_from(request.batch_size).unwrap_or(0).clamp(1, limits::RECEIVE_BATCH_MAX),
+        filter: tag_filter(request.filter_expression.as_ref())?,
+        invisible,
+        auto_renew: request.auto_renew,
+        wait: request.long_polling_timeout.map(|wire| duration(&wire).unwrap_or_default()),
+    })
+}
+
+fn receive_invisible(wire: &prost_types::Duration) -> Result<Duration, Violation> {
+    match duration(wire) {
+        Some(length) if (limits::RECEIVE_INVISIBLE_MIN..=limits::INVISIBLE_MAX).contains(&length) => Ok(length),
+        _ => refuse(Code::IllegalInvisibleTime, "the invisible duration of a receive must be 1 second to 12 hours"),
+    }
+}
+
+/// The new length of a lease: 0 (visible at once) to 12 hours.
+pub fn invisible_duration(wire: Option<&prost_types::Duration>) -> Result<Duration, Violation> {
+    match wire.map(duration) {
+        Some(Some(length)) if length <= limits::INVISIBLE_MAX => Ok(length),
+        _ => refuse(Code::IllegalInvisibleTime, "the invisible duration must be 0 to 12 hours"),
+    }
+}
+
+/// How long a poll waits. Never refuses (§4.6.5): the smallest of what was asked for, the server's bound and what the
+/// deadline leaves.
+///
+/// `deadline` is the time left of the call; `request_timeout` is the client's own, from its Settings, and counts only
+/// for old clients that do not say how long they want to wait.
+pub fn poll_wait(wanted: Option<Duration>, deadline: Option<Duration>, request_timeout: Option<Duration>) -> Duration {
+    let wanted = wanted.or_else(|| {
+        let half = request_timeout.unwrap_or_default() / 2;
+        deadline.map(|left| left.saturating_sub(half))
+    });
+    let room = deadline.map_or(limits::LONG_POLL_MAX, |left| left.saturating_sub(limits::LONG_POLL_MARGIN));
+    wanted.unwrap_or(limits::LONG_POLL_MAX).min(limits::LONG_POLL_MAX).min(room)
+}
+
+/// Reads a filter expression: `*` or nothing for everything, `a || b` for tags (§4.6.3).
+pub fn tag_filter(filter: Option<&FilterExpression>) -> Result<TagFilter, Violation> {
+    let Some(filter) = filter else { return Ok(TagFilter::All) };
+    let expression = filter.expression.trim();
+    match FilterType::try_from(filter.r#type) {
+        Ok(FilterType::Unspecified | FilterType::Tag) => {}
+        Ok(FilterType::Sql) => return Err(Refusal::NotBuilt("an SQL filter (use a tag filter)").into()),
+        Err(_) => return refuse(Code::IllegalFilterExpression, "the filter type is unknown; use TAG"),
+    }
+    if expression.is_empty() || expression == "*" {
+        return Ok(TagFilter::All);
+    }
+    if expression.len() > limits::FILTER_EXPRESSION_MAX_BYTES {
+        let max = limits::FILTER_EXPRESSION_MAX_BYTES;
+        return refuse(Code::IllegalFilterExpression, format!("a filter expression has at most {max} bytes"));
+    }
+    let tags: Vec<_> = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()).collect();
+    if tags.is_empty() {
+        return refuse(Code::IllegalFilterExpression, "the filter names no tag; write 'a || b', or '*' for everything");
+    }
+    if tags.len() > TagFilter::TAGS_MAX {
+        let (count, max) = (tags.len(), TagFilter::TAGS_MAX);
+        return refuse(
+            Code::IllegalFilterExpression,
+            format!("the filter names {count} tags; at most {max} are allowed"),
+        );
+    }
+    Ok(TagFilter::tags(tags))
+}
+
+/// Handles to acknowledge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acks {
+    /// Consumer group.
+    pub group: ResourceName,
+    /// Topic.
+    pub topic: ResourceName,
+    /// The entries of the request, to be mirrored in the answer (§4.7). At least one.
+    pub entries: Vec<wire::AckMessageEntry>,
+}
+
+/// Checks an AckMessage request.
+pub fn acks(request: wire::AckMessageRequest, names: Names<'_>) -> Result<Acks, Violation> {
+    let topic = names.topic(request.topic)?;
+    let group = names.group(request.group)?;
+    if request.entries.is_empty() {
+        return refuse(Code::BadRequest, "the request has no entries; name at least one receipt handle");
+    }
+    if request.entries.len() > limits::ACK_BATCH_MAX {
+        let (count, max) = (request.entries.len(), limits::ACK_BATCH_MAX);
+        return refuse(Code::PayloadTooLarge, format!("the request has {count} entries; at most {max} are allowed"));
+    }
+    Ok(Acks { group, topic, entries: request.entries })
+}
+
+/// A lease that ends at another time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Consumer group.
+    pub group: ResourceName,
+    /// Topic.
+    pub topic: ResourceName,
+    /// From now.
+    pub invisible: Duration,
+    /// The next delivery does not count as one more attempt.
+    pub suspend: bool,
+}
+
+/// Checks a ChangeInvisibleDuration request; its handle stays with the caller, who has to echo it.
+pub fn change(request: &mut wire::ChangeInvisibleDurationRequest, names: Names<'_>) -> Result<Change, Violation> {
+    let topic = names.topic(request.topic.take())?;
+    let group = names.group(request.group.take())?;
+    let invisible = invisible_duration(request.invisible_duration.as_ref())?;
+    Ok(Change { group, topic, invisible, suspend: request.suspend.unwrap_or(false) })
+}
+
+/// A message for the dead-letter topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Consumer group.
+    pub group: ResourceName,
+    /// Topic.
+    pub topic: ResourceName,
+    /// The lease.
+    pub handle: String,
+    /// Attempts that the client made, for the reason that is kept.
+    pub attempts: i32,
+}
+
+/// Checks a ForwardMessageToDeadLetterQueue request.
+pub fn forward(request: wire::ForwardMessageToDeadLetterQueueRequest, names: Names<'_>) -> Result<Forward, Violation> {
+    let topic = names.topic(request.topic)?;
+    let group = names.group(request.group)?;
+    Ok(Forward { group, topic, handle: request.receipt_handle, attempts: request.delivery_attempt })
+}
+
+#[cfg(test)]
+#[path = "consume_tests.rs"]
+mod tests;

@@ -1,0 +1,76 @@
+//! Names of topics and groups on the wire, and their namespace.
+
+use vouch_broker::{ResourceName, check_group_name, check_namespace, check_topic_name};
+
+use super::Violation;
+use crate::wire::Resource;
+
+/// How the names of one call are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names<'a> {
+    /// Header `x-mq-namespace`. It rules where it is not empty; the field of the request is the fallback (§4.0).
+    pub namespace: Option<&'a str>,
+}
+
+impl Names<'_> {
+    /// The topic of a request.
+    pub fn topic(&self, resource: Option<Resource>) -> Result<ResourceName, Violation> {
+        let name = self.place(resource)?;
+        check_topic_name(&name.name)?;
+        Ok(name)
+    }
+
+    /// The consumer group of a request.
+    pub fn group(&self, resource: Option<Resource>) -> Result<ResourceName, Violation> {
+        let name = self.place(resource)?;
+        check_group_name(&name.name)?;
+        Ok(name)
+    }
+
+    fn place(&self, resource: Option<Resource>) -> Result<ResourceName, Violation> {
+        let Resource { resource_namespace, name } = resource.unwrap_or_default();
+        let namespace = match self.namespace {
+            Some(header) if !header.is_empty() => header.to_owned(),
+            _ => resource_namespace,
+        };
+        check_namespace(&namespace)?;
+        Ok(ResourceName { namespace, name })
+    }
+}
+
+/// A name as it stands on the wire.
+pub fn resource(name: &ResourceName) -> Resource {
+    Resource { resource_namespace: name.namespace.clone(), name: name.name.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Code;
+
+    fn wire(namespace: &str, name: &str) -> Option<Resource> {
+        Some(Resource { resource_namespace: namespace.into(), name: name.into() })
+    }
+
+    #[test]
+    fn the_namespace_of_the_header_rules_and_the_field_is_the_fallback() {
+        let of = |header| Names { namespace: header }.topic(wire("field", "t")).unwrap().namespace;
+        assert_eq!(of(Some("header")), "header");
+        assert_eq!(of(Some("")), "field");
+        assert_eq!(of(None), "field");
+    }
+
+    #[test]
+    fn names_have_their_own_codes_and_bounds_on_both_sides() {
+        let names = Names::default();
+        let topic = |name: &str| names.topic(wire("", name)).map_err(|violation| violation.code);
+        let group = |name: &str| names.group(wire("", name)).map_err(|violation| violation.code);
+        assert!(topic(&"t".repeat(127)).is_ok());
+        assert_eq!(topic(&"t".repeat(128)), Err(Code::IllegalTopic));
+        assert!(group(&"g".repeat(120)).is_ok());
+        assert_eq!(group(&"g".repeat(121)), Err(Code::IllegalConsumerGroup));
+        assert_eq!(names.topic(None).map_err(|violation| violation.code), Err(Code::IllegalTopic));
+        let namespace = Names { namespace: Some("a/b") }.topic(wire("", "t"));
+        assert_eq!(namespace.map_err(|violation| violation.code), Err(Code::BadRequest));
+    }
+}
