@@ -1,1 +1,42 @@
 //! Runs guest components: engine, limits, capabilities.
+//!
+//! The crate knows the WIT world `vouch:plugin` (the folder `wit/`), not the broker. Four steps lead to an answer:
+//!
+//! 1. [`Engine::inspect`] looks at an uploaded file and says what it is, or why it is refused;
+//! 2. [`Engine::load`] compiles it, or takes the compiled code from the cache;
+//! 3. [`Plugin::bind`] joins it with what one binding grants, limits and configures;
+//! 4. [`Binding::check`] asks one question in a fresh instance and tells an answer from *no answer* (ruling 1).
+//!
+//! Guest code, compilation and the guests' outgoing connections run on threads that the engine owns, at low priority: a
+//! guest that spins takes what the rest of the process leaves over.
+
+mod binding;
+mod bindings;
+mod cache;
+mod call;
+mod capability;
+mod compile;
+mod config;
+mod engine;
+mod error_text;
+mod grants;
+mod http;
+mod inspect;
+mod limits;
+mod log;
+mod outcome;
+mod plugin;
+mod quantity;
+mod threads;
+
+pub use binding::{Admission, Binding};
+pub use config::{EngineConfig, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY};
+pub use engine::{Engine, EngineError, LoadError};
+pub use grants::{Grants, HttpGrant, Origin, OriginError};
+pub use http::{Resolver, Resolving, SystemResolver};
+pub use inspect::{Refused, UploadVerdict, World};
+pub use limits::{LimitError, Limits};
+pub use log::{LogLine, LogSource};
+pub use outcome::{Checked, Message, NoAnswer, Pending, Verdict};
+pub use plugin::{BindError, BindingSpec, CompiledFrom, Plugin};
+pub use quantity::{ByteSize, QuantityError};

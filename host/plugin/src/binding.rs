@@ -1,0 +1,216 @@
+//! A component that answers for a binding.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+};
+
+use crate::{
+    call::{self, CallSetup},
+    engine::Engine,
+    grants::HttpGrant,
+    http::HttpGate,
+    limits::Limits,
+    log::{CallLog, LogLine, LogRing},
+    outcome::{Checked, NoAnswer, Pending},
+    plugin::{BindingSpec, PluginCode},
+};
+
+/// A component with its grants, limits and configuration. Cheap to clone; clones share places and log.
+#[derive(Clone)]
+pub struct Binding(Arc<Bound>);
+
+struct Bound {
+    engine: Engine,
+    code: Arc<PluginCode>,
+    name: String,
+    limits: Limits,
+    grants: Arc<[HttpGrant]>,
+    config: Arc<BTreeMap<String, String>>,
+    body: bool,
+    places: Arc<Semaphore>,
+    log: Arc<LogRing>,
+}
+
+/// A place to run one check in, held until it is used or dropped.
+pub struct Admission {
+    binding: Binding,
+    places: Places,
+}
+
+/// One place of the binding and one of the node.
+struct Places {
+    _binding: OwnedSemaphorePermit,
+    _node: OwnedSemaphorePermit,
+}
+
+impl Binding {
+    pub(crate) fn new(engine: Engine, code: Arc<PluginCode>, spec: BindingSpec) -> Self {
+        let BindingSpec { name, grants, limits, config, body } = spec;
+        Self(Arc::new(Bound {
+            log: LogRing::new(&name, &code.digest),
+            places: Arc::new(Semaphore::new(limits.concurrency)),
+            grants: grants.http.into(),
+            config: Arc::new(config),
+            engine,
+            code,
+            name,
+            limits,
+            body,
+        }))
+    }
+
+    /// The binding's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The digest of its component.
+    pub fn digest(&self) -> &str {
+        &self.0.code.digest
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Whether the component gets the messages' bodies. If not, [`crate::Message::body`] may be left empty.
+    pub fn wants_body(&self) -> bool {
+        self.0.body
+    }
+
+    /// Checks of this binding that are running now.
+    pub fn running(&self) -> usize {
+        self.0.limits.concurrency - self.0.places.available_permits()
+    }
+
+    /// What the operator should know: the component wants something that the binding does not grant, or the other way
+    /// round. Empty if all is well.
+    pub fn warnings(&self) -> Vec<String> {
+        let granted = !self.0.grants.is_empty();
+        let is_http = |name: &&String| name.starts_with("wasi:http/");
+        let mut warnings: Vec<String> = self
+            .0
+            .code
+            .imports_wanted
+            .iter()
+            .filter(|name| !(granted && is_http(name)))
+            .map(|name| {
+                if is_http(&name) {
+                    format!(
+                        "the component imports {name} and the binding grants no origin: every request will be denied"
+                    )
+                } else {
+                    format!(
+                        "the component imports {name}, which this version cannot grant: every call answers not-granted"
+                    )
+                }
+            })
+            .collect();
+        if granted && !self.0.code.imports_wanted.iter().any(|name| is_http(&name)) {
+            warnings
+                .push("the binding grants http and the component does not import it: the grant has no use".to_owned());
+        }
+        warnings
+    }
+
+    /// The last 256 lines of the log of this binding.
+    pub fn recent_logs(&self) -> Vec<LogLine> {
+        self.0.log.after(0)
+    }
+
+    /// The lines of the log after the line with this number, oldest first, as far as they are remembered.
+    pub fn logs_after(&self, number: u64) -> Vec<LogLine> {
+        self.0.log.after(number)
+    }
+
+    /// Waits for a place: first among those of the binding, then among those of the node, in the order of asking. For a
+    /// runner that has more to ask than fits at once. May be dropped at any time.
+    pub async fn admit(&self) -> Admission {
+        const OPEN: &str = "these semaphores are never closed";
+        let binding = Arc::clone(&self.0.places).acquire_owned().await.expect(OPEN);
+        let node = Arc::clone(&self.0.engine.0.places).acquire_owned().await.expect(OPEN);
+        Admission { binding: self.clone(), places: Places { _binding: binding, _node: node } }
+    }
+
+    /// Takes a place if one is free.
+    ///
+    /// # Errors
+    /// [`NoAnswer::NoCapacity`] if none is.
+    pub fn try_admit(&self) -> Result<Admission, NoAnswer> {
+        let full = |running, scope| NoAnswer::NoCapacity { running, scope };
+        let binding = Arc::clone(&self.0.places)
+            .try_acquire_owned()
+            .map_err(|_| full(self.0.limits.concurrency, "limits.concurrency of the binding"))?;
+        let node = Arc::clone(&self.0.engine.0.places)
+            .try_acquire_owned()
+            .map_err(|_| full(self.0.engine.0.config.concurrency, "the concurrency of the node"))?;
+        Ok(Admission { binding: self.clone(), places: Places { _binding: binding, _node: node } })
+    }
+
+    /// Asks one question in a fresh instance, or answers [`NoAnswer::NoCapacity`] at once if no place is free. Never takes
+    /// much longer than `limits.deadline`. If the returned future is dropped, the guest is stopped.
+    pub async fn check(&self, pending: Pending) -> Checked {
+        match self.try_admit() {
+            Ok(admission) => admission.check(pending).await,
+            Err(full) => Checked::NoAnswer(full),
+        }
+    }
+}
+
+impl Admission {
+    /// Asks one question in a fresh instance. If the returned future is dropped, the guest is stopped.
+    pub async fn check(self, pending: Pending) -> Checked {
+        let Self { binding, places } = self;
+        let engine = &binding.0.engine.0;
+        let setup = binding.setup(&pending);
+        let run = engine.running.enter();
+        let mut task = StopOnDrop(engine.guests.spawn(async move {
+            let checked = call::check(setup, pending).await;
+            drop((run, places));
+            checked
+        }));
+        match (&mut task.0).await {
+            Ok(checked) => checked,
+            Err(error) => {
+                tracing::error!(binding = binding.name(), digest = binding.digest(), %error, "a check failed in the host");
+                Checked::NoAnswer(NoAnswer::Host(error.to_string()))
+            }
+        }
+    }
+}
+
+impl Binding {
+    fn setup(&self, pending: &Pending) -> CallSetup {
+        let bound = &self.0;
+        let log = CallLog::new(Arc::clone(&bound.log), pending.transaction_id.clone());
+        let engine = &bound.engine.0;
+        let gate = HttpGate::new(
+            Arc::clone(&bound.grants),
+            Arc::clone(&engine.resolver),
+            Arc::clone(&engine.tls),
+            &bound.limits,
+            log.clone(),
+        );
+        CallSetup {
+            pre: bound.code.pre.clone(),
+            limits: bound.limits.clone(),
+            config: Arc::clone(&bound.config),
+            gate,
+            log,
+            body: bound.body,
+        }
+    }
+}
+
+/// Stops its task when dropped.
+struct StopOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for StopOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

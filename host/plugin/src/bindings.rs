@@ -1,0 +1,25 @@
+//! The host's side of the WIT world, generated from the folder `wit/`.
+
+#[allow(missing_docs, unreachable_pub, reason = "generated code")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        inline: "
+            package vouch:broker;
+
+            /// What the broker offers to, and wants from, a checkback plugin.
+            world checkback-host {
+                include vouch:plugin/checkback-plugin@0.1.0;
+                include vouch:plugin/capabilities@0.1.0;
+            }
+        ",
+        world: "vouch:broker/checkback-host",
+        exports: { default: async },
+    });
+}
+
+pub(crate) use generated::{
+    CheckbackHostPre,
+    exports::vouch::plugin::checkback,
+    vouch::plugin::{host, outbox, sql, state, types},
+};

@@ -1,0 +1,222 @@
+//! One call of a guest: a store, its limits, and the reading of what came out.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use wasmtime::{ResourceLimiter, Store, component::ResourceTable};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::{
+    bindings::{CheckbackHostPre, checkback, types},
+    error_text::{cut, describe},
+    http::HttpGate,
+    limits::Limits,
+    log::CallLog,
+    outcome::{Checked, Message, NoAnswer, Pending, Verdict},
+    quantity::ByteSize,
+};
+
+/// Most bytes that a guest may hand to the host in one call of an imported function.
+pub(crate) const HOST_CALL_BYTES: ByteSize = Limits::OUTPUT.1;
+/// Most host resources (streams, requests, header fields …) that one instance may hold.
+const MAX_RESOURCES: usize = 1024;
+/// Most elements in all tables of one instance.
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
+
+/// What the host knows during one call.
+pub(crate) struct CallState {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    gate: HttpGate,
+    cap: MemoryCap,
+    pub(crate) log: CallLog,
+    pub(crate) config: Arc<BTreeMap<String, String>>,
+    pub(crate) started: Instant,
+    pub(crate) asked_at_ms: u64,
+}
+
+impl WasiView for CallState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for CallState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.gate, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// Sums what all memories and tables of one instance take: the engine's own limits count each alone.
+struct MemoryCap {
+    limit: ByteSize,
+    memory_bytes: usize,
+    table_elements: usize,
+}
+
+/// The guest asked for more than its cap. An error of its own, so that it is told from a trap.
+#[derive(Debug, thiserror::Error)]
+#[error("more memory than the binding's limit of {0}")]
+struct OverMemory(ByteSize);
+
+impl ResourceLimiter for MemoryCap {
+    fn memory_growing(&mut self, current: usize, desired: usize, _most: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if wanted > self.limit.as_usize() {
+            // Refusing with `false` lets the guest go on with half a data structure, which most answer with an abort that
+            // names no cause. An error stops it here and says why.
+            return Err(OverMemory(self.limit).into());
+        }
+        self.memory_bytes = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _most: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if wanted > MAX_TABLE_ELEMENTS {
+            return Ok(false);
+        }
+        self.table_elements = wanted;
+        Ok(true)
+    }
+}
+
+/// What one call needs besides the question.
+pub(crate) struct CallSetup {
+    pub(crate) pre: CheckbackHostPre<CallState>,
+    pub(crate) limits: Limits,
+    pub(crate) config: Arc<BTreeMap<String, String>>,
+    pub(crate) gate: HttpGate,
+    pub(crate) log: CallLog,
+    pub(crate) body: bool,
+}
+
+/// Runs one check in a fresh instance, on the runtime of the guests.
+pub(crate) async fn check(setup: CallSetup, pending: Pending) -> Checked {
+    let deadline = setup.limits.deadline;
+    let log = setup.log.clone();
+    // Dropping the future drops the store, and with it the guest's requests and timers.
+    let checked = tokio::time::timeout(deadline, run(setup, pending)).await;
+    log.finish();
+    checked.unwrap_or(Checked::NoAnswer(NoAnswer::Deadline { deadline }))
+}
+
+async fn run(setup: CallSetup, pending: Pending) -> Checked {
+    let CallSetup { pre, limits, config, gate, log, body } = setup;
+    let mut store = Store::new(pre.engine(), CallState::new(&limits, config, gate, log, pending.asked_at_ms));
+    store.limiter(|state| &mut state.cap);
+    // Yields at every epoch, so that one guest does not hold a thread, and so that the deadline's timer gets its turn.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+    store.set_hostcall_fuel(HOST_CALL_BYTES.as_usize());
+    let called = async {
+        let guest = pre.instantiate_async(&mut store).await?;
+        guest.vouch_plugin_checkback().call_check(&mut store, &to_wit(pending, body)).await
+    }
+    .await;
+    match called {
+        Ok(answer) => read(answer, &limits),
+        Err(error) => Checked::NoAnswer(classify(&error, &limits)),
+    }
+}
+
+impl CallState {
+    fn new(
+        limits: &Limits,
+        config: Arc<BTreeMap<String, String>>,
+        gate: HttpGate,
+        log: CallLog,
+        asked_at_ms: u64,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        Self {
+            table,
+            wasi: crate::capability::inert_wasi(&log),
+            http: WasiHttpCtx::new(),
+            gate,
+            cap: MemoryCap { limit: limits.memory, memory_bytes: 0, table_elements: 0 },
+            log,
+            config,
+            started: Instant::now(),
+            asked_at_ms,
+        }
+    }
+}
+
+/// Tells an answer from an error, and both from what is too long.
+fn read(answer: Result<checkback::Verdict, String>, limits: &Limits) -> Checked {
+    let too_large = |text: &str| text.len() > limits.output.as_usize();
+    let verdict = match answer {
+        Err(text) if too_large(&text) => return over_output(limits),
+        Err(mut text) => {
+            cut(&mut text, crate::error_text::MAX_ERROR_TEXT);
+            return Checked::NoAnswer(NoAnswer::GuestError(text));
+        }
+        Ok(checkback::Verdict::Commit) => Verdict::Commit,
+        Ok(checkback::Verdict::Rollback(reason)) if too_large(&reason) => return over_output(limits),
+        Ok(checkback::Verdict::Rollback(reason)) => Verdict::Rollback(reason),
+        Ok(checkback::Verdict::Unknown(postponement)) if too_large(&postponement.reason) => return over_output(limits),
+        Ok(checkback::Verdict::Unknown(types::Postponement { reason, retry_after })) => {
+            Verdict::Unknown { reason, retry_after: retry_after.map(|ms| Duration::from_millis(ms.into())) }
+        }
+    };
+    Checked::Answer(verdict)
+}
+
+fn over_output(limits: &Limits) -> Checked {
+    Checked::NoAnswer(NoAnswer::OutputTooLarge { limit: limits.output })
+}
+
+fn classify(error: &wasmtime::Error, limits: &Limits) -> NoAnswer {
+    if error.is::<OverMemory>() {
+        return NoAnswer::MemoryLimit { limit: limits.memory };
+    }
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return NoAnswer::Trap(format!("it called exit({code}); a plugin answers by returning"));
+    }
+    // Places in the pool are counted by the semaphores above it, so this is the host's own mistake.
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return NoAnswer::Host(describe(error));
+    }
+    // The engine has no type for this one; a test holds the words.
+    if format!("{error:#}").contains("too much data is being copied") {
+        return NoAnswer::OutputTooLarge { limit: HOST_CALL_BYTES };
+    }
+    NoAnswer::Trap(describe(error))
+}
+
+fn to_wit(pending: Pending, with_body: bool) -> checkback::Pending {
+    let Pending { transaction_id, half, producer, opened_at_ms, asked_at_ms, check_number, checks_left } = pending;
+    checkback::Pending {
+        transaction_id,
+        half: message_to_wit(half, with_body),
+        producer,
+        opened_at: opened_at_ms,
+        asked_at: asked_at_ms,
+        check_number,
+        checks_left,
+    }
+}
+
+fn message_to_wit(message: Message, with_body: bool) -> types::Message {
+    types::Message {
+        id: message.id,
+        topic: message.topic,
+        tag: message.tag,
+        keys: message.keys,
+        message_group: message.message_group,
+        properties: message.properties,
+        attributes: message.attributes,
+        born_at: message.born_at_ms,
+        born_host: message.born_host,
+        stored_at: message.stored_at_ms,
+        body_size: message.body_size,
+        body: if with_body { message.body.to_vec() } else { Vec::new() },
+    }
+}

@@ -1,0 +1,52 @@
+//! `vouch:plugin/{state,outbox,sql}`: no binding of this version can grant them.
+
+use crate::{
+    bindings::{
+        outbox::{self, Draft, OutboxError},
+        sql::{self, RowSet, SqlError, Statement},
+        state::{self, StateError},
+    },
+    call::CallState,
+};
+
+fn sentence(interface: &str) -> String {
+    format!("the binding does not grant {interface}; this version of the broker cannot grant it")
+}
+
+fn state_refused<T>() -> Result<T, StateError> {
+    Err(StateError::NotGranted(sentence("state")))
+}
+
+impl state::Host for CallState {
+    fn get(&mut self, _key: String) -> Result<Option<Vec<u8>>, StateError> {
+        state_refused()
+    }
+
+    fn set(&mut self, _key: String, _value: Vec<u8>, _expires_after: Option<u32>) -> Result<(), StateError> {
+        state_refused()
+    }
+
+    fn remove(&mut self, _key: String) -> Result<(), StateError> {
+        state_refused()
+    }
+
+    fn add(&mut self, _key: String, _delta: i64) -> Result<i64, StateError> {
+        state_refused()
+    }
+}
+
+impl outbox::Host for CallState {
+    fn publish(&mut self, _message: Draft) -> Result<String, OutboxError> {
+        Err(OutboxError::NotGranted(sentence("publishing")))
+    }
+}
+
+impl sql::Host for CallState {
+    fn run(&mut self, _database: String, _statement: Statement) -> Result<RowSet, SqlError> {
+        Err(SqlError::NotGranted(sentence("sql")))
+    }
+
+    fn run_all(&mut self, _database: String, _statements: Vec<Statement>) -> Result<Vec<RowSet>, SqlError> {
+        Err(SqlError::NotGranted(sentence("sql")))
+    }
+}

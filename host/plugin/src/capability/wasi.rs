@@ -1,0 +1,112 @@
+//! `wasi:cli/imports` 0.2, inert: there, so that a guest's standard library works, and leading nowhere (ruling 22).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::{
+    WasiCtx, async_trait,
+    cli::{IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamResult},
+};
+
+use crate::{
+    bindings::host::Level,
+    log::{CallLog, LogSource, MAX_LINE},
+};
+
+/// Most random bytes in one call of the guest.
+const MAX_RANDOM: u64 = 64 << 10;
+
+/// No folders, no connections, no name look-ups, no environment, no arguments, no input. What is written to standard output
+/// and error becomes lines of the plugin's log: that is where a guest's panic message ends up.
+pub(crate) fn inert_wasi(log: &CallLog) -> WasiCtx {
+    WasiCtx::builder()
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .max_random_size(MAX_RANDOM)
+        .stdout(LineStream::new(log, Level::Info))
+        .stderr(LineStream::new(log, Level::Warn))
+        .build()
+}
+
+/// Cuts what is written into lines.
+#[derive(Clone)]
+struct LineStream {
+    unfinished: Arc<Mutex<Unfinished>>,
+}
+
+/// The start of a line whose end has not come; becomes a line when the last stream goes.
+struct Unfinished {
+    bytes: Vec<u8>,
+    level: Level,
+    log: CallLog,
+}
+
+impl Unfinished {
+    fn end_line(&mut self) {
+        if !self.bytes.is_empty() {
+            let text = String::from_utf8_lossy(&self.bytes).into_owned();
+            self.bytes.clear();
+            self.log.write(self.level, LogSource::Stdio, text);
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.end_line();
+    }
+}
+
+impl LineStream {
+    fn new(log: &CallLog, level: Level) -> Self {
+        let unfinished = Unfinished { bytes: Vec::new(), level, log: log.clone() };
+        Self { unfinished: Arc::new(Mutex::new(unfinished)) }
+    }
+}
+
+impl IsTerminal for LineStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LineStream {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        // Only WASI 0.3 asks for this one, which is not linked.
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for LineStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LineStream {
+    fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        for &byte in &bytes {
+            match byte {
+                b'\n' => unfinished.end_line(),
+                // What exceeds a line is lost, as it would be in the log.
+                _ if unfinished.bytes.len() <= MAX_LINE => unfinished.bytes.push(byte),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(MAX_LINE)
+    }
+}

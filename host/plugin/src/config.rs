@@ -1,0 +1,125 @@
+//! Settings of the engine.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{
+    engine::EngineError,
+    http::{Resolver, SystemResolver},
+    quantity::ByteSize,
+};
+
+/// Most guest threads.
+pub const MAX_GUEST_THREADS: usize = 64;
+/// Most checks at the same time on one node.
+pub const MAX_NODE_CONCURRENCY: usize = 1024;
+/// Bounds of [`EngineConfig::max_memory`]: a 32-bit memory ends at 4 GiB.
+pub(crate) const MAX_MEMORY: (ByteSize, ByteSize) = (ByteSize::mib(1), ByteSize::mib(4096));
+/// Bounds of [`EngineConfig::max_component_size`].
+pub(crate) const MAX_COMPONENT_SIZE: (ByteSize, ByteSize) = (ByteSize::kib(1), ByteSize::mib(256));
+/// Least [`EngineConfig::memory_reservation`].
+pub(crate) const LEAST_RESERVATION: ByteSize = ByteSize::mib(1);
+
+/// Settings of the engine; `EngineConfig::new(cache_dir)` has the defaults.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// Threads that run guests, at low priority; as many again compile uploads. 1–64; 2.
+    pub threads: usize,
+    /// Where compiled code is kept. Made if missing, readable by the owner alone. What lies in it is executed: nobody but
+    /// the broker may write there.
+    pub cache_dir: PathBuf,
+    /// Checks at the same time on this node, over all bindings. 1–1024; 32.
+    pub concurrency: usize,
+    /// The most that a binding may set as `limits.memory`. 1 MiB – 4 GiB; 256 MiB.
+    pub max_memory: ByteSize,
+    /// Largest component file. 1 KiB – 256 MiB; 32 MiB (components from JavaScript and Python come near 20 MB).
+    pub max_component_size: ByteSize,
+    /// Address space reserved for each guest memory, at least 1 MiB. `None`: the engine's 4 GiB, with which guests run
+    /// fastest; set it where the address space of the process is limited.
+    pub memory_reservation: Option<ByteSize>,
+    /// How the hosts of outgoing requests are looked up.
+    pub resolver: Arc<dyn Resolver>,
+    /// A PEM file with certificates of authorities to trust for https besides the public ones.
+    pub extra_ca_file: Option<PathBuf>,
+}
+
+impl EngineConfig {
+    /// The defaults, with compiled code kept in `cache_dir`.
+    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            threads: 2,
+            cache_dir: cache_dir.into(),
+            concurrency: 32,
+            max_memory: ByteSize::mib(256),
+            max_component_size: ByteSize::mib(32),
+            memory_reservation: None,
+            resolver: Arc::new(SystemResolver),
+            extra_ca_file: None,
+        }
+    }
+
+    /// Checks every setting against its bounds.
+    ///
+    /// # Errors
+    /// [`EngineError::Setting`] with the first that is out of bounds.
+    pub fn validate(&self) -> Result<(), EngineError> {
+        let setting = |name: &'static str, value: &dyn ToString, least: &dyn ToString, most: &dyn ToString| {
+            Err(EngineError::Setting {
+                name,
+                value: value.to_string(),
+                least: least.to_string(),
+                most: most.to_string(),
+            })
+        };
+        if !(1..=MAX_GUEST_THREADS).contains(&self.threads) {
+            return setting("threads", &self.threads, &1, &MAX_GUEST_THREADS);
+        }
+        if !(1..=MAX_NODE_CONCURRENCY).contains(&self.concurrency) {
+            return setting("concurrency", &self.concurrency, &1, &MAX_NODE_CONCURRENCY);
+        }
+        if !(MAX_MEMORY.0..=MAX_MEMORY.1).contains(&self.max_memory) {
+            return setting("max_memory", &self.max_memory, &MAX_MEMORY.0, &MAX_MEMORY.1);
+        }
+        if !(MAX_COMPONENT_SIZE.0..=MAX_COMPONENT_SIZE.1).contains(&self.max_component_size) {
+            let (least, most) = MAX_COMPONENT_SIZE;
+            return setting("max_component_size", &self.max_component_size, &least, &most);
+        }
+        match self.memory_reservation {
+            Some(size) if !(LEAST_RESERVATION..=MAX_MEMORY.1).contains(&size) => {
+                setting("memory_reservation", &size, &LEAST_RESERVATION, &MAX_MEMORY.1)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_is_bounded_from_both_sides() {
+        type Set = fn(&mut EngineConfig, u64);
+        let threads: Set = |c, v| c.threads = v as usize;
+        let concurrency: Set = |c, v| c.concurrency = v as usize;
+        let memory: Set = |c, v| c.max_memory = ByteSize(v);
+        let size: Set = |c, v| c.max_component_size = ByteSize(v);
+        let reservation: Set = |c, v| c.memory_reservation = Some(ByteSize(v));
+        for (name, set, least, most) in [
+            ("threads", threads, 1, 64),
+            ("concurrency", concurrency, 1, 1024),
+            ("max_memory", memory, 1 << 20, 4 << 30),
+            ("max_component_size", size, 1 << 10, 256 << 20),
+            ("memory_reservation", reservation, 1 << 20, 4 << 30),
+        ] {
+            for (value, fits) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
+                let mut config = EngineConfig::new("unused");
+                set(&mut config, value);
+                let outcome = config.validate();
+                assert_eq!(outcome.is_ok(), fits, "{name} = {value}");
+                if let Err(error) = outcome {
+                    assert!(error.to_string().contains(name), "{error}");
+                }
+            }
+        }
+    }
+}

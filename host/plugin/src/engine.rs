@@ -1,0 +1,263 @@
+//! The engine: threads, compiler, linker, and the places that guests run in.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use bytes::Bytes;
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::Semaphore,
+};
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
+
+use crate::{
+    cache::ArtifactCache,
+    call::{CallState, MAX_TABLE_ELEMENTS},
+    capability,
+    compile::{Compiled, Compiler, digest_of},
+    config::EngineConfig,
+    error_text::describe,
+    http::{CaFileError, Resolver, client_config},
+    inspect::{self, Refused, UploadVerdict},
+    plugin::{Plugin, PluginCode},
+    threads::{Running, compile_pool, guest_runtime, start_ticker},
+};
+
+/// Most core modules, memories and tables inside one component: what tools make of a guest, with room to spare.
+const MAX_CORE_INSTANCES: u32 = 32;
+const MAX_MEMORIES: u32 = 4;
+const MAX_TABLES: u32 = 16;
+/// Bytes of the engine's own records per core instance and per component.
+const MAX_INSTANCE_RECORD: usize = 1 << 20;
+/// Memory of a place that is cleared by writing instead of by giving it back, which would interrupt every thread of the
+/// process after each check.
+const KEEP_RESIDENT: usize = 512 << 10;
+
+/// Runs components. A clone is another handle to the same engine; the last one to go stops its threads.
+#[derive(Clone)]
+pub struct Engine(pub(crate) Arc<EngineCore>);
+
+pub(crate) struct EngineCore {
+    pub(crate) config: EngineConfig,
+    pub(crate) linker: Linker<CallState>,
+    pub(crate) compiler: Compiler,
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) running: Running,
+    pub(crate) guests: Handle,
+    /// Code in use, so that two bindings of one component share it.
+    loaded: Mutex<HashMap<String, Weak<PluginCode>>>,
+    runtime: Option<Runtime>,
+}
+
+/// Why the engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A setting is out of bounds: correct it.
+    #[error("plugin engine: {name} is {value}: it must be between {least} and {most}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// What it is set to.
+        value: String,
+        /// The least that is accepted.
+        least: String,
+        /// The most that is accepted.
+        most: String,
+    },
+    /// The folder for compiled code cannot be used: make it writable, or set another.
+    #[error("plugin engine: cache folder {}: {cause}", .folder.display())]
+    CacheFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file with further authorities cannot be used.
+    #[error("plugin engine: extra_ca_file {}: {cause}", .file.display())]
+    CaFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: CaFileError,
+    },
+    /// The processor or the system lacks what the engine needs.
+    #[error("plugin engine: {0}")]
+    Unsupported(String),
+    /// Threads cannot be started: the process is at a limit.
+    #[error("plugin engine: cannot start its threads: {0}")]
+    Threads(String),
+}
+
+/// Why a component cannot be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The bytes are not those that the digest names: fetch them again.
+    #[error("the bytes of the component have the digest {found}, not {expected}")]
+    DigestMismatch {
+        /// What was asked for.
+        expected: String,
+        /// What the bytes have.
+        found: String,
+    },
+    /// It would be refused as an upload, too.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl Engine {
+    /// Starts the engine's threads. Where the address space is too small for the pool of places, each check gets its memory
+    /// from the system instead, which is slower; a warning says so.
+    ///
+    /// # Errors
+    /// [`EngineError`]: a setting, the cache folder, the file of authorities, or the system.
+    pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        config.validate()?;
+        let engine = match wasmtime::Engine::new(&pooling(&config)) {
+            Ok(engine) => engine,
+            Err(error) => {
+                let cause = describe(&error);
+                tracing::warn!(%cause, "no room for a pool of guest memories: checks run slower; see memory_reservation");
+                wasmtime::Engine::new(&on_demand(&config))
+                    .map_err(|error| EngineError::Unsupported(describe(&error)))?
+            }
+        };
+        let cache = ArtifactCache::open(&config.cache_dir, &engine)
+            .map_err(|cause| EngineError::CacheFolder { folder: config.cache_dir.clone(), cause })?;
+        let tls = client_config(config.extra_ca_file.as_deref())
+            .map_err(|cause| EngineError::CaFile { file: config.extra_ca_file.clone().unwrap_or_default(), cause })?;
+        let mut linker = Linker::new(&engine);
+        capability::link(&mut linker).map_err(|error| EngineError::Unsupported(describe(&error)))?;
+        let threads = |error: &dyn ToString| EngineError::Threads(error.to_string());
+        let pool = compile_pool(config.threads).map_err(|error| threads(&error))?;
+        let runtime = guest_runtime(config.threads).map_err(|error| threads(&error))?;
+        let running = start_ticker(engine.weak()).map_err(|error| threads(&error))?;
+        Ok(Self(Arc::new(EngineCore {
+            compiler: Compiler::new(engine.clone(), pool, cache),
+            places: Arc::new(Semaphore::new(config.concurrency)),
+            resolver: Arc::clone(&config.resolver),
+            guests: runtime.handle().clone(),
+            runtime: Some(runtime),
+            loaded: Mutex::default(),
+            config,
+            linker,
+            tls,
+            running,
+        })))
+    }
+
+    /// Looks at an uploaded file: what it is and wants, or why it is refused. Compiles it, at low priority, on the engine's
+    /// threads; the compiled code stays in the cache for [`Engine::load`].
+    ///
+    /// # Errors
+    /// [`Refused`], for the author of the plugin.
+    pub async fn inspect(&self, wasm: Bytes) -> Result<UploadVerdict, Refused> {
+        inspect::screen(&wasm, self.0.config.max_component_size)?;
+        let size = wasm.len() as u64;
+        let digest = self.digest(wasm.clone()).await?;
+        let compiled = self.compile(digest.clone(), wasm).await?;
+        let face = inspect::face(&compiled.component)?;
+        inspect::link(&self.0.linker, &compiled.component)?;
+        Ok(UploadVerdict {
+            digest,
+            worlds: face.worlds,
+            imports_wanted: face.imports_wanted,
+            exports: face.exports,
+            size,
+            compile_time: compiled.took,
+        })
+    }
+
+    /// Makes a component ready to be bound. `digest` is `sha256:` and the hexadecimal digest of `wasm`. Compiled code in
+    /// the cache is used if it is whole and this engine's own, and made again if not.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn load(&self, digest: &str, wasm: Bytes) -> Result<Plugin, LoadError> {
+        if let Some(code) = self.loaded(digest) {
+            return Ok(Plugin::new(self.clone(), code));
+        }
+        inspect::screen(&wasm, self.0.config.max_component_size)?;
+        let found = self.digest(wasm.clone()).await?;
+        if found != digest {
+            return Err(LoadError::DigestMismatch { expected: digest.to_owned(), found });
+        }
+        let compiled = self.compile(found.clone(), wasm).await?;
+        let face = inspect::face(&compiled.component)?;
+        let pre = inspect::link(&self.0.linker, &compiled.component)?;
+        let code = Arc::new(PluginCode::new(found, pre, &compiled, face));
+        let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|_, code| code.strong_count() > 0);
+        loaded.insert(digest.to_owned(), Arc::downgrade(&code));
+        drop(loaded);
+        Ok(Plugin::new(self.clone(), code))
+    }
+
+    /// Checks that are running now, over all bindings.
+    pub fn running(&self) -> usize {
+        self.0.config.concurrency - self.0.places.available_permits()
+    }
+
+    fn loaded(&self, digest: &str) -> Option<Arc<PluginCode>> {
+        self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(digest)?.upgrade()
+    }
+
+    async fn digest(&self, wasm: Bytes) -> Result<String, Refused> {
+        self.0.compiler.run(move || digest_of(&wasm)).await.map_err(|error| Refused::invalid(&error))
+    }
+
+    async fn compile(&self, digest: String, wasm: Bytes) -> Result<Compiled, Refused> {
+        self.0.compiler.compile(digest, wasm).await.map_err(|error| Refused::invalid(&error))
+    }
+}
+
+impl Drop for EngineCore {
+    fn drop(&mut self) {
+        self.running.wake_ticker();
+        // The last handle may go inside somebody's async task, where waiting for threads is not allowed.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn on_demand(config: &EngineConfig) -> Config {
+    let mut engine = Config::new();
+    engine.wasm_component_model(true);
+    engine.epoch_interruption(true);
+    if let Some(size) = config.memory_reservation {
+        engine.memory_reservation(size.0);
+        engine.memory_reservation_for_growth(size.0);
+    }
+    engine
+}
+
+fn pooling(config: &EngineConfig) -> Config {
+    // Validated to be at most 1024.
+    let places = u32::try_from(config.concurrency).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    // As many of everything as all places can need together: the pool never runs out before the places do.
+    pool.total_component_instances(places)
+        .total_core_instances(places.saturating_mul(MAX_CORE_INSTANCES))
+        .total_memories(places.saturating_mul(MAX_MEMORIES))
+        .total_tables(places.saturating_mul(MAX_TABLES))
+        .total_stacks(places)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_tables_per_component(MAX_TABLES)
+        .max_component_instance_size(MAX_INSTANCE_RECORD)
+        .max_core_instance_size(MAX_INSTANCE_RECORD)
+        .max_memory_size(config.max_memory.as_usize())
+        .table_elements(MAX_TABLE_ELEMENTS)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .max_unused_warm_slots(places);
+    let mut engine = on_demand(config);
+    engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    engine
+}

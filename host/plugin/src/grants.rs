@@ -1,0 +1,252 @@
+//! What a binding allows its component to reach.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use url::{Host, Url};
+
+/// The `grants` of a binding. Nothing is granted unless it is listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Grants {
+    /// Origins that outgoing HTTP requests may go to; at most [`Grants::MAX_HTTP`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpGrant>,
+}
+
+impl Grants {
+    /// Most origins in one binding.
+    pub const MAX_HTTP: usize = 64;
+
+    /// Names of what is granted, for comparing with what a component wants.
+    pub fn is_empty(&self) -> bool {
+        self.http.is_empty()
+    }
+}
+
+impl<'de> Deserialize<'de> for Grants {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// Every grant of interfaces.md is known by name, so that one that this version cannot give is refused with a
+        /// sentence instead of being taken for a misspelling.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written {
+            #[serde(default)]
+            http: Vec<HttpGrant>,
+            #[serde(default)]
+            state: bool,
+            #[serde(default)]
+            sql: serde_json::Map<String, serde_json::Value>,
+            #[serde(default)]
+            publish: Vec<String>,
+        }
+        let written = Written::deserialize(deserializer)?;
+        let unavailable =
+            [("state", written.state), ("sql", !written.sql.is_empty()), ("publish", !written.publish.is_empty())];
+        if let Some((name, _)) = unavailable.iter().find(|(_, asked)| *asked) {
+            return Err(de::Error::custom(format_args!(
+                "this version cannot grant `{name}`: leave it out (the component's calls to it then answer not-granted)"
+            )));
+        }
+        if written.http.len() > Self::MAX_HTTP {
+            return Err(de::Error::custom(format_args!(
+                "grants.http lists {} origins: at most {} fit",
+                written.http.len(),
+                Self::MAX_HTTP
+            )));
+        }
+        Ok(Self { http: written.http })
+    }
+}
+
+/// One origin that outgoing requests may go to: `"http://orders:9000"`, or with a private address behind the name
+/// `{"origin": "http://orders:9000", "private": true}` (ruling 23).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpGrant {
+    /// Scheme, host and port, all of which must match.
+    pub origin: Origin,
+    /// The name may resolve to a private, loopback or link-local address. A literal address needs no such word: naming
+    /// it is the explicit grant.
+    pub private: bool,
+}
+
+impl Serialize for HttpGrant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        if !self.private {
+            return self.origin.serialize(serializer);
+        }
+        let mut object = serializer.serialize_struct("HttpGrant", 2)?;
+        object.serialize_field("origin", &self.origin)?;
+        object.serialize_field("private", &true)?;
+        object.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpGrant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Grant;
+        impl<'de> de::Visitor<'de> for Grant {
+            type Value = HttpGrant;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an origin such as \"http://orders:9000\" or {\"origin\": \"…\", \"private\": true}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<HttpGrant, E> {
+                Ok(HttpGrant { origin: text.parse().map_err(E::custom)?, private: false })
+            }
+
+            fn visit_map<M: de::MapAccess<'de>>(self, map: M) -> Result<HttpGrant, M::Error> {
+                #[derive(Deserialize)]
+                #[serde(deny_unknown_fields)]
+                struct Object {
+                    origin: Origin,
+                    #[serde(default)]
+                    private: bool,
+                }
+                let object = Object::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(HttpGrant { origin: object.origin, private: object.private })
+            }
+        }
+        deserializer.deserialize_any(Grant)
+    }
+}
+
+/// Scheme, host and port of a server: `https://orders.example.com`, `http://127.0.0.1:9000`.
+///
+/// Hosts are kept as the URL standard normalises them, so `HTTP://Example.COM:80` and `http://example.com` are equal, and
+/// the many spellings of one IPv4 address are one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub(crate) https: bool,
+    pub(crate) host: Host<String>,
+    pub(crate) port: u16,
+}
+
+/// Why a text is no origin. Show it to whoever wrote the grant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    /// Not a URL at all.
+    #[error("`{0}` is not an origin: write scheme, host and port, such as http://127.0.0.1:9000")]
+    NotAUrl(String),
+    /// Another scheme than http or https.
+    #[error("`{0}`: only http:// and https:// can be granted")]
+    Scheme(String),
+    /// A path, query, fragment, user or password, which an origin does not have.
+    #[error("`{0}`: an origin ends after host and port; leave out path, query, user and password")]
+    TooMuch(String),
+}
+
+impl Origin {
+    pub(crate) fn of(url: &Url) -> Result<Self, OriginError> {
+        let https = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(OriginError::Scheme(url.to_string())),
+        };
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+            return Err(OriginError::NotAUrl(url.to_string()));
+        };
+        Ok(Self { https, host: host.to_owned(), port })
+    }
+}
+
+impl FromStr for Origin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        let url = Url::parse(text).map_err(|_| OriginError::NotAUrl(text.to_owned()))?;
+        let origin = Self::of(&url).map_err(|error| match error {
+            OriginError::Scheme(_) => OriginError::Scheme(text.to_owned()),
+            _ => OriginError::NotAUrl(text.to_owned()),
+        })?;
+        let bare = url.username().is_empty()
+            && url.password().is_none()
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if bare { Ok(origin) } else { Err(OriginError::TooMuch(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, default_port) = if self.https { ("https", 443) } else { ("http", 80) };
+        write!(f, "{scheme}://{}", self.host)?;
+        if self.port == default_port { Ok(()) } else { write!(f, ":{}", self.port) }
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_are_read_from_a_bindings_json() {
+        let text = r#"{"http":["http://127.0.0.1:9000",{"origin":"HTTPS://Orders.Example.com","private":true}]}"#;
+        let grants: Grants = serde_json::from_str(text).unwrap();
+        assert_eq!(grants.http[0].origin.to_string(), "http://127.0.0.1:9000");
+        assert!(!grants.http[0].private);
+        assert_eq!(grants.http[1].origin.to_string(), "https://orders.example.com");
+        assert!(grants.http[1].private);
+        assert_eq!(
+            serde_json::to_string(&grants).unwrap(),
+            r#"{"http":["http://127.0.0.1:9000",{"origin":"https://orders.example.com","private":true}]}"#
+        );
+    }
+
+    #[test]
+    fn grants_that_this_version_cannot_give_are_refused_by_name() {
+        for (text, name) in [
+            (r#"{"state":true}"#, "state"),
+            (r#"{"publish":["audit"]}"#, "publish"),
+            (r#"{"sql":{"orders":{"write":true}}}"#, "sql"),
+        ] {
+            let error = serde_json::from_str::<Grants>(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("cannot grant `{name}`")), "{error}");
+        }
+        let nothing: Grants = serde_json::from_str(r#"{"state":false,"sql":{},"publish":[],"http":[]}"#).unwrap();
+        assert!(nothing.is_empty());
+        assert!(serde_json::from_str::<Grants>(r#"{"htpp":[]}"#).is_err());
+    }
+
+    #[test]
+    fn the_number_of_origins_is_bounded() {
+        let text = |n: usize| format!(r#"{{"http":[{}]}}"#, vec![r#""http://a""#; n].join(","));
+        assert!(serde_json::from_str::<Grants>(&text(Grants::MAX_HTTP)).is_ok());
+        assert!(serde_json::from_str::<Grants>(&text(Grants::MAX_HTTP + 1)).is_err());
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for text in ["", "orders", "orders:9000", "ftp://orders", "file:///etc/passwd", "http://"] {
+            assert!(text.parse::<Origin>().is_err(), "{text}");
+        }
+        for text in ["http://orders/path", "http://u@orders", "http://u:p@orders", "http://orders?x", "http://orders#x"]
+        {
+            assert_eq!(text.parse::<Origin>(), Err(OriginError::TooMuch(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_origin_are_equal() {
+        let origin = |text: &str| text.parse::<Origin>().unwrap();
+        assert_eq!(origin("HTTP://Example.COM:80/"), origin("http://example.com"));
+        assert_eq!(origin("http://127.1"), origin("http://0x7f000001"));
+        assert_ne!(origin("http://example.com"), origin("https://example.com"));
+        assert_ne!(origin("http://example.com"), origin("http://example.com:81"));
+        assert_eq!(origin("http://[::1]:8080").to_string(), "http://[::1]:8080");
+    }
+}

@@ -1,0 +1,166 @@
+//! The gate that every outgoing request passes.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response, Uri};
+use rustls::ClientConfig;
+use url::{Host, Url};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bindings::http::types::ErrorCode};
+
+use super::{
+    address::is_public,
+    client::{Bounds, Destination, Driver, send},
+    resolver::Resolver,
+};
+use crate::{
+    bindings::host::Level,
+    grants::{HttpGrant, Origin},
+    limits::Limits,
+    log::{CallLog, LogSource},
+};
+
+/// Most bytes that the guest may hand over in one write to a request's body.
+const BODY_CHUNK: usize = 64 << 10;
+
+/// What one call of a guest may ask of the network.
+pub(crate) struct HttpGate {
+    pub(crate) grants: Arc<[HttpGrant]>,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) tls: Arc<ClientConfig>,
+    /// Requests that this call may still make.
+    pub(crate) requests_left: u32,
+    pub(crate) requests_limit: u32,
+    pub(crate) response_limit: u64,
+    /// What is left of the call's time bounds each step; the call's own deadline is what ends it.
+    pub(crate) deadline: Duration,
+    pub(crate) log: CallLog,
+}
+
+impl HttpGate {
+    pub(crate) fn new(
+        grants: Arc<[HttpGrant]>,
+        resolver: Arc<dyn Resolver>,
+        tls: Arc<ClientConfig>,
+        limits: &Limits,
+        log: CallLog,
+    ) -> Self {
+        Self {
+            grants,
+            resolver,
+            tls,
+            requests_left: limits.http_requests,
+            requests_limit: limits.http_requests,
+            response_limit: limits.http_response.0,
+            deadline: limits.deadline,
+            log,
+        }
+    }
+
+    /// The grant for a request's URI, or why it is refused.
+    fn admit(&mut self, uri: &Uri) -> Result<HttpGrant, (Error, String)> {
+        let origin = origin_of(uri)
+            .ok_or_else(|| (Error::HttpRequestUriInvalid, format!("the request has no usable address: {uri}")))?;
+        let Some(left) = self.requests_left.checked_sub(1) else {
+            let text = format!("request to {origin} refused: limits.http_requests is {}", self.requests_limit);
+            return Err((Error::ConnectionLimitReached, text));
+        };
+        self.requests_left = left;
+        self.grants.iter().find(|grant| grant.origin == origin).cloned().ok_or_else(|| {
+            let text = format!("request to {origin} refused: the binding does not grant it; add it to grants.http");
+            (Error::HttpRequestDenied, text)
+        })
+    }
+}
+
+/// Scheme, host and port of a request as the URL standard reads them: the same reading that the grants went through.
+fn origin_of(uri: &Uri) -> Option<Origin> {
+    let authority = uri.authority()?.as_str();
+    if authority.contains('@') {
+        return None;
+    }
+    let url = Url::parse(&format!("{}://{authority}/", uri.scheme_str()?)).ok()?;
+    Origin::of(&url).ok()
+}
+
+/// The addresses to connect to, all of them checked.
+async fn addresses(grant: &HttpGrant, resolver: &dyn Resolver) -> Result<Vec<SocketAddr>, (Error, String)> {
+    let origin = &grant.origin;
+    let name = match &origin.host {
+        Host::Ipv4(address) => return Ok(vec![SocketAddr::from((*address, origin.port))]),
+        Host::Ipv6(address) => return Ok(vec![SocketAddr::from((*address, origin.port))]),
+        Host::Domain(name) => name,
+    };
+    let found = resolver.resolve(name).await.map_err(|error| {
+        let rcode = Some(error.to_string());
+        (Error::DnsError { rcode, info_code: None }, format!("request to {origin} failed: {name}: {error}"))
+    })?;
+    if found.is_empty() {
+        return Err((Error::DestinationNotFound, format!("request to {origin} failed: {name} has no address")));
+    }
+    if !grant.private
+        && let Some(address) = found.iter().find(|address| !is_public(**address))
+    {
+        let text = format!(
+            "request to {origin} refused: {name} resolves to {address}, which is not a public address; grant it with \
+             {{\"origin\": \"{origin}\", \"private\": true}} if that is meant"
+        );
+        return Err((Error::DestinationIpProhibited, text));
+    }
+    Ok(found.into_iter().map(|address| SocketAddr::from((address, origin.port))).collect())
+}
+
+type Sending = Box<dyn Future<Output = Result<(Response<WasiBody>, Driver), Error>> + Send>;
+
+impl WasiHttpHooks for HttpGate {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Sending {
+        let log = self.log.clone();
+        let refuse = move |(error, text): (Error, String)| {
+            log.write(Level::Warn, LogSource::Host, text);
+            error
+        };
+        let grant = match self.admit(request.uri()) {
+            Ok(grant) => grant,
+            Err(refusal) => return Box::new(std::future::ready(Err(refuse(refusal)))),
+        };
+        let options = options.unwrap_or_default();
+        let bounds = Bounds {
+            connect: options.connect_timeout.map_or(self.deadline, |asked| asked.min(self.deadline)),
+            first_byte: options.first_byte_timeout.map_or(self.deadline, |asked| asked.min(self.deadline)),
+            body: self.response_limit,
+        };
+        let (resolver, tls) = (Arc::clone(&self.resolver), Arc::clone(&self.tls));
+        Box::new(async move {
+            let addresses = addresses(&grant, &*resolver).await.map_err(&refuse)?;
+            let HttpGrant { origin, .. } = grant;
+            let to = Destination { host: origin.host.clone(), addresses, tls: origin.https.then_some(tls) };
+            send(request, to, bounds).await.map_err(|error| {
+                let text = format!("request to {origin} failed: {error}");
+                refuse((error, text))
+            })
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
+
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        tracing::debug!(%error, "outgoing request failed");
+        ErrorCode::HttpProtocolError
+    }
+
+    fn p2_error_from_connect(&mut self, error: &std::io::Error) -> ErrorCode {
+        tracing::debug!(%error, "outgoing connection failed");
+        ErrorCode::ConnectionRefused
+    }
+
+    fn p2_error_from_tls(&mut self, error: &std::io::Error) -> ErrorCode {
+        tracing::debug!(%error, "outgoing TLS failed");
+        ErrorCode::TlsProtocolError
+    }
+}

@@ -1,0 +1,154 @@
+//! What goes into a check and what comes out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::quantity::ByteSize;
+
+/// One ask: the record `pending` of the WIT interface `checkback`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Stable for the life of the transaction.
+    pub transaction_id: String,
+    /// The half message.
+    pub half: Message,
+    /// Client id of the producer that sent it.
+    pub producer: String,
+    /// When the half was stored, in ms since 1970 by the log's clock.
+    pub opened_at_ms: u64,
+    /// When this ask was made, in ms since 1970 by the log's clock.
+    pub asked_at_ms: u64,
+    /// 1 for the first check.
+    pub check_number: u32,
+    /// 0: an `unknown` parks the transaction.
+    pub checks_left: u32,
+}
+
+/// The record `message` of the WIT interface `types`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The id that the client made.
+    pub id: String,
+    /// Topic.
+    pub topic: String,
+    /// Tag, if set.
+    pub tag: Option<String>,
+    /// Business keys.
+    pub keys: Vec<String>,
+    /// Ordering key, on ordered messages only.
+    pub message_group: Option<String>,
+    /// What the producer set.
+    pub properties: Vec<(String, String)>,
+    /// What the broker knows besides.
+    pub attributes: Vec<(String, String)>,
+    /// When it was made, in ms since 1970 by the producer's clock.
+    pub born_at_ms: u64,
+    /// Where it was made.
+    pub born_host: String,
+    /// When it was stored, in ms since 1970 by the log's clock.
+    pub stored_at_ms: u64,
+    /// Bytes in the decoded body, also where `body` is left out.
+    pub body_size: u32,
+    /// The decoded body. A binding with `"body": false` hands the guest an empty one whatever stands here, so the caller
+    /// need not read it from the log.
+    pub body: Bytes,
+}
+
+/// What came of a check. Only [`Checked::Answer`] settles or counts anything (ruling 1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// The component answered.
+    Answer(Verdict),
+    /// It did not: nothing is staged, nothing is counted; ask again with back-off (rulings 3 and 4).
+    NoAnswer(NoAnswer),
+}
+
+/// A component's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Make the message visible.
+    Commit,
+    /// Drop it, with this reason.
+    Rollback(String),
+    /// Ask again; counts as one answered check.
+    Unknown {
+        /// Why, for the operator.
+        reason: String,
+        /// As the guest gave it; the broker clamps it (ruling 3).
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Why there is no answer. The text is for the operator who looks at the transaction.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// The component returned `err`: it ran well and could not find out.
+    #[error("the component could not answer: {0}")]
+    GuestError(String),
+    /// It trapped: a panic, an exit, a fault. Look at the plugin's log; the component wants repair.
+    #[error("the component trapped: {0}")]
+    Trap(String),
+    /// It was stopped after `limits.deadline`, computing or waiting for a server.
+    #[error("the component did not answer within {} and was stopped", humantime::format_duration(*.deadline))]
+    Deadline {
+        /// The limit that ran out.
+        deadline: Duration,
+    },
+    /// It asked for more than `limits.memory` and was stopped.
+    #[error("the component asked for more than {limit} of memory and was stopped")]
+    MemoryLimit {
+        /// The limit it ran into.
+        limit: ByteSize,
+    },
+    /// Its answer, or something it handed to the host, is longer than allowed.
+    #[error("the component handed over more than {limit} of text in one piece")]
+    OutputTooLarge {
+        /// The limit it ran into.
+        limit: ByteSize,
+    },
+    /// As many checks as `limits.concurrency` or the engine's `concurrency` allows are running. The component was not
+    /// started: nothing speaks against it. Ask again when one of them ends ([`crate::Binding::admit`] waits for that).
+    #[error("{running} checks are already running, as many as {scope} allows")]
+    NoCapacity {
+        /// Checks that hold the places.
+        running: usize,
+        /// Whose limit it is.
+        scope: &'static str,
+    },
+    /// The host failed, not the component. The log has the cause.
+    #[error("the plugin host failed: {0}")]
+    Host(String),
+}
+
+impl NoAnswer {
+    /// A stable word for metrics and records.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::GuestError(_) => "guest-error",
+            Self::Trap(_) => "trap",
+            Self::Deadline { .. } => "deadline",
+            Self::MemoryLimit { .. } => "memory-limit",
+            Self::OutputTooLarge { .. } => "output-too-large",
+            Self::NoCapacity { .. } => "no-capacity",
+            Self::Host(_) => "host",
+        }
+    }
+
+    /// Whether the component ran and failed; `false` if it was never started or the host is to blame. For a circuit
+    /// breaker.
+    pub fn blames_component(&self) -> bool {
+        !matches!(self, Self::NoCapacity { .. } | Self::Host(_))
+    }
+}
+
+impl Serialize for NoAnswer {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut object = serializer.serialize_struct("NoAnswer", 2)?;
+        object.serialize_field("kind", self.kind())?;
+        object.serialize_field("detail", &self.to_string())?;
+        object.end()
+    }
+}

@@ -1,0 +1,98 @@
+//! The threads that guests run on, and the clock that interrupts them.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use tokio::runtime::{Builder, Runtime};
+use wasmtime::EngineWeak;
+
+/// How often a running guest is interrupted so that others, and timers, get their turn.
+pub(crate) const EPOCH: Duration = Duration::from_millis(10);
+/// How far the guests' threads stand back behind the rest of the process (`nice`).
+const NICE: i32 = 10;
+/// Threads for name look-ups, which the system offers only as blocking calls.
+const LOOKUP_THREADS: usize = 8;
+
+/// Lowers the priority of the calling thread. On Linux the value belongs to the thread, not to the process.
+fn stand_back() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::warn!(%error, "guest threads keep the normal priority");
+    }
+}
+
+/// A runtime whose threads all stand back.
+pub(crate) fn guest_runtime(threads: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(LOOKUP_THREADS)
+        .thread_name("vouch-guest")
+        .on_thread_start(stand_back)
+        .enable_all()
+        .build()
+}
+
+/// Threads that compile, so that a large upload neither takes the guests' threads nor every core at normal priority.
+pub(crate) fn compile_pool(threads: usize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|n| format!("vouch-compile-{n}"))
+        .start_handler(|_| stand_back())
+        .build()
+}
+
+/// Counts running guests. The epoch ticker sleeps while there are none, so an idle broker is not woken.
+#[derive(Clone)]
+pub(crate) struct Running {
+    guests: Arc<AtomicUsize>,
+    ticker: Thread,
+}
+
+/// One running guest; ends when dropped.
+pub(crate) struct Run(Arc<AtomicUsize>);
+
+impl Running {
+    pub(crate) fn enter(&self) -> Run {
+        if self.guests.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.ticker.unpark();
+        }
+        Run(Arc::clone(&self.guests))
+    }
+
+    /// Wakes the ticker, so that it sees that its engine is gone.
+    pub(crate) fn wake_ticker(&self) {
+        self.ticker.unpark();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Starts the thread that moves the engine's epoch every [`EPOCH`] while a guest runs. It ends with its engine. It keeps
+/// the normal priority: it must get its turn when guests take every core.
+pub(crate) fn start_ticker(engine: EngineWeak) -> io::Result<Running> {
+    let guests = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&guests);
+    let ticker = thread::Builder::new().name("vouch-epoch".to_owned()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            let idle = seen.load(Ordering::SeqCst) == 0;
+            engine.increment_epoch();
+            drop(engine);
+            if idle {
+                thread::park();
+            } else {
+                thread::sleep(EPOCH);
+            }
+        }
+    })?;
+    Ok(Running { guests, ticker: ticker.thread().clone() })
+}
