@@ -1,0 +1,115 @@
+//! Component files by digest.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::Digest;
+
+/// The operation failed; nothing half-written is ever visible under a digest.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct StoreError {
+    /// What was tried.
+    pub action: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// A folder of component files, each named by the digest of its bytes.
+#[derive(Clone, Debug)]
+pub struct ArtifactStore {
+    folder: PathBuf,
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |source| StoreError { action, path: path.to_owned(), source }
+}
+
+impl ArtifactStore {
+    /// Opens the folder, or creates it.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let folder = folder.into();
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        Ok(Self { folder })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.folder.join(format!("{}.wasm", name.trim_start_matches("sha256:")))
+    }
+
+    /// Keeps a component. Written beside its place and renamed, so that a crash leaves the whole file or none.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        let path = self.path(&digest);
+        let unfinished = path.with_extension(format!("part-{}", std::process::id()));
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(failed("write", &path))?;
+        Ok(digest)
+    }
+
+    /// The component with this digest; `None` if it is not here, or its bytes are damaged: take them from the log.
+    pub fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        let path = self.path(digest);
+        match fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Some(bytes.into())),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(failed("read", &path)(source)),
+        }
+    }
+
+    /// Removes every file that `keep` does not name, leftovers of cut-off writes included.
+    pub fn retain(&self, keep: impl Fn(&Digest) -> bool) -> Result<(), StoreError> {
+        for entry in fs::read_dir(&self.folder).map_err(failed("list", &self.folder))? {
+            let path = entry.map_err(failed("list", &self.folder))?.path();
+            let digest = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| name.strip_suffix(".wasm"))
+                .and_then(|hex| format!("sha256:{hex}").parse().ok());
+            if !digest.is_some_and(|digest| keep(&digest)) {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_comes_back_as_it_was_and_a_damaged_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(folder.path()).unwrap();
+        let digest = store.put(b"component").unwrap();
+        assert_eq!(store.get(&digest).unwrap().as_deref(), Some(&b"component"[..]));
+        fs::write(store.path(&digest), b"componenT").unwrap();
+        assert_eq!(store.get(&digest).unwrap(), None);
+        assert_eq!(store.get(&Digest::of(b"other")).unwrap(), None);
+    }
+
+    #[test]
+    fn retain_removes_what_nobody_names_and_unfinished_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(folder.path()).unwrap();
+        let (kept, dropped) = (store.put(b"kept").unwrap(), store.put(b"dropped").unwrap());
+        fs::write(folder.path().join("x.part-1"), b"half").unwrap();
+        store.retain(|digest| *digest == kept).unwrap();
+        assert!(store.get(&kept).unwrap().is_some() && store.get(&dropped).unwrap().is_none());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
