@@ -1,3 +1,59 @@
-//! The binary `vouch`.
+//! The binary `vouch`: runs a node, shows what it is for, measures it, and carries the operator's commands.
 
-fn main() {}
+mod args;
+mod binding;
+mod failure;
+mod group;
+mod http;
+mod message;
+mod output;
+mod plugin;
+mod resource;
+mod rpc;
+mod text;
+mod topic;
+mod transaction;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let as_json = cli.command.prints_json();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if reader_is_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => report(&error, as_json),
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Topic(command) => topic::run(command),
+        Command::Group(command) => group::run(command),
+        Command::Plugin(command) => plugin::run(command),
+        Command::Binding(command) => binding::run(*command),
+        Command::Transaction(command) => transaction::run(command),
+        Command::Message(command) => message::run(command),
+        Command::Completions { shell } => args::completions(shell),
+    }
+}
+
+/// The sentence goes to standard error; with `--json` the document goes to standard output as well, where scripts read.
+fn report(error: &anyhow::Error, as_json: bool) -> ExitCode {
+    if as_json {
+        // Nothing is left to tell it to if even this fails.
+        let _ = output::json(&failure::document(error));
+    }
+    let _ = output::note(format_args!("vouch: {error:#}"));
+    ExitCode::from(failure::exit_status(error))
+}
+
+/// `vouch topic list | head -1` is no failure.
+fn reader_is_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,105 @@
+//! The command line as a whole.
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::binding::BindingCommand;
+use crate::group::GroupCommand;
+use crate::message::MessageCommand;
+use crate::plugin::PluginCommand;
+use crate::topic::TopicCommand;
+use crate::transaction::TransactionCommand;
+
+/// A message broker that settles open transactions by itself. Official RocketMQ 5 clients talk to it unchanged.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vouch",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "\
+Start here:
+  vouch demo     see an order survive the death of the service that took it
+  vouch serve    run a node: gRPC on 127.0.0.1:8081, HTTP on 127.0.0.1:8080
+
+Exit status: 0 done, 1 failed, 2 wrong usage."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Topics: create, list, show, update, delete.
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Consumer groups: create, list, show, update, delete.
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Components: push, list, show, tag, delete.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Which component settles which topic: set, list, show, delete.
+    #[command(subcommand)]
+    Binding(Box<BindingCommand>),
+    /// Open, parked and ended transactions: list, show, commit, rollback, resume.
+    #[command(subcommand)]
+    Transaction(TransactionCommand),
+    /// Single messages: send, receive, show.
+    #[command(subcommand)]
+    Message(MessageCommand),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  vouch completions bash > /etc/bash_completion.d/vouch")]
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+impl Command {
+    /// Whether `--json` was given, so that a failure is printed as a document too.
+    pub(crate) fn prints_json(&self) -> bool {
+        match self {
+            Self::Topic(command) => command.json(),
+            Self::Group(command) => command.json(),
+            Self::Plugin(command) => command.json(),
+            Self::Binding(command) => command.json(),
+            Self::Transaction(command) => command.json(),
+            Self::Message(command) => command.json(),
+            Self::Completions { .. } => false,
+        }
+    }
+}
+
+/// Prints the completion script.
+pub(crate) fn completions(shell: Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "vouch", &mut script);
+    Ok(std::io::Write::write_all(&mut std::io::stdout().lock(), &script)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_visible_command_shows_an_example_or_lists_its_own() {
+        fn walk(command: &clap::Command) {
+            let leaf = command.get_subcommands().next().is_none();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                !leaf || command.is_hide_set() || help.contains("Example"),
+                "{} has no example",
+                command.get_name()
+            );
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

@@ -1,0 +1,236 @@
+//! `vouch binding`: which component answers for which topic, and what it may do.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use crate::failure::Usage;
+use crate::http::{HttpArgs, segment};
+use crate::output::{self, Table, cell};
+use crate::resource::{self, Page};
+use crate::text::{self, set_some};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BindingCommand {
+    /// Create a binding, or replace it; what is not named takes its default.
+    #[command(after_help = "\
+Examples:
+  vouch binding set orders --plugin http-checkback:1.0 --topic orders \\
+      --allow-http http://127.0.0.1:9000 \\
+      --config url=http://127.0.0.1:9000/orders/{key} --config field=/status \\
+      --config commit=paid --config rollback=cancelled
+  vouch binding set orders --file binding.json")]
+    Set {
+        name: String,
+        #[command(flatten)]
+        settings: Box<BindingSettings>,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// List the bindings.
+    #[command(after_help = "Example:\n  vouch binding list")]
+    List {
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Show one binding: component, grants, limits, config.
+    #[command(after_help = "Example:\n  vouch binding show orders")]
+    Show {
+        name: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Delete a binding: its open transactions wait for a producer, or for another binding.
+    #[command(after_help = "Example:\n  vouch binding delete orders")]
+    Delete {
+        name: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+}
+
+impl BindingCommand {
+    /// Whether `--json` was given.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Set { http, .. } | Self::List { http, .. } | Self::Show { http, .. } | Self::Delete { http, .. } => {
+                http.json
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Fallback {
+    /// Without an answer of the component, wait.
+    None,
+    /// Without an answer of the component, ask a live producer of the topic.
+    Producer,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct BindingSettings {
+    /// The whole binding as a JSON file, as the HTTP API takes it. Excludes the other settings.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plugin", "topics", "allow_http", "allow_private_http", "config", "no_body", "fallback", "memory", "deadline", "concurrency"])]
+    file: Option<PathBuf>,
+    /// The component: NAME:TAG or NAME@sha256:HEX.
+    #[arg(long, value_name = "REFERENCE", required_unless_present = "file")]
+    plugin: Option<String>,
+    /// Topic whose transactions it settles; may be repeated.
+    #[arg(long = "topic", value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// Origin that it may call over HTTP, for example http://127.0.0.1:9000; may be repeated.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_http: Vec<String>,
+    /// The same for a name that resolves to a private address.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_private_http: Vec<String>,
+    /// A value of the component's config; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = text::pair)]
+    config: Vec<(String, String)>,
+    /// Do not hand the message body to the component.
+    #[arg(long)]
+    no_body: bool,
+    /// Who is asked when the component gives no answer.
+    #[arg(long, value_enum)]
+    fallback: Option<Fallback>,
+    /// Memory of one instance, for example 64MiB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<String>,
+    /// Time for one call, for example 1s.
+    #[arg(long, value_name = "TIME", value_parser = text::duration)]
+    deadline: Option<String>,
+    /// Calls at the same time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    concurrency: Option<u32>,
+}
+
+/// A size that parses, kept as written.
+fn size(text: &str) -> Result<String, String> {
+    text::bytes(text).map(|_| text.to_owned())
+}
+
+impl BindingSettings {
+    fn document(&self) -> anyhow::Result<Value> {
+        if let Some(file) = &self.file {
+            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let parsed: Result<Value, _> = serde_json::from_str(&text);
+            return parsed.map_err(|error| Usage::error(format!("{} is not JSON: {error}", file.display())));
+        }
+        let mut document = Map::new();
+        set_some(&mut document, "plugin", self.plugin.clone());
+        set_some(&mut document, "topics", (!self.topics.is_empty()).then(|| self.topics.clone()));
+        set_some(&mut document, "grants", self.grants());
+        set_some(&mut document, "config", self.config_object());
+        set_some(&mut document, "body", self.no_body.then_some(false));
+        set_some(&mut document, "fallback", resource::value_name(self.fallback));
+        set_some(&mut document, "limits", self.limits());
+        Ok(Value::Object(document))
+    }
+
+    fn grants(&self) -> Option<Value> {
+        let private = self.allow_private_http.iter().map(|origin| json!({"origin": origin, "private": true}));
+        let http: Vec<Value> = self.allow_http.iter().map(|origin| json!(origin)).chain(private).collect();
+        (!http.is_empty()).then(|| json!({"http": http}))
+    }
+
+    fn config_object(&self) -> Option<Value> {
+        let members: Map<String, Value> =
+            self.config.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        (!members.is_empty()).then_some(Value::Object(members))
+    }
+
+    fn limits(&self) -> Option<Value> {
+        let mut limits = Map::new();
+        set_some(&mut limits, "memory", self.memory.clone());
+        set_some(&mut limits, "deadline", self.deadline.clone());
+        set_some(&mut limits, "concurrency", self.concurrency);
+        (!limits.is_empty()).then_some(Value::Object(limits))
+    }
+}
+
+/// Runs `vouch binding`.
+pub(crate) fn run(command: BindingCommand) -> anyhow::Result<()> {
+    match command {
+        BindingCommand::Set { name, settings, http } => set(&name, &settings, &http),
+        BindingCommand::List { page, http } => list(&page, &http),
+        BindingCommand::Show { name, http } => resource::show(&http, &path(&name)),
+        BindingCommand::Delete { name, http } => resource::delete(&http, "binding", &path(&name), &name),
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/bindings/{}", segment(name))
+}
+
+fn set(name: &str, settings: &BindingSettings, http: &HttpArgs) -> anyhow::Result<()> {
+    let document = settings.document()?;
+    let answer = http.client()?.put(&path(name), &document, &[])?;
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    for warning in answer.body.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+        output::note(format_args!("warning: {}", output::plain(warning)))?;
+    }
+    let verb = if answer.created { "created" } else { "replaced" };
+    Ok(output::line(format_args!("binding {name} {verb}: {} answers", component(&answer.body)))?)
+}
+
+/// The component as the binding stored it: the digest, because a moved tag changes nothing (ruling 7).
+fn component(binding: &Value) -> String {
+    let plugin = cell(binding, "plugin");
+    match binding.get("digest").and_then(Value::as_str) {
+        Some(digest) if !plugin.contains('@') => format!("{plugin} ({})", digest.chars().take(19).collect::<String>()),
+        _ => plugin,
+    }
+}
+
+fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+    let answer = http.client()?.get(&format!("/v1/bindings{}", page.query(&[])))?;
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    let mut table = Table::new(&["NAME", "COMPONENT", "TOPICS", "FALLBACK"]);
+    for binding in resource::items(&answer.body) {
+        table.row([cell(binding, "name"), component(binding), cell(binding, "topics"), cell(binding, "fallback")]);
+    }
+    table.print()?;
+    page.more(&answer.body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_become_the_document_that_the_api_takes() {
+        let settings = BindingSettings {
+            plugin: Some("check:1.0".to_owned()),
+            topics: vec!["orders".to_owned()],
+            allow_http: vec!["http://127.0.0.1:9000".to_owned()],
+            allow_private_http: vec!["http://orders.internal".to_owned()],
+            config: vec![("field".to_owned(), "/status".to_owned())],
+            no_body: true,
+            deadline: Some("1s".to_owned()),
+            ..BindingSettings::default()
+        };
+        let expected = json!({
+            "plugin": "check:1.0", "topics": ["orders"], "body": false, "limits": {"deadline": "1s"},
+            "grants": {"http": ["http://127.0.0.1:9000", {"origin": "http://orders.internal", "private": true}]},
+            "config": {"field": "/status"}
+        });
+        assert_eq!(settings.document().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_file_that_is_not_json_is_wrong_usage() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "plugin: yaml").unwrap();
+        let settings = BindingSettings { file: Some(file.path().to_owned()), ..BindingSettings::default() };
+        assert!(settings.document().unwrap_err().is::<Usage>());
+    }
+}

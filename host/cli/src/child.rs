@@ -1,0 +1,189 @@
+//! Servers that this program starts as processes of their own, so that what they use can be measured and they can be
+//! killed like real ones.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::endpoints::Endpoints;
+
+/// How long a server may take until it listens.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How often its endpoints file is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long a server may take to stop when asked.
+const STOPPED_WITHIN: Duration = Duration::from_secs(15);
+/// Lines of a failed server's messages that are shown.
+const LAST_LINES: usize = 12;
+/// Clock ticks per second in `/proc/<pid>/stat` (`USER_HZ`), a constant of the kernel's interface.
+const TICKS_PER_SECOND: u32 = 100;
+
+/// A child process of this binary. Killed when dropped; it also stops by itself when this process is gone, because its
+/// standard input then ends.
+pub(crate) struct Server {
+    name: &'static str,
+    process: Child,
+    messages: PathBuf,
+    /// Where it listens.
+    pub(crate) endpoints: Endpoints,
+    /// Its standard output, line by line.
+    pub(crate) lines: Option<BufReader<ChildStdout>>,
+    input: Option<ChildStdin>,
+}
+
+/// How a child is started.
+pub(crate) struct Start<'a> {
+    /// Its name in messages.
+    pub(crate) name: &'static str,
+    /// Arguments of this binary.
+    pub(crate) arguments: Vec<OsString>,
+    /// Folder in which it writes its endpoints and its messages.
+    pub(crate) folder: &'a Path,
+    /// Environment of the child besides this process's own.
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+}
+
+impl Server {
+    /// Starts this binary with other arguments and waits until it listens.
+    ///
+    /// # Errors
+    /// The child ended or did not listen in time: the error shows the last lines it wrote.
+    pub(crate) fn start(start: Start<'_>) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        std::fs::create_dir_all(start.folder).with_context(|| format!("cannot create {}", start.folder.display()))?;
+        Endpoints::remove(start.folder).context("cannot remove the endpoints of an earlier run")?;
+        let messages = start.folder.join("messages.log");
+        let mut process = Command::new(program)
+            .args(&start.arguments)
+            .envs(start.environment.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&messages).context("cannot create the file for the child's messages")?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", start.name))?;
+        let lines = process.stdout.take().map(BufReader::new);
+        let input = process.stdin.take();
+        let endpoints = Endpoints { grpc: None, http: None, pid: process.id() };
+        let mut server = Self { name: start.name, process, messages, endpoints, lines, input };
+        server.endpoints = server.wait_until_ready(start.folder)?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(&mut self, folder: &Path) -> anyhow::Result<Endpoints> {
+        let give_up_at = Instant::now() + READY_WITHIN;
+        loop {
+            if let Some(endpoints) = Endpoints::read(folder).context("cannot read the child's endpoints")? {
+                return Ok(endpoints);
+            }
+            if let Some(status) = self.process.try_wait().context("cannot look after the child")? {
+                bail!("{} ended before it listened ({status}):\n{}", self.name, self.last_messages());
+            }
+            if Instant::now() > give_up_at {
+                bail!("{} did not listen within {READY_WITHIN:?}:\n{}", self.name, self.last_messages());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// The gRPC address.
+    pub(crate) fn grpc(&self) -> anyhow::Result<String> {
+        let address = self.endpoints.grpc.with_context(|| format!("{} has no gRPC address", self.name))?;
+        Ok(address.to_string())
+    }
+
+    /// The HTTP address.
+    pub(crate) fn http(&self) -> anyhow::Result<String> {
+        let address = self.endpoints.http.with_context(|| format!("{} has no HTTP address", self.name))?;
+        Ok(address.to_string())
+    }
+
+    /// Processor time that the process used so far, in user and kernel mode, all threads.
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))
+            .with_context(|| format!("cannot read the processor time of {}", self.name))?;
+        cpu_time_of(&stat).with_context(|| format!("cannot understand the processor time of {}", self.name))
+    }
+
+    /// Writes a line to the child's standard input.
+    pub(crate) fn tell(&mut self, line: &str) -> anyhow::Result<()> {
+        let input = self.input.as_mut().context("the child's input is closed")?;
+        writeln!(input, "{line}").and_then(|()| input.flush()).with_context(|| format!("{} does not listen", self.name))
+    }
+
+    /// Kills the process at once, as a crash would (SIGKILL).
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill().with_context(|| format!("cannot kill {}", self.name))?;
+        self.process.wait().with_context(|| format!("cannot wait for the end of {}", self.name))?;
+        Ok(())
+    }
+
+    /// Lets the process stop by itself: its input ends. Kills it if it takes too long.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        drop(self.input.take());
+        let give_up_at = Instant::now() + STOPPED_WITHIN;
+        while Instant::now() < give_up_at {
+            if let Some(status) = self.process.try_wait().context("cannot look after the child")? {
+                return if status.success() { Ok(()) } else { bail!("{} ended with {status}", self.name) };
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        bail!("{} did not stop within {STOPPED_WITHIN:?}:\n{}", self.name, self.last_messages())
+    }
+
+    /// The end of what the child wrote on standard error.
+    pub(crate) fn last_messages(&self) -> String {
+        let text = std::fs::read_to_string(&self.messages).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A child that has ended already cannot be killed, which is what is wanted.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// `utime + stime` of a `/proc/<pid>/stat` line. The second field is the program's name in parentheses and may hold
+/// anything, so fields are counted after the last parenthesis.
+fn cpu_time_of(stat: &str) -> Option<Duration> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let user: u32 = fields.next()?.parse().ok()?;
+    let kernel: u32 = fields.next()?.parse().ok()?;
+    Some(Duration::from_secs(1) / TICKS_PER_SECOND * user.checked_add(kernel)?)
+}
+
+/// Blocks until standard input ends: the process that started this one is gone, or asks it to stop.
+pub(crate) fn wait_for_parent() {
+    for line in std::io::stdin().lock().lines() {
+        if line.is_err() {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_user_plus_kernel_whatever_the_program_is_called() {
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 4 0 1 1 1";
+        assert_eq!(cpu_time_of(stat), Some(Duration::from_secs(2)));
+        assert_eq!(cpu_time_of("42 (x) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_uses_processor_time() {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        assert!(cpu_time_of(&stat).is_some());
+    }
+}

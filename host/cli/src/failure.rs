@@ -1,0 +1,125 @@
+//! How a command fails: what is printed, where, and with which exit status.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+/// The command was understood but its arguments or settings are wrong. Exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+impl Usage {
+    /// A wrong-usage failure, ready to return.
+    pub(crate) fn error(text: impl Into<String>) -> anyhow::Error {
+        Self(text.into()).into()
+    }
+}
+
+/// An `application/problem+json` answer: from the node, or made here when the node could not be asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    /// The document as it came, for `--json`.
+    raw: Value,
+}
+
+impl std::error::Error for Problem {}
+
+impl Problem {
+    /// Reads a problem document. `None` if it is none: neither `title` nor `detail`.
+    pub(crate) fn from_document(raw: Value) -> Option<Self> {
+        let has = |name: &str| raw.get(name).is_some_and(Value::is_string);
+        (has("title") || has("detail")).then_some(Self { raw })
+    }
+
+    /// A problem that this program found, in the same form as the node's.
+    pub(crate) fn local(kind: &str, title: &str, detail: String) -> anyhow::Error {
+        Self { raw: json!({"type": format!("urn:vouch:cli:{kind}"), "title": title, "detail": detail}) }.into()
+    }
+
+    /// The document for scripts.
+    pub(crate) fn document(&self) -> &Value {
+        &self.raw
+    }
+
+    /// The HTTP status, if the node gave one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.raw.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok())
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.raw.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+}
+
+/// Title, then what to do next.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.text("title"), self.text("detail")) {
+            (Some(title), Some(detail)) if title != detail => write!(f, "{title}\n  {detail}"),
+            (Some(text), _) | (None, Some(text)) => f.write_str(text),
+            (None, None) => write!(f, "{}", self.raw),
+        }
+    }
+}
+
+/// 2 for wrong usage, 1 for everything else.
+pub(crate) fn exit_status(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() { 2 } else { 1 }
+}
+
+/// The error as a JSON document, so that a script has one form to read whoever found it.
+pub(crate) fn document(error: &anyhow::Error) -> Value {
+    if let Some(problem) = error.downcast_ref::<Problem>() {
+        return problem.document().clone();
+    }
+    let kind = if error.is::<Usage>() { "usage" } else { "failed" };
+    json!({"type": format!("urn:vouch:cli:{kind}"), "title": error.to_string(), "detail": format!("{error:#}")})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(raw: Value) -> Problem {
+        Problem::from_document(raw).unwrap()
+    }
+
+    #[test]
+    fn a_problem_reads_as_title_and_what_to_do_next() {
+        let text = problem(json!({
+            "type": "urn:vouch:problem:topic-not-found", "title": "topic orders does not exist",
+            "detail": "create it with: vouch topic create orders", "status": 404
+        }))
+        .to_string();
+        assert_eq!(text, "topic orders does not exist\n  create it with: vouch topic create orders");
+    }
+
+    #[test]
+    fn a_problem_that_says_the_same_twice_is_shown_once() {
+        assert_eq!(problem(json!({"title": "no", "detail": "no"})).to_string(), "no");
+        assert_eq!(problem(json!({"detail": "only this"})).to_string(), "only this");
+        assert_eq!(problem(json!({"title": "only that", "detail": ""})).to_string(), "only that");
+    }
+
+    #[test]
+    fn the_document_for_scripts_is_the_one_the_node_sent() {
+        let raw = json!({"type": "urn:x", "title": "t", "detail": "d", "status": 409, "outcome": "committed"});
+        let error: anyhow::Error = problem(raw.clone()).into();
+        assert_eq!(document(&error), raw);
+        assert_eq!(document(&error.context("while committing")), raw, "context must not hide the problem");
+    }
+
+    #[test]
+    fn other_json_is_no_problem_document() {
+        assert!(Problem::from_document(json!({"items": []})).is_none());
+        assert!(Problem::from_document(json!({"title": 7})).is_none());
+    }
+
+    #[test]
+    fn wrong_usage_exits_2_and_failures_exit_1() {
+        assert_eq!(exit_status(&Usage::error("no such flag")), 2);
+        assert_eq!(exit_status(&anyhow::anyhow!("disk full")), 1);
+        assert_eq!(document(&Usage::error("no such flag"))["type"], "urn:vouch:cli:usage");
+    }
+}

@@ -1,0 +1,165 @@
+//! `vouch group`: create, list, show, update and delete consumer groups over the HTTP API.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value};
+
+use crate::http::{HttpArgs, segment};
+use crate::output::{self, Table, cell};
+use crate::resource::{self, Page};
+use crate::text::{self, set_some};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// Create a group; fails if it exists. A group also comes into being when a consumer first receives.
+    #[command(after_help = "Example:\n  vouch group create shipping --max-attempts 5")]
+    Create {
+        name: String,
+        #[command(flatten)]
+        settings: GroupSettings,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// List the groups.
+    #[command(after_help = "Example:\n  vouch group list --json")]
+    List {
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Show one group: its settings and its progress on every topic.
+    #[command(after_help = "Example:\n  vouch group show shipping")]
+    Show {
+        name: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Change the settings that are named; the others stay.
+    #[command(after_help = "Example:\n  vouch group update shipping --backoff 1s,10s,1m")]
+    Update {
+        name: String,
+        #[command(flatten)]
+        settings: GroupSettings,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Delete a group with its progress.
+    #[command(after_help = "Example:\n  vouch group delete shipping")]
+    Delete {
+        name: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+}
+
+impl GroupCommand {
+    /// Whether `--json` was given.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Create { http, .. }
+            | Self::List { http, .. }
+            | Self::Show { http, .. }
+            | Self::Update { http, .. }
+            | Self::Delete { http, .. } => http.json,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Start {
+    /// The oldest message that is kept.
+    Beginning,
+    /// Only what arrives from now on.
+    End,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct GroupSettings {
+    /// Where the group starts on a topic it has never read.
+    #[arg(long, value_enum)]
+    start: Option<Start>,
+    /// Deliveries before a message goes to the dead-letter topic.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_attempts: Option<u32>,
+    /// Delays between deliveries, separated by commas; the last one repeats.
+    #[arg(long, value_name = "TIMES", value_parser = text::durations)]
+    backoff: Option<std::vec::Vec<String>>,
+    /// Topic for messages that were delivered in vain.
+    #[arg(long, value_name = "TOPIC")]
+    dead_letter_topic: Option<String>,
+}
+
+impl GroupSettings {
+    fn document(&self) -> Map<String, Value> {
+        let mut document = Map::new();
+        set_some(&mut document, "start", resource::value_name(self.start));
+        set_some(&mut document, "max_attempts", self.max_attempts);
+        set_some(&mut document, "backoff", self.backoff.clone());
+        set_some(&mut document, "dead_letter_topic", self.dead_letter_topic.clone());
+        document
+    }
+}
+
+/// Runs `vouch group`.
+pub(crate) fn run(command: GroupCommand) -> anyhow::Result<()> {
+    match command {
+        GroupCommand::Create { name, settings, http } => {
+            resource::create(&http, "group", &path(&name), &name, settings.document())
+        }
+        GroupCommand::List { page, http } => list(&page, &http),
+        GroupCommand::Show { name, http } => show(&name, &http),
+        GroupCommand::Update { name, settings, http } => {
+            resource::update(&http, "group", &path(&name), &name, settings.document())
+        }
+        GroupCommand::Delete { name, http } => resource::delete(&http, "group", &path(&name), &name),
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/groups/{}", segment(name))
+}
+
+fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+    let answer = http.client()?.get(&format!("/v1/groups{}", page.query(&[])))?;
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    let mut table = Table::new(&["NAME", "ORDERED", "START", ">ATTEMPTS", "DEAD LETTERS"]);
+    for group in resource::items(&answer.body) {
+        let columns = ["name", "ordered", "start", "max_attempts", "dead_letter_topic"];
+        table.row(columns.map(|name| cell(group, name)));
+    }
+    table.print()?;
+    page.more(&answer.body)
+}
+
+fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
+    let client = http.client()?;
+    let mut group = client.get(&path(name))?.body;
+    let progress = client.get(&format!("{}/progress", path(name)))?.body;
+    if http.json {
+        if let Some(members) = group.as_object_mut() {
+            members.insert("progress".to_owned(), progress);
+        }
+        return Ok(output::json(&group)?);
+    }
+    output::line(output::describe(&group))?;
+    let mut table = Table::new(&["TOPIC", ">LAG", ">READY", ">IN FLIGHT"]);
+    for topic in resource::items(&progress) {
+        table.row(["topic", "lag", "ready", "in_flight"].map(|name| cell(topic, name)));
+    }
+    output::line("")?;
+    Ok(table.print()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_named_settings_are_sent() {
+        assert!(GroupSettings::default().document().is_empty());
+        let settings = GroupSettings { start: Some(Start::End), max_attempts: Some(3), ..GroupSettings::default() };
+        assert_eq!(Value::Object(settings.document()), serde_json::json!({"start": "end", "max_attempts": 3}));
+    }
+}

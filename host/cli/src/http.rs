@@ -1,0 +1,230 @@
+//! The HTTP client of the operator's commands: addresses, encoding of names, problems as errors.
+
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::{Method, Request, Response, StatusCode};
+
+use crate::failure::{Problem, Usage};
+
+/// How long a node may take to answer an operator's request.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long the connection may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// The largest answer that is read, in bytes: a component file is the largest thing the API gives out.
+const LARGEST_ANSWER: u64 = 256 << 20;
+/// Everything but the unreserved characters of RFC 3986: names may hold `/` and `%`.
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Where the HTTP API is, and how the answer is shown.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct HttpArgs {
+    /// Address of the node's HTTP API.
+    #[arg(long, env = "VOUCH_HTTP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    http: String,
+    /// Token of the HTTP API, where the node asks for one.
+    #[arg(long = "http-token", env = "VOUCH_HTTP_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Print JSON; a refusal is printed as the node's problem document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl HttpArgs {
+    /// A client for these settings.
+    pub(crate) fn client(&self) -> anyhow::Result<HttpClient> {
+        HttpClient::new(&self.http, self.token.clone())
+    }
+}
+
+/// An answer with what is needed to change what it describes.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The document; `Null` if the answer had no body.
+    pub(crate) body: Value,
+    /// The entity tag, for `If-Match`.
+    pub(crate) etag: Option<String>,
+    /// Whether the node created something new (201).
+    pub(crate) created: bool,
+}
+
+/// Asks one node. Every method turns a refusal into a [`Problem`] and an unreachable node into one that says what to do.
+pub(crate) struct HttpClient {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+impl HttpClient {
+    /// A client of the node at `address`: `host:port`, or a URL.
+    pub(crate) fn new(address: &str, token: Option<String>) -> anyhow::Result<Self> {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_WITHIN))
+            .timeout_global(Some(ANSWER_WITHIN))
+            .user_agent(concat!("vouch/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self { agent, base: base_url(address)?, token })
+    }
+
+    /// Reads a document.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        self.document(self.request(Method::GET, path, &[]), Vec::new())
+    }
+
+    /// Reads a file.
+    pub(crate) fn get_bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let mut answer = self.send(self.request(Method::GET, path, &[]), Vec::new())?;
+        Ok(answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec()?)
+    }
+
+    /// Replaces a document. `headers` carry a precondition, if any.
+    pub(crate) fn put(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend_from_slice(headers);
+        self.document(self.request(Method::PUT, path, &all), body.to_string().into_bytes())
+    }
+
+    /// Uploads a file.
+    pub(crate) fn put_bytes(&self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        self.document(self.request(Method::PUT, path, headers), body)
+    }
+
+    /// Asks for something to be done.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        let headers = [("content-type", "application/json")];
+        self.document(self.request(Method::POST, path, &headers), body.to_string().into_bytes())
+    }
+
+    /// Deletes.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+        self.document(self.request(Method::DELETE, path, &[]), Vec::new())
+    }
+
+    fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> ureq::http::request::Builder {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request
+    }
+
+    fn document(&self, request: ureq::http::request::Builder, body: Vec<u8>) -> anyhow::Result<Answer> {
+        let mut answer = self.send(request, body)?;
+        let etag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let created = answer.status() == StatusCode::CREATED;
+        let text = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_string()?;
+        let body = if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text)? };
+        Ok(Answer { body, etag, created })
+    }
+
+    fn send(&self, request: ureq::http::request::Builder, body: Vec<u8>) -> anyhow::Result<Response<ureq::Body>> {
+        let request = request.body(body).map_err(|error| Usage::error(format!("the request is malformed: {error}")))?;
+        let mut answer = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let text = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_string().unwrap_or_default();
+        Err(refusal(status, &text))
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> anyhow::Error {
+        Problem::local(
+            "unreachable",
+            &format!("no answer from a Vouch node at {}: {error}", self.base),
+            "start a node with: vouch serve; or name the one you mean with --http ADDR or VOUCH_HTTP_ADDR".to_owned(),
+        )
+    }
+}
+
+/// A name as one path segment: `%DLQ%g` becomes `%25DLQ%25g`.
+pub(crate) fn segment(name: &str) -> String {
+    utf8_percent_encode(name, NAME).to_string()
+}
+
+/// `?a=1&b=2` of the parameters that are set.
+pub(crate) fn query(parameters: &[(&str, Option<&str>)]) -> String {
+    let mut text = String::new();
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            text.push(if text.is_empty() { '?' } else { '&' });
+            text.push_str(&format!("{name}={}", segment(value)));
+        }
+    }
+    text
+}
+
+fn base_url(address: &str) -> anyhow::Result<String> {
+    let address = address.trim().trim_end_matches('/');
+    let host = address.strip_prefix("http://").unwrap_or(address);
+    if host.is_empty() || host.contains(['/', ' ', '?', '#', '@']) {
+        return Err(Usage::error(format!(
+            "`{address}` is not the address of an HTTP API; write host:port, for example 127.0.0.1:8080"
+        )));
+    }
+    Ok(format!("http://{host}"))
+}
+
+fn refusal(status: StatusCode, text: &str) -> anyhow::Error {
+    let document: Option<Value> = serde_json::from_str(text).ok();
+    if let Some(problem) = document.and_then(Problem::from_document) {
+        return problem.into();
+    }
+    let start: String = text.trim().chars().take(200).collect();
+    let title = format!("the node answered {status} without a problem document");
+    Problem::local(
+        "unexpected-answer",
+        &title,
+        if start.is_empty() { "the answer was empty".to_owned() } else { start },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_path_segment() {
+        assert_eq!(segment("%DLQ%g"), "%25DLQ%25g");
+        assert_eq!(segment("team/order-checkback"), "team%2Forder-checkback");
+        assert_eq!(segment("sha256:ab_c.d~e"), "sha256%3Aab_c.d~e");
+    }
+
+    #[test]
+    fn only_set_parameters_are_sent() {
+        assert_eq!(query(&[("state", None), ("topic", None)]), "");
+        assert_eq!(
+            query(&[("state", Some("open")), ("topic", None), ("after", Some("a/b"))]),
+            "?state=open&after=a%2Fb"
+        );
+    }
+
+    #[test]
+    fn addresses_are_taken_with_and_without_scheme() {
+        assert_eq!(base_url("127.0.0.1:8080").unwrap(), "http://127.0.0.1:8080");
+        assert_eq!(base_url("http://broker:80/").unwrap(), "http://broker:80");
+    }
+
+    #[test]
+    fn what_is_no_address_is_wrong_usage() {
+        for address in ["", "https://x:1", "a b", "host:80/path", "u@h:1"] {
+            let error = base_url(address).unwrap_err();
+            assert!(error.is::<Usage>(), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_problem_document_is_still_explained() {
+        let text = refusal(StatusCode::BAD_GATEWAY, "<html>proxy</html>").to_string();
+        assert!(text.contains("502") && text.contains("<html>proxy"), "{text}");
+    }
+}

@@ -1,0 +1,405 @@
+//! `vouch message`: send and receive over gRPC like an official client, and look at a stored message over HTTP.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+use vouch_protocol::wire::{self, receive_message_response::Content};
+
+use crate::failure::Usage;
+use crate::http::{HttpArgs, segment};
+use crate::output;
+use crate::rpc::{self, Client, GrpcArgs, Role, Session};
+use crate::text;
+
+/// Messages asked for in one receive: the most the protocol gives.
+const BATCH: u32 = 32;
+/// The longest a single receive waits at the broker.
+const LONGEST_POLL: Duration = Duration::from_secs(20);
+/// What a receive may take beyond its poll.
+const POLL_MARGIN: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MessageCommand {
+    /// Send one message; with --transaction, as a half message.
+    #[command(after_help = "\
+Examples:
+  vouch message send greetings --body hello --tag first
+  vouch message send orders --body '{\"id\":17}' --key 17 --transaction leave-open")]
+    Send(Box<Send>),
+    /// Receive messages for a group and acknowledge them.
+    #[command(after_help = "Example:\n  vouch message receive orders --group shipping --count 10 --wait 30s")]
+    Receive(Box<Receive>),
+    /// Show where a message is, by its id.
+    #[command(after_help = "Example:\n  vouch message show orders 01AB12CD34EF56007F0C3B2A1900000001")]
+    Show {
+        topic: String,
+        id: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+}
+
+impl MessageCommand {
+    /// Whether `--json` was given.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Send(send) => send.json,
+            Self::Receive(receive) => receive.json,
+            Self::Show { http, .. } => http.json,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    topic: String,
+    /// The body as text.
+    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    body: Option<String>,
+    /// The body from a file; `-` is standard input.
+    #[arg(long, value_name = "FILE", required_unless_present = "body")]
+    file: Option<PathBuf>,
+    /// Tag, for filters.
+    #[arg(long)]
+    tag: Option<String>,
+    /// Key under which the message is found; may be repeated.
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<String>,
+    /// Property of the application; may be repeated.
+    #[arg(long = "property", value_name = "NAME=VALUE", value_parser = text::pair)]
+    properties: Vec<(String, String)>,
+    /// Send a half message, then do this with it.
+    #[arg(long, value_enum)]
+    transaction: Option<Resolution>,
+    #[command(flatten)]
+    grpc: GrpcArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Resolution {
+    /// Make it visible.
+    Commit,
+    /// Drop it.
+    Rollback,
+    /// Say nothing: a component or a checker decides.
+    LeaveOpen,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Receive {
+    topic: String,
+    /// Consumer group.
+    #[arg(long)]
+    group: String,
+    /// Stop after this many messages.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    count: u32,
+    /// Stop when nothing more came for this long.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = text::length)]
+    wait: Duration,
+    /// How long the messages stay invisible to others.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = text::length)]
+    invisible: Duration,
+    /// Tags to receive, for example 'paid || refunded'; `*` is all.
+    #[arg(long, value_name = "TAGS", default_value = "*")]
+    filter: String,
+    /// Do not acknowledge: the messages come again after the invisible time.
+    #[arg(long)]
+    no_ack: bool,
+    #[command(flatten)]
+    grpc: GrpcArgs,
+    /// Print one JSON document per line and message.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `vouch message`.
+pub(crate) fn run(command: MessageCommand) -> anyhow::Result<()> {
+    match command {
+        MessageCommand::Send(send) => runtime()?.block_on(send_one(&send)),
+        MessageCommand::Receive(receive) => runtime()?.block_on(receive_some(&receive)),
+        MessageCommand::Show { topic, id, http } => show(&topic, &id, &http),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the network runtime")
+}
+
+async fn send_one(send: &Send) -> anyhow::Result<()> {
+    let message = build(send)?;
+    let mut session = Session::open(&send.grpc.grpc, Role::Producer { topics: vec![send.topic.clone()] }).await?;
+    let receipt = send_message(&mut session.client, message).await?;
+    if let (Some(resolution), false) = (send.transaction, receipt.transaction_id.is_empty()) {
+        end_transaction(&mut session.client, &send.topic, &receipt, resolution).await?;
+    }
+    session.close().await;
+    print_receipt(send, &receipt)
+}
+
+fn build(send: &Send) -> anyhow::Result<wire::Message> {
+    let kind = if send.transaction.is_some() { wire::MessageType::Transaction } else { wire::MessageType::Normal };
+    let mut message = new_message(&send.topic, read_body(send)?, kind);
+    message.user_properties = send.properties.iter().cloned().collect();
+    if let Some(system) = &mut message.system_properties {
+        system.tag.clone_from(&send.tag);
+        system.keys.clone_from(&send.keys);
+    }
+    Ok(message)
+}
+
+fn read_body(send: &Send) -> anyhow::Result<Vec<u8>> {
+    let body = match (&send.body, &send.file) {
+        (Some(text), _) => text.clone().into_bytes(),
+        (None, Some(path)) if path.as_os_str() == "-" => {
+            let mut body = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut body).context("cannot read the body from standard input")?;
+            body
+        }
+        (None, Some(path)) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        (None, None) => Vec::new(),
+    };
+    if body.is_empty() {
+        return Err(Usage::error("the body is empty; a message has at least one byte"));
+    }
+    Ok(body)
+}
+
+/// A message with a new id, born now.
+pub(crate) fn new_message(topic: &str, body: Vec<u8>, kind: wire::MessageType) -> wire::Message {
+    let system = wire::SystemProperties {
+        message_id: rpc::message_id(),
+        body_encoding: wire::Encoding::Identity as i32,
+        message_type: kind as i32,
+        born_timestamp: Some(SystemTime::now().into()),
+        ..wire::SystemProperties::default()
+    };
+    wire::Message {
+        topic: Some(rpc::resource(topic)),
+        system_properties: Some(system),
+        body: body.into(),
+        ..wire::Message::default()
+    }
+}
+
+/// Sends one message and gives back its receipt.
+pub(crate) async fn send_message(client: &mut Client, message: wire::Message) -> anyhow::Result<wire::SendResultEntry> {
+    let request = wire::SendMessageRequest { messages: vec![message] };
+    let answer = client.send_message(rpc::unary(request)).await.map_err(|error| rpc::transport(&error))?.into_inner();
+    rpc::check(answer.status.as_ref())?;
+    let entry = answer.entries.into_iter().next().context("the broker's answer has no entry for the message")?;
+    rpc::check(entry.status.as_ref())?;
+    Ok(entry)
+}
+
+/// Ends the transaction of a half message, or leaves it open.
+pub(crate) async fn end_transaction(
+    client: &mut Client,
+    topic: &str,
+    receipt: &wire::SendResultEntry,
+    resolution: Resolution,
+) -> anyhow::Result<()> {
+    let resolution = match resolution {
+        Resolution::Commit => wire::TransactionResolution::Commit,
+        Resolution::Rollback => wire::TransactionResolution::Rollback,
+        Resolution::LeaveOpen => return Ok(()),
+    };
+    let request = wire::EndTransactionRequest {
+        topic: Some(rpc::resource(topic)),
+        message_id: receipt.message_id.clone(),
+        transaction_id: receipt.transaction_id.clone(),
+        resolution: resolution as i32,
+        source: wire::TransactionSource::SourceClient as i32,
+        trace_context: String::new(),
+    };
+    let answer = client.end_transaction(rpc::unary(request)).await.map_err(|error| rpc::transport(&error))?;
+    rpc::check(answer.into_inner().status.as_ref())
+}
+
+fn print_receipt(send: &Send, receipt: &wire::SendResultEntry) -> anyhow::Result<()> {
+    let outcome = match send.transaction {
+        None => "sent",
+        Some(Resolution::Commit) => "committed",
+        Some(Resolution::Rollback) => "rolled back",
+        Some(Resolution::LeaveOpen) => "open",
+    };
+    if send.json {
+        let mut document = json!({"topic": send.topic, "message_id": receipt.message_id, "outcome": outcome});
+        if send.transaction.is_some() {
+            document["transaction_id"] = json!(receipt.transaction_id);
+        } else {
+            document["offset"] = json!(receipt.offset);
+        }
+        return Ok(output::json(&document)?);
+    }
+    let transaction = match send.transaction {
+        Some(_) => format!(", transaction {}", receipt.transaction_id),
+        None => String::new(),
+    };
+    Ok(output::line(format_args!("{outcome}: message {} on {}{transaction}", receipt.message_id, send.topic))?)
+}
+
+async fn receive_some(receive: &Receive) -> anyhow::Result<()> {
+    let role = Role::SimpleConsumer {
+        group: receive.group.clone(),
+        topic: receive.topic.clone(),
+        expression: receive.filter.clone(),
+    };
+    let mut session = Session::open(&receive.grpc.grpc, role).await?;
+    let mut left = receive.count;
+    let mut give_up_at = Instant::now() + receive.wait;
+    while left > 0 {
+        let patience = give_up_at.saturating_duration_since(Instant::now());
+        let fetch = Fetch {
+            topic: &receive.topic,
+            group: &receive.group,
+            filter: &receive.filter,
+            batch: left.min(BATCH),
+            poll: patience.min(LONGEST_POLL),
+            invisible: receive.invisible,
+        };
+        let messages = fetch_messages(&mut session.client, &fetch).await?;
+        for message in &messages {
+            print_message(receive, message)?;
+            if !receive.no_ack {
+                acknowledge(&mut session.client, &receive.topic, &receive.group, message).await?;
+            }
+        }
+        left = left.saturating_sub(u32::try_from(messages.len()).unwrap_or(u32::MAX));
+        if !messages.is_empty() {
+            give_up_at = Instant::now() + receive.wait;
+        } else if Instant::now() >= give_up_at {
+            break;
+        }
+    }
+    session.close().await;
+    let received = receive.count - left;
+    if received == 0 {
+        output::note(format_args!("nothing to receive from {} within {:?}", receive.topic, receive.wait))?;
+    }
+    Ok(())
+}
+
+/// One ReceiveMessage call.
+pub(crate) struct Fetch<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) filter: &'a str,
+    pub(crate) batch: u32,
+    pub(crate) poll: Duration,
+    pub(crate) invisible: Duration,
+}
+
+/// Receives what there is, waiting up to `poll` for a first message.
+pub(crate) async fn fetch_messages(client: &mut Client, fetch: &Fetch<'_>) -> anyhow::Result<Vec<wire::Message>> {
+    let queue = wire::MessageQueue { topic: Some(rpc::resource(fetch.topic)), id: -1, ..wire::MessageQueue::default() };
+    let message = wire::ReceiveMessageRequest {
+        group: Some(rpc::resource(fetch.group)),
+        message_queue: Some(queue),
+        filter_expression: Some(rpc::filter(fetch.filter)),
+        batch_size: i32::try_from(fetch.batch).unwrap_or(i32::MAX),
+        invisible_duration: prost_types::Duration::try_from(fetch.invisible).ok(),
+        auto_renew: false,
+        long_polling_timeout: prost_types::Duration::try_from(fetch.poll).ok(),
+        attempt_id: None,
+    };
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(fetch.poll + POLL_MARGIN);
+    let mut stream = client.receive_message(request).await.map_err(|error| rpc::transport(&error))?.into_inner();
+    let mut messages = Vec::new();
+    while let Some(element) = stream.message().await.map_err(|error| rpc::transport(&error))? {
+        match element.content {
+            Some(Content::Message(message)) => messages.push(message),
+            Some(Content::Status(status)) if status.code != wire::Code::MessageNotFound as i32 => {
+                rpc::check(Some(&status))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(messages)
+}
+
+/// Acknowledges one message.
+pub(crate) async fn acknowledge(
+    client: &mut Client,
+    topic: &str,
+    group: &str,
+    message: &wire::Message,
+) -> anyhow::Result<()> {
+    let system = message.system_properties.clone().unwrap_or_default();
+    let entry = wire::AckMessageEntry {
+        message_id: system.message_id,
+        receipt_handle: system.receipt_handle.unwrap_or_default(),
+        lite_topic: None,
+    };
+    let request = wire::AckMessageRequest {
+        group: Some(rpc::resource(group)),
+        topic: Some(rpc::resource(topic)),
+        entries: vec![entry],
+    };
+    let answer = client.ack_message(rpc::unary(request)).await.map_err(|error| rpc::transport(&error))?;
+    rpc::check(answer.into_inner().status.as_ref())
+}
+
+fn print_message(receive: &Receive, message: &wire::Message) -> anyhow::Result<()> {
+    if receive.json {
+        return Ok(output::line(as_json(message))?);
+    }
+    let system = message.system_properties.clone().unwrap_or_default();
+    let attempt = system.delivery_attempt.unwrap_or(1);
+    let again = if attempt > 1 { format!(", delivery {attempt}") } else { String::new() };
+    let tag = system.tag.map(|tag| format!(", tag {tag}")).unwrap_or_default();
+    let keys = if system.keys.is_empty() { String::new() } else { format!(", keys {}", system.keys.join(",")) };
+    output::line(format_args!("{}{tag}{keys}{again}: {}", system.message_id, String::from_utf8_lossy(&message.body)))?;
+    Ok(())
+}
+
+/// A message for scripts. A body that is not UTF-8 is given in Base64 under another name.
+fn as_json(message: &wire::Message) -> Value {
+    let system = message.system_properties.clone().unwrap_or_default();
+    let mut document = Map::new();
+    document.insert("message_id".to_owned(), json!(system.message_id));
+    document.insert("tag".to_owned(), json!(system.tag));
+    document.insert("keys".to_owned(), json!(system.keys));
+    document.insert("properties".to_owned(), json!(message.user_properties));
+    document.insert("queue".to_owned(), json!(system.queue_id));
+    document.insert("offset".to_owned(), json!(system.queue_offset));
+    document.insert("attempt".to_owned(), json!(system.delivery_attempt));
+    document.insert("receipt_handle".to_owned(), json!(system.receipt_handle));
+    match std::str::from_utf8(&message.body) {
+        Ok(text) => document.insert("body".to_owned(), json!(text)),
+        Err(_) => document.insert("body_base64".to_owned(), json!(STANDARD.encode(&message.body))),
+    };
+    Value::Object(document)
+}
+
+fn show(topic: &str, id: &str, http: &HttpArgs) -> anyhow::Result<()> {
+    let answer = http.client()?.get(&format!("/v1/messages/{}/{}", segment(topic), segment(id)))?;
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    let found = crate::resource::items(&answer.body).iter().map(output::describe).collect::<Vec<_>>();
+    Ok(output::line(found.join("\n\n"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_not_text_is_given_in_base64() {
+        let text = as_json(&new_message("t", b"hello".to_vec(), wire::MessageType::Normal));
+        assert_eq!((text["body"].as_str(), text.get("body_base64")), (Some("hello"), None));
+        let binary = as_json(&new_message("t", vec![0xFF, 0x00], wire::MessageType::Normal));
+        assert_eq!((binary.get("body"), binary["body_base64"].as_str()), (None, Some("/wA=")));
+    }
+}

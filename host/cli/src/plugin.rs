@@ -1,0 +1,276 @@
+//! `vouch plugin`: upload components, look at them, move tags, delete.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Subcommand;
+use serde_json::Value;
+
+use crate::failure::{Problem, Usage};
+use crate::http::{Answer, HttpArgs, HttpClient, segment};
+use crate::output::{self, Table, cell};
+use crate::resource::{self, Page};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Upload a component under a name and a tag; prints the node's verdict on it.
+    #[command(
+        after_help = "Example:\n  vouch plugin push order-checkback:1.0 target/wasm32-wasip2/release/order_checkback.wasm"
+    )]
+    Push {
+        /// Name and tag.
+        #[arg(value_name = "NAME:TAG", value_parser = Reference::parse)]
+        reference: Reference,
+        /// The component, a .wasm file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// If the tag names another component, move it.
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// List the plugins.
+    #[command(after_help = "Example:\n  vouch plugin list")]
+    List {
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Show a plugin: its tags and components, what they import and export.
+    #[command(after_help = "Example:\n  vouch plugin show order-checkback")]
+    Show {
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Give a component that was uploaded before another tag.
+    #[command(
+        after_help = "Example:\n  vouch plugin tag order-checkback:1.0 stable --replace\n\nA binding keeps the component it was set with; set it again to follow the tag."
+    )]
+    Tag {
+        /// The component: by tag, or by digest as NAME@sha256:HEX.
+        #[arg(value_name = "NAME:TAG", value_parser = Reference::parse)]
+        source: Reference,
+        /// The new tag.
+        #[arg(value_name = "NEW_TAG")]
+        tag: String,
+        /// If the tag names another component, move it.
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Delete a plugin, one tag or one component; refused while a binding uses it.
+    #[command(
+        after_help = "Examples:\n  vouch plugin delete order-checkback:0.9\n  vouch plugin delete order-checkback"
+    )]
+    Delete {
+        /// NAME, NAME:TAG or NAME@sha256:HEX.
+        #[arg(value_name = "NAME[:TAG]")]
+        reference: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+}
+
+impl PluginCommand {
+    /// Whether `--json` was given.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Push { http, .. }
+            | Self::List { http, .. }
+            | Self::Show { http, .. }
+            | Self::Tag { http, .. }
+            | Self::Delete { http, .. } => http.json,
+        }
+    }
+}
+
+/// A component by name and tag, or by name and digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reference {
+    name: String,
+    version: Version,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Version {
+    Tag(String),
+    Digest(String),
+}
+
+impl Reference {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, digest)) => (name, Version::Digest(digest.to_owned())),
+            None => match text.split_once(':') {
+                Some((name, tag)) => (name, Version::Tag(tag.to_owned())),
+                None => return Err(format!("`{text}` has no tag; write NAME:TAG, for example {text}:1.0")),
+            },
+        };
+        let (Version::Tag(part) | Version::Digest(part)) = &version;
+        if name.is_empty() || part.is_empty() {
+            return Err(format!("`{text}` is not NAME:TAG or NAME@sha256:HEX"));
+        }
+        Ok(Self { name: name.to_owned(), version })
+    }
+
+    fn path(&self) -> String {
+        match &self.version {
+            Version::Tag(tag) => tag_path(&self.name, tag),
+            Version::Digest(digest) => format!("{}/digests/{}", path(&self.name), segment(digest)),
+        }
+    }
+}
+
+/// Runs `vouch plugin`.
+pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
+    match command {
+        PluginCommand::Push { reference, file, replace, http } => push(&reference, &file, replace, &http),
+        PluginCommand::List { page, http } => list(&page, &http),
+        PluginCommand::Show { name, http } => resource::show(&http, &path(&name)),
+        PluginCommand::Tag { source, tag, replace, http } => retag(&source, &tag, replace, &http),
+        PluginCommand::Delete { reference, http } => delete(&reference, &http),
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/plugins/{}", segment(name))
+}
+
+fn tag_path(name: &str, tag: &str) -> String {
+    format!("{}/tags/{}", path(name), segment(tag))
+}
+
+fn push(reference: &Reference, file: &Path, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
+    let Version::Tag(tag) = &reference.version else {
+        return Err(Usage::error("a component is pushed under a tag, NAME:TAG; the node computes its digest"));
+    };
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read the component {}", file.display()))?;
+    let answer = put_tag(&http.client()?, &reference.name, tag, bytes, replace)?;
+    print_verdict(http, &answer, &format!("{}:{tag}", reference.name))
+}
+
+/// Puts a component under a tag. The node refuses to move a tag that names another one, unless `replace`.
+pub(crate) fn put_tag(
+    client: &HttpClient,
+    name: &str,
+    tag: &str,
+    bytes: Vec<u8>,
+    replace: bool,
+) -> anyhow::Result<Answer> {
+    let path = tag_path(name, tag);
+    let current = if replace { current_digest(client, &path)? } else { None };
+    let mut headers = vec![("content-type", "application/wasm")];
+    if let Some(etag) = &current {
+        headers.push(("if-match", etag));
+    }
+    client.put_bytes(&path, bytes, &headers).map_err(|error| explain_taken(error, name, tag))
+}
+
+/// The entity tag of what a plugin tag names now; `None` if there is no such tag.
+fn current_digest(client: &HttpClient, path: &str) -> anyhow::Result<Option<String>> {
+    match client.get(path) {
+        Ok(answer) => Ok(answer.etag),
+        Err(error) if status(&error) == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn status(error: &anyhow::Error) -> Option<u16> {
+    error.downcast_ref::<Problem>().and_then(Problem::status)
+}
+
+fn explain_taken(error: anyhow::Error, name: &str, tag: &str) -> anyhow::Error {
+    match status(&error) {
+        Some(428) => error.context(format!("{name}:{tag} names another component already; --replace moves the tag")),
+        _ => error,
+    }
+}
+
+fn retag(source: &Reference, tag: &str, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
+    let client = http.client()?;
+    let digest = match &source.version {
+        Version::Digest(digest) => digest.clone(),
+        Version::Tag(_) => {
+            let found = client.get(&source.path())?.body;
+            found.get("digest").and_then(Value::as_str).context("the node's answer has no digest")?.to_owned()
+        }
+    };
+    let bytes = client.get_bytes(&format!("{}/digests/{}", path(&source.name), segment(&digest)))?;
+    let answer = put_tag(&client, &source.name, tag, bytes, replace)?;
+    print_verdict(http, &answer, &format!("{}:{tag}", source.name))
+}
+
+fn print_verdict(http: &HttpArgs, answer: &Answer, reference: &str) -> anyhow::Result<()> {
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    output::line(format_args!("{reference} {}", if answer.created { "pushed" } else { "is up to date" }))?;
+    Ok(output::line(output::describe(&answer.body))?)
+}
+
+fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+    let answer = http.client()?.get(&format!("/v1/plugins{}", page.query(&[])))?;
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    let mut table = Table::new(&["NAME", "TAGS", ">COMPONENTS"]);
+    for plugin in resource::items(&answer.body) {
+        let components = plugin.get("digests").and_then(Value::as_array).map_or(0, Vec::len);
+        table.row([cell(plugin, "name"), tags(plugin), components.to_string()]);
+    }
+    table.print()?;
+    page.more(&answer.body)
+}
+
+/// The tags of a plugin, whether the node lists them as names, as objects with a name, or as a map to digests.
+fn tags(plugin: &Value) -> String {
+    let names: Vec<String> = match plugin.get("tags") {
+        Some(Value::Object(tags)) => tags.keys().cloned().collect(),
+        Some(Value::Array(tags)) => tags.iter().map(|tag| output::plain(tag.get("tag").unwrap_or(tag))).collect(),
+        _ => Vec::new(),
+    };
+    if names.is_empty() { "-".to_owned() } else { names.join(",") }
+}
+
+fn delete(reference: &str, http: &HttpArgs) -> anyhow::Result<()> {
+    let path = match Reference::parse(reference) {
+        Ok(reference) => reference.path(),
+        Err(_) if !reference.contains([':', '@']) => path(reference),
+        Err(error) => return Err(Usage::error(error)),
+    };
+    resource::delete(http, "plugin", &path, reference)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_reference_names_a_tag_or_a_digest() {
+        let tagged = Reference::parse("team/check:1.0").unwrap();
+        assert_eq!(tagged.path(), "/v1/plugins/team%2Fcheck/tags/1.0");
+        let digest = Reference::parse("check@sha256:ab").unwrap();
+        assert_eq!(digest.path(), "/v1/plugins/check/digests/sha256%3Aab");
+    }
+
+    #[test]
+    fn a_reference_without_tag_says_how_to_write_one() {
+        assert!(Reference::parse("check").unwrap_err().contains("check:1.0"));
+        assert!(Reference::parse("check:").is_err());
+        assert!(Reference::parse(":1.0").is_err());
+    }
+
+    #[test]
+    fn tags_are_listed_by_name() {
+        assert_eq!(tags(&json!({"tags": {"1.0": "sha256:ab", "stable": "sha256:ab"}})), "1.0,stable");
+        assert_eq!(tags(&json!({"tags": ["1.0"]})), "1.0");
+        assert_eq!(tags(&json!({"tags": [{"tag": "1.0", "digest": "x"}]})), "1.0");
+        assert_eq!(tags(&json!({})), "-");
+    }
+}

@@ -1,0 +1,177 @@
+//! What `topic`, `group` and `binding` have in common: named documents that are created, shown, changed and deleted.
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+
+use crate::failure::{Problem, Usage};
+use crate::http::{HttpArgs, query};
+use crate::output;
+
+/// Which part of a list is shown.
+#[derive(Debug, Args)]
+pub(crate) struct Page {
+    /// How many are shown at most.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Start after this one: the mark at the end of the previous page.
+    #[arg(long, value_name = "MARK")]
+    after: Option<String>,
+}
+
+impl Page {
+    /// The query of this page with further filters.
+    pub(crate) fn query(&self, filters: &[(&str, Option<&str>)]) -> String {
+        let limit = self.limit.map(|limit| limit.to_string());
+        let mut all = filters.to_vec();
+        all.extend([("limit", limit.as_deref()), ("after", self.after.as_deref())]);
+        query(&all)
+    }
+
+    /// Says how to go on, if the list does.
+    pub(crate) fn more(&self, list: &Value) -> anyhow::Result<()> {
+        match next_mark(list) {
+            Some(mark) => Ok(output::note(format_args!("there are more: --after {mark}"))?),
+            None => Ok(()),
+        }
+    }
+}
+
+fn next_mark(list: &Value) -> Option<&str> {
+    list.get("next").and_then(Value::as_str)
+}
+
+/// The items of a list answer.
+pub(crate) fn items(list: &Value) -> &[Value] {
+    list.get("items").unwrap_or(list).as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The name under which a value is written on the command line and in the API.
+pub(crate) fn value_name<T: ValueEnum>(value: Option<T>) -> Option<String> {
+    value.and_then(|value| value.to_possible_value()).map(|value| value.get_name().to_owned())
+}
+
+/// Creates a document; refused if there is one.
+pub(crate) fn create(
+    http: &HttpArgs,
+    kind: &str,
+    path: &str,
+    name: &str,
+    document: Map<String, Value>,
+) -> anyhow::Result<()> {
+    let answer = http
+        .client()?
+        .put(path, &Value::Object(document), &[("if-none-match", "*")])
+        .map_err(|error| explain_existing(error, kind, name))?;
+    report(http, &answer.body, format!("{kind} {name} created"))
+}
+
+/// Changes the named members of a document and keeps the others, unless somebody else changed it meanwhile.
+pub(crate) fn update(
+    http: &HttpArgs,
+    kind: &str,
+    path: &str,
+    name: &str,
+    changes: Map<String, Value>,
+) -> anyhow::Result<()> {
+    if changes.is_empty() {
+        return Err(Usage::error(format!("nothing to change: name at least one setting (vouch {kind} update --help)")));
+    }
+    let client = http.client()?;
+    let current = client.get(path)?;
+    let mut document = current.body;
+    merge(&mut document, Value::Object(changes));
+    let etag = current.etag.unwrap_or_default();
+    let headers = [("if-match", etag.as_str())];
+    let answer = client.put(path, &document, if etag.is_empty() { &[] } else { &headers })?;
+    report(http, &answer.body, format!("{kind} {name} updated"))
+}
+
+/// Shows one document.
+pub(crate) fn show(http: &HttpArgs, path: &str) -> anyhow::Result<()> {
+    let answer = http.client()?.get(path)?;
+    if http.json {
+        output::json(&answer.body)?
+    } else {
+        output::line(output::describe(&answer.body))?
+    };
+    Ok(())
+}
+
+/// Deletes one document.
+pub(crate) fn delete(http: &HttpArgs, kind: &str, path: &str, name: &str) -> anyhow::Result<()> {
+    let answer = http.client()?.delete(path)?;
+    report(http, &answer.body, format!("{kind} {name} deleted"))
+}
+
+/// The node's answer for scripts, a sentence for people.
+pub(crate) fn report(http: &HttpArgs, body: &Value, sentence: String) -> anyhow::Result<()> {
+    if http.json {
+        output::json(body)?
+    } else {
+        output::line(sentence)?
+    };
+    Ok(())
+}
+
+/// RFC 7396: members of `changes` replace those of `document`, null removes, objects merge.
+fn merge(document: &mut Value, changes: Value) {
+    let Value::Object(changes) = changes else {
+        *document = changes;
+        return;
+    };
+    if !document.is_object() {
+        *document = Value::Object(Map::new());
+    }
+    let Some(members) = document.as_object_mut() else { return };
+    for (name, change) in changes {
+        if change.is_null() {
+            members.remove(&name);
+        } else {
+            merge(members.entry(name).or_insert(Value::Null), change);
+        }
+    }
+}
+
+/// The node's "precondition failed" after `If-None-Match: *` means that the thing is there already.
+fn explain_existing(error: anyhow::Error, kind: &str, name: &str) -> anyhow::Error {
+    match error.downcast_ref::<Problem>().and_then(Problem::status) {
+        Some(412) => error.context(format!("{kind} {name} exists already; change it with: vouch {kind} update {name}")),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_change_keeps_what_it_does_not_name() {
+        let mut topic = json!({"queues": 8, "transaction": {"immunity": "6s", "interval": "30s"}});
+        merge(&mut topic, json!({"transaction": {"interval": "5s"}, "retention": "1h"}));
+        let expected = json!({"queues": 8, "retention": "1h", "transaction": {"immunity": "6s", "interval": "5s"}});
+        assert_eq!(topic, expected);
+    }
+
+    #[test]
+    fn null_removes_and_lists_are_replaced_whole() {
+        let mut document = json!({"a": [1, 2], "b": 1});
+        merge(&mut document, json!({"a": [3], "b": null}));
+        assert_eq!(document, json!({"a": [3]}));
+    }
+
+    #[test]
+    fn lists_are_read_with_and_without_a_frame() {
+        assert_eq!(items(&json!({"items": [1], "next": "x"})), [json!(1)]);
+        assert_eq!(items(&json!([1, 2])).len(), 2);
+        assert!(items(&json!({})).is_empty());
+        assert_eq!(next_mark(&json!({"items": [], "next": "x"})), Some("x"));
+        assert_eq!(next_mark(&json!({"items": [], "next": null})), None);
+    }
+
+    #[test]
+    fn a_page_is_part_of_the_query() {
+        let page = Page { limit: Some(10), after: Some("a b".to_owned()) };
+        assert_eq!(page.query(&[("state", Some("open"))]), "?state=open&limit=10&after=a%20b");
+    }
+}

@@ -1,0 +1,323 @@
+//! A gRPC session as an official client has it: headers on every call, Settings first, heartbeats, a farewell.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status as GrpcStatus, Streaming};
+use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
+use vouch_protocol::wire::{self, telemetry_command::Command};
+
+use crate::failure::{Problem, Usage};
+
+/// How long a connection, a Settings exchange or a unary call may take: what official clients allow.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How often an open session reports itself.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// Commands of the broker that wait to be read; nobody reads more than the first.
+const COMMANDS_WAITING: usize = 8;
+
+/// Where the gRPC service is.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct GrpcArgs {
+    /// Address of the node's gRPC service.
+    #[arg(long, env = "VOUCH_GRPC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub(crate) grpc: String,
+}
+
+/// What the session is for.
+#[derive(Clone, Debug)]
+pub(crate) enum Role {
+    /// Sends to these topics.
+    Producer { topics: Vec<String> },
+    /// Receives from a topic for a group, message by message.
+    SimpleConsumer { group: String, topic: String, expression: String },
+}
+
+/// The stub with the session's headers.
+pub(crate) type Client = MessagingServiceClient<InterceptedService<Channel, Headers>>;
+
+/// Adds what every call of a client carries.
+#[derive(Clone)]
+pub(crate) struct Headers {
+    client_id: MetadataValue<Ascii>,
+}
+
+impl Headers {
+    /// Headers of a client with this id, or `None` if the id cannot be one.
+    fn new(client_id: &str) -> Option<Self> {
+        client_id.parse().ok().map(|client_id| Self { client_id })
+    }
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, GrpcStatus> {
+        let headers = request.metadata_mut();
+        headers.insert("x-mq-client-id", self.client_id.clone());
+        headers.insert("x-mq-language", MetadataValue::from_static("RUST"));
+        headers.insert("x-mq-client-version", MetadataValue::from_static(env!("CARGO_PKG_VERSION")));
+        headers.insert("x-mq-protocol", MetadataValue::from_static("v2"));
+        Ok(request)
+    }
+}
+
+/// One client instance of one node.
+pub(crate) struct Session {
+    /// For calls.
+    pub(crate) client: Client,
+    role: Role,
+    heartbeat: JoinHandle<()>,
+    /// Keeps our half of the telemetry stream open.
+    _telemetry: mpsc::Sender<wire::TelemetryCommand>,
+}
+
+impl Session {
+    /// Connects and exchanges Settings.
+    ///
+    /// # Errors
+    /// A problem that says how to reach a node, or the broker's refusal of the settings.
+    pub(crate) async fn open(address: &str, role: Role) -> anyhow::Result<Self> {
+        let channel = connect(address).await?;
+        let headers = Headers::new(&client_id()).ok_or_else(|| anyhow::anyhow!("the host name is not ASCII"))?;
+        let mut client = MessagingServiceClient::with_interceptor(channel, headers).max_decoding_message_size(64 << 20);
+        let (telemetry, outgoing) = mpsc::channel(COMMANDS_WAITING);
+        telemetry.send(settings(&role)).await.map_err(|_| anyhow::anyhow!("the telemetry stream closed"))?;
+        let exchange = exchange_settings(&mut client, outgoing);
+        let incoming = tokio::time::timeout(ANSWER_WITHIN, exchange).await.map_err(|_| silent(address))??;
+        let heartbeat = tokio::spawn(keep_alive(client.clone(), role.clone(), incoming));
+        Ok(Self { client, role, heartbeat, _telemetry: telemetry })
+    }
+
+    /// Says goodbye, so that the broker forgets the session at once.
+    pub(crate) async fn close(mut self) {
+        self.heartbeat.abort();
+        let farewell = wire::NotifyClientTerminationRequest { group: self.role.group() };
+        // A farewell that is lost costs nothing: the broker forgets silent sessions.
+        let _ = self.client.notify_client_termination(unary(farewell)).await;
+    }
+}
+
+impl Role {
+    fn group(&self) -> Option<wire::Resource> {
+        match self {
+            Self::Producer { .. } => None,
+            Self::SimpleConsumer { group, .. } => Some(resource(group)),
+        }
+    }
+
+    fn client_type(&self) -> wire::ClientType {
+        match self {
+            Self::Producer { .. } => wire::ClientType::Producer,
+            Self::SimpleConsumer { .. } => wire::ClientType::SimpleConsumer,
+        }
+    }
+}
+
+/// Opens an HTTP/2 connection in plain text.
+pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
+    let host = address.trim().strip_prefix("http://").unwrap_or(address.trim()).trim_end_matches('/');
+    if host.is_empty() || host.contains(['/', ' ', '@']) || !host.contains(':') {
+        return Err(Usage::error(format!(
+            "`{address}` is not the address of a gRPC service; write host:port, for example 127.0.0.1:8081"
+        )));
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{host}"))
+        .map_err(|error| Usage::error(format!("`{address}` is not an address: {error}")))?;
+    let endpoint = endpoint.connect_timeout(ANSWER_WITHIN).tcp_nodelay(true);
+    endpoint.connect().await.map_err(|error| unreachable_node(address, &source_text(&error)))
+}
+
+/// A request with the time-out that official clients give unary calls.
+pub(crate) fn unary<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(ANSWER_WITHIN);
+    request
+}
+
+/// A name on the wire.
+pub(crate) fn resource(name: &str) -> wire::Resource {
+    wire::Resource { resource_namespace: String::new(), name: name.to_owned() }
+}
+
+/// Turns a missing or bad status into the error a person sees.
+pub(crate) fn check(status: Option<&wire::Status>) -> anyhow::Result<()> {
+    let Some(status) = status else {
+        return Err(Problem::local("refused", "the broker's answer has no status", "is this a Vouch node?".to_owned()));
+    };
+    match wire::Code::try_from(status.code) {
+        Ok(wire::Code::Ok) => Ok(()),
+        code => Err(refused(code.map_or("unknown code", |code| code.as_str_name()), status.code, &status.message)),
+    }
+}
+
+/// A transport failure as the error a person sees.
+pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
+    Problem::local(
+        "transport",
+        &format!("the call failed: {} ({:?})", error.message(), error.code()),
+        "check that the node runs and that --grpc names its gRPC address".to_owned(),
+    )
+}
+
+/// A new message id in the form official clients use: version, machine, process, seconds since 2021, sequence.
+pub(crate) fn message_id() -> String {
+    static SEQUENCE: AtomicU32 = AtomicU32::new(0);
+    const FIRST_OF_2021: u64 = 1_609_459_200;
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+    let seconds = since_1970.saturating_sub(FIRST_OF_2021) & 0xFFFF_FFFF;
+    format!("01{:012X}{:04X}{seconds:08X}{sequence:08X}", machine(), std::process::id() & 0xFFFF)
+}
+
+/// Random bits that stand for the machine, as in official clients without a network card.
+fn machine() -> u64 {
+    static MACHINE: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *MACHINE.get_or_init(|| rand::random::<u64>() & 0xFFFF_FFFF_FFFF)
+}
+
+/// An id for one client instance; unique on this machine for as long as it matters.
+fn client_id() -> String {
+    format!("vouch-cli@{}@{:012x}", std::process::id(), rand::random::<u64>() & 0xFFFF_FFFF_FFFF)
+}
+
+fn settings(role: &Role) -> wire::TelemetryCommand {
+    use wire::settings::PubSub;
+    let pub_sub = match role {
+        Role::Producer { topics } => PubSub::Publishing(wire::Publishing {
+            topics: topics.iter().map(|topic| resource(topic)).collect(),
+            ..wire::Publishing::default()
+        }),
+        Role::SimpleConsumer { group, topic, expression } => PubSub::Subscription(wire::Subscription {
+            group: Some(resource(group)),
+            subscriptions: vec![wire::SubscriptionEntry {
+                topic: Some(resource(topic)),
+                expression: Some(filter(expression)),
+            }],
+            ..wire::Subscription::default()
+        }),
+    };
+    let user_agent = wire::Ua {
+        language: wire::Language::Rust as i32,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        platform: std::env::consts::OS.to_owned(),
+        hostname: String::new(),
+    };
+    let settings = wire::Settings {
+        client_type: Some(role.client_type() as i32),
+        request_timeout: prost_types::Duration::try_from(ANSWER_WITHIN).ok(),
+        user_agent: Some(user_agent),
+        pub_sub: Some(pub_sub),
+        ..wire::Settings::default()
+    };
+    wire::TelemetryCommand { status: None, command: Some(Command::Settings(settings)) }
+}
+
+/// A tag filter on the wire.
+pub(crate) fn filter(expression: &str) -> wire::FilterExpression {
+    wire::FilterExpression { r#type: wire::FilterType::Tag as i32, expression: expression.to_owned() }
+}
+
+/// Waits for the broker's Settings; what comes after them is left in the stream.
+async fn exchange_settings(
+    client: &mut Client,
+    outgoing: mpsc::Receiver<wire::TelemetryCommand>,
+) -> anyhow::Result<Streaming<wire::TelemetryCommand>> {
+    let answer = client.telemetry(Request::new(ReceiverStream::new(outgoing))).await;
+    let mut incoming = answer.map_err(|error| transport(&error))?.into_inner();
+    loop {
+        let Some(command) = incoming.message().await.map_err(|error| transport(&error))? else {
+            return Err(refused("stream closed", 0, "the broker ended the telemetry stream without settings"));
+        };
+        if matches!(command.command, Some(Command::Settings(_))) {
+            check(command.status.as_ref())?;
+            return Ok(incoming);
+        }
+    }
+}
+
+/// Heartbeats until the session is dropped; the broker's commands are read and left unanswered, as a client without
+/// a checker does.
+async fn keep_alive(mut client: Client, role: Role, mut incoming: Streaming<wire::TelemetryCommand>) {
+    let mut timer = tokio::time::interval(HEARTBEAT_EVERY);
+    let mut open = true;
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {
+                let beat = wire::HeartbeatRequest { group: role.group(), client_type: role.client_type() as i32 };
+                // A lost heartbeat is followed by the next one.
+                let _ = client.heartbeat(unary(beat)).await;
+            }
+            command = incoming.message(), if open => open = matches!(command, Ok(Some(_))),
+        }
+    }
+}
+
+fn refused(name: &str, code: i32, message: &str) -> anyhow::Error {
+    let title = if message.is_empty() { "the broker refused" } else { message };
+    Problem::local("refused", title, format!("the broker answered {name} ({code})"))
+}
+
+fn silent(address: &str) -> anyhow::Error {
+    unreachable_node(address, &format!("connected, but no settings came within {ANSWER_WITHIN:?}"))
+}
+
+fn unreachable_node(address: &str, why: &str) -> anyhow::Error {
+    Problem::local(
+        "unreachable",
+        &format!("no answer from a Vouch node at {address}: {why}"),
+        "start a node with: vouch serve; or name the one you mean with --grpc ADDR or VOUCH_GRPC_ADDR".to_owned(),
+    )
+}
+
+/// The innermost cause: `transport error` alone helps nobody.
+fn source_text(error: &dyn std::error::Error) -> String {
+    let mut current = error;
+    while let Some(source) = current.source() {
+        current = source;
+    }
+    current.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_ids_have_the_form_of_official_clients_and_differ() {
+        let (first, second) = (message_id(), message_id());
+        assert_eq!(first.len(), 34);
+        assert!(first.starts_with("01") && first.bytes().all(|byte| byte.is_ascii_hexdigit()), "{first}");
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn a_refusal_carries_the_brokers_sentence_and_code() {
+        let status = wire::Status { code: wire::Code::TopicNotFound as i32, message: "no topic x".to_owned() };
+        let text = check(Some(&status)).unwrap_err().to_string();
+        assert_eq!(text, "no topic x\n  the broker answered TOPIC_NOT_FOUND (40402)");
+        assert!(check(None).is_err());
+        assert!(check(Some(&wire::Status { code: 20_000, message: String::new() })).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_address_is_wrong_usage() {
+        for address in ["", "broker", "a b:1", "u@h:1", "h:1/x"] {
+            assert!(connect(address).await.unwrap_err().is::<Usage>(), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_node_is_a_problem_with_advice() {
+        // Bound and dropped: nobody listens there now.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = connect(&free.to_string()).await.unwrap_err();
+        assert!(error.is::<Problem>());
+        assert!(error.to_string().contains("vouch serve"), "{error}");
+    }
+}

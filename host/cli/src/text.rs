@@ -1,0 +1,84 @@
+//! Parsers of argument values that the node would refuse anyway: a typing mistake is told before anything is sent.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A length of time as the API takes it: `6s`, `1m 30s`, `72h`. Kept as written.
+pub(crate) fn duration(text: &str) -> Result<String, String> {
+    length(text).map(|_| text.to_owned())
+}
+
+/// The same as a [`Duration`].
+pub(crate) fn length(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a number with a unit, for example 500ms, 6s, 30m or 72h"))
+}
+
+/// Several lengths of time, separated by commas.
+pub(crate) fn durations(text: &str) -> Result<Vec<String>, String> {
+    text.split(',').map(|part| duration(part.trim())).collect()
+}
+
+/// A size in bytes with a binary unit: `512`, `64KiB`, `256MiB`, `1GiB`.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(format!("`{text}` is not a size; write for example 64KiB, 256MiB or 1GiB")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a size; write for example 256MiB"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is more bytes than there can be"))
+}
+
+/// `name=value`; the value may hold further `=`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not name=value")),
+    }
+}
+
+/// Sets a member only if there is a value: absent members take the node's defaults.
+pub(crate) fn set_some<T: Into<Value>>(object: &mut serde_json::Map<String, Value>, name: &str, value: Option<T>) {
+    if let Some(value) = value {
+        object.insert(name.to_owned(), value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_kept_as_written_and_need_a_unit() {
+        assert_eq!(duration("1m 30s").unwrap(), "1m 30s");
+        assert_eq!(durations("10s, 30s,1m").unwrap(), ["10s", "30s", "1m"]);
+        assert!(duration("6").unwrap_err().contains("with a unit"));
+        assert!(durations("10s,,1m").is_err());
+    }
+
+    #[test]
+    fn sizes_have_binary_units_and_do_not_overflow() {
+        assert_eq!(bytes("0").unwrap(), 0);
+        assert_eq!(bytes("64KiB").unwrap(), 65_536);
+        assert_eq!(bytes("1 GiB").unwrap(), 1 << 30);
+        assert_eq!(bytes("17179869183GiB").unwrap(), u64::MAX - ((1 << 30) - 1));
+        for wrong in ["17179869184GiB", "64MB", "MiB", "-1", "1.5GiB", ""] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn pairs_split_at_the_first_equals_sign() {
+        assert_eq!(pair("url=http://x/?a=b").unwrap(), ("url".to_owned(), "http://x/?a=b".to_owned()));
+        assert_eq!(pair("empty=").unwrap(), ("empty".to_owned(), String::new()));
+        assert!(pair("novalue").is_err());
+        assert!(pair("=x").is_err());
+    }
+}

@@ -1,0 +1,211 @@
+//! `vouch topic`: create, list, show, update and delete topics over the HTTP API.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use crate::http::{HttpArgs, query, segment};
+use crate::output::{self, Table, cell};
+use crate::resource::{self, Page};
+use crate::text::{self, set_some};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicCommand {
+    /// Create a topic; fails if it exists.
+    #[command(after_help = "Example:\n  vouch topic create orders --type transaction --immunity 6s --interval 30s")]
+    Create {
+        name: String,
+        #[command(flatten)]
+        settings: TopicSettings,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// List the topics.
+    #[command(after_help = "Example:\n  vouch topic list --json")]
+    List {
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Show one topic with all its settings.
+    #[command(after_help = "Example:\n  vouch topic show orders")]
+    Show {
+        name: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Change the settings that are named; the others stay.
+    #[command(after_help = "Example:\n  vouch topic update orders --max-checks 30 --schedule 10s,30s,5m")]
+    Update {
+        name: String,
+        #[command(flatten)]
+        settings: TopicSettings,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Delete a topic; refused while it holds open transactions or unconsumed messages.
+    #[command(after_help = "Example:\n  vouch topic delete orders")]
+    Delete {
+        name: String,
+        /// Delete with everything in it. The node records who did this.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+}
+
+impl TopicCommand {
+    /// Whether `--json` was given.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Create { http, .. }
+            | Self::List { http, .. }
+            | Self::Show { http, .. }
+            | Self::Update { http, .. }
+            | Self::Delete { http, .. } => http.json,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum TopicType {
+    Normal,
+    Fifo,
+    Delay,
+    Transaction,
+    Mixed,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Acknowledge {
+    /// Answered after the message is on disk.
+    Durable,
+    /// Answered before: a crash may lose it.
+    Memory,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct TopicSettings {
+    /// What kind of messages the topic takes.
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    kind: Option<TopicType>,
+    /// Number of queues.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    queues: Option<u32>,
+    /// When a send is answered.
+    #[arg(long, value_enum)]
+    ack: Option<Acknowledge>,
+    /// How long consumed messages are kept, for example 72h.
+    #[arg(long, value_name = "TIME", value_parser = text::duration)]
+    retention: Option<String>,
+    /// Transactions: time before the first check.
+    #[arg(long, value_name = "TIME", value_parser = text::duration)]
+    immunity: Option<String>,
+    /// Transactions: time between checks.
+    #[arg(long, value_name = "TIME", value_parser = text::duration)]
+    interval: Option<String>,
+    /// Transactions: answered checks before the transaction is parked; 0 never asks.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    max_checks: Option<u32>,
+    /// Transactions: times between checks, separated by commas; replaces the interval, its last step repeats.
+    #[arg(long, value_name = "TIMES", value_parser = text::durations)]
+    schedule: Option<std::vec::Vec<String>>,
+}
+
+impl TopicSettings {
+    /// The members that were named, as the API takes them.
+    fn document(&self) -> Map<String, Value> {
+        let mut transaction = Map::new();
+        set_some(&mut transaction, "immunity", self.immunity.clone());
+        set_some(&mut transaction, "interval", self.interval.clone());
+        set_some(&mut transaction, "max_checks", self.max_checks);
+        set_some(&mut transaction, "schedule", self.schedule.clone());
+        let mut document = Map::new();
+        set_some(&mut document, "type", resource::value_name(self.kind));
+        set_some(&mut document, "queues", self.queues);
+        set_some(&mut document, "ack", resource::value_name(self.ack));
+        set_some(&mut document, "retention", self.retention.clone());
+        set_some(&mut document, "transaction", (!transaction.is_empty()).then_some(transaction));
+        document
+    }
+}
+
+/// Runs `vouch topic`.
+pub(crate) fn run(command: TopicCommand) -> anyhow::Result<()> {
+    match command {
+        TopicCommand::Create { name, settings, http } => {
+            resource::create(&http, "topic", &path(&name), &name, settings.document())
+        }
+        TopicCommand::List { page, http } => list(&page, &http),
+        TopicCommand::Show { name, http } => resource::show(&http, &path(&name)),
+        TopicCommand::Update { name, settings, http } => {
+            resource::update(&http, "topic", &path(&name), &name, settings.document())
+        }
+        TopicCommand::Delete { name, force, http } => {
+            let suffix = query(&[("force", force.then_some("true"))]);
+            resource::delete(&http, "topic", &format!("{}{suffix}", path(&name)), &name)
+        }
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/topics/{}", segment(name))
+}
+
+fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+    let answer = http.client()?.get(&format!("/v1/topics{}", page.query(&[])))?;
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    let mut table = Table::new(&["NAME", "TYPE", ">QUEUES", "ACK", "RETENTION", "CHECKS"]);
+    for topic in resource::items(&answer.body) {
+        table.row([
+            cell(topic, "name"),
+            cell(topic, "type"),
+            cell(topic, "queues"),
+            cell(topic, "ack"),
+            cell(topic, "retention"),
+            checks(topic),
+        ]);
+    }
+    table.print()?;
+    page.more(&answer.body)
+}
+
+/// How a topic's transactions are checked, in one cell.
+fn checks(topic: &Value) -> String {
+    let Some(transaction) = topic.get("transaction").filter(|transaction| transaction.is_object()) else {
+        return "-".to_owned();
+    };
+    let steps = match transaction.get("schedule") {
+        Some(Value::Array(steps)) if !steps.is_empty() => format!("after {}", output::plain(&json!(steps))),
+        _ => format!("every {}", cell(transaction, "interval")),
+    };
+    format!("{} {steps}, at most {}", cell(transaction, "immunity"), cell(transaction, "max_checks"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_named_settings_are_sent() {
+        assert!(TopicSettings::default().document().is_empty());
+        let settings = TopicSettings {
+            kind: Some(TopicType::Transaction),
+            queues: Some(4),
+            schedule: Some(vec!["10s".to_owned()]),
+            ..TopicSettings::default()
+        };
+        let expected = json!({"type": "transaction", "queues": 4, "transaction": {"schedule": ["10s"]}});
+        assert_eq!(Value::Object(settings.document()), expected);
+    }
+
+    #[test]
+    fn the_list_says_how_transactions_are_checked() {
+        let topic = json!({"transaction": {"immunity": "6s", "interval": "30s", "max_checks": 15}});
+        assert_eq!(checks(&topic), "6s every 30s, at most 15");
+        assert_eq!(checks(&json!({"type": "normal"})), "-");
+    }
+}

@@ -1,0 +1,172 @@
+//! `vouch transaction`: look at open, parked and ended transactions, and decide them by hand.
+
+use clap::{Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::http::{HttpArgs, segment};
+use crate::output::{self, Table, cell};
+use crate::resource::{self, Page};
+use crate::text;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TransactionCommand {
+    /// List transactions, oldest first.
+    #[command(after_help = "Example:\n  vouch transaction list --state parked --topic orders --older-than 10m")]
+    List {
+        /// Only those in this state.
+        #[arg(long, value_enum)]
+        state: Option<State>,
+        /// Only those of this topic.
+        #[arg(long, value_name = "TOPIC")]
+        topic: Option<String>,
+        /// Only those opened longer ago than this, for example 10m.
+        #[arg(long, value_name = "TIME", value_parser = text::duration)]
+        older_than: Option<String>,
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Show one transaction: its state, its checks and the last answer.
+    #[command(after_help = "Example:\n  vouch transaction show 0000000000003000")]
+    Show {
+        id: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Commit by hand: the message becomes visible. The decision is recorded with your name.
+    #[command(
+        after_help = "Example:\n  vouch transaction commit 0000000000003000 --reason 'order 17 is in the database'"
+    )]
+    Commit {
+        id: String,
+        #[command(flatten)]
+        decision: Decision,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Roll back by hand: the message is dropped. The decision is recorded with your name.
+    #[command(after_help = "Example:\n  vouch transaction rollback 0000000000003000 --reason 'no such order'")]
+    Rollback {
+        id: String,
+        #[command(flatten)]
+        decision: Decision,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Ask again for a parked transaction: its checks start over.
+    #[command(after_help = "Example:\n  vouch transaction resume 0000000000003000 --reason 'orders API is repaired'")]
+    Resume {
+        id: String,
+        #[command(flatten)]
+        decision: Decision,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+}
+
+impl TransactionCommand {
+    /// Whether `--json` was given.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::List { http, .. }
+            | Self::Show { http, .. }
+            | Self::Commit { http, .. }
+            | Self::Rollback { http, .. }
+            | Self::Resume { http, .. } => http.json,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum State {
+    Open,
+    WaitingForChecker,
+    Parked,
+    Committed,
+    RolledBack,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Decision {
+    /// Who decides; the login name if absent.
+    #[arg(long, env = "USER", value_name = "NAME", default_value = "operator")]
+    by: String,
+    /// Why; kept with the decision.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+/// Runs `vouch transaction`.
+pub(crate) fn run(command: TransactionCommand) -> anyhow::Result<()> {
+    match command {
+        TransactionCommand::List { state, topic, older_than, page, http } => {
+            let state = resource::value_name(state);
+            let filters =
+                [("state", state.as_deref()), ("topic", topic.as_deref()), ("older_than", older_than.as_deref())];
+            list(&page, &filters, &http)
+        }
+        TransactionCommand::Show { id, http } => resource::show(&http, &path(&id)),
+        TransactionCommand::Commit { id, decision, http } => decide(&id, "commit", &decision, &http),
+        TransactionCommand::Rollback { id, decision, http } => decide(&id, "rollback", &decision, &http),
+        TransactionCommand::Resume { id, decision, http } => decide(&id, "resume", &decision, &http),
+    }
+}
+
+fn path(id: &str) -> String {
+    format!("/v1/transactions/{}", segment(id))
+}
+
+fn list(page: &Page, filters: &[(&str, Option<&str>)], http: &HttpArgs) -> anyhow::Result<()> {
+    let answer = http.client()?.get(&format!("/v1/transactions{}", page.query(filters)))?;
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    let mut table = Table::new(&["ID", "TOPIC", "STATE", ">CHECKS", "OPENED", "NEXT CHECK", "LAST ANSWER"]);
+    for transaction in resource::items(&answer.body) {
+        let columns = ["id", "topic", "state", "checks", "opened_at", "next_check_at"];
+        let cells = columns.map(|name| cell(transaction, name)).into_iter();
+        table.row(cells.chain([last_answer(transaction)]));
+    }
+    table.print()?;
+    page.more(&answer.body)
+}
+
+/// Who answered what, in one cell.
+pub(crate) fn last_answer(transaction: &Value) -> String {
+    let Some(answer) = transaction.get("last_answer").filter(|answer| answer.is_object()) else {
+        return "-".to_owned();
+    };
+    let said = match answer.get("verdict") {
+        Some(verdict) if !verdict.is_null() => output::plain(verdict),
+        _ => format!("no answer: {}", cell(answer, "error")),
+    };
+    format!("{} ({})", said, cell(answer, "by"))
+}
+
+fn decide(id: &str, action: &str, decision: &Decision, http: &HttpArgs) -> anyhow::Result<()> {
+    let body = json!({"by": decision.by, "reason": decision.reason});
+    let answer = http.client()?.post(&format!("{}/{action}", path(id)), &body)?;
+    let state = cell(&answer.body, "state").replace('_', " ");
+    resource::report(http, &answer.body, format!("transaction {id} is {state}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_answer_names_who_gave_it() {
+        let answered = json!({"last_answer": {"by": "plugin:check", "verdict": "unknown", "at": "…"}});
+        assert_eq!(last_answer(&answered), "unknown (plugin:check)");
+        let failed = json!({"last_answer": {"by": "plugin:check", "error": "deadline of 1s", "at": "…"}});
+        assert_eq!(last_answer(&failed), "no answer: deadline of 1s (plugin:check)");
+        assert_eq!(last_answer(&json!({"last_answer": null})), "-");
+    }
+
+    #[test]
+    fn states_are_written_as_in_the_api() {
+        assert_eq!(resource::value_name(Some(State::WaitingForChecker)).unwrap(), "waiting_for_checker");
+    }
+}
