@@ -1,0 +1,141 @@
+//! The binding's `config`.
+
+use crate::template::Template;
+
+/// What the binding says, checked.
+#[derive(Debug)]
+pub struct Settings {
+    /// Whom to ask.
+    pub url: Template,
+    /// JSON pointer into the answer; `None`: the status code is the value.
+    pub field: Option<String>,
+    /// Values that commit.
+    pub commit: Vec<String>,
+    /// Values that roll back.
+    pub rollback: Vec<String>,
+    /// Age in ms from which a 404 rolls back.
+    pub rollback_missing_after_ms: Option<u64>,
+    /// Value of the `authorization` header.
+    pub authorization: Option<String>,
+}
+
+impl Settings {
+    /// Reads the settings through `config`, which answers for one name.
+    ///
+    /// # Errors
+    /// A sentence that names the setting and what to do about it.
+    pub fn read(config: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let url = config("url").ok_or("config `url` is missing: say whom to ask")?;
+        let field = config("field").filter(|field| !field.is_empty());
+        if let Some(field) = field.as_deref().filter(|field| !field.starts_with('/')) {
+            return Err(format!("config `field` is `{field}`: a JSON pointer begins with /, such as /status"));
+        }
+        let commit = values(config("commit"));
+        let rollback = values(config("rollback"));
+        if commit.is_empty() {
+            return Err("config `commit` is missing: say which values commit".to_owned());
+        }
+        if let Some(both) = commit.iter().find(|value| rollback.contains(value)) {
+            return Err(format!("`{both}` stands in both config `commit` and config `rollback`"));
+        }
+        if field.is_none() {
+            commit.iter().chain(&rollback).try_for_each(|value| status_code(value))?;
+        }
+        let rollback_missing_after_ms = config("rollback-missing-after").map(|text| age_ms(&text)).transpose()?;
+        let url = Template::parse(&url)?;
+        Ok(Self { url, field, commit, rollback, rollback_missing_after_ms, authorization: config("authorization") })
+    }
+}
+
+fn values(list: Option<String>) -> Vec<String> {
+    let list = list.unwrap_or_default();
+    list.split(',').map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned).collect()
+}
+
+/// Without `field`, values are status codes, and those that are never an answer must not be listed as one.
+fn status_code(value: &str) -> Result<(), String> {
+    match value.parse::<u16>() {
+        Ok(code) if crate::answer::is_no_answer(code) => {
+            Err(format!("status {code} is never an answer: leave it out of config `commit` and `rollback`"))
+        }
+        Ok(200..=499) => Ok(()),
+        _ => Err(format!("`{value}` is no status code (200–499): set config `field` to compare a field of the answer")),
+    }
+}
+
+/// `500ms`, `30s`, `10m`, `2h` or `1d` in milliseconds.
+fn age_ms(text: &str) -> Result<u64, String> {
+    let wrong = || {
+        format!("config `rollback-missing-after` is `{text}`: write a whole number and ms, s, m, h or d, such as 10m")
+    };
+    let text_trimmed = text.trim();
+    let digits = text_trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text_trimmed.split_at(digits);
+    let unit_ms = match unit.trim_start() {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(config: &[(&str, &str)]) -> Result<Settings, String> {
+        Settings::read(|name| config.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+    }
+
+    #[test]
+    fn all_settings_are_read() {
+        let settings = read(&[
+            ("url", "http://o/{key}"),
+            ("field", "/status"),
+            ("commit", "paid, shipped"),
+            ("rollback", "cancelled,"),
+            ("rollback-missing-after", "10m"),
+            ("authorization", "Bearer x"),
+        ])
+        .unwrap();
+        assert_eq!(settings.field.as_deref(), Some("/status"));
+        assert_eq!(settings.commit, ["paid", "shipped"]);
+        assert_eq!(settings.rollback, ["cancelled"]);
+        assert_eq!(settings.rollback_missing_after_ms, Some(600_000));
+        assert_eq!(settings.authorization.as_deref(), Some("Bearer x"));
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let url = ("url", "http://o/{key}");
+        for (config, word) in [
+            (vec![], "`url`"),
+            (vec![url], "`commit`"),
+            (vec![url, ("commit", " , ")], "`commit`"),
+            (vec![url, ("commit", "200"), ("field", "status")], "`field`"),
+            (vec![url, ("commit", "200"), ("rollback", "410,200")], "`200`"),
+            (vec![url, ("commit", "paid")], "`paid`"),
+            (vec![url, ("commit", "200,503")], "503"),
+            (vec![url, ("commit", "200"), ("rollback", "429")], "429"),
+            (vec![url, ("commit", "199")], "199"),
+            (vec![url, ("commit", "200"), ("rollback-missing-after", "soon")], "`rollback-missing-after`"),
+            (vec![("url", "o"), ("commit", "200")], "`url`"),
+        ] {
+            let error = read(&config).unwrap_err();
+            assert!(error.contains(word), "{config:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn ages_are_read_with_their_units() {
+        for (text, ms) in [("0s", 0), ("500ms", 500), ("30 s", 30_000), ("2h", 7_200_000), ("1d", 86_400_000)] {
+            assert_eq!(age_ms(text), Ok(ms), "{text}");
+        }
+        for text in ["", "10", "m", "-1s", "1.5h", "10min", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(age_ms(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The `url` template.
+
+use std::fmt::Write;
+
+/// A parsed template: text, and what to fill in between.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Key,
+    Id,
+    Transaction,
+    Property(String),
+}
+
+/// Where the values come from: the half message and its transaction.
+pub struct Facts<'a> {
+    /// Business keys of the message; the first one fills `{key}`.
+    pub keys: &'a [String],
+    /// Message id.
+    pub id: &'a str,
+    /// Transaction id.
+    pub transaction: &'a str,
+    /// Message properties.
+    pub properties: &'a [(String, String)],
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it, for whoever wrote the binding.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let host_at = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme).map(|_| scheme.len()))
+            .ok_or("config `url` must begin with http:// or https://")?;
+        let host_end = text[host_at..].find(['/', '?']).map_or(text.len(), |i| i + host_at);
+        if host_end == host_at {
+            return Err("config `url` names no host".to_owned());
+        }
+        // Whom to ask is the operator's choice; what a producer wrote into a message must not steer it.
+        if text[..host_end].contains(['{', '}']) {
+            return Err("config `url` may hold {…} only after the host".to_owned());
+        }
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(open) = rest.find('{') {
+            let close = rest[open..].find('}').ok_or("config `url` has a { without its }")? + open;
+            parts.push(Part::Text(rest[..open].to_owned()));
+            parts.push(Part::parse(&rest[open + 1..close])?);
+            rest = &rest[close + 1..];
+        }
+        parts.push(Part::Text(rest.to_owned()));
+        if parts.iter().any(|part| matches!(part, Part::Text(text) if text.contains('}'))) {
+            return Err("config `url` has a } without its {".to_owned());
+        }
+        Ok(Self(parts))
+    }
+
+    /// The URL for one message.
+    ///
+    /// # Errors
+    /// Which value the message lacks. An empty value, `.` and `..` count as lacking: with them the URL would be that of
+    /// another resource, the list of all orders, say, and its answer would settle the wrong question.
+    pub fn fill(&self, facts: &Facts<'_>) -> Result<String, String> {
+        let mut url = String::new();
+        for part in &self.0 {
+            let (name, value) = match part {
+                Part::Text(text) => {
+                    url.push_str(text);
+                    continue;
+                }
+                Part::Key => ("key", facts.keys.first().map(String::as_str)),
+                Part::Id => ("id", Some(facts.id)),
+                Part::Transaction => ("transaction", Some(facts.transaction)),
+                Part::Property(name) => (name.as_str(), property(facts, name)),
+            };
+            match value {
+                Some(value) if !matches!(value, "" | "." | "..") => encode(value, &mut url),
+                Some(value) => return Err(format!("the half message's {name} is `{value}`, which `url` cannot take")),
+                None => return Err(format!("the half message has no {name}, which `url` wants")),
+            }
+        }
+        Ok(url)
+    }
+}
+
+fn property<'a>(facts: &Facts<'a>, name: &str) -> Option<&'a str> {
+    facts.properties.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+impl Part {
+    fn parse(name: &str) -> Result<Self, String> {
+        match name {
+            "key" => Ok(Self::Key),
+            "id" => Ok(Self::Id),
+            "transaction" => Ok(Self::Transaction),
+            _ => match name.strip_prefix("property.") {
+                Some(property) if !property.is_empty() => Ok(Self::Property(property.to_owned())),
+                _ => Err(format!(
+                    "config `url` has {{{name}}}: only {{key}}, {{id}}, {{transaction}} and {{property.NAME}} are known"
+                )),
+            },
+        }
+    }
+}
+
+/// Appends `value` with everything but unreserved characters (RFC 3986) percent-encoded: it stays one path segment or one
+/// query value whatever is in it.
+fn encode(value: &str, url: &mut String) {
+    for byte in value.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(byte)),
+            _ => write!(url, "%{byte:02X}").expect("writing to a string cannot fail"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(template: &str, keys: &[&str], properties: &[(&str, &str)]) -> Result<String, String> {
+        let keys: Vec<String> = keys.iter().map(|k| (*k).to_owned()).collect();
+        let properties: Vec<(String, String)> =
+            properties.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let facts = Facts { keys: &keys, id: "01AB", transaction: "0:4711", properties: &properties };
+        Template::parse(template)?.fill(&facts)
+    }
+
+    #[test]
+    fn values_are_filled_in_percent_encoded() {
+        assert_eq!(fill("http://orders:9000/o/{key}", &["A-1"], &[]).unwrap(), "http://orders:9000/o/A-1");
+        assert_eq!(
+            fill("https://o/{id}?t={transaction}&r={property.region}", &[], &[("region", "eu/north é&x=1")]).unwrap(),
+            "https://o/01AB?t=0%3A4711&r=eu%2Fnorth%20%C3%A9%26x%3D1"
+        );
+        assert_eq!(fill("http://o", &[], &[]).unwrap(), "http://o");
+    }
+
+    #[test]
+    fn the_first_of_several_keys_is_taken() {
+        assert_eq!(fill("http://o/{key}", &["a", "b"], &[]).unwrap(), "http://o/a");
+    }
+
+    #[test]
+    fn what_the_message_lacks_is_named() {
+        assert!(fill("http://o/{key}", &[], &[]).unwrap_err().contains("no key"));
+        assert!(fill("http://o/{property.region}", &[], &[("Region", "eu")]).unwrap_err().contains("no region"));
+        for value in ["", ".", ".."] {
+            assert!(fill("http://o/{key}", &[value], &[]).is_err(), "{value:?}");
+        }
+        assert_eq!(fill("http://o/{key}", &["..."], &[]).unwrap(), "http://o/...");
+    }
+
+    #[test]
+    fn a_wrong_template_is_refused() {
+        for template in [
+            "",
+            "orders/{key}",
+            "ftp://o/{key}",
+            "http://",
+            "http:///x",
+            "http://{key}/x",
+            "http://o{key}/x",
+            "http://{property.host}:80/",
+            "http://o/{key",
+            "http://o/key}",
+            "http://o/{}",
+            "http://o/{body}",
+            "http://o/{property.}",
+            "http://o/{{key}}",
+        ] {
+            assert!(Template::parse(template).is_err(), "{template}");
+        }
+    }
+}
