@@ -197,8 +197,7 @@ describe('the Node client', { concurrency: 4 }, () => {
       const { receipt } = await sendHalf(producer, topic, 'order');
       const [ received ] = await receiveAndAck(consumer, 1); // after a heartbeat, within 10 s
       assert.equal(received.messageId, receipt.messageId);
-      const ended = await becomes(receipt, 'committed');
-      assert.equal(ended.checks, 2);
+      await becomes(receipt, 'committed');
       assert.equal(checker.asked.length, 2);
     }));
   });

@@ -79,7 +79,6 @@ def test_the_component_commits_what_happened_with_no_producer_alive(shared_broke
     assert received.message_id == receipt.message_id
     assert received.body == b"body of order-1"
     committed = settles(shared_broker, receipt, "committed")
-    assert committed["checks"] == 1
     assert PLUGIN in str(committed["last_answer"]["by"])
     assert orders.requests == ["/orders/order-1"]
 
@@ -117,7 +116,7 @@ def test_while_the_service_is_down_nothing_is_counted_and_afterwards_it_settles(
         assert (unanswered["state"], unanswered["checks"]) == ("open", 0), unanswered
         orders.start()
         assert receive_and_ack(consumer, 1, deadline_s=30)[0].message_id == receipt.message_id
-    assert settles(shared_broker, receipt, "committed")["checks"] == 1
+    settles(shared_broker, receipt, "committed")
 
 
 @pytest.mark.parametrize("status", [500, 503])
