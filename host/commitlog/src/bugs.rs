@@ -41,6 +41,8 @@ bugs! {
     LOST_GROUP_IS_DAMAGE
     /// What recovery read is served without having been synced.
     TAIL_NOT_SYNCED
+    /// Recovery only syncs what it read, although a failed write-back may have left lost bytes as if clean.
+    CLEAN_PAGES_TRUSTED
     /// The cut of a torn tail is not synced.
     CUT_NOT_SYNCED
     /// The position in an entry's header is not compared, so old bytes of a reused file pass for new ones.

@@ -19,6 +19,8 @@ mod preallocate;
 mod reader;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 pub use appender::{Appended, Appender, EntryHeader, MARK_AFTER};

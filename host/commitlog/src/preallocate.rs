@@ -201,11 +201,6 @@ impl Preallocator {
             std::thread::yield_now();
         }
     }
-
-    #[cfg(test)]
-    pub(crate) fn ready(&self) -> u64 {
-        self.ready.load(Ordering::Acquire)
-    }
 }
 
 fn prepare_failure(segment: &str, offset: u64, cause: io::Error) -> Failure {

@@ -95,6 +95,12 @@ pub(crate) fn recover(
     let remains = recovery.look_behind_the_end()?;
     recovery.refuse_damage(&remains)?;
     recovery.check_replay_from()?;
+    #[cfg(test)]
+    if crate::bugs::CUT_NOT_SYNCED.injected() {
+        recovery.sync_what_was_read()?;
+        recovery.cut(&remains)?;
+        return recovery.finish(&remains, started);
+    }
     recovery.cut(&remains)?;
     recovery.sync_what_was_read()?;
     recovery.finish(&remains, started)
@@ -254,6 +260,8 @@ impl<'a> Scan<'a> {
         let wanted = from.saturating_sub(first.start) / self.config.segment_size;
         let last_sound = self.found.iter().rposition(|found| found.sound).unwrap_or(0);
         self.at = usize::try_from(wanted).unwrap_or(usize::MAX).min(last_sound);
+        // A segment without entries has no mark that tells what is durable: the one before it has.
+        self.at -= usize::from(self.at > 0 && !self.has_entries(self.at)?);
         self.chained = self.found[self.at].start == 0;
         self.tail.end = self.factory.first_entry(self.found[self.at].start);
         self.replay_from_met = from <= self.tail.end && from >= self.found[self.at].start;
@@ -268,6 +276,16 @@ impl<'a> Scan<'a> {
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// Whether a sound header lies where the first entry of a segment must be.
+    fn has_entries(&self, at: usize) -> Result<bool, OpenError> {
+        let found = &self.found[at];
+        let len = ENTRY_HEADER_LEN as usize;
+        found.mapping.populate(SEGMENT_HEADER_LEN, len).map_err(self.io("read", found.start))?;
+        let mut bytes = [0; ENTRY_HEADER_LEN as usize];
+        found.mapping.copy(SEGMENT_HEADER_LEN, &mut bytes);
+        Ok(StoredHeader::decode(self.seed, &bytes, self.factory.first_entry(found.start)).is_ok())
     }
 
     /// Walks one segment up to its end or to the first entry that is not sound.
@@ -297,6 +315,9 @@ impl<'a> Scan<'a> {
     ) -> Result<Result<(StoredHeader, u32, bytes::Bytes), EntryFault>, OpenError> {
         let found = &self.found[self.at];
         let offset = self.tail.end - segment_start;
+        if offset + ENTRY_HEADER_LEN > found.size {
+            return Ok(Err(EntryFault::Header));
+        }
         ahead.to(found, offset + ENTRY_HEADER_LEN).map_err(self.io("read", segment_start))?;
         let mut bytes = [0; ENTRY_HEADER_LEN as usize];
         found.mapping.copy(offset, &mut bytes);
@@ -431,20 +452,40 @@ impl<'a> Scan<'a> {
             .map_err(self.io("cut the torn tail of", found.start))
     }
 
-    /// What was read may be in the page cache only. It is synced before anyone sees it, and so is the cut.
+    /// What was read may be in the page cache only. It is made durable before anyone sees it, and so is the cut.
+    ///
+    /// A sync alone would not do: if a write-back failed before this process started, the kernel keeps the lost bytes
+    /// as if they were clean, and a sync succeeds without writing them. So whatever no mark covers is written again,
+    /// the same bytes to the same place, before the sync.
     fn sync_what_was_read(&self) -> Result<(), OpenError> {
         #[cfg(test)]
-        if crate::bugs::TAIL_NOT_SYNCED.injected()
-            || crate::bugs::CUT_NOT_SYNCED.injected() && self.report.cut.is_some()
-        {
+        if crate::bugs::TAIL_NOT_SYNCED.injected() && self.report.cut.is_none() {
             return Ok(());
         }
-        let first = self.found.iter().position(|found| found.start + self.config.segment_size > self.tail.mark);
-        for found in self.found.iter().skip(first.unwrap_or(0)) {
+        let doubtful = |found: &&Found| found.start + self.config.segment_size > self.tail.mark;
+        for found in self.found.iter().filter(doubtful) {
+            self.write_again(found).map_err(self.io("write again the last entries of", found.start))?;
             found.file.sync().map_err(self.io("sync", found.start))?;
         }
         // A name may be as fresh as the bytes.
         self.factory.disk.sync_directory().map_err(self.io("sync the folder of", self.tail.end))
+    }
+
+    fn write_again(&self, found: &Found) -> io::Result<()> {
+        #[cfg(test)]
+        if crate::bugs::CLEAN_PAGES_TRUSTED.injected() {
+            return Ok(());
+        }
+        let mut offset = self.tail.mark.saturating_sub(found.start);
+        let end = self.tail.end.saturating_sub(found.start).min(found.size);
+        let mut buffer = vec![0; 1 << 20];
+        while offset < end {
+            let len = (end - offset).min(buffer.len() as u64);
+            found.mapping.copy(offset, &mut buffer[..len as usize]);
+            found.file.write_at(offset, &mut [IoSlice::new(&buffer[..len as usize])])?;
+            offset += len;
+        }
+        Ok(())
     }
 
     fn finish(mut self, remains: &Remains, started: Instant) -> Result<Recovered, OpenError> {

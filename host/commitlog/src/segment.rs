@@ -69,25 +69,27 @@ impl SegmentFactory {
         file.set_size(self.segment_size)?;
         file.write_at(0, &mut [IoSlice::new(&self.header(start).encode())])?;
         file.sync()?;
+        #[cfg(test)]
+        if crate::bugs::DIRECTORY_NOT_SYNCED.injected() {
+            return Ok(());
+        }
         self.disk.sync_directory()
     }
 
     /// Opens what an existing segment needs to be written on.
     pub(crate) fn open(&self, start: u64, file: Arc<dyn File>) -> io::Result<WriteSegment> {
         let name = file_name(start);
-        let sync_files =
-            (0..self.syncs_in_flight).map(|_| self.open_for_sync(&name, &file)).collect::<Result<_, _>>()?;
+        let sync_files = self.open_for_sync(&name)?;
         let mapping = file.map(self.segment_size)?;
         Ok(WriteSegment { start, end: start + self.segment_size, name, file, sync_files, mapping })
     }
 
-    fn open_for_sync(&self, name: &str, _writer: &Arc<dyn File>) -> io::Result<Arc<dyn File>> {
+    fn open_for_sync(&self, name: &str) -> io::Result<Vec<Arc<dyn File>>> {
         #[cfg(test)]
         if crate::bugs::SHARED_SYNC_DESCRIPTION.injected() {
-            // One description for all syncs: the n-th gets a clone of what was opened for the first.
-            return Ok(_writer.clone());
+            return Ok(vec![self.disk.open(name)?; self.syncs_in_flight]);
         }
-        self.disk.open(name)
+        (0..self.syncs_in_flight).map(|_| self.disk.open(name)).collect()
     }
 
     pub(crate) fn first_entry(&self, segment_start: u64) -> u64 {

@@ -1,0 +1,92 @@
+//! Each of these mistakes is made once on purpose: the suites above would not let it pass.
+
+use super::bit_flips;
+use super::driver::{Run, config, open_disk};
+use super::faults;
+use super::power_cuts::violation;
+use super::rng::Rng;
+use super::sim_disk::{Image, SimDisk};
+use crate::bugs::{self, Bug};
+use crate::{EntryKind, LogConfig, LogPosition};
+
+fn faults_catch(bug: &Bug) {
+    let caught = bug.during(|| (0..500).find_map(faults::violation));
+    println!("{}", caught.expect("the faults catch it"));
+}
+
+fn power_cuts_catch(bug: &Bug) {
+    let caught = bug.during(|| (0..200).find_map(violation));
+    println!("{}", caught.expect("the power cuts catch it"));
+}
+
+#[test]
+fn an_ack_before_the_sync() {
+    power_cuts_catch(&bugs::ACK_BEFORE_SYNC);
+}
+
+#[test]
+fn a_kept_group_behind_a_lost_one_taken_for_damage() {
+    power_cuts_catch(&bugs::LOST_GROUP_IS_DAMAGE);
+}
+
+#[test]
+fn a_tail_that_is_served_without_a_sync() {
+    power_cuts_catch(&bugs::TAIL_NOT_SYNCED);
+}
+
+#[test]
+fn a_cut_that_is_not_durable() {
+    power_cuts_catch(&bugs::CUT_NOT_SYNCED);
+}
+
+#[test]
+fn a_segment_whose_name_is_not_durable() {
+    power_cuts_catch(&bugs::DIRECTORY_NOT_SYNCED);
+}
+
+#[test]
+fn a_second_sync_after_a_failed_one() {
+    faults_catch(&bugs::SYNC_AGAIN_AFTER_ERROR);
+}
+
+#[test]
+fn a_success_that_counts_although_an_overlapping_sync_got_the_error() {
+    faults_catch(&bugs::SHARED_SYNC_DESCRIPTION);
+}
+
+#[test]
+fn clean_pages_taken_for_durable_after_a_fault() {
+    faults_catch(&bugs::CLEAN_PAGES_TRUSTED);
+}
+
+#[test]
+fn entries_that_do_not_say_what_was_durable() {
+    let caught = bugs::NO_DURABLE_MARK.during(|| bit_flips::violation(7));
+    println!("{}", caught.expect("the bit flips catch it"));
+}
+
+/// Old bytes of a file that is used again must not pass for new ones.
+fn entries_of_a_reused_segment() -> usize {
+    let mut run = Run::new(Image::new(), Rng::new(3));
+    while run.log.appender.appended().0 < config().segment_size + 6000 {
+        run.append(EntryKind::Records, 700).unwrap();
+    }
+    run.settle();
+    let first = |entry: &&super::driver::Submitted| entry.entry.position.0 > config().segment_size;
+    let position = run.submitted.iter().find(first).unwrap().entry.position;
+    let mut image = run.log.disk.image();
+    let old = image["00000000000000000000.log"].clone();
+    // The second segment, as if it were the first one's file with a new header and nothing appended yet.
+    let reused = image.get_mut("00000000000000016384.log").unwrap();
+    reused[4096..].copy_from_slice(&old[4096..]);
+    // Retention removed the first, so that nothing tells which checksum the second must continue.
+    image.remove("00000000000000000000.log");
+    let config = LogConfig { replay_from: LogPosition(position.0 - 4096), ..config() };
+    open_disk(SimDisk::new(image), &config).unwrap().entries.len()
+}
+
+#[test]
+fn old_bytes_of_a_reused_segment_taken_for_new() {
+    assert_eq!(entries_of_a_reused_segment(), 0);
+    assert!(bugs::POSITION_IGNORED.during(entries_of_a_reused_segment) > 0);
+}

@@ -1,0 +1,178 @@
+//! Runs a log on the simulated disk, one step at a time and without threads, so that a seed decides everything:
+//! in particular which sync begins, ends and is counted when.
+
+use std::sync::Arc;
+
+use super::rng::Rng;
+use super::sim_disk::{Event, Image, SimDisk};
+use crate::group_commit::{Durable, Failure, SyncJob};
+use crate::log::open_on;
+use crate::preallocate::is_no_space;
+use crate::threads::fill;
+use crate::{
+    AppendError, Appender, Entry, EntryHeader, EntryKind, LogConfig, LogPosition, LogReader, OpenError, Recovery,
+};
+
+pub(super) const SEGMENT: u64 = 16 << 10;
+
+pub(super) fn config() -> LogConfig {
+    LogConfig {
+        segment_size: SEGMENT,
+        zero_ahead: 8 << 10,
+        shard: 3,
+        syncs_in_flight: 3,
+        ..LogConfig::new("sim", *b"cluster-of-tests")
+    }
+}
+
+/// A log that is open on a simulated disk, and what it handed over.
+pub(super) struct Opened {
+    pub(super) disk: SimDisk,
+    pub(super) appender: Appender,
+    pub(super) reader: LogReader,
+    pub(super) recovery: Recovery,
+    pub(super) entries: Vec<Entry>,
+}
+
+pub(super) fn open(image: Image) -> Result<Opened, OpenError> {
+    open_disk(SimDisk::new(image), &config())
+}
+
+pub(super) fn open_disk(disk: SimDisk, config: &LogConfig) -> Result<Opened, OpenError> {
+    let reports = disk.clone();
+    let on_durable = Box::new(move |news: Durable| {
+        if let Durable::Up { to } = news {
+            reports.record(Event::Reported { to: to.0 });
+        }
+    });
+    let mut entries = Vec::new();
+    let (appender, reader, recovery) = open_on(Arc::new(disk.clone()), config, on_durable, &mut |entry| {
+        entries.push(entry);
+        Ok(())
+    })?;
+    Ok(Opened { disk, appender, reader, recovery, entries })
+}
+
+/// An entry that was given to the log, and how many events had happened when it was written.
+#[derive(Clone)]
+pub(super) struct Submitted {
+    pub(super) entry: Entry,
+    pub(super) written_at: usize,
+}
+
+enum Slot {
+    Idle,
+    Begun(SyncJob),
+    Ran(SyncJob, Result<(), Failure>),
+}
+
+pub(super) struct Run {
+    pub(super) log: Opened,
+    pub(super) rng: Rng,
+    pub(super) submitted: Vec<Submitted>,
+    slots: Vec<Slot>,
+}
+
+impl Run {
+    pub(super) fn new(image: Image, rng: Rng) -> Self {
+        let log = open(image).unwrap();
+        let slots = (0..config().syncs_in_flight).map(|_| Slot::Idle).collect();
+        let at = |entry: &Entry| Submitted { entry: entry.clone(), written_at: 0 };
+        let submitted = log.entries.iter().map(at).collect();
+        Self { log, rng, submitted, slots }
+    }
+
+    /// The next entry's header and payload: a function of its number alone, so that a lost entry that is appended
+    /// again has the same bytes.
+    pub(super) fn append(&mut self, kind: EntryKind, len: usize) -> Result<(), AppendError> {
+        let number = self.submitted.len() as u64 + 1;
+        let payload: Vec<u8> = (0..len as u64).map(|at| (number * 37 + at * 11 + at / 256) as u8 | 1).collect();
+        let header = EntryHeader { term: 1 + number / 50, index: number, leader_time_ms: 1_000_000, kind };
+        let (one, two) = payload.split_at(len / 3);
+        let appended = self.log.appender.append(header, &[one, two])?;
+        let entry = Entry {
+            position: appended.position,
+            payload_position: appended.payload_position,
+            end: appended.end,
+            term: header.term,
+            index: header.index,
+            leader_time_ms: header.leader_time_ms,
+            kind,
+            payload: payload.into(),
+        };
+        self.submitted.push(Submitted { entry, written_at: self.log.disk.events() });
+        Ok(())
+    }
+
+    /// A length that is usually small, sometimes large, and sometimes ends a segment to the byte.
+    pub(super) fn length(&mut self) -> usize {
+        let left = (SEGMENT - self.log.appender.appended().0 % SEGMENT) as usize;
+        match self.rng.below(12) {
+            0 if (64..=12_000).contains(&left) => left - 64,
+            1 => self.rng.below(5000) as usize,
+            2 => 0,
+            _ => self.rng.below(600) as usize,
+        }
+    }
+
+    /// Does one random thing.
+    pub(super) fn step(&mut self) -> Result<(), AppendError> {
+        match self.rng.below(10) {
+            0..=3 => {
+                let len = self.length();
+                self.append(EntryKind::Records, len)?;
+            }
+            4 if self.rng.chance(4) => self.append(EntryKind::Mark, 0)?,
+            5 => self.fill(),
+            _ => {
+                let slot = self.rng.below(self.slots.len() as u64) as usize;
+                self.step_sync(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the filling thread does.
+    fn fill(&mut self) {
+        if let Err(failure) = fill(&self.log.appender.space, self.log.appender.appended().0)
+            && !is_no_space(&failure)
+        {
+            self.log.appender.commit.poison(failure);
+        }
+    }
+
+    /// Takes the sync of a slot one step on: begin, run, complete.
+    pub(super) fn step_sync(&mut self, slot: usize) {
+        let commit = &self.log.appender.commit;
+        self.slots[slot] = match std::mem::replace(&mut self.slots[slot], Slot::Idle) {
+            Slot::Idle => commit.begin(slot).map_or(Slot::Idle, Slot::Begun),
+            Slot::Begun(job) => {
+                let outcome = job.run();
+                Slot::Ran(job, outcome)
+            }
+            Slot::Ran(job, outcome) => {
+                commit.complete(&job, outcome);
+                Slot::Idle
+            }
+        };
+    }
+
+    /// Makes everything durable.
+    pub(super) fn settle(&mut self) {
+        for slot in (0..self.slots.len()).cycle().take(6 * self.slots.len()) {
+            self.step_sync(slot);
+        }
+        assert_eq!(self.log.appender.durable(), self.log.appender.appended());
+    }
+
+    /// An orderly stop; gives what is on the disk.
+    pub(super) fn close(mut self) -> Image {
+        self.settle();
+        if self.log.appender.durable() > LogPosition(0) {
+            self.append(EntryKind::Mark, 0).unwrap();
+            self.settle();
+        }
+        let events = self.log.disk.events();
+        self.log.disk.after_power_cut(events, super::sim_disk::Loss::All, &mut self.rng)
+    }
+}

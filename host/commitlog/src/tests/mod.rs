@@ -1,0 +1,11 @@
+//! Tests on a simulated disk; those on real files are in the crate's `tests` folder.
+
+mod bit_flips;
+mod bugs_are_caught;
+mod driver;
+mod faults;
+mod fixture;
+mod model;
+mod power_cuts;
+mod rng;
+mod sim_disk;

@@ -1,0 +1,169 @@
+//! The promise of the log (S5.a): whatever a power cut does, everything that was reported durable is there, nothing
+//! is invented, nothing changes places, and recovery says the same when the power is cut again while it works.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::driver::{Opened, Run, Submitted, config, open, open_disk};
+use super::rng::Rng;
+use super::sim_disk::{Image, LOSSES, Loss, SimDisk};
+use crate::{EntryKind, LogConfig, LogPosition, OpenError};
+
+/// Distinct cut points of a normal test run. `VOUCH_POWER_CUTS` asks for more, `VOUCH_SEED` for another seed.
+const CUTS: u64 = 10_000;
+const CUTS_PER_RUN: u64 = 40;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+/// What must hold of the entries of a recovered log.
+fn check(
+    submitted: &[Submitted],
+    written: usize,
+    reported: u64,
+    opened: &Result<Opened, OpenError>,
+) -> Result<(), String> {
+    let opened = opened.as_ref().map_err(|error| format!("it does not open: {error}"))?;
+    let found = &opened.entries;
+    for (number, entry) in found.iter().enumerate() {
+        match submitted.get(number) {
+            Some(original) if original.entry != *entry => return Err(format!("entry {number} differs: {entry:?}")),
+            Some(original) if original.written_at > written => {
+                return Err(format!("entry {number} is from the future"));
+            }
+            Some(_) => {}
+            None => return Err(format!("entry {number} was invented: {entry:?}")),
+        }
+    }
+    match submitted.get(found.len()) {
+        Some(lost) if lost.entry.end.0 <= reported => {
+            Err(format!("lost {:?}, reported durable to {reported}", lost.entry))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One power cut and what follows: a second cut during recovery, and more entries after it.
+fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), String> {
+    let reported = run.log.disk.reported(at);
+    // Now and then only the process dies, and the power later: then all is there that was written.
+    let killed = rng.chance(3);
+    let disk = match killed {
+        true => run.log.disk.fork(at),
+        false => SimDisk::new(run.log.disk.after_power_cut(at, loss, rng)),
+    };
+    let before = disk.events();
+    let opened = open_disk(disk, &config());
+    check(&run.submitted, at, reported, &opened)?;
+    let opened = opened.map_err(|error| error.to_string())?;
+    let written = run.submitted.iter().filter(|submitted| submitted.written_at <= at).count();
+    if killed && opened.entries.len() != written {
+        return Err(format!("{written} entries were written, {} are there after a kill", opened.entries.len()));
+    }
+    let disk = &opened.disk;
+
+    // The power is cut again somewhere in the recovery, or right after it.
+    let again_at = before + rng.below((disk.events() - before) as u64 + 1) as usize;
+    let again = open(disk.after_power_cut(again_at, LOSSES[rng.below(4) as usize], rng));
+    check(&run.submitted, at, reported, &again).map_err(|error| format!("second cut: {error}"))?;
+    let kept = open(disk.after_power_cut(disk.events(), Loss::All, rng)).map_err(|error| error.to_string())?;
+    if kept.entries != opened.entries {
+        return Err(format!("served {} entries, {} are left", opened.entries.len(), kept.entries.len()));
+    }
+    if kept.recovery.cut.is_some() {
+        return Err("what was cut came back".to_owned());
+    }
+    replay_a_part(&kept, rng)?;
+    go_on(opened, &run.submitted, rng)
+}
+
+/// A snapshot covers the head: only what follows is handed over.
+fn replay_a_part(log: &Opened, rng: &mut Rng) -> Result<(), String> {
+    if log.entries.is_empty() {
+        return Ok(());
+    }
+    let skipped = rng.below(log.entries.len() as u64) as usize + 1;
+    let config = LogConfig { replay_from: log.entries[skipped - 1].end, ..config() };
+    let part = open_disk(log.disk.fork(log.disk.events()), &config).map_err(|error| error.to_string())?;
+    match part.entries == log.entries[skipped..] && part.recovery.end == log.recovery.end {
+        true => Ok(()),
+        false => Err(format!("replayed from {}: {} entries", config.replay_from, part.entries.len())),
+    }
+}
+
+/// The recovered log takes the lost entry again, byte for byte: what followed it before must not come back.
+fn go_on(opened: Opened, before: &[Submitted], rng: &mut Rng) -> Result<(), String> {
+    let Opened { disk, entries, .. } = opened;
+    let mut run = Run::new(disk.after_power_cut(disk.events(), LOSSES[rng.below(4) as usize], rng), rng.clone());
+    if run.submitted.len() != entries.len() {
+        return Err(format!("{} entries were there, now {}", entries.len(), run.submitted.len()));
+    }
+    for lost in before.iter().skip(entries.len()).take(1 + rng.below(2) as usize) {
+        run.append(lost.entry.kind, lost.entry.payload.len()).map_err(|error| error.to_string())?;
+    }
+    let at = run.log.disk.events();
+    for _ in 0..rng.below(4) {
+        run.step_sync(0);
+    }
+    let end = run.log.disk.events();
+    for at in [at, end] {
+        let opened = open(run.log.disk.after_power_cut(at, LOSSES[rng.below(4) as usize], rng));
+        check(&run.submitted, at, run.log.disk.reported(at), &opened).map_err(|error| format!("going on: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Runs a log for a while and cuts its power at many places. Gives the first violation.
+pub(super) fn violation(seed: u64) -> Option<String> {
+    let mut rng = Rng::new(seed);
+    let mut run = Run::new(Image::new(), Rng::new(rng.next()));
+    for _ in 0..40 + rng.below(80) {
+        run.step().unwrap();
+    }
+    let events = run.log.disk.events() as u64;
+    for number in 0..CUTS_PER_RUN {
+        let at = rng.below(events + 1) as usize;
+        let loss = LOSSES[(number % 4) as usize];
+        let outcome = catch_unwind(AssertUnwindSafe(|| cut_once(&run, at, loss, &mut rng)));
+        let outcome = outcome.unwrap_or_else(|_| Err("panicked".to_owned()));
+        if let Err(error) = outcome {
+            return Some(format!("seed {seed}, cut {number} after event {at} of {events}, {loss:?}: {error}"));
+        }
+    }
+    None
+}
+
+#[test]
+fn acked_entries_survive_any_power_cut() {
+    let seed = setting("VOUCH_SEED").unwrap_or(0x5EED);
+    let cuts = setting("VOUCH_POWER_CUTS").unwrap_or(CUTS);
+    println!("seed {seed}, {cuts} power cuts");
+    for number in 0..cuts.div_ceil(CUTS_PER_RUN) {
+        if let Some(violation) = violation(seed.wrapping_add(number)) {
+            panic!("{violation}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_group_before_a_kept_one_is_cut_with_it() {
+    let mut run = Run::new(Image::new(), Rng::new(1));
+    run.append(EntryKind::Records, 100).unwrap();
+    run.settle();
+    let kept = run.log.appender.appended();
+    for _ in 0..2 {
+        run.append(EntryKind::Records, 3000).unwrap();
+    }
+    let disk = &run.log.disk;
+    let mut image = disk.image();
+    let first = run.submitted[1].entry.position.0 as usize;
+    let last = run.submitted[2].entry.clone();
+    image.values_mut().next().unwrap()[first..first + 3000].fill(0);
+    let opened = open(image).unwrap();
+    assert_eq!(opened.entries.len(), 1);
+    assert_eq!(opened.recovery.end, kept);
+    let cut = opened.recovery.cut.unwrap();
+    assert_eq!((cut.at, LogPosition(cut.at.0 + cut.bytes)), (kept, LogPosition(last.payload_position.0 + 3000)));
+    let bytes = &opened.disk.image()["00000000000000000000.log"];
+    assert!(bytes[kept.0 as usize..].iter().all(|byte| *byte == 0), "the cut removes the kept group, too");
+}

@@ -1,0 +1,467 @@
+//! A disk in memory that records every write and sync, and can say what may be on it after a power cut.
+//!
+//! Rules: what was written before a `sync` that succeeded is durable. Of everything else each 512-byte sector of each
+//! write may or may not have reached the disk, in any order. A created or removed name is durable after a
+//! `sync_directory`; before, each change may or may not be. A failed write-back loses what was pending for good: a
+//! later sync succeeds without it, as on Linux, and the failure is reported once to each open file description.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+
+use super::rng::Rng;
+use crate::disk::{Disk, File, Mapping};
+
+/// Files by name.
+pub(super) type Image = BTreeMap<String, Vec<u8>>;
+
+const SECTOR: usize = 512;
+
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Create {
+        name: String,
+        inode: usize,
+    },
+    Remove {
+        name: String,
+    },
+    SyncDirectory,
+    Size {
+        inode: usize,
+        size: u64,
+    },
+    Write {
+        inode: usize,
+        offset: u64,
+        data: Vec<u8>,
+    },
+    Sync {
+        inode: usize,
+    },
+    WritebackFailed {
+        inode: usize,
+    },
+    /// Not of the disk: the log has reported this position durable.
+    Reported {
+        to: u64,
+    },
+}
+
+/// What a power cut does to what was not synced.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Loss {
+    All,
+    Nothing,
+    /// Older writes are lost, later ones kept: a lost group before a kept one.
+    OlderHalf,
+    /// Every sector of every write for itself.
+    Sectors,
+}
+
+pub(super) const LOSSES: [Loss; 4] = [Loss::All, Loss::Nothing, Loss::OlderHalf, Loss::Sectors];
+
+/// The next operation of a kind fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A write stops half-way with EIO.
+    Write,
+    /// A sync finds that the write-back failed.
+    Sync,
+    /// No space for new files, reservations and zeros, until cleared.
+    NoSpace,
+}
+
+struct Inode {
+    data: Vec<u8>,
+    /// Everything from here on was never written.
+    high: u64,
+    failures: u64,
+}
+
+struct State {
+    base: Image,
+    names: BTreeMap<String, usize>,
+    inodes: Vec<Inode>,
+    events: Vec<Event>,
+    faults: Vec<Fault>,
+}
+
+impl State {
+    fn replay(&mut self, event: &Event) {
+        match event {
+            Event::Create { name, inode } => {
+                assert_eq!(*inode, self.inodes.len());
+                self.inodes.push(Inode { data: Vec::new(), high: 0, failures: 0 });
+                self.names.insert(name.clone(), *inode);
+            }
+            Event::Remove { name } => drop(self.names.remove(name)),
+            Event::Size { inode, size } => self.inodes[*inode].data.resize(*size as usize, 0),
+            Event::Write { inode, offset, data } => {
+                let inode = &mut self.inodes[*inode];
+                let end = *offset + data.len() as u64;
+                inode.data[*offset as usize..end as usize].copy_from_slice(data);
+                inode.high = inode.high.max(end);
+            }
+            Event::Sync { .. } | Event::SyncDirectory | Event::WritebackFailed { .. } | Event::Reported { .. } => {}
+        }
+        self.events.push(event.clone());
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct SimDisk(Arc<Mutex<State>>);
+
+impl SimDisk {
+    pub(super) fn new(base: Image) -> Self {
+        let names = base.keys().cloned().zip(0..).collect();
+        let inode = |data: &Vec<u8>| Inode { data: data.clone(), high: data.len() as u64, failures: 0 };
+        let inodes = base.values().map(inode).collect();
+        Self(Arc::new(Mutex::new(State { base, names, inodes, events: Vec::new(), faults: Vec::new() })))
+    }
+
+    /// The same disk after the first `events`, as the next process finds it when this one was killed: what was not
+    /// synced can be read, and can still be lost.
+    pub(super) fn fork(&self, events: usize) -> Self {
+        let state = self.lock();
+        let fork = Self::new(state.base.clone());
+        for event in &state.events[..events] {
+            fork.lock().replay(event);
+        }
+        fork
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn record(&self, event: Event) {
+        self.lock().events.push(event);
+    }
+
+    /// Number of things that happened so far: a place to cut the power.
+    pub(super) fn events(&self) -> usize {
+        self.lock().events.len()
+    }
+
+    pub(super) fn inject(&self, fault: Fault) {
+        self.lock().faults.push(fault);
+    }
+
+    pub(super) fn clear_faults(&self) {
+        self.lock().faults.clear();
+    }
+
+    /// The kernel writes a file's pages back by itself, and fails.
+    pub(super) fn fail_writeback(&self, name: &str) {
+        let mut state = self.lock();
+        let inode = state.names[name];
+        state.inodes[inode].failures += 1;
+        state.events.push(Event::WritebackFailed { inode });
+    }
+
+    /// Flips a bit that was written long ago.
+    pub(super) fn flip(&self, inode: usize, offset: usize) {
+        self.lock().inodes[inode].data[offset] ^= 4;
+    }
+
+    /// Highest position reported durable within the first `events`.
+    pub(super) fn reported(&self, events: usize) -> u64 {
+        let reported = |event: &Event| if let Event::Reported { to } = event { Some(*to) } else { None };
+        self.lock().events[..events].iter().filter_map(reported).max().unwrap_or(0)
+    }
+
+    pub(super) fn syncs(&self) -> usize {
+        self.lock().events.iter().filter(|event| matches!(event, Event::Sync { .. })).count()
+    }
+
+    /// What is in the files now, as a process that was killed leaves it.
+    pub(super) fn image(&self) -> Image {
+        let state = self.lock();
+        state.names.iter().map(|(name, inode)| (name.clone(), state.inodes[*inode].data.clone())).collect()
+    }
+
+    /// What is on the disk when the power is cut after the first `events`.
+    pub(super) fn after_power_cut(&self, events: usize, loss: Loss, rng: &mut Rng) -> Image {
+        let state = self.lock();
+        let mut platter = Platter::new(&state.base, state.inodes.len());
+        for event in &state.events[..events] {
+            platter.take(event);
+        }
+        platter.cut(loss, rng)
+    }
+}
+
+#[derive(Default)]
+struct Stored {
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+    /// Pending when a write-back failed: may be on the disk, and no sync changes that.
+    adrift: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Size(u64),
+    Write(u64, Vec<u8>),
+}
+
+struct Platter {
+    files: Vec<Stored>,
+    names: BTreeMap<String, usize>,
+    pending_names: Vec<(String, Option<usize>)>,
+}
+
+impl Platter {
+    fn new(base: &Image, inodes: usize) -> Self {
+        let mut files: Vec<Stored> =
+            base.values().map(|data| Stored { durable: data.clone(), ..Stored::default() }).collect();
+        files.resize_with(inodes, Stored::default);
+        Self { files, names: base.keys().cloned().zip(0..).collect(), pending_names: Vec::new() }
+    }
+
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Create { name, inode } => self.pending_names.push((name.clone(), Some(*inode))),
+            Event::Remove { name } => self.pending_names.push((name.clone(), None)),
+            Event::SyncDirectory => {
+                for (name, inode) in std::mem::take(&mut self.pending_names) {
+                    self.set_name(name, inode);
+                }
+            }
+            Event::Size { inode, size } => self.files[*inode].pending.push(Change::Size(*size)),
+            Event::Write { inode, offset, data } => {
+                self.files[*inode].pending.push(Change::Write(*offset, data.clone()));
+            }
+            Event::Sync { inode } => {
+                let file = &mut self.files[*inode];
+                for change in std::mem::take(&mut file.pending) {
+                    apply(&mut file.durable, &change, |_| true);
+                }
+            }
+            Event::WritebackFailed { inode } => {
+                let file = &mut self.files[*inode];
+                file.adrift.append(&mut file.pending);
+            }
+            Event::Reported { .. } => {}
+        }
+    }
+
+    fn set_name(&mut self, name: String, inode: Option<usize>) {
+        match inode {
+            Some(inode) => self.names.insert(name, inode),
+            None => self.names.remove(&name),
+        };
+    }
+
+    fn cut(mut self, loss: Loss, rng: &mut Rng) -> Image {
+        for (number, (name, inode)) in std::mem::take(&mut self.pending_names).into_iter().enumerate() {
+            let kept = match loss {
+                Loss::All => false,
+                Loss::Nothing => true,
+                Loss::OlderHalf => number % 2 == 1,
+                Loss::Sectors => rng.chance(2),
+            };
+            if kept {
+                self.set_name(name, inode);
+            }
+        }
+        for file in &mut self.files {
+            // What a failed write-back lost is worst when it is all gone.
+            for change in std::mem::take(&mut file.adrift) {
+                if !matches!(loss, Loss::All) {
+                    apply(&mut file.durable, &change, |_| rng.chance(2));
+                }
+            }
+            let half = file.pending.len() / 2;
+            for (number, change) in std::mem::take(&mut file.pending).into_iter().enumerate() {
+                match loss {
+                    Loss::All => {}
+                    Loss::Nothing => apply(&mut file.durable, &change, |_| true),
+                    Loss::OlderHalf if number < half => {}
+                    Loss::OlderHalf => apply(&mut file.durable, &change, |_| true),
+                    Loss::Sectors => apply(&mut file.durable, &change, |_| rng.chance(2)),
+                }
+            }
+        }
+        self.names.into_iter().map(|(name, inode)| (name, std::mem::take(&mut self.files[inode].durable))).collect()
+    }
+}
+
+/// Applies a change to the stored bytes, sector by sector. Bytes beyond the file's size do not exist.
+fn apply(stored: &mut Vec<u8>, change: &Change, mut kept: impl FnMut(usize) -> bool) {
+    match change {
+        Change::Size(size) => {
+            if kept(0) {
+                stored.resize(*size as usize, 0);
+            }
+        }
+        Change::Write(offset, data) => {
+            let (start, end) = (*offset as usize, *offset as usize + data.len());
+            for sector in start / SECTOR..end.div_ceil(SECTOR) {
+                let (from, to) = ((sector * SECTOR).max(start), ((sector + 1) * SECTOR).min(end).min(stored.len()));
+                if kept(sector) && from < to {
+                    stored[from..to].copy_from_slice(&data[from - start..to - start]);
+                }
+            }
+        }
+    }
+}
+
+fn no_space() -> io::Error {
+    io::ErrorKind::StorageFull.into()
+}
+
+impl Disk for SimDisk {
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.lock().names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let mut state = self.lock();
+        if state.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if state.faults.contains(&Fault::NoSpace) {
+            return Err(no_space());
+        }
+        let inode = state.inodes.len();
+        state.inodes.push(Inode { data: Vec::new(), high: 0, failures: 0 });
+        state.names.insert(name.to_owned(), inode);
+        state.events.push(Event::Create { name: name.to_owned(), inode });
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, seen: Mutex::new(0) }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let state = self.lock();
+        let inode = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let seen = Mutex::new(state.inodes[inode].failures);
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, seen }))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.lock();
+        state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        state.events.push(Event::Remove { name: name.to_owned() });
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.record(Event::SyncDirectory);
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from("sim").join(name)
+    }
+}
+
+struct SimFile {
+    disk: SimDisk,
+    inode: usize,
+    /// Write-back failures that this description has reported.
+    seen: Mutex<u64>,
+}
+
+impl SimFile {
+    fn take_fault(state: &mut State, fault: Fault) -> bool {
+        let at = state.faults.iter().position(|planned| *planned == fault);
+        at.map(|at| state.faults.remove(at)).is_some()
+    }
+}
+
+impl File for SimFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.disk.lock().inodes[self.inode].data.len() as u64)
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.inodes[self.inode].data.resize(size as usize, 0);
+        state.events.push(Event::Size { inode: self.inode, size });
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        let mut data: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let zeros = data.iter().all(|byte| *byte == 0);
+        if zeros && state.faults.contains(&Fault::NoSpace) {
+            return Err(no_space());
+        }
+        let failed = !zeros && Self::take_fault(&mut state, Fault::Write);
+        if failed {
+            data.truncate(data.len() / 2);
+        }
+        let (start, end) = (offset as usize, offset as usize + data.len());
+        let inode = &mut state.inodes[self.inode];
+        assert!(end <= inode.data.len(), "writes stay inside the segment");
+        inode.data[start..end].copy_from_slice(&data);
+        inode.high = inode.high.max(end as u64);
+        state.events.push(Event::Write { inode: self.inode, offset, data });
+        if failed { Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        if Self::take_fault(&mut state, Fault::Sync) {
+            state.inodes[self.inode].failures += 1;
+            state.events.push(Event::WritebackFailed { inode: self.inode });
+        }
+        let mut seen = self.seen.lock().unwrap();
+        let failures = state.inodes[self.inode].failures;
+        // What is still pending reaches the disk, whatever happened before.
+        state.events.push(Event::Sync { inode: self.inode });
+        if std::mem::replace(&mut *seen, failures) < failures {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, _: u64, _: u64) -> io::Result<()> {
+        if self.disk.lock().faults.contains(&Fault::NoSpace) { Err(no_space()) } else { Ok(()) }
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok((offset < self.disk.lock().inodes[self.inode].high).then_some(offset))
+    }
+
+    fn next_hole(&self, offset: u64) -> io::Result<u64> {
+        Ok(self.disk.lock().inodes[self.inode].high.max(offset))
+    }
+
+    fn will_need(&self, _: u64, _: u64) {}
+
+    fn map(&self, len: u64) -> io::Result<Arc<dyn Mapping>> {
+        assert!(len <= self.size()?, "a mapping must not reach beyond the file");
+        Ok(Arc::new(SimMapping { disk: self.disk.clone(), inode: self.inode, len }))
+    }
+}
+
+struct SimMapping {
+    disk: SimDisk,
+    inode: usize,
+    len: u64,
+}
+
+impl Mapping for SimMapping {
+    fn bytes(self: Arc<Self>, offset: u64, len: usize) -> Bytes {
+        let mut bytes = vec![0; len];
+        self.copy(offset, &mut bytes);
+        bytes.into()
+    }
+
+    fn copy(&self, offset: u64, into: &mut [u8]) {
+        assert!(offset + into.len() as u64 <= self.len, "a read leaves the mapping");
+        let state = self.disk.lock();
+        into.copy_from_slice(&state.inodes[self.inode].data[offset as usize..offset as usize + into.len()]);
+    }
+
+    fn populate(&self, offset: u64, len: usize) -> io::Result<()> {
+        assert!(offset + len as u64 <= self.len, "populating leaves the mapping");
+        Ok(())
+    }
+}
