@@ -2,7 +2,7 @@
 
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
-use crate::{GroupConfig, GroupId, ResourceName, TopicConfig, TopicId};
+use crate::{GroupConfig, GroupId, QUEUES_MAX, ResourceName, TopicConfig, TopicId};
 
 /// The first record of every log (ruling 20).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,16 @@ impl Writer<'_> {
 }
 
 impl Reader<'_> {
+    /// Settings of a topic. The number of queues is bounded here too: it decides how much memory the topic takes, and
+    /// none would leave a message without a place.
+    pub(crate) fn topic_config(&mut self) -> Result<TopicConfig, DecodeError> {
+        let config: TopicConfig = self.json("topic settings")?;
+        if !(1..=QUEUES_MAX).contains(&config.queues) {
+            return Err(DecodeError::Value { field: "the number of queues", value: config.queues.into() });
+        }
+        Ok(config)
+    }
+
     pub(crate) fn name(&mut self, field: &'static str) -> Result<ResourceName, DecodeError> {
         Ok(ResourceName { namespace: self.string(field)?, name: self.string(field)? })
     }
@@ -104,7 +114,7 @@ impl Fields for TopicPut {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.name("topic name")?,
-            config: r.json("topic settings")?,
+            config: r.topic_config()?,
             expected_revision: r.option("expected revision", |r| r.u64("expected revision"))?,
         })
     }

@@ -134,14 +134,19 @@ impl<'a> Reader<'a> {
             let byte = self.u8(field)?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                return if shift == 63 && byte > 1 {
-                    Err(DecodeError::Value { field, value: u64::MAX })
-                } else {
-                    Ok(value)
-                };
+                let too_large = shift == 63 && byte > 1;
+                // One number has one encoding: a last byte of 0 would say nothing.
+                let padded = shift > 0 && byte == 0;
+                return if too_large || padded { Err(DecodeError::Value { field, value }) } else { Ok(value) };
             }
         }
         Err(DecodeError::Value { field, value })
+    }
+
+    /// A number of 32 bits, written as a varint.
+    pub(crate) fn varint_u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        let value = self.varint(field)?;
+        u32::try_from(value).map_err(|_| DecodeError::Value { field, value })
     }
 
     /// A count of things that take at least one byte each, so that damaged bytes cannot ask for a huge allocation.

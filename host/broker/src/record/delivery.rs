@@ -19,15 +19,27 @@ pub struct LeasedRange {
     pub left: Vec<u64>,
 }
 
-/// A message that is handed out again.
+/// What becomes of a message below the group's cursor that is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Again {
+    /// It matches no live member any more, and is done.
+    Done = 0,
+    /// It is handed out.
+    Leased = 1,
+    /// It waits for another member whose filter matches (ruling 12).
+    Left = 2,
+}
+
+/// A message below the group's cursor that this record decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeasedAgain {
     /// The queue.
     pub queue: u32,
     /// The offset.
     pub offset: u64,
-    /// `false`: matched no live member any more, and is done.
-    pub delivered: bool,
+    /// What becomes of it.
+    pub becomes: Again,
 }
 
 /// One batch handed to one consumer (ruling 10).
@@ -45,7 +57,7 @@ pub struct Lease {
     pub renewed_for: Option<String>,
     /// First deliveries.
     pub fresh: Vec<LeasedRange>,
-    /// Redeliveries.
+    /// Redeliveries, and what else is decided about messages below the cursor.
     pub again: Vec<LeasedAgain>,
 }
 
@@ -58,11 +70,13 @@ fn offsets(w: &mut Writer<'_>, from: u64, offsets: &[u64]) {
     }
 }
 
-fn read_offsets(r: &mut Reader<'_>, from: u64) -> Result<Vec<u64>, DecodeError> {
-    let mut last = from;
+/// Reads ascending offsets in `from..to`; any other one would touch messages that the record does not decide.
+fn read_offsets(r: &mut Reader<'_>, from: u64, to: u64) -> Result<Vec<u64>, DecodeError> {
+    let (mut last, mut first) = (from, true);
     r.list("offsets", |r| {
         let step = r.varint("offset")?;
-        last = last.checked_add(step).ok_or(DecodeError::Value { field: "offset", value: step })?;
+        let next = last.checked_add(step).filter(|next| *next < to && (first || step > 0));
+        (last, first) = (next.ok_or(DecodeError::Value { field: "offset", value: step })?, false);
         Ok(last)
     })
 }
@@ -88,7 +102,7 @@ impl Fields for Lease {
         for again in &self.again {
             w.varint(again.queue.into());
             w.varint(again.offset);
-            w.u8(u8::from(again.delivered));
+            w.u8(again.becomes as u8);
         }
     }
 
@@ -100,20 +114,21 @@ impl Fields for Lease {
             deadline: Millis(r.u64("deadline")?),
             renewed_for: r.option("renewed for", |r| r.string("renewed for"))?,
             fresh: r.list("ranges", |r| {
-                let (queue, from, len) = (r.varint("queue")? as u32, r.varint("from")?, r.varint("length")?);
-                Ok(LeasedRange {
-                    queue,
-                    from,
-                    to: from.checked_add(len).ok_or(DecodeError::Value { field: "length", value: len })?,
-                    leased: read_offsets(r, from)?,
-                    left: read_offsets(r, from)?,
-                })
+                let (queue, from, len) = (r.varint_u32("queue")?, r.varint("from")?, r.varint("length")?);
+                let to = from.checked_add(len).ok_or(DecodeError::Value { field: "length", value: len })?;
+                let (leased, left) = (read_offsets(r, from, to)?, read_offsets(r, from, to)?);
+                Ok(LeasedRange { queue, from, to, leased, left })
             })?,
             again: r.list("redeliveries", |r| {
                 Ok(LeasedAgain {
-                    queue: r.varint("queue")? as u32,
+                    queue: r.varint_u32("queue")?,
                     offset: r.varint("offset")?,
-                    delivered: r.flag("delivered")?,
+                    becomes: match r.u8("what becomes of it")? {
+                        0 => Again::Done,
+                        1 => Again::Leased,
+                        2 => Again::Left,
+                        other => return Err(DecodeError::Value { field: "what becomes of it", value: other.into() }),
+                    },
                 })
             })?,
         })
@@ -153,7 +168,7 @@ impl Fields for Renew {
             group: GroupId(r.u32("group")?),
             topic: TopicId(r.u32("topic")?),
             deadline: Millis(r.u64("deadline")?),
-            leases: r.list("leases", |r| Ok((r.varint("queue")? as u32, r.varint("offset")?, r.u64("generation")?)))?,
+            leases: r.list("leases", |r| Ok((r.varint_u32("queue")?, r.varint("offset")?, r.u64("generation")?)))?,
         })
     }
 }
@@ -192,7 +207,7 @@ macro_rules! about_a_lease {
                 Ok(Self {
                     group: GroupId(r.u32("group")?),
                     topic: TopicId(r.u32("topic")?),
-                    queue: r.varint("queue")? as u32,
+                    queue: r.varint_u32("queue")?,
                     offset: r.varint("offset")?,
                     generation: r.u64("generation")?,
                     $($field: ($read)(r)?,)*

@@ -52,6 +52,9 @@ impl<'a> Frame<'a> {
     pub fn split(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
         let len = Self::announced_len(bytes)?;
         let (bytes, rest) = bytes.split_at_checked(len).ok_or(DecodeError::Short("the record"))?;
+        if bytes[11] != 0 {
+            return Err(DecodeError::Value { field: "the record's reserved byte", value: bytes[11].into() });
+        }
         Ok((Self { bytes }, rest))
     }
 

@@ -7,7 +7,7 @@
 //! | 0 | topic, 4 |
 //! | 4 | queue, 4 |
 //! | 8 | identity: hash of producer and message id, 8 |
-//! | 16 | content: hash of everything the producer chose but its id and birth, 8 |
+//! | 16 | content: hash of the bytes from the tag to the end of the body, 8 |
 //! | 24 | tag hash, 8 (0: no tag) |
 //! | 32 | born at, ms, 8 |
 //! | 40 | first check after, ms, 4 (`u32::MAX`: the topic's) |
@@ -17,7 +17,10 @@
 //! | 51 | encoding, 1 |
 //! | 52 | body length, 4 |
 //! | 56 | stored at, ms, 8 (the leader's clock when it took the message; the entry may be a little later) |
-//! | 64 | message id, producer, born host, then tag?, message group?, trace context?, deliver at?, keys, properties, body |
+//! | 64 | message id, producer, born host, trace context?, then tag?, message group?, deliver at?, keys, properties, body |
+//!
+//! The content hash tells a resend from another message under the same id (ruling 14). Birth and tracing are left out
+//! of it: a client may stamp them anew on every try.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
@@ -36,6 +39,8 @@ const UNSET_16: u16 = u16::MAX;
 pub(super) const KIND_MESSAGE: u16 = 16;
 /// Kind number of a half message.
 pub(super) const KIND_HALF: u16 = 17;
+/// Version of the layout of both.
+pub(super) const VERSION: u8 = 1;
 
 /// What applying a message or a half needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +95,7 @@ pub fn encode_message(
 ) -> usize {
     let kind = if message.kind == MessageKind::Transaction { KIND_HALF } else { KIND_MESSAGE };
     buffer.reserve(frame::FRAME_LEN + HEAD_LEN + 256 + message.body.len());
-    frame::write(buffer, kind, 1, |buffer| {
+    frame::write(buffer, kind, VERSION, |buffer| {
         let start = buffer.len();
         let mut w = Writer(buffer);
         w.u32(place.topic.0);
@@ -109,6 +114,7 @@ pub fn encode_message(
         w.text(&message.message_id);
         w.text(producer);
         w.text(&message.born_host);
+        w.option(message.trace_context.as_deref(), |w, trace| w.text(trace));
         let content_at = w.0.len();
         write_content(&mut w, message);
         let content = xxhash_rust::xxh3::xxh3_64(&buffer[content_at..]);
@@ -119,7 +125,6 @@ pub fn encode_message(
 fn write_content(w: &mut Writer<'_>, message: &NewMessage) {
     w.option(message.tag.as_deref(), |w, tag| w.text(tag));
     w.option(message.message_group.as_deref(), |w, group| w.text(group));
-    w.option(message.trace_context.as_deref(), |w, trace| w.text(trace));
     w.option(message.deliver_at, |w, at| w.u64(at.0));
     w.varint(message.keys.len() as u64);
     message.keys.iter().for_each(|key| w.text(key));
@@ -155,11 +160,16 @@ impl MessageHead {
 
 /// Reads a whole message back. `record` is the complete record with its frame; its checksum is verified here, on read.
 /// The body is a slice of `record`.
+///
+/// `recovery_ms` comes back as the first check that was agreed on, whether the message or a property asked for it.
 pub fn decode_stored(record: &Bytes) -> Result<(MessageHead, StoredMessage), DecodeError> {
     let (frame, _) = frame::Frame::split(record)?;
     frame.verify()?;
     if !matches!(frame.kind(), KIND_MESSAGE | KIND_HALF) {
         return Err(DecodeError::Value { field: "the kind of a message record", value: frame.kind().into() });
+    }
+    if frame.version() != VERSION {
+        return Err(DecodeError::UnknownKind { kind: frame.kind(), version: frame.version() });
     }
     let fields = frame.fields();
     let head = MessageHead::decode(fields)?;
@@ -167,6 +177,10 @@ pub fn decode_stored(record: &Bytes) -> Result<(MessageHead, StoredMessage), Dec
     let born_at = Millis(fixed.u64("born at")?);
     fixed.take(10, "check settings")?;
     let (kind, encoding) = (fixed.u8("kind")?, fixed.u8("encoding")?);
+    let wrong_kind = DecodeError::Value { field: "kind", value: kind.into() };
+    let kind = MessageKind::from_number(kind)
+        .filter(|kind| (*kind == MessageKind::Transaction) == (frame.kind() == KIND_HALF))
+        .ok_or(wrong_kind)?;
     let body_len = fixed.u32("body length")? as usize;
     let stored_at = Millis(fixed.u64("stored at")?);
 
@@ -174,9 +188,9 @@ pub fn decode_stored(record: &Bytes) -> Result<(MessageHead, StoredMessage), Dec
     let message_id = r.string("message id")?;
     let producer = r.string("producer")?;
     let born_host = r.string("born host")?;
+    let trace_context = r.option("trace context", |r| r.string("trace context"))?;
     let tag = r.option("tag", |r| r.string("tag"))?;
     let message_group = r.option("message group", |r| r.string("message group"))?;
-    let trace_context = r.option("trace context", |r| r.string("trace context"))?;
     let deliver_at = r.option("deliver at", |r| r.u64("deliver at").map(Millis))?;
     let keys = r.list("keys", |r| r.string("key"))?;
     let properties = r.list("properties", |r| Ok((r.string("property name")?, r.string("property value")?)))?;
@@ -188,7 +202,7 @@ pub fn decode_stored(record: &Bytes) -> Result<(MessageHead, StoredMessage), Dec
         tag,
         keys,
         properties,
-        kind: MessageKind::from_number(kind).ok_or(DecodeError::Value { field: "kind", value: kind.into() })?,
+        kind,
         encoding: BodyEncoding::from_number(encoding)
             .ok_or(DecodeError::Value { field: "encoding", value: encoding.into() })?,
         born_at,

@@ -15,7 +15,7 @@ mod transaction;
 
 pub use administration::{ClusterInit, GroupDelete, GroupPut, Join, NodeStarted, TopicDelete, TopicPut};
 pub use codec::DecodeError;
-pub use delivery::{Ack, ChangeInvisible, DeadLetter, Lease, LeasedAgain, LeasedRange, Renew};
+pub use delivery::{Ack, Again, ChangeInvisible, DeadLetter, Lease, LeasedAgain, LeasedRange, Renew};
 pub use frame::{FRAME_LEN, Frame};
 pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message};
 pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
@@ -50,8 +50,8 @@ macro_rules! records {
             /// Decodes a framed record. Does not verify the frame's checksum: the entry's covers it during replay.
             pub fn decode(frame: &Frame<'_>) -> Result<Self, DecodeError> {
                 match (frame.kind(), frame.version()) {
-                    (message::KIND_MESSAGE, 1) => MessageHead::decode(frame.fields()).map(Self::Message),
-                    (message::KIND_HALF, 1) => MessageHead::decode(frame.fields()).map(Self::Half),
+                    (message::KIND_MESSAGE, message::VERSION) => MessageHead::decode(frame.fields()).map(Self::Message),
+                    (message::KIND_HALF, message::VERSION) => MessageHead::decode(frame.fields()).map(Self::Half),
                     $(($name::KIND, $name::VERSION) => {
                         let mut r = Reader(frame.fields());
                         let record = $name::read(&mut r)?;

@@ -1,18 +1,19 @@
 //! Resends are stored once (ruling 14): same client id, message id and content within ten minutes.
 
-use std::collections::VecDeque;
-
-use hashbrown::HashMap;
-
+use super::recent::{Happened, Recent};
 use super::snapshot::Snapshot;
-use crate::Millis;
+use crate::record::MessageHead;
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::record::{Identity, MessageHead};
+use crate::{Millis, TopicId};
 
 /// How long a sent message is remembered.
 pub const DEDUP_WINDOW_MS: u64 = 10 * 60 * 1000;
-/// How many sent messages are remembered at most: 32 bytes each. Beyond it the window is shorter than ten minutes.
-pub const DEDUP_MAX: usize = 4_000_000;
+/// How many sent messages are remembered at most: about 50 bytes each. Enough for ten minutes of 16 000 sends a second;
+/// beyond it the window is shorter.
+pub const DEDUP_MAX: usize = 10_000_000;
+
+/// Stands where a half message has no queue.
+const NO_QUEUE: u32 = u32::MAX;
 
 /// Where the first copy of a message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,52 +22,71 @@ pub(super) enum Stored {
     Half { transaction: u64 },
 }
 
+/// A message that was sent lately, packed: there are millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sent {
     content: u64,
     at: Millis,
-    stored: Stored,
+    /// A topic's life: what was sent to another one, or to one that is gone, is another message.
+    topic: TopicId,
+    /// [`NO_QUEUE`] for a half message.
+    queue: u32,
+    /// Queue offset, or the transaction of a half message.
+    place: u64,
+}
+
+impl Sent {
+    fn new(head: &MessageHead, at: Millis, stored: Stored) -> Self {
+        let (queue, place) = match stored {
+            Stored::InQueue { queue, offset } => (queue, offset),
+            Stored::Half { transaction } => (NO_QUEUE, transaction),
+        };
+        Self { content: head.content, at, topic: head.topic, queue, place }
+    }
+
+    fn stored(&self) -> Stored {
+        match self.queue {
+            NO_QUEUE => Stored::Half { transaction: self.place },
+            queue => Stored::InQueue { queue, offset: self.place },
+        }
+    }
+}
+
+impl Happened for Sent {
+    fn at(&self) -> Millis {
+        self.at
+    }
 }
 
 /// What was sent lately.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dedup {
-    sent: HashMap<Identity, Sent>,
-    order: VecDeque<(Identity, Millis)>,
+    sent: Recent<Sent>,
     /// Messages that had the id of another one and different content: stored, counted, never dropped.
     pub(super) reused_ids: u64,
     /// Resends that were recognised.
     pub(super) suppressed: u64,
 }
 
+impl Default for Dedup {
+    fn default() -> Self {
+        Self { sent: Recent::new(DEDUP_MAX, DEDUP_WINDOW_MS), reused_ids: 0, suppressed: 0 }
+    }
+}
+
 impl Dedup {
-    /// Where the first copy went, if this is a resend.
-    pub(super) fn first_copy(&mut self, head: &MessageHead, now: Millis) -> Option<Stored> {
-        let sent = self.sent.get(&head.identity)?;
-        if now.ms_since(sent.at) > DEDUP_WINDOW_MS {
-            return None;
-        }
-        if sent.content != head.content {
-            self.reused_ids += 1;
-            return None;
-        }
-        self.suppressed += 1;
-        Some(sent.stored)
+    /// Where the first copy went, if this is a resend: of a half message if `half`, else of one for a queue. Compared
+    /// with the latest message under this id only.
+    pub(super) fn first_copy(&mut self, head: &MessageHead, half: bool, now: Millis) -> Option<Stored> {
+        let sent = self.sent.get(head.identity.0, now)?;
+        let same = sent.content == head.content && sent.topic == head.topic && (sent.queue == NO_QUEUE) == half;
+        let stored = same.then(|| sent.stored());
+        *(if same { &mut self.suppressed } else { &mut self.reused_ids }) += 1;
+        stored
     }
 
     pub(super) fn remember(&mut self, head: &MessageHead, now: Millis, stored: Stored) {
-        while let Some((identity, at)) = self.order.front() {
-            if self.order.len() < DEDUP_MAX && now.ms_since(*at) <= DEDUP_WINDOW_MS {
-                break;
-            }
-            // An id that was used again later has a younger entry, which stays.
-            if self.sent.get(identity).is_some_and(|sent| sent.at == *at) {
-                self.sent.remove(identity);
-            }
-            self.order.pop_front();
-        }
-        self.sent.insert(head.identity, Sent { content: head.content, at: now, stored });
-        self.order.push_back((head.identity, now));
+        self.sent.put(head.identity.0, Sent::new(head, now, stored));
     }
 }
 
@@ -76,25 +96,14 @@ impl Snapshot for Dedup {
     fn write(&self, w: &mut Writer<'_>) {
         w.u64(self.reused_ids);
         w.u64(self.suppressed);
-        w.varint(self.order.len() as u64);
-        for (identity, at) in &self.order {
-            w.u64(identity.0);
-            w.u64(at.0);
-            let sent = self.sent.get(identity).filter(|sent| sent.at == *at);
-            w.option(sent, |w, sent| {
-                w.u64(sent.content);
-                match sent.stored {
-                    Stored::InQueue { queue, offset } => {
-                        w.u8(1);
-                        w.u32(queue);
-                        w.u64(offset);
-                    }
-                    Stored::Half { transaction } => {
-                        w.u8(2);
-                        w.u64(transaction);
-                    }
-                }
-            });
+        w.varint(self.sent.len() as u64);
+        for (identity, sent) in self.sent.iter() {
+            w.u64(identity);
+            w.u64(sent.content);
+            w.u64(sent.at.0);
+            w.u32(sent.topic.0);
+            w.u32(sent.queue);
+            w.u64(sent.place);
         }
     }
 
@@ -102,20 +111,15 @@ impl Snapshot for Dedup {
         let mut dedup =
             Dedup { reused_ids: r.u64("reused ids")?, suppressed: r.u64("suppressed")?, ..Dedup::default() };
         for _ in 0..r.count("sent messages")? {
-            let (identity, at) = (Identity(r.u64("identity")?), Millis(r.u64("sent at")?));
-            dedup.order.push_back((identity, at));
-            let sent = r.option("sent message", |r| {
-                let content = r.u64("content")?;
-                let stored = match r.u8("stored")? {
-                    1 => Stored::InQueue { queue: r.u32("queue")?, offset: r.u64("offset")? },
-                    2 => Stored::Half { transaction: r.u64("transaction")? },
-                    other => return Err(DecodeError::Value { field: "stored", value: other.into() }),
-                };
-                Ok(Sent { content, at, stored })
-            })?;
-            if let Some(sent) = sent {
-                dedup.sent.insert(identity, sent);
-            }
+            let identity = r.u64("identity")?;
+            let sent = Sent {
+                content: r.u64("content")?,
+                at: Millis(r.u64("sent at")?),
+                topic: TopicId(r.u32("topic")?),
+                queue: r.u32("queue")?,
+                place: r.u64("place")?,
+            };
+            dedup.sent.restore(identity, sent);
         }
         Ok(dedup)
     }

@@ -88,11 +88,18 @@ impl Groups {
         }
     }
 
-    pub(super) fn join(&mut self, group: GroupId, topic: TopicId, make: impl FnOnce(&GroupConfig) -> Progress) {
-        if let Some(group) = self.by_id.get_mut(&group) {
-            let Group { progress, config, .. } = group;
-            progress.entry(topic).or_insert_with(|| make(config));
-        }
+    /// Begins the group's progress on a topic; one that is there already stays.
+    pub(super) fn join(
+        &mut self,
+        group: GroupId,
+        topic: TopicId,
+        make: impl FnOnce(&GroupConfig) -> Progress,
+    ) -> Result<(), Refusal> {
+        let Some(Group { progress, config, .. }) = self.by_id.get_mut(&group) else {
+            return Err(Refusal::NotFound("the group was deleted; receive again to make it anew".to_owned()));
+        };
+        progress.entry(topic).or_insert_with(|| make(config));
+        Ok(())
     }
 
     /// Progress that a handle or lease refers to.

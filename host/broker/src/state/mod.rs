@@ -7,6 +7,7 @@ mod groups;
 mod plugins;
 mod progress;
 mod queue;
+mod recent;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,14 @@ pub use apply::{Applied, Effect, Outcome, RecordAt};
 pub use cluster::Cluster;
 pub use dedup::{DEDUP_MAX, DEDUP_WINDOW_MS};
 pub use groups::{GROUPS_MAX, Group, Groups};
-pub use plugins::{Artifact, BINDINGS_MAX, BindingEntry, Digest, PLUGINS_MAX, PluginEntry, Plugins, TAGS_MAX, Tag};
-pub use progress::{Exception, Progress};
+pub use plugins::{
+    Artifact, BINDINGS_MAX, BindingEntry, Digest, PLUGINS_MAX, PluginEntry, Plugins, TAG_HISTORY_MAX, TAGS_MAX, Tag,
+    UPLOADS_MAX,
+};
+pub use progress::{Exception, Progress, UNFINISHED_MAX};
 pub use queue::{IndexEntry, MemoryQueueIndex, QueueIndex};
 pub use snapshot::SnapshotError;
-pub use topics::{TOPICS_MAX, Topic, Topics};
+pub use topics::{RETIRED_MAX, TOPICS_MAX, Topic, Topics};
 pub use transactions::{
     Ended, LastAnswer, MemoryTransactions, OUTCOME_MEMORY_MS, OUTCOMES_MAX, OpenTransaction, OpenTransactions, Outcomes,
 };
@@ -85,6 +89,9 @@ impl State {
     }
 
     /// Whether a handle names a living lease at `now`; `Ok(false)` if its message is done.
+    ///
+    /// A lease whose record is still on its way is not seen yet. So this is no reason to refuse an ack that would come
+    /// after it in the log: propose the ack, and let [`State::apply`] decide.
     pub fn check_handle(&self, handle: &Handle, now: Millis) -> Result<bool, Refusal> {
         let progress = self
             .groups
@@ -117,7 +124,7 @@ impl State {
             dedup: snapshot::next(&mut r)?,
             plugins: snapshot::next(&mut r)?,
         };
-        r.end().map_err(SnapshotError::Short)?;
+        r.end().map_err(SnapshotError::Trailing)?;
         Ok((position, state))
     }
 }

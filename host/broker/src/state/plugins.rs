@@ -16,8 +16,12 @@ pub type Digest = [u8; 32];
 pub const PLUGINS_MAX: usize = 10_000;
 /// Most tags of one plugin.
 pub const TAGS_MAX: usize = 1_000;
+/// Components that a tag is remembered to have pointed at, the latest.
+pub const TAG_HISTORY_MAX: usize = 1_000;
 /// Most bindings in a cluster.
 pub const BINDINGS_MAX: usize = 10_000;
+/// Most components whose upload is not finished; a further one drops the oldest.
+pub const UPLOADS_MAX: usize = 1_000;
 
 /// A component as the log holds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +34,13 @@ pub struct Artifact {
     pub received: u64,
     /// Verdict of the upload, as JSON; empty until it is published.
     pub verdict: String,
+}
+
+impl Artifact {
+    /// Whether all its bytes are there.
+    pub fn is_complete(&self) -> bool {
+        self.total > 0 && self.received == self.total
+    }
 }
 
 /// Where a tag points, and since when.
@@ -51,12 +62,16 @@ pub struct PluginEntry {
 /// A binding as the log holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindingEntry {
-    /// The component that answers: what `plugin` resolved to when the binding was set.
+    /// Name of the plugin, which stays while it is bound.
+    pub plugin: String,
+    /// The component that answers: what the plugin's tag pointed at when the binding was set.
     pub digest: Digest,
     /// The whole binding as the user wrote it, as JSON.
     pub spec: String,
     /// Topics for which it answers checks.
     pub topics: Vec<String>,
+    /// Groups for which it consumes.
+    pub groups: Vec<String>,
     /// Log position of the record that set it.
     pub revision: u64,
 }
@@ -64,8 +79,13 @@ pub struct BindingEntry {
 /// The part of a binding that decides who answers.
 #[derive(Deserialize)]
 struct BindingTargets {
+    /// `name`, `name:tag` or `name@digest`.
+    #[serde(default)]
+    plugin: String,
     #[serde(default)]
     topics: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
 }
 
 /// Everything about components.
@@ -117,19 +137,57 @@ impl Plugins {
         self.bindings().find(|(_, binding)| binding.topics.iter().any(|bound| bound == topic))
     }
 
+    /// The binding that consumes for a group.
+    pub fn binding_of_group(&self, group: &str) -> Option<(&str, &BindingEntry)> {
+        self.bindings().find(|(_, binding)| binding.groups.iter().any(|bound| bound == group))
+    }
+
+    /// Adds a piece of a component. A second upload of the same one, after one that was cut off, adds only what is
+    /// missing; if it is cut into other pieces, or says another length, it begins anew.
     pub(super) fn chunk(&mut self, position: u64, chunk: &PluginChunk) {
+        if !self.artifacts.contains_key(&chunk.digest) {
+            self.make_room_for_upload();
+        }
         let artifact = self.artifacts.entry(chunk.digest).or_default();
-        // A second upload of the same component, after one that was cut off, adds only what is missing.
-        if chunk.offset == artifact.received {
+        if artifact.is_complete() {
+            return;
+        }
+        let end = chunk.offset.saturating_add(chunk.data.len() as u64);
+        let fits = |artifact: &Artifact| {
+            artifact.received == 0
+                || artifact.total == chunk.total
+                    && (end == artifact.received || artifact.chunks.iter().any(|(_, offset)| *offset == end))
+        };
+        if chunk.offset == 0 && !fits(artifact) {
+            *artifact = Artifact::default();
+        }
+        if chunk.offset == artifact.received
+            && end <= chunk.total
+            && (artifact.received == 0 || artifact.total == chunk.total)
+            && !chunk.data.is_empty()
+        {
             artifact.total = chunk.total;
-            artifact.received += chunk.data.len() as u64;
+            artifact.received = end;
             artifact.chunks.push((position, chunk.offset));
+        }
+    }
+
+    /// Drops the oldest upload that nobody finished, if there are too many.
+    fn make_room_for_upload(&mut self) {
+        let unfinished = || self.artifacts.iter().filter(|(_, artifact)| artifact.verdict.is_empty());
+        if unfinished().count() < UPLOADS_MAX {
+            return;
+        }
+        let begun = |artifact: &Artifact| artifact.chunks.first().map_or(0, |(position, _)| *position);
+        let oldest = unfinished().min_by_key(|(_, artifact)| begun(artifact)).map(|(digest, _)| *digest);
+        if let Some(digest) = oldest {
+            self.artifacts.remove(&digest);
         }
     }
 
     /// Publishes a component. Returns whether the tag is new.
     pub(super) fn publish(&mut self, publish: &PluginPublish, now: Millis) -> Result<bool, Refusal> {
-        let complete = self.artifacts.get(&publish.digest).is_some_and(|a| a.total > 0 && a.received == a.total);
+        let complete = self.artifacts.get(&publish.digest).is_some_and(Artifact::is_complete);
         if !complete {
             return Err(Refusal::Conflict("the component's bytes are not all here; upload it again".to_owned()));
         }
@@ -154,40 +212,39 @@ impl Plugins {
             artifact.verdict.clone_from(&publish.verdict);
         }
         if current != Some(publish.digest) {
-            tags.entry(publish.tag.clone()).or_default().push(Tag { digest: publish.digest, since: now });
+            let history = tags.entry(publish.tag.clone()).or_default();
+            history.push(Tag { digest: publish.digest, since: now });
+            if history.len() > TAG_HISTORY_MAX {
+                history.remove(0);
+                self.drop_unused();
+            }
         }
         Ok(current.is_none())
     }
 
+    /// Removes a tag, and with the last one the plugin.
     pub(super) fn delete_tag(&mut self, name: &str, tag: &str) -> Result<(), Refusal> {
-        let digest =
-            self.tag(name, tag).ok_or_else(|| Refusal::NotFound(format!("plugin {name} has no tag {tag}")))?.digest;
-        let entry = self.plugins.get_mut(name).expect("the plugin has the tag");
+        let no_tag = || Refusal::NotFound(format!("plugin {name} has no tag {tag}"));
+        let entry = self.plugins.get_mut(name).filter(|entry| entry.tags.contains_key(tag)).ok_or_else(no_tag)?;
         if entry.tags.len() == 1 {
-            if let Some(binding) = self.bound_by(&digest) {
-                return Err(in_use(name, &binding));
-            }
-            self.plugins.remove(name);
-        } else {
-            entry.tags.remove(tag);
+            return self.delete(name);
         }
+        entry.tags.remove(tag);
         self.drop_unused();
         Ok(())
     }
 
+    /// Removes a plugin with all its tags.
     pub(super) fn delete(&mut self, name: &str) -> Result<(), Refusal> {
-        let entry = self.plugins.get(name).ok_or_else(|| Refusal::NotFound(format!("there is no plugin {name}")))?;
-        let digests: Vec<Digest> = entry.tags.values().flatten().map(|tag| tag.digest).collect();
-        if let Some(binding) = digests.iter().find_map(|digest| self.bound_by(digest)) {
-            return Err(in_use(name, &binding));
+        if !self.plugins.contains_key(name) {
+            return Err(Refusal::NotFound(format!("there is no plugin {name}")));
+        }
+        if let Some((binding, _)) = self.bindings().find(|(_, binding)| binding.plugin == name) {
+            return Err(in_use(name, binding));
         }
         self.plugins.remove(name);
         self.drop_unused();
         Ok(())
-    }
-
-    fn bound_by(&self, digest: &Digest) -> Option<String> {
-        self.bindings.iter().find(|(_, binding)| binding.digest == *digest).map(|(name, _)| name.clone())
     }
 
     /// Components that neither a tag nor a binding needs are gone.
@@ -214,10 +271,19 @@ impl Plugins {
                 )));
             }
         }
+        for group in &targets.groups {
+            if let Some((other, _)) = self.binding_of_group(group).filter(|(other, _)| *other != put.name) {
+                return Err(Refusal::Conflict(format!(
+                    "group {group} is already served by binding {other}; delete that one, or take the group out of it"
+                )));
+            }
+        }
         if !self.bindings.contains_key(&put.name) && self.bindings.len() >= BINDINGS_MAX {
             return Err(Refusal::TooMany(format!("there are {BINDINGS_MAX} bindings already; delete one first")));
         }
-        let entry = BindingEntry { digest: put.digest, spec: put.spec.clone(), topics: targets.topics, revision };
+        let BindingTargets { plugin, topics, groups } = targets;
+        let plugin = plugin_name(&plugin).to_owned();
+        let entry = BindingEntry { plugin, digest: put.digest, spec: put.spec.clone(), topics, groups, revision };
         let new = self.bindings.insert(put.name.clone(), entry).is_none();
         self.drop_unused();
         Ok(new)
@@ -228,6 +294,11 @@ impl Plugins {
         self.drop_unused();
         Ok(())
     }
+}
+
+/// The name in `name`, `name:tag` or `name@digest`.
+fn plugin_name(reference: &str) -> &str {
+    reference.split_once(['@', ':']).map_or(reference, |(name, _)| name)
 }
 
 fn in_use(plugin: &str, binding: &str) -> Refusal {
@@ -278,10 +349,13 @@ impl Snapshot for Plugins {
         w.varint(self.bindings.len() as u64);
         for (name, binding) in &self.bindings {
             w.text(name);
+            w.text(&binding.plugin);
             w.digest(&binding.digest);
             w.text(&binding.spec);
-            w.varint(binding.topics.len() as u64);
-            binding.topics.iter().for_each(|topic| w.text(topic));
+            for names in [&binding.topics, &binding.groups] {
+                w.varint(names.len() as u64);
+                names.iter().for_each(|name| w.text(name));
+            }
             w.u64(binding.revision);
         }
     }
@@ -310,9 +384,11 @@ impl Snapshot for Plugins {
         for _ in 0..r.count("bindings")? {
             let name = r.string("binding name")?;
             let binding = BindingEntry {
+                plugin: r.string("plugin name")?,
                 digest: r.digest()?,
                 spec: r.string("binding")?,
                 topics: r.list("topics", |r| r.string("topic"))?,
+                groups: r.list("groups", |r| r.string("group"))?,
                 revision: r.u64("revision")?,
             };
             plugins.bindings.insert(name, binding);

@@ -4,18 +4,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::record::LeasedRange;
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{Millis, Refusal};
+use crate::{Millis, QUEUES_MAX, Refusal, TagHash};
+
+/// Most messages of a topic that a group may have in hand or left behind before it gets no fresh ones: a consumer that
+/// never acknowledges, or a member that never comes for its part, must not fill the memory (about 180 bytes each).
+/// Redeliveries go on. The number is that of SQS standard queues.
+pub const UNFINISHED_MAX: u64 = 120_000;
 
 /// A message below the cursor that is not done: leased, waiting for its redelivery, or left for another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exception {
     /// Deliveries that count.
     pub attempts: u32,
-    /// Of its last lease; 0 if it never had one.
+    /// Of its last lease; 0 while it is left for another member, so that no handle fits.
     pub generation: u64,
     /// When it may be handed out (again).
     pub visible_at: Millis,
+    /// Its tag, if it waits for a member whose filter matches and not for a time (ruling 12).
+    pub left: Option<TagHash>,
     /// When its last lease began.
     pub leased_at: Millis,
     /// The consumer whose life keeps the lease alive.
@@ -24,8 +32,15 @@ pub struct Exception {
 
 impl Exception {
     /// Seen by the group, wanted by another member than the one that asked.
-    fn left() -> Self {
-        Self { attempts: 0, generation: 0, visible_at: Millis(0), leased_at: Millis(0), renewed_for: None }
+    fn left(tag: TagHash, attempts: u32) -> Self {
+        Self {
+            attempts,
+            generation: 0,
+            visible_at: Millis(0),
+            left: Some(tag),
+            leased_at: Millis(0),
+            renewed_for: None,
+        }
     }
 }
 
@@ -39,15 +54,18 @@ struct QueueProgress {
 #[derive(Debug, Default)]
 pub struct Progress {
     queues: Vec<QueueProgress>,
-    /// Every exception by the time when it may be handed out.
+    /// Exceptions that wait for a time, by it.
     due: BTreeSet<(Millis, u32, u64)>,
+    /// Exceptions that wait for a member, by their tag: a member that asks does not pass over what waits for others.
+    left: BTreeMap<TagHash, BTreeSet<(u32, u64)>>,
+    left_len: u64,
 }
 
 impl Progress {
     /// Begins at these offsets, one a queue.
     pub(super) fn starting_at(offsets: impl IntoIterator<Item = u64>) -> Self {
         let queues = offsets.into_iter().map(|next| QueueProgress { next, ..QueueProgress::default() }).collect();
-        Self { queues, due: BTreeSet::new() }
+        Self { queues, ..Self::default() }
     }
 
     /// First offset of a queue that the group never saw.
@@ -60,19 +78,29 @@ impl Progress {
         self.queues.get(queue as usize)?.exceptions.get(&offset)
     }
 
-    /// Exceptions in the order in which they may be handed out: time, queue, offset.
+    /// Exceptions that wait for a time, in the order in which they may be handed out: time, queue, offset.
     pub fn due(&self) -> impl Iterator<Item = (Millis, u32, u64)> {
         self.due.iter().copied()
     }
 
-    /// Exceptions that become visible at or after `from`, in order.
+    /// Those of them that become visible at or after `from`, in order.
     pub fn due_from(&self, from: Millis) -> impl Iterator<Item = (Millis, u32, u64)> {
         self.due.range((from, 0, 0)..).copied()
     }
 
+    /// Tags of the exceptions that wait for a member whose filter matches.
+    pub fn left_tags(&self) -> impl Iterator<Item = TagHash> {
+        self.left.keys().copied()
+    }
+
+    /// Exceptions with this tag that wait for a member: queue, offset.
+    pub fn left(&self, tag: TagHash) -> impl Iterator<Item = (u32, u64)> {
+        self.left.get(&tag).into_iter().flatten().copied()
+    }
+
     /// Messages below the cursors that are not done.
     pub fn unfinished(&self) -> u64 {
-        self.due.len() as u64
+        self.due.len() as u64 + self.left_len
     }
 
     /// Those of them that are invisible at `now`.
@@ -89,33 +117,64 @@ impl Progress {
     }
 
     fn set(&mut self, queue: u32, offset: u64, exception: Exception) {
-        let visible_at = exception.visible_at;
+        let (visible_at, left) = (exception.visible_at, exception.left);
         if let Some(old) = self.queue_mut(queue).exceptions.insert(offset, exception) {
-            self.due.remove(&(old.visible_at, queue, offset));
+            self.unindex(queue, offset, &old);
         }
-        self.due.insert((visible_at, queue, offset));
+        match left {
+            None => {
+                self.due.insert((visible_at, queue, offset));
+            }
+            Some(tag) => {
+                self.left.entry(tag).or_default().insert((queue, offset));
+                self.left_len += 1;
+            }
+        }
     }
 
-    pub(super) fn remove(&mut self, queue: u32, offset: u64) -> Option<Exception> {
-        let exception = self.queues.get_mut(queue as usize)?.exceptions.remove(&offset)?;
-        self.due.remove(&(exception.visible_at, queue, offset));
-        Some(exception)
+    fn unindex(&mut self, queue: u32, offset: u64, old: &Exception) {
+        let Some(tag) = old.left else {
+            self.due.remove(&(old.visible_at, queue, offset));
+            return;
+        };
+        if let Some(places) = self.left.get_mut(&tag) {
+            places.remove(&(queue, offset));
+            self.left_len -= 1;
+            if places.is_empty() {
+                self.left.remove(&tag);
+            }
+        }
+    }
+
+    /// Takes an exception out: its message is done. `true` if the group may have fresh messages again for it.
+    pub(super) fn remove(&mut self, queue: u32, offset: u64) -> bool {
+        let Some(old) = self.queues.get_mut(queue as usize).and_then(|q| q.exceptions.remove(&offset)) else {
+            return false;
+        };
+        self.unindex(queue, offset, &old);
+        self.unfinished() + 1 == UNFINISHED_MAX
     }
 
     /// Moves the cursor over `from..to`; what is not `leased` or `left` is done. A part below the cursor was decided
-    /// before and is ignored.
-    pub(super) fn take_range(&mut self, range: &crate::record::LeasedRange, lease: &Exception) {
+    /// before and is ignored. So is a range that would leave a gap, since what lies in it was never handed out: its
+    /// messages come again instead.
+    pub(super) fn take_range(&mut self, range: &LeasedRange, lease: &Exception, tag: impl Fn(u64) -> TagHash) {
         let next = self.next(range.queue);
-        if range.to <= next {
+        if range.to <= next || range.from > next {
             return;
         }
         for offset in range.leased.iter().filter(|offset| **offset >= next) {
             self.set(range.queue, *offset, lease.clone());
         }
         for offset in range.left.iter().filter(|offset| **offset >= next) {
-            self.set(range.queue, *offset, Exception::left());
+            self.set(range.queue, *offset, Exception::left(tag(*offset), 0));
         }
         self.queue_mut(range.queue).next = range.to;
+    }
+
+    /// Whether the message is not done and nobody's lease on it lives at `now`.
+    pub(super) fn is_free(&self, queue: u32, offset: u64, now: Millis) -> bool {
+        self.exception(queue, offset).is_some_and(|exception| exception.visible_at <= now)
     }
 
     /// Hands out an exception again.
@@ -123,6 +182,14 @@ impl Progress {
         if let Some(old) = self.exception(queue, offset) {
             let attempts = old.attempts + 1;
             self.set(queue, offset, Exception { attempts, ..lease.clone() });
+        }
+    }
+
+    /// Lets an exception wait for another member; its deliveries so far still count.
+    pub(super) fn leave(&mut self, queue: u32, offset: u64, tag: TagHash) {
+        if let Some(old) = self.exception(queue, offset) {
+            let attempts = old.attempts;
+            self.set(queue, offset, Exception::left(tag, attempts));
         }
     }
 
@@ -139,6 +206,7 @@ impl Progress {
         }
         match self.exception(queue, offset) {
             None => Ok(None),
+            Some(lease) if lease.left.is_some() => Err(Refusal::InvalidHandle("its invisible time is over")),
             Some(lease) if lease.generation != generation => {
                 Err(Refusal::InvalidHandle("the message was delivered again, or its lease was changed"))
             }
@@ -172,6 +240,7 @@ impl Progress {
             for (offset, exception) in &queue.exceptions {
                 w.varint(*offset);
                 w.varint(exception.attempts.into());
+                w.option(exception.left, |w, tag| w.u64(tag.0));
                 w.u64(exception.generation);
                 w.u64(exception.visible_at.0);
                 w.u64(exception.leased_at.0);
@@ -182,13 +251,21 @@ impl Progress {
 
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut progress = Progress::default();
-        for queue in 0..r.count("queues")? as u32 {
+        let queues = r.count("queues")?;
+        if queues > QUEUES_MAX as usize {
+            return Err(DecodeError::Value { field: "the number of queues", value: queues as u64 });
+        }
+        for queue in 0..queues as u32 {
             let next = r.varint("next offset")?;
             progress.queue_mut(queue).next = next;
             for _ in 0..r.count("exceptions")? {
                 let offset = r.varint("offset")?;
+                if offset >= next {
+                    return Err(DecodeError::Value { field: "the offset of an exception", value: offset });
+                }
                 let exception = Exception {
-                    attempts: r.varint("attempts")? as u32,
+                    attempts: r.varint_u32("attempts")?,
+                    left: r.option("left", |r| r.u64("left").map(TagHash))?,
                     generation: r.u64("generation")?,
                     visible_at: Millis(r.u64("visible at")?),
                     leased_at: Millis(r.u64("leased at")?),

@@ -1,8 +1,8 @@
 //! Snapshots of the state: every kind writes itself to and reads itself from a versioned section (ruling 19).
 //!
-//! A snapshot is the magic `VOUCHSNP`, the log position after the last applied record (8 bytes), then sections. A
-//! section is its kind (2), version (1), length (8), CRC-32C of its bytes (4), and the bytes. A reader refuses
-//! sections that it does not know: state that nobody reads is state that is lost.
+//! A snapshot is the magic `VOUCHSNP`, the log position after the last applied record (8 bytes), a CRC-32C of these
+//! two (4), then sections. A section is its kind (2), version (1), length (8), CRC-32C of its bytes (4), and the bytes.
+//! A reader refuses sections that it does not know: state that nobody reads is state that is lost.
 
 use crate::record::codec::{DecodeError, Reader, Writer};
 
@@ -32,6 +32,14 @@ pub enum SnapshotError {
     /// Not a snapshot.
     #[error("the file is not a snapshot of Vouch")]
     Magic,
+    /// The position that it covers is damaged.
+    #[error("the head of the snapshot is damaged: its checksum is {found:08x}, its bytes give {computed:08x}")]
+    Position {
+        /// As written.
+        found: u32,
+        /// As computed.
+        computed: u32,
+    },
     /// A section is damaged.
     #[error("section {section} of the snapshot is damaged: {why}")]
     Section {
@@ -52,6 +60,9 @@ pub enum SnapshotError {
         /// Expected.
         expected: u16,
     },
+    /// Something follows the last section.
+    #[error("the snapshot goes on after its last section: {0}")]
+    Trailing(DecodeError),
     /// The file ends early.
     #[error("the snapshot is cut off: {0}")]
     Short(DecodeError),
@@ -61,19 +72,24 @@ pub enum SnapshotError {
 pub(crate) fn begin(position: u64) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&position.to_le_bytes());
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
 /// Appends one kind of state.
 pub(crate) fn section<S: Snapshot>(out: &mut Vec<u8>, state: &S) {
-    let mut bytes = Vec::new();
-    state.write(&mut Writer(&mut bytes));
     let mut w = Writer(out);
     w.u16(S::SECTION);
     w.u8(S::VERSION);
-    w.u64(bytes.len() as u64);
-    w.u32(crc32c::crc32c(&bytes));
-    out.extend_from_slice(&bytes);
+    // Length and checksum are filled in below: a section of millions of entries is written once, not copied.
+    w.u64(0);
+    w.u32(0);
+    let start = out.len();
+    state.write(&mut Writer(out));
+    let (len, checksum) = ((out.len() - start) as u64, crc32c::crc32c(&out[start..]));
+    out[start - 12..start - 4].copy_from_slice(&len.to_le_bytes());
+    out[start - 4..start].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Opens a snapshot: the position it covers, and a reader at its first section.
@@ -83,6 +99,11 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(u64, Reader<'_>), SnapshotError> {
         return Err(SnapshotError::Magic);
     }
     let position = r.u64("position").map_err(SnapshotError::Short)?;
+    let found = r.u32("checksum").map_err(SnapshotError::Short)?;
+    let computed = crc32c::crc32c(&bytes[..16]);
+    if found != computed {
+        return Err(SnapshotError::Position { found, computed });
+    }
     Ok((position, r))
 }
 

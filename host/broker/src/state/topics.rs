@@ -10,6 +10,9 @@ use crate::{Refusal, ResourceName, TagHash, TopicConfig, TopicId};
 /// Most topics in a cluster.
 pub const TOPICS_MAX: usize = 100_000;
 
+/// Names of deleted topics that are remembered, the latest.
+pub const RETIRED_MAX: usize = 100_000;
+
 /// One topic.
 pub struct Topic {
     /// Its life.
@@ -135,6 +138,9 @@ impl Topics {
         if let Some(topic) = self.by_id.remove(&id) {
             self.by_name.remove(&topic.name);
             self.retired.insert(id, topic.name);
+            if self.retired.len() > RETIRED_MAX {
+                self.retired.pop_first();
+            }
         }
     }
 }
@@ -188,8 +194,9 @@ impl Snapshot for Topics {
         let mut topics = Topics { last_id: r.u32("last topic")?, ..Topics::default() };
         for _ in 0..r.count("topics")? {
             let (id, name) = (TopicId(r.u32("topic")?), r.name("topic name")?);
-            let mut topic = Topic::new(id, name.clone(), r.json("topic settings")?, r.u64("revision")?);
+            let mut topic = Topic::new(id, name.clone(), r.topic_config()?, r.u64("revision")?);
             for queue in 0..topic.queue_count() {
+                // An entry takes 16 bytes, so the count cannot ask for more memory than there are bytes.
                 for _ in 0..r.count("queue length")? {
                     let entry = IndexEntry { position: r.u64("position")?, tag: TagHash(r.u64("tag")?) };
                     topic.append(queue, entry);

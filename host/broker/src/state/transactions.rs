@@ -1,9 +1,10 @@
 //! Open transactions, found by time; outcomes of ended ones, remembered for a while.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 
+use super::recent::{Happened, Recent};
 use super::snapshot::Snapshot;
 use crate::check::CheckOverrides;
 use crate::record::Identity;
@@ -94,10 +95,14 @@ pub trait OpenTransactions: Send {
     fn in_topic(&self, topic: TopicId) -> usize;
 }
 
-/// Keeps open transactions in memory.
+/// Keeps open transactions in memory: about 150 bytes each.
 #[derive(Debug, Default)]
 pub struct MemoryTransactions {
-    open: BTreeMap<u64, OpenTransaction>,
+    /// Transactions and empty places between them. Kept apart from the order, whose tree leaves half of its room empty.
+    slots: Vec<Option<OpenTransaction>>,
+    empty: Vec<u32>,
+    /// The slot of each transaction, in the order in which they were opened.
+    open: BTreeMap<u64, u32>,
     due: BTreeMap<TopicId, BTreeSet<(Millis, u64)>>,
     parked: usize,
     by_topic: HashMap<TopicId, usize>,
@@ -105,7 +110,7 @@ pub struct MemoryTransactions {
 
 impl OpenTransactions for MemoryTransactions {
     fn get(&self, transaction: u64) -> Option<&OpenTransaction> {
-        self.open.get(&transaction)
+        self.slots[*self.open.get(&transaction)? as usize].as_ref()
     }
 
     fn put(&mut self, transaction: u64, open: OpenTransaction) {
@@ -115,11 +120,18 @@ impl OpenTransactions for MemoryTransactions {
         }
         self.parked += usize::from(open.parked.is_some());
         *self.by_topic.entry(open.topic).or_default() += 1;
-        self.open.insert(transaction, open);
+        let slot = self.empty.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("memory ends before four billion open transactions")
+        });
+        self.slots[slot as usize] = Some(open);
+        self.open.insert(transaction, slot);
     }
 
     fn remove(&mut self, transaction: u64) -> Option<OpenTransaction> {
-        let open = self.open.remove(&transaction)?;
+        let slot = self.open.remove(&transaction)?;
+        let open = self.slots[slot as usize].take()?;
+        self.empty.push(slot);
         if let Some(due) = self.due.get_mut(&open.topic) {
             due.remove(&(open.next_due, transaction));
             if due.is_empty() {
@@ -149,7 +161,10 @@ impl OpenTransactions for MemoryTransactions {
     fn iter(&self, after: Option<u64>) -> Box<dyn Iterator<Item = (u64, &OpenTransaction)> + '_> {
         use std::ops::Bound::{Excluded, Unbounded};
         let start = after.map_or(Unbounded, Excluded);
-        Box::new(self.open.range((start, Unbounded)).map(|(id, open)| (*id, open)))
+        Box::new(self.open.range((start, Unbounded)).filter_map(|(id, slot)| {
+            let open = self.slots[*slot as usize].as_ref()?;
+            Some((*id, open))
+        }))
     }
 
     fn len(&self) -> usize {
@@ -167,45 +182,50 @@ impl OpenTransactions for MemoryTransactions {
 
 /// Outcomes of ended transactions, for repeats and conflicts (ruling 6). Only the table of open ones makes finals, so
 /// forgetting is safe.
-#[derive(Debug, Default)]
-pub struct Outcomes {
-    by_transaction: HashMap<u64, Ended>,
-    order: VecDeque<u64>,
+#[derive(Debug)]
+pub struct Outcomes(Recent<Ended>);
+
+impl Default for Outcomes {
+    fn default() -> Self {
+        Self(Recent::new(OUTCOMES_MAX, OUTCOME_MEMORY_MS))
+    }
+}
+
+impl Happened for Ended {
+    fn at(&self) -> Millis {
+        self.at
+    }
 }
 
 impl Outcomes {
-    /// How a transaction ended, if that is remembered.
+    /// How a transaction ended, if that was not dropped yet.
     pub fn get(&self, transaction: u64) -> Option<&Ended> {
-        self.by_transaction.get(&transaction)
+        self.0.latest(transaction)
+    }
+
+    /// How a transaction ended, if that is remembered at `now`: for [`OUTCOME_MEMORY_MS`], whether or not others ended
+    /// meanwhile.
+    pub fn remembered(&self, transaction: u64, now: Millis) -> Option<&Ended> {
+        self.0.get(transaction, now)
     }
 
     /// Ended ones, the oldest end first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &Ended)> {
-        self.order.iter().filter_map(|id| Some((*id, self.by_transaction.get(id)?)))
+        self.0.iter()
     }
 
     /// How many are remembered.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.0.len()
     }
 
     /// Whether none is remembered.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.0.len() == 0
     }
 
     pub(super) fn put(&mut self, transaction: u64, ended: Ended) {
-        while let Some(oldest) = self.order.front() {
-            let expired =
-                self.by_transaction.get(oldest).is_none_or(|old| ended.at.ms_since(old.at) > OUTCOME_MEMORY_MS);
-            if !expired && self.order.len() < OUTCOMES_MAX {
-                break;
-            }
-            self.by_transaction.remove(oldest);
-            self.order.pop_front();
-        }
-        self.by_transaction.insert(transaction, ended);
-        self.order.push_back(transaction);
+        self.0.put(transaction, ended);
     }
 }
 
@@ -298,8 +318,7 @@ impl Snapshot for Transactions {
                 topic: TopicId(r.u32("topic")?),
                 record: r.u64("end record")?,
             };
-            transactions.outcomes.by_transaction.insert(transaction, ended);
-            transactions.outcomes.order.push_back(transaction);
+            transactions.outcomes.0.restore(transaction, ended);
         }
         Ok(transactions)
     }

@@ -1,0 +1,78 @@
+//! Choosing what to hand out. Pure: reads the state, and remembers in [`Reservations`] what records on their way to the
+//! log will change, so that nothing is handed out twice meanwhile.
+
+mod reservations;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+pub use reservations::Reservations;
+
+use crate::record::Lease;
+use crate::{GroupId, Millis, State, TagFilter, TopicId};
+use scan::Scan;
+
+/// Most messages in one batch (protocol paper §7.1).
+pub const BATCH_MAX: usize = 32;
+
+/// What a consumer asks for.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The group's life.
+    pub group: GroupId,
+    /// The topic's life.
+    pub topic: TopicId,
+    /// The consumer's filter.
+    pub filter: &'a TagFilter,
+    /// Filters of the group's other live members on this topic (ruling 12).
+    pub others: &'a [TagFilter],
+    /// Messages wanted; at most [`BATCH_MAX`] are given.
+    pub max: usize,
+    /// The log's time.
+    pub now: Millis,
+    /// Generation for the leases of this batch: higher than any before.
+    pub generation: u64,
+    /// When the leases end.
+    pub deadline: Millis,
+    /// The consumer whose life keeps the leases alive.
+    pub renewed_for: Option<&'a str>,
+}
+
+/// One message to hand out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// The queue.
+    pub queue: u32,
+    /// Its offset.
+    pub offset: u64,
+    /// Which delivery this is, from 1.
+    pub attempt: u32,
+    /// Log position of the record that holds the body.
+    pub position: u64,
+}
+
+/// What to do for one receive. All of it may be there without a message: a scan that found none still decides.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Picks {
+    /// Messages for the consumer, in delivery order.
+    pub messages: Vec<Picked>,
+    /// The record that leases them; `None` if nothing changes.
+    pub lease: Option<Lease>,
+    /// Messages that were delivered often enough (protocol paper §5.3): queue, offset, generation for the
+    /// [`crate::record::DeadLetter`] to propose.
+    pub exhausted: Vec<(u32, u64, u64)>,
+    /// The scan stopped at its bound before it found enough, and got on: ask again.
+    pub more: bool,
+}
+
+/// Chooses messages for a consumer. The caller proposes what comes back and holds it in `reservations`.
+///
+/// Redeliveries come first, then what other members left (ruling 12), then messages that the group never saw, queue by
+/// queue in turn; of these none while [`crate::state::UNFINISHED_MAX`] messages are not done.
+pub fn pick(state: &State, reservations: &mut Reservations, wanted: &Wanted<'_>) -> Picks {
+    let Some(topic) = state.topics().get(wanted.topic) else { return Picks::default() };
+    let Some(group) = state.groups().get(wanted.group) else { return Picks::default() };
+    let Some(progress) = group.progress(wanted.topic) else { return Picks::default() };
+    let scan = Scan::new(topic, progress, wanted, group.config.max_attempts);
+    scan.run(reservations.of((wanted.group, wanted.topic)))
+}

@@ -1,0 +1,218 @@
+//! The scan behind one receive.
+
+use super::reservations::Reserved;
+use super::{BATCH_MAX, Picked, Picks, Wanted};
+use crate::record::{Again, Lease, LeasedAgain, LeasedRange};
+use crate::state::{IndexEntry, Progress, Topic, UNFINISHED_MAX};
+use crate::{TagFilter, TagHash};
+
+/// Places looked at in one step of a scan. Bounds the time that one receive with a rarely matching filter can take; the
+/// next one goes on where it stopped, since all that was looked at is decided by the record.
+pub(super) const SCAN_MAX: usize = 4096;
+
+pub(super) struct Scan<'a> {
+    topic: &'a Topic,
+    progress: &'a Progress,
+    wanted: &'a Wanted<'a>,
+    max_attempts: u32,
+    max: usize,
+    /// Fresh messages that the group may take on (see [`UNFINISHED_MAX`]).
+    room: u64,
+    /// Places that this step may still look at.
+    budget: usize,
+    stopped: bool,
+    picks: Picks,
+    again: Vec<LeasedAgain>,
+    fresh: Vec<LeasedRange>,
+}
+
+enum Match {
+    Mine,
+    Others,
+    Nobodys,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(topic: &'a Topic, progress: &'a Progress, wanted: &'a Wanted<'a>, max_attempts: u32) -> Self {
+        Self {
+            topic,
+            progress,
+            wanted,
+            max_attempts,
+            max: wanted.max.clamp(1, BATCH_MAX),
+            room: UNFINISHED_MAX.saturating_sub(progress.unfinished()),
+            budget: 0,
+            stopped: false,
+            picks: Picks::default(),
+            again: Vec::new(),
+            fresh: Vec::new(),
+        }
+    }
+
+    /// Redeliveries first, then what other members left, then what the group never saw.
+    pub(super) fn run(mut self, reserved: &mut Reserved) -> Picks {
+        self.budget = SCAN_MAX;
+        self.redeliveries(reserved);
+        self.budget = SCAN_MAX;
+        self.left_behind(reserved);
+        self.budget = SCAN_MAX;
+        self.fresh_messages(reserved);
+        self.finish()
+    }
+
+    fn full(&self) -> bool {
+        self.picks.messages.len() >= self.max
+    }
+
+    /// Whether one more place may be looked at in this step.
+    fn may_look(&mut self) -> bool {
+        if self.full() {
+            return false;
+        }
+        if self.budget == 0 {
+            self.stopped = true;
+            return false;
+        }
+        self.budget -= 1;
+        true
+    }
+
+    fn whose(&self, tag: TagHash) -> Match {
+        if self.wanted.filter.matches(tag) {
+            Match::Mine
+        } else if self.wanted.others.iter().any(|filter| filter.matches(tag)) {
+            Match::Others
+        } else {
+            Match::Nobodys
+        }
+    }
+
+    /// Messages whose time has come. Each is leased, passed on to the members that want it, or done, so that no scan
+    /// meets it twice.
+    fn redeliveries(&mut self, reserved: &Reserved) {
+        let (progress, now) = (self.progress, self.wanted.now);
+        for (visible_at, queue, offset) in progress.due() {
+            if visible_at > now {
+                return;
+            }
+            if reserved.holds((queue, offset)) {
+                continue;
+            }
+            if !self.may_look() {
+                return;
+            }
+            self.decide_again(queue, offset);
+        }
+    }
+
+    /// Messages that wait for a member with the right filter: this one's, and those that no living member wants.
+    fn left_behind(&mut self, reserved: &Reserved) {
+        let (progress, wanted) = (self.progress, self.wanted);
+        if progress.left_tags().next().is_none() {
+            return;
+        }
+        let all = |filter: &TagFilter| *filter == TagFilter::All;
+        let mine: Box<dyn Iterator<Item = TagHash>> = match wanted.filter {
+            TagFilter::All => Box::new(progress.left_tags()),
+            TagFilter::Tags(tags) => Box::new(tags.iter().copied()),
+        };
+        let wanted_by_all = all(wanted.filter) || wanted.others.iter().any(all);
+        let unwanted = progress.left_tags().filter(|tag| {
+            !wanted_by_all && !wanted.filter.matches(*tag) && !wanted.others.iter().any(|other| other.matches(*tag))
+        });
+        for tag in mine.chain(unwanted) {
+            for (queue, offset) in progress.left(tag) {
+                if reserved.holds((queue, offset)) {
+                    continue;
+                }
+                if !self.may_look() {
+                    return;
+                }
+                self.decide_again(queue, offset);
+            }
+        }
+    }
+
+    fn decide_again(&mut self, queue: u32, offset: u64) {
+        let Some(exception) = self.progress.exception(queue, offset) else { return };
+        let Some(entry) = self.topic.entry(queue, offset) else { return };
+        if exception.attempts >= self.max_attempts {
+            self.picks.exhausted.push((queue, offset, exception.generation));
+            return;
+        }
+        let becomes = match self.whose(entry.tag) {
+            Match::Mine => {
+                let attempt = exception.attempts + 1;
+                self.picks.messages.push(Picked { queue, offset, attempt, position: entry.position });
+                Again::Leased
+            }
+            Match::Others => Again::Left,
+            Match::Nobodys => Again::Done,
+        };
+        self.again.push(LeasedAgain { queue, offset, becomes });
+    }
+
+    /// Queue by queue in turn, beginning where the last scan ended.
+    fn fresh_messages(&mut self, reserved: &mut Reserved) {
+        let queues = self.topic.queue_count();
+        let first = reserved.turn % queues;
+        for step in 0..queues {
+            if self.full() || self.budget == 0 || self.room == 0 {
+                break;
+            }
+            let queue = (first + step) % queues;
+            let from = reserved.next(queue, self.progress.next(queue));
+            self.fresh_of_queue(queue, from);
+            reserved.turn = (queue + 1) % queues;
+        }
+    }
+
+    fn fresh_of_queue(&mut self, queue: u32, from: u64) {
+        let mut range = LeasedRange { queue, from, to: from, leased: Vec::new(), left: Vec::new() };
+        while self.room > 0
+            && let Some(entry) = self.topic.entry(queue, range.to)
+            && self.may_look()
+        {
+            self.decide_fresh(&mut range, &entry);
+        }
+        if range.to > range.from {
+            self.fresh.push(range);
+        }
+    }
+
+    fn decide_fresh(&mut self, range: &mut LeasedRange, entry: &IndexEntry) {
+        let offset = range.to;
+        match self.whose(entry.tag) {
+            Match::Mine => {
+                let message = Picked { queue: range.queue, offset, attempt: 1, position: entry.position };
+                self.picks.messages.push(message);
+                range.leased.push(offset);
+                self.room -= 1;
+            }
+            Match::Others => {
+                range.left.push(offset);
+                self.room -= 1;
+            }
+            Match::Nobodys => {}
+        }
+        range.to += 1;
+    }
+
+    fn finish(mut self) -> Picks {
+        let decided = !self.fresh.is_empty() || !self.again.is_empty();
+        // Without a decision the next call would stop at the same place, and nothing would end the asking.
+        self.picks.more = self.stopped && !self.full() && (decided || !self.picks.exhausted.is_empty());
+        if decided {
+            self.picks.lease = Some(Lease {
+                group: self.wanted.group,
+                topic: self.wanted.topic,
+                generation: self.wanted.generation,
+                deadline: self.wanted.deadline,
+                renewed_for: self.wanted.renewed_for.map(str::to_owned),
+                fresh: self.fresh,
+                again: self.again,
+            });
+        }
+        self.picks
+    }
+}

@@ -1,0 +1,135 @@
+//! Topics, groups, components and bindings.
+
+use super::{Applied, Effect, Outcome, RecordAt};
+use crate::record::{GroupDelete, GroupPut, Record, TopicDelete, TopicPut};
+use crate::state::{Progress, State, Topic};
+use crate::{Millis, Refusal, TopicId};
+
+impl State {
+    pub(super) fn topic_put(&mut self, at: RecordAt, put: &TopicPut, effects: &mut Vec<Effect>) -> Outcome {
+        let before = self.topics.named(&put.name).ok();
+        check_revision("topic", &put.name, before.map_or(0, |topic| topic.revision), put.expected_revision)?;
+        let checks = |max_checks| max_checks != 0;
+        let checked = before.map(|topic| checks(topic.config.transaction.max_checks));
+        let (id, created) = self.topics.put(&put.name, &put.config, at.position)?;
+        if checked.is_some_and(|checked| checked != checks(put.config.transaction.max_checks)) {
+            self.reschedule(at.time, id, effects);
+        }
+        effects.push(Effect::Directory);
+        Ok(Applied::Set { created, revision: at.position })
+    }
+
+    /// The checks of a topic were switched on or off: its open transactions follow, as later ones will.
+    fn reschedule(&mut self, now: Millis, topic: TopicId, effects: &mut Vec<Effect>) {
+        let Ok(policy) = self.topics.get_mut(topic).map(|topic| &topic.config.transaction) else { return };
+        let open = &mut self.transactions.open;
+        let asked: Vec<_> = open
+            .iter(None)
+            .filter(|(_, open)| open.topic == topic && open.parked.is_none())
+            .map(|(transaction, open)| (transaction, open.clone()))
+            .collect();
+        for (transaction, mut changed) in asked {
+            if changed.overrides.max_checks(policy) == 0 {
+                changed.next_due = Millis::NEVER;
+            } else if changed.next_due == Millis::NEVER {
+                changed.next_due = changed.opened_at.plus_ms(changed.overrides.immunity_ms(policy)).max(now);
+                effects.push(Effect::CheckDue(topic, changed.next_due));
+            }
+            open.put(transaction, changed);
+        }
+    }
+
+    pub(super) fn group_put(&mut self, at: RecordAt, put: &GroupPut, effects: &mut Vec<Effect>) -> Outcome {
+        let current = self.groups.named(&put.name).map_or(0, |group| group.revision);
+        check_revision("group", &put.name, current, put.expected_revision)?;
+        let (_, created) = self.groups.put(&put.name, &put.config, at.position)?;
+        effects.push(Effect::Directory);
+        effects.push(Effect::Joined);
+        Ok(Applied::Set { created, revision: at.position })
+    }
+
+    pub(super) fn group_delete(&mut self, delete: &GroupDelete, effects: &mut Vec<Effect>) -> Outcome {
+        let id = self.groups.named(&delete.name)?.id;
+        self.groups.delete(id);
+        effects.push(Effect::Directory);
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn topic_delete(&mut self, delete: &TopicDelete, effects: &mut Vec<Effect>) -> Outcome {
+        let topic = self.topics.named(&delete.name)?;
+        let id = topic.id;
+        if !delete.force {
+            let open = self.transactions.open.in_topic(id);
+            if open > 0 {
+                return Err(Refusal::Conflict(format!(
+                    "topic {} has {open} open transactions; end them first, or delete with force=true and lose them",
+                    delete.name
+                )));
+            }
+            let unconsumed = self.unconsumed(topic);
+            if unconsumed > 0 {
+                return Err(Refusal::Conflict(format!(
+                    "topic {} has {unconsumed} messages that were not consumed; consume them first, or delete with \
+                     force=true and lose them",
+                    delete.name
+                )));
+            }
+        }
+        if self.transactions.open.in_topic(id) > 0 {
+            let all = self.transactions.open.iter(None);
+            let lost: Vec<u64> = all.filter(|(_, open)| open.topic == id).map(|(transaction, _)| transaction).collect();
+            for transaction in lost {
+                self.transactions.open.remove(transaction);
+            }
+        }
+        self.groups.forget_topic(id);
+        self.topics.delete(id);
+        effects.push(Effect::Directory);
+        Ok(Applied::Done)
+    }
+
+    /// Messages of a topic that some group has not finished; all of them if no group ever joined it.
+    fn unconsumed(&self, topic: &Topic) -> u64 {
+        let left = |progress: &Progress| {
+            let unseen: u64 = (0..topic.queue_count()).map(|q| topic.end(q).saturating_sub(progress.next(q))).sum();
+            unseen + progress.unfinished()
+        };
+        self.groups.iter().filter_map(|group| group.progress(topic.id)).map(left).max().unwrap_or(topic.messages())
+    }
+
+    pub(super) fn plugin_record(&mut self, at: RecordAt, record: &Record, effects: &mut Vec<Effect>) -> Outcome {
+        let set = |created| Applied::Set { created, revision: at.position };
+        let applied = match record {
+            Record::PluginChunk(chunk) => {
+                self.plugins.chunk(at.position, chunk);
+                return Ok(Applied::Done);
+            }
+            Record::PluginPublish(publish) => set(self.plugins.publish(publish, at.time)?),
+            Record::TagDelete(delete) => self.plugins.delete_tag(&delete.name, &delete.tag).map(|()| Applied::Done)?,
+            Record::PluginDelete(delete) => self.plugins.delete(&delete.name).map(|()| Applied::Done)?,
+            Record::BindingPut(put) => {
+                let current = self.plugins.binding(&put.name).map_or(0, |binding| binding.revision);
+                check_revision("binding", &put.name, current, put.expected_revision)?;
+                set(self.plugins.bind(put, at.position)?)
+            }
+            Record::BindingDelete(delete) => self.plugins.unbind(&delete.name).map(|()| Applied::Done)?,
+            other => unreachable!("every other kind is applied by its own function: {other:?}"),
+        };
+        effects.push(Effect::Plugins);
+        Ok(applied)
+    }
+}
+
+fn check_revision(
+    what: &str,
+    name: &dyn std::fmt::Display,
+    current: u64,
+    expected: Option<u64>,
+) -> Result<(), Refusal> {
+    match expected {
+        Some(expected) if expected != current => Err(Refusal::PreconditionFailed(format!(
+            "{what} {name} was changed meanwhile; read it, then send its ETag in If-Match"
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,128 @@
+//! What a group received, and what became of it.
+
+use super::{Applied, Effect, Outcome, RecordAt};
+use crate::record::{Ack, Again, ChangeInvisible, DeadLetter, Join, Lease, Renew};
+use crate::state::{Exception, Progress, State};
+use crate::{Refusal, StartPosition, TagHash, TopicConfig};
+
+impl State {
+    pub(super) fn join(&mut self, join: &Join, effects: &mut Vec<Effect>) -> Outcome {
+        let topic = self.topics.get_mut(join.topic)?;
+        let ends: Vec<u64> = (0..topic.queue_count()).map(|queue| topic.end(queue)).collect();
+        self.groups.join(join.group, join.topic, |config| match config.start {
+            StartPosition::Beginning => Progress::starting_at(ends.iter().map(|_| 0)),
+            StartPosition::End => Progress::starting_at(ends.iter().copied()),
+        })?;
+        effects.push(Effect::Joined);
+        effects.push(Effect::Available(join.topic));
+        Ok(Applied::Done)
+    }
+
+    /// Ranges of queues or offsets that the topic does not have are ignored: the cursor stays within the queue (I6). So
+    /// are redeliveries of a message whose lease lives: it never has two owners, whatever the leader did.
+    pub(super) fn lease(&mut self, at: RecordAt, lease: &Lease, effects: &mut Vec<Effect>) -> Outcome {
+        let progress = self.groups.progress_mut(lease.group, lease.topic)?;
+        let topic = self.topics.get_mut(lease.topic)?;
+        let tag = |queue, offset| topic.entry(queue, offset).map_or(TagHash::default(), |entry| entry.tag);
+        let exception = Exception {
+            attempts: 1,
+            generation: lease.generation,
+            visible_at: lease.deadline,
+            left: None,
+            leased_at: at.time,
+            renewed_for: lease.renewed_for.as_deref().map(Into::into),
+        };
+        let mut freed = false;
+        for range in lease.fresh.iter().filter(|range| range.to <= topic.end(range.queue)) {
+            progress.take_range(range, &exception, |offset| tag(range.queue, offset));
+        }
+        for again in &lease.again {
+            let (queue, offset) = (again.queue, again.offset);
+            if !progress.is_free(queue, offset, at.time) {
+                continue;
+            }
+            match again.becomes {
+                Again::Leased => progress.lease_again(queue, offset, &exception),
+                Again::Left => progress.leave(queue, offset, tag(queue, offset)),
+                Again::Done => freed |= progress.remove(queue, offset),
+            }
+        }
+        effects.push(Effect::VisibleAt(lease.group, lease.topic, lease.deadline));
+        let left = lease.fresh.iter().any(|range| !range.left.is_empty())
+            || lease.again.iter().any(|again| again.becomes == Again::Left);
+        if left || freed {
+            effects.push(Effect::Available(lease.topic));
+        }
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn renew(&mut self, at: RecordAt, renew: &Renew, effects: &mut Vec<Effect>) -> Outcome {
+        let progress = self.groups.progress_mut(renew.group, renew.topic)?;
+        for (queue, offset, generation) in &renew.leases {
+            progress.renew(*queue, *offset, *generation, renew.deadline, at.time);
+        }
+        effects.push(Effect::VisibleAt(renew.group, renew.topic, renew.deadline));
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn ack(&mut self, at: RecordAt, ack: &Ack, effects: &mut Vec<Effect>) -> Outcome {
+        let progress = self.groups.progress_mut(ack.group, ack.topic)?;
+        if progress.lease(ack.queue, ack.offset, ack.generation, at.time)?.is_some()
+            && progress.remove(ack.queue, ack.offset)
+        {
+            effects.push(Effect::Available(ack.topic));
+        }
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn change_invisible(
+        &mut self,
+        at: RecordAt,
+        change: &ChangeInvisible,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
+        let progress = self.groups.progress_mut(change.group, change.topic)?;
+        if progress.lease(change.queue, change.offset, change.generation, at.time)?.is_none() {
+            return Err(Refusal::InvalidHandle("the message was acknowledged"));
+        }
+        progress.change(change.queue, change.offset, change.new_generation, change.deadline, change.uncounted);
+        effects.push(Effect::VisibleAt(change.group, change.topic, change.deadline));
+        Ok(Applied::Done)
+    }
+
+    /// Moves a message to the dead letters. One that is done, or in other hands by now, is left alone without an
+    /// error: clients repeat a refused forward for ever (protocol paper §4.9).
+    ///
+    /// A group that consumes its own dead letters finds them at the end of the same topic again: endless, but nothing
+    /// is lost.
+    pub(super) fn dead_letter(&mut self, at: RecordAt, letter: &DeadLetter, effects: &mut Vec<Effect>) -> Outcome {
+        let group = self.groups.get(letter.group).ok_or(Refusal::InvalidHandle("its group was deleted"))?;
+        let target = group.config.dead_letter_topic(&group.name);
+        let progress = self.groups.progress_mut(letter.group, letter.topic)?;
+        if letter.offset >= progress.next(letter.queue) {
+            return Err(Refusal::InvalidHandle("it names a message that was never delivered to this group"));
+        }
+        let current = progress.exception(letter.queue, letter.offset).map(|exception| exception.generation);
+        if current != Some(letter.generation) {
+            return Ok(Applied::Done);
+        }
+        let source = self.topics.get_mut(letter.topic)?;
+        let Some(entry) = source.entry(letter.queue, letter.offset) else {
+            return Err(Refusal::Internal(format!("queue {} has no offset {}", letter.queue, letter.offset)));
+        };
+        let id = match self.topics.named(&target) {
+            Ok(topic) => topic.id,
+            Err(_) => {
+                let (id, _) = self.topics.put(&target, &TopicConfig::dead_letters(), at.position)?;
+                effects.push(Effect::Directory);
+                id
+            }
+        };
+        self.topics.get_mut(id)?.append(0, entry);
+        if self.groups.progress_mut(letter.group, letter.topic)?.remove(letter.queue, letter.offset) {
+            effects.push(Effect::Available(letter.topic));
+        }
+        effects.push(Effect::Available(id));
+        Ok(Applied::Done)
+    }
+}

@@ -1,0 +1,119 @@
+//! Applying records. Everything here is decided by the record, its position, its time and the state: no clock, no I/O.
+
+mod administration;
+mod delivery;
+mod transaction;
+
+use super::State;
+use crate::record::{ClusterInit, Record};
+use crate::{GroupId, Millis, Refusal, TopicId, TransactionOutcome};
+
+/// Where and when a record lies in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordAt {
+    /// Log position of the record's first byte.
+    pub position: u64,
+    /// Leader time of its entry.
+    pub time: Millis,
+}
+
+/// What a record did; the answer to whoever proposed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing to tell.
+    Done,
+    /// A topic, group, tag or binding was set.
+    Set {
+        /// It did not exist before.
+        created: bool,
+        /// Its revision now.
+        revision: u64,
+    },
+    /// A message is in its queue; for a resend, the place of the first copy.
+    Stored {
+        /// The queue.
+        queue: u32,
+        /// Its offset there.
+        offset: u64,
+    },
+    /// A half message is open; for a resend, the first one.
+    Prepared {
+        /// Position of the half's record.
+        transaction: u64,
+    },
+    /// A transaction ended now, or had ended the same way before.
+    Ended {
+        /// The recorded outcome.
+        outcome: TransactionOutcome,
+        /// It had ended before.
+        repeated: bool,
+    },
+    /// A check was counted.
+    Counted {
+        /// And was the last one.
+        parked: bool,
+    },
+}
+
+/// What the leader's volatile side must know about a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Messages of this topic may be ready for some group.
+    Available(TopicId),
+    /// A group's message becomes visible at this time.
+    VisibleAt(GroupId, TopicId, Millis),
+    /// A group joined a topic, or was created.
+    Joined,
+    /// Topics or groups changed.
+    Directory,
+    /// An open transaction of this topic is due for a check at this time.
+    CheckDue(TopicId, Millis),
+    /// Components or bindings changed.
+    Plugins,
+}
+
+/// A record's answer, or why it changed nothing. Both are deterministic.
+pub type Outcome = Result<Applied, Refusal>;
+
+impl State {
+    /// Applies the next record of the log.
+    ///
+    /// A refusal changes nothing but counters. Effects are for the leader; replay throws them away.
+    pub fn apply(&mut self, at: RecordAt, record: &Record, effects: &mut Vec<Effect>) -> Outcome {
+        self.cluster.clock = self.cluster.clock.max(at.time);
+        match record {
+            Record::Message(head) => self.message(at, head, effects),
+            Record::Half(head) => self.half(at, head, effects),
+            Record::End(end) => self.end(at, end, effects),
+            Record::CheckAnswered(answer) => self.check_answered(at, answer, effects),
+            Record::Park(park) => self.park(park),
+            Record::Resume(resume) => self.resume(at, resume, effects),
+            Record::Lease(lease) => self.lease(at, lease, effects),
+            Record::Renew(renew) => self.renew(at, renew, effects),
+            Record::Ack(ack) => self.ack(at, ack, effects),
+            Record::ChangeInvisible(change) => self.change_invisible(at, change, effects),
+            Record::DeadLetter(letter) => self.dead_letter(at, letter, effects),
+            Record::Join(join) => self.join(join, effects),
+            Record::ClusterInit(init) => self.cluster_init(init),
+            Record::NodeStarted(started) => {
+                self.cluster.last_version.clone_from(&started.version);
+                Ok(Applied::Done)
+            }
+            Record::TopicPut(put) => self.topic_put(at, put, effects),
+            Record::TopicDelete(delete) => self.topic_delete(delete, effects),
+            Record::GroupPut(put) => self.group_put(at, put, effects),
+            Record::GroupDelete(delete) => self.group_delete(delete, effects),
+            other => self.plugin_record(at, other, effects),
+        }
+    }
+
+    /// Happens once: another identity or key would make every handle and every follower of this log wrong.
+    fn cluster_init(&mut self, init: &ClusterInit) -> Outcome {
+        if self.cluster.init.is_some() {
+            return Err(Refusal::Conflict("the cluster has its identity already; it is made once".to_owned()));
+        }
+        self.cluster.init = Some(init.clone());
+        self.cluster.last_version.clone_from(&init.written_by);
+        Ok(Applied::Done)
+    }
+}

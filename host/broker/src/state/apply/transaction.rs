@@ -1,0 +1,145 @@
+//! Messages, and transactions from their half to their end.
+
+use super::{Applied, Effect, Outcome, RecordAt};
+use crate::record::{CheckAnswered, End, MessageHead, Park, Resume};
+use crate::state::dedup::Stored;
+use crate::state::{Ended, IndexEntry, LastAnswer, OpenTransaction, State};
+use crate::{Millis, Refusal, TransactionOutcome, transaction_name};
+
+impl State {
+    pub(super) fn message(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
+        let topic = self.topics.get_mut(head.topic)?;
+        if let Some(Stored::InQueue { queue, offset }) = self.dedup.first_copy(head, false, at.time) {
+            return Ok(Applied::Stored { queue, offset });
+        }
+        let (queue, offset) = topic.append(head.queue, IndexEntry { position: at.position, tag: head.tag });
+        self.dedup.remember(head, at.time, Stored::InQueue { queue, offset });
+        effects.push(Effect::Available(head.topic));
+        Ok(Applied::Stored { queue, offset })
+    }
+
+    pub(super) fn half(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
+        let policy = &self.topics.get_mut(head.topic)?.config.transaction;
+        if let Some(Stored::Half { transaction }) = self.dedup.first_copy(head, true, at.time) {
+            return Ok(Applied::Prepared { transaction });
+        }
+        let next_due = if head.checks.max_checks(policy) == 0 {
+            Millis::NEVER
+        } else {
+            let due = at.time.plus_ms(head.checks.immunity_ms(policy));
+            effects.push(Effect::CheckDue(head.topic, due));
+            due
+        };
+        let open = OpenTransaction {
+            topic: head.topic,
+            identity: head.identity,
+            tag: head.tag,
+            opened_at: at.time,
+            overrides: head.checks,
+            checks: 0,
+            next_due,
+            parked: None,
+            last_answer: None,
+        };
+        self.transactions.open.put(at.position, open);
+        self.dedup.remember(head, at.time, Stored::Half { transaction: at.position });
+        Ok(Applied::Prepared { transaction: at.position })
+    }
+
+    pub(super) fn end(&mut self, at: RecordAt, end: &End, effects: &mut Vec<Effect>) -> Outcome {
+        let Some(open) = self.transactions.open.get(end.transaction) else {
+            return self.end_again(at, end);
+        };
+        let (id, tag) = (open.topic, open.tag);
+        // Deleting a topic takes its open transactions along, so the topic is there.
+        let topic = self.topics.get_mut(id)?;
+        if end.outcome == TransactionOutcome::Committed {
+            topic.append(end.queue, IndexEntry { position: end.transaction, tag });
+            effects.push(Effect::Available(id));
+        }
+        self.transactions.open.remove(end.transaction);
+        let ended = Ended { outcome: end.outcome, at: at.time, topic: id, record: at.position };
+        self.transactions.outcomes.put(end.transaction, ended);
+        Ok(Applied::Ended { outcome: end.outcome, repeated: false })
+    }
+
+    fn end_again(&self, at: RecordAt, end: &End) -> Outcome {
+        let id = transaction_name(end.transaction);
+        match self.transactions.outcomes.remembered(end.transaction, at.time) {
+            Some(ended) if ended.outcome == end.outcome => {
+                Ok(Applied::Ended { outcome: ended.outcome, repeated: true })
+            }
+            Some(ended) => Err(Refusal::OutcomeConflict { id, recorded: ended.outcome }),
+            None => Err(Refusal::AlreadyEnded { id }),
+        }
+    }
+
+    pub(super) fn check_answered(
+        &mut self,
+        at: RecordAt,
+        answer: &CheckAnswered,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
+        let Some(mut open) = self.transactions.open.get(answer.transaction).cloned() else {
+            return Err(Refusal::AlreadyEnded { id: transaction_name(answer.transaction) });
+        };
+        if open.parked.is_some() || answer.check_number != open.checks + 1 {
+            return Ok(Applied::Done);
+        }
+        let policy = &self.topics.get_mut(open.topic)?.config.transaction;
+        open.checks += 1;
+        open.last_answer =
+            Some(Box::new(LastAnswer { by: answer.by.to_string(), reason: answer.reason.clone(), at: at.time }));
+        let max = open.overrides.max_checks(policy);
+        // Checks that were switched off while this answer was on its way (max 0) park nothing.
+        let parked = max != 0 && open.checks >= max;
+        if parked {
+            open.parked = Some(format!("{} checks were answered \"unknown\"", open.checks).into());
+        }
+        if parked || max == 0 {
+            open.next_due = Millis::NEVER;
+        } else {
+            let step = answer.retry_after_ms.unwrap_or_else(|| open.overrides.step_ms(policy, open.checks));
+            open.next_due = answer.asked_at.plus_ms(step);
+            effects.push(Effect::CheckDue(open.topic, open.next_due));
+        }
+        self.transactions.open.put(answer.transaction, open);
+        Ok(Applied::Counted { parked })
+    }
+
+    pub(super) fn park(&mut self, park: &Park) -> Outcome {
+        let Some(mut open) = self.transactions.open.get(park.transaction).cloned() else {
+            return Err(Refusal::AlreadyEnded { id: transaction_name(park.transaction) });
+        };
+        if open.parked.is_none() {
+            open.parked = Some(park.reason.as_str().into());
+            open.next_due = Millis::NEVER;
+            self.transactions.open.put(park.transaction, open);
+        }
+        Ok(Applied::Counted { parked: true })
+    }
+
+    pub(super) fn resume(&mut self, at: RecordAt, resume: &Resume, effects: &mut Vec<Effect>) -> Outcome {
+        let id = transaction_name(resume.transaction);
+        let Some(mut open) = self.transactions.open.get(resume.transaction).cloned() else {
+            return Err(match self.transactions.outcomes.remembered(resume.transaction, at.time) {
+                Some(ended) => Refusal::OutcomeConflict { id, recorded: ended.outcome },
+                None => Refusal::AlreadyEnded { id },
+            });
+        };
+        let topic = self.topics.get_mut(open.topic)?;
+        if open.overrides.max_checks(&topic.config.transaction) == 0 {
+            return Err(Refusal::Conflict(format!(
+                "transaction {id} is never checked (max_checks is 0); commit it or roll it back"
+            )));
+        }
+        if open.parked.take().is_none() {
+            return Err(Refusal::Conflict(format!("transaction {id} is not parked; it is being checked already")));
+        }
+        open.checks = 0;
+        open.next_due = at.time;
+        effects.push(Effect::CheckDue(open.topic, at.time));
+        self.transactions.open.put(resume.transaction, open);
+        Ok(Applied::Done)
+    }
+}
