@@ -106,21 +106,14 @@ pub fn tag_filter(filter: Option<&FilterExpression>) -> Result<TagFilter, Violat
     Ok(TagFilter::tags(tags))
 }
 
-/// Handles to acknowledge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acks {
-    /// Consumer group.
-    pub group: ResourceName,
-    /// Topic.
-    pub topic: ResourceName,
-    /// The entries of the request, to be mirrored in the answer (§4.7). At least one.
-    pub entries: Vec<wire::AckMessageEntry>,
-}
-
-/// Checks an AckMessage request.
-pub fn acks(request: wire::AckMessageRequest, names: Names<'_>) -> Result<Acks, Violation> {
-    let topic = names.topic(request.topic)?;
-    let group = names.group(request.group)?;
+/// Checks an AckMessage request and gives its topic and group. The entries stay with the caller, who has to mirror them
+/// in the answer, also in a refusal (§4.7).
+pub fn acks(
+    request: &mut wire::AckMessageRequest,
+    names: Names<'_>,
+) -> Result<(ResourceName, ResourceName), Violation> {
+    let topic = names.topic(request.topic.take())?;
+    let group = names.group(request.group.take())?;
     if request.entries.is_empty() {
         return refuse(Code::BadRequest, "the request has no entries; name at least one receipt handle");
     }
@@ -128,7 +121,7 @@ pub fn acks(request: wire::AckMessageRequest, names: Names<'_>) -> Result<Acks, 
         let (count, max) = (request.entries.len(), limits::ACK_BATCH_MAX);
         return refuse(Code::PayloadTooLarge, format!("the request has {count} entries; at most {max} are allowed"));
     }
-    Ok(Acks { group, topic, entries: request.entries })
+    Ok((topic, group))
 }
 
 /// A lease that ends at another time.

@@ -126,11 +126,14 @@ fn filters_of_other_kinds_are_refused_with_a_sentence() {
 fn acknowledgements_are_bounded_on_both_sides() {
     let with = |count| {
         let entries = vec![AckMessageEntry::default(); count];
-        let request = wire::AckMessageRequest { group: resource("g"), topic: resource("t"), entries };
-        acks(request, Names::default()).map(|acks| acks.entries.len()).map_err(|violation| violation.code)
+        let mut request = wire::AckMessageRequest { group: resource("g"), topic: resource("t"), entries };
+        let checked = acks(&mut request, Names::default()).map_err(|violation| violation.code);
+        assert_eq!(request.entries.len(), count, "the answer mirrors them");
+        checked.map(|(topic, group)| (topic.name, group.name))
     };
     assert_eq!(with(0), Err(Code::BadRequest));
-    assert_eq!((with(1), with(limits::ACK_BATCH_MAX)), (Ok(1), Ok(limits::ACK_BATCH_MAX)));
+    let names = Ok(("t".to_owned(), "g".to_owned()));
+    assert_eq!((with(1), with(limits::ACK_BATCH_MAX)), (names.clone(), names));
     assert_eq!(with(limits::ACK_BATCH_MAX + 1), Err(Code::PayloadTooLarge));
 }
 
@@ -164,8 +167,8 @@ proptest! {
         if let Ok(request) = wire::ReceiveMessageRequest::decode(&bytes[..]) {
             let _ = receive(request, Names::default());
         }
-        if let Ok(request) = wire::AckMessageRequest::decode(&bytes[..]) {
-            let _ = acks(request, Names::default());
+        if let Ok(mut request) = wire::AckMessageRequest::decode(&bytes[..]) {
+            let _ = acks(&mut request, Names::default());
         }
         if let Ok(mut request) = wire::ChangeInvisibleDurationRequest::decode(&bytes[..]) {
             let _ = change(&mut request, Names::default());

@@ -14,7 +14,7 @@ use vouch_broker::{NameError, Refusal};
 
 pub use client::{Declared, Role, client_id, heartbeat, settings};
 pub use consume::{
-    Acks, Change, Forward, Receive, acks, change, forward, invisible_duration, poll_wait, receive, tag_filter,
+    Change, Forward, Receive, acks, change, forward, invisible_duration, poll_wait, receive, tag_filter,
 };
 pub use name::{Names, resource};
 pub use send::{Arrival, Send, send};

@@ -1,0 +1,96 @@
+//! Refusals on their way to a client.
+
+use std::borrow::Cow;
+
+use vouch_broker::Refusal;
+use vouch_protocol::code;
+use vouch_protocol::validate::Violation;
+use vouch_protocol::wire::{self, Code};
+
+use super::caller::{Caller, Voice};
+use super::trailer::RetryAfter;
+
+/// Why a call is answered with something else than OK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) code: Code,
+    pub(super) text: Cow<'static, str>,
+    pub(super) retry_after_ms: Option<u64>,
+}
+
+impl From<Violation> for Refused {
+    fn from(violation: Violation) -> Self {
+        Self { code: violation.code, text: violation.text, retry_after_ms: None }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        if matches!(refusal, Refusal::Internal(_)) {
+            tracing::error!(%refusal, "a call failed by a defect");
+        }
+        let shown = code::outcome(&refusal);
+        Self { code: shown.code, text: refusal.to_string().into(), retry_after_ms: shown.retry_after_ms }
+    }
+}
+
+impl Refused {
+    pub(super) fn status(self, voice: Voice) -> wire::Status {
+        voice.status(self.code, self.text)
+    }
+}
+
+/// The status of success.
+pub(super) fn ok() -> wire::Status {
+    wire::Status { code: Code::Ok as i32, message: "OK".to_owned() }
+}
+
+/// The one status of many: the common code, or `MULTIPLE_RESULTS` where they differ.
+pub(super) fn summary<'a>(mut entries: impl Iterator<Item = &'a wire::Status>) -> wire::Status {
+    let Some(first) = entries.next() else { return ok() };
+    if entries.all(|status| status.code == first.code) {
+        return first.clone();
+    }
+    let text = "the entries differ; look at the status of each";
+    wire::Status { code: Code::MultipleResults as i32, message: text.to_owned() }
+}
+
+/// An answer: what was found, or `refused` made from the status. Throttling adds the trailer `retry-after-ms`.
+pub(super) fn answer<T>(
+    caller: Caller<'_>,
+    result: Result<T, Refused>,
+    refused: impl FnOnce(wire::Status) -> T,
+) -> tonic::Response<T> {
+    match result {
+        Ok(message) => tonic::Response::new(message),
+        Err(why) => {
+            let retry_after = why.retry_after_ms.map(RetryAfter::ms);
+            let mut response = tonic::Response::new(refused(why.status(caller.voice())));
+            if let Some(retry_after) = retry_after {
+                response.extensions_mut().insert(retry_after);
+            }
+            response
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: Code) -> wire::Status {
+        wire::Status { code: code as i32, message: format!("{code:?}") }
+    }
+
+    #[test]
+    fn a_summary_is_the_common_code_or_says_that_entries_differ() {
+        let of = |codes: &[Code]| {
+            let entries: Vec<_> = codes.iter().map(|code| status(*code)).collect();
+            summary(entries.iter()).code()
+        };
+        assert_eq!(of(&[]), Code::Ok);
+        assert_eq!(of(&[Code::Ok, Code::Ok]), Code::Ok);
+        assert_eq!(of(&[Code::InvalidReceiptHandle; 2]), Code::InvalidReceiptHandle);
+        assert_eq!(of(&[Code::Ok, Code::InvalidReceiptHandle]), Code::MultipleResults);
+    }
+}

@@ -1,0 +1,75 @@
+//! The service `apache.rocketmq.v2.MessagingService`: each call from metadata to answer.
+//!
+//! Results travel in the `status` of an ordinary answer; a gRPC error is for what is not built and for broken streams.
+
+mod answer;
+mod caller;
+mod lease;
+mod receive;
+mod route;
+mod send;
+mod service;
+mod session;
+mod telemetry;
+mod trailer;
+mod transaction;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+use vouch_broker::Millis;
+use vouch_node::Node;
+use vouch_protocol::HandleKey;
+use vouch_protocol::limits::INBOUND_MAX_BYTES;
+use vouch_protocol::wire::messaging_service_server::MessagingServiceServer;
+
+use crate::listener::{Connect, stopped};
+use trailer::WithTrailer;
+
+/// What all connections share.
+pub(crate) struct Shared {
+    node: Node,
+    handles: HandleKey,
+    /// Address of this node, as messages name it.
+    store_host: String,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Shared {
+    pub(crate) fn new(node: Node, address: SocketAddr, stopping: watch::Receiver<bool>) -> Arc<Self> {
+        let handles = HandleKey::new(&node.handle_key());
+        Arc::new(Self { node, handles, store_host: address.to_string(), stopping })
+    }
+
+    /// Resolves when the node stops. Long polls answer then, and telemetry streams end.
+    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.stopping.clone();
+        async move { stopped(&mut stopping).await }
+    }
+}
+
+/// Gives each connection its service.
+pub(crate) struct Services(pub(crate) Arc<Shared>);
+
+impl Connect for Services {
+    type Service = WithTrailer<MessagingServiceServer<Messaging>>;
+
+    fn connect(&self, peer: SocketAddr) -> Self::Service {
+        let messaging = Messaging { shared: Arc::clone(&self.0), peer: peer.ip().to_string() };
+        WithTrailer::new(MessagingServiceServer::new(messaging).max_decoding_message_size(INBOUND_MAX_BYTES))
+    }
+}
+
+/// The service as one peer sees it.
+pub(crate) struct Messaging {
+    shared: Arc<Shared>,
+    peer: String,
+}
+
+/// The wall clock, for times that are told and not recorded.
+fn wall_clock() -> Millis {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

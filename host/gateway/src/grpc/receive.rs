@@ -1,0 +1,227 @@
+//! ReceiveMessage (§4.6): a long poll whose answer is a stream of one status, the messages and the time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use std::vec;
+
+use tokio_stream::Stream;
+use tonic::Status;
+use vouch_broker::{Handle, ResourceName};
+use vouch_node::{Delivery, ReceiveRequest};
+use vouch_protocol::validate::{self, poll_wait};
+use vouch_protocol::wire::receive_message_response::Content;
+use vouch_protocol::wire::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource};
+use vouch_protocol::{Delivered, delivered_message, timestamp};
+
+use super::answer::{Refused, ok};
+use super::caller::{Caller, Voice};
+use super::trailer::RetryAfter;
+use super::{Messaging, Shared, wall_clock};
+
+impl Messaging {
+    /// The response headers leave at once; the poll runs while the client reads the stream. A client that goes away
+    /// drops the stream and with it the poll, which takes no lease then.
+    pub(super) fn receive(&self, caller: Caller<'_>, request: ReceiveMessageRequest) -> tonic::Response<ReceiveStream> {
+        // Acks are addressed with the topic as the client wrote it.
+        let wire_topic = request.message_queue.as_ref().and_then(|queue| queue.topic.clone()).unwrap_or_default();
+        let stage = match self.prepare(caller, request) {
+            Ok(receive) => {
+                let source = Source {
+                    shared: Arc::clone(&self.shared),
+                    topic: receive.topic.clone(),
+                    group: receive.group.clone(),
+                    wire_topic,
+                };
+                Stage::Polling { poll: Box::pin(poll(Arc::clone(&self.shared), receive)), source: Some(source) }
+            }
+            Err(refused) => Stage::Refused(refused),
+        };
+        let retry_after = RetryAfter::default();
+        let stream = ReceiveStream { stage, voice: caller.voice(), retry_after: retry_after.clone() };
+        let mut response = tonic::Response::new(stream);
+        response.extensions_mut().insert(retry_after);
+        response
+    }
+
+    fn prepare(&self, caller: Caller<'_>, request: ReceiveMessageRequest) -> Result<ReceiveRequest, Refused> {
+        let client_id = caller.client_id()?;
+        let receive = validate::receive(request, caller.names())?;
+        self.note_receive(client_id, &receive.group, (&receive.topic, &receive.filter), receive.auto_renew)?;
+        let invisible_ms = receive.invisible.map(|length| u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
+        Ok(ReceiveRequest {
+            topic: receive.topic,
+            group: receive.group,
+            client_id: client_id.to_owned(),
+            max: receive.max,
+            filter: receive.filter,
+            invisible_ms,
+            auto_renew: receive.auto_renew,
+            wait: poll_wait(receive.wait, caller.deadline(), None),
+        })
+    }
+}
+
+async fn poll(shared: Arc<Shared>, receive: ReceiveRequest) -> Result<Vec<Delivery>, Refused> {
+    let stopped = shared.stopped();
+    tokio::select! {
+        biased;
+        received = shared.node.receive(receive) => Ok(received?),
+        () = stopped => Ok(Vec::new()),
+    }
+}
+
+/// Where the messages of a poll come from.
+struct Source {
+    shared: Arc<Shared>,
+    topic: ResourceName,
+    group: ResourceName,
+    wire_topic: Resource,
+}
+
+enum Stage {
+    /// Waiting for messages.
+    Polling {
+        poll: Pin<Box<dyn Future<Output = Result<Vec<Delivery>, Refused>> + Send>>,
+        /// Taken by the next stage.
+        source: Option<Source>,
+    },
+    /// The status with the code, then the end.
+    Refused(Refused),
+    /// The messages one by one, then the time.
+    Delivering(Leased),
+    /// The time, then the end.
+    Time,
+    /// Nothing more. The leases belong to the client now.
+    End,
+}
+
+/// The answer to ReceiveMessage.
+pub(crate) struct ReceiveStream {
+    stage: Stage,
+    voice: Voice,
+    retry_after: RetryAfter,
+}
+
+impl ReceiveStream {
+    fn polled(&mut self, polled: Result<Vec<Delivery>, Refused>, source: Source) -> Content {
+        match polled {
+            Ok(messages) if messages.is_empty() => {
+                self.stage = Stage::Time;
+                Content::Status(self.voice.status(Code::MessageNotFound, "no message arrived in time"))
+            }
+            Ok(messages) => {
+                self.stage = Stage::Delivering(Leased::new(messages, source));
+                Content::Status(ok())
+            }
+            Err(refused) => self.refused(refused),
+        }
+    }
+
+    fn refused(&mut self, refused: Refused) -> Content {
+        self.stage = Stage::End;
+        if let Some(ms) = refused.retry_after_ms {
+            self.retry_after.set(ms);
+        }
+        Content::Status(refused.status(self.voice))
+    }
+
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Content>> {
+        let time = || Content::DeliveryTimestamp(timestamp(wall_clock()));
+        let content = match &mut self.stage {
+            Stage::Polling { poll, source } => {
+                let polled = ready!(poll.as_mut().poll(cx));
+                let Some(source) = source.take() else { return Poll::Ready(None) };
+                Some(self.polled(polled, source))
+            }
+            Stage::Refused(_) => match std::mem::replace(&mut self.stage, Stage::End) {
+                Stage::Refused(refused) => Some(self.refused(refused)),
+                _ => None,
+            },
+            Stage::Delivering(leased) => match leased.next() {
+                Some(content) => Some(content),
+                None if !leased.time_told => {
+                    leased.time_told = true;
+                    Some(time())
+                }
+                None => {
+                    leased.keep();
+                    self.stage = Stage::End;
+                    None
+                }
+            },
+            Stage::Time => {
+                self.stage = Stage::End;
+                Some(time())
+            }
+            Stage::End => None,
+        };
+        Poll::Ready(content)
+    }
+}
+
+impl Stream for ReceiveStream {
+    type Item = Result<ReceiveMessageResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let content = ready!(self.poll_content(cx));
+        Poll::Ready(content.map(|content| Ok(ReceiveMessageResponse { content: Some(content) })))
+    }
+}
+
+/// Messages on their way to a client. Clients look at nothing before the end of the stream, so if it breaks before,
+/// none was seen: all of them become visible again at once, and the delivery does not count as an attempt.
+struct Leased {
+    messages: vec::IntoIter<Delivery>,
+    handles: Vec<Handle>,
+    source: Source,
+    time_told: bool,
+}
+
+impl Leased {
+    fn new(messages: Vec<Delivery>, source: Source) -> Self {
+        let handles = messages.iter().map(|delivery| delivery.handle).collect();
+        Self { messages: messages.into_iter(), handles, source, time_told: false }
+    }
+
+    /// The next message. Digest and decompression happen here, one message at a time.
+    fn next(&mut self) -> Option<Content> {
+        let delivery = self.messages.next()?;
+        let shared = &self.source.shared;
+        let delivered = Delivered {
+            topic: self.source.wire_topic.clone(),
+            queue: delivery.queue,
+            offset: delivery.offset,
+            attempt: delivery.attempt,
+            handle: shared.handles.seal(&delivery.handle),
+            invisible: Duration::from_millis(delivery.invisible_ms),
+            dead_letter_origin: delivery.dead_letter_origin,
+        };
+        Some(Content::Message(delivered_message(delivery.message, delivered, &shared.store_host)))
+    }
+
+    /// The client has them.
+    fn keep(&mut self) {
+        self.handles.clear();
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        let handles = std::mem::take(&mut self.handles);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if handles.is_empty() {
+            return;
+        }
+        let (topic, group) = (self.source.topic.clone(), self.source.group.clone());
+        let node = self.source.shared.node.clone();
+        runtime.spawn(async move {
+            for handle in handles {
+                if let Err(refusal) = node.change_invisible(&topic, &group, handle, 0, true).await {
+                    tracing::debug!(%topic, %group, %refusal, "a lease that nobody got runs out by itself");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! QueryRoute and QueryAssignment (§4.1, §4.5).
+
+use std::net::IpAddr;
+
+use vouch_broker::{MessageKind, TopicType};
+use vouch_protocol::validate::Violation;
+use vouch_protocol::wire::{
+    AddressScheme, Assignment, Broker, Code, Endpoints, MessageQueue, MessageType, Permission, QueryAssignmentRequest,
+    QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse, Resource,
+};
+
+use super::Messaging;
+use super::answer::{Refused, ok};
+use super::caller::Caller;
+
+/// Name of the one broker in a route.
+const BROKER_NAME: &str = "vouch";
+/// Addresses in one access point.
+const ADDRESSES_MAX: usize = 64;
+/// Longest host name (DNS).
+const HOST_MAX_BYTES: usize = 255;
+/// Stands for every queue of the broker.
+const ANY_QUEUE: i32 = -1;
+
+impl Messaging {
+    /// All queues of a topic, reachable where the client already is: with its own endpoints echoed it opens no second
+    /// connection, and the address works through containers and forwarded ports.
+    pub(super) async fn query_route(
+        &self,
+        caller: Caller<'_>,
+        request: QueryRouteRequest,
+    ) -> Result<QueryRouteResponse, Refused> {
+        self.heard(caller.client_id()?);
+        let topic = caller.names().topic(request.topic.clone())?;
+        let endpoints = access_point(request.endpoints)?;
+        let info = self.shared.node.topic(&topic).await?;
+        let accepted = accepted_types(info.config.topic_type);
+        let queue = |id| queue(&request.topic, id, endpoints.clone(), accepted.clone());
+        let message_queues = (0..info.config.queues).map(|id| queue(i32::try_from(id).unwrap_or(i32::MAX))).collect();
+        Ok(QueryRouteResponse { status: Some(ok()), message_queues })
+    }
+
+    /// The same for every consumer of the group: what is received is decided here, not by the queues a client holds.
+    pub(super) async fn query_assignment(
+        &self,
+        caller: Caller<'_>,
+        request: QueryAssignmentRequest,
+    ) -> Result<QueryAssignmentResponse, Refused> {
+        self.heard(caller.client_id()?);
+        let topic = caller.names().topic(request.topic.clone())?;
+        caller.names().group(request.group)?;
+        let endpoints = access_point(request.endpoints)?;
+        self.shared.node.topic(&topic).await?;
+        let message_queue = Some(queue(&request.topic, ANY_QUEUE, endpoints, Vec::new()));
+        Ok(QueryAssignmentResponse { status: Some(ok()), assignments: vec![Assignment { message_queue }] })
+    }
+}
+
+fn queue(topic: &Option<Resource>, id: i32, endpoints: Endpoints, accepted: Vec<i32>) -> MessageQueue {
+    MessageQueue {
+        topic: topic.clone(),
+        id,
+        permission: Permission::ReadWrite as i32,
+        broker: Some(Broker { name: BROKER_NAME.to_owned(), id: 0, endpoints: Some(endpoints) }),
+        accept_message_types: accepted,
+    }
+}
+
+/// Kinds that a producer may send. Fifo and delay are left out until they are built, so that producers refuse them.
+fn accepted_types(topic_type: TopicType) -> Vec<i32> {
+    let built = [(MessageKind::Normal, MessageType::Normal), (MessageKind::Transaction, MessageType::Transaction)];
+    built.into_iter().filter(|(kind, _)| topic_type.takes(*kind)).map(|(_, wire)| wire as i32).collect()
+}
+
+/// The endpoints of the request, fit to be echoed.
+fn access_point(endpoints: Option<Endpoints>) -> Result<Endpoints, Violation> {
+    let refuse = |text: &'static str| Err(Violation::new(Code::IllegalAccessPoint, text));
+    let mut endpoints = endpoints.unwrap_or_default();
+    let Some(first) = endpoints.addresses.first() else {
+        return refuse("the access point has no address; configure the client with host:port");
+    };
+    if endpoints.addresses.len() > ADDRESSES_MAX {
+        return refuse("the access point has more than 64 addresses");
+    }
+    let usable = |host: &str, port| (1..=HOST_MAX_BYTES).contains(&host.len()) && (1..=65535).contains(&port);
+    if !endpoints.addresses.iter().all(|address| usable(address.host.trim(), address.port)) {
+        return refuse("an address of the access point has no host, or a port that is not 1 to 65535");
+    }
+    // Some clients reject an unspecified scheme in a route.
+    if !matches!(endpoints.scheme(), AddressScheme::IPv4 | AddressScheme::IPv6 | AddressScheme::DomainName) {
+        let scheme = match first.host.parse() {
+            Ok(IpAddr::V4(_)) => AddressScheme::IPv4,
+            Ok(IpAddr::V6(_)) => AddressScheme::IPv6,
+            Err(_) => AddressScheme::DomainName,
+        };
+        endpoints.set_scheme(scheme);
+    }
+    if endpoints.scheme() == AddressScheme::DomainName && endpoints.addresses.len() > 1 {
+        return refuse("an access point by name has one address; use addresses, or one name for all");
+    }
+    Ok(endpoints)
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_protocol::wire::Address;
+
+    use super::*;
+
+    fn endpoints(scheme: AddressScheme, addresses: &[(&str, i32)]) -> Option<Endpoints> {
+        let address = |(host, port): &(&str, i32)| Address { host: (*host).into(), port: *port };
+        Some(Endpoints { scheme: scheme as i32, addresses: addresses.iter().map(address).collect() })
+    }
+
+    #[test]
+    fn a_usable_access_point_is_echoed_unchanged() {
+        for given in [
+            endpoints(AddressScheme::IPv4, &[("127.0.0.1", 8081), ("10.0.0.1", 65535)]),
+            endpoints(AddressScheme::DomainName, &[("localhost", 1)]),
+            endpoints(AddressScheme::IPv6, &[("::1", 8081)]),
+        ] {
+            assert_eq!(access_point(given.clone()).ok(), given);
+        }
+    }
+
+    #[test]
+    fn an_unspecified_scheme_is_found_from_the_host() {
+        for (host, scheme) in
+            [("127.0.0.1", AddressScheme::IPv4), ("::1", AddressScheme::IPv6), ("h", AddressScheme::DomainName)]
+        {
+            let given = endpoints(AddressScheme::Unspecified, &[(host, 8081)]);
+            assert_eq!(access_point(given).unwrap().scheme(), scheme);
+        }
+    }
+
+    #[test]
+    fn an_unusable_access_point_is_refused() {
+        let v4 = |addresses: &[(&str, i32)]| endpoints(AddressScheme::IPv4, addresses);
+        let long = "h".repeat(HOST_MAX_BYTES + 1);
+        for given in [
+            None,
+            v4(&[]),
+            v4(&[("", 8081)]),
+            v4(&[(" ", 8081)]),
+            v4(&[(&long, 8081)]),
+            v4(&[("h", 0)]),
+            v4(&[("h", 65536)]),
+            v4(&[("h", -1)]),
+            v4(&[("h", 1); ADDRESSES_MAX + 1]),
+            endpoints(AddressScheme::DomainName, &[("a", 1), ("b", 1)]),
+        ] {
+            assert_eq!(access_point(given.clone()).unwrap_err().code, Code::IllegalAccessPoint, "{given:?}");
+        }
+        assert!(access_point(v4(&[(&long[1..], 1); ADDRESSES_MAX])).is_ok());
+    }
+
+    #[test]
+    fn every_topic_accepts_at_least_one_kind_and_none_that_is_not_built() {
+        assert_eq!(accepted_types(TopicType::Normal), [1]);
+        assert_eq!(accepted_types(TopicType::Transaction), [4]);
+        assert_eq!(accepted_types(TopicType::Mixed), [1, 4]);
+    }
+}

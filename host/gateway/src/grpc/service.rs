@@ -1,0 +1,141 @@
+//! The table of calls: metadata apart, message to its module, refusals into the answer.
+
+use tonic::{Request, Response, Status, Streaming};
+use vouch_broker::Refusal;
+use vouch_protocol::wire::messaging_service_server::MessagingService;
+use vouch_protocol::wire::*;
+
+use super::answer::{Refused, answer};
+use super::caller::Caller;
+use super::receive::ReceiveStream;
+use super::telemetry::TelemetryStream;
+use super::{Messaging, lease};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn unimplemented<T>(call: &str) -> Answer<T> {
+    Err(Status::unimplemented(format!("{call} is not available in this version of Vouch")))
+}
+
+#[tonic::async_trait]
+impl MessagingService for Messaging {
+    async fn query_route(&self, request: Request<QueryRouteRequest>) -> Answer<QueryRouteResponse> {
+        let (metadata, _, request) = request.into_parts();
+        let caller = Caller::of(&metadata);
+        let result = self.query_route(caller, request).await;
+        Ok(answer(caller, result, |status| QueryRouteResponse { status: Some(status), ..Default::default() }))
+    }
+
+    async fn query_assignment(&self, request: Request<QueryAssignmentRequest>) -> Answer<QueryAssignmentResponse> {
+        let (metadata, _, request) = request.into_parts();
+        let caller = Caller::of(&metadata);
+        let result = self.query_assignment(caller, request).await;
+        Ok(answer(caller, result, |status| QueryAssignmentResponse { status: Some(status), ..Default::default() }))
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
+        let (metadata, _, request) = request.into_parts();
+        let caller = Caller::of(&metadata);
+        Ok(answer(caller, self.heartbeat(caller, request), |status| HeartbeatResponse { status: Some(status) }))
+    }
+
+    async fn notify_client_termination(
+        &self,
+        request: Request<NotifyClientTerminationRequest>,
+    ) -> Answer<NotifyClientTerminationResponse> {
+        let caller = Caller::of(request.metadata());
+        let refused = |status| NotifyClientTerminationResponse { status: Some(status) };
+        Ok(answer(caller, self.terminate(caller), refused))
+    }
+
+    async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
+        let (metadata, _, request) = request.into_parts();
+        let caller = Caller::of(&metadata);
+        let result = self.send(caller, request).await;
+        Ok(answer(caller, result, |status| SendMessageResponse { status: Some(status), entries: Vec::new() }))
+    }
+
+    async fn end_transaction(&self, request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
+        let (metadata, _, request) = request.into_parts();
+        let caller = Caller::of(&metadata);
+        let result = self.end_transaction(caller, request).await;
+        Ok(answer(caller, result, |status| EndTransactionResponse { status: Some(status) }))
+    }
+
+    type ReceiveMessageStream = ReceiveStream;
+
+    async fn receive_message(&self, request: Request<ReceiveMessageRequest>) -> Answer<ReceiveStream> {
+        let (metadata, _, request) = request.into_parts();
+        Ok(self.receive(Caller::of(&metadata), request))
+    }
+
+    async fn ack_message(&self, request: Request<AckMessageRequest>) -> Answer<AckMessageResponse> {
+        let (metadata, _, mut request) = request.into_parts();
+        let caller = Caller::of(&metadata);
+        let result = self.ack(caller, &mut request).await;
+        Ok(answer(caller, result, |status| lease::mirrored(request.entries, &status)))
+    }
+
+    async fn change_invisible_duration(
+        &self,
+        request: Request<ChangeInvisibleDurationRequest>,
+    ) -> Answer<ChangeInvisibleDurationResponse> {
+        let (metadata, _, mut request) = request.into_parts();
+        let caller = Caller::of(&metadata);
+        let result = self.change_invisible(caller, &mut request).await;
+        // Clients keep what comes back before they look at the status.
+        let refused =
+            |status| ChangeInvisibleDurationResponse { status: Some(status), receipt_handle: request.receipt_handle };
+        Ok(answer(caller, result, refused))
+    }
+
+    async fn forward_message_to_dead_letter_queue(
+        &self,
+        request: Request<ForwardMessageToDeadLetterQueueRequest>,
+    ) -> Answer<ForwardMessageToDeadLetterQueueResponse> {
+        let (metadata, _, request) = request.into_parts();
+        let caller = Caller::of(&metadata);
+        let result = self.forward(caller, request).await;
+        Ok(answer(caller, result, |status| ForwardMessageToDeadLetterQueueResponse { status: Some(status) }))
+    }
+
+    type TelemetryStream = TelemetryStream;
+
+    async fn telemetry(&self, request: Request<Streaming<TelemetryCommand>>) -> Answer<TelemetryStream> {
+        let (metadata, _, commands) = request.into_parts();
+        self.telemetry(Caller::of(&metadata), commands)
+    }
+
+    async fn recall_message(&self, request: Request<RecallMessageRequest>) -> Answer<RecallMessageResponse> {
+        let caller = Caller::of(request.metadata());
+        let refusal = Err(Refused::from(Refusal::NotBuilt("recalling a message")));
+        Ok(answer(caller, refusal, |status| RecallMessageResponse { status: Some(status), ..Default::default() }))
+    }
+
+    async fn sync_lite_subscription(
+        &self,
+        request: Request<SyncLiteSubscriptionRequest>,
+    ) -> Answer<SyncLiteSubscriptionResponse> {
+        let caller = Caller::of(request.metadata());
+        let refusal = Err(Refused::from(Refusal::NotBuilt("a subscription to lite topics")));
+        Ok(answer(caller, refusal, |status| SyncLiteSubscriptionResponse { status: Some(status) }))
+    }
+
+    type PullMessageStream = tokio_stream::Empty<Result<PullMessageResponse, Status>>;
+
+    async fn pull_message(&self, _: Request<PullMessageRequest>) -> Answer<Self::PullMessageStream> {
+        unimplemented("PullMessage")
+    }
+
+    async fn update_offset(&self, _: Request<UpdateOffsetRequest>) -> Answer<UpdateOffsetResponse> {
+        unimplemented("UpdateOffset")
+    }
+
+    async fn get_offset(&self, _: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
+        unimplemented("GetOffset")
+    }
+
+    async fn query_offset(&self, _: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
+        unimplemented("QueryOffset")
+    }
+}

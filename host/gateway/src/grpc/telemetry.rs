@@ -1,0 +1,210 @@
+//! The telemetry stream (§4.12): settings both ways, and the broker's questions about half messages.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
+use tonic::{Response, Status, Streaming};
+use vouch_broker::{GroupConfig, TransactionId};
+use vouch_node::{CheckCommand, Declaration};
+use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
+use vouch_protocol::wire::telemetry_command::Command;
+use vouch_protocol::wire::{self, Code, Language, RecoverOrphanedTransactionCommand, TelemetryCommand};
+use vouch_protocol::{half_message, settings};
+
+use super::answer::ok;
+use super::caller::Caller;
+use super::session::{node_role, too_many_sessions};
+use super::{Messaging, Shared};
+
+/// Commands that wait for a client to read them. A Python push consumer stops reading after its first settings: what
+/// does not fit is dropped, and nothing waits for it.
+const QUEUE_LEN: usize = 32;
+/// The Node client misses settings that come before it has all its routes; it gets them once more (§4.12.2).
+const NODE_REPEAT: Duration = Duration::from_secs(1);
+
+impl Messaging {
+    /// Opens the stream. Its headers leave at once: the Rust client waits for them.
+    pub(super) fn telemetry(
+        &self,
+        caller: Caller<'_>,
+        commands: Streaming<TelemetryCommand>,
+    ) -> Result<Response<TelemetryStream>, Status> {
+        let client_id = caller.client_id().map_err(|violation| Status::invalid_argument(describe(&violation)))?;
+        let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+        let (end, ended) = oneshot::channel();
+        let dialog = Dialog {
+            shared: Arc::clone(&self.shared),
+            client_id: client_id.to_owned(),
+            namespace: caller.names().namespace.map(str::to_owned),
+            sender,
+            attached: false,
+        };
+        tokio::spawn(dialog.run(commands, end));
+        Ok(Response::new(TelemetryStream { commands: receiver, end: Some(ended) }))
+    }
+}
+
+/// What the server writes: commands, then the end that the reading side decides.
+pub(crate) struct TelemetryStream {
+    commands: mpsc::Receiver<TelemetryCommand>,
+    end: Option<oneshot::Receiver<Result<(), Status>>>,
+}
+
+impl Stream for TelemetryStream {
+    type Item = Result<TelemetryCommand, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
+            return Poll::Ready(Some(Ok(command)));
+        }
+        let Some(end) = &mut self.end else { return Poll::Ready(None) };
+        let ended = ready!(Pin::new(end).poll(cx));
+        self.end = None;
+        self.commands.close();
+        // The reading side says how it ends unless it broke; then the client sees an ordinary end and comes again.
+        Poll::Ready(ended.unwrap_or(Ok(())).err().map(Err))
+    }
+}
+
+/// The way to the client, as the node's sessions keep it.
+struct Questions {
+    sender: mpsc::Sender<TelemetryCommand>,
+    shard: u16,
+    store_host: String,
+}
+
+impl vouch_node::TelemetryStream for Questions {
+    fn send_check(&self, command: CheckCommand) -> bool {
+        let Ok(place) = self.sender.try_reserve() else { return false };
+        let transaction = TransactionId { shard: self.shard, position: command.transaction };
+        let message = half_message(command.half, resource(&command.topic), &self.store_host);
+        let question =
+            RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: transaction.to_string() };
+        place.send(TelemetryCommand {
+            status: Some(ok()),
+            command: Some(Command::RecoverOrphanedTransactionCommand(question)),
+        });
+        true
+    }
+
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+}
+
+/// The reading side of one stream.
+struct Dialog {
+    shared: Arc<Shared>,
+    client_id: String,
+    namespace: Option<String>,
+    sender: mpsc::Sender<TelemetryCommand>,
+    attached: bool,
+}
+
+impl Dialog {
+    /// Reads until the client is done, says something that ends the stream, or the node stops.
+    async fn run(mut self, mut commands: Streaming<TelemetryCommand>, end: oneshot::Sender<Result<(), Status>>) {
+        let mut stopped = std::pin::pin!(self.shared.stopped());
+        let mut repeat: Option<(tokio::time::Instant, wire::Settings)> = None;
+        let result = loop {
+            let when = repeat.as_ref().map(|(when, _)| *when);
+            tokio::select! {
+                () = stopped.as_mut() => break Ok(()),
+                // Nobody reads the answers any more.
+                () = self.sender.closed() => break Ok(()),
+                () = sleep_until(when) => {
+                    if let Some((_, settings)) = repeat.take() {
+                        self.reply(settings);
+                    }
+                }
+                read = commands.message() => match read {
+                    Ok(Some(command)) => match self.hear(command).await {
+                        Ok(Some(again)) => repeat = Some((tokio::time::Instant::now() + NODE_REPEAT, again)),
+                        Ok(None) => {}
+                        Err(status) => break Err(status),
+                    },
+                    Ok(None) | Err(_) => break Ok(()),
+                },
+            }
+        };
+        // The receiver is gone if the connection is.
+        let _ = end.send(result);
+    }
+
+    /// Handles one command. Returns settings that shall be sent again a little later.
+    async fn hear(&mut self, command: TelemetryCommand) -> Result<Option<wire::Settings>, Status> {
+        match command.command {
+            Some(Command::Settings(settings)) => self.settle(settings).await,
+            // Answers to commands that this broker does not send, in whatever variant (Node answers in the wrong one).
+            _ => {
+                self.shared.node.sessions().heard(&self.client_id, Instant::now());
+                Ok(None)
+            }
+        }
+    }
+
+    async fn settle(&mut self, sent: wire::Settings) -> Result<Option<wire::Settings>, Status> {
+        let names = Names { namespace: self.namespace.as_deref() };
+        let declared = validate::settings(&sent, names).map_err(|violation| refuse(&violation))?;
+        let group = match &declared.group {
+            Some(group) => self.shared.node.group(group).await.map(|info| info.config),
+            None => None,
+        };
+        let first = !self.attached;
+        let language = declared.language;
+        self.declare(declared)?;
+        let merged = settings::merge(sent, &group.unwrap_or_else(GroupConfig::default));
+        let again = (first && language == Language::NodeJs).then(|| merged.clone());
+        self.reply(merged);
+        Ok(again)
+    }
+
+    fn declare(&mut self, declared: Declared) -> Result<(), Status> {
+        let Declared { role, topics, group, subscriptions, .. } = declared;
+        let declaration = Declaration { role: node_role(role), topics, group, subscriptions };
+        let sessions = self.shared.node.sessions();
+        if !sessions.declare(&self.client_id, declaration, Instant::now()) {
+            return Err(Status::resource_exhausted(too_many_sessions().to_string()));
+        }
+        if !self.attached {
+            self.attached = true;
+            let questions = Questions {
+                sender: self.sender.clone(),
+                shard: self.shared.node.shard(),
+                store_host: self.shared.store_host.clone(),
+            };
+            sessions.attach(&self.client_id, Arc::new(questions));
+        }
+        Ok(())
+    }
+
+    fn reply(&self, settings: wire::Settings) {
+        let command = TelemetryCommand { status: Some(ok()), command: Some(Command::Settings(settings)) };
+        if self.sender.try_send(command).is_err() {
+            tracing::debug!(client_id = self.client_id, "settings dropped: the client does not read its stream");
+        }
+    }
+}
+
+async fn sleep_until(when: Option<tokio::time::Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of a stream whose settings cannot be used. Java reports this text when it fails to start.
+fn refuse(violation: &Violation) -> Status {
+    match violation.code {
+        Code::NotImplemented => Status::unimplemented(describe(violation)),
+        _ => Status::invalid_argument(describe(violation)),
+    }
+}
+
+fn describe(violation: &Violation) -> String {
+    format!("{}: {violation}", violation.code.as_str_name())
+}

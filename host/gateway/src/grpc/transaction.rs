@@ -1,0 +1,45 @@
+//! EndTransaction (§4.10).
+
+use vouch_broker::record::EndedBy;
+use vouch_broker::{Refusal, TransactionOutcome};
+use vouch_node::EndRequest;
+use vouch_protocol::validate;
+use vouch_protocol::wire::{EndTransactionRequest, EndTransactionResponse};
+
+use super::Messaging;
+use super::answer::{Refused, ok};
+use super::caller::Caller;
+
+impl Messaging {
+    /// Ends a transaction, or takes note that its producer cannot decide.
+    pub(super) async fn end_transaction(
+        &self,
+        caller: Caller<'_>,
+        request: EndTransactionRequest,
+    ) -> Result<EndTransactionResponse, Refused> {
+        let client_id = caller.client_id()?;
+        self.heard(client_id);
+        let decision = validate::decision(request, caller.names())?;
+        let node = &self.shared.node;
+        if decision.transaction.shard != node.shard() {
+            let why = "it belongs to another node".to_owned();
+            return Err(Refusal::UnknownTransaction { id: decision.transaction.to_string(), why }.into());
+        }
+        let transaction = decision.transaction.position;
+        let Some(commit) = decision.commit else {
+            node.undecided(&decision.topic, transaction, client_id).await?;
+            return Ok(EndTransactionResponse { status: Some(ok()) });
+        };
+        let by = EndedBy::Client { client_id: client_id.to_owned(), from_check: decision.from_check };
+        node.end_transaction(EndRequest {
+            topic: Some(decision.topic),
+            message_id: Some(decision.message_id),
+            transaction,
+            outcome: if commit { TransactionOutcome::Committed } else { TransactionOutcome::RolledBack },
+            by,
+            reason: String::new(),
+        })
+        .await?;
+        Ok(EndTransactionResponse { status: Some(ok()) })
+    }
+}

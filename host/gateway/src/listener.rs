@@ -1,0 +1,237 @@
+//! The gRPC port: plaintext and TLS on the same one, told apart by the first byte (protocol paper §3.1).
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+/// Most connections at once. One more is closed without a word.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// A connection that has not finished its TLS handshake and the first bytes of HTTP/2 in this time is closed.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls at once on one connection; clients queue what is above.
+pub const STREAMS_MAX: u32 = 2048;
+/// After a stop, what is in flight has this long to finish.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that answers no ping for this long is gone, and its connection is closed.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause between two pings to an idle peer.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// Metadata of one call, in bytes.
+const HEADERS_MAX_BYTES: u32 = 16 * 1024;
+/// First byte of a TLS record that opens a handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// What every HTTP/2 client sends first has this many bytes.
+const PREFACE_LEN: usize = 24;
+/// Pause after the system refuses a connection (no file descriptors left): trying at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes the service of one connection.
+pub(crate) trait Connect: Send + Sync + 'static {
+    /// The service.
+    type Service: hyper::service::Service<
+            http::Request<Incoming>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+            Future: Send,
+        > + Send
+        + 'static;
+
+    /// The service for this peer.
+    fn connect(&self, peer: SocketAddr) -> Self::Service;
+}
+
+/// Accepts connections until `stopping` says so, then waits for what is in flight, at most [`DRAIN_TIMEOUT`].
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    services: impl Connect,
+    stopping: watch::Receiver<bool>,
+) {
+    let services = Arc::new(services);
+    let mut stop = stopping.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(ended) = connections.join_next() => log_panic(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((_, peer)) if connections.len() >= CONNECTIONS_MAX => {
+                    tracing::warn!(%peer, "connection refused: {CONNECTIONS_MAX} are open");
+                }
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(stream, peer, tls.clone(), Arc::clone(&services), stopping.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let drained = timeout(DRAIN_TIMEOUT, async {
+        while let Some(ended) = connections.join_next().await {
+            log_panic(ended);
+        }
+    });
+    if drained.await.is_err() {
+        tracing::warn!(open = connections.len(), "connections cut: their calls did not finish in time");
+    }
+}
+
+/// Resolves when the gateway stops, or is gone.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended by a defect");
+    }
+}
+
+/// One connection, from its first byte to its end.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: TlsAcceptor,
+    services: Arc<impl Connect>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "connection closed before it began");
+        return;
+    }
+    let opened = tokio::select! {
+        opened = timeout(HANDSHAKE_TIMEOUT, open(stream, tls)) => opened,
+        () = stopped(&mut stopping) => return,
+    };
+    let service = services.connect(peer);
+    match opened {
+        Ok(Ok(Opened::Plain(stream))) => speak(stream, peer, service, stopping).await,
+        Ok(Ok(Opened::Tls(stream))) => speak(stream, peer, service, stopping).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "connection closed in its handshake"),
+        Err(_) => tracing::debug!(%peer, "connection closed: no handshake in {HANDSHAKE_TIMEOUT:?}"),
+    }
+}
+
+enum Opened {
+    Plain(TcpStream),
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+async fn open(stream: TcpStream, tls: TlsAcceptor) -> io::Result<Opened> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if first[0] == TLS_HANDSHAKE {
+        Ok(Opened::Tls(Box::new(tls.accept(stream).await?)))
+    } else {
+        Ok(Opened::Plain(stream))
+    }
+}
+
+/// HTTP/2 on an open stream. Pings are answered at any rate: the C++ client sends one each minute, calls or not.
+async fn speak<S>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    service: S,
+    mut stopping: watch::Receiver<bool>,
+) where
+    S: hyper::service::Service<
+            http::Request<Incoming>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+            Future: Send + 'static,
+        >,
+{
+    let read = Arc::new(AtomicUsize::new(0));
+    let io = TokioIo::new(CountRead { stream, read: Arc::clone(&read) });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_MAX_BYTES)
+        .auto_date_header(false);
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut begins = pin!(tokio::time::sleep(HANDSHAKE_TIMEOUT));
+    let (mut begun, mut asked_to_end) = (false, false);
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = begins.as_mut(), if !begun => {
+                begun = true;
+                if read.load(Ordering::Relaxed) < PREFACE_LEN {
+                    tracing::debug!(%peer, "connection closed: no HTTP/2 in {HANDSHAKE_TIMEOUT:?}");
+                    return;
+                }
+            }
+            () = stopped(&mut stopping), if !asked_to_end => {
+                asked_to_end = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Counts what was read, to tell a peer that says nothing from one that has nothing to say.
+struct CountRead<S> {
+    stream: S,
+    read: Arc<AtomicUsize>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for CountRead<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.read.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for CountRead<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

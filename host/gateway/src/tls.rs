@@ -1,0 +1,170 @@
+//! The certificate of the gRPC port.
+//!
+//! Java, Go and C++ clients use TLS by default and check no certificate, so a self-signed one is made at the first start
+//! and kept. Python and Node clients check it: they need a certificate that their platform trusts, set by the operator.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Where the certificate of the gRPC port comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// Made at the first start and kept in this folder as `certificate.pem` and `key.pem`.
+    SelfSigned {
+        /// Usually `tls` in the data folder.
+        folder: PathBuf,
+    },
+    /// The operator's own, in PEM.
+    Files {
+        /// Certificate chain, the server's own first.
+        certificate: PathBuf,
+        /// Private key.
+        key: PathBuf,
+    },
+}
+
+/// Why the port cannot speak TLS. The operator should correct the setting or the file named.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read as PEM.
+    #[error("cannot read {what} from {path}: {why}")]
+    Read {
+        /// `the certificate` or `the private key`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The parser's words.
+        why: String,
+    },
+    /// The self-signed certificate cannot be kept.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The self-signed certificate cannot be made.
+    #[error("cannot make a self-signed certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// Certificate and key do not fit each other.
+    #[error("the certificate {certificate} and the key {key} cannot be used together: {source}")]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// The library's words.
+        source: rustls::Error,
+    },
+}
+
+/// The TLS settings of the port: HTTP/2 only, no client certificates.
+pub(crate) fn server_config(certificate: &Certificate) -> Result<Arc<ServerConfig>, TlsError> {
+    let (certificate, key) = match certificate {
+        Certificate::Files { certificate, key } => (certificate.clone(), key.clone()),
+        Certificate::SelfSigned { folder } => self_signed(folder)?,
+    };
+    let read = |what, path: &Path, why: &dyn std::fmt::Display| TlsError::Read {
+        what,
+        path: path.to_owned(),
+        why: why.to_string(),
+    };
+    let chain = CertificateDer::pem_file_iter(&certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| read("the certificate", &certificate, &error))?;
+    if chain.is_empty() {
+        return Err(read("the certificate", &certificate, &"the file holds no certificate in PEM form"));
+    }
+    let secret = PrivateKeyDer::from_pem_file(&key).map_err(|error| read("the private key", &key, &error))?;
+    let pair = |source| TlsError::Pair { certificate: certificate.clone(), key: key.clone(), source };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(pair)?
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .map_err(pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The kept pair, or a new one. The key is written first, so that a certificate is never without its key.
+fn self_signed(folder: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    if certificate.exists() && key.exists() {
+        return Ok((certificate, key));
+    }
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names)?;
+    fs::create_dir_all(folder).map_err(|source| TlsError::Write { path: folder.to_owned(), source })?;
+    write_private(&key, &made.signing_key.serialize_pem())?;
+    write_private(&certificate, &made.cert.pem())?;
+    Ok((certificate, key))
+}
+
+/// Writes a file that only its owner may read, all of it or nothing.
+fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |source| TlsError::Write { path: path.to_owned(), source };
+    let unfinished = path.with_extension("tmp");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&unfinished, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_self_signed_certificate_is_kept_and_its_key_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
+        assert_eq!(server_config(&certificate).unwrap().alpn_protocols, [b"h2".to_vec()]);
+        let file = folder.path().join("tls/certificate.pem");
+        let first = fs::read(&file).unwrap();
+        server_config(&certificate).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), first);
+        let mode = fs::metadata(folder.path().join("tls/key.pem")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_start_that_was_cut_short_is_made_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = Certificate::SelfSigned { folder: folder.path().to_owned() };
+        server_config(&certificate).unwrap();
+        fs::remove_file(folder.path().join("certificate.pem")).unwrap();
+        assert!(server_config(&certificate).is_ok());
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        server_config(&Certificate::SelfSigned { folder: folder.path().to_owned() }).unwrap();
+        let (good, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+        let other = folder.path().join("other");
+        server_config(&Certificate::SelfSigned { folder: other.clone() }).unwrap();
+        let empty = folder.path().join("empty.pem");
+        fs::write(&empty, "nothing here").unwrap();
+        for (certificate, key, named) in [
+            (folder.path().join("absent.pem"), key.clone(), "absent.pem"),
+            (empty.clone(), key.clone(), "empty.pem"),
+            (good.clone(), empty, "empty.pem"),
+            (good, other.join("key.pem"), "cannot be used together"),
+        ] {
+            let error = server_config(&Certificate::Files { certificate, key }).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}
