@@ -1,12 +1,26 @@
 //! Brings the crates to life: the shard's executor thread on the commit log, timers, sessions, the checkback runner,
 //! component files, shutdown. The edges call [`Node`] and nothing below it.
 
+mod admin;
 mod api;
+mod checks;
 mod clock;
+mod config;
+mod directory;
+mod node;
+mod plugins;
 mod sessions;
+mod shard;
+mod start;
+mod stopping;
 
+pub use admin::{PAGE_MAX, Status};
 pub use api::{
     AnswerView, Delivery, EndReceipt, EndRequest, Expect, GroupInfo, Health, MessageView, PluginUpload, ProgressView,
-    ReceiveRequest, Receipt, SendRequest, TopicInfo, TransactionQuery, TransactionState, TransactionView, Written,
+    Receipt, ReceiveRequest, SendRequest, TopicInfo, TransactionQuery, TransactionState, TransactionView, Written,
 };
+pub use config::NodeConfig;
+pub use node::{Metrics, Node};
+pub use plugins::UploadError;
 pub use sessions::{CheckCommand, Declaration, Role, SESSION_LIMIT, SESSIONS_MAX, Sessions, TelemetryStream};
+pub use start::StartError;

@@ -151,6 +151,16 @@ impl Sessions {
         self.table().by_client.get_mut(client_id).map(|session| session.heard(now)).is_some()
     }
 
+    /// The client sent a half message to this topic: it can be asked about it, whatever it declared.
+    pub(crate) fn note_half(&self, client_id: &str, topic: &ResourceName) {
+        let mut table = self.table();
+        let Some(session) = table.by_client.get_mut(client_id) else { return };
+        if !session.declaration.topics.contains(topic) {
+            session.declaration.topics.push(topic.clone());
+            table.producers.entry(topic.clone()).or_default().insert(client_id.to_owned());
+        }
+    }
+
     /// What a client declared.
     pub fn declaration(&self, client_id: &str) -> Option<Declaration> {
         self.table().by_client.get(client_id).map(|session| session.declaration.clone())

@@ -1,0 +1,445 @@
+//! What administrators see and do.
+
+use std::sync::Arc;
+
+use vouch_broker::record::{
+    BindingDelete, BindingPut, End, Frame, GroupDelete, PluginDelete, Record, Resume, TagDelete, TopicDelete,
+};
+use vouch_broker::state::{BindingEntry, Ended, OpenTransaction, PluginEntry};
+use vouch_broker::{
+    GroupConfig, MessageKind, Millis, Refusal, ResourceName, TopicConfig, TransactionOutcome, check_group_name,
+    check_new_topic_name,
+};
+use vouch_plugin::UploadVerdict;
+use vouch_registry::Digest;
+
+use crate::node::{Inner, Node};
+use crate::plugins::UploadError;
+use crate::shard::Executor;
+use crate::{
+    AnswerView, Expect, GroupInfo, MessageView, PluginUpload, ProgressView, TopicInfo, TransactionQuery,
+    TransactionState, TransactionView, Written,
+};
+
+/// Most items in one page of a list.
+pub const PAGE_MAX: usize = 1000;
+/// How far back a message is looked for by its id, in messages of the topic.
+const SEARCH_MAX: usize = 1_000_000;
+
+/// A transaction as the executor knows it; what the half's record says is read outside.
+struct Row {
+    transaction: u64,
+    topic: String,
+    state: TransactionState,
+    open: Option<OpenTransaction>,
+    ended: Option<Ended>,
+    no_answer: Option<AnswerView>,
+    next_check_at: Option<Millis>,
+}
+
+impl Node {
+    /// Creates a topic or replaces its settings.
+    pub async fn put_topic(&self, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, Refusal> {
+        check_new_topic_name(name)?;
+        self.0.put_topic(ResourceName::plain(name), config, expect).await
+    }
+
+    /// Deletes a topic; `force`: even with open transactions or unconsumed messages (CT-2: a recorded door).
+    pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), Refusal> {
+        let record = TopicDelete { name: ResourceName::plain(name), force };
+        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// Topics in the order of their names, after a name.
+    pub async fn topics(&self, after: Option<String>, limit: usize) -> Result<Vec<(TopicInfo, u64)>, Refusal> {
+        let list = move |executor: &mut Executor| {
+            let topics = executor.state.topics().iter();
+            let topics = topics.filter(|topic| after.as_ref().is_none_or(|after| topic.name.to_string() > *after));
+            topics
+                .take(limit.min(PAGE_MAX))
+                .map(|topic| {
+                    let info = TopicInfo {
+                        id: topic.id,
+                        name: topic.name.clone(),
+                        config: topic.config.clone(),
+                        revision: topic.revision,
+                    };
+                    (info, topic.messages())
+                })
+                .collect()
+        };
+        self.0.shard.query(list).await
+    }
+
+    /// Creates a group or replaces its settings.
+    pub async fn put_group(&self, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, Refusal> {
+        check_group_name(name)?;
+        if let Some(topic) = &config.dead_letter_topic {
+            self.topic(&ResourceName::plain(topic)).await?;
+        }
+        self.0.put_group(ResourceName::plain(name), config, expect).await
+    }
+
+    /// Deletes a group and its progress.
+    pub async fn delete_group(&self, name: &str) -> Result<(), Refusal> {
+        let record = GroupDelete { name: ResourceName::plain(name) };
+        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// Groups in the order of their names, after a name.
+    pub async fn groups(&self, after: Option<String>, limit: usize) -> Result<Vec<GroupInfo>, Refusal> {
+        let list = move |executor: &mut Executor| {
+            let groups = executor.state.groups().iter();
+            let groups = groups.filter(|group| after.as_ref().is_none_or(|after| group.name.to_string() > *after));
+            groups
+                .take(limit.min(PAGE_MAX))
+                .map(|group| GroupInfo {
+                    id: group.id,
+                    name: group.name.clone(),
+                    config: group.config.clone(),
+                    revision: group.revision,
+                })
+                .collect()
+        };
+        self.0.shard.query(list).await
+    }
+
+    /// Progress of a group on every topic that it received from.
+    pub async fn progress(&self, group: &str) -> Result<Vec<ProgressView>, Refusal> {
+        let (name, now) = (ResourceName::plain(group), self.0.shared.clock.now());
+        let look = move |executor: &mut Executor| {
+            let group = executor.state.groups().named(&name)?;
+            let view = |(id, progress): (_, &vouch_broker::state::Progress)| {
+                let topic = executor.state.topics().get(id)?;
+                let unseen: u64 =
+                    (0..topic.queue_count()).map(|queue| topic.end(queue).saturating_sub(progress.next(queue))).sum();
+                let in_flight = progress.in_flight(now);
+                let lag = unseen + progress.unfinished();
+                Some(ProgressView { topic: topic.name.to_string(), lag, in_flight, ready: lag - in_flight })
+            };
+            Ok(group.topics().filter_map(view).collect())
+        };
+        self.0.shard.query(look).await?
+    }
+
+    /// Transactions, open ones in the order in which they were opened, ended ones in the order of their ends.
+    pub async fn transactions(&self, query: TransactionQuery) -> Result<Vec<TransactionView>, Refusal> {
+        let now = self.0.shared.clock.now();
+        let rows = self.0.shard.query(move |executor| rows(executor, &query, now)).await?;
+        Ok(rows.into_iter().map(|row| self.0.view(row)).collect())
+    }
+
+    /// One transaction.
+    pub async fn transaction(&self, transaction: u64) -> Result<TransactionView, Refusal> {
+        let now = self.0.shared.clock.now();
+        let row = self.0.shard.query(move |executor| row(executor, transaction, now)).await?;
+        let row = row.ok_or_else(|| self.0.unknown(transaction, "no transaction has this id".to_owned()))?;
+        Ok(self.0.view(row))
+    }
+
+    /// Lets the asking about a parked transaction begin again, with a fresh counter.
+    pub async fn resume_transaction(&self, transaction: u64, by: String, reason: String) -> Result<(), Refusal> {
+        self.transaction(transaction).await?;
+        let record = Resume { transaction, by, reason };
+        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// Messages of a topic with this client id, newest first: looked for in the last million messages of the topic and
+    /// in its open transactions.
+    pub async fn messages(&self, topic: &str, message_id: &str) -> Result<Vec<MessageView>, Refusal> {
+        let name = ResourceName::plain(topic);
+        let places = self.0.shard.query(move |executor| places(executor, &name)).await??;
+        let (inner, wanted) = (self.0.clone(), message_id.to_owned());
+        let search = move || {
+            let found = places.into_iter().filter_map(|(position, place)| {
+                let (_, message) = inner.read_message(position).ok()?;
+                (message.message.message_id == wanted).then_some((position, place, message))
+            });
+            found.take(PAGE_MAX).collect::<Vec<_>>()
+        };
+        let found = tokio::task::spawn_blocking(search)
+            .await
+            .map_err(|error| Refusal::Internal(format!("the search failed: {error}")))?;
+        let mut views = Vec::new();
+        for (position, place, message) in found {
+            let is_half = message.message.kind == MessageKind::Transaction;
+            let transaction = if is_half { self.transaction(position).await.ok() } else { None };
+            views.push(MessageView { message, topic: topic.to_owned(), place, transaction });
+        }
+        Ok(views)
+    }
+
+    /// Takes a component: inspected, kept in the log, published under its tag.
+    pub async fn upload_plugin(&self, upload: PluginUpload) -> Result<(UploadVerdict, Written), UploadError> {
+        self.0.plugins.upload(&self.0, upload).await
+    }
+
+    /// The digest that a tag points at.
+    pub async fn plugin_tag(&self, name: &str, tag: &str) -> Result<Option<String>, Refusal> {
+        let (name, tag) = (name.to_owned(), tag.to_owned());
+        let find = move |executor: &mut Executor| executor.state.plugins().tag(&name, &tag);
+        Ok(self.0.shard.query(find).await?.map(|tag| Digest(tag.digest).to_string()))
+    }
+
+    /// Plugins in the order of their names.
+    pub async fn plugins(&self) -> Result<Vec<(String, PluginEntry)>, Refusal> {
+        let list = |executor: &mut Executor| {
+            let plugins = executor.state.plugins().plugins();
+            plugins.map(|(name, plugin)| (name.to_owned(), plugin.clone())).collect()
+        };
+        self.0.shard.query(list).await
+    }
+
+    /// Verdict of a component's upload, as JSON; `None` if the component is not here.
+    pub async fn plugin_verdict(&self, digest: &str) -> Result<Option<String>, Refusal> {
+        let digest: Digest =
+            digest.parse().map_err(|error: vouch_registry::DigestError| Refusal::Invalid(error.to_string()))?;
+        let find = move |executor: &mut Executor| {
+            executor.state.plugins().artifact(&digest.0).map(|artifact| artifact.verdict.clone())
+        };
+        Ok(self.0.shard.query(find).await?.filter(|verdict| !verdict.is_empty()))
+    }
+
+    /// Removes a tag.
+    pub async fn delete_plugin_tag(&self, name: &str, tag: &str) -> Result<(), Refusal> {
+        let record = TagDelete { name: name.to_owned(), tag: tag.to_owned() };
+        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// Removes a plugin with all its tags.
+    pub async fn delete_plugin(&self, name: &str) -> Result<(), Refusal> {
+        let record = PluginDelete { name: name.to_owned() };
+        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// Sets a binding. Returns what was written, the digest that answers, and what the component wants and is not
+    /// granted.
+    pub async fn put_binding(
+        &self,
+        name: &str,
+        spec: &str,
+        expect: Expect,
+    ) -> Result<(Written, String, Vec<String>), Refusal> {
+        vouch_registry::check_binding_name(name).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let (digest, warnings) = self.0.plugins.try_bind(&self.0, name, spec).await?;
+        let put = BindingPut {
+            name: name.to_owned(),
+            digest: digest.0,
+            spec: spec.to_owned(),
+            expected_revision: expect.revision(),
+        };
+        let written = self.0.written(|out| put.encode(out)).await?;
+        Ok((written, digest.to_string(), warnings))
+    }
+
+    /// Removes a binding.
+    pub async fn delete_binding(&self, name: &str) -> Result<(), Refusal> {
+        let record = BindingDelete { name: name.to_owned() };
+        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// Bindings in the order of their names.
+    pub async fn bindings(&self) -> Result<Vec<(String, BindingEntry)>, Refusal> {
+        let list = |executor: &mut Executor| {
+            let bindings = executor.state.plugins().bindings();
+            bindings.map(|(name, binding)| (name.to_owned(), binding.clone())).collect()
+        };
+        self.0.shard.query(list).await
+    }
+
+    /// Log of a binding's component, if it was asked on this node.
+    pub async fn binding_log(&self, name: &str) -> Option<vouch_plugin::Binding> {
+        self.0.plugins.logs_of(name).await
+    }
+
+    /// Numbers for metrics and the cluster's status.
+    pub async fn status(&self) -> Result<Status, Refusal> {
+        let look = |executor: &mut Executor| {
+            let (appended, durable) = executor.positions();
+            let state = &executor.state;
+            let (resends, reused_ids) = state.resends();
+            Status {
+                appended,
+                durable,
+                topics: state.topics().iter().count(),
+                groups: state.groups().iter().count(),
+                open_transactions: state.open_transactions().len(),
+                parked_transactions: state.open_transactions().parked(),
+                ended_transactions: state.outcomes().len(),
+                asking: executor.schedule.asking(),
+                waiting_polls: executor.waiting_polls(),
+                resends,
+                reused_ids,
+            }
+        };
+        self.0.shard.query(look).await
+    }
+}
+
+/// Numbers of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Status {
+    /// Log position after the last entry.
+    pub appended: u64,
+    /// Everything before this log position is durable.
+    pub durable: u64,
+    /// Topics.
+    pub topics: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Open transactions, parked ones included.
+    pub open_transactions: usize,
+    /// Parked transactions.
+    pub parked_transactions: usize,
+    /// Ended transactions whose outcome is remembered.
+    pub ended_transactions: usize,
+    /// Asks under way.
+    pub asking: usize,
+    /// Receives that wait.
+    pub waiting_polls: usize,
+    /// Resends that were recognised and stored once.
+    pub resends: u64,
+    /// Message ids that were used again for other content.
+    pub reused_ids: u64,
+}
+
+type Place = Option<(u32, u64)>;
+
+/// Where messages of a topic lie, newest first.
+fn places(executor: &mut Executor, name: &ResourceName) -> Result<Vec<(u64, Place)>, Refusal> {
+    let topic = executor.state.topics().named(name)?;
+    let open = executor.state.open_transactions().iter(None).filter(|(_, open)| open.topic == topic.id);
+    let mut places: Vec<(u64, Place)> = open.map(|(transaction, _)| (transaction, None)).collect();
+    for queue in 0..topic.queue_count() {
+        let share = (SEARCH_MAX / topic.queue_count() as usize) as u64;
+        let end = topic.end(queue);
+        for offset in end.saturating_sub(share)..end {
+            places.extend(topic.entry(queue, offset).map(|entry| (entry.position, Some((queue, offset)))));
+        }
+    }
+    places.sort_unstable_by_key(|(position, _)| std::cmp::Reverse(*position));
+    Ok(places)
+}
+
+fn open_row(executor: &Executor, transaction: u64, open: &OpenTransaction, now: Millis) -> Row {
+    let no_answers = executor.schedule.no_answers(transaction);
+    let state = if open.parked.is_some() {
+        TransactionState::Parked
+    } else if open.next_due <= now && executor.schedule.is_without_checker(open.topic) {
+        TransactionState::WaitingForChecker
+    } else {
+        TransactionState::Open
+    };
+    let next = no_answers.map_or(open.next_due, |no_answers| no_answers.next_at.max(open.next_due));
+    Row {
+        transaction,
+        topic: topic_text(executor, open.topic),
+        state,
+        open: Some(open.clone()),
+        ended: None,
+        no_answer: no_answers.map(|no_answers| AnswerView {
+            by: no_answers.by.clone(),
+            verdict: None,
+            text: no_answers.text.clone(),
+            at_ms: no_answers.last_at.0,
+        }),
+        next_check_at: Some(next).filter(|at| *at != Millis::NEVER),
+    }
+}
+
+fn topic_text(executor: &Executor, id: vouch_broker::TopicId) -> String {
+    executor.state.topics().name_of(id).map_or_else(String::new, ToString::to_string)
+}
+
+fn ended_row(executor: &Executor, transaction: u64, ended: &Ended) -> Row {
+    let state = match ended.outcome {
+        TransactionOutcome::Committed => TransactionState::Committed,
+        TransactionOutcome::RolledBack => TransactionState::RolledBack,
+    };
+    let topic = topic_text(executor, ended.topic);
+    Row { transaction, topic, state, open: None, ended: Some(*ended), no_answer: None, next_check_at: None }
+}
+
+fn row(executor: &mut Executor, transaction: u64, now: Millis) -> Option<Row> {
+    let open = executor.state.open_transactions().get(transaction);
+    match open {
+        Some(open) => Some(open_row(executor, transaction, open, now)),
+        None => executor.state.outcomes().get(transaction).map(|ended| ended_row(executor, transaction, ended)),
+    }
+}
+
+fn rows(executor: &mut Executor, query: &TransactionQuery, now: Millis) -> Vec<Row> {
+    let limit = query.limit.clamp(1, PAGE_MAX);
+    let topic = query.topic.as_ref().map(|name| executor.state.topics().named(name).ok().map(|topic| topic.id));
+    let in_topic = |id| topic.is_none_or(|wanted| wanted == Some(id));
+    let old =
+        |opened_at: Millis| query.older_than.is_none_or(|age| u128::from(now.ms_since(opened_at)) >= age.as_millis());
+    let wanted = |row: &Row| query.state.is_none_or(|state| state == row.state);
+    let ended_only = matches!(query.state, Some(TransactionState::Committed | TransactionState::RolledBack));
+    let open_only = matches!(
+        query.state,
+        Some(TransactionState::Open | TransactionState::Parked | TransactionState::WaitingForChecker)
+    );
+    let ended_after = query.after.is_some_and(|after| executor.state.outcomes().get(after).is_some());
+    let mut rows = Vec::new();
+    if !ended_only && !ended_after {
+        let open = executor.state.open_transactions().iter(query.after);
+        let open = open.filter(|(_, open)| in_topic(open.topic) && old(open.opened_at));
+        rows.extend(open.map(|(id, open)| open_row(executor, id, open, now)).filter(wanted).take(limit));
+    }
+    if !open_only && rows.len() < limit {
+        let ended = executor.state.outcomes().iter();
+        let mut skipping = ended_after;
+        let ended = ended.filter(|(id, _)| {
+            !(skipping && {
+                skipping = Some(*id) != query.after;
+                true
+            })
+        });
+        let ended = ended.filter(|(_, ended)| in_topic(ended.topic) && old(ended.at));
+        let room = limit - rows.len();
+        rows.extend(ended.map(|(id, ended)| ended_row(executor, id, ended)).filter(wanted).take(room));
+    }
+    rows
+}
+
+impl Inner {
+    fn view(self: &Arc<Self>, row: Row) -> TransactionView {
+        let half = self.read_message(row.transaction).ok().map(|(_, half)| half);
+        let last = row.open.as_ref().and_then(|open| open.last_answer.as_deref()).map(|answer| AnswerView {
+            by: answer.by.clone(),
+            verdict: Some("unknown"),
+            text: answer.reason.clone(),
+            at_ms: answer.at.0,
+        });
+        let newer = [row.no_answer, last].into_iter().flatten().max_by_key(|answer| answer.at_ms);
+        let decided = row.ended.and_then(|ended| self.decision(&ended));
+        TransactionView {
+            transaction: row.transaction,
+            topic: row.topic,
+            state: row.state,
+            checks: row.open.as_ref().map_or(0, |open| open.checks),
+            opened_at_ms: half.as_ref().map_or(0, |half| half.stored_at.0),
+            next_check_at_ms: row.next_check_at.map(|at| at.0),
+            ended_at_ms: row.ended.map(|ended| ended.at.0),
+            last_answer: decided.or(newer),
+            parked_because: row.open.and_then(|open| open.parked).map(Into::into),
+            producer: half.as_ref().map_or_else(String::new, |half| half.producer.clone()),
+            message_id: half.as_ref().map_or_else(String::new, |half| half.message.message_id.clone()),
+            keys: half.map_or_else(Vec::new, |half| half.message.keys),
+        }
+    }
+
+    /// Who ended a transaction and why, from the record that did.
+    fn decision(&self, ended: &Ended) -> Option<AnswerView> {
+        let record = self.read_record(ended.record).ok()?;
+        let (frame, _) = Frame::split(&record).ok()?;
+        frame.verify().ok()?;
+        let Record::End(End { outcome, by, reason, .. }) = Record::decode(&frame).ok()? else { return None };
+        let verdict = match outcome {
+            TransactionOutcome::Committed => "commit",
+            TransactionOutcome::RolledBack => "rollback",
+        };
+        Some(AnswerView { by: by.to_string(), verdict: Some(verdict), text: reason, at_ms: ended.at.0 })
+    }
+}

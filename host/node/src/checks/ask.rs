@@ -1,0 +1,188 @@
+//! One ask, from the question to the record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vouch_broker::record::{CheckAnswered, End, EndedBy, Park};
+use vouch_broker::{Millis, Refusal, TransactionId, TransactionOutcome};
+use vouch_plugin::{Checked, NoAnswer, Verdict};
+
+use super::{Checker, Due};
+use crate::node::Inner;
+use crate::plugins::Answerer;
+use crate::sessions::{AfterAsk, CheckCommand};
+
+/// A producer that lives on for this long without a call for the ask is *silent* (ruling 1).
+const SILENCE: Duration = Duration::from_secs(15);
+/// How often to look whether a producer that made no call yet has made one.
+const LOOK_FOR_CALL_EVERY: Duration = Duration::from_secs(1);
+/// Pause before a transaction is looked at again whose producer went away.
+const ASK_AGAIN_MS: u64 = 1000;
+/// A verdict's retry-after is clamped to this range (ruling 3).
+const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 1000..=24 * 60 * 60 * 1000;
+/// So many asks in a row without an answer park a transaction whose component answers others (ruling 4).
+const NO_ANSWERS_THAT_PARK: u32 = 10;
+
+/// Asks once and records what comes of it.
+pub(super) async fn ask(inner: Arc<Inner>, due: Due) {
+    match due.checker.clone() {
+        Checker::Component { binding } => ask_component(&inner, &due, &binding).await,
+        Checker::Producer => ask_producer(&inner, &due).await,
+    }
+    inner.shared.checks_changed.notify_one();
+}
+
+async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
+    let (answerer, half) = match (inner.plugins.answerer(inner, name).await, inner.read_message(due.transaction)) {
+        (Ok(answerer), Ok((_, half))) => (answerer, half),
+        (Err(error), _) => return no_answer(inner, due, None, name.to_owned(), error.to_string()).await,
+        // The body cannot be read: this one is reported, the others go on (S3.f).
+        (_, Err(error)) => return no_answer(inner, due, None, name.to_owned(), error.to_string()).await,
+    };
+    let pending = answerer.pending(due, &half);
+    let checked = answerer.binding.admit().await.check(pending).await;
+    let by = EndedBy::Component { binding: name.to_owned(), digest: answerer.binding.digest().to_owned() };
+    let recorded = match checked {
+        Checked::Answer(verdict) => {
+            inner.plugins.answered(answerer.binding.digest(), inner.shared.clock.now());
+            record(inner, due, verdict, by).await
+        }
+        Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => Err(Refusal::Internal("no place was free".to_owned())),
+        Checked::NoAnswer(reason) => {
+            if answerer.fallback_to_producer && inner.shared.sessions.has_producer(&due.topic, &half.producer) {
+                return ask_producer(inner, due).await;
+            }
+            return no_answer(inner, due, Some(&answerer), by.to_string(), reason.to_string()).await;
+        }
+    };
+    finish(inner, due, recorded).await;
+}
+
+/// Proposes what a component said.
+async fn record(inner: &Inner, due: &Due, verdict: Verdict, by: EndedBy) -> Result<(), Refusal> {
+    let end = |outcome, reason| (outcome, reason);
+    let (outcome, reason) = match verdict {
+        Verdict::Commit => end(TransactionOutcome::Committed, String::new()),
+        Verdict::Rollback(reason) => end(TransactionOutcome::RolledBack, reason),
+        Verdict::Unknown { reason, retry_after } => {
+            let clamp = |ms: u64| ms.clamp(*RETRY_AFTER_MS.start(), *RETRY_AFTER_MS.end());
+            let retry_after_ms = retry_after.map(|after| clamp(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
+            return count_unknown(inner, due, retry_after_ms, by, reason).await;
+        }
+    };
+    let queue = inner.queue_for(&due.topic).await?;
+    let end = End { transaction: due.transaction, outcome, queue, by, reason };
+    inner.shard.propose_one(|out| end.encode(out)).await.map(drop)
+}
+
+async fn count_unknown(
+    inner: &Inner,
+    due: &Due,
+    retry_after_ms: Option<u64>,
+    by: EndedBy,
+    reason: String,
+) -> Result<(), Refusal> {
+    let answer = CheckAnswered {
+        transaction: due.transaction,
+        check_number: due.number,
+        asked_at: due.asked_at,
+        retry_after_ms,
+        by,
+        reason,
+    };
+    inner.shard.propose_one(|out| answer.encode(out)).await.map(drop)
+}
+
+/// The ask is over; a refusal that says the transaction ended meanwhile is as good as an answer.
+async fn finish(inner: &Inner, due: &Due, recorded: Result<(), Refusal>) {
+    let transaction = due.transaction;
+    let again_at = match recorded {
+        Ok(()) | Err(Refusal::OutcomeConflict { .. } | Refusal::AlreadyEnded { .. } | Refusal::TopicNotFound(_)) => {
+            None
+        }
+        Err(refusal) => {
+            let id = TransactionId { shard: 0, position: transaction };
+            tracing::warn!(transaction = %id, %refusal, "what was answered could not be recorded; asking again");
+            Some(inner.shared.clock.now().plus_ms(ASK_AGAIN_MS))
+        }
+    };
+    let end = inner.shard.query(move |executor| match again_at {
+        None => executor.schedule.answered(transaction),
+        Some(at) => executor.schedule.ask_again(transaction, at),
+    });
+    // A node that stops needs no schedule.
+    let _ = end.await;
+}
+
+async fn no_answer(inner: &Arc<Inner>, due: &Due, answerer: Option<&Answerer>, by: String, text: String) {
+    let id = TransactionId { shard: 0, position: due.transaction };
+    tracing::warn!(transaction = %id, by, text, "a check got no answer; nothing is counted");
+    let (transaction, step_ms, now) = (due.transaction, due.step_ms, inner.shared.clock.now());
+    inner.metrics.checks_unanswered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let noted =
+        inner.shard.query(move |executor| executor.schedule.no_answer(transaction, now, step_ms, by, text)).await;
+    let (Ok(Some((count, since))), Some(answerer)) = (noted, answerer) else { return };
+    let answers_others = inner.plugins.answered_since(answerer.binding.digest(), since);
+    if count >= NO_ANSWERS_THAT_PARK && answers_others {
+        let park = Park { transaction, reason: "no answer".to_owned() };
+        let parked = inner.shard.propose_one(|out| park.encode(out)).await;
+        tracing::warn!(transaction = %id, count, recorded = parked.is_ok(), "parked: its component answers others");
+    }
+}
+
+async fn ask_producer(inner: &Arc<Inner>, due: &Due) {
+    let half = match inner.read_message(due.transaction) {
+        Ok((_, half)) => half,
+        Err(error) => return no_answer(inner, due, None, "producer".to_owned(), error.to_string()).await,
+    };
+    let origin = half.producer.clone();
+    let command = CheckCommand { topic: due.topic.clone(), transaction: due.transaction, half };
+    let Some(asked) = inner.shared.sessions.ask(&origin, &command) else {
+        return ask_again(inner, due).await;
+    };
+    let mut look_at = Instant::now() + SILENCE.min(Duration::from_millis(due.step_ms));
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(look_at) => {}
+            () = inner.stopping.cancelled() => return,
+        }
+        if !still_unanswered(inner, due).await {
+            return finish(inner, due, Ok(())).await;
+        }
+        match inner.shared.sessions.after_ask(&asked) {
+            AfterAsk::Heard => break,
+            AfterAsk::NotYet => look_at = Instant::now() + LOOK_FOR_CALL_EVERY,
+            AfterAsk::Lost => return ask_again(inner, due).await,
+        }
+    }
+    let by = EndedBy::Silence { client_id: asked.client_id };
+    let counted = count_unknown(inner, due, None, by, "unknown (silent)".to_owned()).await;
+    finish(inner, due, counted).await;
+}
+
+async fn ask_again(inner: &Inner, due: &Due) {
+    let (transaction, at) = (due.transaction, inner.shared.clock.now().plus_ms(ASK_AGAIN_MS));
+    let _ = inner.shard.query(move |executor| executor.schedule.ask_again(transaction, at)).await;
+}
+
+async fn still_unanswered(inner: &Inner, due: &Due) -> bool {
+    let (transaction, number) = (due.transaction, due.number);
+    let look = move |executor: &mut crate::shard::Executor| {
+        let open = executor.state.open_transactions().get(transaction);
+        open.is_some_and(|open| open.parked.is_none() && open.checks < number)
+    };
+    inner.shard.query(look).await.unwrap_or(false)
+}
+
+/// When an undecided answer came: the ask it belongs to.
+pub(crate) fn undecided(transaction: u64, number: u32, asked_at: Millis, client_id: &str) -> CheckAnswered {
+    CheckAnswered {
+        transaction,
+        check_number: number,
+        asked_at,
+        retry_after_ms: None,
+        by: EndedBy::Client { client_id: client_id.to_owned(), from_check: true },
+        reason: String::new(),
+    }
+}

@@ -1,0 +1,40 @@
+//! Settings of a node.
+
+use std::path::PathBuf;
+
+/// Settings of a node; every one is enforced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Folder that holds everything; made if it does not exist, locked while the node runs.
+    pub data_dir: PathBuf,
+    /// Bytes in a segment of the log; fixed when the log is made. See `vouch-commitlog` for the bounds.
+    pub segment_size: u64,
+    /// Bytes of the log kept zero-filled ahead of the writer.
+    pub zero_ahead: u64,
+    /// Overlapping syncs of the log.
+    pub syncs_in_flight: usize,
+    /// Bytes proposed and not answered, beyond which requests are refused (ruling 21).
+    pub bytes_in_flight: u64,
+    /// A send to a topic that does not exist creates it, with type `normal`.
+    pub auto_create_topics: bool,
+    /// Threads that run guest code.
+    pub plugin_threads: usize,
+    /// Calls of guest code at once, on the whole node.
+    pub plugin_concurrency: usize,
+}
+
+impl NodeConfig {
+    /// Default settings for a folder.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            segment_size: 1 << 30,
+            zero_ahead: 64 << 20,
+            syncs_in_flight: 2,
+            bytes_in_flight: 256 << 20,
+            auto_create_topics: false,
+            plugin_threads: 2,
+            plugin_concurrency: 32,
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! A running node, as the edges see it.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use vouch_broker::record::{
+    Ack, ChangeInvisible, DeadLetter, End, EndedBy, FRAME_LEN, Frame, MessageHead, MessagePlace, decode_stored,
+    encode_message,
+};
+use vouch_broker::state::{Applied, Outcome};
+use vouch_broker::{
+    GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
+    TransactionId, check::CheckOverrides,
+};
+use vouch_commitlog::{LogPosition, LogReader};
+
+use crate::clock::Clock;
+use crate::directory::Route;
+use crate::plugins::PluginHost;
+use crate::sessions::Sessions;
+use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared};
+use crate::stopping::Stopping;
+use crate::{
+    Delivery, EndReceipt, EndRequest, Expect, GroupInfo, Health, NodeConfig, Receipt, ReceiveRequest, SendRequest,
+    StartError, TopicInfo, Written, checks, start,
+};
+
+/// A lease without a stated length lasts this long.
+const DEFAULT_LEASE_MS: u64 = 60_000;
+/// Longest a receive waits.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// A running node. Clones are the same node.
+#[derive(Clone)]
+pub struct Node(pub(crate) Arc<Inner>);
+
+/// Counters that no state holds.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Messages stored, halves included.
+    pub messages_in: AtomicU64,
+    /// Messages handed out, redeliveries included.
+    pub messages_out: AtomicU64,
+    /// Transactions ended with a commit.
+    pub commits: AtomicU64,
+    /// Transactions ended with a rollback.
+    pub rollbacks: AtomicU64,
+    /// Ends that were refused because the transaction had ended the other way.
+    pub end_conflicts: AtomicU64,
+    /// Asks that got no answer.
+    pub checks_unanswered: AtomicU64,
+    /// Requests refused because too much was in flight.
+    pub overloads: AtomicU64,
+}
+
+pub(crate) struct Inner {
+    pub(crate) shard: Shard,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) reader: LogReader,
+    pub(crate) plugins: PluginHost,
+    pub(crate) stopping: Stopping,
+    pub(crate) metrics: Metrics,
+    config: NodeConfig,
+    handle_key: [u8; 32],
+    cluster_id: [u8; 16],
+    recovery: vouch_commitlog::Recovery,
+    /// Held for the life of the node.
+    _lock: File,
+}
+
+fn is_outcome_conflict(outcome: &Result<Applied, Refusal>) -> bool {
+    matches!(outcome, Err(Refusal::OutcomeConflict { .. }))
+}
+
+impl Node {
+    /// Opens the data folder, recovers the log and starts. Blocks while it recovers; call it inside a tokio runtime,
+    /// whose workers then run the checks.
+    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let opened = start::open(&config)?;
+        let recovery = &opened.recovery;
+        tracing::info!(
+            entries = recovery.entries,
+            end = recovery.end.0,
+            clean = recovery.clean,
+            took_ms = recovery.duration.as_millis() as u64,
+            "recovered the log"
+        );
+        let plugins = PluginHost::start(&config)?;
+        plugins.remove_unused(opened.state.plugins());
+        let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock)));
+        let shard = Shard::start(opened.state, opened.appender, opened.index, opened.inbox, shared.clone())
+            .map_err(StartError::Thread)?;
+        let inner = Arc::new(Inner {
+            shard,
+            shared,
+            reader: opened.reader,
+            plugins,
+            stopping: Stopping::new(),
+            metrics: Metrics::default(),
+            config,
+            handle_key: opened.init.handle_key,
+            cluster_id: opened.init.cluster_id,
+            recovery: opened.recovery,
+            _lock: opened.lock,
+        });
+        tokio::spawn(checks::run(inner.clone()));
+        Ok(Self(inner))
+    }
+
+    /// Answers long polls, makes everything proposed durable and closes the log. Requests after it are refused.
+    pub async fn stop(&self) {
+        self.0.stopping.cancel();
+        let inner = self.0.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || inner.shard.stop()).await {
+            tracing::error!(%error, "stopping the shard failed");
+        }
+    }
+
+    /// Whether it serves.
+    pub fn health(&self) -> Health {
+        if let Some(reason) = self.0.shared.poisoned() {
+            Health::Poisoned(reason.to_owned())
+        } else if self.0.stopping.is_cancelled() {
+            Health::Stopping
+        } else {
+            Health::Ready
+        }
+    }
+
+    /// Sessions of clients.
+    pub fn sessions(&self) -> &Sessions {
+        &self.0.shared.sessions
+    }
+
+    /// Counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Key of the check value in receipt handles; made with the cluster.
+    pub fn handle_key(&self) -> [u8; 32] {
+        self.0.handle_key
+    }
+
+    /// Identity of the cluster.
+    pub fn cluster_id(&self) -> [u8; 16] {
+        self.0.cluster_id
+    }
+
+    /// The shard that this node serves.
+    pub fn shard(&self) -> u16 {
+        0
+    }
+
+    /// What recovery found when the node started.
+    pub fn recovery(&self) -> &vouch_commitlog::Recovery {
+        &self.0.recovery
+    }
+
+    /// The log's clock, milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.0.shared.clock.now().0
+    }
+
+    /// Bytes that are proposed and not answered.
+    pub fn bytes_in_flight(&self) -> u64 {
+        self.0.shard.in_flight()
+    }
+
+    /// Stores messages: all of them or none. Resolves when they are durable.
+    pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, Refusal> {
+        let route = self.0.route_for_send(&request.topic).await?;
+        let records = encode_send(&route, &request, self.0.shared.clock.now())?;
+        let halves = request.messages.iter().any(|message| message.kind == MessageKind::Transaction);
+        if halves {
+            self.0.shared.sessions.note_half(&request.producer, &request.topic);
+        }
+        let outcomes = self.0.counted(self.0.shard.propose(records).await)?;
+        self.0.metrics.messages_in.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+        outcomes.into_iter().map(receipt).collect()
+    }
+
+    /// Ends a transaction. A repeat gets the recorded outcome, the opposite a conflict that names it (ruling 6).
+    pub async fn end_transaction(&self, request: EndRequest) -> Result<EndReceipt, Refusal> {
+        let (head, half) = self.0.half_of(&request)?;
+        let topic = self.0.topic_name(head.topic).await?;
+        if let Some(said) = request.topic.as_ref().filter(|said| **said != topic) {
+            return Err(self.0.unknown(request.transaction, format!("it belongs to topic {topic}, not to {said}")));
+        }
+        if let Some(said) = request.message_id.as_ref().filter(|said| **said != half.message.message_id) {
+            return Err(self.0.unknown(request.transaction, format!("it belongs to another message than {said}")));
+        }
+        let queue = self.0.queue_for(&topic).await?;
+        let EndRequest { transaction, outcome, by, reason, .. } = request;
+        let end = End { transaction, outcome, queue, by, reason };
+        let applied = self.0.shard.propose_one(|out| end.encode(out)).await;
+        if is_outcome_conflict(&applied) {
+            self.0.metrics.end_conflicts.fetch_add(1, Ordering::Relaxed);
+        }
+        match self.0.counted(applied)? {
+            Applied::Ended { outcome, repeated } => Ok(EndReceipt { outcome, repeated }),
+            other => Err(Refusal::Internal(format!("an end was answered with {other:?}"))),
+        }
+    }
+
+    /// A producer answered a check with *undecided*: counts if it was asked (ruling 1), else changes nothing.
+    pub async fn undecided(&self, transaction: u64, client_id: &str) -> Result<(), Refusal> {
+        let find = move |executor: &mut crate::shard::Executor| {
+            let asked_at = executor.schedule.asked_at(transaction)?;
+            let open = executor.state.open_transactions().get(transaction)?;
+            Some((asked_at, open.checks + 1))
+        };
+        let Some((asked_at, number)) = self.0.shard.query(find).await? else { return Ok(()) };
+        let answer = checks::ask::undecided(transaction, number, asked_at, client_id);
+        self.0.shard.propose_one(|out| answer.encode(out)).await.map(drop)
+    }
+
+    /// Waits for messages of a topic and leases them to the caller. Empty if none came in time.
+    ///
+    /// If the future is dropped while it waits, nothing is leased.
+    pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, Refusal> {
+        vouch_broker::check_group_name(&request.group.name)?;
+        let default = if request.auto_renew { RENEWED_LEASE_MS } else { DEFAULT_LEASE_MS };
+        let invisible_ms = request.invisible_ms.filter(|_| !request.auto_renew).unwrap_or(default);
+        let topic = request.topic.clone();
+        let batch = self
+            .0
+            .shard
+            .receive(|reply| Poll {
+                topic: request.topic,
+                group: request.group,
+                client_id: request.client_id,
+                filter: request.filter,
+                max: request.max as usize,
+                invisible_ms,
+                auto_renew: request.auto_renew,
+                until: Instant::now() + request.wait.min(WAIT_MAX),
+                reply,
+            })
+            .await?;
+        let Some(batch) = batch else { return Ok(Vec::new()) };
+        let deliveries = self.0.deliveries(&batch, invisible_ms, &topic).await?;
+        self.0.metrics.messages_out.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
+        Ok(deliveries)
+    }
+
+    /// Marks messages as done; one answer a handle, in order. Resolves when that is durable.
+    pub async fn ack(&self, handles: &[Handle]) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        let mut records = Vec::new();
+        for handle in handles {
+            let Handle { group, topic, queue, offset, generation, .. } = *handle;
+            Ack { group, topic, queue, offset, generation }.encode(&mut records);
+        }
+        let outcomes = self.0.counted(self.0.shard.propose(records).await)?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.map(drop)).collect())
+    }
+
+    /// Lets a lease end `invisible_ms` from now and returns the handle to use from now on. `suspend`: the delivery does
+    /// not count as an attempt.
+    pub async fn change_invisible(&self, handle: Handle, invisible_ms: u64, suspend: bool) -> Result<Handle, Refusal> {
+        let now = self.0.shared.clock.now();
+        let changed =
+            Handle { generation: self.0.shared.clock.generation(now), deadline: now.plus_ms(invisible_ms), ..handle };
+        let Handle { group, topic, queue, offset, generation, .. } = handle;
+        let record = ChangeInvisible {
+            group,
+            topic,
+            queue,
+            offset,
+            generation,
+            new_generation: changed.generation,
+            deadline: changed.deadline,
+            uncounted: suspend,
+        };
+        self.0.shard.propose_one(|out| record.encode(out)).await?;
+        Ok(changed)
+    }
+
+    /// Moves a message to its group's dead letters; one that is done or in other hands is left alone (§4.9).
+    pub async fn forward_to_dead_letter(&self, handle: Handle, reason: &str) -> Result<(), Refusal> {
+        let Handle { group, topic, queue, offset, generation, .. } = handle;
+        let record = DeadLetter { group, topic, queue, offset, generation, reason: reason.to_owned() };
+        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// A topic.
+    pub async fn topic(&self, name: &ResourceName) -> Result<TopicInfo, Refusal> {
+        self.0.route(name).await.map(|route| route.info.clone())
+    }
+
+    /// A topic for a route: made on the spot where the node makes topics by itself.
+    pub async fn topic_for_route(&self, name: &ResourceName) -> Result<TopicInfo, Refusal> {
+        self.0.route_for_send(name).await.map(|route| route.info.clone())
+    }
+
+    /// A group; `None` if it does not exist yet.
+    pub async fn group(&self, name: &ResourceName) -> Result<Option<GroupInfo>, Refusal> {
+        let name = name.clone();
+        let find = move |executor: &mut crate::shard::Executor| {
+            executor.state.groups().named(&name).ok().map(|group| GroupInfo {
+                id: group.id,
+                name: group.name.clone(),
+                config: group.config.clone(),
+                revision: group.revision,
+            })
+        };
+        self.0.shard.query(find).await
+    }
+}
+
+fn encode_send(route: &Route, request: &SendRequest, now: Millis) -> Result<Vec<u8>, Refusal> {
+    let config = &route.info.config;
+    let place = MessagePlace { topic: route.info.id, queue: route.next_queue(), stored_at: now };
+    let room: usize = request.messages.iter().map(|message| message.body.len() + 512).sum();
+    let mut records = Vec::with_capacity(room);
+    for message in &request.messages {
+        if matches!(message.kind, MessageKind::Fifo | MessageKind::Delay) && config.topic_type.takes(message.kind) {
+            return Err(Refusal::NotBuilt(match message.kind {
+                MessageKind::Fifo => "an ordered message (with a message group)",
+                _ => "a delayed message",
+            }));
+        }
+        if !config.topic_type.takes(message.kind) {
+            return Err(Refusal::TypeMismatch {
+                topic: request.topic.clone(),
+                topic_type: config.topic_type.as_str(),
+                kind: kind_name(message.kind),
+            });
+        }
+        let checks = match message.kind {
+            MessageKind::Transaction => CheckOverrides::of(message)?,
+            _ => CheckOverrides::default(),
+        };
+        encode_message(&mut records, place, &request.producer, message, checks);
+    }
+    Ok(records)
+}
+
+fn kind_name(kind: MessageKind) -> &'static str {
+    match kind {
+        MessageKind::Normal => "normal",
+        MessageKind::Fifo => "fifo",
+        MessageKind::Delay => "delay",
+        MessageKind::Transaction => "transaction",
+    }
+}
+
+fn receipt(outcome: Outcome) -> Result<Receipt, Refusal> {
+    match outcome? {
+        Applied::Stored { queue, offset } => Ok(Receipt::Stored { queue, offset }),
+        Applied::Prepared { transaction } => Ok(Receipt::Prepared { transaction }),
+        other => Err(Refusal::Internal(format!("a send was answered with {other:?}"))),
+    }
+}
+
+impl Inner {
+    fn counted<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        if matches!(result, Err(Refusal::Overloaded { .. })) {
+            self.metrics.overloads.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    pub(crate) async fn route(&self, name: &ResourceName) -> Result<Arc<Route>, Refusal> {
+        if let Some(route) = self.shared.directory.route(name) {
+            return Ok(route);
+        }
+        let generation = self.shared.directory.generation();
+        let wanted = name.clone();
+        let find = move |executor: &mut crate::shard::Executor| {
+            executor.state.topics().named(&wanted).map(|topic| TopicInfo {
+                id: topic.id,
+                name: topic.name.clone(),
+                config: topic.config.clone(),
+                revision: topic.revision,
+            })
+        };
+        let info = self.shard.query(find).await??;
+        Ok(self.shared.directory.put(info, generation))
+    }
+
+    async fn route_for_send(&self, name: &ResourceName) -> Result<Arc<Route>, Refusal> {
+        match self.route(name).await {
+            Err(Refusal::TopicNotFound(_)) if self.config.auto_create_topics => {
+                vouch_broker::check_new_topic_name(&name.name)?;
+                let made = self.put_topic(name.clone(), TopicConfig::default(), Expect::Absent).await;
+                match made {
+                    // Another send may have made it first.
+                    Ok(_) | Err(Refusal::PreconditionFailed(_)) => self.route(name).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            found => found,
+        }
+    }
+
+    /// A queue of a topic, in turn.
+    pub(crate) async fn queue_for(&self, topic: &ResourceName) -> Result<u32, Refusal> {
+        self.route(topic).await.map(|route| route.next_queue())
+    }
+
+    async fn topic_name(&self, id: vouch_broker::TopicId) -> Result<ResourceName, Refusal> {
+        let find = move |executor: &mut crate::shard::Executor| executor.state.topics().name_of(id).cloned();
+        let name = self.shard.query(find).await?;
+        name.ok_or_else(|| Refusal::Internal(format!("topic number {} was never given out", id.0)))
+    }
+
+    pub(crate) fn unknown(&self, transaction: u64, why: String) -> Refusal {
+        let id = TransactionId { shard: 0, position: transaction }.to_string();
+        Refusal::UnknownTransaction { id, why }
+    }
+
+    fn half_of(&self, request: &EndRequest) -> Result<(MessageHead, StoredMessage), Refusal> {
+        // Any number can come from outside; only one that leads to a half message's record is a transaction.
+        let found = self.read_message(request.transaction);
+        match found {
+            Ok((head, half)) if half.message.kind == MessageKind::Transaction => Ok((head, half)),
+            _ => Err(self.unknown(request.transaction, "no half message has this id".to_owned())),
+        }
+    }
+
+    /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
+    pub(crate) fn read_record(&self, position: u64) -> Result<Bytes, Refusal> {
+        let unreadable = |why: String| Refusal::Internal(format!("the record at position {position}: {why}"));
+        let head = self.reader.read(LogPosition(position), FRAME_LEN).map_err(|error| unreadable(error.to_string()))?;
+        let len = Frame::announced_len(&head).map_err(|error| unreadable(error.to_string()))?;
+        self.reader.read(LogPosition(position), len).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// The message at a log position, verified.
+    pub(crate) fn read_message(&self, position: u64) -> Result<(MessageHead, StoredMessage), Refusal> {
+        let record = self.read_record(position)?;
+        decode_stored(&record)
+            .map_err(|why| Refusal::Internal(format!("the message at position {position} cannot be read: {why}")))
+    }
+
+    async fn deliveries(
+        &self,
+        batch: &Batch,
+        invisible_ms: u64,
+        topic: &ResourceName,
+    ) -> Result<Vec<Delivery>, Refusal> {
+        let mut deliveries = Vec::with_capacity(batch.messages.len());
+        for picked in &batch.messages {
+            let (head, message) = match self.read_message(picked.position) {
+                Ok(found) => found,
+                Err(refusal) => {
+                    // One bad message is reported, the others go on; its lease ends and it is tried again.
+                    tracing::error!(%topic, picked.queue, picked.offset, %refusal, "a message cannot be delivered");
+                    continue;
+                }
+            };
+            let dead_letter_origin = if head.topic == batch.topic {
+                None
+            } else {
+                let origin = self.topic_name(head.topic).await?;
+                Some((origin.name, message.message.message_id.clone()))
+            };
+            let handle = Handle {
+                shard: 0,
+                topic: batch.topic,
+                group: batch.group,
+                queue: picked.queue,
+                offset: picked.offset,
+                generation: batch.generation,
+                deadline: batch.deadline,
+            };
+            deliveries.push(Delivery {
+                message,
+                queue: picked.queue,
+                offset: picked.offset,
+                attempt: picked.attempt,
+                handle,
+                invisible_ms,
+                dead_letter_origin,
+            });
+        }
+        Ok(deliveries)
+    }
+
+    /// Proposes an administrator's write.
+    pub(crate) async fn written(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Written, Refusal> {
+        match self.shard.propose_one(encode).await? {
+            Applied::Set { created, revision } => Ok(Written { created, revision }),
+            other => Err(Refusal::Internal(format!("a write was answered with {other:?}"))),
+        }
+    }
+
+    pub(crate) async fn put_topic(
+        &self,
+        name: ResourceName,
+        config: TopicConfig,
+        expect: Expect,
+    ) -> Result<Written, Refusal> {
+        config.check()?;
+        let put = vouch_broker::record::TopicPut { name, config, expected_revision: expect.revision() };
+        self.written(|out| put.encode(out)).await
+    }
+
+    pub(crate) async fn put_group(
+        &self,
+        name: ResourceName,
+        config: GroupConfig,
+        expect: Expect,
+    ) -> Result<Written, Refusal> {
+        config.check()?;
+        let put = vouch_broker::record::GroupPut { name, config, expected_revision: expect.revision() };
+        self.written(|out| put.encode(out)).await
+    }
+}
+
+/// What an operator decides about a transaction.
+impl EndRequest {
+    /// A decision of an operator.
+    pub fn by_operator(
+        transaction: u64,
+        outcome: vouch_broker::TransactionOutcome,
+        name: String,
+        reason: String,
+    ) -> Self {
+        Self { topic: None, message_id: None, transaction, outcome, by: EndedBy::Operator { name }, reason }
+    }
+}
+
+/// Everything, for a consumer that gave no filter.
+impl Default for ReceiveRequest {
+    fn default() -> Self {
+        Self {
+            topic: ResourceName::default(),
+            group: ResourceName::default(),
+            client_id: String::new(),
+            max: 1,
+            filter: TagFilter::All,
+            invisible_ms: None,
+            auto_renew: false,
+            wait: Duration::ZERO,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Components in the broker: uploads into the log, files and compiled code out of it, bindings ready to be asked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use vouch_broker::record::{PluginChunk, PluginPublish};
+use vouch_broker::state::{Artifact, Plugins};
+use vouch_broker::{Millis, Refusal, StoredMessage, TransactionId};
+use vouch_plugin::{
+    Binding, BindingSpec, Engine, EngineConfig, Grants, Limits, Message, Pending, Plugin, Refused, UploadVerdict,
+};
+use vouch_registry::{ArtifactStore, Digest, Reference, Target, check_plugin_name, check_tag};
+
+use crate::checks::Due;
+use crate::node::Inner;
+use crate::{NodeConfig, PluginUpload, StartError, Written};
+
+/// Bytes of a component in one record.
+const CHUNK: usize = 1 << 20;
+
+/// Why an upload was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The component itself is refused; its author reads this.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The request is refused.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+}
+
+/// A binding as users write it (`PUT /v1/bindings/{name}`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BindingDocument {
+    pub(crate) plugin: String,
+    #[serde(default)]
+    pub(crate) topics: Vec<String>,
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
+    #[serde(default)]
+    grants: Grants,
+    #[serde(default)]
+    config: BTreeMap<String, serde_json::Value>,
+    #[serde(default = "yes")]
+    body: bool,
+    #[serde(default)]
+    fallback: Fallback,
+    #[serde(default)]
+    limits: Limits,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Who is asked when the component gives no answer (ruling 7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Fallback {
+    #[default]
+    None,
+    Producer,
+}
+
+impl BindingDocument {
+    pub(crate) fn parse(spec: &str) -> Result<Self, Refusal> {
+        let document: Self = serde_json::from_str(spec)
+            .map_err(|error| Refusal::Invalid(format!("the binding cannot be read: {error}")))?;
+        if !document.groups.is_empty() {
+            return Err(Refusal::NotBuilt("a binding for consumer groups (use topics)"));
+        }
+        if document.topics.is_empty() {
+            return Err(Refusal::Invalid("the binding names no topic; list at least one in \"topics\"".to_owned()));
+        }
+        for topic in &document.topics {
+            vouch_broker::check_topic_name(topic)?;
+        }
+        Ok(document)
+    }
+
+    fn spec(&self, name: &str) -> Result<BindingSpec, Refusal> {
+        let text = |(key, value): (&String, &serde_json::Value)| match value {
+            serde_json::Value::String(text) => Ok((key.clone(), text.clone())),
+            serde_json::Value::Object(object) if object.contains_key("secret") => {
+                Err(Refusal::NotBuilt("a secret in a binding's config"))
+            }
+            other => Err(Refusal::Invalid(format!("config.{key} is {other}; it must be a text in quotes"))),
+        };
+        Ok(BindingSpec {
+            name: name.to_owned(),
+            grants: self.grants.clone(),
+            limits: self.limits.clone(),
+            config: self.config.iter().map(text).collect::<Result<_, _>>()?,
+            body: self.body,
+        })
+    }
+}
+
+/// A binding that can be asked.
+#[derive(Clone)]
+pub(crate) struct Answerer {
+    pub(crate) binding: Binding,
+    pub(crate) fallback_to_producer: bool,
+    revision: u64,
+}
+
+impl Answerer {
+    /// What the component is asked.
+    pub(crate) fn pending(&self, due: &Due, half: &StoredMessage) -> Pending {
+        let message = &half.message;
+        // Decompressed where a client sent it compressed; what cannot be decompressed is handed over as it came.
+        let body = message.body.clone();
+        Pending {
+            transaction_id: TransactionId { shard: 0, position: due.transaction }.to_string(),
+            half: Message {
+                id: message.message_id.clone(),
+                topic: due.topic.name.clone(),
+                tag: message.tag.clone(),
+                keys: message.keys.clone(),
+                message_group: message.message_group.clone(),
+                properties: message.properties.clone(),
+                attributes: attributes(half),
+                born_at_ms: message.born_at.0,
+                born_host: message.born_host.clone(),
+                stored_at_ms: half.stored_at.0,
+                body_size: u32::try_from(body.len()).unwrap_or(u32::MAX),
+                body: if self.binding.wants_body() { body } else { Bytes::new() },
+            },
+            producer: half.producer.clone(),
+            opened_at_ms: due.opened_at.0,
+            asked_at_ms: due.asked_at.0,
+            check_number: due.number,
+            checks_left: due.checks_left,
+        }
+    }
+}
+
+fn attributes(half: &StoredMessage) -> Vec<(String, String)> {
+    let mut attributes = vec![("message-type".to_owned(), "transaction".to_owned())];
+    if let Some(trace) = &half.message.trace_context {
+        attributes.push(("trace-context".to_owned(), trace.clone()));
+    }
+    attributes
+}
+
+/// Components of this node.
+pub(crate) struct PluginHost {
+    pub(crate) engine: Engine,
+    store: ArtifactStore,
+    answerers: tokio::sync::Mutex<HashMap<String, Answerer>>,
+    /// When each component last answered: tells a stuck transaction from a stuck component (ruling 4).
+    answered: Mutex<HashMap<String, Millis>>,
+}
+
+impl PluginHost {
+    pub(crate) fn start(config: &NodeConfig) -> Result<Self, StartError> {
+        let folder = config.data_dir.join("plugins");
+        let store =
+            ArtifactStore::open(folder.join("components")).map_err(|error| StartError::Plugins(error.to_string()))?;
+        let mut engine = EngineConfig::new(folder.join("compiled"));
+        engine.threads = config.plugin_threads;
+        engine.concurrency = config.plugin_concurrency;
+        let engine = Engine::start(engine).map_err(|error| StartError::Plugins(error.to_string()))?;
+        Ok(Self { engine, store, answerers: tokio::sync::Mutex::default(), answered: Mutex::default() })
+    }
+
+    /// Removes files of components that the log no longer knows.
+    pub(crate) fn remove_unused(&self, plugins: &Plugins) {
+        if let Err(error) = self.store.retain(|digest| plugins.artifact(&digest.0).is_some()) {
+            tracing::warn!(%error, "files of removed components could not be cleared away");
+        }
+    }
+
+    fn answered_table(&self) -> MutexGuard<'_, HashMap<String, Millis>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A component answered.
+    pub(crate) fn answered(&self, digest: &str, at: Millis) {
+        self.answered_table().insert(digest.to_owned(), at);
+    }
+
+    /// Whether a component answered since then.
+    pub(crate) fn answered_since(&self, digest: &str, since: Millis) -> bool {
+        self.answered_table().get(digest).is_some_and(|at| *at >= since)
+    }
+
+    /// The binding with this name, loaded and joined with its grants. Cached until the binding is set again.
+    pub(crate) async fn answerer(&self, inner: &Arc<Inner>, name: &str) -> Result<Answerer, Refusal> {
+        let wanted = name.to_owned();
+        let entry = inner.shard.query(move |executor| executor.state.plugins().binding(&wanted).cloned()).await?;
+        let entry = entry.ok_or_else(|| Refusal::NotFound(format!("there is no binding {name}")))?;
+        // Held while loading, so that a storm of checks compiles a component once.
+        let mut answerers = self.answerers.lock().await;
+        if let Some(answerer) = answerers.get(name).filter(|answerer| answerer.revision == entry.revision) {
+            return Ok(answerer.clone());
+        }
+        let document = BindingDocument::parse(&entry.spec)?;
+        let plugin = self.load(inner, Digest(entry.digest)).await?;
+        let answerer = bind(&plugin, &document, name, entry.revision)?;
+        answerers.insert(name.to_owned(), answerer.clone());
+        Ok(answerer)
+    }
+
+    /// What a binding would lack, without setting it: its warnings.
+    pub(crate) async fn try_bind(
+        &self,
+        inner: &Arc<Inner>,
+        name: &str,
+        spec: &str,
+    ) -> Result<(Digest, Vec<String>), Refusal> {
+        let document = BindingDocument::parse(spec)?;
+        let digest = resolve(inner, &document.plugin).await?;
+        let plugin = self.load(inner, digest).await?;
+        Ok((digest, bind(&plugin, &document, name, 0)?.binding.warnings()))
+    }
+
+    /// Recent log lines of a binding that was asked on this node.
+    pub(crate) async fn logs_of(&self, name: &str) -> Option<Binding> {
+        self.answerers.lock().await.get(name).map(|answerer| answerer.binding.clone())
+    }
+
+    async fn load(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Plugin, Refusal> {
+        let wasm = match self.store.get(&digest) {
+            Ok(Some(wasm)) => wasm,
+            Ok(None) => self.rebuild(inner, digest).await?,
+            Err(error) => return Err(Refusal::Internal(error.to_string())),
+        };
+        self.engine.load(&digest.to_string(), wasm).await.map_err(|error| Refusal::Internal(error.to_string()))
+    }
+
+    /// Puts a component's file together from its chunks in the log.
+    async fn rebuild(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Bytes, Refusal> {
+        let artifact = inner.shard.query(move |executor| executor.state.plugins().artifact(&digest.0).cloned()).await?;
+        let artifact = artifact.ok_or_else(|| Refusal::NotFound(format!("component {digest} is not in the log")))?;
+        let wasm = read_chunks(inner, &artifact)?;
+        if Digest::of(&wasm) != digest {
+            return Err(Refusal::Internal(format!("the chunks of component {digest} do not make it up")));
+        }
+        self.store.put(&wasm).map_err(|error| Refusal::Internal(error.to_string()))?;
+        Ok(wasm)
+    }
+
+    /// Takes an upload: looked at, kept in the log, published under its tag.
+    pub(crate) async fn upload(
+        &self,
+        inner: &Arc<Inner>,
+        upload: PluginUpload,
+    ) -> Result<(UploadVerdict, Written), UploadError> {
+        let invalid = |error: vouch_registry::ReferenceError| Refusal::Invalid(error.to_string());
+        check_plugin_name(&upload.name).map_err(invalid)?;
+        check_tag(&upload.tag).map_err(invalid)?;
+        let expected = match &upload.expected {
+            Some(text) => Some(text.parse::<Digest>().map_err(|error| Refusal::Invalid(error.to_string()))?.0),
+            None => None,
+        };
+        let verdict = self.engine.inspect(upload.wasm.clone()).await?;
+        let digest = self.store.put(&upload.wasm).map_err(|error| Refusal::Internal(error.to_string()))?;
+        let received = inner
+            .shard
+            .query(move |executor| executor.state.plugins().artifact(&digest.0).map_or(0, |artifact| artifact.received))
+            .await?;
+        for (number, data) in upload.wasm.chunks(CHUNK).enumerate() {
+            let offset = (number * CHUNK) as u64;
+            if offset < received {
+                continue;
+            }
+            let total = upload.wasm.len() as u64;
+            let chunk = PluginChunk { digest: digest.0, offset, total, data: data.to_vec() };
+            inner.shard.propose_one(|out| chunk.encode(out)).await?;
+        }
+        let publish = PluginPublish {
+            name: upload.name,
+            tag: upload.tag,
+            digest: digest.0,
+            expected,
+            verdict: serde_json::to_string(&verdict).map_err(|error| Refusal::Internal(error.to_string()))?,
+        };
+        let written = inner.written(|out| publish.encode(out)).await?;
+        Ok((verdict, written))
+    }
+}
+
+fn bind(plugin: &Plugin, document: &BindingDocument, name: &str, revision: u64) -> Result<Answerer, Refusal> {
+    let binding = plugin.bind(document.spec(name)?).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    Ok(Answerer { binding, fallback_to_producer: document.fallback == Fallback::Producer, revision })
+}
+
+/// The digest that a reference means now (ruling 7).
+async fn resolve(inner: &Arc<Inner>, reference: &str) -> Result<Digest, Refusal> {
+    let Reference { name, target } = reference
+        .parse()
+        .map_err(|error: vouch_registry::ReferenceError| Refusal::Invalid(format!("\"plugin\": {error}")))?;
+    let missing = Refusal::NotFound(format!("plugin {reference} does not exist; push it with: vouch plugin push"));
+    let find = move |executor: &mut crate::shard::Executor| {
+        let plugins = executor.state.plugins();
+        match target {
+            Target::Tag(tag) => plugins.tag(&name, &tag).map(|tag| Digest(tag.digest)),
+            Target::Digest(digest) => plugins
+                .plugin(&name)
+                .filter(|plugin| plugin.tags.values().flatten().any(|tag| tag.digest == digest.0))
+                .map(|_| digest),
+        }
+    };
+    inner.shard.query(find).await?.ok_or(missing)
+}
+
+fn read_chunks(inner: &Inner, artifact: &Artifact) -> Result<Bytes, Refusal> {
+    let mut wasm = BytesMut::with_capacity(usize::try_from(artifact.total).unwrap_or(0));
+    for (position, _) in &artifact.chunks {
+        let record = inner.read_record(*position)?;
+        match decode(&record)? {
+            vouch_broker::record::Record::PluginChunk(chunk) => wasm.extend_from_slice(&chunk.data),
+            _ => return Err(Refusal::Internal(format!("the record at {position} is not a piece of a component"))),
+        }
+    }
+    Ok(wasm.freeze())
+}
+
+fn decode(record: &Bytes) -> Result<vouch_broker::record::Record, Refusal> {
+    let defect = |why: vouch_broker::record::DecodeError| Refusal::Internal(why.to_string());
+    let (frame, _) = vouch_broker::record::Frame::split(record).map_err(defect)?;
+    frame.verify().map_err(defect)?;
+    vouch_broker::record::Record::decode(&frame).map_err(defect)
+}

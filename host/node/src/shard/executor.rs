@@ -1,0 +1,558 @@
+//! The shard's executor thread: the only one that touches the state. It turns what waits into one log entry, and
+//! durable entries into state, replies and deliveries. Batching is whatever arrived meanwhile; there are no timers.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use vouch_broker::delivery::{Reservations, Wanted, pick};
+use vouch_broker::record::{DeadLetter, Frame, GroupPut, Join, Lease, Record};
+use vouch_broker::state::{Applied, Effect, Outcome, RecordAt};
+use vouch_broker::{GroupConfig, Millis, Refusal, State, TopicId};
+use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind};
+
+use super::Shared;
+use super::inbox::{Command, Inbox, Proposal, Taken};
+use super::polls::{Batch, POLLS_MAX, Poll, Polls};
+use crate::checks::Schedule;
+
+/// Payload of one log entry stays below this where it can: a bigger entry delays those behind it.
+const ENTRY_TARGET: usize = 1 << 20;
+/// Between two looks at leases that living consumers hold.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+
+/// An entry that is written and not yet durable.
+struct Written {
+    end: u64,
+    time: Millis,
+    proposals: Vec<(u64, Proposal)>,
+}
+
+/// State and everything that the leader keeps beside it.
+pub(crate) struct Executor {
+    pub(crate) state: State,
+    pub(crate) schedule: Schedule,
+    pub(crate) shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
+    appender: Appender,
+    index: u64,
+    reservations: Reservations,
+    polls: Polls,
+    /// Groups and joins that are on their way into the log.
+    joining: HashSet<Vec<u8>>,
+    /// Proposals for the next entry.
+    batch: Vec<Proposal>,
+    /// Batches to hand out once their leases are written.
+    deliveries: Vec<(Poll, Batch)>,
+    written: VecDeque<Written>,
+    /// Topics where something may be ready.
+    ready: Vec<TopicId>,
+    effects: Vec<Effect>,
+    poisoned: Option<String>,
+    next_renewal: Instant,
+}
+
+impl Executor {
+    pub(crate) fn new(state: State, appender: Appender, index: u64, inbox: Arc<Inbox>, shared: Arc<Shared>) -> Self {
+        Self {
+            state,
+            schedule: Schedule::default(),
+            shared,
+            inbox,
+            appender,
+            index,
+            reservations: Reservations::default(),
+            polls: Polls::default(),
+            joining: HashSet::new(),
+            batch: Vec::new(),
+            deliveries: Vec::new(),
+            written: VecDeque::new(),
+            ready: Vec::new(),
+            effects: Vec::new(),
+            poisoned: None,
+            next_renewal: Instant::now() + RENEW_EVERY,
+        }
+    }
+
+    /// Runs until it is stopped; then the log is closed and everything proposed is answered.
+    pub(crate) fn run(mut self) {
+        self.inbox.serve_here();
+        let mut spare = Vec::new();
+        let mut stopping = false;
+        loop {
+            let Taken { mut commands, durable, poisoned } = self.inbox.take(self.patience(), spare);
+            if let Some(to) = durable {
+                self.apply_up_to(to);
+            }
+            if let Some(reason) = poisoned {
+                self.poison(reason);
+            }
+            for command in commands.drain(..) {
+                stopping |= self.execute(command);
+            }
+            self.serve_ready();
+            self.tick();
+            self.write_batch();
+            spare = commands;
+            if stopping {
+                return self.stop();
+            }
+        }
+    }
+
+    /// How long there is nothing to do by the clock.
+    fn patience(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let until = |at: Instant| at.saturating_duration_since(now);
+        let log_now = self.shared.clock.now();
+        let wake = self.polls.next_wake().map(|at| Duration::from_millis(at.ms_since(log_now)));
+        let mark = if self.poisoned.is_none() { self.appender.mark_due_in() } else { None };
+        let renewal = self.poisoned.is_none().then(|| until(self.next_renewal));
+        [self.polls.first_timeout().map(until), wake, mark, renewal]
+            .into_iter()
+            .flatten()
+            .min()
+            // A due time of zero still lets the inbox be looked at first.
+            .map(|patience| patience.max(Duration::from_micros(100)))
+    }
+
+    fn execute(&mut self, command: Command) -> bool {
+        match command {
+            Command::Propose(proposal) => self.propose(proposal),
+            Command::Receive(poll) => self.receive(poll),
+            Command::Query(query) => query(self),
+            Command::Stop => return true,
+        }
+        false
+    }
+
+    // Proposing.
+
+    fn propose(&mut self, proposal: Proposal) {
+        if let Some(reason) = &self.poisoned {
+            let refusal = Refusal::Poisoned(reason.clone());
+            return self.answer(proposal.reply, proposal.cost, Err(refusal));
+        }
+        for record in delivery_records(&proposal.records) {
+            self.reservations.hold(&record);
+        }
+        self.batch.push(proposal);
+    }
+
+    /// Proposes a record of the broker's own.
+    pub(crate) fn propose_own(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> usize) {
+        let mut records = Vec::new();
+        encode(&mut records);
+        self.propose(Proposal { records, reply: None, cost: 0 });
+    }
+
+    /// Writes what was proposed, then hands out what it leased.
+    fn write_batch(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch).into_iter().peekable();
+        while batch.peek().is_some() {
+            let mut len = 0;
+            let mut proposals = Vec::new();
+            while let Some(next) = batch.next_if(|next| len == 0 || len + next.records.len() <= ENTRY_TARGET) {
+                len += next.records.len();
+                proposals.push(next);
+            }
+            self.write_entry(proposals);
+        }
+        for (poll, batch) in std::mem::take(&mut self.deliveries) {
+            let answer = match &self.poisoned {
+                Some(reason) => Err(Refusal::Poisoned(reason.clone())),
+                None => Ok(Some(batch)),
+            };
+            if let Err(Ok(Some(batch))) = poll.reply.send(answer) {
+                self.give_back(&batch);
+            }
+        }
+    }
+
+    fn write_entry(&mut self, proposals: Vec<Proposal>) {
+        let time = self.shared.clock.now();
+        let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms: time.0, kind: EntryKind::Records };
+        let parts: Vec<&[u8]> = proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
+        match self.appender.append(header, &parts) {
+            Ok(appended) => {
+                self.index += 1;
+                let mut position = appended.payload_position.0;
+                let mut placed = Vec::with_capacity(proposals.len());
+                for proposal in proposals {
+                    let len = proposal.records.len() as u64;
+                    placed.push((position, proposal));
+                    position += len;
+                }
+                self.written.push_back(Written { end: appended.end.0, time, proposals: placed });
+            }
+            Err(AppendError::Poisoned(report)) => {
+                self.poison(report.to_string());
+                for proposal in proposals {
+                    // The write may have reached the disk in part; recovery decides.
+                    let refusal = Refusal::Unknown(format!("the commit log failed: {report}"));
+                    self.unpropose(proposal, refusal);
+                }
+            }
+            Err(error) => {
+                for proposal in proposals {
+                    self.unpropose(proposal, refusal_of_append(&error));
+                }
+            }
+        }
+    }
+
+    fn unpropose(&mut self, proposal: Proposal, refusal: Refusal) {
+        for record in delivery_records(&proposal.records) {
+            self.reservations.release(&record);
+        }
+        self.answer(proposal.reply, proposal.cost, Err(refusal));
+    }
+
+    fn answer(
+        &self,
+        reply: Option<oneshot::Sender<Result<Vec<Outcome>, Refusal>>>,
+        cost: u64,
+        answer: Result<Vec<Outcome>, Refusal>,
+    ) {
+        self.inbox.release(cost);
+        if let Some(reply) = reply {
+            // A caller that went away does not change what the log says.
+            let _ = reply.send(answer);
+        }
+    }
+
+    // Applying.
+
+    fn apply_up_to(&mut self, durable: u64) {
+        let mut replies = Vec::new();
+        while let Some(entry) = self.written.pop_front_if(|entry| entry.end <= durable) {
+            for (position, proposal) in entry.proposals {
+                let outcomes = self.apply_proposal(position, entry.time, &proposal.records);
+                replies.push((proposal.reply, proposal.cost, outcomes));
+            }
+        }
+        self.take_effects();
+        for (reply, cost, outcomes) in replies {
+            self.answer(reply, cost, outcomes);
+        }
+    }
+
+    fn apply_proposal(&mut self, mut position: u64, time: Millis, mut records: &[u8]) -> Result<Vec<Outcome>, Refusal> {
+        let mut outcomes = Vec::with_capacity(1);
+        while !records.is_empty() {
+            let defect = |why| Refusal::Internal(format!("a record that this node wrote cannot be read: {why}"));
+            let (frame, rest) = Frame::split(records).map_err(defect)?;
+            let record = Record::decode(&frame).map_err(defect)?;
+            outcomes.push(self.state.apply(RecordAt { position, time }, &record, &mut self.effects));
+            self.reservations.release(&record);
+            position += u64::from(frame.record_len());
+            records = rest;
+        }
+        Ok(outcomes)
+    }
+
+    fn take_effects(&mut self) {
+        let mut joined = false;
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Available(topic) => self.note_ready(topic),
+                Effect::VisibleAt(_, topic, at) => {
+                    if self.polls.any_on(topic) {
+                        self.polls.wake_at(at, topic);
+                    }
+                }
+                Effect::Joined => joined = true,
+                Effect::Directory => self.shared.directory.clear(),
+                Effect::CheckDue(topic, at) => {
+                    self.schedule.due_changed(topic, at);
+                    self.shared.checks_changed.notify_one();
+                }
+                Effect::Plugins => self.shared.checks_changed.notify_one(),
+            }
+        }
+        if joined {
+            self.joining.clear();
+            for poll in std::mem::take(&mut self.polls.joining) {
+                self.receive(poll);
+            }
+        }
+    }
+
+    fn note_ready(&mut self, topic: TopicId) {
+        if self.polls.any_on(topic) && !self.ready.contains(&topic) {
+            self.ready.push(topic);
+        }
+    }
+
+    // Receiving.
+
+    fn receive(&mut self, poll: Poll) {
+        if let Some(reason) = &self.poisoned {
+            let refusal = Refusal::Poisoned(reason.clone());
+            return drop(poll.reply.send(Err(refusal)));
+        }
+        let topic = match self.state.topics().named(&poll.topic) {
+            Ok(topic) => topic.id,
+            Err(refusal) => return drop(poll.reply.send(Err(refusal))),
+        };
+        let group = self.state.groups().named(&poll.group).ok();
+        if group.is_none_or(|group| group.progress(topic).is_none()) {
+            return self.join(poll, topic);
+        }
+        self.serve(poll, topic);
+    }
+
+    /// Lets the group come into being and join the topic; the receive goes on when that is in the log.
+    fn join(&mut self, poll: Poll, topic: TopicId) {
+        let mut records = Vec::new();
+        match self.state.groups().named(&poll.group) {
+            Ok(group) => Join { group: group.id, topic }.encode(&mut records),
+            Err(_) => {
+                let config = GroupConfig::default();
+                GroupPut { name: poll.group.clone(), config, expected_revision: Some(0) }.encode(&mut records)
+            }
+        };
+        if self.joining.insert(records.clone()) {
+            self.propose(Proposal { records, reply: None, cost: 0 });
+        }
+        self.wait(poll, None);
+    }
+
+    fn wait(&mut self, poll: Poll, topic: Option<TopicId>) {
+        if self.polls.len() >= POLLS_MAX {
+            let text = format!("{POLLS_MAX} receives are waiting already; receive again later");
+            return drop(poll.reply.send(Err(Refusal::TooMany(text))));
+        }
+        match topic {
+            Some(topic) => {
+                self.polls.wait(topic, poll);
+            }
+            None => self.polls.wait_to_join(poll),
+        }
+    }
+
+    /// Gives a receive what is there, or lets it wait.
+    fn serve(&mut self, poll: Poll, topic: TopicId) {
+        if poll.reply.is_closed() {
+            return;
+        }
+        let now = self.shared.clock.now();
+        let Ok(group) = self.state.groups().named(&poll.group).map(|group| group.id) else {
+            return self.receive(poll);
+        };
+        let others = match poll.filter {
+            vouch_broker::TagFilter::All => Vec::new(),
+            vouch_broker::TagFilter::Tags(_) => {
+                self.shared.sessions.other_filters(&poll.group, &poll.topic, &poll.client_id)
+            }
+        };
+        let wanted = Wanted {
+            group,
+            topic,
+            filter: &poll.filter,
+            others: &others,
+            max: poll.max,
+            now,
+            generation: self.shared.clock.generation(now),
+            deadline: now.plus_ms(poll.invisible_ms),
+            renewed_for: poll.auto_renew.then_some(poll.client_id.as_str()),
+        };
+        let picks = pick(&self.state, &mut self.reservations, &wanted);
+        let (generation, deadline) = (wanted.generation, wanted.deadline);
+        for (queue, offset, generation) in &picks.exhausted {
+            let reason = "it was delivered as often as the group allows".to_owned();
+            let (queue, offset, generation) = (*queue, *offset, *generation);
+            self.propose_own(|out| DeadLetter { group, topic, queue, offset, generation, reason }.encode(out));
+        }
+        if let Some(lease) = &picks.lease {
+            self.propose_own(|out| Lease::encode(lease, out));
+        }
+        if !picks.messages.is_empty() {
+            let batch = Batch { topic, group, messages: picks.messages, generation, deadline };
+            return self.deliveries.push((poll, batch));
+        }
+        if picks.more {
+            // The scan stopped at its bound: go on in the next round, after other work.
+            self.ready.push(topic);
+        }
+        self.wait_for_messages(poll, topic, now);
+    }
+
+    fn wait_for_messages(&mut self, poll: Poll, topic: TopicId, now: Millis) {
+        if poll.until <= Instant::now() && !self.ready.contains(&topic) {
+            return drop(poll.reply.send(Ok(None)));
+        }
+        let progress = self.state.groups().named(&poll.group).ok().and_then(|group| group.progress(topic));
+        if let Some((at, _, _)) = progress.and_then(|progress| progress.due_from(now.plus_ms(1)).next()) {
+            self.polls.wake_at(at, topic);
+        }
+        self.wait(poll, Some(topic));
+    }
+
+    fn serve_ready(&mut self) {
+        for topic in std::mem::take(&mut self.ready) {
+            for poll in self.polls.take(topic) {
+                self.serve(poll, topic);
+            }
+        }
+    }
+
+    /// The consumer went away before it got its messages: they become visible at once, uncounted.
+    fn give_back(&mut self, batch: &Batch) {
+        let now = self.shared.clock.now();
+        for message in &batch.messages {
+            let change = vouch_broker::record::ChangeInvisible {
+                group: batch.group,
+                topic: batch.topic,
+                queue: message.queue,
+                offset: message.offset,
+                generation: batch.generation,
+                new_generation: self.shared.clock.generation(now),
+                deadline: now,
+                uncounted: true,
+            };
+            self.propose_own(|out| change.encode(out));
+        }
+        self.write_batch();
+    }
+
+    // The clock.
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        for poll in self.polls.timed_out(now) {
+            let _ = poll.reply.send(Ok(None));
+        }
+        for topic in self.polls.awake(self.shared.clock.now()) {
+            self.note_ready(topic);
+        }
+        self.serve_ready();
+        if now >= self.next_renewal && self.poisoned.is_none() {
+            self.next_renewal = now + RENEW_EVERY;
+            self.shared.sessions.expire(now);
+            self.renew_leases();
+        }
+        if self.poisoned.is_none() && self.appender.mark_needed() {
+            self.write_mark();
+        }
+    }
+
+    fn renew_leases(&mut self) {
+        let now = self.shared.clock.now();
+        let sessions = &self.shared.sessions;
+        let renewals = super::renewal::due(&self.state, now, |client| sessions.is_alive(client));
+        for renewal in renewals {
+            self.propose_own(|out| renewal.encode(out));
+        }
+    }
+
+    fn write_mark(&mut self) {
+        let leader_time_ms = self.shared.clock.now().0;
+        let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms, kind: EntryKind::Mark };
+        match self.appender.append(header, &[]) {
+            Ok(_) => self.index += 1,
+            Err(AppendError::Poisoned(report)) => self.poison(report.to_string()),
+            Err(error) => tracing::warn!(%error, "no mark could be written on an idle log"),
+        }
+    }
+
+    // Ends.
+
+    /// The log takes no more writes: nothing that is not durable is ever acknowledged.
+    fn poison(&mut self, reason: String) {
+        if self.poisoned.is_some() {
+            return;
+        }
+        tracing::error!(reason, "the commit log is poisoned; restart the node to recover");
+        self.shared.poison(&reason);
+        self.poisoned = Some(reason.clone());
+        for entry in std::mem::take(&mut self.written) {
+            for (_, proposal) in entry.proposals {
+                let refusal = Refusal::Unknown(format!("the commit log failed: {reason}"));
+                self.unpropose(proposal, refusal);
+            }
+        }
+        for proposal in std::mem::take(&mut self.batch) {
+            self.unpropose(proposal, Refusal::Poisoned(reason.clone()));
+        }
+        for poll in self.polls.drain() {
+            let _ = poll.reply.send(Err(Refusal::Poisoned(reason.clone())));
+        }
+    }
+
+    fn stop(mut self) {
+        for poll in self.polls.drain() {
+            let _ = poll.reply.send(Ok(None));
+        }
+        // What is written becomes durable and is answered before the log closes.
+        while self.poisoned.is_none() && !self.written.is_empty() {
+            let Taken { commands, durable, poisoned } = self.inbox.take(None, Vec::new());
+            if let Some(to) = durable {
+                self.apply_up_to(to);
+            }
+            if let Some(reason) = poisoned {
+                self.poison(reason);
+            }
+            commands.into_iter().for_each(|command| self.refuse_command(command));
+        }
+        let Taken { commands, .. } = self.inbox.take(Some(Duration::ZERO), Vec::new());
+        commands.into_iter().for_each(|command| self.refuse_command(command));
+        if let Err(error) = self.appender.close() {
+            tracing::error!(%error, "the commit log did not close cleanly; recovery will sort it out");
+        }
+    }
+
+    fn refuse_command(&mut self, command: Command) {
+        match command {
+            Command::Propose(proposal) => self.answer(proposal.reply, proposal.cost, Err(Refusal::Stopping)),
+            Command::Receive(poll) => drop(poll.reply.send(Err(Refusal::Stopping))),
+            // Dropping a query tells its caller.
+            Command::Query(_) | Command::Stop => {}
+        }
+    }
+
+    /// Position up to which entries are appended, durable.
+    pub(crate) fn positions(&self) -> (u64, u64) {
+        (self.appender.appended().0, self.appender.durable().0)
+    }
+
+    /// Receives that wait.
+    pub(crate) fn waiting_polls(&self) -> usize {
+        self.polls.len()
+    }
+}
+
+/// Records of a proposal that change a group's progress: those that must be held and released.
+fn delivery_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
+    const FIRST_DELIVERY_KIND: u16 = 48;
+    const LAST_DELIVERY_KIND: u16 = 63;
+    std::iter::from_fn(move || {
+        while !records.is_empty() {
+            let (frame, rest) = Frame::split(records).ok()?;
+            records = rest;
+            if (FIRST_DELIVERY_KIND..=LAST_DELIVERY_KIND).contains(&frame.kind()) {
+                return Record::decode(&frame).ok();
+            }
+        }
+        None
+    })
+}
+
+fn refusal_of_append(error: &AppendError) -> Refusal {
+    match error {
+        AppendError::NoSpace { .. } => {
+            Refusal::TooMany(format!("{error}; nothing was stored, free some space and try again"))
+        }
+        AppendError::TooLarge { len, max } => Refusal::Invalid(format!(
+            "the request has {len} bytes; the log takes at most {max} at once, send it in parts"
+        )),
+        other => Refusal::Internal(other.to_string()),
+    }
+}
+
+/// The only outcome of a proposal with one record.
+pub(crate) fn single(outcomes: Vec<Outcome>) -> Result<Applied, Refusal> {
+    let mut outcomes = outcomes.into_iter();
+    outcomes.next().unwrap_or_else(|| Err(Refusal::Internal("a proposal without records".to_owned())))
+}

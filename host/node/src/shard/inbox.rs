@@ -1,0 +1,171 @@
+//! The one way into the executor thread: commands from many tasks, durability from the log's threads.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use vouch_broker::Refusal;
+use vouch_broker::state::Outcome;
+use vouch_commitlog::Durable;
+
+use super::executor::Executor;
+use super::polls::Poll;
+
+/// Bytes that a command costs besides its records: queue entries, replies, indexes.
+const COMMAND_COST: u64 = 512;
+/// When a refused caller should try again. A full queue of the default size drains in about this time on a disk of
+/// some hundred megabytes a second.
+const RETRY_AFTER_MS: u64 = 200;
+
+/// Records that happen together, and who wants to know.
+pub(crate) struct Proposal {
+    /// Framed records, one after the other.
+    pub(crate) records: Vec<u8>,
+    /// One outcome a record; nobody listens where it is `None`.
+    pub(crate) reply: Option<oneshot::Sender<Result<Vec<Outcome>, Refusal>>>,
+    /// Counted in bytes in flight.
+    pub(crate) cost: u64,
+}
+
+/// What the executor is asked to do.
+pub(crate) enum Command {
+    Propose(Proposal),
+    Receive(Poll),
+    /// Runs on the executor thread, between two batches.
+    Query(Box<dyn FnOnce(&mut Executor) + Send>),
+    /// Answer polls, write what is proposed, close the log.
+    Stop,
+}
+
+#[derive(Default)]
+struct Waiting {
+    commands: Vec<Command>,
+    durable: Option<u64>,
+    poisoned: Option<String>,
+}
+
+/// What the executor finds when it looks.
+pub(crate) struct Taken {
+    pub(crate) commands: Vec<Command>,
+    /// Everything before this position is durable.
+    pub(crate) durable: Option<u64>,
+    /// The log is poisoned; the reason.
+    pub(crate) poisoned: Option<String>,
+}
+
+/// The executor's inbox.
+pub(crate) struct Inbox {
+    waiting: Mutex<Waiting>,
+    executor: Mutex<Option<Thread>>,
+    /// The executor sleeps, or is about to: whoever clears this wakes it.
+    asleep: AtomicBool,
+    in_flight: AtomicU64,
+    bound: u64,
+}
+
+impl Inbox {
+    pub(crate) fn new(bytes_in_flight: u64) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            executor: Mutex::default(),
+            asleep: AtomicBool::new(false),
+            in_flight: AtomicU64::new(0),
+            bound: bytes_in_flight,
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for a proposal before anything is queued (ruling 21); given back when it is answered.
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<u64, Refusal> {
+        let cost = bytes as u64 + COMMAND_COST;
+        let before = self.in_flight.fetch_add(cost, Ordering::Relaxed);
+        // A single request always fits an idle node, whatever the bound.
+        if before > 0 && before + cost > self.bound {
+            self.release(cost);
+            return Err(Refusal::Overloaded { in_flight: before, bound: self.bound, retry_after_ms: RETRY_AFTER_MS });
+        }
+        Ok(cost)
+    }
+
+    pub(crate) fn release(&self, cost: u64) {
+        self.in_flight.fetch_sub(cost, Ordering::Relaxed);
+    }
+
+    /// Bytes that are proposed and not answered.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn push(&self, command: Command) {
+        self.waiting().commands.push(command);
+        self.wake();
+    }
+
+    /// Reports of the log; called from its threads.
+    pub(crate) fn report(&self, durable: Durable) {
+        let mut waiting = self.waiting();
+        match durable {
+            Durable::Up { to } => waiting.durable = Some(to.0),
+            Durable::Poisoned(report) => waiting.poisoned = Some(report.to_string()),
+        }
+        drop(waiting);
+        self.wake();
+    }
+
+    /// Waits until the log reported that everything before `position` is durable. Only before the executor runs.
+    pub(crate) fn wait_durable(&self, position: u64) -> Result<(), String> {
+        self.serve_here();
+        loop {
+            let Taken { durable, poisoned, .. } = self.take(None, Vec::new());
+            match (durable, poisoned) {
+                (_, Some(reason)) => return Err(reason),
+                (Some(durable), None) if durable >= position => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    fn wake(&self) {
+        if self.asleep.swap(false, Ordering::AcqRel)
+            && let Some(executor) = self.executor.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            executor.unpark();
+        }
+    }
+
+    /// Says that the calling thread is the executor.
+    pub(crate) fn serve_here(&self) {
+        *self.executor.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
+    }
+
+    /// Takes everything that waits; sleeps up to `patience` (for ever if `None`) while there is nothing.
+    pub(crate) fn take(&self, patience: Option<Duration>, spare: Vec<Command>) -> Taken {
+        let mut spare = spare;
+        loop {
+            // First say "asleep", then look: what comes after the look finds the word and wakes.
+            self.asleep.store(true, Ordering::Release);
+            let mut waiting = self.waiting();
+            let empty = waiting.commands.is_empty() && waiting.durable.is_none() && waiting.poisoned.is_none();
+            if !empty || patience == Some(Duration::ZERO) {
+                let commands = std::mem::replace(&mut waiting.commands, std::mem::take(&mut spare));
+                let taken = Taken { commands, durable: waiting.durable.take(), poisoned: waiting.poisoned.take() };
+                drop(waiting);
+                self.asleep.store(false, Ordering::Release);
+                return taken;
+            }
+            drop(waiting);
+            match patience {
+                None => std::thread::park(),
+                Some(patience) => {
+                    std::thread::park_timeout(patience);
+                    return self.take(Some(Duration::ZERO), spare);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! One shard: its executor thread, and how tasks talk to it.
+
+mod executor;
+mod inbox;
+mod polls;
+mod renewal;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::{Notify, oneshot};
+use vouch_broker::state::{Applied, Outcome};
+use vouch_broker::{Refusal, State};
+use vouch_commitlog::Appender;
+
+pub(crate) use executor::Executor;
+pub(crate) use inbox::Inbox;
+pub(crate) use polls::{Batch, Poll};
+pub(crate) use renewal::RENEWED_LEASE_MS;
+
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::sessions::Sessions;
+use inbox::{Command, Proposal};
+
+/// What the executor shares with tasks.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) directory: Directory,
+    pub(crate) sessions: Sessions,
+    /// A check may be due earlier than was known, or a binding changed.
+    pub(crate) checks_changed: Notify,
+    poisoned: OnceLock<String>,
+}
+
+impl Shared {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            directory: Directory::default(),
+            sessions: Sessions::default(),
+            checks_changed: Notify::new(),
+            poisoned: OnceLock::new(),
+        }
+    }
+
+    fn poison(&self, reason: &str) {
+        let _ = self.poisoned.set(reason.to_owned());
+    }
+
+    /// Why the log takes no more writes, if so.
+    pub(crate) fn poisoned(&self) -> Option<&str> {
+        self.poisoned.get().map(String::as_str)
+    }
+}
+
+/// A running shard.
+pub(crate) struct Shard {
+    inbox: Arc<Inbox>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shard {
+    /// Starts the executor on a recovered state. `index` is that of the last entry in the log.
+    pub(crate) fn start(
+        state: State,
+        appender: Appender,
+        index: u64,
+        inbox: Arc<Inbox>,
+        shared: Arc<Shared>,
+    ) -> std::io::Result<Self> {
+        let executor = Executor::new(state, appender, index, inbox.clone(), shared);
+        let thread = std::thread::Builder::new().name("vouch-shard-0".to_owned()).spawn(move || executor.run())?;
+        Ok(Self { inbox, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Bytes that are proposed and not answered.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.inbox.in_flight()
+    }
+
+    /// Proposes framed records that happen together; resolves when they are durable and applied, one outcome a record.
+    ///
+    /// If the returned future is dropped, the records may happen all the same.
+    pub(crate) async fn propose(&self, records: Vec<u8>) -> Result<Vec<Outcome>, Refusal> {
+        let cost = self.inbox.reserve(records.len())?;
+        let (reply, answer) = oneshot::channel();
+        self.inbox.push(Command::Propose(Proposal { records, reply: Some(reply), cost }));
+        answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Proposes one record.
+    pub(crate) async fn propose_one(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Applied, Refusal> {
+        let mut records = Vec::new();
+        encode(&mut records);
+        executor::single(self.propose(records).await?)
+    }
+
+    /// Waits for messages; `None` if there were none in time.
+    pub(crate) async fn receive(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<Option<Batch>, Refusal>>) -> Poll,
+    ) -> Result<Option<Batch>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.push(Command::Receive(make(reply)));
+        answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Runs a closure on the executor thread, between two batches.
+    pub(crate) async fn query<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Executor) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let query = move |executor: &mut Executor| {
+            let _ = reply.send(ask(executor));
+        };
+        self.inbox.push(Command::Query(Box::new(query)));
+        answer.await.map_err(|_| Refusal::Stopping)
+    }
+
+    /// Answers polls, makes everything proposed durable, closes the log. Blocks; a second call does nothing.
+    pub(crate) fn stop(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            self.inbox.push(Command::Stop);
+            if thread.join().is_err() {
+                tracing::error!("the shard's thread ended by a panic; recovery will sort the log out");
+            }
+        }
+    }
+}

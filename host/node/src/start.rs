@@ -1,0 +1,257 @@
+//! Opening a data folder: lock, identity, recovery of the log into state.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use vouch_broker::record::{ClusterInit, DecodeError, Frame, NodeStarted, Record};
+use vouch_broker::state::RecordAt;
+use vouch_broker::{Millis, State};
+use vouch_commitlog::{
+    Appender, CommitLog, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogReader, OpenError, Recovery,
+};
+
+use crate::NodeConfig;
+use crate::shard::Inbox;
+
+/// What this program writes and understands (ruling 20: new meanings are gated by it).
+const FEATURE_LEVEL: u32 = 1;
+/// Version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Stop the other process, or use another folder.
+    #[error("the data folder {} is in use by another process; stop it, or choose another folder with --data-dir", .0.display())]
+    Locked(PathBuf),
+    /// The system refuses; the text says what.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The identity of the folder cannot be read.
+    #[error("{} cannot be read: {why}; restore it from a backup, or move the folder away to begin anew", path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The setting differs from what the log was made with.
+    #[error(
+        "the log in this folder has segments of {made_with} bytes, the setting says {setting}; leave the setting out"
+    )]
+    SegmentSize {
+        /// In the folder.
+        made_with: u64,
+        /// In the configuration.
+        setting: u64,
+    },
+    /// The log does not open.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The log is of a newer version.
+    #[error(
+        "the log needs feature level {found} (written by Vouch {version}); this is Vouch {VERSION} with level {FEATURE_LEVEL}: start a newer version"
+    )]
+    FeatureLevel {
+        /// Needed.
+        found: u32,
+        /// Who wrote it.
+        version: String,
+    },
+    /// The first records cannot be written.
+    #[error("the log cannot be written: {0}")]
+    Append(#[from] vouch_commitlog::AppendError),
+    /// The components' folder or engine does not start.
+    #[error("plugins cannot run: {0}")]
+    Plugins(String),
+    /// A thread does not start.
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// A record of the log that cannot be applied: the node must not guess what it meant.
+#[derive(Debug, thiserror::Error)]
+#[error("the record at position {position}, written by Vouch {version}, cannot be read: {why}")]
+struct Unreadable {
+    position: u64,
+    version: String,
+    why: DecodeError,
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StartError + 'a {
+    move |source| StartError::Io { action, path: path.to_owned(), source }
+}
+
+/// A recovered log with the state that it says.
+pub(crate) struct Opened {
+    pub(crate) lock: File,
+    pub(crate) state: State,
+    pub(crate) appender: Appender,
+    pub(crate) reader: LogReader,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) index: u64,
+    pub(crate) init: ClusterInit,
+    pub(crate) recovery: Recovery,
+}
+
+/// Opens the folder and recovers the log.
+pub(crate) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
+    let dir = &config.data_dir;
+    fs::create_dir_all(dir).map_err(failed("create", dir))?;
+    let lock = lock(dir)?;
+    let identity = Identity::of_folder(config)?;
+    let log_dir = dir.join("shards").join("0").join("log");
+    fs::create_dir_all(&log_dir).map_err(failed("create", &log_dir))?;
+
+    let mut log = LogConfig::new(&log_dir, identity.cluster_id()?);
+    log.segment_size = identity.segment_size;
+    log.zero_ahead = config.zero_ahead;
+    log.syncs_in_flight = config.syncs_in_flight;
+    let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
+    let mut state = State::default();
+    let report_to = inbox.clone();
+    let on_durable = Box::new(move |durable: Durable| report_to.report(durable));
+    let (mut appender, reader, recovery) = CommitLog::open(log, on_durable, &mut |entry| replay(&mut state, &entry))?;
+    if let Some(init) = &state.cluster().init
+        && init.feature_level > FEATURE_LEVEL
+    {
+        let version = state.cluster().last_version.clone();
+        return Err(StartError::FeatureLevel { found: init.feature_level, version });
+    }
+    let index = write_first_records(&mut state, &mut appender, &inbox, &identity, recovery.last_index)?;
+    let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
+    Ok(Opened { lock, state, appender, reader, inbox, index, init, recovery })
+}
+
+/// One process a folder: two writers would destroy the log.
+fn lock(dir: &Path) -> Result<File, StartError> {
+    let path = dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked(dir.to_owned())),
+        Err(errno) => Err(failed("lock", &path)(errno.into())),
+    }
+}
+
+/// What must be known before the log can be opened.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    cluster_id: String,
+    segment_size: u64,
+}
+
+impl Identity {
+    fn of_folder(config: &NodeConfig) -> Result<Self, StartError> {
+        let path = config.data_dir.join("identity.json");
+        let identity = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice::<Self>(&bytes)
+                .map_err(|error| StartError::Identity { path: path.clone(), why: error.to_string() })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(config, &path)?,
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        if identity.segment_size != config.segment_size && config.segment_size != NodeConfig::new("").segment_size {
+            let (made_with, setting) = (identity.segment_size, config.segment_size);
+            return Err(StartError::SegmentSize { made_with, setting });
+        }
+        Ok(identity)
+    }
+
+    fn make(config: &NodeConfig, path: &Path) -> Result<Self, StartError> {
+        let log = config.data_dir.join("shards").join("0").join("log");
+        if fs::read_dir(&log).is_ok_and(|mut files| files.next().is_some()) {
+            let why = "it is missing, and the folder holds a log".to_owned();
+            return Err(StartError::Identity { path: path.to_owned(), why });
+        }
+        let cluster_id = rand::random::<u128>();
+        let identity = Self { cluster_id: format!("{cluster_id:032x}"), segment_size: config.segment_size };
+        let unfinished = path.with_extension("part");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&unfinished)?;
+            file.write_all(&serde_json::to_vec_pretty(&identity)?)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, path)?;
+            File::open(&config.data_dir)?.sync_all()
+        };
+        write().map_err(failed("write", path))?;
+        Ok(identity)
+    }
+
+    fn cluster_id(&self) -> Result<[u8; 16], StartError> {
+        u128::from_str_radix(&self.cluster_id, 16).map(u128::to_be_bytes).map_err(|error| StartError::Identity {
+            path: PathBuf::from("identity.json"),
+            why: format!("cluster_id is not a number: {error}"),
+        })
+    }
+}
+
+fn replay(state: &mut State, entry: &Entry) -> Result<(), Unreadable> {
+    let time = Millis(entry.leader_time_ms);
+    let mut effects = Vec::new();
+    let mut records: &[u8] = &entry.payload;
+    let mut position = entry.payload_position.0;
+    while !records.is_empty() {
+        let unreadable =
+            |state: &State, why| Unreadable { position, version: state.cluster().last_version.clone(), why };
+        let (frame, rest) = Frame::split(records).map_err(|why| unreadable(state, why))?;
+        let record = Record::decode(&frame).map_err(|why| unreadable(state, why))?;
+        // What was refused then is refused now; its caller was told then.
+        let _ = state.apply(RecordAt { position, time }, &record, &mut effects);
+        effects.clear();
+        position += u64::from(frame.record_len());
+        records = rest;
+    }
+    Ok(())
+}
+
+/// Writes what every log begins with, and that this node goes on from here; durable before anything is served.
+fn write_first_records(
+    state: &mut State,
+    appender: &mut Appender,
+    inbox: &Inbox,
+    identity: &Identity,
+    last_index: u64,
+) -> Result<u64, StartError> {
+    let mut records = Vec::new();
+    if state.cluster().init.is_none() {
+        let init = ClusterInit {
+            cluster_id: identity.cluster_id()?,
+            segment_size: identity.segment_size,
+            handle_key: rand::random(),
+            feature_level: FEATURE_LEVEL,
+            written_by: VERSION.to_owned(),
+        };
+        init.encode(&mut records);
+    }
+    NodeStarted { version: VERSION.to_owned() }.encode(&mut records);
+    let wall = crate::clock::Clock::starting_at(state.cluster().clock).now();
+    let header = EntryHeader { term: 1, index: last_index + 1, leader_time_ms: wall.0, kind: EntryKind::Records };
+    let appended = appender.append(header, &[&records])?;
+    inbox.wait_durable(appended.end.0).map_err(|reason| {
+        StartError::Thread(io::Error::other(format!("the first records did not become durable: {reason}")))
+    })?;
+    let entry = Entry {
+        position: appended.position,
+        payload_position: appended.payload_position,
+        end: appended.end,
+        term: 1,
+        index: last_index + 1,
+        leader_time_ms: wall.0,
+        kind: EntryKind::Records,
+        payload: records.into(),
+    };
+    replay(state, &entry).expect("records that were encoded just now can be read");
+    Ok(last_index + 1)
+}
