@@ -63,6 +63,21 @@ macro_rules! records {
             }
         }
 
+        #[cfg(test)]
+        impl Record {
+            /// Appends this record, framed; `false` for messages, of which a record is only the head.
+            pub(crate) fn encode(&self, buffer: &mut Vec<u8>) -> bool {
+                match self {
+                    Self::Message(_) | Self::Half(_) => return false,
+                    $(Self::$name(record) => record.encode(buffer),)+
+                };
+                true
+            }
+
+            /// Number of every kind.
+            pub(crate) const KINDS: &'static [u16] = &[message::KIND_MESSAGE, message::KIND_HALF, $($name::KIND),+];
+        }
+
         $(impl $name {
             /// Appends this record, framed, to `buffer` and returns its length in bytes.
             pub fn encode(&self, buffer: &mut Vec<u8>) -> usize {
