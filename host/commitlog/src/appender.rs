@@ -63,6 +63,8 @@ pub struct Appender {
     view: Arc<View>,
     segment: Arc<WriteSegment>,
     tail: Tail,
+    /// This thread's slot for syncs of its own.
+    sync_slot: usize,
     last_append: Instant,
     threads: Option<Threads>,
 }
@@ -75,7 +77,8 @@ impl Appender {
         segment: Arc<WriteSegment>,
         tail: Tail,
     ) -> Self {
-        Self { commit, space, view, segment, tail, last_append: Instant::now(), threads: None }
+        let sync_slot = segment.sync_files.len() - 1;
+        Self { commit, space, view, segment, tail, sync_slot, last_append: Instant::now(), threads: None }
     }
 
     /// Starts the threads; without them, tests run each step by hand.
@@ -92,6 +95,17 @@ impl Appender {
     /// # Errors
     /// See [`AppendError`]: only `Poisoned` may have written something.
     pub fn append(&mut self, header: EntryHeader, payload: &[&[u8]]) -> Result<Appended, AppendError> {
+        let appended = self.append_deferred(header, payload)?;
+        self.commit.publish(self.tail.end);
+        Ok(appended)
+    }
+
+    /// As [`Self::append`], but nobody is called to sync the entry: [`Self::sync_here`] or the next `append` sees to
+    /// it. For a writer that has nothing better to do than to wait for the disk, this saves two thread switches a group.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_deferred(&mut self, header: EntryHeader, payload: &[&[u8]]) -> Result<Appended, AppendError> {
         if let Some(report) = self.commit.poisoned() {
             return Err(report.clone().into());
         }
@@ -112,12 +126,31 @@ impl Appender {
             self.tail.records_end = self.tail.end;
         }
         self.last_append = Instant::now();
-        self.publish();
+        self.view.publish(self.tail.end);
+        self.space.appended(self.tail.end);
         Ok(Appended {
             position: LogPosition(position),
             payload_position: LogPosition(position + ENTRY_HEADER_LEN),
             end: LogPosition(self.tail.end),
         })
+    }
+
+    /// Syncs on this thread what no sync has begun to cover yet, and counts it; `on_durable` may be called from here.
+    /// What other syncs still cover becomes durable when they end, so the position given may be lower than
+    /// [`Self::appended`].
+    ///
+    /// # Errors
+    /// The log is or became poisoned.
+    pub fn sync_here(&mut self) -> Result<LogPosition, AppendError> {
+        self.commit.publish_quietly(self.tail.end);
+        if let Some(job) = self.commit.begin(self.sync_slot) {
+            let outcome = job.run();
+            self.commit.complete(&job, outcome);
+        }
+        match self.commit.poisoned() {
+            Some(report) => Err(report.clone().into()),
+            None => Ok(self.durable()),
+        }
     }
 
     /// Where the payload of the next entry will lie if it has `payload_len` bytes. A pure function of the log.
@@ -174,6 +207,7 @@ impl Appender {
     }
 
     fn settle(&mut self) -> Result<(), AppendError> {
+        self.commit.publish(self.tail.end);
         self.commit.wait_durable()?;
         if self.tail.records_end > self.tail.mark {
             let Tail { term, index, leader_time_ms, .. } = self.tail;
@@ -257,13 +291,6 @@ impl Appender {
 
     fn refuse(&self, failure: Failure) -> AppendError {
         if is_no_space(&failure) { self.space.no_space(&failure) } else { self.commit.poison(failure).into() }
-    }
-
-    fn publish(&mut self) {
-        let end = self.tail.end;
-        self.view.publish(end);
-        self.commit.publish(end);
-        self.space.appended(end);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::group_commit::Failure;
 use crate::segment::{SegmentFactory, WriteSegment, file_name};
 use crate::{AppendError, Operation};
 
-/// Bytes zero-filled in one step: large enough to be cheap, small enough not to hold up a sync of the same file.
-const FILL_STEP: u64 = 1 << 20;
+/// Bytes zero-filled and synced in one step: a commit's sync of the same file waits for no more zeros than these.
+const FILL_STEP: u64 = 256 << 10;
 const PAGE: u64 = 4096;
 /// Bytes reserved at once when the appender has overtaken the filler.
 const RESERVE_STEP: u64 = 4 << 20;
@@ -158,11 +158,10 @@ impl Preallocator {
         frontier
     }
 
-    /// Calls the filler if a whole step is missing.
+    /// Calls the filler if less than half of the space is left: one wake-up for many entries.
     pub(crate) fn appended(&self, end: u64) {
         let ahead = self.ready.load(Ordering::Relaxed).saturating_sub(end);
-        let missing = ahead + FILL_STEP.min(self.zero_ahead / 2) <= self.zero_ahead;
-        if missing && !self.calling.swap(true, Ordering::AcqRel) {
+        if ahead < self.zero_ahead / 2 && !self.calling.swap(true, Ordering::AcqRel) {
             self.send(Call::Fill);
         }
     }

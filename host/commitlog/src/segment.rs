@@ -24,7 +24,8 @@ pub(crate) struct WriteSegment {
     pub(crate) name: String,
     /// The writer's and the zero-filler's description. Nobody syncs through it but the filler.
     pub(crate) file: Arc<dyn File>,
-    /// One open file description for each sync in flight. The kernel reports a failed write-back once to each
+    /// One open file description for each sync in flight, and a last one for the appender's
+    /// own. The kernel reports a failed write-back once to each
     /// description, so no sync can use up an error that another one had to see (ruling 18).
     pub(crate) sync_files: Vec<Arc<dyn File>>,
     pub(crate) mapping: Arc<dyn Mapping>,
@@ -87,9 +88,9 @@ impl SegmentFactory {
     fn open_for_sync(&self, name: &str) -> io::Result<Vec<Arc<dyn File>>> {
         #[cfg(test)]
         if crate::bugs::SHARED_SYNC_DESCRIPTION.injected() {
-            return Ok(vec![self.disk.open(name)?; self.syncs_in_flight]);
+            return Ok(vec![self.disk.open(name)?; self.syncs_in_flight + 1]);
         }
-        (0..self.syncs_in_flight).map(|_| self.disk.open(name)).collect()
+        (0..=self.syncs_in_flight).map(|_| self.disk.open(name)).collect()
     }
 
     pub(crate) fn first_entry(&self, segment_start: u64) -> u64 {

@@ -405,3 +405,26 @@ fn ranges_outside_the_entries_are_refused() {
     assert!(matches!(read((4 << 20) - 64, 65), Err(ReadError::OutsideEntries { .. })));
     assert!(matches!(reader.entry_at(LogPosition(4104)), Err(ReadError::NotAnEntry { offset: 4104, .. })));
 }
+
+#[test]
+fn a_writer_may_sync_its_own_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(config(folder.path())).unwrap();
+    for index in 1..=20 {
+        // Some entries are left to the threads, and a deferred one is covered by whoever syncs next.
+        let header = records(index);
+        let appended = match index % 3 {
+            0 => log.appender.append(header, &[&body(index, 300_000)]).unwrap(),
+            _ => log.appender.append_deferred(header, &[&body(index, 300_000)]).unwrap(),
+        };
+        assert_eq!(log.reader.end(), appended.end);
+        let durable = log.appender.sync_here().unwrap();
+        assert!(durable <= appended.end);
+        wait_durable(&log.durable, appended.end);
+        assert_eq!(log.appender.durable(), appended.end);
+    }
+    log.appender.append_deferred(records(21), &[b"left to close"]).unwrap();
+    log.appender.close().unwrap();
+    let log = open(config(folder.path())).unwrap();
+    assert_eq!((log.recovery.last_index, log.recovery.clean, log.entries.len()), (21, true, 22));
+}

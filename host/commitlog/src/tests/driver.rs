@@ -124,6 +124,7 @@ impl Run {
             }
             4 if self.rng.chance(4) => self.append(EntryKind::Mark, 0)?,
             5 => self.fill(),
+            6 if self.rng.chance(3) => drop(self.log.appender.sync_here()?),
             _ => {
                 let slot = self.rng.below(self.slots.len() as u64) as usize;
                 self.step_sync(slot);
