@@ -12,7 +12,6 @@ mod disk;
 mod error;
 mod format;
 mod group_commit;
-mod leftover;
 mod log;
 mod position;
 mod preallocate;

@@ -1,21 +1,26 @@
 //! From the files of a stopped log to its certain content: one pass over the entries, then the question of ruling 17,
 //! *tail or damage*, then the cut.
 
+mod cut;
+mod headers;
+mod leftover;
+
 use std::error::Error;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::headers::Found;
+use self::leftover::Remains;
 use crate::appender::Tail;
-use crate::disk::{File, Mapping};
+use crate::disk::Mapping;
 use crate::format::{
-    ENTRY_HEADER_LEN, EntryFault, EntryKind, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderFault, StoredHeader,
-    StoredKind, checksum_seed, padded, verify_entry,
+    ENTRY_HEADER_LEN, EntryFault, EntryKind, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, checksum_seed, padded,
+    verify_entry,
 };
-use crate::leftover::Remains;
 use crate::reader::Entry;
-use crate::segment::{SegmentFactory, WriteSegment, file_name, parse_file_name};
+use crate::segment::{SegmentFactory, WriteSegment, file_name};
 use crate::{LogConfig, LogPosition, OpenError};
 
 /// Bytes asked for at once while scanning, and how far ahead of the scan.
@@ -71,16 +76,6 @@ pub(crate) struct Recovered {
     /// How far the last segment is known to be zero-filled.
     pub(crate) zeroed_to: u64,
     pub(crate) report: Recovery,
-}
-
-/// A file that may be a segment.
-pub(crate) struct Found {
-    pub(crate) start: u64,
-    pub(crate) size: u64,
-    pub(crate) file: Arc<dyn File>,
-    pub(crate) mapping: Arc<dyn Mapping>,
-    /// Size and header are as they must be before the first entry is written.
-    sound: bool,
 }
 
 /// Recovers the log of `config` on the factory's disk.
@@ -166,86 +161,6 @@ impl<'a> Scan<'a> {
     fn io(&self, action: &'static str, start: u64) -> impl FnOnce(io::Error) -> OpenError + use<> {
         let file = self.path(start);
         move |source| OpenError::Io { action, file, source }
-    }
-
-    /// Lists the segments, checks their headers and that none is missing between them.
-    fn find_segments(&mut self) -> Result<(), OpenError> {
-        let names = self.factory.disk.names().map_err(|source| OpenError::Io {
-            action: "list",
-            file: self.config.directory.clone(),
-            source,
-        })?;
-        let mut starts: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
-        starts.sort_unstable();
-        for start in starts {
-            let found = self.look_at(start)?;
-            let expected = self.found.last().map(|before| before.start + self.config.segment_size);
-            if let Some(expected) = expected.filter(|expected| *expected != start) {
-                return Err(OpenError::SegmentMissing { file: self.path(expected) });
-            }
-            self.found.push(found);
-        }
-        // An unsound file is a creation that was cut short, which only the last can be.
-        match self.found.iter().rev().skip(1).find(|found| !found.sound) {
-            Some(unsound) => Err(self.unsound(unsound, 0)),
-            None => Ok(()),
-        }
-    }
-
-    fn look_at(&self, start: u64) -> Result<Found, OpenError> {
-        let file = self.factory.disk.open(&file_name(start)).map_err(self.io("open", start))?;
-        let size = file.size().map_err(self.io("look at", start))?;
-        let mapping = file.map(size).map_err(self.io("map", start))?;
-        let sound = self.check_header(start, size, &*mapping)? && size == self.config.segment_size;
-        Ok(Found { start, size, file, mapping, sound })
-    }
-
-    /// Whether the header is sound; a sound one that does not fit is refused.
-    fn check_header(&self, start: u64, size: u64, mapping: &dyn Mapping) -> Result<bool, OpenError> {
-        let file = self.path(start);
-        if size < SEGMENT_HEADER_LEN {
-            return Ok(false);
-        }
-        mapping.populate(0, SEGMENT_HEADER_LEN as usize).map_err(self.io("read", start))?;
-        let mut block = vec![0; SEGMENT_HEADER_LEN as usize];
-        mapping.copy(0, &mut block);
-        let header = match SegmentHeader::decode(&block) {
-            Ok(header) => header,
-            Err(SegmentHeaderFault::Damaged) => return Ok(false),
-            Err(SegmentHeaderFault::Version(version)) => {
-                return Err(OpenError::UnknownFormat { file, offset: 0, version });
-            }
-        };
-        let expected = self.factory.header(start);
-        if header.cluster_id != expected.cluster_id {
-            let (found, expected) = (hexadecimal(&header.cluster_id), hexadecimal(&expected.cluster_id));
-            return Err(OpenError::WrongCluster { file, found, expected });
-        }
-        if header.shard != expected.shard {
-            return Err(OpenError::WrongShard { file, found: header.shard, expected: expected.shard });
-        }
-        if header.segment_size != expected.segment_size {
-            let (found, expected) = (header.segment_size, expected.segment_size);
-            return Err(OpenError::WrongSegmentSize { file, found, expected });
-        }
-        if header.start != start || !start.is_multiple_of(self.config.segment_size) {
-            return Err(OpenError::Misnamed { file, found: LogPosition(header.start) });
-        }
-        Ok(true)
-    }
-
-    fn unsound(&self, found: &Found, durable: u64) -> OpenError {
-        let file = self.path(found.start);
-        if found.size != self.config.segment_size {
-            return OpenError::SegmentLength { file, found: found.size, expected: self.config.segment_size };
-        }
-        OpenError::Damaged {
-            file,
-            offset: 0,
-            position: LogPosition(found.start),
-            reason: "the segment header does not match its checksum".to_owned(),
-            durable: LogPosition(durable),
-        }
     }
 
     /// The pass: verifies every entry from the segment of `replay_from` on and hands it over.
@@ -434,60 +349,6 @@ impl<'a> Scan<'a> {
         Err(OpenError::ReplayFrom { from, end: LogPosition(self.tail.end) })
     }
 
-    /// Removes everything behind the end. Nothing in it was acknowledged, and none of it may come back: an old entry
-    /// behind new ones would look like a kept group behind a lost one.
-    fn cut(&mut self, remains: &Remains) -> Result<(), OpenError> {
-        // From the last one down, each made durable before the next, so that a power cut leaves no gap.
-        let keep = self.found.get(self.at).map_or(0, |found| self.at + usize::from(found.sound));
-        while self.found.len() > keep {
-            let Some(found) = self.found.pop() else { break };
-            self.factory.disk.remove(&file_name(found.start)).map_err(self.io("remove", found.start))?;
-            self.factory.disk.sync_directory().map_err(self.io("remove", found.start))?;
-        }
-        let Some(last_byte) = remains.last_byte else { return Ok(()) };
-        let reason = self.end.fault.to_string();
-        self.report.cut = Some(Cut { at: LogPosition(self.tail.end), bytes: last_byte + 1 - self.tail.end, reason });
-        let (Some(found), Some(here)) = (self.found.get(self.at), remains.last_byte_here) else { return Ok(()) };
-        write_zeros(&*found.file, self.tail.end - found.start, here + 1 - self.tail.end)
-            .map_err(self.io("cut the torn tail of", found.start))
-    }
-
-    /// What was read may be in the page cache only. It is made durable before anyone sees it, and so is the cut.
-    ///
-    /// A sync alone would not do: if a write-back failed before this process started, the kernel keeps the lost bytes
-    /// as if they were clean, and a sync succeeds without writing them. So whatever no mark covers is written again,
-    /// the same bytes to the same place, before the sync.
-    fn sync_what_was_read(&self) -> Result<(), OpenError> {
-        #[cfg(test)]
-        if crate::bugs::TAIL_NOT_SYNCED.injected() && self.report.cut.is_none() {
-            return Ok(());
-        }
-        let doubtful = |found: &&Found| found.start + self.config.segment_size > self.tail.mark;
-        for found in self.found.iter().filter(doubtful) {
-            self.write_again(found).map_err(self.io("write again the last entries of", found.start))?;
-            found.file.sync().map_err(self.io("sync", found.start))?;
-        }
-        // A name may be as fresh as the bytes.
-        self.factory.disk.sync_directory().map_err(self.io("sync the folder of", self.tail.end))
-    }
-
-    fn write_again(&self, found: &Found) -> io::Result<()> {
-        #[cfg(test)]
-        if crate::bugs::CLEAN_PAGES_TRUSTED.injected() {
-            return Ok(());
-        }
-        let mut offset = self.tail.mark.saturating_sub(found.start);
-        let end = self.tail.end.saturating_sub(found.start).min(found.size);
-        let mut buffer = vec![0; 1 << 20];
-        while offset < end {
-            let len = (end - offset).min(buffer.len() as u64);
-            found.mapping.copy(offset, &mut buffer[..len as usize]);
-            found.file.write_at(offset, &mut [IoSlice::new(&buffer[..len as usize])])?;
-            offset += len;
-        }
-        Ok(())
-    }
-
     fn finish(mut self, remains: &Remains, started: Instant) -> Result<Recovered, OpenError> {
         if self.found.is_empty() {
             let start = self.factory.segment_start(self.config.replay_from.0.min(self.tail.end));
@@ -555,18 +416,4 @@ impl ReadAhead {
         self.populated = until;
         Ok(())
     }
-}
-
-fn write_zeros(file: &dyn File, mut offset: u64, mut len: u64) -> io::Result<()> {
-    let zeros = vec![0; (1 << 20).min(len as usize)];
-    while len > 0 {
-        let part = len.min(zeros.len() as u64);
-        file.write_at(offset, &mut [IoSlice::new(&zeros[..part as usize])])?;
-        (offset, len) = (offset + part, len - part);
-    }
-    Ok(())
-}
-
-fn hexadecimal(id: &[u8; 16]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 
+use super::headers::Found;
 use crate::format::{ALIGNMENT, ENTRY_HEADER_LEN, EntryFault, StoredHeader, may_start_entry, padded};
-use crate::recovery::Found;
 
 /// Bytes looked at in one go.
 const WINDOW: u64 = 1 << 20;
