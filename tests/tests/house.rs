@@ -15,7 +15,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("vouch-plugin", &[]),
     ("vouch-registry", &[]),
     ("vouch-protocol", &["vouch-broker"]),
-    ("vouch-node", &["vouch-broker", "vouch-commitlog", "vouch-plugin", "vouch-registry"]),
+    // Protocol for one function: a component is handed the decoded body, which a gzipped one must become first.
+    ("vouch-node", &["vouch-broker", "vouch-commitlog", "vouch-plugin", "vouch-protocol", "vouch-registry"]),
     ("vouch-gateway", &["vouch-node", "vouch-protocol", "vouch-registry", "vouch-broker"]),
     ("vouch-cli", &["vouch-gateway", "vouch-node", "vouch-protocol", "vouch-broker"]),
 ];
