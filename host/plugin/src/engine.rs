@@ -253,6 +253,8 @@ fn pooling(config: &EngineConfig) -> Config {
         .max_tables_per_component(MAX_TABLES)
         .max_component_instance_size(MAX_INSTANCE_RECORD)
         .max_core_instance_size(MAX_INSTANCE_RECORD)
+        .max_memories_per_module(MAX_MEMORIES)
+        .max_tables_per_module(MAX_TABLES)
         .max_memory_size(config.max_memory.as_usize())
         .table_elements(MAX_TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_RESIDENT)

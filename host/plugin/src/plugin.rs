@@ -32,20 +32,23 @@ pub enum CompiledFrom {
     Cache,
 }
 
+/// Bytes in a page, the unit in which WebAssembly counts memory.
+const WASM_PAGE: u64 = 64 << 10;
+
 pub(crate) struct PluginCode {
     pub(crate) digest: String,
     pub(crate) pre: CheckbackHostPre<CallState>,
     pub(crate) worlds: Vec<World>,
     pub(crate) imports_wanted: Vec<String>,
-    /// What its memories take before it runs; unknown for the rare component that brings no core code of its own.
+    /// What its largest memory takes before it runs; unknown for the rare component that wants modules from its host.
     initial_memory: Option<ByteSize>,
     from: CompiledFrom,
 }
 
 impl PluginCode {
     pub(crate) fn new(digest: String, pre: CheckbackHostPre<CallState>, compiled: &Compiled, face: Face) -> Self {
-        let initial_memory =
-            compiled.component.resources_required().and_then(|r| r.max_initial_memory_size).map(ByteSize);
+        let largest_pages = compiled.component.resources_required().and_then(|r| r.max_initial_memory_size);
+        let initial_memory = largest_pages.map(|pages| ByteSize(pages.saturating_mul(WASM_PAGE)));
         let Face { worlds, imports_wanted, .. } = face;
         Self { digest, pre, worlds, imports_wanted, initial_memory, from: compiled.from }
     }

@@ -62,10 +62,9 @@ pub(super) async fn send(
     let response = tokio::select! {
         biased;
         response = &mut sending => response,
-        // The connection ends first when the server closes early; the response may have come all the same.
-        ended = async { connection.as_mut().expect("taken below only").await } => {
+        // The connection may end, even in an error, once the response is there: the request knows which it was.
+        _ended = async { connection.as_mut().expect("taken below only").await } => {
             connection = None;
-            ended.map_err(header_error)?;
             sending.await
         }
     };

@@ -1,0 +1,106 @@
+//! Places: who gets one, who is told that there is none, and when they come free.
+
+use vouch_plugin::{Binding, NoAnswer};
+
+use crate::{
+    guests::{SPIN, check, commit},
+    support::{COMMIT, House, no_answer, pending},
+};
+
+/// Starts a check that does not end by itself, and returns when it holds its place.
+async fn occupy(binding: &Binding) -> tokio::task::JoinHandle<()> {
+    let admission = binding.try_admit().unwrap();
+    tokio::spawn(async move {
+        admission.check(pending()).await;
+    })
+}
+
+#[tokio::test]
+async fn a_binding_at_its_limit_has_no_capacity() {
+    let house = House::new();
+    let binding = house.bind(check(SPIN), |spec| spec.limits.concurrency = 2).await;
+    let first = occupy(&binding).await;
+    let second = occupy(&binding).await;
+    let why = no_answer(binding.check(pending()).await);
+    assert!(matches!(why, NoAnswer::NoCapacity { running: 2, .. }), "{why:?}");
+    assert!(!why.blames_component());
+    assert!(why.to_string().contains("limits.concurrency"), "{why}");
+    first.abort();
+    second.abort();
+}
+
+#[tokio::test]
+async fn a_node_at_its_limit_has_no_capacity_for_any_binding() {
+    let house = House::with(|config| config.concurrency = 1);
+    let spin = house.bind(check(SPIN), |spec| spec.limits.concurrency = 1).await;
+    let other = house.bind(check(&commit()), |spec| spec.limits.concurrency = 1).await;
+    assert_eq!(other.check(pending()).await, COMMIT);
+    let occupied = occupy(&spin).await;
+    assert_eq!(house.engine.running(), 1);
+    let why = no_answer(other.check(pending()).await);
+    assert!(why.to_string().contains("concurrency of the node"), "{why}");
+    assert_eq!(other.running(), 0, "the place of the binding is given back");
+    occupied.abort();
+}
+
+#[tokio::test]
+async fn dropping_a_check_stops_the_guest_and_frees_its_place() {
+    let house = House::with(|config| config.concurrency = 1);
+    let spin = house.bind(check(SPIN), |spec| spec.limits.concurrency = 1).await;
+    let other = house.bind(check(&commit()), |spec| spec.limits.concurrency = 1).await;
+    let occupied = occupy(&spin).await;
+    let waiting = tokio::spawn(async move { other.admit().await.check(pending()).await });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    occupied.abort();
+    // Ends only if the guest, which never ends by itself, was stopped.
+    assert_eq!(waiting.await.unwrap(), COMMIT);
+}
+
+#[tokio::test]
+async fn many_checks_share_few_places_by_waiting() {
+    let house = House::with(|config| config.concurrency = 2);
+    let binding = house.bind(check(&commit()), |spec| spec.limits.concurrency = 2).await;
+    let checks: Vec<_> = (0..200)
+        .map(|_| {
+            let binding = binding.clone();
+            tokio::spawn(async move { binding.admit().await.check(pending()).await })
+        })
+        .collect();
+    for check in checks {
+        assert_eq!(check.await.unwrap(), COMMIT);
+    }
+    assert_eq!((binding.running(), house.engine.running()), (0, 0));
+}
+
+#[tokio::test]
+async fn guests_run_at_low_priority() {
+    let house = House::new();
+    assert_eq!(house.check(check(&commit()), |_| {}).await, COMMIT);
+    let mut seen = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let path = task.unwrap().path();
+        // A thread of another test may end between the listing and the reading.
+        let (Ok(name), Ok(stat)) =
+            (std::fs::read_to_string(path.join("comm")), std::fs::read_to_string(path.join("stat")))
+        else {
+            continue;
+        };
+        if name.starts_with("vouch-guest") {
+            // proc(5): the 19th field is the nice value; the 2nd is in parentheses and may hold spaces.
+            let nice = stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap();
+            assert_eq!(nice, "10", "{name}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 1);
+}
+
+#[tokio::test]
+async fn without_address_space_for_a_pool_checks_still_run() {
+    // 1024 places of 4 memories of 4 GiB and their guards do not fit beside what the other tests reserve, or do: either
+    // way checks run. What is tested is that a small reservation is obeyed and works.
+    let house = House::with(|config| config.memory_reservation = Some(vouch_plugin::ByteSize::mib(1)));
+    let binding = house.bind(check(&commit()), |_| {}).await;
+    assert_eq!(binding.check(pending()).await, COMMIT);
+}

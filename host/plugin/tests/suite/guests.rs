@@ -1,0 +1,130 @@
+//! Tiny components, written as text and made into components without any compiler for guests.
+
+use bytes::Bytes;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::{Resolve, WorldId};
+
+/// Where a guest puts its `result<verdict, string>`.
+pub(crate) const RESULT: u32 = 1024;
+
+/// The world of a guest that imports nothing but `host`.
+pub(crate) const CHECKBACK: &str = "vouch:plugin/checkback-plugin@0.1.0";
+
+/// A world of its own: the given items besides those of a checkback plugin.
+fn resolve(world: &str, packages: &[&str]) -> (Resolve, WorldId) {
+    let mut resolve = Resolve::default();
+    let (ours, _) = resolve.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit")).unwrap();
+    let mut all = vec![ours];
+    for (n, text) in packages.iter().enumerate() {
+        all.push(resolve.push_str(format!("test-{n}.wit"), text).unwrap());
+    }
+    let world = resolve.select_world(&all, Some(world)).unwrap();
+    (resolve, world)
+}
+
+/// Makes a component for `world` out of a core module in text form. `packages` are further WIT texts.
+pub(crate) fn component(world: &str, packages: &[&str], core: &str) -> Bytes {
+    let (resolve, world) = resolve(world, packages);
+    let mut module = wat::parse_str(core).unwrap_or_else(|error| panic!("{error}\n{core}"));
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+    ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap().into()
+}
+
+/// A component for `world` whose every function traps.
+pub(crate) fn dummy(world: &str, packages: &[&str]) -> Bytes {
+    let (resolve, world) = resolve(world, packages);
+    let abi = wit_parser::ManglingAndAbi::Standard32;
+    let mut module = wit_component::dummy_module(&resolve, world, abi);
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+    ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap().into()
+}
+
+/// A checkback guest: what it imports, its data at address 0, and the body of `check`, which gets a pointer to the record
+/// `pending` as local 0 and leaves a pointer to its result.
+pub(crate) struct Guest<'a> {
+    pub(crate) world: &'a str,
+    pub(crate) packages: &'a [&'a str],
+    pub(crate) imports: &'a str,
+    pub(crate) data: &'a str,
+    pub(crate) check: &'a str,
+}
+
+impl Default for Guest<'_> {
+    fn default() -> Self {
+        Self { world: CHECKBACK, packages: &[], imports: "", data: "", check: "unreachable" }
+    }
+}
+
+impl Guest<'_> {
+    pub(crate) fn build(&self) -> Bytes {
+        let Self { imports, data, check, .. } = self;
+        // The allocator only moves on: an instance lives for one check.
+        let core = format!(
+            r#"(module
+                {imports}
+                (memory (export "memory") 1)
+                (global $next (mut i32) (i32.const 8192))
+                (data (i32.const 0) "{data}")
+                (func $alloc (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+                    (local $at i32)
+                    (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+                    (global.set $next (i32.add (local.get $at) (local.get 3)))
+                    (block $fits (loop $grow
+                        (br_if $fits (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
+                        (br_if $grow (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))
+                        unreachable))
+                    (local.get $at))
+                (func (export "vouch:plugin/checkback@0.1.0#check") (param i32) (result i32)
+                    (local $n i32)
+                    {check}))"#
+        );
+        component(self.world, self.packages, &core)
+    }
+}
+
+/// A guest whose `check` does just this.
+pub(crate) fn check(body: &str) -> Bytes {
+    Guest { check: body, ..Guest::default() }.build()
+}
+
+fn store(offset: u32, value: &str) -> String {
+    format!("(i32.store (i32.const {}) {value})", RESULT + offset)
+}
+
+/// Result: commit.
+pub(crate) fn commit() -> String {
+    format!("(i32.const {RESULT})")
+}
+
+/// Result: rollback with the text at these addresses (expressions).
+pub(crate) fn rollback(pointer: &str, length: &str) -> String {
+    format!("{}{}{}(i32.const {RESULT})", store(4, "(i32.const 1)"), store(8, pointer), store(12, length))
+}
+
+/// Result: unknown with a text and perhaps a time in ms.
+pub(crate) fn unknown(pointer: &str, length: &str, retry_after_ms: Option<u32>) -> String {
+    let mut code = format!("{}{}{}", store(4, "(i32.const 2)"), store(8, pointer), store(12, length));
+    if let Some(ms) = retry_after_ms {
+        code += &store(16, "(i32.const 1)");
+        code += &store(20, &format!("(i32.const {ms})"));
+    }
+    code + &format!("(i32.const {RESULT})")
+}
+
+/// Result: `err` with a text.
+pub(crate) fn err(pointer: &str, length: &str) -> String {
+    format!("{}{}{}(i32.const {RESULT})", store(0, "(i32.const 1)"), store(4, pointer), store(8, length))
+}
+
+/// Never returns.
+pub(crate) const SPIN: &str = "(loop $forever (br $forever)) unreachable";
+
+/// A number as an expression.
+pub(crate) fn n(value: u32) -> String {
+    format!("(i32.const {value})")
+}
+
+/// The number at an offset of the record `pending`.
+pub(crate) fn field(offset: u32) -> String {
+    format!("(i32.load (i32.add (local.get 0) (i32.const {offset})))")
+}

@@ -1,0 +1,173 @@
+//! What an upload is told.
+
+use bytes::Bytes;
+use vouch_plugin::{ByteSize, Refused, World};
+
+use crate::{
+    guests::{self, CHECKBACK, check, commit},
+    support::House,
+};
+
+async fn refused(wasm: impl Into<Bytes>) -> Refused {
+    House::new().engine.inspect(wasm.into()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_good_component_gets_a_verdict() {
+    let house = House::new();
+    let wasm = check(&commit());
+    let verdict = house.engine.inspect(wasm.clone()).await.unwrap();
+    assert_eq!(verdict.worlds, [World::Checkback]);
+    assert_eq!(verdict.exports, ["vouch:plugin/checkback@0.1.0"]);
+    assert!(verdict.imports_wanted.is_empty());
+    assert_eq!(verdict.size, wasm.len() as u64);
+    assert!(verdict.digest.len() == 71 && verdict.digest.starts_with("sha256:"), "{}", verdict.digest);
+    let json = serde_json::to_value(&verdict).unwrap();
+    assert_eq!(json["worlds"][0], "checkback");
+    assert!(json["compile_ms"].is_u64());
+    let again = house.engine.inspect(wasm).await.unwrap();
+    assert_eq!(again.digest, verdict.digest);
+}
+
+#[tokio::test]
+async fn what_is_no_component_is_refused_with_what_it_is() {
+    let core = wat::parse_str("(module)").unwrap();
+    for (wasm, word) in [
+        (Bytes::new(), "empty"),
+        (Bytes::from_static(b"#!/bin/sh"), "does not begin"),
+        (Bytes::from_static(b"\0as"), "does not begin"),
+        (Bytes::from_static(b"(component)"), "does not begin"),
+        (Bytes::from_static(b"\0asm\x09\0\x07\0"), "unknown version"),
+        (core.into(), "core module"),
+    ] {
+        let refusal = refused(wasm).await;
+        assert_eq!(refusal.kind(), "not-a-component");
+        assert!(refusal.to_string().contains(word), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_component_is_invalid() {
+    let good = check(&commit());
+    for cut in [9, good.len() / 2, good.len() - 1] {
+        assert_eq!(refused(good.slice(..cut)).await.kind(), "invalid", "{cut} bytes");
+    }
+    let mut garbage = b"\0asm\x0d\0\x01\0".to_vec();
+    garbage.extend([0xff; 100]);
+    assert_eq!(refused(garbage).await.kind(), "invalid");
+}
+
+#[tokio::test]
+async fn a_component_of_another_world_is_refused() {
+    let package = "package test:other; interface greet { hi: func() -> string; } world w { export greet; }";
+    let refusal = refused(guests::dummy("test:other/w", &[package])).await;
+    assert!(matches!(&refusal, Refused::NoKnownInterface { exports } if exports == &["test:other/greet"]), "{refusal}");
+    let nothing = refused(wat::parse_str("(component)").unwrap()).await;
+    assert_eq!(nothing.kind(), "no-known-interface");
+    assert!(nothing.to_string().contains("nothing"), "{nothing}");
+}
+
+#[tokio::test]
+async fn worlds_that_this_version_does_not_run_are_named() {
+    for (world, expected) in [
+        ("vouch:plugin/consumer-plugin@0.1.0", World::Consumer),
+        ("vouch:plugin/checkback-batch-plugin@0.1.0", World::CheckbackBatch),
+    ] {
+        let refusal = refused(guests::dummy(world, &[])).await;
+        assert_eq!(refusal, Refused::NotYetRun { world: expected });
+        assert!(refusal.to_string().contains(expected.name()), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn an_interface_of_the_right_name_and_another_shape_is_invalid() {
+    let package = "package test:shape; world w { export vouch:plugin/checkback@0.1.0; }";
+    // The dummy has the right shape; of the wrong shape is this one, which exports an instance without `check`.
+    assert!(House::new().engine.inspect(guests::dummy("test:shape/w", &[package])).await.is_ok());
+    let empty =
+        wat::parse_str(r#"(component (instance $none) (export "vouch:plugin/checkback@0.1.0" (instance $none)))"#)
+            .unwrap();
+    assert_eq!(refused(empty).await.kind(), "invalid");
+}
+
+#[tokio::test]
+async fn an_interface_of_an_unknown_version_is_not_known() {
+    for name in ["vouch:plugin/checkback@0.2.0", "vouch:plugin/checkback@1.0.0", "vouch:plugin/checkback"] {
+        let text = format!(r#"(component (instance $none) (export "{name}" (instance $none)))"#);
+        assert_eq!(refused(wat::parse_str(text).unwrap()).await.kind(), "no-known-interface", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_no_one_can_grant_is_refused_by_name() {
+    for (interface, package) in [
+        ("test:evil/store", "package test:evil; interface store { get: func() -> u32; }".to_owned()),
+        ("wasi:http/incoming-handler@0.2.12", String::new()),
+    ] {
+        let world = format!("package test:w; world w {{ include {CHECKBACK}; import {interface}; }}");
+        let packages: Vec<&str> = [package.as_str(), &world].into_iter().filter(|text| !text.is_empty()).collect();
+        let refusal = refused(guests::dummy("test:w/w", &packages)).await;
+        assert_eq!(refusal, Refused::ImportNotGrantable { name: interface.to_owned() });
+        assert!(refusal.to_string().contains(interface), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_binding_can_grant_is_listed_as_wanted_and_inert_wasi_is_not() {
+    let world = format!(
+        "package test:w; world w {{ include {CHECKBACK}; include vouch:plugin/capabilities@0.1.0;
+            include wasi:cli/imports@0.2.12; import wasi:http/outgoing-handler@0.2.12; }}"
+    );
+    let verdict = House::new().engine.inspect(guests::dummy("test:w/w", &[&world])).await.unwrap();
+    let mut wanted = verdict.imports_wanted;
+    wanted.sort();
+    assert_eq!(
+        wanted,
+        [
+            "vouch:plugin/outbox@0.1.0",
+            "vouch:plugin/sql@0.1.0",
+            "vouch:plugin/state@0.1.0",
+            "wasi:http/outgoing-handler@0.2.12"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_size_of_a_file_is_bounded() {
+    let wasm = check(&commit());
+    let size = wasm.len() as u64;
+    for (limit, fits) in [(size, true), (size - 1, false)] {
+        let house = House::with(|config| config.max_component_size = ByteSize(limit));
+        match house.engine.inspect(wasm.clone()).await {
+            Ok(_) => assert!(fits),
+            Err(refusal) => {
+                assert!(!fits, "{refusal}");
+                assert_eq!(refusal.kind(), "too-large");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn looking_at_uploads_does_not_block_the_caller() {
+    // A single-threaded runtime: if `inspect` compiled on the caller's thread, `beat` could not run in between.
+    let house = House::new();
+    let wasm = guests::dummy(
+        "test:w/w",
+        &[&format!("package test:w; world w {{ include {CHECKBACK}; include wasi:cli/imports@0.2.12; }}")],
+    );
+    let inspecting = house.engine.inspect(wasm);
+    tokio::pin!(inspecting);
+    let mut beats = 0;
+    loop {
+        tokio::select! {
+            biased;
+            verdict = &mut inspecting => {
+                verdict.unwrap();
+                break;
+            }
+            () = tokio::task::yield_now() => beats += 1,
+        }
+    }
+    assert!(beats > 0);
+}
