@@ -1,8 +1,20 @@
-//! Small things for tests.
+//! A small log for tests: applies records as a node would, and keeps them for replay.
 
 use bytes::Bytes;
 
-use crate::{BodyEncoding, MessageKind, Millis, NewMessage};
+use crate::check::CheckOverrides;
+use crate::record::{
+    Ack, Again, CheckAnswered, ClusterInit, End, EndedBy, GroupPut, Identity, Join, Lease, LeasedAgain, LeasedRange,
+    MessageHead, NodeStarted, Record, TopicPut,
+};
+use crate::state::{Applied, Effect, Outcome, Progress, RecordAt};
+use crate::{
+    BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, State, TagHash, TopicConfig,
+    TopicId, TransactionOutcome,
+};
+
+/// When the log of a test begins.
+pub(crate) const START: Millis = Millis(1_000_000);
 
 /// A plain message with this id.
 pub(crate) fn message(id: &str) -> NewMessage {
@@ -21,4 +33,191 @@ pub(crate) fn message(id: &str) -> NewMessage {
         recovery_ms: None,
         body: Bytes::from_static(b"body"),
     }
+}
+
+/// The head of a message with this id and content.
+pub(crate) fn head(topic: TopicId, queue: u32, id: &str, content: u64) -> MessageHead {
+    let (identity, tag, checks) = (Identity::of("client", id), TagHash(0), CheckOverrides::default());
+    MessageHead { topic, queue, identity, content, tag, checks }
+}
+
+/// The first record of a log.
+pub(crate) fn cluster_init() -> ClusterInit {
+    ClusterInit {
+        cluster_id: [1; 16],
+        segment_size: 1 << 20,
+        handle_key: [2; 32],
+        feature_level: 1,
+        written_by: "0.1.0".to_owned(),
+    }
+}
+
+/// A log with the state that it makes.
+pub(crate) struct Log {
+    pub(crate) state: State,
+    pub(crate) records: Vec<(RecordAt, Record)>,
+    /// Effects of the last record.
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) now: Millis,
+    position: u64,
+    ids: u64,
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        let state = State::default();
+        let mut log = Self { state, records: Vec::new(), effects: Vec::new(), now: START, position: 64, ids: 0 };
+        log.apply(Record::ClusterInit(cluster_init())).unwrap();
+        log
+    }
+
+    /// Appends a record and applies it.
+    pub(crate) fn apply(&mut self, record: Record) -> Outcome {
+        let at = RecordAt { position: self.position, time: self.now };
+        self.position += 100;
+        self.effects.clear();
+        let outcome = self.state.apply(at, &record, &mut self.effects);
+        self.records.push((at, record));
+        outcome
+    }
+
+    /// Position of the last record.
+    pub(crate) fn last_position(&self) -> u64 {
+        self.position - 100
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+    }
+
+    /// Applies a record that must change nothing at all; returns why.
+    pub(crate) fn refused(&mut self, record: Record) -> crate::Refusal {
+        // Moves the log's clock, which every record does.
+        self.apply(Record::NodeStarted(NodeStarted { version: "0.1.0".to_owned() })).unwrap();
+        let before = self.state.snapshot(0);
+        let refusal = self.apply(record).unwrap_err();
+        assert!(before == self.state.snapshot(0), "a refusal changed the state: {refusal}");
+        refusal
+    }
+
+    pub(crate) fn put_topic(&mut self, name: &str, config: &TopicConfig) -> Outcome {
+        let (name, config) = (ResourceName::plain(name), config.clone());
+        self.apply(Record::TopicPut(TopicPut { name, config, expected_revision: None }))
+    }
+
+    pub(crate) fn topic(&mut self, name: &str, queues: u32) -> TopicId {
+        self.put_topic(name, &TopicConfig { queues, ..TopicConfig::default() }).unwrap();
+        self.topic_id(name)
+    }
+
+    pub(crate) fn topic_id(&self, name: &str) -> TopicId {
+        self.state.topics().named(&ResourceName::plain(name)).unwrap().id
+    }
+
+    pub(crate) fn group(&mut self, name: &str, config: GroupConfig) -> GroupId {
+        let name = ResourceName::plain(name);
+        self.apply(Record::GroupPut(GroupPut { name: name.clone(), config, expected_revision: None })).unwrap();
+        self.state.groups().named(&name).unwrap().id
+    }
+
+    /// A group with these settings that receives from this topic.
+    pub(crate) fn member(&mut self, name: &str, topic: TopicId, config: GroupConfig) -> GroupId {
+        let group = self.group(name, config);
+        self.apply(Record::Join(Join { group, topic })).unwrap();
+        group
+    }
+
+    /// Sends a message under a new id, and returns its offset.
+    pub(crate) fn send(&mut self, topic: TopicId, queue: u32, tag: Option<&str>) -> u64 {
+        self.ids += 1;
+        let id = format!("sent-{}", self.ids);
+        let head = MessageHead { tag: TagHash::of(tag), ..head(topic, queue, &id, 0) };
+        match self.apply(Record::Message(head)).unwrap() {
+            Applied::Stored { offset, .. } => offset,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Sends a message with each of these tags to queue 0.
+    pub(crate) fn send_all(&mut self, topic: TopicId, tags: &[Option<&str>]) {
+        for tag in tags {
+            self.send(topic, 0, *tag);
+        }
+    }
+
+    /// Prepares a transaction under a new id.
+    pub(crate) fn half(&mut self, topic: TopicId) -> u64 {
+        self.half_with(topic, CheckOverrides::default())
+    }
+
+    pub(crate) fn half_with(&mut self, topic: TopicId, checks: CheckOverrides) -> u64 {
+        self.ids += 1;
+        let id = format!("half-{}", self.ids);
+        match self.apply(Record::Half(MessageHead { checks, ..head(topic, 0, &id, 0) })).unwrap() {
+            Applied::Prepared { transaction } => transaction,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn progress(&self, group: GroupId, topic: TopicId) -> &Progress {
+        self.state.groups().get(group).unwrap().progress(topic).unwrap()
+    }
+
+    /// The state after a replay of all records.
+    pub(crate) fn replay(&self) -> State {
+        replay(State::default(), &self.records)
+    }
+}
+
+/// Applies records to a state.
+pub(crate) fn replay(mut state: State, records: &[(RecordAt, Record)]) -> State {
+    let mut effects = Vec::new();
+    for (at, record) in records {
+        let _ = state.apply(*at, record, &mut effects);
+        effects.clear();
+    }
+    state
+}
+
+/// Ends a transaction by its producer.
+pub(crate) fn end(transaction: u64, outcome: TransactionOutcome) -> Record {
+    let by = EndedBy::Client { client_id: "client".to_owned(), from_check: false };
+    Record::End(End { transaction, outcome, queue: 0, by, reason: String::new() })
+}
+
+/// The answer *unknown* to a check.
+pub(crate) fn unknown(transaction: u64, check_number: u32, asked_at: Millis) -> Record {
+    Record::CheckAnswered(CheckAnswered {
+        transaction,
+        check_number,
+        asked_at,
+        retry_after_ms: None,
+        by: EndedBy::Operator { name: "tester".to_owned() },
+        reason: "not paid yet".to_owned(),
+    })
+}
+
+/// Leases `leased` out of `from..to` of queue 0, for 60 s.
+pub(crate) fn lease(log: &Log, group: GroupId, topic: TopicId, generation: u64, range: LeasedRange) -> Record {
+    let deadline = log.now.plus_ms(60_000);
+    Record::Lease(Lease { group, topic, generation, deadline, renewed_for: None, fresh: vec![range], again: vec![] })
+}
+
+/// Everything in `from..to` of a queue is leased.
+pub(crate) fn whole(queue: u32, from: u64, to: u64) -> LeasedRange {
+    LeasedRange { queue, from, to, leased: (from..to).collect(), left: vec![] }
+}
+
+/// Decides messages of queue 0 below the cursor, for 60 s.
+pub(crate) fn again(log: &Log, group: GroupId, topic: TopicId, generation: u64, list: &[(u64, Again)]) -> Record {
+    let deadline = log.now.plus_ms(60_000);
+    let again = list.iter().map(|(offset, becomes)| LeasedAgain { queue: 0, offset: *offset, becomes: *becomes });
+    let again = again.collect();
+    Record::Lease(Lease { group, topic, generation, deadline, renewed_for: None, fresh: vec![], again })
+}
+
+/// Acknowledges a message of queue 0.
+pub(crate) fn ack(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Record {
+    Record::Ack(Ack { group, topic, queue: 0, offset, generation })
 }

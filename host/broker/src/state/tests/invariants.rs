@@ -1,0 +1,130 @@
+//! What holds after every record, whatever it was (semantics §13).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::record::Record;
+use crate::state::{Applied, Outcome, RecordAt};
+use crate::{GroupId, Millis, State, TopicId, TransactionOutcome};
+
+/// Looks at the state after every record and remembers what must not change.
+#[derive(Default)]
+pub(super) struct Watch {
+    halves: BTreeSet<u64>,
+    ended: BTreeMap<u64, TransactionOutcome>,
+    lost: BTreeSet<u64>,
+    ends: BTreeMap<(TopicId, u32), u64>,
+    cursors: BTreeMap<(GroupId, TopicId, u32), u64>,
+}
+
+impl Watch {
+    /// Asserts the invariants after `record` gave `outcome`.
+    pub(super) fn check(&mut self, state: &State, at: RecordAt, record: &Record, outcome: &Outcome) {
+        self.note(at, record, outcome);
+        let indexed = self.queues(state);
+        self.transactions(state, &indexed);
+        self.progress(state);
+    }
+
+    fn note(&mut self, at: RecordAt, record: &Record, outcome: &Outcome) {
+        match (record, outcome) {
+            (Record::Half(_), Ok(Applied::Prepared { transaction })) if *transaction == at.position => {
+                self.halves.insert(*transaction);
+            }
+            // I4: an end that is not a repeat is the only one of its transaction.
+            (Record::End(end), Ok(Applied::Ended { outcome, repeated: false })) => {
+                assert!(self.halves.contains(&end.transaction), "an end made a transaction of {}", end.transaction);
+                assert!(!self.lost.contains(&end.transaction), "a transaction came back with a deleted topic");
+                let before = self.ended.insert(end.transaction, *outcome);
+                assert_eq!(before, None, "transaction {} ended twice", end.transaction);
+            }
+            (Record::End(end), Ok(Applied::Ended { outcome, repeated: true })) => {
+                assert_eq!(self.ended.get(&end.transaction), Some(outcome), "a repeat got another outcome");
+            }
+            _ => {}
+        }
+    }
+
+    /// I6: offsets without holes, each entry resolves, and a queue only grows. Returns how often each position is
+    /// indexed, by topic.
+    fn queues(&mut self, state: &State) -> BTreeMap<(TopicId, u64), usize> {
+        let mut indexed = BTreeMap::new();
+        for topic in state.topics().iter() {
+            for queue in 0..topic.queue_count() {
+                let end = topic.end(queue);
+                let before = self.ends.insert((topic.id, queue), end).unwrap_or(0);
+                assert!(end >= before, "queue {queue} lost messages");
+                assert!(topic.entry(queue, end).is_none());
+                for offset in 0..end {
+                    let entry = topic.entry(queue, offset).expect("every offset below the end resolves");
+                    *indexed.entry((topic.id, entry.position)).or_default() += 1;
+                }
+            }
+        }
+        indexed
+    }
+
+    /// I3, I4: an open or rolled-back half is in no queue, a committed one is once in its own topic.
+    fn transactions(&mut self, state: &State, indexed: &BTreeMap<(TopicId, u64), usize>) {
+        let open = state.open_transactions();
+        let everywhere = |position| indexed.iter().filter(|((_, p), _)| *p == position).map(|(_, n)| n).sum::<usize>();
+        for half in &self.halves {
+            match (self.ended.get(half), open.get(*half)) {
+                (Some(_), Some(_)) => panic!("transaction {half} ended and is open"),
+                (Some(TransactionOutcome::RolledBack), None) | (None, Some(_)) => {
+                    assert_eq!(everywhere(*half), 0, "half {half} can be seen");
+                }
+                (Some(TransactionOutcome::Committed), None) => {
+                    let recorded = state.outcomes().get(*half).map(|ended| ended.topic);
+                    if let Some(topic) = recorded.filter(|topic| state.topics().get(*topic).is_some()) {
+                        assert_eq!(indexed.get(&(topic, *half)), Some(&1), "commit of {half}");
+                    }
+                }
+                (None, None) => {
+                    self.lost.insert(*half);
+                    assert_eq!(everywhere(*half), 0, "a lost half {half} can be seen");
+                }
+            }
+        }
+        let all: Vec<u64> = open.iter(None).map(|(id, _)| id).collect();
+        assert_eq!((all.len(), all.is_sorted()), (open.len(), true));
+        assert_eq!(open.iter(None).filter(|(_, o)| o.parked.is_some()).count(), open.parked());
+        let mut due: Vec<_> = open.topics_to_check().flat_map(|topic| open.due(topic, None)).collect();
+        let asked = open.iter(None).filter(|(_, o)| o.next_due != Millis::NEVER);
+        let mut expected: Vec<_> = asked.map(|(id, o)| (o.next_due, id)).collect();
+        due.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(due, expected, "the index of due checks differs from the table");
+    }
+
+    /// I8: cursors only grow and stay inside their queue; exceptions lie below them and are indexed once.
+    fn progress(&mut self, state: &State) {
+        for group in state.groups().iter() {
+            for (id, progress) in group.topics() {
+                let topic = state.topics().get(id).expect("progress goes with its topic");
+                let mut exceptions = 0;
+                for queue in 0..topic.queue_count() {
+                    let next = progress.next(queue);
+                    assert!(next <= topic.end(queue), "a cursor beyond its queue");
+                    let before = self.cursors.insert((group.id, id, queue), next).unwrap_or(0);
+                    assert!(next >= before, "a cursor moved backwards");
+                    exceptions +=
+                        (0..next).filter(|offset| progress.exception(queue, *offset).is_some()).count() as u64;
+                    assert!((next..next + 3).all(|offset| progress.exception(queue, offset).is_none()));
+                }
+                assert_eq!(exceptions, progress.unfinished());
+                for (visible_at, queue, offset) in progress.due() {
+                    let exception = progress.exception(queue, offset).expect("what is due is an exception");
+                    assert_eq!((exception.visible_at, exception.left), (visible_at, None));
+                }
+                for tag in progress.left_tags() {
+                    for (queue, offset) in progress.left(tag) {
+                        assert_eq!(progress.exception(queue, offset).unwrap().left, Some(tag));
+                        assert_eq!(topic.entry(queue, offset).unwrap().tag, tag);
+                    }
+                }
+                let left = progress.left_tags().flat_map(|tag| progress.left(tag)).count();
+                assert_eq!(progress.due().count() + left, exceptions as usize);
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What the records of a log do, by behaviour.
+
+mod bindings;
+mod checks;
+mod dead_letters;
+mod groups;
+mod invariants;
+mod leases;
+mod members;
+mod plugins;
+mod replay;
+mod resends;
+mod snapshots;
+mod topics;
+mod transactions;

@@ -1,0 +1,122 @@
+//! The state is a function of the log: a snapshot at any record and the rest give what the whole log gives (ruling 19),
+//! and the invariants hold after every record.
+
+mod random;
+
+use proptest::prelude::*;
+
+use super::invariants::Watch;
+use crate::State;
+use crate::testing::{Log, replay};
+
+use random::{Step, beginning, interpret};
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step =
+        (any::<u8>(), any::<u16>(), any::<u16>(), any::<u16>()).prop_map(|(what, a, b, c)| Step { what, a, b, c });
+    proptest::collection::vec(step, 1..250)
+}
+
+/// Applies random records and asserts the invariants after each; the outcomes are kept.
+fn run(steps: &[Step]) -> (Log, Vec<String>) {
+    let mut log = Log::new();
+    let mut watch = Watch::default();
+    let mut outcomes = vec![String::new()];
+    let mut apply = |log: &mut Log, record| {
+        let outcome = log.apply(record);
+        let (at, record) = log.records.last().unwrap();
+        watch.check(&log.state, *at, record, &outcome);
+        outcomes.push(format!("{outcome:?} {:?}", log.effects));
+    };
+    for record in beginning() {
+        apply(&mut log, record);
+    }
+    for step in steps {
+        if let Some(record) = interpret(&mut log, *step) {
+            apply(&mut log, record);
+        }
+    }
+    (log, outcomes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_snapshot_and_the_rest_of_the_log_equal_the_whole_log(
+        steps in steps(),
+        at in proptest::collection::vec(any::<proptest::sample::Index>(), 6),
+    ) {
+        let (log, outcomes) = run(&steps);
+        let whole = log.state.snapshot(7);
+        prop_assert!(log.replay().snapshot(7) == whole, "a replay gives another state");
+        for at in at {
+            let k = at.index(log.records.len() + 1);
+            let bytes = replay(State::default(), &log.records[..k]).snapshot(k as u64);
+            let (position, mut state) = State::from_snapshot(&bytes).unwrap();
+            prop_assert_eq!(position, k as u64);
+            prop_assert!(state.snapshot(k as u64) == bytes, "read and written again after {}", k);
+            let mut effects = Vec::new();
+            for ((at, record), expected) in log.records[k..].iter().zip(&outcomes[k..]) {
+                effects.clear();
+                let outcome = state.apply(*at, record, &mut effects);
+                let said = if at.position == log.records[0].0.position { String::new() } else {
+                    format!("{outcome:?} {effects:?}")
+                };
+                prop_assert_eq!(&said, expected, "after a snapshot at {}: {:?}", k, record);
+            }
+            prop_assert!(state.snapshot(7) == whole, "a snapshot at {} gives another state", k);
+        }
+    }
+}
+
+/// The generator reaches what it is meant to reach: a property over records that are all refused would say nothing.
+#[test]
+fn the_random_records_do_a_bit_of_everything() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut seen = String::new();
+    for _ in 0..200 {
+        let (log, outcomes) = run(&steps().new_tree(&mut runner).unwrap().current());
+        for ((_, record), outcome) in log.records.iter().zip(outcomes) {
+            let kind = format!("{record:?}");
+            let kind = kind.split('(').next().unwrap();
+            let fate = if outcome.starts_with("Ok") { "ok" } else { "refused" };
+            seen += &format!("{kind} {fate}\n{}\n", outcome.split_whitespace().next().unwrap_or_default());
+        }
+    }
+    for kind in [
+        "Message",
+        "Half",
+        "End",
+        "CheckAnswered",
+        "Park",
+        "Resume",
+        "Lease",
+        "Renew",
+        "Ack",
+        "ChangeInvisible",
+        "DeadLetter",
+        "Join",
+        "TopicPut",
+        "TopicDelete",
+        "GroupPut",
+        "GroupDelete",
+        "PluginPublish",
+        "TagDelete",
+        "PluginDelete",
+        "BindingPut",
+        "BindingDelete",
+    ] {
+        assert!(seen.contains(&format!("{kind} ok")), "no {kind} succeeded");
+        if kind != "GroupPut" {
+            assert!(seen.contains(&format!("{kind} refused")), "no {kind} was refused");
+        }
+    }
+    for refusal in ["OutcomeConflict", "AlreadyEnded", "InvalidHandle", "PreconditionFailed", "Conflict", "NotFound"] {
+        assert!(seen.contains(&format!("Err({refusal}")), "nothing was refused as {refusal}");
+    }
+}

@@ -1,0 +1,226 @@
+//! Random records, most of which make sense in the state that they meet.
+
+use std::time::Duration;
+
+use crate::check::CheckOverrides;
+use crate::record::*;
+use crate::testing::{Log, head};
+use crate::{
+    CheckPolicy, GroupConfig, GroupId, ResourceName, StartPosition, TagHash, TopicConfig, TopicId, TransactionOutcome,
+};
+
+/// Numbers from which a record is made, small so that records meet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) what: u8,
+    pub(super) a: u16,
+    pub(super) b: u16,
+    pub(super) c: u16,
+}
+
+impl Step {
+    fn topic(&self) -> TopicId {
+        TopicId([1, 1, 1, 2, 2, 3, 4, 5][usize::from(self.a) % 8])
+    }
+
+    fn group(&self) -> GroupId {
+        GroupId([1, 1, 1, 2, 2, 3, 4, 5][usize::from(self.b) % 8])
+    }
+
+    fn name(&self, prefix: &str, of: u16) -> ResourceName {
+        ResourceName::plain(format!("{prefix}{}", of % 2))
+    }
+
+    fn revision(&self, current: u64) -> Option<u64> {
+        match self.c % 4 {
+            0 => Some(current),
+            1 => Some(77),
+            _ => None,
+        }
+    }
+
+    fn by(&self) -> EndedBy {
+        EndedBy::Operator { name: format!("op{}", self.c % 3) }
+    }
+}
+
+/// A log with topics and groups that receive from them, so that most steps meet something.
+pub(super) fn beginning() -> Vec<Record> {
+    let topic = |name: &str| {
+        let config = TopicConfig { queues: 2, ..TopicConfig::default() };
+        Record::TopicPut(TopicPut { name: ResourceName::plain(name), config, expected_revision: None })
+    };
+    let group = |name: &str| {
+        let (name, config) = (ResourceName::plain(name), GroupConfig::default());
+        Record::GroupPut(GroupPut { name, config, expected_revision: None })
+    };
+    let mut records = vec![topic("t0"), topic("t1"), group("g0"), group("g1")];
+    for (group, topic) in [(1, 1), (1, 2), (2, 1)] {
+        records.push(Record::Join(Join { group: GroupId(group), topic: TopicId(topic) }));
+    }
+    records
+}
+
+/// The record for this step; `None` if it only lets time pass.
+pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
+    Some(match step.what % 40 {
+        0 | 1 => {
+            let long = [600_001, 86_400_001];
+            let pauses = [1, 1_000, 5_000, 30_000, 61_000, 10, 2, long[usize::from(step.b) % 2]];
+            log.pass_ms(pauses[usize::from(step.a) % 8]);
+            return None;
+        }
+        2 => topic_put(log, step),
+        3 if step.c % 3 == 0 => {
+            Record::TopicDelete(TopicDelete { name: step.name("t", step.a), force: step.b % 3 != 0 })
+        }
+        4 => group_put(log, step),
+        5 if step.b % 4 == 0 => Record::GroupDelete(GroupDelete { name: step.name("g", step.a) }),
+        3 | 5..=7 => Record::Join(Join { group: step.group(), topic: step.topic() }),
+        8..=14 => Record::Message(message(step)),
+        15..=17 => Record::Half(message(step)),
+        18..=20 => end(log, step),
+        21 => check_answered(log, step),
+        22 => Record::Park(Park { transaction: transaction(log, step), reason: "no answer".to_owned() }),
+        23 => {
+            let (transaction, by) = (transaction(log, step), "op".to_owned());
+            Record::Resume(Resume { transaction, by, reason: String::new() })
+        }
+        24..=26 => lease(log, step),
+        27..=32 => about_a_lease(log, step),
+        33 => Record::NodeStarted(NodeStarted { version: format!("0.{}.0", step.a % 3) }),
+        34 => Record::ClusterInit(crate::testing::cluster_init()),
+        _ => plugin(log, step),
+    })
+}
+
+fn topic_put(log: &Log, step: Step) -> Record {
+    let name = step.name("t", step.a);
+    let max_checks = [0, 1, 2, 15][usize::from(step.b >> 4) % 4];
+    let schedule = if step.b & 8 == 0 { vec![] } else { vec![Duration::from_secs(1), Duration::from_secs(2)] };
+    let transaction = CheckPolicy { max_checks, schedule, ..CheckPolicy::default() };
+    let config = TopicConfig { queues: u32::from(step.b % 3) + 1, transaction, ..TopicConfig::default() };
+    let expected_revision = step.revision(log.state.topics().named(&name).map_or(0, |topic| topic.revision));
+    Record::TopicPut(TopicPut { name, config, expected_revision })
+}
+
+fn group_put(log: &Log, step: Step) -> Record {
+    let name = step.name("g", step.a);
+    let start = if step.b % 2 == 0 { StartPosition::Beginning } else { StartPosition::End };
+    // Not one of the topics above: a dead letter there would count as a second commit.
+    let dead_letter_topic = (step.b % 3 == 0).then(|| "graves".to_owned());
+    let config = GroupConfig { start, dead_letter_topic, ..GroupConfig::default() };
+    let expected_revision = step.revision(log.state.groups().named(&name).map_or(0, |group| group.revision));
+    Record::GroupPut(GroupPut { name, config, expected_revision })
+}
+
+fn message(step: Step) -> MessageHead {
+    let tag = [None, Some("a"), Some("b")][usize::from(step.c) % 3];
+    let max = [None, None, Some(0), Some(1), Some(2)][usize::from(step.c >> 4) % 5];
+    let checks = CheckOverrides { first_ms: None, interval_ms: (step.c & 8 == 0).then_some(5), max };
+    let head = head(step.topic(), u32::from(step.b % 4), &format!("id{}", step.b >> 2 & 7), u64::from(step.c >> 8) % 2);
+    MessageHead { tag: TagHash::of(tag), checks, ..head }
+}
+
+/// A transaction that is or was there, or none.
+fn transaction(log: &Log, step: Step) -> u64 {
+    let halves = log.records.iter().filter(|(_, record)| matches!(record, Record::Half(_)));
+    let mut all: Vec<u64> = halves.map(|(at, _)| at.position).collect();
+    all.push(u64::from(step.a) * 100);
+    all[usize::from(step.a) % all.len()]
+}
+
+fn end(log: &Log, step: Step) -> Record {
+    let outcome = if step.b % 3 == 0 { TransactionOutcome::RolledBack } else { TransactionOutcome::Committed };
+    let (transaction, queue) = (transaction(log, step), u32::from(step.c % 5));
+    Record::End(End { transaction, outcome, queue, by: step.by(), reason: String::new() })
+}
+
+fn check_answered(log: &Log, step: Step) -> Record {
+    let transaction = transaction(log, step);
+    let next = log.state.open_transactions().get(transaction).map_or(1, |open| open.checks + 1);
+    let check_number = if step.b % 4 == 0 { u32::from(step.c % 4) } else { next };
+    let retry_after_ms = (step.b % 3 == 0).then_some(u64::from(step.c));
+    let (asked_at, reason) = (log.now, "wait".to_owned());
+    Record::CheckAnswered(CheckAnswered { transaction, check_number, asked_at, retry_after_ms, by: step.by(), reason })
+}
+
+fn lease(log: &Log, step: Step) -> Record {
+    let (group, topic) = (step.group(), step.topic());
+    let progress = log.state.groups().get(group).and_then(|group| group.progress(topic));
+    let queue = u32::from(step.c % 3);
+    // Mostly from the cursor, now and then below it or with a gap.
+    let next = progress.map_or(0, |progress| progress.next(queue));
+    let from = [next, next, next, next.saturating_sub(2), next + 1][usize::from(step.c >> 2) % 5];
+    let to = from + u64::from(step.c >> 5) % 6;
+    let fate = |offset: u64| (offset + u64::from(step.c >> 8)) % 3;
+    let of = |wanted| (from..to).filter(|offset| fate(*offset) == wanted).collect();
+    let fresh = if to > from { vec![LeasedRange { queue, from, to, leased: of(0), left: of(1) }] } else { vec![] };
+    let decide = [Again::Leased, Again::Done, Again::Left];
+    let left = progress.into_iter().flat_map(|p| p.left_tags().flat_map(|tag| p.left(tag)));
+    let due = progress.into_iter().flat_map(|p| p.due()).map(|(_, queue, offset)| (queue, offset));
+    let again = due.chain(left).take(usize::from(step.c >> 10) % 4).zip(decide);
+    let again = again.map(|((queue, offset), becomes)| LeasedAgain { queue, offset, becomes }).collect();
+    let renewed_for = (step.c % 2 == 0).then(|| "client".to_owned());
+    let (generation, deadline) = (log.last_position(), log.now.plus_ms(60_000));
+    Record::Lease(Lease { group, topic, generation, deadline, renewed_for, fresh, again })
+}
+
+/// About a lease that is there, or about none.
+fn about_a_lease(log: &Log, step: Step) -> Record {
+    let (group, topic) = (step.group(), step.topic());
+    let progress = log.state.groups().get(group).and_then(|group| group.progress(topic));
+    let mut places: Vec<(u32, u64)> = progress.into_iter().flat_map(|p| p.due()).map(|(_, q, o)| (q, o)).collect();
+    places.push((u32::from(step.c % 7), u64::from(step.c % 11)));
+    let (queue, offset) = places[usize::from(step.c) % places.len()];
+    let current = progress.and_then(|p| p.exception(queue, offset)).map_or(1, |exception| exception.generation);
+    let generation = if step.c % 5 == 0 { current + 1 } else { current };
+    let deadline = log.now.plus_ms(u64::from(step.c >> 8) * 1_000);
+    match step.what % 6 {
+        0 => Record::Renew(Renew { group, topic, deadline, leases: vec![(queue, offset, generation), (queue, 0, 1)] }),
+        1 => {
+            let (new_generation, uncounted) = (log.last_position(), step.c % 2 == 0);
+            Record::ChangeInvisible(ChangeInvisible {
+                group,
+                topic,
+                queue,
+                offset,
+                generation,
+                new_generation,
+                deadline,
+                uncounted,
+            })
+        }
+        2 => {
+            let reason = "too often".to_owned();
+            Record::DeadLetter(DeadLetter { group, topic, queue, offset, generation, reason })
+        }
+        _ => Record::Ack(Ack { group, topic, queue, offset, generation }),
+    }
+}
+
+fn plugin(log: &Log, step: Step) -> Record {
+    let digest = [(step.a % 3) as u8 + 1; 32];
+    let name = format!("p{}", step.b % 2);
+    let tag = (step.b >> 2 & 1).to_string();
+    match step.c % 12 {
+        0..=3 => {
+            let (offset, len) = [(0, 4), (0, 4), (4, 4), (0, 8)][usize::from(step.c >> 4) % 4];
+            Record::PluginChunk(PluginChunk { digest, offset, total: 8, data: vec![1; len] })
+        }
+        4..=6 => {
+            let current = log.state.plugins().tag(&name, &tag).map(|tag| tag.digest);
+            let expected = if step.c & 16 == 0 { current } else { Some([9; 32]) };
+            Record::PluginPublish(PluginPublish { name, tag, digest, expected, verdict: "{}".to_owned() })
+        }
+        7 => Record::TagDelete(TagDelete { name, tag }),
+        8 => Record::PluginDelete(PluginDelete { name }),
+        9 | 10 => {
+            let spec = format!(r#"{{"plugin":"{name}:{tag}","topics":["t{}"]}}"#, step.c >> 5 & 1);
+            let binding = format!("b{}", step.c >> 6 & 1);
+            let current = log.state.plugins().binding(&binding).map_or(0, |binding| binding.revision);
+            Record::BindingPut(BindingPut { name: binding, digest, spec, expected_revision: step.revision(current) })
+        }
+        _ => Record::BindingDelete(BindingDelete { name: format!("b{}", step.a % 2) }),
+    }
+}
