@@ -1,6 +1,6 @@
 //! What records on their way to the log will change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::record::Record;
 use crate::{GroupId, State, TopicId};
@@ -10,8 +10,9 @@ pub(super) type Place = (u32, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
-    /// Per queue: first offset that no record on its way decides.
-    next: HashMap<u32, u64>,
+    /// Per queue: ranges of fresh messages that records on their way decide, in the order of the log, each by its end
+    /// and the generation of its lease. Each begins where the one before ends.
+    ranges: HashMap<u32, VecDeque<(u64, u64)>>,
     /// Places that a record on its way changes, with the number of such records.
     places: HashMap<Place, u32>,
     /// Queue with which the next scan of fresh messages begins.
@@ -26,7 +27,7 @@ impl Reserved {
 
     /// First offset of a queue that neither the state nor a record on its way decides.
     pub(super) fn next(&self, queue: u32, applied: u64) -> u64 {
-        self.next.get(&queue).copied().unwrap_or(0).max(applied)
+        self.ranges.get(&queue).and_then(|ranges| ranges.back()).map_or(applied, |(to, _)| *to)
     }
 }
 
@@ -74,22 +75,22 @@ impl Reservations {
         each_place(record, |place| *reserved.places.entry(place).or_default() += 1);
         if let Record::Lease(lease) = record {
             for range in &lease.fresh {
-                reserved.next.insert(range.queue, range.to);
+                reserved.ranges.entry(range.queue).or_default().push_back((range.to, lease.generation));
             }
         }
     }
 
     /// Forgets what a record changed: it is applied, and the state says it now.
     pub fn release(&mut self, record: &Record) {
-        self.forget(record, |last, to| last == to);
+        self.forget(record, |ranges, at| _ = ranges.drain(..=at));
     }
 
     /// Forgets what a record would have changed: it will never be applied, and its messages are handed out again.
     ///
-    /// Leases of the same queue that were proposed after it change nothing when they are applied, since they would
-    /// leave a gap: their messages come again too.
+    /// Leases of the same queue that were proposed after it take nothing when they are applied, since they would leave
+    /// a gap: their messages come again too.
     pub fn abandon(&mut self, record: &Record) {
-        self.forget(record, |_, _| true);
+        self.forget(record, |ranges, at| ranges.truncate(at));
     }
 
     /// Forgets groups and topics that are gone. Call it after [`crate::state::Effect::Directory`].
@@ -101,7 +102,7 @@ impl Reservations {
         self.0.entry(subject).or_default()
     }
 
-    fn forget(&mut self, record: &Record, is_last: impl Fn(u64, u64) -> bool) {
+    fn forget(&mut self, record: &Record, ranges_at: impl Fn(&mut VecDeque<(u64, u64)>, usize)) {
         let Some(reserved) = subject(record).and_then(|subject| self.0.get_mut(&subject)) else { return };
         each_place(record, |place| {
             if let Some(count) = reserved.places.get_mut(&place) {
@@ -113,8 +114,12 @@ impl Reservations {
         });
         if let Record::Lease(lease) = record {
             for range in &lease.fresh {
-                if reserved.next.get(&range.queue).is_some_and(|last| is_last(*last, range.to)) {
-                    reserved.next.remove(&range.queue);
+                let Some(ranges) = reserved.ranges.get_mut(&range.queue) else { continue };
+                if let Some(at) = ranges.iter().position(|(_, generation)| *generation == lease.generation) {
+                    ranges_at(ranges, at);
+                }
+                if ranges.is_empty() {
+                    reserved.ranges.remove(&range.queue);
                 }
             }
         }

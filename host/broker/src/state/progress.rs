@@ -18,6 +18,8 @@ pub const UNFINISHED_MAX: u64 = 120_000;
 pub struct Exception {
     /// Deliveries that count.
     pub attempts: u32,
+    /// The last delivery is not among them: it was suspended.
+    pub suspended: bool,
     /// Of its last lease; 0 while it is left for another member, so that no handle fits.
     pub generation: u64,
     /// When it may be handed out (again).
@@ -35,6 +37,7 @@ impl Exception {
     fn left(tag: TagHash, attempts: u32) -> Self {
         Self {
             attempts,
+            suspended: false,
             generation: 0,
             visible_at: Millis(0),
             left: Some(tag),
@@ -180,7 +183,7 @@ impl Progress {
     /// Hands out an exception again.
     pub(super) fn lease_again(&mut self, queue: u32, offset: u64, lease: &Exception) {
         if let Some(old) = self.exception(queue, offset) {
-            let attempts = old.attempts + 1;
+            let attempts = old.attempts.saturating_add(1);
             self.set(queue, offset, Exception { attempts, ..lease.clone() });
         }
     }
@@ -215,11 +218,14 @@ impl Progress {
         }
     }
 
-    /// Ends a lease at another time under a new generation; an uncounted delivery gives its attempt back.
+    /// Ends a lease at another time under a new generation; an uncounted delivery gives its attempt back, once however
+    /// often it is changed.
     pub(super) fn change(&mut self, queue: u32, offset: u64, generation: u64, visible_at: Millis, uncounted: bool) {
         if let Some(old) = self.exception(queue, offset) {
-            let attempts = if uncounted { old.attempts.saturating_sub(1) } else { old.attempts };
-            let changed = Exception { attempts, generation, visible_at, renewed_for: None, ..old.clone() };
+            let with_this = old.attempts.saturating_add(old.suspended.into());
+            let attempts = with_this.saturating_sub(uncounted.into());
+            let (suspended, renewed_for) = (uncounted, None);
+            let changed = Exception { attempts, suspended, generation, visible_at, renewed_for, ..old.clone() };
             self.set(queue, offset, changed);
         }
     }
@@ -240,6 +246,7 @@ impl Progress {
             for (offset, exception) in &queue.exceptions {
                 w.varint(*offset);
                 w.varint(exception.attempts.into());
+                w.u8(u8::from(exception.suspended));
                 w.option(exception.left, |w, tag| w.u64(tag.0));
                 w.u64(exception.generation);
                 w.u64(exception.visible_at.0);
@@ -265,6 +272,7 @@ impl Progress {
                 }
                 let exception = Exception {
                     attempts: r.varint_u32("attempts")?,
+                    suspended: r.flag("suspended")?,
                     left: r.option("left", |r| r.u64("left").map(TagHash))?,
                     generation: r.u64("generation")?,
                     visible_at: Millis(r.u64("visible at")?),

@@ -1,1 +1,99 @@
-//! TODO
+//! What is handed out, to whom, and what is held back meanwhile.
+
+mod bounds;
+mod filters;
+mod holds;
+mod leader;
+mod model;
+mod oracle;
+mod order;
+
+use crate::delivery::{Picks, Reservations, Wanted, pick};
+use crate::record::Record;
+use crate::testing::Log;
+use crate::{GroupConfig, GroupId, Millis, TagFilter, TopicId};
+
+/// A leader with one group on one topic, on which every proposed record is applied at once unless a test holds it.
+struct Desk {
+    log: Log,
+    reservations: Reservations,
+    topic: TopicId,
+    group: GroupId,
+    generation: u64,
+}
+
+impl Desk {
+    fn new(queues: u32, config: GroupConfig) -> Self {
+        let mut log = Log::new();
+        let topic = log.topic("t", queues);
+        let group = log.member("g", topic, config);
+        Self { log, reservations: Reservations::default(), topic, group, generation: 0 }
+    }
+
+    /// Picks for a consumer; proposes nothing.
+    fn pick(&mut self, filter: &TagFilter, others: &[TagFilter], max: usize) -> Picks {
+        self.generation += 1;
+        let wanted = Wanted {
+            group: self.group,
+            topic: self.topic,
+            filter,
+            others,
+            max,
+            now: self.log.now,
+            generation: self.generation,
+            deadline: self.log.now.plus_ms(60_000),
+            renewed_for: None,
+        };
+        pick(&self.log.state, &mut self.reservations, &wanted)
+    }
+
+    /// Picks everything for the only member.
+    fn all(&mut self, max: usize) -> Picks {
+        self.pick(&TagFilter::All, &[], max)
+    }
+
+    /// Proposes what was picked: it is on its way now.
+    fn hold(&mut self, picks: &Picks) -> Record {
+        let record = Record::Lease(picks.lease.clone().expect("something was decided"));
+        self.reservations.hold(&record);
+        record
+    }
+
+    /// The record comes back from the log.
+    fn apply(&mut self, record: Record) {
+        self.log.apply(record.clone()).unwrap();
+        self.reservations.release(&record);
+    }
+
+    /// Picks, proposes and applies.
+    fn take(&mut self, filter: &TagFilter, others: &[TagFilter], max: usize) -> Picks {
+        let picks = self.pick(filter, others, max);
+        if picks.lease.is_some() {
+            let record = self.hold(&picks);
+            self.apply(record);
+        }
+        picks
+    }
+
+    fn take_all(&mut self, max: usize) -> Picks {
+        self.take(&TagFilter::All, &[], max)
+    }
+
+    fn unfinished(&self) -> u64 {
+        self.log.progress(self.group, self.topic).unfinished()
+    }
+
+    fn next(&self, queue: u32) -> u64 {
+        self.log.progress(self.group, self.topic).next(queue)
+    }
+}
+
+/// Queue, offset and attempt of what was picked.
+fn places(picks: &Picks) -> Vec<(u32, u64, u32)> {
+    picks.messages.iter().map(|m| (m.queue, m.offset, m.attempt)).collect()
+}
+
+/// The lease of a pick, without which nothing was decided.
+fn deadline(picks: &Picks) -> Millis {
+    picks.lease.as_ref().unwrap().deadline
+}

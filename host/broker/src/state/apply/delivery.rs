@@ -26,6 +26,7 @@ impl State {
         let tag = |queue, offset| topic.entry(queue, offset).map_or(TagHash::default(), |entry| entry.tag);
         let exception = Exception {
             attempts: 1,
+            suspended: false,
             generation: lease.generation,
             visible_at: lease.deadline,
             left: None,
@@ -56,22 +57,34 @@ impl State {
         Ok(Applied::Done)
     }
 
+    // A receive passes over a message while a record about it is on its way. If that record then changes nothing and
+    // the message is free, `Available` says so: nothing else would.
+
     pub(super) fn renew(&mut self, at: RecordAt, renew: &Renew, effects: &mut Vec<Effect>) -> Outcome {
         let progress = self.groups.progress_mut(renew.group, renew.topic)?;
+        let mut over = false;
         for (queue, offset, generation) in &renew.leases {
             progress.renew(*queue, *offset, *generation, renew.deadline, at.time);
+            over |= progress.is_free(*queue, *offset, at.time);
         }
         effects.push(Effect::VisibleAt(renew.group, renew.topic, renew.deadline));
+        if over {
+            effects.push(Effect::Available(renew.topic));
+        }
         Ok(Applied::Done)
     }
 
     pub(super) fn ack(&mut self, at: RecordAt, ack: &Ack, effects: &mut Vec<Effect>) -> Outcome {
         let progress = self.groups.progress_mut(ack.group, ack.topic)?;
-        if progress.lease(ack.queue, ack.offset, ack.generation, at.time)?.is_some()
-            && progress.remove(ack.queue, ack.offset)
-        {
-            effects.push(Effect::Available(ack.topic));
-        }
+        let (queue, offset) = (ack.queue, ack.offset);
+        let freed = match progress.lease(queue, offset, ack.generation, at.time) {
+            Ok(lease) => lease.is_some() && progress.remove(queue, offset),
+            Err(refusal) => {
+                effects.extend(progress.is_free(queue, offset, at.time).then_some(Effect::Available(ack.topic)));
+                return Err(refusal);
+            }
+        };
+        effects.extend(freed.then_some(Effect::Available(ack.topic)));
         Ok(Applied::Done)
     }
 
@@ -82,8 +95,14 @@ impl State {
         effects: &mut Vec<Effect>,
     ) -> Outcome {
         let progress = self.groups.progress_mut(change.group, change.topic)?;
-        if progress.lease(change.queue, change.offset, change.generation, at.time)?.is_none() {
-            return Err(Refusal::InvalidHandle("the message was acknowledged"));
+        match progress.lease(change.queue, change.offset, change.generation, at.time) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(Refusal::InvalidHandle("the message was acknowledged")),
+            Err(refusal) => {
+                let free = progress.is_free(change.queue, change.offset, at.time);
+                effects.extend(free.then_some(Effect::Available(change.topic)));
+                return Err(refusal);
+            }
         }
         progress.change(change.queue, change.offset, change.new_generation, change.deadline, change.uncounted);
         effects.push(Effect::VisibleAt(change.group, change.topic, change.deadline));

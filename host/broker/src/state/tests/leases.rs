@@ -133,6 +133,18 @@ fn a_delivery_counts_unless_it_was_suspended() {
 }
 
 #[test]
+fn a_delivery_that_is_suspended_twice_gives_one_attempt_back() {
+    let (mut log, group, topic) = leased();
+    log.pass_ms(60_000);
+    log.apply(again(&log, group, topic, 2, &[(0, Again::Leased)])).unwrap();
+    let deadline = log.now.plus_ms(5_000);
+    for (generation, uncounted, attempts) in [(2, true, 1), (3, true, 1), (4, false, 2), (5, true, 1)] {
+        log.apply(change(group, topic, generation, deadline, uncounted)).unwrap();
+        assert_eq!(held(&log, group, topic).attempts, attempts, "generation {generation}");
+    }
+}
+
+#[test]
 fn a_renewed_lease_keeps_its_handle_and_never_gets_shorter() {
     let (mut log, group, topic) = leased();
     let renew = |deadline| Record::Renew(Renew { group, topic, deadline, leases: vec![(0, 0, 1)] });
