@@ -122,7 +122,6 @@ async fn standard_error_becomes_lines_of_the_log() {
                 (func $write (param i32 i32 i32 i32)))"#,
         data: r"first\nsecond",
         check: &format!("(call $write (call $stderr) (i32.const 0) (i32.const 12) (i32.const 2048)) {}", commit()),
-        ..Guest::default()
     }
     .build();
     let house = House::new();
