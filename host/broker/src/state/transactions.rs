@@ -306,7 +306,8 @@ impl Snapshot for Transactions {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut transactions = Transactions::default();
-        for (transaction, open) in r.list("open transactions", read_open)? {
+        for _ in 0..r.count("open transactions")? {
+            let (transaction, open) = read_open(r)?;
             transactions.open.put(transaction, open);
         }
         for _ in 0..r.count("outcomes")? {

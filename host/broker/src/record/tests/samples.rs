@@ -102,22 +102,22 @@ fn transactions() -> Vec<Sample> {
     let (transaction, reason) = (0x1122, "why".to_owned());
     vec![
         sample!(End {
-            transaction: transaction,
+            transaction,
             outcome: TransactionOutcome::Committed,
             queue: 2,
             by: EndedBy::Client { client_id: "c".to_owned(), from_check: true },
             reason: String::new()
         }),
         sample!(CheckAnswered {
-            transaction: transaction,
+            transaction,
             check_number: 3,
             asked_at: Millis(0x0708),
             retry_after_ms: Some(1000),
             by: by_component(),
             reason: reason.clone()
         }),
-        sample!(Park { transaction: transaction, reason: reason.clone() }),
-        sample!(Resume { transaction: transaction, by: "o".to_owned(), reason: reason }),
+        sample!(Park { transaction, reason: reason.clone() }),
+        sample!(Resume { transaction, by: "o".to_owned(), reason }),
     ]
 }
 
@@ -126,51 +126,44 @@ fn deliveries() -> Vec<Sample> {
     let again = |becomes| LeasedAgain { queue, offset, becomes };
     vec![
         sample!(Lease {
-            group: group,
-            topic: topic,
-            generation: generation,
+            group,
+            topic,
+            generation,
             deadline: Millis(0x0708),
             renewed_for: Some("c".to_owned()),
             fresh: vec![LeasedRange { queue: 1, from: 300, to: 310, leased: vec![300, 303], left: vec![309] }],
             again: vec![again(Again::Leased), again(Again::Done), again(Again::Left)]
         }),
-        sample!(Renew { group: group, topic: topic, deadline: Millis(0x0708), leases: vec![(queue, offset, 9)] }),
-        sample!(Ack { group: group, topic: topic, queue: queue, offset: offset, generation: generation }),
+        sample!(Renew { group, topic, deadline: Millis(0x0708), leases: vec![(queue, offset, 9)] }),
+        sample!(Ack { group, topic, queue, offset, generation }),
         sample!(ChangeInvisible {
-            group: group,
-            topic: topic,
-            queue: queue,
-            offset: offset,
-            generation: generation,
+            group,
+            topic,
+            queue,
+            offset,
+            generation,
             new_generation: 10,
             deadline: Millis(0x0708),
             uncounted: true
         }),
-        sample!(DeadLetter {
-            group: group,
-            topic: topic,
-            queue: queue,
-            offset: offset,
-            generation: generation,
-            reason: "why".to_owned()
-        }),
+        sample!(DeadLetter { group, topic, queue, offset, generation, reason: "why".to_owned() }),
     ]
 }
 
 fn plugins() -> Vec<Sample> {
     let digest = [0xdd; 32];
     vec![
-        sample!(PluginChunk { digest: digest, offset: 16, total: 19, data: vec![1, 2, 3] }),
+        sample!(PluginChunk { digest, offset: 16, total: 19, data: vec![1, 2, 3] }),
         sample!(PluginPublish {
             name: "p".to_owned(),
             tag: "1".to_owned(),
-            digest: digest,
+            digest,
             expected: Some([0xee; 32]),
             verdict: "{}".to_owned()
         }),
         sample!(TagDelete { name: "p".to_owned(), tag: "1".to_owned() }),
         sample!(PluginDelete { name: "p".to_owned() }),
-        sample!(BindingPut { name: "b".to_owned(), digest: digest, spec: "{}".to_owned(), expected_revision: Some(0) }),
+        sample!(BindingPut { name: "b".to_owned(), digest, spec: "{}".to_owned(), expected_revision: Some(0) }),
         sample!(BindingDelete { name: "b".to_owned() }),
     ]
 }
