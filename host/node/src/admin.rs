@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use vouch_broker::record::{
     BindingDelete, BindingPut, End, Frame, GroupDelete, PluginDelete, Record, Resume, TagDelete, TopicDelete,
 };
@@ -17,8 +18,8 @@ use crate::node::{Inner, Node};
 use crate::plugins::UploadError;
 use crate::shard::Executor;
 use crate::{
-    AnswerView, Expect, GroupInfo, MessageView, PluginUpload, ProgressView, TopicInfo, TransactionQuery,
-    TransactionState, TransactionView, Written,
+    AnswerView, Expect, GroupInfo, MessageView, PluginUpload, ProgressView, TopicInfo, TransactionMark,
+    TransactionQuery, TransactionState, TransactionView, Written,
 };
 
 /// Most items in one page of a list.
@@ -51,10 +52,10 @@ impl Node {
     }
 
     /// Topics in the order of their names, after a name.
-    pub async fn topics(&self, after: Option<String>, limit: usize) -> Result<Vec<(TopicInfo, u64)>, Refusal> {
+    pub async fn topics(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<(TopicInfo, u64)>, Refusal> {
         let list = move |executor: &mut Executor| {
             let topics = executor.state.topics().iter();
-            let topics = topics.filter(|topic| after.as_ref().is_none_or(|after| topic.name.to_string() > *after));
+            let topics = topics.filter(|topic| after.as_ref().is_none_or(|after| topic.name > *after));
             topics
                 .take(limit.min(PAGE_MAX))
                 .map(|topic| {
@@ -87,10 +88,10 @@ impl Node {
     }
 
     /// Groups in the order of their names, after a name.
-    pub async fn groups(&self, after: Option<String>, limit: usize) -> Result<Vec<GroupInfo>, Refusal> {
+    pub async fn groups(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<GroupInfo>, Refusal> {
         let list = move |executor: &mut Executor| {
             let groups = executor.state.groups().iter();
-            let groups = groups.filter(|group| after.as_ref().is_none_or(|after| group.name.to_string() > *after));
+            let groups = groups.filter(|group| after.as_ref().is_none_or(|after| group.name > *after));
             groups
                 .take(limit.min(PAGE_MAX))
                 .map(|group| GroupInfo {
@@ -181,13 +182,25 @@ impl Node {
         Ok(self.0.shard.query(find).await?.map(|tag| Digest(tag.digest).to_string()))
     }
 
-    /// Plugins in the order of their names.
-    pub async fn plugins(&self) -> Result<Vec<(String, PluginEntry)>, Refusal> {
-        let list = |executor: &mut Executor| {
+    /// Plugins in the order of their names, after a name.
+    pub async fn plugins(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, PluginEntry)>, Refusal> {
+        let list = move |executor: &mut Executor| {
             let plugins = executor.state.plugins().plugins();
-            plugins.map(|(name, plugin)| (name.to_owned(), plugin.clone())).collect()
+            let plugins = plugins.filter(|(name, _)| after.as_deref().is_none_or(|after| *name > after));
+            plugins.take(limit).map(|(name, plugin)| (name.to_owned(), plugin.clone())).collect()
         };
         self.0.shard.query(list).await
+    }
+
+    /// A plugin; `None` if there is none by that name.
+    pub async fn plugin(&self, name: &str) -> Result<Option<PluginEntry>, Refusal> {
+        let name = name.to_owned();
+        self.0.shard.query(move |executor| executor.state.plugins().plugin(&name).cloned()).await
+    }
+
+    /// The file of a component.
+    pub async fn component(&self, digest: Digest) -> Result<Bytes, Refusal> {
+        self.0.plugins.component(&self.0, digest).await
     }
 
     /// Verdict of a component's upload, as JSON; `None` if the component is not here.
@@ -238,11 +251,28 @@ impl Node {
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
-    /// Bindings in the order of their names.
-    pub async fn bindings(&self) -> Result<Vec<(String, BindingEntry)>, Refusal> {
-        let list = |executor: &mut Executor| {
+    /// Bindings in the order of their names, after a name.
+    pub async fn bindings(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, BindingEntry)>, Refusal> {
+        let list = move |executor: &mut Executor| {
             let bindings = executor.state.plugins().bindings();
-            bindings.map(|(name, binding)| (name.to_owned(), binding.clone())).collect()
+            let bindings = bindings.filter(|(name, _)| after.as_deref().is_none_or(|after| *name > after));
+            bindings.take(limit).map(|(name, binding)| (name.to_owned(), binding.clone())).collect()
+        };
+        self.0.shard.query(list).await
+    }
+
+    /// A binding; `None` if there is none by that name.
+    pub async fn binding(&self, name: &str) -> Result<Option<BindingEntry>, Refusal> {
+        let name = name.to_owned();
+        self.0.shard.query(move |executor| executor.state.plugins().binding(&name).cloned()).await
+    }
+
+    /// Names of bindings that use a plugin, in their order, with the digests that answer.
+    pub async fn bindings_of_plugin(&self, plugin: &str, limit: usize) -> Result<Vec<(String, Digest)>, Refusal> {
+        let plugin = plugin.to_owned();
+        let list = move |executor: &mut Executor| {
+            let bindings = executor.state.plugins().bindings().filter(|(_, binding)| binding.plugin == plugin);
+            bindings.take(limit).map(|(name, binding)| (name.to_owned(), Digest(binding.digest))).collect()
         };
         self.0.shard.query(list).await
     }
@@ -255,12 +285,13 @@ impl Node {
     /// Numbers for metrics and the cluster's status.
     pub async fn status(&self) -> Result<Status, Refusal> {
         let look = |executor: &mut Executor| {
-            let (appended, durable) = executor.positions();
+            let (appended, durable, applied) = executor.positions();
             let state = &executor.state;
             let (resends, reused_ids) = state.resends();
             Status {
                 appended,
                 durable,
+                applied,
                 topics: state.topics().iter().count(),
                 groups: state.groups().iter().count(),
                 open_transactions: state.open_transactions().len(),
@@ -283,6 +314,8 @@ pub struct Status {
     pub appended: u64,
     /// Everything before this log position is durable.
     pub durable: u64,
+    /// Everything before this log position is applied.
+    pub applied: u64,
     /// Topics.
     pub topics: usize,
     /// Groups.
@@ -380,19 +413,24 @@ fn rows(executor: &mut Executor, query: &TransactionQuery, now: Millis) -> Vec<R
         query.state,
         Some(TransactionState::Open | TransactionState::Parked | TransactionState::WaitingForChecker)
     );
-    let ended_after = query.after.is_some_and(|after| executor.state.outcomes().get(after).is_some());
+    let (open_after, ended_after) = match query.after {
+        None => (None, None),
+        Some(TransactionMark::Open(after)) => (Some(after), None),
+        Some(TransactionMark::Ended(after)) => (None, Some(after)),
+    };
     let mut rows = Vec::new();
-    if !ended_only && !ended_after {
-        let open = executor.state.open_transactions().iter(query.after);
+    if !ended_only && ended_after.is_none() {
+        let open = executor.state.open_transactions().iter(open_after);
         let open = open.filter(|(_, open)| in_topic(open.topic) && old(open.opened_at));
         rows.extend(open.map(|(id, open)| open_row(executor, id, open, now)).filter(wanted).take(limit));
     }
     if !open_only && rows.len() < limit {
         let ended = executor.state.outcomes().iter();
-        let mut skipping = ended_after;
+        // A mark that is no longer remembered is older than all that are.
+        let mut skipping = ended_after.is_some_and(|after| executor.state.outcomes().get(after).is_some());
         let ended = ended.filter(|(id, _)| {
             !(skipping && {
-                skipping = Some(*id) != query.after;
+                skipping = Some(*id) != ended_after;
                 true
             })
         });

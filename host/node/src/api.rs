@@ -219,6 +219,16 @@ pub struct TransactionView {
     pub keys: Vec<String>,
 }
 
+/// The end of a page of transactions, where the next one begins. A transaction that ends between two pages moves to
+/// the ended ones; the open ones behind it are not missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionMark {
+    /// After this one, which was open.
+    Open(u64),
+    /// After this one, which had ended.
+    Ended(u64),
+}
+
 /// Which transactions to list.
 #[derive(Clone, Debug, Default)]
 pub struct TransactionQuery {
@@ -228,8 +238,8 @@ pub struct TransactionQuery {
     pub topic: Option<ResourceName>,
     /// Only opened at least this long ago.
     pub older_than: Option<Duration>,
-    /// Go on after this transaction.
-    pub after: Option<u64>,
+    /// Go on here.
+    pub after: Option<TransactionMark>,
     /// At most this many, 1 to 1000.
     pub limit: usize,
 }

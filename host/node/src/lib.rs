@@ -17,7 +17,8 @@ mod stopping;
 pub use admin::{PAGE_MAX, Status};
 pub use api::{
     AnswerView, Delivery, EndReceipt, EndRequest, Expect, GroupInfo, Health, MessageView, PluginUpload, ProgressView,
-    Receipt, ReceiveRequest, SendRequest, TopicInfo, TransactionQuery, TransactionState, TransactionView, Written,
+    Receipt, ReceiveRequest, SendRequest, TopicInfo, TransactionMark, TransactionQuery, TransactionState,
+    TransactionView, Written,
 };
 pub use config::NodeConfig;
 pub use node::{Metrics, Node};

@@ -223,12 +223,17 @@ impl PluginHost {
         self.answerers.lock().await.get(name).map(|answerer| answerer.binding.clone())
     }
 
+    /// A component's file, from this node's folder or from the log.
+    pub(crate) async fn component(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Bytes, Refusal> {
+        match self.store.get(&digest) {
+            Ok(Some(wasm)) => Ok(wasm),
+            Ok(None) => self.rebuild(inner, digest).await,
+            Err(error) => Err(Refusal::Internal(error.to_string())),
+        }
+    }
+
     async fn load(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Plugin, Refusal> {
-        let wasm = match self.store.get(&digest) {
-            Ok(Some(wasm)) => wasm,
-            Ok(None) => self.rebuild(inner, digest).await?,
-            Err(error) => return Err(Refusal::Internal(error.to_string())),
-        };
+        let wasm = self.component(inner, digest).await?;
         self.engine.load(&digest.to_string(), wasm).await.map_err(|error| Refusal::Internal(error.to_string()))
     }
 

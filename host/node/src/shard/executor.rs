@@ -50,11 +50,15 @@ pub(crate) struct Executor {
     ready: Vec<TopicId>,
     effects: Vec<Effect>,
     poisoned: Option<String>,
+    /// Everything before this log position is applied.
+    applied: u64,
     next_renewal: Instant,
 }
 
 impl Executor {
     pub(crate) fn new(state: State, appender: Appender, index: u64, inbox: Arc<Inbox>, shared: Arc<Shared>) -> Self {
+        // What was recovered is durable and applied before the executor begins.
+        let applied = appender.appended().0;
         Self {
             state,
             schedule: Schedule::default(),
@@ -71,6 +75,7 @@ impl Executor {
             ready: Vec::new(),
             effects: Vec::new(),
             poisoned: None,
+            applied,
             next_renewal: Instant::now() + RENEW_EVERY,
         }
     }
@@ -225,6 +230,7 @@ impl Executor {
     // Applying.
 
     fn apply_up_to(&mut self, durable: u64) {
+        self.applied = self.applied.max(durable);
         let mut replies = Vec::new();
         while let Some(entry) = self.written.pop_front_if(|entry| entry.end <= durable) {
             for (position, proposal) in entry.proposals {
@@ -512,9 +518,9 @@ impl Executor {
         }
     }
 
-    /// Position up to which entries are appended, durable.
-    pub(crate) fn positions(&self) -> (u64, u64) {
-        (self.appender.appended().0, self.appender.durable().0)
+    /// Positions up to which entries are appended, durable, applied.
+    pub(crate) fn positions(&self) -> (u64, u64, u64) {
+        (self.appender.appended().0, self.appender.durable().0, self.applied)
     }
 
     /// Receives that wait.
