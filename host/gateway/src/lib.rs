@@ -1,6 +1,7 @@
 //! The edges: gRPC service, HTTP API, TLS.
 
 mod grpc;
+mod http;
 mod listener;
 mod tls;
 
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use vouch_node::Node;
 
+pub use http::{DoorError, HTTP_CONNECTIONS_MAX, HTTP_HEAD_TIMEOUT, TOKEN_MAX_BYTES};
 pub use listener::{CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, STREAMS_MAX};
 pub use tls::{Certificate, TlsError};
 
@@ -22,6 +24,29 @@ pub struct GatewayConfig {
     pub grpc_addr: SocketAddr,
     /// Certificate of the gRPC port.
     pub certificate: Certificate,
+    /// The HTTP API; port 0 takes a free one.
+    pub http_addr: SocketAddr,
+    /// Token that HTTP requests must carry, as `authorization: Bearer …`.
+    pub http_token: Option<String>,
+    /// HTTP beyond loopback without a token is meant (ruling 25).
+    pub insecure: bool,
+    /// Further names by which HTTP clients, and pages in browsers, may call this server.
+    pub http_hosts: Vec<String>,
+}
+
+impl GatewayConfig {
+    /// Default settings for two addresses: no token, no further names, a self-signed certificate kept in
+    /// `./vouch-data/tls`.
+    pub fn new(grpc_addr: SocketAddr, http_addr: SocketAddr) -> Self {
+        Self {
+            grpc_addr,
+            certificate: Certificate::SelfSigned { folder: "./vouch-data/tls".into() },
+            http_addr,
+            http_token: None,
+            insecure: false,
+            http_hosts: Vec::new(),
+        }
+    }
 }
 
 /// Why the edges do not start. The operator should correct the setting named.
@@ -38,24 +63,40 @@ pub enum ServeError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The HTTP API may not be served like this.
+    #[error(transparent)]
+    Door(#[from] DoorError),
 }
 
 /// The running edges of a node.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Where gRPC clients connect.
-    pub grpc_addr: SocketAddr,
+    grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
     stop: watch::Sender<bool>,
     grpc: JoinHandle<()>,
+    http: JoinHandle<()>,
 }
 
 impl Gateway {
+    /// Where gRPC clients connect.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where HTTP clients connect.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
     /// Stops: no new connections, long polls are answered at once, telemetry streams end, and what is in flight has
     /// [`DRAIN_TIMEOUT`] to finish.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.grpc.await {
-            tracing::error!(%error, "the gRPC port ended by a defect");
+        for (port, ended) in [("gRPC", self.grpc), ("HTTP", self.http)] {
+            if let Err(error) = ended.await {
+                tracing::error!(port, %error, "a port ended by a defect");
+            }
         }
     }
 }
@@ -63,11 +104,15 @@ impl Gateway {
 /// Opens the ports and serves the node until [`Gateway::shutdown`]. The node is ready before this is called.
 pub async fn serve(node: Node, config: GatewayConfig) -> Result<Gateway, ServeError> {
     let tls = TlsAcceptor::from(tls::server_config(&config.certificate)?);
-    let (listener, grpc_addr) = listen(config.grpc_addr).await?;
+    let door = http::Door::new(config.http_addr, config.http_token, config.insecure, &config.http_hosts)?;
+    let (grpc_listener, grpc_addr) = listen(config.grpc_addr).await?;
+    let (http_listener, http_addr) = listen(config.http_addr).await?;
     let (stop, stopping) = watch::channel(false);
-    let services = grpc::Services(grpc::Shared::new(node, grpc_addr, stopping.clone()));
-    let grpc = tokio::spawn(listener::serve(listener, tls, services, stopping));
-    Ok(Gateway { grpc_addr, stop, grpc })
+    let services = grpc::Services(grpc::Shared::new(node.clone(), grpc_addr, stopping.clone()));
+    let grpc = tokio::spawn(listener::serve(grpc_listener, tls, services, stopping.clone()));
+    let router = http::router(node, door, grpc_addr, stopping.clone());
+    let http = tokio::spawn(http::serve(http_listener, router, stopping));
+    Ok(Gateway { grpc_addr, http_addr, stop, grpc, http })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -1,0 +1,87 @@
+//! `/v1/bindings`: which component answers for which topic, with what it may do.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use vouch_broker::Refusal;
+use vouch_broker::state::BindingEntry;
+use vouch_registry::Digest;
+
+use super::App;
+use super::answer::{self, etag, written};
+use super::precondition::Preconditions;
+use super::problem::Problem;
+use super::request::{Names, Params, object, take_name};
+
+/// Members of an answer that a request may repeat and that mean nothing in it.
+const TOLD_ONLY: [&str; 2] = ["digest", "warnings"];
+
+/// A binding as it was written, with its name, the digest that answers, and the defaults of what was left out.
+fn shown(name: &str, digest: &str, spec: &str) -> Result<Map<String, Value>, Problem> {
+    let defaults = json!({"topics": [], "groups": [], "grants": {}, "config": {}, "body": true, "fallback": "none",
+        "limits": {}});
+    let written = serde_json::from_str(spec).ok().and_then(|spec: Value| spec.as_object().cloned());
+    let defect = || Refusal::Internal(format!("binding {name} is not a JSON object in the log"));
+    let mut document = written.ok_or_else(defect)?;
+    for (member, value) in defaults.as_object().into_iter().flatten() {
+        document.entry(member).or_insert_with(|| value.clone());
+    }
+    document.insert("name".to_owned(), name.into());
+    document.insert("digest".to_owned(), digest.into());
+    Ok(document)
+}
+
+fn entry(name: &str, entry: &BindingEntry) -> Result<Map<String, Value>, Problem> {
+    shown(name, &Digest(entry.digest).to_string(), &entry.spec)
+}
+
+fn missing(name: &str) -> Refusal {
+    Refusal::NotFound(format!("there is no binding {name}; set one with: vouch binding set {name}"))
+}
+
+/// `GET /v1/bindings`.
+pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Response, Problem> {
+    let page = params.page()?;
+    let mut found = app.node.bindings(page.after, page.limit + 1).await?;
+    let more = found.len() > page.limit;
+    found.truncate(page.limit);
+    let next = found.last().filter(|_| more).map(|(name, _)| name.clone());
+    let items = found.iter().map(|(name, binding)| entry(name, binding)).collect::<Result<Vec<_>, _>>()?;
+    Ok(answer::list(items, next))
+}
+
+/// `GET /v1/bindings/{name}`.
+pub(crate) async fn show(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
+    let binding = app.node.binding(&name).await?.ok_or_else(|| missing(&name))?;
+    Ok((etag(binding.revision), Json(entry(&name, &binding)?)).into_response())
+}
+
+/// `PUT /v1/bindings/{name}`: from the next check on, this component answers (ruling 7: by the digest of now).
+pub(crate) async fn replace(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let mut spec = object(&body)?;
+    take_name(&mut spec, &name)?;
+    TOLD_ONLY.iter().for_each(|told| drop(spec.remove(*told)));
+    let spec = Value::Object(spec).to_string();
+    let current = app.node.binding(&name).await?.map(|binding| binding.revision);
+    let expect = Preconditions::of(&headers)?.expect(&format!("binding {name}"), current)?;
+    let (done, digest, warnings) = app.node.put_binding(&name, &spec, expect).await?;
+    let mut document = shown(&name, &digest, &spec)?;
+    document.insert("warnings".to_owned(), warnings.into());
+    Ok((written(done.created), etag(done.revision), Json(document)).into_response())
+}
+
+/// `DELETE /v1/bindings/{name}`: its open transactions wait for a producer, or for another binding.
+pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<StatusCode, Problem> {
+    app.node.delete_binding(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,60 @@
+//! Whether the node lives, whether it serves, and how far its log is.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+use vouch_node::Health;
+
+use super::App;
+use super::problem::Problem;
+
+/// Number of this node: there is one.
+const NODE_ID: u64 = 1;
+/// Term of the log: there was no election.
+const TERM: u64 = 1;
+
+/// `GET /healthz`: the process answers.
+pub(crate) async fn alive() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// `GET /readyz`: the node takes requests, or 503 with the reason. While it recovers, nothing listens here yet.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    match app.node.health() {
+        Health::Ready => Ok(Json(json!({"status": "ready"}))),
+        Health::Poisoned(reason) => Err(Problem::not_ready(
+            "urn:vouch:error:log-poisoned",
+            "The commit log takes no writes",
+            format!("the log failed ({reason}); restart the node to recover"),
+        )),
+        Health::Stopping => Err(Problem::not_ready(
+            "urn:vouch:error:stopping",
+            "The node is stopping",
+            "the node is stopping; try again in a moment",
+        )),
+    }
+}
+
+/// `GET /v1/cluster`: one node, which leads itself.
+pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    let status = app.node.status().await?;
+    let id: String = app.node.cluster_id().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Json(json!({
+        "id": id,
+        "version": env!("CARGO_PKG_VERSION"),
+        "leader": NODE_ID,
+        "term": TERM,
+        "nodes": [{
+            "id": NODE_ID,
+            "role": "leader",
+            "grpc": app.grpc_addr.to_string(),
+            "appended": status.appended,
+            "durable": status.durable,
+            // A majority of one has what the node has.
+            "committed": status.durable,
+            "applied": status.applied,
+        }],
+    })))
+}

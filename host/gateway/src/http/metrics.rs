@@ -1,0 +1,86 @@
+//! `/metrics`: the numbers of this node in the OpenMetrics text format, which Prometheus reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use vouch_broker::Refusal;
+use vouch_node::{Health, Node, Status};
+
+use super::App;
+use super::problem::Problem;
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics`.
+pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let status = app.node.status().await?;
+    let mut text = String::new();
+    encode(&mut text, &registry(&app.node, &status))
+        .map_err(|error| Refusal::Internal(format!("the metrics cannot be written: {error}")))?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}
+
+/// The numbers of this moment. They live in the node; here they only get their names.
+fn registry(node: &Node, status: &Status) -> Registry {
+    let mut registry = Registry::with_prefix("vouch");
+    registry.register("build", "Version of the program.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+    count(&mut registry, node, status);
+    measure(&mut registry, node, status);
+    registry
+}
+
+fn count(registry: &mut Registry, node: &Node, status: &Status) {
+    let metrics = node.metrics();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    for (name, help, value) in [
+        ("messages_in", "Messages stored, half messages included.", read(&metrics.messages_in)),
+        ("messages_out", "Messages handed out, redeliveries included.", read(&metrics.messages_out)),
+        ("transaction_commits", "Transactions ended with a commit.", read(&metrics.commits)),
+        ("transaction_rollbacks", "Transactions ended with a rollback.", read(&metrics.rollbacks)),
+        (
+            "transaction_conflicts",
+            "Ends refused because the transaction had ended the other way.",
+            read(&metrics.end_conflicts),
+        ),
+        ("checks_unanswered", "Asks about transactions that got no answer.", read(&metrics.checks_unanswered)),
+        ("overloads", "Requests refused because too much was in flight.", read(&metrics.overloads)),
+        ("resends", "Resent messages that were recognised and stored once.", status.resends),
+        ("reused_message_ids", "Message ids that were used again for other content.", status.reused_ids),
+    ] {
+        registry.register(name, help, ConstCounter::new(value));
+    }
+}
+
+fn measure(registry: &mut Registry, node: &Node, status: &Status) {
+    let (producers, consumers) = node.sessions().count();
+    for (name, help, value) in [
+        ("topics", "Topics.", status.topics as u64),
+        ("groups", "Consumer groups.", status.groups as u64),
+        ("transactions_open", "Open transactions, parked ones included.", status.open_transactions as u64),
+        ("transactions_parked", "Transactions that are no longer asked about.", status.parked_transactions as u64),
+        ("transactions_ended", "Ended transactions whose outcome is remembered.", status.ended_transactions as u64),
+        ("checks_running", "Asks about transactions under way.", status.asking as u64),
+        ("polls_waiting", "Receives that wait for messages.", status.waiting_polls as u64),
+        ("producer_sessions", "Live producers.", producers as u64),
+        ("consumer_sessions", "Live consumers.", consumers as u64),
+        ("ready", "1 while the node takes requests.", u64::from(node.health() == Health::Ready)),
+    ] {
+        registry.register(name, help, ConstGauge::new(value));
+    }
+    for (name, help, value) in [
+        ("in_flight", "Bytes accepted and not yet answered.", node.bytes_in_flight()),
+        ("log_appended", "Log position after the last entry.", status.appended),
+        ("log_durable", "Log position before which everything is on disk.", status.durable),
+        ("log_applied", "Log position before which everything is applied.", status.applied),
+    ] {
+        registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(value));
+    }
+}

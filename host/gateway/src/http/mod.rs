@@ -1,0 +1,75 @@
+//! The HTTP API: administration, transactions, components, metrics, health (interfaces.md §2).
+
+mod answer;
+mod bindings;
+mod cluster;
+mod door;
+mod groups;
+mod logs;
+mod messages;
+mod metrics;
+mod plugins;
+mod precondition;
+mod problem;
+mod request;
+mod resource;
+mod root;
+mod routes;
+mod server;
+mod transactions;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use vouch_broker::Refusal;
+use vouch_node::Node;
+
+pub(crate) use door::Door;
+pub use door::{DoorError, TOKEN_MAX_BYTES};
+use problem::Problem;
+pub(crate) use server::serve;
+pub use server::{HTTP_CONNECTIONS_MAX, HTTP_HEAD_TIMEOUT};
+
+/// Uploads of components at once: each holds its file in memory.
+const UPLOADS_MAX: usize = 4;
+/// Readers of logs at once: each holds a connection and looks for new lines again and again.
+const LOG_READERS_MAX: usize = 64;
+
+/// What all requests share.
+pub(crate) struct App {
+    node: Node,
+    door: Door,
+    /// Where gRPC clients connect.
+    grpc_addr: SocketAddr,
+    uploads: Arc<Semaphore>,
+    log_readers: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl App {
+    fn upload_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        place(&self.uploads, || format!("{UPLOADS_MAX} components are being uploaded; wait for one to finish"))
+    }
+
+    fn log_reader_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        place(&self.log_readers, || format!("{LOG_READERS_MAX} readers follow logs already; end one of them"))
+    }
+}
+
+fn place(places: &Arc<Semaphore>, full: impl FnOnce() -> String) -> Result<OwnedSemaphorePermit, Problem> {
+    places.clone().try_acquire_owned().map_err(|_| Refusal::TooMany(full()).into())
+}
+
+/// The API of a node, until `stopping` says so.
+pub(crate) fn router(node: Node, door: Door, grpc_addr: SocketAddr, stopping: watch::Receiver<bool>) -> Router {
+    routes::router(Arc::new(App {
+        node,
+        door,
+        grpc_addr,
+        uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+        log_readers: Arc::new(Semaphore::new(LOG_READERS_MAX)),
+        stopping,
+    }))
+}

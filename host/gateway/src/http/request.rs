@@ -1,0 +1,177 @@
+//! What handlers take out of a request: names in the path, query parameters, JSON bodies, the page of a list.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use vouch_broker::Refusal;
+
+use super::problem::Problem;
+
+/// Most items of one page.
+pub(crate) const PAGE_MAX: usize = 1000;
+/// Items of a page where the request does not say.
+pub(crate) const PAGE_DEFAULT: usize = 100;
+
+/// Names in the path, percent-decoded: `%25DLQ%25g` is `%DLQ%g`, and `%2F` stays inside its name.
+pub(crate) struct Names<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        path.map(|Path(names)| Self(names)).map_err(|rejection| {
+            Problem::malformed(format!("the path cannot be read: {}; encode names in it as UTF-8", rejection.body_text()))
+        })
+    }
+}
+
+/// The query parameters of a request, each at most once. Which ones a path knows is checked before a handler runs.
+#[derive(Debug, Default)]
+pub(crate) struct Params(BTreeMap<String, String>);
+
+impl Params {
+    /// Reads a query string.
+    pub(crate) fn parse(query: &str) -> Result<Self, Problem> {
+        let mut params = BTreeMap::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name)?;
+            if let Some(first) = params.insert(name.clone(), decode(value)?) {
+                return Err(Problem::parameter(format!("`{name}` is given twice (first as `{first}`); give it once")));
+            }
+        }
+        Ok(Self(params))
+    }
+
+    /// The names that were given.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The text of a parameter.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The parameter read by `parse`, which says what it should be.
+    pub(crate) fn read<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Problem> {
+        let wrong = |text: &str, why| Problem::parameter(format!("`{name}` is `{text}`; {why}"));
+        self.text(name).map(|text| parse(text).map_err(|why| wrong(text, why))).transpose()
+    }
+
+    /// A switch, off where it is not given.
+    pub(crate) fn switch(&self, name: &str) -> Result<bool, Problem> {
+        let parse = |text: &str| text.parse().map_err(|_| "it must be true or false".to_owned());
+        Ok(self.read(name, parse)?.unwrap_or(false))
+    }
+
+    /// A length of time.
+    pub(crate) fn duration(&self, name: &str) -> Result<Option<Duration>, Problem> {
+        let parse = |text: &str| {
+            humantime::parse_duration(text)
+                .map_err(|error| format!("it must be a length of time such as 500ms, 6s or 1h: {error}"))
+        };
+        self.read(name, parse)
+    }
+
+    /// Which part of a list is wanted.
+    pub(crate) fn page(&self) -> Result<Page, Problem> {
+        let parse = |text: &str| match text.parse::<usize>() {
+            Ok(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
+            _ => Err(format!("it must be 1 to {PAGE_MAX}")),
+        };
+        let limit = self.read("limit", parse)?.unwrap_or(PAGE_DEFAULT);
+        Ok(Page { after: self.text("after").map(str::to_owned), limit })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::parse(parts.uri.query().unwrap_or_default())
+    }
+}
+
+fn decode(text: &str) -> Result<String, Problem> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Into::into).map_err(|_| Problem::parameter(format!("`{text}` in the query is not UTF-8")))
+}
+
+/// Part of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// The mark after which it begins: `next` of the page before.
+    pub(crate) after: Option<String>,
+    /// Items at most, 1 to [`PAGE_MAX`].
+    pub(crate) limit: usize,
+}
+
+/// Reads a body that is a JSON object.
+pub(crate) fn object(body: &[u8]) -> Result<serde_json::Map<String, Value>, Problem> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(Problem::malformed("the body is empty; send a JSON object, {} if nothing is to be said"));
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Problem::malformed("the body is JSON, but not an object in braces")),
+        Err(error) => Err(Problem::malformed(format!("the body is not JSON: {error}"))),
+    }
+}
+
+/// Takes out a member that answers carry and requests may repeat; it must say what the path says.
+pub(crate) fn take_name(object: &mut serde_json::Map<String, Value>, name: &str) -> Result<(), Problem> {
+    match object.remove("name") {
+        Some(said) if said != name => {
+            Err(Refusal::Invalid(format!("\"name\" is {said}, and the path says {name:?}; leave it out")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads a document; an unknown member or a wrong value is an error that names it.
+pub(crate) fn document<T: DeserializeOwned>(object: serde_json::Map<String, Value>) -> Result<T, Problem> {
+    serde_json::from_value(Value::Object(object)).map_err(|error| Refusal::Invalid(error.to_string()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_and_given_once() {
+        let params = Params::parse("topic=%25DLQ%25g&older_than=1h+30m&&force").unwrap();
+        assert_eq!(params.text("topic"), Some("%DLQ%g"));
+        assert_eq!(params.duration("older_than").unwrap(), Some(Duration::from_secs(5400)));
+        assert_eq!(params.text("force"), Some(""));
+        assert!(Params::parse("a=1&a=1").is_err() && Params::parse("a=%FF").is_err());
+    }
+
+    #[test]
+    fn a_page_holds_one_to_a_thousand_items() {
+        let limit = |query| Params::parse(query).unwrap().page().map(|page| page.limit);
+        assert_eq!(limit("").unwrap(), PAGE_DEFAULT);
+        assert_eq!((limit("limit=1").unwrap(), limit("limit=1000").unwrap()), (1, PAGE_MAX));
+        for wrong in ["limit=0", "limit=1001", "limit=-1", "limit=", "limit=x", "limit=99999999999999999999"] {
+            assert!(limit(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_switch_is_true_or_false() {
+        let force = |query| Params::parse(query).unwrap().switch("force");
+        assert!(force("force=true").unwrap() && !force("force=false").unwrap() && !force("").unwrap());
+        assert!(force("force=yes").is_err() && force("force").is_err());
+    }
+}

@@ -1,0 +1,277 @@
+//! Topics and groups: named settings that are listed, shown, replaced, changed and deleted in the same way.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use vouch_broker::{GroupConfig, Refusal, ResourceName, TopicConfig};
+use vouch_node::{Expect, GroupInfo, Node, TopicInfo, Written};
+
+use super::App;
+use super::answer::{self, etag, written};
+use super::precondition::Preconditions;
+use super::problem::Problem;
+use super::request::{Names, Params, document, object, take_name};
+
+/// A change that nobody's tag protects is tried again when somebody else was faster, this often.
+const CHANGE_TRIES: usize = 8;
+
+/// Settings under a name.
+pub(crate) struct Found<C> {
+    name: ResourceName,
+    config: C,
+    revision: u64,
+}
+
+/// A kind of settings.
+pub(crate) trait Resource {
+    /// `topic` or `group`.
+    const WHAT: &'static str;
+    /// The settings.
+    type Config: Serialize + DeserializeOwned + Clone + Send + Sync;
+
+    fn missing(name: ResourceName) -> Refusal;
+    fn find(node: &Node, name: &ResourceName) -> impl Future<Output = Result<Option<Found<Self::Config>>, Refusal>> + Send;
+    fn page(
+        node: &Node,
+        after: Option<ResourceName>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Found<Self::Config>>, Refusal>> + Send;
+    fn put(
+        node: &Node,
+        name: &str,
+        config: Self::Config,
+        expect: Expect,
+    ) -> impl Future<Output = Result<Written, Refusal>> + Send;
+}
+
+/// `/v1/topics`.
+pub(crate) struct Topics;
+
+impl From<TopicInfo> for Found<TopicConfig> {
+    fn from(info: TopicInfo) -> Self {
+        Self { name: info.name, config: info.config, revision: info.revision }
+    }
+}
+
+impl Resource for Topics {
+    const WHAT: &'static str = "topic";
+    type Config = TopicConfig;
+
+    fn missing(name: ResourceName) -> Refusal {
+        Refusal::TopicNotFound(name)
+    }
+
+    async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<TopicConfig>>, Refusal> {
+        match node.topic(name).await {
+            Ok(info) => Ok(Some(info.into())),
+            Err(Refusal::TopicNotFound(_)) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<TopicConfig>>, Refusal> {
+        let topics = node.topics(after, limit).await?;
+        Ok(topics.into_iter().map(|(info, _)| info.into()).collect())
+    }
+
+    async fn put(node: &Node, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, Refusal> {
+        node.put_topic(name, config, expect).await
+    }
+}
+
+/// `/v1/groups`.
+pub(crate) struct Groups;
+
+impl From<GroupInfo> for Found<GroupConfig> {
+    fn from(info: GroupInfo) -> Self {
+        Self { name: info.name, config: info.config, revision: info.revision }
+    }
+}
+
+impl Resource for Groups {
+    const WHAT: &'static str = "group";
+    type Config = GroupConfig;
+
+    fn missing(name: ResourceName) -> Refusal {
+        Refusal::GroupNotFound(name)
+    }
+
+    async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<GroupConfig>>, Refusal> {
+        Ok(node.group(name).await?.map(Into::into))
+    }
+
+    async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<GroupConfig>>, Refusal> {
+        Ok(node.groups(after, limit).await?.into_iter().map(Into::into).collect())
+    }
+
+    async fn put(node: &Node, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, Refusal> {
+        node.put_group(name, config, expect).await
+    }
+}
+
+/// A name in a path: `name`, or `namespace/name` as lists show it.
+pub(crate) fn resource_name(text: &str) -> ResourceName {
+    match text.split_once('/') {
+        Some((namespace, name)) => ResourceName { namespace: namespace.to_owned(), name: name.to_owned() },
+        None => ResourceName::plain(text),
+    }
+}
+
+/// The settings as JSON, all of them, those at their defaults too.
+fn settings(config: &impl Serialize) -> Result<Map<String, Value>, Refusal> {
+    match serde_json::to_value(config) {
+        Ok(Value::Object(settings)) => Ok(settings),
+        other => Err(Refusal::Internal(format!("settings became {other:?} and not a JSON object"))),
+    }
+}
+
+fn shown(name: &ResourceName, config: &impl Serialize) -> Result<Map<String, Value>, Refusal> {
+    let mut document = settings(config)?;
+    document.insert("name".to_owned(), name.to_string().into());
+    Ok(document)
+}
+
+/// `GET /v1/topics`, `GET /v1/groups`.
+pub(crate) async fn list<R: Resource>(State(app): State<Arc<App>>, params: Params) -> Result<Response, Problem> {
+    let page = params.page()?;
+    let after = page.after.as_deref().map(resource_name);
+    let found = R::page(&app.node, after, page.limit).await?;
+    let next = match found.last() {
+        Some(last) if found.len() == page.limit => {
+            let more = R::page(&app.node, Some(last.name.clone()), 1).await?;
+            (!more.is_empty()).then(|| last.name.to_string())
+        }
+        _ => None,
+    };
+    let items = found.iter().map(|found| shown(&found.name, &found.config)).collect::<Result<Vec<_>, _>>()?;
+    Ok(answer::list(items, next))
+}
+
+/// `GET /v1/topics/{topic}`, `GET /v1/groups/{group}`.
+pub(crate) async fn show<R: Resource>(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+) -> Result<Response, Problem> {
+    let name = resource_name(&name);
+    let found = R::find(&app.node, &name).await?.ok_or_else(|| R::missing(name))?;
+    Ok((etag(found.revision), Json(shown(&found.name, &found.config)?)).into_response())
+}
+
+/// `PUT`: replaces the settings; absent ones take their defaults.
+pub(crate) async fn replace<R: Resource>(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let mut body = object(&body)?;
+    take_name(&mut body, &name)?;
+    let config: R::Config = document(body)?;
+    let demands = Preconditions::of(&headers)?;
+    let expect = if demands.is_empty() {
+        Expect::Anything
+    } else {
+        let current = R::find(&app.node, &resource_name(&name)).await?;
+        demands.expect(&what::<R>(&name), current.map(|found| found.revision))?
+    };
+    let done = R::put(&app.node, &name, config.clone(), expect).await?;
+    put_answer::<R>(&name, &config, done)
+}
+
+fn what<R: Resource>(name: &str) -> String {
+    format!("{} {name}", R::WHAT)
+}
+
+fn put_answer<R: Resource>(name: &str, config: &R::Config, done: Written) -> Result<Response, Problem> {
+    let shown = shown(&ResourceName::plain(name), config)?;
+    Ok((written(done.created), etag(done.revision), Json(shown)).into_response())
+}
+
+/// `PATCH`: changes the settings that are named (RFC 7396); `null` sets one back to its default.
+pub(crate) async fn change<R: Resource>(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let mut changes = object(&body)?;
+    take_name(&mut changes, &name)?;
+    let demands = Preconditions::of(&headers)?;
+    let tries = if demands.is_empty() { CHANGE_TRIES } else { 1 };
+    for _ in 0..tries {
+        let current = R::find(&app.node, &resource_name(&name)).await?;
+        let current = current.ok_or_else(|| R::missing(resource_name(&name)))?;
+        demands.expect(&what::<R>(&name), Some(current.revision))?;
+        let mut merged = settings(&current.config)?;
+        merge(&mut merged, changes.clone());
+        let config: R::Config = document(merged)?;
+        let expect = Expect::Revision(current.revision);
+        match R::put(&app.node, &name, config.clone(), expect).await {
+            Err(Refusal::PreconditionFailed(_)) => {}
+            done => return put_answer::<R>(&name, &config, done?),
+        }
+    }
+    let what = what::<R>(&name);
+    Err(Refusal::PreconditionFailed(format!("{what} was changed by somebody else meanwhile; try again")).into())
+}
+
+/// RFC 7396 on objects: members replace, `null` removes, objects merge.
+fn merge(document: &mut Map<String, Value>, changes: Map<String, Value>) {
+    for (name, change) in changes {
+        match (document.get_mut(&name), change) {
+            (_, Value::Null) => drop(document.remove(&name)),
+            (Some(Value::Object(inner)), Value::Object(change)) => merge(inner, change),
+            (_, Value::Object(change)) => {
+                let mut inner = Map::new();
+                merge(&mut inner, change);
+                document.insert(name, inner.into());
+            }
+            (_, change) => drop(document.insert(name, change)),
+        }
+    }
+}
+
+/// `DELETE /v1/topics/{topic}`; `?force=true` also with what is in it.
+pub(crate) async fn remove_topic(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+    params: Params,
+) -> Result<StatusCode, Problem> {
+    app.node.delete_topic(&name, params.switch("force")?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_patch_merges_as_rfc_7396_says() {
+        let merged = |document: Value, changes: Value| {
+            let (Value::Object(mut document), Value::Object(changes)) = (document, changes) else { panic!("objects") };
+            merge(&mut document, changes);
+            Value::Object(document)
+        };
+        let before = json!({"a": 1, "b": {"c": 2, "d": 3}, "e": [1, 2]});
+        assert_eq!(merged(before.clone(), json!({})), before);
+        assert_eq!(
+            merged(before, json!({"a": null, "b": {"c": 4}, "e": [5], "f": {"g": null, "h": 6}})),
+            json!({"b": {"c": 4, "d": 3}, "e": [5], "f": {"h": 6}})
+        );
+    }
+
+    #[test]
+    fn a_name_with_a_slash_has_a_namespace() {
+        assert_eq!(resource_name("a/b").to_string(), "a/b");
+        assert_eq!(resource_name("%DLQ%g"), ResourceName::plain("%DLQ%g"));
+    }
+}

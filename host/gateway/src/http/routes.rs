@@ -1,0 +1,250 @@
+//! Every path of the API in one table: what is mounted, what a request to it may say, and what `openapi.json` lists.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method, Uri, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use vouch_broker::Refusal;
+
+use super::App;
+use super::precondition::Preconditions;
+use super::problem::Problem;
+use super::request::Params;
+use super::resource::{self, Groups, Topics};
+use super::{bindings, cluster, groups, logs, messages, metrics, plugins, root, transactions};
+
+/// Most bytes of a JSON body.
+pub(crate) const JSON_MAX_BYTES: usize = 256 * 1024;
+/// Most bytes of a component in a request: above what the engine takes, so that a large one gets the engine's sentence.
+pub(crate) const COMPONENT_MAX_BYTES: usize = 64 << 20;
+/// A JSON body has to be complete in this time.
+const JSON_WITHIN: Duration = Duration::from_secs(20);
+/// A component has to be complete in this time.
+const COMPONENT_WITHIN: Duration = Duration::from_secs(120);
+
+/// What a request's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    /// A document, or a decision.
+    Json,
+    /// Changes to a document (RFC 7396).
+    MergePatch,
+    /// A component.
+    Wasm,
+}
+
+impl Media {
+    /// The content-type that a request needs. None of them can be sent by a web page that has not asked first.
+    pub(crate) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::MergePatch => "application/merge-patch+json",
+            Self::Wasm => "application/wasm",
+        }
+    }
+
+    const fn bounds(self) -> (usize, Duration) {
+        match self {
+            Self::Json | Self::MergePatch => (JSON_MAX_BYTES, JSON_WITHIN),
+            Self::Wasm => (COMPONENT_MAX_BYTES, COMPONENT_WITHIN),
+        }
+    }
+}
+
+/// One method of one path.
+pub(crate) struct Route {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    /// Query parameters that it knows; any other is refused.
+    pub(crate) query: &'static [&'static str],
+    /// Its body; `None` if it takes none.
+    pub(crate) body: Option<Media>,
+    /// Whether it honours `If-Match` and `If-None-Match`; where a write does not, they are refused.
+    pub(crate) conditional: bool,
+    mount: fn() -> MethodRouter<Arc<App>>,
+}
+
+type Mount = fn() -> MethodRouter<Arc<App>>;
+
+const fn reads(path: &'static str, query: &'static [&'static str], mount: Mount) -> Route {
+    Route { method: "GET", path, query, body: None, conditional: false, mount }
+}
+
+const fn puts(path: &'static str, body: Media, mount: Mount) -> Route {
+    Route { method: "PUT", path, query: &[], body: Some(body), conditional: true, mount }
+}
+
+const fn patches(path: &'static str, mount: Mount) -> Route {
+    Route { method: "PATCH", path, query: &[], body: Some(Media::MergePatch), conditional: true, mount }
+}
+
+const fn decides(path: &'static str, mount: Mount) -> Route {
+    Route { method: "POST", path, query: &[], body: Some(Media::Json), conditional: false, mount }
+}
+
+const fn deletes(path: &'static str, query: &'static [&'static str], mount: Mount) -> Route {
+    Route { method: "DELETE", path, query, body: None, conditional: false, mount }
+}
+
+const PAGE: &[&str] = &["limit", "after"];
+
+/// The API.
+pub(crate) static ROUTES: &[Route] = &[
+    reads("/", &[], || get(root::page)),
+    reads("/healthz", &[], || get(cluster::alive)),
+    reads("/readyz", &[], || get(cluster::ready)),
+    reads("/metrics", &[], || get(metrics::text)),
+    reads("/openapi.json", &[], || get(root::openapi)),
+    reads("/v1/topics", PAGE, || get(resource::list::<Topics>)),
+    reads("/v1/topics/{topic}", &[], || get(resource::show::<Topics>)),
+    puts("/v1/topics/{topic}", Media::Json, || put(resource::replace::<Topics>)),
+    patches("/v1/topics/{topic}", || patch(resource::change::<Topics>)),
+    deletes("/v1/topics/{topic}", &["force"], || delete(resource::remove_topic)),
+    reads("/v1/groups", PAGE, || get(resource::list::<Groups>)),
+    reads("/v1/groups/{group}", &[], || get(resource::show::<Groups>)),
+    puts("/v1/groups/{group}", Media::Json, || put(resource::replace::<Groups>)),
+    patches("/v1/groups/{group}", || patch(resource::change::<Groups>)),
+    deletes("/v1/groups/{group}", &[], || delete(groups::remove)),
+    reads("/v1/groups/{group}/progress", &[], || get(groups::progress)),
+    reads("/v1/transactions", &["state", "topic", "group", "older_than", "limit", "after"], || get(transactions::list)),
+    reads("/v1/transactions/{id}", &[], || get(transactions::show)),
+    decides("/v1/transactions/{id}/commit", || post(transactions::commit)),
+    decides("/v1/transactions/{id}/rollback", || post(transactions::roll_back)),
+    decides("/v1/transactions/{id}/resume", || post(transactions::resume)),
+    reads("/v1/plugins", PAGE, || get(plugins::list)),
+    reads("/v1/plugins/{name}", &[], || get(plugins::show)),
+    deletes("/v1/plugins/{name}", &[], || delete(plugins::remove)),
+    reads("/v1/plugins/{name}/tags/{tag}", &[], || get(plugins::show_tag)),
+    puts("/v1/plugins/{name}/tags/{tag}", Media::Wasm, || put(plugins::upload)),
+    deletes("/v1/plugins/{name}/tags/{tag}", &[], || delete(plugins::remove_tag)),
+    reads("/v1/plugins/{name}/digests/{digest}", &[], || get(plugins::component)),
+    deletes("/v1/plugins/{name}/digests/{digest}", &[], || delete(plugins::remove_component)),
+    reads("/v1/plugins/{name}/logs", &[], || get(logs::stream)),
+    reads("/v1/bindings", PAGE, || get(bindings::list)),
+    reads("/v1/bindings/{name}", &[], || get(bindings::show)),
+    puts("/v1/bindings/{name}", Media::Json, || put(bindings::replace)),
+    deletes("/v1/bindings/{name}", &[], || delete(bindings::remove)),
+    reads("/v1/messages/{topic}/{id}", &[], || get(messages::show)),
+    reads("/v1/cluster", &[], || get(cluster::show)),
+];
+
+/// The API as a service.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let mount = |router: Router<Arc<App>>, route: &'static Route| {
+        let admitting = app.clone();
+        let admit = from_fn(move |request, next| admit(route, admitting.clone(), request, next));
+        router.route(route.path, (route.mount)().route_layer(admit))
+    };
+    ROUTES
+        .iter()
+        .fold(Router::new(), mount)
+        .method_not_allowed_fallback(other_method)
+        .fallback(nothing_here)
+        .layer(from_fn_with_state(app.clone(), enter))
+        // Every route has its own limit.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+/// The first thing that happens to every request.
+async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match app.door.check(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Holds a request against its route, then hands it on with its whole body.
+async fn admit(route: &'static Route, app: Arc<App>, request: Request, next: Next) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    check_query(route, parts.uri.query().unwrap_or_default())?;
+    if !route.conditional && route.method != "GET" && !Preconditions::of(&parts.headers)?.is_empty() {
+        return Err(Refusal::NotBuilt("If-Match or If-None-Match on this request").into());
+    }
+    let Some(media) = route.body else {
+        check_no_body(&parts.headers)?;
+        return Ok(next.run(Request::from_parts(parts, Body::empty())).await);
+    };
+    check_media(media, &parts.headers)?;
+    let _place = match media {
+        Media::Wasm => Some(app.upload_place()?),
+        Media::Json | Media::MergePatch => None,
+    };
+    let body = read(body, &parts.headers, media).await?;
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}
+
+fn check_query(route: &Route, query: &str) -> Result<(), Problem> {
+    let params = Params::parse(query)?;
+    let Some(unknown) = params.names().find(|name| !route.query.contains(name)) else { return Ok(()) };
+    let known = match route.query {
+        [] => "this path takes none".to_owned(),
+        known => format!("this path takes {}", known.join(", ")),
+    };
+    Err(Problem::parameter(format!("`{unknown}` is not a query parameter here; {known}")))
+}
+
+fn check_no_body(headers: &HeaderMap) -> Result<(), Problem> {
+    let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    if length || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Problem::malformed("this request takes no body; send it without"));
+    }
+    Ok(())
+}
+
+fn check_media(media: Media, headers: &HeaderMap) -> Result<(), Problem> {
+    let said = headers.get(header::CONTENT_TYPE).map(|said| said.to_str().unwrap_or("(not text)"));
+    let essence = said.and_then(|said| said.split(';').next()).map(str::trim);
+    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case(media.content_type())) {
+        return Ok(());
+    }
+    Err(Problem::media_type(media.content_type(), said))
+}
+
+async fn read(body: Body, headers: &HeaderMap, media: Media) -> Result<Bytes, Problem> {
+    let (limit, within) = media.bounds();
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|announced| announced > limit as u64) {
+        return Err(Problem::too_large(limit));
+    }
+    match tokio::time::timeout(within, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large(limit)),
+        Ok(Err(error)) => Err(Problem::malformed(format!("the body was cut off: {error}"))),
+        Err(_) => Err(Problem::slow_body(within)),
+    }
+}
+
+async fn other_method(method: Method, path: MatchedPath) -> Problem {
+    let path = path.as_str();
+    let methods: Vec<_> = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method).collect();
+    Problem::method_not_allowed(method.as_str(), path, &methods.join(", "))
+}
+
+async fn nothing_here(uri: Uri) -> Problem {
+    let mut parts = uri.path().split('/').skip(1);
+    let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let below = format!("/{first}/{second}");
+    let near = |path: &&str| **path == below || path.strip_prefix(&below).is_some_and(|rest| rest.starts_with('/'));
+    let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).filter(near).collect();
+    if paths.is_empty() {
+        paths = ROUTES.iter().map(|route| route.path).filter(|path| !path.contains('{')).collect();
+    }
+    paths.dedup();
+    Problem::no_such_path(format!(
+        "there is nothing at {}; there is {} (all of it: /openapi.json; a / inside a name is written %2F)",
+        uri.path(),
+        paths.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests;

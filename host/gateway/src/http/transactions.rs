@@ -1,0 +1,225 @@
+//! `/v1/transactions`: open, parked and ended ones, and an operator's decision.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use vouch_broker::{Refusal, TransactionId, TransactionOutcome};
+use vouch_node::{AnswerView, EndRequest, TransactionMark, TransactionQuery, TransactionState, TransactionView};
+
+use super::App;
+use super::answer::{self, time};
+use super::problem::Problem;
+use super::request::{Names, Params, document, object};
+use super::resource::resource_name;
+
+/// Longest name of who decides, in bytes.
+pub(crate) const BY_MAX_BYTES: usize = 256;
+/// Longest reason of a decision, in bytes.
+pub(crate) const REASON_MAX_BYTES: usize = 4096;
+/// Tells the mark of an ended transaction from that of an open one.
+const ENDED_MARK: &str = "ended-";
+
+/// A transaction as JSON.
+#[derive(Serialize)]
+pub(crate) struct TransactionDocument {
+    id: String,
+    topic: String,
+    state: TransactionState,
+    /// Answered checks that count.
+    checks: u32,
+    opened_at: String,
+    next_check_at: Option<String>,
+    ended_at: Option<String>,
+    last_answer: Option<Value>,
+    parked_because: Option<String>,
+    message_id: String,
+    keys: Vec<String>,
+    producer: String,
+}
+
+impl TransactionDocument {
+    pub(crate) fn new(shard: u16, view: TransactionView) -> Self {
+        Self {
+            id: TransactionId { shard, position: view.transaction }.to_string(),
+            topic: view.topic,
+            state: view.state,
+            checks: view.checks,
+            opened_at: time(view.opened_at_ms),
+            next_check_at: view.next_check_at_ms.map(time),
+            ended_at: view.ended_at_ms.map(time),
+            last_answer: view.last_answer.map(last_answer),
+            parked_because: view.parked_because,
+            message_id: view.message_id,
+            keys: view.keys,
+            producer: view.producer,
+        }
+    }
+}
+
+/// Either a verdict with its reason, if there is one, or the error of an ask without an answer.
+fn last_answer(answer: AnswerView) -> Value {
+    let AnswerView { by, verdict, text, at_ms } = answer;
+    let at = time(at_ms);
+    match verdict {
+        None => json!({"by": by, "error": text, "at": at}),
+        Some(verdict) if text.is_empty() => json!({"by": by, "verdict": verdict, "at": at}),
+        Some(verdict) => json!({"by": by, "verdict": verdict, "reason": text, "at": at}),
+    }
+}
+
+/// The log position that an id names on this node.
+fn position(app: &App, id: &str) -> Result<u64, Problem> {
+    let parsed: TransactionId = id.parse()?;
+    if parsed.shard != app.node.shard() {
+        let why = format!("its shard {} is not served by this node", parsed.shard);
+        return Err(Refusal::UnknownTransaction { id: id.to_owned(), why }.into());
+    }
+    Ok(parsed.position)
+}
+
+async fn found(app: &App, position: u64) -> Result<TransactionDocument, Problem> {
+    Ok(TransactionDocument::new(app.node.shard(), app.node.transaction(position).await?))
+}
+
+fn state(text: &str) -> Result<TransactionState, String> {
+    Ok(match text {
+        "open" => TransactionState::Open,
+        "waiting_for_checker" => TransactionState::WaitingForChecker,
+        "parked" => TransactionState::Parked,
+        "committed" => TransactionState::Committed,
+        "rolled_back" => TransactionState::RolledBack,
+        _ => return Err("it must be open, waiting_for_checker, parked, committed or rolled_back".to_owned()),
+    })
+}
+
+/// Reads the `next` of a page.
+fn mark(app: &App, text: &str) -> Result<TransactionMark, String> {
+    let (ended, id) = text.strip_prefix(ENDED_MARK).map_or((false, text), |id| (true, id));
+    let wrong = |_| "give the `next` of the page before, or leave it out".to_owned();
+    let position = position(app, id).map_err(wrong)?;
+    Ok(if ended { TransactionMark::Ended(position) } else { TransactionMark::Open(position) })
+}
+
+/// `GET /v1/transactions`: open ones first, in the order in which they were opened, then ended ones.
+pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Response, Problem> {
+    if params.text("group").is_some() {
+        return Err(Refusal::NotBuilt("the filter `group` (producers declare topics: filter by topic)").into());
+    }
+    let page = params.page()?;
+    let after = params.read("after", |text| mark(&app, text))?;
+    let mut query = TransactionQuery {
+        state: params.read("state", state)?,
+        topic: params.text("topic").map(resource_name),
+        older_than: params.duration("older_than")?,
+        after,
+        limit: page.limit,
+    };
+    let views = app.node.transactions(query.clone()).await?;
+    let shard = app.node.shard();
+    let next = match views.last().filter(|_| views.len() == page.limit) {
+        Some(last) => {
+            let ended = last.ended_at_ms.is_some();
+            let position = last.transaction;
+            let mark = if ended { TransactionMark::Ended(position) } else { TransactionMark::Open(position) };
+            (query.after, query.limit) = (Some(mark), 1);
+            let more = app.node.transactions(query).await?;
+            let id = TransactionId { shard, position };
+            (!more.is_empty()).then(|| if ended { format!("{ENDED_MARK}{id}") } else { id.to_string() })
+        }
+        None => None,
+    };
+    Ok(answer::list(views.into_iter().map(|view| TransactionDocument::new(shard, view)).collect::<Vec<_>>(), next))
+}
+
+/// `GET /v1/transactions/{id}`.
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    Names(id): Names<String>,
+) -> Result<Json<TransactionDocument>, Problem> {
+    Ok(Json(found(&app, position(&app, &id)?).await?))
+}
+
+/// Who decides, and why.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Decision {
+    by: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Decision {
+    fn read(body: &[u8]) -> Result<Self, Problem> {
+        let decision: Self = document(object(body)?)?;
+        let invalid = |text: String| Err(Refusal::Invalid(text).into());
+        if decision.by.trim().is_empty() || decision.by.len() > BY_MAX_BYTES {
+            return invalid(format!("\"by\" must say who decides, in 1 to {BY_MAX_BYTES} bytes"));
+        }
+        if decision.reason.len() > REASON_MAX_BYTES {
+            return invalid(format!(
+                "\"reason\" has {} bytes; it may have at most {REASON_MAX_BYTES}",
+                decision.reason.len()
+            ));
+        }
+        Ok(decision)
+    }
+}
+
+/// The transaction after a decision.
+#[derive(Serialize)]
+pub(crate) struct EndDocument {
+    #[serde(flatten)]
+    transaction: TransactionDocument,
+    /// What the log says.
+    outcome: TransactionOutcome,
+    /// It had ended that way before.
+    repeated: bool,
+}
+
+/// `POST /v1/transactions/{id}/commit`.
+pub(crate) async fn commit(
+    app: State<Arc<App>>,
+    id: Names<String>,
+    body: Bytes,
+) -> Result<Json<EndDocument>, Problem> {
+    end(app, id, body, TransactionOutcome::Committed).await
+}
+
+/// `POST /v1/transactions/{id}/rollback`.
+pub(crate) async fn roll_back(
+    app: State<Arc<App>>,
+    id: Names<String>,
+    body: Bytes,
+) -> Result<Json<EndDocument>, Problem> {
+    end(app, id, body, TransactionOutcome::RolledBack).await
+}
+
+async fn end(
+    State(app): State<Arc<App>>,
+    Names(id): Names<String>,
+    body: Bytes,
+    outcome: TransactionOutcome,
+) -> Result<Json<EndDocument>, Problem> {
+    let position = position(&app, &id)?;
+    let Decision { by, reason } = Decision::read(&body)?;
+    let receipt = app.node.end_transaction(EndRequest::by_operator(position, outcome, by, reason)).await?;
+    let transaction = found(&app, position).await?;
+    Ok(Json(EndDocument { transaction, outcome: receipt.outcome, repeated: receipt.repeated }))
+}
+
+/// `POST /v1/transactions/{id}/resume`: asks again for a parked one.
+pub(crate) async fn resume(
+    State(app): State<Arc<App>>,
+    Names(id): Names<String>,
+    body: Bytes,
+) -> Result<Json<TransactionDocument>, Problem> {
+    let position = position(&app, &id)?;
+    let Decision { by, reason } = Decision::read(&body)?;
+    app.node.resume_transaction(position, by, reason).await?;
+    Ok(Json(found(&app, position).await?))
+}
