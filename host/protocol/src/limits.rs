@@ -30,8 +30,9 @@ pub const DELIVERY_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const RECOVERY_MAX: Duration = Duration::from_secs(3600);
 /// Most messages in one SendMessage request.
 pub const SEND_BATCH_MAX: usize = 1024;
-/// Bodies of one SendMessage request together, in bytes.
-pub const SEND_BATCH_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Messages of one SendMessage request together, in bytes on the wire, if they are more than one. They are stored in one
+/// entry of the log, which takes 16 MiB.
+pub const SEND_BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Largest gRPC message taken in. Well above the bounds before, so that an oversized body is refused with a code and a
 /// sentence and not by the transport.
 pub const INBOUND_MAX_BYTES: usize = 32 * 1024 * 1024;

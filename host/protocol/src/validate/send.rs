@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use prost_types::Timestamp;
 use vouch_broker::check::CheckOverrides;
 use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, Refusal, ResourceName};
@@ -52,14 +53,12 @@ fn check_batch(messages: &[wire::Message]) -> Result<(), Violation> {
             format!("the request has {} messages; at most {} are allowed", messages.len(), limits::SEND_BATCH_MAX);
         return refuse(Code::PayloadTooLarge, text);
     }
-    let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
-    // A single body that is too large has a code of its own.
-    if messages.len() > 1 && bytes > limits::SEND_BATCH_MAX_BYTES {
+    // A single message that is too large breaks a bound of its own, with a code of its own.
+    let bytes = if messages.len() > 1 { messages.iter().map(wire::Message::encoded_len).sum() } else { 0 };
+    if bytes > limits::SEND_BATCH_MAX_BYTES {
         let max = limits::SEND_BATCH_MAX_BYTES;
-        return refuse(
-            Code::PayloadTooLarge,
-            format!("the bodies have {bytes} bytes together; at most {max} are allowed"),
-        );
+        let text = format!("the messages have {bytes} bytes together; at most {max} are allowed, split the batch");
+        return refuse(Code::PayloadTooLarge, text);
     }
     Ok(())
 }

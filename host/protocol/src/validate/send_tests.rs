@@ -1,6 +1,5 @@
 use bytes::Bytes;
 use proptest::prelude::*;
-use prost::Message as _;
 
 use super::*;
 use crate::wire::{Message, Resource, SendMessageRequest};
@@ -109,10 +108,14 @@ fn the_body_is_bounded_on_both_sides() {
 fn the_batch_is_bounded_on_both_sides() {
     assert!(check(vec![message(); limits::SEND_BATCH_MAX]).is_ok());
     assert_eq!(check(vec![message(); limits::SEND_BATCH_MAX + 1]).unwrap_err().code, Code::PayloadTooLarge);
-    let large = Message { body: vec![1; limits::BODY_MAX_BYTES].into(), ..message() };
-    let full = vec![large; limits::SEND_BATCH_MAX_BYTES / limits::BODY_MAX_BYTES];
-    assert!(check(full.clone()).is_ok());
-    assert_eq!(check([full, vec![message()]].concat()).unwrap_err().code, Code::PayloadTooLarge);
+    let of = |bytes: usize| Message { body: vec![1; bytes].into(), ..message() };
+    // The first message goes in without its topic, which all share.
+    let rest = of(1).encoded_len() - 1 + Message { topic: None, ..of(1) }.encoded_len() - 1;
+    let lengths_of_large_bodies = 2 * 3;
+    let body = (limits::SEND_BATCH_MAX_BYTES - rest - lengths_of_large_bodies) / 2;
+    assert!(body <= limits::BODY_MAX_BYTES);
+    assert_eq!(check(vec![of(body), of(body)]).map(|send| send.messages.len()), Ok(2));
+    assert_eq!(check(vec![of(body), of(body + 2)]).unwrap_err().code, Code::PayloadTooLarge);
 }
 
 #[test]
