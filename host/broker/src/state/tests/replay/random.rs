@@ -71,11 +71,11 @@ pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
             return None;
         }
         2 => topic_put(log, step),
-        3 if step.c % 3 == 0 => {
-            Record::TopicDelete(TopicDelete { name: step.name("t", step.a), force: step.b % 3 != 0 })
+        3 if step.c.is_multiple_of(3) => {
+            Record::TopicDelete(TopicDelete { name: step.name("t", step.a), force: !step.b.is_multiple_of(3) })
         }
         4 => group_put(log, step),
-        5 if step.b % 4 == 0 => Record::GroupDelete(GroupDelete { name: step.name("g", step.a) }),
+        5 if step.b.is_multiple_of(4) => Record::GroupDelete(GroupDelete { name: step.name("g", step.a) }),
         3 | 5..=7 => Record::Join(Join { group: step.group(), topic: step.topic() }),
         8..=14 => Record::Message(message(step)),
         15..=17 => Record::Half(message(step)),
@@ -106,9 +106,9 @@ fn topic_put(log: &Log, step: Step) -> Record {
 
 fn group_put(log: &Log, step: Step) -> Record {
     let name = step.name("g", step.a);
-    let start = if step.b % 2 == 0 { StartPosition::Beginning } else { StartPosition::End };
+    let start = if step.b.is_multiple_of(2) { StartPosition::Beginning } else { StartPosition::End };
     // Not one of the topics above: a dead letter there would count as a second commit.
-    let dead_letter_topic = (step.b % 3 == 0).then(|| "graves".to_owned());
+    let dead_letter_topic = step.b.is_multiple_of(3).then(|| "graves".to_owned());
     let config = GroupConfig { start, dead_letter_topic, ..GroupConfig::default() };
     let expected_revision = step.revision(log.state.groups().named(&name).map_or(0, |group| group.revision));
     Record::GroupPut(GroupPut { name, config, expected_revision })
@@ -131,7 +131,7 @@ fn transaction(log: &Log, step: Step) -> u64 {
 }
 
 fn end(log: &Log, step: Step) -> Record {
-    let outcome = if step.b % 3 == 0 { TransactionOutcome::RolledBack } else { TransactionOutcome::Committed };
+    let outcome = if step.b.is_multiple_of(3) { TransactionOutcome::RolledBack } else { TransactionOutcome::Committed };
     let (transaction, queue) = (transaction(log, step), u32::from(step.c % 5));
     Record::End(End { transaction, outcome, queue, by: step.by(), reason: String::new() })
 }
@@ -139,8 +139,8 @@ fn end(log: &Log, step: Step) -> Record {
 fn check_answered(log: &Log, step: Step) -> Record {
     let transaction = transaction(log, step);
     let next = log.state.open_transactions().get(transaction).map_or(1, |open| open.checks + 1);
-    let check_number = if step.b % 4 == 0 { u32::from(step.c % 4) } else { next };
-    let retry_after_ms = (step.b % 3 == 0).then_some(u64::from(step.c));
+    let check_number = if step.b.is_multiple_of(4) { u32::from(step.c % 4) } else { next };
+    let retry_after_ms = step.b.is_multiple_of(3).then_some(u64::from(step.c));
     let (asked_at, reason) = (log.now, "wait".to_owned());
     Record::CheckAnswered(CheckAnswered { transaction, check_number, asked_at, retry_after_ms, by: step.by(), reason })
 }
@@ -161,7 +161,7 @@ fn lease(log: &Log, step: Step) -> Record {
     let due = progress.into_iter().flat_map(|p| p.due()).map(|(_, queue, offset)| (queue, offset));
     let again = due.chain(left).take(usize::from(step.c >> 10) % 4).zip(decide);
     let again = again.map(|((queue, offset), becomes)| LeasedAgain { queue, offset, becomes }).collect();
-    let renewed_for = (step.c % 2 == 0).then(|| "client".to_owned());
+    let renewed_for = step.c.is_multiple_of(2).then(|| "client".to_owned());
     let (generation, deadline) = (log.last_position(), log.now.plus_ms(60_000));
     Record::Lease(Lease { group, topic, generation, deadline, renewed_for, fresh, again })
 }
@@ -174,12 +174,12 @@ fn about_a_lease(log: &Log, step: Step) -> Record {
     places.push((u32::from(step.c % 7), u64::from(step.c % 11)));
     let (queue, offset) = places[usize::from(step.c) % places.len()];
     let current = progress.and_then(|p| p.exception(queue, offset)).map_or(1, |exception| exception.generation);
-    let generation = if step.c % 5 == 0 { current + 1 } else { current };
+    let generation = if step.c.is_multiple_of(5) { current + 1 } else { current };
     let deadline = log.now.plus_ms(u64::from(step.c >> 8) * 1_000);
     match step.what % 6 {
         0 => Record::Renew(Renew { group, topic, deadline, leases: vec![(queue, offset, generation), (queue, 0, 1)] }),
         1 => {
-            let (new_generation, uncounted) = (log.last_position(), step.c % 2 == 0);
+            let (new_generation, uncounted) = (log.last_position(), step.c.is_multiple_of(2));
             Record::ChangeInvisible(ChangeInvisible {
                 group,
                 topic,
