@@ -87,6 +87,16 @@ fn a_snapshot_says_where_it_ends_and_reads_back_as_the_same_state() {
     assert_eq!(state.open_transactions().len(), log.state.open_transactions().len());
 }
 
+/// Written by the first version and never again: what lies in users' folders stays readable.
+#[test]
+fn a_snapshot_of_version_1_is_read_and_written_as_it_was() {
+    let fixture = include_bytes!("../../../fixtures/snapshot-v1");
+    let (position, state) = State::from_snapshot(fixture).unwrap();
+    assert_eq!(position, 4711);
+    assert!(state.snapshot(4711) == fixture);
+    assert!(full().state.snapshot(4711) == fixture, "the records of this test gave another state then");
+}
+
 #[test]
 fn an_empty_state_has_a_snapshot_too() {
     let bytes = State::default().snapshot(0);

@@ -1,11 +1,11 @@
 //! Components, their names and tags, and the bindings that let them answer.
 
+mod snapshot;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::snapshot::Snapshot;
-use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::record::{BindingPut, PluginChunk, PluginPublish};
 use crate::{Millis, Refusal};
 
@@ -303,96 +303,4 @@ fn plugin_name(reference: &str) -> &str {
 
 fn in_use(plugin: &str, binding: &str) -> Refusal {
     Refusal::Conflict(format!("plugin {plugin} is used by binding {binding}; delete the binding first"))
-}
-
-impl Writer<'_> {
-    fn digest(&mut self, digest: &Digest) {
-        self.0.extend_from_slice(digest);
-    }
-}
-
-impl Reader<'_> {
-    fn digest(&mut self) -> Result<Digest, DecodeError> {
-        Ok(self.take(32, "digest")?.try_into().expect("thirty-two bytes were taken"))
-    }
-}
-
-impl Snapshot for Plugins {
-    const SECTION: u16 = 6;
-
-    fn write(&self, w: &mut Writer<'_>) {
-        w.varint(self.artifacts.len() as u64);
-        for (digest, artifact) in &self.artifacts {
-            w.digest(digest);
-            w.u64(artifact.total);
-            w.u64(artifact.received);
-            w.text(&artifact.verdict);
-            w.varint(artifact.chunks.len() as u64);
-            for (position, offset) in &artifact.chunks {
-                w.u64(*position);
-                w.u64(*offset);
-            }
-        }
-        w.varint(self.plugins.len() as u64);
-        for (name, plugin) in &self.plugins {
-            w.text(name);
-            w.varint(plugin.tags.len() as u64);
-            for (tag, history) in &plugin.tags {
-                w.text(tag);
-                w.varint(history.len() as u64);
-                for tag in history {
-                    w.digest(&tag.digest);
-                    w.u64(tag.since.0);
-                }
-            }
-        }
-        w.varint(self.bindings.len() as u64);
-        for (name, binding) in &self.bindings {
-            w.text(name);
-            w.text(&binding.plugin);
-            w.digest(&binding.digest);
-            w.text(&binding.spec);
-            for names in [&binding.topics, &binding.groups] {
-                w.varint(names.len() as u64);
-                names.iter().for_each(|name| w.text(name));
-            }
-            w.u64(binding.revision);
-        }
-    }
-
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut plugins = Plugins::default();
-        for _ in 0..r.count("components")? {
-            let digest = r.digest()?;
-            let artifact = Artifact {
-                total: r.u64("total")?,
-                received: r.u64("received")?,
-                verdict: r.string("verdict")?,
-                chunks: r.list("chunks", |r| Ok((r.u64("position")?, r.u64("offset")?)))?,
-            };
-            plugins.artifacts.insert(digest, artifact);
-        }
-        for _ in 0..r.count("plugins")? {
-            let name = r.string("plugin name")?;
-            let tags = r.list("tags", |r| {
-                let tag = r.string("tag")?;
-                let history = r.list("history", |r| Ok(Tag { digest: r.digest()?, since: Millis(r.u64("since")?) }))?;
-                Ok((tag, history))
-            })?;
-            plugins.plugins.insert(name, PluginEntry { tags: tags.into_iter().collect() });
-        }
-        for _ in 0..r.count("bindings")? {
-            let name = r.string("binding name")?;
-            let binding = BindingEntry {
-                plugin: r.string("plugin name")?,
-                digest: r.digest()?,
-                spec: r.string("binding")?,
-                topics: r.list("topics", |r| r.string("topic"))?,
-                groups: r.list("groups", |r| r.string("group"))?,
-                revision: r.u64("revision")?,
-            };
-            plugins.bindings.insert(name, binding);
-        }
-        Ok(plugins)
-    }
 }
