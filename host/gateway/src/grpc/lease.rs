@@ -1,7 +1,10 @@
 //! AckMessage, ChangeInvisibleDuration and ForwardMessageToDeadLetterQueue (§4.7 to §4.9).
 
-use vouch_broker::{Handle, Refusal, ResourceName};
-use vouch_protocol::validate;
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use vouch_broker::{GroupId, Handle, Refusal, ResourceName, TopicId};
+use vouch_protocol::validate::{self, Forward};
 use vouch_protocol::wire::{
     AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry, ChangeInvisibleDurationRequest,
     ChangeInvisibleDurationResponse, ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
@@ -12,9 +15,64 @@ use super::Messaging;
 use super::answer::{Refused, ok, summary};
 use super::caller::Caller;
 
+/// Names of groups that are remembered with their numbers.
+const GROUPS_MAX: usize = 10_000;
+
+/// Numbers of groups, so that an acknowledgement asks the shard for nothing but itself.
+///
+/// A group that was deleted and made again has another number. A remembered number that is out of date is harmless:
+/// handles with it belong to the old life, which the broker refuses, and for other handles it is looked up anew.
+#[derive(Default)]
+pub(super) struct GroupNumbers(RwLock<HashMap<ResourceName, GroupId>>);
+
+impl GroupNumbers {
+    fn get(&self, group: &ResourceName) -> Option<GroupId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(group).copied()
+    }
+
+    fn put(&self, group: &ResourceName, id: GroupId) {
+        let mut numbers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if numbers.len() >= GROUPS_MAX {
+            numbers.clear();
+        }
+        numbers.insert(group.clone(), id);
+    }
+}
+
+/// The topic and group that a request names.
+struct Place {
+    topic: TopicId,
+    group: GroupId,
+}
+
+impl Place {
+    fn holds(&self, handle: &Handle) -> Result<(), Refusal> {
+        if handle.topic == self.topic && handle.group == self.group {
+            Ok(())
+        } else {
+            Err(Refusal::InvalidHandle("it belongs to another topic or group"))
+        }
+    }
+}
+
 impl Messaging {
     fn open(&self, text: &str) -> Result<Handle, Refusal> {
         self.shared.handles.open(text).map_err(|error| Refusal::InvalidHandle(error.as_str()))
+    }
+
+    /// What the names of a request stand for now. `likely` are the handles that came with them.
+    async fn place(&self, topic: &ResourceName, group: &ResourceName, likely: &[Handle]) -> Result<Place, Refusal> {
+        let topic = self.shared.node.topic(topic).await?.id;
+        if let Some(known) = self.shared.groups.get(group)
+            && likely.iter().all(|handle| handle.group == known)
+        {
+            return Ok(Place { topic, group: known });
+        }
+        let Some(info) = self.shared.node.group(group).await? else {
+            return Err(Refusal::InvalidHandle("its group does not exist"));
+        };
+        self.shared.groups.put(group, info.id);
+        Ok(Place { topic, group: info.id })
     }
 
     /// Acknowledges each entry on its own. The answer mirrors the entries.
@@ -25,21 +83,27 @@ impl Messaging {
     ) -> Result<AckMessageResponse, Refused> {
         self.heard(caller.client_id()?);
         let (topic, group) = validate::acks(request, caller.names())?;
-        let opened: Vec<_> = request.entries.iter().map(|entry| self.open(&entry.receipt_handle)).collect();
-        let handles: Vec<_> = opened.iter().filter_map(|handle| handle.as_ref().ok().copied()).collect();
-        let mut acked = match handles.is_empty() {
-            true => Vec::new(),
-            false => self.shared.node.ack(&topic, &group, handles).await?,
+        let mut results: Vec<_> = request.entries.iter().map(|entry| self.open(&entry.receipt_handle)).collect();
+        let genuine: Vec<_> = results.iter().flatten().copied().collect();
+        if !genuine.is_empty() {
+            let place = self.place(&topic, &group, &genuine).await?;
+            for result in &mut results {
+                *result = result.clone().and_then(|handle| place.holds(&handle).map(|()| handle));
+            }
+        }
+        let handles: Vec<_> = results.iter().flatten().copied().collect();
+        let mut acked = match handles.as_slice() {
+            [] => Vec::new(),
+            handles => self.shared.node.ack(handles).await?,
         }
         .into_iter();
-        let never = || Err(Refusal::Internal("an acknowledgement without a result".to_owned()));
-        let results = opened.into_iter().map(|opened| opened.and_then(|_| acked.next().unwrap_or_else(never)));
+        let mut settle = |_| acked.next().unwrap_or_else(|| Err(Refusal::Internal("an ack has no result".to_owned())));
         let entries: Vec<_> = std::mem::take(&mut request.entries)
             .into_iter()
             .zip(results)
-            .map(|(entry, result)| {
-                let status = result.map_or_else(|refusal| Refused::from(refusal).status(caller.voice()), |()| ok());
-                result_entry(entry, status)
+            .map(|(entry, result)| match result.and_then(&mut settle) {
+                Ok(()) => result_entry(entry, ok()),
+                Err(refusal) => result_entry(entry, Refused::from(refusal).status(caller.voice())),
             })
             .collect();
         let status = summary(entries.iter().filter_map(|entry| entry.status.as_ref()));
@@ -55,9 +119,9 @@ impl Messaging {
         self.heard(caller.client_id()?);
         let change = validate::change(request, caller.names())?;
         let handle = self.open(&request.receipt_handle)?;
+        self.place(&change.topic, &change.group, &[handle]).await?.holds(&handle)?;
         let invisible_ms = u64::try_from(change.invisible.as_millis()).unwrap_or(u64::MAX);
-        let node = &self.shared.node;
-        let handle = node.change_invisible(&change.topic, &change.group, handle, invisible_ms, change.suspend).await?;
+        let handle = self.shared.node.change_invisible(handle, invisible_ms, change.suspend).await?;
         let receipt_handle = self.shared.handles.seal(&handle);
         Ok(ChangeInvisibleDurationResponse { status: Some(ok()), receipt_handle })
     }
@@ -73,24 +137,18 @@ impl Messaging {
     ) -> Result<ForwardMessageToDeadLetterQueueResponse, Refused> {
         let client_id = caller.client_id()?;
         self.heard(client_id);
-        let forward = validate::forward(request, caller.names())?;
-        let handle = self.open(&forward.handle)?;
-        let reason = format!("forwarded by {client_id} after {} attempts", forward.attempts);
-        let (topic, group) = (&forward.topic, &forward.group);
-        match self.shared.node.forward_to_dead_letter(topic, group, handle, reason).await {
+        let Forward { topic, group, handle, attempts } = validate::forward(request, caller.names())?;
+        let handle = self.open(&handle)?;
+        self.place(&topic, &group, &[handle]).await?.holds(&handle)?;
+        let reason = format!("forwarded by {client_id} after {attempts} attempts");
+        match self.shared.node.forward_to_dead_letter(handle, &reason).await {
             Ok(()) => {}
-            Err(Refusal::InvalidHandle(why)) if self.is_of(&handle, topic, group).await? => {
+            Err(Refusal::InvalidHandle(why)) => {
                 tracing::info!(%topic, %group, client_id, why, "nothing to forward: the lease is over");
             }
             Err(refusal) => return Err(refusal.into()),
         }
         Ok(ForwardMessageToDeadLetterQueueResponse { status: Some(ok()) })
-    }
-
-    async fn is_of(&self, handle: &Handle, topic: &ResourceName, group: &ResourceName) -> Result<bool, Refusal> {
-        let node = &self.shared.node;
-        let topic = node.topic(topic).await?;
-        Ok(topic.id == handle.topic && node.group(group).await.is_some_and(|group| group.id == handle.group))
     }
 }
 

@@ -26,12 +26,14 @@ use vouch_protocol::limits::INBOUND_MAX_BYTES;
 use vouch_protocol::wire::messaging_service_server::MessagingServiceServer;
 
 use crate::listener::{Connect, stopped};
+use lease::GroupNumbers;
 use trailer::WithTrailer;
 
 /// What all connections share.
 pub(crate) struct Shared {
     node: Node,
     handles: HandleKey,
+    groups: GroupNumbers,
     /// Address of this node, as messages name it.
     store_host: String,
     stopping: watch::Receiver<bool>,
@@ -40,7 +42,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(node: Node, address: SocketAddr, stopping: watch::Receiver<bool>) -> Arc<Self> {
         let handles = HandleKey::new(&node.handle_key());
-        Arc::new(Self { node, handles, store_host: address.to_string(), stopping })
+        Arc::new(Self { node, handles, groups: GroupNumbers::default(), store_host: address.to_string(), stopping })
     }
 
     /// Resolves when the node stops. Long polls answer then, and telemetry streams end.

@@ -218,7 +218,7 @@ impl Drop for Leased {
         let node = self.source.shared.node.clone();
         runtime.spawn(async move {
             for handle in handles {
-                if let Err(refusal) = node.change_invisible(&topic, &group, handle, 0, true).await {
+                if let Err(refusal) = node.change_invisible(handle, 0, true).await {
                     tracing::debug!(%topic, %group, %refusal, "a lease that nobody got runs out by itself");
                 }
             }

@@ -33,7 +33,7 @@ impl Messaging {
         self.heard(caller.client_id()?);
         let topic = caller.names().topic(request.topic.clone())?;
         let endpoints = access_point(request.endpoints)?;
-        let info = self.shared.node.topic(&topic).await?;
+        let info = self.shared.node.topic_for_route(&topic).await?;
         let accepted = accepted_types(info.config.topic_type);
         let queue = |id| queue(&request.topic, id, endpoints.clone(), accepted.clone());
         let message_queues = (0..info.config.queues).map(|id| queue(i32::try_from(id).unwrap_or(i32::MAX))).collect();

@@ -1,6 +1,6 @@
 //! SendMessage (§4.4).
 
-use vouch_broker::{MessageKind, Refusal, ResourceName, TransactionId};
+use vouch_broker::TransactionId;
 use vouch_node::{Receipt, SendRequest};
 use vouch_protocol::validate::{self, Arrival};
 use vouch_protocol::wire::{SendMessageRequest, SendMessageResponse, SendResultEntry};
@@ -20,9 +20,6 @@ impl Messaging {
         self.heard(client_id);
         let arrival = Arrival { at: wall_clock(), peer: &self.peer };
         let validate::Send { topic, messages } = validate::send(request, caller.names(), arrival)?;
-        if let Some(kind) = messages.iter().find_map(|message| not_built(message.kind)) {
-            return Err(self.refuse_kind(topic, kind).await.into());
-        }
         let ids: Vec<_> = messages.iter().map(|message| message.message_id.clone()).collect();
         let request = SendRequest { topic, producer: client_id.to_owned(), messages };
         let receipts = self.shared.node.send(request).await?;
@@ -41,23 +38,5 @@ impl Messaging {
                 SendResultEntry { transaction_id: transaction.to_string(), ..entry }
             }
         }
-    }
-
-    /// A message of a kind that no topic takes yet: unknown topic and wrong type come first, as for any message.
-    async fn refuse_kind(&self, topic: ResourceName, kind: (MessageKind, &'static str, &'static str)) -> Refusal {
-        let (kind, name, what) = kind;
-        match self.shared.node.topic(&topic).await {
-            Err(refusal) => refusal,
-            Ok(info) if info.config.topic_type.takes(kind) => Refusal::NotBuilt(what),
-            Ok(info) => Refusal::TypeMismatch { topic, topic_type: info.config.topic_type.as_str(), kind: name },
-        }
-    }
-}
-
-fn not_built(kind: MessageKind) -> Option<(MessageKind, &'static str, &'static str)> {
-    match kind {
-        MessageKind::Normal | MessageKind::Transaction => None,
-        MessageKind::Fifo => Some((kind, "fifo", "a message with a message group")),
-        MessageKind::Delay => Some((kind, "delay", "a message with a delivery time")),
     }
 }

@@ -2,13 +2,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
-use vouch_broker::{GroupConfig, TransactionId};
+use vouch_broker::TransactionId;
 use vouch_node::{CheckCommand, Declaration};
 use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
 use vouch_protocol::wire::telemetry_command::Command;
@@ -41,7 +42,7 @@ impl Messaging {
             client_id: client_id.to_owned(),
             namespace: caller.names().namespace.map(str::to_owned),
             sender,
-            attached: false,
+            questions: None,
         };
         tokio::spawn(dialog.run(commands, end));
         Ok(Response::new(TelemetryStream { commands: receiver, end: Some(ended) }))
@@ -73,6 +74,8 @@ impl Stream for TelemetryStream {
 /// The way to the client, as the node's sessions keep it.
 struct Questions {
     sender: mpsc::Sender<TelemetryCommand>,
+    /// Another one took its place.
+    replaced: AtomicBool,
     shard: u16,
     store_host: String,
 }
@@ -92,7 +95,7 @@ impl vouch_node::TelemetryStream for Questions {
     }
 
     fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        !self.replaced.load(Ordering::Relaxed) && !self.sender.is_closed()
     }
 }
 
@@ -102,7 +105,8 @@ struct Dialog {
     client_id: String,
     namespace: Option<String>,
     sender: mpsc::Sender<TelemetryCommand>,
-    attached: bool,
+    /// As the session knows this stream; none before the first settings.
+    questions: Option<Arc<Questions>>,
 }
 
 impl Dialog {
@@ -151,13 +155,16 @@ impl Dialog {
         let names = Names { namespace: self.namespace.as_deref() };
         let declared = validate::settings(&sent, names).map_err(|violation| refuse(&violation))?;
         let group = match &declared.group {
-            Some(group) => self.shared.node.group(group).await.map(|info| info.config),
+            Some(group) => {
+                self.shared.node.group(group).await.map_err(|refusal| Status::unavailable(refusal.to_string()))?
+            }
             None => None,
         };
-        let first = !self.attached;
+        let group = group.map(|info| info.config).unwrap_or_default();
+        let first = self.questions.is_none();
         let language = declared.language;
         self.declare(declared)?;
-        let merged = settings::merge(sent, &group.unwrap_or_else(GroupConfig::default));
+        let merged = settings::merge(sent, &group);
         let again = (first && language == Language::NodeJs).then(|| merged.clone());
         self.reply(merged);
         Ok(again)
@@ -170,15 +177,17 @@ impl Dialog {
         if !sessions.declare(&self.client_id, declaration, Instant::now()) {
             return Err(Status::resource_exhausted(too_many_sessions().to_string()));
         }
-        if !self.attached {
-            self.attached = true;
-            let questions = Questions {
-                sender: self.sender.clone(),
-                shard: self.shared.node.shard(),
-                store_host: self.shared.store_host.clone(),
-            };
-            sessions.attach(&self.client_id, Arc::new(questions));
+        // Attached anew each time, since a session may have ended by silence and begun again on the same stream.
+        let questions = Arc::new(Questions {
+            sender: self.sender.clone(),
+            replaced: AtomicBool::new(false),
+            shard: self.shared.node.shard(),
+            store_host: self.shared.store_host.clone(),
+        });
+        if let Some(old) = self.questions.replace(Arc::clone(&questions)) {
+            old.replaced.store(true, Ordering::Relaxed);
         }
+        sessions.attach(&self.client_id, questions);
         Ok(())
     }
 
