@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use vouch_broker::record::{PluginChunk, PluginPublish};
 use vouch_broker::state::{Artifact, Plugins};
-use vouch_broker::{Millis, Refusal, StoredMessage, TransactionId};
+use vouch_broker::{BodyEncoding, Millis, Refusal, StoredMessage, TransactionId};
 use vouch_plugin::{
     Binding, BindingSpec, Engine, EngineConfig, Grants, Limits, Message, Pending, Plugin, Refused, UploadVerdict,
 };
@@ -111,8 +111,7 @@ impl Answerer {
     /// What the component is asked.
     pub(crate) fn pending(&self, due: &Due, half: &StoredMessage) -> Pending {
         let message = &half.message;
-        // Decompressed where a client sent it compressed; what cannot be decompressed is handed over as it came.
-        let body = message.body.clone();
+        let body = decoded_body(due.transaction, half);
         Pending {
             transaction_id: TransactionId { shard: 0, position: due.transaction }.to_string(),
             half: Message {
@@ -136,6 +135,18 @@ impl Answerer {
             checks_left: due.checks_left,
         }
     }
+}
+
+/// The body as the producer's application had it. What a client sent as compressed and cannot be decompressed is handed
+/// over as it came: the component may know better, and the transaction must not be stuck for it.
+fn decoded_body(transaction: u64, half: &StoredMessage) -> Bytes {
+    if half.message.encoding == BodyEncoding::Identity {
+        return half.message.body.clone();
+    }
+    vouch_protocol::decompress(&half.message.body).unwrap_or_else(|error| {
+        tracing::warn!(transaction, %error, "the body of a half message is not what its encoding says");
+        half.message.body.clone()
+    })
 }
 
 fn attributes(half: &StoredMessage) -> Vec<(String, String)> {

@@ -61,10 +61,9 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
 
 /// Proposes what a component said.
 async fn record(inner: &Inner, due: &Due, verdict: Verdict, by: EndedBy) -> Result<(), Refusal> {
-    let end = |outcome, reason| (outcome, reason);
     let (outcome, reason) = match verdict {
-        Verdict::Commit => end(TransactionOutcome::Committed, String::new()),
-        Verdict::Rollback(reason) => end(TransactionOutcome::RolledBack, reason),
+        Verdict::Commit => (TransactionOutcome::Committed, String::new()),
+        Verdict::Rollback(reason) => (TransactionOutcome::RolledBack, reason),
         Verdict::Unknown { reason, retry_after } => {
             let clamp = |ms: u64| ms.clamp(*RETRY_AFTER_MS.start(), *RETRY_AFTER_MS.end());
             let retry_after_ms = retry_after.map(|after| clamp(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
@@ -108,7 +107,10 @@ async fn finish(inner: &Inner, due: &Due, recorded: Result<(), Refusal>) {
         }
     };
     let end = inner.shard.query(move |executor| match again_at {
-        None => executor.schedule.answered(transaction),
+        None => {
+            let open = executor.state.open_transactions().get(transaction);
+            executor.schedule.answered(transaction, open.map(|open| open.next_due));
+        }
         Some(at) => executor.schedule.ask_again(transaction, at),
     });
     // A node that stops needs no schedule.

@@ -95,17 +95,16 @@ impl Schedule {
         for id in topics {
             let Some(topic) = state.topics().get(id) else { continue };
             let first = self.first_due(state, id);
-            let Some(at) = first.filter(|at| *at <= now) else {
+            if first.is_none_or(|at| at > now) {
                 next = earlier(next, first);
                 continue;
-            };
+            }
             let Some(checker) = checker_of(&topic.name) else {
                 // Due, and nobody to ask: attempts do not move. A new producer or binding wakes the runner.
                 self.without_checker.insert(id);
                 continue;
             };
             self.without_checker.remove(&id);
-            debug_assert!(at <= now);
             while due.len() + self.asking.len() <= ASKS_MAX
                 && self.per_topic.get(&id).copied().unwrap_or(0) < ASKS_PER_TOPIC_MAX
             {
@@ -185,10 +184,14 @@ impl Schedule {
         self.asking.get(&transaction).map(|ask| ask.asked_at)
     }
 
-    /// An ask is over and was answered, or what it was about is no longer open.
-    pub(crate) fn answered(&mut self, transaction: u64) {
-        self.end_ask(transaction);
+    /// An ask is over and was answered, or what it was about is no longer open. `next_due` is when the transaction is
+    /// due again: the cursor may have passed it while the ask was under way.
+    pub(crate) fn answered(&mut self, transaction: u64, next_due: Option<Millis>) {
+        let ask = self.end_ask(transaction);
         self.no_answers.remove(&transaction);
+        if let (Some(ask), Some(at)) = (ask, next_due) {
+            self.due_changed(ask.topic, at);
+        }
     }
 
     /// An ask is over without anybody's fault: look at the transaction again after a moment.

@@ -41,6 +41,8 @@ pub(crate) struct Executor {
     polls: Polls,
     /// Groups and joins that are on their way into the log.
     joining: HashSet<Vec<u8>>,
+    /// One of them, or an administrator's, was applied since receives looked.
+    joins_applied: bool,
     /// Proposals for the next entry.
     batch: Vec<Proposal>,
     /// Batches to hand out once their leases are written.
@@ -69,6 +71,7 @@ impl Executor {
             reservations: Reservations::default(),
             polls: Polls::default(),
             joining: HashSet::new(),
+            joins_applied: false,
             batch: Vec::new(),
             deliveries: Vec::new(),
             written: VecDeque::new(),
@@ -252,6 +255,8 @@ impl Executor {
             let record = Record::decode(&frame).map_err(defect)?;
             outcomes.push(self.state.apply(RecordAt { position, time }, &record, &mut self.effects));
             self.reservations.release(&record);
+            // Refused or not, it is in the log: receives that wait for it look again.
+            self.joins_applied |= matches!(record, Record::Join(_) | Record::GroupPut(_));
             position += u64::from(frame.record_len());
             records = rest;
         }
@@ -259,7 +264,6 @@ impl Executor {
     }
 
     fn take_effects(&mut self) {
-        let mut joined = false;
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 Effect::Available(topic) => self.note_ready(topic),
@@ -268,7 +272,8 @@ impl Executor {
                         self.polls.wake_at(at, topic);
                     }
                 }
-                Effect::Joined => joined = true,
+                // Noted when the record was applied.
+                Effect::Joined => {}
                 Effect::Directory => self.shared.directory.clear(),
                 Effect::CheckDue(topic, at) => {
                     self.schedule.due_changed(topic, at);
@@ -277,7 +282,7 @@ impl Executor {
                 Effect::Plugins => self.shared.checks_changed.notify_one(),
             }
         }
-        if joined {
+        if std::mem::take(&mut self.joins_applied) {
             self.joining.clear();
             for poll in std::mem::take(&mut self.polls.joining) {
                 self.receive(poll);

@@ -58,8 +58,9 @@ impl Polls {
         self.len += 1;
     }
 
+    /// Waits for a join that is on its way into the log, however little time the receive has: it ends with the log's
+    /// next group, and an answer before it would call a full topic empty.
     pub(crate) fn wait_to_join(&mut self, poll: Poll) {
-        self.note_timeout(poll.until);
         self.joining.push(poll);
     }
 
@@ -105,7 +106,7 @@ impl Polls {
             return Vec::new();
         }
         let over = |poll: &Poll| poll.until <= now || poll.reply.is_closed();
-        let mut out: Vec<Poll> = self.joining.extract_if(.., |poll| over(poll)).collect();
+        let mut out = Vec::new();
         for polls in self.by_topic.values_mut() {
             let (gone, kept) = std::mem::take(polls).into_iter().partition(|poll| over(poll));
             *polls = kept;
@@ -113,8 +114,7 @@ impl Polls {
             out.extend(gone);
         }
         self.by_topic.retain(|_, polls| !polls.is_empty());
-        let waiting = self.by_topic.values().flatten().chain(&self.joining);
-        self.first_timeout = waiting.map(|poll| poll.until).min();
+        self.first_timeout = self.by_topic.values().flatten().map(|poll| poll.until).min();
         out
     }
 

@@ -1,0 +1,285 @@
+//! Transactions through a real node: ends, checks by a real component and by producers, parking, over restarts.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::{half, prepare, receive, receive_now, start, topic};
+use vouch_broker::record::EndedBy;
+use vouch_broker::{Refusal, ResourceName, TransactionOutcome};
+use vouch_node::{
+    CheckCommand, Declaration, EndRequest, Expect, Node, PluginUpload, Role, TelemetryStream, TransactionState,
+    TransactionView,
+};
+
+const QUICK: &str = r#"{"type":"transaction","transaction":{"immunity":"50ms","interval":"100ms","max_checks":3}}"#;
+const NEVER_ASKED: &str = r#"{"type":"transaction","transaction":{"max_checks":0}}"#;
+
+fn end(transaction: u64, outcome: TransactionOutcome) -> EndRequest {
+    let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
+    EndRequest { topic: None, message_id: None, transaction, outcome, by, reason: String::new() }
+}
+
+/// Waits until a transaction is as wanted; the deadline only bounds a failing test.
+async fn until(node: &Node, transaction: u64, wanted: impl Fn(&TransactionView) -> bool) -> TransactionView {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let view = node.transaction(transaction).await.unwrap();
+        if wanted(&view) {
+            return view;
+        }
+        assert!(Instant::now() < deadline, "the transaction never became as wanted: {view:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An order service: answers every request with what `answer` says.
+fn order_service(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = Vec::new();
+            let mut buffer = [0; 1024];
+            while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => request.extend_from_slice(&buffer[..read]),
+                }
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            let text = String::from_utf8_lossy(&request);
+            let path = text.split_whitespace().nth(1).unwrap_or("/").to_owned();
+            let (status, body) = answer(&path);
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    (address, asked)
+}
+
+async fn bind_http_checkback(node: &Node, address: SocketAddr) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
+    let wasm = std::fs::read(file).unwrap().into();
+    let upload = PluginUpload { name: "http-checkback".to_owned(), tag: "1.0".to_owned(), wasm, expected: None };
+    node.upload_plugin(upload).await.unwrap();
+    let spec = serde_json::json!({
+        "plugin": "http-checkback:1.0",
+        "topics": ["orders"],
+        "grants": {"http": [format!("http://{address}")]},
+        "config": {"url": format!("http://{address}/orders/{{key}}"), "field": "/status", "commit": "PAID", "rollback": "CANCELLED"},
+    });
+    let (_, _, warnings) = node.put_binding("orders", &spec.to_string(), Expect::Absent).await.unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_half_message_is_invisible_until_its_commit_and_visible_once_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", NEVER_ASKED).await;
+    let transaction = prepare(&node, "orders", half("m1", "order 1")).await;
+    assert!(receive_now(&node, "orders", "g").await.is_empty());
+    let receipt = node.end_transaction(end(transaction, TransactionOutcome::Committed)).await.unwrap();
+    assert!(!receipt.repeated);
+    let repeat = node.end_transaction(end(transaction, TransactionOutcome::Committed)).await.unwrap();
+    assert!(repeat.repeated);
+    let opposite = node.end_transaction(end(transaction, TransactionOutcome::RolledBack)).await;
+    assert!(
+        matches!(opposite, Err(Refusal::OutcomeConflict { recorded: TransactionOutcome::Committed, .. })),
+        "{opposite:?}"
+    );
+    let got = receive_now(&node, "orders", "g").await;
+    assert_eq!(got.len(), 1);
+    assert_eq!(&got[0].message.message.body[..], b"order 1");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_rolled_back_message_is_never_seen_and_its_outcome_survives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", NEVER_ASKED).await;
+    let rolled_back = prepare(&node, "orders", half("m1", "x")).await;
+    let open = prepare(&node, "orders", half("m2", "y")).await;
+    node.end_transaction(end(rolled_back, TransactionOutcome::RolledBack)).await.unwrap();
+    node.stop().await;
+    drop(node);
+    let node = start(folder.path()).await;
+    let opposite = node.end_transaction(end(rolled_back, TransactionOutcome::Committed)).await;
+    assert!(matches!(opposite, Err(Refusal::OutcomeConflict { recorded: TransactionOutcome::RolledBack, .. })));
+    assert!(receive_now(&node, "orders", "g").await.is_empty());
+    node.end_transaction(end(open, TransactionOutcome::Committed)).await.unwrap();
+    assert_eq!(receive_now(&node, "orders", "g").await.len(), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_id_that_is_no_transaction_or_of_another_message_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", NEVER_ASKED).await;
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    for wrong in [0, 1, transaction + 1, u64::MAX] {
+        let refused = node.end_transaction(end(wrong, TransactionOutcome::Committed)).await;
+        assert!(matches!(refused, Err(Refusal::UnknownTransaction { .. })), "{wrong}: {refused:?}");
+    }
+    let other = EndRequest { message_id: Some("m2".to_owned()), ..end(transaction, TransactionOutcome::Committed) };
+    assert!(matches!(node.end_transaction(other).await, Err(Refusal::UnknownTransaction { .. })));
+    let other_topic =
+        EndRequest { topic: Some(ResourceName::plain("payments")), ..end(transaction, TransactionOutcome::Committed) };
+    assert!(matches!(node.end_transaction(other_topic).await, Err(Refusal::UnknownTransaction { .. })));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_uploaded_component_settles_transactions_with_no_producer_alive() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", QUICK).await;
+    let (address, _) = order_service(|path| match path {
+        "/orders/key-paid" => (200, r#"{"status":"PAID"}"#.to_owned()),
+        "/orders/key-cancelled" => (200, r#"{"status":"CANCELLED"}"#.to_owned()),
+        _ => (200, r#"{"status":"NEW"}"#.to_owned()),
+    });
+    bind_http_checkback(&node, address).await;
+    let paid = prepare(&node, "orders", half("paid", "1")).await;
+    let cancelled = prepare(&node, "orders", half("cancelled", "2")).await;
+    let undecided = prepare(&node, "orders", half("undecided", "3")).await;
+    let view = until(&node, paid, |view| view.state == TransactionState::Committed).await;
+    assert!(view.last_answer.unwrap().by.starts_with("component sha256:"));
+    until(&node, cancelled, |view| view.state == TransactionState::RolledBack).await;
+    let parked = until(&node, undecided, |view| view.state == TransactionState::Parked).await;
+    assert_eq!(parked.checks, 3, "parked by the third counted unknown");
+    let got = node.receive(receive("orders", "g")).await.unwrap();
+    assert_eq!(got.len(), 1);
+    assert_eq!(got[0].message.message.message_id, "paid");
+    node.end_transaction(end(undecided, TransactionOutcome::Committed)).await.expect("a decision ends a parked one");
+    assert_eq!(receive_now(&node, "orders", "g").await.len(), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_answer_counts_nothing_and_settles_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", QUICK).await;
+    let down = Arc::new(Mutex::new(true));
+    let state = down.clone();
+    let (address, asked) = order_service(move |_| {
+        if *state.lock().unwrap() { (503, String::new()) } else { (200, r#"{"status":"PAID"}"#.to_owned()) }
+    });
+    bind_http_checkback(&node, address).await;
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    while asked.load(Ordering::SeqCst) < 6 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let view = node.transaction(transaction).await.unwrap();
+    assert_eq!((view.checks, view.state), (0, TransactionState::Open), "no answer counts nothing");
+    let last = view.last_answer.unwrap();
+    assert!(last.verdict.is_none() && last.text.contains("503"), "{last:?}");
+    *down.lock().unwrap() = false;
+    until(&node, transaction, |view| view.state == TransactionState::Committed).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn components_and_bindings_survive_a_restart_even_without_their_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", QUICK).await;
+    let (address, _) = order_service(|_| (200, r#"{"status":"PAID"}"#.to_owned()));
+    bind_http_checkback(&node, address).await;
+    node.stop().await;
+    drop(node);
+    std::fs::remove_dir_all(folder.path().join("plugins")).unwrap();
+    let node = start(folder.path()).await;
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    until(&node, transaction, |view| view.state == TransactionState::Committed).await;
+    node.stop().await;
+}
+
+/// A producer's telemetry stream that answers as told.
+struct Producer {
+    node: Node,
+    outcome: Option<TransactionOutcome>,
+    runtime: tokio::runtime::Handle,
+    asked: AtomicUsize,
+}
+
+impl TelemetryStream for Producer {
+    fn send_check(&self, command: CheckCommand) -> bool {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (node, outcome) = (self.node.clone(), self.outcome);
+        self.runtime.spawn(async move {
+            match outcome {
+                Some(outcome) => drop(node.end_transaction(end(command.transaction, outcome)).await),
+                None => drop(node.undecided(command.transaction, "producer-2").await),
+            }
+        });
+        true
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+fn join_as_producer(node: &Node, client: &str, outcome: Option<TransactionOutcome>) -> Arc<Producer> {
+    let declaration = Declaration {
+        role: Role::Producer,
+        topics: vec![ResourceName::plain("orders")],
+        group: None,
+        subscriptions: vec![],
+    };
+    let producer = Arc::new(Producer {
+        node: node.clone(),
+        outcome,
+        runtime: tokio::runtime::Handle::current(),
+        asked: AtomicUsize::new(0),
+    });
+    assert!(node.sessions().declare(client, declaration, Instant::now()));
+    node.sessions().attach(client, producer.clone());
+    producer
+}
+
+#[tokio::test]
+async fn without_anybody_to_ask_a_transaction_waits_and_a_producer_that_comes_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", QUICK).await;
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    let view = until(&node, transaction, |view| view.state == TransactionState::WaitingForChecker).await;
+    assert_eq!(view.checks, 0, "attempts do not move");
+    join_as_producer(&node, "producer-2", Some(TransactionOutcome::Committed));
+    until(&node, transaction, |view| view.state == TransactionState::Committed).await;
+    assert_eq!(node.receive(receive("orders", "g")).await.unwrap().len(), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_undecided_producer_is_asked_as_often_as_allowed_then_the_transaction_is_parked_and_can_be_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", QUICK).await;
+    let producer = join_as_producer(&node, "producer-2", None);
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    let parked = until(&node, transaction, |view| view.state == TransactionState::Parked).await;
+    assert_eq!((parked.checks, producer.asked.load(Ordering::SeqCst)), (3, 3));
+    node.sessions().close("producer-2");
+    join_as_producer(&node, "producer-3", Some(TransactionOutcome::RolledBack));
+    node.resume_transaction(transaction, "ada".to_owned(), "the database is back".to_owned()).await.unwrap();
+    until(&node, transaction, |view| view.state == TransactionState::RolledBack).await;
+    assert!(receive_now(&node, "orders", "g").await.is_empty());
+    node.stop().await;
+}
