@@ -3,10 +3,13 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::bench::{BenchCommand, PeerArgs};
 use crate::binding::BindingCommand;
+use crate::demo::{DemoArgs, OrdersApiArgs, ServiceArgs, ShippingArgs};
 use crate::group::GroupCommand;
 use crate::message::MessageCommand;
 use crate::plugin::PluginCommand;
+use crate::serve::{ConfigCommand, ServeArgs};
 use crate::topic::TopicCommand;
 use crate::transaction::TransactionCommand;
 
@@ -31,6 +34,21 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a node.
+    #[command(after_help = "\
+Examples:
+  vouch serve
+  vouch serve --data-dir /var/lib/vouch --grpc-addr 0.0.0.0:8081
+  vouch serve --config vouch.toml
+
+The addresses in use are written to endpoints.json in the data folder. SIGTERM stops the node: what is in flight is
+finished first, within 10 seconds.")]
+    Serve(Box<ServeArgs>),
+    /// See what Vouch is for: five orders, and a service that dies at the worst moment.
+    #[command(
+        after_help = "Example:\n  vouch demo --fast\n\nNeeds nothing but this program; everything happens in a temporary folder. Exits with 1 if the ledger at the end does not add up."
+    )]
+    Demo(DemoArgs),
     /// Topics: create, list, show, update, delete.
     #[command(subcommand)]
     Topic(TopicCommand),
@@ -49,6 +67,27 @@ pub(crate) enum Command {
     /// Single messages: send, receive, show.
     #[command(subcommand)]
     Message(MessageCommand),
+    /// Measure a node, beside servers that show what this machine can do: send, transaction, log.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Settings of a node: check.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// The order service of the demo.
+    #[command(hide = true)]
+    DemoService(ServiceArgs),
+    /// The orders API of the demo.
+    #[command(hide = true)]
+    DemoOrdersApi(OrdersApiArgs),
+    /// The consumer of the demo.
+    #[command(hide = true)]
+    DemoShipping(ShippingArgs),
+    /// Serves for measurements: answers at once, stores nothing.
+    #[command(hide = true)]
+    BenchNull(PeerArgs),
+    /// Serves for measurements: one file, group commit, nothing else.
+    #[command(hide = true)]
+    BenchBare(PeerArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  vouch completions bash > /etc/bash_completion.d/vouch")]
     Completions {
@@ -67,7 +106,11 @@ impl Command {
             Self::Binding(command) => command.json(),
             Self::Transaction(command) => command.json(),
             Self::Message(command) => command.json(),
-            Self::Completions { .. } => false,
+            Self::Bench(command) => command.json(),
+            Self::Config(ConfigCommand::Check(args)) => args.json,
+            Self::Serve(_) | Self::Demo(_) | Self::Completions { .. } => false,
+            Self::BenchNull(_) | Self::BenchBare(_) => false,
+            Self::DemoService(_) | Self::DemoOrdersApi(_) | Self::DemoShipping(_) => false,
         }
     }
 }

@@ -90,6 +90,12 @@ impl HttpClient {
         self.document(self.request(Method::PUT, path, &all), body.to_string().into_bytes())
     }
 
+    /// Changes the members that are named (RFC 7396).
+    pub(crate) fn patch(&self, path: &str, changes: &Value) -> anyhow::Result<Answer> {
+        let headers = [("content-type", "application/merge-patch+json")];
+        self.document(self.request(Method::PATCH, path, &headers), changes.to_string().into_bytes())
+    }
+
     /// Uploads a file.
     pub(crate) fn put_bytes(&self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
         self.document(self.request(Method::PUT, path, headers), body)

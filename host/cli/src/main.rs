@@ -1,7 +1,12 @@
 //! The binary `vouch`: runs a node, shows what it is for, measures it, and carries the operator's commands.
 
 mod args;
+mod bench;
 mod binding;
+mod child;
+mod config;
+mod demo;
+mod endpoints;
 mod failure;
 mod group;
 mod http;
@@ -10,6 +15,8 @@ mod output;
 mod plugin;
 mod resource;
 mod rpc;
+mod runtime;
+mod serve;
 mod text;
 mod topic;
 mod transaction;
@@ -33,12 +40,21 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Config(serve::ConfigCommand::Check(args)) => serve::check(&args),
+        Command::DemoService(args) => demo::run_service(args),
+        Command::DemoOrdersApi(args) => demo::run_orders_api(args),
+        Command::DemoShipping(args) => demo::run_shipping(&args),
         Command::Topic(command) => topic::run(command),
         Command::Group(command) => group::run(command),
         Command::Plugin(command) => plugin::run(command),
         Command::Binding(command) => binding::run(*command),
         Command::Transaction(command) => transaction::run(command),
         Command::Message(command) => message::run(command),
+        Command::Bench(command) => bench::run(&command),
+        Command::BenchNull(args) => bench::serve_null(&args),
+        Command::BenchBare(args) => bench::serve_bare(&args),
         Command::Completions { shell } => args::completions(shell),
     }
 }

@@ -2,27 +2,26 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use vouch_protocol::wire::{self, receive_message_response::Content};
+use vouch_protocol::wire;
 
 use crate::failure::Usage;
 use crate::http::{HttpArgs, segment};
 use crate::output;
-use crate::rpc::{self, Client, GrpcArgs, Role, Session};
+use crate::rpc::calls::{Fetch, Resolution, acknowledge, end_transaction, fetch_messages, new_message, send_message};
+use crate::rpc::{GrpcArgs, Role, Session};
 use crate::text;
 
 /// Messages asked for in one receive: the most the protocol gives.
 const BATCH: u32 = 32;
 /// The longest a single receive waits at the broker.
 const LONGEST_POLL: Duration = Duration::from_secs(20);
-/// What a receive may take beyond its poll.
-const POLL_MARGIN: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MessageCommand {
@@ -82,16 +81,6 @@ pub(crate) struct Send {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Resolution {
-    /// Make it visible.
-    Commit,
-    /// Drop it.
-    Rollback,
-    /// Say nothing: a component or a checker decides.
-    LeaveOpen,
 }
 
 #[derive(Debug, Args)]
@@ -174,57 +163,6 @@ fn read_body(send: &Send) -> anyhow::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// A message with a new id, born now.
-pub(crate) fn new_message(topic: &str, body: Vec<u8>, kind: wire::MessageType) -> wire::Message {
-    let system = wire::SystemProperties {
-        message_id: rpc::message_id(),
-        body_encoding: wire::Encoding::Identity as i32,
-        message_type: kind as i32,
-        born_timestamp: Some(SystemTime::now().into()),
-        ..wire::SystemProperties::default()
-    };
-    wire::Message {
-        topic: Some(rpc::resource(topic)),
-        system_properties: Some(system),
-        body: body.into(),
-        ..wire::Message::default()
-    }
-}
-
-/// Sends one message and gives back its receipt.
-pub(crate) async fn send_message(client: &mut Client, message: wire::Message) -> anyhow::Result<wire::SendResultEntry> {
-    let request = wire::SendMessageRequest { messages: vec![message] };
-    let answer = client.send_message(rpc::unary(request)).await.map_err(|error| rpc::transport(&error))?.into_inner();
-    rpc::check(answer.status.as_ref())?;
-    let entry = answer.entries.into_iter().next().context("the broker's answer has no entry for the message")?;
-    rpc::check(entry.status.as_ref())?;
-    Ok(entry)
-}
-
-/// Ends the transaction of a half message, or leaves it open.
-pub(crate) async fn end_transaction(
-    client: &mut Client,
-    topic: &str,
-    receipt: &wire::SendResultEntry,
-    resolution: Resolution,
-) -> anyhow::Result<()> {
-    let resolution = match resolution {
-        Resolution::Commit => wire::TransactionResolution::Commit,
-        Resolution::Rollback => wire::TransactionResolution::Rollback,
-        Resolution::LeaveOpen => return Ok(()),
-    };
-    let request = wire::EndTransactionRequest {
-        topic: Some(rpc::resource(topic)),
-        message_id: receipt.message_id.clone(),
-        transaction_id: receipt.transaction_id.clone(),
-        resolution: resolution as i32,
-        source: wire::TransactionSource::SourceClient as i32,
-        trace_context: String::new(),
-    };
-    let answer = client.end_transaction(rpc::unary(request)).await.map_err(|error| rpc::transport(&error))?;
-    rpc::check(answer.into_inner().status.as_ref())
-}
-
 fn print_receipt(send: &Send, receipt: &wire::SendResultEntry) -> anyhow::Result<()> {
     let outcome = match send.transaction {
         None => "sent",
@@ -287,67 +225,6 @@ async fn receive_some(receive: &Receive) -> anyhow::Result<()> {
         output::note(format_args!("nothing to receive from {} within {:?}", receive.topic, receive.wait))?;
     }
     Ok(())
-}
-
-/// One ReceiveMessage call.
-pub(crate) struct Fetch<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) group: &'a str,
-    pub(crate) filter: &'a str,
-    pub(crate) batch: u32,
-    pub(crate) poll: Duration,
-    pub(crate) invisible: Duration,
-}
-
-/// Receives what there is, waiting up to `poll` for a first message.
-pub(crate) async fn fetch_messages(client: &mut Client, fetch: &Fetch<'_>) -> anyhow::Result<Vec<wire::Message>> {
-    let queue = wire::MessageQueue { topic: Some(rpc::resource(fetch.topic)), id: -1, ..wire::MessageQueue::default() };
-    let message = wire::ReceiveMessageRequest {
-        group: Some(rpc::resource(fetch.group)),
-        message_queue: Some(queue),
-        filter_expression: Some(rpc::filter(fetch.filter)),
-        batch_size: i32::try_from(fetch.batch).unwrap_or(i32::MAX),
-        invisible_duration: prost_types::Duration::try_from(fetch.invisible).ok(),
-        auto_renew: false,
-        long_polling_timeout: prost_types::Duration::try_from(fetch.poll).ok(),
-        attempt_id: None,
-    };
-    let mut request = tonic::Request::new(message);
-    request.set_timeout(fetch.poll + POLL_MARGIN);
-    let mut stream = client.receive_message(request).await.map_err(|error| rpc::transport(&error))?.into_inner();
-    let mut messages = Vec::new();
-    while let Some(element) = stream.message().await.map_err(|error| rpc::transport(&error))? {
-        match element.content {
-            Some(Content::Message(message)) => messages.push(message),
-            Some(Content::Status(status)) if status.code != wire::Code::MessageNotFound as i32 => {
-                rpc::check(Some(&status))?;
-            }
-            _ => {}
-        }
-    }
-    Ok(messages)
-}
-
-/// Acknowledges one message.
-pub(crate) async fn acknowledge(
-    client: &mut Client,
-    topic: &str,
-    group: &str,
-    message: &wire::Message,
-) -> anyhow::Result<()> {
-    let system = message.system_properties.clone().unwrap_or_default();
-    let entry = wire::AckMessageEntry {
-        message_id: system.message_id,
-        receipt_handle: system.receipt_handle.unwrap_or_default(),
-        lite_topic: None,
-    };
-    let request = wire::AckMessageRequest {
-        group: Some(rpc::resource(group)),
-        topic: Some(rpc::resource(topic)),
-        entries: vec![entry],
-    };
-    let answer = client.ack_message(rpc::unary(request)).await.map_err(|error| rpc::transport(&error))?;
-    rpc::check(answer.into_inner().status.as_ref())
 }
 
 fn print_message(receive: &Receive, message: &wire::Message) -> anyhow::Result<()> {

@@ -65,7 +65,7 @@ pub(crate) fn create(
     report(http, &answer.body, format!("{kind} {name} created"))
 }
 
-/// Changes the named members of a document and keeps the others, unless somebody else changed it meanwhile.
+/// Changes the named members of a document and keeps the others.
 pub(crate) fn update(
     http: &HttpArgs,
     kind: &str,
@@ -76,13 +76,7 @@ pub(crate) fn update(
     if changes.is_empty() {
         return Err(Usage::error(format!("nothing to change: name at least one setting (vouch {kind} update --help)")));
     }
-    let client = http.client()?;
-    let current = client.get(path)?;
-    let mut document = current.body;
-    merge(&mut document, Value::Object(changes));
-    let etag = current.etag.unwrap_or_default();
-    let headers = [("if-match", etag.as_str())];
-    let answer = client.put(path, &document, if etag.is_empty() { &[] } else { &headers })?;
+    let answer = http.client()?.patch(path, &Value::Object(changes))?;
     report(http, &answer.body, format!("{kind} {name} updated"))
 }
 
@@ -113,25 +107,6 @@ pub(crate) fn report(http: &HttpArgs, body: &Value, sentence: String) -> anyhow:
     Ok(())
 }
 
-/// RFC 7396: members of `changes` replace those of `document`, null removes, objects merge.
-fn merge(document: &mut Value, changes: Value) {
-    let Value::Object(changes) = changes else {
-        *document = changes;
-        return;
-    };
-    if !document.is_object() {
-        *document = Value::Object(Map::new());
-    }
-    let Some(members) = document.as_object_mut() else { return };
-    for (name, change) in changes {
-        if change.is_null() {
-            members.remove(&name);
-        } else {
-            merge(members.entry(name).or_insert(Value::Null), change);
-        }
-    }
-}
-
 /// The node's "precondition failed" after `If-None-Match: *` means that the thing is there already.
 fn explain_existing(error: anyhow::Error, kind: &str, name: &str) -> anyhow::Error {
     match error.downcast_ref::<Problem>().and_then(Problem::status) {
@@ -144,21 +119,6 @@ fn explain_existing(error: anyhow::Error, kind: &str, name: &str) -> anyhow::Err
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn a_change_keeps_what_it_does_not_name() {
-        let mut topic = json!({"queues": 8, "transaction": {"immunity": "6s", "interval": "30s"}});
-        merge(&mut topic, json!({"transaction": {"interval": "5s"}, "retention": "1h"}));
-        let expected = json!({"queues": 8, "retention": "1h", "transaction": {"immunity": "6s", "interval": "5s"}});
-        assert_eq!(topic, expected);
-    }
-
-    #[test]
-    fn null_removes_and_lists_are_replaced_whole() {
-        let mut document = json!({"a": [1, 2], "b": 1});
-        merge(&mut document, json!({"a": [3], "b": null}));
-        assert_eq!(document, json!({"a": [3]}));
-    }
 
     #[test]
     fn lists_are_read_with_and_without_a_frame() {

@@ -49,7 +49,8 @@ impl GroupCommitFile {
     pub(crate) fn create(path: &Path) -> io::Result<(Self, JoinHandle<()>)> {
         let file = create_zero_filled(path, FILE_BYTES)?;
         let (queue, waiting) = sync_channel(WAITING_MAX);
-        let writer = std::thread::Builder::new().name("bare-writer".to_owned()).spawn(move || write(&file, &waiting))?;
+        let writer =
+            std::thread::Builder::new().name("bare-writer".to_owned()).spawn(move || write(&file, &waiting))?;
         Ok((Self { queue }, writer))
     }
 

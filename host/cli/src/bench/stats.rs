@@ -117,14 +117,7 @@ mod tests {
     use super::*;
 
     fn measured(messages: u64, elapsed: Duration, cpu: Option<Duration>) -> Measured {
-        Measured {
-            messages,
-            failures: 0,
-            first_failure: None,
-            elapsed,
-            latencies: Latencies::new(),
-            server_cpu: cpu,
-        }
+        Measured { messages, failures: 0, first_failure: None, elapsed, latencies: Latencies::new(), server_cpu: cpu }
     }
 
     #[test]

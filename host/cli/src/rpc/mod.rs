@@ -1,5 +1,7 @@
 //! A gRPC session as an official client has it: headers on every call, Settings first, heartbeats, a farewell.
 
+pub(crate) mod calls;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -50,9 +52,10 @@ pub(crate) struct Headers {
 }
 
 impl Headers {
-    /// Headers of a client with this id, or `None` if the id cannot be one.
-    fn new(client_id: &str) -> Option<Self> {
-        client_id.parse().ok().map(|client_id| Self { client_id })
+    /// Headers of one of many clients of this process.
+    pub(crate) fn numbered(number: u32) -> Self {
+        let client_id = format!("{}@{number}", client_id()).parse().expect("made of visible ASCII characters");
+        Self { client_id }
     }
 }
 
@@ -84,7 +87,7 @@ impl Session {
     /// A problem that says how to reach a node, or the broker's refusal of the settings.
     pub(crate) async fn open(address: &str, role: Role) -> anyhow::Result<Self> {
         let channel = connect(address).await?;
-        let headers = Headers::new(&client_id()).ok_or_else(|| anyhow::anyhow!("the host name is not ASCII"))?;
+        let headers = Headers::numbered(0);
         let mut client = MessagingServiceClient::with_interceptor(channel, headers).max_decoding_message_size(64 << 20);
         let (telemetry, outgoing) = mpsc::channel(COMMANDS_WAITING);
         telemetry.send(settings(&role)).await.map_err(|_| anyhow::anyhow!("the telemetry stream closed"))?;

@@ -1,0 +1,76 @@
+//! The order service's database: one SQLite file. Every step opens it anew, as over a network.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+/// Status of an order that is paid.
+pub(crate) const PAID: &str = "paid";
+/// Status of an order whose payment is not there yet.
+pub(crate) const AWAITING_PAYMENT: &str = "awaiting-payment";
+
+/// Makes the file and its table.
+pub(crate) fn create(path: &Path) -> rusqlite::Result<()> {
+    let database = Connection::open(path)?;
+    database
+        .execute_batch("CREATE TABLE orders (id TEXT PRIMARY KEY, item TEXT NOT NULL, status TEXT NOT NULL) STRICT;")
+}
+
+/// Writes a new order; on disk when this returns.
+pub(crate) fn insert(path: &Path, id: &str, item: &str, status: &str) -> rusqlite::Result<()> {
+    let database = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    database.execute("INSERT INTO orders (id, item, status) VALUES (?1, ?2, ?3)", params![id, item, status])?;
+    Ok(())
+}
+
+/// The payment arrived. Returns whether there is such an order.
+pub(crate) fn pay(path: &Path, id: &str) -> rusqlite::Result<bool> {
+    let database = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    Ok(database.execute("UPDATE orders SET status = ?2 WHERE id = ?1", params![id, PAID])? == 1)
+}
+
+/// The status of an order; `None` if there is no such order.
+pub(crate) fn status(path: &Path, id: &str) -> rusqlite::Result<Option<String>> {
+    let database = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    database.query_row("SELECT status FROM orders WHERE id = ?1", params![id], |row| row.get(0)).optional()
+}
+
+/// Ids and statuses of all orders.
+pub(crate) fn all(path: &Path) -> rusqlite::Result<Vec<(String, String)>> {
+    let database = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut query = database.prepare("SELECT id, status FROM orders ORDER BY id")?;
+    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Never creates the file: a database that is away must fail.
+fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_written_paid_and_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orders.db");
+        create(&path).unwrap();
+        insert(&path, "A-1", "lamp", AWAITING_PAYMENT).unwrap();
+        assert!(insert(&path, "A-1", "lamp", PAID).is_err(), "an id is taken once");
+        assert_eq!(status(&path, "A-1").unwrap().as_deref(), Some(AWAITING_PAYMENT));
+        assert!(pay(&path, "A-1").unwrap());
+        assert!(!pay(&path, "A-2").unwrap());
+        assert_eq!(status(&path, "A-2").unwrap(), None);
+        assert_eq!(all(&path).unwrap(), [("A-1".to_owned(), PAID.to_owned())]);
+    }
+
+    #[test]
+    fn a_database_that_is_away_fails_and_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orders.db");
+        assert!(status(&path, "A-1").is_err());
+        assert!(insert(&path, "A-1", "lamp", PAID).is_err());
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,202 @@
+//! The ledger: what three independent witnesses say about every order, and whether it adds up.
+//!
+//! The witnesses are the SQLite file, the broker's HTTP API and the consumer's own log.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::screen::{Screen, Style};
+use super::shipping::Shipment;
+use super::story::Expected;
+use super::watch;
+
+/// What the witnesses say.
+pub(super) struct Evidence {
+    /// Ids and statuses of all rows.
+    pub(super) rows: Vec<(String, String)>,
+    /// The order of each transaction, and the transaction as the broker shows it.
+    pub(super) transactions: Vec<(String, Value)>,
+    /// Everything that the consumer received.
+    pub(super) shipments: Vec<Shipment>,
+    /// Transactions that the broker holds open.
+    pub(super) open: usize,
+}
+
+/// One line.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    order: String,
+    row: Option<String>,
+    outcome: String,
+    decider: String,
+    delivered: usize,
+}
+
+/// The lines and what is wrong with them.
+pub(super) struct Ledger {
+    entries: Vec<Entry>,
+    faults: Vec<String>,
+}
+
+impl Ledger {
+    /// Draws it up.
+    pub(super) fn new(evidence: &Evidence, expected: &[Expected]) -> Self {
+        let mut orders: BTreeSet<&str> = expected.iter().map(|expected| expected.order).collect();
+        orders.extend(evidence.rows.iter().map(|(order, _)| order.as_str()));
+        orders.extend(evidence.transactions.iter().map(|(order, _)| order.as_str()));
+        orders.extend(evidence.shipments.iter().map(|shipment| shipment.order.as_str()));
+        let entries: Vec<Entry> = orders.into_iter().map(|order| evidence.entry(order)).collect();
+        let mut faults: Vec<String> = entries.iter().filter_map(Entry::contradiction).collect();
+        faults.extend(entries.iter().filter_map(|entry| entry.surprise(expected)));
+        if evidence.open > 0 {
+            faults.push(format!("the broker still holds {} open transactions", evidence.open));
+        }
+        Self { entries, faults }
+    }
+
+    /// Whether everything agrees.
+    pub(super) fn adds_up(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// Shows it.
+    pub(super) fn print(&self, screen: &Screen) -> std::io::Result<()> {
+        screen.line("  order    row in orders.db  message      decided by  delivered")?;
+        for entry in &self.entries {
+            let row = entry.row.as_deref().unwrap_or("none");
+            screen.line(&format!(
+                "  {:<7}  {row:<16}  {:<11}  {:<10}  {:>9}",
+                entry.order, entry.outcome, entry.decider, entry.delivered
+            ))?;
+        }
+        screen.line("")?;
+        for fault in &self.faults {
+            screen.line(&screen.styled(&format!("  {fault}"), Style::Bad))?;
+        }
+        let verdict = if self.adds_up() { self.sum() } else { "It does not add up.".to_owned() };
+        let style = if self.adds_up() { Style::Good } else { Style::Bad };
+        for line in verdict.lines() {
+            screen.line(&screen.styled(line, style))?;
+        }
+        Ok(())
+    }
+
+    fn sum(&self) -> String {
+        let with_row = self.entries.iter().filter(|entry| entry.row.is_some()).count();
+        let committed = self.entries.iter().filter(|entry| entry.outcome == "committed").count();
+        let delivered: usize = self.entries.iter().map(|entry| entry.delivered).sum();
+        let by_component = self.entries.iter().filter(|entry| entry.decider == "component").count();
+        format!(
+            "It adds up: {with_row} rows, {committed} messages committed, {delivered} delivered, each once; the\n\
+             order without a row was dropped. {by_component} of {} were settled by the component.",
+            self.entries.len()
+        )
+    }
+}
+
+impl Evidence {
+    fn entry(&self, order: &str) -> Entry {
+        let transaction = self.transactions.iter().find(|(of, _)| of == order).map(|(_, transaction)| transaction);
+        Entry {
+            order: order.to_owned(),
+            row: self.rows.iter().find(|(id, _)| id == order).map(|(_, status)| status.clone()),
+            outcome: transaction.and_then(watch::ended).unwrap_or("open").to_owned(),
+            decider: transaction.map_or_else(|| "-".to_owned(), watch::decider),
+            delivered: self.shipments.iter().filter(|shipment| shipment.order == order).count(),
+        }
+    }
+}
+
+impl Entry {
+    /// The rule of the shop: a message is delivered once if its row is paid, and never otherwise.
+    fn contradiction(&self) -> Option<String> {
+        let paid = self.row.as_deref() == Some(super::database::PAID);
+        let wanted = if paid { ("committed", 1) } else { ("rolled back", 0) };
+        ((self.outcome.as_str(), self.delivered) != wanted).then(|| {
+            let row = self.row.as_deref().unwrap_or("none");
+            format!("{}: row {row}, but {} and delivered {} times", self.order, self.outcome, self.delivered)
+        })
+    }
+
+    /// What the story promised.
+    fn surprise(&self, expected: &[Expected]) -> Option<String> {
+        let Some(wanted) = expected.iter().find(|expected| expected.order == self.order) else {
+            return Some(format!("{}: nobody ordered this", self.order));
+        };
+        let found = (self.row.as_deref(), self.outcome.as_str(), self.decider.as_str(), self.delivered);
+        let promised = (wanted.row, wanted.outcome, wanted.decider, wanted.delivered);
+        (found != promised).then(|| format!("{}: found {found:?}, the story says {promised:?}", self.order))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::story::EXPECTED;
+    use serde_json::json;
+
+    fn evidence() -> Evidence {
+        let transaction = |outcome: &str, by: &str| json!({"state": outcome, "last_answer": {"by": by}});
+        let mut evidence = Evidence { rows: Vec::new(), transactions: Vec::new(), shipments: Vec::new(), open: 0 };
+        for expected in &EXPECTED {
+            let state = expected.outcome.replace(' ', "_");
+            let by = format!("{} x", expected.decider);
+            evidence.transactions.push((expected.order.to_owned(), transaction(&state, &by)));
+            if let Some(status) = expected.row {
+                evidence.rows.push((expected.order.to_owned(), status.to_owned()));
+            }
+            if expected.delivered > 0 {
+                let order = expected.order.to_owned();
+                evidence.shipments.push(Shipment { order, message_id: "01".to_owned(), attempt: 1 });
+            }
+        }
+        evidence
+    }
+
+    fn faults(evidence: &Evidence) -> String {
+        Ledger::new(evidence, &EXPECTED).faults.join("\n")
+    }
+
+    #[test]
+    fn the_story_as_written_adds_up() {
+        assert_eq!(faults(&evidence()), "");
+    }
+
+    #[test]
+    fn a_lost_delivery_does_not_add_up() {
+        let mut evidence = evidence();
+        evidence.shipments.pop();
+        assert!(faults(&evidence).contains("A-1005: row paid, but committed and delivered 0 times"));
+    }
+
+    #[test]
+    fn a_second_delivery_does_not_add_up() {
+        let mut evidence = evidence();
+        evidence.shipments.push(evidence.shipments[0].clone());
+        assert!(faults(&evidence).contains("A-1001: row paid, but committed and delivered 2 times"));
+    }
+
+    #[test]
+    fn a_delivery_without_a_row_does_not_add_up() {
+        let mut evidence = evidence();
+        evidence.shipments.push(Shipment { order: "A-1004".to_owned(), message_id: "01".to_owned(), attempt: 1 });
+        assert!(faults(&evidence).contains("A-1004: row none, but rolled back and delivered 1 times"));
+    }
+
+    #[test]
+    fn somebody_else_deciding_does_not_add_up() {
+        let mut evidence = evidence();
+        evidence.transactions[2].1["last_answer"]["by"] = json!("operator me");
+        assert!(faults(&evidence).contains("A-1003: found"));
+    }
+
+    #[test]
+    fn strangers_and_open_transactions_do_not_add_up() {
+        let mut evidence = evidence();
+        evidence.rows.push(("B-1".to_owned(), "paid".to_owned()));
+        evidence.open = 1;
+        let faults = faults(&evidence);
+        assert!(faults.contains("B-1: nobody ordered this") && faults.contains("1 open"), "{faults}");
+    }
+}

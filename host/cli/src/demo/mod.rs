@@ -1,0 +1,107 @@
+//! `vouch demo`: shows on real input what Vouch is for, and proves at the end that nothing was lost or invented.
+
+mod database;
+mod event;
+mod ledger;
+mod listen;
+mod orders_api;
+mod screen;
+mod service;
+mod shipping;
+mod stage;
+mod story;
+mod watch;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::Value;
+
+use self::ledger::{Evidence, Ledger};
+use self::stage::{GROUP, Pace, Stage, TOPIC};
+use crate::resource;
+
+pub(crate) use self::orders_api::{OrdersApiArgs, run as run_orders_api};
+pub(crate) use self::service::{ServiceArgs, run as run_service};
+pub(crate) use self::shipping::{ShippingArgs, run as run_shipping};
+
+/// The last delivery is acknowledged within this.
+const QUIET_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Shorten the waits.
+    #[arg(long)]
+    fast: bool,
+}
+
+/// Runs `vouch demo`.
+///
+/// # Errors
+/// The ledger does not add up, or a step did not happen.
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    let pace = if args.fast {
+        Pace { immunity: "500ms", interval: "500ms", missing_after: "1s" }
+    } else {
+        Pace { immunity: "2s", interval: "3s", missing_after: "4s" }
+    };
+    let began = Instant::now();
+    let mut stage = Stage::build(pace).context("the stage could not be built")?;
+    story::introduce(&stage)?;
+    story::healthy(&mut stage)?;
+    story::database_down(&mut stage)?;
+    story::killed_after_row(&mut stage)?;
+    story::killed_before_row(&mut stage)?;
+    story::payment_awaited(&mut stage)?;
+    let ledger = draw_up(&mut stage)?;
+    stage.strike().context("a process did not end well")?;
+    if !ledger.adds_up() {
+        bail!("the ledger does not add up");
+    }
+    crate::output::line(format_args!(
+        "\n{:.0} s. To use it yourself: vouch serve, and examples/order-service.",
+        began.elapsed().as_secs_f64()
+    ))?;
+    Ok(())
+}
+
+fn draw_up(stage: &mut Stage) -> anyhow::Result<Ledger> {
+    wait_until_quiet(stage)?;
+    stage.screen.chapter("The ledger: what orders.db, the broker and shipping's own log say")?;
+    let transactions = stage.played.iter().map(|played| {
+        let transaction = watch::fetch(&stage.http, &played.watch.transaction)?;
+        anyhow::Ok((played.order.clone(), transaction))
+    });
+    let evidence = Evidence {
+        rows: database::all(&stage.database()).context("cannot read the database")?,
+        transactions: transactions.collect::<anyhow::Result<_>>()?,
+        shipments: shipping::read_log(&stage.shipping_log())?,
+        open: count_open(stage)?,
+    };
+    let ledger = Ledger::new(&evidence, &story::EXPECTED);
+    ledger.print(&stage.screen)?;
+    Ok(ledger)
+}
+
+/// Everything that was committed is delivered and acknowledged, says the broker.
+fn wait_until_quiet(stage: &Stage) -> anyhow::Result<()> {
+    let give_up_at = Instant::now() + QUIET_WITHIN;
+    loop {
+        let progress = stage.http.get(&format!("/v1/groups/{GROUP}/progress"))?.body;
+        let lag: u64 = resource::items(&progress).iter().filter_map(|topic| topic.get("lag")?.as_u64()).sum();
+        if lag == 0 {
+            return Ok(());
+        }
+        if Instant::now() > give_up_at {
+            bail!("{lag} messages are not acknowledged after {QUIET_WITHIN:?}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Transactions of the topic that have not ended, whatever they wait for.
+fn count_open(stage: &Stage) -> anyhow::Result<usize> {
+    let list = stage.http.get(&format!("/v1/transactions?topic={TOPIC}"))?.body;
+    Ok(resource::items(&list).iter().filter(|transaction: &&Value| watch::ended(transaction).is_none()).count())
+}

@@ -1,0 +1,65 @@
+//! The orders API: says what the database says about an order. A process of its own, as in most shops, so that it is
+//! there to be asked when the service that takes orders is dead.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::database;
+use super::event::{Event, What};
+use super::listen;
+
+#[derive(Debug, Args)]
+pub(crate) struct OrdersApiArgs {
+    #[arg(long)]
+    dir: PathBuf,
+    #[arg(long)]
+    database: PathBuf,
+}
+
+type Answer = (StatusCode, Json<Value>);
+
+/// Runs `demo-orders-api` until standard input ends.
+pub(crate) fn run(args: OrdersApiArgs) -> anyhow::Result<()> {
+    tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(async {
+        let router = Router::new()
+            .route("/orders/{id}", get(show))
+            .route("/orders/{id}/payment", post(pay))
+            .with_state(Arc::new(args.database));
+        listen::serve(router, &args.dir, || {}).await
+    })
+}
+
+async fn show(State(database): State<Arc<PathBuf>>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let (status, body, said) = match database::status(&database, &id) {
+        Ok(Some(status)) => (StatusCode::OK, json!({"id": id, "status": status}), format!("\"{status}\"")),
+        Ok(None) => (StatusCode::NOT_FOUND, json!({"error": "no such order"}), "no such order".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, json!({"error": error.to_string()}), error.to_string()),
+    };
+    let asking = headers.get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or("somebody");
+    let asking = asking.split('/').next().unwrap_or(asking).trim_start_matches("vouch-");
+    tell(&id, What::Asked, format!("asked by {asking}, answers {}: {said}", status.as_u16()));
+    (status, Json(body))
+}
+
+async fn pay(State(database): State<Arc<PathBuf>>, Path(id): Path<String>) -> Answer {
+    match database::pay(&database, &id) {
+        Ok(true) => {
+            tell(&id, What::Paid, "the payment arrives; row updated: paid".to_owned());
+            (StatusCode::OK, Json(json!({"id": id, "status": database::PAID})))
+        }
+        Ok(false) => (StatusCode::NOT_FOUND, Json(json!({"error": "no such order"}))),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": error.to_string()}))),
+    }
+}
+
+fn tell(order: &str, what: What, text: String) {
+    Event { who: "orders API".to_owned(), order: order.to_owned(), what, text, transaction: None }.tell();
+}

@@ -1,0 +1,135 @@
+//! The order service: takes orders over HTTP, writes them to its database, and sends each as a half message that it
+//! commits once the row is written. A producer like any other; the story can hold it at the moments that matter.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use vouch_protocol::wire::{MessageType, SendResultEntry};
+
+use super::database;
+use super::event::{Event, What};
+use super::listen;
+use crate::rpc::calls::{self, Resolution};
+use crate::rpc::{Client, GrpcArgs, Role, Session};
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    #[arg(long)]
+    dir: PathBuf,
+    #[arg(long)]
+    database: PathBuf,
+    #[arg(long)]
+    topic: String,
+    #[command(flatten)]
+    grpc: GrpcArgs,
+}
+
+/// An order as the customer's shop posts it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NewOrder {
+    /// Its number.
+    pub(crate) id: String,
+    /// What is bought.
+    pub(crate) item: String,
+    /// Status of the row.
+    pub(crate) status: String,
+    /// Where the story holds the service until it is told to go on.
+    pub(crate) hold: Hold,
+}
+
+/// A moment at which the story holds the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Hold {
+    /// It runs through.
+    Never,
+    /// The half message is stored, the row is not written.
+    BeforeRow,
+    /// The row is written, the broker knows nothing.
+    AfterRow,
+}
+
+struct Service {
+    client: Client,
+    database: PathBuf,
+    topic: String,
+    go_on: Notify,
+}
+
+/// Runs `demo-service` until standard input ends or it is killed.
+pub(crate) fn run(args: ServiceArgs) -> anyhow::Result<()> {
+    tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(async {
+        let role = Role::Producer { topics: vec![args.topic.clone()] };
+        let session = Session::open(&args.grpc.grpc, role).await?;
+        let service = Arc::new(Service {
+            client: session.client.clone(),
+            database: args.database,
+            topic: args.topic,
+            go_on: Notify::new(),
+        });
+        let router = Router::new().route("/orders", post(take_order)).with_state(Arc::clone(&service));
+        let every_line = move || service.go_on.notify_one();
+        listen::serve(router, &args.dir, every_line).await?;
+        session.close().await;
+        Ok(())
+    })
+}
+
+async fn take_order(State(service): State<Arc<Service>>, Json(order): Json<NewOrder>) -> (StatusCode, Json<Value>) {
+    match service.take(&order).await {
+        Ok(()) => (StatusCode::CREATED, Json(json!({"id": order.id}))),
+        Err(error) => {
+            tell(&order, What::Failed, format!("gives up with an error, tells nobody: {error:#}"), None);
+            (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": format!("{error:#}")})))
+        }
+    }
+}
+
+impl Service {
+    /// The local transaction between half message and commit.
+    async fn take(&self, order: &NewOrder) -> anyhow::Result<()> {
+        let half = self.send_half(order).await?;
+        let transaction = Some(half.transaction_id.clone());
+        tell(order, What::HalfStored, "half message stored; no consumer can see it".to_owned(), transaction);
+        if order.hold == Hold::BeforeRow {
+            self.go_on.notified().await;
+        }
+        database::insert(&self.database, &order.id, &order.item, &order.status).context("cannot write the row")?;
+        tell(order, What::RowWritten, format!("row written to orders.db: {}", order.status), None);
+        if order.hold == Hold::AfterRow {
+            self.go_on.notified().await;
+        }
+        let row = database::status(&self.database, &order.id).context("reading the row back failed")?;
+        let resolution =
+            if row.as_deref() == Some(database::PAID) { Resolution::Commit } else { Resolution::LeaveOpen };
+        calls::end_transaction(&mut self.client.clone(), &self.topic, &half, resolution).await?;
+        let text = match resolution {
+            Resolution::Commit => "tells the broker: commit",
+            _ => "does not know yet whether it will be paid; tells nothing",
+        };
+        tell(order, What::Told, text.to_owned(), None);
+        Ok(())
+    }
+
+    async fn send_half(&self, order: &NewOrder) -> anyhow::Result<SendResultEntry> {
+        let body = json!({"order": order.id, "item": order.item}).to_string();
+        let mut half = calls::new_message(&self.topic, body, MessageType::Transaction);
+        if let Some(system) = &mut half.system_properties {
+            system.keys = vec![order.id.clone()];
+        }
+        calls::send_message(&mut self.client.clone(), half).await
+    }
+}
+
+fn tell(order: &NewOrder, what: What, text: String, transaction: Option<String>) {
+    Event { who: "service".to_owned(), order: order.id.clone(), what, text, transaction }.tell();
+}

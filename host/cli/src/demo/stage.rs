@@ -1,0 +1,284 @@
+//! The stage: a node, the shop's processes and what was agreed between them. Steps are shown as they happen.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::database;
+use super::event::{self, Event, What};
+use super::screen::{Screen, Style};
+use super::service::{Hold, NewOrder};
+use super::watch::Watch;
+use crate::child::{Server, Start};
+use crate::http::HttpClient;
+use crate::plugin;
+
+/// Topic of the half messages.
+pub(super) const TOPIC: &str = "orders";
+/// Group of the consumer.
+pub(super) const GROUP: &str = "shipping";
+/// The component that ships with the broker.
+const COMPONENT: &[u8] = include_bytes!("../../../../plugins/dist/http-checkback.wasm");
+const COMPONENT_NAME: &str = "http-checkback";
+/// No step may take longer.
+const STEP_WITHIN: Duration = Duration::from_secs(60);
+/// How often transactions are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(40);
+
+/// How long the broker waits.
+#[derive(Clone, Copy)]
+pub(super) struct Pace {
+    /// Before it asks for the first time.
+    pub(super) immunity: &'static str,
+    /// Between two questions.
+    pub(super) interval: &'static str,
+    /// Before an order without a row counts as never taken.
+    pub(super) missing_after: &'static str,
+}
+
+/// An order of the story.
+pub(super) struct Played {
+    /// Its number.
+    pub(super) order: String,
+    /// Its transaction.
+    pub(super) watch: Watch,
+}
+
+/// Everything that plays.
+pub(super) struct Stage {
+    pub(super) screen: Screen,
+    pub(super) played: Vec<Played>,
+    pub(super) http: HttpClient,
+    pub(super) http_address: String,
+    pub(super) grpc_address: String,
+    pub(super) orders_api: String,
+    pub(super) component: String,
+    pub(super) pace: Pace,
+    folder: TempDir,
+    service: Option<Server>,
+    others: Vec<Server>,
+    node: Server,
+    events: Receiver<Event>,
+    teller: Sender<Event>,
+}
+
+impl Stage {
+    /// Starts everything but the order service.
+    pub(super) fn build(pace: Pace) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("vouch-demo-").tempdir().context("no temporary folder")?;
+        let (teller, events) = channel();
+        let node = start_node(folder.path())?;
+        let (grpc_address, http_address) = (node.grpc()?, node.http()?);
+        let http = HttpClient::new(&http_address, None)?;
+        database::create(&folder.path().join("orders.db")).context("cannot make the database")?;
+        let mut stage = Self {
+            screen: Screen::new(),
+            played: Vec::new(),
+            http,
+            http_address,
+            grpc_address,
+            orders_api: String::new(),
+            component: String::new(),
+            pace,
+            folder,
+            service: None,
+            others: Vec::new(),
+            node,
+            events,
+            teller,
+        };
+        let api = stage.start("demo-orders-api", "orders-api", &["--database"], &[])?;
+        stage.orders_api = format!("http://{}", api.http()?);
+        stage.others.push(api);
+        stage.agree()?;
+        let shipping = stage.start("demo-shipping", "shipping", &[], &["--topic", TOPIC, "--group", GROUP])?;
+        stage.others.push(shipping);
+        Ok(stage)
+    }
+
+    /// Topic, component and binding, over HTTP like an operator.
+    fn agree(&mut self) -> anyhow::Result<()> {
+        let transaction = json!({"immunity": self.pace.immunity, "interval": self.pace.interval});
+        let topic = json!({"type": "transaction", "transaction": transaction});
+        self.http.put(&format!("/v1/topics/{TOPIC}"), &topic, &[]).context("cannot create the topic")?;
+        let verdict = plugin::put_tag(&self.http, COMPONENT_NAME, "1.0", COMPONENT.to_vec(), false)
+            .context("cannot upload the component")?;
+        let digest = verdict.body.get("digest").and_then(Value::as_str).unwrap_or_default();
+        self.component = digest.chars().take(19).collect();
+        let config = json!({
+            "url": format!("{}/orders/{{key}}", self.orders_api),
+            "field": "/status",
+            "commit": database::PAID,
+            "rollback": "cancelled",
+            "rollback-missing-after": self.pace.missing_after,
+        });
+        let binding = json!({
+            "plugin": format!("{COMPONENT_NAME}:1.0"),
+            "topics": [TOPIC],
+            "grants": {"http": [self.orders_api]},
+            "config": config,
+        });
+        self.http.put("/v1/bindings/orders", &binding, &[]).context("cannot set the binding")?;
+        Ok(())
+    }
+
+    /// The database file.
+    pub(super) fn database(&self) -> PathBuf {
+        self.folder.path().join("orders.db")
+    }
+
+    /// The consumer's log.
+    pub(super) fn shipping_log(&self) -> PathBuf {
+        self.folder.path().join("shipping.log")
+    }
+
+    /// Starts the order service.
+    pub(super) fn start_service(&mut self) -> anyhow::Result<()> {
+        let service = self.start("demo-service", "service", &["--database"], &["--topic", TOPIC])?;
+        self.screen.step("service", "starts, connects to the broker as a producer")?;
+        self.service = Some(service);
+        Ok(())
+    }
+
+    /// A customer orders. Does not wait: the service may be held or killed before it answers.
+    pub(super) fn order(&mut self, id: &str, item: &str, status: &str, hold: Hold) -> anyhow::Result<()> {
+        self.screen.step("customer", &format!("orders {item}: {id}"))?;
+        let service = self.service.as_ref().context("no service runs")?;
+        let http = HttpClient::new(&service.http()?, None)?;
+        let order = NewOrder { id: id.to_owned(), item: item.to_owned(), status: status.to_owned(), hold };
+        let document = serde_json::to_value(order)?;
+        std::thread::spawn(move || {
+            // The customer's answer is part of the story only in the events that the service tells.
+            let _ = http.post("/orders", &document);
+        });
+        self.until(id, What::HalfStored)
+    }
+
+    /// Lets a held service go on.
+    pub(super) fn go_on(&mut self) -> anyhow::Result<()> {
+        self.service.as_mut().context("no service runs")?.tell("go on")
+    }
+
+    /// Kills the order service like a crash would.
+    pub(super) fn kill_service(&mut self, why: &str) -> anyhow::Result<()> {
+        let mut service = self.service.take().context("no service runs")?;
+        service.kill()?;
+        Ok(self.screen.strong_step("service", why, Style::Bad)?)
+    }
+
+    /// Plays until this event happened.
+    pub(super) fn until(&mut self, order: &str, what: What) -> anyhow::Result<()> {
+        let give_up_at = Instant::now() + STEP_WITHIN;
+        while Instant::now() < give_up_at {
+            if let Some(event) = self.next()?
+                && event.order == order
+                && event.what == what
+            {
+                return Ok(());
+            }
+        }
+        self.give_up(&format!("{what:?} of {order}"))
+    }
+
+    /// Plays until a transaction is as wanted.
+    pub(super) fn until_watched(&mut self, order: &str, wanted: impl Fn(&Watch) -> bool) -> anyhow::Result<()> {
+        let give_up_at = Instant::now() + STEP_WITHIN;
+        while Instant::now() < give_up_at {
+            self.next()?;
+            if self.played.iter().any(|played| played.order == order && wanted(&played.watch)) {
+                return Ok(());
+            }
+        }
+        self.give_up(&format!("the transaction of {order}"))
+    }
+
+    /// Shows what happens next, if something does soon.
+    fn next(&mut self) -> anyhow::Result<Option<Event>> {
+        match self.events.recv_timeout(LOOK_EVERY) {
+            Ok(event) => {
+                // What is received was committed before: tell that first.
+                if event.what == What::Received {
+                    self.look()?;
+                }
+                if let Some(transaction) = &event.transaction {
+                    let watch = Watch::new(transaction.clone());
+                    self.played.push(Played { order: event.order.clone(), watch });
+                }
+                let style = (event.what == What::Failed).then_some(Style::Bad);
+                match style {
+                    Some(style) => self.screen.strong_step(&event.who, &event.text, style)?,
+                    None => self.screen.step(&event.who, &event.text)?,
+                }
+                Ok(Some(event))
+            }
+            Err(RecvTimeoutError::Timeout) => self.look().map(|()| None),
+            Err(RecvTimeoutError::Disconnected) => bail!("every process of the demo has ended"),
+        }
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        for played in &mut self.played {
+            if !played.watch.has_ended() {
+                for line in played.watch.look(&self.http)? {
+                    match line.style {
+                        Some(style) => self.screen.strong_step(line.who, &line.text, style)?,
+                        None => self.screen.step(line.who, &line.text)?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up<T>(&self, what: &str) -> anyhow::Result<T> {
+        bail!("waited {STEP_WITHIN:?} for {what} in vain; the node's last words:\n{}", self.node.last_messages())
+    }
+
+    /// Starts one of the shop's processes; flags in `with_database` get the database's path.
+    fn start(
+        &self,
+        command: &str,
+        name: &'static str,
+        with_database: &[&str],
+        more: &[&str],
+    ) -> anyhow::Result<Server> {
+        let folder = self.folder.path().join(name);
+        let mut arguments: Vec<OsString> = vec![command.into(), "--dir".into(), folder.clone().into()];
+        for flag in with_database {
+            arguments.extend([(*flag).into(), self.database().into()]);
+        }
+        arguments.extend(more.iter().map(Into::into));
+        if command != "demo-orders-api" {
+            arguments.extend(["--grpc".into(), self.grpc_address.clone().into()]);
+        }
+        if command == "demo-shipping" {
+            arguments.extend(["--log".into(), self.shipping_log().into()]);
+        }
+        let mut server = Server::start(Start { name, arguments, folder: &folder, environment: &[] })?;
+        let lines = server.lines.take().context("the process has no output")?;
+        let teller = self.teller.clone();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || event::forward(lines, &teller))?;
+        Ok(server)
+    }
+
+    /// Stops everything; each process must end by itself and well.
+    pub(super) fn strike(self) -> anyhow::Result<()> {
+        self.service.into_iter().chain(self.others).try_for_each(Server::stop)?;
+        self.node.stop()
+    }
+}
+
+fn start_node(folder: &Path) -> anyhow::Result<Server> {
+    let folder = folder.join("broker");
+    let flags = ["serve", "--stop-with-parent", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+    let mut arguments: Vec<OsString> = flags.map(Into::into).into();
+    // A small log is enough for five orders, and quicker to make than the default.
+    arguments.extend(["--segment-size".into(), "16MiB".into(), "--zero-ahead".into(), "1MiB".into()]);
+    arguments.extend(["--data-dir".into(), folder.clone().into()]);
+    Server::start(Start { name: "the node", arguments, folder: &folder, environment: &[] })
+}

@@ -1,0 +1,121 @@
+//! What is played: five orders.
+
+use super::database;
+use super::event::What;
+use super::screen::Style;
+use super::service::Hold;
+use super::stage::Stage;
+use crate::http::HttpClient;
+use serde_json::json;
+
+/// What must be true of an order at the end.
+pub(super) struct Expected {
+    /// Its number.
+    pub(super) order: &'static str,
+    /// Status of its row; `None`: no row.
+    pub(super) row: Option<&'static str>,
+    /// How its transaction ended.
+    pub(super) outcome: &'static str,
+    /// Who decided.
+    pub(super) decider: &'static str,
+    /// Times it reached the consumer.
+    pub(super) delivered: usize,
+}
+
+const fn delivered(order: &'static str, decider: &'static str) -> Expected {
+    Expected { order, row: Some(database::PAID), outcome: "committed", decider, delivered: 1 }
+}
+
+/// The end of the story.
+pub(super) const EXPECTED: [Expected; 5] = [
+    delivered("A-1001", "client"),
+    delivered("A-1002", "component"),
+    delivered("A-1003", "component"),
+    Expected { order: "A-1004", row: None, outcome: "rolled back", decider: "component", delivered: 0 },
+    delivered("A-1005", "component"),
+];
+
+/// Says what the demo is about and who plays.
+pub(super) fn introduce(stage: &Stage) -> anyhow::Result<()> {
+    let screen = &stage.screen;
+    screen
+        .line(&screen.styled("vouch demo: five orders, and a service that dies at the worst moment", Style::Strong))?;
+    screen.line("")?;
+    screen.paragraph(
+        "An order service has two things to do for each order: write it to its database, and tell the rest of the \
+         shop with a message. When it dies in between, one of the two is missing.",
+    )?;
+    screen.line("")?;
+    screen.paragraph(
+        "With Vouch the message goes first, as a half message that no consumer can see. Then the row is written, \
+         then the message is committed. If the service never says how it ended, the broker finds out: a WebAssembly \
+         component inside it asks the orders API what the database says, and settles the message.",
+    )?;
+    screen.line("\nOn stage; all real processes, files and sockets:")?;
+    let cast = [
+        ("broker", format!("vouch serve, gRPC {}, HTTP {}", stage.grpc_address, stage.http_address)),
+        ("service", "takes orders, writes orders.db (SQLite), sends to topic orders".to_owned()),
+        ("orders API", "reads the same orders.db; its own process, so it can be asked while".to_owned()),
+        ("", "the service is dead".to_owned()),
+        ("component", format!("http-checkback, {}…, uploaded to the broker; may call", stage.component)),
+        ("", format!("{} and nothing else", stage.orders_api)),
+        ("shipping", "receives orders, keeps its own log of them".to_owned()),
+    ];
+    for (who, what) in cast {
+        screen.line(&format!("  {who:<12}{what}"))?;
+    }
+    Ok(())
+}
+
+/// Everything goes well.
+pub(super) fn healthy(stage: &mut Stage) -> anyhow::Result<()> {
+    stage.screen.chapter("1  A healthy order")?;
+    stage.start_service()?;
+    stage.order("A-1001", "a lamp", database::PAID, Hold::Never)?;
+    stage.until("A-1001", What::Received)
+}
+
+/// The database goes down after the row is written, so the service fails before it can commit.
+pub(super) fn database_down(stage: &mut Stage) -> anyhow::Result<()> {
+    stage.screen.chapter("2  The database goes down in the middle of an order, and comes back")?;
+    stage.order("A-1002", "a chair", database::PAID, Hold::AfterRow)?;
+    stage.until("A-1002", What::RowWritten)?;
+    let (database, away) = (stage.database(), stage.database().with_extension("db.away"));
+    std::fs::rename(&database, &away)?;
+    stage.screen.strong_step("database", "goes down (orders.db is moved away)", Style::Bad)?;
+    stage.go_on()?;
+    stage.until("A-1002", What::Failed)?;
+    stage.until_watched("A-1002", |watch| watch.unanswered >= 1)?;
+    std::fs::rename(&away, &database)?;
+    stage.screen.step("database", "is back")?;
+    stage.until("A-1002", What::Received)
+}
+
+/// The service is killed between its database and its message.
+pub(super) fn killed_after_row(stage: &mut Stage) -> anyhow::Result<()> {
+    stage.screen.chapter("3  The service is killed after its database, before its message")?;
+    stage.order("A-1003", "a table", database::PAID, Hold::AfterRow)?;
+    stage.until("A-1003", What::RowWritten)?;
+    stage.kill_service("is killed (kill -9); no producer is connected any more")?;
+    stage.until("A-1003", What::Received)
+}
+
+/// The service is killed before its database: the order never happened.
+pub(super) fn killed_before_row(stage: &mut Stage) -> anyhow::Result<()> {
+    stage.screen.chapter("4  The service is killed before its database: this order never happened")?;
+    stage.start_service()?;
+    stage.order("A-1004", "a sofa", database::PAID, Hold::BeforeRow)?;
+    stage.kill_service("is killed (kill -9) before it wrote the row")?;
+    stage.until_watched("A-1004", |watch| watch.has_ended())
+}
+
+/// The row is there, the payment is not.
+pub(super) fn payment_awaited(stage: &mut Stage) -> anyhow::Result<()> {
+    stage.screen.chapter("5  The order waits for its payment")?;
+    stage.start_service()?;
+    stage.order("A-1005", "a bed", database::AWAITING_PAYMENT, Hold::Never)?;
+    stage.until("A-1005", What::Told)?;
+    stage.until_watched("A-1005", |watch| watch.checks() >= 2)?;
+    HttpClient::new(&stage.orders_api, None)?.post("/orders/A-1005/payment", &json!({}))?;
+    stage.until("A-1005", What::Received)
+}

@@ -1,0 +1,173 @@
+//! The commands against a real node.
+
+mod support;
+
+use serde_json::json;
+use support::{Node, Ran, vouch};
+
+#[test]
+fn sigterm_and_sigint_stop_a_node_with_status_0_and_remove_its_endpoints() {
+    for signal in ["TERM", "INT"] {
+        let mut node = Node::start(&[]);
+        assert!(node.endpoints_file().exists());
+        node.signal(signal);
+        assert_eq!(node.child.wait().unwrap().code(), Some(0), "SIG{signal}");
+        assert!(!node.endpoints_file().exists());
+    }
+}
+
+#[test]
+fn a_second_node_on_the_same_folder_is_refused_and_leaves_the_first_ones_endpoints() {
+    let node = Node::start(&[]);
+    let before = support::read(&node.endpoints_file());
+    let mut second = vouch();
+    second.args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"]);
+    let ran = Ran::of(&second.arg(node.folder.path().join("data")).output().unwrap()).failed_with(1);
+    assert!(ran.stderr.contains("in use by another process"), "{ran:?}");
+    assert_eq!(support::read(&node.endpoints_file()), before);
+}
+
+#[test]
+fn an_address_in_use_is_told_with_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = vouch();
+    command.args(["serve", "--http-addr", "127.0.0.1:0", "--grpc-addr", &taken.local_addr().unwrap().to_string()]);
+    let ran = Ran::of(&command.arg("--data-dir").arg(folder.path().join("d")).output().unwrap()).failed_with(1);
+    assert!(ran.stderr.contains("cannot listen") && ran.stderr.contains("port 0"), "{ran:?}");
+}
+
+#[test]
+fn log_lines_are_json_where_that_is_asked_for() {
+    let node = Node::start(&["--log-format", "json"]);
+    let log = support::read(&node.folder.path().join("node.log"));
+    let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(first["level"], "INFO");
+}
+
+#[test]
+fn topics_are_created_once_shown_updated_and_deleted() {
+    let node = Node::start(&[]);
+    let created = ["topic", "create", "orders", "--type", "transaction", "--interval", "30s"];
+    assert_eq!(node.admin(&created).succeeded().stdout, "topic orders created\n");
+    let again = node.admin(&created).failed_with(1);
+    assert!(again.stderr.contains("exists already; change it with: vouch topic update orders"), "{again:?}");
+    node.admin(&["topic", "update", "orders", "--max-checks", "7"]).succeeded();
+    let shown = node.admin(&["topic", "show", "orders", "--json"]).succeeded().json();
+    assert_eq!((&shown["transaction"]["interval"], &shown["transaction"]["max_checks"]), (&json!("30s"), &json!(7)));
+    let list = node.admin(&["topic", "list"]).succeeded().stdout;
+    assert!(list.lines().any(|line| line.starts_with("orders  transaction")), "{list}");
+    let unchanged = node.admin(&["topic", "update", "orders"]).failed_with(2);
+    assert!(unchanged.stderr.contains("nothing to change"), "{unchanged:?}");
+    node.admin(&["topic", "delete", "orders"]).succeeded();
+    let gone = node.admin(&["topic", "show", "orders", "--json"]).failed_with(1);
+    assert_eq!((&gone.json()["status"], gone.json()["type"].is_string()), (&json!(404), true));
+    assert!(gone.stderr.contains("vouch topic create orders"), "{gone:?}");
+}
+
+#[test]
+fn groups_have_settings_and_progress() {
+    let node = Node::start(&[]);
+    node.admin(&["group", "create", "shipping", "--max-attempts", "3"]).succeeded();
+    let shown = node.admin(&["group", "show", "shipping", "--json"]).succeeded().json();
+    assert_eq!(shown["max_attempts"], 3);
+    assert!(shown["progress"].is_object() || shown["progress"].is_array(), "{shown}");
+    assert!(node.admin(&["group", "list"]).succeeded().stdout.contains("shipping"));
+    node.admin(&["group", "update", "shipping", "--max-attempts", "4"]).succeeded();
+    node.admin(&["group", "delete", "shipping"]).succeeded();
+    node.admin(&["group", "show", "shipping"]).failed_with(1);
+}
+
+#[test]
+fn a_message_is_sent_received_once_and_shown() {
+    let node = Node::start(&[]);
+    node.admin(&["topic", "create", "greetings"]).succeeded();
+    let send = ["message", "send", "greetings", "--body", "hello", "--tag", "a", "--key", "k", "--property", "p=1"];
+    let mut json = send.to_vec();
+    json.push("--json");
+    let sent = node.client(&json).succeeded().json();
+    let receive = ["message", "receive", "greetings", "--group", "g", "--wait", "5s", "--json"];
+    let received = node.client(&receive).succeeded().json();
+    assert_eq!(received["message_id"], sent["message_id"]);
+    assert_eq!((&received["body"], &received["tag"], &received["keys"]), (&json!("hello"), &json!("a"), &json!(["k"])));
+    assert_eq!(received["properties"], json!({"p": "1"}));
+    let nothing = node.client(&["message", "receive", "greetings", "--group", "g", "--wait", "1s"]).succeeded();
+    assert!(nothing.stdout.is_empty() && nothing.stderr.contains("nothing to receive"), "{nothing:?}");
+    let id = sent["message_id"].as_str().unwrap();
+    let shown = node.admin(&["message", "show", "greetings", id, "--json"]).succeeded();
+    assert!(shown.stdout.contains(id), "{shown:?}");
+}
+
+#[test]
+fn without_ack_a_message_comes_again() {
+    let node = Node::start(&[]);
+    node.admin(&["topic", "create", "t"]).succeeded();
+    node.client(&["message", "send", "t", "--body", "x"]).succeeded();
+    let first = ["message", "receive", "t", "--group", "g", "--wait", "5s", "--no-ack", "--invisible", "1s", "--json"];
+    assert_eq!(node.client(&first).succeeded().json()["attempt"], 1);
+    let again = node.client(&["message", "receive", "t", "--group", "g", "--wait", "10s", "--json"]).succeeded();
+    assert_eq!(again.json()["attempt"], 2);
+}
+
+#[test]
+fn an_operator_decides_a_transaction_once() {
+    let node = Node::start(&[]);
+    node.admin(&["topic", "create", "orders", "--type", "transaction"]).succeeded();
+    let half = ["message", "send", "orders", "--body", "x", "--transaction", "leave-open", "--json"];
+    let sent = node.client(&half).succeeded().json();
+    let id = sent["transaction_id"].as_str().unwrap();
+    let open = node.admin(&["transaction", "list", "--topic", "orders"]).succeeded().stdout;
+    assert!(open.contains(id), "{open}");
+    let committed = node.admin(&["transaction", "commit", id, "--by", "me", "--reason", "row is there"]).succeeded();
+    assert_eq!(committed.stdout, format!("transaction {id} is committed\n"));
+    node.admin(&["transaction", "commit", id, "--by", "me"]).succeeded();
+    let conflict = node.admin(&["transaction", "rollback", id, "--by", "me", "--json"]).failed_with(1);
+    assert_eq!((&conflict.json()["status"], &conflict.json()["outcome"]), (&json!(409), &json!("committed")));
+    let shown = node.admin(&["transaction", "show", id, "--json"]).succeeded().json();
+    assert_eq!((&shown["state"], &shown["last_answer"]["by"]), (&json!("committed"), &json!("operator me")));
+    let received = node.client(&["message", "receive", "orders", "--group", "g", "--wait", "5s"]).succeeded();
+    assert!(received.stdout.contains(": x"), "{received:?}");
+}
+
+#[test]
+fn a_component_is_pushed_tagged_bound_and_deleted() {
+    let node = Node::start(&[]);
+    let component = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
+    let pushed = node.admin(&["plugin", "push", "check:1.0", component, "--json"]).succeeded().json();
+    let digest = pushed["digest"].as_str().unwrap();
+    assert!(node.admin(&["plugin", "push", "check:1.0", component]).succeeded().stdout.contains("is up to date"));
+    node.admin(&["plugin", "tag", "check:1.0", "stable"]).succeeded();
+    let list = node.admin(&["plugin", "list"]).succeeded().stdout;
+    assert!(list.contains("1.0,stable"), "{list}");
+    assert!(node.admin(&["plugin", "show", "check"]).succeeded().stdout.contains(digest));
+    node.admin(&["topic", "create", "orders", "--type", "transaction"]).succeeded();
+    let set = ["binding", "set", "b", "--plugin", "check:stable", "--topic", "orders", "--allow-http"];
+    let set = [&set[..], &["http://127.0.0.1:9", "--config", "url=http://127.0.0.1:9/{key}", "--config", "commit=200"]];
+    node.admin(&set.concat()).succeeded();
+    let shown = node.admin(&["binding", "show", "b", "--json"]).succeeded().json();
+    assert_eq!((&shown["digest"], &shown["topics"]), (&json!(digest), &json!(["orders"])));
+    assert!(node.admin(&["binding", "list"]).succeeded().stdout.contains("check:stable"));
+    let bound = node.admin(&["plugin", "delete", "check"]).failed_with(1);
+    assert!(bound.stderr.contains("binding b"), "{bound:?}");
+    node.admin(&["binding", "delete", "b"]).succeeded();
+    node.admin(&["plugin", "delete", "check:stable"]).succeeded();
+    node.admin(&["plugin", "delete", "check"]).succeeded();
+    node.admin(&["plugin", "show", "check"]).failed_with(1);
+}
+
+#[test]
+fn a_file_that_is_no_component_is_refused_with_the_reason() {
+    let node = Node::start(&[]);
+    let file = node.folder.path().join("not.wasm");
+    std::fs::write(&file, "hello").unwrap();
+    let refused = node.admin(&["plugin", "push", "x:1", file.to_str().unwrap(), "--json"]).failed_with(1);
+    assert_eq!(refused.json()["status"], 422);
+}
+
+#[test]
+fn a_node_with_a_token_lets_in_who_has_it() {
+    let node = Node::start(&["--http-token", "sesame"]);
+    let refused = node.admin(&["topic", "list", "--json"]).failed_with(1);
+    assert_eq!(refused.json()["status"], 401);
+    node.admin(&["topic", "list", "--http-token", "sesame"]).succeeded();
+}
