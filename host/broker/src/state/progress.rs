@@ -209,7 +209,6 @@ impl Progress {
         }
         match self.exception(queue, offset) {
             None => Ok(None),
-            Some(lease) if lease.left.is_some() => Err(Refusal::InvalidHandle("its invisible time is over")),
             Some(lease) if lease.generation != generation => {
                 Err(Refusal::InvalidHandle("the message was delivered again, or its lease was changed"))
             }

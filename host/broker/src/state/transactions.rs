@@ -61,6 +61,8 @@ pub struct Ended {
     pub topic: TopicId,
     /// Log position of the record that ended it: who and why are there.
     pub record: u64,
+    /// Answered checks that counted.
+    pub checks: u32,
 }
 
 /// The table of open transactions. Behind a trait because it grows with use (architecture §6).
@@ -94,6 +96,9 @@ pub trait OpenTransactions: Send {
     /// How many are open in this topic.
     fn in_topic(&self, topic: TopicId) -> usize;
 }
+
+/// Slots that are kept when no transaction is open; the room of a burst above them is given back.
+const KEPT_SLOTS: usize = 1 << 16;
 
 /// Keeps open transactions in memory: about 150 bytes each.
 #[derive(Debug, Default)]
@@ -132,6 +137,9 @@ impl OpenTransactions for MemoryTransactions {
         let slot = self.open.remove(&transaction)?;
         let open = self.slots[slot as usize].take()?;
         self.empty.push(slot);
+        if self.open.is_empty() && self.slots.len() > KEPT_SLOTS {
+            (self.slots, self.empty) = (Vec::new(), Vec::new());
+        }
         if let Some(due) = self.due.get_mut(&open.topic) {
             due.remove(&(open.next_due, transaction));
             if due.is_empty() {
@@ -301,6 +309,7 @@ impl Snapshot for Transactions {
             w.u64(ended.at.0);
             w.u32(ended.topic.0);
             w.u64(ended.record);
+            w.u32(ended.checks);
         }
     }
 
@@ -318,6 +327,7 @@ impl Snapshot for Transactions {
                 at: Millis(r.u64("ended at")?),
                 topic: TopicId(r.u32("topic")?),
                 record: r.u64("end record")?,
+                checks: r.u32("checks")?,
             };
             transactions.outcomes.0.restore(transaction, ended);
         }

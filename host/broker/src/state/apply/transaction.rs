@@ -50,7 +50,7 @@ impl State {
         let Some(open) = self.transactions.open.get(end.transaction) else {
             return self.end_again(at, end);
         };
-        let (id, tag) = (open.topic, open.tag);
+        let (id, tag, checks) = (open.topic, open.tag, open.checks);
         // Deleting a topic takes its open transactions along, so the topic is there.
         let topic = self.topics.get_mut(id)?;
         if end.outcome == TransactionOutcome::Committed {
@@ -58,7 +58,7 @@ impl State {
             effects.push(Effect::Available(id));
         }
         self.transactions.open.remove(end.transaction);
-        let ended = Ended { outcome: end.outcome, at: at.time, topic: id, record: at.position };
+        let ended = Ended { outcome: end.outcome, at: at.time, topic: id, record: at.position, checks };
         self.transactions.outcomes.put(end.transaction, ended);
         Ok(Applied::Ended { outcome: end.outcome, repeated: false })
     }

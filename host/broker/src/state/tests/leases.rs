@@ -183,6 +183,8 @@ fn a_range_below_the_cursor_was_decided_before() {
     log.apply(ack(group, topic, 0, 1)).unwrap();
     log.apply(lease(&log, group, topic, 4, whole(0, 0, 2))).unwrap();
     assert_eq!(log.progress(group, topic).exception(0, 0), None, "what was done stays done");
+    log.apply(lease(&log, group, topic, 5, whole(0, 0, 1))).unwrap();
+    assert_eq!(log.progress(group, topic).next(0), 2, "the cursor stays");
 }
 
 #[test]

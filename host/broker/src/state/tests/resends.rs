@@ -104,6 +104,7 @@ fn a_half_message_and_a_plain_one_are_never_the_same() {
     assert_eq!(send(&mut log, head(topic, 0, "a", 7)), stored(0, 0));
     let again = log.apply(Record::Half(head(topic, 0, "a", 7))).unwrap();
     assert_eq!(again, Applied::Prepared { transaction: log.last_position() });
+    assert_eq!(log.state.resends(), (0, 2), "counted as what they are");
 }
 
 #[test]

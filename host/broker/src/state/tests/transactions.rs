@@ -105,7 +105,7 @@ fn outcomes_that_are_too_old_leave_the_memory_when_another_comes() {
     log.apply(end(young, RolledBack)).unwrap();
     let outcomes = log.state.outcomes();
     assert_eq!((outcomes.len(), outcomes.get(old)), (1, None));
-    let ended = Ended { outcome: RolledBack, at: log.now, topic, record: log.last_position() };
+    let ended = Ended { outcome: RolledBack, at: log.now, topic, record: log.last_position(), checks: 0 };
     assert_eq!(outcomes.get(young), Some(&ended));
 }
 
