@@ -456,7 +456,7 @@ impl Inner {
             transaction: row.transaction,
             topic: row.topic,
             state: row.state,
-            checks: row.open.as_ref().map_or(0, |open| open.checks),
+            checks: row.open.as_ref().map(|open| open.checks).or(row.ended.map(|ended| ended.checks)).unwrap_or(0),
             opened_at_ms: half.as_ref().map_or(0, |half| half.stored_at.0),
             next_check_at_ms: row.next_check_at.map(|at| at.0),
             ended_at_ms: row.ended.map(|ended| ended.at.0),

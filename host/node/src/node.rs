@@ -13,7 +13,7 @@ use vouch_broker::record::{
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{
     GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
-    TransactionId, check::CheckOverrides,
+    TransactionId, TransactionOutcome, check::CheckOverrides,
 };
 use vouch_commitlog::{LogPosition, LogReader};
 
@@ -69,10 +69,6 @@ pub(crate) struct Inner {
     recovery: vouch_commitlog::Recovery,
     /// Held for the life of the node.
     _lock: File,
-}
-
-fn is_outcome_conflict(outcome: &Result<Applied, Refusal>) -> bool {
-    matches!(outcome, Err(Refusal::OutcomeConflict { .. }))
 }
 
 impl Node {
@@ -195,15 +191,7 @@ impl Node {
         }
         let queue = self.0.queue_for(&topic).await?;
         let EndRequest { transaction, outcome, by, reason, .. } = request;
-        let end = End { transaction, outcome, queue, by, reason };
-        let applied = self.0.shard.propose_one(|out| end.encode(out)).await;
-        if is_outcome_conflict(&applied) {
-            self.0.metrics.end_conflicts.fetch_add(1, Ordering::Relaxed);
-        }
-        match self.0.counted(applied)? {
-            Applied::Ended { outcome, repeated } => Ok(EndReceipt { outcome, repeated }),
-            other => Err(Refusal::Internal(format!("an end was answered with {other:?}"))),
-        }
+        self.0.end(&End { transaction, outcome, queue, by, reason }).await
     }
 
     /// A producer answered a check with *undecided*: counts if it was asked (ruling 1), else changes nothing.
@@ -362,6 +350,24 @@ impl Inner {
             self.metrics.overloads.fetch_add(1, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Ends a transaction, whoever decided, and counts how that went.
+    pub(crate) async fn end(&self, end: &End) -> Result<EndReceipt, Refusal> {
+        let applied = self.counted(self.shard.propose_one(|out| end.encode(out)).await);
+        let counter = match &applied {
+            Err(Refusal::OutcomeConflict { .. }) => Some(&self.metrics.end_conflicts),
+            Ok(Applied::Ended { outcome: TransactionOutcome::Committed, repeated: false }) => Some(&self.metrics.commits),
+            Ok(Applied::Ended { outcome: TransactionOutcome::RolledBack, repeated: false }) => {
+                Some(&self.metrics.rollbacks)
+            }
+            _ => None,
+        };
+        counter.into_iter().for_each(|counter| drop(counter.fetch_add(1, Ordering::Relaxed)));
+        match applied? {
+            Applied::Ended { outcome, repeated } => Ok(EndReceipt { outcome, repeated }),
+            other => Err(Refusal::Internal(format!("an end was answered with {other:?}"))),
+        }
     }
 
     pub(crate) async fn route(&self, name: &ResourceName) -> Result<Arc<Route>, Refusal> {

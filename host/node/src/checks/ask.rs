@@ -71,8 +71,7 @@ async fn record(inner: &Inner, due: &Due, verdict: Verdict, by: EndedBy) -> Resu
         }
     };
     let queue = inner.queue_for(&due.topic).await?;
-    let end = End { transaction: due.transaction, outcome, queue, by, reason };
-    inner.shard.propose_one(|out| end.encode(out)).await.map(drop)
+    inner.end(&End { transaction: due.transaction, outcome, queue, by, reason }).await.map(drop)
 }
 
 async fn count_unknown(
@@ -93,34 +92,29 @@ async fn count_unknown(
     inner.shard.propose_one(|out| answer.encode(out)).await.map(drop)
 }
 
-/// The ask is over; a refusal that says the transaction ended meanwhile is as good as an answer.
+/// What was answered is on record, and the record ended the ask. If it could not be recorded, ask again; a refusal that
+/// says the transaction ended meanwhile is as good as an answer.
 async fn finish(inner: &Inner, due: &Due, recorded: Result<(), Refusal>) {
-    let transaction = due.transaction;
-    let again_at = match recorded {
-        Ok(()) | Err(Refusal::OutcomeConflict { .. } | Refusal::AlreadyEnded { .. } | Refusal::TopicNotFound(_)) => {
-            None
+    match recorded {
+        Ok(()) => {}
+        Err(Refusal::OutcomeConflict { .. } | Refusal::AlreadyEnded { .. } | Refusal::TopicNotFound(_)) => {
+            let (transaction, at) = (due.transaction, inner.shared.clock.now());
+            let asked_at = due.asked_at;
+            // A node that stops needs no schedule.
+            let _ = inner.shard.query(move |executor| executor.schedule.ask_again(transaction, asked_at, at)).await;
         }
         Err(refusal) => {
-            let id = TransactionId { shard: 0, position: transaction };
+            let id = TransactionId { shard: 0, position: due.transaction };
             tracing::warn!(transaction = %id, %refusal, "what was answered could not be recorded; asking again");
-            Some(inner.shared.clock.now().plus_ms(ASK_AGAIN_MS))
+            ask_again(inner, due).await;
         }
-    };
-    let end = inner.shard.query(move |executor| match again_at {
-        None => {
-            let open = executor.state.open_transactions().get(transaction);
-            executor.schedule.answered(transaction, open.map(|open| open.next_due));
-        }
-        Some(at) => executor.schedule.ask_again(transaction, at),
-    });
-    // A node that stops needs no schedule.
-    let _ = end.await;
+    }
 }
 
 async fn no_answer(inner: &Arc<Inner>, due: &Due, answerer: Option<&Answerer>, by: String, text: String) {
     let id = TransactionId { shard: 0, position: due.transaction };
     tracing::warn!(transaction = %id, by, text, "a check got no answer; nothing is counted");
-    let (transaction, step_ms, now) = (due.transaction, due.step_ms, inner.shared.clock.now());
+    let (transaction, now, asked) = (due.transaction, inner.shared.clock.now(), due.clone());
     inner.metrics.checks_unanswered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let noted =
         inner.shard.query(move |executor| executor.schedule.no_answer(transaction, now, step_ms, by, text)).await;
@@ -150,7 +144,7 @@ async fn ask_producer(inner: &Arc<Inner>, due: &Due) {
             () = inner.stopping.cancelled() => return,
         }
         if !still_unanswered(inner, due).await {
-            return finish(inner, due, Ok(())).await;
+            return;
         }
         match inner.shared.sessions.after_ask(&asked) {
             AfterAsk::Heard => break,
@@ -164,8 +158,9 @@ async fn ask_producer(inner: &Arc<Inner>, due: &Due) {
 }
 
 async fn ask_again(inner: &Inner, due: &Due) {
-    let (transaction, at) = (due.transaction, inner.shared.clock.now().plus_ms(ASK_AGAIN_MS));
-    let _ = inner.shard.query(move |executor| executor.schedule.ask_again(transaction, at)).await;
+    let (transaction, asked_at) = (due.transaction, due.asked_at);
+    let at = inner.shared.clock.now().plus_ms(ASK_AGAIN_MS);
+    let _ = inner.shard.query(move |executor| executor.schedule.ask_again(transaction, asked_at, at)).await;
 }
 
 async fn still_unanswered(inner: &Inner, due: &Due) -> bool {

@@ -184,53 +184,55 @@ impl Schedule {
         self.asking.get(&transaction).map(|ask| ask.asked_at)
     }
 
-    /// An ask is over and was answered, or what it was about is no longer open. `next_due` is when the transaction is
-    /// due again: the cursor may have passed it while the ask was under way.
-    pub(crate) fn answered(&mut self, transaction: u64, next_due: Option<Millis>) {
-        let ask = self.end_ask(transaction);
+    /// The log says something new about a transaction: an ask under way about it is over. `next_due` is when the
+    /// transaction is due again; the cursor may have passed it meanwhile. Returns whether an ask ended.
+    pub(crate) fn settled(&mut self, transaction: u64, next_due: Option<Millis>) -> bool {
         self.no_answers.remove(&transaction);
-        if let (Some(ask), Some(at)) = (ask, next_due) {
+        let Some(ask) = self.asking.remove(&transaction) else { return false };
+        self.leave(&ask);
+        if let Some(at) = next_due {
             self.due_changed(ask.topic, at);
         }
+        true
     }
 
-    /// An ask is over without anybody's fault: look at the transaction again after a moment.
-    pub(crate) fn ask_again(&mut self, transaction: u64, at: Millis) {
-        if let Some(ask) = self.end_ask(transaction) {
+    /// The ask that was made at `asked_at` is over without anybody's fault: look at the transaction again at `at`.
+    pub(crate) fn ask_again(&mut self, transaction: u64, asked_at: Millis, at: Millis) {
+        if let Some(ask) = self.end_ask(transaction, asked_at) {
             self.no_answers.remove(&transaction);
             self.retries.entry(ask.topic).or_default().insert((at, transaction));
         }
     }
 
     /// An ask got no answer: back off (ruling 3). Returns how often that happened in a row, and since when.
-    pub(crate) fn no_answer(
-        &mut self,
-        transaction: u64,
-        now: Millis,
-        step_ms: u64,
-        by: String,
-        text: String,
-    ) -> Option<(u32, Millis)> {
-        let ask = self.end_ask(transaction)?;
-        let before = self.no_answers.remove(&transaction);
+    pub(crate) fn no_answer(&mut self, due: &Due, now: Millis, by: String, text: String) -> Option<(u32, Millis)> {
+        let ask = self.end_ask(due.transaction, due.asked_at)?;
+        let before = self.no_answers.remove(&due.transaction);
         let count = before.as_ref().map_or(0, |before| before.count) + 1;
-        let pause = NO_ANSWER_FIRST_MS.saturating_mul(1 << (count - 1).min(30)).min(step_ms.max(1));
+        let pause = NO_ANSWER_FIRST_MS.saturating_mul(1 << (count - 1).min(30)).min(due.step_ms.max(1));
         let next_at = now.plus_ms(pause);
         let first_at = before.map_or(now, |before| before.first_at);
-        self.no_answers.insert(transaction, NoAnswers { count, first_at, last_at: now, next_at, by, text });
-        self.retries.entry(ask.topic).or_default().insert((next_at, transaction));
+        let no_answers = NoAnswers { count, first_at, last_at: now, next_at, by, text };
+        self.no_answers.insert(due.transaction, no_answers);
+        self.retries.entry(ask.topic).or_default().insert((next_at, due.transaction));
         Some((count, first_at))
     }
 
-    fn end_ask(&mut self, transaction: u64) -> Option<Ask> {
-        let ask = self.asking.remove(&transaction)?;
+    /// Ends the ask that was made at this time; a younger one about the same transaction goes on.
+    fn end_ask(&mut self, transaction: u64, asked_at: Millis) -> Option<Ask> {
+        let ask = *self.asking.get(&transaction).filter(|ask| ask.asked_at == asked_at)?;
+        self.asking.remove(&transaction);
+        self.leave(&ask);
+        Some(ask)
+    }
+
+    fn leave(&mut self, ask: &Ask) {
         if let Some(count) = self.per_topic.get_mut(&ask.topic) {
             *count -= 1;
             if *count == 0 {
                 self.per_topic.remove(&ask.topic);
             }
         }
-        Some(ask)
     }
 
     /// Asks about a transaction that got no answer, if the last one did.

@@ -44,6 +44,8 @@ struct Waiting {
     commands: Vec<Command>,
     durable: Option<u64>,
     poisoned: Option<String>,
+    /// The executor is gone: nobody would answer.
+    closed: bool,
 }
 
 /// What the executor finds when it looks.
@@ -101,9 +103,25 @@ impl Inbox {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Hands a command over. Once the executor is gone the command is dropped, which tells its caller.
     pub(crate) fn push(&self, command: Command) {
-        self.waiting().commands.push(command);
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return;
+        }
+        waiting.commands.push(command);
+        drop(waiting);
         self.wake();
+    }
+
+    /// The executor is gone, by a stop or by a defect: drops what waits, and what comes.
+    pub(crate) fn close(&self) {
+        let mut waiting = self.waiting();
+        waiting.closed = true;
+        let left = std::mem::take(&mut waiting.commands);
+        // Dropping a command wakes its caller: not under the lock.
+        drop(waiting);
+        drop(left);
     }
 
     /// Reports of the log; called from its threads.

@@ -54,6 +54,21 @@ impl Shared {
     }
 }
 
+/// Runs when the executor's thread ends, however it ends: nobody waits for an answer that nobody gives.
+struct Ending {
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.poison("the shard's thread ended by a defect");
+        }
+        self.inbox.close();
+    }
+}
+
 /// A running shard.
 pub(crate) struct Shard {
     inbox: Arc<Inbox>,
@@ -69,8 +84,13 @@ impl Shard {
         inbox: Arc<Inbox>,
         shared: Arc<Shared>,
     ) -> std::io::Result<Self> {
-        let executor = Executor::new(state, appender, index, inbox.clone(), shared);
-        let thread = std::thread::Builder::new().name("vouch-shard-0".to_owned()).spawn(move || executor.run())?;
+        let executor = Executor::new(state, appender, index, inbox.clone(), shared.clone());
+        let ending = Ending { inbox: inbox.clone(), shared };
+        let run = move || {
+            let _ending = ending;
+            executor.run();
+        };
+        let thread = std::thread::Builder::new().name("vouch-shard-0".to_owned()).spawn(run)?;
         Ok(Self { inbox, thread: Mutex::new(Some(thread)) })
     }
 
