@@ -25,17 +25,21 @@ class Walk:
         self.steps = dict(STEP.findall(README.read_text()))
         self.ports = {port: free_port() for port in ("8080", "8081", "9000")}
         self.running = {}
+        # The broker under test, by the name that the README calls it.
+        commands = folder / "bin"
+        commands.mkdir()
+        (commands / "vouch").symlink_to(binary())
         self.environment = {
             **os.environ,
             "VOUCH_GRPC_ADDR": f"127.0.0.1:{self.ports['8081']}",
             "VOUCH_HTTP_ADDR": f"127.0.0.1:{self.ports['8080']}",
-            "PATH": f"{binary().parent}:{os.environ['PATH']}",
+            "PATH": f"{commands}:{os.environ['PATH']}",
             "HOME": str(folder),
         }
 
     def commands(self, step):
         text = self.steps.pop(step).replace("/tmp/vouch-orders", str(self.folder))
-        text = text.replace("target/release/vouch", str(binary()))
+        text = text.replace("target/release/vouch", "vouch").replace("$PWD/target/release:", "")
         text = text.replace("plugins/dist/http-checkback.wasm", str(plugin_dist() / "http-checkback.wasm"))
         for port, free in self.ports.items():
             text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free}")

@@ -2,7 +2,7 @@
 
 import time
 
-from broker import wait_until
+from broker import HttpProblem, quote, wait_until
 from clients import Listener, message, producer, push_consumer, receive_one, simple_consumer
 
 
@@ -42,6 +42,8 @@ def test_a_message_that_always_fails_ends_in_the_dead_letter_topic(shared_broker
         with push_consumer(shared_broker, name, name, listener):
             receipt = client.send(message(name, b"poison", "t", ["k"]))
             wait_until(lambda: len(listener.deliveries) >= 3, "three deliveries", 30)
+            # It comes into being with the first dead letter, when the message would be delivered a fourth time.
+            wait_until(lambda: exists(shared_broker, f"%DLQ%{name}"), "the dead letter topic is there", 30)
             with simple_consumer(shared_broker, f"{name}-undertaker", f"%DLQ%{name}") as undertaker:
                 dead = receive_one(undertaker, deadline_s=20)
                 undertaker.ack(dead)
@@ -58,6 +60,14 @@ def test_two_consumers_of_a_group_share_the_work(shared_broker, name):
         wait_until(lambda: len(one.deliveries) + len(two.deliveries) >= 60, "60 messages were processed", 30)
         time.sleep(1)
     assert sorted(m.message_id for m in one.deliveries + two.deliveries) == sorted(sent)
+
+
+def exists(broker, topic):
+    try:
+        return broker.call("GET", f"/v1/topics/{quote(topic)}")
+    except HttpProblem as problem:
+        assert problem.status == 404
+        return None
 
 
 def in_flight(broker, group, topic):

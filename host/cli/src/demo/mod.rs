@@ -68,7 +68,9 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 
 fn draw_up(stage: &mut Stage) -> anyhow::Result<Ledger> {
     wait_until_quiet(stage)?;
-    stage.screen.chapter("The ledger: what orders.db, the broker and shipping's own log say")?;
+    stage
+        .screen
+        .chapter("The ledger", "From three witnesses: orders.db, the broker's HTTP API, shipping's own log.")?;
     let transactions = stage.played.iter().map(|played| {
         let transaction = watch::fetch(&stage.http, &played.watch.transaction)?;
         anyhow::Ok((played.order.clone(), transaction))

@@ -41,11 +41,11 @@ async fn show(State(database): State<Arc<PathBuf>>, Path(id): Path<String>, head
     let (status, body, said) = match database::status(&database, &id) {
         Ok(Some(status)) => (StatusCode::OK, json!({"id": id, "status": status}), format!("\"{status}\"")),
         Ok(None) => (StatusCode::NOT_FOUND, json!({"error": "no such order"}), "no such order".to_owned()),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, json!({"error": error.to_string()}), error.to_string()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, json!({"error": error.to_string()}), database::brief(&error)),
     };
     let asking = headers.get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or("somebody");
     let asking = asking.split('/').next().unwrap_or(asking).trim_start_matches("vouch-");
-    tell(&id, What::Asked, format!("asked by {asking}, answers {}: {said}", status.as_u16()));
+    tell(&id, What::Asked, format!("asked by {asking}, answers {} {said}", status.as_u16()));
     (status, Json(body))
 }
 

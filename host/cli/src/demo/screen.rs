@@ -5,6 +5,8 @@ use std::time::Instant;
 
 /// Widest line.
 pub(crate) const COLUMNS: usize = 80;
+/// Columns before what a chapter is about.
+const CHAPTER_INDENT: usize = 3;
 /// Columns before the text of a step: margin, time, actor.
 const STEP_INDENT: usize = 25;
 
@@ -34,10 +36,11 @@ impl Screen {
         Self { colour: wanted && io::stdout().is_terminal(), chapter_began: Instant::now() }
     }
 
-    /// A heading; times of what follows count from here.
-    pub(crate) fn chapter(&mut self, title: &str) -> io::Result<()> {
+    /// A heading and what it is about; times of what follows count from here.
+    pub(crate) fn chapter(&mut self, title: &str, about: &str) -> io::Result<()> {
         self.chapter_began = Instant::now();
-        self.print(&format!("\n{}\n", self.styled(title, Style::Strong)))
+        let about = wrap(about, CHAPTER_INDENT);
+        self.print(&format!("\n{}\n{}\n", self.styled(title, Style::Strong), self.styled(&about, Style::Faint)))
     }
 
     /// A paragraph.

@@ -88,7 +88,7 @@ async fn take_order(State(service): State<Arc<Service>>, Json(order): Json<NewOr
     match service.take(&order).await {
         Ok(()) => (StatusCode::CREATED, Json(json!({"id": order.id}))),
         Err(error) => {
-            tell(&order, What::Failed, format!("gives up with an error, tells nobody: {error:#}"), None);
+            tell(&order, What::Failed, format!("fails ({error:#}); tells the broker nothing"), None);
             (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": format!("{error:#}")})))
         }
     }
@@ -103,18 +103,18 @@ impl Service {
         if order.hold == Hold::BeforeRow {
             self.go_on.notified().await;
         }
-        database::insert(&self.database, &order.id, &order.item, &order.status).context("cannot write the row")?;
+        database::insert(&self.database, &order.id, &order.item, &order.status).map_err(database_error)?;
         tell(order, What::RowWritten, format!("row written to orders.db: {}", order.status), None);
         if order.hold == Hold::AfterRow {
             self.go_on.notified().await;
         }
-        let row = database::status(&self.database, &order.id).context("reading the row back failed")?;
+        let row = database::status(&self.database, &order.id).map_err(database_error)?;
         let resolution =
             if row.as_deref() == Some(database::PAID) { Resolution::Commit } else { Resolution::LeaveOpen };
         calls::end_transaction(&mut self.client.clone(), &self.topic, &half, resolution).await?;
         let text = match resolution {
             Resolution::Commit => "tells the broker: commit",
-            _ => "does not know yet whether it will be paid; tells nothing",
+            _ => "cannot know whether it will be paid; tells the broker nothing",
         };
         tell(order, What::Told, text.to_owned(), None);
         Ok(())
@@ -128,6 +128,10 @@ impl Service {
         }
         calls::send_message(&mut self.client.clone(), half).await
     }
+}
+
+fn database_error(error: rusqlite::Error) -> anyhow::Error {
+    anyhow::anyhow!("{}", database::brief(&error))
 }
 
 fn tell(order: &NewOrder, what: What, text: String, transaction: Option<String>) {

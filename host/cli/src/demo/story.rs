@@ -57,8 +57,8 @@ pub(super) fn introduce(stage: &Stage) -> anyhow::Result<()> {
         ("service", "takes orders, writes orders.db (SQLite), sends to topic orders".to_owned()),
         ("orders API", "reads the same orders.db; its own process, so it can be asked while".to_owned()),
         ("", "the service is dead".to_owned()),
-        ("component", format!("http-checkback, {}…, uploaded to the broker; may call", stage.component)),
-        ("", format!("{} and nothing else", stage.orders_api)),
+        ("component", format!("http-checkback ({}), uploaded to the broker;", stage.component)),
+        ("", format!("may call {} and nothing else", stage.orders_api)),
         ("shipping", "receives orders, keeps its own log of them".to_owned()),
     ];
     for (who, what) in cast {
@@ -69,7 +69,9 @@ pub(super) fn introduce(stage: &Stage) -> anyhow::Result<()> {
 
 /// Everything goes well.
 pub(super) fn healthy(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.screen.chapter("1  A healthy order")?;
+    stage
+        .screen
+        .chapter("1  A healthy order", "The service lives to say how it ended. The component is not needed.")?;
     stage.start_service()?;
     stage.order("A-1001", "a lamp", database::PAID, Hold::Never)?;
     stage.until("A-1001", What::Received)
@@ -77,7 +79,10 @@ pub(super) fn healthy(stage: &mut Stage) -> anyhow::Result<()> {
 
 /// The database goes down after the row is written, so the service fails before it can commit.
 pub(super) fn database_down(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.screen.chapter("2  The database goes down in the middle of an order, and comes back")?;
+    stage.screen.chapter(
+        "2  The database goes down in the middle of an order, and comes back",
+        "The row is written, then everything fails. While nobody can read the database, nobody may guess: an answer that is none changes nothing and counts nothing.",
+    )?;
     stage.order("A-1002", "a chair", database::PAID, Hold::AfterRow)?;
     stage.until("A-1002", What::RowWritten)?;
     let (database, away) = (stage.database(), stage.database().with_extension("db.away"));
@@ -93,16 +98,22 @@ pub(super) fn database_down(stage: &mut Stage) -> anyhow::Result<()> {
 
 /// The service is killed between its database and its message.
 pub(super) fn killed_after_row(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.screen.chapter("3  The service is killed after its database, before its message")?;
+    stage.screen.chapter(
+        "3  The service is killed after its database, before its message",
+        "The row is there, and the only process that knew of the message is gone. No producer is connected: the component asks the orders API instead.",
+    )?;
     stage.order("A-1003", "a table", database::PAID, Hold::AfterRow)?;
     stage.until("A-1003", What::RowWritten)?;
-    stage.kill_service("is killed (kill -9); no producer is connected any more")?;
+    stage.kill_service("is killed (kill -9)")?;
     stage.until("A-1003", What::Received)
 }
 
 /// The service is killed before its database: the order never happened.
 pub(super) fn killed_before_row(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.screen.chapter("4  The service is killed before its database: this order never happened")?;
+    stage.screen.chapter(
+        "4  The service is killed before its database: this order never happened",
+        "The message is there, the row never will be. To deliver it would invent an order.",
+    )?;
     stage.start_service()?;
     stage.order("A-1004", "a sofa", database::PAID, Hold::BeforeRow)?;
     stage.kill_service("is killed (kill -9) before it wrote the row")?;
@@ -111,7 +122,7 @@ pub(super) fn killed_before_row(stage: &mut Stage) -> anyhow::Result<()> {
 
 /// The row is there, the payment is not.
 pub(super) fn payment_awaited(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.screen.chapter("5  The order waits for its payment")?;
+    stage.screen.chapter("5  The order waits for its payment", "Nothing is broken; it is only too early to know.")?;
     stage.start_service()?;
     stage.order("A-1005", "a bed", database::AWAITING_PAYMENT, Hold::Never)?;
     stage.until("A-1005", What::Told)?;

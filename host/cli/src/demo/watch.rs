@@ -85,17 +85,17 @@ fn changes(before: &Value, now: &Value) -> Vec<Line> {
 fn end(now: &Value, outcome: &str) -> Line {
     let by = decider(now);
     let reason = reason(now.get("last_answer").unwrap_or(&Value::Null)).map(|why| format!(" ({why})"));
-    let then = if outcome == "committed" { "the message is visible" } else { "nobody will ever see the message" };
-    let text = format!("{outcome}, decided by the {by}{}: {then}", reason.unwrap_or_default());
+    let then = if outcome == "committed" { "consumers can see it" } else { "no consumer will see it" };
+    let text = format!("{outcome}, decided by the {by}{}; {then}", reason.unwrap_or_default());
     Line { who: "broker", text, style: Some(Style::Good) }
 }
 
 fn asked(now: &Value, answer: &Value) -> Line {
     let text = match answer.get("error").and_then(Value::as_str) {
-        Some(error) => format!("{NO_ANSWER} ({error}); counts nothing, asks again"),
+        Some(error) => format!("{NO_ANSWER} ({}); counts nothing, asks again", brief(error)),
         None => {
             let why = reason(answer).map(|why| format!(" ({why})")).unwrap_or_default();
-            format!("does not know yet{why}; answered checks: {}", cell(now, "checks"))
+            format!("cannot tell yet{why}; asks again, answered checks: {}", cell(now, "checks"))
         }
     };
     Line { who: "component", text, style: None }
@@ -103,7 +103,13 @@ fn asked(now: &Value, answer: &Value) -> Line {
 
 fn reason(answer: &Value) -> Option<String> {
     let text = answer.get("reason").or_else(|| answer.get("text"))?.as_str()?;
-    (!text.is_empty()).then(|| text.to_owned())
+    (!text.is_empty()).then(|| brief(text).to_owned())
+}
+
+/// What went wrong or was found, without the address that was asked: the transcript names it once, at its beginning.
+fn brief(text: &str) -> &str {
+    let after_address = text.find("http://").and_then(|at| text[at..].find(": ").map(|end| at + end + 2));
+    after_address.map_or(text, |start| &text[start..])
 }
 
 #[cfg(test)]
@@ -119,8 +125,11 @@ mod tests {
     fn an_unknown_counts_and_says_why() {
         let open = json!({"state": "open", "checks": 0, "last_answer": null});
         let asked = json!({"state": "open", "checks": 1,
-            "last_answer": {"by": "component sha256:x", "verdict": "unknown", "reason": "/status is open", "at": "1"}});
-        assert_eq!(texts(&open, &asked), ["component: does not know yet (/status is open); answered checks: 1"]);
+            "last_answer": {"by": "component sha256:x", "verdict": "unknown", "reason": "http://127.0.0.1:1/orders/A: /status is open", "at": "1"}});
+        assert_eq!(
+            texts(&open, &asked),
+            ["component: cannot tell yet (/status is open); asks again, answered checks: 1"]
+        );
         assert!(texts(&asked, &asked).is_empty(), "what did not change is not told again");
     }
 
@@ -137,10 +146,18 @@ mod tests {
     fn the_end_names_who_decided_and_is_told_once() {
         let ended = json!({"state": "rolled_back", "checks": 0,
             "last_answer": {"by": "component sha256:x (binding orders)", "verdict": "rollback", "reason": "gone"}});
-        let text = "broker: rolled back, decided by the component (gone): nobody will ever see the message";
+        let text = "broker: rolled back, decided by the component (gone); no consumer will see it";
         assert_eq!(texts(&Value::Null, &ended), [text]);
         assert!(texts(&ended, &ended).is_empty());
         assert_eq!(decider(&json!({"last_answer": {"by": "client a@b"}})), "client");
         assert_eq!(decider(&json!({"last_answer": null})), "-");
+    }
+
+    #[test]
+    fn a_reason_is_told_without_the_address() {
+        let error = "the component could not answer: http://127.0.0.1:9/orders/A: status 503";
+        assert_eq!(brief(error), "status 503");
+        assert_eq!(brief("deadline of 1s"), "deadline of 1s");
+        assert_eq!(brief("no connection to http://127.0.0.1:9"), "no connection to http://127.0.0.1:9");
     }
 }

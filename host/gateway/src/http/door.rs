@@ -79,9 +79,8 @@ impl Door {
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<Authority, Problem> {
         let said = one(headers, &header::HOST)?;
         let said = said.ok_or_else(|| Problem::malformed("the request has no Host header; send one"))?;
-        let host: Authority = said
-            .parse()
-            .map_err(|_| Problem::malformed(format!("Host is {said:?}, which is not a name and port")))?;
+        let host: Authority =
+            said.parse().map_err(|_| Problem::malformed(format!("Host is {said:?}, which is not a name and port")))?;
         // A request line with a whole URL names the host a second time.
         if let Some(foreign) = [Some(&host), uri.authority()].into_iter().flatten().find(|named| !self.is_ours(named)) {
             return Err(Problem::foreign_host(format!(
@@ -225,9 +224,8 @@ mod tests {
     #[test]
     fn the_token_is_asked_for_everywhere_but_at_the_probes() {
         let door = door("127.0.0.1:8080", Some("secret"), false, &[]).unwrap();
-        let with = |authorization| {
-            status(&door, &[(header::HOST, "localhost"), (header::AUTHORIZATION, authorization)])
-        };
+        let with =
+            |authorization| status(&door, &[(header::HOST, "localhost"), (header::AUTHORIZATION, authorization)]);
         assert_eq!((with("Bearer secret"), with("bearer secret")), (None, None));
         for wrong in ["Bearer secreT", "Bearer secret2", "Bearer ", "Bearer", "Basic secret", "secret"] {
             assert_eq!(with(wrong), Some(401), "{wrong}");

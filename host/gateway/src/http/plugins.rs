@@ -180,7 +180,8 @@ pub(crate) async fn remove_component(
     let (plugin, digest) = component_of(&app, &name, &digest).await?;
     let bindings = app.node.bindings_of_plugin(&name, usize::MAX).await?;
     if let Some((binding, _)) = bindings.iter().find(|(_, answers)| *answers == digest) {
-        let text = format!("component {digest} of plugin {name} is used by binding {binding}; delete the binding first");
+        let text =
+            format!("component {digest} of plugin {name} is used by binding {binding}; delete the binding first");
         return Err(Refusal::Conflict(text).into());
     }
     let points = |history: &[vouch_broker::state::Tag]| history.last().is_some_and(|tag| tag.digest == digest.0);

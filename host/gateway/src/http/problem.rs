@@ -111,6 +111,7 @@ impl Problem {
     }
 
     /// HTTP status of the answer.
+    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
@@ -126,9 +127,9 @@ impl From<Refusal> for Problem {
         }
         match shown.retry_after_ms {
             // The header counts whole seconds; the member is exact.
-            Some(ms) => problem
-                .with("retry_after_ms", ms)
-                .header(header::RETRY_AFTER, &ms.div_ceil(1000).max(1).to_string()),
+            Some(ms) => {
+                problem.with("retry_after_ms", ms).header(header::RETRY_AFTER, &ms.div_ceil(1000).max(1).to_string())
+            }
             None => problem,
         }
     }
@@ -140,7 +141,8 @@ impl From<UploadError> for Problem {
             UploadError::Refusal(refusal) => refusal.into(),
             UploadError::Refused(refused) => {
                 let (urn, title) = ("urn:vouch:error:component-refused", "The component is refused");
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, urn, title, refused.to_string()).with("kind", refused.kind())
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, urn, title, refused.to_string())
+                    .with("kind", refused.kind())
             }
         }
     }

@@ -26,7 +26,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<T>::from_request_parts(parts, state).await;
         path.map(|Path(names)| Self(names)).map_err(|rejection| {
-            Problem::malformed(format!("the path cannot be read: {}; encode names in it as UTF-8", rejection.body_text()))
+            Problem::malformed(format!(
+                "the path cannot be read: {}; encode names in it as UTF-8",
+                rejection.body_text()
+            ))
         })
     }
 }

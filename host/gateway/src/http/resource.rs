@@ -37,7 +37,10 @@ pub(crate) trait Resource {
     type Config: Serialize + DeserializeOwned + Clone + Send + Sync;
 
     fn missing(name: ResourceName) -> Refusal;
-    fn find(node: &Node, name: &ResourceName) -> impl Future<Output = Result<Option<Found<Self::Config>>, Refusal>> + Send;
+    fn find(
+        node: &Node,
+        name: &ResourceName,
+    ) -> impl Future<Output = Result<Option<Found<Self::Config>>, Refusal>> + Send;
     fn page(
         node: &Node,
         after: Option<ResourceName>,

@@ -182,11 +182,7 @@ pub(crate) struct EndDocument {
 }
 
 /// `POST /v1/transactions/{id}/commit`.
-pub(crate) async fn commit(
-    app: State<Arc<App>>,
-    id: Names<String>,
-    body: Bytes,
-) -> Result<Json<EndDocument>, Problem> {
+pub(crate) async fn commit(app: State<Arc<App>>, id: Names<String>, body: Bytes) -> Result<Json<EndDocument>, Problem> {
     end(app, id, body, TransactionOutcome::Committed).await
 }
 

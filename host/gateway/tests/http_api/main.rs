@@ -1,0 +1,11 @@
+//! The HTTP API on a real node and a real socket. Every answer is held against `openapi.json`.
+
+mod api;
+mod description;
+mod door;
+mod form;
+mod messages;
+mod plugins;
+mod running;
+mod settings;
+mod transactions;

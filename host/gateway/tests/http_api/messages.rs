@@ -1,0 +1,57 @@
+//! Where a message is.
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+use std::io::Write as _;
+use vouch_broker::{BodyEncoding, NewMessage};
+
+use crate::api::{Api, message};
+
+#[tokio::test]
+async fn a_message_is_found_by_its_id() {
+    let api = Api::start().await;
+    api.put("/v1/topics/orders", json!({"queues": 1})).await.is(201);
+    api.send("orders", message("m0", b"other")).await;
+    api.send("orders", message("m1", "größer".as_bytes())).await;
+    let found = api.get("/v1/messages/orders/m1").await.is(200).json();
+    let stored_at = found["items"][0]["stored_at"].clone();
+    let expected = json!({
+        "id": "m1", "topic": "orders", "type": "normal", "place": {"queue": 0, "offset": 1}, "transaction": null,
+        "tag": "created", "keys": ["key-m1"], "message_group": null, "properties": {"shop": "7"},
+        "producer": "producer-1", "born_at": "2023-11-14T22:13:20.007Z", "born_host": "till-3", "stored_at": stored_at,
+        "deliver_at": null, "trace_context": null, "body": "größer",
+    });
+    assert_eq!(found, json!({"items": [expected]}));
+    assert_eq!(api.get("/v1/messages/orders/m9").await.is(200).json(), json!({"items": []}));
+    api.get("/v1/messages/nothing/m1").await.is_problem(404, "topic-not-found");
+    api.get("/v1/messages/orders/m1?body=false").await.is_problem(400, "bad-parameter");
+}
+
+#[tokio::test]
+async fn a_half_message_is_shown_with_its_transaction() {
+    let api = Api::start().await;
+    api.transaction_topic("orders").await;
+    let id = api.half("orders", "m1").await;
+    let half = &api.get("/v1/messages/orders/m1").await.is(200).json()["items"][0];
+    assert_eq!((&half["type"], &half["place"]), (&json!("transaction"), &json!(null)));
+    assert_eq!((&half["transaction"]["id"], &half["transaction"]["state"]), (&json!(id), &json!("open")));
+    api.post(&format!("/v1/transactions/{id}/commit"), json!({"by": "ann"})).await.is(200);
+    let committed = &api.get("/v1/messages/orders/m1").await.is(200).json()["items"][0];
+    assert!(committed["place"]["queue"].is_u64(), "{committed}");
+    assert_eq!(committed["transaction"]["state"], "committed");
+}
+
+#[tokio::test]
+async fn bodies_are_shown_as_the_application_had_them() {
+    let api = Api::start().await;
+    api.put("/v1/topics/orders", json!({})).await.is(201);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(b"hello hello hello").unwrap();
+    let packed = gzip.finish().unwrap();
+    let compressed = NewMessage { encoding: BodyEncoding::Gzip, ..message("packed", &packed) };
+    api.send("orders", compressed).await;
+    api.send("orders", message("binary", &[0xFF, 0x00])).await;
+    assert_eq!(api.get("/v1/messages/orders/packed").await.is(200).json()["items"][0]["body"], "hello hello hello");
+    assert_eq!(api.get("/v1/messages/orders/binary").await.is(200).json()["items"][0]["body_base64"], "/wA=");
+}

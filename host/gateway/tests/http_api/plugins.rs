@@ -1,0 +1,299 @@
+//! Components: uploaded, tagged, bound, downloaded, deleted, and what they say.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use vouch_registry::Digest;
+
+use crate::api::{Api, JSON, detail, each};
+
+const TAG: &str = "/v1/plugins/check/tags/1.0";
+
+fn component() -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
+    std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}; build it with plugins/build"))
+}
+
+/// The same component with a custom section behind it: other bytes, another digest.
+fn variant(mark: u8) -> Vec<u8> {
+    let mut wasm = component();
+    wasm.extend([0, 3, 1, b'x', mark]);
+    wasm
+}
+
+fn digest(wasm: &[u8]) -> String {
+    Digest::of(wasm).to_string()
+}
+
+fn quoted(digest: &str) -> String {
+    format!("\"{digest}\"")
+}
+
+fn binding() -> Value {
+    json!({"plugin": "check:1.0", "topics": ["orders"], "grants": {"http": ["http://127.0.0.1:9"]},
+        "config": {"url": "http://127.0.0.1:9/{key}", "commit": "200", "rollback": "404"}})
+}
+
+#[tokio::test]
+async fn an_upload_is_answered_with_a_verdict_and_can_be_read_back() {
+    let (api, wasm) = (Api::start().await, component());
+    let pushed = api.push(TAG, &wasm, &[]).await.is(201);
+    assert_eq!(pushed.etag(), quoted(&digest(&wasm)));
+    let verdict = pushed.json();
+    assert_eq!((&verdict["digest"], &verdict["world"]), (&json!(digest(&wasm)), &json!("checkback")));
+    assert_eq!(
+        (&verdict["size"], &verdict["name"], &verdict["tag"]),
+        (&json!(wasm.len()), &json!("check"), &json!("1.0"))
+    );
+    assert!(verdict["imports"].to_string().contains("wasi:http/outgoing-handler"), "{verdict}");
+    assert!(verdict["exports"].to_string().contains("vouch:plugin/checkback"), "{verdict}");
+
+    api.push(TAG, &wasm, &[]).await.is(200);
+    let tag = api.get(TAG).await.is(200);
+    assert_eq!((tag.etag(), &tag.json()["imports"]), (pushed.etag(), &verdict["imports"]));
+    assert_eq!(tag.json()["history"][0]["digest"], digest(&wasm));
+    let summary = json!({"name": "check", "tags": {"1.0": digest(&wasm)}, "digests": [digest(&wasm)]});
+    assert_eq!(api.get("/v1/plugins").await.is(200).json(), json!({"items": [summary]}));
+    let shown = api.get("/v1/plugins/check").await.is(200).json();
+    assert_eq!((&shown["tags"], &shown["components"][0]["digest"]), (&summary["tags"], &json!(digest(&wasm))));
+    let file = api.get(&format!("/v1/plugins/check/digests/{}", digest(&wasm))).await.is(200);
+    assert_eq!((file.header("content-type"), file.body == wasm), (Some("application/wasm"), true));
+}
+
+#[tokio::test]
+async fn a_tag_moves_only_for_who_knows_where_it_points() {
+    let (api, first, second) = (Api::start().await, variant(1), variant(2));
+    let stale = quoted(&digest(&component()));
+    api.push(TAG, &first, &[("if-match", "*")]).await.is_problem(412, "precondition-failed");
+    api.push(TAG, &first, &[("if-match", &stale)]).await.is_problem(412, "precondition-failed");
+    let tag = api.push(TAG, &first, &[("if-none-match", "*")]).await.is(201).etag();
+
+    let required = api.push(TAG, &second, &[]).await.is_problem(428, "precondition-required");
+    assert!(detail(&required).contains(&digest(&first)), "{required}");
+    api.push(TAG, &second, &[("if-match", &stale)]).await.is_problem(412, "precondition-failed");
+    api.push(TAG, &second, &[("if-none-match", "*")]).await.is_problem(412, "precondition-failed");
+    assert_eq!(api.get(TAG).await.etag(), tag, "nothing has moved it");
+
+    let moved = api.push(TAG, &second, &[("if-match", &tag)]).await.is(200);
+    assert_eq!(moved.etag(), quoted(&digest(&second)));
+    let history = api.get(TAG).await.json()["history"].clone();
+    assert_eq!((&history[0]["digest"], &history[1]["digest"]), (&json!(digest(&second)), &json!(digest(&first))));
+    // Both components are there: what a tag pointed at can be had again.
+    api.get(&format!("/v1/plugins/check/digests/{}", digest(&first))).await.is(200);
+    api.push(TAG, &first, &[("if-match", "*")]).await.is(200);
+}
+
+#[tokio::test]
+async fn what_is_no_component_is_refused_with_its_kind() {
+    let api = Api::start().await;
+    let module = [0, b'a', b's', b'm', 1, 0, 0, 0];
+    let empty_component = [0, b'a', b's', b'm', 13, 0, 1, 0];
+    let mut cut = component();
+    cut.truncate(cut.len() / 2);
+    for (wasm, kind) in [
+        (b"garbage".as_slice(), "not-a-component"),
+        (&[], "not-a-component"),
+        (&module, "not-a-component"),
+        (&empty_component, "no-known-interface"),
+        (&cut, "invalid"),
+        (&vec![0; (32 << 20) + 1], "too-large"),
+    ] {
+        let problem = api.push(TAG, wasm, &[]).await.is_problem(422, "component-refused");
+        assert_eq!(problem["kind"], kind, "{problem}");
+    }
+    assert_eq!(api.get("/v1/plugins").await.json(), json!({"items": []}), "a refused component leaves nothing");
+    api.get(TAG).await.is_problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn plugin_names_tags_and_digests_follow_their_grammar() {
+    let (api, wasm) = (Api::start().await, component());
+    for path in
+        ["/v1/plugins/Check/tags/1.0", "/v1/plugins/a..b/tags/1", "/v1/plugins/check/tags/-x", "/v1/plugins/a/tags/%20"]
+    {
+        api.push(path, &wasm, &[]).await.is_problem(422, "invalid");
+    }
+    api.push("/v1/plugins/team%2Fcheck/tags/1.0", &wasm, &[]).await.is(201);
+    assert_eq!(api.get("/v1/plugins/team%2Fcheck").await.is(200).json()["name"], "team/check");
+    api.get("/v1/plugins/team/check").await.is_problem(404, "no-such-path");
+    api.get("/v1/plugins/team%2Fcheck/digests/sha256:1").await.is_problem(422, "invalid");
+    let other = format!("/v1/plugins/team%2Fcheck/digests/{}", digest(b"other"));
+    api.get(&other).await.is_problem(404, "not-found");
+    api.delete(&other).await.is_problem(404, "not-found");
+    for path in ["/v1/plugins/nothing", "/v1/plugins/nothing/tags/1", "/v1/plugins/team%2Fcheck/tags/2"] {
+        api.get(path).await.is_problem(404, "not-found");
+        api.delete(path).await.is_problem(404, "not-found");
+    }
+    api.get("/v1/plugins/nothing/logs").await.is_problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn a_component_is_uploaded_as_what_it_is() {
+    let (api, wasm) = (Api::start().await, component());
+    for media in [JSON, "application/octet-stream", "text/plain"] {
+        let problem = api.call("PUT", TAG, &[("content-type", media)], &wasm).await;
+        assert_eq!(problem.is_problem(415, "unsupported-media-type")["expected"], "application/wasm");
+    }
+    let announced = (64 << 20) + 1;
+    let head = format!(
+        "PUT {TAG} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/wasm\r\ncontent-length: {announced}\r\n\r\n"
+    );
+    let answer = crate::api::Answer::parse(&api.raw(head.as_bytes()).await);
+    assert_eq!(answer.is_problem(413, "too-large")["limit"], 64 << 20);
+}
+
+#[tokio::test]
+async fn a_binding_is_set_shown_replaced_and_deleted() {
+    let api = Api::start().await;
+    let unknown = api.put("/v1/bindings/orders", binding()).await.is_problem(404, "not-found");
+    assert!(detail(&unknown).contains("vouch plugin push"), "{unknown}");
+    let wasm = variant(1);
+    let tag = api.push(TAG, &wasm, &[]).await.is(201).etag();
+    let set = api.put("/v1/bindings/orders", binding()).await.is(201);
+    let document = set.json();
+    assert_eq!((&document["name"], &document["digest"]), (&json!("orders"), &json!(digest(&wasm))));
+    assert_eq!(
+        (&document["warnings"], &document["body"], &document["fallback"]),
+        (&json!([]), &json!(true), &json!("none"))
+    );
+    let shown = api.get("/v1/bindings/orders").await.is(200);
+    assert_eq!(shown.etag(), set.etag());
+    assert_eq!((&shown.json()["grants"], shown.json().get("warnings")), (&binding()["grants"], None));
+    let items = api.get("/v1/bindings").await.is(200).json();
+    assert_eq!(items["items"], json!([shown.json()]));
+
+    // A moved tag changes nothing until the binding is set again (ruling 7); what was shown can be put back.
+    api.push(TAG, &variant(2), &[("if-match", &tag)]).await.is(200);
+    assert_eq!(api.get("/v1/bindings/orders").await.json()["digest"], digest(&wasm));
+    api.put_if("/v1/bindings/orders", binding(), ("if-match", "\"1\"")).await.is_problem(412, "precondition-failed");
+    api.put_if("/v1/bindings/orders", binding(), ("if-none-match", "*")).await.is_problem(412, "precondition-failed");
+    let again = api.put_if("/v1/bindings/orders", document, ("if-match", &set.etag())).await.is(200);
+    assert_eq!(again.json()["digest"], digest(&variant(2)));
+
+    api.delete("/v1/bindings/orders").await.is(204);
+    api.get("/v1/bindings/orders").await.is_problem(404, "not-found");
+    api.delete("/v1/bindings/orders").await.is_problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn a_binding_warns_of_what_is_not_granted() {
+    let api = Api::start().await;
+    api.push(TAG, &component(), &[]).await.is(201);
+    let set = api.put("/v1/bindings/b", json!({"plugin": "check:1.0", "topics": ["orders"]})).await.is(201).json();
+    assert!(set["warnings"].to_string().contains("wasi:http"), "{set}");
+}
+
+#[tokio::test]
+async fn a_wrong_binding_is_refused_with_what_is_wrong() {
+    let api = Api::start().await;
+    api.push(TAG, &component(), &[]).await.is(201);
+    let with = |name: &str, value: Value| {
+        let mut changed = binding();
+        changed[name] = value;
+        changed
+    };
+    for (body, named) in [
+        (json!({}), "plugin"),
+        (json!({"plugin": "check:1.0"}), "topic"),
+        (with("pluggin", json!(1)), "pluggin"),
+        (with("topics", json!([])), "topic"),
+        (with("topics", json!("orders")), "string"),
+        (with("plugin", json!("check")), "check"),
+        (with("grants", json!({"htp": []})), "htp"),
+        (with("grants", json!({"http": ["ftp://x"]})), "ftp"),
+        (with("grants", json!({"state": true})), "state"),
+        (with("limits", json!({"memroy": "1MiB"})), "memroy"),
+        (with("limits", json!({"deadline": "9ms"})), "deadline"),
+        (with("limits", json!({"deadline": "61s"})), "deadline"),
+        (with("config", json!({"url": 7})), "url"),
+        (with("fallback", json!("someone")), "someone"),
+    ] {
+        let problem = api.put("/v1/bindings/b", body.clone()).await.is_problem(422, "invalid");
+        assert!(detail(&problem).contains(named), "{body}: {problem}");
+    }
+    for deadline in ["10ms", "60s"] {
+        let done = api.put("/v1/bindings/b", with("limits", json!({"deadline": deadline}))).await;
+        assert!(done.status < 300, "{deadline}");
+    }
+    api.put("/v1/bindings/b", with("groups", json!(["g"]))).await.is_problem(501, "not-built");
+    api.put("/v1/bindings/a%20b", binding()).await.is_problem(422, "invalid");
+    let taken = api.put("/v1/bindings/c", binding()).await.is_problem(409, "conflict");
+    assert!(detail(&taken).contains("orders"), "{taken}");
+}
+
+#[tokio::test]
+async fn what_a_binding_uses_is_not_deleted() {
+    let api = Api::start().await;
+    let wasm = component();
+    let one = format!("/v1/plugins/check/digests/{}", digest(&wasm));
+    api.push(TAG, &wasm, &[]).await.is(201);
+    api.put("/v1/bindings/orders", binding()).await.is(201);
+    for path in ["/v1/plugins/check", TAG, &one] {
+        let problem = api.delete(path).await.is_problem(409, "conflict");
+        assert!(detail(&problem).contains("binding orders"), "{problem}");
+    }
+    api.delete("/v1/bindings/orders").await.is(204);
+
+    // By its digest go all tags that point at it; those that point elsewhere stay.
+    api.push("/v1/plugins/check/tags/stable", &wasm, &[]).await.is(201);
+    api.push("/v1/plugins/check/tags/next", &variant(1), &[]).await.is(201);
+    api.delete(&one).await.is(204);
+    assert_eq!(api.get("/v1/plugins/check").await.is(200).json()["tags"], json!({"next": digest(&variant(1))}));
+    api.delete("/v1/plugins/check/tags/next").await.is(204);
+    api.get("/v1/plugins/check").await.is_problem(404, "not-found");
+    api.push(TAG, &wasm, &[]).await.is(201);
+    api.delete("/v1/plugins/check").await.is(204);
+    api.get(TAG).await.is_problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn plugins_and_bindings_are_listed_by_pages() {
+    let api = Api::start().await;
+    for name in ["b", "a", "c"] {
+        api.push(&format!("/v1/plugins/{name}/tags/1"), &component(), &[]).await.is(201);
+        let body = json!({"plugin": "b:1", "topics": [name]});
+        api.push("/v1/plugins/b/tags/1", &component(), &[]).await;
+        api.put(&format!("/v1/bindings/{name}"), body).await.is(201);
+    }
+    for kind in ["plugins", "bindings"] {
+        let first = api.get(&format!("/v1/{kind}?limit=2")).await.is(200).json();
+        assert_eq!((each(&first, "name"), &first["next"]), (vec!["a", "b"], &json!("b")));
+        let second = api.get(&format!("/v1/{kind}?limit=1&after=b")).await.is(200).json();
+        assert_eq!((each(&second, "name"), second.get("next")), (vec!["c"], None));
+        for query in ["limit=0", "limit=1001", "name=a"] {
+            api.get(&format!("/v1/{kind}?{query}")).await.is_problem(400, "bad-parameter");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_component_says_is_followed_while_it_happens() {
+    let api = Api::start().await;
+    api.push(TAG, &component(), &[]).await.is(201);
+    let settings = json!({"type": "transaction", "transaction": {"immunity": "0s"}});
+    api.put("/v1/topics/orders", settings).await.is(201);
+    // The origin is not granted: the host says so in the binding's log.
+    let body = json!({"plugin": "check:1.0", "topics": ["orders"],
+        "config": {"url": "http://127.0.0.1:9/{key}", "commit": "200", "rollback": "404"}});
+    api.put("/v1/bindings/orders", body).await.is(201);
+    let mut stream = TcpStream::connect(api.http).await.unwrap();
+    stream.write_all(b"GET /v1/plugins/check/logs HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let id = api.half("orders", "m1").await;
+    let mut said = String::new();
+    while !said.contains(&id) || !said.ends_with("\n\n\r\n") {
+        let mut some = [0; 4096];
+        let read = stream.read(&mut some).await.unwrap();
+        assert!(read > 0, "the stream ended: {said}");
+        said.push_str(std::str::from_utf8(&some[..read]).unwrap());
+    }
+    assert!(said.starts_with("HTTP/1.1 200") && said.contains("content-type: text/event-stream"), "{said}");
+    assert!(said.contains("event: log\n"), "{said}");
+    let data = said.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let line: Value = serde_json::from_str(data).unwrap();
+    assert_eq!((&line["binding"], &line["transaction_id"]), (&json!("orders"), &json!(id)));
+    assert_eq!((&line["digest"], line["number"].as_u64()), (&json!(digest(&component())), Some(1)));
+    // A reader does not hold up the end.
+    api.gateway.shutdown().await;
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+}

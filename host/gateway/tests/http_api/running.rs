@@ -1,0 +1,115 @@
+//! Health, metrics, the cluster, the first page, and the end.
+
+use serde_json::json;
+use tokio::net::TcpStream;
+use vouch_broker::ResourceName;
+use vouch_node::ReceiveRequest;
+
+use crate::api::{Api, message};
+
+/// The value of a metric.
+fn value(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_probes_tell_a_node_that_serves_from_one_that_stops() {
+    let api = Api::start().await;
+    assert_eq!(api.get("/healthz").await.is(200).json(), json!({"status": "alive"}));
+    assert_eq!(api.get("/readyz").await.is(200).json(), json!({"status": "ready"}));
+    api.node.stop().await;
+    api.get("/healthz").await.is(200);
+    api.get("/readyz").await.is_problem(503, "stopping");
+    api.put("/v1/topics/t", json!({})).await.is_problem(503, "stopping");
+}
+
+#[tokio::test]
+async fn metrics_follow_what_happens() {
+    let api = Api::start().await;
+    let before = api.get("/metrics").await.is(200);
+    assert!(before.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
+    assert!(before.text().ends_with("# EOF\n"));
+    assert!(before.text().contains(concat!("vouch_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1")));
+    assert_eq!(value(before.text(), "vouch_ready"), 1);
+
+    api.put("/v1/topics/plain", json!({"queues": 1})).await.is(201);
+    api.transaction_topic("orders").await;
+    api.send("plain", message("m1", b"x")).await;
+    api.send("plain", message("m1", b"x")).await;
+    let (topic, group) = (ResourceName::plain("plain"), ResourceName::plain("shop"));
+    let receive = ReceiveRequest { topic, group, client_id: "c".to_owned(), max: 1, ..ReceiveRequest::default() };
+    while api.node.receive(receive.clone()).await.unwrap().is_empty() {}
+    let (kept, dropped) = (api.half("orders", "1").await, api.half("orders", "2").await);
+    api.half("orders", "3").await;
+    let decide = async |id: &str, what: &str| {
+        api.post(&format!("/v1/transactions/{id}/{what}"), json!({"by": "ann"})).await.status
+    };
+    assert_eq!((decide(&kept, "commit").await, decide(&dropped, "rollback").await), (200, 200));
+    assert_eq!(decide(&kept, "rollback").await, 409);
+
+    let after = api.get("/metrics").await.is(200);
+    let now = |name: &str| value(after.text(), name);
+    for (name, expected) in [
+        ("vouch_topics", 2),
+        ("vouch_groups", 1),
+        ("vouch_messages_out_total", 1),
+        ("vouch_transaction_commits_total", 1),
+        ("vouch_transaction_rollbacks_total", 1),
+        ("vouch_transaction_conflicts_total", 1),
+        ("vouch_transactions_open", 1),
+        ("vouch_transactions_parked", 0),
+        ("vouch_transactions_ended", 2),
+        ("vouch_checks_unanswered_total", 0),
+        ("vouch_checks_running", 0),
+        ("vouch_polls_waiting", 0),
+        ("vouch_overloads_total", 0),
+        ("vouch_resends_total", 1),
+        ("vouch_reused_message_ids_total", 0),
+        ("vouch_producer_sessions", 0),
+        ("vouch_consumer_sessions", 0),
+        ("vouch_in_flight_bytes", 0),
+    ] {
+        assert_eq!(now(name), expected, "{name}");
+    }
+    assert!(now("vouch_messages_in_total") >= 4);
+    assert!(now("vouch_log_appended_bytes") > value(before.text(), "vouch_log_appended_bytes"));
+    assert!(now("vouch_log_durable_bytes") <= now("vouch_log_appended_bytes"));
+    assert!(now("vouch_log_applied_bytes") <= now("vouch_log_durable_bytes"));
+}
+
+#[tokio::test]
+async fn the_cluster_is_one_node_that_leads_itself() {
+    let api = Api::start().await;
+    api.put("/v1/topics/t", json!({})).await.is(201);
+    let cluster = api.get("/v1/cluster").await.is(200).json();
+    let node = &cluster["nodes"][0];
+    assert_eq!((&cluster["leader"], &node["id"], &node["role"]), (&json!(1), &json!(1), &json!("leader")));
+    assert_eq!((cluster["id"].as_str().unwrap().len(), cluster["nodes"].as_array().unwrap().len()), (32, 1));
+    assert_eq!(node["grpc"], api.gateway.grpc_addr().to_string());
+    let at = |name: &str| node[name].as_u64().unwrap();
+    assert!(at("applied") > 0 && at("applied") <= at("committed"), "{node}");
+    assert!(at("committed") == at("durable") && at("durable") <= at("appended"), "{node}");
+}
+
+#[tokio::test]
+async fn the_first_page_names_the_api() {
+    let api = Api::start().await;
+    let page = api.get("/").await.is(200);
+    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    for path in page.text().split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        api.get(path).await.is(200);
+    }
+}
+
+#[tokio::test]
+async fn after_the_end_nothing_listens_and_idle_connections_are_closed() {
+    let api = Api::start().await;
+    let mut idle = TcpStream::connect(api.http).await.unwrap();
+    api.get("/healthz").await.is(200);
+    api.gateway.shutdown().await;
+    let mut rest = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut idle, &mut rest).await.unwrap();
+    assert!(rest.is_empty());
+    TcpStream::connect(api.http).await.unwrap_err();
+}
