@@ -55,8 +55,8 @@ pub(super) fn introduce(stage: &Stage) -> anyhow::Result<()> {
     let cast = [
         ("broker", format!("vouch serve, gRPC {}, HTTP {}", stage.grpc_address, stage.http_address)),
         ("service", "takes orders, writes orders.db (SQLite), sends to topic orders".to_owned()),
-        ("orders API", "reads the same orders.db; its own process, so it can be asked while".to_owned()),
-        ("", "the service is dead".to_owned()),
+        ("orders API", "reads the same orders.db; its own process, so it can be asked".to_owned()),
+        ("", "while the service is dead".to_owned()),
         ("component", format!("http-checkback ({}), uploaded to the broker;", stage.component)),
         ("", format!("may call {} and nothing else", stage.orders_api)),
         ("shipping", "receives orders, keeps its own log of them".to_owned()),
