@@ -363,7 +363,9 @@ impl Inner {
             }
             _ => None,
         };
-        counter.into_iter().for_each(|counter| drop(counter.fetch_add(1, Ordering::Relaxed)));
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
         match applied? {
             Applied::Ended { outcome, repeated } => Ok(EndReceipt { outcome, repeated }),
             other => Err(Refusal::Internal(format!("an end was answered with {other:?}"))),

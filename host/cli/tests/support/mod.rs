@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// `vouch` with nothing of this environment's settings.
-pub fn vouch() -> Command {
+pub(crate) fn vouch() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vouch"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VOUCH_") {
@@ -21,14 +21,14 @@ pub fn vouch() -> Command {
 
 /// What a command printed and how it ended.
 #[derive(Debug)]
-pub struct Ran {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
-    pub fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         Self {
             status: output.status.code().expect("the command was not killed"),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -37,40 +37,40 @@ impl Ran {
     }
 
     /// Standard output as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    pub fn succeeded(self) -> Self {
+    pub(crate) fn succeeded(self) -> Self {
         assert_eq!(self.status, 0, "{self:?}");
         self
     }
 
-    pub fn failed_with(self, status: i32) -> Self {
+    pub(crate) fn failed_with(self, status: i32) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 }
 
 /// Runs `vouch` to its end.
-pub fn run(arguments: &[&str]) -> Ran {
+pub(crate) fn run(arguments: &[&str]) -> Ran {
     Ran::of(&vouch().args(arguments).output().unwrap())
 }
 
 /// A running `vouch serve`; killed when dropped.
-pub struct Node {
-    pub folder: tempfile::TempDir,
-    pub child: Child,
-    pub grpc: String,
-    pub http: String,
+pub(crate) struct Node {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) child: Child,
+    pub(crate) grpc: String,
+    pub(crate) http: String,
 }
 
 impl Node {
-    pub fn start(flags: &[&str]) -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), flags)
     }
 
-    pub fn start_in(folder: tempfile::TempDir, flags: &[&str]) -> Self {
+    pub(crate) fn start_in(folder: tempfile::TempDir, flags: &[&str]) -> Self {
         let log = std::fs::File::create(folder.path().join("node.log")).unwrap();
         let child = vouch()
             .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
@@ -87,7 +87,7 @@ impl Node {
         node
     }
 
-    pub fn endpoints_file(&self) -> std::path::PathBuf {
+    pub(crate) fn endpoints_file(&self) -> std::path::PathBuf {
         self.folder.path().join("data").join("endpoints.json")
     }
 
@@ -108,17 +108,17 @@ impl Node {
     }
 
     /// Runs a command against this node's HTTP API.
-    pub fn admin(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn admin(&self, arguments: &[&str]) -> Ran {
         Ran::of(&vouch().args(arguments).args(["--http", &self.http]).output().unwrap())
     }
 
     /// Runs a command against this node's gRPC service.
-    pub fn client(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Ran {
         Ran::of(&vouch().args(arguments).args(["--grpc", &self.grpc]).output().unwrap())
     }
 
     /// Sends a signal, by name.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
@@ -132,6 +132,6 @@ impl Drop for Node {
 }
 
 /// A file as text, empty if it is not there.
-pub fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }

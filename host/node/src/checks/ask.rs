@@ -116,8 +116,7 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, answerer: Option<&Answerer>, b
     tracing::warn!(transaction = %id, by, text, "a check got no answer; nothing is counted");
     let (transaction, now, asked) = (due.transaction, inner.shared.clock.now(), due.clone());
     inner.metrics.checks_unanswered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let noted =
-        inner.shard.query(move |executor| executor.schedule.no_answer(transaction, now, step_ms, by, text)).await;
+    let noted = inner.shard.query(move |executor| executor.schedule.no_answer(&asked, now, by, text)).await;
     let (Ok(Some((count, since))), Some(answerer)) = (noted, answerer) else { return };
     let answers_others = inner.plugins.answered_since(answerer.binding.digest(), since);
     if count >= NO_ANSWERS_THAT_PARK && answers_others {
