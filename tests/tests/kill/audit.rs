@@ -11,7 +11,7 @@ use crate::ledger::{Ledger, NORMAL, TRANSACTION};
 const LEASE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 const EMPTY_ANSWERS_MEAN_DONE: u32 = 3;
-const READ_DEADLINE: Duration = Duration::from_secs(60);
+const READ_DEADLINE: Duration = Duration::from_secs(240);
 
 type Position = (String, i32, i64);
 
