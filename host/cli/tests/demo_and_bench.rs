@@ -1,5 +1,7 @@
 //! The main job and the measurements, as a user runs them. One after the other: both need the whole machine.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
 mod support;
 
 use support::run;

@@ -1,5 +1,7 @@
 //! The commands against a real node.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
 mod support;
 
 use serde_json::json;

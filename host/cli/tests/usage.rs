@@ -1,5 +1,7 @@
 //! Wrong usage: exit status 2 and a sentence that says what to write instead. No node is needed.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
 mod support;
 
 use support::{Ran, run, vouch};

@@ -357,7 +357,9 @@ impl Inner {
         let applied = self.counted(self.shard.propose_one(|out| end.encode(out)).await);
         let counter = match &applied {
             Err(Refusal::OutcomeConflict { .. }) => Some(&self.metrics.end_conflicts),
-            Ok(Applied::Ended { outcome: TransactionOutcome::Committed, repeated: false }) => Some(&self.metrics.commits),
+            Ok(Applied::Ended { outcome: TransactionOutcome::Committed, repeated: false }) => {
+                Some(&self.metrics.commits)
+            }
             Ok(Applied::Ended { outcome: TransactionOutcome::RolledBack, repeated: false }) => {
                 Some(&self.metrics.rollbacks)
             }

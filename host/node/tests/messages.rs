@@ -1,5 +1,7 @@
 //! Messages through a real node: sent, received, acknowledged, redelivered, dead-lettered, over restarts.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
 mod common;
 
 use std::time::Duration;

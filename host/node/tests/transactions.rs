@@ -1,5 +1,7 @@
 //! Transactions through a real node: ends, checks by a real component and by producers, parking, over restarts.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
 mod common;
 
 use std::io::{Read, Write};

@@ -193,7 +193,7 @@ impl Answer {
 
     /// Checks that this is a problem with this status and name, and returns its document.
     #[track_caller]
-    pub(crate) fn is_problem(self, status: u16, name: &str) -> Value {
+    pub(crate) fn expect_problem(self, status: u16, name: &str) -> Value {
         let answer = self.is(status);
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
         let problem = answer.json();

@@ -153,7 +153,8 @@ fn every_setting_is_described() {
     for (name, value) in [("Topic", &topic), ("Group", &serde_json::to_value(group).unwrap())] {
         let mut settings: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).chain(["name"]).collect();
         let mut described = schema(name);
-        (settings.sort_unstable(), described.sort_unstable());
+        settings.sort_unstable();
+        described.sort_unstable();
         assert_eq!(settings, described, "{name}");
     }
     let policy: Vec<&str> = topic["transaction"].as_object().unwrap().keys().map(String::as_str).collect();

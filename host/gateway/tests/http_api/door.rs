@@ -17,11 +17,11 @@ async fn only_its_own_names_are_answered() {
         for (method, path) in [("GET", "/v1/topics"), ("PUT", "/v1/topics/t"), ("GET", "/healthz"), ("GET", "/nowhere")]
         {
             let refused = api.call(method, path, &[("host", host), ("content-type", JSON)], b"").await;
-            assert!(detail(&refused.is_problem(403, "foreign-host")).contains("http_hosts"));
+            assert!(detail(&refused.expect_problem(403, "foreign-host")).contains("http_hosts"));
         }
     }
     let answer = api::Answer::parse(&api.raw(b"GET /v1/topics HTTP/1.0\r\n\r\n").await);
-    answer.is_problem(400, "malformed");
+    answer.expect_problem(400, "malformed");
 }
 
 #[tokio::test]
@@ -39,17 +39,17 @@ async fn no_web_page_decides_a_transaction() {
         "text/plain; x=application/json",
     ] {
         let refused = api.call("POST", &path, &[("content-type", media)], body.as_bytes()).await;
-        assert_eq!(refused.is_problem(415, "unsupported-media-type")["expected"], JSON);
+        assert_eq!(refused.expect_problem(415, "unsupported-media-type")["expected"], JSON);
     }
-    api.call("POST", &path, &[], body.as_bytes()).await.is_problem(415, "unsupported-media-type");
+    api.call("POST", &path, &[], body.as_bytes()).await.expect_problem(415, "unsupported-media-type");
     // When a browser asks first, nobody consents.
     let asks = [("origin", "https://evil.example"), ("access-control-request-method", "POST")];
     assert!(api.call("OPTIONS", &path, &asks, b"").await.status >= 400);
     // And what comes from a page of another origin is refused whatever it sends.
     for origin in ["https://evil.example", "http://localhost:1", "null"] {
         let headers = [("content-type", JSON), ("origin", origin)];
-        api.call("POST", &path, &headers, body.as_bytes()).await.is_problem(403, "foreign-origin");
-        api.call("GET", "/v1/topics", &[("origin", origin)], b"").await.is_problem(403, "foreign-origin");
+        api.call("POST", &path, &headers, body.as_bytes()).await.expect_problem(403, "foreign-origin");
+        api.call("GET", "/v1/topics", &[("origin", origin)], b"").await.expect_problem(403, "foreign-origin");
     }
     assert_eq!(api.get(&format!("/v1/transactions/{id}")).await.json()["state"], "open");
     // Its own page may.
@@ -67,15 +67,15 @@ async fn the_token_is_asked_for_on_every_path_but_the_probes() {
     for path in ["/", "/metrics", "/openapi.json", "/v1/topics", "/v1/cluster", "/nowhere"] {
         let refused = api.get(path).await;
         assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
-        refused.is_problem(401, "unauthorized");
+        refused.expect_problem(401, "unauthorized");
         for wrong in ["Bearer s3creT", "Bearer s3cret0", "Bearer s3cre", "Basic s3cret", "s3cret"] {
-            api.call("GET", path, &[("authorization", wrong)], b"").await.is_problem(401, "unauthorized");
+            api.call("GET", path, &[("authorization", wrong)], b"").await.expect_problem(401, "unauthorized");
         }
         let right = api.call("GET", path, &[("authorization", "Bearer s3cret")], b"").await;
         assert!(right.status == 200 || path == "/nowhere", "{path}");
     }
     let headers = [("content-type", JSON), ("authorization", "bearer s3cret")];
-    api.put("/v1/topics/t", json!({})).await.is_problem(401, "unauthorized");
+    api.put("/v1/topics/t", json!({})).await.expect_problem(401, "unauthorized");
     api.call("PUT", "/v1/topics/t", &headers, b"{}").await.is(201);
 }
 
@@ -102,7 +102,7 @@ async fn further_names_are_answered_when_they_are_set() {
     let api = Api::start_with(|config| config.http_hosts = vec!["vouch.example".to_owned()]).await;
     let named = [("host", "vouch.example:8080"), ("origin", "https://vouch.example")];
     api.call("GET", "/v1/topics", &named, b"").await.is(200);
-    api.call("GET", "/v1/topics", &[("host", "other.example")], b"").await.is_problem(403, "foreign-host");
+    api.call("GET", "/v1/topics", &[("host", "other.example")], b"").await.expect_problem(403, "foreign-host");
 }
 
 #[tokio::test]

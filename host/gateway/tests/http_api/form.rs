@@ -22,7 +22,7 @@ async fn a_path_that_does_not_exist_says_what_does() {
         ("//", "/openapi.json"),
     ] {
         for method in ["GET", "POST", "DELETE"] {
-            let problem = api.call(method, path, &[], b"").await.is_problem(404, "no-such-path");
+            let problem = api.call(method, path, &[], b"").await.expect_problem(404, "no-such-path");
             assert!(detail(&problem).contains(named), "{path}: {problem}");
         }
     }
@@ -43,7 +43,7 @@ async fn a_method_that_a_path_does_not_take_says_which_it_takes() {
     ] {
         let answer = api.call(method, path, &[("content-type", JSON)], b"").await;
         assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
-        assert!(detail(&answer.is_problem(405, "method-not-allowed")).contains(allowed));
+        assert!(detail(&answer.expect_problem(405, "method-not-allowed")).contains(allowed));
     }
     let head = api.call("HEAD", "/v1/topics", &[], b"").await.is(200);
     assert!(head.body.is_empty());
@@ -65,9 +65,9 @@ async fn a_body_that_is_no_json_object_is_malformed() {
     for (method, path, media) in paths {
         for body in ["", " \n", "{", "[]", "null", "7", "\"text\"", "{} {}", "{\"a\":}", "\u{feff}{}"] {
             let answer = api.call(method, path, &[("content-type", media)], body.as_bytes()).await;
-            answer.is_problem(400, "malformed");
+            answer.expect_problem(400, "malformed");
         }
-        api.call(method, path, &[("content-type", media)], b"{\"a\":\"\xFF\"}").await.is_problem(400, "malformed");
+        api.call(method, path, &[("content-type", media)], b"{\"a\":\"\xFF\"}").await.expect_problem(400, "malformed");
     }
 }
 
@@ -75,7 +75,7 @@ async fn a_body_that_is_no_json_object_is_malformed() {
 async fn a_body_where_none_belongs_is_refused() {
     let api = Api::start().await;
     for (method, path) in [("GET", "/v1/topics"), ("DELETE", "/v1/topics/t")] {
-        api.call(method, path, &[("content-type", JSON)], b"{}").await.is_problem(400, "malformed");
+        api.call(method, path, &[("content-type", JSON)], b"{}").await.expect_problem(400, "malformed");
         api.call(method, path, &[("content-type", JSON), ("content-length", "0")], b"").await;
     }
 }
@@ -89,14 +89,14 @@ async fn a_body_is_taken_up_to_its_bound() {
     let head = format!("PUT /v1/topics/t HTTP/1.1\r\nhost: {}\r\ncontent-type: {JSON}\r\n", api.http);
     let announced = format!("{head}content-length: {}\r\n\r\n", JSON_MAX_BYTES + 1);
     let answer = Answer::parse(&api.raw(announced.as_bytes()).await);
-    assert_eq!(answer.is_problem(413, "too-large")["limit"], JSON_MAX_BYTES);
+    assert_eq!(answer.expect_problem(413, "too-large")["limit"], JSON_MAX_BYTES);
     let mut stream = TcpStream::connect(api.http).await.unwrap();
     let chunk = padded(JSON_MAX_BYTES + 1);
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{chunk}\r\n", chunk.len());
     stream.write_all(chunked.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
-    Answer::parse(&answer).is_problem(413, "too-large");
+    Answer::parse(&answer).expect_problem(413, "too-large");
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn unknown_query_parameters_are_refused_everywhere() {
         ("GET", "/v1/cluster"),
     ] {
         let answer = api.call(method, &format!("{path}?nope=1"), &[("content-type", JSON)], b"").await;
-        assert!(detail(&answer.is_problem(400, "bad-parameter")).contains("nope"), "{path}");
+        assert!(detail(&answer.expect_problem(400, "bad-parameter")).contains("nope"), "{path}");
     }
 }
 

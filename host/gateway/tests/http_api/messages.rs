@@ -24,8 +24,8 @@ async fn a_message_is_found_by_its_id() {
     });
     assert_eq!(found, json!({"items": [expected]}));
     assert_eq!(api.get("/v1/messages/orders/m9").await.is(200).json(), json!({"items": []}));
-    api.get("/v1/messages/nothing/m1").await.is_problem(404, "topic-not-found");
-    api.get("/v1/messages/orders/m1?body=false").await.is_problem(400, "bad-parameter");
+    api.get("/v1/messages/nothing/m1").await.expect_problem(404, "topic-not-found");
+    api.get("/v1/messages/orders/m1?body=false").await.expect_problem(400, "bad-parameter");
 }
 
 #[tokio::test]

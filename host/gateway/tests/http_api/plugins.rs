@@ -64,14 +64,14 @@ async fn an_upload_is_answered_with_a_verdict_and_can_be_read_back() {
 async fn a_tag_moves_only_for_who_knows_where_it_points() {
     let (api, first, second) = (Api::start().await, variant(1), variant(2));
     let stale = quoted(&digest(&component()));
-    api.push(TAG, &first, &[("if-match", "*")]).await.is_problem(412, "precondition-failed");
-    api.push(TAG, &first, &[("if-match", &stale)]).await.is_problem(412, "precondition-failed");
+    api.push(TAG, &first, &[("if-match", "*")]).await.expect_problem(412, "precondition-failed");
+    api.push(TAG, &first, &[("if-match", &stale)]).await.expect_problem(412, "precondition-failed");
     let tag = api.push(TAG, &first, &[("if-none-match", "*")]).await.is(201).etag();
 
-    let required = api.push(TAG, &second, &[]).await.is_problem(428, "precondition-required");
+    let required = api.push(TAG, &second, &[]).await.expect_problem(428, "precondition-required");
     assert!(detail(&required).contains(&digest(&first)), "{required}");
-    api.push(TAG, &second, &[("if-match", &stale)]).await.is_problem(412, "precondition-failed");
-    api.push(TAG, &second, &[("if-none-match", "*")]).await.is_problem(412, "precondition-failed");
+    api.push(TAG, &second, &[("if-match", &stale)]).await.expect_problem(412, "precondition-failed");
+    api.push(TAG, &second, &[("if-none-match", "*")]).await.expect_problem(412, "precondition-failed");
     assert_eq!(api.get(TAG).await.etag(), tag, "nothing has moved it");
 
     let moved = api.push(TAG, &second, &[("if-match", &tag)]).await.is(200);
@@ -98,11 +98,11 @@ async fn what_is_no_component_is_refused_with_its_kind() {
         (&cut, "invalid"),
         (&vec![0; (32 << 20) + 1], "too-large"),
     ] {
-        let problem = api.push(TAG, wasm, &[]).await.is_problem(422, "component-refused");
+        let problem = api.push(TAG, wasm, &[]).await.expect_problem(422, "component-refused");
         assert_eq!(problem["kind"], kind, "{problem}");
     }
     assert_eq!(api.get("/v1/plugins").await.json(), json!({"items": []}), "a refused component leaves nothing");
-    api.get(TAG).await.is_problem(404, "not-found");
+    api.get(TAG).await.expect_problem(404, "not-found");
 }
 
 #[tokio::test]
@@ -111,20 +111,20 @@ async fn plugin_names_tags_and_digests_follow_their_grammar() {
     for path in
         ["/v1/plugins/Check/tags/1.0", "/v1/plugins/a..b/tags/1", "/v1/plugins/check/tags/-x", "/v1/plugins/a/tags/%20"]
     {
-        api.push(path, &wasm, &[]).await.is_problem(422, "invalid");
+        api.push(path, &wasm, &[]).await.expect_problem(422, "invalid");
     }
     api.push("/v1/plugins/team%2Fcheck/tags/1.0", &wasm, &[]).await.is(201);
     assert_eq!(api.get("/v1/plugins/team%2Fcheck").await.is(200).json()["name"], "team/check");
-    api.get("/v1/plugins/team/check").await.is_problem(404, "no-such-path");
-    api.get("/v1/plugins/team%2Fcheck/digests/sha256:1").await.is_problem(422, "invalid");
+    api.get("/v1/plugins/team/check").await.expect_problem(404, "no-such-path");
+    api.get("/v1/plugins/team%2Fcheck/digests/sha256:1").await.expect_problem(422, "invalid");
     let other = format!("/v1/plugins/team%2Fcheck/digests/{}", digest(b"other"));
-    api.get(&other).await.is_problem(404, "not-found");
-    api.delete(&other).await.is_problem(404, "not-found");
+    api.get(&other).await.expect_problem(404, "not-found");
+    api.delete(&other).await.expect_problem(404, "not-found");
     for path in ["/v1/plugins/nothing", "/v1/plugins/nothing/tags/1", "/v1/plugins/team%2Fcheck/tags/2"] {
-        api.get(path).await.is_problem(404, "not-found");
-        api.delete(path).await.is_problem(404, "not-found");
+        api.get(path).await.expect_problem(404, "not-found");
+        api.delete(path).await.expect_problem(404, "not-found");
     }
-    api.get("/v1/plugins/nothing/logs").await.is_problem(404, "not-found");
+    api.get("/v1/plugins/nothing/logs").await.expect_problem(404, "not-found");
 }
 
 #[tokio::test]
@@ -132,20 +132,20 @@ async fn a_component_is_uploaded_as_what_it_is() {
     let (api, wasm) = (Api::start().await, component());
     for media in [JSON, "application/octet-stream", "text/plain"] {
         let problem = api.call("PUT", TAG, &[("content-type", media)], &wasm).await;
-        assert_eq!(problem.is_problem(415, "unsupported-media-type")["expected"], "application/wasm");
+        assert_eq!(problem.expect_problem(415, "unsupported-media-type")["expected"], "application/wasm");
     }
     let announced = (64 << 20) + 1;
     let head = format!(
         "PUT {TAG} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/wasm\r\ncontent-length: {announced}\r\n\r\n"
     );
     let answer = crate::api::Answer::parse(&api.raw(head.as_bytes()).await);
-    assert_eq!(answer.is_problem(413, "too-large")["limit"], 64 << 20);
+    assert_eq!(answer.expect_problem(413, "too-large")["limit"], 64 << 20);
 }
 
 #[tokio::test]
 async fn a_binding_is_set_shown_replaced_and_deleted() {
     let api = Api::start().await;
-    let unknown = api.put("/v1/bindings/orders", binding()).await.is_problem(404, "not-found");
+    let unknown = api.put("/v1/bindings/orders", binding()).await.expect_problem(404, "not-found");
     assert!(detail(&unknown).contains("vouch plugin push"), "{unknown}");
     let wasm = variant(1);
     let tag = api.push(TAG, &wasm, &[]).await.is(201).etag();
@@ -165,14 +165,18 @@ async fn a_binding_is_set_shown_replaced_and_deleted() {
     // A moved tag changes nothing until the binding is set again (ruling 7); what was shown can be put back.
     api.push(TAG, &variant(2), &[("if-match", &tag)]).await.is(200);
     assert_eq!(api.get("/v1/bindings/orders").await.json()["digest"], digest(&wasm));
-    api.put_if("/v1/bindings/orders", binding(), ("if-match", "\"1\"")).await.is_problem(412, "precondition-failed");
-    api.put_if("/v1/bindings/orders", binding(), ("if-none-match", "*")).await.is_problem(412, "precondition-failed");
+    api.put_if("/v1/bindings/orders", binding(), ("if-match", "\"1\""))
+        .await
+        .expect_problem(412, "precondition-failed");
+    api.put_if("/v1/bindings/orders", binding(), ("if-none-match", "*"))
+        .await
+        .expect_problem(412, "precondition-failed");
     let again = api.put_if("/v1/bindings/orders", document, ("if-match", &set.etag())).await.is(200);
     assert_eq!(again.json()["digest"], digest(&variant(2)));
 
     api.delete("/v1/bindings/orders").await.is(204);
-    api.get("/v1/bindings/orders").await.is_problem(404, "not-found");
-    api.delete("/v1/bindings/orders").await.is_problem(404, "not-found");
+    api.get("/v1/bindings/orders").await.expect_problem(404, "not-found");
+    api.delete("/v1/bindings/orders").await.expect_problem(404, "not-found");
 }
 
 #[tokio::test]
@@ -208,16 +212,16 @@ async fn a_wrong_binding_is_refused_with_what_is_wrong() {
         (with("config", json!({"url": 7})), "url"),
         (with("fallback", json!("someone")), "someone"),
     ] {
-        let problem = api.put("/v1/bindings/b", body.clone()).await.is_problem(422, "invalid");
+        let problem = api.put("/v1/bindings/b", body.clone()).await.expect_problem(422, "invalid");
         assert!(detail(&problem).contains(named), "{body}: {problem}");
     }
     for deadline in ["10ms", "60s"] {
         let done = api.put("/v1/bindings/b", with("limits", json!({"deadline": deadline}))).await;
         assert!(done.status < 300, "{deadline}");
     }
-    api.put("/v1/bindings/b", with("groups", json!(["g"]))).await.is_problem(501, "not-built");
-    api.put("/v1/bindings/a%20b", binding()).await.is_problem(422, "invalid");
-    let taken = api.put("/v1/bindings/c", binding()).await.is_problem(409, "conflict");
+    api.put("/v1/bindings/b", with("groups", json!(["g"]))).await.expect_problem(501, "not-built");
+    api.put("/v1/bindings/a%20b", binding()).await.expect_problem(422, "invalid");
+    let taken = api.put("/v1/bindings/c", binding()).await.expect_problem(409, "conflict");
     assert!(detail(&taken).contains("orders"), "{taken}");
 }
 
@@ -229,7 +233,7 @@ async fn what_a_binding_uses_is_not_deleted() {
     api.push(TAG, &wasm, &[]).await.is(201);
     api.put("/v1/bindings/orders", binding()).await.is(201);
     for path in ["/v1/plugins/check", TAG, &one] {
-        let problem = api.delete(path).await.is_problem(409, "conflict");
+        let problem = api.delete(path).await.expect_problem(409, "conflict");
         assert!(detail(&problem).contains("binding orders"), "{problem}");
     }
     api.delete("/v1/bindings/orders").await.is(204);
@@ -240,10 +244,10 @@ async fn what_a_binding_uses_is_not_deleted() {
     api.delete(&one).await.is(204);
     assert_eq!(api.get("/v1/plugins/check").await.is(200).json()["tags"], json!({"next": digest(&variant(1))}));
     api.delete("/v1/plugins/check/tags/next").await.is(204);
-    api.get("/v1/plugins/check").await.is_problem(404, "not-found");
+    api.get("/v1/plugins/check").await.expect_problem(404, "not-found");
     api.push(TAG, &wasm, &[]).await.is(201);
     api.delete("/v1/plugins/check").await.is(204);
-    api.get(TAG).await.is_problem(404, "not-found");
+    api.get(TAG).await.expect_problem(404, "not-found");
 }
 
 #[tokio::test]
@@ -261,7 +265,7 @@ async fn plugins_and_bindings_are_listed_by_pages() {
         let second = api.get(&format!("/v1/{kind}?limit=1&after=b")).await.is(200).json();
         assert_eq!((each(&second, "name"), second.get("next")), (vec!["c"], None));
         for query in ["limit=0", "limit=1001", "name=a"] {
-            api.get(&format!("/v1/{kind}?{query}")).await.is_problem(400, "bad-parameter");
+            api.get(&format!("/v1/{kind}?{query}")).await.expect_problem(400, "bad-parameter");
         }
     }
 }

@@ -20,8 +20,8 @@ async fn the_probes_tell_a_node_that_serves_from_one_that_stops() {
     assert_eq!(api.get("/readyz").await.is(200).json(), json!({"status": "ready"}));
     api.node.stop().await;
     api.get("/healthz").await.is(200);
-    api.get("/readyz").await.is_problem(503, "stopping");
-    api.put("/v1/topics/t", json!({})).await.is_problem(503, "stopping");
+    api.get("/readyz").await.expect_problem(503, "stopping");
+    api.put("/v1/topics/t", json!({})).await.expect_problem(503, "stopping");
 }
 
 #[tokio::test]

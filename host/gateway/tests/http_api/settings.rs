@@ -23,9 +23,9 @@ async fn a_topic_is_created_shown_replaced_and_deleted() {
     assert_ne!(replaced.etag(), created.etag());
 
     assert!(api.delete("/v1/topics/orders").await.is(204).body.is_empty());
-    let gone = api.get("/v1/topics/orders").await.is_problem(404, "topic-not-found");
+    let gone = api.get("/v1/topics/orders").await.expect_problem(404, "topic-not-found");
     assert!(detail(&gone).contains("vouch topic create orders"), "{gone}");
-    api.delete("/v1/topics/orders").await.is_problem(404, "topic-not-found");
+    api.delete("/v1/topics/orders").await.expect_problem(404, "topic-not-found");
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn what_was_shown_can_be_put_back() {
     for path in ["/v1/topics/orders", "/v1/groups/shop"] {
         let created = api.put(path, json!({})).await.is(201);
         api.put(path, created.json()).await.is(200);
-        let other = api.put(path, json!({"name": "another"})).await.is_problem(422, "invalid");
+        let other = api.put(path, json!({"name": "another"})).await.expect_problem(422, "invalid");
         assert!(detail(&other).contains("another"), "{other}");
     }
 }
@@ -50,10 +50,10 @@ async fn a_group_is_created_shown_replaced_and_deleted() {
     assert_eq!(api.get("/v1/groups/shop/progress").await.is(200).json(), json!({"items": []}));
     api.delete("/v1/groups/shop").await.is(204);
     for path in ["/v1/groups/shop", "/v1/groups/shop/progress"] {
-        api.get(path).await.is_problem(404, "group-not-found");
+        api.get(path).await.expect_problem(404, "group-not-found");
     }
-    api.delete("/v1/groups/shop").await.is_problem(404, "group-not-found");
-    api.put("/v1/groups/shop", json!({"dead_letter_topic": "nowhere"})).await.is_problem(404, "topic-not-found");
+    api.delete("/v1/groups/shop").await.expect_problem(404, "group-not-found");
+    api.put("/v1/groups/shop", json!({"dead_letter_topic": "nowhere"})).await.expect_problem(404, "topic-not-found");
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn settings_are_refused_beyond_each_bound_and_taken_at_it() {
         (("/v1/groups/g", json!({"backoff": ["0s"]})), ("/v1/groups/g", json!({"backoff": []}))),
     ] {
         assert!(api.put(good.0, good.1.clone()).await.status < 300, "{}", good.1);
-        api.put(bad.0, bad.1).await.is_problem(422, "invalid");
+        api.put(bad.0, bad.1).await.expect_problem(422, "invalid");
     }
 }
 
@@ -110,7 +110,7 @@ async fn wrong_members_and_values_are_refused_by_name() {
         ("/v1/groups/g", json!({"max_attempt": 3}), "max_attempt"),
         ("/v1/groups/g", json!({"start": "middle"}), "middle"),
     ] {
-        let problem = api.put(path, body.clone()).await.is_problem(422, "invalid");
+        let problem = api.put(path, body.clone()).await.expect_problem(422, "invalid");
         assert!(detail(&problem).contains(named), "{body}: {problem}");
     }
     for (path, body) in [
@@ -119,12 +119,12 @@ async fn wrong_members_and_values_are_refused_by_name() {
         ("/v1/topics/t", json!({"retention": "72h"})),
         ("/v1/groups/g", json!({"ordered": true})),
     ] {
-        api.put(path, body).await.is_problem(501, "not-built");
+        api.put(path, body).await.expect_problem(501, "not-built");
     }
     let long = format!("/v1/topics/{}", "a".repeat(128));
     for path in ["/v1/topics/a.b", "/v1/topics/%20", "/v1/topics/TBW102", "/v1/topics/ns%2Ft", &long, "/v1/groups/a.b"]
     {
-        api.put(path, json!({})).await.is_problem(422, "illegal-name");
+        api.put(path, json!({})).await.expect_problem(422, "illegal-name");
     }
     api.put(&format!("/v1/topics/{}", "a".repeat(127)), json!({})).await.is(201);
 }
@@ -134,7 +134,7 @@ async fn the_type_stays_and_queues_only_grow() {
     let api = Api::start().await;
     api.put("/v1/topics/t", json!({"type": "transaction", "queues": 4})).await.is(201);
     for body in [json!({"type": "normal", "queues": 4}), json!({"type": "transaction", "queues": 3})] {
-        api.put("/v1/topics/t", body).await.is_problem(409, "conflict");
+        api.put("/v1/topics/t", body).await.expect_problem(409, "conflict");
     }
     api.put("/v1/topics/t", json!({"type": "transaction", "queues": 5})).await.is(200);
 }
@@ -143,19 +143,19 @@ async fn the_type_stays_and_queues_only_grow() {
 async fn preconditions_protect_what_somebody_else_wrote() {
     let api = Api::start().await;
     for path in ["/v1/topics/t", "/v1/groups/g"] {
-        api.put_if(path, json!({}), ("if-match", "*")).await.is_problem(412, "precondition-failed");
+        api.put_if(path, json!({}), ("if-match", "*")).await.expect_problem(412, "precondition-failed");
         let first = api.put_if(path, json!({}), ("if-none-match", "*")).await.is(201).etag();
-        api.put_if(path, json!({}), ("if-none-match", "*")).await.is_problem(412, "precondition-failed");
+        api.put_if(path, json!({}), ("if-none-match", "*")).await.expect_problem(412, "precondition-failed");
         let second = api.put_if(path, json!({}), ("if-match", &first)).await.is(200).etag();
-        let stale = api.put_if(path, json!({}), ("if-match", &first)).await.is_problem(412, "precondition-failed");
+        let stale = api.put_if(path, json!({}), ("if-match", &first)).await.expect_problem(412, "precondition-failed");
         assert!(detail(&stale).contains(&second), "{stale}");
         api.put_if(path, json!({}), ("if-match", &format!("{first}, {second}"))).await.is(200);
         api.put_if(path, json!({}), ("if-match", "*")).await.is(200);
-        api.put_if(path, json!({}), ("if-match", "7")).await.is_problem(400, "malformed");
+        api.put_if(path, json!({}), ("if-match", "7")).await.expect_problem(400, "malformed");
         let headers = [("content-type", PATCH), ("if-match", first.as_str())];
-        api.call("PATCH", path, &headers, b"{}").await.is_problem(412, "precondition-failed");
+        api.call("PATCH", path, &headers, b"{}").await.expect_problem(412, "precondition-failed");
         let headers = [("if-match", first.as_str())];
-        api.call("DELETE", path, &headers, b"").await.is_problem(501, "not-built");
+        api.call("DELETE", path, &headers, b"").await.expect_problem(501, "not-built");
         api.get(path).await.is(200);
     }
 }
@@ -175,13 +175,15 @@ async fn a_patch_changes_what_it_names() {
     assert_ne!(before.etag(), patched.etag());
     assert_eq!(api.get("/v1/topics/t").await.json(), document);
 
-    api.patch("/v1/topics/t", json!({"queus": 5})).await.is_problem(422, "invalid");
-    api.patch("/v1/topics/t", json!({"queues": 3})).await.is_problem(409, "conflict");
-    api.patch("/v1/topics/nothing", json!({})).await.is_problem(404, "topic-not-found");
-    api.patch("/v1/groups/nothing", json!({})).await.is_problem(404, "group-not-found");
+    api.patch("/v1/topics/t", json!({"queus": 5})).await.expect_problem(422, "invalid");
+    api.patch("/v1/topics/t", json!({"queues": 3})).await.expect_problem(409, "conflict");
+    api.patch("/v1/topics/nothing", json!({})).await.expect_problem(404, "topic-not-found");
+    api.patch("/v1/groups/nothing", json!({})).await.expect_problem(404, "group-not-found");
     api.put("/v1/groups/g", json!({"max_attempts": 3})).await.is(201);
     assert_eq!(api.patch("/v1/groups/g", json!({"start": "end"})).await.is(200).json()["max_attempts"], 3);
-    api.call("PATCH", "/v1/groups/g", &[("content-type", JSON)], b"{}").await.is_problem(415, "unsupported-media-type");
+    api.call("PATCH", "/v1/groups/g", &[("content-type", JSON)], b"{}")
+        .await
+        .expect_problem(415, "unsupported-media-type");
 }
 
 #[tokio::test]
@@ -202,7 +204,7 @@ async fn lists_go_by_pages_and_end() {
         assert_eq!((each(&last, "name"), last.get("next")), (vec!["c"], None));
         assert_eq!(api.get(&format!("/v1/{kind}?after=zz&limit=1000")).await.is(200).json(), json!({"items": []}));
         for query in ["limit=0", "limit=1001", "limit=x", "limit=1&limit=2", "size=1"] {
-            api.get(&format!("/v1/{kind}?{query}")).await.is_problem(400, "bad-parameter");
+            api.get(&format!("/v1/{kind}?{query}")).await.expect_problem(400, "bad-parameter");
         }
     }
 }
@@ -212,11 +214,11 @@ async fn a_topic_with_open_transactions_is_deleted_only_by_force() {
     let api = Api::start().await;
     api.transaction_topic("orders").await;
     let id = api.half("orders", "m1").await;
-    let refused = api.delete("/v1/topics/orders").await.is_problem(409, "conflict");
+    let refused = api.delete("/v1/topics/orders").await.expect_problem(409, "conflict");
     assert!(detail(&refused).contains("force"), "{refused}");
-    api.delete("/v1/topics/orders?force=false").await.is_problem(409, "conflict");
-    api.delete("/v1/topics/orders?force=maybe").await.is_problem(400, "bad-parameter");
-    api.delete("/v1/groups/orders?force=true").await.is_problem(400, "bad-parameter");
+    api.delete("/v1/topics/orders?force=false").await.expect_problem(409, "conflict");
+    api.delete("/v1/topics/orders?force=maybe").await.expect_problem(400, "bad-parameter");
+    api.delete("/v1/groups/orders?force=true").await.expect_problem(400, "bad-parameter");
     api.delete("/v1/topics/orders?force=true").await.is(204);
     let list: Value = api.get("/v1/transactions?state=open").await.is(200).json();
     assert!(!each(&list, "id").contains(&id.as_str()), "{list}");
@@ -225,11 +227,11 @@ async fn a_topic_with_open_transactions_is_deleted_only_by_force() {
 #[tokio::test]
 async fn names_in_paths_are_percent_decoded() {
     let api = Api::start().await;
-    let dead = api.get("/v1/topics/%25DLQ%25shop").await.is_problem(404, "topic-not-found");
+    let dead = api.get("/v1/topics/%25DLQ%25shop").await.expect_problem(404, "topic-not-found");
     assert!(detail(&dead).contains("%DLQ%shop"), "{dead}");
     api.put("/v1/groups/a%7Cb%25", json!({})).await.is(201);
     assert_eq!(api.get("/v1/groups/a%7cb%25").await.is(200).json()["name"], "a|b%");
     // A dead-letter topic is made by the broker alone.
-    api.put("/v1/topics/%25DLQ%25shop", json!({})).await.is_problem(422, "illegal-name");
-    api.get("/v1/topics/%FF").await.is_problem(400, "malformed");
+    api.put("/v1/topics/%25DLQ%25shop", json!({})).await.expect_problem(422, "illegal-name");
+    api.get("/v1/topics/%FF").await.expect_problem(400, "malformed");
 }

@@ -62,7 +62,7 @@ async fn a_decision_ends_it_a_repeat_is_told_and_the_opposite_is_a_conflict() {
             assert!(last["by"].as_str().unwrap().contains("ann"), "{last}");
             assert_eq!((&last["at"], ended["next_check_at"].is_null()), (&ended["ended_at"], true));
         }
-        let conflict = api.post(&path(&id, opposite), why()).await.is_problem(409, "outcome-conflict");
+        let conflict = api.post(&path(&id, opposite), why()).await.expect_problem(409, "outcome-conflict");
         assert_eq!(conflict["outcome"], outcome);
         assert_eq!(api.get(&format!("/v1/transactions/{id}")).await.is(200).json()["state"], outcome);
         api.post(&path(&id, "resume"), why()).await;
@@ -98,7 +98,7 @@ async fn a_decision_says_who_and_is_bounded() {
             (json!({"by": "ann", "why": "x"}), "why"),
             (json!({"by": 7}), "string"),
         ] {
-            let problem = api.post(&path(&id, action), body).await.is_problem(422, "invalid");
+            let problem = api.post(&path(&id, action), body).await.expect_problem(422, "invalid");
             assert!(detail(&problem).contains(named), "{problem}");
         }
     }
@@ -115,9 +115,9 @@ async fn ids_that_are_no_transaction_are_not_found() {
     let nowhere = TransactionId { shard: 0, position: 1 }.to_string();
     let beyond = TransactionId { shard: 0, position: u64::MAX }.to_string();
     for id in ["x", "T0", "%20", &other_shard, &nowhere, &beyond] {
-        api.get(&format!("/v1/transactions/{id}")).await.is_problem(404, "unknown-transaction");
+        api.get(&format!("/v1/transactions/{id}")).await.expect_problem(404, "unknown-transaction");
         for action in ["commit", "rollback", "resume"] {
-            api.post(&path(id, action), why()).await.is_problem(404, "unknown-transaction");
+            api.post(&path(id, action), why()).await.expect_problem(404, "unknown-transaction");
         }
     }
 }
@@ -148,10 +148,10 @@ async fn the_list_is_filtered_by_state_topic_and_age() {
         assert_eq!(each(&list, "id"), expected, "{query}");
     }
     for query in ["state=closed", "older_than=old", "older_than=-1s", "after=x", "limit=0", "topik=a"] {
-        let problem = api.get(&format!("/v1/transactions?{query}")).await.is_problem(400, "bad-parameter");
+        let problem = api.get(&format!("/v1/transactions?{query}")).await.expect_problem(400, "bad-parameter");
         assert!(detail(&problem).contains(query.split('=').next().unwrap()), "{problem}");
     }
-    let group = api.get("/v1/transactions?group=g").await.is_problem(501, "not-built");
+    let group = api.get("/v1/transactions?group=g").await.expect_problem(501, "not-built");
     assert!(detail(&group).contains("topic"), "{group}");
 }
 

@@ -1,6 +1,8 @@
 //! Hand-made gRPC calls against a node with a real log: what official clients never send, and what they rely on
 //! (protocol paper §8, items marked *raw*).
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
 mod broker;
 mod consuming;
 mod sending;

@@ -212,7 +212,7 @@ impl Executor {
 
     fn unpropose(&mut self, proposal: Proposal, refusal: Refusal) {
         for record in delivery_records(&proposal.records) {
-            self.reservations.release(&record);
+            self.reservations.abandon(&record);
         }
         self.answer(proposal.reply, proposal.cost, Err(refusal));
     }
