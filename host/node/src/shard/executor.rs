@@ -47,6 +47,8 @@ pub(crate) struct Executor {
     batch: Vec<Proposal>,
     /// Batches to hand out once their leases are written.
     deliveries: Vec<(Poll, Batch)>,
+    /// Leases that the log refused, by generation: their batches are not handed out.
+    unleased: Vec<(u64, Refusal)>,
     written: VecDeque<Written>,
     /// Topics where something may be ready.
     ready: Vec<TopicId>,
@@ -74,6 +76,7 @@ impl Executor {
             joins_applied: false,
             batch: Vec::new(),
             deliveries: Vec::new(),
+            unleased: Vec::new(),
             written: VecDeque::new(),
             ready: Vec::new(),
             effects: Vec::new(),
@@ -167,10 +170,14 @@ impl Executor {
             }
             self.write_entry(proposals);
         }
+        let unleased = std::mem::take(&mut self.unleased);
         for (poll, batch) in std::mem::take(&mut self.deliveries) {
-            let answer = match &self.poisoned {
-                Some(reason) => Err(Refusal::Poisoned(reason.clone())),
-                None => Ok(Some(batch)),
+            let refused = unleased.iter().find(|(generation, _)| *generation == batch.generation);
+            let answer = match (&self.poisoned, refused) {
+                (Some(reason), _) => Err(Refusal::Poisoned(reason.clone())),
+                // Without its lease a batch would be handed to the next consumer as well.
+                (None, Some((_, refusal))) => Err(refusal.clone()),
+                (None, None) => Ok(Some(batch)),
             };
             if let Err(Ok(Some(batch))) = poll.reply.send(answer) {
                 self.give_back(&batch);
@@ -213,6 +220,9 @@ impl Executor {
     fn unpropose(&mut self, proposal: Proposal, refusal: Refusal) {
         for record in delivery_records(&proposal.records) {
             self.reservations.abandon(&record);
+            if let Record::Lease(lease) = &record {
+                self.unleased.push((lease.generation, refusal.clone()));
+            }
         }
         self.answer(proposal.reply, proposal.cost, Err(refusal));
     }
