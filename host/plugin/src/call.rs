@@ -29,7 +29,7 @@ pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// What the host knows during one call.
 pub(crate) struct CallState {
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     gate: HttpGate,

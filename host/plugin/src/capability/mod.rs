@@ -19,5 +19,6 @@ pub(crate) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     bindings::outbox::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
     bindings::sql::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasi::tell_errors_without_backtraces(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
 }

@@ -3,6 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::AsyncWrite;
+use wasmtime::{
+    StoreContextMut,
+    component::{Linker, Resource},
+};
 use wasmtime_wasi::{
     WasiCtx, async_trait,
     cli::{IsTerminal, StdoutStream},
@@ -11,6 +15,7 @@ use wasmtime_wasi::{
 
 use crate::{
     bindings::host::Level,
+    call::CallState,
     log::{CallLog, LogSource, MAX_LINE},
 };
 
@@ -28,6 +33,23 @@ pub(crate) fn inert_wasi(log: &CallLog) -> WasiCtx {
         .stdout(LineStream::new(log, Level::Info))
         .stderr(LineStream::new(log, Level::Warn))
         .build()
+}
+
+/// Replaces the text that a guest gets of a failed stream: the error and its causes, and nothing else.
+///
+/// The library's own text is the error's debug form, which carries the host's backtrace where the operator set
+/// `RUST_BACKTRACE`: that is none of the guest's business, and long enough to make the guest's answer too large.
+pub(crate) fn tell_errors_without_backtraces(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance("wasi:io/error@0.2.12")?.func_wrap(
+        "[method]error.to-debug-string",
+        |mut store: StoreContextMut<'_, CallState>, (error,): (Resource<wasmtime::Error>,)| {
+            let error = store.data_mut().table.get(&error)?;
+            Ok((format!("{error:#}"),))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 /// Cuts what is written into lines.
