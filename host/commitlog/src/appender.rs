@@ -12,7 +12,7 @@ use crate::preallocate::{Preallocator, is_no_space};
 use crate::reader::View;
 use crate::segment::WriteSegment;
 use crate::threads::Threads;
-use crate::{AppendError, LogPosition, Operation, PoisonReport};
+use crate::{AppendError, Checkpoint, LogPosition, Operation, PoisonReport};
 
 /// How long a log is idle before a mark should cover its last group (ruling 17).
 pub const MARK_AFTER: Duration = Duration::from_millis(100);
@@ -39,6 +39,8 @@ pub struct Appended {
     pub payload_position: LogPosition,
     /// First position after the entry. It is durable when [`crate::Durable::Up`] reaches this.
     pub end: LogPosition,
+    /// What to store with a snapshot whose last entry is this one. Valid once the entry is durable.
+    pub checkpoint: Checkpoint,
 }
 
 /// What must be known of the last entry to append the next.
@@ -121,7 +123,7 @@ impl Appender {
             self.roll()?;
         }
         let position = self.tail.end;
-        self.write(StoredKind::Entry(header.kind), header, payload, len)?;
+        let checkpoint = self.write(StoredKind::Entry(header.kind), header, payload, len)?;
         if header.kind == EntryKind::Records {
             self.tail.records_end = self.tail.end;
         }
@@ -132,6 +134,7 @@ impl Appender {
             position: LogPosition(position),
             payload_position: LogPosition(position + ENTRY_HEADER_LEN),
             end: LogPosition(self.tail.end),
+            checkpoint,
         })
     }
 
@@ -245,7 +248,13 @@ impl Appender {
         Ok(())
     }
 
-    fn write(&mut self, kind: StoredKind, header: EntryHeader, payload: &[&[u8]], len: u64) -> Result<(), AppendError> {
+    fn write(
+        &mut self,
+        kind: StoredKind,
+        header: EntryHeader,
+        payload: &[&[u8]],
+        len: u64,
+    ) -> Result<Checkpoint, AppendError> {
         let position = self.tail.end;
         let stored = StoredHeader {
             kind,
@@ -278,7 +287,7 @@ impl Appender {
             mark: stored.durable_mark,
             records_end: self.tail.records_end,
         };
-        Ok(())
+        Ok(Checkpoint::new(&stored, crc))
     }
 
     fn durable_mark(&self) -> u64 {

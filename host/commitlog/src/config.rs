@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::LogPosition;
+use crate::{Checkpoint, LogPosition};
 
 /// Smallest segment, in bytes.
 pub const MIN_SEGMENT_SIZE: u64 = 4 << 20;
@@ -35,9 +35,9 @@ pub struct LogConfig {
     pub shard: u16,
     /// Overlapping syncs: `1..=`[`MAX_SYNCS_IN_FLIGHT`]. More halves the wait of a group at the price of smaller groups.
     pub syncs_in_flight: usize,
-    /// Entries that start below this position are verified only in its own segment and not handed over (a snapshot
-    /// covers them). It must be the position or the end of an entry; 0 hands over everything.
-    pub replay_from: LogPosition,
+    /// The last entry that the caller's snapshot covers. Only this entry and what follows it is read and verified, and
+    /// only what follows is handed over; everything below its end counts as durable. `None` reads everything.
+    pub checkpoint: Option<Checkpoint>,
     /// A position this node knows by itself to be durable here (a replica's own note, ruling 17): damage below it is
     /// never taken for a torn tail. 0 where nothing is known.
     pub known_durable: LogPosition,
@@ -53,9 +53,17 @@ impl LogConfig {
             cluster_id,
             shard: 0,
             syncs_in_flight: 2,
-            replay_from: LogPosition(0),
+            checkpoint: None,
             known_durable: LogPosition(0),
         }
+    }
+
+    /// The same without its checkpoint, to read the whole log after [`crate::OpenError::Checkpoint`]. What the
+    /// checkpoint proves is kept: its entry was durable, so if the log ends before it, that is damage and no torn tail.
+    #[must_use]
+    pub fn whole_log(&self) -> Self {
+        let durable = self.checkpoint.map_or(LogPosition(0), |checkpoint| checkpoint.end);
+        Self { checkpoint: None, known_durable: self.known_durable.max(durable), ..self.clone() }
     }
 
     /// Checks every bound.

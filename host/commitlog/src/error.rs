@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::{ConfigError, LogPosition};
+use crate::{Checkpoint, ConfigError, LogPosition};
 
 /// Which operation on the disk failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,16 +232,23 @@ pub enum OpenError {
         /// Highest position known durable.
         durable: LogPosition,
     },
-    /// `replay_from` is not a place between two entries of this log: the snapshot belongs to another log, or the log
-    /// lost its end. Use an older snapshot or a replica.
+    /// The entry that the snapshot ends with is not in the log as it was: the snapshot belongs to another log, or the
+    /// log was damaged. Nothing was changed. Use an older snapshot, or [`crate::LogConfig::whole_log`], which reads
+    /// everything and still knows that this entry was durable; if that refuses too, restore the log.
     #[error(
-        "the log cannot be replayed from position {from}: it ends at {end} and no entry begins there; use another snapshot"
+        "the snapshot ends with {checkpoint}, which is not at offset {offset} of {}: {reason}; nothing was changed: \
+         use another snapshot, or replay the whole log",
+        file.display()
     )]
-    ReplayFrom {
-        /// The position asked for.
-        from: LogPosition,
-        /// End of the log.
-        end: LogPosition,
+    Checkpoint {
+        /// The entry that should be there.
+        checkpoint: Checkpoint,
+        /// The segment file.
+        file: PathBuf,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is there instead.
+        reason: String,
     },
     /// The caller refused an entry; the cause says why.
     #[error("the entry at position {position} was refused: {source}")]

@@ -7,6 +7,7 @@
 mod appender;
 #[cfg(test)]
 mod bugs;
+mod checkpoint;
 mod config;
 mod disk;
 mod error;
@@ -23,10 +24,12 @@ mod tests;
 mod threads;
 
 pub use appender::{Appended, Appender, EntryHeader, MARK_AFTER};
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::{
     ConfigError, LogConfig, MAX_SEGMENT_SIZE, MAX_SYNCS_IN_FLIGHT, MAX_ZERO_AHEAD, MIN_SEGMENT_SIZE, MIN_ZERO_AHEAD,
     SEGMENT_SIZE_STEP,
 };
+pub use disk::map_file;
 pub use error::{AppendError, OpenError, Operation, PoisonReport, ReadError};
 pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGMENT_HEADER_LEN};
 pub use group_commit::Durable;

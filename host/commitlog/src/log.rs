@@ -19,7 +19,7 @@ pub struct CommitLog;
 impl CommitLog {
     /// Opens the log of a folder, or creates it, and recovers it.
     ///
-    /// Recovery hands every entry from `replay_from` on to `on_entry`, in order, once, while it verifies them; cuts a
+    /// Recovery hands every entry behind the checkpoint (or all of them) to `on_entry`, in order, once, while it verifies them; cuts a
     /// torn tail; and syncs what it read before it returns, so that everything before [`Recovery::end`] is durable.
     /// Keep to yourself what you learn in `on_entry` until `open` has returned: if it fails, drop it all.
     ///

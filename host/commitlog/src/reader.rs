@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::disk::Mapping;
 use crate::format::{ENTRY_HEADER_LEN, EntryKind, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, padded, verify_entry};
 use crate::segment::file_name;
-use crate::{LogPosition, ReadError};
+use crate::{Checkpoint, LogPosition, ReadError};
 
 /// One entry as it lies in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +107,16 @@ impl View {
 
     /// The entry that starts at `position`, verified; a filler gives `None` for its entry. Returns the end, too.
     fn entry(&self, position: u64) -> Result<(Option<Entry>, u64), ReadError> {
+        let (header, _, payload) = self.stored(position)?;
+        let entry = match header.kind {
+            StoredKind::Filler => None,
+            StoredKind::Entry(kind) => Some(Entry::new(&header, kind, payload)),
+        };
+        Ok((entry, header.end()))
+    }
+
+    /// Header, checksum and payload of what is stored at `position`, verified.
+    fn stored(&self, position: u64) -> Result<(StoredHeader, u32, Bytes), ReadError> {
         let (mapping, offset) = self.locate(position, ENTRY_HEADER_LEN)?;
         let mut bytes = [0; ENTRY_HEADER_LEN as usize];
         mapping.copy(offset, &mut bytes);
@@ -115,12 +125,8 @@ impl View {
         let payload_len = padded(header.payload_len.into());
         let (mapping, offset) = self.locate(position, ENTRY_HEADER_LEN + payload_len)?;
         let payload = mapping.bytes(offset + ENTRY_HEADER_LEN, payload_len as usize);
-        verify_entry(self.seed, &bytes, &payload).map_err(|fault| self.not_an_entry(position, fault))?;
-        let entry = match header.kind {
-            StoredKind::Filler => None,
-            StoredKind::Entry(kind) => Some(Entry::new(&header, kind, payload.slice(..header.payload_len as usize))),
-        };
-        Ok((entry, header.end()))
+        let crc = verify_entry(self.seed, &bytes, &payload).map_err(|fault| self.not_an_entry(position, fault))?;
+        Ok((header, crc, payload.slice(..header.payload_len as usize)))
     }
 
     fn not_an_entry(&self, position: u64, fault: crate::format::EntryFault) -> ReadError {
@@ -176,6 +182,18 @@ impl LogReader {
         match self.view.entry(position.0)? {
             (Some(entry), _) => Ok(entry),
             (None, _) => Err(ReadError::OutsideEntries { position, len: 0 }),
+        }
+    }
+
+    /// What to store with a snapshot whose last entry is the one that starts at `position`. The entry is read and
+    /// verified; [`crate::Appended::checkpoint`] and [`crate::Recovery::checkpoint`] cost nothing.
+    ///
+    /// # Errors
+    /// No sound entry starts there.
+    pub fn checkpoint_at(&self, position: LogPosition) -> Result<Checkpoint, ReadError> {
+        match self.view.stored(position.0)? {
+            (header, crc, _) if header.kind != StoredKind::Filler => Ok(Checkpoint::new(&header, crc)),
+            _ => Err(ReadError::OutsideEntries { position, len: 0 }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! From the files of a stopped log to its certain content: one pass over the entries, then the question of ruling 17,
 //! *tail or damage*, then the cut.
 
+mod checkpoint;
 mod cut;
 mod headers;
 mod leftover;
@@ -16,12 +17,11 @@ use self::leftover::Remains;
 use crate::appender::Tail;
 use crate::disk::Mapping;
 use crate::format::{
-    ENTRY_HEADER_LEN, EntryFault, EntryKind, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, checksum_seed, padded,
-    verify_entry,
+    ENTRY_HEADER_LEN, EntryFault, EntryKind, StoredHeader, StoredKind, checksum_seed, padded, verify_entry,
 };
 use crate::reader::Entry;
 use crate::segment::{SegmentFactory, WriteSegment, file_name};
-use crate::{LogConfig, LogPosition, OpenError};
+use crate::{Checkpoint, LogConfig, LogPosition, OpenError};
 
 /// Bytes asked for at once while scanning, and how far ahead of the scan.
 const READ_STEP: u64 = 4 << 20;
@@ -46,8 +46,14 @@ pub struct Recovery {
     pub cut: Option<Cut>,
     /// Whether the log ended with a mark that covers all before it, as after [`crate::Appender::close`].
     pub clean: bool,
-    /// Bytes of entries that were read and verified.
+    /// The last entry, marks included: what a snapshot of everything that was handed over covers. `None` in an empty
+    /// log.
+    pub checkpoint: Option<Checkpoint>,
+    /// Bytes of entries that were read and verified: without [`LogConfig::checkpoint`] all of the log, with it only
+    /// what follows.
     pub scanned_bytes: u64,
+    /// Bytes of prepared space behind the end that were searched for what a power cut left.
+    pub searched_bytes: u64,
     /// How long all of it took.
     pub duration: Duration,
 }
@@ -89,7 +95,6 @@ pub(crate) fn recover(
     recovery.walk(on_entry)?;
     let remains = recovery.look_behind_the_end()?;
     recovery.refuse_damage(&remains)?;
-    recovery.check_replay_from()?;
     #[cfg(test)]
     if crate::bugs::CUT_NOT_SYNCED.injected() {
         recovery.sync_what_was_read()?;
@@ -119,7 +124,6 @@ struct Scan<'a> {
     /// The chain's checksum is known: not at the first entry of a log whose head was removed.
     chained: bool,
     last_kind: Option<(EntryKind, bool)>,
-    replay_from_met: bool,
     end: ChainEnd,
     report: Recovery,
 }
@@ -135,7 +139,6 @@ impl<'a> Scan<'a> {
             tail: Tail { end: 0, previous: 0, term: 0, index: 0, leader_time_ms: 0, mark: 0, records_end: 0 },
             chained: false,
             last_kind: None,
-            replay_from_met: false,
             end: ChainEnd { fault: EntryFault::Nothing, after_filler: false },
             report: Recovery {
                 entries: 0,
@@ -146,7 +149,9 @@ impl<'a> Scan<'a> {
                 last_leader_time_ms: 0,
                 cut: None,
                 clean: true,
+                checkpoint: None,
                 scanned_bytes: 0,
+                searched_bytes: 0,
                 duration: Duration::ZERO,
             },
         };
@@ -163,23 +168,14 @@ impl<'a> Scan<'a> {
         move |source| OpenError::Io { action, file, source }
     }
 
-    /// The pass: verifies every entry from the segment of `replay_from` on and hands it over.
+    /// The pass: verifies every entry behind the checkpoint and hands it over.
     ///
     /// An entry may be handed over at once, because no later finding takes it back: a cut begins at the first entry
     /// that is not sound, and everything before that is kept. Only the whole open may still be refused.
     fn walk(&mut self, on_entry: &mut OnEntry<'_>) -> Result<(), OpenError> {
-        let Some(first) = self.found.first().filter(|found| found.sound) else { return Ok(()) };
-        self.report.start = LogPosition(first.start);
-        let from = self.config.replay_from.0;
-        // The end of a full segment is the start of the next one, which need not exist yet: then replay the full one.
-        let wanted = from.saturating_sub(first.start) / self.config.segment_size;
-        let last_sound = self.found.iter().rposition(|found| found.sound).unwrap_or(0);
-        self.at = usize::try_from(wanted).unwrap_or(usize::MAX).min(last_sound);
-        // A segment without entries has no mark that tells what is durable: the one before it has.
-        self.at -= usize::from(self.at > 0 && !self.has_entries(self.at)?);
-        self.chained = self.found[self.at].start == 0;
-        self.tail.end = self.factory.first_entry(self.found[self.at].start);
-        self.replay_from_met = from <= self.tail.end && from >= self.found[self.at].start;
+        if !self.begin_walk()? {
+            return Ok(());
+        }
         loop {
             self.walk_segment(on_entry)?;
             let full = self.tail.end == self.found[self.at].start + self.config.segment_size;
@@ -191,16 +187,6 @@ impl<'a> Scan<'a> {
                 _ => return Ok(()),
             }
         }
-    }
-
-    /// Whether a sound header lies where the first entry of a segment must be.
-    fn has_entries(&self, at: usize) -> Result<bool, OpenError> {
-        let found = &self.found[at];
-        let len = ENTRY_HEADER_LEN as usize;
-        found.mapping.populate(SEGMENT_HEADER_LEN, len).map_err(self.io("read", found.start))?;
-        let mut bytes = [0; ENTRY_HEADER_LEN as usize];
-        found.mapping.copy(SEGMENT_HEADER_LEN, &mut bytes);
-        Ok(StoredHeader::decode(self.seed, &bytes, self.factory.first_entry(found.start)).is_ok())
     }
 
     /// Walks one segment up to its end or to the first entry that is not sound.
@@ -281,15 +267,11 @@ impl<'a> Scan<'a> {
         self.tail.leader_time_ms = header.leader_time_ms;
         self.report.scanned_bytes += header.end() - header.position;
         self.end.after_filler = header.kind == StoredKind::Filler;
-        let from = self.config.replay_from.0;
-        self.replay_from_met |= from == header.position || from == header.end();
         let StoredKind::Entry(kind) = header.kind else { return Ok(()) };
         self.last_kind = Some((kind, covers_all));
+        self.report.checkpoint = Some(Checkpoint::new(header, crc));
         if kind == EntryKind::Records {
             self.tail.records_end = header.end();
-        }
-        if header.position < from {
-            return Ok(());
         }
         self.report.entries += 1;
         on_entry(Entry::new(header, kind, payload.slice(..header.payload_len as usize)))
@@ -298,7 +280,7 @@ impl<'a> Scan<'a> {
 
     /// Collects what lies behind the chain's end.
     fn look_behind_the_end(&self) -> Result<Remains, OpenError> {
-        let mut remains = Remains::new(self.seed, self.tail.mark.max(self.config.known_durable.0));
+        let mut remains = Remains::new(self.seed, self.certain().max(self.config.known_durable.0));
         for (number, found) in self.found.iter().enumerate().skip(self.at) {
             let from = self.tail.end.max(self.factory.first_entry(found.start));
             remains.look(found, from).map_err(self.io("read", found.start))?;
@@ -341,24 +323,16 @@ impl<'a> Scan<'a> {
         })
     }
 
-    fn check_replay_from(&self) -> Result<(), OpenError> {
-        let from = self.config.replay_from;
-        if self.replay_from_met || from.0 == 0 || from.0 == self.tail.end {
-            return Ok(());
-        }
-        Err(OpenError::ReplayFrom { from, end: LogPosition(self.tail.end) })
-    }
-
     fn finish(mut self, remains: &Remains, started: Instant) -> Result<Recovered, OpenError> {
         if self.found.is_empty() {
-            let start = self.factory.segment_start(self.config.replay_from.0.min(self.tail.end));
-            let created = self.factory.create(start).map_err(self.io("create", start))?;
-            self.tail.end = self.factory.first_entry(start);
+            let created = self.factory.create(0).map_err(self.io("create", 0))?;
+            self.tail.end = self.factory.first_entry(0);
             return Ok(self.recovered(Arc::new(created), Vec::new(), started, None));
         }
         let last = self.found.len() - 1;
         let opened = self.factory.open(self.found[last].start, self.found[last].file.clone());
         let segment = Arc::new(opened.map_err(self.io("open", self.found[last].start))?);
+        self.report.searched_bytes = remains.searched;
         let offset = self.tail.end - segment.start;
         // Behind the end there are only zeros or holes: up to the first hole the zeros are on disk.
         let hole = segment.file.next_hole(offset.min(self.config.segment_size - 1));

@@ -2,60 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::convert::Infallible;
+mod common;
+
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use vouch_commitlog::{
-    AppendError, Appender, CommitLog, ConfigError, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogPosition,
-    LogReader, MARK_AFTER, OpenError, ReadError, Recovery,
+    AppendError, CommitLog, ConfigError, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogPosition, MARK_AFTER,
+    OpenError, ReadError,
 };
 
-const CLUSTER: [u8; 16] = *b"cluster-of-tests";
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Open {
-    appender: Appender,
-    reader: LogReader,
-    recovery: Recovery,
-    durable: Receiver<Durable>,
-    entries: Vec<Entry>,
-}
-
-fn config(directory: &Path) -> LogConfig {
-    LogConfig { segment_size: 4 << 20, zero_ahead: 1 << 20, ..LogConfig::new(directory, CLUSTER) }
-}
-
-fn open(config: LogConfig) -> Result<Open, OpenError> {
-    let (send, durable) = channel();
-    let mut entries = Vec::new();
-    let on_durable = Box::new(move |news| drop(send.send(news)));
-    let (appender, reader, recovery) = CommitLog::open(config, on_durable, &mut |entry| {
-        entries.push(entry);
-        Ok::<(), Infallible>(())
-    })?;
-    Ok(Open { appender, reader, recovery, durable, entries })
-}
-
-fn records(index: u64) -> EntryHeader {
-    EntryHeader { term: 1, index, leader_time_ms: 1_700_000_000_000 + index, kind: EntryKind::Records }
-}
-
-fn wait_durable(durable: &Receiver<Durable>, end: LogPosition) {
-    loop {
-        match durable.recv_timeout(PATIENCE).expect("the log reports durability") {
-            Durable::Up { to } if to >= end => return,
-            Durable::Up { .. } => {}
-            Durable::Poisoned(report) => panic!("{report}"),
-        }
-    }
-}
-
-fn body(index: u64, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (index as usize * 31 + at * 7) as u8).collect()
-}
+use common::{
+    CLUSTER, Open, PATIENCE, body, config, first_segment, open, records, three_segments, two_groups, wait_durable,
+};
 
 #[test]
 fn entries_survive_a_clean_stop_over_several_segments() {
@@ -187,20 +145,6 @@ fn an_idle_log_asks_for_one_mark() {
     assert!(error.to_string().contains("00000000000000000000.log"), "{error}");
 }
 
-fn first_segment(folder: &Path) -> PathBuf {
-    folder.join("00000000000000000000.log")
-}
-
-/// A log with two groups of which only the first is covered by a mark; gives the start and end of the second.
-fn two_groups(folder: &Path) -> (LogPosition, LogPosition) {
-    let mut log = open(config(folder)).unwrap();
-    let first = log.appender.append(records(1), &[&body(1, 1000)]).unwrap();
-    wait_durable(&log.durable, first.end);
-    let second = log.appender.append(records(2), &[&body(2, 1000)]).unwrap();
-    wait_durable(&log.durable, second.end);
-    (second.position, second.end)
-}
-
 #[test]
 fn a_torn_tail_is_cut_and_the_log_goes_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -272,17 +216,6 @@ fn settings_out_of_bounds_are_refused() {
         assert_eq!(LogConfig { syncs_in_flight, ..good.clone() }.validate().is_ok(), right);
     }
     assert!(matches!(open(LogConfig { syncs_in_flight: 5, ..good }), Err(OpenError::Config(_))));
-}
-
-/// Fills three segments; gives their files.
-fn three_segments(folder: &Path) -> Vec<PathBuf> {
-    let mut log = open(config(folder)).unwrap();
-    while log.appender.appended() < LogPosition(9 << 20) {
-        let end = log.appender.append(records(1), &[&body(1, 600_000)]).unwrap().end;
-        wait_durable(&log.durable, end);
-    }
-    log.appender.close().unwrap();
-    [0, 4 << 20, 8 << 20].map(|start: u64| folder.join(format!("{start:020}.log"))).to_vec()
 }
 
 #[test]
@@ -359,24 +292,6 @@ fn newer_formats_are_refused_by_name() {
             _ => matches!(error, OpenError::UnknownKind { kind: 77, offset: 4096, .. }),
         };
         assert!(right, "{error}");
-    }
-}
-
-#[test]
-fn a_snapshot_skips_the_head() {
-    let folder = tempfile::tempdir().unwrap();
-    three_segments(folder.path());
-    let all = open(config(folder.path())).unwrap().entries;
-    for skipped in 1..=all.len() {
-        let replay_from = all[skipped - 1].end;
-        let log = open(LogConfig { replay_from, ..config(folder.path()) }).unwrap();
-        assert_eq!(log.entries, all[skipped..]);
-        assert_eq!(log.reader.entry_at(all[0].position).unwrap(), all[0], "the head can still be read");
-    }
-    let end = all[all.len() - 1].end;
-    for wrong in [LogPosition(all[3].end.0 + 8), LogPosition(end.0 + 8), LogPosition(1 << 40)] {
-        let error = open(LogConfig { replay_from: wrong, ..config(folder.path()) }).err().unwrap();
-        assert!(matches!(error, OpenError::ReplayFrom { from, end: last } if from == wrong && last == end), "{error}");
     }
 }
 

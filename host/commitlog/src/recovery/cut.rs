@@ -38,7 +38,7 @@ impl Scan<'_> {
         if crate::bugs::TAIL_NOT_SYNCED.injected() && self.report.cut.is_none() {
             return Ok(());
         }
-        let doubtful = |found: &&Found| found.start + self.config.segment_size > self.tail.mark;
+        let doubtful = |found: &&Found| found.start + self.config.segment_size > self.certain();
         for found in self.found.iter().filter(doubtful) {
             self.write_again(found).map_err(self.io("write again the last entries of", found.start))?;
             found.file.sync().map_err(self.io("sync", found.start))?;
@@ -52,7 +52,7 @@ impl Scan<'_> {
         if crate::bugs::CLEAN_PAGES_TRUSTED.injected() {
             return Ok(());
         }
-        let mut offset = self.tail.mark.saturating_sub(found.start);
+        let mut offset = self.certain().saturating_sub(found.start);
         let end = self.tail.end.saturating_sub(found.start).min(found.size);
         let mut buffer = vec![0; 1 << 20];
         while offset < end {

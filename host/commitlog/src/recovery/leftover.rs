@@ -19,11 +19,13 @@ pub(crate) struct Remains {
     pub(crate) last_byte: Option<u64>,
     /// The same within the segment in which the chain ends.
     pub(crate) last_byte_here: Option<u64>,
+    /// Bytes looked at.
+    pub(crate) searched: u64,
 }
 
 impl Remains {
     pub(crate) fn new(seed: u32, durable: u64) -> Self {
-        Self { seed, durable, last_header: None, last_byte: None, last_byte_here: None }
+        Self { seed, durable, last_header: None, last_byte: None, last_byte_here: None, searched: 0 }
     }
 
     /// Looks through a segment from position `from` on. Holes are skipped: nothing was written there.
@@ -39,6 +41,7 @@ impl Remains {
             }
             let len = WINDOW.min(found.size - offset);
             found.mapping.populate(offset, len as usize)?;
+            self.searched += len;
             let window = found.mapping.clone().bytes(offset, len as usize);
             let (words, rest) = window.as_chunks::<{ ALIGNMENT as usize }>();
             if let Some(byte) = rest.iter().rposition(|byte| *byte != 0) {

@@ -10,7 +10,8 @@ use crate::log::open_on;
 use crate::preallocate::is_no_space;
 use crate::threads::fill;
 use crate::{
-    AppendError, Appender, Entry, EntryHeader, EntryKind, LogConfig, LogPosition, LogReader, OpenError, Recovery,
+    AppendError, Appender, Checkpoint, Entry, EntryHeader, EntryKind, LogConfig, LogPosition, LogReader, OpenError,
+    Recovery,
 };
 
 pub(super) const SEGMENT: u64 = 16 << 10;
@@ -57,6 +58,7 @@ pub(super) fn open_disk(disk: SimDisk, config: &LogConfig) -> Result<Opened, Ope
 #[derive(Clone)]
 pub(super) struct Submitted {
     pub(super) entry: Entry,
+    pub(super) checkpoint: Checkpoint,
     pub(super) written_at: usize,
 }
 
@@ -77,7 +79,8 @@ impl Run {
     pub(super) fn new(image: Image, rng: Rng) -> Self {
         let log = open(image).unwrap();
         let slots = (0..config().syncs_in_flight).map(|_| Slot::Idle).collect();
-        let at = |entry: &Entry| Submitted { entry: entry.clone(), written_at: 0 };
+        let checkpoint = |entry: &Entry| log.reader.checkpoint_at(entry.position).unwrap();
+        let at = |entry: &Entry| Submitted { entry: entry.clone(), checkpoint: checkpoint(entry), written_at: 0 };
         let submitted = log.entries.iter().map(at).collect();
         Self { log, rng, submitted, slots }
     }
@@ -100,7 +103,8 @@ impl Run {
             kind,
             payload: payload.into(),
         };
-        self.submitted.push(Submitted { entry, written_at: self.log.disk.events() });
+        let (checkpoint, written_at) = (appended.checkpoint, self.log.disk.events());
+        self.submitted.push(Submitted { entry, checkpoint, written_at });
         Ok(())
     }
 

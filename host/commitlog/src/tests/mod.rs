@@ -2,6 +2,7 @@
 
 mod bit_flips;
 mod bugs_are_caught;
+mod checkpoint;
 mod driver;
 mod faults;
 mod fixture;

@@ -53,6 +53,7 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
         false => SimDisk::new(run.log.disk.after_power_cut(at, loss, rng)),
     };
     let before = disk.events();
+    let found = disk.fork(before);
     let opened = open_disk(disk, &config());
     check(&run.submitted, at, reported, &opened)?;
     let opened = opened.map_err(|error| error.to_string())?;
@@ -61,6 +62,7 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
         return Err(format!("{written} entries were written, {} are there after a kill", opened.entries.len()));
     }
     let disk = &opened.disk;
+    start_behind_a_checkpoint(run, &opened, &found, reported, rng)?;
 
     // The power is cut again somewhere in the recovery, or right after it.
     let again_at = before + rng.below((disk.events() - before) as u64 + 1) as usize;
@@ -73,21 +75,37 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
     if kept.recovery.cut.is_some() {
         return Err("what was cut came back".to_owned());
     }
-    replay_a_part(&kept, rng)?;
     go_on(opened, &run.submitted, rng)
 }
 
-/// A snapshot covers the head: only what follows is handed over.
-fn replay_a_part(log: &Opened, rng: &mut Rng) -> Result<(), String> {
-    if log.entries.is_empty() {
+/// A snapshot that ends with any entry that was reported durable: the same files open behind it, to the same end, and
+/// what is served then survives the next power cut.
+fn start_behind_a_checkpoint(
+    run: &Run,
+    whole: &Opened,
+    found: &SimDisk,
+    reported: u64,
+    rng: &mut Rng,
+) -> Result<(), String> {
+    let durable = run.submitted.iter().filter(|submitted| submitted.entry.end.0 <= reported).count();
+    if durable == 0 {
         return Ok(());
     }
-    let skipped = rng.below(log.entries.len() as u64) as usize + 1;
-    let config = LogConfig { replay_from: log.entries[skipped - 1].end, ..config() };
-    let part = open_disk(log.disk.fork(log.disk.events()), &config).map_err(|error| error.to_string())?;
-    match part.entries == log.entries[skipped..] && part.recovery.end == log.recovery.end {
+    let covered = rng.below(durable as u64) as usize;
+    let checkpoint = run.submitted[covered].checkpoint;
+    let behind = LogConfig { checkpoint: Some(checkpoint), ..config() };
+    let part = open_disk(found.fork(found.events()), &behind).map_err(|error| format!("{checkpoint}: {error}"))?;
+    let same = part.entries == whole.entries[covered + 1..] && part.recovery.end == whole.recovery.end;
+    if !same || part.recovery.checkpoint != whole.recovery.checkpoint || part.recovery.cut != whole.recovery.cut {
+        return Err(format!("behind {checkpoint}: {:?} instead of {:?}", part.recovery, whole.recovery));
+    }
+    let kept =
+        open(part.disk.after_power_cut(part.disk.events(), Loss::All, rng)).map_err(|error| error.to_string())?;
+    match kept.entries == whole.entries {
         true => Ok(()),
-        false => Err(format!("replayed from {}: {} entries", config.replay_from, part.entries.len())),
+        false => {
+            Err(format!("behind {checkpoint}: {} of {} entries are left", kept.entries.len(), whole.entries.len()))
+        }
     }
 }
 

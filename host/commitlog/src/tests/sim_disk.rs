@@ -88,6 +88,7 @@ struct State {
     inodes: Vec<Inode>,
     events: Vec<Event>,
     faults: Vec<Fault>,
+    bytes_read: u64,
 }
 
 impl State {
@@ -120,7 +121,7 @@ impl SimDisk {
         let names = base.keys().cloned().zip(0..).collect();
         let inode = |data: &Vec<u8>| Inode { data: data.clone(), high: data.len() as u64, failures: 0 };
         let inodes = base.values().map(inode).collect();
-        Self(Arc::new(Mutex::new(State { base, names, inodes, events: Vec::new(), faults: Vec::new() })))
+        Self(Arc::new(Mutex::new(State { base, names, inodes, events: Vec::new(), faults: Vec::new(), bytes_read: 0 })))
     }
 
     /// The same disk after the first `events`, as the next process finds it when this one was killed: what was not
@@ -172,6 +173,11 @@ impl SimDisk {
     pub(super) fn reported(&self, events: usize) -> u64 {
         let reported = |event: &Event| if let Event::Reported { to } = event { Some(*to) } else { None };
         self.lock().events[..events].iter().filter_map(reported).max().unwrap_or(0)
+    }
+
+    /// Bytes read by everybody so far.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.lock().bytes_read
     }
 
     pub(super) fn syncs(&self) -> usize {
@@ -456,7 +462,8 @@ impl Mapping for SimMapping {
 
     fn copy(&self, offset: u64, into: &mut [u8]) {
         assert!(offset + into.len() as u64 <= self.len, "a read leaves the mapping");
-        let state = self.disk.lock();
+        let mut state = self.disk.lock();
+        state.bytes_read += into.len() as u64;
         into.copy_from_slice(&state.inodes[self.inode].data[offset as usize..offset as usize + into.len()]);
     }
 
