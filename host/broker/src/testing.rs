@@ -1,5 +1,8 @@
 //! A small log for tests: applies records as a node would, and keeps them for replay.
 
+use std::collections::BTreeMap;
+use std::io;
+
 use bytes::Bytes;
 
 use crate::check::CheckOverrides;
@@ -7,7 +10,7 @@ use crate::record::{
     Ack, Again, CheckAnswered, ClusterInit, End, EndedBy, GroupPut, Identity, Join, Lease, LeasedAgain, LeasedRange,
     MessageHead, NodeStarted, Record, TopicPut,
 };
-use crate::state::{Applied, Effect, Outcome, Progress, RecordAt};
+use crate::state::{Applied, Effect, Outcome, Progress, RecordAt, SnapshotError};
 use crate::{
     BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, State, TagHash, TopicConfig,
     TopicId, TransactionOutcome,
@@ -178,6 +181,23 @@ pub(crate) fn replay(mut state: State, records: &[(RecordAt, Record)]) -> State 
         effects.clear();
     }
     state
+}
+
+/// Parts as a node stores them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parts(pub(crate) BTreeMap<u64, Bytes>);
+
+impl Parts {
+    /// Reads a snapshot with these parts.
+    pub(crate) fn read(&self, snapshot: &[u8]) -> Result<(u64, State), SnapshotError> {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        State::from_snapshot(snapshot, &mut |part| self.0.get(&part).cloned().ok_or_else(missing))
+    }
+}
+
+/// Reads a snapshot that needs no part.
+pub(crate) fn read_snapshot(snapshot: &[u8]) -> Result<(u64, State), SnapshotError> {
+    Parts::default().read(snapshot)
 }
 
 /// Ends a transaction by its producer.

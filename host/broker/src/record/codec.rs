@@ -155,6 +155,12 @@ impl<'a> Reader<'a> {
         if count > self.0.len() as u64 { Err(DecodeError::Short(field)) } else { Ok(count as usize) }
     }
 
+    /// A count of things that take `len` bytes each, and their bytes.
+    pub(crate) fn fixed(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let count = self.count(field)?;
+        self.take(count.checked_mul(len).ok_or(DecodeError::Short(field))?, field)
+    }
+
     pub(crate) fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let len = self.count(field)?;
         self.take(len, field)

@@ -1,8 +1,8 @@
 //! What the log says about the cluster itself.
 
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::Millis;
-use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::record::codec::{Reader, Writer};
 use crate::record::{ClusterInit, Fields};
 
 /// Identity of the cluster and the log's clock.
@@ -25,7 +25,7 @@ impl Snapshot for Cluster {
         w.u64(self.clock.0);
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(r: &mut Reader<'_>, _: &Source<'_>) -> Result<Self, Unreadable> {
         Ok(Self {
             init: r.option("cluster", ClusterInit::read)?,
             last_version: r.string("last version")?,

@@ -1,7 +1,8 @@
 //! Resends are stored once (ruling 14): same client id, message id and content within ten minutes.
 
-use super::recent::{Happened, Recent};
-use super::snapshot::Snapshot;
+use super::part::{Of, RECENT_ENTRY_LEN};
+use super::recent::{EntryBytes, Happened, Recent};
+use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::MessageHead;
 use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::{Millis, TopicId};
@@ -24,7 +25,7 @@ pub(super) enum Stored {
 
 /// A message that was sent lately, packed: there are millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Sent {
+pub(super) struct Sent {
     content: u64,
     at: Millis,
     /// A topic's life: what was sent to another one, or to one that is gone, is another message.
@@ -53,8 +54,34 @@ impl Sent {
 }
 
 impl Happened for Sent {
+    const OF: Of = Of::Sent;
+
     fn at(&self) -> Millis {
         self.at
+    }
+
+    fn to_bytes(self, identity: u64) -> EntryBytes {
+        let mut bytes = [0; _];
+        bytes[..8].copy_from_slice(&identity.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.content.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.at.0.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.topic.0.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.queue.to_le_bytes());
+        bytes[32..].copy_from_slice(&self.place.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &EntryBytes) -> Result<(u64, Self), DecodeError> {
+        let mut r = Reader(bytes);
+        let identity = r.u64("identity")?;
+        let sent = Sent {
+            content: r.u64("content")?,
+            at: Millis(r.u64("sent at")?),
+            topic: TopicId(r.u32("topic")?),
+            queue: r.u32("queue")?,
+            place: r.u64("place")?,
+        };
+        Ok((identity, sent))
     }
 }
 
@@ -90,36 +117,37 @@ impl Dedup {
     }
 }
 
+impl Dedup {
+    /// What was sent, for parts.
+    pub(super) fn sent(&self) -> &Recent<Sent> {
+        &self.sent
+    }
+
+    /// What was sent, for parts.
+    pub(super) fn sent_mut(&mut self) -> &mut Recent<Sent> {
+        &mut self.sent
+    }
+}
+
 impl Snapshot for Dedup {
     const SECTION: u16 = 5;
+    const VERSION: u8 = 2;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.u64(self.reused_ids);
         w.u64(self.suppressed);
-        w.varint(self.sent.len() as u64);
-        for (identity, sent) in self.sent.iter() {
-            w.u64(identity);
-            w.u64(sent.content);
-            w.u64(sent.at.0);
-            w.u32(sent.topic.0);
-            w.u32(sent.queue);
-            w.u64(sent.place);
-        }
+        self.sent.write(w);
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
         let mut dedup =
             Dedup { reused_ids: r.u64("reused ids")?, suppressed: r.u64("suppressed")?, ..Dedup::default() };
-        for _ in 0..r.count("sent messages")? {
-            let identity = r.u64("identity")?;
-            let sent = Sent {
-                content: r.u64("content")?,
-                at: Millis(r.u64("sent at")?),
-                topic: TopicId(r.u32("topic")?),
-                queue: r.u32("queue")?,
-                place: r.u64("place")?,
-            };
-            dedup.sent.restore(identity, sent);
+        if source.version == 1 {
+            // All of them, in the same bytes.
+            let entries = r.fixed(RECENT_ENTRY_LEN, "sent messages")?.as_chunks().0;
+            dedup.sent.restore(entries.len(), entries.iter().map(Sent::from_bytes))?;
+        } else {
+            dedup.sent.read(r, source)?;
         }
         Ok(dedup)
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::progress::Progress;
-use super::snapshot::Snapshot;
-use crate::record::codec::{DecodeError, Reader, Writer};
+use super::snapshot::{Snapshot, Source, Unreadable};
+use crate::record::codec::{Reader, Writer};
 use crate::{GroupConfig, GroupId, Refusal, ResourceName, TopicId};
 
 /// Most groups in a cluster.
@@ -136,7 +136,7 @@ impl Snapshot for Groups {
         }
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(r: &mut Reader<'_>, _: &Source<'_>) -> Result<Self, Unreadable> {
         let mut groups = Groups { last_id: r.u32("last group")?, ..Groups::default() };
         for _ in 0..r.count("groups")? {
             let group = Group {

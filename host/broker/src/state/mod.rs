@@ -4,10 +4,12 @@ mod apply;
 mod cluster;
 mod dedup;
 mod groups;
+mod part;
 mod plugins;
 mod progress;
 mod queue;
 mod recent;
+mod seal;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -18,12 +20,13 @@ pub use apply::{Applied, Effect, Outcome, RecordAt};
 pub use cluster::Cluster;
 pub use dedup::{DEDUP_MAX, DEDUP_WINDOW_MS};
 pub use groups::{GROUPS_MAX, Group, Groups};
+pub use part::PartError;
 pub use plugins::{
     Artifact, BINDINGS_MAX, BindingEntry, Digest, PLUGINS_MAX, PluginEntry, Plugins, TAG_HISTORY_MAX, TAGS_MAX, Tag,
     UPLOADS_MAX,
 };
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
-pub use queue::{IndexEntry, MemoryQueueIndex, QueueIndex};
+pub use queue::IndexEntry;
 pub use snapshot::SnapshotError;
 pub use topics::{RETIRED_MAX, TOPICS_MAX, Topic, Topics};
 pub use transactions::{
@@ -31,6 +34,7 @@ pub use transactions::{
 };
 
 use dedup::Dedup;
+use snapshot::Named;
 use transactions::Transactions;
 
 use crate::{Handle, Millis, Refusal};
@@ -44,6 +48,8 @@ pub struct State {
     transactions: Transactions,
     dedup: Dedup,
     plugins: Plugins,
+    /// Parts that queues read from or that hold what is remembered; may name some that nothing needs any more.
+    named: Named,
 }
 
 impl std::fmt::Debug for State {
@@ -99,32 +105,5 @@ impl State {
             .and_then(|group| group.progress(handle.topic))
             .ok_or(Refusal::InvalidHandle("its group or topic was deleted"))?;
         progress.lease(handle.queue, handle.offset, handle.generation, now).map(|lease| lease.is_some())
-    }
-
-    /// Writes the whole state; it covers the log up to `position`.
-    pub fn snapshot(&self, position: u64) -> Vec<u8> {
-        let mut bytes = snapshot::begin(position);
-        snapshot::section(&mut bytes, &self.cluster);
-        snapshot::section(&mut bytes, &self.topics);
-        snapshot::section(&mut bytes, &self.groups);
-        snapshot::section(&mut bytes, &self.transactions);
-        snapshot::section(&mut bytes, &self.dedup);
-        snapshot::section(&mut bytes, &self.plugins);
-        bytes
-    }
-
-    /// Reads a state back: the log position that it covers, and the state.
-    pub fn from_snapshot(bytes: &[u8]) -> Result<(u64, Self), SnapshotError> {
-        let (position, mut r) = snapshot::open(bytes)?;
-        let state = Self {
-            cluster: snapshot::next(&mut r)?,
-            topics: snapshot::next(&mut r)?,
-            groups: snapshot::next(&mut r)?,
-            transactions: snapshot::next(&mut r)?,
-            dedup: snapshot::next(&mut r)?,
-            plugins: snapshot::next(&mut r)?,
-        };
-        r.end().map_err(SnapshotError::Trailing)?;
-        Ok((position, state))
     }
 }

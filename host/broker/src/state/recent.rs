@@ -1,41 +1,75 @@
 //! A table of what happened lately: found by key, forgotten by age and by number.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::part::{Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN, Row};
+use super::snapshot::{Source, Unreadable};
 use crate::Millis;
+use crate::record::codec::{DecodeError, Reader, Writer};
 
 /// Parts of the index. A part that grows moves its own slots only, so that no record waits for millions of them.
 const PARTS: usize = 256;
 
+/// An entry as snapshots and parts hold it.
+pub(super) type EntryBytes = [u8; RECENT_ENTRY_LEN];
+
 /// What a [`Recent`] table remembers about a key.
-pub(super) trait Happened {
+///
+/// # To ensure correctness
+///
+/// `from_bytes(to_bytes(key, value))` is key and value; one value has one encoding.
+pub(super) trait Happened: Copy {
+    /// Whose entries these are in a part.
+    const OF: Of;
+
     /// When it happened: what entered later has no earlier time.
     fn at(&self) -> Millis;
+    /// Writes key and value.
+    fn to_bytes(self, key: u64) -> EntryBytes;
+    /// Reads key and value; fails on what no version writes.
+    fn from_bytes(bytes: &EntryBytes) -> Result<(u64, Self), DecodeError>;
+}
+
+/// A stretch of entries that a part holds too; it begins where the one before ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sealed {
+    part: u64,
+    /// Number after its last entry.
+    end: u64,
 }
 
 /// Entries in the order in which they came, 8 bytes and the value each, and an index of 5 to 10 bytes an entry.
 ///
-/// A key that comes again hides its older entry, which keeps its place until it is old enough to go.
+/// A key that comes again hides its older entry, which keeps its place until it is old enough to go. All entries stay in
+/// memory, those in parts too: they go soon, and a resend must not wait for a disk.
 pub(super) struct Recent<V> {
     entries: VecDeque<(u64, V)>,
-    /// Number of the entry at the front; numbers wrap, there are far fewer than 2^32 entries.
-    first: u32,
-    /// Numbers of the entries that are not hidden, by the hash of their key.
+    /// Number of the entry at the front. Entries are numbered from the beginning of the log, so that two states that
+    /// read it speak of the same ones.
+    first: u64,
+    /// Stretches that lie in parts, oldest first. The first one may begin below `first`; all end above it.
+    sealed: VecDeque<Sealed>,
+    /// Numbers of the entries that are not hidden, by the hash of their key. Their low bits, which are enough: there are
+    /// far fewer than 2^32 entries.
     index: Box<[HashTable<u32>]>,
     hasher: DefaultHashBuilder,
     max: usize,
     window_ms: u64,
 }
 
-impl<V: Happened + Copy> Recent<V> {
+impl<V: Happened> Recent<V> {
     /// Remembers at most `max` entries, for `window_ms` milliseconds.
     pub(super) fn new(max: usize, window_ms: u64) -> Self {
         Self {
             entries: VecDeque::new(),
             first: 0,
+            sealed: VecDeque::new(),
             index: (0..PARTS).map(|_| HashTable::new()).collect(),
             hasher: DefaultHashBuilder::default(),
             max,
@@ -63,36 +97,37 @@ impl<V: Happened + Copy> Recent<V> {
             }
             self.drop_first();
         }
-        self.push(key, value);
-    }
-
-    fn push(&mut self, key: u64, value: V) {
         // Grown by doubling, but never beyond the bound: the ring passes through all memory that it holds.
         if self.entries.len() == self.entries.capacity() {
             let more = self.entries.len().clamp(16, 1 << 22).min(self.max.saturating_sub(self.entries.len()).max(1));
             self.entries.reserve_exact(more);
         }
-        let number = self.first.wrapping_add(self.entries.len() as u32);
         self.entries.push_back((key, value));
-        let (entries, first, hasher) = (&self.entries, self.first, &self.hasher);
+        self.index_entry(self.hasher.hash_one(key), self.entries.len() - 1);
+    }
+
+    /// Makes the entry at this place the one that is found by its key, which has this hash.
+    fn index_entry(&mut self, hash: u64, place: usize) {
+        let (entries, first, hasher) = (&self.entries, self.first as u32, &self.hasher);
         let key_of = |number: &u32| entries[number.wrapping_sub(first) as usize].0;
-        let hash = hasher.hash_one(key);
+        let key = entries[place].0;
         let slot = self.index[part(hash)].entry(hash, |number| key_of(number) == key, |n| hasher.hash_one(key_of(n)));
-        slot.insert(number);
+        slot.insert(first.wrapping_add(place as u32));
     }
 
     fn drop_first(&mut self) {
         let Some((key, _)) = self.entries.front() else { return };
-        let (hash, first) = (self.hasher.hash_one(*key), self.first);
+        let (hash, first) = (self.hasher.hash_one(*key), self.first as u32);
         if let Ok(slot) = self.index[part(hash)].find_entry(hash, |number| *number == first) {
             slot.remove();
         }
         self.entries.pop_front();
-        self.first = self.first.wrapping_add(1);
+        self.first += 1;
+        self.sealed.pop_front_if(|sealed| sealed.end <= self.first);
     }
 
     fn place(&self, number: u32) -> usize {
-        number.wrapping_sub(self.first) as usize
+        number.wrapping_sub(self.first as u32) as usize
     }
 
     /// All entries, the oldest first; of a key that came again, the hidden ones too.
@@ -105,10 +140,136 @@ impl<V: Happened + Copy> Recent<V> {
         self.entries.len()
     }
 
-    /// Puts entries back in the order in which [`Recent::iter`] gave them; drops nothing.
-    pub(super) fn restore(&mut self, key: u64, value: V) {
-        self.push(key, value);
+    /// Puts entries into an empty table in the order in which [`Recent::iter`] gave them; drops nothing. Room for
+    /// `count` is made at once: growing step by step would move all entries and slots again and again.
+    pub(super) fn restore<E>(
+        &mut self,
+        count: usize,
+        entries: impl IntoIterator<Item = Result<(u64, V), E>>,
+    ) -> Result<(), E> {
+        self.entries.reserve_exact(count);
+        for entry in entries {
+            self.entries.push_back(entry?);
+        }
+        self.index_all();
+        Ok(())
     }
+
+    fn index_all(&mut self) {
+        let mut counts = [0; PARTS];
+        for (key, _) in &self.entries {
+            counts[part(self.hasher.hash_one(key))] += 1;
+        }
+        self.index = counts.iter().map(|count| HashTable::with_capacity(*count)).collect();
+        for place in 0..self.entries.len() {
+            self.index_entry(self.hasher.hash_one(self.entries[place].0), place);
+        }
+    }
+}
+
+/// What of a table lies in parts, and how a table lies in a snapshot.
+impl<V: Happened> Recent<V> {
+    /// Parts that hold entries that are remembered.
+    pub(super) fn parts(&self) -> impl Iterator<Item = u64> {
+        self.sealed.iter().map(|sealed| sealed.part)
+    }
+
+    /// Number of the first entry that is in no part.
+    fn unsealed_from(&self) -> u64 {
+        self.sealed.back().map_or(self.first, |sealed| sealed.end)
+    }
+
+    /// How many entries are in no part.
+    pub(super) fn unsealed(&self) -> usize {
+        self.entries.len() - (self.unsealed_from() - self.first) as usize
+    }
+
+    fn unsealed_bytes(&self) -> impl Iterator<Item = EntryBytes> {
+        self.entries.range(self.entries.len() - self.unsealed()..).map(|(key, value)| value.to_bytes(*key))
+    }
+
+    /// Writes what is in no part as a row, if there is something.
+    pub(super) fn write_row(&self, out: &mut PartWriter) {
+        if self.unsealed() > 0 {
+            out.row(V::OF, self.unsealed_from(), self.unsealed() as u64, |bytes| {
+                self.unsealed_bytes().for_each(|entry| bytes.extend_from_slice(&entry));
+                (0, 0)
+            });
+        }
+    }
+
+    /// Whether a row says what the first entries that are in no part say. What was dropped is not compared.
+    pub(super) fn fits(&self, row: &Row, bytes: &[u8]) -> Result<(), PartError> {
+        if row.end() <= self.first {
+            return Ok(());
+        }
+        let from = self.unsealed_from();
+        let follows = row.first == from || (self.sealed.is_empty() && row.first <= from);
+        if !follows || row.end() > self.first + self.entries.len() as u64 {
+            return Err(PartError::Misfit("its entries of what happened lately are not those that follow"));
+        }
+        let bytes = &bytes.as_chunks::<RECENT_ENTRY_LEN>().0[(from - row.first) as usize..];
+        if self.unsealed_bytes().zip(bytes).all(|(ours, theirs)| ours == *theirs) {
+            Ok(())
+        } else {
+            Err(PartError::Misfit("an entry of what happened lately differs"))
+        }
+    }
+
+    /// Notes that a row, which fits, holds its entries.
+    pub(super) fn seal(&mut self, part: u64, row: &Row) {
+        if row.end() > self.first {
+            self.sealed.push_back(Sealed { part, end: row.end() });
+        }
+    }
+
+    /// The same table, as if nothing were in parts.
+    #[cfg(test)]
+    pub(super) fn unseal(&mut self) {
+        self.sealed.clear();
+    }
+
+    /// Writes numbers, and the entries that are in no part.
+    pub(super) fn write(&self, w: &mut Writer<'_>) {
+        w.u64(self.first);
+        w.u64(self.unsealed_from());
+        w.varint(self.unsealed() as u64);
+        w.0.reserve(self.unsealed() * RECENT_ENTRY_LEN);
+        self.unsealed_bytes().for_each(|entry| w.0.extend_from_slice(&entry));
+    }
+
+    /// Reads what [`Recent::write`] wrote into an empty table, with the entries that lie in parts.
+    pub(super) fn read(&mut self, r: &mut Reader<'_>, source: &Source<'_>) -> Result<(), Unreadable> {
+        self.first = r.u64("number of the first entry")?;
+        let unsealed_from = r.u64("number of the first entry in no part")?;
+        let mut stretches = Vec::new();
+        let mut next = self.first;
+        for part in source.parts {
+            let Some(row) = part.row(V::OF).filter(|row| row.end() > self.first) else { continue };
+            if row.first != next && !(self.sealed.is_empty() && row.first <= next) {
+                return Err(misfit(part).into());
+            }
+            stretches.push((part.checked_entries(row)?, (next - row.first) as usize));
+            next = row.end();
+            self.sealed.push_back(Sealed { part: part.id, end: next });
+        }
+        if next != unsealed_from {
+            let (field, value) = ("number of the first entry in no part", unsealed_from);
+            return Err(DecodeError::Value { field, value }.into());
+        }
+        let inline = r.fixed(RECENT_ENTRY_LEN, "entries of what happened lately")?;
+        let in_parts = stretches.iter().map(|(bytes, from)| &bytes.as_chunks().0[*from..]);
+        let all = in_parts.chain([inline.as_chunks().0]);
+        let count = all.clone().map(<[EntryBytes]>::len).sum();
+        if u32::try_from(count).is_err() || self.first.checked_add(count as u64).is_none() {
+            return Err(DecodeError::Value { field: "entries of what happened lately", value: count as u64 }.into());
+        }
+        Ok(self.restore(count, all.flatten().map(V::from_bytes))?)
+    }
+}
+
+fn misfit(part: &Part) -> super::SnapshotError {
+    PartError::Misfit("its entries of what happened lately are not those that follow").of(part.id)
 }
 
 /// The part of the index for a hash: bits that the part itself uses for neither its slots nor its tags.
@@ -119,78 +280,5 @@ fn part(hash: u64) -> usize {
 impl<V> std::fmt::Debug for Recent<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recent").field("entries", &self.entries.len()).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    struct At(u64, u32);
-
-    impl Happened for At {
-        fn at(&self) -> Millis {
-            Millis(self.0)
-        }
-    }
-
-    #[test]
-    fn an_entry_is_remembered_to_the_end_of_its_window_and_not_longer() {
-        let mut recent = Recent::new(10, 100);
-        recent.put(1, At(1000, 1));
-        assert!(recent.get(1, Millis(1100)).is_some() && recent.get(1, Millis(1101)).is_none());
-        recent.put(2, At(1100, 2));
-        assert_eq!(recent.len(), 2);
-        recent.put(3, At(1101, 3));
-        assert_eq!(recent.iter().map(|(key, _)| key).collect::<Vec<_>>(), [2, 3]);
-    }
-
-    #[test]
-    fn the_oldest_goes_when_there_are_too_many() {
-        let mut recent = Recent::new(3, 100);
-        (1..=4).for_each(|key| recent.put(key, At(7, key as u32)));
-        assert_eq!(recent.len(), 3);
-        assert!(recent.latest(1).is_none() && (2..=4).all(|key| recent.latest(key).is_some()));
-        assert!(recent.entries.capacity() <= 16);
-    }
-
-    #[test]
-    fn a_key_that_comes_again_is_found_by_its_latest_entry_when_the_first_goes() {
-        let mut recent = Recent::new(2, 100);
-        recent.put(1, At(5, 10));
-        recent.put(1, At(5, 11));
-        recent.put(2, At(5, 20));
-        assert_eq!((recent.latest(1), recent.latest(2)), (Some(&At(5, 11)), Some(&At(5, 20))));
-        recent.put(3, At(5, 30));
-        assert_eq!(recent.latest(1), None);
-    }
-
-    proptest! {
-        /// Against a plain list, with few keys so that they come again often.
-        #[test]
-        fn it_says_what_a_list_says(puts in proptest::collection::vec((0u64..40, 0u64..30), 1..400)) {
-            let mut recent = Recent::new(50, 300);
-            recent.first = u32::MAX - 60;
-            let mut list: Vec<(u64, At)> = Vec::new();
-            let mut now = 0;
-            for (n, (key, pause)) in puts.into_iter().enumerate() {
-                now += pause;
-                let value = At(now, n as u32);
-                recent.put(key, value);
-                list.retain(|(_, old)| now - old.0 <= 300);
-                if list.len() == 50 {
-                    list.remove(0);
-                }
-                list.push((key, value));
-                prop_assert!(recent.iter().eq(list.iter().map(|(key, value)| (*key, value))));
-                for key in 0..40 {
-                    let expected = list.iter().rev().find(|(k, _)| *k == key).map(|(_, value)| value);
-                    prop_assert_eq!(recent.latest(key), expected);
-                }
-            }
-        }
     }
 }

@@ -1,32 +1,72 @@
 //! Snapshots of the state: every kind writes itself to and reads itself from a versioned section (ruling 19).
 //!
 //! A snapshot is the magic `VOUCHSNP`, the log position after the last applied record (8 bytes), a CRC-32C of these
-//! two (4), then sections. A section is its kind (2), version (1), length (8), CRC-32C of its bytes (4), and the bytes.
-//! A reader refuses sections that it does not know: state that nobody reads is state that is lost.
+//! two (4), then sections. A section is its kind (2), version (1), length (8), checksum (4), and its contents; the
+//! checksum is a CRC-32C, in version 1 of the contents, later of what is in front of it too. A reader refuses sections
+//! that it does not know: state that nobody reads is state that is lost.
+//!
+//! What only grows lies in parts (see [`super::part`]); the first section names those that are needed.
 
+use std::collections::BTreeMap;
+
+use super::part::{Part, PartError};
 use crate::record::codec::{DecodeError, Reader, Writer};
 
 const MAGIC: &[u8; 8] = b"VOUCHSNP";
+
+/// Bytes of a section in front of its contents, and of those the ones in front of the checksum.
+const SECTION_HEAD_LEN: usize = 15;
+const BEFORE_CHECKSUM: usize = 11;
 
 /// One kind of replicated state.
 ///
 /// # To ensure correctness
 ///
-/// - `read(write(x)) == x`, for every reachable `x`.
+/// - `read(write(x)) == x`, for every reachable `x`, given the parts that it reads from.
 /// - Equal states write equal bytes: iterate in a defined order.
 /// - State at record *k*, written and read, then the records after *k*, equals the whole replay (property test in
 ///   `state/tests`).
 pub(crate) trait Snapshot: Sized {
     /// Number of the section; never reused.
     const SECTION: u16;
+    /// Oldest version of the layout that is read.
+    const OLDEST: u8 = 1;
     /// Version of the layout that is written.
     const VERSION: u8 = 1;
 
     fn write(&self, w: &mut Writer<'_>);
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
+    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable>;
 }
 
-/// Why a snapshot cannot be used. Start from the log instead.
+/// What a section is read with.
+pub(crate) struct Source<'a> {
+    /// Version of its layout.
+    pub(crate) version: u8,
+    /// Parts that the snapshot names, ascending.
+    pub(crate) parts: &'a [Part],
+}
+
+/// Why a section cannot be read.
+pub(crate) enum Unreadable {
+    /// Its own bytes.
+    Section(DecodeError),
+    /// A part that it needs.
+    Part(SnapshotError),
+}
+
+impl From<DecodeError> for Unreadable {
+    fn from(why: DecodeError) -> Self {
+        Self::Section(why)
+    }
+}
+
+impl From<SnapshotError> for Unreadable {
+    fn from(why: SnapshotError) -> Self {
+        Self::Part(why)
+    }
+}
+
+/// Why a snapshot, or a part, cannot be used. Start from an older snapshot, or from the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     /// Not a snapshot.
@@ -60,6 +100,14 @@ pub enum SnapshotError {
         /// Expected.
         expected: u16,
     },
+    /// A part that it names, or that is to be taken over, cannot be used.
+    #[error("part {part} of the snapshot cannot be used: {why}")]
+    Part {
+        /// Its id.
+        part: u64,
+        /// What is wrong.
+        why: PartError,
+    },
     /// Something follows the last section.
     #[error("the snapshot goes on after its last section: {0}")]
     Trailing(DecodeError),
@@ -87,9 +135,17 @@ pub(crate) fn section<S: Snapshot>(out: &mut Vec<u8>, state: &S) {
     w.u32(0);
     let start = out.len();
     state.write(&mut Writer(out));
-    let (len, checksum) = ((out.len() - start) as u64, crc32c::crc32c(&out[start..]));
+    let len = (out.len() - start) as u64;
+    let head = start - SECTION_HEAD_LEN;
     out[start - 12..start - 4].copy_from_slice(&len.to_le_bytes());
+    let checksum = section_checksum(S::VERSION, &out[head..start], &out[start..]);
     out[start - 4..start].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Version 1 left the head out; a flipped version there could only ever be one that is not read.
+fn section_checksum(version: u8, head: &[u8], contents: &[u8]) -> u32 {
+    let before = if version == 1 { 0 } else { crc32c::crc32c(&head[..BEFORE_CHECKSUM]) };
+    crc32c::crc32c_append(before, contents)
 }
 
 /// Opens a snapshot: the position it covers, and a reader at its first section.
@@ -107,23 +163,68 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(u64, Reader<'_>), SnapshotError> {
     Ok((position, r))
 }
 
+/// Whether the next section is this kind.
+fn is_next<S: Snapshot>(r: &Reader<'_>) -> bool {
+    r.0.starts_with(&S::SECTION.to_le_bytes())
+}
+
 /// Reads the next section, which must be this kind.
-pub(crate) fn next<S: Snapshot>(r: &mut Reader<'_>) -> Result<S, SnapshotError> {
+pub(crate) fn next<S: Snapshot>(r: &mut Reader<'_>, parts: &[Part]) -> Result<S, SnapshotError> {
     let short = SnapshotError::Short;
+    let head = r.0;
     let (found, version) = (r.u16("section").map_err(short)?, r.u8("section version").map_err(short)?);
     let len = r.u64("section length").map_err(short)?;
     let checksum = r.u32("section checksum").map_err(short)?;
-    if found != S::SECTION || version != S::VERSION {
+    if found != S::SECTION || !(S::OLDEST..=S::VERSION).contains(&version) {
         return Err(SnapshotError::Unexpected { found, version, expected: S::SECTION });
     }
     let bytes = r.take(usize::try_from(len).unwrap_or(usize::MAX), "section").map_err(short)?;
     let damaged = |why| SnapshotError::Section { section: found, why };
-    let computed = crc32c::crc32c(bytes);
+    let computed = section_checksum(version, head, bytes);
     if computed != checksum {
         return Err(damaged(DecodeError::Checksum { found: checksum, computed }));
     }
     let mut section = Reader(bytes);
-    let state = S::read(&mut section).map_err(damaged)?;
+    let state = S::read(&mut section, &Source { version, parts }).map_err(|why| match why {
+        Unreadable::Section(why) => damaged(why),
+        Unreadable::Part(why) => why,
+    })?;
     section.end().map_err(damaged)?;
     Ok(state)
+}
+
+/// Parts by id, with the checksum by which a snapshot knows each again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Named(pub(crate) BTreeMap<u64, u32>);
+
+impl Snapshot for Named {
+    const SECTION: u16 = 7;
+    // Snapshots had no parts before sections had a second version.
+    const OLDEST: u8 = 2;
+    const VERSION: u8 = 2;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.varint(self.0.len() as u64);
+        for (part, checksum) in &self.0 {
+            w.u64(*part);
+            w.u32(*checksum);
+        }
+    }
+
+    fn read(r: &mut Reader<'_>, _: &Source<'_>) -> Result<Self, Unreadable> {
+        let mut named = BTreeMap::new();
+        for _ in 0..r.count("parts")? {
+            let (part, checksum) = (r.u64("part")?, r.u32("checksum")?);
+            if named.last_key_value().is_some_and(|(last, _)| *last >= part) {
+                return Err(DecodeError::Value { field: "part", value: part }.into());
+            }
+            named.insert(part, checksum);
+        }
+        Ok(Self(named))
+    }
+}
+
+/// Reads the section of parts; a snapshot of version 1 has none.
+pub(crate) fn named(r: &mut Reader<'_>) -> Result<Named, SnapshotError> {
+    if is_next::<Named>(r) { next(r, &[]) } else { Ok(Named::default()) }
 }

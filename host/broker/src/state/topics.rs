@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::queue::{IndexEntry, MemoryQueueIndex, QueueIndex};
-use super::snapshot::Snapshot;
-use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{Refusal, ResourceName, TagHash, TopicConfig, TopicId};
+use super::part::{Of, Part, PartError, PartWriter};
+use super::queue::{IndexEntry, QueueIndex};
+use super::snapshot::{Snapshot, Source, Unreadable};
+use crate::record::codec::{Reader, Writer};
+use crate::{Refusal, ResourceName, TopicConfig, TopicId};
 
 /// Most topics in a cluster.
 pub const TOPICS_MAX: usize = 100_000;
@@ -23,7 +24,7 @@ pub struct Topic {
     pub config: TopicConfig,
     /// Log position of the record that last changed the settings: the resource's tag over HTTP.
     pub revision: u64,
-    queues: Vec<Box<dyn QueueIndex>>,
+    queues: Vec<QueueIndex>,
 }
 
 impl std::fmt::Debug for Topic {
@@ -40,9 +41,8 @@ impl Topic {
     }
 
     fn grow(&mut self) {
-        while self.queues.len() < self.config.queues as usize {
-            self.queues.push(Box::<MemoryQueueIndex>::default());
-        }
+        let queues = self.queues.len().max(self.config.queues as usize);
+        self.queues.resize_with(queues, QueueIndex::default);
     }
 
     /// Number of queues.
@@ -52,15 +52,26 @@ impl Topic {
 
     /// Messages ever put into this queue, which is its next offset; 0 for a queue that does not exist.
     pub fn end(&self, queue: u32) -> u64 {
-        self.queues.get(queue as usize).map_or(0, |index| index.len())
+        self.queues.get(queue as usize).map_or(0, QueueIndex::len)
+    }
+
+    /// First offset of a queue that is still there; 0 for a queue that does not exist.
+    pub fn start(&self, queue: u32) -> u64 {
+        self.queues.get(queue as usize).map_or(0, QueueIndex::start)
+    }
+
+    /// The smallest log position among a queue's messages at or above an offset: what the log must keep for them. A
+    /// committed half is older than its neighbours. `None` if there are no such messages.
+    pub fn lowest_position_from(&self, queue: u32, offset: u64) -> Option<u64> {
+        self.queues.get(queue as usize)?.lowest_position_from(offset)
     }
 
     /// Messages ever put into the topic.
     pub fn messages(&self) -> u64 {
-        self.queues.iter().map(|index| index.len()).sum()
+        self.queues.iter().map(QueueIndex::len).sum()
     }
 
-    /// The message at this place.
+    /// The message at this place; `None` below the queue's start and from its end on.
     pub fn entry(&self, queue: u32, offset: u64) -> Option<IndexEntry> {
         self.queues.get(queue as usize)?.get(offset)
     }
@@ -165,6 +176,7 @@ fn check_change(topic: &Topic, config: &TopicConfig) -> Result<(), Refusal> {
 
 impl Snapshot for Topics {
     const SECTION: u16 = 2;
+    const VERSION: u8 = 2;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.u32(self.last_id);
@@ -174,14 +186,7 @@ impl Snapshot for Topics {
             w.name(&topic.name);
             w.json(&topic.config);
             w.u64(topic.revision);
-            for index in &topic.queues {
-                w.varint(index.len());
-                for offset in 0..index.len() {
-                    let entry = index.get(offset).expect("queue offsets are contiguous");
-                    w.u64(entry.position);
-                    w.u64(entry.tag.0);
-                }
-            }
+            topic.queues.iter().for_each(|index| index.write(w));
         }
         w.varint(self.retired.len() as u64);
         for (id, name) in &self.retired {
@@ -190,17 +195,13 @@ impl Snapshot for Topics {
         }
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
         let mut topics = Topics { last_id: r.u32("last topic")?, ..Topics::default() };
         for _ in 0..r.count("topics")? {
             let (id, name) = (TopicId(r.u32("topic")?), r.name("topic name")?);
             let mut topic = Topic::new(id, name.clone(), r.topic_config()?, r.u64("revision")?);
-            for queue in 0..topic.queue_count() {
-                // An entry takes 16 bytes, so the count cannot ask for more memory than there are bytes.
-                for _ in 0..r.count("queue length")? {
-                    let entry = IndexEntry { position: r.u64("position")?, tag: TagHash(r.u64("tag")?) };
-                    topic.append(queue, entry);
-                }
+            for index in &mut topic.queues {
+                *index = if source.version == 1 { QueueIndex::read_v1(r)? } else { QueueIndex::read(r)? };
             }
             topics.by_id.insert(id, topic);
             topics.by_name.insert(name, id);
@@ -208,6 +209,88 @@ impl Snapshot for Topics {
         for (id, name) in r.list("deleted topics", |r| Ok((TopicId(r.u32("topic")?), r.name("topic name")?)))? {
             topics.retired.insert(id, name);
         }
+        topics.attach(source)?;
         Ok(topics)
+    }
+}
+
+/// What of the queues lies in parts.
+impl Topics {
+    fn queues(&self) -> impl Iterator<Item = (Of, &QueueIndex)> {
+        self.by_id.values().flat_map(|topic| {
+            let numbered = (0..).zip(&topic.queues);
+            numbered.map(|(queue, index)| (Of::Queue(topic.id, queue), index))
+        })
+    }
+
+    /// The queue that a row is about; `None` if its topic was deleted, whose rows are ignored from then on.
+    fn queue_of(&mut self, topic: TopicId, queue: u32) -> Result<Option<&mut QueueIndex>, PartError> {
+        let Some(topic) = self.by_id.get_mut(&topic) else {
+            // Numbers are given in ascending order: what was never given was written from another log.
+            let deleted = topic.0 <= self.last_id;
+            return if deleted { Ok(None) } else { Err(PartError::Misfit("it has a topic that never was")) };
+        };
+        topic.queues.get_mut(queue as usize).map(Some).ok_or(PartError::Misfit("it has a queue that never was"))
+    }
+
+    /// Parts that queues read from.
+    pub(super) fn parts(&self) -> impl Iterator<Item = u64> {
+        self.queues().flat_map(|(_, index)| index.parts())
+    }
+
+    /// How many entries of each queue are in no part, for those that have some.
+    pub(super) fn unsealed(&self) -> impl Iterator<Item = usize> {
+        self.queues().map(|(_, index)| index.unsealed()).filter(|count| *count > 0)
+    }
+
+    /// Writes what is in no part, a row for each queue that has some.
+    pub(super) fn write_rows(&self, out: &mut PartWriter) {
+        self.queues().filter(|(_, index)| index.unsealed() > 0).for_each(|(of, index)| index.write_row(of, out));
+    }
+
+    /// Whether the rows of a part say what the queues have in memory.
+    pub(super) fn fit(&mut self, part: &Part) -> Result<(), PartError> {
+        for row in &part.rows {
+            if let Of::Queue(topic, queue) = row.of
+                && let Some(index) = self.queue_of(topic, queue)?
+            {
+                index.fits(row, &part.entries(row))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the rows of a part hold, which fit, from there.
+    pub(super) fn seal(&mut self, part: &Part) {
+        for row in &part.rows {
+            if let Of::Queue(topic, queue) = row.of
+                && let Ok(Some(index)) = self.queue_of(topic, queue)
+            {
+                index.seal(part, row);
+            }
+        }
+    }
+
+    /// The same queues with everything in memory.
+    #[cfg(test)]
+    pub(super) fn unseal(&mut self) {
+        self.by_id.values_mut().flat_map(|topic| &mut topic.queues).for_each(QueueIndex::unseal);
+    }
+
+    /// Gives the queues what lies in the parts of the snapshot.
+    fn attach(&mut self, source: &Source<'_>) -> Result<(), Unreadable> {
+        for part in source.parts {
+            for row in &part.rows {
+                if let Of::Queue(topic, queue) = row.of
+                    && let Some(index) = self.queue_of(topic, queue).map_err(|why| why.of(part.id))?
+                {
+                    index.attach(part, row)?;
+                }
+            }
+        }
+        for topic in self.by_id.values() {
+            topic.queues.iter().try_for_each(QueueIndex::check_attached)?;
+        }
+        Ok(())
     }
 }

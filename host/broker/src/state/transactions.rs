@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 
-use super::recent::{Happened, Recent};
-use super::snapshot::Snapshot;
+use super::part::Of;
+use super::recent::{EntryBytes, Happened, Recent};
+use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::check::CheckOverrides;
 use crate::record::Identity;
 use crate::record::codec::{DecodeError, Reader, Writer};
@@ -113,6 +114,28 @@ pub struct MemoryTransactions {
     by_topic: HashMap<TopicId, usize>,
 }
 
+impl MemoryTransactions {
+    /// The table of these, which ascend. Trees are built from what is in order, not entry by entry.
+    fn restore(all: Vec<(u64, OpenTransaction)>) -> Result<Self, DecodeError> {
+        if let Some(pair) = all.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
+            return Err(DecodeError::Value { field: "transaction", value: pair[1].0 });
+        }
+        let mut table =
+            Self { open: all.iter().zip(0..).map(|((id, _), slot)| (*id, slot)).collect(), ..Self::default() };
+        let mut due: BTreeMap<TopicId, Vec<(Millis, u64)>> = BTreeMap::new();
+        for (id, open) in &all {
+            if open.next_due != Millis::NEVER {
+                due.entry(open.topic).or_default().push((open.next_due, *id));
+            }
+            table.parked += usize::from(open.parked.is_some());
+            *table.by_topic.entry(open.topic).or_default() += 1;
+        }
+        table.due = due.into_iter().map(|(topic, due)| (topic, due.into_iter().collect())).collect();
+        table.slots = all.into_iter().map(|(_, open)| Some(open)).collect();
+        Ok(table)
+    }
+}
+
 impl OpenTransactions for MemoryTransactions {
     fn get(&self, transaction: u64) -> Option<&OpenTransaction> {
         self.slots[*self.open.get(&transaction)? as usize].as_ref()
@@ -200,9 +223,34 @@ impl Default for Outcomes {
 }
 
 impl Happened for Ended {
+    const OF: Of = Of::Outcomes;
+
     fn at(&self) -> Millis {
         self.at
     }
+
+    fn to_bytes(self, transaction: u64) -> EntryBytes {
+        let mut bytes = [0; _];
+        bytes[..8].copy_from_slice(&transaction.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.at.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.record.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.topic.0.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.checks.to_le_bytes());
+        bytes[32..].copy_from_slice(&u64::from(self.outcome as u8).to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &EntryBytes) -> Result<(u64, Self), DecodeError> {
+        let mut r = Reader(bytes);
+        let (transaction, at, record) = (r.u64("transaction")?, Millis(r.u64("ended at")?), r.u64("end record")?);
+        let (topic, checks) = (TopicId(r.u32("topic")?), r.u32("checks")?);
+        Ok((transaction, Ended { outcome: outcome(r.u64("outcome")?)?, at, topic, record, checks }))
+    }
+}
+
+fn outcome(value: u64) -> Result<TransactionOutcome, DecodeError> {
+    let outcome = u8::try_from(value).ok().and_then(TransactionOutcome::from_number);
+    outcome.ok_or(DecodeError::Value { field: "outcome", value })
 }
 
 impl Outcomes {
@@ -234,6 +282,16 @@ impl Outcomes {
 
     pub(super) fn put(&mut self, transaction: u64, ended: Ended) {
         self.0.put(transaction, ended);
+    }
+
+    /// The table, for parts.
+    pub(super) fn table(&self) -> &Recent<Ended> {
+        &self.0
+    }
+
+    /// The table, for parts.
+    pub(super) fn table_mut(&mut self) -> &mut Recent<Ended> {
+        &mut self.0
     }
 }
 
@@ -296,41 +354,32 @@ fn read_open(r: &mut Reader<'_>) -> Result<(u64, OpenTransaction), DecodeError> 
 
 impl Snapshot for Transactions {
     const SECTION: u16 = 4;
+    const VERSION: u8 = 2;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.varint(self.open.len() as u64);
         for (transaction, open) in self.open.iter(None) {
             write_open(w, transaction, open);
         }
-        w.varint(self.outcomes.len() as u64);
-        for (transaction, ended) in self.outcomes.iter() {
-            w.u64(transaction);
-            w.u8(ended.outcome as u8);
-            w.u64(ended.at.0);
-            w.u32(ended.topic.0);
-            w.u64(ended.record);
-            w.u32(ended.checks);
-        }
+        self.outcomes.0.write(w);
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut transactions = Transactions::default();
-        for _ in 0..r.count("open transactions")? {
-            let (transaction, open) = read_open(r)?;
-            transactions.open.put(transaction, open);
+    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
+        let open = Box::new(MemoryTransactions::restore(r.list("open transactions", read_open)?)?);
+        let mut outcomes = Outcomes::default();
+        if source.version == 1 {
+            let ended = r.list("outcomes", read_ended_v1)?;
+            outcomes.0.restore(ended.len(), ended.into_iter().map(Ok::<_, DecodeError>))?;
+        } else {
+            outcomes.0.read(r, source)?;
         }
-        for _ in 0..r.count("outcomes")? {
-            let (transaction, outcome) = (r.u64("transaction")?, r.u8("outcome")?);
-            let ended = Ended {
-                outcome: TransactionOutcome::from_number(outcome)
-                    .ok_or(DecodeError::Value { field: "outcome", value: outcome.into() })?,
-                at: Millis(r.u64("ended at")?),
-                topic: TopicId(r.u32("topic")?),
-                record: r.u64("end record")?,
-                checks: r.u32("checks")?,
-            };
-            transactions.outcomes.0.restore(transaction, ended);
-        }
-        Ok(transactions)
+        Ok(Self { open, outcomes })
     }
+}
+
+/// An ended one as version 1 of the section had it.
+fn read_ended_v1(r: &mut Reader<'_>) -> Result<(u64, Ended), DecodeError> {
+    let (transaction, outcome) = (r.u64("transaction")?, outcome(r.u8("outcome")?.into())?);
+    let (at, topic) = (Millis(r.u64("ended at")?), TopicId(r.u32("topic")?));
+    Ok((transaction, Ended { outcome, at, topic, record: r.u64("end record")?, checks: r.u32("checks")? }))
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::delivery::{Picks, Reservations, Wanted, pick};
 use crate::record::{DeadLetter, Record};
 use crate::state::Outcome;
-use crate::testing::{Log, replay};
+use crate::testing::{Log, read_snapshot, replay};
 use crate::{GroupConfig, GroupId, Millis, State, TagFilter, TopicId};
 
 /// Deliveries that a message gets.
@@ -64,7 +64,7 @@ impl Leader {
         self.reservations = Reservations::default();
         let half = self.log.records.len() / 2;
         let bytes = replay(State::default(), &self.log.records[..half]).snapshot(0);
-        let (_, state) = State::from_snapshot(&bytes).expect("a snapshot just written");
+        let (_, state) = read_snapshot(&bytes).expect("a snapshot just written");
         self.log.state = replay(state, &self.log.records[half..]);
     }
 

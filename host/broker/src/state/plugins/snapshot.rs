@@ -3,7 +3,7 @@
 use super::{Artifact, BindingEntry, Digest, PluginEntry, Plugins, Tag};
 use crate::Millis;
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::state::snapshot::Snapshot;
+use crate::state::snapshot::{Snapshot, Source, Unreadable};
 
 impl Writer<'_> {
     fn digest(&mut self, digest: &Digest) {
@@ -60,7 +60,7 @@ impl Snapshot for Plugins {
         }
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(r: &mut Reader<'_>, _: &Source<'_>) -> Result<Self, Unreadable> {
         let mut plugins = Plugins::default();
         for _ in 0..r.count("components")? {
             let digest = r.digest()?;

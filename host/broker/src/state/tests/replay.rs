@@ -2,14 +2,16 @@
 //! and the invariants hold after every record.
 
 mod random;
+mod sealing;
 
 use proptest::prelude::*;
 
 use super::invariants::Watch;
 use crate::State;
-use crate::testing::{Log, replay};
+use crate::testing::{Log, read_snapshot, replay};
 
 use random::{Step, beginning, interpret};
+pub(super) use sealing::canonical;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step =
@@ -53,7 +55,7 @@ proptest! {
         for at in at {
             let k = at.index(log.records.len() + 1);
             let bytes = replay(State::default(), &log.records[..k]).snapshot(k as u64);
-            let (position, mut state) = State::from_snapshot(&bytes).unwrap();
+            let (position, mut state) = read_snapshot(&bytes).unwrap();
             prop_assert_eq!(position, k as u64);
             prop_assert!(state.snapshot(k as u64) == bytes, "read and written again after {}", k);
             let mut effects = Vec::new();

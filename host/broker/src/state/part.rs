@@ -1,0 +1,309 @@
+//! Parts: files that are written once and hold what only grows (`docs/snapshots.md` gives every byte).
+//!
+//! A snapshot names parts instead of repeating what is in them, and a state reads its queue indexes from their bytes,
+//! which the node maps. Here a part is bytes; where they lie is the node's business.
+
+use std::io;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::snapshot::SnapshotError;
+use crate::TopicId;
+use crate::record::codec::{DecodeError, Reader, Writer};
+
+const MAGIC: &[u8; 8] = b"VOUCHPRT";
+const VERSION: u32 = 1;
+const HEAD_LEN: usize = 40;
+/// The checksum of head and table, which covers everything around it.
+const CHECKSUM: Range<usize> = 12..16;
+const ROW_LEN: usize = 56;
+
+/// Bytes of an entry of a queue's index.
+pub(super) const INDEX_ENTRY_LEN: usize = 16;
+/// Bytes of an entry of a table of what happened lately.
+pub(super) const RECENT_ENTRY_LEN: usize = 40;
+
+/// Why a part cannot be used. What names it must be given up: take an older snapshot, or the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartError {
+    /// It is not there, or could not be read.
+    #[error("it cannot be read: {why}")]
+    Io {
+        /// What the caller met.
+        kind: io::ErrorKind,
+        /// Its words.
+        why: String,
+    },
+    /// Not a part.
+    #[error("the file is not a part of a snapshot of Vouch")]
+    Magic,
+    /// A layout that this version does not read.
+    #[error("its format is {0}, which was written by another version of Vouch")]
+    Version(u32),
+    /// Another part lies where this one should.
+    #[error("the file says that it is part {0}")]
+    Id(u64),
+    /// Cut off, or longer than it was.
+    #[error("it has {found} bytes and was written with {written}")]
+    Length {
+        /// Bytes that are there.
+        found: u64,
+        /// Bytes that its head tells.
+        written: u64,
+    },
+    /// Head, table or entries are damaged.
+    #[error("the checksum of its {what} is {found:08x}, its bytes give {computed:08x}")]
+    Checksum {
+        /// What is damaged.
+        what: &'static str,
+        /// As written.
+        found: u32,
+        /// As computed.
+        computed: u32,
+    },
+    /// Under this id lies a part with other contents than the snapshot names.
+    #[error("its checksum is {found:08x}; the snapshot names a part with {named:08x}")]
+    Other {
+        /// Checksum in the snapshot.
+        named: u32,
+        /// Checksum of the part.
+        found: u32,
+    },
+    /// The table says what no version writes.
+    #[error("its table cannot be: {0}")]
+    Layout(DecodeError),
+    /// It holds other entries than the state has next, or another stretch of them.
+    #[error("it does not fit the state: {0}")]
+    Misfit(&'static str),
+}
+
+impl PartError {
+    /// The same with the part's id.
+    pub(super) fn of(self, part: u64) -> SnapshotError {
+        SnapshotError::Part { part, why: self }
+    }
+}
+
+/// What the entries of a row belong to. Rows ascend in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Of {
+    /// The index of a queue.
+    Queue(TopicId, u32),
+    /// Messages that were sent lately.
+    Sent,
+    /// Outcomes of ended transactions.
+    Outcomes,
+}
+
+impl Of {
+    fn entry_len(self) -> u64 {
+        match self {
+            Self::Queue(..) => INDEX_ENTRY_LEN as u64,
+            Self::Sent | Self::Outcomes => RECENT_ENTRY_LEN as u64,
+        }
+    }
+
+    /// Kind, topic and queue as they are written.
+    fn numbers(self) -> (u32, u32, u32) {
+        match self {
+            Self::Queue(topic, queue) => (1, topic.0, queue),
+            Self::Sent => (2, 0, 0),
+            Self::Outcomes => (3, 0, 0),
+        }
+    }
+
+    fn from_numbers(numbers: (u32, u32, u32)) -> Result<Self, DecodeError> {
+        match numbers {
+            (1, topic, queue) => Ok(Self::Queue(TopicId(topic), queue)),
+            (2, 0, 0) => Ok(Self::Sent),
+            (3, 0, 0) => Ok(Self::Outcomes),
+            (kind, ..) => Err(DecodeError::Value { field: "kind of row", value: kind.into() }),
+        }
+    }
+}
+
+/// A stretch of entries in a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) of: Of,
+    /// Offset, or number, of the first entry.
+    pub(super) first: u64,
+    /// How many there are; never 0.
+    pub(super) count: u64,
+    /// Smallest log position among them; 0 where entries have none.
+    pub(super) lowest: u64,
+    /// Largest log position among them; 0 where entries have none.
+    pub(super) highest: u64,
+    data: Range<usize>,
+    checksum: u32,
+}
+
+impl Row {
+    /// The offset, or number, after the last entry.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.count
+    }
+
+    fn write(&self, w: &mut Writer<'_>) {
+        let (kind, topic, queue) = self.of.numbers();
+        for number in [kind, topic, queue, self.checksum] {
+            w.u32(number);
+        }
+        for number in [self.first, self.count, self.lowest, self.highest, self.data.start as u64] {
+            w.u64(number);
+        }
+    }
+
+    /// Reads a row whose entries must begin at `at`.
+    fn read(r: &mut Reader<'_>, at: usize) -> Result<Self, DecodeError> {
+        let of = Of::from_numbers((r.u32("kind of row")?, r.u32("topic")?, r.u32("queue")?))?;
+        let checksum = r.u32("checksum of entries")?;
+        let (first, count) = (r.u64("first entry")?, r.u64("number of entries")?);
+        let (lowest, highest) = (r.u64("lowest position")?, r.u64("highest position")?);
+        let start = r.u64("place of entries")?;
+        if start != at as u64 {
+            return Err(DecodeError::Value { field: "place of entries", value: start });
+        }
+        let impossible = DecodeError::Value { field: "number of entries", value: count };
+        let len = count.checked_mul(of.entry_len()).and_then(|len| usize::try_from(len).ok());
+        let end = len.and_then(|len| at.checked_add(len)).filter(|_| count > 0 && first.checked_add(count).is_some());
+        let data = at..end.ok_or(impossible)?;
+        Ok(Self { of, first, count, lowest, highest, data, checksum })
+    }
+}
+
+/// A part whose head and table were checked; its entries are checked when they are read.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) id: u64,
+    /// Over head and table, and so, by the rows' checksums, over everything: what a snapshot names it by.
+    pub(super) checksum: u32,
+    pub(super) rows: Vec<Row>,
+    bytes: Bytes,
+}
+
+impl Part {
+    /// Checks that these bytes are the part `id`, whole, with a table that is as it was written.
+    pub(super) fn open(id: u64, bytes: Bytes) -> Result<Self, SnapshotError> {
+        Self::parse(id, bytes).map_err(|why| why.of(id))
+    }
+
+    fn parse(id: u64, bytes: Bytes) -> Result<Self, PartError> {
+        let short = |_| PartError::Length { found: bytes.len() as u64, written: HEAD_LEN as u64 };
+        let mut r = Reader(&bytes);
+        if r.take(8, "magic").map_err(short)? != MAGIC {
+            return Err(PartError::Magic);
+        }
+        let version = r.u32("format").map_err(short)?;
+        if version != VERSION {
+            return Err(PartError::Version(version));
+        }
+        let found = r.u32("checksum").map_err(short)?;
+        let (said, rows) = (r.u64("part").map_err(short)?, r.u64("rows").map_err(short)?);
+        let written = r.u64("length").map_err(short)?;
+        let table_end = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(ROW_LEN)?.checked_add(HEAD_LEN));
+        let table_end = table_end.filter(|end| written == bytes.len() as u64 && *end <= bytes.len());
+        let table_end = table_end.ok_or(PartError::Length { found: bytes.len() as u64, written })?;
+        let computed = table_checksum(&bytes[..table_end]);
+        if computed != found {
+            return Err(PartError::Checksum { what: "table", found, computed });
+        }
+        if said != id {
+            return Err(PartError::Id(said));
+        }
+        let rows = Self::table(&bytes[HEAD_LEN..table_end], bytes.len()).map_err(PartError::Layout)?;
+        Ok(Self { id, checksum: found, rows, bytes })
+    }
+
+    /// Rows ascend, and their entries fill the rest of the part without a gap.
+    fn table(bytes: &[u8], len: usize) -> Result<Vec<Row>, DecodeError> {
+        let mut rows = Vec::with_capacity(bytes.len() / ROW_LEN);
+        let (mut r, mut at, mut before) = (Reader(bytes), HEAD_LEN + bytes.len(), None);
+        while !r.0.is_empty() {
+            let row = Row::read(&mut r, at)?;
+            if before >= Some(row.of) {
+                return Err(DecodeError::Value { field: "kind of row", value: row.of.numbers().0.into() });
+            }
+            (at, before) = (row.data.end, Some(row.of));
+            rows.push(row);
+        }
+        if at == len { Ok(rows) } else { Err(DecodeError::Short("entries")) }
+    }
+
+    /// The bytes of a row's entries, not checked.
+    pub(super) fn entries(&self, row: &Row) -> Bytes {
+        self.bytes.slice(row.data.clone())
+    }
+
+    /// The bytes of a row's entries, which are as they were written.
+    pub(super) fn checked_entries(&self, row: &Row) -> Result<Bytes, SnapshotError> {
+        let entries = self.entries(row);
+        let (found, computed) = (row.checksum, crc32c::crc32c(&entries));
+        if found == computed {
+            Ok(entries)
+        } else {
+            Err(PartError::Checksum { what: "entries", found, computed }.of(self.id))
+        }
+    }
+
+    /// The row of this table.
+    pub(super) fn row(&self, of: Of) -> Option<&Row> {
+        self.rows.binary_search_by_key(&of, |row| row.of).ok().map(|at| &self.rows[at])
+    }
+}
+
+fn table_checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..CHECKSUM.start]), &bytes[CHECKSUM.end..])
+}
+
+/// Writes a part: entries go to their place at once, since millions of them are not copied twice.
+pub(super) struct PartWriter {
+    id: u64,
+    rows: Vec<Row>,
+    bytes: Vec<u8>,
+}
+
+impl PartWriter {
+    /// A part of so many rows, with so many bytes of entries.
+    pub(super) fn new(id: u64, rows: usize, entries_len: usize) -> Self {
+        let table_end = HEAD_LEN + rows * ROW_LEN;
+        let mut bytes = Vec::with_capacity(table_end + entries_len);
+        bytes.resize(table_end, 0);
+        Self { id, rows: Vec::with_capacity(rows), bytes }
+    }
+
+    /// Appends a row: `write` appends its entries and returns their lowest and highest position.
+    pub(super) fn row(&mut self, of: Of, first: u64, count: u64, write: impl FnOnce(&mut Vec<u8>) -> (u64, u64)) {
+        let start = self.bytes.len();
+        let (lowest, highest) = write(&mut self.bytes);
+        let data = start..self.bytes.len();
+        debug_assert_eq!(data.len() as u64, count * of.entry_len(), "entries of {of:?}");
+        let checksum = crc32c::crc32c(&self.bytes[data.clone()]);
+        self.rows.push(Row { of, first, count, lowest, highest, data, checksum });
+    }
+
+    /// The part, when all rows were appended.
+    pub(super) fn finish(mut self) -> Part {
+        let mut head = Vec::with_capacity(HEAD_LEN + self.rows.len() * ROW_LEN);
+        head.extend_from_slice(MAGIC);
+        let mut w = Writer(&mut head);
+        w.u32(VERSION);
+        w.u32(0);
+        for number in [self.id, self.rows.len() as u64, self.bytes.len() as u64] {
+            w.u64(number);
+        }
+        self.rows.iter().for_each(|row| row.write(&mut w));
+        let checksum = table_checksum(&head);
+        head[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+        self.bytes[..head.len()].copy_from_slice(&head);
+        Part { id: self.id, checksum, rows: self.rows, bytes: self.bytes.into() }
+    }
+}
+
+impl Part {
+    /// All its bytes.
+    pub(super) fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+}

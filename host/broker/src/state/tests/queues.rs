@@ -1,0 +1,91 @@
+//! The index of a queue, in parts and in memory, against a plain list.
+
+use proptest::prelude::*;
+
+use crate::record::codec::{Reader, Writer};
+use crate::state::IndexEntry;
+use crate::state::part::{Of, Part, PartWriter};
+use crate::state::queue::QueueIndex;
+use crate::{TagHash, TopicId};
+
+const OF: Of = Of::Queue(TopicId(1), 0);
+
+fn entry(position: u64) -> IndexEntry {
+    IndexEntry { position, tag: TagHash(position.wrapping_mul(0x9e37_79b9_7f4a_7c15)) }
+}
+
+/// Seals the tail, if there is one.
+fn seal(index: &QueueIndex, id: u64) -> Option<Part> {
+    let unsealed = index.unsealed();
+    (unsealed > 0).then(|| {
+        let mut out = PartWriter::new(id, 1, unsealed * 16);
+        index.write_row(OF, &mut out);
+        let bytes = out.finish().bytes();
+        assert_eq!(bytes.len(), 40 + 56 + unsealed * 16);
+        Part::open(id, bytes).unwrap()
+    })
+}
+
+fn read_back(index: &QueueIndex, parts: &[Part]) -> QueueIndex {
+    let mut bytes = Vec::new();
+    index.write(&mut Writer(&mut bytes));
+    let mut r = Reader(&bytes);
+    let mut read = QueueIndex::read(&mut r).map_err(|_| "unreadable").unwrap();
+    r.end().unwrap();
+    parts.iter().for_each(|part| read.attach(part, part.row(OF).unwrap()).unwrap());
+    read.check_attached().unwrap();
+    assert!(read.parts().eq(index.parts()));
+    read
+}
+
+fn assert_is(index: &QueueIndex, start: u64, list: &[u64]) {
+    let end = list.len() as u64;
+    assert_eq!((index.start(), index.len()), (start, end));
+    for offset in 0..end + 2 {
+        let expected = list.get(offset as usize).filter(|_| offset >= start).map(|position| entry(*position));
+        assert_eq!(index.get(offset), expected, "offset {offset} of {start}..{end}");
+        let from = list.iter().skip(offset.max(start) as usize);
+        assert_eq!(index.lowest_position_from(offset), from.min().copied(), "from {offset} of {start}..{end}");
+    }
+    assert_eq!(index.get(u64::MAX).or(index.get(u64::MAX - 1)), None);
+    assert_eq!(index.lowest_position_from(u64::MAX), None);
+}
+
+proptest! {
+    #[test]
+    fn an_index_says_what_a_list_says_wherever_its_entries_lie(
+        steps in proptest::collection::vec((0u8..8, 0u64..100), 1..60),
+    ) {
+        let (mut index, mut list, mut start, mut parts) = (QueueIndex::default(), Vec::new(), 0, Vec::new());
+        // Adopts what the other one seals, later.
+        let (mut follower, mut sealed) = (QueueIndex::default(), 0);
+        for (n, (what, a)) in (1..).zip(steps) {
+            match what {
+                0..=3 => for more in 0..a % 7 {
+                    let position = a + more;
+                    prop_assert_eq!(index.append(entry(position)), list.len() as u64);
+                    follower.append(entry(position));
+                    list.push(position);
+                },
+                4 | 5 => parts.extend(seal(&index, n).inspect(|part| index.seal(part, part.row(OF).unwrap()))),
+                6 => {
+                    start = start.max(a * list.len() as u64 / 100);
+                    index.drop_below(start);
+                    follower.drop_below(start);
+                }
+                _ => {
+                    for part in &parts[sealed..] {
+                        let row = part.row(OF).unwrap();
+                        prop_assert_eq!(follower.fits(row, &part.entries(row)), Ok(()));
+                        follower.seal(part, row);
+                    }
+                    sealed = parts.len();
+                    index = read_back(&index, &parts);
+                }
+            }
+            assert_is(&index, start, &list);
+            assert_is(&follower, start, &list);
+        }
+        assert_is(&read_back(&follower, &parts[..sealed]), start, &list);
+    }
+}
