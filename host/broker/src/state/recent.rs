@@ -16,6 +16,9 @@ use crate::record::codec::{DecodeError, Reader, Writer};
 /// Parts of the index. A part that grows moves its own slots only, so that no record waits for millions of them.
 const PARTS: usize = 256;
 
+/// Entries that are indexed at a time when a table is read back: 32 MiB of keys and places.
+const STRETCH: usize = 1 << 21;
+
 /// An entry as snapshots and parts hold it.
 pub(super) type EntryBytes = [u8; RECENT_ENTRY_LEN];
 
@@ -103,14 +106,14 @@ impl<V: Happened> Recent<V> {
             self.entries.reserve_exact(more);
         }
         self.entries.push_back((key, value));
-        self.index_entry(self.hasher.hash_one(key), self.entries.len() - 1);
+        self.index_entry(key, self.entries.len() - 1);
     }
 
-    /// Makes the entry at this place the one that is found by its key, which has this hash.
-    fn index_entry(&mut self, hash: u64, place: usize) {
+    /// Makes the entry at this place, which has this key, the one that is found by it.
+    fn index_entry(&mut self, key: u64, place: usize) {
         let (entries, first, hasher) = (&self.entries, self.first as u32, &self.hasher);
         let key_of = |number: &u32| entries[number.wrapping_sub(first) as usize].0;
-        let key = entries[place].0;
+        let hash = hasher.hash_one(key);
         let slot = self.index[part(hash)].entry(hash, |number| key_of(number) == key, |n| hasher.hash_one(key_of(n)));
         slot.insert(first.wrapping_add(place as u32));
     }
@@ -155,14 +158,30 @@ impl<V: Happened> Recent<V> {
         Ok(())
     }
 
+    /// Indexes all entries anew. Part by part, for a stretch of entries at a time: a part fits the processor's cache, where
+    /// slots in the order of the entries would each wait for memory.
     fn index_all(&mut self) {
         let mut counts = [0; PARTS];
         for (key, _) in &self.entries {
             counts[part(self.hasher.hash_one(key))] += 1;
         }
         self.index = counts.iter().map(|count| HashTable::with_capacity(*count)).collect();
-        for place in 0..self.entries.len() {
-            self.index_entry(self.hasher.hash_one(self.entries[place].0), place);
+        let mut sorted = vec![(0, 0); self.entries.len().min(STRETCH)];
+        for from in (0..self.entries.len()).step_by(STRETCH) {
+            let places = from..self.entries.len().min(from + STRETCH);
+            let part_of = |key| part(self.hasher.hash_one(key));
+            let mut next = [0; PARTS];
+            self.entries.range(places.clone()).for_each(|(key, _)| next[part_of(key)] += 1);
+            let mut sum = 0;
+            for next in &mut next {
+                (*next, sum) = (sum, sum + *next);
+            }
+            for ((key, _), place) in self.entries.range(places.clone()).zip(places.clone()) {
+                let next = &mut next[part_of(key)];
+                sorted[*next] = (*key, place);
+                *next += 1;
+            }
+            sorted[..places.len()].iter().for_each(|(key, place)| self.index_entry(*key, *place));
         }
     }
 }
