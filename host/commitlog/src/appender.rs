@@ -8,11 +8,12 @@ use crate::format::{
     ALIGNMENT, ENTRY_HEADER_LEN, EntryKind, MAX_PAYLOAD, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, padded,
 };
 use crate::group_commit::{Failure, GroupCommit, Stop};
+use crate::housekeeping::{self, SharedState};
 use crate::preallocate::{Preallocator, is_no_space};
 use crate::reader::View;
 use crate::segment::WriteSegment;
 use crate::threads::Threads;
-use crate::{AppendError, Checkpoint, LogPosition, Operation, PoisonReport};
+use crate::{AppendError, Checkpoint, Housekeeping, LogPosition, Operation, PoisonReport};
 
 /// How long a log is idle before a mark should cover its last group (ruling 17).
 pub const MARK_AFTER: Duration = Duration::from_millis(100);
@@ -69,6 +70,7 @@ pub struct Appender {
     sync_slot: usize,
     last_append: Instant,
     threads: Option<Threads>,
+    housekeeping: SharedState,
 }
 
 impl Appender {
@@ -80,7 +82,8 @@ impl Appender {
         tail: Tail,
     ) -> Self {
         let sync_slot = segment.sync_files.len() - 1;
-        Self { commit, space, view, segment, tail, sync_slot, last_append: Instant::now(), threads: None }
+        let (last_append, housekeeping) = (Instant::now(), SharedState::default());
+        Self { commit, space, view, segment, tail, sync_slot, last_append, threads: None, housekeeping }
     }
 
     /// Starts the threads; without them, tests run each step by hand.
@@ -175,6 +178,12 @@ impl Appender {
     /// First position that is not appended yet.
     pub fn appended(&self) -> LogPosition {
         LogPosition(self.tail.end)
+    }
+
+    /// A handle for another thread: it releases old segments and tells what the log occupies.
+    pub fn housekeeping(&self) -> Housekeeping {
+        let Self { commit, space, view, housekeeping, .. } = self;
+        Housekeeping { commit: commit.clone(), space: space.clone(), view: view.clone(), state: housekeeping.clone() }
     }
 
     /// Why the log takes no more entries, if so.
@@ -305,6 +314,7 @@ impl Appender {
 
 impl Drop for Appender {
     fn drop(&mut self) {
+        housekeeping::close(&self.housekeeping);
         if let Some(threads) = &mut self.threads {
             threads.end(Stop::Now);
         }

@@ -47,6 +47,14 @@ bugs! {
     CUT_NOT_SYNCED
     /// The position in an entry's header is not compared, so old bytes of a reused file pass for new ones.
     POSITION_IGNORED
+    /// A recycled file keeps its old bytes.
+    RECYCLED_NOT_ZEROED
+    /// A recycled file gets a segment's name before its zeros and its header are durable.
+    RECYCLED_BEFORE_SYNC
+    /// A released file may be used again before its removal from the log is durable.
+    RECYCLED_BEFORE_RELEASED
+    /// A released file may be used again though a reader holds bytes of it.
+    RECYCLED_WHILE_READ
     /// A segment is used before its name is durable.
     DIRECTORY_NOT_SYNCED
     /// The durable mark of an entry is written as 0, as if nothing were known.

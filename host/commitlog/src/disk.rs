@@ -14,7 +14,7 @@ use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 /// One flat folder of files.
 ///
 /// # To ensure correctness
-/// - A created or removed name survives a power cut only after `sync_directory` returned.
+/// - A created, removed or changed name survives a power cut only after `sync_directory` returned.
 /// - Every `open` makes an open file description of its own: a failed write-back is reported once to each.
 pub(crate) trait Disk: Send + Sync {
     fn names(&self) -> io::Result<Vec<String>>;
@@ -22,6 +22,8 @@ pub(crate) trait Disk: Send + Sync {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Gives a file another name, in one step, which must not be taken.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn sync_directory(&self) -> io::Result<()>;
     /// How a person finds the file, for messages.
     fn path(&self, name: &str) -> PathBuf;
@@ -41,6 +43,8 @@ pub(crate) trait File: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Reserves space, so that later writes to the range do not fail for want of it.
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Turns a range into zeros that keep their space; [`io::ErrorKind::Unsupported`] if only writing could do that.
+    fn zero(&self, offset: u64, len: u64) -> io::Result<()>;
     /// First offset at or after `offset` that is not in a hole; `None` if only holes follow.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
     /// First offset at or after `offset` that is in a hole (the end of the file counts as one).
@@ -114,6 +118,14 @@ impl Disk for RealDisk {
         fs::remove_file(self.path(name))
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        // The folder is locked by the caller: nobody makes the name between the two steps.
+        if self.path(to).try_exists()? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        fs::rename(self.path(from), self.path(to))
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         fs::File::open(&self.directory)?.sync_all()
     }
@@ -164,6 +176,14 @@ impl File for RealFile {
         match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), offset, len) {
             // A file system without reservation: the write itself will tell.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, FallocateFlags::ZERO_RANGE, offset, len) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -247,7 +267,8 @@ unsafe impl Send for MappedRange {}
 impl AsRef<[u8]> for MappedRange {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the range was checked against the mapping, which lives as long as `self`. The log hands out only
-        // ranges that are never written again (entries below the append point), so the bytes do not change under the
+        // ranges that are never written again (entries below the append point; a released file is used again only
+        // when no mapping of it is left), so the bytes do not change under the
         // reference; the file is never cut shorter, so no page of it is without backing.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }

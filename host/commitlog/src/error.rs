@@ -78,6 +78,29 @@ pub enum AppendError {
     Poisoned(#[from] PoisonReport),
 }
 
+/// Why old segments were not released.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The appender is gone and with it the right to change the folder. Open the log again.
+    #[error("the log is closed; open it again to release segments")]
+    Closed,
+    /// A file could not be removed for certain. The segment is no longer read from; a restart finds it or not. Nothing
+    /// more is released until the log is opened again: look at the disk.
+    #[error("cannot remove {}: {source}; check the disk, then restart", file.display())]
+    Io {
+        /// The segment file.
+        file: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// An earlier release failed, and going on might leave a gap in the log. Look at the disk and restart.
+    #[error("an earlier removal of a segment failed; check the disk, then restart")]
+    FailedBefore,
+    /// The log is poisoned: see [`PoisonReport`] for what to do.
+    #[error(transparent)]
+    Poisoned(#[from] PoisonReport),
+}
+
 /// Why a range cannot be read. Ranges are checked against what was appended, so none of these is an I/O error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {

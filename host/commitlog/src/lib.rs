@@ -13,12 +13,14 @@ mod disk;
 mod error;
 mod format;
 mod group_commit;
+mod housekeeping;
 mod log;
 mod position;
 mod preallocate;
 mod reader;
 mod recovery;
 mod segment;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -30,9 +32,10 @@ pub use config::{
     SEGMENT_SIZE_STEP,
 };
 pub use disk::map_file;
-pub use error::{AppendError, OpenError, Operation, PoisonReport, ReadError};
+pub use error::{AppendError, OpenError, Operation, PoisonReport, ReadError, ReleaseError};
 pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGMENT_HEADER_LEN};
 pub use group_commit::Durable;
+pub use housekeeping::{Housekeeping, Released, Usage};
 pub use log::CommitLog;
 pub use position::LogPosition;
 pub use reader::{Entries, Entry, LogReader};

@@ -67,8 +67,14 @@ pub(crate) fn open_on(
         shard: config.shard,
         segment_size: config.segment_size,
         syncs_in_flight: config.syncs_in_flight,
+        spares: Arc::default(),
     };
     let recovered = recover(&factory, config, on_entry)?;
+    factory.adopt_spares().map_err(|source| OpenError::Io {
+        action: "look at the spare files in",
+        file: config.directory.clone(),
+        source,
+    })?;
     let end = recovered.tail.end;
     let seed = checksum_seed(&config.cluster_id, config.shard);
     let path_of = Box::new(move |name: &str| -> PathBuf { disk.path(name) });

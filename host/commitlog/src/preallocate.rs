@@ -194,6 +194,15 @@ impl Preallocator {
         *self.called.lock().unwrap_or_else(PoisonError::into_inner) == Call::Stop
     }
 
+    pub(crate) fn factory(&self) -> &SegmentFactory {
+        &self.factory
+    }
+
+    /// Whether the file of the next segment is there.
+    pub(crate) fn next_is_prepared(&self) -> bool {
+        self.lock().next.is_some()
+    }
+
     /// Lets an appender that has overtaken the filler take the lock first.
     pub(crate) fn give_way(&self) {
         while self.urgent.load(Ordering::Relaxed) {

@@ -1,5 +1,6 @@
 //! Reading: zero-copy ranges of the mapped segments, and entries one after the other.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -57,13 +58,13 @@ pub(crate) struct View {
 /// Mappings of consecutive segments.
 struct Segments {
     start: u64,
-    mappings: Vec<Arc<dyn Mapping>>,
+    mappings: VecDeque<Arc<dyn Mapping>>,
 }
 
 impl View {
     /// `mappings` are consecutive segments, the first of which starts at `start`.
     pub(crate) fn new(segment_size: u64, seed: u32, start: u64, mappings: Vec<Arc<dyn Mapping>>, end: u64) -> Self {
-        let segments = RwLock::new(Segments { start, mappings });
+        let segments = RwLock::new(Segments { start, mappings: mappings.into() });
         Self { segment_size, seed, appended: AtomicU64::new(end), segments }
     }
 
@@ -77,11 +78,29 @@ impl View {
     }
 
     pub(crate) fn add_segment(&self, mapping: Arc<dyn Mapping>) {
-        self.segments.write().unwrap_or_else(PoisonError::into_inner).mappings.push(mapping);
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).mappings.push_back(mapping);
     }
 
-    fn start(&self) -> u64 {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).start
+    /// Takes the first segment out if it lies entirely below `before` and a later one holds an entry below `durable`.
+    pub(crate) fn release_first(&self, before: u64, durable: u64) -> Option<(u64, Arc<dyn Mapping>)> {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        let (start, end) = (segments.start, segments.start + self.segment_size);
+        if end > before || durable <= end + SEGMENT_HEADER_LEN {
+            return None;
+        }
+        let mapping = segments.mappings.pop_front()?;
+        segments.start = end;
+        Some((start, mapping))
+    }
+
+    pub(crate) fn start(&self) -> u64 {
+        self.extent().0
+    }
+
+    /// Start of the first segment, and how many there are.
+    pub(crate) fn extent(&self) -> (u64, u64) {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        (segments.start, segments.mappings.len() as u64)
     }
 
     /// The mapping of the segment that holds the whole range, and the range's offset in it.
@@ -170,8 +189,12 @@ impl LogReader {
     /// # Errors
     /// The range is not inside the appended entries of one segment.
     pub fn read(&self, position: LogPosition, len: usize) -> Result<Bytes, ReadError> {
-        let (mapping, offset) = self.view.locate(position.0, len as u64)?;
-        Ok(mapping.bytes(offset, len))
+        match self.view.locate(position.0, len as u64) {
+            Ok((mapping, offset)) => Ok(mapping.bytes(offset, len)),
+            // An empty payload may lie at the very end of a segment.
+            Err(ReadError::OutsideEntries { .. }) if len == 0 => Ok(Bytes::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The entry that starts at `position`, verified.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, File, Mapping};
 use crate::format::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::spares::Spares;
 
 /// Name of the file of the segment that starts at `start`: 20 digits, so that names sort like positions.
 pub(crate) fn file_name(start: u64) -> String {
@@ -46,6 +47,7 @@ pub(crate) struct SegmentFactory {
     pub(crate) shard: u16,
     pub(crate) segment_size: u64,
     pub(crate) syncs_in_flight: usize,
+    pub(crate) spares: Arc<Spares>,
 }
 
 impl SegmentFactory {
@@ -53,9 +55,12 @@ impl SegmentFactory {
         SegmentHeader { cluster_id: self.cluster_id, shard: self.shard, segment_size: self.segment_size, start }
     }
 
-    /// Creates a segment. When this returns, file, size, header and name survive a power cut: entries may follow.
+    /// Creates a segment, of a spare file if there is one. When this returns, file, size, header and name survive a power cut: entries may follow.
     /// On failure nothing is left behind that would hinder another try.
     pub(crate) fn create(&self, start: u64) -> io::Result<WriteSegment> {
+        if let Some(segment) = self.recycle(start)? {
+            return Ok(segment);
+        }
         let name = file_name(start);
         let file = self.disk.create(&name)?;
         let made = self.lay_header(&*file, start).and_then(|()| self.open(start, file));

@@ -189,3 +189,46 @@ fn start_with_a_million_messages() {
         std::fs::remove_dir_all(config.directory).unwrap();
     }
 }
+
+/// Three ways to make a new segment of an old file of 1 GiB, beside making it of nothing.
+#[test]
+#[ignore = "a measurement"]
+fn a_segment_of_a_released_file() {
+    const SIZE: u64 = 1 << 30;
+    let folder = tempfile::tempdir().unwrap();
+    let timed = |what: &str, work: &mut dyn FnMut()| {
+        let started = Instant::now();
+        work();
+        println!("{what}: {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
+    };
+    let path = folder.path().join("old");
+    let fill = |file: &File, byte: u8| {
+        let chunk = vec![byte; 1 << 20];
+        (0..SIZE).step_by(1 << 20).for_each(|at| file.write_all_at(&chunk, at).unwrap());
+        file.sync_all().unwrap();
+    };
+    let file = File::options().create_new(true).read(true).write(true).open(&path).unwrap();
+    timed("a new file filled with bytes", &mut || fill(&file, 7));
+    timed("filled with zeros by writing", &mut || fill(&file, 0));
+    fill(&file, 7);
+    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    timed("read through, as recovery would have to search old bytes", &mut || {
+        let mut chunk = vec![0; 1 << 20];
+        (0..SIZE).step_by(1 << 20).for_each(|at| file.read_exact_at(&mut chunk, at).unwrap());
+    });
+    timed("turned into zeros that keep their space, and synced", &mut || {
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::ZERO_RANGE, 0, SIZE).unwrap();
+        file.sync_all().unwrap();
+    });
+    fill(&file, 7);
+    drop(file);
+    timed("deleted", &mut || {
+        std::fs::remove_file(&path).unwrap();
+        File::open(folder.path()).unwrap().sync_all().unwrap();
+    });
+    timed("created sparse", &mut || {
+        let file = File::create_new(folder.path().join("new")).unwrap();
+        file.set_len(SIZE).unwrap();
+        file.sync_all().unwrap();
+    });
+}

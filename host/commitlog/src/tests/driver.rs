@@ -88,7 +88,7 @@ impl Run {
     /// The next entry's header and payload: a function of its number alone, so that a lost entry that is appended
     /// again has the same bytes.
     pub(super) fn append(&mut self, kind: EntryKind, len: usize) -> Result<(), AppendError> {
-        let number = self.submitted.len() as u64 + 1;
+        let number = self.submitted.last().map_or(1, |last| last.entry.index + 1);
         let payload: Vec<u8> = (0..len as u64).map(|at| (number * 37 + at * 11 + at / 256) as u8 | 1).collect();
         let header = EntryHeader { term: 1 + number / 50, index: number, leader_time_ms: 1_000_000, kind };
         let (one, two) = payload.split_at(len / 3);
@@ -129,12 +129,33 @@ impl Run {
             4 if self.rng.chance(4) => self.append(EntryKind::Mark, 0)?,
             5 => self.fill(),
             6 if self.rng.chance(3) => drop(self.log.appender.sync_here()?),
+            6 => self.release(),
             _ => {
                 let slot = self.rng.below(self.slots.len() as u64) as usize;
                 self.step_sync(slot);
             }
         }
         Ok(())
+    }
+
+    /// Releases what a snapshot that ends with some durable entry does not need. What the log says about it is
+    /// recorded; where it refuses, it is poisoned.
+    fn release(&mut self) {
+        let durable = self.log.appender.durable();
+        let durable = self.submitted.iter().filter(|submitted| submitted.entry.end <= durable).count();
+        if durable == 0 {
+            return;
+        }
+        // A reader may look at any entry meanwhile.
+        let read = self.rng.below(durable as u64) as usize;
+        let held = self.rng.chance(3).then(|| self.log.reader.entry_at(self.submitted[read].entry.position));
+        let before = self.submitted[self.rng.below(durable as u64) as usize].entry.position;
+        self.log.disk.record(Event::ReleaseAsked { before: before.0 });
+        if let Ok(released) = self.log.appender.housekeeping().release_before(before) {
+            assert_eq!(released.start, self.log.reader.start());
+            self.log.disk.record(Event::Released { start: released.start.0 });
+        }
+        drop(held);
     }
 
     /// What the filling thread does.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::driver::{Run, config, open, open_disk};
+use super::driver::{Run, Submitted, config, open, open_disk};
 use super::rng::Rng;
 use super::sim_disk::{Fault, Image, LOSSES, Loss, SimDisk};
 use crate::group_commit::Durable;
@@ -39,25 +39,29 @@ pub(super) fn violation(seed: u64) -> Option<String> {
             Err(error) => return Some(format!("seed {seed}, {loss:?}: {error}")),
         };
         let found = &opened.entries;
-        let same = found.iter().zip(&run.submitted).all(|(found, submitted)| *found == submitted.entry);
-        let whole = run.submitted.get(found.len()).is_none_or(|lost| lost.entry.end.0 > reported);
+        let submitted: Vec<_> =
+            run.submitted.iter().filter(|one| one.entry.position >= opened.recovery.start).collect();
+        let same = found.iter().zip(&submitted).all(|(found, submitted)| *found == submitted.entry);
+        let whole = submitted.get(found.len()).is_none_or(|lost| lost.entry.end.0 > reported);
         // The entry whose write failed may be there or not, but nothing else that was not accepted.
-        if !same || !whole || found.len() > run.submitted.len() + 1 {
+        if !same || !whole || found.len() > submitted.len() + 1 {
             return Some(format!("seed {seed}, {loss:?}: {} entries, reported durable to {reported}", found.len()));
         }
     }
     // The process ends and starts again: what it then serves must be on the disk, though the page cache may hold, as
     // if clean, what the failed write-back lost.
-    let durable = run.submitted.iter().filter(|submitted| submitted.entry.end.0 <= reported).count();
-    let covered = rng.below(durable as u64 + 1) as usize;
-    let checkpoint = covered.checked_sub(1).map(|last| run.submitted[last].checkpoint);
+    let start = run.log.reader.start();
+    let covers = |one: &&Submitted| one.entry.position >= start && one.entry.end.0 <= reported;
+    let durable: Vec<_> = run.submitted.iter().filter(covers).map(|submitted| submitted.checkpoint).collect();
+    let checkpoint = rng.below(durable.len() as u64 + 1).checked_sub(1).map(|at| durable[at as usize]);
     let opened = match open_disk(run.log.disk.fork(at), &LogConfig { checkpoint, ..config() }) {
         Ok(opened) => opened,
         Err(error) => return Some(format!("seed {seed}, after a restart: {error}")),
     };
     let kept = opened.disk.after_power_cut(opened.disk.events(), Loss::All, &mut rng);
     match open(kept) {
-        Ok(kept) if kept.entries.get(covered..) == Some(&opened.entries) => None,
+        // Behind a checkpoint fewer are handed over.
+        Ok(kept) if kept.entries.ends_with(&opened.entries) && kept.recovery.end == opened.recovery.end => None,
         Ok(kept) => {
             Some(format!("seed {seed}: served {} entries, {} are left", opened.entries.len(), kept.entries.len()))
         }

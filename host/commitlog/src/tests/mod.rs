@@ -7,6 +7,8 @@ mod driver;
 mod faults;
 mod fixture;
 mod model;
+mod platter;
 mod power_cuts;
+mod release;
 mod rng;
 mod sim_disk;

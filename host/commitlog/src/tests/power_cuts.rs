@@ -16,19 +16,40 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
+/// What the log had said when the power was cut.
+#[derive(Clone, Copy)]
+struct Said {
+    /// Events that had happened.
+    events: usize,
+    /// Reported durable up to here.
+    durable: u64,
+    /// Released up to here for certain, and up to here at most.
+    released: (u64, u64),
+}
+
+impl Said {
+    fn within(disk: &SimDisk, events: usize) -> Self {
+        Self { events, durable: disk.reported(events), released: disk.released(events) }
+    }
+}
+
+/// What is left of them in a log that begins at `start`.
+fn left(submitted: &[Submitted], start: LogPosition) -> &[Submitted] {
+    &submitted[submitted.iter().take_while(|submitted| submitted.entry.position < start).count()..]
+}
+
 /// What must hold of the entries of a recovered log.
-fn check(
-    submitted: &[Submitted],
-    written: usize,
-    reported: u64,
-    opened: &Result<Opened, OpenError>,
-) -> Result<(), String> {
+fn check(submitted: &[Submitted], said: Said, opened: &Result<Opened, OpenError>) -> Result<(), String> {
     let opened = opened.as_ref().map_err(|error| format!("it does not open: {error}"))?;
-    let found = &opened.entries;
+    let (start, found) = (opened.recovery.start, &opened.entries);
+    if !(said.released.0..=said.released.1).contains(&start.0) {
+        return Err(format!("it starts at {start}, released to {:?}", said.released));
+    }
+    let submitted = left(submitted, start);
     for (number, entry) in found.iter().enumerate() {
         match submitted.get(number) {
             Some(original) if original.entry != *entry => return Err(format!("entry {number} differs: {entry:?}")),
-            Some(original) if original.written_at > written => {
+            Some(original) if original.written_at > said.events => {
                 return Err(format!("entry {number} is from the future"));
             }
             Some(_) => {}
@@ -36,8 +57,8 @@ fn check(
         }
     }
     match submitted.get(found.len()) {
-        Some(lost) if lost.entry.end.0 <= reported => {
-            Err(format!("lost {:?}, reported durable to {reported}", lost.entry))
+        Some(lost) if lost.entry.end.0 <= said.durable => {
+            Err(format!("lost {:?}, reported durable to {}", lost.entry, said.durable))
         }
         _ => Ok(()),
     }
@@ -45,7 +66,7 @@ fn check(
 
 /// One power cut and what follows: a second cut during recovery, and more entries after it.
 fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), String> {
-    let reported = run.log.disk.reported(at);
+    let said = Said::within(&run.log.disk, at);
     // Now and then only the process dies, and the power later: then all is there that was written.
     let killed = rng.chance(3);
     let disk = match killed {
@@ -55,19 +76,23 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
     let before = disk.events();
     let found = disk.fork(before);
     let opened = open_disk(disk, &config());
-    check(&run.submitted, at, reported, &opened)?;
+    check(&run.submitted, said, &opened)?;
     let opened = opened.map_err(|error| error.to_string())?;
-    let written = run.submitted.iter().filter(|submitted| submitted.written_at <= at).count();
+    let submitted = left(&run.submitted, opened.recovery.start);
+    let written = submitted.iter().filter(|submitted| submitted.written_at <= at).count();
     if killed && opened.entries.len() != written {
         return Err(format!("{written} entries were written, {} are there after a kill", opened.entries.len()));
     }
+    if killed && opened.recovery.cut.is_some() {
+        return Err(format!("nothing was torn, but {:?} was cut", opened.recovery.cut));
+    }
     let disk = &opened.disk;
-    start_behind_a_checkpoint(run, &opened, &found, reported, rng)?;
+    start_behind_a_checkpoint(submitted, &opened, &found, said, rng)?;
 
     // The power is cut again somewhere in the recovery, or right after it.
     let again_at = before + rng.below((disk.events() - before) as u64 + 1) as usize;
     let again = open(disk.after_power_cut(again_at, LOSSES[rng.below(4) as usize], rng));
-    check(&run.submitted, at, reported, &again).map_err(|error| format!("second cut: {error}"))?;
+    check(&run.submitted, said, &again).map_err(|error| format!("second cut: {error}"))?;
     let kept = open(disk.after_power_cut(disk.events(), Loss::All, rng)).map_err(|error| error.to_string())?;
     if kept.entries != opened.entries {
         return Err(format!("served {} entries, {} are left", opened.entries.len(), kept.entries.len()));
@@ -75,24 +100,24 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
     if kept.recovery.cut.is_some() {
         return Err("what was cut came back".to_owned());
     }
-    go_on(opened, &run.submitted, rng)
+    go_on(opened, submitted, rng)
 }
 
 /// A snapshot that ends with any entry that was reported durable: the same files open behind it, to the same end, and
 /// what is served then survives the next power cut.
 fn start_behind_a_checkpoint(
-    run: &Run,
+    submitted: &[Submitted],
     whole: &Opened,
     found: &SimDisk,
-    reported: u64,
+    said: Said,
     rng: &mut Rng,
 ) -> Result<(), String> {
-    let durable = run.submitted.iter().filter(|submitted| submitted.entry.end.0 <= reported).count();
+    let durable = submitted.iter().filter(|submitted| submitted.entry.end.0 <= said.durable).count();
     if durable == 0 {
         return Ok(());
     }
     let covered = rng.below(durable as u64) as usize;
-    let checkpoint = run.submitted[covered].checkpoint;
+    let checkpoint = submitted[covered].checkpoint;
     let behind = LogConfig { checkpoint: Some(checkpoint), ..config() };
     let part = open_disk(found.fork(found.events()), &behind).map_err(|error| format!("{checkpoint}: {error}"))?;
     let same = part.entries == whole.entries[covered + 1..] && part.recovery.end == whole.recovery.end;
@@ -111,7 +136,8 @@ fn start_behind_a_checkpoint(
 
 /// The recovered log takes the lost entry again, byte for byte: what followed it before must not come back.
 fn go_on(opened: Opened, before: &[Submitted], rng: &mut Rng) -> Result<(), String> {
-    let Opened { disk, entries, .. } = opened;
+    let Opened { disk, entries, recovery, .. } = opened;
+    let start = recovery.start;
     let mut run = Run::new(disk.after_power_cut(disk.events(), LOSSES[rng.below(4) as usize], rng), rng.clone());
     if run.submitted.len() != entries.len() {
         return Err(format!("{} entries were there, now {}", entries.len(), run.submitted.len()));
@@ -126,7 +152,8 @@ fn go_on(opened: Opened, before: &[Submitted], rng: &mut Rng) -> Result<(), Stri
     let end = run.log.disk.events();
     for at in [at, end] {
         let opened = open(run.log.disk.after_power_cut(at, LOSSES[rng.below(4) as usize], rng));
-        check(&run.submitted, at, run.log.disk.reported(at), &opened).map_err(|error| format!("going on: {error}"))?;
+        let said = Said { released: (start.0, start.0), ..Said::within(&run.log.disk, at) };
+        check(&run.submitted, said, &opened).map_err(|error| format!("going on: {error}"))?;
     }
     Ok(())
 }
@@ -135,7 +162,7 @@ fn go_on(opened: Opened, before: &[Submitted], rng: &mut Rng) -> Result<(), Stri
 pub(super) fn violation(seed: u64) -> Option<String> {
     let mut rng = Rng::new(seed);
     let mut run = Run::new(Image::new(), Rng::new(rng.next()));
-    for _ in 0..40 + rng.below(80) {
+    for _ in 0..40 + rng.below(120) {
         run.step().unwrap();
     }
     let events = run.log.disk.events() as u64;

@@ -1,7 +1,7 @@
 //! A disk in memory that records every write and sync, and can say what may be on it after a power cut.
 //!
 //! Rules: what was written before a `sync` that succeeded is durable. Of everything else each 512-byte sector of each
-//! write may or may not have reached the disk, in any order. A created or removed name is durable after a
+//! write may or may not have reached the disk, in any order. A created, removed or changed name is durable after a
 //! `sync_directory`; before, each change may or may not be. A failed write-back loses what was pending for good: a
 //! later sync succeeds without it, as on Linux, and the failure is reported once to each open file description.
 
@@ -12,13 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
+use super::platter::{Platter, rename};
 use super::rng::Rng;
 use crate::disk::{Disk, File, Mapping};
 
 /// Files by name.
 pub(super) type Image = BTreeMap<String, Vec<u8>>;
-
-const SECTOR: usize = 512;
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
@@ -28,6 +27,11 @@ pub(super) enum Event {
     },
     Remove {
         name: String,
+    },
+    /// In one step: a power cut leaves the file with one of the two names.
+    Rename {
+        from: String,
+        to: String,
     },
     SyncDirectory,
     Size {
@@ -39,6 +43,11 @@ pub(super) enum Event {
         offset: u64,
         data: Vec<u8>,
     },
+    Zero {
+        inode: usize,
+        offset: u64,
+        len: u64,
+    },
     Sync {
         inode: usize,
     },
@@ -48,6 +57,14 @@ pub(super) enum Event {
     /// Not of the disk: the log has reported this position durable.
     Reported {
         to: u64,
+    },
+    /// Not of the disk: the caller asks the log to release what lies before this position.
+    ReleaseAsked {
+        before: u64,
+    },
+    /// Not of the disk: the log says that it begins here now.
+    Released {
+        start: u64,
     },
 }
 
@@ -71,6 +88,8 @@ pub(super) enum Fault {
     Write,
     /// A sync finds that the write-back failed.
     Sync,
+    /// A sync of the folder fails.
+    SyncDirectory,
     /// No space for new files, reservations and zeros, until cleared.
     NoSpace,
 }
@@ -80,6 +99,16 @@ struct Inode {
     /// Everything from here on was never written.
     high: u64,
     failures: u64,
+}
+
+impl Inode {
+    fn zero(&mut self, offset: u64, len: u64) {
+        self.data[offset as usize..(offset + len) as usize].fill(0);
+        // As unwritten extents: no data is found there.
+        if offset + len >= self.high {
+            self.high = self.high.min(offset);
+        }
+    }
 }
 
 struct State {
@@ -100,6 +129,7 @@ impl State {
                 self.names.insert(name.clone(), *inode);
             }
             Event::Remove { name } => drop(self.names.remove(name)),
+            Event::Rename { from, to } => rename(&mut self.names, from, to),
             Event::Size { inode, size } => self.inodes[*inode].data.resize(*size as usize, 0),
             Event::Write { inode, offset, data } => {
                 let inode = &mut self.inodes[*inode];
@@ -107,7 +137,8 @@ impl State {
                 inode.data[*offset as usize..end as usize].copy_from_slice(data);
                 inode.high = inode.high.max(end);
             }
-            Event::Sync { .. } | Event::SyncDirectory | Event::WritebackFailed { .. } | Event::Reported { .. } => {}
+            Event::Zero { inode, offset, len } => self.inodes[*inode].zero(*offset, *len),
+            _ => {}
         }
         self.events.push(event.clone());
     }
@@ -180,8 +211,22 @@ impl SimDisk {
         self.lock().bytes_read
     }
 
+    /// Within the first `events`: up to where segments were certainly released, and up to where at most.
+    pub(super) fn released(&self, events: usize) -> (u64, u64) {
+        let state = self.lock();
+        let highest = |of: fn(&Event) -> Option<u64>| state.events[..events].iter().filter_map(of).max().unwrap_or(0);
+        let released = highest(|event| if let Event::Released { start } = event { Some(*start) } else { None });
+        let asked = highest(|event| if let Event::ReleaseAsked { before } = event { Some(*before) } else { None });
+        (released, asked)
+    }
+
     pub(super) fn syncs(&self) -> usize {
         self.lock().events.iter().filter(|event| matches!(event, Event::Sync { .. })).count()
+    }
+
+    /// Files that were created.
+    pub(super) fn creations(&self) -> usize {
+        self.lock().events.iter().filter(|event| matches!(event, Event::Create { .. })).count()
     }
 
     /// What is in the files now, as a process that was killed leaves it.
@@ -198,122 +243,6 @@ impl SimDisk {
             platter.take(event);
         }
         platter.cut(loss, rng)
-    }
-}
-
-#[derive(Default)]
-struct Stored {
-    durable: Vec<u8>,
-    pending: Vec<Change>,
-    /// Pending when a write-back failed: may be on the disk, and no sync changes that.
-    adrift: Vec<Change>,
-}
-
-#[derive(Clone)]
-enum Change {
-    Size(u64),
-    Write(u64, Vec<u8>),
-}
-
-struct Platter {
-    files: Vec<Stored>,
-    names: BTreeMap<String, usize>,
-    pending_names: Vec<(String, Option<usize>)>,
-}
-
-impl Platter {
-    fn new(base: &Image, inodes: usize) -> Self {
-        let mut files: Vec<Stored> =
-            base.values().map(|data| Stored { durable: data.clone(), ..Stored::default() }).collect();
-        files.resize_with(inodes, Stored::default);
-        Self { files, names: base.keys().cloned().zip(0..).collect(), pending_names: Vec::new() }
-    }
-
-    fn take(&mut self, event: &Event) {
-        match event {
-            Event::Create { name, inode } => self.pending_names.push((name.clone(), Some(*inode))),
-            Event::Remove { name } => self.pending_names.push((name.clone(), None)),
-            Event::SyncDirectory => {
-                for (name, inode) in std::mem::take(&mut self.pending_names) {
-                    self.set_name(name, inode);
-                }
-            }
-            Event::Size { inode, size } => self.files[*inode].pending.push(Change::Size(*size)),
-            Event::Write { inode, offset, data } => {
-                self.files[*inode].pending.push(Change::Write(*offset, data.clone()));
-            }
-            Event::Sync { inode } => {
-                let file = &mut self.files[*inode];
-                for change in std::mem::take(&mut file.pending) {
-                    apply(&mut file.durable, &change, |_| true);
-                }
-            }
-            Event::WritebackFailed { inode } => {
-                let file = &mut self.files[*inode];
-                file.adrift.append(&mut file.pending);
-            }
-            Event::Reported { .. } => {}
-        }
-    }
-
-    fn set_name(&mut self, name: String, inode: Option<usize>) {
-        match inode {
-            Some(inode) => self.names.insert(name, inode),
-            None => self.names.remove(&name),
-        };
-    }
-
-    fn cut(mut self, loss: Loss, rng: &mut Rng) -> Image {
-        for (number, (name, inode)) in std::mem::take(&mut self.pending_names).into_iter().enumerate() {
-            let kept = match loss {
-                Loss::All => false,
-                Loss::Nothing => true,
-                Loss::OlderHalf => number % 2 == 1,
-                Loss::Sectors => rng.chance(2),
-            };
-            if kept {
-                self.set_name(name, inode);
-            }
-        }
-        for file in &mut self.files {
-            // What a failed write-back lost is worst when it is all gone.
-            for change in std::mem::take(&mut file.adrift) {
-                if !matches!(loss, Loss::All) {
-                    apply(&mut file.durable, &change, |_| rng.chance(2));
-                }
-            }
-            let half = file.pending.len() / 2;
-            for (number, change) in std::mem::take(&mut file.pending).into_iter().enumerate() {
-                match loss {
-                    Loss::All => {}
-                    Loss::Nothing => apply(&mut file.durable, &change, |_| true),
-                    Loss::OlderHalf if number < half => {}
-                    Loss::OlderHalf => apply(&mut file.durable, &change, |_| true),
-                    Loss::Sectors => apply(&mut file.durable, &change, |_| rng.chance(2)),
-                }
-            }
-        }
-        self.names.into_iter().map(|(name, inode)| (name, std::mem::take(&mut self.files[inode].durable))).collect()
-    }
-}
-
-/// Applies a change to the stored bytes, sector by sector. Bytes beyond the file's size do not exist.
-fn apply(stored: &mut Vec<u8>, change: &Change, mut kept: impl FnMut(usize) -> bool) {
-    match change {
-        Change::Size(size) => {
-            if kept(0) {
-                stored.resize(*size as usize, 0);
-            }
-        }
-        Change::Write(offset, data) => {
-            let (start, end) = (*offset as usize, *offset as usize + data.len());
-            for sector in start / SECTOR..end.div_ceil(SECTOR) {
-                let (from, to) = ((sector * SECTOR).max(start), ((sector + 1) * SECTOR).min(end).min(stored.len()));
-                if kept(sector) && from < to {
-                    stored[from..to].copy_from_slice(&data[from - start..to - start]);
-                }
-            }
-        }
     }
 }
 
@@ -355,7 +284,23 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        rename(&mut state.names, from, to);
+        state.events.push(Event::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
+        if SimFile::take_fault(&mut self.lock(), Fault::SyncDirectory) {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+        }
         self.record(Event::SyncDirectory);
         Ok(())
     }
@@ -431,6 +376,13 @@ impl File for SimFile {
         if self.disk.lock().faults.contains(&Fault::NoSpace) { Err(no_space()) } else { Ok(()) }
     }
 
+    fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.inodes[self.inode].zero(offset, len);
+        state.events.push(Event::Zero { inode: self.inode, offset, len });
+        Ok(())
+    }
+
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         Ok((offset < self.disk.lock().inodes[self.inode].high).then_some(offset))
     }
@@ -453,11 +405,23 @@ struct SimMapping {
     len: u64,
 }
 
+struct Held {
+    bytes: Vec<u8>,
+    _mapping: Arc<SimMapping>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Mapping for SimMapping {
     fn bytes(self: Arc<Self>, offset: u64, len: usize) -> Bytes {
         let mut bytes = vec![0; len];
         self.copy(offset, &mut bytes);
-        bytes.into()
+        // As on a real disk, whoever holds the bytes holds the mapping.
+        Bytes::from_owner(Held { bytes, _mapping: self })
     }
 
     fn copy(&self, offset: u64, into: &mut [u8]) {

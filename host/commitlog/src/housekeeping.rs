@@ -1,0 +1,170 @@
+//! What is done beside the appending, at the caller's pace: releasing old segments, and telling what the log occupies.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::disk::Mapping;
+use crate::group_commit::GroupCommit;
+use crate::preallocate::Preallocator;
+use crate::reader::View;
+use crate::segment::{SegmentFactory, file_name};
+use crate::spares::spare_name;
+use crate::{LogPosition, ReleaseError};
+
+/// What [`Housekeeping::release_before`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Segments that left the log.
+    pub segments: u64,
+    /// How many of their files were kept to be used again; the others were deleted.
+    pub kept: u64,
+    /// First position of the log now.
+    pub start: LogPosition,
+}
+
+/// What a log occupies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// First position of the log.
+    pub start: LogPosition,
+    /// First position that is not appended yet.
+    pub end: LogPosition,
+    /// Segment files, the one prepared ahead included.
+    pub segments: u64,
+    /// Bytes that these files occupy when they are full. The last ones are sparse until they are filled.
+    pub segment_bytes: u64,
+    /// Bytes of released files that are kept for the next segments.
+    pub spare_bytes: u64,
+    /// Bytes of deleted files that the system gives back only when readers drop the [`bytes::Bytes`] they hold.
+    pub held_bytes: u64,
+}
+
+/// Shared by all handles and the appender, which ends it.
+#[derive(Default)]
+pub(crate) struct HousekeepingState {
+    /// Why nothing is released any more.
+    ended: Option<Ended>,
+    /// Mappings of deleted files that readers held.
+    held: Vec<Weak<dyn Mapping>>,
+}
+
+#[derive(Clone, Copy)]
+enum Ended {
+    /// The appender is gone: another process may own the folder.
+    Closed,
+    /// A name could not be removed for certain: removing the next one might leave a gap.
+    Failed,
+}
+
+/// The shared state of housekeeping.
+pub(crate) type SharedState = Arc<Mutex<HousekeepingState>>;
+
+fn lock(state: &SharedState) -> MutexGuard<'_, HousekeepingState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for a release that is under way, and lets no other begin.
+pub(crate) fn close(state: &SharedState) {
+    lock(state).ended = Some(Ended::Closed);
+}
+
+/// A handle for the thread that looks after space. Cheap to clone; it may outlive the appender, but then releases
+/// nothing.
+#[derive(Clone)]
+pub struct Housekeeping {
+    pub(crate) commit: Arc<GroupCommit>,
+    pub(crate) space: Arc<Preallocator>,
+    pub(crate) view: Arc<View>,
+    pub(crate) state: SharedState,
+}
+
+impl Housekeeping {
+    /// Removes the segments that lie entirely below `position`, oldest first, each removal made durable before the
+    /// next: a power cut leaves a log that begins later, never one with a gap. `position` should be that of the
+    /// checkpoint of a durable snapshot, so that the log can still be replayed behind it.
+    ///
+    /// A segment stays, whatever `position` says, until a later one holds a durable entry: the log always knows the
+    /// index it goes on with. What readers hold of a removed segment stays valid and keeps its space occupied
+    /// ([`Usage::held_bytes`]); files that nobody holds are kept for the next segments, a few of them. Takes two
+    /// changes of the folder a segment, and the time the file system needs to free its blocks: not for a thread that
+    /// must answer quickly.
+    ///
+    /// # Errors
+    /// See [`ReleaseError`]. What was released before the error is gone.
+    pub fn release_before(&self, position: LogPosition) -> Result<Released, ReleaseError> {
+        let mut state = lock(&self.state);
+        let mut released = Released::default();
+        loop {
+            match state.ended {
+                Some(Ended::Closed) => return Err(ReleaseError::Closed),
+                Some(Ended::Failed) => return Err(ReleaseError::FailedBefore),
+                None => {}
+            }
+            if let Some(report) = self.commit.poisoned() {
+                return Err(report.clone().into());
+            }
+            let Some((start, mapping)) = self.view.release_first(position.0, self.commit.durable()) else {
+                released.start = LogPosition(self.view.start());
+                return Ok(released);
+            };
+            match self.remove(start, mapping, &mut state) {
+                Ok(kept) => released.kept += u64::from(kept),
+                Err(source) => {
+                    state.ended = Some(Ended::Failed);
+                    let file = self.factory().disk.path(&file_name(start));
+                    return Err(ReleaseError::Io { file, source });
+                }
+            }
+            released.segments += 1;
+        }
+    }
+
+    /// Takes the file of a segment that no reader finds any more out of the log; whether it was kept.
+    fn remove(&self, start: u64, mut mapping: Arc<dyn Mapping>, state: &mut HousekeepingState) -> io::Result<bool> {
+        let SegmentFactory { disk, spares, .. } = self.factory();
+        let name = file_name(start);
+        // Nobody can take another reference: the view was the only place to get one.
+        let unused = Arc::get_mut(&mut mapping).is_some();
+        #[cfg(test)]
+        let unused = unused || crate::bugs::RECYCLED_WHILE_READ.injected();
+        if unused && spares.has_room() {
+            let spare = spare_name(start);
+            disk.rename(&name, &spare)?;
+            #[cfg(test)]
+            if crate::bugs::RECYCLED_BEFORE_RELEASED.injected() {
+                spares.add(spare);
+                return Ok(true);
+            }
+            disk.sync_directory()?;
+            spares.add(spare);
+            return Ok(true);
+        }
+        disk.remove(&name)?;
+        disk.sync_directory()?;
+        state.held.push(Arc::downgrade(&mapping));
+        Ok(false)
+    }
+
+    /// What the log occupies now.
+    pub fn usage(&self) -> Usage {
+        let mut state = lock(&self.state);
+        state.held.retain(|mapping| mapping.strong_count() > 0);
+        let held = state.held.len() as u64;
+        drop(state);
+        let size = self.view.segment_size;
+        let (start, segments) = self.view.extent();
+        let segments = segments + u64::from(self.space.next_is_prepared());
+        Usage {
+            start: LogPosition(start),
+            end: LogPosition(self.view.appended()),
+            segments,
+            segment_bytes: segments * size,
+            spare_bytes: self.factory().spares.count() * size,
+            held_bytes: held * size,
+        }
+    }
+
+    fn factory(&self) -> &SegmentFactory {
+        self.space.factory()
+    }
+}

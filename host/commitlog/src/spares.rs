@@ -1,0 +1,127 @@
+//! Files of released segments, kept so that the next segment need not be allocated anew.
+//!
+//! # To ensure correctness
+//! - A file comes here only when the removal of its segment's name is durable and nobody maps it any more: from here
+//!   on its bytes may change, and a power cut must not give it back as the segment that it was.
+//! - Nothing that was in the file is ever looked at. It gets a segment's name only when zeros and the new header are
+//!   durable, so a file with that name never holds old bytes.
+
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::File;
+use crate::segment::{SegmentFactory, WriteSegment, file_name};
+
+/// Most files kept: one for the next segment, and one more while a release and a roll fall together.
+pub(crate) const MAX_SPARES: usize = 2;
+
+/// Name of the spare file that was the segment starting at `start`.
+pub(crate) fn spare_name(start: u64) -> String {
+    format!("{start:020}.spare")
+}
+
+fn is_spare(name: &str) -> bool {
+    let digits = name.strip_suffix(".spare");
+    digits.is_some_and(|digits| digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The spare files of a log, by name.
+#[derive(Default)]
+pub(crate) struct Spares {
+    pool: Mutex<Pool>,
+}
+
+#[derive(Default)]
+struct Pool {
+    names: Vec<String>,
+    /// The file system cannot turn a file into zeros: nothing is kept.
+    useless: bool,
+}
+
+impl Spares {
+    fn lock(&self) -> MutexGuard<'_, Pool> {
+        // A panic elsewhere leaves the list whole.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.lock().names.len() as u64
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        let pool = self.lock();
+        !pool.useless && pool.names.len() < MAX_SPARES
+    }
+
+    pub(crate) fn add(&self, name: String) {
+        self.lock().names.push(name);
+    }
+}
+
+impl SegmentFactory {
+    /// Takes over the spare files of an earlier life; what is too many or has not a segment's size goes.
+    pub(crate) fn adopt_spares(&self) -> io::Result<()> {
+        for name in self.disk.names()?.into_iter().filter(|name| is_spare(name)) {
+            let fits = self.disk.open(&name)?.size()? == self.segment_size;
+            if fits && self.spares.has_room() {
+                self.spares.add(name);
+            } else {
+                self.disk.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the segment that starts at `start` of a spare file, if there is one that can be used.
+    pub(crate) fn recycle(&self, start: u64) -> io::Result<Option<WriteSegment>> {
+        let Some(spare) = self.spares.lock().names.pop() else { return Ok(None) };
+        let file = match self.clear(&spare, start) {
+            Ok(file) => file,
+            Err(error) if passes(&error) => {
+                // Nothing of the log was touched: the segment gets a new file.
+                tracing::warn!(spare, %error, "a spare file of the commit log cannot be used again; it is deleted");
+                self.spares.lock().useless |= error.kind() == io::ErrorKind::Unsupported;
+                self.disk.remove(&spare)?;
+                return Ok(None);
+            }
+            // A disk that fails here fails in the next file, too, and must not be written on.
+            Err(error) => return Err(error),
+        };
+        let name = file_name(start);
+        self.disk.rename(&spare, &name)?;
+        let opened = self.disk.sync_directory().and_then(|()| self.open(start, file));
+        if opened.is_err() {
+            // Best effort: recovery knows such a leftover too.
+            let _ = self.disk.remove(&name);
+        }
+        opened.map(Some)
+    }
+
+    /// Zeros and a new header, durable. The file keeps its blocks, so the segment cannot run out of space.
+    fn clear(&self, spare: &str, start: u64) -> io::Result<Arc<dyn File>> {
+        let file = self.disk.open(spare)?;
+        if file.size()? != self.segment_size {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it has not the size of a segment"));
+        }
+        #[cfg(test)]
+        let old_bytes_stay = crate::bugs::RECYCLED_NOT_ZEROED.injected();
+        #[cfg(not(test))]
+        let old_bytes_stay = false;
+        if !old_bytes_stay {
+            file.zero(0, self.segment_size)?;
+        }
+        file.write_at(0, &mut [IoSlice::new(&self.header(start).encode())])?;
+        #[cfg(test)]
+        if crate::bugs::RECYCLED_BEFORE_SYNC.injected() {
+            return Ok(file);
+        }
+        file.sync()?;
+        Ok(file)
+    }
+}
+
+/// Whether another file will do where this one did not.
+fn passes(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, QuotaExceeded, StorageFull, Unsupported};
+    matches!(error.kind(), InvalidData | NotFound | QuotaExceeded | StorageFull | Unsupported)
+}

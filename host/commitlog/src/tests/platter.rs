@@ -1,0 +1,143 @@
+//! What of a sequence of events is on the disk when the power is cut.
+
+use std::collections::BTreeMap;
+
+use super::rng::Rng;
+use super::sim_disk::{Event, Image, Loss};
+
+const SECTOR: usize = 512;
+
+/// A rename that follows one which was lost finds nothing to rename.
+pub(super) fn rename(names: &mut BTreeMap<String, usize>, from: &str, to: &str) {
+    if let Some(inode) = names.remove(from) {
+        names.insert(to.to_owned(), inode);
+    }
+}
+
+#[derive(Default)]
+struct Stored {
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+    /// Pending when a write-back failed: may be on the disk, and no sync changes that.
+    adrift: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Size(u64),
+    Write(u64, Vec<u8>),
+}
+
+/// The disk behind the page cache: what is durable, and what is on its way.
+pub(super) struct Platter {
+    files: Vec<Stored>,
+    names: BTreeMap<String, usize>,
+    pending_names: Vec<NameChange>,
+}
+
+enum NameChange {
+    Set(String, usize),
+    Remove(String),
+    Rename(String, String),
+}
+
+impl Platter {
+    pub(super) fn new(base: &Image, inodes: usize) -> Self {
+        let mut files: Vec<Stored> =
+            base.values().map(|data| Stored { durable: data.clone(), ..Stored::default() }).collect();
+        files.resize_with(inodes, Stored::default);
+        Self { files, names: base.keys().cloned().zip(0..).collect(), pending_names: Vec::new() }
+    }
+
+    pub(super) fn take(&mut self, event: &Event) {
+        match event {
+            Event::Create { name, inode } => self.pending_names.push(NameChange::Set(name.clone(), *inode)),
+            Event::Remove { name } => self.pending_names.push(NameChange::Remove(name.clone())),
+            Event::Rename { from, to } => self.pending_names.push(NameChange::Rename(from.clone(), to.clone())),
+            Event::SyncDirectory => {
+                for change in std::mem::take(&mut self.pending_names) {
+                    self.change_name(change);
+                }
+            }
+            Event::Size { inode, size } => self.files[*inode].pending.push(Change::Size(*size)),
+            Event::Write { inode, offset, data } => {
+                self.files[*inode].pending.push(Change::Write(*offset, data.clone()));
+            }
+            Event::Zero { inode, offset, len } => {
+                self.files[*inode].pending.push(Change::Write(*offset, vec![0; *len as usize]));
+            }
+            Event::Sync { inode } => {
+                let file = &mut self.files[*inode];
+                for change in std::mem::take(&mut file.pending) {
+                    apply(&mut file.durable, &change, |_| true);
+                }
+            }
+            Event::WritebackFailed { inode } => {
+                let file = &mut self.files[*inode];
+                file.adrift.append(&mut file.pending);
+            }
+            Event::Reported { .. } | Event::ReleaseAsked { .. } | Event::Released { .. } => {}
+        }
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        match change {
+            NameChange::Set(name, inode) => drop(self.names.insert(name, inode)),
+            NameChange::Remove(name) => drop(self.names.remove(&name)),
+            NameChange::Rename(from, to) => rename(&mut self.names, &from, &to),
+        }
+    }
+
+    pub(super) fn cut(mut self, loss: Loss, rng: &mut Rng) -> Image {
+        for (number, change) in std::mem::take(&mut self.pending_names).into_iter().enumerate() {
+            let kept = match loss {
+                Loss::All => false,
+                Loss::Nothing => true,
+                Loss::OlderHalf => number % 2 == 1,
+                Loss::Sectors => rng.chance(2),
+            };
+            if kept {
+                self.change_name(change);
+            }
+        }
+        for file in &mut self.files {
+            // What a failed write-back lost is worst when it is all gone.
+            for change in std::mem::take(&mut file.adrift) {
+                if !matches!(loss, Loss::All) {
+                    apply(&mut file.durable, &change, |_| rng.chance(2));
+                }
+            }
+            let half = file.pending.len() / 2;
+            for (number, change) in std::mem::take(&mut file.pending).into_iter().enumerate() {
+                match loss {
+                    Loss::All => {}
+                    Loss::Nothing => apply(&mut file.durable, &change, |_| true),
+                    Loss::OlderHalf if number < half => {}
+                    Loss::OlderHalf => apply(&mut file.durable, &change, |_| true),
+                    Loss::Sectors => apply(&mut file.durable, &change, |_| rng.chance(2)),
+                }
+            }
+        }
+        self.names.into_iter().map(|(name, inode)| (name, std::mem::take(&mut self.files[inode].durable))).collect()
+    }
+}
+
+/// Applies a change to the stored bytes, sector by sector. Bytes beyond the file's size do not exist.
+fn apply(stored: &mut Vec<u8>, change: &Change, mut kept: impl FnMut(usize) -> bool) {
+    match change {
+        Change::Size(size) => {
+            if kept(0) {
+                stored.resize(*size as usize, 0);
+            }
+        }
+        Change::Write(offset, data) => {
+            let (start, end) = (*offset as usize, *offset as usize + data.len());
+            for sector in start / SECTOR..end.div_ceil(SECTOR) {
+                let (from, to) = ((sector * SECTOR).max(start), ((sector + 1) * SECTOR).min(end).min(stored.len()));
+                if kept(sector) && from < to {
+                    stored[from..to].copy_from_slice(&data[from - start..to - start]);
+                }
+            }
+        }
+    }
+}
