@@ -257,6 +257,24 @@ fn a_state_adopts_a_part_whose_topics_and_messages_it_forgot_meanwhile() {
     assert!(canonical(&log.state, &Parts::default()) == log.replay().snapshot(7));
 }
 
+#[test]
+fn a_state_adopts_a_part_of_which_it_forgot_the_first_messages_and_is_read_back_without_them() {
+    let mut log = Log::new();
+    let topic = log.topic("t", 1);
+    log.send(topic, 0, None);
+    log.pass_ms(300_000);
+    log.send(topic, 0, None);
+    log.send(topic, 0, Some("a"));
+    let part = log.replay().seal(10).unwrap();
+    log.pass_ms(300_001);
+    log.send(topic, 0, None);
+    let parts = Parts([(10, part.clone())].into());
+    log.state.adopt(10, part).unwrap();
+    assert!(canonical(&log.state, &parts) == log.replay().snapshot(7));
+    let (_, mut read) = parts.read(&log.state.snapshot(0)).unwrap();
+    assert!(read.seal(20) == log.state.seal(20));
+}
+
 /// Written by the first version that had parts, and never again: what lies in users' folders stays readable.
 #[test]
 fn a_snapshot_of_version_2_and_its_part_are_read_and_written_as_they_were() {

@@ -89,3 +89,48 @@ proptest! {
         assert_is(&read_back(&follower, &parts[..sealed]), start, &list);
     }
 }
+
+#[test]
+fn a_row_whose_bounds_are_not_those_of_its_entries_does_not_fit() {
+    let mut index = QueueIndex::default();
+    for position in [30, 10, 20] {
+        index.append(entry(position));
+    }
+    let part = seal(&index, 1).unwrap();
+    let row = part.row(OF).unwrap();
+    assert_eq!((row.lowest, row.highest), (10, 30));
+    assert_eq!(index.fits(row, &part.entries(row)), Ok(()));
+    for (lowest, highest) in [(9, 30), (10, 31)] {
+        let mut other = row.clone();
+        (other.lowest, other.highest) = (lowest, highest);
+        assert!(index.fits(&other, &part.entries(row)).is_err());
+    }
+}
+
+#[test]
+fn an_index_is_read_with_all_its_parts_in_order_or_not_at_all() {
+    let mut index = QueueIndex::default();
+    let mut parts = Vec::new();
+    for id in 1..=3 {
+        index.append(entry(id));
+        parts.extend(seal(&index, id).inspect(|part| index.seal(part, part.row(OF).unwrap())));
+    }
+    let mut bytes = Vec::new();
+    index.write(&mut Writer(&mut bytes));
+    let read = |order: &[usize]| {
+        let mut read = QueueIndex::read(&mut Reader(&bytes)).map_err(|_| "unreadable").unwrap();
+        let attach = |part: &Part| read.attach(part, part.row(OF).unwrap()).is_ok();
+        order.iter().map(|at| &parts[*at]).all(attach) && read.check_attached().is_ok()
+    };
+    assert!(read(&[0, 1, 2]));
+    for order in [&[][..], &[0], &[0, 1], &[0, 2], &[1, 2], &[0, 2, 1], &[0, 0, 1, 2]] {
+        assert!(!read(order), "{order:?}");
+    }
+    // A tail that begins before a part ends.
+    let mut shorter = QueueIndex::default();
+    shorter.append(entry(1));
+    let mut bytes = Vec::new();
+    shorter.write(&mut Writer(&mut bytes));
+    let mut read = QueueIndex::read(&mut Reader(&bytes)).map_err(|_| "unreadable").unwrap();
+    assert!(read.attach(&parts[0], parts[0].row(OF).unwrap()).is_err());
+}
