@@ -14,7 +14,7 @@ impl TagHash {
 }
 
 /// What one consumer wants of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TagFilter {
     /// Everything, untagged messages included.
     All,

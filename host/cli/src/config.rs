@@ -27,7 +27,7 @@ const fn setting(key: &'static str, default: &'static str) -> Setting {
 }
 
 /// Every setting, in the order of `vouch config check`.
-pub(crate) const SETTINGS: [Setting; 16] = [
+pub(crate) const SETTINGS: [Setting; 17] = [
     setting("data_dir", "./vouch-data"),
     setting("grpc_addr", "127.0.0.1:8081"),
     setting("http_addr", "127.0.0.1:8080"),
@@ -41,6 +41,7 @@ pub(crate) const SETTINGS: [Setting; 16] = [
     setting("segment_size", "1GiB"),
     setting("zero_ahead", "64MiB"),
     setting("syncs_in_flight", "2"),
+    setting("snapshot_every", "256MiB"),
     setting("plugin_threads", "2"),
     setting("plugin_concurrency", "32"),
     setting("log_format", "text"),
@@ -91,6 +92,9 @@ pub(crate) struct SettingArgs {
     /// Overlapping syncs of the log, 1 to 4 [default: 2].
     #[arg(long, env = "VOUCH_SYNCS_IN_FLIGHT", value_name = "N")]
     syncs_in_flight: Option<String>,
+    /// Bytes of log between two snapshots of the state; a start reads at most about so much [default: 256MiB].
+    #[arg(long, env = "VOUCH_SNAPSHOT_EVERY", value_name = "SIZE")]
+    snapshot_every: Option<String>,
     /// Threads that run components [default: 2].
     #[arg(long, env = "VOUCH_PLUGIN_THREADS", value_name = "N")]
     plugin_threads: Option<String>,
@@ -118,6 +122,7 @@ impl SettingArgs {
             "segment_size" => self.segment_size.as_ref(),
             "zero_ahead" => self.zero_ahead.as_ref(),
             "syncs_in_flight" => self.syncs_in_flight.as_ref(),
+            "snapshot_every" => self.snapshot_every.as_ref(),
             "plugin_threads" => self.plugin_threads.as_ref(),
             "plugin_concurrency" => self.plugin_concurrency.as_ref(),
             "log_format" => self.log_format.as_ref(),
@@ -222,6 +227,19 @@ impl Resolved {
     /// The value, or nothing if it is empty.
     pub(crate) fn optional(&self, key: &str) -> anyhow::Result<Option<String>> {
         Ok(Some(self.find(key)?.text.clone()).filter(|text| !text.is_empty()))
+    }
+
+    /// The value that somebody set, read by `parse`; nothing where it is the default.
+    ///
+    /// # Errors
+    /// [`Usage`]: the value is wrong; the text names where it stands.
+    pub(crate) fn given<T>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> anyhow::Result<Option<T>> {
+        let value = self.get(key, parse)?;
+        Ok(Some(value).filter(|_| !matches!(self.find(key).map(|found| &found.source), Ok(Source::Default(_)))))
     }
 
     /// Rows for `vouch config check`: setting, value, where it comes from. Secrets are not shown.

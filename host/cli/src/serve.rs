@@ -74,6 +74,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let settings = Settings::read(&args.settings.resolve()?)?;
     warn_of_unknown_variables()?;
     start_logging(settings.log_format)?;
+    settings.gateway.check()?;
     let runtime = runtime::server()?;
     runtime.block_on(serve(settings, args.stop_with_parent))
 }
@@ -166,15 +167,27 @@ impl Settings {
     fn read(resolved: &Resolved) -> anyhow::Result<Self> {
         let node = NodeConfig {
             data_dir: resolved.get("data_dir", folder)?,
-            segment_size: resolved.get("segment_size", text::bytes)?,
+            segment_size: resolved.given("segment_size", text::bytes)?,
             zero_ahead: resolved.get("zero_ahead", text::bytes)?,
             syncs_in_flight: resolved.get("syncs_in_flight", count)?,
+            snapshot_every: resolved.get("snapshot_every", snapshot_every)?,
             bytes_in_flight: resolved.get("bytes_in_flight", text::bytes)?,
             auto_create_topics: resolved.get("auto_create_topics", yes_or_no)?,
             plugin_threads: resolved.get("plugin_threads", count)?,
             plugin_concurrency: resolved.get("plugin_concurrency", count)?,
         };
         Ok(Self { node, gateway: gateway(resolved)?, log_format: resolved.get("log_format", log_format)? })
+    }
+}
+
+/// Less would write more snapshots than log.
+fn snapshot_every(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 1 << 20;
+    match text::bytes(text)? {
+        small if small < LEAST => {
+            Err(format!("`{text}` is less than 1MiB, the least there may lie between two snapshots"))
+        }
+        size => Ok(size),
     }
 }
 

@@ -87,6 +87,7 @@ fn a_wrong_configuration_exits_2_before_anything_is_started() {
         ("grcp_addr = '127.0.0.1:1'", "did you mean `grpc_addr`?"),
         ("grpc_addr = 'localhost'", "grpc_addr in the file: `localhost` is not an address"),
         ("syncs_in_flight = 0", "is not a whole number above 0"),
+        ("snapshot_every = '1023KiB'", "is less than 1MiB"),
         ("tls_key = 'k.pem'", "set both or neither"),
         ("log_format = 'xml'", "neither text nor json"),
         ("bytes_in_flight = '1GB'", "is not a size"),

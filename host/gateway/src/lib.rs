@@ -101,10 +101,29 @@ impl Gateway {
     }
 }
 
+impl GatewayConfig {
+    /// Checks what can be checked before a node is started and a folder is made: the HTTP door, and an operator's own
+    /// certificate.
+    ///
+    /// # Errors
+    /// What [`serve`] would refuse.
+    pub fn check(&self) -> Result<(), ServeError> {
+        self.door()?;
+        if matches!(self.certificate, Certificate::Files { .. }) {
+            tls::server_config(&self.certificate)?;
+        }
+        Ok(())
+    }
+
+    fn door(&self) -> Result<http::Door, DoorError> {
+        http::Door::new(self.http_addr, self.http_token.clone(), self.insecure, &self.http_hosts)
+    }
+}
+
 /// Opens the ports and serves the node until [`Gateway::shutdown`]. The node is ready before this is called.
 pub async fn serve(node: Node, config: GatewayConfig) -> Result<Gateway, ServeError> {
     let tls = TlsAcceptor::from(tls::server_config(&config.certificate)?);
-    let door = http::Door::new(config.http_addr, config.http_token, config.insecure, &config.http_hosts)?;
+    let door = config.door()?;
     let (grpc_listener, grpc_addr) = listen(config.grpc_addr).await?;
     let (http_listener, http_addr) = listen(config.http_addr).await?;
     let (stop, stopping) = watch::channel(false);

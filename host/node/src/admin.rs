@@ -8,8 +8,7 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::{BindingEntry, Ended, OpenTransaction, PluginEntry};
 use vouch_broker::{
-    GroupConfig, MessageKind, Millis, Refusal, ResourceName, TopicConfig, TransactionOutcome, check_group_name,
-    check_new_topic_name,
+    GroupConfig, Millis, Refusal, ResourceName, TopicConfig, TransactionOutcome, check_group_name, check_new_topic_name,
 };
 use vouch_plugin::UploadVerdict;
 use vouch_registry::Digest;
@@ -18,20 +17,17 @@ use crate::node::{Inner, Node};
 use crate::plugins::UploadError;
 use crate::shard::Executor;
 use crate::{
-    AnswerView, Expect, GroupInfo, MessageView, PluginUpload, ProgressView, TopicInfo, TransactionMark,
-    TransactionQuery, TransactionState, TransactionView, Written,
+    AnswerView, Expect, GroupInfo, PluginUpload, ProgressView, TopicInfo, TransactionState, TransactionView, Written,
 };
 
 /// Most items in one page of a list.
 pub const PAGE_MAX: usize = 1000;
-/// How far back a message is looked for by its id, in messages of the topic.
-const SEARCH_MAX: usize = 1_000_000;
 
 /// A transaction as the executor knows it; what the half's record says is read outside.
-struct Row {
+pub(crate) struct Row {
     transaction: u64,
     topic: String,
-    state: TransactionState,
+    pub(crate) state: TransactionState,
     open: Option<OpenTransaction>,
     ended: Option<Ended>,
     no_answer: Option<AnswerView>,
@@ -123,13 +119,6 @@ impl Node {
         self.0.shard.query(look).await?
     }
 
-    /// Transactions, open ones in the order in which they were opened, ended ones in the order of their ends.
-    pub async fn transactions(&self, query: TransactionQuery) -> Result<Vec<TransactionView>, Refusal> {
-        let now = self.0.shared.clock.now();
-        let rows = self.0.shard.query(move |executor| rows(executor, &query, now)).await?;
-        Ok(rows.into_iter().map(|row| self.0.view(row)).collect())
-    }
-
     /// One transaction.
     pub async fn transaction(&self, transaction: u64) -> Result<TransactionView, Refusal> {
         let now = self.0.shared.clock.now();
@@ -143,31 +132,6 @@ impl Node {
         self.transaction(transaction).await?;
         let record = Resume { transaction, by, reason };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
-    }
-
-    /// Messages of a topic with this client id, newest first: looked for in the last million messages of the topic and
-    /// in its open transactions.
-    pub async fn messages(&self, topic: &str, message_id: &str) -> Result<Vec<MessageView>, Refusal> {
-        let name = ResourceName::plain(topic);
-        let places = self.0.shard.query(move |executor| places(executor, &name)).await??;
-        let (inner, wanted) = (self.0.clone(), message_id.to_owned());
-        let search = move || {
-            let found = places.into_iter().filter_map(|(position, place)| {
-                let (_, message) = inner.read_message(position).ok()?;
-                (message.message.message_id == wanted).then_some((position, place, message))
-            });
-            found.take(PAGE_MAX).collect::<Vec<_>>()
-        };
-        let found = tokio::task::spawn_blocking(search)
-            .await
-            .map_err(|error| Refusal::Internal(format!("the search failed: {error}")))?;
-        let mut views = Vec::new();
-        for (position, place, message) in found {
-            let is_half = message.message.kind == MessageKind::Transaction;
-            let transaction = if is_half { self.transaction(position).await.ok() } else { None };
-            views.push(MessageView { message, topic: topic.to_owned(), place, transaction });
-        }
-        Ok(views)
     }
 
     /// Takes a component: inspected, kept in the log, published under its tag.
@@ -336,25 +300,7 @@ pub struct Status {
     pub reused_ids: u64,
 }
 
-type Place = Option<(u32, u64)>;
-
-/// Where messages of a topic lie, newest first.
-fn places(executor: &mut Executor, name: &ResourceName) -> Result<Vec<(u64, Place)>, Refusal> {
-    let topic = executor.state.topics().named(name)?;
-    let open = executor.state.open_transactions().iter(None).filter(|(_, open)| open.topic == topic.id);
-    let mut places: Vec<(u64, Place)> = open.map(|(transaction, _)| (transaction, None)).collect();
-    for queue in 0..topic.queue_count() {
-        let share = (SEARCH_MAX / topic.queue_count() as usize) as u64;
-        let end = topic.end(queue);
-        for offset in end.saturating_sub(share)..end {
-            places.extend(topic.entry(queue, offset).map(|entry| (entry.position, Some((queue, offset)))));
-        }
-    }
-    places.sort_unstable_by_key(|(position, _)| std::cmp::Reverse(*position));
-    Ok(places)
-}
-
-fn open_row(executor: &Executor, transaction: u64, open: &OpenTransaction, now: Millis) -> Row {
+pub(crate) fn open_row(executor: &Executor, transaction: u64, open: &OpenTransaction, now: Millis) -> Row {
     let no_answers = executor.schedule.no_answers(transaction);
     let state = if open.parked.is_some() {
         TransactionState::Parked
@@ -384,7 +330,7 @@ fn topic_text(executor: &Executor, id: vouch_broker::TopicId) -> String {
     executor.state.topics().name_of(id).map_or_else(String::new, ToString::to_string)
 }
 
-fn ended_row(executor: &Executor, transaction: u64, ended: &Ended) -> Row {
+pub(crate) fn ended_row(executor: &Executor, transaction: u64, ended: &Ended) -> Row {
     let state = match ended.outcome {
         TransactionOutcome::Committed => TransactionState::Committed,
         TransactionOutcome::RolledBack => TransactionState::RolledBack,
@@ -401,48 +347,8 @@ fn row(executor: &mut Executor, transaction: u64, now: Millis) -> Option<Row> {
     }
 }
 
-fn rows(executor: &mut Executor, query: &TransactionQuery, now: Millis) -> Vec<Row> {
-    let limit = query.limit.clamp(1, PAGE_MAX);
-    let topic = query.topic.as_ref().map(|name| executor.state.topics().named(name).ok().map(|topic| topic.id));
-    let in_topic = |id| topic.is_none_or(|wanted| wanted == Some(id));
-    let old =
-        |opened_at: Millis| query.older_than.is_none_or(|age| u128::from(now.ms_since(opened_at)) >= age.as_millis());
-    let wanted = |row: &Row| query.state.is_none_or(|state| state == row.state);
-    let ended_only = matches!(query.state, Some(TransactionState::Committed | TransactionState::RolledBack));
-    let open_only = matches!(
-        query.state,
-        Some(TransactionState::Open | TransactionState::Parked | TransactionState::WaitingForChecker)
-    );
-    let (open_after, ended_after) = match query.after {
-        None => (None, None),
-        Some(TransactionMark::Open(after)) => (Some(after), None),
-        Some(TransactionMark::Ended(after)) => (None, Some(after)),
-    };
-    let mut rows = Vec::new();
-    if !ended_only && ended_after.is_none() {
-        let open = executor.state.open_transactions().iter(open_after);
-        let open = open.filter(|(_, open)| in_topic(open.topic) && old(open.opened_at));
-        rows.extend(open.map(|(id, open)| open_row(executor, id, open, now)).filter(wanted).take(limit));
-    }
-    if !open_only && rows.len() < limit {
-        let ended = executor.state.outcomes().iter();
-        // A mark that is no longer remembered is older than all that are.
-        let mut skipping = ended_after.is_some_and(|after| executor.state.outcomes().get(after).is_some());
-        let ended = ended.filter(|(id, _)| {
-            !(skipping && {
-                skipping = Some(*id) != ended_after;
-                true
-            })
-        });
-        let ended = ended.filter(|(_, ended)| in_topic(ended.topic) && old(ended.at));
-        let room = limit - rows.len();
-        rows.extend(ended.map(|(id, ended)| ended_row(executor, id, ended)).filter(wanted).take(room));
-    }
-    rows
-}
-
 impl Inner {
-    fn view(self: &Arc<Self>, row: Row) -> TransactionView {
+    pub(crate) fn view(self: &Arc<Self>, row: Row) -> TransactionView {
         let half = self.read_message(row.transaction).ok().map(|(_, half)| half);
         let last = row.open.as_ref().and_then(|open| open.last_answer.as_deref()).map(|answer| AnswerView {
             by: answer.by.clone(),

@@ -2,17 +2,23 @@
 
 use std::path::PathBuf;
 
+/// Bytes in a segment of a new log where nobody says otherwise.
+pub const DEFAULT_SEGMENT_SIZE: u64 = 1 << 30;
+
 /// Settings of a node; every one is enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
     /// Folder that holds everything; made if it does not exist, locked while the node runs.
     pub data_dir: PathBuf,
-    /// Bytes in a segment of the log; fixed when the log is made. See `vouch-commitlog` for the bounds.
-    pub segment_size: u64,
+    /// Bytes in a segment of the log; fixed when the log is made. See `vouch-commitlog` for the bounds. `None`: as the log
+    /// was made with, [`DEFAULT_SEGMENT_SIZE`] for a new one.
+    pub segment_size: Option<u64>,
     /// Bytes of the log kept zero-filled ahead of the writer.
     pub zero_ahead: u64,
     /// Overlapping syncs of the log.
     pub syncs_in_flight: usize,
+    /// Bytes of log after which the next snapshot of the state is made; a start reads at most about so much.
+    pub snapshot_every: u64,
     /// Bytes proposed and not answered, beyond which requests are refused (ruling 21).
     pub bytes_in_flight: u64,
     /// A send to a topic that does not exist creates it, with type `normal`.
@@ -28,9 +34,10 @@ impl NodeConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
-            segment_size: 1 << 30,
+            segment_size: None,
             zero_ahead: 64 << 20,
             syncs_in_flight: 2,
+            snapshot_every: 256 << 20,
             bytes_in_flight: 256 << 20,
             auto_create_topics: false,
             plugin_threads: 2,

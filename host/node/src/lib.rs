@@ -9,8 +9,10 @@ mod config;
 mod directory;
 mod node;
 mod plugins;
+mod search;
 mod sessions;
 mod shard;
+mod snapshots;
 mod start;
 mod stopping;
 
@@ -20,7 +22,7 @@ pub use api::{
     Receipt, ReceiveRequest, SendRequest, TopicInfo, TransactionMark, TransactionQuery, TransactionState,
     TransactionView, Written,
 };
-pub use config::NodeConfig;
+pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig};
 pub use node::{Metrics, Node};
 pub use plugins::UploadError;
 pub use sessions::{CheckCommand, Declaration, Role, SESSION_LIMIT, SESSIONS_MAX, Sessions, TelemetryStream};

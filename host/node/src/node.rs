@@ -20,8 +20,10 @@ use vouch_commitlog::{LogPosition, LogReader};
 use crate::clock::Clock;
 use crate::directory::Route;
 use crate::plugins::PluginHost;
+use crate::search::SEARCHES_MAX;
 use crate::sessions::Sessions;
-use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared};
+use crate::shard::{Batch, Command, Poll, RENEWED_LEASE_MS, Shard, Shared};
+use crate::snapshots::{Requests, Snapshotter};
 use crate::stopping::Stopping;
 use crate::{
     Delivery, EndReceipt, EndRequest, Expect, GroupInfo, Health, NodeConfig, Receipt, ReceiveRequest, SendRequest,
@@ -58,11 +60,14 @@ pub struct Metrics {
 
 pub(crate) struct Inner {
     pub(crate) shard: Shard,
+    snapshotter: Snapshotter,
     pub(crate) shared: Arc<Shared>,
     pub(crate) reader: LogReader,
     pub(crate) plugins: PluginHost,
     pub(crate) stopping: Stopping,
     pub(crate) metrics: Metrics,
+    /// Turns of those who look through many messages or transactions.
+    pub(crate) searches: tokio::sync::Semaphore,
     config: NodeConfig,
     handle_key: [u8; 32],
     cluster_id: [u8; 16],
@@ -80,22 +85,31 @@ impl Node {
         tracing::info!(
             entries = recovery.entries,
             end = recovery.end.0,
+            snapshot = opened.snapshot,
             clean = recovery.clean,
             took_ms = recovery.duration.as_millis() as u64,
             "recovered the log"
         );
         let plugins = PluginHost::start(&config)?;
         plugins.remove_unused(opened.state.plugins());
-        let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock)));
+        let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
+        let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock), requests.clone()));
+        let inbox = opened.inbox.clone();
         let shard = Shard::start(opened.state, opened.appender, opened.index, opened.inbox, shared.clone())
+            .map_err(StartError::Thread)?;
+        let adopt = move |position, part| inbox.push(Command::adopt(position, part));
+        let every = config.snapshot_every;
+        let snapshotter = Snapshotter::start(opened.snapshots, requests, opened.reader.clone(), every, adopt)
             .map_err(StartError::Thread)?;
         let inner = Arc::new(Inner {
             shard,
+            snapshotter,
             shared,
             reader: opened.reader,
             plugins,
             stopping: Stopping::new(),
             metrics: Metrics::default(),
+            searches: tokio::sync::Semaphore::new(SEARCHES_MAX),
             config,
             handle_key: opened.init.handle_key,
             cluster_id: opened.init.cluster_id,
@@ -110,7 +124,12 @@ impl Node {
     pub async fn stop(&self) {
         self.0.stopping.cancel();
         let inner = self.0.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || inner.shard.stop()).await {
+        let stop = move || {
+            inner.shard.stop();
+            // All of a log that closed without an error is durable.
+            inner.snapshotter.stop(inner.shared.poisoned().is_none().then(|| inner.reader.end().0));
+        };
+        if let Err(error) = tokio::task::spawn_blocking(stop).await {
             tracing::error!(%error, "stopping the shard failed");
         }
     }

@@ -14,8 +14,9 @@ use vouch_commitlog::{
     Appender, CommitLog, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogReader, OpenError, Recovery,
 };
 
-use crate::NodeConfig;
 use crate::shard::Inbox;
+use crate::snapshots::{Loaded, Snapshots};
+use crate::{DEFAULT_SEGMENT_SIZE, NodeConfig};
 
 /// What this program writes and understands (ruling 20: new meanings are gated by it).
 const FEATURE_LEVEL: u32 = 1;
@@ -69,6 +70,17 @@ pub enum StartError {
         /// Who wrote it.
         version: String,
     },
+    /// Restore a backup: what lies in the log alone does not say what happened before it.
+    #[error(
+        "the log begins at position {start}, its older segments are gone, and no snapshot in {} can be read (see the warnings above); restore the folder from a backup",
+        snapshots.display()
+    )]
+    NoSnapshot {
+        /// First position of the log.
+        start: u64,
+        /// Folder of the snapshots.
+        snapshots: PathBuf,
+    },
     /// The first records cannot be written.
     #[error("the log cannot be written: {0}")]
     Append(#[from] vouch_commitlog::AppendError),
@@ -83,7 +95,7 @@ pub enum StartError {
 /// A record of the log that cannot be applied: the node must not guess what it meant.
 #[derive(Debug, thiserror::Error)]
 #[error("the record at position {position}, written by Vouch {version}, cannot be read: {why}")]
-struct Unreadable {
+pub(crate) struct Unreadable {
     position: u64,
     version: String,
     why: DecodeError,
@@ -103,6 +115,9 @@ pub(crate) struct Opened {
     pub(crate) index: u64,
     pub(crate) init: ClusterInit,
     pub(crate) recovery: Recovery,
+    pub(crate) snapshots: Snapshots,
+    /// Position that the snapshot covers from which the state was read; 0 without one.
+    pub(crate) snapshot: u64,
 }
 
 /// Opens the folder and recovers the log.
@@ -111,18 +126,19 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     fs::create_dir_all(dir).map_err(failed("create", dir))?;
     let lock = lock(dir)?;
     let identity = Identity::of_folder(config)?;
-    let log_dir = dir.join("shards").join("0").join("log");
+    let shard_dir = dir.join("shards").join("0");
+    let log_dir = shard_dir.join("log");
     fs::create_dir_all(&log_dir).map_err(failed("create", &log_dir))?;
+    let snapshot_dir = shard_dir.join("snapshots");
+    let snapshots = Snapshots::open(&snapshot_dir).map_err(failed("open", &snapshot_dir))?;
 
     let mut log = LogConfig::new(&log_dir, identity.cluster_id()?);
     log.segment_size = identity.segment_size;
     log.zero_ahead = config.zero_ahead;
     log.syncs_in_flight = config.syncs_in_flight;
     let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
-    let mut state = State::default();
-    let report_to = inbox.clone();
-    let on_durable = Box::new(move |durable: Durable| report_to.report(durable));
-    let (mut appender, reader, recovery) = CommitLog::open(log, on_durable, &mut |entry| replay(&mut state, &entry))?;
+    let Recovered { mut state, snapshot, mut appender, reader, recovery } =
+        recover(&snapshots, &snapshot_dir, log, &inbox)?;
     if let Some(init) = &state.cluster().init
         && init.feature_level > FEATURE_LEVEL
     {
@@ -131,7 +147,52 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     }
     let index = write_first_records(&mut state, &mut appender, &inbox, &identity, recovery.last_index)?;
     let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
-    Ok(Opened { lock, state, appender, reader, inbox, index, init, recovery })
+    Ok(Opened { lock, state, appender, reader, inbox, index, init, recovery, snapshots, snapshot })
+}
+
+struct Recovered {
+    state: State,
+    snapshot: u64,
+    appender: Appender,
+    reader: LogReader,
+    recovery: Recovery,
+}
+
+/// Reads the newest snapshot that fits the log, and the log from there.
+fn recover(
+    snapshots: &Snapshots,
+    snapshot_dir: &Path,
+    mut log: LogConfig,
+    inbox: &Arc<Inbox>,
+) -> Result<Recovered, StartError> {
+    let mut below = u64::MAX;
+    loop {
+        let loaded = snapshots.newest_below(below).map_err(failed("read", snapshot_dir))?;
+        let (mut state, checkpoint) = match loaded {
+            Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
+            None => (State::default(), None),
+        };
+        log.checkpoint = checkpoint;
+        let report_to = inbox.clone();
+        let on_durable = Box::new(move |durable: Durable| report_to.report(durable));
+        let opened = CommitLog::open(log.clone(), on_durable, &mut |entry| replay(&mut state, &entry));
+        match (opened, checkpoint) {
+            (Ok((_, reader, _)), None) if reader.start().0 > 0 => {
+                return Err(StartError::NoSnapshot { start: reader.start().0, snapshots: snapshot_dir.to_owned() });
+            }
+            (Ok((appender, reader, recovery)), _) => {
+                let snapshot = checkpoint.map_or(0, |checkpoint| checkpoint.end.0);
+                return Ok(Recovered { state, snapshot, appender, reader, recovery });
+            }
+            (Err(error @ OpenError::Checkpoint { .. }), Some(checkpoint)) => {
+                tracing::warn!(%error, "the newest snapshot does not fit the log; trying an older one, or the whole log");
+                below = checkpoint.end.0;
+                // It was durable when the snapshot was made: if the log ends before it, that is damage (ruling 17).
+                log.known_durable = log.known_durable.max(checkpoint.end);
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+    }
 }
 
 /// One process a folder: two writers would destroy the log.
@@ -162,11 +223,12 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(config, &path)?,
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        if identity.segment_size != config.segment_size && config.segment_size != NodeConfig::new("").segment_size {
-            let (made_with, setting) = (identity.segment_size, config.segment_size);
-            return Err(StartError::SegmentSize { made_with, setting });
+        match config.segment_size {
+            Some(setting) if setting != identity.segment_size => {
+                Err(StartError::SegmentSize { made_with: identity.segment_size, setting })
+            }
+            _ => Ok(identity),
         }
-        Ok(identity)
     }
 
     fn make(config: &NodeConfig, path: &Path) -> Result<Self, StartError> {
@@ -176,7 +238,10 @@ impl Identity {
             return Err(StartError::Identity { path: path.to_owned(), why });
         }
         let cluster_id = rand::random::<u128>();
-        let identity = Self { cluster_id: format!("{cluster_id:032x}"), segment_size: config.segment_size };
+        let identity = Self {
+            cluster_id: format!("{cluster_id:032x}"),
+            segment_size: config.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE),
+        };
         let unfinished = path.with_extension("part");
         let write = || -> io::Result<()> {
             let mut file = File::create(&unfinished)?;
@@ -197,7 +262,8 @@ impl Identity {
     }
 }
 
-fn replay(state: &mut State, entry: &Entry) -> Result<(), Unreadable> {
+/// Applies the records of an entry that is in the log already.
+pub(crate) fn replay(state: &mut State, entry: &Entry) -> Result<(), Unreadable> {
     let time = Millis(entry.leader_time_ms);
     let mut effects = Vec::new();
     let mut records: &[u8] = &entry.payload;

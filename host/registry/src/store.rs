@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -47,7 +48,13 @@ impl ArtifactStore {
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         let path = self.path(&digest);
-        let unfinished = path.with_extension(format!("part-{}", std::process::id()));
+        if self.get(&digest)?.is_some() {
+            return Ok(digest);
+        }
+        // The same component may be uploaded twice at once.
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let number = WRITES.fetch_add(1, Ordering::Relaxed);
+        let unfinished = path.with_extension(format!("part-{}-{number}", std::process::id()));
         let write = || -> io::Result<()> {
             let mut file = File::create(&unfinished)?;
             file.write_all(bytes)?;
@@ -100,6 +107,19 @@ mod tests {
         fs::write(store.path(&digest), b"componenT").unwrap();
         assert_eq!(store.get(&digest).unwrap(), None);
         assert_eq!(store.get(&Digest::of(b"other")).unwrap(), None);
+    }
+
+    #[test]
+    fn the_same_component_can_be_kept_by_many_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(folder.path()).unwrap();
+        let component = vec![7; 1 << 20];
+        std::thread::scope(|scope| {
+            let puts: Vec<_> = (0..8).map(|_| scope.spawn(|| store.put(&component).unwrap())).collect();
+            let digests: Vec<_> = puts.into_iter().map(|put| put.join().unwrap()).collect();
+            assert!(digests.iter().all(|digest| *digest == Digest::of(&component)));
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

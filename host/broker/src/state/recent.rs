@@ -92,6 +92,14 @@ impl<V: Happened> Recent<V> {
         Some(&self.entries[self.place(*number)].1)
     }
 
+    /// Entries that came after the latest one of this key; all of them if it is forgotten, for then it is older.
+    pub(super) fn iter_after(&self, key: u64) -> impl Iterator<Item = (u64, &V)> {
+        let hash = self.hasher.hash_one(key);
+        let found = self.index[part(hash)].find(hash, |number| self.entries[self.place(*number)].0 == key);
+        let from = found.map_or(0, |number| self.place(*number) + 1);
+        self.entries.range(from..).map(|(key, value)| (*key, value))
+    }
+
     /// Adds an entry, and drops those that are too old or too many.
     pub(super) fn put(&mut self, key: u64, value: V) {
         while let Some((_, oldest)) = self.entries.front() {

@@ -270,6 +270,14 @@ impl Outcomes {
         self.0.iter()
     }
 
+    /// Ended ones after this one, the oldest end first; all of them without one, or if it is forgotten.
+    pub fn iter_after(&self, transaction: Option<u64>) -> Box<dyn Iterator<Item = (u64, &Ended)> + '_> {
+        match transaction {
+            Some(transaction) => Box::new(self.0.iter_after(transaction)),
+            None => Box::new(self.0.iter()),
+        }
+    }
+
     /// How many are remembered.
     pub fn len(&self) -> usize {
         self.0.len()

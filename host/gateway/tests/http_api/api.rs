@@ -34,7 +34,7 @@ pub(crate) fn config(folder: &TempDir) -> GatewayConfig {
 
 pub(crate) fn node(folder: &TempDir) -> Node {
     let data = folder.path().join("data");
-    Node::start(NodeConfig { segment_size: 4 << 20, zero_ahead: 1 << 20, ..NodeConfig::new(data) }).unwrap()
+    Node::start(NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(data) }).unwrap()
 }
 
 impl Api {

@@ -31,7 +31,7 @@ impl Broker {
     pub(crate) async fn start_with(configure: impl FnOnce(&mut NodeConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = NodeConfig::new(folder.path());
-        config.segment_size = 64 << 20;
+        config.segment_size = Some(64 << 20);
         config.zero_ahead = 1 << 20;
         configure(&mut config);
         let node = Node::start(config).unwrap();

@@ -1,20 +1,20 @@
 //! The shard's executor thread: the only one that touches the state. It turns what waits into one log entry, and
 //! durable entries into state, replies and deliveries. Batching is whatever arrived meanwhile; there are no timers.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use vouch_broker::delivery::{Reservations, Wanted, pick};
-use vouch_broker::record::{DeadLetter, Frame, GroupPut, Join, Lease, Record};
+use vouch_broker::delivery::Reservations;
+use vouch_broker::record::{Frame, Record};
 use vouch_broker::state::{Applied, Effect, Outcome, RecordAt};
-use vouch_broker::{GroupConfig, Millis, Refusal, State, TopicId};
+use vouch_broker::{Millis, Refusal, State, TopicId};
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind};
 
 use super::Shared;
 use super::inbox::{Command, Inbox, Proposal, Taken};
-use super::polls::{Batch, POLLS_MAX, Poll, Polls};
+use super::polls::{Batch, Poll, Polls};
 use crate::checks::Schedule;
 
 /// Payload of one log entry stays below this where it can: a bigger entry delays those behind it.
@@ -37,23 +37,21 @@ pub(crate) struct Executor {
     inbox: Arc<Inbox>,
     appender: Appender,
     index: u64,
-    reservations: Reservations,
-    polls: Polls,
-    /// Groups and joins that are on their way into the log.
-    joining: HashSet<Vec<u8>>,
-    /// One of them, or an administrator's, was applied since receives looked.
-    joins_applied: bool,
+    pub(super) reservations: Reservations,
+    pub(super) polls: Polls,
+    /// Receives whose group came into being or joined its topic, or did not: they look again.
+    pub(super) joined: Vec<(Poll, Option<Refusal>)>,
     /// Proposals for the next entry.
     batch: Vec<Proposal>,
     /// Batches to hand out once their leases are written.
-    deliveries: Vec<(Poll, Batch)>,
+    pub(super) deliveries: Vec<(Poll, Batch)>,
     /// Leases that the log refused, by generation: their batches are not handed out.
     unleased: Vec<(u64, Refusal)>,
     written: VecDeque<Written>,
     /// Topics where something may be ready.
-    ready: Vec<TopicId>,
+    pub(super) ready: Vec<TopicId>,
     effects: Vec<Effect>,
-    poisoned: Option<String>,
+    pub(super) poisoned: Option<String>,
     /// Everything before this log position is applied.
     applied: u64,
     next_renewal: Instant,
@@ -72,8 +70,7 @@ impl Executor {
             index,
             reservations: Reservations::default(),
             polls: Polls::default(),
-            joining: HashSet::new(),
-            joins_applied: false,
+            joined: Vec::new(),
             batch: Vec::new(),
             deliveries: Vec::new(),
             unleased: Vec::new(),
@@ -140,7 +137,7 @@ impl Executor {
 
     // Proposing.
 
-    fn propose(&mut self, proposal: Proposal) {
+    pub(super) fn propose(&mut self, proposal: Proposal) {
         if let Some(reason) = &self.poisoned {
             let refusal = Refusal::Poisoned(reason.clone());
             return self.answer(proposal.reply, proposal.cost, Err(refusal));
@@ -159,7 +156,7 @@ impl Executor {
     }
 
     /// Writes what was proposed, then hands out what it leased.
-    fn write_batch(&mut self) {
+    pub(super) fn write_batch(&mut self) {
         let mut batch = std::mem::take(&mut self.batch).into_iter().peekable();
         while batch.peek().is_some() {
             let mut len = 0;
@@ -224,6 +221,9 @@ impl Executor {
                 self.unleased.push((lease.generation, refusal.clone()));
             }
         }
+        for poll in self.polls.joined(&proposal.records) {
+            let _ = poll.reply.send(Err(refusal.clone()));
+        }
         self.answer(proposal.reply, proposal.cost, Err(refusal));
     }
 
@@ -248,13 +248,16 @@ impl Executor {
         while let Some(entry) = self.written.pop_front_if(|entry| entry.end <= durable) {
             for (position, proposal) in entry.proposals {
                 let outcomes = self.apply_proposal(position, entry.time, &proposal.records);
+                self.note_joined(&proposal.records, outcomes.as_deref().ok().and_then(<[Outcome]>::first));
                 replies.push((proposal.reply, proposal.cost, outcomes));
             }
         }
         self.take_effects();
+        self.receive_joined();
         for (reply, cost, outcomes) in replies {
             self.answer(reply, cost, outcomes);
         }
+        self.shared.snapshots.applied(self.applied);
     }
 
     fn apply_proposal(&mut self, mut position: u64, time: Millis, mut records: &[u8]) -> Result<Vec<Outcome>, Refusal> {
@@ -266,8 +269,6 @@ impl Executor {
             outcomes.push(self.state.apply(RecordAt { position, time }, &record, &mut self.effects));
             self.reservations.release(&record);
             self.settle_ask(&record);
-            // Refused or not, it is in the log: receives that wait for it look again.
-            self.joins_applied |= matches!(record, Record::Join(_) | Record::GroupPut(_));
             position += u64::from(frame.record_len());
             records = rest;
         }
@@ -297,20 +298,17 @@ impl Executor {
                         self.polls.wake_at(at, topic);
                     }
                 }
-                // Noted when the record was applied.
+                // Who waits for a join waits for its record.
                 Effect::Joined => {}
-                Effect::Directory => self.shared.directory.clear(),
+                Effect::Directory => {
+                    self.shared.directory.clear();
+                    self.reservations.retain_living(&self.state);
+                }
                 Effect::CheckDue(topic, at) => {
                     self.schedule.due_changed(topic, at);
                     self.shared.checks_changed.notify_one();
                 }
                 Effect::Plugins => self.shared.checks_changed.notify_one(),
-            }
-        }
-        if std::mem::take(&mut self.joins_applied) {
-            self.joining.clear();
-            for poll in std::mem::take(&mut self.polls.joining) {
-                self.receive(poll);
             }
         }
     }
@@ -319,138 +317,6 @@ impl Executor {
         if self.polls.any_on(topic) && !self.ready.contains(&topic) {
             self.ready.push(topic);
         }
-    }
-
-    // Receiving.
-
-    fn receive(&mut self, poll: Poll) {
-        if let Some(reason) = &self.poisoned {
-            let refusal = Refusal::Poisoned(reason.clone());
-            return drop(poll.reply.send(Err(refusal)));
-        }
-        let topic = match self.state.topics().named(&poll.topic) {
-            Ok(topic) => topic.id,
-            Err(refusal) => return drop(poll.reply.send(Err(refusal))),
-        };
-        let group = self.state.groups().named(&poll.group).ok();
-        if group.is_none_or(|group| group.progress(topic).is_none()) {
-            return self.join(poll, topic);
-        }
-        self.serve(poll, topic);
-    }
-
-    /// Lets the group come into being and join the topic; the receive goes on when that is in the log.
-    fn join(&mut self, poll: Poll, topic: TopicId) {
-        let mut records = Vec::new();
-        match self.state.groups().named(&poll.group) {
-            Ok(group) => Join { group: group.id, topic }.encode(&mut records),
-            Err(_) => {
-                let config = GroupConfig::default();
-                GroupPut { name: poll.group.clone(), config, expected_revision: Some(0) }.encode(&mut records)
-            }
-        };
-        if self.joining.insert(records.clone()) {
-            self.propose(Proposal { records, reply: None, cost: 0 });
-        }
-        self.wait(poll, None);
-    }
-
-    fn wait(&mut self, poll: Poll, topic: Option<TopicId>) {
-        if self.polls.len() >= POLLS_MAX {
-            let text = format!("{POLLS_MAX} receives are waiting already; receive again later");
-            return drop(poll.reply.send(Err(Refusal::TooMany(text))));
-        }
-        match topic {
-            Some(topic) => {
-                self.polls.wait(topic, poll);
-            }
-            None => self.polls.wait_to_join(poll),
-        }
-    }
-
-    /// Gives a receive what is there, or lets it wait.
-    fn serve(&mut self, poll: Poll, topic: TopicId) {
-        if poll.reply.is_closed() {
-            return;
-        }
-        let now = self.shared.clock.now();
-        let Ok(group) = self.state.groups().named(&poll.group).map(|group| group.id) else {
-            return self.receive(poll);
-        };
-        let others = match poll.filter {
-            vouch_broker::TagFilter::All => Vec::new(),
-            vouch_broker::TagFilter::Tags(_) => {
-                self.shared.sessions.other_filters(&poll.group, &poll.topic, &poll.client_id)
-            }
-        };
-        let wanted = Wanted {
-            group,
-            topic,
-            filter: &poll.filter,
-            others: &others,
-            max: poll.max,
-            now,
-            generation: self.shared.clock.generation(now),
-            deadline: now.plus_ms(poll.invisible_ms),
-            renewed_for: poll.auto_renew.then_some(poll.client_id.as_str()),
-        };
-        let picks = pick(&self.state, &mut self.reservations, &wanted);
-        let (generation, deadline) = (wanted.generation, wanted.deadline);
-        for (queue, offset, generation) in &picks.exhausted {
-            let reason = "it was delivered as often as the group allows".to_owned();
-            let (queue, offset, generation) = (*queue, *offset, *generation);
-            self.propose_own(|out| DeadLetter { group, topic, queue, offset, generation, reason }.encode(out));
-        }
-        if let Some(lease) = &picks.lease {
-            self.propose_own(|out| Lease::encode(lease, out));
-        }
-        if !picks.messages.is_empty() {
-            let batch = Batch { topic, group, messages: picks.messages, generation, deadline };
-            return self.deliveries.push((poll, batch));
-        }
-        if picks.more {
-            // The scan stopped at its bound: go on in the next round, after other work.
-            self.ready.push(topic);
-        }
-        self.wait_for_messages(poll, topic, now);
-    }
-
-    fn wait_for_messages(&mut self, poll: Poll, topic: TopicId, now: Millis) {
-        if poll.until <= Instant::now() && !self.ready.contains(&topic) {
-            return drop(poll.reply.send(Ok(None)));
-        }
-        let progress = self.state.groups().named(&poll.group).ok().and_then(|group| group.progress(topic));
-        if let Some((at, _, _)) = progress.and_then(|progress| progress.due_from(now.plus_ms(1)).next()) {
-            self.polls.wake_at(at, topic);
-        }
-        self.wait(poll, Some(topic));
-    }
-
-    fn serve_ready(&mut self) {
-        for topic in std::mem::take(&mut self.ready) {
-            for poll in self.polls.take(topic) {
-                self.serve(poll, topic);
-            }
-        }
-    }
-
-    /// The consumer went away before it got its messages: they become visible at once, uncounted.
-    fn give_back(&mut self, batch: &Batch) {
-        let now = self.shared.clock.now();
-        for message in &batch.messages {
-            let change = vouch_broker::record::ChangeInvisible {
-                group: batch.group,
-                topic: batch.topic,
-                queue: message.queue,
-                offset: message.offset,
-                generation: batch.generation,
-                new_generation: self.shared.clock.generation(now),
-                deadline: now,
-                uncounted: true,
-            };
-            self.propose_own(|out| change.encode(out));
-        }
-        self.write_batch();
     }
 
     // The clock.
@@ -536,6 +402,7 @@ impl Executor {
         commands.into_iter().for_each(|command| self.refuse_command(command));
         if let Err(error) = self.appender.close() {
             tracing::error!(%error, "the commit log did not close cleanly; recovery will sort it out");
+            self.shared.poison(&error.to_string());
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use vouch_broker::Refusal;
 use vouch_broker::state::Outcome;
@@ -37,6 +38,18 @@ pub(crate) enum Command {
     Query(Box<dyn FnOnce(&mut Executor) + Send>),
     /// Answer polls, write what is proposed, close the log.
     Stop,
+}
+
+impl Command {
+    /// The state reads from now on from this part what it holds so far in memory.
+    pub(crate) fn adopt(position: u64, part: Bytes) -> Self {
+        Self::Query(Box::new(move |executor| {
+            if let Err(error) = executor.state.adopt(position, part) {
+                // The state stays as it is: right, and larger than it need be.
+                tracing::error!(%error, position, "the running state differs from its snapshot; restart the node and report this");
+            }
+        }))
+    }
 }
 
 #[derive(Default)]

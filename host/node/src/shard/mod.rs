@@ -3,6 +3,7 @@
 mod executor;
 mod inbox;
 mod polls;
+mod receiving;
 mod renewal;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,31 +15,35 @@ use vouch_broker::{Refusal, State};
 use vouch_commitlog::Appender;
 
 pub(crate) use executor::Executor;
-pub(crate) use inbox::Inbox;
+pub(crate) use inbox::{Command, Inbox};
 pub(crate) use polls::{Batch, Poll};
 pub(crate) use renewal::RENEWED_LEASE_MS;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::sessions::Sessions;
-use inbox::{Command, Proposal};
+use crate::snapshots::Requests;
+use inbox::Proposal;
 
 /// What the executor shares with tasks.
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) directory: Directory,
     pub(crate) sessions: Sessions,
+    /// How far the state is that a snapshot would hold.
+    pub(crate) snapshots: Arc<Requests>,
     /// A check may be due earlier than was known, or a binding changed.
     pub(crate) checks_changed: Notify,
     poisoned: OnceLock<String>,
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock, snapshots: Arc<Requests>) -> Self {
         Self {
             clock,
             directory: Directory::default(),
             sessions: Sessions::default(),
+            snapshots,
             checks_changed: Notify::new(),
             poisoned: OnceLock::new(),
         }

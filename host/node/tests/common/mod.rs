@@ -11,7 +11,7 @@ use vouch_node::{Delivery, Expect, Node, NodeConfig, Receipt, ReceiveRequest, Se
 
 /// Small segments, so that tests roll them.
 pub(crate) fn config(folder: &Path) -> NodeConfig {
-    NodeConfig { segment_size: 4 << 20, zero_ahead: 1 << 20, ..NodeConfig::new(folder) }
+    NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder) }
 }
 
 pub(crate) async fn start(folder: &Path) -> Node {

@@ -1,0 +1,143 @@
+//! Snapshots of the shard's state, so that a start reads only the end of the log.
+//!
+//! They are made beside the running shard and never stop it: a thread of low priority reads the newest snapshot back,
+//! replays the log from there to what the shard has applied, and stores the result. That a snapshot and the rest of the
+//! log give the same state as the whole log is what every start relies on anyway; here it is relied on once more.
+//!
+//! What only grows (queue indexes, sends that are remembered) is stored once, in *parts*, which later snapshots name.
+
+mod store;
+mod thread;
+
+use std::io;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use vouch_broker::State;
+use vouch_broker::state::SnapshotError;
+use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, map_file};
+
+use crate::start::{Unreadable, replay};
+use store::{Kind, Store};
+pub(crate) use thread::{Requests, Snapshotter};
+
+/// Why no snapshot was made, or one cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotFailure {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: {why}", path.display())]
+    Checkpoint { path: PathBuf, why: CheckpointError },
+    #[error("{}: {why}", path.display())]
+    State { path: PathBuf, why: SnapshotError },
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] ReadError),
+    #[error(transparent)]
+    Record(#[from] Unreadable),
+    #[error("there is no snapshot, and the log begins at position {0}")]
+    NoBeginning(u64),
+}
+
+/// A state, and the last entry that is in it.
+pub(crate) struct Loaded {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) state: State,
+}
+
+/// What was made.
+pub(crate) struct Taken {
+    /// Position that the new snapshot covers.
+    pub(crate) position: u64,
+    /// The new part, mapped, if anything new was in it.
+    pub(crate) part: Option<Bytes>,
+    /// Bytes of the snapshot without its parts.
+    pub(crate) len: usize,
+}
+
+/// The snapshots of one shard.
+pub(crate) struct Snapshots {
+    store: Store,
+}
+
+impl Snapshots {
+    pub(crate) fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
+        Ok(Self { store: Store::open(folder)? })
+    }
+
+    /// The newest snapshot below a position that can be read. What cannot be read is told and passed over: an older one
+    /// and more of the log give the same state.
+    pub(crate) fn newest_below(&self, position: u64) -> io::Result<Option<Loaded>> {
+        for covered in self.store.positions(Kind::Snapshot)?.into_iter().rev().filter(|covered| *covered < position) {
+            match self.load(covered) {
+                Ok(loaded) => return Ok(Some(loaded)),
+                Err(error) => {
+                    tracing::warn!(%error, "a snapshot cannot be used; trying an older one, or the whole log")
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Position that the newest snapshot covers.
+    pub(crate) fn newest_position(&self) -> Option<u64> {
+        self.store.positions(Kind::Snapshot).ok()?.pop()
+    }
+
+    fn load(&self, covered: u64) -> Result<Loaded, SnapshotFailure> {
+        let path = self.store.path(Kind::Snapshot, covered);
+        let bytes = map_file(&path).map_err(|source| SnapshotFailure::Io { path: path.clone(), source })?;
+        let (head, state) = bytes.split_at(Checkpoint::ENCODED_LEN.min(bytes.len()));
+        let checkpoint =
+            Checkpoint::decode(head).map_err(|why| SnapshotFailure::Checkpoint { path: path.clone(), why })?;
+        let mut part = |id| map_file(&self.store.path(Kind::Part, id));
+        let (position, state) =
+            State::from_snapshot(state, &mut part).map_err(|why| SnapshotFailure::State { path: path.clone(), why })?;
+        if position != checkpoint.end.0 {
+            // Both have a checksum of their own, so somebody put two files together.
+            return Err(SnapshotFailure::Checkpoint { path, why: CheckpointError::Damaged });
+        }
+        Ok(Loaded { checkpoint, state })
+    }
+
+    /// Makes a snapshot of everything before `target`, which must be durable and applied. `None` if nothing is new.
+    pub(crate) fn take(&self, reader: &LogReader, target: u64) -> Result<Option<Taken>, SnapshotFailure> {
+        let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
+        let folder = self.store.path(Kind::Snapshot, 0);
+        let base = self.newest_below(u64::MAX).map_err(io(folder.clone()))?;
+        let (mut state, last) = match base {
+            Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
+            None if reader.start().0 == 0 => (State::default(), None),
+            None => return Err(SnapshotFailure::NoBeginning(reader.start().0)),
+        };
+        let mut needed = state.parts();
+        let mut newest = None;
+        for entry in reader.entries_from(last.map_or(LogPosition(0), |checkpoint| checkpoint.end)) {
+            let entry = entry?;
+            if entry.end.0 > target {
+                break;
+            }
+            replay(&mut state, &entry)?;
+            newest = Some(entry.position);
+        }
+        let Some(newest) = newest else { return Ok(None) };
+        let checkpoint = reader.checkpoint_at(newest)?;
+        let position = checkpoint.end.0;
+
+        // The part first: a snapshot never names what is not on disk.
+        let part = state.seal(position);
+        if let Some(part) = &part {
+            let path = self.store.path(Kind::Part, position);
+            self.store.put(Kind::Part, position, &[part]).map_err(io(path))?;
+        }
+        let bytes = state.snapshot(position);
+        let path = self.store.path(Kind::Snapshot, position);
+        self.store.put(Kind::Snapshot, position, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
+        needed.extend(state.parts());
+        self.store.tidy(&needed).map_err(io(folder))?;
+        let mapped = |_| {
+            let path = self.store.path(Kind::Part, position);
+            map_file(&path).map_err(io(path))
+        };
+        Ok(Some(Taken { position, part: part.map(mapped).transpose()?, len: bytes.len() }))
+    }
+}

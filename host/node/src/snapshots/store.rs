@@ -1,0 +1,138 @@
+//! The files of snapshots and parts. A file appears under its name only when all of it is on disk; it never changes.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Snapshots that are kept: the newest, and one to fall back to.
+const KEPT: usize = 2;
+
+const SNAPSHOT: &str = "snapshot";
+const PART: &str = "part";
+const UNFINISHED: &str = "unfinished";
+
+/// Which of two kinds of file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Snapshot,
+    Part,
+}
+
+impl Kind {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Snapshot => SNAPSHOT,
+            Self::Part => PART,
+        }
+    }
+}
+
+/// The folder of one shard's snapshots and parts, each named by the log position that it covers.
+pub(crate) struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// Opens the folder, makes it if it is missing, and removes what a crash left unfinished.
+    pub(crate) fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
+        let folder = folder.into();
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(Self { folder })
+    }
+
+    /// The file of this kind for this position.
+    pub(crate) fn path(&self, kind: Kind, position: u64) -> PathBuf {
+        self.folder.join(format!("{position:020}.{}", kind.extension()))
+    }
+
+    /// Positions of the files of this kind, ascending.
+    pub(crate) fn positions(&self, kind: Kind) -> io::Result<Vec<u64>> {
+        let mut positions = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == kind.extension()) {
+                // A file that is named otherwise is somebody else's.
+                positions
+                    .extend(path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok()));
+            }
+        }
+        positions.sort_unstable();
+        Ok(positions)
+    }
+
+    /// Stores a file; when this returns, it survives a power cut. One with the same name is replaced.
+    pub(crate) fn put(&self, kind: Kind, position: u64, content: &[&[u8]]) -> io::Result<()> {
+        let path = self.path(kind, position);
+        let unfinished = path.with_extension(UNFINISHED);
+        let written = self.write(&unfinished, &path, content);
+        if written.is_err() {
+            // The disk may be full: what is half written must not keep it so.
+            let _ = fs::remove_file(&unfinished);
+        }
+        written
+    }
+
+    fn write(&self, unfinished: &Path, path: &Path, content: &[&[u8]]) -> io::Result<()> {
+        let mut file = File::create(unfinished)?;
+        for bytes in content {
+            file.write_all(bytes)?;
+        }
+        file.sync_all()?;
+        fs::rename(unfinished, path)?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Removes snapshots beyond those kept, and parts that none of `needed` names. `needed` holds the parts of every
+    /// snapshot that stays.
+    pub(crate) fn tidy(&self, needed: &[u64]) -> io::Result<()> {
+        let snapshots = self.positions(Kind::Snapshot)?;
+        for position in &snapshots[..snapshots.len().saturating_sub(KEPT)] {
+            fs::remove_file(self.path(Kind::Snapshot, *position))?;
+        }
+        // A part goes only when no snapshot that names it can come back.
+        File::open(&self.folder)?.sync_all()?;
+        for position in self.positions(Kind::Part)? {
+            if !needed.contains(&position) {
+                fs::remove_file(self.path(Kind::Part, position))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_whole_and_what_a_crash_left_unfinished_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("00000000000000000007.unfinished"), b"half").unwrap();
+        fs::write(folder.path().join("notes.snapshot"), b"somebody's").unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert!(!folder.path().join("00000000000000000007.unfinished").exists());
+        store.put(Kind::Part, 7, &[b"ab", b"c"]).unwrap();
+        assert_eq!(fs::read(store.path(Kind::Part, 7)).unwrap(), b"abc");
+        assert_eq!(store.positions(Kind::Part).unwrap(), [7]);
+        assert!(store.positions(Kind::Snapshot).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_newest_two_snapshots_stay_with_the_parts_that_they_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for position in [10, 2, 300, 4000] {
+            store.put(Kind::Snapshot, position, &[b"s"]).unwrap();
+            store.put(Kind::Part, position, &[b"p"]).unwrap();
+        }
+        store.tidy(&[2, 300, 4000]).unwrap();
+        assert_eq!(store.positions(Kind::Snapshot).unwrap(), [300, 4000]);
+        assert_eq!(store.positions(Kind::Part).unwrap(), [2, 300, 4000]);
+    }
+}

@@ -1,0 +1,142 @@
+//! The thread that makes snapshots, and how the shard asks for one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use bytes::Bytes;
+use vouch_commitlog::LogReader;
+
+use super::{Snapshots, Taken};
+
+/// How far the thread stands back behind the rest of the process (`nice`).
+const NICE: i32 = 15;
+/// On a stop, less new log than this is cheaper to replay than to store.
+const WORTH_IT_ON_STOP: u64 = 8 << 20;
+/// The log must have grown by so many times the size of the last snapshot: what is written twice stays a small part.
+const SNAPSHOT_SHARE: u64 = 4;
+
+#[derive(Default)]
+struct Waiting {
+    /// Everything before this position is applied, and a snapshot of it is wanted.
+    target: Option<u64>,
+    stopping: bool,
+}
+
+/// Where the shard says how far it is.
+pub(crate) struct Requests {
+    /// The next snapshot is due when this position is applied.
+    due: AtomicU64,
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+impl Requests {
+    /// The first snapshot is due at this position.
+    pub(crate) fn due_at(position: u64) -> Self {
+        Self { due: AtomicU64::new(position), waiting: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything before this position is durable and applied. Called for every group: one comparison.
+    pub(crate) fn applied(&self, position: u64) {
+        if position >= self.due.load(Ordering::Relaxed) {
+            // Not again before this one is made.
+            self.due.store(u64::MAX, Ordering::Relaxed);
+            self.waiting().target = Some(position);
+            self.changed.notify_one();
+        }
+    }
+
+    fn next(&self) -> Waiting {
+        let mut waiting = self.waiting();
+        while waiting.target.is_none() && !waiting.stopping {
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        Waiting { target: waiting.target.take(), stopping: waiting.stopping }
+    }
+}
+
+/// The running thread.
+pub(crate) struct Snapshotter {
+    snapshots: Arc<Snapshots>,
+    requests: Arc<Requests>,
+    reader: LogReader,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Snapshotter {
+    /// Starts the thread. `every`: bytes of log between two snapshots. `adopt` gets the mapped part of each one.
+    pub(crate) fn start(
+        snapshots: Snapshots,
+        requests: Arc<Requests>,
+        reader: LogReader,
+        every: u64,
+        adopt: impl Fn(u64, Bytes) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let snapshots = Arc::new(snapshots);
+        let (making, asked, log) = (snapshots.clone(), requests.clone(), reader.clone());
+        let run = move || {
+            if let Err(error) = rustix::process::nice(NICE) {
+                tracing::warn!(%error, "snapshots are made at normal priority");
+            }
+            loop {
+                let Waiting { target, stopping } = asked.next();
+                if stopping {
+                    return;
+                }
+                let Some(target) = target else { continue };
+                let next = match make(&making, &log, target) {
+                    Some(Taken { position, part, len }) => {
+                        if let Some(part) = part {
+                            adopt(position, part);
+                        }
+                        position + every.max(len as u64 * SNAPSHOT_SHARE)
+                    }
+                    None => target + every,
+                };
+                asked.due.store(next, Ordering::Relaxed);
+            }
+        };
+        let thread = std::thread::Builder::new().name("vouch-snapshot".to_owned()).spawn(run)?;
+        Ok(Self { snapshots, requests, reader, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends the thread; then, if `last` says how far a closed log is durable, makes one more snapshot for a quick start.
+    pub(crate) fn stop(&self, last: Option<u64>) {
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        self.requests.waiting().stopping = true;
+        self.requests.changed.notify_one();
+        if thread.join().is_err() {
+            tracing::error!("the thread that makes snapshots ended by a panic; the next start reads more of the log");
+            return;
+        }
+        let Some(last) = last else { return };
+        let newest = self.snapshots.newest_position().unwrap_or(0);
+        if last.saturating_sub(newest) >= WORTH_IT_ON_STOP {
+            make(&self.snapshots, &self.reader, last);
+        }
+    }
+}
+
+/// Makes one and tells how it went. A failure costs the next start time, and nothing else.
+fn make(snapshots: &Snapshots, reader: &LogReader, target: u64) -> Option<Taken> {
+    let began = Instant::now();
+    match snapshots.take(reader, target) {
+        Ok(Some(taken)) => {
+            let took_ms = began.elapsed().as_millis() as u64;
+            let part = taken.part.as_ref().map_or(0, Bytes::len);
+            tracing::info!(position = taken.position, bytes = taken.len, part, took_ms, "made a snapshot");
+            Some(taken)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(%error, "no snapshot was made; the next start reads more of the log");
+            None
+        }
+    }
+}
