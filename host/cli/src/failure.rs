@@ -63,6 +63,15 @@ impl fmt::Display for Problem {
     }
 }
 
+/// The error and its causes. A cause that the text before it already tells is not told twice.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => told,
+        before => format!("{before}: {cause}"),
+    })
+}
+
 /// 2 for wrong usage, 1 for everything else.
 pub(crate) fn exit_status(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() { 2 } else { 1 }
@@ -74,7 +83,7 @@ pub(crate) fn document(error: &anyhow::Error) -> Value {
         return problem.document().clone();
     }
     let kind = if error.is::<Usage>() { "usage" } else { "failed" };
-    json!({"type": format!("urn:vouch:cli:{kind}"), "title": error.to_string(), "detail": format!("{error:#}")})
+    json!({"type": format!("urn:vouch:cli:{kind}"), "title": error.to_string(), "detail": sentence(error)})
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ fn report(error: &anyhow::Error, as_json: bool) -> ExitCode {
         // Nothing is left to tell it to if even this fails.
         let _ = output::json(&failure::document(error));
     }
-    let _ = output::note(format_args!("vouch: {error:#}"));
+    let _ = output::note(format_args!("vouch: {}", failure::sentence(error)));
     ExitCode::from(failure::exit_status(error))
 }
 

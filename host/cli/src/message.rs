@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use vouch_protocol::wire;
 
-use crate::failure::Usage;
+use crate::failure::{Problem, Usage};
 use crate::http::{HttpArgs, segment};
 use crate::output;
 use crate::rpc::calls::{Fetch, Resolution, acknowledge, end_transaction, fetch_messages, new_message, send_message};
@@ -56,13 +56,14 @@ impl MessageCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("content").required(true))]
 pub(crate) struct Send {
     topic: String,
     /// The body as text.
-    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    #[arg(long, value_name = "TEXT", group = "content")]
     body: Option<String>,
     /// The body from a file; `-` is standard input.
-    #[arg(long, value_name = "FILE", required_unless_present = "body")]
+    #[arg(long, value_name = "FILE", group = "content")]
     file: Option<PathBuf>,
     /// Tag, for filters.
     #[arg(long)]
@@ -265,6 +266,11 @@ fn show(topic: &str, id: &str, http: &HttpArgs) -> anyhow::Result<()> {
         return Ok(output::json(&answer.body)?);
     }
     let found = crate::resource::items(&answer.body).iter().map(output::describe).collect::<Vec<_>>();
+    if found.is_empty() {
+        let title = format!("no message of {topic} has the id {id}");
+        let detail = "looked for in the last million messages of the topic and in its open transactions";
+        return Err(Problem::local("not-found", &title, detail.to_owned()));
+    }
     Ok(output::line(found.join("\n\n"))?)
 }
 

@@ -91,7 +91,7 @@ pub(crate) struct TopicSettings {
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     kind: Option<TopicType>,
     /// Number of queues.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     queues: Option<u32>,
     /// When a send is answered.
     #[arg(long, value_enum)]

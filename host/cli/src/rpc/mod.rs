@@ -164,7 +164,12 @@ pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
     Problem::local(
         "transport",
         &format!("the call failed: {} ({:?})", error.message(), error.code()),
-        "check that the node runs and that --grpc names its gRPC address".to_owned(),
+        match error.code() {
+            tonic::Code::Unavailable => "check that the node runs and that --grpc names its gRPC address",
+            tonic::Code::DeadlineExceeded => "it may have happened all the same; look before you repeat it",
+            _ => "",
+        }
+        .to_owned(),
     )
 }
 
