@@ -54,6 +54,12 @@ impl Broker {
         &self.grpc
     }
 
+    /// `host:port` of the HTTP API.
+    #[must_use]
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
     /// The folder with the log, for a message that tells where to look.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -71,6 +77,8 @@ impl Broker {
         let data_dir = self.data_dir();
         let child = Command::new(binary()?)
             .arg("serve")
+            // So that kills fall between snapshots, and into them.
+            .args(["--snapshot-every", "1MiB"])
             .args(["--grpc-addr", &self.grpc, "--http-addr", &self.http])
             .arg("--data-dir")
             .arg(&data_dir)
@@ -157,6 +165,17 @@ impl Broker {
         let text = answer.body_mut().read_to_string()?;
         ensure!(answer.status().is_success(), "{method} {path}: {} {text}", answer.status());
         Ok(serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)))
+    }
+
+    /// Runs a command of the binary against this broker; returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails; the message holds what it said.
+    pub fn vouch(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let addresses = [("VOUCH_HTTP_ADDR", &self.http), ("VOUCH_GRPC_ADDR", &self.grpc)];
+        let output = Command::new(binary()?).args(arguments).envs(addresses).output()?;
+        ensure!(output.status.success(), "vouch {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(output.stdout)
     }
 
     /// The end of what the broker wrote to its terminal.

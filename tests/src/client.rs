@@ -149,16 +149,17 @@ impl Client {
         }
     }
 
-    /// Acknowledges one delivery.
-    pub async fn ack(&self, topic: &str, group: &str, delivery: &Delivery) -> Outcome<()> {
+    /// Acknowledges deliveries; done only if every one of them is.
+    pub async fn ack(&self, topic: &str, group: &str, deliveries: &[Delivery]) -> Outcome<()> {
+        let entry = |delivery: &Delivery| wire::AckMessageEntry {
+            message_id: delivery.system.message_id.clone(),
+            receipt_handle: delivery.system.receipt_handle().to_owned(),
+            lite_topic: None,
+        };
         let ack = wire::AckMessageRequest {
             group: Some(resource(group)),
             topic: Some(resource(topic)),
-            entries: vec![wire::AckMessageEntry {
-                message_id: delivery.system.message_id.clone(),
-                receipt_handle: delivery.system.receipt_handle().to_owned(),
-                lite_topic: None,
-            }],
+            entries: deliveries.iter().map(entry).collect(),
         };
         match self.stub.clone().ack_message(self.request(ack, CALL_TIMEOUT)).await {
             Err(status) => Outcome::Unknown(status.to_string()),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use vouch_tests::client::{Client, Delivery, Outcome};
 
-use crate::ledger::{Ledger, NORMAL, TRANSACTION};
+use crate::ledger::{Ledger, TOPICS};
 
 const LEASE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
@@ -30,19 +30,22 @@ impl Auditor {
     /// Reads and acknowledges whatever this group has not had yet.
     pub(crate) async fn read_everything(&mut self, address: &str, ledger: &Ledger) -> anyhow::Result<()> {
         let client = Client::new(address, self.group)?;
-        for topic in [NORMAL, TRANSACTION] {
+        for topic in TOPICS {
             let began = Instant::now();
             let mut empty = 0;
             while empty < EMPTY_ANSWERS_MEAN_DONE {
                 ensure!(began.elapsed() < READ_DEADLINE, "{topic} is not read after {READ_DEADLINE:?}");
                 let deliveries = client.receive(topic, self.group, LEASE, POLL).await?;
                 empty = if deliveries.is_empty() { empty + 1 } else { 0 };
-                for delivery in deliveries {
-                    self.take(topic, &delivery, ledger)?;
-                    match client.ack(topic, self.group, &delivery).await {
-                        Outcome::Done(()) => {}
-                        other => bail!("ack of {}: {other:?}", delivery.system.message_id),
-                    }
+                for delivery in &deliveries {
+                    self.take(topic, delivery, ledger)?;
+                }
+                if deliveries.is_empty() {
+                    continue;
+                }
+                match client.ack(topic, self.group, &deliveries).await {
+                    Outcome::Done(()) => {}
+                    other => bail!("ack of {} messages of {topic}: {other:?}", deliveries.len()),
                 }
             }
         }

@@ -13,6 +13,9 @@ use vouch_tests::client::resource;
 /// The topics of the run.
 pub(crate) const NORMAL: &str = "kill-normal";
 pub(crate) const TRANSACTION: &str = "kill-transaction";
+/// Transactions that a component settles; it always says *commit*.
+pub(crate) const CHECKED: &str = "kill-checked";
+pub(crate) const TOPICS: [&str; 3] = [NORMAL, TRANSACTION, CHECKED];
 
 /// One message in a hundred is this large, so that a kill also falls into the middle of a large write.
 const LARGE_BODY: usize = 256 * 1024;
@@ -39,6 +42,12 @@ pub(crate) enum Fate {
     RollbackUnknown,
     /// Never there.
     RolledBack,
+    /// Left to the component, which commits it sooner or later: at most once now, once in the end.
+    Asked,
+    /// Perhaps left to the component, if the half message arrived at all.
+    AskedUnknown,
+    /// A rollback without an answer, against a component that commits: one of the two won.
+    RaceUnknown,
 }
 
 impl Fate {
@@ -47,6 +56,7 @@ impl Fate {
         match self {
             Self::Sent | Self::Committed => (1, 1),
             Self::SendUnknown | Self::CommitUnknown => (0, 1),
+            Self::Asked | Self::AskedUnknown | Self::RaceUnknown => (0, 1),
             Self::Refused | Self::HalfUnknown | Self::Open | Self::RollbackUnknown | Self::RolledBack => (0, 0),
         }
     }
@@ -55,6 +65,7 @@ impl Fate {
 /// One line of the ledger.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
+    pub(crate) topic: &'static str,
     pub(crate) serial: u64,
     pub(crate) fate: Fate,
     /// Empty for a normal message and for a half whose answer was lost.
@@ -84,7 +95,7 @@ impl Ledger {
         let longest = if random.random_ratio(1, 100) { LARGE_BODY } else { SMALL_BODY };
         let mut body = vec![0; random.random_range(1..=longest)];
         random.fill_bytes(&mut body);
-        let kind = if topic == TRANSACTION { wire::MessageType::Transaction } else { wire::MessageType::Normal };
+        let kind = if topic == NORMAL { wire::MessageType::Normal } else { wire::MessageType::Transaction };
         let user_properties =
             (0..random.random_range(0..4)).map(|n| (format!("p{n}"), format!("v-ü-{}", random.next_u32()))).collect();
         wire::Message {
@@ -105,11 +116,11 @@ impl Ledger {
     }
 
     /// A message that was not sent before, written down as `fate` until its outcome is known.
-    pub(crate) fn begin(&self, topic: &str, fate: Fate) -> (String, wire::Message) {
+    pub(crate) fn begin(&self, topic: &'static str, fate: Fate) -> (String, wire::Message) {
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
         let message = self.message(topic, serial);
         let id = message.system_properties.as_ref().map(|system| system.message_id.clone()).unwrap_or_default();
-        self.lines().insert(id.clone(), Line { serial, fate, transaction_id: String::new() });
+        self.lines().insert(id.clone(), Line { topic, serial, fate, transaction_id: String::new() });
         (id, message)
     }
 
@@ -121,7 +132,7 @@ impl Ledger {
 
     pub(crate) fn record_open(&self, id: &str, transaction_id: &str) {
         if let Some(line) = self.lines().get_mut(id) {
-            line.fate = Fate::Open;
+            line.fate = if line.topic == CHECKED { Fate::Asked } else { Fate::Open };
             transaction_id.clone_into(&mut line.transaction_id);
         }
     }
@@ -135,6 +146,13 @@ impl Ledger {
         let mut all: Vec<_> = self.lines().iter().map(|(id, line)| (id.clone(), line.clone())).collect();
         all.sort_by_key(|(_, line)| line.serial);
         all
+    }
+
+    /// Nothing is open any more: what was left to the component is committed.
+    pub(crate) fn all_is_settled(&self) {
+        for line in self.lines().values_mut().filter(|line| line.fate == Fate::Asked) {
+            line.fate = Fate::Committed;
+        }
     }
 
     /// How many messages met which fate.

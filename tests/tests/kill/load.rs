@@ -12,11 +12,14 @@ use tokio::task::JoinSet;
 use vouch_protocol::wire::{Code, TransactionResolution};
 use vouch_tests::client::{Client, Outcome};
 
-use crate::ledger::{Fate, Ledger, NORMAL, TRANSACTION};
+use crate::ledger::{CHECKED, Fate, Ledger, NORMAL, TOPICS, TRANSACTION};
 
 const SENDERS: u32 = 8;
 const TRANSACTION_SENDERS: u32 = 4;
-const CONSUMERS: u32 = 2;
+const CHECKED_SENDERS: u32 = 2;
+const CONSUMERS: u32 = 3;
+/// How long a sender thinks before it rolls back what a component may have committed meanwhile.
+const LONGEST_THOUGHT_MS: u64 = 1_500;
 
 /// The group that consumes while the broker is being killed; the auditor has its own.
 const GROUP: &str = "worker";
@@ -47,9 +50,14 @@ pub(crate) fn start(address: &str, ledger: &Arc<Ledger>, seed: u64) -> anyhow::R
         let random = StdRng::seed_from_u64(seed ^ u64::from(n));
         workers.spawn(async move { send_transactions(&client, &ledger, random).await });
     }
+    for n in 0..CHECKED_SENDERS {
+        let (client, ledger) = (Client::new(address, PRODUCER)?, Arc::clone(ledger));
+        let random = StdRng::seed_from_u64(seed ^ 0xC4EC ^ u64::from(n));
+        workers.spawn(async move { send_checked(&client, &ledger, random).await });
+    }
     for n in 0..CONSUMERS {
         let client = Client::new(address, &format!("kill-consumer-{n}"))?;
-        let topic = if n % 2 == 0 { NORMAL } else { TRANSACTION };
+        let topic = TOPICS[n as usize % TOPICS.len()];
         let (acked, stopping) = (Arc::clone(&acked), Arc::clone(&stopping));
         workers.spawn(async move { consume(&client, topic, &acked, &stopping).await });
     }
@@ -113,6 +121,38 @@ async fn send_transactions(client: &Client, ledger: &Ledger, mut random: StdRng)
     }
 }
 
+/// Sends half messages that a component commits, and sometimes rolls one back first, or too late.
+async fn send_checked(client: &Client, ledger: &Ledger, mut random: StdRng) -> anyhow::Result<()> {
+    loop {
+        let (id, message) = ledger.begin(CHECKED, Fate::AskedUnknown);
+        let transaction = match client.send(message).await {
+            Outcome::Done(transaction) => transaction,
+            Outcome::Refused(code, text) => {
+                only_overload(code, &text)?;
+                ledger.record(&id, Fate::Refused);
+                continue;
+            }
+            Outcome::Unknown(_) => return Ok(()),
+        };
+        ledger.record_open(&id, &transaction);
+        tokio::time::sleep(Duration::from_millis(random.random_range(1..20))).await;
+        if random.random_bool(0.7) {
+            continue;
+        }
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_THOUGHT_MS))).await;
+        ledger.record(&id, Fate::RaceUnknown);
+        match client.end(CHECKED, &id, &transaction, TransactionResolution::Rollback).await {
+            Outcome::Done(()) => ledger.record(&id, Fate::RolledBack),
+            Outcome::Refused(Code::PreconditionFailed, _) => ledger.record(&id, Fate::Committed),
+            Outcome::Refused(code, text) => {
+                only_overload(code, &text)?;
+                ledger.record(&id, Fate::Asked);
+            }
+            Outcome::Unknown(_) => return Ok(()),
+        }
+    }
+}
+
 /// The one refusal that correct calls may get, and it comes before anything is queued (ruling 21).
 fn only_overload(code: Code, text: &str) -> anyhow::Result<()> {
     ensure!(code == Code::TooManyRequests, "a correct call was refused with {code:?}: {text}");
@@ -138,7 +178,7 @@ async fn consume(
             let id = delivery.system.message_id.clone();
             let known = acked.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
             ensure!(!known, "{id} was acknowledged and is delivered again");
-            match client.ack(topic, GROUP, &delivery).await {
+            match client.ack(topic, GROUP, std::slice::from_ref(&delivery)).await {
                 Outcome::Done(()) => {
                     acked.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
                 }

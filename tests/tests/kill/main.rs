@@ -3,11 +3,17 @@
 //! Producers send normal messages and transactions and write down what they were told. After every restart an auditor
 //! reads what became visible and holds it against that ledger: every acknowledged send is there exactly as sent,
 //! nothing rolled back or still open is, no message has two queue entries, nothing was invented. Calls whose answer was
-//! lost are made again, with the same or the opposite decision, and must fit what had happened.
+//! lost are made again, with the same or the opposite decision, and must fit what had happened. The transactions of one
+//! topic are settled by a component, in a race with rollbacks of their producer.
 //!
 //! `VOUCH_KILL_SEED` repeats a run's choices, `VOUCH_KILL_ROUNDS` makes it longer.
 
+#![allow(clippy::unwrap_used, reason = "the guests of the plugin suite are made for tests")]
+
 mod audit;
+#[path = "../../../host/plugin/tests/suite/guests.rs"]
+#[allow(dead_code, reason = "the plugin suite uses the rest")]
+mod guests;
 mod ledger;
 mod load;
 mod settle;
@@ -49,6 +55,7 @@ async fn run(broker: &mut Broker, seed: u64, rounds: u32) -> anyhow::Result<Stri
     let mut random = StdRng::seed_from_u64(seed);
     broker.start()?;
     create_topics(broker)?;
+    bind_component(broker)?;
     let ledger = Arc::new(Ledger::new(seed));
     let mut auditor = Auditor::new("auditor");
     let mut slowest_start = Duration::ZERO;
@@ -68,11 +75,13 @@ async fn run(broker: &mut Broker, seed: u64, rounds: u32) -> anyhow::Result<Stri
     // A clean stop changes nothing either, and a group that never read anything sees the same.
     anyhow::ensure!(broker.stop()?.success(), "SIGTERM must end the broker with status 0");
     broker.start()?;
+    wait_for_the_component(broker).context("after a clean restart")?;
+    ledger.all_is_settled();
     let mut newcomer = Auditor::new("newcomer");
     newcomer.read_everything(broker.grpc(), &ledger).await.context("after a clean restart")?;
     newcomer.hold_against(&ledger).context("after a clean restart")?;
-    newcomer.agrees_with(&auditor).context("after a clean restart")?;
     auditor.read_everything(broker.grpc(), &ledger).await.context("after a clean restart, acked messages")?;
+    newcomer.agrees_with(&auditor).context("after a clean restart")?;
     anyhow::ensure!(ledger.has_load(), "no load reached the broker: {}", ledger.summary());
     anyhow::ensure!(!broker.log().contains("panicked at"), "the broker panicked");
     let took = began.elapsed();
@@ -85,6 +94,30 @@ fn create_topics(broker: &Broker) -> anyhow::Result<()> {
     let transaction = r#"{"type":"transaction","queues":4,"transaction":{"immunity":"1h","interval":"1h"}}"#;
     broker.call("PUT", &format!("/v1/topics/{}", ledger::TRANSACTION), transaction)?;
     Ok(())
+}
+
+/// A component that always says *commit*, and a topic whose transactions it settles as soon as the settings allow.
+fn bind_component(broker: &Broker) -> anyhow::Result<()> {
+    let transaction = r#"{"type":"transaction","queues":2,"transaction":{"immunity":"1s","interval":"1s"}}"#;
+    broker.call("PUT", &format!("/v1/topics/{}", ledger::CHECKED), transaction)?;
+    let component = broker.folder().join("commit.wasm");
+    std::fs::write(&component, guests::check(&guests::commit()))?;
+    broker.vouch(&["plugin", "push", "commit:1", component.to_str().context("a folder with a UTF-8 name")?])?;
+    broker.vouch(&["binding", "set", "commit", "--plugin", "commit:1", "--topic", ledger::CHECKED]).map(drop)
+}
+
+/// Waits until the component has settled everything that was left to it.
+fn wait_for_the_component(broker: &Broker) -> anyhow::Result<()> {
+    const DEADLINE: Duration = Duration::from_secs(120);
+    let began = Instant::now();
+    loop {
+        let open = broker.call("GET", &format!("/v1/transactions?topic={}&state=open&limit=1", ledger::CHECKED), "")?;
+        if open["items"].as_array().is_some_and(Vec::is_empty) {
+            return Ok(());
+        }
+        anyhow::ensure!(began.elapsed() < DEADLINE, "after {DEADLINE:?} the component has not settled {open}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn setting(name: &str) -> anyhow::Result<Option<u64>> {

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use vouch_protocol::wire::{Code, TransactionResolution};
 use vouch_tests::client::{Client, Outcome};
 
-use crate::ledger::{Fate, Ledger, Line, NORMAL, TRANSACTION};
+use crate::ledger::{Fate, Ledger, Line, NORMAL};
 use crate::load::PRODUCER;
 
 /// Ended transactions that are ended again each round, to see that a restart forgot no outcome.
@@ -19,6 +19,7 @@ pub(crate) async fn settle(address: &str, ledger: &Ledger, random: &mut StdRng) 
     for (id, line) in &all {
         match line.fate {
             Fate::SendUnknown if random.random_bool(0.5) => resend(&client, ledger, id, line).await?,
+            Fate::RaceUnknown => race_again(&client, ledger, id, line).await?,
             Fate::CommitUnknown | Fate::RollbackUnknown => end_again(&client, ledger, id, line, random).await?,
             Fate::Open if random.random_bool(0.3) => end_open(&client, ledger, id, line, random).await?,
             _ => {}
@@ -57,6 +58,15 @@ async fn end_again(client: &Client, ledger: &Ledger, id: &str, line: &Line, rand
     Ok(())
 }
 
+/// A rollback without an answer, made again: it won, or the component had.
+async fn race_again(client: &Client, ledger: &Ledger, id: &str, line: &Line) -> anyhow::Result<()> {
+    match end(client, id, line, Fate::RolledBack).await? {
+        Answer::Ended => ledger.record(id, Fate::RolledBack),
+        Answer::Conflict => ledger.record(id, Fate::Committed),
+    }
+    Ok(())
+}
+
 /// A half message whose acknowledgement came can be ended after any number of restarts.
 async fn end_open(client: &Client, ledger: &Ledger, id: &str, line: &Line, random: &mut StdRng) -> anyhow::Result<()> {
     let fate = if random.random_bool(0.5) { Fate::Committed } else { Fate::RolledBack };
@@ -82,7 +92,7 @@ enum Answer {
 async fn end(client: &Client, id: &str, line: &Line, fate: Fate) -> anyhow::Result<Answer> {
     let resolution =
         if fate == Fate::Committed { TransactionResolution::Commit } else { TransactionResolution::Rollback };
-    match client.end(TRANSACTION, id, &line.transaction_id, resolution).await {
+    match client.end(line.topic, id, &line.transaction_id, resolution).await {
         Outcome::Done(()) => Ok(Answer::Ended),
         Outcome::Refused(Code::PreconditionFailed, _) => Ok(Answer::Conflict),
         other => bail!("ending {id} ({:?}) as {fate:?}: {other:?}", line.fate),

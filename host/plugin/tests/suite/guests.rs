@@ -13,7 +13,9 @@ pub(crate) const CHECKBACK: &str = "vouch:plugin/checkback-plugin@0.1.0";
 /// A world of its own: the given items besides those of a checkback plugin.
 fn resolve(world: &str, packages: &[&str]) -> (Resolve, WorldId) {
     let mut resolve = Resolve::default();
-    let (ours, _) = resolve.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit")).unwrap();
+    // Beside the workspace's Cargo.toml, however deep the crate that uses this file lies.
+    let mut folders = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("wit"));
+    let (ours, _) = resolve.push_dir(folders.find(|wit| wit.join("worlds.wit").exists()).unwrap()).unwrap();
     let mut all = vec![ours];
     for (n, text) in packages.iter().enumerate() {
         all.push(resolve.push_str(format!("test-{n}.wit"), text).unwrap());
