@@ -59,6 +59,30 @@ fn a_key_that_comes_again_is_found_by_its_latest_entry_when_the_first_goes() {
     assert_eq!(recent.latest(1), None);
 }
 
+#[test]
+fn a_table_is_read_with_all_its_parts_in_order_or_not_at_all() {
+    let mut recent = Recent::new(10, 100);
+    let mut parts = Vec::new();
+    for id in 1..=3 {
+        recent.put(id, At(id, 1));
+        let mut out = PartWriter::new(id, 1, RECENT_ENTRY_LEN);
+        recent.write_row(&mut out);
+        parts.push(out.finish());
+        recent.seal(id, parts[id as usize - 1].row(Of::Sent).unwrap());
+    }
+    let mut bytes = Vec::new();
+    recent.write(&mut Writer(&mut bytes));
+    let read = |parts: &[Part]| {
+        let mut read = Recent::<At>::new(10, 100);
+        let all = read.read(&mut Reader(&bytes), &Source { version: 2, parts }).is_ok();
+        assert!(!all || (read.iter().eq(recent.iter()) && read.unsealed() == 0));
+        all
+    };
+    assert!(read(&parts) && !read(&[]) && !read(&parts[..2]) && !read(&parts[1..]));
+    parts.swap(0, 1);
+    assert!(!read(&parts));
+}
+
 proptest! {
     /// Against a plain list, with few keys so that they come again often; somewhere it is written and read back.
     #[test]
