@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::replay::canonical;
-use super::snapshots::full;
+use super::snapshots::{full, with_section};
 use crate::record::{Record, TopicDelete};
 use crate::state::{PartError, SnapshotError};
 use crate::testing::{Log, Parts, end};
@@ -164,6 +164,14 @@ fn a_part_that_is_missing_or_another_one_is_refused_by_its_id() {
     let error = parts.read(&snapshot[..snapshot.len() - 1]).unwrap_err();
     assert!(matches!(error, SnapshotError::Short(_)));
     assert!(part_error(Parts::default().read(&snapshot)).to_string().contains("cannot be read"));
+}
+
+/// Damage that a checksum would not find.
+#[test]
+fn a_snapshot_whose_queues_need_a_part_that_it_does_not_name_is_refused() {
+    let (_, parts, snapshot) = sealed();
+    let unnamed = with_section(&snapshot, 7, &[0]);
+    assert!(matches!(parts.read(&unnamed), Err(SnapshotError::Section { section: 2, .. })));
 }
 
 /// What another log's state sealed, or this one's with a gap before it.

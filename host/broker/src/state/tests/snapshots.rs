@@ -57,7 +57,7 @@ fn section(bytes: &[u8], number: u16) -> std::ops::Range<usize> {
 }
 
 /// Replaces the contents of a section, with length and checksum that fit.
-fn with_section(bytes: &[u8], number: u16, contents: &[u8]) -> Vec<u8> {
+pub(super) fn with_section(bytes: &[u8], number: u16, contents: &[u8]) -> Vec<u8> {
     let range = section(bytes, number);
     let mut out = bytes[..range.start].to_vec();
     let head = range.start;
