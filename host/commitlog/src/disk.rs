@@ -21,6 +21,9 @@ pub(crate) trait Disk: Send + Sync {
     /// Creates a file that must not exist yet.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Opens a file for reading past the page cache where the system can do that: what is read is what the medium
+    /// holds, and nothing else is evicted for it. Reads must be aligned to 4096 bytes, in memory too.
+    fn open_uncached(&self, name: &str) -> io::Result<Arc<dyn File>>;
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Gives a file another name, in one step, which must not be taken.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
@@ -37,6 +40,8 @@ pub(crate) trait Disk: Send + Sync {
 pub(crate) trait File: Send + Sync {
     fn size(&self) -> io::Result<u64>;
     fn set_size(&self, size: u64) -> io::Result<()>;
+    /// Reads as much as there is; fewer bytes than asked for only at the end of the file.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Writes all parts one after the other.
     fn write_at(&self, offset: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()>;
     /// Makes data and size durable.
@@ -74,6 +79,8 @@ pub(crate) trait Mapping: Send + Sync {
 /// A folder of the operating system.
 pub(crate) struct RealDisk {
     directory: PathBuf,
+    /// Nothing is changed, whoever asks.
+    read_only: bool,
 }
 
 impl RealDisk {
@@ -90,7 +97,16 @@ impl RealDisk {
                 child = parent;
             }
         }
-        Ok(Self { directory: directory.to_path_buf() })
+        Ok(Self { directory: directory.to_path_buf(), read_only: false })
+    }
+
+    /// The folder, which is neither created nor ever changed through this.
+    pub(crate) fn read_only(directory: &Path) -> Self {
+        Self { directory: directory.to_path_buf(), read_only: true }
+    }
+
+    fn may_change(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
     }
 }
 
@@ -106,19 +122,33 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.may_change()?;
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(self.path(name))?;
         Ok(Arc::new(RealFile(file)))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).write(true).open(self.path(name))?)))
+        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).write(!self.read_only).open(self.path(name))?)))
+    }
+
+    fn open_uncached(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        let mut options = fs::OpenOptions::new();
+        if let Ok(file) = options.read(true).custom_flags(flags).open(self.path(name)).map(RealFile)
+            && probe(&file)
+        {
+            return Ok(Arc::new(file));
+        }
+        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).open(self.path(name))?)))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::remove_file(self.path(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.may_change()?;
         // The folder is locked by the caller: nobody makes the name between the two steps.
         if self.path(to).try_exists()? {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -127,12 +157,21 @@ impl Disk for RealDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
+        self.may_change()?;
         fs::File::open(&self.directory)?.sync_all()
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
+}
+
+/// Whether the file's first page can be read: some file systems promise direct reads and then refuse them.
+fn probe(file: &RealFile) -> bool {
+    const PAGE: usize = 4096;
+    let mut memory = vec![0; 2 * PAGE];
+    let aligned = memory.as_ptr().align_offset(PAGE);
+    file.read_at(0, &mut memory[aligned..aligned + PAGE]).is_ok()
 }
 
 struct RealFile(fs::File);
@@ -147,6 +186,21 @@ impl File for RealFile {
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.0.set_len(size)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < into.len() {
+            match self.0.read_at(&mut into[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A direct read that ended at the end of the file cannot go on from there.
+                Err(_) if filled > 0 && offset + filled as u64 >= self.size()? => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
 
     fn write_at(&self, mut offset: u64, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {

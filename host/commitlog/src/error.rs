@@ -101,6 +101,27 @@ pub enum ReleaseError {
     Poisoned(#[from] PoisonReport),
 }
 
+/// A file that the scrubber could not read at all. Look at the disk; the next step goes on with the next segment.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot verify {}: {source}; check the disk", file.display())]
+pub struct ScrubError {
+    /// The segment file.
+    pub file: PathBuf,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+/// Why [`crate::FolderEntries`] cannot give an entry.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    /// No entry is whole in this range. The next item is what follows it.
+    #[error("{0}")]
+    Damaged(crate::DamagedRange),
+    /// The files cannot be read any further, or are of a newer version. This is the last item.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
 /// Why a range cannot be read. Ranges are checked against what was appended, so none of these is an I/O error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -111,6 +132,15 @@ pub enum ReadError {
         position: LogPosition,
         /// First position that is there.
         start: LogPosition,
+    },
+    /// The range touches one that was found damaged when the log was opened for reading only; see
+    /// [`crate::ReadOnlyLog::verification`]. What follows can be read from `resume` on.
+    #[error("position {position} lies in a damaged range of the log, which ends at {resume}")]
+    Damaged {
+        /// The position asked for.
+        position: LogPosition,
+        /// First position after the damage.
+        resume: LogPosition,
     },
     /// Not appended (yet): read again when the log has grown.
     #[error("{len} bytes at position {position} reach beyond the end of the log at {end}")]
@@ -200,6 +230,12 @@ pub enum OpenError {
         /// Start position in the header.
         found: LogPosition,
     },
+    /// There is no segment with a sound header, so nothing tells which log this is. Check the folder.
+    #[error("{} holds no segment of a log with a sound header; check the folder", directory.display())]
+    NoLog {
+        /// The folder.
+        directory: PathBuf,
+    },
     /// Written by a newer program. Open it with a version that knows the format.
     #[error("{} has format version {version} at offset {offset}, which this version cannot read; use the one that wrote it or a later one", file.display())]
     UnknownFormat {
@@ -281,4 +317,9 @@ pub enum OpenError {
         /// The caller's error.
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+/// A cluster id for messages.
+pub(crate) fn hexadecimal(id: &[u8; 16]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -241,9 +241,14 @@ impl StoredHeader {
 
 /// Checks header and padded payload against the entry's checksum and returns it.
 pub(crate) fn verify_entry(seed: u32, header: &[u8; HEADER], padded_payload: &[u8]) -> Result<u32, EntryFault> {
-    let stored = u32_at(header, 4);
-    let actual = crc32c_append(crc32c_append(seed, &header[8..]), padded_payload);
+    let (stored, so_far) = entry_checksum(seed, header);
+    let actual = crc32c_append(so_far, padded_payload);
     if stored == actual { Ok(stored) } else { Err(EntryFault::Payload) }
+}
+
+/// The checksum that an entry's header states, and the checksum over the header alone, to go on with the padded payload.
+pub(crate) fn entry_checksum(seed: u32, header: &[u8; HEADER]) -> (u32, u32) {
+    (u32_at(header, 4), crc32c_append(seed, &header[8..]))
 }
 
 /// Whether an entry header might start with these eight bytes; a quick look before the checksum.

@@ -164,7 +164,7 @@ impl Housekeeping {
         }
     }
 
-    fn factory(&self) -> &SegmentFactory {
+    pub(crate) fn factory(&self) -> &SegmentFactory {
         self.space.factory()
     }
 }

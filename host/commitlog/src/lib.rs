@@ -11,16 +11,20 @@ mod checkpoint;
 mod config;
 mod disk;
 mod error;
+mod folder;
 mod format;
 mod group_commit;
 mod housekeeping;
 mod log;
 mod position;
 mod preallocate;
+mod read_only;
 mod reader;
 mod recovery;
+mod scrub;
 mod segment;
 mod spares;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -32,11 +36,15 @@ pub use config::{
     SEGMENT_SIZE_STEP,
 };
 pub use disk::map_file;
-pub use error::{AppendError, OpenError, Operation, PoisonReport, ReadError, ReleaseError};
+pub use error::{AppendError, DumpError, OpenError, Operation, PoisonReport, ReadError, ReleaseError, ScrubError};
+pub use folder::{FolderEntries, LogFolder};
 pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGMENT_HEADER_LEN};
 pub use group_commit::Durable;
 pub use housekeeping::{Housekeeping, Released, Usage};
 pub use log::CommitLog;
 pub use position::LogPosition;
+pub use read_only::ReadOnlyLog;
 pub use reader::{Entries, Entry, LogReader};
 pub use recovery::{Cut, Recovery};
+pub use scrub::{ScrubStep, Scrubber};
+pub use survey::report::{DamagedRange, LogIdentity, Progress, SegmentInfo, Verification};

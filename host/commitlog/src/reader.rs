@@ -7,9 +7,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 
 use crate::disk::Mapping;
-use crate::format::{ENTRY_HEADER_LEN, EntryKind, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, padded, verify_entry};
+use crate::format::{
+    ENTRY_HEADER_LEN, EntryKind, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, checksum_seed, padded, verify_entry,
+};
 use crate::segment::file_name;
-use crate::{Checkpoint, LogPosition, ReadError};
+use crate::{Checkpoint, LogIdentity, LogPosition, ReadError};
 
 /// One entry as it lies in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,19 +55,35 @@ pub(crate) struct View {
     pub(crate) seed: u32,
     appended: AtomicU64,
     segments: RwLock<Segments>,
+    /// Ranges that are not served, in order; only in a log that is open for reading only.
+    damage: Vec<(u64, u64)>,
 }
 
 /// Mappings of consecutive segments.
 struct Segments {
     start: u64,
-    mappings: VecDeque<Arc<dyn Mapping>>,
+    /// `None` where the file is missing.
+    mappings: VecDeque<Option<Arc<dyn Mapping>>>,
 }
 
 impl View {
     /// `mappings` are consecutive segments, the first of which starts at `start`.
     pub(crate) fn new(segment_size: u64, seed: u32, start: u64, mappings: Vec<Arc<dyn Mapping>>, end: u64) -> Self {
-        let segments = RwLock::new(Segments { start, mappings: mappings.into() });
-        Self { segment_size, seed, appended: AtomicU64::new(end), segments }
+        let mappings = mappings.into_iter().map(Some).collect();
+        let segments = RwLock::new(Segments { start, mappings });
+        Self { segment_size, seed, appended: AtomicU64::new(end), segments, damage: Vec::new() }
+    }
+
+    /// The same of a damaged log, in which some files and some ranges are not served.
+    pub(crate) fn damaged(
+        identity: &LogIdentity,
+        (start, end): (u64, u64),
+        mappings: VecDeque<Option<Arc<dyn Mapping>>>,
+        damage: Vec<(u64, u64)>,
+    ) -> Self {
+        let seed = checksum_seed(&identity.cluster_id, identity.shard);
+        let segments = RwLock::new(Segments { start, mappings });
+        Self { segment_size: identity.segment_size, seed, appended: AtomicU64::new(end), segments, damage }
     }
 
     pub(crate) fn appended(&self) -> u64 {
@@ -78,7 +96,7 @@ impl View {
     }
 
     pub(crate) fn add_segment(&self, mapping: Arc<dyn Mapping>) {
-        self.segments.write().unwrap_or_else(PoisonError::into_inner).mappings.push_back(mapping);
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).mappings.push_back(Some(mapping));
     }
 
     /// Takes the first segment out if it lies entirely below `before` and a later one holds an entry below `durable`.
@@ -88,7 +106,7 @@ impl View {
         if end > before || durable <= end + SEGMENT_HEADER_LEN {
             return None;
         }
-        let mapping = segments.mappings.pop_front()?;
+        let mapping = segments.mappings.pop_front().flatten()?;
         segments.start = end;
         Some((start, mapping))
     }
@@ -115,13 +133,16 @@ impl View {
         if position < segments.start {
             return Err(ReadError::BeforeStart { position: at, start: LogPosition(segments.start) });
         }
+        if let Some((_, to)) = self.damage.iter().find(|(from, to)| *from < position + len.max(1) && position < *to) {
+            return Err(ReadError::Damaged { position: at, resume: LogPosition(*to) });
+        }
         if offset < SEGMENT_HEADER_LEN || offset + len > self.segment_size {
             return Err(ReadError::OutsideEntries { position: at, len });
         }
         let number = (position - segments.start) / self.segment_size;
-        let mapping = segments.mappings.get(number as usize);
+        let mapping = segments.mappings.get(number as usize).cloned().flatten();
         // Only a range of length 0 at the very end can be in a segment that is not there yet.
-        mapping.cloned().map(|mapping| (mapping, offset)).ok_or(ReadError::OutsideEntries { position: at, len })
+        mapping.map(|mapping| (mapping, offset)).ok_or(ReadError::OutsideEntries { position: at, len })
     }
 
     /// The entry that starts at `position`, verified; a filler gives `None` for its entry. Returns the end, too.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Scan;
 use crate::disk::{File, Mapping};
+use crate::error::hexadecimal;
 use crate::format::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderFault};
 use crate::segment::{file_name, parse_file_name};
 use crate::{LogPosition, OpenError};
@@ -98,8 +99,4 @@ impl Scan<'_> {
             durable: LogPosition(durable),
         }
     }
-}
-
-fn hexadecimal(id: &[u8; 16]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

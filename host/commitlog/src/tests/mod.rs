@@ -11,4 +11,6 @@ mod platter;
 mod power_cuts;
 mod release;
 mod rng;
+mod scrub;
 mod sim_disk;
+mod survey;

@@ -118,6 +118,17 @@ struct State {
     events: Vec<Event>,
     faults: Vec<Fault>,
     bytes_read: u64,
+    /// Ranges of files that the medium cannot read any more.
+    unreadable: Vec<(usize, std::ops::Range<u64>)>,
+}
+
+impl State {
+    fn readable(&self, inode: usize, from: u64, len: u64) -> io::Result<()> {
+        let bad = |(broken, range): &(usize, std::ops::Range<u64>)| {
+            *broken == inode && range.start < from + len && range.end > from
+        };
+        if self.unreadable.iter().any(bad) { Err(io_error()) } else { Ok(()) }
+    }
 }
 
 impl State {
@@ -152,7 +163,15 @@ impl SimDisk {
         let names = base.keys().cloned().zip(0..).collect();
         let inode = |data: &Vec<u8>| Inode { data: data.clone(), high: data.len() as u64, failures: 0 };
         let inodes = base.values().map(inode).collect();
-        Self(Arc::new(Mutex::new(State { base, names, inodes, events: Vec::new(), faults: Vec::new(), bytes_read: 0 })))
+        Self(Arc::new(Mutex::new(State {
+            base,
+            names,
+            inodes,
+            events: Vec::new(),
+            faults: Vec::new(),
+            bytes_read: 0,
+            unreadable: Vec::new(),
+        })))
     }
 
     /// The same disk after the first `events`, as the next process finds it when this one was killed: what was not
@@ -193,6 +212,13 @@ impl SimDisk {
         let inode = state.names[name];
         state.inodes[inode].failures += 1;
         state.events.push(Event::WritebackFailed { inode });
+    }
+
+    /// The medium cannot read a range of a file any more.
+    pub(super) fn break_sectors(&self, name: &str, range: std::ops::Range<u64>) {
+        let mut state = self.lock();
+        let inode = state.names[name];
+        state.unreadable.push((inode, range));
     }
 
     /// Flips a bit that was written long ago.
@@ -246,6 +272,10 @@ impl SimDisk {
     }
 }
 
+fn io_error() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
+}
+
 fn no_space() -> io::Error {
     io::ErrorKind::StorageFull.into()
 }
@@ -277,6 +307,10 @@ impl Disk for SimDisk {
         Ok(Arc::new(SimFile { disk: self.clone(), inode, seen }))
     }
 
+    fn open_uncached(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.open(name)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.lock();
         state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
@@ -299,7 +333,7 @@ impl Disk for SimDisk {
 
     fn sync_directory(&self) -> io::Result<()> {
         if SimFile::take_fault(&mut self.lock(), Fault::SyncDirectory) {
-            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+            return Err(io_error());
         }
         self.record(Event::SyncDirectory);
         Ok(())
@@ -336,6 +370,18 @@ impl File for SimFile {
         Ok(())
     }
 
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.disk.lock();
+        assert!(offset.is_multiple_of(4096) && into.len().is_multiple_of(4096), "reads are aligned");
+        state.readable(self.inode, offset, into.len() as u64)?;
+        let data = &state.inodes[self.inode].data;
+        let from = data.len().min(offset as usize);
+        let len = into.len().min(data.len() - from);
+        into[..len].copy_from_slice(&data[from..from + len]);
+        state.bytes_read += len as u64;
+        Ok(len)
+    }
+
     fn write_at(&self, offset: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         let mut state = self.disk.lock();
         let mut data: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
@@ -353,7 +399,7 @@ impl File for SimFile {
         inode.data[start..end].copy_from_slice(&data);
         inode.high = inode.high.max(end as u64);
         state.events.push(Event::Write { inode: self.inode, offset, data });
-        if failed { Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())) } else { Ok(()) }
+        if failed { Err(io_error()) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -367,7 +413,7 @@ impl File for SimFile {
         // What is still pending reaches the disk, whatever happened before.
         state.events.push(Event::Sync { inode: self.inode });
         if std::mem::replace(&mut *seen, failures) < failures {
-            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+            return Err(io_error());
         }
         Ok(())
     }
@@ -433,6 +479,6 @@ impl Mapping for SimMapping {
 
     fn populate(&self, offset: u64, len: usize) -> io::Result<()> {
         assert!(offset + len as u64 <= self.len, "populating leaves the mapping");
-        Ok(())
+        self.disk.lock().readable(self.inode, offset, len as u64)
     }
 }

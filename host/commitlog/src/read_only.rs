@@ -1,0 +1,73 @@
+//! A log that cannot be opened for appending: what is whole in it can still be read.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::disk::{Disk, Mapping, RealDisk};
+use crate::reader::View;
+use crate::survey::files::Files;
+use crate::survey::{Known, survey};
+use crate::{CommitLog, LogConfig, LogIdentity, LogPosition, LogReader, OpenError, Progress, Verification};
+
+/// A log that is open for reading only.
+pub struct ReadOnlyLog {
+    /// Reads what is whole. A range that is not gives [`crate::ReadError::Damaged`], which says where to go on; an
+    /// iterator ends with it, and [`LogReader::entries_from`] goes on behind it.
+    pub reader: LogReader,
+    /// What was found, the damage in particular.
+    pub verification: Verification,
+}
+
+impl CommitLog {
+    /// Opens a log without changing one byte of it, whatever is damaged: the way out where [`CommitLog::open`] refuses
+    /// with [`OpenError::Damaged`], [`OpenError::SegmentMissing`] or [`OpenError::SegmentLength`].
+    ///
+    /// Every segment that does not end at or before `from` is read and verified; 0 means all of them. Served are
+    /// entries that are whole, in place and below the end as a start would judge it; `config.known_durable` and
+    /// `config.checkpoint` count as known to be durable. Nothing is cut, nothing is synced, no thread runs: what is
+    /// served may not have been durable if the system crashed just before. The caller locks the folder.
+    ///
+    /// # Errors
+    /// The settings or the files belong to another log, a newer program wrote them, or the folder cannot be read.
+    pub fn open_read_only(
+        config: &LogConfig,
+        from: LogPosition,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ReadOnlyLog, OpenError> {
+        config.validate()?;
+        open_read_only_on(Arc::new(RealDisk::read_only(&config.directory)), config, from, progress)
+    }
+}
+
+pub(crate) fn open_read_only_on(
+    disk: Arc<dyn Disk>,
+    config: &LogConfig,
+    from: LogPosition,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ReadOnlyLog, OpenError> {
+    let LogConfig { cluster_id, shard, segment_size, .. } = *config;
+    let identity = LogIdentity { cluster_id, shard, segment_size };
+    let files = Files::new(disk, PathBuf::from(&config.directory), identity);
+    let checkpoint = config.checkpoint.map_or(0, |checkpoint| checkpoint.end.0);
+    let durable = config.known_durable.0.max(checkpoint);
+    let verification = survey(&files, Known { durable, from: from.0, headers_only: false }, progress)?;
+    if verification.segments.is_empty() {
+        return Err(OpenError::NoLog { directory: files.directory });
+    }
+    let (start, end) = (verification.start.0, verification.end.0);
+    let mut mappings: VecDeque<Option<Arc<dyn Mapping>>> = VecDeque::new();
+    for at in (start..end).step_by(segment_size as usize) {
+        let mapping = match files.open(at)? {
+            Some(segment) => {
+                let len = segment.size.min(segment_size);
+                Some(segment.file.map(len).map_err(files.io("map", at))?)
+            }
+            None => None,
+        };
+        mappings.push_back(mapping);
+    }
+    let damage = verification.damage.iter().map(|range| (range.from.0, range.to.0)).collect();
+    let view = View::damaged(&identity, (start, end), mappings, damage);
+    Ok(ReadOnlyLog { reader: LogReader::new(Arc::new(view)), verification })
+}
