@@ -15,7 +15,7 @@ fn folder() -> PathBuf {
 }
 
 /// The input that the fixture was written from.
-fn write() -> (Image, Vec<Entry>) {
+pub(super) fn write() -> (Image, Vec<Entry>) {
     let mut run = Run::new(Image::new(), Rng::new(0));
     for len in [0, 1, 7, 8, 100, 4000, 3000, 5000, 9000, 250] {
         run.append(EntryKind::Records, len).unwrap();
@@ -56,6 +56,16 @@ fn a_log_of_format_version_1_opens() {
     assert!(recovery.clean, "{recovery:?}");
     assert_eq!(entries, write().1);
     assert!(recovery.end.0 > 2 * config().segment_size, "the fixture has full segments");
+}
+
+/// Tools and a read-only open read the fixture itself: they change nothing.
+#[test]
+fn a_log_of_format_version_1_is_looked_at_in_place() {
+    let tools = crate::LogFolder::open(&folder()).unwrap();
+    let verification = tools.verify(crate::LogPosition(0), &mut |_| ()).unwrap();
+    assert!(verification.is_sound() && verification.tail.is_none(), "{verification:?}");
+    let entries = tools.entries(crate::LogPosition(0), verification.end).unwrap();
+    assert_eq!(entries.map(Result::unwrap).collect::<Vec<_>>(), write().1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bit_flips;
 mod bugs_are_caught;
 mod checkpoint;
+mod decoders;
 mod driver;
 mod faults;
 mod fixture;

@@ -311,3 +311,8 @@ fn progress_reaches_its_total() {
     assert!(seen.iter().all(|progress| progress.total_bytes == 4 * SEGMENT));
     assert_eq!(seen.last().unwrap().done_bytes, 4 * SEGMENT);
 }
+
+/// What a read-only open serves; `None` where it refuses.
+pub(super) fn served_by_a_look(image: &Image) -> Option<Vec<Entry>> {
+    read_only(image).ok().map(|log| served(&log).0)
+}
