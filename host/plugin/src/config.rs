@@ -52,7 +52,7 @@ impl EngineConfig {
             max_memory: ByteSize::mib(256),
             max_component_size: ByteSize::mib(32),
             memory_reservation: None,
-            resolver: Arc::new(SystemResolver),
+            resolver: Arc::new(SystemResolver::default()),
             extra_ca_file: None,
         }
     }

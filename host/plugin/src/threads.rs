@@ -17,8 +17,9 @@ use wasmtime::EngineWeak;
 pub(crate) const EPOCH: Duration = Duration::from_millis(10);
 /// How far the guests' threads stand back behind the rest of the process (`nice`).
 const NICE: i32 = 10;
-/// Threads for name look-ups, which the system offers only as blocking calls.
-const LOOKUP_THREADS: usize = 8;
+/// Threads for name look-ups, which the system offers only as blocking calls: one for each name that hangs, and made only
+/// when they are needed.
+const LOOKUP_THREADS: usize = 64;
 
 /// Lowers the priority of the calling thread. On Linux the value belongs to the thread, not to the process.
 fn stand_back() {
