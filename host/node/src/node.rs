@@ -95,11 +95,13 @@ impl Node {
         let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
         let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock), requests.clone()));
         let inbox = opened.inbox.clone();
+        let adopted = opened.state.parts().last().copied().unwrap_or(0);
         let shard = Shard::start(opened.state, opened.appender, opened.index, opened.inbox, shared.clone())
             .map_err(StartError::Thread)?;
         let adopt = move |position, part| inbox.push(Command::adopt(position, part));
         let every = config.snapshot_every;
-        let snapshotter = Snapshotter::start(opened.snapshots, requests, opened.reader.clone(), every, adopt)
+        let reader = opened.reader.clone();
+        let snapshotter = Snapshotter::start(opened.snapshots, requests, reader, every, adopted, adopt)
             .map_err(StartError::Thread)?;
         let inner = Arc::new(Inner {
             shard,
@@ -178,6 +180,11 @@ impl Node {
     /// The log's clock, milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         self.0.shared.clock.now().0
+    }
+
+    /// Bytes that may be proposed and not answered.
+    pub fn bytes_in_flight_max(&self) -> u64 {
+        self.0.config.bytes_in_flight
     }
 
     /// Bytes that are proposed and not answered.

@@ -4,6 +4,7 @@
 
 mod answer;
 mod caller;
+mod inbound;
 mod lease;
 mod receive;
 mod route;
@@ -26,6 +27,7 @@ use vouch_protocol::limits::INBOUND_MAX_BYTES;
 use vouch_protocol::wire::messaging_service_server::MessagingServiceServer;
 
 use crate::listener::{Connect, stopped};
+use inbound::Inbound;
 use lease::GroupNumbers;
 use trailer::WithTrailer;
 
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     node: Node,
     handles: HandleKey,
     groups: GroupNumbers,
+    inbound: Arc<Inbound>,
     /// Address of this node, as messages name it.
     store_host: String,
     stopping: watch::Receiver<bool>,
@@ -42,7 +45,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(node: Node, address: SocketAddr, stopping: watch::Receiver<bool>) -> Arc<Self> {
         let handles = HandleKey::new(&node.handle_key());
-        Arc::new(Self { node, handles, groups: GroupNumbers::default(), store_host: address.to_string(), stopping })
+        let inbound = Inbound::new(node.bytes_in_flight_max());
+        let (groups, store_host) = (GroupNumbers::default(), address.to_string());
+        Arc::new(Self { node, handles, groups, inbound, store_host, stopping })
     }
 
     /// Resolves when the node stops. Long polls answer then, and telemetry streams end.
@@ -60,7 +65,8 @@ impl Connect for Services {
 
     fn connect(&self, peer: SocketAddr) -> Self::Service {
         let messaging = Messaging { shared: Arc::clone(&self.0), peer: peer.ip().to_string() };
-        WithTrailer::new(MessagingServiceServer::new(messaging).max_decoding_message_size(INBOUND_MAX_BYTES))
+        let service = MessagingServiceServer::new(messaging).max_decoding_message_size(INBOUND_MAX_BYTES);
+        WithTrailer::new(service, self.0.inbound.clone())
     }
 }
 

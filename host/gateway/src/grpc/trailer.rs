@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::inbound::{CountedBody, Inbound};
+
 /// Name of the trailer.
 pub(super) const RETRY_AFTER: &str = "retry-after-ms";
 
@@ -28,13 +30,16 @@ impl RetryAfter {
     }
 }
 
-/// A gRPC service whose responses get their trailer.
+/// A gRPC service whose requests are counted and whose responses get their trailer.
 #[derive(Clone, Debug)]
-pub(crate) struct WithTrailer<S>(S);
+pub(crate) struct WithTrailer<S> {
+    service: S,
+    inbound: Arc<Inbound>,
+}
 
 impl<S> WithTrailer<S> {
-    pub(super) fn new(service: S) -> Self {
-        Self(service)
+    pub(super) fn new(service: S, inbound: Arc<Inbound>) -> Self {
+        Self { service, inbound }
     }
 }
 
@@ -42,7 +47,7 @@ type Grpc = Response<tonic::body::Body>;
 
 impl<S> hyper::service::Service<Request<Incoming>> for WithTrailer<S>
 where
-    S: tower::Service<Request<Incoming>, Response = Grpc, Error = Infallible> + Clone,
+    S: tower::Service<Request<CountedBody>, Response = Grpc, Error = Infallible> + Clone,
 {
     type Response = Grpc;
     type Error = Infallible;
@@ -50,7 +55,8 @@ where
 
     /// The generated service is always ready.
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        TrailerFuture(Box::pin(self.0.clone().call(request)))
+        let request = request.map(|body| CountedBody::new(body, self.inbound.clone()));
+        TrailerFuture(Box::pin(self.service.clone().call(request)))
     }
 }
 

@@ -48,8 +48,8 @@ pub(crate) struct Loaded {
 pub(crate) struct Taken {
     /// Position that the new snapshot covers.
     pub(crate) position: u64,
-    /// The new part, mapped, if anything new was in it.
-    pub(crate) part: Option<Bytes>,
+    /// Parts that it names, ascending.
+    pub(crate) parts: Vec<u64>,
     /// Bytes of the snapshot without its parts.
     pub(crate) len: usize,
 }
@@ -62,6 +62,17 @@ pub(crate) struct Snapshots {
 impl Snapshots {
     pub(crate) fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
         Ok(Self { store: Store::open(folder)? })
+    }
+
+    /// The snapshots of a folder that may be a running node's: nothing in it is changed.
+    pub(crate) fn of_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { store: Store::of_folder(folder) }
+    }
+
+    /// The file of a snapshot and those of its parts.
+    pub(crate) fn files(&self, loaded: &Loaded) -> Vec<PathBuf> {
+        let parts = loaded.state.parts().into_iter().map(|part| self.store.path(Kind::Part, part));
+        std::iter::once(self.store.path(Kind::Snapshot, loaded.checkpoint.end.0)).chain(parts).collect()
     }
 
     /// The newest snapshot below a position that can be read. What cannot be read is told and passed over: an older one
@@ -83,7 +94,8 @@ impl Snapshots {
         self.store.positions(Kind::Snapshot).ok()?.pop()
     }
 
-    fn load(&self, covered: u64) -> Result<Loaded, SnapshotFailure> {
+    /// The snapshot that covers everything before this position.
+    pub(crate) fn load(&self, covered: u64) -> Result<Loaded, SnapshotFailure> {
         let path = self.store.path(Kind::Snapshot, covered);
         let bytes = map_file(&path).map_err(|source| SnapshotFailure::Io { path: path.clone(), source })?;
         let (head, state) = bytes.split_at(Checkpoint::ENCODED_LEN.min(bytes.len()));
@@ -132,12 +144,14 @@ impl Snapshots {
         let bytes = state.snapshot(position);
         let path = self.store.path(Kind::Snapshot, position);
         self.store.put(Kind::Snapshot, position, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
-        needed.extend(state.parts());
+        let parts = state.parts();
+        needed.extend(&parts);
         self.store.tidy(&needed).map_err(io(folder))?;
-        let mapped = |_| {
-            let path = self.store.path(Kind::Part, position);
-            map_file(&path).map_err(io(path))
-        };
-        Ok(Some(Taken { position, part: part.map(mapped).transpose()?, len: bytes.len() }))
+        Ok(Some(Taken { position, parts, len: bytes.len() }))
+    }
+
+    /// A part, for the running state.
+    pub(crate) fn part(&self, id: u64) -> io::Result<Bytes> {
+        map_file(&self.store.path(Kind::Part, id))
     }
 }

@@ -46,6 +46,11 @@ impl Store {
         Ok(Self { folder })
     }
 
+    /// The folder as it is, for who only reads: a running node may be writing there.
+    pub(crate) fn of_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
     /// The file of this kind for this position.
     pub(crate) fn path(&self, kind: Kind, position: u64) -> PathBuf {
         self.folder.join(format!("{position:020}.{}", kind.extension()))

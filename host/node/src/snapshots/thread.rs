@@ -70,12 +70,14 @@ pub(crate) struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// Starts the thread. `every`: bytes of log between two snapshots. `adopt` gets the mapped part of each one.
+    /// Starts the thread. `every`: bytes of log between two snapshots. `adopt` gets, mapped and in their order, the parts
+    /// behind `adopted`, which the running state has.
     pub(crate) fn start(
         snapshots: Snapshots,
         requests: Arc<Requests>,
         reader: LogReader,
         every: u64,
+        mut adopted: u64,
         adopt: impl Fn(u64, Bytes) + Send + 'static,
     ) -> std::io::Result<Self> {
         let snapshots = Arc::new(snapshots);
@@ -91,10 +93,15 @@ impl Snapshotter {
                 }
                 let Some(target) = target else { continue };
                 let next = match make(&making, &log, target) {
-                    Some(Taken { position, part, len }) => {
-                        if let Some(part) = part {
-                            adopt(position, part);
+                    Some(Taken { position, parts, len }) => {
+                        // More than one where the running state was read from the log and not from a snapshot.
+                        for part in parts.into_iter().filter(|part| *part > adopted) {
+                            match making.part(part) {
+                                Ok(bytes) => adopt(part, bytes),
+                                Err(error) => tracing::warn!(%error, part, "a part stays in memory"),
+                            }
                         }
+                        adopted = position;
                         position + every.max(len as u64 * SNAPSHOT_SHARE)
                     }
                     None => target + every,
@@ -129,8 +136,8 @@ fn make(snapshots: &Snapshots, reader: &LogReader, target: u64) -> Option<Taken>
     match snapshots.take(reader, target) {
         Ok(Some(taken)) => {
             let took_ms = began.elapsed().as_millis() as u64;
-            let part = taken.part.as_ref().map_or(0, Bytes::len);
-            tracing::info!(position = taken.position, bytes = taken.len, part, took_ms, "made a snapshot");
+            let parts = taken.parts.len();
+            tracing::info!(position = taken.position, bytes = taken.len, parts, took_ms, "made a snapshot");
             Some(taken)
         }
         Ok(None) => None,
