@@ -7,6 +7,7 @@ use crate::bench::{BenchCommand, PeerArgs};
 use crate::binding::BindingCommand;
 use crate::demo::{DemoArgs, OrdersApiArgs, ServiceArgs, ShippingArgs};
 use crate::group::GroupCommand;
+use crate::log::LogCommand;
 use crate::message::MessageCommand;
 use crate::plugin::PluginCommand;
 use crate::serve::{ConfigCommand, ServeArgs};
@@ -67,6 +68,9 @@ finished first, within 10 seconds.")]
     /// Single messages: send, receive, show.
     #[command(subcommand)]
     Message(MessageCommand),
+    /// The log of a data folder: inspect, verify, dump.
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Measure a node, beside servers that show what this machine can do: send, transaction, log.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -106,6 +110,7 @@ impl Command {
             Self::Binding(command) => command.json(),
             Self::Transaction(command) => command.json(),
             Self::Message(command) => command.json(),
+            Self::Log(command) => command.json(),
             Self::Bench(command) => command.json(),
             Self::Config(ConfigCommand::Check(args)) => args.json,
             Self::Serve(_) | Self::Demo(_) | Self::Completions { .. } => false,

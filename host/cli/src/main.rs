@@ -10,6 +10,7 @@ mod endpoints;
 mod failure;
 mod group;
 mod http;
+mod log;
 mod message;
 mod output;
 mod plugin;
@@ -52,6 +53,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Binding(command) => binding::run(*command),
         Command::Transaction(command) => transaction::run(command),
         Command::Message(command) => message::run(command),
+        Command::Log(command) => log::run(command),
         Command::Bench(command) => bench::run(&command),
         Command::BenchNull(args) => bench::serve_null(&args),
         Command::BenchBare(args) => bench::serve_bare(&args),

@@ -1,0 +1,366 @@
+//! `vouch log`: the log of a data folder, of a stopped or a running node, looked at without a change.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+use vouch_broker::record::{Frame, Record, decode_stored};
+use vouch_commitlog::{
+    Checkpoint, DamagedRange, DumpError, Entry, EntryKind, LogFolder, LogPosition, SegmentInfo, Verification,
+};
+
+use crate::failure::Problem;
+use crate::output::{self, Table};
+
+/// A record's text is cut here: a piece of a component has megabytes.
+const TEXT_MAX: usize = 400;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// List the segments: what they hold, by the headers of their entries.
+    #[command(after_help = "Example:\n  vouch log inspect --data-dir /var/lib/vouch")]
+    Inspect(FolderArgs),
+    /// Read and verify every byte, and tell damage from a torn tail as a start would.
+    #[command(after_help = "\
+Examples:
+  vouch log verify
+  vouch log verify --data-dir /var/lib/vouch --json
+
+Nothing is changed. Exits with 1 if anything is damaged. On the folder of a running node the tail is what is being
+written.")]
+    Verify(FolderArgs),
+    /// Print entries and their records.
+    #[command(after_help = "\
+Examples:
+  vouch log dump --limit 20
+  vouch log dump --from 4096 --to 65536 --json | jq .")]
+    Dump(DumpArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FolderArgs {
+    /// Data folder of the node.
+    #[arg(long, env = "VOUCH_DATA_DIR", value_name = "DIR", default_value = "./vouch-data")]
+    data_dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    #[command(flatten)]
+    folder: FolderArgs,
+    /// Begin with the entry that lies at this position or ends behind it.
+    #[arg(long, value_name = "POSITION", default_value_t = 0)]
+    from: u64,
+    /// Stop before the first entry that begins at this position or behind it.
+    #[arg(long, value_name = "POSITION", default_value_t = u64::MAX, hide_default_value = true)]
+    to: u64,
+    /// Stop after so many entries.
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    limit: u64,
+    /// Print message bodies too.
+    #[arg(long)]
+    bodies: bool,
+}
+
+impl LogCommand {
+    /// Whether `--json` was given.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Inspect(folder) | Self::Verify(folder) => folder.json,
+            Self::Dump(dump) => dump.folder.json,
+        }
+    }
+}
+
+pub(crate) fn run(command: LogCommand) -> anyhow::Result<()> {
+    match command {
+        LogCommand::Inspect(args) => inspect(&args),
+        LogCommand::Verify(args) => verify(&args),
+        LogCommand::Dump(args) => dump(&args),
+    }
+}
+
+fn open(args: &FolderArgs) -> anyhow::Result<LogFolder> {
+    let folder = args.data_dir.join("shards").join("0").join("log");
+    if !folder.is_dir() {
+        return Err(Problem::local(
+            "no-log",
+            &format!("there is no log in {}", args.data_dir.display()),
+            "name the data folder of a node with --data-dir".to_owned(),
+        ));
+    }
+    LogFolder::open(&folder).with_context(|| format!("the log in {} cannot be read", folder.display()))
+}
+
+fn inspect(args: &FolderArgs) -> anyhow::Result<()> {
+    let folder = open(args)?;
+    let (identity, segments) = (folder.identity(), folder.segments()?);
+    if args.json {
+        let cluster_id = hex(&identity.cluster_id);
+        let segments: Vec<Value> = segments.iter().map(segment_json).collect();
+        return Ok(output::json(&json!({
+            "cluster_id": cluster_id,
+            "shard": identity.shard,
+            "segment_size": identity.segment_size,
+            "segments": segments,
+        }))?);
+    }
+    output::line(format_args!(
+        "cluster {}, shard {}, segments of {} bytes",
+        hex(&identity.cluster_id),
+        identity.shard,
+        identity.segment_size
+    ))?;
+    let mut table =
+        Table::new(&["FILE", "HEADER", ">ENTRIES", ">FIRST", ">LAST", ">USED", ">PREPARED", ">DURABLE MARK"]);
+    for segment in &segments {
+        let index = |index: Option<u64>| index.map_or_else(|| "-".to_owned(), |index| index.to_string());
+        table.row([
+            file_name(&segment.file),
+            if segment.header_sound { "sound" } else { "damaged" }.to_owned(),
+            segment.entries.to_string(),
+            index(segment.first_index),
+            index(segment.last_index),
+            segment.used_bytes.to_string(),
+            segment.prepared_bytes.to_string(),
+            segment.durable_mark.0.to_string(),
+        ]);
+    }
+    Ok(table.print()?)
+}
+
+fn verify(args: &FolderArgs) -> anyhow::Result<()> {
+    let folder = open(args)?;
+    let bar = progress_bar();
+    let known = known_durable(&args.data_dir.join("shards").join("0").join("snapshots"));
+    let verification = folder.verify(LogPosition(known), &mut |progress| {
+        bar.set_length(progress.total_bytes);
+        bar.set_position(progress.done_bytes);
+    });
+    bar.finish_and_clear();
+    let verification = verification?;
+    if !verification.is_sound() {
+        return Err(damaged(&verification));
+    }
+    if args.json {
+        return Ok(output::json(&verification_json(&verification))?);
+    }
+    let Verification { entries, start, end, durable, tail, .. } = &verification;
+    output::line(format_args!("sound: {entries} entries at positions {start} to {end}, durable up to {durable}"))?;
+    if let Some(tail) = tail {
+        output::line(format_args!(
+            "behind the end: {} bytes that were never acknowledged ({}); a start cuts them, a running node is writing them",
+            tail.bytes, tail.reason
+        ))?;
+    }
+    Ok(())
+}
+
+/// A bar for the person who waits; nothing where nobody does.
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// What the snapshots prove to be durable: the end of the newest checkpoint that can be read.
+fn known_durable(folder: &Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(folder) else { return 0 };
+    let snapshots = files.flatten().map(|file| file.path());
+    let snapshots = snapshots.filter(|path| path.extension().is_some_and(|extension| extension == "snapshot"));
+    let checkpoint = |path: PathBuf| {
+        let mut head = [0; Checkpoint::ENCODED_LEN];
+        std::io::Read::read_exact(&mut std::fs::File::open(path).ok()?, &mut head).ok()?;
+        Checkpoint::decode(&head).ok()
+    };
+    snapshots.filter_map(checkpoint).map(|checkpoint| checkpoint.end.0).max().unwrap_or(0)
+}
+
+fn damaged(verification: &Verification) -> anyhow::Error {
+    let ranges: Vec<String> = verification.damage.iter().map(|range| format!("  {}", describe(range))).collect();
+    let count = verification.damage.len();
+    let mut document = verification_json(verification);
+    if let Value::Object(members) = &mut document {
+        members.insert("type".to_owned(), json!("urn:vouch:cli:damaged"));
+        members.insert("title".to_owned(), json!(format!("the log is damaged in {count} places")));
+        let next = "a node does not start on this log; restore the folder from a backup, and keep this one for what is whole in it";
+        members.insert("detail".to_owned(), json!(format!("{next}\n{}", ranges.join("\n"))));
+    }
+    Problem::from_document(document).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into)
+}
+
+fn describe(range: &DamagedRange) -> String {
+    match range.entries_lost() {
+        Some(lost) => format!("{range}; {lost} entries lost"),
+        None => range.to_string(),
+    }
+}
+
+fn dump(args: &DumpArgs) -> anyhow::Result<()> {
+    let folder = open(&args.folder)?;
+    let mut left = args.limit;
+    for item in folder.entries(LogPosition(args.from), LogPosition(args.to))? {
+        if left == 0 {
+            break;
+        }
+        match item {
+            Ok(entry) => {
+                left -= 1;
+                print_entry(&entry, args)?;
+            }
+            Err(DumpError::Damaged(range)) if args.folder.json => output::line(json!({"damage": damage_json(&range)}))?,
+            Err(DumpError::Damaged(range)) => output::line(format_args!("DAMAGED {}", describe(&range)))?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn print_entry(entry: &Entry, args: &DumpArgs) -> anyhow::Result<()> {
+    let records = records(entry, args.bodies);
+    let kind = match entry.kind {
+        EntryKind::Records => "records",
+        EntryKind::Mark => "mark",
+    };
+    let time = UNIX_EPOCH + Duration::from_millis(entry.leader_time_ms);
+    let time = humantime::format_rfc3339_millis(time);
+    if args.folder.json {
+        let records: Vec<Value> =
+            records.into_iter().map(|(position, text)| json!({"position": position, "record": text})).collect();
+        return Ok(output::line(json!({
+            "position": entry.position.0,
+            "end": entry.end.0,
+            "index": entry.index,
+            "term": entry.term,
+            "time": time.to_string(),
+            "kind": kind,
+            "records": records,
+        }))?);
+    }
+    output::line(format_args!("{} index {} term {} {time} {kind}", entry.position, entry.index, entry.term))?;
+    records.iter().try_for_each(|(position, text)| output::line(format_args!("  {position} {text}")))?;
+    Ok(())
+}
+
+/// The records of an entry with their positions, as people read them.
+fn records(entry: &Entry, bodies: bool) -> Vec<(u64, String)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < entry.payload.len() {
+        let position = entry.payload_position.0 + at as u64;
+        let rest = entry.payload.slice(at..);
+        match Frame::split(&rest) {
+            Ok((frame, _)) => {
+                at += frame.record_len() as usize;
+                found.push((position, record(&frame, &rest, bodies)));
+            }
+            Err(error) => {
+                found.push((position, format!("unreadable: {error}")));
+                break;
+            }
+        }
+    }
+    found
+}
+
+fn record(frame: &Frame<'_>, bytes: &bytes::Bytes, bodies: bool) -> String {
+    let text = match Record::decode(frame) {
+        Err(error) => return format!("kind {} version {}: {error}", frame.kind(), frame.version()),
+        Ok(Record::Message(_) | Record::Half(_)) => return message(bytes, bodies),
+        // The key with which handles are signed is nobody's business.
+        Ok(Record::ClusterInit(init)) => format!(
+            "ClusterInit {{ cluster_id: {}, segment_size: {}, feature_level: {}, written_by: {:?} }}",
+            hex(&init.cluster_id),
+            init.segment_size,
+            init.feature_level,
+            init.written_by
+        ),
+        Ok(record) => format!("{record:?}"),
+    };
+    match text.char_indices().nth(TEXT_MAX) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], frame.record_len()),
+        None => text,
+    }
+}
+
+fn message(bytes: &bytes::Bytes, bodies: bool) -> String {
+    let (head, stored) = match decode_stored(bytes) {
+        Ok(decoded) => decoded,
+        Err(error) => return format!("a message that cannot be read: {error}"),
+    };
+    let message = stored.message;
+    let tag = message.tag.map(|tag| format!(" tag {tag}")).unwrap_or_default();
+    let keys = if message.keys.is_empty() { String::new() } else { format!(" keys {}", message.keys.join(",")) };
+    let body = if bodies { format!(": {}", String::from_utf8_lossy(&message.body)) } else { String::new() };
+    format!(
+        "{:?} {} topic {} queue {}{tag}{keys} from {} {} bytes{body}",
+        message.kind,
+        message.message_id,
+        head.topic.0,
+        head.queue,
+        stored.producer,
+        message.body.len()
+    )
+}
+
+fn verification_json(verification: &Verification) -> Value {
+    let Verification { identity, start, end, durable, entries, damage, tail, segments } = verification;
+    json!({
+        "sound": damage.is_empty(),
+        "cluster_id": hex(&identity.cluster_id),
+        "shard": identity.shard,
+        "segment_size": identity.segment_size,
+        "start": start.0,
+        "end": end.0,
+        "durable": durable.0,
+        "entries": entries,
+        "damage": damage.iter().map(damage_json).collect::<Vec<_>>(),
+        "tail": tail.as_ref().map(|tail| json!({"at": tail.at.0, "bytes": tail.bytes, "reason": tail.reason})),
+        "segments": segments.iter().map(segment_json).collect::<Vec<_>>(),
+    })
+}
+
+fn damage_json(range: &DamagedRange) -> Value {
+    json!({
+        "file": file_name(&range.file),
+        "offset": range.offset,
+        "length": range.length,
+        "from": range.from.0,
+        "to": range.to.0,
+        "reason": range.reason,
+        "headers": range.headers,
+        "entries_lost": range.entries_lost(),
+    })
+}
+
+fn segment_json(segment: &SegmentInfo) -> Value {
+    let mut members = Map::new();
+    members.insert("file".to_owned(), json!(file_name(&segment.file)));
+    members.insert("start".to_owned(), json!(segment.start.0));
+    members.insert("size".to_owned(), json!(segment.size));
+    members.insert("header_sound".to_owned(), json!(segment.header_sound));
+    members.insert("entries".to_owned(), json!(segment.entries));
+    members.insert("first_index".to_owned(), json!(segment.first_index));
+    members.insert("last_index".to_owned(), json!(segment.last_index));
+    members.insert("used_bytes".to_owned(), json!(segment.used_bytes));
+    members.insert("prepared_bytes".to_owned(), json!(segment.prepared_bytes));
+    members.insert("durable_mark".to_owned(), json!(segment.durable_mark.0));
+    Value::Object(members)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

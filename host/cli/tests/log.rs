@@ -1,0 +1,82 @@
+//! `vouch log` on the folder of a running and of a stopped node, and on a damaged one.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
+mod support;
+
+use std::path::Path;
+
+use support::{Node, Ran, vouch};
+
+fn log(data: &Path, arguments: &[&str]) -> Ran {
+    Ran::of(&vouch().arg("log").args(arguments).arg("--data-dir").arg(data).output().unwrap())
+}
+
+fn node_with_messages() -> (Node, std::path::PathBuf) {
+    let node = Node::start(&[]);
+    node.admin(&["topic", "create", "orders"]).succeeded();
+    for n in 0..5 {
+        let body = format!("body-{n}");
+        node.client(&["message", "send", "orders", "--body", &body, "--tag", "t", "--key", "k"]).succeeded();
+    }
+    let data = node.folder.path().join("data");
+    (node, data)
+}
+
+#[test]
+fn the_log_of_a_running_node_is_inspected_verified_and_dumped() {
+    let (_node, data) = node_with_messages();
+    let inspected = log(&data, &["inspect", "--json"]).succeeded().json();
+    assert_eq!((&inspected["segment_size"], &inspected["shard"]), (&(4 << 20).into(), &0.into()));
+    assert!(inspected["segments"][0]["entries"].as_u64() >= Some(6), "{inspected}");
+    let table = log(&data, &["inspect"]).succeeded().stdout;
+    assert!(table.contains("DURABLE MARK") && table.contains("00000000000000000000.log"), "{table}");
+
+    let verified = log(&data, &["verify", "--json"]).succeeded().json();
+    assert_eq!((&verified["sound"], &verified["start"]), (&true.into(), &0.into()));
+    assert!(log(&data, &["verify"]).succeeded().stdout.starts_with("sound: "));
+
+    let dumped = log(&data, &["dump"]).succeeded().stdout;
+    assert!(dumped.contains("TopicPut") && dumped.contains("tag t keys k"), "{dumped}");
+    assert!(
+        !dumped.contains("handle_key") && !dumped.contains("body-3"),
+        "no secrets, and bodies only if asked: {dumped}"
+    );
+    assert!(log(&data, &["dump", "--bodies"]).succeeded().stdout.contains(": body-3"));
+    let first = log(&data, &["dump", "--limit", "1", "--json"]).succeeded().json();
+    assert_eq!((&first["position"], &first["index"], &first["kind"]), (&4096.into(), &1.into(), &"records".into()));
+    let second =
+        log(&data, &["dump", "--from", &first["end"].to_string(), "--limit", "1", "--json"]).succeeded().json();
+    assert_eq!(second["index"], 2);
+}
+
+#[test]
+fn a_damaged_log_is_told_by_place_and_number_of_lost_entries() {
+    let (mut node, data) = node_with_messages();
+    node.signal("TERM");
+    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+    let dumped = log(&data, &["dump", "--json"]).succeeded().stdout;
+    let entries: Vec<serde_json::Value> = dumped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let hit = entries[3]["position"].as_u64().unwrap();
+    let file = data.join("shards/0/log/00000000000000000000.log");
+    let before = std::fs::read(&file).unwrap();
+    let mut bytes = before.clone();
+    bytes[hit as usize + 70] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+
+    let told = log(&data, &["verify"]).failed_with(1);
+    assert!(told.stderr.contains("damaged in 1 places") && told.stderr.contains(&format!("offset {hit}")), "{told:?}");
+    assert!(told.stderr.contains("1 entries lost") && told.stderr.contains("restore"), "{told:?}");
+    let document = log(&data, &["verify", "--json"]).failed_with(1).json();
+    assert_eq!((&document["sound"], &document["damage"][0]["offset"]), (&false.into(), &hit.into()));
+    let dumped = log(&data, &["dump"]).succeeded().stdout;
+    assert_eq!(dumped.matches("DAMAGED").count(), 1, "what is whole is dumped: {dumped}");
+    assert_eq!(std::fs::read(&file).unwrap(), bytes, "nothing was changed");
+}
+
+#[test]
+fn a_folder_without_a_log_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = log(folder.path(), &["verify"]).failed_with(1);
+    assert!(ran.stderr.contains("there is no log in") && ran.stderr.contains("--data-dir"), "{ran:?}");
+}
