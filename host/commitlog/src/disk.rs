@@ -322,8 +322,8 @@ impl AsRef<[u8]> for MappedRange {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the range was checked against the mapping, which lives as long as `self`. The log hands out only
         // ranges that are never written again (entries below the append point; a released file is used again only
-        // when no mapping of it is left), so the bytes do not change under the
-        // reference; the file is never cut shorter, so no page of it is without backing.
+        // when no mapping of it is left), so the bytes do not change under the reference; the file is never cut
+        // shorter, so no page of it is without backing.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }

@@ -61,7 +61,21 @@ impl LogFolder {
         known_durable: LogPosition,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Verification, OpenError> {
-        survey(&self.files, Known { durable: known_durable.0, ..Known::default() }, progress)
+        self.verify_from(LogPosition(0), known_durable, progress)
+    }
+
+    /// As [`Self::verify`], without the segments that end at or before `from`: what a snapshot makes unnecessary. What
+    /// they hold, and whether one of them is missing, is not looked at; [`Verification::start`] is where the look began.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn verify_from(
+        &self,
+        from: LogPosition,
+        known_durable: LogPosition,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Verification, OpenError> {
+        survey(&self.files, Known { durable: known_durable.0, from: from.0, headers_only: false }, progress)
     }
 
     /// Every whole entry that ends above `from` and begins below `to`, marks included, verified and copied. Damage in

@@ -26,7 +26,9 @@ impl CommitLog {
     /// Every segment that does not end at or before `from` is read and verified; 0 means all of them. Served are
     /// entries that are whole, in place and below the end as a start would judge it; `config.known_durable` and
     /// `config.checkpoint` count as known to be durable. Nothing is cut, nothing is synced, no thread runs: what is
-    /// served may not have been durable if the system crashed just before. The caller locks the folder.
+    /// served may not have been durable if the system crashed just before. The caller locks the folder: a node that runs
+    /// on it may use the file of a released segment again, and what [`LogReader`] had handed out would change. For the
+    /// log of a running node there is [`crate::LogFolder`], which reads by copies.
     ///
     /// # Errors
     /// The settings or the files belong to another log, a newer program wrote them, or the folder cannot be read.

@@ -232,3 +232,52 @@ fn a_segment_of_a_released_file() {
         file.sync_all().unwrap();
     });
 }
+
+/// A look at a whole log and a round of the scrubber, over about a gibibyte of entries.
+#[test]
+#[ignore = "a measurement"]
+fn verifying_a_gibibyte() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_size: 256 << 20, ..LogConfig::new(folder.path(), [1; 16]) };
+    let (mut appender, _, _, durable) = open(config, |_| ());
+    let body = vec![7; 16 << 10];
+    let mut end = LogPosition(0);
+    for index in 1..=65_536 {
+        end = appender.append(records(index), &[&body]).unwrap().end;
+    }
+    loop {
+        match durable.recv().unwrap() {
+            Durable::Up { to } if to >= end => break,
+            Durable::Up { .. } => {}
+            Durable::Poisoned(report) => panic!("{report}"),
+        }
+    }
+    let housekeeping = appender.housekeeping();
+    let print = |what: &str, bytes: u64, started: Instant| {
+        let seconds = started.elapsed().as_secs_f64();
+        println!("{what}: {seconds:.2} s, {:.0} MB/s", bytes as f64 / 1e6 / seconds);
+    };
+    for _ in 0..2 {
+        let (started, cpu_before) = (Instant::now(), cpu());
+        let mut scrubber = housekeeping.scrubber(LogPosition(0));
+        let mut bytes = 0;
+        loop {
+            let step = scrubber.step(1 << 20).unwrap();
+            bytes += step.bytes_read;
+            if step.round_ended {
+                break;
+            }
+        }
+        print("a round of the scrubber, past the page cache", bytes, started);
+        println!("  {:.2} s of CPU", (cpu() - cpu_before).as_secs_f64());
+    }
+    let tools = vouch_commitlog::LogFolder::open(folder.path()).unwrap();
+    for what in ["a look, from memory", "again"] {
+        let started = Instant::now();
+        assert!(tools.verify(end, &mut |_| ()).unwrap().is_sound());
+        print(what, end.0, started);
+    }
+    let started = Instant::now();
+    assert_eq!(tools.segments().unwrap().len(), 5);
+    print("its headers only", end.0, started);
+}

@@ -228,6 +228,8 @@ fn a_look_may_begin_in_the_middle_and_knows_what_a_snapshot_knows() {
     let from = LogPosition(SEGMENT + 5000);
     let log = open_read_only_on(Arc::new(disk), &config(), from, &mut |_| ()).unwrap();
     assert!(log.verification.is_sound() && log.reader.start().0 == SEGMENT);
+    let looked = folder(&SimDisk::new(image.clone())).unwrap().verify_from(from, LogPosition(0), &mut |_| ());
+    assert_eq!(looked.unwrap(), log.verification);
     // The last entries are gone, and with them every mark that tells: only the checkpoint knows that they were durable.
     let lost = submitted.last().unwrap();
     let (start, bytes) = (3 * SEGMENT, image.get_mut(&file_name(3 * SEGMENT)).unwrap());
