@@ -12,10 +12,14 @@ pub(crate) fn file_name(start: u64) -> String {
     format!("{start:020}.log")
 }
 
-/// Start position in a segment's file name; `None` for any other file.
+/// Start position in a segment's file name; `None` for any other file, and for a position so high that no log gets there
+/// and that it could not be added to.
 pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().filter(|start| *start <= u64::MAX / 2)
 }
 
 /// A segment that may still be written.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::report::LogIdentity;
 use super::walker::{entries_limit, whole_entry_at};
 use super::window::Window;
+use crate::OpenError;
 use crate::disk::{Disk, File};
 use crate::error::hexadecimal;
 use crate::format::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderFault, checksum_seed};
 use crate::segment::{file_name, parse_file_name};
-use crate::{LogPosition, OpenError};
 
 /// The folder of one log.
 pub(crate) struct Files {
@@ -98,12 +98,15 @@ impl Files {
         move |source| OpenError::Io { action, file, source }
     }
 
+    /// Starts of the segments that are there. A file whose name is not a place where a segment begins is none of them:
+    /// what it may hold is missed where it belongs.
     pub(crate) fn starts(&self) -> Result<Vec<u64>, OpenError> {
-        segment_starts(&*self.disk).map_err(|source| OpenError::Io {
+        let starts = segment_starts(&*self.disk).map_err(|source| OpenError::Io {
             action: "list",
             file: self.directory.clone(),
             source,
-        })
+        })?;
+        Ok(starts.into_iter().filter(|start| start.is_multiple_of(self.identity.segment_size)).collect())
     }
 
     /// Whether the segment's file is there now.
@@ -159,9 +162,6 @@ impl Files {
             Ok(header) if header.segment_size != self.identity.segment_size => {
                 let (found, expected) = (header.segment_size, self.identity.segment_size);
                 return Err(OpenError::WrongSegmentSize { file: path, found, expected });
-            }
-            Ok(_) if !start.is_multiple_of(self.identity.segment_size) => {
-                return Err(OpenError::Misnamed { file: path, found: LogPosition(start) });
             }
             Ok(header) if header.start != start => HeaderState::Of(header.start),
             Ok(_) => HeaderState::Sound,

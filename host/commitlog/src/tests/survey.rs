@@ -318,3 +318,17 @@ fn progress_reaches_its_total() {
 pub(super) fn served_by_a_look(image: &Image) -> Option<Vec<Entry>> {
     read_only(image).ok().map(|log| served(&log).0)
 }
+
+#[test]
+fn files_with_impossible_names_do_not_disturb_a_look() {
+    let (mut image, _) = closed_log();
+    let before = verify(&image).unwrap();
+    for name in ["00000000000000000005.log", "18446744073709551615.log", "99999999999999999999.log", "1.log"] {
+        image.insert(name.to_owned(), vec![1; 5000]);
+    }
+    assert_eq!(verify(&image).unwrap(), before);
+    // A start refuses the first, which it cannot place, and takes the others for somebody else's.
+    assert!(open(image.clone()).is_err());
+    image.remove("00000000000000000005.log");
+    assert!(open(image).is_ok());
+}
