@@ -243,7 +243,7 @@ impl Node {
 
     /// Log of a binding's component, if it was asked on this node.
     pub async fn binding_log(&self, name: &str) -> Option<vouch_plugin::Binding> {
-        self.0.plugins.logs_of(name).await
+        self.0.plugins.logs_of(name)
     }
 
     /// Numbers for metrics and the cluster's status.

@@ -2,6 +2,7 @@
 //! component files, shutdown. The edges call [`Node`] and nothing below it.
 
 mod admin;
+mod answerers;
 mod api;
 mod checks;
 mod clock;

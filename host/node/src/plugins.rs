@@ -13,6 +13,7 @@ use vouch_plugin::{
 };
 use vouch_registry::{ArtifactStore, Digest, Reference, Target, check_plugin_name, check_tag};
 
+use crate::answerers::Answerers;
 use crate::checks::Due;
 use crate::node::Inner;
 use crate::{NodeConfig, PluginUpload, StartError, Written};
@@ -104,7 +105,6 @@ impl BindingDocument {
 pub(crate) struct Answerer {
     pub(crate) binding: Binding,
     pub(crate) fallback_to_producer: bool,
-    revision: u64,
 }
 
 impl Answerer {
@@ -161,7 +161,7 @@ fn attributes(half: &StoredMessage) -> Vec<(String, String)> {
 pub(crate) struct PluginHost {
     pub(crate) engine: Engine,
     store: ArtifactStore,
-    answerers: tokio::sync::Mutex<HashMap<String, Answerer>>,
+    answerers: Answerers<Answerer>,
     /// When each component last answered: tells a stuck transaction from a stuck component (ruling 4).
     answered: Mutex<HashMap<String, Millis>>,
 }
@@ -175,7 +175,7 @@ impl PluginHost {
         engine.threads = config.plugin_threads;
         engine.concurrency = config.plugin_concurrency;
         let engine = Engine::start(engine).map_err(|error| StartError::Plugins(error.to_string()))?;
-        Ok(Self { engine, store, answerers: tokio::sync::Mutex::default(), answered: Mutex::default() })
+        Ok(Self { engine, store, answerers: Answerers::default(), answered: Mutex::default() })
     }
 
     /// Removes files of components that the log no longer knows.
@@ -203,17 +203,16 @@ impl PluginHost {
     pub(crate) async fn answerer(&self, inner: &Arc<Inner>, name: &str) -> Result<Answerer, Refusal> {
         let wanted = name.to_owned();
         let entry = inner.shard.query(move |executor| executor.state.plugins().binding(&wanted).cloned()).await?;
-        let entry = entry.ok_or_else(|| Refusal::NotFound(format!("there is no binding {name}")))?;
-        // Held while loading, so that a storm of checks compiles a component once.
-        let mut answerers = self.answerers.lock().await;
-        if let Some(answerer) = answerers.get(name).filter(|answerer| answerer.revision == entry.revision) {
-            return Ok(answerer.clone());
-        }
-        let document = BindingDocument::parse(&entry.spec)?;
-        let plugin = self.load(inner, Digest(entry.digest)).await?;
-        let answerer = bind(&plugin, &document, name, entry.revision)?;
-        answerers.insert(name.to_owned(), answerer.clone());
-        Ok(answerer)
+        let Some(entry) = entry else {
+            self.answerers.forget(name);
+            return Err(Refusal::NotFound(format!("there is no binding {name}")));
+        };
+        let make = async {
+            let document = BindingDocument::parse(&entry.spec)?;
+            let plugin = self.load(inner, Digest(entry.digest)).await?;
+            bind(&plugin, &document, name)
+        };
+        self.answerers.get_or_make(name, entry.revision, make).await
     }
 
     /// What a binding would lack, without setting it: its warnings.
@@ -226,12 +225,12 @@ impl PluginHost {
         let document = BindingDocument::parse(spec)?;
         let digest = resolve(inner, &document.plugin).await?;
         let plugin = self.load(inner, digest).await?;
-        Ok((digest, bind(&plugin, &document, name, 0)?.binding.warnings()))
+        Ok((digest, bind(&plugin, &document, name)?.binding.warnings()))
     }
 
     /// Recent log lines of a binding that was asked on this node.
-    pub(crate) async fn logs_of(&self, name: &str) -> Option<Binding> {
-        self.answerers.lock().await.get(name).map(|answerer| answerer.binding.clone())
+    pub(crate) fn logs_of(&self, name: &str) -> Option<Binding> {
+        self.answerers.get(name).map(|answerer| answerer.binding)
     }
 
     /// A component's file, from this node's folder or from the log.
@@ -300,9 +299,9 @@ impl PluginHost {
     }
 }
 
-fn bind(plugin: &Plugin, document: &BindingDocument, name: &str, revision: u64) -> Result<Answerer, Refusal> {
+fn bind(plugin: &Plugin, document: &BindingDocument, name: &str) -> Result<Answerer, Refusal> {
     let binding = plugin.bind(document.spec(name)?).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    Ok(Answerer { binding, fallback_to_producer: document.fallback == Fallback::Producer, revision })
+    Ok(Answerer { binding, fallback_to_producer: document.fallback == Fallback::Producer })
 }
 
 /// The digest that a reference means now (ruling 7).

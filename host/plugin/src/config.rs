@@ -22,7 +22,7 @@ pub(crate) const LEAST_RESERVATION: ByteSize = ByteSize::mib(1);
 /// Settings of the engine; `EngineConfig::new(cache_dir)` has the defaults.
 #[derive(Clone)]
 pub struct EngineConfig {
-    /// Threads that run guests, at low priority; as many again compile uploads. 1–64; 2.
+    /// Threads that run guests, at low priority; as many again compile uploads, and as many what is bound. 1–64; 2.
     pub threads: usize,
     /// Where compiled code is kept. Made if missing, readable by the owner alone. What lies in it is executed: nobody but
     /// the broker may write there.

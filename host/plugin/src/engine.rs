@@ -17,7 +17,7 @@ use crate::{
     cache::ArtifactCache,
     call::{CallState, MAX_TABLE_ELEMENTS},
     capability,
-    compile::{Compiled, Compiler, digest_of},
+    compile::{Compiled, Compiler, Purpose},
     config::EngineConfig,
     error_text::describe,
     http::{CaFileError, Resolver, client_config},
@@ -135,11 +135,12 @@ impl Engine {
         let mut linker = Linker::new(&engine);
         capability::link(&mut linker).map_err(|error| EngineError::Unsupported(describe(&error)))?;
         let threads = |error: &dyn ToString| EngineError::Threads(error.to_string());
-        let pool = compile_pool(config.threads).map_err(|error| threads(&error))?;
+        let pool = || compile_pool(config.threads).map_err(|error| threads(&error));
+        let pools = [pool()?, pool()?];
         let runtime = guest_runtime(config.threads).map_err(|error| threads(&error))?;
         let running = start_ticker(engine.weak()).map_err(|error| threads(&error))?;
         Ok(Self(Arc::new(EngineCore {
-            compiler: Compiler::new(engine.clone(), pool, cache),
+            compiler: Compiler::new(engine.clone(), pools, runtime.handle().clone(), cache),
             places: Arc::new(Semaphore::new(config.concurrency)),
             resolver: Arc::clone(&config.resolver),
             guests: runtime.handle().clone(),
@@ -161,7 +162,7 @@ impl Engine {
         inspect::screen(&wasm, self.0.config.max_component_size)?;
         let size = wasm.len() as u64;
         let digest = self.digest(wasm.clone()).await?;
-        let compiled = self.compile(digest.clone(), wasm).await?;
+        let compiled = self.compile(Purpose::Upload, digest.clone(), wasm).await?;
         let face = inspect::face(&compiled.component)?;
         inspect::link(&self.0.linker, &compiled.component)?;
         Ok(UploadVerdict {
@@ -188,7 +189,7 @@ impl Engine {
         if found != digest {
             return Err(LoadError::DigestMismatch { expected: digest.to_owned(), found });
         }
-        let compiled = self.compile(found.clone(), wasm).await?;
+        let compiled = self.compile(Purpose::Load, found.clone(), wasm).await?;
         let face = inspect::face(&compiled.component)?;
         let pre = inspect::link(&self.0.linker, &compiled.component)?;
         let code = Arc::new(PluginCode::new(found, pre, &compiled, face));
@@ -209,11 +210,11 @@ impl Engine {
     }
 
     async fn digest(&self, wasm: Bytes) -> Result<String, Refused> {
-        self.0.compiler.run(move || digest_of(&wasm)).await.map_err(|error| Refused::invalid(&error))
+        self.0.compiler.digest(wasm).await.map_err(|error| Refused::invalid(&error))
     }
 
-    async fn compile(&self, digest: String, wasm: Bytes) -> Result<Compiled, Refused> {
-        self.0.compiler.compile(digest, wasm).await.map_err(|error| Refused::invalid(&error))
+    async fn compile(&self, purpose: Purpose, digest: String, wasm: Bytes) -> Result<Compiled, Refused> {
+        self.0.compiler.compile(purpose, digest, wasm).await.map_err(|error| Refused::invalid(&error))
     }
 }
 

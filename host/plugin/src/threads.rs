@@ -17,9 +17,9 @@ use wasmtime::EngineWeak;
 pub(crate) const EPOCH: Duration = Duration::from_millis(10);
 /// How far the guests' threads stand back behind the rest of the process (`nice`).
 const NICE: i32 = 10;
-/// Threads for name look-ups, which the system offers only as blocking calls: one for each name that hangs, and made only
-/// when they are needed.
-const LOOKUP_THREADS: usize = 64;
+/// Threads for what would keep a guests' thread from the guests: name look-ups, which the system offers only as blocking
+/// calls (one for each name that hangs), bodies to decompress, compiled code to read. Made only when they are needed.
+const BLOCKING_THREADS: usize = 96;
 
 /// Lowers the priority of the calling thread. On Linux the value belongs to the thread, not to the process.
 fn stand_back() {
@@ -32,7 +32,7 @@ fn stand_back() {
 pub(crate) fn guest_runtime(threads: usize) -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(threads)
-        .max_blocking_threads(LOOKUP_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("vouch-guest")
         .on_thread_start(stand_back)
         .enable_all()

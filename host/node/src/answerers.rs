@@ -1,0 +1,112 @@
+//! Bindings that are ready to be asked, each made once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OnceCell;
+
+/// What was made for one revision of a binding, or is being made.
+struct Slot<T> {
+    revision: u64,
+    made: Arc<OnceCell<T>>,
+}
+
+/// What is made once per name and revision. Making one takes as long as it takes, and keeps nobody waiting who wants
+/// another: a storm of checks compiles a component once, and other bindings' checks go on meanwhile.
+pub(crate) struct Answerers<T>(Mutex<HashMap<String, Slot<T>>>);
+
+impl<T> Default for Answerers<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Answerers<T> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<String, Slot<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is there for this revision, or what `make` makes. If that fails, the next caller tries again.
+    pub(crate) async fn get_or_make<E>(
+        &self,
+        name: &str,
+        revision: u64,
+        make: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let made = self.slot(name, revision);
+        made.get_or_try_init(|| make).await.cloned()
+    }
+
+    fn slot(&self, name: &str, revision: u64) -> Arc<OnceCell<T>> {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get(name).filter(|slot| slot.revision == revision) {
+            return slot.made.clone();
+        }
+        let made = Arc::<OnceCell<T>>::default();
+        slots.insert(name.to_owned(), Slot { revision, made: made.clone() });
+        made
+    }
+
+    /// What was made last under this name.
+    pub(crate) fn get(&self, name: &str) -> Option<T> {
+        self.slots().get(name)?.made.get().cloned()
+    }
+
+    /// There is no such binding any more.
+    pub(crate) fn forget(&self, name: &str) {
+        self.slots().remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn one_that_takes_long_to_make_keeps_no_other_waiting() {
+        let answerers = Answerers::<u32>::default();
+        let mut slow = pin!(answerers.get_or_make("slow", 1, std::future::pending::<Result<u32, ()>>()));
+        assert!(poll(slow.as_mut()).is_pending());
+        let quick = pin!(answerers.get_or_make("quick", 1, async { Ok::<_, ()>(7) }));
+        assert_eq!(poll(quick), Poll::Ready(Ok(7)));
+        assert_eq!((answerers.get("quick"), answerers.get("slow")), (Some(7), None));
+        let new = pin!(answerers.get_or_make("slow", 2, async { Ok::<_, ()>(8) }));
+        assert_eq!(poll(new), Poll::Ready(Ok(8)), "a binding that was set anew does not wait for what it was");
+    }
+
+    #[test]
+    fn those_who_want_the_same_wait_for_one_making_and_a_failure_is_tried_again() {
+        let answerers = Answerers::<u32>::default();
+        let (made, go_on) = (Cell::new(0), Cell::new(false));
+        let make = async || {
+            made.set(made.get() + 1);
+            std::future::poll_fn(|_| if go_on.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+            if made.get() == 1 { Err("no luck") } else { Ok(7) }
+        };
+        let mut first = pin!(answerers.get_or_make("b", 1, make()));
+        let mut second = pin!(answerers.get_or_make("b", 1, make()));
+        assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+        assert_eq!(made.get(), 1);
+        go_on.set(true);
+        assert_eq!(poll(first), Poll::Ready(Err("no luck")));
+        assert_eq!(poll(second), Poll::Ready(Ok(7)));
+        assert_eq!(poll(pin!(answerers.get_or_make("b", 1, make()))), Poll::Ready(Ok(7)));
+        assert_eq!(made.get(), 2);
+    }
+
+    #[test]
+    fn a_binding_that_was_removed_is_forgotten() {
+        let answerers = Answerers::<u32>::default();
+        assert_eq!(poll(pin!(answerers.get_or_make("b", 1, async { Ok::<_, ()>(7) }))), Poll::Ready(Ok(7)));
+        answerers.forget("b");
+        assert_eq!(answerers.get("b"), None);
+    }
+}
