@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
 };
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     log::{CallLog, LogLine, LogRing},
     outcome::{Checked, NoAnswer, Pending},
     plugin::{BindingSpec, PluginCode},
+    quantity::ByteSize,
 };
 
 /// A component with its grants, limits and configuration. Cheap to clone; clones share places and log.
@@ -80,6 +81,13 @@ impl Binding {
     /// Whether the component gets the messages' bodies. If not, [`crate::Message::body`] may be left empty.
     pub fn wants_body(&self) -> bool {
         self.0.body
+    }
+
+    /// The largest body that its component can be handed: what `limits.memory` leaves beside the memory it starts with.
+    /// A larger one stops it in any case, so nobody need make it.
+    pub fn body_max(&self) -> ByteSize {
+        let taken = self.0.code.initial_memory.unwrap_or(ByteSize(0));
+        ByteSize(self.0.limits.memory.0.saturating_sub(taken.0))
     }
 
     /// Checks of this binding that are running now.
@@ -165,25 +173,43 @@ impl Admission {
     /// Asks one question in a fresh instance. If the returned future is dropped, the guest is stopped.
     pub async fn check(self, pending: Pending) -> Checked {
         let Self { binding, places } = self;
-        let engine = &binding.0.engine.0;
-        let setup = binding.setup(&pending);
-        let run = engine.running.enter();
-        let mut task = StopOnDrop(engine.guests.spawn(async move {
-            let checked = call::check(setup, pending).await;
-            drop((run, places));
-            checked
-        }));
-        match (&mut task.0).await {
-            Ok(checked) => checked,
-            Err(error) => {
-                tracing::error!(binding = binding.name(), digest = binding.digest(), %error, "a check failed in the host");
-                Checked::NoAnswer(NoAnswer::Host(error.to_string()))
-            }
-        }
+        binding.run(async move { Ok((pending, places)) }).await
+    }
+
+    /// Asks what `prepare` makes, which may take its time and memory: it runs on a thread for such work, behind the rest of
+    /// the process, and holds the place while it does. So no more is prepared at once than runs at once.
+    pub async fn check_prepared(self, prepare: impl FnOnce() -> Pending + Send + 'static) -> Checked {
+        let Self { binding, places } = self;
+        let prepared = binding.0.engine.0.guests.spawn_blocking(move || (prepare(), places));
+        binding.run(prepared).await
     }
 }
 
 impl Binding {
+    async fn run(
+        &self,
+        prepared: impl Future<Output = Result<(Pending, Places), JoinError>> + Send + 'static,
+    ) -> Checked {
+        let (binding, running) = (self.clone(), self.0.engine.0.running.clone());
+        let mut task = StopOnDrop(self.0.engine.0.guests.spawn(async move {
+            let (pending, places) = prepared.await?;
+            let run = running.enter();
+            let setup = binding.setup(&pending);
+            // The engine ends with its last handle, whether or not a guest still runs.
+            drop(binding);
+            let checked = call::check(setup, pending).await;
+            drop((run, places));
+            Ok::<_, JoinError>(checked)
+        }));
+        match (&mut task.0).await {
+            Ok(Ok(checked)) => checked,
+            Ok(Err(error)) | Err(error) => {
+                tracing::error!(binding = self.name(), digest = self.digest(), %error, "a check failed in the host");
+                Checked::NoAnswer(NoAnswer::Host(error.to_string()))
+            }
+        }
+    }
+
     fn setup(&self, pending: &Pending) -> CallSetup {
         let bound = &self.0;
         let log = CallLog::new(Arc::clone(&bound.log), pending.transaction_id.clone());

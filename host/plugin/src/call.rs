@@ -217,6 +217,7 @@ fn message_to_wit(message: Message, with_body: bool) -> types::Message {
         born_host: message.born_host,
         stored_at: message.stored_at_ms,
         body_size: message.body_size,
-        body: if with_body { message.body.to_vec() } else { Vec::new() },
+        // Not copied if nobody else holds it: a decompressed body is in memory once, besides the guest's own copy.
+        body: if with_body { message.body.into() } else { Vec::new() },
     }
 }

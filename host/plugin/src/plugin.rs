@@ -41,7 +41,7 @@ pub(crate) struct PluginCode {
     pub(crate) worlds: Vec<World>,
     pub(crate) imports_wanted: Vec<String>,
     /// What its largest memory takes before it runs; unknown for the rare component that wants modules from its host.
-    initial_memory: Option<ByteSize>,
+    pub(crate) initial_memory: Option<ByteSize>,
     from: CompiledFrom,
 }
 

@@ -1,6 +1,6 @@
 //! Compressed bodies: `GZIP` on the wire does not name the format, the first bytes do (protocol paper §4.4.6).
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use bytes::Bytes;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
@@ -17,8 +17,8 @@ pub enum DecompressError {
     #[error("the compressed body is damaged")]
     Damaged,
     /// It would grow beyond the bound.
-    #[error("the body has more than {DECOMPRESSED_BODY_MAX_BYTES} bytes when decompressed")]
-    TooLarge,
+    #[error("the body has more than {0} bytes when decompressed")]
+    TooLarge(usize),
 }
 
 /// Whether the first bytes are those of a format that [`decompress`] reads.
@@ -40,20 +40,28 @@ pub fn decompress(body: &[u8]) -> Result<Bytes, DecompressError> {
     decompress_up_to(body, DECOMPRESSED_BODY_MAX_BYTES)
 }
 
-fn decompress_up_to(body: &[u8], max: usize) -> Result<Bytes, DecompressError> {
+/// As [`decompress`], for a caller that has room for `max` bytes.
+pub fn decompress_up_to(body: &[u8], max: usize) -> Result<Bytes, DecompressError> {
+    let mut plain = Vec::new();
+    let len = reader(body)?.take(max as u64 + 1).read_to_end(&mut plain).map_err(|_| DecompressError::Damaged)?;
+    if len > max { Err(DecompressError::TooLarge(max)) } else { Ok(plain.into()) }
+}
+
+/// How many bytes [`decompress`] would give. Keeps none of them.
+pub fn decompressed_len(body: &[u8]) -> Result<u64, DecompressError> {
+    let max = DECOMPRESSED_BODY_MAX_BYTES as u64;
+    let len = io::copy(&mut reader(body)?.take(max + 1), &mut io::sink()).map_err(|_| DecompressError::Damaged)?;
+    if len > max { Err(DecompressError::TooLarge(DECOMPRESSED_BODY_MAX_BYTES)) } else { Ok(len) }
+}
+
+fn reader(body: &[u8]) -> Result<Box<dyn Read + '_>, DecompressError> {
     if is_gzip(body) {
-        read_all(MultiGzDecoder::new(body), max)
+        Ok(Box::new(MultiGzDecoder::new(body)))
     } else if is_zlib(body) {
-        read_all(ZlibDecoder::new(body), max)
+        Ok(Box::new(ZlibDecoder::new(body)))
     } else {
         Err(DecompressError::Format)
     }
-}
-
-fn read_all(reader: impl Read, max: usize) -> Result<Bytes, DecompressError> {
-    let mut plain = Vec::new();
-    reader.take(max as u64 + 1).read_to_end(&mut plain).map_err(|_| DecompressError::Damaged)?;
-    if plain.len() > max { Err(DecompressError::TooLarge) } else { Ok(plain.into()) }
 }
 
 #[cfg(test)]
@@ -94,7 +102,8 @@ mod tests {
     fn the_size_is_capped_on_both_sides() {
         for compressed in [gzip(&[0; 100]), zlib(&[0; 100])] {
             assert_eq!(decompress_up_to(&compressed, 100).map(|body| body.len()), Ok(100));
-            assert_eq!(decompress_up_to(&compressed, 99), Err(DecompressError::TooLarge));
+            assert_eq!(decompress_up_to(&compressed, 99), Err(DecompressError::TooLarge(99)));
+            assert_eq!(decompressed_len(&compressed), Ok(100));
         }
     }
 

@@ -14,7 +14,7 @@ pub mod settings;
 pub mod validate;
 pub mod wire;
 
-pub use compression::{DecompressError, decompress};
+pub use compression::{DecompressError, decompress, decompress_up_to, decompressed_len};
 pub use convert::{duration, millis, timestamp, wire_duration};
 pub use delivery::{Delivered, delivered_message, half_message};
 pub use handle::{HANDLE_TEXT_LEN, HandleError, HandleKey};

@@ -34,14 +34,22 @@ pub(super) async fn ask(inner: Arc<Inner>, due: Due) {
 }
 
 async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
-    let (answerer, half) = match (inner.plugins.answerer(inner, name).await, inner.read_message(due.transaction)) {
-        (Ok(answerer), Ok((_, half))) => (answerer, half),
-        (Err(error), _) => return no_answer(inner, due, None, name.to_owned(), error.to_string()).await,
-        // The body cannot be read: this one is reported, the others go on (S3.f).
-        (_, Err(error)) => return no_answer(inner, due, None, name.to_owned(), error.to_string()).await,
+    let answerer = match inner.plugins.answerer(inner, name).await {
+        Ok(answerer) => answerer,
+        Err(error) => return no_answer(inner, due, None, name.to_owned(), error.to_string()).await,
     };
-    let pending = answerer.pending(due, &half);
-    let checked = answerer.binding.admit().await.check(pending).await;
+    // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
+    let admission = tokio::select! {
+        admission = answerer.binding.admit() => admission,
+        () = inner.stopping.cancelled() => return,
+    };
+    let half = match inner.read_message(due.transaction) {
+        Ok((_, half)) => half,
+        // The body cannot be read: this one is reported, the others go on (S3.f).
+        Err(error) => return no_answer(inner, due, None, name.to_owned(), error.to_string()).await,
+    };
+    let (asking, about, origin) = (answerer.clone(), due.clone(), half.producer.clone());
+    let checked = admission.check_prepared(move || asking.pending(&about, half)).await;
     let by = EndedBy::Component { binding: name.to_owned(), digest: answerer.binding.digest().to_owned() };
     let recorded = match checked {
         Checked::Answer(verdict) => {
@@ -50,7 +58,7 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
         }
         Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => Err(Refusal::Internal("no place was free".to_owned())),
         Checked::NoAnswer(reason) => {
-            if answerer.fallback_to_producer && inner.shared.sessions.has_producer(&due.topic, &half.producer) {
+            if answerer.fallback_to_producer && inner.shared.sessions.has_producer(&due.topic, &origin) {
                 return ask_producer(inner, due).await;
             }
             return no_answer(inner, due, Some(&answerer), by.to_string(), reason.to_string()).await;

@@ -1,11 +1,14 @@
 //! Places: who gets one, who is told that there is none, and when they come free.
 
-use vouch_plugin::{Binding, NoAnswer};
+use vouch_plugin::{Binding, ByteSize, NoAnswer};
 
 use crate::{
     guests::{SPIN, check, commit},
     support::{COMMIT, House, no_answer, pending},
 };
+
+/// Bounds a failing test, and passes in no other.
+const SOON: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Starts a check that does not end by itself, and returns when it holds its place.
 async fn occupy(binding: &Binding) -> tokio::task::JoinHandle<()> {
@@ -71,6 +74,63 @@ async fn many_checks_share_few_places_by_waiting() {
         assert_eq!(check.await.unwrap(), COMMIT);
     }
     assert_eq!((binding.running(), house.engine.running()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_question_is_prepared_in_its_place_and_keeps_no_other_task_waiting() {
+    let house = House::new();
+    let binding = house.bind(check(&commit()), |spec| spec.limits.concurrency = 1).await;
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let (began, begun) = tokio::sync::oneshot::channel();
+    let first = binding.admit().await.check_prepared(move || {
+        began.send(()).unwrap();
+        may_go_on.recv_timeout(SOON).unwrap();
+        pending()
+    });
+    let first = tokio::spawn(first);
+    // This test has one thread: if the question were prepared on it, nothing below would ever run.
+    begun.await.unwrap();
+    assert_eq!(binding.running(), 1);
+    assert!(matches!(binding.try_admit(), Err(NoAnswer::NoCapacity { .. })), "it holds its place meanwhile");
+    go_on.send(()).unwrap();
+    assert_eq!(first.await.unwrap(), COMMIT);
+    assert_eq!(binding.running(), 0);
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_waits_for_holds_its_place_until_it_is_prepared() {
+    let house = House::new();
+    let binding = house.bind(check(&commit()), |spec| spec.limits.concurrency = 1).await;
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let (began, begun) = tokio::sync::oneshot::channel();
+    let first = tokio::spawn(binding.admit().await.check_prepared(move || {
+        began.send(()).unwrap();
+        may_go_on.recv_timeout(SOON).unwrap();
+        pending()
+    }));
+    begun.await.unwrap();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    assert_eq!(binding.running(), 1, "what it makes is in memory still");
+    go_on.send(()).unwrap();
+    assert_eq!(binding.admit().await.check(pending()).await, COMMIT);
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_prepared_gets_no_answer_and_its_place_is_free_again() {
+    let house = House::new();
+    let binding = house.bind(check(&commit()), |spec| spec.limits.concurrency = 1).await;
+    let why = no_answer(binding.admit().await.check_prepared(|| panic!("a defect")).await);
+    assert!(matches!(why, NoAnswer::Host(_)) && !why.blames_component(), "{why:?}");
+    assert_eq!(binding.check(pending()).await, COMMIT);
+}
+
+#[tokio::test]
+async fn a_body_is_at_most_what_the_memory_leaves_beside_the_component() {
+    let house = House::new();
+    let binding = house.bind(check(&commit()), |spec| spec.limits.memory = ByteSize::mib(2)).await;
+    // The guests of these tests start with one page.
+    assert_eq!(binding.body_max(), ByteSize((2 << 20) - (64 << 10)));
 }
 
 #[tokio::test]
