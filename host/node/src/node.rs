@@ -223,9 +223,8 @@ impl Node {
     /// A producer answered a check with *undecided*: counts if it was asked (ruling 1), else changes nothing.
     pub async fn undecided(&self, transaction: u64, client_id: &str) -> Result<(), Refusal> {
         let find = move |executor: &mut crate::shard::Executor| {
-            let asked_at = executor.schedule.asked_at(transaction)?;
-            let open = executor.state.open_transactions().get(transaction)?;
-            Some((asked_at, open.checks + 1))
+            let (_, number, asked_at) = executor.schedule.under_way(transaction)?;
+            Some((asked_at, number))
         };
         let Some((asked_at, number)) = self.0.shard.query(find).await? else { return Ok(()) };
         let answer = checks::ask::undecided(transaction, number, asked_at, client_id);

@@ -41,6 +41,7 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
     // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
     let admission = tokio::select! {
         admission = answerer.binding.admit() => admission,
+        () = due.ask.ended() => return,
         () = inner.stopping.cancelled() => return,
     };
     let half = match inner.read_message(due.transaction) {
@@ -89,6 +90,11 @@ async fn count_unknown(
     by: EndedBy,
     reason: String,
 ) -> Result<(), Refusal> {
+    let this = due.clone();
+    if !inner.shard.query(move |executor| executor.schedule.is_under_way(&this)).await? {
+        // Meanwhile the ask was answered by another, or the transaction was parked and resumed.
+        return Ok(());
+    }
     let answer = CheckAnswered {
         transaction: due.transaction,
         check_number: due.number,
@@ -106,15 +112,12 @@ async fn finish(inner: &Inner, due: &Due, recorded: Result<(), Refusal>) {
     match recorded {
         Ok(()) => {}
         Err(Refusal::OutcomeConflict { .. } | Refusal::AlreadyEnded { .. } | Refusal::TopicNotFound(_)) => {
-            let (transaction, at) = (due.transaction, inner.shared.clock.now());
-            let asked_at = due.asked_at;
-            // A node that stops needs no schedule.
-            let _ = inner.shard.query(move |executor| executor.schedule.ask_again(transaction, asked_at, at)).await;
+            ask_again(inner, due, inner.shared.clock.now()).await;
         }
         Err(refusal) => {
             let id = TransactionId { shard: 0, position: due.transaction };
             tracing::warn!(transaction = %id, %refusal, "what was answered could not be recorded; asking again");
-            ask_again(inner, due).await;
+            ask_again(inner, due, inner.shared.clock.now().plus_ms(ASK_AGAIN_MS)).await;
         }
     }
 }
@@ -142,7 +145,7 @@ async fn ask_producer(inner: &Arc<Inner>, due: &Due) {
     let origin = half.producer.clone();
     let command = CheckCommand { topic: due.topic.clone(), transaction: due.transaction, half };
     let Some(asked) = inner.shared.sessions.ask(&origin, &command) else {
-        return ask_again(inner, due).await;
+        return ask_again(inner, due, inner.shared.clock.now().plus_ms(ASK_AGAIN_MS)).await;
     };
     let mut look_at = Instant::now() + SILENCE.min(Duration::from_millis(due.step_ms));
     loop {
@@ -156,7 +159,7 @@ async fn ask_producer(inner: &Arc<Inner>, due: &Due) {
         match inner.shared.sessions.after_ask(&asked) {
             AfterAsk::Heard => break,
             AfterAsk::NotYet => look_at = Instant::now() + LOOK_FOR_CALL_EVERY,
-            AfterAsk::Lost => return ask_again(inner, due).await,
+            AfterAsk::Lost => return ask_again(inner, due, inner.shared.clock.now().plus_ms(ASK_AGAIN_MS)).await,
         }
     }
     let by = EndedBy::Silence { client_id: asked.client_id };
@@ -164,19 +167,15 @@ async fn ask_producer(inner: &Arc<Inner>, due: &Due) {
     finish(inner, due, counted).await;
 }
 
-async fn ask_again(inner: &Inner, due: &Due) {
-    let (transaction, asked_at) = (due.transaction, due.asked_at);
-    let at = inner.shared.clock.now().plus_ms(ASK_AGAIN_MS);
-    let _ = inner.shard.query(move |executor| executor.schedule.ask_again(transaction, asked_at, at)).await;
+async fn ask_again(inner: &Inner, due: &Due, at: Millis) {
+    let due = due.clone();
+    // A node that stops needs no schedule.
+    let _ = inner.shard.query(move |executor| executor.schedule.ask_again(&due, at)).await;
 }
 
 async fn still_unanswered(inner: &Inner, due: &Due) -> bool {
-    let (transaction, number) = (due.transaction, due.number);
-    let look = move |executor: &mut crate::shard::Executor| {
-        let open = executor.state.open_transactions().get(transaction);
-        open.is_some_and(|open| open.parked.is_none() && open.checks < number)
-    };
-    inner.shard.query(look).await.unwrap_or(false)
+    let due = due.clone();
+    inner.shard.query(move |executor| executor.schedule.is_under_way(&due)).await.unwrap_or(false)
 }
 
 /// When an undecided answer came: the ask it belongs to.

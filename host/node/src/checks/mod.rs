@@ -3,6 +3,7 @@
 
 pub(crate) mod ask;
 mod schedule;
+mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;

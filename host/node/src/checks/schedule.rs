@@ -1,12 +1,23 @@
 //! Which open transactions to ask about now. Belongs to the leader, lives on the executor thread, does no I/O.
 //!
 //! The state's index says when a check is due. This adds what only the leader knows: asks that are under way, asks that
-//! got no answer and their back-off, and topics that nobody can be asked about. A pass costs what is due: a cursor per
-//! topic marks how far the index was taken.
+//! are to be repeated at a time of their own, and topics that nobody can be asked about. A pass costs what is due: a
+//! cursor per topic marks how far the index was taken.
+//!
+//! # To ensure correctness
+//!
+//! A transaction is in one phase at a time: not tracked (the index alone says when it is due), asked about, or to be asked
+//! about again. Counts and orders are indexes over these phases and change only in `put` and `remove`. What the index
+//! lists before a topic's cursor is tracked; so whoever stops tracking an open transaction moves the cursor back.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
+use vouch_broker::record::Record;
+use vouch_broker::state::OpenTransaction;
 use vouch_broker::{Millis, ResourceName, State, TopicId};
+
+use super::under_way::Ask;
 
 /// Asks under way at once, in all.
 const ASKS_MAX: usize = 1024;
@@ -28,7 +39,7 @@ pub(crate) enum Checker {
 }
 
 /// One ask to make.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Due {
     pub(crate) transaction: u64,
     pub(crate) topic: ResourceName,
@@ -39,12 +50,8 @@ pub(crate) struct Due {
     pub(crate) asked_at: Millis,
     /// The pause after this ask.
     pub(crate) step_ms: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Ask {
-    topic: TopicId,
-    asked_at: Millis,
+    /// What the schedule shares with the one who asks.
+    pub(crate) ask: Arc<Ask>,
 }
 
 /// Asks about one transaction that got no answer.
@@ -61,23 +68,96 @@ pub(crate) struct NoAnswers {
     pub(crate) text: String,
 }
 
-/// The leader's side of checking.
+enum Phase {
+    /// Somebody is being asked.
+    Asking { ask: Arc<Ask>, asked_at: Millis },
+    /// To be asked about again at this time, whatever the index says.
+    Again(Millis),
+}
+
+/// A transaction that was asked about and whose answer is not in the log.
+struct Tracked {
+    topic: TopicId,
+    /// Number of the ask that is under way, or that comes again.
+    number: u32,
+    phase: Phase,
+    no_answers: Option<NoAnswers>,
+}
+
 #[derive(Default)]
+struct TopicPart {
+    /// How far the index was taken.
+    cursor: Option<(Millis, u64)>,
+    /// Transactions in the phase [`Phase::Again`], by time.
+    again: BTreeSet<(Millis, u64)>,
+    /// Transactions in the phase [`Phase::Asking`].
+    asks: usize,
+    /// Something was due and nobody could be asked.
+    without_checker: bool,
+}
+
+/// The leader's side of checking.
 pub(crate) struct Schedule {
-    cursors: HashMap<TopicId, (Millis, u64)>,
-    asking: HashMap<u64, Ask>,
-    per_topic: HashMap<TopicId, usize>,
-    no_answers: HashMap<u64, NoAnswers>,
-    retries: HashMap<TopicId, BTreeSet<(Millis, u64)>>,
-    without_checker: HashSet<TopicId>,
+    tracked: HashMap<u64, Tracked>,
+    topics: HashMap<TopicId, TopicPart>,
+    /// Asks under way, in all.
+    asks: usize,
+    asks_max: usize,
+    asks_per_topic_max: usize,
+    /// The topic that the next pass begins with, so that all have their turn when there is no room for all.
+    turn: TopicId,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::with_room(ASKS_MAX, ASKS_PER_TOPIC_MAX)
+    }
 }
 
 impl Schedule {
+    fn with_room(asks_max: usize, asks_per_topic_max: usize) -> Self {
+        let (tracked, topics) = (HashMap::new(), HashMap::new());
+        Self { tracked, topics, asks: 0, asks_max, asks_per_topic_max, turn: TopicId(0) }
+    }
+
+    /// Puts a transaction into a phase, out of whatever phase it is in.
+    fn put(&mut self, transaction: u64, tracked: Tracked) {
+        self.remove(transaction);
+        let topic = self.topics.entry(tracked.topic).or_default();
+        match &tracked.phase {
+            Phase::Asking { .. } => {
+                topic.asks += 1;
+                self.asks += 1;
+            }
+            Phase::Again(at) => {
+                topic.again.insert((*at, transaction));
+            }
+        }
+        self.tracked.insert(transaction, tracked);
+    }
+
+    /// Stops tracking a transaction. An ask about it that is under way is over.
+    fn remove(&mut self, transaction: u64) -> Option<Tracked> {
+        let tracked = self.tracked.remove(&transaction)?;
+        let topic = self.topics.entry(tracked.topic).or_default();
+        match &tracked.phase {
+            Phase::Asking { ask, .. } => {
+                topic.asks -= 1;
+                self.asks -= 1;
+                ask.end();
+            }
+            Phase::Again(at) => {
+                topic.again.remove(&(*at, transaction));
+            }
+        }
+        Some(tracked)
+    }
+
     /// A transaction of this topic is due at a time that may lie before what was taken already.
     pub(crate) fn due_changed(&mut self, topic: TopicId, at: Millis) {
-        let before = (Millis(at.0.saturating_sub(1)), u64::MAX);
-        if let Some(cursor) = self.cursors.get_mut(&topic) {
-            *cursor = (*cursor).min(before);
+        let before = at.0.checked_sub(1).map(|ms| (Millis(ms), u64::MAX));
+        if let Some(part) = self.topics.get_mut(&topic) {
+            part.cursor = part.cursor.min(before);
         }
     }
 
@@ -90,65 +170,89 @@ impl Schedule {
     ) -> (Vec<Due>, Option<Millis>) {
         let mut due = Vec::new();
         let mut next = None;
-        let topics: Vec<TopicId> = state.open_transactions().topics_to_check().collect();
-        self.forget_other_topics(&topics);
-        for id in topics {
+        for id in self.topics_in_turn(state) {
             let Some(topic) = state.topics().get(id) else { continue };
-            let first = self.first_due(state, id);
-            if first.is_none_or(|at| at > now) {
-                next = earlier(next, first);
-                continue;
-            }
-            let Some(checker) = checker_of(&topic.name) else {
-                // Due, and nobody to ask: attempts do not move. A new producer or binding wakes the runner.
-                self.without_checker.insert(id);
-                continue;
-            };
-            self.without_checker.remove(&id);
-            while due.len() + self.asking.len() <= ASKS_MAX
-                && self.per_topic.get(&id).copied().unwrap_or(0) < ASKS_PER_TOPIC_MAX
-            {
-                let Some(transaction) = self.pop(state, id, now) else { break };
-                if let Some(ask) = self.ask(state, transaction, &topic.name, &checker, now) {
-                    due.push(ask);
+            match self.first(state, id, now) {
+                Some((at, _)) if at <= now => {}
+                first => {
+                    next = earlier(next, first.map(|(at, _)| at));
+                    continue;
                 }
             }
-            // Full: the end of an ask wakes the runner. Otherwise the next one that is not due yet decides.
-            next = earlier(next, self.first_due(state, id).filter(|at| *at > now));
+            let checker = checker_of(&topic.name);
+            self.topics.entry(id).or_default().without_checker = checker.is_none();
+            // Due, and nobody to ask: attempts do not move. A new producer or binding wakes the runner.
+            let Some(checker) = checker else { continue };
+            due.extend(self.take_from(state, id, &topic.name, &checker, now));
+            let first = self.first(state, id, now).map(|(at, _)| at);
+            if self.asks >= self.asks_max && first.is_some_and(|at| at <= now) {
+                // The end of an ask wakes the runner, and this topic goes first.
+                self.turn = id;
+                break;
+            }
+            next = earlier(next, first.filter(|at| *at > now));
         }
         (due, next)
     }
 
-    fn forget_other_topics(&mut self, topics: &[TopicId]) {
-        if self.cursors.len() > topics.len() || self.without_checker.len() > topics.len() {
-            let known: HashSet<_> = topics.iter().copied().collect();
-            self.cursors.retain(|topic, _| known.contains(topic));
-            self.without_checker.retain(|topic| known.contains(topic));
-            self.retries.retain(|topic, retries| known.contains(topic) && !retries.is_empty());
+    fn take_from(
+        &mut self,
+        state: &State,
+        id: TopicId,
+        name: &ResourceName,
+        checker: &Checker,
+        now: Millis,
+    ) -> Vec<Due> {
+        let mut due = Vec::new();
+        while self.has_room(id) {
+            let first = self.first(state, id, now).filter(|(at, _)| *at <= now);
+            let Some((at, transaction)) = first else { break };
+            if !self.tracked.contains_key(&transaction) {
+                self.topics.entry(id).or_default().cursor = Some((at, transaction));
+            }
+            due.extend(self.ask(state, transaction, name, checker, now));
         }
+        due
     }
 
-    fn first_due(&self, state: &State, topic: TopicId) -> Option<Millis> {
-        let fresh = state.open_transactions().due(topic, self.cursors.get(&topic).copied()).next().map(|(at, _)| at);
-        let retry = self.retries.get(&topic).and_then(BTreeSet::first).map(|(at, _)| *at);
-        earlier(fresh, retry)
+    fn has_room(&self, topic: TopicId) -> bool {
+        let in_topic = self.topics.get(&topic).map_or(0, |part| part.asks);
+        self.asks < self.asks_max && in_topic < self.asks_per_topic_max
     }
 
-    fn pop(&mut self, state: &State, topic: TopicId, now: Millis) -> Option<u64> {
-        let retries = self.retries.entry(topic).or_default();
-        if let Some((at, transaction)) = retries.first().copied().filter(|(at, _)| *at <= now) {
-            retries.remove(&(at, transaction));
-            return Some(transaction);
-        }
-        let cursor = self.cursors.get(&topic).copied();
-        for (at, transaction) in state.open_transactions().due(topic, cursor).take_while(|(at, _)| *at <= now) {
-            self.cursors.insert(topic, (at, transaction));
-            // One that waits for its retry is in `retries`, whatever the index says.
-            if !self.no_answers.contains_key(&transaction) && !self.asking.contains_key(&transaction) {
-                return Some(transaction);
+    fn topics_in_turn(&mut self, state: &State) -> Vec<TopicId> {
+        let mut topics: Vec<TopicId> = state.open_transactions().topics_to_check().collect();
+        topics.sort_unstable();
+        let tracked = &mut self.tracked;
+        self.topics.retain(|id, part| {
+            let known = part.asks > 0 || topics.binary_search(id).is_ok();
+            if !known {
+                // Nothing in it is ever due, so nothing is asked again.
+                part.again.iter().for_each(|(_, transaction)| drop(tracked.remove(transaction)));
+            }
+            known
+        });
+        let first = topics.partition_point(|id| *id < self.turn);
+        topics.rotate_left(first);
+        topics
+    }
+
+    /// The transaction that is due first, of those that are not being asked about, and when that is. One that has to
+    /// wait for its repetition is due then and not when the index says.
+    fn first(&mut self, state: &State, topic: TopicId, now: Millis) -> Option<(Millis, u64)> {
+        let part = self.topics.entry(topic).or_default();
+        let mut fresh = None;
+        for (at, transaction) in state.open_transactions().due(topic, part.cursor) {
+            if !self.tracked.contains_key(&transaction) {
+                fresh = Some((at, transaction));
+                break;
+            }
+            if at <= now {
+                part.cursor = Some((at, transaction));
             }
         }
-        None
+        // The one that waits longest goes first: those that get no answer again and again do not keep others waiting.
+        earlier(fresh, part.again.first().copied())
     }
 
     fn ask(
@@ -159,14 +263,19 @@ impl Schedule {
         checker: &Checker,
         now: Millis,
     ) -> Option<Due> {
-        let Some(open) = state.open_transactions().get(transaction).filter(|open| open.parked.is_none()) else {
-            self.no_answers.remove(&transaction);
+        let before = self.remove(transaction);
+        let open = state.open_transactions().get(transaction)?;
+        if open.next_due > now {
+            // Its time changed while it waited to be asked about again: the index knows.
+            self.due_changed(open.topic, open.next_due);
             return None;
-        };
+        }
         let policy = &state.topics().get(open.topic)?.config.transaction;
         let number = open.checks + 1;
-        self.asking.insert(transaction, Ask { topic: open.topic, asked_at: now });
-        *self.per_topic.entry(open.topic).or_default() += 1;
+        let ask = Arc::<Ask>::default();
+        let phase = Phase::Asking { ask: ask.clone(), asked_at: now };
+        let no_answers = before.and_then(|before| before.no_answers);
+        self.put(transaction, Tracked { topic: open.topic, number, phase, no_answers });
         Some(Due {
             transaction,
             topic: topic.clone(),
@@ -176,81 +285,100 @@ impl Schedule {
             opened_at: open.opened_at,
             asked_at: now,
             step_ms: open.overrides.step_ms(policy, number),
+            ask,
         })
     }
 
-    /// When the ask that is under way about a transaction was made.
-    pub(crate) fn asked_at(&self, transaction: u64) -> Option<Millis> {
-        self.asking.get(&transaction).map(|ask| ask.asked_at)
+    /// The ask about a transaction that is under way: itself, its number and when it was made.
+    pub(crate) fn under_way(&self, transaction: u64) -> Option<(&Ask, u32, Millis)> {
+        let tracked = self.tracked.get(&transaction)?;
+        match &tracked.phase {
+            Phase::Asking { ask, asked_at } => Some((ask, tracked.number, *asked_at)),
+            Phase::Again(_) => None,
+        }
     }
 
-    /// The log says something new about a transaction: an ask under way about it is over. `next_due` is when the
-    /// transaction is due again; the cursor may have passed it meanwhile. Returns whether an ask ended.
-    pub(crate) fn settled(&mut self, transaction: u64, next_due: Option<Millis>) -> bool {
-        self.no_answers.remove(&transaction);
-        let Some(ask) = self.asking.remove(&transaction) else { return false };
-        self.leave(&ask);
-        if let Some(at) = next_due {
-            self.due_changed(ask.topic, at);
+    /// Whether this ask is under way.
+    pub(crate) fn is_under_way(&self, due: &Due) -> bool {
+        self.under_way(due.transaction).is_some_and(|(ask, ..)| std::ptr::eq(ask, due.ask.as_ref()))
+    }
+
+    /// A record was applied. If it says something new about a transaction, an ask under way about it is over, and the
+    /// index says when the next one is due. Returns whether that changed anything here.
+    pub(crate) fn applied(&mut self, record: &Record, state: &State) -> bool {
+        match record {
+            Record::End(end) => self.settled(end.transaction, state),
+            Record::CheckAnswered(answer) => self.settled(answer.transaction, state),
+            Record::Park(park) => self.settled(park.transaction, state),
+            _ => false,
+        }
+    }
+
+    fn settled(&mut self, transaction: u64, state: &State) -> bool {
+        let Some(tracked) = self.tracked.get(&transaction) else { return false };
+        let open = state.open_transactions().get(transaction);
+        // A late answer to an earlier ask changes nothing, and the ask that is under way goes on.
+        let unchanged = |open: &OpenTransaction| open.parked.is_none() && open.checks < tracked.number;
+        if open.is_some_and(unchanged) {
+            return false;
+        }
+        let topic = tracked.topic;
+        self.remove(transaction);
+        if let Some(open) = open {
+            self.due_changed(topic, open.next_due);
         }
         true
     }
 
-    /// The ask that was made at `asked_at` is over without anybody's fault: look at the transaction again at `at`.
-    pub(crate) fn ask_again(&mut self, transaction: u64, asked_at: Millis, at: Millis) {
-        if let Some(ask) = self.end_ask(transaction, asked_at) {
-            self.no_answers.remove(&transaction);
-            self.retries.entry(ask.topic).or_default().insert((at, transaction));
+    /// This ask is over without anybody's fault: ask again at `at`.
+    pub(crate) fn ask_again(&mut self, due: &Due, at: Millis) {
+        if !self.is_under_way(due) {
+            return;
+        }
+        if let Some(mut tracked) = self.remove(due.transaction) {
+            if let Some(no_answers) = &mut tracked.no_answers {
+                no_answers.next_at = at;
+            }
+            self.put(due.transaction, Tracked { phase: Phase::Again(at), ..tracked });
         }
     }
 
-    /// An ask got no answer: back off (ruling 3). Returns how often that happened in a row, and since when.
+    /// This ask got no answer: back off (ruling 3). Returns how often that happened in a row, and since when.
     pub(crate) fn no_answer(&mut self, due: &Due, now: Millis, by: String, text: String) -> Option<(u32, Millis)> {
-        let ask = self.end_ask(due.transaction, due.asked_at)?;
-        let before = self.no_answers.remove(&due.transaction);
-        let count = before.as_ref().map_or(0, |before| before.count) + 1;
+        if !self.is_under_way(due) {
+            return None;
+        }
+        let tracked = self.remove(due.transaction)?;
+        let before = tracked.no_answers.as_ref();
+        let count = before.map_or(0, |before| before.count) + 1;
         let pause = NO_ANSWER_FIRST_MS.saturating_mul(1 << (count - 1).min(30)).min(due.step_ms.max(1));
         let next_at = now.plus_ms(pause);
         let first_at = before.map_or(now, |before| before.first_at);
-        let no_answers = NoAnswers { count, first_at, last_at: now, next_at, by, text };
-        self.no_answers.insert(due.transaction, no_answers);
-        self.retries.entry(ask.topic).or_default().insert((next_at, due.transaction));
+        let no_answers = Some(NoAnswers { count, first_at, last_at: now, next_at, by, text });
+        self.put(due.transaction, Tracked { phase: Phase::Again(next_at), no_answers, ..tracked });
         Some((count, first_at))
-    }
-
-    /// Ends the ask that was made at this time; a younger one about the same transaction goes on.
-    fn end_ask(&mut self, transaction: u64, asked_at: Millis) -> Option<Ask> {
-        let ask = *self.asking.get(&transaction).filter(|ask| ask.asked_at == asked_at)?;
-        self.asking.remove(&transaction);
-        self.leave(&ask);
-        Some(ask)
-    }
-
-    fn leave(&mut self, ask: &Ask) {
-        if let Some(count) = self.per_topic.get_mut(&ask.topic) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_topic.remove(&ask.topic);
-            }
-        }
     }
 
     /// Asks about a transaction that got no answer, if the last one did.
     pub(crate) fn no_answers(&self, transaction: u64) -> Option<&NoAnswers> {
-        self.no_answers.get(&transaction)
+        self.tracked.get(&transaction)?.no_answers.as_ref()
     }
 
     /// Whether a topic has due transactions and nobody to ask.
     pub(crate) fn is_without_checker(&self, topic: TopicId) -> bool {
-        self.without_checker.contains(&topic)
+        self.topics.get(&topic).is_some_and(|part| part.without_checker)
     }
 
     /// Asks under way.
     pub(crate) fn asking(&self) -> usize {
-        self.asking.len()
+        self.asks
     }
 }
 
-fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
+fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     [a, b].into_iter().flatten().min()
 }
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;

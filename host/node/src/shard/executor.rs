@@ -268,25 +268,13 @@ impl Executor {
             let record = Record::decode(&frame).map_err(defect)?;
             outcomes.push(self.state.apply(RecordAt { position, time }, &record, &mut self.effects));
             self.reservations.release(&record);
-            self.settle_ask(&record);
+            if self.schedule.applied(&record, &self.state) {
+                self.shared.checks_changed.notify_one();
+            }
             position += u64::from(frame.record_len());
             records = rest;
         }
         Ok(outcomes)
-    }
-
-    /// An ask under way ends with the record that says something new about its transaction.
-    fn settle_ask(&mut self, record: &Record) {
-        let transaction = match record {
-            Record::End(end) => end.transaction,
-            Record::CheckAnswered(answer) => answer.transaction,
-            Record::Park(park) => park.transaction,
-            _ => return,
-        };
-        let next_due = self.state.open_transactions().get(transaction).map(|open| open.next_due);
-        if self.schedule.settled(transaction, next_due) {
-            self.shared.checks_changed.notify_one();
-        }
     }
 
     fn take_effects(&mut self) {
