@@ -10,6 +10,7 @@ mod config;
 mod directory;
 mod node;
 mod plugins;
+mod questions;
 mod search;
 mod sessions;
 mod shard;
@@ -26,5 +27,6 @@ pub use api::{
 pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig};
 pub use node::{Metrics, Node};
 pub use plugins::UploadError;
-pub use sessions::{CheckCommand, Declaration, Role, SESSION_LIMIT, SESSIONS_MAX, Sessions, TelemetryStream};
+pub use questions::{CheckCommand, Question, TelemetryStream};
+pub use sessions::{Declaration, Role, SESSION_LIMIT, SESSIONS_MAX, Sessions};
 pub use start::StartError;

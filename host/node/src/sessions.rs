@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use vouch_broker::{ResourceName, StoredMessage, TagFilter};
+use vouch_broker::{ResourceName, TagFilter};
+
+use crate::questions::{CheckCommand, Question, TelemetryStream};
 
 /// Silence after which a session is over. Well above the longest heartbeat interval of any client, 30 s.
 pub const SESSION_LIMIT: Duration = Duration::from_secs(120);
@@ -38,35 +40,12 @@ pub struct Declaration {
     pub subscriptions: Vec<(ResourceName, TagFilter)>,
 }
 
-/// A question about a half message, for a producer's telemetry stream.
-#[derive(Clone, Debug)]
-pub struct CheckCommand {
-    /// Topic of the half.
-    pub topic: ResourceName,
-    /// The transaction.
-    pub transaction: u64,
-    /// The half message.
-    pub half: StoredMessage,
-}
-
-/// One telemetry stream of a client.
-///
-/// # To ensure correctness
-///
-/// `send_check` neither blocks nor waits: it puts the command into a bounded queue, or answers `false`.
-pub trait TelemetryStream: Send + Sync {
-    /// Hands over a question; `false` if the stream is closed or its queue is full.
-    fn send_check(&self, command: CheckCommand) -> bool;
-    /// Whether the stream is still open.
-    fn is_open(&self) -> bool;
-}
-
 struct Session {
     declaration: Declaration,
     streams: Vec<Arc<dyn TelemetryStream>>,
     last_heard: Instant,
-    /// Calls so far: tells a call after an ask from one before it.
-    calls: u64,
+    /// Tells this session from an earlier one of the same client, which was lost.
+    generation: u64,
 }
 
 #[derive(Default)]
@@ -74,6 +53,10 @@ struct Table {
     by_client: HashMap<String, Session>,
     /// Producers that declared a topic.
     producers: HashMap<ResourceName, BTreeSet<String>>,
+    /// Consumers of a group.
+    members: HashMap<ResourceName, BTreeSet<String>>,
+    /// Sessions so far.
+    generations: u64,
 }
 
 /// All sessions of this node.
@@ -83,22 +66,25 @@ pub struct Sessions {
     producers_changed: Notify,
 }
 
-/// How a producer was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A producer whose stream took a question.
 pub(crate) struct Asked {
     pub(crate) client_id: String,
-    /// Calls of that client before the ask.
-    pub(crate) calls: u64,
+    pub(crate) question: Question,
+    pub(crate) stream: Arc<dyn TelemetryStream>,
+    /// Of the client's session when it was asked.
+    generation: u64,
 }
 
 /// What is known of a producer that was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterAsk {
-    /// It lives and made a call since.
-    Heard,
-    /// Nothing since.
+    /// The question waits to be written.
+    Unread,
+    /// It was written, and nothing can be said yet.
     NotYet,
-    /// Its session is gone.
+    /// It was written long enough ago, and its client made a call since.
+    Silent,
+    /// The session that was asked is gone, or the stream that carried the question is closed.
     Lost,
 }
 
@@ -113,21 +99,9 @@ impl Sessions {
         if !table.by_client.contains_key(client_id) && table.by_client.len() >= SESSIONS_MAX {
             return false;
         }
-        table.forget_topics(client_id);
-        for topic in &declaration.topics {
-            table.producers.entry(topic.clone()).or_default().insert(client_id.to_owned());
-        }
+        table.withdraw(client_id);
         let new_producer = !declaration.topics.is_empty();
-        match table.by_client.get_mut(client_id) {
-            Some(session) => {
-                session.declaration = declaration;
-                session.heard(now);
-            }
-            None => {
-                let session = Session { declaration, streams: Vec::new(), last_heard: now, calls: 1 };
-                table.by_client.insert(client_id.to_owned(), session);
-            }
-        }
+        table.enter(client_id, declaration, now);
         drop(table);
         if new_producer {
             self.producers_changed.notify_one();
@@ -135,11 +109,11 @@ impl Sessions {
         true
     }
 
-    /// A stream of this client is open; commands may go over it.
+    /// A stream of this client is open; commands may go over it. Attaching one again changes nothing.
     pub fn attach(&self, client_id: &str, stream: Arc<dyn TelemetryStream>) {
         let mut table = self.table();
         if let Some(session) = table.by_client.get_mut(client_id) {
-            session.streams.retain(|old| old.is_open());
+            session.streams.retain(|old| old.is_open() && !Arc::ptr_eq(old, &stream));
             session.streams.push(stream);
         }
         drop(table);
@@ -168,9 +142,7 @@ impl Sessions {
 
     /// The client said that it leaves.
     pub fn close(&self, client_id: &str) {
-        let mut table = self.table();
-        table.forget_topics(client_id);
-        table.by_client.remove(client_id);
+        self.table().leave(client_id);
     }
 
     /// How many sessions there are: producers, consumers.
@@ -191,8 +163,7 @@ impl Sessions {
             .collect();
         for client in silent {
             tracing::info!(client, "session ended by silence");
-            table.forget_topics(&client);
-            table.by_client.remove(&client);
+            table.leave(&client);
         }
     }
 
@@ -204,14 +175,7 @@ impl Sessions {
     /// Filters of a group's live members on a topic, `except` the one that asks (ruling 12).
     pub(crate) fn other_filters(&self, group: &ResourceName, topic: &ResourceName, except: &str) -> Vec<TagFilter> {
         let table = self.table();
-        table
-            .by_client
-            .iter()
-            .filter(|(client, session)| *client != except && session.declaration.group.as_ref() == Some(group))
-            .flat_map(|(_, session)| &session.declaration.subscriptions)
-            .filter(|(subscribed, _)| subscribed == topic)
-            .map(|(_, filter)| filter.clone())
-            .collect()
+        table.subscriptions(group, topic).filter(|(client, _)| *client != except).map(|(_, f)| f.clone()).collect()
     }
 
     /// Whether some live producer of a topic can be asked.
@@ -219,20 +183,40 @@ impl Sessions {
         self.table().candidates(topic, origin).next().is_some()
     }
 
-    /// Asks a live producer: the half's own client first, then any other that declared the topic (ruling 2).
-    pub(crate) fn ask(&self, origin: &str, command: &CheckCommand) -> Option<Asked> {
+    /// Hands a question to a live producer: the half's own client first, then any other that declared the topic (ruling
+    /// 2); not over the streams that were `tried`. `note` learns of a question before its client can answer.
+    pub(crate) fn ask(
+        &self,
+        command: &CheckCommand,
+        tried: &[Arc<dyn TelemetryStream>],
+        mut note: impl FnMut(&str, &Question),
+    ) -> Option<Asked> {
         let table = self.table();
-        table.candidates(&command.topic, origin).find_map(|(client, session)| {
-            let calls = session.calls;
-            let sent = session.streams.iter().rev().any(|stream| stream.send_check(command.clone()));
-            sent.then(|| Asked { client_id: client.to_owned(), calls })
-        })
+        for (client, session) in table.candidates(&command.topic, &command.half.producer) {
+            // The newest stream first: an older one may be a connection that broke unnoticed.
+            for stream in session.streams.iter().rev() {
+                if !stream.is_open() || tried.iter().any(|tried| Arc::ptr_eq(tried, stream)) {
+                    continue;
+                }
+                let question = Question::new(command.clone());
+                note(client, &question);
+                if stream.send_check(question.clone()) {
+                    let (client_id, stream) = (client.to_owned(), stream.clone());
+                    return Some(Asked { client_id, question, stream, generation: session.generation });
+                }
+            }
+        }
+        None
     }
 
-    pub(crate) fn after_ask(&self, asked: &Asked) -> AfterAsk {
-        match self.table().by_client.get(&asked.client_id) {
-            None => AfterAsk::Lost,
-            Some(session) if session.calls > asked.calls => AfterAsk::Heard,
+    /// What became of a question. A client is silent if `silence` passed since it was written and a call came since.
+    pub(crate) fn after_ask(&self, asked: &Asked, silence: Duration, now: Instant) -> AfterAsk {
+        let table = self.table();
+        let session = table.by_client.get(&asked.client_id).filter(|session| session.generation == asked.generation);
+        let Some(session) = session.filter(|_| asked.stream.is_open()) else { return AfterAsk::Lost };
+        match asked.question.written_at() {
+            None => AfterAsk::Unread,
+            Some(at) if session.last_heard > at && now.saturating_duration_since(at) >= silence => AfterAsk::Silent,
             Some(_) => AfterAsk::NotYet,
         }
     }
@@ -246,7 +230,6 @@ impl Sessions {
 impl Session {
     fn heard(&mut self, now: Instant) {
         self.last_heard = now;
-        self.calls += 1;
     }
 
     fn can_be_asked(&self) -> bool {
@@ -255,16 +238,57 @@ impl Session {
 }
 
 impl Table {
-    fn forget_topics(&mut self, client_id: &str) {
-        let Some(session) = self.by_client.get(client_id) else { return };
-        for topic in &session.declaration.topics {
-            if let Some(clients) = self.producers.get_mut(topic) {
-                clients.remove(client_id);
-                if clients.is_empty() {
-                    self.producers.remove(topic);
-                }
+    /// Takes a client's declaration out of the indexes.
+    fn withdraw(&mut self, client_id: &str) -> Option<Declaration> {
+        let declaration = self.by_client.get(client_id)?.declaration.clone();
+        for topic in &declaration.topics {
+            drop_from(&mut self.producers, topic, client_id);
+        }
+        if let Some(group) = &declaration.group {
+            drop_from(&mut self.members, group, client_id);
+        }
+        Some(declaration)
+    }
+
+    /// Notes a declaration that is in no index, in the client's session or in a new one.
+    fn enter(&mut self, client_id: &str, declaration: Declaration, now: Instant) {
+        for topic in &declaration.topics {
+            self.producers.entry(topic.clone()).or_default().insert(client_id.to_owned());
+        }
+        if let Some(group) = &declaration.group {
+            self.members.entry(group.clone()).or_default().insert(client_id.to_owned());
+        }
+        match self.by_client.get_mut(client_id) {
+            Some(session) => {
+                session.declaration = declaration;
+                session.heard(now);
+            }
+            None => {
+                self.generations += 1;
+                let generation = self.generations;
+                let session = Session { declaration, streams: Vec::new(), last_heard: now, generation };
+                self.by_client.insert(client_id.to_owned(), session);
             }
         }
+    }
+
+    /// Ends a session.
+    fn leave(&mut self, client_id: &str) {
+        self.withdraw(client_id);
+        self.by_client.remove(client_id);
+    }
+
+    /// What the members of a group asked for on a topic.
+    fn subscriptions<'a>(
+        &'a self,
+        group: &ResourceName,
+        topic: &'a ResourceName,
+    ) -> impl Iterator<Item = (&'a str, &'a TagFilter)> {
+        let members = self.members.get(group).into_iter().flatten();
+        members.filter_map(|client| self.by_client.get_key_value(client.as_str())).flat_map(move |(client, session)| {
+            let subscriptions = session.declaration.subscriptions.iter();
+            subscriptions.filter(move |(known, _)| known == topic).map(|(_, filter)| (client.as_str(), filter))
+        })
     }
 
     fn candidates<'a>(
@@ -278,6 +302,15 @@ impl Table {
             .chain(others.filter_map(|client| self.by_client.get_key_value(client.as_str())))
             .filter(|(_, session)| session.can_be_asked())
             .map(|(client, session)| (client.as_str(), session))
+    }
+}
+
+fn drop_from(index: &mut HashMap<ResourceName, BTreeSet<String>>, name: &ResourceName, client_id: &str) {
+    if let Some(clients) = index.get_mut(name) {
+        clients.remove(client_id);
+        if clients.is_empty() {
+            index.remove(name);
+        }
     }
 }
 

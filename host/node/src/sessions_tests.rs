@@ -4,23 +4,38 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage};
+use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, StoredMessage};
 
 use super::*;
 
+/// A stream that writes at once, unless its client does not read.
 #[derive(Default)]
 struct Recorder {
     closed: AtomicBool,
-    asked: Mutex<Vec<u64>>,
+    unread: AtomicBool,
+    questions: Mutex<Vec<Question>>,
+}
+
+impl Recorder {
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn asked(&self) -> usize {
+        self.questions.lock().unwrap().iter().filter(|question| question.written_at().is_some()).count()
+    }
 }
 
 impl TelemetryStream for Recorder {
-    fn send_check(&self, command: CheckCommand) -> bool {
-        let open = self.is_open();
-        if open {
-            self.asked.lock().unwrap().push(command.transaction);
+    fn send_check(&self, question: Question) -> bool {
+        if !self.is_open() {
+            return false;
         }
-        open
+        if !self.unread.load(Ordering::Acquire) {
+            question.take().unwrap();
+        }
+        self.questions.lock().unwrap().push(question);
+        true
     }
 
     fn is_open(&self) -> bool {
@@ -41,7 +56,8 @@ fn consumer(group: &str, tag: &str) -> Declaration {
     }
 }
 
-fn command() -> CheckCommand {
+/// A question about a half message of this client.
+fn command(origin: &str) -> CheckCommand {
     let message = NewMessage {
         message_id: "m".to_owned(),
         tag: None,
@@ -57,7 +73,7 @@ fn command() -> CheckCommand {
         recovery_ms: None,
         body: Bytes::from_static(b"x"),
     };
-    let half = StoredMessage { message, producer: "a".to_owned(), stored_at: Millis(2) };
+    let half = StoredMessage { message, producer: origin.to_owned(), stored_at: Millis(2) };
     CheckCommand { topic: ResourceName::plain("orders"), transaction: 7, half }
 }
 
@@ -76,15 +92,35 @@ fn with_producers(clients: &[&str]) -> (Sessions, Vec<Arc<Recorder>>) {
     (sessions, streams)
 }
 
+fn ask(sessions: &Sessions, origin: &str) -> Option<Asked> {
+    sessions.ask(&command(origin), &[], |_, _| ())
+}
+
+fn asked_client(sessions: &Sessions, origin: &str) -> Option<String> {
+    ask(sessions, origin).map(|asked| asked.client_id)
+}
+
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What is known when `silence` has passed.
+fn after(sessions: &Sessions, asked: &Asked) -> AfterAsk {
+    sessions.after_ask(asked, SILENCE, Instant::now() + SILENCE)
+}
+
+/// Later than whatever happened before.
+fn later() -> Instant {
+    Instant::now() + Duration::from_millis(1)
+}
+
 #[test]
 fn the_client_that_sent_the_half_is_asked_first_and_another_one_if_it_is_gone() {
     let (sessions, streams) = with_producers(&["a", "b"]);
-    assert_eq!(sessions.ask("b", &command()).unwrap().client_id, "b");
+    assert_eq!(asked_client(&sessions, "b").as_deref(), Some("b"));
     sessions.close("b");
-    assert_eq!(sessions.ask("b", &command()).unwrap().client_id, "a");
-    assert_eq!(streams[0].asked.lock().unwrap().len(), 1);
-    streams[0].closed.store(true, Ordering::Release);
-    assert_eq!(sessions.ask("b", &command()), None);
+    assert_eq!(asked_client(&sessions, "b").as_deref(), Some("a"));
+    assert_eq!(streams[0].asked(), 1);
+    streams[0].close();
+    assert_eq!(asked_client(&sessions, "b"), None);
     assert!(!sessions.has_producer(&ResourceName::plain("orders"), ""));
 }
 
@@ -93,20 +129,67 @@ fn a_producer_of_another_topic_is_never_asked() {
     let sessions = Sessions::default();
     sessions.declare("c", producer("payments"), Instant::now());
     sessions.attach("c", Arc::new(Recorder::default()));
-    assert_eq!(sessions.ask("gone", &command()), None);
+    assert_eq!(asked_client(&sessions, "gone"), None);
     sessions.note_half("c", &ResourceName::plain("orders"));
-    assert_eq!(sessions.ask("gone", &command()).unwrap().client_id, "c");
+    assert_eq!(asked_client(&sessions, "gone").as_deref(), Some("c"));
 }
 
 #[test]
-fn only_a_call_after_the_ask_counts_as_life() {
-    let (sessions, _streams) = with_producers(&["a"]);
-    let asked = sessions.ask("a", &command()).unwrap();
-    assert_eq!(sessions.after_ask(&asked), AfterAsk::NotYet);
-    sessions.heard("a", Instant::now());
-    assert_eq!(sessions.after_ask(&asked), AfterAsk::Heard);
+fn silence_counts_from_the_writing_of_the_question_and_with_a_call_after_it() {
+    let (sessions, streams) = with_producers(&["a"]);
+    streams[0].unread.store(true, Ordering::Release);
+    let asked = ask(&sessions, "a").unwrap();
+    sessions.heard("a", later());
+    assert_eq!(after(&sessions, &asked), AfterAsk::Unread, "a question in a queue asks nobody");
+    assert!(asked.question.take().is_some());
+    let written = asked.question.written_at().unwrap();
+    sessions.heard("a", written);
+    assert_eq!(after(&sessions, &asked), AfterAsk::NotYet, "no call since");
+    sessions.heard("a", written + Duration::from_nanos(1));
+    assert_eq!(sessions.after_ask(&asked, SILENCE, written + SILENCE - Duration::from_nanos(1)), AfterAsk::NotYet);
+    assert_eq!(sessions.after_ask(&asked, SILENCE, written + SILENCE), AfterAsk::Silent);
+}
+
+#[test]
+fn an_ask_is_lost_with_the_session_that_it_went_to() {
+    let (sessions, streams) = with_producers(&["a"]);
+    let asked = ask(&sessions, "a").unwrap();
     sessions.close("a");
-    assert_eq!(sessions.after_ask(&asked), AfterAsk::Lost);
+    assert_eq!(after(&sessions, &asked), AfterAsk::Lost);
+    sessions.declare("a", producer("orders"), later());
+    sessions.attach("a", streams[0].clone());
+    sessions.heard("a", later());
+    assert_eq!(after(&sessions, &asked), AfterAsk::Lost, "a later session of the same client was not asked");
+}
+
+#[test]
+fn an_ask_is_lost_with_its_stream_though_the_session_lives_on_and_another_stream_is_asked() {
+    let (sessions, streams) = with_producers(&["a", "b"]);
+    let newer = Arc::new(Recorder::default());
+    sessions.attach("a", newer.clone());
+    let asked = ask(&sessions, "a").unwrap();
+    assert_eq!((newer.asked(), streams[0].asked()), (1, 0), "the newest stream of a client carries the question");
+    newer.close();
+    sessions.heard("a", later());
+    assert_eq!(after(&sessions, &asked), AfterAsk::Lost);
+    let mut tried = vec![asked.stream];
+    for client in ["a", "b"] {
+        let next = sessions.ask(&command("a"), &tried, |_, _| ()).unwrap();
+        assert_eq!(next.client_id, client);
+        tried.push(next.stream);
+    }
+    assert!(sessions.ask(&command("a"), &tried, |_, _| ()).is_none(), "each stream is asked once");
+}
+
+#[test]
+fn settings_that_come_again_change_nothing_for_an_ask() {
+    let (sessions, streams) = with_producers(&["a"]);
+    let asked = ask(&sessions, "a").unwrap();
+    sessions.declare("a", producer("orders"), Instant::now());
+    sessions.attach("a", streams[0].clone());
+    sessions.heard("a", later());
+    assert_eq!(after(&sessions, &asked), AfterAsk::Silent);
+    assert!(sessions.ask(&command("a"), &[asked.stream], |_, _| ()).is_none(), "it is the same stream still");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,13 @@ use common::{half, prepare, receive, receive_now, start, topic};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{Refusal, ResourceName, TransactionOutcome};
 use vouch_node::{
-    CheckCommand, Declaration, EndRequest, Expect, Node, PluginUpload, Role, TelemetryStream, TransactionState,
+    Declaration, EndRequest, Expect, Node, PluginUpload, Question, Role, TelemetryStream, TransactionState,
     TransactionView,
 };
 
 const QUICK: &str = r#"{"type":"transaction","transaction":{"immunity":"50ms","interval":"100ms","max_checks":3}}"#;
+/// Asked soon, and then not for a minute.
+const SLOW: &str = r#"{"type":"transaction","transaction":{"immunity":"50ms","interval":"1m","max_checks":3}}"#;
 const NEVER_ASKED: &str = r#"{"type":"transaction","transaction":{"max_checks":0}}"#;
 
 fn end(transaction: u64, outcome: TransactionOutcome) -> EndRequest {
@@ -211,49 +213,108 @@ async fn components_and_bindings_survive_a_restart_even_without_their_files() {
     node.stop().await;
 }
 
-/// A producer's telemetry stream that answers as told.
+/// What a producer does with a question.
+#[derive(Clone, Copy)]
+enum Manner {
+    Ends(TransactionOutcome),
+    Undecided,
+    /// Reads it and makes no call for it.
+    Silent,
+    /// Does not read its stream: the question waits in the queue.
+    Unread,
+    /// Did not read its stream for long: the queue takes no more.
+    Full,
+}
+
+/// A producer with one telemetry stream.
 struct Producer {
     node: Node,
-    outcome: Option<TransactionOutcome>,
+    client: String,
+    manner: Manner,
     runtime: tokio::runtime::Handle,
-    asked: AtomicUsize,
+    closed: AtomicBool,
+    questions: Mutex<Vec<Question>>,
+}
+
+impl Producer {
+    /// Questions that were handed to its stream.
+    fn offered(&self) -> usize {
+        self.questions.lock().unwrap().len()
+    }
+
+    /// Questions that it read.
+    fn asked(&self) -> usize {
+        self.questions.lock().unwrap().iter().filter(|question| question.written_at().is_some()).count()
+    }
+
+    /// Waits until so many questions came, and shows signs of life meanwhile.
+    async fn until_offered(&self, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.offered() < count {
+            assert!(Instant::now() < deadline, "{} was never asked", self.client);
+            self.node.sessions().heard(&self.client, Instant::now());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
 }
 
 impl TelemetryStream for Producer {
-    fn send_check(&self, command: CheckCommand) -> bool {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let (node, outcome) = (self.node.clone(), self.outcome);
+    fn send_check(&self, question: Question) -> bool {
+        if !self.is_open() || matches!(self.manner, Manner::Full) {
+            return false;
+        }
+        self.questions.lock().unwrap().push(question.clone());
+        if matches!(self.manner, Manner::Unread) {
+            return true;
+        }
+        let command = question.take().expect("a new question waits");
+        let (node, client, manner) = (self.node.clone(), self.client.clone(), self.manner);
         self.runtime.spawn(async move {
-            match outcome {
-                Some(outcome) => drop(node.end_transaction(end(command.transaction, outcome)).await),
-                None => drop(node.undecided(command.transaction, "producer-2").await),
+            match manner {
+                Manner::Ends(outcome) => drop(node.end_transaction(end(command.transaction, outcome)).await),
+                Manner::Undecided => {
+                    assert_eq!(node.undecided(command.transaction, &client).await, Ok(()));
+                }
+                Manner::Silent | Manner::Unread | Manner::Full => {}
             }
         });
         true
     }
 
     fn is_open(&self) -> bool {
-        true
+        !self.closed.load(Ordering::SeqCst)
     }
 }
 
-fn join_as_producer(node: &Node, client: &str, outcome: Option<TransactionOutcome>) -> Arc<Producer> {
+fn declare_producer(node: &Node, client: &str) {
     let declaration = Declaration {
         role: Role::Producer,
         topics: vec![ResourceName::plain("orders")],
         group: None,
         subscriptions: vec![],
     };
+    assert!(node.sessions().declare(client, declaration, Instant::now()));
+}
+
+fn join_as_producer(node: &Node, client: &str, manner: Manner) -> Arc<Producer> {
     let producer = Arc::new(Producer {
         node: node.clone(),
-        outcome,
+        client: client.to_owned(),
+        manner,
         runtime: tokio::runtime::Handle::current(),
-        asked: AtomicUsize::new(0),
+        closed: AtomicBool::new(false),
+        questions: Mutex::default(),
     });
-    assert!(node.sessions().declare(client, declaration, Instant::now()));
+    declare_producer(node, client);
     node.sessions().attach(client, producer.clone());
     producer
 }
+
+const COMMITS: Manner = Manner::Ends(TransactionOutcome::Committed);
 
 #[tokio::test]
 async fn without_anybody_to_ask_a_transaction_waits_and_a_producer_that_comes_is_asked() {
@@ -263,7 +324,7 @@ async fn without_anybody_to_ask_a_transaction_waits_and_a_producer_that_comes_is
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     let view = until(&node, transaction, |view| view.state == TransactionState::WaitingForChecker).await;
     assert_eq!(view.checks, 0, "attempts do not move");
-    join_as_producer(&node, "producer-2", Some(TransactionOutcome::Committed));
+    join_as_producer(&node, "producer-2", COMMITS);
     until(&node, transaction, |view| view.state == TransactionState::Committed).await;
     assert_eq!(node.receive(receive("orders", "g")).await.unwrap().len(), 1);
     node.stop().await;
@@ -274,14 +335,122 @@ async fn an_undecided_producer_is_asked_as_often_as_allowed_then_the_transaction
     let folder = tempfile::tempdir().unwrap();
     let node = start(folder.path()).await;
     topic(&node, "orders", QUICK).await;
-    let producer = join_as_producer(&node, "producer-2", None);
+    let producer = join_as_producer(&node, "producer-2", Manner::Undecided);
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     let parked = until(&node, transaction, |view| view.state == TransactionState::Parked).await;
-    assert_eq!((parked.checks, producer.asked.load(Ordering::SeqCst)), (3, 3));
+    assert_eq!((parked.checks, producer.asked()), (3, 3));
     node.sessions().close("producer-2");
-    join_as_producer(&node, "producer-3", Some(TransactionOutcome::RolledBack));
+    join_as_producer(&node, "producer-3", Manner::Ends(TransactionOutcome::RolledBack));
     node.resume_transaction(transaction, "ada".to_owned(), "the database is back".to_owned()).await.unwrap();
     until(&node, transaction, |view| view.state == TransactionState::RolledBack).await;
     assert!(receive_now(&node, "orders", "g").await.is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_producer_that_does_not_read_its_stream_was_not_asked_and_another_one_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", QUICK).await;
+    // The sender of the half, which is asked first.
+    let unread = join_as_producer(&node, "producer-1", Manner::Unread);
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    unread.until_offered(2).await;
+    let view = node.transaction(transaction).await.unwrap();
+    assert_eq!((view.checks, view.state), (0, TransactionState::Open), "its calls are no silence: it read nothing");
+    join_as_producer(&node, "producer-2", COMMITS);
+    until(&node, transaction, |view| view.state == TransactionState::Committed).await;
+    let questions = unread.questions.lock().unwrap().clone();
+    assert!(questions.iter().all(|question| question.take().is_none()), "what nobody waits for is never asked");
+    assert_eq!(unread.asked(), 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_full_or_closed_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", SLOW).await;
+    join_as_producer(&node, "producer-1", Manner::Full);
+    join_as_producer(&node, "producer-2", Manner::Silent).close();
+    let live = join_as_producer(&node, "producer-3", COMMITS);
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    until(&node, transaction, |view| view.state == TransactionState::Committed).await;
+    assert_eq!(live.asked(), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn when_the_stream_of_an_asked_producer_closes_another_producer_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", SLOW).await;
+    let gone = join_as_producer(&node, "producer-1", Manner::Silent);
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    gone.until_offered(1).await;
+    join_as_producer(&node, "producer-2", COMMITS);
+    gone.close();
+    // Far sooner than its session ends or its silence would count. The session lives on: it goes on calling.
+    node.sessions().heard("producer-1", Instant::now());
+    until(&node, transaction, |view| view.state == TransactionState::Committed).await;
+    assert_eq!((gone.asked(), node.transaction(transaction).await.unwrap().checks), (1, 0));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_producer_that_came_back_after_it_was_asked_is_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", SLOW).await;
+    let first = join_as_producer(&node, "producer-1", Manner::Silent);
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    first.until_offered(1).await;
+    // It ends its session and begins another one; the stream of the first is open still.
+    node.sessions().close("producer-1");
+    join_as_producer(&node, "producer-1", COMMITS);
+    until(&node, transaction, |view| view.state == TransactionState::Committed).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_producer_counts_only_with_signs_of_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", QUICK).await;
+    let silent = join_as_producer(&node, "producer-1", Manner::Silent);
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    silent.until_offered(3).await;
+    let parked = until(&node, transaction, |view| {
+        node.sessions().heard("producer-1", Instant::now());
+        view.state == TransactionState::Parked
+    })
+    .await;
+    assert_eq!((parked.checks, silent.asked()), (3, 3));
+    assert!(parked.last_answer.unwrap().text.contains("silent"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_decompressed_in_the_room_there_is_holds_up_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", QUICK).await;
+    let (address, _) = order_service(|_| (200, r#"{"status":"PAID"}"#.to_owned()));
+    bind_http_checkback(&node, address).await;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&vec![0; 65 << 20]).unwrap();
+    let body: bytes::Bytes = encoder.finish().unwrap().into();
+    let mut bombs = Vec::new();
+    for n in 0..12 {
+        let bomb = vouch_broker::NewMessage {
+            encoding: vouch_broker::BodyEncoding::Gzip,
+            body: body.clone(),
+            ..half(&format!("m{n}"), "")
+        };
+        bombs.push(prepare(&node, "orders", bomb).await);
+    }
+    for bomb in bombs {
+        until(&node, bomb, |view| view.state == TransactionState::Committed).await;
+    }
     node.stop().await;
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
 use vouch_broker::TransactionId;
-use vouch_node::{CheckCommand, Declaration};
+use vouch_node::{CheckCommand, Declaration, Question};
 use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
 use vouch_protocol::wire::telemetry_command::Command;
 use vouch_protocol::wire::{self, Code, Language, RecoverOrphanedTransactionCommand, TelemetryCommand};
@@ -41,31 +41,65 @@ impl Messaging {
             shared: Arc::clone(&self.shared),
             client_id: client_id.to_owned(),
             namespace: caller.names().namespace.map(str::to_owned),
-            sender,
-            questions: None,
+            questions: Arc::new(Questions { sender, ended: AtomicBool::new(false) }),
+            settled: false,
         };
+        let asks = AskedAs { shard: self.shared.node.shard(), store_host: self.shared.store_host.clone() };
         tokio::spawn(dialog.run(commands, end));
-        Ok(Response::new(TelemetryStream { commands: receiver, end: Some(ended) }))
+        Ok(Response::new(TelemetryStream { queue: receiver, end: Some(ended), asks }))
     }
+}
+
+/// What waits to be written.
+enum Outgoing {
+    Command(Box<TelemetryCommand>),
+    Question(Question),
 }
 
 /// What the server writes: commands, then the end that the reading side decides.
 pub(crate) struct TelemetryStream {
-    commands: mpsc::Receiver<TelemetryCommand>,
+    queue: mpsc::Receiver<Outgoing>,
     end: Option<oneshot::Receiver<Result<(), Status>>>,
+    asks: AskedAs,
+}
+
+/// What a question says of this node.
+struct AskedAs {
+    shard: u16,
+    store_host: String,
+}
+
+impl AskedAs {
+    fn command(&self, question: CheckCommand) -> TelemetryCommand {
+        let transaction = TransactionId { shard: self.shard, position: question.transaction };
+        let message = half_message(question.half, resource(&question.topic), &self.store_host);
+        let question =
+            RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: transaction.to_string() };
+        TelemetryCommand { status: Some(ok()), command: Some(Command::RecoverOrphanedTransactionCommand(question)) }
+    }
 }
 
 impl Stream for TelemetryStream {
     type Item = Result<TelemetryCommand, Status>;
 
+    /// Called when the transport can write. Only now is a question asked, and its message made: one at a time, and none
+    /// for a client that does not read.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
-            return Poll::Ready(Some(Ok(command)));
+        while let Poll::Ready(Some(outgoing)) = self.queue.poll_recv(cx) {
+            match outgoing {
+                Outgoing::Command(command) => return Poll::Ready(Some(Ok(*command))),
+                Outgoing::Question(question) => {
+                    // One that was withdrawn meanwhile is not asked any more.
+                    if let Some(question) = question.take() {
+                        return Poll::Ready(Some(Ok(self.asks.command(question))));
+                    }
+                }
+            }
         }
         let Some(end) = &mut self.end else { return Poll::Ready(None) };
         let ended = ready!(Pin::new(end).poll(cx));
         self.end = None;
-        self.commands.close();
+        self.queue.close();
         // The reading side says how it ends unless it broke; then the client sees an ordinary end and comes again.
         Poll::Ready(ended.unwrap_or(Ok(())).err().map(Err))
     }
@@ -73,29 +107,24 @@ impl Stream for TelemetryStream {
 
 /// The way to the client, as the node's sessions keep it.
 struct Questions {
-    sender: mpsc::Sender<TelemetryCommand>,
-    /// Another one took its place.
-    replaced: AtomicBool,
-    shard: u16,
-    store_host: String,
+    sender: mpsc::Sender<Outgoing>,
+    /// Its reading side is done, even if the client does not read that.
+    ended: AtomicBool,
+}
+
+impl Questions {
+    fn send(&self, outgoing: Outgoing) -> bool {
+        self.sender.try_send(outgoing).is_ok()
+    }
 }
 
 impl vouch_node::TelemetryStream for Questions {
-    fn send_check(&self, command: CheckCommand) -> bool {
-        let Ok(place) = self.sender.try_reserve() else { return false };
-        let transaction = TransactionId { shard: self.shard, position: command.transaction };
-        let message = half_message(command.half, resource(&command.topic), &self.store_host);
-        let question =
-            RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: transaction.to_string() };
-        place.send(TelemetryCommand {
-            status: Some(ok()),
-            command: Some(Command::RecoverOrphanedTransactionCommand(question)),
-        });
-        true
+    fn send_check(&self, question: Question) -> bool {
+        self.is_open() && self.send(Outgoing::Question(question))
     }
 
     fn is_open(&self) -> bool {
-        !self.replaced.load(Ordering::Relaxed) && !self.sender.is_closed()
+        !self.ended.load(Ordering::Acquire) && !self.sender.is_closed()
     }
 }
 
@@ -104,9 +133,10 @@ struct Dialog {
     shared: Arc<Shared>,
     client_id: String,
     namespace: Option<String>,
-    sender: mpsc::Sender<TelemetryCommand>,
-    /// As the session knows this stream; none before the first settings.
-    questions: Option<Arc<Questions>>,
+    /// As the session knows this stream.
+    questions: Arc<Questions>,
+    /// The client has sent its settings.
+    settled: bool,
 }
 
 impl Dialog {
@@ -119,7 +149,7 @@ impl Dialog {
             tokio::select! {
                 () = stopped.as_mut() => break Ok(()),
                 // Nobody reads the answers any more.
-                () = self.sender.closed() => break Ok(()),
+                () = self.questions.sender.closed() => break Ok(()),
                 () = sleep_until(when) => {
                     if let Some((_, settings)) = repeat.take() {
                         self.reply(settings);
@@ -135,6 +165,7 @@ impl Dialog {
                 },
             }
         };
+        self.questions.ended.store(true, Ordering::Release);
         // The receiver is gone if the connection is.
         let _ = end.send(result);
     }
@@ -161,7 +192,7 @@ impl Dialog {
             None => None,
         };
         let group = group.map(|info| info.config).unwrap_or_default();
-        let first = self.questions.is_none();
+        let first = !std::mem::replace(&mut self.settled, true);
         let language = declared.language;
         self.declare(declared)?;
         let merged = settings::merge(sent, &group);
@@ -170,30 +201,21 @@ impl Dialog {
         Ok(again)
     }
 
-    fn declare(&mut self, declared: Declared) -> Result<(), Status> {
+    fn declare(&self, declared: Declared) -> Result<(), Status> {
         let Declared { role, topics, group, subscriptions, .. } = declared;
         let declaration = Declaration { role: node_role(role), topics, group, subscriptions };
         let sessions = self.shared.node.sessions();
         if !sessions.declare(&self.client_id, declaration, Instant::now()) {
             return Err(Status::resource_exhausted(too_many_sessions().to_string()));
         }
-        // Attached anew each time, since a session may have ended by silence and begun again on the same stream.
-        let questions = Arc::new(Questions {
-            sender: self.sender.clone(),
-            replaced: AtomicBool::new(false),
-            shard: self.shared.node.shard(),
-            store_host: self.shared.store_host.clone(),
-        });
-        if let Some(old) = self.questions.replace(Arc::clone(&questions)) {
-            old.replaced.store(true, Ordering::Relaxed);
-        }
-        sessions.attach(&self.client_id, questions);
+        // Attached each time, since a session may have ended by silence and begun again on the same stream.
+        sessions.attach(&self.client_id, self.questions.clone());
         Ok(())
     }
 
     fn reply(&self, settings: wire::Settings) {
         let command = TelemetryCommand { status: Some(ok()), command: Some(Command::Settings(settings)) };
-        if self.sender.try_send(command).is_err() {
+        if !self.questions.send(Outgoing::Command(Box::new(command))) {
             tracing::debug!(client_id = self.client_id, "settings dropped: the client does not read its stream");
         }
     }
@@ -217,3 +239,7 @@ fn refuse(violation: &Violation) -> Status {
 fn describe(violation: &Violation) -> String {
     format!("{}: {violation}", violation.code.as_str_name())
 }
+
+#[cfg(test)]
+#[path = "telemetry_tests.rs"]
+mod tests;

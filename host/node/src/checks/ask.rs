@@ -1,9 +1,8 @@
 //! One ask, from the question to the record.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
 use vouch_broker::record::{CheckAnswered, End, EndedBy, Park};
 use vouch_broker::{Millis, Refusal, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
@@ -11,13 +10,16 @@ use vouch_plugin::{Checked, NoAnswer, Verdict};
 use super::{Checker, Due};
 use crate::node::Inner;
 use crate::plugins::Answerer;
-use crate::sessions::{AfterAsk, CheckCommand};
+use crate::questions::CheckCommand;
+use crate::sessions::{AfterAsk, Asked};
 
 /// A producer that lives on for this long without a call for the ask is *silent* (ruling 1).
 const SILENCE: Duration = Duration::from_secs(15);
-/// How often to look whether a producer that made no call yet has made one.
-const LOOK_FOR_CALL_EVERY: Duration = Duration::from_secs(1);
-/// Pause before a transaction is looked at again whose producer went away.
+/// A stream that did not take the question for this long is not read; another one is asked.
+const UNREAD: Duration = Duration::from_secs(5);
+/// How often to look what became of a question. Takes a lock for a moment and asks nobody.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Pause before a transaction is looked at again whose producers went away.
 const ASK_AGAIN_MS: u64 = 1000;
 /// A verdict's retry-after is clamped to this range (ruling 3).
 const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 1000..=24 * 60 * 60 * 1000;
@@ -28,7 +30,7 @@ const NO_ANSWERS_THAT_PARK: u32 = 10;
 pub(super) async fn ask(inner: Arc<Inner>, due: Due) {
     match due.checker.clone() {
         Checker::Component { binding } => ask_component(&inner, &due, &binding).await,
-        Checker::Producer => ask_producer(&inner, &due).await,
+        Checker::Producer => ask_producers(&inner, &due).await,
     }
     inner.shared.checks_changed.notify_one();
 }
@@ -60,7 +62,7 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
         Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => Err(Refusal::Internal("no place was free".to_owned())),
         Checked::NoAnswer(reason) => {
             if answerer.fallback_to_producer && inner.shared.sessions.has_producer(&due.topic, &origin) {
-                return ask_producer(inner, due).await;
+                return ask_producers(inner, due).await;
             }
             return no_answer(inner, due, Some(&answerer), by.to_string(), reason.to_string()).await;
         }
@@ -137,45 +139,65 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, answerer: Option<&Answerer>, b
     }
 }
 
-async fn ask_producer(inner: &Arc<Inner>, due: &Due) {
+/// Asks live producers, one after another, until one was asked that lives on: its answer ends the ask, or its silence.
+async fn ask_producers(inner: &Arc<Inner>, due: &Due) {
     let half = match inner.read_message(due.transaction) {
         Ok((_, half)) => half,
         Err(error) => return no_answer(inner, due, None, "producer".to_owned(), error.to_string()).await,
     };
-    let origin = half.producer.clone();
     let command = CheckCommand { topic: due.topic.clone(), transaction: due.transaction, half };
-    let Some(asked) = inner.shared.sessions.ask(&origin, &command) else {
-        return ask_again(inner, due, inner.shared.clock.now().plus_ms(ASK_AGAIN_MS)).await;
-    };
-    let mut look_at = Instant::now() + SILENCE.min(Duration::from_millis(due.step_ms));
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep_until(look_at) => {}
+    let mut tried = Vec::new();
+    let silent = loop {
+        let note = |client: &str, question: &_| due.ask.note(client, question);
+        let Some(asked) = inner.shared.sessions.ask(&command, &tried, note) else {
+            let at = inner.shared.clock.now().plus_ms(ASK_AGAIN_MS);
+            return ask_again(inner, due, at).await;
+        };
+        let waited = tokio::select! {
+            waited = wait_for(inner, due, &asked) => waited,
+            () = due.ask.ended() => return,
             () = inner.stopping.cancelled() => return,
+        };
+        match waited {
+            Waited::Silent => break asked.client_id,
+            // That one was not asked, or is gone: it has not answered, and somebody else may.
+            Waited::InVain => tried.push(asked.stream),
         }
-        if !still_unanswered(inner, due).await {
-            return;
-        }
-        match inner.shared.sessions.after_ask(&asked) {
-            AfterAsk::Heard => break,
-            AfterAsk::NotYet => look_at = Instant::now() + LOOK_FOR_CALL_EVERY,
-            AfterAsk::Lost => return ask_again(inner, due, inner.shared.clock.now().plus_ms(ASK_AGAIN_MS)).await,
-        }
-    }
-    let by = EndedBy::Silence { client_id: asked.client_id };
+    };
+    let by = EndedBy::Silence { client_id: silent };
     let counted = count_unknown(inner, due, None, by, "unknown (silent)".to_owned()).await;
     finish(inner, due, counted).await;
+}
+
+/// What came of waiting for a producer that was asked.
+enum Waited {
+    /// It read the question, lives, and does not say.
+    Silent,
+    /// It never read the question, or is gone.
+    InVain,
+}
+
+async fn wait_for(inner: &Inner, due: &Due, asked: &Asked) -> Waited {
+    let step = Duration::from_millis(due.step_ms);
+    let (silence, unread) = (SILENCE.min(step), Instant::now() + UNREAD.min(step));
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        match inner.shared.sessions.after_ask(asked, silence, Instant::now()) {
+            AfterAsk::Silent => return Waited::Silent,
+            AfterAsk::Lost => {
+                asked.question.withdraw();
+                return Waited::InVain;
+            }
+            AfterAsk::Unread if Instant::now() >= unread && asked.question.withdraw() => return Waited::InVain,
+            AfterAsk::Unread | AfterAsk::NotYet => {}
+        }
+    }
 }
 
 async fn ask_again(inner: &Inner, due: &Due, at: Millis) {
     let due = due.clone();
     // A node that stops needs no schedule.
     let _ = inner.shard.query(move |executor| executor.schedule.ask_again(&due, at)).await;
-}
-
-async fn still_unanswered(inner: &Inner, due: &Due) -> bool {
-    let due = due.clone();
-    inner.shard.query(move |executor| executor.schedule.is_under_way(&due)).await.unwrap_or(false)
 }
 
 /// When an undecided answer came: the ask it belongs to.

@@ -1,0 +1,88 @@
+//! Questions about half messages on their way to producers, and the streams that carry them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use vouch_broker::{ResourceName, StoredMessage};
+
+/// A question about a half message, for a producer's telemetry stream.
+#[derive(Clone, Debug)]
+pub struct CheckCommand {
+    /// Topic of the half.
+    pub topic: ResourceName,
+    /// The transaction.
+    pub transaction: u64,
+    /// The half message.
+    pub half: StoredMessage,
+}
+
+/// A [`CheckCommand`] that waits to be written to one stream. Clones are the same question.
+///
+/// A command in a queue has asked nobody: a client that does not read may never see it. So the question itself says
+/// whether it was written, and one that nobody waits for any more is never written.
+#[derive(Clone, Debug)]
+pub struct Question(Arc<Mutex<Stage>>);
+
+#[derive(Debug)]
+enum Stage {
+    Waiting(Box<CheckCommand>),
+    Written(Instant),
+    Withdrawn,
+}
+
+impl Question {
+    /// A question that waits.
+    pub fn new(command: CheckCommand) -> Self {
+        Self(Arc::new(Mutex::new(Stage::Waiting(Box::new(command)))))
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the command in order to write it now; `None` if it was withdrawn, or taken before. From this moment on the
+    /// client counts as asked (ruling 1).
+    pub fn take(&self) -> Option<CheckCommand> {
+        let mut stage = self.stage();
+        if !matches!(*stage, Stage::Waiting(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *stage, Stage::Written(Instant::now())) {
+            Stage::Waiting(command) => Some(*command),
+            Stage::Written(_) | Stage::Withdrawn => None,
+        }
+    }
+
+    /// Nobody waits for it any more: unless it is written already, it never is, and its message is let go. Returns
+    /// whether that was in time.
+    pub fn withdraw(&self) -> bool {
+        let mut stage = self.stage();
+        let in_time = !matches!(*stage, Stage::Written(_));
+        if in_time {
+            *stage = Stage::Withdrawn;
+        }
+        in_time
+    }
+
+    /// When it was written, if it was.
+    pub fn written_at(&self) -> Option<Instant> {
+        match *self.stage() {
+            Stage::Written(at) => Some(at),
+            Stage::Waiting(_) | Stage::Withdrawn => None,
+        }
+    }
+}
+
+/// One telemetry stream of a client.
+///
+/// # To ensure correctness
+///
+/// `send_check` neither blocks nor waits: it puts the question into a bounded queue, or answers `false`.
+/// [`Question::take`] is called when the transport asks for the next command to write, and no earlier: from there on a
+/// client's silence may count as an answer.
+pub trait TelemetryStream: Send + Sync {
+    /// Hands over a question; `false` if the stream is closed or its queue is full.
+    fn send_check(&self, question: Question) -> bool;
+    /// Whether the stream is still open. Once closed, it stays closed.
+    fn is_open(&self) -> bool;
+}
