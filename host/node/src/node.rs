@@ -207,28 +207,10 @@ impl Node {
 
     /// Ends a transaction. A repeat gets the recorded outcome, the opposite a conflict that names it (ruling 6).
     pub async fn end_transaction(&self, request: EndRequest) -> Result<EndReceipt, Refusal> {
-        let (head, half) = self.0.half_of(&request)?;
-        let topic = self.0.topic_name(head.topic).await?;
-        if let Some(said) = request.topic.as_ref().filter(|said| **said != topic) {
-            return Err(self.0.unknown(request.transaction, format!("it belongs to topic {topic}, not to {said}")));
-        }
-        if let Some(said) = request.message_id.as_ref().filter(|said| **said != half.message.message_id) {
-            return Err(self.0.unknown(request.transaction, format!("it belongs to another message than {said}")));
-        }
+        let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
+        let topic = self.0.half_named(transaction, topic.as_ref(), message_id.as_deref()).await?;
         let queue = self.0.queue_for(&topic).await?;
-        let EndRequest { transaction, outcome, by, reason, .. } = request;
         self.0.end(&End { transaction, outcome, queue, by, reason }).await
-    }
-
-    /// A producer answered a check with *undecided*: counts if it was asked (ruling 1), else changes nothing.
-    pub async fn undecided(&self, transaction: u64, client_id: &str) -> Result<(), Refusal> {
-        let find = move |executor: &mut crate::shard::Executor| {
-            let (_, number, asked_at) = executor.schedule.under_way(transaction)?;
-            Some((asked_at, number))
-        };
-        let Some((asked_at, number)) = self.0.shard.query(find).await? else { return Ok(()) };
-        let answer = checks::ask::undecided(transaction, number, asked_at, client_id);
-        self.0.shard.propose_one(|out| answer.encode(out)).await.map(drop)
     }
 
     /// Waits for messages of a topic and leases them to the caller. Empty if none came in time.
@@ -448,13 +430,26 @@ impl Inner {
         Refusal::UnknownTransaction { id, why }
     }
 
-    fn half_of(&self, request: &EndRequest) -> Result<(MessageHead, StoredMessage), Refusal> {
+    /// The topic of a transaction, if a caller names it rightly.
+    pub(crate) async fn half_named(
+        &self,
+        transaction: u64,
+        topic: Option<&ResourceName>,
+        message_id: Option<&str>,
+    ) -> Result<ResourceName, Refusal> {
         // Any number can come from outside; only one that leads to a half message's record is a transaction.
-        let found = self.read_message(request.transaction);
-        match found {
-            Ok((head, half)) if half.message.kind == MessageKind::Transaction => Ok((head, half)),
-            _ => Err(self.unknown(request.transaction, "no half message has this id".to_owned())),
+        let (head, half) = match self.read_message(transaction) {
+            Ok((head, half)) if half.message.kind == MessageKind::Transaction => (head, half),
+            _ => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
+        };
+        let name = self.topic_name(head.topic).await?;
+        if let Some(said) = topic.filter(|said| **said != name) {
+            return Err(self.unknown(transaction, format!("it belongs to topic {name}, not to {said}")));
         }
+        if let Some(said) = message_id.filter(|said| *said != half.message.message_id) {
+            return Err(self.unknown(transaction, format!("it belongs to another message than {said}")));
+        }
+        Ok(name)
     }
 
     /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.

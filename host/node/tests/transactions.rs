@@ -277,7 +277,9 @@ impl TelemetryStream for Producer {
             match manner {
                 Manner::Ends(outcome) => drop(node.end_transaction(end(command.transaction, outcome)).await),
                 Manner::Undecided => {
-                    assert_eq!(node.undecided(command.transaction, &client).await, Ok(()));
+                    let id = command.half.message.message_id;
+                    let answer = node.undecided(command.transaction, Some(&command.topic), Some(&id), &client).await;
+                    assert_eq!(answer, Ok(true));
                 }
                 Manner::Silent | Manner::Unread | Manner::Full => {}
             }
@@ -344,6 +346,57 @@ async fn an_undecided_producer_is_asked_as_often_as_allowed_then_the_transaction
     node.resume_transaction(transaction, "ada".to_owned(), "the database is back".to_owned()).await.unwrap();
     until(&node, transaction, |view| view.state == TransactionState::RolledBack).await;
     assert!(receive_now(&node, "orders", "g").await.is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn only_a_producer_that_was_asked_can_say_that_it_is_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", SLOW).await;
+    let asked = join_as_producer(&node, "producer-2", Manner::Silent);
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    asked.until_offered(1).await;
+    let (orders, payments) = (ResourceName::plain("orders"), ResourceName::plain("payments"));
+    for (topic, message, id) in
+        [(&payments, "m1", transaction), (&orders, "m2", transaction), (&orders, "m1", transaction + 1)]
+    {
+        let refused = node.undecided(id, Some(topic), Some(message), "producer-2").await;
+        assert!(matches!(refused, Err(Refusal::UnknownTransaction { .. })), "{topic} {message} {id}: {refused:?}");
+    }
+    declare_producer(&node, "producer-3");
+    // A stranger, the sender of the half, and a producer of the topic: none of them was asked.
+    for client in ["stranger", "producer-1", "producer-3"] {
+        assert_eq!(node.undecided(transaction, Some(&orders), Some("m1"), client).await, Ok(false), "{client}");
+    }
+    assert_eq!(node.transaction(transaction).await.unwrap().checks, 0);
+    assert_eq!(node.undecided(transaction, Some(&orders), Some("m1"), "producer-2").await, Ok(true));
+    assert_eq!(node.undecided(transaction, Some(&orders), Some("m1"), "producer-2").await, Ok(false), "once an ask");
+    assert_eq!(node.transaction(transaction).await.unwrap().checks, 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn while_a_component_is_asked_no_client_is_undecided_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", SLOW).await;
+    let (answer, answers) = std::sync::mpsc::channel::<()>();
+    let (address, asked) = order_service(move |_| {
+        let _ = answers.recv();
+        (200, r#"{"status":"PAID"}"#.to_owned())
+    });
+    bind_http_checkback(&node, address).await;
+    declare_producer(&node, "producer-1");
+    let transaction = prepare(&node, "orders", half("m1", "x")).await;
+    // The service counts a request before it answers, so the component is being asked.
+    while asked.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(node.undecided(transaction, None, None, "producer-1").await, Ok(false));
+    assert_eq!(node.transaction(transaction).await.unwrap().checks, 0);
+    drop(answer);
+    until(&node, transaction, |view| view.state == TransactionState::Committed).await;
     node.stop().await;
 }
 

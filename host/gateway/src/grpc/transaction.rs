@@ -27,7 +27,7 @@ impl Messaging {
         }
         let transaction = decision.transaction.position;
         let Some(commit) = decision.commit else {
-            node.undecided(transaction, client_id).await?;
+            node.undecided(transaction, Some(&decision.topic), Some(&decision.message_id), client_id).await?;
             return Ok(EndTransactionResponse { status: Some(ok()) });
         };
         let by = EndedBy::Client { client_id: client_id.to_owned(), from_check: decision.from_check };

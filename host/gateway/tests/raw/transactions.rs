@@ -96,8 +96,10 @@ async fn ids_that_name_no_transaction_here_are_refused() {
         ("payments", "2", id.as_str()),
         ("any", "1", id.as_str()),
     ] {
-        let (code, text) = end(&mut client, topic, message, transaction, Commit).await;
-        assert_eq!(code, Code::InvalidTransactionId, "{topic} {message} {transaction:?}: {text}");
+        for resolution in [Commit, Unspecified] {
+            let (code, text) = end(&mut client, topic, message, transaction, resolution).await;
+            assert_eq!(code, Code::InvalidTransactionId, "{topic} {message} {transaction:?}: {text}");
+        }
     }
     assert_eq!(end(&mut client, "payments", " ", &id, Commit).await.0, Code::IllegalMessageId);
     assert_eq!(end(&mut client, "payments", "1", &id, Rollback).await.0, Code::Ok, "it is still open");

@@ -199,15 +199,3 @@ async fn ask_again(inner: &Inner, due: &Due, at: Millis) {
     // A node that stops needs no schedule.
     let _ = inner.shard.query(move |executor| executor.schedule.ask_again(&due, at)).await;
 }
-
-/// When an undecided answer came: the ask it belongs to.
-pub(crate) fn undecided(transaction: u64, number: u32, asked_at: Millis, client_id: &str) -> CheckAnswered {
-    CheckAnswered {
-        transaction,
-        check_number: number,
-        asked_at,
-        retry_after_ms: None,
-        by: EndedBy::Client { client_id: client_id.to_owned(), from_check: true },
-        reason: String::new(),
-    }
-}

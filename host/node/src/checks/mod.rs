@@ -1,8 +1,9 @@
 //! Asking about open transactions: the runner takes what is due from the schedule, asks the bound component or a live
 //! producer, and proposes what they say. Only the log decides (rulings 1–7).
 
-pub(crate) mod ask;
+mod ask;
 mod schedule;
+mod undecided;
 mod under_way;
 
 use std::sync::Arc;

@@ -24,6 +24,11 @@ impl Ask {
         self.questions().push((client_id.to_owned(), question.clone()));
     }
 
+    /// Whether the question was written to this client: only then is what the client says an answer (ruling 1).
+    pub(crate) fn went_to(&self, client_id: &str) -> bool {
+        self.questions().iter().any(|(asked, question)| asked == client_id && question.written_at().is_some())
+    }
+
     /// The ask is over, whoever ended it. What waits to be written is withdrawn.
     pub(super) fn end(&self) {
         for (_, question) in self.questions().iter() {

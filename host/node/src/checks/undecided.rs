@@ -1,0 +1,34 @@
+//! A producer's answer *undecided* to a check.
+
+use vouch_broker::record::{CheckAnswered, EndedBy};
+use vouch_broker::state::Applied;
+use vouch_broker::{Refusal, ResourceName};
+
+use crate::Node;
+use crate::shard::Executor;
+
+impl Node {
+    /// A client says that it cannot decide about a transaction, which it names as for an end. Counts if it is a producer
+    /// that the ask under way went to (ruling 1), else changes nothing: not what a stranger says, nor the sender of the
+    /// half that was not asked, nor anybody while a component is asked. Returns whether it counted.
+    pub async fn undecided(
+        &self,
+        transaction: u64,
+        topic: Option<&ResourceName>,
+        message_id: Option<&str>,
+        client_id: &str,
+    ) -> Result<bool, Refusal> {
+        self.0.half_named(transaction, topic, message_id).await?;
+        let client = client_id.to_owned();
+        let find = move |executor: &mut Executor| {
+            let (ask, number, asked_at) = executor.schedule.under_way(transaction)?;
+            ask.went_to(&client).then_some((number, asked_at))
+        };
+        let Some((check_number, asked_at)) = self.0.shard.query(find).await? else { return Ok(false) };
+        let by = EndedBy::Client { client_id: client_id.to_owned(), from_check: true };
+        let answer =
+            CheckAnswered { transaction, check_number, asked_at, retry_after_ms: None, by, reason: String::new() };
+        let applied = self.0.shard.propose_one(|out| answer.encode(out)).await?;
+        Ok(matches!(applied, Applied::Counted { .. }))
+    }
+}
