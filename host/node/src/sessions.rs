@@ -3,11 +3,12 @@
 //! Belongs to this node and is never replicated: clients tell it anew after every restart.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use vouch_broker::{ResourceName, TagFilter};
+use vouch_broker::{ResourceName, TagFilter, TagHash};
 
 use crate::questions::{CheckCommand, Question, TelemetryStream};
 
@@ -55,6 +56,8 @@ struct Table {
     producers: HashMap<ResourceName, BTreeSet<String>>,
     /// Consumers of a group.
     members: HashMap<ResourceName, BTreeSet<String>>,
+    /// Where members of a group differ in their filters on a topic: the filters as they were last reported.
+    differing: HashMap<(ResourceName, ResourceName), Vec<TagFilter>>,
     /// Sessions so far.
     generations: u64,
 }
@@ -64,6 +67,8 @@ struct Table {
 pub struct Sessions {
     table: Mutex<Table>,
     producers_changed: Notify,
+    /// Times that filters in a group came to differ, or came to differ in another way.
+    filter_differences: AtomicU64,
 }
 
 /// A producer whose stream took a question.
@@ -94,19 +99,50 @@ impl Sessions {
     }
 
     /// Opens a session, or replaces what its client declared. Returns `false` if there are too many.
-    pub fn declare(&self, client_id: &str, declaration: Declaration, now: Instant) -> bool {
+    ///
+    /// A consumer that declares no subscription keeps those it has: some say them only when they receive.
+    pub fn declare(&self, client_id: &str, mut declaration: Declaration, now: Instant) -> bool {
         let mut table = self.table();
         if !table.by_client.contains_key(client_id) && table.by_client.len() >= SESSIONS_MAX {
             return false;
         }
-        table.withdraw(client_id);
+        let before = table.withdraw(client_id);
+        if let Some(before) = before.as_ref().filter(|before| before.group == declaration.group)
+            && declaration.subscriptions.is_empty()
+        {
+            declaration.subscriptions.clone_from(&before.subscriptions);
+        }
         let new_producer = !declaration.topics.is_empty();
+        let same_filters = |before: &&Declaration| {
+            before.group == declaration.group && before.subscriptions == declaration.subscriptions
+        };
+        let places: BTreeSet<_> = match before.as_ref().filter(same_filters) {
+            Some(_) => BTreeSet::new(),
+            None => before.iter().chain([&declaration]).flat_map(places).collect(),
+        };
         table.enter(client_id, declaration, now);
+        let differing: Vec<_> = places
+            .into_iter()
+            .filter_map(|(group, topic)| Some((table.review(&group, &topic)?, group, topic)))
+            .collect();
         drop(table);
+        for (filters, group, topic) in differing {
+            self.filter_differences.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                %group, %topic, filters, client_id,
+                "members of a group have different filters; a message is skipped for the group only if none of them \
+                 wants it, and each gets only what it asks for: give all members the same filter"
+            );
+        }
         if new_producer {
             self.producers_changed.notify_one();
         }
         true
+    }
+
+    /// How often filters of members of one group came to differ (ruling 12).
+    pub fn filter_differences(&self) -> u64 {
+        self.filter_differences.load(Ordering::Relaxed)
     }
 
     /// A stream of this client is open; commands may go over it. Attaching one again changes nothing.
@@ -274,8 +310,12 @@ impl Table {
 
     /// Ends a session.
     fn leave(&mut self, client_id: &str) {
-        self.withdraw(client_id);
+        let left = self.withdraw(client_id);
         self.by_client.remove(client_id);
+        for (group, topic) in left.iter().flat_map(places) {
+            // One filter fewer is nothing to report.
+            self.review(&group, &topic);
+        }
     }
 
     /// What the members of a group asked for on a topic.
@@ -289,6 +329,22 @@ impl Table {
             let subscriptions = session.declaration.subscriptions.iter();
             subscriptions.filter(move |(known, _)| known == topic).map(|(_, filter)| (client.as_str(), filter))
         })
+    }
+
+    /// Looks at the filters of a group on a topic. If they differ, and not as they last did: how many there are.
+    fn review(&mut self, group: &ResourceName, topic: &ResourceName) -> Option<usize> {
+        let mut filters: Vec<_> = self.subscriptions(group, topic).map(|(_, filter)| filter).collect();
+        filters.sort_unstable_by_key(|filter| tags_of(filter));
+        filters.dedup();
+        let filters: Vec<TagFilter> = filters.into_iter().cloned().collect();
+        let place = (group.clone(), topic.clone());
+        if filters.len() < 2 {
+            self.differing.remove(&place);
+            return None;
+        }
+        let count = filters.len();
+        let reported = self.differing.insert(place, filters.clone());
+        (reported != Some(filters)).then_some(count)
     }
 
     fn candidates<'a>(
@@ -305,12 +361,25 @@ impl Table {
     }
 }
 
+/// Where a consumer has a filter: its group and a topic.
+fn places(declaration: &Declaration) -> impl Iterator<Item = (ResourceName, ResourceName)> {
+    let topics = declaration.subscriptions.iter().map(|(topic, _)| topic.clone());
+    declaration.group.iter().flat_map(move |group| topics.clone().map(|topic| (group.clone(), topic)))
+}
+
 fn drop_from(index: &mut HashMap<ResourceName, BTreeSet<String>>, name: &ResourceName, client_id: &str) {
     if let Some(clients) = index.get_mut(name) {
         clients.remove(client_id);
         if clients.is_empty() {
             index.remove(name);
         }
+    }
+}
+
+fn tags_of(filter: &TagFilter) -> Option<&[TagHash]> {
+    match filter {
+        TagFilter::All => None,
+        TagFilter::Tags(tags) => Some(tags),
     }
 }
 

@@ -213,3 +213,33 @@ fn filters_of_the_groups_other_members_are_known() {
     assert_eq!(sessions.other_filters(&group, &topic, "a"), [TagFilter::tags(["y"])]);
     assert_eq!(sessions.other_filters(&group, &ResourceName::plain("none"), "a"), []);
 }
+
+#[test]
+fn filters_that_differ_in_a_group_are_counted_once_a_change() {
+    let sessions = Sessions::default();
+    let declare = |client: &str, group: &str, tags: &[&str]| {
+        let mut declaration = consumer(group, "");
+        declaration.subscriptions =
+            tags.iter().map(|tag| (ResourceName::plain("orders"), TagFilter::tags([*tag]))).collect();
+        sessions.declare(client, declaration, Instant::now());
+        sessions.filter_differences()
+    };
+    for (client, group, tags, count, why) in [
+        ("a", "g", &["x"][..], 0, "one member"),
+        ("b", "other", &["y"], 0, "another group"),
+        ("b", "g", &["x"], 0, "the same filter"),
+        ("b", "g", &["y"], 1, "another filter"),
+        ("b", "g", &["y"], 1, "the same settings again"),
+        ("b", "g", &[], 1, "settings without filters, which come with the receives"),
+        ("b", "g", &["y"], 1, "the receive after them"),
+        ("c", "g", &["y"], 1, "nothing new"),
+        ("c", "g", &["z"], 2, "a third filter"),
+        ("c", "g", &["x"], 3, "two again"),
+        ("b", "g", &["x"], 3, "agreed"),
+        ("b", "g", &["y"], 4, "and not any more"),
+    ] {
+        assert_eq!(declare(client, group, tags), count, "{why}");
+    }
+    sessions.close("b");
+    assert_eq!(declare("b", "g", &["y"]), 5, "a member that left and came differs anew");
+}

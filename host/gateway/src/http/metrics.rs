@@ -51,6 +51,11 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
             read(&metrics.end_conflicts),
         ),
         ("checks_unanswered", "Asks about transactions that got no answer.", read(&metrics.checks_unanswered)),
+        (
+            "group_filter_differences",
+            "Times that members of one group came to have different filters.",
+            node.sessions().filter_differences(),
+        ),
         ("overloads", "Requests refused because too much was in flight.", read(&metrics.overloads)),
         ("resends", "Resent messages that were recognised and stored once.", status.resends),
         ("reused_message_ids", "Message ids that were used again for other content.", status.reused_ids),

@@ -1,9 +1,11 @@
 //! Health, metrics, the cluster, the first page, and the end.
 
+use std::time::Instant;
+
 use serde_json::json;
 use tokio::net::TcpStream;
-use vouch_broker::ResourceName;
-use vouch_node::ReceiveRequest;
+use vouch_broker::{ResourceName, TagFilter};
+use vouch_node::{Declaration, ReceiveRequest, Role};
 
 use crate::api::{Api, message};
 
@@ -48,6 +50,13 @@ async fn metrics_follow_what_happens() {
     assert_eq!((decide(&kept, "commit").await, decide(&dropped, "rollback").await), (200, 200));
     assert_eq!(decide(&kept, "rollback").await, 409);
 
+    for (client, tag) in [("a", "red"), ("b", "blue")] {
+        let subscriptions = vec![(ResourceName::plain("plain"), TagFilter::tags([tag]))];
+        let group = Some(ResourceName::plain("shop"));
+        let declaration = Declaration { role: Role::PushConsumer, topics: vec![], group, subscriptions };
+        assert!(api.node.sessions().declare(client, declaration, Instant::now()));
+    }
+
     let after = api.get("/metrics").await.is(200);
     let now = |name: &str| value(after.text(), name);
     for (name, expected) in [
@@ -63,11 +72,12 @@ async fn metrics_follow_what_happens() {
         ("vouch_checks_unanswered_total", 0),
         ("vouch_checks_running", 0),
         ("vouch_polls_waiting", 0),
+        ("vouch_group_filter_differences_total", 1),
         ("vouch_overloads_total", 0),
         ("vouch_resends_total", 1),
         ("vouch_reused_message_ids_total", 0),
         ("vouch_producer_sessions", 0),
-        ("vouch_consumer_sessions", 0),
+        ("vouch_consumer_sessions", 2),
         ("vouch_in_flight_bytes", 0),
     ] {
         assert_eq!(now(name), expected, "{name}");
