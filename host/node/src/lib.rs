@@ -4,6 +4,7 @@
 mod admin;
 mod answerers;
 mod api;
+mod backup;
 mod checks;
 mod clock;
 mod config;
@@ -11,6 +12,7 @@ mod directory;
 mod node;
 mod plugins;
 mod questions;
+mod scrub;
 mod search;
 mod sessions;
 mod shard;
@@ -24,9 +26,11 @@ pub use api::{
     Receipt, ReceiveRequest, SendRequest, TopicInfo, TransactionMark, TransactionQuery, TransactionState,
     TransactionView, Written,
 };
+pub use backup::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, restore};
 pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig};
 pub use node::{Metrics, Node};
 pub use plugins::UploadError;
 pub use questions::{CheckCommand, Question, TelemetryStream};
+pub use scrub::ScrubReport;
 pub use sessions::{Declaration, Role, SESSION_LIMIT, SESSIONS_MAX, Sessions};
 pub use start::StartError;

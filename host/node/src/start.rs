@@ -21,7 +21,11 @@ use crate::{DEFAULT_SEGMENT_SIZE, NodeConfig};
 /// What this program writes and understands (ruling 20: new meanings are gated by it).
 const FEATURE_LEVEL: u32 = 1;
 /// Version of this program.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The identity of a data folder.
+pub(crate) const IDENTITY_FILE: &str = "identity.json";
+/// Locked by the process that runs on the folder.
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -139,15 +143,21 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
     let Recovered { mut state, snapshot, mut appender, reader, recovery } =
         recover(&snapshots, &snapshot_dir, log, &inbox)?;
-    if let Some(init) = &state.cluster().init
-        && init.feature_level > FEATURE_LEVEL
-    {
-        let version = state.cluster().last_version.clone();
-        return Err(StartError::FeatureLevel { found: init.feature_level, version });
-    }
+    check_feature_level(&state)?;
     let index = write_first_records(&mut state, &mut appender, &inbox, &identity, recovery.last_index)?;
     let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
     Ok(Opened { lock, state, appender, reader, inbox, index, init, recovery, snapshots, snapshot })
+}
+
+/// Whether this program understands everything that the log means.
+pub(crate) fn check_feature_level(state: &State) -> Result<(), StartError> {
+    match &state.cluster().init {
+        Some(init) if init.feature_level > FEATURE_LEVEL => {
+            let version = state.cluster().last_version.clone();
+            Err(StartError::FeatureLevel { found: init.feature_level, version })
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Recovered {
@@ -197,7 +207,7 @@ fn recover(
 
 /// One process a folder: two writers would destroy the log.
 fn lock(dir: &Path) -> Result<File, StartError> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
@@ -209,25 +219,34 @@ fn lock(dir: &Path) -> Result<File, StartError> {
 /// What must be known before the log can be opened.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Identity {
+pub(crate) struct Identity {
     cluster_id: String,
-    segment_size: u64,
+    pub(crate) segment_size: u64,
 }
 
 impl Identity {
     fn of_folder(config: &NodeConfig) -> Result<Self, StartError> {
-        let path = config.data_dir.join("identity.json");
-        let identity = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Self>(&bytes)
-                .map_err(|error| StartError::Identity { path: path.clone(), why: error.to_string() })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(config, &path)?,
-            Err(error) => return Err(failed("read", &path)(error)),
+        let path = config.data_dir.join(IDENTITY_FILE);
+        let identity = match Self::read(&path)? {
+            Some(identity) => identity,
+            None => Self::make(config, &path)?,
         };
         match config.segment_size {
             Some(setting) if setting != identity.segment_size => {
                 Err(StartError::SegmentSize { made_with: identity.segment_size, setting })
             }
             _ => Ok(identity),
+        }
+    }
+
+    /// What a file says; `None` if there is no such file.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, StartError> {
+        match fs::read(path) {
+            Ok(bytes) => serde_json::from_slice::<Self>(&bytes)
+                .map(Some)
+                .map_err(|error| StartError::Identity { path: path.to_owned(), why: error.to_string() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", path)(error)),
         }
     }
 
@@ -254,9 +273,9 @@ impl Identity {
         Ok(identity)
     }
 
-    fn cluster_id(&self) -> Result<[u8; 16], StartError> {
+    pub(crate) fn cluster_id(&self) -> Result<[u8; 16], StartError> {
         u128::from_str_radix(&self.cluster_id, 16).map(u128::to_be_bytes).map_err(|error| StartError::Identity {
-            path: PathBuf::from("identity.json"),
+            path: PathBuf::from(IDENTITY_FILE),
             why: format!("cluster_id is not a number: {error}"),
         })
     }

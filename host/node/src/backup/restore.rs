@@ -1,0 +1,128 @@
+//! Putting a backup back.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::check::{Expected, check_folder};
+use super::copy::{copy, open_exact};
+use super::folder::{Filling, parent, require_empty, sync, sync_above, sync_folders};
+use super::manifest::Manifest;
+use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, damaged, failed};
+use crate::start::{IDENTITY_FILE, LOCK_FILE};
+
+/// Restores a backup into a data folder, which must be empty or not exist. Everything is verified, in the copy, before
+/// anything appears under that name.
+///
+/// The restored node has the identity of the one that was backed up, and both must never serve: they would give the same
+/// positions, transaction ids and handles to different messages.
+///
+/// # Errors
+/// See [`BackupError`]. Nothing is left behind.
+pub fn restore(backup: &Path, data_dir: &Path, on_progress: OnProgress<'_>) -> Result<Backup, BackupError> {
+    require_empty(data_dir)?;
+    // A name like `.` says neither what it is called nor what is above it.
+    let data_dir = &data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
+    let manifest = Manifest::read(backup)?;
+    // Cheap to tell before gigabytes are copied.
+    for file in &manifest.files {
+        open_exact(&backup.join(&file.path), file.extent())?;
+    }
+    let stage = Stage::beside(data_dir)?;
+    let folder = stage.filling.path();
+    copy_files(backup, folder, &manifest, on_progress)?;
+    check_folder(folder, &Expected::of(&manifest), on_progress)?;
+    // With it a backup of the restored folder can tell that no node runs there.
+    let lock = folder.join(LOCK_FILE);
+    fs::File::create(&lock).and_then(|file| file.sync_all()).map_err(failed("create", &lock))?;
+    sync_folders(folder)?;
+    stage.publish(data_dir)?;
+    Ok(manifest.summary())
+}
+
+fn copy_files(
+    backup: &Path,
+    folder: &Path,
+    manifest: &Manifest,
+    on_progress: OnProgress<'_>,
+) -> Result<(), BackupError> {
+    let total_bytes = manifest.data_bytes();
+    let mut done_bytes = 0;
+    for file in &manifest.files {
+        let from = backup.join(&file.path);
+        let copied = copy(&from, &folder.join(&file.path), file.extent(), &mut |bytes| {
+            done_bytes += bytes;
+            on_progress(BackupProgress { step: BackupStep::Files, done_bytes, total_bytes });
+        })?;
+        if copied.sha256 != file.sha256 {
+            return Err(damaged(&from, "its bytes do not match their digest"));
+        }
+    }
+    Ok(())
+}
+
+/// Where a data folder is made before it gets its name.
+struct Stage {
+    filling: Filling,
+    /// It is inside the data folder, because nothing can be made beside that or renamed to it.
+    inside: bool,
+}
+
+impl Stage {
+    fn beside(data_dir: &Path) -> Result<Self, BackupError> {
+        let above = parent(data_dir);
+        fs::create_dir_all(above).map_err(failed("create", above))?;
+        let unfinished = format!("restoring-{}", std::process::id());
+        if is_mounted(data_dir, above)? {
+            let filling = Filling::make(&data_dir.join(format!(".{unfinished}")))?;
+            return Ok(Self { filling, inside: true });
+        }
+        let name = data_dir.file_name().unwrap_or_default().to_string_lossy();
+        match Filling::make(&above.join(format!(".{name}.{unfinished}"))) {
+            Ok(filling) => Ok(Self { filling, inside: false }),
+            // The folder is ours and the one above it is not: a service's folder under /var/lib.
+            Err(BackupError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied && data_dir.is_dir() =>
+            {
+                let filling = Filling::make(&data_dir.join(format!(".{unfinished}")))?;
+                Ok(Self { filling, inside: true })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives it its name.
+    fn publish(self, data_dir: &Path) -> Result<(), BackupError> {
+        let folder = self.filling.path();
+        if !self.inside {
+            // The system refuses to put it in the place of a folder that is not empty any more.
+            fs::rename(folder, data_dir).map_err(failed("make", data_dir))?;
+            self.filling.keep();
+            return sync_above(data_dir);
+        }
+        let mut names: Vec<PathBuf> = Vec::new();
+        for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
+            names.push(entry.map_err(failed("list", folder))?.file_name().into());
+        }
+        // The identity last: a log without one is refused by every start, so half of this is never taken for all of it.
+        names.sort_by_key(|name| name == Path::new(IDENTITY_FILE));
+        for name in names {
+            if name == Path::new(IDENTITY_FILE) {
+                sync(data_dir)?;
+            }
+            fs::rename(folder.join(&name), data_dir.join(&name)).map_err(failed("make", data_dir))?;
+        }
+        sync(data_dir)
+    }
+}
+
+/// Whether a folder is where another file system begins: it cannot be replaced, and what is made beside it lies on
+/// another disk.
+fn is_mounted(folder: &Path, above: &Path) -> Result<bool, BackupError> {
+    let inside = match fs::metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        inside => inside.map_err(failed("look at", folder))?,
+    };
+    Ok(inside.dev() != fs::metadata(above).map_err(failed("look at", above))?.dev())
+}
