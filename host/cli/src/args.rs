@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::backup::{BackupArgs, RestoreArgs};
 use crate::bench::{BenchCommand, PeerArgs};
 use crate::binding::BindingCommand;
 use crate::demo::{DemoArgs, OrdersApiArgs, ServiceArgs, ShippingArgs};
@@ -71,6 +72,26 @@ finished first, within 10 seconds.")]
     /// The log of a data folder: inspect, verify, dump.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Copy the data folder of a stopped or a running node.
+    #[command(after_help = "\
+Examples:
+  vouch backup /mnt/backups/monday --data-dir /var/lib/vouch
+  vouch backup /mnt/backups/monday --json
+
+The node is neither stopped nor asked. In the backup is everything that was acknowledged more than 100 ms before the
+command; the log itself says what was durable. It is verified before the command ends, and is a backup only when
+backup.json is in it. Keys of TLS certificates and the node's addresses are not in it. Keep it as safe as the node:
+it holds the messages.")]
+    Backup(BackupArgs),
+    /// Make a data folder of a backup, or verify one.
+    #[command(after_help = "\
+Examples:
+  vouch restore /mnt/backups/monday --data-dir /var/lib/vouch
+  vouch restore /mnt/backups/monday --check
+
+Every file is compared with its digest, every entry of the log is verified, and the snapshot is read, before anything
+appears in the data folder. The restored node has the identity of the original: never let both serve.")]
+    Restore(RestoreArgs),
     /// Measure a node, beside servers that show what this machine can do: send, transaction, log.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -111,6 +132,8 @@ impl Command {
             Self::Transaction(command) => command.json(),
             Self::Message(command) => command.json(),
             Self::Log(command) => command.json(),
+            Self::Backup(args) => args.json,
+            Self::Restore(args) => args.json,
             Self::Bench(command) => command.json(),
             Self::Config(ConfigCommand::Check(args)) => args.json,
             Self::Serve(_) | Self::Demo(_) | Self::Completions { .. } => false,

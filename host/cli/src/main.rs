@@ -1,6 +1,7 @@
 //! The binary `vouch`: runs a node, shows what it is for, measures it, and carries the operator's commands.
 
 mod args;
+mod backup;
 mod bench;
 mod binding;
 mod child;
@@ -54,6 +55,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Transaction(command) => transaction::run(command),
         Command::Message(command) => message::run(command),
         Command::Log(command) => log::run(command),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Bench(command) => bench::run(&command),
         Command::BenchNull(args) => bench::serve_null(&args),
         Command::BenchBare(args) => bench::serve_bare(&args),

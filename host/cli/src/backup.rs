@@ -1,0 +1,140 @@
+//! `vouch backup` and `vouch restore`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use clap::Args;
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use vouch_node::{Backup, BackupError, BackupProgress, BackupStep};
+
+use crate::failure::Usage;
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Folder for the backup: empty, or one that does not exist.
+    #[arg(value_name = "TARGET_DIR")]
+    target: PathBuf,
+    /// Data folder of the node.
+    #[arg(long, env = "VOUCH_DATA_DIR", value_name = "DIR", default_value = "./vouch-data")]
+    data_dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Folder that `vouch backup` made.
+    #[arg(value_name = "BACKUP_DIR")]
+    backup: PathBuf,
+    /// Data folder to make: empty, or one that does not exist.
+    #[arg(long, env = "VOUCH_DATA_DIR", value_name = "DIR", required_unless_present = "check")]
+    data_dir: Option<PathBuf>,
+    /// Verify the backup as a restore would, and restore nothing.
+    #[arg(long)]
+    check: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs `vouch backup`.
+pub(crate) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
+    let taken = with_bar(|progress| vouch_node::backup(&args.data_dir, &args.target, progress))?;
+    let BackupArgs { target, data_dir, json } = args;
+    if *json {
+        return Ok(output::json(&document(&taken, target))?);
+    }
+    let (target, data_dir) = (target.display(), data_dir.display());
+    output::line(format_args!("backed up {data_dir} to {target}: {}", describe(&taken)))?;
+    let so_far = match taken.node_was_running {
+        true => "a node runs on it: what it acknowledged in the last 100 ms may not be in the backup",
+        false => "no node runs on it: everything is in the backup",
+    };
+    output::line(so_far)?;
+    Ok(output::note("keys of TLS certificates are not in it; verify it at any time with: vouch restore --check")?)
+}
+
+/// Runs `vouch restore`.
+pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
+    let folder = args.backup.display();
+    if args.check {
+        let checked = with_bar(|progress| vouch_node::check_backup(&args.backup, progress))?;
+        if args.json {
+            return Ok(output::json(&document(&checked, &args.backup))?);
+        }
+        return Ok(output::line(format_args!("the backup in {folder} is sound: {}", describe(&checked)))?);
+    }
+    let Some(data_dir) = &args.data_dir else {
+        return Err(Usage::error("name the folder to make with --data-dir, or verify the backup with --check"));
+    };
+    let restored = with_bar(|progress| vouch_node::restore(&args.backup, data_dir, progress))?;
+    // Also with `--json`: whoever reads the terminal must not miss it.
+    output::note(format_args!(
+        "warning: this node is cluster {} as the original is; never let both serve: they would give the same ids to \
+         different messages",
+        restored.cluster_id
+    ))?;
+    if args.json {
+        return Ok(output::json(&document(&restored, data_dir))?);
+    }
+    let data_dir = data_dir.display();
+    output::line(format_args!("restored {folder} to {data_dir}: {}", describe(&restored)))?;
+    Ok(output::line(format_args!("start it with: vouch serve --data-dir {data_dir}"))?)
+}
+
+/// Runs something long with a bar for the person who waits; nothing where nobody does.
+fn with_bar(run: impl FnOnce(&mut dyn FnMut(BackupProgress)) -> Result<Backup, BackupError>) -> anyhow::Result<Backup> {
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    let style = ProgressStyle::with_template("{msg:20} {bar:40} {bytes} of {total_bytes}, {eta} left");
+    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let done = run(&mut |BackupProgress { step, done_bytes, total_bytes }| {
+        bar.set_message(match step {
+            BackupStep::Files => "files",
+            BackupStep::Log => "verifying the log",
+        });
+        bar.set_length(total_bytes);
+        bar.set_position(done_bytes);
+    });
+    bar.finish_and_clear();
+    Ok(done?)
+}
+
+fn time(ms: u64) -> String {
+    // What is beyond the calendar is damage that nobody should die of.
+    const LAST_MS: u64 = 253_402_300_799_999;
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms.min(LAST_MS))).to_string()
+}
+
+fn describe(backup: &Backup) -> String {
+    format!(
+        "cluster {}, log positions {} to {}, newest record of {}, {} in {} files, made {} by Vouch {}",
+        backup.cluster_id,
+        backup.log_start,
+        backup.log_end,
+        time(backup.newest_record_ms),
+        HumanBytes(backup.bytes),
+        backup.files,
+        time(backup.made_at_ms),
+        backup.vouch
+    )
+}
+
+fn document(backup: &Backup, folder: &Path) -> Value {
+    json!({
+        "folder": folder.display().to_string(),
+        "cluster_id": backup.cluster_id,
+        "made_at": time(backup.made_at_ms),
+        "vouch": backup.vouch,
+        "log_start": backup.log_start,
+        "log_end": backup.log_end,
+        "snapshot": backup.snapshot,
+        "newest_record": time(backup.newest_record_ms),
+        "node_was_running": backup.node_was_running,
+        "files": backup.files,
+        "bytes": backup.bytes,
+    })
+}
