@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
-use vouch_broker::record::EndedBy;
 use vouch_broker::TransactionOutcome;
+use vouch_broker::record::EndedBy;
 use vouch_commitlog::{LogFolder, LogPosition};
 use vouch_node::{
     Backup, BackupError, BackupProgress, BackupStep, EndRequest, Node, NodeConfig, PluginUpload, TransactionState,
