@@ -27,7 +27,7 @@ const fn setting(key: &'static str, default: &'static str) -> Setting {
 }
 
 /// Every setting, in the order of `vouch config check`.
-pub(crate) const SETTINGS: [Setting; 17] = [
+pub(crate) const SETTINGS: [Setting; 18] = [
     setting("data_dir", "./vouch-data"),
     setting("grpc_addr", "127.0.0.1:8081"),
     setting("http_addr", "127.0.0.1:8080"),
@@ -42,6 +42,7 @@ pub(crate) const SETTINGS: [Setting; 17] = [
     setting("zero_ahead", "64MiB"),
     setting("syncs_in_flight", "2"),
     setting("snapshot_every", "256MiB"),
+    setting("scrub_rate", "8MiB"),
     setting("plugin_threads", "2"),
     setting("plugin_concurrency", "32"),
     setting("log_format", "text"),
@@ -95,6 +96,9 @@ pub(crate) struct SettingArgs {
     /// Bytes of log between two snapshots of the state; a start reads at most about so much [default: 256MiB].
     #[arg(long, env = "VOUCH_SNAPSHOT_EVERY", value_name = "SIZE")]
     snapshot_every: Option<String>,
+    /// Bytes a second of the log that are read again to find what a disk lost; 0 for none [default: 8MiB].
+    #[arg(long, env = "VOUCH_SCRUB_RATE", value_name = "SIZE")]
+    scrub_rate: Option<String>,
     /// Threads that run components [default: 2].
     #[arg(long, env = "VOUCH_PLUGIN_THREADS", value_name = "N")]
     plugin_threads: Option<String>,
@@ -123,6 +127,7 @@ impl SettingArgs {
             "zero_ahead" => self.zero_ahead.as_ref(),
             "syncs_in_flight" => self.syncs_in_flight.as_ref(),
             "snapshot_every" => self.snapshot_every.as_ref(),
+            "scrub_rate" => self.scrub_rate.as_ref(),
             "plugin_threads" => self.plugin_threads.as_ref(),
             "plugin_concurrency" => self.plugin_concurrency.as_ref(),
             "log_format" => self.log_format.as_ref(),

@@ -171,6 +171,7 @@ impl Settings {
             zero_ahead: resolved.get("zero_ahead", text::bytes)?,
             syncs_in_flight: resolved.get("syncs_in_flight", count)?,
             snapshot_every: resolved.get("snapshot_every", snapshot_every)?,
+            scrub_rate: resolved.get("scrub_rate", text::bytes)?,
             bytes_in_flight: resolved.get("bytes_in_flight", text::bytes)?,
             auto_create_topics: resolved.get("auto_create_topics", yes_or_no)?,
             plugin_threads: resolved.get("plugin_threads", count)?,

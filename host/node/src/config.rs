@@ -19,6 +19,8 @@ pub struct NodeConfig {
     pub syncs_in_flight: usize,
     /// Bytes of log after which the next snapshot of the state is made; a start reads at most about so much.
     pub snapshot_every: u64,
+    /// Bytes a second of the sealed log that are read again and compared with their checksums; 0 for none.
+    pub scrub_rate: u64,
     /// Bytes proposed and not answered, beyond which requests are refused (ruling 21).
     pub bytes_in_flight: u64,
     /// A send to a topic that does not exist creates it, with type `normal`.
@@ -38,6 +40,7 @@ impl NodeConfig {
             zero_ahead: 64 << 20,
             syncs_in_flight: 2,
             snapshot_every: 256 << 20,
+            scrub_rate: 8 << 20,
             bytes_in_flight: 256 << 20,
             auto_create_topics: false,
             plugin_threads: 2,

@@ -20,6 +20,7 @@ use vouch_commitlog::{LogPosition, LogReader};
 use crate::clock::Clock;
 use crate::directory::Route;
 use crate::plugins::PluginHost;
+use crate::scrub::{Scrub, ScrubReport};
 use crate::search::SEARCHES_MAX;
 use crate::sessions::Sessions;
 use crate::shard::{Batch, Command, Poll, RENEWED_LEASE_MS, Shard, Shared};
@@ -61,6 +62,7 @@ pub struct Metrics {
 pub(crate) struct Inner {
     pub(crate) shard: Shard,
     snapshotter: Snapshotter,
+    scrub: Scrub,
     pub(crate) shared: Arc<Shared>,
     pub(crate) reader: LogReader,
     pub(crate) plugins: PluginHost,
@@ -95,6 +97,7 @@ impl Node {
         let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
         let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock), requests.clone()));
         let inbox = opened.inbox.clone();
+        let scrub = Scrub::start(opened.appender.housekeeping(), config.scrub_rate).map_err(StartError::Thread)?;
         let adopted = opened.state.parts().last().copied().unwrap_or(0);
         let shard = Shard::start(opened.state, opened.appender, opened.index, opened.inbox, shared.clone())
             .map_err(StartError::Thread)?;
@@ -106,6 +109,7 @@ impl Node {
         let inner = Arc::new(Inner {
             shard,
             snapshotter,
+            scrub,
             shared,
             reader: opened.reader,
             plugins,
@@ -127,6 +131,7 @@ impl Node {
         self.0.stopping.cancel();
         let inner = self.0.clone();
         let stop = move || {
+            inner.scrub.stop();
             inner.shard.stop();
             // All of a log that closed without an error is durable.
             inner.snapshotter.stop(inner.shared.poisoned().is_none().then(|| inner.reader.end().0));
@@ -155,6 +160,11 @@ impl Node {
     /// Counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// What the scrubber found since the node started.
+    pub fn scrub(&self) -> &ScrubReport {
+        &self.0.scrub.report
     }
 
     /// Key of the check value in receipt handles; made with the cluster.

@@ -57,6 +57,7 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
             node.sessions().filter_differences(),
         ),
         ("overloads", "Requests refused because too much was in flight.", read(&metrics.overloads)),
+        ("scrub_rounds", "Times that the whole sealed log was read again.", read(&node.scrub().rounds)),
         ("resends", "Resent messages that were recognised and stored once.", status.resends),
         ("reused_message_ids", "Message ids that were used again for other content.", status.reused_ids),
     ] {
@@ -67,6 +68,11 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
 fn measure(registry: &mut Registry, node: &Node, status: &Status) {
     let (producers, consumers) = node.sessions().count();
     for (name, help, value) in [
+        (
+            "scrub_damaged",
+            "Damaged ranges of the log that the last look found; above 0, restore them from a backup.",
+            node.scrub().damaged.load(Ordering::Relaxed),
+        ),
         ("topics", "Topics.", status.topics as u64),
         ("groups", "Consumer groups.", status.groups as u64),
         ("transactions_open", "Open transactions, parked ones included.", status.open_transactions as u64),

@@ -1,0 +1,111 @@
+//! Reads the sealed part of the log again and again, slowly, so that what a disk loses is found while a backup still has
+//! it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use vouch_commitlog::{Housekeeping, LogPosition, Scrubber};
+
+/// How far the thread stands back behind the rest of the process (`nice`).
+const NICE: i32 = 15;
+/// A second's share is read at once.
+const PACE: Duration = Duration::from_secs(1);
+/// A log to which nothing is added is read again after this long.
+const REST: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// What was found since the node started.
+#[derive(Debug, Default)]
+pub struct ScrubReport {
+    /// Bytes read and compared with their checksums.
+    pub bytes: AtomicU64,
+    /// Times that the whole sealed log was read.
+    pub rounds: AtomicU64,
+    /// Damaged ranges found in the round under way and the one before it.
+    pub damaged: AtomicU64,
+}
+
+/// The running thread.
+pub(crate) struct Scrub {
+    pub(crate) report: Arc<ScrubReport>,
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Scrub {
+    /// Starts it; `rate`: bytes a second, 0 for none at all.
+    pub(crate) fn start(log: Housekeeping, rate: u64) -> std::io::Result<Self> {
+        let report = Arc::new(ScrubReport::default());
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let mut thread = None;
+        if rate > 0 {
+            let (report, stop) = (report.clone(), stop.clone());
+            let run = move || {
+                if let Err(error) = rustix::process::nice(NICE) {
+                    tracing::warn!(%error, "the log is scrubbed at normal priority");
+                }
+                run(&log, rate, &report, &stop);
+            };
+            thread = Some(std::thread::Builder::new().name("vouch-scrub".to_owned()).spawn(run)?);
+        }
+        Ok(Self { report, stop, thread: Mutex::new(thread) })
+    }
+
+    /// Ends the thread, within the time that a second's share takes.
+    pub(crate) fn stop(&self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the scrubbing thread ended by a panic; the log was not checked to its end");
+        }
+    }
+}
+
+/// Waits for the next turn; whether there is one.
+fn next_turn(stop: &(Mutex<bool>, Condvar)) -> bool {
+    let stopped = stop.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = stop.1.wait_timeout_while(stopped, PACE, |stopped| !*stopped);
+    let (stopped, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    !*stopped
+}
+
+fn run(log: &Housekeeping, rate: u64, report: &ScrubReport, stop: &(Mutex<bool>, Condvar)) {
+    let mut scrubber = log.scrubber(LogPosition(0));
+    let mut resting: Option<(Instant, u64)> = None;
+    let mut found = 0;
+    while next_turn(stop) {
+        // Segments that are there do not change: a new round is due when there are others, or after a while.
+        let segments = log.usage().segments;
+        if resting.is_some_and(|(since, then)| then == segments && since.elapsed() < REST) {
+            continue;
+        }
+        resting = step(&mut scrubber, rate, report, &mut found).then(|| (Instant::now(), segments));
+    }
+}
+
+/// One turn; whether a round ended with it.
+fn step(scrubber: &mut Scrubber, rate: u64, report: &ScrubReport, found: &mut u64) -> bool {
+    let step = match scrubber.step(rate) {
+        Ok(step) => step,
+        Err(error) => {
+            tracing::error!(%error, "a part of the log could not be scrubbed; look after the disk");
+            *found += 1;
+            report.damaged.fetch_max(*found, Ordering::Relaxed);
+            return false;
+        }
+    };
+    for range in &step.damage {
+        tracing::error!(%range, "the log is damaged; copy the folder, see `vouch log verify`, restore what is lost from a backup");
+    }
+    *found += step.damage.len() as u64;
+    report.bytes.fetch_add(step.bytes_read, Ordering::Relaxed);
+    report.damaged.fetch_max(*found, Ordering::Relaxed);
+    if step.round_ended {
+        report.rounds.fetch_add(1, Ordering::Relaxed);
+        report.damaged.store(*found, Ordering::Relaxed);
+        *found = 0;
+    }
+    step.round_ended
+}
