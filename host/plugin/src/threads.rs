@@ -10,6 +10,9 @@ use std::{
     time::Duration,
 };
 
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::EngineWeak;
 
@@ -28,13 +31,23 @@ fn stand_back() {
     }
 }
 
+/// Lets a guests' thread have what nobody else wants: a thread of the broker that wakes takes its core at once. With a
+/// lower `nice` alone it would wait until the guest has finished its slice of some milliseconds, and a send with it.
+fn stand_back_at_once() {
+    stand_back();
+    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
+        tracing::warn!(?error, "guest threads are not scheduled as idle ones; a guest that computes may delay sends");
+    }
+}
+
 /// A runtime whose threads all stand back.
 pub(crate) fn guest_runtime(threads: usize) -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(threads)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("vouch-guest")
-        .on_thread_start(stand_back)
+        .on_thread_start(stand_back_at_once)
         .enable_all()
         .build()
 }
@@ -96,4 +109,17 @@ pub(crate) fn start_ticker(engine: EngineWeak) -> io::Result<Running> {
         }
     })?;
     Ok(Running { guests, ticker: ticker.thread().clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_run_on_threads_that_take_only_what_nobody_else_wants() {
+        let runtime = guest_runtime(1).unwrap();
+        let policy =
+            runtime.block_on(runtime.spawn(async { thread_priority::thread_schedule_policy().unwrap() })).unwrap();
+        assert_eq!(policy, ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle));
+    }
 }
