@@ -243,3 +243,34 @@ async fn many_messages_over_many_segments_survive_a_restart_in_order() {
     }
     node.stop().await;
 }
+
+/// Whoever consumes under random names gets here. The receive once proposed its group again and again, at the pace of the
+/// disk, long after its caller was gone.
+#[tokio::test]
+async fn a_receive_whose_group_cannot_be_made_is_told_why_and_writes_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "t", "{}").await;
+    let groups: Vec<String> = (0..vouch_broker::state::GROUPS_MAX).map(|n| format!("g{n}")).collect();
+    for some in groups.chunks(5000) {
+        let puts: Vec<_> = some
+            .iter()
+            .cloned()
+            .map(|name| {
+                let node = node.clone();
+                tokio::spawn(async move { node.put_group(&name, GroupConfig::default(), Expect::Anything).await })
+            })
+            .collect();
+        for put in puts {
+            put.await.unwrap().unwrap();
+        }
+    }
+    let refused = node.receive(receive("t", "one-too-many")).await.unwrap_err();
+    assert!(matches!(&refused, Refusal::TooMany(text) if text.contains("groups")), "{refused:?}");
+    let appended = node.status().await.unwrap().appended;
+    let again = node.receive(receive("t", "one-too-many")).await.unwrap_err();
+    assert!(matches!(again, Refusal::TooMany(_)), "{again:?}");
+    let grown = node.status().await.unwrap().appended - appended;
+    assert!(grown < 4096, "one refused receive made the log grow by {grown} bytes");
+    node.stop().await;
+}
