@@ -10,8 +10,10 @@ use vouch_commitlog::{Housekeeping, LogPosition, Scrubber};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
-/// A second's share is read at once.
-const PACE: Duration = Duration::from_secs(1);
+/// Reads in a second: small ones, so that a sync of the log never waits for a large one.
+const READS_A_SECOND: u32 = 16;
+/// How often a thread that rests looks for new segments.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A log to which nothing is added is read again after this long.
 const REST: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -52,7 +54,7 @@ impl Scrub {
         Ok(Self { report, stop, thread: Mutex::new(thread) })
     }
 
-    /// Ends the thread, within the time that a second's share takes.
+    /// Ends the thread, within the time that one read takes.
     pub(crate) fn stop(&self) {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
@@ -64,9 +66,9 @@ impl Scrub {
 }
 
 /// Waits for the next turn; whether there is one.
-fn next_turn(stop: &(Mutex<bool>, Condvar)) -> bool {
+fn next_turn(stop: &(Mutex<bool>, Condvar), pace: Duration) -> bool {
     let stopped = stop.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let waited = stop.1.wait_timeout_while(stopped, PACE, |stopped| !*stopped);
+    let waited = stop.1.wait_timeout_while(stopped, pace, |stopped| !*stopped);
     let (stopped, _) = waited.unwrap_or_else(PoisonError::into_inner);
     !*stopped
 }
@@ -75,13 +77,15 @@ fn run(log: &Housekeeping, rate: u64, report: &ScrubReport, stop: &(Mutex<bool>,
     let mut scrubber = log.scrubber(LogPosition(0));
     let mut resting: Option<(Instant, u64)> = None;
     let mut found = 0;
-    while next_turn(stop) {
+    let share = rate.div_ceil(READS_A_SECOND.into());
+    let pace = |resting: bool| if resting { LOOK_EVERY } else { Duration::from_secs(1) / READS_A_SECOND };
+    while next_turn(stop, pace(resting.is_some())) {
         // Segments that are there do not change: a new round is due when there are others, or after a while.
         let segments = log.usage().segments;
         if resting.is_some_and(|(since, then)| then == segments && since.elapsed() < REST) {
             continue;
         }
-        resting = step(&mut scrubber, rate, report, &mut found).then(|| (Instant::now(), segments));
+        resting = step(&mut scrubber, share, report, &mut found).then(|| (Instant::now(), segments));
     }
 }
 
