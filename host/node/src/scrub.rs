@@ -10,8 +10,8 @@ use vouch_commitlog::{Housekeeping, LogPosition, Scrubber};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
-/// Reads in a second: small ones, so that a sync of the log never waits for a large one.
-const READS_A_SECOND: u32 = 16;
+/// Read at once: little, so that a sync of the log never waits for long.
+const READ_BYTES: u64 = 256 << 10;
 /// How often a thread that rests looks for new segments.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A log to which nothing is added is read again after this long.
@@ -77,21 +77,29 @@ fn run(log: &Housekeeping, rate: u64, report: &ScrubReport, stop: &(Mutex<bool>,
     let mut scrubber = log.scrubber(LogPosition(0));
     let mut resting: Option<(Instant, u64)> = None;
     let mut found = 0;
-    let share = rate.div_ceil(READS_A_SECOND.into());
-    let pace = |resting: bool| if resting { LOOK_EVERY } else { Duration::from_secs(1) / READS_A_SECOND };
-    while next_turn(stop, pace(resting.is_some())) {
+    let mut pause = Duration::ZERO;
+    while next_turn(stop, if resting.is_some() { LOOK_EVERY } else { pause }) {
         // Segments that are there do not change: a new round is due when there are others, or after a while.
         let segments = log.usage().segments;
         if resting.is_some_and(|(since, then)| then == segments && since.elapsed() < REST) {
             continue;
         }
-        resting = step(&mut scrubber, share, report, &mut found).then(|| (Instant::now(), segments));
+        let before = report.bytes.load(Ordering::Relaxed);
+        let ended = step(&mut scrubber, report, &mut found);
+        resting = ended.then(|| (Instant::now(), segments));
+        // Paid for by what was really read: the scrubber reads whole pieces, however little it is asked for.
+        pause = pause_for(report.bytes.load(Ordering::Relaxed) - before, rate);
     }
 }
 
+/// How long so many bytes last at this rate; a look at nothing is paced too.
+fn pause_for(bytes: u64, rate: u64) -> Duration {
+    Duration::from_secs_f64(bytes.max(4096) as f64 / rate as f64)
+}
+
 /// One turn; whether a round ended with it.
-fn step(scrubber: &mut Scrubber, rate: u64, report: &ScrubReport, found: &mut u64) -> bool {
-    let step = match scrubber.step(rate) {
+fn step(scrubber: &mut Scrubber, report: &ScrubReport, found: &mut u64) -> bool {
+    let step = match scrubber.step(READ_BYTES) {
         Ok(step) => step,
         Err(error) => {
             tracing::error!(%error, "a part of the log could not be scrubbed; look after the disk");
@@ -112,4 +120,16 @@ fn step(scrubber: &mut Scrubber, rate: u64, report: &ScrubReport, found: &mut u6
         *found = 0;
     }
     step.round_ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_bounds_what_is_read_however_small_it_is() {
+        assert_eq!(pause_for(512 << 10, 8 << 20), Duration::from_micros(62_500));
+        assert_eq!(pause_for(256 << 10, 64 << 10), Duration::from_secs(4));
+        assert!(pause_for(0, 1 << 20) > Duration::ZERO, "an error does not make it spin");
+    }
 }

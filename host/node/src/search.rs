@@ -26,12 +26,8 @@ impl Node {
     pub async fn messages(&self, topic: &str, message_id: &str) -> Result<Vec<MessageView>, Refusal> {
         let _turn = self.0.turn_to_search().await?;
         let name = ResourceName::plain(topic);
-        let find = move |executor: &mut Executor| {
-            let topic = executor.state.topics().named(&name)?;
-            let ends: Vec<u64> = (0..topic.queue_count()).map(|queue| topic.end(queue)).collect();
-            Ok::<_, Refusal>((topic.id, ends))
-        };
-        let (id, ends) = self.0.shard.query(find).await??;
+        let find = move |executor: &mut Executor| executor.state.topics().named(&name).map(|topic| topic.id);
+        let id = self.0.shard.query(find).await??;
         let wanted: Arc<str> = message_id.into();
         let mut found = Vec::new();
         let mut after = None;
@@ -41,6 +37,8 @@ impl Node {
             let Some(last) = last else { break };
             after = Some(last);
         }
+        // After the open ones: what is committed meanwhile is then in a queue, and found twice rather than not at all.
+        let ends = self.0.shard.query(move |executor| ends(executor, id)).await?;
         for (queue, end) in (0..).zip(&ends) {
             let least = end.saturating_sub(SEARCH_MAX / ends.len() as u64);
             let mut end = *end;
@@ -51,7 +49,8 @@ impl Node {
                 end = from;
             }
         }
-        found.sort_unstable_by_key(|((position, _), _)| std::cmp::Reverse(*position));
+        found.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(*place));
+        found.dedup_by_key(|((position, _), _)| *position);
         found.truncate(PAGE_MAX);
         let mut views = Vec::new();
         for ((position, place), message) in found {
@@ -106,6 +105,11 @@ impl Inner {
         let found = tokio::task::spawn_blocking(search).await;
         found.map_err(|error| Refusal::Internal(format!("the search failed: {error}")))
     }
+}
+
+fn ends(executor: &mut Executor, topic: TopicId) -> Vec<u64> {
+    let topic = executor.state.topics().get(topic);
+    topic.map_or_else(Vec::new, |topic| (0..topic.queue_count()).map(|queue| topic.end(queue)).collect())
 }
 
 fn queued(executor: &Executor, topic: TopicId, queue: u32, offsets: std::ops::Range<u64>) -> Vec<Place> {

@@ -173,7 +173,7 @@ async fn a_log_that_lost_what_its_snapshot_covers_is_refused() {
     drop(node);
     let log = folder.path().join("shards/0/log");
     let old = folder.path().join("old-log");
-    copy_folder(&log, &old);
+    copy_tree(&log, &old);
     let node = Node::start(rarely(folder.path())).unwrap();
     for n in 0..20 {
         send(&node, "t", message(&format!("m{n}"), &"b".repeat(MIB / 2))).await;
@@ -186,10 +186,66 @@ async fn a_log_that_lost_what_its_snapshot_covers_is_refused() {
     assert!(error.contains("durable") || error.contains("missing"), "{error}");
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
+/// A log that was put back without its snapshots may have another history up to where they end.
+#[tokio::test]
+async fn a_snapshot_of_another_history_is_never_gone_on_from() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = Node::start(rarely(other.path())).unwrap();
+    topic(&node, "t", "{}").await;
+    topic(&node, "x", r#"{"type":"transaction","transaction":{"immunity":"1h","interval":"1h"}}"#).await;
+    let transaction = prepare(&node, "x", half("h", "half")).await;
+    node.stop().await;
+    drop(node);
+    let here = folder.path().join("data");
+    copy_tree(other.path(), &here);
+
+    // Two histories of the same length: committed there, rolled back here.
+    let mut ends = Vec::new();
+    for (data, outcome) in [(other.path(), TransactionOutcome::Committed), (&here, TransactionOutcome::RolledBack)] {
+        let node = Node::start(rarely(data)).unwrap();
+        end(&node, transaction, outcome).await;
+        for n in 0..20 {
+            send(&node, "t", message(&format!("m{n:02}"), &"b".repeat(MIB / 2))).await;
+        }
+        ends.push(node.status().await.unwrap().appended);
+        node.stop().await;
+    }
+    // This one is longer, so that there is something to go on with.
+    let node = Node::start(rarely(&here)).unwrap();
+    for n in 20..40 {
+        send(&node, "t", message(&format!("m{n:02}"), &"b".repeat(MIB / 2))).await;
+    }
+    node.stop().await;
+    drop(node);
+    fs::remove_dir_all(here.join("shards/0/snapshots")).unwrap();
+    copy_tree(&other.path().join("shards/0/snapshots"), &here.join("shards/0/snapshots"));
+    println!("the histories end at {ends:?}");
+
+    for round in 0..3 {
+        let node = Node::start(rarely(&here)).unwrap();
+        let state = node.transaction(transaction).await.unwrap().state;
+        assert_eq!(state, TransactionState::RolledBack, "start {round}");
+        // Enough for another snapshot on the stop.
+        for n in 0..20 {
+            send(&node, "t", message(&format!("r{round}-{n:02}"), &"b".repeat(MIB / 2))).await;
+        }
+        node.stop().await;
+        drop(node);
+        assert!(files(&here, "snapshot").len() <= 2, "the other history's is gone");
+    }
+    let node = Node::start(rarely(&here)).unwrap();
+    assert!(node.recovery().scanned_bytes < 4096, "there is a snapshot of this history");
+    assert_eq!(node.transaction(transaction).await.unwrap().state, TransactionState::RolledBack);
+    node.stop().await;
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_tree(&entry.path(), &to.join(entry.file_name())),
+            false => drop(fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
+        }
     }
 }

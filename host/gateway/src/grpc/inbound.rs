@@ -9,8 +9,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tonic::Status;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 
+use super::trailer::RETRY_AFTER;
+
+/// When a refused caller should try again: a few large requests take about that long to arrive.
+const RETRY_AFTER_MS: u64 = 200;
 /// Flag and length before each gRPC message.
 const PREFIX_LEN: usize = 5;
 
@@ -33,10 +38,12 @@ impl Inbound {
             return Ok(());
         }
         self.release(bytes);
-        Err(Status::resource_exhausted(format!(
-            "{before} bytes are being received already, {} are allowed at once; send it again later",
-            self.max
-        )))
+        let text =
+            format!("{before} bytes are being received already, {} are allowed at once; send it again later", self.max);
+        // As with every refusal of that kind (ruling 21). There is no answer yet that could carry the code.
+        let mut metadata = MetadataMap::new();
+        metadata.insert(RETRY_AFTER, RETRY_AFTER_MS.into());
+        Err(Status::with_metadata(Code::ResourceExhausted, text, metadata))
     }
 
     fn release(&self, bytes: u64) {
@@ -171,6 +178,7 @@ mod tests {
         let refused = second.take(&framed(1)).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         assert!(refused.message().contains("send it again later"));
+        assert_eq!(refused.metadata().get(RETRY_AFTER).unwrap(), "200");
         drop(first);
         second = Counter::new(inbound.clone());
         second.take(&framed(99)[..50]).unwrap();

@@ -89,6 +89,21 @@ impl Snapshots {
         Ok(None)
     }
 
+    /// The newest snapshot that can be read and belongs to this log: its last entry lies there, checksum and all. One of
+    /// another history may lie in the folder, where a log was put back without its snapshots. A start passes it over; to
+    /// go on from it here would make a snapshot that fits this log and holds the other one's state.
+    fn newest_of(&self, reader: &LogReader) -> io::Result<Option<Loaded>> {
+        let mut below = u64::MAX;
+        while let Some(loaded) = self.newest_below(below)? {
+            let checkpoint = loaded.checkpoint;
+            if reader.checkpoint_at(checkpoint.position).is_ok_and(|found| found == checkpoint) {
+                return Ok(Some(loaded));
+            }
+            below = checkpoint.end.0;
+        }
+        Ok(None)
+    }
+
     /// Position that the newest snapshot covers.
     pub(crate) fn newest_position(&self) -> Option<u64> {
         self.store.positions(Kind::Snapshot).ok()?.pop()
@@ -115,13 +130,14 @@ impl Snapshots {
     pub(crate) fn take(&self, reader: &LogReader, target: u64) -> Result<Option<Taken>, SnapshotFailure> {
         let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
         let folder = self.store.path(Kind::Snapshot, 0);
-        let base = self.newest_below(u64::MAX).map_err(io(folder.clone()))?;
+        let base = self.newest_of(reader).map_err(io(folder.clone()))?;
         let (mut state, last) = match base {
             Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
             None if reader.start().0 == 0 => (State::default(), None),
             None => return Err(SnapshotFailure::NoBeginning(reader.start().0)),
         };
         let mut needed = state.parts();
+        let mut kept: Vec<u64> = last.iter().map(|checkpoint| checkpoint.end.0).collect();
         let mut newest = None;
         for entry in reader.entries_from(last.map_or(LogPosition(0), |checkpoint| checkpoint.end)) {
             let entry = entry?;
@@ -146,7 +162,8 @@ impl Snapshots {
         self.store.put(Kind::Snapshot, position, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
         let parts = state.parts();
         needed.extend(&parts);
-        self.store.tidy(&needed).map_err(io(folder))?;
+        kept.push(position);
+        self.store.tidy(&kept, &needed).map_err(io(folder))?;
         Ok(Some(Taken { position, parts, len: bytes.len() }))
     }
 

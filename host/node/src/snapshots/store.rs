@@ -4,9 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Snapshots that are kept: the newest, and one to fall back to.
-const KEPT: usize = 2;
-
 const SNAPSHOT: &str = "snapshot";
 const PART: &str = "part";
 const UNFINISHED: &str = "unfinished";
@@ -93,12 +90,13 @@ impl Store {
         File::open(&self.folder)?.sync_all()
     }
 
-    /// Removes snapshots beyond those kept, and parts that none of `needed` names. `needed` holds the parts of every
-    /// snapshot that stays.
-    pub(crate) fn tidy(&self, needed: &[u64]) -> io::Result<()> {
-        let snapshots = self.positions(Kind::Snapshot)?;
-        for position in &snapshots[..snapshots.len().saturating_sub(KEPT)] {
-            fs::remove_file(self.path(Kind::Snapshot, *position))?;
+    /// Removes all snapshots but those that are `kept`, and all parts but those that are `needed`, which are the parts
+    /// of every snapshot that stays.
+    pub(crate) fn tidy(&self, kept: &[u64], needed: &[u64]) -> io::Result<()> {
+        for position in self.positions(Kind::Snapshot)? {
+            if !kept.contains(&position) {
+                fs::remove_file(self.path(Kind::Snapshot, position))?;
+            }
         }
         // A part goes only when no snapshot that names it can come back.
         File::open(&self.folder)?.sync_all()?;
@@ -129,15 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_two_snapshots_stay_with_the_parts_that_they_name() {
+    fn what_is_kept_stays_with_the_parts_that_it_needs_and_the_rest_goes() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         for position in [10, 2, 300, 4000] {
             store.put(Kind::Snapshot, position, &[b"s"]).unwrap();
             store.put(Kind::Part, position, &[b"p"]).unwrap();
         }
-        store.tidy(&[2, 300, 4000]).unwrap();
-        assert_eq!(store.positions(Kind::Snapshot).unwrap(), [300, 4000]);
-        assert_eq!(store.positions(Kind::Part).unwrap(), [2, 300, 4000]);
+        store.tidy(&[300, 10], &[2, 300]).unwrap();
+        assert_eq!(store.positions(Kind::Snapshot).unwrap(), [10, 300]);
+        assert_eq!(store.positions(Kind::Part).unwrap(), [2, 300]);
     }
 }
