@@ -170,6 +170,24 @@ impl Appender {
         MAX_PAYLOAD.min((self.view.segment_size - SEGMENT_HEADER_LEN - 2 * ENTRY_HEADER_LEN) / ALIGNMENT * ALIGNMENT)
     }
 
+    /// `None` while space ahead of the log can be prepared. From the first attempt that found the disk (or the quota)
+    /// full: how many bytes can still be appended into what is prepared. Costs two loads; nothing is asked of the disk.
+    ///
+    /// Guarantee: while this is `Some(n)`, entries that together take at most `n` bytes of the log are not refused for
+    /// want of space, also across the end of a segment. An entry takes [`ENTRY_HEADER_LEN`] and its payload rounded up
+    /// to 8 bytes; marks count. (It holds where overwriting a written block allocates nothing: not on a file system
+    /// that copies on write.)
+    ///
+    /// The log looks for space once a second, appends or not, and every time an append is refused. This is `None` again
+    /// once all of [`crate::LogConfig::zero_ahead`] is prepared, so a few freed bytes do not make it waver. The first
+    /// `n` is about seven eighths of `zero_ahead`, less the longest entry where a segment's end is near.
+    ///
+    /// A poisoned log takes nothing, whatever this says: see [`Self::poisoned`].
+    pub fn short_of_space(&self) -> Option<u64> {
+        let max_entry = ENTRY_HEADER_LEN + padded(self.max_payload());
+        self.space.short_of_space(self.tail.end, self.segment.end, max_entry)
+    }
+
     /// First position that is not known durable.
     pub fn durable(&self) -> LogPosition {
         LogPosition(self.commit.durable())

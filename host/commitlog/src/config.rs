@@ -26,8 +26,9 @@ pub struct LogConfig {
     /// Size of a segment file in bytes: [`MIN_SEGMENT_SIZE`]`..=`[`MAX_SEGMENT_SIZE`], a multiple of
     /// [`SEGMENT_SIZE_STEP`].
     pub segment_size: u64,
-    /// Bytes zero-filled ahead of the append point by a thread of their own, again when half of them are used:
-    /// [`MIN_ZERO_AHEAD`]`..=`[`MAX_ZERO_AHEAD`]. More than one segment ahead is not kept.
+    /// Bytes zero-filled ahead of the append point by a thread of their own, again when an eighth of them is used:
+    /// [`MIN_ZERO_AHEAD`]`..=`[`MAX_ZERO_AHEAD`]. More than one segment ahead is not kept. On a full disk they are what
+    /// can still be appended ([`crate::Appender::short_of_space`]).
     pub zero_ahead: u64,
     /// The cluster this log belongs to; a log of another cluster is refused.
     pub cluster_id: [u8; 16],

@@ -6,7 +6,9 @@
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crate::format::{ENTRY_HEADER_LEN, SEGMENT_HEADER_LEN};
 use crate::group_commit::Failure;
 use crate::segment::{SegmentFactory, WriteSegment, file_name};
 use crate::{AppendError, Operation};
@@ -16,6 +18,10 @@ const FILL_STEP: u64 = 256 << 10;
 const PAGE: u64 = 4096;
 /// Bytes reserved at once when the appender has overtaken the filler.
 const RESERVE_STEP: u64 = 4 << 20;
+/// The filler is called when this part of the space ahead is used.
+const REFILL_PART: u64 = 8;
+/// How often the filler tries again while the disk is full.
+const RETRY_SPACE_AFTER: Duration = Duration::from_secs(1);
 
 static ZEROS: [u8; FILL_STEP as usize] = [0; FILL_STEP as usize];
 
@@ -44,6 +50,8 @@ pub(crate) struct Preallocator {
     frontier: Mutex<Frontier>,
     /// Space below is prepared: zero-filled or at least reserved. Grows only under the frontier's lock.
     ready: AtomicU64,
+    /// There was no space to prepare more, and all of what should be ahead has not been prepared since.
+    short: AtomicBool,
     /// The appender wants the lock: the filler lets it pass.
     urgent: AtomicBool,
     called: Mutex<Call>,
@@ -68,6 +76,7 @@ impl Preallocator {
             factory,
             frontier: Mutex::new(Frontier { current, next: None }),
             ready: AtomicU64::new(ready),
+            short: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             called: Mutex::new(Call::Fill),
             call: Condvar::new(),
@@ -81,8 +90,16 @@ impl Preallocator {
 
     /// Prepares one more piece of the space that should be there when `appended` is the append point.
     pub(crate) fn step(&self, appended: u64) -> Result<Step, Failure> {
+        let step = self.note_shortage(self.try_step(appended));
+        if matches!(step, Ok(Step::Enough)) {
+            self.short.store(false, Ordering::Release);
+        }
+        step
+    }
+
+    fn try_step(&self, appended: u64) -> Result<Step, Failure> {
         let mut frontier = self.lock();
-        let target = appended + self.zero_ahead;
+        let target = self.target(appended, frontier.current.end);
         let ready = self.ready.load(Ordering::Relaxed);
         if ready >= target {
             return Ok(Step::Enough);
@@ -108,6 +125,40 @@ impl Preallocator {
         Ok(Step::Filled(segment))
     }
 
+    /// Where the prepared space should end. The next segment's header is no space for entries, and no segment behind
+    /// that one is prepared.
+    fn target(&self, appended: u64, current_end: u64) -> u64 {
+        let target = appended + self.zero_ahead;
+        let beyond = if target > current_end { SEGMENT_HEADER_LEN } else { 0 };
+        (target + beyond).min(current_end + self.factory.segment_size)
+    }
+
+    /// Remembers that there was no space.
+    fn note_shortage<T>(&self, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        if outcome.as_ref().is_err_and(is_no_space) {
+            self.short.store(true, Ordering::Release);
+        }
+        outcome
+    }
+
+    /// While no space can be prepared: how many bytes of entries that are at most `max_entry` long certainly fit into
+    /// what is prepared behind `appended`, which lies in a segment that ends at `segment_end`.
+    pub(crate) fn short_of_space(&self, appended: u64, segment_end: u64, max_entry: u64) -> Option<u64> {
+        if !self.short.load(Ordering::Acquire) {
+            return None;
+        }
+        let ready = self.ready.load(Ordering::Acquire);
+        // An entry that ends at the segment's end fits; one that leaves no room for a filler's header does not.
+        let room_until = |end: u64| ready.min(end - ENTRY_HEADER_LEN);
+        let here = room_until(segment_end).saturating_sub(appended);
+        // Space beyond this segment is prepared only when all of this one is, so the filler that ends it fits.
+        let next = segment_end + SEGMENT_HEADER_LEN;
+        let there = room_until(segment_end + self.factory.segment_size).saturating_sub(next);
+        // Entries on both sides of the end: the filler takes the place of at most the first entry that did not fit.
+        let both = (here + there).saturating_sub(max_entry);
+        Some(here.max(there).max(both))
+    }
+
     fn create(&self, start: u64) -> Result<Arc<WriteSegment>, Failure> {
         let created = self.factory.create(start).map(Arc::new);
         created.map_err(|cause| prepare_failure(&file_name(start), 0, cause))
@@ -125,10 +176,8 @@ impl Preallocator {
         }
         let segment = &frontier.current;
         let until = end.max(ready + RESERVE_STEP).min(segment.end);
-        segment
-            .file
-            .reserve(segment.offset(ready), until - ready)
-            .map_err(|cause| prepare_failure(&segment.name, segment.offset(ready), cause))?;
+        let reserved = segment.file.reserve(segment.offset(ready), until - ready);
+        self.note_shortage(reserved.map_err(|cause| prepare_failure(&segment.name, segment.offset(ready), cause)))?;
         self.ready.store(until, Ordering::Release);
         Ok(())
     }
@@ -137,7 +186,7 @@ impl Preallocator {
     pub(crate) fn next(&self) -> Result<Arc<WriteSegment>, Failure> {
         let mut frontier = self.lock_urgently();
         if frontier.next.is_none() {
-            frontier.next = Some(self.create(frontier.current.end)?);
+            frontier.next = Some(self.note_shortage(self.create(frontier.current.end))?);
         }
         Ok(frontier.next.clone().expect("it was set just above"))
     }
@@ -158,10 +207,12 @@ impl Preallocator {
         frontier
     }
 
-    /// Calls the filler if less than half of the space is left: one wake-up for many entries.
+    /// Calls the filler if enough of the space is used: one wake-up for many entries. While the disk is full the
+    /// filler looks again by itself.
     pub(crate) fn appended(&self, end: u64) {
         let ahead = self.ready.load(Ordering::Relaxed).saturating_sub(end);
-        if ahead < self.zero_ahead / 2 && !self.calling.swap(true, Ordering::AcqRel) {
+        let used = ahead < self.zero_ahead - self.zero_ahead / REFILL_PART;
+        if used && !self.short.load(Ordering::Relaxed) && !self.calling.swap(true, Ordering::AcqRel) {
             self.send(Call::Fill);
         }
     }
@@ -175,11 +226,20 @@ impl Preallocator {
         self.call.notify_one();
     }
 
-    /// Waits until called; `false` when the thread should end.
+    /// Waits until called, or until it is time to look for space again; `false` when the thread should end.
     pub(crate) fn wait(&self) -> bool {
         let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
         while *called == Call::None {
-            called = self.call.wait(called).unwrap_or_else(PoisonError::into_inner);
+            if !self.short.load(Ordering::Acquire) {
+                called = self.call.wait(called).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = self.call.wait_timeout(called, RETRY_SPACE_AFTER);
+            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            called = guard;
+            if timeout.timed_out() && *called == Call::None {
+                return true;
+            }
         }
         let go_on = *called == Call::Fill;
         if go_on {
@@ -192,6 +252,11 @@ impl Preallocator {
     /// Whether the thread was told to end.
     pub(crate) fn stopping(&self) -> bool {
         *self.called.lock().unwrap_or_else(PoisonError::into_inner) == Call::Stop
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_called(&self) -> bool {
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) == Call::Fill
     }
 
     pub(crate) fn factory(&self) -> &SegmentFactory {
@@ -222,8 +287,10 @@ pub(crate) fn is_no_space(failure: &Failure) -> bool {
 }
 
 impl Preallocator {
-    /// The error for an append that found no prepared space, where that is a refusal.
+    /// The error for an append that found no prepared space, where that is a refusal. The filler looks whether that
+    /// still is so: an entry longer than the space ahead may be refused although the filler has nothing to do.
     pub(crate) fn no_space(&self, failure: &Failure) -> AppendError {
+        self.send(Call::Fill);
         AppendError::NoSpace { file: self.factory.disk.path(&failure.segment) }
     }
 }

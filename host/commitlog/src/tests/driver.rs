@@ -158,8 +158,8 @@ impl Run {
         drop(held);
     }
 
-    /// What the filling thread does.
-    fn fill(&mut self) {
+    /// One step of what the filling thread does.
+    pub(super) fn fill(&mut self) {
         if let Err(failure) = fill(&self.log.appender.space, self.log.appender.appended().0)
             && !is_no_space(&failure)
         {

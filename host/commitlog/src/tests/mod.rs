@@ -14,4 +14,5 @@ mod release;
 mod rng;
 mod scrub;
 mod sim_disk;
+mod space;
 mod survey;

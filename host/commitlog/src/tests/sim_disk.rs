@@ -90,14 +90,17 @@ pub(super) enum Fault {
     Sync,
     /// A sync of the folder fails.
     SyncDirectory,
-    /// No space for new files, reservations and zeros, until cleared.
+    /// No space for new files and new blocks, until cleared.
     NoSpace,
 }
 
+#[derive(Default)]
 struct Inode {
     data: Vec<u8>,
     /// Everything from here on was never written.
     high: u64,
+    /// Blocks are there up to here, written or reserved.
+    allocated: u64,
     failures: u64,
 }
 
@@ -136,7 +139,7 @@ impl State {
         match event {
             Event::Create { name, inode } => {
                 assert_eq!(*inode, self.inodes.len());
-                self.inodes.push(Inode { data: Vec::new(), high: 0, failures: 0 });
+                self.inodes.push(Inode::default());
                 self.names.insert(name.clone(), *inode);
             }
             Event::Remove { name } => drop(self.names.remove(name)),
@@ -147,6 +150,7 @@ impl State {
                 let end = *offset + data.len() as u64;
                 inode.data[*offset as usize..end as usize].copy_from_slice(data);
                 inode.high = inode.high.max(end);
+                inode.allocated = inode.allocated.max(end);
             }
             Event::Zero { inode, offset, len } => self.inodes[*inode].zero(*offset, *len),
             _ => {}
@@ -161,7 +165,10 @@ pub(super) struct SimDisk(Arc<Mutex<State>>);
 impl SimDisk {
     pub(super) fn new(base: Image) -> Self {
         let names = base.keys().cloned().zip(0..).collect();
-        let inode = |data: &Vec<u8>| Inode { data: data.clone(), high: data.len() as u64, failures: 0 };
+        let inode = |data: &Vec<u8>| {
+            let len = data.len() as u64;
+            Inode { data: data.clone(), high: len, allocated: len, failures: 0 }
+        };
         let inodes = base.values().map(inode).collect();
         Self(Arc::new(Mutex::new(State {
             base,
@@ -294,7 +301,7 @@ impl Disk for SimDisk {
             return Err(no_space());
         }
         let inode = state.inodes.len();
-        state.inodes.push(Inode { data: Vec::new(), high: 0, failures: 0 });
+        state.inodes.push(Inode::default());
         state.names.insert(name.to_owned(), inode);
         state.events.push(Event::Create { name: name.to_owned(), inode });
         Ok(Arc::new(SimFile { disk: self.clone(), inode, seen: Mutex::new(0) }))
@@ -386,7 +393,8 @@ impl File for SimFile {
         let mut state = self.disk.lock();
         let mut data: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         let zeros = data.iter().all(|byte| *byte == 0);
-        if zeros && state.faults.contains(&Fault::NoSpace) {
+        let end = offset + data.len() as u64;
+        if end > state.inodes[self.inode].allocated && state.faults.contains(&Fault::NoSpace) {
             return Err(no_space());
         }
         let failed = !zeros && Self::take_fault(&mut state, Fault::Write);
@@ -398,6 +406,7 @@ impl File for SimFile {
         assert!(end <= inode.data.len(), "writes stay inside the segment");
         inode.data[start..end].copy_from_slice(&data);
         inode.high = inode.high.max(end as u64);
+        inode.allocated = inode.allocated.max(end as u64);
         state.events.push(Event::Write { inode: self.inode, offset, data });
         if failed { Err(io_error()) } else { Ok(()) }
     }
@@ -418,8 +427,14 @@ impl File for SimFile {
         Ok(())
     }
 
-    fn reserve(&self, _: u64, _: u64) -> io::Result<()> {
-        if self.disk.lock().faults.contains(&Fault::NoSpace) { Err(no_space()) } else { Ok(()) }
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        if state.faults.contains(&Fault::NoSpace) {
+            return Err(no_space());
+        }
+        let inode = &mut state.inodes[self.inode];
+        inode.allocated = inode.allocated.max(offset + len);
+        Ok(())
     }
 
     fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
