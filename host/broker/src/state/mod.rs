@@ -5,6 +5,7 @@ mod cluster;
 mod dedup;
 mod groups;
 mod part;
+mod part_view;
 mod plugins;
 mod progress;
 mod queue;
@@ -21,6 +22,7 @@ pub use cluster::Cluster;
 pub use dedup::{DEDUP_MAX, DEDUP_WINDOW_MS};
 pub use groups::{GROUPS_MAX, Group, Groups};
 pub use part::PartError;
+pub use part_view::{PartView, QueueEntries, QueueRow};
 pub use plugins::{
     Artifact, BINDINGS_MAX, BindingEntry, Digest, PLUGINS_MAX, PluginEntry, Plugins, TAG_HISTORY_MAX, TAGS_MAX, Tag,
     UPLOADS_MAX,

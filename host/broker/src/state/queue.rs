@@ -31,7 +31,7 @@ impl IndexEntry {
     }
 }
 
-fn entries(bytes: &[u8]) -> impl Iterator<Item = IndexEntry> + '_ {
+pub(super) fn entries(bytes: &[u8]) -> impl Iterator<Item = IndexEntry> + '_ {
     bytes.as_chunks::<INDEX_ENTRY_LEN>().0.iter().map(|entry| IndexEntry::from_bytes(*entry))
 }
 
