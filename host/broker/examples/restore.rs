@@ -40,7 +40,7 @@ impl Feed {
             // As good as random, like a hash of an id.
             let identity = Identity((self.position + n).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let (queue, tag, checks) = (n as u32 % QUEUES, TagHash(7), CheckOverrides::default());
-            let head = MessageHead { topic: TopicId(1), queue, identity, content: n, tag, checks };
+            let head = MessageHead { topic: TopicId(1), queue, identity, content: n, tag, checks, record_len: 100 };
             self.apply(state, &record(head));
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MessageKind, Refusal, ResourceName, check_topic_name, duration_text};
+use crate::{MessageKind, Refusal, ResourceName, check_topic_name, duration_text, size_text};
 
 /// Queues of a topic: at least one, at most this many.
 pub const QUEUES_MAX: u32 = 1024;
@@ -20,6 +20,10 @@ pub const SCHEDULE_STEPS_MAX: usize = 100;
 pub const MAX_ATTEMPTS_MAX: u32 = 1000;
 /// Longest step of a group's back-off list.
 pub const BACKOFF_MAX: Duration = Duration::from_hours(12);
+/// Shortest `retention` of a topic.
+pub const RETENTION_MIN: Duration = Duration::from_secs(1);
+/// Longest `retention` of a topic: a hundred years; leave the setting out for ever.
+pub const RETENTION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// What a topic takes (ruling 15).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +75,23 @@ pub enum AckLevel {
     Durable,
     /// Before any sync.
     Memory,
+}
+
+/// What becomes of messages that are past their retention and that a subscription has not consumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unconsumed {
+    /// They are kept (ruling 13), unless the group had no session for [`crate::state::PIN_MS`].
+    #[default]
+    Keep,
+    /// They go like the others; each group that misses some gets a gap on record.
+    Expire,
+}
+
+impl Unconsumed {
+    fn is_kept(&self) -> bool {
+        *self == Self::Keep
+    }
 }
 
 /// When and how often an open transaction of a topic is asked about (ruling 3).
@@ -140,9 +161,15 @@ pub struct TopicConfig {
     pub queues: u32,
     /// When a send is answered.
     pub ack: AckLevel,
-    /// How long messages are kept; absent: for ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retention: Option<String>,
+    /// How long messages are kept after they came into their queue; absent: for ever.
+    #[serde(with = "duration_text::optional", skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Duration>,
+    /// How many bytes of messages are kept, the newest; absent: all.
+    #[serde(with = "size_text::optional", skip_serializing_if = "Option::is_none")]
+    pub retention_size: Option<u64>,
+    /// Whether retention waits for subscriptions.
+    #[serde(skip_serializing_if = "Unconsumed::is_kept")]
+    pub unconsumed: Unconsumed,
     /// Checks of open transactions.
     pub transaction: CheckPolicy,
 }
@@ -154,6 +181,8 @@ impl Default for TopicConfig {
             queues: 8,
             ack: AckLevel::Durable,
             retention: None,
+            retention_size: None,
+            unconsumed: Unconsumed::Keep,
             transaction: CheckPolicy::default(),
         }
     }
@@ -175,8 +204,8 @@ impl TopicConfig {
         if self.ack == AckLevel::Memory {
             return Err(Refusal::NotBuilt("the ack level \"memory\" (use \"durable\")"));
         }
-        if self.retention.is_some() {
-            return Err(Refusal::NotBuilt("retention (messages are kept; leave the setting out)"));
+        if let Some(retention) = self.retention {
+            bounded("retention", retention, RETENTION_MIN, RETENTION_MAX)?;
         }
         if !(1..=QUEUES_MAX).contains(&self.queues) {
             return invalid(format!("queues is {}; a topic has 1 to {QUEUES_MAX} queues", self.queues));
@@ -289,9 +318,24 @@ mod tests {
     }
 
     #[test]
+    fn retention_is_written_as_people_write_times_and_sizes() {
+        let config = topic(r#"{"retention":"3days","retention_size":"10GiB","unconsumed":"expire"}"#).unwrap();
+        assert_eq!(config.retention, Some(Duration::from_hours(72)));
+        assert_eq!((config.retention_size, config.unconsumed), (Some(10 << 30), Unconsumed::Expire));
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains(r#""retention":"3days","retention_size":"10GiB","unconsumed":"expire""#), "{text}");
+        assert_eq!(topic(&text), Ok(config));
+        assert_eq!(topic(r#"{"retention":null,"retention_size":4096}"#).unwrap().retention_size, Some(4096));
+        assert!(topic(r#"{"retention":"soon"}"#).is_err() && topic(r#"{"retention_size":"10GB"}"#).is_err());
+    }
+
+    #[test]
     fn every_bound_of_a_topic_holds_on_both_sides() {
         let with = |queues| TopicConfig { queues, ..TopicConfig::default() }.check();
         assert!(with(0).is_err() && with(1).is_ok() && with(QUEUES_MAX).is_ok() && with(QUEUES_MAX + 1).is_err());
+        let kept = |time| TopicConfig { retention: Some(time), ..TopicConfig::default() }.check();
+        assert!(kept(RETENTION_MIN).is_ok() && kept(RETENTION_MIN / 2).is_err());
+        assert!(kept(RETENTION_MAX).is_ok() && kept(RETENTION_MAX + RETENTION_MIN).is_err());
         let checks = |policy| TopicConfig { transaction: policy, ..TopicConfig::default() }.check();
         let policy = CheckPolicy::default();
         assert!(checks(CheckPolicy { max_checks: MAX_CHECKS_MAX, ..policy.clone() }).is_ok());
@@ -307,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_this_version_does_not_do_is_refused_and_not_ignored() {
-        for json in [r#"{"type":"fifo"}"#, r#"{"type":"delay"}"#, r#"{"ack":"memory"}"#, r#"{"retention":"72h"}"#] {
+        for json in [r#"{"type":"fifo"}"#, r#"{"type":"delay"}"#, r#"{"ack":"memory"}"#] {
             assert!(matches!(topic(json).unwrap().check(), Err(Refusal::NotBuilt(_))), "{json}");
         }
         assert!(matches!(GroupConfig { ordered: true, ..Default::default() }.check(), Err(Refusal::NotBuilt(_))));

@@ -31,3 +31,19 @@ pub(crate) mod list {
         texts.iter().map(|text| parse(text).map_err(D::Error::custom)).collect()
     }
 }
+
+/// The same for one that may be absent.
+pub(crate) mod optional {
+    use super::{Deserialize, Deserializer, Duration, Error, Serializer, parse};
+
+    pub(crate) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Option::<String>::deserialize(deserializer)?.map(|text| parse(&text).map_err(D::Error::custom)).transpose()
+    }
+}

@@ -14,6 +14,7 @@ mod message;
 mod name;
 pub mod record;
 mod refusal;
+mod size_text;
 pub mod state;
 #[cfg(test)]
 mod testing;
@@ -22,7 +23,7 @@ mod transaction_id;
 
 pub use config::{
     AckLevel, BACKOFF_MAX, CHECK_STEP_MAX, CHECK_STEP_MIN, CheckPolicy, GroupConfig, MAX_ATTEMPTS_MAX, MAX_CHECKS_MAX,
-    QUEUES_MAX, SCHEDULE_STEPS_MAX, StartPosition, TopicConfig, TopicType,
+    QUEUES_MAX, RETENTION_MAX, RETENTION_MIN, SCHEDULE_STEPS_MAX, StartPosition, TopicConfig, TopicType, Unconsumed,
 };
 pub use filter::{TagFilter, TagHash};
 pub use handle::Handle;

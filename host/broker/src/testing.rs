@@ -41,7 +41,7 @@ pub(crate) fn message(id: &str) -> NewMessage {
 /// The head of a message with this id and content.
 pub(crate) fn head(topic: TopicId, queue: u32, id: &str, content: u64) -> MessageHead {
     let (identity, tag, checks) = (Identity::of("client", id), TagHash(0), CheckOverrides::default());
-    MessageHead { topic, queue, identity, content, tag, checks }
+    MessageHead { topic, queue, identity, content, tag, checks, record_len: 100 }
 }
 
 /// The first record of a log.

@@ -16,6 +16,12 @@ impl Millis {
         Millis(self.0.saturating_add(ms))
     }
 
+    /// This time less a duration; never below zero.
+    #[must_use]
+    pub fn minus(self, duration: std::time::Duration) -> Self {
+        Millis(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// Milliseconds from `earlier` to this time, 0 if it is later.
     pub fn ms_since(self, earlier: Millis) -> u64 {
         self.0.saturating_sub(earlier.0)

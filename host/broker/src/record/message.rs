@@ -26,7 +26,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::codec::{DecodeError, Reader, Writer};
-use super::frame;
+use super::{frame, retention};
 use crate::check::CheckOverrides;
 use crate::{BodyEncoding, MessageKind, Millis, NewMessage, StoredMessage, TagHash, TopicId};
 
@@ -57,6 +57,8 @@ pub struct MessageHead {
     pub tag: TagHash,
     /// What the producer asked of checks.
     pub checks: CheckOverrides,
+    /// Bytes of the whole record, its frame included: what the message takes of the log.
+    pub record_len: u32,
 }
 
 /// What the leader decides about a message when it takes it.
@@ -154,15 +156,17 @@ impl MessageHead {
                 interval_ms: Some(u32_at(44)).filter(|ms| *ms != UNSET_32),
                 max: Some(max).filter(|max| *max != UNSET_16),
             },
+            record_len: (frame::FRAME_LEN + fields.len()) as u32,
         })
     }
 }
 
 /// Reads a whole message back. `record` is the complete record with its frame; its checksum is verified here, on read.
-/// The body is a slice of `record`.
+/// The body is a slice of `record`. A half message that was carried to another place is read like the first.
 ///
 /// `recovery_ms` comes back as the first check that was agreed on, whether the message or a property asked for it.
 pub fn decode_stored(record: &Bytes) -> Result<(MessageHead, StoredMessage), DecodeError> {
+    let record = &retention::message_of(record)?;
     let (frame, _) = frame::Frame::split(record)?;
     frame.verify()?;
     if !matches!(frame.kind(), KIND_MESSAGE | KIND_HALF) {

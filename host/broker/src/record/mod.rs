@@ -9,6 +9,7 @@ mod delivery;
 mod frame;
 mod message;
 mod plugin;
+mod retention;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -19,6 +20,8 @@ pub use delivery::{Ack, Again, ChangeInvisible, DeadLetter, Lease, LeasedAgain, 
 pub use frame::{FRAME_LEN, Frame};
 pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message};
 pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
+pub(crate) use retention::Kept;
+pub use retention::{Carried, Expire, Seen, before_carried};
 pub use transaction::{CheckAnswered, End, EndedBy, Park, Resume};
 
 use codec::{Reader, Writer};
@@ -102,6 +105,12 @@ records! {
     GroupDelete,
     /// A group receives from a topic for the first time.
     Join,
+    /// Messages are past their retention.
+    Expire,
+    /// Groups live.
+    Seen,
+    /// A record that is still needed has another place.
+    Carried,
     /// A transaction ended.
     End,
     /// A check was answered *unknown*.

@@ -1,14 +1,36 @@
 //! Consumer groups with their progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::progress::Progress;
 use super::snapshot::{Snapshot, Source, Unreadable};
-use crate::record::codec::{Reader, Writer};
-use crate::{GroupConfig, GroupId, Refusal, ResourceName, TopicId};
+use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::{GroupConfig, GroupId, Millis, Refusal, ResourceName, TopicId};
 
 /// Most groups in a cluster.
 pub const GROUPS_MAX: usize = 100_000;
+
+/// How long a group without a session keeps what it has not consumed (ruling 13).
+pub const PIN_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Gaps of a group that are remembered, the latest.
+pub const GAPS_MAX: usize = 100;
+
+/// Messages that a group had a right to and that retention took: recorded, because nothing leaves in silence (CT-2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The topic's life.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: u32,
+    /// First offset that the group misses.
+    pub from: u64,
+    /// Where the queue begins since.
+    pub to: u64,
+    /// How many of the messages between them the group had not finished.
+    pub messages: u64,
+    /// When it was recorded.
+    pub at: Millis,
+}
 
 /// One consumer group.
 #[derive(Debug)]
@@ -21,6 +43,11 @@ pub struct Group {
     pub config: GroupConfig,
     /// Log position of the record that last changed the settings.
     pub revision: u64,
+    /// When the log last showed that somebody of the group lives.
+    pub seen: Millis,
+    /// Messages that it missed, ever.
+    pub missed: u64,
+    gaps: VecDeque<Gap>,
     progress: BTreeMap<TopicId, Progress>,
 }
 
@@ -28,6 +55,16 @@ impl Group {
     /// Progress on a topic; `None` if the group never received from it.
     pub fn progress(&self, topic: TopicId) -> Option<&Progress> {
         self.progress.get(&topic)
+    }
+
+    /// What it missed lately, the latest last.
+    pub fn gaps(&self) -> impl DoubleEndedIterator<Item = &Gap> + ExactSizeIterator {
+        self.gaps.iter()
+    }
+
+    /// Whether what it has not consumed must be kept for it.
+    pub fn pins(&self, now: Millis) -> bool {
+        now.ms_since(self.seen) <= PIN_MS
     }
 
     /// Progress on every topic that the group received from.
@@ -65,6 +102,7 @@ impl Groups {
         name: &ResourceName,
         config: &GroupConfig,
         revision: u64,
+        now: Millis,
     ) -> Result<(GroupId, bool), Refusal> {
         if let Some(group) = self.by_name.get(name).and_then(|id| self.by_id.get_mut(id)) {
             group.config = config.clone();
@@ -78,8 +116,60 @@ impl Groups {
         let id = GroupId(self.last_id);
         let (name, config) = (name.clone(), config.clone());
         self.by_name.insert(name.clone(), id);
-        self.by_id.insert(id, Group { id, name, config, revision, progress: BTreeMap::new() });
+        let (gaps, progress) = (VecDeque::new(), BTreeMap::new());
+        self.by_id.insert(id, Group { id, name, config, revision, seen: now, missed: 0, gaps, progress });
         Ok((id, true))
+    }
+
+    /// Somebody of the group lives.
+    pub(super) fn see(&mut self, group: GroupId, now: Millis) {
+        if let Some(group) = self.by_id.get_mut(&group) {
+            group.seen = group.seen.max(now);
+        }
+    }
+
+    /// Groups of which nobody knows when they lived were seen now.
+    pub(super) fn see_unknown(&mut self, now: Millis) {
+        for group in self.by_id.values_mut().filter(|group| group.seen == Millis::NEVER) {
+            group.seen = now;
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn see_all(&mut self, now: Millis) {
+        self.by_id.values_mut().for_each(|group| group.seen = now);
+    }
+
+    /// Offsets below which no group has a right to anything that it has not finished: the wanted ones, or less.
+    pub(super) fn without_pinned(&self, topic: TopicId, starts: &mut [(u32, u64)], now: Millis) {
+        let pinning = self.by_id.values().filter(|group| group.pins(now)).filter_map(|group| group.progress(topic));
+        for progress in pinning {
+            for (queue, start) in &mut *starts {
+                *start = (*start).min(progress.floor(*queue));
+            }
+        }
+    }
+
+    /// Queues of a topic begin at these offsets now: what groups had not finished below is a gap of theirs. Returns how
+    /// many messages all of them miss.
+    pub(super) fn skip(&mut self, topic: TopicId, starts: &[(u32, u64)], at: Millis) -> u64 {
+        let mut missed = 0;
+        for group in self.by_id.values_mut() {
+            let Some(progress) = group.progress.get_mut(&topic) else { continue };
+            for (queue, to) in starts {
+                let (queue, to, from) = (*queue, *to, progress.floor(*queue));
+                let messages = progress.skip_to(queue, to);
+                if messages > 0 {
+                    missed += messages;
+                    group.missed += messages;
+                    group.gaps.push_back(Gap { topic, queue, from, to, messages, at });
+                    if group.gaps.len() > GAPS_MAX {
+                        group.gaps.pop_front();
+                    }
+                }
+            }
+        }
+        missed
     }
 
     pub(super) fn delete(&mut self, id: GroupId) {
@@ -119,6 +209,7 @@ impl Groups {
 
 impl Snapshot for Groups {
     const SECTION: u16 = 3;
+    const VERSION: u8 = 2;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.u32(self.last_id);
@@ -128,6 +219,10 @@ impl Snapshot for Groups {
             w.name(&group.name);
             w.json(&group.config);
             w.u64(group.revision);
+            w.u64(group.seen.0);
+            w.u64(group.missed);
+            w.varint(group.gaps.len() as u64);
+            group.gaps.iter().for_each(|gap| write_gap(w, gap));
             w.varint(group.progress.len() as u64);
             for (topic, progress) in &group.progress {
                 w.u32(topic.0);
@@ -136,14 +231,23 @@ impl Snapshot for Groups {
         }
     }
 
-    fn read(r: &mut Reader<'_>, _: &Source<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
         let mut groups = Groups { last_id: r.u32("last group")?, ..Groups::default() };
         for _ in 0..r.count("groups")? {
+            let (id, name, config) = (GroupId(r.u32("group")?), r.name("group name")?, r.json("group settings")?);
+            let revision = r.u64("revision")?;
+            let (seen, missed, gaps) = match source.version {
+                1 => (Millis::NEVER, 0, VecDeque::new()),
+                _ => (Millis(r.u64("seen")?), r.u64("missed")?, r.list("gaps", read_gap)?.into()),
+            };
             let group = Group {
-                id: GroupId(r.u32("group")?),
-                name: r.name("group name")?,
-                config: r.json("group settings")?,
-                revision: r.u64("revision")?,
+                id,
+                name,
+                config,
+                revision,
+                seen,
+                missed,
+                gaps,
                 progress: r
                     .list("progress", |r| Ok((TopicId(r.u32("topic")?), Progress::read(r)?)))?
                     .into_iter()
@@ -154,4 +258,23 @@ impl Snapshot for Groups {
         }
         Ok(groups)
     }
+}
+
+fn write_gap(w: &mut Writer<'_>, gap: &Gap) {
+    w.u32(gap.topic.0);
+    w.u32(gap.queue);
+    for number in [gap.from, gap.to, gap.messages, gap.at.0] {
+        w.u64(number);
+    }
+}
+
+fn read_gap(r: &mut Reader<'_>) -> Result<Gap, DecodeError> {
+    Ok(Gap {
+        topic: TopicId(r.u32("topic")?),
+        queue: r.u32("queue")?,
+        from: r.u64("first offset")?,
+        to: r.u64("last offset")?,
+        messages: r.u64("messages")?,
+        at: Millis(r.u64("recorded at")?),
+    })
 }

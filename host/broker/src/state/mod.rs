@@ -4,12 +4,14 @@ mod apply;
 mod cluster;
 mod dedup;
 mod groups;
+mod marks;
 mod part;
 mod part_view;
 mod plugins;
 mod progress;
 mod queue;
 mod recent;
+mod retention;
 mod seal;
 mod snapshot;
 #[cfg(test)]
@@ -20,7 +22,7 @@ mod transactions;
 pub use apply::{Applied, Effect, Outcome, RecordAt};
 pub use cluster::Cluster;
 pub use dedup::{DEDUP_MAX, DEDUP_WINDOW_MS};
-pub use groups::{GROUPS_MAX, Group, Groups};
+pub use groups::{GAPS_MAX, GROUPS_MAX, Gap, Group, Groups, PIN_MS};
 pub use part::PartError;
 pub use part_view::{PartView, QueueEntries, QueueRow};
 pub use plugins::{
@@ -29,6 +31,7 @@ pub use plugins::{
 };
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
 pub use queue::IndexEntry;
+pub use retention::{Body, Needed};
 pub use snapshot::SnapshotError;
 pub use topics::{RETIRED_MAX, TOPICS_MAX, Topic, Topics};
 pub use transactions::{

@@ -13,7 +13,8 @@ use crate::TopicId;
 use crate::record::codec::{DecodeError, Reader, Writer};
 
 const MAGIC: &[u8; 8] = b"VOUCHPRT";
-const VERSION: u32 = 1;
+/// Version 1 had no marks.
+const VERSION: u32 = 2;
 const HEAD_LEN: usize = 40;
 /// The checksum of head and table, which covers everything around it.
 const CHECKSUM: Range<usize> = 12..16;
@@ -21,6 +22,8 @@ const ROW_LEN: usize = 56;
 
 /// Bytes of an entry of a queue's index.
 pub(super) const INDEX_ENTRY_LEN: usize = 16;
+/// Bytes of a mark of a topic.
+pub(super) const MARK_LEN: usize = 16;
 /// Bytes of an entry of a table of what happened lately.
 pub(super) const RECENT_ENTRY_LEN: usize = 40;
 
@@ -94,6 +97,8 @@ pub(super) enum Of {
     Sent,
     /// Outcomes of ended transactions.
     Outcomes,
+    /// How much a topic had received by then, and when that was: one entry.
+    Mark(TopicId),
 }
 
 impl Of {
@@ -101,6 +106,7 @@ impl Of {
         match self {
             Self::Queue(..) => INDEX_ENTRY_LEN as u64,
             Self::Sent | Self::Outcomes => RECENT_ENTRY_LEN as u64,
+            Self::Mark(_) => MARK_LEN as u64,
         }
     }
 
@@ -110,6 +116,7 @@ impl Of {
             Self::Queue(topic, queue) => (1, topic.0, queue),
             Self::Sent => (2, 0, 0),
             Self::Outcomes => (3, 0, 0),
+            Self::Mark(topic) => (4, topic.0, 0),
         }
     }
 
@@ -118,6 +125,7 @@ impl Of {
             (1, topic, queue) => Ok(Self::Queue(TopicId(topic), queue)),
             (2, 0, 0) => Ok(Self::Sent),
             (3, 0, 0) => Ok(Self::Outcomes),
+            (4, topic, 0) => Ok(Self::Mark(TopicId(topic))),
             (kind, ..) => Err(DecodeError::Value { field: "kind of row", value: kind.into() }),
         }
     }
@@ -196,7 +204,7 @@ impl Part {
             return Err(PartError::Magic);
         }
         let version = r.u32("format").map_err(short)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(PartError::Version(version));
         }
         let found = r.u32("checksum").map_err(short)?;
@@ -238,13 +246,14 @@ impl Part {
 
     /// The bytes of a row's entries, which are as they were written.
     pub(super) fn checked_entries(&self, row: &Row) -> Result<Bytes, SnapshotError> {
+        self.check_entries(row).map_err(|why| why.of(self.id))
+    }
+
+    /// The same, for a caller that names the part.
+    pub(super) fn check_entries(&self, row: &Row) -> Result<Bytes, PartError> {
         let entries = self.entries(row);
         let (found, computed) = (row.checksum, crc32c::crc32c(&entries));
-        if found == computed {
-            Ok(entries)
-        } else {
-            Err(PartError::Checksum { what: "entries", found, computed }.of(self.id))
-        }
+        if found == computed { Ok(entries) } else { Err(PartError::Checksum { what: "entries", found, computed }) }
     }
 
     /// The row of this table.

@@ -158,6 +158,25 @@ impl Progress {
         self.unfinished() + 1 == UNFINISHED_MAX
     }
 
+    /// The first message of a queue that is not done: everything below it is.
+    pub fn floor(&self, queue: u32) -> u64 {
+        let Some(queue) = self.queues.get(queue as usize) else { return 0 };
+        queue.exceptions.first_key_value().map_or(queue.next, |(offset, _)| *offset)
+    }
+
+    /// Gives up what lies below an offset; returns how many messages were not done.
+    pub(super) fn skip_to(&mut self, queue: u32, to: u64) -> u64 {
+        let unseen = to.saturating_sub(self.next(queue));
+        let (mut given_up, below) = (unseen, self.queue_mut(queue));
+        below.next = below.next.max(to);
+        let kept = below.exceptions.split_off(&to);
+        for (offset, exception) in std::mem::replace(&mut below.exceptions, kept) {
+            self.unindex(queue, offset, &exception);
+            given_up += 1;
+        }
+        given_up
+    }
+
     /// Moves the cursor over `from..to`; what is not `leased` or `left` is done. A part below the cursor was decided
     /// before and is ignored. So is a range that would leave a gap, since what lies in it was never handed out: its
     /// messages come again instead.

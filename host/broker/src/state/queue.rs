@@ -117,7 +117,6 @@ impl QueueIndex {
     }
 
     /// Forgets what lies below this offset, at most everything. Runs below it leave their parts to others.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the record that retention writes will call it"))]
     pub(super) fn drop_below(&mut self, start: u64) {
         self.start = start.clamp(self.start, self.len());
         self.runs.drain(..self.runs.partition_point(|run| run.end() <= self.start));
@@ -125,6 +124,12 @@ impl QueueIndex {
             self.tail.drain(..(self.start - self.tail_first) as usize);
             self.tail_first = self.start;
         }
+    }
+
+    /// Offset after the last entry that lies in this part or one before it; [`QueueIndex::start`] or less if none does.
+    pub(super) fn end_of_part(&self, part: u64) -> u64 {
+        let runs = self.runs.partition_point(|run| run.part <= part);
+        runs.checked_sub(1).map_or(self.start, |last| self.runs[last].end())
     }
 
     /// Parts that it reads from.

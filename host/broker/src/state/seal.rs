@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::part::{INDEX_ENTRY_LEN, Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN};
+use super::part::{INDEX_ENTRY_LEN, MARK_LEN, Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN};
 use super::snapshot::{self, Named};
 use super::{SnapshotError, State};
 
@@ -26,6 +26,9 @@ impl State {
             rows += 1;
             entries_len += count * INDEX_ENTRY_LEN;
         }
+        let marks = self.topics.unsealed_topics().count();
+        rows += marks;
+        entries_len += marks * MARK_LEN;
         if rows == 0 {
             return None;
         }
@@ -34,6 +37,7 @@ impl State {
         self.topics.write_rows(&mut out);
         self.dedup.sent().write_row(&mut out);
         self.transactions.outcomes.table().write_row(&mut out);
+        self.topics.write_marks(self.cluster.clock, &mut out);
         let part = out.finish();
         self.take_over(&part);
         Some(part.bytes())
@@ -81,12 +85,12 @@ impl State {
         if let Some(row) = part.row(Of::Outcomes) {
             self.transactions.outcomes.table_mut().seal(part.id, row);
         }
-        self.named = self.needed();
+        self.named = self.needed_parts();
         self.named.0.insert(part.id, part.checksum);
     }
 
     /// Parts that something refers to.
-    fn needed(&self) -> Named {
+    fn needed_parts(&self) -> Named {
         let lately = self.dedup.sent().parts().chain(self.transactions.outcomes.table().parts());
         let needed: BTreeSet<u64> = self.topics.parts().chain(lately).collect();
         Named(self.named.0.iter().filter(|(part, _)| needed.contains(part)).map(|(part, sum)| (*part, *sum)).collect())
@@ -95,13 +99,13 @@ impl State {
     /// Ids of the parts that a snapshot of this state names, ascending. A part goes when every topic with entries in it
     /// was deleted and what it remembers was forgotten: no later snapshot of this log names it then.
     pub fn parts(&self) -> Vec<u64> {
-        self.needed().0.into_keys().collect()
+        self.needed_parts().0.into_keys().collect()
     }
 
     /// Writes the whole state; it covers the log up to `position`. What lies in parts is named, the rest is written out.
     pub fn snapshot(&self, position: u64) -> Vec<u8> {
         let mut bytes = snapshot::begin(position);
-        snapshot::section(&mut bytes, &self.needed());
+        snapshot::section(&mut bytes, &self.needed_parts());
         snapshot::section(&mut bytes, &self.cluster);
         snapshot::section(&mut bytes, &self.topics);
         snapshot::section(&mut bytes, &self.groups);
@@ -131,7 +135,7 @@ impl State {
             if found == named { Ok(opened) } else { Err(PartError::Other { named, found }.of(*id)) }
         });
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
-        let state = Self {
+        let mut state = Self {
             cluster: snapshot::next(&mut r, &parts)?,
             topics: snapshot::next(&mut r, &parts)?,
             groups: snapshot::next(&mut r, &parts)?,
@@ -141,7 +145,16 @@ impl State {
             named,
         };
         r.end().map_err(SnapshotError::Trailing)?;
+        // Snapshots of before retention do not say when a group was last seen: nothing of its is lost for that.
+        state.groups.see_unknown(state.cluster.clock);
         Ok((position, state))
+    }
+
+    /// The same state without what snapshots of before retention do not say.
+    #[cfg(test)]
+    pub(crate) fn forget_retention(&mut self) {
+        self.topics.forget_received();
+        self.groups.see_all(self.cluster.clock);
     }
 
     /// The same state with everything in memory, as if it had never been sealed.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::marks::Marks;
 use super::part::{Of, Part, PartError, PartWriter};
 use super::queue::{IndexEntry, QueueIndex};
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::codec::{Reader, Writer};
-use crate::{Refusal, ResourceName, TopicConfig, TopicId};
+use crate::{Millis, Refusal, ResourceName, TopicConfig, TopicId};
 
 /// Most topics in a cluster.
 pub const TOPICS_MAX: usize = 100_000;
@@ -24,7 +25,11 @@ pub struct Topic {
     pub config: TopicConfig,
     /// Log position of the record that last changed the settings: the resource's tag over HTTP.
     pub revision: u64,
+    /// Bytes of all records of messages and halves that the topic ever received.
+    received_bytes: u64,
     queues: Vec<QueueIndex>,
+    /// What it had received when parts were sealed: tells how old and how much what lies in them is.
+    marks: Marks,
 }
 
 impl std::fmt::Debug for Topic {
@@ -35,7 +40,8 @@ impl std::fmt::Debug for Topic {
 
 impl Topic {
     fn new(id: TopicId, name: ResourceName, config: TopicConfig, revision: u64) -> Self {
-        let mut topic = Self { id, name, config, revision, queues: Vec::new() };
+        let (queues, marks) = (Vec::new(), Marks::default());
+        let mut topic = Self { id, name, config, revision, received_bytes: 0, queues, marks };
         topic.grow();
         topic
     }
@@ -69,6 +75,48 @@ impl Topic {
     /// Messages ever put into the topic.
     pub fn messages(&self) -> u64 {
         self.queues.iter().map(QueueIndex::len).sum()
+    }
+
+    /// Messages that are still there.
+    pub fn messages_kept(&self) -> u64 {
+        self.queues.iter().map(|index| index.len() - index.start()).sum()
+    }
+
+    /// Where queues should begin by the topic's settings: queues that should begin later than they do, ascending, with
+    /// the offset. By whole parts, so nothing is younger than it should be and little is older than it must be.
+    pub fn expired(&self, now: Millis) -> Vec<(u32, u64)> {
+        let TopicConfig { retention, retention_size, .. } = self.config;
+        let before = retention.map(|retention| now.minus(retention));
+        let received = retention_size.and_then(|size| self.received_bytes.checked_sub(size));
+        let Some(part) = self.marks.last_part(before, received) else { return Vec::new() };
+        let ends = (0..).zip(&self.queues).map(|(queue, index)| (queue, index.end_of_part(part)));
+        ends.filter(|(queue, end)| *end > self.start(*queue)).collect()
+    }
+
+    /// Counts the record of a message or half that the topic received.
+    pub(super) fn received(&mut self, record_len: u32) {
+        self.received_bytes += u64::from(record_len);
+    }
+
+    /// Lets queues begin at these offsets.
+    pub(super) fn drop_below(&mut self, starts: &[(u32, u64)]) {
+        for (queue, start) in starts {
+            if let Some(index) = self.queues.get_mut(*queue as usize) {
+                index.drop_below(*start);
+            }
+        }
+        self.forget_marks();
+    }
+
+    /// Marks that no queue needs any more tell nothing.
+    fn forget_marks(&mut self) {
+        let first = self.queues.iter().filter_map(|index| index.parts().next()).min();
+        self.marks.forget_below(first.unwrap_or(u64::MAX));
+    }
+
+    /// The smallest log position among all its messages.
+    pub(super) fn lowest_position(&self) -> Option<u64> {
+        self.queues.iter().filter_map(|index| index.lowest_position_from(index.start())).min()
     }
 
     /// The message at this place; `None` below the queue's start and from its end on.
@@ -119,6 +167,12 @@ impl Topics {
     /// All topics in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Topic> {
         self.by_name.values().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// Topics in the order of their numbers, after this one.
+    pub(super) fn after(&self, after: Option<TopicId>) -> impl Iterator<Item = &Topic> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.by_id.range((after.map_or(Unbounded, Excluded), Unbounded)).map(|(_, topic)| topic)
     }
 
     /// Creates or changes a topic. Returns its number and whether it is new.
@@ -176,7 +230,7 @@ fn check_change(topic: &Topic, config: &TopicConfig) -> Result<(), Refusal> {
 
 impl Snapshot for Topics {
     const SECTION: u16 = 2;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.u32(self.last_id);
@@ -186,6 +240,7 @@ impl Snapshot for Topics {
             w.name(&topic.name);
             w.json(&topic.config);
             w.u64(topic.revision);
+            w.u64(topic.received_bytes);
             topic.queues.iter().for_each(|index| index.write(w));
         }
         w.varint(self.retired.len() as u64);
@@ -200,6 +255,9 @@ impl Snapshot for Topics {
         for _ in 0..r.count("topics")? {
             let (id, name) = (TopicId(r.u32("topic")?), r.name("topic name")?);
             let mut topic = Topic::new(id, name.clone(), r.topic_config()?, r.u64("revision")?);
+            if source.version >= 3 {
+                topic.received_bytes = r.u64("bytes received")?;
+            }
             for index in &mut topic.queues {
                 *index = if source.version == 1 { QueueIndex::read_v1(r)? } else { QueueIndex::read(r)? };
             }
@@ -248,6 +306,16 @@ impl Topics {
         self.queues().filter(|(_, index)| index.unsealed() > 0).for_each(|(of, index)| index.write_row(of, out));
     }
 
+    /// Topics that have something in no part.
+    pub(super) fn unsealed_topics(&self) -> impl Iterator<Item = &Topic> {
+        self.by_id.values().filter(|topic| topic.queues.iter().any(|index| index.unsealed() > 0))
+    }
+
+    /// Writes the mark of each of them.
+    pub(super) fn write_marks(&self, now: Millis, out: &mut PartWriter) {
+        self.unsealed_topics().for_each(|topic| Marks::write_row(topic.id, topic.received_bytes, now, out));
+    }
+
     /// Whether the rows of a part say what the queues have in memory.
     pub(super) fn fit(&mut self, part: &Part) -> Result<(), PartError> {
         for row in &part.rows {
@@ -255,6 +323,12 @@ impl Topics {
                 && let Some(index) = self.queue_of(topic, queue)?
             {
                 index.fits(row, &part.entries(row))?;
+            }
+            if let Of::Mark(topic) = row.of
+                && let Some(topic) = self.by_id.get(&topic)
+            {
+                // Nothing here says the same, so its checksum must.
+                topic.marks.fits(row, &part.check_entries(row)?, topic.received_bytes)?;
             }
         }
         Ok(())
@@ -268,13 +342,28 @@ impl Topics {
             {
                 index.seal(part, row);
             }
+            if let Of::Mark(topic) = row.of
+                && let Some(topic) = self.by_id.get_mut(&topic)
+            {
+                topic.marks.push(part.id, &part.entries(row));
+                topic.forget_marks();
+            }
         }
+    }
+
+    /// The same topics, as if they had received nothing.
+    #[cfg(test)]
+    pub(super) fn forget_received(&mut self) {
+        self.by_id.values_mut().for_each(|topic| topic.received_bytes = 0);
     }
 
     /// The same queues with everything in memory.
     #[cfg(test)]
     pub(super) fn unseal(&mut self) {
-        self.by_id.values_mut().flat_map(|topic| &mut topic.queues).for_each(QueueIndex::unseal);
+        for topic in self.by_id.values_mut() {
+            topic.queues.iter_mut().for_each(QueueIndex::unseal);
+            topic.forget_marks();
+        }
     }
 
     /// Gives the queues what lies in the parts of the snapshot.
@@ -286,10 +375,18 @@ impl Topics {
                 {
                     index.attach(part, row)?;
                 }
+                if let Of::Mark(topic) = row.of
+                    && let Some(topic) = self.by_id.get_mut(&topic)
+                {
+                    let entry = part.checked_entries(row)?;
+                    topic.marks.fits(row, &entry, topic.received_bytes).map_err(|why| why.of(part.id))?;
+                    topic.marks.push(part.id, &entry);
+                }
             }
         }
-        for topic in self.by_id.values() {
+        for topic in self.by_id.values_mut() {
             topic.queues.iter().try_for_each(QueueIndex::check_attached)?;
+            topic.forget_marks();
         }
         Ok(())
     }

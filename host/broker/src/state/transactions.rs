@@ -307,11 +307,64 @@ impl Outcomes {
 pub(super) struct Transactions {
     pub(super) open: Box<dyn OpenTransactions>,
     pub(super) outcomes: Outcomes,
+    /// Open ones whose half was carried to another place of the log, with that place.
+    carried: BTreeMap<u64, u64>,
+    /// The same by place.
+    by_place: BTreeMap<u64, u64>,
 }
 
 impl Default for Transactions {
     fn default() -> Self {
-        Self { open: Box::<MemoryTransactions>::default(), outcomes: Outcomes::default() }
+        Self {
+            open: Box::<MemoryTransactions>::default(),
+            outcomes: Outcomes::default(),
+            carried: BTreeMap::new(),
+            by_place: BTreeMap::new(),
+        }
+    }
+}
+
+impl Transactions {
+    /// Where the half of an open transaction lies.
+    pub(super) fn place_of(&self, transaction: u64) -> u64 {
+        self.carried.get(&transaction).copied().unwrap_or(transaction)
+    }
+
+    /// The half of an open transaction lies there now.
+    pub(super) fn carry(&mut self, transaction: u64, place: u64) {
+        if self.open.get(transaction).is_some() {
+            if let Some(before) = self.carried.insert(transaction, place) {
+                self.by_place.remove(&before);
+            }
+            self.by_place.insert(place, transaction);
+        }
+    }
+
+    /// Takes an open transaction out, and says where its half lies.
+    pub(super) fn remove(&mut self, transaction: u64) -> u64 {
+        self.open.remove(transaction);
+        match self.carried.remove(&transaction) {
+            Some(place) => {
+                self.by_place.remove(&place);
+                place
+            }
+            None => transaction,
+        }
+    }
+
+    /// The lowest place to which one was carried.
+    pub(super) fn lowest_carried(&self) -> Option<u64> {
+        self.by_place.first_key_value().map(|(place, _)| *place)
+    }
+
+    /// Open transactions whose halves lie in this stretch of the log, with their places; those that were never carried
+    /// first.
+    pub(super) fn halves_in(&self, places: std::ops::Range<u64>) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let below = places.end;
+        let first = self.open.iter(places.start.checked_sub(1)).map(|(transaction, _)| (transaction, transaction));
+        let first = first.take_while(move |(transaction, _)| *transaction < below);
+        let carried = self.by_place.range(places).map(|(place, transaction)| (*transaction, *place));
+        first.filter(|(transaction, _)| !self.carried.contains_key(transaction)).chain(carried)
     }
 }
 
@@ -362,26 +415,40 @@ fn read_open(r: &mut Reader<'_>) -> Result<(u64, OpenTransaction), DecodeError> 
 
 impl Snapshot for Transactions {
     const SECTION: u16 = 4;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.varint(self.open.len() as u64);
         for (transaction, open) in self.open.iter(None) {
             write_open(w, transaction, open);
         }
+        w.varint(self.carried.len() as u64);
+        for (transaction, place) in &self.carried {
+            w.u64(*transaction);
+            w.u64(*place);
+        }
         self.outcomes.0.write(w);
     }
 
     fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
         let open = Box::new(MemoryTransactions::restore(r.list("open transactions", read_open)?)?);
-        let mut outcomes = Outcomes::default();
+        let mut read = Self { open, ..Self::default() };
+        if source.version >= 3 {
+            for (transaction, place) in r.list("carried halves", |r| Ok((r.u64("transaction")?, r.u64("place")?)))? {
+                if read.open.get(transaction).is_none() || place <= transaction {
+                    return Err(DecodeError::Value { field: "carried half", value: transaction }.into());
+                }
+                read.carry(transaction, place);
+            }
+        }
+        let outcomes = &mut read.outcomes;
         if source.version == 1 {
             let ended = r.list("outcomes", read_ended_v1)?;
             outcomes.0.restore(ended.len(), ended.into_iter().map(Ok::<_, DecodeError>))?;
         } else {
             outcomes.0.read(r, source)?;
         }
-        Ok(Self { open, outcomes })
+        Ok(read)
     }
 }
 

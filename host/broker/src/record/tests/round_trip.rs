@@ -11,7 +11,7 @@ use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
     BodyEncoding, CheckPolicy, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, StartPosition,
-    TagHash, TopicConfig, TopicId, TopicType, TransactionOutcome,
+    TagHash, TopicConfig, TopicId, TopicType, TransactionOutcome, Unconsumed,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -39,11 +39,14 @@ fn topic_config() -> impl Strategy<Value = TopicConfig> {
     let policy = (duration(), duration(), any::<u32>(), vec(duration(), 0..4)).prop_map(
         |(immunity, interval, max_checks, schedule)| CheckPolicy { immunity, interval, max_checks, schedule },
     );
-    (proptest::sample::select(types.to_vec()), 1..=1024u32, option::of(text()), policy).prop_map(
-        |(topic_type, queues, retention, transaction)| TopicConfig {
+    let retention = (option::of(duration()), option::of(any::<u64>()), any::<bool>());
+    (proptest::sample::select(types.to_vec()), 1..=1024u32, retention, policy).prop_map(
+        |(topic_type, queues, (retention, retention_size, expire), transaction)| TopicConfig {
             topic_type,
             queues,
             retention,
+            retention_size,
+            unconsumed: if expire { Unconsumed::Expire } else { Unconsumed::Keep },
             transaction,
             ..TopicConfig::default()
         },
@@ -90,6 +93,18 @@ fn administration() -> impl Strategy<Value = Record> {
         }),
         name().prop_map(|name| Record::GroupDelete(GroupDelete { name })),
         lives().prop_map(|(group, topic)| Record::Join(Join { group, topic })),
+        (any::<u32>(), proptest::collection::btree_map(any::<u32>(), any::<u64>(), 0..4)).prop_map(
+            |(topic, starts)| {
+                Record::Expire(Expire { topic: TopicId(topic), starts: starts.into_iter().collect() })
+            }
+        ),
+        proptest::collection::btree_set(any::<u32>(), 0..4)
+            .prop_map(|groups| Record::Seen(Seen { groups: groups.into_iter().map(GroupId).collect() })),
+        (any::<u64>(), any::<[u8; 32]>(), vec(any::<u8>(), 1..40)).prop_map(|(from, digest, data)| {
+            let mut record = Vec::new();
+            PluginChunk { digest, offset: from, total: 100, data }.encode(&mut record);
+            Record::Carried(Carried { from, record })
+        }),
     ]
 }
 

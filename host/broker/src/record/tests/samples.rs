@@ -81,6 +81,8 @@ pub(super) fn samples() -> Vec<Sample> {
 
 fn administration() -> Vec<Sample> {
     let (topic, group) = (TopicConfig::default(), GroupConfig::default());
+    let mut carried = Vec::new();
+    PluginChunk { digest: [0xdd; 32], offset: 16, total: 19, data: vec![1, 2, 3] }.encode(&mut carried);
     vec![
         sample!(ClusterInit {
             cluster_id: [0xaa; 16],
@@ -95,6 +97,9 @@ fn administration() -> Vec<Sample> {
         sample!(GroupPut { name: name("g"), config: group, expected_revision: None }),
         sample!(GroupDelete { name: name("g") }),
         sample!(Join { group: GroupId(1), topic: TopicId(3) }),
+        sample!(Expire { topic: TopicId(3), starts: vec![(0, 5), (2, 0x0102)] }),
+        sample!(Seen { groups: vec![GroupId(1), GroupId(7)] }),
+        sample!(Carried { from: 0x0304, record: carried }),
     ]
 }
 

@@ -42,7 +42,7 @@ impl State {
     pub(super) fn group_put(&mut self, at: RecordAt, put: &GroupPut, effects: &mut Vec<Effect>) -> Outcome {
         let current = self.groups.named(&put.name).map_or(0, |group| group.revision);
         check_revision("group", &put.name, current, put.expected_revision)?;
-        let (_, created) = self.groups.put(&put.name, &put.config, at.position)?;
+        let (_, created) = self.groups.put(&put.name, &put.config, at.position, at.time)?;
         effects.push(Effect::Directory);
         effects.push(Effect::Joined);
         Ok(Applied::Set { created, revision: at.position })
@@ -79,7 +79,7 @@ impl State {
             let all = self.transactions.open.iter(None);
             let lost: Vec<u64> = all.filter(|(_, open)| open.topic == id).map(|(transaction, _)| transaction).collect();
             for transaction in lost {
-                self.transactions.open.remove(transaction);
+                self.transactions.remove(transaction);
             }
         }
         self.groups.forget_topic(id);
@@ -94,7 +94,7 @@ impl State {
             let unseen: u64 = (0..topic.queue_count()).map(|q| topic.end(q).saturating_sub(progress.next(q))).sum();
             unseen + progress.unfinished()
         };
-        self.groups.iter().filter_map(|group| group.progress(topic.id)).map(left).max().unwrap_or(topic.messages())
+        self.groups.iter().filter_map(|group| group.progress(topic.id)).map(left).max().unwrap_or(topic.messages_kept())
     }
 
     pub(super) fn plugin_record(&mut self, at: RecordAt, record: &Record, effects: &mut Vec<Effect>) -> Outcome {

@@ -6,13 +6,15 @@ use crate::state::{Exception, Progress, State};
 use crate::{Refusal, StartPosition, TagHash, TopicConfig};
 
 impl State {
-    pub(super) fn join(&mut self, join: &Join, effects: &mut Vec<Effect>) -> Outcome {
-        let topic = self.topics.get_mut(join.topic)?;
-        let ends: Vec<u64> = (0..topic.queue_count()).map(|queue| topic.end(queue)).collect();
-        self.groups.join(join.group, join.topic, |config| match config.start {
-            StartPosition::Beginning => Progress::starting_at(ends.iter().map(|_| 0)),
-            StartPosition::End => Progress::starting_at(ends.iter().copied()),
+    pub(super) fn join(&mut self, at: RecordAt, join: &Join, effects: &mut Vec<Effect>) -> Outcome {
+        let topic = &*self.topics.get_mut(join.topic)?;
+        self.groups.join(join.group, join.topic, |config| {
+            Progress::starting_at((0..topic.queue_count()).map(|queue| match config.start {
+                StartPosition::Beginning => topic.start(queue),
+                StartPosition::End => topic.end(queue),
+            }))
         })?;
+        self.groups.see(join.group, at.time);
         effects.push(Effect::Joined);
         effects.push(Effect::Available(join.topic));
         Ok(Applied::Done)
@@ -48,6 +50,7 @@ impl State {
                 Again::Done => freed |= progress.remove(queue, offset),
             }
         }
+        self.groups.see(lease.group, at.time);
         effects.push(Effect::VisibleAt(lease.group, lease.topic, lease.deadline));
         let left = lease.fresh.iter().any(|range| !range.left.is_empty())
             || lease.again.iter().any(|again| again.becomes == Again::Left);
@@ -67,6 +70,7 @@ impl State {
             progress.renew(*queue, *offset, *generation, renew.deadline, at.time);
             over |= progress.is_free(*queue, *offset, at.time);
         }
+        self.groups.see(renew.group, at.time);
         effects.push(Effect::VisibleAt(renew.group, renew.topic, renew.deadline));
         if over {
             effects.push(Effect::Available(renew.topic));

@@ -2,6 +2,7 @@
 
 mod administration;
 mod delivery;
+mod retention;
 mod transaction;
 
 use super::State;
@@ -48,6 +49,13 @@ pub enum Applied {
         /// It had ended before.
         repeated: bool,
     },
+    /// Messages went past their retention.
+    Expired {
+        /// How many are gone.
+        messages: u64,
+        /// How many of them groups had not finished; one counts for each group.
+        missed: u64,
+    },
     /// A check was counted.
     Counted {
         /// And was the last one.
@@ -93,7 +101,10 @@ impl State {
             Record::Ack(ack) => self.ack(at, ack, effects),
             Record::ChangeInvisible(change) => self.change_invisible(at, change, effects),
             Record::DeadLetter(letter) => self.dead_letter(at, letter, effects),
-            Record::Join(join) => self.join(join, effects),
+            Record::Join(join) => self.join(at, join, effects),
+            Record::Expire(expire) => self.expire(at, expire, effects),
+            Record::Seen(seen) => self.seen(at, seen),
+            Record::Carried(carried) => self.carried(at, carried),
             Record::ClusterInit(init) => self.cluster_init(init),
             Record::NodeStarted(started) => {
                 self.cluster.last_version.clone_from(&started.version);

@@ -12,6 +12,7 @@ impl State {
         if let Some(Stored::InQueue { queue, offset }) = self.dedup.first_copy(head, false, at.time) {
             return Ok(Applied::Stored { queue, offset });
         }
+        topic.received(head.record_len);
         let (queue, offset) = topic.append(head.queue, IndexEntry { position: at.position, tag: head.tag });
         self.dedup.remember(head, at.time, Stored::InQueue { queue, offset });
         effects.push(Effect::Available(head.topic));
@@ -19,10 +20,12 @@ impl State {
     }
 
     pub(super) fn half(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
-        let policy = &self.topics.get_mut(head.topic)?.config.transaction;
+        let topic = self.topics.get_mut(head.topic)?;
         if let Some(Stored::Half { transaction }) = self.dedup.first_copy(head, true, at.time) {
             return Ok(Applied::Prepared { transaction });
         }
+        topic.received(head.record_len);
+        let policy = &topic.config.transaction;
         let next_due = if head.checks.max_checks(policy) == 0 {
             Millis::NEVER
         } else {
@@ -53,11 +56,11 @@ impl State {
         let (id, tag, checks) = (open.topic, open.tag, open.checks);
         // Deleting a topic takes its open transactions along, so the topic is there.
         let topic = self.topics.get_mut(id)?;
+        let position = self.transactions.remove(end.transaction);
         if end.outcome == TransactionOutcome::Committed {
-            topic.append(end.queue, IndexEntry { position: end.transaction, tag });
+            topic.append(end.queue, IndexEntry { position, tag });
             effects.push(Effect::Available(id));
         }
-        self.transactions.open.remove(end.transaction);
         let ended = Ended { outcome: end.outcome, at: at.time, topic: id, record: at.position, checks };
         self.transactions.outcomes.put(end.transaction, ended);
         Ok(Applied::Ended { outcome: end.outcome, repeated: false })

@@ -172,6 +172,17 @@ impl Plugins {
         }
     }
 
+    /// A piece of a component lies there now.
+    pub(super) fn carry(&mut self, digest: &Digest, offset: u64, from: u64, position: u64) {
+        let chunks = self.artifacts.get_mut(digest).map(|artifact| artifact.chunks.iter_mut());
+        for (place, at) in chunks.into_iter().flatten() {
+            // A piece that was uploaded anew meanwhile lies elsewhere, and stays there.
+            if *at == offset && *place == from {
+                *place = position;
+            }
+        }
+    }
+
     /// Drops the oldest upload that nobody finished, if there are too many.
     fn make_room_for_upload(&mut self) {
         let unfinished = || self.artifacts.iter().filter(|(_, artifact)| artifact.verdict.is_empty());

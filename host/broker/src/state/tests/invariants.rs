@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::Record;
-use crate::state::{Applied, Outcome, RecordAt};
-use crate::{GroupId, Millis, State, TopicId, TransactionOutcome};
+use crate::state::{Applied, Gap, Outcome, RecordAt};
+use crate::{GroupId, Millis, State, TopicId, TransactionOutcome, Unconsumed};
 
 /// Looks at the state after every record and remembers what must not change.
 #[derive(Default)]
@@ -14,14 +14,20 @@ pub(super) struct Watch {
     lost: BTreeSet<u64>,
     ends: BTreeMap<(TopicId, u32), u64>,
     cursors: BTreeMap<(GroupId, TopicId, u32), u64>,
+    starts: BTreeMap<(TopicId, u32), u64>,
+    missed: BTreeMap<GroupId, u64>,
+    /// Where halves were carried: place, and transaction.
+    carried: BTreeMap<u64, u64>,
 }
 
 impl Watch {
     /// Asserts the invariants after `record` gave `outcome`.
     pub(super) fn check(&mut self, state: &State, at: RecordAt, record: &Record, outcome: &Outcome) {
         self.note(at, record, outcome);
+        self.retention(state, at, record, outcome);
         let indexed = self.queues(state);
         self.transactions(state, &indexed);
+        self.needed(state);
         self.progress(state);
     }
 
@@ -40,8 +46,47 @@ impl Watch {
             (Record::End(end), Ok(Applied::Ended { outcome, repeated: true })) => {
                 assert_eq!(self.ended.get(&end.transaction), Some(outcome), "a repeat got another outcome");
             }
+            (Record::Carried(carried), Ok(_)) if self.halves.contains(&carried.from) => {
+                self.carried.insert(at.position, carried.from);
+            }
             _ => {}
         }
+    }
+
+    /// Nobody misses what was kept for it, and what somebody misses is on record (ruling 13, CT-2).
+    fn retention(&mut self, state: &State, at: RecordAt, record: &Record, outcome: &Outcome) {
+        let mut missed_now = 0;
+        for group in state.groups().iter() {
+            let missed = group.missed - self.missed.insert(group.id, group.missed).unwrap_or(0);
+            if missed > 0 {
+                let Record::Expire(expire) = record else { panic!("a group misses {missed} messages by {record:?}") };
+                let topic = state.topics().get(expire.topic).expect("the topic of an expiry is there");
+                let may = topic.config.unconsumed == Unconsumed::Expire || !group.pins(at.time);
+                assert!(may, "a pinned message is gone");
+                let of_this = |gap: &&Gap| gap.at == at.time && gap.topic == topic.id;
+                assert!(group.gaps().rev().take_while(of_this).map(|gap| gap.messages).sum::<u64>() >= missed);
+                missed_now += missed;
+            }
+        }
+        if let Ok(Applied::Expired { missed, .. }) = outcome {
+            assert_eq!(*missed, missed_now);
+        }
+    }
+
+    /// The log from the lowest needed position on holds all that the state refers to, and no more is asked for.
+    fn needed(&self, state: &State) {
+        let needed = state.needed();
+        let entries = state.topics().iter().flat_map(|topic| {
+            let queues = 0..topic.queue_count();
+            queues.filter_map(|queue| topic.lowest_position_from(queue, 0))
+        });
+        assert_eq!(needed.queues, entries.min().unwrap_or(u64::MAX));
+        let halves = state.open_transactions().iter(None).map(|(id, _)| state.place_of_half(id).expect("it is open"));
+        let artifacts = state.plugins().artifacts().flat_map(|(_, artifact)| &artifact.chunks);
+        let bodies: BTreeSet<u64> = halves.chain(artifacts.map(|(position, _)| *position)).collect();
+        assert_eq!(needed.carriable, bodies.first().copied().unwrap_or(u64::MAX));
+        let found: BTreeSet<u64> = state.to_carry(0..u64::MAX, usize::MAX).iter().map(|body| body.position).collect();
+        assert_eq!(found, bodies);
     }
 
     /// I6: offsets without holes, each entry resolves, and a queue only grows. Returns how often each position is
@@ -54,9 +99,14 @@ impl Watch {
                 let before = self.ends.insert((topic.id, queue), end).unwrap_or(0);
                 assert!(end >= before, "queue {queue} lost messages");
                 assert!(topic.entry(queue, end).is_none());
-                for offset in 0..end {
+                let start = topic.start(queue);
+                let began = self.starts.insert((topic.id, queue), start).unwrap_or(0);
+                assert!(start >= began && start <= end, "a queue begins at {start} and ends at {end}");
+                assert!((0..start).all(|offset| topic.entry(queue, offset).is_none()));
+                for offset in start..end {
                     let entry = topic.entry(queue, offset).expect("every offset below the end resolves");
-                    *indexed.entry((topic.id, entry.position)).or_default() += 1;
+                    let position = self.carried.get(&entry.position).copied().unwrap_or(entry.position);
+                    *indexed.entry((topic.id, position)).or_default() += 1;
                 }
             }
         }
@@ -75,8 +125,11 @@ impl Watch {
                 }
                 (Some(TransactionOutcome::Committed), None) => {
                     let recorded = state.outcomes().get(*half).map(|ended| ended.topic);
-                    if let Some(topic) = recorded.filter(|topic| state.topics().get(*topic).is_some()) {
-                        assert_eq!(indexed.get(&(topic, *half)), Some(&1), "commit of {half}");
+                    let topic = recorded.and_then(|topic| state.topics().get(topic));
+                    if let Some(topic) = topic {
+                        let kept = (0..topic.queue_count()).all(|queue| topic.start(queue) == 0);
+                        let times = indexed.get(&(topic.id, *half)).copied().unwrap_or(0);
+                        assert!(times == 1 || (times == 0 && !kept), "commit of {half}");
                     }
                 }
                 (None, None) => {
@@ -107,8 +160,10 @@ impl Watch {
                     assert!(next <= topic.end(queue), "a cursor beyond its queue");
                     let before = self.cursors.insert((group.id, id, queue), next).unwrap_or(0);
                     assert!(next >= before, "a cursor moved backwards");
+                    let start = topic.start(queue);
+                    assert!(next >= start, "a cursor at what is gone");
                     exceptions +=
-                        (0..next).filter(|offset| progress.exception(queue, *offset).is_some()).count() as u64;
+                        (start..next).filter(|offset| progress.exception(queue, *offset).is_some()).count() as u64;
                     assert!((next..next + 3).all(|offset| progress.exception(queue, offset).is_none()));
                 }
                 assert_eq!(exceptions, progress.unfinished());

@@ -12,6 +12,7 @@ mod plugins;
 mod queues;
 mod replay;
 mod resends;
+mod retention;
 mod snapshots;
 mod topics;
 mod transactions;

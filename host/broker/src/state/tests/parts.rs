@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use super::replay::canonical;
 use super::snapshots::{full, with_section};
-use crate::record::{Record, TopicDelete};
-use crate::state::{PartError, SnapshotError};
-use crate::testing::{Log, Parts, end};
-use crate::{ResourceName, State, TransactionOutcome};
+use crate::check::CheckOverrides;
+use crate::record::{Carried, Expire, MessagePlace, PluginChunk, Record, TopicDelete, encode_message};
+use crate::state::{Applied, PIN_MS, PartError, SnapshotError};
+use crate::testing::{Log, Parts, end, message};
+use crate::{MessageKind, NewMessage, ResourceName, State, TransactionOutcome};
 
 /// A sealed state with its part and snapshot.
 fn sealed() -> (State, Parts, Vec<u8>) {
@@ -76,17 +77,18 @@ fn every_byte_of_a_part_has_its_meaning() {
     let bytes = log.state.seal(0x0102).unwrap();
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-    assert_eq!((&bytes[..8], u32_at(8)), (&b"VOUCHPRT"[..], 1));
-    let table = [&bytes[..12], &bytes[16..40 + 4 * 56]].concat();
+    assert_eq!((&bytes[..8], u32_at(8)), (&b"VOUCHPRT"[..], 2));
+    let table = [&bytes[..12], &bytes[16..40 + 5 * 56]].concat();
     assert_eq!(u32_at(12), crc32c::crc32c(&table));
-    assert_eq!((u64_at(16), u64_at(24), u64_at(32)), (0x0102, 4, bytes.len() as u64));
-    let data = 40 + 4 * 56;
+    assert_eq!((u64_at(16), u64_at(24), u64_at(32)), (0x0102, 5, bytes.len() as u64));
+    let data = 40 + 5 * 56;
     let rows = [
         // Kind, topic, queue; first, count, lowest, highest, place, length.
         ([1, 1, 0], [0, 1, half, half, data as u64], 16),
         ([1, 1, 1], [0, 1, sent.position, sent.position, data as u64 + 16], 16),
         ([2, 0, 0], [0, 2, 0, 0, data as u64 + 32], 80),
         ([3, 0, 0], [0, 1, 0, 0, data as u64 + 112], 40),
+        ([4, 1, 0], [0, 1, 0, 0, data as u64 + 152], 16),
     ];
     for (n, (ids, numbers, len)) in rows.into_iter().enumerate() {
         let at = 40 + n * 56;
@@ -98,11 +100,13 @@ fn every_byte_of_a_part_has_its_meaning() {
     }
     assert_eq!((u64_at(data), u64_at(data + 8)), (committed.position, committed.tag.0));
     assert_eq!((u64_at(data + 16), u64_at(data + 24)), (sent.position, sent.tag.0));
-    assert_eq!(bytes.len(), data + 152);
+    assert_eq!(bytes.len(), data + 168);
     // The outcome: transaction, time, the end's record, topic, checks, outcome.
     let (time, record) = (log.now.0, log.last_position());
     assert_eq!([112, 120, 128, 144].map(|at| u64_at(data + at)), [half, time, record, 1]);
     assert_eq!([136, 140].map(|at| u32_at(data + at)), [1, 0]);
+    // The mark: bytes of a half and a message, time.
+    assert_eq!([152, 160].map(|at| u64_at(data + at)), [200, time]);
 }
 
 #[test]
@@ -291,7 +295,44 @@ fn a_snapshot_of_version_2_and_its_part_are_read_and_written_as_they_were() {
     let parts = Parts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (4711, vec![4711]));
+    let mut expected = full().state;
+    expected.forget_retention();
+    assert!(canonical(&state, &parts) == expected.snapshot(7));
+}
+
+/// A state with gaps and carried records besides.
+fn fuller() -> State {
+    let mut log = full();
+    let topic = log.topic_id("t");
+    let (mut half, mut piece) = (Vec::new(), Vec::new());
+    let message = NewMessage { kind: MessageKind::Transaction, ..message("h") };
+    let place = MessagePlace { topic, queue: 0, stored_at: log.now };
+    encode_message(&mut half, place, "client", &message, CheckOverrides::default());
+    let (from, _) = log.state.open_transactions().iter(None).next().unwrap();
+    log.apply(Record::Carried(Carried { from, record: half })).unwrap();
+    let digest = [1; 32];
+    let (from, offset) = log.state.plugins().artifact(&digest).unwrap().chunks[0];
+    PluginChunk { digest, offset, total: 3, data: vec![1; 3] }.encode(&mut piece);
+    log.apply(Record::Carried(Carried { from, record: piece })).unwrap();
+    log.pass_ms(PIN_MS + 1);
+    let Applied::Expired { messages, missed } =
+        log.apply(Record::Expire(Expire { topic, starts: vec![(0, 2)] })).unwrap()
+    else {
+        unreachable!()
+    };
+    assert_eq!((messages, missed), (2, 1));
+    log.state
+}
+
+/// Written by the first version that had retention, and never again.
+#[test]
+fn a_snapshot_of_version_3_and_its_part_are_read_and_written_as_they_were() {
+    let fixture = include_bytes!("../../../fixtures/snapshot-v3");
+    let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v3.part-4711"));
+    let parts = Parts([(4711, part.clone())].into());
+    let (position, state) = parts.read(fixture).unwrap();
+    assert_eq!((position, state.parts()), (4711, vec![4711]));
     assert!(state.snapshot(4711) == fixture);
-    let mut written = full().state;
+    let mut written = fuller();
     assert!(written.seal(4711) == Some(part) && written.snapshot(4711) == fixture);
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::check::CheckOverrides;
 use crate::record::*;
+use crate::state::PIN_MS;
 use crate::testing::{Log, head};
 use crate::{
-    CheckPolicy, GroupConfig, GroupId, ResourceName, StartPosition, TagHash, TopicConfig, TopicId, TransactionOutcome,
+    CheckPolicy, GroupConfig, GroupId, MessageKind, NewMessage, ResourceName, StartPosition, TagHash, TopicConfig,
+    TopicId, TransactionOutcome, Unconsumed,
 };
 
 /// Numbers from which a record is made, small so that records meet.
@@ -63,10 +65,10 @@ pub(super) fn beginning() -> Vec<Record> {
 
 /// The record for this step; `None` if it only lets time pass.
 pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
-    Some(match step.what % 40 {
+    Some(match step.what % 46 {
         0 | 1 => {
-            let long = [600_001, 86_400_001];
-            let pauses = [1, 1_000, 5_000, 30_000, 61_000, 10, 2, long[usize::from(step.b) % 2]];
+            let long = [600_001, 86_400_001, PIN_MS + 1];
+            let pauses = [1, 1_000, 5_000, 30_000, 61_000, 10, 2, long[usize::from(step.b) % 3]];
             log.pass_ms(pauses[usize::from(step.a) % 8]);
             return None;
         }
@@ -90,6 +92,9 @@ pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
         27..=32 => about_a_lease(log, step),
         33 => Record::NodeStarted(NodeStarted { version: format!("0.{}.0", step.a % 3) }),
         34 => Record::ClusterInit(crate::testing::cluster_init()),
+        40..=42 => expire(log, step),
+        43 => Record::Seen(Seen { groups: vec![step.group()] }),
+        44 | 45 => carried(log, step),
         _ => plugin(log, step),
     })
 }
@@ -99,7 +104,8 @@ fn topic_put(log: &Log, step: Step) -> Record {
     let max_checks = [0, 1, 2, 15][usize::from(step.b >> 4) % 4];
     let schedule = if step.b & 8 == 0 { vec![] } else { vec![Duration::from_secs(1), Duration::from_secs(2)] };
     let transaction = CheckPolicy { max_checks, schedule, ..CheckPolicy::default() };
-    let config = TopicConfig { queues: u32::from(step.b % 3) + 1, transaction, ..TopicConfig::default() };
+    let unconsumed = if step.c & 16 == 0 { Unconsumed::Keep } else { Unconsumed::Expire };
+    let config = TopicConfig { queues: u32::from(step.b % 3) + 1, transaction, unconsumed, ..TopicConfig::default() };
     let expected_revision = step.revision(log.state.topics().named(&name).map_or(0, |topic| topic.revision));
     Record::TopicPut(TopicPut { name, config, expected_revision })
 }
@@ -112,6 +118,33 @@ fn group_put(log: &Log, step: Step) -> Record {
     let config = GroupConfig { start, dead_letter_topic, ..GroupConfig::default() };
     let expected_revision = step.revision(log.state.groups().named(&name).map_or(0, |group| group.revision));
     Record::GroupPut(GroupPut { name, config, expected_revision })
+}
+
+/// Lets some queues begin a little later than they do.
+fn expire(log: &Log, step: Step) -> Record {
+    let topic = step.topic();
+    let start = |queue| log.state.topics().get(topic).map_or(0, |topic| topic.start(queue));
+    let starts = [(0, step.b % 4), (1, step.c % 4), (2, 1)].into_iter().skip(usize::from(step.c >> 4) % 3);
+    Record::Expire(Expire {
+        topic,
+        starts: starts.map(|(queue, more)| (queue, start(queue) + u64::from(more))).collect(),
+    })
+}
+
+/// Carries a half, or a piece of a component, that may be needed or not.
+fn carried(log: &Log, step: Step) -> Record {
+    let mut record = Vec::new();
+    if step.c.is_multiple_of(2) {
+        let half = NewMessage { kind: MessageKind::Transaction, ..crate::testing::message("h") };
+        let place = MessagePlace { topic: step.topic(), queue: 0, stored_at: log.now };
+        encode_message(&mut record, place, "client", &half, CheckOverrides::default());
+        return Record::Carried(Carried { from: transaction(log, step), record });
+    }
+    let digest = [(step.a % 3) as u8 + 1; 32];
+    let chunks = log.state.plugins().artifact(&digest).map_or(&[][..], |artifact| &artifact.chunks);
+    let (from, offset) = chunks.get(usize::from(step.b) % 2).copied().unwrap_or((77, 0));
+    PluginChunk { digest, offset, total: 8, data: vec![1; 4] }.encode(&mut record);
+    Record::Carried(Carried { from, record })
 }
 
 fn message(step: Step) -> MessageHead {
