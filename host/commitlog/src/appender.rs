@@ -9,7 +9,7 @@ use crate::format::{
 };
 use crate::group_commit::{Failure, GroupCommit, Stop};
 use crate::housekeeping::{self, SharedState};
-use crate::preallocate::{Preallocator, is_no_space};
+use crate::preallocate::{PAGE, Preallocator, is_no_space};
 use crate::reader::View;
 use crate::segment::WriteSegment;
 use crate::threads::Threads;
@@ -17,6 +17,9 @@ use crate::{AppendError, Checkpoint, Housekeeping, LogPosition, Operation, Poiso
 
 /// How long a log is idle before a mark should cover its last group (ruling 17).
 pub const MARK_AFTER: Duration = Duration::from_millis(100);
+
+/// Behind an entry at most the rest of its last 8 bytes and of its last page are written.
+static ZEROS: [u8; (ALIGNMENT + PAGE) as usize] = [0; (ALIGNMENT + PAGE) as usize];
 
 /// What the caller says about an entry; the log stores it and does not interpret it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,8 @@ pub struct Appender {
     view: Arc<View>,
     segment: Arc<WriteSegment>,
     tail: Tail,
+    /// In a segment made of a used file: up to here pages hold no old bytes.
+    pages_taken_to: u64,
     /// This thread's slot for syncs of its own.
     sync_slot: usize,
     last_append: Instant,
@@ -83,7 +88,8 @@ impl Appender {
     ) -> Self {
         let sync_slot = segment.sync_files.len() - 1;
         let (last_append, housekeeping) = (Instant::now(), SharedState::default());
-        Self { commit, space, view, segment, tail, sync_slot, last_append, threads: None, housekeeping }
+        let pages_taken_to = tail.end;
+        Self { commit, space, view, segment, tail, pages_taken_to, sync_slot, last_append, threads: None, housekeeping }
     }
 
     /// Starts the threads; without them, tests run each step by hand.
@@ -295,16 +301,17 @@ impl Appender {
         };
         self.space.ensure(stored.end()).map_err(|failure| self.refuse(failure))?;
         let (bytes, crc) = stored.encode(self.view.seed, payload);
-        let padding = padded(len) - len;
+        let zeros = padded(len) - len + self.rest_of_page(stored.end());
         let mut parts = Vec::with_capacity(payload.len() + 2);
         parts.push(IoSlice::new(&bytes));
         parts.extend(payload.iter().map(|part| IoSlice::new(part)));
-        parts.push(IoSlice::new(&[0; ALIGNMENT as usize][..padding as usize]));
+        parts.push(IoSlice::new(&ZEROS[..zeros as usize]));
         let offset = self.segment.offset(position);
         self.segment.file.write_at(offset, &mut parts).map_err(|cause| {
             let segment = self.segment.name.clone();
             AppendError::from(self.commit.poison(Failure { segment, offset, operation: Operation::Write, cause }))
         })?;
+        self.pages_taken_to = self.pages_taken_to.max(stored.end().next_multiple_of(PAGE));
         self.tail = Tail {
             end: stored.end(),
             previous: crc,
@@ -315,6 +322,13 @@ impl Appender {
             records_end: self.tail.records_end,
         };
         Ok(Checkpoint::new(&stored, crc))
+    }
+
+    /// How many bytes behind an entry that ends at `end` are overwritten with it, in a segment made of a used file: a
+    /// page that is overwritten as a whole need not be read first to keep the rest of it.
+    fn rest_of_page(&self, end: u64) -> u64 {
+        let entered = self.segment.recycled && end > self.pages_taken_to;
+        if entered { end.next_multiple_of(PAGE) - end } else { 0 }
     }
 
     fn durable_mark(&self) -> u64 {

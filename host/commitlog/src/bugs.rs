@@ -1,21 +1,31 @@
 //! Mistakes that can be switched on in tests, to show that the tests would catch them. Not part of a real build.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 use std::thread::LocalKey;
 
-/// A mistake, off unless a test of the same thread switches it on.
-pub(crate) struct Bug(&'static LocalKey<Cell<bool>>);
+/// The variable that switches a mistake on for a whole process, by its name: for tests in which the log runs its own
+/// threads.
+pub(crate) const IN_THIS_PROCESS: &str = "VOUCH_INJECTED_BUG";
+
+static INJECTED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var(IN_THIS_PROCESS).ok());
+
+/// A mistake, off unless a test of the same thread or the process's environment switches it on.
+pub(crate) struct Bug {
+    name: &'static str,
+    here: &'static LocalKey<Cell<bool>>,
+}
 
 impl Bug {
     pub(crate) fn injected(&self) -> bool {
-        self.0.get()
+        self.here.get() || INJECTED.as_deref() == Some(self.name)
     }
 
     /// Runs `body` with the mistake switched on.
     pub(crate) fn during<R>(&self, body: impl FnOnce() -> R) -> R {
-        self.0.set(true);
+        self.here.set(true);
         let result = body();
-        self.0.set(false);
+        self.here.set(false);
         result
     }
 }
@@ -25,7 +35,7 @@ macro_rules! bugs {
         $(#[$about])*
         pub(crate) static $name: Bug = {
             thread_local!(static FLAG: Cell<bool> = const { Cell::new(false) });
-            Bug(&FLAG)
+            Bug { name: stringify!($name), here: &FLAG }
         };
     )*};
 }
@@ -47,9 +57,13 @@ bugs! {
     CUT_NOT_SYNCED
     /// The position in an entry's header is not compared, so old bytes of a reused file pass for new ones.
     POSITION_IGNORED
-    /// A recycled file keeps its old bytes.
-    RECYCLED_NOT_ZEROED
-    /// A recycled file gets a segment's name before its zeros and its header are durable.
+    /// The old bytes of a recycled file are taken for a torn tail.
+    OLD_BYTES_TAKEN_FOR_TAIL
+    /// A recycled file is written below a horizon that is not durable yet; only the one before it is.
+    HORIZON_NOT_SYNCED
+    /// A file that was a segment above the one to be made is used for it.
+    SPARE_FROM_AHEAD_USED
+    /// A recycled file gets a segment's name before its header is durable.
     RECYCLED_BEFORE_SYNC
     /// A released file may be used again before its removal from the log is durable.
     RECYCLED_BEFORE_RELEASED

@@ -48,8 +48,6 @@ pub(crate) trait File: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Reserves space, so that later writes to the range do not fail for want of it.
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
-    /// Turns a range into zeros that keep their space; [`io::ErrorKind::Unsupported`] if only writing could do that.
-    fn zero(&self, offset: u64, len: u64) -> io::Result<()>;
     /// First offset at or after `offset` that is not in a hole; `None` if only holes follow.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
     /// First offset at or after `offset` that is in a hole (the end of the file counts as one).
@@ -230,14 +228,6 @@ impl File for RealFile {
         match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), offset, len) {
             // A file system without reservation: the write itself will tell.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::ZERO_RANGE, offset, len) {
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
             Err(errno) => Err(errno.into()),
         }
     }

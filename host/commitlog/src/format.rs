@@ -2,8 +2,11 @@
 
 use crc32c::crc32c_append;
 
-/// Version written into every segment and entry header.
+/// Version written into every entry header, and into the header of a segment that was made of a new file.
 pub const FORMAT_VERSION: u8 = 1;
+/// Version in the header of a segment that was made of a used file: behind its last entry lie bytes of an earlier life
+/// instead of zeros. A program that knows only version 1 would take them for a torn tail, so it must refuse.
+const RECYCLED_SEGMENT_VERSION: u8 = 2;
 /// Bytes before the first entry of a segment. A block of its own, so that no later write touches it again.
 pub const SEGMENT_HEADER_LEN: u64 = 4096;
 /// Bytes of an entry before its payload.
@@ -58,6 +61,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) shard: u16,
     pub(crate) segment_size: u64,
     pub(crate) start: u64,
+    /// Made of a used file, whose old bytes may lie behind the last entry.
+    pub(crate) recycled: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +79,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut block = vec![0; SEGMENT_HEADER_LEN as usize];
         block[0..8].copy_from_slice(&SEGMENT_MAGIC);
-        block[8] = FORMAT_VERSION;
+        block[8] = if self.recycled { RECYCLED_SEGMENT_VERSION } else { FORMAT_VERSION };
         block[10..12].copy_from_slice(&self.shard.to_le_bytes());
         block[16..32].copy_from_slice(&self.cluster_id);
         block[32..40].copy_from_slice(&self.segment_size.to_le_bytes());
@@ -92,9 +97,11 @@ impl SegmentHeader {
         {
             return Err(SegmentHeaderFault::Damaged);
         }
-        if block[8] != FORMAT_VERSION {
-            return Err(SegmentHeaderFault::Version(block[8]));
-        }
+        let recycled = match block[8] {
+            FORMAT_VERSION => false,
+            RECYCLED_SEGMENT_VERSION => true,
+            newer => return Err(SegmentHeaderFault::Version(newer)),
+        };
         let mut cluster_id = [0; 16];
         cluster_id.copy_from_slice(&block[16..32]);
         Ok(Self {
@@ -102,7 +109,13 @@ impl SegmentHeader {
             shard: u16::from_le_bytes([block[10], block[11]]),
             segment_size: u64_at(block, 32),
             start: u64_at(block, 40),
+            recycled,
         })
+    }
+
+    /// Whether both name the same segment, whatever file it is made of.
+    pub(crate) fn same_segment(&self, other: &Self) -> bool {
+        Self { recycled: other.recycled, ..*self } == *other
     }
 }
 
@@ -207,11 +220,12 @@ impl StoredHeader {
         if u32_at(bytes, 20) != header_checksum(seed, bytes) {
             return Err(EntryFault::Header);
         }
-        if bytes[8] != FORMAT_VERSION {
-            return Err(EntryFault::Version(bytes[8]));
-        }
+        // Before the version: what an earlier life of the file left says nothing, whoever wrote it.
         if u64_at(bytes, 40) != position {
             return Err(EntryFault::Misplaced);
+        }
+        if bytes[8] != FORMAT_VERSION {
+            return Err(EntryFault::Version(bytes[8]));
         }
         let kind = StoredKind::from_byte(bytes[9]).ok_or(EntryFault::Kind(bytes[9]))?;
         let header = Self {

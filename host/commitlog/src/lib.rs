@@ -14,6 +14,7 @@ mod error;
 mod folder;
 mod format;
 mod group_commit;
+mod horizon;
 mod housekeeping;
 mod log;
 mod position;

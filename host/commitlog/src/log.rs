@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, RealDisk};
 use crate::format::checksum_seed;
 use crate::group_commit::{Durable, GroupCommit, OnDurable};
+use crate::horizon::Horizon;
 use crate::preallocate::Preallocator;
 use crate::reader::View;
 use crate::recovery::{OnEntry, recover};
@@ -70,7 +71,7 @@ pub(crate) fn open_on(
         spares: Arc::default(),
     };
     let recovered = recover(&factory, config, on_entry)?;
-    factory.adopt_spares().map_err(|source| OpenError::Io {
+    factory.adopt_spares(recovered.segment.start).map_err(|source| OpenError::Io {
         action: "look at the spare files in",
         file: config.directory.clone(),
         source,
@@ -80,8 +81,10 @@ pub(crate) fn open_on(
     let path_of = Box::new(move |name: &str| -> PathBuf { disk.path(name) });
     let commit = Arc::new(GroupCommit::new(end, recovered.segment.clone(), on_durable, path_of));
     let view = Arc::new(View::new(config.segment_size, seed, recovered.start, recovered.mappings, end));
-    let (segment, zeroed_to) = (recovered.segment, recovered.zeroed_to);
-    let space = Arc::new(Preallocator::new(factory, config.zero_ahead, segment.clone(), zeroed_to));
+    let segment = recovered.segment;
+    let horizon = Horizon::new(seed, recovered.horizon);
+    let space = Preallocator::new(factory, config.zero_ahead, segment.clone(), recovered.prepared_to, horizon);
+    let space = Arc::new(space);
     let appender = Appender::new(commit, space, view.clone(), segment, recovered.tail);
     Ok((appender, LogReader::new(view), recovered.report))
 }

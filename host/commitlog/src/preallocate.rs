@@ -1,7 +1,8 @@
 //! Space ahead of the append point: zero-filled, and the next segment created before it is needed.
 //!
-//! Overwriting zero-filled blocks needs no change of metadata, so a sync is one flush of the device; and space that
-//! is filled cannot run out in the middle of an entry.
+//! Overwriting written blocks needs no change of metadata, so a sync is one flush of the device; and space that is
+//! filled cannot run out in the middle of an entry. In a segment that was made of a used file the blocks are written
+//! already: there, preparing is raising the horizon.
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,12 +11,14 @@ use std::time::Duration;
 
 use crate::format::{ENTRY_HEADER_LEN, SEGMENT_HEADER_LEN};
 use crate::group_commit::Failure;
+use crate::horizon::{HORIZON_FILE, Horizon};
 use crate::segment::{SegmentFactory, WriteSegment, file_name};
 use crate::{AppendError, Operation};
 
 /// Bytes zero-filled and synced in one step: a commit's sync of the same file waits for no more zeros than these.
 const FILL_STEP: u64 = 256 << 10;
-const PAGE: u64 = 4096;
+/// Granularity of the page cache and of preparing.
+pub(crate) const PAGE: u64 = 4096;
 /// Bytes reserved at once when the appender has overtaken the filler.
 const RESERVE_STEP: u64 = 4 << 20;
 /// The filler is called when this part of the space ahead is used.
@@ -30,6 +33,7 @@ struct Frontier {
     /// The one being appended to.
     current: Arc<WriteSegment>,
     next: Option<Arc<WriteSegment>>,
+    horizon: Horizon,
 }
 
 /// What one step did.
@@ -38,6 +42,8 @@ pub(crate) enum Step {
     Filled(Arc<WriteSegment>),
     /// The next segment was created.
     Created,
+    /// More of a segment that was made of a used file may be written; that is durable already.
+    Raised,
     /// Enough is prepared.
     Enough,
 }
@@ -48,7 +54,7 @@ pub(crate) struct Preallocator {
     factory: SegmentFactory,
     zero_ahead: u64,
     frontier: Mutex<Frontier>,
-    /// Space below is prepared: zero-filled or at least reserved. Grows only under the frontier's lock.
+    /// Space below is prepared: zero-filled, at least reserved, or below the horizon. Grows only under the frontier's lock.
     ready: AtomicU64,
     /// There was no space to prepare more, and all of what should be ahead has not been prepared since.
     short: AtomicBool,
@@ -68,13 +74,19 @@ pub(crate) enum Call {
 }
 
 impl Preallocator {
-    /// `ready` is how far `current` is known to be filled.
-    pub(crate) fn new(factory: SegmentFactory, zero_ahead: u64, current: Arc<WriteSegment>, ready: u64) -> Self {
+    /// `ready` is how far `current` is known to be prepared.
+    pub(crate) fn new(
+        factory: SegmentFactory,
+        zero_ahead: u64,
+        current: Arc<WriteSegment>,
+        ready: u64,
+        horizon: Horizon,
+    ) -> Self {
         Self {
             // More than a segment ahead would need two segments ahead.
             zero_ahead: zero_ahead.min(factory.segment_size),
             factory,
-            frontier: Mutex::new(Frontier { current, next: None }),
+            frontier: Mutex::new(Frontier { current, next: None, horizon }),
             ready: AtomicU64::new(ready),
             short: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
@@ -115,6 +127,10 @@ impl Preallocator {
                 return Ok(Step::Created);
             }
         };
+        if segment.recycled {
+            self.raise(&mut frontier.horizon, &segment, target)?;
+            return Ok(Step::Raised);
+        }
         let wanted = target.saturating_sub(ready).next_multiple_of(PAGE).max(PAGE);
         let len = FILL_STEP.min(segment.end - ready).min(wanted);
         segment
@@ -159,6 +175,15 @@ impl Preallocator {
         Some(here.max(there).max(both))
     }
 
+    /// Lets `segment` be written up to `until`.
+    fn raise(&self, horizon: &mut Horizon, segment: &WriteSegment, until: u64) -> Result<(), Failure> {
+        let until = until.next_multiple_of(PAGE).min(segment.end);
+        let raised = horizon.raise(&*self.factory.disk, until);
+        raised.map_err(|cause| prepare_failure(HORIZON_FILE, 0, cause))?;
+        self.ready.store(until, Ordering::Release);
+        Ok(())
+    }
+
     fn create(&self, start: u64) -> Result<Arc<WriteSegment>, Failure> {
         let created = self.factory.create(start).map(Arc::new);
         created.map_err(|cause| prepare_failure(&file_name(start), 0, cause))
@@ -169,13 +194,16 @@ impl Preallocator {
         if end <= self.ready.load(Ordering::Acquire) {
             return Ok(());
         }
-        let frontier = self.lock_urgently();
+        let mut frontier = self.lock_urgently();
         let ready = self.ready.load(Ordering::Relaxed);
         if end <= ready {
             return Ok(());
         }
-        let segment = &frontier.current;
-        let until = end.max(ready + RESERVE_STEP).min(segment.end);
+        let segment = frontier.current.clone();
+        let until = end.max(ready + RESERVE_STEP).next_multiple_of(PAGE).min(segment.end);
+        if segment.recycled {
+            return self.note_shortage(self.raise(&mut frontier.horizon, &segment, until));
+        }
         let reserved = segment.file.reserve(segment.offset(ready), until - ready);
         self.note_shortage(reserved.map_err(|cause| prepare_failure(&segment.name, segment.offset(ready), cause)))?;
         self.ready.store(until, Ordering::Release);

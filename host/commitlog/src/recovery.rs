@@ -19,6 +19,7 @@ use crate::disk::Mapping;
 use crate::format::{
     ENTRY_HEADER_LEN, EntryFault, EntryKind, StoredHeader, StoredKind, checksum_seed, padded, verify_entry,
 };
+use crate::horizon;
 use crate::reader::Entry;
 use crate::segment::{SegmentFactory, WriteSegment, file_name};
 use crate::{Checkpoint, LogConfig, LogPosition, OpenError};
@@ -63,7 +64,8 @@ pub struct Recovery {
 pub struct Cut {
     /// First position that was cut.
     pub at: LogPosition,
-    /// Bytes from there to the last one that was not zero, later segments included.
+    /// Bytes from there to the last one that was not zero, later segments included. In a segment made of a used file,
+    /// whose old bytes are not zero either, to the last one that belongs to a sound header.
     pub bytes: u64,
     /// Why the first cut entry does not count.
     pub reason: String,
@@ -79,8 +81,10 @@ pub(crate) struct Recovered {
     pub(crate) start: u64,
     pub(crate) mappings: Vec<Arc<dyn Mapping>>,
     pub(crate) tail: Tail,
-    /// How far the last segment is known to be zero-filled.
-    pub(crate) zeroed_to: u64,
+    /// How far the last segment is known to be prepared.
+    pub(crate) prepared_to: u64,
+    /// What the horizon's file says.
+    pub(crate) horizon: Option<u64>,
     pub(crate) report: Recovery,
 }
 
@@ -117,6 +121,8 @@ struct Scan<'a> {
     factory: &'a SegmentFactory,
     config: &'a LogConfig,
     seed: u32,
+    /// Nothing in a recycled segment was written from here on; `None` where nothing is known.
+    horizon: Option<u64>,
     found: Vec<Found>,
     /// Index in `found` of the segment in which `tail.end` lies.
     at: usize,
@@ -130,10 +136,12 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn begin(factory: &'a SegmentFactory, config: &'a LogConfig) -> Result<Self, OpenError> {
+        let seed = checksum_seed(&config.cluster_id, config.shard);
         let mut scan = Self {
             factory,
             config,
-            seed: checksum_seed(&config.cluster_id, config.shard),
+            seed,
+            horizon: horizon::read(&*factory.disk, seed),
             found: Vec::new(),
             at: 0,
             tail: Tail { end: 0, previous: 0, term: 0, index: 0, leader_time_ms: 0, mark: 0, records_end: 0 },
@@ -283,12 +291,21 @@ impl<'a> Scan<'a> {
         let mut remains = Remains::new(self.seed, self.certain().max(self.config.known_durable.0));
         for (number, found) in self.found.iter().enumerate().skip(self.at) {
             let from = self.tail.end.max(self.factory.first_entry(found.start));
-            remains.look(found, from).map_err(self.io("read", found.start))?;
+            remains.look(found, from, self.written_to(found)).map_err(self.io("read", found.start))?;
             if number == self.at {
                 remains.last_byte_here = remains.last_byte;
             }
         }
         Ok(remains)
+    }
+
+    /// Offset in a segment from which on nothing was ever written. A horizon below the end of the chain is not the one
+    /// that this log was written under.
+    fn written_to(&self, found: &Found) -> u64 {
+        match self.horizon.filter(|horizon| found.recycled && *horizon >= self.tail.end) {
+            Some(horizon) => horizon.saturating_sub(found.start).min(found.size),
+            None => found.size,
+        }
     }
 
     /// Ruling 17: what is missing or unsound below the highest durable mark is damage, and never cut.
@@ -330,19 +347,25 @@ impl<'a> Scan<'a> {
             return Ok(self.recovered(Arc::new(created), Vec::new(), started, None));
         }
         let last = self.found.len() - 1;
-        let opened = self.factory.open(self.found[last].start, self.found[last].file.clone());
-        let segment = Arc::new(opened.map_err(self.io("open", self.found[last].start))?);
+        let Found { start, recycled, .. } = self.found[last];
+        let opened = self.factory.open(start, self.found[last].file.clone(), recycled);
+        let segment = Arc::new(opened.map_err(self.io("open", start))?);
         self.report.searched_bytes = remains.searched;
-        let offset = self.tail.end - segment.start;
-        // Behind the end there are only zeros or holes: up to the first hole the zeros are on disk.
-        let hole = segment.file.next_hole(offset.min(self.config.segment_size - 1));
-        let zeroed_to = segment.start + hole.map_err(self.io("look at", segment.start))?;
+        let prepared_to = match recycled {
+            true => self.horizon.unwrap_or(0).min(segment.end),
+            false => {
+                // Behind the end there are only zeros or holes: up to the first hole the zeros are on disk.
+                let offset = self.tail.end - start;
+                let hole = segment.file.next_hole(offset.min(self.config.segment_size - 1));
+                start + hole.map_err(self.io("look at", start))?
+            }
+        };
         let clean = self.report.cut.is_none()
             && (self.tail.records_end == 0 || self.last_kind == Some((EntryKind::Mark, true)))
             && remains.last_byte.is_none();
         self.report.clean = clean;
         let mappings = self.found[..last].iter().map(|found| found.mapping.clone()).collect();
-        Ok(self.recovered(segment, mappings, started, Some(zeroed_to)))
+        Ok(self.recovered(segment, mappings, started, Some(prepared_to)))
     }
 
     fn recovered(
@@ -350,7 +373,7 @@ impl<'a> Scan<'a> {
         segment: Arc<WriteSegment>,
         mut mappings: Vec<Arc<dyn Mapping>>,
         started: Instant,
-        zeroed_to: Option<u64>,
+        prepared_to: Option<u64>,
     ) -> Recovered {
         mappings.push(segment.mapping.clone());
         let start = self.found.first().map_or(segment.start, |found| found.start);
@@ -360,8 +383,9 @@ impl<'a> Scan<'a> {
         self.report.last_term = self.tail.term;
         self.report.last_leader_time_ms = self.tail.leader_time_ms;
         self.report.duration = started.elapsed();
-        let zeroed_to = zeroed_to.unwrap_or(self.tail.end).max(self.tail.end);
-        Recovered { segment, start, mappings, tail: self.tail, zeroed_to, report: self.report }
+        let prepared_to = prepared_to.unwrap_or(self.tail.end).max(self.tail.end);
+        let Self { horizon, tail, report, .. } = self;
+        Recovered { segment, start, mappings, tail, prepared_to, horizon, report }
     }
 }
 

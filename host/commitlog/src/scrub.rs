@@ -123,7 +123,7 @@ impl Scrubber {
         let log = &self.log;
         let size = log.view.segment_size;
         let file = log.factory().disk.open_uncached(&file_name(start))?;
-        let sound = read_header(&file, size)?.is_ok_and(|header| header == log.factory().header(start));
+        let sound = read_header(&file, size)?.is_ok_and(|header| header.same_segment(&log.factory().header(start)));
         if !sound && log.view.start() <= start {
             let reason = "the segment header is not as it was written".to_owned();
             step.damage.push(self.range(start, start + SEGMENT_HEADER_LEN, reason, 0));

@@ -26,6 +26,9 @@ pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
 pub(crate) struct WriteSegment {
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// Made of a used file: what is behind the end are old bytes, all of its blocks are there, and nothing is written
+    /// beyond the horizon.
+    pub(crate) recycled: bool,
     pub(crate) name: String,
     /// The writer's and the zero-filler's description. Nobody syncs through it but the filler.
     pub(crate) file: Arc<dyn File>,
@@ -55,8 +58,10 @@ pub(crate) struct SegmentFactory {
 }
 
 impl SegmentFactory {
+    /// The header of the segment that starts at `start`, made of a new file.
     pub(crate) fn header(&self, start: u64) -> SegmentHeader {
-        SegmentHeader { cluster_id: self.cluster_id, shard: self.shard, segment_size: self.segment_size, start }
+        let Self { cluster_id, shard, segment_size, .. } = *self;
+        SegmentHeader { cluster_id, shard, segment_size, start, recycled: false }
     }
 
     /// Creates a segment, of a spare file if there is one. When this returns, file, size, header and name survive a power cut: entries may follow.
@@ -67,7 +72,7 @@ impl SegmentFactory {
         }
         let name = file_name(start);
         let file = self.disk.create(&name)?;
-        let made = self.lay_header(&*file, start).and_then(|()| self.open(start, file));
+        let made = self.lay_header(&*file, start).and_then(|()| self.open(start, file, false));
         if made.is_err() {
             // Best effort: recovery knows such a leftover too.
             let _ = self.disk.remove(&name);
@@ -87,11 +92,12 @@ impl SegmentFactory {
     }
 
     /// Opens what an existing segment needs to be written on.
-    pub(crate) fn open(&self, start: u64, file: Arc<dyn File>) -> io::Result<WriteSegment> {
+    pub(crate) fn open(&self, start: u64, file: Arc<dyn File>, recycled: bool) -> io::Result<WriteSegment> {
         let name = file_name(start);
         let sync_files = self.open_for_sync(&name)?;
         let mapping = file.map(self.segment_size)?;
-        Ok(WriteSegment { start, end: start + self.segment_size, name, file, sync_files, mapping })
+        let end = start + self.segment_size;
+        Ok(WriteSegment { start, end, recycled, name, file, sync_files, mapping })
     }
 
     fn open_for_sync(&self, name: &str) -> io::Result<Vec<Arc<dyn File>>> {

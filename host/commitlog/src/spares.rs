@@ -3,13 +3,15 @@
 //! # To ensure correctness
 //! - A file comes here only when the removal of its segment's name is durable and nobody maps it any more: from here
 //!   on its bytes may change, and a power cut must not give it back as the segment that it was.
-//! - Nothing that was in the file is ever looked at. It gets a segment's name only when zeros and the new header are
-//!   durable, so a file with that name never holds old bytes.
+//! - Its old bytes stay, so that nothing is written twice. They cannot pass for new ones: each entry's header says its
+//!   position, every old one lies below the new segment, and a file that was a segment above it is never used.
+//! - It gets a segment's name only when the new header is durable, which says that old bytes may lie behind the end.
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::File;
+use crate::format::SegmentHeader;
 use crate::segment::{SegmentFactory, WriteSegment, file_name};
 
 /// Most files kept: one for the next segment, and one more while a release and a roll fall together.
@@ -20,9 +22,11 @@ pub(crate) fn spare_name(start: u64) -> String {
     format!("{start:020}.spare")
 }
 
-fn is_spare(name: &str) -> bool {
-    let digits = name.strip_suffix(".spare");
-    digits.is_some_and(|digits| digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+/// Where the segment started that a spare file was; `None` for any other file.
+fn parse_spare_name(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".spare")?;
+    let all = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if all { digits.parse().ok() } else { None }
 }
 
 /// The spare files of a log, by name.
@@ -34,8 +38,6 @@ pub(crate) struct Spares {
 #[derive(Default)]
 struct Pool {
     names: Vec<String>,
-    /// The file system cannot turn a file into zeros: nothing is kept.
-    useless: bool,
 }
 
 impl Spares {
@@ -49,8 +51,7 @@ impl Spares {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        let pool = self.lock();
-        !pool.useless && pool.names.len() < MAX_SPARES
+        self.lock().names.len() < MAX_SPARES
     }
 
     pub(crate) fn add(&self, name: String) {
@@ -59,10 +60,16 @@ impl Spares {
 }
 
 impl SegmentFactory {
-    /// Takes over the spare files of an earlier life; what is too many or has not a segment's size goes.
-    pub(crate) fn adopt_spares(&self) -> io::Result<()> {
-        for name in self.disk.names()?.into_iter().filter(|name| is_spare(name)) {
-            let fits = self.disk.open(&name)?.size()? == self.segment_size;
+    /// Takes over the spare files of an earlier life; what is too many or has not a segment's size goes. So does what
+    /// was not below the segment that is written on: where the files of a log were put back to an earlier state, it may
+    /// hold entries of the very positions that come next.
+    pub(crate) fn adopt_spares(&self, current_start: u64) -> io::Result<()> {
+        for name in self.disk.names()? {
+            let Some(start) = parse_spare_name(&name) else { continue };
+            let below = start < current_start;
+            #[cfg(test)]
+            let below = below || crate::bugs::SPARE_FROM_AHEAD_USED.injected();
+            let fits = below && self.disk.open(&name)?.size()? == self.segment_size;
             if fits && self.spares.has_room() {
                 self.spares.add(name);
             } else {
@@ -75,12 +82,11 @@ impl SegmentFactory {
     /// Makes the segment that starts at `start` of a spare file, if there is one that can be used.
     pub(crate) fn recycle(&self, start: u64) -> io::Result<Option<WriteSegment>> {
         let Some(spare) = self.spares.lock().names.pop() else { return Ok(None) };
-        let file = match self.clear(&spare, start) {
+        let file = match self.give_new_header(&spare, start) {
             Ok(file) => file,
             Err(error) if passes(&error) => {
                 // Nothing of the log was touched: the segment gets a new file.
                 tracing::warn!(spare, %error, "a spare file of the commit log cannot be used again; it is deleted");
-                self.spares.lock().useless |= error.kind() == io::ErrorKind::Unsupported;
                 self.disk.remove(&spare)?;
                 return Ok(None);
             }
@@ -89,7 +95,7 @@ impl SegmentFactory {
         };
         let name = file_name(start);
         self.disk.rename(&spare, &name)?;
-        let opened = self.disk.sync_directory().and_then(|()| self.open(start, file));
+        let opened = self.disk.sync_directory().and_then(|()| self.open(start, file, true));
         if opened.is_err() {
             // Best effort: recovery knows such a leftover too.
             let _ = self.disk.remove(&name);
@@ -97,20 +103,16 @@ impl SegmentFactory {
         opened.map(Some)
     }
 
-    /// Zeros and a new header, durable. The file keeps its blocks, so the segment cannot run out of space.
-    fn clear(&self, spare: &str, start: u64) -> io::Result<Arc<dyn File>> {
+    /// The new header, durable. The file keeps its blocks, so the segment cannot run out of space.
+    fn give_new_header(&self, spare: &str, start: u64) -> io::Result<Arc<dyn File>> {
         let file = self.disk.open(spare)?;
         if file.size()? != self.segment_size {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it has not the size of a segment"));
         }
-        #[cfg(test)]
-        let old_bytes_stay = crate::bugs::RECYCLED_NOT_ZEROED.injected();
-        #[cfg(not(test))]
-        let old_bytes_stay = false;
-        if !old_bytes_stay {
-            file.zero(0, self.segment_size)?;
-        }
-        file.write_at(0, &mut [IoSlice::new(&self.header(start).encode())])?;
+        // A copy that somebody put back may have holes where payloads were zeros.
+        file.reserve(0, self.segment_size)?;
+        let header = SegmentHeader { recycled: true, ..self.header(start) };
+        file.write_at(0, &mut [IoSlice::new(&header.encode())])?;
         #[cfg(test)]
         if crate::bugs::RECYCLED_BEFORE_SYNC.injected() {
             return Ok(file);
@@ -122,6 +124,6 @@ impl SegmentFactory {
 
 /// Whether another file will do where this one did not.
 fn passes(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, NotFound, QuotaExceeded, StorageFull, Unsupported};
-    matches!(error.kind(), InvalidData | NotFound | QuotaExceeded | StorageFull | Unsupported)
+    use io::ErrorKind::{InvalidData, NotFound, QuotaExceeded, StorageFull};
+    matches!(error.kind(), InvalidData | NotFound | QuotaExceeded | StorageFull)
 }

@@ -217,6 +217,9 @@ impl Survey<'_> {
         if self.known.headers_only {
             walker = walker.headers_only();
         }
+        if segment.recycled {
+            walker = walker.over_old_bytes();
+        }
         let mut budget = REPORT_EVERY;
         loop {
             let found = walker.next(&mut budget).map_err(self.files.io("read", start))?;

@@ -101,7 +101,7 @@ fn fill_loop(commit: &GroupCommit, space: &Preallocator, view: &View) {
 pub(crate) fn fill(space: &Preallocator, appended: u64) -> Result<bool, Failure> {
     match space.step(appended)? {
         Step::Enough => Ok(false),
-        Step::Created => Ok(true),
+        Step::Created | Step::Raised => Ok(true),
         Step::Filled(segment) => match segment.file.sync() {
             Ok(()) => Ok(true),
             // Whatever the cause: entries in the same file may be lost with the zeros.

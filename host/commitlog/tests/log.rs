@@ -270,14 +270,14 @@ fn newer_formats_are_refused_by_name() {
     two_groups(folder.path());
     let path = first_segment(folder.path());
     let whole = std::fs::read(&path).unwrap();
-    // A segment header of version 2, its checksum right.
+    // A segment header of version 3, its checksum right.
     let mut newer = whole.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     let crc = crc32c::crc32c(&newer[..4092]);
     newer[4092..4096].copy_from_slice(&crc.to_le_bytes());
     std::fs::write(&path, newer).unwrap();
     let error = open(config(folder.path())).err().unwrap();
-    assert!(matches!(error, OpenError::UnknownFormat { version: 2, offset: 0, .. }), "{error}");
+    assert!(matches!(error, OpenError::UnknownFormat { version: 3, offset: 0, .. }), "{error}");
     // Entry headers of version 2, and of kind 77, the header's checksum right.
     let seed = crc32c::crc32c_append(crc32c::crc32c(&CLUSTER), &0u16.to_le_bytes());
     for (byte, value) in [(8, 2), (9, 77)] {

@@ -17,6 +17,8 @@ pub(crate) struct Found {
     pub(crate) mapping: Arc<dyn Mapping>,
     /// Size and header are as they must be before the first entry is written.
     pub(super) sound: bool,
+    /// Behind the last entry lie bytes of the file's earlier life.
+    pub(crate) recycled: bool,
 }
 
 impl Scan<'_> {
@@ -48,22 +50,26 @@ impl Scan<'_> {
         let file = self.factory.disk.open(&file_name(start)).map_err(self.io("open", start))?;
         let size = file.size().map_err(self.io("look at", start))?;
         let mapping = file.map(size).map_err(self.io("map", start))?;
-        let sound = self.check_header(start, size, &*mapping)? && size == self.config.segment_size;
-        Ok(Found { start, size, file, mapping, sound })
+        let header = self.check_header(start, size, &*mapping)?;
+        let sound = header.is_some() && size == self.config.segment_size;
+        let recycled = header.is_some_and(|header| header.recycled);
+        #[cfg(test)]
+        let recycled = recycled && !crate::bugs::OLD_BYTES_TAKEN_FOR_TAIL.injected();
+        Ok(Found { start, size, file, mapping, sound, recycled })
     }
 
-    /// Whether the header is sound; a sound one that does not fit is refused.
-    fn check_header(&self, start: u64, size: u64, mapping: &dyn Mapping) -> Result<bool, OpenError> {
+    /// The header, if it is sound; a sound one that does not fit is refused.
+    fn check_header(&self, start: u64, size: u64, mapping: &dyn Mapping) -> Result<Option<SegmentHeader>, OpenError> {
         let file = self.path(start);
         if size < SEGMENT_HEADER_LEN {
-            return Ok(false);
+            return Ok(None);
         }
         mapping.populate(0, SEGMENT_HEADER_LEN as usize).map_err(self.io("read", start))?;
         let mut block = vec![0; SEGMENT_HEADER_LEN as usize];
         mapping.copy(0, &mut block);
         let header = match SegmentHeader::decode(&block) {
             Ok(header) => header,
-            Err(SegmentHeaderFault::Damaged) => return Ok(false),
+            Err(SegmentHeaderFault::Damaged) => return Ok(None),
             Err(SegmentHeaderFault::Version(version)) => {
                 return Err(OpenError::UnknownFormat { file, offset: 0, version });
             }
@@ -83,7 +89,7 @@ impl Scan<'_> {
         if header.start != start || !start.is_multiple_of(self.config.segment_size) {
             return Err(OpenError::Misnamed { file, found: LogPosition(header.start) });
         }
-        Ok(true)
+        Ok(Some(header))
     }
 
     pub(super) fn unsound(&self, found: &Found, durable: u64) -> OpenError {

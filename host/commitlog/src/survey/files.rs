@@ -26,6 +26,8 @@ pub(crate) struct SegmentFile {
     pub(crate) file: Arc<dyn File>,
     pub(crate) size: u64,
     pub(crate) header: HeaderState,
+    /// Behind the last entry lie bytes of the file's earlier life.
+    pub(crate) recycled: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +148,9 @@ impl Files {
         };
         let size = file.size().map_err(self.io("look at", start))?;
         let path = self.path(start);
-        let header = match read_header(&file, size).map_err(self.io("read", start))? {
+        let header = read_header(&file, size).map_err(self.io("read", start))?;
+        let recycled = header.as_ref().is_ok_and(|header| header.recycled);
+        let header = match header {
             Err(SegmentHeaderFault::Damaged) => HeaderState::Damaged,
             Err(SegmentHeaderFault::Version(version)) => {
                 return Err(OpenError::UnknownFormat { file: path, offset: 0, version });
@@ -166,6 +170,6 @@ impl Files {
             Ok(header) if header.start != start => HeaderState::Of(header.start),
             Ok(_) => HeaderState::Sound,
         };
-        Ok(Some(SegmentFile { file, size, header }))
+        Ok(Some(SegmentFile { file, size, header, recycled }))
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Gap {
     pub(crate) durable: u64,
     /// Position of the last sound header, of whatever version or kind.
     pub(crate) last_header: Option<u64>,
-    /// Position of the last byte that is not zero.
+    /// Position of the last byte that is not zero; over old bytes, of the last that belongs to a sound header.
     pub(crate) last_byte: Option<u64>,
 }
 
@@ -63,17 +63,24 @@ pub(crate) struct Walker {
     ready: Option<(StoredHeader, u32)>,
     /// Payloads are not looked at.
     headers_only: bool,
+    /// What is not an entry may be of the file's earlier life.
+    old_bytes: bool,
 }
 
 impl Walker {
     /// Walks the entries from `offset` on, which must be the place of an entry.
     pub(crate) fn new(window: Window, seed: u32, segment_start: u64, offset: u64) -> Self {
         let (state, gap, ready) = (State::Header, None, None);
-        Self { window, seed, segment_start, at: offset, state, gap, ready, headers_only: false }
+        Self { window, seed, segment_start, at: offset, state, gap, ready, headers_only: false, old_bytes: false }
     }
 
     pub(crate) fn headers_only(self) -> Self {
         Self { headers_only: true, ..self }
+    }
+
+    /// For a segment made of a used file.
+    pub(crate) fn over_old_bytes(self) -> Self {
+        Self { old_bytes: true, ..self }
     }
 
     /// Goes back to `position` and reads anew.
@@ -237,7 +244,9 @@ impl Walker {
         let start = self.segment_start;
         let unreadable = self.window.unreadable(self.at, searched_to).map(str::to_owned);
         let Some(gap) = &mut self.gap else { return Ok(None) };
-        gap.last_byte = gap.last_byte.max(last.map(|last| start + last));
+        if !self.old_bytes {
+            gap.last_byte = gap.last_byte.max(last.map(|last| start + last));
+        }
         if gap.unreadable.is_none() {
             gap.unreadable = unreadable;
         }
@@ -245,7 +254,9 @@ impl Walker {
             self.at = searched_to;
             return Ok(None);
         };
-        gap.last_byte = gap.last_byte.max(Some(start + at + 3));
+        if !self.old_bytes {
+            gap.last_byte = gap.last_byte.max(Some(start + at + 3));
+        }
         self.at = at;
         let mut bytes = [0; HEADER];
         if self.window.copy(at, &mut bytes)? {
@@ -255,6 +266,7 @@ impl Walker {
                 Err(EntryFault::Version(_) | EntryFault::Kind(_)) | Ok(_) => {
                     if let Some(gap) = &mut self.gap {
                         gap.last_header = Some(start + at);
+                        gap.last_byte = gap.last_byte.max(Some(start + at + ENTRY_HEADER_LEN - 1));
                     }
                 }
                 Err(_) => {}

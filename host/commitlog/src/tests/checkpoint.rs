@@ -62,7 +62,7 @@ fn hundred_gibibytes(disk: &RealDisk, config: &LogConfig) -> Vec<Checkpoint> {
         let start = number * segment_size;
         let file = disk.create(&file_name(start)).unwrap();
         file.set_size(segment_size).unwrap();
-        let header = SegmentHeader { cluster_id, shard, segment_size, start }.encode();
+        let header = SegmentHeader { cluster_id, shard, segment_size, start, recycled: false }.encode();
         file.write_at(0, &mut [std::io::IoSlice::new(&header)]).unwrap();
         if number + 1 < FILES {
             continue;

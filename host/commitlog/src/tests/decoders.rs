@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::fixture;
 use super::rng::Rng;
 use crate::format::{SegmentHeader, StoredHeader, StoredKind};
+use crate::horizon;
 use crate::{Checkpoint, EntryKind, LogPosition};
 
 const ROUNDS: u64 = 20_000;
@@ -65,12 +66,27 @@ fn a_segment_header_is_read_as_it_was_written_or_not_at_all() {
         let mut cluster_id = [0; 16];
         cluster_id.fill_with(|| rng.next() as u8);
         let (shard, segment_size, start) = (rng.next() as u16, number(rng), number(rng));
-        SegmentHeader { cluster_id, shard, segment_size, start }.encode()
+        SegmentHeader { cluster_id, shard, segment_size, start, recycled: rng.chance(2) }.encode()
     };
     fuzz(60_000, encode, |bytes, original| {
         let sound = SegmentHeader::decode(original).expect("it is sound");
         bytes != original && SegmentHeader::decode(bytes).is_ok() || sound.encode() != original
     });
+}
+
+#[test]
+fn a_horizon_is_read_as_it_was_written_or_not_at_all() {
+    fuzz(
+        70_000,
+        |rng| horizon::encode(7, number(rng)),
+        |bytes, original| {
+            let sound = horizon::decode(7, original).expect("it is sound");
+            let of_another_log = horizon::decode(8, original).is_some();
+            bytes != original && horizon::decode(7, bytes).is_some()
+                || horizon::encode(7, sound) != original
+                || of_another_log
+        },
+    );
 }
 
 #[test]

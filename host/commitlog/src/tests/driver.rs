@@ -19,7 +19,7 @@ pub(super) const SEGMENT: u64 = 16 << 10;
 pub(super) fn config() -> LogConfig {
     LogConfig {
         segment_size: SEGMENT,
-        zero_ahead: 8 << 10,
+        zero_ahead: 4 << 10,
         shard: 3,
         syncs_in_flight: 3,
         ..LogConfig::new("sim", *b"cluster-of-tests")

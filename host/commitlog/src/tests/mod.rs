@@ -10,6 +10,7 @@ mod fixture;
 mod model;
 mod platter;
 mod power_cuts;
+mod recycled;
 mod release;
 mod rng;
 mod scrub;

@@ -63,9 +63,6 @@ impl Platter {
             Event::Write { inode, offset, data } => {
                 self.files[*inode].pending.push(Change::Write(*offset, data.clone()));
             }
-            Event::Zero { inode, offset, len } => {
-                self.files[*inode].pending.push(Change::Write(*offset, vec![0; *len as usize]));
-            }
             Event::Sync { inode } => {
                 let file = &mut self.files[*inode];
                 for change in std::mem::take(&mut file.pending) {

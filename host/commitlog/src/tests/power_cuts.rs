@@ -4,8 +4,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::driver::{Opened, Run, Submitted, config, open, open_disk};
+use super::recycled;
 use super::rng::Rng;
 use super::sim_disk::{Image, LOSSES, Loss, SimDisk};
+use crate::format::{ENTRY_HEADER_LEN, StoredHeader, checksum_seed};
+use crate::segment::file_name;
 use crate::{EntryKind, LogConfig, LogPosition, OpenError};
 
 /// Distinct cut points of a normal test run. `VOUCH_POWER_CUTS` asks for more, `VOUCH_SEED` for another seed.
@@ -28,8 +31,15 @@ struct Said {
 }
 
 impl Said {
-    fn within(disk: &SimDisk, events: usize) -> Self {
-        Self { events, durable: disk.reported(events), released: disk.released(events) }
+    /// What it had opened with was durable.
+    fn within(run: &Run, events: usize) -> Self {
+        let (Opened { disk, recovery, .. }, released) = (&run.log, run.log.disk.released(events));
+        let start = recovery.start.0;
+        Self {
+            events,
+            durable: disk.reported(events).max(recovery.end.0),
+            released: (released.0.max(start), released.1.max(start)),
+        }
     }
 }
 
@@ -66,7 +76,7 @@ fn check(submitted: &[Submitted], said: Said, opened: &Result<Opened, OpenError>
 
 /// One power cut and what follows: a second cut during recovery, and more entries after it.
 fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), String> {
-    let said = Said::within(&run.log.disk, at);
+    let said = Said::within(run, at);
     // Now and then only the process dies, and the power later: then all is there that was written.
     let killed = rng.chance(3);
     let disk = match killed {
@@ -87,6 +97,7 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
         return Err(format!("nothing was torn, but {:?} was cut", opened.recovery.cut));
     }
     let disk = &opened.disk;
+    nothing_is_left_behind_the_end(submitted, &opened)?;
     start_behind_a_checkpoint(submitted, &opened, &found, said, rng)?;
 
     // The power is cut again somewhere in the recovery, or right after it.
@@ -101,6 +112,22 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
         return Err("what was cut came back".to_owned());
     }
     go_on(opened, submitted, rng)
+}
+
+/// Nothing that was written behind the end may join the log again when what was lost before it is appended again.
+pub(super) fn nothing_is_left_behind_the_end(submitted: &[Submitted], opened: &Opened) -> Result<(), String> {
+    let seed = checksum_seed(&config().cluster_id, config().shard);
+    for position in submitted.iter().map(|submitted| submitted.entry.position.0) {
+        let offset = position % config().segment_size;
+        let header = opened.disk.bytes_at(&file_name(position - offset), offset, ENTRY_HEADER_LEN as usize);
+        let sound = header.is_some_and(|header| {
+            header.first_chunk().is_some_and(|header| StoredHeader::decode(seed, header, position).is_ok())
+        });
+        if sound != (position < opened.recovery.end.0) {
+            return Err(format!("the header at {position}: {sound}, the log ends at {}", opened.recovery.end));
+        }
+    }
+    Ok(())
 }
 
 /// A snapshot that ends with any entry that was reported durable: the same files open behind it, to the same end, and
@@ -152,7 +179,7 @@ fn go_on(opened: Opened, before: &[Submitted], rng: &mut Rng) -> Result<(), Stri
     let end = run.log.disk.events();
     for at in [at, end] {
         let opened = open(run.log.disk.after_power_cut(at, LOSSES[rng.below(4) as usize], rng));
-        let said = Said { released: (start.0, start.0), ..Said::within(&run.log.disk, at) };
+        let said = Said { released: (start.0, start.0), ..Said::within(&run, at) };
         check(&run.submitted, said, &opened).map_err(|error| format!("going on: {error}"))?;
     }
     Ok(())
@@ -161,7 +188,9 @@ fn go_on(opened: Opened, before: &[Submitted], rng: &mut Rng) -> Result<(), Stri
 /// Runs a log for a while and cuts its power at many places. Gives the first violation.
 pub(super) fn violation(seed: u64) -> Option<String> {
     let mut rng = Rng::new(seed);
-    let mut run = Run::new(Image::new(), Rng::new(rng.next()));
+    // Every other log is in files that were segments before.
+    let image = if seed.is_multiple_of(2) { Image::new() } else { recycled::in_used_files().log.disk.image() };
+    let mut run = Run::new(image, Rng::new(rng.next()));
     for _ in 0..40 + rng.below(120) {
         run.step().unwrap();
     }

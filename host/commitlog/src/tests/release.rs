@@ -12,13 +12,13 @@ use crate::threads::fill;
 use crate::{EntryHeader, EntryKind, LogPosition, ReadError, Recovery};
 
 /// A log of that many full segments, all durable, and an entry behind them.
-fn full_segments(count: u64) -> Run {
+pub(super) fn full_segments(count: u64) -> Run {
     let mut run = Run::new(Image::new(), Rng::new(6));
     fill_to(&mut run, count * SEGMENT);
     run
 }
 
-fn fill_to(run: &mut Run, end: u64) {
+pub(super) fn fill_to(run: &mut Run, end: u64) {
     while run.log.appender.appended().0 <= end + 4096 {
         run.append(EntryKind::Records, 900).unwrap();
     }
@@ -139,29 +139,6 @@ fn a_failed_removal_ends_the_releasing_and_leaves_no_gap() {
         let start = open(run.log.disk.after_power_cut(run.log.disk.events(), loss, &mut rng)).unwrap().recovery.start;
         assert!(start.0 <= SEGMENT, "{start}");
     }
-}
-
-/// Fills segments with entries of equal lengths, so that old ones lie exactly where new ones would, releases and
-/// goes on in their files. Tells of entries that were never appended where they are found.
-pub(super) fn stale_entries_served() -> Option<String> {
-    let mut run = full_segments(3);
-    run.log.appender.housekeeping().release_before(LogPosition(2 * SEGMENT)).unwrap();
-    fill_to(&mut run, 4 * SEGMENT);
-    let last = run.submitted.last().unwrap().entry.clone();
-    // Retention took all but the recycled file, so that nothing tells which checksum it must continue with, and a
-    // lost sector took its first entry.
-    let image: Image = run.log.disk.image();
-    let name = crate::segment::file_name(4 * SEGMENT);
-    let mut bytes = image[&name].clone();
-    let stale_from = (last.end.0 - 4 * SEGMENT) as usize;
-    let stale = bytes[stale_from..].to_vec();
-    bytes.truncate(4096);
-    bytes.resize(stale_from, 0);
-    bytes.extend(&stale);
-    let first = (4096..bytes.len() - 64).step_by(8).find(|at| bytes[*at..at + 4] == *b"VLe\xC5")?;
-    bytes.copy_within(first.., 4096);
-    let found = open(Image::from([(name, bytes)])).ok()?.entries;
-    (!found.is_empty()).then(|| format!("{} old entries were served", found.len()))
 }
 
 /// On real files, whose mappings show every write: goes on in the files of released segments while somebody holds an

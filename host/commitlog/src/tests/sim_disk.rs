@@ -5,7 +5,7 @@
 //! `sync_directory`; before, each change may or may not be. A failed write-back loses what was pending for good: a
 //! later sync succeeds without it, as on Linux, and the failure is reported once to each open file description.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -42,11 +42,6 @@ pub(super) enum Event {
         inode: usize,
         offset: u64,
         data: Vec<u8>,
-    },
-    Zero {
-        inode: usize,
-        offset: u64,
-        len: u64,
     },
     Sync {
         inode: usize,
@@ -104,16 +99,6 @@ struct Inode {
     failures: u64,
 }
 
-impl Inode {
-    fn zero(&mut self, offset: u64, len: u64) {
-        self.data[offset as usize..(offset + len) as usize].fill(0);
-        // As unwritten extents: no data is found there.
-        if offset + len >= self.high {
-            self.high = self.high.min(offset);
-        }
-    }
-}
-
 struct State {
     base: Image,
     names: BTreeMap<String, usize>,
@@ -152,7 +137,6 @@ impl State {
                 inode.high = inode.high.max(end);
                 inode.allocated = inode.allocated.max(end);
             }
-            Event::Zero { inode, offset, len } => self.inodes[*inode].zero(*offset, *len),
             _ => {}
         }
         self.events.push(event.clone());
@@ -203,6 +187,25 @@ impl SimDisk {
     /// Number of things that happened so far: a place to cut the power.
     pub(super) fn events(&self) -> usize {
         self.lock().events.len()
+    }
+
+    /// Bytes of whole pages that went to the medium after the first `events`, but for those of the file `except`: a page
+    /// that is written again before it is synced goes there once.
+    pub(super) fn bytes_of_pages(&self, events: usize, except: &str) -> u64 {
+        let state = self.lock();
+        let except = state.names.get(except);
+        let (mut dirty, mut pages) = (BTreeMap::<usize, BTreeSet<u64>>::new(), 0);
+        for event in &state.events[events..] {
+            match event {
+                Event::Write { inode, offset, data } if Some(inode) != except => {
+                    let last = (offset + data.len().max(1) as u64 - 1) / 4096;
+                    dirty.entry(*inode).or_default().extend(offset / 4096..=last);
+                }
+                Event::Sync { inode } => pages += dirty.remove(inode).map_or(0, |pages| pages.len()),
+                _ => {}
+            }
+        }
+        (pages + dirty.values().map(BTreeSet::len).sum::<usize>()) as u64 * 4096
     }
 
     pub(super) fn inject(&self, fault: Fault) {
@@ -257,15 +260,23 @@ impl SimDisk {
         self.lock().events.iter().filter(|event| matches!(event, Event::Sync { .. })).count()
     }
 
-    /// Files that were created.
+    /// Segment files that were created.
     pub(super) fn creations(&self) -> usize {
-        self.lock().events.iter().filter(|event| matches!(event, Event::Create { .. })).count()
+        let of_segment = |event: &&Event| matches!(event, Event::Create { name, .. } if name.ends_with(".log"));
+        self.lock().events.iter().filter(of_segment).count()
     }
 
     /// What is in the files now, as a process that was killed leaves it.
     pub(super) fn image(&self) -> Image {
         let state = self.lock();
         state.names.iter().map(|(name, inode)| (name.clone(), state.inodes[*inode].data.clone())).collect()
+    }
+
+    /// A range of a file as it can be read now.
+    pub(super) fn bytes_at(&self, name: &str, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let state = self.lock();
+        let data = &state.inodes[*state.names.get(name)?].data;
+        data.get(offset as usize..offset as usize + len).map(<[u8]>::to_vec)
     }
 
     /// What is on the disk when the power is cut after the first `events`.
@@ -434,13 +445,6 @@ impl File for SimFile {
         }
         let inode = &mut state.inodes[self.inode];
         inode.allocated = inode.allocated.max(offset + len);
-        Ok(())
-    }
-
-    fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
-        let mut state = self.disk.lock();
-        state.inodes[self.inode].zero(offset, len);
-        state.events.push(Event::Zero { inode: self.inode, offset, len });
         Ok(())
     }
 

@@ -58,6 +58,8 @@ fn a_promise_broken(seed: u64) -> (Option<String>, u64) {
         match (appended, run.log.appender.short_of_space()) {
             (_, Some(left)) => break left,
             (Ok(()), None) => {}
+            // All that should be ahead is, but not enough for an entry as long as this.
+            (Err(_), None) if taken(len as u64) > config().zero_ahead / 2 => {}
             (Err(error), None) => return (Some(format!("seed {seed}: {error}, but it is not short")), 0),
         }
     };
@@ -86,7 +88,7 @@ fn a_full_disk_takes_as_much_as_the_log_says() {
         assert_eq!(broken, None);
         largest = largest.max(promised);
     }
-    assert!(largest >= 7 << 10, "seven eighths of 8 KiB, not {largest}");
+    assert!(largest >= 7 << 9, "seven eighths of 4 KiB, not {largest}");
 }
 
 #[test]
