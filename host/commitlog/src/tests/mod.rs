@@ -1,6 +1,7 @@
 //! Tests on a simulated disk; those on real files are in the crate's `tests` folder.
 
 mod bit_flips;
+mod block_layer;
 mod bugs_are_caught;
 mod checkpoint;
 mod decoders;

@@ -1,0 +1,147 @@
+//! A virtual disk that fails a request, and a file system that is full.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::super::rng::Rng;
+use super::super::sim_disk::LOSSES;
+use super::cuts::all_over;
+use super::judge::{Cut, Life};
+use super::setting;
+use super::virtual_disk::{DiskFault, FaultKind, Scratch, VirtualDisk};
+use super::workload::{History, Run};
+use crate::{AppendError, EntryKind};
+
+/// Faults of each kind in one round.
+const FAULTS: usize = 8;
+/// One in so many cuts is judged where the file system was full.
+const CUTS_OF: u64 = 12;
+/// Entries that are appended, unless the log ends before.
+const ENTRIES: usize = 120;
+
+/// Runs a log into a fault and cuts the power at the end. Gives whether the log met the fault: it may have hit a
+/// request that only the file system sent, and that it could do without.
+fn suffer(scratch: &Scratch, base: &[u8], fault: DiskFault, rng: &mut Rng) -> Result<bool, String> {
+    let disk = VirtualDisk::start(scratch, base, Some(fault))?;
+    let run = Run::open(&disk.log(), disk.write_log(), History::default(), Rng::new(rng.next()));
+    // Recovery met the fault: the log did not open, and has promised nothing.
+    let Ok(mut run) = run else { return Ok(true) };
+    let met = match run.work(ENTRIES).and_then(|()| run.wait_until(0)) {
+        Ok(()) => false,
+        Err(AppendError::Poisoned(_)) => true,
+        Err(other) => return Err(other.to_string()),
+    };
+    if met && !matches!(run.append(EntryKind::Records, 10), Err(AppendError::Poisoned(_))) {
+        return Err("a poisoned log takes an entry".to_owned());
+    }
+    let folder = disk.log();
+    let history = run.abandon();
+    if met {
+        reported_once(&history, &folder)?;
+    }
+    let life = Life::of(base.to_vec(), disk, history)?;
+    let cuts = LOSSES.map(|loss| Cut { requests: life.requests.len(), loss, seed: rng.next() });
+    life.judge(scratch, &cuts)?;
+    Ok(met)
+}
+
+/// What is said of a failure: once, with file and cause, and nothing becomes durable afterwards.
+fn reported_once(history: &History, folder: &Path) -> Result<(), String> {
+    let [report] = &history.poisoned[..] else {
+        return Err(format!("the failure was reported {} times", history.poisoned.len()));
+    };
+    if history.durable_after_poison > 0 {
+        return Err(format!("the log went on after {report}"));
+    }
+    // The file system may have gone read-only.
+    let causes = [Errno::IO, Errno::NOSPC, Errno::ROFS].map(|errno| Some(errno.raw_os_error()));
+    if !report.file.starts_with(folder) || !causes.contains(&report.cause.raw_os_error()) {
+        return Err(format!("reported as {report}"));
+    }
+    Ok(())
+}
+
+/// How many writes and flushes a run has in which nothing fails.
+fn healthy(scratch: &Scratch, base: &[u8], rng: &mut Rng) -> Result<(usize, usize), String> {
+    let disk = VirtualDisk::start(scratch, base, None)?;
+    let run = Run::open(&disk.log(), disk.write_log(), History::default(), Rng::new(rng.next()));
+    run.map_err(|error| error.to_string())?.work(ENTRIES).map_err(|error| error.to_string())?;
+    let life = Life::of(base.to_vec(), disk, History::default())?;
+    let flushes = life.requests.iter().filter(|request| request.flush).count();
+    Ok((life.requests.len() - flushes, flushes))
+}
+
+fn faults(scratch: &Scratch, seed: u64) -> Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let base = scratch.fresh_image();
+    let (writes, flushes) = healthy(scratch, &base, &mut rng)?;
+    for kind in [FaultKind::Write, FaultKind::Flush, FaultKind::NoSpace] {
+        let requests = if kind == FaultKind::Flush { flushes } else { writes };
+        let mut met = 0;
+        for _ in 0..FAULTS {
+            // The first tenth belongs to the file system, and there is no certainty about the last one.
+            let nth = requests / 10 + rng.below(requests as u64 * 8 / 10) as usize;
+            let fault = DiskFault { kind, nth };
+            let about = |violation| format!("seed {seed}, {fault:?}: {violation}");
+            met += usize::from(suffer(scratch, &base, fault, &mut rng).map_err(about)?);
+        }
+        println!("{kind:?}: the log met {met} of {FAULTS}");
+        if met * 2 < FAULTS {
+            return Err(format!("seed {seed}: the log met only {met} of {FAULTS} faults of a {kind:?}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and qemu-storage-daemon; tests/run sees to both"]
+fn a_failed_request_of_a_virtual_disk_ends_the_log_and_takes_nothing_acked() {
+    let seed = setting("VOUCH_SEED").unwrap_or(0xFA11);
+    let scratch = Scratch::new();
+    for seed in (0..setting("VOUCH_BLOCK_ROUNDS").unwrap_or(1)).map(|round| seed.wrapping_add(round)) {
+        println!("seed {seed}");
+        faults(&scratch, seed).unwrap_or_else(|violation| panic!("{violation}"));
+    }
+}
+
+#[test]
+#[ignore = "needs root and qemu-storage-daemon; tests/run sees to both"]
+fn a_full_file_system_refuses_entries_and_takes_them_again_when_there_is_space() {
+    let seed = setting("VOUCH_SEED").unwrap_or(0xF011);
+    println!("seed {seed}");
+    let mut rng = Rng::new(seed);
+    let scratch = Scratch::new();
+    let base = scratch.fresh_image();
+    let disk = VirtualDisk::start(&scratch, &base, None).unwrap();
+    let mut log = Run::open(&disk.log(), disk.write_log(), History::default(), Rng::new(rng.next())).unwrap();
+    log.work(20).unwrap();
+    // Room for the segment that is prepared ahead, and then for no other.
+    let ballast = disk.mounted().root().join("ballast");
+    let space = rustix::fs::statvfs(disk.mounted().root()).unwrap();
+    let file = fs::File::create(&ballast).unwrap();
+    let rest = space.f_bavail * space.f_frsize - (300 << 10);
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, rest).unwrap();
+    drop(file);
+
+    let refused = log.work(2000).expect_err("the file system is full");
+    assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+    log.wait_until(0).expect("what was taken becomes durable");
+    assert!(log.appender.poisoned().is_none(), "a full file system does not end the log");
+    let most = log.appender.max_payload() as usize;
+    let again = log.append(EntryKind::Records, most).expect_err("it is still full");
+    assert!(matches!(again, AppendError::NoSpace { .. }), "{again}");
+
+    fs::remove_file(ballast).unwrap();
+    log.work(20).expect("there is space again");
+    log.wait_until(0).unwrap();
+    let life = Life::of(base, disk, log.abandon()).unwrap();
+    assert!(life.history.poisoned.is_empty());
+    // Some of many: what is new here happens at few of them.
+    let offset = rng.below(CUTS_OF) as usize;
+    let cuts: Vec<Cut> = all_over(&life, &mut rng).into_iter().skip(offset).step_by(CUTS_OF as usize).collect();
+    life.judge(&scratch, &cuts).unwrap_or_else(|violation| panic!("{violation}"));
+    println!("{} power cuts", cuts.len());
+}
