@@ -73,7 +73,8 @@ pub enum AckLevel {
     /// After the sync on a majority.
     #[default]
     Durable,
-    /// Before any sync.
+    /// Before any sync, for plain messages: a crash of the machine may lose them. Halves, ends and acks are durable all the
+    /// same.
     Memory,
 }
 
@@ -200,9 +201,6 @@ impl TopicConfig {
             TopicType::Fifo => return Err(Refusal::NotBuilt("a topic of type fifo")),
             TopicType::Delay => return Err(Refusal::NotBuilt("a topic of type delay")),
             TopicType::Normal | TopicType::Transaction | TopicType::Mixed => {}
-        }
-        if self.ack == AckLevel::Memory {
-            return Err(Refusal::NotBuilt("the ack level \"memory\" (use \"durable\")"));
         }
         if let Some(retention) = self.retention {
             bounded("retention", retention, RETENTION_MIN, RETENTION_MAX)?;
@@ -351,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_this_version_does_not_do_is_refused_and_not_ignored() {
-        for json in [r#"{"type":"fifo"}"#, r#"{"type":"delay"}"#, r#"{"ack":"memory"}"#] {
+        for json in [r#"{"type":"fifo"}"#, r#"{"type":"delay"}"#] {
             assert!(matches!(topic(json).unwrap().check(), Err(Refusal::NotBuilt(_))), "{json}");
         }
         assert!(matches!(GroupConfig { ordered: true, ..Default::default() }.check(), Err(Refusal::NotBuilt(_))));

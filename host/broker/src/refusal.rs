@@ -108,6 +108,9 @@ pub enum Refusal {
         /// When to try again.
         retry_after_ms: u64,
     },
+    /// The disk is full, or near it: free some, and try again. Nothing was stored.
+    #[error("{0}")]
+    StorageFull(String),
     /// Too many of something; the text says of what and what to do.
     #[error("{0}")]
     TooMany(String),

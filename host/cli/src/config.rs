@@ -27,7 +27,7 @@ const fn setting(key: &'static str, default: &'static str) -> Setting {
 }
 
 /// Every setting, in the order of `vouch config check`.
-pub(crate) const SETTINGS: [Setting; 18] = [
+pub(crate) const SETTINGS: [Setting; 21] = [
     setting("data_dir", "./vouch-data"),
     setting("grpc_addr", "127.0.0.1:8081"),
     setting("http_addr", "127.0.0.1:8080"),
@@ -43,6 +43,9 @@ pub(crate) const SETTINGS: [Setting; 18] = [
     setting("syncs_in_flight", "2"),
     setting("snapshot_every", "256MiB"),
     setting("scrub_rate", "8MiB"),
+    setting("retention_every", "10s"),
+    setting("disk_high_water", "90"),
+    setting("disk_limit", ""),
     setting("plugin_threads", "2"),
     setting("plugin_concurrency", "32"),
     setting("log_format", "text"),
@@ -99,6 +102,15 @@ pub(crate) struct SettingArgs {
     /// Bytes a second of the log that are read again to find what a disk lost; 0 for none [default: 8MiB].
     #[arg(long, env = "VOUCH_SCRUB_RATE", value_name = "SIZE")]
     scrub_rate: Option<String>,
+    /// How often messages past their retention are looked for, and space that nobody needs is released [default: 10s].
+    #[arg(long, env = "VOUCH_RETENTION_EVERY", value_name = "TIME")]
+    retention_every: Option<String>,
+    /// From how full a disk on, in percent, sends are refused; ends and acknowledgements go on [default: 90].
+    #[arg(long, env = "VOUCH_DISK_HIGH_WATER", value_name = "PERCENT")]
+    disk_high_water: Option<String>,
+    /// Bytes that the log may take of the disk; counts like a disk of that size [default: all of it].
+    #[arg(long, env = "VOUCH_DISK_LIMIT", value_name = "SIZE")]
+    disk_limit: Option<String>,
     /// Threads that run components [default: 2].
     #[arg(long, env = "VOUCH_PLUGIN_THREADS", value_name = "N")]
     plugin_threads: Option<String>,
@@ -128,6 +140,9 @@ impl SettingArgs {
             "syncs_in_flight" => self.syncs_in_flight.as_ref(),
             "snapshot_every" => self.snapshot_every.as_ref(),
             "scrub_rate" => self.scrub_rate.as_ref(),
+            "retention_every" => self.retention_every.as_ref(),
+            "disk_high_water" => self.disk_high_water.as_ref(),
+            "disk_limit" => self.disk_limit.as_ref(),
             "plugin_threads" => self.plugin_threads.as_ref(),
             "plugin_concurrency" => self.plugin_concurrency.as_ref(),
             "log_format" => self.log_format.as_ref(),

@@ -27,7 +27,7 @@ pub(crate) enum GroupCommand {
         #[command(flatten)]
         http: HttpArgs,
     },
-    /// Show one group: its settings and its progress on every topic.
+    /// Show one group: its settings, its progress on every topic, and what it missed.
     #[command(after_help = "Example:\n  vouch group show shipping")]
     Show {
         name: String,
@@ -137,9 +137,11 @@ fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
     let client = http.client()?;
     let mut group = client.get(&path(name))?.body;
     let progress = client.get(&format!("{}/progress", path(name)))?.body;
+    let gaps = client.get(&format!("{}/gaps", path(name)))?.body;
     if http.json {
         if let Some(members) = group.as_object_mut() {
             members.insert("progress".to_owned(), progress);
+            members.insert("gaps".to_owned(), gaps);
         }
         return Ok(output::json(&group)?);
     }
@@ -149,7 +151,17 @@ fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
         table.row(["topic", "lag", "ready", "in_flight"].map(|name| cell(topic, name)));
     }
     output::line("")?;
-    Ok(table.print()?)
+    table.print()?;
+    let gaps = resource::items(&gaps);
+    if !gaps.is_empty() {
+        output::line("")?;
+        let mut table = Table::new(&["MISSED OF", ">QUEUE", ">FROM", ">TO", ">MESSAGES", "AT"]);
+        for gap in gaps {
+            table.row(["topic", "queue", "from", "to", "messages", "at"].map(|name| cell(gap, name)));
+        }
+        table.print()?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

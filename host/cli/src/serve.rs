@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -172,6 +173,9 @@ impl Settings {
             syncs_in_flight: resolved.get("syncs_in_flight", count)?,
             snapshot_every: resolved.get("snapshot_every", snapshot_every)?,
             scrub_rate: resolved.get("scrub_rate", text::bytes)?,
+            retention_every: resolved.get("retention_every", retention_every)?,
+            disk_high_water: resolved.get("disk_high_water", percent)?,
+            disk_limit: resolved.get("disk_limit", size_or_none)?,
             bytes_in_flight: resolved.get("bytes_in_flight", text::bytes)?,
             auto_create_topics: resolved.get("auto_create_topics", yes_or_no)?,
             plugin_threads: resolved.get("plugin_threads", count)?,
@@ -179,6 +183,26 @@ impl Settings {
         };
         Ok(Self { node, gateway: gateway(resolved)?, log_format: resolved.get("log_format", log_format)? })
     }
+}
+
+/// Less would only keep the shard from its work.
+fn retention_every(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_millis(100);
+    match text::length(text)? {
+        short if short < LEAST => {
+            Err(format!("`{text}` is less than 100ms, the least there may lie between two looks"))
+        }
+        length => Ok(length),
+    }
+}
+
+fn size_or_none(text: &str) -> Result<Option<u64>, String> {
+    if text.is_empty() { Ok(None) } else { text::bytes(text).map(Some) }
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let percent = text.parse().ok().filter(|percent| (1..=100).contains(percent));
+    percent.ok_or_else(|| format!("`{text}` is not a percentage; write a whole number from 1 to 100"))
 }
 
 /// Less would write more snapshots than log.

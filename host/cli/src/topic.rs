@@ -85,6 +85,14 @@ pub(crate) enum Acknowledge {
     Memory,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Unconsumed {
+    /// They are kept, while somebody of the group was there within seven days.
+    Keep,
+    /// They go; the group gets a gap on record.
+    Expire,
+}
+
 #[derive(Debug, Default, Args)]
 pub(crate) struct TopicSettings {
     /// What kind of messages the topic takes.
@@ -96,9 +104,15 @@ pub(crate) struct TopicSettings {
     /// When a send is answered.
     #[arg(long, value_enum)]
     ack: Option<Acknowledge>,
-    /// How long consumed messages are kept, for example 72h.
+    /// How long messages are kept after they came into their queue, for example 72h; without it, for ever.
     #[arg(long, value_name = "TIME", value_parser = text::duration)]
     retention: Option<String>,
+    /// How many bytes of messages are kept, the newest, for example 10GiB; without it, all.
+    #[arg(long, value_name = "SIZE")]
+    retention_size: Option<String>,
+    /// What becomes of messages past their retention that a group has not finished.
+    #[arg(long, value_enum)]
+    unconsumed: Option<Unconsumed>,
     /// Transactions: time before the first check.
     #[arg(long, value_name = "TIME", value_parser = text::duration)]
     immunity: Option<String>,
@@ -126,6 +140,8 @@ impl TopicSettings {
         set_some(&mut document, "queues", self.queues);
         set_some(&mut document, "ack", resource::value_name(self.ack));
         set_some(&mut document, "retention", self.retention.clone());
+        set_some(&mut document, "retention_size", self.retention_size.clone());
+        set_some(&mut document, "unconsumed", resource::value_name(self.unconsumed));
         set_some(&mut document, "transaction", (!transaction.is_empty()).then_some(transaction));
         document
     }

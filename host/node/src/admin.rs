@@ -17,7 +17,8 @@ use crate::node::{Inner, Node};
 use crate::plugins::UploadError;
 use crate::shard::Executor;
 use crate::{
-    AnswerView, Expect, GroupInfo, PluginUpload, ProgressView, TopicInfo, TransactionState, TransactionView, Written,
+    AnswerView, Expect, GapView, GroupInfo, PluginUpload, ProgressView, TopicInfo, TransactionState, TransactionView,
+    Written,
 };
 
 /// Most items in one page of a list.
@@ -26,6 +27,8 @@ pub const PAGE_MAX: usize = 1000;
 /// A transaction as the executor knows it; what the half's record says is read outside.
 pub(crate) struct Row {
     transaction: u64,
+    /// Where its half lies, if it still does.
+    half: u64,
     topic: String,
     pub(crate) state: TransactionState,
     open: Option<OpenTransaction>,
@@ -75,6 +78,16 @@ impl Node {
             self.topic(&ResourceName::plain(topic)).await?;
         }
         self.0.put_group(ResourceName::plain(name), config, expect).await
+    }
+
+    /// What a group missed lately, the latest first.
+    pub async fn gaps(&self, group: &str) -> Result<Vec<GapView>, Refusal> {
+        let name = ResourceName::plain(group);
+        let look = move |executor: &mut Executor| {
+            let gaps = executor.state.groups().named(&name)?.gaps().rev();
+            Ok(gaps.map(|gap| GapView { topic: topic_text(executor, gap.topic), gap: *gap }).collect())
+        };
+        self.0.shard.query(look).await?
     }
 
     /// Deletes a group and its progress.
@@ -312,6 +325,7 @@ pub(crate) fn open_row(executor: &Executor, transaction: u64, open: &OpenTransac
     let next = no_answers.map_or(open.next_due, |no_answers| no_answers.next_at.max(open.next_due));
     Row {
         transaction,
+        half: executor.state.place_of_half(transaction).unwrap_or(transaction),
         topic: topic_text(executor, open.topic),
         state,
         open: Some(open.clone()),
@@ -336,7 +350,8 @@ pub(crate) fn ended_row(executor: &Executor, transaction: u64, ended: &Ended) ->
         TransactionOutcome::RolledBack => TransactionState::RolledBack,
     };
     let topic = topic_text(executor, ended.topic);
-    Row { transaction, topic, state, open: None, ended: Some(*ended), no_answer: None, next_check_at: None }
+    let half = transaction;
+    Row { transaction, half, topic, state, open: None, ended: Some(*ended), no_answer: None, next_check_at: None }
 }
 
 fn row(executor: &mut Executor, transaction: u64, now: Millis) -> Option<Row> {
@@ -349,7 +364,7 @@ fn row(executor: &mut Executor, transaction: u64, now: Millis) -> Option<Row> {
 
 impl Inner {
     pub(crate) fn view(self: &Arc<Self>, row: Row) -> TransactionView {
-        let half = self.read_message(row.transaction).ok().map(|(_, half)| half);
+        let half = self.read_message(row.half).ok().map(|(_, half)| half);
         let last = row.open.as_ref().and_then(|open| open.last_answer.as_deref()).map(|answer| AnswerView {
             by: answer.by.clone(),
             verdict: Some("unknown"),
@@ -363,7 +378,7 @@ impl Inner {
             topic: row.topic,
             state: row.state,
             checks: row.open.as_ref().map(|open| open.checks).or(row.ended.map(|ended| ended.checks)).unwrap_or(0),
-            opened_at_ms: half.as_ref().map_or(0, |half| half.stored_at.0),
+            opened_at_ms: half.as_ref().map(|half| half.stored_at.0).or(row.open.as_ref().map(|open| open.opened_at.0)),
             next_check_at_ms: row.next_check_at.map(|at| at.0),
             ended_at_ms: row.ended.map(|ended| ended.at.0),
             last_answer: decided.or(newer),

@@ -36,6 +36,9 @@ pub enum Receipt {
         /// The transaction: log position of the half's record.
         transaction: u64,
     },
+    /// It is written and not durable: the topic's ack level is `memory`. Its place is not known yet, and a crash of the
+    /// machine may still lose it.
+    InMemory,
 }
 
 /// Ends a transaction.
@@ -201,8 +204,8 @@ pub struct TransactionView {
     pub state: TransactionState,
     /// Answered checks that count.
     pub checks: u32,
-    /// Milliseconds since 1970.
-    pub opened_at_ms: u64,
+    /// Milliseconds since 1970; `None` for one that ended and whose half is past its retention, as are its keys then.
+    pub opened_at_ms: Option<u64>,
     /// Milliseconds since 1970; `None` if no check is planned.
     pub next_check_at_ms: Option<u64>,
     /// Milliseconds since 1970; `None` while open.
@@ -255,6 +258,15 @@ pub struct ProgressView {
     pub in_flight: u64,
     /// Visible.
     pub ready: u64,
+}
+
+/// Messages that a group missed: they were past their retention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapView {
+    /// The topic; empty if it was deleted so long ago that its name is forgotten.
+    pub topic: String,
+    /// What is missed there, and when that was recorded.
+    pub gap: vouch_broker::state::Gap,
 }
 
 /// Where a message is.

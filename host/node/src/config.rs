@@ -1,6 +1,7 @@
 //! Settings of a node.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Bytes in a segment of a new log where nobody says otherwise.
 pub const DEFAULT_SEGMENT_SIZE: u64 = 1 << 30;
@@ -21,6 +22,13 @@ pub struct NodeConfig {
     pub snapshot_every: u64,
     /// Bytes a second of the sealed log that are read again and compared with their checksums; 0 for none.
     pub scrub_rate: u64,
+    /// How often the node looks for messages that are past their retention, and releases what nobody needs.
+    pub retention_every: Duration,
+    /// From how full a disk on, in percent, sends are refused, so that ends, acks and administration still find room.
+    pub disk_high_water: u8,
+    /// Bytes that the log may take of the disk; sends are refused from [`NodeConfig::disk_high_water`] percent of them on,
+    /// too. `None`: the whole disk.
+    pub disk_limit: Option<u64>,
     /// Bytes proposed and not answered, beyond which requests are refused (ruling 21).
     pub bytes_in_flight: u64,
     /// A send to a topic that does not exist creates it, with type `normal`.
@@ -41,6 +49,9 @@ impl NodeConfig {
             syncs_in_flight: 2,
             snapshot_every: 256 << 20,
             scrub_rate: 8 << 20,
+            retention_every: Duration::from_secs(10),
+            disk_high_water: 90,
+            disk_limit: None,
             bytes_in_flight: 256 << 20,
             auto_create_topics: false,
             plugin_threads: 2,

@@ -12,6 +12,7 @@ mod directory;
 mod node;
 mod plugins;
 mod questions;
+mod retention;
 mod scrub;
 mod search;
 mod sessions;
@@ -22,8 +23,8 @@ mod stopping;
 
 pub use admin::{PAGE_MAX, Status};
 pub use api::{
-    AnswerView, Delivery, EndReceipt, EndRequest, Expect, GroupInfo, Health, MessageView, PluginUpload, ProgressView,
-    Receipt, ReceiveRequest, SendRequest, TopicInfo, TransactionMark, TransactionQuery, TransactionState,
+    AnswerView, Delivery, EndReceipt, EndRequest, Expect, GapView, GroupInfo, Health, MessageView, PluginUpload,
+    ProgressView, Receipt, ReceiveRequest, SendRequest, TopicInfo, TransactionMark, TransactionQuery, TransactionState,
     TransactionView, Written,
 };
 pub use backup::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, restore};
@@ -31,6 +32,7 @@ pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig};
 pub use node::{Metrics, Node};
 pub use plugins::UploadError;
 pub use questions::{CheckCommand, Question, TelemetryStream};
+pub use retention::{DiskUse, RetentionReport};
 pub use scrub::ScrubReport;
 pub use sessions::{Declaration, Role, SESSION_LIMIT, SESSIONS_MAX, Sessions};
 pub use start::StartError;

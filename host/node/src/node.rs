@@ -7,19 +7,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use vouch_broker::record::{
-    Ack, ChangeInvisible, DeadLetter, End, EndedBy, FRAME_LEN, Frame, MessageHead, MessagePlace, decode_stored,
-    encode_message,
+    Ack, ChangeInvisible, DeadLetter, End, EndedBy, FRAME_LEN, Frame, MessageHead, MessagePlace, before_carried,
+    decode_stored, encode_message,
 };
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{
-    GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
+    AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
     TransactionId, TransactionOutcome, check::CheckOverrides,
 };
-use vouch_commitlog::{LogPosition, LogReader};
+use vouch_commitlog::{Housekeeping, LogPosition, LogReader};
 
 use crate::clock::Clock;
 use crate::directory::Route;
 use crate::plugins::PluginHost;
+use crate::retention::{self, DiskUse, RetentionReport};
 use crate::scrub::{Scrub, ScrubReport};
 use crate::search::SEARCHES_MAX;
 use crate::sessions::Sessions;
@@ -45,6 +46,8 @@ pub struct Node(pub(crate) Arc<Inner>);
 pub struct Metrics {
     /// Messages stored, halves included.
     pub messages_in: AtomicU64,
+    /// Those of them that were acknowledged before they were durable (ack level `memory`).
+    pub messages_in_memory: AtomicU64,
     /// Messages handed out, redeliveries included.
     pub messages_out: AtomicU64,
     /// Transactions ended with a commit.
@@ -61,8 +64,12 @@ pub struct Metrics {
 
 pub(crate) struct Inner {
     pub(crate) shard: Shard,
-    snapshotter: Snapshotter,
+    pub(crate) snapshotter: Snapshotter,
     scrub: Scrub,
+    pub(crate) housekeeping: Housekeeping,
+    pub(crate) retention: RetentionReport,
+    pub(crate) disk: DiskUse,
+    pub(crate) segment_size: u64,
     pub(crate) shared: Arc<Shared>,
     pub(crate) reader: LogReader,
     pub(crate) plugins: PluginHost,
@@ -70,7 +77,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     /// Turns of those who look through many messages or transactions.
     pub(crate) searches: tokio::sync::Semaphore,
-    config: NodeConfig,
+    pub(crate) config: NodeConfig,
     handle_key: [u8; 32],
     cluster_id: [u8; 16],
     recovery: vouch_commitlog::Recovery,
@@ -97,9 +104,11 @@ impl Node {
         let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
         let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock), requests.clone()));
         let inbox = opened.inbox.clone();
-        let scrub = Scrub::start(opened.appender.housekeeping(), config.scrub_rate).map_err(StartError::Thread)?;
+        let housekeeping = opened.appender.housekeeping();
+        let scrub = Scrub::start(housekeeping.clone(), config.scrub_rate).map_err(StartError::Thread)?;
         let adopted = opened.state.parts().last().copied().unwrap_or(0);
-        let shard = Shard::start(opened.state, opened.appender, opened.index, opened.inbox, shared.clone())
+        let prepared = config.zero_ahead.min(opened.init.segment_size);
+        let shard = Shard::start(opened.state, opened.appender, opened.index, prepared, opened.inbox, shared.clone())
             .map_err(StartError::Thread)?;
         let adopt = move |position, part| inbox.push(Command::adopt(position, part));
         let every = config.snapshot_every;
@@ -110,6 +119,10 @@ impl Node {
             shard,
             snapshotter,
             scrub,
+            housekeeping,
+            retention: RetentionReport::default(),
+            disk: DiskUse::new(config.disk_high_water),
+            segment_size: opened.init.segment_size,
             shared,
             reader: opened.reader,
             plugins,
@@ -123,6 +136,7 @@ impl Node {
             _lock: opened.lock,
         });
         tokio::spawn(checks::run(inner.clone()));
+        tokio::spawn(retention::run(inner.clone()));
         Ok(Self(inner))
     }
 
@@ -167,6 +181,21 @@ impl Node {
         &self.0.scrub.report
     }
 
+    /// What retention did since the node started.
+    pub fn retention(&self) -> &RetentionReport {
+        &self.0.retention
+    }
+
+    /// How full the disk is.
+    pub fn disk(&self) -> &DiskUse {
+        &self.0.disk
+    }
+
+    /// What the log occupies.
+    pub fn log_usage(&self) -> vouch_commitlog::Usage {
+        self.0.housekeeping.usage()
+    }
+
     /// Key of the check value in receipt handles; made with the cluster.
     pub fn handle_key(&self) -> [u8; 32] {
         self.0.handle_key
@@ -202,16 +231,27 @@ impl Node {
         self.0.shard.in_flight()
     }
 
-    /// Stores messages: all of them or none. Resolves when they are durable.
+    /// Stores messages: all of them or none. Resolves when they are durable, or, on a topic with the ack level `memory`,
+    /// when they are written.
     pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, Refusal> {
+        self.0.disk.check()?;
         let route = self.0.route_for_send(&request.topic).await?;
         let records = encode_send(&route, &request, self.0.shared.clock.now())?;
         let halves = request.messages.iter().any(|message| message.kind == MessageKind::Transaction);
         if halves {
             self.0.shared.sessions.note_half(&request.producer, &request.topic);
         }
-        let outcomes = self.0.counted(self.0.shard.propose(records).await)?;
-        self.0.metrics.messages_in.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+        let in_memory = route.info.config.ack == AckLevel::Memory && !halves;
+        let proposed = match in_memory {
+            false => self.0.shard.propose_if_room(records).await,
+            true => self.0.shard.propose_in_memory(records).await,
+        };
+        let outcomes = self.0.counted(proposed)?;
+        let stored = outcomes.len() as u64;
+        self.0.metrics.messages_in.fetch_add(stored, Ordering::Relaxed);
+        if in_memory {
+            self.0.metrics.messages_in_memory.fetch_add(stored, Ordering::Relaxed);
+        }
         outcomes.into_iter().map(receipt).collect()
     }
 
@@ -357,6 +397,7 @@ fn receipt(outcome: Outcome) -> Result<Receipt, Refusal> {
     match outcome? {
         Applied::Stored { queue, offset } => Ok(Receipt::Stored { queue, offset }),
         Applied::Prepared { transaction } => Ok(Receipt::Prepared { transaction }),
+        Applied::Done => Ok(Receipt::InMemory),
         other => Err(Refusal::Internal(format!("a send was answered with {other:?}"))),
     }
 }
@@ -448,18 +489,62 @@ impl Inner {
         message_id: Option<&str>,
     ) -> Result<ResourceName, Refusal> {
         // Any number can come from outside; only one that leads to a half message's record is a transaction.
-        let (head, half) = match self.read_message(transaction) {
-            Ok((head, half)) if half.message.kind == MessageKind::Transaction => (head, half),
-            _ => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
+        let found = match self.half_at(transaction) {
+            Ok(half) => Some(half),
+            Err(_) => self.half_elsewhere(transaction).await?,
         };
-        let name = self.topic_name(head.topic).await?;
+        let (id, half) = match found {
+            Some((head, half)) => (head.topic, Some(half)),
+            // The log may have gone on without the half of one that ended; its outcome is remembered longer.
+            None => match self.shard.query(move |executor| ended_topic(executor, transaction)).await? {
+                Some(topic) => (topic, None),
+                None => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
+            },
+        };
+        let name = self.topic_name(id).await?;
         if let Some(said) = topic.filter(|said| **said != name) {
             return Err(self.unknown(transaction, format!("it belongs to topic {name}, not to {said}")));
         }
-        if let Some(said) = message_id.filter(|said| *said != half.message.message_id) {
+        if let (Some(said), Some(half)) = (message_id, half)
+            && said != half.message.message_id
+        {
             return Err(self.unknown(transaction, format!("it belongs to another message than {said}")));
         }
         Ok(name)
+    }
+
+    /// The half of an open transaction, wherever it lies.
+    pub(crate) async fn half(&self, transaction: u64) -> Result<StoredMessage, Refusal> {
+        match self.half_at(transaction) {
+            Ok((_, half)) => Ok(half),
+            Err(refusal) => self.half_elsewhere(transaction).await?.map(|(_, half)| half).ok_or(refusal),
+        }
+    }
+
+    /// The half whose record first lay here, if it still does.
+    fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), Refusal> {
+        let (head, half) = self.read_message(transaction)?;
+        // Where one half lies now, another one was never.
+        if half.message.kind == MessageKind::Transaction && self.transaction_at(transaction) == transaction {
+            Ok((head, half))
+        } else {
+            Err(self.unknown(transaction, "no half message has this id".to_owned()))
+        }
+    }
+
+    /// The half of an open transaction that was carried to another place.
+    async fn half_elsewhere(&self, transaction: u64) -> Result<Option<(MessageHead, StoredMessage)>, Refusal> {
+        let find = move |executor: &mut crate::shard::Executor| executor.state.place_of_half(transaction);
+        match self.shard.query(find).await? {
+            Some(place) => self.read_message(place).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The transaction whose half lies at this position of the log.
+    pub(crate) fn transaction_at(&self, position: u64) -> u64 {
+        let carried = self.read_record(position).ok().and_then(|record| before_carried(&record).ok().flatten());
+        carried.map_or(position, |(transaction, _)| transaction)
     }
 
     /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
@@ -550,6 +635,10 @@ impl Inner {
         let put = vouch_broker::record::GroupPut { name, config, expected_revision: expect.revision() };
         self.written(|out| put.encode(out)).await
     }
+}
+
+fn ended_topic(executor: &mut crate::shard::Executor, transaction: u64) -> Option<vouch_broker::TopicId> {
+    executor.state.outcomes().get(transaction).map(|ended| ended.topic)
 }
 
 /// What an operator decides about a transaction.

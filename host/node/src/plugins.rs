@@ -294,6 +294,7 @@ impl PluginHost {
             Some(text) => Some(text.parse::<Digest>().map_err(|error| Refusal::Invalid(error.to_string()))?.0),
             None => None,
         };
+        inner.disk.check()?;
         let verdict = self.engine.inspect(upload.wasm.clone()).await?;
         let digest = self.store.put(&upload.wasm).map_err(|error| Refusal::Internal(error.to_string()))?;
         let received = inner
@@ -307,7 +308,9 @@ impl PluginHost {
             }
             let total = upload.wasm.len() as u64;
             let chunk = PluginChunk { digest: digest.0, offset, total, data: data.to_vec() };
-            inner.shard.propose_one(|out| chunk.encode(out)).await?;
+            let mut record = Vec::new();
+            chunk.encode(&mut record);
+            inner.shard.propose_if_room(record).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         let publish = PluginPublish {
             name: upload.name,
@@ -349,6 +352,8 @@ fn read_chunks(inner: &Inner, artifact: &Artifact) -> Result<Bytes, Refusal> {
     let mut wasm = BytesMut::with_capacity(usize::try_from(artifact.total).unwrap_or(0));
     for (position, _) in &artifact.chunks {
         let record = inner.read_record(*position)?;
+        let carried = vouch_broker::record::before_carried(&record);
+        let record = carried.map_err(|why| Refusal::Internal(why.to_string()))?.map_or(record, |(_, first)| first);
         match decode(&record)? {
             vouch_broker::record::Record::PluginChunk(chunk) => wasm.extend_from_slice(&chunk.data),
             _ => return Err(Refusal::Internal(format!("the record at {position} is not a piece of a component"))),

@@ -208,6 +208,11 @@ impl Sessions {
         self.table().by_client.contains_key(client_id)
     }
 
+    /// Whether a member of this group lives.
+    pub(crate) fn has_member(&self, group: &ResourceName) -> bool {
+        self.table().members.contains_key(group)
+    }
+
     /// Filters of a group's live members on a topic, `except` the one that asks (ruling 12).
     pub(crate) fn other_filters(&self, group: &ResourceName, topic: &ResourceName, except: &str) -> Vec<TagFilter> {
         let table = self.table();

@@ -144,9 +144,27 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     let Recovered { mut state, snapshot, mut appender, reader, recovery } =
         recover(&snapshots, &snapshot_dir, log, &inbox)?;
     check_feature_level(&state)?;
+    tell_what_is_missing(&state, reader.start().0);
     let index = write_first_records(&mut state, &mut appender, &inbox, &identity, recovery.last_index)?;
     let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
     Ok(Opened { lock, state, appender, reader, inbox, index, init, recovery, snapshots, snapshot })
+}
+
+/// Segments that only retention may remove were removed by somebody: what lay in them is told, and the rest is served.
+fn tell_what_is_missing(state: &State, log_start: u64) {
+    if log_start == 0 {
+        return;
+    }
+    let needed = state.needed();
+    let first = needed.queues.min(needed.carriable);
+    if first < log_start {
+        tracing::error!(
+            log_start,
+            first,
+            "the log begins behind messages that are not past their retention; they cannot be read: restore the folder \
+             from a backup"
+        );
+    }
 }
 
 /// Whether this program understands everything that the log means.

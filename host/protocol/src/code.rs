@@ -66,6 +66,10 @@ pub fn outcome(refusal: &Refusal) -> Outcome {
             retry_after_ms: Some(*retry_after_ms),
             ..row(Code::TooManyRequests, 429, "urn:vouch:error:overloaded", "Overloaded")
         },
+        Refusal::StorageFull(_) => Outcome {
+            retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
+            ..row(Code::TooManyRequests, 507, "urn:vouch:error:storage-full", "The disk is full")
+        },
         Refusal::TooMany(_) => Outcome {
             retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
             ..row(Code::TooManyRequests, 429, "urn:vouch:error:too-many", "Too many")
@@ -137,6 +141,7 @@ mod tests {
             (Refusal::PreconditionFailed("x".into()), 42800, 412),
             (Refusal::Overloaded { in_flight: 2, bound: 1, retry_after_ms: 30 }, 42900, 429),
             (Refusal::TooMany("x".into()), 42900, 429),
+            (Refusal::StorageFull("x".into()), 42900, 507),
             (Refusal::Unknown("x".into()), 50401, 504),
             (Refusal::Poisoned("x".into()), 50002, 503),
             (Refusal::Stopping, 50002, 503),
@@ -166,6 +171,7 @@ mod tests {
             Refusal::Poisoned(_) => 16,
             Refusal::Stopping => 17,
             Refusal::Internal(_) => 18,
+            Refusal::StorageFull(_) => 19,
         }
     }
 
@@ -182,7 +188,7 @@ mod tests {
             assert_eq!(*seen.entry(shown.urn).or_insert(position), position, "two errors share {}", shown.urn);
         }
         let positions: Vec<_> = seen.into_values().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-        assert_eq!(positions, (0..19).collect::<Vec<_>>(), "a variant is missing from the list above");
+        assert_eq!(positions, (0..20).collect::<Vec<_>>(), "a variant is missing from the list above");
     }
 
     #[test]

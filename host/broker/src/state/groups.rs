@@ -97,6 +97,12 @@ impl Groups {
         self.by_name.values().filter_map(|id| self.by_id.get(id))
     }
 
+    /// Groups in the order of their numbers, after this one.
+    pub fn after(&self, after: Option<GroupId>) -> impl Iterator<Item = &Group> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.by_id.range((after.map_or(Unbounded, Excluded), Unbounded)).map(|(_, group)| group)
+    }
+
     pub(super) fn put(
         &mut self,
         name: &ResourceName,

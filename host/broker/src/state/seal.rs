@@ -19,6 +19,22 @@ impl State {
     ///
     /// If `part` is not above the ids of the parts before: entries are read back in the order of their parts.
     pub fn seal(&mut self, part: u64) -> Option<Bytes> {
+        let part = self.unsealed(part)?;
+        self.take_over(&part);
+        Some(part.bytes())
+    }
+
+    /// The bytes of the part that [`State::seal`] would make, for a caller that stores them first and then lets the state
+    /// [`State::adopt`] what it reads back.
+    ///
+    /// # Panics
+    ///
+    /// As [`State::seal`].
+    pub fn next_part(&self, part: u64) -> Option<Bytes> {
+        self.unsealed(part).map(|part| part.bytes())
+    }
+
+    fn unsealed(&self, part: u64) -> Option<Part> {
         let (sent, outcomes) = (self.dedup.sent().unsealed(), self.transactions.outcomes.table().unsealed());
         let mut rows = usize::from(sent > 0) + usize::from(outcomes > 0);
         let mut entries_len = (sent + outcomes) * RECENT_ENTRY_LEN;
@@ -38,9 +54,16 @@ impl State {
         self.dedup.sent().write_row(&mut out);
         self.transactions.outcomes.table().write_row(&mut out);
         self.topics.write_marks(self.cluster.clock, &mut out);
-        let part = out.finish();
-        self.take_over(&part);
-        Some(part.bytes())
+        Some(out.finish())
+    }
+
+    /// About how many bytes of memory the tables take that grow with use: open transactions, outcomes, messages that are
+    /// remembered for resends. What queues have in no part is left out, since it goes with the next part.
+    pub fn tables_bytes(&self) -> u64 {
+        const OPEN: usize = 200;
+        const LATELY: usize = 64;
+        let lately = self.dedup.sent().len() + self.transactions.outcomes.len();
+        (self.transactions.open.len() * OPEN + lately * LATELY) as u64
     }
 
     /// Takes over a part that another state sealed: what it holds of the queues leaves memory and is read from `bytes`,

@@ -3,7 +3,7 @@
 use vouch_broker::TransactionId;
 use vouch_node::{Receipt, SendRequest};
 use vouch_protocol::validate::{self, Arrival};
-use vouch_protocol::wire::{SendMessageRequest, SendMessageResponse, SendResultEntry};
+use vouch_protocol::wire::{SendMessageRequest, SendMessageResponse, SendResultEntry, Status};
 
 use super::answer::{Refused, ok};
 use super::caller::Caller;
@@ -36,6 +36,11 @@ impl Messaging {
             Receipt::Prepared { transaction: position } => {
                 let transaction = TransactionId { shard: self.shared.node.shard(), position };
                 SendResultEntry { transaction_id: transaction.to_string(), ..entry }
+            }
+            // Said, because it is less than others get (ruling 16); where the message will be is not known yet.
+            Receipt::InMemory => {
+                let message = "accepted in memory, not on disk yet: the topic's ack level is memory".to_owned();
+                SendResultEntry { status: Some(Status { message, ..ok() }), ..entry }
             }
         }
     }

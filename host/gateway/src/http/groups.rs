@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Serialize;
+use vouch_node::GapView;
 
 use super::App;
 use super::answer;
@@ -20,4 +22,28 @@ pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<Strin
 /// `GET /v1/groups/{group}/progress`: lag, in flight and ready, of each topic that the group received from.
 pub(crate) async fn progress(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
     Ok(answer::list(app.node.progress(&name).await?, None))
+}
+
+/// A gap as the API shows it.
+#[derive(Serialize)]
+struct GapDocument {
+    topic: String,
+    queue: u32,
+    from: u64,
+    to: u64,
+    messages: u64,
+    at: String,
+}
+
+impl From<GapView> for GapDocument {
+    fn from(GapView { topic, gap }: GapView) -> Self {
+        let at = answer::time(gap.at.0);
+        Self { topic, queue: gap.queue, from: gap.from, to: gap.to, messages: gap.messages, at }
+    }
+}
+
+/// `GET /v1/groups/{group}/gaps`: messages that the group had not finished when their retention was over, the latest 100.
+pub(crate) async fn gaps(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
+    let gaps: Vec<GapDocument> = app.node.gaps(&name).await?.into_iter().map(GapDocument::from).collect();
+    Ok(answer::list(gaps, None))
 }

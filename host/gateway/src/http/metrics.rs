@@ -42,6 +42,11 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     for (name, help, value) in [
         ("messages_in", "Messages stored, half messages included.", read(&metrics.messages_in)),
+        (
+            "messages_in_memory",
+            "Messages acknowledged before they were on disk, on topics with the ack level memory.",
+            read(&metrics.messages_in_memory),
+        ),
         ("messages_out", "Messages handed out, redeliveries included.", read(&metrics.messages_out)),
         ("transaction_commits", "Transactions ended with a commit.", read(&metrics.commits)),
         ("transaction_rollbacks", "Transactions ended with a rollback.", read(&metrics.rollbacks)),
@@ -57,6 +62,19 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
             node.sessions().filter_differences(),
         ),
         ("overloads", "Requests refused because too much was in flight.", read(&metrics.overloads)),
+        (
+            "disk_full_refusals",
+            "Requests refused because the disk is at its high-water mark.",
+            read(&node.disk().refused),
+        ),
+        ("retention_expired", "Messages past their retention that are gone.", read(&node.retention().expired)),
+        (
+            "retention_missed",
+            "Messages that were gone before groups had finished them; each counts once for each group.",
+            read(&node.retention().missed),
+        ),
+        ("retention_carried", "Records written again because they are still needed.", read(&node.retention().carried)),
+        ("retention_segments", "Segments of the log that were released.", read(&node.retention().segments)),
         ("scrub_rounds", "Times that the whole sealed log was read again.", read(&node.scrub().rounds)),
         ("resends", "Resent messages that were recognised and stored once.", status.resends),
         ("reused_message_ids", "Message ids that were used again for other content.", status.reused_ids),
@@ -82,11 +100,20 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
         ("polls_waiting", "Receives that wait for messages.", status.waiting_polls as u64),
         ("producer_sessions", "Live producers.", producers as u64),
         ("consumer_sessions", "Live consumers.", consumers as u64),
+        ("disk_full", "1 while sends are refused because the disk is full.", u64::from(node.disk().is_full())),
         ("ready", "1 while the node takes requests.", u64::from(node.health() == Health::Ready)),
     ] {
         registry.register(name, help, ConstGauge::new(value));
     }
+    let log = node.log_usage();
+    let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
     for (name, help, value) in [
+        ("disk_used", "Bytes used on the file system of the data folder.", read(&node.disk().used_bytes)),
+        ("disk_size", "Bytes used and available there.", read(&node.disk().total_bytes)),
+        ("log_start", "First log position that is kept.", log.start.0),
+        ("log_segments", "Bytes of the log's segment files.", log.segment_bytes),
+        ("log_spares", "Bytes of released files that are kept to be used again.", log.spare_bytes),
+        ("log_held", "Bytes of deleted files that readers still hold.", log.held_bytes),
         ("in_flight", "Bytes accepted and not yet answered.", node.bytes_in_flight()),
         ("log_appended", "Log position after the last entry.", status.appended),
         ("log_durable", "Log position before which everything is on disk.", status.durable),

@@ -113,6 +113,7 @@ pub(crate) static ROUTES: &[Route] = &[
     patches("/v1/groups/{group}", || patch(resource::change::<Groups>)),
     deletes("/v1/groups/{group}", &[], || delete(groups::remove)),
     reads("/v1/groups/{group}/progress", &[], || get(groups::progress)),
+    reads("/v1/groups/{group}/gaps", &[], || get(groups::gaps)),
     reads("/v1/transactions", &["state", "topic", "group", "older_than", "limit", "after"], || get(transactions::list)),
     reads("/v1/transactions/{id}", &[], || get(transactions::show)),
     decides("/v1/transactions/{id}/commit", || post(transactions::commit)),

@@ -32,7 +32,7 @@ pub(crate) struct TransactionDocument {
     state: TransactionState,
     /// Answered checks that count.
     checks: u32,
-    opened_at: String,
+    opened_at: Option<String>,
     next_check_at: Option<String>,
     ended_at: Option<String>,
     last_answer: Option<Value>,
@@ -49,7 +49,7 @@ impl TransactionDocument {
             topic: view.topic,
             state: view.state,
             checks: view.checks,
-            opened_at: time(view.opened_at_ms),
+            opened_at: view.opened_at_ms.map(time),
             next_check_at: view.next_check_at_ms.map(time),
             ended_at: view.ended_at_ms.map(time),
             last_answer: view.last_answer.map(last_answer),

@@ -115,7 +115,7 @@ impl Api {
         let half = NewMessage { kind: MessageKind::Transaction, ..message(message_id, b"body") };
         match self.send(topic, half).await {
             Receipt::Prepared { transaction } => TransactionId { shard: 0, position: transaction }.to_string(),
-            Receipt::Stored { .. } => panic!("a half message was stored as a plain one"),
+            receipt => panic!("a half message was stored as a plain one: {receipt:?}"),
         }
     }
 

@@ -144,7 +144,9 @@ fn what_is_not_described_would_be_noticed() {
 fn every_setting_is_described() {
     let schema = |name: &str| described(&DOCUMENT["components"]["schemas"][name]);
     let topic = serde_json::to_value(vouch_broker::TopicConfig {
-        retention: Some("1h".to_owned()),
+        retention: Some(std::time::Duration::from_hours(1)),
+        retention_size: Some(1),
+        unconsumed: vouch_broker::Unconsumed::Expire,
         transaction: vouch_broker::CheckPolicy { schedule: vec![std::time::Duration::ZERO], ..Default::default() },
         ..Default::default()
     })

@@ -120,6 +120,7 @@ async fn unknown_query_parameters_are_refused_everywhere() {
         ("GET", "/v1/topics/t"),
         ("PUT", "/v1/topics/t"),
         ("GET", "/v1/groups/g/progress"),
+        ("GET", "/v1/groups/g/gaps"),
         ("GET", "/v1/transactions/x"),
         ("POST", "/v1/transactions/x/commit"),
         ("DELETE", "/v1/plugins/p"),

@@ -10,7 +10,7 @@ use vouch_registry::Digest;
 
 use super::copy::Extent;
 use super::{BackupError, COMPONENT_FOLDER, LOG_FOLDER, SNAPSHOT_FOLDER, failed};
-use crate::snapshots::Snapshots;
+use crate::snapshots::{Bound, Snapshots};
 use crate::start::{IDENTITY_FILE, Identity, LOCK_FILE, StartError};
 
 /// Why a backup does not go on.
@@ -93,6 +93,8 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
     for path in newest.iter().flat_map(|loaded| snapshots.files(loaded)) {
         files.push(file(data_dir, below(SNAPSHOT_FOLDER, &path), FileKind::Snapshot)?);
     }
+    // Where the log must begin for it: with its last entry, or earlier, with the oldest record that its state refers to.
+    let needed = newest.as_ref().map_or(0, |loaded| Bound::of(loaded).log_from());
     let checkpoint = newest.map(|loaded| loaded.checkpoint);
 
     let log = LogFolder::open(&log_folder).map_err(BackupError::Log)?;
@@ -104,10 +106,9 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
     let size = identity.segment_size;
     let segments = segments(&log_folder, log_end)?;
     let log_start = segments.first().copied().unwrap_or(0);
-    let needed = checkpoint.map_or(0, |checkpoint| checkpoint.position.0);
     if log_start > needed {
         return Err(Trouble::Changed(match checkpoint {
-            Some(_) => format!("the log began at position {log_start}, and the snapshot ends at {needed}"),
+            Some(_) => format!("the log began at position {log_start}, and the snapshot needs it from {needed} on"),
             None => format!("the log began at position {log_start}, and no snapshot could be read"),
         }));
     }

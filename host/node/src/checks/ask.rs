@@ -46,8 +46,8 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
         () = due.ask.ended() => return,
         () = inner.stopping.cancelled() => return,
     };
-    let half = match inner.read_message(due.transaction) {
-        Ok((_, half)) => half,
+    let half = match inner.half(due.transaction).await {
+        Ok(half) => half,
         // The body cannot be read: this one is reported, the others go on (S3.f).
         Err(error) => return no_answer(inner, due, None, name.to_owned(), error.to_string()).await,
     };
@@ -141,8 +141,8 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, answerer: Option<&Answerer>, b
 
 /// Asks live producers, one after another, until one was asked that lives on: its answer ends the ask, or its silence.
 async fn ask_producers(inner: &Arc<Inner>, due: &Due) {
-    let half = match inner.read_message(due.transaction) {
-        Ok((_, half)) => half,
+    let half = match inner.half(due.transaction).await {
+        Ok(half) => half,
         Err(error) => return no_answer(inner, due, None, "producer".to_owned(), error.to_string()).await,
     };
     let command = CheckCommand { topic: due.topic.clone(), transaction: due.transaction, half };

@@ -13,12 +13,15 @@ use vouch_broker::{Millis, Refusal, State, TopicId};
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind};
 
 use super::Shared;
-use super::inbox::{Command, Inbox, Proposal, Taken};
+use super::inbox::{Claim, Command, Inbox, Proposal, Taken};
 use super::polls::{Batch, Poll, Polls};
 use crate::checks::Schedule;
 
 /// Payload of one log entry stays below this where it can: a bigger entry delays those behind it.
 const ENTRY_TARGET: usize = 1 << 20;
+/// Space of the log that sends leave to what ends transactions, acknowledges or makes room when the disk is full: some
+/// hundred thousand such records. At most half of what is prepared ahead.
+const RESERVE_BYTES: u64 = 32 << 20;
 /// Between two looks at leases that living consumers hold.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,8 @@ pub(crate) struct Executor {
     inbox: Arc<Inbox>,
     appender: Appender,
     index: u64,
+    /// Space of the log that sends leave to others when the disk is full.
+    reserve: u64,
     pub(super) reservations: Reservations,
     pub(super) polls: Polls,
     /// Receives whose group came into being or joined its topic, or did not: they look again.
@@ -58,7 +63,15 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(state: State, appender: Appender, index: u64, inbox: Arc<Inbox>, shared: Arc<Shared>) -> Self {
+    /// `prepared`: bytes of the log that are kept prepared ahead.
+    pub(crate) fn new(
+        state: State,
+        appender: Appender,
+        index: u64,
+        prepared: u64,
+        inbox: Arc<Inbox>,
+        shared: Arc<Shared>,
+    ) -> Self {
         // What was recovered is durable and applied before the executor begins.
         let applied = appender.appended().0;
         Self {
@@ -68,6 +81,7 @@ impl Executor {
             inbox,
             appender,
             index,
+            reserve: RESERVE_BYTES.min(prepared / 2),
             reservations: Reservations::default(),
             polls: Polls::default(),
             joined: Vec::new(),
@@ -142,6 +156,14 @@ impl Executor {
             let refusal = Refusal::Poisoned(reason.clone());
             return self.answer(proposal.reply, proposal.cost, Err(refusal));
         }
+        if proposal.claim != Claim::Reserve && self.appender.short_of_space().is_some_and(|left| left < self.reserve) {
+            let refusal = Refusal::StorageFull(
+                "the disk is full, and what is left of the log's space is for ends and acknowledgements; nothing was \
+                 stored, free some space and try again"
+                    .to_owned(),
+            );
+            return self.answer(proposal.reply, proposal.cost, Err(refusal));
+        }
         for record in delivery_records(&proposal.records) {
             self.reservations.hold(&record);
         }
@@ -152,7 +174,7 @@ impl Executor {
     pub(crate) fn propose_own(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> usize) {
         let mut records = Vec::new();
         encode(&mut records);
-        self.propose(Proposal { records, reply: None, cost: 0 });
+        self.propose(Proposal { records, reply: None, cost: 0, claim: Claim::Reserve });
     }
 
     /// Writes what was proposed, then hands out what it leased.
@@ -191,8 +213,12 @@ impl Executor {
                 self.index += 1;
                 let mut position = appended.payload_position.0;
                 let mut placed = Vec::with_capacity(proposals.len());
-                for proposal in proposals {
+                for mut proposal in proposals {
                     let len = proposal.records.len() as u64;
+                    if proposal.claim == Claim::RoomInMemory {
+                        // What it holds of the bytes in flight is given back when it is durable.
+                        answer_in_memory(&mut proposal);
+                    }
                     placed.push((position, proposal));
                     position += len;
                 }
@@ -430,10 +456,23 @@ fn delivery_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
     })
 }
 
+/// Tells the caller that its messages are written, not where they are: that is decided when they are durable.
+fn answer_in_memory(proposal: &mut Proposal) {
+    let Some(reply) = proposal.reply.take() else { return };
+    let mut outcomes = Vec::with_capacity(1);
+    let mut records: &[u8] = &proposal.records;
+    while let Ok((_, rest)) = Frame::split(records) {
+        outcomes.push(Ok(Applied::Done));
+        records = rest;
+    }
+    // A caller that went away does not change what the log says.
+    let _ = reply.send(Ok(outcomes));
+}
+
 fn refusal_of_append(error: &AppendError) -> Refusal {
     match error {
         AppendError::NoSpace { .. } => {
-            Refusal::TooMany(format!("{error}; nothing was stored, free some space and try again"))
+            Refusal::StorageFull(format!("{error}; nothing was stored, free some space and try again"))
         }
         AppendError::TooLarge { len, max } => Refusal::Invalid(format!(
             "the request has {len} bytes; the log takes at most {max} at once, send it in parts"

@@ -20,6 +20,17 @@ const COMMAND_COST: u64 = 512;
 /// some hundred megabytes a second.
 const RETRY_AFTER_MS: u64 = 200;
 
+/// What a proposal may have of the log's space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Only what is left besides the reserve.
+    Room,
+    /// The same, and its caller hears of it when it is written, before it is durable (ruling 16).
+    RoomInMemory,
+    /// The reserve too: what ends something, or makes room.
+    Reserve,
+}
+
 /// Records that happen together, and who wants to know.
 pub(crate) struct Proposal {
     /// Framed records, one after the other.
@@ -28,6 +39,7 @@ pub(crate) struct Proposal {
     pub(crate) reply: Option<oneshot::Sender<Result<Vec<Outcome>, Refusal>>>,
     /// Counted in bytes in flight.
     pub(crate) cost: u64,
+    pub(crate) claim: Claim,
 }
 
 /// What the executor is asked to do.

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::sessions::Sessions;
 use crate::snapshots::Requests;
-use inbox::Proposal;
+use inbox::{Claim, Proposal};
 
 /// What the executor shares with tasks.
 pub(crate) struct Shared {
@@ -81,15 +81,17 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Starts the executor on a recovered state. `index` is that of the last entry in the log.
+    /// Starts the executor on a recovered state. `index` is that of the last entry in the log, `prepared` the bytes of it
+    /// that are kept prepared ahead.
     pub(crate) fn start(
         state: State,
         appender: Appender,
         index: u64,
+        prepared: u64,
         inbox: Arc<Inbox>,
         shared: Arc<Shared>,
     ) -> std::io::Result<Self> {
-        let executor = Executor::new(state, appender, index, inbox.clone(), shared.clone());
+        let executor = Executor::new(state, appender, index, prepared, inbox.clone(), shared.clone());
         let ending = Ending { inbox: inbox.clone(), shared };
         let run = move || {
             let _ending = ending;
@@ -108,9 +110,24 @@ impl Shard {
     ///
     /// If the returned future is dropped, the records may happen all the same.
     pub(crate) async fn propose(&self, records: Vec<u8>) -> Result<Vec<Outcome>, Refusal> {
+        self.propose_as(records, Claim::Reserve).await
+    }
+
+    /// The same for records that are refused where space runs out, so that others still find some.
+    pub(crate) async fn propose_if_room(&self, records: Vec<u8>) -> Result<Vec<Outcome>, Refusal> {
+        self.propose_as(records, Claim::Room).await
+    }
+
+    /// The same, but it resolves when they are written, and each outcome is [`Applied::Done`]: before they are durable,
+    /// and before anybody knows what becomes of them.
+    pub(crate) async fn propose_in_memory(&self, records: Vec<u8>) -> Result<Vec<Outcome>, Refusal> {
+        self.propose_as(records, Claim::RoomInMemory).await
+    }
+
+    async fn propose_as(&self, records: Vec<u8>, claim: Claim) -> Result<Vec<Outcome>, Refusal> {
         let cost = self.inbox.reserve(records.len())?;
         let (reply, answer) = oneshot::channel();
-        self.inbox.push(Command::Propose(Proposal { records, reply: Some(reply), cost }));
+        self.inbox.push(Command::Propose(Proposal { records, reply: Some(reply), cost, claim }));
         answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 

@@ -8,7 +8,7 @@ use vouch_broker::state::Outcome;
 use vouch_broker::{GroupConfig, Millis, Refusal, TopicId};
 
 use super::executor::Executor;
-use super::inbox::Proposal;
+use super::inbox::{Claim, Proposal};
 use super::polls::{Batch, POLLS_MAX, Poll};
 
 /// What became of a receive.
@@ -54,7 +54,7 @@ impl Executor {
             return refuse_too_many(poll);
         }
         if self.polls.wait_to_join(records.clone(), poll) {
-            self.propose(Proposal { records, reply: None, cost: 0 });
+            self.propose(Proposal { records, reply: None, cost: 0, claim: Claim::Reserve });
         }
     }
 

@@ -11,10 +11,11 @@ mod thread;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use vouch_broker::State;
-use vouch_broker::state::SnapshotError;
+use vouch_broker::state::{Needed, SnapshotError};
 use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, map_file};
 
 use crate::start::{Unreadable, replay};
@@ -44,6 +45,53 @@ pub(crate) struct Loaded {
     pub(crate) state: State,
 }
 
+/// A state whose tables take no more memory than this is kept for the next snapshot, which then reads no file. A larger one
+/// is read back: two of them in memory would cost more than the reading.
+const WARM_BYTES: u64 = 128 << 20;
+
+/// What a stored snapshot needs of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// The snapshot covers the log before this position.
+    pub(crate) covers: u64,
+    /// Where the last entry in it lies, by which a start knows that snapshot and log belong together.
+    pub(crate) last_entry: u64,
+    /// What its state refers to.
+    pub(crate) needed: Needed,
+}
+
+impl Bound {
+    pub(crate) fn of(loaded: &Loaded) -> Self {
+        let Loaded { checkpoint, state } = loaded;
+        Self { covers: checkpoint.end.0, last_entry: checkpoint.position.0, needed: state.needed() }
+    }
+
+    /// Where the log must begin for it, whatever is carried on.
+    pub(crate) fn fixed(&self) -> u64 {
+        self.last_entry.min(self.needed.queues)
+    }
+
+    /// Where the log must begin for it, at the latest.
+    pub(crate) fn log_from(&self) -> u64 {
+        self.fixed().min(self.needed.carriable)
+    }
+}
+
+/// What the two snapshots need that are kept: a start can go on from either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// `None` before there are two.
+    pub(crate) older: Option<Bound>,
+    pub(crate) newer: Bound,
+}
+
+/// What one snapshot leaves for the next.
+#[derive(Default)]
+struct Making {
+    warm: Option<Loaded>,
+    bounds: Option<Bounds>,
+}
+
 /// What was made.
 pub(crate) struct Taken {
     /// Position that the new snapshot covers.
@@ -57,16 +105,17 @@ pub(crate) struct Taken {
 /// The snapshots of one shard.
 pub(crate) struct Snapshots {
     store: Store,
+    making: Mutex<Making>,
 }
 
 impl Snapshots {
     pub(crate) fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
-        Ok(Self { store: Store::open(folder)? })
+        Ok(Self { store: Store::open(folder)?, making: Mutex::default() })
     }
 
     /// The snapshots of a folder that may be a running node's: nothing in it is changed.
     pub(crate) fn of_folder(folder: impl Into<PathBuf>) -> Self {
-        Self { store: Store::of_folder(folder) }
+        Self { store: Store::of_folder(folder), making: Mutex::default() }
     }
 
     /// The file of a snapshot and those of its parts.
@@ -126,11 +175,31 @@ impl Snapshots {
         Ok(Loaded { checkpoint, state })
     }
 
+    fn making(&self) -> MutexGuard<'_, Making> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the log must keep for the snapshots that are kept; `None` before this process made one.
+    pub(crate) fn bounds(&self) -> Option<Bounds> {
+        self.making().bounds
+    }
+
     /// Makes a snapshot of everything before `target`, which must be durable and applied. `None` if nothing is new.
+    ///
+    /// Called by one thread at a time.
     pub(crate) fn take(&self, reader: &LogReader, target: u64) -> Result<Option<Taken>, SnapshotFailure> {
         let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
         let folder = self.store.path(Kind::Snapshot, 0);
-        let base = self.newest_of(reader).map_err(io(folder.clone()))?;
+        // If anything fails below, the next one begins with what is on disk.
+        let warm = self.making().warm.take();
+        let (base, older) = match warm {
+            Some(warm) => (Some(warm), self.bounds().map(|bounds| bounds.newer)),
+            None => {
+                let base = self.newest_of(reader).map_err(io(folder.clone()))?;
+                let bound = base.as_ref().map(Bound::of);
+                (base, bound)
+            }
+        };
         let (mut state, last) = match base {
             Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
             None if reader.start().0 == 0 => (State::default(), None),
@@ -147,15 +216,20 @@ impl Snapshots {
             replay(&mut state, &entry)?;
             newest = Some(entry.position);
         }
-        let Some(newest) = newest else { return Ok(None) };
+        let Some(newest) = newest else {
+            self.keep_warm(last.map(|checkpoint| Loaded { checkpoint, state }));
+            return Ok(None);
+        };
         let checkpoint = reader.checkpoint_at(newest)?;
         let position = checkpoint.end.0;
 
-        // The part first: a snapshot never names what is not on disk.
-        let part = state.seal(position);
-        if let Some(part) = &part {
+        // The part first: a snapshot never names what is not on disk. It is read back and compared before it is named.
+        if let Some(part) = state.next_part(position) {
             let path = self.store.path(Kind::Part, position);
-            self.store.put(Kind::Part, position, &[part]).map_err(io(path))?;
+            self.store.put(Kind::Part, position, &[&part]).map_err(io(path.clone()))?;
+            drop(part);
+            let stored = self.part(position).map_err(io(path.clone()))?;
+            state.adopt(position, stored).map_err(|why| SnapshotFailure::State { path, why })?;
         }
         let bytes = state.snapshot(position);
         let path = self.store.path(Kind::Snapshot, position);
@@ -164,7 +238,14 @@ impl Snapshots {
         needed.extend(&parts);
         kept.push(position);
         self.store.tidy(&kept, &needed).map_err(io(folder))?;
+        let loaded = Loaded { checkpoint, state };
+        self.making().bounds = Some(Bounds { older, newer: Bound::of(&loaded) });
+        self.keep_warm(Some(loaded));
         Ok(Some(Taken { position, parts, len: bytes.len() }))
+    }
+
+    fn keep_warm(&self, loaded: Option<Loaded>) {
+        self.making().warm = loaded.filter(|loaded| loaded.state.tables_bytes() <= WARM_BYTES);
     }
 
     /// A part, for the running state.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use vouch_commitlog::LogReader;
 
-use super::{Snapshots, Taken};
+use super::{Bounds, Snapshots, Taken};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -50,6 +50,12 @@ impl Requests {
             self.waiting().target = Some(position);
             self.changed.notify_one();
         }
+    }
+
+    /// A snapshot of everything before this position, which is durable and applied, is wanted now.
+    pub(crate) fn want(&self, position: u64) {
+        self.waiting().target = Some(position);
+        self.changed.notify_one();
     }
 
     fn next(&self) -> Waiting {
@@ -111,6 +117,11 @@ impl Snapshotter {
         };
         let thread = std::thread::Builder::new().name("vouch-snapshot".to_owned()).spawn(run)?;
         Ok(Self { snapshots, requests, reader, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// What the log must keep for the snapshots that are kept; `None` before this process made one.
+    pub(crate) fn bounds(&self) -> Option<Bounds> {
+        self.snapshots.bounds()
     }
 
     /// Ends the thread; then, if `last` says how far a closed log is durable, makes one more snapshot for a quick start.

@@ -57,7 +57,7 @@ pub(crate) async fn send(node: &Node, topic: &str, message: NewMessage) -> Recei
 pub(crate) async fn prepare(node: &Node, topic: &str, message: NewMessage) -> u64 {
     match send(node, topic, message).await {
         Receipt::Prepared { transaction } => transaction,
-        Receipt::Stored { .. } => panic!("a half message was stored as a plain one"),
+        receipt => panic!("a half message was stored as a plain one: {receipt:?}"),
     }
 }
 

@@ -1,0 +1,278 @@
+//! What leaves the log, what stays all the same, and what a full disk does.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use common::{config, half, message, prepare, receive, receive_now, send, topic};
+use vouch_broker::record::EndedBy;
+use vouch_broker::{Refusal, ResourceName, TransactionOutcome};
+use vouch_node::{
+    EndRequest, Node, NodeConfig, PluginUpload, Receipt, SendRequest, TransactionState, backup, check_backup, restore,
+};
+
+const MIB: usize = 1 << 20;
+/// A condition that should come true by itself is given up after this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A snapshot for every mebibyte of log, and retention at once.
+fn eager(folder: &Path) -> NodeConfig {
+    NodeConfig { snapshot_every: 1 << 20, retention_every: Duration::from_millis(20), scrub_rate: 0, ..config(folder) }
+}
+
+fn log_start(node: &Node) -> u64 {
+    node.log_usage().start.0
+}
+
+async fn send_one(node: &Node, n: usize) -> Result<Receipt, Refusal> {
+    let (topic, producer) = (ResourceName::plain("t"), "producer-1".to_owned());
+    let messages = vec![message(&format!("m{n}"), &"b".repeat(MIB / 4))];
+    node.send(SendRequest { topic, producer, messages }).await.map(|receipts| receipts[0])
+}
+
+/// Sends a quarter of a mebibyte at a time until this holds; returns the number of the next message.
+async fn send_until(node: &Node, first: usize, done: impl Fn() -> bool) -> usize {
+    let began = Instant::now();
+    let mut n = first;
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "it never comes true, after {} messages", n - first);
+        send_one(node, n).await.unwrap();
+        n += 1;
+    }
+    n
+}
+
+async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Result<bool, Refusal> {
+    let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
+    let (topic, reason) = (Some(ResourceName::plain("x")), String::new());
+    let request = EndRequest { transaction, outcome, topic, message_id: Some("h".to_owned()), by, reason };
+    node.end_transaction(request).await.map(|receipt| receipt.repeated)
+}
+
+/// Offsets and ids of everything that a new group gets of topic `t`, which has one queue.
+async fn all(node: &Node, group: &str) -> Vec<(u64, String)> {
+    let received = receive_now(node, "t", group).await;
+    let mut all: Vec<_> = received.into_iter().map(|d| (d.offset, d.message.message.message_id)).collect();
+    all.sort();
+    all
+}
+
+/// The newest messages without a gap, down to some offset above 0.
+async fn assert_only_the_newest(node: &Node, group: &str, sent: usize) {
+    let kept = all(node, group).await;
+    let first = kept.first().unwrap().0;
+    assert!(first > 0, "nothing expired");
+    let expected: Vec<_> = (first..sent as u64).map(|n| (n, format!("m{n}"))).collect();
+    assert!(kept == expected, "from {first} to {sent}, {} are there", kept.len());
+}
+
+#[tokio::test]
+async fn segments_without_anything_that_is_kept_leave_the_log_and_the_rest_survives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(eager(folder.path())).unwrap();
+    topic(&node, "t", r#"{"queues":1,"retention":"1s"}"#).await;
+    let sent = send_until(&node, 0, || log_start(&node) >= 8 << 20).await;
+    assert!(node.retention().expired.load(Ordering::Relaxed) > 0);
+    assert_eq!(node.retention().missed.load(Ordering::Relaxed), 0);
+    // Nothing expires any more from here on, so that what is there now is there later.
+    topic(&node, "t", r#"{"queues":1}"#).await;
+    assert_only_the_newest(&node, "before", sent).await;
+    node.stop().await;
+    drop(node);
+    let node = Node::start(eager(folder.path())).unwrap();
+    assert!(log_start(&node) >= 8 << 20);
+    assert_only_the_newest(&node, "after", sent).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_keeps_its_newest_messages_up_to_its_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(eager(folder.path())).unwrap();
+    topic(&node, "t", r#"{"queues":1,"retention_size":"2MiB"}"#).await;
+    let sent = send_until(&node, 0, || log_start(&node) >= 8 << 20).await;
+    let kept = all(&node, "g").await;
+    assert!(kept.len() >= 8, "{} messages of a quarter of a mebibyte are less than the size", kept.len());
+    assert_eq!(kept.last().unwrap().1, format!("m{}", sent - 1));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_group_has_not_consumed_keeps_the_log_until_it_is_consumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(eager(folder.path())).unwrap();
+    topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB"}"#).await;
+    send_one(&node, 0).await.unwrap();
+    let held = node.receive(receive("t", "slow")).await.unwrap();
+    assert_eq!((held.len(), held[0].offset), (1, 0));
+    let mut sent = 1;
+    while sent < 64 {
+        send_one(&node, sent).await.unwrap();
+        sent += 1;
+    }
+    assert_eq!(log_start(&node), 0, "a message that is in hand is gone");
+    // The others are consumed, the first one still not.
+    for delivery in receive_now(&node, "t", "slow").await {
+        node.ack(&[delivery.handle]).await.unwrap();
+    }
+    for _ in 0..40 {
+        send_one(&node, sent).await.unwrap();
+        sent += 1;
+    }
+    assert_eq!(log_start(&node), 0, "a message that is in hand is gone");
+    node.ack(&[held[0].handle]).await.unwrap()[0].clone().unwrap();
+    send_until(&node, sent, || log_start(&node) > 0).await;
+    assert_eq!(node.retention().missed.load(Ordering::Relaxed), 0);
+    assert!(node.gaps("slow").await.unwrap().is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn where_the_topic_says_so_nobody_holds_the_log_and_the_gap_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(eager(folder.path())).unwrap();
+    topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB","unconsumed":"expire"}"#).await;
+    send_one(&node, 0).await.unwrap();
+    assert_eq!(node.receive(receive("t", "slow")).await.unwrap().len(), 1);
+    let sent = send_until(&node, 1, || log_start(&node) > 0).await;
+    let gaps = node.gaps("slow").await.unwrap();
+    let first = gaps.last().unwrap();
+    assert_eq!((first.topic.as_str(), first.gap.queue, first.gap.from), ("t", 0, 0));
+    let missed: u64 = gaps.iter().map(|gap| gap.gap.messages).sum();
+    assert_eq!(node.retention().missed.load(Ordering::Relaxed), missed);
+    topic(&node, "t", r#"{"queues":1}"#).await;
+    let rest = all(&node, "slow").await;
+    let begins = node.gaps("slow").await.unwrap().first().unwrap().gap.to;
+    assert_eq!((rest.first().unwrap().0, rest.last().unwrap().0), (begins, sent as u64 - 1));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn open_transactions_and_components_are_carried_on_and_are_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().join("here");
+    let node = Node::start(eager(&here)).unwrap();
+    topic(&node, "x", r#"{"type":"transaction","transaction":{"immunity":"1h","interval":"1h"}}"#).await;
+    topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB"}"#).await;
+    let component = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
+    let wasm: bytes::Bytes = std::fs::read(component).unwrap().into();
+    let upload = PluginUpload { name: "c".to_owned(), tag: "1".to_owned(), wasm: wasm.clone(), expected: None };
+    let (verdict, _) = node.upload_plugin(upload).await.unwrap();
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(prepare(&node, "x", half("h", &format!("half {}", open.len()))).await);
+    }
+    assert_eq!(end(&node, open[3], TransactionOutcome::RolledBack).await, Ok(false));
+    // Twice around: what was carried is carried again.
+    // The three halves and the pieces of the component.
+    let sent = send_until(&node, 0, || node.retention().carried.load(Ordering::Relaxed) >= 8).await;
+    for transaction in &open[..3] {
+        assert!(log_start(&node) > *transaction);
+        let view = node.transaction(*transaction).await.unwrap();
+        assert_eq!((view.state, view.message_id.as_str()), (TransactionState::Open, "h"));
+        assert_eq!(view.keys, ["key-h"]);
+    }
+    // Its half is gone, its outcome is not (ruling 6).
+    let ended = node.transaction(open[3]).await.unwrap();
+    assert_eq!((ended.state, ended.message_id.as_str()), (TransactionState::RolledBack, ""));
+    assert_eq!(end(&node, open[3], TransactionOutcome::RolledBack).await, Ok(true));
+    assert!(matches!(end(&node, open[3], TransactionOutcome::Committed).await, Err(Refusal::OutcomeConflict { .. })));
+    assert_eq!(end(&node, open[0], TransactionOutcome::Committed).await, Ok(false));
+    assert!(matches!(end(&node, 12_345, TransactionOutcome::Committed).await, Err(Refusal::UnknownTransaction { .. })));
+
+    // A copy that was taken while it serves holds all of this, too.
+    let (copy, elsewhere) = (folder.path().join("copy"), folder.path().join("elsewhere"));
+    backup(&here, &copy, &mut |_| ()).unwrap();
+    node.stop().await;
+    drop(node);
+    check_backup(&copy, &mut |_| ()).unwrap();
+    restore(&copy, &elsewhere, &mut |_| ()).unwrap();
+    for place in [&here, &elsewhere] {
+        let store = place.join("plugins/components");
+        if store.is_dir() {
+            std::fs::remove_dir_all(store).unwrap();
+        }
+        let node = Node::start(eager(place)).unwrap();
+        let digest = verdict.digest.parse().unwrap();
+        assert!(node.component(digest).await.unwrap() == wasm, "the component differs");
+        assert_eq!(end(&node, open[1], TransactionOutcome::Committed).await, Ok(false));
+        let mut bodies: Vec<_> =
+            receive_now(&node, "x", "g").await.into_iter().map(|d| d.message.message.body).collect();
+        bodies.sort();
+        assert_eq!(bodies, ["half 0", "half 1"]);
+        let view = node.transaction(open[2]).await.unwrap();
+        assert_eq!((view.state, view.message_id.as_str()), (TransactionState::Open, "h"));
+        assert_eq!(all(&node, "g").await.last().unwrap().0, sent as u64 - 1);
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_sends_and_nothing_else_and_takes_them_again_when_space_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    // Snapshots would come too seldom to free anything: they are made because the disk is full.
+    let full =
+        NodeConfig { disk_limit: Some(40 << 20), disk_high_water: 60, snapshot_every: 1 << 40, ..eager(folder.path()) };
+    let node = Node::start(full).unwrap();
+    topic(&node, "x", r#"{"type":"transaction","transaction":{"immunity":"1h","interval":"1h"}}"#).await;
+    topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB"}"#).await;
+    let transaction = prepare(&node, "x", half("h", "half")).await;
+    let held = {
+        send_one(&node, 0).await.unwrap();
+        node.receive(receive("t", "g")).await.unwrap()
+    };
+    let began = Instant::now();
+    let mut sent = 1;
+    let refusal = loop {
+        match send_one(&node, sent).await {
+            Ok(_) => sent += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(began.elapsed() < PATIENCE, "the disk never fills, after {sent} messages");
+    };
+    assert!(matches!(&refusal, Refusal::StorageFull(text) if text.contains("high-water")), "{refusal}");
+    assert!(node.disk().is_full() && node.disk().refused.load(Ordering::Relaxed) > 0);
+    let prepared = SendRequest {
+        topic: ResourceName::plain("x"),
+        producer: "producer-1".to_owned(),
+        messages: vec![half("h2", "half")],
+    };
+    assert!(matches!(node.send(prepared).await, Err(Refusal::StorageFull(_))), "a half is a send");
+    assert_eq!(end(&node, transaction, TransactionOutcome::Committed).await, Ok(false));
+    topic(&node, "another", "{}").await;
+    assert_eq!(log_start(&node), 0, "what the group has not consumed is gone");
+    // Consumed, it may go, and does so without a restart and without anybody's sending.
+    node.ack(&[held[0].handle]).await.unwrap()[0].clone().unwrap();
+    for delivery in receive_now(&node, "t", "g").await {
+        node.ack(&[delivery.handle]).await.unwrap();
+    }
+    let began = Instant::now();
+    while node.disk().is_full() {
+        assert!(began.elapsed() < PATIENCE, "space never returns");
+        tokio::task::yield_now().await;
+    }
+    assert!(log_start(&node) > 0);
+    send_one(&node, sent).await.unwrap();
+    assert_eq!(receive_now(&node, "x", "g").await.len(), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_send_in_memory_is_answered_at_once_and_its_message_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(eager(folder.path())).unwrap();
+    topic(&node, "t", r#"{"type":"mixed","ack":"memory"}"#).await;
+    assert_eq!(send(&node, "t", message("m", "body")).await, Receipt::InMemory);
+    // Losing a half that a producer relies on would lose its transaction.
+    let transaction = prepare(&node, "t", half("h", "half")).await;
+    let received = node.receive(receive("t", "g")).await.unwrap();
+    assert_eq!(received[0].message.message.message_id, "m");
+    assert_eq!(node.transaction(transaction).await.unwrap().state, TransactionState::Open);
+    assert_eq!(node.metrics().messages_in_memory.load(Ordering::Relaxed), 1);
+    assert_eq!(node.metrics().messages_in.load(Ordering::Relaxed), 2);
+    node.stop().await;
+}
