@@ -282,6 +282,44 @@ pub struct MessageView {
     pub transaction: Option<TransactionView>,
 }
 
+/// The end of a page of messages, where the next one begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageMark {
+    /// Of a list by key: messages at log positions below this one.
+    Below(u64),
+    /// Of a list of what is in queues.
+    Queues {
+        /// The topic's life: its offsets mean nothing in another one.
+        topic: TopicId,
+        /// The next offset of each queue.
+        next: Vec<u64>,
+    },
+}
+
+/// Which messages of a topic to list.
+#[derive(Clone, Debug, Default)]
+pub struct MessageQuery {
+    /// The topic.
+    pub topic: String,
+    /// Only those with this key; newest first then.
+    pub key: Option<String>,
+    /// Only those stored at this time or later, in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    /// Go on here, with the same key and time.
+    pub after: Option<MessageMark>,
+    /// At most this many, 1 to 1000.
+    pub limit: usize,
+}
+
+/// Some messages of a topic.
+#[derive(Clone, Debug)]
+pub struct MessagePage {
+    /// The messages; a page may have fewer than were asked for and still not be the last.
+    pub messages: Vec<MessageView>,
+    /// Where the next page begins; `None` after the last message.
+    pub next: Option<MessageMark>,
+}
+
 /// One component file for upload.
 #[derive(Clone, Debug)]
 pub struct PluginUpload {

@@ -9,6 +9,7 @@ mod checks;
 mod clock;
 mod config;
 mod directory;
+mod lookup;
 mod node;
 mod plugins;
 mod questions;
@@ -20,15 +21,17 @@ mod shard;
 mod snapshots;
 mod start;
 mod stopping;
+mod stored;
 
 pub use admin::{PAGE_MAX, Status};
 pub use api::{
-    AnswerView, Delivery, EndReceipt, EndRequest, Expect, GapView, GroupInfo, Health, MessageView, PluginUpload,
-    ProgressView, Receipt, ReceiveRequest, SendRequest, TopicInfo, TransactionMark, TransactionQuery, TransactionState,
-    TransactionView, Written,
+    AnswerView, Delivery, EndReceipt, EndRequest, Expect, GapView, GroupInfo, Health, MessageMark, MessagePage,
+    MessageQuery, MessageView, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest, TopicInfo,
+    TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use backup::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, restore};
 pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig};
+pub use lookup::LookupReport;
 pub use node::{Metrics, Node};
 pub use plugins::UploadError;
 pub use questions::{CheckCommand, Question, TelemetryStream};

@@ -6,30 +6,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use vouch_broker::record::{
-    Ack, ChangeInvisible, DeadLetter, End, EndedBy, FRAME_LEN, Frame, MessageHead, MessagePlace, before_carried,
-    decode_stored, encode_message,
-};
+use vouch_broker::record::{Ack, ChangeInvisible, DeadLetter, End, EndedBy, MessageHead, MessagePlace, encode_message};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{
     AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
     TransactionId, TransactionOutcome, check::CheckOverrides,
 };
-use vouch_commitlog::{Housekeeping, LogPosition, LogReader};
+use vouch_commitlog::{Housekeeping, LogReader};
 
 use crate::clock::Clock;
 use crate::directory::Route;
+use crate::lookup::{LookupReport, Lookups};
 use crate::plugins::PluginHost;
 use crate::retention::{self, DiskUse, RetentionReport};
 use crate::scrub::{Scrub, ScrubReport};
 use crate::search::SEARCHES_MAX;
 use crate::sessions::Sessions;
 use crate::shard::{Batch, Command, Poll, RENEWED_LEASE_MS, Shard, Shared};
-use crate::snapshots::{Requests, Snapshotter};
+use crate::snapshots::{Listeners, Requests, Snapshotter};
 use crate::stopping::Stopping;
 use crate::{
     Delivery, EndReceipt, EndRequest, Expect, GroupInfo, Health, NodeConfig, Receipt, ReceiveRequest, SendRequest,
-    StartError, TopicInfo, Written, checks, start,
+    StartError, TopicInfo, Written, checks, start, stored,
 };
 
 /// A lease without a stated length lasts this long.
@@ -66,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) shard: Shard,
     pub(crate) snapshotter: Snapshotter,
     scrub: Scrub,
+    pub(crate) lookups: Lookups,
     pub(crate) housekeeping: Housekeeping,
     pub(crate) retention: RetentionReport,
     pub(crate) disk: DiskUse,
@@ -107,18 +106,21 @@ impl Node {
         let housekeeping = opened.appender.housekeeping();
         let scrub = Scrub::start(housekeeping.clone(), config.scrub_rate).map_err(StartError::Thread)?;
         let adopted = opened.state.parts().last().copied().unwrap_or(0);
+        let lookups = start::lookups(&config, &opened)?;
         let prepared = config.zero_ahead.min(opened.init.segment_size);
         let shard = Shard::start(opened.state, opened.appender, opened.index, prepared, opened.inbox, shared.clone())
             .map_err(StartError::Thread)?;
         let adopt = move |position, part| inbox.push(Command::adopt(position, part));
         let every = config.snapshot_every;
         let reader = opened.reader.clone();
-        let snapshotter = Snapshotter::start(opened.snapshots, requests, reader, every, adopted, adopt)
+        let listeners = Listeners { adopt: Box::new(adopt), sealed: Box::new(lookups.announcer()) };
+        let snapshotter = Snapshotter::start(opened.snapshots, requests, reader, every, adopted, listeners)
             .map_err(StartError::Thread)?;
         let inner = Arc::new(Inner {
             shard,
             snapshotter,
             scrub,
+            lookups,
             housekeeping,
             retention: RetentionReport::default(),
             disk: DiskUse::new(config.disk_high_water),
@@ -146,6 +148,7 @@ impl Node {
         let inner = self.0.clone();
         let stop = move || {
             inner.scrub.stop();
+            inner.lookups.stop();
             inner.shard.stop();
             // All of a log that closed without an error is durable.
             inner.snapshotter.stop(inner.shared.poisoned().is_none().then(|| inner.reader.end().0));
@@ -194,6 +197,11 @@ impl Node {
     /// What the log occupies.
     pub fn log_usage(&self) -> vouch_commitlog::Usage {
         self.0.housekeeping.usage()
+    }
+
+    /// How the index stands by which messages are found.
+    pub fn lookup(&self) -> &LookupReport {
+        self.0.lookups.report()
     }
 
     /// Key of the check value in receipt handles; made with the cluster.
@@ -543,23 +551,17 @@ impl Inner {
 
     /// The transaction whose half lies at this position of the log.
     pub(crate) fn transaction_at(&self, position: u64) -> u64 {
-        let carried = self.read_record(position).ok().and_then(|record| before_carried(&record).ok().flatten());
-        carried.map_or(position, |(transaction, _)| transaction)
+        stored::transaction_at(&self.reader, position)
     }
 
     /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
     pub(crate) fn read_record(&self, position: u64) -> Result<Bytes, Refusal> {
-        let unreadable = |why: String| Refusal::Internal(format!("the record at position {position}: {why}"));
-        let head = self.reader.read(LogPosition(position), FRAME_LEN).map_err(|error| unreadable(error.to_string()))?;
-        let len = Frame::announced_len(&head).map_err(|error| unreadable(error.to_string()))?;
-        self.reader.read(LogPosition(position), len).map_err(|error| unreadable(error.to_string()))
+        stored::record(&self.reader, position)
     }
 
     /// The message at a log position, verified.
     pub(crate) fn read_message(&self, position: u64) -> Result<(MessageHead, StoredMessage), Refusal> {
-        let record = self.read_record(position)?;
-        decode_stored(&record)
-            .map_err(|why| Refusal::Internal(format!("the message at position {position} cannot be read: {why}")))
+        stored::message(&self.reader, position)
     }
 
     async fn deliveries(

@@ -1,6 +1,10 @@
 //! Looking through many messages or transactions for an administrator: in steps, so that nobody who sends waits long for
 //! somebody who looks, and few at a time.
 
+mod by_term;
+mod by_time;
+mod coverage;
+
 use std::sync::Arc;
 
 use vouch_broker::{MessageKind, Millis, Refusal, ResourceName, StoredMessage, TopicId};
@@ -8,57 +12,73 @@ use vouch_broker::{MessageKind, Millis, Refusal, ResourceName, StoredMessage, To
 use crate::admin::{PAGE_MAX, Row, ended_row, open_row};
 use crate::node::{Inner, Node};
 use crate::shard::Executor;
-use crate::{MessageView, TransactionMark, TransactionQuery, TransactionState, TransactionView};
+use crate::{
+    MessageMark, MessagePage, MessageQuery, MessageView, TransactionMark, TransactionQuery, TransactionState,
+    TransactionView,
+};
+use by_term::{Named, Wanted};
+use by_time::Since;
 
-/// How far back a message is looked for by its id, in messages of the topic.
-const SEARCH_MAX: u64 = 1_000_000;
 /// Entries that one step looks at on the executor's thread: some tens of microseconds of index entries.
 const STEP: usize = 4096;
 /// Searches at the same time; others wait for their turn.
 pub(crate) const SEARCHES_MAX: usize = 2;
+/// How often a search begins again without a file of the lookup index that was found damaged.
+const ATTEMPTS_MAX: usize = 100;
 
 /// Position of a message, and its queue and offset; none for a half message that is still open.
 type Place = (u64, Option<(u32, u64)>);
 
 impl Node {
-    /// Messages of a topic with this client id, newest first: looked for in the last million messages of the topic and
-    /// in its open transactions.
+    /// Messages of a topic with this client id, newest first: those that are in its queues and its open transactions.
     pub async fn messages(&self, topic: &str, message_id: &str) -> Result<Vec<MessageView>, Refusal> {
         let _turn = self.0.turn_to_search().await?;
-        let name = ResourceName::plain(topic);
-        let find = move |executor: &mut Executor| executor.state.topics().named(&name).map(|topic| topic.id);
-        let id = self.0.shard.query(find).await??;
-        let wanted: Arc<str> = message_id.into();
-        let mut found = Vec::new();
-        let mut after = None;
-        loop {
-            let (halves, last) = self.0.shard.query(move |executor| open_halves(executor, id, after)).await?;
-            found.extend(self.0.with_id(halves, &wanted).await?);
-            let Some(last) = last else { break };
-            after = Some(last);
-        }
-        // After the open ones: what is committed meanwhile is then in a queue, and found twice rather than not at all.
-        let ends = self.0.shard.query(move |executor| ends(executor, id)).await?;
-        for (queue, end) in (0..).zip(&ends) {
-            let least = end.saturating_sub(SEARCH_MAX / ends.len() as u64);
-            let mut end = *end;
-            while end > least {
-                let from = end.saturating_sub(STEP as u64).max(least);
-                let places = self.0.shard.query(move |executor| queued(executor, id, queue, from..end)).await?;
-                found.extend(self.0.with_id(places, &wanted).await?);
-                end = from;
+        let id = self.0.topic_id(topic).await?;
+        let named = Named::Id(message_id.to_owned());
+        let wanted = Wanted { named, below: u64::MAX, since_ms: 0, limit: PAGE_MAX };
+        let found = self.0.newest(id, wanted).await?;
+        Ok(self.message_views(topic, found).await)
+    }
+
+    /// Messages of a topic. With a key: those that have it, open transactions included, newest first. Without: those that
+    /// are in queues, each queue in its order, the queues merged by time.
+    pub async fn list_messages(&self, query: MessageQuery) -> Result<MessagePage, Refusal> {
+        let _turn = self.0.turn_to_search().await?;
+        let MessageQuery { topic, key, since_ms, after, limit } = query;
+        let (id, limit) = (self.0.topic_id(&topic).await?, limit.clamp(1, PAGE_MAX));
+        let since_ms = since_ms.unwrap_or(0);
+        let (found, next) = match (key, after) {
+            (Some(key), after @ (None | Some(MessageMark::Below(_)))) => {
+                let below = if let Some(MessageMark::Below(position)) = after { position } else { u64::MAX };
+                let wanted = Wanted { named: Named::Key(key), below, since_ms, limit: limit + 1 };
+                let mut found = self.0.newest(id, wanted).await?;
+                let more = found.len() > limit;
+                found.truncate(limit);
+                let next = found.last().filter(|_| more).map(|((position, _), _)| MessageMark::Below(*position));
+                (found, next)
             }
-        }
-        found.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(*place));
-        found.dedup_by_key(|((position, _), _)| *position);
-        found.truncate(PAGE_MAX);
+            (None, Some(MessageMark::Queues { topic, .. })) if topic != id => return Err(wrong_mark()),
+            (None, after @ (None | Some(MessageMark::Queues { .. }))) => {
+                let after = if let Some(MessageMark::Queues { next, .. }) = after { Some(next) } else { None };
+                let Since { found, next } = self.0.since(id, since_ms, after, limit).await?;
+                (found, next.map(|next| MessageMark::Queues { topic: id, next }))
+            }
+            _ => return Err(wrong_mark()),
+        };
+        Ok(MessagePage { messages: self.message_views(&topic, found).await, next })
+    }
+
+    async fn message_views(&self, topic: &str, found: Vec<(Place, StoredMessage)>) -> Vec<MessageView> {
         let mut views = Vec::new();
         for ((position, place), message) in found {
             let is_half = message.message.kind == MessageKind::Transaction;
-            let transaction = if is_half { self.transaction(position).await.ok() } else { None };
+            let transaction = match is_half {
+                true => self.transaction(self.0.transaction_at(position)).await.ok(),
+                false => None,
+            };
             views.push(MessageView { message, topic: topic.to_owned(), place, transaction });
         }
-        Ok(views)
+        views
     }
 
     /// Transactions, open ones in the order in which they were opened, ended ones in the order of their ends.
@@ -78,8 +98,7 @@ impl Node {
         }
         let inner = self.0.clone();
         // The half of each is read and verified: not on a thread that serves calls.
-        let views = move || rows.into_iter().map(|row| inner.view(row)).collect();
-        tokio::task::spawn_blocking(views).await.map_err(|error| Refusal::Internal(format!("the list failed: {error}")))
+        blocking(move || rows.into_iter().map(|row| inner.view(row)).collect()).await
     }
 }
 
@@ -88,46 +107,21 @@ impl Inner {
         self.searches.acquire().await.map_err(|_| Refusal::Stopping)
     }
 
-    /// Reads the messages at these places and keeps those with this client id.
-    async fn with_id(
-        self: &Arc<Self>,
-        places: Vec<Place>,
-        wanted: &Arc<str>,
-    ) -> Result<Vec<(Place, StoredMessage)>, Refusal> {
-        let (inner, wanted) = (self.clone(), wanted.clone());
-        let search = move || {
-            let read = |place: Place| {
-                let (_, message) = inner.read_message(place.0).ok()?;
-                (message.message.message_id == *wanted).then_some((place, message))
-            };
-            places.into_iter().filter_map(read).collect()
-        };
-        let found = tokio::task::spawn_blocking(search).await;
-        found.map_err(|error| Refusal::Internal(format!("the search failed: {error}")))
+    async fn topic_id(&self, topic: &str) -> Result<TopicId, Refusal> {
+        let name = ResourceName::plain(topic);
+        let find = move |executor: &mut Executor| executor.state.topics().named(&name).map(|topic| topic.id);
+        self.shard.query(find).await?
     }
 }
 
-fn ends(executor: &mut Executor, topic: TopicId) -> Vec<u64> {
-    let topic = executor.state.topics().get(topic);
-    topic.map_or_else(Vec::new, |topic| (0..topic.queue_count()).map(|queue| topic.end(queue)).collect())
+fn wrong_mark() -> Refusal {
+    Refusal::Invalid("`after` is not the mark of a page of this list; leave it out to begin anew".to_owned())
 }
 
-fn queued(executor: &Executor, topic: TopicId, queue: u32, offsets: std::ops::Range<u64>) -> Vec<Place> {
-    let Some(topic) = executor.state.topics().get(topic) else { return Vec::new() };
-    let place = |offset| topic.entry(queue, offset).map(|entry| (entry.position, Some((queue, offset))));
-    offsets.filter_map(place).collect()
-}
-
-/// The topic's transactions among the next open ones, and where to go on.
-fn open_halves(executor: &Executor, topic: TopicId, after: Option<u64>) -> (Vec<Place>, Option<u64>) {
-    let (mut halves, mut last) = (Vec::new(), None);
-    for (n, (transaction, open)) in executor.state.open_transactions().iter(after).take(STEP).enumerate() {
-        if open.topic == topic {
-            halves.push((transaction, None));
-        }
-        last = Some(transaction).filter(|_| n + 1 == STEP);
-    }
-    (halves, last)
+/// Runs what reads files on a thread where that may take time.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Refusal::Internal(format!("the search failed: {error}")))
 }
 
 /// Where a list of transactions goes on.

@@ -14,6 +14,7 @@ use vouch_commitlog::{
     Appender, CommitLog, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogReader, OpenError, Recovery,
 };
 
+use crate::lookup::{Lookups, Place};
 use crate::shard::Inbox;
 use crate::snapshots::{Loaded, Snapshots};
 use crate::{DEFAULT_SEGMENT_SIZE, NodeConfig};
@@ -165,6 +166,20 @@ fn tell_what_is_missing(state: &State, log_start: u64) {
              from a backup"
         );
     }
+}
+
+/// Starts the index by which messages are found, over the parts that the state reads from.
+pub(crate) fn lookups(config: &NodeConfig, opened: &Opened) -> Result<Lookups, StartError> {
+    let shard_dir = config.data_dir.join("shards").join("0");
+    let folder = shard_dir.join("lookup");
+    let parts = Snapshots::of_folder(shard_dir.join("snapshots"));
+    let place = Place {
+        folder: folder.clone(),
+        log: opened.reader.clone(),
+        segment_size: opened.init.segment_size,
+        load_part: Box::new(move |part| parts.part(part)),
+    };
+    Lookups::start(place, opened.state.named_parts()).map_err(failed("prepare", &folder))
 }
 
 /// Whether this program understands everything that the log means.

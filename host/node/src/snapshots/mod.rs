@@ -20,7 +20,7 @@ use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadE
 
 use crate::start::{Unreadable, replay};
 use store::{Kind, Store};
-pub(crate) use thread::{Requests, Snapshotter};
+pub(crate) use thread::{Listeners, Requests, Snapshotter};
 
 /// Why no snapshot was made, or one cannot be read.
 #[derive(Debug, thiserror::Error)]

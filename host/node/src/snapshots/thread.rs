@@ -67,6 +67,16 @@ impl Requests {
     }
 }
 
+/// Hears the ids of all parts that a snapshot names, ascending.
+pub(crate) type OnSealed = Box<dyn Fn(&[u64]) + Send>;
+
+/// Who hears of a snapshot.
+pub(crate) struct Listeners {
+    /// Gets each part that the running state does not have, mapped and in their order.
+    pub(crate) adopt: Box<dyn Fn(u64, Bytes) + Send>,
+    pub(crate) sealed: OnSealed,
+}
+
 /// The running thread.
 pub(crate) struct Snapshotter {
     snapshots: Arc<Snapshots>,
@@ -76,15 +86,14 @@ pub(crate) struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// Starts the thread. `every`: bytes of log between two snapshots. `adopt` gets, mapped and in their order, the parts
-    /// behind `adopted`, which the running state has.
+    /// Starts the thread. `every`: bytes of log between two snapshots. `adopted`: the last part that the running state has.
     pub(crate) fn start(
         snapshots: Snapshots,
         requests: Arc<Requests>,
         reader: LogReader,
         every: u64,
         mut adopted: u64,
-        adopt: impl Fn(u64, Bytes) + Send + 'static,
+        listeners: Listeners,
     ) -> std::io::Result<Self> {
         let snapshots = Arc::new(snapshots);
         let (making, asked, log) = (snapshots.clone(), requests.clone(), reader.clone());
@@ -100,10 +109,11 @@ impl Snapshotter {
                 let Some(target) = target else { continue };
                 let next = match make(&making, &log, target) {
                     Some(Taken { position, parts, len }) => {
+                        (listeners.sealed)(&parts);
                         // More than one where the running state was read from the log and not from a snapshot.
                         for part in parts.into_iter().filter(|part| *part > adopted) {
                             match making.part(part) {
-                                Ok(bytes) => adopt(part, bytes),
+                                Ok(bytes) => (listeners.adopt)(part, bytes),
                                 Err(error) => tracing::warn!(%error, part, "a part stays in memory"),
                             }
                         }

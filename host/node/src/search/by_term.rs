@@ -1,0 +1,202 @@
+//! Messages with a certain id or key, newest first.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use vouch_broker::{Refusal, StoredMessage, TopicId};
+
+use super::coverage::{Extent, Trouble, Walked, stretches};
+use super::{ATTEMPTS_MAX, Place, STEP, blocking};
+use crate::lookup::{LookupFile, Postings, Term};
+use crate::node::Inner;
+use crate::shard::Executor;
+
+/// Postings that are looked at together.
+const BATCH: usize = 1024;
+
+/// By what messages are looked for.
+#[derive(Clone, Debug)]
+pub(super) enum Named {
+    Id(String),
+    Key(String),
+}
+
+/// Which messages are looked for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) named: Named,
+    /// Only those at log positions below this one.
+    pub(super) below: u64,
+    /// Only those stored at this time or later, in milliseconds since 1970.
+    pub(super) since_ms: u64,
+    /// At most so many, the newest.
+    pub(super) limit: usize,
+}
+
+impl Wanted {
+    fn term(&self) -> Term<'_> {
+        match &self.named {
+            Named::Id(id) => Term::Id(id),
+            Named::Key(key) => Term::Key(key),
+        }
+    }
+
+    fn fits(&self, stored: &StoredMessage) -> bool {
+        let named = match &self.named {
+            Named::Id(id) => stored.message.message_id == *id,
+            Named::Key(key) => stored.message.keys.contains(key),
+        };
+        named && stored.stored_at.0 >= self.since_ms
+    }
+}
+
+/// The newest messages that were found until now.
+struct Newest {
+    limit: usize,
+    /// Newest first, each once.
+    found: Vec<(Place, StoredMessage)>,
+}
+
+impl Newest {
+    fn add(&mut self, more: Vec<(Place, StoredMessage)>) {
+        if more.is_empty() {
+            return;
+        }
+        self.found.extend(more);
+        // One that is found as open and in a queue was committed meanwhile: the queue stands first.
+        self.found.sort_unstable_by_key(|(place, _)| Reverse(*place));
+        self.found.dedup_by_key(|((position, _), _)| *position);
+        self.found.truncate(self.limit);
+    }
+
+    /// Nothing at or below this position is among the newest; 0 while there is room.
+    fn floor(&self) -> u64 {
+        let last = self.found.last().filter(|_| self.found.len() == self.limit);
+        last.map_or(0, |((position, _), _)| *position)
+    }
+}
+
+impl Inner {
+    /// The newest messages of a topic that are wanted: committed ones and open halves.
+    pub(super) async fn newest(&self, topic: TopicId, wanted: Wanted) -> Result<Vec<(Place, StoredMessage)>, Refusal> {
+        let wanted = Arc::new(wanted);
+        let mut newest = Newest { limit: wanted.limit, found: Vec::new() };
+        let mut after = None;
+        loop {
+            let (halves, last) = self.shard.query(move |executor| open_halves(executor, topic, after)).await?;
+            self.keep(halves, &wanted, &mut newest).await?;
+            let Some(last) = last else { break };
+            after = Some(last);
+        }
+        // After the open ones: what is committed meanwhile is then in a queue, and found twice rather than not at all.
+        for _ in 0..ATTEMPTS_MAX {
+            let files = self.lookups.ready();
+            let extent = self.extent(topic).await?;
+            match self.newest_in_queues(&files, extent, &wanted, &mut newest).await {
+                Ok(()) => return Ok(newest.found),
+                Err(Trouble::Refused(refusal)) => return Err(refusal),
+                Err(Trouble::Unusable(file, fault)) => self.lookups.give_up(&file, &fault),
+            }
+        }
+        Err(Refusal::Internal("the lookup index is damaged in too many places; look after the disk".to_owned()))
+    }
+
+    async fn newest_in_queues(
+        &self,
+        files: &Arc<Vec<Arc<LookupFile>>>,
+        extent: Extent,
+        wanted: &Arc<Wanted>,
+        newest: &mut Newest,
+    ) -> Result<(), Trouble> {
+        let topic = extent.topic;
+        let covering = files.clone();
+        let mut walked = Walked::new();
+        let stretches = blocking(move || stretches(&covering, &extent)).await??;
+        for stretch in stretches.iter().rev().filter(|stretch| stretch.covered.is_none()) {
+            walked.count(stretch.offsets.end - stretch.offsets.start)?;
+            let mut end = stretch.offsets.end;
+            while end > stretch.offsets.start {
+                let from = end.saturating_sub(STEP as u64).max(stretch.offsets.start);
+                let places = self.places(topic, stretch.queue, from..end).await?;
+                self.keep(places, wanted, newest).await?;
+                end = from;
+            }
+        }
+        for file in files.iter().rev() {
+            // Everything in it, and in those before it, lies below its part.
+            if file.part() <= newest.floor() {
+                break;
+            }
+            if file.latest_ms() >= wanted.since_ms {
+                self.newest_in_file(file, topic, wanted, newest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn newest_in_file(
+        &self,
+        file: &Arc<LookupFile>,
+        topic: TopicId,
+        wanted: &Arc<Wanted>,
+        newest: &mut Newest,
+    ) -> Result<(), Trouble> {
+        let (hash, below, from) = (wanted.term().hash(topic), wanted.below, file.clone());
+        let unusable = |fault| Trouble::Unusable(file.clone(), fault);
+        let mut postings = blocking(move || from.postings(hash, below)).await?.map_err(unusable)?;
+        loop {
+            let floor = newest.floor();
+            let (rest, batch) = blocking(move || next_batch(postings, floor)).await?.map_err(unusable)?;
+            let Some(batch) = batch else { return Ok(()) };
+            postings = rest;
+            // Whether each is still there is for the state to say.
+            let look = move |executor: &mut Executor| -> Vec<Place> {
+                let Some(of) = executor.state.topics().get(topic) else { return Vec::new() };
+                let there = |(position, queue, offset): &(u64, u32, u64)| {
+                    of.entry(*queue, *offset).is_some_and(|entry| entry.position == *position)
+                };
+                let places = batch.into_iter().filter(there);
+                places.map(|(position, queue, offset)| (position, Some((queue, offset)))).collect()
+            };
+            let places = self.shard.query(look).await?;
+            self.keep(places, wanted, newest).await?;
+        }
+    }
+
+    /// Reads the messages at these places and keeps those that are wanted and among the newest.
+    async fn keep(&self, mut places: Vec<Place>, wanted: &Arc<Wanted>, newest: &mut Newest) -> Result<(), Refusal> {
+        let (below, floor) = (wanted.below, newest.floor());
+        places.retain(|(position, _)| *position < below && *position >= floor);
+        if !places.is_empty() {
+            let fits = wanted.clone();
+            newest.add(self.read(places, move |message| fits.fits(message)).await?);
+        }
+        Ok(())
+    }
+}
+
+/// Position, queue and offset of the next postings from `floor` on, none if there are no more.
+type Batch = Option<Vec<(u64, u32, u64)>>;
+
+fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, Batch), crate::lookup::Fault> {
+    let mut batch = Vec::new();
+    while batch.len() < BATCH
+        && let Some(found) = postings.next()?.filter(|found| found.position >= floor)
+    {
+        batch.push((found.position, found.queue, found.offset));
+    }
+    Ok((postings, Some(batch).filter(|batch| !batch.is_empty())))
+}
+
+/// The topic's transactions among the next open ones, and where to go on.
+fn open_halves(executor: &Executor, topic: TopicId, after: Option<u64>) -> (Vec<Place>, Option<u64>) {
+    let (mut halves, mut last) = (Vec::new(), None);
+    for (n, (transaction, open)) in executor.state.open_transactions().iter(after).take(STEP).enumerate() {
+        if open.topic == topic {
+            let position = executor.state.place_of_half(transaction).unwrap_or(transaction);
+            halves.push((position, None));
+        }
+        last = Some(transaction).filter(|_| n + 1 == STEP);
+    }
+    (halves, last)
+}

@@ -1,0 +1,146 @@
+//! Messages from a time on, in the order of their queues, merged by time.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use vouch_broker::{Refusal, StoredMessage, TopicId};
+
+use super::coverage::{Extent, Stretch, Trouble, Walked, stretches};
+use super::{ATTEMPTS_MAX, Place, STEP, blocking};
+use crate::lookup::{LookupFile, SAMPLE_EVERY};
+use crate::node::Inner;
+
+/// Messages that one page looks at: committed halves that are older than wanted may lie between younger messages. A page
+/// that has seen so many ends, and the next one goes on.
+const LOOK_MAX: usize = 100_000;
+
+/// One page.
+pub(super) struct Since {
+    pub(super) found: Vec<(Place, StoredMessage)>,
+    /// The offset of each queue at which the next page begins; `None` if there is nothing more.
+    pub(super) next: Option<Vec<u64>>,
+}
+
+/// A queue in the merge.
+struct Head {
+    queue: u32,
+    /// Read, and not given yet.
+    read: VecDeque<(Place, StoredMessage)>,
+    /// Offsets that are to be read.
+    rest: Range<u64>,
+}
+
+impl Head {
+    /// The first offset that was not given.
+    fn next(&self) -> u64 {
+        let front = self.read.front().and_then(|((_, place), _)| *place);
+        front.map_or(self.rest.start, |(_, offset)| offset)
+    }
+}
+
+impl Inner {
+    /// Messages stored at `since_ms` or later, at most `limit`. `after`: the offsets at which the page begins, as the page
+    /// before gave them.
+    pub(super) async fn since(
+        &self,
+        topic: TopicId,
+        since_ms: u64,
+        after: Option<Vec<u64>>,
+        limit: usize,
+    ) -> Result<Since, Refusal> {
+        for _ in 0..ATTEMPTS_MAX {
+            let extent = self.extent(topic).await?;
+            match self.first_offsets(&extent, since_ms, after.as_deref()).await {
+                Ok(firsts) => return self.merge(extent, firsts, since_ms, limit).await,
+                Err(Trouble::Refused(refusal)) => return Err(refusal),
+                Err(Trouble::Unusable(file, fault)) => self.lookups.give_up(&file, &fault),
+            }
+        }
+        Err(Refusal::Internal("the lookup index is damaged in too many places; look after the disk".to_owned()))
+    }
+
+    /// The first offset of each queue with a message of this time or later. A queue in `after` begins there.
+    async fn first_offsets(&self, extent: &Extent, since_ms: u64, after: Option<&[u64]>) -> Result<Vec<u64>, Trouble> {
+        let after = after.unwrap_or_default();
+        let mut firsts: Vec<Option<u64>> = extent.queues.iter().map(|_| None).collect();
+        for (first, after) in firsts.iter_mut().zip(after) {
+            *first = Some(*after);
+        }
+        if since_ms == 0 {
+            // Every message is as late, whatever its time.
+            let starts = firsts.into_iter().zip(&extent.queues).map(|(first, queue)| first.unwrap_or(queue.start));
+            return Ok(starts.collect());
+        }
+        let (files, of): (Arc<Vec<Arc<LookupFile>>>, Extent) = (self.lookups.ready(), extent.clone());
+        let stretches = blocking(move || stretches(&files, &of)).await??;
+        let mut walked = Walked::new();
+        for stretch in stretches {
+            if firsts[stretch.queue as usize].is_none() {
+                let queue = stretch.queue as usize;
+                firsts[queue] = self.first_in(extent.topic, stretch, since_ms, &mut walked).await?;
+            }
+        }
+        Ok(firsts.into_iter().zip(&extent.queues).map(|(first, queue)| first.unwrap_or(queue.end)).collect())
+    }
+
+    async fn first_in(
+        &self,
+        topic: TopicId,
+        stretch: Stretch,
+        since_ms: u64,
+        walked: &mut Walked,
+    ) -> Result<Option<u64>, Trouble> {
+        let Stretch { queue, mut offsets, covered } = stretch;
+        if let Some((file, row)) = covered {
+            let of = file.clone();
+            let candidates = blocking(move || of.since(&row, since_ms)).await?;
+            let candidates = candidates.map_err(|fault| Trouble::Unusable(file, fault))?;
+            offsets = offsets.start.max(candidates.start)..offsets.end.min(candidates.end);
+        }
+        // The file says in which few it is; whatever it does not cover is walked in bigger steps.
+        let mut step = SAMPLE_EVERY;
+        while !offsets.is_empty() {
+            let end = offsets.end.min(offsets.start + step);
+            walked.count(end - offsets.start)?;
+            let places = self.places(topic, queue, offsets.start..end).await?;
+            let found = self.read(places, move |message| message.stored_at.0 >= since_ms).await?;
+            if let Some(((_, Some((_, offset))), _)) = found.first() {
+                return Ok(Some(*offset));
+            }
+            (offsets.start, step) = (end, (step * 4).min(STEP as u64));
+        }
+        Ok(None)
+    }
+
+    /// Gives the queues' messages from these offsets on, the earliest of those that are next in their queues first.
+    async fn merge(&self, extent: Extent, firsts: Vec<u64>, since_ms: u64, limit: usize) -> Result<Since, Refusal> {
+        let Extent { topic, queues } = extent;
+        let head = |((queue, offsets), first): ((u32, &Range<u64>), u64)| {
+            let rest = first.clamp(offsets.start, offsets.end)..offsets.end;
+            Head { queue, read: VecDeque::new(), rest }
+        };
+        let mut heads: Vec<Head> = (0..).zip(&queues).zip(firsts).map(head).collect();
+        let batch = (limit / heads.len().max(1) + 1).min(STEP) as u64;
+        let (mut found, mut looked) = (Vec::new(), 0);
+        while found.len() < limit && looked < LOOK_MAX {
+            for head in heads.iter_mut().filter(|head| head.read.is_empty()) {
+                while head.read.is_empty() && !head.rest.is_empty() {
+                    let end = head.rest.end.min(head.rest.start + batch);
+                    let places = self.places(topic, head.queue, head.rest.start..end).await?;
+                    head.read.extend(self.read(places, |_| true).await?);
+                    head.rest.start = end;
+                }
+            }
+            let time = |head: &Head| head.read.front().map(|(_, message)| message.stored_at);
+            let earliest = heads.iter_mut().filter(|head| !head.read.is_empty()).min_by_key(|head| time(head));
+            let Some((place, message)) = earliest.and_then(|head| head.read.pop_front()) else { break };
+            looked += 1;
+            if message.stored_at.0 >= since_ms {
+                found.push((place, message));
+            }
+        }
+        let more = heads.iter().any(|head| !head.read.is_empty() || !head.rest.is_empty());
+        Ok(Since { found, next: more.then(|| heads.iter().map(Head::next).collect()) })
+    }
+}
