@@ -4,8 +4,10 @@
 //! # To ensure correctness
 //! - Nothing is ever written at or beyond the horizon in a segment made of a used file. Whoever wants to raises the
 //!   horizon first and waits until that is durable.
-//! - The horizon never sinks while anything written below it may still be unknown to a start. A file that cannot be
-//!   believed therefore says nothing, and a start then searches all that could have been written.
+//! - What a start reads may not be durable: the one before may have been killed between write and sync. It is true, but
+//!   nothing is written below it before it was written and synced again.
+//! - The horizon sinks only behind a start, which has made certain that nothing sound lies behind the end. A file that
+//!   cannot be believed says nothing, and a start then searches all that could have been written.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -51,15 +53,14 @@ pub(crate) fn read(disk: &dyn Disk, seed: u32) -> Option<u64> {
 /// The writer's side.
 pub(crate) struct Horizon {
     seed: u32,
-    /// Durable in the file.
+    /// Known to be durable in the file; 0 after a start.
     position: u64,
     file: Option<Arc<dyn File>>,
 }
 
 impl Horizon {
-    /// `known` is what a start read.
-    pub(crate) fn new(seed: u32, known: Option<u64>) -> Self {
-        Self { seed, position: known.unwrap_or(0), file: None }
+    pub(crate) fn new(seed: u32) -> Self {
+        Self { seed, position: 0, file: None }
     }
 
     /// Sees to it that the horizon is durable and at least `to`.

@@ -82,7 +82,7 @@ pub(crate) fn open_on(
     let commit = Arc::new(GroupCommit::new(end, recovered.segment.clone(), on_durable, path_of));
     let view = Arc::new(View::new(config.segment_size, seed, recovered.start, recovered.mappings, end));
     let segment = recovered.segment;
-    let horizon = Horizon::new(seed, recovered.horizon);
+    let horizon = Horizon::new(seed);
     let space = Preallocator::new(factory, config.zero_ahead, segment.clone(), recovered.prepared_to, horizon);
     let space = Arc::new(space);
     let appender = Appender::new(commit, space, view.clone(), segment, recovered.tail);

@@ -83,8 +83,6 @@ pub(crate) struct Recovered {
     pub(crate) tail: Tail,
     /// How far the last segment is known to be prepared.
     pub(crate) prepared_to: u64,
-    /// What the horizon's file says.
-    pub(crate) horizon: Option<u64>,
     pub(crate) report: Recovery,
 }
 
@@ -352,7 +350,8 @@ impl<'a> Scan<'a> {
         let segment = Arc::new(opened.map_err(self.io("open", start))?);
         self.report.searched_bytes = remains.searched;
         let prepared_to = match recycled {
-            true => self.horizon.unwrap_or(0).min(segment.end),
+            // The horizon that was read may not be durable.
+            true => self.tail.end,
             false => {
                 // Behind the end there are only zeros or holes: up to the first hole the zeros are on disk.
                 let offset = self.tail.end - start;
@@ -384,8 +383,7 @@ impl<'a> Scan<'a> {
         self.report.last_leader_time_ms = self.tail.leader_time_ms;
         self.report.duration = started.elapsed();
         let prepared_to = prepared_to.unwrap_or(self.tail.end).max(self.tail.end);
-        let Self { horizon, tail, report, .. } = self;
-        Recovered { segment, start, mappings, tail, prepared_to, horizon, report }
+        Recovered { segment, start, mappings, tail: self.tail, prepared_to, report: self.report }
     }
 }
 

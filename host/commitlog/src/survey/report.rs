@@ -72,7 +72,7 @@ pub struct SegmentInfo {
     pub last_index: Option<u64>,
     /// Bytes from the beginning of the file to the end of the last entry, fillers included.
     pub used_bytes: u64,
-    /// Bytes behind that which are prepared: allocated and zero.
+    /// Bytes behind that which are prepared: allocated, and zero or of the file's earlier life.
     pub prepared_bytes: u64,
     /// Highest durable mark in any entry: everything below was durable when that entry was written.
     pub durable_mark: LogPosition,

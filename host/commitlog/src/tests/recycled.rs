@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::driver::{Opened, Run, SEGMENT, config, open};
+use super::driver::{Opened, Run, SEGMENT, config, open, open_disk};
 use super::release::{fill_to, full_segments};
 use super::rng::Rng;
-use super::sim_disk::{Image, LOSSES};
+use super::sim_disk::{Image, LOSSES, Loss};
 use crate::disk::RealDisk;
 use crate::format::checksum_seed;
 use crate::horizon::{self, HORIZON_FILE};
@@ -114,6 +114,30 @@ fn a_start_searches_up_to_the_horizon_and_without_one_everything() {
         assert_eq!((all.entries, all.recovery.end), (bounded.entries.clone(), bounded.recovery.end));
         assert_eq!(all.recovery.cut, None);
     }
+}
+
+#[test]
+fn a_horizon_that_was_read_but_never_synced_is_made_durable_before_it_counts() {
+    let seed = checksum_seed(&config().cluster_id, config().shard);
+    let says = |image: &Image| horizon::decode(seed, &image[HORIZON_FILE]).unwrap();
+    let mut run = in_used_files();
+    let disk = run.log.disk.clone();
+    let (before, first) = (disk.events(), says(&disk.image()));
+    while disk.image()[HORIZON_FILE] == disk.fork(before).image()[HORIZON_FILE] {
+        run.append(EntryKind::Records, 900).unwrap();
+        prepare(&run);
+    }
+    // The process is killed when the next one is written and not synced.
+    let killed_at =
+        (before..).find(|at| disk.fork(*at).image()[HORIZON_FILE] != disk.fork(before).image()[HORIZON_FILE]);
+    let mut opened = open_disk(disk.fork(killed_at.unwrap()), &config()).unwrap();
+    while opened.appender.appended().0 <= first {
+        let header = EntryHeader { term: 9, index: 900, leader_time_ms: 0, kind: EntryKind::Records };
+        opened.appender.append(header, &[&[9; 900]]).unwrap();
+    }
+    let (events, end) = (opened.disk.events(), opened.appender.appended().0);
+    let lost = opened.disk.after_power_cut(events, Loss::All, &mut Rng::new(1));
+    assert!(says(&lost) >= end, "written to {end} under a horizon at {}", says(&lost));
 }
 
 /// A group that was kept behind a lost one lies among old bytes: it is found and erased, wherever the horizon is.

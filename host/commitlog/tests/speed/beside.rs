@@ -11,7 +11,7 @@ use rustix::fs::Advice;
 use vouch_commitlog::{Housekeeping, LogPosition, LogReader};
 
 use super::log::{Log, SEGMENT, SYNCS_IN_FLIGHT};
-use super::raw::{Figure, Raw};
+use super::raw::{Raw, Turns};
 use super::{ROUNDS, folder, median};
 
 /// The four cases take turns that are this short, because what else happens to the disk changes from second to second.
@@ -126,19 +126,19 @@ fn appending_beside_scrub_release_and_cold_reads() {
     File::open(&other).unwrap().sync_all().unwrap();
     forget(&File::open(&other).unwrap(), 0, usize::MAX >> 1);
     let round = |log: &mut Log| {
-        let [mut alone, mut beside, mut bare, mut bare_beside] = [(); 4].map(|()| Figure::default());
+        let [mut alone, mut beside, mut bare, mut bare_beside] = [(); 4].map(|()| Turns::default());
         for _ in 0..TURNS {
             let turn = log.closed_loop(4, GROUP, TURN, u64::MAX);
             let group = (turn.bytes / turn.groups).next_multiple_of(8) as usize;
-            alone += turn;
+            alone.add(turn);
             let (housekeeping, reader) = (log.appender.housekeeping(), log.reader.clone());
-            beside += with(
+            beside.add(with(
                 |stop| of_the_log(stop, &housekeeping, &reader, folder.path()),
                 || log.closed_loop(4, GROUP, TURN, u64::MAX),
-            );
-            bare += raw.closed_loop(group, SYNCS_IN_FLIGHT, TURN, u64::MAX);
-            let file = &other;
-            bare_beside += with(|stop| plain(stop, file), || raw.closed_loop(group, SYNCS_IN_FLIGHT, TURN, u64::MAX));
+            ));
+            bare.add(raw.closed_loop(group, SYNCS_IN_FLIGHT, TURN, u64::MAX));
+            let work = || raw.closed_loop(group, SYNCS_IN_FLIGHT, TURN, u64::MAX);
+            bare_beside.add(with(|stop| plain(stop, &other), work));
         }
         let ours = beside.bytes_per_second() / alone.bytes_per_second();
         (ours, bare_beside.bytes_per_second() / bare.bytes_per_second())

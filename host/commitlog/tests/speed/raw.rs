@@ -7,14 +7,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::cpu;
+use super::{cpu, median};
 
 const SIZE: u64 = 512 << 20;
 /// Most groups that share a sync.
 const MAX_SHARED: usize = 256;
 
 /// What some groups took.
-#[derive(Default)]
 pub(super) struct Figure {
     pub(super) groups: u64,
     pub(super) bytes: u64,
@@ -30,18 +29,31 @@ impl Figure {
     pub(super) fn groups_per_second(&self) -> f64 {
         self.groups as f64 / self.took.as_secs_f64()
     }
-
-    pub(super) fn cpu_us_per_group(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.groups as f64
-    }
 }
 
-impl std::ops::AddAssign for Figure {
-    fn add_assign(&mut self, more: Self) {
-        self.groups += more.groups;
-        self.bytes += more.bytes;
-        self.took += more.took;
-        self.cpu += more.cpu;
+/// The same thing measured some times. Medians, because in one turn of many a disk stands still for a while.
+#[derive(Default)]
+pub(super) struct Turns(Vec<Figure>);
+
+impl Turns {
+    pub(super) fn add(&mut self, turn: Figure) {
+        self.0.push(turn);
+    }
+
+    pub(super) fn bytes_per_second(&self) -> f64 {
+        median(&self.0, Figure::bytes_per_second)
+    }
+
+    pub(super) fn groups_per_second(&self) -> f64 {
+        median(&self.0, Figure::groups_per_second)
+    }
+
+    pub(super) fn bytes_per_group(&self) -> f64 {
+        median(&self.0, |turn| turn.bytes as f64 / turn.groups as f64)
+    }
+
+    pub(super) fn cpu_us_per_group(&self) -> f64 {
+        median(&self.0, |turn| turn.cpu.as_secs_f64() * 1e6 / turn.groups as f64)
     }
 }
 

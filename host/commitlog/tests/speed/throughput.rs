@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::log::{Log, SYNCS_IN_FLIGHT};
-use super::raw::{Figure, Raw};
+use super::raw::{Raw, Turns};
 use super::{ROUNDS, folder, median};
 
 /// Log and bare writer take turns that are this short, because what else happens to the disk changes from second to second.
@@ -13,16 +13,16 @@ const TURNS: usize = 10;
 const BYTES: u64 = 256 << 20;
 
 /// By turns: the log, then the bare writer with groups of the size that formed in the log, as many of them in flight.
-fn pair(log: &mut Log, raw: &Raw, writers: usize, record: usize) -> (Figure, Figure) {
-    let (mut ours, mut bare) = (Figure::default(), Figure::default());
+fn pair(log: &mut Log, raw: &Raw, writers: usize, record: usize) -> (Turns, Turns) {
+    let (mut ours, mut bare) = (Turns::default(), Turns::default());
     for _ in 0..TURNS {
         log.release();
         let turn = log.closed_loop(writers, record, TURN, BYTES);
         let group = (turn.bytes / turn.groups).next_multiple_of(8);
         let outstanding = (writers * record) as f64 / group as f64;
         let in_flight = (outstanding.round() as usize).clamp(1, SYNCS_IN_FLIGHT);
-        bare += raw.closed_loop(group as usize, in_flight, TURN, BYTES);
-        ours += turn;
+        bare.add(raw.closed_loop(group as usize, in_flight, TURN, BYTES));
+        ours.add(turn);
     }
     (ours, bare)
 }
@@ -42,7 +42,7 @@ fn records_of_some_writers_beside_a_bare_writer() {
                 median(&pairs, |(log, raw)| log.bytes_per_second() / raw.bytes_per_second()),
                 median(&pairs, |(log, raw)| log.cpu_us_per_group() / raw.cpu_us_per_group()),
                 median(&pairs, |(log, _)| log.groups_per_second()),
-                kib(median(&pairs, |(log, _)| log.bytes as f64 / log.groups as f64)),
+                kib(median(&pairs, |(log, _)| log.bytes_per_group())),
                 median(&pairs, |(log, _)| log.bytes_per_second()) / 1e6,
             );
         }
