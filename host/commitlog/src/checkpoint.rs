@@ -74,6 +74,10 @@ impl Checkpoint {
         if bytes[8] != VERSION {
             return Err(CheckpointError::Version(bytes[8]));
         }
+        // No program of this version writes anything there: one checkpoint has one encoding.
+        if bytes[9..12] != [0; 3] {
+            return Err(CheckpointError::Damaged);
+        }
         Ok(Self {
             position: LogPosition(u64_at(16)),
             end: LogPosition(u64_at(24)),

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use crate::{Checkpoint, LogPosition};
 
-/// Smallest segment, in bytes.
-pub const MIN_SEGMENT_SIZE: u64 = 4 << 20;
+/// Smallest segment, in bytes. (Fuzzers write whole logs many times a second, in smaller ones.)
+pub const MIN_SEGMENT_SIZE: u64 = if cfg!(fuzzing) { 16 << 10 } else { 4 << 20 };
 /// Largest segment, in bytes.
 pub const MAX_SEGMENT_SIZE: u64 = 4 << 30;
 /// A segment's size is a multiple of this, in bytes.
-pub const SEGMENT_SIZE_STEP: u64 = 1 << 20;
+pub const SEGMENT_SIZE_STEP: u64 = if cfg!(fuzzing) { 16 << 10 } else { 1 << 20 };
 /// Least space kept zero-filled ahead of the append point, in bytes.
-pub const MIN_ZERO_AHEAD: u64 = 1 << 20;
+pub const MIN_ZERO_AHEAD: u64 = if cfg!(fuzzing) { 8 << 10 } else { 1 << 20 };
 /// Most space kept zero-filled ahead of the append point, in bytes.
 pub const MAX_ZERO_AHEAD: u64 = 1 << 30;
 /// Most syncs in flight at a time.

@@ -7,7 +7,7 @@ use super::fixture;
 use super::rng::Rng;
 use crate::format::{SegmentHeader, StoredHeader, StoredKind};
 use crate::horizon;
-use crate::{Checkpoint, EntryKind, LogPosition};
+use crate::{Checkpoint, CheckpointError, EntryKind, LogPosition};
 
 const ROUNDS: u64 = 20_000;
 
@@ -58,6 +58,20 @@ fn a_checkpoint_is_read_as_it_was_written_or_not_at_all() {
         let sound = Checkpoint::decode(original).expect("it is sound");
         bytes != original && Checkpoint::decode(bytes).is_ok() || sound.encode() != original
     });
+}
+
+/// Found by fuzzing: with a true checksum over them, the bytes that say nothing were not looked at.
+#[test]
+fn a_checkpoint_with_something_in_its_unused_bytes_is_refused() {
+    let [position, end] = [4096, 8192].map(LogPosition);
+    let sound = Checkpoint { position, end, term: 1, index: 2, checksum: 3 }.encode();
+    for unused in 9..12 {
+        let mut bytes = sound;
+        bytes[unused] = 1;
+        let checksum = crc32c::crc32c(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(Checkpoint::decode(&bytes), Err(CheckpointError::Damaged));
+    }
 }
 
 #[test]
