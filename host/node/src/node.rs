@@ -104,7 +104,8 @@ impl Node {
         let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock), requests.clone()));
         let inbox = opened.inbox.clone();
         let housekeeping = opened.appender.housekeeping();
-        let scrub = Scrub::start(housekeeping.clone(), config.scrub_rate).map_err(StartError::Thread)?;
+        let place = config.data_dir.join("shards/0/scrub");
+        let scrub = Scrub::start(housekeeping.clone(), config.scrub_rate, place).map_err(StartError::Thread)?;
         let adopted = opened.state.parts().last().copied().unwrap_or(0);
         let lookups = start::lookups(&config, &opened)?;
         let prepared = config.zero_ahead.min(opened.init.segment_size);

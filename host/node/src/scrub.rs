@@ -1,6 +1,7 @@
 //! Reads the sealed part of the log again and again, slowly, so that what a disk loses is found while a backup still has
 //! it.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,6 +17,8 @@ const READ_BYTES: u64 = 256 << 10;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A log to which nothing is added is read again after this long.
 const REST: Duration = Duration::from_secs(6 * 60 * 60);
+/// Most bytes of the file that says where the scrubber was.
+const MAX_PLACE_BYTES: usize = 20;
 
 /// What was found since the node started.
 #[derive(Debug, Default)]
@@ -36,8 +39,9 @@ pub(crate) struct Scrub {
 }
 
 impl Scrub {
-    /// Starts it; `rate`: bytes a second, 0 for none at all.
-    pub(crate) fn start(log: Housekeeping, rate: u64) -> std::io::Result<Self> {
+    /// Starts it; `rate`: bytes a second, 0 for none at all. `place` is the file in which it keeps where it is, so that a
+    /// node that is restarted more often than a round takes reads all of its log in time.
+    pub(crate) fn start(log: Housekeeping, rate: u64, place: PathBuf) -> std::io::Result<Self> {
         let report = Arc::new(ScrubReport::default());
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut thread = None;
@@ -47,7 +51,7 @@ impl Scrub {
                 if let Err(error) = rustix::process::nice(NICE) {
                     tracing::warn!(%error, "the log is scrubbed at normal priority");
                 }
-                run(&log, rate, &report, &stop);
+                run(&log, rate, Place::new(place), &report, &stop);
             };
             thread = Some(std::thread::Builder::new().name("vouch-scrub".to_owned()).spawn(run)?);
         }
@@ -73,8 +77,43 @@ fn next_turn(stop: &(Mutex<bool>, Condvar), pace: Duration) -> bool {
     !*stopped
 }
 
-fn run(log: &Housekeeping, rate: u64, report: &ScrubReport, stop: &(Mutex<bool>, Condvar)) {
-    let mut scrubber = log.scrubber(LogPosition(0));
+/// Where the scrubber is, in a file of its own. Not synced: if it is lost, some of the log is read again.
+struct Place {
+    file: PathBuf,
+    kept: Option<LogPosition>,
+}
+
+impl Place {
+    fn new(file: PathBuf) -> Self {
+        Self { file, kept: None }
+    }
+
+    /// Where to go on in a log that ends at `end`; 0 if nothing that can be used is kept.
+    fn read(&self, end: LogPosition) -> LogPosition {
+        let kept = std::fs::read_to_string(&self.file).ok().filter(|text| text.len() <= MAX_PLACE_BYTES);
+        let position = kept.and_then(|text| text.trim().parse().ok()).map(LogPosition);
+        position.filter(|position| *position < end).unwrap_or(LogPosition(0))
+    }
+
+    fn keep(&mut self, position: LogPosition) {
+        if self.kept == Some(position) {
+            return;
+        }
+        self.kept = Some(position);
+        let new = self.file.with_extension("new");
+        let written = std::fs::write(&new, position.0.to_string()).and_then(|()| std::fs::rename(&new, &self.file));
+        if let Err(error) = written {
+            tracing::warn!(%error, file = %self.file.display(), "where the scrubber is could not be kept");
+        }
+    }
+}
+
+fn run(log: &Housekeeping, rate: u64, mut place: Place, report: &ScrubReport, stop: &(Mutex<bool>, Condvar)) {
+    let usage = log.usage();
+    let from = place.read(usage.end);
+    // The rest of a round that an earlier process began is no whole round: the next one follows at once.
+    let mut whole = from <= usage.start;
+    let mut scrubber = log.scrubber(from);
     let mut resting: Option<(Instant, u64)> = None;
     let mut found = 0;
     let mut pause = Duration::ZERO;
@@ -85,8 +124,13 @@ fn run(log: &Housekeeping, rate: u64, report: &ScrubReport, stop: &(Mutex<bool>,
             continue;
         }
         let before = report.bytes.load(Ordering::Relaxed);
-        let ended = step(&mut scrubber, report, &mut found);
-        resting = ended.then(|| (Instant::now(), segments));
+        resting = None;
+        if step(&mut scrubber, report, &mut found) {
+            report.rounds.fetch_add(u64::from(whole), Ordering::Relaxed);
+            resting = whole.then(|| (Instant::now(), segments));
+            whole = true;
+        }
+        place.keep(scrubber.position());
         // Paid for by what was really read: the scrubber reads whole pieces, however little it is asked for.
         pause = pause_for(report.bytes.load(Ordering::Relaxed) - before, rate);
     }
@@ -115,7 +159,6 @@ fn step(scrubber: &mut Scrubber, report: &ScrubReport, found: &mut u64) -> bool 
     report.bytes.fetch_add(step.bytes_read, Ordering::Relaxed);
     report.damaged.fetch_max(*found, Ordering::Relaxed);
     if step.round_ended {
-        report.rounds.fetch_add(1, Ordering::Relaxed);
         report.damaged.store(*found, Ordering::Relaxed);
         *found = 0;
     }
@@ -125,6 +168,21 @@ fn step(scrubber: &mut Scrubber, report: &ScrubReport, found: &mut u64) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_kept_and_one_that_cannot_be_used_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut place = Place::new(folder.path().join("scrub"));
+        let end = LogPosition(1 << 30);
+        assert_eq!(place.read(end), LogPosition(0), "nothing was kept yet");
+        place.keep(LogPosition(4 << 20));
+        assert_eq!(Place::new(folder.path().join("scrub")).read(end), LogPosition(4 << 20));
+        assert_eq!(place.read(LogPosition(4 << 20)), LogPosition(0), "the log was put back to an earlier state");
+        for spoiled in ["", "-1", "4 MiB", "99999999999999999999999", &"0".repeat(1 << 16)] {
+            std::fs::write(folder.path().join("scrub"), spoiled).unwrap();
+            assert_eq!(place.read(end), LogPosition(0), "{spoiled:.20}");
+        }
+    }
 
     #[test]
     fn the_rate_bounds_what_is_read_however_small_it_is() {
