@@ -160,7 +160,7 @@ impl Walker {
     fn begin_payload(&mut self, header: StoredHeader, bytes: &[u8; HEADER]) -> Option<(StoredHeader, u32)> {
         let (stored, crc) = entry_checksum(self.seed, bytes);
         if self.headers_only {
-            self.at = header.end() - self.segment_start;
+            (self.at, self.state) = (header.end() - self.segment_start, State::Header);
             return Some((header, stored));
         }
         self.state = State::Payload { header, stored, crc, next: self.at + ENTRY_HEADER_LEN };

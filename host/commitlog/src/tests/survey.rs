@@ -272,6 +272,18 @@ fn segments_are_described_by_their_headers() {
     assert_eq!(quick[3].durable_mark, submitted.last().unwrap().entry.end);
 }
 
+/// Found by fuzzing: behind a damaged header the quick look found the next entry and never went on from there.
+#[test]
+fn the_quick_look_goes_on_behind_damage() {
+    let (mut image, submitted) = closed_log();
+    let bad = submitted[5].entry.position.0 as usize;
+    image.get_mut(&file_name(0)).unwrap()[bad] ^= 1;
+    let disk = SimDisk::new(image);
+    let whole = submitted.len() as u64 + 1;
+    let found: u64 = folder(&disk).unwrap().segments().unwrap().iter().map(|info| info.entries).sum();
+    assert_eq!(found, whole - 1);
+}
+
 /// The closing mark has the next index.
 fn thorough_last(submitted: &[Submitted]) -> Option<u64> {
     submitted.last().map(|last| last.entry.index + 1)
