@@ -11,12 +11,12 @@ use rustix::fs::Advice;
 use vouch_commitlog::{Housekeeping, LogPosition, LogReader};
 
 use super::log::{Log, SEGMENT, SYNCS_IN_FLIGHT};
-use super::raw::{Raw, Turns};
-use super::{ROUNDS, folder, median};
+use super::raw::Raw;
+use super::{folder, quartiles};
 
 /// The four cases take turns that are this short, because what else happens to the disk changes from second to second.
-const TURN: Duration = Duration::from_millis(500);
-const TURNS: usize = 8;
+const TURN: Duration = Duration::from_millis(300);
+const TURNS: usize = 41;
 /// The node's default.
 const SCRUB_BYTES_PER_SECOND: u64 = 8 << 20;
 const SCRUB_STEP: u64 = 256 << 10;
@@ -125,29 +125,23 @@ fn appending_beside_scrub_release_and_cold_reads() {
     std::fs::copy(folder.path().join("raw"), &other).unwrap();
     File::open(&other).unwrap().sync_all().unwrap();
     forget(&File::open(&other).unwrap(), 0, usize::MAX >> 1);
-    let round = |log: &mut Log| {
-        let [mut alone, mut beside, mut bare, mut bare_beside] = [(); 4].map(|()| Turns::default());
-        for _ in 0..TURNS {
-            let turn = log.closed_loop(4, GROUP, TURN, u64::MAX);
-            let group = (turn.bytes / turn.groups).next_multiple_of(8) as usize;
-            alone.add(turn);
-            let (housekeeping, reader) = (log.appender.housekeeping(), log.reader.clone());
-            beside.add(with(
-                |stop| of_the_log(stop, &housekeeping, &reader, folder.path()),
-                || log.closed_loop(4, GROUP, TURN, u64::MAX),
-            ));
-            bare.add(raw.closed_loop(group, SYNCS_IN_FLIGHT, TURN, u64::MAX));
-            let work = || raw.closed_loop(group, SYNCS_IN_FLIGHT, TURN, u64::MAX);
-            bare_beside.add(with(|stop| plain(stop, &other), work));
-        }
-        let ours = beside.bytes_per_second() / alone.bytes_per_second();
-        (ours, bare_beside.bytes_per_second() / bare.bytes_per_second())
+    let turn = |log: &mut Log| {
+        let alone = log.closed_loop(4, GROUP, TURN, u64::MAX);
+        let group = (alone.bytes / alone.groups).next_multiple_of(8) as usize;
+        let (housekeeping, reader) = (log.appender.housekeeping(), log.reader.clone());
+        let beside = with(
+            |stop| of_the_log(stop, &housekeeping, &reader, folder.path()),
+            || log.closed_loop(4, GROUP, TURN, u64::MAX),
+        );
+        let work = || raw.closed_loop(group, SYNCS_IN_FLIGHT, TURN, u64::MAX);
+        let (bare, bare_beside) = (work(), with(|stop| plain(stop, &other), work));
+        [alone, beside, bare, bare_beside].map(|figure| figure.bytes_per_second())
     };
-    let rounds: Vec<_> = (0..ROUNDS).map(|_| round(&mut log)).collect();
+    let turns: Vec<_> = (0..TURNS).map(|_| turn(&mut log)).collect();
     println!(
-        "beside its background work the log keeps {:.2} of its speed, the bare writer {:.2}: {:.2}; rounds {rounds:.2?}",
-        median(&rounds, |(ours, _)| *ours),
-        median(&rounds, |(_, bare)| *bare),
-        median(&rounds, |(ours, bare)| ours / bare),
+        "beside its background work the log keeps {} of its speed, the bare writer {}: {}",
+        quartiles(&turns, |[alone, beside, ..]| beside / alone),
+        quartiles(&turns, |[.., bare, bare_beside]| bare_beside / bare),
+        quartiles(&turns, |[alone, beside, bare, bare_beside]| beside / alone / (bare_beside / bare)),
     );
 }

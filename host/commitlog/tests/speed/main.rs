@@ -40,6 +40,14 @@ fn median<T>(rounds: &[T], of: impl Fn(&T) -> f64) -> f64 {
     all[all.len() / 2]
 }
 
+/// Lower quartile, median and upper quartile of what was compared by turns, for people.
+fn quartiles<T>(turns: &[T], of: impl Fn(&T) -> f64) -> String {
+    let mut all: Vec<f64> = turns.iter().map(of).collect();
+    all.sort_by(f64::total_cmp);
+    let [low, middle, high] = [1, 2, 3].map(|quarter| all[all.len() * quarter / 4]);
+    format!("{middle:.2} ({low:.2} - {high:.2})")
+}
+
 /// The 99th percentile.
 fn p99(latencies: &mut [Duration]) -> Duration {
     latencies.sort_unstable();

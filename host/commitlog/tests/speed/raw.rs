@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{cpu, median};
+use super::cpu;
 
 const SIZE: u64 = 512 << 20;
 /// Most groups that share a sync.
@@ -29,31 +29,9 @@ impl Figure {
     pub(super) fn groups_per_second(&self) -> f64 {
         self.groups as f64 / self.took.as_secs_f64()
     }
-}
-
-/// The same thing measured some times. Medians, because in one turn of many a disk stands still for a while.
-#[derive(Default)]
-pub(super) struct Turns(Vec<Figure>);
-
-impl Turns {
-    pub(super) fn add(&mut self, turn: Figure) {
-        self.0.push(turn);
-    }
-
-    pub(super) fn bytes_per_second(&self) -> f64 {
-        median(&self.0, Figure::bytes_per_second)
-    }
-
-    pub(super) fn groups_per_second(&self) -> f64 {
-        median(&self.0, Figure::groups_per_second)
-    }
-
-    pub(super) fn bytes_per_group(&self) -> f64 {
-        median(&self.0, |turn| turn.bytes as f64 / turn.groups as f64)
-    }
 
     pub(super) fn cpu_us_per_group(&self) -> f64 {
-        median(&self.0, |turn| turn.cpu.as_secs_f64() * 1e6 / turn.groups as f64)
+        self.cpu.as_secs_f64() * 1e6 / self.groups as f64
     }
 }
 
