@@ -10,17 +10,30 @@ use vouch_fuzz::within_memory;
 struct Case<'a> {
     shard: u16,
     position: u64,
-    /// What a stranger sends, and whether behind the letter that every id begins with.
+    /// Characters that somebody changes, and what he appends.
+    changes: Vec<(u8, u8)>,
+    appended: &'a str,
+    /// What a stranger sends.
     text: &'a str,
-    prefixed: bool,
+}
+
+fn check(text: &str) {
+    let read = within_memory(text.len(), 8, || text.parse::<TransactionId>());
+    if let Ok(read) = read {
+        assert!(text.eq_ignore_ascii_case(&read.to_string()), "{text:?} was read as {read}");
+    }
 }
 
 fuzz_target!(|case: Case| {
     let id = TransactionId { shard: case.shard, position: case.position };
     assert_eq!(id.to_string().parse(), Ok(id));
-    let text = format!("{}{}", if case.prefixed { "T" } else { "" }, case.text);
-    let read = within_memory(text.len(), 8, || text.parse::<TransactionId>());
-    if let Ok(read) = read {
-        assert!(text.eq_ignore_ascii_case(&read.to_string()), "{text:?} was read as {read}");
+    let mut changed = id.to_string().into_bytes();
+    for (at, byte) in case.changes {
+        let at = usize::from(at) % changed.len();
+        changed[at] = byte & 0x7f;
     }
+    let changed = String::from_utf8(changed).expect("ASCII");
+    check(&changed);
+    check(&format!("{changed}{}", case.appended));
+    check(case.text);
 });
