@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use base64::Engine;
@@ -13,13 +13,16 @@ use vouch_protocol::wire;
 
 use crate::failure::{Problem, Usage};
 use crate::http::{HttpArgs, segment};
-use crate::output;
+use crate::output::{self, Table, cell};
+use crate::resource::Page;
 use crate::rpc::calls::{Fetch, Resolution, acknowledge, end_transaction, fetch_messages, new_message, send_message};
 use crate::rpc::{GrpcArgs, Role, Session};
 use crate::text;
 
 /// Messages asked for in one receive: the most the protocol gives.
 const BATCH: u32 = 32;
+/// Letters of a body that a list shows.
+const BODY_SHOWN: usize = 60;
 /// The longest a single receive waits at the broker.
 const LONGEST_POLL: Duration = Duration::from_secs(20);
 
@@ -42,6 +45,27 @@ Examples:
         #[command(flatten)]
         http: HttpArgs,
     },
+    /// List messages: with --key those that have it, newest first; without, in the order of their queues, merged by time.
+    #[command(after_help = "\
+Examples:
+  vouch message list --topic orders --key 17
+  vouch message list --topic orders --since 10m --limit 20
+  vouch message list --topic orders --since 2026-01-31T10:00:00Z --json")]
+    List {
+        /// The topic.
+        #[arg(long, value_name = "TOPIC")]
+        topic: String,
+        /// Only messages with this key; open transactions are among them.
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+        /// Only messages stored since then: a time in UTC, milliseconds since 1970, or how long ago, for example 10m.
+        #[arg(long, value_name = "TIME", value_parser = since)]
+        since: Option<String>,
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
 }
 
 impl MessageCommand {
@@ -50,7 +74,7 @@ impl MessageCommand {
         match self {
             Self::Send(send) => send.json,
             Self::Receive(receive) => receive.json,
-            Self::Show { http, .. } => http.json,
+            Self::Show { http, .. } | Self::List { http, .. } => http.json,
         }
     }
 }
@@ -118,6 +142,9 @@ pub(crate) fn run(command: MessageCommand) -> anyhow::Result<()> {
         MessageCommand::Send(send) => runtime()?.block_on(send_one(&send)),
         MessageCommand::Receive(receive) => runtime()?.block_on(receive_some(&receive)),
         MessageCommand::Show { topic, id, http } => show(&topic, &id, &http),
+        MessageCommand::List { topic, key, since, page, http } => {
+            list(&topic, &[("key", key.as_deref()), ("since", since.as_deref())], &page, &http)
+        }
     }
 }
 
@@ -268,15 +295,69 @@ fn show(topic: &str, id: &str, http: &HttpArgs) -> anyhow::Result<()> {
     let found = crate::resource::items(&answer.body).iter().map(output::describe).collect::<Vec<_>>();
     if found.is_empty() {
         let title = format!("no message of {topic} has the id {id}");
-        let detail = "looked for in the last million messages of the topic and in its open transactions";
+        let detail = "looked for in what the topic's queues hold and in its open transactions";
         return Err(Problem::local("not-found", &title, detail.to_owned()));
     }
     Ok(output::line(found.join("\n\n"))?)
 }
 
+/// A time as the API takes it. How long ago is taken from this machine's clock.
+fn since(text: &str) -> Result<String, String> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) || humantime::parse_rfc3339_weak(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    let wrong = |error| format!("{error}; or write a time in UTC such as 2026-01-31T10:00:00Z");
+    let ago = text::length(text).map_err(wrong)?;
+    let then = SystemTime::now().checked_sub(ago).filter(|then| *then >= SystemTime::UNIX_EPOCH);
+    let then = then.ok_or_else(|| format!("`{text}` ago is before 1970"))?;
+    Ok(humantime::format_rfc3339_millis(then).to_string())
+}
+
+fn list(topic: &str, filters: &[(&str, Option<&str>)], page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+    let answer = http.client()?.get(&format!("/v1/messages/{}{}", segment(topic), page.query(filters)))?;
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    let mut table = Table::new(&["ID", "STORED", ">QUEUE", ">OFFSET", "TAG", "KEYS", "BODY"]);
+    for message in crate::resource::items(&answer.body) {
+        let place = message.get("place").unwrap_or(&Value::Null);
+        let before = [cell(message, "id"), cell(message, "stored_at"), cell(place, "queue"), cell(place, "offset")];
+        table.row(before.into_iter().chain([cell(message, "tag"), cell(message, "keys"), body(message)]));
+    }
+    table.print()?;
+    page.more(&answer.body)
+}
+
+/// The beginning of a body, on one line.
+fn body(message: &Value) -> String {
+    let Some(text) = message.get("body").and_then(Value::as_str) else {
+        return if message.get("body_base64").is_some() { "(binary)" } else { "(left out)" }.to_owned();
+    };
+    let line: String =
+        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(BODY_SHOWN).collect();
+    if line.len() < text.len() { format!("{line}…") } else { line }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_given_as_such_or_as_how_long_ago() {
+        assert_eq!(since("1700000000007").unwrap(), "1700000000007");
+        assert_eq!(since("2026-01-31T10:00:00Z").unwrap(), "2026-01-31T10:00:00Z");
+        let ago = humantime::parse_rfc3339(&since("1h").unwrap()).unwrap().elapsed().unwrap();
+        assert!((3600..3700).contains(&ago.as_secs()), "{ago:?}");
+        assert!(since("yesterday").is_err() && since("1000000years").is_err());
+    }
+
+    #[test]
+    fn a_list_shows_the_beginning_of_a_body_on_one_line() {
+        assert_eq!(body(&json!({"body": "a\nb"})), "a b");
+        assert_eq!(body(&json!({"body": "x".repeat(61)})), format!("{}…", "x".repeat(60)));
+        assert_eq!(body(&json!({"body_base64": "/wA="})), "(binary)");
+        assert_eq!(body(&json!({"body_left_out_bytes": 7})), "(left out)");
+    }
 
     #[test]
     fn a_body_that_is_not_text_is_given_in_base64() {

@@ -98,6 +98,12 @@ fn a_message_is_sent_received_once_and_shown() {
     let id = sent["message_id"].as_str().unwrap();
     let shown = node.admin(&["message", "show", "greetings", id, "--json"]).succeeded();
     assert!(shown.stdout.contains(id), "{shown:?}");
+    for filter in [["--key", "k"], ["--since", "1h"]] {
+        let listed = node.admin(&[&["message", "list", "--topic", "greetings"][..], &filter].concat()).succeeded();
+        assert!(listed.stdout.contains(id) && listed.stdout.contains("hello"), "{listed:?}");
+    }
+    let none = node.admin(&["message", "list", "--topic", "greetings", "--key", "other", "--json"]).succeeded();
+    assert_eq!(none.json(), json!({"items": []}));
 }
 
 #[test]

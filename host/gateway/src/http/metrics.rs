@@ -76,6 +76,12 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
         ("retention_carried", "Records written again because they are still needed.", read(&node.retention().carried)),
         ("retention_segments", "Segments of the log that were released.", read(&node.retention().segments)),
         ("scrub_rounds", "Times that the whole sealed log was read again.", read(&node.scrub().rounds)),
+        ("lookup_builds", "Files of the lookup index that were made.", read(&node.lookup().builds)),
+        (
+            "lookup_damaged",
+            "Files of the lookup index that were given up as damaged and made again.",
+            read(&node.lookup().damaged),
+        ),
         ("resends", "Resent messages that were recognised and stored once.", status.resends),
         ("reused_message_ids", "Message ids that were used again for other content.", status.reused_ids),
     ] {
@@ -90,6 +96,12 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
             "scrub_damaged",
             "Damaged ranges of the log that the last look found; above 0, restore them from a backup.",
             node.scrub().damaged.load(Ordering::Relaxed),
+        ),
+        ("lookup_files", "Files of the lookup index in use.", node.lookup().files.load(Ordering::Relaxed)),
+        (
+            "lookup_missing",
+            "Files of the lookup index that are not made yet.",
+            node.lookup().missing.load(Ordering::Relaxed),
         ),
         ("topics", "Topics.", status.topics as u64),
         ("groups", "Consumer groups.", status.groups as u64),
@@ -115,6 +127,7 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
         ("log_spares", "Bytes of released files that are kept to be used again.", log.spare_bytes),
         ("log_held", "Bytes of deleted files that readers still hold.", log.held_bytes),
         ("in_flight", "Bytes accepted and not yet answered.", node.bytes_in_flight()),
+        ("lookup", "Bytes of the lookup index.", node.lookup().bytes.load(Ordering::Relaxed)),
         ("log_appended", "Log position after the last entry.", status.appended),
         ("log_durable", "Log position before which everything is on disk.", status.durable),
         ("log_applied", "Log position before which everything is applied.", status.applied),

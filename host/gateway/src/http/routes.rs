@@ -132,6 +132,7 @@ pub(crate) static ROUTES: &[Route] = &[
     reads("/v1/bindings/{name}", &[], || get(bindings::show)),
     puts("/v1/bindings/{name}", Media::Json, || put(bindings::replace)),
     deletes("/v1/bindings/{name}", &[], || delete(bindings::remove)),
+    reads("/v1/messages/{topic}", &["key", "since", "limit", "after"], || get(messages::list)),
     reads("/v1/messages/{topic}/{id}", &[], || get(messages::show)),
     reads("/v1/cluster", &[], || get(cluster::show)),
 ];

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::io::Write as _;
 use vouch_broker::{BodyEncoding, NewMessage};
 
-use crate::api::{Api, message};
+use crate::api::{Api, each, message};
 
 #[tokio::test]
 async fn a_message_is_found_by_its_id() {
@@ -54,4 +54,42 @@ async fn bodies_are_shown_as_the_application_had_them() {
     api.send("orders", message("binary", &[0xFF, 0x00])).await;
     assert_eq!(api.get("/v1/messages/orders/packed").await.is(200).json()["items"][0]["body"], "hello hello hello");
     assert_eq!(api.get("/v1/messages/orders/binary").await.is(200).json()["items"][0]["body_base64"], "/wA=");
+}
+
+#[tokio::test]
+async fn messages_are_listed_by_key_and_time_in_pages() {
+    let api = Api::start().await;
+    api.put("/v1/topics/orders", json!({"type": "mixed", "queues": 2})).await.is(201);
+    for n in 0..5 {
+        let keys = vec![format!("customer {}", n % 2), "all".to_owned()];
+        api.send("orders", NewMessage { keys, ..message(&format!("m{n}"), b"body") }).await;
+    }
+    let page = api.get("/v1/messages/orders?key=customer+0&limit=2").await.is(200).json();
+    assert_eq!(each(&page, "id"), ["m4", "m2"]);
+    let next = page["next"].as_str().unwrap();
+    let page = api.get(&format!("/v1/messages/orders?key=customer+0&limit=2&after={next}")).await.is(200).json();
+    assert_eq!((each(&page, "id"), page.get("next")), (vec!["m0"], None));
+    assert_eq!(api.get("/v1/messages/orders?key=nobody").await.is(200).json(), json!({"items": []}));
+
+    let mut listed = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = api.get(&format!("/v1/messages/orders?limit=2{after}")).await.is(200).json();
+        listed.extend(page["items"].as_array().unwrap().clone());
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(listed.len(), 5);
+    let last = listed.iter().map(|item| item["stored_at"].as_str().unwrap()).max().unwrap();
+    let since = api.get(&format!("/v1/messages/orders?since={last}")).await.is(200).json();
+    let late = listed.iter().filter(|item| item["stored_at"] == last).cloned().collect::<Vec<_>>();
+    assert_eq!(since["items"].as_array().unwrap(), &late);
+    assert_eq!(each(&api.get("/v1/messages/orders?since=0").await.is(200).json(), "id").len(), 5);
+    assert_eq!(api.get("/v1/messages/orders?since=99999999999999").await.is(200).json(), json!({"items": []}));
+
+    api.get("/v1/messages/nothing").await.expect_problem(404, "topic-not-found");
+    api.get("/v1/messages/orders?since=yesterday").await.expect_problem(400, "bad-parameter");
+    api.get("/v1/messages/orders?key=").await.expect_problem(400, "bad-parameter");
+    api.get("/v1/messages/orders?after=queues-x").await.expect_problem(400, "bad-parameter");
+    api.get(&format!("/v1/messages/orders?after={next}")).await.expect_problem(422, "invalid");
 }
