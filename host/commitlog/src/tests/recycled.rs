@@ -7,10 +7,10 @@ use super::release::{fill_to, full_segments};
 use super::rng::Rng;
 use super::sim_disk::{Image, LOSSES, Loss};
 use crate::disk::RealDisk;
-use crate::format::checksum_seed;
+use crate::format::{ENTRY_HEADER_LEN, checksum_seed};
 use crate::horizon::{self, HORIZON_FILE};
 use crate::log::open_on;
-use crate::segment::file_name;
+use crate::segment::{file_name, parse_file_name};
 use crate::spares::spare_name;
 use crate::threads::fill;
 use crate::{EntryHeader, EntryKind, LogPosition, OpenError};
@@ -178,6 +178,32 @@ fn damage_before_old_bytes_is_refused() {
     image.get_mut(&name).unwrap()[(damaged.0 % SEGMENT) as usize + 70] ^= 1;
     let error = open(image).map(|opened| opened.recovery).unwrap_err();
     assert!(matches!(error, OpenError::Damaged { position, .. } if position == damaged), "{error}");
+}
+
+#[test]
+fn a_flipped_bit_is_refused_below_the_mark_and_changes_nothing_among_old_bytes_or_in_the_horizon() {
+    let run = in_used_files();
+    let image = run.close();
+    let whole = open(image.clone()).unwrap();
+    let end = whole.recovery.end.0;
+    for (name, bytes) in &image {
+        let start = parse_file_name(name);
+        for offset in (0..bytes.len()).step_by(61) {
+            let mut image = image.clone();
+            image.get_mut(name).unwrap()[offset] ^= 1 << (offset % 8);
+            let position = start.map(|start| start + offset as u64);
+            // The closing mark covers what is before it and nothing covers it.
+            let covered = position.is_some_and(|position| position < end - ENTRY_HEADER_LEN);
+            match open(image) {
+                Ok(opened) if !covered && position.is_none_or(|position| position >= end) => {
+                    assert_eq!(opened.entries, whole.entries, "{name}, {offset}");
+                    assert_eq!(opened.recovery.cut, None, "{name}, {offset}");
+                }
+                Ok(opened) => assert!(!covered && opened.entries.len() + 1 == whole.entries.len(), "{name}, {offset}"),
+                Err(error) => assert!(covered, "{name}, {offset}: {error}"),
+            }
+        }
+    }
 }
 
 /// Files of a log are put back to an earlier state, but the spare files of a later one are still there: they hold
