@@ -77,8 +77,8 @@ impl Broker {
         let data_dir = self.data_dir();
         let child = Command::new(binary()?)
             .arg("serve")
-            // So that kills fall between snapshots, and into them.
-            .args(["--snapshot-every", "1MiB"])
+            // So that kills fall between snapshots, and into them, and into the release of old segments.
+            .args(["--snapshot-every", "1MiB", "--segment-size", "4MiB", "--retention-every", "200ms"])
             .args(["--grpc-addr", &self.grpc, "--http-addr", &self.http])
             .arg("--data-dir")
             .arg(&data_dir)
@@ -201,6 +201,16 @@ impl Broker {
 
     fn output_path(&self) -> PathBuf {
         self.folder.path().join("vouch.log")
+    }
+
+    /// First position of the log that is kept.
+    ///
+    /// # Errors
+    /// When the folder of the log cannot be listed.
+    pub fn log_start(&self) -> anyhow::Result<u64> {
+        let files = std::fs::read_dir(self.data_dir().join("shards/0/log"))?;
+        let starts = files.filter_map(|file| file.ok()?.file_name().to_str()?.strip_suffix(".log")?.parse().ok());
+        starts.min().context("the log has no segments")
     }
 
     fn data_dir(&self) -> PathBuf {

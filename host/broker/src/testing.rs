@@ -89,6 +89,14 @@ impl Log {
         self.position - 100
     }
 
+    /// Where a record that was carried to this position lay at first.
+    pub(crate) fn carried_from(&self, position: u64) -> Option<u64> {
+        self.records.iter().find_map(|(at, record)| match record {
+            Record::Carried(carried) if at.position == position => Some(carried.from),
+            _ => None,
+        })
+    }
+
     /// Lets time pass.
     pub(crate) fn pass_ms(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);

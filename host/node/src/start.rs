@@ -156,8 +156,7 @@ fn tell_what_is_missing(state: &State, log_start: u64) {
     if log_start == 0 {
         return;
     }
-    let needed = state.needed();
-    let first = needed.queues.min(needed.carriable);
+    let first = state.needed_from();
     if first < log_start {
         tracing::error!(
             log_start,

@@ -306,10 +306,29 @@ fn at_byte(bytes: u64, once: impl FnOnce()) -> impl FnMut(BackupProgress) {
     }
 }
 
+/// A stopped node whose snapshot refers to nothing that was there before.
+async fn emptied(folder: &Path) -> PathBuf {
+    let data = stopped(folder).await;
+    let node = Node::start(config(&data)).unwrap();
+    for (topic, _) in node.topics(None, 100).await.unwrap() {
+        node.delete_topic(&topic.name.name, true).await.unwrap();
+    }
+    for (plugin, _) in node.plugins(None, 100).await.unwrap() {
+        node.delete_plugin(&plugin).await.unwrap();
+    }
+    topic(&node, "late", "{}").await;
+    // More than a stop thinks worth a snapshot.
+    for n in 0..20 {
+        send(&node, "late", message(&format!("late{n}"), &"b".repeat(MIB / 2))).await;
+    }
+    node.stop().await;
+    data
+}
+
 #[tokio::test]
 async fn a_segment_that_is_released_or_used_again_meanwhile_lets_the_copy_begin_again() {
     let folder = tempfile::tempdir().unwrap();
-    let data = stopped(folder.path()).await;
+    let data = emptied(folder.path()).await;
     let log = data.join("shards/0/log");
     let (first, second) = (log.join(format!("{:020}.log", 0)), log.join(format!("{SEGMENT:020}.log")));
     let spare = log.join(format!("{:020}.spare", 0));

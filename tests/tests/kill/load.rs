@@ -9,8 +9,8 @@ use anyhow::ensure;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinSet;
-use vouch_protocol::wire::{Code, TransactionResolution};
-use vouch_tests::client::{Client, Outcome};
+use vouch_protocol::wire::{self, Code, TransactionResolution};
+use vouch_tests::client::{Client, Outcome, resource};
 
 use crate::ledger::{CHECKED, Fate, Ledger, NORMAL, TOPICS, TRANSACTION};
 
@@ -26,6 +26,10 @@ const GROUP: &str = "worker";
 /// Longer than a round, so that an acknowledgement that came through came from the only holder.
 const LEASE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(500);
+
+/// A topic whose messages expire at once and that nobody reads.
+pub(crate) const FILLER: &str = "filler";
+const FILLER_BODY: usize = 128 << 10;
 
 /// The client id of a message's sender: a repeat is recognised by it.
 pub(crate) const PRODUCER: &str = "kill-producer";
@@ -55,6 +59,8 @@ pub(crate) fn start(address: &str, ledger: &Arc<Ledger>, seed: u64) -> anyhow::R
         let random = StdRng::seed_from_u64(seed ^ 0xC4EC ^ u64::from(n));
         workers.spawn(async move { send_checked(&client, &ledger, random).await });
     }
+    let client = Client::new(address, PRODUCER)?;
+    workers.spawn(async move { send_filler(&client, seed).await });
     for n in 0..CONSUMERS {
         let client = Client::new(address, &format!("kill-consumer-{n}"))?;
         let topic = TOPICS[n as usize % TOPICS.len()];
@@ -88,6 +94,30 @@ async fn send_normal_messages(client: &Client, ledger: &Ledger) -> anyhow::Resul
             Outcome::Unknown(_) => return Ok(()),
         }
     }
+}
+
+/// Sends what expires at once, so that everything else must be carried on, again and again.
+async fn send_filler(client: &Client, seed: u64) -> anyhow::Result<()> {
+    for n in 0_u64.. {
+        let system_properties = wire::SystemProperties {
+            message_id: format!("filler-{seed:x}-{n}"),
+            body_encoding: wire::Encoding::Identity.into(),
+            message_type: wire::MessageType::Normal.into(),
+            ..Default::default()
+        };
+        let message = wire::Message {
+            topic: Some(resource(FILLER)),
+            system_properties: Some(system_properties),
+            body: vec![0; FILLER_BODY].into(),
+            ..Default::default()
+        };
+        match client.send(message).await {
+            Outcome::Done(_) => {}
+            Outcome::Refused(code, text) => only_overload(code, &text)?,
+            Outcome::Unknown(_) => break,
+        }
+    }
+    Ok(())
 }
 
 /// Sends half messages and commits, rolls back or abandons them, until a call has no answer.

@@ -4,7 +4,8 @@
 //! reads what became visible and holds it against that ledger: every acknowledged send is there exactly as sent,
 //! nothing rolled back or still open is, no message has two queue entries, nothing was invented. Calls whose answer was
 //! lost are made again, with the same or the opposite decision, and must fit what had happened. The transactions of one
-//! topic are settled by a component, in a race with rollbacks of their producer.
+//! topic are settled by a component, in a race with rollbacks of their producer. One topic expires at once, so that
+//! segments are released under all this, and what is still needed of them is carried on.
 //!
 //! `VOUCH_KILL_SEED` repeats a run's choices, `VOUCH_KILL_ROUNDS` makes it longer.
 
@@ -85,7 +86,13 @@ async fn run(broker: &mut Broker, seed: u64, rounds: u32) -> anyhow::Result<Stri
     anyhow::ensure!(ledger.has_load(), "no load reached the broker: {}", ledger.summary());
     anyhow::ensure!(!broker.log().contains("panicked at"), "the broker panicked");
     let took = began.elapsed();
-    Ok(format!("{rounds} rounds in {took:.1?}, slowest restart {slowest_start:.1?}: {}", ledger.summary()))
+    let log_start = broker.log_start()?;
+    anyhow::ensure!(rounds < DEFAULT_ROUNDS || log_start > 0, "the log was never released");
+    Ok(format!(
+        "{rounds} rounds in {took:.1?}, slowest restart {slowest_start:.1?}, {} MiB of log released: {}",
+        log_start >> 20,
+        ledger.summary()
+    ))
 }
 
 fn create_topics(broker: &Broker) -> anyhow::Result<()> {
@@ -93,6 +100,8 @@ fn create_topics(broker: &Broker) -> anyhow::Result<()> {
     // Nobody asks: the outcomes are the producers' alone.
     let transaction = r#"{"type":"transaction","queues":4,"transaction":{"immunity":"1h","interval":"1h"}}"#;
     broker.call("PUT", &format!("/v1/topics/{}", ledger::TRANSACTION), transaction)?;
+    let filler = r#"{"type":"normal","queues":1,"retention_size":"1MiB"}"#;
+    broker.call("PUT", &format!("/v1/topics/{}", load::FILLER), filler)?;
     Ok(())
 }
 

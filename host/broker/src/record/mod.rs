@@ -21,7 +21,7 @@ pub use frame::{FRAME_LEN, Frame};
 pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message};
 pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
 pub(crate) use retention::Kept;
-pub use retention::{Carried, Expire, Seen, before_carried};
+pub use retention::{Carried, Expire, Queued, Seen, before_carried};
 pub use transaction::{CheckAnswered, End, EndedBy, Park, Resume};
 
 use codec::{Reader, Writer};

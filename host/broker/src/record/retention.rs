@@ -68,12 +68,25 @@ fn ascending(field: &'static str, numbers: impl Iterator<Item = u32>) -> Result<
     Ok(())
 }
 
-/// A record that is still needed and lies where the log is about to end, copied to its other end: the half message of an
-/// open transaction, or a piece of a component.
+/// The place of a message in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// The topic's life.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: u32,
+    /// Its offset there.
+    pub offset: u64,
+}
+
+/// A record that is still needed and lies where the log is about to end, copied to its other end: a message of a queue,
+/// the half message of an open transaction, or a piece of a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// Where the record lay at first: the transaction, for a half message.
     pub from: u64,
+    /// The place that is to point here, for a message of a queue.
+    pub queued: Option<Queued>,
     /// The whole record as it lay there, its frame included.
     pub record: Vec<u8>,
 }
@@ -83,14 +96,24 @@ impl Fields for Carried {
 
     fn write(&self, w: &mut Writer<'_>) {
         w.u64(self.from);
+        w.option(self.queued, |w, queued| {
+            w.u32(queued.topic.0);
+            w.u32(queued.queue);
+            w.u64(queued.offset);
+        });
         w.bytes(&self.record);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let carried = Self { from: r.u64("from")?, record: r.bytes("record")?.to_vec() };
+        let (from, queued) = (r.u64("from")?, r.option("place", queued)?);
+        let carried = Self { from, queued, record: r.bytes("record")?.to_vec() };
         carried.kept()?;
         Ok(carried)
     }
+}
+
+fn queued(r: &mut Reader<'_>) -> Result<Queued, DecodeError> {
+    Ok(Queued { topic: TopicId(r.u32("topic")?), queue: r.u32("queue")?, offset: r.u64("offset")? })
 }
 
 /// Number of the kind.
@@ -99,6 +122,8 @@ pub(super) const KIND_CARRIED: u16 = 10;
 /// What a carried record keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
+    /// A message of a queue.
+    Message(Queued),
     /// The half of the transaction.
     Half,
     /// A piece of a component: its digest, and where it lies in it.
@@ -119,9 +144,10 @@ impl Carried {
             // Before it is decoded: records within records would be read to any depth.
             return Err(no_use);
         }
-        match Record::decode(&frame)? {
-            Record::Half(_) => Ok(Kept::Half),
-            Record::PluginChunk(chunk) => Ok(Kept::Chunk(chunk.digest, chunk.offset)),
+        match (Record::decode(&frame)?, self.queued) {
+            (Record::Message(_) | Record::Half(_), Some(queued)) => Ok(Kept::Message(queued)),
+            (Record::Half(_), None) => Ok(Kept::Half),
+            (Record::PluginChunk(chunk), None) => Ok(Kept::Chunk(chunk.digest, chunk.offset)),
             _ => Err(no_use),
         }
     }
@@ -141,7 +167,9 @@ pub fn before_carried(record: &bytes::Bytes) -> Result<Option<(u64, bytes::Bytes
         return Err(DecodeError::UnknownKind { kind: frame.kind(), version: frame.version() });
     }
     let mut r = Reader(frame.fields());
-    let (from, inner) = (r.u64("from")?, r.bytes("record")?);
+    let from = r.u64("from")?;
+    r.option("place", queued)?;
+    let inner = r.bytes("record")?;
     r.end()?;
     Ok(Some((from, record.slice_ref(inner))))
 }
@@ -163,15 +191,15 @@ mod tests {
     }
 
     #[test]
-    fn only_halves_and_pieces_of_components_are_carried_and_each_at_most_once_deep() {
+    fn only_messages_and_pieces_of_components_are_carried_and_each_at_most_once_deep() {
         let mut ack = Vec::new();
         Ack { group: GroupId(1), topic: TopicId(1), queue: 0, offset: 0, generation: 1 }.encode(&mut ack);
         let mut chunk = Vec::new();
         super::super::PluginChunk { digest: [1; 32], offset: 0, total: 1, data: vec![7] }.encode(&mut chunk);
-        let good = framed(&Carried { from: 5, record: chunk.clone() });
+        let good = framed(&Carried { from: 5, queued: None, record: chunk.clone() });
         assert!(Record::decode(&Frame::split(&good).unwrap().0).is_ok());
         for record in [ack, good, chunk[..chunk.len() - 1].to_vec(), [chunk.clone(), vec![0]].concat()] {
-            let bytes = framed(&Carried { from: 5, record });
+            let bytes = framed(&Carried { from: 5, queued: None, record });
             assert!(Record::decode(&Frame::split(&bytes).unwrap().0).is_err());
         }
     }

@@ -1,5 +1,8 @@
 //! The index of one queue: queue offset → where the message's record lies.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::part::{INDEX_ENTRY_LEN, Part, PartError, PartWriter, Row};
@@ -69,6 +72,9 @@ pub(super) struct QueueIndex {
     /// Offset of the first entry in memory.
     tail_first: u64,
     tail: Vec<IndexEntry>,
+    /// Offsets of messages whose records were carried to another place of the log, with that place. Few: parts keep
+    /// saying where a record lay when they were sealed.
+    moved: BTreeMap<u64, u64>,
 }
 
 impl QueueIndex {
@@ -80,6 +86,21 @@ impl QueueIndex {
 
     /// The entry at this offset; `None` below [`QueueIndex::start`] and from [`QueueIndex::len`] on.
     pub(super) fn get(&self, offset: u64) -> Option<IndexEntry> {
+        let entry = self.first_place(offset)?;
+        // The common case costs one comparison.
+        let moved = if self.moved.is_empty() { None } else { self.moved.get(&offset) };
+        Some(moved.map_or(entry, |place| IndexEntry { position: *place, ..entry }))
+    }
+
+    /// The record of the message at this offset lies there now.
+    pub(super) fn carry(&mut self, offset: u64, place: u64) {
+        if (self.start..self.len()).contains(&offset) {
+            self.moved.insert(offset, place);
+        }
+    }
+
+    /// The entry as it was appended.
+    fn first_place(&self, offset: u64) -> Option<IndexEntry> {
         if offset >= self.tail_first {
             return self.tail.get(usize::try_from(offset - self.tail_first).ok()?).copied();
         }
@@ -102,18 +123,48 @@ impl QueueIndex {
     }
 
     /// The smallest log position among the entries at or above an offset; `None` if there are none. Looks at one run
-    /// and the tail; of the other runs the minimum is known.
+    /// and the tail, and at runs with entries that were carried; of the other runs the minimum is known.
     pub(super) fn lowest_position_from(&self, offset: u64) -> Option<u64> {
         let offset = offset.max(self.start);
         let lowest_of = |run: &Run| {
-            let whole = run.first >= offset;
-            if whole { Some(run.lowest) } else { entries(run.from(offset)).map(|entry| entry.position).min() }
+            let known = run.first >= offset && self.moved.range(run.first..run.end()).next().is_none();
+            if known { Some(run.lowest) } else { self.places(offset.max(run.first)..run.end()).map(|(_, at)| at).min() }
         };
         let first = self.runs.partition_point(|run| run.end() <= offset);
         let in_runs = self.runs[first..].iter().filter_map(lowest_of).min();
-        let skip = usize::try_from(offset.saturating_sub(self.tail_first)).unwrap_or(usize::MAX);
-        let in_tail = self.tail.iter().skip(skip).map(|entry| entry.position).min();
+        let in_tail = self.places(offset.max(self.tail_first)..self.len()).map(|(_, position)| position).min();
         in_runs.into_iter().chain(in_tail).min()
+    }
+
+    /// Messages that were carried, from an offset on: their offsets and places.
+    pub(super) fn carried_from(&self, offset: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.moved.range(offset..).map(|(offset, place)| (*offset, *place))
+    }
+
+    /// Offsets in this range, which does not go beyond one run or the tail, with where their records lie.
+    fn places(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let Range { start, end } = offsets;
+        let len = end.saturating_sub(start) as usize;
+        let run =
+            self.runs.partition_point(|run| run.first <= start).checked_sub(1).filter(|_| start < self.tail_first);
+        let in_run = run.into_iter().flat_map(move |run| entries(self.runs[run].from(start)));
+        let in_tail = self.tail.iter().copied().skip(start.saturating_sub(self.tail_first) as usize);
+        let in_tail = in_tail.take(if run.is_none() { len } else { 0 });
+        let moved = |offset| if self.moved.is_empty() { None } else { self.moved.get(&offset).copied() };
+        (start..end).zip(in_run.take(len).chain(in_tail)).map(move |(n, entry)| (n, moved(n).unwrap_or(entry.position)))
+    }
+
+    /// Offsets whose records lie in a stretch of the log, with their places. `looked_at` counts the entries that had to be
+    /// looked at for it.
+    pub(super) fn offsets_in(&self, stretch: &Range<u64>, looked_at: &mut usize) -> Vec<(u64, u64)> {
+        let below = |run: &&Run| run.lowest < stretch.end || self.moved.range(run.first..run.end()).next().is_some();
+        let runs = self.runs.iter().filter(below).map(|run| run.first.max(self.start)..run.end());
+        let mut found = Vec::new();
+        for offsets in runs.chain(std::iter::once(self.tail_first.max(self.start)..self.len())) {
+            *looked_at += (offsets.end - offsets.start) as usize;
+            found.extend(self.places(offsets).filter(|(_, position)| stretch.contains(position)));
+        }
+        found
     }
 
     /// Forgets what lies below this offset, at most everything. Runs below it leave their parts to others.
@@ -124,6 +175,7 @@ impl QueueIndex {
             self.tail.drain(..(self.start - self.tail_first) as usize);
             self.tail_first = self.start;
         }
+        self.moved = self.moved.split_off(&self.start);
     }
 
     /// Offset after the last entry that lies in this part or one before it; [`QueueIndex::start`] or less if none does.
@@ -213,6 +265,23 @@ impl QueueIndex {
         w.varint(self.tail_first);
         w.varint(self.tail.len() as u64);
         self.tail.iter().for_each(|entry| w.0.extend_from_slice(&entry.to_bytes()));
+        w.varint(self.moved.len() as u64);
+        for (offset, place) in &self.moved {
+            w.varint(*offset);
+            w.u64(*place);
+        }
+    }
+
+    /// Reads what follows in version 3 of the section.
+    pub(super) fn read_moved(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        for (offset, place) in r.list("carried messages", |r| Ok((r.varint("offset")?, r.u64("place")?)))? {
+            let ascends = self.moved.last_key_value().is_none_or(|(before, _)| *before < offset);
+            if !ascends || !(self.start..self.len()).contains(&offset) {
+                return Err(DecodeError::Value { field: "the offset of a carried message", value: offset });
+            }
+            self.moved.insert(offset, place);
+        }
+        Ok(())
     }
 
     /// Reads what [`QueueIndex::write`] wrote; the runs come with [`QueueIndex::attach`].
@@ -232,7 +301,9 @@ impl QueueIndex {
     /// The same index with everything in memory.
     #[cfg(test)]
     pub(super) fn unseal(&mut self) {
-        let tail = (self.start..self.len()).map(|offset| self.get(offset).expect("offsets are contiguous")).collect();
-        *self = Self { start: self.start, runs: Vec::new(), tail_first: self.start, tail };
+        let tail =
+            (self.start..self.len()).map(|offset| self.first_place(offset).expect("offsets are contiguous")).collect();
+        let moved = std::mem::take(&mut self.moved);
+        *self = Self { start: self.start, runs: Vec::new(), tail_first: self.start, tail, moved };
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::State;
-use crate::record::Expire;
+use crate::record::{Expire, Queued};
 use crate::{Millis, TopicId, Unconsumed};
 
 /// Topics that one call of [`State::expirations`] looks at, and the most of them that it finds something for: the shard
@@ -11,22 +11,18 @@ use crate::{Millis, TopicId, Unconsumed};
 const TOPICS_AT_ONCE: usize = 4096;
 const EXPIRE_AT_ONCE: usize = 8;
 
-/// The lowest log positions that a state refers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Needed {
-    /// Of messages in queues; the log before it is theirs to give up. `u64::MAX` if there are none.
-    pub queues: u64,
-    /// Of what can be carried on: halves of open transactions, pieces of components. `u64::MAX` if there are none.
-    pub carriable: u64,
-}
+/// Entries of queues that one call of [`State::messages_in`] looks at, about.
+const ENTRIES_AT_ONCE: usize = 1 << 18;
 
 /// A record that can be carried to another place of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body {
-    /// What [`crate::record::Carried::from`] is to say.
-    pub from: u64,
     /// Where it lies now.
     pub position: u64,
+    /// The transaction, for the half of an open one.
+    pub transaction: Option<u64>,
+    /// Its place, for a message of a queue.
+    pub queued: Option<Queued>,
 }
 
 impl State {
@@ -58,27 +54,57 @@ impl State {
         starts
     }
 
-    /// The lowest log positions that this state refers to. Looks at every queue, and at every entry that is in no part:
-    /// not for a thread that must answer quickly.
-    pub fn needed(&self) -> Needed {
+    /// The lowest log position that this state refers to; `u64::MAX` if there is none. Looks at every queue, and at every
+    /// entry that is in no part: not for a thread that must answer quickly.
+    pub fn needed_from(&self) -> u64 {
         let queues = self.topics.iter().filter_map(|topic| topic.lowest_position()).min();
         let half = self.transactions.halves_in(0..u64::MAX).map(|(_, place)| place).next();
         let halves = half.into_iter().chain(self.transactions.lowest_carried());
-        let carriable = halves.chain(self.chunks().map(|body| body.position)).min();
-        Needed { queues: queues.unwrap_or(u64::MAX), carriable: carriable.unwrap_or(u64::MAX) }
+        let all = halves.chain(self.chunks().map(|body| body.position)).chain(queues);
+        all.min().unwrap_or(u64::MAX)
     }
 
-    /// What can be carried out of a stretch of the log, at most `max` of it.
-    pub fn to_carry(&self, places: Range<u64>, max: usize) -> Vec<Body> {
-        let halves = self.transactions.halves_in(places.clone());
-        let halves = halves.map(|(transaction, position)| Body { from: transaction, position });
-        halves.chain(self.chunks().filter(|body| places.contains(&body.position))).take(max).collect()
+    /// Halves of open transactions and pieces of components in a stretch of the log, at most `max` of them.
+    pub fn bodies_in(&self, stretch: Range<u64>, max: usize) -> Vec<Body> {
+        let halves = self.transactions.halves_in(stretch.clone());
+        let halves =
+            halves.map(|(transaction, position)| Body { position, transaction: Some(transaction), queued: None });
+        halves.chain(self.chunks().filter(|body| stretch.contains(&body.position))).take(max).collect()
+    }
+
+    /// Messages of queues in a stretch of the log, and the queue after which to ask again. A step looks at whole queues,
+    /// and at no further one when it has seen enough entries.
+    pub fn messages_in(
+        &self,
+        stretch: &Range<u64>,
+        after: Option<(TopicId, u32)>,
+    ) -> (Vec<Body>, Option<(TopicId, u32)>) {
+        let (mut found, mut looked_at, mut last) = (Vec::new(), 0, after);
+        let first = after.map(|(topic, _)| topic);
+        let topics = first.and_then(|topic| self.topics.get(topic)).into_iter().chain(self.topics.after(first));
+        for topic in topics {
+            let from = after.filter(|(id, _)| *id == topic.id).map_or(0, |(_, queue)| queue + 1);
+            for queue in from..topic.queue_count() {
+                if looked_at >= ENTRIES_AT_ONCE {
+                    return (found, last);
+                }
+                // A queue costs something, empty or not.
+                looked_at += 16;
+                let offsets = topic.offsets_in(queue, stretch, &mut looked_at);
+                found.extend(offsets.into_iter().map(|(offset, position)| {
+                    let queued = Some(Queued { topic: topic.id, queue, offset });
+                    Body { position, transaction: None, queued }
+                }));
+                last = Some((topic.id, queue));
+            }
+        }
+        (found, None)
     }
 
     /// Pieces of components.
     fn chunks(&self) -> impl Iterator<Item = Body> {
         let chunks = self.plugins.artifacts().flat_map(|(_, artifact)| &artifact.chunks);
-        chunks.map(|(position, _)| Body { from: *position, position: *position })
+        chunks.map(|(position, _)| Body { position: *position, transaction: None, queued: None })
     }
 
     /// Where the half of an open transaction lies; `None` if it is not open.

@@ -1,6 +1,7 @@
 //! Topics with their queues.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::marks::Marks;
 use super::part::{Of, Part, PartError, PartWriter};
@@ -91,6 +92,30 @@ impl Topic {
         let Some(part) = self.marks.last_part(before, received) else { return Vec::new() };
         let ends = (0..).zip(&self.queues).map(|(queue, index)| (queue, index.end_of_part(part)));
         ends.filter(|(queue, end)| *end > self.start(*queue)).collect()
+    }
+
+    /// The record of a message lies there now.
+    pub(super) fn carry(&mut self, queue: u32, offset: u64, place: u64) {
+        if let Some(index) = self.queues.get_mut(queue as usize) {
+            index.carry(offset, place);
+        }
+    }
+
+    /// Messages whose records were carried to another place of the log, by queue and offset, with that place: at most `max`
+    /// after one of them.
+    pub fn carried(&self, after: Option<(u32, u64)>, max: usize) -> Vec<(u32, u64, u64)> {
+        let (first, above) = after.map_or((0, 0), |(queue, offset)| (queue, offset + 1));
+        let from = |queue| if queue == first { above } else { 0 };
+        let queues = (0..).zip(&self.queues).skip(first as usize);
+        let carried = queues.flat_map(|(queue, index)| {
+            index.carried_from(from(queue)).map(move |(offset, place)| (queue, offset, place))
+        });
+        carried.take(max).collect()
+    }
+
+    /// Messages of a queue whose records lie in a stretch of the log: their offsets and places.
+    pub(super) fn offsets_in(&self, queue: u32, stretch: &Range<u64>, looked_at: &mut usize) -> Vec<(u64, u64)> {
+        self.queues.get(queue as usize).map_or_else(Vec::new, |index| index.offsets_in(stretch, looked_at))
     }
 
     /// Counts the record of a message or half that the topic received.
@@ -260,6 +285,9 @@ impl Snapshot for Topics {
             }
             for index in &mut topic.queues {
                 *index = if source.version == 1 { QueueIndex::read_v1(r)? } else { QueueIndex::read(r)? };
+                if source.version >= 3 {
+                    index.read_moved(r)?;
+                }
             }
             topics.by_id.insert(id, topic);
             topics.by_name.insert(name, id);

@@ -2,8 +2,8 @@
 //!
 //! The order is what makes it safe. A record lets queues begin later; it is durable before anything follows from it. Two
 //! snapshots are kept, and a segment goes only when neither refers to anything in it: then every start, from either, finds
-//! all that its state speaks of. What is still needed in a segment that is otherwise free (halves of open transactions,
-//! pieces of components) is written again at the log's other end first.
+//! all that its state speaks of. What is still needed in a segment that is otherwise free (messages that are kept longer,
+//! halves of open transactions, pieces of components) is written again at the log's other end first.
 
 mod disk;
 
@@ -13,8 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use vouch_broker::record::{Carried, Expire, Seen, before_carried};
+use vouch_broker::record::{Carried, Expire, Frame, Seen, before_carried};
 use vouch_broker::state::{Applied, Body};
 use vouch_broker::{GroupId, Refusal, TopicId};
 use vouch_commitlog::{LogPosition, Usage};
@@ -38,6 +37,8 @@ const GROUPS_AT_ONCE: usize = 4096;
 /// stays, for carrying would only move it.
 const CARRY_MAX: usize = 100_000;
 const CARRY_SHARE: u64 = 4;
+/// By how many segments the log grows before what little is needed of its first one is carried on.
+const CARRY_AFTER: u64 = 2;
 /// Bytes of carried records that are proposed at once.
 const CARRY_BATCH: usize = 256 << 10;
 
@@ -64,8 +65,11 @@ struct Keeper {
     after_group: Option<GroupId>,
     /// What the newest snapshot covered when the log was last made to go on for the next one.
     nudged: Option<u64>,
-    /// The segment that was last told to be needed as a whole.
-    told: Option<u64>,
+    /// The first segment, what the newest snapshot covered, and whether the disk was full, when it was last looked at what
+    /// is needed of that segment: nothing new is known until one of them changes.
+    looked: Option<(u64, u64, bool)>,
+    /// The first segment, of which little is needed, and where the log ended when that was found.
+    mostly_free: Option<(u64, u64)>,
 }
 
 /// Runs until the node stops.
@@ -115,7 +119,7 @@ impl Keeper {
         self.note_living_groups(inner).await?;
         self.expire(inner).await?;
         let Some(bounds) = inner.snapshotter.bounds() else { return self.hurry(inner, None, full).await };
-        self.carry(inner, bounds.newer).await?;
+        self.carry(inner, bounds.newer, full).await?;
         release(inner, bounds).await?;
         self.hurry(inner, Some(bounds), full).await
     }
@@ -176,37 +180,38 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes again what is needed of the first segment, if nothing else keeps it and that is little.
-    async fn carry(&mut self, inner: &Arc<Inner>, bound: Bound) -> Result<(), Refusal> {
+    /// Writes again what is needed of the first segment, if that is little.
+    ///
+    /// Not at once: what is left of a segment is mostly younger than what went, and goes soon by itself. Only what stays
+    /// behind while the log grows by some segments is carried, or where the disk is full.
+    async fn carry(&mut self, inner: &Arc<Inner>, bound: Bound, full: bool) -> Result<(), Refusal> {
         let size = inner.segment_size;
-        let start = inner.housekeeping.usage().start.0;
-        let segment = start..start + size;
-        if bound.fixed() < segment.end || bound.needed.carriable >= segment.end {
+        let usage = inner.housekeeping.usage();
+        let segment = usage.start.0..usage.start.0 + size;
+        let look = (segment.start, bound.covers, full);
+        if bound.last_entry < segment.end || bound.log_from() >= segment.end || self.looked == Some(look) {
             return Ok(());
         }
-        let range = segment.clone();
-        let look = move |executor: &mut Executor| executor.state.to_carry(range, CARRY_MAX + 1);
-        let bodies = inner.shard.query(look).await?;
-        let records = read_all(inner, bodies, size / CARRY_SHARE).await?;
-        let Some(records) = records else {
-            if self.told != Some(segment.start) {
-                self.told = Some(segment.start);
-                tracing::info!(segment = segment.start, "a segment stays: much of it is needed by open transactions");
-            }
+        self.looked = Some(look);
+        let Some(bodies) = little_that_is_needed(inner, &segment).await? else {
+            self.mostly_free = None;
             return Ok(());
         };
-        if records.is_empty() {
+        let now = (segment.start, usage.end.0);
+        let (_, end_then) =
+            *self.mostly_free.insert(self.mostly_free.filter(|(start, _)| *start == now.0).unwrap_or(now));
+        if !full && usage.end.0 - end_then < CARRY_AFTER * size {
             return Ok(());
         }
-        let count = records.len() as u64;
-        let mut batch = Vec::new();
-        for carried in records {
-            carried.encode(&mut batch);
-            if batch.len() >= CARRY_BATCH {
-                inner.shard.propose(std::mem::take(&mut batch)).await?;
+        let count = bodies.len() as u64;
+        let mut rest = bodies.into_iter().peekable();
+        while rest.peek().is_some() {
+            let mut batch = Vec::new();
+            while batch.len() < CARRY_BATCH
+                && let Some(body) = rest.next()
+            {
+                carried(inner, body)?.encode(&mut batch);
             }
-        }
-        if !batch.is_empty() {
             inner.shard.propose(batch).await?;
         }
         inner.retention.carried.fetch_add(count, Ordering::Relaxed);
@@ -272,38 +277,48 @@ fn living_groups(executor: &Executor, after: Option<GroupId>) -> (BTreeSet<Group
     (found, None)
 }
 
-/// The records at these places, as they are to be written again; `None` if they are more than `max` bytes, or too many.
-async fn read_all(inner: &Arc<Inner>, bodies: Vec<Body>, max: u64) -> Result<Option<Vec<Carried>>, Refusal> {
-    if bodies.len() > CARRY_MAX {
-        return Ok(None);
+/// What is needed of a stretch of the log; `None` if that is much of it.
+async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Result<Option<Vec<Body>>, Refusal> {
+    let range = stretch.clone();
+    let look = move |executor: &mut Executor| executor.state.bodies_in(range, CARRY_MAX + 1);
+    let mut bodies = inner.shard.query(look).await?;
+    let mut after = None;
+    loop {
+        let range = stretch.clone();
+        let look = move |executor: &mut Executor| executor.state.messages_in(&range, after);
+        let (more, next) = inner.shard.query(look).await?;
+        bodies.extend(more);
+        if bodies.len() > CARRY_MAX {
+            return Ok(None);
+        }
+        let Some(next) = next else { break };
+        after = Some(next);
     }
-    let reading = inner.clone();
-    let read = move || {
+    let (reading, max) = (inner.clone(), (stretch.end - stretch.start) / CARRY_SHARE);
+    let weigh = move || {
         let mut bytes = 0;
-        let mut records = Vec::with_capacity(bodies.len());
-        for body in bodies {
-            let record = first_record(&reading, body)?;
-            bytes += record.len() as u64;
+        for body in &bodies {
+            bytes += reading.read_record(body.position)?.len() as u64;
             if bytes > max {
                 return Ok(None);
             }
-            records.push(Carried { from: body.from, record: record.to_vec() });
         }
-        Ok(Some(records))
+        Ok(Some(bodies))
     };
-    let read = tokio::task::spawn_blocking(read).await;
-    read.map_err(|error| Refusal::Internal(format!("what is to be carried on cannot be read: {error}")))?
+    let weighed = tokio::task::spawn_blocking(weigh).await;
+    weighed.map_err(|error| Refusal::Internal(format!("what is needed of the log cannot be weighed: {error}")))?
 }
 
-/// The record as it first lay in the log, verified: a damaged one must not be carried on as if it were whole.
-fn first_record(inner: &Inner, body: Body) -> Result<Bytes, Refusal> {
-    let record = inner.read_record(body.position)?;
-    let unreadable =
-        |why| Refusal::Internal(format!("the record at position {} cannot be carried on: {why}", body.position));
-    let record = before_carried(&record).map_err(unreadable)?.map_or(record, |(_, first)| first);
-    let (frame, _) = vouch_broker::record::Frame::split(&record).map_err(unreadable)?;
+/// The records at this place, as it is to be written again, verified: a damaged one must not be carried on as if it were
+/// whole.
+fn carried(inner: &Inner, body: Body) -> Result<Carried, Refusal> {
+    let Body { position, transaction, queued } = body;
+    let unreadable = |why| Refusal::Internal(format!("the record at position {position} cannot be carried on: {why}"));
+    let record = inner.read_record(position)?;
+    let (from, record) = before_carried(&record).map_err(unreadable)?.unwrap_or((position, record));
+    let (frame, _) = Frame::split(&record).map_err(unreadable)?;
     frame.verify().map_err(unreadable)?;
-    Ok(record)
+    Ok(Carried { from: transaction.unwrap_or(from), queued, record: record.to_vec() })
 }
 
 /// Releases the segments that neither snapshot needs.

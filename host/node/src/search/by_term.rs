@@ -122,6 +122,7 @@ impl Inner {
                 end = from;
             }
         }
+        self.newest_carried(topic, wanted, newest).await?;
         for file in files.iter().rev() {
             // Everything in it, and in those before it, lies below its part.
             if file.part() <= newest.floor() {
@@ -132,6 +133,21 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Messages that were carried to another place of the log lie elsewhere than their part and its file say.
+    async fn newest_carried(&self, topic: TopicId, wanted: &Arc<Wanted>, newest: &mut Newest) -> Result<(), Trouble> {
+        let mut after = None;
+        loop {
+            let look = move |executor: &mut Executor| {
+                executor.state.topics().get(topic).map_or_else(Vec::new, |topic| topic.carried(after, STEP))
+            };
+            let carried = self.shard.query(look).await?;
+            let Some((queue, offset, _)) = carried.last() else { return Ok(()) };
+            after = Some((*queue, *offset));
+            let places = carried.iter().map(|(queue, offset, position)| (*position, Some((*queue, *offset)))).collect();
+            self.keep(places, wanted, newest).await?;
+        }
     }
 
     async fn newest_in_file(
@@ -149,7 +165,7 @@ impl Inner {
             let (rest, batch) = blocking(move || next_batch(postings, floor)).await?.map_err(unusable)?;
             let Some(batch) = batch else { return Ok(()) };
             postings = rest;
-            // Whether each is still there is for the state to say.
+            // Whether each is still there, and there, is for the state to say.
             let look = move |executor: &mut Executor| -> Vec<Place> {
                 let Some(of) = executor.state.topics().get(topic) else { return Vec::new() };
                 let there = |(position, queue, offset): &(u64, u32, u64)| {

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use vouch_broker::State;
-use vouch_broker::state::{Needed, SnapshotError};
+use vouch_broker::state::SnapshotError;
 use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, map_file};
 
 use crate::start::{Unreadable, replay};
@@ -56,24 +56,19 @@ pub(crate) struct Bound {
     pub(crate) covers: u64,
     /// Where the last entry in it lies, by which a start knows that snapshot and log belong together.
     pub(crate) last_entry: u64,
-    /// What its state refers to.
-    pub(crate) needed: Needed,
+    /// The lowest position that its state refers to.
+    pub(crate) refers_to: u64,
 }
 
 impl Bound {
     pub(crate) fn of(loaded: &Loaded) -> Self {
         let Loaded { checkpoint, state } = loaded;
-        Self { covers: checkpoint.end.0, last_entry: checkpoint.position.0, needed: state.needed() }
-    }
-
-    /// Where the log must begin for it, whatever is carried on.
-    pub(crate) fn fixed(&self) -> u64 {
-        self.last_entry.min(self.needed.queues)
+        Self { covers: checkpoint.end.0, last_entry: checkpoint.position.0, refers_to: state.needed_from() }
     }
 
     /// Where the log must begin for it, at the latest.
     pub(crate) fn log_from(&self) -> u64 {
-        self.fixed().min(self.needed.carriable)
+        self.last_entry.min(self.refers_to)
     }
 }
 
@@ -184,10 +179,16 @@ impl Snapshots {
         self.making().bounds
     }
 
-    /// Makes a snapshot of everything before `target`, which must be durable and applied. `None` if nothing is new.
+    /// Makes a snapshot of everything before `target`, which must be durable and applied. `None` if nothing is new. No part
+    /// stands for much more than `part_bytes` of log: messages expire by whole parts.
     ///
     /// Called by one thread at a time.
-    pub(crate) fn take(&self, reader: &LogReader, target: u64) -> Result<Option<Taken>, SnapshotFailure> {
+    pub(crate) fn take(
+        &self,
+        reader: &LogReader,
+        target: u64,
+        part_bytes: u64,
+    ) -> Result<Option<Taken>, SnapshotFailure> {
         let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
         let folder = self.store.path(Kind::Snapshot, 0);
         // If anything fails below, the next one begins with what is on disk.
@@ -208,6 +209,7 @@ impl Snapshots {
         let mut needed = state.parts();
         let mut kept: Vec<u64> = last.iter().map(|checkpoint| checkpoint.end.0).collect();
         let mut newest = None;
+        let mut part_from = last.map_or(0, |checkpoint| checkpoint.end.0);
         for entry in reader.entries_from(last.map_or(LogPosition(0), |checkpoint| checkpoint.end)) {
             let entry = entry?;
             if entry.end.0 > target {
@@ -215,6 +217,10 @@ impl Snapshots {
             }
             replay(&mut state, &entry)?;
             newest = Some(entry.position);
+            if entry.end.0 - part_from >= part_bytes {
+                self.seal(&mut state, entry.end.0)?;
+                part_from = entry.end.0;
+            }
         }
         let Some(newest) = newest else {
             self.keep_warm(last.map(|checkpoint| Loaded { checkpoint, state }));
@@ -223,14 +229,8 @@ impl Snapshots {
         let checkpoint = reader.checkpoint_at(newest)?;
         let position = checkpoint.end.0;
 
-        // The part first: a snapshot never names what is not on disk. It is read back and compared before it is named.
-        if let Some(part) = state.next_part(position) {
-            let path = self.store.path(Kind::Part, position);
-            self.store.put(Kind::Part, position, &[&part]).map_err(io(path.clone()))?;
-            drop(part);
-            let stored = self.part(position).map_err(io(path.clone()))?;
-            state.adopt(position, stored).map_err(|why| SnapshotFailure::State { path, why })?;
-        }
+        // The part first: a snapshot never names what is not on disk.
+        self.seal(&mut state, position)?;
         let bytes = state.snapshot(position);
         let path = self.store.path(Kind::Snapshot, position);
         self.store.put(Kind::Snapshot, position, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
@@ -242,6 +242,17 @@ impl Snapshots {
         self.making().bounds = Some(Bounds { older, newer: Bound::of(&loaded) });
         self.keep_warm(Some(loaded));
         Ok(Some(Taken { position, parts, len: bytes.len() }))
+    }
+
+    /// Stores what is in no part yet, reads it back, and lets the state read from there.
+    fn seal(&self, state: &mut State, position: u64) -> Result<(), SnapshotFailure> {
+        let Some(part) = state.next_part(position) else { return Ok(()) };
+        let path = self.store.path(Kind::Part, position);
+        let io = |source| SnapshotFailure::Io { path: path.clone(), source };
+        self.store.put(Kind::Part, position, &[&part]).map_err(io)?;
+        drop(part);
+        let stored = self.part(position).map_err(io)?;
+        state.adopt(position, stored).map_err(|why| SnapshotFailure::State { path, why })
     }
 
     fn keep_warm(&self, loaded: Option<Loaded>) {

@@ -82,6 +82,7 @@ pub(crate) struct Snapshotter {
     snapshots: Arc<Snapshots>,
     requests: Arc<Requests>,
     reader: LogReader,
+    every: u64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -107,7 +108,7 @@ impl Snapshotter {
                     return;
                 }
                 let Some(target) = target else { continue };
-                let next = match make(&making, &log, target) {
+                let next = match make(&making, &log, target, every) {
                     Some(Taken { position, parts, len }) => {
                         (listeners.sealed)(&parts);
                         // More than one where the running state was read from the log and not from a snapshot.
@@ -126,7 +127,7 @@ impl Snapshotter {
             }
         };
         let thread = std::thread::Builder::new().name("vouch-snapshot".to_owned()).spawn(run)?;
-        Ok(Self { snapshots, requests, reader, thread: Mutex::new(Some(thread)) })
+        Ok(Self { snapshots, requests, reader, every, thread: Mutex::new(Some(thread)) })
     }
 
     /// What the log must keep for the snapshots that are kept; `None` before this process made one.
@@ -146,15 +147,15 @@ impl Snapshotter {
         let Some(last) = last else { return };
         let newest = self.snapshots.newest_position().unwrap_or(0);
         if last.saturating_sub(newest) >= WORTH_IT_ON_STOP {
-            make(&self.snapshots, &self.reader, last);
+            make(&self.snapshots, &self.reader, last, self.every);
         }
     }
 }
 
 /// Makes one and tells how it went. A failure costs the next start time, and nothing else.
-fn make(snapshots: &Snapshots, reader: &LogReader, target: u64) -> Option<Taken> {
+fn make(snapshots: &Snapshots, reader: &LogReader, target: u64, part_bytes: u64) -> Option<Taken> {
     let began = Instant::now();
-    match snapshots.take(reader, target) {
+    match snapshots.take(reader, target, part_bytes) {
         Ok(Some(taken)) => {
             let took_ms = began.elapsed().as_millis() as u64;
             let parts = taken.parts.len();

@@ -54,7 +54,7 @@ const GOLDEN: &[(&str, &str)] = &[
     ("Seen", "15000000 15c02825 0900 01 00 02 01000000 07000000"),
     (
         "Carried",
-        "55000000 a4fbbfea 0a00 01 00 0403000000000000 40 \
+        "56000000 34f9fe14 0a00 01 00 0403000000000000 00 40 \
          40000000deab9b8840000100dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd\
          1000000000000000130000000000000003010203",
     ),

@@ -103,7 +103,7 @@ fn administration() -> impl Strategy<Value = Record> {
         (any::<u64>(), any::<[u8; 32]>(), vec(any::<u8>(), 1..40)).prop_map(|(from, digest, data)| {
             let mut record = Vec::new();
             PluginChunk { digest, offset: from, total: 100, data }.encode(&mut record);
-            Record::Carried(Carried { from, record })
+            Record::Carried(Carried { from, queued: None, record })
         }),
     ]
 }

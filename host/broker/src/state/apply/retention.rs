@@ -2,7 +2,7 @@
 
 use super::{Applied, Effect, Outcome, RecordAt};
 use crate::Refusal;
-use crate::record::{Carried, Expire, Kept, Seen};
+use crate::record::{Carried, Expire, Kept, Queued, Seen};
 use crate::state::State;
 
 impl State {
@@ -37,6 +37,11 @@ impl State {
         let kept =
             carried.kept().map_err(|why| Refusal::Internal(format!("a carried record cannot be read: {why}")))?;
         match kept {
+            Kept::Message(Queued { topic, queue, offset }) => {
+                if let Ok(topic) = self.topics.get_mut(topic) {
+                    topic.carry(queue, offset, at.position);
+                }
+            }
             Kept::Half => self.transactions.carry(carried.from, at.position),
             Kept::Chunk(digest, offset) => self.plugins.carry(&digest, offset, carried.from, at.position),
         }

@@ -46,6 +46,7 @@ impl Watch {
             (Record::End(end), Ok(Applied::Ended { outcome, repeated: true })) => {
                 assert_eq!(self.ended.get(&end.transaction), Some(outcome), "a repeat got another outcome");
             }
+            // The first copy of a half says which transaction it is, wherever it is carried later.
             (Record::Carried(carried), Ok(_)) if self.halves.contains(&carried.from) => {
                 self.carried.insert(at.position, carried.from);
             }
@@ -73,20 +74,25 @@ impl Watch {
         }
     }
 
-    /// The log from the lowest needed position on holds all that the state refers to, and no more is asked for.
+    /// The log from the lowest needed position on holds all that the state refers to, and all of it is found there.
     fn needed(&self, state: &State) {
-        let needed = state.needed();
         let entries = state.topics().iter().flat_map(|topic| {
-            let queues = 0..topic.queue_count();
-            queues.filter_map(|queue| topic.lowest_position_from(queue, 0))
+            let places = (0..topic.queue_count()).flat_map(|queue| (0..topic.end(queue)).map(move |at| (queue, at)));
+            places.filter_map(|(queue, offset)| Some(topic.entry(queue, offset)?.position))
         });
-        assert_eq!(needed.queues, entries.min().unwrap_or(u64::MAX));
         let halves = state.open_transactions().iter(None).map(|(id, _)| state.place_of_half(id).expect("it is open"));
         let artifacts = state.plugins().artifacts().flat_map(|(_, artifact)| &artifact.chunks);
         let bodies: BTreeSet<u64> = halves.chain(artifacts.map(|(position, _)| *position)).collect();
-        assert_eq!(needed.carriable, bodies.first().copied().unwrap_or(u64::MAX));
-        let found: BTreeSet<u64> = state.to_carry(0..u64::MAX, usize::MAX).iter().map(|body| body.position).collect();
-        assert_eq!(found, bodies);
+        let mut entries: Vec<u64> = entries.collect();
+        entries.sort_unstable();
+        let needed = bodies.iter().chain(&entries).min().copied();
+        assert_eq!(state.needed_from(), needed.unwrap_or(u64::MAX));
+        let found = state.bodies_in(0..u64::MAX, usize::MAX);
+        assert_eq!(found.iter().map(|body| body.position).collect::<BTreeSet<u64>>(), bodies);
+        let (found, next) = state.messages_in(&(0..u64::MAX), None);
+        let mut found: Vec<u64> = found.iter().map(|body| body.position).collect();
+        found.sort_unstable();
+        assert!(found == entries && next.is_none());
     }
 
     /// I6: offsets without holes, each entry resolves, and a queue only grows. Returns how often each position is

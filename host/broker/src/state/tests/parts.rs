@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::replay::canonical;
 use super::snapshots::{full, with_section};
 use crate::check::CheckOverrides;
-use crate::record::{Carried, Expire, MessagePlace, PluginChunk, Record, TopicDelete, encode_message};
+use crate::record::{Carried, Expire, MessagePlace, PluginChunk, Queued, Record, TopicDelete, encode_message};
 use crate::state::{Applied, PIN_MS, PartError, SnapshotError};
 use crate::testing::{Log, Parts, end, message};
 use crate::{MessageKind, NewMessage, ResourceName, State, TransactionOutcome};
@@ -305,15 +305,19 @@ fn fuller() -> State {
     let mut log = full();
     let topic = log.topic_id("t");
     let (mut half, mut piece) = (Vec::new(), Vec::new());
+    let plain = &message("m");
     let message = NewMessage { kind: MessageKind::Transaction, ..message("h") };
     let place = MessagePlace { topic, queue: 0, stored_at: log.now };
     encode_message(&mut half, place, "client", &message, CheckOverrides::default());
     let (from, _) = log.state.open_transactions().iter(None).next().unwrap();
-    log.apply(Record::Carried(Carried { from, record: half })).unwrap();
+    log.apply(Record::Carried(Carried { from, queued: None, record: half })).unwrap();
     let digest = [1; 32];
     let (from, offset) = log.state.plugins().artifact(&digest).unwrap().chunks[0];
     PluginChunk { digest, offset, total: 3, data: vec![1; 3] }.encode(&mut piece);
-    log.apply(Record::Carried(Carried { from, record: piece })).unwrap();
+    log.apply(Record::Carried(Carried { from, queued: None, record: piece })).unwrap();
+    let (queued, mut record) = (Some(Queued { topic, queue: 0, offset: 3 }), Vec::new());
+    encode_message(&mut record, place, "client", plain, CheckOverrides::default());
+    log.apply(Record::Carried(Carried { from: 4, queued, record })).unwrap();
     log.pass_ms(PIN_MS + 1);
     let Applied::Expired { messages, missed } =
         log.apply(Record::Expire(Expire { topic, starts: vec![(0, 2)] })).unwrap()

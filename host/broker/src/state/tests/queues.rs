@@ -31,6 +31,7 @@ fn read_back(index: &QueueIndex, parts: &[Part]) -> QueueIndex {
     index.write(&mut Writer(&mut bytes));
     let mut r = Reader(&bytes);
     let mut read = QueueIndex::read(&mut r).map_err(|_| "unreadable").unwrap();
+    read.read_moved(&mut r).unwrap();
     r.end().unwrap();
     parts.iter().for_each(|part| read.attach(part, part.row(OF).unwrap()).unwrap());
     read.check_attached().unwrap();
@@ -38,15 +39,22 @@ fn read_back(index: &QueueIndex, parts: &[Part]) -> QueueIndex {
     read
 }
 
-fn assert_is(index: &QueueIndex, start: u64, list: &[u64]) {
+/// `list`: where each record lies now, and where it lay at first.
+fn assert_is(index: &QueueIndex, start: u64, list: &[(u64, u64)]) {
     let end = list.len() as u64;
     assert_eq!((index.start(), index.len()), (start, end));
     for offset in 0..end + 2 {
-        let expected = list.get(offset as usize).filter(|_| offset >= start).map(|position| entry(*position));
+        let expected = list
+            .get(offset as usize)
+            .filter(|_| offset >= start)
+            .map(|(position, first)| IndexEntry { position: *position, ..entry(*first) });
         assert_eq!(index.get(offset), expected, "offset {offset} of {start}..{end}");
-        let from = list.iter().skip(offset.max(start) as usize);
+        let from = list.iter().skip(offset.max(start) as usize).map(|(position, _)| position);
         assert_eq!(index.lowest_position_from(offset), from.min().copied(), "from {offset} of {start}..{end}");
     }
+    let kept = (0..).zip(list).skip(start as usize).map(|(offset, (position, _))| (offset, *position));
+    let expected: Vec<_> = kept.filter(|(_, position)| (20..60).contains(position)).collect();
+    assert_eq!(index.offsets_in(&(20..60), &mut 0), expected);
     assert_eq!(index.get(u64::MAX).or(index.get(u64::MAX - 1)), None);
     assert_eq!(index.lowest_position_from(u64::MAX), None);
 }
@@ -54,7 +62,7 @@ fn assert_is(index: &QueueIndex, start: u64, list: &[u64]) {
 proptest! {
     #[test]
     fn an_index_says_what_a_list_says_wherever_its_entries_lie(
-        steps in proptest::collection::vec((0u8..8, 0u64..100), 1..60),
+        steps in proptest::collection::vec((0u8..9, 0u64..100), 1..60),
     ) {
         let (mut index, mut list, mut start, mut parts) = (QueueIndex::default(), Vec::new(), 0, Vec::new());
         // Adopts what the other one seals, later.
@@ -65,13 +73,21 @@ proptest! {
                     let position = a + more;
                     prop_assert_eq!(index.append(entry(position)), list.len() as u64);
                     follower.append(entry(position));
-                    list.push(position);
+                    list.push((position, position));
                 },
                 4 | 5 => parts.extend(seal(&index, n).inspect(|part| index.seal(part, part.row(OF).unwrap()))),
                 6 => {
                     start = start.max(a * list.len() as u64 / 100);
                     index.drop_below(start);
                     follower.drop_below(start);
+                }
+                7 => {
+                    let offset = a % (list.len() as u64 + 1);
+                    index.carry(offset, 2 * a);
+                    follower.carry(offset, 2 * a);
+                    if offset >= start && let Some((position, _)) = list.get_mut(offset as usize) {
+                        *position = 2 * a;
+                    }
                 }
                 _ => {
                     for part in &parts[sealed..] {

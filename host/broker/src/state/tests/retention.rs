@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::check::CheckOverrides;
 use crate::record::{
-    Carried, Expire, Join, MessagePlace, PluginChunk, Record, Seen, before_carried, decode_stored, encode_message,
+    Carried, Expire, Join, MessagePlace, PluginChunk, Queued, Record, Seen, before_carried, decode_stored,
+    encode_message,
 };
 use crate::state::{Applied, GAPS_MAX, Gap, PIN_MS};
 use crate::testing::{Log, ack, end, lease, message, whole};
@@ -186,23 +187,28 @@ fn a_half_that_was_carried_is_committed_from_where_it_lies_now() {
     let mut log = Log::new();
     let topic = topic(&mut log, TopicConfig::default());
     let (committed, rolled_back, open) = (log.half(topic), log.half(topic), log.half(topic));
-    let bodies = log.state.to_carry(0..open, 10);
+    let bodies = log.state.bodies_in(0..open, 10);
     assert_eq!(bodies.iter().map(|body| body.position).collect::<Vec<_>>(), [committed, rolled_back]);
     let mut places = Vec::new();
     for body in bodies {
-        log.apply(Record::Carried(Carried { from: body.from, record: half_record(&log, topic) })).unwrap();
+        log.apply(Record::Carried(Carried {
+            from: body.transaction.unwrap(),
+            queued: None,
+            record: half_record(&log, topic),
+        }))
+        .unwrap();
         places.push(log.last_position());
     }
-    assert!(log.state.to_carry(0..open, 10).is_empty());
+    assert!(log.state.bodies_in(0..open, 10).is_empty());
     assert_eq!(log.state.place_of_half(committed), Some(places[0]));
-    assert_eq!((log.state.needed().carriable, log.state.needed().queues), (open, u64::MAX));
+    assert_eq!(log.state.needed_from(), open);
     log.apply(end(rolled_back, TransactionOutcome::RolledBack)).unwrap();
     log.apply(end(committed, TransactionOutcome::Committed)).unwrap();
     assert_eq!(log.state.topics().get(topic).unwrap().entry(0, 0).unwrap().position, places[0]);
-    assert_eq!((log.state.needed().queues, log.state.place_of_half(committed)), (places[0], None));
+    assert_eq!(log.state.place_of_half(committed), None);
     // One that comes too late changes nothing.
-    log.apply(Record::Carried(Carried { from: committed, record: half_record(&log, topic) })).unwrap();
-    assert_eq!(log.state.to_carry(0..u64::MAX, 10).len(), 1);
+    log.apply(Record::Carried(Carried { from: committed, queued: None, record: half_record(&log, topic) })).unwrap();
+    assert_eq!(log.state.bodies_in(0..u64::MAX, 10).len(), 1);
     assert_eq!(log.replay().snapshot(7), log.state.snapshot(7));
 }
 
@@ -211,7 +217,7 @@ fn a_carried_half_is_read_like_the_first_and_says_which_transaction_it_is() {
     let log = Log::new();
     let half = half_record(&log, TopicId(3));
     let mut carried = Vec::new();
-    Carried { from: 4711, record: half.clone() }.encode(&mut carried);
+    Carried { from: 4711, queued: None, record: half.clone() }.encode(&mut carried);
     let (half, carried) = (Bytes::from(half), Bytes::from(carried));
     assert_eq!(decode_stored(&carried).unwrap(), decode_stored(&half).unwrap());
     assert_eq!(before_carried(&half), Ok(None));
@@ -224,6 +230,39 @@ fn a_carried_half_is_read_like_the_first_and_says_which_transaction_it_is() {
 }
 
 #[test]
+fn a_message_that_was_carried_is_found_where_it_lies_now_until_it_goes() {
+    let mut log = Log::new();
+    let topic = topic(&mut log, for_an_hour(Unconsumed::Keep));
+    send_and_seal(&mut log, topic, 3, 1000);
+    log.send(topic, 0, None);
+    let place = |log: &Log, offset| log.state.topics().get(topic).unwrap().entry(0, offset).map(|entry| entry.position);
+    let before: Vec<_> = (0..4).map(|offset| place(&log, offset).unwrap()).collect();
+    let (found, _) = log.state.messages_in(&(before[1]..before[3]), None);
+    assert_eq!(found.iter().map(|body| body.position).collect::<Vec<_>>(), before[1..3]);
+    for offset in [1, 3] {
+        let (queued, mut record) = (Some(Queued { topic, queue: 0, offset }), Vec::new());
+        let at = MessagePlace { topic, queue: 0, stored_at: log.now };
+        encode_message(&mut record, at, "client", &message("m"), CheckOverrides::default());
+        log.apply(Record::Carried(Carried { from: before[offset as usize], queued, record })).unwrap();
+    }
+    let now: Vec<_> = (0..4).map(|offset| place(&log, offset).unwrap()).collect();
+    assert_eq!((now[0], now[2], now[3]), (before[0], before[2], log.last_position()));
+    assert!(now[1] > before[3]);
+    assert!(log.state.messages_in(&(before[1]..before[2]), None).0.is_empty());
+    assert_eq!(log.state.topics().get(topic).unwrap().lowest_position_from(0, 1), Some(before[2]));
+    let carried = |after| log.state.topics().get(topic).unwrap().carried(after, 1);
+    assert_eq!(carried(None), [(0, 1, now[1])]);
+    assert_eq!(carried(Some((0, 1))), [(0, 3, now[3])]);
+    assert!(carried(Some((0, 3))).is_empty());
+    // A part that was sealed meanwhile says where the records lay at first, and is no reason to look there.
+    log.state.seal(2000).unwrap();
+    assert_eq!((0..4).map(|offset| place(&log, offset).unwrap()).collect::<Vec<_>>(), now);
+    log.pass_ms(HOUR_MS + 1);
+    assert_eq!(expire(&mut log), (4, 0));
+    assert_eq!((place(&log, 1), log.state.needed_from()), (None, u64::MAX));
+}
+
+#[test]
 fn a_piece_of_a_component_that_was_carried_lies_where_it_was_put() {
     let mut log = Log::new();
     super::plugins::push(&mut log, "p", "1", 1).unwrap();
@@ -232,12 +271,12 @@ fn a_piece_of_a_component_that_was_carried_lies_where_it_was_put() {
     let (from, offset) = before[0];
     let mut record = Vec::new();
     PluginChunk { digest: [1; 32], offset, total: 9, data: vec![7] }.encode(&mut record);
-    log.apply(Record::Carried(Carried { from, record: record.clone() })).unwrap();
+    log.apply(Record::Carried(Carried { from, queued: None, record: record.clone() })).unwrap();
     let now = log.last_position();
     assert_eq!(chunks(&log)[0], (now, offset));
     assert_eq!(chunks(&log)[1..], before[1..]);
     // Another one of the same place says nothing new.
-    log.apply(Record::Carried(Carried { from, record })).unwrap();
+    log.apply(Record::Carried(Carried { from, queued: None, record })).unwrap();
     assert_eq!(chunks(&log)[0], (now, offset));
 }
 

@@ -131,20 +131,34 @@ fn expire(log: &Log, step: Step) -> Record {
     })
 }
 
-/// Carries a half, or a piece of a component, that may be needed or not.
+/// Carries a message, a half, or a piece of a component, that may be needed or not.
 fn carried(log: &Log, step: Step) -> Record {
     let mut record = Vec::new();
-    if step.c.is_multiple_of(2) {
-        let half = NewMessage { kind: MessageKind::Transaction, ..crate::testing::message("h") };
-        let place = MessagePlace { topic: step.topic(), queue: 0, stored_at: log.now };
-        encode_message(&mut record, place, "client", &half, CheckOverrides::default());
-        return Record::Carried(Carried { from: transaction(log, step), record });
+    let kind = if step.c.is_multiple_of(3) { MessageKind::Transaction } else { MessageKind::Normal };
+    let place = MessagePlace { topic: step.topic(), queue: 0, stored_at: log.now };
+    let message = NewMessage { kind, ..crate::testing::message("h") };
+    match step.c % 4 {
+        0 | 1 => {
+            let (queue, offset) = (u32::from(step.b % 3), u64::from(step.b >> 2) % 6);
+            let entry = log.state.topics().get(step.topic()).and_then(|topic| topic.entry(queue, offset));
+            let first = |position| log.carried_from(position).unwrap_or(position);
+            encode_message(&mut record, place, "client", &message, CheckOverrides::default());
+            let queued = Some(Queued { topic: step.topic(), queue, offset });
+            Record::Carried(Carried { from: entry.map_or(77, |entry| first(entry.position)), queued, record })
+        }
+        2 => {
+            let half = NewMessage { kind: MessageKind::Transaction, ..message };
+            encode_message(&mut record, place, "client", &half, CheckOverrides::default());
+            Record::Carried(Carried { from: transaction(log, step), queued: None, record })
+        }
+        _ => {
+            let digest = [(step.a % 3) as u8 + 1; 32];
+            let chunks = log.state.plugins().artifact(&digest).map_or(&[][..], |artifact| &artifact.chunks);
+            let (from, offset) = chunks.get(usize::from(step.b) % 2).copied().unwrap_or((77, 0));
+            PluginChunk { digest, offset, total: 8, data: vec![1; 4] }.encode(&mut record);
+            Record::Carried(Carried { from, queued: None, record })
+        }
     }
-    let digest = [(step.a % 3) as u8 + 1; 32];
-    let chunks = log.state.plugins().artifact(&digest).map_or(&[][..], |artifact| &artifact.chunks);
-    let (from, offset) = chunks.get(usize::from(step.b) % 2).copied().unwrap_or((77, 0));
-    PluginChunk { digest, offset, total: 8, data: vec![1; 4] }.encode(&mut record);
-    Record::Carried(Carried { from, record })
 }
 
 fn message(step: Step) -> MessageHead {
