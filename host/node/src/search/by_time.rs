@@ -10,6 +10,7 @@ use super::coverage::{Extent, Stretch, Trouble, Walked, stretches};
 use super::{ATTEMPTS_MAX, Place, STEP, blocking};
 use crate::lookup::{LookupFile, SAMPLE_EVERY};
 use crate::node::Inner;
+use crate::shard::Executor;
 
 /// Messages that one page looks at: committed halves that are older than wanted may lie between younger messages. A page
 /// that has seen so many ends, and the next one goes on.
@@ -81,7 +82,35 @@ impl Inner {
                 firsts[queue] = self.first_in(extent.topic, stretch, since_ms, &mut walked).await?;
             }
         }
+        self.first_carried(extent.topic, since_ms, &mut firsts, after.len()).await?;
         Ok(firsts.into_iter().zip(&extent.queues).map(|(first, queue)| first.unwrap_or(queue.end)).collect())
+    }
+
+    /// Files need not know the times of messages that were carried to another place of the log: their part says where they
+    /// lay before. The first `known` queues begin where they do.
+    async fn first_carried(
+        &self,
+        topic: TopicId,
+        since_ms: u64,
+        firsts: &mut [Option<u64>],
+        known: usize,
+    ) -> Result<(), Refusal> {
+        let mut last = None;
+        loop {
+            let look = move |executor: &mut Executor| {
+                executor.state.topics().get(topic).map_or_else(Vec::new, |topic| topic.carried(last, STEP))
+            };
+            let carried = self.shard.query(look).await?;
+            let Some((queue, offset, _)) = carried.last() else { return Ok(()) };
+            last = Some((*queue, *offset));
+            let places = carried.iter().map(|(queue, offset, position)| (*position, Some((*queue, *offset)))).collect();
+            for ((_, place), _) in self.read(places, move |message| message.stored_at.0 >= since_ms).await? {
+                let Some((queue, offset)) = place else { continue };
+                if let Some(first) = firsts.get_mut(queue as usize).filter(|_| queue as usize >= known) {
+                    *first = Some(first.map_or(offset, |first| first.min(offset)));
+                }
+            }
+        }
     }
 
     async fn first_in(
