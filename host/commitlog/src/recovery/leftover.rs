@@ -87,8 +87,11 @@ impl Remains {
                 self.durable = self.durable.max(header.durable_mark);
                 self.last_header = Some(header.position);
                 let end = at + ENTRY_HEADER_LEN + padded(header.payload_len.into());
-                self.last_byte = self.last_byte.max(Some(found.start + end.min(found.size) - 1));
-                Some(end)
+                // A length that no entry can have says nothing about where the next one is.
+                let fits = end <= found.size;
+                let last = if fits { end } else { at + ENTRY_HEADER_LEN };
+                self.last_byte = self.last_byte.max(Some(found.start + last - 1));
+                fits.then_some(end)
             }
             // Proof that the file held entries, though this program cannot say which.
             Err(EntryFault::Version(_) | EntryFault::Kind(_)) => {

@@ -263,8 +263,9 @@ impl Walker {
             match StoredHeader::decode(self.seed, &bytes, start + at) {
                 Ok(header) if self.fits(&header) => return Ok(self.begin_payload(header, &bytes)),
                 // Proof that the file held entries, though this program cannot say which.
-                Err(EntryFault::Version(_) | EntryFault::Kind(_)) | Ok(_) => {
+                found @ (Err(EntryFault::Version(_) | EntryFault::Kind(_)) | Ok(_)) => {
                     if let Some(gap) = &mut self.gap {
+                        gap.durable = gap.durable.max(found.map_or(0, |header| header.durable_mark));
                         gap.last_header = Some(start + at);
                         gap.last_byte = gap.last_byte.max(Some(start + at + ENTRY_HEADER_LEN - 1));
                     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::driver::{Run, SEGMENT, Submitted, config, open};
 use super::rng::Rng;
 use super::sim_disk::{Image, LOSSES, SimDisk};
+use crate::format::{ENTRY_HEADER_LEN, StoredHeader, checksum_seed};
 use crate::read_only::open_read_only_on;
 use crate::segment::file_name;
 use crate::{
@@ -282,6 +283,25 @@ fn the_quick_look_goes_on_behind_damage() {
     let whole = submitted.len() as u64 + 1;
     let found: u64 = folder(&disk).unwrap().segments().unwrap().iter().map(|info| info.entries).sum();
     assert_eq!(found, whole - 1);
+}
+
+/// Found by fuzzing: a start skipped by the length what the tools looked through, and cut what had been durable.
+#[test]
+fn a_header_with_an_impossible_length_hides_nothing_behind_it() {
+    let mut run = Run::new(Image::new(), Rng::new(8));
+    for _ in 0..4 {
+        run.append(EntryKind::Records, 100).unwrap();
+        run.settle();
+    }
+    let bad = run.submitted[1].entry.position;
+    let mut image = run.close();
+    let bytes = &mut image.get_mut(&file_name(0)).unwrap()[bad.0 as usize..][..ENTRY_HEADER_LEN as usize];
+    let seed = checksum_seed(&config().cluster_id, config().shard);
+    let mut header = StoredHeader::decode(seed, (&*bytes).try_into().unwrap(), bad.0).unwrap();
+    header.payload_len = u32::MAX - 7;
+    bytes.copy_from_slice(&header.encode(seed, &[]).0);
+    agree(&image).unwrap();
+    assert!(matches!(open(image), Err(OpenError::Damaged { position, .. }) if position == bad));
 }
 
 /// The closing mark has the next index.
