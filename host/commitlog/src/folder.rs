@@ -163,6 +163,10 @@ impl FolderEntries<'_> {
         self.last = Some((self.last.and_then(|(index, _)| index), start + size));
         let Some(segment) = self.files.open(start)? else { return Ok(()) };
         if let HeaderState::Of(other) = segment.header {
+            if !self.files.exists(start)? {
+                // Released meanwhile, and made another segment.
+                return Ok(());
+            }
             let reason = format!("the file holds the segment that starts at {other}");
             self.hold(start, start + size, reason, 0, self.last_index());
             return Ok(());

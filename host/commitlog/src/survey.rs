@@ -103,13 +103,16 @@ impl Survey<'_> {
                 Some(segment) => (self.walk_segment(start, &segment, resume_at)?, self.is_sound(&segment)),
                 None => (Walked::Released, false),
             };
+            let now = if sound { None } else { self.files.open(start)? };
             // A running node may just have been creating it.
-            if !sound && self.files.open(start)?.is_some_and(|segment| self.is_sound(&segment)) {
+            if now.as_ref().is_some_and(|segment| self.is_sound(segment)) {
                 self.findings = before;
                 self.next.push_front(start);
                 expected = Some(start);
                 continue;
             }
+            // Or it released the file meanwhile and gave it another header.
+            let walked = if sound || now.is_some() { walked } else { Walked::Released };
             match walked {
                 Walked::ToItsEnd => expected = Some(start + self.size()),
                 Walked::Released => expected = self.begin_anew(start)?,
