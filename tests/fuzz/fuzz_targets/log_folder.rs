@@ -148,12 +148,9 @@ fn segment(start: u64, segment: &Segment, chain: &mut Chain) -> (Vec<u8>, bool) 
     (bytes, whole)
 }
 
-/// A folder in memory where there is one: every case is written anew.
-static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    let memory = Path::new("/dev/shm");
-    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    tempfile::Builder::new().prefix("vouch-fuzz-").tempdir_in(parent).expect("a folder can be made")
-});
+/// Every case is written anew. `run` sees to it that this lies in memory and goes in the end.
+static FOLDER: LazyLock<tempfile::TempDir> =
+    LazyLock::new(|| tempfile::Builder::new().prefix("vouch-fuzz-").tempdir().expect("a folder can be made"));
 
 /// Writes the files of a case; whether nothing in them is damaged.
 fn write(folder: &Path, case: &Case) -> bool {
