@@ -78,7 +78,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
     let (mut next, mut was_full) = (Instant::now(), false);
     loop {
         let full = measure(&inner).await;
-        if Instant::now() >= next || full != was_full {
+        if Instant::now() >= next || full || was_full {
             next = Instant::now() + inner.config.retention_every;
             if let Err(refusal) = keeper.pass(&inner, full).await
                 && !matches!(refusal, Refusal::Stopping | Refusal::Poisoned(_))
@@ -116,12 +116,17 @@ impl Keeper {
         if inner.shared.poisoned().is_some() {
             return Ok(());
         }
+        let bounds = inner.snapshotter.bounds();
+        // First, because it is all that still can be done when nothing can be written.
+        if let Some(bounds) = bounds {
+            release(inner, bounds).await?;
+        }
         self.note_living_groups(inner).await?;
         self.expire(inner).await?;
-        let Some(bounds) = inner.snapshotter.bounds() else { return self.hurry(inner, None, full).await };
-        self.carry(inner, bounds.newer, full).await?;
-        release(inner, bounds).await?;
-        self.hurry(inner, Some(bounds), full).await
+        if let Some(bounds) = bounds {
+            self.carry(inner, bounds.newer, full).await?;
+        }
+        self.hurry(inner, bounds, full).await
     }
 
     /// Groups that live and receive nothing keep their right to what they have not consumed (ruling 13).
@@ -212,7 +217,8 @@ impl Keeper {
             {
                 carried(inner, body)?.encode(&mut batch);
             }
-            inner.shard.propose(batch).await?;
+            // What is left for ends and acknowledgements is not for this.
+            inner.shard.propose_if_room(batch).await?;
         }
         inner.retention.carried.fetch_add(count, Ordering::Relaxed);
         tracing::info!(segment = segment.start, count, "carried on what is still needed of a segment");
