@@ -201,8 +201,8 @@ fn size_or_none(text: &str) -> Result<Option<u64>, String> {
 }
 
 fn percent(text: &str) -> Result<u8, String> {
-    let percent = text.parse().ok().filter(|percent| (1..=100).contains(percent));
-    percent.ok_or_else(|| format!("`{text}` is not a percentage; write a whole number from 1 to 100"))
+    let percent = text.parse().ok().filter(|percent| (1..=99).contains(percent));
+    percent.ok_or_else(|| format!("`{text}` is not a percentage; write a whole number from 1 to 99"))
 }
 
 /// Less would write more snapshots than log.

@@ -89,6 +89,7 @@ impl Node {
     /// whose workers then run the checks.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let opened = start::open(&config)?;
+        check_disk_limit(&config, opened.init.segment_size)?;
         let recovery = &opened.recovery;
         tracing::info!(
             entries = recovery.entries,
@@ -365,6 +366,16 @@ impl Node {
     }
 }
 
+/// Less than some segments would always be full: they count as whole, and one is prepared ahead.
+fn check_disk_limit(config: &NodeConfig, segment_size: u64) -> Result<(), StartError> {
+    const SEGMENTS: u64 = 4;
+    let least = SEGMENTS * segment_size * 100 / u64::from(config.disk_high_water.max(1));
+    match config.disk_limit {
+        Some(limit) if limit < least => Err(StartError::DiskLimit { limit, least, segment_size }),
+        _ => Ok(()),
+    }
+}
+
 fn encode_send(route: &Route, request: &SendRequest, now: Millis) -> Result<Vec<u8>, Refusal> {
     let config = &route.info.config;
     let place = MessagePlace { topic: route.info.id, queue: route.next_queue(), stored_at: now };
@@ -500,12 +511,13 @@ impl Inner {
         // Any number can come from outside; only one that leads to a half message's record is a transaction.
         let found = match self.half_at(transaction) {
             Ok(half) => Some(half),
-            Err(_) => self.half_elsewhere(transaction).await?,
+            Err(_) => self.half_elsewhere(transaction).await.unwrap_or(None),
         };
         let (id, half) = match found {
             Some((head, half)) => (head.topic, Some(half)),
-            // The log may have gone on without the half of one that ended; its outcome is remembered longer.
-            None => match self.shard.query(move |executor| ended_topic(executor, transaction)).await? {
+            // The log may have gone on without the half of one that ended; its outcome is remembered longer. One that is
+            // open and whose half is damaged must end all the same.
+            None => match self.shard.query(move |executor| topic_of(executor, transaction)).await? {
                 Some(topic) => (topic, None),
                 None => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
             },
@@ -640,8 +652,11 @@ impl Inner {
     }
 }
 
-fn ended_topic(executor: &mut crate::shard::Executor, transaction: u64) -> Option<vouch_broker::TopicId> {
-    executor.state.outcomes().get(transaction).map(|ended| ended.topic)
+/// The topic of a transaction that is open, or whose outcome is remembered.
+fn topic_of(executor: &mut crate::shard::Executor, transaction: u64) -> Option<vouch_broker::TopicId> {
+    let state = &executor.state;
+    let open = state.open_transactions().get(transaction).map(|open| open.topic);
+    open.or_else(|| state.outcomes().get(transaction).map(|ended| ended.topic))
 }
 
 /// What an operator decides about a transaction.

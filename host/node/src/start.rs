@@ -62,6 +62,19 @@ pub enum StartError {
         /// In the configuration.
         setting: u64,
     },
+    /// The setting leaves no room for a log.
+    #[error(
+        "disk_limit is {limit} bytes, which segments of {segment_size} bytes would fill at once; set at least {least}, or \
+         begin a new folder with a smaller segment_size"
+    )]
+    DiskLimit {
+        /// The setting.
+        limit: u64,
+        /// What it must be at least.
+        least: u64,
+        /// Bytes in a segment of this log.
+        segment_size: u64,
+    },
     /// The log does not open.
     #[error(transparent)]
     Log(#[from] OpenError),

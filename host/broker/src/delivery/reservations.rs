@@ -25,9 +25,9 @@ impl Reserved {
         self.places.contains_key(&place)
     }
 
-    /// First offset of a queue that neither the state nor a record on its way decides.
+    /// First offset of a queue that neither the state nor a record on its way decides. Messages may expire meanwhile.
     pub(super) fn next(&self, queue: u32, applied: u64) -> u64 {
-        self.ranges.get(&queue).and_then(|ranges| ranges.back()).map_or(applied, |(to, _)| *to)
+        self.ranges.get(&queue).and_then(|ranges| ranges.back()).map_or(applied, |(to, _)| applied.max(*to))
     }
 }
 

@@ -134,6 +134,11 @@ impl Groups {
         }
     }
 
+    /// So much time passed in which no group could show that it lives.
+    pub(super) fn forgive(&mut self, ms: u64) {
+        self.by_id.values_mut().for_each(|group| group.seen = group.seen.plus_ms(ms));
+    }
+
     /// Groups of which nobody knows when they lived were seen now.
     pub(super) fn see_unknown(&mut self, now: Millis) {
         for group in self.by_id.values_mut().filter(|group| group.seen == Millis::NEVER) {

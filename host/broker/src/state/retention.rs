@@ -1,6 +1,7 @@
 //! What may leave the log, and what the log must keep: questions that a node asks of the state.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::State;
 use crate::record::{Expire, Queued};
@@ -105,6 +106,11 @@ impl State {
     fn chunks(&self) -> impl Iterator<Item = Body> {
         let chunks = self.plugins.artifacts().flat_map(|(_, artifact)| &artifact.chunks);
         chunks.map(|(position, _)| Body { position: *position, transaction: None, queued: None })
+    }
+
+    /// The shortest retention of a topic with messages that are in no part, and that expire only when they are in one.
+    pub fn shortest_retention_unsealed(&self) -> Option<Duration> {
+        self.topics.unsealed_topics().filter_map(|topic| topic.config.retention).min()
     }
 
     /// Where the half of an open transaction lies; `None` if it is not open.

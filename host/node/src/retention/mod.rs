@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use vouch_broker::record::{Carried, Expire, Frame, Seen, before_carried};
 use vouch_broker::state::{Applied, Body};
 use vouch_broker::{GroupId, Refusal, TopicId};
-use vouch_commitlog::{LogPosition, Usage};
+use vouch_commitlog::{LogPosition, Released, Usage};
 
 pub use disk::DiskUse;
 use disk::Space;
@@ -29,6 +29,9 @@ use crate::snapshots::{Bound, Bounds};
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// What expired is released with the snapshots that are made anyway; where the log stands still, after this long.
 const RELEASE_WITHIN: Duration = Duration::from_secs(600);
+/// Snapshots that are made only for retention are at least so far apart: where the log grows slowly, and on a full disk.
+const PART_EVERY: Duration = Duration::from_secs(600);
+const FULL_SNAPSHOT_EVERY: Duration = Duration::from_secs(2);
 /// A living group is noted in the log once in this time, if nothing else shows that it lives.
 const SEEN_EVERY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Groups looked at in one step.
@@ -63,6 +66,8 @@ struct Keeper {
     changed: Option<(u64, Instant)>,
     /// Where groups are looked at next.
     after_group: Option<GroupId>,
+    /// What the newest snapshot covers, and since when that is known.
+    newest: Option<(Option<u64>, Instant)>,
     /// What the newest snapshot covered when the log was last made to go on for the next one.
     nudged: Option<u64>,
     /// The first segment, what the newest snapshot covered, and whether the disk was full, when it was last looked at what
@@ -97,8 +102,10 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 async fn measure(inner: &Arc<Inner>) -> bool {
     let inner = inner.clone();
     let measured = tokio::task::spawn_blocking(move || {
-        let Usage { segment_bytes, held_bytes, .. } = inner.housekeeping.usage();
-        let disk = Space::of_folder(&inner.config.data_dir)?;
+        let Usage { segment_bytes, held_bytes, spare_bytes, .. } = inner.housekeeping.usage();
+        let mut disk = Space::of_folder(&inner.config.data_dir)?;
+        // Files that wait to become segments again are room for messages.
+        disk.used = disk.used.saturating_sub(spare_bytes);
         Ok::<_, std::io::Error>(inner.disk.measured(disk, segment_bytes + held_bytes, inner.config.disk_limit))
     });
     match measured.await {
@@ -197,32 +204,28 @@ impl Keeper {
         if bound.last_entry < segment.end || bound.log_from() >= segment.end || self.looked == Some(look) {
             return Ok(());
         }
-        self.looked = Some(look);
         let Some(bodies) = little_that_is_needed(inner, &segment).await? else {
             self.mostly_free = None;
+            self.looked = Some(look);
             return Ok(());
         };
         let now = (segment.start, usage.end.0);
         let (_, end_then) =
             *self.mostly_free.insert(self.mostly_free.filter(|(start, _)| *start == now.0).unwrap_or(now));
         if !full && usage.end.0 - end_then < CARRY_AFTER * size {
+            self.looked = Some(look);
             return Ok(());
         }
-        let count = bodies.len() as u64;
-        let mut rest = bodies.into_iter().peekable();
-        while rest.peek().is_some() {
-            let mut batch = Vec::new();
-            while batch.len() < CARRY_BATCH
-                && let Some(body) = rest.next()
-            {
-                carried(inner, body)?.encode(&mut batch);
-            }
-            // What is left for ends and acknowledgements is not for this.
-            inner.shard.propose_if_room(batch).await?;
+        let mut count = 0;
+        let ended = carry_all(inner, bodies, &mut count).await;
+        if count > 0 {
+            inner.retention.carried.fetch_add(count, Ordering::Relaxed);
+            tracing::info!(segment = segment.start, count, "carried on what is still needed of a segment");
+            self.note_change(inner).await?;
         }
-        inner.retention.carried.fetch_add(count, Ordering::Relaxed);
-        tracing::info!(segment = segment.start, count, "carried on what is still needed of a segment");
-        self.note_change(inner).await
+        ended?;
+        self.looked = Some(look);
+        Ok(())
     }
 
     /// Asks for a snapshot where waiting for the next one would take too long: the disk is full, or the log stands still.
@@ -238,21 +241,38 @@ impl Keeper {
         };
         if !waits {
             self.changed = None;
-            return Ok(());
         }
-        let since = self.changed.get_or_insert_with(|| (0, Instant::now())).1;
-        if !full && since.elapsed() < RELEASE_WITHIN {
+        let covers = bounds.map(|bounds| bounds.newer.covers);
+        if self.newest.is_none_or(|(newest, _)| newest != covers) {
+            self.newest = Some((covers, Instant::now()));
+        }
+        let age = self.newest.map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let late = waits && self.changed.get_or_insert_with(|| (0, Instant::now())).1.elapsed() >= RELEASE_WITHIN;
+        // While it is full anything may have made room: a topic was deleted, a transaction was ended.
+        let pressed = full && (waits || age >= FULL_SNAPSHOT_EVERY);
+        if !late && !pressed && !self.messages_wait_for_a_part(inner, age).await? {
             return Ok(());
         }
         // A snapshot covers more than the one before it: the log must go on for one, and it may stand still.
-        let covers = bounds.map(|bounds| bounds.newer.covers);
-        if covers.is_some() && self.nudged != covers {
+        if waits && covers.is_some() && self.nudged != covers {
             inner.shard.propose_one(|out| Seen { groups: Vec::new() }.encode(out)).await?;
             self.nudged = covers;
         }
         let position = applied(inner).await?;
-        inner.shared.snapshots.want(position);
+        if covers.is_none_or(|covers| position > covers) {
+            inner.shared.snapshots.want(position);
+        }
         Ok(())
+    }
+
+    /// Messages expire when they are in a part, which comes with a snapshot: where the log grows slowly, one is due when
+    /// the last one is as old as a quarter of the shortest retention.
+    async fn messages_wait_for_a_part(&self, inner: &Arc<Inner>, age: Duration) -> Result<bool, Refusal> {
+        if age < PART_EVERY {
+            return Ok(false);
+        }
+        let shortest = inner.shard.query(|executor| executor.state.shortest_retention_unsealed()).await?;
+        Ok(shortest.is_some_and(|shortest| age >= shortest / 4))
     }
 }
 
@@ -283,6 +303,33 @@ fn living_groups(executor: &Executor, after: Option<GroupId>) -> (BTreeSet<Group
     (found, None)
 }
 
+/// Writes records again, and counts them. One that cannot be read stays where it is, and keeps its segment.
+async fn carry_all(inner: &Arc<Inner>, bodies: Vec<Body>, count: &mut u64) -> Result<(), Refusal> {
+    let mut rest = bodies.into_iter().peekable();
+    while rest.peek().is_some() {
+        let (mut batch, mut records) = (Vec::new(), 0);
+        while batch.len() < CARRY_BATCH
+            && let Some(body) = rest.next()
+        {
+            match carried(inner, body) {
+                Ok(carried) => {
+                    carried.encode(&mut batch);
+                    records += 1;
+                }
+                Err(refusal) => {
+                    tracing::error!(%refusal, "a damaged record keeps its segment in the log; see `vouch log verify`")
+                }
+            }
+        }
+        if records > 0 {
+            // What is left for ends and acknowledgements is not for this.
+            inner.shard.propose_if_room(batch).await?;
+            *count += records;
+        }
+    }
+    Ok(())
+}
+
 /// What is needed of a stretch of the log; `None` if that is much of it.
 async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Result<Option<Vec<Body>>, Refusal> {
     let range = stretch.clone();
@@ -304,7 +351,7 @@ async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Resu
     let weigh = move || {
         let mut bytes = 0;
         for body in &bodies {
-            bytes += reading.read_record(body.position)?.len() as u64;
+            bytes += reading.read_record(body.position).map_or(0, |record| record.len() as u64);
             if bytes > max {
                 return Ok(None);
             }
@@ -324,7 +371,9 @@ fn carried(inner: &Inner, body: Body) -> Result<Carried, Refusal> {
     let (from, record) = before_carried(&record).map_err(unreadable)?.unwrap_or((position, record));
     let (frame, _) = Frame::split(&record).map_err(unreadable)?;
     frame.verify().map_err(unreadable)?;
-    Ok(Carried { from: transaction.unwrap_or(from), queued, record: record.to_vec() })
+    // A piece of a component is known by where it lies, a message by where it lay at first.
+    let from = if transaction.is_none() && queued.is_none() { position } else { transaction.unwrap_or(from) };
+    Ok(Carried { from, queued, record: record.to_vec() })
 }
 
 /// Releases the segments that neither snapshot needs.
@@ -335,8 +384,18 @@ async fn release(inner: &Arc<Inner>, bounds: Bounds) -> Result<(), Refusal> {
     if end.saturating_sub(start) < inner.segment_size {
         return Ok(());
     }
-    let log = inner.housekeeping.clone();
-    let released = tokio::task::spawn_blocking(move || log.release_before(LogPosition(before))).await;
+    let releasing = inner.clone();
+    let released = tokio::task::spawn_blocking(move || {
+        // From here on the log alone says no longer what happened: both must be readable.
+        for bound in [older, bounds.newer] {
+            if let Err(error) = releasing.snapshotter.read_back(bound.covers) {
+                tracing::error!(%error, "a snapshot cannot be read back; no segment is released");
+                return Ok(Released::default());
+            }
+        }
+        releasing.housekeeping.release_before(LogPosition(before))
+    })
+    .await;
     match released {
         Ok(Ok(released)) if released.segments > 0 => {
             inner.retention.segments.fetch_add(released.segments, Ordering::Relaxed);

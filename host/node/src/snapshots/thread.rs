@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use vouch_commitlog::LogReader;
 
-use super::{Bounds, Snapshots, Taken};
+use super::{Bounds, SnapshotFailure, Snapshots, Taken};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -133,6 +133,11 @@ impl Snapshotter {
     /// What the log must keep for the snapshots that are kept; `None` before this process made one.
     pub(crate) fn bounds(&self) -> Option<Bounds> {
         self.snapshots.bounds()
+    }
+
+    /// Whether a stored snapshot can be read, with all its parts.
+    pub(crate) fn read_back(&self, covered: u64) -> Result<(), SnapshotFailure> {
+        self.snapshots.load(covered).map(drop)
     }
 
     /// Ends the thread; then, if `last` says how far a closed log is durable, makes one more snapshot for a quick start.

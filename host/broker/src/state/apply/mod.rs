@@ -88,7 +88,8 @@ impl State {
     ///
     /// A refusal changes nothing but counters. Effects are for the leader; replay throws them away.
     pub fn apply(&mut self, at: RecordAt, record: &Record, effects: &mut Vec<Effect>) -> Outcome {
-        self.cluster.clock = self.cluster.clock.max(at.time);
+        let before = self.cluster.clock;
+        self.cluster.clock = before.max(at.time);
         match record {
             Record::Message(head) => self.message(at, head, effects),
             Record::Half(head) => self.half(at, head, effects),
@@ -107,6 +108,8 @@ impl State {
             Record::Carried(carried) => self.carried(at, carried),
             Record::ClusterInit(init) => self.cluster_init(init),
             Record::NodeStarted(started) => {
+                // While no node ran nobody could be seen: it is not held against a group (ruling 13).
+                self.groups.forgive(at.time.ms_since(before));
                 self.cluster.last_version.clone_from(&started.version);
                 Ok(Applied::Done)
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::check::CheckOverrides;
 use crate::record::{
-    Carried, Expire, Join, MessagePlace, PluginChunk, Queued, Record, Seen, before_carried, decode_stored,
+    Carried, Expire, Join, MessagePlace, NodeStarted, PluginChunk, Queued, Record, Seen, before_carried, decode_stored,
     encode_message,
 };
 use crate::state::{Applied, GAPS_MAX, Gap, PIN_MS};
@@ -116,6 +116,23 @@ fn what_a_group_has_not_finished_is_kept_for_it_until_nobody_was_there_for_a_wee
     assert_eq!((progress.next(0), progress.unfinished()), (5, 0));
     // The handle that was in hand names a message that is done.
     assert_eq!(log.apply(ack(group, topic, 1, 1)), Ok(Applied::Done));
+}
+
+#[test]
+fn time_in_which_no_node_ran_is_not_held_against_a_group() {
+    let mut log = Log::new();
+    let topic = topic(&mut log, for_an_hour(Unconsumed::Keep));
+    log.member("g", topic, GroupConfig::default());
+    send_and_seal(&mut log, topic, 2, 1000);
+    log.pass_ms(HOUR_MS);
+    log.apply(Record::Seen(Seen { groups: vec![] })).unwrap();
+    log.pass_ms(4 * PIN_MS);
+    log.apply(Record::NodeStarted(NodeStarted { version: "0.1.0".to_owned() })).unwrap();
+    assert!(expirations(&log).is_empty());
+    log.pass_ms(PIN_MS - HOUR_MS);
+    assert!(expirations(&log).is_empty());
+    log.pass_ms(1);
+    assert_eq!(expirations(&log).len(), 1);
 }
 
 #[test]
