@@ -298,6 +298,38 @@ async fn a_full_disk_refuses_sends_and_nothing_else_and_takes_them_again_when_sp
 }
 
 #[tokio::test]
+async fn a_full_disk_is_freed_by_deleting_what_fills_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = NodeConfig { disk_limit: Some(40 << 20), disk_high_water: 60, ..eager(folder.path()) };
+    let node = Node::start(full).unwrap();
+    topic(&node, "t", r#"{"queues":1}"#).await;
+    let began = Instant::now();
+    let mut sent = 0;
+    while send_one(&node, sent).await.is_ok() {
+        sent += 1;
+        assert!(began.elapsed() < PATIENCE, "the disk never fills, after {sent} messages");
+    }
+    node.delete_topic("t", true).await.unwrap();
+    let began = Instant::now();
+    while node.disk().is_full() {
+        assert!(began.elapsed() < PATIENCE, "space never returns");
+        tokio::task::yield_now().await;
+    }
+    assert!(log_start(&node) > 0);
+    topic(&node, "t", r#"{"queues":1}"#).await;
+    send_one(&node, sent).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_refuses_a_limit_that_would_always_be_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let little = NodeConfig { disk_limit: Some(12 << 20), ..eager(folder.path()) };
+    let error = Node::start(little).err().expect("three segments are no room").to_string();
+    assert!(error.contains("disk_limit") && error.contains("segment_size"), "{error}");
+}
+
+#[tokio::test]
 async fn a_send_in_memory_is_answered_at_once_and_its_message_arrives() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(eager(folder.path())).unwrap();
