@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,13 +10,14 @@ use vouch_broker::record::{Ack, ChangeInvisible, DeadLetter, End, EndedBy, Messa
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{
     AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
-    TransactionId, TransactionOutcome, check::CheckOverrides,
+    TransactionOutcome, check::CheckOverrides,
 };
 use vouch_commitlog::{Housekeeping, LogReader};
 
 use crate::clock::Clock;
 use crate::directory::Route;
 use crate::lookup::{LookupReport, Lookups};
+use crate::metrics::Metrics;
 use crate::plugins::PluginHost;
 use crate::retention::{self, DiskUse, RetentionReport};
 use crate::scrub::{Scrub, ScrubReport};
@@ -38,27 +39,6 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 /// A running node. Clones are the same node.
 #[derive(Clone)]
 pub struct Node(pub(crate) Arc<Inner>);
-
-/// Counters that no state holds.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    /// Messages stored, halves included.
-    pub messages_in: AtomicU64,
-    /// Those of them that were acknowledged before they were durable (ack level `memory`).
-    pub messages_in_memory: AtomicU64,
-    /// Messages handed out, redeliveries included.
-    pub messages_out: AtomicU64,
-    /// Transactions ended with a commit.
-    pub commits: AtomicU64,
-    /// Transactions ended with a rollback.
-    pub rollbacks: AtomicU64,
-    /// Ends that were refused because the transaction had ended the other way.
-    pub end_conflicts: AtomicU64,
-    /// Asks that got no answer.
-    pub checks_unanswered: AtomicU64,
-    /// Requests refused because too much was in flight.
-    pub overloads: AtomicU64,
-}
 
 pub(crate) struct Inner {
     pub(crate) shard: Shard,
@@ -89,7 +69,7 @@ impl Node {
     /// whose workers then run the checks.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let opened = start::open(&config)?;
-        check_disk_limit(&config, opened.init.segment_size)?;
+        start::check_disk_limit(&config, opened.init.segment_size)?;
         let recovery = &opened.recovery;
         tracing::info!(
             entries = recovery.entries,
@@ -366,16 +346,6 @@ impl Node {
     }
 }
 
-/// Less than some segments would always be full: they count as whole, and one is prepared ahead.
-fn check_disk_limit(config: &NodeConfig, segment_size: u64) -> Result<(), StartError> {
-    const SEGMENTS: u64 = 4;
-    let least = SEGMENTS * segment_size * 100 / u64::from(config.disk_high_water.max(1));
-    match config.disk_limit {
-        Some(limit) if limit < least => Err(StartError::DiskLimit { limit, least, segment_size }),
-        _ => Ok(()),
-    }
-}
-
 fn encode_send(route: &Route, request: &SendRequest, now: Millis) -> Result<Vec<u8>, Refusal> {
     let config = &route.info.config;
     let place = MessagePlace { topic: route.info.id, queue: route.next_queue(), stored_at: now };
@@ -490,81 +460,10 @@ impl Inner {
         self.route(topic).await.map(|route| route.next_queue())
     }
 
-    async fn topic_name(&self, id: vouch_broker::TopicId) -> Result<ResourceName, Refusal> {
+    pub(crate) async fn topic_name(&self, id: vouch_broker::TopicId) -> Result<ResourceName, Refusal> {
         let find = move |executor: &mut crate::shard::Executor| executor.state.topics().name_of(id).cloned();
         let name = self.shard.query(find).await?;
         name.ok_or_else(|| Refusal::Internal(format!("topic number {} was never given out", id.0)))
-    }
-
-    pub(crate) fn unknown(&self, transaction: u64, why: String) -> Refusal {
-        let id = TransactionId { shard: 0, position: transaction }.to_string();
-        Refusal::UnknownTransaction { id, why }
-    }
-
-    /// The topic of a transaction, if a caller names it rightly.
-    pub(crate) async fn half_named(
-        &self,
-        transaction: u64,
-        topic: Option<&ResourceName>,
-        message_id: Option<&str>,
-    ) -> Result<ResourceName, Refusal> {
-        // Any number can come from outside; only one that leads to a half message's record is a transaction.
-        let found = match self.half_at(transaction) {
-            Ok(half) => Some(half),
-            Err(_) => self.half_elsewhere(transaction).await.unwrap_or(None),
-        };
-        let (id, half) = match found {
-            Some((head, half)) => (head.topic, Some(half)),
-            // The log may have gone on without the half of one that ended; its outcome is remembered longer. One that is
-            // open and whose half is damaged must end all the same.
-            None => match self.shard.query(move |executor| topic_of(executor, transaction)).await? {
-                Some(topic) => (topic, None),
-                None => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
-            },
-        };
-        let name = self.topic_name(id).await?;
-        if let Some(said) = topic.filter(|said| **said != name) {
-            return Err(self.unknown(transaction, format!("it belongs to topic {name}, not to {said}")));
-        }
-        if let (Some(said), Some(half)) = (message_id, half)
-            && said != half.message.message_id
-        {
-            return Err(self.unknown(transaction, format!("it belongs to another message than {said}")));
-        }
-        Ok(name)
-    }
-
-    /// The half of an open transaction, wherever it lies.
-    pub(crate) async fn half(&self, transaction: u64) -> Result<StoredMessage, Refusal> {
-        match self.half_at(transaction) {
-            Ok((_, half)) => Ok(half),
-            Err(refusal) => self.half_elsewhere(transaction).await?.map(|(_, half)| half).ok_or(refusal),
-        }
-    }
-
-    /// The half whose record first lay here, if it still does.
-    fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), Refusal> {
-        let (head, half) = self.read_message(transaction)?;
-        // Where one half lies now, another one was never.
-        if half.message.kind == MessageKind::Transaction && self.transaction_at(transaction) == transaction {
-            Ok((head, half))
-        } else {
-            Err(self.unknown(transaction, "no half message has this id".to_owned()))
-        }
-    }
-
-    /// The half of an open transaction that was carried to another place.
-    async fn half_elsewhere(&self, transaction: u64) -> Result<Option<(MessageHead, StoredMessage)>, Refusal> {
-        let find = move |executor: &mut crate::shard::Executor| executor.state.place_of_half(transaction);
-        match self.shard.query(find).await? {
-            Some(place) => self.read_message(place).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// The transaction whose half lies at this position of the log.
-    pub(crate) fn transaction_at(&self, position: u64) -> u64 {
-        stored::transaction_at(&self.reader, position)
     }
 
     /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
@@ -650,13 +549,6 @@ impl Inner {
         let put = vouch_broker::record::GroupPut { name, config, expected_revision: expect.revision() };
         self.written(|out| put.encode(out)).await
     }
-}
-
-/// The topic of a transaction that is open, or whose outcome is remembered.
-fn topic_of(executor: &mut crate::shard::Executor, transaction: u64) -> Option<vouch_broker::TopicId> {
-    let state = &executor.state;
-    let open = state.open_transactions().get(transaction).map(|open| open.topic);
-    open.or_else(|| state.outcomes().get(transaction).map(|ended| ended.topic))
 }
 
 /// What an operator decides about a transaction.

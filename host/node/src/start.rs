@@ -164,6 +164,16 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     Ok(Opened { lock, state, appender, reader, inbox, index, init, recovery, snapshots, snapshot })
 }
 
+/// Less than some segments would always be full: they count as whole, and one is prepared ahead.
+pub(crate) fn check_disk_limit(config: &NodeConfig, segment_size: u64) -> Result<(), StartError> {
+    const SEGMENTS: u64 = 4;
+    let least = SEGMENTS * segment_size * 100 / u64::from(config.disk_high_water.max(1));
+    match config.disk_limit {
+        Some(limit) if limit < least => Err(StartError::DiskLimit { limit, least, segment_size }),
+        _ => Ok(()),
+    }
+}
+
 /// Segments that only retention may remove were removed by somebody: what lay in them is told, and the rest is served.
 fn tell_what_is_missing(state: &State, log_start: u64) {
     if log_start == 0 {

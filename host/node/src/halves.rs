@@ -1,0 +1,88 @@
+//! Half messages: where they lie, and what a caller says of them held against what they are.
+
+use vouch_broker::record::MessageHead;
+use vouch_broker::{MessageKind, Refusal, ResourceName, StoredMessage, TopicId, TransactionId};
+
+use crate::node::Inner;
+use crate::shard::Executor;
+use crate::stored;
+
+impl Inner {
+    pub(crate) fn unknown(&self, transaction: u64, why: String) -> Refusal {
+        let id = TransactionId { shard: 0, position: transaction }.to_string();
+        Refusal::UnknownTransaction { id, why }
+    }
+
+    /// The topic of a transaction, if a caller names it rightly.
+    pub(crate) async fn half_named(
+        &self,
+        transaction: u64,
+        topic: Option<&ResourceName>,
+        message_id: Option<&str>,
+    ) -> Result<ResourceName, Refusal> {
+        // Any number can come from outside; only one that leads to a half message's record is a transaction.
+        let found = match self.half_at(transaction) {
+            Ok(half) => Some(half),
+            Err(_) => self.half_elsewhere(transaction).await.unwrap_or(None),
+        };
+        let (id, half) = match found {
+            Some((head, half)) => (head.topic, Some(half)),
+            // The log may have gone on without the half of one that ended; its outcome is remembered longer. One that is
+            // open and whose half is damaged must end all the same.
+            None => match self.shard.query(move |executor| topic_of(executor, transaction)).await? {
+                Some(topic) => (topic, None),
+                None => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
+            },
+        };
+        let name = self.topic_name(id).await?;
+        if let Some(said) = topic.filter(|said| **said != name) {
+            return Err(self.unknown(transaction, format!("it belongs to topic {name}, not to {said}")));
+        }
+        if let (Some(said), Some(half)) = (message_id, half)
+            && said != half.message.message_id
+        {
+            return Err(self.unknown(transaction, format!("it belongs to another message than {said}")));
+        }
+        Ok(name)
+    }
+
+    /// The half of an open transaction, wherever it lies.
+    pub(crate) async fn half(&self, transaction: u64) -> Result<StoredMessage, Refusal> {
+        match self.half_at(transaction) {
+            Ok((_, half)) => Ok(half),
+            Err(refusal) => self.half_elsewhere(transaction).await?.map(|(_, half)| half).ok_or(refusal),
+        }
+    }
+
+    /// The half whose record first lay here, if it still does.
+    fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), Refusal> {
+        let (head, half) = self.read_message(transaction)?;
+        // Where one half lies now, another one was never.
+        if half.message.kind == MessageKind::Transaction && self.transaction_at(transaction) == transaction {
+            Ok((head, half))
+        } else {
+            Err(self.unknown(transaction, "no half message has this id".to_owned()))
+        }
+    }
+
+    /// The half of an open transaction that was carried to another place.
+    async fn half_elsewhere(&self, transaction: u64) -> Result<Option<(MessageHead, StoredMessage)>, Refusal> {
+        let find = move |executor: &mut Executor| executor.state.place_of_half(transaction);
+        match self.shard.query(find).await? {
+            Some(place) => self.read_message(place).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The transaction whose half lies at this position of the log.
+    pub(crate) fn transaction_at(&self, position: u64) -> u64 {
+        stored::transaction_at(&self.reader, position)
+    }
+}
+
+/// The topic of a transaction that is open, or whose outcome is remembered.
+fn topic_of(executor: &mut Executor, transaction: u64) -> Option<TopicId> {
+    let state = &executor.state;
+    let open = state.open_transactions().get(transaction).map(|open| open.topic);
+    open.or_else(|| state.outcomes().get(transaction).map(|ended| ended.topic))
+}
