@@ -130,10 +130,13 @@ impl Keeper {
         }
         self.note_living_groups(inner).await?;
         self.expire(inner).await?;
-        if let Some(bounds) = bounds {
-            self.carry(inner, bounds.newer, full).await?;
-        }
-        self.hurry(inner, bounds, full).await
+        let carried = match bounds {
+            Some(bounds) => self.carry(inner, bounds.newer, full).await,
+            None => Ok(()),
+        };
+        // Also if nothing could be carried: on a full disk it is snapshots that make room for it.
+        self.hurry(inner, bounds, full).await?;
+        carried
     }
 
     /// Groups that live and receive nothing keep their right to what they have not consumed (ruling 13).
@@ -389,6 +392,10 @@ async fn release(inner: &Arc<Inner>, bounds: Bounds) -> Result<(), Refusal> {
         // From here on the log alone says no longer what happened: both must be readable.
         for bound in [older, bounds.newer] {
             if let Err(error) = releasing.snapshotter.read_back(bound.covers) {
+                if releasing.snapshotter.bounds() != Some(bounds) {
+                    // A newer one came and took the place of the older; the next pass goes by those that are kept now.
+                    return Ok(Released::default());
+                }
                 tracing::error!(%error, "a snapshot cannot be read back; no segment is released");
                 return Ok(Released::default());
             }
