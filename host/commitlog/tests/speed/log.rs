@@ -99,11 +99,12 @@ impl Log {
         let at_once = writers.div_ceil(SYNCS_IN_FLIGHT).min((MAX_BATCH / record).max(1));
         let (mut free, mut outstanding) = (writers, VecDeque::new());
         let (started, cpu_before, begin) = (Instant::now(), cpu(), self.appender.appended());
-        let mut groups = 0;
+        let (mut groups, mut entries) = (0, 0);
         while started.elapsed() < time && self.appender.appended().0 - begin.0 < bytes {
             while free > 0 {
                 let count = free.min(at_once);
                 outstanding.push_back((self.append(&body, count), count));
+                entries += 1;
                 free -= count;
             }
             self.wait();
@@ -117,7 +118,9 @@ impl Log {
             groups += 1;
         }
         let bytes = self.appender.appended().0 - begin.0;
-        Figure { groups, bytes, took: started.elapsed(), cpu: cpu() - cpu_before }
+        let in_flight = groups as f64 * writers.div_ceil(at_once) as f64 / f64::from(entries);
+        let in_flight = in_flight.clamp(1.0, SYNCS_IN_FLIGHT as f64);
+        Figure { groups, bytes, in_flight, took: started.elapsed(), cpu: cpu() - cpu_before }
     }
 
     /// Entries at a fixed rate, whether or not those before are durable; gives the time from when each was due.

@@ -12,11 +12,16 @@ use super::cpu;
 const SIZE: u64 = 512 << 20;
 /// Most groups that share a sync.
 const MAX_SHARED: usize = 256;
+/// A part of a turn that is shorter is not worth the start of its threads.
+const SHORTEST: Duration = Duration::from_millis(5);
 
 /// What some groups took.
 pub(super) struct Figure {
     pub(super) groups: u64,
     pub(super) bytes: u64,
+    /// Groups that were under way at once, in the mean. Where all writers wait all the time, these are the outstanding
+    /// entries by the entries in a group (Little's law).
+    pub(super) in_flight: f64,
     pub(super) took: Duration,
     pub(super) cpu: Duration,
 }
@@ -83,7 +88,25 @@ impl Raw {
             }
         });
         let groups = groups.into_inner().min(most);
-        Figure { groups, bytes: groups * group as u64, took: started.elapsed(), cpu: cpu() - cpu_before }
+        let (took, cpu) = (started.elapsed(), cpu() - cpu_before);
+        Figure { groups, bytes: groups * group as u64, in_flight: in_flight as f64, took, cpu }
+    }
+
+    /// As [`Self::closed_loop`] with so many in flight in the mean: for a part of the time one more than for the rest.
+    pub(super) fn closed_loop_in_the_mean(&self, group: usize, in_flight: f64, time: Duration, bytes: u64) -> Figure {
+        let (fewer, part) = (in_flight.floor() as usize, in_flight.fract());
+        let few = self.closed_loop(group, fewer, time.mul_f64(1.0 - part), bytes);
+        if part * time.as_secs_f64() < SHORTEST.as_secs_f64() {
+            return few;
+        }
+        let more = self.closed_loop(group, fewer + 1, time.mul_f64(part), bytes);
+        Figure {
+            groups: few.groups + more.groups,
+            bytes: few.bytes + more.bytes,
+            in_flight,
+            took: few.took + more.took,
+            cpu: few.cpu + more.cpu,
+        }
     }
 
     /// Groups at a fixed rate, whether or not those before are done; all that are due when a sync begins share it, as

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::log::{Log, SYNCS_IN_FLIGHT};
+use super::log::Log;
 use super::raw::{Figure, Raw};
 use super::{folder, median, quartiles};
 
@@ -18,9 +18,8 @@ fn turn(log: &mut Log, raw: &Raw, writers: usize, record: usize) -> (Figure, Fig
     log.release();
     let ours = log.closed_loop(writers, record, TURN, BYTES);
     let group = (ours.bytes / ours.groups).next_multiple_of(8);
-    let outstanding = (writers * record) as f64 / group as f64;
-    let in_flight = (outstanding.round() as usize).clamp(1, SYNCS_IN_FLIGHT);
-    (ours, raw.closed_loop(group as usize, in_flight, TURN, BYTES))
+    let bare = raw.closed_loop_in_the_mean(group as usize, ours.in_flight, TURN, BYTES);
+    (ours, bare)
 }
 
 #[test]
@@ -33,11 +32,12 @@ fn records_of_some_writers_beside_a_bare_writer() {
             let turns: Vec<_> = (0..TURNS).map(|_| turn(&mut log, &raw, writers, record)).collect();
             println!(
                 "{record:7} B x {writers:2} writers: {} of the bare writer's bytes a second, {} of its CPU a group; \
-                 {:.0} groups/s of {:.1} KiB, {:.1} MB/s",
+                 {:.0} groups/s of {:.1} KiB, {:.1} in flight, {:.1} MB/s",
                 quartiles(&turns, |(log, raw)| log.bytes_per_second() / raw.bytes_per_second()),
                 quartiles(&turns, |(log, raw)| log.cpu_us_per_group() / raw.cpu_us_per_group()),
                 median(&turns, |(log, _)| log.groups_per_second()),
                 median(&turns, |(log, _)| log.bytes as f64 / log.groups as f64) / 1024.0,
+                median(&turns, |(log, _)| log.in_flight),
                 median(&turns, |(log, _)| log.bytes_per_second()) / 1e6,
             );
         }
