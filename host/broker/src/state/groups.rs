@@ -151,6 +151,11 @@ impl Groups {
         self.by_id.values_mut().for_each(|group| group.seen = now);
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Offsets below which no group has a right to anything that it has not finished: the wanted ones, or less.
     pub(super) fn without_pinned(&self, topic: TopicId, starts: &mut [(u32, u64)], now: Millis) {
         let pinning = self.by_id.values().filter(|group| group.pins(now)).filter_map(|group| group.progress(topic));

@@ -31,7 +31,7 @@ pub use plugins::{
 };
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
 pub use queue::IndexEntry;
-pub use retention::Body;
+pub use retention::{Body, QueuePlace};
 pub use snapshot::SnapshotError;
 pub use topics::{RETIRED_MAX, TOPICS_MAX, Topic, Topics};
 pub use transactions::{

@@ -154,17 +154,28 @@ impl QueueIndex {
         (start..end).zip(in_run.take(len).chain(in_tail)).map(move |(n, entry)| (n, moved(n).unwrap_or(entry.position)))
     }
 
-    /// Offsets whose records lie in a stretch of the log, with their places. `looked_at` counts the entries that had to be
-    /// looked at for it.
-    pub(super) fn offsets_in(&self, stretch: &Range<u64>, looked_at: &mut usize) -> Vec<(u64, u64)> {
+    /// Offsets from `from` on whose records lie in a stretch of the log, with their places. Looks at no more than `room`
+    /// entries, takes them from it, and says at which offset to go on.
+    pub(super) fn offsets_in(
+        &self,
+        stretch: &Range<u64>,
+        from: u64,
+        room: &mut usize,
+    ) -> (Vec<(u64, u64)>, Option<u64>) {
         let below = |run: &&Run| run.lowest < stretch.end || self.moved.range(run.first..run.end()).next().is_some();
-        let runs = self.runs.iter().filter(below).map(|run| run.first.max(self.start)..run.end());
+        let from = from.max(self.start);
+        let first = self.runs.partition_point(|run| run.end() <= from);
+        let runs = self.runs[first..].iter().filter(below).map(|run| run.first.max(from)..run.end());
         let mut found = Vec::new();
-        for offsets in runs.chain(std::iter::once(self.tail_first.max(self.start)..self.len())) {
-            *looked_at += (offsets.end - offsets.start) as usize;
-            found.extend(self.places(offsets).filter(|(_, position)| stretch.contains(position)));
+        for Range { start, end } in runs.chain(std::iter::once(self.tail_first.max(from)..self.len())) {
+            let stop = end.min(start.saturating_add(*room as u64));
+            *room -= stop.saturating_sub(start) as usize;
+            found.extend(self.places(start..stop).filter(|(_, position)| stretch.contains(position)));
+            if stop < end {
+                return (found, Some(stop));
+            }
         }
-        found
+        (found, None)
     }
 
     /// Forgets what lies below this offset, at most everything. Runs below it leave their parts to others.

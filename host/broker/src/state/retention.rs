@@ -7,13 +7,18 @@ use super::State;
 use crate::record::{Expire, Queued};
 use crate::{Millis, TopicId, Unconsumed};
 
-/// Topics that one call of [`State::expirations`] looks at, and the most of them that it finds something for: the shard
-/// does nothing else meanwhile.
-const TOPICS_AT_ONCE: usize = 4096;
+/// Topics, and groups of those with something to let go, that one call of [`State::expirations`] looks at, about, and the
+/// most topics that it finds something for: the shard does nothing else meanwhile.
+const LOOKS_AT_ONCE: usize = 16_384;
 const EXPIRE_AT_ONCE: usize = 8;
 
-/// Entries of queues that one call of [`State::messages_in`] looks at, about.
-const ENTRIES_AT_ONCE: usize = 1 << 18;
+/// Entries of queues that one call of [`State::messages_in`] looks at, and how many of them a queue counts for, empty or
+/// not: some hundred microseconds.
+const ENTRIES_AT_ONCE: usize = 1 << 16;
+const QUEUE_COST: usize = 16;
+
+/// A message's place: topic, queue, offset.
+pub type QueuePlace = (TopicId, u32, u64);
 
 /// A record that can be carried to another place of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +35,16 @@ impl State {
     /// Records that let topics go on without what is past their retention, and the topic after which to ask again.
     pub fn expirations(&self, now: Millis, after: Option<TopicId>) -> (Vec<Expire>, Option<TopicId>) {
         let mut found = Vec::new();
-        let mut last = None;
-        for (looked_at, topic) in self.topics.after(after).enumerate() {
-            if looked_at == TOPICS_AT_ONCE || found.len() == EXPIRE_AT_ONCE {
+        let (mut last, mut looked_at) = (None, 0);
+        for topic in self.topics.after(after) {
+            if looked_at >= LOOKS_AT_ONCE || found.len() == EXPIRE_AT_ONCE {
                 return (found, last);
             }
-            last = Some(topic.id);
+            (last, looked_at) = (Some(topic.id), looked_at + 1);
             let expired = topic.expired(now);
             if !expired.is_empty() {
+                // Each may hold it.
+                looked_at += self.groups.count();
                 let starts = self.allowed(topic.id, expired, now);
                 found.extend((!starts.is_empty()).then_some(Expire { topic: topic.id, starts }));
             }
@@ -73,30 +80,29 @@ impl State {
         halves.chain(self.chunks().filter(|body| stretch.contains(&body.position))).take(max).collect()
     }
 
-    /// Messages of queues in a stretch of the log, and the queue after which to ask again. A step looks at whole queues,
-    /// and at no further one when it has seen enough entries.
-    pub fn messages_in(
-        &self,
-        stretch: &Range<u64>,
-        after: Option<(TopicId, u32)>,
-    ) -> (Vec<Body>, Option<(TopicId, u32)>) {
-        let (mut found, mut looked_at, mut last) = (Vec::new(), 0, after);
-        let first = after.map(|(topic, _)| topic);
+    /// Messages of queues in a stretch of the log, and where to go on: a step looks at a bounded number of entries.
+    pub fn messages_in(&self, stretch: &Range<u64>, from: Option<QueuePlace>) -> (Vec<Body>, Option<QueuePlace>) {
+        let (mut found, mut room) = (Vec::new(), ENTRIES_AT_ONCE);
+        let first = from.map(|(topic, _, _)| topic);
         let topics = first.and_then(|topic| self.topics.get(topic)).into_iter().chain(self.topics.after(first));
         for topic in topics {
-            let from = after.filter(|(id, _)| *id == topic.id).map_or(0, |(_, queue)| queue + 1);
-            for queue in from..topic.queue_count() {
-                if looked_at >= ENTRIES_AT_ONCE {
-                    return (found, last);
-                }
+            let (first_queue, first_offset) =
+                from.filter(|(id, _, _)| *id == topic.id).map_or((0, 0), |(_, queue, offset)| (queue, offset));
+            for queue in first_queue..topic.queue_count() {
+                let offset = if queue == first_queue { first_offset } else { 0 };
                 // A queue costs something, empty or not.
-                looked_at += 16;
-                let offsets = topic.offsets_in(queue, stretch, &mut looked_at);
+                if room < QUEUE_COST {
+                    return (found, Some((topic.id, queue, offset)));
+                }
+                room -= QUEUE_COST;
+                let (offsets, next) = topic.offsets_in(queue, stretch, offset, &mut room);
                 found.extend(offsets.into_iter().map(|(offset, position)| {
                     let queued = Some(Queued { topic: topic.id, queue, offset });
                     Body { position, transaction: None, queued }
                 }));
-                last = Some((topic.id, queue));
+                if let Some(next) = next {
+                    return (found, Some((topic.id, queue, next)));
+                }
             }
         }
         (found, None)

@@ -113,9 +113,16 @@ impl Topic {
         carried.take(max).collect()
     }
 
-    /// Messages of a queue whose records lie in a stretch of the log: their offsets and places.
-    pub(super) fn offsets_in(&self, queue: u32, stretch: &Range<u64>, looked_at: &mut usize) -> Vec<(u64, u64)> {
-        self.queues.get(queue as usize).map_or_else(Vec::new, |index| index.offsets_in(stretch, looked_at))
+    /// Messages of a queue whose records lie in a stretch of the log; see [`QueueIndex::offsets_in`].
+    pub(super) fn offsets_in(
+        &self,
+        queue: u32,
+        stretch: &Range<u64>,
+        from: u64,
+        room: &mut usize,
+    ) -> (Vec<(u64, u64)>, Option<u64>) {
+        let index = self.queues.get(queue as usize);
+        index.map_or_else(|| (Vec::new(), None), |index| index.offsets_in(stretch, from, room))
     }
 
     /// Counts the record of a message or half that the topic received.

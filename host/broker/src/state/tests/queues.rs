@@ -54,7 +54,14 @@ fn assert_is(index: &QueueIndex, start: u64, list: &[(u64, u64)]) {
     }
     let kept = (0..).zip(list).skip(start as usize).map(|(offset, (position, _))| (offset, *position));
     let expected: Vec<_> = kept.filter(|(_, position)| (20..60).contains(position)).collect();
-    assert_eq!(index.offsets_in(&(20..60), &mut 0), expected);
+    assert_eq!(index.offsets_in(&(20..60), 0, &mut 1000), (expected.clone(), None));
+    let (mut stepped, mut from) = (Vec::new(), Some(0));
+    while let Some(at) = from {
+        let (more, next) = index.offsets_in(&(20..60), at, &mut 3);
+        stepped.extend(more);
+        from = next;
+    }
+    assert_eq!(stepped, expected, "in steps");
     assert_eq!(index.get(u64::MAX).or(index.get(u64::MAX - 1)), None);
     assert_eq!(index.lowest_position_from(u64::MAX), None);
 }
