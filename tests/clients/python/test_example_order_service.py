@@ -1,5 +1,6 @@
 """Runs the README of the example, step by step as it is written, and looks at what it promises."""
 
+import functools
 import os
 import re
 import signal
@@ -56,8 +57,11 @@ class Walk:
     def start(self, step, name):
         output = open(self.folder / f"{name}.log", "ab")
         # `exec`: a signal meant for the program must not end at the shell.
+        # Where the whole run ignores SIGINT, because it is in the background, its children would inherit that.
+        heeds_sigint = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         self.running[name] = subprocess.Popen(["bash", "-c", "exec " + self.commands(step)], cwd=REPOSITORY,
-                                              env=self.environment, stdout=output, stderr=output)
+                                              env=self.environment, stdout=output, stderr=output,
+                                              preexec_fn=heeds_sigint)
         output.close()
 
     def stop(self, name):
