@@ -291,6 +291,11 @@ async fn a_damaged_log_is_told_and_not_copied() {
         assert!(!target.exists());
         fs::write(&file, sound).unwrap();
     }
+    // Nobody releases segments of a folder on which no node runs: one that is missing at the beginning is lost.
+    fs::remove_file(data.join(format!("shards/0/log/{:020}.log", 0))).unwrap();
+    let error = take(&data, &target).unwrap_err();
+    assert!(matches!(&error, BackupError::SourceDamaged(_)), "{error}");
+    assert!(error.to_string().contains("needs it from"), "{error}");
 }
 
 /// Calls `once` when so many bytes are copied.
@@ -373,8 +378,14 @@ async fn a_folder_that_never_holds_still_is_given_up_and_nothing_is_left() {
     fs::remove_dir_all(data.join("shards/0/snapshots")).unwrap();
     fs::remove_file(data.join(format!("shards/0/log/{:020}.log", 0))).unwrap();
     let target = folder.path().join("backup");
+    // Where no node runs nobody changes anything: something is lost.
+    let error = take(&data, &target).unwrap_err();
+    assert!(matches!(&error, BackupError::SourceDamaged(_)), "{error}");
+    // As a node that runs.
+    let lock = File::open(data.join("lock")).unwrap();
+    lock.lock().unwrap();
     let error = take(&data, &target).unwrap_err();
     assert!(matches!(error, BackupError::KeptChanging { .. }), "{error}");
-    assert!(error.to_string().contains("no snapshot could be read"), "{error}");
+    assert!(error.to_string().contains("no snapshot can be read"), "{error}");
     assert!(!target.exists());
 }

@@ -107,10 +107,12 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
     let segments = segments(&log_folder, log_end)?;
     let log_start = segments.first().copied().unwrap_or(0);
     if log_start > needed {
-        return Err(Trouble::Changed(match checkpoint {
-            Some(_) => format!("the log began at position {log_start}, and the snapshot needs it from {needed} on"),
-            None => format!("the log began at position {log_start}, and no snapshot could be read"),
-        }));
+        let why = match checkpoint {
+            Some(_) => format!("the log begins at position {log_start}, and the snapshot needs it from {needed} on"),
+            None => format!("the log begins at position {log_start}, and no snapshot can be read"),
+        };
+        // Where no node runs nobody has just released them.
+        return Err(if node_runs { Trouble::Changed(why) } else { BackupError::SourceDamaged(why).into() });
     }
     for start in segments {
         // A segment that is full leads to one that may be empty: its header belongs to the log.
