@@ -122,6 +122,9 @@ pub enum Refusal {
         "the commit log takes no more writes after an error ({0}); nothing was stored, restart the node to recover"
     )]
     Poisoned(String),
+    /// Certainly not accepted; the node serves a damaged log, of which only what is whole can be read.
+    #[error("the log is damaged and this node only reads what is whole of it; nothing was stored: {0}")]
+    ReadOnly(String),
     /// The node is stopping; nothing was stored.
     #[error("the node is stopping; nothing was stored, try again in a moment")]
     Stopping,

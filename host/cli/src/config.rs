@@ -27,7 +27,7 @@ const fn setting(key: &'static str, default: &'static str) -> Setting {
 }
 
 /// Every setting, in the order of `vouch config check`.
-pub(crate) const SETTINGS: [Setting; 21] = [
+pub(crate) const SETTINGS: [Setting; 22] = [
     setting("data_dir", "./vouch-data"),
     setting("grpc_addr", "127.0.0.1:8081"),
     setting("http_addr", "127.0.0.1:8080"),
@@ -46,6 +46,7 @@ pub(crate) const SETTINGS: [Setting; 21] = [
     setting("retention_every", "10s"),
     setting("disk_high_water", "90"),
     setting("disk_limit", ""),
+    setting("on_damage", "refuse"),
     setting("plugin_threads", "2"),
     setting("plugin_concurrency", "32"),
     setting("log_format", "text"),
@@ -111,6 +112,10 @@ pub(crate) struct SettingArgs {
     /// Bytes that the log may take of the disk; counts like a disk of that size [default: all of it].
     #[arg(long, env = "VOUCH_DISK_LIMIT", value_name = "SIZE")]
     disk_limit: Option<String>,
+    /// What a start does with a log that is damaged inside: refuse, or read-only, which serves what is whole and
+    /// refuses all writes [default: refuse].
+    #[arg(long, env = "VOUCH_ON_DAMAGE", value_name = "WHAT")]
+    on_damage: Option<String>,
     /// Threads that run components [default: 2].
     #[arg(long, env = "VOUCH_PLUGIN_THREADS", value_name = "N")]
     plugin_threads: Option<String>,
@@ -143,6 +148,7 @@ impl SettingArgs {
             "retention_every" => self.retention_every.as_ref(),
             "disk_high_water" => self.disk_high_water.as_ref(),
             "disk_limit" => self.disk_limit.as_ref(),
+            "on_damage" => self.on_damage.as_ref(),
             "plugin_threads" => self.plugin_threads.as_ref(),
             "plugin_concurrency" => self.plugin_concurrency.as_ref(),
             "log_format" => self.log_format.as_ref(),

@@ -13,7 +13,9 @@ use vouch_commitlog::{
     Checkpoint, DamagedRange, DumpError, Entry, EntryKind, LogFolder, LogPosition, SegmentInfo, Verification,
 };
 
+use crate::damage;
 use crate::failure::Problem;
+use crate::http::HttpArgs;
 use crate::output::{self, Table};
 
 /// A record's text is cut here: a piece of a component has megabytes.
@@ -39,6 +41,15 @@ Examples:
   vouch log dump --limit 20
   vouch log dump --from 4096 --to 65536 --json | jq .")]
     Dump(DumpArgs),
+    /// Show what a running node knows to be damaged in its log, and which messages were in it.
+    #[command(after_help = "\
+Examples:
+  vouch log damage
+  vouch log damage --http 127.0.0.1:8080 --json | jq .damage
+
+A node that serves a damaged log read-only knows all of it (vouch serve --on-damage read-only), any other what its
+scrubber has found since it started. Exits with 1 if anything is damaged.")]
+    Damage(HttpArgs),
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +86,7 @@ impl LogCommand {
         match self {
             Self::Inspect(folder) | Self::Verify(folder) => folder.json,
             Self::Dump(dump) => dump.folder.json,
+            Self::Damage(http) => http.json,
         }
     }
 }
@@ -84,6 +96,7 @@ pub(crate) fn run(command: LogCommand) -> anyhow::Result<()> {
         LogCommand::Inspect(args) => inspect(&args),
         LogCommand::Verify(args) => verify(&args),
         LogCommand::Dump(args) => dump(&args),
+        LogCommand::Damage(http) => damage::show(&http),
     }
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod binding;
 mod child;
 mod config;
+mod damage;
 mod demo;
 mod endpoints;
 mod failure;

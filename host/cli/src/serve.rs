@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
 use vouch_gateway::{Certificate, Gateway, GatewayConfig};
-use vouch_node::{Node, NodeConfig};
+use vouch_node::{Health, Node, NodeConfig, OnDamage};
 
 use crate::config::{Resolved, SettingArgs, unknown_variables};
 use crate::endpoints::Endpoints;
@@ -88,7 +88,7 @@ async fn serve(settings: Settings, stop_with_parent: bool) -> anyhow::Result<()>
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
     let gateway = vouch_gateway::serve(node.clone(), settings.gateway).await?;
     let stop = StopSignal::listen(stop_with_parent)?;
-    announce(&gateway, &data_dir)?;
+    announce(&gateway, &node.health(), &data_dir)?;
     let why = stop.received().await;
     tracing::info!(why, "stopping: answering what is in flight");
     gateway.shutdown().await;
@@ -107,10 +107,19 @@ fn remove_stale_endpoints(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes the endpoints, then says that the node is ready.
-fn announce(gateway: &Gateway, data_dir: &Path) -> anyhow::Result<()> {
+fn announce(gateway: &Gateway, health: &Health, data_dir: &Path) -> anyhow::Result<()> {
     let (grpc, http) = (gateway.grpc_addr(), gateway.http_addr());
     let endpoints = Endpoints { grpc: Some(grpc), http: Some(http), pid: std::process::id() };
     endpoints.write(data_dir).context("cannot write the endpoints")?;
+    if let Health::ReadOnly(what_to_do) = health {
+        tracing::warn!(%grpc, %http, data_dir = %data_dir.display(), what_to_do, "serving a damaged log read-only");
+        if std::io::stdout().is_terminal() {
+            output::line(format_args!(
+                "Vouch serves a damaged log READ-ONLY: gRPC {grpc}, HTTP http://{http}. {what_to_do}."
+            ))?;
+        }
+        return Ok(());
+    }
     tracing::info!(%grpc, %http, data_dir = %data_dir.display(), "ready");
     if std::io::stdout().is_terminal() {
         output::line(format_args!("Vouch is ready: gRPC {grpc}, HTTP http://{http}. Stop it with Ctrl-C."))?;
@@ -176,6 +185,7 @@ impl Settings {
             retention_every: resolved.get("retention_every", retention_every)?,
             disk_high_water: resolved.get("disk_high_water", percent)?,
             disk_limit: resolved.get("disk_limit", size_or_none)?,
+            on_damage: resolved.get("on_damage", on_damage)?,
             bytes_in_flight: resolved.get("bytes_in_flight", text::bytes)?,
             auto_create_topics: resolved.get("auto_create_topics", yes_or_no)?,
             plugin_threads: resolved.get("plugin_threads", count)?,
@@ -257,6 +267,14 @@ fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or_else(|| format!("`{text}` is not a whole number above 0"))
 }
 
+fn on_damage(text: &str) -> Result<OnDamage, String> {
+    match text {
+        "refuse" => Ok(OnDamage::Refuse),
+        "read-only" => Ok(OnDamage::ReadOnly),
+        _ => Err(format!("`{text}` is neither refuse nor read-only")),
+    }
+}
+
 fn yes_or_no(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
 }
@@ -285,6 +303,8 @@ mod tests {
         assert_eq!(names(""), Ok(Vec::new()));
         assert_eq!(names("a.example, b.example").map(|names| names.len()), Ok(2));
         assert!(names("a.example,").is_err());
+        assert_eq!((on_damage("refuse"), on_damage("read-only")), (Ok(OnDamage::Refuse), Ok(OnDamage::ReadOnly)));
+        assert!(on_damage("ignore").is_err() && on_damage("").is_err());
         assert!(log_format("xml").is_err() && folder("").is_err());
     }
 

@@ -57,7 +57,9 @@ fn a_damaged_log_is_told_by_place_and_number_of_lost_entries() {
     assert_eq!(node.child.wait().unwrap().code(), Some(0));
     let dumped = log(&data, &["dump", "--json"]).succeeded().stdout;
     let entries: Vec<serde_json::Value> = dumped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let hit = entries[3]["position"].as_u64().unwrap();
+    // Marks may lie anywhere.
+    let records: Vec<_> = entries.iter().filter(|entry| entry["kind"] == "records").collect();
+    let hit = records[3]["position"].as_u64().unwrap();
     let file = data.join("shards/0/log/00000000000000000000.log");
     let before = std::fs::read(&file).unwrap();
     let mut bytes = before.clone();
@@ -79,4 +81,36 @@ fn a_folder_without_a_log_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let ran = log(folder.path(), &["verify"]).failed_with(1);
     assert!(ran.stderr.contains("there is no log in") && ran.stderr.contains("--data-dir"), "{ran:?}");
+}
+
+#[test]
+fn a_damaged_log_is_served_read_only_if_the_operator_says_so() {
+    let (mut node, data) = node_with_messages();
+    assert!(node.admin(&["log", "damage"]).succeeded().stdout.contains("no damage of the log is known"));
+    node.signal("TERM");
+    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+    let dumped = log(&data, &["dump", "--json"]).succeeded().stdout;
+    let entries: Vec<serde_json::Value> = dumped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // The first two hold the identity and the topic; marks may lie anywhere.
+    let records: Vec<_> = entries.iter().filter(|entry| entry["kind"] == "records").collect();
+    let hit = records[4]["position"].as_u64().unwrap();
+    let file = data.join("shards/0/log/00000000000000000000.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[hit as usize + 70] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+
+    let refused = Ran::of(&vouch().args(["serve", "--data-dir"]).arg(&data).output().unwrap()).failed_with(1);
+    assert!(refused.stderr.contains("--on-damage read-only"), "{refused:?}");
+    let folder = std::mem::replace(&mut node.folder, tempfile::tempdir().unwrap());
+    let node = Node::start_in(folder, &["--on-damage", "read-only"]);
+    let told = node.admin(&["log", "damage"]).failed_with(1);
+    assert!(told.stderr.contains("read-only") && told.stderr.contains(&format!("offset {hit}")), "{told:?}");
+    assert!(told.stderr.contains("1 entries lost") && told.stderr.contains("nobody knows"), "{told:?}");
+    let document = node.admin(&["log", "damage", "--json"]).failed_with(1).json();
+    assert_eq!((&document["mode"], &document["damage"][0]["offset"]), (&"read-only".into(), &hit.into()));
+    let listed = node.admin(&["message", "list", "orders", "--json"]).succeeded().json();
+    assert!(listed["items"].as_array().is_some_and(|items| items.len() == 2), "{listed}");
+    let refused = node.client(&["message", "send", "orders", "--body", "x"]).failed_with(1);
+    assert!(refused.stderr.contains("nothing was stored"), "{refused:?}");
+    assert_eq!(std::fs::read(&file).unwrap(), bytes, "nothing was changed");
 }

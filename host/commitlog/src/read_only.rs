@@ -19,6 +19,14 @@ pub struct ReadOnlyLog {
     pub verification: Verification,
 }
 
+impl ReadOnlyLog {
+    /// Serves nothing any more that lies before this position: reads there give [`crate::ReadError::Damaged`]. For whoever
+    /// knows that what is whole there does not belong to what follows.
+    pub fn distrust_before(&mut self, position: LogPosition) {
+        self.reader = self.reader.without_before(position);
+    }
+}
+
 impl CommitLog {
     /// Opens a log without changing one byte of it, whatever is damaged: the way out where [`CommitLog::open`] refuses
     /// with [`OpenError::Damaged`], [`OpenError::SegmentMissing`] or [`OpenError::SegmentLength`].

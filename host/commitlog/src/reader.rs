@@ -194,6 +194,24 @@ impl LogReader {
         Self { view }
     }
 
+    /// The same log without what lies before this position. For a log that is only read: the new reader would not see it
+    /// grow.
+    pub(crate) fn without_before(&self, position: LogPosition) -> Self {
+        let View { segment_size, seed, .. } = *self.view;
+        let segments = self.view.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let (start, mappings) = (segments.start, segments.mappings.clone());
+        let behind = self.view.damage.iter().filter(|(_, to)| *to > position.0).copied();
+        let damage = std::iter::once((start, position.0)).chain(behind).collect();
+        let appended = AtomicU64::new(self.view.appended());
+        Self::new(Arc::new(View {
+            segment_size,
+            seed,
+            appended,
+            segments: RwLock::new(Segments { start, mappings }),
+            damage,
+        }))
+    }
+
     /// First position that the segments cover.
     pub fn start(&self) -> LogPosition {
         LogPosition(self.view.start())

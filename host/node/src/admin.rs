@@ -40,12 +40,14 @@ pub(crate) struct Row {
 impl Node {
     /// Creates a topic or replaces its settings.
     pub async fn put_topic(&self, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, Refusal> {
+        self.check_writable()?;
         check_new_topic_name(name)?;
         self.0.put_topic(ResourceName::plain(name), config, expect).await
     }
 
     /// Deletes a topic; `force`: even with open transactions or unconsumed messages (CT-2: a recorded door).
     pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), Refusal> {
+        self.check_writable()?;
         let record = TopicDelete { name: ResourceName::plain(name), force };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
@@ -73,6 +75,7 @@ impl Node {
 
     /// Creates a group or replaces its settings.
     pub async fn put_group(&self, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, Refusal> {
+        self.check_writable()?;
         check_group_name(name)?;
         if let Some(topic) = &config.dead_letter_topic {
             self.topic(&ResourceName::plain(topic)).await?;
@@ -92,6 +95,7 @@ impl Node {
 
     /// Deletes a group and its progress.
     pub async fn delete_group(&self, name: &str) -> Result<(), Refusal> {
+        self.check_writable()?;
         let record = GroupDelete { name: ResourceName::plain(name) };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
@@ -136,12 +140,14 @@ impl Node {
     pub async fn transaction(&self, transaction: u64) -> Result<TransactionView, Refusal> {
         let now = self.0.shared.clock.now();
         let row = self.0.shard.query(move |executor| row(executor, transaction, now)).await?;
-        let row = row.ok_or_else(|| self.0.unknown(transaction, "no transaction has this id".to_owned()))?;
+        let unknown = || self.0.unknown(transaction, "no transaction has this id".to_owned());
+        let row = row.ok_or_else(|| self.0.if_all_is_served(unknown()))?;
         Ok(self.0.view(row))
     }
 
     /// Lets the asking about a parked transaction begin again, with a fresh counter.
     pub async fn resume_transaction(&self, transaction: u64, by: String, reason: String) -> Result<(), Refusal> {
+        self.check_writable()?;
         self.transaction(transaction).await?;
         let record = Resume { transaction, by, reason };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
@@ -149,6 +155,8 @@ impl Node {
 
     /// Takes a component: inspected, kept in the log, published under its tag.
     pub async fn upload_plugin(&self, upload: PluginUpload) -> Result<(UploadVerdict, Written), UploadError> {
+        // Before anything is compiled or kept.
+        self.check_writable()?;
         self.0.plugins.upload(&self.0, upload).await
     }
 
@@ -192,12 +200,14 @@ impl Node {
 
     /// Removes a tag.
     pub async fn delete_plugin_tag(&self, name: &str, tag: &str) -> Result<(), Refusal> {
+        self.check_writable()?;
         let record = TagDelete { name: name.to_owned(), tag: tag.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
     /// Removes a plugin with all its tags.
     pub async fn delete_plugin(&self, name: &str) -> Result<(), Refusal> {
+        self.check_writable()?;
         let record = PluginDelete { name: name.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
@@ -210,6 +220,7 @@ impl Node {
         spec: &str,
         expect: Expect,
     ) -> Result<(Written, String, Vec<String>), Refusal> {
+        self.check_writable()?;
         vouch_registry::check_binding_name(name).map_err(|error| Refusal::Invalid(error.to_string()))?;
         let (digest, warnings) = self.0.plugins.try_bind(&self.0, name, spec).await?;
         let put = BindingPut {
@@ -224,6 +235,7 @@ impl Node {
 
     /// Removes a binding.
     pub async fn delete_binding(&self, name: &str) -> Result<(), Refusal> {
+        self.check_writable()?;
         let record = BindingDelete { name: name.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }

@@ -340,6 +340,8 @@ pub enum Health {
     Ready,
     /// The log takes no more writes; the reason.
     Poisoned(String),
+    /// The log is damaged and only read; what to do.
+    ReadOnly(String),
     /// It is going down.
     Stopping,
 }

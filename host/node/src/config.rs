@@ -6,6 +6,16 @@ use std::time::Duration;
 /// Bytes in a segment of a new log where nobody says otherwise.
 pub const DEFAULT_SEGMENT_SIZE: u64 = 1 << 30;
 
+/// What a start does with a log that is damaged inside, where nothing may be cut (ruling 17).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It refuses, and says what is damaged.
+    #[default]
+    Refuse,
+    /// The node reads what is provably whole, and refuses every write. A log that is not damaged is served as ever.
+    ReadOnly,
+}
+
 /// Settings of a node; every one is enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -29,6 +39,8 @@ pub struct NodeConfig {
     /// Bytes that the log may take of the disk; sends are refused from [`NodeConfig::disk_high_water`] percent of them on,
     /// too. `None`: the whole disk.
     pub disk_limit: Option<u64>,
+    /// What a start does with a damaged log.
+    pub on_damage: OnDamage,
     /// Bytes proposed and not answered, beyond which requests are refused (ruling 21).
     pub bytes_in_flight: u64,
     /// A send to a topic that does not exist creates it, with type `normal`.
@@ -52,6 +64,7 @@ impl NodeConfig {
             retention_every: Duration::from_secs(10),
             disk_high_water: 90,
             disk_limit: None,
+            on_damage: OnDamage::Refuse,
             bytes_in_flight: 256 << 20,
             auto_create_topics: false,
             plugin_threads: 2,

@@ -8,8 +8,10 @@ mod backup;
 mod checks;
 mod clock;
 mod config;
+mod damage;
 mod directory;
 mod halves;
+mod lifecycle;
 mod lookup;
 mod metrics;
 mod node;
@@ -32,7 +34,8 @@ pub use api::{
     TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use backup::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, restore};
-pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig};
+pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig, OnDamage};
+pub use damage::{Damage, DamagedStretch, Known, LostMessages};
 pub use lookup::LookupReport;
 pub use metrics::Metrics;
 pub use node::Node;

@@ -1,6 +1,7 @@
 //! A running node, as the edges see it.
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,23 +13,21 @@ use vouch_broker::{
     AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
     TransactionOutcome, check::CheckOverrides,
 };
-use vouch_commitlog::{Housekeeping, LogReader};
+use vouch_commitlog::{LogReader, Recovery};
 
-use crate::clock::Clock;
 use crate::directory::Route;
+use crate::lifecycle::ServedLog;
 use crate::lookup::{LookupReport, Lookups};
 use crate::metrics::Metrics;
 use crate::plugins::PluginHost;
-use crate::retention::{self, DiskUse, RetentionReport};
-use crate::scrub::{Scrub, ScrubReport};
-use crate::search::SEARCHES_MAX;
+use crate::retention::{DiskUse, RetentionReport};
+use crate::scrub::ScrubReport;
 use crate::sessions::Sessions;
-use crate::shard::{Batch, Command, Poll, RENEWED_LEASE_MS, Shard, Shared};
-use crate::snapshots::{Listeners, Requests, Snapshotter};
+use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared};
 use crate::stopping::Stopping;
 use crate::{
     Delivery, EndReceipt, EndRequest, Expect, GroupInfo, Health, NodeConfig, Receipt, ReceiveRequest, SendRequest,
-    StartError, TopicInfo, Written, checks, start, stored,
+    TopicInfo, Written, stored,
 };
 
 /// A lease without a stated length lasts this long.
@@ -42,10 +41,11 @@ pub struct Node(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) shard: Shard,
-    pub(crate) snapshotter: Snapshotter,
-    scrub: Scrub,
+    pub(crate) log: ServedLog,
+    /// What the log should still hold and lies before its first file.
+    pub(crate) missing: Option<Range<u64>>,
+    pub(crate) scrub: Arc<ScrubReport>,
     pub(crate) lookups: Lookups,
-    pub(crate) housekeeping: Housekeeping,
     pub(crate) retention: RetentionReport,
     pub(crate) disk: DiskUse,
     pub(crate) segment_size: u64,
@@ -57,98 +57,31 @@ pub(crate) struct Inner {
     /// Turns of those who look through many messages or transactions.
     pub(crate) searches: tokio::sync::Semaphore,
     pub(crate) config: NodeConfig,
-    handle_key: [u8; 32],
-    cluster_id: [u8; 16],
-    recovery: vouch_commitlog::Recovery,
+    pub(crate) handle_key: [u8; 32],
+    pub(crate) cluster_id: [u8; 16],
     /// Held for the life of the node.
-    _lock: File,
+    pub(crate) _lock: File,
 }
 
 impl Node {
-    /// Opens the data folder, recovers the log and starts. Blocks while it recovers; call it inside a tokio runtime,
-    /// whose workers then run the checks.
-    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let opened = start::open(&config)?;
-        start::check_disk_limit(&config, opened.init.segment_size)?;
-        let recovery = &opened.recovery;
-        tracing::info!(
-            entries = recovery.entries,
-            end = recovery.end.0,
-            snapshot = opened.snapshot,
-            clean = recovery.clean,
-            took_ms = recovery.duration.as_millis() as u64,
-            "recovered the log"
-        );
-        let plugins = PluginHost::start(&config)?;
-        plugins.remove_unused(opened.state.plugins());
-        let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
-        let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock), requests.clone()));
-        let inbox = opened.inbox.clone();
-        let housekeeping = opened.appender.housekeeping();
-        let place = config.data_dir.join("shards/0/scrub");
-        let scrub = Scrub::start(housekeeping.clone(), config.scrub_rate, place).map_err(StartError::Thread)?;
-        let adopted = opened.state.parts().last().copied().unwrap_or(0);
-        let lookups = start::lookups(&config, &opened)?;
-        let prepared = config.zero_ahead.min(opened.init.segment_size);
-        let shard = Shard::start(opened.state, opened.appender, opened.index, prepared, opened.inbox, shared.clone())
-            .map_err(StartError::Thread)?;
-        let adopt = move |position, part| inbox.push(Command::adopt(position, part));
-        let every = config.snapshot_every;
-        let reader = opened.reader.clone();
-        let listeners = Listeners { adopt: Box::new(adopt), sealed: Box::new(lookups.announcer()) };
-        let snapshotter = Snapshotter::start(opened.snapshots, requests, reader, every, adopted, listeners)
-            .map_err(StartError::Thread)?;
-        let inner = Arc::new(Inner {
-            shard,
-            snapshotter,
-            scrub,
-            lookups,
-            housekeeping,
-            retention: RetentionReport::default(),
-            disk: DiskUse::new(config.disk_high_water),
-            segment_size: opened.init.segment_size,
-            shared,
-            reader: opened.reader,
-            plugins,
-            stopping: Stopping::new(),
-            metrics: Metrics::default(),
-            searches: tokio::sync::Semaphore::new(SEARCHES_MAX),
-            config,
-            handle_key: opened.init.handle_key,
-            cluster_id: opened.init.cluster_id,
-            recovery: opened.recovery,
-            _lock: opened.lock,
-        });
-        tokio::spawn(checks::run(inner.clone()));
-        tokio::spawn(retention::run(inner.clone()));
-        Ok(Self(inner))
-    }
-
-    /// Answers long polls, makes everything proposed durable and closes the log. Requests after it are refused.
-    pub async fn stop(&self) {
-        self.0.stopping.cancel();
-        let inner = self.0.clone();
-        let stop = move || {
-            inner.scrub.stop();
-            inner.lookups.stop();
-            inner.shard.stop();
-            // All of a log that closed without an error is durable.
-            inner.snapshotter.stop(inner.shared.poisoned().is_none().then(|| inner.reader.end().0));
-        };
-        if let Err(error) = tokio::task::spawn_blocking(stop).await {
-            tracing::error!(%error, "stopping the shard failed");
-        }
-    }
-
     /// Whether it serves.
     pub fn health(&self) -> Health {
-        if let Some(reason) = self.0.shared.poisoned() {
-            Health::Poisoned(reason.to_owned())
-        } else if self.0.stopping.is_cancelled() {
-            Health::Stopping
-        } else {
-            Health::Ready
+        match self.0.shared.closed() {
+            _ if self.0.stopping.is_cancelled() => Health::Stopping,
+            None => Health::Ready,
+            Some(Refusal::ReadOnly(reason)) => Health::ReadOnly(reason.clone()),
+            Some(Refusal::Poisoned(reason)) => Health::Poisoned(reason.clone()),
+            Some(other) => Health::Poisoned(other.to_string()),
         }
+    }
+
+    /// Whether anything can be written; every call that writes asks first. What a request names may lie behind the damage
+    /// of a log that is only read: then nobody can say that it is not there.
+    ///
+    /// # Errors
+    /// [`Refusal::ReadOnly`] or [`Refusal::Poisoned`].
+    pub fn check_writable(&self) -> Result<(), Refusal> {
+        self.0.shared.closed().map_or(Ok(()), |refusal| Err(refusal.clone()))
     }
 
     /// Sessions of clients.
@@ -161,9 +94,14 @@ impl Node {
         &self.0.metrics
     }
 
+    /// Messages that were acknowledged in memory (ack level `memory`) and then not stored.
+    pub fn refused_in_memory(&self) -> u64 {
+        self.0.shared.refused_in_memory.load(Ordering::Relaxed)
+    }
+
     /// What the scrubber found since the node started.
     pub fn scrub(&self) -> &ScrubReport {
-        &self.0.scrub.report
+        &self.0.scrub
     }
 
     /// What retention did since the node started.
@@ -178,7 +116,7 @@ impl Node {
 
     /// What the log occupies.
     pub fn log_usage(&self) -> vouch_commitlog::Usage {
-        self.0.housekeeping.usage()
+        self.0.log.usage()
     }
 
     /// How the index stands by which messages are found.
@@ -201,9 +139,12 @@ impl Node {
         0
     }
 
-    /// What recovery found when the node started.
-    pub fn recovery(&self) -> &vouch_commitlog::Recovery {
-        &self.0.recovery
+    /// What recovery found when the node started; `None` on a damaged log, which is not recovered.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        match &self.0.log {
+            ServedLog::Kept(upkeep) => Some(&upkeep.recovery),
+            ServedLog::Damaged(_) => None,
+        }
     }
 
     /// The log's clock, milliseconds since 1970.
@@ -224,6 +165,7 @@ impl Node {
     /// Stores messages: all of them or none. Resolves when they are durable, or, on a topic with the ack level `memory`,
     /// when they are written.
     pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, Refusal> {
+        self.check_writable()?;
         self.0.disk.check()?;
         let route = self.0.route_for_send(&request.topic).await?;
         let records = encode_send(&route, &request, self.0.shared.clock.now())?;
@@ -247,6 +189,7 @@ impl Node {
 
     /// Ends a transaction. A repeat gets the recorded outcome, the opposite a conflict that names it (ruling 6).
     pub async fn end_transaction(&self, request: EndRequest) -> Result<EndReceipt, Refusal> {
+        self.check_writable()?;
         let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
         let topic = self.0.half_named(transaction, topic.as_ref(), message_id.as_deref()).await?;
         let queue = self.0.queue_for(&topic).await?;
@@ -257,6 +200,7 @@ impl Node {
     ///
     /// If the future is dropped while it waits, nothing is leased.
     pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, Refusal> {
+        self.check_writable()?;
         vouch_broker::check_group_name(&request.group.name)?;
         let default = if request.auto_renew { RENEWED_LEASE_MS } else { DEFAULT_LEASE_MS };
         let invisible_ms = request.invisible_ms.filter(|_| !request.auto_renew).unwrap_or(default);
@@ -436,7 +380,7 @@ impl Inner {
                 revision: topic.revision,
             })
         };
-        let info = self.shard.query(find).await??;
+        let info = self.shard.query(find).await?.map_err(|refusal| self.if_all_is_served(refusal))?;
         Ok(self.shared.directory.put(info, generation))
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use vouch_commitlog::{Housekeeping, LogPosition, Scrubber};
+use vouch_commitlog::{DamagedRange, Housekeeping, LogPosition, Scrubber};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -17,6 +17,8 @@ const READ_BYTES: u64 = 256 << 10;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A log to which nothing is added is read again after this long.
 const REST: Duration = Duration::from_secs(6 * 60 * 60);
+/// Damaged ranges that are kept to be told.
+const FOUND_MAX: usize = 1000;
 /// Most bytes of the file that says where the scrubber was.
 const MAX_PLACE_BYTES: usize = 20;
 
@@ -29,6 +31,26 @@ pub struct ScrubReport {
     pub rounds: AtomicU64,
     /// Damaged ranges found in the round under way and the one before it.
     pub damaged: AtomicU64,
+    found: Mutex<Vec<DamagedRange>>,
+}
+
+impl ScrubReport {
+    /// Damaged ranges that were found, each once, by position; not more than a thousand.
+    pub(crate) fn found(&self) -> Vec<DamagedRange> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps what is new of them, and forgets what is no longer in the log.
+    fn note(&self, ranges: &[DamagedRange], log_start: LogPosition) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.retain(|range| range.to > log_start);
+        for range in ranges {
+            let at = found.partition_point(|known| known.from < range.from);
+            if found.get(at).is_none_or(|known| known.from != range.from) && found.len() < FOUND_MAX {
+                found.insert(at, range.clone());
+            }
+        }
+    }
 }
 
 /// The running thread.
@@ -125,7 +147,7 @@ fn run(log: &Housekeeping, rate: u64, mut place: Place, report: &ScrubReport, st
         }
         let before = report.bytes.load(Ordering::Relaxed);
         resting = None;
-        if step(&mut scrubber, report, &mut found) {
+        if step(&mut scrubber, report, &mut found, log.usage().start) {
             report.rounds.fetch_add(u64::from(whole), Ordering::Relaxed);
             resting = whole.then(|| (Instant::now(), segments));
             whole = true;
@@ -142,7 +164,7 @@ fn pause_for(bytes: u64, rate: u64) -> Duration {
 }
 
 /// One turn; whether a round ended with it.
-fn step(scrubber: &mut Scrubber, report: &ScrubReport, found: &mut u64) -> bool {
+fn step(scrubber: &mut Scrubber, report: &ScrubReport, found: &mut u64, log_start: LogPosition) -> bool {
     let step = match scrubber.step(READ_BYTES) {
         Ok(step) => step,
         Err(error) => {
@@ -155,6 +177,7 @@ fn step(scrubber: &mut Scrubber, report: &ScrubReport, found: &mut u64) -> bool 
     for range in &step.damage {
         tracing::error!(%range, "the log is damaged; copy the folder, see `vouch log verify`, restore what is lost from a backup");
     }
+    report.note(&step.damage, log_start);
     *found += step.damage.len() as u64;
     report.bytes.fetch_add(step.bytes_read, Ordering::Relaxed);
     report.damaged.fetch_max(*found, Ordering::Relaxed);

@@ -103,7 +103,7 @@ impl Node {
 }
 
 impl Inner {
-    async fn turn_to_search(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refusal> {
+    pub(crate) async fn turn_to_search(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refusal> {
         self.searches.acquire().await.map_err(|_| Refusal::Stopping)
     }
 

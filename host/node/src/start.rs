@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use vouch_commitlog::{
     Appender, CommitLog, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogReader, OpenError, Recovery,
 };
 
+use crate::damage::{self, DamagedLog};
 use crate::lookup::{Lookups, Place};
 use crate::shard::Inbox;
 use crate::snapshots::{Loaded, Snapshots};
@@ -78,6 +80,15 @@ pub enum StartError {
     /// The log does not open.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// Restore a backup, or start with [`crate::OnDamage::ReadOnly`] to read what is whole.
+    #[error(
+        "{0}; `vouch log verify` tells all of it, and `vouch serve --on-damage read-only` serves what is whole until it \
+         is restored"
+    )]
+    Damaged(OpenError),
+    /// Restore a backup: what is whole of the log does not say what happened.
+    #[error("the log is damaged, and nothing of it can be served: {0}; restore the folder from a backup")]
+    NothingCertain(String),
     /// The log is of a newer version.
     #[error(
         "the log needs feature level {found} (written by Vouch {version}); this is Vouch {VERSION} with level {FEATURE_LEVEL}: start a newer version"
@@ -123,19 +134,27 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     move |source| StartError::Io { action, path: path.to_owned(), source }
 }
 
-/// A recovered log with the state that it says.
+/// A log with the state that it says.
 pub(crate) struct Opened {
     pub(crate) lock: File,
     pub(crate) state: State,
-    pub(crate) appender: Appender,
     pub(crate) reader: LogReader,
     pub(crate) inbox: Arc<Inbox>,
-    pub(crate) index: u64,
     pub(crate) init: ClusterInit,
-    pub(crate) recovery: Recovery,
     pub(crate) snapshots: Snapshots,
     /// Position that the snapshot covers from which the state was read; 0 without one.
     pub(crate) snapshot: u64,
+    /// What the log should still hold and lies before its first file.
+    pub(crate) missing: Option<Range<u64>>,
+    pub(crate) log: OpenedLog,
+}
+
+/// How a log was opened.
+pub(crate) enum OpenedLog {
+    /// It was recovered, and goes on.
+    Whole { appender: Appender, index: u64, recovery: Recovery },
+    /// It is only read.
+    Damaged(DamagedLog),
 }
 
 /// Opens the folder and recovers the log.
@@ -148,20 +167,36 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     let log_dir = shard_dir.join("log");
     fs::create_dir_all(&log_dir).map_err(failed("create", &log_dir))?;
     let snapshot_dir = shard_dir.join("snapshots");
-    let snapshots = Snapshots::open(&snapshot_dir).map_err(failed("open", &snapshot_dir))?;
+    fs::create_dir_all(&snapshot_dir).map_err(failed("create", &snapshot_dir))?;
+    let snapshots = Snapshots::of_folder(&snapshot_dir);
 
     let mut log = LogConfig::new(&log_dir, identity.cluster_id()?);
     log.segment_size = identity.segment_size;
     log.zero_ahead = config.zero_ahead;
     log.syncs_in_flight = config.syncs_in_flight;
+    // If the log ends before it, that is damage (ruling 17).
+    log.known_durable = snapshots.known_durable();
     let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
-    let Recovered { mut state, snapshot, mut appender, reader, recovery } =
-        recover(&snapshots, &snapshot_dir, log, &inbox)?;
-    check_feature_level(&state)?;
-    tell_what_is_missing(&state, reader.start().0);
-    let index = write_first_records(&mut state, &mut appender, &inbox, &identity, recovery.last_index)?;
+    let recovered = match recover(&snapshots, &snapshot_dir, log.clone(), &inbox) {
+        Err(StartError::Log(error)) => Err(damage::judge(config.on_damage, &log, &snapshots, error)?),
+        Err(error) => return Err(error),
+        Ok(recovered) => Ok(recovered),
+    };
+    let (state, snapshot, reader, log) = match recovered {
+        Ok(Recovered { mut state, snapshot, mut appender, reader, recovery }) => {
+            check_feature_level(&state)?;
+            snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
+            let index = write_first_records(&mut state, &mut appender, &inbox, &identity, recovery.last_index)?;
+            (state, snapshot, reader, OpenedLog::Whole { appender, index, recovery })
+        }
+        Err(damage::ReadOnly { state, snapshot, reader, log }) => {
+            check_feature_level(&state)?;
+            (state, snapshot, reader, OpenedLog::Damaged(log))
+        }
+    };
+    let missing = what_is_missing(&state, reader.start().0);
     let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
-    Ok(Opened { lock, state, appender, reader, inbox, index, init, recovery, snapshots, snapshot })
+    Ok(Opened { lock, state, reader, inbox, init, snapshots, snapshot, missing, log })
 }
 
 /// Less than some segments would always be full: they count as whole, and one is prepared ahead.
@@ -175,19 +210,21 @@ pub(crate) fn check_disk_limit(config: &NodeConfig, segment_size: u64) -> Result
 }
 
 /// Segments that only retention may remove were removed by somebody: what lay in them is told, and the rest is served.
-fn tell_what_is_missing(state: &State, log_start: u64) {
+fn what_is_missing(state: &State, log_start: u64) -> Option<Range<u64>> {
     if log_start == 0 {
-        return;
+        return None;
     }
     let first = state.needed_from();
-    if first < log_start {
-        tracing::error!(
-            log_start,
-            first,
-            "the log begins behind messages that are not past their retention; they cannot be read: restore the folder \
-             from a backup"
-        );
+    if first >= log_start {
+        return None;
     }
+    tracing::error!(
+        log_start,
+        first,
+        "the log begins behind messages that are not past their retention; they cannot be read, `vouch log damage` lists \
+         them: restore the folder from a backup"
+    );
+    Some(first..log_start)
 }
 
 /// Starts the index by which messages are found, over the parts that the state reads from.
@@ -201,7 +238,11 @@ pub(crate) fn lookups(config: &NodeConfig, opened: &Opened) -> Result<Lookups, S
         segment_size: opened.init.segment_size,
         load_part: Box::new(move |part| parts.part(part)),
     };
-    Lookups::start(place, opened.state.named_parts()).map_err(failed("prepare", &folder))
+    let parts = opened.state.named_parts();
+    match opened.log {
+        OpenedLog::Whole { .. } => Lookups::start(place, parts).map_err(failed("prepare", &folder)),
+        OpenedLog::Damaged(_) => Ok(Lookups::as_they_are(place, parts)),
+    }
 }
 
 /// Whether this program understands everything that the log means.
@@ -252,8 +293,6 @@ fn recover(
             (Err(error @ OpenError::Checkpoint { .. }), Some(checkpoint)) => {
                 tracing::warn!(%error, "the newest snapshot does not fit the log; trying an older one, or the whole log");
                 below = checkpoint.end.0;
-                // It was durable when the snapshot was made: if the log ends before it, that is damage (ruling 17).
-                log.known_durable = log.known_durable.max(checkpoint.end);
             }
             (Err(error), _) => return Err(error.into()),
         }

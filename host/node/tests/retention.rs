@@ -358,3 +358,29 @@ async fn a_send_in_memory_is_answered_at_once_and_its_message_arrives() {
     assert_eq!(node.metrics().messages_in.load(Ordering::Relaxed), 2);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_message_in_memory_whose_topic_is_deleted_before_it_is_stored_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(eager(folder.path())).unwrap();
+    for n in 0.. {
+        let name = format!("t{n}");
+        topic(&node, &name, r#"{"ack":"memory"}"#).await;
+        send(&node, &name, message("before", "x")).await;
+        let request = SendRequest {
+            topic: ResourceName::plain(&name),
+            producer: "producer-1".to_owned(),
+            messages: vec![message("m", "x")],
+        };
+        // In this order; if the deletion was quicker than the send's look at the topic, that is refused.
+        let (deleted, sent) = tokio::join!(node.delete_topic(&name, true), node.send(request));
+        deleted.unwrap();
+        if sent.is_ok() {
+            break;
+        }
+    }
+    // Behind it in the log: what this waits for, that has happened by now, too.
+    topic(&node, "last", "{}").await;
+    assert_eq!(node.refused_in_memory(), 1);
+    node.stop().await;
+}

@@ -90,7 +90,7 @@ async fn after_a_stop_the_next_start_reads_the_snapshot_and_almost_nothing_of_th
     drop(node);
     assert_eq!((files(folder.path(), "snapshot").len(), files(folder.path(), "part").len()), (1, 1));
     let node = Node::start(rarely(folder.path())).unwrap();
-    let scanned = node.recovery().scanned_bytes;
+    let scanned = node.recovery().unwrap().scanned_bytes;
     assert!(scanned < 4096, "{scanned} bytes were read");
     check(&node, &transactions).await;
     node.stop().await;
@@ -110,7 +110,7 @@ async fn a_snapshot_made_while_serving_changes_nothing_that_anybody_sees() {
     drop(node);
     assert!(files(folder.path(), "snapshot").len() <= 2, "older ones are removed");
     let node = Node::start(often(folder.path())).unwrap();
-    let scanned = node.recovery().scanned_bytes;
+    let scanned = node.recovery().unwrap().scanned_bytes;
     assert!(scanned < 9 * MIB as u64, "{scanned} bytes were read");
     let names = node.topics(None, 10).await.unwrap().into_iter().map(|(topic, _)| topic.name.to_string());
     assert_eq!(names.collect::<Vec<_>>(), ["t", "x"]);
@@ -132,7 +132,7 @@ async fn a_damaged_snapshot_or_part_is_passed_over_and_the_log_is_read_instead()
         bytes[middle] ^= 1;
         fs::write(&file, bytes).unwrap();
         let node = Node::start(rarely(folder.path())).unwrap();
-        assert!(node.recovery().scanned_bytes > 10 * MIB as u64, "{extension}: the whole log was read");
+        assert!(node.recovery().unwrap().scanned_bytes > 10 * MIB as u64, "{extension}: the whole log was read");
         check(&node, &transactions).await;
         node.stop().await;
     }
@@ -234,7 +234,7 @@ async fn a_snapshot_of_another_history_is_never_gone_on_from() {
         assert!(files(&here, "snapshot").len() <= 2, "the other history's is gone");
     }
     let node = Node::start(rarely(&here)).unwrap();
-    assert!(node.recovery().scanned_bytes < 4096, "there is a snapshot of this history");
+    assert!(node.recovery().unwrap().scanned_bytes < 4096, "there is a snapshot of this history");
     assert_eq!(node.transaction(transaction).await.unwrap().state, TransactionState::RolledBack);
     node.stop().await;
 }

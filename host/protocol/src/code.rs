@@ -80,6 +80,9 @@ pub fn outcome(refusal: &Refusal) -> Outcome {
         Refusal::Poisoned(_) => {
             row(Code::HaNotAvailable, 503, "urn:vouch:error:log-poisoned", "The commit log takes no writes")
         }
+        Refusal::ReadOnly(_) => {
+            row(Code::HaNotAvailable, 503, "urn:vouch:error:read-only", "The node serves read-only")
+        }
         Refusal::Stopping => row(Code::HaNotAvailable, 503, "urn:vouch:error:stopping", "The node is stopping"),
         Refusal::Internal(_) => row(Code::InternalServerError, 500, "urn:vouch:error:internal", "Internal error"),
     }
@@ -144,6 +147,7 @@ mod tests {
             (Refusal::StorageFull("x".into()), 42900, 507),
             (Refusal::Unknown("x".into()), 50401, 504),
             (Refusal::Poisoned("x".into()), 50002, 503),
+            (Refusal::ReadOnly("x".into()), 50002, 503),
             (Refusal::Stopping, 50002, 503),
             (Refusal::Internal("x".into()), 50001, 500),
         ]
@@ -172,6 +176,7 @@ mod tests {
             Refusal::Stopping => 17,
             Refusal::Internal(_) => 18,
             Refusal::StorageFull(_) => 19,
+            Refusal::ReadOnly(_) => 20,
         }
     }
 
@@ -188,7 +193,7 @@ mod tests {
             assert_eq!(*seen.entry(shown.urn).or_insert(position), position, "two errors share {}", shown.urn);
         }
         let positions: Vec<_> = seen.into_values().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-        assert_eq!(positions, (0..20).collect::<Vec<_>>(), "a variant is missing from the list above");
+        assert_eq!(positions, (0..21).collect::<Vec<_>>(), "a variant is missing from the list above");
     }
 
     #[test]

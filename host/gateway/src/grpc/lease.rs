@@ -82,6 +82,7 @@ impl Messaging {
         request: &mut AckMessageRequest,
     ) -> Result<AckMessageResponse, Refused> {
         self.heard(caller.client_id()?);
+        self.shared.node.check_writable()?;
         let (topic, group) = validate::acks(request, caller.names())?;
         let mut results: Vec<_> = request.entries.iter().map(|entry| self.open(&entry.receipt_handle)).collect();
         let genuine: Vec<_> = results.iter().flatten().copied().collect();
@@ -117,6 +118,7 @@ impl Messaging {
         request: &mut ChangeInvisibleDurationRequest,
     ) -> Result<ChangeInvisibleDurationResponse, Refused> {
         self.heard(caller.client_id()?);
+        self.shared.node.check_writable()?;
         let change = validate::change(request, caller.names())?;
         let handle = self.open(&request.receipt_handle)?;
         self.place(&change.topic, &change.group, &[handle]).await?.holds(&handle)?;
@@ -137,6 +139,7 @@ impl Messaging {
     ) -> Result<ForwardMessageToDeadLetterQueueResponse, Refused> {
         let client_id = caller.client_id()?;
         self.heard(client_id);
+        self.shared.node.check_writable()?;
         let Forward { topic, group, handle, attempts } = validate::forward(request, caller.names())?;
         let handle = self.open(&handle)?;
         self.place(&topic, &group, &[handle]).await?.holds(&handle)?;

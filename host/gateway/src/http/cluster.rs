@@ -29,6 +29,11 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Pr
             "The commit log takes no writes",
             format!("the log failed ({reason}); restart the node to recover"),
         )),
+        Health::ReadOnly(what_to_do) => Err(Problem::not_ready(
+            "urn:vouch:error:read-only",
+            "The node serves read-only",
+            format!("the log is damaged, and what is whole of it can be read and not written: {what_to_do}"),
+        )),
         Health::Stopping => Err(Problem::not_ready(
             "urn:vouch:error:stopping",
             "The node is stopping",
@@ -40,6 +45,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Pr
 /// `GET /v1/cluster`: one node, which leads itself.
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     let status = app.node.status().await?;
+    let read_only = matches!(app.node.health(), Health::ReadOnly(_));
     let id: String = app.node.cluster_id().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Json(json!({
         "id": id,
@@ -48,7 +54,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
         "term": TERM,
         "nodes": [{
             "id": NODE_ID,
-            "role": "leader",
+            "role": if read_only { "read-only" } else { "leader" },
             "grpc": app.grpc_addr.to_string(),
             "appended": status.appended,
             "durable": status.durable,

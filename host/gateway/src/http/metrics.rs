@@ -47,6 +47,11 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
             "Messages acknowledged before they were on disk, on topics with the ack level memory.",
             read(&metrics.messages_in_memory),
         ),
+        (
+            "messages_in_memory_refused",
+            "Messages acknowledged before they were on disk that were not stored after all: their topic was deleted meanwhile.",
+            node.refused_in_memory(),
+        ),
         ("messages_out", "Messages handed out, redeliveries included.", read(&metrics.messages_out)),
         ("transaction_commits", "Transactions ended with a commit.", read(&metrics.commits)),
         ("transaction_rollbacks", "Transactions ended with a rollback.", read(&metrics.rollbacks)),
@@ -113,6 +118,11 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
         ("producer_sessions", "Live producers.", producers as u64),
         ("consumer_sessions", "Live consumers.", consumers as u64),
         ("disk_full", "1 while sends are refused because the disk is full.", u64::from(node.disk().is_full())),
+        (
+            "read_only",
+            "1 while a damaged log is served read-only.",
+            u64::from(matches!(node.health(), Health::ReadOnly(_))),
+        ),
         ("ready", "1 while the node takes requests.", u64::from(node.health() == Health::Ready)),
     ] {
         registry.register(name, help, ConstGauge::new(value));

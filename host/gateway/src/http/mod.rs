@@ -3,6 +3,7 @@
 mod answer;
 mod bindings;
 mod cluster;
+mod damage;
 mod door;
 mod groups;
 mod logs;

@@ -18,7 +18,7 @@ use super::precondition::Preconditions;
 use super::problem::Problem;
 use super::request::Params;
 use super::resource::{self, Groups, Topics};
-use super::{bindings, cluster, groups, logs, messages, metrics, plugins, root, transactions};
+use super::{bindings, cluster, damage, groups, logs, messages, metrics, plugins, root, transactions};
 
 /// Most bytes of a JSON body.
 pub(crate) const JSON_MAX_BYTES: usize = 256 * 1024;
@@ -135,6 +135,7 @@ pub(crate) static ROUTES: &[Route] = &[
     reads("/v1/messages/{topic}", &["key", "since", "limit", "after"], || get(messages::list)),
     reads("/v1/messages/{topic}/{id}", &[], || get(messages::show)),
     reads("/v1/cluster", &[], || get(cluster::show)),
+    reads("/v1/damage", &[], || get(damage::show)),
 ];
 
 /// The API as a service.

@@ -1,6 +1,7 @@
 //! A node with its edges in a folder of its own, and a client that sends exactly what it is told.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName, TransactionId};
 use vouch_gateway::{Certificate, Gateway, GatewayConfig};
-use vouch_node::{Node, NodeConfig, Receipt, SendRequest};
+use vouch_node::{Node, NodeConfig, OnDamage, Receipt, SendRequest};
 
 use crate::description;
 
@@ -22,7 +23,7 @@ pub(crate) struct Api {
     pub(crate) node: Node,
     pub(crate) http: SocketAddr,
     pub(crate) gateway: Gateway,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Settings of the edges for a test: any free ports.
@@ -45,11 +46,28 @@ impl Api {
     pub(crate) async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let node = node(&folder);
+        Self::serve(node, folder, change).await
+    }
+
+    async fn serve(node: Node, folder: TempDir, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let mut config = config(&folder);
         change(&mut config);
         let gateway = vouch_gateway::serve(node.clone(), config).await.unwrap();
         let http = SocketAddr::new("127.0.0.1".parse().unwrap(), gateway.http_addr().port());
-        Self { node, http, gateway, _folder: folder }
+        Self { node, http, gateway, folder }
+    }
+
+    /// Stops everything, lets something happen to the data folder, and starts again as an operator would who wants to
+    /// read what is left of a damaged log.
+    pub(crate) async fn start_read_only_after(self, happens: impl FnOnce(&Path)) -> Self {
+        let Self { node, gateway, folder, .. } = self;
+        gateway.shutdown().await;
+        node.stop().await;
+        drop(node);
+        let data = folder.path().join("data");
+        happens(&data);
+        let node = Node::start(NodeConfig { on_damage: OnDamage::ReadOnly, ..NodeConfig::new(data) }).unwrap();
+        Self::serve(node, folder, |_| {}).await
     }
 
     /// Sends a request and checks that the answer is one that `openapi.json` describes.

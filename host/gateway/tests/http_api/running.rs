@@ -10,7 +10,7 @@ use vouch_node::{Declaration, ReceiveRequest, Role};
 use crate::api::{Api, message};
 
 /// The value of a metric.
-fn value(metrics: &str, name: &str) -> u64 {
+pub(crate) fn value(metrics: &str, name: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
 }

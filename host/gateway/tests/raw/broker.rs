@@ -1,5 +1,6 @@
 //! A broker for one test, and a client that speaks the bare protocol.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 use vouch_broker::{GroupConfig, TopicConfig, TopicType};
 use vouch_gateway::{Certificate, Gateway, GatewayConfig};
-use vouch_node::{Expect, Node, NodeConfig};
+use vouch_node::{Expect, Node, NodeConfig, OnDamage};
 use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
 use vouch_protocol::wire::receive_message_response::Content;
 use vouch_protocol::wire::{
@@ -41,6 +42,21 @@ impl Broker {
             let topic = TopicConfig { topic_type, ..TopicConfig::default() };
             node.put_topic(name, topic, Expect::Anything).await.unwrap();
         }
+        Self::serve(node, folder).await
+    }
+
+    /// Stops, lets something happen to the data folder, and serves what is whole then.
+    pub(crate) async fn serve_read_only_after(self, happens: impl FnOnce(&Path)) -> Self {
+        let Self { node, gateway, folder } = self;
+        gateway.shutdown().await;
+        node.stop().await;
+        drop(node);
+        happens(folder.path());
+        let config = NodeConfig { on_damage: OnDamage::ReadOnly, ..NodeConfig::new(folder.path()) };
+        Self::serve(Node::start(config).unwrap(), folder).await
+    }
+
+    async fn serve(node: Node, folder: TempDir) -> Self {
         let free = "127.0.0.1:0".parse().unwrap();
         let mut edges = GatewayConfig::new(free, free);
         edges.certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };

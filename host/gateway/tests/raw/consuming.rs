@@ -9,7 +9,7 @@ use crate::broker::{
     Broker, Client, attempt, code, handle, id, message, receive_request, resource, seconds, soon, with_system,
 };
 
-async fn change(client: &mut Client, handle: &str, invisible: i64, suspend: bool) -> (Code, String) {
+pub(crate) async fn change(client: &mut Client, handle: &str, invisible: i64, suspend: bool) -> (Code, String) {
     let request = client.request(ChangeInvisibleDurationRequest {
         topic: resource("orders"),
         group: resource("group"),
@@ -22,7 +22,7 @@ async fn change(client: &mut Client, handle: &str, invisible: i64, suspend: bool
     (code(&answer.status), answer.receipt_handle)
 }
 
-async fn forward(client: &mut Client, group: &str, handle: &str) -> Code {
+pub(crate) async fn forward(client: &mut Client, group: &str, handle: &str) -> Code {
     let request = client.request(ForwardMessageToDeadLetterQueueRequest {
         topic: resource("orders"),
         group: resource(group),

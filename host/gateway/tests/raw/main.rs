@@ -5,6 +5,7 @@
 
 mod broker;
 mod consuming;
+mod damage;
 mod sending;
 mod sessions;
 mod transactions;

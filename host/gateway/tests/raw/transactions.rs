@@ -9,13 +9,13 @@ use vouch_protocol::wire::{Code, EndTransactionRequest, MessageType, Transaction
 use crate::broker::{Broker, Client, code, half_message, id, receive_request, resource, seconds, soon};
 use crate::sessions::{Telemetry, producer_settings};
 
-async fn prepare(client: &mut Client, topic: &str, id: &str) -> String {
+pub(crate) async fn prepare(client: &mut Client, topic: &str, id: &str) -> String {
     let response = client.send(vec![half_message(topic, id)]).await;
     assert_eq!(code(&response.status), Code::Ok, "{:?}", response.status);
     response.entries[0].transaction_id.clone()
 }
 
-async fn end(
+pub(crate) async fn end(
     client: &mut Client,
     topic: &str,
     id: &str,

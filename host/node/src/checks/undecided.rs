@@ -18,6 +18,7 @@ impl Node {
         message_id: Option<&str>,
         client_id: &str,
     ) -> Result<bool, Refusal> {
+        self.check_writable()?;
         self.0.half_named(transaction, topic, message_id).await?;
         let client = client_id.to_owned();
         let find = move |executor: &mut Executor| {

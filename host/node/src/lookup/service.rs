@@ -56,6 +56,13 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(work: Work) -> Self {
+        let report = LookupReport::default();
+        report.missing.store(work.missing(), Ordering::Relaxed);
+        let (work, changed, stopping) = (Mutex::new(work), Condvar::new(), AtomicBool::new(false));
+        Self { work, changed, stopping, ready: RwLock::default(), report }
+    }
+
     fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,14 +137,27 @@ impl Lookups {
     pub(crate) fn start(place: Place, parts: Vec<(u64, u32)>) -> io::Result<Self> {
         fs::create_dir_all(&place.folder)?;
         let folder = place.folder.clone();
-        let work = Work::new(parts);
-        let report = LookupReport::default();
-        report.missing.store(work.missing(), Ordering::Relaxed);
-        let (work, changed, stopping) = (Mutex::new(work), Condvar::new(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { work, changed, stopping, ready: RwLock::default(), report });
+        let shared = Arc::new(Shared::new(Work::new(parts)));
         let builder = Builder { shared: shared.clone(), place };
         let thread = std::thread::Builder::new().name("vouch-lookup".to_owned()).spawn(move || builder.run())?;
         Ok(Self { shared, folder, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Uses the files of these parts that can be used as they are. None is made, none is removed.
+    pub(crate) fn as_they_are(place: Place, parts: Vec<(u64, u32)>) -> Self {
+        let folder = place.folder.clone();
+        let ids: Vec<u64> = parts.iter().map(|(part, _)| *part).collect();
+        let shared = Arc::new(Shared::new(Work::new(parts)));
+        let builder = Builder { shared: shared.clone(), place };
+        for part in ids {
+            match builder.opened(part) {
+                Ok(file) => shared.put(file),
+                Err(fault) => {
+                    tracing::info!(%fault, part, "a lookup file is not used; searches look through its messages");
+                }
+            }
+        }
+        Self { shared, folder, thread: Mutex::new(None) }
     }
 
     /// How it stands.
@@ -168,10 +188,14 @@ impl Lookups {
         if !shared.ready().iter().any(|ready| Arc::ptr_eq(ready, file)) {
             return;
         }
-        tracing::error!(%fault, part = file.part(), "a lookup file is damaged and is made again; look after the disk");
+        let made_again = self.thread.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        tracing::error!(%fault, part = file.part(), made_again, "a lookup file is damaged; look after the disk");
         LookupReport::add(&shared.report.damaged);
         work.damaged(file.part());
         shared.change(&work, |files| files.retain(|ready| !Arc::ptr_eq(ready, file)));
+        if !made_again {
+            return;
+        }
         // While the work is held: the thread cannot have made the next one already.
         if let Err(error) = fs::remove_file(self.folder.join(format!("{:020}.{EXTENSION}", file.part()))) {
             tracing::warn!(%error, part = file.part(), "a damaged lookup file cannot be removed");

@@ -8,6 +8,7 @@
 mod disk;
 
 use std::collections::BTreeSet;
+use std::mem::{Discriminant, discriminant};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use vouch_commitlog::{LogPosition, Released, Usage};
 pub use disk::DiskUse;
 use disk::Space;
 
+use crate::lifecycle::Upkeep;
 use crate::node::Inner;
 use crate::shard::Executor;
 use crate::snapshots::{Bound, Bounds};
@@ -59,8 +61,10 @@ pub struct RetentionReport {
 }
 
 /// What the task remembers between two passes.
-#[derive(Default)]
 struct Keeper {
+    upkeep: Arc<Upkeep>,
+    /// Why the last pass did not end: told once, not with every pass.
+    trouble: Option<Discriminant<Refusal>>,
     /// Log position behind the last record that let something go or carried something, and since when it waits to be in
     /// both snapshots.
     changed: Option<(u64, Instant)>,
@@ -78,18 +82,15 @@ struct Keeper {
 }
 
 /// Runs until the node stops.
-pub(crate) async fn run(inner: Arc<Inner>) {
-    let mut keeper = Keeper::default();
+pub(crate) async fn run(inner: Arc<Inner>, upkeep: Arc<Upkeep>) {
+    let mut keeper = Keeper::new(upkeep);
     let (mut next, mut was_full) = (Instant::now(), false);
     loop {
-        let full = measure(&inner).await;
+        let full = keeper.measure(&inner).await;
         if Instant::now() >= next || full || was_full {
             next = Instant::now() + inner.config.retention_every;
-            if let Err(refusal) = keeper.pass(&inner, full).await
-                && !matches!(refusal, Refusal::Stopping | Refusal::Poisoned(_))
-            {
-                tracing::warn!(%refusal, "a pass of retention did not end; the next one goes on");
-            }
+            let passed = keeper.pass(&inner, full).await;
+            keeper.tell(passed.err());
         }
         was_full = full;
         tokio::select! {
@@ -99,34 +100,58 @@ pub(crate) async fn run(inner: Arc<Inner>) {
     }
 }
 
-async fn measure(inner: &Arc<Inner>) -> bool {
-    let inner = inner.clone();
-    let measured = tokio::task::spawn_blocking(move || {
-        let Usage { segment_bytes, held_bytes, spare_bytes, .. } = inner.housekeeping.usage();
-        let mut disk = Space::of_folder(&inner.config.data_dir)?;
-        // Files that wait to become segments again are room for messages.
-        disk.used = disk.used.saturating_sub(spare_bytes);
-        Ok::<_, std::io::Error>(inner.disk.measured(disk, segment_bytes + held_bytes, inner.config.disk_limit))
-    });
-    match measured.await {
-        Ok(Ok(full)) => full,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "how full the disk is cannot be found out");
-            false
-        }
-        Err(_) => false,
-    }
-}
-
 impl Keeper {
+    fn new(upkeep: Arc<Upkeep>) -> Self {
+        Self {
+            upkeep,
+            trouble: None,
+            changed: None,
+            after_group: None,
+            newest: None,
+            nudged: None,
+            looked: None,
+            mostly_free: None,
+        }
+    }
+
+    async fn measure(&self, inner: &Arc<Inner>) -> bool {
+        let (inner, upkeep) = (inner.clone(), self.upkeep.clone());
+        let measured = tokio::task::spawn_blocking(move || {
+            let Usage { segment_bytes, held_bytes, spare_bytes, .. } = upkeep.housekeeping.usage();
+            let mut disk = Space::of_folder(&inner.config.data_dir)?;
+            // Files that wait to become segments again are room for messages.
+            disk.used = disk.used.saturating_sub(spare_bytes);
+            Ok::<_, std::io::Error>(inner.disk.measured(disk, segment_bytes + held_bytes, inner.config.disk_limit))
+        });
+        match measured.await {
+            Ok(Ok(full)) => full,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "how full the disk is cannot be found out");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn tell(&mut self, refusal: Option<Refusal>) {
+        let refusal = refusal.filter(|refusal| !matches!(refusal, Refusal::Stopping | Refusal::Poisoned(_)));
+        let trouble = refusal.as_ref().map(discriminant);
+        if trouble != self.trouble
+            && let Some(refusal) = refusal
+        {
+            tracing::warn!(%refusal, "a pass of retention did not end; the next ones go on until one does");
+        }
+        self.trouble = trouble;
+    }
+
     async fn pass(&mut self, inner: &Arc<Inner>, full: bool) -> Result<(), Refusal> {
-        if inner.shared.poisoned().is_some() {
+        if inner.shared.closed().is_some() {
             return Ok(());
         }
-        let bounds = inner.snapshotter.bounds();
+        let bounds = self.upkeep.snapshotter.bounds();
         // First, because it is all that still can be done when nothing can be written.
         if let Some(bounds) = bounds {
-            release(inner, bounds).await?;
+            release(inner, &self.upkeep, bounds).await?;
         }
         self.note_living_groups(inner).await?;
         self.expire(inner).await?;
@@ -201,7 +226,7 @@ impl Keeper {
     /// behind while the log grows by some segments is carried, or where the disk is full.
     async fn carry(&mut self, inner: &Arc<Inner>, bound: Bound, full: bool) -> Result<(), Refusal> {
         let size = inner.segment_size;
-        let usage = inner.housekeeping.usage();
+        let usage = self.upkeep.housekeeping.usage();
         let segment = usage.start.0..usage.start.0 + size;
         let look = (segment.start, bound.covers, full);
         if bound.last_entry < segment.end || bound.log_from() >= segment.end || self.looked == Some(look) {
@@ -233,7 +258,7 @@ impl Keeper {
 
     /// Asks for a snapshot where waiting for the next one would take too long: the disk is full, or the log stands still.
     async fn hurry(&mut self, inner: &Arc<Inner>, bounds: Option<Bounds>, full: bool) -> Result<(), Refusal> {
-        let usage = inner.housekeeping.usage();
+        let usage = self.upkeep.housekeeping.usage();
         let (start, size) = (usage.start.0, inner.segment_size);
         let free = |bound: &Bound| bound.log_from().saturating_sub(start) / size;
         let waits = match (bounds, self.changed) {
@@ -380,14 +405,14 @@ fn carried(inner: &Inner, body: Body) -> Result<Carried, Refusal> {
 }
 
 /// Releases the segments that neither snapshot needs.
-async fn release(inner: &Arc<Inner>, bounds: Bounds) -> Result<(), Refusal> {
+async fn release(inner: &Arc<Inner>, upkeep: &Arc<Upkeep>, bounds: Bounds) -> Result<(), Refusal> {
     let Some(older) = bounds.older else { return Ok(()) };
     let before = older.log_from().min(bounds.newer.log_from());
-    let Range { start, end } = inner.housekeeping.usage().start.0..before;
+    let Range { start, end } = upkeep.housekeeping.usage().start.0..before;
     if end.saturating_sub(start) < inner.segment_size {
         return Ok(());
     }
-    let releasing = inner.clone();
+    let releasing = upkeep.clone();
     let released = tokio::task::spawn_blocking(move || {
         // From here on the log alone says no longer what happened: both must be readable.
         for bound in [older, bounds.newer] {

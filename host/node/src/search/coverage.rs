@@ -89,8 +89,8 @@ impl Walked {
             return Ok(());
         }
         Err(Refusal::TooMany(format!(
-            "more than {WALK_MAX} messages of the topic are not in the lookup index yet, which is being made; try again later \
-             (the metric vouch_lookup_missing says how many of its files are to come)"
+            "more than {WALK_MAX} messages of the topic are not in the lookup index yet; try again when it is made (the metric \
+             vouch_lookup_missing says how many of its files are to come; a damaged log that is only read gets none)"
         )))
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -12,9 +13,9 @@ use vouch_broker::state::{Applied, Effect, Outcome, RecordAt};
 use vouch_broker::{Millis, Refusal, State, TopicId};
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind};
 
-use super::Shared;
 use super::inbox::{Claim, Command, Inbox, Proposal, Taken};
 use super::polls::{Batch, Poll, Polls};
+use super::{Output, Shared};
 use crate::checks::Schedule;
 
 /// Payload of one log entry stays below this where it can: a bigger entry delays those behind it.
@@ -38,7 +39,8 @@ pub(crate) struct Executor {
     pub(crate) schedule: Schedule,
     pub(crate) shared: Arc<Shared>,
     inbox: Arc<Inbox>,
-    appender: Appender,
+    /// `None`: the log is only read, and `closed` says so.
+    appender: Option<Appender>,
     index: u64,
     /// Space of the log that sends leave to others when the disk is full.
     reserve: u64,
@@ -56,24 +58,28 @@ pub(crate) struct Executor {
     /// Topics where something may be ready.
     pub(super) ready: Vec<TopicId>,
     effects: Vec<Effect>,
-    pub(super) poisoned: Option<String>,
+    /// Why nothing is written: the log failed, or is only read.
+    pub(super) closed: Option<Refusal>,
+    /// What is appended and durable of a log that is only read.
+    fixed: (u64, u64),
     /// Everything before this log position is applied.
     applied: u64,
     next_renewal: Instant,
 }
 
 impl Executor {
-    /// `prepared`: bytes of the log that are kept prepared ahead.
-    pub(crate) fn new(
-        state: State,
-        appender: Appender,
-        index: u64,
-        prepared: u64,
-        inbox: Arc<Inbox>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        // What was recovered is durable and applied before the executor begins.
-        let applied = appender.appended().0;
+    pub(crate) fn new(state: State, output: Output, inbox: Arc<Inbox>, shared: Arc<Shared>) -> Self {
+        let (appender, index, reserve, closed, (appended, durable, applied)) = match output {
+            Output::Log { appender, index, prepared } => {
+                // What was recovered is durable and applied before the executor begins.
+                let end = appender.appended().0;
+                (Some(appender), index, RESERVE_BYTES.min(prepared / 2), None, (end, end, end))
+            }
+            Output::Refused { refusal, positions } => {
+                shared.close(refusal.clone());
+                (None, 0, 0, Some(refusal), positions)
+            }
+        };
         Self {
             state,
             schedule: Schedule::default(),
@@ -81,7 +87,7 @@ impl Executor {
             inbox,
             appender,
             index,
-            reserve: RESERVE_BYTES.min(prepared / 2),
+            reserve,
             reservations: Reservations::default(),
             polls: Polls::default(),
             joined: Vec::new(),
@@ -91,7 +97,8 @@ impl Executor {
             written: VecDeque::new(),
             ready: Vec::new(),
             effects: Vec::new(),
-            poisoned: None,
+            closed,
+            fixed: (appended, durable),
             applied,
             next_renewal: Instant::now() + RENEW_EVERY,
         }
@@ -129,9 +136,8 @@ impl Executor {
         let until = |at: Instant| at.saturating_duration_since(now);
         let log_now = self.shared.clock.now();
         let wake = self.polls.next_wake().map(|at| Duration::from_millis(at.ms_since(log_now)));
-        let mark = if self.poisoned.is_none() { self.appender.mark_due_in() } else { None };
-        let renewal = self.poisoned.is_none().then(|| until(self.next_renewal));
-        [self.polls.first_timeout().map(until), wake, mark, renewal]
+        let mark = self.open_log().and_then(Appender::mark_due_in);
+        [self.polls.first_timeout().map(until), wake, mark, Some(until(self.next_renewal))]
             .into_iter()
             .flatten()
             .min()
@@ -152,11 +158,10 @@ impl Executor {
     // Proposing.
 
     pub(super) fn propose(&mut self, proposal: Proposal) {
-        if let Some(reason) = &self.poisoned {
-            let refusal = Refusal::Poisoned(reason.clone());
+        if let Some(refusal) = self.closed.clone() {
             return self.answer(proposal.reply, proposal.cost, Err(refusal));
         }
-        if proposal.claim != Claim::Reserve && self.appender.short_of_space().is_some_and(|left| left < self.reserve) {
+        if proposal.claim != Claim::Reserve && self.left_of_the_log().is_some_and(|left| left < self.reserve) {
             let refusal = Refusal::StorageFull(
                 "the disk is full, and what is left of the log's space is for ends and acknowledgements; nothing was \
                  stored, free some space and try again"
@@ -192,8 +197,8 @@ impl Executor {
         let unleased = std::mem::take(&mut self.unleased);
         for (poll, batch) in std::mem::take(&mut self.deliveries) {
             let refused = unleased.iter().find(|(generation, _)| *generation == batch.generation);
-            let answer = match (&self.poisoned, refused) {
-                (Some(reason), _) => Err(Refusal::Poisoned(reason.clone())),
+            let answer = match (&self.closed, refused) {
+                (Some(refusal), _) => Err(refusal.clone()),
                 // Without its lease a batch would be handed to the next consumer as well.
                 (None, Some((_, refusal))) => Err(refusal.clone()),
                 (None, None) => Ok(Some(batch)),
@@ -208,7 +213,11 @@ impl Executor {
         let time = self.shared.clock.now();
         let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms: time.0, kind: EntryKind::Records };
         let parts: Vec<&[u8]> = proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
-        match self.appender.append(header, &parts) {
+        let Some(appender) = self.appender.as_mut().filter(|_| self.closed.is_none()) else {
+            let refusal = self.closed.clone().unwrap_or(Refusal::Stopping);
+            return proposals.into_iter().for_each(|proposal| self.unpropose(proposal, refusal.clone()));
+        };
+        match appender.append(header, &parts) {
             Ok(appended) => {
                 self.index += 1;
                 let mut position = appended.payload_position.0;
@@ -270,13 +279,21 @@ impl Executor {
 
     fn apply_up_to(&mut self, durable: u64) {
         self.applied = self.applied.max(durable);
-        let mut replies = Vec::new();
+        let (mut replies, mut refused_in_memory) = (Vec::new(), 0);
         while let Some(entry) = self.written.pop_front_if(|entry| entry.end <= durable) {
             for (position, proposal) in entry.proposals {
                 let outcomes = self.apply_proposal(position, entry.time, &proposal.records);
+                if proposal.claim == Claim::RoomInMemory {
+                    refused_in_memory += refused(&outcomes);
+                }
                 self.note_joined(&proposal.records, outcomes.as_deref().ok().and_then(<[Outcome]>::first));
                 replies.push((proposal.reply, proposal.cost, outcomes));
             }
+        }
+        if refused_in_memory > 0 {
+            // Those who sent them heard that they are accepted.
+            tracing::warn!(refused_in_memory, "messages that were acknowledged in memory were not stored");
+            self.shared.refused_in_memory.fetch_add(refused_in_memory, Ordering::Relaxed);
         }
         self.take_effects();
         self.receive_joined();
@@ -344,12 +361,14 @@ impl Executor {
             self.note_ready(topic);
         }
         self.serve_ready();
-        if now >= self.next_renewal && self.poisoned.is_none() {
+        if now >= self.next_renewal {
             self.next_renewal = now + RENEW_EVERY;
             self.shared.sessions.expire(now);
-            self.renew_leases();
+            if self.closed.is_none() {
+                self.renew_leases();
+            }
         }
-        if self.poisoned.is_none() && self.appender.mark_needed() {
+        if self.open_log().is_some_and(Appender::mark_needed) {
             self.write_mark();
         }
     }
@@ -366,7 +385,8 @@ impl Executor {
     fn write_mark(&mut self) {
         let leader_time_ms = self.shared.clock.now().0;
         let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms, kind: EntryKind::Mark };
-        match self.appender.append(header, &[]) {
+        let Some(appender) = self.appender.as_mut() else { return };
+        match appender.append(header, &[]) {
             Ok(_) => self.index += 1,
             Err(AppendError::Poisoned(report)) => self.poison(report.to_string()),
             Err(error) => tracing::warn!(%error, "no mark could be written on an idle log"),
@@ -377,12 +397,12 @@ impl Executor {
 
     /// The log takes no more writes: nothing that is not durable is ever acknowledged.
     fn poison(&mut self, reason: String) {
-        if self.poisoned.is_some() {
+        if self.closed.is_some() {
             return;
         }
         tracing::error!(reason, "the commit log is poisoned; restart the node to recover");
-        self.shared.poison(&reason);
-        self.poisoned = Some(reason.clone());
+        self.shared.close(Refusal::Poisoned(reason.clone()));
+        self.closed = Some(Refusal::Poisoned(reason.clone()));
         for entry in std::mem::take(&mut self.written) {
             for (_, proposal) in entry.proposals {
                 let refusal = Refusal::Unknown(format!("the commit log failed: {reason}"));
@@ -402,7 +422,7 @@ impl Executor {
             let _ = poll.reply.send(Ok(None));
         }
         // What is written becomes durable and is answered before the log closes.
-        while self.poisoned.is_none() && !self.written.is_empty() {
+        while self.closed.is_none() && !self.written.is_empty() {
             let Taken { commands, durable, poisoned } = self.inbox.take(None, Vec::new());
             if let Some(to) = durable {
                 self.apply_up_to(to);
@@ -414,9 +434,9 @@ impl Executor {
         }
         let Taken { commands, .. } = self.inbox.take(Some(Duration::ZERO), Vec::new());
         commands.into_iter().for_each(|command| self.refuse_command(command));
-        if let Err(error) = self.appender.close() {
+        if let Some(Err(error)) = self.appender.map(Appender::close) {
             tracing::error!(%error, "the commit log did not close cleanly; recovery will sort it out");
-            self.shared.poison(&error.to_string());
+            self.shared.close(Refusal::Poisoned(error.to_string()));
         }
     }
 
@@ -431,7 +451,21 @@ impl Executor {
 
     /// Positions up to which entries are appended, durable, applied.
     pub(crate) fn positions(&self) -> (u64, u64, u64) {
-        (self.appender.appended().0, self.appender.durable().0, self.applied)
+        let (appended, durable) = match &self.appender {
+            Some(appender) => (appender.appended().0, appender.durable().0),
+            None => self.fixed,
+        };
+        (appended, durable, self.applied)
+    }
+
+    /// The log, if it takes writes.
+    fn open_log(&self) -> Option<&Appender> {
+        if self.closed.is_none() { self.appender.as_ref() } else { None }
+    }
+
+    /// Bytes that are left of a log that cannot grow for want of space.
+    fn left_of_the_log(&self) -> Option<u64> {
+        self.appender.as_ref().and_then(Appender::short_of_space)
     }
 
     /// Receives that wait.
@@ -454,6 +488,11 @@ fn delivery_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
         }
         None
     })
+}
+
+/// How many records of a proposal were refused.
+fn refused(outcomes: &Result<Vec<Outcome>, Refusal>) -> u64 {
+    outcomes.as_ref().map_or(1, |outcomes| outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64)
 }
 
 /// Tells the caller that its messages are written, not where they are: that is decided when they are durable.

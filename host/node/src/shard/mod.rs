@@ -6,6 +6,7 @@ mod polls;
 mod receiving;
 mod renewal;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
@@ -34,7 +35,9 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Arc<Requests>,
     /// A check may be due earlier than was known, or a binding changed.
     pub(crate) checks_changed: Notify,
-    poisoned: OnceLock<String>,
+    /// Messages that were acknowledged in memory and then not stored: their topic was deleted meanwhile, for one.
+    pub(crate) refused_in_memory: AtomicU64,
+    closed: OnceLock<Refusal>,
 }
 
 impl Shared {
@@ -45,18 +48,38 @@ impl Shared {
             sessions: Sessions::default(),
             snapshots,
             checks_changed: Notify::new(),
-            poisoned: OnceLock::new(),
+            refused_in_memory: AtomicU64::new(0),
+            closed: OnceLock::new(),
         }
     }
 
-    fn poison(&self, reason: &str) {
-        let _ = self.poisoned.set(reason.to_owned());
+    fn close(&self, refusal: Refusal) {
+        let _ = self.closed.set(refusal);
     }
 
-    /// Why the log takes no more writes, if so.
-    pub(crate) fn poisoned(&self) -> Option<&str> {
-        self.poisoned.get().map(String::as_str)
+    /// Why the log takes no writes, if so: [`Refusal::Poisoned`] or [`Refusal::ReadOnly`].
+    pub(crate) fn closed(&self) -> Option<&Refusal> {
+        self.closed.get()
     }
+}
+
+/// Where the records of a shard go.
+pub(crate) enum Output {
+    /// To the end of its log.
+    Log {
+        appender: Appender,
+        /// Index of the last entry in the log.
+        index: u64,
+        /// Bytes of the log that are kept prepared ahead.
+        prepared: u64,
+    },
+    /// Nowhere: the log is damaged and only read.
+    Refused {
+        /// What everybody hears who wants to write.
+        refusal: Refusal,
+        /// Positions before which the log is there, was durable, and is applied.
+        positions: (u64, u64, u64),
+    },
 }
 
 /// Runs when the executor's thread ends, however it ends: nobody waits for an answer that nobody gives.
@@ -68,7 +91,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.poison("the shard's thread ended by a defect");
+            self.shared.close(Refusal::Poisoned("the shard's thread ended by a defect".to_owned()));
         }
         self.inbox.close();
     }
@@ -81,17 +104,9 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Starts the executor on a recovered state. `index` is that of the last entry in the log, `prepared` the bytes of it
-    /// that are kept prepared ahead.
-    pub(crate) fn start(
-        state: State,
-        appender: Appender,
-        index: u64,
-        prepared: u64,
-        inbox: Arc<Inbox>,
-        shared: Arc<Shared>,
-    ) -> std::io::Result<Self> {
-        let executor = Executor::new(state, appender, index, prepared, inbox.clone(), shared.clone());
+    /// Starts the executor on the state that the log gave.
+    pub(crate) fn start(state: State, output: Output, inbox: Arc<Inbox>, shared: Arc<Shared>) -> std::io::Result<Self> {
+        let executor = Executor::new(state, output, inbox.clone(), shared.clone());
         let ending = Ending { inbox: inbox.clone(), shared };
         let run = move || {
             let _ending = ending;

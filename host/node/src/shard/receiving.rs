@@ -25,9 +25,8 @@ impl Executor {
         if poll.reply.is_closed() {
             return;
         }
-        if let Some(reason) = &self.poisoned {
-            let refusal = Refusal::Poisoned(reason.clone());
-            return drop(poll.reply.send(Err(refusal)));
+        if let Some(refusal) = &self.closed {
+            return drop(poll.reply.send(Err(refusal.clone())));
         }
         let topic = match self.state.topics().named(&poll.topic) {
             Ok(topic) => topic.id,

@@ -9,7 +9,8 @@
 mod store;
 mod thread;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -104,13 +105,26 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    pub(crate) fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
-        Ok(Self { store: Store::open(folder)?, making: Mutex::default() })
-    }
-
-    /// The snapshots of a folder that may be a running node's: nothing in it is changed.
+    /// The snapshots of a folder, which may be a running node's: nothing in it is changed.
     pub(crate) fn of_folder(folder: impl Into<PathBuf>) -> Self {
         Self { store: Store::of_folder(folder), making: Mutex::default() }
+    }
+
+    /// Makes the folder ready for more of them.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        self.store.prepare()
+    }
+
+    /// The highest log position that any of them says was durable when it was made, also of those that cannot be read
+    /// whole: their heads have checksums of their own.
+    pub(crate) fn known_durable(&self) -> LogPosition {
+        let covered = self.store.positions(Kind::Snapshot).unwrap_or_default();
+        let head = |covered| {
+            let mut head = [0; Checkpoint::ENCODED_LEN];
+            File::open(self.store.path(Kind::Snapshot, covered)).ok()?.read_exact(&mut head).ok()?;
+            Checkpoint::decode(&head).ok()
+        };
+        covered.into_iter().filter_map(head).map(|checkpoint| checkpoint.end).max().unwrap_or(LogPosition(0))
     }
 
     /// The file of a snapshot and those of its parts.
@@ -136,7 +150,7 @@ impl Snapshots {
     /// The newest snapshot that can be read and belongs to this log: its last entry lies there, checksum and all. One of
     /// another history may lie in the folder, where a log was put back without its snapshots. A start passes it over; to
     /// go on from it here would make a snapshot that fits this log and holds the other one's state.
-    fn newest_of(&self, reader: &LogReader) -> io::Result<Option<Loaded>> {
+    pub(crate) fn newest_of(&self, reader: &LogReader) -> io::Result<Option<Loaded>> {
         let mut below = u64::MAX;
         while let Some(loaded) = self.newest_below(below)? {
             let checkpoint = loaded.checkpoint;

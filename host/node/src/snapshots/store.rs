@@ -30,20 +30,19 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the folder, makes it if it is missing, and removes what a crash left unfinished.
-    pub(crate) fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
-        let folder = folder.into();
-        fs::create_dir_all(&folder)?;
-        for entry in fs::read_dir(&folder)? {
+    /// Makes the folder if it is missing, and removes what a crash left unfinished.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == UNFINISHED) {
                 fs::remove_file(path)?;
             }
         }
-        Ok(Self { folder })
+        Ok(())
     }
 
-    /// The folder as it is, for who only reads: a running node may be writing there.
+    /// The folder as it is: nothing in it is changed, and a running node may be writing there.
     pub(crate) fn of_folder(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
@@ -118,7 +117,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("00000000000000000007.unfinished"), b"half").unwrap();
         fs::write(folder.path().join("notes.snapshot"), b"somebody's").unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::of_folder(folder.path());
+        store.prepare().unwrap();
         assert!(!folder.path().join("00000000000000000007.unfinished").exists());
         store.put(Kind::Part, 7, &[b"ab", b"c"]).unwrap();
         assert_eq!(fs::read(store.path(Kind::Part, 7)).unwrap(), b"abc");
@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn what_is_kept_stays_with_the_parts_that_it_needs_and_the_rest_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::of_folder(folder.path());
+        store.prepare().unwrap();
         for position in [10, 2, 300, 4000] {
             store.put(Kind::Snapshot, position, &[b"s"]).unwrap();
             store.put(Kind::Part, position, &[b"p"]).unwrap();

@@ -111,14 +111,7 @@ impl Snapshotter {
                 let next = match make(&making, &log, target, every) {
                     Some(Taken { position, parts, len }) => {
                         (listeners.sealed)(&parts);
-                        // More than one where the running state was read from the log and not from a snapshot.
-                        for part in parts.into_iter().filter(|part| *part > adopted) {
-                            match making.part(part) {
-                                Ok(bytes) => (listeners.adopt)(part, bytes),
-                                Err(error) => tracing::warn!(%error, part, "a part stays in memory"),
-                            }
-                        }
-                        adopted = position;
+                        adopted = adopt(&making, parts, adopted, &listeners);
                         position + every.max(len as u64 * SNAPSHOT_SHARE)
                     }
                     None => target + every,
@@ -155,6 +148,23 @@ impl Snapshotter {
             make(&self.snapshots, &self.reader, last, self.every);
         }
     }
+}
+
+/// Hands the running state the parts behind the last one that it has, and says which one that is then. There is more than
+/// one where the state was read from the log and not from a snapshot, or where one could not be read: it comes before
+/// those behind it, with the next snapshot.
+fn adopt(snapshots: &Snapshots, parts: Vec<u64>, mut adopted: u64, listeners: &Listeners) -> u64 {
+    for part in parts.into_iter().filter(|part| *part > adopted).collect::<Vec<_>>() {
+        match snapshots.part(part) {
+            Ok(bytes) => (listeners.adopt)(part, bytes),
+            Err(error) => {
+                tracing::warn!(%error, part, "a part stays in memory until the next snapshot");
+                break;
+            }
+        }
+        adopted = part;
+    }
+    adopted
 }
 
 /// Makes one and tells how it went. A failure costs the next start time, and nothing else.

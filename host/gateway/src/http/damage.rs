@@ -1,0 +1,59 @@
+//! What of the log is damaged, and what was in it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+use vouch_broker::TransactionId;
+use vouch_node::{Damage, DamagedStretch, Known};
+
+use super::App;
+use super::problem::Problem;
+
+/// `GET /v1/damage`: for a log that is served read-only what its start found, for any other what the scrubber found.
+pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    let Damage { served_to, log_end, not_served_bytes, stretches, omitted } = app.node.damage().await?;
+    let stretches: Vec<Value> = stretches.into_iter().map(|stretch| stretch_json(app.node.shard(), stretch)).collect();
+    Ok(Json(json!({
+        "mode": if served_to.is_some() { "read-only" } else { "read-write" },
+        "served_to": served_to,
+        "log_end": log_end,
+        "not_served_bytes": not_served_bytes,
+        "damage": stretches,
+        "omitted": omitted,
+    })))
+}
+
+fn stretch_json(shard: u16, stretch: DamagedStretch) -> Value {
+    let DamagedStretch { file, offset, length, from, to, reason, entries_lost, known } = stretch;
+    json!({
+        "file": file.display().to_string(),
+        "offset": offset,
+        "length": length,
+        "from": from,
+        "to": to,
+        "reason": reason,
+        "entries_lost": entries_lost,
+        "lost": known.map(|known| known_json(shard, known)),
+    })
+}
+
+fn known_json(shard: u16, known: Known) -> Value {
+    let Known { messages, transactions, component_pieces, omitted } = known;
+    let messages: Vec<Value> = messages
+        .into_iter()
+        .map(|lost| {
+            let (first, last) = (*lost.offsets.start(), *lost.offsets.end());
+            json!({"topic": lost.topic, "queue": lost.queue, "first_offset": first, "last_offset": last})
+        })
+        .collect();
+    let id = |position| TransactionId { shard, position }.to_string();
+    let transactions: Vec<String> = transactions.into_iter().map(id).collect();
+    json!({
+        "messages": messages,
+        "open_transactions": transactions,
+        "component_pieces": component_pieces,
+        "omitted": omitted,
+    })
+}

@@ -1,0 +1,153 @@
+//! A log that is damaged inside: opening it without changing one byte, and telling what was lost.
+//!
+//! Where something that was durable is gone, nothing may be cut, and nothing may be appended behind it: what follows the
+//! damage stood on what was lost. What came before it, and everything that a snapshot says, is as true as ever. So the
+//! node can serve that, to be read only, until the folder is restored.
+
+mod report;
+
+use std::time::{Duration, Instant};
+
+use vouch_broker::State;
+use vouch_commitlog::{
+    CommitLog, DamagedRange, LogConfig, LogPosition, LogReader, OpenError, Progress, ReadOnlyLog, Usage, Verification,
+};
+
+pub use report::{Damage, DamagedStretch, Known, LostMessages};
+
+use crate::snapshots::{Loaded, Snapshots};
+use crate::start::replay;
+use crate::{OnDamage, StartError};
+
+/// How often it is told how far the look at a long log has come.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// What is served of a damaged log.
+#[derive(Debug)]
+pub(crate) struct DamagedLog {
+    /// What a look at all of it found.
+    pub(crate) found: Verification,
+    /// The state is that of this position: nothing before it that counts is missing.
+    pub(crate) served_to: u64,
+    /// Before this position the log may be of another history, and nothing of it is read; 0 if all of it is of one.
+    pub(crate) doubtful_to: u64,
+}
+
+impl DamagedLog {
+    /// Whole bytes behind [`Self::served_to`]: nobody knows what they would mean without what was lost before them.
+    pub(crate) fn not_served_bytes(&self) -> u64 {
+        let clip = |position: LogPosition| position.0.clamp(self.served_to, self.found.end.0.max(self.served_to));
+        let lost: u64 = self.found.damage.iter().map(|range| clip(range.to) - clip(range.from)).sum();
+        self.found.end.0.saturating_sub(self.served_to).saturating_sub(lost)
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        let Verification { start, end, segments, .. } = &self.found;
+        Usage {
+            start: *start,
+            end: *end,
+            segments: segments.len() as u64,
+            segment_bytes: segments.iter().map(|segment| segment.size).sum(),
+            spare_bytes: 0,
+            held_bytes: 0,
+        }
+    }
+}
+
+/// A damaged log, with the state that is certain.
+pub(crate) struct ReadOnly {
+    pub(crate) state: State,
+    /// Position that the snapshot covers from which the state was read; 0 without one.
+    pub(crate) snapshot: u64,
+    pub(crate) reader: LogReader,
+    pub(crate) log: DamagedLog,
+}
+
+/// A log did not open. If that is for damage, what becomes of it is the operator's choice.
+///
+/// # Errors
+/// The log is not damaged but cannot be opened; or it is, and the node shall not serve it, or nothing in it is certain.
+pub(crate) fn judge(
+    on_damage: OnDamage,
+    config: &LogConfig,
+    snapshots: &Snapshots,
+    error: OpenError,
+) -> Result<ReadOnly, StartError> {
+    match on_damage {
+        _ if !may_be_damage(&error) => return Err(error.into()),
+        OnDamage::Refuse => return Err(StartError::Damaged(error)),
+        OnDamage::ReadOnly => {}
+    }
+    tracing::error!(%error, "the log does not open; looking at all of it for what is whole");
+    let mut config = config.clone();
+    config.checkpoint = None;
+    let opened = CommitLog::open_read_only(&config, LogPosition(0), &mut tell_progress());
+    match opened {
+        // A sector that cannot be read stops a start, and is damage like any other.
+        Ok(opened) if !opened.verification.is_sound() => read(opened, snapshots),
+        // Whatever is wrong with it, it is nothing that reading would help against.
+        Ok(_) | Err(_) => Err(error.into()),
+    }
+}
+
+/// Whether a look at the whole log may find damage, and what is whole beside it. A disk that cannot read a sector says so
+/// as an error of the system.
+fn may_be_damage(error: &OpenError) -> bool {
+    match error {
+        OpenError::Damaged { .. }
+        | OpenError::SegmentMissing { .. }
+        | OpenError::SegmentLength { .. }
+        | OpenError::Misnamed { .. }
+        | OpenError::Checkpoint { .. } => true,
+        OpenError::Io { action, .. } => matches!(*action, "read" | "map" | "look at"),
+        _ => false,
+    }
+}
+
+fn tell_progress() -> impl FnMut(Progress) {
+    let mut told = Instant::now();
+    move |Progress { done_bytes, total_bytes }| {
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            tracing::info!(done_bytes, total_bytes, "looking at the log");
+        }
+    }
+}
+
+/// The state of the newest snapshot that belongs to this log, and of everything from there to the first damage.
+fn read(mut opened: ReadOnlyLog, snapshots: &Snapshots) -> Result<ReadOnly, StartError> {
+    let loaded = snapshots.newest_of(&opened.reader).map_err(|error| StartError::NothingCertain(error.to_string()))?;
+    let (mut state, snapshot) = match loaded {
+        Some(Loaded { checkpoint, state }) => (state, checkpoint.end.0),
+        None => (State::default(), 0),
+    };
+    // Whole entries that do not follow one another: those on one side are of another history. What chains forward to the
+    // snapshot is of this one.
+    let breaks = opened.verification.damage.iter().filter(|range| is_break(range) && range.from.0 < snapshot);
+    let doubtful_to = breaks.map(|range| range.from).max();
+    if let Some(doubtful_to) = doubtful_to {
+        opened.distrust_before(doubtful_to);
+    }
+    let ReadOnlyLog { reader, verification: found } = opened;
+    // The entry that the snapshot ends with is whole, so no damage reaches across its end.
+    let damaged = found.damage.iter().map(|range| range.from.0).filter(|from| *from >= snapshot).min();
+    let limit = damaged.unwrap_or(found.end.0);
+    let mut entries = reader.entries_from(LogPosition(snapshot));
+    while let Some(Ok(entry)) = entries.next()
+        && entry.position.0 < limit
+    {
+        replay(&mut state, &entry).map_err(|error| StartError::NothingCertain(error.to_string()))?;
+    }
+    let served_to = entries.position().0.min(limit);
+    if state.cluster().init.is_none() {
+        let why = "the beginning of the log is lost, and no snapshot belongs to it".to_owned();
+        return Err(StartError::NothingCertain(why));
+    }
+    let log = DamagedLog { found, served_to, doubtful_to: doubtful_to.map_or(0, |position| position.0) };
+    Ok(ReadOnly { state, snapshot, reader, log })
+}
+
+/// Whether whole entries meet there that do not follow one another.
+pub(crate) fn is_break(range: &DamagedRange) -> bool {
+    range.from == range.to
+}

@@ -1,0 +1,196 @@
+//! Starting and stopping a node.
+
+use std::sync::Arc;
+
+use vouch_broker::{Refusal, State};
+use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
+
+use crate::clock::Clock;
+use crate::damage::DamagedLog;
+use crate::lookup::Lookups;
+use crate::metrics::Metrics;
+use crate::node::{Inner, Node};
+use crate::plugins::PluginHost;
+use crate::retention::{self, DiskUse, RetentionReport};
+use crate::scrub::Scrub;
+use crate::search::SEARCHES_MAX;
+use crate::shard::{Command, Inbox, Output, Shard, Shared};
+use crate::snapshots::{Listeners, Requests, Snapshots, Snapshotter};
+use crate::start::{Opened, OpenedLog};
+use crate::stopping::Stopping;
+use crate::{NodeConfig, StartError, checks, start};
+
+/// Damaged places that a start tells one by one.
+const TOLD_MAX: usize = 100;
+
+/// The log of a node, and who looks after it.
+pub(crate) enum ServedLog {
+    /// It is written.
+    Kept(Arc<Upkeep>),
+    /// It is only read.
+    Damaged(DamagedLog),
+}
+
+/// What looks after a log that is written.
+pub(crate) struct Upkeep {
+    pub(crate) housekeeping: Housekeeping,
+    pub(crate) snapshotter: Snapshotter,
+    scrub: Scrub,
+    pub(crate) recovery: Recovery,
+}
+
+impl ServedLog {
+    /// What it occupies.
+    pub(crate) fn usage(&self) -> Usage {
+        match self {
+            Self::Kept(upkeep) => upkeep.housekeeping.usage(),
+            Self::Damaged(log) => log.usage(),
+        }
+    }
+
+    fn upkeep(&self) -> Option<&Arc<Upkeep>> {
+        match self {
+            Self::Kept(upkeep) => Some(upkeep),
+            Self::Damaged(_) => None,
+        }
+    }
+}
+
+impl Node {
+    /// Opens the data folder, recovers the log and starts. Blocks while it recovers; call it inside a tokio runtime,
+    /// whose workers then run the checks.
+    ///
+    /// A log that is damaged is served read-only, if [`NodeConfig::on_damage`] says so: nothing is written, nobody is asked
+    /// about transactions, and nothing of the folder's log and snapshots changes.
+    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let opened = start::open(&config)?;
+        start::check_disk_limit(&config, opened.init.segment_size)?;
+        let plugins = PluginHost::start(&config)?;
+        let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
+        let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock), requests));
+        let lookups = start::lookups(&config, &opened)?;
+        let Opened { lock, state, reader, inbox, init, snapshots, snapshot, missing, log } = opened;
+        let (shard, log, scrub) = match log {
+            OpenedLog::Whole { appender, index, recovery } => {
+                tell_recovery(&recovery, snapshot);
+                plugins.remove_unused(state.plugins());
+                let begin = Begin {
+                    config: &config,
+                    segment_size: init.segment_size,
+                    state,
+                    inbox,
+                    reader: &reader,
+                    shared: &shared,
+                };
+                let (shard, upkeep) = begin.writing(appender, index, recovery, snapshots, &lookups)?;
+                let report = upkeep.scrub.report.clone();
+                (shard, ServedLog::Kept(Arc::new(upkeep)), report)
+            }
+            OpenedLog::Damaged(damaged) => {
+                let shard = Shard::start(state, read_only(&damaged), inbox, shared.clone());
+                (shard.map_err(StartError::Thread)?, ServedLog::Damaged(damaged), Arc::default())
+            }
+        };
+        let inner = Arc::new(Inner {
+            shard,
+            log,
+            missing,
+            scrub,
+            lookups,
+            retention: RetentionReport::default(),
+            disk: DiskUse::new(config.disk_high_water),
+            segment_size: init.segment_size,
+            shared,
+            reader,
+            plugins,
+            stopping: Stopping::new(),
+            metrics: Metrics::default(),
+            searches: tokio::sync::Semaphore::new(SEARCHES_MAX),
+            config,
+            handle_key: init.handle_key,
+            cluster_id: init.cluster_id,
+            _lock: lock,
+        });
+        if let Some(upkeep) = inner.log.upkeep() {
+            tokio::spawn(checks::run(inner.clone()));
+            tokio::spawn(retention::run(inner.clone(), upkeep.clone()));
+        }
+        Ok(Self(inner))
+    }
+
+    /// Answers long polls, makes everything proposed durable and closes the log. Requests after it are refused.
+    pub async fn stop(&self) {
+        self.0.stopping.cancel();
+        let inner = self.0.clone();
+        let stop = move || {
+            if let Some(upkeep) = inner.log.upkeep() {
+                upkeep.scrub.stop();
+            }
+            inner.lookups.stop();
+            inner.shard.stop();
+            if let Some(upkeep) = inner.log.upkeep() {
+                // All of a log that closed without an error is durable.
+                upkeep.snapshotter.stop(inner.shared.closed().is_none().then(|| inner.reader.end().0));
+            }
+        };
+        if let Err(error) = tokio::task::spawn_blocking(stop).await {
+            tracing::error!(%error, "stopping the shard failed");
+        }
+    }
+}
+
+/// Says what is damaged, and that nothing is written.
+fn read_only(damaged: &DamagedLog) -> Output {
+    let DamagedLog { found, served_to, .. } = damaged;
+    for range in found.damage.iter().take(TOLD_MAX) {
+        tracing::error!(%range, entries_lost = range.entries_lost(), "the log is damaged");
+    }
+    let (places, end) = (found.damage.len(), found.end.0);
+    tracing::warn!(places, served_to, end, "serving read-only what is whole of a damaged log; nothing is written");
+    let what_to_do = "GET /v1/damage lists what is lost; restore the folder from a backup";
+    let positions = (end, found.durable.0.min(end), *served_to);
+    Output::Refused { refusal: Refusal::ReadOnly(what_to_do.to_owned()), positions }
+}
+
+fn tell_recovery(recovery: &Recovery, snapshot: u64) {
+    let (entries, end, clean) = (recovery.entries, recovery.end.0, recovery.clean);
+    let took_ms = recovery.duration.as_millis() as u64;
+    tracing::info!(entries, end, snapshot, clean, took_ms, "recovered the log");
+}
+
+/// What the threads of a node begin with.
+struct Begin<'a> {
+    config: &'a NodeConfig,
+    segment_size: u64,
+    state: State,
+    inbox: Arc<Inbox>,
+    reader: &'a LogReader,
+    shared: &'a Arc<Shared>,
+}
+
+impl Begin<'_> {
+    /// Starts the shard and what looks after its log.
+    fn writing(
+        self,
+        appender: Appender,
+        index: u64,
+        recovery: Recovery,
+        snapshots: Snapshots,
+        lookups: &Lookups,
+    ) -> Result<(Shard, Upkeep), StartError> {
+        let Self { config, segment_size, state, inbox, reader, shared } = self;
+        let housekeeping = appender.housekeeping();
+        let place = config.data_dir.join("shards/0/scrub");
+        let scrub = Scrub::start(housekeeping.clone(), config.scrub_rate, place).map_err(StartError::Thread)?;
+        let adopted = state.parts().last().copied().unwrap_or(0);
+        let prepared = config.zero_ahead.min(segment_size);
+        let output = Output::Log { appender, index, prepared };
+        let shard = Shard::start(state, output, inbox.clone(), shared.clone()).map_err(StartError::Thread)?;
+        let adopt = move |position, part| inbox.push(Command::adopt(position, part));
+        let listeners = Listeners { adopt: Box::new(adopt), sealed: Box::new(lookups.announcer()) };
+        let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);
+        let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)
+            .map_err(StartError::Thread)?;
+        Ok((shard, Upkeep { housekeeping, snapshotter, scrub, recovery }))
+    }
+}
