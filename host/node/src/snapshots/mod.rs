@@ -6,6 +6,7 @@
 //!
 //! What only grows (queue indexes, sends that are remembered) is stored once, in *parts*, which later snapshots name.
 
+mod room;
 mod store;
 mod thread;
 
@@ -252,6 +253,8 @@ impl Snapshots {
         needed.extend(&parts);
         kept.push(position);
         self.store.tidy(&kept, &needed).map_err(io(folder))?;
+        // Behind the tidying, which may have made room for it.
+        self.store.set_room_aside(Kind::Snapshot, bytes.len() as u64);
         let loaded = Loaded { checkpoint, state };
         self.making().bounds = Some(Bounds { older, newer: Bound::of(&loaded) });
         self.keep_warm(Some(loaded));
@@ -266,6 +269,7 @@ impl Snapshots {
         self.store.put(Kind::Part, position, &[&part]).map_err(io)?;
         drop(part);
         let stored = self.part(position).map_err(io)?;
+        self.store.set_room_aside(Kind::Part, stored.len() as u64);
         state.adopt(position, stored).map_err(|why| SnapshotFailure::State { path, why })
     }
 

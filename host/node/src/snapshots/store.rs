@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::room;
+
 const SNAPSHOT: &str = "snapshot";
 const PART: &str = "part";
 const UNFINISHED: &str = "unfinished";
@@ -30,7 +32,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Makes the folder if it is missing, and removes what a crash left unfinished.
+    /// Makes the folder if it is missing, removes what a crash left unfinished, and sets room aside for the next files.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         for entry in fs::read_dir(&self.folder)? {
@@ -39,7 +41,20 @@ impl Store {
                 fs::remove_file(path)?;
             }
         }
+        for kind in [Kind::Part, Kind::Snapshot] {
+            let last = self.positions(kind)?.pop().map_or(0, |last| self.len(kind, last));
+            self.set_room_aside(kind, last);
+        }
         Ok(())
+    }
+
+    /// Sets room aside for the next two files of a kind, the last of which had so many bytes.
+    pub(crate) fn set_room_aside(&self, kind: Kind, len: u64) {
+        room::set_aside(&self.folder, kind.extension(), len);
+    }
+
+    fn len(&self, kind: Kind, position: u64) -> u64 {
+        fs::metadata(self.path(kind, position)).map_or(0, |file| file.len())
     }
 
     /// The folder as it is: nothing in it is changed, and a running node may be writing there.
@@ -67,25 +82,24 @@ impl Store {
         Ok(positions)
     }
 
-    /// Stores a file; when this returns, it survives a power cut. One with the same name is replaced.
+    /// Stores a file; when this returns, it survives a power cut. One with the same name is replaced. On a full disk it is
+    /// written where room was set aside.
     pub(crate) fn put(&self, kind: Kind, position: u64, content: &[&[u8]]) -> io::Result<()> {
         let path = self.path(kind, position);
         let unfinished = path.with_extension(UNFINISHED);
-        let written = self.write(&unfinished, &path, content);
+        let written = write(&unfinished, content);
         if written.is_err() {
             // The disk may be full: what is half written must not keep it so.
             let _ = fs::remove_file(&unfinished);
         }
-        written
-    }
-
-    fn write(&self, unfinished: &Path, path: &Path, content: &[&[u8]]) -> io::Result<()> {
-        let mut file = File::create(unfinished)?;
-        for bytes in content {
-            file.write_all(bytes)?;
-        }
-        file.sync_all()?;
-        fs::rename(unfinished, path)?;
+        let written = match written {
+            Err(error) if is_full(&error) => {
+                // What does not fit there either failed for the first reason.
+                room::write(&self.folder, kind.extension(), content).map_err(|_| error)?
+            }
+            written => written.map(|()| unfinished)?,
+        };
+        fs::rename(written, path)?;
         File::open(&self.folder)?.sync_all()
     }
 
@@ -106,6 +120,19 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn write(path: &Path, content: &[&[u8]]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    for bytes in content {
+        file.write_all(bytes)?;
+    }
+    file.sync_all()
+}
+
+/// The disk is full, or what its owner may have of it.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]
