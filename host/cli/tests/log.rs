@@ -108,7 +108,7 @@ fn a_damaged_log_is_served_read_only_if_the_operator_says_so() {
     assert!(told.stderr.contains("1 entries lost") && told.stderr.contains("nobody knows"), "{told:?}");
     let document = node.admin(&["log", "damage", "--json"]).failed_with(1).json();
     assert_eq!((&document["mode"], &document["damage"][0]["offset"]), (&"read-only".into(), &hit.into()));
-    let listed = node.admin(&["message", "list", "orders", "--json"]).succeeded().json();
+    let listed = node.admin(&["message", "list", "--topic", "orders", "--json"]).succeeded().json();
     assert!(listed["items"].as_array().is_some_and(|items| items.len() == 2), "{listed}");
     let refused = node.client(&["message", "send", "orders", "--body", "x"]).failed_with(1);
     assert!(refused.stderr.contains("nothing was stored"), "{refused:?}");

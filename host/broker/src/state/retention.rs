@@ -15,7 +15,7 @@ const EXPIRE_AT_ONCE: usize = 8;
 /// Entries of queues that one call of [`State::messages_in`] looks at, and how many of them a queue counts for, empty or
 /// not: some hundred microseconds.
 const ENTRIES_AT_ONCE: usize = 1 << 16;
-const QUEUE_COST: usize = 16;
+pub(super) const QUEUE_COST: usize = 16;
 
 /// A message's place: topic, queue, offset.
 pub type QueuePlace = (TopicId, u32, u64);
@@ -82,7 +82,17 @@ impl State {
 
     /// Messages of queues in a stretch of the log, and where to go on: a step looks at a bounded number of entries.
     pub fn messages_in(&self, stretch: &Range<u64>, from: Option<QueuePlace>) -> (Vec<Body>, Option<QueuePlace>) {
-        let (mut found, mut room) = (Vec::new(), ENTRIES_AT_ONCE);
+        self.some_messages_in(stretch, from, ENTRIES_AT_ONCE)
+    }
+
+    /// The same with room for so many entries, which must be more than [`QUEUE_COST`].
+    pub(super) fn some_messages_in(
+        &self,
+        stretch: &Range<u64>,
+        from: Option<QueuePlace>,
+        mut room: usize,
+    ) -> (Vec<Body>, Option<QueuePlace>) {
+        let mut found = Vec::new();
         let first = from.map(|(topic, _, _)| topic);
         let topics = first.and_then(|topic| self.topics.get(topic)).into_iter().chain(self.topics.after(first));
         for topic in topics {

@@ -119,7 +119,8 @@ impl Inner {
     pub(crate) fn if_all_is_served(&self, not_there: Refusal) -> Refusal {
         match &self.log {
             ServedLog::Damaged(log) if log.served_to < log.found.end.0 => Refusal::ReadOnly(format!(
-                "{not_there}, as far as the log is served, which is up to position {} of {}",
+                "what was asked for is not there as far as the log is served, which is up to position {} of {}; restore the \
+                 folder from a backup",
                 log.served_to, log.found.end
             )),
             _ => not_there,

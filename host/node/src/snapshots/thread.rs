@@ -184,3 +184,27 @@ fn make(snapshots: &Snapshots, reader: &LogReader, target: u64, part_bytes: u64)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_part_that_cannot_be_read_is_adopted_before_those_behind_it_once_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |part: u64| folder.path().join(format!("{part:020}.part"));
+        [1, 3].into_iter().for_each(|part| std::fs::write(file(part), b"part").unwrap());
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = heard.clone();
+        let adopts = move |part, _| hears.lock().unwrap().push(part);
+        let listeners = Listeners { adopt: Box::new(adopts), sealed: Box::new(|_| ()) };
+        let snapshots = Snapshots::of_folder(folder.path());
+        assert_eq!(adopt(&snapshots, vec![1, 2, 3], 0, &listeners), 1);
+        assert_eq!(*heard.lock().unwrap(), [1]);
+        std::fs::write(file(2), b"part").unwrap();
+        assert_eq!(adopt(&snapshots, vec![1, 2, 3], 1, &listeners), 3);
+        assert_eq!(*heard.lock().unwrap(), [1, 2, 3]);
+    }
+}

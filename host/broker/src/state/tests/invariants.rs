@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::Record;
+use crate::state::retention::QUEUE_COST;
 use crate::state::{Applied, Gap, Outcome, RecordAt};
 use crate::{GroupId, Millis, State, TopicId, TransactionOutcome, Unconsumed};
 
@@ -89,10 +90,18 @@ impl Watch {
         assert_eq!(state.needed_from(), needed.unwrap_or(u64::MAX));
         let found = state.bodies_in(0..u64::MAX, usize::MAX);
         assert_eq!(found.iter().map(|body| body.position).collect::<BTreeSet<u64>>(), bodies);
-        let (found, next) = state.messages_in(&(0..u64::MAX), None);
-        let mut found: Vec<u64> = found.iter().map(|body| body.position).collect();
+        let (all, next) = state.messages_in(&(0..u64::MAX), None);
+        assert!(next.is_none());
+        let (mut stepped, mut from) = state.some_messages_in(&(0..u64::MAX), None, QUEUE_COST + 2);
+        while from.is_some() {
+            let (more, next) = state.some_messages_in(&(0..u64::MAX), from, QUEUE_COST + 2);
+            stepped.extend(more);
+            from = next;
+        }
+        assert!(stepped == all, "in steps: {stepped:?}, at once: {all:?}");
+        let mut found: Vec<u64> = all.iter().map(|body| body.position).collect();
         found.sort_unstable();
-        assert!(found == entries && next.is_none());
+        assert!(found == entries);
     }
 
     /// I6: offsets without holes, each entry resolves, and a queue only grows. Returns how often each position is
