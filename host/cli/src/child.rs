@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -109,6 +110,24 @@ impl Server {
         cpu_time_of(&stat).with_context(|| format!("cannot understand the processor time of {}", self.name))
     }
 
+    /// What the process's own threads have made the disk read and write so far, of those whose name is wanted. Those of
+    /// threads that have ended are left out.
+    pub(crate) fn disk_use(&self, is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<DiskUse> {
+        let mut total = DiskUse::default();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        for thread in threads.with_context(|| format!("cannot list the threads of {}", self.name))? {
+            let thread = thread.context("cannot list threads")?.path();
+            // One that ends just now cannot be read.
+            let read = |file| std::fs::read_to_string(thread.join(file));
+            let (Ok(name), Ok(io)) = (read("comm"), read("io")) else { continue };
+            if is_wanted(name.trim_end()) {
+                let used = DiskUse::parse(&io);
+                total += used.with_context(|| format!("cannot understand what {} read and wrote", self.name))?;
+            }
+        }
+        Ok(total)
+    }
+
     /// Writes a line to the child's standard input.
     pub(crate) fn tell(&mut self, line: &str) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("the child's input is closed")?;
@@ -151,6 +170,36 @@ impl Drop for Server {
     }
 }
 
+/// Bytes that were read from the disk, and bytes that were changed in memory to be written there, by pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DiskUse {
+    pub(crate) read_bytes: u64,
+    pub(crate) written_bytes: u64,
+}
+
+impl DiskUse {
+    /// Of a file `/proc/<pid>/io`, or that of a thread.
+    fn parse(io: &str) -> Option<Self> {
+        let bytes = |name: &str| io.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok();
+        Some(Self { read_bytes: bytes("read_bytes:")?, written_bytes: bytes("write_bytes:")? })
+    }
+
+    /// What came to it since an earlier look.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            read_bytes: self.read_bytes.saturating_sub(before.read_bytes),
+            written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
+        }
+    }
+}
+
+impl AddAssign for DiskUse {
+    fn add_assign(&mut self, other: Self) {
+        self.read_bytes += other.read_bytes;
+        self.written_bytes += other.written_bytes;
+    }
+}
+
 /// `utime + stime` of a `/proc/<pid>/stat` line. The second field is the program's name in parentheses and may hold
 /// anything, so fields are counted after the last parenthesis.
 fn cpu_time_of(stat: &str) -> Option<Duration> {
@@ -185,5 +234,16 @@ mod tests {
     fn this_process_uses_processor_time() {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
         assert!(cpu_time_of(&stat).is_some());
+    }
+
+    #[test]
+    fn what_was_read_and_written_is_told_apart_from_what_was_only_moved() {
+        let io = "rchar: 9\nwchar: 8\nsyscr: 1\nsyscw: 1\nread_bytes: 40\nwrite_bytes: 70\ncancelled_write_bytes: 3\n";
+        let used = DiskUse::parse(io).unwrap();
+        assert_eq!(used, DiskUse { read_bytes: 40, written_bytes: 70 });
+        let before = DiskUse { read_bytes: 10, written_bytes: 80 };
+        assert_eq!(used.since(before), DiskUse { read_bytes: 30, written_bytes: 0 });
+        assert_eq!(DiskUse::parse("read_bytes: 1\n"), None, "half of it is not there");
+        assert!(DiskUse::parse(&std::fs::read_to_string("/proc/self/io").unwrap()).is_some());
     }
 }

@@ -8,7 +8,7 @@ use support::{Ran, run, vouch};
 
 #[test]
 fn wrong_flags_and_values_exit_2_and_say_why() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["serv"], "unrecognized subcommand"),
         (&["topic", "create"], "<NAME>"),
         (&["topic", "create", "x", "--type", "queue"], "possible values: normal, fifo, delay, transaction, mixed"),
@@ -20,6 +20,8 @@ fn wrong_flags_and_values_exit_2_and_say_why() {
         (&["binding", "set", "b", "--plugin", "c:1", "--config", "novalue"], "is not name=value"),
         (&["message", "receive", "t"], "--group"),
         (&["bench", "send", "--batch", "0"], "0 is not in 1..=1024"),
+        (&["bench", "send", "--topics", "0"], "0 is not in 1..=100000"),
+        (&["bench", "send", "--background", "--rate", "9"], "cannot be used with '--rate <N>'"),
         (&["bench", "log", "--syncs", "5"], "5 is not in 1..=4"),
     ];
     for (arguments, sentence) in cases {

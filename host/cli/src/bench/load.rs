@@ -24,8 +24,8 @@ const DUE_MAX: usize = 65_536;
 /// What is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
-    /// Topic of every message.
-    pub(crate) topic: String,
+    /// Every producer goes round these, one for each request.
+    pub(crate) topics: Arc<[String]>,
     /// Half messages that are committed, instead of plain ones.
     pub(crate) transactions: bool,
     /// Messages per request.
@@ -38,6 +38,21 @@ pub(crate) struct Load {
     pub(crate) body: u32,
     /// Messages per second; `None` is closed loop.
     pub(crate) rate: Option<u32>,
+}
+
+impl Load {
+    /// The topic of a producer's next request. Producers begin at different topics and each steps over those of the others,
+    /// so that together they send to all.
+    fn take_turn(&self, turn: &mut usize) -> usize {
+        let topic = *turn % self.topics.len();
+        *turn = topic + self.producers as usize;
+        topic
+    }
+}
+
+/// So many names of topics; `name` itself where it is one.
+pub(crate) fn topics(name: &str, count: u32) -> Arc<[String]> {
+    if count == 1 { [name.to_owned()].into() } else { (0..count).map(|number| format!("{name}-{number}")).collect() }
 }
 
 /// How long it is sent.
@@ -95,7 +110,8 @@ pub(crate) async fn run(
     let producers: Vec<_> = (0..load.producers)
         .map(|number| {
             let channel = channels[number as usize % channels.len()].clone();
-            let sender = Sender { client: client(channel, number), load: load.clone(), body: body.clone() };
+            let client = client(channel, number);
+            let sender = Sender { client, load: load.clone(), body: body.clone(), turn: number as usize };
             tokio::spawn(produce(sender, pace.clone(), interval, Arc::clone(&left)))
         })
         .collect();
@@ -158,6 +174,8 @@ struct Sender {
     client: Client,
     load: Load,
     body: Bytes,
+    /// Its place in the round of the topics.
+    turn: usize,
 }
 
 async fn produce(mut sender: Sender, pace: Pace, interval: Interval, left: Arc<AtomicU64>) -> Seen {
@@ -183,7 +201,9 @@ async fn produce(mut sender: Sender, pace: Pace, interval: Interval, left: Arc<A
 impl Sender {
     /// One request, or half and commit.
     async fn send(&mut self) -> Result<(), String> {
-        let messages: Vec<wire::Message> = (0..self.load.batch).map(|_| self.message()).collect();
+        let topics = self.load.topics.clone();
+        let topic = &topics[self.load.take_turn(&mut self.turn)];
+        let messages: Vec<wire::Message> = (0..self.load.batch).map(|_| self.message(topic)).collect();
         let request = wire::SendMessageRequest { messages };
         let answer = self.client.send_message(request).await.map_err(|error| error.to_string())?.into_inner();
         check(answer.status.as_ref())?;
@@ -193,15 +213,15 @@ impl Sender {
         for entry in answer.entries {
             check(entry.status.as_ref())?;
             if self.load.transactions {
-                self.commit(entry).await?;
+                self.commit(topic, entry).await?;
             }
         }
         Ok(())
     }
 
-    async fn commit(&mut self, half: wire::SendResultEntry) -> Result<(), String> {
+    async fn commit(&mut self, topic: &str, half: wire::SendResultEntry) -> Result<(), String> {
         let request = wire::EndTransactionRequest {
-            topic: Some(rpc::resource(&self.load.topic)),
+            topic: Some(rpc::resource(topic)),
             message_id: half.message_id,
             transaction_id: half.transaction_id,
             resolution: wire::TransactionResolution::Commit as i32,
@@ -212,9 +232,9 @@ impl Sender {
         check(answer.into_inner().status.as_ref())
     }
 
-    fn message(&self) -> wire::Message {
+    fn message(&self, topic: &str) -> wire::Message {
         let kind = if self.load.transactions { wire::MessageType::Transaction } else { wire::MessageType::Normal };
-        rpc::calls::new_message(&self.load.topic, self.body.clone(), kind)
+        rpc::calls::new_message(topic, self.body.clone(), kind)
     }
 }
 
@@ -297,17 +317,36 @@ mod tests {
         assert_eq!((seen.failures, seen.messages, seen.first_failure.as_deref()), (2, 0, Some("first")));
     }
 
-    #[tokio::test]
-    async fn requests_are_due_at_the_pace_of_the_rate() {
-        let load = Load {
-            topic: String::new(),
+    fn load(topics_wanted: u32, producers: u32) -> Load {
+        Load {
+            topics: topics("t", topics_wanted),
             transactions: false,
             batch: 2,
-            producers: 1,
+            producers,
             connections: 1,
             body: 1,
             rate: Some(2_000),
-        };
+        }
+    }
+
+    #[test]
+    fn producers_go_round_all_topics_and_each_gets_its_share() {
+        assert_eq!(topics("t", 1)[..], ["t"]);
+        assert_eq!(topics("t", 2)[..], ["t-0", "t-1"]);
+        for (topics, producers) in [(1, 8), (7, 3), (10, 10), (96, 64), (3, 64)] {
+            let load = load(topics, producers);
+            let mut sent = vec![0; topics as usize];
+            for producer in 0..producers as usize {
+                let mut turn = producer;
+                (0..topics).for_each(|_| sent[load.take_turn(&mut turn)] += 1);
+            }
+            assert_eq!(sent, vec![producers; topics as usize], "{topics} topics, {producers} producers");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_are_due_at_the_pace_of_the_rate() {
+        let load = load(1, 1);
         let begin = Instant::now();
         let Pace::Open(waiting) = start_pace(&load, begin, begin + Duration::from_millis(5)).unwrap() else {
             panic!("a rate makes an open loop");

@@ -1,6 +1,8 @@
 //! `vouch bench`: load on a node and, in the same run and by turns, on two servers that show what is possible here.
 
+mod background;
 mod commit_log;
+mod contestants;
 mod group_commit_file;
 mod load;
 mod peer_server;
@@ -9,20 +11,19 @@ mod report;
 mod scratch;
 mod stats;
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use tokio::runtime::Runtime;
 
+use self::contestants::Contestant;
 use self::load::{Load, Window};
 use self::report::{Report, Round};
 use self::scratch::Scratch;
-use crate::child::{Server, Start};
-use crate::failure::Problem;
-use crate::http::HttpClient;
+use crate::child::Server;
 use crate::output;
 use crate::text;
 
@@ -36,8 +37,10 @@ Examples:
   vouch bench send
   vouch bench send --batch 16
   vouch bench send --rate 2000          latency at a fixed pace, counted from when a send was due
+  vouch bench send --topics 10000       the same load spread over many topics, beside one topic
+  vouch bench send --background         what the node's background work costs, beside plain reads and writes
   vouch bench send --grpc 10.0.0.5:8081 --http 10.0.0.5:8080 --without-peers")]
-    Send(LoadArgs),
+    Send(SendArgs),
     /// Send half messages and commit each.
     #[command(after_help = "Example:\n  vouch bench transaction --producers 64")]
     Transaction(LoadArgs),
@@ -50,10 +53,24 @@ impl BenchCommand {
     /// Whether `--json` was given.
     pub(crate) fn json(&self) -> bool {
         match self {
-            Self::Send(args) | Self::Transaction(args) => args.json,
+            Self::Send(args) => args.load.json,
+            Self::Transaction(args) => args.json,
             Self::Log(args) => args.json,
         }
     }
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Spread the messages over so many topics; more than one are measured beside a node with one.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    topics: u32,
+    /// Measure a node with scrub, snapshots, lookup index, retention and cold reads under way beside one without, and the
+    /// bare server beside the same bytes a second of plain reads and writes.
+    #[arg(long, conflicts_with_all = ["topics", "grpc", "http", "rate", "without_peers"])]
+    background: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -105,47 +122,61 @@ pub(crate) struct LoadArgs {
     json: bool,
 }
 
+impl LoadArgs {
+    /// Plain messages, spread over so many topics.
+    fn plain(&self, topics: u32) -> Load {
+        self.load(load::topics("bench-send", topics), false)
+    }
+
+    /// Half messages that are committed.
+    fn transactions(&self) -> Load {
+        self.load(load::topics("bench-transaction", 1), true)
+    }
+
+    fn load(&self, topics: Arc<[String]>, transactions: bool) -> Load {
+        Load {
+            topics,
+            transactions,
+            batch: self.batch,
+            producers: self.producers,
+            connections: self.connections,
+            body: self.body,
+            rate: self.rate,
+        }
+    }
+
+    /// The time of one turn.
+    fn window(&self) -> Window {
+        Window {
+            warmup: self.warmup,
+            measured: Duration::from_secs(u64::from(self.seconds)),
+            messages_max: self.messages_max,
+        }
+    }
+}
+
 /// Runs `vouch bench`.
 pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<()> {
     match command {
-        BenchCommand::Send(args) => measure(args, false),
-        BenchCommand::Transaction(args) => measure(args, true),
+        BenchCommand::Send(SendArgs { load, background: true, .. }) => background::run(load),
+        BenchCommand::Send(SendArgs { load, topics, .. }) => measure(load, &load.plain(*topics)),
+        BenchCommand::Transaction(args) => measure(args, &args.transactions()),
         BenchCommand::Log(args) => commit_log::run(args),
     }
 }
 
-/// A server that takes part.
-struct Contestant {
-    name: &'static str,
-    address: String,
-    process: Option<Server>,
-}
-
-fn measure(args: &LoadArgs, transactions: bool) -> anyhow::Result<()> {
+fn measure(args: &LoadArgs, load: &Load) -> anyhow::Result<()> {
     let scratch = Scratch::create(args.dir.as_deref())?;
-    let load = Load {
-        topic: if transactions { "bench-transaction" } else { "bench-send" }.to_owned(),
-        transactions,
-        batch: args.batch,
-        producers: args.producers,
-        connections: args.connections,
-        body: args.body,
-        rate: args.rate,
-    };
-    let mut contestants = vec![node(args, &load, scratch.path())?];
-    if !args.without_peers {
-        contestants.push(peer("null", scratch.path())?);
-        contestants.push(peer("bare", scratch.path())?);
-    }
+    let contestants = contestants::all(args, load, scratch.path())?;
     let mut report = Report::new(load.clone(), args.rounds, args.seconds, scratch.describe());
     if !args.json {
         output::line(report.heading())?;
     }
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the load generator's runtime")?;
+    let runtime = runtime()?;
     for number in 0..args.rounds {
-        let round = runtime.block_on(take_turns(&contestants, &load, args, number))?;
+        let round = runtime.block_on(take_turns(&contestants, args, number))?;
         if !args.json {
-            output::line(report.render_round(&round))?;
+            output::line(report::render_round(&round))?;
         }
         report.rounds.push(round);
     }
@@ -155,63 +186,20 @@ fn measure(args: &LoadArgs, transactions: bool) -> anyhow::Result<()> {
         output::line(report.summary())?
     };
     contestants.into_iter().filter_map(|contestant| contestant.process).try_for_each(Server::stop)?;
-    report.complain_about_failures()
+    report::complain_about_failures(&report.rounds)
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Runtime::new().context("cannot start the load generator's runtime")
 }
 
 /// One turn for each, in an order that moves on with every round, so that none is always first.
-async fn take_turns(contestants: &[Contestant], load: &Load, args: &LoadArgs, number: u32) -> anyhow::Result<Round> {
-    let window = Window {
-        warmup: args.warmup,
-        measured: Duration::from_secs(u64::from(args.seconds)),
-        messages_max: args.messages_max,
-    };
+async fn take_turns(contestants: &[Contestant], args: &LoadArgs, number: u32) -> anyhow::Result<Round> {
     let mut round = Round { number: number + 1, seen: Vec::new() };
     for turn in 0..contestants.len() {
         let contestant = &contestants[(turn + number as usize) % contestants.len()];
-        let cpu = || contestant.process.as_ref().map(Server::cpu_time).transpose();
-        let measured = load::run(&contestant.address, load, window, cpu)
-            .await
-            .with_context(|| format!("while measuring {}", contestant.name))?;
-        round.seen.push((contestant.name, measured));
+        round.seen.push((contestant.name, contestant.turn(args.window(), || ()).await?));
     }
     round.seen.sort_by_key(|(name, _)| contestants.iter().position(|contestant| contestant.name == *name));
     Ok(round)
-}
-
-/// The node that was named, or one that is started; with the topic in place.
-fn node(args: &LoadArgs, load: &Load, folder: &Path) -> anyhow::Result<Contestant> {
-    let (address, http, process) = match (&args.grpc, &args.http) {
-        (Some(grpc), Some(http)) => (grpc.clone(), http.clone(), None),
-        _ => {
-            let node = start_node(&folder.join("vouch"))?;
-            (node.grpc()?, node.http()?, Some(node))
-        }
-    };
-    create_topic(&HttpClient::new(&http, args.token.clone())?, load)?;
-    Ok(Contestant { name: "vouch", address, process })
-}
-
-/// A node with default settings, on free ports.
-fn start_node(folder: &Path) -> anyhow::Result<Server> {
-    let mut arguments: Vec<OsString> =
-        ["serve", "--stop-with-parent", "--grpc-addr", "127.0.0.1:0"].map(Into::into).into();
-    arguments.extend(["--http-addr".into(), "127.0.0.1:0".into(), "--data-dir".into(), folder.into()]);
-    Server::start(Start { name: "the node", arguments, folder, environment: &[("RUST_LOG", "warn")] })
-}
-
-fn peer(name: &'static str, folder: &Path) -> anyhow::Result<Contestant> {
-    let folder = folder.join(name);
-    let arguments = vec![format!("bench-{name}").into(), "--dir".into(), folder.clone().into()];
-    let process = Server::start(Start { name, arguments, folder: &folder, environment: &[] })?;
-    Ok(Contestant { name, address: process.grpc()?, process: Some(process) })
-}
-
-/// Creates the topic; one of an earlier run is as good.
-fn create_topic(http: &HttpClient, load: &Load) -> anyhow::Result<()> {
-    let kind = if load.transactions { "transaction" } else { "normal" };
-    let created = http.put(&format!("/v1/topics/{}", load.topic), &json!({"type": kind}), &[("if-none-match", "*")]);
-    match created {
-        Err(error) if error.downcast_ref::<Problem>().and_then(Problem::status) == Some(412) => Ok(()),
-        other => other.map(|_| ()).with_context(|| format!("cannot create the topic {}", load.topic)),
-    }
 }

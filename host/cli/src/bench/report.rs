@@ -44,9 +44,13 @@ impl Report {
         let load = &self.load;
         let what = if load.transactions { "half + commit" } else { "send" };
         let pace = load.rate.map_or("closed loop".to_owned(), |rate| format!("open loop at {rate} messages/s"));
+        let topics = match load.topics.len() {
+            1 => String::new(),
+            many => format!(",\nspread over {many} topics (single: a node with one)"),
+        };
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         format!(
-            "{what}: {} producers on {} connections, {} x {} bytes per request, {pace}\n\
+            "{what}: {} producers on {} connections, {} x {} bytes per request, {pace}{topics}\n\
              {} rounds of {} s per server, {processors} processors shared with the load, files in {}\n\n\
              {:>5}  {:<6} {:>10}  {:>8}  {:>8}  {:>8}  {:>10}  {:>5}",
             load.producers,
@@ -65,24 +69,6 @@ impl Report {
             "CPU us/msg",
             "fails"
         )
-    }
-
-    /// One line per server.
-    pub(crate) fn render_round(&self, round: &Round) -> String {
-        let lines = round.seen.iter().map(|(name, seen)| {
-            let percentile = |percent| short(seen.latencies.percentile(percent));
-            let cpu = seen.cpu_us_per_message().map_or("-".to_owned(), |cpu| format!("{cpu:.1}"));
-            format!(
-                "{:>5}  {name:<6} {:>10.0}  {:>8}  {:>8}  {:>8}  {cpu:>10}  {:>5}",
-                round.number,
-                seen.rate(),
-                percentile(50.0),
-                percentile(99.0),
-                percentile(99.9),
-                seen.failures
-            )
-        });
-        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// The ratios of the node to each other server.
@@ -116,6 +102,7 @@ impl Report {
                 "connections": self.load.connections.min(self.load.producers),
                 "batch": self.load.batch,
                 "body_bytes": self.load.body,
+                "topics": self.load.topics.len(),
                 "rate": self.load.rate,
                 "seconds": self.seconds,
             },
@@ -130,19 +117,6 @@ impl Report {
             (name.to_owned(), json!({"rounds": ratios, "median": median(&ratios)}))
         });
         Value::Object(entries.into_iter().collect())
-    }
-
-    /// A measurement with failures is not one.
-    pub(crate) fn complain_about_failures(&self) -> anyhow::Result<()> {
-        for (name, seen) in self.rounds.iter().flat_map(|round| &round.seen) {
-            if let Some(why) = &seen.first_failure {
-                bail!("{} requests to {name} failed, the first with: {why}", seen.failures);
-            }
-            if seen.messages == 0 {
-                bail!("{name} answered nothing within the measured time");
-            }
-        }
-        Ok(())
     }
 
     fn peers(&self) -> impl Iterator<Item = &'static str> {
@@ -160,9 +134,41 @@ impl Report {
     }
 }
 
+/// One line per server.
+pub(crate) fn render_round(round: &Round) -> String {
+    let lines = round.seen.iter().map(|(name, seen)| {
+        let percentile = |percent| short(seen.latencies.percentile(percent));
+        let cpu = seen.cpu_us_per_message().map_or("-".to_owned(), |cpu| format!("{cpu:.1}"));
+        format!(
+            "{:>5}  {name:<6} {:>10.0}  {:>8}  {:>8}  {:>8}  {cpu:>10}  {:>5}",
+            round.number,
+            seen.rate(),
+            percentile(50.0),
+            percentile(99.0),
+            percentile(99.9),
+            seen.failures
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A measurement with failures is not one.
+pub(crate) fn complain_about_failures(rounds: &[Round]) -> anyhow::Result<()> {
+    for (name, seen) in rounds.iter().flat_map(|round| &round.seen) {
+        if let Some(why) = &seen.first_failure {
+            bail!("{} requests to {name} failed, the first with: {why}", seen.failures);
+        }
+        if seen.messages == 0 {
+            bail!("{name} answered nothing within the measured time");
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::load;
     use crate::bench::stats::Latencies;
     use std::time::Duration;
 
@@ -181,7 +187,7 @@ mod tests {
 
     fn report() -> Report {
         let load = Load {
-            topic: "t".to_owned(),
+            topics: load::topics("t", 1),
             transactions: false,
             batch: 1,
             producers: 64,
@@ -213,7 +219,7 @@ mod tests {
     #[test]
     fn the_report_fits_a_terminal_of_80_columns() {
         let report = report();
-        let text = format!("{}\n{}\n{}", report.heading(), report.render_round(&report.rounds[0]), report.summary());
+        let text = format!("{}\n{}\n{}", report.heading(), render_round(&report.rounds[0]), report.summary());
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
@@ -222,10 +228,10 @@ mod tests {
     #[test]
     fn a_measurement_with_failures_fails() {
         let mut report = report();
-        assert!(report.complain_about_failures().is_ok());
+        assert!(complain_about_failures(&report.rounds).is_ok());
         report.rounds[1].seen[2].1.failures = 3;
         report.rounds[1].seen[2].1.first_failure = Some("no".to_owned());
-        let text = report.complain_about_failures().unwrap_err().to_string();
+        let text = complain_about_failures(&report.rounds).unwrap_err().to_string();
         assert_eq!(text, "3 requests to bare failed, the first with: no");
     }
 
@@ -233,6 +239,6 @@ mod tests {
     fn a_server_that_answers_nothing_fails_the_measurement() {
         let mut report = report();
         report.rounds[0].seen[0].1.messages = 0;
-        assert!(report.complain_about_failures().is_err());
+        assert!(complain_about_failures(&report.rounds).is_err());
     }
 }
