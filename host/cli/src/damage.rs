@@ -33,7 +33,7 @@ pub(crate) fn show(http: &HttpArgs) -> anyhow::Result<()> {
 
 fn sentence(answer: &Value, count: u64) -> String {
     match answer["served_to"].as_u64() {
-        None => format!("the log is damaged in {count} places, as the scrubber found"),
+        None => format!("the log is damaged in {count} places, as far as this node has looked"),
         Some(served_to) => format!(
             "the log is damaged in {count} places, and served read-only up to position {served_to} of {}; {} whole bytes \
              behind that are not served",

@@ -9,9 +9,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use vouch_broker::record::{Frame, Record, decode_stored};
-use vouch_commitlog::{
-    Checkpoint, DamagedRange, DumpError, Entry, EntryKind, LogFolder, LogPosition, SegmentInfo, Verification,
-};
+use vouch_commitlog::{DamagedRange, DumpError, Entry, EntryKind, LogFolder, LogPosition, SegmentInfo, Verification};
 
 use crate::damage;
 use crate::failure::Problem;
@@ -152,8 +150,8 @@ fn inspect(args: &FolderArgs) -> anyhow::Result<()> {
 fn verify(args: &FolderArgs) -> anyhow::Result<()> {
     let folder = open(args)?;
     let bar = progress_bar();
-    let known = known_durable(&args.data_dir.join("shards").join("0").join("snapshots"));
-    let verification = folder.verify(LogPosition(known), &mut |progress| {
+    let known = vouch_node::known_durable(&args.data_dir);
+    let verification = folder.verify(known, &mut |progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.done_bytes);
     });
@@ -185,19 +183,6 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// What the snapshots prove to be durable: the end of the newest checkpoint that can be read.
-fn known_durable(folder: &Path) -> u64 {
-    let Ok(files) = std::fs::read_dir(folder) else { return 0 };
-    let snapshots = files.flatten().map(|file| file.path());
-    let snapshots = snapshots.filter(|path| path.extension().is_some_and(|extension| extension == "snapshot"));
-    let checkpoint = |path: PathBuf| {
-        let mut head = [0; Checkpoint::ENCODED_LEN];
-        std::io::Read::read_exact(&mut std::fs::File::open(path).ok()?, &mut head).ok()?;
-        Checkpoint::decode(&head).ok()
-    };
-    snapshots.filter_map(checkpoint).map(|checkpoint| checkpoint.end.0).max().unwrap_or(0)
-}
-
 fn damaged(verification: &Verification) -> anyhow::Error {
     let ranges: Vec<String> = verification.damage.iter().map(|range| format!("  {}", describe(range))).collect();
     let count = verification.damage.len();
@@ -205,7 +190,8 @@ fn damaged(verification: &Verification) -> anyhow::Error {
     if let Value::Object(members) = &mut document {
         members.insert("type".to_owned(), json!("urn:vouch:cli:damaged"));
         members.insert("title".to_owned(), json!(format!("the log is damaged in {count} places")));
-        let next = "a node does not start on this log; restore the folder from a backup, and keep this one for what is whole in it";
+        let next = "a node starts on it only to read what is whole (vouch serve --on-damage read-only); restore the folder from a \
+                    backup, and keep this one";
         members.insert("detail".to_owned(), json!(format!("{next}\n{}", ranges.join("\n"))));
     }
     Problem::from_document(document).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into)

@@ -12,7 +12,7 @@ pub enum OnDamage {
     /// It refuses, and says what is damaged.
     #[default]
     Refuse,
-    /// The node reads what is provably whole, and refuses every write. A log that is not damaged is served as ever.
+    /// The node reads what is whole and chains to its state, and refuses every write. A log that is not damaged is served as ever.
     ReadOnly,
 }
 

@@ -44,4 +44,5 @@ pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::{DiskUse, RetentionReport};
 pub use scrub::ScrubReport;
 pub use sessions::{Declaration, Role, SESSION_LIMIT, SESSIONS_MAX, Sessions};
+pub use snapshots::known_durable;
 pub use start::StartError;

@@ -108,6 +108,13 @@ async fn send_when_there_is_room(node: &Node, topic: &str, id: &str) {
     }
 }
 
+async fn commit(node: &Node, transaction: u64) {
+    let by = EndedBy::Operator { name: "ann".to_owned() };
+    let (outcome, reason) = (TransactionOutcome::Committed, String::new());
+    let end = EndRequest { topic: None, message_id: None, transaction, outcome, by, reason };
+    node.end_transaction(end).await.unwrap();
+}
+
 async fn received(node: &Node, topic: &str, group: &str) -> BTreeSet<String> {
     let received = receive_now(node, topic, group).await;
     received.into_iter().map(|delivery| delivery.message.message.message_id).collect()
@@ -134,10 +141,7 @@ async fn a_disk_that_somebody_else_fills_refuses_sends_takes_ends_and_acks_and_r
     let accepted = send_until_full(&node, "t").await;
     // Ends and acknowledgements find the space that was kept for them, and a message that comes out of a commit too.
     for transaction in &open {
-        let by = EndedBy::Operator { name: "ann".to_owned() };
-        let (outcome, reason) = (TransactionOutcome::Committed, String::new());
-        let end = EndRequest { topic: None, message_id: None, transaction: *transaction, outcome, by, reason };
-        node.end_transaction(end).await.unwrap();
+        commit(&node, *transaction).await;
     }
     for delivery in &deliveries {
         node.ack(&[delivery.handle]).await.unwrap().remove(0).unwrap();
@@ -164,11 +168,23 @@ async fn a_disk_that_the_log_fills_is_freed_by_deleting_a_topic_without_a_restar
     let node = Node::start(eager(&disk.data())).unwrap();
     topic(&node, "old", r#"{"queues": 1}"#).await;
     topic(&node, "t", r#"{"queues": 1}"#).await;
+    topic(&node, "x", r#"{"type": "transaction", "transaction": {"max_checks": 0}}"#).await;
     send(&node, "t", message("kept", "body")).await;
+    let mut open = Vec::new();
+    for n in 0..60 {
+        open.push(prepare(&node, "x", half(&format!("h{n}"), "half")).await);
+    }
     let filled = send_until_full(&node, "old").await;
-    assert!(filled.len() > 500, "{} messages of 64 KiB filled it", filled.len());
-    // Not one block is left: the snapshots that make room have what was set aside for them.
+    assert!(filled.len() > 500, "{} messages filled it", filled.len());
+
+    // Not one block is left, and the work goes on for a while, as it may before anybody looks: the snapshots that make room
+    // have what was set aside for them all the same.
     disk.fill();
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    for transaction in &open {
+        pace.tick().await;
+        commit(&node, *transaction).await;
+    }
     node.delete_topic("old", true).await.unwrap();
     send_when_there_is_room(&node, "t", "m00000").await;
     // Most of the disk is free again, not only the rest of a segment.
@@ -182,5 +198,37 @@ async fn a_disk_that_the_log_fills_is_freed_by_deleting_a_topic_without_a_restar
     drop(node);
     let node = Node::start(eager(&disk.data())).unwrap();
     assert_eq!(received(&node, "t", "g").await, expected);
+    assert_eq!(received(&node, "x", "g").await.len(), open.len());
+    node.stop().await;
+}
+
+/// What a snapshot takes beside its state is a part: some bytes for each message since the last one.
+#[tokio::test]
+#[ignore = "mounts a file system; tests/run runs it"]
+async fn a_full_disk_is_freed_however_many_messages_came_since_the_last_snapshot() {
+    let disk = SmallDisk::mount();
+    let config = NodeConfig { snapshot_every: 8 << 20, ..eager(&disk.data()) };
+    let node = Node::start(config).unwrap();
+    topic(&node, "old", r#"{"queues": 1}"#).await;
+    topic(&node, "t", r#"{"queues": 1}"#).await;
+    // More than half of what makes a snapshot due, with ids as clients make them.
+    for batch in 0..1000 {
+        let messages = (0..32).map(|n| message(&format!("{batch:017}{n:017}"), "")).collect();
+        let (topic, producer) = (ResourceName::plain("old"), "p".to_owned());
+        node.send(SendRequest { topic, producer, messages }).await.unwrap();
+    }
+    let snapshots = || std::fs::read_dir(disk.data().join("shards/0/snapshots")).unwrap();
+    let made = snapshots().filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|of| of == "snapshot"));
+    assert_eq!(made.count(), 0, "all of them are to be in the next one");
+    assert!(node.log_usage().end.0 > 4 << 20);
+    disk.fill();
+    send_until_full(&node, "t").await;
+    node.delete_topic("old", true).await.unwrap();
+    node.delete_topic("t", true).await.unwrap();
+    let began = Instant::now();
+    while node.log_usage().start.0 == 0 {
+        assert!(began.elapsed() < PATIENCE, "nothing is released");
+        tokio::task::yield_now().await;
+    }
     node.stop().await;
 }

@@ -8,6 +8,7 @@ mod report;
 
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use vouch_broker::State;
 use vouch_commitlog::{
     CommitLog, DamagedRange, LogConfig, LogPosition, LogReader, OpenError, Progress, ReadOnlyLog, Usage, Verification,
@@ -99,7 +100,11 @@ fn may_be_damage(error: &OpenError) -> bool {
         | OpenError::SegmentLength { .. }
         | OpenError::Misnamed { .. }
         | OpenError::Checkpoint { .. } => true,
-        OpenError::Io { action, .. } => matches!(*action, "read" | "map" | "look at"),
+        // A mapped page that the disk cannot read is told as a bad address.
+        OpenError::Io { source, .. } => {
+            let errno = source.raw_os_error().map(Errno::from_raw_os_error);
+            matches!(errno, Some(Errno::IO | Errno::FAULT))
+        }
         _ => false,
     }
 }
@@ -121,10 +126,10 @@ fn read(mut opened: ReadOnlyLog, snapshots: &Snapshots) -> Result<ReadOnly, Star
         Some(Loaded { checkpoint, state }) => (state, checkpoint.end.0),
         None => (State::default(), 0),
     };
-    // Whole entries that do not follow one another: those on one side are of another history. What chains forward to the
-    // snapshot is of this one.
-    let breaks = opened.verification.damage.iter().filter(|range| is_break(range) && range.from.0 < snapshot);
-    let doubtful_to = breaks.map(|range| range.from).max();
+    // Whole entries that do not follow one another: those on one side are of another history. What chains to the snapshot
+    // without any damage between is of this one.
+    let below = || opened.verification.damage.iter().filter(|range| range.from.0 < snapshot);
+    let doubtful_to = below().any(is_break).then(|| below().map(|range| range.to).max()).flatten();
     if let Some(doubtful_to) = doubtful_to {
         opened.distrust_before(doubtful_to);
     }

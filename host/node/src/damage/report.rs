@@ -29,14 +29,14 @@ pub struct Damage {
     /// Whole bytes behind `served_to`. What they would mean depends on what was lost before them; `vouch log dump` shows
     /// them.
     pub not_served_bytes: u64,
-    /// By position: what the start found of a log that is served read-only, or what the scrubber found of another since
-    /// the node started.
+    /// By position: what the start found of a log that is served read-only; of another, what the scrubber found since the
+    /// node started, and files that are missing at the beginning.
     pub stretches: Vec<DamagedStretch>,
     /// Stretches beyond those.
     pub omitted: u64,
 }
 
-/// A stretch of the log without a whole entry that belongs there.
+/// A stretch of the log without a whole entry, or with whole ones that may not belong there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedStretch {
     /// The segment file, which may be missing.

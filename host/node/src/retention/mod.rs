@@ -34,6 +34,8 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(600);
 /// Snapshots that are made only for retention are at least so far apart: where the log grows slowly, and on a full disk.
 const PART_EVERY: Duration = Duration::from_secs(600);
 const FULL_SNAPSHOT_EVERY: Duration = Duration::from_secs(2);
+/// On a full disk it is looked again after this long what is needed of the first segment.
+const LOOK_AGAIN_FULL: Duration = Duration::from_secs(2);
 /// A living group is noted in the log once in this time, if nothing else shows that it lives.
 const SEEN_EVERY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Groups looked at in one step.
@@ -42,6 +44,11 @@ const GROUPS_AT_ONCE: usize = 4096;
 /// stays, for carrying would only move it.
 const CARRY_MAX: usize = 100_000;
 const CARRY_SHARE: u64 = 4;
+/// A carried record is by so many bytes larger than it was, at most.
+const CARRIED_MORE: u64 = 128;
+/// On a full disk what is carried may have this share of the space that is kept for ends and acknowledgements: it frees a
+/// segment.
+const RESERVE_SHARE: u64 = 4;
 /// By how many segments the log grows before what little is needed of its first one is carried on.
 const CARRY_AFTER: u64 = 2;
 /// Bytes of carried records that are proposed at once.
@@ -75,8 +82,9 @@ struct Keeper {
     /// What the newest snapshot covered when the log was last made to go on for the next one.
     nudged: Option<u64>,
     /// The first segment, what the newest snapshot covered, and whether the disk was full, when it was last looked at what
-    /// is needed of that segment: nothing new is known until one of them changes.
-    looked: Option<(u64, u64, bool)>,
+    /// is needed of that segment, and when: nothing new is known until one of them changes. On a full disk no snapshot need
+    /// come, so it is looked again after a while.
+    looked: Option<((u64, u64, bool), Instant)>,
     /// The first segment, of which little is needed, and where the log ended when that was found.
     mostly_free: Option<(u64, u64)>,
 }
@@ -229,30 +237,33 @@ impl Keeper {
         let usage = self.upkeep.housekeeping.usage();
         let segment = usage.start.0..usage.start.0 + size;
         let look = (segment.start, bound.covers, full);
-        if bound.last_entry < segment.end || bound.log_from() >= segment.end || self.looked == Some(look) {
+        let known = self.looked.is_some_and(|(looked, at)| looked == look && (!full || at.elapsed() < LOOK_AGAIN_FULL));
+        if known || bound.last_entry < segment.end || bound.log_from() >= segment.end {
             return Ok(());
         }
-        let Some(bodies) = little_that_is_needed(inner, &segment).await? else {
+        let Some((bodies, bytes)) = little_that_is_needed(inner, &segment).await? else {
             self.mostly_free = None;
-            self.looked = Some(look);
+            self.looked = Some((look, Instant::now()));
             return Ok(());
         };
         let now = (segment.start, usage.end.0);
         let (_, end_then) =
             *self.mostly_free.insert(self.mostly_free.filter(|(start, _)| *start == now.0).unwrap_or(now));
         if !full && usage.end.0 - end_then < CARRY_AFTER * size {
-            self.looked = Some(look);
+            self.looked = Some((look, Instant::now()));
             return Ok(());
         }
         let mut count = 0;
-        let ended = carry_all(inner, bodies, &mut count).await;
+        let reserve = inner.shard.query(|executor| executor.reserve()).await?;
+        let reserved = full && bytes + CARRIED_MORE * bodies.len() as u64 <= reserve / RESERVE_SHARE;
+        let ended = carry_all(inner, bodies, reserved, &mut count).await;
         if count > 0 {
             inner.retention.carried.fetch_add(count, Ordering::Relaxed);
             tracing::info!(segment = segment.start, count, "carried on what is still needed of a segment");
             self.note_change(inner).await?;
         }
         ended?;
-        self.looked = Some(look);
+        self.looked = Some((look, Instant::now()));
         Ok(())
     }
 
@@ -276,8 +287,14 @@ impl Keeper {
         }
         let age = self.newest.map_or(Duration::ZERO, |(_, since)| since.elapsed());
         let late = waits && self.changed.get_or_insert_with(|| (0, Instant::now())).1.elapsed() >= RELEASE_WITHIN;
-        // While it is full anything may have made room: a topic was deleted, a transaction was ended.
-        let pressed = full && (waits || age >= FULL_SNAPSHOT_EVERY);
+        // While it is full anything may have made room: a topic was deleted, a transaction was ended. One that frees nothing
+        // is not made: it would take what is set aside for one that does.
+        let would_free = async || {
+            let needed = inner.shard.query(|executor| executor.state.needed_from()).await?;
+            let freed = needed.saturating_sub(start) / size;
+            Ok::<_, Refusal>(bounds.is_none_or(|bounds| freed > free(&bounds.newer)))
+        };
+        let pressed = full && (waits || age >= FULL_SNAPSHOT_EVERY && would_free().await?);
         if !late && !pressed && !self.messages_wait_for_a_part(inner, age).await? {
             return Ok(());
         }
@@ -332,7 +349,7 @@ fn living_groups(executor: &Executor, after: Option<GroupId>) -> (BTreeSet<Group
 }
 
 /// Writes records again, and counts them. One that cannot be read stays where it is, and keeps its segment.
-async fn carry_all(inner: &Arc<Inner>, bodies: Vec<Body>, count: &mut u64) -> Result<(), Refusal> {
+async fn carry_all(inner: &Arc<Inner>, bodies: Vec<Body>, reserved: bool, count: &mut u64) -> Result<(), Refusal> {
     let mut rest = bodies.into_iter().peekable();
     while rest.peek().is_some() {
         let (mut batch, mut records) = (Vec::new(), 0);
@@ -350,16 +367,19 @@ async fn carry_all(inner: &Arc<Inner>, bodies: Vec<Body>, count: &mut u64) -> Re
             }
         }
         if records > 0 {
-            // What is left for ends and acknowledgements is not for this.
-            inner.shard.propose_if_room(batch).await?;
+            if reserved {
+                inner.shard.propose(batch).await?;
+            } else {
+                inner.shard.propose_if_room(batch).await?;
+            }
             *count += records;
         }
     }
     Ok(())
 }
 
-/// What is needed of a stretch of the log; `None` if that is much of it.
-async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Result<Option<Vec<Body>>, Refusal> {
+/// What is needed of a stretch of the log, and how many bytes that is; `None` if it is much.
+async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Result<Option<(Vec<Body>, u64)>, Refusal> {
     let range = stretch.clone();
     let look = move |executor: &mut Executor| executor.state.bodies_in(range, CARRY_MAX + 1);
     let mut bodies = inner.shard.query(look).await?;
@@ -384,7 +404,7 @@ async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Resu
                 return Ok(None);
             }
         }
-        Ok(Some(bodies))
+        Ok(Some((bodies, bytes)))
     };
     let weighed = tokio::task::spawn_blocking(weigh).await;
     weighed.map_err(|error| Refusal::Internal(format!("what is needed of the log cannot be weighed: {error}")))?

@@ -468,6 +468,11 @@ impl Executor {
         self.appender.as_ref().and_then(Appender::short_of_space)
     }
 
+    /// Bytes of the log that sends leave to others when the disk is full.
+    pub(crate) fn reserve(&self) -> u64 {
+        self.reserve
+    }
+
     /// Receives that wait.
     pub(crate) fn waiting_polls(&self) -> usize {
         self.polls.len()

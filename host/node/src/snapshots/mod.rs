@@ -12,7 +12,7 @@ mod thread;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -50,6 +50,14 @@ pub(crate) struct Loaded {
 /// A state whose tables take no more memory than this is kept for the next snapshot, which then reads no file. A larger one
 /// is read back: two of them in memory would cost more than the reading.
 const WARM_BYTES: u64 = 128 << 20;
+
+/// A part has about 56 bytes a message, and a message has some 200 in the log at least.
+const PART_SHARE: u64 = 4;
+
+/// Position before which the log in a data folder was durable, as its snapshots say; 0 without any. Nothing is changed.
+pub fn known_durable(data_dir: &Path) -> LogPosition {
+    Snapshots::of_folder(data_dir.join("shards/0/snapshots")).known_durable()
+}
 
 /// What a stored snapshot needs of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +122,11 @@ impl Snapshots {
     /// Makes the folder ready for more of them.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         self.store.prepare()
+    }
+
+    /// Sets room aside on the disk for the next two snapshots; `part_bytes`: log that a part stands for.
+    pub(crate) fn set_room_aside(&self, part_bytes: u64) {
+        self.store.set_room_aside(part_bytes / PART_SHARE);
     }
 
     /// The highest log position that any of them says was durable when it was made, also of those that cannot be read
@@ -254,7 +267,7 @@ impl Snapshots {
         kept.push(position);
         self.store.tidy(&kept, &needed).map_err(io(folder))?;
         // Behind the tidying, which may have made room for it.
-        self.store.set_room_aside(Kind::Snapshot, bytes.len() as u64);
+        self.set_room_aside(part_bytes);
         let loaded = Loaded { checkpoint, state };
         self.making().bounds = Some(Bounds { older, newer: Bound::of(&loaded) });
         self.keep_warm(Some(loaded));
@@ -269,7 +282,6 @@ impl Snapshots {
         self.store.put(Kind::Part, position, &[&part]).map_err(io)?;
         drop(part);
         let stored = self.part(position).map_err(io)?;
-        self.store.set_room_aside(Kind::Part, stored.len() as u64);
         state.adopt(position, stored).map_err(|why| SnapshotFailure::State { path, why })
     }
 

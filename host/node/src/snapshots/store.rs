@@ -8,7 +8,10 @@ use super::room;
 
 const SNAPSHOT: &str = "snapshot";
 const PART: &str = "part";
-const UNFINISHED: &str = "unfinished";
+pub(super) const UNFINISHED: &str = "unfinished";
+
+/// Most files in which room is set aside for a kind.
+const ROOMS: usize = 4;
 
 /// Which of two kinds of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Makes the folder if it is missing, removes what a crash left unfinished, and sets room aside for the next files.
+    /// Makes the folder if it is missing, and removes what a crash left unfinished.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         for entry in fs::read_dir(&self.folder)? {
@@ -41,20 +44,21 @@ impl Store {
                 fs::remove_file(path)?;
             }
         }
-        for kind in [Kind::Part, Kind::Snapshot] {
-            let last = self.positions(kind)?.pop().map_or(0, |last| self.len(kind, last));
-            self.set_room_aside(kind, last);
-        }
         Ok(())
     }
 
-    /// Sets room aside for the next two files of a kind, the last of which had so many bytes.
-    pub(crate) fn set_room_aside(&self, kind: Kind, len: u64) {
-        room::set_aside(&self.folder, kind.extension(), len);
-    }
-
-    fn len(&self, kind: Kind, position: u64) -> u64 {
-        fs::metadata(self.path(kind, position)).map_or(0, |file| file.len())
+    /// Sets room aside for the next two snapshots and their parts: a quarter more than the largest of each that is there.
+    /// A part has `part_bytes` at least, and one snapshot may come with two: a whole one, and one for the rest.
+    pub(crate) fn set_room_aside(&self, part_bytes: u64) {
+        let largest = |kind| {
+            let positions = self.positions(kind).unwrap_or_default();
+            let len = |position| fs::metadata(self.path(kind, position)).map_or(0, |file| file.len());
+            positions.into_iter().map(len).max().unwrap_or(0) / 4 * 5
+        };
+        let (snapshot, part) = (largest(Kind::Snapshot), largest(Kind::Part).max(part_bytes));
+        let sizes: [u64; ROOMS] = [part, part, room::LEAST, room::LEAST];
+        room::set_aside(&self.folder, Kind::Part.extension(), &sizes);
+        room::set_aside(&self.folder, Kind::Snapshot.extension(), &[snapshot, snapshot]);
     }
 
     /// The folder as it is: nothing in it is changed, and a running node may be writing there.
@@ -87,18 +91,22 @@ impl Store {
     pub(crate) fn put(&self, kind: Kind, position: u64, content: &[&[u8]]) -> io::Result<()> {
         let path = self.path(kind, position);
         let unfinished = path.with_extension(UNFINISHED);
-        let written = write(&unfinished, content);
-        if written.is_err() {
+        let placed = write(&unfinished, content).and_then(|()| self.place(&unfinished, &path));
+        if placed.is_err() {
             // The disk may be full: what is half written must not keep it so.
             let _ = fs::remove_file(&unfinished);
         }
-        let written = match written {
+        match placed {
             Err(error) if is_full(&error) => {
                 // What does not fit there either failed for the first reason.
-                room::write(&self.folder, kind.extension(), content).map_err(|_| error)?
+                let written = room::write(&self.folder, kind.extension(), ROOMS, content).map_err(|_| error)?;
+                self.place(&written, &path)
             }
-            written => written.map(|()| unfinished)?,
-        };
+            placed => placed,
+        }
+    }
+
+    fn place(&self, written: &Path, path: &Path) -> io::Result<()> {
         fs::rename(written, path)?;
         File::open(&self.folder)?.sync_all()
     }

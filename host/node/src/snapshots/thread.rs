@@ -102,6 +102,7 @@ impl Snapshotter {
             if let Err(error) = rustix::process::nice(NICE) {
                 tracing::warn!(%error, "snapshots are made at normal priority");
             }
+            making.set_room_aside(every);
             loop {
                 let Waiting { target, stopping } = asked.next();
                 if stopping {
