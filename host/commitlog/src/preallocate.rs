@@ -102,7 +102,12 @@ impl Preallocator {
 
     /// Prepares one more piece of the space that should be there when `appended` is the append point.
     pub(crate) fn step(&self, appended: u64) -> Result<Step, Failure> {
-        let step = self.note_shortage(self.try_step(appended));
+        let mut step = self.try_step(appended);
+        // The current segment may want the blocks that a spare file holds for one that comes later.
+        if step.as_ref().is_err_and(is_no_space) && self.factory.give_up_spare() {
+            step = self.try_step(appended);
+        }
+        let step = self.note_shortage(step);
         if matches!(step, Ok(Step::Enough)) {
             self.short.store(false, Ordering::Release);
         }

@@ -60,6 +60,13 @@ impl Spares {
 }
 
 impl SegmentFactory {
+    /// Removes a spare file, so that its blocks are free; whether there was one. If a power cut brings its name back it is
+    /// a spare file again.
+    pub(crate) fn give_up_spare(&self) -> bool {
+        let name = self.spares.lock().names.pop();
+        name.is_some_and(|name| self.disk.remove(&name).is_ok())
+    }
+
     /// Takes over the spare files of an earlier life; what is too many or has not a segment's size goes. So does what
     /// was not below the segment that is written on: where the files of a log were put back to an earlier state, it may
     /// hold entries of the very positions that come next.

@@ -94,7 +94,9 @@ pub(crate) async fn run(inner: Arc<Inner>, upkeep: Arc<Upkeep>) {
     let mut keeper = Keeper::new(upkeep);
     let (mut next, mut was_full) = (Instant::now(), false);
     loop {
-        let full = keeper.measure(&inner).await;
+        let short = inner.shard.query(|executor| executor.is_short_of_space()).await.unwrap_or(false);
+        // The log may find no room for its next piece while the disk is still below its mark.
+        let full = keeper.measure(&inner).await || short;
         if Instant::now() >= next || full || was_full {
             next = Instant::now() + inner.config.retention_every;
             let passed = keeper.pass(&inner, full).await;

@@ -161,7 +161,7 @@ impl Executor {
         if let Some(refusal) = self.closed.clone() {
             return self.answer(proposal.reply, proposal.cost, Err(refusal));
         }
-        if proposal.claim != Claim::Reserve && self.left_of_the_log().is_some_and(|left| left < self.reserve) {
+        if proposal.claim != Claim::Reserve && self.is_short_of_space() {
             let refusal = Refusal::StorageFull(
                 "the disk is full, and what is left of the log's space is for ends and acknowledgements; nothing was \
                  stored, free some space and try again"
@@ -463,9 +463,10 @@ impl Executor {
         if self.closed.is_none() { self.appender.as_ref() } else { None }
     }
 
-    /// Bytes that are left of a log that cannot grow for want of space.
-    fn left_of_the_log(&self) -> Option<u64> {
-        self.appender.as_ref().and_then(Appender::short_of_space)
+    /// Whether the log cannot grow, and has no more than what is kept for ends and acknowledgements.
+    pub(crate) fn is_short_of_space(&self) -> bool {
+        let left = self.appender.as_ref().and_then(Appender::short_of_space);
+        left.is_some_and(|left| left < self.reserve)
     }
 
     /// Bytes of the log that sends leave to others when the disk is full.
