@@ -1,6 +1,6 @@
 //! Starting and stopping a node.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vouch_broker::{Refusal, State};
 use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
@@ -109,7 +109,7 @@ impl Node {
             config,
             handle_key: init.handle_key,
             cluster_id: init.cluster_id,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         });
         if let Some(upkeep) = inner.log.upkeep() {
             tokio::spawn(checks::run(inner.clone()));
@@ -136,6 +136,8 @@ impl Node {
         if let Err(error) = tokio::task::spawn_blocking(stop).await {
             tracing::error!(%error, "stopping the shard failed");
         }
+        // The log is closed, and who looks after it has ended: another process may have the folder.
+        drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -59,8 +59,8 @@ pub(crate) struct Inner {
     pub(crate) config: NodeConfig,
     pub(crate) handle_key: [u8; 32],
     pub(crate) cluster_id: [u8; 16],
-    /// Held for the life of the node.
-    pub(crate) _lock: File,
+    /// Held until the node is stopped: tasks that end later touch nothing of the folder that matters.
+    pub(crate) lock: Mutex<Option<File>>,
 }
 
 impl Node {
