@@ -53,6 +53,8 @@ const WARM_BYTES: u64 = 128 << 20;
 
 /// A part has about 56 bytes a message, and a message has some 200 in the log at least.
 const PART_SHARE: u64 = 4;
+/// No more is set aside for a part before there is one that was larger.
+const ROOM_BYTES: u64 = 64 << 20;
 
 /// Position before which the log in a data folder was durable, as its snapshots say; 0 without any. Nothing is changed.
 pub fn known_durable(data_dir: &Path) -> LogPosition {
@@ -126,7 +128,7 @@ impl Snapshots {
 
     /// Sets room aside on the disk for the next two snapshots; `part_bytes`: log that a part stands for.
     pub(crate) fn set_room_aside(&self, part_bytes: u64) {
-        self.store.set_room_aside(part_bytes / PART_SHARE);
+        self.store.set_room_aside((part_bytes / PART_SHARE).min(ROOM_BYTES));
     }
 
     /// The highest log position that any of them says was durable when it was made, also of those that cannot be read
