@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -12,7 +13,7 @@ use super::cuts::all_over;
 use super::judge::{Cut, Life};
 use super::setting;
 use super::virtual_disk::{DiskFault, FaultKind, Scratch, VirtualDisk};
-use super::workload::{History, Run};
+use super::workload::{History, PATIENCE, Run, Stopped};
 use crate::{AppendError, EntryKind};
 
 /// Faults of each kind in one round.
@@ -31,7 +32,7 @@ fn suffer(scratch: &Scratch, base: &[u8], fault: DiskFault, rng: &mut Rng) -> Re
     let Ok(mut run) = run else { return Ok(true) };
     let met = match run.work(ENTRIES).and_then(|()| run.wait_until(0)) {
         Ok(()) => false,
-        Err(AppendError::Poisoned(_)) => true,
+        Err(Stopped::Refused(AppendError::Poisoned(_))) => true,
         Err(other) => return Err(other.to_string()),
     };
     if met && !matches!(run.append(EntryKind::Records, 10), Err(AppendError::Poisoned(_))) {
@@ -126,7 +127,7 @@ fn a_full_file_system_refuses_entries_and_takes_them_again_when_there_is_space()
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, rest).unwrap();
     drop(file);
 
-    // Nothing but appends: what is released gives its blocks to the segment that is written.
+    // Nothing but appends: a release would make space.
     let refused = (0..2000).find_map(|_| log.append(EntryKind::Records, 4000).err()).expect("the file system is full");
     assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
     log.wait_until(0).expect("what was taken becomes durable");
@@ -134,6 +135,14 @@ fn a_full_file_system_refuses_entries_and_takes_them_again_when_there_is_space()
     let most = log.appender.max_payload() as usize;
     let again = log.append(EntryKind::Records, most).expect_err("it is still full");
     assert!(matches!(again, AppendError::NoSpace { .. }), "{again}");
+
+    // What is released gives its blocks to the segment that is written, which has none behind what was prepared of it.
+    log.release().unwrap();
+    let began = Instant::now();
+    while log.append(EntryKind::Records, most / 2).is_err() {
+        assert!(began.elapsed() < PATIENCE, "segments were released, and there is no space");
+        std::thread::yield_now();
+    }
 
     fs::remove_file(ballast).unwrap();
     log.work(20).expect("there is space again");

@@ -17,7 +17,7 @@ use crate::{
 /// Small, so that a run rolls over many of them; the public bounds keep files in practice from being so small.
 const SEGMENT: u64 = 128 << 10;
 /// Longest wait for anything that must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Most entries that are written and not yet durable.
 const MOST_WAITING: u64 = 12;
 
@@ -29,6 +29,17 @@ pub(super) fn config(folder: &Path) -> LogConfig {
         syncs_in_flight: 3,
         ..LogConfig::new(folder, *b"cluster-of-tests")
     }
+}
+
+/// Why the work does not go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    /// The log said so.
+    #[error(transparent)]
+    Refused(#[from] AppendError),
+    /// It neither makes entries durable nor says that it cannot.
+    #[error("the log says nothing about what becomes of its entries")]
+    Silent,
 }
 
 /// An entry, and where the write log ended before it was given to the log: no request before can hold it.
@@ -172,7 +183,7 @@ impl Run {
 
     /// Works until so many entries are written: groups of all sizes, marks, syncs of the writer's own, releases, and
     /// reads through the mapping.
-    pub(super) fn work(&mut self, entries: usize) -> Result<(), AppendError> {
+    pub(super) fn work(&mut self, entries: usize) -> Result<(), Stopped> {
         for _ in 0..entries {
             let len = match self.rng.below(16) {
                 0 => self.rng.below(30_000),
@@ -195,20 +206,20 @@ impl Run {
     }
 
     /// Waits until no more than so many entries are not durable.
-    pub(super) fn wait_until(&mut self, most: usize) -> Result<(), AppendError> {
+    pub(super) fn wait_until(&mut self, most: usize) -> Result<(), Stopped> {
         while self.waiting.len() > most {
-            match self.news.recv_timeout(PATIENCE).expect("the log says what becomes of its entries") {
+            match self.news.recv_timeout(PATIENCE).map_err(|_| Stopped::Silent)? {
                 Durable::Up { to } => self.waiting.retain(|end| *end > to),
-                Durable::Poisoned(report) => return Err(report.into()),
+                Durable::Poisoned(report) => return Err(AppendError::from(report).into()),
             }
         }
         match self.appender.poisoned() {
-            Some(report) => Err(report.clone().into()),
+            Some(report) => Err(AppendError::from(report.clone()).into()),
             None => Ok(()),
         }
     }
 
-    fn release(&mut self) -> Result<(), AppendError> {
+    pub(super) fn release(&mut self) -> Result<(), Stopped> {
         let before = self.appender.durable();
         self.recorder.say(Said::ReleaseAsked(before.0));
         match self.appender.housekeeping().release_before(before) {
