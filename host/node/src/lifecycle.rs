@@ -118,11 +118,14 @@ impl Node {
         Ok(Self(inner))
     }
 
-    /// Answers long polls, makes everything proposed durable and closes the log. Requests after it are refused.
+    /// Answers long polls, makes everything proposed durable and closes the log. Requests after it are refused. When it
+    /// resolves another process may have the folder; a second call waits for the first.
     pub async fn stop(&self) {
         self.0.stopping.cancel();
         let inner = self.0.clone();
         let stop = move || {
+            // Held to the end: whoever calls meanwhile must not let go of a folder that is still written to.
+            let mut lock = inner.lock.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(upkeep) = inner.log.upkeep() {
                 upkeep.scrub.stop();
             }
@@ -132,12 +135,12 @@ impl Node {
                 // All of a log that closed without an error is durable.
                 upkeep.snapshotter.stop(inner.shared.closed().is_none().then(|| inner.reader.end().0));
             }
+            // Not after a panic above: then the log may still be open.
+            drop(lock.take());
         };
         if let Err(error) = tokio::task::spawn_blocking(stop).await {
             tracing::error!(%error, "stopping the shard failed");
         }
-        // The log is closed, and who looks after it has ended: another process may have the folder.
-        drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     pub(crate) config: NodeConfig,
     pub(crate) handle_key: [u8; 32],
     pub(crate) cluster_id: [u8; 16],
-    /// Held until the node is stopped: tasks that end later touch nothing of the folder that matters.
+    /// The folder's, until the node is stopped: tasks that end later find the log closed.
     pub(crate) lock: Mutex<Option<File>>,
 }
 
@@ -338,9 +338,11 @@ fn receipt(outcome: Outcome) -> Result<Receipt, Refusal> {
 
 impl Inner {
     fn counted<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
-        if matches!(result, Err(Refusal::Overloaded { .. })) {
-            self.metrics.overloads.fetch_add(1, Ordering::Relaxed);
-        }
+        match &result {
+            Err(Refusal::Overloaded { .. }) => self.metrics.overloads.fetch_add(1, Ordering::Relaxed),
+            Err(Refusal::StorageFull(_)) => self.disk.refused.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
         result
     }
 

@@ -27,6 +27,19 @@ fn read_only(folder: &Path) -> NodeConfig {
     NodeConfig { on_damage: OnDamage::ReadOnly, scrub_rate: 0, ..config(folder) }
 }
 
+/// A snapshot for every mebibyte of log.
+fn often(folder: &Path) -> NodeConfig {
+    NodeConfig { snapshot_every: 1 << 20, scrub_rate: 0, ..config(folder) }
+}
+
+/// A stopped node with these messages in topic `t`, which has one queue.
+async fn fill(folder: &Path, numbers: std::ops::Range<u32>) {
+    let node = Node::start(often(folder)).unwrap();
+    topic(&node, "t", r#"{"queues": 1}"#).await;
+    send_numbered(&node, "t", numbers).await;
+    node.stop().await;
+}
+
 async fn send_numbered(node: &Node, topic: &str, ids: std::ops::Range<u32>) {
     for n in ids {
         send(node, topic, message(&format!("m{n:03}"), &body(&format!("m{n:03}")))).await;
@@ -143,8 +156,7 @@ async fn a_log_that_is_damaged_behind_its_snapshot_is_refused_or_read_up_to_the_
 #[tokio::test]
 async fn what_was_damaged_below_the_snapshot_is_told_by_queue_and_offset_and_the_rest_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let often = NodeConfig { snapshot_every: 1 << 20, ..config(folder.path()) };
-    let node = Node::start(often.clone()).unwrap();
+    let node = Node::start(often(folder.path())).unwrap();
     topic(&node, "t", r#"{"queues": 1}"#).await;
     topic(&node, "u", r#"{"queues": 1}"#).await;
     topic(&node, "x", r#"{"type": "transaction", "transaction": {"max_checks": 0}}"#).await;
@@ -196,15 +208,10 @@ async fn what_was_damaged_below_the_snapshot_is_told_by_queue_and_offset_and_the
 #[tokio::test]
 async fn a_node_that_writes_tells_what_its_scrubber_found() {
     let folder = tempfile::tempdir().unwrap();
-    let often = NodeConfig { snapshot_every: 1 << 20, scrub_rate: 0, ..config(folder.path()) };
-    let node = Node::start(often.clone()).unwrap();
-    topic(&node, "t", r#"{"queues": 1}"#).await;
-    send_numbered(&node, "t", 0..40).await;
-    node.stop().await;
-    drop(node);
+    fill(folder.path(), 0..40).await;
     damage(folder.path(), "m003");
 
-    let node = Node::start(NodeConfig { scrub_rate: 1 << 30, ..often }).unwrap();
+    let node = Node::start(NodeConfig { scrub_rate: 1 << 30, ..often(folder.path()) }).unwrap();
     assert_eq!(node.health(), Health::Ready, "it lies below the snapshot, where a start does not look");
     while node.scrub().rounds.load(Ordering::Relaxed) < 1 {
         tokio::task::yield_now().await;
@@ -242,12 +249,7 @@ fn copy_folder(from: &Path, to: &Path) {
 async fn whatever_is_damaged_what_is_served_is_a_beginning_of_what_was_or_all_that_is_whole() {
     let whole = tempfile::tempdir().unwrap();
     let origin = whole.path().join("data");
-    let often = |folder: &Path| NodeConfig { snapshot_every: 1 << 20, scrub_rate: 0, ..config(folder) };
-    let node = Node::start(often(&origin)).unwrap();
-    topic(&node, "t", r#"{"queues": 1}"#).await;
-    send_numbered(&node, "t", 0..60).await;
-    node.stop().await;
-    drop(node);
+    fill(&origin, 0..60).await;
     let snapshots = fs::read_dir(origin.join("shards/0/snapshots")).unwrap();
     let newest = snapshots
         .filter_map(|file| file.unwrap().path().file_name()?.to_str()?.strip_suffix(".snapshot")?.parse().ok());
@@ -299,12 +301,7 @@ async fn whatever_is_damaged_what_is_served_is_a_beginning_of_what_was_or_all_th
 async fn of_a_log_that_is_put_together_from_two_histories_only_the_one_of_the_snapshot_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let (data, other) = (folder.path().join("data"), folder.path().join("other"));
-    let often = |folder: &Path| NodeConfig { snapshot_every: 1 << 20, scrub_rate: 0, ..config(folder) };
-    let node = Node::start(often(&data)).unwrap();
-    topic(&node, "t", r#"{"queues": 1}"#).await;
-    send_numbered(&node, "t", 0..4).await;
-    node.stop().await;
-    drop(node);
+    fill(&data, 0..4).await;
     copy_folder(&data, &other);
     for (folder, numbers) in [(&data, 4..60), (&other, 104..160)] {
         let node = Node::start(often(folder)).unwrap();
@@ -337,15 +334,10 @@ async fn of_a_log_that_is_put_together_from_two_histories_only_the_one_of_the_sn
 #[tokio::test]
 async fn messages_of_segments_that_are_missing_at_the_beginning_are_listed_while_the_node_writes() {
     let folder = tempfile::tempdir().unwrap();
-    let often = NodeConfig { snapshot_every: 1 << 20, scrub_rate: 0, ..config(folder.path()) };
-    let node = Node::start(often.clone()).unwrap();
-    topic(&node, "t", r#"{"queues": 1}"#).await;
-    send_numbered(&node, "t", 0..40).await;
-    node.stop().await;
-    drop(node);
+    fill(folder.path(), 0..40).await;
     let first = folder.path().join("shards/0/log/00000000000000000000.log");
     fs::remove_file(&first).unwrap();
-    let node = Node::start(often).unwrap();
+    let node = Node::start(often(folder.path())).unwrap();
     let damage = node.damage().await.unwrap();
     let [stretch] = damage.stretches.as_slice() else { panic!("{damage:?}") };
     assert_eq!((damage.served_to, &stretch.file, stretch.to), (None, &first, 4 << 20));

@@ -6,9 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{message, prepare, receive, receive_now, send, start, topic};
+use common::{config, message, prepare, receive, receive_now, send, start, topic};
 use vouch_broker::{GroupConfig, Refusal, ResourceName, TagFilter};
-use vouch_node::{Expect, Receipt, ReceiveRequest, SendRequest};
+use vouch_node::{Expect, Node, Receipt, ReceiveRequest, SendRequest, StartError};
 
 #[tokio::test]
 async fn a_message_is_received_exactly_as_sent_and_stays_gone_after_its_ack() {
@@ -273,4 +273,25 @@ async fn a_receive_whose_group_cannot_be_made_is_told_why_and_writes_nothing_mor
     let grown = node.status().await.unwrap().appended - appended;
     assert!(grown < 4096, "one refused receive made the log grow by {grown} bytes");
     node.stop().await;
+}
+
+#[tokio::test]
+async fn when_a_node_is_stopped_another_may_have_its_folder_whoever_still_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "t", "{}").await;
+    send(&node, "t", message("m", "body")).await;
+    let held = node.clone();
+    // Neither call returns before the shard has ended.
+    let stop = async |node: &Node| {
+        node.stop().await;
+        assert!(matches!(node.status().await, Err(Refusal::Stopping)));
+    };
+    tokio::join!(stop(&node), stop(&held));
+    let next = start(folder.path()).await;
+    assert_eq!(receive_now(&next, "t", "g").await.len(), 1);
+    // A late call for the old one leaves the lock of the new one alone.
+    held.stop().await;
+    assert!(matches!(Node::start(config(folder.path())), Err(StartError::Locked(_))));
+    next.stop().await;
 }

@@ -40,6 +40,14 @@ pub(crate) struct Load {
     pub(crate) rate: Option<u32>,
 }
 
+#[cfg(test)]
+impl Load {
+    /// What the tests of reports and turns begin with.
+    pub(super) fn of_tests(topics: Arc<[String]>) -> Self {
+        Self { topics, transactions: false, batch: 1, producers: 64, connections: 8, body: 1024, rate: None }
+    }
+}
+
 impl Load {
     /// The topic of a producer's next request. Producers begin at different topics and each steps over those of the others,
     /// so that together they send to all.

@@ -186,15 +186,7 @@ mod tests {
     }
 
     fn report() -> Report {
-        let load = Load {
-            topics: load::topics("t", 1),
-            transactions: false,
-            batch: 1,
-            producers: 64,
-            connections: 8,
-            body: 1024,
-            rate: None,
-        };
+        let load = Load::of_tests(load::topics("t", 1));
         let mut report = Report::new(load, 3, 1, "/tmp".to_owned());
         for (number, node) in [700, 900, 800].into_iter().enumerate() {
             let seen = vec![("vouch", seen(node, 120)), ("null", seen(2_000, 80)), ("bare", seen(1_000, 100))];

@@ -69,7 +69,7 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
         ("overloads", "Requests refused because too much was in flight.", read(&metrics.overloads)),
         (
             "disk_full_refusals",
-            "Requests refused because the disk is at its high-water mark.",
+            "Requests refused because the disk is at its high-water mark, or the log finds no room.",
             read(&node.disk().refused),
         ),
         ("retention_expired", "Messages past their retention that are gone.", read(&node.retention().expired)),

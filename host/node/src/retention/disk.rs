@@ -56,18 +56,19 @@ impl DiskUse {
         }
     }
 
-    /// Whether the high-water mark is reached.
+    /// Whether the high-water mark is reached, or the log finds no room for its next piece.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Notes what was measured; whether sends are refused from now on.
-    pub(crate) fn measured(&self, disk: Space, log: u64, limit: Option<u64>) -> bool {
+    /// Notes what was measured, and whether the log is short of space, as it may be below the mark; whether sends are refused
+    /// from now on.
+    pub(crate) fn measured(&self, disk: Space, log: u64, limit: Option<u64>, short: bool) -> bool {
         self.used_bytes.store(disk.used, Ordering::Relaxed);
         self.total_bytes.store(disk.total, Ordering::Relaxed);
         self.log_bytes.store(log, Ordering::Relaxed);
         let over_limit = limit.is_some_and(|total| Space { used: log, total }.reaches(self.high_water));
-        let full = disk.reaches(self.high_water) || over_limit;
+        let full = disk.reaches(self.high_water) || over_limit || short;
         if self.full.swap(full, Ordering::Relaxed) != full {
             let (used, total, mark) = (disk.used, disk.total, self.high_water);
             if full {
@@ -77,7 +78,8 @@ impl DiskUse {
                     log,
                     limit,
                     mark,
-                    "the disk is at its high-water mark: sends are refused, ends and acks go on; free space, let topics \
+                    short,
+                    "the disk is at its high-water mark, or the log finds no room: sends are refused, ends and acks go on; free space, let topics \
                      expire sooner (retention), or raise disk_limit or disk_high_water"
                 );
             } else {
@@ -87,7 +89,7 @@ impl DiskUse {
                     log,
                     limit,
                     mark,
-                    "the disk is below its high-water mark: sends are taken again"
+                    "the disk is below its high-water mark, and the log finds room: sends are taken again"
                 );
             }
         }
@@ -101,7 +103,7 @@ impl DiskUse {
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(Refusal::StorageFull(format!(
-            "the disk is at its high-water mark of {} %; nothing was stored. Ends of transactions and acknowledgements go \
+            "the disk is full, or at its high-water mark of {} %; nothing was stored. Ends of transactions and acknowledgements go \
              on; sends are taken again when space is freed",
             self.high_water
         )))
@@ -113,7 +115,7 @@ mod tests {
     use super::*;
 
     fn after(disk: (u64, u64), log: u64, limit: Option<u64>) -> bool {
-        DiskUse::new(90).measured(Space { used: disk.0, total: disk.1 }, log, limit)
+        DiskUse::new(90).measured(Space { used: disk.0, total: disk.1 }, log, limit, false)
     }
 
     #[test]
@@ -129,11 +131,13 @@ mod tests {
     fn sends_are_refused_at_the_mark_and_taken_again_below_it() {
         let disk = DiskUse::new(50);
         assert!(disk.check().is_ok());
-        disk.measured(Space { used: 5, total: 10 }, 0, None);
+        disk.measured(Space { used: 5, total: 10 }, 0, None, false);
         assert!(matches!(disk.check(), Err(Refusal::StorageFull(text)) if text.contains("50 %")));
-        disk.measured(Space { used: 4, total: 10 }, 0, None);
+        disk.measured(Space { used: 4, total: 10 }, 0, None, false);
         assert!(disk.check().is_ok());
-        assert_eq!(disk.refused.load(Ordering::Relaxed), 1);
+        disk.measured(Space { used: 4, total: 10 }, 0, None, true);
+        assert!(disk.is_full() && disk.check().is_err(), "the log finds no room below the mark");
+        assert_eq!(disk.refused.load(Ordering::Relaxed), 2);
     }
 
     #[test]

@@ -94,9 +94,7 @@ pub(crate) async fn run(inner: Arc<Inner>, upkeep: Arc<Upkeep>) {
     let mut keeper = Keeper::new(upkeep);
     let (mut next, mut was_full) = (Instant::now(), false);
     loop {
-        let short = inner.shard.query(|executor| executor.is_short_of_space()).await.unwrap_or(false);
-        // The log may find no room for its next piece while the disk is still below its mark.
-        let full = keeper.measure(&inner).await || short;
+        let full = keeper.measure(&inner).await;
         if Instant::now() >= next || full || was_full {
             next = Instant::now() + inner.config.retention_every;
             let passed = keeper.pass(&inner, full).await;
@@ -125,13 +123,19 @@ impl Keeper {
     }
 
     async fn measure(&self, inner: &Arc<Inner>) -> bool {
+        let short = inner.shard.query(|executor| executor.is_short_of_space()).await.unwrap_or(false);
         let (inner, upkeep) = (inner.clone(), self.upkeep.clone());
         let measured = tokio::task::spawn_blocking(move || {
             let Usage { segment_bytes, held_bytes, spare_bytes, .. } = upkeep.housekeeping.usage();
             let mut disk = Space::of_folder(&inner.config.data_dir)?;
             // Files that wait to become segments again are room for messages.
             disk.used = disk.used.saturating_sub(spare_bytes);
-            Ok::<_, std::io::Error>(inner.disk.measured(disk, segment_bytes + held_bytes, inner.config.disk_limit))
+            Ok::<_, std::io::Error>(inner.disk.measured(
+                disk,
+                segment_bytes + held_bytes,
+                inner.config.disk_limit,
+                short,
+            ))
         });
         match measured.await {
             Ok(Ok(full)) => full,
@@ -292,8 +296,8 @@ impl Keeper {
         // While it is full anything may have made room: a topic was deleted, a transaction was ended. One that frees nothing
         // is not made: it would take what is set aside for one that does.
         let would_free = async || {
-            let needed = inner.shard.query(|executor| executor.state.needed_from()).await?;
-            let freed = needed.saturating_sub(start) / size;
+            let needed = |executor: &mut Executor| executor.state.needed_from().min(executor.positions().2);
+            let freed = inner.shard.query(needed).await?.saturating_sub(start) / size;
             Ok::<_, Refusal>(bounds.is_none_or(|bounds| freed > free(&bounds.newer)))
         };
         let pressed = full && (waits || age >= FULL_SNAPSHOT_EVERY && would_free().await?);

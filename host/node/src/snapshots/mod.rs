@@ -296,3 +296,22 @@ impl Snapshots {
         map_file(&self.store.path(Kind::Part, id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_aside_for_parts_follows_the_log_between_snapshots_within_bounds() {
+        for (part_bytes, expected) in [(1 << 20, room::LEAST), (8 << 20, 2 << 20), (u64::MAX, ROOM_BYTES)] {
+            let folder = tempfile::tempdir().unwrap();
+            Snapshots::of_folder(folder.path()).set_room_aside(part_bytes);
+            let len = |name: &str| std::fs::metadata(folder.path().join(name)).map_or(0, |file| file.len());
+            // A disk that is nearly full gives less.
+            assert!(len("part-0.room") <= expected && len("part-1.room") <= expected, "{part_bytes}");
+            assert!(len("part-3.room") <= room::LEAST && len("snapshot-1.room") <= room::LEAST, "{part_bytes}");
+            let free = rustix::fs::statvfs(folder.path()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
+            assert!(free < 1 << 30 || len("part-0.room") == expected, "{part_bytes}: {free} bytes are free");
+        }
+    }
+}

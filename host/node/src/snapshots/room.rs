@@ -35,14 +35,20 @@ pub(super) fn set_aside(folder: &Path, of: &str, sizes: &[u64]) {
     for (n, size) in sizes.iter().enumerate() {
         let path = path(folder, of, n);
         let (wanted, there) = ((*size).max(LEAST), allocated(&path));
-        if there >= wanted && there <= 4 * wanted {
+        if there > 4 * wanted {
+            // Where it is: this needs no room of its own.
+            let cut = File::options().write(true).open(&path).and_then(|file| file.set_len(wanted));
+            cut.unwrap_or_else(|error| tell(&error, &path));
+            continue;
+        }
+        if there >= wanted {
             continue;
         }
         let mut len = wanted;
-        while len >= LEAST && len > there && free(folder) < len * (1 + LEFT_TO_OTHERS) {
+        while len >= LEAST && free(folder) < len * (1 + LEFT_TO_OTHERS) {
             len /= 2;
         }
-        if len < LEAST || (len <= there && there < wanted) {
+        if len < LEAST || len <= there {
             continue;
         }
         if let Err(error) = allocate(&path, len) {

@@ -152,15 +152,7 @@ mod tests {
     }
 
     fn report() -> BackgroundReport {
-        let load = load::Load {
-            topics: load::topics("t", 1),
-            transactions: false,
-            batch: 1,
-            producers: 64,
-            connections: 8,
-            body: 1024,
-            rate: None,
-        };
+        let load = load::Load::of_tests(load::topics("t", 1));
         let mut report = BackgroundReport::new(load, 2, 5, "/tmp".to_owned());
         for (number, beside) in [(1, 600), (2, 900)] {
             let done = Done { lookup_files: 4, segments: 2, pages: 50, ..Done::default() };
