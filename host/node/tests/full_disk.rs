@@ -82,6 +82,12 @@ async fn try_send(node: &Node, topic: &str, id: &str, len: usize) -> Result<Vec<
     node.send(SendRequest { topic: ResourceName::plain(topic), producer: "producer-1".to_owned(), messages }).await
 }
 
+/// The disk is measured once a second: until then only the log itself knows that it is full, and is written until no more
+/// is left than what is kept for ends and acknowledgements.
+fn measured_late(data: &Path) -> NodeConfig {
+    NodeConfig { retention_every: Duration::from_secs(3600), ..eager(data) }
+}
+
 /// Sends until not even the smallest message finds space; ids of those that were accepted.
 async fn send_until_full(node: &Node, topic: &str) -> Vec<String> {
     let mut accepted = Vec::new();
@@ -124,9 +130,7 @@ async fn received(node: &Node, topic: &str, group: &str) -> BTreeSet<String> {
 #[ignore = "mounts a file system; tests/run runs it"]
 async fn a_disk_that_somebody_else_fills_refuses_sends_takes_ends_and_acks_and_recovers_by_itself() {
     let disk = SmallDisk::mount();
-    // Measured once a second: until then only the log itself knows that it is full.
-    let config = NodeConfig { retention_every: Duration::from_secs(3600), ..eager(&disk.data()) };
-    let node = Node::start(config).unwrap();
+    let node = Node::start(measured_late(&disk.data())).unwrap();
     topic(&node, "t", r#"{"queues": 1}"#).await;
     topic(&node, "x", r#"{"type": "transaction", "transaction": {"max_checks": 0}}"#).await;
     let mut open = Vec::new();
@@ -165,7 +169,7 @@ async fn a_disk_that_somebody_else_fills_refuses_sends_takes_ends_and_acks_and_r
 #[ignore = "mounts a file system; tests/run runs it"]
 async fn a_disk_that_the_log_fills_is_freed_by_deleting_a_topic_without_a_restart() {
     let disk = SmallDisk::mount();
-    let node = Node::start(eager(&disk.data())).unwrap();
+    let node = Node::start(measured_late(&disk.data())).unwrap();
     topic(&node, "old", r#"{"queues": 1}"#).await;
     topic(&node, "t", r#"{"queues": 1}"#).await;
     topic(&node, "x", r#"{"type": "transaction", "transaction": {"max_checks": 0}}"#).await;

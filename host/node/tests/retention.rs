@@ -343,6 +343,40 @@ async fn a_node_refuses_a_limit_that_would_always_be_full() {
     assert!(error.contains("disk_limit") && error.contains("segment_size"), "{error}");
 }
 
+/// They would take what is set aside for the ones that free something.
+#[tokio::test]
+async fn on_a_full_disk_no_snapshot_is_made_that_frees_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = NodeConfig { disk_limit: Some(40 << 20), disk_high_water: 60, ..eager(folder.path()) };
+    let node = Node::start(full).unwrap();
+    topic(&node, "x", r#"{"type":"transaction","transaction":{"immunity":"1h","interval":"1h"}}"#).await;
+    topic(&node, "t", r#"{"queues":1}"#).await;
+    let mut open = Vec::new();
+    for n in 0..50 {
+        open.push(prepare(&node, "x", half("h", &format!("half {n}"))).await);
+    }
+    let mut n = 0;
+    while send_one(&node, n).await.is_ok() {
+        n += 1;
+    }
+    // The log goes on, and two would be due in this time. The one that was due when sends ended may still come first.
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    let mut seen = Vec::new();
+    for transaction in open {
+        pace.tick().await;
+        end(&node, transaction, TransactionOutcome::Committed).await.unwrap();
+        seen.push(newest_snapshot(folder.path()));
+    }
+    assert_eq!(seen[10], seen[49], "nothing was to be freed: {seen:?}");
+    node.delete_topic("t", true).await.unwrap();
+    let began = Instant::now();
+    while newest_snapshot(folder.path()) == seen[49] {
+        assert!(began.elapsed() < PATIENCE, "there is something to be freed");
+        tokio::task::yield_now().await;
+    }
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_send_in_memory_is_answered_at_once_and_its_message_arrives() {
     let folder = tempfile::tempdir().unwrap();
