@@ -6,7 +6,7 @@ use bytes::Bytes;
 use vouch_broker::record::{
     BindingDelete, BindingPut, End, Frame, GroupDelete, PluginDelete, Record, Resume, TagDelete, TopicDelete,
 };
-use vouch_broker::state::{BindingEntry, Ended, OpenTransaction, PluginEntry};
+use vouch_broker::state::{BindingEntry, Ended, Failure, OpenTransaction, PluginEntry};
 use vouch_broker::{
     GroupConfig, Millis, Refusal, ResourceName, TopicConfig, TransactionOutcome, check_group_name, check_new_topic_name,
 };
@@ -17,8 +17,8 @@ use crate::node::{Inner, Node};
 use crate::plugins::UploadError;
 use crate::shard::Executor;
 use crate::{
-    AnswerView, Expect, GapView, GroupInfo, PluginUpload, ProgressView, TopicInfo, TransactionState, TransactionView,
-    Written,
+    AnswerView, ErrorView, Expect, GapView, GroupInfo, PluginUpload, ProgressView, TopicInfo, TransactionState,
+    TransactionView, Written,
 };
 
 /// Most items in one page of a list.
@@ -33,7 +33,9 @@ pub(crate) struct Row {
     pub(crate) state: TransactionState,
     open: Option<OpenTransaction>,
     ended: Option<Ended>,
-    no_answer: Option<AnswerView>,
+    /// When an ask since the last answer got none.
+    no_answer_at: Option<Millis>,
+    last_error: Option<ErrorView>,
     next_check_at: Option<Millis>,
 }
 
@@ -342,12 +344,12 @@ pub(crate) fn open_row(executor: &Executor, transaction: u64, open: &OpenTransac
         state,
         open: Some(open.clone()),
         ended: None,
-        no_answer: no_answers.map(|no_answers| AnswerView {
-            by: no_answers.by.clone(),
-            verdict: None,
-            text: no_answers.text.clone(),
-            at_ms: no_answers.last_at.0,
-        }),
+        no_answer_at: no_answers.map(|no_answers| no_answers.last_at).or(open
+            .failure
+            .as_ref()
+            .filter(|_| open.parked.is_some())
+            .map(|failure| failure.at)),
+        last_error: last_error(executor, transaction, open.failure.as_deref()),
         next_check_at: Some(next).filter(|at| *at != Millis::NEVER),
     }
 }
@@ -363,7 +365,43 @@ pub(crate) fn ended_row(executor: &Executor, transaction: u64, ended: &Ended) ->
     };
     let topic = topic_text(executor, ended.topic);
     let half = transaction;
-    Row { transaction, half, topic, state, open: None, ended: Some(*ended), no_answer: None, next_check_at: None }
+    Row {
+        transaction,
+        half,
+        topic,
+        state,
+        open: None,
+        ended: Some(*ended),
+        no_answer_at: None,
+        last_error: last_error(executor, transaction, None),
+        next_check_at: None,
+    }
+}
+
+/// The last error of asks about a transaction: what this node saw, or what the log says.
+fn last_error(executor: &Executor, transaction: u64, failure: Option<&Failure>) -> Option<ErrorView> {
+    let seen = executor.schedule.last_error(transaction).map(|error| ErrorView {
+        by: error.by.clone(),
+        text: error.text.clone(),
+        trace: error.trace.clone(),
+        at_ms: error.at.0,
+    });
+    let recorded = failure.map(|failure| ErrorView {
+        by: failure.by.clone(),
+        text: failure.error.clone(),
+        trace: failure.trace.clone(),
+        at_ms: failure.at.0,
+    });
+    seen.or(recorded)
+}
+
+/// An ask without an answer, as the last that was heard of a transaction.
+fn no_answer(at: Millis, error: Option<&ErrorView>) -> AnswerView {
+    let (by, text) = match error {
+        Some(error) => (error.by.clone(), error.text.clone()),
+        None => (String::new(), "no answer; of so many transactions without one the words are not kept".to_owned()),
+    };
+    AnswerView { by, verdict: None, text, at_ms: at.0 }
 }
 
 fn row(executor: &mut Executor, transaction: u64, now: Millis) -> Option<Row> {
@@ -383,7 +421,8 @@ impl Inner {
             text: answer.reason.clone(),
             at_ms: answer.at.0,
         });
-        let newer = [row.no_answer, last].into_iter().flatten().max_by_key(|answer| answer.at_ms);
+        let no_answer = row.no_answer_at.map(|at| no_answer(at, row.last_error.as_ref()));
+        let newer = [no_answer, last].into_iter().flatten().max_by_key(|answer| answer.at_ms);
         let decided = row.ended.and_then(|ended| self.decision(&ended));
         TransactionView {
             transaction: row.transaction,
@@ -394,7 +433,8 @@ impl Inner {
             next_check_at_ms: row.next_check_at.map(|at| at.0),
             ended_at_ms: row.ended.map(|ended| ended.at.0),
             last_answer: decided.or(newer),
-            parked_because: row.open.and_then(|open| open.parked).map(Into::into),
+            last_error: row.last_error,
+            parked_because: row.open.and_then(|open| open.parked).map(|parked| parked.reason.into()),
             producer: half.as_ref().map_or_else(String::new, |half| half.producer.clone()),
             message_id: half.as_ref().map_or_else(String::new, |half| half.message.message_id.clone()),
             keys: half.map_or_else(Vec::new, |half| half.message.keys),

@@ -193,6 +193,19 @@ pub struct AnswerView {
     pub at_ms: u64,
 }
 
+/// The last ask about a transaction that got no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorView {
+    /// Who was asked.
+    pub by: String,
+    /// What went wrong.
+    pub text: String,
+    /// Where in the component, innermost first; empty where that is not known.
+    pub trace: String,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+}
+
 /// A transaction as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionView {
@@ -212,6 +225,9 @@ pub struct TransactionView {
     pub ended_at_ms: Option<u64>,
     /// Who was asked or decided, and what came of it.
     pub last_answer: Option<AnswerView>,
+    /// The last error of an ask, whatever was answered or decided since. What is not in the log is forgotten with a restart,
+    /// or after 20 000 errors of other transactions.
+    pub last_error: Option<ErrorView>,
     /// Why it is parked.
     pub parked_because: Option<String>,
     /// Client id of the producer.

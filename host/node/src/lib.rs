@@ -29,9 +29,9 @@ mod stored;
 
 pub use admin::{PAGE_MAX, Status};
 pub use api::{
-    AnswerView, Delivery, EndReceipt, EndRequest, Expect, GapView, GroupInfo, Health, MessageMark, MessagePage,
-    MessageQuery, MessageView, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest, TopicInfo,
-    TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
+    AnswerView, Delivery, EndReceipt, EndRequest, ErrorView, Expect, GapView, GroupInfo, Health, MessageMark,
+    MessagePage, MessageQuery, MessageView, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
+    TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use backup::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, restore};
 pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig, OnDamage};

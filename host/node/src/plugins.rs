@@ -16,7 +16,7 @@ use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 use vouch_registry::{ArtifactStore, Digest, Reference, Target, check_plugin_name, check_tag};
 
 use crate::answerers::Answerers;
-use crate::checks::Due;
+use crate::checks::{Due, Outages};
 use crate::node::Inner;
 use crate::{NodeConfig, PluginUpload, StartError, Written};
 
@@ -107,6 +107,8 @@ impl BindingDocument {
 pub(crate) struct Answerer {
     pub(crate) binding: Binding,
     pub(crate) fallback_to_producer: bool,
+    /// Log position of the record that set the binding.
+    pub(crate) revision: u64,
 }
 
 impl Answerer {
@@ -184,8 +186,11 @@ pub(crate) struct PluginHost {
     pub(crate) engine: Engine,
     store: ArtifactStore,
     answerers: Answerers<Answerer>,
-    /// When each component last answered: tells a stuck transaction from a stuck component (ruling 4).
-    answered: Mutex<HashMap<String, Millis>>,
+    /// The revision of each binding that last answered, and when: tells a transaction on which the component fails from a
+    /// component that always fails (ruling 4).
+    answered: Mutex<HashMap<String, (u64, Millis)>>,
+    /// What was said about checks without an answer.
+    pub(crate) outages: Outages,
 }
 
 impl PluginHost {
@@ -197,7 +202,13 @@ impl PluginHost {
         engine.threads = config.plugin_threads;
         engine.concurrency = config.plugin_concurrency;
         let engine = Engine::start(engine).map_err(|error| StartError::Plugins(error.to_string()))?;
-        Ok(Self { engine, store, answerers: Answerers::default(), answered: Mutex::default() })
+        Ok(Self {
+            engine,
+            store,
+            answerers: Answerers::default(),
+            answered: Mutex::default(),
+            outages: Outages::default(),
+        })
     }
 
     /// Removes files of components that the log no longer knows.
@@ -207,18 +218,23 @@ impl PluginHost {
         }
     }
 
-    fn answered_table(&self) -> MutexGuard<'_, HashMap<String, Millis>> {
+    fn answered_table(&self) -> MutexGuard<'_, HashMap<String, (u64, Millis)>> {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A component answered.
-    pub(crate) fn answered(&self, digest: &str, at: Millis) {
-        self.answered_table().insert(digest.to_owned(), at);
+    /// A binding's component answered.
+    pub(crate) fn answered(&self, binding: &str, revision: u64, at: Millis) {
+        let mut answered = self.answered_table();
+        match answered.get_mut(binding) {
+            Some(last) => *last = (revision, at),
+            None => drop(answered.insert(binding.to_owned(), (revision, at))),
+        }
     }
 
-    /// Whether a component answered since then.
-    pub(crate) fn answered_since(&self, digest: &str, since: Millis) -> bool {
-        self.answered_table().get(digest).is_some_and(|at| *at >= since)
+    /// Whether the component of a binding, as it was set by this record, answered since then. Another binding of the same
+    /// component asks another service, and says nothing about this one.
+    pub(crate) fn answered_since(&self, binding: &str, revision: u64, since: Millis) -> bool {
+        self.answered_table().get(binding).is_some_and(|(of, at)| *of == revision && *at >= since)
     }
 
     /// The binding with this name, loaded and joined with its grants. Cached until the binding is set again.
@@ -227,12 +243,14 @@ impl PluginHost {
         let entry = inner.shard.query(move |executor| executor.state.plugins().binding(&wanted).cloned()).await?;
         let Some(entry) = entry else {
             self.answerers.forget(name);
+            self.answered_table().remove(name);
+            self.outages.forget(name);
             return Err(Refusal::NotFound(format!("there is no binding {name}")));
         };
         let make = async {
             let document = BindingDocument::parse(&entry.spec)?;
             let plugin = self.load(inner, Digest(entry.digest)).await?;
-            bind(&plugin, &document, name)
+            bind(&plugin, &document, name, entry.revision)
         };
         self.answerers.get_or_make(name, entry.revision, make).await
     }
@@ -247,7 +265,7 @@ impl PluginHost {
         let document = BindingDocument::parse(spec)?;
         let digest = resolve(inner, &document.plugin).await?;
         let plugin = self.load(inner, digest).await?;
-        Ok((digest, bind(&plugin, &document, name)?.binding.warnings()))
+        Ok((digest, bind(&plugin, &document, name, 0)?.binding.warnings()))
     }
 
     /// Recent log lines of a binding that was asked on this node.
@@ -324,9 +342,9 @@ impl PluginHost {
     }
 }
 
-fn bind(plugin: &Plugin, document: &BindingDocument, name: &str) -> Result<Answerer, Refusal> {
+fn bind(plugin: &Plugin, document: &BindingDocument, name: &str, revision: u64) -> Result<Answerer, Refusal> {
     let binding = plugin.bind(document.spec(name)?).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    Ok(Answerer { binding, fallback_to_producer: document.fallback == Fallback::Producer })
+    Ok(Answerer { binding, fallback_to_producer: document.fallback == Fallback::Producer, revision })
 }
 
 /// The digest that a reference means now (ruling 7).

@@ -4,18 +4,18 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::checking::{order_service, until};
 use common::{half, prepare, receive, receive_now, start, topic};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{Refusal, ResourceName, TransactionOutcome};
 use vouch_node::{
     Declaration, EndRequest, Expect, Node, PluginUpload, Question, Role, TelemetryStream, TransactionState,
-    TransactionView,
 };
 
 const QUICK: &str = r#"{"type":"transaction","transaction":{"immunity":"50ms","interval":"100ms","max_checks":3}}"#;
@@ -26,50 +26,6 @@ const NEVER_ASKED: &str = r#"{"type":"transaction","transaction":{"max_checks":0
 fn end(transaction: u64, outcome: TransactionOutcome) -> EndRequest {
     let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
     EndRequest { topic: None, message_id: None, transaction, outcome, by, reason: String::new() }
-}
-
-/// Waits until a transaction is as wanted; the deadline only bounds a failing test.
-async fn until(node: &Node, transaction: u64, wanted: impl Fn(&TransactionView) -> bool) -> TransactionView {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let view = node.transaction(transaction).await.unwrap();
-        if wanted(&view) {
-            return view;
-        }
-        assert!(Instant::now() < deadline, "the transaction never became as wanted: {view:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// An order service: answers every request with what `answer` says.
-fn order_service(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut request = Vec::new();
-            let mut buffer = [0; 1024];
-            while !request.windows(4).any(|window| window == b"\r\n\r\n") {
-                match stream.read(&mut buffer) {
-                    Ok(0) | Err(_) => break,
-                    Ok(read) => request.extend_from_slice(&buffer[..read]),
-                }
-            }
-            count.fetch_add(1, Ordering::SeqCst);
-            let text = String::from_utf8_lossy(&request);
-            let path = text.split_whitespace().nth(1).unwrap_or("/").to_owned();
-            let (status, body) = answer(&path);
-            let _ = write!(
-                stream,
-                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                body.len()
-            );
-        }
-    });
-    (address, asked)
 }
 
 async fn bind_http_checkback(node: &Node, address: SocketAddr) {

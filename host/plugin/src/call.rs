@@ -12,12 +12,13 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     bindings::{CheckbackHostPre, checkback, types},
-    error_text::{cut, describe},
+    error_text::{cut, describe, trace, without_trace},
     http::HttpGate,
     limits::Limits,
     log::CallLog,
     outcome::{Checked, Message, NoAnswer, Pending, Verdict},
     quantity::ByteSize,
+    worked::WorkedTime,
 };
 
 /// Most bytes that a guest may hand to the host in one call of an imported function.
@@ -99,11 +100,24 @@ pub(crate) struct CallSetup {
 /// Runs one check in a fresh instance, on the runtime of the guests.
 pub(crate) async fn check(setup: CallSetup, pending: Pending) -> Checked {
     let deadline = setup.limits.deadline;
-    let log = setup.log.clone();
+    let (log, trouble) = (setup.log.clone(), setup.gate.trouble.clone());
+    let worked = WorkedTime::default();
     // Dropping the future drops the store, and with it the guest's requests and timers.
-    let checked = tokio::time::timeout(deadline, run(setup, pending)).await;
+    let checked = tokio::time::timeout(deadline, worked.measure(run(setup, pending))).await;
     log.finish();
-    checked.unwrap_or(Checked::NoAnswer(NoAnswer::Deadline { deadline }))
+    match checked.unwrap_or_else(|_| Checked::NoAnswer(out_of_time(deadline, worked.so_far()))) {
+        Checked::NoAnswer(then) if then.blames_component() => match trouble.first() {
+            Some(trouble) => Checked::NoAnswer(NoAnswer::Outside { trouble, then: Box::new(then) }),
+            None => Checked::NoAnswer(then),
+        },
+        checked => checked,
+    }
+}
+
+/// Whose time it was: the component's, if it computed for more than half of it. On a machine without processor time for
+/// it nobody can say that it would not have answered.
+fn out_of_time(deadline: Duration, worked: Duration) -> NoAnswer {
+    if worked > deadline / 2 { NoAnswer::TimeUsedUp { deadline } } else { NoAnswer::Deadline { deadline } }
 }
 
 async fn run(setup: CallSetup, pending: Pending) -> Checked {
@@ -177,8 +191,9 @@ fn classify(error: &wasmtime::Error, limits: &Limits) -> NoAnswer {
     if error.is::<OverMemory>() {
         return NoAnswer::MemoryLimit { limit: limits.memory };
     }
+    let trace = trace(error);
     if let Some(I32Exit(code)) = error.downcast_ref() {
-        return NoAnswer::Trap(format!("it called exit({code}); a plugin answers by returning"));
+        return NoAnswer::Trap { why: format!("it called exit({code}); a plugin answers by returning"), trace };
     }
     // Places in the pool are counted by the semaphores above it, so this is the host's own mistake.
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
@@ -188,7 +203,7 @@ fn classify(error: &wasmtime::Error, limits: &Limits) -> NoAnswer {
     if format!("{error:#}").contains("too much data is being copied") {
         return NoAnswer::OutputTooLarge { limit: HOST_CALL_BYTES };
     }
-    NoAnswer::Trap(describe(error))
+    NoAnswer::Trap { why: without_trace(error), trace }
 }
 
 fn to_wit(pending: Pending, with_body: bool) -> checkback::Pending {

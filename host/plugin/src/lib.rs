@@ -28,6 +28,7 @@ mod outcome;
 mod plugin;
 mod quantity;
 mod threads;
+mod worked;
 
 pub use binding::{Admission, Binding};
 pub use config::{EngineConfig, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY};

@@ -88,13 +88,36 @@ pub enum NoAnswer {
     #[error("the component could not answer: {0}")]
     GuestError(String),
     /// It trapped: a panic, an exit, a fault. Look at the plugin's log; the component wants repair.
-    #[error("the component trapped: {0}")]
-    Trap(String),
-    /// It was stopped after `limits.deadline`, computing or waiting for a server.
+    #[error("the component trapped: {why}")]
+    Trap {
+        /// What happened.
+        why: String,
+        /// Where in the component, innermost first; empty where that is not known.
+        trace: String,
+    },
+    /// It was stopped after `limits.deadline`, most of which it waited: for a service, or for the machine.
     #[error("the component did not answer within {} and was stopped", humantime::format_duration(*.deadline))]
     Deadline {
         /// The limit that ran out.
         deadline: Duration,
+    },
+    /// It was stopped after `limits.deadline`, most of which it computed.
+    #[error(
+        "the component computed for most of {} without an answer and was stopped",
+        humantime::format_duration(*.deadline)
+    )]
+    TimeUsedUp {
+        /// The limit that ran out.
+        deadline: Duration,
+    },
+    /// A request that it made failed, or was answered that the service is out of order, and then the component failed as
+    /// well: that may be its way to say so, and says nothing against the transaction.
+    #[error("{trouble}, and then {then}")]
+    Outside {
+        /// What befell the first such request.
+        trouble: String,
+        /// How the component failed.
+        then: Box<NoAnswer>,
     },
     /// It asked for more than `limits.memory` and was stopped.
     #[error("the component asked for more than {limit} of memory and was stopped")]
@@ -127,8 +150,10 @@ impl NoAnswer {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::GuestError(_) => "guest-error",
-            Self::Trap(_) => "trap",
+            Self::Trap { .. } => "trap",
             Self::Deadline { .. } => "deadline",
+            Self::TimeUsedUp { .. } => "time-used-up",
+            Self::Outside { .. } => "outside",
             Self::MemoryLimit { .. } => "memory-limit",
             Self::OutputTooLarge { .. } => "output-too-large",
             Self::NoCapacity { .. } => "no-capacity",
@@ -136,10 +161,28 @@ impl NoAnswer {
         }
     }
 
-    /// Whether the component ran and failed; `false` if it was never started or the host is to blame. For a circuit
-    /// breaker.
+    /// Whether the component itself failed on this input (ruling 4); `false` if it said that it cannot answer, waited for
+    /// others, met a fault of others, or was never started.
     pub fn blames_component(&self) -> bool {
-        !matches!(self, Self::NoCapacity { .. } | Self::Host(_))
+        match self {
+            Self::Trap { .. } | Self::TimeUsedUp { .. } | Self::MemoryLimit { .. } | Self::OutputTooLarge { .. } => {
+                true
+            }
+            Self::GuestError(_)
+            | Self::Deadline { .. }
+            | Self::Outside { .. }
+            | Self::NoCapacity { .. }
+            | Self::Host(_) => false,
+        }
+    }
+
+    /// Where in the component it failed, innermost first; empty where that is not known.
+    pub fn trace(&self) -> &str {
+        match self {
+            Self::Trap { trace, .. } => trace,
+            Self::Outside { then, .. } => then.trace(),
+            _ => "",
+        }
     }
 }
 

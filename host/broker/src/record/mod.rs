@@ -22,7 +22,7 @@ pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_mes
 pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
 pub(crate) use retention::Kept;
 pub use retention::{Carried, Expire, Queued, Seen, before_carried};
-pub use transaction::{CheckAnswered, End, EndedBy, Park, Resume};
+pub use transaction::{CheckAnswered, ComponentFailed, End, EndedBy, Park, Resume};
 
 use codec::{Reader, Writer};
 
@@ -119,6 +119,8 @@ records! {
     Park,
     /// The asking goes on.
     Resume,
+    /// The asking stopped because the component fails.
+    ComponentFailed,
     /// Messages were handed out.
     Lease,
     /// Leases were extended by the broker.

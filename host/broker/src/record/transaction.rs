@@ -161,7 +161,8 @@ impl Fields for CheckAnswered {
     }
 }
 
-/// Stops the asking for a reason other than the last counted answer (ruling 4).
+/// Stops the asking for a reason other than the last counted answer. No longer written: an outage parks nothing, and where
+/// a component fails [`ComponentFailed`] says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Park {
     /// Position of the half message's record.
@@ -180,6 +181,52 @@ impl Fields for Park {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { transaction: r.u64("transaction")?, reason: r.string("reason")? })
+    }
+}
+
+/// Stops the asking about a transaction on which its component fails again and again, while it answers about others: until
+/// the binding is set anew (ruling 4). The input is the half message, which is kept while the transaction is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComponentFailed {
+    /// Position of the half message's record.
+    pub transaction: u64,
+    /// Which check it was, from 1; stale if that one was answered meanwhile.
+    pub check_number: u32,
+    /// Log position of the record that set the binding that failed; stale if it was set anew meanwhile.
+    pub binding_revision: u64,
+    /// How often in a row it failed.
+    pub failures: u32,
+    /// What failed.
+    pub by: EndedBy,
+    /// What went wrong the last time.
+    pub error: String,
+    /// Where in the component, innermost first; empty where that is not known.
+    pub trace: String,
+}
+
+impl Fields for ComponentFailed {
+    const KIND: u16 = 36;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u64(self.transaction);
+        w.u32(self.check_number);
+        w.u64(self.binding_revision);
+        w.u32(self.failures);
+        self.by.write(w);
+        w.text(&self.error);
+        w.text(&self.trace);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            transaction: r.u64("transaction")?,
+            check_number: r.u32("check number")?,
+            binding_revision: r.u64("binding revision")?,
+            failures: r.u32("failures")?,
+            by: EndedBy::read(r)?,
+            error: r.string("error")?,
+            trace: r.string("trace")?,
+        })
     }
 }
 

@@ -35,7 +35,8 @@ pub use retention::{Body, QueuePlace};
 pub use snapshot::SnapshotError;
 pub use topics::{RETIRED_MAX, TOPICS_MAX, Topic, Topics};
 pub use transactions::{
-    Ended, LastAnswer, MemoryTransactions, OUTCOME_MEMORY_MS, OUTCOMES_MAX, OpenTransaction, OpenTransactions, Outcomes,
+    Ended, Failure, LastAnswer, MemoryTransactions, OUTCOME_MEMORY_MS, OUTCOMES_MAX, OpenTransaction, OpenTransactions,
+    Outcomes, Parked,
 };
 
 use dedup::Dedup;

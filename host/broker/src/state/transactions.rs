@@ -28,6 +28,31 @@ pub struct LastAnswer {
     pub at: Millis,
 }
 
+/// Why an open transaction is not asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// As people read it.
+    pub reason: Box<str>,
+    /// Its component failed on it: the asking goes on by itself when the binding is set anew (ruling 4). `false`: an
+    /// operator resumes it.
+    pub until_bound: bool,
+}
+
+/// How the component of an open transaction failed on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed, as people read it.
+    pub by: String,
+    /// How often in a row.
+    pub failures: u32,
+    /// What went wrong the last time.
+    pub error: String,
+    /// Where in the component, innermost first; empty where that is not known.
+    pub trace: String,
+    /// When it was recorded.
+    pub at: Millis,
+}
+
 /// A half message whose outcome is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenTransaction {
@@ -46,9 +71,18 @@ pub struct OpenTransaction {
     /// When the next check is due; never for a parked one, or where checks are off.
     pub next_due: Millis,
     /// Why the asking stopped, if it did.
-    pub parked: Option<Box<str>>,
+    pub parked: Option<Box<Parked>>,
     /// What was last said about it.
     pub last_answer: Option<Box<LastAnswer>>,
+    /// How its component failed on it when that parked it the last time; kept after it is resumed.
+    pub failure: Option<Box<Failure>>,
+}
+
+impl OpenTransaction {
+    /// Whether the asking goes on when a binding for the topic is set.
+    fn waits_for_binding(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| parked.until_bound)
+    }
 }
 
 /// How a transaction ended.
@@ -72,7 +106,7 @@ pub struct Ended {
 ///
 /// `due` lists exactly the transactions of a topic whose `next_due` is not [`Millis::NEVER`], in the order of that time:
 /// a check pass costs what is due, whatever else is open (TX-H4), and a topic that nobody can be asked about costs
-/// nothing.
+/// nothing. `waiting_for_binding` lists exactly those that are parked until a binding is set.
 pub trait OpenTransactions: Send {
     /// The open transaction whose half lies at this position.
     fn get(&self, transaction: u64) -> Option<&OpenTransaction>;
@@ -96,6 +130,8 @@ pub trait OpenTransactions: Send {
     fn parked(&self) -> usize;
     /// How many are open in this topic.
     fn in_topic(&self, topic: TopicId) -> usize;
+    /// Those that are parked until a binding for their topic is set, by topic and transaction.
+    fn waiting_for_binding(&self) -> Box<dyn Iterator<Item = (TopicId, u64)> + '_>;
 }
 
 /// Slots that are kept when no transaction is open; the room of a burst above them is given back.
@@ -111,6 +147,7 @@ pub struct MemoryTransactions {
     open: BTreeMap<u64, u32>,
     due: BTreeMap<TopicId, BTreeSet<(Millis, u64)>>,
     parked: usize,
+    waiting_for_binding: BTreeSet<(TopicId, u64)>,
     by_topic: HashMap<TopicId, usize>,
 }
 
@@ -128,6 +165,9 @@ impl MemoryTransactions {
                 due.entry(open.topic).or_default().push((open.next_due, *id));
             }
             table.parked += usize::from(open.parked.is_some());
+            if open.waits_for_binding() {
+                table.waiting_for_binding.insert((open.topic, *id));
+            }
             *table.by_topic.entry(open.topic).or_default() += 1;
         }
         table.due = due.into_iter().map(|(topic, due)| (topic, due.into_iter().collect())).collect();
@@ -147,6 +187,9 @@ impl OpenTransactions for MemoryTransactions {
             self.due.entry(open.topic).or_default().insert((open.next_due, transaction));
         }
         self.parked += usize::from(open.parked.is_some());
+        if open.waits_for_binding() {
+            self.waiting_for_binding.insert((open.topic, transaction));
+        }
         *self.by_topic.entry(open.topic).or_default() += 1;
         let slot = self.empty.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -170,6 +213,9 @@ impl OpenTransactions for MemoryTransactions {
             }
         }
         self.parked -= usize::from(open.parked.is_some());
+        if open.waits_for_binding() {
+            self.waiting_for_binding.remove(&(open.topic, transaction));
+        }
         if let Some(count) = self.by_topic.get_mut(&open.topic) {
             *count -= 1;
             if *count == 0 {
@@ -208,6 +254,10 @@ impl OpenTransactions for MemoryTransactions {
 
     fn in_topic(&self, topic: TopicId) -> usize {
         self.by_topic.get(&topic).copied().unwrap_or(0)
+    }
+
+    fn waiting_for_binding(&self) -> Box<dyn Iterator<Item = (TopicId, u64)> + '_> {
+        Box::new(self.waiting_for_binding.iter().copied())
     }
 }
 
@@ -379,15 +429,25 @@ fn write_open(w: &mut Writer<'_>, transaction: u64, open: &OpenTransaction) {
     w.option(open.overrides.max, |w, max| w.u16(max));
     w.u32(open.checks);
     w.u64(open.next_due.0);
-    w.option(open.parked.as_deref(), |w, reason| w.text(reason));
+    w.option(open.parked.as_deref(), |w, parked| {
+        w.text(&parked.reason);
+        w.u8(parked.until_bound.into());
+    });
     w.option(open.last_answer.as_deref(), |w, answer| {
         w.text(&answer.by);
         w.text(&answer.reason);
         w.u64(answer.at.0);
     });
+    w.option(open.failure.as_deref(), |w, failure| {
+        w.text(&failure.by);
+        w.u32(failure.failures);
+        w.text(&failure.error);
+        w.text(&failure.trace);
+        w.u64(failure.at.0);
+    });
 }
 
-fn read_open(r: &mut Reader<'_>) -> Result<(u64, OpenTransaction), DecodeError> {
+fn read_open(r: &mut Reader<'_>, version: u8) -> Result<(u64, OpenTransaction), DecodeError> {
     let transaction = r.u64("transaction")?;
     let open = OpenTransaction {
         topic: TopicId(r.u32("topic")?),
@@ -401,7 +461,11 @@ fn read_open(r: &mut Reader<'_>) -> Result<(u64, OpenTransaction), DecodeError> 
         },
         checks: r.u32("checks")?,
         next_due: Millis(r.u64("next due")?),
-        parked: r.option("parked", |r| r.text("parked").map(Box::from))?,
+        parked: r.option("parked", |r| {
+            let reason = r.text("parked")?.into();
+            let until_bound = version >= 4 && r.flag("until bound")?;
+            Ok(Box::new(Parked { reason, until_bound }))
+        })?,
         last_answer: r.option("last answer", |r| {
             Ok(Box::new(LastAnswer {
                 by: r.string("answered by")?,
@@ -409,13 +473,25 @@ fn read_open(r: &mut Reader<'_>) -> Result<(u64, OpenTransaction), DecodeError> 
                 at: Millis(r.u64("answered at")?),
             }))
         })?,
+        failure: match version {
+            ..4 => None,
+            _ => r.option("failure", |r| {
+                Ok(Box::new(Failure {
+                    by: r.string("failed by")?,
+                    failures: r.u32("failures")?,
+                    error: r.string("error")?,
+                    trace: r.string("trace")?,
+                    at: Millis(r.u64("failed at")?),
+                }))
+            })?,
+        },
     };
     Ok((transaction, open))
 }
 
 impl Snapshot for Transactions {
     const SECTION: u16 = 4;
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.varint(self.open.len() as u64);
@@ -431,7 +507,8 @@ impl Snapshot for Transactions {
     }
 
     fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
-        let open = Box::new(MemoryTransactions::restore(r.list("open transactions", read_open)?)?);
+        let open =
+            Box::new(MemoryTransactions::restore(r.list("open transactions", |r| read_open(r, source.version))?)?);
         let mut read = Self { open, ..Self::default() };
         if source.version >= 3 {
             for (transaction, place) in r.list("carried halves", |r| Ok((r.u64("transaction")?, r.u64("place")?)))? {

@@ -9,7 +9,9 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vouch_broker::{Refusal, TransactionId, TransactionOutcome};
-use vouch_node::{AnswerView, EndRequest, TransactionMark, TransactionQuery, TransactionState, TransactionView};
+use vouch_node::{
+    AnswerView, EndRequest, ErrorView, TransactionMark, TransactionQuery, TransactionState, TransactionView,
+};
 
 use super::App;
 use super::answer::{self, time};
@@ -36,6 +38,8 @@ pub(crate) struct TransactionDocument {
     next_check_at: Option<String>,
     ended_at: Option<String>,
     last_answer: Option<Value>,
+    /// The last ask that got no answer, whatever was answered since.
+    last_error: Option<Value>,
     parked_because: Option<String>,
     message_id: String,
     keys: Vec<String>,
@@ -53,6 +57,7 @@ impl TransactionDocument {
             next_check_at: view.next_check_at_ms.map(time),
             ended_at: view.ended_at_ms.map(time),
             last_answer: view.last_answer.map(last_answer),
+            last_error: view.last_error.map(last_error),
             parked_because: view.parked_because,
             message_id: view.message_id,
             keys: view.keys,
@@ -70,6 +75,14 @@ fn last_answer(answer: AnswerView) -> Value {
         Some(verdict) if text.is_empty() => json!({"by": by, "verdict": verdict, "at": at}),
         Some(verdict) => json!({"by": by, "verdict": verdict, "reason": text, "at": at}),
     }
+}
+
+fn last_error(ErrorView { by, text, trace, at_ms }: ErrorView) -> Value {
+    let mut error = json!({"by": by, "error": text, "at": time(at_ms)});
+    if !trace.is_empty() {
+        error["trace"] = trace.into();
+    }
+    error
 }
 
 /// The log position that an id names on this node.

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vouch_broker::record::{CheckAnswered, End, EndedBy, Park};
+use vouch_broker::record::{CheckAnswered, ComponentFailed, End, EndedBy};
+use vouch_broker::state::Applied;
 use vouch_broker::{Millis, Refusal, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
 
+use super::errors::AskError;
+use super::schedule::Failing;
 use super::{Checker, Due};
 use crate::node::Inner;
 use crate::plugins::Answerer;
 use crate::questions::CheckCommand;
 use crate::sessions::{AfterAsk, Asked};
+use crate::shard::Executor;
 
 /// A producer that lives on for this long without a call for the ask is *silent* (ruling 1).
 const SILENCE: Duration = Duration::from_secs(15);
@@ -23,8 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ASK_AGAIN_MS: u64 = 1000;
 /// A verdict's retry-after is clamped to this range (ruling 3).
 const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 1000..=24 * 60 * 60 * 1000;
-/// So many asks in a row without an answer park a transaction whose component answers others (ruling 4).
-const NO_ANSWERS_THAT_PARK: u32 = 10;
+/// A transaction on which its component failed so often in a row is parked, if the same binding answered others since the
+/// first of these failures (ruling 4).
+const FAILURES_THAT_PARK: u32 = 10;
 
 /// Asks once and records what comes of it.
 pub(super) async fn ask(inner: Arc<Inner>, due: Due) {
@@ -38,7 +43,7 @@ pub(super) async fn ask(inner: Arc<Inner>, due: Due) {
 async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
     let answerer = match inner.plugins.answerer(inner, name).await {
         Ok(answerer) => answerer,
-        Err(error) => return no_answer(inner, due, None, name.to_owned(), error.to_string()).await,
+        Err(error) => return no_answer(inner, due, name, Unanswered::of(name, error)).await,
     };
     // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
     let admission = tokio::select! {
@@ -49,22 +54,32 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
     let half = match inner.half(due.transaction).await {
         Ok(half) => half,
         // The body cannot be read: this one is reported, the others go on (S3.f).
-        Err(error) => return no_answer(inner, due, None, name.to_owned(), error.to_string()).await,
+        Err(error) => return no_answer(inner, due, name, Unanswered::of(name, error)).await,
     };
     let (asking, about, origin) = (answerer.clone(), due.clone(), half.producer.clone());
     let checked = admission.check_prepared(move || asking.pending(&about, half)).await;
     let by = EndedBy::Component { binding: name.to_owned(), digest: answerer.binding.digest().to_owned() };
     let recorded = match checked {
         Checked::Answer(verdict) => {
-            inner.plugins.answered(answerer.binding.digest(), inner.shared.clock.now());
+            answered(inner, name, &answerer);
             record(inner, due, verdict, by).await
         }
         Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => Err(Refusal::Internal("no place was free".to_owned())),
         Checked::NoAnswer(reason) => {
+            let unanswered = Unanswered {
+                by: by.to_string(),
+                text: reason.to_string(),
+                trace: reason.trace().to_owned(),
+                failed: reason.blames_component().then(|| (by, answerer.revision)),
+            };
             if answerer.fallback_to_producer && inner.shared.sessions.has_producer(&due.topic, &origin) {
+                let (transaction, error) = (due.transaction, unanswered.error(inner.shared.clock.now()));
+                let note = move |executor: &mut Executor| executor.schedule.note_error(transaction, error);
+                // A node that stops needs no schedule.
+                let _ = inner.shard.query(note).await;
                 return ask_producers(inner, due).await;
             }
-            return no_answer(inner, due, Some(&answerer), by.to_string(), reason.to_string()).await;
+            return no_answer(inner, due, name, unanswered).await;
         }
     };
     finish(inner, due, recorded).await;
@@ -124,18 +139,78 @@ async fn finish(inner: &Inner, due: &Due, recorded: Result<(), Refusal>) {
     }
 }
 
-async fn no_answer(inner: &Arc<Inner>, due: &Due, answerer: Option<&Answerer>, by: String, text: String) {
+/// An ask without an answer: who was asked, and why.
+struct Unanswered {
+    by: String,
+    text: String,
+    /// Where in the component; empty where that is not known.
+    trace: String,
+    /// If the component itself failed: who that was, and the revision of its binding.
+    failed: Option<(EndedBy, u64)>,
+}
+
+impl Unanswered {
+    /// Nobody could be asked.
+    fn of(by: &str, error: Refusal) -> Self {
+        Self { by: by.to_owned(), text: error.to_string(), trace: String::new(), failed: None }
+    }
+
+    fn error(&self, at: Millis) -> AskError {
+        AskError { by: self.by.clone(), text: self.text.clone(), trace: self.trace.clone(), at }
+    }
+}
+
+/// A component answered: other transactions on which it fails may be parked for that.
+fn answered(inner: &Inner, binding: &str, answerer: &Answerer) {
+    inner.plugins.answered(binding, answerer.revision, inner.shared.clock.now());
+    if let Some((lasted, unanswered)) = inner.plugins.outages.answered(binding, Instant::now()) {
+        let lasted = humantime::format_duration(Duration::from_secs(lasted.as_secs()));
+        tracing::info!(binding, %lasted, unanswered, "checks are answered again");
+    }
+}
+
+/// Nothing is counted, and it is asked again later, for as long as it takes: an outage parks nothing.
+async fn no_answer(inner: &Arc<Inner>, due: &Due, checker: &str, unanswered: Unanswered) {
     let id = TransactionId { shard: 0, position: due.transaction };
-    tracing::warn!(transaction = %id, by, text, "a check got no answer; nothing is counted");
-    let (transaction, now, asked) = (due.transaction, inner.shared.clock.now(), due.clone());
+    let (by, text) = (&unanswered.by, &unanswered.text);
+    match inner.plugins.outages.no_answer(checker, Instant::now()) {
+        Some(count) => tracing::warn!(
+            transaction = %id, by, text, unanswered = count,
+            "checks get no answer; nothing is counted, and they are asked again (said once a minute)"
+        ),
+        None => tracing::debug!(transaction = %id, by, text, "a check got no answer"),
+    }
     inner.metrics.checks_unanswered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let noted = inner.shard.query(move |executor| executor.schedule.no_answer(&asked, now, by, text)).await;
-    let (Ok(Some((count, since))), Some(answerer)) = (noted, answerer) else { return };
-    let answers_others = inner.plugins.answered_since(answerer.binding.digest(), since);
-    if count >= NO_ANSWERS_THAT_PARK && answers_others {
-        let park = Park { transaction, reason: "no answer".to_owned() };
-        let parked = inner.shard.propose_one(|out| park.encode(out)).await;
-        tracing::warn!(transaction = %id, count, recorded = parked.is_ok(), "parked: its component answers others");
+    let (asked, error) = (due.clone(), unanswered.error(inner.shared.clock.now()));
+    let revision = unanswered.failed.as_ref().map(|(_, revision)| *revision);
+    let noted = inner.shard.query(move |executor| executor.schedule.no_answer(&asked, error, revision)).await;
+    let (Ok(Some(failing)), Some((by, _))) = (noted, unanswered.failed) else { return };
+    if failing.failures >= FAILURES_THAT_PARK
+        && inner.plugins.answered_since(checker, failing.binding_revision, failing.since)
+    {
+        let failed = ComponentFailed {
+            transaction: due.transaction,
+            check_number: due.number,
+            binding_revision: failing.binding_revision,
+            failures: failing.failures,
+            by,
+            error: unanswered.text,
+            trace: unanswered.trace,
+        };
+        park(inner, failed, failing).await;
+    }
+}
+
+async fn park(inner: &Inner, failed: ComponentFailed, failing: Failing) {
+    let id = TransactionId { shard: 0, position: failed.transaction };
+    match inner.shard.propose_one(|out| failed.encode(out)).await {
+        Ok(Applied::Counted { parked: true }) => tracing::warn!(
+            transaction = %id, by = %failed.by, failures = failing.failures, error = failed.error,
+            "parked: the component fails on it and answers about others; mend it and set its binding again"
+        ),
+        // Somebody decided meanwhile, or the binding was set anew.
+        Ok(_) | Err(Refusal::AlreadyEnded { .. }) => {}
+        Err(refusal) => tracing::warn!(transaction = %id, %refusal, "it could not be parked; it is asked again"),
     }
 }
 
@@ -143,7 +218,10 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, answerer: Option<&Answerer>, b
 async fn ask_producers(inner: &Arc<Inner>, due: &Due) {
     let half = match inner.half(due.transaction).await {
         Ok(half) => half,
-        Err(error) => return no_answer(inner, due, None, "producer".to_owned(), error.to_string()).await,
+        Err(error) => {
+            let topic = format!("producer of {}", due.topic);
+            return no_answer(inner, due, &topic, Unanswered::of("producer", error)).await;
+        }
     };
     let command = CheckCommand { topic: due.topic.clone(), transaction: due.transaction, half };
     let mut tried = Vec::new();

@@ -2,6 +2,8 @@
 //! producer, and proposes what they say. Only the log decides (rulings 1–7).
 
 mod ask;
+mod errors;
+mod outages;
 mod schedule;
 mod undecided;
 mod under_way;
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use vouch_broker::Millis;
 
+pub(crate) use outages::Outages;
 pub(crate) use schedule::{Checker, Due, Schedule};
 
 use crate::node::Inner;

@@ -4,6 +4,9 @@
 //! are to be repeated at a time of their own, and topics that nobody can be asked about. A pass costs what is due: a
 //! cursor per topic marks how far the index was taken.
 //!
+//! Topics share the room for asks: one whose asks all hang takes no more than its part of it, and a topic that has none
+//! under way always gets one.
+//!
 //! # To ensure correctness
 //!
 //! A transaction is in one phase at a time: not tracked (the index alone says when it is due), asked about, or to be asked
@@ -17,9 +20,10 @@ use vouch_broker::record::Record;
 use vouch_broker::state::OpenTransaction;
 use vouch_broker::{Millis, ResourceName, State, TopicId};
 
+use super::errors::{AskError, AskErrors};
 use super::under_way::Ask;
 
-/// Asks under way at once, in all.
+/// Asks under way at once, in all; beyond it each topic may have its share of it.
 const ASKS_MAX: usize = 1024;
 /// Asks under way at once for one topic (TX-H11).
 const ASKS_PER_TOPIC_MAX: usize = 128;
@@ -59,13 +63,21 @@ pub(crate) struct Due {
 pub(crate) struct NoAnswers {
     /// In a row.
     pub(crate) count: u32,
-    pub(crate) first_at: Millis,
     pub(crate) last_at: Millis,
     pub(crate) next_at: Millis,
-    /// Who was asked last.
-    pub(crate) by: String,
-    /// What went wrong.
-    pub(crate) text: String,
+    /// If in the last of them the component itself failed.
+    failing: Option<Failing>,
+}
+
+/// A component that fails on one transaction, time after time (ruling 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failing {
+    /// Log position of the record that set its binding: set anew, it begins again.
+    pub(crate) binding_revision: u64,
+    /// In a row.
+    pub(crate) failures: u32,
+    /// When the first of them was.
+    pub(crate) since: Millis,
 }
 
 enum Phase {
@@ -104,6 +116,9 @@ pub(crate) struct Schedule {
     asks: usize,
     asks_max: usize,
     asks_per_topic_max: usize,
+    /// Topics with asks under way, or with something due when the last pass looked.
+    busy_topics: usize,
+    errors: AskErrors,
     /// The topic that the next pass begins with, so that all have their turn when there is no room for all.
     turn: TopicId,
 }
@@ -117,7 +132,8 @@ impl Default for Schedule {
 impl Schedule {
     fn with_room(asks_max: usize, asks_per_topic_max: usize) -> Self {
         let (tracked, topics) = (HashMap::new(), HashMap::new());
-        Self { tracked, topics, asks: 0, asks_max, asks_per_topic_max, turn: TopicId(0) }
+        let errors = AskErrors::default();
+        Self { tracked, topics, asks: 0, asks_max, asks_per_topic_max, busy_topics: 0, errors, turn: TopicId(0) }
     }
 
     /// Puts a transaction into a phase, out of whatever phase it is in.
@@ -170,25 +186,30 @@ impl Schedule {
     ) -> (Vec<Due>, Option<Millis>) {
         let mut due = Vec::new();
         let mut next = None;
+        let mut with_work = Vec::new();
+        self.busy_topics = 0;
         for id in self.topics_in_turn(state) {
-            let Some(topic) = state.topics().get(id) else { continue };
-            match self.first(state, id, now) {
-                Some((at, _)) if at <= now => {}
-                first => {
-                    next = earlier(next, first.map(|(at, _)| at));
-                    continue;
-                }
+            let first = self.first(state, id, now).map(|(at, _)| at);
+            let is_due = first.is_some_and(|at| at <= now);
+            self.busy_topics += usize::from(is_due || self.topics.get(&id).is_some_and(|part| part.asks > 0));
+            if is_due {
+                with_work.push(id);
+            } else {
+                next = earlier(next, first);
             }
+        }
+        let mut turn_given = false;
+        for id in with_work {
+            let Some(topic) = state.topics().get(id) else { continue };
             let checker = checker_of(&topic.name);
             self.topics.entry(id).or_default().without_checker = checker.is_none();
             // Due, and nobody to ask: attempts do not move. A new producer or binding wakes the runner.
             let Some(checker) = checker else { continue };
             due.extend(self.take_from(state, id, &topic.name, &checker, now));
             let first = self.first(state, id, now).map(|(at, _)| at);
-            if self.asks >= self.asks_max && first.is_some_and(|at| at <= now) {
+            if self.asks >= self.asks_max && first.is_some_and(|at| at <= now) && !turn_given {
                 // The end of an ask wakes the runner, and this topic goes first.
-                self.turn = id;
-                break;
+                (self.turn, turn_given) = (id, true);
             }
             next = earlier(next, first.filter(|at| *at > now));
         }
@@ -215,9 +236,12 @@ impl Schedule {
         due
     }
 
+    /// Whether a topic may have one more ask under way. Where all places are taken, perhaps by asks that hang, it may have
+    /// its share all the same; a share is never less than one.
     fn has_room(&self, topic: TopicId) -> bool {
         let in_topic = self.topics.get(&topic).map_or(0, |part| part.asks);
-        self.asks < self.asks_max && in_topic < self.asks_per_topic_max
+        let share = (self.asks_max / self.busy_topics.max(1)).max(1);
+        in_topic < self.asks_per_topic_max && (self.asks < self.asks_max || in_topic < share)
     }
 
     fn topics_in_turn(&mut self, state: &State) -> Vec<TopicId> {
@@ -310,6 +334,7 @@ impl Schedule {
             Record::End(end) => self.settled(end.transaction, state),
             Record::CheckAnswered(answer) => self.settled(answer.transaction, state),
             Record::Park(park) => self.settled(park.transaction, state),
+            Record::ComponentFailed(failed) => self.settled(failed.transaction, state),
             _ => false,
         }
     }
@@ -343,25 +368,44 @@ impl Schedule {
         }
     }
 
-    /// This ask got no answer: back off (ruling 3). Returns how often that happened in a row, and since when.
-    pub(crate) fn no_answer(&mut self, due: &Due, now: Millis, by: String, text: String) -> Option<(u32, Millis)> {
+    /// This ask got no answer: back off (ruling 3), however often that happens: an outage may last (ruling 4).
+    /// `failed_binding`: the component itself failed, of the binding that was set by the record at this position. Returns
+    /// how often in a row it did, if it did.
+    pub(crate) fn no_answer(&mut self, due: &Due, error: AskError, failed_binding: Option<u64>) -> Option<Failing> {
         if !self.is_under_way(due) {
             return None;
         }
         let tracked = self.remove(due.transaction)?;
+        let now = error.at;
         let before = tracked.no_answers.as_ref();
-        let count = before.map_or(0, |before| before.count) + 1;
+        let count = before.map_or(0, |before| before.count).saturating_add(1);
         let pause = NO_ANSWER_FIRST_MS.saturating_mul(1 << (count - 1).min(30)).min(due.step_ms.max(1));
         let next_at = now.plus_ms(pause);
-        let first_at = before.map_or(now, |before| before.first_at);
-        let no_answers = Some(NoAnswers { count, first_at, last_at: now, next_at, by, text });
+        let row = before.and_then(|before| before.failing);
+        let failing = failed_binding.map(|binding_revision| {
+            let begun = Failing { binding_revision, failures: 0, since: now };
+            let row = row.filter(|row| row.binding_revision == binding_revision).unwrap_or(begun);
+            Failing { failures: row.failures.saturating_add(1), ..row }
+        });
+        let no_answers = Some(NoAnswers { count, last_at: now, next_at, failing });
         self.put(due.transaction, Tracked { phase: Phase::Again(next_at), no_answers, ..tracked });
-        Some((count, first_at))
+        self.errors.note(due.transaction, error);
+        failing
+    }
+
+    /// An ask about a transaction got no answer, and another one is asked instead.
+    pub(crate) fn note_error(&mut self, transaction: u64, error: AskError) {
+        self.errors.note(transaction, error);
     }
 
     /// Asks about a transaction that got no answer, if the last one did.
     pub(crate) fn no_answers(&self, transaction: u64) -> Option<&NoAnswers> {
         self.tracked.get(&transaction)?.no_answers.as_ref()
+    }
+
+    /// The last error of asks about a transaction, answered, parked or ended since or not.
+    pub(crate) fn last_error(&self, transaction: u64) -> Option<&AskError> {
+        self.errors.of(transaction)
     }
 
     /// Whether a topic has due transactions and nobody to ask.

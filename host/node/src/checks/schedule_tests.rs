@@ -119,9 +119,25 @@ impl Bench {
         self.apply(&Record::Resume(Resume { transaction, by: "ada".to_owned(), reason: String::new() }))
     }
 
+    /// How many asks in a row got no answer, this one included; `None` if it is over.
     fn no_answer(&mut self, due: &Due) -> Option<u32> {
-        let answer = self.schedule.no_answer(due, self.now, "b".to_owned(), "trap".to_owned());
-        answer.map(|(count, _)| count)
+        if !self.schedule.is_under_way(due) {
+            assert_eq!(self.schedule.no_answer(due, self.error(), None), None);
+            return None;
+        }
+        self.schedule.no_answer(due, self.error(), None);
+        self.schedule.no_answers(due.transaction).map(|no_answers| no_answers.count)
+    }
+
+    fn error(&self) -> AskError {
+        AskError { by: "b".to_owned(), text: "down".to_owned(), trace: String::new(), at: self.now }
+    }
+
+    /// Takes the one ask that is due, and lets the component of this binding fail on it.
+    fn fail(&mut self, binding_revision: u64) -> Failing {
+        self.pass(STEP_MS);
+        let due = self.take().0.remove(0);
+        self.schedule.no_answer(&due, self.error(), Some(binding_revision)).unwrap()
     }
 }
 
@@ -202,15 +218,69 @@ fn both_bounds_are_what_they_say_and_every_topic_has_its_turn() {
     bench.pass(STEP_MS);
     let mut under_way: Vec<Due> = bench.take().0;
     let of = |asks: &[Due], name: &str| asks.iter().filter(|due| due.topic.name == name).count();
-    assert_eq!(["t0", "t1", "t2"].map(|name| of(&under_way, name)), [3, 2, 0]);
-    assert_eq!(bench.schedule.asking(), 5);
+    assert_eq!(["t0", "t1", "t2"].map(|name| of(&under_way, name)), [3, 2, 1], "its share of 5 is one");
+    assert_eq!(bench.schedule.asking(), 6);
     assert!(bench.taken().is_empty());
     // The first topic's asks end, and its transactions are soon due again: the others come first.
     for due in under_way.extract_if(.., |due| due.topic.name == "t0").collect::<Vec<_>>() {
         bench.schedule.ask_again(&due, bench.now);
     }
     let more = bench.take().0;
-    assert_eq!(["t0", "t1", "t2"].map(|name| of(&more, name)), [0, 1, 2]);
+    assert_eq!(["t0", "t1", "t2"].map(|name| of(&more, name)), [1, 0, 2]);
+}
+
+#[test]
+fn topics_whose_asks_all_hang_leave_a_share_to_one_that_comes_later() {
+    const ROOM: usize = 64;
+    let mut bench = Bench::new(ROOM, 32, 3);
+    let open = |bench: &mut Bench, topic: u32| {
+        for _ in 0..100 {
+            bench.open(bench.topic(topic));
+        }
+    };
+    open(&mut bench, 0);
+    open(&mut bench, 1);
+    bench.pass(STEP_MS);
+    assert_eq!(bench.taken().len(), ROOM, "both hang with all that there is");
+    open(&mut bench, 2);
+    bench.pass(STEP_MS);
+    for _ in 0..3 {
+        let asks = bench.take().0;
+        assert_eq!(asks.len(), ROOM / 3, "and the third has its share, again and again");
+        asks.iter().for_each(|due| drop(bench.end(due.transaction)));
+    }
+}
+
+#[test]
+fn failures_of_the_component_are_counted_in_a_row_for_one_binding() {
+    let mut bench = Bench::new(10, 10, 1);
+    let transaction = bench.open(bench.topic(0));
+    let first = bench.fail(7);
+    assert_eq!((first.failures, first.since), (1, bench.now));
+    let second = bench.fail(7);
+    assert_eq!((second.failures, second.since), (2, first.since));
+    assert_eq!(bench.fail(8).failures, 1, "the binding was set anew");
+    bench.fail(8);
+    bench.pass(STEP_MS);
+    let due = bench.take().0.remove(0);
+    assert_eq!(bench.no_answer(&due), Some(5), "a service that is down is no failure of the component");
+    assert_eq!(bench.fail(8).failures, 1);
+    let kept = bench.schedule.last_error(transaction).cloned();
+    bench.end(transaction).unwrap();
+    assert!(kept.is_some() && bench.schedule.last_error(transaction).cloned() == kept, "its end hides no error");
+}
+
+#[test]
+fn a_transaction_is_asked_about_for_as_long_as_there_is_no_answer() {
+    let mut bench = Bench::new(10, 10, 1);
+    bench.open(bench.topic(0));
+    bench.pass(STEP_MS);
+    for count in 1..=100 {
+        let due = bench.take().0.remove(0);
+        assert_eq!(due.number, 1, "nothing is counted");
+        assert_eq!(bench.no_answer(&due), Some(count));
+        bench.pass(STEP_MS);
+    }
 }
 
 #[test]
@@ -402,8 +472,9 @@ impl Model {
     }
 
     fn is_full(&self, bench: &Bench, topic: TopicId) -> bool {
-        self.under_way.len() >= bench.schedule.asks_max
-            || self.in_topic(bench, topic) >= bench.schedule.asks_per_topic_max
+        let (asks_max, in_topic) = (bench.schedule.asks_max, self.in_topic(bench, topic));
+        let share = (asks_max / bench.schedule.busy_topics.max(1)).max(1);
+        in_topic >= bench.schedule.asks_per_topic_max || (self.under_way.len() >= asks_max && in_topic >= share)
     }
 
     fn in_topic(&self, bench: &Bench, topic: TopicId) -> usize {
@@ -414,7 +485,8 @@ impl Model {
     /// What is counted is what is under way, and no bound is passed.
     fn compare(&self, bench: &Bench) {
         assert_eq!(bench.schedule.asking(), self.under_way.len());
-        assert!(self.under_way.len() <= bench.schedule.asks_max);
+        // A topic that came when all places were taken has its share of them besides: with two topics all or half.
+        assert!(self.under_way.len() <= 2 * bench.schedule.asks_max);
         for due in &self.under_way {
             assert!(bench.schedule.is_under_way(due));
         }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each suite uses a part of it")]
 
+pub(crate) mod checking;
+
 use std::path::Path;
 use std::time::Duration;
 

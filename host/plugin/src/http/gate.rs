@@ -1,8 +1,13 @@
 //! The gate that every outgoing request passes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{Request, Response, Uri};
+use http_body_util::BodyExt;
 use rustls::ClientConfig;
 use url::{Host, Url};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bindings::http::types::ErrorCode};
@@ -34,6 +39,23 @@ pub(crate) struct HttpGate {
     /// What is left of the call's time bounds each step; the call's own deadline is what ends it.
     pub(crate) deadline: Duration,
     pub(crate) log: CallLog,
+    /// What befell requests that were let through.
+    pub(crate) trouble: Trouble,
+}
+
+/// The first request of a call that failed through nobody's fault in here: a guest that fails after it has an excuse.
+#[derive(Clone, Default)]
+pub(crate) struct Trouble(Arc<OnceLock<String>>);
+
+impl Trouble {
+    fn note(&self, text: impl FnOnce() -> String) {
+        self.0.get_or_init(text);
+    }
+
+    /// What befell it; `None` if no request failed.
+    pub(crate) fn first(&self) -> Option<String> {
+        self.0.get().cloned()
+    }
 }
 
 impl HttpGate {
@@ -53,6 +75,7 @@ impl HttpGate {
             response_limit: limits.http_response.0,
             deadline: limits.deadline,
             log,
+            trouble: Trouble::default(),
         }
     }
 
@@ -134,14 +157,30 @@ impl WasiHttpHooks for HttpGate {
             body: self.response_limit,
         };
         let (resolver, tls) = (Arc::clone(&self.resolver), Arc::clone(&self.tls));
+        let trouble = self.trouble.clone();
         Box::new(async move {
-            let addresses = addresses(&grant, &*resolver).await.map_err(&refuse)?;
+            let addresses = addresses(&grant, &*resolver).await.map_err(|(error, text)| {
+                trouble.note(|| text.clone());
+                refuse((error, text))
+            })?;
             let HttpGrant { origin, .. } = grant;
             let to = Destination { host: origin.host.clone(), addresses, tls: origin.https.then_some(tls) };
-            send(request, to, bounds).await.map_err(|error| {
+            let (response, driver) = send(request, to, bounds).await.map_err(|error| {
                 let text = format!("request to {origin} failed: {error}");
+                trouble.note(|| text.clone());
                 refuse((error, text))
-            })
+            })?;
+            if response.status().is_server_error() {
+                trouble.note(|| format!("request to {origin} was answered {}", response.status()));
+            }
+            let response = response.map(|body| {
+                let note = move |error: Error| {
+                    trouble.note(|| format!("the answer of {origin} broke off: {error}"));
+                    error
+                };
+                body.map_err(note).boxed_unsync()
+            });
+            Ok((response, driver))
         })
     }
 

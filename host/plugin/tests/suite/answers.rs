@@ -45,7 +45,7 @@ async fn a_trap_is_no_answer_and_the_next_check_is_fresh() {
         let binding = house.bind(check(trap), |_| {}).await;
         for _ in 0..2 {
             let why = no_answer(binding.check(pending()).await);
-            assert!(matches!(why, NoAnswer::Trap(_)), "{trap}: {why:?}");
+            assert!(matches!(why, NoAnswer::Trap { .. }), "{trap}: {why:?}");
             assert_eq!(why.kind(), "trap");
         }
     }
@@ -63,10 +63,10 @@ async fn a_result_that_makes_no_sense_is_a_trap() {
         ("a result outside memory", "(i32.const -8)".to_owned()),
     ] {
         let why = no_answer(house.check(check(&code), |_| {}).await);
-        assert!(matches!(why, NoAnswer::Trap(_)), "{name}: {why:?}");
+        assert!(matches!(why, NoAnswer::Trap { .. }), "{name}: {why:?}");
     }
     let not_utf8 = Guest { data: r"\ff\fe", check: &guests::rollback(&n(0), &n(2)), ..Guest::default() }.build();
-    assert!(matches!(no_answer(house.check(not_utf8, |_| {}).await), NoAnswer::Trap(_)));
+    assert!(matches!(no_answer(house.check(not_utf8, |_| {}).await), NoAnswer::Trap { .. }));
 }
 
 /// Offsets of the record `pending` in memory, as the canonical ABI lays it out.

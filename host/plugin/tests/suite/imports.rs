@@ -64,7 +64,7 @@ async fn a_guest_that_exits_gives_no_answer() {
         }
         .build();
         let why = no_answer(house.check(guest, |_| {}).await);
-        assert!(matches!(&why, NoAnswer::Trap(text) if text.contains(&format!("exit({code})"))), "{why:?}");
+        assert!(matches!(&why, NoAnswer::Trap { why: text, .. } if text.contains(&format!("exit({code})"))), "{why:?}");
     }
 }
 

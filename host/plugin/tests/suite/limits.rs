@@ -14,10 +14,19 @@ async fn a_spinning_guest_is_stopped_at_its_deadline() {
     let house = House::new();
     let deadline = Duration::from_millis(100);
     let binding = house.bind(check(SPIN), |spec| spec.limits.deadline = deadline).await;
-    let started = Instant::now();
-    assert_eq!(no_answer(binding.check(pending()).await), NoAnswer::Deadline { deadline });
-    assert!(started.elapsed() >= deadline, "{:?}", started.elapsed());
-    assert_eq!(binding.running(), 0);
+    // On a machine that has no time for it, it cannot be blamed: then it is asked once more.
+    loop {
+        let started = Instant::now();
+        let why = no_answer(binding.check(pending()).await);
+        assert!(started.elapsed() >= deadline, "{:?}", started.elapsed());
+        assert_eq!(binding.running(), 0);
+        if why == (NoAnswer::TimeUsedUp { deadline }) {
+            assert!(why.blames_component());
+            return;
+        }
+        assert_eq!(why, NoAnswer::Deadline { deadline });
+        assert!(!why.blames_component());
+    }
 }
 
 #[tokio::test]
@@ -231,7 +240,7 @@ async fn config_reaches_the_guest() {
     .build();
     let set = |spec: &mut BindingSpec| drop(spec.config.insert("k".to_owned(), "the value".to_owned()));
     assert_eq!(house.check(guest.clone(), set).await, rollback("the value"));
-    assert!(matches!(no_answer(house.check(guest, |_| {}).await), NoAnswer::Trap(_)));
+    assert!(matches!(no_answer(house.check(guest, |_| {}).await), NoAnswer::Trap { .. }));
 }
 
 #[tokio::test]

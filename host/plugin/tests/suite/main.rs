@@ -11,5 +11,6 @@ mod http_checkback;
 mod http_server;
 mod imports;
 mod limits;
+mod outages;
 mod support;
 mod upload;

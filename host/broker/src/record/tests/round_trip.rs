@@ -128,6 +128,19 @@ fn transactions() -> impl Strategy<Value = Record> {
             by,
             reason
         })),
+        (any::<u64>(), any::<u32>(), any::<u64>(), any::<u32>(), ended_by(), text(), text()).prop_map(
+            |(transaction, check_number, binding_revision, failures, by, error, trace)| {
+                Record::ComponentFailed(ComponentFailed {
+                    transaction,
+                    check_number,
+                    binding_revision,
+                    failures,
+                    by,
+                    error,
+                    trace,
+                })
+            }
+        ),
     ]
 }
 

@@ -123,6 +123,15 @@ fn transactions() -> Vec<Sample> {
         }),
         sample!(Park { transaction, reason: reason.clone() }),
         sample!(Resume { transaction, by: "o".to_owned(), reason }),
+        sample!(ComponentFailed {
+            transaction,
+            check_number: 3,
+            binding_revision: 0x0506,
+            failures: 10,
+            by: by_component(),
+            error: "e".to_owned(),
+            trace: "t".to_owned()
+        }),
     ]
 }
 

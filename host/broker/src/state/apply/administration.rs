@@ -110,13 +110,28 @@ impl State {
             Record::BindingPut(put) => {
                 let current = self.plugins.binding(&put.name).map_or(0, |binding| binding.revision);
                 check_revision("binding", &put.name, current, put.expected_revision)?;
-                set(self.plugins.bind(put, at.position)?)
+                let mut topics = self.topics_of_binding(&put.name);
+                let applied = set(self.plugins.bind(put, at.position)?);
+                topics.extend(self.topics_of_binding(&put.name));
+                self.resume_failed(at, &topics, effects);
+                applied
             }
-            Record::BindingDelete(delete) => self.plugins.unbind(&delete.name).map(|()| Applied::Done)?,
+            Record::BindingDelete(delete) => {
+                let topics = self.topics_of_binding(&delete.name);
+                self.plugins.unbind(&delete.name)?;
+                self.resume_failed(at, &topics, effects);
+                Applied::Done
+            }
             other => unreachable!("every other kind is applied by its own function: {other:?}"),
         };
         effects.push(Effect::Plugins);
         Ok(applied)
+    }
+}
+
+impl State {
+    fn topics_of_binding(&self, name: &str) -> Vec<String> {
+        self.plugins.binding(name).map_or_else(Vec::new, |binding| binding.topics.clone())
     }
 }
 

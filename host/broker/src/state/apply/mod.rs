@@ -97,6 +97,7 @@ impl State {
             Record::CheckAnswered(answer) => self.check_answered(at, answer, effects),
             Record::Park(park) => self.park(park),
             Record::Resume(resume) => self.resume(at, resume, effects),
+            Record::ComponentFailed(failed) => self.component_failed(at, failed),
             Record::Lease(lease) => self.lease(at, lease, effects),
             Record::Renew(renew) => self.renew(at, renew, effects),
             Record::Ack(ack) => self.ack(at, ack, effects),

@@ -1,10 +1,10 @@
 //! Messages, and transactions from their half to their end.
 
 use super::{Applied, Effect, Outcome, RecordAt};
-use crate::record::{CheckAnswered, End, MessageHead, Park, Resume};
+use crate::record::{CheckAnswered, ComponentFailed, End, MessageHead, Park, Resume};
 use crate::state::dedup::Stored;
-use crate::state::{Ended, IndexEntry, LastAnswer, OpenTransaction, State};
-use crate::{Millis, Refusal, TransactionOutcome, transaction_name};
+use crate::state::{Ended, Failure, IndexEntry, LastAnswer, OpenTransaction, Parked, State};
+use crate::{Millis, Refusal, TopicId, TransactionOutcome, transaction_name};
 
 impl State {
     pub(super) fn message(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
@@ -43,6 +43,7 @@ impl State {
             next_due,
             parked: None,
             last_answer: None,
+            failure: None,
         };
         self.transactions.open.put(at.position, open);
         self.dedup.remember(head, at.time, Stored::Half { transaction: at.position });
@@ -97,7 +98,8 @@ impl State {
         // Checks that were switched off while this answer was on its way (max 0) park nothing.
         let parked = max != 0 && open.checks >= max;
         if parked {
-            open.parked = Some(format!("{} checks were answered \"unknown\"", open.checks).into());
+            let reason = format!("{} checks were answered \"unknown\"", open.checks).into();
+            open.parked = Some(Box::new(Parked { reason, until_bound: false }));
         }
         if parked || max == 0 {
             open.next_due = Millis::NEVER;
@@ -115,11 +117,58 @@ impl State {
             return Err(Refusal::AlreadyEnded { id: transaction_name(park.transaction) });
         };
         if open.parked.is_none() {
-            open.parked = Some(park.reason.as_str().into());
+            open.parked = Some(Box::new(Parked { reason: park.reason.as_str().into(), until_bound: false }));
             open.next_due = Millis::NEVER;
             self.transactions.open.put(park.transaction, open);
         }
         Ok(Applied::Counted { parked: true })
+    }
+
+    pub(super) fn component_failed(&mut self, at: RecordAt, failed: &ComponentFailed) -> Outcome {
+        let Some(mut open) = self.transactions.open.get(failed.transaction).cloned() else {
+            return Err(Refusal::AlreadyEnded { id: transaction_name(failed.transaction) });
+        };
+        let topic = self.topics.get_mut(open.topic)?.name.name.as_str();
+        let binding = self.plugins.binding_of_topic(topic).map(|(_, binding)| binding.revision);
+        if open.parked.is_some() || failed.check_number != open.checks + 1 || binding != Some(failed.binding_revision) {
+            // Answered, parked or bound anew while this was on its way.
+            return Ok(Applied::Counted { parked: false });
+        }
+        let reason = format!("its component failed on it {} times in a row, and answers about others", failed.failures);
+        open.parked = Some(Box::new(Parked { reason: reason.into(), until_bound: true }));
+        open.next_due = Millis::NEVER;
+        open.failure = Some(Box::new(Failure {
+            by: failed.by.to_string(),
+            failures: failed.failures,
+            error: failed.error.clone(),
+            trace: failed.trace.clone(),
+            at: at.time,
+        }));
+        self.transactions.open.put(failed.transaction, open);
+        Ok(Applied::Counted { parked: true })
+    }
+
+    /// A binding was set anew or taken away: what was parked because its component failed is asked about again. What was
+    /// counted stays counted.
+    pub(super) fn resume_failed(&mut self, at: RecordAt, topics: &[String], effects: &mut Vec<Effect>) {
+        let named = |id: &TopicId| self.topics.get(*id).is_some_and(|topic| topics.contains(&topic.name.name));
+        let waiting: Vec<u64> = self
+            .transactions
+            .open
+            .waiting_for_binding()
+            .filter(|(topic, _)| named(topic))
+            .map(|(_, transaction)| transaction)
+            .collect();
+        for transaction in waiting {
+            let Some(mut open) = self.transactions.open.get(transaction).cloned() else { continue };
+            open.parked = None;
+            let Ok(topic) = self.topics.get_mut(open.topic) else { continue };
+            if open.overrides.max_checks(&topic.config.transaction) != 0 {
+                open.next_due = at.time;
+                effects.push(Effect::CheckDue(open.topic, at.time));
+            }
+            self.transactions.open.put(transaction, open);
+        }
     }
 
     pub(super) fn resume(&mut self, at: RecordAt, resume: &Resume, effects: &mut Vec<Effect>) -> Outcome {

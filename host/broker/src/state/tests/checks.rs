@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::check::CheckOverrides;
-use crate::record::{Park, Record, Resume};
+use crate::record::{BindingDelete, BindingPut, ComponentFailed, EndedBy, Park, Record, Resume};
 use crate::state::{Applied, Effect, OpenTransaction};
 use crate::testing::{Log, START, end, unknown};
 use crate::{CheckPolicy, Millis, Refusal, TopicConfig, TopicId, TransactionOutcome};
@@ -127,7 +127,7 @@ fn the_last_counted_unknown_parks_and_nothing_else_is_asked() {
     assert!(log.effects.is_empty());
     let parked = open(&log, transaction);
     assert_eq!((parked.next_due, parked.checks), (Millis::NEVER, 3));
-    assert!(parked.parked.as_deref().unwrap().contains('3'));
+    assert!(parked.parked.as_ref().unwrap().reason.contains('3'));
     assert_eq!((log.state.open_transactions().parked(), due(&log, topic)), (1, vec![]));
     let before = log.state.snapshot(0);
     assert_eq!(log.apply(unknown(transaction, 4, START)), Ok(Applied::Done));
@@ -145,7 +145,8 @@ fn a_park_keeps_the_count_and_the_first_reason() {
         assert_eq!(log.apply(Record::Park(park)), Ok(Applied::Counted { parked: true }));
     }
     let parked = open(&log, transaction);
-    assert_eq!((parked.parked.as_deref(), parked.checks), (Some("no answer"), 1));
+    let reason = parked.parked.as_ref().map(|parked| parked.reason.as_ref());
+    assert_eq!((reason, parked.checks), (Some("no answer"), 1));
     assert_eq!(due(&log, topic), []);
 }
 
@@ -161,6 +162,111 @@ fn a_resumed_transaction_is_asked_at_once_with_a_fresh_count() {
     assert_eq!((due(&log, topic), open(&log, transaction).checks), (vec![(1_000, transaction)], 0));
     assert_eq!(log.state.open_transactions().parked(), 0);
     assert_eq!(log.apply(unknown(transaction, 1, log.now)), Ok(Applied::Counted { parked: false }));
+}
+
+/// A topic with a binding, and a transaction that is parked because the component failed on it.
+fn parked_by_failure(log: &mut Log) -> (TopicId, u64) {
+    let topic = topic(log, "orders", policy());
+    super::plugins::push(log, "p", "1", 1).unwrap();
+    let revision = bind(log, "b", "orders");
+    let transaction = log.half(topic);
+    log.apply(unknown(transaction, 1, START)).unwrap();
+    assert_eq!(log.apply(failed(transaction, 2, revision)), Ok(Applied::Counted { parked: true }));
+    (topic, transaction)
+}
+
+fn bind(log: &mut Log, name: &str, topic: &str) -> u64 {
+    let spec = format!(r#"{{"plugin":"p:1","topics":["{topic}"]}}"#);
+    log.apply(Record::BindingPut(BindingPut { name: name.to_owned(), digest: [1; 32], spec, expected_revision: None }))
+        .unwrap();
+    log.state.plugins().binding(name).unwrap().revision
+}
+
+fn failed(transaction: u64, check_number: u32, binding_revision: u64) -> Record {
+    Record::ComponentFailed(ComponentFailed {
+        transaction,
+        check_number,
+        binding_revision,
+        failures: 10,
+        by: EndedBy::Component { binding: "b".to_owned(), digest: "d".to_owned() },
+        error: "unreachable".to_owned(),
+        trace: "0: check".to_owned(),
+    })
+}
+
+#[test]
+fn what_its_component_fails_on_is_parked_with_the_error_until_the_binding_is_set_again() {
+    let mut log = Log::new();
+    let (topic, transaction) = parked_by_failure(&mut log);
+    let parked = open(&log, transaction);
+    assert!(parked.parked.as_ref().unwrap().reason.contains("10 times"), "{parked:?}");
+    assert_eq!((parked.checks, due(&log, topic)), (1, vec![]));
+    bind(&mut log, "other", "elsewhere");
+    assert!(open(&log, transaction).parked.is_some(), "another binding has nothing to do with it");
+
+    log.pass_ms(1_000);
+    bind(&mut log, "b", "orders");
+    assert!(log.effects.contains(&Effect::CheckDue(topic, log.now)), "{:?}", log.effects);
+    let resumed = open(&log, transaction);
+    assert_eq!((resumed.parked.is_none(), resumed.checks), (true, 1), "what was counted stays counted");
+    assert_eq!(due(&log, topic), [(1_000, transaction)]);
+    let failure = resumed.failure.as_ref().unwrap();
+    assert_eq!((failure.error.as_str(), failure.trace.as_str(), failure.failures), ("unreachable", "0: check", 10));
+    assert_eq!(log.state.open_transactions().waiting_for_binding().count(), 0);
+}
+
+#[test]
+fn without_its_binding_a_failed_transaction_is_no_longer_parked() {
+    let mut log = Log::new();
+    let (topic, transaction) = parked_by_failure(&mut log);
+    log.apply(Record::BindingDelete(BindingDelete { name: "b".to_owned() })).unwrap();
+    assert_eq!((open(&log, transaction).parked.is_none(), due(&log, topic).len()), (true, 1));
+    assert!(log.effects.contains(&Effect::CheckDue(topic, log.now)));
+}
+
+#[test]
+fn a_topic_that_its_binding_no_longer_names_is_freed_too() {
+    let mut log = Log::new();
+    let (topic, transaction) = parked_by_failure(&mut log);
+    bind(&mut log, "b", "elsewhere");
+    assert_eq!((open(&log, transaction).parked.is_none(), due(&log, topic).len()), (true, 1));
+}
+
+#[test]
+fn setting_a_binding_resumes_nothing_that_was_parked_by_its_answers() {
+    let mut log = Log::new();
+    let (topic, _) = parked_by_failure(&mut log);
+    let answered = log.half(topic);
+    (1..=3).for_each(|number| assert!(log.apply(unknown(answered, number, START)).is_ok()));
+    bind(&mut log, "b", "orders");
+    assert!(open(&log, answered).parked.is_some());
+}
+
+#[test]
+fn a_failure_of_a_check_that_was_answered_or_of_a_binding_that_was_set_anew_parks_nothing() {
+    let mut log = Log::new();
+    let topic = topic(&mut log, "orders", policy());
+    super::plugins::push(&mut log, "p", "1", 1).unwrap();
+    let old = bind(&mut log, "b", "orders");
+    let new = bind(&mut log, "b", "orders");
+    let transaction = log.half(topic);
+    log.apply(unknown(transaction, 1, START)).unwrap();
+    for late in [failed(transaction, 1, new), failed(transaction, 2, old)] {
+        assert_eq!(log.apply(late), Ok(Applied::Counted { parked: false }));
+        assert!(open(&log, transaction).parked.is_none());
+    }
+    assert_eq!(log.apply(failed(transaction, 2, new)), Ok(Applied::Counted { parked: true }));
+    log.apply(end(transaction, TransactionOutcome::Committed)).unwrap();
+    assert!(matches!(log.refused(failed(transaction, 2, new)), Refusal::AlreadyEnded { .. }));
+}
+
+#[test]
+fn where_checks_were_switched_off_meanwhile_nothing_is_due_after_the_binding_is_set() {
+    let mut log = Log::new();
+    let (orders, transaction) = parked_by_failure(&mut log);
+    topic(&mut log, "orders", CheckPolicy { max_checks: 0, ..policy() });
+    bind(&mut log, "b", "orders");
+    assert_eq!((open(&log, transaction).parked.is_none(), due(&log, orders)), (true, vec![]));
 }
 
 #[test]

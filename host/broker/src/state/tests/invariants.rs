@@ -156,6 +156,10 @@ impl Watch {
         let all: Vec<u64> = open.iter(None).map(|(id, _)| id).collect();
         assert_eq!((all.len(), all.is_sorted()), (open.len(), true));
         assert_eq!(open.iter(None).filter(|(_, o)| o.parked.is_some()).count(), open.parked());
+        let waiting = open.iter(None).filter(|(_, o)| o.parked.as_ref().is_some_and(|parked| parked.until_bound));
+        let mut waiting: Vec<_> = waiting.map(|(id, o)| (o.topic, id)).collect();
+        waiting.sort_unstable();
+        assert_eq!(waiting, open.waiting_for_binding().collect::<Vec<_>>(), "who waits for a binding");
         let mut due: Vec<_> = open.topics_to_check().flat_map(|topic| open.due(topic, None)).collect();
         let asked = open.iter(None).filter(|(_, o)| o.next_due != Millis::NEVER);
         let mut expected: Vec<_> = asked.map(|(id, o)| (o.next_due, id)).collect();

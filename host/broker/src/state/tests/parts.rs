@@ -330,13 +330,12 @@ fn fuller() -> State {
 
 /// Written by the first version that had retention, and never again.
 #[test]
-fn a_snapshot_of_version_3_and_its_part_are_read_and_written_as_they_were() {
+fn a_snapshot_of_version_3_and_its_part_are_read() {
     let fixture = include_bytes!("../../../fixtures/snapshot-v3");
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v3.part-4711"));
     let parts = Parts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (4711, vec![4711]));
-    assert!(state.snapshot(4711) == fixture);
-    let mut written = fuller();
-    assert!(written.seal(4711) == Some(part) && written.snapshot(4711) == fixture);
+    let mut expected = fuller();
+    assert!(expected.seal(4711) == Some(part) && state.snapshot(4711) == expected.snapshot(4711));
 }

@@ -97,6 +97,7 @@ fn the_random_records_do_a_bit_of_everything() {
         "CheckAnswered",
         "Park",
         "Resume",
+        "ComponentFailed",
         "Lease",
         "Renew",
         "Ack",

@@ -83,6 +83,7 @@ pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
         15..=17 => Record::Half(message(step)),
         18..=20 => end(log, step),
         21 => check_answered(log, step),
+        22 if step.c.is_multiple_of(2) => component_failed(log, step),
         22 => Record::Park(Park { transaction: transaction(log, step), reason: "no answer".to_owned() }),
         23 => {
             let (transaction, by) = (transaction(log, step), "op".to_owned());
@@ -190,6 +191,23 @@ fn check_answered(log: &Log, step: Step) -> Record {
     let retry_after_ms = step.b.is_multiple_of(3).then_some(u64::from(step.c));
     let (asked_at, reason) = (log.now, "wait".to_owned());
     Record::CheckAnswered(CheckAnswered { transaction, check_number, asked_at, retry_after_ms, by: step.by(), reason })
+}
+
+fn component_failed(log: &Log, step: Step) -> Record {
+    let transaction = transaction(log, step);
+    let open = log.state.open_transactions().get(transaction);
+    let check_number = open.map_or(1, |open| open.checks + 1) + u32::from(step.b.is_multiple_of(8));
+    let name = |id| log.state.topics().name_of(id).map_or("t0", |name| name.name.as_str());
+    let binding = log.state.plugins().binding_of_topic(open.map_or("t0", |open| name(open.topic)));
+    Record::ComponentFailed(ComponentFailed {
+        transaction,
+        check_number,
+        binding_revision: binding.map_or(7, |(_, binding)| binding.revision),
+        failures: 10,
+        by: step.by(),
+        error: "trap".to_owned(),
+        trace: "0: f".to_owned(),
+    })
 }
 
 fn lease(log: &Log, step: Step) -> Record {
