@@ -1,8 +1,12 @@
 //! From a response to a verdict.
+//!
+//! What settles a transaction must be an unambiguous answer of the service itself. Everything else is no answer: what
+//! somebody in between said or kept, what sends the asker elsewhere, what did not come whole, what can be read in two ways.
 
-use serde_json::Value;
-
-use crate::settings::Settings;
+use crate::{
+    field::{self, Found},
+    settings::Settings,
+};
 
 /// The verdict, in this crate's own words.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,138 +19,124 @@ pub enum Decision {
     Unknown(String),
 }
 
-/// Status codes that say nothing about the question: the service failed, ran out of time, or refused to look.
-pub fn is_no_answer(status: u16) -> bool {
-    status >= 500 || matches!(status, 408 | 429)
+/// A response that came whole.
+#[derive(Clone, Debug)]
+pub struct Answer<'a> {
+    /// The final status code.
+    pub status: u16,
+    /// Names and values as they came; names in any case.
+    pub headers: &'a [(String, Vec<u8>)],
+    /// All of the body; may be left empty where the settings name no field.
+    pub body: &'a [u8],
+    /// Whether another URL than the one of the settings gave it.
+    pub redirected: bool,
+}
+
+impl Answer<'_> {
+    /// The values of a header.
+    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let same_name = move |header: &&'a (String, Vec<u8>)| header.0.eq_ignore_ascii_case(name);
+        self.headers.iter().filter(same_name).map(|(_, value)| value.trim_ascii())
+    }
+}
+
+/// Whether a status code can be the service's word about the thing that was asked for. It is none when the service
+/// failed, ran out of time or refused to look (5xx, 401, 408, 425, 429), when somebody in between speaks or changed what
+/// was said (203, 407, 421, 511), when only a part or a difference came (206, 226), when it points elsewhere (3xx), and
+/// when it ends no exchange (1xx).
+pub fn may_be_an_answer(status: u16) -> bool {
+    matches!(status, 200..=299 | 400..=499) && !matches!(status, 203 | 206 | 226 | 401 | 407 | 408 | 421 | 425 | 429)
 }
 
 /// Reads a response. `age_ms` is the age of the transaction when it was asked about.
 ///
 /// # Errors
 /// Why the response is no answer.
-pub fn decide(settings: &Settings, status: u16, body: &[u8], age_ms: u64) -> Result<Decision, String> {
-    if is_no_answer(status) {
-        return Err(format!("status {status}"));
+pub fn decide(settings: &Settings, answer: &Answer<'_>, age_ms: u64) -> Result<Decision, String> {
+    let status = answer.status;
+    if !may_be_an_answer(status) {
+        return Err(no_answer(status));
     }
-    let found = match &settings.field {
-        None => Some(status.to_string()),
-        Some(field) if (200..300).contains(&status) => {
-            let json: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
-            match json.pointer(field).map(text_of) {
-                Some(Some(text)) => Some(text),
-                Some(None) => return Ok(Decision::Unknown(format!("{field} is no plain value"))),
-                None => return Ok(Decision::Unknown(format!("the answer has no {field}"))),
-            }
-        }
-        Some(_) => None,
+    if let Some(age) = answer.header("age").find(|age| *age != b"0") {
+        let age = String::from_utf8_lossy(age);
+        return Err(format!("status {status} from a cache (age: {age}), which is not the service's word of today"));
+    }
+    let value = match &settings.field {
+        None => status.to_string(),
+        Some(field) if (200..300).contains(&status) => match field::find(json_of(answer)?, field)? {
+            Found::Value(value) => value,
+            Found::NotPlain => return Ok(Decision::Unknown(format!("{field} is no plain value"))),
+            Found::Nothing => return Ok(Decision::Unknown(format!("the answer has no {field}"))),
+        },
+        Some(_) if status == 404 => return missing(settings, answer, age_ms),
+        Some(_) => return Ok(Decision::Unknown(format!("status {status}"))),
     };
-    let value = found.as_deref().unwrap_or_default();
     let what = settings.field.as_deref().unwrap_or("status");
-    if found.is_some() && settings.commit.iter().any(|listed| listed == value) {
+    if settings.commit.contains(&value) {
         return Ok(Decision::Commit);
     }
-    if found.is_some() && settings.rollback.iter().any(|listed| listed == value) {
+    if settings.rollback.contains(&value) {
         return Ok(Decision::Rollback(format!("{what} is {value}")));
     }
-    if status == 404 {
-        return Ok(missing(settings, age_ms));
+    if settings.field.is_none() && status == 404 {
+        return missing(settings, answer, age_ms);
     }
-    Ok(Decision::Unknown(if found.is_some() { format!("{what} is {value}") } else { format!("status {status}") }))
+    Ok(Decision::Unknown(format!("{what} is {value}")))
 }
 
-fn missing(settings: &Settings, age_ms: u64) -> Decision {
-    match settings.rollback_missing_after_ms {
-        Some(after_ms) if age_ms >= after_ms => Decision::Rollback(format!("not found after {} s", age_ms / 1000)),
-        Some(after_ms) => Decision::Unknown(format!("not found; rolls back {} s after the start", after_ms / 1000)),
-        None => Decision::Unknown("not found".to_owned()),
-    }
+fn no_answer(status: u16) -> String {
+    let why = match status {
+        300..=399 => "points elsewhere, and says nothing about what was asked for",
+        203 => "was changed by somebody in between",
+        206 | 226 => "is a part of an answer, and none was asked for",
+        401 => "wants other credentials: see config `authorization`",
+        407 | 421 | 511 => "comes from somebody in between",
+        _ => return format!("status {status}"),
+    };
+    format!("status {status} {why}")
 }
 
-/// A plain value as it would be written in `commit` and `rollback`.
-fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Array(_) | Value::Object(_) => None,
+/// The body as text, unless its header says that it has to be read in another way.
+fn json_of<'a>(answer: &Answer<'a>) -> Result<&'a str, String> {
+    let told = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    // `accept-encoding: identity` was sent.
+    if let Some(coding) = answer.header("content-encoding").find(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        return Err(format!("the body is encoded as {}, which was not asked for", told(coding)));
     }
+    // ASCII reads the same in every character set that is in use for JSON.
+    let charset = answer.header("content-type").map(told).find_map(|content_type| charset(&content_type));
+    if let Some(charset) = charset.filter(|charset| charset != "utf-8" && !answer.body.is_ascii()) {
+        return Err(format!("the body is written in {charset}, and JSON in UTF-8"));
+    }
+    let text = std::str::from_utf8(answer.body).map_err(|error| format!("the body is not JSON: {error}"))?;
+    // A byte order mark must not be there, and may be passed over (RFC 8259).
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// The parameter `charset` of a media type, in lower case.
+fn charset(content_type: &str) -> Option<String> {
+    content_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let is_charset = name.trim().eq_ignore_ascii_case("charset");
+        is_charset.then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+    })
+}
+
+fn missing(settings: &Settings, answer: &Answer<'_>, age_ms: u64) -> Result<Decision, String> {
+    let Some(after_ms) = settings.rollback_missing_after_ms else {
+        return Ok(Decision::Unknown("not found".to_owned()));
+    };
+    // Whoever is sent to a page that is not there has not learned that the order is not there.
+    if answer.redirected {
+        return Err("status 404 after a redirect: let config `url` name the address that knows".to_owned());
+    }
+    Ok(if age_ms >= after_ms {
+        Decision::Rollback(format!("not found after {} s", age_ms / 1000))
+    } else {
+        Decision::Unknown(format!("not found; rolls back {} s after the start", after_ms / 1000))
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(config: &[(&str, &str)]) -> Settings {
-        Settings::read(|name| {
-            let set = config.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-            set.or_else(|| (name == "url").then(|| "http://o/{key}".to_owned()))
-        })
-        .unwrap()
-    }
-
-    fn by_field() -> Settings {
-        settings(&[("field", "/order/status"), ("commit", "paid,true,7"), ("rollback", "cancelled,null")])
-    }
-
-    #[test]
-    fn a_field_of_the_answer_decides() {
-        let decide = |body: &str| decide(&by_field(), 200, body.as_bytes(), 0);
-        let order = |value: &str| format!(r#"{{"order":{{"status":{value}}}}}"#);
-        for value in [r#""paid""#, "true", "7"] {
-            assert_eq!(decide(&order(value)), Ok(Decision::Commit), "{value}");
-        }
-        for value in [r#""cancelled""#, "null"] {
-            assert!(matches!(decide(&order(value)), Ok(Decision::Rollback(_))), "{value}");
-        }
-        for value in [r#""open""#, r#""PAID""#, r#"" paid""#, "8", "[]", "{}", "false"] {
-            assert!(matches!(decide(&order(value)), Ok(Decision::Unknown(_))), "{value}");
-        }
-        assert!(matches!(decide("{}"), Ok(Decision::Unknown(_))));
-    }
-
-    #[test]
-    fn a_body_that_is_not_json_is_no_answer() {
-        for body in ["", "<html>", r#"{"order":"#] {
-            assert!(decide(&by_field(), 200, body.as_bytes(), 0).unwrap_err().contains("not JSON"));
-        }
-    }
-
-    #[test]
-    fn with_a_field_another_status_than_2xx_is_not_read() {
-        let paid = br#"{"order":{"status":"paid"}}"#;
-        assert_eq!(decide(&by_field(), 299, paid, 0), Ok(Decision::Commit));
-        for status in [300, 301, 400, 401, 403, 404, 499] {
-            assert!(matches!(decide(&by_field(), status, paid, 0), Ok(Decision::Unknown(_))), "{status}");
-        }
-    }
-
-    #[test]
-    fn without_a_field_the_status_decides() {
-        let settings = settings(&[("commit", "200,204"), ("rollback", "410,404")]);
-        for (status, expected) in [(200, "c"), (204, "c"), (410, "r"), (404, "r"), (201, "u"), (302, "u"), (403, "u")] {
-            let letter = match decide(&settings, status, b"not read", 0).unwrap() {
-                Decision::Commit => "c",
-                Decision::Rollback(_) => "r",
-                Decision::Unknown(_) => "u",
-            };
-            assert_eq!(letter, expected, "{status}");
-        }
-    }
-
-    #[test]
-    fn a_service_that_failed_gave_no_answer() {
-        for status in [408, 429, 500, 503, 599] {
-            assert!(decide(&by_field(), status, b"{}", 0).is_err(), "{status}");
-        }
-        assert!(decide(&by_field(), 499, b"{}", 0).is_ok());
-    }
-
-    #[test]
-    fn what_is_missing_rolls_back_from_its_age_on() {
-        let patient = settings(&[("field", "/s"), ("commit", "paid"), ("rollback-missing-after", "10s")]);
-        assert!(matches!(decide(&patient, 404, b"", 9_999), Ok(Decision::Unknown(_))));
-        assert!(matches!(decide(&patient, 404, b"", 10_000), Ok(Decision::Rollback(_))));
-        let endless = settings(&[("field", "/s"), ("commit", "paid")]);
-        assert!(matches!(decide(&endless, 404, b"", u64::MAX), Ok(Decision::Unknown(_))));
-        assert!(matches!(decide(&patient, 410, b"", u64::MAX), Ok(Decision::Unknown(_))));
-    }
-}
+#[path = "answer_tests.rs"]
+mod tests;

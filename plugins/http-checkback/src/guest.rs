@@ -1,7 +1,7 @@
 //! The component: joins the logic with the broker's WIT world and with `wasi:http`.
 
 use crate::{
-    answer::{Decision, decide},
+    answer::{Answer, Decision, decide, may_be_an_answer},
     redirect::{MAX_REDIRECTS, Target, is_redirect},
     settings::Settings,
     template::Facts,
@@ -58,11 +58,11 @@ impl Guest for Plugin {
             properties: &half.properties,
         };
         let url = settings.url.fill(&facts)?;
-        let (target, status, body) = ask(&settings, &url)?;
+        let response = ask(&settings, &url)?;
         let age_ms = pending.asked_at.saturating_sub(pending.opened_at);
-        let decision = decide(&settings, status, &body, age_ms);
-        let asked = target.url();
-        host::log(Level::Debug, &format!("GET {asked} answered {status}: {decision:?}"));
+        let decision = decide(&settings, &response.answer(), age_ms);
+        let asked = response.from.url();
+        host::log(Level::Debug, &format!("GET {asked} answered {}: {decision:?}", response.status));
         match decision {
             Ok(Decision::Commit) => Ok(Verdict::Commit),
             Ok(Decision::Rollback(reason)) => Ok(Verdict::Rollback(format!("{asked}: {reason}"))),
@@ -80,31 +80,51 @@ fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| host::log(Level::Error, &panic.to_string())));
 }
 
-/// Asks, following redirects, and returns who answered, the status and the body.
-fn ask(settings: &Settings, url: &str) -> Result<(Target, u16, Vec<u8>), String> {
+/// A response, and who gave it.
+struct Response {
+    from: Target,
+    redirected: bool,
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+impl Response {
+    fn answer(&self) -> Answer<'_> {
+        Answer { status: self.status, headers: &self.headers, body: &self.body, redirected: self.redirected }
+    }
+}
+
+/// Asks. Where the settings name a field, redirects are followed: what they lead to has to have that field. Without one
+/// any page would do, the one to log in for example, so they are left to `decide`.
+fn ask(settings: &Settings, url: &str) -> Result<Response, String> {
     let first = Target::parse(url).ok_or_else(|| format!("`{url}` is not a URL"))?;
-    let mut target = first.clone();
-    for _ in 0..=MAX_REDIRECTS {
-        let authorization = settings.authorization.as_deref().filter(|_| first.same_origin(&target));
-        let response = get(&target, authorization)?;
-        let status = response.status();
-        let listed = |values: &[String]| settings.field.is_none() && values.iter().any(|v| *v == status.to_string());
-        let wanted = listed(&settings.commit) || listed(&settings.rollback);
-        let next = if is_redirect(status) && !wanted { location(&response, &target) } else { None };
-        match next {
-            Some(next) => target = next,
-            None => {
-                let body = if settings.field.is_some() { read(&response, &target)? } else { Vec::new() };
-                return Ok((target, status, body));
-            }
+    let mut from = first.clone();
+    for hop in 0..=MAX_REDIRECTS {
+        let authorization = settings.authorization.as_deref().filter(|_| first.same_origin(&from));
+        let incoming = get(&from, authorization)?;
+        let status = incoming.status();
+        let headers = incoming.headers().entries();
+        if settings.field.is_some() && is_redirect(status) {
+            from = next(&from, status, &headers)?;
+            continue;
         }
+        // What can be no answer is not waited for.
+        let body =
+            if may_be_an_answer(status) { read(&incoming, &from, settings.field.is_some())? } else { Vec::new() };
+        return Ok(Response { from, redirected: hop > 0, status, headers, body });
     }
     Err(format!("{url}: more than {MAX_REDIRECTS} redirects"))
 }
 
-fn location(response: &IncomingResponse, from: &Target) -> Option<Target> {
-    let values = response.headers().get("location");
-    from.join(std::str::from_utf8(values.first()?).ok()?.trim())
+/// Where a redirect leads: to one place that it names.
+fn next(from: &Target, status: u16, headers: &[(String, Vec<u8>)]) -> Result<Target, String> {
+    let mut locations = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("location"));
+    let target = match (locations.next(), locations.next()) {
+        (Some((_, location)), None) => std::str::from_utf8(location).ok().and_then(|text| from.join(text.trim())),
+        _ => None,
+    };
+    target.ok_or_else(|| format!("{}: status {status} without one address to go to", from.url()))
 }
 
 fn get(target: &Target, authorization: Option<&str>) -> Result<IncomingResponse, String> {
@@ -112,6 +132,9 @@ fn get(target: &Target, authorization: Option<&str>) -> Result<IncomingResponse,
     let headers = Fields::new();
     let set = |name: &str, value: &str| headers.append(name, value.as_bytes()).map_err(|error| failed(&error));
     set("accept", "application/json")?;
+    set("accept-encoding", "identity")?;
+    // What a cache keeps was true once.
+    set("cache-control", "no-cache")?;
     set("user-agent", concat!("vouch-http-checkback/", env!("CARGO_PKG_VERSION")))?;
     if let Some(value) = authorization {
         set("authorization", value)?;
@@ -133,18 +156,26 @@ fn get(target: &Target, authorization: Option<&str>) -> Result<IncomingResponse,
     }
 }
 
-fn read(response: &IncomingResponse, target: &Target) -> Result<Vec<u8>, String> {
+/// The body, or nothing of it unless it is to be kept. In either case it has come whole: a service that dies while it
+/// answers has not answered.
+fn read(response: &IncomingResponse, target: &Target, keep: bool) -> Result<Vec<u8>, String> {
     let failed = |what: &str| format!("{}: {what}", target.url());
     let body = response.consume().map_err(|()| failed("the body was taken twice"))?;
     let stream = body.stream().map_err(|()| failed("the body was taken twice"))?;
     let mut bytes = Vec::new();
+    let mut length = 0;
     loop {
         match stream.blocking_read(READ) {
-            Ok(chunk) => bytes.extend_from_slice(&chunk),
+            Ok(chunk) => {
+                length += chunk.len();
+                if keep {
+                    bytes.extend_from_slice(&chunk);
+                }
+            }
             Err(StreamError::Closed) => return Ok(bytes),
             Err(StreamError::LastOperationFailed(error)) => return Err(failed(&error.to_debug_string())),
         }
-        if bytes.len() > MAX_BODY {
+        if length > MAX_BODY {
             return Err(failed("the body is longer than 1 MiB"));
         }
     }

@@ -38,10 +38,15 @@ impl Settings {
         if let Some(both) = commit.iter().find(|value| rollback.contains(value)) {
             return Err(format!("`{both}` stands in both config `commit` and config `rollback`"));
         }
+        let rollback_missing_after_ms = config("rollback-missing-after").map(|text| age_ms(&text)).transpose()?;
         if field.is_none() {
             commit.iter().chain(&rollback).try_for_each(|value| status_code(value))?;
+            if rollback_missing_after_ms.is_some() && commit.iter().chain(&rollback).any(|value| value == "404") {
+                return Err("404 stands in config `commit` or `rollback`, and config `rollback-missing-after` says \
+                            something else about it: leave one of them out"
+                    .to_owned());
+            }
         }
-        let rollback_missing_after_ms = config("rollback-missing-after").map(|text| age_ms(&text)).transpose()?;
         let url = Template::parse(&url)?;
         Ok(Self { url, field, commit, rollback, rollback_missing_after_ms, authorization: config("authorization") })
     }
@@ -54,11 +59,12 @@ fn values(list: Option<String>) -> Vec<String> {
 
 /// Without `field`, values are status codes, and those that are never an answer must not be listed as one.
 fn status_code(value: &str) -> Result<(), String> {
+    let digits = value.len() == 3 && value.bytes().all(|byte| byte.is_ascii_digit());
     match value.parse::<u16>() {
-        Ok(code) if crate::answer::is_no_answer(code) => {
+        Ok(code) if digits && crate::answer::may_be_an_answer(code) => Ok(()),
+        Ok(code @ 100..=599) if digits => {
             Err(format!("status {code} is never an answer: leave it out of config `commit` and `rollback`"))
         }
-        Ok(200..=499) => Ok(()),
         _ => Err(format!("`{value}` is no status code (200–499): set config `field` to compare a field of the answer")),
     }
 }
@@ -121,6 +127,14 @@ mod tests {
             (vec![url, ("commit", "200,503")], "503"),
             (vec![url, ("commit", "200"), ("rollback", "429")], "429"),
             (vec![url, ("commit", "199")], "199"),
+            (vec![url, ("commit", "302")], "302"),
+            (vec![url, ("commit", "200"), ("rollback", "304")], "304"),
+            (vec![url, ("commit", "206")], "206"),
+            (vec![url, ("commit", "200"), ("rollback", "407")], "407"),
+            (vec![url, ("commit", "0200")], "`0200`"),
+            (vec![url, ("commit", "+20")], "`+20`"),
+            (vec![url, ("commit", "200"), ("rollback", "404"), ("rollback-missing-after", "1s")], "404"),
+            (vec![url, ("commit", "404"), ("rollback-missing-after", "1s")], "404"),
             (vec![url, ("commit", "200"), ("rollback-missing-after", "soon")], "`rollback-missing-after`"),
             (vec![("url", "o"), ("commit", "200")], "`url`"),
         ] {

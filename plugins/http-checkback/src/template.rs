@@ -45,6 +45,10 @@ impl Template {
         if text[..host_end].contains(['{', '}']) {
             return Err("config `url` may hold {…} only after the host".to_owned());
         }
+        // A fragment is never sent: with what stands in it the question would lose what it is about.
+        if text.contains('#') {
+            return Err("config `url` has a #, and nothing after it would be sent: write %23 if it is meant".to_owned());
+        }
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(open) = rest.find('{') {
@@ -173,6 +177,8 @@ mod tests {
             "http://o/{body}",
             "http://o/{property.}",
             "http://o/{{key}}",
+            "http://o/#/{key}",
+            "http://o#{key}",
         ] {
             assert!(Template::parse(template).is_err(), "{template}");
         }

@@ -17,30 +17,30 @@ use crate::{
     support::{COMMIT, House, Table, guest_error, no_answer, pending},
 };
 
-fn component() -> Bytes {
+pub(crate) fn component() -> Bytes {
     let checked_in = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist"));
     let folder = std::env::var_os("VOUCH_PLUGIN_DIST").map_or_else(checked_in, PathBuf::from);
     let path = folder.join("http-checkback.wasm");
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run plugins/build", path.display())).into()
 }
 
-fn grant(spec: &mut BindingSpec, origin: &str) {
+pub(crate) fn grant(spec: &mut BindingSpec, origin: &str) {
     let grants = format!(r#"{{"http":["{origin}"]}}"#);
     spec.grants.http.extend(serde_json::from_str::<vouch_plugin::Grants>(&grants).unwrap().http);
 }
 
-fn config(spec: &mut BindingSpec, entries: &[(&str, &str)]) {
+pub(crate) fn config(spec: &mut BindingSpec, entries: &[(&str, &str)]) {
     spec.config.extend(entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
 }
 
 /// A binding as a user writes it: ask `origin` for the order, compare its status.
-fn orders(spec: &mut BindingSpec, origin: &str) {
+pub(crate) fn orders(spec: &mut BindingSpec, origin: &str) {
     config(spec, &[("url", &format!("{origin}/orders/{{key}}")), ("field", "/status")]);
     config(spec, &[("commit", "paid,shipped"), ("rollback", "cancelled")]);
 }
 
 /// Asks once about an order that the server answers for so.
-async fn ask(house: &House, reply: Reply, change: impl FnOnce(&mut BindingSpec)) -> Checked {
+pub(crate) async fn ask(house: &House, reply: Reply, change: impl FnOnce(&mut BindingSpec)) -> Checked {
     let server = Server::start(move |_| reply.clone());
     house
         .check(component(), |spec| {
@@ -51,14 +51,14 @@ async fn ask(house: &House, reply: Reply, change: impl FnOnce(&mut BindingSpec))
         .await
 }
 
-fn unknown(checked: Checked) -> String {
+pub(crate) fn unknown(checked: Checked) -> String {
     match checked {
         Checked::Answer(Verdict::Unknown { reason, retry_after: None }) => reason,
         other => panic!("{other:?}"),
     }
 }
 
-fn rolled_back(checked: Checked) -> String {
+pub(crate) fn rolled_back(checked: Checked) -> String {
     match checked {
         Checked::Answer(Verdict::Rollback(reason)) => reason,
         other => panic!("{other:?}"),
@@ -103,6 +103,8 @@ async fn the_service_is_asked_for_the_thing_behind_the_message() {
     assert!(request.starts_with("GET /o/A%2017/01AB?t=0-4711&r=eu%2F1 HTTP/1.1\r\n"), "{request}");
     assert!(request.contains(&format!("host: {}\r\n", server.address)), "{request}");
     assert!(request.contains("authorization: Bearer s3cret\r\n"), "{request}");
+    assert!(request.contains("cache-control: no-cache\r\n"), "{request}");
+    assert!(request.contains("accept-encoding: identity\r\n"), "{request}");
 }
 
 #[tokio::test]

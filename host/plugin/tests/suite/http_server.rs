@@ -14,6 +14,8 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 pub(crate) enum Reply {
     /// A whole response: status, further header lines, body.
     Full(u16, String, Vec<u8>),
+    /// These bytes, whatever they are, and the end of the connection.
+    Raw(Vec<u8>),
     /// The connection is closed without a word.
     Close,
     /// No word, ever.
@@ -121,6 +123,10 @@ fn answer(stream: &mut dyn Stream, reply: Reply) -> std::io::Result<()> {
             let length = body.len();
             write!(stream, "HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\n\r\n")?;
             stream.write_all(&body)?;
+            stream.flush()
+        }
+        Reply::Raw(bytes) => {
+            stream.write_all(&bytes)?;
             stream.flush()
         }
         Reply::Close => Ok(()),

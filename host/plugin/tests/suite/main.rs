@@ -7,6 +7,7 @@ mod answers;
 mod cache;
 mod capacity;
 mod guests;
+mod http_answers;
 mod http_checkback;
 mod http_server;
 mod imports;
