@@ -1,26 +1,63 @@
 //! The order service's database: one SQLite file. Every step opens it anew, as over a network.
+//!
+//! Besides the orders it holds the fence: what became of each message, written once. An order passes it in the database
+//! transaction that writes its row; the question what became of a message closes it where no order did. So an answer
+//! stays true, however late the row comes.
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 /// Status of an order that is paid.
 pub(crate) const PAID: &str = "paid";
 /// Status of an order whose payment is not there yet.
 pub(crate) const AWAITING_PAYMENT: &str = "awaiting-payment";
+/// What is said of an order that was not placed with the message that was asked about, and never will be.
+pub(crate) const CANCELLED: &str = "cancelled";
 
-/// Makes the file and its table.
+const COMMITTED: &str = "committed";
+const ROLLED_BACK: &str = "rolled_back";
+
+/// Makes the file and its tables.
 pub(crate) fn create(path: &Path) -> rusqlite::Result<()> {
     let database = Connection::open(path)?;
-    database
-        .execute_batch("CREATE TABLE orders (id TEXT PRIMARY KEY, item TEXT NOT NULL, status TEXT NOT NULL) STRICT;")
+    database.execute_batch(
+        "CREATE TABLE orders (id TEXT PRIMARY KEY, item TEXT NOT NULL, status TEXT NOT NULL) STRICT;
+         CREATE TABLE fence (message TEXT PRIMARY KEY, outcome TEXT NOT NULL) STRICT;",
+    )
 }
 
-/// Writes a new order; on disk when this returns.
-pub(crate) fn insert(path: &Path, id: &str, item: &str, status: &str) -> rusqlite::Result<()> {
-    let database = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    database.execute("INSERT INTO orders (id, item, status) VALUES (?1, ?2, ?3)", params![id, item, status])?;
-    Ok(())
+/// Writes a new order and passes the fence of its message; on disk when this returns. Fails if somebody was told before
+/// that the order will not be.
+pub(crate) fn insert(path: &Path, message: &str, id: &str, item: &str, status: &str) -> rusqlite::Result<()> {
+    let mut database = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute("INSERT INTO fence (message, outcome) VALUES (?1, ?2)", params![message, COMMITTED])?;
+    transaction.execute("INSERT INTO orders (id, item, status) VALUES (?1, ?2, ?3)", params![id, item, status])?;
+    transaction.commit()
+}
+
+/// The status of the order that was placed with this message; [`CANCELLED`] if there is none, and there never will be:
+/// this closes the fence.
+pub(crate) fn settled_status(path: &Path, message: &str, id: &str) -> rusqlite::Result<String> {
+    let mut database = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let outcome = transaction
+        .query_row("SELECT outcome FROM fence WHERE message = ?1", params![message], |row| row.get::<_, String>(0))
+        .optional()?;
+    let status = match outcome.as_deref() {
+        Some(COMMITTED) => {
+            transaction.query_row("SELECT status FROM orders WHERE id = ?1", params![id], |row| row.get(0))?
+        }
+        Some(_) => CANCELLED.to_owned(),
+        None => {
+            transaction
+                .execute("INSERT INTO fence (message, outcome) VALUES (?1, ?2)", params![message, ROLLED_BACK])?;
+            CANCELLED.to_owned()
+        }
+    };
+    transaction.commit()?;
+    Ok(status)
 }
 
 /// The payment arrived. Returns whether there is such an order.
@@ -62,8 +99,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("orders.db");
         create(&path).unwrap();
-        insert(&path, "A-1", "lamp", AWAITING_PAYMENT).unwrap();
-        assert!(insert(&path, "A-1", "lamp", PAID).is_err(), "an id is taken once");
+        insert(&path, "m1", "A-1", "lamp", AWAITING_PAYMENT).unwrap();
+        assert!(insert(&path, "m2", "A-1", "lamp", PAID).is_err(), "an id is taken once");
         assert_eq!(status(&path, "A-1").unwrap().as_deref(), Some(AWAITING_PAYMENT));
         assert!(pay(&path, "A-1").unwrap());
         assert!(!pay(&path, "A-2").unwrap());
@@ -72,11 +109,26 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_comes_after_the_question_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orders.db");
+        create(&path).unwrap();
+        assert_eq!(settled_status(&path, "m1", "A-1").unwrap(), CANCELLED);
+        assert!(insert(&path, "m1", "A-1", "lamp", PAID).is_err(), "it was said that there is none");
+        assert_eq!(status(&path, "A-1").unwrap(), None);
+        // Ordered again, with another message.
+        insert(&path, "m2", "A-1", "lamp", PAID).unwrap();
+        assert_eq!(settled_status(&path, "m2", "A-1").unwrap(), PAID);
+        assert_eq!(settled_status(&path, "m1", "A-1").unwrap(), CANCELLED, "an answer stays true");
+    }
+
+    #[test]
     fn a_database_that_is_away_fails_and_is_not_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("orders.db");
         assert_eq!(brief(&status(&path, "A-1").unwrap_err()), "unable to open database file");
-        assert!(insert(&path, "A-1", "lamp", PAID).is_err());
+        assert!(insert(&path, "m1", "A-1", "lamp", PAID).is_err());
+        assert!(settled_status(&path, "m1", "A-1").is_err());
         assert!(!path.exists());
     }
 }

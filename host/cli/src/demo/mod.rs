@@ -41,11 +41,8 @@ pub(crate) struct DemoArgs {
 /// # Errors
 /// The ledger does not add up, or a step did not happen.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
-    let pace = if args.fast {
-        Pace { immunity: "500ms", interval: "500ms", missing_after: "1s" }
-    } else {
-        Pace { immunity: "2s", interval: "3s", missing_after: "4s" }
-    };
+    let pace =
+        if args.fast { Pace { immunity: "1s", interval: "500ms" } } else { Pace { immunity: "2s", interval: "3s" } };
     let began = Instant::now();
     let mut stage = Stage::build(pace).context("the stage could not be built")?;
     story::introduce(&stage)?;

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use clap::Args;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::database;
@@ -37,9 +38,28 @@ pub(crate) fn run(args: OrdersApiArgs) -> anyhow::Result<()> {
     })
 }
 
-async fn show(State(database): State<Arc<PathBuf>>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
-    let (status, body, said) = match database::status(&database, &id) {
-        Ok(Some(status)) => (StatusCode::OK, json!({"id": id, "status": status}), format!("\"{status}\"")),
+/// What is asked about an order.
+#[derive(Deserialize)]
+struct Question {
+    /// Whether it was placed with this message.
+    message: Option<String>,
+}
+
+async fn show(
+    State(database): State<Arc<PathBuf>>,
+    Path(id): Path<String>,
+    Query(question): Query<Question>,
+    headers: HeaderMap,
+) -> Answer {
+    let status = match question.message {
+        Some(message) => database::settled_status(&database, &message, &id).map(Some),
+        None => database::status(&database, &id),
+    };
+    let (status, body, said) = match status {
+        Ok(Some(status)) => {
+            let binding = if status == database::CANCELLED { "; no row can follow" } else { "" };
+            (StatusCode::OK, json!({"id": id, "status": status}), format!("\"{status}\"{binding}"))
+        }
         Ok(None) => (StatusCode::NOT_FOUND, json!({"error": "no such order"}), "no such order".to_owned()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, json!({"error": error.to_string()}), database::brief(&error)),
     };

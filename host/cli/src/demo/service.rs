@@ -103,7 +103,8 @@ impl Service {
         if order.hold == Hold::BeforeRow {
             self.go_on.notified().await;
         }
-        database::insert(&self.database, &order.id, &order.item, &order.status).map_err(database_error)?;
+        database::insert(&self.database, &half.message_id, &order.id, &order.item, &order.status)
+            .map_err(database_error)?;
         tell(order, What::RowWritten, format!("row written to orders.db: {}", order.status), None);
         if order.hold == Hold::AfterRow {
             self.go_on.notified().await;

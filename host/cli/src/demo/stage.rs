@@ -33,12 +33,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(40);
 /// How long the broker waits.
 #[derive(Clone, Copy)]
 pub(super) struct Pace {
-    /// Before it asks for the first time.
+    /// Before it asks for the first time: so long the service has to write a row.
     pub(super) immunity: &'static str,
     /// Between two questions.
     pub(super) interval: &'static str,
-    /// Before an order without a row counts as never taken.
-    pub(super) missing_after: &'static str,
 }
 
 /// An order of the story.
@@ -111,11 +109,10 @@ impl Stage {
         let digest = verdict.body.get("digest").and_then(Value::as_str).unwrap_or_default();
         self.component = digest.chars().take(19).collect();
         let config = json!({
-            "url": format!("{}/orders/{{key}}", self.orders_api),
+            "url": format!("{}/orders/{{key}}?message={{id}}", self.orders_api),
             "field": "/status",
             "commit": database::PAID,
-            "rollback": "cancelled",
-            "rollback-missing-after": self.pace.missing_after,
+            "rollback": database::CANCELLED,
         });
         let binding = json!({
             "plugin": format!("{COMPONENT_NAME}:1.0"),

@@ -112,7 +112,7 @@ pub(super) fn killed_after_row(stage: &mut Stage) -> anyhow::Result<()> {
 pub(super) fn killed_before_row(stage: &mut Stage) -> anyhow::Result<()> {
     stage.screen.chapter(
         "4  The service is killed before its database: this order never happened",
-        "The message is there, the row never will be. To deliver it would invent an order.",
+        "The message is there, the row is not. To deliver it would invent an order. The orders API says no and notes that it did: a row that came later, from a service that was only slow, would collide with that.",
     )?;
     stage.start_service()?;
     stage.order("A-1004", "a sofa", database::PAID, Hold::BeforeRow)?;
