@@ -203,7 +203,13 @@ class OrderService:
                 log.warning("the message of order %s is still pending: %s", order["id"], in_short(failure))
                 self.broker.reconnect()
                 return
-            if self.orders.announce(order["id"], message):
+            time.sleep(self.slow_database)
+            try:
+                announced = self.orders.announce(order["id"], message)
+            except TooLate:
+                log.warning("a message of order %s took too long; it gets another one", order["id"])
+                continue
+            if announced:
                 log.info("order %s is announced", order["id"])
                 self._commit(transaction, order)
             else:
