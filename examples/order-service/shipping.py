@@ -78,15 +78,16 @@ def main():
 
     shipments = Shipments(arguments.database)
     print("waiting for orders", flush=True)
-    while True:
-        try:
-            consume(arguments.broker, shipments)
-        except KeyboardInterrupt:
-            return
-        except Exception as failure:
-            # With a new client: one that was refused for a while dials less and less often, up to two minutes apart.
-            print(f"trying again: {failure}", flush=True)
-            time.sleep(WAIT_FOR_BROKER)
+    try:
+        while True:
+            try:
+                consume(arguments.broker, shipments)
+            except Exception as failure:
+                # With a new client: one that was refused for a while dials less and less often, up to two minutes apart.
+                print(f"trying again: {failure}", flush=True)
+                time.sleep(WAIT_FOR_BROKER)
+    except KeyboardInterrupt:
+        pass
 
 
 if __name__ == "__main__":
