@@ -343,7 +343,7 @@ def main():
     service = OrderService(orders, broker, arguments.die_at, arguments.slow_database)
     threading.Thread(target=service.keep_announcing, daemon=True).start()
     server = ThreadingHTTPServer(("127.0.0.1", arguments.port), http_handler(service))
-    log.info("taking orders at http://127.0.0.1:%d/orders", arguments.port)
+    log.info("taking orders at http://127.0.0.1:%d/orders", server.server_port)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -263,12 +263,12 @@ class Service(Program):
     """The order service, up. `ends` are its arguments for how it ends an order."""
 
     def __init__(self, shop, *ends, broker=None):
-        self.port = free_port()
         database = ("--database", str(shop.folder / "orders.db"))
-        super().__init__(shop, "order_service.py", *database, "--port", str(self.port), *ends,
-                         broker=broker)
-        wait_until(lambda: "taking orders" in self.output() or not self.runs(), "the service is up", 30)
+        super().__init__(shop, "order_service.py", *database, "--port", "0", *ends, broker=broker)
+        told = re.compile(r"taking orders at http://127\.0\.0\.1:(\d+)/")
+        wait_until(lambda: told.search(self.output()) or not self.runs(), "the service is up", 30)
         assert self.runs(), self.output()
+        self.port = int(told.search(self.output())[1])
 
     def call(self, path, body=None):
         """Status and document; status 0 if there is no answer."""
