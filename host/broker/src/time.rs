@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds since 1970-01-01T00:00:00Z, from the log's clock: max(last logged, wall clock) (ruling 20).
+/// Milliseconds since 1970-01-01T00:00:00Z, by the log's time, which never goes back (ruling 20).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Millis(pub u64);
 
@@ -14,12 +14,6 @@ impl Millis {
     #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {
         Millis(self.0.saturating_add(ms))
-    }
-
-    /// This time less a duration; never below zero.
-    #[must_use]
-    pub fn minus(self, duration: std::time::Duration) -> Self {
-        Millis(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// Milliseconds from `earlier` to this time, 0 if it is later.

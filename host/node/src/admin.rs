@@ -292,6 +292,7 @@ impl Node {
                 waiting_polls: executor.waiting_polls(),
                 resends,
                 reused_ids,
+                doubted_ms: state.leaps().doubted_ms(),
             }
         };
         self.0.shard.query(look).await
@@ -325,6 +326,8 @@ pub struct Status {
     pub resends: u64,
     /// Message ids that were used again for other content.
     pub reused_ids: u64,
+    /// Time of the log, in ms, that makes nothing older while nobody knows whether it passed.
+    pub doubted_ms: u64,
 }
 
 pub(crate) fn open_row(executor: &Executor, transaction: u64, open: &OpenTransaction, now: Millis) -> Row {

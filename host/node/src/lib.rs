@@ -34,6 +34,7 @@ pub use api::{
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use backup::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, restore};
+pub use clock::{SystemTimeSource, TimeSource};
 pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig, OnDamage};
 pub use damage::{Damage, DamagedStretch, Known, LostMessages};
 pub use lookup::LookupReport;

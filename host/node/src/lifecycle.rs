@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vouch_broker::{Refusal, State};
 use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
 
-use crate::clock::Clock;
+use crate::clock::{SystemTimeSource, TimeSource};
 use crate::damage::DamagedLog;
 use crate::lookup::Lookups;
 use crate::metrics::Metrics;
@@ -63,13 +63,18 @@ impl Node {
     /// A log that is damaged is served read-only, if [`NodeConfig::on_damage`] says so: nothing is written, nobody is asked
     /// about transactions, and nothing of the folder's log and snapshots changes.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let opened = start::open(&config)?;
+        Self::start_with(config, Arc::new(SystemTimeSource))
+    }
+
+    /// The same with other clocks than the machine's: for tests of what a wrong clock does.
+    pub fn start_with(config: NodeConfig, time: Arc<dyn TimeSource>) -> Result<Self, StartError> {
+        let opened = start::open(&config, time)?;
         start::check_disk_limit(&config, opened.init.segment_size)?;
         let plugins = PluginHost::start(&config)?;
         let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
-        let shared = Arc::new(Shared::new(Clock::starting_at(opened.state.cluster().clock), requests));
         let lookups = start::lookups(&config, &opened)?;
-        let Opened { lock, state, reader, inbox, init, snapshots, snapshot, missing, log } = opened;
+        let Opened { lock, state, clock, reader, inbox, init, snapshots, snapshot, missing, log } = opened;
+        let shared = Arc::new(Shared::new(clock, requests));
         let (shard, log, scrub) = match log {
             OpenedLog::Whole { appender, index, recovery } => {
                 tell_recovery(&recovery, snapshot);

@@ -147,9 +147,14 @@ impl Node {
         }
     }
 
-    /// The log's clock, milliseconds since 1970.
+    /// The log's time, milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         self.0.shared.clock.now().0
+    }
+
+    /// By how many milliseconds the log's time is ahead of the wall clock; below zero where the wall clock is ahead.
+    pub fn clock_ahead_ms(&self) -> i64 {
+        self.0.shared.clock.ahead_ms()
     }
 
     /// Bytes that may be proposed and not answered.

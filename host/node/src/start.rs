@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use vouch_broker::record::{ClusterInit, DecodeError, Frame, NodeStarted, Record};
+use vouch_broker::record::{ClusterInit, DecodeError, Frame, Leapt, NodeStarted, Record};
 use vouch_broker::state::RecordAt;
 use vouch_broker::{Millis, State};
 use vouch_commitlog::{
     Appender, CommitLog, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogReader, OpenError, Recovery,
 };
 
+use crate::clock::{Clock, TimeSource};
 use crate::damage::{self, DamagedLog};
 use crate::lookup::{Lookups, Place};
 use crate::shard::Inbox;
@@ -138,6 +139,7 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
 pub(crate) struct Opened {
     pub(crate) lock: File,
     pub(crate) state: State,
+    pub(crate) clock: Clock,
     pub(crate) reader: LogReader,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) init: ClusterInit,
@@ -158,7 +160,7 @@ pub(crate) enum OpenedLog {
 }
 
 /// Opens the folder and recovers the log.
-pub(crate) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
+pub(crate) fn open(config: &NodeConfig, time: Arc<dyn TimeSource>) -> Result<Opened, StartError> {
     let dir = &config.data_dir;
     fs::create_dir_all(dir).map_err(failed("create", dir))?;
     let lock = lock(dir)?;
@@ -182,21 +184,25 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
         Err(error) => return Err(error),
         Ok(recovered) => Ok(recovered),
     };
-    let (state, snapshot, reader, log) = match recovered {
+    let (state, clock, snapshot, reader, log) = match recovered {
         Ok(Recovered { mut state, snapshot, mut appender, reader, recovery }) => {
             check_feature_level(&state)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
-            let index = write_first_records(&mut state, &mut appender, &inbox, &identity, recovery.last_index)?;
-            (state, snapshot, reader, OpenedLog::Whole { appender, index, recovery })
+            let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
+            let clock = Clock::start(logged, time);
+            let last_index = recovery.last_index;
+            let index = write_first_records(&mut state, &mut appender, &inbox, &identity, &clock, last_index)?;
+            (state, clock, snapshot, reader, OpenedLog::Whole { appender, index, recovery })
         }
         Err(damage::ReadOnly { state, snapshot, reader, log }) => {
             check_feature_level(&state)?;
-            (state, snapshot, reader, OpenedLog::Damaged(log))
+            let clock = Clock::start(state.cluster().clock, time);
+            (state, clock, snapshot, reader, OpenedLog::Damaged(log))
         }
     };
     let missing = what_is_missing(&state, reader.start().0);
     let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
-    Ok(Opened { lock, state, reader, inbox, init, snapshots, snapshot, missing, log })
+    Ok(Opened { lock, state, clock, reader, inbox, init, snapshots, snapshot, missing, log })
 }
 
 /// Less than some segments would always be full: they count as whole, and one is prepared ahead.
@@ -401,6 +407,7 @@ fn write_first_records(
     appender: &mut Appender,
     inbox: &Inbox,
     identity: &Identity,
+    clock: &Clock,
     last_index: u64,
 ) -> Result<u64, StartError> {
     let mut records = Vec::new();
@@ -415,8 +422,11 @@ fn write_first_records(
         init.encode(&mut records);
     }
     NodeStarted { version: VERSION.to_owned() }.encode(&mut records);
-    let wall = crate::clock::Clock::starting_at(state.cluster().clock).now();
-    let header = EntryHeader { term: 1, index: last_index + 1, leader_time_ms: wall.0, kind: EntryKind::Records };
+    if let Some(from) = clock.leapt_from() {
+        Leapt { from, doubted: true }.encode(&mut records);
+    }
+    let now = clock.now();
+    let header = EntryHeader { term: 1, index: last_index + 1, leader_time_ms: now.0, kind: EntryKind::Records };
     let appended = appender.append(header, &[&records])?;
     inbox.wait_durable(appended.end.0).map_err(|reason| {
         StartError::Thread(io::Error::other(format!("the first records did not become durable: {reason}")))
@@ -427,7 +437,7 @@ fn write_first_records(
         end: appended.end,
         term: 1,
         index: last_index + 1,
-        leader_time_ms: wall.0,
+        leader_time_ms: now.0,
         kind: EntryKind::Records,
         payload: records.into(),
     };

@@ -26,7 +26,7 @@ macro_rules! encode {
 fn encode(record: &Record) -> Option<Vec<u8>> {
     encode!(
         record,
-        ClusterInit NodeStarted TopicPut TopicDelete GroupPut GroupDelete Join Expire Seen Carried End CheckAnswered
+        ClusterInit NodeStarted TopicPut TopicDelete GroupPut GroupDelete Join Expire Seen Carried Leapt LeapsBelieved End CheckAnswered
         Park Resume Lease Renew Ack ChangeInvisible DeadLetter PluginChunk PluginPublish TagDelete PluginDelete
         BindingPut BindingDelete
     )

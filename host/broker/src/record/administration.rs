@@ -2,7 +2,7 @@
 
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
-use crate::{GroupConfig, GroupId, QUEUES_MAX, ResourceName, TopicConfig, TopicId};
+use crate::{GroupConfig, GroupId, Millis, QUEUES_MAX, ResourceName, TopicConfig, TopicId};
 
 /// The first record of every log (ruling 20).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,49 @@ impl Fields for NodeStarted {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { version: r.string("version")? })
+    }
+}
+
+/// The log's time went ahead to that of this entry, and nobody lived through what lies between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leapt {
+    /// Until then time went by the boot-time clock. Where the wall clock was followed: until it was first seen ahead.
+    pub from: Millis,
+    /// A node started, and only the wall clock says that so much time passed: it makes nothing older until
+    /// [`LeapsBelieved`]. Otherwise the wall clock was ahead for long enough, and what was stored meanwhile counts as
+    /// stored now.
+    pub doubted: bool,
+}
+
+impl Fields for Leapt {
+    const KIND: u16 = 13;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u64(self.from.0);
+        w.u8(self.doubted.into());
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { from: Millis(r.u64("leapt from")?), doubted: r.flag("doubted")? })
+    }
+}
+
+/// The wall clock agreed with the log's time for long enough: the time that was in doubt did pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeapsBelieved {
+    /// Leaps that ended by then.
+    pub to: Millis,
+}
+
+impl Fields for LeapsBelieved {
+    const KIND: u16 = 14;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u64(self.to.0);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { to: Millis(r.u64("leaps to")?) })
     }
 }
 

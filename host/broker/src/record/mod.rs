@@ -14,7 +14,9 @@ mod retention;
 mod tests;
 mod transaction;
 
-pub use administration::{ClusterInit, GroupDelete, GroupPut, Join, NodeStarted, TopicDelete, TopicPut};
+pub use administration::{
+    ClusterInit, GroupDelete, GroupPut, Join, LeapsBelieved, Leapt, NodeStarted, TopicDelete, TopicPut,
+};
 pub use codec::DecodeError;
 pub use delivery::{Ack, Again, ChangeInvisible, DeadLetter, Lease, LeasedAgain, LeasedRange, Renew};
 pub use frame::{FRAME_LEN, Frame};
@@ -95,6 +97,10 @@ records! {
     ClusterInit,
     /// A node opened the log.
     NodeStarted,
+    /// Time leapt.
+    Leapt,
+    /// The time that was in doubt did pass.
+    LeapsBelieved,
     /// A topic was created or changed.
     TopicPut,
     /// A topic was deleted.

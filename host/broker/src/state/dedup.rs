@@ -1,5 +1,6 @@
 //! Resends are stored once (ruling 14): same client id, message id and content within ten minutes.
 
+use super::leaps::{Leaps, Now};
 use super::part::{Of, RECENT_ENTRY_LEN};
 use super::recent::{EntryBytes, Happened, Recent};
 use super::snapshot::{Snapshot, Source, Unreadable};
@@ -104,7 +105,7 @@ impl Default for Dedup {
 impl Dedup {
     /// Where the first copy went, if this is a resend: of a half message if `half`, else of one for a queue. Compared
     /// with the latest message under this id only.
-    pub(super) fn first_copy(&mut self, head: &MessageHead, half: bool, now: Millis) -> Option<Stored> {
+    pub(super) fn first_copy(&mut self, head: &MessageHead, half: bool, now: Now<'_>) -> Option<Stored> {
         let sent = self.sent.get(head.identity.0, now)?;
         let same = sent.content == head.content && sent.topic == head.topic && (sent.queue == NO_QUEUE) == half;
         let stored = same.then(|| sent.stored());
@@ -112,8 +113,8 @@ impl Dedup {
         stored
     }
 
-    pub(super) fn remember(&mut self, head: &MessageHead, now: Millis, stored: Stored) {
-        self.sent.put(head.identity.0, Sent::new(head, now, stored));
+    pub(super) fn remember(&mut self, head: &MessageHead, at: Millis, stored: Stored, leaps: &Leaps) {
+        self.sent.put(head.identity.0, Sent::new(head, at, stored), leaps);
     }
 }
 

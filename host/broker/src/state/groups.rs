@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::leaps::Now;
 use super::progress::Progress;
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::codec::{DecodeError, Reader, Writer};
@@ -63,8 +64,8 @@ impl Group {
     }
 
     /// Whether what it has not consumed must be kept for it.
-    pub fn pins(&self, now: Millis) -> bool {
-        now.ms_since(self.seen) <= PIN_MS
+    pub fn pins(&self, now: Now<'_>) -> bool {
+        now.age_ms(self.seen) <= PIN_MS
     }
 
     /// Progress on every topic that the group received from.
@@ -134,9 +135,9 @@ impl Groups {
         }
     }
 
-    /// So much time passed in which no group could show that it lives.
-    pub(super) fn forgive(&mut self, ms: u64) {
-        self.by_id.values_mut().for_each(|group| group.seen = group.seen.plus_ms(ms));
+    /// So much time passed until now in which no group could show that it lives.
+    pub(super) fn forgive(&mut self, ms: u64, now: Millis) {
+        self.by_id.values_mut().for_each(|group| group.seen = group.seen.plus_ms(ms).min(now).max(group.seen));
     }
 
     /// Groups of which nobody knows when they lived were seen now.
@@ -157,7 +158,7 @@ impl Groups {
     }
 
     /// Offsets below which no group has a right to anything that it has not finished: the wanted ones, or less.
-    pub(super) fn without_pinned(&self, topic: TopicId, starts: &mut [(u32, u64)], now: Millis) {
+    pub(super) fn without_pinned(&self, topic: TopicId, starts: &mut [(u32, u64)], now: Now<'_>) {
         let pinning = self.by_id.values().filter(|group| group.pins(now)).filter_map(|group| group.progress(topic));
         for progress in pinning {
             for (queue, start) in &mut *starts {

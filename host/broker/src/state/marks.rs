@@ -3,7 +3,9 @@
 //! An entry of a queue tells neither. A part does: what lies in it came before it was sealed.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use super::leaps::Now;
 use super::part::{MARK_LEN, Of, PartError, PartWriter, Row};
 use crate::{Millis, TopicId};
 
@@ -58,9 +60,9 @@ impl Marks {
         self.0.drain(..self.0.partition_point(|mark| mark.part < part));
     }
 
-    /// The last part that was sealed before a time, or before more than so many bytes had been received.
-    pub(super) fn last_part(&self, before: Option<Millis>, received: Option<u64>) -> Option<u64> {
-        let old = |mark: &Mark| before.is_some_and(|before| mark.at < before);
+    /// The last part that was sealed longer ago than a time, or before more than so many bytes had been received.
+    pub(super) fn last_part(&self, now: Now<'_>, kept: Option<Duration>, received: Option<u64>) -> Option<u64> {
+        let old = |mark: &Mark| kept.is_some_and(|kept| u128::from(now.age_ms(mark.at)) > kept.as_millis());
         let beyond = |mark: &Mark| received.is_some_and(|received| mark.received_bytes <= received);
         // Both hold for a mark if they hold for a later one.
         let count = self.0.partition_point(|mark| old(mark) || beyond(mark));

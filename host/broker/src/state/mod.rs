@@ -4,6 +4,7 @@ mod apply;
 mod cluster;
 mod dedup;
 mod groups;
+mod leaps;
 mod marks;
 mod part;
 mod part_view;
@@ -23,6 +24,7 @@ pub use apply::{Applied, Effect, Outcome, RecordAt};
 pub use cluster::Cluster;
 pub use dedup::{DEDUP_MAX, DEDUP_WINDOW_MS};
 pub use groups::{GAPS_MAX, GROUPS_MAX, Gap, Group, Groups, PIN_MS};
+pub use leaps::{LEAPS_MAX, Leap, Leaps, Now};
 pub use part::PartError;
 pub use part_view::{PartView, QueueEntries, QueueRow};
 pub use plugins::{
@@ -49,6 +51,7 @@ use crate::{Handle, Millis, Refusal};
 #[derive(Default)]
 pub struct State {
     cluster: Cluster,
+    leaps: Leaps,
     topics: Topics,
     groups: Groups,
     transactions: Transactions,
@@ -68,6 +71,16 @@ impl State {
     /// Identity of the cluster and the log's clock.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Where the log's time leapt.
+    pub fn leaps(&self) -> &Leaps {
+        &self.leaps
+    }
+
+    /// A moment of the log's time, for ages.
+    pub fn at(&self, time: Millis) -> Now<'_> {
+        Now::new(time, &self.leaps)
     }
 
     /// All topics.

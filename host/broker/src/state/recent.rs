@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::leaps::{Leaps, Now};
 use super::part::{Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN, Row};
 use super::snapshot::{Source, Unreadable};
 use crate::Millis;
@@ -81,8 +82,8 @@ impl<V: Happened> Recent<V> {
     }
 
     /// The latest entry of this key, if it is remembered at `now`.
-    pub(super) fn get(&self, key: u64, now: Millis) -> Option<&V> {
-        self.latest(key).filter(|value| now.ms_since(value.at()) <= self.window_ms)
+    pub(super) fn get(&self, key: u64, now: Now<'_>) -> Option<&V> {
+        self.latest(key).filter(|value| now.age_ms(value.at()) <= self.window_ms)
     }
 
     /// The latest entry of this key that was not dropped yet, however old.
@@ -101,9 +102,10 @@ impl<V: Happened> Recent<V> {
     }
 
     /// Adds an entry, and drops those that are too old or too many.
-    pub(super) fn put(&mut self, key: u64, value: V) {
+    pub(super) fn put(&mut self, key: u64, value: V, leaps: &Leaps) {
+        let now = Now::new(value.at(), leaps);
         while let Some((_, oldest)) = self.entries.front() {
-            if self.entries.len() < self.max && value.at().ms_since(oldest.at()) <= self.window_ms {
+            if self.entries.len() < self.max && now.age_ms(oldest.at()) <= self.window_ms {
                 break;
             }
             self.drop_first();

@@ -41,7 +41,7 @@ impl State {
                 return (found, last);
             }
             (last, looked_at) = (Some(topic.id), looked_at + 1);
-            let expired = topic.expired(now);
+            let expired = topic.expired(self.at(now));
             if !expired.is_empty() {
                 // Each may hold it.
                 looked_at += self.groups.count();
@@ -56,7 +56,7 @@ impl State {
     pub(super) fn allowed(&self, topic: TopicId, mut starts: Vec<(u32, u64)>, now: Millis) -> Vec<(u32, u64)> {
         let Some(topic) = self.topics.get(topic) else { return Vec::new() };
         if topic.config.unconsumed == Unconsumed::Keep {
-            self.groups.without_pinned(topic.id, &mut starts, now);
+            self.groups.without_pinned(topic.id, &mut starts, self.at(now));
         }
         starts.retain(|(queue, start)| *start > topic.start(*queue));
         starts

@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use super::leaps::Leaps;
 use super::part::{INDEX_ENTRY_LEN, MARK_LEN, Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN};
 use super::snapshot::{self, Named};
 use super::{SnapshotError, State};
@@ -135,6 +136,10 @@ impl State {
         snapshot::section(&mut bytes, &self.transactions);
         snapshot::section(&mut bytes, &self.dedup);
         snapshot::section(&mut bytes, &self.plugins);
+        // Most logs have none, and what is written of them stays as it ever was.
+        if self.leaps != Leaps::default() {
+            snapshot::section(&mut bytes, &self.leaps);
+        }
         bytes
     }
 
@@ -165,6 +170,7 @@ impl State {
             transactions: snapshot::next(&mut r, &parts)?,
             dedup: snapshot::next(&mut r, &parts)?,
             plugins: snapshot::next(&mut r, &parts)?,
+            leaps: if snapshot::is_next::<Leaps>(&r) { snapshot::next(&mut r, &parts)? } else { Leaps::default() },
             named,
         };
         r.end().map_err(SnapshotError::Trailing)?;

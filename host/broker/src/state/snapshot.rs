@@ -164,7 +164,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(u64, Reader<'_>), SnapshotError> {
 }
 
 /// Whether the next section is this kind.
-fn is_next<S: Snapshot>(r: &Reader<'_>) -> bool {
+pub(crate) fn is_next<S: Snapshot>(r: &Reader<'_>) -> bool {
     r.0.starts_with(&S::SECTION.to_le_bytes())
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::leaps::Now;
 use super::marks::Marks;
 use super::part::{Of, Part, PartError, PartWriter};
 use super::queue::{IndexEntry, QueueIndex};
@@ -85,11 +86,10 @@ impl Topic {
 
     /// Where queues should begin by the topic's settings: queues that should begin later than they do, ascending, with
     /// the offset. By whole parts, so nothing is younger than it should be and little is older than it must be.
-    pub fn expired(&self, now: Millis) -> Vec<(u32, u64)> {
+    pub fn expired(&self, now: Now<'_>) -> Vec<(u32, u64)> {
         let TopicConfig { retention, retention_size, .. } = self.config;
-        let before = retention.map(|retention| now.minus(retention));
         let received = retention_size.and_then(|size| self.received_bytes.checked_sub(size));
-        let Some(part) = self.marks.last_part(before, received) else { return Vec::new() };
+        let Some(part) = self.marks.last_part(now, retention, received) else { return Vec::new() };
         let ends = (0..).zip(&self.queues).map(|(queue, index)| (queue, index.end_of_part(part)));
         ends.filter(|(queue, end)| *end > self.start(*queue)).collect()
     }

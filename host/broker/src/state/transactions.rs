@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 
+use super::leaps::{Leaps, Now};
 use super::part::Of;
 use super::recent::{EntryBytes, Happened, Recent};
 use super::snapshot::{Snapshot, Source, Unreadable};
@@ -311,7 +312,7 @@ impl Outcomes {
 
     /// How a transaction ended, if that is remembered at `now`: for [`OUTCOME_MEMORY_MS`], whether or not others ended
     /// meanwhile.
-    pub fn remembered(&self, transaction: u64, now: Millis) -> Option<&Ended> {
+    pub fn remembered(&self, transaction: u64, now: Now<'_>) -> Option<&Ended> {
         self.0.get(transaction, now)
     }
 
@@ -338,8 +339,8 @@ impl Outcomes {
         self.0.len() == 0
     }
 
-    pub(super) fn put(&mut self, transaction: u64, ended: Ended) {
-        self.0.put(transaction, ended);
+    pub(super) fn put(&mut self, transaction: u64, ended: Ended, leaps: &Leaps) {
+        self.0.put(transaction, ended, leaps);
     }
 
     /// The table, for parts.

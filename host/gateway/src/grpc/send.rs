@@ -1,13 +1,13 @@
 //! SendMessage (§4.4).
 
-use vouch_broker::TransactionId;
+use vouch_broker::{Millis, TransactionId};
 use vouch_node::{Receipt, SendRequest};
 use vouch_protocol::validate::{self, Arrival};
 use vouch_protocol::wire::{SendMessageRequest, SendMessageResponse, SendResultEntry, Status};
 
+use super::Messaging;
 use super::answer::{Refused, ok};
 use super::caller::Caller;
-use super::{Messaging, wall_clock};
 
 impl Messaging {
     /// Stores all messages of the request or none, and answers when they are durable.
@@ -18,7 +18,8 @@ impl Messaging {
     ) -> Result<SendMessageResponse, Refused> {
         let client_id = caller.client_id()?;
         self.heard(client_id);
-        let arrival = Arrival { at: wall_clock(), peer: &self.peer };
+        // What is recorded goes by the log's time, not by a wall clock that may be set.
+        let arrival = Arrival { at: Millis(self.shared.node.now_ms()), peer: &self.peer };
         let validate::Send { topic, messages } = validate::send(request, caller.names(), arrival)?;
         let ids: Vec<_> = messages.iter().map(|message| message.message_id.clone()).collect();
         let request = SendRequest { topic, producer: client_id.to_owned(), messages };

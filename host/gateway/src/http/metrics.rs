@@ -94,6 +94,10 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
     }
 }
 
+fn seconds(ms: f64) -> f64 {
+    ms / 1000.0
+}
+
 fn measure(registry: &mut Registry, node: &Node, status: &Status) {
     let (producers, consumers) = node.sessions().count();
     for (name, help, value) in [
@@ -126,6 +130,20 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
         ("ready", "1 while the node takes requests.", u64::from(node.health() == Health::Ready)),
     ] {
         registry.register(name, help, ConstGauge::new(value));
+    }
+    for (name, help, value) in [
+        (
+            "clock_ahead",
+            "By how much the log's time is ahead of the wall clock; below 0 where the wall clock is ahead and not followed yet.",
+            seconds(node.clock_ahead_ms() as f64),
+        ),
+        (
+            "clock_doubted",
+            "Time of the log that makes nothing older while nobody knows whether it passed.",
+            seconds(status.doubted_ms as f64),
+        ),
+    ] {
+        registry.register_with_unit(name, help, Unit::Seconds, ConstGauge::new(value));
     }
     let log = node.log_usage();
     let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);

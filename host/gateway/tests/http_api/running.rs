@@ -82,6 +82,12 @@ async fn metrics_follow_what_happens() {
     ] {
         assert_eq!(now(name), expected, "{name}");
     }
+    let seconds = |name: &str| {
+        let line = after.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is missing")).parse::<f64>().unwrap()
+    };
+    // The machine's clock is right, and the log is new.
+    assert!(seconds("vouch_clock_ahead_seconds").abs() < 1.0 && seconds("vouch_clock_doubted_seconds").abs() < 1.0);
     assert!(now("vouch_messages_in_total") >= 4);
     assert!(now("vouch_log_appended_bytes") > value(before.text(), "vouch_log_appended_bytes"));
     assert!(now("vouch_log_durable_bytes") <= now("vouch_log_appended_bytes"));

@@ -64,6 +64,10 @@ pub(crate) struct Executor {
     fixed: (u64, u64),
     /// Everything before this log position is applied.
     applied: u64,
+    /// Time of the last entry: no later one has an earlier time.
+    pub(super) latest: Millis,
+    /// When it was last looked what the clock decided.
+    pub(super) kept_time_at: Millis,
     next_renewal: Instant,
 }
 
@@ -80,6 +84,7 @@ impl Executor {
                 (None, 0, 0, Some(refusal), positions)
             }
         };
+        let latest = state.cluster().clock;
         Self {
             state,
             schedule: Schedule::default(),
@@ -100,6 +105,8 @@ impl Executor {
             closed,
             fixed: (appended, durable),
             applied,
+            latest,
+            kept_time_at: latest,
             next_renewal: Instant::now() + RENEW_EVERY,
         }
     }
@@ -192,7 +199,7 @@ impl Executor {
                 len += next.records.len();
                 proposals.push(next);
             }
-            self.write_entry(proposals);
+            self.write_entry(proposals, self.time());
         }
         let unleased = std::mem::take(&mut self.unleased);
         for (poll, batch) in std::mem::take(&mut self.deliveries) {
@@ -209,8 +216,7 @@ impl Executor {
         }
     }
 
-    fn write_entry(&mut self, proposals: Vec<Proposal>) {
-        let time = self.shared.clock.now();
+    pub(super) fn write_entry(&mut self, proposals: Vec<Proposal>, time: Millis) {
         let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms: time.0, kind: EntryKind::Records };
         let parts: Vec<&[u8]> = proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
         let Some(appender) = self.appender.as_mut().filter(|_| self.closed.is_none()) else {
@@ -220,6 +226,7 @@ impl Executor {
         match appender.append(header, &parts) {
             Ok(appended) => {
                 self.index += 1;
+                self.latest = time;
                 let mut position = appended.payload_position.0;
                 let mut placed = Vec::with_capacity(proposals.len());
                 for mut proposal in proposals {
@@ -311,6 +318,7 @@ impl Executor {
             let record = Record::decode(&frame).map_err(defect)?;
             outcomes.push(self.state.apply(RecordAt { position, time }, &record, &mut self.effects));
             self.reservations.release(&record);
+            self.note_leap(&record, time);
             if self.schedule.applied(&record, &self.state) {
                 self.shared.checks_changed.notify_one();
             }
@@ -364,6 +372,7 @@ impl Executor {
         if now >= self.next_renewal {
             self.next_renewal = now + RENEW_EVERY;
             self.shared.sessions.expire(now);
+            self.keep_time();
             if self.closed.is_none() {
                 self.renew_leases();
             }
@@ -383,7 +392,7 @@ impl Executor {
     }
 
     fn write_mark(&mut self) {
-        let leader_time_ms = self.shared.clock.now().0;
+        let leader_time_ms = self.time().0;
         let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms, kind: EntryKind::Mark };
         let Some(appender) = self.appender.as_mut() else { return };
         match appender.append(header, &[]) {

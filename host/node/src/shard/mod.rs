@@ -5,6 +5,7 @@ mod inbox;
 mod polls;
 mod receiving;
 mod renewal;
+mod timekeeping;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -84,6 +84,8 @@ fn administration() -> impl Strategy<Value = Record> {
     prop_oneof![
         init,
         text().prop_map(|version| Record::NodeStarted(NodeStarted { version })),
+        (millis(), any::<bool>()).prop_map(|(from, doubted)| Record::Leapt(Leapt { from, doubted })),
+        millis().prop_map(|to| Record::LeapsBelieved(LeapsBelieved { to })),
         (name(), topic_config(), revision()).prop_map(|(name, config, expected_revision)| {
             Record::TopicPut(TopicPut { name, config, expected_revision })
         }),

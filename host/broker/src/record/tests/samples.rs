@@ -99,6 +99,8 @@ fn administration() -> Vec<Sample> {
         sample!(Join { group: GroupId(1), topic: TopicId(3) }),
         sample!(Expire { topic: TopicId(3), starts: vec![(0, 5), (2, 0x0102)] }),
         sample!(Seen { groups: vec![GroupId(1), GroupId(7)] }),
+        sample!(Leapt { from: Millis(0x0506), doubted: true }),
+        sample!(LeapsBelieved { to: Millis(0x0506) }),
         sample!(Carried { from: 0x0304, queued: None, record: carried }),
     ]
 }

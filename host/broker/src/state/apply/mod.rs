@@ -5,8 +5,8 @@ mod delivery;
 mod retention;
 mod transaction;
 
-use super::State;
-use crate::record::{ClusterInit, Record};
+use super::{Leap, State};
+use crate::record::{ClusterInit, Leapt, Record};
 use crate::{GroupId, Millis, Refusal, TopicId, TransactionOutcome};
 
 /// Where and when a record lies in the log.
@@ -110,8 +110,13 @@ impl State {
             Record::ClusterInit(init) => self.cluster_init(init),
             Record::NodeStarted(started) => {
                 // While no node ran nobody could be seen: it is not held against a group (ruling 13).
-                self.groups.forgive(at.time.ms_since(before));
+                self.groups.forgive(at.time.ms_since(before), at.time);
                 self.cluster.last_version.clone_from(&started.version);
+                Ok(Applied::Done)
+            }
+            Record::Leapt(leapt) => self.leapt(at, leapt),
+            Record::LeapsBelieved(believed) => {
+                self.leaps.believe(believed.to);
                 Ok(Applied::Done)
             }
             Record::TopicPut(put) => self.topic_put(at, put, effects),
@@ -129,6 +134,16 @@ impl State {
         }
         self.cluster.init = Some(init.clone());
         self.cluster.last_version.clone_from(&init.written_by);
+        Ok(Applied::Done)
+    }
+
+    /// Time that nobody lived through: not held against a group either (ruling 13).
+    fn leapt(&mut self, at: RecordAt, leapt: &Leapt) -> Outcome {
+        let Leapt { from, doubted } = *leapt;
+        self.leaps.add(Leap { from, to: at.time, doubted, stamped: !doubted });
+        if !doubted {
+            self.groups.forgive(at.time.ms_since(from), at.time);
+        }
         Ok(Applied::Done)
     }
 }

@@ -3,25 +3,27 @@
 use super::{Applied, Effect, Outcome, RecordAt};
 use crate::record::{CheckAnswered, ComponentFailed, End, MessageHead, Park, Resume};
 use crate::state::dedup::Stored;
-use crate::state::{Ended, Failure, IndexEntry, LastAnswer, OpenTransaction, Parked, State};
+use crate::state::{Ended, Failure, IndexEntry, LastAnswer, Now, OpenTransaction, Parked, State};
 use crate::{Millis, Refusal, TopicId, TransactionOutcome, transaction_name};
 
 impl State {
     pub(super) fn message(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
+        let now = Now::new(at.time, &self.leaps);
         let topic = self.topics.get_mut(head.topic)?;
-        if let Some(Stored::InQueue { queue, offset }) = self.dedup.first_copy(head, false, at.time) {
+        if let Some(Stored::InQueue { queue, offset }) = self.dedup.first_copy(head, false, now) {
             return Ok(Applied::Stored { queue, offset });
         }
         topic.received(head.record_len);
         let (queue, offset) = topic.append(head.queue, IndexEntry { position: at.position, tag: head.tag });
-        self.dedup.remember(head, at.time, Stored::InQueue { queue, offset });
+        self.dedup.remember(head, at.time, Stored::InQueue { queue, offset }, &self.leaps);
         effects.push(Effect::Available(head.topic));
         Ok(Applied::Stored { queue, offset })
     }
 
     pub(super) fn half(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
+        let now = Now::new(at.time, &self.leaps);
         let topic = self.topics.get_mut(head.topic)?;
-        if let Some(Stored::Half { transaction }) = self.dedup.first_copy(head, true, at.time) {
+        if let Some(Stored::Half { transaction }) = self.dedup.first_copy(head, true, now) {
             return Ok(Applied::Prepared { transaction });
         }
         topic.received(head.record_len);
@@ -46,7 +48,7 @@ impl State {
             failure: None,
         };
         self.transactions.open.put(at.position, open);
-        self.dedup.remember(head, at.time, Stored::Half { transaction: at.position });
+        self.dedup.remember(head, at.time, Stored::Half { transaction: at.position }, &self.leaps);
         Ok(Applied::Prepared { transaction: at.position })
     }
 
@@ -63,13 +65,13 @@ impl State {
             effects.push(Effect::Available(id));
         }
         let ended = Ended { outcome: end.outcome, at: at.time, topic: id, record: at.position, checks };
-        self.transactions.outcomes.put(end.transaction, ended);
+        self.transactions.outcomes.put(end.transaction, ended, &self.leaps);
         Ok(Applied::Ended { outcome: end.outcome, repeated: false })
     }
 
     fn end_again(&self, at: RecordAt, end: &End) -> Outcome {
         let id = transaction_name(end.transaction);
-        match self.transactions.outcomes.remembered(end.transaction, at.time) {
+        match self.transactions.outcomes.remembered(end.transaction, self.at(at.time)) {
             Some(ended) if ended.outcome == end.outcome => {
                 Ok(Applied::Ended { outcome: ended.outcome, repeated: true })
             }
@@ -174,7 +176,7 @@ impl State {
     pub(super) fn resume(&mut self, at: RecordAt, resume: &Resume, effects: &mut Vec<Effect>) -> Outcome {
         let id = transaction_name(resume.transaction);
         let Some(mut open) = self.transactions.open.get(resume.transaction).cloned() else {
-            return Err(match self.transactions.outcomes.remembered(resume.transaction, at.time) {
+            return Err(match self.transactions.outcomes.remembered(resume.transaction, self.at(at.time)) {
                 Some(ended) => Refusal::OutcomeConflict { id, recorded: ended.outcome },
                 None => Refusal::AlreadyEnded { id },
             });

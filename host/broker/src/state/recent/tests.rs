@@ -28,21 +28,27 @@ impl Happened for At {
     }
 }
 
+static NO_LEAPS: Leaps = Leaps::none();
+
+fn at(ms: u64) -> Now<'static> {
+    Now::new(Millis(ms), &NO_LEAPS)
+}
+
 #[test]
 fn an_entry_is_remembered_to_the_end_of_its_window_and_not_longer() {
     let mut recent = Recent::new(10, 100);
-    recent.put(1, At(1000, 1));
-    assert!(recent.get(1, Millis(1100)).is_some() && recent.get(1, Millis(1101)).is_none());
-    recent.put(2, At(1100, 2));
+    recent.put(1, At(1000, 1), &NO_LEAPS);
+    assert!(recent.get(1, at(1100)).is_some() && recent.get(1, at(1101)).is_none());
+    recent.put(2, At(1100, 2), &NO_LEAPS);
     assert_eq!(recent.len(), 2);
-    recent.put(3, At(1101, 3));
+    recent.put(3, At(1101, 3), &NO_LEAPS);
     assert_eq!(recent.iter().map(|(key, _)| key).collect::<Vec<_>>(), [2, 3]);
 }
 
 #[test]
 fn the_oldest_goes_when_there_are_too_many() {
     let mut recent = Recent::new(3, 100);
-    (1..=4).for_each(|key| recent.put(key, At(7, key as u32)));
+    (1..=4).for_each(|key| recent.put(key, At(7, key as u32), &NO_LEAPS));
     assert_eq!(recent.len(), 3);
     assert!(recent.latest(1).is_none() && (2..=4).all(|key| recent.latest(key).is_some()));
     assert!(recent.entries.capacity() <= 16);
@@ -51,11 +57,11 @@ fn the_oldest_goes_when_there_are_too_many() {
 #[test]
 fn a_key_that_comes_again_is_found_by_its_latest_entry_when_the_first_goes() {
     let mut recent = Recent::new(2, 100);
-    recent.put(1, At(5, 10));
-    recent.put(1, At(5, 11));
-    recent.put(2, At(5, 20));
+    recent.put(1, At(5, 10), &NO_LEAPS);
+    recent.put(1, At(5, 11), &NO_LEAPS);
+    recent.put(2, At(5, 20), &NO_LEAPS);
     assert_eq!((recent.latest(1), recent.latest(2)), (Some(&At(5, 11)), Some(&At(5, 20))));
-    recent.put(3, At(5, 30));
+    recent.put(3, At(5, 30), &NO_LEAPS);
     assert_eq!(recent.latest(1), None);
 }
 
@@ -64,7 +70,7 @@ fn a_table_is_read_with_all_its_parts_in_order_or_not_at_all() {
     let mut recent = Recent::new(10, 100);
     let mut parts = Vec::new();
     for id in 1..=3 {
-        recent.put(id, At(id, 1));
+        recent.put(id, At(id, 1), &NO_LEAPS);
         let mut out = PartWriter::new(id, 1, RECENT_ENTRY_LEN);
         recent.write_row(&mut out);
         parts.push(out.finish());
@@ -94,7 +100,7 @@ proptest! {
         for (n, (key, pause)) in puts.into_iter().enumerate() {
             now += pause;
             let value = At(now, n as u32);
-            recent.put(key, value);
+            recent.put(key, value, &NO_LEAPS);
             list.retain(|(_, old)| now - old.0 <= 300);
             if list.len() == 50 {
                 list.remove(0);

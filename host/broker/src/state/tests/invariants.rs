@@ -63,7 +63,7 @@ impl Watch {
             if missed > 0 {
                 let Record::Expire(expire) = record else { panic!("a group misses {missed} messages by {record:?}") };
                 let topic = state.topics().get(expire.topic).expect("the topic of an expiry is there");
-                let may = topic.config.unconsumed == Unconsumed::Expire || !group.pins(at.time);
+                let may = topic.config.unconsumed == Unconsumed::Expire || !group.pins(state.at(at.time));
                 assert!(may, "a pinned message is gone");
                 let of_this = |gap: &&Gap| gap.at == at.time && gap.topic == topic.id;
                 assert!(group.gaps().rev().take_while(of_this).map(|gap| gap.messages).sum::<u64>() >= missed);

@@ -5,6 +5,7 @@ mod checks;
 mod dead_letters;
 mod groups;
 mod invariants;
+mod leaps;
 mod leases;
 mod members;
 mod parts;

@@ -81,7 +81,7 @@ fn the_random_records_do_a_bit_of_everything() {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let mut seen = String::new();
-    for _ in 0..200 {
+    for _ in 0..1000 {
         let (log, outcomes) = run(&steps().new_tree(&mut runner).unwrap().current());
         for ((_, record), outcome) in log.records.iter().zip(outcomes) {
             let kind = format!("{record:?}");
@@ -116,9 +116,11 @@ fn the_random_records_do_a_bit_of_everything() {
         "Expire",
         "Seen",
         "Carried",
+        "Leapt",
+        "LeapsBelieved",
     ] {
         assert!(seen.contains(&format!("{kind} ok")), "no {kind} succeeded");
-        if !["GroupPut", "Seen", "Carried"].contains(&kind) {
+        if !["GroupPut", "Seen", "Carried", "Leapt", "LeapsBelieved"].contains(&kind) {
             assert!(seen.contains(&format!("{kind} refused")), "no {kind} was refused");
         }
     }

@@ -7,8 +7,8 @@ use crate::record::*;
 use crate::state::PIN_MS;
 use crate::testing::{Log, head};
 use crate::{
-    CheckPolicy, GroupConfig, GroupId, MessageKind, NewMessage, ResourceName, StartPosition, TagHash, TopicConfig,
-    TopicId, TransactionOutcome, Unconsumed,
+    CheckPolicy, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, StartPosition, TagHash,
+    TopicConfig, TopicId, TransactionOutcome, Unconsumed,
 };
 
 /// Numbers from which a record is made, small so that records meet.
@@ -65,7 +65,7 @@ pub(super) fn beginning() -> Vec<Record> {
 
 /// The record for this step; `None` if it only lets time pass.
 pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
-    Some(match step.what % 46 {
+    Some(match step.what % 49 {
         0 | 1 => {
             let long = [600_001, 86_400_001, PIN_MS + 1];
             let pauses = [1, 1_000, 5_000, 30_000, 61_000, 10, 2, long[usize::from(step.b) % 3]];
@@ -96,6 +96,11 @@ pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
         40..=42 => expire(log, step),
         43 => Record::Seen(Seen { groups: vec![step.group()] }),
         44 | 45 => carried(log, step),
+        46 | 47 => {
+            let back = u64::from(step.c) * 100;
+            Record::Leapt(Leapt { from: Millis(log.now.0.saturating_sub(back)), doubted: step.a.is_multiple_of(2) })
+        }
+        48 => Record::LeapsBelieved(LeapsBelieved { to: log.now }),
         _ => plugin(log, step),
     })
 }
