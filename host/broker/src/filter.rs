@@ -14,7 +14,7 @@ impl TagHash {
 }
 
 /// What one consumer wants of a topic.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TagFilter {
     /// Everything, untagged messages included.
     All,
@@ -39,6 +39,14 @@ impl TagFilter {
         match self {
             Self::All => true,
             Self::Tags(wanted) => tag.0 != 0 && wanted.binary_search(&tag).is_ok(),
+        }
+    }
+
+    /// What it costs to remember it: itself and its tags.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::All => 1,
+            Self::Tags(tags) => 1 + tags.len(),
         }
     }
 }

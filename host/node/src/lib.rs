@@ -13,6 +13,7 @@ mod directory;
 mod halves;
 mod lifecycle;
 mod lookup;
+mod member_filters;
 mod metrics;
 mod node;
 mod plugins;

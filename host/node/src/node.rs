@@ -99,6 +99,11 @@ impl Node {
         self.0.shared.refused_in_memory.load(Ordering::Relaxed)
     }
 
+    /// Looks for messages that receives made: when they came, and when something came that they may want.
+    pub fn receive_scans(&self) -> u64 {
+        self.0.shared.scans.load(Ordering::Relaxed)
+    }
+
     /// What the scrubber found since the node started.
     pub fn scrub(&self) -> &ScrubReport {
         &self.0.scrub

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use vouch_broker::{ResourceName, TagFilter, TagHash};
+use vouch_broker::{ResourceName, TagFilter};
+use vouch_protocol::limits::DECLARED_TOPICS_MAX;
 
+use crate::member_filters::{Differing, MemberFilters, Place};
 use crate::questions::{CheckCommand, Question, TelemetryStream};
 
 /// Silence after which a session is over. Well above the longest heartbeat interval of any client, 30 s.
@@ -56,8 +58,8 @@ struct Table {
     producers: HashMap<ResourceName, BTreeSet<String>>,
     /// Consumers of a group.
     members: HashMap<ResourceName, BTreeSet<String>>,
-    /// Where members of a group differ in their filters on a topic: the filters as they were last reported.
-    differing: HashMap<(ResourceName, ResourceName), Vec<TagFilter>>,
+    /// What consumers ask for.
+    filters: MemberFilters,
     /// Sessions so far.
     generations: u64,
 }
@@ -116,28 +118,65 @@ impl Sessions {
         let same_filters = |before: &&Declaration| {
             before.group == declaration.group && before.subscriptions == declaration.subscriptions
         };
-        let places: BTreeSet<_> = match before.as_ref().filter(same_filters) {
-            Some(_) => BTreeSet::new(),
-            None => before.iter().chain([&declaration]).flat_map(places).collect(),
+        let differing = if before.as_ref().is_some_and(|before| same_filters(&before)) {
+            Vec::new()
+        } else {
+            table.filters.replace(before.iter().flat_map(places), places(&declaration), now)
         };
         table.enter(client_id, declaration, now);
-        let differing: Vec<_> = places
-            .into_iter()
-            .filter_map(|(group, topic)| Some((table.review(&group, &topic)?, group, topic)))
-            .collect();
         drop(table);
-        for (filters, group, topic) in differing {
-            self.filter_differences.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                %group, %topic, filters, client_id,
-                "members of a group have different filters; a message is skipped for the group only if none of them \
-                 wants it, and each gets only what it asks for: give all members the same filter"
-            );
-        }
+        self.tell_differing(client_id, differing);
         if new_producer {
             self.producers_changed.notify_one();
         }
         true
+    }
+
+    /// A consumer asks for this of a topic, whatever it declared: some declare no subscriptions in their settings. Returns
+    /// `false` if there are too many sessions. One that asks for ever more topics is forgotten from its oldest.
+    pub fn subscribe(
+        &self,
+        client_id: &str,
+        role: Role,
+        (group, topic, filter): (&ResourceName, &ResourceName, &TagFilter),
+        now: Instant,
+    ) -> bool {
+        let mut table = self.table();
+        let Table { by_client, filters, .. } = &mut *table;
+        let member = by_client.get_mut(client_id).filter(|session| session.declaration.group.as_ref() == Some(group));
+        let Some(session) = member else {
+            drop(table);
+            let subscriptions = vec![(topic.clone(), filter.clone())];
+            let declaration = Declaration { role, topics: Vec::new(), group: Some(group.clone()), subscriptions };
+            return self.declare(client_id, declaration, now);
+        };
+        session.heard(now);
+        let subscriptions = &mut session.declaration.subscriptions;
+        let known = subscriptions.iter().position(|(known, _)| known == topic);
+        if known.is_some_and(|known| subscriptions[known].1 == *filter) {
+            return true;
+        }
+        let oldest = (known.is_none() && subscriptions.len() >= DECLARED_TOPICS_MAX).then_some(0);
+        let before = known.or(oldest).map(|at| subscriptions.remove(at));
+        let before = before.iter().map(|(topic, filter)| (group, topic, filter));
+        let differing = filters.replace(before, std::iter::once((group, topic, filter)), now);
+        subscriptions.push((topic.clone(), filter.clone()));
+        drop(table);
+        self.tell_differing(client_id, differing);
+        true
+    }
+
+    fn tell_differing(&self, client_id: &str, differing: Vec<Differing>) {
+        for Differing { group, topic, filters, tell } in differing {
+            self.filter_differences.fetch_add(1, Ordering::Relaxed);
+            if tell {
+                tracing::warn!(
+                    %group, %topic, filters, client_id,
+                    "members of a group have different filters; a message is skipped for the group only if none of \
+                     them wants it, and each gets only what it asks for: give all members the same filter"
+                );
+            }
+        }
     }
 
     /// How often filters of members of one group came to differ (ruling 12).
@@ -213,10 +252,20 @@ impl Sessions {
         self.table().members.contains_key(group)
     }
 
-    /// Filters of a group's live members on a topic, `except` the one that asks (ruling 12).
-    pub(crate) fn other_filters(&self, group: &ResourceName, topic: &ResourceName, except: &str) -> Vec<TagFilter> {
-        let table = self.table();
-        table.subscriptions(group, topic).filter(|(client, _)| *client != except).map(|(_, f)| f.clone()).collect()
+    /// Different filters of a group's live members on a topic that are not `noted`, at most so many.
+    pub(crate) fn unnoted_filters(
+        &self,
+        group: &ResourceName,
+        topic: &ResourceName,
+        max: usize,
+        noted: impl Fn(&TagFilter) -> bool,
+    ) -> Vec<TagFilter> {
+        self.table().filters.of(group, topic).filter(|filter| !noted(filter)).take(max).cloned().collect()
+    }
+
+    /// Whether some live member of a group asks for this of a topic.
+    pub(crate) fn has_filter(&self, place: Place<'_>) -> bool {
+        self.table().filters.has(place)
     }
 
     /// Whether some live producer of a topic can be asked.
@@ -317,39 +366,8 @@ impl Table {
     fn leave(&mut self, client_id: &str) {
         let left = self.withdraw(client_id);
         self.by_client.remove(client_id);
-        for (group, topic) in left.iter().flat_map(places) {
-            // One filter fewer is nothing to report.
-            self.review(&group, &topic);
-        }
-    }
-
-    /// What the members of a group asked for on a topic.
-    fn subscriptions<'a>(
-        &'a self,
-        group: &ResourceName,
-        topic: &'a ResourceName,
-    ) -> impl Iterator<Item = (&'a str, &'a TagFilter)> {
-        let members = self.members.get(group).into_iter().flatten();
-        members.filter_map(|client| self.by_client.get_key_value(client.as_str())).flat_map(move |(client, session)| {
-            let subscriptions = session.declaration.subscriptions.iter();
-            subscriptions.filter(move |(known, _)| known == topic).map(|(_, filter)| (client.as_str(), filter))
-        })
-    }
-
-    /// Looks at the filters of a group on a topic. If they differ, and not as they last did: how many there are.
-    fn review(&mut self, group: &ResourceName, topic: &ResourceName) -> Option<usize> {
-        let mut filters: Vec<_> = self.subscriptions(group, topic).map(|(_, filter)| filter).collect();
-        filters.sort_unstable_by_key(|filter| tags_of(filter));
-        filters.dedup();
-        let filters: Vec<TagFilter> = filters.into_iter().cloned().collect();
-        let place = (group.clone(), topic.clone());
-        if filters.len() < 2 {
-            self.differing.remove(&place);
-            return None;
-        }
-        let count = filters.len();
-        let reported = self.differing.insert(place, filters.clone());
-        (reported != Some(filters)).then_some(count)
+        // One filter fewer is nothing to report.
+        self.filters.replace(left.iter().flat_map(places), std::iter::empty(), Instant::now());
     }
 
     fn candidates<'a>(
@@ -366,10 +384,12 @@ impl Table {
     }
 }
 
-/// Where a consumer has a filter: its group and a topic.
-fn places(declaration: &Declaration) -> impl Iterator<Item = (ResourceName, ResourceName)> {
-    let topics = declaration.subscriptions.iter().map(|(topic, _)| topic.clone());
-    declaration.group.iter().flat_map(move |group| topics.clone().map(|topic| (group.clone(), topic)))
+/// Where a consumer has a filter.
+fn places(declaration: &Declaration) -> impl Iterator<Item = Place<'_>> {
+    declaration
+        .group
+        .iter()
+        .flat_map(|group| declaration.subscriptions.iter().map(move |(topic, filter)| (group, topic, filter)))
 }
 
 fn drop_from(index: &mut HashMap<ResourceName, BTreeSet<String>>, name: &ResourceName, client_id: &str) {
@@ -378,13 +398,6 @@ fn drop_from(index: &mut HashMap<ResourceName, BTreeSet<String>>, name: &Resourc
         if clients.is_empty() {
             index.remove(name);
         }
-    }
-}
-
-fn tags_of(filter: &TagFilter) -> Option<&[TagHash]> {
-    match filter {
-        TagFilter::All => None,
-        TagFilter::Tags(tags) => Some(tags),
     }
 }
 

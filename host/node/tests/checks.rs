@@ -15,8 +15,8 @@ use common::checking::{order_service, until};
 use common::{half, prepare, start, topic};
 use vouch_node::{Expect, Node, PluginUpload, TransactionState};
 
-/// Asked again each 20 ms, so that what happens to the tenth ask happens soon.
-const OFTEN: &str = r#"{"type":"transaction","transaction":{"immunity":"20ms","interval":"20ms"}}"#;
+/// Asked again each 100 ms, so that what happens to the tenth ask happens soon.
+const OFTEN: &str = r#"{"type":"transaction","transaction":{"immunity":"100ms","interval":"100ms"}}"#;
 /// More asks than park a transaction on which a component fails.
 const MANY: usize = 25;
 

@@ -1,11 +1,13 @@
 //! Choosing what to hand out. Pure: reads the state, and remembers in [`Reservations`] what records on their way to the
 //! log will change, so that nothing is handed out twice meanwhile.
 
+mod noting;
 mod reservations;
 mod scan;
 #[cfg(test)]
 mod tests;
 
+pub use noting::{Noting, noting};
 pub use reservations::Reservations;
 
 use crate::record::Lease;
@@ -24,8 +26,6 @@ pub struct Wanted<'a> {
     pub topic: TopicId,
     /// The consumer's filter.
     pub filter: &'a TagFilter,
-    /// Filters of the group's other live members on this topic (ruling 12).
-    pub others: &'a [TagFilter],
     /// Messages wanted; at most [`BATCH_MAX`] are given.
     pub max: usize,
     /// The log's time.
@@ -63,9 +63,24 @@ pub struct Picks {
     pub exhausted: Vec<(u32, u64, u64)>,
     /// The scan stopped at its bound before it found enough, and got on: ask again.
     pub more: bool,
+    /// Places and queues that were looked at: what it cost.
+    pub looked_at: usize,
+}
+
+#[cfg(test)]
+impl Picks {
+    /// Whether nothing was found and nothing decided.
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.lease.is_none() && self.exhausted.is_empty() && !self.more
+    }
 }
 
 /// Chooses messages for a consumer. The caller proposes what comes back and holds it in `reservations`.
+///
+/// # To ensure correctness
+///
+/// What no filter of the group matches is done. So the filter of every member that lives is noted first: those that
+/// [`noting`] calls new are proposed, and held in `reservations`, before anything is picked (ruling 12).
 ///
 /// Redeliveries come first, then what other members left (ruling 12), then messages that the group never saw, queue by
 /// queue in turn; of these none while [`crate::state::UNFINISHED_MAX`] messages are not done.
@@ -73,6 +88,10 @@ pub fn pick(state: &State, reservations: &mut Reservations, wanted: &Wanted<'_>)
     let Some(topic) = state.topics().get(wanted.topic) else { return Picks::default() };
     let Some(group) = state.groups().get(wanted.group) else { return Picks::default() };
     let Some(progress) = group.progress(wanted.topic) else { return Picks::default() };
-    let scan = Scan::new(topic, progress, wanted, group.config.max_attempts);
-    scan.run(reservations.of((wanted.group, wanted.topic)))
+    let reserved = reservations.of((wanted.group, wanted.topic));
+    let on_their_way = std::mem::take(&mut reserved.filters);
+    let scan = Scan::new(topic, progress, &on_their_way, wanted, group.config.max_attempts);
+    let picks = scan.run(reserved);
+    reserved.filters = on_their_way;
+    picks
 }

@@ -1,12 +1,65 @@
 //! What records on their way to the log will change.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::record::Record;
-use crate::{GroupId, State, TopicId};
+use crate::state::Filters;
+use crate::{GroupId, State, TagFilter, TagHash, TopicId};
 
 /// A queue and an offset in it.
 pub(super) type Place = (u32, u64);
+
+/// Filters of a group on a topic that records on their way note or let go.
+#[derive(Debug, Default)]
+pub(super) struct FiltersOnTheirWay(BTreeMap<TagFilter, OnItsWay>);
+
+/// Records about one filter.
+#[derive(Debug, Default)]
+struct OnItsWay {
+    /// Those that note it, and those that let it go.
+    noting: u32,
+    letting_go: u32,
+    /// The last of them notes it, and the log took all of them so far.
+    stays: bool,
+}
+
+impl FiltersOnTheirWay {
+    /// Those that a record on its way notes.
+    pub(super) fn noted(&self) -> impl Iterator<Item = &TagFilter> {
+        self.0.iter().filter(|(_, way)| way.noting > 0).map(|(filter, _)| filter)
+    }
+
+    /// Whether one of those matches a tag.
+    pub(super) fn matches(&self, tag: TagHash) -> bool {
+        self.noted().any(|filter| filter.matches(tag))
+    }
+
+    /// Whether a group with these filters has this one when all records are applied. `false` where that is not sure: it is
+    /// noted once more then, which changes nothing.
+    pub(super) fn stays(&self, filter: &TagFilter, applied: &Filters) -> bool {
+        self.0.get(filter).map_or_else(|| applied.contains(filter), |way| way.stays)
+    }
+
+    fn hold(&mut self, filter: &TagFilter, noted: bool) {
+        let way = self.0.entry(filter.clone()).or_default();
+        *(if noted { &mut way.noting } else { &mut way.letting_go }) += 1;
+        way.stays = noted;
+    }
+
+    fn forget(&mut self, filter: &TagFilter, noted: bool, abandoned: bool) {
+        let Some(way) = self.0.get_mut(filter) else { return };
+        *(if noted { &mut way.noting } else { &mut way.letting_go }) -= 1;
+        way.stays &= !abandoned;
+        if way.noting + way.letting_go == 0 {
+            self.0.remove(filter);
+        }
+    }
+
+    /// Tags of the filters that are noted, each as often as there are records.
+    fn tags(&self) -> usize {
+        self.0.iter().map(|(filter, way)| filter.weight() * way.noting as usize).sum()
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
@@ -17,6 +70,7 @@ pub(super) struct Reserved {
     places: HashMap<Place, u32>,
     /// Queue with which the next scan of fresh messages begins.
     pub(super) turn: u32,
+    pub(super) filters: FiltersOnTheirWay,
 }
 
 impl Reserved {
@@ -41,7 +95,10 @@ impl Reserved {
 /// - [`Reservations::release`] when it is applied, whatever came of it;
 /// - [`Reservations::abandon`] when the log did not take it and never will.
 #[derive(Debug, Default)]
-pub struct Reservations(HashMap<(GroupId, TopicId), Reserved>);
+pub struct Reservations {
+    subjects: HashMap<(GroupId, TopicId), Reserved>,
+    filter_tags: usize,
+}
 
 /// The group and topic that a record is about; `None` for records that change no delivery.
 fn subject(record: &Record) -> Option<(GroupId, TopicId)> {
@@ -51,8 +108,19 @@ fn subject(record: &Record) -> Option<(GroupId, TopicId)> {
         Record::Ack(ack) => (ack.group, ack.topic),
         Record::ChangeInvisible(change) => (change.group, change.topic),
         Record::DeadLetter(letter) => (letter.group, letter.topic),
+        Record::FilterNoted(noted) => (noted.group, noted.topic),
+        Record::FiltersGone(gone) => (gone.group, gone.topic),
         _ => return None,
     })
+}
+
+/// Calls `each` with every filter that a record notes, or lets go.
+fn each_filter(record: &Record, mut each: impl FnMut(&TagFilter, bool)) {
+    match record {
+        Record::FilterNoted(noted) => each(&noted.filter, true),
+        Record::FiltersGone(gone) => gone.filters.iter().for_each(|filter| each(filter, false)),
+        _ => {}
+    }
 }
 
 /// Calls `each` with every place below the cursor that a record changes.
@@ -71,18 +139,22 @@ impl Reservations {
     /// Notes what a record on its way will change.
     pub fn hold(&mut self, record: &Record) {
         let Some(subject) = subject(record) else { return };
-        let reserved = self.of(subject);
+        let reserved = self.subjects.entry(subject).or_default();
         each_place(record, |place| *reserved.places.entry(place).or_default() += 1);
         if let Record::Lease(lease) = record {
             for range in &lease.fresh {
                 reserved.ranges.entry(range.queue).or_default().push_back((range.to, lease.generation));
             }
         }
+        each_filter(record, |filter, noted| {
+            reserved.filters.hold(filter, noted);
+            self.filter_tags += if noted { filter.weight() } else { 0 };
+        });
     }
 
     /// Forgets what a record changed: it is applied, and the state says it now.
     pub fn release(&mut self, record: &Record) {
-        self.forget(record, |ranges, at| _ = ranges.drain(..=at));
+        self.forget(record, false, |ranges, at| _ = ranges.drain(..=at));
     }
 
     /// Forgets what a record would have changed: it will never be applied, and its messages are handed out again.
@@ -90,20 +162,43 @@ impl Reservations {
     /// Leases of the same queue that were proposed after it take nothing when they are applied, since they would leave
     /// a gap: their messages come again too.
     pub fn abandon(&mut self, record: &Record) {
-        self.forget(record, |ranges, at| ranges.truncate(at));
+        self.forget(record, true, |ranges, at| ranges.truncate(at));
     }
 
     /// Forgets groups and topics that are gone. Call it after [`crate::state::Effect::Directory`].
     pub fn retain_living(&mut self, state: &State) {
-        self.0.retain(|(group, topic), _| state.groups().get(*group).is_some() && state.topics().get(*topic).is_some());
+        let lives = |(group, topic): &(GroupId, TopicId)| {
+            state.groups().get(*group).is_some() && state.topics().get(*topic).is_some()
+        };
+        self.subjects.retain(|subject, reserved| {
+            let stays = lives(subject);
+            self.filter_tags -= if stays { 0 } else { reserved.filters.tags() };
+            stays
+        });
     }
 
     pub(super) fn of(&mut self, subject: (GroupId, TopicId)) -> &mut Reserved {
-        self.0.entry(subject).or_default()
+        self.subjects.entry(subject).or_default()
     }
 
-    fn forget(&mut self, record: &Record, ranges_at: impl Fn(&mut VecDeque<(u64, u64)>, usize)) {
-        let Some(reserved) = subject(record).and_then(|subject| self.0.get_mut(&subject)) else { return };
+    /// Filters of a group on a topic that records on their way are about.
+    pub(super) fn filters(&self, subject: (GroupId, TopicId)) -> Option<&FiltersOnTheirWay> {
+        self.subjects.get(&subject).map(|reserved| &reserved.filters)
+    }
+
+    /// Tags of the filters that records on their way note.
+    pub(super) fn filter_tags(&self) -> usize {
+        self.filter_tags
+    }
+
+    fn forget(&mut self, record: &Record, abandoned: bool, ranges_at: impl Fn(&mut VecDeque<(u64, u64)>, usize)) {
+        let Some(reserved) = subject(record).and_then(|subject| self.subjects.get_mut(&subject)) else {
+            return;
+        };
+        each_filter(record, |filter, noted| {
+            reserved.filters.forget(filter, noted, abandoned);
+            self.filter_tags -= if noted { filter.weight() } else { 0 };
+        });
         each_place(record, |place| {
             if let Some(count) = reserved.places.get_mut(&place) {
                 *count -= 1;

@@ -1,6 +1,6 @@
 //! The scan behind one receive.
 
-use super::reservations::Reserved;
+use super::reservations::{FiltersOnTheirWay, Reserved};
 use super::{BATCH_MAX, Picked, Picks, Wanted};
 use crate::record::{Again, Lease, LeasedAgain, LeasedRange};
 use crate::state::{IndexEntry, Progress, Topic, UNFINISHED_MAX};
@@ -13,6 +13,7 @@ pub(super) const SCAN_MAX: usize = 4096;
 pub(super) struct Scan<'a> {
     topic: &'a Topic,
     progress: &'a Progress,
+    on_their_way: &'a FiltersOnTheirWay,
     wanted: &'a Wanted<'a>,
     max_attempts: u32,
     max: usize,
@@ -33,10 +34,17 @@ enum Match {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(topic: &'a Topic, progress: &'a Progress, wanted: &'a Wanted<'a>, max_attempts: u32) -> Self {
+    pub(super) fn new(
+        topic: &'a Topic,
+        progress: &'a Progress,
+        on_their_way: &'a FiltersOnTheirWay,
+        wanted: &'a Wanted<'a>,
+        max_attempts: u32,
+    ) -> Self {
         Self {
             topic,
             progress,
+            on_their_way,
             wanted,
             max_attempts,
             max: wanted.max.clamp(1, BATCH_MAX),
@@ -74,13 +82,19 @@ impl<'a> Scan<'a> {
             return false;
         }
         self.budget -= 1;
+        self.picks.looked_at += 1;
         true
+    }
+
+    /// Whether some member wants messages with this tag, by what the state says or records on their way.
+    fn is_wanted(&self, tag: TagHash) -> bool {
+        self.progress.filters().matches(tag) || self.on_their_way.matches(tag)
     }
 
     fn whose(&self, tag: TagHash) -> Match {
         if self.wanted.filter.matches(tag) {
             Match::Mine
-        } else if self.wanted.others.iter().any(|filter| filter.matches(tag)) {
+        } else if self.is_wanted(tag) {
             Match::Others
         } else {
             Match::Nobodys
@@ -105,21 +119,18 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Messages that wait for a member with the right filter: this one's, and those that no living member wants.
+    /// Messages that wait for a member with the right filter: this one's, and those that no member wants any more.
     fn left_behind(&mut self, reserved: &Reserved) {
-        let (progress, wanted) = (self.progress, self.wanted);
+        let (progress, wanted, on_their_way) = (self.progress, self.wanted, self.on_their_way);
         if progress.left_tags().next().is_none() {
             return;
         }
-        let all = |filter: &TagFilter| *filter == TagFilter::All;
         let mine: Box<dyn Iterator<Item = TagHash>> = match wanted.filter {
             TagFilter::All => Box::new(progress.left_tags()),
             TagFilter::Tags(tags) => Box::new(tags.iter().copied()),
         };
-        let wanted_by_all = all(wanted.filter) || wanted.others.iter().any(all);
-        let unwanted = progress.left_tags().filter(|tag| {
-            !wanted_by_all && !wanted.filter.matches(*tag) && !wanted.others.iter().any(|other| other.matches(*tag))
-        });
+        let unwanted =
+            progress.unwanted_tags().filter(|tag| !wanted.filter.matches(*tag) && !on_their_way.matches(*tag));
         for tag in mine.chain(unwanted) {
             for (queue, offset) in progress.left(tag) {
                 if reserved.holds((queue, offset)) {
@@ -160,6 +171,7 @@ impl<'a> Scan<'a> {
             if self.full() || self.budget == 0 || self.room == 0 {
                 break;
             }
+            self.picks.looked_at += 1;
             let queue = (first + step) % queues;
             let from = reserved.next(queue, self.progress.next(queue));
             self.fresh_of_queue(queue, from);

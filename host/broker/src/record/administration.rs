@@ -2,6 +2,7 @@
 
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
+use super::retention::ascending;
 use crate::{GroupConfig, GroupId, Millis, QUEUES_MAX, ResourceName, TopicConfig, TopicId};
 
 /// The first record of every log (ruling 20).
@@ -252,5 +253,51 @@ impl Fields for Join {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { group: GroupId(r.u32("group")?), topic: TopicId(r.u32("topic")?) })
+    }
+}
+
+/// A receive named a group that did not exist: it comes into being with these settings, and goes again if nobody ever
+/// uses it ([`GroupsUnused`]). Refused if it exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMade {
+    /// The group.
+    pub name: ResourceName,
+    /// All its settings.
+    pub config: GroupConfig,
+}
+
+impl Fields for GroupMade {
+    const KIND: u16 = 11;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.name(&self.name);
+        w.json(&self.config);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { name: r.name("group name")?, config: r.json("group settings")? })
+    }
+}
+
+/// Groups that receives made, that never finished a message, and whose last session is long over. Where the record is
+/// applied each is looked at again: one that was used meanwhile stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupsUnused {
+    /// Lives of the groups, ascending.
+    pub groups: Vec<GroupId>,
+}
+
+impl Fields for GroupsUnused {
+    const KIND: u16 = 12;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.varint(self.groups.len() as u64);
+        self.groups.iter().for_each(|group| w.u32(group.0));
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let groups = r.list("groups", |r| Ok(GroupId(r.u32("group")?)))?;
+        ascending("group", groups.iter().map(|group| group.0))?;
+        Ok(Self { groups })
     }
 }

@@ -6,6 +6,7 @@
 mod administration;
 pub(crate) mod codec;
 mod delivery;
+mod filters;
 mod frame;
 mod message;
 mod plugin;
@@ -15,10 +16,13 @@ mod tests;
 mod transaction;
 
 pub use administration::{
-    ClusterInit, GroupDelete, GroupPut, Join, LeapsBelieved, Leapt, NodeStarted, TopicDelete, TopicPut,
+    ClusterInit, GroupDelete, GroupMade, GroupPut, GroupsUnused, Join, LeapsBelieved, Leapt, NodeStarted, TopicDelete,
+    TopicPut,
 };
 pub use codec::DecodeError;
 pub use delivery::{Ack, Again, ChangeInvisible, DeadLetter, Lease, LeasedAgain, LeasedRange, Renew};
+pub use filters::{FilterNoted, FiltersGone};
+pub(crate) use filters::{read_filters, write_filters};
 pub use frame::{FRAME_LEN, Frame};
 pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message};
 pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
@@ -109,6 +113,10 @@ records! {
     GroupPut,
     /// A group was deleted.
     GroupDelete,
+    /// A receive made a group.
+    GroupMade,
+    /// Groups that nobody used are gone.
+    GroupsUnused,
     /// A group receives from a topic for the first time.
     Join,
     /// Messages are past their retention.
@@ -137,6 +145,10 @@ records! {
     ChangeInvisible,
     /// A message moved to a dead-letter topic.
     DeadLetter,
+    /// A member of a group brought a filter.
+    FilterNoted,
+    /// No member has these filters any more.
+    FiltersGone,
     /// A piece of a component.
     PluginChunk,
     /// A component got a name and a tag.

@@ -57,7 +57,7 @@ impl Fields for Seen {
     }
 }
 
-fn ascending(field: &'static str, numbers: impl Iterator<Item = u32>) -> Result<(), DecodeError> {
+pub(super) fn ascending(field: &'static str, numbers: impl Iterator<Item = u32>) -> Result<(), DecodeError> {
     let mut before = None;
     for number in numbers {
         if before >= Some(number) {

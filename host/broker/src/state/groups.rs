@@ -2,14 +2,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::filters::check_room;
 use super::leaps::Now;
 use super::progress::Progress;
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{GroupConfig, GroupId, Millis, Refusal, ResourceName, TopicId};
+use crate::{GroupConfig, GroupId, Millis, Refusal, ResourceName, TagFilter, TopicId};
 
 /// Most groups in a cluster.
 pub const GROUPS_MAX: usize = 100_000;
+/// Most of them that receives made: operators find room for theirs whatever names consumers come with.
+pub const MADE_GROUPS_MAX: usize = 50_000;
+/// Most of those that never finished a message, and so go by themselves.
+pub const UNUSED_GROUPS_MAX: usize = 10_000;
+/// How long a group that a receive made, and that never finished a message, stays without a session.
+pub const UNUSED_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// How long a group without a session keeps what it has not consumed (ruling 13).
 pub const PIN_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -48,6 +55,10 @@ pub struct Group {
     pub seen: Millis,
     /// Messages that it missed, ever.
     pub missed: u64,
+    /// A receive made it, and no operator set it since.
+    pub made_by_receive: bool,
+    /// Since a receive made it, it finished a message: one was acknowledged, or moved to its dead letters.
+    pub used: bool,
     gaps: VecDeque<Gap>,
     progress: BTreeMap<TopicId, Progress>,
 }
@@ -68,6 +79,16 @@ impl Group {
         now.age_ms(self.seen) <= PIN_MS
     }
 
+    /// Whether it goes by itself when nobody is there for long enough.
+    pub fn is_unused(&self) -> bool {
+        self.made_by_receive && !self.used
+    }
+
+    /// Whether it goes now, unless somebody of it lives whom the log did not show lately.
+    pub fn is_forgotten(&self, now: Now<'_>) -> bool {
+        self.is_unused() && now.age_ms(self.seen) > UNUSED_MS
+    }
+
     /// Progress on every topic that the group received from.
     pub fn topics(&self) -> impl Iterator<Item = (TopicId, &Progress)> {
         self.progress.iter().map(|(topic, progress)| (*topic, progress))
@@ -80,6 +101,11 @@ pub struct Groups {
     by_id: BTreeMap<GroupId, Group>,
     by_name: BTreeMap<ResourceName, GroupId>,
     last_id: u32,
+    /// Those that receives made, and of these the unused.
+    made: usize,
+    unused: usize,
+    /// Tags in all filters.
+    filter_tags: usize,
 }
 
 impl Groups {
@@ -104,28 +130,139 @@ impl Groups {
         self.by_id.range((after.map_or(Unbounded, Excluded), Unbounded)).map(|(_, group)| group)
     }
 
+    /// Progress of every group on every topic, in the order of their numbers, after this one.
+    pub fn progress_after(
+        &self,
+        after: Option<(GroupId, TopicId)>,
+    ) -> impl Iterator<Item = (&Group, TopicId, &Progress)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let first = after.and_then(|(group, _)| self.by_id.get(&group));
+        let rest = self.after(after.map(|(group, _)| group)).map(|group| (group, Unbounded));
+        let first = first.zip(after).map(|(group, (_, topic))| (group, Excluded(topic)));
+        first.into_iter().chain(rest).flat_map(|(group, from)| {
+            group.progress.range((from, Unbounded)).map(move |(topic, progress)| (group, *topic, progress))
+        })
+    }
+
+    /// Sets what an operator says.
     pub(super) fn put(
         &mut self,
         name: &ResourceName,
         config: &GroupConfig,
         revision: u64,
         now: Millis,
-    ) -> Result<(GroupId, bool), Refusal> {
+    ) -> Result<bool, Refusal> {
         if let Some(group) = self.by_name.get(name).and_then(|id| self.by_id.get_mut(id)) {
+            self.unused -= usize::from(group.is_unused());
+            self.made -= usize::from(std::mem::take(&mut group.made_by_receive));
             group.config = config.clone();
             group.revision = revision;
-            return Ok((group.id, false));
+            return Ok(false);
         }
+        self.create(name, config, revision, now, false).map(|()| true)
+    }
+
+    /// Makes a group that a receive named.
+    pub(super) fn make(
+        &mut self,
+        name: &ResourceName,
+        config: &GroupConfig,
+        revision: u64,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        let too_many = |text| Err(Refusal::TooMany(text));
+        if self.unused >= UNUSED_GROUPS_MAX {
+            return too_many(format!(
+                "{UNUSED_GROUPS_MAX} groups that receives made have never acknowledged a message; they go a day after \
+                 their last session, or delete some; or make this one with: vouch group create {name}"
+            ));
+        }
+        if self.made >= MADE_GROUPS_MAX {
+            return too_many(format!(
+                "receives have made {MADE_GROUPS_MAX} groups already; delete some, or make this one with: vouch group \
+                 create {name}"
+            ));
+        }
+        self.create(name, config, revision, now, true)?;
+        self.made += 1;
+        self.unused += 1;
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        name: &ResourceName,
+        config: &GroupConfig,
+        revision: u64,
+        now: Millis,
+        made_by_receive: bool,
+    ) -> Result<(), Refusal> {
         if self.by_id.len() >= GROUPS_MAX {
             return Err(Refusal::TooMany(format!("there are {GROUPS_MAX} groups already; delete one first")));
         }
         self.last_id += 1;
         let id = GroupId(self.last_id);
-        let (name, config) = (name.clone(), config.clone());
         self.by_name.insert(name.clone(), id);
-        let (gaps, progress) = (VecDeque::new(), BTreeMap::new());
-        self.by_id.insert(id, Group { id, name, config, revision, seen: now, missed: 0, gaps, progress });
-        Ok((id, true))
+        let group = Group {
+            id,
+            name: name.clone(),
+            config: config.clone(),
+            revision,
+            seen: now,
+            missed: 0,
+            made_by_receive,
+            used: false,
+            gaps: VecDeque::new(),
+            progress: BTreeMap::new(),
+        };
+        self.by_id.insert(id, group);
+        Ok(())
+    }
+
+    /// The group finished a message.
+    pub(super) fn note_used(&mut self, group: GroupId) {
+        if let Some(group) = self.by_id.get_mut(&group).filter(|group| group.is_unused()) {
+            group.used = true;
+            self.unused -= 1;
+        }
+    }
+
+    /// Whether a group that has so many filters on a topic may have this one too, beside others on their way with so many
+    /// tags.
+    pub(crate) fn check_filter_room(
+        &self,
+        filters: usize,
+        tags_on_their_way: usize,
+        filter: &TagFilter,
+    ) -> Result<(), Refusal> {
+        check_room(filters, self.filter_tags + tags_on_their_way, filter)
+    }
+
+    /// Notes what a member asks for; one that is there already stays.
+    pub(super) fn note_filter(&mut self, group: GroupId, topic: TopicId, filter: &TagFilter) -> Result<(), Refusal> {
+        let noted = self.filter_tags;
+        let progress = self.progress_mut(group, topic)?;
+        if progress.filters().contains(filter) {
+            return Ok(());
+        }
+        check_room(progress.filters().len(), noted, filter)?;
+        progress.note_filter(filter.clone());
+        self.filter_tags += filter.weight();
+        Ok(())
+    }
+
+    /// The group goes on without these filters.
+    pub(super) fn drop_filters(
+        &mut self,
+        group: GroupId,
+        topic: TopicId,
+        filters: &[TagFilter],
+    ) -> Result<(), Refusal> {
+        let progress = self.progress_mut(group, topic)?;
+        let dropped =
+            filters.iter().filter(|filter| progress.drop_filter(filter)).map(TagFilter::weight).sum::<usize>();
+        self.filter_tags -= dropped;
+        Ok(())
     }
 
     /// Somebody of the group lives.
@@ -145,6 +282,12 @@ impl Groups {
         for group in self.by_id.values_mut().filter(|group| group.seen == Millis::NEVER) {
             group.seen = now;
         }
+    }
+
+    /// What is counted: groups that receives made, the unused of them, and tags in filters.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (self.made, self.unused, self.filter_tags)
     }
 
     #[cfg(test)]
@@ -192,6 +335,9 @@ impl Groups {
     pub(super) fn delete(&mut self, id: GroupId) {
         if let Some(group) = self.by_id.remove(&id) {
             self.by_name.remove(&group.name);
+            self.unused -= usize::from(group.is_unused());
+            self.made -= usize::from(group.made_by_receive);
+            self.filter_tags -= group.progress.values().map(|progress| progress.filters().weight()).sum::<usize>();
         }
     }
 
@@ -218,15 +364,15 @@ impl Groups {
     }
 
     pub(super) fn forget_topic(&mut self, topic: TopicId) {
-        for group in self.by_id.values_mut() {
-            group.progress.remove(&topic);
+        for progress in self.by_id.values_mut().filter_map(|group| group.progress.remove(&topic)) {
+            self.filter_tags -= progress.filters().weight();
         }
     }
 }
 
 impl Snapshot for Groups {
     const SECTION: u16 = 3;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.u32(self.last_id);
@@ -240,6 +386,8 @@ impl Snapshot for Groups {
             w.u64(group.missed);
             w.varint(group.gaps.len() as u64);
             group.gaps.iter().for_each(|gap| write_gap(w, gap));
+            w.u8(u8::from(group.made_by_receive));
+            w.u8(u8::from(group.used));
             w.varint(group.progress.len() as u64);
             for (topic, progress) in &group.progress {
                 w.u32(topic.0);
@@ -257,19 +405,17 @@ impl Snapshot for Groups {
                 1 => (Millis::NEVER, 0, VecDeque::new()),
                 _ => (Millis(r.u64("seen")?), r.u64("missed")?, r.list("gaps", read_gap)?.into()),
             };
-            let group = Group {
-                id,
-                name,
-                config,
-                revision,
-                seen,
-                missed,
-                gaps,
-                progress: r
-                    .list("progress", |r| Ok((TopicId(r.u32("topic")?), Progress::read(r)?)))?
-                    .into_iter()
-                    .collect(),
+            let (made_by_receive, used) = match source.version {
+                // Nobody knows any more who made it: it stays.
+                1 | 2 => (false, false),
+                _ => (r.flag("made by a receive")?, r.flag("used")?),
             };
+            let read = |r: &mut Reader<'_>| Ok((TopicId(r.u32("topic")?), Progress::read(r, source.version)?));
+            let progress: BTreeMap<_, _> = r.list("progress", read)?.into_iter().collect();
+            let group = Group { id, name, config, revision, seen, missed, made_by_receive, used, gaps, progress };
+            groups.made += usize::from(group.made_by_receive);
+            groups.unused += usize::from(group.is_unused());
+            groups.filter_tags += group.progress.values().map(|progress| progress.filters().weight()).sum::<usize>();
             groups.by_name.insert(group.name.clone(), group.id);
             groups.by_id.insert(group.id, group);
         }

@@ -3,6 +3,7 @@
 mod apply;
 mod cluster;
 mod dedup;
+mod filters;
 mod groups;
 mod leaps;
 mod marks;
@@ -23,7 +24,8 @@ mod transactions;
 pub use apply::{Applied, Effect, Outcome, RecordAt};
 pub use cluster::Cluster;
 pub use dedup::{DEDUP_MAX, DEDUP_WINDOW_MS};
-pub use groups::{GAPS_MAX, GROUPS_MAX, Gap, Group, Groups, PIN_MS};
+pub use filters::{FILTER_TAGS_MAX, FILTERS_MAX, Filters};
+pub use groups::{GAPS_MAX, GROUPS_MAX, Gap, Group, Groups, MADE_GROUPS_MAX, PIN_MS, UNUSED_GROUPS_MAX, UNUSED_MS};
 pub use leaps::{LEAPS_MAX, Leap, Leaps, Now};
 pub use part::PartError;
 pub use part_view::{PartView, QueueEntries, QueueRow};

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::record::LeasedRange;
+use super::filters::Filters;
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{Millis, QUEUES_MAX, Refusal, TagHash};
+use crate::record::{LeasedRange, read_filters, write_filters};
+use crate::{Millis, QUEUES_MAX, Refusal, TagFilter, TagHash};
 
 /// Most messages of a topic that a group may have in hand or left behind before it gets no fresh ones: a consumer that
 /// never acknowledges, or a member that never comes for its part, must not fill the memory (about 180 bytes each).
@@ -62,6 +63,9 @@ pub struct Progress {
     /// Exceptions that wait for a member, by their tag: a member that asks does not pass over what waits for others.
     left: BTreeMap<TagHash, BTreeSet<(u32, u64)>>,
     left_len: u64,
+    /// Those of these tags that no filter matches any more: a member that asks does not look through all of them.
+    unwanted: BTreeSet<TagHash>,
+    filters: Filters,
 }
 
 impl Progress {
@@ -101,6 +105,30 @@ impl Progress {
         self.left.get(&tag).into_iter().flatten().copied()
     }
 
+    /// Tags of exceptions that wait for a member, though no filter of the group matches them any more.
+    pub fn unwanted_tags(&self) -> impl Iterator<Item = TagHash> {
+        self.unwanted.iter().copied()
+    }
+
+    /// Filters that members brought.
+    pub fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    pub(super) fn note_filter(&mut self, filter: TagFilter) {
+        self.filters.add(filter);
+        self.unwanted.retain(|tag| !self.filters.matches(*tag));
+    }
+
+    /// Returns whether it was there.
+    pub(super) fn drop_filter(&mut self, filter: &TagFilter) -> bool {
+        let dropped = self.filters.remove(filter);
+        if dropped {
+            self.unwanted = self.left.keys().filter(|tag| !self.filters.matches(**tag)).copied().collect();
+        }
+        dropped
+    }
+
     /// Messages below the cursors that are not done.
     pub fn unfinished(&self) -> u64 {
         self.due.len() as u64 + self.left_len
@@ -131,6 +159,9 @@ impl Progress {
             Some(tag) => {
                 self.left.entry(tag).or_default().insert((queue, offset));
                 self.left_len += 1;
+                if !self.filters.matches(tag) {
+                    self.unwanted.insert(tag);
+                }
             }
         }
     }
@@ -145,6 +176,7 @@ impl Progress {
             self.left_len -= 1;
             if places.is_empty() {
                 self.left.remove(&tag);
+                self.unwanted.remove(&tag);
             }
         }
     }
@@ -177,21 +209,43 @@ impl Progress {
         given_up
     }
 
-    /// Moves the cursor over `from..to`; what is not `leased` or `left` is done. A part below the cursor was decided
-    /// before and is ignored. So is a range that would leave a gap, since what lies in it was never handed out: its
-    /// messages come again instead.
-    pub(super) fn take_range(&mut self, range: &LeasedRange, lease: &Exception, tag: impl Fn(u64) -> TagHash) {
+    /// Moves the cursor over `from..to`; what is not `leased` or `left` is done, unless a filter matches it: then it is
+    /// left, whatever the record says. A part below the cursor was decided before and is ignored. So is a range that would
+    /// leave a gap, since what lies in it was never handed out: its messages come again instead. Returns whether anything
+    /// is left.
+    pub(super) fn take_range(
+        &mut self,
+        range: &LeasedRange,
+        lease: &Exception,
+        tag: impl Fn(u64) -> Option<TagHash>,
+    ) -> bool {
         let next = self.next(range.queue);
         if range.to <= next || range.from > next {
-            return;
+            return false;
+        }
+        let mut left = !range.left.is_empty();
+        if !self.filters.is_empty() {
+            let (mut leased, mut waiting) = (range.leased.iter().peekable(), range.left.iter().peekable());
+            for offset in range.from..range.to {
+                let decided = leased.next_if_eq(&&offset).is_some() | waiting.next_if_eq(&&offset).is_some();
+                let wanted = |tag: &TagHash| self.filters.matches(*tag);
+                if !decided
+                    && offset >= next
+                    && let Some(tag) = tag(offset).filter(wanted)
+                {
+                    self.set(range.queue, offset, Exception::left(tag, 0));
+                    left = true;
+                }
+            }
         }
         for offset in range.leased.iter().filter(|offset| **offset >= next) {
             self.set(range.queue, *offset, lease.clone());
         }
         for offset in range.left.iter().filter(|offset| **offset >= next) {
-            self.set(range.queue, *offset, Exception::left(tag(*offset), 0));
+            self.set(range.queue, *offset, Exception::left(tag(*offset).unwrap_or_default(), 0));
         }
         self.queue_mut(range.queue).next = range.to;
+        left
     }
 
     /// Whether the message is not done and nobody's lease on it lives at `now`.
@@ -272,9 +326,11 @@ impl Progress {
                 w.option(exception.renewed_for.as_deref(), |w, client| w.text(client));
             }
         }
+        write_filters(w, self.filters.iter());
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// Reads it as this version of the section has it: filters came with the third.
+    pub(super) fn read(r: &mut Reader<'_>, version: u8) -> Result<Self, DecodeError> {
         let mut progress = Progress::default();
         let queues = r.count("queues")?;
         if queues > QUEUES_MAX as usize {
@@ -299,6 +355,10 @@ impl Progress {
                 };
                 progress.set(queue, offset, exception);
             }
+        }
+        if version >= 3 {
+            read_filters(r)?.into_iter().for_each(|filter| progress.filters.add(filter));
+            progress.unwanted.retain(|tag| !progress.filters.matches(*tag));
         }
         Ok(progress)
     }

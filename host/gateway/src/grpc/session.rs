@@ -56,8 +56,8 @@ impl Messaging {
         Ok(NotifyClientTerminationResponse { status: Some(ok()) })
     }
 
-    /// Takes note of what a consumer really asks for. Some declare no subscriptions in their settings, and a filter
-    /// that is not known would let other members of the group skip messages that this one wants (ruling 12).
+    /// Takes note of what a consumer really asks for: it has this filter for as long as its session lives, and so long the
+    /// group skips nothing that it matches (ruling 12).
     pub(super) fn note_receive(
         &self,
         client_id: &str,
@@ -65,30 +65,10 @@ impl Messaging {
         subscription: (&ResourceName, &TagFilter),
         auto_renew: bool,
     ) -> Result<(), Refused> {
-        let sessions = self.shared.node.sessions();
+        let role = if auto_renew { Role::PushConsumer } else { Role::SimpleConsumer };
         let (topic, filter) = subscription;
-        let mut declaration = match sessions.declaration(client_id) {
-            Some(known) if known.group.as_ref() == Some(group) => known,
-            _ => {
-                let role = if auto_renew { Role::PushConsumer } else { Role::SimpleConsumer };
-                Declaration { role, topics: Vec::new(), group: Some(group.clone()), subscriptions: Vec::new() }
-            }
-        };
-        let declared = declaration.subscriptions.iter_mut().find(|(known, _)| known == topic);
-        match declared {
-            Some((_, known)) if known == filter => {
-                self.heard(client_id);
-                return Ok(());
-            }
-            Some((_, known)) => *known = filter.clone(),
-            None => {
-                // A client that asks for ever more topics is forgotten from its oldest.
-                if declaration.subscriptions.len() >= vouch_protocol::limits::DECLARED_TOPICS_MAX {
-                    declaration.subscriptions.remove(0);
-                }
-                declaration.subscriptions.push((topic.clone(), filter.clone()));
-            }
-        }
-        if sessions.declare(client_id, declaration, Instant::now()) { Ok(()) } else { Err(too_many_sessions().into()) }
+        let sessions = self.shared.node.sessions();
+        let known = sessions.subscribe(client_id, role, (group, topic, filter), Instant::now());
+        if known { Ok(()) } else { Err(too_many_sessions().into()) }
     }
 }

@@ -53,6 +53,11 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
             node.refused_in_memory(),
         ),
         ("messages_out", "Messages handed out, redeliveries included.", read(&metrics.messages_out)),
+        (
+            "receive_scans",
+            "Looks for messages that receives made: when they came, and when something came that they may want.",
+            node.receive_scans(),
+        ),
         ("transaction_commits", "Transactions ended with a commit.", read(&metrics.commits)),
         ("transaction_rollbacks", "Transactions ended with a rollback.", read(&metrics.rollbacks)),
         (
@@ -79,6 +84,11 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
             read(&node.retention().missed),
         ),
         ("retention_carried", "Records written again because they are still needed.", read(&node.retention().carried)),
+        (
+            "retention_groups",
+            "Groups that receives made, that never acknowledged a message, and that are gone.",
+            read(&node.retention().groups),
+        ),
         ("retention_segments", "Segments of the log that were released.", read(&node.retention().segments)),
         ("scrub_rounds", "Times that the whole sealed log was read again.", read(&node.scrub().rounds)),
         ("lookup_builds", "Files of the lookup index that were made.", read(&node.lookup().builds)),

@@ -280,3 +280,19 @@ async fn a_receive_from_nowhere_says_so() {
     assert_eq!(soon(client.receive_with(receive_request("orders", &long))).await.code, Code::IllegalConsumerGroup);
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receive_with_the_65th_filter_of_its_group_is_told_that_there_are_too_many() {
+    let broker = Broker::start().await;
+    let mut client = broker.client("client").await;
+    client.send_one("orders", "1").await;
+    for n in 0..=vouch_broker::state::FILTERS_MAX {
+        let mut request = receive_request("orders", "group");
+        request.filter_expression = Some(FilterExpression { r#type: 1, expression: format!("tag-{n}") });
+        request.long_polling_timeout = Some(seconds(0));
+        let received = soon(client.receive_with(request)).await;
+        let expected = if n < 64 { Code::MessageNotFound } else { Code::TooManyRequests };
+        assert_eq!((received.code, received.messages.len()), (expected, 0), "filter {n}");
+    }
+    broker.stop().await;
+}

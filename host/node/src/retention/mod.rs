@@ -7,16 +7,15 @@
 
 mod disk;
 
-use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use vouch_broker::record::{Carried, Expire, Frame, Seen, before_carried};
+use vouch_broker::record::{Carried, Expire, Frame, GroupsUnused, Seen, before_carried};
 use vouch_broker::state::{Applied, Body};
-use vouch_broker::{GroupId, Refusal, TopicId};
+use vouch_broker::{GroupId, Millis, Refusal, TopicId};
 use vouch_commitlog::{LogPosition, Released, Usage};
 
 pub use disk::DiskUse;
@@ -38,6 +37,9 @@ const FULL_SNAPSHOT_EVERY: Duration = Duration::from_secs(2);
 const LOOK_AGAIN_FULL: Duration = Duration::from_secs(2);
 /// A living group is noted in the log once in this time, if nothing else shows that it lives.
 const SEEN_EVERY_MS: u64 = 24 * 60 * 60 * 1000;
+/// One that goes by itself is noted more often, and goes so much later than it could: the log may not know better when its
+/// last session ended.
+const UNUSED_SEEN_EVERY_MS: u64 = 60 * 60 * 1000;
 /// Groups looked at in one step.
 const GROUPS_AT_ONCE: usize = 4096;
 /// Records carried out of one segment at most, and the share of a segment that they may have: if more of it is needed it
@@ -65,6 +67,8 @@ pub struct RetentionReport {
     pub carried: AtomicU64,
     /// Segments released.
     pub segments: AtomicU64,
+    /// Groups that receives made, that nobody used, and that are gone.
+    pub groups: AtomicU64,
 }
 
 /// What the task remembers between two passes.
@@ -167,7 +171,7 @@ impl Keeper {
         if let Some(bounds) = bounds {
             release(inner, &self.upkeep, bounds).await?;
         }
-        self.note_living_groups(inner).await?;
+        self.look_at_groups(inner).await?;
         self.expire(inner).await?;
         let carried = match bounds {
             Some(bounds) => self.carry(inner, bounds.newer, full).await,
@@ -178,15 +182,26 @@ impl Keeper {
         carried
     }
 
-    /// Groups that live and receive nothing keep their right to what they have not consumed (ruling 13).
-    async fn note_living_groups(&mut self, inner: &Arc<Inner>) -> Result<(), Refusal> {
+    /// Groups that live and receive nothing keep their right to what they have not consumed (ruling 13); those that nobody
+    /// uses go.
+    async fn look_at_groups(&mut self, inner: &Arc<Inner>) -> Result<(), Refusal> {
         let after = self.after_group;
-        let look = move |executor: &mut Executor| living_groups(executor, after);
-        let (groups, next) = inner.shard.query(look).await?;
+        let look = move |executor: &mut Executor| GroupsLook::new(executor, after);
+        let GroupsLook { living, unused, next } = inner.shard.query(look).await?;
         self.after_group = next;
-        if !groups.is_empty() {
-            let seen = Seen { groups: groups.into_iter().collect() };
+        if !living.is_empty() {
+            let seen = Seen { groups: living };
             inner.shard.propose_one(|out| seen.encode(out)).await?;
+        }
+        if !unused.is_empty() {
+            let unused = GroupsUnused { groups: unused };
+            let applied = inner.shard.propose_one(|out| unused.encode(out)).await?;
+            if let Applied::Forgotten { groups } = applied
+                && groups > 0
+            {
+                inner.retention.groups.fetch_add(groups, Ordering::Relaxed);
+                tracing::info!(groups, "groups that receives made and that never acknowledged a message are gone");
+            }
         }
         Ok(())
     }
@@ -337,21 +352,39 @@ async fn topic_text(inner: &Arc<Inner>, id: TopicId) -> Result<String, Refusal> 
     Ok(inner.shard.query(find).await?.unwrap_or_default())
 }
 
-/// Groups with a member whose session lives, which the log has not shown for a day; and where to go on.
-fn living_groups(executor: &Executor, after: Option<GroupId>) -> (BTreeSet<GroupId>, Option<GroupId>) {
-    let now = executor.shared.clock.now();
-    let mut found = BTreeSet::new();
-    let mut last = None;
-    for (looked_at, group) in executor.state.groups().after(after).enumerate() {
-        if looked_at == GROUPS_AT_ONCE {
-            return (found, last);
+/// What a look at some groups finds, each in ascending order.
+struct GroupsLook {
+    /// Groups with a member whose session lives, which the log has not shown lately.
+    living: Vec<GroupId>,
+    /// Groups that nobody uses any more.
+    unused: Vec<GroupId>,
+    /// Where to go on.
+    next: Option<GroupId>,
+}
+
+impl GroupsLook {
+    fn new(executor: &Executor, after: Option<GroupId>) -> Self {
+        let now = executor.shared.clock.now();
+        let mut look = Self { living: Vec::new(), unused: Vec::new(), next: None };
+        let mut last = None;
+        for (looked_at, group) in executor.state.groups().after(after).enumerate() {
+            if looked_at == GROUPS_AT_ONCE {
+                look.next = last;
+                break;
+            }
+            last = Some(group.id);
+            let every = if group.is_unused() { UNUSED_SEEN_EVERY_MS } else { SEEN_EVERY_MS };
+            if now.ms_since(group.seen) < every {
+                continue;
+            }
+            if executor.shared.sessions.has_member(&group.name) {
+                look.living.push(group.id);
+            } else if group.is_forgotten(executor.state.at(Millis(now.0.saturating_sub(UNUSED_SEEN_EVERY_MS)))) {
+                look.unused.push(group.id);
+            }
         }
-        last = Some(group.id);
-        if now.ms_since(group.seen) >= SEEN_EVERY_MS && executor.shared.sessions.has_member(&group.name) {
-            found.insert(group.id);
-        }
+        look
     }
-    (found, None)
 }
 
 /// Writes records again, and counts them. One that cannot be read stays where it is, and keeps its segment.

@@ -10,9 +10,10 @@ use tokio::sync::oneshot;
 use vouch_broker::delivery::Reservations;
 use vouch_broker::record::{Frame, Record};
 use vouch_broker::state::{Applied, Effect, Outcome, RecordAt};
-use vouch_broker::{Millis, Refusal, State, TopicId};
+use vouch_broker::{GroupId, Millis, Refusal, State, TopicId};
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind};
 
+use super::absences::Absences;
 use super::inbox::{Claim, Command, Inbox, Proposal, Taken};
 use super::polls::{Batch, Poll, Polls};
 use super::{Output, Shared};
@@ -23,7 +24,7 @@ const ENTRY_TARGET: usize = 1 << 20;
 /// Space of the log that sends leave to what ends transactions, acknowledges or makes room when the disk is full: some
 /// hundred thousand such records. At most half of what is prepared ahead.
 const RESERVE_BYTES: u64 = 32 << 20;
-/// Between two looks at leases that living consumers hold.
+/// Between two looks at leases that living consumers hold, and at filters that nobody has.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// An entry that is written and not yet durable.
@@ -55,8 +56,11 @@ pub(crate) struct Executor {
     /// Leases that the log refused, by generation: their batches are not handed out.
     unleased: Vec<(u64, Refusal)>,
     written: VecDeque<Written>,
-    /// Topics where something may be ready.
-    pub(super) ready: Vec<TopicId>,
+    /// Work for receives in this turn (see [`super::receiving::TURN_WORK`]).
+    pub(super) work: usize,
+    pub(super) absences: Absences,
+    /// It did not take the last entry: what was decided in it is decided again, and not at once.
+    pub(super) log_refuses: bool,
     effects: Vec<Effect>,
     /// Why nothing is written: the log failed, or is only read.
     pub(super) closed: Option<Refusal>,
@@ -100,7 +104,9 @@ impl Executor {
             deliveries: Vec::new(),
             unleased: Vec::new(),
             written: VecDeque::new(),
-            ready: Vec::new(),
+            work: 0,
+            absences: Absences::default(),
+            log_refuses: false,
             effects: Vec::new(),
             closed,
             fixed: (appended, durable),
@@ -118,6 +124,7 @@ impl Executor {
         let mut stopping = false;
         loop {
             let Taken { mut commands, durable, poisoned } = self.inbox.take(self.patience(), spare);
+            self.work = 0;
             if let Some(to) = durable {
                 self.apply_up_to(to);
             }
@@ -139,6 +146,9 @@ impl Executor {
 
     /// How long there is nothing to do by the clock.
     fn patience(&self) -> Option<Duration> {
+        if self.polls.any_ready() {
+            return Some(Duration::ZERO);
+        }
         let now = Instant::now();
         let until = |at: Instant| at.saturating_duration_since(now);
         let log_now = self.shared.clock.now();
@@ -223,7 +233,9 @@ impl Executor {
             let refusal = self.closed.clone().unwrap_or(Refusal::Stopping);
             return proposals.into_iter().for_each(|proposal| self.unpropose(proposal, refusal.clone()));
         };
-        match appender.append(header, &parts) {
+        let appended = appender.append(header, &parts);
+        self.log_refuses = appended.is_err();
+        match appended {
             Ok(appended) => {
                 self.index += 1;
                 self.latest = time;
@@ -329,20 +341,25 @@ impl Executor {
     }
 
     fn take_effects(&mut self) {
+        let (mut arrived, mut directory) = (Vec::new(), false);
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                Effect::Available(topic) => self.note_ready(topic),
-                Effect::VisibleAt(_, topic, at) => {
+                Effect::Available(topic) => self.polls.wake_all(topic),
+                Effect::Arrived(topic, tag) => {
                     if self.polls.any_on(topic) {
-                        self.polls.wake_at(at, topic);
+                        arrived.push((topic, tag));
+                    }
+                }
+                Effect::AvailableTo(group, topic) => self.wake_group(group, topic),
+                Effect::VisibleAt(group, topic, at) => {
+                    let name = self.state.groups().get(group).map(|group| &group.name);
+                    if name.is_some_and(|name| self.polls.any_of(topic, name)) {
+                        self.polls.wake_at(at, topic, group);
                     }
                 }
                 // Who waits for a join waits for its record.
                 Effect::Joined => {}
-                Effect::Directory => {
-                    self.shared.directory.clear();
-                    self.reservations.retain_living(&self.state);
-                }
+                Effect::Directory => directory = true,
                 Effect::CheckDue(topic, at) => {
                     self.schedule.due_changed(topic, at);
                     self.shared.checks_changed.notify_one();
@@ -350,11 +367,21 @@ impl Executor {
                 Effect::Plugins => self.shared.checks_changed.notify_one(),
             }
         }
+        // A thousand messages with one tag wake whoever wants it once.
+        arrived.sort_unstable();
+        arrived.dedup();
+        arrived.into_iter().for_each(|(topic, tag)| self.polls.wake_for(topic, tag));
+        if directory {
+            self.shared.directory.clear();
+            self.reservations.retain_living(&self.state);
+        }
     }
 
-    fn note_ready(&mut self, topic: TopicId) {
-        if self.polls.any_on(topic) && !self.ready.contains(&topic) {
-            self.ready.push(topic);
+    fn wake_group(&mut self, group: GroupId, topic: TopicId) {
+        if self.polls.any_on(topic)
+            && let Some(group) = self.state.groups().get(group)
+        {
+            self.polls.wake_group(topic, &group.name);
         }
     }
 
@@ -365,8 +392,8 @@ impl Executor {
         for poll in self.polls.timed_out(now) {
             let _ = poll.reply.send(Ok(None));
         }
-        for topic in self.polls.awake(self.shared.clock.now()) {
-            self.note_ready(topic);
+        for (topic, group) in self.polls.awake(self.shared.clock.now()) {
+            self.wake_group(group, topic);
         }
         self.serve_ready();
         if now >= self.next_renewal {
@@ -375,6 +402,7 @@ impl Executor {
             self.keep_time();
             if self.closed.is_none() {
                 self.renew_leases();
+                self.let_filters_go(now);
             }
         }
         if self.open_log().is_some_and(Appender::mark_needed) {
@@ -388,6 +416,13 @@ impl Executor {
         let renewals = super::renewal::due(&self.state, now, |client| sessions.is_alive(client));
         for renewal in renewals {
             self.propose_own(|out| renewal.encode(out));
+        }
+    }
+
+    fn let_filters_go(&mut self, now: Instant) {
+        let sessions = &self.shared.sessions;
+        for gone in self.absences.look(&self.state, |place| sessions.has_filter(place), now) {
+            self.propose_own(|out| gone.encode(out));
         }
     }
 

@@ -1,5 +1,6 @@
 //! One shard: its executor thread, and how tasks talk to it.
 
+mod absences;
 mod executor;
 mod inbox;
 mod polls;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) checks_changed: Notify,
     /// Messages that were acknowledged in memory and then not stored: their topic was deleted meanwhile, for one.
     pub(crate) refused_in_memory: AtomicU64,
+    /// Looks for messages that receives made.
+    pub(crate) scans: AtomicU64,
     closed: OnceLock<Refusal>,
 }
 
@@ -50,6 +53,7 @@ impl Shared {
             snapshots,
             checks_changed: Notify::new(),
             refused_in_memory: AtomicU64::new(0),
+            scans: AtomicU64::new(0),
             closed: OnceLock::new(),
         }
     }

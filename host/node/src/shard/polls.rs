@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 use vouch_broker::delivery::Picked;
-use vouch_broker::{GroupId, Millis, Refusal, ResourceName, TagFilter, TopicId};
+use vouch_broker::{GroupId, Millis, Refusal, ResourceName, TagFilter, TagHash, TopicId};
 
 /// Most receives that wait at once.
 pub(crate) const POLLS_MAX: usize = 100_000;
@@ -34,24 +34,46 @@ pub(crate) struct Poll {
     pub(crate) reply: oneshot::Sender<Result<Option<Batch>, Refusal>>,
 }
 
+/// Names a line for as long as it is there.
+pub(crate) type LineNumber = u64;
+
 /// Receives of one group with one filter: a message that the first of them does not get, none of them gets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Line {
+struct Line {
+    topic: TopicId,
     group: ResourceName,
     filter: TagFilter,
+    /// Its receives, in the order in which they came.
+    polls: VecDeque<u64>,
+    /// It is to be served, because something came that it may want.
+    ready: bool,
+}
+
+/// The lines of a topic, and which of them want what.
+#[derive(Default)]
+struct OnTopic {
+    groups: HashMap<ResourceName, HashMap<TagFilter, LineNumber>>,
+    /// Those that take everything.
+    all: BTreeSet<LineNumber>,
+    by_tag: HashMap<TagHash, BTreeSet<LineNumber>>,
+    /// Those that are to be served, in turn.
+    ready: VecDeque<LineNumber>,
 }
 
 /// Waiting receives.
 #[derive(Default)]
 pub(crate) struct Polls {
     /// By number, in the order in which they came.
-    waiting: HashMap<u64, (TopicId, Poll)>,
+    waiting: HashMap<u64, (LineNumber, Poll)>,
+    lines: HashMap<LineNumber, Line>,
+    /// Of receives and lines.
     last_number: u64,
-    lines: HashMap<TopicId, HashMap<Line, VecDeque<u64>>>,
+    topics: HashMap<TopicId, OnTopic>,
+    /// Topics with lines to serve, in turn: many lines of one topic do not keep those of another waiting.
+    ready: VecDeque<TopicId>,
     /// When each gives up.
     by_time: BTreeSet<(Instant, u64)>,
-    /// When to look at a topic again although nothing happened: a lease ends there.
-    wake_at: BTreeSet<(Millis, TopicId)>,
+    /// When to look at a topic for a group again although nothing happened: a lease ends there.
+    wake_at: BTreeSet<(Millis, TopicId, GroupId)>,
     /// Receives whose group must come into being or join the topic first, by the record that does it.
     joining: HashMap<Vec<u8>, Vec<Poll>>,
 }
@@ -62,18 +84,70 @@ impl Polls {
     }
 
     /// Waits behind the others of its line; in front of them if it was the first of them just now.
-    pub(crate) fn wait(&mut self, topic: TopicId, poll: Poll, in_front: bool) {
+    pub(crate) fn wait(&mut self, topic: TopicId, poll: Poll, in_front: bool) -> LineNumber {
         self.last_number += 1;
         let number = self.last_number;
-        let line = Line { group: poll.group.clone(), filter: poll.filter.clone() };
-        let line = self.lines.entry(topic).or_default().entry(line).or_default();
-        if in_front {
-            line.push_front(number);
-        } else {
-            line.push_back(number);
-        }
         self.by_time.insert((poll.until, number));
-        self.waiting.insert(number, (topic, poll));
+        let line = self.line_for(topic, &poll);
+        if let Some(line) = self.lines.get_mut(&line) {
+            if in_front {
+                line.polls.push_front(number);
+            } else {
+                line.polls.push_back(number);
+            }
+        }
+        self.waiting.insert(number, (line, poll));
+        line
+    }
+
+    fn line_for(&mut self, topic: TopicId, poll: &Poll) -> LineNumber {
+        let known = self.topics.get(&topic).and_then(|on| on.groups.get(&poll.group)?.get(&poll.filter));
+        if let Some(line) = known {
+            return *line;
+        }
+        self.last_number += 1;
+        let number = self.last_number;
+        let on = self.topics.entry(topic).or_default();
+        match &poll.filter {
+            TagFilter::All => _ = on.all.insert(number),
+            TagFilter::Tags(tags) => {
+                tags.iter().for_each(|tag| _ = on.by_tag.entry(*tag).or_default().insert(number));
+            }
+        }
+        let (group, filter) = (poll.group.clone(), poll.filter.clone());
+        on.groups.entry(group.clone()).or_default().insert(filter.clone(), number);
+        self.lines.insert(number, Line { topic, group, filter, polls: VecDeque::new(), ready: false });
+        number
+    }
+
+    /// Forgets a line in which nobody waits.
+    pub(crate) fn settle(&mut self, number: LineNumber) {
+        if self.lines.get(&number).is_none_or(|line| !line.polls.is_empty()) {
+            return;
+        }
+        let Some(Line { topic, group, filter, .. }) = self.lines.remove(&number) else { return };
+        let Some(on) = self.topics.get_mut(&topic) else { return };
+        if let Some(filters) = on.groups.get_mut(&group) {
+            filters.remove(&filter);
+            if filters.is_empty() {
+                on.groups.remove(&group);
+            }
+        }
+        match &filter {
+            TagFilter::All => _ = on.all.remove(&number),
+            TagFilter::Tags(tags) => {
+                for tag in tags {
+                    let Some(lines) = on.by_tag.get_mut(tag) else { continue };
+                    lines.remove(&number);
+                    if lines.is_empty() {
+                        on.by_tag.remove(tag);
+                    }
+                }
+            }
+        }
+        if on.groups.is_empty() {
+            self.topics.remove(&topic);
+        }
     }
 
     /// Waits for a record that is on its way into the log, however little time the receive has: it ends with the log's
@@ -91,19 +165,78 @@ impl Polls {
     }
 
     pub(crate) fn any_on(&self, topic: TopicId) -> bool {
-        self.lines.contains_key(&topic)
+        self.topics.contains_key(&topic)
     }
 
-    /// The lines of a topic.
-    pub(crate) fn lines(&self, topic: TopicId) -> Vec<Line> {
-        self.lines.get(&topic).into_iter().flat_map(HashMap::keys).cloned().collect()
+    pub(crate) fn any_of(&self, topic: TopicId, group: &ResourceName) -> bool {
+        self.topics.get(&topic).is_some_and(|on| on.groups.contains_key(group))
     }
 
-    /// Takes the first receive of a line whose caller still waits.
-    pub(crate) fn take_first(&mut self, topic: TopicId, line: &Line) -> Option<Poll> {
+    // Who is to be served.
+
+    /// A message with this tag came: lines that want it are ready. What it costs follows their number.
+    pub(crate) fn wake_for(&mut self, topic: TopicId, tag: TagHash) {
+        let Some(on) = self.topics.get(&topic) else { return };
+        let tagged = on.by_tag.get(&tag).into_iter().flatten();
+        let lines: Vec<LineNumber> = on.all.iter().chain(tagged).copied().collect();
+        lines.into_iter().for_each(|line| self.make_ready(line));
+    }
+
+    /// Something may be there for this group.
+    pub(crate) fn wake_group(&mut self, topic: TopicId, group: &ResourceName) {
+        let Some(lines) = self.topics.get(&topic).and_then(|on| on.groups.get(group)) else { return };
+        let mut lines: Vec<LineNumber> = lines.values().copied().collect();
+        lines.sort_unstable();
+        lines.into_iter().for_each(|line| self.make_ready(line));
+    }
+
+    /// Something may be there for any group.
+    pub(crate) fn wake_all(&mut self, topic: TopicId) {
+        let Some(on) = self.topics.get(&topic) else { return };
+        let mut lines: Vec<LineNumber> = on.groups.values().flat_map(HashMap::values).copied().collect();
+        lines.sort_unstable();
+        lines.into_iter().for_each(|line| self.make_ready(line));
+    }
+
+    /// A line is to be served in its turn.
+    pub(crate) fn make_ready(&mut self, number: LineNumber) {
+        let Some(line) = self.lines.get_mut(&number).filter(|line| !line.ready) else { return };
+        line.ready = true;
+        let Some(on) = self.topics.get_mut(&line.topic) else { return };
+        if on.ready.is_empty() {
+            self.ready.push_back(line.topic);
+        }
+        on.ready.push_back(number);
+    }
+
+    pub(crate) fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes the line whose turn it is: topics in turn, and of each its lines in turn.
+    pub(crate) fn next_ready(&mut self) -> Option<(TopicId, LineNumber)> {
+        while let Some(topic) = self.ready.pop_front() {
+            let Some(on) = self.topics.get_mut(&topic) else { continue };
+            let next = on.ready.pop_front();
+            if !on.ready.is_empty() {
+                self.ready.push_back(topic);
+            }
+            if let Some(number) = next
+                && let Some(line) = self.lines.get_mut(&number)
+            {
+                line.ready = false;
+                return Some((topic, number));
+            }
+        }
+        None
+    }
+
+    /// Takes the first receive of a line whose caller still waits. The line stays until it is settled.
+    pub(crate) fn take_first(&mut self, line: LineNumber) -> Option<Poll> {
         loop {
-            let number = *self.lines.get(&topic)?.get(line)?.front()?;
-            let poll = self.remove(number)?;
+            let number = self.lines.get_mut(&line)?.polls.pop_front()?;
+            let Some((_, poll)) = self.waiting.remove(&number) else { continue };
+            self.by_time.remove(&(poll.until, number));
             if !poll.reply.is_closed() {
                 return Some(poll);
             }
@@ -111,61 +244,61 @@ impl Polls {
     }
 
     fn remove(&mut self, number: u64) -> Option<Poll> {
-        let (topic, poll) = self.waiting.remove(&number)?;
+        let (line, poll) = self.waiting.remove(&number)?;
         self.by_time.remove(&(poll.until, number));
-        let line = Line { group: poll.group.clone(), filter: poll.filter.clone() };
-        if let Some(lines) = self.lines.get_mut(&topic) {
-            if let Some(numbers) = lines.get_mut(&line) {
-                // Near the front: who came first is served, or gives up, first.
-                if let Some(at) = numbers.iter().position(|other| *other == number) {
-                    numbers.remove(at);
-                }
-                if numbers.is_empty() {
-                    lines.remove(&line);
-                }
-            }
-            if lines.is_empty() {
-                self.lines.remove(&topic);
+        if let Some(line) = self.lines.get_mut(&line) {
+            // Near the front: who came first is served, or gives up, first.
+            if let Some(at) = line.polls.iter().position(|other| *other == number) {
+                line.polls.remove(at);
             }
         }
+        self.settle(line);
         Some(poll)
     }
 
-    pub(crate) fn wake_at(&mut self, at: Millis, topic: TopicId) {
-        self.wake_at.insert((at, topic));
+    // The clock.
+
+    pub(crate) fn wake_at(&mut self, at: Millis, topic: TopicId, group: GroupId) {
+        self.wake_at.insert((at, topic, group));
     }
 
-    /// Topics whose time has come.
-    pub(crate) fn awake(&mut self, now: Millis) -> Vec<TopicId> {
-        let mut topics = Vec::new();
-        while let Some((_, topic)) = self.wake_at.first().copied().filter(|(at, _)| *at <= now) {
+    /// Topics and groups whose time has come.
+    pub(crate) fn awake(&mut self, now: Millis) -> Vec<(TopicId, GroupId)> {
+        let mut due = Vec::new();
+        while let Some((_, topic, group)) = self.wake_at.first().copied().filter(|(at, _, _)| *at <= now) {
             self.wake_at.pop_first();
-            topics.push(topic);
+            due.push((topic, group));
         }
-        topics
+        due.sort_unstable();
+        due.dedup();
+        due
     }
 
     pub(crate) fn next_wake(&self) -> Option<Millis> {
-        self.wake_at.first().map(|(at, _)| *at)
+        self.wake_at.first().map(|(at, _, _)| *at)
     }
 
-    /// When the first receive gives up.
     pub(crate) fn first_timeout(&self) -> Option<Instant> {
         self.by_time.first().map(|(until, _)| *until)
     }
 
-    /// Receives that have waited long enough.
+    /// Receives that waited long enough. Not those of a line that is still to be served: an answer now would call a topic
+    /// empty at which nobody looked.
     pub(crate) fn timed_out(&mut self, now: Instant) -> Vec<Poll> {
-        let mut out = Vec::new();
-        while let Some((_, number)) = self.by_time.first().copied().filter(|(until, _)| *until <= now) {
-            out.extend(self.remove(number));
-        }
-        out
+        let waits_for_its_turn = |number: &u64| {
+            let line = self.waiting.get(number).and_then(|(line, _)| self.lines.get(line));
+            line.is_some_and(|line| line.ready)
+        };
+        let over = self.by_time.range(..=(now, u64::MAX)).map(|(_, number)| *number);
+        let over: Vec<u64> = over.filter(|number| !waits_for_its_turn(number)).collect();
+        over.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
     /// All of them: the node stops.
     pub(crate) fn drain(&mut self) -> Vec<Poll> {
         self.lines.clear();
+        self.topics.clear();
+        self.ready.clear();
         self.by_time.clear();
         let waiting = self.waiting.drain().map(|(_, (_, poll))| poll);
         waiting.chain(self.joining.drain().flat_map(|(_, polls)| polls)).collect()
@@ -175,8 +308,6 @@ impl Polls {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use vouch_broker::TagHash;
 
     use super::*;
 
@@ -191,44 +322,53 @@ mod tests {
 
     const TOPIC: TopicId = TopicId(1);
 
+    fn tags(tags: &[u64]) -> TagFilter {
+        TagFilter::Tags(tags.iter().copied().map(TagHash).collect())
+    }
+
+    /// Lines that are ready, in their order.
+    fn ready(polls: &mut Polls) -> Vec<LineNumber> {
+        std::iter::from_fn(|| polls.next_ready()).map(|(_, line)| line).collect()
+    }
+
     #[test]
     fn receives_of_one_group_and_filter_stand_in_one_line_and_are_served_in_their_order() {
         let (mut polls, now) = (Polls::default(), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
-        let tagged = TagFilter::Tags(vec![TagHash(1)]);
         let mut answers = Vec::new();
+        let mut lines = Vec::new();
         for (group, filter, until) in
-            [("g", TagFilter::All, 9), ("g", TagFilter::All, 5), ("g", tagged.clone(), 6), ("h", TagFilter::All, 7)]
+            [("g", TagFilter::All, 9), ("g", TagFilter::All, 5), ("g", tags(&[1]), 6), ("h", TagFilter::All, 7)]
         {
             let (poll, answer) = poll(group, filter, at(until));
-            polls.wait(TOPIC, poll, false);
+            lines.push(polls.wait(TOPIC, poll, false));
             answers.push(answer);
         }
-        assert_eq!((polls.len(), polls.lines(TOPIC).len()), (4, 3));
-        assert_eq!(polls.first_timeout(), Some(at(5)));
-        let line = Line { group: ResourceName::plain("g"), filter: TagFilter::All };
-        let first = polls.take_first(TOPIC, &line).unwrap();
+        assert!(lines[0] == lines[1] && lines[1] != lines[2] && lines[0] != lines[3]);
+        assert_eq!((polls.len(), polls.first_timeout()), (4, Some(at(5))));
+        let first = polls.take_first(lines[0]).unwrap();
         assert_eq!(first.until, at(9));
         polls.wait(TOPIC, first, true);
-        assert_eq!(polls.take_first(TOPIC, &line).unwrap().until, at(9), "it keeps its place");
+        assert_eq!(polls.take_first(lines[0]).unwrap().until, at(9), "it keeps its place");
         assert_eq!(polls.timed_out(at(6)).iter().map(|poll| poll.until).collect::<Vec<_>>(), [at(5), at(6)]);
-        assert!(polls.take_first(TOPIC, &line).is_none());
+        assert!(polls.take_first(lines[0]).is_none());
         assert_eq!((polls.len(), polls.first_timeout()), (1, Some(at(7))));
         assert_eq!(polls.drain().len(), 1);
         assert!(!polls.any_on(TOPIC));
     }
 
     #[test]
-    fn a_receive_whose_caller_is_gone_is_passed_over() {
+    fn a_receive_whose_caller_is_gone_is_passed_over_and_its_line_goes_with_the_last() {
         let (mut polls, until) = (Polls::default(), Instant::now());
-        let (gone, answer) = poll("g", TagFilter::All, until);
+        let (gone, answer) = poll("g", tags(&[1, 2]), until);
         drop(answer);
-        let (there, _answer) = poll("g", TagFilter::All, until + Duration::from_secs(1));
+        let (there, _answer) = poll("g", tags(&[1, 2]), until + Duration::from_secs(1));
         polls.wait(TOPIC, gone, false);
-        polls.wait(TOPIC, there, false);
-        let [line] = polls.lines(TOPIC).try_into().unwrap();
-        assert_eq!(polls.take_first(TOPIC, &line).unwrap().until, until + Duration::from_secs(1));
-        assert!(!polls.any_on(TOPIC));
+        let line = polls.wait(TOPIC, there, false);
+        assert_eq!(polls.take_first(line).unwrap().until, until + Duration::from_secs(1));
+        assert!(polls.any_on(TOPIC));
+        polls.settle(line);
+        assert!(!polls.any_on(TOPIC) && polls.lines.is_empty());
     }
 
     #[test]
@@ -240,5 +380,68 @@ mod tests {
         assert!(polls.joined(b"other").is_empty());
         assert_eq!(polls.joined(b"join").len(), 2);
         assert!(polls.wait_to_join(b"join".to_vec(), poll("g", TagFilter::All, until).0), "it is proposed anew");
+    }
+
+    #[test]
+    fn a_message_wakes_the_lines_that_want_it_and_no_others_and_each_once() {
+        let (mut polls, until) = (Polls::default(), Instant::now());
+        let mut answers = Vec::new();
+        let mut lines = Vec::new();
+        for (group, filter) in
+            [("g", tags(&[1])), ("g", tags(&[1, 2])), ("g", tags(&[3])), ("h", TagFilter::All), ("h", tags(&[2]))]
+        {
+            let (poll, answer) = poll(group, filter, until);
+            lines.push(polls.wait(TOPIC, poll, false));
+            answers.push(answer);
+        }
+        polls.wake_for(TOPIC, TagHash(1));
+        polls.wake_for(TOPIC, TagHash(1));
+        assert_eq!(ready(&mut polls), [lines[3], lines[0], lines[1]]);
+        polls.wake_for(TOPIC, TagHash(0));
+        assert_eq!(ready(&mut polls), [lines[3]]);
+        polls.wake_for(TopicId(2), TagHash(1));
+        polls.wake_group(TOPIC, &ResourceName::plain("h"));
+        assert_eq!(ready(&mut polls), [lines[3], lines[4]]);
+        polls.wake_all(TOPIC);
+        assert_eq!(ready(&mut polls), lines);
+        assert!(!polls.any_ready());
+    }
+
+    #[test]
+    fn topics_take_turns_however_many_lines_one_of_them_has() {
+        let (mut polls, until) = (Polls::default(), Instant::now());
+        let mut answers = Vec::new();
+        for (topic, group) in [(1, "a"), (1, "b"), (1, "c"), (2, "a")] {
+            let (poll, answer) = poll(group, TagFilter::All, until);
+            polls.wait(TopicId(topic), poll, false);
+            answers.push(answer);
+        }
+        polls.wake_all(TopicId(1));
+        polls.wake_for(TopicId(2), TagHash(7));
+        let topics = std::iter::from_fn(|| polls.next_ready()).map(|(topic, _)| topic.0).collect::<Vec<_>>();
+        assert_eq!(topics, [1, 2, 1, 1]);
+    }
+
+    #[test]
+    fn a_receive_whose_turn_is_still_to_come_does_not_time_out() {
+        let (mut polls, now) = (Polls::default(), Instant::now());
+        let (poll, _answer) = poll("g", TagFilter::All, now);
+        let line = polls.wait(TOPIC, poll, false);
+        polls.make_ready(line);
+        assert!(polls.timed_out(now).is_empty());
+        assert_eq!(polls.next_ready(), Some((TOPIC, line)));
+        assert_eq!(polls.timed_out(now).len(), 1);
+        assert!(!polls.any_on(TOPIC));
+    }
+
+    #[test]
+    fn a_group_is_looked_at_when_its_time_has_come_and_once() {
+        let mut polls = Polls::default();
+        for (at, topic, group) in [(5, 1, 1), (6, 1, 1), (6, 1, 2), (7, 1, 1)] {
+            polls.wake_at(Millis(at), TopicId(topic), GroupId(group));
+        }
+        assert_eq!(polls.next_wake(), Some(Millis(5)));
+        assert_eq!(polls.awake(Millis(6)), [(TOPIC, GroupId(1)), (TOPIC, GroupId(2))]);
+        assert_eq!((polls.next_wake(), polls.awake(Millis(6)).len()), (Some(Millis(7)), 0));
     }
 }

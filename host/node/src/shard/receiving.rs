@@ -1,15 +1,22 @@
 //! Receives: what a poll gets, what it waits for, and the groups that come into being with their first one.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use vouch_broker::delivery::{Wanted, pick};
-use vouch_broker::record::{DeadLetter, GroupPut, Join, Lease};
-use vouch_broker::state::Outcome;
-use vouch_broker::{GroupConfig, Millis, Refusal, TopicId};
+use vouch_broker::delivery::{Noting, Wanted, noting, pick};
+use vouch_broker::record::{DeadLetter, FilterNoted, GroupMade, Join, Lease};
+use vouch_broker::state::{FILTERS_MAX, Outcome};
+use vouch_broker::{GroupConfig, GroupId, Millis, Refusal, TagFilter, TopicId};
 
 use super::executor::Executor;
 use super::inbox::{Claim, Proposal};
-use super::polls::{Batch, POLLS_MAX, Poll};
+use super::polls::{Batch, LineNumber, POLLS_MAX, Poll};
+
+/// Work for receives in one turn of the executor, about a millisecond or two; the rest waits for the next turn, after what
+/// else there is to do: many who wait for one topic do not hold up those who write to another.
+pub(super) const TURN_WORK: usize = 32_768;
+/// What one look for messages costs, in places looked at.
+const SCAN_COST: usize = 32;
 
 /// What became of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +43,14 @@ impl Executor {
         if group.is_none_or(|group| group.progress(topic).is_none()) {
             return self.join(poll, topic);
         }
-        self.serve(poll, topic, false);
+        if self.work < TURN_WORK {
+            self.serve(poll, topic, false);
+        } else if self.polls.len() >= POLLS_MAX {
+            refuse_too_many(poll);
+        } else {
+            let line = self.polls.wait(topic, poll, false);
+            self.polls.make_ready(line);
+        }
     }
 
     /// Lets the group come into being and join the topic; the receive goes on when that is in the log.
@@ -46,7 +60,7 @@ impl Executor {
             Ok(group) => Join { group: group.id, topic }.encode(&mut records),
             Err(_) => {
                 let config = GroupConfig::default();
-                GroupPut { name: poll.group.clone(), config, expected_revision: Some(0) }.encode(&mut records)
+                GroupMade { name: poll.group.clone(), config }.encode(&mut records)
             }
         };
         if self.polls.len() >= POLLS_MAX {
@@ -80,17 +94,14 @@ impl Executor {
             self.receive(poll);
             return Served::Answered;
         };
-        let others = match poll.filter {
-            vouch_broker::TagFilter::All => Vec::new(),
-            vouch_broker::TagFilter::Tags(_) => {
-                self.shared.sessions.other_filters(&poll.group, &poll.topic, &poll.client_id)
-            }
-        };
+        if let Err(refusal) = self.note_filters(&poll, group, topic) {
+            let _ = poll.reply.send(Err(refusal));
+            return Served::Answered;
+        }
         let wanted = Wanted {
             group,
             topic,
             filter: &poll.filter,
-            others: &others,
             max: poll.max,
             now,
             generation: self.shared.clock.generation(now),
@@ -98,6 +109,8 @@ impl Executor {
             renewed_for: poll.auto_renew.then_some(poll.client_id.as_str()),
         };
         let picks = pick(&self.state, &mut self.reservations, &wanted);
+        self.work += SCAN_COST + picks.looked_at;
+        self.shared.scans.fetch_add(1, Ordering::Relaxed);
         let (generation, deadline) = (wanted.generation, wanted.deadline);
         for (queue, offset, generation) in &picks.exhausted {
             let reason = "it was delivered as often as the group allows".to_owned();
@@ -112,41 +125,88 @@ impl Executor {
             self.deliveries.push((poll, batch));
             return Served::Answered;
         }
-        if picks.more {
-            // The scan stopped at its bound: go on in the next round, after other work.
-            self.ready.push(topic);
-        }
-        self.wait_for_messages(poll, topic, now, stood_first)
+        // Where the log takes nothing the scan would stop at the same place again.
+        let more = picks.more && !self.log_refuses;
+        self.wait_for_messages(poll, topic, (now, stood_first), more)
     }
 
-    fn wait_for_messages(&mut self, poll: Poll, topic: TopicId, now: Millis, stood_first: bool) -> Served {
-        if poll.until <= Instant::now() && !self.ready.contains(&topic) {
+    /// `more`: the scan stopped at its bound, and goes on in the receive's next turn, after other work.
+    fn wait_for_messages(
+        &mut self,
+        poll: Poll,
+        topic: TopicId,
+        (now, stood_first): (Millis, bool),
+        more: bool,
+    ) -> Served {
+        if poll.until <= Instant::now() && !more {
             let _ = poll.reply.send(Ok(None));
             return Served::Answered;
-        }
-        let progress = self.state.groups().named(&poll.group).ok().and_then(|group| group.progress(topic));
-        if let Some((at, _, _)) = progress.and_then(|progress| progress.due_from(now.plus_ms(1)).next()) {
-            self.polls.wake_at(at, topic);
         }
         if self.polls.len() >= POLLS_MAX {
             refuse_too_many(poll);
             return Served::Answered;
         }
-        self.polls.wait(topic, poll, stood_first);
+        if let Ok(group) = self.state.groups().named(&poll.group)
+            && let Some((at, _, _)) =
+                group.progress(topic).and_then(|progress| progress.due_from(now.plus_ms(1)).next())
+        {
+            self.polls.wake_at(at, topic, group.id);
+        }
+        let line = self.polls.wait(topic, poll, stood_first);
+        if more {
+            self.polls.make_ready(line);
+        }
         Served::Waits
     }
 
-    /// Serves each line of waiting receives until the first that gets nothing: those behind it would get nothing, too.
-    pub(super) fn serve_ready(&mut self) {
-        for topic in std::mem::take(&mut self.ready) {
-            for line in self.polls.lines(topic) {
-                while let Some(poll) = self.polls.take_first(topic, &line) {
-                    if self.serve(poll, topic, true) == Served::Waits {
-                        break;
-                    }
-                }
+    /// Proposes the filters of the group's live members that are not noted yet, this one's first: before anything is
+    /// decided for the group (ruling 12). Refused if this one's is one too many.
+    fn note_filters(&mut self, poll: &Poll, group: GroupId, topic: TopicId) -> Result<(), Refusal> {
+        let subject = (group, topic);
+        self.absences.end(subject, &poll.filter);
+        match noting(&self.state, &self.reservations, subject, &poll.filter) {
+            Noting::Noted => {}
+            Noting::New => {
+                self.propose_own(|out| FilterNoted { group, topic, filter: poll.filter.clone() }.encode(out))
+            }
+            Noting::Refused(refusal) => return Err(refusal),
+        }
+        if poll.filter == TagFilter::All {
+            // Who takes everything passes over nothing.
+            return Ok(());
+        }
+        let noted = |filter: &TagFilter| noting(&self.state, &self.reservations, subject, filter) == Noting::Noted;
+        let others = self.shared.sessions.unnoted_filters(&poll.group, &poll.topic, FILTERS_MAX, noted);
+        for filter in others {
+            // One too many has no right to anything before its own receive is taken.
+            if noting(&self.state, &self.reservations, subject, &filter) == Noting::New {
+                self.propose_own(|out| FilterNoted { group, topic, filter }.encode(out));
             }
         }
+        Ok(())
+    }
+
+    /// Serves lines of waiting receives that are ready, in turn, for as long as this turn has work left.
+    pub(super) fn serve_ready(&mut self) {
+        while self.work < TURN_WORK
+            && let Some((topic, line)) = self.polls.next_ready()
+        {
+            self.serve_line(topic, line);
+        }
+    }
+
+    /// Serves a line until the first that gets nothing: those behind it would get nothing, too.
+    fn serve_line(&mut self, topic: TopicId, line: LineNumber) {
+        while let Some(poll) = self.polls.take_first(line) {
+            if self.serve(poll, topic, true) == Served::Waits {
+                break;
+            }
+            if self.work >= TURN_WORK {
+                self.polls.make_ready(line);
+                break;
+            }
+        }
+        self.polls.settle(line);
     }
 
     /// The consumer went away before it got its messages: they become visible at once, uncounted.
@@ -173,3 +233,7 @@ fn refuse_too_many(poll: Poll) {
     let text = format!("{POLLS_MAX} receives are waiting already; receive again later");
     let _ = poll.reply.send(Err(Refusal::TooMany(text)));
 }
+
+#[cfg(test)]
+#[path = "receiving_tests.rs"]
+mod tests;

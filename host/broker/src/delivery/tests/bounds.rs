@@ -51,7 +51,7 @@ fn a_slow_member_does_not_stop_the_others() {
         }
     };
     assert_eq!((places(&picks), rounds), (vec![(0, mine, 1)], 4));
-    assert_eq!(desk.take(&fast, &[slow], 9), super::Picks::default());
+    assert!(desk.take(&fast, &[slow], 9).is_empty());
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn expired_deliveries_of_a_slow_member_are_passed_on_once_and_not_looked_at_agai
     let picks = desk.take(&fast, std::slice::from_ref(&slow), 9);
     assert_eq!(places(&picks), [(0, mine, 1)], "the scan of fresh messages has a bound of its own");
     assert!(desk.take(&fast, std::slice::from_ref(&slow), 9).lease.is_some());
-    assert_eq!(desk.take(&fast, std::slice::from_ref(&slow), 9), super::Picks::default());
+    assert!(desk.take(&fast, std::slice::from_ref(&slow), 9).is_empty());
     assert_eq!(desk.take(&slow, &[fast], 32).messages[0].attempt, 2);
 }
 
@@ -73,10 +73,10 @@ fn a_group_at_its_bound_gets_no_fresh_messages_but_its_redeliveries() {
     let mut desk = desk(UNFINISHED_MAX as usize + 2, None);
     let lease = crate::testing::lease(&desk.log, desk.group, desk.topic, 1, whole(0, 0, UNFINISHED_MAX));
     desk.apply(lease);
-    assert_eq!(desk.all(9), super::Picks::default());
+    assert!(desk.all(9).is_empty());
     desk.log.apply(ack(desk.group, desk.topic, 5, 1)).unwrap();
     assert_eq!(places(&desk.take_all(9)), [(0, UNFINISHED_MAX, 1)]);
-    assert_eq!(desk.all(9), super::Picks::default());
+    assert!(desk.all(9).is_empty());
     desk.log.pass_ms(60_000);
     assert_eq!(places(&desk.take_all(2)), [(0, 0, 2), (0, 1, 2)]);
 }

@@ -29,7 +29,7 @@ fn what_only_another_member_wants_waits_for_it() {
     assert_eq!(places(&desk.take(&a, std::slice::from_ref(&b), 9)), [(0, 0, 1)]);
     assert_eq!((desk.next(0), desk.unfinished()), (4, 2));
     assert_eq!(places(&desk.take(&b, std::slice::from_ref(&a), 9)), [(0, 1, 1)]);
-    assert_eq!(desk.take(&b, std::slice::from_ref(&a), 9), super::Picks::default());
+    assert!(desk.take(&b, std::slice::from_ref(&a), 9).is_empty());
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn nothing_that_was_left_is_dropped_while_a_member_takes_all() {
     let mut desk = desk(&[Some("a"), Some("b")]);
     let (a, b) = (tags(&["a"]), tags(&["b"]));
     desk.take(&a, &[b], 9);
-    assert_eq!(desk.take(&a, &[TagFilter::All], 9), super::Picks::default());
+    assert!(desk.take(&a, &[TagFilter::All], 9).is_empty());
     assert_eq!(places(&desk.take(&TagFilter::All, &[a], 9)), [(0, 1, 1)]);
 }
 
@@ -73,7 +73,7 @@ fn a_delivery_that_ran_out_goes_to_the_member_that_wants_it_and_counts() {
     let picks = desk.take(&a, std::slice::from_ref(&b), 1);
     assert!(picks.messages.is_empty());
     assert_eq!(picks.lease.unwrap().again[0].becomes, Again::Left);
-    assert_eq!(desk.take(&a, std::slice::from_ref(&b), 1), super::Picks::default(), "it is not met again");
+    assert!(desk.take(&a, std::slice::from_ref(&b), 1).is_empty(), "it is not met again");
     assert_eq!(places(&desk.take(&b, &[a], 1)), [(0, 0, 2)]);
 }
 

@@ -32,9 +32,9 @@ fn a_redelivery_on_its_way_is_not_picked_again() {
     desk.log.pass_ms(60_000);
     let picks = desk.all(1);
     let record = desk.hold(&picks);
-    assert_eq!(desk.all(1), super::Picks::default());
+    assert!(desk.all(1).is_empty());
     desk.apply(record);
-    assert_eq!(desk.all(1), super::Picks::default());
+    assert!(desk.all(1).is_empty());
 }
 
 #[test]
@@ -51,14 +51,14 @@ fn a_message_whose_ack_or_renewal_is_on_its_way_is_not_picked_meanwhile() {
     // Both reach the log in time, and come back after the leases would have ended.
     let (in_time, late) = (desk.log.now.plus_ms(59_999), desk.log.now.plus_ms(60_001));
     desk.log.now = late;
-    assert_eq!(desk.all(9), super::Picks::default());
+    assert!(desk.all(9).is_empty());
     desk.log.now = in_time;
     desk.apply(ack);
     desk.apply(renew.clone());
     desk.log.now = late;
-    assert_eq!(desk.all(9), super::Picks::default());
+    assert!(desk.all(9).is_empty());
     desk.log.pass_ms(60_000);
-    assert_eq!(desk.all(9), super::Picks::default(), "one renewal is still on its way");
+    assert!(desk.all(9).is_empty(), "one renewal is still on its way");
     desk.reservations.release(&renew);
     assert_eq!(places(&desk.all(9)), [(0, 1, 2)]);
 }
@@ -76,7 +76,7 @@ fn what_the_log_did_not_take_is_handed_out_again() {
     let again = desk.hold(&again);
     desk.apply(after);
     assert_eq!((desk.next(0), desk.unfinished()), (0, 0), "the lease behind the lost one takes nothing");
-    assert_eq!(desk.all(9), super::Picks::default(), "the new one still holds all");
+    assert!(desk.all(9).is_empty(), "the new one still holds all");
     desk.apply(again);
     assert_eq!((desk.next(0), desk.unfinished()), (4, 4));
 }
@@ -100,9 +100,10 @@ fn nothing_is_kept_for_groups_and_topics_that_are_gone() {
     let picks = desk.all(1);
     desk.hold(&picks);
     desk.reservations.retain_living(&desk.log.state);
-    assert_eq!(desk.all(1), super::Picks::default(), "alive: the lease is still on its way");
+    assert!(desk.all(1).is_empty(), "alive: the lease is still on its way");
     let name = crate::ResourceName::plain("t");
     desk.log.apply(Record::TopicDelete(TopicDelete { name, force: true })).unwrap();
     desk.reservations.retain_living(&desk.log.state);
-    assert!(format!("{:?}", desk.reservations).ends_with("({})"), "{:?}", desk.reservations);
+    let nothing = format!("{:?}", crate::delivery::Reservations::default());
+    assert_eq!(format!("{:?}", desk.reservations), nothing);
 }

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::delivery::{Picks, Reservations, Wanted, pick};
-use crate::record::{DeadLetter, Record};
+use crate::delivery::{Noting, Picks, Reservations, Wanted, noting, pick};
+use crate::record::{DeadLetter, FilterNoted, FiltersGone, Record};
 use crate::state::Outcome;
 use crate::testing::{Log, read_snapshot, replay};
-use crate::{GroupConfig, GroupId, Millis, State, TagFilter, TopicId};
+use crate::{GroupConfig, GroupId, Millis, State, TagFilter, TagHash, TopicId};
 
 /// Deliveries that a message gets.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
@@ -68,14 +68,38 @@ impl Leader {
         self.log.state = replay(state, &self.log.records[half..]);
     }
 
+    /// Proposes what must be noted before anything is picked.
+    pub(super) fn note(&mut self, filter: &TagFilter) {
+        let (group, topic) = (self.group, self.topic);
+        match noting(&self.log.state, &self.reservations, (group, topic), filter) {
+            Noting::Noted => {}
+            Noting::New => self.propose(Record::FilterNoted(FilterNoted { group, topic, filter: filter.clone() })),
+            Noting::Refused(refusal) => panic!("three filters are too many: {refusal}"),
+        }
+    }
+
+    /// Nobody had this filter for long enough.
+    pub(super) fn let_go(&mut self, filter: &TagFilter) {
+        let (group, topic, filters) = (self.group, self.topic, vec![filter.clone()]);
+        self.propose(Record::FiltersGone(FiltersGone { group, topic, filters }));
+    }
+
+    /// Whether the group has a filter for this tag, or will have one.
+    pub(super) fn wants(&self, tag: TagHash) -> bool {
+        let noted = self.in_flight.iter().any(|(_, record)| match record {
+            Record::FilterNoted(noted) => noted.filter.matches(tag),
+            _ => false,
+        });
+        noted || self.log.progress(self.group, self.topic).filters().iter().any(|filter| filter.matches(tag))
+    }
+
     /// What a member gets now; nothing is proposed yet.
-    pub(super) fn pick(&mut self, filter: &TagFilter, others: &[TagFilter], max: usize) -> Picks {
+    pub(super) fn pick(&mut self, filter: &TagFilter, max: usize) -> Picks {
         let generation = self.next_generation();
         let wanted = Wanted {
             group: self.group,
             topic: self.topic,
             filter,
-            others,
             max,
             now: self.now,
             generation,

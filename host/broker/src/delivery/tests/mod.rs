@@ -5,11 +5,14 @@ mod filters;
 mod holds;
 mod leader;
 mod model;
+mod noting;
 mod oracle;
 mod order;
 
+use std::collections::BTreeSet;
+
 use crate::delivery::{Picks, Reservations, Wanted, pick};
-use crate::record::Record;
+use crate::record::{FilterNoted, FiltersGone, Record};
 use crate::testing::Log;
 use crate::{GroupConfig, GroupId, Millis, TagFilter, TopicId};
 
@@ -30,14 +33,14 @@ impl Desk {
         Self { log, reservations: Reservations::default(), topic, group, generation: 0 }
     }
 
-    /// Picks for a consumer; proposes nothing.
+    /// Picks for a consumer, where the group has its filter and these others; proposes nothing.
     fn pick(&mut self, filter: &TagFilter, others: &[TagFilter], max: usize) -> Picks {
+        self.filters(others.iter().chain([filter]));
         self.generation += 1;
         let wanted = Wanted {
             group: self.group,
             topic: self.topic,
             filter,
-            others,
             max,
             now: self.log.now,
             generation: self.generation,
@@ -45,6 +48,21 @@ impl Desk {
             renewed_for: None,
         };
         pick(&self.log.state, &mut self.reservations, &wanted)
+    }
+
+    /// The group has these filters from now on, and no others.
+    fn filters<'a>(&mut self, wanted: impl IntoIterator<Item = &'a TagFilter>) {
+        let (group, topic) = (self.group, self.topic);
+        let wanted: BTreeSet<_> = wanted.into_iter().cloned().collect();
+        let Some(progress) = self.log.state.groups().get(group).and_then(|group| group.progress(topic)) else { return };
+        let noted: BTreeSet<_> = progress.filters().iter().cloned().collect();
+        for filter in wanted.difference(&noted).cloned() {
+            self.log.apply(Record::FilterNoted(FilterNoted { group, topic, filter })).unwrap();
+        }
+        let filters: Vec<_> = noted.difference(&wanted).cloned().collect();
+        if !filters.is_empty() {
+            self.log.apply(Record::FiltersGone(FiltersGone { group, topic, filters })).unwrap();
+        }
     }
 
     /// Picks everything for the only member.

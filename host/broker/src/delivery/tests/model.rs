@@ -34,7 +34,9 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let filters = [TagFilter::tags(["a"]), TagFilter::tags(["b"]), TagFilter::All];
-        let (leader, oracle) = (Leader::new(QUEUES), Oracle::new(QUEUES));
+        let (mut leader, oracle) = (Leader::new(QUEUES), Oracle::new(QUEUES));
+        filters.iter().take(2).for_each(|filter| leader.note(filter));
+        while leader.apply().is_some() {}
         Self { leader, oracle, filters, alive: [true, true, false], held: Vec::new(), sent: 0 }
     }
 
@@ -50,7 +52,7 @@ impl Model {
             14 if losses && !self.leader.in_flight.is_empty() => {
                 self.leader.lose(usize::from(a) % self.leader.in_flight.len());
             }
-            14 => self.alive[usize::from(a) % 2 + 1] ^= true,
+            14 => self.toggle(usize::from(a) % 2 + 1),
             _ => self.restart(a),
         }
     }
@@ -71,17 +73,24 @@ impl Model {
         future
     }
 
+    /// A member comes, or is gone for so long that its filter goes.
+    fn toggle(&mut self, member: usize) {
+        self.alive[member] ^= true;
+        if !self.alive[member] {
+            self.leader.let_go(&self.filters[member]);
+        }
+    }
+
     /// A member receives; what it gets is checked against the future. Returns how much it got.
     fn receive(&mut self, member: usize, max: usize) -> usize {
         self.alive[member] = true;
         let (future, now) = (self.future(), self.leader.now);
-        let living = (0..3).filter(|other| *other != member && self.alive[*other]);
-        let others: Vec<TagFilter> = living.map(|other| self.filters[other].clone()).collect();
+        (0..3).filter(|other| self.alive[*other]).for_each(|other| self.leader.note(&self.filters[other]));
         let filter = self.filters[member].clone();
-        let picks = self.leader.pick(&filter, &others, max);
+        let picks = self.leader.pick(&filter, max);
         self.check_picks(&picks, &future, max);
         if let Some(lease) = &picks.lease {
-            self.check_decisions(lease, &filter, &others);
+            self.check_decisions(lease, &filter);
             self.leader.propose(Record::Lease(lease.clone()));
             let mut with = future;
             with.apply(now, &Record::Lease(lease.clone()));
@@ -114,13 +123,13 @@ impl Model {
         }
     }
 
-    /// Ruling 12: handed out to who wants it, left for a living member that wants it, done only if nobody does.
-    fn check_decisions(&self, lease: &Lease, filter: &TagFilter, others: &[TagFilter]) {
+    /// Ruling 12: handed out to who wants it, left where a filter of the group matches it, done only if none does.
+    fn check_decisions(&self, lease: &Lease, filter: &TagFilter) {
         let check = |place: Place, becomes: Again| {
             let tag = self.oracle.tags[&place];
             let expected = if filter.matches(tag) {
                 Again::Leased
-            } else if others.iter().any(|other| other.matches(tag)) {
+            } else if self.leader.wants(tag) {
                 Again::Left
             } else {
                 Again::Done
@@ -198,6 +207,7 @@ impl Model {
     /// Members receive and acknowledge until nothing is left: nothing may stay behind.
     fn drain(&mut self) {
         self.alive = [true, true, false];
+        self.leader.let_go(&self.filters[2]);
         for _ in 0..100 {
             while !self.leader.in_flight.is_empty() {
                 self.apply();

@@ -109,6 +109,8 @@ impl Oracle {
                 }
                 true
             }
+            // The leader decides by these; the log only remembers them.
+            Record::FilterNoted(_) | Record::FiltersGone(_) => true,
             other => panic!("not in this model: {other:?}"),
         }
     }

@@ -16,7 +16,7 @@ fn fresh_messages_of_a_queue_come_in_their_order() {
     let entry = desk.log.state.topics().get(desk.topic).unwrap().entry(0, 1).unwrap();
     assert_eq!(picks.messages[1].position, entry.position);
     assert_eq!(places(&desk.take_all(3)), [(0, 3, 1), (0, 4, 1)]);
-    assert_eq!(desk.take_all(3), super::Picks::default());
+    assert!(desk.take_all(3).is_empty());
 }
 
 #[test]
@@ -112,6 +112,6 @@ fn a_group_or_topic_that_is_not_there_gets_nothing() {
     let stranger = desk.log.group("stranger", GroupConfig::default());
     for (group, topic) in [(GroupId(99), topic), (group, TopicId(99)), (stranger, topic)] {
         (desk.group, desk.topic) = (group, topic);
-        assert_eq!(desk.pick(&TagFilter::All, &[], 1), super::Picks::default());
+        assert!(desk.pick(&TagFilter::All, &[], 1).is_empty());
     }
 }

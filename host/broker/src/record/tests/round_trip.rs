@@ -11,7 +11,7 @@ use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
     BodyEncoding, CheckPolicy, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, StartPosition,
-    TagHash, TopicConfig, TopicId, TopicType, TransactionOutcome, Unconsumed,
+    TagFilter, TagHash, TopicConfig, TopicId, TopicType, TransactionOutcome, Unconsumed,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -94,6 +94,10 @@ fn administration() -> impl Strategy<Value = Record> {
             Record::GroupPut(GroupPut { name, config, expected_revision })
         }),
         name().prop_map(|name| Record::GroupDelete(GroupDelete { name })),
+        (name(), group_config()).prop_map(|(name, config)| Record::GroupMade(GroupMade { name, config })),
+        proptest::collection::btree_set(any::<u32>(), 0..4).prop_map(|groups| {
+            Record::GroupsUnused(GroupsUnused { groups: groups.into_iter().map(GroupId).collect() })
+        }),
         lives().prop_map(|(group, topic)| Record::Join(Join { group, topic })),
         (any::<u32>(), proptest::collection::btree_map(any::<u32>(), any::<u64>(), 0..4)).prop_map(
             |(topic, starts)| {
@@ -187,7 +191,20 @@ fn deliveries() -> impl Strategy<Value = Record> {
         (about(), text()).prop_map(|(((group, topic), queue, offset, generation), reason)| {
             Record::DeadLetter(DeadLetter { group, topic, queue, offset, generation, reason })
         }),
+        (lives(), filter())
+            .prop_map(|((group, topic), filter)| { Record::FilterNoted(FilterNoted { group, topic, filter }) }),
+        (lives(), proptest::collection::btree_set(filter(), 0..4)).prop_map(|((group, topic), filters)| {
+            Record::FiltersGone(FiltersGone { group, topic, filters: filters.into_iter().collect() })
+        }),
     ]
+}
+
+fn filter() -> impl Strategy<Value = TagFilter> {
+    let tags = proptest::collection::btree_set(1..=u64::MAX, 0..5);
+    option::of(tags).prop_map(|tags| match tags {
+        None => TagFilter::All,
+        Some(tags) => TagFilter::Tags(tags.into_iter().map(TagHash).collect()),
+    })
 }
 
 fn plugins() -> impl Strategy<Value = Record> {

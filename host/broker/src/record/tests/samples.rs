@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
-    BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, TopicConfig, TopicId,
-    TransactionOutcome,
+    BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, TagFilter, TagHash, TopicConfig,
+    TopicId, TransactionOutcome,
 };
 
 /// A record, what it decodes to, and its kind.
@@ -96,6 +96,8 @@ fn administration() -> Vec<Sample> {
         sample!(TopicDelete { name: name("t"), force: true }),
         sample!(GroupPut { name: name("g"), config: group, expected_revision: None }),
         sample!(GroupDelete { name: name("g") }),
+        sample!(GroupMade { name: name("g"), config: GroupConfig::default() }),
+        sample!(GroupsUnused { groups: vec![GroupId(1), GroupId(7)] }),
         sample!(Join { group: GroupId(1), topic: TopicId(3) }),
         sample!(Expire { topic: TopicId(3), starts: vec![(0, 5), (2, 0x0102)] }),
         sample!(Seen { groups: vec![GroupId(1), GroupId(7)] }),
@@ -163,6 +165,8 @@ fn deliveries() -> Vec<Sample> {
             uncounted: true
         }),
         sample!(DeadLetter { group, topic, queue, offset, generation, reason: "why".to_owned() }),
+        sample!(FilterNoted { group, topic, filter: TagFilter::Tags(vec![TagHash(0x0102), TagHash(0x0304)]) }),
+        sample!(FiltersGone { group, topic, filters: vec![TagFilter::All, TagFilter::Tags(vec![TagHash(7)])] }),
     ]
 }
 

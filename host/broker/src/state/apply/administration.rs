@@ -1,8 +1,8 @@
 //! Topics, groups, components and bindings.
 
 use super::{Applied, Effect, Outcome, RecordAt};
-use crate::record::{GroupDelete, GroupPut, Record, TopicDelete, TopicPut};
-use crate::state::{Progress, State, Topic};
+use crate::record::{GroupDelete, GroupMade, GroupPut, GroupsUnused, Record, TopicDelete, TopicPut};
+use crate::state::{Now, Progress, State, Topic};
 use crate::{Millis, Refusal, TopicId};
 
 impl State {
@@ -42,7 +42,7 @@ impl State {
     pub(super) fn group_put(&mut self, at: RecordAt, put: &GroupPut, effects: &mut Vec<Effect>) -> Outcome {
         let current = self.groups.named(&put.name).map_or(0, |group| group.revision);
         check_revision("group", &put.name, current, put.expected_revision)?;
-        let (_, created) = self.groups.put(&put.name, &put.config, at.position, at.time)?;
+        let created = self.groups.put(&put.name, &put.config, at.position, at.time)?;
         effects.push(Effect::Directory);
         effects.push(Effect::Joined);
         Ok(Applied::Set { created, revision: at.position })
@@ -53,6 +53,28 @@ impl State {
         self.groups.delete(id);
         effects.push(Effect::Directory);
         Ok(Applied::Done)
+    }
+
+    pub(super) fn group_made(&mut self, at: RecordAt, made: &GroupMade, effects: &mut Vec<Effect>) -> Outcome {
+        let current = self.groups.named(&made.name).map_or(0, |group| group.revision);
+        check_revision("group", &made.name, current, Some(0))?;
+        self.groups.make(&made.name, &made.config, at.position, at.time)?;
+        effects.push(Effect::Directory);
+        effects.push(Effect::Joined);
+        Ok(Applied::Set { created: true, revision: at.position })
+    }
+
+    /// A group that was used or seen since the record was proposed stays: nothing that anybody finished comes again.
+    pub(super) fn groups_unused(&mut self, at: RecordAt, unused: &GroupsUnused, effects: &mut Vec<Effect>) -> Outcome {
+        let (mut groups, now) = (0, Now::new(at.time, &self.leaps));
+        for id in &unused.groups {
+            if self.groups.get(*id).is_some_and(|group| group.is_forgotten(now)) {
+                self.groups.delete(*id);
+                groups += 1;
+            }
+        }
+        effects.extend((groups > 0).then_some(Effect::Directory));
+        Ok(Applied::Forgotten { groups })
     }
 
     pub(super) fn topic_delete(&mut self, delete: &TopicDelete, effects: &mut Vec<Effect>) -> Outcome {

@@ -1,9 +1,9 @@
 //! What a group received, and what became of it.
 
 use super::{Applied, Effect, Outcome, RecordAt};
-use crate::record::{Ack, Again, ChangeInvisible, DeadLetter, Join, Lease, Renew};
+use crate::record::{Ack, Again, ChangeInvisible, DeadLetter, FilterNoted, FiltersGone, Join, Lease, Renew};
 use crate::state::{Exception, Progress, State};
-use crate::{Refusal, StartPosition, TagHash, TopicConfig};
+use crate::{Refusal, StartPosition, TopicConfig};
 
 impl State {
     pub(super) fn join(&mut self, at: RecordAt, join: &Join, effects: &mut Vec<Effect>) -> Outcome {
@@ -16,16 +16,30 @@ impl State {
         })?;
         self.groups.see(join.group, at.time);
         effects.push(Effect::Joined);
-        effects.push(Effect::Available(join.topic));
+        effects.push(Effect::AvailableTo(join.group, join.topic));
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn filter_noted(&mut self, at: RecordAt, noted: &FilterNoted) -> Outcome {
+        self.groups.note_filter(noted.group, noted.topic, &noted.filter)?;
+        self.groups.see(noted.group, at.time);
+        Ok(Applied::Done)
+    }
+
+    /// What was left for these filters alone is done by the next receive of the group, which may then have fresh messages.
+    pub(super) fn filters_gone(&mut self, gone: &FiltersGone, effects: &mut Vec<Effect>) -> Outcome {
+        self.groups.drop_filters(gone.group, gone.topic, &gone.filters)?;
+        effects.push(Effect::AvailableTo(gone.group, gone.topic));
         Ok(Applied::Done)
     }
 
     /// Ranges of queues or offsets that the topic does not have are ignored: the cursor stays within the queue (I6). So
-    /// are redeliveries of a message whose lease lives: it never has two owners, whatever the leader did.
+    /// are redeliveries of a message whose lease lives: it never has two owners, whatever the leader did. Nor is anything
+    /// skipped that a filter of the group matches (ruling 12).
     pub(super) fn lease(&mut self, at: RecordAt, lease: &Lease, effects: &mut Vec<Effect>) -> Outcome {
         let progress = self.groups.progress_mut(lease.group, lease.topic)?;
         let topic = self.topics.get_mut(lease.topic)?;
-        let tag = |queue, offset| topic.entry(queue, offset).map_or(TagHash::default(), |entry| entry.tag);
+        let tag = |queue, offset| topic.entry(queue, offset).map(|entry| entry.tag);
         let exception = Exception {
             attempts: 1,
             suspended: false,
@@ -35,27 +49,30 @@ impl State {
             leased_at: at.time,
             renewed_for: lease.renewed_for.as_deref().map(Into::into),
         };
-        let mut freed = false;
+        let (mut freed, mut left) = (false, false);
         for range in lease.fresh.iter().filter(|range| range.to <= topic.end(range.queue)) {
-            progress.take_range(range, &exception, |offset| tag(range.queue, offset));
+            left |= progress.take_range(range, &exception, |offset| tag(range.queue, offset));
         }
         for again in &lease.again {
             let (queue, offset) = (again.queue, again.offset);
             if !progress.is_free(queue, offset, at.time) {
                 continue;
             }
+            let tag = tag(queue, offset);
+            let wanted = tag.is_some_and(|tag| progress.filters().matches(tag));
             match again.becomes {
                 Again::Leased => progress.lease_again(queue, offset, &exception),
-                Again::Left => progress.leave(queue, offset, tag(queue, offset)),
-                Again::Done => freed |= progress.remove(queue, offset),
+                Again::Done if !wanted => freed |= progress.remove(queue, offset),
+                Again::Left | Again::Done => {
+                    progress.leave(queue, offset, tag.unwrap_or_default());
+                    left = true;
+                }
             }
         }
         self.groups.see(lease.group, at.time);
         effects.push(Effect::VisibleAt(lease.group, lease.topic, lease.deadline));
-        let left = lease.fresh.iter().any(|range| !range.left.is_empty())
-            || lease.again.iter().any(|again| again.becomes == Again::Left);
         if left || freed {
-            effects.push(Effect::Available(lease.topic));
+            effects.push(Effect::AvailableTo(lease.group, lease.topic));
         }
         Ok(Applied::Done)
     }
@@ -73,7 +90,7 @@ impl State {
         self.groups.see(renew.group, at.time);
         effects.push(Effect::VisibleAt(renew.group, renew.topic, renew.deadline));
         if over {
-            effects.push(Effect::Available(renew.topic));
+            effects.push(Effect::AvailableTo(renew.group, renew.topic));
         }
         Ok(Applied::Done)
     }
@@ -81,14 +98,18 @@ impl State {
     pub(super) fn ack(&mut self, at: RecordAt, ack: &Ack, effects: &mut Vec<Effect>) -> Outcome {
         let progress = self.groups.progress_mut(ack.group, ack.topic)?;
         let (queue, offset) = (ack.queue, ack.offset);
-        let freed = match progress.lease(queue, offset, ack.generation, at.time) {
-            Ok(lease) => lease.is_some() && progress.remove(queue, offset),
+        let available = Effect::AvailableTo(ack.group, ack.topic);
+        let held = match progress.lease(queue, offset, ack.generation, at.time) {
+            Ok(lease) => lease.is_some(),
             Err(refusal) => {
-                effects.extend(progress.is_free(queue, offset, at.time).then_some(Effect::Available(ack.topic)));
+                effects.extend(progress.is_free(queue, offset, at.time).then_some(available));
                 return Err(refusal);
             }
         };
-        effects.extend(freed.then_some(Effect::Available(ack.topic)));
+        if held {
+            effects.extend(progress.remove(queue, offset).then_some(available));
+            self.groups.note_used(ack.group);
+        }
         Ok(Applied::Done)
     }
 
@@ -104,7 +125,7 @@ impl State {
             Ok(None) => return Err(Refusal::InvalidHandle("the message was acknowledged")),
             Err(refusal) => {
                 let free = progress.is_free(change.queue, change.offset, at.time);
-                effects.extend(free.then_some(Effect::Available(change.topic)));
+                effects.extend(free.then_some(Effect::AvailableTo(change.group, change.topic)));
                 return Err(refusal);
             }
         }
@@ -143,9 +164,10 @@ impl State {
         };
         self.topics.get_mut(id)?.append(0, entry);
         if self.groups.progress_mut(letter.group, letter.topic)?.remove(letter.queue, letter.offset) {
-            effects.push(Effect::Available(letter.topic));
+            effects.push(Effect::AvailableTo(letter.group, letter.topic));
         }
-        effects.push(Effect::Available(id));
+        self.groups.note_used(letter.group);
+        effects.push(Effect::Arrived(id, entry.tag));
         Ok(Applied::Done)
     }
 }

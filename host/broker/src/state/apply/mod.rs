@@ -7,7 +7,7 @@ mod transaction;
 
 use super::{Leap, State};
 use crate::record::{ClusterInit, Leapt, Record};
-use crate::{GroupId, Millis, Refusal, TopicId, TransactionOutcome};
+use crate::{GroupId, Millis, Refusal, TagHash, TopicId, TransactionOutcome};
 
 /// Where and when a record lies in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,11 @@ pub enum Applied {
         /// How many of them groups had not finished; one counts for each group.
         missed: u64,
     },
+    /// Groups that nobody used went.
+    Forgotten {
+        /// How many.
+        groups: u64,
+    },
     /// A check was counted.
     Counted {
         /// And was the last one.
@@ -66,8 +71,12 @@ pub enum Applied {
 /// What the leader's volatile side must know about a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Messages of this topic may be ready for some group.
+    /// Messages of this topic may be ready for any group.
     Available(TopicId),
+    /// A message with this tag is in a queue of this topic.
+    Arrived(TopicId, TagHash),
+    /// Messages of this topic may be ready for this group.
+    AvailableTo(GroupId, TopicId),
     /// A group's message becomes visible at this time.
     VisibleAt(GroupId, TopicId, Millis),
     /// A group joined a topic, or was created.
@@ -104,6 +113,8 @@ impl State {
             Record::ChangeInvisible(change) => self.change_invisible(at, change, effects),
             Record::DeadLetter(letter) => self.dead_letter(at, letter, effects),
             Record::Join(join) => self.join(at, join, effects),
+            Record::FilterNoted(noted) => self.filter_noted(at, noted),
+            Record::FiltersGone(gone) => self.filters_gone(gone, effects),
             Record::Expire(expire) => self.expire(at, expire, effects),
             Record::Seen(seen) => self.seen(at, seen),
             Record::Carried(carried) => self.carried(at, carried),
@@ -123,6 +134,8 @@ impl State {
             Record::TopicDelete(delete) => self.topic_delete(delete, effects),
             Record::GroupPut(put) => self.group_put(at, put, effects),
             Record::GroupDelete(delete) => self.group_delete(delete, effects),
+            Record::GroupMade(made) => self.group_made(at, made, effects),
+            Record::GroupsUnused(unused) => self.groups_unused(at, unused, effects),
             other => self.plugin_record(at, other, effects),
         }
     }

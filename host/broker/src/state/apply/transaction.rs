@@ -16,7 +16,7 @@ impl State {
         topic.received(head.record_len);
         let (queue, offset) = topic.append(head.queue, IndexEntry { position: at.position, tag: head.tag });
         self.dedup.remember(head, at.time, Stored::InQueue { queue, offset }, &self.leaps);
-        effects.push(Effect::Available(head.topic));
+        effects.push(Effect::Arrived(head.topic, head.tag));
         Ok(Applied::Stored { queue, offset })
     }
 
@@ -62,7 +62,7 @@ impl State {
         let position = self.transactions.remove(end.transaction);
         if end.outcome == TransactionOutcome::Committed {
             topic.append(end.queue, IndexEntry { position, tag });
-            effects.push(Effect::Available(id));
+            effects.push(Effect::Arrived(id, tag));
         }
         let ended = Ended { outcome: end.outcome, at: at.time, topic: id, record: at.position, checks };
         self.transactions.outcomes.put(end.transaction, ended, &self.leaps);

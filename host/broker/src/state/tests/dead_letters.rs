@@ -30,12 +30,12 @@ fn a_dead_letter_moves_to_a_topic_made_on_first_use_and_the_original_is_done() {
     let original = log.state.topics().get(topic).unwrap().entry(0, 0).unwrap();
     assert_eq!(log.apply(letter(group, topic, 0, 1)), Ok(Applied::Done));
     let dead = log.topic_id("%DLQ%g");
-    assert_eq!(log.effects, [Effect::Directory, Effect::Available(dead)]);
+    assert_eq!(log.effects, [Effect::Directory, Effect::Arrived(dead, original.tag)]);
     assert_eq!(entries(&log, "%DLQ%g"), [(original.position, original.tag)], "the body stays where it is");
     assert_eq!(log.state.topics().get(dead).unwrap().queue_count(), 1);
     assert_eq!(log.progress(group, topic).unfinished(), 1);
     log.apply(letter(group, topic, 1, 1)).unwrap();
-    assert_eq!(log.effects, [Effect::Available(dead)]);
+    assert_eq!(log.effects, [Effect::Arrived(dead, entries(&log, "%DLQ%g")[1].1)]);
     assert_eq!(entries(&log, "%DLQ%g").len(), 2);
 }
 

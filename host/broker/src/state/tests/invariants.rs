@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::record::Record;
 use crate::state::retention::QUEUE_COST;
 use crate::state::{Applied, Gap, Outcome, RecordAt};
-use crate::{GroupId, Millis, State, TopicId, TransactionOutcome, Unconsumed};
+use crate::{GroupId, Millis, State, TagFilter, TagHash, TopicId, TransactionOutcome, Unconsumed};
 
 /// Looks at the state after every record and remembers what must not change.
 #[derive(Default)]
@@ -17,6 +17,8 @@ pub(super) struct Watch {
     cursors: BTreeMap<(GroupId, TopicId, u32), u64>,
     starts: BTreeMap<(TopicId, u32), u64>,
     missed: BTreeMap<GroupId, u64>,
+    /// Messages below the cursors that were not done.
+    unfinished: BTreeSet<(GroupId, TopicId, u32, u64)>,
     /// Where halves were carried: place, and transaction.
     carried: BTreeMap<u64, u64>,
 }
@@ -29,7 +31,8 @@ impl Watch {
         let indexed = self.queues(state);
         self.transactions(state, &indexed);
         self.needed(state);
-        self.progress(state);
+        self.progress(state, record);
+        filters(state);
     }
 
     fn note(&mut self, at: RecordAt, record: &Record, outcome: &Outcome) {
@@ -169,7 +172,8 @@ impl Watch {
     }
 
     /// I8: cursors only grow and stay inside their queue; exceptions lie below them and are indexed once.
-    fn progress(&mut self, state: &State) {
+    fn progress(&mut self, state: &State, record: &Record) {
+        let mut unfinished = BTreeSet::new();
         for group in state.groups().iter() {
             for (id, progress) in group.topics() {
                 let topic = state.topics().get(id).expect("progress goes with its topic");
@@ -179,6 +183,16 @@ impl Watch {
                     assert!(next <= topic.end(queue), "a cursor beyond its queue");
                     let before = self.cursors.insert((group.id, id, queue), next).unwrap_or(0);
                     assert!(next >= before, "a cursor moved backwards");
+                    if matches!(record, Record::Lease(_)) {
+                        // What a lease skips, no filter of the group matches (ruling 12).
+                        let seen = self.unfinished.range((group.id, id, queue, 0)..(group.id, id, queue, u64::MAX));
+                        for offset in seen.map(|(_, _, _, offset)| *offset).chain(before..next) {
+                            let wanted = topic.entry(queue, offset).is_some_and(|e| progress.filters().matches(e.tag));
+                            assert!(progress.exception(queue, offset).is_some() || !wanted, "{offset} was skipped");
+                        }
+                    }
+                    let here = (0..next).filter(|offset| progress.exception(queue, *offset).is_some());
+                    unfinished.extend(here.map(|offset| (group.id, id, queue, offset)));
                     let start = topic.start(queue);
                     assert!(next >= start, "a cursor at what is gone");
                     exceptions +=
@@ -200,5 +214,32 @@ impl Watch {
                 assert_eq!(progress.due().count() + left, exceptions as usize);
             }
         }
+        self.unfinished = unfinished;
     }
+}
+
+/// What is counted and indexed about filters and groups is what a look at all of them gives.
+fn filters(state: &State) {
+    let (mut made, mut unused, mut tags) = (0, 0, 0);
+    for group in state.groups().iter() {
+        made += usize::from(group.made_by_receive);
+        unused += usize::from(group.is_unused());
+        for (_, progress) in group.topics() {
+            let filters = progress.filters();
+            let wanted = |tag: &TagHash| filters.iter().any(|filter| filter.matches(*tag));
+            for tag in [None, Some("a"), Some("b"), Some("c")].map(TagHash::of) {
+                assert_eq!(filters.matches(tag), wanted(&tag));
+            }
+            assert!(progress.unwanted_tags().eq(progress.left_tags().filter(|tag| !wanted(tag))));
+            tags += filters.iter().map(TagFilter::weight).sum::<usize>();
+        }
+    }
+    assert_eq!(state.groups().counts(), (made, unused, tags));
+    let stepped = std::iter::successors(state.groups().progress_after(None).next(), |(group, topic, _)| {
+        state.groups().progress_after(Some((group.id, *topic))).next()
+    });
+    let mut groups: Vec<_> = state.groups().iter().collect();
+    groups.sort_by_key(|group| group.id);
+    let all = groups.iter().flat_map(|group| group.topics().map(|(topic, _)| (group.id, topic)));
+    assert!(stepped.map(|(group, topic, _)| (group.id, topic)).eq(all));
 }

@@ -231,7 +231,7 @@ fn a_group_at_its_bound_is_told_when_there_is_room_again() {
     log.apply(ack(group, topic, 0, 1)).unwrap();
     assert!(log.effects.is_empty(), "still at the bound");
     log.apply(ack(group, topic, 1, 1)).unwrap();
-    assert_eq!(log.effects, [Effect::Available(topic)]);
+    assert_eq!(log.effects, [Effect::AvailableTo(group, topic)]);
     log.apply(ack(group, topic, 2, 1)).unwrap();
     assert!(log.effects.is_empty());
 }

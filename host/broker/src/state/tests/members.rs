@@ -24,7 +24,7 @@ fn left() -> (Log, GroupId, TopicId) {
 fn what_is_left_for_others_waits_by_its_tag_and_is_not_done() {
     let (log, group, topic) = left();
     let progress = log.progress(group, topic);
-    assert_eq!(log.effects.last(), Some(&Effect::Available(topic)), "the others are woken");
+    assert_eq!(log.effects.last(), Some(&Effect::AvailableTo(group, topic)), "the others are woken");
     assert_eq!((progress.next(0), progress.unfinished(), progress.in_flight(log.now)), (3, 3, 1));
     assert_eq!(progress.due().count(), 1);
     let mut tags = vec![tag("b"), TagHash(0)];
@@ -66,7 +66,7 @@ fn a_delivery_that_ran_out_and_is_passed_on_still_counts() {
     let (mut log, group, topic) = left();
     log.pass_ms(60_000);
     log.apply(again(&log, group, topic, 2, &[(0, Again::Left)])).unwrap();
-    assert_eq!(log.effects.last(), Some(&Effect::Available(topic)));
+    assert_eq!(log.effects.last(), Some(&Effect::AvailableTo(group, topic)));
     assert_eq!(log.progress(group, topic).left(tag("a")).collect::<Vec<_>>(), [(0, 0)]);
     assert!(matches!(log.refused(ack(group, topic, 0, 1)), Refusal::InvalidHandle(_)));
     log.apply(again(&log, group, topic, 3, &[(0, Again::Leased)])).unwrap();

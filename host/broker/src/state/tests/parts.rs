@@ -5,10 +5,13 @@ use std::collections::HashSet;
 use super::replay::canonical;
 use super::snapshots::{full, with_section};
 use crate::check::CheckOverrides;
-use crate::record::{Carried, Expire, MessagePlace, PluginChunk, Queued, Record, TopicDelete, encode_message};
+use crate::record::{
+    Carried, ComponentFailed, EndedBy, Expire, FilterNoted, GroupMade, Join, Leapt, MessagePlace, PluginChunk, Queued,
+    Record, TopicDelete, encode_message,
+};
 use crate::state::{Applied, PIN_MS, PartError, SnapshotError};
-use crate::testing::{Log, Parts, end, message};
-use crate::{MessageKind, NewMessage, ResourceName, State, TransactionOutcome};
+use crate::testing::{Log, Parts, ack, end, lease, message, whole};
+use crate::{GroupConfig, MessageKind, NewMessage, ResourceName, State, TagFilter, TransactionOutcome};
 
 /// A sealed state with its part and snapshot.
 fn sealed() -> (State, Parts, Vec<u8>) {
@@ -336,6 +339,54 @@ fn a_snapshot_of_version_3_and_its_part_are_read() {
     let parts = Parts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (4711, vec![4711]));
-    let mut expected = fuller();
-    assert!(expected.seal(4711) == Some(part) && state.snapshot(4711) == expected.snapshot(4711));
+    let mut written = fuller();
+    assert!(written.seal(4711) == Some(part) && written.snapshot(4711) == state.snapshot(4711));
+}
+
+/// A state with filters and groups that receives made besides: one that was used, and one that was not. A transaction on
+/// which its component failed, and a leap of the time.
+fn fullest() -> State {
+    let mut log = full();
+    let topic = log.topic_id("t");
+    let made = |name: &str| GroupMade { name: ResourceName::plain(name), config: GroupConfig::default() };
+    for name in ["used", "unused"] {
+        log.apply(Record::GroupMade(made(name))).unwrap();
+        let group = log.state.groups().named(&ResourceName::plain(name)).unwrap().id;
+        log.apply(Record::Join(Join { group, topic })).unwrap();
+        for filter in [TagFilter::tags(["b", "a"]), TagFilter::All] {
+            log.apply(Record::FilterNoted(FilterNoted { group, topic, filter })).unwrap();
+        }
+        log.apply(lease(&log, group, topic, 1, whole(0, 0, 1))).unwrap();
+        if name == "used" {
+            log.apply(ack(group, topic, 0, 1)).unwrap();
+        }
+    }
+    let binding_revision = log.state.plugins().binding("b").unwrap().revision;
+    let failed = ComponentFailed {
+        transaction: log.state.open_transactions().iter(None).next().unwrap().0,
+        check_number: 1,
+        binding_revision,
+        failures: 10,
+        by: EndedBy::Component { binding: "b".to_owned(), digest: "d".to_owned() },
+        error: "unreachable".to_owned(),
+        trace: "0: check".to_owned(),
+    };
+    assert_eq!(log.apply(Record::ComponentFailed(failed)), Ok(Applied::Counted { parked: true }));
+    let from = log.now;
+    log.pass_ms(61_000);
+    log.apply(Record::Leapt(Leapt { from, doubted: true })).unwrap();
+    log.state
+}
+
+/// Written by the first version that had filters of groups, failures of components and leaps of time, and never again.
+#[test]
+fn a_snapshot_of_version_4_and_its_part_are_read_and_written_as_they_were() {
+    let mut written = fullest();
+    let fixture = include_bytes!("../../../fixtures/snapshot-v4");
+    let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v4.part-4711"));
+    let parts = Parts([(4711, part.clone())].into());
+    let (position, state) = parts.read(fixture).unwrap();
+    assert_eq!((position, state.parts()), (4711, vec![4711]));
+    assert!(state.snapshot(4711) == fixture);
+    assert!(written.seal(4711) == Some(part) && written.snapshot(4711) == fixture);
 }

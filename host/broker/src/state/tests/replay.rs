@@ -80,12 +80,13 @@ fn the_random_records_do_a_bit_of_everything() {
 
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let mut seen = String::new();
+    let (mut seen, mut forgotten) = (String::new(), 0);
     for _ in 0..1000 {
         let (log, outcomes) = run(&steps().new_tree(&mut runner).unwrap().current());
         for ((_, record), outcome) in log.records.iter().zip(outcomes) {
             let kind = format!("{record:?}");
             let kind = kind.split('(').next().unwrap();
+            forgotten += u64::from(outcome.starts_with("Ok(Forgotten") && !outcome.contains("groups: 0"));
             let fate = if outcome.starts_with("Ok") { "ok" } else { "refused" };
             seen += &format!("{kind} {fate}\n{}\n", outcome.split_whitespace().next().unwrap_or_default());
         }
@@ -116,14 +117,19 @@ fn the_random_records_do_a_bit_of_everything() {
         "Expire",
         "Seen",
         "Carried",
+        "FilterNoted",
+        "FiltersGone",
+        "GroupMade",
+        "GroupsUnused",
         "Leapt",
         "LeapsBelieved",
     ] {
         assert!(seen.contains(&format!("{kind} ok")), "no {kind} succeeded");
-        if !["GroupPut", "Seen", "Carried", "Leapt", "LeapsBelieved"].contains(&kind) {
+        if !["GroupPut", "Seen", "Carried", "GroupsUnused", "Leapt", "LeapsBelieved"].contains(&kind) {
             assert!(seen.contains(&format!("{kind} refused")), "no {kind} was refused");
         }
     }
+    assert!(forgotten > 0, "no group was forgotten");
     for refusal in ["OutcomeConflict", "AlreadyEnded", "InvalidHandle", "PreconditionFailed", "Conflict", "NotFound"] {
         assert!(seen.contains(&format!("Err({refusal}")), "nothing was refused as {refusal}");
     }

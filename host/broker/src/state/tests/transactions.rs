@@ -25,7 +25,7 @@ fn a_half_message_is_in_no_queue_until_its_commit() {
     assert_eq!(log.state.open_transactions().in_topic(topic), 1);
 
     assert_eq!(log.apply(end(transaction, Committed)), first(Committed));
-    assert_eq!(log.effects, [Effect::Available(topic)]);
+    assert_eq!(log.effects, [Effect::Arrived(topic, TagHash(0))]);
     let entry = log.state.topics().get(topic).unwrap().entry(0, 0).unwrap();
     assert_eq!(entry.position, transaction, "the index points at the half's body");
     assert_eq!(log.state.open_transactions().in_topic(topic), 0);

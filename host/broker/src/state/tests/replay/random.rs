@@ -1,5 +1,6 @@
 //! Random records, most of which make sense in the state that they meet.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::check::CheckOverrides;
@@ -7,8 +8,8 @@ use crate::record::*;
 use crate::state::PIN_MS;
 use crate::testing::{Log, head};
 use crate::{
-    CheckPolicy, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, StartPosition, TagHash,
-    TopicConfig, TopicId, TransactionOutcome, Unconsumed,
+    CheckPolicy, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, StartPosition, TagFilter,
+    TagHash, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
 };
 
 /// Numbers from which a record is made, small so that records meet.
@@ -65,7 +66,7 @@ pub(super) fn beginning() -> Vec<Record> {
 
 /// The record for this step; `None` if it only lets time pass.
 pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
-    Some(match step.what % 49 {
+    Some(match step.what % 54 {
         0 | 1 => {
             let long = [600_001, 86_400_001, PIN_MS + 1];
             let pauses = [1, 1_000, 5_000, 30_000, 61_000, 10, 2, long[usize::from(step.b) % 3]];
@@ -97,12 +98,41 @@ pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
         43 => Record::Seen(Seen { groups: vec![step.group()] }),
         44 | 45 => carried(log, step),
         46 | 47 => {
+            let (group, topic) = joined(log, step);
+            Record::FilterNoted(FilterNoted { group, topic, filter: filter(step.c) })
+        }
+        48 => {
+            let (group, topic) = joined(log, step);
+            let filters: BTreeSet<_> = [filter(step.c), filter(step.c >> 4)].into();
+            Record::FiltersGone(FiltersGone { group, topic, filters: filters.into_iter().collect() })
+        }
+        49 => Record::GroupMade(GroupMade { name: step.name("g", step.a), config: GroupConfig::default() }),
+        50 => Record::GroupsUnused(GroupsUnused { groups: (1..=8).map(GroupId).collect() }),
+        51 | 52 => {
             let back = u64::from(step.c) * 100;
             Record::Leapt(Leapt { from: Millis(log.now.0.saturating_sub(back)), doubted: step.a.is_multiple_of(2) })
         }
-        48 => Record::LeapsBelieved(LeapsBelieved { to: log.now }),
+        53 => Record::LeapsBelieved(LeapsBelieved { to: log.now }),
         _ => plugin(log, step),
     })
+}
+
+/// A group and a topic that it joined, now and then others.
+fn joined(log: &Log, step: Step) -> (GroupId, TopicId) {
+    let all: Vec<_> = log.state.groups().progress_after(None).map(|(group, topic, _)| (group.id, topic)).collect();
+    if all.is_empty() || step.a.is_multiple_of(8) {
+        return (step.group(), step.topic());
+    }
+    all[usize::from(step.b) % all.len()]
+}
+
+fn filter(of: u16) -> TagFilter {
+    match of % 4 {
+        0 => TagFilter::All,
+        1 => TagFilter::tags(["a"]),
+        2 => TagFilter::tags(["b", "c"]),
+        _ => TagFilter::tags(["a", "b"]),
+    }
 }
 
 fn topic_put(log: &Log, step: Step) -> Record {
@@ -216,7 +246,7 @@ fn component_failed(log: &Log, step: Step) -> Record {
 }
 
 fn lease(log: &Log, step: Step) -> Record {
-    let (group, topic) = (step.group(), step.topic());
+    let (group, topic) = joined(log, step);
     let progress = log.state.groups().get(group).and_then(|group| group.progress(topic));
     let queue = u32::from(step.c % 3);
     // Mostly from the cursor, now and then below it or with a gap.
@@ -238,7 +268,7 @@ fn lease(log: &Log, step: Step) -> Record {
 
 /// About a lease that is there, or about none.
 fn about_a_lease(log: &Log, step: Step) -> Record {
-    let (group, topic) = (step.group(), step.topic());
+    let (group, topic) = joined(log, step);
     let progress = log.state.groups().get(group).and_then(|group| group.progress(topic));
     let mut places: Vec<(u32, u64)> = progress.into_iter().flat_map(|p| p.due()).map(|(_, q, o)| (q, o)).collect();
     places.push((u32::from(step.c % 7), u64::from(step.c % 11)));

@@ -105,8 +105,7 @@ fn picks(state: &State, now: Millis) -> Vec<Picks> {
     ids.map(|(group, topic)| {
         let filter = &TagFilter::All;
         let (generation, deadline) = (1_000_000, now.plus_ms(1));
-        let wanted =
-            Wanted { group, topic, filter, others: &[], max: 32, now, generation, deadline, renewed_for: None };
+        let wanted = Wanted { group, topic, filter, max: 32, now, generation, deadline, renewed_for: None };
         pick(state, &mut Reservations::default(), &wanted)
     })
     .collect()

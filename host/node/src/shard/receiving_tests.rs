@@ -1,0 +1,115 @@
+//! The work of one turn is bounded.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use vouch_broker::check::CheckOverrides;
+use vouch_broker::record::{Frame, GroupPut, Join, MessagePlace, Record, TopicPut, encode_message};
+use vouch_broker::state::RecordAt;
+use vouch_broker::{
+    BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, Refusal, ResourceName, State, TagFilter,
+    TopicConfig, TopicId,
+};
+
+use super::{SCAN_COST, TURN_WORK};
+use crate::clock::Clock;
+use crate::shard::{Batch, Executor, Inbox, Output, Poll, Shared};
+use crate::snapshots::Requests;
+
+const TOPIC: TopicId = TopicId(1);
+
+type Answer = oneshot::Receiver<Result<Option<Batch>, Refusal>>;
+
+/// An executor that is stepped by hand, with so many groups on a topic of one queue that holds one message.
+fn executor(groups: u32) -> Executor {
+    let mut records = Vec::new();
+    let (name, config) = (ResourceName::plain("t"), TopicConfig { queues: 1, ..TopicConfig::default() });
+    TopicPut { name, config, expected_revision: None }.encode(&mut records);
+    for n in 1..=groups {
+        let (name, config) = (ResourceName::plain(format!("g{n}")), GroupConfig::default());
+        GroupPut { name, config, expected_revision: None }.encode(&mut records);
+        Join { group: GroupId(n), topic: TOPIC }.encode(&mut records);
+    }
+    let place = MessagePlace { topic: TOPIC, queue: 0, stored_at: Millis(1) };
+    encode_message(&mut records, place, "producer", &message(), CheckOverrides::default());
+    let (mut state, mut rest) = (State::default(), records.as_slice());
+    while !rest.is_empty() {
+        let (frame, next) = Frame::split(rest).unwrap();
+        let record = Record::decode(&frame).unwrap();
+        state.apply(RecordAt { position: 1, time: Millis(1) }, &record, &mut Vec::new()).unwrap();
+        rest = next;
+    }
+    let shared = Arc::new(Shared::new(Clock::starting_at(Millis(1)), Arc::new(Requests::due_at(u64::MAX))));
+    let output = Output::Refused { refusal: Refusal::Stopping, positions: (0, 0, 0) };
+    let mut executor = Executor::new(state, output, Arc::new(Inbox::new(1 << 20)), shared);
+    executor.closed = None;
+    executor
+}
+
+fn message() -> NewMessage {
+    NewMessage {
+        message_id: "m".to_owned(),
+        tag: None,
+        keys: vec![],
+        properties: vec![],
+        kind: MessageKind::Normal,
+        encoding: BodyEncoding::Identity,
+        born_at: Millis(1),
+        born_host: "h".to_owned(),
+        trace_context: None,
+        message_group: None,
+        deliver_at: None,
+        recovery_ms: None,
+        body: bytes::Bytes::from_static(b"x"),
+    }
+}
+
+fn poll(group: u32, wait: Duration) -> (Poll, Answer) {
+    let (reply, answer) = oneshot::channel();
+    let (topic, group) = (ResourceName::plain("t"), ResourceName::plain(format!("g{group}")));
+    let (client_id, filter, until) = ("c".to_owned(), TagFilter::All, Instant::now() + wait);
+    (Poll { topic, group, client_id, filter, max: 1, invisible_ms: 1000, auto_renew: false, until, reply }, answer)
+}
+
+#[test]
+fn many_who_want_one_message_are_served_in_several_turns_and_all_of_them() {
+    const GROUPS: u32 = 3_000;
+    let mut executor = executor(GROUPS);
+    let mut answers = Vec::new();
+    for group in 1..=GROUPS {
+        let (poll, answer) = poll(group, Duration::from_secs(60));
+        executor.polls.wait(TOPIC, poll, false);
+        answers.push(answer);
+    }
+    executor.polls.wake_all(TOPIC);
+    let mut turns = 0;
+    while executor.polls.any_ready() {
+        let before = executor.deliveries.len();
+        executor.work = 0;
+        executor.serve_ready();
+        // One scan of one queue looks at two places here.
+        assert!(executor.work < TURN_WORK + SCAN_COST + 8);
+        assert!(executor.deliveries.len() > before);
+        turns += 1;
+    }
+    assert_eq!(executor.deliveries.len(), GROUPS as usize);
+    assert!(turns >= 3, "{turns} turns");
+}
+
+#[test]
+fn a_receive_that_comes_when_the_turn_is_over_is_looked_at_in_the_next_one_however_short_it_waits() {
+    let mut executor = executor(2);
+    executor.work = TURN_WORK - 1;
+    let (first, _first_answer) = poll(1, Duration::ZERO);
+    executor.receive(first);
+    assert_eq!(executor.deliveries.len(), 1, "there was work left");
+    let (second, _second_answer) = poll(2, Duration::ZERO);
+    executor.receive(second);
+    executor.serve_ready();
+    assert_eq!((executor.deliveries.len(), executor.polls.len()), (1, 1));
+    assert!(executor.polls.timed_out(Instant::now() + Duration::from_secs(1)).is_empty());
+    executor.work = 0;
+    executor.serve_ready();
+    assert_eq!((executor.deliveries.len(), executor.polls.len()), (2, 0));
+}
