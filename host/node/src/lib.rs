@@ -13,7 +13,6 @@ mod directory;
 mod halves;
 mod lifecycle;
 mod lookup;
-mod member_filters;
 mod metrics;
 mod node;
 mod plugins;
@@ -45,6 +44,8 @@ pub use plugins::UploadError;
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::{DiskUse, RetentionReport};
 pub use scrub::ScrubReport;
-pub use sessions::{Declaration, Role, SESSION_LIMIT, SESSIONS_MAX, Sessions};
+pub use sessions::{
+    Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions,
+};
 pub use snapshots::known_durable;
 pub use start::StartError;

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::plugins::PluginHost;
 use crate::retention::{DiskUse, RetentionReport};
 use crate::scrub::ScrubReport;
-use crate::sessions::Sessions;
+use crate::sessions::{SESSION_LIMIT, Sessions};
 use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared};
 use crate::stopping::Stopping;
 use crate::{
@@ -181,7 +181,7 @@ impl Node {
         let records = encode_send(&route, &request, self.0.shared.clock.now())?;
         let halves = request.messages.iter().any(|message| message.kind == MessageKind::Transaction);
         if halves {
-            self.0.shared.sessions.note_half(&request.producer, &request.topic);
+            self.0.shared.sessions.note_half(&request.producer, &request.topic, Instant::now());
         }
         let in_memory = route.info.config.ack == AckLevel::Memory && !halves;
         let proposed = match in_memory {
@@ -214,7 +214,7 @@ impl Node {
         vouch_broker::check_group_name(&request.group.name)?;
         let default = if request.auto_renew { RENEWED_LEASE_MS } else { DEFAULT_LEASE_MS };
         let invisible_ms = request.invisible_ms.filter(|_| !request.auto_renew).unwrap_or(default);
-        let topic = request.topic.clone();
+        let (topic, client_id) = (request.topic.clone(), request.client_id.clone());
         let batch = self
             .0
             .shard
@@ -231,6 +231,8 @@ impl Node {
             })
             .await?;
         let Some(batch) = batch else { return Ok(Vec::new()) };
+        let lease = Duration::from_millis(invisible_ms).min(SESSION_LIMIT);
+        self.0.shared.sessions.leased(&client_id, Instant::now() + lease);
         let deliveries = self.0.deliveries(&batch, invisible_ms, &topic).await?;
         self.0.metrics.messages_out.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
         Ok(deliveries)

@@ -74,7 +74,7 @@ async fn a_member_that_only_declared_what_it_wants_finds_it_after_a_restart() {
         group: Some(ResourceName::plain("g")),
         subscriptions: vec![(ResourceName::plain("t"), TagFilter::All)],
     };
-    assert!(node.sessions().declare("second", declaration, Instant::now()));
+    node.sessions().declare("second", declaration, Instant::now()).unwrap();
     send(&node, "t", tagged("m1", "a")).await;
     send(&node, "t", tagged("m2", "b")).await;
     assert_eq!(get(&node, "first", "a").await, ["m1"]);

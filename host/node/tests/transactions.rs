@@ -255,7 +255,7 @@ fn declare_producer(node: &Node, client: &str) {
         group: None,
         subscriptions: vec![],
     };
-    assert!(node.sessions().declare(client, declaration, Instant::now()));
+    node.sessions().declare(client, declaration, Instant::now()).unwrap();
 }
 
 fn join_as_producer(node: &Node, client: &str, manner: Manner) -> Arc<Producer> {
@@ -297,7 +297,7 @@ async fn an_undecided_producer_is_asked_as_often_as_allowed_then_the_transaction
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     let parked = until(&node, transaction, |view| view.state == TransactionState::Parked).await;
     assert_eq!((parked.checks, producer.asked()), (3, 3));
-    node.sessions().close("producer-2");
+    node.sessions().close("producer-2", Instant::now());
     join_as_producer(&node, "producer-3", Manner::Ends(TransactionOutcome::RolledBack));
     node.resume_transaction(transaction, "ada".to_owned(), "the database is back".to_owned()).await.unwrap();
     until(&node, transaction, |view| view.state == TransactionState::RolledBack).await;
@@ -415,7 +415,7 @@ async fn a_producer_that_came_back_after_it_was_asked_is_asked_again() {
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     first.until_offered(1).await;
     // It ends its session and begins another one; the stream of the first is open still.
-    node.sessions().close("producer-1");
+    node.sessions().close("producer-1", Instant::now());
     join_as_producer(&node, "producer-1", COMMITS);
     until(&node, transaction, |view| view.state == TransactionState::Committed).await;
     node.stop().await;

@@ -15,7 +15,7 @@ mod telemetry;
 mod trailer;
 mod transaction;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -64,7 +64,8 @@ impl Connect for Services {
     type Service = WithTrailer<MessagingServiceServer<Messaging>>;
 
     fn connect(&self, peer: SocketAddr) -> Self::Service {
-        let messaging = Messaging { shared: Arc::clone(&self.0), peer: peer.ip().to_string() };
+        let (shared, address) = (Arc::clone(&self.0), peer.ip());
+        let messaging = Messaging { shared, address, peer: address.to_string() };
         let service = MessagingServiceServer::new(messaging).max_decoding_message_size(INBOUND_MAX_BYTES);
         WithTrailer::new(service, self.0.inbound.clone())
     }
@@ -73,6 +74,7 @@ impl Connect for Services {
 /// The service as one peer sees it.
 pub(crate) struct Messaging {
     shared: Arc<Shared>,
+    address: IpAddr,
     peer: String,
 }
 

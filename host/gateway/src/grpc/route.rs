@@ -1,6 +1,7 @@
 //! QueryRoute and QueryAssignment (§4.1, §4.5).
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use vouch_broker::{MessageKind, TopicType};
 use vouch_protocol::validate::Violation;
@@ -30,10 +31,12 @@ impl Messaging {
         caller: Caller<'_>,
         request: QueryRouteRequest,
     ) -> Result<QueryRouteResponse, Refused> {
-        self.heard(caller.client_id()?);
+        let client_id = caller.client_id()?;
+        self.heard(client_id);
         let topic = caller.names().topic(request.topic.clone())?;
         let endpoints = access_point(request.endpoints)?;
         let info = self.shared.node.topic_for_route(&topic).await?;
+        self.shared.node.sessions().note_route(client_id, &topic, Instant::now());
         let accepted = accepted_types(info.config.topic_type);
         let queue = |id| queue(&request.topic, id, endpoints.clone(), accepted.clone());
         let message_queues = (0..info.config.queues).map(|id| queue(i32::try_from(id).unwrap_or(i32::MAX))).collect();

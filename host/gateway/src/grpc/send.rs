@@ -1,6 +1,6 @@
 //! SendMessage (§4.4).
 
-use vouch_broker::{Millis, TransactionId};
+use vouch_broker::{MessageKind, Millis, TransactionId};
 use vouch_node::{Receipt, SendRequest};
 use vouch_protocol::validate::{self, Arrival};
 use vouch_protocol::wire::{SendMessageRequest, SendMessageResponse, SendResultEntry, Status};
@@ -17,10 +17,13 @@ impl Messaging {
         request: SendMessageRequest,
     ) -> Result<SendMessageResponse, Refused> {
         let client_id = caller.client_id()?;
-        self.heard(client_id);
+        let known = self.heard(client_id);
         // What is recorded goes by the log's time, not by a wall clock that may be set.
         let arrival = Arrival { at: Millis(self.shared.node.now_ms()), peer: &self.peer };
         let validate::Send { topic, messages } = validate::send(request, caller.names(), arrival)?;
+        if !known && messages.iter().any(|message| message.kind == MessageKind::Transaction) {
+            self.introduce_producer(client_id);
+        }
         let ids: Vec<_> = messages.iter().map(|message| message.message_id.clone()).collect();
         let request = SendRequest { topic, producer: client_id.to_owned(), messages };
         let receipts = self.shared.node.send(request).await?;

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use vouch_broker::{Refusal, ResourceName, TagFilter};
-use vouch_node::{Declaration, Role, SESSIONS_MAX};
-use vouch_protocol::validate;
-use vouch_protocol::wire::{HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationResponse};
+use vouch_node::{Client, NoRoom, Role};
+use vouch_protocol::validate::{self, Violation};
+use vouch_protocol::wire::{Code, HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationResponse};
 
 use super::Messaging;
 use super::answer::{Refused, ok};
@@ -20,19 +20,26 @@ pub(super) fn node_role(role: validate::Role) -> Role {
     }
 }
 
-/// The refusal of one session too many.
-pub(super) fn too_many_sessions() -> Refusal {
-    Refusal::TooMany(format!("{SESSIONS_MAX} clients are connected, which is the bound; stop some and try again"))
+/// The refusal of a client that finds no room.
+pub(super) fn refuse(no_room: &NoRoom) -> Refused {
+    match no_room {
+        NoRoom::Declaration { .. } => Violation::new(Code::BadRequest, no_room.to_string()).into(),
+        NoRoom::Sessions(_) | NoRoom::Bytes(_) | NoRoom::Share(_) => Refusal::TooMany(no_room.to_string()).into(),
+    }
 }
 
 impl Messaging {
+    /// A client as the node's sessions know it.
+    pub(super) fn client<'a>(&self, id: &'a str) -> Client<'a> {
+        Client { id, address: Some(self.address) }
+    }
+
     /// Any call keeps its client's session alive.
     pub(super) fn heard(&self, client_id: &str) -> bool {
         self.shared.node.sessions().heard(client_id, Instant::now())
     }
 
-    /// A client that is not known, for instance after a restart, gets its session from the heartbeat: the Rust client
-    /// never sends its settings again, others only after minutes.
+    /// A client that is not known, for instance after a restart, gets its session from the heartbeat.
     pub(super) fn heartbeat(
         &self,
         caller: Caller<'_>,
@@ -40,20 +47,26 @@ impl Messaging {
     ) -> Result<HeartbeatResponse, Refused> {
         let client_id = caller.client_id()?;
         let (role, group) = validate::heartbeat(request, caller.names())?;
-        if !self.heard(client_id) {
-            let declaration =
-                Declaration { role: node_role(role), topics: Vec::new(), group, subscriptions: Vec::new() };
-            if !self.shared.node.sessions().declare(client_id, declaration, Instant::now()) {
-                return Err(too_many_sessions().into());
-            }
-        }
+        let sessions = self.shared.node.sessions();
+        sessions
+            .introduce(self.client(client_id), node_role(role), group, Instant::now())
+            .map_err(|why| refuse(&why))?;
         Ok(HeartbeatResponse { status: Some(ok()) })
     }
 
     /// Always OK for a known or unknown client: the Rust client turns anything else into an error of its shutdown.
     pub(super) fn terminate(&self, caller: Caller<'_>) -> Result<NotifyClientTerminationResponse, Refused> {
-        self.shared.node.sessions().close(caller.client_id()?);
+        self.shared.node.sessions().close(caller.client_id()?, Instant::now());
         Ok(NotifyClientTerminationResponse { status: Some(ok()) })
+    }
+
+    /// A client that is not known sends half messages: it can be asked about them. If there is no room for it, others
+    /// are asked.
+    pub(super) fn introduce_producer(&self, client_id: &str) {
+        let sessions = self.shared.node.sessions();
+        if let Err(no_room) = sessions.introduce(self.client(client_id), Role::Producer, None, Instant::now()) {
+            tracing::debug!(client_id, %no_room, "a producer of half messages gets no session");
+        }
     }
 
     /// Takes note of what a consumer really asks for: it has this filter for as long as its session lives, and so long the
@@ -65,10 +78,7 @@ impl Messaging {
         subscription: (&ResourceName, &TagFilter),
         auto_renew: bool,
     ) -> Result<(), Refused> {
-        let role = if auto_renew { Role::PushConsumer } else { Role::SimpleConsumer };
-        let (topic, filter) = subscription;
-        let sessions = self.shared.node.sessions();
-        let known = sessions.subscribe(client_id, role, (group, topic, filter), Instant::now());
-        if known { Ok(()) } else { Err(too_many_sessions().into()) }
+        let (sessions, client) = (self.shared.node.sessions(), self.client(client_id));
+        sessions.note_receive(client, group, subscription, auto_renew, Instant::now()).map_err(|why| refuse(&why))
     }
 }

@@ -1,5 +1,6 @@
 //! The telemetry stream (§4.12): settings both ways, and the broker's questions about half messages.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
 use vouch_broker::TransactionId;
-use vouch_node::{CheckCommand, Declaration, Question};
+use vouch_node::{CheckCommand, Client, Declaration, NoRoom, Question};
 use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
 use vouch_protocol::wire::telemetry_command::Command;
 use vouch_protocol::wire::{self, Code, Language, RecoverOrphanedTransactionCommand, TelemetryCommand};
@@ -18,7 +19,7 @@ use vouch_protocol::{half_message, settings};
 
 use super::answer::ok;
 use super::caller::Caller;
-use super::session::{node_role, too_many_sessions};
+use super::session::node_role;
 use super::{Messaging, Shared};
 
 /// Commands that wait for a client to read them. A Python push consumer stops reading after its first settings: what
@@ -40,11 +41,13 @@ impl Messaging {
         let dialog = Dialog {
             shared: Arc::clone(&self.shared),
             client_id: client_id.to_owned(),
+            address: self.address,
             namespace: caller.names().namespace.map(str::to_owned),
             questions: Arc::new(Questions { sender, ended: AtomicBool::new(false) }),
             settled: false,
         };
         let asks = AskedAs { shard: self.shared.node.shard(), store_host: self.shared.store_host.clone() };
+        dialog.attach();
         tokio::spawn(dialog.run(commands, end));
         Ok(Response::new(TelemetryStream { queue: receiver, end: Some(ended), asks }))
     }
@@ -132,6 +135,7 @@ impl vouch_node::TelemetryStream for Questions {
 struct Dialog {
     shared: Arc<Shared>,
     client_id: String,
+    address: IpAddr,
     namespace: Option<String>,
     /// As the session knows this stream.
     questions: Arc<Questions>,
@@ -205,12 +209,21 @@ impl Dialog {
         let Declared { role, topics, group, subscriptions, .. } = declared;
         let declaration = Declaration { role: node_role(role), topics, group, subscriptions };
         let sessions = self.shared.node.sessions();
-        if !sessions.declare(&self.client_id, declaration, Instant::now()) {
-            return Err(Status::resource_exhausted(too_many_sessions().to_string()));
-        }
-        // Attached each time, since a session may have ended by silence and begun again on the same stream.
-        sessions.attach(&self.client_id, self.questions.clone());
+        let client = Client { id: &self.client_id, address: Some(self.address) };
+        sessions.declare(client, declaration, Instant::now()).map_err(|no_room| match no_room {
+            NoRoom::Declaration { .. } => Status::invalid_argument(no_room.to_string()),
+            NoRoom::Sessions(_) | NoRoom::Bytes(_) | NoRoom::Share(_) => {
+                Status::resource_exhausted(no_room.to_string())
+            }
+        })?;
+        // Attached each time: when it opened, there may have been no room to keep it for a client that was not known.
+        self.attach();
         Ok(())
+    }
+
+    /// Commands may go over this stream.
+    fn attach(&self) {
+        self.shared.node.sessions().attach(&self.client_id, self.questions.clone());
     }
 
     fn reply(&self, settings: wire::Settings) {
@@ -218,6 +231,15 @@ impl Dialog {
         if !self.questions.send(Outgoing::Command(Box::new(command))) {
             tracing::debug!(client_id = self.client_id, "settings dropped: the client does not read its stream");
         }
+    }
+}
+
+/// However the reading side ends, the session learns of it: it must not hold a stream that is none.
+impl Drop for Dialog {
+    fn drop(&mut self) {
+        self.questions.ended.store(true, Ordering::Release);
+        let stream: Arc<dyn vouch_node::TelemetryStream> = self.questions.clone();
+        self.shared.node.sessions().detach(&self.client_id, &stream, Instant::now());
     }
 }
 

@@ -71,6 +71,7 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
             "Times that members of one group came to have different filters.",
             node.sessions().filter_differences(),
         ),
+        ("sessions_refused", "Clients that found no room among the sessions.", node.sessions().refused()),
         ("overloads", "Requests refused because too much was in flight.", read(&metrics.overloads)),
         (
             "disk_full_refusals",

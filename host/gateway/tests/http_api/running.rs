@@ -54,7 +54,7 @@ async fn metrics_follow_what_happens() {
         let subscriptions = vec![(ResourceName::plain("plain"), TagFilter::tags([tag]))];
         let group = Some(ResourceName::plain("shop"));
         let declaration = Declaration { role: Role::PushConsumer, topics: vec![], group, subscriptions };
-        assert!(api.node.sessions().declare(client, declaration, Instant::now()));
+        api.node.sessions().declare(client, declaration, Instant::now()).unwrap();
     }
 
     let after = api.get("/metrics").await.is(200);
@@ -73,6 +73,7 @@ async fn metrics_follow_what_happens() {
         ("vouch_checks_running", 0),
         ("vouch_polls_waiting", 0),
         ("vouch_group_filter_differences_total", 1),
+        ("vouch_sessions_refused_total", 0),
         ("vouch_overloads_total", 0),
         ("vouch_resends_total", 1),
         ("vouch_reused_message_ids_total", 0),

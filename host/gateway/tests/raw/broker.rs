@@ -56,6 +56,15 @@ impl Broker {
         Self::serve(Node::start(config).unwrap(), folder).await
     }
 
+    /// Stops, and serves the same folder again.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { node, gateway, folder } = self;
+        gateway.shutdown().await;
+        node.stop().await;
+        drop(node);
+        Self::serve(Node::start(NodeConfig::new(folder.path())).unwrap(), folder).await
+    }
+
     async fn serve(node: Node, folder: TempDir) -> Self {
         let free = "127.0.0.1:0".parse().unwrap();
         let mut edges = GatewayConfig::new(free, free);

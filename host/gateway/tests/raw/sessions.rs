@@ -6,11 +6,11 @@ use tonic::{Status, Streaming};
 use vouch_protocol::wire::settings::PubSub;
 use vouch_protocol::wire::telemetry_command::Command;
 use vouch_protocol::wire::{
-    ClientType, Code, HeartbeatRequest, Language, NotifyClientTerminationRequest, Publishing, Resource, Settings,
-    Subscription, TelemetryCommand, Ua,
+    ClientType, Code, FilterExpression, HeartbeatRequest, Language, NotifyClientTerminationRequest, Publishing,
+    ReceiveMessageRequest, Resource, Settings, Subscription, SubscriptionEntry, TelemetryCommand, Ua,
 };
 
-use crate::broker::{Broker, Client, code, resource, soon};
+use crate::broker::{Broker, Client, attempt, code, id, receive_request, resource, soon};
 
 /// A telemetry stream, from the client's side.
 pub(crate) struct Telemetry {
@@ -190,5 +190,54 @@ async fn calls_without_a_client_id_are_refused_in_their_status() {
     assert_eq!(code(&answer.status), Code::ClientIdRequired);
     let refused = grpc.telemetry(tokio_stream::empty::<TelemetryCommand>()).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_a_push_consumer_that_died_reach_another_one_a_second_after_it_counts_as_dead() {
+    let broker = Broker::start().await;
+    broker.client("producer").await.send_one("orders", "1").await;
+    let mut dead = broker.client("dead").await;
+    let mut telemetry = Telemetry::open(&mut dead).await.unwrap();
+    telemetry.exchange(consumer_settings("group")).await;
+    let request = ReceiveMessageRequest { auto_renew: true, ..receive_request("orders", "group") };
+    let received = soon(dead.receive_with(request)).await;
+    assert_eq!(received.messages.len(), 1);
+    // Half a minute of silence, then its connection is gone.
+    let long_ago = Instant::now() - vouch_node::DEAD_AFTER - Duration::from_millis(1);
+    broker.node.sessions().heard("dead", long_ago);
+    drop((telemetry, dead));
+    let mut other = broker.client("other").await;
+    let again = soon(async {
+        loop {
+            let messages = other.receive("orders", "group").await;
+            if !messages.is_empty() {
+                break messages;
+            }
+        }
+    });
+    let again = again.await;
+    assert_eq!((id(&again[0]), attempt(&again[0])), ("1", 2));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_declare_more_than_a_session_holds_end_the_stream_with_the_reason() {
+    let broker = Broker::start().await;
+    let mut client = broker.client("client").await;
+    let tags: Vec<_> = (0..256).map(|tag| tag.to_string()).collect();
+    let filter = FilterExpression { r#type: 1, expression: tags.join("||") };
+    let entry = |number| SubscriptionEntry { topic: resource(&format!("t{number}")), expression: Some(filter.clone()) };
+    let settings = |topics| {
+        let subscriptions = (0..topics).map(entry).collect();
+        let subscription = Subscription { group: resource("group"), subscriptions, ..Default::default() };
+        Settings { pub_sub: Some(PubSub::Subscription(subscription)), ..consumer_settings("group") }
+    };
+    let mut telemetry = Telemetry::open(&mut client).await.unwrap();
+    telemetry.exchange(settings(100)).await;
+    telemetry.say(settings(1024)).await;
+    let status = soon(telemetry.next()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    assert!(status.message().contains("bytes"), "{status:?}");
     broker.stop().await;
 }

@@ -4,7 +4,10 @@ use vouch_broker::CheckPolicy;
 use vouch_broker::{TopicConfig, TopicType};
 use vouch_node::Expect;
 use vouch_protocol::wire::telemetry_command::Command;
-use vouch_protocol::wire::{Code, EndTransactionRequest, MessageType, TransactionResolution};
+use vouch_protocol::wire::{
+    Address, AddressScheme, ClientType, Code, EndTransactionRequest, Endpoints, HeartbeatRequest, MessageType,
+    QueryRouteRequest, TransactionResolution,
+};
 
 use crate::broker::{Broker, Client, code, half_message, id, receive_request, resource, seconds, soon};
 use crate::sessions::{Telemetry, producer_settings};
@@ -109,9 +112,7 @@ async fn ids_that_name_no_transaction_here_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_is_asked_over_its_telemetry_stream_and_its_answer_counts() {
     let broker = Broker::start().await;
-    let quick = CheckPolicy { immunity: Duration::ZERO, ..CheckPolicy::default() };
-    let topic = TopicConfig { topic_type: TopicType::Transaction, transaction: quick, ..TopicConfig::default() };
-    broker.node.put_topic("quick", topic, Expect::Anything).await.unwrap();
+    quick(&broker).await;
     let mut client = broker.client("producer").await;
     let mut telemetry = Telemetry::open(&mut client).await.unwrap();
     telemetry.exchange(producer_settings(&["quick"])).await;
@@ -130,5 +131,65 @@ async fn a_producer_is_asked_over_its_telemetry_stream_and_its_answer_counts() {
 
     assert_eq!(end(&mut client, "quick", "1", &question.transaction_id, Commit).await.0, Code::Ok);
     assert_eq!(soon(client.receive("quick", "group")).await.len(), 1);
+    broker.stop().await;
+}
+
+/// A topic whose transactions are asked about at once.
+async fn quick(broker: &Broker) {
+    let quick = CheckPolicy { immunity: Duration::ZERO, ..CheckPolicy::default() };
+    let topic = TopicConfig { topic_type: TopicType::Transaction, transaction: quick, ..TopicConfig::default() };
+    broker.node.put_topic("quick", topic, Expect::Anything).await.unwrap();
+}
+
+/// The transaction that the broker asks about.
+async fn asked(telemetry: &mut Telemetry) -> String {
+    match soon(telemetry.next()).await.unwrap().unwrap().command {
+        Some(Command::RecoverOrphanedTransactionCommand(question)) => question.transaction_id,
+        other => panic!("the broker said {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reopened_stream_is_asked_before_settings_come_over_it() {
+    let broker = Broker::start().await;
+    quick(&broker).await;
+    let mut client = broker.client("producer").await;
+    let mut telemetry = Telemetry::open(&mut client).await.unwrap();
+    telemetry.exchange(producer_settings(&["quick"])).await;
+    drop(telemetry);
+    let mut stranger = broker.client("stranger").await;
+    let transaction = prepare(&mut stranger, "quick", "1").await;
+    let mut reopened = Telemetry::open(&mut client).await.unwrap();
+    assert_eq!(asked(&mut reopened).await, transaction);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_a_producer_is_asked_that_sends_heartbeats_and_asks_for_routes() {
+    let broker = Broker::start().await;
+    quick(&broker).await;
+    let transaction = prepare(&mut broker.client("gone").await, "quick", "1").await;
+    let broker = broker.restarted().await;
+    let mut client = broker.client("producer").await;
+    // Its stream comes first, before anybody knows what it is.
+    let mut telemetry = Telemetry::open(&mut client).await.unwrap();
+    let heartbeat = client.request(HeartbeatRequest { group: None, client_type: ClientType::Producer as i32 });
+    assert_eq!(code(&client.grpc.heartbeat(heartbeat).await.unwrap().into_inner().status), Code::Ok);
+    let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
+    let endpoints = Some(Endpoints { scheme: AddressScheme::IPv4 as i32, addresses: vec![address] });
+    let route = client.request(QueryRouteRequest { topic: resource("quick"), endpoints });
+    assert_eq!(code(&client.grpc.query_route(route).await.unwrap().into_inner().status), Code::Ok);
+    assert_eq!(asked(&mut telemetry).await, transaction);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_not_known_and_sends_a_half_message_is_asked_about_it() {
+    let broker = Broker::start().await;
+    quick(&broker).await;
+    let mut client = broker.client("producer").await;
+    let mut telemetry = Telemetry::open(&mut client).await.unwrap();
+    let transaction = prepare(&mut client, "quick", "1").await;
+    assert_eq!(asked(&mut telemetry).await, transaction);
     broker.stop().await;
 }

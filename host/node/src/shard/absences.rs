@@ -8,7 +8,7 @@ use vouch_broker::record::FiltersGone;
 use vouch_broker::state::Progress;
 use vouch_broker::{GroupId, State, TagFilter, TopicId};
 
-use crate::member_filters::Place;
+use crate::sessions::Place;
 
 /// A filter goes when no session had it for so long.
 pub(super) const ABSENT_FOR: Duration = Duration::from_secs(150);

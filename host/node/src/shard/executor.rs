@@ -16,6 +16,7 @@ use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind};
 use super::absences::Absences;
 use super::inbox::{Claim, Command, Inbox, Proposal, Taken};
 use super::polls::{Batch, Poll, Polls};
+use super::renewal::Orphans;
 use super::{Output, Shared};
 use crate::checks::Schedule;
 
@@ -73,6 +74,8 @@ pub(crate) struct Executor {
     /// When it was last looked what the clock decided.
     pub(super) kept_time_at: Millis,
     next_renewal: Instant,
+    /// Consumers that died with leases that are not given up yet.
+    orphans: Orphans,
 }
 
 impl Executor {
@@ -114,6 +117,7 @@ impl Executor {
             latest,
             kept_time_at: latest,
             next_renewal: Instant::now() + RENEW_EVERY,
+            orphans: Orphans::default(),
         }
     }
 
@@ -398,10 +402,11 @@ impl Executor {
         self.serve_ready();
         if now >= self.next_renewal {
             self.next_renewal = now + RENEW_EVERY;
-            self.shared.sessions.expire(now);
+            let dead = self.shared.sessions.expire(now);
             self.keep_time();
             if self.closed.is_none() {
-                self.renew_leases();
+                self.orphans.add(dead);
+                self.renew_leases(now);
                 self.let_filters_go(now);
             }
         }
@@ -410,10 +415,16 @@ impl Executor {
         }
     }
 
-    fn renew_leases(&mut self) {
+    /// Extends the leases of consumers that live, and gives up those of consumers that died.
+    fn renew_leases(&mut self, at: Instant) {
         let now = self.shared.clock.now();
         let sessions = &self.shared.sessions;
-        let renewals = super::renewal::due(&self.state, now, |client| sessions.is_alive(client));
+        let is_alive = |client: &str| sessions.keeps_leases(client, at);
+        let given_up = self.orphans.take(&self.state, now, is_alive);
+        let renewals = super::renewal::due(&self.state, now, is_alive);
+        for change in given_up {
+            self.propose_own(|out| change.encode(out));
+        }
         for renewal in renewals {
             self.propose_own(|out| renewal.encode(out));
         }

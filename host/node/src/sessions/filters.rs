@@ -1,0 +1,259 @@
+//! What the members of a group ask for, and where that differs (ruling 12).
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use vouch_broker::{ResourceName, TagFilter};
+
+use super::room::NoRoom;
+use super::table::{Declared, Table};
+use super::{Client, Role, Sessions};
+
+/// A group is told at most once in this time that its members differ.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Groups that are told in this time at most.
+const TOLD_MAX: usize = 1024;
+
+/// A group, a topic, and what one member asks for there.
+pub(crate) type Place<'a> = (&'a ResourceName, &'a ResourceName, &'a TagFilter);
+
+/// Groups that were told lately that their members differ.
+#[derive(Default)]
+pub(super) struct Told(HashMap<ResourceName, Instant>);
+
+impl Told {
+    /// Whether the group is to be told now.
+    fn may_tell(&mut self, group: &ResourceName, now: Instant) -> bool {
+        let lately = |at: &Instant| now.saturating_duration_since(*at) < TELL_EVERY;
+        if self.0.get(group).is_some_and(lately) {
+            return false;
+        }
+        if self.0.len() >= TOLD_MAX {
+            self.0.retain(|_, at| lately(at));
+        }
+        let room = self.0.len() < TOLD_MAX;
+        if room {
+            self.0.insert(group.clone(), now);
+        }
+        room
+    }
+}
+
+/// Consumer groups with a member that lives, and what the members want.
+#[derive(Default)]
+pub(super) struct Groups(HashMap<ResourceName, Group>);
+
+#[derive(Default)]
+struct Group {
+    members: usize,
+    /// By topic: each different filter, and how many members have it.
+    filters: HashMap<ResourceName, HashMap<TagFilter, usize>>,
+}
+
+/// A topic on which a group's members differ.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Differing {
+    group: ResourceName,
+    topic: ResourceName,
+    filters: usize,
+}
+
+impl Group {
+    /// Returns whether the filter is a new one.
+    fn add(&mut self, topic: &ResourceName, filter: &TagFilter) -> bool {
+        if !self.filters.contains_key(topic) {
+            self.filters.insert(topic.clone(), HashMap::new());
+        }
+        let Some(filters) = self.filters.get_mut(topic) else { return false };
+        match filters.get_mut(filter) {
+            Some(members) => *members += 1,
+            None => drop(filters.insert(filter.clone(), 1)),
+        }
+        filters[filter] == 1
+    }
+
+    /// Returns whether nobody has the filter any more.
+    fn remove(&mut self, topic: &ResourceName, filter: &TagFilter) -> bool {
+        let Some(filters) = self.filters.get_mut(topic) else { return false };
+        let Some(members) = filters.get_mut(filter) else { return false };
+        *members -= 1;
+        if *members > 0 {
+            return false;
+        }
+        filters.remove(filter);
+        if filters.is_empty() {
+            self.filters.remove(topic);
+        }
+        true
+    }
+
+    fn on(&self, topic: &ResourceName) -> usize {
+        self.filters.get(topic).map_or(0, HashMap::len)
+    }
+}
+
+impl Groups {
+    pub(super) fn has_member(&self, group: &ResourceName) -> bool {
+        self.0.contains_key(group)
+    }
+
+    /// A member's declaration is another one now. Gives the topics on which its group differs otherwise than before;
+    /// that a group has one filter fewer because a member left it is nothing to report.
+    pub(super) fn change(&mut self, before: &Declared, after: &Declared) -> Vec<Differing> {
+        let stays = before.group == after.group;
+        let mut changed = Vec::new();
+        if let Some(name) = &after.group {
+            if !self.0.contains_key(name) {
+                self.0.insert(name.clone(), Group::default());
+            }
+            if let Some(group) = self.0.get_mut(name) {
+                group.members += 1;
+                for (topic, filter) in &after.subscriptions {
+                    let old = before.subscriptions.get(topic).filter(|_| stays);
+                    if old == Some(filter) {
+                        continue;
+                    }
+                    let new = group.add(topic, filter);
+                    let gone = old.is_some_and(|old| group.remove(topic, old));
+                    if new || gone {
+                        changed.push(topic.clone());
+                    }
+                }
+            }
+        }
+        if let Some(name) = &before.group
+            && let Some(group) = self.0.get_mut(name)
+        {
+            for (topic, filter) in &before.subscriptions {
+                if !(stays && after.subscriptions.contains_key(topic)) {
+                    group.remove(topic, filter);
+                }
+            }
+            group.members -= 1;
+            if group.members == 0 {
+                self.0.remove(name);
+            }
+        }
+        let Some((name, group)) = after.group.as_ref().and_then(|name| Some((name, self.0.get(name)?))) else {
+            return Vec::new();
+        };
+        let differing = changed.into_iter().map(|topic| (group.on(&topic), topic)).filter(|(filters, _)| *filters > 1);
+        differing.map(|(filters, topic)| Differing { group: name.clone(), topic, filters }).collect()
+    }
+
+    /// Different filters of a group's members on a topic, and how many members have each.
+    fn on(&self, group: &ResourceName, topic: &ResourceName) -> Option<&HashMap<TagFilter, usize>> {
+        self.0.get(group)?.filters.get(topic)
+    }
+}
+
+impl Table {
+    /// A consumer asks for this. `None` if that is known.
+    fn wants(
+        &mut self,
+        client: Client<'_>,
+        group: &ResourceName,
+        (topic, filter): (&ResourceName, &TagFilter),
+        auto_renew: bool,
+        now: Instant,
+    ) -> Option<Result<Vec<Differing>, NoRoom>> {
+        let known = self.by_client.get(client.id).map(|session| &session.declared);
+        let declared = match known.filter(|known| known.group.as_ref() == Some(group)) {
+            Some(known) if known.subscriptions.get(topic) == Some(filter) => {
+                self.heard(client.id, now);
+                return None;
+            }
+            Some(known) => known.clone(),
+            None => {
+                let role = if auto_renew { Role::PushConsumer } else { Role::SimpleConsumer };
+                Declared { role, group: Some(group.clone()), ..Declared::default() }
+            }
+        };
+        let mut declared = declared;
+        declared.subscriptions.insert(topic.clone(), filter.clone());
+        let put = self.put(client, declared, now);
+        self.heard(client.id, now);
+        Some(put)
+    }
+}
+
+impl Sessions {
+    /// How often filters of members of one group came to differ (ruling 12).
+    pub fn filter_differences(&self) -> u64 {
+        self.filter_differences.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of what a consumer really asks for. Some declare no subscriptions in their settings, and a filter
+    /// that is not known would let other members of the group skip messages that this one wants (ruling 12). A client
+    /// that is not known gets a session from that.
+    ///
+    /// # Errors
+    /// [`NoRoom`]; the consumer must get nothing then, or others would skip what it wants.
+    pub fn note_receive<'a>(
+        &self,
+        client: impl Into<Client<'a>>,
+        group: &ResourceName,
+        subscription: (&ResourceName, &TagFilter),
+        auto_renew: bool,
+        now: Instant,
+    ) -> Result<(), NoRoom> {
+        let client = client.into();
+        let noted = self.table().wants(client, group, subscription, auto_renew, now);
+        if let Some(differing) = noted {
+            self.report(client.id, self.counted(differing)?, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn report(&self, client_id: &str, differing: Vec<Differing>, now: Instant) {
+        for Differing { group, topic, filters } in differing {
+            self.filter_differences.fetch_add(1, Ordering::Relaxed);
+            if !self.table().told.may_tell(&group, now) {
+                continue;
+            }
+            tracing::warn!(
+                %group, %topic, filters, client_id,
+                "members of a group have different filters; a message is skipped for the group only if none of them \
+                 wants it, and each gets only what it asks for: give all members the same filter"
+            );
+        }
+    }
+
+    /// Different filters of a group's live members on a topic that are not `noted`, at most so many.
+    pub(crate) fn unnoted_filters(
+        &self,
+        group: &ResourceName,
+        topic: &ResourceName,
+        max: usize,
+        noted: impl Fn(&TagFilter) -> bool,
+    ) -> Vec<TagFilter> {
+        let table = self.table();
+        let filters = table.groups.on(group, topic).into_iter().flat_map(HashMap::keys);
+        filters.filter(|filter| !noted(filter)).take(max).cloned().collect()
+    }
+
+    /// Whether some live member of a group asks for this of a topic.
+    pub(crate) fn has_filter(&self, (group, topic, filter): Place<'_>) -> bool {
+        self.table().groups.on(group, topic).is_some_and(|filters| filters.contains_key(filter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_told_once_a_minute_that_its_members_differ_and_groups_that_are_told_are_bounded() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        let name = |n: usize| ResourceName::plain(n.to_string());
+        for n in 0..TOLD_MAX {
+            assert!(told.may_tell(&name(n), now));
+        }
+        assert!(!told.may_tell(&name(TOLD_MAX), now), "no room");
+        assert!(!told.may_tell(&name(0), now + TELL_EVERY - Duration::from_millis(1)));
+        assert!(told.may_tell(&name(0), now + TELL_EVERY));
+        assert!(told.may_tell(&name(TOLD_MAX), now + TELL_EVERY), "the others are done with");
+        assert_eq!(told.0.len(), 2);
+    }
+}

@@ -1,0 +1,129 @@
+//! Whose leases live on: the broker renews those of push consumers while their clients live (protocol paper §4.6.4).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vouch_broker::ResourceName;
+
+use super::Sessions;
+use super::table::{Session, Table};
+
+/// A consumer without a stream that was not heard for this long is dead: push consumers send a heartbeat every 10 s.
+pub const DEAD_AFTER: Duration = Duration::from_secs(30);
+/// Consumers that left with leases and have [`DEAD_AFTER`] to acknowledge what they work on. The leases of one more run
+/// out by themselves.
+pub(super) const LEFT_MAX: usize = 10_000;
+/// How far a renewal carries a lease, as an upper bound.
+const RENEWED_FOR: Duration = Duration::from_secs(90);
+
+/// A consumer that is gone: the leases that were renewed for it are free.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Dead {
+    pub(crate) client_id: Arc<str>,
+    pub(crate) group: ResourceName,
+}
+
+impl Dead {
+    /// That of a session that ended, unless it had no leases, or they were given up before.
+    pub(super) fn of(id: &Arc<str>, session: &Session) -> Option<Self> {
+        let group = session.declared.group.clone()?;
+        (session.leased_until.is_some() && !session.dead).then(|| Self { client_id: Arc::clone(id), group })
+    }
+}
+
+/// Consumers whose leases may have to be given up.
+#[derive(Default)]
+pub(super) struct LeaseLife {
+    /// Sessions without a stream, by when they were heard; they may have been heard since.
+    fading: BTreeSet<(Instant, Arc<str>)>,
+    /// Consumers that said that they leave, by when they did.
+    left: BTreeSet<(Instant, Dead)>,
+}
+
+impl LeaseLife {
+    /// A consumer may have no stream now.
+    pub(super) fn fade(&mut self, id: &Arc<str>, session: &mut Session) {
+        if session.streams.is_empty() && session.declared.group.is_some() && !session.fading && !session.dead {
+            session.fading = true;
+            self.fading.insert((session.last_heard, Arc::clone(id)));
+        }
+    }
+
+    /// A client was heard.
+    pub(super) fn revive(&mut self, id: &Arc<str>, session: &mut Session) {
+        session.dead = false;
+        self.fade(id, session);
+    }
+
+    /// A client said that it leaves, and its session ended with that.
+    pub(super) fn left(&mut self, id: Arc<str>, session: Session, now: Instant) {
+        if self.left.len() < LEFT_MAX {
+            self.left.extend(Dead::of(&id, &session).map(|dead| (now, dead)));
+        }
+    }
+
+    fn long_ago(at: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(at) > DEAD_AFTER
+    }
+}
+
+impl Sessions {
+    /// The client was handed messages; their leases live until then unless it acknowledges them.
+    pub(crate) fn leased(&self, client_id: &str, until: Instant) {
+        if let Some(session) = self.table().by_client.get_mut(client_id) {
+            session.lease_until(until);
+        }
+    }
+
+    /// Whether leases of this client are to be renewed: its session lives, and it has a stream or was heard of late.
+    pub(crate) fn keeps_leases(&self, client_id: &str, now: Instant) -> bool {
+        let mut table = self.table();
+        let session = table.by_client.get_mut(client_id).filter(|session| session.keeps_leases(now));
+        session.map(|session| session.lease_until(now + RENEWED_FOR)).is_some()
+    }
+}
+
+impl Session {
+    fn lease_until(&mut self, until: Instant) {
+        self.leased_until = self.leased_until.max(Some(until));
+    }
+
+    fn keeps_leases(&self, now: Instant) -> bool {
+        self.has_open_stream() || !LeaseLife::long_ago(self.last_heard, now)
+    }
+}
+
+impl Table {
+    /// Names consumers that died, about `at_once` of them. Returns how many were looked at.
+    pub(super) fn find_dead(&mut self, now: Instant, at_once: usize, dead: &mut Vec<Dead>) -> usize {
+        let mut looked_at = 0;
+        while looked_at < at_once
+            && self.leases.fading.first().is_some_and(|(at, _)| LeaseLife::long_ago(*at, now))
+            && let Some((_, id)) = self.leases.fading.pop_first()
+        {
+            looked_at += 1;
+            let Some(session) = self.by_client.get_mut(&id) else { continue };
+            session.fading = false;
+            if session.keeps_leases(now) {
+                // With a stream it waits for the end of that.
+                self.leases.fade(&id, session);
+                continue;
+            }
+            dead.extend(Dead::of(&id, session));
+            session.dead = true;
+        }
+        while looked_at < at_once
+            && self.leases.left.first().is_some_and(|(at, _)| LeaseLife::long_ago(*at, now))
+            && let Some((_, left)) = self.leases.left.pop_first()
+        {
+            looked_at += 1;
+            // It may have come back under its old name.
+            let back = self.by_client.get(&left.client_id);
+            if !back.is_some_and(|session| session.keeps_leases(now)) {
+                dead.push(left);
+            }
+        }
+        looked_at
+    }
+}
