@@ -111,6 +111,10 @@ pub enum Refusal {
     /// The disk is full, or near it: free some, and try again. Nothing was stored.
     #[error("{0}")]
     StorageFull(String),
+    /// Something other than space that the log needs is short for the moment: see to it, or wait, and try again. Nothing was
+    /// stored.
+    #[error("{0}")]
+    Short(String),
     /// Too many of something; the text says of what and what to do.
     #[error("{0}")]
     TooMany(String),

@@ -43,7 +43,7 @@ pub(crate) struct Start<'a> {
     pub(crate) name: &'static str,
     /// Arguments of this binary.
     pub(crate) arguments: Vec<OsString>,
-    /// Folder in which it writes its endpoints and its messages.
+    /// Folder in which it writes its endpoints; its messages lie beside it.
     pub(crate) folder: &'a Path,
     /// Environment of the child besides this process's own.
     pub(crate) environment: &'a [(&'a str, &'a str)],
@@ -58,7 +58,8 @@ impl Server {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         std::fs::create_dir_all(start.folder).with_context(|| format!("cannot create {}", start.folder.display()))?;
         Endpoints::remove(start.folder).context("cannot remove the endpoints of an earlier run")?;
-        let messages = start.folder.join("messages.log");
+        // Beside the folder, which a node wants to itself.
+        let messages = start.folder.with_added_extension("messages.log");
         let mut process = Command::new(program)
             .args(&start.arguments)
             .envs(start.environment.iter().copied())

@@ -1,8 +1,9 @@
 //! `endpoints.json`: where a server of this program listens, written so that a reader never sees half of it.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,8 @@ impl Endpoints {
     /// Writes the file: complete under another name first, then renamed.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         let unfinished = folder.join(format!("{FILE_NAME}.new"));
-        fs::write(&unfinished, serde_json::to_vec(self)?)?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(unfinished, Self::path(folder))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
-use vouch_gateway::{Certificate, Gateway, GatewayConfig};
+use vouch_gateway::{Certificate, Gateway, GatewayConfig, Ports};
 use vouch_node::{Health, Node, NodeConfig, OnDamage};
 
 use crate::config::{Resolved, SettingArgs, unknown_variables};
@@ -83,19 +83,37 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 async fn serve(settings: Settings, stop_with_parent: bool) -> anyhow::Result<()> {
     let data_dir = settings.node.data_dir.clone();
     remove_stale_endpoints(&data_dir)?;
+    let ports = take_ports(&settings)?;
     // Starting blocks while the log is recovered; nothing else runs here yet.
     let node = Node::start(settings.node).context("the node does not start")?;
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
-    let gateway = vouch_gateway::serve(node.clone(), settings.gateway).await?;
+    let gateway = vouch_gateway::serve_on(node.clone(), settings.gateway, ports).await?;
     let stop = StopSignal::listen(stop_with_parent)?;
     announce(&gateway, &node.health(), &data_dir)?;
     let why = stop.received().await;
     tracing::info!(why, "stopping: answering what is in flight");
     gateway.shutdown().await;
     node.stop().await;
-    Endpoints::remove(&data_dir).context("cannot remove the endpoints")?;
+    remove_own_endpoints(&data_dir).context("cannot remove the endpoints")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Takes the ports before anything is made or changed in the folder. Where one is in use by a node on the same folder, that
+/// is what is told.
+fn take_ports(settings: &Settings) -> anyhow::Result<Ports> {
+    settings.gateway.bind().map_err(|error| match vouch_node::in_use(&settings.node.data_dir) {
+        Some(in_use) => anyhow::Error::new(in_use).context("the node does not start"),
+        None => error.into(),
+    })
+}
+
+/// Removes what this process wrote: another node may run where the folder of this one was.
+fn remove_own_endpoints(data_dir: &Path) -> std::io::Result<()> {
+    match Endpoints::read(data_dir) {
+        Ok(Some(endpoints)) if endpoints.pid == std::process::id() => Endpoints::remove(data_dir),
+        _ => Ok(()),
+    }
 }
 
 /// Removes what a crashed run left, so that nobody takes it for this one. While the process that wrote it runs, the

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use support::{Node, Ran, vouch};
 
@@ -25,8 +27,54 @@ fn a_second_node_on_the_same_folder_is_refused_and_leaves_the_first_ones_endpoin
     let mut second = vouch();
     second.args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"]);
     let ran = Ran::of(&second.arg(node.folder.path().join("data")).output().unwrap()).failed_with(1);
-    assert!(ran.stderr.contains("in use by another process"), "{ran:?}");
+    let holder = format!("in use by process {} (vouch serve)", node.child.id());
+    assert!(ran.stderr.contains(&holder), "{ran:?}");
     assert_eq!(support::read(&node.endpoints_file()), before);
+    // On the same ports, too, it is the folder that is told.
+    let mut third = vouch();
+    third.args(["serve", "--grpc-addr", &node.grpc, "--http-addr", &node.http, "--data-dir"]);
+    let ran = Ran::of(&third.arg(node.folder.path().join("data")).output().unwrap()).failed_with(1);
+    assert!(ran.stderr.contains(&holder), "{ran:?}");
+}
+
+#[test]
+fn a_start_says_for_which_tool_it_waits_and_is_ready_when_that_ends() {
+    let node = Node::start(&[]);
+    let (data, endpoints) = (node.folder.path().join("data"), node.endpoints_file());
+    node.signal("TERM");
+    let mut node = node;
+    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+    let tool = std::fs::File::open(&data).unwrap();
+    tool.lock_shared().unwrap();
+    std::fs::write(data.join("lock"), r#"{"pid":42,"purpose":"backup"}"#).unwrap();
+    let log = node.folder.path().join("second.log");
+    let mut serve = vouch();
+    serve.args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"]).arg(&data);
+    node.child = serve.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let give_up_at = Instant::now() + Duration::from_secs(60);
+    let mut until = |what: &str, holds: &dyn Fn() -> bool| {
+        while !holds() {
+            assert!(node.child.try_wait().unwrap().is_none(), "{what}: {}", support::read(&log));
+            assert!(Instant::now() < give_up_at, "{what}: {}", support::read(&log));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    until("it waits", &|| support::read(&log).contains("waiting for process 42 (vouch backup)"));
+    assert!(!endpoints.exists());
+    drop(tool);
+    until("it is ready", &|| endpoints.exists());
+}
+
+#[test]
+fn what_a_node_writes_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let node = Node::start(&[]);
+    let data = node.folder.path().join("data");
+    for name in ["", "endpoints.json", "lock", "identity.json", "tls", "tls/key.pem", "tls/certificate.pem", "plugins"]
+    {
+        let mode = std::fs::metadata(data.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name} has mode {mode:o}");
+    }
 }
 
 #[test]
@@ -37,6 +85,7 @@ fn an_address_in_use_is_told_with_what_to_do() {
     command.args(["serve", "--http-addr", "127.0.0.1:0", "--grpc-addr", &taken.local_addr().unwrap().to_string()]);
     let ran = Ran::of(&command.arg("--data-dir").arg(folder.path().join("d")).output().unwrap()).failed_with(1);
     assert!(ran.stderr.contains("cannot listen") && ran.stderr.contains("port 0"), "{ran:?}");
+    assert!(!folder.path().join("d").exists(), "it is told before a folder is made");
 }
 
 #[test]

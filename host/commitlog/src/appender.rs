@@ -9,11 +9,11 @@ use crate::format::{
 };
 use crate::group_commit::{Failure, GroupCommit, Stop};
 use crate::housekeeping::{self, SharedState};
-use crate::preallocate::{PAGE, Preallocator, is_no_space};
+use crate::preallocate::{PAGE, Preallocator, shortage};
 use crate::reader::View;
 use crate::segment::WriteSegment;
 use crate::threads::Threads;
-use crate::{AppendError, Checkpoint, Housekeeping, LogPosition, Operation, PoisonReport};
+use crate::{AppendError, Checkpoint, Housekeeping, LogPosition, Operation, PoisonReport, Shortage};
 
 /// How long a log is idle before a mark should cover its last group (ruling 17).
 pub const MARK_AFTER: Duration = Duration::from_millis(100);
@@ -176,11 +176,11 @@ impl Appender {
         MAX_PAYLOAD.min((self.view.segment_size - SEGMENT_HEADER_LEN - 2 * ENTRY_HEADER_LEN) / ALIGNMENT * ALIGNMENT)
     }
 
-    /// `None` while space ahead of the log can be prepared. From the first attempt that found the disk (or the quota)
-    /// full: how many bytes can still be appended into what is prepared. Costs two loads; nothing is asked of the disk.
+    /// `None` while space ahead of the log can be prepared. From the first attempt that met a [`Shortage`] on, such as a
+    /// full disk: how many bytes can still be appended into what is prepared. Costs two loads; nothing is asked of the disk.
     ///
     /// Guarantee: while this is `Some(n)`, entries that together take at most `n` bytes of the log are not refused for
-    /// want of space, also across the end of a segment. An entry takes [`ENTRY_HEADER_LEN`] and its payload rounded up
+    /// that, also across the end of a segment. An entry takes [`ENTRY_HEADER_LEN`] and its payload rounded up
     /// to 8 bytes; marks count. (It holds where overwriting a written block allocates nothing: not on a file system
     /// that copies on write.)
     ///
@@ -192,6 +192,11 @@ impl Appender {
     pub fn short_of_space(&self) -> Option<u64> {
         let max_entry = ENTRY_HEADER_LEN + padded(self.max_payload());
         self.space.short_of_space(self.tail.end, self.segment.end, max_entry)
+    }
+
+    /// What keeps space ahead of the log from being prepared, while [`Self::short_of_space`] is not `None`.
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.space.shortage()
     }
 
     /// First position that is not known durable.
@@ -249,7 +254,7 @@ impl Appender {
             let Tail { term, index, leader_time_ms, .. } = self.tail;
             match self.append(EntryHeader { term, index, leader_time_ms, kind: EntryKind::Mark }, &[]) {
                 // Without room for the mark the log is still whole.
-                Ok(_) | Err(AppendError::NoSpace { .. }) => self.commit.wait_durable()?,
+                Ok(_) | Err(AppendError::Short { .. }) => self.commit.wait_durable()?,
                 Err(error) => return Err(error),
             }
         }
@@ -340,7 +345,10 @@ impl Appender {
     }
 
     fn refuse(&self, failure: Failure) -> AppendError {
-        if is_no_space(&failure) { self.space.no_space(&failure) } else { self.commit.poison(failure).into() }
+        match shortage(&failure) {
+            Some(shortage) => self.space.short(shortage, &failure),
+            None => self.commit.poison(failure).into(),
+        }
     }
 }
 

@@ -3,18 +3,20 @@
 use std::fs;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
+use rustix::io::retry_on_intr;
 
 /// One flat folder of files.
 ///
 /// # To ensure correctness
 /// - A created, removed or changed name survives a power cut only after `sync_directory` returned.
+/// - A call that a signal interrupts is made again: nobody above needs to.
 /// - Every `open` makes an open file description of its own: a failed write-back is reported once to each.
 pub(crate) trait Disk: Send + Sync {
     fn names(&self) -> io::Result<Vec<String>>;
@@ -77,15 +79,15 @@ pub(crate) trait Mapping: Send + Sync {
 /// A folder of the operating system.
 pub(crate) struct RealDisk {
     directory: PathBuf,
-    /// Nothing is changed, whoever asks.
-    read_only: bool,
+    /// The folder, open: it can be synced without a descriptor more. `None`: nothing is changed, whoever asks.
+    handle: Option<fs::File>,
 }
 
 impl RealDisk {
     /// Opens the folder, creating it (durably) if missing.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         if !directory.is_dir() {
-            fs::create_dir_all(directory)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
             let mut child = directory.canonicalize()?;
             // Any of the parents may be new: sync them all, it is done once in a log's life.
             while let Some(parent) = child.parent().map(Path::to_path_buf) {
@@ -95,16 +97,16 @@ impl RealDisk {
                 child = parent;
             }
         }
-        Ok(Self { directory: directory.to_path_buf(), read_only: false })
+        Ok(Self { directory: directory.to_path_buf(), handle: Some(fs::File::open(directory)?) })
     }
 
     /// The folder, which is neither created nor ever changed through this.
     pub(crate) fn read_only(directory: &Path) -> Self {
-        Self { directory: directory.to_path_buf(), read_only: true }
+        Self { directory: directory.to_path_buf(), handle: None }
     }
 
-    fn may_change(&self) -> io::Result<()> {
-        if self.read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    fn may_change(&self) -> io::Result<&fs::File> {
+        self.handle.as_ref().ok_or_else(|| io::ErrorKind::PermissionDenied.into())
     }
 }
 
@@ -126,7 +128,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).write(!self.read_only).open(self.path(name))?)))
+        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).write(self.handle.is_some()).open(self.path(name))?)))
     }
 
     fn open_uncached(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -155,8 +157,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.may_change()?;
-        fs::File::open(&self.directory)?.sync_all()
+        self.may_change()?.sync_all()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -225,7 +226,8 @@ impl File for RealFile {
     }
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), offset, len) {
+        let allocate = || rustix::fs::fallocate(&self.0, FallocateFlags::empty(), offset, len);
+        match retry_on_intr(allocate) {
             // A file system without reservation: the write itself will tell.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -290,7 +292,8 @@ impl Mapping for RealMapping {
         let len = len + (offset - first) as usize;
         let start = self.pointer(first, len).cast_mut();
         // SAFETY: the page-aligned range was checked to lie in the mapping; populating for reading changes no byte.
-        match unsafe { rustix::mm::madvise(start.cast(), len, rustix::mm::Advice::LinuxPopulateRead) } {
+        let populate = || unsafe { rustix::mm::madvise(start.cast(), len, rustix::mm::Advice::LinuxPopulateRead) };
+        match retry_on_intr(populate) {
             // A kernel before 5.14 does not know the call: the pages are then faulted in one by one.
             Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
             Err(errno) => Err(errno.into()),

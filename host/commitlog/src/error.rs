@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::{Checkpoint, ConfigError, LogPosition};
+use crate::{Checkpoint, ConfigError, LogPosition, Shortage};
 
 /// Which operation on the disk failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +66,11 @@ pub enum AppendError {
         /// Bytes of the payload.
         len: u64,
     },
-    /// Nothing was written and the log goes on: refuse the request and try again when there is space.
-    #[error("no space left to prepare {} for more entries; free some space and try again", file.display())]
-    NoSpace {
+    /// Nothing was written and the log goes on: refuse the request and try again when the shortage has passed.
+    #[error("no {shortage} left to prepare {} for more entries; {} and try again", file.display(), shortage.remedy())]
+    Short {
+        /// Of what.
+        shortage: Shortage,
         /// The segment file that could not be prepared.
         file: PathBuf,
     },
@@ -93,6 +95,15 @@ pub enum ReleaseError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A file could not be removed for the moment, and nothing changed but that it is no longer read from. Try again: the
+    /// next release begins with it.
+    #[error("no {shortage} left to remove {}; {} and try again", file.display(), shortage.remedy())]
+    Short {
+        /// Of what.
+        shortage: Shortage,
+        /// The segment file.
+        file: PathBuf,
+    },
     /// An earlier release failed, and going on might leave a gap in the log. Look at the disk and restart.
     #[error("an earlier removal of a segment failed; check the disk, then restart")]
     FailedBefore,
@@ -101,7 +112,8 @@ pub enum ReleaseError {
     Poisoned(#[from] PoisonReport),
 }
 
-/// A file that the scrubber could not read at all. Look at the disk; the next step goes on with the next segment.
+/// A file that the scrubber could not read at all. Look at the disk; the next step goes on with the next segment. If
+/// [`Shortage::of`] says that it was for a shortage, nothing is known of the disk, and the next step tries again.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot verify {}: {source}; check the disk", file.display())]
 pub struct ScrubError {

@@ -9,7 +9,7 @@ use crate::preallocate::Preallocator;
 use crate::reader::View;
 use crate::segment::{SegmentFactory, file_name};
 use crate::spares::spare_name;
-use crate::{LogPosition, ReleaseError};
+use crate::{LogPosition, ReleaseError, Shortage};
 
 /// What [`Housekeeping::release_before`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) struct HousekeepingState {
     ended: Option<Ended>,
     /// Mappings of deleted files that readers held.
     held: Vec<Weak<dyn Mapping>>,
+    /// A segment that is no longer read from, and whose name could not be removed for the moment: it goes before any other.
+    pending: Option<(u64, Arc<dyn Mapping>)>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,6 +56,30 @@ enum Ended {
     Closed,
     /// A name could not be removed for certain: removing the next one might leave a gap.
     Failed,
+}
+
+/// Why a segment's name was not removed.
+enum Unremoved {
+    /// For the moment, and for certain: the name is there.
+    Short(Shortage, Arc<dyn Mapping>),
+    /// Nobody knows whether it is.
+    Failed(io::Error),
+}
+
+impl Unremoved {
+    /// Of a change of names that failed.
+    fn of(error: io::Error, mapping: Arc<dyn Mapping>) -> Self {
+        match Shortage::of(&error) {
+            Some(shortage) => Self::Short(shortage, mapping),
+            None => Self::Failed(error),
+        }
+    }
+}
+
+impl From<io::Error> for Unremoved {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// The shared state of housekeeping.
@@ -103,13 +129,19 @@ impl Housekeeping {
             if let Some(report) = self.commit.poisoned() {
                 return Err(report.clone().into());
             }
-            let Some((start, mapping)) = self.view.release_first(position.0, self.commit.durable()) else {
+            let first = state.pending.take().or_else(|| self.view.release_first(position.0, self.commit.durable()));
+            let Some((start, mapping)) = first else {
                 released.start = LogPosition(self.view.start());
                 return Ok(released);
             };
             match self.remove(start, mapping, &mut state) {
                 Ok(kept) => released.kept += u64::from(kept),
-                Err(source) => {
+                Err(Unremoved::Short(shortage, mapping)) => {
+                    state.pending = Some((start, mapping));
+                    let file = self.factory().disk.path(&file_name(start));
+                    return Err(ReleaseError::Short { shortage, file });
+                }
+                Err(Unremoved::Failed(source)) => {
                     state.ended = Some(Ended::Failed);
                     let file = self.factory().disk.path(&file_name(start));
                     return Err(ReleaseError::Io { file, source });
@@ -120,7 +152,12 @@ impl Housekeeping {
     }
 
     /// Takes the file of a segment that no reader finds any more out of the log; whether it was kept.
-    fn remove(&self, start: u64, mut mapping: Arc<dyn Mapping>, state: &mut HousekeepingState) -> io::Result<bool> {
+    fn remove(
+        &self,
+        start: u64,
+        mut mapping: Arc<dyn Mapping>,
+        state: &mut HousekeepingState,
+    ) -> Result<bool, Unremoved> {
         let SegmentFactory { disk, spares, .. } = self.factory();
         let name = file_name(start);
         // Nobody can take another reference: the view was the only place to get one.
@@ -129,7 +166,9 @@ impl Housekeeping {
         let unused = unused || crate::bugs::RECYCLED_WHILE_READ.injected();
         if unused && spares.has_room() {
             let spare = spare_name(start);
-            disk.rename(&name, &spare)?;
+            if let Err(error) = disk.rename(&name, &spare) {
+                return Err(Unremoved::of(error, mapping));
+            }
             #[cfg(test)]
             if crate::bugs::RECYCLED_BEFORE_RELEASED.injected() {
                 spares.add(spare);
@@ -139,7 +178,9 @@ impl Housekeeping {
             spares.add(spare);
             return Ok(true);
         }
-        disk.remove(&name)?;
+        if let Err(error) = disk.remove(&name) {
+            return Err(Unremoved::of(error, mapping));
+        }
         disk.sync_directory()?;
         state.held.push(Arc::downgrade(&mapping));
         Ok(false)

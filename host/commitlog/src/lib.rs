@@ -24,6 +24,7 @@ mod reader;
 mod recovery;
 mod scrub;
 mod segment;
+mod shortage;
 mod spares;
 mod survey;
 #[cfg(test)]
@@ -48,4 +49,5 @@ pub use read_only::ReadOnlyLog;
 pub use reader::{Entries, Entry, LogReader};
 pub use recovery::{Cut, Recovery};
 pub use scrub::{ScrubStep, Scrubber};
+pub use shortage::Shortage;
 pub use survey::report::{DamagedRange, LogIdentity, Progress, SegmentInfo, Verification};

@@ -5,7 +5,7 @@
 //! already: there, preparing is raising the horizon.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::format::{ENTRY_HEADER_LEN, SEGMENT_HEADER_LEN};
 use crate::group_commit::Failure;
 use crate::horizon::{HORIZON_FILE, Horizon};
 use crate::segment::{SegmentFactory, WriteSegment, file_name};
-use crate::{AppendError, Operation};
+use crate::{AppendError, Operation, Shortage};
 
 /// Bytes zero-filled and synced in one step: a commit's sync of the same file waits for no more zeros than these.
 const FILL_STEP: u64 = 256 << 10;
@@ -23,7 +23,7 @@ pub(crate) const PAGE: u64 = 4096;
 const RESERVE_STEP: u64 = 4 << 20;
 /// The filler is called when this part of the space ahead is used.
 const REFILL_PART: u64 = 8;
-/// How often the filler tries again while the disk is full.
+/// How often the filler tries again while the disk is full, or something else is short.
 const RETRY_SPACE_AFTER: Duration = Duration::from_secs(1);
 
 static ZEROS: [u8; FILL_STEP as usize] = [0; FILL_STEP as usize];
@@ -56,8 +56,8 @@ pub(crate) struct Preallocator {
     frontier: Mutex<Frontier>,
     /// Space below is prepared: zero-filled, at least reserved, or below the horizon. Grows only under the frontier's lock.
     ready: AtomicU64,
-    /// There was no space to prepare more, and all of what should be ahead has not been prepared since.
-    short: AtomicBool,
+    /// Of what there was too little to prepare more, if all of what should be ahead has not been prepared since; 0 for none.
+    short: AtomicU8,
     /// The appender wants the lock: the filler lets it pass.
     urgent: AtomicBool,
     called: Mutex<Call>,
@@ -88,7 +88,7 @@ impl Preallocator {
             factory,
             frontier: Mutex::new(Frontier { current, next: None, horizon }),
             ready: AtomicU64::new(ready),
-            short: AtomicBool::new(false),
+            short: AtomicU8::new(0),
             urgent: AtomicBool::new(false),
             called: Mutex::new(Call::Fill),
             call: Condvar::new(),
@@ -104,12 +104,13 @@ impl Preallocator {
     pub(crate) fn step(&self, appended: u64) -> Result<Step, Failure> {
         let mut step = self.try_step(appended);
         // The current segment may want the blocks that a spare file holds for one that comes later.
-        if step.as_ref().is_err_and(is_no_space) && self.factory.give_up_spare() {
+        let full = step.as_ref().is_err_and(|failure| shortage(failure) == Some(Shortage::Space));
+        if full && self.factory.give_up_spare() {
             step = self.try_step(appended);
         }
         let step = self.note_shortage(step);
         if matches!(step, Ok(Step::Enough)) {
-            self.short.store(false, Ordering::Release);
+            self.short.store(0, Ordering::Release);
         }
         step
     }
@@ -154,20 +155,23 @@ impl Preallocator {
         (target + beyond).min(current_end + self.factory.segment_size)
     }
 
-    /// Remembers that there was no space.
+    /// Remembers of what there was too little.
     fn note_shortage<T>(&self, outcome: Result<T, Failure>) -> Result<T, Failure> {
-        if outcome.as_ref().is_err_and(is_no_space) {
-            self.short.store(true, Ordering::Release);
+        if let Some(shortage) = outcome.as_ref().err().and_then(shortage) {
+            self.short.store(shortage as u8, Ordering::Release);
         }
         outcome
+    }
+
+    /// What keeps space from being prepared.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        Shortage::from_number(self.short.load(Ordering::Acquire))
     }
 
     /// While no space can be prepared: how many bytes of entries that are at most `max_entry` long certainly fit into
     /// what is prepared behind `appended`, which lies in a segment that ends at `segment_end`.
     pub(crate) fn short_of_space(&self, appended: u64, segment_end: u64, max_entry: u64) -> Option<u64> {
-        if !self.short.load(Ordering::Acquire) {
-            return None;
-        }
+        self.shortage()?;
         let ready = self.ready.load(Ordering::Acquire);
         // An entry that ends at the segment's end fits; one that leaves no room for a filler's header does not.
         let room_until = |end: u64| ready.min(end - ENTRY_HEADER_LEN);
@@ -240,12 +244,12 @@ impl Preallocator {
         frontier
     }
 
-    /// Calls the filler if enough of the space is used: one wake-up for many entries. While the disk is full the
+    /// Calls the filler if enough of the space is used: one wake-up for many entries. While something is short the
     /// filler looks again by itself.
     pub(crate) fn appended(&self, end: u64) {
         let ahead = self.ready.load(Ordering::Relaxed).saturating_sub(end);
         let used = ahead < self.zero_ahead - self.zero_ahead / REFILL_PART;
-        if used && !self.short.load(Ordering::Relaxed) && !self.calling.swap(true, Ordering::AcqRel) {
+        if used && self.short.load(Ordering::Relaxed) == 0 && !self.calling.swap(true, Ordering::AcqRel) {
             self.send(Call::Fill);
         }
     }
@@ -263,7 +267,7 @@ impl Preallocator {
     pub(crate) fn wait(&self) -> bool {
         let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
         while *called == Call::None {
-            if !self.short.load(Ordering::Acquire) {
+            if self.shortage().is_none() {
                 called = self.call.wait(called).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -313,17 +317,16 @@ fn prepare_failure(segment: &str, offset: u64, cause: io::Error) -> Failure {
     Failure { segment: segment.to_owned(), offset, operation: Operation::Prepare, cause }
 }
 
-/// Running out of space while preparing is not a broken disk: nothing was lost, and it passes.
-pub(crate) fn is_no_space(failure: &Failure) -> bool {
-    failure.operation == Operation::Prepare
-        && matches!(failure.cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+/// Running out of something while preparing is not a broken disk: nothing was lost, and it passes.
+pub(crate) fn shortage(failure: &Failure) -> Option<Shortage> {
+    if failure.operation == Operation::Prepare { Shortage::of(&failure.cause) } else { None }
 }
 
 impl Preallocator {
     /// The error for an append that found no prepared space, where that is a refusal. The filler looks whether that
     /// still is so: an entry longer than the space ahead may be refused although the filler has nothing to do.
-    pub(crate) fn no_space(&self, failure: &Failure) -> AppendError {
+    pub(crate) fn short(&self, shortage: Shortage, failure: &Failure) -> AppendError {
         self.send(Call::Fill);
-        AppendError::NoSpace { file: self.factory.disk.path(&failure.segment) }
+        AppendError::Short { shortage, file: self.factory.disk.path(&failure.segment) }
     }
 }

@@ -11,7 +11,7 @@ use crate::survey::files::read_header;
 use crate::survey::report::DamagedRange;
 use crate::survey::walker::{Finding, Gap, Walker, whole_entry_at};
 use crate::survey::window::{READ_STEP, Window};
-use crate::{LogPosition, ScrubError};
+use crate::{LogPosition, ScrubError, Shortage};
 
 /// What one step of a scrubber did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Scrubber {
     ///
     /// # Errors
     /// A file cannot be opened or a folder cannot be read; a sector that cannot be read is damage and no error. Later
-    /// steps go on with the next segment.
+    /// steps go on with the next segment, or, where there was a [`Shortage`], with the same.
     pub fn step(&mut self, max_bytes: u64) -> Result<ScrubStep, ScrubError> {
         let mut step = ScrubStep::default();
         let mut budget = max_bytes;
@@ -86,6 +86,9 @@ impl Scrubber {
             let outcome = self.advance(&mut budget, &mut step);
             if let Err(source) = outcome {
                 (self.open, self.previous) = (None, None);
+                if Shortage::of(&source).is_some() {
+                    self.next = start;
+                }
                 return Err(ScrubError { file: self.path(start), source });
             }
         }
@@ -115,6 +118,10 @@ impl Scrubber {
         if self.log.view.start() > start {
             // Whatever was found, it was no longer the segment.
             return Ok(true);
+        }
+        if opened.as_ref().is_err_and(|error| Shortage::of(error).is_some()) {
+            // It was not looked at: it comes again, and not as if it were read.
+            self.next = start;
         }
         opened.map_err(|source| ScrubError { file: self.path(start), source }).map(|()| true)
     }

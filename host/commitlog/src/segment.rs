@@ -93,10 +93,20 @@ impl SegmentFactory {
 
     /// Opens what an existing segment needs to be written on.
     pub(crate) fn open(&self, start: u64, file: Arc<dyn File>, recycled: bool) -> io::Result<WriteSegment> {
-        let name = file_name(start);
-        let sync_files = self.open_for_sync(&name)?;
+        self.open_as(&file_name(start), start, file, recycled)
+    }
+
+    /// As [`Self::open`], of a file that has another name as yet.
+    pub(crate) fn open_as(
+        &self,
+        name: &str,
+        start: u64,
+        file: Arc<dyn File>,
+        recycled: bool,
+    ) -> io::Result<WriteSegment> {
+        let sync_files = self.open_for_sync(name)?;
         let mapping = file.map(self.segment_size)?;
-        let end = start + self.segment_size;
+        let (name, end) = (file_name(start), start + self.segment_size);
         Ok(WriteSegment { start, end, recycled, name, file, sync_files, mapping })
     }
 

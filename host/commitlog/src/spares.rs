@@ -10,9 +10,10 @@
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::Shortage;
 use crate::disk::File;
 use crate::format::SegmentHeader;
-use crate::segment::{SegmentFactory, WriteSegment, file_name};
+use crate::segment::{SegmentFactory, WriteSegment};
 
 /// Most files kept: one for the next segment, and one more while a release and a roll fall together.
 pub(crate) const MAX_SPARES: usize = 2;
@@ -89,9 +90,16 @@ impl SegmentFactory {
     /// Makes the segment that starts at `start` of a spare file, if there is one that can be used.
     pub(crate) fn recycle(&self, start: u64) -> io::Result<Option<WriteSegment>> {
         let Some(spare) = self.spares.lock().names.pop() else { return Ok(None) };
-        let file = match self.give_new_header(&spare, start) {
-            Ok(file) => file,
-            Err(error) if passes(&error) => {
+        // All that takes descriptors and memory comes before the name changes.
+        let made = self.give_new_header(&spare, start).and_then(|file| self.open_as(&spare, start, file, true));
+        let segment = match made {
+            Ok(segment) => segment,
+            Err(error) if matches!(Shortage::of(&error), Some(Shortage::Descriptors | Shortage::Memory)) => {
+                // The file is as good as before.
+                self.spares.add(spare);
+                return Err(error);
+            }
+            Err(error) if another_will_do(&error) => {
                 // Nothing of the log was touched: the segment gets a new file.
                 tracing::warn!(spare, %error, "a spare file of the commit log cannot be used again; it is deleted");
                 self.disk.remove(&spare)?;
@@ -100,14 +108,18 @@ impl SegmentFactory {
             // A disk that fails here fails in the next file, too, and must not be written on.
             Err(error) => return Err(error),
         };
-        let name = file_name(start);
-        self.disk.rename(&spare, &name)?;
-        let opened = self.disk.sync_directory().and_then(|()| self.open(start, file, true));
-        if opened.is_err() {
-            // Best effort: recovery knows such a leftover too.
-            let _ = self.disk.remove(&name);
+        if let Err(error) = self.disk.rename(&spare, &segment.name) {
+            if Shortage::of(&error).is_some() {
+                self.spares.add(spare);
+            }
+            return Err(error);
         }
-        opened.map(Some)
+        if let Err(error) = self.disk.sync_directory() {
+            // Best effort: recovery knows such a leftover too.
+            let _ = self.disk.remove(&segment.name);
+            return Err(error);
+        }
+        Ok(Some(segment))
     }
 
     /// The new header, durable. The file keeps its blocks, so the segment cannot run out of space.
@@ -130,7 +142,7 @@ impl SegmentFactory {
 }
 
 /// Whether another file will do where this one did not.
-fn passes(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, NotFound, QuotaExceeded, StorageFull};
-    matches!(error.kind(), InvalidData | NotFound | QuotaExceeded | StorageFull)
+fn another_will_do(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound)
+        || Shortage::of(error) == Some(Shortage::Space)
 }

@@ -6,7 +6,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::Operation;
 use crate::group_commit::{Failure, GroupCommit, Stop};
-use crate::preallocate::{Call, Preallocator, Step, is_no_space};
+use crate::preallocate::{Call, Preallocator, Step, shortage};
 use crate::reader::View;
 
 /// The running threads of one log; they end when told to.
@@ -78,19 +78,17 @@ fn fill_loop(commit: &GroupCommit, space: &Preallocator, view: &View) {
                     space.give_way();
                 }
                 Ok(false) => break,
-                Err(failure) if is_no_space(&failure) => {
+                Err(failure) => {
+                    let Some(shortage) = shortage(&failure) else {
+                        commit.poison(failure);
+                        return;
+                    };
                     // The appender refuses entries when it gets here, and calls again when it goes on.
                     if !std::mem::replace(&mut warned, true) {
-                        tracing::warn!(
-                            segment = failure.segment,
-                            "no space left to prepare the commit log's next bytes"
-                        );
+                        let Failure { segment, cause, .. } = failure;
+                        tracing::warn!(segment, %cause, "no {shortage} left to prepare the commit log's next bytes");
                     }
                     break;
-                }
-                Err(failure) => {
-                    commit.poison(failure);
-                    return;
                 }
             }
         }

@@ -7,7 +7,7 @@ mod tls;
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -120,12 +120,47 @@ impl GatewayConfig {
     }
 }
 
-/// Opens the ports and serves the node until [`Gateway::shutdown`]. The node is ready before this is called.
+/// Both ports, taken and not listened on yet: that a port is in use is told before a node is started, and who connects
+/// before the node is ready is refused.
+#[derive(Debug)]
+pub struct Ports {
+    grpc: (SocketAddr, TcpSocket),
+    http: (SocketAddr, TcpSocket),
+}
+
+impl GatewayConfig {
+    /// Takes both ports.
+    ///
+    /// # Errors
+    /// [`ServeError::Listen`]: the system refuses one.
+    pub fn bind(&self) -> Result<Ports, ServeError> {
+        Ok(Ports { grpc: bind(self.grpc_addr)?, http: bind(self.http_addr)? })
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpSocket), ServeError> {
+    let take = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Connections of an earlier run may still be closing.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    };
+    take().map(|socket| (address, socket)).map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Takes the ports and serves the node until [`Gateway::shutdown`]. The node is ready before this is called.
 pub async fn serve(node: Node, config: GatewayConfig) -> Result<Gateway, ServeError> {
+    let ports = config.bind()?;
+    serve_on(node, config, ports).await
+}
+
+/// As [`serve()`], on ports that were taken before.
+pub async fn serve_on(node: Node, config: GatewayConfig, ports: Ports) -> Result<Gateway, ServeError> {
     let tls = TlsAcceptor::from(tls::server_config(&config.certificate)?);
     let door = config.door()?;
-    let (grpc_listener, grpc_addr) = listen(config.grpc_addr).await?;
-    let (http_listener, http_addr) = listen(config.http_addr).await?;
+    let (grpc_listener, grpc_addr) = listen(ports.grpc)?;
+    let (http_listener, http_addr) = listen(ports.http)?;
     let (stop, stopping) = watch::channel(false);
     let services = grpc::Services(grpc::Shared::new(node.clone(), grpc_addr, stopping.clone()));
     let grpc = tokio::spawn(listener::serve(grpc_listener, tls, services, stopping.clone()));
@@ -134,9 +169,11 @@ pub async fn serve(node: Node, config: GatewayConfig) -> Result<Gateway, ServeEr
     Ok(Gateway { grpc_addr, http_addr, stop, grpc, http })
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+fn listen((address, socket): (SocketAddr, TcpSocket)) -> Result<(TcpListener, SocketAddr), ServeError> {
+    /// Connections that wait to be accepted, at most.
+    const BACKLOG: u32 = 1024;
     let failed = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = socket.listen(BACKLOG).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,7 +104,8 @@ fn self_signed(folder: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     }
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names)?;
-    fs::create_dir_all(folder).map_err(|source| TlsError::Write { path: folder.to_owned(), source })?;
+    let made_folder = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made_folder.map_err(|source| TlsError::Write { path: folder.to_owned(), source })?;
     write_private(&key, &made.signing_key.serialize_pem())?;
     write_private(&certificate, &made.cert.pem())?;
     Ok((certificate, key))
@@ -137,6 +139,8 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), first);
         let mode = fs::metadata(folder.path().join("tls/key.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        let folder = fs::metadata(folder.path().join("tls")).unwrap().permissions().mode();
+        assert_eq!(folder & 0o777, 0o700);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod damage;
 mod directory;
+mod folder;
 mod halves;
 mod lifecycle;
 mod lookup;
@@ -37,6 +38,7 @@ pub use backup::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, ba
 pub use clock::{SystemTimeSource, TimeSource};
 pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig, OnDamage};
 pub use damage::{Damage, DamagedStretch, Known, LostMessages};
+pub use folder::in_use;
 pub use lookup::LookupReport;
 pub use metrics::Metrics;
 pub use node::Node;

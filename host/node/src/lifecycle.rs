@@ -18,7 +18,7 @@ use crate::shard::{Command, Inbox, Output, Shard, Shared};
 use crate::snapshots::{Listeners, Requests, Snapshots, Snapshotter};
 use crate::start::{Opened, OpenedLog};
 use crate::stopping::Stopping;
-use crate::{NodeConfig, StartError, checks, start};
+use crate::{NodeConfig, StartError, checks, folder, start};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
@@ -37,6 +37,14 @@ pub(crate) struct Upkeep {
     pub(crate) snapshotter: Snapshotter,
     scrub: Scrub,
     pub(crate) recovery: Recovery,
+}
+
+impl Upkeep {
+    /// Ends what reads and writes the folder beside the log, for good; what is under way ends first.
+    pub(crate) fn rest(&self) {
+        self.scrub.stop();
+        self.snapshotter.stop(None);
+    }
 }
 
 impl ServedLog {
@@ -69,7 +77,6 @@ impl Node {
     /// The same with other clocks than the machine's: for tests of what a wrong clock does.
     pub fn start_with(config: NodeConfig, time: Arc<dyn TimeSource>) -> Result<Self, StartError> {
         let opened = start::open(&config, time)?;
-        start::check_disk_limit(&config, opened.init.segment_size)?;
         let plugins = PluginHost::start(&config)?;
         let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
         let lookups = start::lookups(&config, &opened)?;
@@ -119,6 +126,7 @@ impl Node {
         if let Some(upkeep) = inner.log.upkeep() {
             tokio::spawn(checks::run(inner.clone()));
             tokio::spawn(retention::run(inner.clone(), upkeep.clone()));
+            tokio::spawn(folder::watch(inner.clone(), upkeep.clone()));
         }
         Ok(Self(inner))
     }

@@ -1,6 +1,5 @@
 //! A running node, as the edges see it.
 
-use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -16,6 +15,7 @@ use vouch_broker::{
 use vouch_commitlog::{LogReader, Recovery};
 
 use crate::directory::Route;
+use crate::folder::FolderLock;
 use crate::lifecycle::ServedLog;
 use crate::lookup::{LookupReport, Lookups};
 use crate::metrics::Metrics;
@@ -60,7 +60,7 @@ pub(crate) struct Inner {
     pub(crate) handle_key: [u8; 32],
     pub(crate) cluster_id: [u8; 16],
     /// The folder's, until the node is stopped: tasks that end later find the log closed.
-    pub(crate) lock: Mutex<Option<File>>,
+    pub(crate) lock: Mutex<Option<FolderLock>>,
 }
 
 impl Node {
@@ -352,7 +352,7 @@ impl Inner {
     fn counted<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
         match &result {
             Err(Refusal::Overloaded { .. }) => self.metrics.overloads.fetch_add(1, Ordering::Relaxed),
-            Err(Refusal::StorageFull(_)) => self.disk.refused.fetch_add(1, Ordering::Relaxed),
+            Err(Refusal::StorageFull(_) | Refusal::Short(_)) => self.disk.refused.fetch_add(1, Ordering::Relaxed),
             _ => 0,
         };
         result

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use vouch_commitlog::{DamagedRange, Housekeeping, LogPosition, Scrubber};
+use vouch_commitlog::{DamagedRange, Housekeeping, LogPosition, Scrubber, Shortage};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -123,7 +123,8 @@ impl Place {
         }
         self.kept = Some(position);
         let new = self.file.with_extension("new");
-        let written = std::fs::write(&new, position.0.to_string()).and_then(|()| std::fs::rename(&new, &self.file));
+        let written = crate::folder::write(&new, position.0.to_string().as_bytes())
+            .and_then(|()| std::fs::rename(&new, &self.file));
         if let Err(error) = written {
             tracing::warn!(%error, file = %self.file.display(), "where the scrubber is could not be kept");
         }
@@ -147,7 +148,11 @@ fn run(log: &Housekeeping, rate: u64, mut place: Place, report: &ScrubReport, st
         }
         let before = report.bytes.load(Ordering::Relaxed);
         resting = None;
-        if step(&mut scrubber, report, &mut found, log.usage().start) {
+        let Some(round_ended) = step(&mut scrubber, report, &mut found, log.usage().start) else {
+            pause = LOOK_EVERY;
+            continue;
+        };
+        if round_ended {
             report.rounds.fetch_add(u64::from(whole), Ordering::Relaxed);
             resting = whole.then(|| (Instant::now(), segments));
             whole = true;
@@ -163,15 +168,20 @@ fn pause_for(bytes: u64, rate: u64) -> Duration {
     Duration::from_secs_f64(bytes.max(4096) as f64 / rate as f64)
 }
 
-/// One turn; whether a round ended with it.
-fn step(scrubber: &mut Scrubber, report: &ScrubReport, found: &mut u64, log_start: LogPosition) -> bool {
+/// One turn; whether a round ended with it. `None`: there is too little of something to look at anything.
+fn step(scrubber: &mut Scrubber, report: &ScrubReport, found: &mut u64, log_start: LogPosition) -> Option<bool> {
     let step = match scrubber.step(READ_BYTES) {
         Ok(step) => step,
+        Err(error) if Shortage::of(&error.source).is_some() => {
+            // It says nothing of the disk, and the same is tried again.
+            tracing::debug!(%error, "a part of the log is scrubbed later");
+            return None;
+        }
         Err(error) => {
             tracing::error!(%error, "a part of the log could not be scrubbed; look after the disk");
             *found += 1;
             report.damaged.fetch_max(*found, Ordering::Relaxed);
-            return false;
+            return Some(false);
         }
     };
     for range in &step.damage {
@@ -185,7 +195,7 @@ fn step(scrubber: &mut Scrubber, report: &ScrubReport, found: &mut u64, log_star
         report.damaged.store(*found, Ordering::Relaxed);
         *found = 0;
     }
-    step.round_ended
+    Some(step.round_ended)
 }
 
 #[cfg(test)]

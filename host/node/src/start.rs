@@ -1,13 +1,11 @@
 //! Opening a data folder: lock, identity, recovery of the log into state.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 use vouch_broker::record::{ClusterInit, DecodeError, Frame, Leapt, NodeStarted, Record};
 use vouch_broker::state::RecordAt;
 use vouch_broker::{Millis, State};
@@ -17,6 +15,7 @@ use vouch_commitlog::{
 
 use crate::clock::{Clock, TimeSource};
 use crate::damage::{self, DamagedLog};
+use crate::folder::{self, FolderLock, Folders, Identity};
 use crate::lookup::{Lookups, Place};
 use crate::shard::Inbox;
 use crate::snapshots::{Loaded, Snapshots};
@@ -26,17 +25,65 @@ use crate::{DEFAULT_SEGMENT_SIZE, NodeConfig};
 const FEATURE_LEVEL: u32 = 1;
 /// Version of this program.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The identity of a data folder.
-pub(crate) const IDENTITY_FILE: &str = "identity.json";
-/// Locked by the process that runs on the folder.
-pub(crate) const LOCK_FILE: &str = "lock";
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Stop the other process, or use another folder.
-    #[error("the data folder {} is in use by another process; stop it, or choose another folder with --data-dir", .0.display())]
-    Locked(PathBuf),
+    #[error("the data folder {} is in use by {holder}; stop it, or choose another folder with --data-dir", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Who holds it, as far as that is known.
+        holder: String,
+    },
+    /// Let the tool end, then start again.
+    #[error("the data folder {} was held by {holder} for {} s; let that end, then start again", path.display(), waited.as_secs())]
+    ToolHolds {
+        /// The folder.
+        path: PathBuf,
+        /// Who holds it, as far as that is known.
+        holder: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// Choose another folder: what is in this one is somebody's.
+    #[error(
+        "{} holds {found} and no node of Vouch; choose a folder that is empty or does not exist (only lost+found and hidden \
+         files may be there)",
+        path.display()
+    )]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// Something in it.
+        found: String,
+    },
+    /// Restore it into a folder of its own: a node would change it.
+    #[error(
+        "{folder} is a backup, or one that was cut short, and a node would change it; put it back with: vouch restore \
+         {folder} --data-dir DIR",
+        folder = .0.display()
+    )]
+    IsBackup(PathBuf),
+    /// Remove what is left, and restore again.
+    #[error("a restore is under way here or was cut short: {} is left of it; remove that and restore again", .0.display())]
+    UnfinishedRestore(PathBuf),
+    /// Mount the volume that is missing, or restore a backup.
+    #[error(
+        "{} {found}, but identity.json says that there was a log: if it lies on a volume of its own, mount that; otherwise \
+         restore the folder from a backup. To begin anew without what was stored, choose a folder other than {}",
+        missing.display(),
+        data_dir.display()
+    )]
+    LogMissing {
+        /// The data folder.
+        data_dir: PathBuf,
+        /// The folder that is not as it was.
+        missing: PathBuf,
+        /// What is wrong with it.
+        found: &'static str,
+    },
     /// The system refuses; the text says what.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -102,7 +149,7 @@ pub enum StartError {
     },
     /// Restore a backup: what lies in the log alone does not say what happened before it.
     #[error(
-        "the log begins at position {start}, its older segments are gone, and no snapshot in {} can be read (see the warnings above); restore the folder from a backup",
+        "the log begins at position {start}, its older segments are gone, and no snapshot in {} can be read (see the warnings above); if that lies on a volume of its own, mount it, otherwise restore the folder from a backup",
         snapshots.display()
     )]
     NoSnapshot {
@@ -131,13 +178,13 @@ pub(crate) struct Unreadable {
     why: DecodeError,
 }
 
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StartError + 'a {
+pub(crate) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StartError + 'a {
     move |source| StartError::Io { action, path: path.to_owned(), source }
 }
 
 /// A log with the state that it says.
 pub(crate) struct Opened {
-    pub(crate) lock: File,
+    pub(crate) lock: FolderLock,
     pub(crate) state: State,
     pub(crate) clock: Clock,
     pub(crate) reader: LogReader,
@@ -161,21 +208,14 @@ pub(crate) enum OpenedLog {
 
 /// Opens the folder and recovers the log.
 pub(crate) fn open(config: &NodeConfig, time: Arc<dyn TimeSource>) -> Result<Opened, StartError> {
-    let dir = &config.data_dir;
-    fs::create_dir_all(dir).map_err(failed("create", dir))?;
-    let lock = lock(dir)?;
-    let identity = Identity::of_folder(config)?;
-    let shard_dir = dir.join("shards").join("0");
-    let log_dir = shard_dir.join("log");
-    fs::create_dir_all(&log_dir).map_err(failed("create", &log_dir))?;
-    let snapshot_dir = shard_dir.join("snapshots");
-    fs::create_dir_all(&snapshot_dir).map_err(failed("create", &snapshot_dir))?;
+    // A setting that no log can have leaves nothing behind.
+    log_config(config, config.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE)).validate().map_err(OpenError::from)?;
+    let mut folders = folder::open(config)?;
+    let (identity, snapshot_dir) = (folders.identity.clone(), folders.snapshots.clone());
     let snapshots = Snapshots::of_folder(&snapshot_dir);
 
-    let mut log = LogConfig::new(&log_dir, identity.cluster_id()?);
-    log.segment_size = identity.segment_size;
-    log.zero_ahead = config.zero_ahead;
-    log.syncs_in_flight = config.syncs_in_flight;
+    let mut log = log_config(config, identity.segment_size);
+    (log.directory, log.cluster_id) = (folders.log.clone(), identity.cluster_id()?);
     // If the log ends before it, that is damage (ruling 17).
     log.known_durable = snapshots.known_durable();
     let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
@@ -192,6 +232,7 @@ pub(crate) fn open(config: &NodeConfig, time: Arc<dyn TimeSource>) -> Result<Ope
             let clock = Clock::start(logged, time);
             let last_index = recovery.last_index;
             let index = write_first_records(&mut state, &mut appender, &inbox, &identity, &clock, last_index)?;
+            folders.begun()?;
             (state, clock, snapshot, reader, OpenedLog::Whole { appender, index, recovery })
         }
         Err(damage::ReadOnly { state, snapshot, reader, log }) => {
@@ -202,7 +243,14 @@ pub(crate) fn open(config: &NodeConfig, time: Arc<dyn TimeSource>) -> Result<Ope
     };
     let missing = what_is_missing(&state, reader.start().0);
     let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
+    let Folders { lock, .. } = folders;
     Ok(Opened { lock, state, clock, reader, inbox, init, snapshots, snapshot, missing, log })
+}
+
+/// What the settings say of the log; whose it is and where comes with the folder.
+fn log_config(config: &NodeConfig, segment_size: u64) -> LogConfig {
+    let NodeConfig { zero_ahead, syncs_in_flight, .. } = *config;
+    LogConfig { segment_size, zero_ahead, syncs_in_flight, ..LogConfig::new("", [0; 16]) }
 }
 
 /// Less than some segments would always be full: they count as whole, and one is prepared ahead.
@@ -302,82 +350,6 @@ fn recover(
             }
             (Err(error), _) => return Err(error.into()),
         }
-    }
-}
-
-/// One process a folder: two writers would destroy the log.
-fn lock(dir: &Path) -> Result<File, StartError> {
-    let path = dir.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked(dir.to_owned())),
-        Err(errno) => Err(failed("lock", &path)(errno.into())),
-    }
-}
-
-/// What must be known before the log can be opened.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Identity {
-    cluster_id: String,
-    pub(crate) segment_size: u64,
-}
-
-impl Identity {
-    fn of_folder(config: &NodeConfig) -> Result<Self, StartError> {
-        let path = config.data_dir.join(IDENTITY_FILE);
-        let identity = match Self::read(&path)? {
-            Some(identity) => identity,
-            None => Self::make(config, &path)?,
-        };
-        match config.segment_size {
-            Some(setting) if setting != identity.segment_size => {
-                Err(StartError::SegmentSize { made_with: identity.segment_size, setting })
-            }
-            _ => Ok(identity),
-        }
-    }
-
-    /// What a file says; `None` if there is no such file.
-    pub(crate) fn read(path: &Path) -> Result<Option<Self>, StartError> {
-        match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice::<Self>(&bytes)
-                .map(Some)
-                .map_err(|error| StartError::Identity { path: path.to_owned(), why: error.to_string() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("read", path)(error)),
-        }
-    }
-
-    fn make(config: &NodeConfig, path: &Path) -> Result<Self, StartError> {
-        let log = config.data_dir.join("shards").join("0").join("log");
-        if fs::read_dir(&log).is_ok_and(|mut files| files.next().is_some()) {
-            let why = "it is missing, and the folder holds a log".to_owned();
-            return Err(StartError::Identity { path: path.to_owned(), why });
-        }
-        let cluster_id = rand::random::<u128>();
-        let identity = Self {
-            cluster_id: format!("{cluster_id:032x}"),
-            segment_size: config.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE),
-        };
-        let unfinished = path.with_extension("part");
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&unfinished)?;
-            file.write_all(&serde_json::to_vec_pretty(&identity)?)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, path)?;
-            File::open(&config.data_dir)?.sync_all()
-        };
-        write().map_err(failed("write", path))?;
-        Ok(identity)
-    }
-
-    pub(crate) fn cluster_id(&self) -> Result<[u8; 16], StartError> {
-        u128::from_str_radix(&self.cluster_id, 16).map(u128::to_be_bytes).map_err(|error| StartError::Identity {
-            path: PathBuf::from(IDENTITY_FILE),
-            why: format!("cluster_id is not a number: {error}"),
-        })
     }
 }
 

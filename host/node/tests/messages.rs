@@ -220,7 +220,7 @@ async fn a_folder_serves_one_node_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let node = start(folder.path()).await;
     let second = vouch_node::Node::start(common::config(folder.path()));
-    assert!(matches!(second, Err(vouch_node::StartError::Locked(_))));
+    assert!(matches!(second, Err(vouch_node::StartError::Locked { .. })));
     node.stop().await;
 }
 
@@ -292,6 +292,6 @@ async fn when_a_node_is_stopped_another_may_have_its_folder_whoever_still_holds_
     assert_eq!(receive_now(&next, "t", "g").await.len(), 1);
     // A late call for the old one leaves the lock of the new one alone.
     held.stop().await;
-    assert!(matches!(Node::start(config(folder.path())), Err(StartError::Locked(_))));
+    assert!(matches!(Node::start(config(folder.path())), Err(StartError::Locked { .. })));
     next.stop().await;
 }

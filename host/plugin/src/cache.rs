@@ -7,8 +7,8 @@
 use std::{
     fs,
     hash::{Hash, Hasher},
-    io,
-    os::unix::fs::DirBuilderExt,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -56,7 +56,10 @@ impl ArtifactCache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "a compiled plugin in the cache is unusable: compiling again");
-                remove(&path);
+                // What cannot be read for want of descriptors or memory is whole.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    remove(&path);
+                }
                 return None;
             }
         };
@@ -124,7 +127,8 @@ fn write(path: &Path, artifact: &[u8]) -> io::Result<()> {
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&Sha256::digest(artifact));
     bytes.extend_from_slice(artifact);
-    fs::write(&beside, bytes)?;
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(&bytes)?;
     fs::rename(&beside, path)
 }
 

@@ -70,6 +70,10 @@ pub fn outcome(refusal: &Refusal) -> Outcome {
             retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
             ..row(Code::TooManyRequests, 507, "urn:vouch:error:storage-full", "The disk is full")
         },
+        Refusal::Short(_) => Outcome {
+            retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
+            ..row(Code::TooManyRequests, 503, "urn:vouch:error:short", "Something is short for the moment")
+        },
         Refusal::TooMany(_) => Outcome {
             retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
             ..row(Code::TooManyRequests, 429, "urn:vouch:error:too-many", "Too many")
@@ -145,6 +149,7 @@ mod tests {
             (Refusal::Overloaded { in_flight: 2, bound: 1, retry_after_ms: 30 }, 42900, 429),
             (Refusal::TooMany("x".into()), 42900, 429),
             (Refusal::StorageFull("x".into()), 42900, 507),
+            (Refusal::Short("x".into()), 42900, 503),
             (Refusal::Unknown("x".into()), 50401, 504),
             (Refusal::Poisoned("x".into()), 50002, 503),
             (Refusal::ReadOnly("x".into()), 50002, 503),
@@ -177,6 +182,7 @@ mod tests {
             Refusal::Internal(_) => 18,
             Refusal::StorageFull(_) => 19,
             Refusal::ReadOnly(_) => 20,
+            Refusal::Short(_) => 21,
         }
     }
 
@@ -193,7 +199,7 @@ mod tests {
             assert_eq!(*seen.entry(shown.urn).or_insert(position), position, "two errors share {}", shown.urn);
         }
         let positions: Vec<_> = seen.into_values().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-        assert_eq!(positions, (0..21).collect::<Vec<_>>(), "a variant is missing from the list above");
+        assert_eq!(positions, (0..22).collect::<Vec<_>>(), "a variant is missing from the list above");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Component files by digest.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,10 +33,10 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
 }
 
 impl ArtifactStore {
-    /// Opens the folder, or creates it.
+    /// Opens the folder, or creates it: for its owner alone, as everything in it.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let folder = folder.into();
-        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed("create", &folder))?;
         Ok(Self { folder })
     }
 
@@ -56,7 +57,7 @@ impl ArtifactStore {
         let number = WRITES.fetch_add(1, Ordering::Relaxed);
         let unfinished = path.with_extension(format!("part-{}-{number}", std::process::id()));
         let write = || -> io::Result<()> {
-            let mut file = File::create(&unfinished)?;
+            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&unfinished, &path)?;

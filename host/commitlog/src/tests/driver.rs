@@ -7,7 +7,7 @@ use super::rng::Rng;
 use super::sim_disk::{Event, Image, SimDisk};
 use crate::group_commit::{Durable, Failure, SyncJob};
 use crate::log::open_on;
-use crate::preallocate::is_no_space;
+use crate::preallocate::shortage;
 use crate::threads::fill;
 use crate::{
     AppendError, Appender, Checkpoint, Entry, EntryHeader, EntryKind, LogConfig, LogPosition, LogReader, OpenError,
@@ -161,7 +161,7 @@ impl Run {
     /// One step of what the filling thread does.
     pub(super) fn fill(&mut self) {
         if let Err(failure) = fill(&self.log.appender.space, self.log.appender.appended().0)
-            && !is_no_space(&failure)
+            && shortage(&failure).is_none()
         {
             self.log.appender.commit.poison(failure);
         }

@@ -10,7 +10,7 @@ use super::sim_disk::{Fault, Image, LOSSES, Loss, SimDisk};
 use crate::group_commit::Durable;
 use crate::log::open_on;
 use crate::segment::file_name;
-use crate::{AppendError, EntryHeader, EntryKind, LogConfig, Operation};
+use crate::{AppendError, EntryHeader, EntryKind, LogConfig, Operation, Shortage};
 
 /// Runs a log into a random fault and checks that whatever was reported durable is there after the power is cut.
 pub(super) fn violation(seed: u64) -> Option<String> {
@@ -154,7 +154,7 @@ fn a_full_disk_refuses_entries_and_goes_on_when_there_is_space() {
             break error;
         }
     };
-    assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+    assert!(matches!(refused, AppendError::Short { shortage: Shortage::Space, .. }), "{refused}");
     assert!(refused.to_string().contains("free some space"), "{refused}");
     run.log.disk.clear_faults();
     run.append(EntryKind::Records, 3000).unwrap();

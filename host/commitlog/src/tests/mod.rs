@@ -15,6 +15,7 @@ mod recycled;
 mod release;
 mod rng;
 mod scrub;
+mod shortages;
 mod sim_disk;
 mod space;
 mod survey;

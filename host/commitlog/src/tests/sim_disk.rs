@@ -87,6 +87,10 @@ pub(super) enum Fault {
     SyncDirectory,
     /// No space for new files and new blocks, until cleared.
     NoSpace,
+    /// Nothing can be opened, until cleared.
+    Descriptors,
+    /// Nothing that takes memory of the system can be done, until cleared: all but entries, syncs and reads.
+    Memory,
 }
 
 #[derive(Default)]
@@ -120,6 +124,17 @@ impl State {
 }
 
 impl State {
+    /// Whether there is enough for what takes memory, and perhaps a descriptor.
+    fn enough(&self, opens: bool) -> io::Result<()> {
+        if self.faults.contains(&Fault::Memory) {
+            return Err(rustix::io::Errno::NOMEM.into());
+        }
+        if opens && self.faults.contains(&Fault::Descriptors) {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        Ok(())
+    }
+
     fn replay(&mut self, event: &Event) {
         match event {
             Event::Create { name, inode } => {
@@ -308,6 +323,7 @@ impl Disk for SimDisk {
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        state.enough(true)?;
         if state.faults.contains(&Fault::NoSpace) {
             return Err(no_space());
         }
@@ -321,6 +337,7 @@ impl Disk for SimDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let state = self.lock();
         let inode = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        state.enough(true)?;
         let seen = Mutex::new(state.inodes[inode].failures);
         Ok(Arc::new(SimFile { disk: self.clone(), inode, seen }))
     }
@@ -331,6 +348,7 @@ impl Disk for SimDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.lock();
+        state.enough(false)?;
         state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
         state.events.push(Event::Remove { name: name.to_owned() });
         Ok(())
@@ -344,6 +362,7 @@ impl Disk for SimDisk {
         if !state.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
+        state.enough(false)?;
         rename(&mut state.names, from, to);
         state.events.push(Event::Rename { from: from.to_owned(), to: to.to_owned() });
         Ok(())
@@ -405,6 +424,9 @@ impl File for SimFile {
         let mut data: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         let zeros = data.iter().all(|byte| *byte == 0);
         let end = offset + data.len() as u64;
+        if zeros {
+            state.enough(false)?;
+        }
         if end > state.inodes[self.inode].allocated && state.faults.contains(&Fault::NoSpace) {
             return Err(no_space());
         }
@@ -440,6 +462,7 @@ impl File for SimFile {
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
+        state.enough(false)?;
         if state.faults.contains(&Fault::NoSpace) {
             return Err(no_space());
         }
@@ -460,6 +483,7 @@ impl File for SimFile {
 
     fn map(&self, len: u64) -> io::Result<Arc<dyn Mapping>> {
         assert!(len <= self.size()?, "a mapping must not reach beyond the file");
+        self.disk.lock().enough(false)?;
         Ok(Arc::new(SimMapping { disk: self.disk.clone(), inode: self.inode, len }))
     }
 }

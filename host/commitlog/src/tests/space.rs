@@ -8,8 +8,8 @@ use super::rng::Rng;
 use super::sim_disk::{Fault, Image, SimDisk};
 use crate::format::{ENTRY_HEADER_LEN, padded};
 use crate::log::open_on;
-use crate::preallocate::{Step, is_no_space};
-use crate::{AppendError, EntryHeader, EntryKind};
+use crate::preallocate::{Step, shortage};
+use crate::{AppendError, EntryHeader, EntryKind, Shortage};
 
 /// Prepares all that should be ahead; whether there was space for it.
 fn fill_up(run: &Run) -> bool {
@@ -18,7 +18,7 @@ fn fill_up(run: &Run) -> bool {
         match space.step(run.log.appender.appended().0) {
             Ok(Step::Enough) => return true,
             Ok(_) => {}
-            Err(failure) if is_no_space(&failure) => return false,
+            Err(failure) if shortage(&failure).is_some() => return false,
             Err(failure) => panic!("{}", failure.cause),
         }
     }
@@ -46,11 +46,11 @@ fn taken(payload_len: u64) -> u64 {
     ENTRY_HEADER_LEN + padded(payload_len)
 }
 
-/// Runs into a full disk and appends what the log says it still takes. Gives the first promise that was not kept, and
+/// Runs into a full disk or another shortage and appends what the log says it still takes. Gives the first promise that was not kept, and
 /// the largest that was made.
-fn a_promise_broken(seed: u64) -> (Option<String>, u64) {
+fn a_promise_broken(seed: u64, fault: Fault) -> (Option<String>, u64) {
     let mut run = somewhere(seed);
-    run.log.disk.inject(Fault::NoSpace);
+    run.log.disk.inject(fault);
     let mut left = loop {
         let len = run.length();
         let appended = run.append(EntryKind::Records, len);
@@ -80,13 +80,15 @@ fn a_promise_broken(seed: u64) -> (Option<String>, u64) {
 }
 
 #[test]
-fn a_full_disk_takes_as_much_as_the_log_says() {
+fn a_full_disk_takes_as_much_as_the_log_says_and_so_does_any_other_shortage() {
     println!("seeds 0 to 600");
     let mut largest = 0;
     for seed in 0..600 {
-        let (broken, promised) = a_promise_broken(seed);
-        assert_eq!(broken, None);
-        largest = largest.max(promised);
+        for fault in [Fault::NoSpace, Fault::Descriptors, Fault::Memory] {
+            let (broken, promised) = a_promise_broken(seed, fault);
+            assert_eq!(broken, None, "{fault:?}");
+            largest = largest.max(promised);
+        }
     }
     assert!(largest >= 7 << 9, "seven eighths of 4 KiB, not {largest}");
 }
@@ -120,7 +122,7 @@ fn entries_are_refused_only_behind_what_was_promised_and_taken_again_when_there_
             break error;
         }
     };
-    assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+    assert!(matches!(refused, AppendError::Short { shortage: Shortage::Space, .. }), "{refused}");
     assert!(run.log.appender.short_of_space().is_some_and(|left| left < taken(500)));
     assert!(!fill_up(&run) && run.log.appender.short_of_space().is_some());
     run.log.disk.clear_faults();
@@ -164,7 +166,7 @@ fn an_entry_too_long_for_what_is_left_does_not_leave_the_log_short_for_ever() {
     run.log.disk.inject(Fault::NoSpace);
     // Longer than all that is kept ahead, which is whole: nothing else would make the thread look.
     let refused = run.append(EntryKind::Records, 11 << 10).unwrap_err();
-    assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+    assert!(matches!(refused, AppendError::Short { shortage: Shortage::Space, .. }), "{refused}");
     assert!(run.log.appender.short_of_space().is_some() && run.log.appender.space.is_called());
     assert!(fill_up(&run));
     assert_eq!(run.log.appender.short_of_space(), None);

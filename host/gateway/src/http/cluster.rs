@@ -27,7 +27,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Pr
         Health::Poisoned(reason) => Err(Problem::not_ready(
             "urn:vouch:error:log-poisoned",
             "The commit log takes no writes",
-            format!("the log failed ({reason}); restart the node to recover"),
+            format!("the log takes no writes: {reason}"),
         )),
         Health::ReadOnly(what_to_do) => Err(Problem::not_ready(
             "urn:vouch:error:read-only",

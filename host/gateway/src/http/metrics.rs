@@ -132,7 +132,11 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
         ("polls_waiting", "Receives that wait for messages.", status.waiting_polls as u64),
         ("producer_sessions", "Live producers.", producers as u64),
         ("consumer_sessions", "Live consumers.", consumers as u64),
-        ("disk_full", "1 while sends are refused because the disk is full.", u64::from(node.disk().is_full())),
+        (
+            "disk_full",
+            "1 while sends are refused because the disk is full, or something else that the log needs is short.",
+            u64::from(node.disk().is_full()),
+        ),
         (
             "read_only",
             "1 while a damaged log is served read-only.",

@@ -9,6 +9,7 @@ use rustix::fs::{Advice, SeekFrom, fadvise, seek};
 use sha2::{Digest, Sha256};
 
 use super::{BackupError, damaged, failed};
+use crate::folder::create_dir_all;
 
 /// Bytes read at once.
 const STEP: usize = 1 << 20;
@@ -49,7 +50,7 @@ pub(super) fn copy(
 ) -> Result<Copied, BackupError> {
     let source = File::open(from).map_err(failed("open", from))?;
     if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder).map_err(failed("create", folder))?;
+        create_dir_all(folder).map_err(failed("create", folder))?;
     }
     // It holds messages and the key of the handles: for the operator's eyes only.
     let target = File::options().write(true).create_new(true).mode(0o600).open(to).map_err(failed("create", to))?;

@@ -55,6 +55,7 @@ impl Filling {
                 let lock = lock(path)?;
                 // Another process may have filled it just before.
                 require_empty(path)?;
+                restrict(path);
                 Ok(Self { path: path.to_owned(), made: false, kept: false, _lock: lock })
             }
             made => made,
@@ -104,7 +105,8 @@ impl Drop for Filling {
     }
 }
 
-fn lock(path: &Path) -> Result<File, BackupError> {
+/// Keeps other processes from a folder.
+pub(super) fn lock(path: &Path) -> Result<File, BackupError> {
     let folder = File::open(path).map_err(failed("open", path))?;
     match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -113,6 +115,14 @@ fn lock(path: &Path) -> Result<File, BackupError> {
         }
         // Some network file systems lock no folders; there it is up to who starts two at once.
         _ => Ok(folder),
+    }
+}
+
+/// Takes from others what they may do in a folder that somebody else made for it. One that cannot be changed is used all the
+/// same: the files in it are the owner's alone.
+pub(super) fn restrict(path: &Path) {
+    if let Err(error) = crate::folder::restrict(path) {
+        tracing::warn!(%error, path = %path.display(), "others may be able to list what is in this folder");
     }
 }
 

@@ -1,8 +1,7 @@
 //! `backup.json`: what a backup is made of.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::copy::{Extent, hexadecimal};
 use super::{Backup, BackupError, MANIFEST_FILE, damaged, failed, folder};
+use crate::folder::create;
 
 /// Version of the format.
 pub(super) const FORMAT: u64 = 1;
@@ -96,13 +96,20 @@ impl Manifest {
         }
     }
 
+    /// Says of a folder that it is to be a backup: no node may take it for its own, however far this gets.
+    pub(super) fn announce(backup: &Path) -> Result<(), BackupError> {
+        let unfinished = backup.join(MANIFEST_FILE).with_extension("unfinished");
+        create(&unfinished).and_then(|file| file.sync_all()).map_err(failed("create", &unfinished))?;
+        folder::sync(backup)
+    }
+
     /// Makes a backup of the folder: before this it is none, after it all of it is on the disk.
     pub(super) fn write(&mut self, backup: &Path) -> Result<(), BackupError> {
         self.sha256 = self.digest();
         let path = backup.join(MANIFEST_FILE);
         let unfinished = path.with_extension("unfinished");
         let write = || -> io::Result<()> {
-            let mut file = File::options().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+            let mut file = create(&unfinished)?;
             serde_json::to_writer_pretty(&mut file, self)?;
             file.write_all(b"\n")?;
             file.sync_all()?;

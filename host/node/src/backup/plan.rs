@@ -1,17 +1,17 @@
 //! What belongs into a backup at this moment.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use vouch_commitlog::{Checkpoint, LogFolder, LogPosition, SEGMENT_HEADER_LEN, Verification};
 use vouch_registry::Digest;
 
 use super::copy::Extent;
 use super::{BackupError, COMPONENT_FOLDER, LOG_FOLDER, SNAPSHOT_FOLDER, failed};
+use crate::folder::{IDENTITY_FILE, Identity, SharedLock};
 use crate::snapshots::{Bound, Snapshots};
-use crate::start::{IDENTITY_FILE, Identity, LOCK_FILE, StartError};
+use crate::start::StartError;
 
 /// Why a backup does not go on.
 pub(super) enum Trouble {
@@ -131,7 +131,8 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
 /// back: it is left out. Where no node runs nobody can add to the log, and a start would serve everything that is whole,
 /// which includes what was acknowledged in the last moments before a crash.
 fn log_end(data_dir: &Path, log: &LogFolder, snapshot: Option<Checkpoint>) -> Result<(u64, bool), Trouble> {
-    let lock = nobody_runs(&data_dir.join(LOCK_FILE))?;
+    // Held only until the end of the log is found.
+    let lock = SharedLock::of_folder(data_dir).map_err(failed("lock", data_dir))?;
     // What lies before the snapshot's end is durable, and no older mark is higher.
     let nothing = (LogPosition(0), LogPosition(0));
     let (from, known_durable) = snapshot.map_or(nothing, |checkpoint| (checkpoint.position, checkpoint.end));
@@ -145,16 +146,6 @@ fn log_end(data_dir: &Path, log: &LogFolder, snapshot: Option<Checkpoint>) -> Re
         return Err(BackupError::NothingDurable.into());
     }
     Ok((position.0, lock.is_none()))
-}
-
-/// Keeps nodes from starting while it is held, which is only until the end of the log is found; `None` if one runs, or
-/// nobody can tell.
-fn nobody_runs(path: &Path) -> Result<Option<File>, BackupError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(failed("open", path))?,
-    };
-    Ok(flock(&file, FlockOperation::NonBlockingLockShared).ok().map(|()| file))
 }
 
 /// Starts of the segments with anything before `end`, in order, and of the one that begins there.

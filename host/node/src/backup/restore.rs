@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::check::{Expected, check_folder};
 use super::copy::{copy, open_exact};
-use super::folder::{Filling, parent, require_empty, sync, sync_above, sync_folders};
+use super::folder::{Filling, lock, parent, require_empty, restrict, sync, sync_above, sync_folders};
 use super::manifest::Manifest;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, damaged, failed};
-use crate::start::{IDENTITY_FILE, LOCK_FILE};
+use crate::folder::{IDENTITY_FILE, LOCK_FILE, note_restore};
 
 /// Restores a backup into a data folder, which must be empty or not exist. Everything is verified, in the copy, before
 /// anything appears under that name.
@@ -24,6 +24,9 @@ pub fn restore(backup: &Path, data_dir: &Path, on_progress: OnProgress<'_>) -> R
     require_empty(data_dir)?;
     // A name like `.` says neither what it is called nor what is above it.
     let data_dir = &data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
+    // Keeps a node from beginning there meanwhile.
+    let _held = if data_dir.is_dir() { Some(lock(data_dir)?) } else { None };
+    require_empty(data_dir)?;
     let manifest = Manifest::read(backup)?;
     // Cheap to tell before gigabytes are copied.
     for file in &manifest.files {
@@ -33,11 +36,11 @@ pub fn restore(backup: &Path, data_dir: &Path, on_progress: OnProgress<'_>) -> R
     let folder = stage.filling.path();
     copy_files(backup, folder, &manifest, on_progress)?;
     check_folder(folder, &Expected::of(&manifest), on_progress)?;
-    // With it a backup of the restored folder can tell that no node runs there.
-    let lock = folder.join(LOCK_FILE);
-    fs::File::create(&lock).and_then(|file| file.sync_all()).map_err(failed("create", &lock))?;
+    // The folder is held until it has its name: a start that comes earlier says for whom it waits.
+    note_restore(folder).map_err(failed("write", &folder.join(LOCK_FILE)))?;
     sync_folders(folder)?;
     stage.publish(data_dir)?;
+    restrict(data_dir);
     Ok(manifest.summary())
 }
 

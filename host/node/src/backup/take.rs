@@ -60,6 +60,7 @@ fn refuse_inside(data_dir: &Path, target: &Path) -> Result<(), BackupError> {
 /// One attempt. Gives the manifest, which is not written yet.
 fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<Manifest, Trouble> {
     let made_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    Manifest::announce(target)?;
     let plan = plan(data_dir)?;
     let files = copy_files(data_dir, target, &plan, on_progress)?;
     let Plan { cluster_id, segment_size, log_start, log_end, snapshot, node_runs, .. } = plan;

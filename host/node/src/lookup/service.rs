@@ -16,6 +16,7 @@ use super::build::{BuildError, Source, build};
 use super::file::LookupFile;
 use super::work::{Standing, Task, Work};
 use super::{Fault, LookupReport};
+use crate::folder::create_dir_all;
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -135,7 +136,7 @@ impl Lookups {
     /// Starts with these parts and their checksums. Files are opened and made by a thread of their own: a start waits for
     /// none of it.
     pub(crate) fn start(place: Place, parts: Vec<(u64, u32)>) -> io::Result<Self> {
-        fs::create_dir_all(&place.folder)?;
+        create_dir_all(&place.folder)?;
         let folder = place.folder.clone();
         let shared = Arc::new(Shared::new(Work::new(parts)));
         let builder = Builder { shared: shared.clone(), place };

@@ -1,6 +1,5 @@
 //! Writing one file.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use vouch_commitlog::Checkpoint;
 
 use super::format::{Head, Posting, Row, SAMPLE_EVERY, Sample, Term};
 use super::page::{PageWriter, Section};
+use crate::folder::create;
 
 /// Postings that are sorted at once: 24 MiB of memory. What is more makes further runs.
 pub(super) const RUN_MAX: usize = 1 << 20;
@@ -37,7 +37,7 @@ impl LookupWriter {
         run_max: usize,
     ) -> io::Result<Self> {
         let part = checkpoint.end.0;
-        let pages = PageWriter::new(File::create(path)?, part)?;
+        let pages = PageWriter::new(create(path)?, part)?;
         let mut sample = 0;
         let mut placed = Vec::new();
         for (topic, queue, first, count) in rows {

@@ -4,8 +4,12 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vouch_broker::Refusal;
+use vouch_commitlog::Shortage;
+
+use crate::shard::refusal_of_shortage;
 
 /// How full a disk is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ impl Space {
 pub struct DiskUse {
     high_water: u8,
     full: AtomicBool,
+    /// What the log is short of.
+    short: Mutex<Option<Shortage>>,
     /// Bytes used on the file system of the data folder.
     pub used_bytes: AtomicU64,
     /// Bytes used and available there.
@@ -49,6 +55,7 @@ impl DiskUse {
         Self {
             high_water,
             full: AtomicBool::new(false),
+            short: Mutex::default(),
             used_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
@@ -56,29 +63,39 @@ impl DiskUse {
         }
     }
 
-    /// Whether the high-water mark is reached, or the log finds no room for its next piece.
+    /// Whether the high-water mark is reached, or something is missing for the log's next piece.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Notes what was measured, and whether the log is short of space, as it may be below the mark; whether sends are refused
-    /// from now on.
-    pub(crate) fn measured(&self, disk: Space, log: u64, limit: Option<u64>, short: bool) -> bool {
+    fn short(&self) -> MutexGuard<'_, Option<Shortage>> {
+        self.short.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what was measured, and of what the log is short, as it may be below the mark; whether sends are refused from now
+    /// on.
+    pub(crate) fn measured(&self, disk: Space, log: u64, limit: Option<u64>, short: Option<Shortage>) -> bool {
+        *self.short() = short;
         self.used_bytes.store(disk.used, Ordering::Relaxed);
         self.total_bytes.store(disk.total, Ordering::Relaxed);
         self.log_bytes.store(log, Ordering::Relaxed);
         let over_limit = limit.is_some_and(|total| Space { used: log, total }.reaches(self.high_water));
-        let full = disk.reaches(self.high_water) || over_limit || short;
+        let full = disk.reaches(self.high_water) || over_limit || short.is_some();
         if self.full.swap(full, Ordering::Relaxed) != full {
             let (used, total, mark) = (disk.used, disk.total, self.high_water);
-            if full {
+            if let Some(shortage) = short.filter(|shortage| *shortage != Shortage::Space) {
+                tracing::error!(
+                    "the log finds no {shortage} to grow: sends are refused, ends and acks go on; {}",
+                    shortage.remedy()
+                );
+            } else if full {
                 tracing::error!(
                     used,
                     total,
                     log,
                     limit,
                     mark,
-                    short,
+                    short = short.is_some(),
                     "the disk is at its high-water mark, or the log finds no room: sends are refused, ends and acks go on; free space, let topics \
                      expire sooner (retention), or raise disk_limit or disk_high_water"
                 );
@@ -102,6 +119,16 @@ impl DiskUse {
             return Ok(());
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(shortage) = self.short().filter(|shortage| *shortage != Shortage::Space) {
+            return Err(refusal_of_shortage(
+                shortage,
+                format!(
+                    "the log finds no {shortage} to grow; nothing was stored. Ends of transactions and acknowledgements go on; \
+                     sends are taken again when there are some: {}",
+                    shortage.remedy()
+                ),
+            ));
+        }
         Err(Refusal::StorageFull(format!(
             "the disk is full, or at its high-water mark of {} %; nothing was stored. Ends of transactions and acknowledgements go \
              on; sends are taken again when space is freed",
@@ -115,7 +142,7 @@ mod tests {
     use super::*;
 
     fn after(disk: (u64, u64), log: u64, limit: Option<u64>) -> bool {
-        DiskUse::new(90).measured(Space { used: disk.0, total: disk.1 }, log, limit, false)
+        DiskUse::new(90).measured(Space { used: disk.0, total: disk.1 }, log, limit, None)
     }
 
     #[test]
@@ -131,13 +158,15 @@ mod tests {
     fn sends_are_refused_at_the_mark_and_taken_again_below_it() {
         let disk = DiskUse::new(50);
         assert!(disk.check().is_ok());
-        disk.measured(Space { used: 5, total: 10 }, 0, None, false);
+        disk.measured(Space { used: 5, total: 10 }, 0, None, None);
         assert!(matches!(disk.check(), Err(Refusal::StorageFull(text)) if text.contains("50 %")));
-        disk.measured(Space { used: 4, total: 10 }, 0, None, false);
+        disk.measured(Space { used: 4, total: 10 }, 0, None, None);
         assert!(disk.check().is_ok());
-        disk.measured(Space { used: 4, total: 10 }, 0, None, true);
+        disk.measured(Space { used: 4, total: 10 }, 0, None, Some(Shortage::Space));
         assert!(disk.is_full() && disk.check().is_err(), "the log finds no room below the mark");
         assert_eq!(disk.refused.load(Ordering::Relaxed), 2);
+        disk.measured(Space { used: 4, total: 10 }, 0, None, Some(Shortage::Descriptors));
+        assert!(matches!(disk.check(), Err(Refusal::Short(text)) if text.contains("file descriptors")));
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Keeper {
     }
 
     async fn measure(&self, inner: &Arc<Inner>) -> bool {
-        let short = inner.shard.query(|executor| executor.is_short_of_space()).await.unwrap_or(false);
+        let short = inner.shard.query(|executor| executor.shortage()).await.unwrap_or(None);
         let (inner, upkeep) = (inner.clone(), self.upkeep.clone());
         let measured = tokio::task::spawn_blocking(move || {
             let Usage { segment_bytes, held_bytes, spare_bytes, .. } = upkeep.housekeeping.usage();

@@ -11,7 +11,7 @@ use vouch_broker::delivery::Reservations;
 use vouch_broker::record::{Frame, Record};
 use vouch_broker::state::{Applied, Effect, Outcome, RecordAt};
 use vouch_broker::{GroupId, Millis, Refusal, State, TopicId};
-use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind};
+use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, Shortage};
 
 use super::absences::Absences;
 use super::inbox::{Claim, Command, Inbox, Proposal, Taken};
@@ -44,7 +44,7 @@ pub(crate) struct Executor {
     /// `None`: the log is only read, and `closed` says so.
     appender: Option<Appender>,
     index: u64,
-    /// Space of the log that sends leave to others when the disk is full.
+    /// Space of the log that sends leave to others when it cannot grow.
     reserve: u64,
     pub(super) reservations: Reservations,
     pub(super) polls: Polls,
@@ -182,11 +182,16 @@ impl Executor {
         if let Some(refusal) = self.closed.clone() {
             return self.answer(proposal.reply, proposal.cost, Err(refusal));
         }
-        if proposal.claim != Claim::Reserve && self.is_short_of_space() {
-            let refusal = Refusal::StorageFull(
-                "the disk is full, and what is left of the log's space is for ends and acknowledgements; nothing was \
-                 stored, free some space and try again"
-                    .to_owned(),
+        if proposal.claim != Claim::Reserve
+            && let Some(shortage) = self.shortage()
+        {
+            let refusal = refusal_of_shortage(
+                shortage,
+                format!(
+                    "the log finds no {shortage} to grow, and what is left of it is for ends and acknowledgements; nothing was \
+                     stored, {} and try again",
+                    shortage.remedy()
+                ),
             );
             return self.answer(proposal.reply, proposal.cost, Err(refusal));
         }
@@ -472,6 +477,15 @@ impl Executor {
         }
     }
 
+    /// The folder is not this node's any more: nothing is written there, not even what would close the log well.
+    pub(crate) fn fence(&mut self, reason: String) {
+        let (appended, durable, _) = self.positions();
+        self.fixed = (appended, durable);
+        // Ends the log's threads without another sync.
+        drop(self.appender.take());
+        self.poison(reason);
+    }
+
     fn stop(mut self) {
         for poll in self.polls.drain() {
             let _ = poll.reply.send(Ok(None));
@@ -518,10 +532,12 @@ impl Executor {
         if self.closed.is_none() { self.appender.as_ref() } else { None }
     }
 
-    /// Whether the log cannot grow, and has no more than what is kept for ends and acknowledgements.
-    pub(crate) fn is_short_of_space(&self) -> bool {
-        let left = self.appender.as_ref().and_then(Appender::short_of_space);
-        left.is_some_and(|left| left < self.reserve)
+    /// Why the log cannot grow, if it has no more than what is kept for ends and acknowledgements.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        let appender = self.appender.as_ref()?;
+        let left = appender.short_of_space()?;
+        // It may have passed between the two.
+        if left < self.reserve { appender.shortage() } else { None }
     }
 
     /// Bytes of the log that sends leave to others when the disk is full.
@@ -569,11 +585,17 @@ fn answer_in_memory(proposal: &mut Proposal) {
     let _ = reply.send(Ok(outcomes));
 }
 
+/// Space is told apart: what frees it is the operator's to decide.
+pub(crate) fn refusal_of_shortage(shortage: Shortage, text: String) -> Refusal {
+    match shortage {
+        Shortage::Space => Refusal::StorageFull(text),
+        Shortage::Descriptors | Shortage::Memory => Refusal::Short(text),
+    }
+}
+
 fn refusal_of_append(error: &AppendError) -> Refusal {
     match error {
-        AppendError::NoSpace { .. } => {
-            Refusal::StorageFull(format!("{error}; nothing was stored, free some space and try again"))
-        }
+        AppendError::Short { shortage, .. } => refusal_of_shortage(*shortage, format!("{error}; nothing was stored")),
         AppendError::TooLarge { len, max } => Refusal::Invalid(format!(
             "the request has {len} bytes; the log takes at most {max} at once, send it in parts"
         )),

@@ -17,7 +17,7 @@ use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{Refusal, State};
 use vouch_commitlog::Appender;
 
-pub(crate) use executor::Executor;
+pub(crate) use executor::{Executor, refusal_of_shortage};
 pub(crate) use inbox::{Command, Inbox};
 pub(crate) use polls::{Batch, Poll};
 pub(crate) use renewal::RENEWED_LEASE_MS;

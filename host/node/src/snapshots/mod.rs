@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use vouch_broker::State;
 use vouch_broker::state::SnapshotError;
-use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, map_file};
+use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, Shortage, map_file};
 
 use crate::start::{Unreadable, replay};
 use store::{Kind, Store};
@@ -155,6 +155,8 @@ impl Snapshots {
         for covered in self.store.positions(Kind::Snapshot)?.into_iter().rev().filter(|covered| *covered < position) {
             match self.load(covered) {
                 Ok(loaded) => return Ok(Some(loaded)),
+                // It may be as good as any: whoever goes on without it would do much for nothing, and a start might refuse.
+                Err(SnapshotFailure::Io { source, .. }) if Shortage::of(&source).is_some() => return Err(source),
                 Err(error) => {
                     tracing::warn!(%error, "a snapshot cannot be used; trying an older one, or the whole log")
                 }
@@ -190,9 +192,18 @@ impl Snapshots {
         let (head, state) = bytes.split_at(Checkpoint::ENCODED_LEN.min(bytes.len()));
         let checkpoint =
             Checkpoint::decode(head).map_err(|why| SnapshotFailure::Checkpoint { path: path.clone(), why })?;
-        let mut part = |id| map_file(&self.store.path(Kind::Part, id));
-        let (position, state) =
-            State::from_snapshot(state, &mut part).map_err(|why| SnapshotFailure::State { path: path.clone(), why })?;
+        let mut short = None;
+        let mut part = |id| {
+            let mapped = map_file(&self.store.path(Kind::Part, id));
+            short =
+                mapped.as_ref().err().filter(|error| Shortage::of(error).is_some()).and_then(io::Error::raw_os_error);
+            mapped
+        };
+        let read = State::from_snapshot(state, &mut part);
+        let (position, state) = read.map_err(|why| match short {
+            Some(errno) => SnapshotFailure::Io { path: path.clone(), source: io::Error::from_raw_os_error(errno) },
+            None => SnapshotFailure::State { path: path.clone(), why },
+        })?;
         if position != checkpoint.end.0 {
             // Both have a checksum of their own, so somebody put two files together.
             return Err(SnapshotFailure::Checkpoint { path, why: CheckpointError::Damaged });

@@ -13,6 +13,7 @@ use std::sync::Once;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::store::UNFINISHED;
+use crate::folder::create;
 
 /// A file has at least so many bytes.
 pub(super) const LEAST: u64 = 256 << 10;
@@ -64,7 +65,7 @@ fn free(folder: &Path) -> u64 {
 /// What is there already stays until there is more.
 fn allocate(path: &Path, len: u64) -> io::Result<()> {
     let new = path.with_extension(UNFINISHED);
-    let allocated = File::create(&new).and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, len)?));
+    let allocated = create(&new).and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, len)?));
     let placed = allocated.and_then(|()| fs::rename(&new, path));
     if placed.is_err() {
         let _ = fs::remove_file(&new);

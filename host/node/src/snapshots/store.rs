@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::room;
+use crate::folder::{create, create_dir_all};
 
 const SNAPSHOT: &str = "snapshot";
 const PART: &str = "part";
@@ -37,7 +38,7 @@ pub(crate) struct Store {
 impl Store {
     /// Makes the folder if it is missing, and removes what a crash left unfinished.
     pub(crate) fn prepare(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+        create_dir_all(&self.folder)?;
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == UNFINISHED) {
@@ -131,7 +132,7 @@ impl Store {
 }
 
 fn write(path: &Path, content: &[&[u8]]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = create(path)?;
     for bytes in content {
         file.write_all(bytes)?;
     }

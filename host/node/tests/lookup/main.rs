@@ -47,7 +47,7 @@ fn read(counter: &AtomicU64) -> u64 {
 async fn started(config: NodeConfig) -> Node {
     loop {
         match Node::start(config.clone()) {
-            Err(StartError::Locked(_)) => tokio::task::yield_now().await,
+            Err(StartError::Locked { .. }) => tokio::task::yield_now().await,
             started => return started.unwrap(),
         }
     }

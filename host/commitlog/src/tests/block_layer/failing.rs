@@ -14,7 +14,7 @@ use super::judge::{Cut, Life};
 use super::setting;
 use super::virtual_disk::{DiskFault, FaultKind, Scratch, VirtualDisk};
 use super::workload::{History, PATIENCE, Run, Stopped};
-use crate::{AppendError, EntryKind};
+use crate::{AppendError, EntryKind, Shortage};
 
 /// Faults of each kind in one round.
 const FAULTS: usize = 8;
@@ -129,12 +129,12 @@ fn a_full_file_system_refuses_entries_and_takes_them_again_when_there_is_space()
 
     // Nothing but appends: a release would make space.
     let refused = (0..2000).find_map(|_| log.append(EntryKind::Records, 4000).err()).expect("the file system is full");
-    assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+    assert!(matches!(refused, AppendError::Short { shortage: Shortage::Space, .. }), "{refused}");
     log.wait_until(0).expect("what was taken becomes durable");
     assert!(log.appender.poisoned().is_none(), "a full file system does not end the log");
     let most = log.appender.max_payload() as usize;
     let again = log.append(EntryKind::Records, most).expect_err("it is still full");
-    assert!(matches!(again, AppendError::NoSpace { .. }), "{again}");
+    assert!(matches!(again, AppendError::Short { shortage: Shortage::Space, .. }), "{again}");
 
     // What is released gives its blocks to the segment that is written, which has none behind what was prepared of it.
     log.release().unwrap();

@@ -1,0 +1,142 @@
+//! From a path to a folder that a node may write to: what is in it, who else uses it, what is made.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::identity::{Holdings, IDENTITY_FILE, Identity, UNFINISHED_FILE};
+use super::private::OURS;
+use super::{FolderLock, create_dir_all, sync_with_those_above, tighten};
+use crate::start::{check_disk_limit, failed};
+use crate::{NodeConfig, StartError};
+
+/// In a backup, and in one that was cut short.
+const BACKUP_FILES: [&str; 2] = ["backup.json", "backup.unfinished"];
+/// Made by the system in every new file system.
+const LOST_AND_FOUND: &str = "lost+found";
+/// In the name of the hidden folder that a restore fills.
+const RESTORING: &str = "restoring-";
+
+/// A data folder that is held, with the folders in it.
+pub(crate) struct Folders {
+    pub(crate) lock: FolderLock,
+    pub(crate) identity: Identity,
+    /// This is its first start, which [`Self::begun`] ends.
+    first: bool,
+    data_dir: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) snapshots: PathBuf,
+}
+
+/// Looks at a data folder, takes it, and makes what is missing in it. Nothing is made or changed before it is certain that
+/// it is a node's, or may become one.
+pub(crate) fn open(config: &NodeConfig) -> Result<Folders, StartError> {
+    let dir = &config.data_dir;
+    refuse_others(dir)?;
+    make(dir)?;
+    let mut lock = FolderLock::exclusive(dir)?;
+    // A restore may have ended just before.
+    refuse_others(dir)?;
+    tighten(dir);
+    let (identity, first) = Identity::of_folder(config)?;
+    check_disk_limit(config, identity.segment_size)?;
+    let shard = dir.join("shards").join("0");
+    let (log, snapshots) = (shard.join("log"), shard.join("snapshots"));
+    for folder in [&log, &snapshots] {
+        create_dir_all(folder).map_err(failed("create", folder))?;
+    }
+    if first {
+        // The names of these folders must be as durable as what is acknowledged in them.
+        sync_with_those_above(&shard).map_err(failed("sync", &shard))?;
+    } else {
+        lock.hold_identity()?;
+    }
+    lock.hold_log(&log)?;
+    Ok(Folders { lock, identity, first, data_dir: dir.clone(), log, snapshots })
+}
+
+impl Folders {
+    /// The log's first records are durable, or it is not the first start.
+    pub(crate) fn begun(&mut self) -> Result<(), StartError> {
+        if std::mem::take(&mut self.first) {
+            Identity::keep(&self.data_dir)?;
+            self.lock.hold_identity()?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the folder; those above it are others' business.
+fn make(dir: &Path) -> Result<(), StartError> {
+    if let Some(above) = dir.parent() {
+        fs::create_dir_all(above).map_err(failed("create", above))?;
+    }
+    create_dir_all(dir).map_err(failed("create", dir))
+}
+
+/// Refuses a folder that is not a node's and holds what somebody else may want.
+fn refuse_others(dir: &Path) -> Result<(), StartError> {
+    let names = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        names => names.map_err(failed("list", dir))?,
+    };
+    let names: Result<Vec<String>, io::Error> =
+        names.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect();
+    let mut names = names.map_err(failed("list", dir))?;
+    names.sort();
+    let has = |name: &str| names.iter().any(|found| found == name);
+    if BACKUP_FILES.into_iter().any(has) {
+        return Err(StartError::IsBackup(dir.to_owned()));
+    }
+    if has(IDENTITY_FILE) || has(UNFINISHED_FILE) {
+        return Ok(());
+    }
+    let Holdings { segments, others } = Holdings::of_folder(dir)?;
+    if segments || others {
+        // A log whose identity is missing: that is refused with other words.
+        return Ok(());
+    }
+    if let Some(unfinished) = names.iter().find(|name| name.starts_with('.') && name.contains(RESTORING)) {
+        return Err(StartError::UnfinishedRestore(dir.join(unfinished)));
+    }
+    let is_others =
+        |name: &&String| !name.starts_with('.') && *name != LOST_AND_FOUND && !OURS.contains(&name.as_str());
+    match names.iter().find(is_others) {
+        Some(found) => Err(StartError::NotEmpty { path: dir.to_owned(), found: found.clone() }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_start_takes_an_empty_folder_and_none_that_holds_what_is_somebody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        assert!(refuse_others(&dir.join("missing")).is_ok());
+        // A volume of its own, a folder that git keeps, what an interrupted start left.
+        for tolerated in ["lost+found", ".gitkeep", "lock", "endpoints.json"] {
+            fs::write(dir.join(tolerated), "").unwrap();
+        }
+        fs::create_dir_all(dir.join("shards/0/log")).unwrap();
+        refuse_others(dir).unwrap();
+        fs::write(dir.join("thesis.odt"), "").unwrap();
+        let refused = refuse_others(dir).unwrap_err();
+        assert!(matches!(&refused, StartError::NotEmpty { found, .. } if found == "thesis.odt"), "{refused}");
+        for ours in [IDENTITY_FILE, UNFINISHED_FILE] {
+            fs::write(dir.join(ours), "").unwrap();
+            refuse_others(dir).unwrap();
+            fs::remove_file(dir.join(ours)).unwrap();
+        }
+        fs::remove_file(dir.join("thesis.odt")).unwrap();
+        fs::create_dir(dir.join(".restoring-7")).unwrap();
+        assert!(matches!(refuse_others(dir), Err(StartError::UnfinishedRestore(_))));
+        for file in BACKUP_FILES {
+            fs::write(dir.join(file), "").unwrap();
+            assert!(matches!(refuse_others(dir), Err(StartError::IsBackup(_))));
+            fs::remove_file(dir.join(file)).unwrap();
+        }
+    }
+}

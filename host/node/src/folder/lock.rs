@@ -1,0 +1,491 @@
+//! Who may use a data folder.
+//!
+//! Two writers would destroy a log. So a node locks what nobody can remove without taking the log away with it: the data
+//! folder itself, the folder of the log, and `identity.json`. The file `lock`, which is all that earlier versions lock,
+//! is locked as well, and says who holds it all; a tool that needs a folder to stay as it is shares these locks.
+//!
+//! Some network file systems lock no folders. There `lock` and `identity.json` must do.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::identity::IDENTITY_FILE;
+use crate::StartError;
+use crate::start::failed;
+
+/// Says who holds the folder.
+pub(crate) const LOCK_FILE: &str = "lock";
+/// How long a start waits for tools that need the folder as it is: a backup finds the end of a long log in less.
+const TOOL_WAIT: Duration = Duration::from_secs(5 * 60);
+/// How often a waiting start tries again.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+/// How often a waiting start says for whom it waits.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// A longer note is none.
+const NOTE_MAX_BYTES: u64 = 1024;
+
+/// What a process does with a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Purpose {
+    /// A node runs on it.
+    Serve,
+    /// It is being looked at, and must stay as it is meanwhile.
+    Backup,
+    /// It is being made.
+    Restore,
+}
+
+/// What the file `lock` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    pid: u32,
+    purpose: Purpose,
+}
+
+impl Note {
+    fn read(dir: &Path) -> Option<Self> {
+        let mut text = Vec::new();
+        File::open(dir.join(LOCK_FILE)).ok()?.take(NOTE_MAX_BYTES).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    fn write(file: &File, purpose: Purpose) -> io::Result<()> {
+        let note = Self { pid: std::process::id(), purpose };
+        file.set_len(0)?;
+        file.write_all_at(&serde_json::to_vec(&note)?, 0)
+    }
+}
+
+/// Who holds a folder, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    /// Others could share it: whoever holds it does not write.
+    shared: bool,
+    note: Option<Note>,
+}
+
+impl Holder {
+    /// `refused`: the file whose lock could not be had.
+    fn of(dir: &Path, refused: &File) -> Self {
+        let shared = flock(refused, FlockOperation::NonBlockingLockShared).is_ok();
+        // What it says of others than those who hold the lock now is of an earlier time.
+        let current = |note: &Note| shared == (note.purpose == Purpose::Backup);
+        Self { shared, note: Note::read(dir).filter(current) }
+    }
+
+    /// It ends by itself.
+    fn is_tool(&self) -> bool {
+        self.shared || self.note.is_some_and(|note| note.purpose != Purpose::Serve)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.note {
+            Some(Note { pid, purpose: Purpose::Serve }) => write!(f, "process {pid} (vouch serve)"),
+            Some(Note { pid, purpose: Purpose::Backup }) => write!(f, "process {pid} (vouch backup)"),
+            Some(Note { pid, purpose: Purpose::Restore }) => write!(f, "process {pid} (vouch restore)"),
+            None if self.shared => f.write_str("a process that reads it"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+/// What is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// The data folder or that of the log.
+    Folder,
+    /// The file `lock`.
+    Note,
+    /// The file `identity.json`.
+    Identity,
+}
+
+struct Held {
+    what: What,
+    path: PathBuf,
+    file: File,
+}
+
+/// What came of an attempt to lock a file or a folder.
+enum Attempt {
+    Held(File),
+    /// Somebody holds it; this is the file.
+    Busy(File),
+    /// The file system cannot lock it.
+    Unlockable(File),
+}
+
+/// Locks whatever has this path, without waiting. `open` opens it.
+fn attempt(path: &Path, how: FlockOperation, open: impl Fn() -> io::Result<File>) -> io::Result<Attempt> {
+    loop {
+        let file = open()?;
+        let attempt = match flock(&file, how) {
+            Ok(()) => Attempt::Held(file),
+            Err(Errno::WOULDBLOCK) => return Ok(Attempt::Busy(file)),
+            Err(Errno::BADF | Errno::INVAL | Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                Attempt::Unlockable(file)
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        let (Attempt::Held(file) | Attempt::Unlockable(file)) = &attempt else { return Ok(attempt) };
+        // Between opening and locking it may have got another in its place, which somebody else holds.
+        if is_at(file, path)? {
+            return Ok(attempt);
+        }
+    }
+}
+
+/// Whether a path names what is open.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::LOOP) => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+/// A folder that is held; let go of when dropped.
+pub(crate) struct FolderLock {
+    dir: PathBuf,
+    held: Vec<Held>,
+    /// The last look saw nothing, which was said.
+    blind: bool,
+}
+
+/// Why a folder is not held yet.
+enum Refused {
+    Busy(Holder),
+    Failed(StartError),
+}
+
+impl FolderLock {
+    /// Takes a folder for a node that writes to it. Waits for tools, and says so; a node is not waited for.
+    pub(crate) fn exclusive(dir: &Path) -> Result<Self, StartError> {
+        Self::exclusive_within(dir, TOOL_WAIT)
+    }
+
+    fn exclusive_within(dir: &Path, patience: Duration) -> Result<Self, StartError> {
+        let began = Instant::now();
+        let mut told: Option<Instant> = None;
+        loop {
+            let holder = match Self::try_exclusive(dir) {
+                Ok(lock) => return Ok(lock),
+                Err(Refused::Failed(error)) => return Err(error),
+                Err(Refused::Busy(holder)) => holder,
+            };
+            let (path, text) = (dir.to_owned(), holder.to_string());
+            if !holder.is_tool() {
+                return Err(StartError::Locked { path, holder: text });
+            }
+            if began.elapsed() >= patience {
+                return Err(StartError::ToolHolds { path, holder: text, waited: patience });
+            }
+            if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                told = Some(Instant::now());
+                tracing::warn!(data_dir = %dir.display(), "waiting for {holder}, which needs the data folder as it is");
+            }
+            std::thread::sleep(TRY_EVERY);
+        }
+    }
+
+    fn try_exclusive(dir: &Path) -> Result<Self, Refused> {
+        let mut lock = Self { dir: dir.to_owned(), held: Vec::new(), blind: false };
+        // The folder first: it is there, so nothing is made where another process is at work.
+        lock.hold(What::Folder, dir.to_owned())?;
+        let path = dir.join(LOCK_FILE);
+        lock.hold(What::Note, path.clone())?;
+        let noted = lock.held.last().map_or(Ok(()), |held| Note::write(&held.file, Purpose::Serve));
+        noted.map_err(|source| Refused::Failed(failed("write", &path)(source)))?;
+        Ok(lock)
+    }
+
+    fn hold(&mut self, what: What, path: PathBuf) -> Result<(), Refused> {
+        let attempt = attempt(&path, FlockOperation::NonBlockingLockExclusive, || what.open(&path));
+        let file = match attempt.map_err(|source| Refused::Failed(failed("lock", &path)(source)))? {
+            Attempt::Held(file) => file,
+            Attempt::Busy(file) => return Err(Refused::Busy(Holder::of(&self.dir, &file))),
+            Attempt::Unlockable(file) if what == What::Folder => {
+                tracing::debug!(path = %path.display(), "this file system locks no folders");
+                file
+            }
+            Attempt::Unlockable(_) => {
+                return Err(Refused::Failed(failed("lock", &path)(io::ErrorKind::Unsupported.into())));
+            }
+        };
+        self.held.push(Held { what, path, file });
+        Ok(())
+    }
+
+    /// Holds the folder of the log, too, which may be reached from another data folder as well.
+    pub(crate) fn hold_log(&mut self, log_dir: &Path) -> Result<(), StartError> {
+        self.hold_more(What::Folder, log_dir)
+    }
+
+    /// Holds `identity.json`, too, which is there now.
+    pub(crate) fn hold_identity(&mut self) -> Result<(), StartError> {
+        let path = self.dir.join(IDENTITY_FILE);
+        self.hold_more(What::Identity, &path)
+    }
+
+    fn hold_more(&mut self, what: What, path: &Path) -> Result<(), StartError> {
+        self.hold(what, path.to_owned()).map_err(|refused| match refused {
+            Refused::Failed(error) => error,
+            // What `lock` says is of this process by now.
+            Refused::Busy(_) => StartError::Locked { path: path.to_owned(), holder: "another process".to_owned() },
+        })
+    }
+
+    /// Looks whether all that is held still lies where it lay. A `lock` that was removed is put back: the other locks hold.
+    ///
+    /// # Errors
+    /// It does not, and another node may be at work by now: nothing may be written any more. The text says what happened,
+    /// and what to do.
+    pub(crate) fn look(&mut self) -> Result<(), String> {
+        let mut unseen = None;
+        for held in &mut self.held {
+            match is_at(&held.file, &held.path) {
+                Ok(true) => {}
+                Ok(false) => held.gone()?,
+                Err(error) => unseen = Some((error, held.path.clone())),
+            }
+        }
+        let was_blind = std::mem::replace(&mut self.blind, unseen.is_some());
+        if let Some((error, path)) = unseen.filter(|_| !was_blind) {
+            tracing::warn!(%error, path = %path.display(), "whether it still is where it was cannot be seen");
+        }
+        Ok(())
+    }
+}
+
+impl Held {
+    /// Somebody removed or replaced it.
+    fn gone(&mut self) -> Result<(), String> {
+        let path = self.path.display().to_string();
+        let fenced = |how: &str| {
+            format!(
+                "{path} {how} while this node ran on it; nothing more is written, so that no two nodes write one log: stop \
+                 this node, put back what was there, then start it again"
+            )
+        };
+        let same_content = match self.what {
+            What::Folder => return Err(fenced("was moved, removed or replaced")),
+            What::Note => true,
+            What::Identity => is_same(&self.file, &self.path).map_err(|error| fenced(&format!("changed ({error})")))?,
+        };
+        if !same_content {
+            return Err(fenced("was replaced by another"));
+        }
+        match self.put_back() {
+            Ok(true) => {
+                tracing::warn!(path = %self.path.display(), "it was removed from the data folder of a running node; it is put back");
+                Ok(())
+            }
+            Ok(false) => Err(fenced("was replaced, and another process holds it")),
+            Err(error) => Err(fenced(&format!("was removed and cannot be put back ({error})"))),
+        }
+    }
+
+    /// Writes it again, if it is not there, and holds it; whether it can be had.
+    fn put_back(&mut self) -> io::Result<bool> {
+        if self.what == What::Identity && !self.path.try_exists()? {
+            let content = content(&self.file)?;
+            super::write_durably(&self.path, &self.path.with_extension("again"), &content)?;
+        }
+        let how = FlockOperation::NonBlockingLockExclusive;
+        match attempt(&self.path, how, || self.what.open(&self.path))? {
+            Attempt::Held(file) => self.file = file,
+            Attempt::Busy(_) | Attempt::Unlockable(_) => return Ok(false),
+        }
+        if self.what == What::Note {
+            Note::write(&self.file, Purpose::Serve)?;
+        }
+        Ok(true)
+    }
+}
+
+impl What {
+    fn open(self, path: &Path) -> io::Result<File> {
+        match self {
+            Self::Folder => File::open(path),
+            Self::Note => File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path),
+            // For writing, which some network file systems want for a lock.
+            Self::Identity => File::options().read(true).write(true).open(path),
+        }
+    }
+}
+
+fn content(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Whether what lies at a path now says the same as what is open, or nothing lies there.
+fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+    match fs::read(path) {
+        Ok(now) => Ok(now == content(file)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Keeps nodes from starting while it is held. They wait for that.
+pub(crate) struct SharedLock {
+    _held: Vec<File>,
+}
+
+impl SharedLock {
+    /// Shares a folder with other tools; `None` if a node runs on it, or nobody can tell.
+    pub(crate) fn of_folder(dir: &Path) -> io::Result<Option<Self>> {
+        let how = FlockOperation::NonBlockingLockShared;
+        let mut held = Vec::new();
+        let attempted = attempt(dir, how, || File::open(dir))?;
+        match attempted {
+            Attempt::Held(file) => held.push(file),
+            Attempt::Busy(_) => return Ok(None),
+            Attempt::Unlockable(_) => {}
+        }
+        let path = dir.join(LOCK_FILE);
+        match attempt(&path, how, || File::open(&path)) {
+            Ok(Attempt::Held(file)) => held.push(file),
+            Ok(Attempt::Busy(_)) => return Ok(None),
+            Ok(Attempt::Unlockable(_)) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // Only where the file is there: one that the tool's user owned would keep the node from it. Who may not write it
+        // stays unnamed.
+        if let Ok(file) = File::options().write(true).open(&path) {
+            let _ = Note::write(&file, Purpose::Backup);
+        }
+        Ok(if held.is_empty() { None } else { Some(Self { _held: held }) })
+    }
+}
+
+/// Who runs on a data folder, as the error that a start there would end with; `None` if nobody does, or that cannot be
+/// seen. Nothing is changed.
+pub fn in_use(dir: &Path) -> Option<StartError> {
+    match attempt(dir, FlockOperation::NonBlockingLockShared, || File::open(dir)) {
+        Ok(Attempt::Busy(file)) => {
+            Some(StartError::Locked { path: dir.to_owned(), holder: Holder::of(dir, &file).to_string() })
+        }
+        _ => None,
+    }
+}
+
+/// Writes into a folder that is being restored who holds it.
+pub(crate) fn note_restore(dir: &Path) -> io::Result<()> {
+    let file = What::Note.open(&dir.join(LOCK_FILE))?;
+    Note::write(&file, Purpose::Restore)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(dir: &Path) -> StartError {
+        FolderLock::exclusive_within(dir, Duration::ZERO).err().expect("the folder is held")
+    }
+
+    #[test]
+    fn a_node_is_not_waited_for_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = FolderLock::exclusive(folder.path()).unwrap();
+        let began = Instant::now();
+        let error = FolderLock::exclusive(folder.path()).err().expect("the folder is held");
+        assert!(began.elapsed() < TOOL_WAIT);
+        let me = format!("is in use by process {} (vouch serve)", std::process::id());
+        assert!(matches!(&error, StartError::Locked { .. }) && error.to_string().contains(&me), "{error}");
+        assert!(SharedLock::of_folder(folder.path()).unwrap().is_none(), "tools see that a node runs");
+        assert!(in_use(folder.path()).is_some_and(|told| told.to_string() == error.to_string()));
+        drop(lock);
+        assert!(in_use(folder.path()).is_none());
+        assert!(SharedLock::of_folder(folder.path()).unwrap().is_some());
+        FolderLock::exclusive(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn tools_share_a_folder_and_a_node_that_waited_long_enough_names_one() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(FolderLock::exclusive(folder.path()).unwrap());
+        let first = SharedLock::of_folder(folder.path()).unwrap();
+        let second = SharedLock::of_folder(folder.path()).unwrap();
+        assert!(first.is_some() && second.is_some());
+        let error = refusal(folder.path());
+        let named = format!("was held by process {} (vouch backup) for 0 s", std::process::id());
+        assert!(matches!(&error, StartError::ToolHolds { .. }) && error.to_string().contains(&named), "{error}");
+        // A tool that may not write there, and a note of an earlier time.
+        fs::write(folder.path().join(LOCK_FILE), r#"{"pid":1,"purpose":"serve"}"#).unwrap();
+        assert!(refusal(folder.path()).to_string().contains("held by a process that reads it"));
+        drop((first, second));
+        FolderLock::exclusive(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_tool_makes_no_file_in_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(SharedLock::of_folder(folder.path()).unwrap().is_some());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_restore_that_ends_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let restoring = File::open(folder.path()).unwrap();
+        restoring.lock().unwrap();
+        note_restore(folder.path()).unwrap();
+        assert!(refusal(folder.path()).to_string().contains("(vouch restore)"));
+        let waiting = std::thread::spawn({
+            let dir = folder.path().to_owned();
+            move || FolderLock::exclusive(&dir).map(drop)
+        });
+        drop(restoring);
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn an_earlier_versions_lock_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let earlier = File::create(folder.path().join(LOCK_FILE)).unwrap();
+        earlier.lock().unwrap();
+        assert!(matches!(refusal(folder.path()), StartError::Locked { holder, .. } if holder == "another process"));
+        assert!(SharedLock::of_folder(folder.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_folder_that_was_replaced_while_it_was_locked_is_locked_again() {
+        let above = tempfile::tempdir().unwrap();
+        let (dir, new) = (above.path().join("dir"), above.path().join("new"));
+        [&dir, &new].iter().for_each(|dir| fs::create_dir(dir).unwrap());
+        let mut opened = 0;
+        let counted = std::cell::RefCell::new(&mut opened);
+        let open = || {
+            let file = File::open(&dir)?;
+            **counted.borrow_mut() += 1;
+            if new.exists() {
+                fs::rename(&new, &dir)?;
+            }
+            Ok(file)
+        };
+        let Attempt::Held(file) = attempt(&dir, FlockOperation::NonBlockingLockExclusive, open).unwrap() else {
+            panic!("nobody else holds it");
+        };
+        assert!(is_at(&file, &dir).unwrap());
+        assert_eq!(opened, 2);
+    }
+}
