@@ -178,7 +178,7 @@ fn snapshot(report: &mut Report, state: &State, count: u64) {
     let bytes = state.snapshot(0);
     report.line("  a snapshot of it", count, started.elapsed(), bytes.len() as u64);
     let (before, started) = (resident(), Cpu::start());
-    let read = State::from_snapshot(&bytes, &mut |part| Err(std::io::Error::other(part.to_string())));
+    let read = State::from_snapshot(&bytes, &mut |part| Err::<Bytes, _>(std::io::Error::other(part.to_string())));
     report.line("  and its reading", count, started.elapsed(), resident().saturating_sub(before));
     drop(read);
 }

@@ -10,10 +10,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use vouch_broker::record::{Frame, Record, decode_stored};
 use vouch_commitlog::{DamagedRange, DumpError, Entry, EntryKind, LogFolder, LogPosition, SegmentInfo, Verification};
+use vouch_node::{StoredCopies, verify_snapshots};
 
 use crate::damage;
 use crate::failure::Problem;
 use crate::http::HttpArgs;
+use crate::log_damage;
 use crate::output::{self, Table};
 
 /// A record's text is cut here: a piece of a component has megabytes.
@@ -24,14 +26,16 @@ pub(crate) enum LogCommand {
     /// List the segments: what they hold, by the headers of their entries.
     #[command(after_help = "Example:\n  vouch log inspect --data-dir /var/lib/vouch")]
     Inspect(FolderArgs),
-    /// Read and verify every byte, and tell damage from a torn tail as a start would.
+    /// Read and verify every byte, of the snapshots too, and tell damage from a torn tail as a start would.
     #[command(after_help = "\
 Examples:
   vouch log verify
   vouch log verify --data-dir /var/lib/vouch --json
 
-Nothing is changed. Exits with 1 if anything is damaged. On the folder of a running node the tail is what is being
-written.")]
+Snapshots and their parts lie in the folder twice: a copy that is damaged is repairable where the other one is whole, or
+where an older snapshot and the log say the same, and lost otherwise. A start repairs copies, and the scrubber of a running
+node. Nothing is changed here. Exits with 1 if anything is damaged. On the folder of a running node the tail is what is
+being written.")]
     Verify(FolderArgs),
     /// Print entries and their records.
     #[command(after_help = "\
@@ -157,11 +161,13 @@ fn verify(args: &FolderArgs) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     let verification = verification?;
-    if !verification.is_sound() {
-        return Err(damaged(&verification));
+    let copies = verify_snapshots(&args.data_dir, verification.start.0, &mut |_| ())
+        .with_context(|| format!("the snapshots in {} cannot be read", args.data_dir.display()))?;
+    if !verification.is_sound() || !copies.damage.is_empty() {
+        return Err(log_damage::found(&verification, &copies));
     }
     if args.json {
-        return Ok(output::json(&verification_json(&verification))?);
+        return Ok(output::json(&log_damage::json(&verification, &copies))?);
     }
     let Verification { entries, start, end, durable, tail, .. } = &verification;
     output::line(format_args!("sound: {entries} entries at positions {start} to {end}, durable up to {durable}"))?;
@@ -170,6 +176,12 @@ fn verify(args: &FolderArgs) -> anyhow::Result<()> {
             "behind the end: {} bytes that were never acknowledged ({}); a start cuts them, a running node is writing them",
             tail.bytes, tail.reason
         ))?;
+    }
+    let StoredCopies { files, to_be_made, .. } = &copies;
+    output::line(format_args!("snapshots: {files} files are as they were written"))?;
+    if !to_be_made.is_empty() {
+        let count = to_be_made.len();
+        output::line(format_args!("{count} of them have no second copy yet: the next start makes it"))?;
     }
     Ok(())
 }
@@ -183,21 +195,7 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn damaged(verification: &Verification) -> anyhow::Error {
-    let ranges: Vec<String> = verification.damage.iter().map(|range| format!("  {}", describe(range))).collect();
-    let count = verification.damage.len();
-    let mut document = verification_json(verification);
-    if let Value::Object(members) = &mut document {
-        members.insert("type".to_owned(), json!("urn:vouch:cli:damaged"));
-        members.insert("title".to_owned(), json!(format!("the log is damaged in {count} places")));
-        let next = "a node starts on it only to read what is whole (vouch serve --on-damage read-only); restore the folder from a \
-                    backup, and keep this one";
-        members.insert("detail".to_owned(), json!(format!("{next}\n{}", ranges.join("\n"))));
-    }
-    Problem::from_document(document).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into)
-}
-
-fn describe(range: &DamagedRange) -> String {
+pub(crate) fn describe(range: &DamagedRange) -> String {
     match range.entries_lost() {
         Some(lost) => format!("{range}; {lost} entries lost"),
         None => range.to_string(),
@@ -216,7 +214,9 @@ fn dump(args: &DumpArgs) -> anyhow::Result<()> {
                 left -= 1;
                 print_entry(&entry, args)?;
             }
-            Err(DumpError::Damaged(range)) if args.folder.json => output::line(json!({"damage": damage_json(&range)}))?,
+            Err(DumpError::Damaged(range)) if args.folder.json => {
+                output::line(json!({"damage": log_damage::range_json(&range)}))?
+            }
             Err(DumpError::Damaged(range)) => output::line(format_args!("DAMAGED {}", describe(&range)))?,
             Err(error) => return Err(error.into()),
         }
@@ -311,37 +311,7 @@ fn message(bytes: &bytes::Bytes, bodies: bool) -> String {
     )
 }
 
-fn verification_json(verification: &Verification) -> Value {
-    let Verification { identity, start, end, durable, entries, damage, tail, segments } = verification;
-    json!({
-        "sound": damage.is_empty(),
-        "cluster_id": hex(&identity.cluster_id),
-        "shard": identity.shard,
-        "segment_size": identity.segment_size,
-        "start": start.0,
-        "end": end.0,
-        "durable": durable.0,
-        "entries": entries,
-        "damage": damage.iter().map(damage_json).collect::<Vec<_>>(),
-        "tail": tail.as_ref().map(|tail| json!({"at": tail.at.0, "bytes": tail.bytes, "reason": tail.reason})),
-        "segments": segments.iter().map(segment_json).collect::<Vec<_>>(),
-    })
-}
-
-fn damage_json(range: &DamagedRange) -> Value {
-    json!({
-        "file": file_name(&range.file),
-        "offset": range.offset,
-        "length": range.length,
-        "from": range.from.0,
-        "to": range.to.0,
-        "reason": range.reason,
-        "headers": range.headers,
-        "entries_lost": range.entries_lost(),
-    })
-}
-
-fn segment_json(segment: &SegmentInfo) -> Value {
+pub(crate) fn segment_json(segment: &SegmentInfo) -> Value {
     let mut members = Map::new();
     members.insert("file".to_owned(), json!(file_name(&segment.file)));
     members.insert("start".to_owned(), json!(segment.start.0));
@@ -356,10 +326,10 @@ fn segment_json(segment: &SegmentInfo) -> Value {
     Value::Object(members)
 }
 
-fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,6 +13,7 @@ mod failure;
 mod group;
 mod http;
 mod log;
+mod log_damage;
 mod message;
 mod output;
 mod plugin;

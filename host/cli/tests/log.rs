@@ -114,3 +114,50 @@ fn a_damaged_log_is_served_read_only_if_the_operator_says_so() {
     assert!(refused.stderr.contains("nothing was stored"), "{refused:?}");
     assert_eq!(std::fs::read(&file).unwrap(), bytes, "nothing was changed");
 }
+
+#[test]
+fn a_damaged_copy_of_a_snapshot_is_told_with_what_becomes_of_it() {
+    let mut node = Node::start(&["--snapshot-every", "1MiB", "--scrub-rate", "0"]);
+    node.admin(&["topic", "create", "orders"]).succeeded();
+    let (data, body) = (node.folder.path().join("data"), "b".repeat(100_000));
+    for _ in 0..12 {
+        node.client(&["message", "send", "orders", "--body", &body]).succeeded();
+    }
+    let find = |extension: &str| {
+        let mut files = std::fs::read_dir(data.join("shards/0/snapshots")).unwrap().map(|file| file.unwrap().path());
+        files.find(|path| path.extension().is_some_and(|found| found == extension))
+    };
+    let give_up_at = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    // The last file of a snapshot that is written.
+    while find("snapshot2").is_none() {
+        assert!(std::time::Instant::now() < give_up_at, "no snapshot is made");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    node.signal("TERM");
+    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+    let [first, second] = ["part", "part2"].map(|extension| find(extension).unwrap());
+    assert!(log(&data, &["verify"]).succeeded().stdout.contains("snapshots: 4 files are as they were written"));
+    let whole = std::fs::read(&second).unwrap();
+    std::fs::remove_file(&second).unwrap();
+    assert!(log(&data, &["verify"]).succeeded().stdout.contains("1 of them have no second copy yet"));
+    std::fs::write(&second, &whole).unwrap();
+
+    let mut bytes = whole;
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&first, &bytes).unwrap();
+    let told = log(&data, &["verify"]).failed_with(1);
+    assert!(told.stderr.contains("the log is sound, and 1 files of its snapshots are damaged"), "{told:?}");
+    let name = first.to_str().unwrap();
+    assert!(told.stderr.contains(name) && told.stderr.contains("repairable, the other copy is whole"), "{told:?}");
+    let document = log(&data, &["verify", "--json"]).failed_with(1).json();
+    let damage = &document["snapshots"]["damage"];
+    assert_eq!((&document["sound"], &damage[0]["state"]), (&false.into(), &"repairable".into()), "{document}");
+    assert!(name.ends_with(damage[0]["file"].as_str().unwrap()), "{document}");
+    std::fs::write(&second, &bytes).unwrap();
+    let told = log(&data, &["verify"]).failed_with(1);
+    assert!(
+        told.stderr.contains("2 files of its snapshots") && told.stderr.contains("the log says the same"),
+        "{told:?}"
+    );
+}

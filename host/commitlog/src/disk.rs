@@ -327,6 +327,19 @@ impl AsRef<[u8]> for MappedRange {
 /// # Errors
 /// The file cannot be opened, or a sector of it cannot be read.
 pub fn map_file(path: &Path) -> io::Result<Bytes> {
+    map(path, true)
+}
+
+/// The same for a file of which probably nothing will be read: a second copy. Nothing of it is read now, so a sector that
+/// cannot be read is a signal later.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn map_spare_file(path: &Path) -> io::Result<Bytes> {
+    map(path, false)
+}
+
+fn map(path: &Path, read_now: bool) -> io::Result<Bytes> {
     let file = RealFile(fs::File::open(path)?);
     let len = file.size()?;
     if len == 0 {
@@ -334,7 +347,9 @@ pub fn map_file(path: &Path) -> io::Result<Bytes> {
     }
     let mapping = file.map(len)?;
     let len = usize::try_from(len).map_err(io::Error::other)?;
-    // An error now instead of a signal later.
-    mapping.populate(0, len)?;
+    if read_now {
+        // An error now instead of a signal later.
+        mapping.populate(0, len)?;
+    }
     Ok(mapping.bytes(0, len))
 }

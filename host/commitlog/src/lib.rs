@@ -30,6 +30,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod uncached;
 
 pub use appender::{Appended, Appender, EntryHeader, MARK_AFTER};
 pub use checkpoint::{Checkpoint, CheckpointError};
@@ -37,7 +38,7 @@ pub use config::{
     ConfigError, LogConfig, MAX_SEGMENT_SIZE, MAX_SYNCS_IN_FLIGHT, MAX_ZERO_AHEAD, MIN_SEGMENT_SIZE, MIN_ZERO_AHEAD,
     SEGMENT_SIZE_STEP,
 };
-pub use disk::map_file;
+pub use disk::{map_file, map_spare_file};
 pub use error::{AppendError, DumpError, OpenError, Operation, PoisonReport, ReadError, ReleaseError, ScrubError};
 pub use folder::{FolderEntries, LogFolder};
 pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGMENT_HEADER_LEN};
@@ -51,3 +52,4 @@ pub use recovery::{Cut, Recovery};
 pub use scrub::{ScrubStep, Scrubber};
 pub use shortage::Shortage;
 pub use survey::report::{DamagedRange, LogIdentity, Progress, SegmentInfo, Verification};
+pub use uncached::UncachedFile;

@@ -49,5 +49,5 @@ pub use scrub::ScrubReport;
 pub use sessions::{
     Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions,
 };
-pub use snapshots::known_durable;
+pub use snapshots::{CopyFate, DamagedCopy, StoredCopies, known_durable, verify_snapshots};
 pub use start::StartError;

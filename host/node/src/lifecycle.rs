@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::node::{Inner, Node};
 use crate::plugins::PluginHost;
 use crate::retention::{self, DiskUse, RetentionReport};
-use crate::scrub::Scrub;
+use crate::scrub::{Scrub, ScrubbedFiles};
 use crate::search::SEARCHES_MAX;
 use crate::shard::{Command, Inbox, Output, Shard, Shared};
 use crate::snapshots::{Listeners, Requests, Snapshots, Snapshotter};
@@ -159,7 +159,10 @@ impl Node {
 
 /// Says what is damaged, and that nothing is written.
 fn read_only(damaged: &DamagedLog) -> Output {
-    let DamagedLog { found, served_to, .. } = damaged;
+    let DamagedLog { found, served_to, lost, .. } = damaged;
+    if let Some(lost) = lost {
+        tracing::error!("{lost}");
+    }
     for range in found.damage.iter().take(TOLD_MAX) {
         tracing::error!(%range, entries_lost = range.entries_lost(), "the log is damaged");
     }
@@ -198,14 +201,20 @@ impl Begin<'_> {
     ) -> Result<(Shard, Upkeep), StartError> {
         let Self { config, segment_size, state, inbox, reader, shared } = self;
         let housekeeping = appender.housekeeping();
+        let snapshots = Arc::new(snapshots);
         let place = config.data_dir.join("shards/0/scrub");
-        let scrub = Scrub::start(housekeeping.clone(), config.scrub_rate, place).map_err(StartError::Thread)?;
+        let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: shared.snapshots.clone() };
+        let scrub = Scrub::start(housekeeping.clone(), files, config.scrub_rate, place).map_err(StartError::Thread)?;
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = config.zero_ahead.min(segment_size);
         let output = Output::Log { appender, index, prepared };
         let shard = Shard::start(state, output, inbox.clone(), shared.clone()).map_err(StartError::Thread)?;
-        let adopt = move |position, part| inbox.push(Command::adopt(position, part));
-        let listeners = Listeners { adopt: Box::new(adopt), sealed: Box::new(lookups.announcer()) };
+        let mending = inbox.clone();
+        let listeners = Listeners {
+            adopt: Box::new(move |position, part| inbox.push(Command::adopt(position, part))),
+            mended: Box::new(move |part, copies| mending.push(Command::read_from(part, copies))),
+            sealed: Box::new(lookups.announcer()),
+        };
         let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);
         let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)
             .map_err(StartError::Thread)?;

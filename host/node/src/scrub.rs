@@ -1,5 +1,5 @@
 //! Reads the sealed part of the log again and again, slowly, so that what a disk loses is found while a backup still has
-//! it.
+//! it; and the snapshots with their parts, so that it is found while the other copy still has it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use vouch_commitlog::{DamagedRange, Housekeeping, LogPosition, Scrubber, Shortage};
+
+use crate::snapshots::{Mended, Requests, Snapshots, tell};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -29,15 +31,39 @@ pub struct ScrubReport {
     pub bytes: AtomicU64,
     /// Times that the whole sealed log was read.
     pub rounds: AtomicU64,
-    /// Damaged ranges found in the round under way and the one before it.
+    /// Damaged ranges found in the round under way and the one before it, and files of snapshots that are lost.
     pub damaged: AtomicU64,
+    /// Copies of snapshots and their parts that were damaged or missing, and were made again.
+    pub mended: AtomicU64,
     found: Mutex<Vec<DamagedRange>>,
+    lost: Mutex<Vec<LostFile>>,
+}
+
+/// A snapshot, or a part, of which both copies are damaged.
+#[derive(Clone, Debug)]
+pub(crate) struct LostFile {
+    pub(crate) file: PathBuf,
+    /// The id, if it is a part.
+    pub(crate) part: Option<u64>,
+    pub(crate) reason: String,
+}
+
+/// What is read besides the log.
+pub(crate) struct ScrubbedFiles {
+    pub(crate) snapshots: Arc<Snapshots>,
+    /// Where it is said that a part was mended.
+    pub(crate) requests: Arc<Requests>,
 }
 
 impl ScrubReport {
     /// Damaged ranges that were found, each once, by position; not more than a thousand.
     pub(crate) fn found(&self) -> Vec<DamagedRange> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Files that the last look found damaged in both copies.
+    pub(crate) fn lost(&self) -> Vec<LostFile> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps what is new of them, and forgets what is no longer in the log.
@@ -63,7 +89,7 @@ pub(crate) struct Scrub {
 impl Scrub {
     /// Starts it; `rate`: bytes a second, 0 for none at all. `place` is the file in which it keeps where it is, so that a
     /// node that is restarted more often than a round takes reads all of its log in time.
-    pub(crate) fn start(log: Housekeeping, rate: u64, place: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn start(log: Housekeeping, files: ScrubbedFiles, rate: u64, place: PathBuf) -> std::io::Result<Self> {
         let report = Arc::new(ScrubReport::default());
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut thread = None;
@@ -73,7 +99,7 @@ impl Scrub {
                 if let Err(error) = rustix::process::nice(NICE) {
                     tracing::warn!(%error, "the log is scrubbed at normal priority");
                 }
-                run(&log, rate, Place::new(place), &report, &stop);
+                run(&log, &files, rate, Place::new(place), &report, &stop);
             };
             thread = Some(std::thread::Builder::new().name("vouch-scrub".to_owned()).spawn(run)?);
         }
@@ -131,7 +157,14 @@ impl Place {
     }
 }
 
-fn run(log: &Housekeeping, rate: u64, mut place: Place, report: &ScrubReport, stop: &(Mutex<bool>, Condvar)) {
+fn run(
+    log: &Housekeeping,
+    files: &ScrubbedFiles,
+    rate: u64,
+    mut place: Place,
+    report: &ScrubReport,
+    stop: &(Mutex<bool>, Condvar),
+) {
     let usage = log.usage();
     let from = place.read(usage.end);
     // The rest of a round that an earlier process began is no whole round: the next one follows at once.
@@ -152,15 +185,53 @@ fn run(log: &Housekeeping, rate: u64, mut place: Place, report: &ScrubReport, st
             pause = LOOK_EVERY;
             continue;
         };
+        // Paid for by what was really read: the scrubber reads whole pieces, however little it is asked for.
+        pause = pause_for(report.bytes.load(Ordering::Relaxed) - before, rate);
         if round_ended {
+            let mut pace = |bytes| {
+                report.bytes.fetch_add(bytes, Ordering::Relaxed);
+                next_turn(stop, pause_for(bytes, rate))
+            };
+            look_at_files(files, report, &mut pace);
             report.rounds.fetch_add(u64::from(whole), Ordering::Relaxed);
             resting = whole.then(|| (Instant::now(), segments));
             whole = true;
         }
         place.keep(scrubber.position());
-        // Paid for by what was really read: the scrubber reads whole pieces, however little it is asked for.
-        pause = pause_for(report.bytes.load(Ordering::Relaxed) - before, rate);
     }
+}
+
+/// Reads both copies of everything, once, and mends what can be mended.
+fn look_at_files(files: &ScrubbedFiles, report: &ScrubReport, pace: &mut dyn FnMut(u64) -> bool) {
+    let ScrubbedFiles { snapshots, requests } = files;
+    let stored = snapshots.stored().unwrap_or_else(|error| {
+        tracing::error!(%error, "the snapshots could not be scrubbed; look after the disk");
+        Vec::new()
+    });
+    let mut lost = Vec::new();
+    for stored in stored {
+        let mended = match snapshots.mend(stored, pace) {
+            Ok(Mended::Stopped) => return,
+            Ok(mended) => mended,
+            Err(error) => {
+                tracing::error!(%error, ?stored, "a damaged copy cannot be made again now; the next round tries again");
+                continue;
+            }
+        };
+        tell(&mended);
+        match mended {
+            Mended::Again(copies) => {
+                report.mended.fetch_add(copies.len() as u64, Ordering::Relaxed);
+                requests.damaged(stored.part());
+            }
+            Mended::Lost([(file, why), _]) => {
+                lost.push(LostFile { file, part: stored.part(), reason: why.to_string() });
+            }
+            Mended::Whole | Mended::Gone | Mended::Stopped => {}
+        }
+    }
+    report.damaged.fetch_add(lost.len() as u64, Ordering::Relaxed);
+    *report.lost.lock().unwrap_or_else(PoisonError::into_inner) = lost;
 }
 
 /// How long so many bytes last at this rate; a look at nothing is paced too.

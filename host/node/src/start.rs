@@ -147,9 +147,12 @@ pub enum StartError {
         /// Who wrote it.
         version: String,
     },
-    /// Restore a backup: what lies in the log alone does not say what happened before it.
+    /// Restore a backup, or start with [`crate::OnDamage::ReadOnly`] to read what is whole: what lies in the log alone does
+    /// not say what happened before it.
     #[error(
-        "the log begins at position {start}, its older segments are gone, and no snapshot in {} can be read (see the warnings above); if that lies on a volume of its own, mount it, otherwise restore the folder from a backup",
+        "the log begins at position {start}, its older segments are gone, and no snapshot in {} can be read (see the warnings \
+         above); if that lies on a volume of its own, mount it; `vouch log verify` tells which files are damaged, and `vouch \
+         serve --on-damage read-only` serves what is whole until the folder is restored from a backup",
         snapshots.display()
     )]
     NoSnapshot {
@@ -219,8 +222,15 @@ pub(crate) fn open(config: &NodeConfig, time: Arc<dyn TimeSource>) -> Result<Ope
     // If the log ends before it, that is damage (ruling 17).
     log.known_durable = snapshots.known_durable();
     let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
-    let recovered = match recover(&snapshots, &snapshot_dir, log.clone(), &inbox) {
+    let mut recovered = recover(&snapshots, &snapshot_dir, log.clone(), &inbox);
+    if matches!(recovered, Err(StartError::NoSnapshot { .. })) && damage::rebuild(&log, &snapshots) {
+        recovered = recover(&snapshots, &snapshot_dir, log.clone(), &inbox);
+    }
+    let recovered = match recovered {
         Err(StartError::Log(error)) => Err(damage::judge(config.on_damage, &log, &snapshots, error)?),
+        Err(error @ StartError::NoSnapshot { .. }) => {
+            Err(damage::without_parts(config.on_damage, &log, &snapshots, error)?)
+        }
         Err(error) => return Err(error),
         Ok(recovered) => Ok(recovered),
     };
@@ -290,7 +300,7 @@ pub(crate) fn lookups(config: &NodeConfig, opened: &Opened) -> Result<Lookups, S
         folder: folder.clone(),
         log: opened.reader.clone(),
         segment_size: opened.init.segment_size,
-        load_part: Box::new(move |part| parts.part(part)),
+        load_part: Box::new(move |part| parts.whole_part(part)),
     };
     let parts = opened.state.named_parts();
     match opened.log {

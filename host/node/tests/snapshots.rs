@@ -126,11 +126,14 @@ async fn a_damaged_snapshot_or_part_is_passed_over_and_the_log_is_read_instead()
         let transactions = fill(&node).await;
         node.stop().await;
         drop(node);
-        let [file] = files(folder.path(), extension).try_into().unwrap();
-        let mut bytes = fs::read(&file).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&file, bytes).unwrap();
+        // Both copies.
+        for extension in [extension.to_owned(), format!("{extension}2")] {
+            let [file] = files(folder.path(), &extension).try_into().unwrap();
+            let mut bytes = fs::read(&file).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&file, bytes).unwrap();
+        }
         let node = Node::start(rarely(folder.path())).unwrap();
         assert!(node.recovery().unwrap().scanned_bytes > 10 * MIB as u64, "{extension}: the whole log was read");
         check(&node, &transactions).await;

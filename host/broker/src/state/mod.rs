@@ -7,7 +7,10 @@ mod filters;
 mod groups;
 mod leaps;
 mod marks;
+mod pages;
 mod part;
+mod part_check;
+mod part_rebuild;
 mod part_view;
 mod plugins;
 mod progress;
@@ -27,7 +30,9 @@ pub use dedup::{DEDUP_MAX, DEDUP_WINDOW_MS};
 pub use filters::{FILTER_TAGS_MAX, FILTERS_MAX, Filters};
 pub use groups::{GAPS_MAX, GROUPS_MAX, Gap, Group, Groups, MADE_GROUPS_MAX, PIN_MS, UNUSED_GROUPS_MAX, UNUSED_MS};
 pub use leaps::{LEAPS_MAX, Leap, Leaps, Now};
-pub use part::PartError;
+pub use part::{Copies, PartError};
+pub use part_check::{check_part, merge_part};
+pub use part_rebuild::PartRebuild;
 pub use part_view::{PartView, QueueEntries, QueueRow};
 pub use plugins::{
     Artifact, BINDINGS_MAX, BindingEntry, Digest, PLUGINS_MAX, PluginEntry, Plugins, TAG_HISTORY_MAX, TAGS_MAX, Tag,
@@ -36,6 +41,7 @@ pub use plugins::{
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
 pub use queue::IndexEntry;
 pub use retention::{Body, QueuePlace};
+pub use seal::{Gaps, QueueGap};
 pub use snapshot::SnapshotError;
 pub use topics::{RETIRED_MAX, TOPICS_MAX, Topic, Topics};
 pub use transactions::{
@@ -44,6 +50,7 @@ pub use transactions::{
 };
 
 use dedup::Dedup;
+use pages::Health;
 use snapshot::Named;
 use transactions::Transactions;
 
@@ -61,6 +68,8 @@ pub struct State {
     plugins: Plugins,
     /// Parts that queues read from or that hold what is remembered; may name some that nothing needs any more.
     named: Named,
+    /// What was found damaged in them.
+    health: Health,
 }
 
 impl std::fmt::Debug for State {

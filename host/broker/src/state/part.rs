@@ -5,9 +5,11 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::pages::{PartHealth, SealedEntries};
 use super::snapshot::SnapshotError;
 use crate::TopicId;
 use crate::record::codec::{DecodeError, Reader, Writer};
@@ -15,9 +17,10 @@ use crate::record::codec::{DecodeError, Reader, Writer};
 const MAGIC: &[u8; 8] = b"VOUCHPRT";
 /// Version 1 had no marks.
 const VERSION: u32 = 2;
-const HEAD_LEN: usize = 40;
+pub(super) const HEAD_LEN: usize = 40;
 /// The checksum of head and table, which covers everything around it.
 const CHECKSUM: Range<usize> = 12..16;
+const ID: Range<usize> = 16..24;
 const ROW_LEN: usize = 56;
 
 /// Bytes of an entry of a queue's index.
@@ -88,6 +91,21 @@ impl PartError {
     }
 }
 
+/// The bytes of a part, which lie on the disk twice.
+#[derive(Clone, Debug)]
+pub struct Copies {
+    /// What is read as long as it is whole.
+    pub first: Bytes,
+    /// What is read where the first one is damaged; empty if there is no other.
+    pub second: Bytes,
+}
+
+impl From<Bytes> for Copies {
+    fn from(first: Bytes) -> Self {
+        Self { first, second: Bytes::new() }
+    }
+}
+
 /// What the entries of a row belong to. Rows ascend in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Of {
@@ -143,11 +161,16 @@ pub(super) struct Row {
     pub(super) lowest: u64,
     /// Largest log position among them; 0 where entries have none.
     pub(super) highest: u64,
-    data: Range<usize>,
-    checksum: u32,
+    pub(super) data: Range<usize>,
+    pub(super) checksum: u32,
 }
 
 impl Row {
+    /// Whether these bytes are what was written as its entries.
+    pub(super) fn is_written(&self, entries: &[u8]) -> bool {
+        entries.len() == self.data.len() && crc32c::crc32c(entries) == self.checksum
+    }
+
     /// The offset, or number, after the last entry.
     pub(super) fn end(&self) -> u64 {
         self.first + self.count
@@ -189,39 +212,24 @@ pub(super) struct Part {
     pub(super) checksum: u32,
     pub(super) rows: Vec<Row>,
     bytes: Bytes,
+    /// The other copy, of which nothing was checked; empty if there is none.
+    second: Bytes,
+    /// Where it is noted what is found damaged later.
+    pub(super) health: Arc<PartHealth>,
 }
 
 impl Part {
     /// Checks that these bytes are the part `id`, whole, with a table that is as it was written.
-    pub(super) fn open(id: u64, bytes: Bytes) -> Result<Self, SnapshotError> {
-        Self::parse(id, bytes).map_err(|why| why.of(id))
+    pub(super) fn open(id: u64, copies: impl Into<Copies>) -> Result<Self, SnapshotError> {
+        let Copies { first, second } = copies.into();
+        let part = Self::parse(id, first).map_err(|why| why.of(id))?;
+        Ok(Self { second, ..part })
     }
 
     fn parse(id: u64, bytes: Bytes) -> Result<Self, PartError> {
-        let short = |_| PartError::Length { found: bytes.len() as u64, written: HEAD_LEN as u64 };
-        let mut r = Reader(&bytes);
-        if r.take(8, "magic").map_err(short)? != MAGIC {
-            return Err(PartError::Magic);
-        }
-        let version = r.u32("format").map_err(short)?;
-        if !(1..=VERSION).contains(&version) {
-            return Err(PartError::Version(version));
-        }
-        let found = r.u32("checksum").map_err(short)?;
-        let (said, rows) = (r.u64("part").map_err(short)?, r.u64("rows").map_err(short)?);
-        let written = r.u64("length").map_err(short)?;
-        let table_end = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(ROW_LEN)?.checked_add(HEAD_LEN));
-        let table_end = table_end.filter(|end| written == bytes.len() as u64 && *end <= bytes.len());
-        let table_end = table_end.ok_or(PartError::Length { found: bytes.len() as u64, written })?;
-        let computed = table_checksum(&bytes[..table_end]);
-        if computed != found {
-            return Err(PartError::Checksum { what: "table", found, computed });
-        }
-        if said != id {
-            return Err(PartError::Id(said));
-        }
-        let rows = Self::table(&bytes[HEAD_LEN..table_end], bytes.len()).map_err(PartError::Layout)?;
-        Ok(Self { id, checksum: found, rows, bytes })
+        let table_end = table_end(&bytes, bytes.len() as u64)?;
+        let (checksum, rows) = read_table(id, &bytes[..table_end], bytes.len())?;
+        Ok(Self { id, checksum, rows, bytes, second: Bytes::new(), health: Arc::default() })
     }
 
     /// Rows ascend, and their entries fill the rest of the part without a gap.
@@ -237,6 +245,19 @@ impl Part {
             rows.push(row);
         }
         if at == len { Ok(rows) } else { Err(DecodeError::Short("entries")) }
+    }
+
+    /// The entries of a row of a queue, which are whole in the first copy.
+    pub(super) fn sealed_entries(&self, row: &Row) -> SealedEntries {
+        let (first, second) = self.copies_of(row);
+        SealedEntries::new(first, second, self.health.clone())
+    }
+
+    /// The bytes of a row's entries in both copies, not checked; the second are none where that copy has not all of them.
+    pub(super) fn copies_of(&self, row: &Row) -> (Bytes, Bytes) {
+        let in_second = row.data.end <= self.second.len();
+        let second = if in_second { self.second.slice(row.data.clone()) } else { Bytes::new() };
+        (self.entries(row), second)
     }
 
     /// The bytes of a row's entries, not checked.
@@ -256,10 +277,53 @@ impl Part {
         if found == computed { Ok(entries) } else { Err(PartError::Checksum { what: "entries", found, computed }) }
     }
 
+    /// Leaves out what was damaged since it was written.
+    pub(super) fn leave_out_damaged_rows(&mut self) {
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.retain(|row| self.check_entries(row).is_ok());
+        self.rows = rows;
+    }
+
     /// The row of this table.
     pub(super) fn row(&self, of: Of) -> Option<&Row> {
         self.rows.binary_search_by_key(&of, |row| row.of).ok().map(|at| &self.rows[at])
     }
+}
+
+/// Where the table ends in a part of so many bytes that begins with these.
+pub(super) fn table_end(head: &[u8], len: u64) -> Result<usize, PartError> {
+    let short = |_| PartError::Length { found: len, written: HEAD_LEN as u64 };
+    let mut r = Reader(head);
+    if r.take(8, "magic").map_err(short)? != MAGIC {
+        return Err(PartError::Magic);
+    }
+    let version = r.u32("format").map_err(short)?;
+    if !(1..=VERSION).contains(&version) {
+        return Err(PartError::Version(version));
+    }
+    r.take(12, "checksum and part").map_err(short)?;
+    let (rows, written) = (r.u64("rows").map_err(short)?, r.u64("length").map_err(short)?);
+    let table_end = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(ROW_LEN)?.checked_add(HEAD_LEN));
+    let table_end = table_end.filter(|end| written == len && *end as u64 <= len);
+    table_end.ok_or(PartError::Length { found: len, written })
+}
+
+/// The checksum and the rows of the part `id`, of these bytes of head and table, and of `len` bytes in all.
+pub(super) fn read_table(id: u64, bytes: &[u8], len: usize) -> Result<(u32, Vec<Row>), PartError> {
+    let (found, computed) = (u32::from_le_bytes(array(&bytes[CHECKSUM])), table_checksum(bytes));
+    if computed != found {
+        return Err(PartError::Checksum { what: "table", found, computed });
+    }
+    let said = u64::from_le_bytes(array(&bytes[ID]));
+    if said != id {
+        return Err(PartError::Id(said));
+    }
+    let rows = Part::table(&bytes[HEAD_LEN..], len).map_err(PartError::Layout)?;
+    Ok((found, rows))
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().expect("a range of this length")
 }
 
 fn table_checksum(bytes: &[u8]) -> u32 {
@@ -306,7 +370,14 @@ impl PartWriter {
         let checksum = table_checksum(&head);
         head[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
         self.bytes[..head.len()].copy_from_slice(&head);
-        Part { id: self.id, checksum, rows: self.rows, bytes: self.bytes.into() }
+        Part {
+            id: self.id,
+            checksum,
+            rows: self.rows,
+            bytes: self.bytes.into(),
+            second: Bytes::new(),
+            health: Arc::default(),
+        }
     }
 }
 

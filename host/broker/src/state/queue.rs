@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use bytes::Bytes;
-
+use super::pages::SealedEntries;
 use super::part::{INDEX_ENTRY_LEN, Part, PartError, PartWriter, Row};
 use super::snapshot::{SnapshotError, Unreadable};
 use crate::TagHash;
@@ -20,18 +19,26 @@ pub struct IndexEntry {
 }
 
 impl IndexEntry {
-    fn to_bytes(self) -> [u8; INDEX_ENTRY_LEN] {
+    /// Of a message whose entry is lost with its part: no log reaches so far. Only where nothing is written.
+    pub(super) const UNKNOWN: Self = Self { position: u64::MAX, tag: TagHash(0) };
+
+    pub(super) fn to_bytes(self) -> [u8; INDEX_ENTRY_LEN] {
         let mut bytes = [0; INDEX_ENTRY_LEN];
         bytes[..8].copy_from_slice(&self.position.to_le_bytes());
         bytes[8..].copy_from_slice(&self.tag.0.to_le_bytes());
         bytes
     }
 
-    fn from_bytes(bytes: [u8; INDEX_ENTRY_LEN]) -> Self {
+    pub(super) fn from_bytes(bytes: [u8; INDEX_ENTRY_LEN]) -> Self {
         // Two words of the value rather than two slices of the bytes: nothing here can fail.
         let both = u128::from_le_bytes(bytes);
         Self { position: both as u64, tag: TagHash((both >> 64) as u64) }
     }
+}
+
+/// The lowest of some places; 0 if one of them is not known.
+fn lowest(places: impl Iterator<Item = (u64, Option<u64>)>) -> Option<u64> {
+    places.map(|(_, position)| position.unwrap_or(0)).min()
 }
 
 pub(super) fn entries(bytes: &[u8]) -> impl Iterator<Item = IndexEntry> + '_ {
@@ -45,17 +52,12 @@ struct Run {
     part: u64,
     /// Smallest position among its entries: a committed half is older than its neighbours.
     lowest: u64,
-    entries: Bytes,
+    entries: SealedEntries,
 }
 
 impl Run {
     fn end(&self) -> u64 {
-        self.first + (self.entries.len() / INDEX_ENTRY_LEN) as u64
-    }
-
-    /// Its entries from this offset on, which is one of its own.
-    fn from(&self, offset: u64) -> &[u8] {
-        &self.entries[(offset - self.first) as usize * INDEX_ENTRY_LEN..]
+        self.first + self.entries.len() as u64
     }
 }
 
@@ -64,7 +66,8 @@ impl Run {
 /// # To ensure correctness
 ///
 /// Offsets are contiguous (I6): `append` returns the length before it, and every offset from `start` below `len`
-/// resolves. Runs follow each other without a gap up to the tail; the first begins at or below `start`.
+/// resolves. Runs follow each other without a gap up to the tail; the first begins at or below `start`. Only a state that was
+/// read without parts that are lost has gaps, and nothing is appended to that.
 #[derive(Debug, Default)]
 pub(super) struct QueueIndex {
     start: u64,
@@ -108,8 +111,8 @@ impl QueueIndex {
             return None;
         }
         let run = self.runs.partition_point(|run| run.first <= offset).checked_sub(1)?;
-        let entry = self.runs[run].from(offset).first_chunk()?;
-        Some(IndexEntry::from_bytes(*entry))
+        let run = &self.runs[run];
+        run.entries.get((offset - run.first) as usize)
     }
 
     /// First offset that is still there.
@@ -123,16 +126,17 @@ impl QueueIndex {
     }
 
     /// The smallest log position among the entries at or above an offset; `None` if there are none. Looks at one run
-    /// and the tail, and at runs with entries that were carried; of the other runs the minimum is known.
+    /// and the tail, and at runs with entries that were carried; of the other runs the minimum is known. Where an entry
+    /// cannot be read it may lie anywhere: 0.
     pub(super) fn lowest_position_from(&self, offset: u64) -> Option<u64> {
         let offset = offset.max(self.start);
         let lowest_of = |run: &Run| {
             let known = run.first >= offset && self.moved.range(run.first..run.end()).next().is_none();
-            if known { Some(run.lowest) } else { self.places(offset.max(run.first)..run.end()).map(|(_, at)| at).min() }
+            if known { Some(run.lowest) } else { lowest(self.places(offset.max(run.first)..run.end())) }
         };
         let first = self.runs.partition_point(|run| run.end() <= offset);
         let in_runs = self.runs[first..].iter().filter_map(lowest_of).min();
-        let in_tail = self.places(offset.max(self.tail_first)..self.len()).map(|(_, position)| position).min();
+        let in_tail = lowest(self.places(offset.max(self.tail_first)..self.len()));
         in_runs.into_iter().chain(in_tail).min()
     }
 
@@ -141,17 +145,22 @@ impl QueueIndex {
         self.moved.range(offset..).map(|(offset, place)| (*offset, *place))
     }
 
-    /// Offsets in this range, which does not go beyond one run or the tail, with where their records lie.
-    fn places(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, u64)> + '_ {
+    /// Offsets in this range, which does not go beyond one run or the tail, with where their records lie; `None` where no
+    /// copy of a part says it.
+    fn places(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, Option<u64>)> + '_ {
         let Range { start, end } = offsets;
         let len = end.saturating_sub(start) as usize;
         let run =
             self.runs.partition_point(|run| run.first <= start).checked_sub(1).filter(|_| start < self.tail_first);
-        let in_run = run.into_iter().flat_map(move |run| entries(self.runs[run].from(start)));
-        let in_tail = self.tail.iter().copied().skip(start.saturating_sub(self.tail_first) as usize);
+        let in_run = run.into_iter().flat_map(move |run| {
+            let run = &self.runs[run];
+            run.entries.iter_from((start - run.first) as usize)
+        });
+        let in_tail = self.tail.iter().copied().map(Some).skip(start.saturating_sub(self.tail_first) as usize);
         let in_tail = in_tail.take(if run.is_none() { len } else { 0 });
         let moved = |offset| if self.moved.is_empty() { None } else { self.moved.get(&offset).copied() };
-        (start..end).zip(in_run.take(len).chain(in_tail)).map(move |(n, entry)| (n, moved(n).unwrap_or(entry.position)))
+        let places = (start..end).zip(in_run.take(len).chain(in_tail));
+        places.map(move |(n, entry)| (n, moved(n).or(entry.map(|entry| entry.position))))
     }
 
     /// Offsets from `from` on whose records lie in a stretch of the log, with their places. Looks at no more than `room`
@@ -170,7 +179,8 @@ impl QueueIndex {
         for Range { start, end } in runs.chain(std::iter::once(self.tail_first.max(from)..self.len())) {
             let stop = end.min(start.saturating_add(*room as u64));
             *room -= stop.saturating_sub(start) as usize;
-            found.extend(self.places(start..stop).filter(|(_, position)| stretch.contains(position)));
+            let places = self.places(start..stop).filter_map(|(offset, position)| Some((offset, position?)));
+            found.extend(places.filter(|(_, position)| stretch.contains(position)));
             if stop < end {
                 return (found, Some(stop));
             }
@@ -242,25 +252,58 @@ impl QueueIndex {
         if row.end() > self.start {
             self.tail = self.tail.split_off((row.end() - self.tail_first) as usize);
             self.tail_first = row.end();
-            self.push_run(part.id, row, part.entries(row));
+            self.push_run(part, row, part.sealed_entries(row));
         }
     }
 
-    fn push_run(&mut self, part: u64, row: &Row, entries: Bytes) {
-        self.runs.push(Run { first: row.first, part, lowest: row.lowest, entries });
+    fn push_run(&mut self, part: &Part, row: &Row, entries: SealedEntries) {
+        self.runs.push(Run { first: row.first, part: part.id, lowest: row.lowest, entries });
     }
 
-    /// Takes a row of a part that the snapshot names; parts come in the order in which they were written.
-    pub(super) fn attach(&mut self, part: &Part, row: &Row) -> Result<(), SnapshotError> {
+    /// Takes a row of a part that the snapshot names; parts come in the order in which they were written. `whole`: none
+    /// is missing.
+    pub(super) fn attach(&mut self, part: &Part, row: &Row, whole: bool) -> Result<(), SnapshotError> {
         if row.end() <= self.start {
             return Ok(());
         }
-        let follows = self.runs.last().map_or(row.first <= self.start, |run| run.end() == row.first);
+        let next = self.runs.last().map(Run::end);
+        let follows = match whole {
+            true => next.map_or(row.first <= self.start, |next| next == row.first),
+            false => next.is_none_or(|next| next <= row.first),
+        };
         if !follows || row.end() > self.tail_first {
             return Err(PartError::Misfit("its entries of a queue are not those that follow").of(part.id));
         }
-        self.push_run(part.id, row, part.checked_entries(row)?);
+        part.check_entries(row).map_err(|why| why.of(part.id))?;
+        self.push_run(part, row, part.sealed_entries(row));
         Ok(())
+    }
+
+    /// Reads the entries of a row that it reads from this part already from these bytes of it.
+    pub(super) fn read_from(&mut self, part: &Part, row: &Row) {
+        let at = self.runs.partition_point(|run| run.part < part.id);
+        if let Some(run) = self.runs.get_mut(at).filter(|run| run.part == part.id) {
+            let (first, second) = part.copies_of(row);
+            run.entries.read_from(first, second);
+        }
+    }
+
+    /// Offsets that are still there and are read from this part.
+    pub(super) fn stretch_of(&self, part: u64) -> Option<Range<u64>> {
+        let run = self.runs.get(self.runs.partition_point(|run| run.part < part)).filter(|run| run.part == part)?;
+        Some(run.first.max(self.start)..run.end())
+    }
+
+    /// Offsets that lie in no part and not in memory: of a state that was read without parts that are lost.
+    pub(super) fn gaps(&self) -> Vec<Range<u64>> {
+        let mut next = self.start;
+        let mut gaps = Vec::new();
+        for run in &self.runs {
+            gaps.extend((next < run.first).then_some(next..run.first));
+            next = next.max(run.end());
+        }
+        gaps.extend((next < self.tail_first).then_some(next..self.tail_first));
+        gaps
     }
 
     /// Whether the runs reach the tail, as the snapshot said.

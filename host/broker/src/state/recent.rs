@@ -6,6 +6,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
+use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::leaps::{Leaps, Now};
@@ -59,6 +60,8 @@ pub(super) struct Recent<V> {
     first: u64,
     /// Stretches that lie in parts, oldest first. The first one may begin below `first`; all end above it.
     sealed: VecDeque<Sealed>,
+    /// Entries that were to be read and are lost with their part, and with those the ones before them.
+    lost: u64,
     /// Numbers of the entries that are not hidden, by the hash of their key. Their low bits, which are enough: there are
     /// far fewer than 2^32 entries.
     index: Box<[HashTable<u32>]>,
@@ -74,6 +77,7 @@ impl<V: Happened> Recent<V> {
             entries: VecDeque::new(),
             first: 0,
             sealed: VecDeque::new(),
+            lost: 0,
             index: (0..PARTS).map(|_| HashTable::new()).collect(),
             hasher: DefaultHashBuilder::default(),
             max,
@@ -275,12 +279,20 @@ impl<V: Happened> Recent<V> {
         let mut next = self.first;
         for part in source.parts {
             let Some(row) = part.row(V::OF).filter(|row| row.end() > self.first) else { continue };
+            if !source.whole && row.first > next {
+                self.lose(row.first, &mut stretches);
+                next = row.first;
+            }
             if row.first != next && !(self.sealed.is_empty() && row.first <= next) {
                 return Err(misfit(part).into());
             }
             stretches.push((part.checked_entries(row)?, (next - row.first) as usize));
             next = row.end();
             self.sealed.push_back(Sealed { part: part.id, end: next });
+        }
+        if !source.whole && next < unsealed_from {
+            self.lose(unsealed_from, &mut stretches);
+            next = unsealed_from;
         }
         if next != unsealed_from {
             let (field, value) = ("number of the first entry in no part", unsealed_from);
@@ -294,6 +306,19 @@ impl<V: Happened> Recent<V> {
             return Err(DecodeError::Value { field: "entries of what happened lately", value: count as u64 }.into());
         }
         Ok(self.restore(count, all.flatten().map(V::from_bytes))?)
+    }
+
+    /// Goes without everything before this entry: numbers have no gaps.
+    fn lose(&mut self, first: u64, stretches: &mut Vec<(Bytes, usize)>) {
+        self.lost += first - self.first;
+        self.first = first;
+        self.sealed.clear();
+        stretches.clear();
+    }
+
+    /// How many entries are lost, of a table that was read without all of its parts.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
     }
 }
 

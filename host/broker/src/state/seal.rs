@@ -2,13 +2,38 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::leaps::Leaps;
-use super::part::{INDEX_ENTRY_LEN, MARK_LEN, Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN};
-use super::snapshot::{self, Named};
-use super::{SnapshotError, State};
+use super::pages::Health;
+use super::part::{Copies, INDEX_ENTRY_LEN, MARK_LEN, Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN};
+use super::snapshot::{self, Named, Parts};
+use super::{Plugins, SnapshotError, State};
+use crate::TopicId;
+
+/// Neighbouring messages of a queue of which nobody knows any more where in the log they lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueGap {
+    /// The topic.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: u32,
+    /// From the first to behind the last.
+    pub offsets: Range<u64>,
+}
+
+/// What a state does without that was read without some of its parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Messages, ascending by topic, queue and offset.
+    pub queues: Vec<QueueGap>,
+    /// Messages that were remembered for resends, and are no longer.
+    pub sent: u64,
+    /// Outcomes of ended transactions that were remembered, and are no longer.
+    pub outcomes: u64,
+}
 
 impl State {
     /// Moves everything that only grows and is in no part yet into a new part, and returns its bytes: the caller stores
@@ -20,7 +45,8 @@ impl State {
     ///
     /// If `part` is not above the ids of the parts before: entries are read back in the order of their parts.
     pub fn seal(&mut self, part: u64) -> Option<Bytes> {
-        let part = self.unsealed(part)?;
+        let mut part = self.unsealed(part)?;
+        part.health = self.health.of(part.id);
         self.take_over(&part);
         Some(part.bytes())
     }
@@ -76,11 +102,46 @@ impl State {
     /// # Errors
     ///
     /// [`SnapshotError::Part`] if the part is damaged or does not fit. Nothing is changed then; go on without it.
-    pub fn adopt(&mut self, part: u64, bytes: Bytes) -> Result<(), SnapshotError> {
-        let opened = Part::open(part, bytes)?;
+    pub fn adopt(&mut self, part: u64, copies: impl Into<Copies>) -> Result<(), SnapshotError> {
+        let mut opened = Part::open(part, copies)?;
         self.fit(&opened).map_err(|why| why.of(part))?;
+        opened.health = self.health.of(part);
         self.take_over(&opened);
         Ok(())
+    }
+
+    /// Reads from now on from these bytes of a part that it reads from already: copies that were made again. One that it
+    /// does not need any more is none of its business.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Part`] if they are another part, or damaged in head or table. Nothing is changed then.
+    pub fn read_from(&mut self, part: u64, copies: Copies) -> Result<(), SnapshotError> {
+        let Some(named) = self.named.0.get(&part).copied() else { return Ok(()) };
+        let opened = Part::open(part, copies)?;
+        if opened.checksum != named {
+            return Err(PartError::Other { named, found: opened.checksum }.of(part));
+        }
+        self.topics.read_from(&opened);
+        self.health.mended(part);
+        Ok(())
+    }
+
+    /// Messages that are read from a part, as far as they are still there.
+    pub fn messages_of_part(&self, part: u64) -> Vec<QueueGap> {
+        self.topics.stretches_of(part)
+    }
+
+    /// Parts of which one copy was found damaged when something was read from it, and the other one said what was there.
+    /// Costs one look where there are none.
+    pub fn damaged_parts(&self) -> Vec<u64> {
+        self.health.damaged()
+    }
+
+    /// Parts of which something was asked that is in neither copy any more. What this state said since then, and did, may
+    /// be wrong: it must not go on. Costs one look where there are none.
+    pub fn lost_parts(&self) -> Vec<u64> {
+        self.health.lost()
     }
 
     fn is_next(&self, part: u64) -> bool {
@@ -111,6 +172,7 @@ impl State {
         }
         self.named = self.needed_parts();
         self.named.0.insert(part.id, part.checksum);
+        self.health.retain(|part| self.named.0.contains_key(&part));
     }
 
     /// Parts that something refers to.
@@ -150,33 +212,89 @@ impl State {
     ///
     /// The snapshot or a part is damaged, of another version, or missing. Never a state that differs from the one that
     /// was written: take an older snapshot, or the log.
-    pub fn from_snapshot(
+    pub fn from_snapshot<C: Into<Copies>>(
         bytes: &[u8],
-        part: &mut dyn FnMut(u64) -> io::Result<Bytes>,
+        part: &mut dyn FnMut(u64) -> io::Result<C>,
+    ) -> Result<(u64, Self), SnapshotError> {
+        Self::read_snapshot(bytes, true, &mut |id| part(id).map(Into::into))
+    }
+
+    /// The same where parts are lost: whatever of them is damaged or missing in the bytes that `part` gives is left out. A
+    /// state to be read and never to be changed; [`State::gaps`] says what is missing in it.
+    ///
+    /// # Errors
+    ///
+    /// The snapshot itself is damaged or of another version.
+    pub fn from_snapshot_with_gaps<C: Into<Copies>>(
+        bytes: &[u8],
+        part: &mut dyn FnMut(u64) -> io::Result<C>,
+    ) -> Result<(u64, Self), SnapshotError> {
+        Self::read_snapshot(bytes, false, &mut |id| part(id).map(Into::into))
+    }
+
+    fn read_snapshot(
+        bytes: &[u8],
+        whole: bool,
+        part: &mut dyn FnMut(u64) -> io::Result<Copies>,
     ) -> Result<(u64, Self), SnapshotError> {
         let (position, mut r) = snapshot::open(bytes)?;
         let named = snapshot::named(&mut r)?;
-        let parts = named.0.iter().map(|(id, named)| {
-            let io = |error: io::Error| PartError::Io { kind: error.kind(), why: error.to_string() }.of(*id);
-            let opened = Part::open(*id, part(*id).map_err(io)?)?;
-            let (named, found) = (*named, opened.checksum);
-            if found == named { Ok(opened) } else { Err(PartError::Other { named, found }.of(*id)) }
-        });
-        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let mut health = Health::default();
+        let mut parts = Vec::with_capacity(named.0.len());
+        for (id, named) in &named.0 {
+            match open_named(*id, *named, part) {
+                Ok(mut opened) => {
+                    opened.health = health.of(*id);
+                    parts.push(opened);
+                }
+                Err(why) if whole => return Err(why),
+                Err(_) => {}
+            }
+        }
+        if !whole {
+            parts.iter_mut().for_each(Part::leave_out_damaged_rows);
+        }
+        let from = Parts { parts: &parts, whole };
         let mut state = Self {
-            cluster: snapshot::next(&mut r, &parts)?,
-            topics: snapshot::next(&mut r, &parts)?,
-            groups: snapshot::next(&mut r, &parts)?,
-            transactions: snapshot::next(&mut r, &parts)?,
-            dedup: snapshot::next(&mut r, &parts)?,
-            plugins: snapshot::next(&mut r, &parts)?,
-            leaps: if snapshot::is_next::<Leaps>(&r) { snapshot::next(&mut r, &parts)? } else { Leaps::default() },
+            cluster: snapshot::next(&mut r, from)?,
+            topics: snapshot::next(&mut r, from)?,
+            groups: snapshot::next(&mut r, from)?,
+            transactions: snapshot::next(&mut r, from)?,
+            dedup: snapshot::next(&mut r, from)?,
+            plugins: snapshot::next(&mut r, from)?,
+            leaps: if snapshot::is_next::<Leaps>(&r) { snapshot::next(&mut r, from)? } else { Leaps::default() },
             named,
+            health,
         };
         r.end().map_err(SnapshotError::Trailing)?;
         // Snapshots of before retention do not say when a group was last seen: nothing of its is lost for that.
         state.groups.see_unknown(state.cluster.clock);
         Ok((position, state))
+    }
+
+    /// What is missing in a state that was read without some of its parts.
+    pub fn gaps(&self) -> Gaps {
+        let (sent, outcomes) = (self.dedup.sent().lost(), self.transactions.outcomes.table().lost());
+        Gaps { queues: self.topics.gaps(), sent, outcomes }
+    }
+
+    /// Whether a snapshot is as it was written, without the parts that it names.
+    ///
+    /// # Errors
+    ///
+    /// A checksum does not hold, or it ends early.
+    pub fn check_snapshot(bytes: &[u8]) -> Result<(), SnapshotError> {
+        snapshot::check::<Plugins>(bytes)
+    }
+
+    /// Ids of the parts that a snapshot names, ascending, and the checksums by which it knows them.
+    ///
+    /// # Errors
+    ///
+    /// The snapshot is damaged there, or of another version.
+    pub fn parts_of_snapshot(bytes: &[u8]) -> Result<Vec<(u64, u32)>, SnapshotError> {
+        let (_, mut r) = snapshot::open(bytes)?;
+        snapshot::named(&mut r).map(|named| named.0.into_iter().collect())
     }
 
     /// The same state without what snapshots of before retention do not say.
@@ -194,4 +312,12 @@ impl State {
         self.transactions.outcomes.table_mut().unseal();
         self.named = Named::default();
     }
+}
+
+/// The part that a snapshot names by this checksum.
+fn open_named(id: u64, named: u32, part: &mut dyn FnMut(u64) -> io::Result<Copies>) -> Result<Part, SnapshotError> {
+    let io = |error: io::Error| PartError::Io { kind: error.kind(), why: error.to_string() }.of(id);
+    let opened = Part::open(id, part(id).map_err(io)?)?;
+    let found = opened.checksum;
+    if found == named { Ok(opened) } else { Err(PartError::Other { named, found }.of(id)) }
 }

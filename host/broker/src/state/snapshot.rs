@@ -44,6 +44,8 @@ pub(crate) struct Source<'a> {
     pub(crate) version: u8,
     /// Parts that the snapshot names, ascending.
     pub(crate) parts: &'a [Part],
+    /// Whether these are all of them, with all their rows; otherwise what is missing is passed over.
+    pub(crate) whole: bool,
 }
 
 /// Why a section cannot be read.
@@ -168,29 +170,71 @@ pub(crate) fn is_next<S: Snapshot>(r: &Reader<'_>) -> bool {
     r.0.starts_with(&S::SECTION.to_le_bytes())
 }
 
+/// Kind and version of a section, and its contents, which are as they were written.
+struct Section<'a> {
+    kind: u16,
+    version: u8,
+    contents: &'a [u8],
+}
+
+impl<'a> Section<'a> {
+    /// Takes the next one, if `expected` says that it is one that can be read.
+    fn take(
+        r: &mut Reader<'a>,
+        expected: impl FnOnce(u16, u8) -> Result<(), SnapshotError>,
+    ) -> Result<Self, SnapshotError> {
+        let short = SnapshotError::Short;
+        let head = r.0;
+        let (kind, version) = (r.u16("section").map_err(short)?, r.u8("section version").map_err(short)?);
+        let len = r.u64("section length").map_err(short)?;
+        let checksum = r.u32("section checksum").map_err(short)?;
+        expected(kind, version)?;
+        let contents = r.take(usize::try_from(len).unwrap_or(usize::MAX), "section").map_err(short)?;
+        let computed = section_checksum(version, head, contents);
+        if computed != checksum {
+            let why = DecodeError::Checksum { found: checksum, computed };
+            return Err(SnapshotError::Section { section: kind, why });
+        }
+        Ok(Self { kind, version, contents })
+    }
+}
+
+/// What a section is read with, but for its version.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    /// In the order of their ids.
+    pub(crate) parts: &'a [Part],
+    /// Whether all are there that the snapshot names.
+    pub(crate) whole: bool,
+}
+
 /// Reads the next section, which must be this kind.
-pub(crate) fn next<S: Snapshot>(r: &mut Reader<'_>, parts: &[Part]) -> Result<S, SnapshotError> {
-    let short = SnapshotError::Short;
-    let head = r.0;
-    let (found, version) = (r.u16("section").map_err(short)?, r.u8("section version").map_err(short)?);
-    let len = r.u64("section length").map_err(short)?;
-    let checksum = r.u32("section checksum").map_err(short)?;
-    if found != S::SECTION || !(S::OLDEST..=S::VERSION).contains(&version) {
-        return Err(SnapshotError::Unexpected { found, version, expected: S::SECTION });
-    }
-    let bytes = r.take(usize::try_from(len).unwrap_or(usize::MAX), "section").map_err(short)?;
-    let damaged = |why| SnapshotError::Section { section: found, why };
-    let computed = section_checksum(version, head, bytes);
-    if computed != checksum {
-        return Err(damaged(DecodeError::Checksum { found: checksum, computed }));
-    }
-    let mut section = Reader(bytes);
-    let state = S::read(&mut section, &Source { version, parts }).map_err(|why| match why {
+pub(crate) fn next<S: Snapshot>(r: &mut Reader<'_>, from: Parts<'_>) -> Result<S, SnapshotError> {
+    let readable = |found, version| match found == S::SECTION && (S::OLDEST..=S::VERSION).contains(&version) {
+        true => Ok(()),
+        false => Err(SnapshotError::Unexpected { found, version, expected: S::SECTION }),
+    };
+    let Section { kind, version, contents } = Section::take(r, readable)?;
+    let damaged = |why| SnapshotError::Section { section: kind, why };
+    let mut section = Reader(contents);
+    let Parts { parts, whole } = from;
+    let state = S::read(&mut section, &Source { version, parts, whole }).map_err(|why| match why {
         Unreadable::Section(why) => damaged(why),
         Unreadable::Part(why) => why,
     })?;
     section.end().map_err(damaged)?;
     Ok(state)
+}
+
+/// Whether a snapshot is as it was written: the checksums of its head and of all its sections hold, whatever they say, and
+/// the last one is this kind.
+pub(crate) fn check<Last: Snapshot>(bytes: &[u8]) -> Result<(), SnapshotError> {
+    let (_, mut r) = open(bytes)?;
+    let mut last = 0;
+    while !r.0.is_empty() {
+        last = Section::take(&mut r, |_, _| Ok(()))?.kind;
+    }
+    if last == Last::SECTION { Ok(()) } else { Err(SnapshotError::Short(DecodeError::Short("last section"))) }
 }
 
 /// Parts by id, with the checksum by which a snapshot knows each again.
@@ -226,5 +270,5 @@ impl Snapshot for Named {
 
 /// Reads the section of parts; a snapshot of version 1 has none.
 pub(crate) fn named(r: &mut Reader<'_>) -> Result<Named, SnapshotError> {
-    if is_next::<Named>(r) { next(r, &[]) } else { Ok(Named::default()) }
+    if is_next::<Named>(r) { next(r, Parts { parts: &[], whole: true }) } else { Ok(Named::default()) }
 }

@@ -7,6 +7,7 @@ use super::leaps::Now;
 use super::marks::Marks;
 use super::part::{Of, Part, PartError, PartWriter};
 use super::queue::{IndexEntry, QueueIndex};
+use super::seal::QueueGap;
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::codec::{Reader, Writer};
 use crate::{Millis, Refusal, ResourceName, TopicConfig, TopicId};
@@ -154,6 +155,13 @@ impl Topic {
     /// The message at this place; `None` below the queue's start and from its end on.
     pub fn entry(&self, queue: u32, offset: u64) -> Option<IndexEntry> {
         self.queues.get(queue as usize)?.get(offset)
+    }
+
+    /// The message at this place as the record of another one refers to it: where no part says it any more, a place that
+    /// nothing lies at. `None` if there is no such message.
+    pub(super) fn entry_or_unknown(&self, queue: u32, offset: u64) -> Option<IndexEntry> {
+        let is_there = (self.start(queue)..self.end(queue)).contains(&offset);
+        self.entry(queue, offset).or_else(|| is_there.then_some(IndexEntry::UNKNOWN))
     }
 
     /// Puts a message into a queue (one that exists: the number wraps) and returns queue and offset.
@@ -408,7 +416,7 @@ impl Topics {
                 if let Of::Queue(topic, queue) = row.of
                     && let Some(index) = self.queue_of(topic, queue).map_err(|why| why.of(part.id))?
                 {
-                    index.attach(part, row)?;
+                    index.attach(part, row, source.whole)?;
                 }
                 if let Of::Mark(topic) = row.of
                     && let Some(topic) = self.by_id.get_mut(&topic)
@@ -420,9 +428,42 @@ impl Topics {
             }
         }
         for topic in self.by_id.values_mut() {
-            topic.queues.iter().try_for_each(QueueIndex::check_attached)?;
+            if source.whole {
+                topic.queues.iter().try_for_each(QueueIndex::check_attached)?;
+            }
             topic.forget_marks();
         }
         Ok(())
+    }
+
+    /// Queues that read from a part read from these bytes of it from now on.
+    pub(super) fn read_from(&mut self, part: &Part) {
+        for row in &part.rows {
+            if let Of::Queue(topic, queue) = row.of
+                && let Ok(Some(index)) = self.queue_of(topic, queue)
+            {
+                index.read_from(part, row);
+            }
+        }
+    }
+
+    /// Stretches of queues that are lost with their parts.
+    pub(super) fn gaps(&self) -> Vec<QueueGap> {
+        self.stretches(QueueIndex::gaps)
+    }
+
+    /// Stretches of queues that lie in a part.
+    pub(super) fn stretches_of(&self, part: u64) -> Vec<QueueGap> {
+        self.stretches(|index| index.stretch_of(part).into_iter().collect())
+    }
+
+    fn stretches(&self, find: impl Fn(&QueueIndex) -> Vec<Range<u64>>) -> Vec<QueueGap> {
+        let mut found = Vec::new();
+        for topic in self.by_id.values() {
+            for (queue, index) in (0..).zip(&topic.queues) {
+                found.extend(find(index).into_iter().map(|offsets| QueueGap { topic: topic.id, queue, offsets }));
+            }
+        }
+        found
     }
 }

@@ -92,6 +92,11 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
         ),
         ("retention_segments", "Segments of the log that were released.", read(&node.retention().segments)),
         ("scrub_rounds", "Times that the whole sealed log was read again.", read(&node.scrub().rounds)),
+        (
+            "scrub_mended",
+            "Copies of snapshots and their parts that the scrubber found damaged or missing, and made again from the other copy.",
+            read(&node.scrub().mended),
+        ),
         ("lookup_builds", "Files of the lookup index that were made.", read(&node.lookup().builds)),
         (
             "lookup_damaged",
@@ -114,7 +119,8 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
     for (name, help, value) in [
         (
             "scrub_damaged",
-            "Damaged ranges of the log that the last look found; above 0, restore them from a backup.",
+            "Damaged ranges of the log, and files of snapshots damaged in both copies, that the last look found; above 0, restore \
+             them from a backup.",
             node.scrub().damaged.load(Ordering::Relaxed),
         ),
         ("lookup_files", "Files of the lookup index in use.", node.lookup().files.load(Ordering::Relaxed)),

@@ -42,8 +42,10 @@ pub(super) enum FileKind {
 
 pub(super) struct Planned {
     pub(super) kind: FileKind,
-    /// Below the folder.
+    /// Below the folder, in the backup.
     pub(super) path: String,
+    /// What it is copied from.
+    pub(super) from: PathBuf,
     pub(super) extent: Extent,
 }
 
@@ -80,7 +82,7 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
         let why = format!("it holds no log in {LOG_FOLDER}");
         return Err(BackupError::NotANode { path: data_dir.to_owned(), why }.into());
     }
-    let mut files = vec![file(data_dir, IDENTITY_FILE.to_owned(), FileKind::Fixed)?];
+    let mut files = vec![file(data_dir.join(IDENTITY_FILE), IDENTITY_FILE.to_owned(), FileKind::Fixed)?];
 
     // Before the log: segments go only below a snapshot, so a log that is listed later can only lack what an even newer
     // one covers, and that is noticed.
@@ -90,8 +92,9 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         newest => newest.map_err(failed("list", &snapshot_folder))?,
     };
-    for path in newest.iter().flat_map(|loaded| snapshots.files(loaded)) {
-        files.push(file(data_dir, below(SNAPSHOT_FOLDER, &path), FileKind::Snapshot)?);
+    // One copy of each, one that is whole: the node that is restored makes the other.
+    for (name, from) in newest.iter().flat_map(|loaded| snapshots.files(loaded)) {
+        files.push(file(from, format!("{SNAPSHOT_FOLDER}/{name}"), FileKind::Snapshot)?);
     }
     // Where the log must begin for it: with its last entry, or earlier, with the oldest record that its state refers to.
     let needed = newest.as_ref().map_or(0, |loaded| Bound::of(loaded).log_from());
@@ -109,7 +112,10 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
     if log_start > needed {
         let why = match checkpoint {
             Some(_) => format!("the log begins at position {log_start}, and the snapshot needs it from {needed} on"),
-            None => format!("the log begins at position {log_start}, and no snapshot can be read"),
+            None => {
+                let why = snapshots.newest_failure().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("the log begins at position {log_start}, and no snapshot can be read{why}")
+            }
         };
         // Where no node runs nobody has just released them.
         return Err(if node_runs { Trouble::Changed(why) } else { BackupError::SourceDamaged(why).into() });
@@ -118,7 +124,8 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
         // A segment that is full leads to one that may be empty: its header belongs to the log.
         let data = size.min((log_end - start).max(SEGMENT_HEADER_LEN));
         let path = format!("{LOG_FOLDER}/{start:020}.log");
-        files.push(Planned { kind: FileKind::Segment, path, extent: Extent { data, length: size } });
+        let from = data_dir.join(&path);
+        files.push(Planned { kind: FileKind::Segment, path, from, extent: Extent { data, length: size } });
     }
     files.extend(components(data_dir)?);
     let snapshot = checkpoint.map(|checkpoint| checkpoint.end.0);
@@ -174,8 +181,8 @@ fn components(data_dir: &Path) -> Result<Vec<Planned>, BackupError> {
         if let Ok(bytes) = fs::read(&path)
             && Digest::of(&bytes) == named
         {
-            let extent = Extent::whole(bytes.len() as u64);
-            files.push(Planned { kind: FileKind::Component, path: below(COMPONENT_FOLDER, &path), extent });
+            let (extent, to) = (Extent::whole(bytes.len() as u64), below(COMPONENT_FOLDER, &path));
+            files.push(Planned { kind: FileKind::Component, path: to, from: path, extent });
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -192,13 +199,12 @@ fn below(folder: &str, path: &Path) -> String {
     format!("{folder}/{name}")
 }
 
-fn file(data_dir: &Path, path: String, kind: FileKind) -> Result<Planned, Trouble> {
-    let file = data_dir.join(&path);
-    match fs::metadata(&file) {
-        Ok(metadata) => Ok(Planned { kind, path, extent: Extent::whole(metadata.len()) }),
+fn file(from: PathBuf, path: String, kind: FileKind) -> Result<Planned, Trouble> {
+    match fs::metadata(&from) {
+        Ok(metadata) => Ok(Planned { kind, path, extent: Extent::whole(metadata.len()), from }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Trouble::Changed(format!("{} was removed", file.display())))
+            Err(Trouble::Changed(format!("{} was removed", from.display())))
         }
-        Err(error) => Err(failed("look at", &file)(error).into()),
+        Err(error) => Err(failed("look at", &from)(error).into()),
     }
 }

@@ -62,7 +62,7 @@ fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<M
     let made_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     Manifest::announce(target)?;
     let plan = plan(data_dir)?;
-    let files = copy_files(data_dir, target, &plan, on_progress)?;
+    let files = copy_files(target, &plan, on_progress)?;
     let Plan { cluster_id, segment_size, log_start, log_end, snapshot, node_runs, .. } = plan;
     let expected = Expected { cluster_id: hexadecimal(&cluster_id), segment_size, log_start, log_end, snapshot };
     // The segments kept their names while they were copied, so what does not hold now did not hold there.
@@ -91,25 +91,19 @@ fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<M
     })
 }
 
-fn copy_files(
-    data_dir: &Path,
-    target: &Path,
-    plan: &Plan,
-    on_progress: OnProgress<'_>,
-) -> Result<Vec<FileEntry>, Trouble> {
+fn copy_files(target: &Path, plan: &Plan, on_progress: OnProgress<'_>) -> Result<Vec<FileEntry>, Trouble> {
     let total_bytes = plan.files.iter().map(|file| file.extent.data).sum();
     let mut done_bytes = 0;
     let mut files = Vec::new();
-    for Planned { kind, path, extent } in &plan.files {
-        let from = data_dir.join(path);
+    for Planned { kind, path, from, extent } in &plan.files {
         let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-        let copied = copy(&from, &target.join(path), *extent, &mut |bytes| {
+        let copied = copy(from, &target.join(path), *extent, &mut |bytes| {
             done_bytes += bytes;
             on_progress(BackupProgress { step: BackupStep::Files, done_bytes, total_bytes });
         });
         let copied = match copied {
             Ok(copied) => copied,
-            Err(BackupError::Io { source, path: refused, .. }) if gone(&source) && refused == from => match kind {
+            Err(BackupError::Io { source, path: refused, .. }) if gone(&source) && refused == *from => match kind {
                 FileKind::Component => continue,
                 FileKind::Fixed | FileKind::Snapshot | FileKind::Segment => {
                     return Err(Trouble::Changed(format!("{} was removed", from.display())));
@@ -117,7 +111,7 @@ fn copy_files(
             },
             Err(error) => return Err(error.into()),
         };
-        if *kind == FileKind::Segment && !still_named(&copied.source, &from)? {
+        if *kind == FileKind::Segment && !still_named(&copied.source, from)? {
             return Err(Trouble::Changed(format!("{} was released", from.display())));
         }
         files.push(FileEntry { path: path.clone(), length: extent.length, data: extent.data, sha256: copied.sha256 });

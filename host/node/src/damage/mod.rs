@@ -3,13 +3,19 @@
 //! Where something that was durable is gone, nothing may be cut, and nothing may be appended behind it: what follows the
 //! damage stood on what was lost. What came before it, and everything that a snapshot says, is as true as ever. So the
 //! node can serve that, to be read only, until the folder is restored.
+//!
+//! The same holds where the log is whole and a part of the snapshots is lost, in both copies, with the log's beginning
+//! released: nobody knows any more where some messages lie, and everything else is as true as ever.
 
 mod report;
 
+use std::ops::Range;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use vouch_broker::State;
+use vouch_broker::state::Gaps;
 use vouch_commitlog::{
     CommitLog, DamagedRange, LogConfig, LogPosition, LogReader, OpenError, Progress, ReadOnlyLog, Usage, Verification,
 };
@@ -32,6 +38,33 @@ pub(crate) struct DamagedLog {
     pub(crate) served_to: u64,
     /// Before this position the log may be of another history, and nothing of it is read; 0 if all of it is of one.
     pub(crate) doubtful_to: u64,
+    /// What is missing in the state with parts that are lost.
+    pub(crate) lost: Option<LostParts>,
+}
+
+/// Parts of the newest snapshot that are lost, which no older one does without.
+#[derive(Debug)]
+pub(crate) struct LostParts {
+    /// Their files.
+    pub(crate) files: Vec<PathBuf>,
+    /// The stretch of the log of which they told where messages lie.
+    pub(crate) stretch: Range<u64>,
+    /// What they told of it.
+    pub(crate) gaps: Gaps,
+}
+
+impl std::fmt::Display for LostParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let files: Vec<String> = self.files.iter().map(|file| file.display().to_string()).collect();
+        let Gaps { queues, sent, outcomes } = &self.gaps;
+        let messages: u64 = queues.iter().map(|gap| gap.offsets.end - gap.offsets.start).sum();
+        write!(
+            f,
+            "no copy of {} is whole: nobody knows any more where {messages} messages lie in the log; with that {outcomes} \
+             outcomes of transactions and {sent} messages are lost that were remembered for resends",
+            files.join(", ")
+        )
+    }
 }
 
 impl DamagedLog {
@@ -91,6 +124,43 @@ pub(crate) fn judge(
     }
 }
 
+/// Makes parts again from the log that are lost, where it still has what they told; whether any was.
+pub(crate) fn rebuild(config: &LogConfig, snapshots: &Snapshots) -> bool {
+    let mut config = config.clone();
+    config.checkpoint = None;
+    let opened = CommitLog::open_read_only(&config, LogPosition(0), &mut tell_progress());
+    let Ok(opened) = opened.inspect_err(|error| tracing::error!(%error, "the log cannot be read")) else {
+        return false;
+    };
+    let made = snapshots.rebuild(&opened.reader);
+    made.inspect_err(|error| tracing::error!(%error, "a part cannot be made again")).is_ok_and(|made| made > 0)
+}
+
+/// No snapshot can be read, and the log does not begin at its beginning. What is whole of the newest one that is whole itself
+/// can be served, with what follows in the log.
+///
+/// # Errors
+/// The node shall not serve it, or no snapshot is whole.
+pub(crate) fn without_parts(
+    on_damage: OnDamage,
+    config: &LogConfig,
+    snapshots: &Snapshots,
+    error: StartError,
+) -> Result<ReadOnly, StartError> {
+    if on_damage == OnDamage::Refuse {
+        return Err(error);
+    }
+    tracing::error!(%error, "no snapshot can be read; looking for what is whole");
+    let mut config = config.clone();
+    config.checkpoint = None;
+    let opened = CommitLog::open_read_only(&config, LogPosition(0), &mut tell_progress())?;
+    match read(opened, snapshots) {
+        // That says more.
+        Err(StartError::NothingCertain(_)) => Err(error),
+        read => read,
+    }
+}
+
 /// Whether a look at the whole log may find damage, and what is whole beside it. A disk that cannot read a sector says so
 /// as an error of the system.
 fn may_be_damage(error: &OpenError) -> bool {
@@ -121,7 +191,13 @@ fn tell_progress() -> impl FnMut(Progress) {
 
 /// The state of the newest snapshot that belongs to this log, and of everything from there to the first damage.
 fn read(mut opened: ReadOnlyLog, snapshots: &Snapshots) -> Result<ReadOnly, StartError> {
-    let loaded = snapshots.newest_of(&opened.reader).map_err(|error| StartError::NothingCertain(error.to_string()))?;
+    let uncertain = |error: std::io::Error| StartError::NothingCertain(error.to_string());
+    let mut loaded = snapshots.newest_of(&opened.reader).map_err(uncertain)?;
+    let mut lost = None;
+    if loaded.is_none() && opened.reader.start().0 > 0 {
+        loaded = snapshots.newest_with_gaps_of(&opened.reader).map_err(uncertain)?;
+        lost = loaded.as_ref().map(|loaded| lost_parts(snapshots, loaded));
+    }
     let (mut state, snapshot) = match loaded {
         Some(Loaded { checkpoint, state }) => (state, checkpoint.end.0),
         None => (State::default(), 0),
@@ -148,8 +224,18 @@ fn read(mut opened: ReadOnlyLog, snapshots: &Snapshots) -> Result<ReadOnly, Star
         let why = "the beginning of the log is lost, and no snapshot belongs to it".to_owned();
         return Err(StartError::NothingCertain(why));
     }
-    let log = DamagedLog { found, served_to, doubtful_to: doubtful_to.map_or(0, |position| position.0) };
+    let log = DamagedLog { found, served_to, doubtful_to: doubtful_to.map_or(0, |position| position.0), lost };
     Ok(ReadOnly { state, snapshot, reader, log })
+}
+
+/// What a state lacks that was read without some of its parts.
+fn lost_parts(snapshots: &Snapshots, loaded: &Loaded) -> LostParts {
+    let parts = loaded.state.parts();
+    let lost: Vec<u64> = snapshots.lost_parts(loaded).into_iter().collect();
+    let (first, last) = (lost.first().copied().unwrap_or(0), lost.last().copied().unwrap_or(0));
+    let before = parts.into_iter().rfind(|part| *part < first).unwrap_or(0);
+    let files = lost.iter().map(|part| snapshots.part_file(*part)).collect();
+    LostParts { files, stretch: before..last, gaps: loaded.state.gaps() }
 }
 
 /// Whether whole entries meet there that do not follow one another.

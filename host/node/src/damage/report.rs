@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
-use vouch_broker::state::Body;
+use vouch_broker::state::{Body, QueueGap};
 use vouch_broker::{Refusal, TopicId};
 use vouch_commitlog::DamagedRange;
 
-use super::is_break;
+use super::{DamagedLog, LostParts, is_break};
 use crate::lifecycle::ServedLog;
 use crate::node::{Inner, Node};
+use crate::scrub::LostFile;
 use crate::shard::Executor;
 
 /// Most stretches that are told one by one, and most rows for each.
@@ -36,10 +37,11 @@ pub struct Damage {
     pub omitted: u64,
 }
 
-/// A stretch of the log without a whole entry, or with whole ones that may not belong there.
+/// A stretch of the log without a whole entry, or with whole ones that may not belong there; or one of which a part of the
+/// snapshots told where messages lie, which is lost: what is in it is whole, and cannot be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedStretch {
-    /// The segment file, which may be missing.
+    /// The file of the segment, or of the part, which may be missing.
     pub file: PathBuf,
     /// Where in the file it begins, in bytes.
     pub offset: u64,
@@ -91,9 +93,19 @@ impl Node {
         let (mut stretches, served_to, not_served_bytes) = match &inner.log {
             ServedLog::Damaged(log) => {
                 let stretches = log.found.damage.iter().map(stretch).chain(inner.doubtful(log.doubtful_to));
-                (stretches.collect(), Some(log.served_to), log.not_served_bytes())
+                let mut stretches: Vec<_> = stretches.collect();
+                if let Some(lost) = &log.lost {
+                    stretches.push(inner.without_parts(lost).await?);
+                }
+                (stretches, Some(log.served_to), log.not_served_bytes())
             }
-            ServedLog::Kept(_) => (inner.scrub.found().iter().map(stretch).collect::<Vec<_>>(), None, 0),
+            ServedLog::Kept(_) => {
+                let mut stretches: Vec<_> = inner.scrub.found().iter().map(stretch).collect();
+                for file in inner.scrub.lost() {
+                    stretches.push(inner.lost_file(file).await?);
+                }
+                (stretches, None, 0)
+            }
         };
         stretches.extend(inner.missing_head());
         stretches.sort_by_key(|stretch| stretch.from);
@@ -114,10 +126,20 @@ fn stretch(range: &DamagedRange) -> DamagedStretch {
     DamagedStretch { file, offset, length, from: from.0, to: to.0, reason, entries_lost, known: None }
 }
 
+/// A stretch of the log in which messages are whole and cannot be found.
+fn unfindable(file: PathBuf, stretch: Range<u64>, reason: String, known: Known) -> DamagedStretch {
+    let length = std::fs::metadata(&file).map_or(0, |file| file.len());
+    let Range { start: from, end: to } = stretch;
+    DamagedStretch { file, offset: 0, length, from, to, reason, entries_lost: None, known: Some(known) }
+}
+
 impl Inner {
     /// What to say where something is not there: that, unless it may lie where a damaged log is not served.
     pub(crate) fn if_all_is_served(&self, not_there: Refusal) -> Refusal {
         match &self.log {
+            ServedLog::Damaged(DamagedLog { lost: Some(lost), .. }) => Refusal::ReadOnly(format!(
+                "what was asked for is not there, or is lost: {lost}; restore the folder from a backup"
+            )),
             ServedLog::Damaged(log) if log.served_to < log.found.end.0 => Refusal::ReadOnly(format!(
                 "what was asked for is not there as far as the log is served, which is up to position {} of {}; restore the \
                  folder from a backup",
@@ -157,11 +179,44 @@ impl Inner {
         (!stretch.is_empty()).then(|| self.whole_stretch(stretch, "it may be of another history, and is not read"))
     }
 
+    /// What cannot be found without parts that a start did without.
+    async fn without_parts(&self, lost: &LostParts) -> Result<DamagedStretch, Refusal> {
+        let file = lost.files.first().cloned().unwrap_or_default();
+        let known = self.known(lost.gaps.queues.clone()).await?;
+        Ok(unfindable(file, lost.stretch.clone(), lost.to_string(), known))
+    }
+
+    /// What a start would not find without a file of which both copies are damaged.
+    async fn lost_file(&self, LostFile { file, part, reason }: LostFile) -> Result<DamagedStretch, Refusal> {
+        let Some(part) = part else {
+            let reason = format!("both copies of this snapshot are damaged: {reason}; the next one takes its place");
+            return Ok(unfindable(file, 0..0, reason, Known::default()));
+        };
+        let look = move |executor: &mut Executor| {
+            let before = executor.state.parts().into_iter().rfind(|other| *other < part);
+            (before.unwrap_or(0)..part, executor.state.messages_of_part(part))
+        };
+        let (stretch, messages) = self.shard.query(look).await?;
+        let reason = format!("both copies of this part are damaged, and a start will not find its messages: {reason}");
+        Ok(unfindable(file, stretch, reason, self.known(messages).await?))
+    }
+
+    /// Messages of queues, by the names of their topics.
+    async fn known(&self, gaps: Vec<QueueGap>) -> Result<Known, Refusal> {
+        let mut known = Known { omitted: gaps.len().saturating_sub(ROWS_MAX) as u64, ..Known::default() };
+        let mut names = HashMap::new();
+        for QueueGap { topic, queue, offsets } in gaps.into_iter().take(ROWS_MAX) {
+            let topic = self.name_of(topic, &mut names).await?;
+            known.messages.push(LostMessages { topic, queue, offsets: offsets.start..=offsets.end - 1 });
+        }
+        Ok(known)
+    }
+
     /// Fills in what the state, which is that of `served_to`, refers to in these stretches.
     async fn find_what_was_there(&self, stretches: &mut [DamagedStretch], served_to: u64) -> Result<(), Refusal> {
         let mut found: Vec<Found> = Vec::new();
         for (n, stretch) in stretches.iter().enumerate() {
-            if stretch.length > 0 && stretch.from < served_to {
+            if stretch.length > 0 && stretch.from < served_to && stretch.known.is_none() {
                 let range = stretch.from..stretch.to;
                 let look_in = range.clone();
                 let look = move |executor: &mut Executor| executor.state.bodies_in(look_in, BODIES_MAX);

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use vouch_broker::delivery::Reservations;
 use vouch_broker::record::{Frame, Record};
-use vouch_broker::state::{Applied, Effect, Outcome, RecordAt};
+use vouch_broker::state::{Effect, Outcome, RecordAt};
 use vouch_broker::{GroupId, Millis, Refusal, State, TopicId};
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, Shortage};
 
 use super::absences::Absences;
+use super::answers::{answer_in_memory, refusal_of_append, refusal_of_shortage, refused};
 use super::inbox::{Claim, Command, Inbox, Proposal, Taken};
 use super::polls::{Batch, Poll, Polls};
 use super::renewal::Orphans;
@@ -75,7 +76,9 @@ pub(crate) struct Executor {
     pub(super) kept_time_at: Millis,
     next_renewal: Instant,
     /// Consumers that died with leases that are not given up yet.
-    orphans: Orphans,
+    pub(super) orphans: Orphans,
+    /// Parts with damage that is to be mended, and when that was said.
+    pub(super) damaged_told: Option<(Instant, Vec<u64>)>,
 }
 
 impl Executor {
@@ -118,6 +121,7 @@ impl Executor {
             kept_time_at: latest,
             next_renewal: Instant::now() + RENEW_EVERY,
             orphans: Orphans::default(),
+            damaged_told: None,
         }
     }
 
@@ -140,6 +144,7 @@ impl Executor {
             }
             self.serve_ready();
             self.tick();
+            self.stop_at_lost_parts();
             self.write_batch();
             spare = commands;
             if stopping {
@@ -413,32 +418,11 @@ impl Executor {
                 self.orphans.add(dead);
                 self.renew_leases(now);
                 self.let_filters_go(now);
+                self.tell_damaged_parts(now);
             }
         }
         if self.open_log().is_some_and(Appender::mark_needed) {
             self.write_mark();
-        }
-    }
-
-    /// Extends the leases of consumers that live, and gives up those of consumers that died.
-    fn renew_leases(&mut self, at: Instant) {
-        let now = self.shared.clock.now();
-        let sessions = &self.shared.sessions;
-        let is_alive = |client: &str| sessions.keeps_leases(client, at);
-        let given_up = self.orphans.take(&self.state, now, is_alive);
-        let renewals = super::renewal::due(&self.state, now, is_alive);
-        for change in given_up {
-            self.propose_own(|out| change.encode(out));
-        }
-        for renewal in renewals {
-            self.propose_own(|out| renewal.encode(out));
-        }
-    }
-
-    fn let_filters_go(&mut self, now: Instant) {
-        let sessions = &self.shared.sessions;
-        for gone in self.absences.look(&self.state, |place| sessions.has_filter(place), now) {
-            self.propose_own(|out| gone.encode(out));
         }
     }
 
@@ -456,7 +440,7 @@ impl Executor {
     // Ends.
 
     /// The log takes no more writes: nothing that is not durable is ever acknowledged.
-    fn poison(&mut self, reason: String) {
+    pub(super) fn poison(&mut self, reason: String) {
         if self.closed.is_some() {
             return;
         }
@@ -565,46 +549,4 @@ fn delivery_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
         }
         None
     })
-}
-
-/// How many records of a proposal were refused.
-fn refused(outcomes: &Result<Vec<Outcome>, Refusal>) -> u64 {
-    outcomes.as_ref().map_or(1, |outcomes| outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64)
-}
-
-/// Tells the caller that its messages are written, not where they are: that is decided when they are durable.
-fn answer_in_memory(proposal: &mut Proposal) {
-    let Some(reply) = proposal.reply.take() else { return };
-    let mut outcomes = Vec::with_capacity(1);
-    let mut records: &[u8] = &proposal.records;
-    while let Ok((_, rest)) = Frame::split(records) {
-        outcomes.push(Ok(Applied::Done));
-        records = rest;
-    }
-    // A caller that went away does not change what the log says.
-    let _ = reply.send(Ok(outcomes));
-}
-
-/// Space is told apart: what frees it is the operator's to decide.
-pub(crate) fn refusal_of_shortage(shortage: Shortage, text: String) -> Refusal {
-    match shortage {
-        Shortage::Space => Refusal::StorageFull(text),
-        Shortage::Descriptors | Shortage::Memory => Refusal::Short(text),
-    }
-}
-
-fn refusal_of_append(error: &AppendError) -> Refusal {
-    match error {
-        AppendError::Short { shortage, .. } => refusal_of_shortage(*shortage, format!("{error}; nothing was stored")),
-        AppendError::TooLarge { len, max } => Refusal::Invalid(format!(
-            "the request has {len} bytes; the log takes at most {max} at once, send it in parts"
-        )),
-        other => Refusal::Internal(other.to_string()),
-    }
-}
-
-/// The only outcome of a proposal with one record.
-pub(crate) fn single(outcomes: Vec<Outcome>) -> Result<Applied, Refusal> {
-    let mut outcomes = outcomes.into_iter();
-    outcomes.next().unwrap_or_else(|| Err(Refusal::Internal("a proposal without records".to_owned())))
 }

@@ -5,10 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use vouch_broker::Refusal;
-use vouch_broker::state::Outcome;
+use vouch_broker::state::{Copies, Outcome};
 use vouch_commitlog::Durable;
 
 use super::executor::Executor;
@@ -54,13 +53,18 @@ pub(crate) enum Command {
 
 impl Command {
     /// The state reads from now on from this part what it holds so far in memory.
-    pub(crate) fn adopt(position: u64, part: Bytes) -> Self {
+    pub(crate) fn adopt(position: u64, part: Copies) -> Self {
         Self::Query(Box::new(move |executor| {
             if let Err(error) = executor.state.adopt(position, part) {
                 // The state stays as it is: right, and larger than it need be.
                 tracing::error!(%error, position, "the running state differs from its snapshot; restart the node and report this");
             }
         }))
+    }
+
+    /// The state reads from now on from copies of a part that were mended.
+    pub(crate) fn read_from(part: u64, copies: Copies) -> Self {
+        Self::Query(Box::new(move |executor| executor.read_from(part, copies)))
     }
 }
 

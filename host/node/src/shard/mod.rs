@@ -1,12 +1,14 @@
 //! One shard: its executor thread, and how tasks talk to it.
 
 mod absences;
+mod answers;
 mod executor;
 mod inbox;
 mod polls;
 mod receiving;
 mod renewal;
 mod timekeeping;
+mod upkeep;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -17,7 +19,8 @@ use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{Refusal, State};
 use vouch_commitlog::Appender;
 
-pub(crate) use executor::{Executor, refusal_of_shortage};
+pub(crate) use answers::refusal_of_shortage;
+pub(crate) use executor::Executor;
 pub(crate) use inbox::{Command, Inbox};
 pub(crate) use polls::{Batch, Poll};
 pub(crate) use renewal::RENEWED_LEASE_MS;
@@ -155,7 +158,7 @@ impl Shard {
     pub(crate) async fn propose_one(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Applied, Refusal> {
         let mut records = Vec::new();
         encode(&mut records);
-        executor::single(self.propose(records).await?)
+        answers::single(self.propose(records).await?)
     }
 
     /// Waits for messages; `None` if there were none in time.

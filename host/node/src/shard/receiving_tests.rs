@@ -13,7 +13,7 @@ use vouch_broker::{
 };
 
 use super::{SCAN_COST, TURN_WORK};
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemTimeSource};
 use crate::shard::{Batch, Executor, Inbox, Output, Poll, Shared};
 use crate::snapshots::Requests;
 
@@ -40,7 +40,10 @@ fn executor(groups: u32) -> Executor {
         state.apply(RecordAt { position: 1, time: Millis(1) }, &record, &mut Vec::new()).unwrap();
         rest = next;
     }
-    let shared = Arc::new(Shared::new(Clock::starting_at(Millis(1)), Arc::new(Requests::due_at(u64::MAX))));
+    let shared = Arc::new(Shared::new(
+        Clock::start(Millis(1), Arc::new(SystemTimeSource)),
+        Arc::new(Requests::due_at(u64::MAX)),
+    ));
     let output = Output::Refused { refusal: Refusal::Stopping, positions: (0, 0, 0) };
     let mut executor = Executor::new(state, output, Arc::new(Inbox::new(1 << 20)), shared);
     executor.closed = None;

@@ -4,25 +4,36 @@
 //! replays the log from there to what the shard has applied, and stores the result. That a snapshot and the rest of the
 //! log give the same state as the whole log is what every start relies on anyway; here it is relied on once more.
 //!
-//! What only grows (queue indexes, sends that are remembered) is stored once, in *parts*, which later snapshots name.
+//! What only grows (queue indexes, sends that are remembered) is written once, in *parts*, which later snapshots name.
+//!
+//! When the log's beginning is released nothing else says what a snapshot and its parts say. So each file lies on the disk
+//! twice ([`copies`]); one that is damaged or missing is made again from the other.
 
+mod copies;
+mod rebuild;
 mod room;
 mod store;
 mod thread;
+mod verify;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use vouch_broker::State;
-use vouch_broker::state::SnapshotError;
-use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, Shortage, map_file};
+use vouch_broker::state::{Copies, PartView, SnapshotError};
+use vouch_commitlog::{
+    Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, Shortage, map_file, map_spare_file,
+};
 
 use crate::start::{Unreadable, replay};
-use store::{Kind, Store};
+use copies::{Fault, state_of};
+pub(crate) use copies::{Mended, Stored};
+use store::{Kind, Store, Which};
 pub(crate) use thread::{Listeners, Requests, Snapshotter};
+pub use verify::{CopyFate, DamagedCopy, StoredCopies, verify_snapshots};
 
 /// Why no snapshot was made, or one cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +50,10 @@ pub(crate) enum SnapshotFailure {
     Record(#[from] Unreadable),
     #[error("there is no snapshot, and the log begins at position {0}")]
     NoBeginning(u64),
+    #[error("part {0} is damaged in both copies")]
+    Lost(u64),
+    #[error("a copy of {} cannot be made again: {source}", path.display())]
+    NotMended { path: PathBuf, source: io::Error },
 }
 
 /// A state, and the last entry that is in it.
@@ -92,11 +107,15 @@ pub(crate) struct Bounds {
     pub(crate) newer: Bound,
 }
 
-/// What one snapshot leaves for the next.
+/// What one snapshot leaves for the next, and what is known of the files.
 #[derive(Default)]
 struct Making {
     warm: Option<Loaded>,
     bounds: Option<Bounds>,
+    /// Files of which a copy was found damaged or missing when they were read.
+    suspects: BTreeSet<Stored>,
+    /// Files of which both copies were found whole by this process.
+    verified: BTreeSet<Stored>,
 }
 
 /// What was made.
@@ -105,7 +124,7 @@ pub(crate) struct Taken {
     pub(crate) position: u64,
     /// Parts that it names, ascending.
     pub(crate) parts: Vec<u64>,
-    /// Bytes of the snapshot without its parts.
+    /// Bytes of the snapshot without its parts, in both copies.
     pub(crate) len: usize,
 }
 
@@ -135,18 +154,36 @@ impl Snapshots {
     /// whole: their heads have checksums of their own.
     pub(crate) fn known_durable(&self) -> LogPosition {
         let covered = self.store.positions(Kind::Snapshot).unwrap_or_default();
-        let head = |covered| {
+        let copies = covered.into_iter().flat_map(|covered| Which::BOTH.map(|which| (covered, which)));
+        let head = |(covered, which)| {
             let mut head = [0; Checkpoint::ENCODED_LEN];
-            File::open(self.store.path(Kind::Snapshot, covered)).ok()?.read_exact(&mut head).ok()?;
+            File::open(self.store.path(Kind::Snapshot, covered, which)).ok()?.read_exact(&mut head).ok()?;
             Checkpoint::decode(&head).ok()
         };
-        covered.into_iter().filter_map(head).map(|checkpoint| checkpoint.end).max().unwrap_or(LogPosition(0))
+        copies.filter_map(head).map(|checkpoint| checkpoint.end).max().unwrap_or(LogPosition(0))
     }
 
-    /// The file of a snapshot and those of its parts.
-    pub(crate) fn files(&self, loaded: &Loaded) -> Vec<PathBuf> {
-        let parts = loaded.state.parts().into_iter().map(|part| self.store.path(Kind::Part, part));
-        std::iter::once(self.store.path(Kind::Snapshot, loaded.checkpoint.end.0)).chain(parts).collect()
+    /// What a snapshot consists of, for who copies it: each file's name and a copy of it that is whole.
+    pub(crate) fn files(&self, loaded: &Loaded) -> Vec<(String, PathBuf)> {
+        let parts = loaded.state.named_parts().into_iter().map(|(id, checksum)| Stored::Part(id, checksum));
+        let stored = std::iter::once(Stored::Snapshot(loaded.checkpoint.end.0)).chain(parts);
+        stored.map(|stored| (self.name_of(stored), self.whole_file(stored))).collect()
+    }
+
+    /// Why the newest snapshot cannot be read, if so.
+    pub(crate) fn newest_failure(&self) -> Option<SnapshotFailure> {
+        self.load(self.newest_position()?).err()
+    }
+
+    /// The newest snapshot that is whole itself and belongs to this log, read without what is lost of its parts.
+    pub(crate) fn newest_with_gaps_of(&self, reader: &LogReader) -> io::Result<Option<Loaded>> {
+        for covered in self.store.positions(Kind::Snapshot)?.into_iter().rev() {
+            let Ok(loaded) = self.load_from(covered, false) else { continue };
+            if reader.checkpoint_at(loaded.checkpoint.position).is_ok_and(|found| found == loaded.checkpoint) {
+                return Ok(Some(loaded));
+            }
+        }
+        Ok(None)
     }
 
     /// The newest snapshot below a position that can be read. What cannot be read is told and passed over: an older one
@@ -185,30 +222,64 @@ impl Snapshots {
         self.store.positions(Kind::Snapshot).ok()?.pop()
     }
 
-    /// The snapshot that covers everything before this position.
+    /// The snapshot that covers everything before this position, from copies that are whole.
     pub(crate) fn load(&self, covered: u64) -> Result<Loaded, SnapshotFailure> {
-        let path = self.store.path(Kind::Snapshot, covered);
-        let bytes = map_file(&path).map_err(|source| SnapshotFailure::Io { path: path.clone(), source })?;
-        let (head, state) = bytes.split_at(Checkpoint::ENCODED_LEN.min(bytes.len()));
-        let checkpoint =
-            Checkpoint::decode(head).map_err(|why| SnapshotFailure::Checkpoint { path: path.clone(), why })?;
+        self.load_from(covered, true).or_else(|_| {
+            // What was whole when it was written may not be any more: now each copy is looked at.
+            self.making().verified.clear();
+            self.load_from(covered, true)
+        })
+    }
+
+    /// `whole`: with everything that lies in its parts.
+    fn load_from(&self, covered: u64, whole: bool) -> Result<Loaded, SnapshotFailure> {
+        let path = self.store.path(Kind::Snapshot, covered, Which::First);
+        let (checkpoint, bytes) = self.snapshot_bytes(covered)?;
+        let state = state_of(&bytes);
+        let failed = |why| SnapshotFailure::State { path: path.clone(), why };
+        let named: BTreeMap<u64, u32> = State::parts_of_snapshot(state).map_err(failed)?.into_iter().collect();
         let mut short = None;
         let mut part = |id| {
-            let mapped = map_file(&self.store.path(Kind::Part, id));
-            short =
-                mapped.as_ref().err().filter(|error| Shortage::of(error).is_some()).and_then(io::Error::raw_os_error);
-            mapped
+            let copies = self.part_copies(id, named.get(&id).copied().unwrap_or_default());
+            if let Err(error) = &copies
+                && Shortage::of(error).is_some()
+            {
+                short = error.raw_os_error();
+            }
+            copies
         };
-        let read = State::from_snapshot(state, &mut part);
-        let (position, state) = read.map_err(|why| match short {
-            Some(errno) => SnapshotFailure::Io { path: path.clone(), source: io::Error::from_raw_os_error(errno) },
-            None => SnapshotFailure::State { path: path.clone(), why },
-        })?;
+        let read = match whole {
+            true => State::from_snapshot(state, &mut part),
+            false => State::from_snapshot_with_gaps(state, &mut part),
+        };
+        // What could not be opened for want of descriptors is not damaged, and must not be left out.
+        if let Some(errno) = short {
+            return Err(SnapshotFailure::Io { path, source: io::Error::from_raw_os_error(errno) });
+        }
+        let (position, state) = read.map_err(failed)?;
         if position != checkpoint.end.0 {
             // Both have a checksum of their own, so somebody put two files together.
             return Err(SnapshotFailure::Checkpoint { path, why: CheckpointError::Damaged });
         }
         Ok(Loaded { checkpoint, state })
+    }
+
+    /// Whether a snapshot can be read with all its parts, and each of its files lies on the disk twice: then the log may go
+    /// on without what they say. Copies that are damaged or missing are made again.
+    pub(crate) fn read_back(&self, covered: u64) -> Result<(), SnapshotFailure> {
+        let loaded = self.load(covered)?;
+        let parts = loaded.state.named_parts().into_iter().map(|(id, checksum)| Stored::Part(id, checksum));
+        for stored in std::iter::once(Stored::Snapshot(covered)).chain(parts) {
+            if self.is_verified(stored) && self.seems_whole(stored) {
+                continue;
+            }
+            match self.mend(stored, &mut |_| true) {
+                Ok(Mended::Lost([lost, _])) => return Err(unlike_written(lost)),
+                Ok(mended) => tell(&mended),
+                Err(source) => return Err(SnapshotFailure::NotMended { path: self.whole_file(stored), source }),
+            }
+        }
+        Ok(())
     }
 
     fn making(&self) -> MutexGuard<'_, Making> {
@@ -231,7 +302,7 @@ impl Snapshots {
         part_bytes: u64,
     ) -> Result<Option<Taken>, SnapshotFailure> {
         let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
-        let folder = self.store.path(Kind::Snapshot, 0);
+        let folder = self.store.path(Kind::Snapshot, 0, Which::First);
         // If anything fails below, the next one begins with what is on disk.
         let warm = self.making().warm.take();
         let (base, older) = match warm {
@@ -263,6 +334,10 @@ impl Snapshots {
                 part_from = entry.end.0;
             }
         }
+        // What was replayed may have asked a part for what neither copy has any more.
+        if let Some(part) = state.lost_parts().first() {
+            return Err(SnapshotFailure::Lost(*part));
+        }
         let Some(newest) = newest else {
             self.keep_warm(last.map(|checkpoint| Loaded { checkpoint, state }));
             return Ok(None);
@@ -273,8 +348,9 @@ impl Snapshots {
         // The part first: a snapshot never names what is not on disk.
         self.seal(&mut state, position)?;
         let bytes = state.snapshot(position);
-        let path = self.store.path(Kind::Snapshot, position);
+        let path = self.store.path(Kind::Snapshot, position, Which::First);
         self.store.put(Kind::Snapshot, position, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
+        self.verify(Stored::Snapshot(position)).map_err(unlike_written)?;
         let parts = state.parts();
         needed.extend(&parts);
         kept.push(position);
@@ -282,18 +358,28 @@ impl Snapshots {
         // Behind the tidying, which may have made room for it.
         self.set_room_aside(part_bytes);
         let loaded = Loaded { checkpoint, state };
-        self.making().bounds = Some(Bounds { older, newer: Bound::of(&loaded) });
+        let mut making = self.making();
+        making.bounds = Some(Bounds { older, newer: Bound::of(&loaded) });
+        let stays = |stored: &Stored| match stored {
+            Stored::Snapshot(position) => kept.contains(position),
+            Stored::Part(id, _) => needed.contains(id),
+        };
+        making.verified.retain(stays);
+        making.suspects.retain(stays);
+        drop(making);
         self.keep_warm(Some(loaded));
-        Ok(Some(Taken { position, parts, len: bytes.len() }))
+        Ok(Some(Taken { position, parts, len: bytes.len() * Which::BOTH.len() }))
     }
 
     /// Stores what is in no part yet, reads it back, and lets the state read from there.
     fn seal(&self, state: &mut State, position: u64) -> Result<(), SnapshotFailure> {
         let Some(part) = state.next_part(position) else { return Ok(()) };
-        let path = self.store.path(Kind::Part, position);
+        let path = self.store.path(Kind::Part, position, Which::First);
         let io = |source| SnapshotFailure::Io { path: path.clone(), source };
         self.store.put(Kind::Part, position, &[&part]).map_err(io)?;
-        drop(part);
+        let stored = PartView::open(position, part).map(|part| Stored::Part(position, part.checksum()));
+        self.verify(stored.map_err(|why| SnapshotFailure::State { path: path.clone(), why })?)
+            .map_err(unlike_written)?;
         let stored = self.part(position).map_err(io)?;
         state.adopt(position, stored).map_err(|why| SnapshotFailure::State { path, why })
     }
@@ -302,9 +388,71 @@ impl Snapshots {
         self.making().warm = loaded.filter(|loaded| loaded.state.tables_bytes() <= WARM_BYTES);
     }
 
-    /// A part, for the running state.
-    pub(crate) fn part(&self, id: u64) -> io::Result<Bytes> {
-        map_file(&self.store.path(Kind::Part, id))
+    /// A part that was written just now, for a state that says the same.
+    pub(crate) fn part(&self, id: u64) -> io::Result<Copies> {
+        let [first, second] = Which::BOTH.map(|which| self.store.path(Kind::Part, id, which));
+        Ok(Copies { first: map_file(&first)?, second: map_spare_file(&second).unwrap_or_default() })
+    }
+
+    /// Mends a part in which a running state found damage, and gives what it is to read from then on; `None` if nothing
+    /// needs the part any more.
+    pub(crate) fn mended_part(&self, id: u64) -> io::Result<Option<Copies>> {
+        // It reads from the same files.
+        self.making().warm = None;
+        let Some(stored) = self.stored()?.into_iter().find(|stored| stored.part() == Some(id)) else {
+            return Ok(None);
+        };
+        let mended = self.mend(stored, &mut |_| true)?;
+        tell(&mended);
+        match (mended, stored) {
+            (Mended::Whole | Mended::Again(_), Stored::Part(id, checksum)) => self.part_copies(id, checksum).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Parts that a snapshot names and of which no copy is whole, ascending.
+    pub(crate) fn lost_parts(&self, loaded: &Loaded) -> Vec<u64> {
+        let Ok((_, bytes)) = self.snapshot_bytes(loaded.checkpoint.end.0) else { return Vec::new() };
+        let named = State::parts_of_snapshot(state_of(&bytes)).unwrap_or_default();
+        let lost = named.into_iter().filter(|(id, checksum)| !self.has_whole(Stored::Part(*id, *checksum)));
+        lost.map(|(id, _)| id).collect()
+    }
+
+    /// The first copy of a part.
+    pub(crate) fn part_file(&self, id: u64) -> PathBuf {
+        self.store.path(Kind::Part, id, Which::First)
+    }
+
+    fn name_of(&self, stored: Stored) -> String {
+        let (kind, position) = stored.place();
+        let path = self.store.path(kind, position, Which::First);
+        path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+fn unlike_written((path, why): (PathBuf, Fault)) -> SnapshotFailure {
+    SnapshotFailure::Io { path, source: io::Error::other(why) }
+}
+
+/// Says what was found, if something was.
+pub(crate) fn tell(mended: &Mended) {
+    match mended {
+        Mended::Whole | Mended::Gone | Mended::Stopped => {}
+        Mended::Again(faults) => {
+            for (file, why) in faults {
+                let file = file.display();
+                if why.is_missing() {
+                    tracing::warn!(%file, "a copy was missing and is made again from the other one");
+                } else {
+                    tracing::error!(%file, %why, "a copy was damaged and is made again; look after the disk");
+                }
+            }
+        }
+        Mended::Lost(faults) => {
+            for (file, why) in faults {
+                tracing::error!(file = %file.display(), %why, "both copies are damaged; see `vouch log verify`");
+            }
+        }
     }
 }
 
@@ -319,10 +467,13 @@ mod tests {
             Snapshots::of_folder(folder.path()).set_room_aside(part_bytes);
             let len = |name: &str| std::fs::metadata(folder.path().join(name)).map_or(0, |file| file.len());
             // A disk that is nearly full gives less.
-            assert!(len("part-0.room") <= expected && len("part-1.room") <= expected, "{part_bytes}");
-            assert!(len("part-3.room") <= room::LEAST && len("snapshot-1.room") <= room::LEAST, "{part_bytes}");
+            assert!((0..4).all(|n| len(&format!("part-{n}.room")) <= expected), "{part_bytes}");
+            assert!((4..8).all(|n| len(&format!("part-{n}.room")) <= room::LEAST), "{part_bytes}");
+            assert!((0..4).all(|n| len(&format!("snapshot-{n}.room")) <= room::LEAST), "{part_bytes}");
             let free = rustix::fs::statvfs(folder.path()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
-            assert!(free < 1 << 30 || len("part-0.room") == expected, "{part_bytes}: {free} bytes are free");
+            let all =
+                (0..4).all(|n| len(&format!("part-{n}.room")) == expected && len(&format!("snapshot-{n}.room")) > 0);
+            assert!(free < 1 << 30 || all, "{part_bytes}: {free} bytes are free");
         }
     }
 }

@@ -1,31 +1,57 @@
-//! The files of snapshots and parts. A file appears under its name only when all of it is on disk; it never changes.
+//! The files of snapshots and parts. A file appears under its name only when all of it is on disk; it never changes. Each
+//! lies in the folder twice, for once the log's beginning is released nothing else says what is in them.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::room;
 use crate::folder::{create, create_dir_all};
 
-const SNAPSHOT: &str = "snapshot";
-const PART: &str = "part";
 pub(super) const UNFINISHED: &str = "unfinished";
 
 /// Most files in which room is set aside for a kind.
-const ROOMS: usize = 4;
+const ROOMS: usize = 8;
 
 /// Which of two kinds of file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Snapshot,
     Part,
 }
 
 impl Kind {
-    fn extension(self) -> &'static str {
+    /// What it is called, by its first copy.
+    fn name(self) -> &'static str {
+        self.extension(Which::First)
+    }
+
+    fn extension(self, which: Which) -> &'static str {
+        match (self, which) {
+            (Self::Snapshot, Which::First) => "snapshot",
+            (Self::Snapshot, Which::Second) => "snapshot2",
+            (Self::Part, Which::First) => "part",
+            (Self::Part, Which::Second) => "part2",
+        }
+    }
+}
+
+/// Which of the two copies of a file. Neither is the original: each is as good as the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Written first: before there is a second, nothing needs the file.
+    First,
+    Second,
+}
+
+impl Which {
+    pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
+
+    pub(crate) fn other(self) -> Self {
         match self {
-            Self::Snapshot => SNAPSHOT,
-            Self::Part => PART,
+            Self::First => Self::Second,
+            Self::Second => Self::First,
         }
     }
 }
@@ -33,6 +59,8 @@ impl Kind {
 /// The folder of one shard's snapshots and parts, each named by the log position that it covers.
 pub(crate) struct Store {
     folder: PathBuf,
+    /// Held by whoever adds or removes files: snapshots are made, and copies are mended, by different threads.
+    changing: Mutex<()>,
 }
 
 impl Store {
@@ -48,49 +76,79 @@ impl Store {
         Ok(())
     }
 
-    /// Sets room aside for the next two snapshots and their parts: a quarter more than the largest of each that is there.
-    /// A part has `part_bytes` at least, and one snapshot may come with two: a whole one, and one for the rest.
+    /// Sets room aside for the next two snapshots and their parts, for both copies of each: a quarter more than the largest
+    /// of each that is there. A part has `part_bytes` at least, and one snapshot may come with two: a whole one, and one for
+    /// the rest.
     pub(crate) fn set_room_aside(&self, part_bytes: u64) {
         let largest = |kind| {
             let positions = self.positions(kind).unwrap_or_default();
-            let len = |position| fs::metadata(self.path(kind, position)).map_or(0, |file| file.len());
-            positions.into_iter().map(len).max().unwrap_or(0) / 4 * 5
+            let files =
+                positions.into_iter().flat_map(|position| Which::BOTH.map(|which| self.path(kind, position, which)));
+            let len = |path| fs::metadata(path).map_or(0, |file| file.len());
+            files.map(len).max().unwrap_or(0) / 4 * 5
         };
         let (snapshot, part) = (largest(Kind::Snapshot), largest(Kind::Part).max(part_bytes));
-        let sizes: [u64; ROOMS] = [part, part, room::LEAST, room::LEAST];
-        room::set_aside(&self.folder, Kind::Part.extension(), &sizes);
-        room::set_aside(&self.folder, Kind::Snapshot.extension(), &[snapshot, snapshot]);
+        let rest = room::LEAST;
+        let sizes: [u64; ROOMS] = [part, part, part, part, rest, rest, rest, rest];
+        room::set_aside(&self.folder, Kind::Part.name(), &sizes);
+        room::set_aside(&self.folder, Kind::Snapshot.name(), &[snapshot; 4]);
     }
 
     /// The folder as it is: nothing in it is changed, and a running node may be writing there.
     pub(crate) fn of_folder(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), changing: Mutex::default() }
     }
 
-    /// The file of this kind for this position.
-    pub(crate) fn path(&self, kind: Kind, position: u64) -> PathBuf {
-        self.folder.join(format!("{position:020}.{}", kind.extension()))
+    /// A copy of the file of this kind for this position.
+    pub(crate) fn path(&self, kind: Kind, position: u64, which: Which) -> PathBuf {
+        self.folder.join(format!("{position:020}.{}", kind.extension(which)))
     }
 
-    /// Positions of the files of this kind, ascending.
+    /// Positions of the files of this kind of which there is a copy, ascending.
     pub(crate) fn positions(&self, kind: Kind) -> io::Result<Vec<u64>> {
         let mut positions = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == kind.extension()) {
+            let is_one = |which| path.extension().is_some_and(|extension| extension == kind.extension(which));
+            if Which::BOTH.into_iter().any(is_one) {
                 // A file that is named otherwise is somebody else's.
                 positions
                     .extend(path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok()));
             }
         }
         positions.sort_unstable();
+        positions.dedup();
         Ok(positions)
     }
 
-    /// Stores a file; when this returns, it survives a power cut. One with the same name is replaced. On a full disk it is
-    /// written where room was set aside.
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a file; when this returns, both copies survive a power cut. One with the same name is replaced. On a full disk
+    /// it is written where room was set aside.
     pub(crate) fn put(&self, kind: Kind, position: u64, content: &[&[u8]]) -> io::Result<()> {
-        let path = self.path(kind, position);
+        let _changing = self.changing();
+        self.put_copy(kind, position, Which::First, content)?;
+        let both = self.put_copy(kind, position, Which::Second, content);
+        if both.is_err() {
+            // The disk may be full: what nothing needs must not keep it so.
+            let _ = fs::remove_file(self.path(kind, position, Which::First));
+        }
+        both
+    }
+
+    /// Makes a copy of a file again. Whether there was one to be replaced: of a file that was removed meanwhile none is made.
+    pub(crate) fn mend(&self, kind: Kind, position: u64, which: Which, content: &[u8]) -> io::Result<bool> {
+        let _changing = self.changing();
+        if !self.positions(kind)?.contains(&position) {
+            return Ok(false);
+        }
+        self.put_copy(kind, position, which, &[content]).map(|()| true)
+    }
+
+    fn put_copy(&self, kind: Kind, position: u64, which: Which, content: &[&[u8]]) -> io::Result<()> {
+        let path = self.path(kind, position, which);
         let unfinished = path.with_extension(UNFINISHED);
         let placed = write(&unfinished, content).and_then(|()| self.place(&unfinished, &path));
         if placed.is_err() {
@@ -100,7 +158,7 @@ impl Store {
         match placed {
             Err(error) if is_full(&error) => {
                 // What does not fit there either failed for the first reason.
-                let written = room::write(&self.folder, kind.extension(), ROOMS, content).map_err(|_| error)?;
+                let written = room::write(&self.folder, kind.name(), ROOMS, content).map_err(|_| error)?;
                 self.place(&written, &path)
             }
             placed => placed,
@@ -113,18 +171,22 @@ impl Store {
     }
 
     /// Removes all snapshots but those that are `kept`, and all parts but those that are `needed`, which are the parts
-    /// of every snapshot that stays.
+    /// of every snapshot that stays; of each both copies.
     pub(crate) fn tidy(&self, kept: &[u64], needed: &[u64]) -> io::Result<()> {
-        for position in self.positions(Kind::Snapshot)? {
-            if !kept.contains(&position) {
-                fs::remove_file(self.path(Kind::Snapshot, position))?;
-            }
-        }
+        let _changing = self.changing();
+        self.remove_all_but(Kind::Snapshot, kept)?;
         // A part goes only when no snapshot that names it can come back.
         File::open(&self.folder)?.sync_all()?;
-        for position in self.positions(Kind::Part)? {
-            if !needed.contains(&position) {
-                fs::remove_file(self.path(Kind::Part, position))?;
+        self.remove_all_but(Kind::Part, needed)
+    }
+
+    fn remove_all_but(&self, kind: Kind, kept: &[u64]) -> io::Result<()> {
+        for position in self.positions(kind)?.into_iter().filter(|position| !kept.contains(position)) {
+            for which in Which::BOTH {
+                match fs::remove_file(self.path(kind, position, which)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
             }
         }
         Ok(())
@@ -148,18 +210,53 @@ fn is_full(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     #[test]
-    fn a_file_appears_whole_and_what_a_crash_left_unfinished_goes() {
+    fn a_file_appears_whole_and_twice_and_what_a_crash_left_unfinished_goes() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("00000000000000000007.unfinished"), b"half").unwrap();
         fs::write(folder.path().join("notes.snapshot"), b"somebody's").unwrap();
         let store = Store::of_folder(folder.path());
         store.prepare().unwrap();
-        assert!(!folder.path().join("00000000000000000007.unfinished").exists());
         store.put(Kind::Part, 7, &[b"ab", b"c"]).unwrap();
-        assert_eq!(fs::read(store.path(Kind::Part, 7)).unwrap(), b"abc");
+        for which in Which::BOTH {
+            assert_eq!(fs::read(store.path(Kind::Part, 7, which)).unwrap(), b"abc");
+        }
+        let (first, second) = ("00000000000000000007.part", "00000000000000000007.part2");
+        assert_eq!(names(folder.path()), [first, second, "notes.snapshot"]);
         assert_eq!(store.positions(Kind::Part).unwrap(), [7]);
         assert!(store.positions(Kind::Snapshot).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_of_which_only_one_copy_can_be_written_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::of_folder(folder.path());
+        // Nothing can be renamed to a folder that is not empty.
+        fs::create_dir_all(store.path(Kind::Part, 7, Which::Second).join("in the way")).unwrap();
+        assert!(store.put(Kind::Part, 7, &[b"abc"]).is_err());
+        assert_eq!(names(folder.path()), ["00000000000000000007.part2"]);
+    }
+
+    #[test]
+    fn a_copy_is_made_again_of_what_is_there_and_of_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::of_folder(folder.path());
+        store.put(Kind::Part, 7, &[b"abc"]).unwrap();
+        for which in Which::BOTH {
+            fs::remove_file(store.path(Kind::Part, 7, which)).unwrap();
+            assert!(store.mend(Kind::Part, 7, which, b"abc").unwrap());
+            assert_eq!(fs::read(store.path(Kind::Part, 7, which)).unwrap(), b"abc");
+        }
+        store.tidy(&[], &[]).unwrap();
+        assert!(!store.mend(Kind::Part, 7, Which::First, b"abc").unwrap(), "it was removed meanwhile");
+        assert_eq!(names(folder.path()), [""; 0]);
     }
 
     #[test]
@@ -171,8 +268,11 @@ mod tests {
             store.put(Kind::Snapshot, position, &[b"s"]).unwrap();
             store.put(Kind::Part, position, &[b"p"]).unwrap();
         }
+        // As a crash in the middle of this would leave it.
+        fs::remove_file(store.path(Kind::Snapshot, 2, Which::First)).unwrap();
         store.tidy(&[300, 10], &[2, 300]).unwrap();
         assert_eq!(store.positions(Kind::Snapshot).unwrap(), [10, 300]);
         assert_eq!(store.positions(Kind::Part).unwrap(), [2, 300]);
+        assert_eq!(names(folder.path()).len(), 8);
     }
 }

@@ -1,26 +1,30 @@
 //! The thread that makes snapshots, and how the shard asks for one.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use bytes::Bytes;
+use vouch_broker::state::Copies;
 use vouch_commitlog::LogReader;
 
-use super::{Bounds, SnapshotFailure, Snapshots, Taken};
+use super::{Bounds, SnapshotFailure, Snapshots, Taken, tell};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
 /// On a stop, less new log than this is cheaper to replay than to store.
 const WORTH_IT_ON_STOP: u64 = 8 << 20;
-/// The log must have grown by so many times the size of the last snapshot: what is written twice stays a small part.
+/// The log must have grown by so many times the size of the last snapshot, both copies: what is written besides the log stays
+/// a small part.
 const SNAPSHOT_SHARE: u64 = 4;
 
 #[derive(Default)]
 struct Waiting {
     /// Everything before this position is applied, and a snapshot of it is wanted.
     target: Option<u64>,
+    /// Parts in which damage was found: they are mended first.
+    damaged: BTreeSet<u64>,
     stopping: bool,
 }
 
@@ -58,12 +62,23 @@ impl Requests {
         self.changed.notify_one();
     }
 
+    /// Damage was found in these parts, or they were mended: whoever reads from them is to read from whole copies.
+    pub(crate) fn damaged(&self, parts: impl IntoIterator<Item = u64>) {
+        self.waiting().damaged.extend(parts);
+        self.changed.notify_one();
+    }
+
     fn next(&self) -> Waiting {
         let mut waiting = self.waiting();
-        while waiting.target.is_none() && !waiting.stopping {
+        while waiting.target.is_none() && waiting.damaged.is_empty() && !waiting.stopping {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        Waiting { target: waiting.target.take(), stopping: waiting.stopping }
+        let damaged = std::mem::take(&mut waiting.damaged);
+        Waiting { target: waiting.target.take(), damaged, stopping: waiting.stopping }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.waiting().stopping
     }
 }
 
@@ -73,7 +88,9 @@ pub(crate) type OnSealed = Box<dyn Fn(&[u64]) + Send>;
 /// Who hears of a snapshot.
 pub(crate) struct Listeners {
     /// Gets each part that the running state does not have, mapped and in their order.
-    pub(crate) adopt: Box<dyn Fn(u64, Bytes) + Send>,
+    pub(crate) adopt: Box<dyn Fn(u64, Copies) + Send>,
+    /// Gets a part that the running state reads from, when its copies were mended.
+    pub(crate) mended: Box<dyn Fn(u64, Copies) + Send>,
     pub(crate) sealed: OnSealed,
 }
 
@@ -89,25 +106,27 @@ pub(crate) struct Snapshotter {
 impl Snapshotter {
     /// Starts the thread. `every`: bytes of log between two snapshots. `adopted`: the last part that the running state has.
     pub(crate) fn start(
-        snapshots: Snapshots,
+        snapshots: Arc<Snapshots>,
         requests: Arc<Requests>,
         reader: LogReader,
         every: u64,
         mut adopted: u64,
         listeners: Listeners,
     ) -> std::io::Result<Self> {
-        let snapshots = Arc::new(snapshots);
         let (making, asked, log) = (snapshots.clone(), requests.clone(), reader.clone());
         let run = move || {
             if let Err(error) = rustix::process::nice(NICE) {
                 tracing::warn!(%error, "snapshots are made at normal priority");
             }
+            // First of all: what lies on the disk only once must not wait for what is set aside.
+            mend_all(&making, &asked);
             making.set_room_aside(every);
             loop {
-                let Waiting { target, stopping } = asked.next();
+                let Waiting { target, damaged, stopping } = asked.next();
                 if stopping {
                     return;
                 }
+                damaged.into_iter().for_each(|part| mend(&making, part, &listeners));
                 let Some(target) = target else { continue };
                 let next = match make(&making, &log, target, every) {
                     Some(Taken { position, parts, len }) => {
@@ -129,9 +148,9 @@ impl Snapshotter {
         self.snapshots.bounds()
     }
 
-    /// Whether a stored snapshot can be read, with all its parts.
+    /// Whether a stored snapshot can be read, with all its parts, and lies on the disk twice.
     pub(crate) fn read_back(&self, covered: u64) -> Result<(), SnapshotFailure> {
-        self.snapshots.load(covered).map(drop)
+        self.snapshots.read_back(covered)
     }
 
     /// Ends the thread; then, if `last` says how far a closed log is durable, makes one more snapshot for a quick start.
@@ -151,13 +170,41 @@ impl Snapshotter {
     }
 }
 
+/// Makes copies that are missing, in the folder of an earlier version, and those that the start found damaged.
+fn mend_all(snapshots: &Snapshots, asked: &Requests) {
+    let stored = snapshots.stored().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the folder of the snapshots cannot be listed");
+        Vec::new()
+    });
+    for stored in stored.into_iter().filter(|stored| !snapshots.seems_whole(*stored)) {
+        if asked.is_stopping() {
+            return;
+        }
+        match snapshots.mend(stored, &mut |_| !asked.is_stopping()) {
+            Ok(mended) => tell(&mended),
+            Err(error) => {
+                tracing::warn!(%error, ?stored, "a copy of it cannot be made now; the next start tries again")
+            }
+        }
+    }
+}
+
+/// Mends a part in which damage was found, and hands what is whole to the running state.
+fn mend(snapshots: &Snapshots, part: u64, listeners: &Listeners) {
+    match snapshots.mended_part(part) {
+        Ok(Some(copies)) => (listeners.mended)(part, copies),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, part, "a damaged copy cannot be made again now"),
+    }
+}
+
 /// Hands the running state the parts behind the last one that it has, and says which one that is then. There is more than
 /// one where the state was read from the log and not from a snapshot, or where one could not be read: it comes before
 /// those behind it, with the next snapshot.
 fn adopt(snapshots: &Snapshots, parts: Vec<u64>, mut adopted: u64, listeners: &Listeners) -> u64 {
     for part in parts.into_iter().filter(|part| *part > adopted).collect::<Vec<_>>() {
         match snapshots.part(part) {
-            Ok(bytes) => (listeners.adopt)(part, bytes),
+            Ok(copies) => (listeners.adopt)(part, copies),
             Err(error) => {
                 tracing::warn!(%error, part, "a part stays in memory until the next snapshot");
                 break;
@@ -200,7 +247,8 @@ mod tests {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let hears = heard.clone();
         let adopts = move |part, _| hears.lock().unwrap().push(part);
-        let listeners = Listeners { adopt: Box::new(adopts), sealed: Box::new(|_| ()) };
+        let mended = Box::new(|_, _| ());
+        let listeners = Listeners { adopt: Box::new(adopts), mended, sealed: Box::new(|_| ()) };
         let snapshots = Snapshots::of_folder(folder.path());
         assert_eq!(adopt(&snapshots, vec![1, 2, 3], 0, &listeners), 1);
         assert_eq!(*heard.lock().unwrap(), [1]);

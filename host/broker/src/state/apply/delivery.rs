@@ -151,7 +151,7 @@ impl State {
             return Ok(Applied::Done);
         }
         let source = self.topics.get_mut(letter.topic)?;
-        let Some(entry) = source.entry(letter.queue, letter.offset) else {
+        let Some(entry) = source.entry_or_unknown(letter.queue, letter.offset) else {
             return Err(Refusal::Internal(format!("queue {} has no offset {}", letter.queue, letter.offset)));
         };
         let id = match self.topics.named(&target) {

@@ -8,6 +8,7 @@ mod invariants;
 mod leaps;
 mod leases;
 mod members;
+mod part_damage;
 mod parts;
 mod plugins;
 mod queues;

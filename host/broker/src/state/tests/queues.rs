@@ -33,7 +33,7 @@ fn read_back(index: &QueueIndex, parts: &[Part]) -> QueueIndex {
     let mut read = QueueIndex::read(&mut r).map_err(|_| "unreadable").unwrap();
     read.read_moved(&mut r).unwrap();
     r.end().unwrap();
-    parts.iter().for_each(|part| read.attach(part, part.row(OF).unwrap()).unwrap());
+    parts.iter().for_each(|part| read.attach(part, part.row(OF).unwrap(), true).unwrap());
     read.check_attached().unwrap();
     assert!(read.parts().eq(index.parts()));
     read
@@ -142,7 +142,7 @@ fn an_index_is_read_with_all_its_parts_in_order_or_not_at_all() {
     index.write(&mut Writer(&mut bytes));
     let read = |order: &[usize]| {
         let mut read = QueueIndex::read(&mut Reader(&bytes)).map_err(|_| "unreadable").unwrap();
-        let attach = |part: &Part| read.attach(part, part.row(OF).unwrap()).is_ok();
+        let attach = |part: &Part| read.attach(part, part.row(OF).unwrap(), true).is_ok();
         order.iter().map(|at| &parts[*at]).all(attach) && read.check_attached().is_ok()
     };
     assert!(read(&[0, 1, 2]));
@@ -155,5 +155,5 @@ fn an_index_is_read_with_all_its_parts_in_order_or_not_at_all() {
     let mut bytes = Vec::new();
     shorter.write(&mut Writer(&mut bytes));
     let mut read = QueueIndex::read(&mut Reader(&bytes)).map_err(|_| "unreadable").unwrap();
-    assert!(read.attach(&parts[0], parts[0].row(OF).unwrap()).is_err());
+    assert!(read.attach(&parts[0], parts[0].row(OF).unwrap(), true).is_err());
 }

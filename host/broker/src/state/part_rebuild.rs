@@ -1,0 +1,165 @@
+//! Entries of queues that no copy of a part has any more, made again from the stretch of the log that the part covers.
+//!
+//! What a stretch of the log put into a queue can be told without the state before it, but for what that state refused or
+//! sent elsewhere. So what comes out is a guess, until it gives the very checksum that was written with the row.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bytes::Bytes;
+
+use super::part::{Of, Part, Row};
+use super::part_check::whole_row;
+use super::{IndexEntry, RecordAt};
+use crate::record::{Carried, End, MessageHead, Record};
+use crate::{TopicId, TransactionOutcome};
+
+/// Makes rows of queues again that are damaged in both copies of a part.
+///
+/// It gets the records of the log from the end of the part before to the end of this one, in their order.
+pub struct PartRebuild {
+    /// What is whole in one of the copies is in its place.
+    bytes: Vec<u8>,
+    damaged: Vec<Row>,
+    /// What the records put into these queues.
+    queues: BTreeMap<(TopicId, u32), Vec<IndexEntry>>,
+    /// By identity: content and topic of the last message, and whether it was a half. A resend is stored once.
+    sent: HashMap<u64, (u64, TopicId, bool)>,
+    halves: HashMap<u64, MessageHead>,
+    /// Where halves lie that were carried on.
+    carried: HashMap<u64, u64>,
+    ended: HashSet<u64>,
+}
+
+impl PartRebuild {
+    /// Begins with two damaged copies of the part `id`. `None` if its table is damaged in both, or something else than the
+    /// index of a queue.
+    pub fn of(id: u64, named: u32, copies: [&Bytes; 2]) -> Option<Self> {
+        let is_named = |bytes: &Bytes| Part::open(id, bytes.clone()).ok().filter(|part| part.checksum == named);
+        let part = copies.into_iter().find_map(is_named)?;
+        let (mut bytes, mut damaged, mut queues) = (part.bytes().to_vec(), Vec::new(), BTreeMap::new());
+        for row in &part.rows {
+            match (whole_row(row, copies), row.of) {
+                (Some(whole), _) => bytes[row.data.clone()].copy_from_slice(&whole),
+                (None, Of::Queue(topic, queue)) => {
+                    queues.insert((topic, queue), Vec::new());
+                    damaged.push(row.clone());
+                }
+                (None, _) => return None,
+            }
+        }
+        let (sent, halves, carried, ended) = Default::default();
+        Some(Self { bytes, damaged, queues, sent, halves, carried, ended })
+    }
+
+    /// The next record. `half` reads the half of a transaction from the log, for one that was opened before the stretch.
+    pub fn record(&mut self, at: RecordAt, record: Record, half: impl FnOnce(u64) -> Option<MessageHead>) {
+        match record {
+            Record::Message(head) if !self.is_resend(&head, false) => {
+                self.append(head.topic, head.queue, IndexEntry { position: at.position, tag: head.tag });
+            }
+            Record::Half(head) if !self.is_resend(&head, true) => {
+                self.halves.insert(at.position, head);
+            }
+            Record::Carried(Carried { from, queued: None, .. }) => {
+                self.carried.insert(from, at.position);
+            }
+            Record::End(End { transaction, outcome, queue, .. }) if self.ended.insert(transaction) => {
+                let head = self.halves.remove(&transaction).or_else(|| half(transaction));
+                if let Some(head) = head.filter(|_| outcome == TransactionOutcome::Committed) {
+                    let position = self.carried.get(&transaction).copied().unwrap_or(transaction);
+                    self.append(head.topic, queue, IndexEntry { position, tag: head.tag });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_resend(&mut self, head: &MessageHead, half: bool) -> bool {
+        let said = (head.content, head.topic, half);
+        self.sent.insert(head.identity.0, said) == Some(said)
+    }
+
+    fn append(&mut self, topic: TopicId, queue: u32, entry: IndexEntry) {
+        if let Some(entries) = self.queues.get_mut(&(topic, queue)) {
+            entries.push(entry);
+        }
+    }
+
+    /// The whole part, if what the records say is what was written.
+    pub fn finish(mut self) -> Option<Vec<u8>> {
+        for row in &self.damaged {
+            let Of::Queue(topic, queue) = row.of else { return None };
+            let entries = self.queues.get(&(topic, queue))?;
+            // What expired before the part was sealed is not in it.
+            let first = entries.len().checked_sub(usize::try_from(row.count).ok()?)?;
+            let made: Vec<u8> = entries[first..].iter().flat_map(|entry| entry.to_bytes()).collect();
+            if !row.is_written(&made) {
+                return None;
+            }
+            self.bytes[row.data.clone()].copy_from_slice(&made);
+        }
+        Some(self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::PartView;
+    use crate::testing::{Log, end, head};
+
+    #[test]
+    fn a_queue_is_made_again_from_its_records_or_not_at_all() {
+        let mut log = Log::new();
+        let (a, b) = (log.topic("a", 2), log.topic("b", 1));
+        let early = log.half(b);
+        log.send(a, 0, None);
+        log.state.seal(1_000).unwrap();
+        let from = log.records.len();
+        let late = log.half(b);
+        for n in 0..10 {
+            log.send(a, n % 2, Some("tag"));
+            log.apply(Record::Message(head(a, 0, "again", 7))).unwrap();
+            log.send(b, 0, None);
+        }
+        for (transaction, outcome) in [
+            (late, TransactionOutcome::Committed),
+            (early, TransactionOutcome::Committed),
+            (late, TransactionOutcome::Committed),
+        ] {
+            log.apply(end(transaction, outcome)).unwrap();
+        }
+        let rolled_back = log.half(b);
+        log.apply(end(rolled_back, TransactionOutcome::RolledBack)).unwrap();
+        let part = log.state.seal(1_000_000).unwrap();
+        let named = PartView::open(1_000_000, part.clone()).unwrap().checksum();
+        let table = 40 + 56 * u64::from_le_bytes(part[24..32].try_into().unwrap()) as usize;
+        let damaged = |places: &[usize]| {
+            let mut bytes = part.to_vec();
+            places.iter().for_each(|at| bytes[*at] ^= 1);
+            Bytes::from(bytes)
+        };
+        let rebuilt = |copies: [&Bytes; 2], records: &[(RecordAt, Record)]| {
+            let mut rebuild = PartRebuild::of(1_000_000, named, copies)?;
+            let half = |transaction| match &log.records.iter().find(|(at, _)| at.position == transaction)?.1 {
+                Record::Half(head) => Some(*head),
+                _ => None,
+            };
+            records.iter().for_each(|(at, record)| rebuild.record(*at, record.clone(), half));
+            rebuild.finish().map(Bytes::from)
+        };
+        // The first queue of `a` has six entries, the other one five.
+        let queues = [
+            damaged(&[table, table + 16 * 7, table + 16 * 12]),
+            damaged(&[table + 3, table + 16 * 8, table + 16 * 11]),
+        ];
+        let copies = [&queues[0], &queues[1]];
+        let records = &log.records[from..];
+        assert_eq!(rebuilt(copies, records), Some(part.clone()));
+        assert_eq!(rebuilt([copies[0], &part.slice(..table)], records), Some(part.clone()), "the other one is cut");
+        assert_eq!(rebuilt(copies, &records[2..]), None, "a record is missing");
+        let end_of_part = part.len() - 1;
+        assert_eq!(rebuilt([&damaged(&[end_of_part]), &damaged(&[end_of_part])], records), None, "no queue");
+        assert_eq!(rebuilt([&damaged(&[41]), &damaged(&[42])], records), None, "no table");
+    }
+}

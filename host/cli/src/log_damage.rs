@@ -1,0 +1,97 @@
+//! What `vouch log verify` found damaged, as people and programs read it.
+
+use serde_json::{Value, json};
+use vouch_commitlog::{DamagedRange, Verification};
+use vouch_node::{CopyFate, DamagedCopy, StoredCopies};
+
+use crate::failure::Problem;
+use crate::log::{describe, file_name, hex, segment_json};
+
+/// The failure that says it.
+pub(crate) fn found(verification: &Verification, copies: &StoredCopies) -> anyhow::Error {
+    let ranges = verification.damage.iter().map(|range| format!("  {}", describe(range)));
+    let files = copies.damage.iter().map(|copy| format!("  {}", paragraph(copy)));
+    let places: Vec<String> = ranges.chain(files).collect();
+    let (title, next) = (title(verification, copies), advice(verification, copies));
+    let mut document = json(verification, copies);
+    if let Value::Object(members) = &mut document {
+        members.insert("type".to_owned(), json!("urn:vouch:cli:damaged"));
+        members.insert("title".to_owned(), json!(title));
+        members.insert("detail".to_owned(), json!(format!("{next}\n{}", places.join("\n"))));
+    }
+    Problem::from_document(document).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into)
+}
+
+fn title(verification: &Verification, copies: &StoredCopies) -> String {
+    let (places, files) = (verification.damage.len(), copies.damage.len());
+    match (places, files) {
+        (_, 0) => format!("the log is damaged in {places} places"),
+        (0, _) => format!("the log is sound, and {files} files of its snapshots are damaged"),
+        _ => format!("the log is damaged in {places} places, and {files} files of its snapshots are"),
+    }
+}
+
+fn advice(verification: &Verification, copies: &StoredCopies) -> &'static str {
+    let is_lost = copies.damage.iter().any(|copy| copy.fate == CopyFate::Lost);
+    if !verification.damage.is_empty() || is_lost {
+        "a node starts on it only to read what is whole (vouch serve --on-damage read-only); restore the folder from a \
+         backup, and keep this one"
+    } else {
+        "a node starts on it, and makes the damaged files again; a running node does so with the next round of its scrubber; \
+         look after the disk"
+    }
+}
+
+fn paragraph(copy: &DamagedCopy) -> String {
+    let fate = match copy.fate {
+        CopyFate::FromOtherCopy => "repairable, the other copy is whole",
+        CopyFate::FromLog => "repairable, an older snapshot or the log says the same",
+        CopyFate::Lost => "lost, nothing else says what was in it",
+    };
+    format!("{}: {}; {fate}", copy.file.display(), copy.reason)
+}
+
+/// All of it, for programs.
+pub(crate) fn json(verification: &Verification, copies: &StoredCopies) -> Value {
+    let Verification { identity, start, end, durable, entries, damage, tail, segments } = verification;
+    json!({
+        "sound": damage.is_empty() && copies.damage.is_empty(),
+        "cluster_id": hex(&identity.cluster_id),
+        "shard": identity.shard,
+        "segment_size": identity.segment_size,
+        "start": start.0,
+        "end": end.0,
+        "durable": durable.0,
+        "entries": entries,
+        "damage": damage.iter().map(range_json).collect::<Vec<_>>(),
+        "tail": tail.as_ref().map(|tail| json!({"at": tail.at.0, "bytes": tail.bytes, "reason": tail.reason})),
+        "segments": segments.iter().map(segment_json).collect::<Vec<_>>(),
+        "snapshots": {
+            "files": copies.files,
+            "damage": copies.damage.iter().map(copy_json).collect::<Vec<_>>(),
+            "to_be_made": copies.to_be_made.iter().map(|file| file_name(file)).collect::<Vec<_>>(),
+        },
+    })
+}
+
+fn copy_json(copy: &DamagedCopy) -> Value {
+    let state = match copy.fate {
+        CopyFate::FromOtherCopy | CopyFate::FromLog => "repairable",
+        CopyFate::Lost => "lost",
+    };
+    json!({"file": file_name(&copy.file), "reason": copy.reason, "state": state})
+}
+
+/// A damaged stretch of the log.
+pub(crate) fn range_json(range: &DamagedRange) -> Value {
+    json!({
+        "file": file_name(&range.file),
+        "offset": range.offset,
+        "length": range.length,
+        "from": range.from.0,
+        "to": range.to.0,
+        "reason": range.reason,
+        "headers": range.headers,
+        "entries_lost": range.entries_lost(),
+    })
+}
