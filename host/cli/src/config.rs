@@ -27,7 +27,7 @@ const fn setting(key: &'static str, default: &'static str) -> Setting {
 }
 
 /// Every setting, in the order of `vouch config check`.
-pub(crate) const SETTINGS: [Setting; 22] = [
+pub(crate) const SETTINGS: [Setting; 23] = [
     setting("data_dir", "./vouch-data"),
     setting("grpc_addr", "127.0.0.1:8081"),
     setting("http_addr", "127.0.0.1:8080"),
@@ -37,6 +37,7 @@ pub(crate) const SETTINGS: [Setting; 22] = [
     setting("tls_certificate", ""),
     setting("tls_key", ""),
     setting("auto_create_topics", "false"),
+    setting("connections", "20000"),
     setting("bytes_in_flight", "256MiB"),
     setting("segment_size", "1GiB"),
     setting("zero_ahead", "64MiB"),
@@ -85,6 +86,9 @@ pub(crate) struct SettingArgs {
     /// A send to a topic that does not exist creates it, with type normal.
     #[arg(long, env = "VOUCH_AUTO_CREATE_TOPICS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     auto_create_topics: Option<String>,
+    /// gRPC connections at once; lowered to what the limit of open files leaves [default: 20000].
+    #[arg(long, env = "VOUCH_CONNECTIONS", value_name = "N")]
+    connections: Option<String>,
     /// Bytes accepted and not yet on disk, beyond which requests are refused [default: 256MiB].
     #[arg(long, env = "VOUCH_BYTES_IN_FLIGHT", value_name = "SIZE")]
     bytes_in_flight: Option<String>,
@@ -139,6 +143,7 @@ impl SettingArgs {
             "tls_certificate" => self.tls_certificate.as_ref(),
             "tls_key" => self.tls_key.as_ref(),
             "auto_create_topics" => self.auto_create_topics.as_ref(),
+            "connections" => self.connections.as_ref(),
             "bytes_in_flight" => self.bytes_in_flight.as_ref(),
             "segment_size" => self.segment_size.as_ref(),
             "zero_ahead" => self.zero_ahead.as_ref(),
@@ -181,7 +186,7 @@ impl SettingArgs {
         } else {
             (known.default.to_owned(), Source::Default(known.key))
         };
-        SettingValue { key: known.key, text, source }
+        SettingValue { key: known.key, text, source, lowered: None }
     }
 }
 
@@ -227,6 +232,15 @@ struct SettingValue {
     key: &'static str,
     text: String,
     source: Source,
+    /// What holds instead, and why.
+    lowered: Option<Lowered>,
+}
+
+/// A value that this machine does not allow.
+#[derive(Clone, Debug)]
+struct Lowered {
+    to: String,
+    why: String,
 }
 
 /// Every setting with its value and where that comes from.
@@ -268,6 +282,13 @@ impl Resolved {
         Ok(Some(value).filter(|_| !matches!(self.find(key).map(|found| &found.source), Ok(Source::Default(_)))))
     }
 
+    /// Notes that another value holds than the one that was set.
+    pub(crate) fn lower(&mut self, key: &str, to: String, why: String) {
+        for value in self.values.iter_mut().filter(|value| value.key == key) {
+            value.lowered = Some(Lowered { to: to.clone(), why: why.clone() });
+        }
+    }
+
     /// Rows for `vouch config check`: setting, value, where it comes from. Secrets are not shown.
     pub(crate) fn rows(&self) -> impl Iterator<Item = [String; 3]> {
         self.values.iter().map(|value| [value.key.to_owned(), shown(value), value.source.kind().to_owned()])
@@ -276,13 +297,24 @@ impl Resolved {
     /// The same for scripts.
     pub(crate) fn document(&self) -> Value {
         let member = |value: &SettingValue| {
-            (value.key.to_owned(), json!({"value": shown(value), "source": value.source.kind()}))
+            let mut document = json!({"value": plain(value), "source": value.source.kind()});
+            if let Some(lowered) = &value.lowered {
+                document["lowered_to"] = lowered.to.as_str().into();
+            }
+            (value.key.to_owned(), document)
         };
         Value::Object(self.values.iter().map(member).collect::<Map<_, _>>())
     }
 }
 
 fn shown(value: &SettingValue) -> String {
+    match &value.lowered {
+        Some(Lowered { to, why }) => format!("{} (lowered to {to}: {why})", plain(value)),
+        None => plain(value),
+    }
+}
+
+fn plain(value: &SettingValue) -> String {
     match (value.key, value.text.as_str()) {
         (_, "") => "-".to_owned(),
         ("http_token", _) => "(set)".to_owned(),

@@ -8,6 +8,7 @@ mod child;
 mod config;
 mod damage;
 mod demo;
+mod descriptors;
 mod endpoints;
 mod failure;
 mod group;

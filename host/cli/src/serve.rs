@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
-use vouch_gateway::{Certificate, Gateway, GatewayConfig, Ports};
+use vouch_gateway::{Certificate, Connections, DESCRIPTORS_MIN, Gateway, GatewayConfig, Ports};
 use vouch_node::{Health, Node, NodeConfig, OnDamage};
 
 use crate::config::{Resolved, SettingArgs, unknown_variables};
+use crate::descriptors::{self, Descriptors};
 use crate::endpoints::Endpoints;
 use crate::failure::Usage;
 use crate::output::{self, Table};
@@ -47,6 +48,8 @@ struct Settings {
     node: NodeConfig,
     gateway: GatewayConfig,
     log_format: LogFormat,
+    /// Connections that somebody wanted; `gateway` has what fits.
+    connections_wanted: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +60,13 @@ enum LogFormat {
 
 /// Runs `vouch config check`.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<()> {
-    let resolved = args.settings.resolve()?;
+    let mut resolved = args.settings.resolve()?;
+    let descriptors = descriptors::reachable();
+    if let Ok((wanted, fit)) = connections(&resolved, descriptors)
+        && fit.grpc < wanted
+    {
+        resolved.lower("connections", fit.grpc.to_string(), format!("{descriptors} files may be open"));
+    }
     if args.json {
         output::json(&resolved.document())?;
     } else {
@@ -66,15 +75,17 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<()> {
         table.print()?;
     }
     warn_of_unknown_variables()?;
-    Settings::read(&resolved)?;
+    Settings::read(&resolved, descriptors)?;
     Ok(())
 }
 
 /// Runs `vouch serve` until a signal.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    let settings = Settings::read(&args.settings.resolve()?)?;
+    let descriptors = descriptors::raise();
+    let settings = Settings::read(&args.settings.resolve()?, descriptors.limit)?;
     warn_of_unknown_variables()?;
     start_logging(settings.log_format)?;
+    tell_limits(&settings, descriptors);
     settings.gateway.check()?;
     let runtime = runtime::server()?;
     runtime.block_on(serve(settings, args.stop_with_parent))
@@ -192,7 +203,8 @@ fn warn_of_unknown_variables() -> anyhow::Result<()> {
 }
 
 impl Settings {
-    fn read(resolved: &Resolved) -> anyhow::Result<Self> {
+    /// `descriptors` are those that this process may have.
+    fn read(resolved: &Resolved, descriptors: u64) -> anyhow::Result<Self> {
         let node = NodeConfig {
             data_dir: resolved.get("data_dir", folder)?,
             segment_size: resolved.given("segment_size", text::bytes)?,
@@ -209,7 +221,9 @@ impl Settings {
             plugin_threads: resolved.get("plugin_threads", count)?,
             plugin_concurrency: resolved.get("plugin_concurrency", count)?,
         };
-        Ok(Self { node, gateway: gateway(resolved)?, log_format: resolved.get("log_format", log_format)? })
+        let (connections_wanted, connections) = connections(resolved, descriptors)?;
+        let gateway = GatewayConfig { connections, ..gateway(resolved)? };
+        Ok(Self { node, gateway, log_format: resolved.get("log_format", log_format)?, connections_wanted })
     }
 }
 
@@ -260,6 +274,36 @@ fn names(text: &str) -> Result<Vec<String>, String> {
         [only] if only.is_empty() => Ok(Vec::new()),
         _ if names.iter().any(String::is_empty) => Err(format!("`{text}` has an empty name between its commas")),
         _ => Ok(names),
+    }
+}
+
+/// The gRPC connections that are wanted, and those of both ports that fit.
+fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Result<(usize, Connections)> {
+    let wanted = resolved.get("connections", count)?;
+    let fit = Connections::within(descriptors, wanted).with_context(|| {
+        format!(
+            "{descriptors} files may be open, and a node needs {DESCRIPTORS_MIN}, better 65536; raise the limit with \
+             `ulimit -n`, or LimitNOFILE= of a systemd unit"
+        )
+    })?;
+    Ok((wanted, fit))
+}
+
+fn tell_limits(settings: &Settings, descriptors: Descriptors) {
+    let Descriptors { limit, before } = descriptors;
+    let Connections { grpc, http } = settings.gateway.connections;
+    if limit > before {
+        tracing::info!(limit, before, "raised the limit of open files");
+    }
+    if grpc < settings.connections_wanted {
+        let wanted = settings.connections_wanted;
+        tracing::warn!(
+            limit,
+            grpc,
+            http,
+            wanted,
+            "connections lowered: the limit of open files (ulimit -n) leaves no more"
+        );
     }
 }
 

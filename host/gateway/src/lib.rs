@@ -1,11 +1,15 @@
 //! The edges: gRPC service, HTTP API, TLS.
 
+mod accept;
+mod connections;
 mod grpc;
 mod http;
 mod listener;
+mod outbound;
 mod tls;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -13,8 +17,16 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use vouch_node::Node;
 
-pub use http::{DoorError, HTTP_CONNECTIONS_MAX, HTTP_HEAD_TIMEOUT, TOKEN_MAX_BYTES};
-pub use listener::{CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, STREAMS_MAX};
+use outbound::Outbound;
+
+pub use connections::{
+    Connections, DESCRIPTORS_MIN, DESCRIPTORS_RESERVED, GRPC_CONNECTIONS_DEFAULT, HTTP_CONNECTIONS_MAX,
+};
+pub use http::{
+    DoorError, HTTP_HEAD_TIMEOUT, HTTP_OUTBOUND_MAX_BYTES, IDLE_MIN, PROBE_CONNECTIONS, PROBE_TIMEOUT, PROBES,
+    SMALL_ANSWER_BYTES, TOKEN_MAX_BYTES,
+};
+pub use listener::{CONNECTION_OUTBOUND_MAX_BYTES, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, OUTBOUND_MAX_BYTES, STREAMS_MAX};
 pub use tls::{Certificate, TlsError};
 
 /// Where the edges listen.
@@ -32,6 +44,8 @@ pub struct GatewayConfig {
     pub insecure: bool,
     /// Further names by which HTTP clients, and pages in browsers, may call this server.
     pub http_hosts: Vec<String>,
+    /// Most connections at once.
+    pub connections: Connections,
 }
 
 impl GatewayConfig {
@@ -45,6 +59,7 @@ impl GatewayConfig {
             http_token: None,
             insecure: false,
             http_hosts: Vec::new(),
+            connections: Connections::default(),
         }
     }
 }
@@ -163,9 +178,12 @@ pub async fn serve_on(node: Node, config: GatewayConfig, ports: Ports) -> Result
     let (http_listener, http_addr) = listen(ports.http)?;
     let (stop, stopping) = watch::channel(false);
     let services = grpc::Services(grpc::Shared::new(node.clone(), grpc_addr, stopping.clone()));
-    let grpc = tokio::spawn(listener::serve(grpc_listener, tls, services, stopping.clone()));
-    let router = http::router(node, door, grpc_addr, stopping.clone());
-    let http = tokio::spawn(http::serve(http_listener, router, stopping));
+    let outbound = Outbound::new(OUTBOUND_MAX_BYTES, CONNECTION_OUTBOUND_MAX_BYTES);
+    let grpc_bounds = (config.connections.grpc, Arc::clone(&outbound));
+    let places = http::Places::new(config.connections.http);
+    let grpc = tokio::spawn(listener::serve(grpc_listener, tls, services, grpc_bounds, stopping.clone()));
+    let router = http::router(node, door, (grpc_addr, outbound), stopping.clone());
+    let http = tokio::spawn(http::serve(http_listener, router, places, stopping));
     Ok(Gateway { grpc_addr, http_addr, stop, grpc, http })
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,12 +19,19 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-/// Most connections at once. One more is closed without a word.
-pub const CONNECTIONS_MAX: usize = 20_000;
+use crate::accept::{Accepted, Acceptor, Seldom};
+use crate::outbound::{ConnectionOutbound, Outbound};
+
 /// A connection that has not finished its TLS handshake and the first bytes of HTTP/2 in this time is closed.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls at once on one connection; clients queue what is above.
 pub const STREAMS_MAX: u32 = 2048;
+/// Bytes of streamed answers that are made and not yet taken by their clients, on all connections.
+pub const OUTBOUND_MAX_BYTES: usize = 256 << 20;
+/// The same on one connection.
+pub const CONNECTION_OUTBOUND_MAX_BYTES: usize = 16 << 20;
+/// Between two looks for clients that take nothing.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// After a stop, what is in flight has this long to finish.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that answers no ping for this long is gone, and its connection is closed: 40 s after the last that was read
@@ -37,54 +45,57 @@ const HEADERS_MAX_BYTES: u32 = 16 * 1024;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// What every HTTP/2 client sends first has this many bytes.
 const PREFACE_LEN: usize = 24;
-/// Pause after the system refuses a connection (no file descriptors left): trying at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Makes the service of one connection.
 pub(crate) trait Connect: Send + Sync + 'static {
+    /// Of its answers.
+    type Body: http_body::Body<Data = Bytes, Error = tonic::Status> + Send + 'static;
     /// The service.
     type Service: hyper::service::Service<
             http::Request<Incoming>,
-            Response = http::Response<tonic::body::Body>,
+            Response = http::Response<Self::Body>,
             Error = std::convert::Infallible,
             Future: Send,
         > + Send
         + 'static;
 
     /// The service for this peer.
-    fn connect(&self, peer: SocketAddr) -> Self::Service;
+    fn connect(&self, peer: SocketAddr, outbound: Arc<ConnectionOutbound>) -> Self::Service;
 }
 
-/// Accepts connections until `stopping` says so, then waits for what is in flight, at most [`DRAIN_TIMEOUT`].
+/// Serves at most `connections_max` connections until `stopping` says so, then waits for what is in flight, at most
+/// [`DRAIN_TIMEOUT`].
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: TlsAcceptor,
     services: impl Connect,
+    (connections_max, outbound): (usize, Arc<Outbound>),
     stopping: watch::Receiver<bool>,
 ) {
     let services = Arc::new(services);
     let mut stop = stopping.clone();
     let mut connections = JoinSet::new();
+    let (mut acceptor, mut refused) = (Acceptor::new(listener, "gRPC", 0), Seldom::default());
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
             Some(ended) = connections.join_next() => log_panic(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((_, peer)) if connections.len() >= CONNECTIONS_MAX => {
-                    tracing::warn!(%peer, "connection refused: {CONNECTIONS_MAX} are open");
+            _ = sweeps.tick() => outbound.sweep(std::time::Instant::now()),
+            Accepted { stream, peer, .. } = acceptor.next(|| ()) => {
+                if connections.len() >= connections_max {
+                    refused.tell(|times| {
+                        tracing::warn!(%peer, times, "gRPC connections refused: {connections_max} are open");
+                    });
+                    continue;
                 }
-                Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, tls.clone(), Arc::clone(&services), stopping.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+                let outbound = outbound.connection();
+                connections.spawn(connection(stream, peer, tls.clone(), Arc::clone(&services), outbound, stopping.clone()));
+            }
         }
     }
-    drop(listener);
+    drop(acceptor);
     let drained = timeout(DRAIN_TIMEOUT, async {
         while let Some(ended) = connections.join_next().await {
             log_panic(ended);
@@ -112,6 +123,7 @@ async fn connection(
     peer: SocketAddr,
     tls: TlsAcceptor,
     services: Arc<impl Connect>,
+    outbound: Arc<ConnectionOutbound>,
     mut stopping: watch::Receiver<bool>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -122,12 +134,18 @@ async fn connection(
         opened = timeout(HANDSHAKE_TIMEOUT, open(stream, tls)) => opened,
         () = stopped(&mut stopping) => return,
     };
-    let service = services.connect(peer);
-    match opened {
-        Ok(Ok(Opened::Plain(stream))) => speak(stream, peer, service, stopping).await,
-        Ok(Ok(Opened::Tls(stream))) => speak(stream, peer, service, stopping).await,
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "connection closed in its handshake"),
-        Err(_) => tracing::debug!(%peer, "connection closed: no handshake in {HANDSHAKE_TIMEOUT:?}"),
+    let service = services.connect(peer, outbound.clone());
+    let speaks = async move {
+        match opened {
+            Ok(Ok(Opened::Plain(stream))) => speak(stream, peer, service, stopping).await,
+            Ok(Ok(Opened::Tls(stream))) => speak(stream, peer, service, stopping).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "connection closed in its handshake"),
+            Err(_) => tracing::debug!(%peer, "connection closed: no handshake in {HANDSHAKE_TIMEOUT:?}"),
+        }
+    };
+    tokio::select! {
+        () = speaks => {}
+        () = outbound.stalls() => tracing::info!(%peer, "connection closed: its client does not take its answers"),
     }
 }
 
@@ -149,7 +167,7 @@ async fn open(stream: TcpStream, tls: TlsAcceptor) -> io::Result<Opened> {
 }
 
 /// HTTP/2 on an open stream. Pings are answered at any rate: the C++ client sends one each minute, calls or not.
-async fn speak<S>(
+async fn speak<S, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     service: S,
@@ -157,10 +175,11 @@ async fn speak<S>(
 ) where
     S: hyper::service::Service<
             http::Request<Incoming>,
-            Response = http::Response<tonic::body::Body>,
+            Response = http::Response<B>,
             Error = std::convert::Infallible,
             Future: Send + 'static,
         >,
+    B: http_body::Body<Data = Bytes, Error = tonic::Status> + Send + 'static,
 {
     let read = Arc::new(AtomicUsize::new(0));
     let io = TokioIo::new(CountRead { stream, read: Arc::clone(&read) });

@@ -106,6 +106,37 @@ fn a_body_that_cannot_be_decompressed_is_passed_on_as_it_came() {
 }
 
 #[test]
+fn a_body_is_delivered_plain_while_its_element_stays_below_the_bound_and_as_it_was_stored_beyond() {
+    let delivered_with = |bytes: usize| {
+        let mut sent = stored();
+        sent.message.encoding = BodyEncoding::Gzip;
+        sent.message.body = compressed(&vec![b'x'; bytes]);
+        let as_stored = sent.message.body.clone();
+        let message = delivered_message(sent, delivered(), "127.0.0.1:8081");
+        let encoding = message.system_properties.as_ref().unwrap().body_encoding();
+        (message.encoded_len(), encoding, message.body == as_stored)
+    };
+    let (len, encoding, _) = delivered_with(ELEMENT_MAX_BYTES - 1024);
+    assert!(encoding == Encoding::Identity && len <= ELEMENT_MAX_BYTES, "{len}");
+    let (len, encoding, as_stored) = delivered_with(ELEMENT_MAX_BYTES);
+    assert!(encoding == Encoding::Gzip && as_stored && len < 64 * 1024, "{len}");
+    let (_, encoding, as_stored) = delivered_with(crate::limits::DECOMPRESSED_BODY_MAX_BYTES);
+    assert!(encoding == Encoding::Gzip && as_stored);
+}
+
+#[test]
+fn only_small_plain_bodies_are_made_where_others_wait() {
+    let with = |encoding, body: Vec<u8>| {
+        let mut sent = stored();
+        (sent.message.encoding, sent.message.body) = (encoding, body.into());
+        takes_long(&sent)
+    };
+    assert!(!with(BodyEncoding::Identity, vec![0; LONG_BODY_BYTES]));
+    assert!(with(BodyEncoding::Identity, vec![0; LONG_BODY_BYTES + 1]));
+    assert!(with(BodyEncoding::Gzip, vec![0]));
+}
+
+#[test]
 fn a_dead_letter_says_where_it_came_from() {
     let delivered = Delivered { dead_letter_origin: Some(("orders".into(), "01AB".into())), ..delivered() };
     let system = delivered_message(stored(), delivered, "").system_properties.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Largest body in bytes, as transmitted. Told to producers as `max_body_size`.
 pub const BODY_MAX_BYTES: usize = 4 * 1024 * 1024;
-/// Largest body after decompression on delivery. A body that would grow beyond it is delivered compressed.
+/// Largest body after decompression, wherever one is shown or handed to a component.
 pub const DECOMPRESSED_BODY_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Most user properties of a message.
 pub const PROPERTIES_MAX: usize = 128;
@@ -33,10 +33,22 @@ pub const SEND_BATCH_MAX: usize = 1024;
 /// Messages of one SendMessage request together, in bytes on the wire, if they are more than one. They are stored in one
 /// entry of the log, which takes 16 MiB.
 pub const SEND_BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Largest gRPC message taken in. Well above the bounds before, so that an oversized body is refused with a code and a
+/// Largest SendMessage request. Well above the bounds before, so that an oversized body is refused with a code and a
 /// sentence and not by the transport.
-pub const INBOUND_MAX_BYTES: usize = 32 * 1024 * 1024;
+pub const SEND_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Largest request of any other call.
+pub const CALL_MAX_BYTES: usize = 1024 * 1024;
+/// Most messages in the lists of one request, at any depth: above what any list may have, so that too long a one is
+/// refused with a code and a sentence.
+pub const REQUEST_MESSAGES_MAX: u32 = 4096;
+/// Most strings in the lists and entries in the maps of one request, at any depth: above the properties of a full batch.
+pub const REQUEST_TEXTS_MAX: u32 = 192 * 1024;
 
+/// Largest element of a receive's answer that is made on purpose: the Node and Rust clients take 4 MiB and fail the whole
+/// answer beyond. A body that would make it larger when decompressed is delivered as it was stored.
+pub const ELEMENT_MAX_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
+/// A larger element travels alone: a client that cannot take it loses no other message with it.
+pub const ELEMENT_ALONE_BYTES: usize = 1024 * 1024;
 /// Most messages in one answer to ReceiveMessage; a larger wish is cut.
 pub const RECEIVE_BATCH_MAX: u32 = 32;
 /// Lease of a receive that names no length (§4.6.4).

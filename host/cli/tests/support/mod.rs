@@ -9,7 +9,17 @@ use serde_json::Value;
 
 /// `vouch` with nothing of this environment's settings.
 pub(crate) fn vouch() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vouch"));
+    clean(Command::new(env!("CARGO_BIN_EXE_vouch")))
+}
+
+/// The same, after the shell has set a limit.
+pub(crate) fn vouch_within(limit: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(format!("{limit} && exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_vouch"));
+    clean(command)
+}
+
+fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VOUCH_") {
             command.env_remove(name);
@@ -71,8 +81,17 @@ impl Node {
     }
 
     pub(crate) fn start_in(folder: tempfile::TempDir, flags: &[&str]) -> Self {
+        Self::spawn(vouch(), folder, flags)
+    }
+
+    /// Under a limit that the shell sets.
+    pub(crate) fn start_within(limit: &str, flags: &[&str]) -> Self {
+        Self::spawn(vouch_within(limit), tempfile::tempdir().unwrap(), flags)
+    }
+
+    fn spawn(mut vouch: Command, folder: tempfile::TempDir, flags: &[&str]) -> Self {
         let log = std::fs::File::create(folder.path().join("node.log")).unwrap();
-        let child = vouch()
+        let child = vouch
             .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
             .args(["--segment-size", "4MiB", "--zero-ahead", "1MiB", "--data-dir"])
             .arg(folder.path().join("data"))

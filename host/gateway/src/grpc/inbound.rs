@@ -1,16 +1,22 @@
-//! Bounds the memory of requests that are still being received: a message counts from its announcement until it is whole.
-//! From then on the node counts what it accepts.
+//! Bounds the memory and the time of requests that are still being received.
+//!
+//! A message counts with the bytes that are here, never with those that it announces, until it is whole. From then on the
+//! node counts what it accepts. Until then its bytes wait here: the decoder behind would make room for all that is announced.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
+use vouch_protocol::limits::{CALL_MAX_BYTES, SEND_MAX_BYTES};
 
 use super::trailer::RETRY_AFTER;
 
@@ -18,105 +24,288 @@ use super::trailer::RETRY_AFTER;
 const RETRY_AFTER_MS: u64 = 200;
 /// Flag and length before each gRPC message.
 const PREFIX_LEN: usize = 5;
+/// Bytes of calls other than SendMessage that are being received: acknowledgements, ends and heartbeats do not wait for
+/// sends.
+const CALLS_MAX_BYTES: u64 = 64 << 20;
+/// One connection may hold one of so many parts of a bound.
+const CONNECTION_SHARE: u64 = 4;
+/// What a frame takes besides its bytes.
+const FRAME_COST: u64 = 64;
+/// A request has this time, and more the more of it is here ...
+pub(super) const BODY_GRACE: Duration = Duration::from_secs(10);
+/// ... so that it comes at this rate at least, in bytes a second.
+pub(super) const BODY_RATE_MIN: u64 = 32 << 10;
 
-/// Bytes of messages that are being received, on all connections.
+/// Bytes that are being received.
 #[derive(Debug)]
-pub(super) struct Inbound {
-    announced: AtomicU64,
+struct Pool {
+    held: AtomicU64,
     max: u64,
 }
 
-impl Inbound {
-    pub(super) fn new(max: u64) -> Arc<Self> {
-        Arc::new(Self { announced: AtomicU64::new(0), max })
+impl Pool {
+    fn new(max: u64) -> Self {
+        Self { held: AtomicU64::new(0), max }
     }
 
-    fn reserve(&self, bytes: u64) -> Result<(), Status> {
-        let before = self.announced.fetch_add(bytes, Ordering::Relaxed);
+    /// Adds to a message that holds `own` already.
+    fn add(&self, own: u64, bytes: u64) -> Result<(), u64> {
+        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
         // A single message always fits an idle node, whatever the bound.
-        if before == 0 || before + bytes <= self.max {
+        if before <= own || before + bytes <= self.max {
             return Ok(());
         }
-        self.release(bytes);
-        let text =
-            format!("{before} bytes are being received already, {} are allowed at once; send it again later", self.max);
-        // As with every refusal of that kind (ruling 21). There is no answer yet that could carry the code.
-        let mut metadata = MetadataMap::new();
-        metadata.insert(RETRY_AFTER, RETRY_AFTER_MS.into());
-        Err(Status::with_metadata(Code::ResourceExhausted, text, metadata))
+        self.remove(bytes);
+        Err(before)
     }
 
-    fn release(&self, bytes: u64) {
-        self.announced.fetch_sub(bytes, Ordering::Relaxed);
+    fn remove(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
-/// Where a body stands between two gRPC messages.
+/// The two bounds: of SendMessage, and of all other calls.
 #[derive(Debug)]
-struct Counter {
-    inbound: Arc<Inbound>,
+struct Pools {
+    sends: Pool,
+    calls: Pool,
+}
+
+impl Pools {
+    fn new(sends: u64, calls: u64) -> Self {
+        Self { sends: Pool::new(sends), calls: Pool::new(calls) }
+    }
+
+    fn of(&self, method: Method) -> &Pool {
+        match method {
+            Method::Send => &self.sends,
+            Method::Telemetry | Method::Other => &self.calls,
+        }
+    }
+}
+
+/// Bytes that are being received on all connections.
+#[derive(Debug)]
+pub(super) struct Inbound(Pools);
+
+impl Inbound {
+    /// `sends` bytes of SendMessage at once.
+    pub(super) fn new(sends: u64) -> Arc<Self> {
+        Arc::new(Self(Pools::new(sends, CALLS_MAX_BYTES)))
+    }
+
+    /// What one more connection counts with.
+    pub(super) fn connection(self: &Arc<Self>) -> Arc<ConnectionInbound> {
+        let share = |pool: &Pool| pool.max / CONNECTION_SHARE;
+        let own = Pools::new(share(&self.0.sends), share(&self.0.calls));
+        Arc::new(ConnectionInbound { node: self.clone(), own })
+    }
+}
+
+/// Bytes that are being received on one connection.
+#[derive(Debug)]
+pub(super) struct ConnectionInbound {
+    node: Arc<Inbound>,
+    own: Pools,
+}
+
+impl ConnectionInbound {
+    fn add(&self, method: Method, own: u64, bytes: u64) -> Result<(), Status> {
+        let (connection, node) = (self.own.of(method), self.node.0.of(method));
+        connection.add(own, bytes).map_err(|before| refused(before, connection.max, "on this connection"))?;
+        node.add(own, bytes).map_err(|before| {
+            connection.remove(bytes);
+            refused(before, node.max, "already")
+        })
+    }
+
+    fn remove(&self, method: Method, bytes: u64) {
+        self.own.of(method).remove(bytes);
+        self.node.0.of(method).remove(bytes);
+    }
+}
+
+/// As with every refusal of that kind (ruling 21). There is no answer yet that could carry the code.
+fn refused(before: u64, max: u64, place: &str) -> Status {
+    let text = format!("{before} bytes are being received {place}, {max} are allowed at once; send it again later");
+    let mut metadata = MetadataMap::new();
+    metadata.insert(RETRY_AFTER, RETRY_AFTER_MS.into());
+    Status::with_metadata(Code::ResourceExhausted, text, metadata)
+}
+
+/// Calls by what they may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Send,
+    /// Its messages may come at any time.
+    Telemetry,
+    Other,
+}
+
+impl Method {
+    fn of(path: &str) -> Self {
+        match path.rsplit('/').next() {
+            Some("SendMessage") => Self::Send,
+            Some("Telemetry") => Self::Telemetry,
+            _ => Self::Other,
+        }
+    }
+
+    fn most(self) -> usize {
+        match self {
+            Self::Send => SEND_MAX_BYTES,
+            Self::Telemetry | Self::Other => CALL_MAX_BYTES,
+        }
+    }
+}
+
+/// The bytes of a request between arriving and being whole.
+#[derive(Debug)]
+struct Gathering {
+    connection: Arc<ConnectionInbound>,
+    method: Method,
     prefix: [u8; PREFIX_LEN],
     prefix_len: usize,
-    /// Announced, and not yet all here.
-    message: u64,
+    /// Of the message that has begun, and not yet here.
     left: u64,
+    /// What has come of it.
+    held: VecDeque<Bytes>,
+    /// What is counted of it.
+    counted: u64,
+    /// What is whole.
+    whole: VecDeque<Bytes>,
 }
 
-impl Counter {
-    fn new(inbound: Arc<Inbound>) -> Self {
-        Self { inbound, prefix: [0; PREFIX_LEN], prefix_len: 0, message: 0, left: 0 }
+impl Gathering {
+    fn new(connection: Arc<ConnectionInbound>, method: Method) -> Self {
+        let (held, whole) = (VecDeque::new(), VecDeque::new());
+        Self { connection, method, prefix: [0; PREFIX_LEN], prefix_len: 0, left: 0, held, counted: 0, whole }
     }
 
-    fn take(&mut self, mut data: &[u8]) -> Result<(), Status> {
-        while !data.is_empty() {
+    /// Takes what has come. Returns what can be handed on as it is: most requests come in one piece.
+    fn take(&mut self, mut data: Bytes) -> Result<Option<Bytes>, Status> {
+        let end = self.last_end(&data)?;
+        if end == data.len() && self.held.is_empty() && self.whole.is_empty() {
+            return Ok(Some(data));
+        }
+        if end > 0 {
+            self.release();
+            self.whole.append(&mut self.held);
+            self.whole.push_back(data.split_to(end));
+        }
+        if !data.is_empty() {
+            let cost = data.len() as u64 + FRAME_COST;
+            self.connection.add(self.method, self.counted, cost)?;
+            self.counted += cost;
+            self.held.push_back(data);
+        }
+        Ok(None)
+    }
+
+    /// Reads on. Returns where in `data` the last message ends that ends there, or 0.
+    fn last_end(&mut self, data: &[u8]) -> Result<usize, Status> {
+        let (mut at, mut end) = (0, 0);
+        while at < data.len() {
             if self.left > 0 {
-                let here = self.left.min(data.len() as u64);
+                let here = self.left.min((data.len() - at) as u64);
                 self.left -= here;
-                data = &data[here as usize..];
-                if self.left == 0 {
-                    self.release();
+                at += here as usize;
+            } else {
+                self.prefix[self.prefix_len] = data[at];
+                self.prefix_len += 1;
+                at += 1;
+                if self.prefix_len < PREFIX_LEN {
+                    continue;
                 }
-                continue;
-            }
-            self.prefix[self.prefix_len] = data[0];
-            self.prefix_len += 1;
-            data = &data[1..];
-            if self.prefix_len == PREFIX_LEN {
                 self.prefix_len = 0;
                 let [_, a, b, c, d] = self.prefix;
-                let announced = u64::from(u32::from_be_bytes([a, b, c, d]));
-                // More than the largest message is refused by the decoder before it keeps anything.
-                if announced <= vouch_protocol::limits::INBOUND_MAX_BYTES as u64 {
-                    self.inbound.reserve(announced)?;
-                    self.message = announced;
+                self.left = u64::from(u32::from_be_bytes([a, b, c, d]));
+                let most = self.method.most() as u64;
+                if self.left > most {
+                    let text = format!("the request has {} bytes; at most {most} are allowed for this call", self.left);
+                    return Err(Status::out_of_range(text));
                 }
-                self.left = announced;
+            }
+            if self.left == 0 {
+                end = at;
             }
         }
-        Ok(())
+        Ok(end)
+    }
+
+    /// A message has begun and is not whole.
+    fn is_amid(&self) -> bool {
+        !self.held.is_empty()
     }
 
     fn release(&mut self) {
-        self.inbound.release(std::mem::take(&mut self.message));
+        self.connection.remove(self.method, std::mem::take(&mut self.counted));
     }
 }
 
-impl Drop for Counter {
+impl Drop for Gathering {
     fn drop(&mut self) {
         self.release();
     }
 }
 
-/// A request's body that counts.
+/// When a request must be here.
+#[derive(Debug)]
+struct Hurry {
+    began: Instant,
+    arrived: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Hurry {
+    fn new() -> Self {
+        Self { began: Instant::now(), arrived: 0, timer: None }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.began + BODY_GRACE + Duration::from_millis(self.arrived * 1000 / BODY_RATE_MIN)
+    }
+
+    /// Ready when it is too late.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.deadline();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+/// A request's body that counts, and comes in whole messages.
 #[derive(Debug)]
 pub(crate) struct CountedBody {
     body: Incoming,
-    counter: Counter,
+    gathering: Gathering,
+    /// None between two messages of a stream.
+    hurry: Option<Hurry>,
+    ended: bool,
 }
 
 impl CountedBody {
-    pub(super) fn new(body: Incoming, inbound: Arc<Inbound>) -> Self {
-        Self { body, counter: Counter::new(inbound) }
+    pub(super) fn new(body: Incoming, path: &str, connection: Arc<ConnectionInbound>) -> Self {
+        let method = Method::of(path);
+        let hurry = (method != Method::Telemetry).then(Hurry::new);
+        Self { body, gathering: Gathering::new(connection, method), hurry, ended: false }
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<Option<Bytes>, Status> {
+        let arrived = data.len() as u64;
+        let whole = self.gathering.take(data)?;
+        if self.gathering.method == Method::Telemetry && !self.gathering.is_amid() {
+            self.hurry = None;
+        } else {
+            self.hurry.get_or_insert_with(Hurry::new).arrived += arrived;
+        }
+        Ok(whole)
     }
 }
 
@@ -125,18 +314,45 @@ impl Body for CountedBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            Some(Ok(frame)) => frame,
-            // The client went away, or broke the protocol: as without this layer.
-            Some(Err(error)) => return Poll::Ready(Some(Err(Status::from_error(Box::new(error))))),
-            None => return Poll::Ready(None),
-        };
-        let counted = frame.data_ref().map_or(Ok(()), |data| self.counter.take(data));
-        Poll::Ready(Some(counted.map(|()| frame)))
+        loop {
+            if let Some(data) = self.gathering.whole.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => match self.take(data) {
+                        Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                        Ok(None) => {}
+                        Err(status) => return Poll::Ready(Some(Err(status))),
+                    },
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                // The client went away, or broke the protocol: as without this layer.
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Status::from_error(Box::new(error))))),
+                Poll::Ready(None) => {
+                    // What is not whole is the decoder's to refuse.
+                    let this = &mut *self;
+                    this.ended = true;
+                    this.gathering.whole.append(&mut this.gathering.held);
+                }
+                Poll::Pending => {
+                    let late = self.hurry.as_mut().is_some_and(|hurry| hurry.poll(cx).is_ready());
+                    if !late {
+                        return Poll::Pending;
+                    }
+                    let rate = BODY_RATE_MIN >> 10;
+                    let text = format!("the request came too slowly: less than {rate} KiB/s after {BODY_GRACE:?}");
+                    return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
+                }
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.gathering.whole.is_empty() && !self.gathering.is_amid() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -145,44 +361,5 @@ impl Body for CountedBody {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn framed(len: u32) -> Vec<u8> {
-        [&[0][..], &len.to_be_bytes(), &vec![7; len as usize]].concat()
-    }
-
-    #[test]
-    fn a_message_counts_from_its_announcement_until_it_is_whole() {
-        let inbound = Inbound::new(100);
-        let announced = || inbound.announced.load(Ordering::Relaxed);
-        let mut counter = Counter::new(inbound.clone());
-        let bytes = [framed(60), framed(0), framed(30)].concat();
-        counter.take(&bytes[..3]).unwrap();
-        assert_eq!(announced(), 0);
-        counter.take(&bytes[3..5]).unwrap();
-        assert_eq!(announced(), 60);
-        counter.take(&bytes[5..64]).unwrap();
-        assert_eq!(announced(), 60);
-        counter.take(&bytes[64..80]).unwrap();
-        assert_eq!(announced(), 30, "the first is whole, the third is announced");
-        drop(counter);
-        assert_eq!(announced(), 0);
-    }
-
-    #[test]
-    fn beyond_the_bound_a_message_is_refused_before_it_is_received_and_an_idle_node_takes_any() {
-        let inbound = Inbound::new(100);
-        let (mut first, mut second) = (Counter::new(inbound.clone()), Counter::new(inbound.clone()));
-        first.take(&framed(1000)[..10]).unwrap();
-        let refused = second.take(&framed(1)).unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        assert!(refused.message().contains("send it again later"));
-        assert_eq!(refused.metadata().get(RETRY_AFTER).unwrap(), "200");
-        drop(first);
-        second = Counter::new(inbound.clone());
-        second.take(&framed(99)[..50]).unwrap();
-        Counter::new(inbound.clone()).take(&framed(1)).unwrap();
-        assert!(Counter::new(inbound).take(&framed(2)).is_err());
-    }
-}
+#[path = "inbound_tests.rs"]
+mod tests;

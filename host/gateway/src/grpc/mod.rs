@@ -3,8 +3,10 @@
 //! Results travel in the `status` of an ordinary answer; a gRPC error is for what is not built and for broken streams.
 
 mod answer;
+mod aside;
 mod caller;
 mod inbound;
+mod large;
 mod lease;
 mod receive;
 mod route;
@@ -23,13 +25,16 @@ use tokio::sync::watch;
 use vouch_broker::Millis;
 use vouch_node::Node;
 use vouch_protocol::HandleKey;
-use vouch_protocol::limits::INBOUND_MAX_BYTES;
+use vouch_protocol::limits::SEND_MAX_BYTES;
 use vouch_protocol::wire::messaging_service_server::MessagingServiceServer;
 
 use crate::listener::{Connect, stopped};
+use crate::outbound::ConnectionOutbound;
+use aside::Aside;
 use inbound::Inbound;
+use large::LargeMessages;
 use lease::GroupNumbers;
-use trailer::WithTrailer;
+use trailer::{AnswerBody, WithTrailer};
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -37,6 +42,8 @@ pub(crate) struct Shared {
     handles: HandleKey,
     groups: GroupNumbers,
     inbound: Arc<Inbound>,
+    aside: Aside,
+    large: LargeMessages,
     /// Address of this node, as messages name it.
     store_host: String,
     stopping: watch::Receiver<bool>,
@@ -47,7 +54,8 @@ impl Shared {
         let handles = HandleKey::new(&node.handle_key());
         let inbound = Inbound::new(node.bytes_in_flight_max());
         let (groups, store_host) = (GroupNumbers::default(), address.to_string());
-        Arc::new(Self { node, handles, groups, inbound, store_host, stopping })
+        let (aside, large) = (Aside::default(), LargeMessages::default());
+        Arc::new(Self { node, handles, groups, inbound, aside, large, store_host, stopping })
     }
 
     /// Resolves when the node stops. Long polls answer then, and telemetry streams end.
@@ -61,13 +69,14 @@ impl Shared {
 pub(crate) struct Services(pub(crate) Arc<Shared>);
 
 impl Connect for Services {
+    type Body = AnswerBody;
     type Service = WithTrailer<MessagingServiceServer<Messaging>>;
 
-    fn connect(&self, peer: SocketAddr) -> Self::Service {
+    fn connect(&self, peer: SocketAddr, outbound: Arc<ConnectionOutbound>) -> Self::Service {
         let (shared, address) = (Arc::clone(&self.0), peer.ip());
         let messaging = Messaging { shared, address, peer: address.to_string() };
-        let service = MessagingServiceServer::new(messaging).max_decoding_message_size(INBOUND_MAX_BYTES);
-        WithTrailer::new(service, self.0.inbound.clone())
+        let service = MessagingServiceServer::new(messaging).max_decoding_message_size(SEND_MAX_BYTES);
+        WithTrailer::new(service, self.0.inbound.connection(), outbound)
     }
 }
 

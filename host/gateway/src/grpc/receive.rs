@@ -6,19 +6,27 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::vec;
 
+use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::Status;
 use vouch_broker::{Handle, ResourceName};
 use vouch_node::{Delivery, ReceiveRequest};
+use vouch_protocol::limits::ELEMENT_ALONE_BYTES;
 use vouch_protocol::validate::{self, poll_wait};
 use vouch_protocol::wire::receive_message_response::Content;
-use vouch_protocol::wire::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource};
-use vouch_protocol::{Delivered, delivered_message, timestamp};
+use vouch_protocol::wire::{
+    Code, Encoding, Message, ReceiveMessageRequest, ReceiveMessageResponse, Resource, SystemProperties,
+};
+use vouch_protocol::{Delivered, delivered_message, takes_long, timestamp};
 
 use super::answer::{Refused, ok};
+use super::aside::Working;
 use super::caller::{Caller, Voice};
 use super::trailer::RetryAfter;
 use super::{Messaging, Shared, wall_clock};
+
+/// When a message comes again whose answer broke, and that travelled alone.
+const FAILED_AGAIN_MS: u64 = 5000;
 
 impl Messaging {
     /// The response headers leave at once; the poll runs while the client reads the stream. A client that goes away
@@ -50,11 +58,12 @@ impl Messaging {
         let receive = validate::receive(request, caller.names())?;
         self.note_receive(client_id, &receive.group, (&receive.topic, &receive.filter), receive.auto_renew)?;
         let invisible_ms = receive.invisible.map(|length| u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
+        let max = self.shared.large.most(&receive.topic, &receive.group, receive.max);
         Ok(ReceiveRequest {
             topic: receive.topic,
             group: receive.group,
             client_id: client_id.to_owned(),
-            max: receive.max,
+            max,
             filter: receive.filter,
             invisible_ms,
             auto_renew: receive.auto_renew,
@@ -139,8 +148,8 @@ impl ReceiveStream {
                 Stage::Refused(refused) => Some(self.refused(refused)),
                 _ => None,
             },
-            Stage::Delivering(leased) => match leased.next() {
-                Some(content) => Some(content),
+            Stage::Delivering(leased) => match ready!(leased.poll_next(cx)) {
+                Some(message) => Some(Content::Message(message)),
                 None if !leased.time_told => {
                     leased.time_told = true;
                     Some(time())
@@ -172,22 +181,75 @@ impl Stream for ReceiveStream {
 
 /// Messages on their way to a client. Clients look at nothing before the end of the stream, so if it breaks before,
 /// none was seen: all of them become visible again at once, and the delivery does not count as an attempt.
+///
+/// A message that some client may not be able to take travels alone, so that no other fails with it: where it comes first
+/// the rest is given back, and it is given back where others came before. If its answer breaks, that counts: such a client
+/// would ask for it for ever.
 struct Leased {
     messages: vec::IntoIter<Delivery>,
-    handles: Vec<Handle>,
+    /// Of what is handed to the transport.
+    handed: Vec<Handle>,
+    making: Option<(Handle, Working<Message>)>,
     source: Source,
+    /// A message travels alone here, or has to.
+    large: bool,
+    /// What is handed over is such a message.
+    alone: bool,
     time_told: bool,
 }
 
 impl Leased {
     fn new(messages: Vec<Delivery>, source: Source) -> Self {
-        let handles = messages.iter().map(|delivery| delivery.handle).collect();
-        Self { messages: messages.into_iter(), handles, source, time_told: false }
+        let handed = Vec::with_capacity(messages.len());
+        Self {
+            messages: messages.into_iter(),
+            handed,
+            making: None,
+            source,
+            large: false,
+            alone: false,
+            time_told: false,
+        }
     }
 
-    /// The next message. Digest and decompression happen here, one message at a time.
-    fn next(&mut self) -> Option<Content> {
-        let delivery = self.messages.next()?;
+    /// The next message. Digest and decompression happen here, one message at a time, and aside where they take long.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        loop {
+            let (handle, made) = if let Some((handle, working)) = &mut self.making {
+                let (handle, made) = (*handle, ready!(Pin::new(working).poll(cx)));
+                self.making = None;
+                (handle, made)
+            } else {
+                let Some(delivery) = self.messages.next() else { return Poll::Ready(None) };
+                let handle = delivery.handle;
+                let aside = takes_long(&delivery.message);
+                let make = self.making_of(delivery);
+                if aside {
+                    self.making = Some((handle, self.source.shared.aside.run(make)));
+                    continue;
+                }
+                (handle, Some(make()))
+            };
+            let alone = made.as_ref().is_none_or(travels_alone);
+            self.large |= alone;
+            match made {
+                Some(message) if !alone || self.handed.is_empty() => {
+                    self.handed.push(handle);
+                    if alone {
+                        self.alone = true;
+                        self.give_back_rest();
+                    }
+                    return Poll::Ready(Some(message));
+                }
+                // It was not handed over.
+                Some(_) => self.source.give_back(vec![handle], Back::Unseen),
+                // A defect, which must not repeat for ever.
+                None => self.source.give_back(vec![handle], Back::Failed),
+            }
+        }
+    }
+
+    fn making_of(&self, delivery: Delivery) -> impl FnOnce() -> Message + Send + 'static {
         let shared = &self.source.shared;
         let delivered = Delivered {
             topic: self.source.wire_topic.clone(),
@@ -198,30 +260,65 @@ impl Leased {
             invisible: Duration::from_millis(delivery.invisible_ms),
             dead_letter_origin: delivery.dead_letter_origin,
         };
-        Some(Content::Message(delivered_message(delivery.message, delivered, &shared.store_host)))
+        let (message, shared) = (delivery.message, Arc::clone(shared));
+        move || delivered_message(message, delivered, &shared.store_host)
+    }
+
+    fn give_back_rest(&mut self) {
+        self.source.give_back(self.messages.by_ref().map(|delivery| delivery.handle).collect(), Back::Unseen);
     }
 
     /// The client has them.
     fn keep(&mut self) {
-        self.handles.clear();
+        self.handed.clear();
+        let Source { shared, topic, group, .. } = &self.source;
+        if self.large { shared.large.alone(topic, group) } else { shared.large.together(topic, group) }
+    }
+}
+
+/// Larger than others, or not decompressed: not every client can take it.
+fn travels_alone(message: &Message) -> bool {
+    let encoding = message.system_properties.as_ref().map(SystemProperties::body_encoding);
+    encoding == Some(Encoding::Gzip) || message.encoded_len() > ELEMENT_ALONE_BYTES
+}
+
+/// What became of a message that was leased.
+#[derive(Clone, Copy)]
+enum Back {
+    /// Its client has not seen it: it is visible at once, and the delivery does not count.
+    Unseen,
+    /// Its client could not take it: it comes again a little later, as often as its group allows.
+    Failed,
+}
+
+impl Source {
+    /// Ends leases that the client does not have.
+    fn give_back(&self, handles: Vec<Handle>, back: Back) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if handles.is_empty() {
+            return;
+        }
+        let (topic, group) = (self.topic.clone(), self.group.clone());
+        let node = self.shared.node.clone();
+        runtime.spawn(async move {
+            for handle in handles {
+                let changed = match back {
+                    Back::Unseen => node.change_invisible(handle, 0, true).await,
+                    Back::Failed => node.change_invisible(handle, FAILED_AGAIN_MS, false).await,
+                };
+                if let Err(refusal) = changed {
+                    tracing::debug!(%topic, %group, %refusal, "a lease that nobody got runs out by itself");
+                }
+            }
+        });
     }
 }
 
 impl Drop for Leased {
     fn drop(&mut self) {
-        let handles = std::mem::take(&mut self.handles);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if handles.is_empty() {
-            return;
-        }
-        let (topic, group) = (self.source.topic.clone(), self.source.group.clone());
-        let node = self.source.shared.node.clone();
-        runtime.spawn(async move {
-            for handle in handles {
-                if let Err(refusal) = node.change_invisible(handle, 0, true).await {
-                    tracing::debug!(%topic, %group, %refusal, "a lease that nobody got runs out by itself");
-                }
-            }
-        });
+        let back = if self.alone { Back::Failed } else { Back::Unseen };
+        self.source.give_back(std::mem::take(&mut self.handed), back);
+        self.source.give_back(self.making.take().map(|(handle, _)| handle).into_iter().collect(), Back::Unseen);
+        self.give_back_rest();
     }
 }

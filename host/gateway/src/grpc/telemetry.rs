@@ -15,9 +15,10 @@ use vouch_node::{CheckCommand, Client, Declaration, NoRoom, Question};
 use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
 use vouch_protocol::wire::telemetry_command::Command;
 use vouch_protocol::wire::{self, Code, Language, RecoverOrphanedTransactionCommand, TelemetryCommand};
-use vouch_protocol::{half_message, settings};
+use vouch_protocol::{half_message, settings, takes_long};
 
 use super::answer::ok;
+use super::aside::{Aside, Working};
 use super::caller::Caller;
 use super::session::node_role;
 use super::{Messaging, Shared};
@@ -46,7 +47,8 @@ impl Messaging {
             questions: Arc::new(Questions { sender, ended: AtomicBool::new(false) }),
             settled: false,
         };
-        let asks = AskedAs { shard: self.shared.node.shard(), store_host: self.shared.store_host.clone() };
+        let (shard, store_host) = (self.shared.node.shard(), self.shared.store_host.clone());
+        let asks = AskedAs { shard, store_host, aside: self.shared.aside.clone(), making: None };
         dialog.attach();
         tokio::spawn(dialog.run(commands, end));
         Ok(Response::new(TelemetryStream { queue: receiver, end: Some(ended), asks }))
@@ -70,15 +72,34 @@ pub(crate) struct TelemetryStream {
 struct AskedAs {
     shard: u16,
     store_host: String,
+    aside: Aside,
+    /// The message of one is made aside.
+    making: Option<Working<TelemetryCommand>>,
 }
 
 impl AskedAs {
-    fn command(&self, question: CheckCommand) -> TelemetryCommand {
-        let transaction = TransactionId { shard: self.shard, position: question.transaction };
-        let message = half_message(question.half, resource(&question.topic), &self.store_host);
-        let question =
-            RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: transaction.to_string() };
-        TelemetryCommand { status: Some(ok()), command: Some(Command::RecoverOrphanedTransactionCommand(question)) }
+    /// The question, or None while it is made aside.
+    fn command(&mut self, question: CheckCommand) -> Option<TelemetryCommand> {
+        let (shard, store_host, aside) = (self.shard, self.store_host.clone(), takes_long(&question.half));
+        let make = move || {
+            let transaction = TransactionId { shard, position: question.transaction };
+            let message = half_message(question.half, resource(&question.topic), &store_host);
+            let question =
+                RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: transaction.to_string() };
+            TelemetryCommand { status: Some(ok()), command: Some(Command::RecoverOrphanedTransactionCommand(question)) }
+        };
+        if !aside {
+            return Some(make());
+        }
+        self.making = Some(self.aside.run(make));
+        None
+    }
+
+    fn poll_making(&mut self, cx: &mut Context<'_>) -> Poll<Option<TelemetryCommand>> {
+        let Some(making) = &mut self.making else { return Poll::Ready(None) };
+        let made = ready!(Pin::new(making).poll(cx));
+        self.making = None;
+        Poll::Ready(made)
     }
 }
 
@@ -88,13 +109,17 @@ impl Stream for TelemetryStream {
     /// Called when the transport can write. Only now is a question asked, and its message made: one at a time, and none
     /// for a client that does not read.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        while let Poll::Ready(Some(outgoing)) = self.queue.poll_recv(cx) {
+        loop {
+            if let Some(command) = ready!(self.asks.poll_making(cx)) {
+                return Poll::Ready(Some(Ok(command)));
+            }
+            let Poll::Ready(Some(outgoing)) = self.queue.poll_recv(cx) else { break };
             match outgoing {
                 Outgoing::Command(command) => return Poll::Ready(Some(Ok(*command))),
                 Outgoing::Question(question) => {
                     // One that was withdrawn meanwhile is not asked any more.
-                    if let Some(question) = question.take() {
-                        return Poll::Ready(Some(Ok(self.asks.command(question))));
+                    if let Some(command) = question.take().and_then(|question| self.asks.command(question)) {
+                        return Poll::Ready(Some(Ok(command)));
                     }
                 }
             }

@@ -11,7 +11,7 @@ type End = oneshot::Sender<Result<(), Status>>;
 fn stream() -> (Arc<Questions>, TelemetryStream, End) {
     let (sender, queue) = mpsc::channel(QUEUE_LEN);
     let (end, ended) = oneshot::channel();
-    let asks = AskedAs { shard: 0, store_host: "here".to_owned() };
+    let asks = AskedAs { shard: 0, store_host: "here".to_owned(), aside: Aside::default(), making: None };
     let questions = Arc::new(Questions { sender, ended: AtomicBool::new(false) });
     (questions, TelemetryStream { queue, end: Some(ended), asks }, end)
 }

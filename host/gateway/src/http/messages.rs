@@ -9,8 +9,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use vouch_broker::{BodyEncoding, MessageKind, TopicId};
+use vouch_broker::{BodyEncoding, MessageKind, Refusal, TopicId};
 use vouch_node::{MessageMark, MessageQuery, MessageView};
+use vouch_protocol::DecompressError;
+use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 
 use super::App;
 use super::answer::{self, time};
@@ -18,8 +20,10 @@ use super::problem::Problem;
 use super::request::{Names, Params};
 use super::transactions::TransactionDocument;
 
-/// Bytes of bodies in one answer; what is beyond is left out and said to be.
+/// Bytes of bodies in one answer, as JSON writes them; what is beyond is left out and said to be.
 const BODIES_MAX_BYTES: usize = 16 << 20;
+/// Bytes that are decompressed for one answer, those of bodies that are left out included.
+const DECOMPRESSED_MAX_BYTES: u64 = 256 << 20;
 /// Tells the mark of a list of what is in queues from that of a list by key, which is a number.
 const QUEUES_MARK: &str = "queues-";
 
@@ -30,7 +34,7 @@ pub(crate) async fn show(
     Names((topic, id)): Names<(String, String)>,
 ) -> Result<Response, Problem> {
     let found = app.node.messages(&topic, &id).await?;
-    Ok(page(&app, found, None))
+    page(&app, found, None).await
 }
 
 /// `GET /v1/messages/{topic}`: with `key` the messages that have it, newest first; without, what is in the queues, from
@@ -48,13 +52,21 @@ pub(crate) async fn list(
     let (since_ms, after) = (params.read("since", time_ms)?, params.read("after", mark)?);
     let query = MessageQuery { topic, key, since_ms, after, limit: page_of.limit };
     let found = app.node.list_messages(query).await?;
-    Ok(page(&app, found.messages, found.next.as_ref().map(mark_text)))
+    page(&app, found.messages, found.next.as_ref().map(mark_text)).await
 }
 
-fn page(app: &App, found: Vec<MessageView>, next: Option<String>) -> Response {
-    let (shard, mut room) = (app.node.shard(), BODIES_MAX_BYTES);
-    let items: Vec<Value> = found.into_iter().map(|view| item(shard, view, &mut room)).collect();
-    answer::list(items, next)
+/// Made aside, a few at a time: bodies are decompressed and written as JSON.
+async fn page(app: &App, found: Vec<MessageView>, next: Option<String>) -> Result<Response, Problem> {
+    let failed = |what: &str| Refusal::Internal(format!("a page of messages was not made: {what}"));
+    let turn = app.message_pages.clone().acquire_owned().await.map_err(|error| failed(&error.to_string()))?;
+    let shard = app.node.shard();
+    let making = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let mut room = Bodies { left: BODIES_MAX_BYTES, decompressed_left: DECOMPRESSED_MAX_BYTES };
+        let items: Vec<Value> = found.into_iter().map(|view| item(shard, view, &mut room)).collect();
+        answer::list(items, next)
+    });
+    making.await.map_err(|error| failed(&error.to_string()).into())
 }
 
 /// Reads a time as answers write it, or in milliseconds since 1970.
@@ -94,7 +106,7 @@ fn mark(text: &str) -> Result<MessageMark, String> {
     read().ok_or_else(|| "give the `next` of the page before, or leave it out".to_owned())
 }
 
-fn item(shard: u16, view: MessageView, room: &mut usize) -> Value {
+fn item(shard: u16, view: MessageView, room: &mut Bodies) -> Value {
     let message = view.message.message;
     let properties: Map<String, Value> =
         message.properties.into_iter().map(|(name, value)| (name, value.into())).collect();
@@ -116,7 +128,7 @@ fn item(shard: u16, view: MessageView, room: &mut usize) -> Value {
         "deliver_at": message.deliver_at.map(|at| time(at.0)),
         "trace_context": message.trace_context,
     });
-    let (member, value) = body(message.encoding, message.body, room);
+    let (member, value) = room.body(message.encoding, message.body);
     item[member] = value;
     item
 }
@@ -130,21 +142,67 @@ fn kind(kind: MessageKind) -> &'static str {
     }
 }
 
-/// The body as the application had it: text if it is text, else base64. One that cannot be decompressed is shown as it
-/// came.
-fn body(encoding: BodyEncoding, stored: Bytes, room: &mut usize) -> (&'static str, Value) {
-    let body = match encoding {
-        BodyEncoding::Identity => stored,
-        BodyEncoding::Gzip => vouch_protocol::decompress(&stored).unwrap_or(stored),
+/// What the bodies of one answer may still take.
+struct Bodies {
+    left: usize,
+    decompressed_left: u64,
+}
+
+impl Bodies {
+    /// The body as the application had it: text if it is text, else base64. One that cannot be decompressed is shown as it
+    /// came. One that finds no room is left out, with its size: as it was stored where even that would take too long.
+    fn body(&mut self, encoding: BodyEncoding, stored: Bytes) -> (&'static str, Value) {
+        let body = match encoding {
+            BodyEncoding::Identity => stored,
+            BodyEncoding::Gzip => {
+                let max = usize::try_from(self.decompressed_left).unwrap_or(usize::MAX).min(self.left);
+                match vouch_protocol::decompress_up_to(&stored, max) {
+                    Ok(plain) => {
+                        self.decompressed_left -= plain.len() as u64;
+                        plain
+                    }
+                    Err(DecompressError::TooLarge(_)) => {
+                        self.decompressed_left -= max as u64;
+                        return self.left_out(&stored);
+                    }
+                    Err(DecompressError::Format | DecompressError::Damaged) => stored,
+                }
+            }
+        };
+        let (member, len) = match std::str::from_utf8(&body) {
+            Ok(text) => ("body", json_len(text)),
+            Err(_) => ("body_base64", body.len().div_ceil(3) * 4),
+        };
+        if len > self.left {
+            return ("body_left_out_bytes", body.len().into());
+        }
+        self.left -= len;
+        match String::from_utf8(body.into()) {
+            Ok(text) => (member, text.into()),
+            Err(bytes) => (member, BASE64_STANDARD.encode(bytes.as_bytes()).into()),
+        }
+    }
+
+    fn left_out(&mut self, stored: &Bytes) -> (&'static str, Value) {
+        const MOST: u64 = DECOMPRESSED_BODY_MAX_BYTES as u64;
+        let mut len = stored.len() as u64;
+        if self.decompressed_left >= MOST {
+            let plain = vouch_protocol::decompressed_len(stored);
+            self.decompressed_left -= plain.as_ref().copied().unwrap_or(MOST);
+            len = plain.unwrap_or(len);
+        }
+        ("body_left_out_bytes", len.into())
+    }
+}
+
+/// Bytes of a text as JSON writes it.
+fn json_len(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
     };
-    if body.len() > *room {
-        return ("body_left_out_bytes", body.len().into());
-    }
-    *room -= body.len();
-    match std::str::from_utf8(&body) {
-        Ok(text) => ("body", text.into()),
-        Err(_) => ("body_base64", BASE64_STANDARD.encode(&body).into()),
-    }
+    text.bytes().map(escaped).sum()
 }
 
 #[cfg(test)]
@@ -173,14 +231,39 @@ mod tests {
         }
     }
 
+    fn room(left: usize) -> Bodies {
+        Bodies { left, decompressed_left: DECOMPRESSED_MAX_BYTES }
+    }
+
     #[test]
     fn a_body_is_shown_as_text_or_base64_as_long_as_there_is_room() {
-        let mut room = 4;
-        let shown = |bytes: &'static [u8], room: &mut usize| body(BodyEncoding::Identity, bytes.into(), room);
-        assert_eq!(shown(b"ab", &mut room), ("body", "ab".into()));
-        assert_eq!(shown(b"abc", &mut room), ("body_left_out_bytes", 3.into()));
-        assert_eq!(shown(&[0xFF, 0], &mut room), ("body_base64", "/wA=".into()));
-        assert_eq!((room, shown(b"a", &mut room).0), (0, "body_left_out_bytes"));
-        assert_eq!(body(BodyEncoding::Gzip, Bytes::from_static(b"not gzip"), &mut 99), ("body", "not gzip".into()));
+        let mut room = self::room(6);
+        let mut shown = |bytes: &'static [u8]| room.body(BodyEncoding::Identity, bytes.into());
+        assert_eq!(shown(b"ab"), ("body", "ab".into()));
+        assert_eq!(shown(b"a\0"), ("body_left_out_bytes", 2.into()));
+        assert_eq!(shown(&[0xFF, 0]), ("body_base64", "/wA=".into()));
+        assert_eq!(shown(b"a"), ("body_left_out_bytes", 1.into()));
+        let not_gzip = self::room(99).body(BodyEncoding::Gzip, Bytes::from_static(b"not gzip"));
+        assert_eq!(not_gzip, ("body", "not gzip".into()));
+    }
+
+    #[test]
+    fn only_so_much_is_decompressed_for_one_answer() {
+        let bomb = |bytes: usize| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, &vec![b'x'; bytes]).unwrap();
+            Bytes::from(encoder.finish().unwrap())
+        };
+        let (large, mut room) = (bomb(50 << 20), room(BODIES_MAX_BYTES));
+        let left_out: Vec<_> = (0..5).map(|_| room.body(BodyEncoding::Gzip, large.clone()).1).collect();
+        let (plain, stored) = (Value::from(50 << 20), Value::from(large.len()));
+        assert_eq!(left_out, [plain.clone(), plain.clone(), plain, stored.clone(), stored]);
+        assert_eq!(room.body(BodyEncoding::Gzip, bomb(5)), ("body", "xxxxx".into()));
+    }
+
+    #[test]
+    fn the_length_of_a_text_is_that_of_its_json() {
+        let all: String = (0..0x2000).filter_map(char::from_u32).collect();
+        assert_eq!(json_len(&all) + 2, serde_json::to_string(&all).unwrap().len());
     }
 }

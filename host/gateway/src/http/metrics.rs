@@ -23,17 +23,24 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let status = app.node.status().await?;
     let mut text = String::new();
-    encode(&mut text, &registry(&app.node, &status))
+    encode(&mut text, &registry(&app, &status))
         .map_err(|error| Refusal::Internal(format!("the metrics cannot be written: {error}")))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
 /// The numbers of this moment. They live in the node; here they only get their names.
-fn registry(node: &Node, status: &Status) -> Registry {
+fn registry(app: &App, status: &Status) -> Registry {
+    let node = &app.node;
     let mut registry = Registry::with_prefix("vouch");
     registry.register("build", "Version of the program.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     count(&mut registry, node, status);
     measure(&mut registry, node, status);
+    registry.register_with_unit(
+        "answers_waiting",
+        "Bytes of messages made for gRPC clients that have not taken them yet.",
+        Unit::Bytes,
+        ConstGauge::new(app.outbound.bytes()),
+    );
     registry
 }
 

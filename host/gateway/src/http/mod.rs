@@ -9,6 +9,7 @@ mod groups;
 mod logs;
 mod messages;
 mod metrics;
+mod places;
 mod plugins;
 mod precondition;
 mod problem;
@@ -27,16 +28,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use vouch_broker::Refusal;
 use vouch_node::Node;
 
+use crate::outbound::Outbound;
+
 pub(crate) use door::Door;
 pub use door::{DoorError, TOKEN_MAX_BYTES};
+pub(crate) use places::Places;
+pub use places::{IDLE_MIN, PROBE_CONNECTIONS, PROBE_TIMEOUT};
 use problem::Problem;
 pub(crate) use server::serve;
-pub use server::{HTTP_CONNECTIONS_MAX, HTTP_HEAD_TIMEOUT};
+pub use server::{HTTP_HEAD_TIMEOUT, HTTP_OUTBOUND_MAX_BYTES, PROBES, SMALL_ANSWER_BYTES};
 
 /// Uploads of components at once: each holds its file in memory.
 const UPLOADS_MAX: usize = 4;
 /// Readers of logs at once: each holds a connection and looks for new lines again and again.
 const LOG_READERS_MAX: usize = 64;
+/// Pages of messages that are made at once: each takes some tens of megabytes, and decompresses bodies.
+const MESSAGE_PAGES_MAX: usize = 2;
 
 /// What all requests share.
 pub(crate) struct App {
@@ -44,8 +51,11 @@ pub(crate) struct App {
     door: Door,
     /// Where gRPC clients connect.
     grpc_addr: SocketAddr,
+    /// What waits to be written there.
+    outbound: Arc<Outbound>,
     uploads: Arc<Semaphore>,
     log_readers: Arc<Semaphore>,
+    message_pages: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -64,13 +74,20 @@ fn place(places: &Arc<Semaphore>, full: impl FnOnce() -> String) -> Result<Owned
 }
 
 /// The API of a node, until `stopping` says so.
-pub(crate) fn router(node: Node, door: Door, grpc_addr: SocketAddr, stopping: watch::Receiver<bool>) -> Router {
+pub(crate) fn router(
+    node: Node,
+    door: Door,
+    (grpc_addr, outbound): (SocketAddr, Arc<Outbound>),
+    stopping: watch::Receiver<bool>,
+) -> Router {
     routes::router(Arc::new(App {
         node,
         door,
         grpc_addr,
+        outbound,
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
         log_readers: Arc::new(Semaphore::new(LOG_READERS_MAX)),
+        message_pages: Arc::new(Semaphore::new(MESSAGE_PAGES_MAX)),
         stopping,
     }))
 }

@@ -1,10 +1,18 @@
 //! The HTTP port: HTTP/1.1, a bounded number of connections, each bounded in time and space.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::time::Duration;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Request, Response, header};
+use axum::response::IntoResponse;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -12,42 +20,59 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
+use vouch_broker::Refusal;
 
-use crate::listener::{DRAIN_TIMEOUT, stopped};
+use super::places::{Answering, Kind, PROBE_TIMEOUT, Place, Places, Taken};
+use super::problem::Problem;
+use crate::accept::{Acceptor, Seldom};
+use crate::listener::{DRAIN_TIMEOUT, SWEEP_INTERVAL, stopped};
+use crate::outbound::{ConnectionOutbound, Outbound, Room};
 
-/// Most HTTP connections at once. One more is closed without a word.
-pub const HTTP_CONNECTIONS_MAX: usize = 1024;
 /// A connection whose next request's head is not complete in this time is closed, idle ones included.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// What is answered on every connection that gets in: supervisors, load balancers and monitors ask it.
+pub const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// Bytes of answers that are made and not yet taken by their clients, on all connections. An answer that does not fit is
+/// replaced by a refusal; those of fewer than [`SMALL_ANSWER_BYTES`] always fit.
+pub const HTTP_OUTBOUND_MAX_BYTES: usize = 128 << 20;
+/// Answers that need no room: one for each connection is little.
+pub const SMALL_ANSWER_BYTES: usize = 16 << 10;
 /// Bytes of a request's head.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
-/// Pause after the system refuses a connection (no file descriptors left): trying at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors kept for probes at times when the process has no other left.
+const SPARE_DESCRIPTORS: usize = 4;
 
 /// Accepts connections until `stopping` says so, then waits for what is in flight, at most [`DRAIN_TIMEOUT`].
-pub(crate) async fn serve(listener: TcpListener, router: Router, stopping: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, places: Arc<Places>, stopping: watch::Receiver<bool>) {
     let mut stop = stopping.clone();
     let mut connections = JoinSet::new();
+    let mut acceptor = Acceptor::new(listener, "HTTP", SPARE_DESCRIPTORS);
+    let (mut probes_only, mut refused) = (Seldom::default(), Seldom::default());
+    let outbound = Outbound::new(HTTP_OUTBOUND_MAX_BYTES, HTTP_OUTBOUND_MAX_BYTES);
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
             Some(ended) = connections.join_next() => log_panic(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((_, peer)) if connections.len() >= HTTP_CONNECTIONS_MAX => {
-                    tracing::warn!(%peer, "HTTP connection refused: {HTTP_CONNECTIONS_MAX} are open");
+            _ = sweeps.tick() => outbound.sweep(Instant::now()),
+            accepted = acceptor.next(|| places.make_room()) => {
+                let peer = accepted.peer;
+                let Some(place) = place(&places, accepted.scarce).await else {
+                    refused.tell(|times| tracing::warn!(%peer, times, "HTTP connections refused: all places are taken"));
+                    continue;
+                };
+                if place.kind == Kind::Probe {
+                    probes_only.tell(|times| {
+                        tracing::warn!(%peer, times, "HTTP connections let in for probes alone: all places are taken");
+                    });
                 }
-                Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, router.clone(), stopping.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept an HTTP connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+                let service = Service::new(router.clone(), place, &outbound);
+                connections.spawn(connection(accepted.stream, peer, service, stopping.clone()));
+            }
         }
     }
-    drop(listener);
+    drop(acceptor);
     let drained = timeout(DRAIN_TIMEOUT, async {
         while let Some(ended) = connections.join_next().await {
             log_panic(ended);
@@ -58,25 +83,45 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopping: watch
     }
 }
 
+/// A place for a newcomer, as soon as those that were told to leave are gone.
+async fn place(places: &Arc<Places>, scarce: bool) -> Option<Place> {
+    loop {
+        match places.take(Instant::now(), scarce) {
+            Taken::Place(place) => return Some(place),
+            Taken::Full => return None,
+            Taken::Later => places.freed().await,
+        }
+    }
+}
+
 fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "an HTTP connection ended by a defect");
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, mut stopping: watch::Receiver<bool>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "HTTP connection closed before it began");
         return;
     }
+    let (place, outbound) = (service.place.clone(), service.outbound.clone());
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEAD_TIMEOUT)
         .max_buf_size(HEAD_MAX_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
+    let probe_late = tokio::time::sleep(PROBE_TIMEOUT);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
+        () = place.makes_way() => return tracing::debug!(%peer, "HTTP connection closed: others need its place"),
+        () = probe_late, if place.kind == Kind::Probe => {
+            return tracing::debug!(%peer, "HTTP connection closed: it brought no probe in {PROBE_TIMEOUT:?}");
+        }
+        () = outbound.stalls() => {
+            return tracing::info!(%peer, "HTTP connection closed: its client does not take its answer");
+        }
         () = stopped(&mut stopping) => {
             serving.as_mut().graceful_shutdown();
             serving.await
@@ -84,5 +129,113 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut sto
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "HTTP connection ended");
+    }
+}
+
+/// The API on one connection.
+struct Service {
+    router: TowerToHyperService<Router>,
+    place: Arc<Place>,
+    room: Arc<Outbound>,
+    outbound: Arc<ConnectionOutbound>,
+}
+
+impl Service {
+    fn new(router: Router, place: Place, room: &Arc<Outbound>) -> Self {
+        let outbound = room.connection();
+        Self { router: TowerToHyperService::new(router), place: Arc::new(place), room: room.clone(), outbound }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<HeldBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // A connection that makes way is dropped in a moment.
+        let Some(answering) = self.place.answer() else { return Box::pin(std::future::pending()) };
+        let for_probes = self.place.kind == Kind::Probe;
+        let admitted = !for_probes || PROBES.contains(&request.uri().path());
+        let answer = admitted.then(|| self.router.call(request));
+        let (all, outbound) = (self.room.clone(), self.outbound.clone());
+        Box::pin(async move {
+            let mut response = match answer {
+                Some(answer) => answer.await?,
+                None => all_in_use().into_response(),
+            };
+            let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
+            let mut room = None;
+            if bytes >= SMALL_ANSWER_BYTES {
+                room = all.try_reserve(bytes);
+                if room.is_none() {
+                    response = no_room(bytes).into_response();
+                }
+            }
+            if for_probes {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            let held = Arc::new(Held { _answering: answering, _room: room });
+            Ok(response.map(|body| HeldBody { body, held, outbound }))
+        })
+    }
+}
+
+fn all_in_use() -> Problem {
+    let probes = PROBES.join(", ");
+    Refusal::TooMany(format!("all HTTP connections are in use, and only {probes} are answered; try again later")).into()
+}
+
+fn no_room(bytes: usize) -> Problem {
+    Refusal::TooMany(format!(
+        "{bytes} bytes of an answer find no room beside those that other clients have not read yet; ask again, or for a \
+         smaller page"
+    ))
+    .into()
+}
+
+/// What an answer keeps until its last byte is written: its connection does not make way, and it has room.
+struct Held {
+    _answering: Answering,
+    _room: Option<Room>,
+}
+
+/// An answer that is counted, and has its time.
+struct HeldBody {
+    body: Body,
+    held: Arc<Held>,
+    outbound: Arc<ConnectionOutbound>,
+}
+
+impl http_body::Body for HeldBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let hold = |bytes| {
+            let bytes = Bytes::from_owner(HeldBytes { bytes, _held: self.held.clone() });
+            self.outbound.hold(bytes, None)
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+struct HeldBytes {
+    bytes: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }

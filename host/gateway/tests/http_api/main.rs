@@ -8,6 +8,7 @@ mod description;
 mod door;
 mod form;
 mod messages;
+mod places;
 mod plugins;
 mod running;
 mod settings;

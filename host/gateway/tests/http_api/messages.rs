@@ -5,6 +5,7 @@ use flate2::write::GzEncoder;
 use serde_json::json;
 use std::io::Write as _;
 use vouch_broker::{BodyEncoding, NewMessage};
+use vouch_gateway::HTTP_OUTBOUND_MAX_BYTES;
 
 use crate::api::{Api, each, message};
 
@@ -92,4 +93,32 @@ async fn messages_are_listed_by_key_and_time_in_pages() {
     api.get("/v1/messages/orders?key=").await.expect_problem(400, "bad-parameter");
     api.get("/v1/messages/orders?after=queues-x").await.expect_problem(400, "bad-parameter");
     api.get(&format!("/v1/messages/orders?after={next}")).await.expect_problem(422, "invalid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_nobody_reads_are_bounded_and_refused_beyond() {
+    let api = Api::start().await;
+    api.put("/v1/topics/t", json!({"queues": 1})).await.is(201);
+    for n in 0..8 {
+        api.send("t", message(&n.to_string(), &vec![b'x'; 2_000_000])).await;
+    }
+    let get = format!("GET /v1/messages/t HTTP/1.1\r\nhost: {}\r\n\r\n", api.http);
+    let mut unread = Vec::new();
+    let refused = loop {
+        let mut stream = tokio::net::TcpStream::connect(api.http).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, get.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut status).await.unwrap();
+        if &status != b"HTTP/1.1 200" {
+            break status;
+        }
+        unread.push(stream);
+        assert!(unread.len() * 16_000_000 <= HTTP_OUTBOUND_MAX_BYTES, "{} pages wait", unread.len());
+    };
+    assert_eq!(&refused, b"HTTP/1.1 429");
+    assert!(unread.len() >= 4, "{} pages found room", unread.len());
+    // Small answers need no room; and where clients go, there is room again.
+    api.get("/healthz").await.is(200);
+    drop(unread);
+    while api.get("/v1/messages/t").await.status != 200 {}
 }

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code as Grpc;
-use vouch_protocol::limits::INBOUND_MAX_BYTES;
+use vouch_protocol::limits::SEND_MAX_BYTES;
 use vouch_protocol::wire::{
     Code, GetOffsetRequest, HeartbeatRequest, Message, PullMessageRequest, QueryOffsetRequest, RecallMessageRequest,
     SendMessageRequest, SyncLiteSubscriptionRequest, UpdateOffsetRequest,
@@ -116,7 +116,7 @@ async fn calls_that_are_not_built_say_so() {
 async fn a_request_beyond_every_bound_is_refused_by_the_transport_and_the_connection_lives() {
     let broker = Broker::start().await;
     let mut client = broker.client("client").await;
-    let huge = Message { body: vec![1; INBOUND_MAX_BYTES].into(), ..message("orders", "1") };
+    let huge = Message { body: vec![1; SEND_MAX_BYTES].into(), ..message("orders", "1") };
     let refused = client.grpc.send_message(SendMessageRequest { messages: vec![huge] }).await.unwrap_err();
     assert_eq!(refused.code(), Grpc::OutOfRange, "{refused:?}");
     client.send_one("orders", "1").await;

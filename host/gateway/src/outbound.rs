@@ -1,0 +1,283 @@
+//! Bounds what waits to be written: the bytes of answers that are made and not yet taken by their clients, on each connection
+//! and on all together, and how long a client may take over them.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// Bytes that one permit stands for.
+const UNIT: usize = 1024;
+/// What waits to be written must be taken in this time, and in more the larger it is ...
+pub(crate) const TAKE_GRACE: Duration = Duration::from_secs(30);
+/// ... at this rate at least, in bytes a second.
+pub(crate) const TAKE_RATE_MIN: u64 = 64 << 10;
+/// Bytes of short answers (to everything but ReceiveMessage and Telemetry) that one connection may leave lying. They wait
+/// for nobody; a client with more does not read, and its connection is closed.
+pub(crate) const ANSWERS_MAX_BYTES: usize = 8 << 20;
+/// While more than half of the bound is taken, clients have to be so many times as fast.
+const SHORTAGE_HURRY: u32 = 6;
+
+/// All that waits to be written on one port.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    permits: Arc<Semaphore>,
+    max: usize,
+    connection_max: usize,
+    last: AtomicU64,
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
+}
+
+/// Bytes that a connection has not taken yet.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    bytes: usize,
+    close: Arc<Notify>,
+}
+
+impl Outbound {
+    /// `max` bytes at once, `connection_max` of them on one connection.
+    pub(crate) fn new(max: usize, connection_max: usize) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(max / UNIT));
+        Arc::new(Self { permits, max, connection_max, last: AtomicU64::new(0), waiting: Mutex::default() })
+    }
+
+    /// The share of one more connection.
+    pub(crate) fn connection(self: &Arc<Self>) -> Arc<ConnectionOutbound> {
+        let permits = Arc::new(Semaphore::new(self.connection_max / UNIT));
+        Arc::new(ConnectionOutbound {
+            node: self.clone(),
+            permits,
+            answers: AtomicUsize::new(0),
+            close: Arc::default(),
+        })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the connections to close whose clients take too long. To be called about once a second.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let short = self.permits.available_permits() < self.max / UNIT / 2;
+        for waiting in self.waiting().values() {
+            let within = TAKE_GRACE + Duration::from_millis(waiting.bytes as u64 * 1000 / TAKE_RATE_MIN);
+            let within = if short { within / SHORTAGE_HURRY } else { within };
+            if now.saturating_duration_since(waiting.since) >= within {
+                waiting.close.notify_one();
+            }
+        }
+    }
+
+    /// Bytes that are made, or being made, and not taken yet.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.max / UNIT - self.permits.available_permits()) as u64 * UNIT as u64
+    }
+
+    /// Room for `bytes` of an answer that is not made yet, if there is some now.
+    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Room> {
+        let permits = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
+        let node = self.permits.clone().try_acquire_many_owned(permits).ok()?;
+        Some(Room { _connection: None, node })
+    }
+}
+
+/// What waits to be written on one connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionOutbound {
+    node: Arc<Outbound>,
+    permits: Arc<Semaphore>,
+    /// Bytes of short answers.
+    answers: AtomicUsize,
+    close: Arc<Notify>,
+}
+
+impl ConnectionOutbound {
+    /// Resolves when the client takes too long.
+    pub(crate) async fn stalls(&self) {
+        self.close.notified().await;
+    }
+
+    /// Bytes on their way. They count, and their time runs, until the transport has let go of them.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: Bytes, room: Option<Room>) -> Bytes {
+        Bytes::from_owner(HeldBytes::new(self, bytes, room))
+    }
+
+    /// The bytes of a short answer on their way.
+    pub(crate) fn hold_short(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        let short = bytes.len();
+        if short < UNIT {
+            // Fewer than the transport itself keeps of a call.
+            return bytes;
+        }
+        let lying = self.answers.fetch_add(short, Ordering::Relaxed) + short;
+        if lying > ANSWERS_MAX_BYTES {
+            self.close.notify_one();
+        }
+        let mut held = HeldBytes::new(self, bytes, None);
+        held.short = short;
+        Bytes::from_owner(held)
+    }
+}
+
+#[derive(Debug)]
+struct HeldBytes {
+    bytes: Bytes,
+    id: u64,
+    connection: Arc<ConnectionOutbound>,
+    /// Bytes of a short answer.
+    short: usize,
+    _room: Option<Room>,
+}
+
+impl HeldBytes {
+    fn new(connection: &Arc<ConnectionOutbound>, bytes: Bytes, room: Option<Room>) -> Self {
+        let id = connection.node.last.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting { since: Instant::now(), bytes: bytes.len(), close: connection.close.clone() };
+        connection.node.waiting().insert(id, waiting);
+        Self { bytes, id, connection: connection.clone(), short: 0, _room: room }
+    }
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.connection.node.waiting().remove(&self.id);
+        self.connection.answers.fetch_sub(self.short, Ordering::Relaxed);
+    }
+}
+
+/// Room for bytes that wait to be written.
+#[derive(Debug)]
+pub(crate) struct Room {
+    _connection: Option<OwnedSemaphorePermit>,
+    node: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Keeps the room for `bytes`, and gives back what is beyond.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        for permit in [Some(&mut self.node), self._connection.as_mut()].into_iter().flatten() {
+            let beyond = permit.num_permits().saturating_sub(bytes.div_ceil(UNIT));
+            drop(permit.split(beyond));
+        }
+    }
+}
+
+type Asking = Pin<Box<dyn Future<Output = Option<Room>> + Send + Sync>>;
+
+/// Asks for room, in turn with others.
+#[derive(Default)]
+pub(crate) struct RoomAsked(Option<Asking>);
+
+impl RoomAsked {
+    /// Room for `bytes` on this connection and on all together. None only if the bound is smaller than that.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        of: &Arc<ConnectionOutbound>,
+        bytes: usize,
+    ) -> Poll<Option<Room>> {
+        if self.0.is_none() {
+            let permits = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+            let (connection, node) = (of.permits.clone(), of.node.permits.clone());
+            if let Ok(connection) = connection.clone().try_acquire_many_owned(permits)
+                && let Ok(node) = node.clone().try_acquire_many_owned(permits)
+            {
+                return Poll::Ready(Some(Room { _connection: Some(connection), node }));
+            }
+            self.0 = Some(Box::pin(async move {
+                let connection = connection.acquire_many_owned(permits).await.ok()?;
+                let node = node.acquire_many_owned(permits).await.ok()?;
+                Some(Room { _connection: Some(connection), node })
+            }));
+        }
+        let room = match &mut self.0 {
+            Some(asking) => ready!(asking.as_mut().poll(cx)),
+            None => None,
+        };
+        self.0 = None;
+        Poll::Ready(room)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(asked: &mut RoomAsked, of: &Arc<ConnectionOutbound>, bytes: usize) -> Option<Room> {
+        match asked.poll(&mut Context::from_waker(std::task::Waker::noop()), of, bytes) {
+            Poll::Ready(room) => Some(room.unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn bytes_count_until_the_transport_lets_go_of_them_on_their_connection_and_on_all() {
+        let outbound = Outbound::new(8 * UNIT, 5 * UNIT);
+        let (a, b) = (outbound.connection(), outbound.connection());
+        let mut asked: [RoomAsked; 3] = Default::default();
+        let mut first = ask(&mut asked[0], &a, 4 * UNIT).unwrap();
+        assert!(ask(&mut asked[0], &a, 2 * UNIT).is_none(), "this connection has its share");
+        let second = ask(&mut asked[1], &b, 4 * UNIT).unwrap();
+        assert!(ask(&mut asked[2], &b, UNIT).is_none(), "and all together have theirs");
+        asked[2] = RoomAsked::default();
+        first.shrink(UNIT + 1);
+        assert!(ask(&mut asked[0], &a, 2 * UNIT).is_some());
+        let held = a.hold(Bytes::from_static(b"bytes"), Some(first));
+        drop(second);
+        assert!(ask(&mut asked[2], &b, UNIT).is_some());
+        assert_eq!((outbound.permits.available_permits(), outbound.waiting().len()), (6, 1));
+        drop(held.slice(1..));
+        assert_eq!(outbound.waiting().len(), 1);
+        drop(held);
+        assert_eq!((outbound.permits.available_permits(), outbound.waiting().len()), (8, 0));
+        assert!(outbound.try_reserve(8 * UNIT).is_some() && outbound.try_reserve(8 * UNIT + 1).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_told_to_go_and_sooner_in_a_shortage() {
+        let outbound = Outbound::new(8 * UNIT, 8 * UNIT);
+        let connection = outbound.connection();
+        let is_told = async || tokio::time::timeout(Duration::from_millis(50), connection.stalls()).await.is_ok();
+        let _held = connection.hold(Bytes::from_static(b"x"), None);
+        let now = Instant::now();
+        outbound.sweep(now + TAKE_GRACE - Duration::from_secs(1));
+        assert!(!is_told().await);
+        outbound.sweep(now + TAKE_GRACE + Duration::from_secs(1));
+        assert!(is_told().await);
+        outbound.sweep(now + TAKE_GRACE / 2);
+        assert!(!is_told().await);
+        let _short = outbound.try_reserve(5 * UNIT);
+        outbound.sweep(now + TAKE_GRACE / 2);
+        assert!(is_told().await);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_more_short_answers_lying_than_it_may_is_told_to_go() {
+        let outbound = Outbound::new(UNIT, UNIT);
+        let connection = outbound.connection();
+        let is_told = async || tokio::time::timeout(Duration::from_millis(50), connection.stalls()).await.is_ok();
+        let half = || connection.hold_short(vec![0; ANSWERS_MAX_BYTES / 2].into());
+        let (first, second) = (half(), half());
+        assert!(!is_told().await);
+        drop(first);
+        let third = half();
+        assert!(!is_told().await);
+        let _one_more = connection.hold_short(vec![0; UNIT].into());
+        assert!(is_told().await);
+        drop((second, third));
+        assert_eq!(connection.answers.load(Ordering::Relaxed), UNIT);
+    }
+}
