@@ -15,6 +15,9 @@ use crate::serve::{ConfigCommand, ServeArgs};
 use crate::topic::TopicCommand;
 use crate::transaction::TransactionCommand;
 
+/// The command that a node starts itself with to compile a component.
+pub(crate) const COMPILE_COMPONENT: &str = "compile-component";
+
 /// A message broker that settles open transactions by itself. Official RocketMQ 5 clients talk to it unchanged.
 #[derive(Debug, Parser)]
 #[command(
@@ -113,6 +116,9 @@ appears in the data folder. The restored node has the identity of the original: 
     /// Serves for measurements: one file, group commit, nothing else.
     #[command(hide = true)]
     BenchBare(PeerArgs),
+    /// Compiles the component that a node hands over, within limits.
+    #[command(name = COMPILE_COMPONENT, hide = true)]
+    CompileComponent,
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  vouch completions bash > /etc/bash_completion.d/vouch")]
     Completions {
@@ -137,7 +143,7 @@ impl Command {
             Self::Bench(command) => command.json(),
             Self::Config(ConfigCommand::Check(args)) => args.json,
             Self::Serve(_) | Self::Demo(_) | Self::Completions { .. } => false,
-            Self::BenchNull(_) | Self::BenchBare(_) => false,
+            Self::BenchNull(_) | Self::BenchBare(_) | Self::CompileComponent => false,
             Self::DemoService(_) | Self::DemoOrdersApi(_) | Self::DemoShipping(_) => false,
         }
     }

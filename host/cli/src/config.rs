@@ -120,10 +120,11 @@ pub(crate) struct SettingArgs {
     /// refuses all writes [default: refuse].
     #[arg(long, env = "VOUCH_ON_DAMAGE", value_name = "WHAT")]
     on_damage: Option<String>,
-    /// Threads that run components [default: 2].
+    /// Threads that run components, and as many that compile one [default: 2].
     #[arg(long, env = "VOUCH_PLUGIN_THREADS", value_name = "N")]
     plugin_threads: Option<String>,
-    /// Calls of components at the same time, on the whole node [default: 32].
+    /// Calls of components at the same time, on the whole node; some are left for bindings that have none running
+    /// [default: 32].
     #[arg(long, env = "VOUCH_PLUGIN_CONCURRENCY", value_name = "N")]
     plugin_concurrency: Option<String>,
     /// How log lines are written: text or json [default: text]. Their level is set by RUST_LOG.

@@ -63,6 +63,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(command) => bench::run(&command),
         Command::BenchNull(args) => bench::serve_null(&args),
         Command::BenchBare(args) => bench::serve_bare(&args),
+        Command::CompileComponent => vouch_node::compiler_process(),
         Command::Completions { shell } => args::completions(shell),
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
 use vouch_gateway::{Certificate, Connections, DESCRIPTORS_MIN, Gateway, GatewayConfig, Ports};
-use vouch_node::{Health, Node, NodeConfig, OnDamage};
+use vouch_node::{CompilerProgram, Health, Node, NodeConfig, OnDamage};
 
 use crate::config::{Resolved, SettingArgs, unknown_variables};
 use crate::descriptors::{self, Descriptors};
@@ -220,6 +220,7 @@ impl Settings {
             auto_create_topics: resolved.get("auto_create_topics", yes_or_no)?,
             plugin_threads: resolved.get("plugin_threads", count)?,
             plugin_concurrency: resolved.get("plugin_concurrency", count)?,
+            plugin_compiler: CompilerProgram::this_program([crate::args::COMPILE_COMPONENT]),
         };
         let (connections_wanted, connections) = connections(resolved, descriptors)?;
         let gateway = GatewayConfig { connections, ..gateway(resolved)? };

@@ -222,6 +222,101 @@ fn a_file_that_is_no_component_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_component_that_ends_its_compiler_does_not_end_the_node() {
+    let node = Node::start(&[]);
+    // One section of types: a type of a component, which lists one type of a component, and so on. Reading it takes a stack as
+    // deep; the length of the section stands before it, seven bits a byte.
+    let types = [&[1][..], &[0x41, 1, 1].repeat(1 << 20)].concat();
+    let length = [0, 7, 14, 21].map(|shift| (types.len() >> shift) as u8 & 0x7f | if shift < 21 { 0x80 } else { 0 });
+    let file = node.folder.path().join("deep.wasm");
+    std::fs::write(&file, [&b"\0asm\x0d\0\x01\0\x07"[..], &length, &types].concat()).unwrap();
+    for _ in 0..2 {
+        let refused = node.admin(&["plugin", "push", "x:1", file.to_str().unwrap(), "--json"]).failed_with(1);
+        assert_eq!((&refused.json()["status"], &refused.json()["kind"]), (&json!(422), &json!("invalid")));
+        assert!(refused.stderr.contains("nested too deeply"), "{refused:?}");
+    }
+    let component = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
+    node.admin(&["plugin", "push", "check:1.0", component]).succeeded();
+}
+
+/// A component whose compilation takes many seconds: some large functions that do nothing of use.
+fn slow_component() -> Vec<u8> {
+    let length = |mut left: usize| {
+        let mut bytes = Vec::new();
+        while left >= 0x80 {
+            bytes.push((left & 0x7f) as u8 | 0x80);
+            left >>= 7;
+        }
+        bytes.push(left as u8);
+        bytes
+    };
+    let section = |id: u8, content: &[u8]| [&[id][..], &length(content.len()), content].concat();
+    // local 0 += memory[local 1 + 16]; if local 0 < local 1, local 1 *= local 0.
+    let step = b"\x20\0\x20\x01\x28\x02\x10\x6a\x21\0\x20\0\x20\x01\x49\x04\x40\x20\x01\x20\0\x6c\x21\x01\x0b";
+    let body = [&b"\x01\x02\x7f"[..], &step.repeat(9_600), b"\x0b"].concat();
+    let functions = 20;
+    let code = [length(functions), [length(body.len()), body].concat().repeat(functions)].concat();
+    let module = [
+        &b"\0asm\x01\0\0\0"[..],
+        &section(1, b"\x01\x60\0\0"),
+        &section(3, &[length(functions), vec![0; functions]].concat()),
+        &section(5, b"\x01\0\x01"),
+        &section(10, &code),
+    ];
+    [&b"\0asm\x0d\0\x01\0"[..], &section(1, &module.concat())].concat()
+}
+
+/// The compiler that a node runs, and whether it runs still.
+fn compiler_of(node: u32) -> Option<u32> {
+    let is_its_compiler = |pid: &u32| {
+        let stat = support::read(format!("/proc/{pid}/stat").as_ref());
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        parent == Some(node) && support::read(format!("/proc/{pid}/cmdline").as_ref()).starts_with("vouch-compiler")
+    };
+    let entries = std::fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).find(is_its_compiler)
+}
+
+/// One that ended stays a zombie until the system buries it.
+fn runs(pid: u32) -> bool {
+    let status = support::read(format!("/proc/{pid}/stat").as_ref());
+    status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+#[test]
+fn a_compiler_ends_with_the_upload_that_is_given_up_and_with_the_node() {
+    let mut node = Node::start(&[]);
+    let file = node.folder.path().join("slow.wasm");
+    std::fs::write(&file, slow_component()).unwrap();
+    let give_up_at = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = |done: &dyn Fn() -> bool, what: &str| {
+        while !done() {
+            assert!(std::time::Instant::now() < give_up_at, "{what}");
+            std::thread::yield_now();
+        }
+    };
+    let id = node.child.id();
+    let push = || {
+        let mut push = vouch();
+        push.args(["plugin", "push", "slow:1"]).arg(&file).args(["--http", &node.http]);
+        let upload = push.stderr(std::process::Stdio::null()).spawn().unwrap();
+        until(&|| compiler_of(id).is_some(), "no compiler was started");
+        (upload, compiler_of(id).unwrap())
+    };
+    for _ in 0..4 {
+        let (mut upload, compiler) = push();
+        upload.kill().unwrap();
+        upload.wait().unwrap();
+        until(&|| !runs(compiler), "the compiler goes on without the upload");
+    }
+    let (mut upload, compiler) = push();
+    node.child.kill().unwrap();
+    node.child.wait().unwrap();
+    until(&|| !runs(compiler), "the compiler goes on without the node");
+    upload.wait().unwrap();
+}
+
+#[test]
 fn a_node_with_a_token_lets_in_who_has_it() {
     let node = Node::start(&["--http-token", "sesame"]);
     let refused = node.admin(&["topic", "list", "--json"]).failed_with(1);

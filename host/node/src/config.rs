@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use vouch_plugin::CompilerProgram;
+
 /// Bytes in a segment of a new log where nobody says otherwise.
 pub const DEFAULT_SEGMENT_SIZE: u64 = 1 << 30;
 
@@ -49,6 +51,8 @@ pub struct NodeConfig {
     pub plugin_threads: usize,
     /// Calls of guest code at once, on the whole node.
     pub plugin_concurrency: usize,
+    /// Where components are compiled. Whoever serves others wants a process of its own for it.
+    pub plugin_compiler: CompilerProgram,
 }
 
 impl NodeConfig {
@@ -69,6 +73,7 @@ impl NodeConfig {
             auto_create_topics: false,
             plugin_threads: 2,
             plugin_concurrency: 32,
+            plugin_compiler: CompilerProgram::InProcess,
         }
     }
 }

@@ -51,3 +51,4 @@ pub use sessions::{
 };
 pub use snapshots::{CopyFate, DamagedCopy, StoredCopies, known_durable, verify_snapshots};
 pub use start::StartError;
+pub use vouch_plugin::{CompilerProgram, compiler_process};

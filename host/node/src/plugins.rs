@@ -9,7 +9,8 @@ use vouch_broker::record::{PluginChunk, PluginPublish};
 use vouch_broker::state::{Artifact, Plugins};
 use vouch_broker::{BodyEncoding, Millis, Refusal, StoredMessage, TransactionId};
 use vouch_plugin::{
-    Binding, BindingSpec, Engine, EngineConfig, Grants, Limits, Message, Pending, Plugin, Refused, UploadVerdict,
+    Binding, BindingSpec, Engine, EngineConfig, Grants, InspectError, Limits, Message, Pending, Plugin, Refused,
+    UploadVerdict,
 };
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
@@ -32,6 +33,15 @@ pub enum UploadError {
     /// The request is refused.
     #[error(transparent)]
     Refusal(#[from] Refusal),
+}
+
+impl From<InspectError> for UploadError {
+    fn from(error: InspectError) -> Self {
+        match error {
+            InspectError::Refused(refused) => Self::Refused(refused),
+            InspectError::Host(_) => Self::Refusal(Refusal::Internal(error.to_string())),
+        }
+    }
 }
 
 /// A binding as users write it (`PUT /v1/bindings/{name}`).
@@ -201,6 +211,7 @@ impl PluginHost {
         let mut engine = EngineConfig::new(folder.join("compiled"));
         engine.threads = config.plugin_threads;
         engine.concurrency = config.plugin_concurrency;
+        engine.compiler = config.plugin_compiler.clone();
         let engine = Engine::start(engine).map_err(|error| StartError::Plugins(error.to_string()))?;
         Ok(Self {
             engine,

@@ -15,6 +15,7 @@ use crate::{
     limits::Limits,
     log::{CallLog, LogLine, LogRing},
     outcome::{Checked, NoAnswer, Pending},
+    places::{Membership, Name, NodePlace},
     plugin::{BindingSpec, PluginCode},
     quantity::ByteSize,
 };
@@ -26,13 +27,15 @@ pub struct Binding(Arc<Bound>);
 struct Bound {
     engine: Engine,
     code: Arc<PluginCode>,
-    name: String,
+    name: Name,
     limits: Limits,
     grants: Arc<[HttpGrant]>,
     config: Arc<BTreeMap<String, String>>,
     body: bool,
     places: Arc<Semaphore>,
     log: Arc<LogRing>,
+    /// Lets the node keep places for it.
+    _membership: Membership,
 }
 
 /// A place to run one check in, held until it is used or dropped.
@@ -44,13 +47,15 @@ pub struct Admission {
 /// One place of the binding and one of the node.
 struct Places {
     _binding: OwnedSemaphorePermit,
-    _node: OwnedSemaphorePermit,
+    _node: NodePlace,
 }
 
 impl Binding {
     pub(crate) fn new(engine: Engine, code: Arc<PluginCode>, spec: BindingSpec) -> Self {
         let BindingSpec { name, grants, limits, config, body } = spec;
+        let name = Name::from(name);
         Self(Arc::new(Bound {
+            _membership: engine.0.places.join(&name),
             log: LogRing::new(&name, &code.digest),
             places: Arc::new(Semaphore::new(limits.concurrency)),
             grants: grants.http.into(),
@@ -135,12 +140,12 @@ impl Binding {
         self.0.log.after(number)
     }
 
-    /// Waits for a place: first among those of the binding, then among those of the node, in the order of asking. For a
-    /// runner that has more to ask than fits at once. May be dropped at any time.
+    /// Waits for a place: first among those of the binding, in the order of asking, then among those of the node, where
+    /// bindings take turns and some places are left for those that have none running. For a runner that has more to ask than
+    /// fits at once. May be dropped at any time.
     pub async fn admit(&self) -> Admission {
-        const OPEN: &str = "these semaphores are never closed";
-        let binding = Arc::clone(&self.0.places).acquire_owned().await.expect(OPEN);
-        let node = Arc::clone(&self.0.engine.0.places).acquire_owned().await.expect(OPEN);
+        let binding = Arc::clone(&self.0.places).acquire_owned().await.expect("this semaphore is never closed");
+        let node = self.0.engine.0.places.take(&self.0.name).await;
         Admission { binding: self.clone(), places: Places { _binding: binding, _node: node } }
     }
 
@@ -153,9 +158,8 @@ impl Binding {
         let binding = Arc::clone(&self.0.places)
             .try_acquire_owned()
             .map_err(|_| full(self.0.limits.concurrency, "limits.concurrency of the binding"))?;
-        let node = Arc::clone(&self.0.engine.0.places)
-            .try_acquire_owned()
-            .map_err(|_| full(self.0.engine.0.config.concurrency, "the concurrency of the node"))?;
+        let places = &self.0.engine.0.places;
+        let node = places.try_take(&self.0.name).ok_or_else(|| full(places.held(), "the concurrency of the node"))?;
         Ok(Admission { binding: self.clone(), places: Places { _binding: binding, _node: node } })
     }
 

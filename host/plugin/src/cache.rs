@@ -16,6 +16,8 @@ use std::{
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, component::Component};
 
+use crate::compile::Artifact;
+
 /// First bytes of every file; the number is the version of this layout.
 const MAGIC: &[u8; 16] = b"vouch-artifact-1";
 const CHECKSUM_LEN: usize = 32;
@@ -23,8 +25,8 @@ const HEADER_LEN: usize = MAGIC.len() + CHECKSUM_LEN;
 const EXTENSION: &str = "cwasm";
 /// Most files kept; beyond it the longest unused go. Compiled code is some 10 times the size of a component.
 pub(crate) const MAX_ARTIFACTS: usize = 128;
-/// Largest artifact read back.
-const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
+/// Largest compiled code, as it is made and as it is read back.
+pub(crate) const MAX_ARTIFACT_BYTES: u64 = 256 << 20;
 
 pub(crate) struct ArtifactCache {
     folder: PathBuf,
@@ -77,10 +79,9 @@ impl ArtifactCache {
     }
 
     /// Keeps a compiled component. A failure costs a compilation at the next start and is logged, no more.
-    pub(crate) fn keep(&self, digest: &str, component: &Component) {
+    pub(crate) fn keep(&self, digest: &str, artifact: &Artifact) {
         let path = self.path(digest);
-        let written = component.serialize().map_err(io::Error::other).and_then(|artifact| write(&path, &artifact));
-        if let Err(error) = written {
+        if let Err(error) = write(&path, artifact.bytes()) {
             tracing::warn!(path = %path.display(), %error, "compiled plugin not kept: it is compiled again at the next start");
         }
         if let Err(error) = self.prune() {
@@ -106,7 +107,7 @@ impl ArtifactCache {
 /// Reads a file and checks its header and checksum.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    if fs::metadata(path)?.len() > MAX_ARTIFACT_BYTES {
+    if fs::metadata(path)?.len() > MAX_ARTIFACT_BYTES + HEADER_LEN as u64 {
         return Err(damaged("it is too large"));
     }
     let bytes = fs::read(path)?;
@@ -123,12 +124,10 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// left half written.
 fn write(path: &Path, artifact: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("writing");
-    let mut bytes = Vec::with_capacity(HEADER_LEN + artifact.len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&Sha256::digest(artifact));
-    bytes.extend_from_slice(artifact);
     let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(&bytes)?;
+    file.write_all(MAGIC)?;
+    file.write_all(&Sha256::digest(artifact))?;
+    file.write_all(artifact)?;
     fs::rename(&beside, path)
 }
 
@@ -146,13 +145,20 @@ fn touch(path: &Path) {
     }
 }
 
+/// The component that was compiled just now.
+pub(crate) fn component_of(engine: &Engine, artifact: &Artifact) -> wasmtime::Result<Component> {
+    deserialize(engine, artifact.bytes())
+}
+
 #[allow(unsafe_code, reason = "the engine offers no safe way back from a file to code")]
 fn deserialize(engine: &Engine, artifact: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `Component::deserialize` wants bytes that `Component::serialize` made. These lay in a folder that the broker
-    // made for its owner alone and that only this module writes to; the checksum over them was just verified, so they are
-    // what was written, and only `keep` writes, from `serialize`. The engine itself then checks version, settings and
-    // processor features in the artifact. Someone who can forge a file with its checksum in that folder runs as the
-    // broker's user already.
+    // SAFETY: `Component::deserialize` wants bytes that the engine's own compiler made. There are two ways here. Those of an
+    // `Artifact` were made in this run: by the compiler in this process, or by the same program in a process that this one
+    // started and that wrote them into a file in memory that no third process can open; it ended with success, so they are
+    // whole. Those of a file lay in a folder that the broker made for its owner alone and that only this module writes to; the
+    // checksum over them was just verified, so they are what was written, and only `keep` writes, an `Artifact`. The engine
+    // itself then checks version, settings and processor features in the artifact. Someone who can forge a file with its
+    // checksum in that folder runs as the broker's user already.
     unsafe { Component::deserialize(engine, artifact) }
 }
 
@@ -167,15 +173,15 @@ mod tests {
         (folder, engine, cache)
     }
 
-    fn component(engine: &Engine) -> Component {
-        Component::new(engine, wat::parse_str("(component)").unwrap()).unwrap()
+    fn artifact(engine: &Engine) -> Artifact {
+        Artifact::for_test(engine, &wat::parse_str("(component)").unwrap())
     }
 
     #[test]
     fn what_was_kept_is_taken_back() {
         let (_folder, engine, cache) = fixture();
         assert!(cache.take(&engine, "sha256:ab").is_none());
-        cache.keep("sha256:ab", &component(&engine));
+        cache.keep("sha256:ab", &artifact(&engine));
         assert!(cache.take(&engine, "sha256:ab").is_some());
         assert!(cache.take(&engine, "sha256:cd").is_none());
     }
@@ -183,7 +189,7 @@ mod tests {
     #[test]
     fn a_file_with_any_byte_changed_is_removed() {
         let (_folder, engine, cache) = fixture();
-        cache.keep("sha256:ab", &component(&engine));
+        cache.keep("sha256:ab", &artifact(&engine));
         let path = cache.path("sha256:ab");
         let good = fs::read(&path).unwrap();
         for position in [0, MAGIC.len(), HEADER_LEN, good.len() / 2, good.len() - 1] {
@@ -213,14 +219,14 @@ mod tests {
     #[test]
     fn the_longest_unused_go_when_the_cache_is_full() {
         let (_folder, engine, cache) = fixture();
-        let component = component(&engine);
+        let artifact = artifact(&engine);
         for n in 0..MAX_ARTIFACTS {
-            cache.keep(&format!("sha256:{n:04}"), &component);
+            cache.keep(&format!("sha256:{n:04}"), &artifact);
             let file = fs::File::options().append(true).open(cache.path(&format!("sha256:{n:04}"))).unwrap();
             file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n as u64)).unwrap();
         }
         assert!(cache.take(&engine, "sha256:0000").is_some(), "full, not over");
-        cache.keep("sha256:one-more", &component);
+        cache.keep("sha256:one-more", &artifact);
         assert!(cache.take(&engine, "sha256:0000").is_some(), "used a moment ago");
         assert!(cache.take(&engine, "sha256:0001").is_none(), "longest unused");
         assert!(cache.take(&engine, "sha256:0002").is_some());

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wasmtime::{ResourceLimiter, Store, component::ResourceTable};
+use wasmtime::{Store, component::ResourceTable};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -16,6 +16,7 @@ use crate::{
     http::HttpGate,
     limits::Limits,
     log::CallLog,
+    memory::{MAX_FIELDS, MemoryCap, OverMemory},
     outcome::{Checked, Message, NoAnswer, Pending, Verdict},
     quantity::ByteSize,
     worked::WorkedTime,
@@ -25,8 +26,8 @@ use crate::{
 pub(crate) const HOST_CALL_BYTES: ByteSize = Limits::OUTPUT.1;
 /// Most host resources (streams, requests, header fields …) that one instance may hold.
 const MAX_RESOURCES: usize = 1024;
-/// Most elements in all tables of one instance.
-pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// Most handles to resources that one instance may have, those of its own making and those lent to its parts included.
+const MAX_HANDLES: usize = 16 << 10;
 
 /// What the host knows during one call.
 pub(crate) struct CallState {
@@ -34,7 +35,7 @@ pub(crate) struct CallState {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     gate: HttpGate,
-    cap: MemoryCap,
+    pub(crate) cap: MemoryCap,
     pub(crate) log: CallLog,
     pub(crate) config: Arc<BTreeMap<String, String>>,
     pub(crate) started: Instant,
@@ -50,40 +51,6 @@ impl WasiView for CallState {
 impl WasiHttpView for CallState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { hooks: &mut self.gate, table: &mut self.table, ctx: &mut self.http }
-    }
-}
-
-/// Sums what all memories and tables of one instance take: the engine's own limits count each alone.
-struct MemoryCap {
-    limit: ByteSize,
-    memory_bytes: usize,
-    table_elements: usize,
-}
-
-/// The guest asked for more than its cap. An error of its own, so that it is told from a trap.
-#[derive(Debug, thiserror::Error)]
-#[error("more memory than the binding's limit of {0}")]
-struct OverMemory(ByteSize);
-
-impl ResourceLimiter for MemoryCap {
-    fn memory_growing(&mut self, current: usize, desired: usize, _most: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        if wanted > self.limit.as_usize() {
-            // Refusing with `false` lets the guest go on with half a data structure, which most answer with an abort that
-            // names no cause. An error stops it here and says why.
-            return Err(OverMemory(self.limit).into());
-        }
-        self.memory_bytes = wanted;
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, _most: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.table_elements.saturating_add(desired.saturating_sub(current));
-        if wanted > MAX_TABLE_ELEMENTS {
-            return Ok(false);
-        }
-        self.table_elements = wanted;
-        Ok(true)
     }
 }
 
@@ -123,11 +90,12 @@ fn out_of_time(deadline: Duration, worked: Duration) -> NoAnswer {
 async fn run(setup: CallSetup, pending: Pending) -> Checked {
     let CallSetup { pre, limits, config, gate, log, body } = setup;
     let mut store = Store::new(pre.engine(), CallState::new(&limits, config, gate, log, pending.asked_at_ms));
-    store.limiter(|state| &mut state.cap);
+    store.limiter(|state| state);
     // Yields at every epoch, so that one guest does not hold a thread, and so that the deadline's timer gets its turn.
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     store.set_hostcall_fuel(HOST_CALL_BYTES.as_usize());
+    store.set_max_component_handles(MAX_HANDLES);
     let called = async {
         let guest = pre.instantiate_async(&mut store).await?;
         guest.vouch_plugin_checkback().call_check(&mut store, &to_wit(pending, body)).await
@@ -149,12 +117,14 @@ impl CallState {
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(MAX_FIELDS);
         Self {
             table,
             wasi: crate::capability::inert_wasi(&log),
-            http: WasiHttpCtx::new(),
+            http,
             gate,
-            cap: MemoryCap { limit: limits.memory, memory_bytes: 0, table_elements: 0 },
+            cap: MemoryCap::new(limits.memory),
             log,
             config,
             started: Instant::now(),
@@ -200,7 +170,7 @@ fn classify(error: &wasmtime::Error, limits: &Limits) -> NoAnswer {
         return NoAnswer::Host(describe(error));
     }
     // The engine has no type for this one; a test holds the words.
-    if format!("{error:#}").contains("too much data is being copied") {
+    if describe(error).contains("too much data is being copied") {
         return NoAnswer::OutputTooLarge { limit: HOST_CALL_BYTES };
     }
     NoAnswer::Trap { why: without_trace(error), trace }

@@ -1,6 +1,6 @@
 //! Settings of the engine.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     engine::EngineError,
@@ -19,10 +19,45 @@ pub(crate) const MAX_COMPONENT_SIZE: (ByteSize, ByteSize) = (ByteSize::kib(1), B
 /// Least [`EngineConfig::memory_reservation`].
 pub(crate) const LEAST_RESERVATION: ByteSize = ByteSize::mib(1);
 
+/// Bounds of [`EngineConfig::compile_memory`]. Below the least the compiler's process does not even start.
+pub(crate) const COMPILE_MEMORY: (ByteSize, ByteSize) = (ByteSize::mib(64), ByteSize::mib(64 << 10));
+/// Bounds of [`EngineConfig::compile_time`].
+pub(crate) const COMPILE_TIME: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+
+/// Where components are compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompilerProgram {
+    /// In a process of its own for each, with limits: for whoever takes components from others.
+    Process(Program),
+    /// On threads of this process. Neither memory nor time of the compiler are limited then, and a component that crashes the
+    /// compiler ends this process: for tests, and for programs that trust what they compile.
+    InProcess,
+}
+
+/// A program that calls [`crate::compiler_process`] at once when it is started so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The program's file.
+    pub path: PathBuf,
+    /// What it is started with.
+    pub arguments: Vec<OsString>,
+}
+
+impl CompilerProgram {
+    /// The program that runs now, started with these arguments. It is found by the file that this process was started from,
+    /// even where another file has taken its name since: an update does not change the compiler under a running engine.
+    pub fn this_program(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        // Read by the started process itself, which is a copy of this one at that moment.
+        let path = PathBuf::from("/proc/self/exe");
+        Self::Process(Program { path, arguments: arguments.into_iter().map(Into::into).collect() })
+    }
+}
+
 /// Settings of the engine; `EngineConfig::new(cache_dir)` has the defaults.
 #[derive(Clone)]
 pub struct EngineConfig {
-    /// Threads that run guests, at low priority; as many again compile uploads, and as many what is bound. 1–64; 2.
+    /// Threads that run guests, at low priority; as many again compile an upload, and as many a component that is bound.
+    /// 1–64; 2.
     pub threads: usize,
     /// Where compiled code is kept. Made if missing, readable by the owner alone. What lies in it is executed: nobody but
     /// the broker may write there.
@@ -36,6 +71,14 @@ pub struct EngineConfig {
     /// Address space reserved for each guest memory, at least 1 MiB. `None`: the engine's 4 GiB, with which guests run
     /// fastest; set it where the address space of the process is limited.
     pub memory_reservation: Option<ByteSize>,
+    /// Where components are compiled; in this process.
+    pub compiler: CompilerProgram,
+    /// Memory that the compiler's process may take for one component; at most two compile at once, an upload and one that is
+    /// bound. 64 MiB – 64 GiB; 1 GiB.
+    pub compile_memory: ByteSize,
+    /// Processor time that the compiler's process may take for one component, in whole seconds, all its threads together. It
+    /// may last four times as long, since it stands back behind everything else. 1 s – 1 h; 60 s.
+    pub compile_time: Duration,
     /// How the hosts of outgoing requests are looked up.
     pub resolver: Arc<dyn Resolver>,
     /// A PEM file with certificates of authorities to trust for https besides the public ones.
@@ -52,6 +95,9 @@ impl EngineConfig {
             max_memory: ByteSize::mib(256),
             max_component_size: ByteSize::mib(32),
             memory_reservation: None,
+            compiler: CompilerProgram::InProcess,
+            compile_memory: ByteSize::mib(1024),
+            compile_time: Duration::from_secs(60),
             resolver: Arc::new(SystemResolver::default()),
             extra_ca_file: None,
         }
@@ -83,6 +129,15 @@ impl EngineConfig {
             let (least, most) = MAX_COMPONENT_SIZE;
             return setting("max_component_size", &self.max_component_size, &least, &most);
         }
+        if !(COMPILE_MEMORY.0..=COMPILE_MEMORY.1).contains(&self.compile_memory) {
+            let (least, most) = COMPILE_MEMORY;
+            return setting("compile_memory", &self.compile_memory, &least, &most);
+        }
+        if !(COMPILE_TIME.0..=COMPILE_TIME.1).contains(&self.compile_time) {
+            let seconds = |time: Duration| format!("{}s", time.as_secs());
+            let (least, most) = COMPILE_TIME;
+            return setting("compile_time", &seconds(self.compile_time), &seconds(least), &seconds(most));
+        }
         match self.memory_reservation {
             Some(size) if !(LEAST_RESERVATION..=MAX_MEMORY.1).contains(&size) => {
                 setting("memory_reservation", &size, &LEAST_RESERVATION, &MAX_MEMORY.1)
@@ -103,12 +158,16 @@ mod tests {
         let concurrency: Set = |c, v| c.concurrency = v as usize;
         let memory: Set = |c, v| c.max_memory = ByteSize(v);
         let size: Set = |c, v| c.max_component_size = ByteSize(v);
+        let compile_memory: Set = |c, v| c.compile_memory = ByteSize(v);
+        let compile_time: Set = |c, v| c.compile_time = Duration::from_secs(v);
         let reservation: Set = |c, v| c.memory_reservation = Some(ByteSize(v));
         for (name, set, least, most) in [
             ("threads", threads, 1, 64),
             ("concurrency", concurrency, 1, 1024),
             ("max_memory", memory, 1 << 20, 4 << 30),
             ("max_component_size", size, 1 << 10, 256 << 20),
+            ("compile_memory", compile_memory, 64 << 20, 64 << 30),
+            ("compile_time", compile_time, 1, 3600),
             ("memory_reservation", reservation, 1 << 20, 4 << 30),
         ] {
             for (value, fits) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {

@@ -7,29 +7,33 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{
-    runtime::{Handle, Runtime},
-    sync::Semaphore,
+use tokio::runtime::{Handle, Runtime};
+use wasmtime::{
+    Config, InstanceAllocationStrategy, PoolingAllocationConfig,
+    component::{Component, Linker},
 };
-use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
 use crate::{
-    cache::ArtifactCache,
-    call::{CallState, MAX_TABLE_ELEMENTS},
+    bindings::CheckbackHostPre,
+    cache::{ArtifactCache, MAX_ARTIFACT_BYTES},
+    call::CallState,
     capability,
-    compile::{Compiled, Compiler, Purpose},
-    config::EngineConfig,
+    compile::{CompileError, Compiled, Compiler, Job, Purpose, engine_settings},
+    config::{CompilerProgram, EngineConfig},
     error_text::describe,
     http::{CaFileError, Resolver, client_config},
-    inspect::{self, Refused, UploadVerdict},
+    inspect::{self, Face, InspectError, Refused, UploadVerdict},
+    memory::MAX_TABLE_ELEMENTS,
+    places::NodePlaces,
     plugin::{Plugin, PluginCode},
+    quantity::ByteSize,
     threads::{Running, compile_pool, guest_runtime, start_ticker},
 };
 
 /// Most core modules, memories and tables inside one component: what tools make of a guest, with room to spare.
-const MAX_CORE_INSTANCES: u32 = 32;
-const MAX_MEMORIES: u32 = 4;
-const MAX_TABLES: u32 = 16;
+pub(crate) const MAX_CORE_INSTANCES: u32 = 32;
+pub(crate) const MAX_MEMORIES: u32 = 4;
+pub(crate) const MAX_TABLES: u32 = 16;
 /// Bytes of the engine's own records per core instance and per component.
 const MAX_INSTANCE_RECORD: usize = 1 << 20;
 /// Memory of a place that is cleared by writing instead of by giving it back, which would interrupt every thread of the
@@ -42,11 +46,11 @@ pub struct Engine(pub(crate) Arc<EngineCore>);
 
 pub(crate) struct EngineCore {
     pub(crate) config: EngineConfig,
-    pub(crate) linker: Linker<CallState>,
+    linker: Arc<Linker<CallState>>,
     pub(crate) compiler: Compiler,
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) resolver: Arc<dyn Resolver>,
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places: NodePlaces,
     pub(crate) running: Running,
     pub(crate) guests: Handle,
     /// Code in use, so that two bindings of one component share it.
@@ -109,6 +113,18 @@ pub enum LoadError {
     /// It would be refused as an upload, too.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// The host could not compile it; nothing speaks against it. Try again, and look at the machine.
+    #[error("the component could not be compiled: {0}")]
+    Host(String),
+}
+
+impl From<CompileError> for LoadError {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Refused(refused) => Self::Refused(refused),
+            CompileError::Host(cause) => Self::Host(cause),
+        }
+    }
 }
 
 impl Engine {
@@ -124,7 +140,7 @@ impl Engine {
             Err(error) => {
                 let cause = describe(&error);
                 tracing::warn!(%cause, "no room for a pool of guest memories: checks run slower; see memory_reservation");
-                wasmtime::Engine::new(&on_demand(&config))
+                wasmtime::Engine::new(&engine_settings(config.memory_reservation))
                     .map_err(|error| EngineError::Unsupported(describe(&error)))?
             }
         };
@@ -135,36 +151,46 @@ impl Engine {
         let mut linker = Linker::new(&engine);
         capability::link(&mut linker).map_err(|error| EngineError::Unsupported(describe(&error)))?;
         let threads = |error: &dyn ToString| EngineError::Threads(error.to_string());
-        let pool = || compile_pool(config.threads).map_err(|error| threads(&error));
+        // A thread that starts another process has nothing to do but wait for it.
+        let compiling = if matches!(config.compiler, CompilerProgram::InProcess) { config.threads } else { 1 };
+        let pool = || compile_pool(compiling).map_err(|error| threads(&error));
         let pools = [pool()?, pool()?];
+        let job = Job {
+            threads: config.threads,
+            memory_reservation: config.memory_reservation,
+            memory: config.compile_memory,
+            seconds: config.compile_time.as_secs(),
+            artifact: ByteSize(MAX_ARTIFACT_BYTES),
+        };
+        let how = (config.compiler.clone(), job);
         let runtime = guest_runtime(config.threads).map_err(|error| threads(&error))?;
         let running = start_ticker(engine.weak()).map_err(|error| threads(&error))?;
         Ok(Self(Arc::new(EngineCore {
-            compiler: Compiler::new(engine.clone(), pools, runtime.handle().clone(), cache),
-            places: Arc::new(Semaphore::new(config.concurrency)),
+            compiler: Compiler::new(engine.clone(), how, pools, runtime.handle().clone(), cache),
+            places: NodePlaces::new(config.concurrency),
             resolver: Arc::clone(&config.resolver),
             guests: runtime.handle().clone(),
             runtime: Some(runtime),
             loaded: Mutex::default(),
             config,
-            linker,
+            linker: Arc::new(linker),
             tls,
             running,
         })))
     }
 
-    /// Looks at an uploaded file: what it is and wants, or why it is refused. Compiles it, at low priority, on the engine's
-    /// threads; the compiled code stays in the cache for [`Engine::load`].
+    /// Looks at an uploaded file: what it is and wants, or why it is refused. Compiles it, at low priority, one upload after
+    /// another; the compiled code of one that is accepted stays in the cache for [`Engine::load`]. If the returned future is
+    /// dropped, the compilation is ended.
     ///
     /// # Errors
-    /// [`Refused`], for the author of the plugin.
-    pub async fn inspect(&self, wasm: Bytes) -> Result<UploadVerdict, Refused> {
+    /// [`InspectError`]: a refusal, for the author of the plugin, or a failure of the host.
+    pub async fn inspect(&self, wasm: Bytes) -> Result<UploadVerdict, InspectError> {
         inspect::screen(&wasm, self.0.config.max_component_size)?;
         let size = wasm.len() as u64;
-        let digest = self.digest(wasm.clone()).await?;
+        let digest = self.0.compiler.digest(wasm.clone()).await?;
         let compiled = self.compile(Purpose::Upload, digest.clone(), wasm).await?;
-        let face = inspect::face(&compiled.component)?;
-        inspect::link(&self.0.linker, &compiled.component)?;
+        let (face, _) = compiled.accepted;
         Ok(UploadVerdict {
             digest,
             worlds: face.worlds,
@@ -185,14 +211,12 @@ impl Engine {
             return Ok(Plugin::new(self.clone(), code));
         }
         inspect::screen(&wasm, self.0.config.max_component_size)?;
-        let found = self.digest(wasm.clone()).await?;
+        let found = self.0.compiler.digest(wasm.clone()).await?;
         if found != digest {
             return Err(LoadError::DigestMismatch { expected: digest.to_owned(), found });
         }
         let compiled = self.compile(Purpose::Load, found.clone(), wasm).await?;
-        let face = inspect::face(&compiled.component)?;
-        let pre = inspect::link(&self.0.linker, &compiled.component)?;
-        let code = Arc::new(PluginCode::new(found, pre, &compiled, face));
+        let code = Arc::new(PluginCode::new(found, compiled));
         let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.retain(|_, code| code.strong_count() > 0);
         loaded.insert(digest.to_owned(), Arc::downgrade(&code));
@@ -202,19 +226,25 @@ impl Engine {
 
     /// Checks that are running now, over all bindings.
     pub fn running(&self) -> usize {
-        self.0.config.concurrency - self.0.places.available_permits()
+        self.0.places.held()
     }
 
     fn loaded(&self, digest: &str) -> Option<Arc<PluginCode>> {
         self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(digest)?.upgrade()
     }
 
-    async fn digest(&self, wasm: Bytes) -> Result<String, Refused> {
-        self.0.compiler.digest(wasm).await.map_err(|error| Refused::invalid(&error))
-    }
-
-    async fn compile(&self, purpose: Purpose, digest: String, wasm: Bytes) -> Result<Compiled, Refused> {
-        self.0.compiler.compile(purpose, digest, wasm).await.map_err(|error| Refused::invalid(&error))
+    async fn compile(
+        &self,
+        purpose: Purpose,
+        digest: String,
+        wasm: Bytes,
+    ) -> Result<Compiled<(Face, CheckbackHostPre<CallState>)>, CompileError> {
+        let linker = Arc::clone(&self.0.linker);
+        let accept = move |component: &Component| {
+            let face = inspect::face(component)?;
+            Ok((face, inspect::link(&linker, component)?))
+        };
+        self.0.compiler.compile(purpose, digest, wasm, accept).await
     }
 }
 
@@ -226,17 +256,6 @@ impl Drop for EngineCore {
             runtime.shutdown_background();
         }
     }
-}
-
-fn on_demand(config: &EngineConfig) -> Config {
-    let mut engine = Config::new();
-    engine.wasm_component_model(true);
-    engine.epoch_interruption(true);
-    if let Some(size) = config.memory_reservation {
-        engine.memory_reservation(size.0);
-        engine.memory_reservation_for_growth(size.0);
-    }
-    engine
 }
 
 fn pooling(config: &EngineConfig) -> Config {
@@ -260,7 +279,7 @@ fn pooling(config: &EngineConfig) -> Config {
         .table_elements(MAX_TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .max_unused_warm_slots(places);
-    let mut engine = on_demand(config);
+    let mut engine = engine_settings(config.memory_reservation);
     engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     engine
 }

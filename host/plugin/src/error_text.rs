@@ -1,39 +1,96 @@
 //! Texts of errors, cut to a size that fits into a record and a screen.
 
-use wasmtime::WasmBacktrace;
+use std::fmt;
+
+use wasmtime::{FrameInfo, WasmBacktrace};
 
 /// Most bytes kept of an error's text.
 pub(crate) const MAX_ERROR_TEXT: usize = 2048;
 
-/// The error and its causes on one line, cut to [`MAX_ERROR_TEXT`].
-pub(crate) fn describe(error: &wasmtime::Error) -> String {
-    let mut text = format!("{error:#}");
-    cut(&mut text, MAX_ERROR_TEXT);
-    text
-}
+/// What the engine's text of a backtrace begins with.
+const BACKTRACE: &str = "error while executing at wasm backtrace:";
+/// Most functions named of a backtrace, and most bytes of each name.
+const MAX_FRAMES: usize = 16;
+const MAX_FRAME_NAME: usize = 128;
 
-/// The error's causes without the place in the guest, which [`trace`] gives; cut as [`describe`] does.
-pub(crate) fn without_trace(error: &wasmtime::Error) -> String {
-    let trace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
-    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let causes = causes.iter().filter(|cause| trace.as_ref().is_none_or(|trace| !cause.contains(trace.as_str())));
-    let mut text = causes.map(String::as_str).collect::<Vec<_>>().join(": ");
-    if text.is_empty() {
-        text = error.to_string();
+/// The error and its causes on one line, with the place in the guest, cut to [`MAX_ERROR_TEXT`].
+pub(crate) fn describe(error: &wasmtime::Error) -> String {
+    let mut text = causes(error);
+    let frames = frames(error);
+    if !frames.is_empty() {
+        text.push_str(&format!(" (in {})", frames.join(", called by ")));
     }
     cut(&mut text, MAX_ERROR_TEXT);
     text
 }
 
-/// Where in the guest an error happened, one frame a line, innermost first; cut as [`describe`] does.
-pub(crate) fn trace(error: &wasmtime::Error) -> String {
-    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
-    let text = trace.to_string();
-    // Around the frames stand a heading and at times a hint for developers of the engine.
-    let frames = text.lines().skip(1).take_while(|line| !line.starts_with("note:")).map(str::trim_end);
-    let mut text = frames.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+/// The error and its causes on one line, without the place in the guest, cut to [`MAX_ERROR_TEXT`].
+pub(crate) fn without_trace(error: &wasmtime::Error) -> String {
+    let mut text = causes(error);
     cut(&mut text, MAX_ERROR_TEXT);
     text
+}
+
+/// Where in the guest an error happened, a function a line, innermost first; empty where that is not known.
+pub(crate) fn trace(error: &wasmtime::Error) -> String {
+    let lines = frames(error).into_iter().enumerate().map(|(number, name)| format!("{number}: {name}"));
+    let mut text = lines.collect::<Vec<_>>().join("\n");
+    cut(&mut text, MAX_ERROR_TEXT);
+    text
+}
+
+fn causes(error: &wasmtime::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().filter(|cause| start_of(cause, BACKTRACE.len()) != BACKTRACE) {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&start_of(cause, MAX_ERROR_TEXT + 1));
+    }
+    text
+}
+
+/// Names of the guest's functions, the innermost first.
+///
+/// A backtrace is told in our own words. The engine's would undo the mangling of the guest's names as several languages write
+/// them, and a name of a hundred bytes can stand for more text than there is memory.
+fn frames(error: &wasmtime::Error) -> Vec<String> {
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    backtrace.map_or_else(Vec::new, |backtrace| backtrace.frames().iter().take(MAX_FRAMES).map(frame).collect())
+}
+
+fn frame(frame: &FrameInfo) -> String {
+    let mut name = match frame.func_name() {
+        // The older way of the Rust compiler: the one whose undoing never makes a name longer.
+        Some(name) if name.starts_with("_ZN") => format!("{:#}", rustc_demangle::demangle(name)),
+        Some(name) => name.to_owned(),
+        None => format!("function {}", frame.func_index()),
+    };
+    cut(&mut name, MAX_FRAME_NAME);
+    name
+}
+
+/// The first bytes of a text; the rest is not even made.
+fn start_of(text: &(impl fmt::Display + ?Sized), most: usize) -> String {
+    use fmt::Write;
+    let mut start = Start { text: String::new(), most };
+    // An error says that it is full.
+    let _ = write!(start, "{text}");
+    start.text
+}
+
+struct Start {
+    text: String,
+    most: usize,
+}
+
+impl fmt::Write for Start {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = self.most - self.text.len();
+        let fits = part.floor_char_boundary(room);
+        self.text.push_str(&part[..fits]);
+        if fits == part.len() { Ok(()) } else { Err(fmt::Error) }
+    }
 }
 
 /// Shortens `text` to at most `most` bytes, on a character's edge, and marks the cut.
@@ -48,6 +105,8 @@ pub(crate) fn cut(text: &mut String, most: usize) {
     }
     text.truncate(end);
     text.push_str(MARK);
+    // What is kept may be kept for long: without the room that the rest took.
+    text.shrink_to_fit();
 }
 
 #[cfg(test)]
@@ -61,5 +120,12 @@ mod tests {
             cut(&mut text, most);
             assert_eq!(text, expected);
         }
+    }
+
+    #[test]
+    fn what_is_cut_off_takes_no_room_any_more() {
+        let mut text = "x".repeat(1 << 20);
+        cut(&mut text, 4096);
+        assert!(text.capacity() < 2 * 4096, "{}", text.capacity());
     }
 }

@@ -1,14 +1,16 @@
 //! What an uploaded file is, and whether it can be run (ruling 22).
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use wasmtime::component::{Component, Linker};
 
-use crate::{bindings::CheckbackHostPre, call::CallState, error_text::describe, quantity::ByteSize};
+use crate::{
+    bindings::CheckbackHostPre, call::CallState, compile::CompileError, error_text::describe, quantity::ByteSize,
+};
 
 /// What a component exports, and so what it can be bound to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum World {
     /// Settles open transactions one by one.
@@ -53,7 +55,7 @@ fn as_ms<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::
 }
 
 /// Why an uploaded file is refused. The sentence is for the author of the plugin.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refused {
     /// Not a WebAssembly component.
     #[error("this is not a WebAssembly component: {found}")]
@@ -88,10 +90,18 @@ pub enum Refused {
     #[error("the component's {what} is {size}, over the limit of {limit}")]
     TooLarge {
         /// What is too large.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// How large it is.
         size: String,
         /// How large it may be.
+        limit: String,
+    },
+    /// Compiling it takes more than a compilation may take.
+    #[error("compiling the component takes more than {limit} of {what}: make it smaller, or its largest functions")]
+    TooCostly {
+        /// What it takes too much of.
+        what: Cow<'static, str>,
+        /// How much it may take.
         limit: String,
     },
     /// Looks like a component, and is broken or does not fit the interfaces it names.
@@ -111,12 +121,33 @@ impl Refused {
             Self::NotYetRun { .. } => "not-yet-run",
             Self::ImportNotGrantable { .. } => "import-not-grantable",
             Self::TooLarge { .. } => "too-large",
+            Self::TooCostly { .. } => "too-costly",
             Self::Invalid { .. } => "invalid",
         }
     }
 
     pub(crate) fn invalid(error: &wasmtime::Error) -> Self {
         Self::Invalid { reason: describe(error) }
+    }
+}
+
+/// Why an uploaded file got no verdict.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InspectError {
+    /// It is refused.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The host could not look at it; nothing speaks against it. Try again, and look at the machine.
+    #[error("the component could not be compiled: {0}")]
+    Host(String),
+}
+
+impl From<CompileError> for InspectError {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Refused(refused) => Self::Refused(refused),
+            CompileError::Host(cause) => Self::Host(cause),
+        }
     }
 }
 
@@ -128,7 +159,7 @@ fn list(names: &[String]) -> String {
 pub(crate) fn screen(wasm: &[u8], largest: ByteSize) -> Result<(), Refused> {
     let size = ByteSize(wasm.len() as u64);
     if size > largest {
-        return Err(Refused::TooLarge { what: "file", size: size.to_string(), limit: largest.to_string() });
+        return Err(Refused::TooLarge { what: "file".into(), size: size.to_string(), limit: largest.to_string() });
     }
     let found = match wasm {
         [] => "the file is empty",

@@ -7,8 +7,9 @@
 //! 3. [`Plugin::bind`] joins it with what one binding grants, limits and configures;
 //! 4. [`Binding::check`] asks one question in a fresh instance and tells an answer from *no answer* (ruling 1).
 //!
-//! Guest code, compilation and the guests' outgoing connections run on threads that the engine owns, at low priority: a
-//! guest that spins takes what the rest of the process leaves over.
+//! Guest code and the guests' outgoing connections run on threads that the engine owns, at low priority: a guest that spins
+//! takes what the rest of the process leaves over. Components are compiled in a process of its own for each, with limits on
+//! memory and time ([`CompilerProgram`]): the bytes of a component are read nowhere else.
 
 mod binding;
 mod bindings;
@@ -24,18 +25,21 @@ mod http;
 mod inspect;
 mod limits;
 mod log;
+mod memory;
 mod outcome;
+mod places;
 mod plugin;
 mod quantity;
 mod threads;
 mod worked;
 
 pub use binding::{Admission, Binding};
-pub use config::{EngineConfig, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY};
+pub use compile::compiler_process;
+pub use config::{CompilerProgram, EngineConfig, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY, Program};
 pub use engine::{Engine, EngineError, LoadError};
 pub use grants::{Grants, HttpGrant, Origin, OriginError};
 pub use http::{Resolver, Resolving, SystemResolver};
-pub use inspect::{Refused, UploadVerdict, World};
+pub use inspect::{InspectError, Refused, UploadVerdict, World};
 pub use limits::{LimitError, Limits};
 pub use log::{LogLine, LogSource};
 pub use outcome::{Checked, Message, NoAnswer, Pending, Verdict};

@@ -10,7 +10,8 @@ use crate::quantity::{ByteSize, duration_text};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Linear memory of one instance, summed over all its memories. 1 MiB to the engine's `max_memory`; 64 MiB.
+    /// Linear memory of one instance, summed over all its memories, and what the host holds of what the instance built with
+    /// `wasi:http`. 1 MiB to the engine's `max_memory`; 64 MiB.
     pub memory: ByteSize,
     /// Wall-clock time of one call, waiting for a server included. 10 ms – 60 s; 1 s.
     #[serde(with = "duration_text")]

@@ -46,10 +46,10 @@ pub(crate) struct PluginCode {
 }
 
 impl PluginCode {
-    pub(crate) fn new(digest: String, pre: CheckbackHostPre<CallState>, compiled: &Compiled, face: Face) -> Self {
+    pub(crate) fn new(digest: String, compiled: Compiled<(Face, CheckbackHostPre<CallState>)>) -> Self {
         let largest_pages = compiled.component.resources_required().and_then(|r| r.max_initial_memory_size);
         let initial_memory = largest_pages.map(|pages| ByteSize(pages.saturating_mul(WASM_PAGE)));
-        let Face { worlds, imports_wanted, .. } = face;
+        let (Face { worlds, imports_wanted, .. }, pre) = compiled.accepted;
         Self { digest, pre, worlds, imports_wanted, initial_memory, from: compiled.from }
     }
 }

@@ -1,6 +1,7 @@
 //! What a guest can call, one module per capability.
 
 mod host;
+mod http;
 mod not_granted;
 mod wasi;
 
@@ -20,5 +21,6 @@ pub(crate) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     bindings::sql::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasi::tell_errors_without_backtraces(linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    http::count_what_is_held(linker)
 }

@@ -10,16 +10,20 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use wasmtime_wasi_http::Error;
 
+use super::client::Open;
+
 /// A response's body that fails once more than `left` bytes came.
 pub(super) struct BoundedBody {
     incoming: Incoming,
     limit: u64,
     left: u64,
+    /// Given back when the end was read, or nobody wants it.
+    open: Option<Open>,
 }
 
 impl BoundedBody {
-    pub(super) fn new(incoming: Incoming, limit: u64) -> Self {
-        Self { incoming, limit, left: limit }
+    pub(super) fn new(incoming: Incoming, limit: u64, open: Open) -> Self {
+        Self { incoming, limit, left: limit, open: Some(open) }
     }
 }
 
@@ -29,7 +33,10 @@ impl Body for BoundedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-            None => return Poll::Ready(None),
+            None => {
+                self.open = None;
+                return Poll::Ready(None);
+            }
             Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
             Some(Ok(frame)) => frame,
         };

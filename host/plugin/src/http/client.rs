@@ -9,6 +9,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 use url::Host;
@@ -37,6 +38,9 @@ pub(super) struct Bounds {
     pub(super) body: u64,
 }
 
+/// The place of an open request: whoever holds something of it holds this.
+pub(super) type Open = Arc<OwnedSemaphorePermit>;
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -48,6 +52,7 @@ pub(super) async fn send(
     request: Request<WasiBody>,
     to: Destination,
     bounds: Bounds,
+    open: Open,
 ) -> Result<(Response<WasiBody>, Driver), Error> {
     let stream = timeout(bounds.connect, connect(&to)).await.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) = http1::Builder::new()
@@ -74,12 +79,14 @@ pub(super) async fn send(
     {
         return Err(Error::HttpResponseBodySize(Some(length)));
     }
-    let response = response.map(|incoming| BoundedBody::new(incoming, bounds.body).boxed_unsync());
+    let response = response.map(|incoming| BoundedBody::new(incoming, bounds.body, Arc::clone(&open)).boxed_unsync());
     let driver = async move {
-        match connection {
+        let ended = match connection {
             Some(connection) => connection.await.map_err(Error::from),
             None => Ok(()),
-        }
+        };
+        drop(open);
+        ended
     };
     Ok((response, Box::new(driver)))
 }

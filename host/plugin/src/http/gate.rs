@@ -9,12 +9,13 @@ use std::{
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
 use rustls::ClientConfig;
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bindings::http::types::ErrorCode};
 
 use super::{
     address::is_public,
-    client::{Bounds, Destination, Driver, send},
+    client::{Bounds, Destination, Driver, Open, send},
     resolver::Resolver,
 };
 use crate::{
@@ -22,10 +23,15 @@ use crate::{
     grants::{HttpGrant, Origin},
     limits::Limits,
     log::{CallLog, LogSource},
+    memory::{BODY_CHUNK, BODY_CHUNKS},
 };
 
-/// Most bytes that the guest may hand over in one write to a request's body.
-const BODY_CHUNK: usize = 64 << 10;
+/// Most bytes in the head of a request: method, address, names and values of the header fields.
+pub(super) const MAX_REQUEST_HEAD: usize = 64 << 10;
+/// Most requests of one call that are open at once: not answered yet, or with a response that is not read to its end. Each
+/// takes at most 1 MiB of the host's memory: the request, buffers of the connection, what TLS keeps, the header section of the
+/// response.
+pub(super) const MAX_OPEN_REQUESTS: usize = 16;
 
 /// What one call of a guest may ask of the network.
 pub(crate) struct HttpGate {
@@ -35,6 +41,8 @@ pub(crate) struct HttpGate {
     /// Requests that this call may still make.
     pub(crate) requests_left: u32,
     pub(crate) requests_limit: u32,
+    /// Places of requests that are open.
+    open: Arc<Semaphore>,
     pub(crate) response_limit: u64,
     /// What is left of the call's time bounds each step; the call's own deadline is what ends it.
     pub(crate) deadline: Duration,
@@ -72,6 +80,7 @@ impl HttpGate {
             tls,
             requests_left: limits.http_requests,
             requests_limit: limits.http_requests,
+            open: Arc::new(Semaphore::new(MAX_OPEN_REQUESTS)),
             response_limit: limits.http_response.0,
             deadline: limits.deadline,
             log,
@@ -79,8 +88,9 @@ impl HttpGate {
         }
     }
 
-    /// The grant for a request's URI, or why it is refused.
-    fn admit(&mut self, uri: &Uri) -> Result<HttpGrant, (Error, String)> {
+    /// The grant for a request and its place among the open ones, or why it is refused.
+    fn admit(&mut self, request: &Request<WasiBody>) -> Result<(HttpGrant, Open), (Error, String)> {
+        let uri = request.uri();
         let origin = origin_of(uri)
             .ok_or_else(|| (Error::HttpRequestUriInvalid, format!("the request has no usable address: {uri}")))?;
         let Some(left) = self.requests_left.checked_sub(1) else {
@@ -88,11 +98,32 @@ impl HttpGate {
             return Err((Error::ConnectionLimitReached, text));
         };
         self.requests_left = left;
-        self.grants.iter().find(|grant| grant.origin == origin).cloned().ok_or_else(|| {
+        let grant = self.grants.iter().find(|grant| grant.origin == origin).cloned().ok_or_else(|| {
             let text = format!("request to {origin} refused: the binding does not grant it; add it to grants.http");
             (Error::HttpRequestDenied, text)
-        })
+        })?;
+        let head = head_bytes(request);
+        if head > MAX_REQUEST_HEAD {
+            let text =
+                format!("request to {origin} refused: its head has {head} bytes, {MAX_REQUEST_HEAD} are the most");
+            return Err((Error::HttpRequestHeaderSectionSize(u32::try_from(head).ok()), text));
+        }
+        let open = Arc::clone(&self.open).try_acquire_owned().map_err(|_| {
+            let text = format!(
+                "request to {origin} refused: {MAX_OPEN_REQUESTS} requests of this check are open; read or drop a response"
+            );
+            (Error::ConnectionLimitReached, text)
+        })?;
+        Ok((grant, Arc::new(open)))
     }
+}
+
+fn head_bytes(request: &Request<WasiBody>) -> usize {
+    let uri = request.uri();
+    let address = uri.authority().map_or(0, |authority| authority.as_str().len())
+        + uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    request.method().as_str().len() + address + fields.sum::<usize>()
 }
 
 /// Scheme, host and port of a request as the URL standard reads them: the same reading that the grants went through.
@@ -146,8 +177,8 @@ impl WasiHttpHooks for HttpGate {
             log.write(Level::Warn, LogSource::Host, text);
             error
         };
-        let grant = match self.admit(request.uri()) {
-            Ok(grant) => grant,
+        let (grant, open) = match self.admit(&request) {
+            Ok(admitted) => admitted,
             Err(refusal) => return Box::new(std::future::ready(Err(refuse(refusal)))),
         };
         let options = options.unwrap_or_default();
@@ -165,7 +196,7 @@ impl WasiHttpHooks for HttpGate {
             })?;
             let HttpGrant { origin, .. } = grant;
             let to = Destination { host: origin.host.clone(), addresses, tls: origin.https.then_some(tls) };
-            let (response, driver) = send(request, to, bounds).await.map_err(|error| {
+            let (response, driver) = send(request, to, bounds, open).await.map_err(|error| {
                 let text = format!("request to {origin} failed: {error}");
                 trouble.note(|| text.clone());
                 refuse((error, text))
@@ -182,6 +213,10 @@ impl WasiHttpHooks for HttpGate {
             });
             Ok((response, driver))
         })
+    }
+
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        BODY_CHUNKS
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {

@@ -1,6 +1,6 @@
 //! Places: who gets one, who is told that there is none, and when they come free.
 
-use vouch_plugin::{Binding, ByteSize, NoAnswer};
+use vouch_plugin::{Binding, BindingSpec, ByteSize, NoAnswer};
 
 use crate::{
     guests::{SPIN, check, commit},
@@ -74,6 +74,35 @@ async fn many_checks_share_few_places_by_waiting() {
         assert_eq!(check.await.unwrap(), COMMIT);
     }
     assert_eq!((binding.running(), house.engine.running()), (0, 0));
+}
+
+#[tokio::test]
+async fn bindings_whose_checks_never_end_leave_a_place_for_another() {
+    let house = House::with(|config| config.concurrency = 4);
+    let named = async |name: &str, wasm| {
+        let set = |spec: &mut BindingSpec| {
+            spec.name = name.to_owned();
+            spec.limits.concurrency = 4;
+        };
+        house.bind(wasm, set).await
+    };
+    let hung = [named("a", check(SPIN)).await, named("b", check(SPIN)).await];
+    let asks: Vec<_> = hung
+        .iter()
+        .flat_map(|spin| (0..20).map(|_| spin.clone()))
+        .map(|spin| tokio::spawn(async move { spin.admit().await.check(pending()).await }))
+        .collect();
+    // They take what they get before the other asks, and before it is there at all.
+    while house.engine.running() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let healthy = named("healthy", check(&commit())).await;
+    for _ in 0..3 {
+        assert_eq!(tokio::time::timeout(SOON, healthy.admit()).await.unwrap().check(pending()).await, COMMIT);
+        assert_eq!(healthy.check(pending()).await, COMMIT, "at once, too");
+        assert_eq!(house.engine.running(), 3);
+    }
+    asks.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]

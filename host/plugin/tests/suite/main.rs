@@ -6,7 +6,9 @@
 mod answers;
 mod cache;
 mod capacity;
+mod compiler;
 mod guests;
+mod host_memory;
 mod http_answers;
 mod http_checkback;
 mod http_server;

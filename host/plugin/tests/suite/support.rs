@@ -4,8 +4,8 @@ use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use vouch_plugin::{
-    Binding, BindingSpec, Checked, Engine, EngineConfig, Message, NoAnswer, Pending, Plugin, Resolver, Resolving,
-    Verdict,
+    Binding, BindingSpec, Checked, Engine, EngineConfig, InspectError, Message, NoAnswer, Pending, Plugin, Refused,
+    Resolver, Resolving, UploadVerdict, Verdict,
 };
 
 /// Long enough never to pass in a test that does not want it to.
@@ -109,6 +109,14 @@ pub(crate) fn no_answer(checked: Checked) -> NoAnswer {
 pub(crate) fn guest_error(checked: Checked) -> String {
     match no_answer(checked) {
         NoAnswer::GuestError(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+pub(crate) fn refused(inspected: Result<UploadVerdict, InspectError>) -> Refused {
+    match inspected {
+        Err(InspectError::Refused(refused)) => refused,
         other => panic!("{other:?}"),
     }
 }

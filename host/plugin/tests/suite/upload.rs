@@ -5,11 +5,11 @@ use vouch_plugin::{ByteSize, Refused, World};
 
 use crate::{
     guests::{self, CHECKBACK, check, commit},
-    support::House,
+    support::{self, House},
 };
 
 async fn refused(wasm: impl Into<Bytes>) -> Refused {
-    House::new().engine.inspect(wasm.into()).await.unwrap_err()
+    support::refused(House::new().engine.inspect(wasm.into()).await)
 }
 
 #[tokio::test]
@@ -140,7 +140,8 @@ async fn the_size_of_a_file_is_bounded() {
         let house = House::with(|config| config.max_component_size = ByteSize(limit));
         match house.engine.inspect(wasm.clone()).await {
             Ok(_) => assert!(fits),
-            Err(refusal) => {
+            refused => {
+                let refusal = support::refused(refused);
                 assert!(!fits, "{refusal}");
                 assert_eq!(refusal.kind(), "too-large");
             }

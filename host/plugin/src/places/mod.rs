@@ -1,0 +1,175 @@
+//! The places of the node: at most so many checks run at once, and no binding takes them all.
+
+mod turns;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+pub(crate) use turns::Name;
+use turns::{Ticket, Turns};
+
+/// All places of a node, and the line before them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct NodePlaces(Arc<Mutex<Line>>);
+
+struct Line {
+    turns: Turns,
+    /// How those in line are called.
+    calls: HashMap<Ticket, oneshot::Sender<()>>,
+}
+
+/// One place; free again when dropped.
+pub(crate) struct NodePlace {
+    places: NodePlaces,
+    binding: Name,
+}
+
+/// A binding that is there, until it is dropped: places are kept for it while it has none.
+pub(crate) struct Membership {
+    places: NodePlaces,
+    binding: Name,
+}
+
+/// One who waits. Dropped before it was called, it leaves the line; dropped with a place, it gives that back.
+struct Waiting {
+    places: NodePlaces,
+    binding: Name,
+    ticket: Ticket,
+    has_left: bool,
+}
+
+impl NodePlaces {
+    pub(crate) fn new(places: usize) -> Self {
+        Self(Arc::new(Mutex::new(Line { turns: Turns::new(places), calls: HashMap::new() })))
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A binding comes.
+    pub(crate) fn join(&self, binding: &Name) -> Membership {
+        self.line().turns.join(binding);
+        Membership { places: self.clone(), binding: Arc::clone(binding) }
+    }
+
+    /// Takes a place now, if there is one for this binding.
+    pub(crate) fn try_take(&self, binding: &Name) -> Option<NodePlace> {
+        self.line().turns.try_take(binding).then(|| NodePlace { places: self.clone(), binding: Arc::clone(binding) })
+    }
+
+    /// Waits for a place. May be dropped at any time.
+    pub(crate) async fn take(&self, binding: &Name) -> NodePlace {
+        let (mut waiting, called) = self.get_in_line(binding);
+        called.await.expect("who is in line is called, or has left it");
+        waiting.has_left = true;
+        NodePlace { places: self.clone(), binding: Arc::clone(binding) }
+    }
+
+    fn get_in_line(&self, binding: &Name) -> (Waiting, oneshot::Receiver<()>) {
+        let (call, called) = oneshot::channel();
+        let mut line = self.line();
+        let ticket = line.turns.wait(binding);
+        line.calls.insert(ticket, call);
+        line.call_next();
+        (Waiting { places: self.clone(), binding: Arc::clone(binding), ticket, has_left: false }, called)
+    }
+
+    /// Places that are held.
+    pub(crate) fn held(&self) -> usize {
+        self.line().turns.held()
+    }
+}
+
+impl Line {
+    fn call_next(&mut self) {
+        while let Some(ticket) = self.turns.next() {
+            if let Some(call) = self.calls.remove(&ticket) {
+                // One that is dropped just now gives its place back itself.
+                let _ = call.send(());
+            }
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let mut line = self.places.line();
+        line.turns.leave(&self.binding);
+        line.call_next();
+    }
+}
+
+impl Drop for NodePlace {
+    fn drop(&mut self) {
+        let mut line = self.places.line();
+        line.turns.give_back(&self.binding);
+        line.call_next();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.has_left {
+            return;
+        }
+        let mut line = self.places.line();
+        if line.turns.give_up(&self.binding, self.ticket) {
+            line.calls.remove(&self.ticket);
+        } else {
+            line.turns.give_back(&self.binding);
+        }
+        line.call_next();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn who_waits_gets_the_place_that_comes_free() {
+        let (places, a, b) = (NodePlaces::new(1), Name::from("a"), Name::from("b"));
+        let held = places.try_take(&a).unwrap();
+        let mut waiting = pin!(places.take(&b));
+        assert!(poll(waiting.as_mut()).is_pending());
+        drop(held);
+        let Poll::Ready(held) = poll(waiting) else { panic!("a place is free") };
+        assert_eq!(places.held(), 1);
+        drop(held);
+        assert_eq!(places.held(), 0);
+    }
+
+    #[test]
+    fn a_place_is_not_lost_with_who_is_dropped_before_or_after_the_call() {
+        let (places, a, b) = (NodePlaces::new(1), Name::from("a"), Name::from("b"));
+        for is_called in [false, true] {
+            let mut held = places.try_take(&a);
+            {
+                let mut waiting = pin!(places.take(&b));
+                assert!(poll(waiting.as_mut()).is_pending());
+                if is_called {
+                    held = None;
+                    assert_eq!(places.held(), 1, "called, and not looked at yet");
+                }
+            }
+            drop(held);
+            assert_eq!(places.held(), 0, "is_called: {is_called}");
+            assert!(places.line().calls.is_empty());
+        }
+    }
+}
