@@ -28,7 +28,7 @@ pub(crate) enum ServedLog {
     /// It is written.
     Kept(Arc<Upkeep>),
     /// It is only read.
-    Damaged(DamagedLog),
+    Damaged(Box<DamagedLog>),
 }
 
 /// What looks after a log that is written.
@@ -100,7 +100,7 @@ impl Node {
             }
             OpenedLog::Damaged(damaged) => {
                 let shard = Shard::start(state, read_only(&damaged), inbox, shared.clone());
-                (shard.map_err(StartError::Thread)?, ServedLog::Damaged(damaged), Arc::default())
+                (shard.map_err(StartError::Thread)?, ServedLog::Damaged(Box::new(damaged)), Arc::default())
             }
         };
         let inner = Arc::new(Inner {

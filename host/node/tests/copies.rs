@@ -29,12 +29,17 @@ fn eager(folder: &Path) -> NodeConfig {
     NodeConfig { snapshot_every: 1 << 20, retention_every: Duration::from_millis(20), scrub_rate: 0, ..config(folder) }
 }
 
+/// No snapshot is made: what is there stays.
+fn quiet(folder: &Path) -> NodeConfig {
+    NodeConfig { snapshot_every: 1 << 40, ..eager(folder) }
+}
+
 fn scrubbed(folder: &Path) -> NodeConfig {
-    NodeConfig { scrub_rate: 1 << 30, ..eager(folder) }
+    NodeConfig { scrub_rate: 1 << 30, ..quiet(folder) }
 }
 
 fn read_only(folder: &Path) -> NodeConfig {
-    NodeConfig { on_damage: OnDamage::ReadOnly, ..eager(folder) }
+    NodeConfig { on_damage: OnDamage::ReadOnly, ..quiet(folder) }
 }
 
 fn snapshots(data: &Path) -> PathBuf {
@@ -83,7 +88,7 @@ impl Stopped {
         node.delete_topic("old", true).await.unwrap();
         node.stop().await;
         drop(node);
-        let node = Node::start(NodeConfig { snapshot_every: 1 << 40, ..eager(&data) }).unwrap();
+        let node = Node::start(quiet(&data)).unwrap();
         for n in 0..MESSAGES {
             send(&node, "t", message(&format!("m{n:03}"), "body")).await;
         }
@@ -237,7 +242,7 @@ async fn whatever_happens_to_one_copy_of_a_part_or_snapshot_a_start_serves_every
 async fn a_running_node_reads_on_from_the_other_copy_and_mends_the_damaged_one() {
     let stopped = Stopped::new().await;
     let data = &stopped.data;
-    let node = Node::start(eager(data)).unwrap();
+    let node = Node::start(quiet(data)).unwrap();
     let (first, second) = (stopped.part(data, "part"), stopped.part(data, "part2"));
     let whole = fs::read(&first).unwrap();
     // The first message of the first copy, which is the one that is read, and the last of the other.
@@ -258,7 +263,7 @@ async fn a_running_node_reads_on_from_the_other_copy_and_mends_the_damaged_one()
 async fn a_running_node_that_finds_neither_copy_of_what_it_is_asked_for_says_nothing_rather_than_something_wrong() {
     let stopped = Stopped::new().await;
     let data = &stopped.data;
-    let node = Node::start(eager(data)).unwrap();
+    let node = Node::start(quiet(data)).unwrap();
     for extension in ["part", "part2"] {
         // The tag of the first message: it would be passed over by whoever filters.
         flip(&stopped.part(data, extension), stopped.places[0] + 8);
@@ -277,7 +282,7 @@ async fn what_both_copies_lost_is_refused_or_left_out_and_told_by_topic_queue_an
     let (first, last) = (stopped.places[0], stopped.places[1]);
     let fill = {
         let (_folder, data) = stopped.copy();
-        let node = Node::start(eager(&data)).unwrap();
+        let node = Node::start(quiet(&data)).unwrap();
         let fill = listed(&node, "fill").await;
         node.stop().await;
         fill
@@ -294,7 +299,7 @@ async fn what_both_copies_lost_is_refused_or_left_out_and_told_by_topic_queue_an
         let told = refused.to_string();
         assert!(matches!(refused, BackupError::SourceDamaged(_)) && told.contains(&stopped.part.to_string()), "{told}");
         let before = contents(&data);
-        let refused = Node::start(eager(&data)).err().unwrap();
+        let refused = Node::start(quiet(&data)).err().unwrap();
         assert!(matches!(refused, StartError::NoSnapshot { .. }), "{case}: {refused}");
         assert!(refused.to_string().contains("--on-damage read-only"), "{refused}");
 
@@ -327,7 +332,7 @@ async fn a_queue_that_both_copies_lost_is_made_again_from_the_log() {
         damage(b, &files[1], if b == "cut" { stopped.places[1] } else { stopped.places[0] });
         let fates: Vec<_> = verify(&data).damage.into_iter().map(|copy| copy.fate).collect();
         assert_eq!(fates, [CopyFate::FromLog; 2]);
-        let node = Node::start(eager(&data)).unwrap();
+        let node = Node::start(quiet(&data)).unwrap();
         assert_eq!(received(&node, "g").await, expected(), "{b}");
         node.stop().await;
         assert!(contents(&data) == before, "{b}");
@@ -361,7 +366,7 @@ async fn a_snapshot_that_is_lost_in_both_copies_is_passed_over_for_the_older_one
     }
     let fates: Vec<_> = verify(&data).damage.into_iter().map(|copy| copy.fate).collect();
     assert_eq!(fates, [CopyFate::FromLog; 2]);
-    let node = Node::start(scrubbed(&data)).unwrap();
+    let node = Node::start(eager(&data)).unwrap();
     assert_eq!(received(&node, "g").await, expected());
     // There is more log than a start should read: the next one is made at once, and takes its place.
     until("the next one took its place", || verify(&data).damage.is_empty()).await;
@@ -385,7 +390,7 @@ async fn a_folder_with_one_copy_of_each_file_gets_the_second_ones_at_its_first_s
         fs::write(removed[0].with_extension("unfinished"), "half").unwrap();
         let found = verify(&data);
         assert_eq!((found.to_be_made.len(), found.damage.len()), (removed.len(), 0), "{found:?}");
-        let node = Node::start(eager(&data)).unwrap();
+        let node = Node::start(quiet(&data)).unwrap();
         assert_eq!(received(&node, "g").await, expected());
         until("all are there", || verify(&data).to_be_made.is_empty()).await;
         node.stop().await;
@@ -405,14 +410,14 @@ async fn a_restored_folder_has_two_copies_of_everything_when_it_has_started() {
         named(&again, "part2").is_empty() && verify(&again).damage.is_empty(),
         "a backup has one copy, which is whole"
     );
-    let node = Node::start(eager(&again)).unwrap();
+    let node = Node::start(quiet(&again)).unwrap();
     assert_eq!(received(&node, "g").await, expected());
     until("all are there", || verify(&again).to_be_made.is_empty()).await;
     node.stop().await;
     // It is one snapshot only, and no longer without a spare.
     flip(&stopped.part(&again, "part"), stopped.places[0]);
     flip(named(&again, "snapshot").last().unwrap(), 60);
-    let node = Node::start(eager(&again)).unwrap();
+    let node = Node::start(quiet(&again)).unwrap();
     assert_eq!(received(&node, "g2").await, expected());
     node.stop().await;
 }
@@ -426,7 +431,7 @@ async fn lookup_files_are_made_again_also_where_their_part_is_damaged() {
     let whole = fs::read(&lookup).unwrap();
     flip(&lookup, 100);
     flip(&stopped.part(&data, "part"), stopped.places[0]);
-    let node = Node::start(eager(&data)).unwrap();
+    let node = Node::start(quiet(&data)).unwrap();
     until("it is made again", || fs::read(&lookup).is_ok_and(|bytes| bytes == whole)).await;
     assert_eq!(node.messages("t", "m042").await.unwrap().len(), 1);
     node.stop().await;

@@ -170,7 +170,7 @@ fn classify(error: &wasmtime::Error, limits: &Limits) -> NoAnswer {
         return NoAnswer::Host(describe(error));
     }
     // The engine has no type for this one; a test holds the words.
-    if describe(error).contains("too much data is being copied") {
+    if without_trace(error).contains("too much data is being copied") {
         return NoAnswer::OutputTooLarge { limit: HOST_CALL_BYTES };
     }
     NoAnswer::Trap { why: without_trace(error), trace }

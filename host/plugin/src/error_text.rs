@@ -14,8 +14,11 @@ const MAX_FRAMES: usize = 16;
 const MAX_FRAME_NAME: usize = 128;
 
 /// The error and its causes on one line, with the place in the guest, cut to [`MAX_ERROR_TEXT`].
+///
+/// A backtrace is told in our own words. The engine's would undo the mangling of the guest's names as several languages write
+/// them, and a name of a hundred bytes can stand for more text than there is memory.
 pub(crate) fn describe(error: &wasmtime::Error) -> String {
-    let mut text = causes(error);
+    let mut text = without_trace(error);
     let frames = frames(error);
     if !frames.is_empty() {
         text.push_str(&format!(" (in {})", frames.join(", called by ")));
@@ -24,39 +27,26 @@ pub(crate) fn describe(error: &wasmtime::Error) -> String {
     text
 }
 
-/// The error and its causes on one line, without the place in the guest, cut to [`MAX_ERROR_TEXT`].
+/// The error's causes without the place in the guest, which [`trace`] gives; cut as [`describe`] does.
 pub(crate) fn without_trace(error: &wasmtime::Error) -> String {
-    let mut text = causes(error);
+    let causes = error.chain().filter(|cause| start_of(cause, BACKTRACE.len()) != BACKTRACE);
+    let mut text = causes.map(|cause| start_of(cause, MAX_ERROR_TEXT + 1)).collect::<Vec<_>>().join(": ");
     cut(&mut text, MAX_ERROR_TEXT);
     text
 }
 
-/// Where in the guest an error happened, a function a line, innermost first; empty where that is not known.
+/// Where in the guest an error happened, one frame a line, innermost first; cut as [`describe`] does.
 pub(crate) fn trace(error: &wasmtime::Error) -> String {
-    let lines = frames(error).into_iter().enumerate().map(|(number, name)| format!("{number}: {name}"));
-    let mut text = lines.collect::<Vec<_>>().join("\n");
+    let frames = frames(error);
+    let mut text = frames.iter().enumerate().map(|(n, name)| format!("{n}: {name}")).collect::<Vec<_>>().join("\n");
     cut(&mut text, MAX_ERROR_TEXT);
     text
 }
 
-fn causes(error: &wasmtime::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().filter(|cause| start_of(cause, BACKTRACE.len()) != BACKTRACE) {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&start_of(cause, MAX_ERROR_TEXT + 1));
-    }
-    text
-}
-
-/// Names of the guest's functions, the innermost first.
-///
-/// A backtrace is told in our own words. The engine's would undo the mangling of the guest's names as several languages write
-/// them, and a name of a hundred bytes can stand for more text than there is memory.
+/// The names of the functions that an error happened in, innermost first.
 fn frames(error: &wasmtime::Error) -> Vec<String> {
     let backtrace = error.downcast_ref::<WasmBacktrace>();
-    backtrace.map_or_else(Vec::new, |backtrace| backtrace.frames().iter().take(MAX_FRAMES).map(frame).collect())
+    backtrace.map(|backtrace| backtrace.frames().iter().take(MAX_FRAMES).map(frame).collect()).unwrap_or_default()
 }
 
 fn frame(frame: &FrameInfo) -> String {

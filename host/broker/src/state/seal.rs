@@ -6,12 +6,24 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::dedup::Dedup;
 use super::leaps::Leaps;
 use super::pages::Health;
 use super::part::{Copies, INDEX_ENTRY_LEN, MARK_LEN, Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN};
-use super::snapshot::{self, Named, Parts};
-use super::{Plugins, SnapshotError, State};
+use super::snapshot::{self, Named, Parts, Readable};
+use super::transactions::Transactions;
+use super::{Cluster, Groups, Plugins, SnapshotError, State, Topics};
 use crate::TopicId;
+
+/// The sections of a snapshot behind that of parts, in their order.
+const SECTIONS: [Readable; 6] = [
+    Readable::of::<Cluster>(),
+    Readable::of::<Topics>(),
+    Readable::of::<Groups>(),
+    Readable::of::<Transactions>(),
+    Readable::of::<Dedup>(),
+    Readable::of::<Plugins>(),
+];
 
 /// Neighbouring messages of a queue of which nobody knows any more where in the log they lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,7 +296,7 @@ impl State {
     ///
     /// A checksum does not hold, or it ends early.
     pub fn check_snapshot(bytes: &[u8]) -> Result<(), SnapshotError> {
-        snapshot::check::<Plugins>(bytes)
+        snapshot::check(bytes, &SECTIONS, Readable::of::<Leaps>())
     }
 
     /// Ids of the parts that a snapshot names, ascending, and the checksums by which it knows them.

@@ -210,11 +210,8 @@ pub(crate) struct Parts<'a> {
 
 /// Reads the next section, which must be this kind.
 pub(crate) fn next<S: Snapshot>(r: &mut Reader<'_>, from: Parts<'_>) -> Result<S, SnapshotError> {
-    let readable = |found, version| match found == S::SECTION && (S::OLDEST..=S::VERSION).contains(&version) {
-        true => Ok(()),
-        false => Err(SnapshotError::Unexpected { found, version, expected: S::SECTION }),
-    };
-    let Section { kind, version, contents } = Section::take(r, readable)?;
+    let Section { kind, version, contents } =
+        Section::take(r, |found, version| Readable::of::<S>().check(found, version))?;
     let damaged = |why| SnapshotError::Section { section: kind, why };
     let mut section = Reader(contents);
     let Parts { parts, whole } = from;
@@ -226,15 +223,35 @@ pub(crate) fn next<S: Snapshot>(r: &mut Reader<'_>, from: Parts<'_>) -> Result<S
     Ok(state)
 }
 
-/// Whether a snapshot is as it was written: the checksums of its head and of all its sections hold, whatever they say, and
-/// the last one is this kind.
-pub(crate) fn check<Last: Snapshot>(bytes: &[u8]) -> Result<(), SnapshotError> {
-    let (_, mut r) = open(bytes)?;
-    let mut last = 0;
-    while !r.0.is_empty() {
-        last = Section::take(&mut r, |_, _| Ok(()))?.kind;
+/// What a section must be to be read: its kind, and the oldest and newest version of its layout.
+#[derive(Clone, Copy)]
+pub(crate) struct Readable(u16, u8, u8);
+
+impl Readable {
+    /// Sections of this kind.
+    pub(crate) const fn of<S: Snapshot>() -> Self {
+        Self(S::SECTION, S::OLDEST, S::VERSION)
     }
-    if last == Last::SECTION { Ok(()) } else { Err(SnapshotError::Short(DecodeError::Short("last section"))) }
+
+    fn check(self, found: u16, version: u8) -> Result<(), SnapshotError> {
+        let Self(expected, oldest, newest) = self;
+        let readable = found == expected && (oldest..=newest).contains(&version);
+        if readable { Ok(()) } else { Err(SnapshotError::Unexpected { found, version, expected }) }
+    }
+}
+
+/// Whether a snapshot is as it was written: the checksums of its head and of all its sections hold, and they are these,
+/// after the section of parts, and perhaps the `last` one.
+pub(crate) fn check(bytes: &[u8], sections: &[Readable], last: Readable) -> Result<(), SnapshotError> {
+    let (_, mut r) = open(bytes)?;
+    let parts = is_next::<Named>(&r).then_some(Readable::of::<Named>());
+    for section in parts.iter().chain(sections) {
+        Section::take(&mut r, |found, version| section.check(found, version))?;
+    }
+    if r.0.starts_with(&last.0.to_le_bytes()) {
+        Section::take(&mut r, |found, version| last.check(found, version))?;
+    }
+    r.end().map_err(SnapshotError::Trailing)
 }
 
 /// Parts by id, with the checksum by which a snapshot knows each again.

@@ -8,7 +8,7 @@ use vouch_broker::state::{Body, QueueGap};
 use vouch_broker::{Refusal, TopicId};
 use vouch_commitlog::DamagedRange;
 
-use super::{DamagedLog, LostParts, is_break};
+use super::{LostParts, is_break};
 use crate::lifecycle::ServedLog;
 use crate::node::{Inner, Node};
 use crate::scrub::LostFile;
@@ -136,17 +136,19 @@ fn unfindable(file: PathBuf, stretch: Range<u64>, reason: String, known: Known) 
 impl Inner {
     /// What to say where something is not there: that, unless it may lie where a damaged log is not served.
     pub(crate) fn if_all_is_served(&self, not_there: Refusal) -> Refusal {
-        match &self.log {
-            ServedLog::Damaged(DamagedLog { lost: Some(lost), .. }) => Refusal::ReadOnly(format!(
-                "what was asked for is not there, or is lost: {lost}; restore the folder from a backup"
-            )),
-            ServedLog::Damaged(log) if log.served_to < log.found.end.0 => Refusal::ReadOnly(format!(
-                "what was asked for is not there as far as the log is served, which is up to position {} of {}; restore the \
-                 folder from a backup",
-                log.served_to, log.found.end
-            )),
-            _ => not_there,
+        let ServedLog::Damaged(log) = &self.log else { return not_there };
+        if let Some(lost) = &log.lost {
+            let text = format!("what was asked for is not there, or is lost: {lost}; restore the folder from a backup");
+            return Refusal::ReadOnly(text);
         }
+        if log.served_to >= log.found.end.0 {
+            return not_there;
+        }
+        Refusal::ReadOnly(format!(
+            "what was asked for is not there as far as the log is served, which is up to position {} of {}; restore the \
+             folder from a backup",
+            log.served_to, log.found.end
+        ))
     }
 
     fn segment_file(&self, position: u64) -> PathBuf {

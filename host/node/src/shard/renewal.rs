@@ -75,7 +75,7 @@ impl Orphans {
                     let leases = progress.due_from(now.plus_ms(1)).filter_map(|(_, queue, offset)| {
                         let lease = progress.exception(queue, offset)?;
                         let generation = lease.generation;
-                        dead.contains(lease.renewed_for.as_deref()?).then(|| ChangeInvisible {
+                        dead.contains(lease.renewed_for.as_deref()?).then_some(ChangeInvisible {
                             group: group.id,
                             topic,
                             queue,

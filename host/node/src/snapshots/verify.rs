@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition};
 
+use super::Snapshots;
 use super::copies::{Fault, Stored};
 use super::store::Which;
-use super::{SnapshotFailure, Snapshots};
 use crate::folder::{IDENTITY_FILE, Identity, SharedLock};
 
 /// What becomes of a damaged copy.
@@ -111,6 +111,6 @@ impl Snapshots {
             Stored::Snapshot(position) if other != stored => Some(position),
             _ => None,
         });
-        log_start == 0 || snapshots.any(|position| matches!(self.load(position), Ok::<_, SnapshotFailure>(_)))
+        log_start == 0 || snapshots.any(|position| self.load(position).is_ok())
     }
 }

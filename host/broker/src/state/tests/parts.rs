@@ -383,6 +383,7 @@ fn fullest() -> State {
 fn a_snapshot_of_version_4_and_its_part_are_read_and_written_as_they_were() {
     let mut written = fullest();
     let fixture = include_bytes!("../../../fixtures/snapshot-v4");
+    State::check_snapshot(fixture).unwrap();
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v4.part-4711"));
     let parts = Parts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
