@@ -57,7 +57,10 @@ impl Holdings {
             Ok(false)
         };
         let segments = has("log", &["log"])?;
-        Ok(Self { segments, others: has("log", &["spare"])? || has("snapshots", &["snapshot", "part"])? })
+        Ok(Self {
+            segments,
+            others: has("log", &["spare"])? || has("snapshots", &["snapshot", "snapshot2", "part", "part2"])?,
+        })
     }
 }
 
