@@ -70,7 +70,7 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
                 by: by.to_string(),
                 text: reason.to_string(),
                 trace: reason.trace().to_owned(),
-                failed: reason.blames_component().then(|| (by, answerer.revision)),
+                failed: reason.blames_component().then_some((by, answerer.revision)),
             };
             if answerer.fallback_to_producer && inner.shared.sessions.has_producer(&due.topic, &origin) {
                 let (transaction, error) = (due.transaction, unanswered.error(inner.shared.clock.now()));
