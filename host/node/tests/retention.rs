@@ -259,7 +259,7 @@ async fn a_message_that_is_kept_for_ever_does_not_hold_the_log_and_is_found_in_i
 async fn a_full_disk_refuses_sends_and_nothing_else_and_takes_them_again_when_space_returns() {
     let folder = tempfile::tempdir().unwrap();
     // Once sends are refused the log does not grow: the snapshots that free space are made because the disk is full.
-    let full = NodeConfig { disk_limit: Some(40 << 20), disk_high_water: 60, ..eager(folder.path()) };
+    let full = NodeConfig { disk_limit: Some(24 << 20), disk_high_water: 99, ..eager(folder.path()) };
     let node = Node::start(full).unwrap();
     topic(&node, "x", r#"{"type":"transaction","transaction":{"immunity":"1h","interval":"1h"}}"#).await;
     topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB"}"#).await;
@@ -307,7 +307,7 @@ async fn a_full_disk_refuses_sends_and_nothing_else_and_takes_them_again_when_sp
 #[tokio::test]
 async fn a_full_disk_is_freed_by_deleting_what_fills_it() {
     let folder = tempfile::tempdir().unwrap();
-    let full = NodeConfig { disk_limit: Some(40 << 20), disk_high_water: 60, ..eager(folder.path()) };
+    let full = NodeConfig { disk_limit: Some(24 << 20), disk_high_water: 99, ..eager(folder.path()) };
     let node = Node::start(full).unwrap();
     topic(&node, "t", r#"{"queues":1}"#).await;
     let began = Instant::now();
@@ -347,7 +347,7 @@ async fn a_node_refuses_a_limit_that_would_always_be_full() {
 #[tokio::test]
 async fn on_a_full_disk_no_snapshot_is_made_that_frees_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let full = NodeConfig { disk_limit: Some(40 << 20), disk_high_water: 60, ..eager(folder.path()) };
+    let full = NodeConfig { disk_limit: Some(24 << 20), disk_high_water: 99, ..eager(folder.path()) };
     let node = Node::start(full).unwrap();
     topic(&node, "x", r#"{"type":"transaction","transaction":{"immunity":"1h","interval":"1h"}}"#).await;
     topic(&node, "t", r#"{"queues":1}"#).await;
