@@ -1,12 +1,13 @@
 //! What the members of a group ask for, and where that differs (ruling 12).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use vouch_broker::{ResourceName, TagFilter};
 
-use super::room::NoRoom;
+use super::room::{NoRoom, subscription_bytes};
 use super::table::{Declared, Table};
 use super::{Client, Role, Sessions};
 
@@ -88,6 +89,16 @@ impl Group {
         true
     }
 
+    /// A member asks for another thing. Returns whether that changed which different filters there are.
+    fn replace(&mut self, topic: &ResourceName, before: Option<&TagFilter>, after: &TagFilter) -> bool {
+        if before == Some(after) {
+            return false;
+        }
+        let new = self.add(topic, after);
+        let gone = before.is_some_and(|before| self.remove(topic, before));
+        new || gone
+    }
+
     fn on(&self, topic: &ResourceName) -> usize {
         self.filters.get(topic).map_or(0, HashMap::len)
     }
@@ -111,12 +122,7 @@ impl Groups {
                 group.members += 1;
                 for (topic, filter) in &after.subscriptions {
                     let old = before.subscriptions.get(topic).filter(|_| stays);
-                    if old == Some(filter) {
-                        continue;
-                    }
-                    let new = group.add(topic, filter);
-                    let gone = old.is_some_and(|old| group.remove(topic, old));
-                    if new || gone {
+                    if group.replace(topic, old, filter) {
                         changed.push(topic.clone());
                     }
                 }
@@ -142,6 +148,20 @@ impl Groups {
         differing.map(|(filters, topic)| Differing { group: name.clone(), topic, filters }).collect()
     }
 
+    /// One member asks for another thing on one topic: what [`Self::change`] does, at the cost of that.
+    fn change_one(
+        &mut self,
+        name: &ResourceName,
+        topic: &ResourceName,
+        before: Option<&TagFilter>,
+        after: &TagFilter,
+    ) -> Option<Differing> {
+        let group = self.0.get_mut(name)?;
+        let changed = group.replace(topic, before, after);
+        let filters = group.on(topic);
+        (changed && filters > 1).then(|| Differing { group: name.clone(), topic: topic.clone(), filters })
+    }
+
     /// Different filters of a group's members on a topic, and how many members have each.
     fn on(&self, group: &ResourceName, topic: &ResourceName) -> Option<&HashMap<TagFilter, usize>> {
         self.0.get(group)?.filters.get(topic)
@@ -158,23 +178,50 @@ impl Table {
         auto_renew: bool,
         now: Instant,
     ) -> Option<Result<Vec<Differing>, NoRoom>> {
-        let known = self.by_client.get(client.id).map(|session| &session.declared);
-        let declared = match known.filter(|known| known.group.as_ref() == Some(group)) {
-            Some(known) if known.subscriptions.get(topic) == Some(filter) => {
-                self.heard(client.id, now);
-                return None;
+        let known = self.by_client.get(client.id).filter(|known| known.declared.group.as_ref() == Some(group));
+        let put = match known {
+            Some(known) => {
+                let before = known.declared.subscriptions.get(topic);
+                if before == Some(filter) {
+                    self.heard(client.id, now);
+                    return None;
+                }
+                let less = before.map_or(0, |before| subscription_bytes(topic, before));
+                let bytes = known.bytes - less + subscription_bytes(topic, filter);
+                self.wants_besides(client, (topic, filter), bytes, now)
             }
-            Some(known) => known.clone(),
             None => {
                 let role = if auto_renew { Role::PushConsumer } else { Role::SimpleConsumer };
-                Declared { role, group: Some(group.clone()), ..Declared::default() }
+                let subscriptions = [(topic.clone(), filter.clone())].into();
+                let declared = Declared { role, group: Some(group.clone()), subscriptions, ..Declared::default() };
+                self.put(client, declared, now)
             }
         };
-        let mut declared = declared;
-        declared.subscriptions.insert(topic.clone(), filter.clone());
-        let put = self.put(client, declared, now);
         self.heard(client.id, now);
         Some(put)
+    }
+
+    /// A member that is known asks for something besides, or for another thing on one topic, and counts for so many bytes
+    /// then. Costs what that costs, whatever else it declared.
+    fn wants_besides(
+        &mut self,
+        client: Client<'_>,
+        (topic, filter): (&ResourceName, &TagFilter),
+        bytes: usize,
+        now: Instant,
+    ) -> Result<Vec<Differing>, NoRoom> {
+        let bytes = self.make_room_for(client, bytes, now)?;
+        let Self { by_client, room, groups, leases, .. } = self;
+        let Some((id, _)) = by_client.get_key_value(client.id) else { return Ok(Vec::new()) };
+        let id = Arc::clone(id);
+        let Some(session) = by_client.get_mut(&id) else { return Ok(Vec::new()) };
+        room.grow(session.address, session.bytes, bytes);
+        session.bytes = bytes;
+        let before = session.declared.subscriptions.insert(topic.clone(), filter.clone());
+        let group = session.declared.group.as_ref();
+        let differing = group.and_then(|group| groups.change_one(group, topic, before.as_ref(), filter));
+        leases.revive(&id, session);
+        Ok(differing.into_iter().collect())
     }
 }
 

@@ -192,21 +192,34 @@ impl Room {
 impl Declared {
     /// Bytes that a session counts for which holds this.
     fn bytes(&self) -> usize {
-        let name = |name: &ResourceName| 2 * (NAME_BYTES + name.namespace.len() + name.name.len());
-        let filter = |filter: &TagFilter| match filter {
-            TagFilter::All => 0,
-            TagFilter::Tags(tags) => 2 * size_of_val(tags.as_slice()),
-        };
-        let topics: usize = self.topics.iter().map(name).sum();
-        let filters: usize = self.subscriptions.iter().map(|(topic, wanted)| name(topic) + filter(wanted)).sum();
-        SESSION_BYTES + self.group.as_ref().map_or(0, name) + topics + filters
+        let topics: usize = self.topics.iter().map(name_bytes).sum();
+        let filters: usize = self.subscriptions.iter().map(|(topic, filter)| subscription_bytes(topic, filter)).sum();
+        SESSION_BYTES + self.group.as_ref().map_or(0, name_bytes) + topics + filters
     }
+}
+
+fn name_bytes(name: &ResourceName) -> usize {
+    2 * (NAME_BYTES + name.namespace.len() + name.name.len())
+}
+
+/// Bytes that one subscription counts for.
+pub(super) fn subscription_bytes(topic: &ResourceName, filter: &TagFilter) -> usize {
+    let filter = match filter {
+        TagFilter::All => 0,
+        TagFilter::Tags(tags) => 2 * size_of_val(tags.as_slice()),
+    };
+    name_bytes(topic) + filter
 }
 
 impl Table {
     /// Sees to it that a client's session can hold this. Returns the bytes that it will count for.
     pub(super) fn make_room(&mut self, client: Client<'_>, declared: &Declared, now: Instant) -> Result<usize, NoRoom> {
-        let (bytes, max) = (declared.bytes(), self.room.bounds.session_bytes);
+        self.make_room_for(client, declared.bytes(), now)
+    }
+
+    /// Sees to it that a client's session can count for so many bytes, and returns them.
+    pub(super) fn make_room_for(&mut self, client: Client<'_>, bytes: usize, now: Instant) -> Result<usize, NoRoom> {
+        let max = self.room.bounds.session_bytes;
         if bytes > max {
             return Err(NoRoom::Declaration { bytes, max });
         }
