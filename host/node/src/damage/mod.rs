@@ -212,7 +212,9 @@ fn read(mut opened: ReadOnlyLog, snapshots: &Snapshots) -> Result<ReadOnly, Star
     let ReadOnlyLog { reader, verification: found } = opened;
     // The entry that the snapshot ends with is whole, so no damage reaches across its end.
     let damaged = found.damage.iter().map(|range| range.from.0).filter(|from| *from >= snapshot).min();
-    let limit = damaged.unwrap_or(found.end.0);
+    // Without what was remembered of messages a resend behind the snapshot would be taken for another message.
+    let forgetful = lost.as_ref().is_some_and(|lost| lost.gaps.sent > 0);
+    let limit = if forgetful { snapshot } else { damaged.unwrap_or(found.end.0) };
     let mut entries = reader.entries_from(LogPosition(snapshot));
     while let Some(Ok(entry)) = entries.next()
         && entry.position.0 < limit

@@ -25,15 +25,18 @@ fn asks_and_traps(authority: &str) -> bytes::Bytes {
                 (func $scheme (param i32 i32 i32 i32 i32) (result i32)))
             (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-authority"
                 (func $authority (param i32 i32 i32 i32) (result i32)))
+            (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-path-with-query"
+                (func $path (param i32 i32 i32 i32) (result i32)))
             (import "wasi:http/types@0.2.12" "[method]future-incoming-response.subscribe"
                 (func $subscribe (param i32) (result i32)))
             (import "wasi:http/outgoing-handler@0.2.12" "handle" (func $handle (param i32 i32 i32 i32)))
             (import "wasi:io/poll@0.2.12" "[method]pollable.block" (func $block (param i32)))"#,
-        data: authority,
+        data: &format!("{authority}/"),
         check: &format!(
             "(local.set $n (call $request (call $fields)))
              (drop (call $scheme (local.get $n) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
              (drop (call $authority (local.get $n) (i32.const 1) (i32.const 0) (i32.const {length})))
+             (drop (call $path (local.get $n) (i32.const 1) (i32.const {length}) (i32.const 1)))
              (call $handle (local.get $n) (i32.const 0) (i32.const 0) (i32.const 2048))
              (if (i32.eqz (i32.load8_u (i32.const 2048)))
                 (then (call $block (call $subscribe (i32.load (i32.const 2056))))))
