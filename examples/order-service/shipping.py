@@ -46,6 +46,8 @@ class Shipments:
 def ship(shipments, message):
     try:
         order = json.loads(message.body)
+        if not all(isinstance(order[name], str) for name in ("id", "item")):
+            raise ValueError("id and item must be texts")
         new = shipments.ship(order)
     except (ValueError, KeyError, TypeError) as error:
         # Not acknowledged, it comes again, and after its last attempt goes to the dead-letter topic.

@@ -1,6 +1,7 @@
 //! A node that runs out of file descriptors goes on by itself when there are some again.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+#![allow(clippy::print_stdout, reason = "the child says to the test that it ran")]
 
 mod common;
 

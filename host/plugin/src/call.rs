@@ -73,7 +73,7 @@ pub(crate) async fn check(setup: CallSetup, pending: Pending) -> Checked {
     let checked = tokio::time::timeout(deadline, worked.measure(run(setup, pending))).await;
     log.finish();
     match checked.unwrap_or_else(|_| Checked::NoAnswer(out_of_time(deadline, worked.so_far()))) {
-        Checked::NoAnswer(then) if then.blames_component() => match trouble.first() {
+        Checked::NoAnswer(then) if then.blames_component() => match trouble.excuse() {
             Some(trouble) => Checked::NoAnswer(NoAnswer::Outside { trouble, then: Box::new(then) }),
             None => Checked::NoAnswer(then),
         },

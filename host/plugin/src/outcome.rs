@@ -110,8 +110,8 @@ pub enum NoAnswer {
         /// The limit that ran out.
         deadline: Duration,
     },
-    /// A request that it made failed, or was answered that the service is out of order, and then the component failed as
-    /// well: that may be its way to say so, and says nothing against the transaction.
+    /// A request that it made failed, was answered that the service is out of order, or had no whole answer yet, and then
+    /// the component failed as well: that may be its way to say so, and says nothing against the transaction.
     #[error("{trouble}, and then {then}")]
     Outside {
         /// What befell the first such request.

@@ -80,7 +80,7 @@ mod tests {
     fn so_many_places_are_remembered_and_no_more() {
         let (large, topic) = (LargeMessages::default(), ResourceName::plain("t"));
         for n in 0..=PLACES_MAX {
-            large.alone(&topic, &ResourceName::plain(&n.to_string()));
+            large.alone(&topic, &ResourceName::plain(n.to_string()));
         }
         assert_eq!(large.places().len(), 1);
     }

@@ -10,7 +10,42 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use wasmtime_wasi_http::Error;
 
-use super::client::Open;
+use super::{client::Open, gate::Trouble};
+
+/// A response's body that says when its next piece is waited for.
+pub(super) struct WatchedBody<B> {
+    body: B,
+    trouble: Trouble,
+    waits: bool,
+}
+
+impl<B> WatchedBody<B> {
+    pub(super) fn new(body: B, trouble: Trouble) -> Self {
+        Self { body, trouble, waits: false }
+    }
+}
+
+impl<B: Body + Unpin> Body for WatchedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending() != self.waits {
+            self.waits = polled.is_pending();
+            if self.waits { self.trouble.waits() } else { self.trouble.came() }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// A response's body that fails once more than `left` bytes came.
 pub(super) struct BoundedBody {

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,6 +18,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bin
 
 use super::{
     address::is_public,
+    body::WatchedBody,
     client::{Bounds, Destination, Driver, Open, send},
     resolver::Resolver,
 };
@@ -51,18 +55,39 @@ pub(crate) struct HttpGate {
     pub(crate) trouble: Trouble,
 }
 
-/// The first request of a call that failed through nobody's fault in here: a guest that fails after it has an excuse.
+/// What befell the requests of a call through nobody's fault in here: a guest that fails after it has an excuse.
 #[derive(Clone, Default)]
-pub(crate) struct Trouble(Arc<OnceLock<String>>);
+pub(crate) struct Trouble(Arc<Befell>);
+
+#[derive(Default)]
+struct Befell {
+    /// The first request that failed.
+    first: OnceLock<String>,
+    /// Answers, and pieces of answers, that are waited for. Not counted down when the call ends in the middle of one: that
+    /// is when it is asked.
+    awaited: AtomicUsize,
+}
 
 impl Trouble {
     fn note(&self, text: impl FnOnce() -> String) {
-        self.0.get_or_init(text);
+        self.0.first.get_or_init(text);
     }
 
-    /// What befell it; `None` if no request failed.
-    pub(crate) fn first(&self) -> Option<String> {
-        self.0.get().cloned()
+    /// An answer, or its next piece, is waited for.
+    pub(super) fn waits(&self) {
+        self.0.awaited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It came.
+    pub(super) fn came(&self) {
+        self.0.awaited.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What befell the first request that failed, or that one was not answered when the call ended; `None` if neither.
+    pub(crate) fn excuse(&self) -> Option<String> {
+        let waits = self.0.awaited.load(Ordering::Relaxed) > 0;
+        let unanswered = || waits.then(|| "a request had no whole answer yet".to_owned());
+        self.0.first.get().cloned().or_else(unanswered)
     }
 }
 
@@ -189,6 +214,7 @@ impl WasiHttpHooks for HttpGate {
         };
         let (resolver, tls) = (Arc::clone(&self.resolver), Arc::clone(&self.tls));
         let trouble = self.trouble.clone();
+        trouble.waits();
         Box::new(async move {
             let addresses = addresses(&grant, &*resolver).await.map_err(|(error, text)| {
                 trouble.note(|| text.clone());
@@ -201,15 +227,17 @@ impl WasiHttpHooks for HttpGate {
                 trouble.note(|| text.clone());
                 refuse((error, text))
             })?;
+            trouble.came();
             if response.status().is_server_error() {
                 trouble.note(|| format!("request to {origin} was answered {}", response.status()));
             }
             let response = response.map(|body| {
+                let (watched, waits_for) = (trouble.clone(), trouble);
                 let note = move |error: Error| {
-                    trouble.note(|| format!("the answer of {origin} broke off: {error}"));
+                    watched.note(|| format!("the answer of {origin} broke off: {error}"));
                     error
                 };
-                body.map_err(note).boxed_unsync()
+                WatchedBody::new(body.map_err(note), waits_for).boxed_unsync()
             });
             Ok((response, driver))
         })

@@ -3,13 +3,23 @@
 use vouch_plugin::NoAnswer;
 
 use crate::{
-    guests::{CHECKBACK, Guest},
+    guests::{CHECKBACK, Guest, SPIN},
     http_server::{Reply, Server},
     support::{House, no_answer},
 };
 
 /// Asks `http://{authority}/`, waits until the request is answered or failed, and traps.
 fn asks_and_traps(authority: &str) -> bytes::Bytes {
+    asks_and(
+        authority,
+        "(if (i32.eqz (i32.load8_u (i32.const 2048)))
+            (then (call $block (call $subscribe (i32.load (i32.const 2056))))))
+         unreachable",
+    )
+}
+
+/// Asks, and does this then.
+fn asks_and(authority: &str, then: &str) -> bytes::Bytes {
     let world = format!(
         "package test:w; world w {{ include {CHECKBACK}; import wasi:http/types@0.2.12;
             import wasi:http/outgoing-handler@0.2.12; import wasi:io/poll@0.2.12; }}"
@@ -38,9 +48,7 @@ fn asks_and_traps(authority: &str) -> bytes::Bytes {
              (drop (call $authority (local.get $n) (i32.const 1) (i32.const 0) (i32.const {length})))
              (drop (call $path (local.get $n) (i32.const 1) (i32.const {length}) (i32.const 1)))
              (call $handle (local.get $n) (i32.const 0) (i32.const 0) (i32.const 2048))
-             (if (i32.eqz (i32.load8_u (i32.const 2048)))
-                (then (call $block (call $subscribe (i32.load (i32.const 2056))))))
-             unreachable"
+             {then}"
         ),
     }
     .build()
@@ -48,12 +56,27 @@ fn asks_and_traps(authority: &str) -> bytes::Bytes {
 
 /// What a guest is blamed for that traps after the server answered so.
 async fn blamed(reply: Reply) -> NoAnswer {
+    ask(reply, asks_and_traps).await
+}
+
+async fn ask(reply: Reply, guest: impl Fn(&str) -> bytes::Bytes) -> NoAnswer {
     let server = Server::start(move |_| reply.clone());
     let origin = server.origin();
-    let guest = asks_and_traps(origin.strip_prefix("http://").unwrap());
+    let guest = guest(origin.strip_prefix("http://").unwrap());
     let grants = format!(r#"{{"http":["{origin}"]}}"#);
     let grants: vouch_plugin::Grants = serde_json::from_str(&grants).unwrap();
-    no_answer(House::new().check(guest, |spec| spec.grants = grants).await)
+    let deadline = std::time::Duration::from_millis(200);
+    no_answer(House::new().check(guest, |spec| (spec.grants, spec.limits.deadline) = (grants, deadline)).await)
+}
+
+#[tokio::test]
+async fn a_guest_that_gives_up_on_a_service_that_is_silent_is_not_to_blame() {
+    let why = ask(Reply::Hang, |authority| asks_and(authority, "unreachable")).await;
+    assert!(matches!(&why, NoAnswer::Outside { then, .. } if matches!(**then, NoAnswer::Trap { .. })), "{why:?}");
+    // Spins instead of waiting; where the machine has no time for that, it waited.
+    let why = ask(Reply::Hang, |authority| asks_and(authority, SPIN)).await;
+    assert!(matches!(why, NoAnswer::Outside { .. } | NoAnswer::Deadline { .. }), "{why:?}");
+    assert!(!why.blames_component());
 }
 
 #[tokio::test]
