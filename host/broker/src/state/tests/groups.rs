@@ -186,7 +186,7 @@ fn receives_make_a_bounded_number_of_groups_and_leave_room_for_operators() {
         log.apply(lease(log, group, topic, 1, whole(0, 0, 1))).unwrap();
         log.apply(ack(group, topic, 0, 1)).unwrap();
     };
-    (0..UNUSED_GROUPS_MAX).for_each(|n| drop(make(&mut log, n).unwrap()));
+    (0..UNUSED_GROUPS_MAX).for_each(|n| _ = make(&mut log, n).unwrap());
     let refused = log.refused(made("g"));
     assert!(matches!(&refused, Refusal::TooMany(text) if text.contains("vouch group create g")), "{refused:?}");
     // Each that is used makes room for an unused one, up to the bound of all that receives make.
