@@ -9,7 +9,7 @@ use vouch_broker::State;
 use vouch_broker::state::PartView;
 use vouch_fuzz::{repair_part, within_memory};
 
-static SNAPSHOT: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v3");
+static SNAPSHOT: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v4");
 
 const ID: u64 = 4711;
 
