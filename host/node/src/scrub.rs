@@ -110,8 +110,9 @@ impl Scrub {
     pub(crate) fn stop(&self) {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        // Held to the end: whoever stops it meanwhile must not let go of the folder while it still mends.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the scrubbing thread ended by a panic; the log was not checked to its end");
         }
     }

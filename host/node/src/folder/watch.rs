@@ -56,6 +56,8 @@ fn current_segment(inner: &Inner) -> PathBuf {
 /// Writes no more, and looks after nothing any more: what lies there now may be another node's.
 async fn fence(inner: &Arc<Inner>, upkeep: Arc<Upkeep>, why: String) {
     tracing::error!(why, "the data folder is not this node's any more");
+    // Before anything that may take a while: a snapshot may be under way.
+    upkeep.snapshotter.give_up();
     // A shard that is gone writes nothing.
     let _ = inner.shard.query(move |executor| executor.fence(why)).await;
     let inner = inner.clone();

@@ -206,7 +206,9 @@ impl Lookups {
 
     /// Ends the thread; what it is making is left and made again after the next start.
     pub(crate) fn stop(&self) {
-        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        // Held to the end: whoever stops it meanwhile must not let go of the folder while it still writes.
+        let mut running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(thread) = running.take() else { return };
         self.shared.stopping.store(true, Ordering::Relaxed);
         // Held once, so that the thread is not just between looking and waiting.
         drop(self.shared.work());

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use vouch_broker::State;
 use vouch_broker::state::{Copies, PartError, PartView, SnapshotError, check_part, merge_part};
 use vouch_commitlog::{Checkpoint, CheckpointError, Shortage, UncachedFile, map_file, map_spare_file};
 
-use super::store::{Kind, Which};
+use super::store::{Kind, Rooms, Which};
 use super::{SnapshotFailure, Snapshots};
 
 /// Bytes of a snapshot that are read at once.
@@ -101,9 +101,14 @@ impl Snapshots {
         let mut stored = BTreeSet::new();
         for position in self.store.positions(Kind::Snapshot)? {
             stored.insert(Stored::Snapshot(position));
-            if let Ok((_, bytes)) = self.snapshot_bytes(position) {
-                let named = State::parts_of_snapshot(state_of(&bytes)).unwrap_or_default();
-                stored.extend(named.into_iter().map(|(id, checksum)| Stored::Part(id, checksum)));
+            match self.snapshot_bytes(position) {
+                Ok((_, bytes)) => {
+                    let named = State::parts_of_snapshot(state_of(&bytes)).unwrap_or_default();
+                    stored.extend(named.into_iter().map(|(id, checksum)| Stored::Part(id, checksum)));
+                }
+                // It says nothing of the snapshot, whose parts would pass for needless.
+                Err(SnapshotFailure::Io { source, .. }) if Shortage::of(&source).is_some() => return Err(source),
+                Err(_) => {}
             }
         }
         Ok(stored.into_iter().collect())
@@ -124,9 +129,13 @@ impl Snapshots {
                 Fault::Part(_) | Fault::Stopped => SnapshotFailure::Io { path, source: io::Error::other(why) },
             }
         };
+        let is_short = |why: &Fault| matches!(why, Fault::Io(error) if Shortage::of(error).is_some());
         read(Which::First).or_else(|why| {
+            if is_short(&why) {
+                return Err(failed(why));
+            }
             self.suspect(Stored::Snapshot(position));
-            read(Which::Second).map_err(|_| failed(why))
+            read(Which::Second).map_err(|second| failed(if is_short(&second) { second } else { why }))
         })
     }
 
@@ -141,20 +150,21 @@ impl Snapshots {
     /// it may not be needed any more.
     pub(super) fn part_copies(&self, id: u64, checksum: u32) -> io::Result<Copies> {
         let stored = Stored::Part(id, checksum);
-        let second = || map_spare_file(&self.copy_path(stored, Which::Second)).unwrap_or_default();
         // Rows are compared with their checksums by whoever takes them over.
         let first = match self.is_verified(stored) {
             true => map_file(&self.copy_path(stored, Which::First)).map_err(Fault::from),
             false => self.whole(stored, Which::First),
         };
         let first = match first {
-            Ok(first) => return Ok(Copies { first, second: second() }),
+            Ok(first) => return Ok(Copies { first, second: spare(&self.copy_path(stored, Which::Second))? }),
             Err(Fault::Io(error)) if Shortage::of(&error).is_some() => return Err(error),
             Err(fault) => fault,
         };
         self.suspect(stored);
-        if let Ok(whole) = self.whole(stored, Which::Second) {
-            return Ok(whole.into());
+        match self.whole(stored, Which::Second) {
+            Ok(whole) => return Ok(whole.into()),
+            Err(Fault::Io(error)) if Shortage::of(&error).is_some() => return Err(error),
+            Err(_) => {}
         }
         if first.is_missing() {
             return Ok(map_file(&self.copy_path(stored, Which::Second))?.into());
@@ -265,8 +275,15 @@ impl Snapshots {
             Some(content) => {
                 let (kind, position) = stored.place();
                 for (which, _) in &faults {
-                    if !self.store.mend(kind, position, *which, &content)? {
+                    if !self.store.mend(kind, position, *which, &content, Rooms::Spared)? {
                         return Ok(Mended::Gone);
+                    }
+                    // What was written is not yet what the medium gives back.
+                    match self.look(stored, *which, pace) {
+                        Ok(()) => {}
+                        Err(Fault::Stopped) => return Ok(Mended::Stopped),
+                        Err(Fault::Io(error)) => return Err(error),
+                        Err(fault) => return Err(io::Error::other(fault)),
                     }
                 }
             }
@@ -303,6 +320,18 @@ impl Snapshots {
             }
         };
         if stopped { Err(Fault::Stopped) } else { looked }
+    }
+}
+
+/// The other copy of a part that is read from; empty if it is missing, or cannot be read, which is met again where both are
+/// looked at.
+///
+/// # Errors
+/// There is too little of something: it says nothing of the copy.
+pub(super) fn spare(path: &Path) -> io::Result<Bytes> {
+    match map_spare_file(path) {
+        Err(error) if Shortage::of(&error).is_some() => Err(error),
+        mapped => Ok(mapped.unwrap_or_default()),
     }
 }
 

@@ -24,12 +24,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vouch_broker::State;
 use vouch_broker::state::{Copies, PartView, SnapshotError};
-use vouch_commitlog::{
-    Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, Shortage, map_file, map_spare_file,
-};
+use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, Shortage, map_file};
 
 use crate::start::{Unreadable, replay};
-use copies::{Fault, state_of};
+use copies::{Fault, spare, state_of};
 pub(crate) use copies::{Mended, Stored};
 use store::{Kind, Store, Which};
 pub(crate) use thread::{Listeners, Requests, Snapshotter};
@@ -54,6 +52,10 @@ pub(crate) enum SnapshotFailure {
     Lost(u64),
     #[error("a copy of {} cannot be made again: {source}", path.display())]
     NotMended { path: PathBuf, source: io::Error },
+    #[error("{} went while it was read", path.display())]
+    Gone { path: PathBuf },
+    #[error("the data folder is not this node's any more")]
+    GivenUp,
 }
 
 /// A state, and the last entry that is in it.
@@ -143,6 +145,11 @@ impl Snapshots {
     /// Makes the folder ready for more of them.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         self.store.prepare()
+    }
+
+    /// Changes nothing in the folder any more, for good: it may be another node's. What is under way ends at its next step.
+    pub(crate) fn give_up(&self) {
+        self.store.give_up();
     }
 
     /// Sets room aside on the disk for the next two snapshots; `part_bytes`: log that a part stands for.
@@ -275,6 +282,7 @@ impl Snapshots {
             }
             match self.mend(stored, &mut |_| true) {
                 Ok(Mended::Lost([lost, _])) => return Err(unlike_written(lost)),
+                Ok(Mended::Gone) => return Err(SnapshotFailure::Gone { path: self.copy_path(stored, Which::First) }),
                 Ok(mended) => tell(&mended),
                 Err(source) => return Err(SnapshotFailure::NotMended { path: self.whole_file(stored), source }),
             }
@@ -301,6 +309,44 @@ impl Snapshots {
         target: u64,
         part_bytes: u64,
     ) -> Result<Option<Taken>, SnapshotFailure> {
+        let mut sealed = Vec::new();
+        let taken = self.try_take(reader, target, part_bytes, &mut sealed);
+        if taken.is_err() && !self.store.is_given_up() {
+            // On a full disk the next attempt has no more than this one had.
+            if let Err(error) = self.take_back(&sealed) {
+                tracing::warn!(%error, "parts that no snapshot names stay until the next one is made");
+            }
+            self.set_room_aside(part_bytes);
+        }
+        taken
+    }
+
+    /// Takes back those of these parts that no snapshot names. If one cannot be read, nobody knows, and all stay.
+    fn take_back(&self, sealed: &[u64]) -> Result<(), SnapshotFailure> {
+        if sealed.is_empty() {
+            return Ok(());
+        }
+        let io = |source| SnapshotFailure::Io { path: self.store.path(Kind::Part, sealed[0], Which::First), source };
+        let mut named = BTreeSet::new();
+        for covered in self.store.positions(Kind::Snapshot).map_err(io)? {
+            let (_, bytes) = self.snapshot_bytes(covered)?;
+            let path = self.store.path(Kind::Snapshot, covered, Which::First);
+            let parts = State::parts_of_snapshot(state_of(&bytes));
+            named.extend(parts.map_err(|why| SnapshotFailure::State { path, why })?.into_iter().map(|(id, _)| id));
+        }
+        let unneeded: Vec<u64> = sealed.iter().copied().filter(|part| !named.contains(part)).collect();
+        self.making().verified.retain(|stored| stored.part().is_none_or(|part| !unneeded.contains(&part)));
+        self.store.take_back_all(Kind::Part, &unneeded).map_err(io)
+    }
+
+    /// `sealed` gets the parts that are stored for it.
+    fn try_take(
+        &self,
+        reader: &LogReader,
+        target: u64,
+        part_bytes: u64,
+        sealed: &mut Vec<u64>,
+    ) -> Result<Option<Taken>, SnapshotFailure> {
         let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
         let folder = self.store.path(Kind::Snapshot, 0, Which::First);
         // If anything fails below, the next one begins with what is on disk.
@@ -324,13 +370,16 @@ impl Snapshots {
         let mut part_from = last.map_or(0, |checkpoint| checkpoint.end.0);
         for entry in reader.entries_from(last.map_or(LogPosition(0), |checkpoint| checkpoint.end)) {
             let entry = entry?;
+            if self.store.is_given_up() {
+                return Err(SnapshotFailure::GivenUp);
+            }
             if entry.end.0 > target {
                 break;
             }
             replay(&mut state, &entry)?;
             newest = Some(entry.position);
             if entry.end.0 - part_from >= part_bytes {
-                self.seal(&mut state, entry.end.0)?;
+                self.seal(&mut state, entry.end.0, sealed)?;
                 part_from = entry.end.0;
             }
         }
@@ -346,7 +395,7 @@ impl Snapshots {
         let position = checkpoint.end.0;
 
         // The part first: a snapshot never names what is not on disk.
-        self.seal(&mut state, position)?;
+        self.seal(&mut state, position, sealed)?;
         let bytes = state.snapshot(position);
         let path = self.store.path(Kind::Snapshot, position, Which::First);
         self.store.put(Kind::Snapshot, position, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
@@ -372,8 +421,9 @@ impl Snapshots {
     }
 
     /// Stores what is in no part yet, reads it back, and lets the state read from there.
-    fn seal(&self, state: &mut State, position: u64) -> Result<(), SnapshotFailure> {
+    fn seal(&self, state: &mut State, position: u64, sealed: &mut Vec<u64>) -> Result<(), SnapshotFailure> {
         let Some(part) = state.next_part(position) else { return Ok(()) };
+        sealed.push(position);
         let path = self.store.path(Kind::Part, position, Which::First);
         let io = |source| SnapshotFailure::Io { path: path.clone(), source };
         self.store.put(Kind::Part, position, &[&part]).map_err(io)?;
@@ -391,7 +441,7 @@ impl Snapshots {
     /// A part that was written just now, for a state that says the same.
     pub(crate) fn part(&self, id: u64) -> io::Result<Copies> {
         let [first, second] = Which::BOTH.map(|which| self.store.path(Kind::Part, id, which));
-        Ok(Copies { first: map_file(&first)?, second: map_spare_file(&second).unwrap_or_default() })
+        Ok(Copies { first: map_file(&first)?, second: spare(&second)? })
     }
 
     /// Mends a part in which a running state found damage, and gives what it is to read from then on; `None` if nothing

@@ -9,7 +9,7 @@ use vouch_broker::record::{Frame, MessageHead, Record};
 use vouch_broker::state::{PartRebuild, RecordAt};
 use vouch_commitlog::{LogPosition, LogReader, map_file};
 
-use super::store::Which;
+use super::store::{Rooms, Which};
 use super::{Snapshots, Stored};
 use crate::stored;
 
@@ -25,7 +25,8 @@ impl Snapshots {
             let Some(content) = self.rebuilt(stored, stretch, reader) else { continue };
             let (kind, position) = stored.place();
             for which in Which::BOTH {
-                self.store.mend(kind, position, which, &content)?;
+                // A start that has it waits for no free space.
+                self.store.mend(kind, position, which, &content, Rooms::Taken)?;
             }
             tracing::warn!(part = position, "a part that was damaged in both copies is made again from the log");
             made += 1;

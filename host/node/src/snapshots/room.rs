@@ -87,6 +87,13 @@ fn tell(error: &io::Error, path: &Path) {
     }
 }
 
+/// Makes room for the next files of a kind out of one that nothing needs, if there is less in one of the `most` files:
+/// whether it did. Its blocks stay allocated.
+pub(super) fn give_back(folder: &Path, of: &str, most: usize, unneeded: &Path) -> bool {
+    let least = (0..most).map(|n| path(folder, of, n)).min_by_key(|path| allocated(path));
+    least.is_some_and(|least| allocated(&least) < allocated(unneeded) && fs::rename(unneeded, least).is_ok())
+}
+
 /// Writes a file into room that was set aside for its kind, the least that suffices. It is complete and synced, under
 /// another name.
 ///

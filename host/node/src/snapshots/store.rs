@@ -3,8 +3,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::room;
 use crate::folder::{create, create_dir_all};
@@ -59,14 +61,28 @@ impl Which {
 /// The folder of one shard's snapshots and parts, each named by the log position that it covers.
 pub(crate) struct Store {
     folder: PathBuf,
+    /// Device and inode of the folder, since it was there: under its path another one may lie later, which is another
+    /// node's.
+    identity: OnceLock<(u64, u64)>,
+    /// The data folder is not this node's any more.
+    given_up: AtomicBool,
     /// Held by whoever adds or removes files: snapshots are made, and copies are mended, by different threads.
     changing: Mutex<()>,
+}
+
+/// Whether a file may be written where room was set aside, should the disk be full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rooms {
+    Taken,
+    /// They are for the next snapshots, which alone free a full disk.
+    Spared,
 }
 
 impl Store {
     /// Makes the folder if it is missing, and removes what a crash left unfinished.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         create_dir_all(&self.folder)?;
+        self.remember();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == UNFINISHED) {
@@ -80,6 +96,12 @@ impl Store {
     /// of each that is there. A part has `part_bytes` at least, and one snapshot may come with two: a whole one, and one for
     /// the rest.
     pub(crate) fn set_room_aside(&self, part_bytes: u64) {
+        // What is there must not become a copy while it is looked at.
+        let _changing = self.changing();
+        if let Err(error) = self.check() {
+            tracing::debug!(%error, "no room is set aside for snapshots");
+            return;
+        }
         let largest = |kind| {
             let positions = self.positions(kind).unwrap_or_default();
             let files =
@@ -96,7 +118,49 @@ impl Store {
 
     /// The folder as it is: nothing in it is changed, and a running node may be writing there.
     pub(crate) fn of_folder(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), changing: Mutex::default() }
+        let store = Self {
+            folder: folder.into(),
+            identity: OnceLock::new(),
+            given_up: AtomicBool::new(false),
+            changing: Mutex::default(),
+        };
+        store.remember();
+        store
+    }
+
+    fn remember(&self) {
+        if self.identity.get().is_none()
+            && let Ok(folder) = fs::metadata(&self.folder)
+        {
+            let _ = self.identity.set((folder.dev(), folder.ino()));
+        }
+    }
+
+    /// Nothing is added or removed any more, for good; what is under way ends at its next step.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Whether anything may be added or removed: the folder is this node's still, and is what it was.
+    ///
+    /// # Errors
+    /// It is not, or that cannot be seen.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.is_given_up() {
+            return Err(io::Error::other("the data folder is not this node's any more"));
+        }
+        let folder = fs::metadata(&self.folder)?;
+        match self.identity.get() {
+            Some(known) if *known != (folder.dev(), folder.ino()) => {
+                let why = "another folder lies there than the one this node began with: put that one back, or restart the node";
+                Err(io::Error::other(why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A copy of the file of this kind for this position.
@@ -129,25 +193,58 @@ impl Store {
     /// it is written where room was set aside.
     pub(crate) fn put(&self, kind: Kind, position: u64, content: &[&[u8]]) -> io::Result<()> {
         let _changing = self.changing();
-        self.put_copy(kind, position, Which::First, content)?;
-        let both = self.put_copy(kind, position, Which::Second, content);
-        if both.is_err() {
+        self.put_copy(kind, position, Which::First, content, Rooms::Taken)?;
+        let both = self.put_copy(kind, position, Which::Second, content, Rooms::Taken);
+        if let Err(error) = &both {
             // The disk may be full: what nothing needs must not keep it so.
-            let _ = fs::remove_file(self.path(kind, position, Which::First));
+            let _ = self.take_back(kind, position, Which::First, is_full(error));
         }
         both
     }
 
     /// Makes a copy of a file again. Whether there was one to be replaced: of a file that was removed meanwhile none is made.
-    pub(crate) fn mend(&self, kind: Kind, position: u64, which: Which, content: &[u8]) -> io::Result<bool> {
+    pub(crate) fn mend(
+        &self,
+        kind: Kind,
+        position: u64,
+        which: Which,
+        content: &[u8],
+        rooms: Rooms,
+    ) -> io::Result<bool> {
         let _changing = self.changing();
+        self.check()?;
         if !self.positions(kind)?.contains(&position) {
             return Ok(false);
         }
-        self.put_copy(kind, position, which, &[content]).map(|()| true)
+        self.put_copy(kind, position, which, &[content], rooms).map(|()| true)
     }
 
-    fn put_copy(&self, kind: Kind, position: u64, which: Which, content: &[&[u8]]) -> io::Result<()> {
+    /// Takes back files of a kind that nothing needs and nobody reads: their blocks are room for the next ones.
+    pub(crate) fn take_back_all(&self, kind: Kind, positions: &[u64]) -> io::Result<()> {
+        let _changing = self.changing();
+        for position in positions {
+            for which in Which::BOTH {
+                self.take_back(kind, *position, which, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `as_room`: its blocks stay where they are, for the next of its kind. Freed, others would have them first.
+    fn take_back(&self, kind: Kind, position: u64, which: Which, as_room: bool) -> io::Result<()> {
+        self.check()?;
+        let path = self.path(kind, position, which);
+        if as_room && room::give_back(&self.folder, kind.name(), ROOMS, &path) {
+            return Ok(());
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn put_copy(&self, kind: Kind, position: u64, which: Which, content: &[&[u8]], rooms: Rooms) -> io::Result<()> {
+        self.check()?;
         let path = self.path(kind, position, which);
         let unfinished = path.with_extension(UNFINISHED);
         let placed = write(&unfinished, content).and_then(|()| self.place(&unfinished, &path));
@@ -156,7 +253,7 @@ impl Store {
             let _ = fs::remove_file(&unfinished);
         }
         match placed {
-            Err(error) if is_full(&error) => {
+            Err(error) if is_full(&error) && rooms == Rooms::Taken => {
                 // What does not fit there either failed for the first reason.
                 let written = room::write(&self.folder, kind.name(), ROOMS, content).map_err(|_| error)?;
                 self.place(&written, &path)
@@ -166,6 +263,8 @@ impl Store {
     }
 
     fn place(&self, written: &Path, path: &Path) -> io::Result<()> {
+        // Writing takes a while.
+        self.check()?;
         fs::rename(written, path)?;
         File::open(&self.folder)?.sync_all()
     }
@@ -174,6 +273,7 @@ impl Store {
     /// of every snapshot that stays; of each both copies.
     pub(crate) fn tidy(&self, kept: &[u64], needed: &[u64]) -> io::Result<()> {
         let _changing = self.changing();
+        self.check()?;
         self.remove_all_but(Kind::Snapshot, kept)?;
         // A part goes only when no snapshot that names it can come back.
         File::open(&self.folder)?.sync_all()?;
@@ -183,10 +283,7 @@ impl Store {
     fn remove_all_but(&self, kind: Kind, kept: &[u64]) -> io::Result<()> {
         for position in self.positions(kind)?.into_iter().filter(|position| !kept.contains(position)) {
             for which in Which::BOTH {
-                match fs::remove_file(self.path(kind, position, which)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+                self.take_back(kind, position, which, false)?;
             }
         }
         Ok(())
@@ -251,11 +348,11 @@ mod tests {
         store.put(Kind::Part, 7, &[b"abc"]).unwrap();
         for which in Which::BOTH {
             fs::remove_file(store.path(Kind::Part, 7, which)).unwrap();
-            assert!(store.mend(Kind::Part, 7, which, b"abc").unwrap());
+            assert!(store.mend(Kind::Part, 7, which, b"abc", Rooms::Spared).unwrap());
             assert_eq!(fs::read(store.path(Kind::Part, 7, which)).unwrap(), b"abc");
         }
         store.tidy(&[], &[]).unwrap();
-        assert!(!store.mend(Kind::Part, 7, Which::First, b"abc").unwrap(), "it was removed meanwhile");
+        assert!(!store.mend(Kind::Part, 7, Which::First, b"abc", Rooms::Spared).unwrap(), "it was removed meanwhile");
         assert_eq!(names(folder.path()), [""; 0]);
     }
 
@@ -274,5 +371,76 @@ mod tests {
         assert_eq!(store.positions(Kind::Snapshot).unwrap(), [10, 300]);
         assert_eq!(store.positions(Kind::Part).unwrap(), [2, 300]);
         assert_eq!(names(folder.path()).len(), 8);
+    }
+
+    /// Whether a store refuses to add, mend, remove and set aside.
+    fn refuses_all(store: &Store) -> bool {
+        store.set_room_aside(1);
+        store.put(Kind::Part, 7, &[b"abc"]).is_err()
+            && store.mend(Kind::Part, 7, Which::First, b"abc", Rooms::Taken).is_err()
+            && store.take_back_all(Kind::Part, &[7]).is_err()
+            && store.tidy(&[], &[]).is_err()
+    }
+
+    #[test]
+    fn what_lies_at_the_path_of_a_folder_that_was_moved_away_is_left_alone() {
+        let above = tempfile::tempdir().unwrap();
+        let (folder, away) = (above.path().join("snapshots"), above.path().join("away"));
+        let store = Store::of_folder(&folder);
+        store.prepare().unwrap();
+        store.put(Kind::Part, 7, &[b"abc"]).unwrap();
+        fs::rename(&folder, &away).unwrap();
+        assert!(refuses_all(&store) && !folder.exists());
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("00000000000000000007.part"), b"another node's").unwrap();
+        assert!(refuses_all(&store));
+        assert_eq!(names(&folder), ["00000000000000000007.part"]);
+        fs::remove_dir_all(&folder).unwrap();
+        fs::rename(&away, &folder).unwrap();
+        store.tidy(&[], &[]).unwrap();
+        assert_eq!(names(&folder), [""; 0]);
+    }
+
+    #[test]
+    fn a_store_that_was_given_up_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::of_folder(folder.path());
+        store.put(Kind::Part, 7, &[b"abc"]).unwrap();
+        let before = names(folder.path());
+        store.give_up();
+        assert!(refuses_all(&store));
+        assert_eq!(names(folder.path()), before);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_room_for_the_next_of_its_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::of_folder(folder.path());
+        for position in 0..6 {
+            store.put(Kind::Part, position, &[&[1; 8192]]).unwrap();
+        }
+        store.take_back_all(Kind::Part, &[0, 1, 2, 3, 4, 9]).unwrap();
+        let rooms: Vec<_> = (0..ROOMS).map(|n| format!("part-{n}.room")).collect();
+        let part = |extension| format!("00000000000000000005.{extension}");
+        assert_eq!(names(folder.path()), [vec![part("part"), part("part2")], rooms].concat());
+    }
+
+    #[test]
+    fn what_is_mended_on_a_full_disk_takes_no_room_from_the_next_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::of_folder(folder.path());
+        store.put(Kind::Part, 7, &[b"abc"]).unwrap();
+        store.set_room_aside(1);
+        let before = names(folder.path());
+        assert!(before.contains(&"part-0.room".to_owned()), "{before:?}");
+        // Whatever is written to it finds a full disk.
+        let full = || std::os::unix::fs::symlink("/dev/full", folder.path().join("00000000000000000007.unfinished"));
+        full().unwrap();
+        let error = store.mend(Kind::Part, 7, Which::Second, b"abc", Rooms::Spared).unwrap_err();
+        assert!(is_full(&error), "{error}");
+        assert_eq!(names(folder.path()), before);
+        full().unwrap();
+        store.put(Kind::Part, 7, &[b"abc"]).unwrap();
+        assert_eq!(names(folder.path()).len(), before.len() - 1, "a snapshot takes it");
     }
 }

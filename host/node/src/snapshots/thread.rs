@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use vouch_broker::state::Copies;
-use vouch_commitlog::LogReader;
+use vouch_commitlog::{LogReader, Shortage};
 
 use super::{Bounds, SnapshotFailure, Snapshots, Taken, tell};
 
@@ -119,7 +119,7 @@ impl Snapshotter {
                 tracing::warn!(%error, "snapshots are made at normal priority");
             }
             // First of all: what lies on the disk only once must not wait for what is set aside.
-            mend_all(&making, &asked);
+            let mut mended = mend_all(&making, &asked);
             making.set_room_aside(every);
             loop {
                 let Waiting { target, damaged, stopping } = asked.next();
@@ -137,6 +137,10 @@ impl Snapshotter {
                     None => target + every,
                 };
                 asked.due.store(next, Ordering::Relaxed);
+                // What it tidied away may have made the room that was missing.
+                if !mended {
+                    mended = mend_all(&making, &asked);
+                }
             }
         };
         let thread = std::thread::Builder::new().name("vouch-snapshot".to_owned()).spawn(run)?;
@@ -153,9 +157,16 @@ impl Snapshotter {
         self.snapshots.read_back(covered)
     }
 
+    /// Changes nothing in the folder any more, for good: it may be another node's.
+    pub(crate) fn give_up(&self) {
+        self.snapshots.give_up();
+    }
+
     /// Ends the thread; then, if `last` says how far a closed log is durable, makes one more snapshot for a quick start.
     pub(crate) fn stop(&self, last: Option<u64>) {
-        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        // Held to the end: whoever stops it meanwhile must not go on, and let go of the folder, while it still writes.
+        let mut running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(thread) = running.take() else { return };
         self.requests.waiting().stopping = true;
         self.requests.changed.notify_one();
         if thread.join().is_err() {
@@ -170,23 +181,32 @@ impl Snapshotter {
     }
 }
 
-/// Makes copies that are missing, in the folder of an earlier version, and those that the start found damaged.
-fn mend_all(snapshots: &Snapshots, asked: &Requests) {
-    let stored = snapshots.stored().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the folder of the snapshots cannot be listed");
-        Vec::new()
-    });
+/// Makes copies that are missing, in the folder of an earlier version, and those that the start found damaged. Whether
+/// there was enough of everything for that: where the disk is full the rest would find it full as well.
+fn mend_all(snapshots: &Snapshots, asked: &Requests) -> bool {
+    let stored = match snapshots.stored() {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::warn!(%error, "the folder of the snapshots cannot be listed");
+            return Shortage::of(&error).is_none();
+        }
+    };
     for stored in stored.into_iter().filter(|stored| !snapshots.seems_whole(*stored)) {
         if asked.is_stopping() {
-            return;
+            return true;
         }
         match snapshots.mend(stored, &mut |_| !asked.is_stopping()) {
             Ok(mended) => tell(&mended),
+            Err(error) if Shortage::of(&error).is_some() => {
+                tracing::warn!(%error, ?stored, "a copy of it cannot be made now; it is tried again after the next snapshot");
+                return false;
+            }
             Err(error) => {
                 tracing::warn!(%error, ?stored, "a copy of it cannot be made now; the next start tries again")
             }
         }
     }
+    true
 }
 
 /// Mends a part in which damage was found, and hands what is whole to the running state.

@@ -23,7 +23,7 @@ pub enum CopyFate {
 /// A copy of a snapshot, or of a part of one, that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedCopy {
-    /// The file, which may be missing.
+    /// The file, which may be missing; the folder, where none of the snapshots is there that the log needs.
     pub file: PathBuf,
     /// What does not hold.
     pub reason: String,
@@ -43,7 +43,8 @@ pub struct StoredCopies {
 }
 
 /// Reads both copies of every snapshot in a data folder and of every part that a snapshot names. Nothing is changed, and a
-/// node may run on the folder: what it tidies away meanwhile is no damage. `log_start`: where the log begins.
+/// node may run on the folder: what it tidies away meanwhile is no damage. `log_start`: where the log begins; if that is not
+/// at 0, that there is no snapshot at all is damage of their folder.
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -52,16 +53,20 @@ pub fn verify_snapshots(
     log_start: u64,
     on_bytes: &mut dyn FnMut(u64),
 ) -> std::io::Result<StoredCopies> {
-    let snapshots = Snapshots::of_folder(data_dir.join("shards/0/snapshots"));
-    if !data_dir.join("shards/0/snapshots").is_dir() {
-        return Ok(StoredCopies::default());
+    let folder = data_dir.join("shards/0/snapshots");
+    let snapshots = Snapshots::of_folder(&folder);
+    let all = if folder.is_dir() { snapshots.stored()? } else { Vec::new() };
+    if all.is_empty() && log_start > 0 {
+        let reason = format!("the log begins at position {log_start} and needs a snapshot, and none is there");
+        let damage = vec![DamagedCopy { file: folder, reason, fate: CopyFate::Lost }];
+        return Ok(StoredCopies { damage, ..StoredCopies::default() });
     }
     let mut pace = |bytes| {
         on_bytes(bytes);
         true
     };
     let mut found = StoredCopies::default();
-    for stored in snapshots.stored()? {
+    for stored in all {
         let faults = snapshots.faults(stored, &mut pace);
         // What was removed while it was read was not needed any more.
         if faults.iter().all(|(_, fault)| fault.is_none()) || !snapshots.stored()?.contains(&stored) {
@@ -112,5 +117,31 @@ impl Snapshots {
             _ => None,
         });
         log_start == 0 || snapshots.any(|position| self.load(position).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_without_its_beginning_is_not_sound_without_a_snapshot() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("shards/0/snapshots");
+        let verify = |log_start| verify_snapshots(data.path(), log_start, &mut |_| ()).unwrap();
+        for there in [false, true] {
+            if there {
+                std::fs::create_dir_all(&folder).unwrap();
+                // No snapshot names it, so no start reads it.
+                std::fs::write(folder.join("00000000000000000007.part"), b"part").unwrap();
+            }
+            assert_eq!(verify(0), StoredCopies::default(), "{there}");
+            let found = verify(4096);
+            let [DamagedCopy { file, reason, fate: CopyFate::Lost }] = found.damage.as_slice() else {
+                panic!("{there}: {found:?}")
+            };
+            assert_eq!(*file, folder, "{there}");
+            assert!(reason.contains("begins at position 4096"), "{reason}");
+        }
     }
 }
