@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use vouch_commitlog::Shortage;
 
 use super::identity::IDENTITY_FILE;
 use crate::StartError;
@@ -59,9 +60,20 @@ impl Note {
     }
 
     fn write(file: &File, purpose: Purpose) -> io::Result<()> {
-        let note = Self { pid: std::process::id(), purpose };
-        file.set_len(0)?;
-        file.write_all_at(&serde_json::to_vec(&note)?, 0)
+        let text = serde_json::to_vec(&Self { pid: std::process::id(), purpose })?;
+        // Where one lies already this needs no block of a full disk.
+        let written = file.write_all_at(&text, 0).and_then(|()| file.set_len(text.len() as u64));
+        written.inspect_err(|_| {
+            // Rather nobody's name than another's.
+            let _ = file.set_len(0);
+        })
+    }
+
+    /// Says that a node runs on the folder. The lock holds without it, so a full disk keeps nobody from starting.
+    fn of_node(file: &File, path: &Path) {
+        if let Err(error) = Self::write(file, Purpose::Serve) {
+            tracing::warn!(%error, path = %path.display(), "it does not say who holds the data folder, which is held all the same");
+        }
     }
 }
 
@@ -208,8 +220,9 @@ impl FolderLock {
         lock.hold(What::Folder, dir.to_owned())?;
         let path = dir.join(LOCK_FILE);
         lock.hold(What::Note, path.clone())?;
-        let noted = lock.held.last().map_or(Ok(()), |held| Note::write(&held.file, Purpose::Serve));
-        noted.map_err(|source| Refused::Failed(failed("write", &path)(source)))?;
+        if let Some(held) = lock.held.last() {
+            Note::of_node(&held.file, &path);
+        }
         Ok(lock)
     }
 
@@ -250,6 +263,7 @@ impl FolderLock {
     }
 
     /// Looks whether all that is held still lies where it lay. A `lock` that was removed is put back: the other locks hold.
+    /// What a shortage keeps from being seen or put back is left to the next look.
     ///
     /// # Errors
     /// It does not, and another node may be at work by now: nothing may be written any more. The text says what happened,
@@ -259,32 +273,48 @@ impl FolderLock {
         for held in &mut self.held {
             match is_at(&held.file, &held.path) {
                 Ok(true) => {}
-                Ok(false) => held.gone()?,
+                Ok(false) => match held.gone() {
+                    Ok(()) => {}
+                    Err(Loss::Fenced(why)) => return Err(why),
+                    Err(Loss::Short(error)) => unseen = Some((error, held.path.clone())),
+                },
                 Err(error) => unseen = Some((error, held.path.clone())),
             }
         }
         let was_blind = std::mem::replace(&mut self.blind, unseen.is_some());
         if let Some((error, path)) = unseen.filter(|_| !was_blind) {
-            tracing::warn!(%error, path = %path.display(), "whether it still is where it was cannot be seen");
+            tracing::warn!(%error, path = %path.display(), "whether it still is where it was cannot be seen, or it cannot be put back now; it is tried again");
         }
         Ok(())
     }
 }
 
+/// Why something that was held is not put back.
+enum Loss {
+    /// Another node may be at work by now; the text says what happened, and what to do.
+    Fenced(String),
+    /// There was too little of something to look, or to put it back: it says nothing of the folder, and passes.
+    Short(io::Error),
+}
+
 impl Held {
     /// Somebody removed or replaced it.
-    fn gone(&mut self) -> Result<(), String> {
+    fn gone(&mut self) -> Result<(), Loss> {
         let path = self.path.display().to_string();
         let fenced = |how: &str| {
-            format!(
+            Loss::Fenced(format!(
                 "{path} {how} while this node ran on it; nothing more is written, so that no two nodes write one log: stop \
                  this node, put back what was there, then start it again"
-            )
+            ))
+        };
+        let unless_short = |error: io::Error, how: &str| match Shortage::of(&error) {
+            Some(_) => Loss::Short(error),
+            None => fenced(&format!("{how} ({error})")),
         };
         let same_content = match self.what {
             What::Folder => return Err(fenced("was moved, removed or replaced")),
             What::Note => true,
-            What::Identity => is_same(&self.file, &self.path).map_err(|error| fenced(&format!("changed ({error})")))?,
+            What::Identity => is_same(&self.file, &self.path).map_err(|error| unless_short(error, "changed"))?,
         };
         if !same_content {
             return Err(fenced("was replaced by another"));
@@ -295,7 +325,7 @@ impl Held {
                 Ok(())
             }
             Ok(false) => Err(fenced("was replaced, and another process holds it")),
-            Err(error) => Err(fenced(&format!("was removed and cannot be put back ({error})"))),
+            Err(error) => Err(unless_short(error, "was removed and cannot be put back")),
         }
     }
 
@@ -311,7 +341,7 @@ impl Held {
             Attempt::Busy(_) | Attempt::Unlockable(_) => return Ok(false),
         }
         if self.what == What::Note {
-            Note::write(&self.file, Purpose::Serve)?;
+            Note::of_node(&self.file, &self.path);
         }
         Ok(true)
     }
@@ -487,5 +517,46 @@ mod tests {
         };
         assert!(is_at(&file, &dir).unwrap());
         assert_eq!(opened, 2);
+    }
+
+    #[test]
+    fn a_full_disk_keeps_no_node_from_starting_or_running() {
+        let folder = tempfile::tempdir().unwrap();
+        let (note, identity) = (folder.path().join(LOCK_FILE), folder.path().join(IDENTITY_FILE));
+        // Whatever is written there finds a full disk.
+        let full = |path: &Path| std::os::unix::fs::symlink("/dev/full", path).unwrap();
+        full(&note);
+        let mut lock = loop {
+            match FolderLock::exclusive(folder.path()) {
+                // The device is everybody's, and this test may run twice at a time.
+                Err(StartError::Locked { .. }) => std::thread::yield_now(),
+                held => break held.unwrap(),
+            }
+        };
+        assert!(in_use(folder.path()).is_some_and(|told| told.to_string().contains("another process")));
+        fs::write(&identity, "this node").unwrap();
+        lock.hold_identity().unwrap();
+
+        fs::remove_file(&identity).unwrap();
+        full(&identity.with_extension("again"));
+        lock.look().unwrap();
+        assert!(!identity.exists(), "there was no space for it");
+        fs::remove_file(identity.with_extension("again")).unwrap();
+        lock.look().unwrap();
+        assert_eq!(fs::read_to_string(&identity).unwrap(), "this node");
+        // What is no shortage fences.
+        fs::remove_file(&identity).unwrap();
+        fs::create_dir(identity.with_extension("again")).unwrap();
+        assert!(lock.look().unwrap_err().contains("cannot be put back"));
+    }
+
+    #[test]
+    fn a_shorter_note_leaves_nothing_of_a_longer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOCK_FILE);
+        fs::write(&path, "x".repeat(200)).unwrap();
+        note_restore(folder.path()).unwrap();
+        let note = Note { pid: std::process::id(), purpose: Purpose::Restore };
+        assert_eq!(Note::read(folder.path()), Some(note));
     }
 }
