@@ -36,6 +36,9 @@ struct Written {
     proposals: Vec<(u64, Proposal)>,
 }
 
+/// A mark for which there is no room is tried again after this long: on an idle log nothing else comes to wait for.
+const MARK_AGAIN: Duration = Duration::from_secs(1);
+
 /// State and everything that the leader keeps beside it.
 pub(crate) struct Executor {
     pub(crate) state: State,
@@ -75,6 +78,8 @@ pub(crate) struct Executor {
     /// When it was last looked what the clock decided.
     pub(super) kept_time_at: Millis,
     next_renewal: Instant,
+    /// The last mark was refused, which was said; no other is tried before.
+    next_mark: Option<Instant>,
     /// Consumers that died with leases that are not given up yet.
     pub(super) orphans: Orphans,
     /// Parts with damage that is to be mended, and when that was said.
@@ -120,6 +125,7 @@ impl Executor {
             latest,
             kept_time_at: latest,
             next_renewal: Instant::now() + RENEW_EVERY,
+            next_mark: None,
             orphans: Orphans::default(),
             damaged_told: None,
         }
@@ -162,7 +168,8 @@ impl Executor {
         let until = |at: Instant| at.saturating_duration_since(now);
         let log_now = self.shared.clock.now();
         let wake = self.polls.next_wake().map(|at| Duration::from_millis(at.ms_since(log_now)));
-        let mark = self.open_log().and_then(Appender::mark_due_in);
+        let due_in = self.open_log().and_then(Appender::mark_due_in);
+        let mark = due_in.map(|due_in| due_in.max(self.next_mark.map_or(Duration::ZERO, until)));
         [self.polls.first_timeout().map(until), wake, mark, Some(until(self.next_renewal))]
             .into_iter()
             .flatten()
@@ -421,7 +428,7 @@ impl Executor {
                 self.tell_damaged_parts(now);
             }
         }
-        if self.open_log().is_some_and(Appender::mark_needed) {
+        if self.next_mark.is_none_or(|at| now >= at) && self.open_log().is_some_and(Appender::mark_needed) {
             self.write_mark();
         }
     }
@@ -431,9 +438,16 @@ impl Executor {
         let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms, kind: EntryKind::Mark };
         let Some(appender) = self.appender.as_mut() else { return };
         match appender.append(header, &[]) {
-            Ok(_) => self.index += 1,
+            Ok(_) => {
+                self.index += 1;
+                self.next_mark = None;
+            }
             Err(AppendError::Poisoned(report)) => self.poison(report.to_string()),
-            Err(error) => tracing::warn!(%error, "no mark could be written on an idle log"),
+            Err(error) => {
+                if self.next_mark.replace(Instant::now() + MARK_AGAIN).is_none() {
+                    tracing::warn!(%error, "no mark could be written on an idle log; it is tried again each second");
+                }
+            }
         }
     }
 
