@@ -154,15 +154,15 @@ fn inspect(args: &FolderArgs) -> anyhow::Result<()> {
 fn verify(args: &FolderArgs) -> anyhow::Result<()> {
     let folder = open(args)?;
     let bar = progress_bar();
-    let known = vouch_node::known_durable(&args.data_dir);
+    let unreadable = || format!("the snapshots in {} cannot be read", args.data_dir.display());
+    let known = vouch_node::known_durable(&args.data_dir).with_context(unreadable)?;
     let verification = folder.verify(known, &mut |progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.done_bytes);
     });
     bar.finish_and_clear();
     let verification = verification?;
-    let copies = verify_snapshots(&args.data_dir, verification.start.0, &mut |_| ())
-        .with_context(|| format!("the snapshots in {} cannot be read", args.data_dir.display()))?;
+    let copies = verify_snapshots(&args.data_dir, verification.start.0, &mut |_| ()).with_context(unreadable)?;
     if !verification.is_sound() || !copies.damage.is_empty() {
         return Err(log_damage::found(&verification, &copies));
     }

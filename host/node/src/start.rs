@@ -220,7 +220,7 @@ pub(crate) fn open(config: &NodeConfig, time: Arc<dyn TimeSource>) -> Result<Ope
     let mut log = log_config(config, identity.segment_size);
     (log.directory, log.cluster_id) = (folders.log.clone(), identity.cluster_id()?);
     // If the log ends before it, that is damage (ruling 17).
-    log.known_durable = snapshots.known_durable();
+    log.known_durable = snapshots.known_durable().map_err(failed("read", &snapshot_dir))?;
     let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
     let mut recovered = recover(&snapshots, &snapshot_dir, log.clone(), &inbox);
     if matches!(recovered, Err(StartError::NoSnapshot { .. })) && damage::rebuild(&log, &snapshots) {

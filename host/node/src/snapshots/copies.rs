@@ -170,7 +170,7 @@ impl Snapshots {
             return Ok(map_file(&self.copy_path(stored, Which::Second))?.into());
         }
         let bytes = map_file(&self.copy_path(stored, Which::First))?;
-        Ok(self.merged(stored).unwrap_or(bytes).into())
+        Ok(self.merged(stored)?.unwrap_or(bytes).into())
     }
 
     /// A whole copy of a part of which nobody knows the checksum, or else what there is.
@@ -188,15 +188,23 @@ impl Snapshots {
     }
 
     /// A part out of what is whole in each copy.
-    fn merged(&self, stored: Stored) -> Option<Bytes> {
-        let Stored::Part(id, checksum) = stored else { return None };
-        let [first, second] = Which::BOTH.map(|which| map_file(&self.copy_path(stored, which)).unwrap_or_default());
-        merge_part(id, checksum, [&first, &second]).map(Bytes::from)
+    ///
+    /// # Errors
+    /// There is too little of something to look at a copy: it says nothing of it.
+    fn merged(&self, stored: Stored) -> io::Result<Option<Bytes>> {
+        let Stored::Part(id, checksum) = stored else { return Ok(None) };
+        let read = |which| match map_file(&self.copy_path(stored, which)) {
+            Err(error) if Shortage::of(&error).is_some() => Err(error),
+            mapped => Ok(mapped.unwrap_or_default()),
+        };
+        let (first, second) = (read(Which::First)?, read(Which::Second)?);
+        Ok(merge_part(id, checksum, [&first, &second]).map(Bytes::from))
     }
 
     /// Whether all of a file can be read, from one copy or from both together.
     pub(super) fn has_whole(&self, stored: Stored) -> bool {
-        Which::BOTH.into_iter().any(|which| self.whole(stored, which).is_ok()) || self.merged(stored).is_some()
+        Which::BOTH.into_iter().any(|which| self.whole(stored, which).is_ok())
+            || matches!(self.merged(stored), Ok(Some(_)))
     }
 
     /// The file of a whole copy, to be copied; that of the first if there is none.
@@ -258,7 +266,10 @@ impl Snapshots {
             // What the medium has lost may be whole in memory still.
             Some((which, _)) => {
                 let whole = self.whole(stored, which.other()).or_else(|_| self.whole(stored, *which)).ok();
-                whole.or_else(|| self.merged(stored))
+                match whole {
+                    Some(whole) => Some(whole),
+                    None => self.merged(stored)?,
+                }
             }
         };
         let named = |(which, fault)| (self.copy_path(stored, which), fault);

@@ -74,7 +74,10 @@ const PART_SHARE: u64 = 4;
 const ROOM_BYTES: u64 = 64 << 20;
 
 /// Position before which the log in a data folder was durable, as its snapshots say; 0 without any. Nothing is changed.
-pub fn known_durable(data_dir: &Path) -> LogPosition {
+///
+/// # Errors
+/// There is too little of something to look.
+pub fn known_durable(data_dir: &Path) -> io::Result<LogPosition> {
     Snapshots::of_folder(data_dir.join("shards/0/snapshots")).known_durable()
 }
 
@@ -159,15 +162,25 @@ impl Snapshots {
 
     /// The highest log position that any of them says was durable when it was made, also of those that cannot be read
     /// whole: their heads have checksums of their own.
-    pub(crate) fn known_durable(&self) -> LogPosition {
-        let covered = self.store.positions(Kind::Snapshot).unwrap_or_default();
-        let copies = covered.into_iter().flat_map(|covered| Which::BOTH.map(|which| (covered, which)));
-        let head = |(covered, which)| {
-            let mut head = [0; Checkpoint::ENCODED_LEN];
-            File::open(self.store.path(Kind::Snapshot, covered, which)).ok()?.read_exact(&mut head).ok()?;
-            Checkpoint::decode(&head).ok()
+    ///
+    /// # Errors
+    /// There is too little of something to look. Without it a log that lost its end would pass for one that was cut short.
+    pub(crate) fn known_durable(&self) -> io::Result<LogPosition> {
+        let covered = match self.store.positions(Kind::Snapshot) {
+            Err(error) if Shortage::of(&error).is_some() => return Err(error),
+            covered => covered.unwrap_or_default(),
         };
-        copies.filter_map(head).map(|checkpoint| checkpoint.end).max().unwrap_or(LogPosition(0))
+        let mut known = LogPosition(0);
+        for (covered, which) in covered.into_iter().flat_map(|covered| Which::BOTH.map(|which| (covered, which))) {
+            let mut head = [0; Checkpoint::ENCODED_LEN];
+            let path = self.store.path(Kind::Snapshot, covered, which);
+            match File::open(path).and_then(|mut file| file.read_exact(&mut head)) {
+                Ok(()) => known = Checkpoint::decode(&head).map_or(known, |checkpoint| known.max(checkpoint.end)),
+                Err(error) if Shortage::of(&error).is_some() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(known)
     }
 
     /// What a snapshot consists of, for who copies it: each file's name and a copy of it that is whole.
@@ -525,5 +538,28 @@ mod tests {
                 (0..4).all(|n| len(&format!("part-{n}.room")) == expected && len(&format!("snapshot-{n}.room")) > 0);
             assert!(free < 1 << 30 || all, "{part_bytes}: {free} bytes are free");
         }
+    }
+
+    #[test]
+    fn parts_of_a_snapshot_that_was_not_made_are_room_again_unless_one_may_name_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::of_folder(folder.path());
+        let parts = || snapshots.store.positions(Kind::Part).unwrap();
+        for part in [3, 7] {
+            snapshots.store.put(Kind::Part, part, &[&[1; 8192]]).unwrap();
+        }
+        let unreadable = snapshots.store.path(Kind::Snapshot, 9, Which::First);
+        std::fs::write(&unreadable, b"cut short").unwrap();
+        assert!(snapshots.take_back(&[7]).is_err(), "nobody knows what it names");
+        assert_eq!(parts(), [3, 7]);
+        std::fs::remove_file(unreadable).unwrap();
+        snapshots.take_back(&[7]).unwrap();
+        assert_eq!(parts(), [3]);
+        for n in 0..2 {
+            assert_eq!(std::fs::metadata(folder.path().join(format!("part-{n}.room"))).unwrap().len(), 8192);
+        }
+        snapshots.give_up();
+        assert!(snapshots.take_back(&[3]).is_err());
+        assert_eq!(parts(), [3]);
     }
 }
