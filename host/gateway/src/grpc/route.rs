@@ -85,8 +85,10 @@ fn access_point(endpoints: Option<Endpoints>) -> Result<Endpoints, Violation> {
     if endpoints.addresses.len() > ADDRESSES_MAX {
         return refuse("the access point has more than 64 addresses");
     }
-    let usable = |host: &str, port| (1..=HOST_MAX_BYTES).contains(&host.len()) && (1..=65535).contains(&port);
-    if !endpoints.addresses.iter().all(|address| usable(address.host.trim(), address.port)) {
+    // What is echoed is the host as it came, once for each queue: blanks count.
+    let usable =
+        |host: &str, port| host.len() <= HOST_MAX_BYTES && !host.trim().is_empty() && (1..=65535).contains(&port);
+    if !endpoints.addresses.iter().all(|address| usable(&address.host, address.port)) {
         return refuse("an address of the access point has no host, or a port that is not 1 to 65535");
     }
     // Some clients reject an unspecified scheme in a route.
@@ -140,12 +142,15 @@ mod tests {
     fn an_unusable_access_point_is_refused() {
         let v4 = |addresses: &[(&str, i32)]| endpoints(AddressScheme::IPv4, addresses);
         let long = "h".repeat(HOST_MAX_BYTES + 1);
+        let blanks = format!("h{}", " ".repeat(HOST_MAX_BYTES));
         for given in [
             None,
             v4(&[]),
             v4(&[("", 8081)]),
             v4(&[(" ", 8081)]),
             v4(&[(&long, 8081)]),
+            v4(&[(&blanks, 8081)]),
+            v4(&[("h", 1), (&blanks, 1)]),
             v4(&[("h", 0)]),
             v4(&[("h", 65536)]),
             v4(&[("h", -1)]),
@@ -155,6 +160,7 @@ mod tests {
             assert_eq!(access_point(given.clone()).unwrap_err().code, Code::IllegalAccessPoint, "{given:?}");
         }
         assert!(access_point(v4(&[(&long[1..], 1); ADDRESSES_MAX])).is_ok());
+        assert!(access_point(v4(&[(&blanks[..HOST_MAX_BYTES], 1)])).is_ok());
     }
 
     #[test]

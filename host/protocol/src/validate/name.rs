@@ -29,6 +29,8 @@ impl Names<'_> {
 
     fn place(&self, resource: Option<Resource>) -> Result<ResourceName, Violation> {
         let Resource { resource_namespace, name } = resource.unwrap_or_default();
+        // Also where the header rules: answers and messages carry the resource as it came.
+        check_namespace(&resource_namespace)?;
         let namespace = match self.namespace {
             Some(header) if !header.is_empty() => header.to_owned(),
             _ => resource_namespace,
@@ -72,5 +74,23 @@ mod tests {
         assert_eq!(names.topic(None).map_err(|violation| violation.code), Err(Code::IllegalTopic));
         let namespace = Names { namespace: Some("a/b") }.topic(wire("", "t"));
         assert_eq!(namespace.map_err(|violation| violation.code), Err(Code::BadRequest));
+    }
+
+    #[test]
+    fn a_namespace_that_the_header_overrules_is_bounded_as_one_that_rules() {
+        let of = |namespace: &str| {
+            let (header, plain) = (Names { namespace: Some("header") }, Names::default());
+            let read = [header, plain].map(|names| {
+                let (topic, group) = (names.topic(wire(namespace, "n")), names.group(wire(namespace, "n")));
+                [topic, group].map(|name| name.map(drop).map_err(|violation| violation.code))
+            });
+            assert_eq!(read[0], read[1], "{} bytes", namespace.len());
+            let [[topic, group], _] = read;
+            assert_eq!(topic, group);
+            topic
+        };
+        assert_eq!(of("field"), Ok(()));
+        assert_eq!(of(&"n".repeat(1_000_000)), Err(Code::BadRequest));
+        assert_eq!(of("a/b"), Err(Code::BadRequest));
     }
 }
