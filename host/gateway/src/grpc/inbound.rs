@@ -31,6 +31,9 @@ const CALLS_MAX_BYTES: u64 = 64 << 20;
 const CONNECTION_SHARE: u64 = 4;
 /// What a frame takes besides its bytes.
 const FRAME_COST: u64 = 64;
+/// A smaller piece is copied before it is held: as it came it is a view into what the connection read at once, some kilobytes,
+/// and would keep all of that.
+const COPIED_BELOW: usize = 4096;
 /// A request has this time, and more the more of it is here ...
 pub(super) const BODY_GRACE: Duration = Duration::from_secs(10);
 /// ... so that it comes at this rate at least, in bytes a second.
@@ -197,7 +200,7 @@ impl Gathering {
             let cost = data.len() as u64 + FRAME_COST;
             self.connection.add(self.method, self.counted, cost)?;
             self.counted += cost;
-            self.held.push_back(data);
+            self.held.push_back(if data.len() < COPIED_BELOW { Bytes::copy_from_slice(&data) } else { data });
         }
         Ok(None)
     }

@@ -41,6 +41,23 @@ fn a_message_counts_with_what_is_here_of_it_until_it_is_whole_and_is_handed_on_t
     assert_eq!(held(&inbound), (0, 0));
 }
 
+/// Whether a piece of so many bytes keeps what was read together with it when it is held.
+fn keeps_what_came_with_it(len: usize) -> bool {
+    let connection = Inbound::new(1 << 20).connection();
+    let read = Bytes::from(framed(1 << 16));
+    let mut one = gathering(&connection, SEND);
+    one.take(read.slice(..len)).unwrap();
+    assert_eq!(one.held.iter().map(Bytes::len).sum::<usize>(), len);
+    !read.is_unique()
+}
+
+#[test]
+fn a_small_piece_that_is_held_does_not_keep_what_was_read_with_it() {
+    assert!(!keeps_what_came_with_it(1));
+    assert!(!keeps_what_came_with_it(COPIED_BELOW - 1));
+    assert!(keeps_what_came_with_it(COPIED_BELOW), "a large one is not copied");
+}
+
 #[test]
 fn what_is_announced_and_does_not_come_keeps_nobody_out() {
     let inbound = Inbound::new(256 << 20);
