@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vouch_broker::{BodyEncoding, MessageKind, Refusal, TopicId};
 use vouch_node::{MessageMark, MessageQuery, MessageView};
 use vouch_protocol::DecompressError;
@@ -33,8 +34,8 @@ pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Names((topic, id)): Names<(String, String)>,
 ) -> Result<Response, Problem> {
-    let found = app.node.messages(&topic, &id).await?;
-    page(&app, found, None).await
+    let (turn, found) = in_turn(&app.message_pages, app.node.messages(&topic, &id)).await?;
+    page(&app, turn, found, None).await
 }
 
 /// `GET /v1/messages/{topic}`: with `key` the messages that have it, newest first; without, what is in the queues, from
@@ -51,14 +52,31 @@ pub(crate) async fn list(
     })?;
     let (since_ms, after) = (params.read("since", time_ms)?, params.read("after", mark)?);
     let query = MessageQuery { topic, key, since_ms, after, limit: page_of.limit };
-    let found = app.node.list_messages(query).await?;
-    page(&app, found.messages, found.next.as_ref().map(mark_text)).await
+    let (turn, found) = in_turn(&app.message_pages, app.node.list_messages(query)).await?;
+    page(&app, turn, found.messages, found.next.as_ref().map(mark_text)).await
 }
 
-/// Made aside, a few at a time: bodies are decompressed and written as JSON.
-async fn page(app: &App, found: Vec<MessageView>, next: Option<String>) -> Result<Response, Problem> {
-    let failed = |what: &str| Refusal::Internal(format!("a page of messages was not made: {what}"));
-    let turn = app.message_pages.clone().acquire_owned().await.map_err(|error| failed(&error.to_string()))?;
+/// What is found, in turn with others: who waits holds no messages yet.
+async fn in_turn<T, E: Into<Problem>>(
+    turns: &Arc<Semaphore>,
+    find: impl Future<Output = Result<T, E>>,
+) -> Result<(OwnedSemaphorePermit, T), Problem> {
+    let turn = turns.clone().acquire_owned().await.map_err(|error| failed(&error.to_string()))?;
+    let found = find.await.map_err(Into::into)?;
+    Ok((turn, found))
+}
+
+fn failed(what: &str) -> Refusal {
+    Refusal::Internal(format!("a page of messages was not made: {what}"))
+}
+
+/// Made aside: bodies are decompressed and written as JSON.
+async fn page(
+    app: &App,
+    turn: OwnedSemaphorePermit,
+    found: Vec<MessageView>,
+    next: Option<String>,
+) -> Result<Response, Problem> {
     let shard = app.node.shard();
     let making = tokio::task::spawn_blocking(move || {
         let _turn = turn;
@@ -207,6 +225,9 @@ fn json_len(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[test]
@@ -229,6 +250,20 @@ mod tests {
         for wrong in ["", "x", "-1", "queues-", "queues-x", "queues-1-", "queues-1--2", "18446744073709551616"] {
             assert!(mark(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_turn_has_read_no_messages_yet() {
+        let (turns, read) = (Arc::new(Semaphore::new(2)), AtomicUsize::new(0));
+        let find = async || Ok::<_, Refusal>(read.fetch_add(1, Ordering::SeqCst));
+        let first = in_turn(&turns, find()).await.ok();
+        let second = in_turn(&turns, find()).await.ok();
+        let mut third = std::pin::pin!(in_turn(&turns, find()));
+        assert!(third.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(read.load(Ordering::SeqCst), 2);
+        drop(first);
+        assert_eq!(third.await.ok().map(|(_, nth)| nth), Some(2));
+        assert_eq!((second.map(|(_, nth)| nth), turns.available_permits()), (Some(1), 2));
     }
 
     fn room(left: usize) -> Bodies {
