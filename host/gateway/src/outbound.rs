@@ -20,7 +20,9 @@ pub(crate) const TAKE_RATE_MIN: u64 = 64 << 10;
 /// Bytes of short answers (to everything but ReceiveMessage and Telemetry) that one connection may leave lying. They wait
 /// for nobody; a client with more does not read, and its connection is closed.
 pub(crate) const ANSWERS_MAX_BYTES: usize = 8 << 20;
-/// While more than half of the bound is taken, clients have to be so many times as fast.
+/// Bytes of short answers that all connections may leave lying. The connection whose answer goes beyond is closed.
+pub(crate) const ALL_ANSWERS_MAX_BYTES: usize = 128 << 20;
+/// While more than half of a bound is taken, clients have to be so many times as fast.
 const SHORTAGE_HURRY: u32 = 6;
 
 /// All that waits to be written on one port.
@@ -29,6 +31,8 @@ pub(crate) struct Outbound {
     permits: Arc<Semaphore>,
     max: usize,
     connection_max: usize,
+    /// Bytes of short answers.
+    answers: AtomicUsize,
     last: AtomicU64,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
 }
@@ -45,7 +49,8 @@ impl Outbound {
     /// `max` bytes at once, `connection_max` of them on one connection.
     pub(crate) fn new(max: usize, connection_max: usize) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(max / UNIT));
-        Arc::new(Self { permits, max, connection_max, last: AtomicU64::new(0), waiting: Mutex::default() })
+        let (answers, last) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Arc::new(Self { permits, max, connection_max, answers, last, waiting: Mutex::default() })
     }
 
     /// The share of one more connection.
@@ -65,7 +70,8 @@ impl Outbound {
 
     /// Tells the connections to close whose clients take too long. To be called about once a second.
     pub(crate) fn sweep(&self, now: Instant) {
-        let short = self.permits.available_permits() < self.max / UNIT / 2;
+        let short = self.permits.available_permits() < self.max / UNIT / 2
+            || self.answers.load(Ordering::Relaxed) > ALL_ANSWERS_MAX_BYTES / 2;
         for waiting in self.waiting().values() {
             let within = TAKE_GRACE + Duration::from_millis(waiting.bytes as u64 * 1000 / TAKE_RATE_MIN);
             let within = if short { within / SHORTAGE_HURRY } else { within };
@@ -77,7 +83,8 @@ impl Outbound {
 
     /// Bytes that are made, or being made, and not taken yet.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.max / UNIT - self.permits.available_permits()) as u64 * UNIT as u64
+        let room = (self.max / UNIT - self.permits.available_permits()) * UNIT;
+        (room + self.answers.load(Ordering::Relaxed)) as u64
     }
 
     /// Room for `bytes` of an answer that is not made yet, if there is some now.
@@ -117,7 +124,8 @@ impl ConnectionOutbound {
             return bytes;
         }
         let lying = self.answers.fetch_add(short, Ordering::Relaxed) + short;
-        if lying > ANSWERS_MAX_BYTES {
+        let all_lying = self.node.answers.fetch_add(short, Ordering::Relaxed) + short;
+        if lying > ANSWERS_MAX_BYTES || all_lying > ALL_ANSWERS_MAX_BYTES {
             self.close.notify_one();
         }
         let mut held = HeldBytes::new(self, bytes, None);
@@ -155,6 +163,7 @@ impl Drop for HeldBytes {
     fn drop(&mut self) {
         self.connection.node.waiting().remove(&self.id);
         self.connection.answers.fetch_sub(self.short, Ordering::Relaxed);
+        self.connection.node.answers.fetch_sub(self.short, Ordering::Relaxed);
     }
 }
 
@@ -279,5 +288,35 @@ mod tests {
         assert!(is_told().await);
         drop((second, third));
         assert_eq!(connection.answers.load(Ordering::Relaxed), UNIT);
+    }
+
+    #[test]
+    fn short_answers_that_lie_are_bounded_on_all_connections_together_and_hurry_them_from_half_of_it_on() {
+        const FULL: usize = ALL_ANSWERS_MAX_BYTES / ANSWERS_MAX_BYTES;
+        let outbound = Outbound::new(UNIT, UNIT);
+        let is_told = |connection: &Arc<ConnectionOutbound>| {
+            let told = std::pin::pin!(connection.stalls()).poll(&mut Context::from_waker(std::task::Waker::noop()));
+            told.is_ready()
+        };
+        let connections: Vec<_> = (0..=FULL).map(|_| outbound.connection()).collect();
+        let lie = |n: usize, bytes: usize| connections[n].hold_short(vec![0; bytes].into());
+        let mut lying: Vec<_> = (0..FULL / 2).map(|n| lie(n, ANSWERS_MAX_BYTES)).collect();
+        let soon = Instant::now() + TAKE_GRACE * 2 / SHORTAGE_HURRY;
+        let slow = Duration::from_millis(ANSWERS_MAX_BYTES as u64 * 1000 / TAKE_RATE_MIN) / SHORTAGE_HURRY;
+        outbound.sweep(soon + slow);
+        assert!(!is_told(&connections[0]), "half of the bound is no shortage");
+        lying.push(lie(FULL / 2, ANSWERS_MAX_BYTES));
+        outbound.sweep(soon + slow);
+        assert!(is_told(&connections[0]));
+        lying.extend((FULL / 2 + 1..FULL).map(|n| lie(n, ANSWERS_MAX_BYTES)));
+        assert_eq!(outbound.bytes(), ALL_ANSWERS_MAX_BYTES as u64);
+        assert!(!is_told(&connections[FULL - 1]) && !is_told(&connections[FULL]));
+        lying.push(lie(FULL, UNIT));
+        assert!(is_told(&connections[FULL]), "one answer more than all may leave lying");
+        assert!(!is_told(&connections[FULL - 1]), "the others had room for theirs");
+        drop(lying);
+        assert_eq!(outbound.bytes(), 0);
+        let _again = lie(0, UNIT);
+        assert!(!is_told(&connections[0]));
     }
 }
