@@ -190,7 +190,9 @@ impl Dialog {
                         Ok(None) => {}
                         Err(status) => break Err(status),
                     },
-                    Ok(None) | Err(_) => break Ok(()),
+                    Ok(None) => break Ok(()),
+                    // Too large, too slow, too many, or no message of the protocol: the client learns which.
+                    Err(status) => break Err(status),
                 },
             }
         };

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
+use vouch_protocol::limits::{CALL_MAX_BYTES, REQUEST_MESSAGES_MAX};
 use vouch_protocol::wire::settings::PubSub;
 use vouch_protocol::wire::telemetry_command::Command;
 use vouch_protocol::wire::{
@@ -235,9 +236,32 @@ async fn settings_that_declare_more_than_a_session_holds_end_the_stream_with_the
     };
     let mut telemetry = Telemetry::open(&mut client).await.unwrap();
     telemetry.exchange(settings(100)).await;
-    telemetry.say(settings(1024)).await;
+    telemetry.say(settings(300)).await;
     let status = soon(telemetry.next()).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
     assert!(status.message().contains("bytes"), "{status:?}");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_beyond_the_bounds_of_a_request_ends_the_stream_with_the_reason() {
+    let broker = Broker::start().await;
+    let large = "t".repeat(CALL_MAX_BYTES);
+    let many = vec![""; REQUEST_MESSAGES_MAX as usize + 1];
+    for (settings, expected, reason) in [
+        (producer_settings(&[&large]), tonic::Code::OutOfRange, "at most 1048576 are allowed"),
+        (producer_settings(&many), tonic::Code::InvalidArgument, "more than 4096 elements"),
+    ] {
+        let mut client = broker.client("client").await;
+        let mut telemetry = Telemetry::open(&mut client).await.unwrap();
+        telemetry.exchange(producer_settings(&["orders"])).await;
+        telemetry.say(settings).await;
+        let status = soon(telemetry.next()).await.unwrap_err();
+        assert_eq!(status.code(), expected, "{status:?}");
+        assert!(status.message().contains(reason), "{status:?}");
+        // The connection lives, and the client can come again.
+        let mut again = Telemetry::open(&mut client).await.unwrap();
+        again.exchange(producer_settings(&["orders"])).await;
+    }
     broker.stop().await;
 }
