@@ -22,7 +22,7 @@ use vouch_protocol::{Delivered, delivered_message, takes_long, timestamp};
 use super::answer::{Refused, ok};
 use super::aside::Working;
 use super::caller::{Caller, Voice};
-use super::trailer::RetryAfter;
+use super::trailer::{PartRoom, RetryAfter, RoomKept};
 use super::{Messaging, Shared, wall_clock};
 
 /// When a message comes again whose answer broke, and that travelled alone.
@@ -34,6 +34,7 @@ impl Messaging {
     pub(super) fn receive(&self, caller: Caller<'_>, request: ReceiveMessageRequest) -> tonic::Response<ReceiveStream> {
         // Acks are addressed with the topic as the client wrote it.
         let wire_topic = request.message_queue.as_ref().and_then(|queue| queue.topic.clone()).unwrap_or_default();
+        let part = PartRoom::default();
         let stage = match self.prepare(caller, request) {
             Ok(receive) => {
                 let source = Source {
@@ -41,6 +42,7 @@ impl Messaging {
                     topic: receive.topic.clone(),
                     group: receive.group.clone(),
                     wire_topic,
+                    part: part.clone(),
                 };
                 Stage::Polling { poll: Box::pin(poll(Arc::clone(&self.shared), receive)), source: Some(source) }
             }
@@ -50,6 +52,7 @@ impl Messaging {
         let stream = ReceiveStream { stage, voice: caller.voice(), retry_after: retry_after.clone() };
         let mut response = tonic::Response::new(stream);
         response.extensions_mut().insert(retry_after);
+        response.extensions_mut().insert(part);
         response
     }
 
@@ -87,6 +90,8 @@ struct Source {
     topic: ResourceName,
     group: ResourceName,
     wire_topic: Resource,
+    /// Of the answer that they go into.
+    part: PartRoom,
 }
 
 enum Stage {
@@ -189,7 +194,9 @@ struct Leased {
     messages: vec::IntoIter<Delivery>,
     /// Of what is handed to the transport.
     handed: Vec<Handle>,
-    making: Option<(Handle, Working<Message>)>,
+    making: Option<(Handle, Working<Message>, RoomKept)>,
+    /// Something was handed over that may not have left yet: at first the status.
+    gathered: bool,
     source: Source,
     /// A message travels alone here, or has to.
     large: bool,
@@ -205,6 +212,7 @@ impl Leased {
             messages: messages.into_iter(),
             handed,
             making: None,
+            gathered: true,
             source,
             large: false,
             alone: false,
@@ -212,20 +220,26 @@ impl Leased {
         }
     }
 
-    /// The next message. Digest and decompression happen here, one message at a time, and aside where they take long.
+    /// The next message. Digest and decompression happen here, one message at a time, and aside where they take long: then in
+    /// room of its own, for which what is gathered has to leave before.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         loop {
-            let (handle, made) = if let Some((handle, working)) = &mut self.making {
+            let (handle, made) = if let Some((handle, working, _)) = &mut self.making {
                 let (handle, made) = (*handle, ready!(Pin::new(working).poll(cx)));
                 self.making = None;
                 (handle, made)
             } else {
+                let aside = self.messages.as_slice().first().is_some_and(|delivery| takes_long(&delivery.message));
+                if aside && std::mem::take(&mut self.gathered) {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 let Some(delivery) = self.messages.next() else { return Poll::Ready(None) };
                 let handle = delivery.handle;
-                let aside = takes_long(&delivery.message);
                 let make = self.making_of(delivery);
                 if aside {
-                    self.making = Some((handle, self.source.shared.aside.run(make)));
+                    let kept = self.source.part.keep();
+                    self.making = Some((handle, self.source.shared.aside.run(make), kept));
                     continue;
                 }
                 (handle, Some(make()))
@@ -235,6 +249,7 @@ impl Leased {
             match made {
                 Some(message) if !alone || self.handed.is_empty() => {
                     self.handed.push(handle);
+                    self.gathered = true;
                     if alone {
                         self.alone = true;
                         self.give_back_rest();
@@ -318,7 +333,7 @@ impl Drop for Leased {
     fn drop(&mut self) {
         let back = if self.alone { Back::Failed } else { Back::Unseen };
         self.source.give_back(std::mem::take(&mut self.handed), back);
-        self.source.give_back(self.making.take().map(|(handle, _)| handle).into_iter().collect(), Back::Unseen);
+        self.source.give_back(self.making.take().map(|(handle, ..)| handle).into_iter().collect(), Back::Unseen);
         self.give_back_rest();
     }
 }

@@ -21,6 +21,7 @@ use super::answer::ok;
 use super::aside::{Aside, Working};
 use super::caller::Caller;
 use super::session::node_role;
+use super::trailer::{PartRoom, RoomKept};
 use super::{Messaging, Shared};
 
 /// Commands that wait for a client to read them. A Python push consumer stops reading after its first settings: what
@@ -48,10 +49,13 @@ impl Messaging {
             settled: false,
         };
         let (shard, store_host) = (self.shared.node.shard(), self.shared.store_host.clone());
-        let asks = AskedAs { shard, store_host, aside: self.shared.aside.clone(), making: None };
+        let part = PartRoom::default();
+        let asks = AskedAs { shard, store_host, aside: self.shared.aside.clone(), part: part.clone(), making: None };
         dialog.attach();
         tokio::spawn(dialog.run(commands, end));
-        Ok(Response::new(TelemetryStream { queue: receiver, end: Some(ended), asks }))
+        let mut response = Response::new(TelemetryStream::new(receiver, ended, asks));
+        response.extensions_mut().insert(part);
+        Ok(response)
     }
 }
 
@@ -64,8 +68,23 @@ enum Outgoing {
 /// What the server writes: commands, then the end that the reading side decides.
 pub(crate) struct TelemetryStream {
     queue: mpsc::Receiver<Outgoing>,
+    /// The question at the front of the queue, which waits until what is gathered has left.
+    next: Option<Question>,
+    /// Something was handed over that may not have left yet.
+    gathered: bool,
     end: Option<oneshot::Receiver<Result<(), Status>>>,
     asks: AskedAs,
+}
+
+impl TelemetryStream {
+    fn new(queue: mpsc::Receiver<Outgoing>, end: oneshot::Receiver<Result<(), Status>>, asks: AskedAs) -> Self {
+        Self { queue, next: None, gathered: false, end: Some(end), asks }
+    }
+
+    fn hand(&mut self, command: TelemetryCommand) -> Poll<Option<Result<TelemetryCommand, Status>>> {
+        self.gathered = true;
+        Poll::Ready(Some(Ok(command)))
+    }
 }
 
 /// What a question says of this node.
@@ -73,8 +92,10 @@ struct AskedAs {
     shard: u16,
     store_host: String,
     aside: Aside,
+    /// Of the stream that they go into.
+    part: PartRoom,
     /// The message of one is made aside.
-    making: Option<Working<TelemetryCommand>>,
+    making: Option<(Working<TelemetryCommand>, RoomKept)>,
 }
 
 impl AskedAs {
@@ -91,12 +112,13 @@ impl AskedAs {
         if !aside {
             return Some(make());
         }
-        self.making = Some(self.aside.run(make));
+        let kept = self.part.keep();
+        self.making = Some((self.aside.run(make), kept));
         None
     }
 
     fn poll_making(&mut self, cx: &mut Context<'_>) -> Poll<Option<TelemetryCommand>> {
-        let Some(making) = &mut self.making else { return Poll::Ready(None) };
+        let Some((making, _)) = &mut self.making else { return Poll::Ready(None) };
         let made = ready!(Pin::new(making).poll(cx));
         self.making = None;
         Poll::Ready(made)
@@ -106,20 +128,30 @@ impl AskedAs {
 impl Stream for TelemetryStream {
     type Item = Result<TelemetryCommand, Status>;
 
-    /// Called when the transport can write. Only now is a question asked, and its message made: one at a time, and none
-    /// for a client that does not read.
+    /// Called when the transport wants one more piece, which it does before it asks whether the client has room for it. Only
+    /// now is a question asked, and its message made, in a piece of its own: a client that does not read is asked one at most.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(command) = ready!(self.asks.poll_making(cx)) {
-                return Poll::Ready(Some(Ok(command)));
+                return self.hand(command);
             }
-            let Poll::Ready(Some(outgoing)) = self.queue.poll_recv(cx) else { break };
+            let outgoing = match self.next.take() {
+                Some(question) => Poll::Ready(Some(Outgoing::Question(question))),
+                None => self.queue.poll_recv(cx),
+            };
+            let Poll::Ready(Some(outgoing)) = outgoing else { break };
             match outgoing {
-                Outgoing::Command(command) => return Poll::Ready(Some(Ok(*command))),
+                Outgoing::Command(command) => return self.hand(*command),
+                Outgoing::Question(question) if self.gathered => {
+                    self.gathered = false;
+                    self.next = Some(question);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Outgoing::Question(question) => {
                     // One that was withdrawn meanwhile is not asked any more.
                     if let Some(command) = question.take().and_then(|question| self.asks.command(question)) {
-                        return Poll::Ready(Some(Ok(command)));
+                        return self.hand(command);
                     }
                 }
             }

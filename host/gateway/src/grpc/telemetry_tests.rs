@@ -11,12 +11,17 @@ type End = oneshot::Sender<Result<(), Status>>;
 fn stream() -> (Arc<Questions>, TelemetryStream, End) {
     let (sender, queue) = mpsc::channel(QUEUE_LEN);
     let (end, ended) = oneshot::channel();
-    let asks = AskedAs { shard: 0, store_host: "here".to_owned(), aside: Aside::default(), making: None };
+    let (store_host, part) = ("here".to_owned(), PartRoom::default());
+    let asks = AskedAs { shard: 0, store_host, aside: Aside::default(), part, making: None };
     let questions = Arc::new(Questions { sender, ended: AtomicBool::new(false) });
-    (questions, TelemetryStream { queue, end: Some(ended), asks }, end)
+    (questions, TelemetryStream::new(queue, ended, asks), end)
 }
 
 fn question(transaction: u64) -> Question {
+    question_of(transaction, Bytes::from_static(b"x"))
+}
+
+fn question_of(transaction: u64, body: Bytes) -> Question {
     let message = NewMessage {
         message_id: "m".to_owned(),
         tag: None,
@@ -30,7 +35,7 @@ fn question(transaction: u64) -> Question {
         message_group: None,
         deliver_at: None,
         recovery_ms: None,
-        body: Bytes::from_static(b"x"),
+        body,
     };
     let half = StoredMessage { message, producer: "p".to_owned(), stored_at: Millis(2) };
     Question::new(CheckCommand { topic: ResourceName::plain("orders"), transaction, half })
@@ -75,6 +80,30 @@ fn a_question_that_was_withdrawn_is_passed_over() {
     assert!(withdrawn.withdraw());
     assert_eq!(asked(&mut stream), id(8));
     assert_eq!((asked(&mut stream), withdrawn.written_at()), (None, None));
+}
+
+#[test]
+fn each_question_waits_until_what_was_handed_over_before_has_left() {
+    let (questions, mut stream, _end) = stream();
+    let second = question(8);
+    assert!(questions.send_check(question(7)) && questions.send_check(second.clone()));
+    assert_eq!(asked(&mut stream), id(7));
+    // The transport gathers a piece until there is nothing more for now.
+    assert_eq!((asked(&mut stream), second.written_at()), (None, None));
+    assert_eq!(asked(&mut stream), id(8));
+}
+
+#[tokio::test]
+async fn a_question_that_is_made_aside_keeps_the_room_of_its_own_piece_until_it_is_made() {
+    let (questions, mut stream, _end) = stream();
+    let part = stream.asks.part.clone();
+    let large = question_of(8, vec![0; 1 << 20].into());
+    assert!(questions.send_check(question(7)) && questions.send_check(large.clone()));
+    assert_eq!(asked(&mut stream), id(7));
+    assert_eq!((asked(&mut stream), large.written_at(), part.is_kept()), (None, None, false));
+    assert_eq!((asked(&mut stream), part.is_kept()), (None, true));
+    let made = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await;
+    assert!(matches!(made, Some(Ok(_))) && !part.is_kept());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -33,6 +34,33 @@ impl RetryAfter {
     /// Sets it once; later values are ignored.
     pub(super) fn set(&self, ms: u64) {
         self.0.get_or_init(|| ms);
+    }
+}
+
+/// Put into the extensions of a streamed answer: while its next part is made aside, the room for it is kept, so that what is
+/// made counts from before it is begun.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PartRoom(Arc<AtomicBool>);
+
+impl PartRoom {
+    /// A part is being made until this is dropped. To be called where nothing is gathered: that would take the room with it.
+    pub(super) fn keep(&self) -> RoomKept {
+        self.0.store(true, Ordering::Relaxed);
+        RoomKept(self.clone())
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The room of a part that is being made.
+#[derive(Debug)]
+pub(super) struct RoomKept(PartRoom);
+
+impl Drop for RoomKept {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -83,7 +111,9 @@ impl<F: Future<Output = Result<Grpc, Infallible>>> Future for TrailerFuture<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Ok(mut response) = ready!(self.answer.as_mut().poll(cx));
         let retry_after = response.extensions_mut().remove::<RetryAfter>();
-        let (streams, outbound) = (self.streams.then(RoomAsked::default), self.outbound.clone());
+        let part = response.extensions_mut().remove::<PartRoom>().unwrap_or_default();
+        let streams = self.streams.then(|| Parts { asked: RoomAsked::default(), part, kept: None });
+        let outbound = self.outbound.clone();
         Poll::Ready(Ok(response.map(|body| AnswerBody { body, retry_after, streams, outbound })))
     }
 }
@@ -93,8 +123,25 @@ pub(crate) struct AnswerBody {
     body: tonic::body::Body,
     retry_after: Option<RetryAfter>,
     /// The answer is a stream, which asks for room.
-    streams: Option<RoomAsked>,
+    streams: Option<Parts>,
     outbound: Arc<ConnectionOutbound>,
+}
+
+/// The room of a stream's parts.
+struct Parts {
+    asked: RoomAsked,
+    part: PartRoom,
+    /// Room of the part that is being made.
+    kept: Option<Room>,
+}
+
+impl Parts {
+    fn poll_room(&mut self, cx: &mut Context<'_>, of: &Arc<ConnectionOutbound>) -> Poll<Option<Room>> {
+        match self.kept.take() {
+            Some(room) => Poll::Ready(Some(room)),
+            None => self.asked.poll(cx, of, PART_MAX_BYTES),
+        }
+    }
 }
 
 impl Body for AnswerBody {
@@ -104,11 +151,16 @@ impl Body for AnswerBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         let this = &mut *self;
         let mut room = match &mut this.streams {
-            Some(asked) => ready!(asked.poll(cx, &this.outbound, PART_MAX_BYTES)),
+            Some(parts) => ready!(parts.poll_room(cx, &this.outbound)),
             None => None,
         };
-        // While the body has nothing, its room is free again.
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            // While the body has nothing and makes nothing, its room is free again.
+            if let Some(parts) = &mut this.streams {
+                parts.kept = room.filter(|_| parts.part.is_kept());
+            }
+            return Poll::Pending;
+        };
         let retry_after = this.retry_after.as_ref().and_then(|retry_after| retry_after.0.get().copied());
         let hold = |bytes: Bytes| match room.take() {
             Some(mut room) => {
@@ -146,7 +198,80 @@ fn add(trailers: &mut HeaderMap, ms: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Waker;
+
     use super::*;
+    use crate::outbound::Outbound;
+
+    /// An answer whose part is made aside, and is made when `done` says so.
+    #[derive(Clone, Default)]
+    struct Aside {
+        begun: Arc<AtomicUsize>,
+        done: Arc<AtomicBool>,
+    }
+
+    struct Making {
+        aside: Aside,
+        part: PartRoom,
+        kept: Option<RoomKept>,
+    }
+
+    impl Body for Making {
+        type Data = Bytes;
+        type Error = tonic::Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            if self.kept.is_none() {
+                self.aside.begun.fetch_add(1, Ordering::Relaxed);
+                self.kept = Some(self.part.keep());
+            }
+            if !self.aside.done.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            self.kept = None;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"made")))))
+        }
+    }
+
+    #[test]
+    fn what_is_made_aside_has_its_room_from_before_it_is_begun_until_it_is_taken() {
+        const ON_ONE: usize = 3;
+        let outbound = Outbound::new(8 * PART_MAX_BYTES, ON_ONE * PART_MAX_BYTES);
+        let aside = Aside::default();
+        let mut answers: Vec<_> = [outbound.connection(), outbound.connection()]
+            .into_iter()
+            .flat_map(|connection| vec![connection; 50])
+            .map(|outbound| {
+                let part = PartRoom::default();
+                let body = tonic::body::Body::new(Making { aside: aside.clone(), part: part.clone(), kept: None });
+                let streams = Some(Parts { asked: RoomAsked::default(), part, kept: None });
+                AnswerBody { body, retry_after: None, streams, outbound }
+            })
+            .collect();
+        let poll = |answer: &mut AnswerBody| {
+            Pin::new(answer).poll_frame(&mut Context::from_waker(Waker::noop())).map(|frame| frame.unwrap().unwrap())
+        };
+        // However often: nobody reads.
+        for _ in 0..2 {
+            for answer in &mut answers {
+                assert!(poll(answer).is_pending());
+            }
+            assert_eq!(aside.begun.load(Ordering::Relaxed), 2 * ON_ONE);
+            assert_eq!(outbound.bytes(), (2 * ON_ONE * PART_MAX_BYTES) as u64);
+        }
+        aside.done.store(true, Ordering::Relaxed);
+        let Poll::Ready(taken) = poll(&mut answers[0]) else { panic!("it is made") };
+        assert_eq!(outbound.bytes(), ((2 * ON_ONE - 1) * PART_MAX_BYTES + 1024) as u64);
+        assert!(poll(&mut answers[ON_ONE]).is_pending(), "what is made and not taken still counts");
+        drop(taken);
+        assert!(poll(&mut answers[ON_ONE]).is_ready());
+        drop(answers);
+        assert_eq!(outbound.bytes(), 0);
+    }
 
     #[test]
     fn the_trailer_is_added_to_trailers_and_to_nothing_else() {
