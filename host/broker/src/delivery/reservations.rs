@@ -46,13 +46,18 @@ impl FiltersOnTheirWay {
         way.stays = noted;
     }
 
-    fn forget(&mut self, filter: &TagFilter, noted: bool, abandoned: bool) {
-        let Some(way) = self.0.get_mut(filter) else { return };
-        *(if noted { &mut way.noting } else { &mut way.letting_go }) -= 1;
+    /// Returns whether it was held: what was held for a group or topic that went meanwhile is forgotten already, even if a
+    /// later record is held for the same one.
+    fn forget(&mut self, filter: &TagFilter, noted: bool, abandoned: bool) -> bool {
+        let Some(way) = self.0.get_mut(filter) else { return false };
+        let count = if noted { &mut way.noting } else { &mut way.letting_go };
+        let Some(fewer) = count.checked_sub(1) else { return false };
+        *count = fewer;
         way.stays &= !abandoned;
         if way.noting + way.letting_go == 0 {
             self.0.remove(filter);
         }
+        true
     }
 
     /// Tags of the filters that are noted, each as often as there are records.
@@ -196,8 +201,8 @@ impl Reservations {
             return;
         };
         each_filter(record, |filter, noted| {
-            reserved.filters.forget(filter, noted, abandoned);
-            self.filter_tags -= if noted { filter.weight() } else { 0 };
+            let held = reserved.filters.forget(filter, noted, abandoned);
+            self.filter_tags -= if held && noted { filter.weight() } else { 0 };
         });
         each_place(record, |place| {
             if let Some(count) = reserved.places.get_mut(&place) {

@@ -1,9 +1,9 @@
 //! What is on its way to the log is handed out to nobody else.
 
 use super::{Desk, places};
-use crate::GroupConfig;
-use crate::record::{Record, Renew, TopicDelete};
+use crate::record::{FilterNoted, FiltersGone, Record, Renew, TopicDelete};
 use crate::testing::ack;
+use crate::{GroupConfig, TagFilter};
 
 fn desk(count: usize) -> Desk {
     let mut desk = Desk::new(1, GroupConfig::default());
@@ -106,4 +106,28 @@ fn nothing_is_kept_for_groups_and_topics_that_are_gone() {
     desk.reservations.retain_living(&desk.log.state);
     let nothing = format!("{:?}", crate::delivery::Reservations::default());
     assert_eq!(format!("{:?}", desk.reservations), nothing);
+}
+
+/// A record that was held for a topic that went comes back after another one was held for it: an acknowledgement with a handle
+/// from before.
+#[test]
+fn filters_on_their_way_to_a_topic_that_is_gone_are_forgotten_once() {
+    let (a, b) = (TagFilter::tags(["a"]), TagFilter::tags(["b"]));
+    for late in [None, Some(&a), Some(&b)] {
+        let mut desk = desk(1);
+        let (group, topic) = (desk.group, desk.topic);
+        let noted = |filter: &TagFilter| Record::FilterNoted(FilterNoted { group, topic, filter: filter.clone() });
+        let gone = Record::FiltersGone(FiltersGone { group, topic, filters: vec![b.clone()] });
+        let on_their_way = [noted(&a), gone];
+        on_their_way.iter().for_each(|record| desk.reservations.hold(record));
+        let name = crate::ResourceName::plain("t");
+        desk.log.apply(Record::TopicDelete(TopicDelete { name, force: true })).unwrap();
+        desk.reservations.retain_living(&desk.log.state);
+        assert_eq!(desk.reservations.filter_tags(), 0);
+        let late = late.map_or_else(|| ack(group, topic, 0, 1), noted);
+        desk.reservations.hold(&late);
+        on_their_way.iter().for_each(|record| desk.reservations.release(record));
+        desk.reservations.release(&late);
+        assert_eq!(desk.reservations.filter_tags(), 0);
+    }
 }
