@@ -388,10 +388,7 @@ impl Executor {
                 Effect::Plugins => self.shared.checks_changed.notify_one(),
             }
         }
-        // A thousand messages with one tag wake whoever wants it once.
-        arrived.sort_unstable();
-        arrived.dedup();
-        arrived.into_iter().for_each(|(topic, tag)| self.polls.wake_for(topic, tag));
+        self.polls.wake_for(arrived);
         if directory {
             self.shared.directory.clear();
             self.reservations.retain_living(&self.state);

@@ -72,8 +72,10 @@ pub(crate) struct Polls {
     ready: VecDeque<TopicId>,
     /// When each gives up.
     by_time: BTreeSet<(Instant, u64)>,
-    /// When to look at a topic for a group again although nothing happened: a lease ends there.
+    /// When to look at a topic for a group again although nothing happened: a lease ends there. Only the first time of each:
+    /// a receive that is woken in vain says the next one.
     wake_at: BTreeSet<(Millis, TopicId, GroupId)>,
+    wake_of: HashMap<(TopicId, GroupId), Millis>,
     /// Receives whose group must come into being or join the topic first, by the record that does it.
     joining: HashMap<Vec<u8>, Vec<Poll>>,
 }
@@ -174,12 +176,21 @@ impl Polls {
 
     // Who is to be served.
 
-    /// A message with this tag came: lines that want it are ready. What it costs follows their number.
-    pub(crate) fn wake_for(&mut self, topic: TopicId, tag: TagHash) {
-        let Some(on) = self.topics.get(&topic) else { return };
-        let tagged = on.by_tag.get(&tag).into_iter().flatten();
-        let lines: Vec<LineNumber> = on.all.iter().chain(tagged).copied().collect();
-        lines.into_iter().for_each(|line| self.make_ready(line));
+    /// Messages with these tags came: lines that want one of them are ready. What it costs follows their number, and not how
+    /// many messages came.
+    pub(crate) fn wake_for(&mut self, mut arrived: Vec<(TopicId, TagHash)>) {
+        arrived.sort_unstable();
+        arrived.dedup();
+        for on_topic in arrived.chunk_by(|(topic, _), (other, _)| topic == other) {
+            self.wanting(on_topic).into_iter().for_each(|line| self.make_ready(line));
+        }
+    }
+
+    /// Lines that want messages with these different tags, all of one topic; those that take everything are in it once.
+    fn wanting(&self, arrived: &[(TopicId, TagHash)]) -> Vec<LineNumber> {
+        let Some(on) = arrived.first().and_then(|(topic, _)| self.topics.get(topic)) else { return Vec::new() };
+        let tagged = arrived.iter().filter_map(|(_, tag)| on.by_tag.get(tag)).flatten();
+        on.all.iter().chain(tagged).copied().collect()
     }
 
     /// Something may be there for this group.
@@ -258,7 +269,14 @@ impl Polls {
 
     // The clock.
 
+    /// Looks at a topic for a group again then, or before: whoever is woken in vain must say when to look next.
     pub(crate) fn wake_at(&mut self, at: Millis, topic: TopicId, group: GroupId) {
+        if self.wake_of.get(&(topic, group)).is_some_and(|first| *first <= at) {
+            return;
+        }
+        if let Some(later) = self.wake_of.insert((topic, group), at) {
+            self.wake_at.remove(&(later, topic, group));
+        }
         self.wake_at.insert((at, topic, group));
     }
 
@@ -267,10 +285,10 @@ impl Polls {
         let mut due = Vec::new();
         while let Some((_, topic, group)) = self.wake_at.first().copied().filter(|(at, _, _)| *at <= now) {
             self.wake_at.pop_first();
+            self.wake_of.remove(&(topic, group));
             due.push((topic, group));
         }
         due.sort_unstable();
-        due.dedup();
         due
     }
 
@@ -394,17 +412,38 @@ mod tests {
             lines.push(polls.wait(TOPIC, poll, false));
             answers.push(answer);
         }
-        polls.wake_for(TOPIC, TagHash(1));
-        polls.wake_for(TOPIC, TagHash(1));
+        polls.wake_for(vec![(TOPIC, TagHash(1)), (TOPIC, TagHash(1))]);
+        polls.wake_for(vec![(TOPIC, TagHash(1))]);
         assert_eq!(ready(&mut polls), [lines[3], lines[0], lines[1]]);
-        polls.wake_for(TOPIC, TagHash(0));
+        polls.wake_for(vec![(TOPIC, TagHash(0))]);
         assert_eq!(ready(&mut polls), [lines[3]]);
-        polls.wake_for(TopicId(2), TagHash(1));
+        polls.wake_for(vec![(TopicId(2), TagHash(1)), (TOPIC, TagHash(3)), (TopicId(2), TagHash(3))]);
+        assert_eq!(ready(&mut polls), [lines[3], lines[2]]);
         polls.wake_group(TOPIC, &ResourceName::plain("h"));
         assert_eq!(ready(&mut polls), [lines[3], lines[4]]);
         polls.wake_all(TOPIC);
         assert_eq!(ready(&mut polls), lines);
         assert!(!polls.any_ready());
+    }
+
+    #[test]
+    fn lines_that_take_everything_are_looked_at_once_however_many_different_tags_came() {
+        let (mut polls, until) = (Polls::default(), Instant::now());
+        let mut answers = Vec::new();
+        let filters = std::iter::repeat_n(TagFilter::All, 1_000).chain([tags(&[7]), tags(&[8, 9])]);
+        let lines: Vec<LineNumber> = filters
+            .enumerate()
+            .map(|(n, filter)| {
+                let (poll, answer) = poll(&format!("g{n}"), filter, until);
+                answers.push(answer);
+                polls.wait(TOPIC, poll, false)
+            })
+            .collect();
+        let arrived: Vec<_> = (0..5_000).map(|tag| (TOPIC, TagHash(tag))).collect();
+        // One of the lines wants two of the tags.
+        assert_eq!(polls.wanting(&arrived).len(), lines.len() + 1);
+        polls.wake_for(arrived);
+        assert_eq!(ready(&mut polls), lines);
     }
 
     #[test]
@@ -417,7 +456,7 @@ mod tests {
             answers.push(answer);
         }
         polls.wake_all(TopicId(1));
-        polls.wake_for(TopicId(2), TagHash(7));
+        polls.wake_for(vec![(TopicId(2), TagHash(7))]);
         let topics = std::iter::from_fn(|| polls.next_ready()).map(|(topic, _)| topic.0).collect::<Vec<_>>();
         assert_eq!(topics, [1, 2, 1, 1]);
     }
@@ -435,13 +474,18 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_looked_at_when_its_time_has_come_and_once() {
+    fn a_group_is_looked_at_when_its_first_time_has_come_and_one_time_of_it_is_kept() {
         let mut polls = Polls::default();
-        for (at, topic, group) in [(5, 1, 1), (6, 1, 1), (6, 1, 2), (7, 1, 1)] {
-            polls.wake_at(Millis(at), TopicId(topic), GroupId(group));
-        }
-        assert_eq!(polls.next_wake(), Some(Millis(5)));
+        let wake_at = |polls: &mut Polls, times: &[(u64, u32)]| {
+            times.iter().for_each(|(at, group)| polls.wake_at(Millis(*at), TOPIC, GroupId(*group)));
+        };
+        wake_at(&mut polls, &[(6, 1), (5, 1), (7, 1), (5, 1), (6, 2), (8, 3)]);
+        assert_eq!((polls.wake_at.len(), polls.wake_of.len(), polls.next_wake()), (3, 3, Some(Millis(5))));
         assert_eq!(polls.awake(Millis(6)), [(TOPIC, GroupId(1)), (TOPIC, GroupId(2))]);
-        assert_eq!((polls.next_wake(), polls.awake(Millis(6)).len()), (Some(Millis(7)), 0));
+        assert_eq!((polls.next_wake(), polls.awake(Millis(7)).len()), (Some(Millis(8)), 0));
+        // A time that is over is no reason to pass over the next one.
+        wake_at(&mut polls, &[(9, 1), (7, 3)]);
+        assert_eq!(polls.awake(Millis(9)), [(TOPIC, GroupId(1)), (TOPIC, GroupId(3))]);
+        assert_eq!((polls.wake_at.len(), polls.wake_of.len()), (0, 0));
     }
 }

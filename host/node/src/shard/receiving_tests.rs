@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use vouch_broker::check::CheckOverrides;
-use vouch_broker::record::{Frame, GroupPut, Join, MessagePlace, Record, TopicPut, encode_message};
+use vouch_broker::record::{
+    Frame, GroupPut, Join, Lease, LeasedRange, MessagePlace, Record, TopicPut, encode_message,
+};
 use vouch_broker::state::RecordAt;
 use vouch_broker::{
     BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, Refusal, ResourceName, State, TagFilter,
@@ -115,4 +117,25 @@ fn a_receive_that_comes_when_the_turn_is_over_is_looked_at_in_the_next_one_howev
     executor.work = 0;
     executor.serve_ready();
     assert_eq!((executor.deliveries.len(), executor.polls.len()), (2, 0));
+}
+
+/// One time of a group is kept, the first: the next one must come from whoever was woken.
+#[test]
+fn a_receive_that_is_woken_in_vain_says_when_to_look_again() {
+    let mut executor = executor(1);
+    let deadline = executor.shared.clock.now().plus_ms(3_600_000);
+    let fresh = vec![LeasedRange { queue: 0, from: 0, to: 1, leased: vec![0], left: vec![] }];
+    let (group, again) = (GroupId(1), vec![]);
+    let lease = Lease { group, topic: TOPIC, generation: 1, deadline, renewed_for: None, fresh, again };
+    let at = RecordAt { position: 1, time: Millis(1) };
+    executor.state.apply(at, &Record::Lease(lease), &mut Vec::new()).unwrap();
+    let (poll, _answer) = poll(1, Duration::from_secs(60));
+    executor.receive(poll);
+    assert_eq!((executor.polls.len(), executor.polls.next_wake()), (1, Some(deadline)));
+    executor.polls.wake_at(Millis(1), TOPIC, group);
+    assert_eq!(executor.polls.awake(executor.shared.clock.now()), [(TOPIC, group)]);
+    assert_eq!(executor.polls.next_wake(), None);
+    executor.polls.wake_group(TOPIC, &ResourceName::plain("g1"));
+    executor.serve_ready();
+    assert_eq!((executor.polls.len(), executor.polls.next_wake()), (1, Some(deadline)));
 }
