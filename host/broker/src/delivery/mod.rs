@@ -7,7 +7,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use noting::{Noting, noting};
+pub use noting::{Noting, filters, is_noted, noting};
 pub use reservations::Reservations;
 
 use crate::record::Lease;

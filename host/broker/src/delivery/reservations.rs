@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::record::Record;
-use crate::state::Filters;
+use crate::state::{FilterTags, Filters};
 use crate::{GroupId, State, TagFilter, TagHash, TopicId};
 
 /// A queue and an offset in it.
@@ -102,7 +102,34 @@ impl Reserved {
 #[derive(Debug, Default)]
 pub struct Reservations {
     subjects: HashMap<(GroupId, TopicId), Reserved>,
-    filter_tags: usize,
+    filter_tags: TagsOnTheirWay,
+}
+
+/// Tags of the filters that records on their way note, of each group and of all.
+#[derive(Debug, Default)]
+struct TagsOnTheirWay {
+    of_group: HashMap<GroupId, usize>,
+    of_all: usize,
+}
+
+impl TagsOnTheirWay {
+    fn add(&mut self, group: GroupId, tags: usize) {
+        *self.of_group.entry(group).or_default() += tags;
+        self.of_all += tags;
+    }
+
+    fn remove(&mut self, group: GroupId, tags: usize) {
+        if tags == 0 {
+            return;
+        }
+        self.of_all -= tags;
+        if let Some(of_group) = self.of_group.get_mut(&group) {
+            *of_group -= tags;
+            if *of_group == 0 {
+                self.of_group.remove(&group);
+            }
+        }
+    }
 }
 
 /// The group and topic that a record is about; `None` for records that change no delivery.
@@ -144,6 +171,7 @@ impl Reservations {
     /// Notes what a record on its way will change.
     pub fn hold(&mut self, record: &Record) {
         let Some(subject) = subject(record) else { return };
+        let (group, _) = subject;
         let reserved = self.subjects.entry(subject).or_default();
         each_place(record, |place| *reserved.places.entry(place).or_default() += 1);
         if let Record::Lease(lease) = record {
@@ -153,7 +181,9 @@ impl Reservations {
         }
         each_filter(record, |filter, noted| {
             reserved.filters.hold(filter, noted);
-            self.filter_tags += if noted { filter.weight() } else { 0 };
+            if noted {
+                self.filter_tags.add(group, filter.weight());
+            }
         });
     }
 
@@ -177,7 +207,9 @@ impl Reservations {
         };
         self.subjects.retain(|subject, reserved| {
             let stays = lives(subject);
-            self.filter_tags -= if stays { 0 } else { reserved.filters.tags() };
+            if !stays {
+                self.filter_tags.remove(subject.0, reserved.filters.tags());
+            }
             stays
         });
     }
@@ -191,18 +223,18 @@ impl Reservations {
         self.subjects.get(&subject).map(|reserved| &reserved.filters)
     }
 
-    /// Tags of the filters that records on their way note.
-    pub(super) fn filter_tags(&self) -> usize {
-        self.filter_tags
+    /// Tags of the filters that records on their way note: of this group, and of all.
+    pub(super) fn filter_tags(&self, group: GroupId) -> FilterTags {
+        let TagsOnTheirWay { of_group, of_all } = &self.filter_tags;
+        FilterTags { of_group: of_group.get(&group).copied().unwrap_or(0), of_all: *of_all }
     }
 
     fn forget(&mut self, record: &Record, abandoned: bool, ranges_at: impl Fn(&mut VecDeque<(u64, u64)>, usize)) {
-        let Some(reserved) = subject(record).and_then(|subject| self.subjects.get_mut(&subject)) else {
-            return;
-        };
+        let Some(subject) = subject(record) else { return };
+        let Some(reserved) = self.subjects.get_mut(&subject) else { return };
         each_filter(record, |filter, noted| {
             let held = reserved.filters.forget(filter, noted, abandoned);
-            self.filter_tags -= if held && noted { filter.weight() } else { 0 };
+            self.filter_tags.remove(subject.0, if held && noted { filter.weight() } else { 0 });
         });
         each_place(record, |place| {
             if let Some(count) = reserved.places.get_mut(&place) {

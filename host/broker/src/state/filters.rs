@@ -9,6 +9,8 @@ use crate::{Refusal, TagFilter, TagHash};
 pub const FILTERS_MAX: usize = 64;
 /// Most tags in all filters of all groups; a filter counts for one more than it has tags.
 pub const FILTER_TAGS_MAX: usize = 1 << 20;
+/// Most of them in the filters of one group, on all topics: a few groups do not keep the others out.
+pub const GROUP_FILTER_TAGS_MAX: usize = FILTER_TAGS_MAX / 64;
 
 /// The filters of a group on a topic.
 #[derive(Debug, Default)]
@@ -75,20 +77,63 @@ impl Filters {
     }
 }
 
-/// Whether a group that has so many filters may have one more, where all filters have so many tags.
-pub(crate) fn check_room(filters: usize, tags: usize, filter: &TagFilter) -> Result<(), Refusal> {
-    if filters >= FILTERS_MAX {
-        return Err(Refusal::TooMany(format!(
-            "members of the group have {FILTERS_MAX} different filters on this topic already; give all members the same \
-             filter, or use one group for each; filters that nobody has any more are forgotten after some minutes"
-        )));
+/// What a new filter meets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Crowd {
+    /// Different filters of its group on its topic.
+    pub(super) filters: usize,
+    /// Tags in all filters of its group.
+    pub(super) of_group: usize,
+    /// Tags in all filters of all groups.
+    pub(super) of_all: usize,
+}
+
+/// Why a group may not have one more filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoFilterRoom {
+    /// It has [`FILTERS_MAX`] on the topic.
+    Filters,
+    /// Its filters would have more than [`GROUP_FILTER_TAGS_MAX`] tags.
+    OfGroup,
+    /// All filters would have more than [`FILTER_TAGS_MAX`] tags.
+    OfAll,
+}
+
+impl From<NoFilterRoom> for Refusal {
+    fn from(no_room: NoFilterRoom) -> Self {
+        Self::TooMany(match no_room {
+            NoFilterRoom::Filters => format!(
+                "members of the group have {FILTERS_MAX} different filters on this topic already; give all members the \
+                 same filter, or use one group for each; filters that nobody has any more are forgotten after some minutes \
+                 in which a member is there"
+            ),
+            NoFilterRoom::OfGroup => format!(
+                "the filters of the group have {GROUP_FILTER_TAGS_MAX} tags already; use filters with fewer tags, or more \
+                 groups"
+            ),
+            NoFilterRoom::OfAll => format!(
+                "the filters of all groups have {FILTER_TAGS_MAX} tags already; delete groups that nobody needs, use \
+                 filters with fewer tags, or receive everything (*)"
+            ),
+        })
     }
-    if tags + filter.weight() > FILTER_TAGS_MAX {
-        return Err(Refusal::TooMany(format!(
-            "the filters of all groups have {FILTER_TAGS_MAX} tags already; use filters with fewer tags"
-        )));
+}
+
+/// Whether a group may have one more filter. One that takes everything finds room however many tags there are: it has
+/// none, and a group has no more than one of them on a topic.
+pub(super) fn check_room(crowd: Crowd, filter: &TagFilter) -> Result<(), NoFilterRoom> {
+    let weight = filter.weight();
+    if crowd.filters >= FILTERS_MAX {
+        Err(NoFilterRoom::Filters)
+    } else if *filter == TagFilter::All {
+        Ok(())
+    } else if crowd.of_group + weight > GROUP_FILTER_TAGS_MAX {
+        Err(NoFilterRoom::OfGroup)
+    } else if crowd.of_all + weight > FILTER_TAGS_MAX {
+        Err(NoFilterRoom::OfAll)
+    } else {
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -113,10 +158,28 @@ mod tests {
     }
 
     #[test]
-    fn both_bounds_hold_on_both_sides() {
+    fn all_three_bounds_hold_on_both_sides() {
         let filter = TagFilter::tags(["a", "b"]);
-        assert!(check_room(FILTERS_MAX - 1, FILTER_TAGS_MAX - 3, &filter).is_ok());
-        assert!(matches!(check_room(FILTERS_MAX, 0, &filter), Err(Refusal::TooMany(_))));
-        assert!(matches!(check_room(0, FILTER_TAGS_MAX - 2, &filter), Err(Refusal::TooMany(_))));
+        let last = Crowd {
+            filters: FILTERS_MAX - 1,
+            of_group: GROUP_FILTER_TAGS_MAX - 3,
+            of_all: FILTER_TAGS_MAX - 3,
+        };
+        assert_eq!(check_room(last, &filter), Ok(()));
+        for (crowd, no_room) in [
+            (Crowd { filters: FILTERS_MAX, ..last }, NoFilterRoom::Filters),
+            (Crowd { of_group: last.of_group + 1, ..last }, NoFilterRoom::OfGroup),
+            (Crowd { of_all: last.of_all + 1, ..last }, NoFilterRoom::OfAll),
+        ] {
+            assert_eq!(check_room(crowd, &filter), Err(no_room));
+            assert!(matches!(Refusal::from(no_room), Refusal::TooMany(_)));
+        }
+    }
+
+    #[test]
+    fn who_takes_everything_finds_room_among_any_number_of_tags() {
+        let full = Crowd { filters: FILTERS_MAX - 1, of_group: GROUP_FILTER_TAGS_MAX, of_all: FILTER_TAGS_MAX };
+        assert_eq!(check_room(full, &TagFilter::All), Ok(()));
+        assert_eq!(check_room(Crowd { filters: FILTERS_MAX, ..full }, &TagFilter::All), Err(NoFilterRoom::Filters));
     }
 }

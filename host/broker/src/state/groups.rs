@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::filters::check_room;
+use super::filters::{Crowd, NoFilterRoom, check_room};
 use super::leaps::Now;
 use super::progress::Progress;
 use super::snapshot::{Snapshot, Source, Unreadable};
@@ -61,6 +61,8 @@ pub struct Group {
     pub used: bool,
     gaps: VecDeque<Gap>,
     progress: BTreeMap<TopicId, Progress>,
+    /// Tags in its filters.
+    filter_tags: usize,
 }
 
 impl Group {
@@ -93,6 +95,15 @@ impl Group {
     pub fn topics(&self) -> impl Iterator<Item = (TopicId, &Progress)> {
         self.progress.iter().map(|(topic, progress)| (*topic, progress))
     }
+}
+
+/// Tags in filters that are noted, or will be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FilterTags {
+    /// Those of one group.
+    pub(crate) of_group: usize,
+    /// Those of all groups.
+    pub(crate) of_all: usize,
 }
 
 /// All groups.
@@ -214,6 +225,7 @@ impl Groups {
             used: false,
             gaps: VecDeque::new(),
             progress: BTreeMap::new(),
+            filter_tags: 0,
         };
         self.by_id.insert(id, group);
         Ok(())
@@ -231,22 +243,25 @@ impl Groups {
     /// tags.
     pub(crate) fn check_filter_room(
         &self,
+        group: &Group,
         filters: usize,
-        tags_on_their_way: usize,
+        on_their_way: FilterTags,
         filter: &TagFilter,
-    ) -> Result<(), Refusal> {
-        check_room(filters, self.filter_tags + tags_on_their_way, filter)
+    ) -> Result<(), NoFilterRoom> {
+        let of_group = group.filter_tags + on_their_way.of_group;
+        check_room(Crowd { filters, of_group, of_all: self.filter_tags + on_their_way.of_all }, filter)
     }
 
     /// Notes what a member asks for; one that is there already stays.
     pub(super) fn note_filter(&mut self, group: GroupId, topic: TopicId, filter: &TagFilter) -> Result<(), Refusal> {
-        let noted = self.filter_tags;
-        let progress = self.progress_mut(group, topic)?;
+        let of_all = self.filter_tags;
+        let (of_group, progress) = self.filtering_mut(group, topic)?;
         if progress.filters().contains(filter) {
             return Ok(());
         }
-        check_room(progress.filters().len(), noted, filter)?;
+        check_room(Crowd { filters: progress.filters().len(), of_group: *of_group, of_all }, filter)?;
         progress.note_filter(filter.clone());
+        *of_group += filter.weight();
         self.filter_tags += filter.weight();
         Ok(())
     }
@@ -258,9 +273,10 @@ impl Groups {
         topic: TopicId,
         filters: &[TagFilter],
     ) -> Result<(), Refusal> {
-        let progress = self.progress_mut(group, topic)?;
+        let (of_group, progress) = self.filtering_mut(group, topic)?;
         let dropped =
             filters.iter().filter(|filter| progress.drop_filter(filter)).map(TagFilter::weight).sum::<usize>();
+        *of_group -= dropped;
         self.filter_tags -= dropped;
         Ok(())
     }
@@ -288,6 +304,12 @@ impl Groups {
     #[cfg(test)]
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.made, self.unused, self.filter_tags)
+    }
+
+    /// Tags in the filters of a group.
+    #[cfg(test)]
+    pub(super) fn filter_tags_of(&self, group: GroupId) -> usize {
+        self.by_id[&group].filter_tags
     }
 
     #[cfg(test)]
@@ -337,7 +359,7 @@ impl Groups {
             self.by_name.remove(&group.name);
             self.unused -= usize::from(group.is_unused());
             self.made -= usize::from(group.made_by_receive);
-            self.filter_tags -= group.progress.values().map(|progress| progress.filters().weight()).sum::<usize>();
+            self.filter_tags -= group.filter_tags;
         }
     }
 
@@ -357,15 +379,23 @@ impl Groups {
 
     /// Progress that a handle or lease refers to.
     pub(super) fn progress_mut(&mut self, group: GroupId, topic: TopicId) -> Result<&mut Progress, Refusal> {
-        self.by_id
-            .get_mut(&group)
-            .and_then(|group| group.progress.get_mut(&topic))
+        self.filtering_mut(group, topic).map(|(_, progress)| progress)
+    }
+
+    /// Tags in the filters of a group, and its progress on a topic.
+    fn filtering_mut(&mut self, group: GroupId, topic: TopicId) -> Result<(&mut usize, &mut Progress), Refusal> {
+        let group = self.by_id.get_mut(&group);
+        group
+            .and_then(|group| Some((&mut group.filter_tags, group.progress.get_mut(&topic)?)))
             .ok_or(Refusal::InvalidHandle("its group or topic was deleted"))
     }
 
     pub(super) fn forget_topic(&mut self, topic: TopicId) {
-        for progress in self.by_id.values_mut().filter_map(|group| group.progress.remove(&topic)) {
-            self.filter_tags -= progress.filters().weight();
+        for group in self.by_id.values_mut() {
+            let Some(progress) = group.progress.remove(&topic) else { continue };
+            let forgotten = progress.filters().weight();
+            group.filter_tags -= forgotten;
+            self.filter_tags -= forgotten;
         }
     }
 }
@@ -412,10 +442,23 @@ impl Snapshot for Groups {
             };
             let read = |r: &mut Reader<'_>| Ok((TopicId(r.u32("topic")?), Progress::read(r, source.version)?));
             let progress: BTreeMap<_, _> = r.list("progress", read)?.into_iter().collect();
-            let group = Group { id, name, config, revision, seen, missed, made_by_receive, used, gaps, progress };
+            let filter_tags = progress.values().map(|progress| progress.filters().weight()).sum();
+            let group = Group {
+                id,
+                name,
+                config,
+                revision,
+                seen,
+                missed,
+                made_by_receive,
+                used,
+                gaps,
+                progress,
+                filter_tags,
+            };
             groups.made += usize::from(group.made_by_receive);
             groups.unused += usize::from(group.is_unused());
-            groups.filter_tags += group.progress.values().map(|progress| progress.filters().weight()).sum::<usize>();
+            groups.filter_tags += filter_tags;
             groups.by_name.insert(group.name.clone(), group.id);
             groups.by_id.insert(group.id, group);
         }

@@ -1,24 +1,44 @@
-//! Which filters of groups no session has, and since when (ruling 12). Belongs to this node and starts empty: before a
-//! restart, or while no node ran, nobody was away.
+//! Which filters of groups no session has, and for how long (ruling 12). Belongs to this node and starts empty: before a
+//! restart, or while no node ran, nobody was away. Nor is anybody while all members of a group are: they may be stopped
+//! together for longer than this, and the first that is back would pass over what the others want.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use vouch_broker::record::FiltersGone;
 use vouch_broker::state::Progress;
-use vouch_broker::{GroupId, State, TagFilter, TopicId};
+use vouch_broker::{GroupId, ResourceName, State, TagFilter, TopicId};
 
 use crate::sessions::Place;
 
-/// A filter goes when no session had it for so long.
+/// A filter goes when no session had it for so long, while some member of its group lived.
 pub(super) const ABSENT_FOR: Duration = Duration::from_secs(150);
 /// Filters, and topics of groups, that one look is about. The next one goes on behind it.
 const LOOKS_AT_ONCE: usize = 4096;
 
+/// Absence of one filter.
+#[derive(Clone, Copy, Default)]
+struct Away {
+    /// How long it was away while a member of its group lived, up to the last look.
+    lasted: Duration,
+    /// When that was, if a member lived then.
+    since: Option<Instant>,
+}
+
+impl Away {
+    /// Counts the time since the last look if a member lived at both.
+    fn look(&mut self, member_lives: bool, now: Instant) {
+        if member_lives && let Some(since) = self.since {
+            self.lasted += now.saturating_duration_since(since);
+        }
+        self.since = member_lives.then_some(now);
+    }
+}
+
 /// Filters that no session had when they were last looked at.
 #[derive(Default)]
 pub(super) struct Absences {
-    since: HashMap<(GroupId, TopicId), BTreeMap<TagFilter, Instant>>,
+    away: HashMap<(GroupId, TopicId), BTreeMap<TagFilter, Away>>,
     after: Option<(GroupId, TopicId)>,
 }
 
@@ -26,12 +46,12 @@ impl Absences {
     /// A receive brought a filter: its member is there.
     pub(super) fn end(&mut self, subject: (GroupId, TopicId), filter: &TagFilter) {
         // For nearly every receive there is nothing: do not even hash it.
-        if !self.since.is_empty()
-            && let Some(filters) = self.since.get_mut(&subject)
+        if !self.away.is_empty()
+            && let Some(filters) = self.away.get_mut(&subject)
         {
             filters.remove(filter);
             if filters.is_empty() {
-                self.since.remove(&subject);
+                self.away.remove(&subject);
             }
         }
     }
@@ -40,6 +60,7 @@ impl Absences {
     pub(super) fn look(
         &mut self,
         state: &State,
+        has_member: impl Fn(&ResourceName) -> bool,
         is_there: impl Fn(Place<'_>) -> bool,
         now: Instant,
     ) -> Vec<FiltersGone> {
@@ -51,8 +72,8 @@ impl Absences {
             room = room.saturating_sub(1 + progress.filters().len());
             self.after = Some((group.id, id));
             let Some(topic) = state.topics().get(id) else { continue };
-            let filters =
-                self.over((group.id, id), progress, |filter| is_there((&group.name, &topic.name, filter)), now);
+            let is_there = |filter: &TagFilter| is_there((&group.name, &topic.name, filter));
+            let filters = self.over((group.id, id), progress, has_member(&group.name), is_there, now);
             if !filters.is_empty() {
                 gone.push(FiltersGone { group: group.id, topic: id, filters });
             }
@@ -61,7 +82,7 @@ impl Absences {
         let lives = |(group, topic): &(GroupId, TopicId)| {
             state.groups().get(*group).is_some_and(|group| group.progress(*topic).is_some())
         };
-        self.since.retain(|subject, _| lives(subject));
+        self.away.retain(|subject, _| lives(subject));
         gone
     }
 
@@ -71,21 +92,23 @@ impl Absences {
         &mut self,
         subject: (GroupId, TopicId),
         progress: &Progress,
+        member_lives: bool,
         is_there: impl Fn(&TagFilter) -> bool,
         now: Instant,
     ) -> Vec<TagFilter> {
-        let mut before = self.since.remove(&subject).unwrap_or_default();
+        let mut before = self.away.remove(&subject).unwrap_or_default();
         let (mut away, mut over) = (BTreeMap::new(), Vec::new());
         for filter in progress.filters().iter().filter(|filter| !is_there(filter)) {
-            let since = before.remove(filter).unwrap_or(now);
-            if now.saturating_duration_since(since) >= ABSENT_FOR {
+            let mut absence = before.remove(filter).unwrap_or_default();
+            absence.look(member_lives, now);
+            if absence.lasted >= ABSENT_FOR {
                 over.push(filter.clone());
-            } else {
-                away.insert(filter.clone(), since);
+            } else if member_lives || absence.lasted > Duration::ZERO {
+                away.insert(filter.clone(), absence);
             }
         }
         if !away.is_empty() {
-            self.since.insert(subject, away);
+            self.away.insert(subject, away);
         }
         over
     }
@@ -139,24 +162,50 @@ mod tests {
         let (state, now) = (state(1, &[a.clone(), b.clone()]), Instant::now());
         let mut absences = Absences::default();
         let only_b = |(_, _, filter): Place<'_>| *filter == b;
-        assert_eq!(absences.look(&state, only_b, now), []);
-        assert_eq!(absences.look(&state, only_b, now + ABSENT_FOR - Duration::from_millis(1)), []);
-        assert_eq!(absences.look(&state, only_b, now + ABSENT_FOR), gone(&a));
-        assert_eq!(absences.look(&state, only_b, now + ABSENT_FOR), [], "it is said once");
+        assert_eq!(absences.look(&state, |_| true, only_b, now), []);
+        assert_eq!(absences.look(&state, |_| true, only_b, now + ABSENT_FOR - Duration::from_millis(1)), []);
+        assert_eq!(absences.look(&state, |_| true, only_b, now + ABSENT_FOR), gone(&a));
+        assert_eq!(absences.look(&state, |_| true, only_b, now + ABSENT_FOR), [], "it is said once");
         // A look that finds a member begins the time anew, and so does a receive between two looks.
         let later = now + ABSENT_FOR;
-        assert_eq!(absences.look(&state, |_| true, later + ABSENT_FOR / 2), []);
-        assert_eq!(absences.look(&state, only_b, later + ABSENT_FOR), []);
+        assert_eq!(absences.look(&state, |_| true, |_| true, later + ABSENT_FOR / 2), []);
+        assert_eq!(absences.look(&state, |_| true, only_b, later + ABSENT_FOR), []);
         absences.end(SUBJECT, &a);
-        assert_eq!(absences.look(&state, only_b, later + 2 * ABSENT_FOR), []);
-        assert_eq!(absences.look(&state, only_b, later + 3 * ABSENT_FOR), gone(&a));
+        assert_eq!(absences.look(&state, |_| true, only_b, later + 2 * ABSENT_FOR), []);
+        assert_eq!(absences.look(&state, |_| true, only_b, later + 3 * ABSENT_FOR), gone(&a));
+    }
+
+    #[test]
+    fn a_filter_is_not_away_while_all_members_of_its_group_are() {
+        let [a, b] = ["a", "b"].map(|tag| TagFilter::tags([tag]));
+        let (state, begun) = (state(1, &[a.clone(), b.clone()]), Instant::now());
+        let (mut absences, minute) = (Absences::default(), Duration::from_secs(60));
+        let at = |minutes: u32| begun + minute * minutes;
+        // Both are stopped for hours.
+        for minutes in 0..=300 {
+            assert_eq!(absences.look(&state, |_| false, |_| false, at(minutes)), []);
+        }
+        assert!(absences.away.is_empty(), "nothing is remembered for them");
+        // One is back, and stops once more: that does not count for the other.
+        let only_b = |(_, _, filter): Place<'_>| *filter == b;
+        let mut gone_at = None;
+        for minutes in 301..=320 {
+            let lives = !(302..=310).contains(&minutes);
+            let went = absences.look(&state, |_| lives, |place| lives && only_b(place), at(minutes));
+            if !went.is_empty() {
+                assert_eq!(went, gone(&a));
+                gone_at = gone_at.or(Some(minutes));
+            }
+        }
+        // Minutes that count begin with 311: two are not 150 seconds, three are.
+        assert_eq!(gone_at, Some(314));
     }
 
     #[test]
     fn after_a_restart_nobody_has_been_away() {
         let a = TagFilter::tags(["a"]);
         let (state, now) = (state(1, std::slice::from_ref(&a)), Instant::now());
-        assert_eq!(Absences::default().look(&state, |_| false, now + 9 * ABSENT_FOR), []);
+        assert_eq!(Absences::default().look(&state, |_| true, |_| false, now + 9 * ABSENT_FOR), []);
     }
 
     #[test]
@@ -166,7 +215,7 @@ mod tests {
         let (mut absences, mut steps, mut went) = (Absences::default(), 0, 0);
         for at in [now, now + ABSENT_FOR] {
             loop {
-                let gone = absences.look(&state, |_| false, at);
+                let gone = absences.look(&state, |_| true, |_| false, at);
                 assert!(gone.len() <= LOOKS_AT_ONCE / 8);
                 went += gone.iter().map(|gone| gone.filters.len()).sum::<usize>();
                 steps += 1;
@@ -176,6 +225,6 @@ mod tests {
             }
         }
         assert_eq!((steps, went), (4, 7_000));
-        assert!(absences.since.is_empty());
+        assert!(absences.away.is_empty());
     }
 }

@@ -169,7 +169,7 @@ impl Executor {
             Noting::New => {
                 self.propose_own(|out| FilterNoted { group, topic, filter: poll.filter.clone() }.encode(out))
             }
-            Noting::Refused(refusal) => return Err(refusal),
+            Noting::Refused(no_room) => return Err(no_room.into()),
         }
         if poll.filter == TagFilter::All {
             // Who takes everything passes over nothing.

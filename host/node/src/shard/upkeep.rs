@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use vouch_broker::ResourceName;
 use vouch_broker::state::Copies;
 
 use super::executor::Executor;
@@ -59,7 +60,8 @@ impl Executor {
 
     pub(super) fn let_filters_go(&mut self, now: Instant) {
         let sessions = &self.shared.sessions;
-        for gone in self.absences.look(&self.state, |place| sessions.has_filter(place), now) {
+        let has_member = |group: &ResourceName| sessions.has_member(group);
+        for gone in self.absences.look(&self.state, has_member, |place| sessions.has_filter(place), now) {
             self.propose_own(|out| gone.encode(out));
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Desk, places};
 use crate::record::{FilterNoted, FiltersGone, Record, Renew, TopicDelete};
+use crate::state::FilterTags;
 use crate::testing::ack;
 use crate::{GroupConfig, TagFilter};
 
@@ -123,11 +124,11 @@ fn filters_on_their_way_to_a_topic_that_is_gone_are_forgotten_once() {
         let name = crate::ResourceName::plain("t");
         desk.log.apply(Record::TopicDelete(TopicDelete { name, force: true })).unwrap();
         desk.reservations.retain_living(&desk.log.state);
-        assert_eq!(desk.reservations.filter_tags(), 0);
+        assert_eq!(desk.reservations.filter_tags(group), FilterTags::default());
         let late = late.map_or_else(|| ack(group, topic, 0, 1), noted);
         desk.reservations.hold(&late);
         on_their_way.iter().for_each(|record| desk.reservations.release(record));
         desk.reservations.release(&late);
-        assert_eq!(desk.reservations.filter_tags(), 0);
+        assert_eq!(desk.reservations.filter_tags(group), FilterTags::default());
     }
 }

@@ -74,7 +74,7 @@ impl Leader {
         match noting(&self.log.state, &self.reservations, (group, topic), filter) {
             Noting::Noted => {}
             Noting::New => self.propose(Record::FilterNoted(FilterNoted { group, topic, filter: filter.clone() })),
-            Noting::Refused(refusal) => panic!("three filters are too many: {refusal}"),
+            Noting::Refused(no_room) => panic!("three filters are too many: {no_room:?}"),
         }
     }
 

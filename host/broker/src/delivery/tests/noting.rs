@@ -1,11 +1,11 @@
 //! Filters are noted before anything relies on them, and a group has a bounded number of them.
 
 use super::{Desk, places};
-use crate::delivery::{Noting, noting};
-use crate::record::{FilterNoted, FiltersGone, Record};
-use crate::state::FILTERS_MAX;
+use crate::delivery::{Noting, filters, is_noted, noting};
+use crate::record::{FilterNoted, FiltersGone, Join, Record, TopicDelete};
+use crate::state::{FILTERS_MAX, GROUP_FILTER_TAGS_MAX, NoFilterRoom};
 use crate::testing::{lease, read_snapshot, whole};
-use crate::{GroupConfig, Refusal, TagFilter};
+use crate::{GroupConfig, GroupId, Refusal, TagFilter, TagHash};
 
 fn tag(n: usize) -> TagFilter {
     TagFilter::tags([n.to_string().as_str()])
@@ -74,16 +74,66 @@ fn a_group_has_64_different_filters_on_a_topic_and_the_next_one_is_refused() {
     assert_eq!(desk.noting(&all[FILTERS_MAX - 1]), Noting::New);
     let last = desk.noted(&all[FILTERS_MAX - 1]);
     desk.reservations.hold(&last);
-    let refused = desk.noting(&tag(FILTERS_MAX));
-    assert!(matches!(&refused, Noting::Refused(Refusal::TooMany(text)) if text.contains("64")), "{refused:?}");
+    let refused = Noting::Refused(NoFilterRoom::Filters);
+    assert_eq!(desk.noting(&tag(FILTERS_MAX)), refused);
+    let subject = (desk.group, desk.topic);
+    assert_eq!(filters(&desk.log.state, &desk.reservations, subject), FILTERS_MAX);
+    assert!(!is_noted(&desk.log.state, &desk.reservations, subject, &tag(FILTERS_MAX)));
+    assert!(is_noted(&desk.log.state, &desk.reservations, subject, &all[FILTERS_MAX - 1]), "it is on its way");
     desk.apply(on_its_way);
     desk.apply(last);
     assert_eq!(desk.noting(&tag(FILTERS_MAX)), refused);
     assert_eq!(desk.noting(&tag(7)), Noting::Noted);
     let one_more = desk.noted(&tag(FILTERS_MAX));
-    assert!(matches!(desk.log.refused(one_more), Refusal::TooMany(_)));
+    assert!(matches!(desk.log.refused(one_more), Refusal::TooMany(text) if text.contains("64")));
     desk.log.apply(desk.gone(&tag(7))).unwrap();
     assert_eq!(desk.noting(&tag(FILTERS_MAX)), Noting::New);
+}
+
+/// A filter with so many tags, different from those with another first one.
+fn with_tags(first: u64, tags: usize) -> TagFilter {
+    TagFilter::Tags((first..).take(tags).map(TagHash).collect())
+}
+
+#[test]
+fn one_group_has_its_share_of_all_tags_and_leaves_the_rest_to_others() {
+    let mut desk = desk();
+    let other = desk.log.member("other", desk.topic, GroupConfig::default());
+    let elsewhere = desk.log.topic("u", 1);
+    let group = desk.group;
+    desk.log.apply(Record::Join(Join { group, topic: elsewhere })).unwrap();
+    // Half is noted, on another topic; a quarter is on its way there.
+    let half: Vec<_> = (1..=GROUP_FILTER_TAGS_MAX as u64 / 512).map(|n| with_tags(n * 1000, 255)).collect();
+    for filter in &half {
+        desk.log.apply(Record::FilterNoted(FilterNoted { group, topic: elsewhere, filter: filter.clone() })).unwrap();
+    }
+    let held: Vec<_> = (101..=100 + GROUP_FILTER_TAGS_MAX as u64 / 1024)
+        .map(|n| FilterNoted { group, topic: elsewhere, filter: with_tags(n * 1000, 255) })
+        .map(Record::FilterNoted)
+        .collect();
+    held.iter().for_each(|record| desk.reservations.hold(record));
+    let room = GROUP_FILTER_TAGS_MAX / 4;
+    assert_eq!(desk.noting(&with_tags(1, room - 1)), Noting::New);
+    assert_eq!(desk.noting(&with_tags(1, room)), Noting::Refused(NoFilterRoom::OfGroup));
+    assert_eq!(desk.noting(&TagFilter::All), Noting::New, "it has no tags");
+    let of_other = |desk: &Desk| noting(&desk.log.state, &desk.reservations, (other, desk.topic), &with_tags(1, room));
+    assert_eq!(of_other(&desk), Noting::New);
+    for record in held {
+        desk.apply(record);
+    }
+    let topic = desk.topic;
+    let note = |group: GroupId, tags| Record::FilterNoted(FilterNoted { group, topic, filter: with_tags(1, tags) });
+    assert!(matches!(desk.log.refused(note(group, room)), Refusal::TooMany(_)));
+    desk.log.apply(note(group, room - 1)).unwrap();
+    assert!(matches!(desk.log.refused(note(group, 1)), Refusal::TooMany(_)));
+    desk.log.apply(note(other, room)).unwrap();
+    // The share is counted from a snapshot, too, and is free again with what took it.
+    let (_, state) = read_snapshot(&desk.log.state.snapshot(0)).unwrap();
+    desk.log.state = state;
+    assert_eq!(desk.noting(&with_tags(5, 1)), Noting::Refused(NoFilterRoom::OfGroup));
+    let name = crate::ResourceName::plain("u");
+    desk.log.apply(Record::TopicDelete(TopicDelete { name, force: true })).unwrap();
+    assert_eq!(desk.noting(&with_tags(5, room)), Noting::New);
 }
 
 /// What the state says stands against any leader, and over a restart from a snapshot.

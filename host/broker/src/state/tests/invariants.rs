@@ -224,6 +224,7 @@ fn filters(state: &State) {
     for group in state.groups().iter() {
         made += usize::from(group.made_by_receive);
         unused += usize::from(group.is_unused());
+        let mut of_group = 0;
         for (_, progress) in group.topics() {
             let filters = progress.filters();
             let wanted = |tag: &TagHash| filters.iter().any(|filter| filter.matches(*tag));
@@ -231,8 +232,10 @@ fn filters(state: &State) {
                 assert_eq!(filters.matches(tag), wanted(&tag));
             }
             assert!(progress.unwanted_tags().eq(progress.left_tags().filter(|tag| !wanted(tag))));
-            tags += filters.iter().map(TagFilter::weight).sum::<usize>();
+            of_group += filters.iter().map(TagFilter::weight).sum::<usize>();
         }
+        assert_eq!(state.groups().filter_tags_of(group.id), of_group);
+        tags += of_group;
     }
     assert_eq!(state.groups().counts(), (made, unused, tags));
     let stepped = std::iter::successors(state.groups().progress_after(None).next(), |(group, topic, _)| {
