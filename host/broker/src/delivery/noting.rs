@@ -42,12 +42,7 @@ impl<'a> Place<'a> {
 }
 
 /// Looks whether a group has a filter on a topic that it joined. Nothing is to be done where it did not join.
-pub fn noting(
-    state: &State,
-    reservations: &Reservations,
-    subject: (GroupId, TopicId),
-    filter: &TagFilter,
-) -> Noting {
+pub fn noting(state: &State, reservations: &Reservations, subject: (GroupId, TopicId), filter: &TagFilter) -> Noting {
     let Some(place) = Place::of(state, reservations, subject).filter(|place| !place.stays(filter)) else {
         return Noting::Noted;
     };
@@ -61,12 +56,7 @@ pub fn noting(
 }
 
 /// Whether nothing is to be done about a filter: what [`noting`] says, without a look for room.
-pub fn is_noted(
-    state: &State,
-    reservations: &Reservations,
-    subject: (GroupId, TopicId),
-    filter: &TagFilter,
-) -> bool {
+pub fn is_noted(state: &State, reservations: &Reservations, subject: (GroupId, TopicId), filter: &TagFilter) -> bool {
     Place::of(state, reservations, subject).is_none_or(|place| place.stays(filter))
 }
 

@@ -160,11 +160,7 @@ mod tests {
     #[test]
     fn all_three_bounds_hold_on_both_sides() {
         let filter = TagFilter::tags(["a", "b"]);
-        let last = Crowd {
-            filters: FILTERS_MAX - 1,
-            of_group: GROUP_FILTER_TAGS_MAX - 3,
-            of_all: FILTER_TAGS_MAX - 3,
-        };
+        let last = Crowd { filters: FILTERS_MAX - 1, of_group: GROUP_FILTER_TAGS_MAX - 3, of_all: FILTER_TAGS_MAX - 3 };
         assert_eq!(check_room(last, &filter), Ok(()));
         for (crowd, no_room) in [
             (Crowd { filters: FILTERS_MAX, ..last }, NoFilterRoom::Filters),

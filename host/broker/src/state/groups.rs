@@ -443,19 +443,8 @@ impl Snapshot for Groups {
             let read = |r: &mut Reader<'_>| Ok((TopicId(r.u32("topic")?), Progress::read(r, source.version)?));
             let progress: BTreeMap<_, _> = r.list("progress", read)?.into_iter().collect();
             let filter_tags = progress.values().map(|progress| progress.filters().weight()).sum();
-            let group = Group {
-                id,
-                name,
-                config,
-                revision,
-                seen,
-                missed,
-                made_by_receive,
-                used,
-                gaps,
-                progress,
-                filter_tags,
-            };
+            let group =
+                Group { id, name, config, revision, seen, missed, made_by_receive, used, gaps, progress, filter_tags };
             groups.made += usize::from(group.made_by_receive);
             groups.unused += usize::from(group.is_unused());
             groups.filter_tags += filter_tags;

@@ -9,6 +9,7 @@ use vouch_broker::{Millis, Refusal, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
 
 use super::errors::AskError;
+use super::outages::HALVES;
 use super::schedule::Failing;
 use super::{Checker, Due};
 use crate::node::Inner;
@@ -163,9 +164,14 @@ impl Unanswered {
 /// A component answered: other transactions on which it fails may be parked for that.
 fn answered(inner: &Inner, binding: &str, answerer: &Answerer) {
     inner.plugins.answered(binding, answerer.revision, inner.shared.clock.now());
-    if let Some((lasted, unanswered)) = inner.plugins.outages.answered(binding, Instant::now()) {
+    say_answered(inner, binding);
+}
+
+/// The end of what [`no_answer`] said of a checker, if it is over.
+fn say_answered(inner: &Inner, checker: &str) {
+    if let Some((lasted, unanswered)) = inner.plugins.outages.answered(checker, Instant::now()) {
         let lasted = humantime::format_duration(Duration::from_secs(lasted.as_secs()));
-        tracing::info!(binding, %lasted, unanswered, "checks are answered again");
+        tracing::info!(checker, %lasted, unanswered, "checks are answered again");
     }
 }
 
@@ -175,7 +181,7 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, checker: &str, unanswered: Una
     let (by, text) = (&unanswered.by, &unanswered.text);
     match inner.plugins.outages.no_answer(checker, Instant::now()) {
         Some(count) => tracing::warn!(
-            transaction = %id, by, text, unanswered = count,
+            transaction = %id, topic = %due.topic, by, text, unanswered = count,
             "checks get no answer; nothing is counted, and they are asked again (said once a minute)"
         ),
         None => tracing::debug!(transaction = %id, by, text, "a check got no answer"),
@@ -217,11 +223,11 @@ async fn park(inner: &Inner, failed: ComponentFailed, failing: Failing) {
 /// Asks live producers, one after another, until one was asked that lives on: its answer ends the ask, or its silence.
 async fn ask_producers(inner: &Arc<Inner>, due: &Due) {
     let half = match inner.half(due.transaction).await {
-        Ok(half) => half,
-        Err(error) => {
-            let topic = format!("producer of {}", due.topic);
-            return no_answer(inner, due, &topic, Unanswered::of("producer", error)).await;
+        Ok(half) => {
+            say_answered(inner, HALVES);
+            half
         }
+        Err(error) => return no_answer(inner, due, HALVES, Unanswered::of("producer", error)).await,
     };
     let command = CheckCommand { topic: due.topic.clone(), transaction: due.transaction, half };
     let mut tried = Vec::new();

@@ -14,7 +14,10 @@ struct Outage {
     unanswered: u64,
 }
 
-/// Who gives no answers, and when that was said last. Holds as many as there are bindings.
+/// In the place of a checker: half messages that producers would be asked about and that cannot be read, of all topics.
+pub(crate) const HALVES: &str = "half messages for producers";
+
+/// Who gives no answers, and when that was said last. Holds as many as there are bindings, and one for [`HALVES`].
 #[derive(Default)]
 pub(crate) struct Outages(Mutex<HashMap<String, Outage>>);
 

@@ -273,7 +273,7 @@ impl Sessions {
         group: &ResourceName,
         topic: &ResourceName,
         max: usize,
-        noted: impl Fn(&TagFilter) -> bool,
+        mut noted: impl FnMut(&TagFilter) -> bool,
     ) -> Vec<TagFilter> {
         let table = self.table();
         let filters = table.groups.on(group, topic).into_iter().flat_map(HashMap::keys);

@@ -46,6 +46,8 @@ pub const SETTINGS_ONLY_LIMIT: Duration = Duration::from_secs(10);
 pub const SESSIONS_MAX: usize = 100_000;
 /// Sessions that are ended by time under one hold of the lock.
 const ENDED_AT_ONCE: usize = 256;
+/// Sessions that are looked at before others have their turn: thousands of clients may be lost at once.
+const ENDED_IN_A_TURN: usize = 2048;
 
 /// What a client is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +87,17 @@ impl<'a> From<&'a str> for Client<'a> {
     fn from(id: &'a str) -> Self {
         Self { id, address: None }
     }
+}
+
+/// What became of sessions whose time was over.
+#[derive(Debug, Default)]
+pub(crate) struct Over {
+    /// Consumers whose leases are free.
+    pub(crate) dead: Vec<Dead>,
+    /// Sessions that ended by silence.
+    silent: usize,
+    /// Others may be over, too: ask again soon.
+    pub(crate) more: bool,
 }
 
 /// All sessions of this node.
@@ -178,12 +191,20 @@ impl Sessions {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Ends sessions whose time is over, and names the consumers whose leases are free.
-    pub(crate) fn expire(&self, now: Instant) -> Vec<Dead> {
-        let mut dead = Vec::new();
-        // Others take the lock meanwhile: thousands of clients may be lost at once.
-        while self.table().expire(now, ENDED_AT_ONCE, &mut dead) == ENDED_AT_ONCE {}
-        dead
+    /// Ends sessions whose time is over, so many of them, and names the consumers whose leases are free.
+    pub(crate) fn expire(&self, now: Instant) -> Over {
+        let mut over = Over::default();
+        // Others take the lock meanwhile.
+        for _ in 0..ENDED_IN_A_TURN / ENDED_AT_ONCE {
+            over.more = self.table().expire(now, ENDED_AT_ONCE, &mut over) == ENDED_AT_ONCE;
+            if !over.more {
+                break;
+            }
+        }
+        if over.silent > 0 {
+            tracing::info!(sessions = over.silent, "sessions ended by silence");
+        }
+        over
     }
 
     /// Whether a member of this group lives.

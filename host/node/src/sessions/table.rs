@@ -259,7 +259,7 @@ impl Table {
 
     /// Ends sessions whose time is over, about `at_once` of them, and names the consumers whose leases are free. Returns
     /// how many were looked at.
-    pub(super) fn expire(&mut self, now: Instant, at_once: usize, dead: &mut Vec<super::Dead>) -> usize {
+    pub(super) fn expire(&mut self, now: Instant, at_once: usize, over: &mut super::Over) -> usize {
         let mut looked_at = 0;
         while looked_at < at_once {
             let Some(id) = self.room.mute_since(now, SETTINGS_ONLY_LIMIT) else { break };
@@ -274,10 +274,11 @@ impl Table {
                 self.room.heard_since(&id, session);
                 continue;
             }
-            tracing::info!(client = &*id, "session ended by silence");
-            self.end_by_silence(&id, dead);
+            tracing::debug!(client = &*id, "session ended by silence");
+            self.end_by_silence(&id, &mut over.dead);
+            over.silent += 1;
         }
-        looked_at + self.find_dead(now, at_once - looked_at, dead)
+        looked_at + self.find_dead(now, at_once - looked_at, &mut over.dead)
     }
 
     /// Ends a session whose client may come again: what a producer declared is remembered if it ever made a call, a

@@ -80,6 +80,8 @@ pub(crate) struct Executor {
     next_renewal: Instant,
     /// The last mark was refused, which was said; no other is tried before.
     next_mark: Option<Instant>,
+    /// More sessions are over than one turn ends.
+    pub(super) sessions_left: bool,
     /// Consumers that died with leases that are not given up yet.
     pub(super) orphans: Orphans,
     /// Parts with damage that is to be mended, and when that was said.
@@ -126,6 +128,7 @@ impl Executor {
             kept_time_at: latest,
             next_renewal: Instant::now() + RENEW_EVERY,
             next_mark: None,
+            sessions_left: false,
             orphans: Orphans::default(),
             damaged_told: None,
         }
@@ -161,7 +164,7 @@ impl Executor {
 
     /// How long there is nothing to do by the clock.
     fn patience(&self) -> Option<Duration> {
-        if self.polls.any_ready() {
+        if self.polls.any_ready() || self.sessions_left {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
@@ -414,12 +417,14 @@ impl Executor {
             self.wake_group(group, topic);
         }
         self.serve_ready();
-        if now >= self.next_renewal {
+        let renew = now >= self.next_renewal;
+        if renew || self.sessions_left {
+            self.end_sessions(now);
+        }
+        if renew {
             self.next_renewal = now + RENEW_EVERY;
-            let dead = self.shared.sessions.expire(now);
             self.keep_time();
             if self.closed.is_none() {
-                self.orphans.add(dead);
                 self.renew_leases(now);
                 self.let_filters_go(now);
                 self.tell_damaged_parts(now);

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use vouch_broker::delivery::{Noting, Wanted, noting, pick};
+use vouch_broker::delivery::{Noting, Wanted, filters, is_noted, noting, pick};
 use vouch_broker::record::{DeadLetter, FilterNoted, GroupMade, Join, Lease};
 use vouch_broker::state::{FILTERS_MAX, Outcome};
 use vouch_broker::{GroupConfig, GroupId, Millis, Refusal, TagFilter, TopicId};
@@ -171,12 +171,18 @@ impl Executor {
             }
             Noting::Refused(no_room) => return Err(no_room.into()),
         }
-        if poll.filter == TagFilter::All {
-            // Who takes everything passes over nothing.
+        let room = FILTERS_MAX.saturating_sub(filters(&self.state, &self.reservations, subject));
+        if poll.filter == TagFilter::All || room == 0 {
+            // Who takes everything passes over nothing, and where no other filter has room nothing is to be done.
             return Ok(());
         }
-        let noted = |filter: &TagFilter| noting(&self.state, &self.reservations, subject, filter) == Noting::Noted;
-        let others = self.shared.sessions.unnoted_filters(&poll.group, &poll.topic, FILTERS_MAX, noted);
+        let mut looks = 0;
+        let noted = |filter: &TagFilter| {
+            looks += 1;
+            is_noted(&self.state, &self.reservations, subject, filter)
+        };
+        let others = self.shared.sessions.unnoted_filters(&poll.group, &poll.topic, room, noted);
+        self.work += looks;
         for filter in others {
             // One too many has no right to anything before its own receive is taken.
             if noting(&self.state, &self.reservations, subject, &filter) == Noting::New {

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use vouch_broker::check::CheckOverrides;
+use vouch_broker::delivery::filters;
 use vouch_broker::record::{
-    Frame, GroupPut, Join, Lease, LeasedRange, MessagePlace, Record, TopicPut, encode_message,
+    FilterNoted, FiltersGone, Frame, GroupPut, Join, Lease, LeasedRange, MessagePlace, Record, TopicPut, encode_message,
 };
-use vouch_broker::state::RecordAt;
+use vouch_broker::state::{FILTERS_MAX, RecordAt};
 use vouch_broker::{
     BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, Refusal, ResourceName, State, TagFilter,
     TopicConfig, TopicId,
@@ -138,4 +139,36 @@ fn a_receive_that_is_woken_in_vain_says_when_to_look_again() {
     executor.polls.wake_group(TOPIC, &ResourceName::plain("g1"));
     executor.serve_ready();
     assert_eq!((executor.polls.len(), executor.polls.next_wake()), (1, Some(deadline)));
+}
+
+#[test]
+fn a_group_that_has_all_its_filters_looks_at_no_others() {
+    let mut executor = executor(1);
+    let (name, topic, group) = (ResourceName::plain("g1"), ResourceName::plain("t"), GroupId(1));
+    let tag = |n: usize| TagFilter::tags([n.to_string().as_str()]);
+    let at = RecordAt { position: 1, time: Millis(1) };
+    for n in 0..3 * FILTERS_MAX {
+        let client = format!("c{n}");
+        let asks = (&topic, &tag(n));
+        executor.shared.sessions.note_receive(client.as_str(), &name, asks, false, Instant::now()).unwrap();
+    }
+    for n in 0..FILTERS_MAX {
+        let noted = Record::FilterNoted(FilterNoted { group, topic: TOPIC, filter: tag(n) });
+        executor.state.apply(at, &noted, &mut Vec::new()).unwrap();
+    }
+    let receive = |executor: &mut Executor| {
+        let (mut poll, answer) = poll(1, Duration::from_secs(60));
+        poll.filter = tag(0);
+        executor.work = 0;
+        executor.receive(poll);
+        (executor.work, answer)
+    };
+    let (work, _first_answer) = receive(&mut executor);
+    // One scan of one queue looks at two places here.
+    assert!(work < SCAN_COST + 8, "{work}");
+    let gone = FiltersGone { group, topic: TOPIC, filters: vec![tag(1), tag(2)] };
+    executor.state.apply(at, &Record::FiltersGone(gone), &mut Vec::new()).unwrap();
+    let (work, _second_answer) = receive(&mut executor);
+    assert!((SCAN_COST + 2..SCAN_COST + FILTERS_MAX + 8).contains(&work), "its looks at the others count: {work}");
+    assert_eq!(filters(&executor.state, &executor.reservations, (group, TOPIC)), FILTERS_MAX);
 }

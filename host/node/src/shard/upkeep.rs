@@ -43,6 +43,15 @@ impl Executor {
         }
     }
 
+    /// Ends sessions whose time is over; where thousands are, the rest in the next turns.
+    pub(super) fn end_sessions(&mut self, now: Instant) {
+        let over = self.shared.sessions.expire(now);
+        self.sessions_left = over.more;
+        if self.closed.is_none() {
+            self.orphans.add(over.dead);
+        }
+    }
+
     /// Extends the leases of consumers that live, and gives up those of consumers that died.
     pub(super) fn renew_leases(&mut self, at: Instant) {
         let now = self.shared.clock.now();

@@ -14,7 +14,7 @@ fn with_consumer(client: &str, now: Instant) -> (Sessions, Arc<Recorder>) {
 }
 
 fn dead(sessions: &Sessions, now: Instant) -> Vec<String> {
-    sessions.expire(now).into_iter().map(|dead| format!("{} of {}", dead.client_id, dead.group)).collect()
+    sessions.expire(now).dead.into_iter().map(|dead| format!("{} of {}", dead.client_id, dead.group)).collect()
 }
 
 #[test]

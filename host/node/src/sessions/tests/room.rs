@@ -213,8 +213,28 @@ fn no_session_costs_more_for_what_others_declared() {
         let (id, filter) = (format!("c{number}"), TagFilter::tags([format!("t{number}").as_str()]));
         sessions.note_receive(id.as_str(), &g, (&orders, &filter), true, now).unwrap();
     }
-    sessions.expire(now + SESSION_LIMIT + MS);
+    while sessions.expire(now + SESSION_LIMIT + MS).more {}
     assert_eq!(sessions.count(), (0, 0));
     // Looking at all members for each takes minutes.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn so_many_sessions_end_at_once_and_the_rest_is_said_to_be_left() {
+    const LEFT: usize = 7;
+    let (sessions, now) = (Sessions::default(), Instant::now());
+    for number in 0..ENDED_IN_A_TURN + LEFT {
+        let id = format!("c{number}");
+        sessions.introduce(id.as_str(), Role::SimpleConsumer, Some(topic("g")), now).unwrap();
+        // A call beyond its first word: it ends by silence alone.
+        sessions.heard(&id, now);
+    }
+    let at = now + SESSION_LIMIT + MS;
+    let over = sessions.expire(at);
+    assert!(over.more && over.silent == ENDED_IN_A_TURN);
+    assert_eq!(sessions.count(), (0, LEFT));
+    let over = sessions.expire(at);
+    assert!(!over.more && over.silent == LEFT);
+    assert_eq!(sessions.count(), (0, 0));
+    assert!(!sessions.expire(at).more);
 }
