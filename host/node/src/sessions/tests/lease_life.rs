@@ -14,7 +14,14 @@ fn with_consumer(client: &str, now: Instant) -> (Sessions, Arc<Recorder>) {
 }
 
 fn dead(sessions: &Sessions, now: Instant) -> Vec<String> {
-    sessions.expire(now).dead.into_iter().map(|dead| format!("{} of {}", dead.client_id, dead.group)).collect()
+    let mut dead = Vec::new();
+    loop {
+        let over = sessions.expire(now);
+        dead.extend(over.dead.into_iter().map(|dead| format!("{} of {}", dead.client_id, dead.group)));
+        if !over.more {
+            return dead;
+        }
+    }
 }
 
 #[test]
