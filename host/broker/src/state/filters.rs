@@ -10,7 +10,7 @@ pub const FILTERS_MAX: usize = 64;
 /// Most tags in all filters of all groups; a filter counts for one more than it has tags.
 pub const FILTER_TAGS_MAX: usize = 1 << 20;
 /// Most of them in the filters of one group, on all topics: a few groups do not keep the others out.
-pub const GROUP_FILTER_TAGS_MAX: usize = FILTER_TAGS_MAX / 64;
+pub const GROUP_FILTER_TAGS_MAX: usize = FILTER_TAGS_MAX / 32;
 
 /// The filters of a group on a topic.
 #[derive(Debug, Default)]
