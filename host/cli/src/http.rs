@@ -11,6 +11,9 @@ use crate::failure::{Problem, Usage};
 
 /// How long a node may take to answer an operator's request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take to an uploaded component's verdict: a compilation may have 60 s of processor time, and wait four
+/// times as long for it, behind another one.
+const UPLOADED_WITHIN: Duration = Duration::from_secs(600);
 /// How long the connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// The largest answer that is read, in bytes: a component file is the largest thing the API gives out.
@@ -57,19 +60,22 @@ pub(crate) struct HttpClient {
     token: Option<String>,
 }
 
+fn agent(answer_within: Duration) -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .timeout_connect(Some(CONNECT_WITHIN))
+        .timeout_global(Some(answer_within))
+        .user_agent(concat!("vouch/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .new_agent()
+}
+
 impl HttpClient {
     /// A client of the node at `address`: `host:port`, or a URL.
     pub(crate) fn new(address: &str, token: Option<String>) -> anyhow::Result<Self> {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .timeout_connect(Some(CONNECT_WITHIN))
-            .timeout_global(Some(ANSWER_WITHIN))
-            .user_agent(concat!("vouch/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
-        Ok(Self { agent, base: base_url(address)?, token })
+        Ok(Self { agent: agent(ANSWER_WITHIN), base: base_url(address)?, token })
     }
 
     /// Reads a document.
@@ -98,7 +104,8 @@ impl HttpClient {
 
     /// Uploads a file.
     pub(crate) fn put_bytes(&self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
-        self.document(self.request(Method::PUT, path, headers), body)
+        let patient = Self { agent: agent(UPLOADED_WITHIN), base: self.base.clone(), token: self.token.clone() };
+        patient.document(self.request(Method::PUT, path, headers), body)
     }
 
     /// Asks for something to be done.

@@ -69,6 +69,13 @@ pub enum StartError {
     /// Remove what is left, and restore again.
     #[error("a restore is under way here or was cut short: {} is left of it; remove that and restore again", .0.display())]
     UnfinishedRestore(PathBuf),
+    /// Make a copy of its own: two nodes would write into one file.
+    #[error(
+        "{} has another name as well (a hard link): it lies in the log of another folder, too, and a node would change it \
+         there; make a copy of its own, with: vouch backup, or cp -a without -l, and remove the other name",
+        .0.display()
+    )]
+    SharedSegment(PathBuf),
     /// Mount the volume that is missing, or restore a backup.
     #[error(
         "{} {found}, but identity.json says that there was a log: if it lies on a volume of its own, mount that; otherwise \

@@ -255,6 +255,22 @@ async fn a_node_whose_log_or_identity_is_taken_away_writes_no_more() {
 }
 
 #[tokio::test]
+async fn a_folder_whose_segments_have_other_names_is_refused_until_they_have_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = stopped(folder.path()).await;
+    let copy = folder.path().join("copy");
+    let linked = std::process::Command::new("cp").arg("-al").args([&data, &copy]).status().unwrap();
+    assert!(linked.success());
+    // Whichever is served would change the other.
+    for shared in [&copy, &data] {
+        let error = refused(config(shared)).to_string();
+        assert!(error.contains("hard link") && error.contains(".log"), "{error}");
+    }
+    fs::remove_dir_all(&copy).unwrap();
+    still_has_its_message(&data).await;
+}
+
+#[tokio::test]
 async fn two_data_folders_that_share_a_log_serve_it_one_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let data = stopped(folder.path()).await;

@@ -71,7 +71,7 @@ impl LogRing {
     }
 
     fn write(&self, level: Level, source: LogSource, transaction_id: &str, text: String) {
-        self.trace(level, transaction_id, &text);
+        self.trace(level, source, transaction_id, &text);
         let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.written += 1;
@@ -83,8 +83,11 @@ impl LogRing {
         lines.last.push_back(LogLine { number, at_ms, level, source, transaction_id, text });
     }
 
-    fn trace(&self, level: Level, transaction: &str, text: &str) {
+    /// What the host says of a call is in the binding's log, and whoever asked says in the node's that there was no answer:
+    /// once a minute in an outage, and not once a request.
+    fn trace(&self, level: Level, source: LogSource, transaction: &str, text: &str) {
         let (binding, digest) = (self.binding.as_str(), self.digest.as_str());
+        let level = if source == LogSource::Host { Level::Debug } else { level };
         match level {
             Level::Trace => tracing::trace!(target: "vouch::guest", binding, digest, transaction, "{text}"),
             Level::Debug => tracing::debug!(target: "vouch::guest", binding, digest, transaction, "{text}"),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::identity::{Holdings, IDENTITY_FILE, Identity, UNFINISHED_FILE};
@@ -52,6 +53,7 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Folders, StartError> {
         lock.hold_identity()?;
     }
     lock.hold_log(&log)?;
+    refuse_shared_segments(&log)?;
     Ok(Folders { lock, identity, first, data_dir: dir.clone(), log, snapshots })
 }
 
@@ -64,6 +66,20 @@ impl Folders {
         }
         Ok(())
     }
+}
+
+/// A segment that has another name as well lies in two logs, and no lock on folders keeps two nodes from writing to both:
+/// what one of them acknowledges, the other overwrites.
+fn refuse_shared_segments(log: &Path) -> Result<(), StartError> {
+    for entry in fs::read_dir(log).map_err(failed("read", log))? {
+        let path = entry.map_err(failed("read", log))?.path();
+        let is_segment = path.extension().is_some_and(|extension| extension == "log");
+        // One that is gone meanwhile was a spare.
+        if is_segment && fs::symlink_metadata(&path).is_ok_and(|segment| segment.is_file() && segment.nlink() > 1) {
+            return Err(StartError::SharedSegment(path));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the folder; those above it are others' business.
