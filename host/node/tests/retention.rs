@@ -17,7 +17,7 @@ use vouch_node::{
 
 const MIB: usize = 1 << 20;
 /// A condition that should come true by itself is given up after this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A snapshot for every mebibyte of log, and retention at once.
 fn eager(folder: &Path) -> NodeConfig {
