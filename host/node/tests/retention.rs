@@ -17,7 +17,10 @@ use vouch_node::{
 
 const MIB: usize = 1 << 20;
 /// A condition that should come true by itself is given up after this long.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two messages of a quarter of a mebibyte. With a snapshot for each mebibyte, each on the disk twice, a sender at
+/// full speed would leave the snapshots ever further behind, and what they release.
+const PACE: Duration = Duration::from_millis(12);
 
 /// A snapshot for every mebibyte of log, and retention at once.
 fn eager(folder: &Path) -> NodeConfig {
@@ -45,8 +48,10 @@ async fn send_one(node: &Node, n: usize) -> Result<Receipt, Refusal> {
 async fn send_until(node: &Node, first: usize, done: impl Fn() -> bool) -> usize {
     let began = Instant::now();
     let mut n = first;
+    let mut pace = tokio::time::interval(PACE);
     while !done() {
         assert!(began.elapsed() < PATIENCE, "it never comes true, after {} messages", n - first);
+        pace.tick().await;
         send_one(node, n).await.unwrap();
         n += 1;
     }
