@@ -92,8 +92,10 @@ fn an_address_in_use_is_told_with_what_to_do() {
 fn log_lines_are_json_where_that_is_asked_for() {
     let node = Node::start(&["--log-format", "json"]);
     let log = support::read(&node.folder.path().join("node.log"));
-    let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
-    assert_eq!(first["level"], "INFO");
+    let levels = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["level"].clone());
+    // Where few files may be open, a warning comes first.
+    assert!(levels.clone().all(|level| level == "INFO" || level == "WARN"), "{log}");
+    assert!(levels.clone().any(|level| level == "INFO"), "{log}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ async fn an_open_transaction_is_shown_with_all_that_is_known() {
     assert!(opened.ends_with('Z') && opened.len() == "2023-11-14T22:13:20.007Z".len(), "{opened}");
     let expected = json!({
         "id": id, "topic": "orders", "state": "open", "checks": 0, "opened_at": opened, "next_check_at": null,
-        "ended_at": null, "last_answer": null, "parked_because": null, "message_id": "m1", "keys": ["key-m1"],
+        "ended_at": null, "last_answer": null, "last_error": null, "parked_because": null, "message_id": "m1", "keys": ["key-m1"],
         "producer": "producer-1",
     });
     assert_eq!(shown, expected);

@@ -99,16 +99,18 @@ fn with_tags(first: u64, tags: usize) -> TagFilter {
 fn one_group_has_its_share_of_all_tags_and_leaves_the_rest_to_others() {
     let mut desk = desk();
     let other = desk.log.member("other", desk.topic, GroupConfig::default());
-    let elsewhere = desk.log.topic("u", 1);
+    let [elsewhere, third] = ["u", "v"].map(|name| desk.log.topic(name, 1));
     let group = desk.group;
-    desk.log.apply(Record::Join(Join { group, topic: elsewhere })).unwrap();
-    // Half is noted, on another topic; a quarter is on its way there.
+    for topic in [elsewhere, third] {
+        desk.log.apply(Record::Join(Join { group, topic })).unwrap();
+    }
+    // Half is noted, on another topic; a quarter is on its way to a third one.
     let half: Vec<_> = (1..=GROUP_FILTER_TAGS_MAX as u64 / 512).map(|n| with_tags(n * 1000, 255)).collect();
     for filter in &half {
         desk.log.apply(Record::FilterNoted(FilterNoted { group, topic: elsewhere, filter: filter.clone() })).unwrap();
     }
     let held: Vec<_> = (101..=100 + GROUP_FILTER_TAGS_MAX as u64 / 1024)
-        .map(|n| FilterNoted { group, topic: elsewhere, filter: with_tags(n * 1000, 255) })
+        .map(|n| FilterNoted { group, topic: third, filter: with_tags(n * 1000, 255) })
         .map(Record::FilterNoted)
         .collect();
     held.iter().for_each(|record| desk.reservations.hold(record));
