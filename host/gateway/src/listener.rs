@@ -144,6 +144,7 @@ async fn connection(
         }
     };
     tokio::select! {
+        biased;
         () = speaks => {}
         () = outbound.stalls() => tracing::info!(%peer, "connection closed: its client does not take its answers"),
     }

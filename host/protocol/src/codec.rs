@@ -53,10 +53,17 @@ impl<U: Message + Default + Shaped> Decoder for CheckedDecoder<U> {
         if whole.len() != bytes.remaining() {
             return Err(Status::internal("a message came in pieces"));
         }
-        shape::check::<U>(whole).map_err(|unfit| match unfit {
-            Unfit::Malformed => Status::internal(unfit.to_string()),
-            Unfit::TooMany(..) => Status::invalid_argument(unfit.to_string()),
-        })?;
-        U::decode(bytes).map(Some).map_err(|error| Status::internal(error.to_string()))
+        if shape::may_unfold(whole.len()) {
+            shape::check::<U>(whole).map_err(status)?;
+        }
+        // What the decoder says of wrong bytes speaks of its own insides.
+        U::decode(bytes).map(Some).map_err(|_| status(Unfit::Malformed))
+    }
+}
+
+fn status(unfit: Unfit) -> Status {
+    match unfit {
+        Unfit::Malformed => Status::internal(unfit.to_string()),
+        Unfit::TooMany(..) => Status::invalid_argument(unfit.to_string()),
     }
 }

@@ -51,6 +51,11 @@ pub enum Unfit {
     TooMany(&'static str, u32),
 }
 
+/// Whether a request of so many bytes may have too many elements at all: each takes its key and its length.
+pub fn may_unfold(bytes: usize) -> bool {
+    bytes > 2 * REQUEST_MESSAGES_MAX.min(REQUEST_TEXTS_MAX) as usize
+}
+
 /// Counts the elements of a request.
 ///
 /// # Errors
@@ -196,6 +201,17 @@ mod tests {
         };
         assert_eq!(send(&properties(REQUEST_TEXTS_MAX)), Ok(()));
         assert_eq!(send(&properties(REQUEST_TEXTS_MAX + 2)), Err(Unfit::TooMany("user_properties", REQUEST_TEXTS_MAX)));
+    }
+
+    #[test]
+    fn a_request_that_may_not_unfold_has_too_few_bytes_for_too_many_elements() {
+        let most = (0..).take_while(|bytes| !may_unfold(*bytes)).last().unwrap();
+        for key in [0x0a, 0x12, 0x1a] {
+            let bytes = [key, 0].repeat(most / 2);
+            assert_eq!(send(&bytes), Ok(()), "{key}");
+            assert_eq!(check::<wire::AckMessageRequest>(&bytes), Ok(()), "{key}");
+        }
+        assert!(may_unfold(2 * REQUEST_MESSAGES_MAX as usize + 2));
     }
 
     fn varint_of(mut value: usize) -> Vec<u8> {

@@ -255,24 +255,35 @@ impl Drop for Gathering {
 /// When a request must be here.
 #[derive(Debug)]
 struct Hurry {
-    began: Instant,
     arrived: u64,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Since it is waited for: most requests are here at once, and need no clock.
+    waiting: Option<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    began: Instant,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Hurry {
     fn new() -> Self {
-        Self { began: Instant::now(), arrived: 0, timer: None }
+        Self { arrived: 0, waiting: None }
     }
 
-    fn deadline(&self) -> Instant {
-        self.began + BODY_GRACE + Duration::from_millis(self.arrived * 1000 / BODY_RATE_MIN)
+    /// From when it is first waited for.
+    fn within(&self) -> Duration {
+        BODY_GRACE + Duration::from_millis(self.arrived * 1000 / BODY_RATE_MIN)
     }
 
     /// Ready when it is too late.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.deadline();
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let within = self.within();
+        let Waiting { began, timer } = self.waiting.get_or_insert_with(|| {
+            let began = Instant::now();
+            Waiting { began, timer: Box::pin(tokio::time::sleep_until(began + within)) }
+        });
+        let deadline = *began + within;
         while timer.as_mut().poll(cx).is_ready() {
             if deadline <= Instant::now() {
                 return Poll::Ready(());

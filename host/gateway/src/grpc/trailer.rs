@@ -82,7 +82,7 @@ type Grpc = Response<tonic::body::Body>;
 
 impl<S> hyper::service::Service<Request<Incoming>> for WithTrailer<S>
 where
-    S: tower::Service<Request<CountedBody>, Response = Grpc, Error = Infallible> + Clone,
+    S: tower::Service<Request<CountedBody>, Response = Grpc, Error = Infallible, Future: Unpin> + Clone,
 {
     type Response = Response<AnswerBody>;
     type Error = Infallible;
@@ -94,25 +94,28 @@ where
         let path = head.uri.path();
         let streams = path.rsplit('/').next().is_some_and(|method| STREAMS.contains(&method));
         let body = CountedBody::new(body, path, self.inbound.clone());
-        let answer = Box::pin(self.service.clone().call(Request::from_parts(head, body)));
+        let answer = self.service.clone().call(Request::from_parts(head, body));
         TrailerFuture { answer, streams, outbound: self.outbound.clone() }
     }
 }
 
 pub(crate) struct TrailerFuture<F> {
-    answer: Pin<Box<F>>,
+    answer: F,
     streams: bool,
     outbound: Arc<ConnectionOutbound>,
 }
 
-impl<F: Future<Output = Result<Grpc, Infallible>>> Future for TrailerFuture<F> {
+impl<F: Future<Output = Result<Grpc, Infallible>> + Unpin> Future for TrailerFuture<F> {
     type Output = Result<Response<AnswerBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ok(mut response) = ready!(self.answer.as_mut().poll(cx));
-        let retry_after = response.extensions_mut().remove::<RetryAfter>();
-        let part = response.extensions_mut().remove::<PartRoom>().unwrap_or_default();
-        let streams = self.streams.then(|| Parts { asked: RoomAsked::default(), part, kept: None });
+        let Ok(mut response) = ready!(Pin::new(&mut self.answer).poll(cx));
+        let extensions = response.extensions_mut();
+        let retry_after = extensions.remove::<RetryAfter>();
+        let streams = self.streams.then(|| {
+            let part = extensions.remove::<PartRoom>().unwrap_or_default();
+            Box::new(Parts { asked: RoomAsked::default(), part, kept: None })
+        });
         let outbound = self.outbound.clone();
         Poll::Ready(Ok(response.map(|body| AnswerBody { body, retry_after, streams, outbound })))
     }
@@ -122,8 +125,8 @@ impl<F: Future<Output = Result<Grpc, Infallible>>> Future for TrailerFuture<F> {
 pub(crate) struct AnswerBody {
     body: tonic::body::Body,
     retry_after: Option<RetryAfter>,
-    /// The answer is a stream, which asks for room.
-    streams: Option<Parts>,
+    /// The answer is a stream, which asks for room. Most are not: they stay small.
+    streams: Option<Box<Parts>>,
     outbound: Arc<ConnectionOutbound>,
 }
 
@@ -248,7 +251,7 @@ mod tests {
             .map(|outbound| {
                 let part = PartRoom::default();
                 let body = tonic::body::Body::new(Making { aside: aside.clone(), part: part.clone(), kept: None });
-                let streams = Some(Parts { asked: RoomAsked::default(), part, kept: None });
+                let streams = Some(Box::new(Parts { asked: RoomAsked::default(), part, kept: None }));
                 AnswerBody { body, retry_after: None, streams, outbound }
             })
             .collect();
