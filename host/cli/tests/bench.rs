@@ -18,7 +18,7 @@ fn bench_measures_many_topics_beside_one_and_a_node_with_and_without_its_backgro
     assert!(measured["ratios"]["single"]["messages_per_second"]["median"].as_f64().is_some(), "{measured}");
 
     // Large bodies, so that every kind of work falls into a short turn.
-    let load = ["--background", "--seconds", "10", "--rounds", "1", "--producers", "16", "--body", "32768", "--json"];
+    let load = ["--background", "--seconds", "4", "--rounds", "1", "--producers", "16", "--body", "32768", "--json"];
     let measured = run(&[&["bench", "send"][..], &load].concat()).succeeded().json();
     let round = &measured["rounds"][0];
     for server in ["vouch", "vouch+", "bare", "bare+"] {

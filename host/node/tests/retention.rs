@@ -18,9 +18,8 @@ use vouch_node::{
 const MIB: usize = 1 << 20;
 /// A condition that should come true by itself is given up after this long.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two messages of a quarter of a mebibyte. With a snapshot for each mebibyte, each on the disk twice, a sender at
-/// full speed would leave the snapshots ever further behind, and what they release.
-const PACE: Duration = Duration::from_millis(12);
+/// Bytes of log that a sender may be ahead of the newest snapshot. One is due for each mebibyte.
+const AHEAD: u64 = 8 << 20;
 
 /// A snapshot for every mebibyte of log, and retention at once.
 fn eager(folder: &Path) -> NodeConfig {
@@ -44,16 +43,19 @@ async fn send_one(node: &Node, n: usize) -> Result<Receipt, Refusal> {
     node.send(SendRequest { topic, producer, messages }).await.map(|receipts| receipts[0])
 }
 
-/// Sends a quarter of a mebibyte at a time until this holds; returns the number of the next message.
-async fn send_until(node: &Node, first: usize, done: impl Fn() -> bool) -> usize {
+/// Sends a quarter of a mebibyte at a time until this holds, never far ahead of the snapshots, which let go of the log;
+/// returns the number of the next message.
+async fn send_until(node: &Node, folder: &Path, first: usize, done: impl Fn() -> bool) -> usize {
     let began = Instant::now();
     let mut n = first;
-    let mut pace = tokio::time::interval(PACE);
     while !done() {
         assert!(began.elapsed() < PATIENCE, "it never comes true, after {} messages", n - first);
-        pace.tick().await;
-        send_one(node, n).await.unwrap();
-        n += 1;
+        if node.log_usage().end.0 < newest_snapshot(folder).unwrap_or(0) + AHEAD {
+            send_one(node, n).await.unwrap();
+            n += 1;
+        } else {
+            tokio::task::yield_now().await;
+        }
     }
     n
 }
@@ -87,7 +89,7 @@ async fn segments_without_anything_that_is_kept_leave_the_log_and_the_rest_survi
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(eager(folder.path())).unwrap();
     topic(&node, "t", r#"{"queues":1,"retention":"1s"}"#).await;
-    let sent = send_until(&node, 0, || log_start(&node) >= 8 << 20).await;
+    let sent = send_until(&node, folder.path(), 0, || log_start(&node) >= 8 << 20).await;
     assert!(node.retention().expired.load(Ordering::Relaxed) > 0);
     assert_eq!(node.retention().missed.load(Ordering::Relaxed), 0);
     // Nothing expires any more from here on, so that what is there now is there later.
@@ -106,7 +108,7 @@ async fn a_topic_keeps_its_newest_messages_up_to_its_size() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(eager(folder.path())).unwrap();
     topic(&node, "t", r#"{"queues":1,"retention_size":"2MiB"}"#).await;
-    let sent = send_until(&node, 0, || log_start(&node) >= 8 << 20).await;
+    let sent = send_until(&node, folder.path(), 0, || log_start(&node) >= 8 << 20).await;
     let kept = all(&node, "g").await;
     assert!(kept.len() >= 8, "{} messages of a quarter of a mebibyte are less than the size", kept.len());
     assert_eq!(kept.last().unwrap().1, format!("m{}", sent - 1));
@@ -137,7 +139,7 @@ async fn what_a_group_has_not_consumed_keeps_the_log_until_it_is_consumed() {
     }
     assert_eq!(log_start(&node), 0, "a message that is in hand is gone");
     node.ack(&[held[0].handle]).await.unwrap()[0].clone().unwrap();
-    send_until(&node, sent, || log_start(&node) > 0).await;
+    send_until(&node, folder.path(), sent, || log_start(&node) > 0).await;
     assert_eq!(node.retention().missed.load(Ordering::Relaxed), 0);
     assert!(node.gaps("slow").await.unwrap().is_empty());
     node.stop().await;
@@ -150,7 +152,7 @@ async fn where_the_topic_says_so_nobody_holds_the_log_and_the_gap_is_told() {
     topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB","unconsumed":"expire"}"#).await;
     send_one(&node, 0).await.unwrap();
     assert_eq!(node.receive(receive("t", "slow")).await.unwrap().len(), 1);
-    let sent = send_until(&node, 1, || log_start(&node) > 0).await;
+    let sent = send_until(&node, folder.path(), 1, || log_start(&node) > 0).await;
     let gaps = node.gaps("slow").await.unwrap();
     let first = gaps.last().unwrap();
     assert_eq!((first.topic.as_str(), first.gap.queue, first.gap.from), ("t", 0, 0));
@@ -181,10 +183,10 @@ async fn open_transactions_and_components_are_carried_on_and_are_as_they_were() 
     assert_eq!(end(&node, open[3], TransactionOutcome::RolledBack).await, Ok(false));
     // Twice around: what was carried is carried again.
     // The three halves and the pieces of the component.
-    let sent = send_until(&node, 0, || node.retention().carried.load(Ordering::Relaxed) >= 8).await;
+    let sent = send_until(&node, &here, 0, || node.retention().carried.load(Ordering::Relaxed) >= 8).await;
     // Twice around: the log goes on from their second place, too.
     let end_now = node.log_usage().end.0;
-    let sent = send_until(&node, sent, || log_start(&node) >= end_now).await;
+    let sent = send_until(&node, &here, sent, || log_start(&node) >= end_now).await;
     for transaction in &open[..3] {
         assert!(log_start(&node) > *transaction);
         let view = node.transaction(*transaction).await.unwrap();
@@ -240,7 +242,7 @@ async fn a_message_that_is_kept_for_ever_does_not_hold_the_log_and_is_found_in_i
     let transaction = prepare(&node, "x", half("h", "half")).await;
     assert_eq!(end(&node, transaction, TransactionOutcome::Committed).await, Ok(false));
     let held = node.receive(receive("kept", "g")).await.unwrap();
-    send_until(&node, 0, || log_start(&node) >= 40 << 20).await;
+    send_until(&node, folder.path(), 0, || log_start(&node) >= 40 << 20).await;
     assert!(node.retention().carried.load(Ordering::Relaxed) >= 4, "both were carried twice");
     let id = async |node: &Node, topic: &str, group: &str| {
         let received = receive_now(node, topic, group).await;

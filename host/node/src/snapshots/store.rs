@@ -193,13 +193,43 @@ impl Store {
     /// it is written where room was set aside.
     pub(crate) fn put(&self, kind: Kind, position: u64, content: &[&[u8]]) -> io::Result<()> {
         let _changing = self.changing();
-        self.put_copy(kind, position, Which::First, content, Rooms::Taken)?;
-        let both = self.put_copy(kind, position, Which::Second, content, Rooms::Taken);
+        self.check()?;
+        let written = self.write_both(kind, position, content);
+        let both = match &written {
+            [Ok(first), Ok(second)] => self.place(&[
+                (first, &self.path(kind, position, Which::First)),
+                (second, &self.path(kind, position, Which::Second)),
+            ]),
+            [Err(error), _] | [_, Err(error)] => Err(again(error)),
+        };
         if let Err(error) = &both {
             // The disk may be full: what nothing needs must not keep it so.
-            let _ = self.take_back(kind, position, Which::First, is_full(error));
+            let placed = Which::BOTH.map(|which| self.path(kind, position, which));
+            for path in written.iter().flatten().chain(&placed) {
+                let _ = self.discard(kind, path, is_full(error));
+            }
         }
         both
+    }
+
+    /// Writes both copies under other names. Side by side: what takes time is waiting for the disk, which takes both at once.
+    fn write_both(&self, kind: Kind, position: u64, content: &[&[u8]]) -> [io::Result<PathBuf>; 2] {
+        let paths = Which::BOTH.map(|which| self.path(kind, position, which));
+        let write = |which: Which| self.write_copy(&paths[which as usize], content);
+        let written = std::thread::scope(|scope| {
+            let second = std::thread::Builder::new()
+                .name("vouch-snapshot2".to_owned())
+                .spawn_scoped(scope, || write(Which::Second));
+            let first = write(Which::First);
+            let second = match second {
+                Ok(second) => second.join().unwrap_or_else(|_| Err(io::Error::other("its thread ended by a panic"))),
+                // As well one after the other.
+                Err(_) => write(Which::Second),
+            };
+            [first, second]
+        });
+        let [first, second] = written;
+        [self.or_into_room(first, &paths[0], kind, content), self.or_into_room(second, &paths[1], kind, content)]
     }
 
     /// Makes a copy of a file again. Whether there was one to be replaced: of a file that was removed meanwhile none is made.
@@ -230,11 +260,14 @@ impl Store {
         Ok(())
     }
 
-    /// `as_room`: its blocks stay where they are, for the next of its kind. Freed, others would have them first.
     fn take_back(&self, kind: Kind, position: u64, which: Which, as_room: bool) -> io::Result<()> {
+        self.discard(kind, &self.path(kind, position, which), as_room)
+    }
+
+    /// `as_room`: its blocks stay where they are, for the next of its kind. Freed, others would have them first.
+    fn discard(&self, kind: Kind, path: &Path, as_room: bool) -> io::Result<()> {
         self.check()?;
-        let path = self.path(kind, position, which);
-        if as_room && room::give_back(&self.folder, kind.name(), ROOMS, &path) {
+        if as_room && room::give_back(&self.folder, kind.name(), ROOMS, path) {
             return Ok(());
         }
         match fs::remove_file(path) {
@@ -244,28 +277,57 @@ impl Store {
     }
 
     fn put_copy(&self, kind: Kind, position: u64, which: Which, content: &[&[u8]], rooms: Rooms) -> io::Result<()> {
-        self.check()?;
         let path = self.path(kind, position, which);
-        let unfinished = path.with_extension(UNFINISHED);
-        let placed = write(&unfinished, content).and_then(|()| self.place(&unfinished, &path));
+        let written = self.write_copy(&path, content);
+        let written = match rooms {
+            Rooms::Taken => self.or_into_room(written, &path, kind, content),
+            Rooms::Spared => written,
+        }?;
+        let placed = self.place(&[(&written, &path)]);
         if placed.is_err() {
+            let _ = fs::remove_file(&written);
+        }
+        placed
+    }
+
+    /// Writes and syncs a file under another name, which it returns.
+    fn write_copy(&self, path: &Path, content: &[&[u8]]) -> io::Result<PathBuf> {
+        self.check()?;
+        let unfinished = unfinished(path);
+        if let Err(error) = write(&unfinished, content) {
             // The disk may be full: what is half written must not keep it so.
             let _ = fs::remove_file(&unfinished);
+            return Err(error);
         }
-        match placed {
-            Err(error) if is_full(&error) && rooms == Rooms::Taken => {
+        Ok(unfinished)
+    }
+
+    /// Writes what the full disk did not take where room was set aside. That is no room any more, then.
+    fn or_into_room(
+        &self,
+        written: io::Result<PathBuf>,
+        path: &Path,
+        kind: Kind,
+        content: &[&[u8]],
+    ) -> io::Result<PathBuf> {
+        match written {
+            Err(error) if is_full(&error) => {
                 // What does not fit there either failed for the first reason.
-                let written = room::write(&self.folder, kind.name(), ROOMS, content).map_err(|_| error)?;
-                self.place(&written, &path)
+                let room = room::write(&self.folder, kind.name(), ROOMS, content).map_err(|_| error)?;
+                let unfinished = unfinished(path);
+                fs::rename(room, &unfinished).map(|()| unfinished)
             }
-            placed => placed,
+            written => written,
         }
     }
 
-    fn place(&self, written: &Path, path: &Path) -> io::Result<()> {
+    /// Gives what is written and synced its names.
+    fn place(&self, files: &[(&PathBuf, &PathBuf)]) -> io::Result<()> {
         // Writing takes a while.
         self.check()?;
-        fs::rename(written, path)?;
+        for (written, path) in files {
+            fs::rename(written, path)?;
+        }
         File::open(&self.folder)?.sync_all()
     }
 
@@ -296,6 +358,22 @@ fn write(path: &Path, content: &[&[u8]]) -> io::Result<()> {
         file.write_all(bytes)?;
     }
     file.sync_all()
+}
+
+/// What a file is called until it is whole.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(UNFINISHED);
+    PathBuf::from(name)
+}
+
+/// The same error once more.
+fn again(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 /// The disk is full, or what its owner may have of it.
