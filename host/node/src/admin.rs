@@ -268,8 +268,9 @@ impl Node {
         self.0.shard.query(list).await
     }
 
-    /// Log of a binding's component, if it was asked on this node.
-    pub async fn binding_log(&self, name: &str) -> Option<vouch_plugin::Binding> {
+    /// A binding that was asked on this node, which has the log of what its component said, and its revision: with each
+    /// revision a new log begins.
+    pub async fn binding_log(&self, name: &str) -> Option<(u64, vouch_plugin::Binding)> {
         self.0.plugins.logs_of(name)
     }
 

@@ -42,7 +42,7 @@ pub use folder::in_use;
 pub use lookup::LookupReport;
 pub use metrics::Metrics;
 pub use node::Node;
-pub use plugins::UploadError;
+pub use plugins::{UploadError, limits_in_force};
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::{DiskUse, RetentionReport};
 pub use scrub::ScrubReport;

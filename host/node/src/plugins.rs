@@ -112,6 +112,13 @@ impl BindingDocument {
     }
 }
 
+/// The limits that hold for a binding whose document has these `limits`: those that it sets, and the defaults of the others.
+/// What cannot be read, since another version wrote it, is left as it is.
+pub fn limits_in_force(limits: &serde_json::Value) -> serde_json::Value {
+    let read = serde_json::from_value::<Limits>(limits.clone());
+    read.ok().and_then(|limits| serde_json::to_value(limits).ok()).unwrap_or_else(|| limits.clone())
+}
+
 /// A binding that can be asked.
 #[derive(Clone)]
 pub(crate) struct Answerer {
@@ -279,9 +286,9 @@ impl PluginHost {
         Ok((digest, bind(&plugin, &document, name, 0)?.binding.warnings()))
     }
 
-    /// Recent log lines of a binding that was asked on this node.
-    pub(crate) fn logs_of(&self, name: &str) -> Option<Binding> {
-        self.answerers.get(name).map(|answerer| answerer.binding)
+    /// A binding that was asked on this node, with its revision.
+    pub(crate) fn logs_of(&self, name: &str) -> Option<(u64, Binding)> {
+        self.answerers.get(name).map(|answerer| (answerer.revision, answerer.binding))
     }
 
     /// A component's file, from this node's folder or from the log.

@@ -37,7 +37,7 @@ pub use part_rebuild::PartRebuild;
 pub use part_view::{PartView, QueueEntries, QueueRow};
 pub use plugins::{
     Artifact, BINDINGS_MAX, BindingEntry, Digest, PLUGINS_MAX, PluginEntry, Plugins, TAG_HISTORY_MAX, TAGS_MAX, Tag,
-    UPLOADS_MAX,
+    UPLOADS_MAX, used_by_bindings,
 };
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
 pub use queue::IndexEntry;

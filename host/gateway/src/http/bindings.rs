@@ -21,7 +21,8 @@ use super::request::{Names, Params, object, take_name};
 /// Members of an answer that a request may repeat and that mean nothing in it.
 const TOLD_ONLY: [&str; 2] = ["digest", "warnings"];
 
-/// A binding as it was written, with its name, the digest that answers, and the defaults of what was left out.
+/// A binding as it was written, with its name, the digest that answers, and the defaults of what was left out, those of single
+/// limits too.
 fn shown(name: &str, digest: &str, spec: &str) -> Result<Map<String, Value>, Problem> {
     let defaults = json!({"topics": [], "groups": [], "grants": {}, "config": {}, "body": true, "fallback": "none",
         "limits": {}});
@@ -30,6 +31,9 @@ fn shown(name: &str, digest: &str, spec: &str) -> Result<Map<String, Value>, Pro
     let mut document = written.ok_or_else(defect)?;
     for (member, value) in defaults.as_object().into_iter().flatten() {
         document.entry(member).or_insert_with(|| value.clone());
+    }
+    if let Some(limits) = document.get_mut("limits") {
+        *limits = vouch_node::limits_in_force(limits);
     }
     document.insert("name".to_owned(), name.into());
     document.insert("digest".to_owned(), digest.into());

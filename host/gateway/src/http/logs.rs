@@ -1,6 +1,6 @@
 //! `/v1/plugins/{name}/logs`: what the components of a plugin say, as server-sent events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,28 +16,51 @@ use vouch_broker::Refusal;
 use super::App;
 use super::answer::time;
 use super::problem::Problem;
-use super::request::Names;
+use super::request::{Names, Params, time_or_ago};
 use crate::listener::stopped;
 
 /// Pause between two looks for new lines.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// Most bindings of one plugin whose logs are followed by one reader.
+/// Most bindings of one plugin whose logs one reader reads.
 const BINDINGS_MAX: usize = 1000;
 
-/// `GET /v1/plugins/{name}/logs`: the last lines of every binding of the plugin that was asked on this node, then each
-/// new one. An event is named `log` and holds the line with its binding and digest.
-pub(crate) async fn stream(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
+/// `GET /v1/plugins/{name}/logs`: the lines that are kept of every binding of the plugin that was asked on this node, one
+/// binding after another, then each new one; with `follow=false` it ends before those. An event is named `log` and holds
+/// the line with its binding and digest.
+pub(crate) async fn stream(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+    params: Params,
+) -> Result<Response, Problem> {
+    let follow = params.switch_or("follow", true)?;
+    let since_ms = params.read("since", time_or_ago)?.unwrap_or(0);
     let missing = || Refusal::NotFound(format!("there is no plugin {name}; push it with: vouch plugin push"));
     app.node.plugin(&name).await?.ok_or_else(missing)?;
-    let reader = LogReader { place: app.log_reader_place()?, app, plugin: name, seen: HashMap::new(), first: true };
+    let place = app.log_reader_place()?;
+    let reader = LogReader {
+        app,
+        plugin: name,
+        since_ms,
+        follow,
+        read: HashMap::new(),
+        to_read: VecDeque::new(),
+        first: true,
+        place,
+    };
     Ok(Sse::new(reader.events()).keep_alive(KeepAlive::default()).into_response())
 }
 
 struct LogReader {
     app: Arc<App>,
     plugin: String,
-    /// The last line seen of each binding, by its name and digest: a binding that is set again begins a new log.
-    seen: HashMap<(String, String), u64>,
+    /// Lines from before this time are left out.
+    since_ms: u64,
+    follow: bool,
+    /// How far the log of each binding was read: the revision of the binding, with each of which a new log begins, and the
+    /// number of the last line.
+    read: HashMap<String, (u64, u64)>,
+    /// Bindings that this look has still to read.
+    to_read: VecDeque<String>,
     first: bool,
     /// Given back when the reader goes away.
     #[expect(dead_code, reason = "held, not read")]
@@ -53,44 +76,58 @@ impl LogReader {
         futures_util::StreamExt::flatten(batches)
     }
 
-    /// The lines since the last look; `None` when the node stops.
+    /// The next lines of one binding, so that no more than these are held at once; `None` at the end.
     async fn next(&mut self) -> Option<Vec<Result<Event, Infallible>>> {
         loop {
-            if !std::mem::take(&mut self.first) {
-                let mut stopping = self.app.stopping.clone();
-                tokio::select! {
-                    () = stopped(&mut stopping) => return None,
-                    () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            while let Some(name) = self.to_read.pop_front() {
+                let lines = self.lines_of(&name).await;
+                if !lines.is_empty() {
+                    return Some(lines);
                 }
             }
-            let lines = self.look().await.ok()?;
-            if !lines.is_empty() {
-                return Some(lines);
-            }
+            self.look().await?;
         }
     }
 
-    async fn look(&mut self) -> Result<Vec<Result<Event, Infallible>>, Refusal> {
-        let mut events = Vec::new();
-        for (name, _) in self.app.node.bindings_of_plugin(&self.plugin, BINDINGS_MAX).await? {
-            let Some(binding) = self.app.node.binding_log(&name).await else { continue };
-            let digest = binding.digest().to_owned();
-            let seen = self.seen.entry((name.clone(), digest.clone())).or_default();
-            for line in binding.logs_after(*seen) {
-                *seen = line.number;
-                let at = time(line.at_ms);
-                let mut document = serde_json::to_value(&line)
-                    .map_err(|error| Refusal::Internal(format!("a log line cannot be written: {error}")))?;
-                if let Some(members) = document.as_object_mut() {
-                    members.remove("at_ms");
-                    members.insert("at".to_owned(), at.into());
-                    members.insert("binding".to_owned(), name.clone().into());
-                    members.insert("digest".to_owned(), digest.clone().into());
-                }
-                events.push(Ok(event(&document)));
+    /// Begins the next look; `None` if there is none: what is kept was read, the node stops, or it cannot be asked.
+    async fn look(&mut self) -> Option<()> {
+        if !std::mem::take(&mut self.first) {
+            if !self.follow {
+                return None;
+            }
+            let mut stopping = self.app.stopping.clone();
+            tokio::select! {
+                () = stopped(&mut stopping) => return None,
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
         }
-        Ok(events)
+        let bound = self.app.node.bindings_of_plugin(&self.plugin, BINDINGS_MAX).await.ok()?;
+        self.to_read = bound.into_iter().map(|(name, _)| name).collect();
+        self.read.retain(|name, _| self.to_read.contains(name));
+        Some(())
+    }
+
+    async fn lines_of(&mut self, name: &str) -> Vec<Result<Event, Infallible>> {
+        let Some((revision, binding)) = self.app.node.binding_log(name).await else { return Vec::new() };
+        let read = self.read.entry(name.to_owned()).or_default();
+        if read.0 != revision {
+            *read = (revision, 0);
+        }
+        let mut events = Vec::new();
+        for line in binding.logs_after(read.1) {
+            read.1 = line.number;
+            if line.at_ms < self.since_ms {
+                continue;
+            }
+            let at = time(line.at_ms);
+            let Ok(Value::Object(mut members)) = serde_json::to_value(&line) else { continue };
+            members.remove("at_ms");
+            members.insert("at".to_owned(), at.into());
+            members.insert("binding".to_owned(), name.into());
+            members.insert("digest".to_owned(), binding.digest().into());
+            events.push(Ok(event(&members.into())));
+        }
+        events
     }
 }
 

@@ -1,7 +1,6 @@
 //! `/v1/messages/{topic}` and `/v1/messages/{topic}/{id}`: which messages there are, and where one is.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -18,7 +17,7 @@ use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 use super::App;
 use super::answer::{self, time};
 use super::problem::Problem;
-use super::request::{Names, Params};
+use super::request::{Names, Params, time_ms};
 use super::transactions::TransactionDocument;
 
 /// Bytes of bodies in one answer, as JSON writes them; what is beyond is left out and said to be.
@@ -85,17 +84,6 @@ async fn page(
         answer::list(items, next)
     });
     making.await.map_err(|error| failed(&error.to_string()).into())
-}
-
-/// Reads a time as answers write it, or in milliseconds since 1970.
-fn time_ms(text: &str) -> Result<u64, String> {
-    if let Ok(ms) = text.parse() {
-        return Ok(ms);
-    }
-    let wrong = "it must be a time in UTC such as 2026-01-31T10:00:00Z, or milliseconds since 1970";
-    let time = humantime::parse_rfc3339_weak(text).map_err(|_| wrong.to_owned())?;
-    let since = time.duration_since(UNIX_EPOCH).map_err(|_| wrong.to_owned())?;
-    u64::try_from(since.as_millis()).map_err(|_| wrong.to_owned())
 }
 
 /// The `next` of a page.
@@ -229,16 +217,6 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-
-    #[test]
-    fn a_time_is_written_as_answers_write_it_or_in_milliseconds() {
-        assert_eq!(time_ms("1700000000007"), Ok(1_700_000_000_007));
-        assert_eq!(time_ms("2023-11-14T22:13:20.007Z"), Ok(1_700_000_000_007));
-        assert_eq!(time_ms(&time(5)), Ok(5));
-        for wrong in ["", "yesterday", "-1", "2023-11-14T22:13:20+02:00", "99999999999999999999"] {
-            assert!(time_ms(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn marks_are_read_as_they_were_written() {

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use vouch_broker::Refusal;
-use vouch_broker::state::PluginEntry;
+use vouch_broker::state::{PluginEntry, used_by_bindings};
 use vouch_node::PluginUpload;
 use vouch_registry::{Digest, check_plugin_name, check_tag};
 
@@ -179,10 +179,9 @@ pub(crate) async fn remove_component(
 ) -> Result<StatusCode, Problem> {
     let (plugin, digest) = component_of(&app, &name, &digest).await?;
     let bindings = app.node.bindings_of_plugin(&name, usize::MAX).await?;
-    if let Some((binding, _)) = bindings.iter().find(|(_, answers)| *answers == digest) {
-        let text =
-            format!("component {digest} of plugin {name} is used by binding {binding}; delete the binding first");
-        return Err(Refusal::Conflict(text).into());
+    let users = bindings.iter().filter(|(_, answers)| *answers == digest).map(|(binding, _)| binding.as_str());
+    if let Some(refusal) = used_by_bindings(&format!("component {digest} of plugin {name}"), users) {
+        return Err(refusal.into());
     }
     let points = |history: &[vouch_broker::state::Tag]| history.last().is_some_and(|tag| tag.digest == digest.0);
     let tags: Vec<&String> = plugin.tags.iter().filter(|(_, history)| points(history)).map(|(tag, _)| tag).collect();

@@ -1,7 +1,7 @@
 //! What handlers take out of a request: names in the path, query parameters, JSON bodies, the page of a list.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -74,8 +74,13 @@ impl Params {
 
     /// A switch, off where it is not given.
     pub(crate) fn switch(&self, name: &str) -> Result<bool, Problem> {
+        self.switch_or(name, false)
+    }
+
+    /// A switch, so where it is not given.
+    pub(crate) fn switch_or(&self, name: &str, absent: bool) -> Result<bool, Problem> {
         let parse = |text: &str| text.parse().map_err(|_| "it must be true or false".to_owned());
-        Ok(self.read(name, parse)?.unwrap_or(false))
+        Ok(self.read(name, parse)?.unwrap_or(absent))
     }
 
     /// A length of time.
@@ -119,6 +124,26 @@ pub(crate) struct Page {
     pub(crate) after: Option<String>,
     /// Items at most, 1 to [`PAGE_MAX`].
     pub(crate) limit: usize,
+}
+
+/// Reads a time as answers write it, or in milliseconds since 1970.
+pub(crate) fn time_ms(text: &str) -> Result<u64, String> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    let wrong = "it must be a time in UTC such as 2026-01-31T10:00:00Z, or milliseconds since 1970";
+    let time = humantime::parse_rfc3339_weak(text).map_err(|_| wrong.to_owned())?;
+    let since = time.duration_since(UNIX_EPOCH).map_err(|_| wrong.to_owned())?;
+    u64::try_from(since.as_millis()).map_err(|_| wrong.to_owned())
+}
+
+/// The same, or how long ago by this machine's clock.
+pub(crate) fn time_or_ago(text: &str) -> Result<u64, String> {
+    let Ok(ago) = humantime::parse_duration(text) else {
+        return time_ms(text).map_err(|wrong| format!("{wrong}, or how long ago, such as 10m"));
+    };
+    let then = SystemTime::now().checked_sub(ago).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
+    Ok(then.map_or(0, |then| u64::try_from(then.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// Reads a body that is a JSON object.
@@ -172,7 +197,29 @@ mod tests {
     }
 
     #[test]
+    fn a_time_is_written_as_answers_write_it_or_in_milliseconds() {
+        assert_eq!(time_ms("1700000000007"), Ok(1_700_000_000_007));
+        assert_eq!(time_ms("2023-11-14T22:13:20.007Z"), Ok(1_700_000_000_007));
+        assert_eq!(time_ms(&crate::http::answer::time(5)), Ok(5));
+        for wrong in ["", "yesterday", "-1", "2023-11-14T22:13:20+02:00", "99999999999999999999"] {
+            assert!(time_ms(wrong).is_err() && time_or_ago(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_time_may_be_given_as_how_long_ago() {
+        assert_eq!(time_or_ago("2023-11-14T22:13:20.007Z"), Ok(1_700_000_000_007));
+        assert_eq!(time_or_ago("7"), Ok(7));
+        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let hour_ago = time_or_ago("1h").unwrap();
+        assert!((now - 3_600_000..now - 3_500_000).contains(&hour_ago), "{hour_ago}");
+        assert_eq!(time_or_ago("1000years"), Ok(0));
+    }
+
+    #[test]
     fn a_switch_is_true_or_false() {
+        let or_true = |query| Params::parse(query).unwrap().switch_or("force", true);
+        assert!(or_true("").unwrap() && !or_true("force=false").unwrap() && or_true("force=no").is_err());
         let force = |query| Params::parse(query).unwrap().switch("force");
         assert!(force("force=true").unwrap() && !force("force=false").unwrap() && !force("").unwrap());
         assert!(force("force=yes").is_err() && force("force").is_err());

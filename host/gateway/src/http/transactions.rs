@@ -118,11 +118,9 @@ fn mark(app: &App, text: &str) -> Result<TransactionMark, String> {
     Ok(if ended { TransactionMark::Ended(position) } else { TransactionMark::Open(position) })
 }
 
-/// `GET /v1/transactions`: open ones first, in the order in which they were opened, then ended ones.
+/// `GET /v1/transactions`: open ones first, in the order in which they were opened, then ended ones in
+/// the order in which they ended.
 pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Response, Problem> {
-    if params.text("group").is_some() {
-        return Err(Refusal::NotBuilt("the filter `group` (producers declare topics: filter by topic)").into());
-    }
     let page = params.page()?;
     let after = params.read("after", |text| mark(&app, text))?;
     let mut query = TransactionQuery {

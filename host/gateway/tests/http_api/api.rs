@@ -81,7 +81,7 @@ impl Api {
         }
         headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         let answer = Answer::parse(&self.raw(&[head.as_bytes(), b"\r\n", body].concat()).await);
-        description::check(method, path, &answer);
+        description::check(method, path, body, &answer);
         answer
     }
 

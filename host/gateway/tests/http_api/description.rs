@@ -15,8 +15,9 @@ fn resolved(value: &'static Value) -> &'static Value {
     }
 }
 
-/// Checks an answer against what the document says of this method and path. What no route takes must be an error.
-pub(crate) fn check(method: &str, path: &str, answer: &Answer) {
+/// Checks a request that was taken, and an answer, against what the document says of this method and path. What no route
+/// takes must be an error.
+pub(crate) fn check(method: &str, path: &str, body: &[u8], answer: &Answer) {
     let path = path.split(['?', '#']).next().unwrap();
     let operation = operation(method, path);
     let what = format!("{method} {path} -> {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
@@ -24,6 +25,10 @@ pub(crate) fn check(method: &str, path: &str, answer: &Answer) {
         assert!(answer.status >= 400 || method == "HEAD", "{what}");
         return;
     };
+    if let (true, Some(schema)) = (answer.status < 300, request_schema(operation)) {
+        let wrong = conforms(schema, &serde_json::from_slice(body).unwrap(), "");
+        assert!(wrong.is_empty(), "a request was taken that the document does not allow: {wrong:?}; {what}");
+    }
     let status = answer.status.to_string();
     let response = operation["responses"].get(&status).unwrap_or(&operation["responses"]["default"]);
     if response["content"].is_null() {
@@ -39,6 +44,17 @@ pub(crate) fn check(method: &str, path: &str, answer: &Answer) {
     if !response["headers"]["ETag"].is_null() {
         assert!(answer.header("etag").is_some_and(|tag| tag.starts_with('"')), "no ETag; {what}");
     }
+}
+
+/// The default of a limit of bindings, as the document tells it.
+pub(crate) fn default_limit(name: &str) -> &'static Value {
+    &DOCUMENT["components"]["schemas"]["Binding"]["properties"]["limits"]["properties"][name]["default"]
+}
+
+/// What a JSON body must be.
+fn request_schema(operation: &'static Value) -> Option<&'static Value> {
+    let content = operation["requestBody"]["content"].as_object()?;
+    content.iter().find(|(media, _)| media.ends_with("json")).map(|(_, content)| &content["schema"])
 }
 
 fn operation(method: &str, path: &str) -> Option<&'static Value> {
@@ -137,6 +153,89 @@ fn what_is_not_described_would_be_noticed() {
     ] {
         assert!(!fits(wrong.clone()), "{wrong}");
     }
+}
+
+/// Members of requests that are not described are refused, and the schemas say so: each object names all its members, or
+/// says what any member is.
+#[test]
+fn schemas_of_requests_take_nothing_that_is_not_described() {
+    fn open(schema: &'static Value, at: &str) -> Vec<String> {
+        let schema = resolved(schema);
+        let (properties, more) = (&schema["properties"], &schema["additionalProperties"]);
+        let takes_objects = schema["type"] == "object" || !properties.is_null();
+        let mut found = Vec::new();
+        if takes_objects && *more != Value::Bool(false) && !more.is_object() {
+            found.push(at.to_owned());
+        }
+        for (name, property) in properties.as_object().into_iter().flatten() {
+            found.extend(open(property, &format!("{at}/{name}")));
+        }
+        let nested = ["items", "additionalProperties"].map(|name| &schema[name]).into_iter().filter(|s| s.is_object());
+        let choices = ["oneOf", "allOf", "anyOf"].into_iter().flat_map(|name| schema[name].as_array());
+        nested.chain(choices.flatten()).for_each(|part| found.extend(open(part, at)));
+        found
+    }
+    let mut looked_at = 0;
+    for (path, methods) in DOCUMENT["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let Some(schema) = request_schema(operation) else { continue };
+            looked_at += 1;
+            assert_eq!(open(schema, ""), Vec::<String>::new(), "{method} {path}");
+        }
+    }
+    assert!(looked_at >= 8, "{looked_at}");
+}
+
+#[test]
+fn changes_are_described_like_the_settings_that_they_change() {
+    for name in ["Topic", "Group", "CheckPolicy"] {
+        let names = |schema: &str| described(&DOCUMENT["components"]["schemas"][schema]);
+        assert_eq!(names(name), names(&format!("{name}Change")));
+    }
+    let change = &DOCUMENT["components"]["schemas"]["TopicChange"];
+    let taken = |value: Value| conforms(change, &value, "").is_empty();
+    assert!(taken(serde_json::json!({"retention": null, "retention_size": null, "transaction": {"schedule": null}})));
+    assert!(taken(serde_json::json!({"type": null, "transaction": null})) && !taken(serde_json::json!({"more": null})));
+}
+
+/// Values that a parameter may have.
+fn samples(schema: &'static Value) -> Vec<String> {
+    if let Some(values) = schema["enum"].as_array() {
+        return values.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    }
+    let sample = match schema["type"].as_str() {
+        Some("integer") => "1",
+        Some("boolean") => "true",
+        _ => "1h",
+    };
+    vec![sample.to_owned()]
+}
+
+#[tokio::test]
+async fn whatever_is_described_as_a_parameter_is_available() {
+    let api = Api::start().await;
+    let mut tried = 0;
+    for (template, methods) in DOCUMENT["paths"].as_object().unwrap() {
+        let path = template.replace('{', "").replace('}', "");
+        for (method, operation) in methods.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().into_iter().flatten().map(resolved);
+            for parameter in parameters.filter(|parameter| parameter["in"] == "query") {
+                let name = parameter["name"].as_str().unwrap();
+                for value in samples(&parameter["schema"]) {
+                    let answer = api.call(&method.to_uppercase(), &format!("{path}?{name}={value}"), &[], b"").await;
+                    assert_ne!(answer.status, 501, "{method} {path}?{name}={value}: {}", answer.text());
+                    tried += 1;
+                }
+            }
+        }
+    }
+    assert!(tried > 20, "{tried}");
+}
+
+#[test]
+fn the_description_names_no_server_but_the_one_that_serves_it() {
+    let servers = DOCUMENT["servers"].as_array().unwrap();
+    assert!(servers.iter().all(|server| server["url"] == "/"), "{servers:?}");
 }
 
 /// A list of settings is as long as the settings: one that is added without its description is noticed.

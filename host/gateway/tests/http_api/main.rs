@@ -7,6 +7,7 @@ mod damage;
 mod description;
 mod door;
 mod form;
+mod logs;
 mod messages;
 mod places;
 mod plugins;

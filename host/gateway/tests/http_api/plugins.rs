@@ -1,15 +1,14 @@
-//! Components: uploaded, tagged, bound, downloaded, deleted, and what they say.
+//! Components: uploaded, tagged, bound, downloaded, deleted.
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use vouch_registry::Digest;
 
 use crate::api::{Api, JSON, detail, each};
+use crate::description::default_limit;
 
-const TAG: &str = "/v1/plugins/check/tags/1.0";
+pub(crate) const TAG: &str = "/v1/plugins/check/tags/1.0";
 
-fn component() -> Vec<u8> {
+pub(crate) fn component() -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
     std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}; build it with plugins/build"))
 }
@@ -21,7 +20,7 @@ fn variant(mark: u8) -> Vec<u8> {
     wasm
 }
 
-fn digest(wasm: &[u8]) -> String {
+pub(crate) fn digest(wasm: &[u8]) -> String {
     Digest::of(wasm).to_string()
 }
 
@@ -158,6 +157,16 @@ async fn a_binding_is_set_shown_replaced_and_deleted() {
     );
     let shown = api.get("/v1/bindings/orders").await.is(200);
     assert_eq!(shown.etag(), set.etag());
+    let in_force = json!({"memory": "64MiB", "deadline": "1s", "concurrency": 8, "output": "16KiB",
+        "http_response": "1MiB", "http_requests": 16});
+    assert_eq!(
+        (&shown.json()["limits"], &document["limits"]),
+        (&in_force, &in_force),
+        "all that hold, not only those set"
+    );
+    for (name, limit) in in_force.as_object().unwrap() {
+        assert_eq!(default_limit(name), limit, "{name}");
+    }
     assert_eq!((&shown.json()["grants"], shown.json().get("warnings")), (&binding()["grants"], None));
     let items = api.get("/v1/bindings").await.is(200).json();
     assert_eq!(items["items"], json!([shown.json()]));
@@ -215,9 +224,11 @@ async fn a_wrong_binding_is_refused_with_what_is_wrong() {
         let problem = api.put("/v1/bindings/b", body.clone()).await.expect_problem(422, "invalid");
         assert!(detail(&problem).contains(named), "{body}: {problem}");
     }
-    for deadline in ["10ms", "60s"] {
+    for (deadline, shown) in [("10ms", "10ms"), ("60s", "1m")] {
         let done = api.put("/v1/bindings/b", with("limits", json!({"deadline": deadline}))).await;
         assert!(done.status < 300, "{deadline}");
+        let limits = done.json()["limits"].clone();
+        assert_eq!((&limits["deadline"], &limits["concurrency"]), (&json!(shown), &json!(8)));
     }
     api.put("/v1/bindings/b", with("groups", json!(["g"]))).await.expect_problem(501, "not-built");
     api.put("/v1/bindings/a%20b", binding()).await.expect_problem(422, "invalid");
@@ -236,7 +247,19 @@ async fn what_a_binding_uses_is_not_deleted() {
         let problem = api.delete(path).await.expect_problem(409, "conflict");
         assert!(detail(&problem).contains("binding orders"), "{problem}");
     }
-    api.delete("/v1/bindings/orders").await.is(204);
+    let mut more = binding();
+    for number in 0..12 {
+        more["topics"] = json!([format!("orders-{number:02}")]);
+        api.put(&format!("/v1/bindings/more-{number:02}"), more.clone()).await.is(201);
+    }
+    for path in ["/v1/plugins/check", TAG, &one] {
+        let problem = api.delete(path).await.expect_problem(409, "conflict");
+        let named = "bindings more-00, more-01, more-02, more-03, more-04, more-05, more-06, more-07, more-08, more-09 and 3 more;";
+        assert!(detail(&problem).contains(named), "{problem}");
+    }
+    for name in api.get("/v1/bindings").await.json()["items"].as_array().unwrap() {
+        api.delete(&format!("/v1/bindings/{}", name["name"].as_str().unwrap())).await.is(204);
+    }
 
     // By its digest go all tags that point at it; those that point elsewhere stay.
     api.push("/v1/plugins/check/tags/stable", &wasm, &[]).await.is(201);
@@ -268,36 +291,4 @@ async fn plugins_and_bindings_are_listed_by_pages() {
             api.get(&format!("/v1/{kind}?{query}")).await.expect_problem(400, "bad-parameter");
         }
     }
-}
-
-#[tokio::test]
-async fn what_a_component_says_is_followed_while_it_happens() {
-    let api = Api::start().await;
-    api.push(TAG, &component(), &[]).await.is(201);
-    let settings = json!({"type": "transaction", "transaction": {"immunity": "0s"}});
-    api.put("/v1/topics/orders", settings).await.is(201);
-    // The origin is not granted: the host says so in the binding's log.
-    let body = json!({"plugin": "check:1.0", "topics": ["orders"],
-        "config": {"url": "http://127.0.0.1:9/{key}", "commit": "200", "rollback": "404"}});
-    api.put("/v1/bindings/orders", body).await.is(201);
-    let mut stream = TcpStream::connect(api.http).await.unwrap();
-    stream.write_all(b"GET /v1/plugins/check/logs HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    let id = api.half("orders", "m1").await;
-    let mut said = String::new();
-    while !said.contains(&id) || !said.ends_with("\n\n\r\n") {
-        let mut some = [0; 4096];
-        let read = stream.read(&mut some).await.unwrap();
-        assert!(read > 0, "the stream ended: {said}");
-        said.push_str(std::str::from_utf8(&some[..read]).unwrap());
-    }
-    assert!(said.starts_with("HTTP/1.1 200") && said.contains("content-type: text/event-stream"), "{said}");
-    assert!(said.contains("event: log\n"), "{said}");
-    let data = said.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
-    let line: Value = serde_json::from_str(data).unwrap();
-    assert_eq!((&line["binding"], &line["transaction_id"]), (&json!("orders"), &json!(id)));
-    assert_eq!((&line["digest"], line["number"].as_u64()), (&json!(digest(&component())), Some(1)));
-    // A reader does not hold up the end.
-    api.gateway.shutdown().await;
-    let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).await.unwrap();
 }

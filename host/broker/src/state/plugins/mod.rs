@@ -22,6 +22,8 @@ pub const TAG_HISTORY_MAX: usize = 1_000;
 pub const BINDINGS_MAX: usize = 10_000;
 /// Most components whose upload is not finished; a further one drops the oldest.
 pub const UPLOADS_MAX: usize = 1_000;
+/// Most bindings that the refusal to delete what they use names.
+const USERS_NAMED: usize = 10;
 
 /// A component as the log holds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -250,8 +252,9 @@ impl Plugins {
         if !self.plugins.contains_key(name) {
             return Err(Refusal::NotFound(format!("there is no plugin {name}")));
         }
-        if let Some((binding, _)) = self.bindings().find(|(_, binding)| binding.plugin == name) {
-            return Err(in_use(name, binding));
+        let users = self.bindings().filter(|(_, binding)| binding.plugin == name).map(|(binding, _)| binding);
+        if let Some(refusal) = used_by_bindings(&format!("plugin {name}"), users) {
+            return Err(refusal);
         }
         self.plugins.remove(name);
         self.drop_unused();
@@ -312,6 +315,17 @@ fn plugin_name(reference: &str) -> &str {
     reference.split_once(['@', ':']).map_or(reference, |(name, _)| name)
 }
 
-fn in_use(plugin: &str, binding: &str) -> Refusal {
-    Refusal::Conflict(format!("plugin {plugin} is used by binding {binding}; delete the binding first"))
+/// The refusal to delete what these bindings use, which names them; `None` if there are none.
+pub fn used_by_bindings<'a>(what: &str, bindings: impl Iterator<Item = &'a str>) -> Option<Refusal> {
+    let mut bindings = bindings;
+    let named: Vec<&str> = bindings.by_ref().take(USERS_NAMED).collect();
+    let text = match (named.as_slice(), bindings.count()) {
+        ([], _) => return None,
+        ([one], _) => format!("{what} is used by binding {one}; delete the binding first"),
+        (several, 0) => format!("{what} is used by bindings {}; delete these first", several.join(", ")),
+        (several, more) => {
+            format!("{what} is used by bindings {} and {more} more; delete these first", several.join(", "))
+        }
+    };
+    Some(Refusal::Conflict(text))
 }
