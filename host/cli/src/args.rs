@@ -60,7 +60,7 @@ finished first, within 10 seconds.")]
     /// Consumer groups: create, list, show, update, delete.
     #[command(subcommand)]
     Group(GroupCommand),
-    /// Components: push, list, show, tag, delete.
+    /// Components: push, list, show, tag, logs, delete.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Which component settles which topic: set, list, show, delete.
@@ -69,10 +69,10 @@ finished first, within 10 seconds.")]
     /// Open, parked and ended transactions: list, show, commit, rollback, resume.
     #[command(subcommand)]
     Transaction(TransactionCommand),
-    /// Single messages: send, receive, show.
+    /// Single messages: send, receive, show, list.
     #[command(subcommand)]
     Message(MessageCommand),
-    /// The log of a data folder: inspect, verify, dump.
+    /// The log of a data folder: inspect, verify, dump; and of a running node: damage.
     #[command(subcommand)]
     Log(LogCommand),
     /// Copy the data folder of a stopped or a running node.

@@ -81,7 +81,7 @@ pub(crate) struct BindingSettings {
     #[arg(long, value_name = "REFERENCE", required_unless_present = "file")]
     plugin: Option<String>,
     /// Topic whose transactions it settles; may be repeated.
-    #[arg(long = "topic", value_name = "TOPIC")]
+    #[arg(long = "topic", value_name = "TOPIC", required_unless_present = "file")]
     topics: Vec<String>,
     /// Origin that it may call over HTTP, for example http://127.0.0.1:9000; may be repeated.
     #[arg(long, value_name = "ORIGIN")]
@@ -99,7 +99,7 @@ pub(crate) struct BindingSettings {
     #[arg(long, value_enum)]
     fallback: Option<Fallback>,
     /// Memory of one instance, for example 64MiB.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
     memory: Option<String>,
     /// Time for one call, for example 1s.
     #[arg(long, value_name = "TIME", value_parser = text::duration)]
@@ -107,11 +107,6 @@ pub(crate) struct BindingSettings {
     /// Calls at the same time.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
-}
-
-/// A size that parses, kept as written.
-fn size(text: &str) -> Result<String, String> {
-    text::bytes(text).map(|_| text.to_owned())
 }
 
 impl BindingSettings {

@@ -21,6 +21,29 @@ impl Usage {
 pub(crate) struct Problem {
     /// The document as it came, for `--json`.
     raw: Value,
+    /// What is said to a person instead of its title and detail.
+    told: Option<String>,
+}
+
+/// What the node says of its HTTP API, and what the same is on the command line.
+const IN_FLAGS: [(&str, &str); 10] = [
+    ("force=true", "--force"),
+    ("`after`", "--after"),
+    ("`limit`", "--limit"),
+    ("`since`", "--since"),
+    ("`older_than`", "--older-than"),
+    ("\"by\"", "--by"),
+    ("\"reason\"", "--reason"),
+    ("the `next` of the page before", "the mark at the end of the page before"),
+    ("send it as `authorization: Bearer TOKEN`", "give it with --http-token or VOUCH_HTTP_TOKEN"),
+    (
+        "the token is not the one of this node",
+        "the token of --http-token or VOUCH_HTTP_TOKEN is not the one of this node",
+    ),
+];
+
+fn in_flags(text: &str) -> String {
+    IN_FLAGS.iter().fold(text.to_owned(), |text, (api, flags)| text.replace(api, flags))
 }
 
 impl std::error::Error for Problem {}
@@ -29,12 +52,23 @@ impl Problem {
     /// Reads a problem document. `None` if it is none: neither `title` nor `detail`.
     pub(crate) fn from_document(raw: Value) -> Option<Self> {
         let has = |name: &str| raw.get(name).is_some_and(Value::is_string);
-        (has("title") || has("detail")).then_some(Self { raw })
+        (has("title") || has("detail")).then_some(Self { raw, told: None })
     }
 
     /// A problem that this program found, in the same form as the node's.
     pub(crate) fn local(kind: &str, title: &str, detail: String) -> anyhow::Error {
-        Self { raw: json!({"type": format!("urn:vouch:cli:{kind}"), "title": title, "detail": detail}) }.into()
+        let raw = json!({"type": format!("urn:vouch:cli:{kind}"), "title": title, "detail": detail});
+        Self { raw, told: None }.into()
+    }
+
+    /// Says this to a person where the node refused with this status: it speaks of headers, a person gave flags. What is
+    /// printed with `--json` stays the node's.
+    pub(crate) fn explain(error: anyhow::Error, status: u16, told: impl FnOnce() -> String) -> anyhow::Error {
+        match error.downcast::<Self>() {
+            Ok(problem) if problem.status() == Some(status) => Self { told: Some(told()), ..problem }.into(),
+            Ok(problem) => problem.into(),
+            Err(other) => other,
+        }
     }
 
     /// The document for scripts.
@@ -55,9 +89,12 @@ impl Problem {
 /// Title, then what to do next.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(told) = &self.told {
+            return f.write_str(told);
+        }
         match (self.text("title"), self.text("detail")) {
-            (Some(title), Some(detail)) if title != detail => write!(f, "{title}\n  {detail}"),
-            (Some(text), _) | (None, Some(text)) => f.write_str(text),
+            (Some(title), Some(detail)) if title != detail => write!(f, "{title}\n  {}", in_flags(detail)),
+            (Some(text), _) | (None, Some(text)) => f.write_str(&in_flags(text)),
             (None, None) => write!(f, "{}", self.raw),
         }
     }
@@ -117,6 +154,18 @@ mod tests {
         let error: anyhow::Error = problem(raw.clone()).into();
         assert_eq!(document(&error), raw);
         assert_eq!(document(&error.context("while committing")), raw, "context must not hide the problem");
+    }
+
+    #[test]
+    fn a_person_reads_flags_and_a_script_what_the_node_sent() {
+        let raw = json!({"title": "Conflict", "detail": "delete with force=true and lose them", "status": 409});
+        let error: anyhow::Error = problem(raw.clone()).into();
+        assert_eq!(error.to_string(), "Conflict\n  delete with --force and lose them");
+        let other = Problem::explain(error, 412, || unreachable!("another status"));
+        let told = Problem::explain(other, 409, || "say --force".to_owned());
+        assert_eq!((told.to_string().as_str(), document(&told)), ("say --force", raw));
+        let local = Problem::explain(anyhow::anyhow!("disk full"), 409, || "x".to_owned());
+        assert_eq!(local.to_string(), "disk full");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::http::{HttpArgs, segment};
 use crate::output::{self, Table, cell};
 use crate::resource::{self, Page};
-use crate::text::{self, set_some};
+use crate::text::{self, Setting, set_some};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupCommand {
@@ -81,12 +81,12 @@ pub(crate) struct GroupSettings {
     /// Deliveries before a message goes to the dead-letter topic.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_attempts: Option<u32>,
-    /// Delays between deliveries, separated by commas; the last one repeats.
-    #[arg(long, value_name = "TIMES", value_parser = text::durations)]
-    backoff: Option<std::vec::Vec<String>>,
-    /// Topic for messages that were delivered in vain.
-    #[arg(long, value_name = "TOPIC")]
-    dead_letter_topic: Option<String>,
+    /// Delays between deliveries to push clients, separated by commas; the last one repeats. `none` goes back to the default.
+    #[arg(long, value_name = "TIMES", value_parser = text::or_none(text::durations))]
+    backoff: Option<Setting<Vec<String>>>,
+    /// Topic for messages that were delivered in vain. An empty text goes back to the default, %DLQ% and the group's name.
+    #[arg(long, value_name = "TOPIC", value_parser = text::or_empty)]
+    dead_letter_topic: Option<Setting<String>>,
 }
 
 impl GroupSettings {
@@ -173,5 +173,11 @@ mod tests {
         assert!(GroupSettings::default().document().is_empty());
         let settings = GroupSettings { start: Some(Start::End), max_attempts: Some(3), ..GroupSettings::default() };
         assert_eq!(Value::Object(settings.document()), serde_json::json!({"start": "end", "max_attempts": 3}));
+        let settings = GroupSettings {
+            backoff: Some(Setting::Default),
+            dead_letter_topic: Some(text::or_empty("").unwrap()),
+            ..GroupSettings::default()
+        };
+        assert_eq!(Value::Object(settings.document()), serde_json::json!({"backoff": null, "dead_letter_topic": null}));
     }
 }

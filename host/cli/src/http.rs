@@ -1,5 +1,6 @@
 //! The HTTP client of the operator's commands: addresses, encoding of names, problems as errors.
 
+use std::io::{self, BufRead, BufReader};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -60,13 +61,13 @@ pub(crate) struct HttpClient {
     token: Option<String>,
 }
 
-fn agent(answer_within: Duration) -> Agent {
+fn agent(answer_within: Option<Duration>) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
         .timeout_connect(Some(CONNECT_WITHIN))
-        .timeout_global(Some(answer_within))
+        .timeout_global(answer_within)
         .user_agent(concat!("vouch/", env!("CARGO_PKG_VERSION")))
         .build()
         .new_agent()
@@ -75,7 +76,7 @@ fn agent(answer_within: Duration) -> Agent {
 impl HttpClient {
     /// A client of the node at `address`: `host:port`, or a URL.
     pub(crate) fn new(address: &str, token: Option<String>) -> anyhow::Result<Self> {
-        Ok(Self { agent: agent(ANSWER_WITHIN), base: base_url(address)?, token })
+        Ok(Self { agent: agent(Some(ANSWER_WITHIN)), base: base_url(address)?, token })
     }
 
     /// Reads a document.
@@ -87,6 +88,13 @@ impl HttpClient {
     pub(crate) fn get_bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let mut answer = self.send(self.request(Method::GET, path, &[]), Vec::new())?;
         Ok(answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec()?)
+    }
+
+    /// Reads an answer line by line, as long as it lasts.
+    pub(crate) fn lines(&self, path: &str) -> anyhow::Result<impl Iterator<Item = io::Result<String>> + use<>> {
+        let patient = Self { agent: agent(None), base: self.base.clone(), token: self.token.clone() };
+        let answer = patient.send(self.request(Method::GET, path, &[]), Vec::new())?;
+        Ok(BufReader::new(answer.into_body().into_reader()).lines())
     }
 
     /// Replaces a document. `headers` carry a precondition, if any.
@@ -104,7 +112,7 @@ impl HttpClient {
 
     /// Uploads a file.
     pub(crate) fn put_bytes(&self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
-        let patient = Self { agent: agent(UPLOADED_WITHIN), base: self.base.clone(), token: self.token.clone() };
+        let patient = Self { agent: agent(Some(UPLOADED_WITHIN)), base: self.base.clone(), token: self.token.clone() };
         patient.document(self.request(Method::PUT, path, headers), body)
     }
 

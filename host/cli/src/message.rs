@@ -154,13 +154,17 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn send_one(send: &Send) -> anyhow::Result<()> {
     let message = build(send)?;
-    let mut session = Session::open(&send.grpc.grpc, Role::Producer { topics: vec![send.topic.clone()] }).await?;
-    let receipt = send_message(&mut session.client, message).await?;
-    if let (Some(resolution), false) = (send.transaction, receipt.transaction_id.is_empty()) {
-        end_transaction(&mut session.client, &send.topic, &receipt, resolution).await?;
-    }
-    session.close().await;
-    print_receipt(send, &receipt)
+    let session = Session::open(&send.grpc.grpc, Role::Producer { topics: vec![send.topic.clone()] }).await?;
+    let sent = session
+        .until_done(async |session| {
+            let receipt = send_message(&mut session.client, message).await?;
+            if let (Some(resolution), false) = (send.transaction, receipt.transaction_id.is_empty()) {
+                end_transaction(&mut session.client, &send.topic, &receipt, resolution).await?;
+            }
+            Ok(receipt)
+        })
+        .await;
+    print_receipt(send, &sent?)
 }
 
 fn build(send: &Send) -> anyhow::Result<wire::Message> {
@@ -220,7 +224,16 @@ async fn receive_some(receive: &Receive) -> anyhow::Result<()> {
         topic: receive.topic.clone(),
         expression: receive.filter.clone(),
     };
-    let mut session = Session::open(&receive.grpc.grpc, role).await?;
+    let session = Session::open(&receive.grpc.grpc, role).await?;
+    let received = session.until_done(async |session| receive_in(session, receive).await).await?;
+    if received == 0 {
+        output::note(format_args!("nothing to receive from {} within {:?}", receive.topic, receive.wait))?;
+    }
+    Ok(())
+}
+
+/// How many were received.
+async fn receive_in(session: &mut Session, receive: &Receive) -> anyhow::Result<u32> {
     let mut left = receive.count;
     let mut give_up_at = Instant::now() + receive.wait;
     while left > 0 {
@@ -247,12 +260,7 @@ async fn receive_some(receive: &Receive) -> anyhow::Result<()> {
             break;
         }
     }
-    session.close().await;
-    let received = receive.count - left;
-    if received == 0 {
-        output::note(format_args!("nothing to receive from {} within {:?}", receive.topic, receive.wait))?;
-    }
-    Ok(())
+    Ok(receive.count - left)
 }
 
 fn print_message(receive: &Receive, message: &wire::Message) -> anyhow::Result<()> {
@@ -333,9 +341,8 @@ fn body(message: &Value) -> String {
     let Some(text) = message.get("body").and_then(Value::as_str) else {
         return if message.get("body_base64").is_some() { "(binary)" } else { "(left out)" }.to_owned();
     };
-    let line: String =
-        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(BODY_SHOWN).collect();
-    if line.len() < text.len() { format!("{line}…") } else { line }
+    let line: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    output::beginning(&line, BODY_SHOWN)
 }
 
 #[cfg(test)]
@@ -354,7 +361,7 @@ mod tests {
     #[test]
     fn a_list_shows_the_beginning_of_a_body_on_one_line() {
         assert_eq!(body(&json!({"body": "a\nb"})), "a b");
-        assert_eq!(body(&json!({"body": "x".repeat(61)})), format!("{}…", "x".repeat(60)));
+        assert_eq!(body(&json!({"body": "x".repeat(61)})), format!("{}…", "x".repeat(59)));
         assert_eq!(body(&json!({"body_base64": "/wA="})), "(binary)");
         assert_eq!(body(&json!({"body_left_out_bytes": 7})), "(left out)");
     }

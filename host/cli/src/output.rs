@@ -84,10 +84,32 @@ pub(crate) fn cell(object: &Value, name: &str) -> String {
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
         other => other.to_string(),
+    }
+}
+
+/// A text that others wrote, fit for a terminal and for one line: control characters are written out, so that it can neither
+/// steer the terminal nor look like a line of ours.
+pub(crate) fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            safe.extend(letter.escape_default());
+        } else {
+            safe.push(letter);
+        }
+    }
+    safe
+}
+
+/// The beginning of a text for a cell of a table: at most so many letters, the last one an ellipsis where some are left out.
+pub(crate) fn beginning(text: &str, letters: usize) -> String {
+    match text.char_indices().nth(letters) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(letters.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 
@@ -137,6 +159,14 @@ mod tests {
         let object = json!({"a": "x", "b": null, "c": ["10s", "1m"], "d": 7, "e": true});
         let cells: Vec<String> = ["a", "b", "c", "d", "e", "f"].iter().map(|name| cell(&object, name)).collect();
         assert_eq!(cells, ["x", "-", "10s,1m", "7", "true", "-"]);
+    }
+
+    #[test]
+    fn texts_of_others_stay_on_their_line_and_in_their_cell() {
+        assert_eq!(printable("a\nb\u{1b}[2J\u{7f}ü"), "a\\nb\\u{1b}[2J\\u{7f}ü");
+        assert_eq!(plain(&json!("x\ry")), "x\\ry");
+        assert_eq!((beginning("abc", 3).as_str(), beginning("abcd", 3).as_str()), ("abc", "ab…"));
+        assert_eq!(beginning("üöä€", 3), "üö…");
     }
 
     #[test]

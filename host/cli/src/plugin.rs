@@ -1,15 +1,16 @@
-//! `vouch plugin`: upload components, look at them, move tags, delete.
+//! `vouch plugin`: upload components, look at them, move tags, read what they say, delete.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::failure::{Problem, Usage};
-use crate::http::{Answer, HttpArgs, HttpClient, segment};
+use crate::http::{Answer, HttpArgs, HttpClient, query, segment};
 use crate::output::{self, Table, cell};
 use crate::resource::{self, Page};
+use crate::text;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
@@ -63,7 +64,18 @@ pub(crate) enum PluginCommand {
         #[command(flatten)]
         http: HttpArgs,
     },
-    /// Delete a plugin, one tag or one component; refused while a binding uses it.
+    /// Show what the components of a plugin said lately: the last 256 lines of each binding that was asked.
+    #[command(after_help = "\
+Examples:
+  vouch plugin logs order-checkback --since 10m
+  vouch plugin logs order-checkback --follow --json | jq .text
+
+A line is kept in the memory of the node that asked, until 256 newer ones came, the binding is set again, or the node stops.
+Binding by binding, oldest first; with --follow each new line as it comes. Control characters are written out; with --json
+each line is one document, with the text as it was.")]
+    Logs(LogsArgs),
+    /// Delete a plugin or one of its components, which is refused while a binding uses it; or a tag, and with the last one
+    /// the plugin.
     #[command(
         after_help = "Examples:\n  vouch plugin delete order-checkback:0.9\n  vouch plugin delete order-checkback"
     )]
@@ -85,8 +97,24 @@ impl PluginCommand {
             | Self::Show { http, .. }
             | Self::Tag { http, .. }
             | Self::Delete { http, .. } => http.json,
+            Self::Logs(args) => args.http.json,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The plugin.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Go on with each new line.
+    #[arg(long)]
+    follow: bool,
+    /// Only lines from then on: how long ago, for example 10m, a time in UTC, or milliseconds since 1970.
+    #[arg(long, value_name = "TIME", value_parser = text::time_or_ago)]
+    since: Option<String>,
+    #[command(flatten)]
+    http: HttpArgs,
 }
 
 /// A component by name and tag, or by name and digest.
@@ -133,6 +161,7 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
         PluginCommand::List { page, http } => list(&page, &http),
         PluginCommand::Show { name, http } => resource::show(&http, &path(&name)),
         PluginCommand::Tag { source, tag, replace, http } => retag(&source, &tag, replace, &http),
+        PluginCommand::Logs(args) => logs(&args),
         PluginCommand::Delete { reference, http } => delete(&reference, &http),
     }
 }
@@ -185,10 +214,10 @@ fn status(error: &anyhow::Error) -> Option<u16> {
 }
 
 fn explain_taken(error: anyhow::Error, name: &str, tag: &str) -> anyhow::Error {
-    match status(&error) {
-        Some(428) => error.context(format!("{name}:{tag} names another component already; --replace moves the tag")),
-        _ => error,
-    }
+    let error = Problem::explain(error, 428, || {
+        format!("{name}:{tag} names another component already; --replace moves the tag")
+    });
+    Problem::explain(error, 412, || format!("somebody else moved {name}:{tag} meanwhile; look at it, then try again"))
 }
 
 fn retag(source: &Reference, tag: &str, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
@@ -237,6 +266,36 @@ fn tags(plugin: &Value) -> String {
     if names.is_empty() { "-".to_owned() } else { names.join(",") }
 }
 
+fn logs(args: &LogsArgs) -> anyhow::Result<()> {
+    let follow = (!args.follow).then_some("false");
+    let filters = query(&[("follow", follow), ("since", args.since.as_deref())]);
+    let events = args.http.client()?.lines(&format!("{}/logs{filters}", path(&args.name)))?;
+    let mut said = false;
+    for event in events {
+        // Other lines name the event, or keep the connection alive.
+        let event = event?;
+        let Some(data) = event.strip_prefix("data:") else { continue };
+        let line: Value = serde_json::from_str(data).context("the node sent a log line that is no JSON")?;
+        said = true;
+        output::line(if args.http.json { line.to_string() } else { log_line(&line) })?;
+    }
+    match (said, args.follow) {
+        (_, true) => Ok(output::note("the node ended the stream")?),
+        (false, false) => Ok(output::note(format_args!(
+            "nothing is kept of what the components of {} said: none said anything since this node started, or within --since",
+            args.name
+        ))?),
+        (true, false) => Ok(()),
+    }
+}
+
+/// When, for which binding, how loud, about which transaction, what.
+fn log_line(line: &Value) -> String {
+    let [at, binding, level, transaction, text] =
+        ["at", "binding", "level", "transaction_id", "text"].map(|name| cell(line, name));
+    format!("{at}  {binding}  {level:5}  {transaction}  {text}")
+}
+
 fn delete(reference: &str, http: &HttpArgs) -> anyhow::Result<()> {
     let path = match Reference::parse(reference) {
         Ok(reference) => reference.path(),
@@ -264,6 +323,15 @@ mod tests {
         assert!(Reference::parse("check").unwrap_err().contains("check:1.0"));
         assert!(Reference::parse("check:").is_err());
         assert!(Reference::parse(":1.0").is_err());
+    }
+
+    #[test]
+    fn what_a_component_says_stays_on_its_line() {
+        let line = json!({"at": "2026-01-31T10:00:00.000Z", "binding": "orders", "level": "warn", "transaction_id": "T0",
+            "text": "a\n2026-01-31T10:00:00.000Z  orders  info   T0  forged\u{1b}[2J", "number": 1, "source": "guest"});
+        let shown = log_line(&line);
+        assert!(shown.starts_with("2026-01-31T10:00:00.000Z  orders  warn   T0  a\\n2026"), "{shown}");
+        assert!(!shown.contains(char::is_control), "{shown}");
     }
 
     #[test]

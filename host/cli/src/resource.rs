@@ -10,8 +10,8 @@ use crate::output;
 /// Which part of a list is shown.
 #[derive(Debug, Args)]
 pub(crate) struct Page {
-    /// How many are shown at most.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// How many are shown at most, 1 to 1000; 100 if it is not said.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: Option<u32>,
     /// Start after this one: the mark at the end of the previous page.
     #[arg(long, value_name = "MARK")]
@@ -58,11 +58,24 @@ pub(crate) fn create(
     name: &str,
     document: Map<String, Value>,
 ) -> anyhow::Result<()> {
+    let mut document = document;
+    leave_out_defaults(&mut document);
     let answer = http
         .client()?
         .put(path, &Value::Object(document), &[("if-none-match", "*")])
-        .map_err(|error| explain_existing(error, kind, name))?;
+        // The node's "precondition failed" after `If-None-Match: *` means that the thing is there already.
+        .map_err(|error| {
+            Problem::explain(error, 412, || {
+                format!("{kind} {name} exists already; change it with: vouch {kind} update {name}")
+            })
+        })?;
     report(http, &answer.body, format!("{kind} {name} created"))
+}
+
+/// In what is new, what is absent has its default; `null` says so only where something is there already.
+fn leave_out_defaults(document: &mut Map<String, Value>) {
+    document.retain(|_, value| !value.is_null());
+    document.values_mut().filter_map(Value::as_object_mut).for_each(leave_out_defaults);
 }
 
 /// Changes the named members of a document and keeps the others.
@@ -107,14 +120,6 @@ pub(crate) fn report(http: &HttpArgs, body: &Value, sentence: String) -> anyhow:
     Ok(())
 }
 
-/// The node's "precondition failed" after `If-None-Match: *` means that the thing is there already.
-fn explain_existing(error: anyhow::Error, kind: &str, name: &str) -> anyhow::Error {
-    match error.downcast_ref::<Problem>().and_then(Problem::status) {
-        Some(412) => error.context(format!("{kind} {name} exists already; change it with: vouch {kind} update {name}")),
-        _ => error,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +132,14 @@ mod tests {
         assert!(items(&json!({})).is_empty());
         assert_eq!(next_mark(&json!({"items": [], "next": "x"})), Some("x"));
         assert_eq!(next_mark(&json!({"items": [], "next": null})), None);
+    }
+
+    #[test]
+    fn what_is_new_is_sent_without_its_defaults() {
+        let document = json!({"retention": null, "queues": 4, "transaction": {"schedule": null, "max_checks": 3}});
+        let Value::Object(mut document) = document else { panic!("an object") };
+        leave_out_defaults(&mut document);
+        assert_eq!(Value::Object(document), json!({"queues": 4, "transaction": {"max_checks": 3}}));
     }
 
     #[test]

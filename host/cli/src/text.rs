@@ -15,6 +15,14 @@ pub(crate) fn length(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; write a number with a unit, for example 500ms, 6s, 30m or 72h"))
 }
 
+/// A point in time as the API takes it: a time in UTC, milliseconds since 1970, or how long ago. Kept as written.
+pub(crate) fn time_or_ago(text: &str) -> Result<String, String> {
+    if text.parse::<u64>().is_ok() || humantime::parse_rfc3339_weak(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    duration(text).map_err(|wrong| format!("{wrong}; or write a time in UTC such as 2026-01-31T10:00:00Z"))
+}
+
 /// Several lengths of time, separated by commas.
 pub(crate) fn durations(text: &str) -> Result<Vec<String>, String> {
     text.split(',').map(|part| duration(part.trim())).collect()
@@ -34,6 +42,45 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a size; write for example 256MiB"))?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is more bytes than there can be"))
+}
+
+/// A size as the API takes it. Kept as written.
+pub(crate) fn size(text: &str) -> Result<String, String> {
+    bytes(text).map(|_| text.to_owned())
+}
+
+/// What a setting becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Setting<T> {
+    /// This value.
+    To(T),
+    /// What it is where nobody sets it.
+    Default,
+}
+
+/// `null` is how the API writes that a setting goes back to its default.
+impl<T: Into<Value>> From<Setting<T>> for Value {
+    fn from(setting: Setting<T>) -> Self {
+        match setting {
+            Setting::To(value) => value.into(),
+            Setting::Default => Self::Null,
+        }
+    }
+}
+
+/// What `parse` reads, or `none`.
+pub(crate) fn or_none<T>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone,
+) -> impl Fn(&str) -> Result<Setting<T>, String> + Clone {
+    move |text| match text {
+        "none" => Ok(Setting::Default),
+        _ => parse(text).map(Setting::To).map_err(|wrong| format!("{wrong}; or write none")),
+    }
+}
+
+/// A name, or nothing for the default: any word may be a name.
+pub(crate) fn or_empty(text: &str) -> Result<Setting<String>, String> {
+    Ok(if text.is_empty() { Setting::Default } else { Setting::To(text.to_owned()) })
 }
 
 /// `name=value`; the value may hold further `=`.
@@ -61,6 +108,16 @@ mod tests {
         assert_eq!(durations("10s, 30s,1m").unwrap(), ["10s", "30s", "1m"]);
         assert!(duration("6").unwrap_err().contains("with a unit"));
         assert!(durations("10s,,1m").is_err());
+    }
+
+    #[test]
+    fn a_point_in_time_is_a_time_or_how_long_ago() {
+        for right in ["10m", "1700000000007", "2026-01-31T10:00:00Z"] {
+            assert_eq!(time_or_ago(right).unwrap(), right);
+        }
+        for wrong in ["", "yesterday", "-10m"] {
+            assert!(time_or_ago(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::http::{HttpArgs, query, segment};
 use crate::output::{self, Table, cell};
 use crate::resource::{self, Page};
-use crate::text::{self, set_some};
+use crate::text::{self, Setting, set_some};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicCommand {
@@ -35,7 +35,9 @@ pub(crate) enum TopicCommand {
         http: HttpArgs,
     },
     /// Change the settings that are named; the others stay.
-    #[command(after_help = "Example:\n  vouch topic update orders --max-checks 30 --schedule 10s,30s,5m")]
+    #[command(
+        after_help = "Examples:\n  vouch topic update orders --max-checks 30 --schedule 10s,30s,5m\n  vouch topic update orders --retention none --schedule none"
+    )]
     Update {
         name: String,
         #[command(flatten)]
@@ -95,7 +97,7 @@ pub(crate) enum Unconsumed {
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct TopicSettings {
-    /// What kind of messages the topic takes.
+    /// What kind of messages the topic takes; fifo and delay are not available yet.
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     kind: Option<TopicType>,
     /// Number of queues.
@@ -104,12 +106,12 @@ pub(crate) struct TopicSettings {
     /// When a send is answered.
     #[arg(long, value_enum)]
     ack: Option<Acknowledge>,
-    /// How long messages are kept after they came into their queue, for example 72h; without it, for ever.
-    #[arg(long, value_name = "TIME", value_parser = text::duration)]
-    retention: Option<String>,
-    /// How many bytes of messages are kept, the newest, for example 10GiB; without it, all.
-    #[arg(long, value_name = "SIZE")]
-    retention_size: Option<String>,
+    /// How long messages are kept after they came into their queue, for example 72h; `none`, the default: for ever.
+    #[arg(long, value_name = "TIME", value_parser = text::or_none(text::duration))]
+    retention: Option<Setting<String>>,
+    /// How many bytes of messages are kept, the newest, for example 10GiB; `none`, the default: all.
+    #[arg(long, value_name = "SIZE", value_parser = text::or_none(text::size))]
+    retention_size: Option<Setting<String>>,
     /// What becomes of messages past their retention that a group has not finished.
     #[arg(long, value_enum)]
     unconsumed: Option<Unconsumed>,
@@ -122,9 +124,10 @@ pub(crate) struct TopicSettings {
     /// Transactions: answered checks before the transaction is parked; 0 never asks.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     max_checks: Option<u32>,
-    /// Transactions: times between checks, separated by commas; replaces the interval, its last step repeats.
-    #[arg(long, value_name = "TIMES", value_parser = text::durations)]
-    schedule: Option<std::vec::Vec<String>>,
+    /// Transactions: times between checks, separated by commas; replaces the interval, its last step repeats. `none`, the
+    /// default: the interval.
+    #[arg(long, value_name = "TIMES", value_parser = text::or_none(text::durations))]
+    schedule: Option<Setting<Vec<String>>>,
 }
 
 impl TopicSettings {
@@ -181,12 +184,19 @@ fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
             cell(topic, "type"),
             cell(topic, "queues"),
             cell(topic, "ack"),
-            cell(topic, "retention"),
+            retention(topic),
             checks(topic),
         ]);
     }
     table.print()?;
     page.more(&answer.body)
+}
+
+/// How long and how much of a topic is kept, in one cell.
+fn retention(topic: &Value) -> String {
+    let limits = ["retention", "retention_size"].into_iter().filter(|name| !topic[name].is_null());
+    let limits: Vec<String> = limits.map(|name| cell(topic, name)).collect();
+    if limits.is_empty() { "-".to_owned() } else { limits.join(", ") }
 }
 
 /// How a topic's transactions are checked, in one cell.
@@ -211,11 +221,33 @@ mod tests {
         let settings = TopicSettings {
             kind: Some(TopicType::Transaction),
             queues: Some(4),
-            schedule: Some(vec!["10s".to_owned()]),
+            schedule: Some(Setting::To(vec!["10s".to_owned()])),
             ..TopicSettings::default()
         };
         let expected = json!({"type": "transaction", "queues": 4, "transaction": {"schedule": ["10s"]}});
         assert_eq!(Value::Object(settings.document()), expected);
+    }
+
+    #[test]
+    fn what_was_set_can_be_taken_away() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            settings: TopicSettings,
+        }
+        let line = ["x", "--retention", "none", "--retention-size", "none", "--schedule", "none"];
+        let Line { settings } = clap::Parser::parse_from(line);
+        let expected = json!({"retention": null, "retention_size": null, "transaction": {"schedule": null}});
+        assert_eq!(Value::Object(settings.document()), expected);
+        assert!(<Line as clap::Parser>::try_parse_from(["x", "--retention", "nothing"]).is_err());
+        assert!(<Line as clap::Parser>::try_parse_from(["x", "--retention-size", "10GB"]).is_err());
+    }
+
+    #[test]
+    fn the_list_says_how_much_is_kept() {
+        assert_eq!(retention(&json!({})), "-");
+        assert_eq!(retention(&json!({"retention": "3days"})), "3days");
+        assert_eq!(retention(&json!({"retention": "3days", "retention_size": "10GiB"})), "3days, 10GiB");
     }
 
     #[test]

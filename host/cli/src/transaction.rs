@@ -10,7 +10,7 @@ use crate::text;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TransactionCommand {
-    /// List transactions, oldest first.
+    /// List transactions: open and parked ones in the order in which they were opened, then ended ones in that of their ends.
     #[command(after_help = "Example:\n  vouch transaction list --state parked --topic orders --older-than 10m")]
     List {
         /// Only those in this state.
@@ -19,7 +19,7 @@ pub(crate) enum TransactionCommand {
         /// Only those of this topic.
         #[arg(long, value_name = "TOPIC")]
         topic: Option<String>,
-        /// Only those opened longer ago than this, for example 10m.
+        /// Only those opened, or ended, at least so long ago, for example 10m.
         #[arg(long, value_name = "TIME", value_parser = text::duration)]
         older_than: Option<String>,
         #[command(flatten)]
@@ -28,7 +28,7 @@ pub(crate) enum TransactionCommand {
         http: HttpArgs,
     },
     /// Show one transaction: its state, its checks and the last answer.
-    #[command(after_help = "Example:\n  vouch transaction show 0000000000003000")]
+    #[command(after_help = "Example:\n  vouch transaction show T00000000000000003000")]
     Show {
         id: String,
         #[command(flatten)]
@@ -36,7 +36,7 @@ pub(crate) enum TransactionCommand {
     },
     /// Commit by hand: the message becomes visible. The decision is recorded with your name.
     #[command(
-        after_help = "Example:\n  vouch transaction commit 0000000000003000 --reason 'order 17 is in the database'"
+        after_help = "Example:\n  vouch transaction commit T00000000000000003000 --reason 'order 17 is in the database'"
     )]
     Commit {
         id: String,
@@ -46,7 +46,7 @@ pub(crate) enum TransactionCommand {
         http: HttpArgs,
     },
     /// Roll back by hand: the message is dropped. The decision is recorded with your name.
-    #[command(after_help = "Example:\n  vouch transaction rollback 0000000000003000 --reason 'no such order'")]
+    #[command(after_help = "Example:\n  vouch transaction rollback T00000000000000003000 --reason 'no such order'")]
     Rollback {
         id: String,
         #[command(flatten)]
@@ -55,7 +55,9 @@ pub(crate) enum TransactionCommand {
         http: HttpArgs,
     },
     /// Ask again for a parked transaction: its checks start over.
-    #[command(after_help = "Example:\n  vouch transaction resume 0000000000003000 --reason 'orders API is repaired'")]
+    #[command(
+        after_help = "Example:\n  vouch transaction resume T00000000000000003000 --reason 'orders API is repaired'"
+    )]
     Resume {
         id: String,
         #[command(flatten)]
@@ -133,6 +135,9 @@ fn list(page: &Page, filters: &[(&str, Option<&str>)], http: &HttpArgs) -> anyho
     page.more(&answer.body)
 }
 
+/// Letters of an error that a list shows; all of it is in `show` and in JSON.
+const ERROR_SHOWN: usize = 40;
+
 /// Who answered what, in one cell.
 pub(crate) fn last_answer(transaction: &Value) -> String {
     let Some(answer) = transaction.get("last_answer").filter(|answer| answer.is_object()) else {
@@ -140,9 +145,17 @@ pub(crate) fn last_answer(transaction: &Value) -> String {
     };
     let said = match answer.get("verdict") {
         Some(verdict) if !verdict.is_null() => output::plain(verdict),
-        _ => format!("no answer: {}", cell(answer, "error")),
+        _ => format!("no answer: {}", output::beginning(&cell(answer, "error"), ERROR_SHOWN)),
     };
-    format!("{} ({})", said, cell(answer, "by"))
+    format!("{said} ({})", who(&cell(answer, "by")))
+}
+
+/// Who answered, short: of `component sha256:… (binding orders)` the binding.
+fn who(by: &str) -> &str {
+    by.split_once(" (")
+        .filter(|(_, at)| at.starts_with("binding "))
+        .and_then(|(_, at)| at.strip_suffix(')'))
+        .unwrap_or(by)
 }
 
 fn decide(id: &str, action: &str, decision: &Decision, http: &HttpArgs) -> anyhow::Result<()> {
@@ -163,6 +176,10 @@ mod tests {
         let failed = json!({"last_answer": {"by": "plugin:check", "error": "deadline of 1s", "at": "…"}});
         assert_eq!(last_answer(&failed), "no answer: deadline of 1s (plugin:check)");
         assert_eq!(last_answer(&json!({"last_answer": null})), "-");
+        let long = json!({"last_answer": {"by": "plugin:check", "error": "x".repeat(200), "at": "…"}});
+        assert_eq!(last_answer(&long), format!("no answer: {}… (plugin:check)", "x".repeat(39)));
+        let component = json!({"last_answer": {"by": "component sha256:50c3 (binding orders)", "verdict": "unknown"}});
+        assert_eq!(last_answer(&component), "unknown (binding orders)");
     }
 
     #[test]

@@ -97,6 +97,19 @@ impl Session {
         Ok(Self { client, role, heartbeat, _telemetry: telemetry })
     }
 
+    /// Does something in the session and closes it, whatever comes of that: done, refused, or interrupted (Ctrl-C).
+    pub(crate) async fn until_done<T>(
+        mut self,
+        work: impl AsyncFnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let done = tokio::select! {
+            done = work(&mut self) => done,
+            Ok(()) = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        };
+        self.close().await;
+        done
+    }
+
     /// Says goodbye, so that the broker forgets the session at once.
     pub(crate) async fn close(mut self) {
         self.heartbeat.abort();
