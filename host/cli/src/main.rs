@@ -9,6 +9,8 @@ mod config;
 mod damage;
 mod demo;
 mod descriptors;
+#[cfg(test)]
+mod documents;
 mod endpoints;
 mod failure;
 mod group;

@@ -290,6 +290,20 @@ mod tests {
     }
 
     #[test]
+    fn the_document_tells_the_numbers_that_hold() {
+        let told = include_str!("../../docs/damage.md").split_whitespace().collect::<Vec<_>>().join(" ");
+        let segment = pause_for(crate::DEFAULT_SEGMENT_SIZE, 8 << 20).as_secs();
+        for sentence in [
+            format!("It reads {} KiB at a time", READ_BYTES >> 10),
+            format!("a full segment of 1 GiB takes {segment} s"),
+            format!("for {} hours at most", REST.as_secs() / 3600),
+        ] {
+            assert!(told.contains(&sentence), "damage.md does not say: {sentence}");
+        }
+        assert_eq!((crate::DEFAULT_SEGMENT_SIZE, LOOK_EVERY), (1 << 30, Duration::from_secs(1)));
+    }
+
+    #[test]
     fn the_rate_bounds_what_is_read_however_small_it_is() {
         assert_eq!(pause_for(512 << 10, 8 << 20), Duration::from_micros(62_500));
         assert_eq!(pause_for(256 << 10, 64 << 10), Duration::from_secs(4));

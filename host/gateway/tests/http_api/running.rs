@@ -95,6 +95,41 @@ async fn metrics_follow_what_happens() {
     assert!(now("vouch_log_applied_bytes") <= now("vouch_log_durable_bytes"));
 }
 
+/// The documents, their names with their texts.
+fn documents() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folders = ["", "plugins", "host/docs", "host/broker/docs", "host/commitlog/docs", "host/node/docs"];
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(root.join(folder)).unwrap());
+    let files = files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "md"));
+    files.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn every_metric_that_a_document_names_is_served() {
+    let api = Api::start().await;
+    let metrics = api.get("/metrics").await.is(200);
+    let families: Vec<&str> =
+        metrics.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let kind = |family: &str| metrics.text().contains(&format!("# TYPE {family} counter\n"));
+    let mut checked = 0;
+    for (document, text) in documents() {
+        for (at, _) in text.match_indices("`vouch_") {
+            let is_part = |letter: &char| letter.is_ascii_lowercase() || *letter == '_';
+            let name: String = text[at + 1..].chars().take_while(is_part).collect();
+            // A counter has one more word, a histogram one of three.
+            let exists = families.iter().any(|family| match name.strip_prefix(family) {
+                Some("") => !kind(family),
+                Some("_total") => kind(family),
+                Some("_bucket" | "_sum" | "_count" | "_info") => true,
+                _ => false,
+            });
+            assert!(exists, "{document} names {name}, which is not served");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 20, "{checked}");
+}
+
 #[tokio::test]
 async fn the_cluster_is_one_node_that_leads_itself() {
     let api = Api::start().await;

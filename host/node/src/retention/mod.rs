@@ -338,8 +338,13 @@ impl Keeper {
             return Ok(false);
         }
         let shortest = inner.shard.query(|executor| executor.state.shortest_retention_unsealed()).await?;
-        Ok(shortest.is_some_and(|shortest| age >= shortest / 4))
+        Ok(part_is_due(age, shortest))
     }
+}
+
+/// Whether the newest snapshot is so old that another one is due for the shortest retention of messages that are in none.
+fn part_is_due(age: Duration, shortest: Option<Duration>) -> bool {
+    age >= PART_EVERY && shortest.is_some_and(|shortest| age >= shortest / 4)
 }
 
 /// Everything before this position is applied.
@@ -498,4 +503,18 @@ async fn release(inner: &Arc<Inner>, upkeep: &Arc<Upkeep>, bounds: Bounds) -> Re
         Err(error) => tracing::error!(%error, "releasing old segments ended by a panic"),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_log_gets_a_snapshot_each_quarter_of_the_shortest_retention_and_none_within_ten_minutes() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let due = |age, shortest| part_is_due(minutes(age), Some(minutes(shortest)));
+        assert!(due(60, 240) && !due(59, 240));
+        assert!(due(10, 1) && !due(9, 1), "ten minutes at least, however short it is");
+        assert!(!part_is_due(minutes(10_000), None), "nothing waits for one");
+    }
 }
