@@ -27,7 +27,7 @@ const fn setting(key: &'static str, default: &'static str) -> Setting {
 }
 
 /// Every setting, in the order of `vouch config check`.
-pub(crate) const SETTINGS: [Setting; 23] = [
+pub(crate) const SETTINGS: [Setting; 24] = [
     setting("data_dir", "./vouch-data"),
     setting("grpc_addr", "127.0.0.1:8081"),
     setting("http_addr", "127.0.0.1:8080"),
@@ -37,6 +37,7 @@ pub(crate) const SETTINGS: [Setting; 23] = [
     setting("tls_certificate", ""),
     setting("tls_key", ""),
     setting("auto_create_topics", "false"),
+    setting("receive_invisible_min", "10s"),
     setting("connections", "20000"),
     setting("bytes_in_flight", "256MiB"),
     setting("segment_size", "1GiB"),
@@ -86,6 +87,9 @@ pub(crate) struct SettingArgs {
     /// A send to a topic that does not exist creates it, with type normal.
     #[arg(long, env = "VOUCH_AUTO_CREATE_TOPICS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     auto_create_topics: Option<String>,
+    /// Shortest invisible time that a receive may ask for, 1s to 12h; a receive with auto-renewal names none [default: 10s].
+    #[arg(long, env = "VOUCH_RECEIVE_INVISIBLE_MIN", value_name = "TIME")]
+    receive_invisible_min: Option<String>,
     /// gRPC connections at once; lowered to what the limit of open files leaves [default: 20000].
     #[arg(long, env = "VOUCH_CONNECTIONS", value_name = "N")]
     connections: Option<String>,
@@ -144,6 +148,7 @@ impl SettingArgs {
             "tls_certificate" => self.tls_certificate.as_ref(),
             "tls_key" => self.tls_key.as_ref(),
             "auto_create_topics" => self.auto_create_topics.as_ref(),
+            "receive_invisible_min" => self.receive_invisible_min.as_ref(),
             "connections" => self.connections.as_ref(),
             "bytes_in_flight" => self.bytes_in_flight.as_ref(),
             "segment_size" => self.segment_size.as_ref(),

@@ -120,7 +120,7 @@ pub(crate) struct Receive {
     /// Stop when nothing more came for this long.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = text::length)]
     wait: Duration,
-    /// How long the messages stay invisible to others.
+    /// How long the messages stay invisible to others; a node takes no less than its receive_invisible_min, 10s by default.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = text::length)]
     invisible: Duration,
     /// Tags to receive, for example 'paid || refunded'; `*` is all.

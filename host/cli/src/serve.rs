@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
 use vouch_gateway::{Certificate, Connections, DESCRIPTORS_MIN, Gateway, GatewayConfig, Ports};
 use vouch_node::{CompilerProgram, Health, Node, NodeConfig, OnDamage};
+use vouch_protocol::limits::{INVISIBLE_MAX, RECEIVE_INVISIBLE_LEAST};
 
 use crate::config::{Resolved, SettingArgs, unknown_variables};
 use crate::descriptors::{self, Descriptors};
@@ -239,6 +240,17 @@ fn retention_every(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Less would end while a message is on its way; more than the longest lease would refuse every receive.
+fn receive_invisible_min(text: &str) -> Result<Duration, String> {
+    match text::length(text)? {
+        short if short < RECEIVE_INVISIBLE_LEAST => {
+            Err(format!("`{text}` is less than 1s, the shortest invisible time that a receive can have"))
+        }
+        long if long > INVISIBLE_MAX => Err(format!("`{text}` is more than 12h, the longest invisible time there is")),
+        length => Ok(length),
+    }
+}
+
 fn size_or_none(text: &str) -> Result<Option<u64>, String> {
     if text.is_empty() { Ok(None) } else { text::bytes(text).map(Some) }
 }
@@ -265,6 +277,7 @@ fn gateway(resolved: &Resolved) -> anyhow::Result<GatewayConfig> {
     config.http_token = resolved.optional("http_token")?;
     config.insecure = resolved.get("insecure", yes_or_no)?;
     config.http_hosts = resolved.get("http_hosts", names)?;
+    config.receive_invisible_min = resolved.get("receive_invisible_min", receive_invisible_min)?;
     Ok(config)
 }
 
@@ -366,6 +379,9 @@ mod tests {
         assert_eq!(names(""), Ok(Vec::new()));
         assert_eq!(names("a.example, b.example").map(|names| names.len()), Ok(2));
         assert!(names("a.example,").is_err());
+        let (least, most) = (receive_invisible_min("1s"), receive_invisible_min("12h"));
+        assert_eq!((least, most), (Ok(RECEIVE_INVISIBLE_LEAST), Ok(INVISIBLE_MAX)));
+        assert!(receive_invisible_min("999ms").is_err() && receive_invisible_min("12h 1s").is_err());
         assert_eq!((on_damage("refuse"), on_damage("read-only")), (Ok(OnDamage::Refuse), Ok(OnDamage::ReadOnly)));
         assert!(on_damage("ignore").is_err() && on_damage("").is_err());
         assert!(log_format("xml").is_err() && folder("").is_err());

@@ -159,7 +159,7 @@ fn a_message_is_sent_received_once_and_shown() {
 
 #[test]
 fn without_ack_a_message_comes_again() {
-    let node = Node::start(&[]);
+    let node = Node::start(&["--receive-invisible-min", "1s"]);
     node.admin(&["topic", "create", "t"]).succeeded();
     node.client(&["message", "send", "t", "--body", "x"]).succeeded();
     let first = ["message", "receive", "t", "--group", "g", "--wait", "5s", "--no-ack", "--invisible", "1s", "--json"];

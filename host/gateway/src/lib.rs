@@ -10,6 +10,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -46,6 +47,8 @@ pub struct GatewayConfig {
     pub http_hosts: Vec<String>,
     /// Most connections at once.
     pub connections: Connections,
+    /// Shortest lease that a receive may ask for; see [`vouch_protocol::limits::RECEIVE_INVISIBLE_LEAST`].
+    pub receive_invisible_min: Duration,
 }
 
 impl GatewayConfig {
@@ -60,6 +63,7 @@ impl GatewayConfig {
             insecure: false,
             http_hosts: Vec::new(),
             connections: Connections::default(),
+            receive_invisible_min: vouch_protocol::limits::RECEIVE_INVISIBLE_MIN,
         }
     }
 }
@@ -177,7 +181,8 @@ pub async fn serve_on(node: Node, config: GatewayConfig, ports: Ports) -> Result
     let (grpc_listener, grpc_addr) = listen(ports.grpc)?;
     let (http_listener, http_addr) = listen(ports.http)?;
     let (stop, stopping) = watch::channel(false);
-    let services = grpc::Services(grpc::Shared::new(node.clone(), grpc_addr, stopping.clone()));
+    let shared = grpc::Shared::new(node.clone(), grpc_addr, config.receive_invisible_min, stopping.clone());
+    let services = grpc::Services(shared);
     let outbound = Outbound::new(OUTBOUND_MAX_BYTES, CONNECTION_OUTBOUND_MAX_BYTES);
     let grpc_bounds = (config.connections.grpc, Arc::clone(&outbound));
     let places = http::Places::new(config.connections.http);

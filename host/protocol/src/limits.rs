@@ -53,8 +53,11 @@ pub const ELEMENT_ALONE_BYTES: usize = 1024 * 1024;
 pub const RECEIVE_BATCH_MAX: u32 = 32;
 /// Lease of a receive that names no length (§4.6.4).
 pub const INVISIBLE_DEFAULT: Duration = Duration::from_secs(60);
-/// Shortest lease that a receive may ask for. The reference wants 10 s; shorter ones serve tests and quick jobs.
-pub const RECEIVE_INVISIBLE_MIN: Duration = Duration::from_secs(1);
+/// Shortest lease that a receive may ask for, where the node's settings say nothing else: that of the reference. A shorter
+/// one is mostly a mistake: work that takes a little longer is done twice.
+pub const RECEIVE_INVISIBLE_MIN: Duration = Duration::from_secs(10);
+/// The settings may lower it to this, for tests and quick jobs.
+pub const RECEIVE_INVISIBLE_LEAST: Duration = Duration::from_secs(1);
 /// Longest lease that a receive or a change may ask for.
 pub const INVISIBLE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Longest wait of a poll; a larger wish is cut.

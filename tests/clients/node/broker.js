@@ -45,6 +45,8 @@ class Broker {
     const out = fs.openSync(this.output, 'a');
     this.process = spawn(binary(), [
       'serve', '--data-dir', this.dataDir, '--grpc-addr', this.grpc, '--http-addr', this.http,
+      // Leases of seconds, so that tests need not wait for one of ten.
+      '--receive-invisible-min', '1s',
     ], { stdio: [ 'ignore', out, out ] });
     fs.closeSync(out);
     this.ended = new Promise((resolve, reject) => {

@@ -66,7 +66,9 @@ class Broker:
     def start(self, *arguments: str) -> "Broker":
         command = [
             str(binary()), "serve", "--data-dir", str(self.data_dir),
-            "--grpc-addr", self.grpc, "--http-addr", self.http, *arguments,
+            "--grpc-addr", self.grpc, "--http-addr", self.http,
+            # Leases of seconds, so that tests need not wait for one of ten.
+            "--receive-invisible-min", "1s", *arguments,
         ]
         with open(self.output, "ab") as output:
             output.write(f"--- {' '.join(command)}\n".encode())

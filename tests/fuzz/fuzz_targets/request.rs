@@ -35,9 +35,10 @@ fn send(bytes: &[u8]) -> Option<()> {
 }
 
 fn receive(bytes: &[u8]) -> Option<()> {
-    let received = validate::receive(decode(bytes)?, Names::default()).ok()?;
+    let received = validate::receive(decode(bytes)?, Names::default(), limits::RECEIVE_INVISIBLE_MIN).ok()?;
     assert!((1..=limits::RECEIVE_BATCH_MAX).contains(&received.max));
-    assert!(received.invisible.is_none_or(|length| length <= limits::INVISIBLE_MAX));
+    let allowed = limits::RECEIVE_INVISIBLE_MIN..=limits::INVISIBLE_MAX;
+    assert!(received.invisible.is_none_or(|length| allowed.contains(&length)));
     assert!(!received.topic.name.is_empty() && !received.group.name.is_empty());
     Some(())
 }

@@ -35,6 +35,12 @@ impl From<Refusal> for Refused {
 }
 
 impl Refused {
+    /// With the name of its code before the sentence. Clients that repeat a call until its handle is refused know that by
+    /// this text where they pass on no code.
+    pub(super) fn named(self) -> Self {
+        Self { text: format!("{}: {}", self.code.as_str_name(), self.text).into(), ..self }
+    }
+
     pub(super) fn status(self, voice: Voice) -> wire::Status {
         voice.status(self.code, self.text)
     }

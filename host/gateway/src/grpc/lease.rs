@@ -104,7 +104,7 @@ impl Messaging {
             .zip(results)
             .map(|(entry, result)| match result.and_then(&mut settle) {
                 Ok(()) => result_entry(entry, ok()),
-                Err(refusal) => result_entry(entry, Refused::from(refusal).status(caller.voice())),
+                Err(refusal) => result_entry(entry, Refused::from(refusal).named().status(caller.voice())),
             })
             .collect();
         let status = summary(entries.iter().filter_map(|entry| entry.status.as_ref()));

@@ -19,7 +19,7 @@ mod transaction;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use vouch_broker::Millis;
@@ -46,16 +46,23 @@ pub(crate) struct Shared {
     large: LargeMessages,
     /// Address of this node, as messages name it.
     store_host: String,
+    /// Shortest lease that a receive may ask for.
+    receive_invisible_min: Duration,
     stopping: watch::Receiver<bool>,
 }
 
 impl Shared {
-    pub(crate) fn new(node: Node, address: SocketAddr, stopping: watch::Receiver<bool>) -> Arc<Self> {
+    pub(crate) fn new(
+        node: Node,
+        address: SocketAddr,
+        receive_invisible_min: Duration,
+        stopping: watch::Receiver<bool>,
+    ) -> Arc<Self> {
         let handles = HandleKey::new(&node.handle_key());
         let inbound = Inbound::new(node.bytes_in_flight_max());
         let (groups, store_host) = (GroupNumbers::default(), address.to_string());
         let (aside, large) = (Aside::default(), LargeMessages::default());
-        Arc::new(Self { node, handles, groups, inbound, aside, large, store_host, stopping })
+        Arc::new(Self { node, handles, groups, inbound, aside, large, store_host, receive_invisible_min, stopping })
     }
 
     /// Resolves when the node stops. Long polls answer then, and telemetry streams end.

@@ -58,7 +58,7 @@ impl Messaging {
 
     fn prepare(&self, caller: Caller<'_>, request: ReceiveMessageRequest) -> Result<ReceiveRequest, Refused> {
         let client_id = caller.client_id()?;
-        let receive = validate::receive(request, caller.names())?;
+        let receive = validate::receive(request, caller.names(), self.shared.receive_invisible_min)?;
         self.note_receive(client_id, &receive.group, (&receive.topic, &receive.filter), receive.auto_renew)?;
         let invisible_ms = receive.invisible.map(|length| u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
         let max = self.shared.large.most(&receive.topic, &receive.group, receive.max);

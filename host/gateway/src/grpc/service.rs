@@ -72,7 +72,7 @@ impl MessagingService for Messaging {
     async fn ack_message(&self, request: Request<AckMessageRequest>) -> Answer<AckMessageResponse> {
         let (metadata, _, mut request) = request.into_parts();
         let caller = Caller::of(&metadata);
-        let result = self.ack(caller, &mut request).await;
+        let result = self.ack(caller, &mut request).await.map_err(Refused::named);
         Ok(answer(caller, result, |status| lease::mirrored(request.entries, &status)))
     }
 
@@ -82,7 +82,7 @@ impl MessagingService for Messaging {
     ) -> Answer<ChangeInvisibleDurationResponse> {
         let (metadata, _, mut request) = request.into_parts();
         let caller = Caller::of(&metadata);
-        let result = self.change_invisible(caller, &mut request).await;
+        let result = self.change_invisible(caller, &mut request).await.map_err(Refused::named);
         // Clients keep what comes back before they look at the status.
         let refused =
             |status| ChangeInvisibleDurationResponse { status: Some(status), receipt_handle: request.receipt_handle };
@@ -95,7 +95,7 @@ impl MessagingService for Messaging {
     ) -> Answer<ForwardMessageToDeadLetterQueueResponse> {
         let (metadata, _, request) = request.into_parts();
         let caller = Caller::of(&metadata);
-        let result = self.forward(caller, request).await;
+        let result = self.forward(caller, request).await.map_err(Refused::named);
         Ok(answer(caller, result, |status| ForwardMessageToDeadLetterQueueResponse { status: Some(status) }))
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
-use vouch_broker::TransactionId;
+use vouch_broker::{GroupConfig, TransactionId};
 use vouch_node::{CheckCommand, Client, Declaration, NoRoom, Question};
 use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
 use vouch_protocol::wire::telemetry_command::Command;
@@ -30,6 +30,10 @@ const QUEUE_LEN: usize = 32;
 /// The Node client misses settings that come before it has all its routes; it gets them once more (§4.12.2).
 const NODE_REPEAT: Duration = Duration::from_secs(1);
 
+/// A client that is told why its subscription is refused has this long to read it before the stream ends, or until it ends
+/// its own side: some act on a stream's end before they look at what came last.
+const REFUSAL_READ: Duration = Duration::from_secs(1);
+
 impl Messaging {
     /// Opens the stream. Its headers leave at once: the Rust client waits for them.
     pub(super) fn telemetry(
@@ -47,6 +51,7 @@ impl Messaging {
             namespace: caller.names().namespace.map(str::to_owned),
             questions: Arc::new(Questions { sender, ended: AtomicBool::new(false) }),
             settled: false,
+            told_why: false,
         };
         let (shard, store_host) = (self.shared.node.shard(), self.shared.store_host.clone());
         let part = PartRoom::default();
@@ -198,6 +203,8 @@ struct Dialog {
     questions: Arc<Questions>,
     /// The client has sent its settings.
     settled: bool,
+    /// It was told on the stream why that ends.
+    told_why: bool,
 }
 
 impl Dialog {
@@ -213,14 +220,19 @@ impl Dialog {
                 () = self.questions.sender.closed() => break Ok(()),
                 () = sleep_until(when) => {
                     if let Some((_, settings)) = repeat.take() {
-                        self.reply(settings);
+                        self.reply(ok(), settings);
                     }
                 }
                 read = commands.message() => match read {
                     Ok(Some(command)) => match self.hear(command).await {
                         Ok(Some(again)) => repeat = Some((tokio::time::Instant::now() + NODE_REPEAT, again)),
                         Ok(None) => {}
-                        Err(status) => break Err(status),
+                        Err(status) => {
+                            if self.told_why {
+                                self.let_read(&mut commands, stopped.as_mut()).await;
+                            }
+                            break Err(status);
+                        }
                     },
                     Ok(None) => break Ok(()),
                     // Too large, too slow, too many, or no message of the protocol: the client learns which.
@@ -231,6 +243,16 @@ impl Dialog {
         self.questions.ended.store(true, Ordering::Release);
         // The receiver is gone if the connection is.
         let _ = end.send(result);
+    }
+
+    /// Waits until the client has read what was said last, as far as anybody can tell. What it says meanwhile is not heard.
+    async fn let_read(&self, commands: &mut Streaming<TelemetryCommand>, stopped: impl Future<Output = ()>) {
+        tokio::select! {
+            () = stopped => {}
+            () = self.questions.sender.closed() => {}
+            () = tokio::time::sleep(REFUSAL_READ) => {}
+            () = async { while let Ok(Some(_)) = commands.message().await {} } => {}
+        }
     }
 
     /// Handles one command. Returns settings that shall be sent again a little later.
@@ -247,7 +269,13 @@ impl Dialog {
 
     async fn settle(&mut self, sent: wire::Settings) -> Result<Option<wire::Settings>, Status> {
         let names = Names { namespace: self.namespace.as_deref() };
-        let declared = validate::settings(&sent, names).map_err(|violation| refuse(&violation))?;
+        let declared = match validate::settings(&sent, names) {
+            Ok(declared) => declared,
+            Err(violation) => {
+                self.tell_why(sent, &violation);
+                return Err(refuse(&violation));
+            }
+        };
         let group = match &declared.group {
             Some(group) => {
                 self.shared.node.group(group).await.map_err(|refusal| Status::unavailable(refusal.to_string()))?
@@ -260,8 +288,18 @@ impl Dialog {
         self.declare(declared)?;
         let merged = settings::merge(sent, &group);
         let again = (first && language == Language::NodeJs).then(|| merged.clone());
-        self.reply(merged);
+        self.reply(ok(), merged);
         Ok(again)
+    }
+
+    /// Answers settings whose subscription is refused, before the stream ends. The Java client looks at the settings alone and
+    /// begins: then each of its receives tells its caller why. Without an answer it would only say that none came in time.
+    fn tell_why(&mut self, sent: wire::Settings, violation: &Violation) {
+        if matches!(violation.code, Code::NotImplemented | Code::IllegalFilterExpression) {
+            let status = wire::Status { code: violation.code as i32, message: describe(violation) };
+            self.told_why = true;
+            self.reply(status, settings::merge(sent, &GroupConfig::default()));
+        }
     }
 
     fn declare(&self, declared: Declared) -> Result<(), Status> {
@@ -285,8 +323,8 @@ impl Dialog {
         self.shared.node.sessions().attach(&self.client_id, self.questions.clone());
     }
 
-    fn reply(&self, settings: wire::Settings) {
-        let command = TelemetryCommand { status: Some(ok()), command: Some(Command::Settings(settings)) };
+    fn reply(&self, status: wire::Status, settings: wire::Settings) {
+        let command = TelemetryCommand { status: Some(status), command: Some(Command::Settings(settings)) };
         if !self.questions.send(Outgoing::Command(Box::new(command))) {
             tracing::debug!(client_id = self.client_id, "settings dropped: the client does not read its stream");
         }

@@ -212,7 +212,7 @@ async fn a_large_message_travels_alone_and_one_that_unfolds_too_far_as_it_was_st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_a_client_cannot_take_goes_to_the_dead_letters_without_its_neighbours() {
-    let broker = Broker::start().await;
+    let broker = Broker::start_with_short_leases().await;
     broker.group("group", GroupConfig { max_attempts: 2, ..Default::default() }).await;
     let mut client = broker.client("client").await;
     for n in 0..21 {

@@ -10,6 +10,7 @@ use tonic::transport::{Channel, Endpoint};
 use vouch_broker::{GroupConfig, TopicConfig, TopicType};
 use vouch_gateway::{Certificate, Gateway, GatewayConfig};
 use vouch_node::{Expect, Node, NodeConfig, OnDamage};
+use vouch_protocol::limits::RECEIVE_INVISIBLE_LEAST;
 use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
 use vouch_protocol::wire::receive_message_response::Content;
 use vouch_protocol::wire::{
@@ -29,7 +30,16 @@ impl Broker {
         Self::start_with(|_| ()).await
     }
 
+    /// Serves receives that ask for leases of a second.
+    pub(crate) async fn start_with_short_leases() -> Self {
+        Self::start_at(|_| (), |edges| edges.receive_invisible_min = RECEIVE_INVISIBLE_LEAST).await
+    }
+
     pub(crate) async fn start_with(configure: impl FnOnce(&mut NodeConfig)) -> Self {
+        Self::start_at(configure, |_| ()).await
+    }
+
+    async fn start_at(configure: impl FnOnce(&mut NodeConfig), edges: impl FnOnce(&mut GatewayConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = NodeConfig::new(folder.path());
         config.segment_size = Some(64 << 20);
@@ -42,7 +52,7 @@ impl Broker {
             let topic = TopicConfig { topic_type, ..TopicConfig::default() };
             node.put_topic(name, topic, Expect::Anything).await.unwrap();
         }
-        Self::serve(node, folder).await
+        Self::serve_with(node, folder, edges).await
     }
 
     /// Stops, lets something happen to the data folder, and serves what is whole then.
@@ -66,9 +76,14 @@ impl Broker {
     }
 
     async fn serve(node: Node, folder: TempDir) -> Self {
+        Self::serve_with(node, folder, |_| ()).await
+    }
+
+    async fn serve_with(node: Node, folder: TempDir, configure: impl FnOnce(&mut GatewayConfig)) -> Self {
         let free = "127.0.0.1:0".parse().unwrap();
         let mut edges = GatewayConfig::new(free, free);
         edges.certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
+        configure(&mut edges);
         let gateway = vouch_gateway::serve(node.clone(), edges).await.unwrap();
         Self { node, gateway, folder }
     }

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use vouch_broker::GroupConfig;
 use vouch_protocol::wire::{
     ChangeInvisibleDurationRequest, Code, FilterExpression, ForwardMessageToDeadLetterQueueRequest, Message,
+    ReceiveMessageRequest,
 };
 
 use crate::broker::{
@@ -127,13 +128,53 @@ async fn durations_and_batches_are_bounded() {
     large.batch_size = 100;
     let received = soon(client.receive_with(large.clone())).await;
     assert!((1..=32).contains(&received.messages.len()));
-    large.invisible_duration = Some(seconds(13 * 3600));
-    assert_eq!(soon(client.receive_with(large.clone())).await.code, Code::IllegalInvisibleTime);
+    for (length, words) in [
+        (12 * 3600 + 1, "the invisibleTime is too large. max is 43200000"),
+        (9, "the invisibleTime is too small. min is 10000"),
+    ] {
+        large.invisible_duration = Some(seconds(length));
+        let refused = soon(client.receive_with(large.clone())).await;
+        assert_eq!(refused.code, Code::IllegalInvisibleTime);
+        assert!(refused.text.contains(words), "{}", refused.text);
+        let renewed = ReceiveMessageRequest { auto_renew: true, batch_size: 1, ..large.clone() };
+        assert_eq!(soon(client.receive_with(renewed)).await.code, Code::Ok, "the server chooses");
+    }
     large.invisible_duration = Some(seconds(12 * 3600));
     assert_eq!(soon(client.receive_with(large)).await.code, Code::Ok);
     let good = handle(&received.messages[0]);
     let (status, echoed) = change(&mut client, good, 12 * 3600 + 1, false).await;
     assert_eq!((status, echoed.as_str()), (Code::IllegalInvisibleTime, good));
+    assert_eq!(change(&mut client, good, 1, false).await.0, Code::Ok, "a change may shorten a lease as it likes");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_allows_it_gives_leases_of_a_second() {
+    let broker = Broker::start_with_short_leases().await;
+    let mut client = broker.client("client").await;
+    client.send_one("orders", "1").await;
+    let mut short = receive_request("orders", "group");
+    short.invisible_duration = Some(prost_types::Duration { seconds: 0, nanos: 999_000_000 });
+    let refused = soon(client.receive_with(short.clone())).await;
+    assert!(refused.text.contains("the invisibleTime is too small. min is 1000"), "{}", refused.text);
+    short.invisible_duration = Some(seconds(1));
+    assert_eq!(attempt(&soon(client.receive_with(short)).await.messages[0]), 1);
+    assert_eq!(attempt(&soon(client.receive("orders", "group")).await[0]), 2);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_handle_is_named_before_the_sentence() {
+    let broker = Broker::start().await;
+    let mut client = broker.client("client").await;
+    client.send_one("orders", "1").await;
+    let received = soon(client.receive("orders", "group")).await;
+    let answer = client.ack("orders", "group", &["garbage"]).await;
+    for status in [answer.status.unwrap(), answer.entries[0].status.clone().unwrap()] {
+        assert!(status.message.starts_with("INVALID_RECEIPT_HANDLE: "), "{}", status.message);
+    }
+    let answer = client.ack("nowhere", "group", &[handle(&received[0])]).await;
+    assert!(answer.status.unwrap().message.starts_with("TOPIC_NOT_FOUND: "));
     broker.stop().await;
 }
 

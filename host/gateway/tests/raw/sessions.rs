@@ -37,6 +37,13 @@ impl Telemetry {
         self.stream.message().await
     }
 
+    /// Ends the client's side, and gives what comes then.
+    async fn half_closed(self) -> Result<Option<TelemetryCommand>, Status> {
+        let Self { sender, mut stream } = self;
+        drop(sender);
+        stream.message().await
+    }
+
     /// Sends settings and gives the answer.
     pub(crate) async fn exchange(&mut self, settings: Settings) -> Settings {
         self.say(settings).await;
@@ -105,6 +112,44 @@ async fn settings_that_cannot_be_used_end_the_stream_with_the_reason() {
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert!(status.message().starts_with(reason), "{status:?}");
     }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_subscription_is_answered_before_its_stream_ends() {
+    let broker = Broker::start().await;
+    let filter = |kind, expression: &str| {
+        let expression = Some(FilterExpression { r#type: kind, expression: expression.to_owned() });
+        let subscriptions = vec![SubscriptionEntry { topic: resource("orders"), expression }];
+        let subscription = Subscription { group: resource("group"), subscriptions, ..Default::default() };
+        Settings { pub_sub: Some(PubSub::Subscription(subscription)), ..consumer_settings("group") }
+    };
+    for (settings, refused_with, half_closes) in [
+        (filter(2, "a > 5"), Code::NotImplemented, false),
+        (filter(2, "a > 5"), Code::NotImplemented, true),
+        (filter(1, "||"), Code::IllegalFilterExpression, true),
+    ] {
+        let mut client = broker.client("client").await;
+        let mut telemetry = Telemetry::open(&mut client).await.unwrap();
+        telemetry.say(settings).await;
+        // Java looks at the settings alone, waits for them to begin, and then learns the reason from its receives.
+        let answer = soon(telemetry.next()).await.unwrap().unwrap();
+        assert_eq!(code(&answer.status), refused_with);
+        assert!(answer.status.unwrap().message.starts_with(refused_with.as_str_name()));
+        let Some(Command::Settings(settings)) = answer.command else { panic!("settings are answered with settings") };
+        assert!(settings.backoff_policy.is_some(), "Java does not begin without it");
+        let answered = Instant::now();
+        let ended = if half_closes { soon(telemetry.half_closed()).await } else { soon(telemetry.next()).await };
+        let status = ended.unwrap_err();
+        assert!(status.message().starts_with(refused_with.as_str_name()), "{status:?}");
+        assert!(half_closes || answered.elapsed() >= Duration::from_millis(900), "it has time to read the answer");
+    }
+    let mut client = broker.client("client").await;
+    let sql = FilterExpression { r#type: 2, expression: "a > 5".to_owned() };
+    let request = ReceiveMessageRequest { filter_expression: Some(sql), ..receive_request("orders", "group") };
+    let refused = soon(client.receive_with(request)).await;
+    assert_eq!(refused.code, Code::NotImplemented);
+    assert!(refused.text.contains("SQL"), "{}", refused.text);
     broker.stop().await;
 }
 

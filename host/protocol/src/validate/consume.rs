@@ -28,12 +28,16 @@ pub struct Receive {
     pub wait: Option<Duration>,
 }
 
-/// Checks a ReceiveMessage request.
-pub fn receive(request: wire::ReceiveMessageRequest, names: Names<'_>) -> Result<Receive, Violation> {
+/// Checks a ReceiveMessage request. `invisible_min` is the shortest lease that it may ask for.
+pub fn receive(
+    request: wire::ReceiveMessageRequest,
+    names: Names<'_>,
+    invisible_min: Duration,
+) -> Result<Receive, Violation> {
     let topic = names.topic(request.message_queue.and_then(|queue| queue.topic))?;
     let group = names.group(request.group)?;
     let invisible = match request.invisible_duration {
-        Some(wire) if !request.auto_renew => Some(receive_invisible(&wire)?),
+        Some(wire) if !request.auto_renew => Some(invisible(&wire, invisible_min)?),
         _ => None,
     };
     Ok(Receive {
@@ -47,18 +51,27 @@ pub fn receive(request: wire::ReceiveMessageRequest, names: Names<'_>) -> Result
     })
 }
 
-fn receive_invisible(wire: &prost_types::Duration) -> Result<Duration, Violation> {
+/// A length of a lease. The refusals begin with the reference's words, milliseconds included: programs look for them.
+fn invisible(wire: &prost_types::Duration, min: Duration) -> Result<Duration, Violation> {
+    let max = limits::INVISIBLE_MAX;
     match duration(wire) {
-        Some(length) if (limits::RECEIVE_INVISIBLE_MIN..=limits::INVISIBLE_MAX).contains(&length) => Ok(length),
-        _ => refuse(Code::IllegalInvisibleTime, "the invisible duration of a receive must be 1 second to 12 hours"),
+        Some(length) if (min..=max).contains(&length) => Ok(length),
+        _ if wire.seconds >= max.as_secs() as i64 => refuse(
+            Code::IllegalInvisibleTime,
+            format!("the invisibleTime is too large. max is {} (milliseconds); ask for less", max.as_millis()),
+        ),
+        _ => refuse(
+            Code::IllegalInvisibleTime,
+            format!("the invisibleTime is too small. min is {} (milliseconds); ask for more", min.as_millis()),
+        ),
     }
 }
 
 /// The new length of a lease: 0 (visible at once) to 12 hours.
 pub fn invisible_duration(wire: Option<&prost_types::Duration>) -> Result<Duration, Violation> {
-    match wire.map(duration) {
-        Some(Some(length)) if length <= limits::INVISIBLE_MAX => Ok(length),
-        _ => refuse(Code::IllegalInvisibleTime, "the invisible duration must be 0 to 12 hours"),
+    match wire {
+        Some(wire) => invisible(wire, Duration::ZERO),
+        None => refuse(Code::IllegalInvisibleTime, "the request names no invisible duration; 0 is visible at once"),
     }
 }
 

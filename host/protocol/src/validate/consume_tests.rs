@@ -31,7 +31,7 @@ fn a_receive_is_read_with_its_bounds() {
     let read = |change: fn(&mut wire::ReceiveMessageRequest)| {
         let mut request = request();
         change(&mut request);
-        receive(request, Names::default()).map_err(|violation| violation.code)
+        receive(request, Names::default(), limits::RECEIVE_INVISIBLE_MIN).map_err(|violation| violation.code)
     };
     let plain = read(|_| ()).unwrap();
     assert_eq!((plain.topic.name.as_str(), plain.group.name.as_str(), plain.max), ("orders", "group", 16));
@@ -39,7 +39,7 @@ fn a_receive_is_read_with_its_bounds() {
     for (wanted, given) in [(i32::MIN, 1), (-1, 1), (0, 1), (1, 1), (32, 32), (33, 32), (i32::MAX, 32)] {
         let mut request = request();
         request.batch_size = wanted;
-        assert_eq!(receive(request, Names::default()).unwrap().max, given);
+        assert_eq!(receive(request, Names::default(), limits::RECEIVE_INVISIBLE_MIN).unwrap().max, given);
     }
     assert_eq!(read(|request| request.message_queue = None), Err(Code::IllegalTopic));
     assert_eq!(read(|request| request.group = None), Err(Code::IllegalConsumerGroup));
@@ -47,29 +47,47 @@ fn a_receive_is_read_with_its_bounds() {
 
 #[test]
 fn the_lease_of_a_receive_is_bounded_unless_the_server_renews_it() {
-    let invisible = |seconds, nanos, auto_renew| {
+    let receive_for = |seconds, nanos, auto_renew, min| {
         let mut request = request();
         request.invisible_duration = Some(prost_types::Duration { seconds, nanos });
         request.auto_renew = auto_renew;
-        receive(request, Names::default()).map(|receive| receive.invisible).map_err(|violation| violation.code)
+        receive(request, Names::default(), min).map(|receive| receive.invisible)
     };
-    assert_eq!(invisible(1, 0, false), Ok(Some(Duration::from_secs(1))));
-    assert_eq!(invisible(43_200, 0, false), Ok(Some(limits::INVISIBLE_MAX)));
-    for (seconds, nanos) in [(0, 999_999_999), (43_200, 1), (-1, 0), (i64::MAX, 0)] {
-        assert_eq!(invisible(seconds, nanos, false), Err(Code::IllegalInvisibleTime), "{seconds} s {nanos} ns");
+    let (min, least) = (limits::RECEIVE_INVISIBLE_MIN, limits::RECEIVE_INVISIBLE_LEAST);
+    assert_eq!(receive_for(10, 0, false, min), Ok(Some(Duration::from_secs(10))));
+    assert_eq!(receive_for(1, 0, false, least), Ok(Some(Duration::from_secs(1))));
+    assert_eq!(receive_for(43_200, 0, false, min), Ok(Some(limits::INVISIBLE_MAX)));
+    for (seconds, nanos, min, words) in [
+        (9, 999_999_999, min, "the invisibleTime is too small. min is 10000"),
+        (0, 999_999_999, least, "the invisibleTime is too small. min is 1000"),
+        (0, 0, min, "the invisibleTime is too small. min is 10000"),
+        (-1, 0, min, "the invisibleTime is too small. min is 10000"),
+        (43_200, 1, min, "the invisibleTime is too large. max is 43200000"),
+        (i64::MAX, 0, min, "the invisibleTime is too large. max is 43200000"),
+    ] {
+        let refused = receive_for(seconds, nanos, false, min).unwrap_err();
+        assert_eq!(refused.code, Code::IllegalInvisibleTime, "{seconds} s {nanos} ns");
+        assert!(refused.text.contains(words), "{seconds} s {nanos} ns: {}", refused.text);
     }
-    assert_eq!(invisible(0, 0, true), Ok(None));
+    for seconds in [0, 1, 43_201] {
+        assert_eq!(receive_for(seconds, 0, true, min), Ok(None), "the server chooses");
+    }
 }
 
 #[test]
 fn a_changed_lease_lasts_from_nothing_to_twelve_hours() {
-    let changed =
-        |wire: Option<prost_types::Duration>| invisible_duration(wire.as_ref()).map_err(|violation| violation.code);
+    let changed = |wire: Option<prost_types::Duration>| invisible_duration(wire.as_ref());
     assert_eq!(changed(Some(seconds(0))), Ok(Duration::ZERO));
     assert_eq!(changed(Some(seconds(43_200))), Ok(limits::INVISIBLE_MAX));
-    assert_eq!(changed(Some(seconds(43_201))), Err(Code::IllegalInvisibleTime));
-    assert_eq!(changed(Some(seconds(-1))), Err(Code::IllegalInvisibleTime));
-    assert_eq!(changed(None), Err(Code::IllegalInvisibleTime));
+    for (wire, words) in [
+        (Some(seconds(43_201)), "the invisibleTime is too large. max is 43200000"),
+        (Some(seconds(-1)), "the invisibleTime is too small. min is 0"),
+        (None, "names no invisible duration"),
+    ] {
+        let refused = changed(wire).unwrap_err();
+        assert_eq!(refused.code, Code::IllegalInvisibleTime);
+        assert!(refused.text.contains(words), "{}", refused.text);
+    }
 }
 
 #[test]
@@ -165,7 +183,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_checks_panic(bytes: Vec<u8>) {
         if let Ok(request) = wire::ReceiveMessageRequest::decode(&bytes[..]) {
-            let _ = receive(request, Names::default());
+            let _ = receive(request, Names::default(), limits::RECEIVE_INVISIBLE_MIN);
         }
         if let Ok(mut request) = wire::AckMessageRequest::decode(&bytes[..]) {
             let _ = acks(&mut request, Names::default());
