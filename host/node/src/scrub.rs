@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use vouch_commitlog::{DamagedRange, Housekeeping, LogPosition, Scrubber, Shortage};
 
-use crate::snapshots::{Mended, Requests, Snapshots, tell};
+use crate::snapshots::{Mended, Requests, Rooms, Snapshots, tell};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -211,7 +211,7 @@ fn look_at_files(files: &ScrubbedFiles, report: &ScrubReport, pace: &mut dyn FnM
     });
     let mut lost = Vec::new();
     for stored in stored {
-        let mended = match snapshots.mend(stored, pace) {
+        let mended = match snapshots.mend(stored, Rooms::Spared, pace) {
             Ok(Mended::Stopped) => return,
             Ok(mended) => mended,
             Err(error) => {

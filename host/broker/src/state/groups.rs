@@ -259,7 +259,9 @@ impl Groups {
         if progress.filters().contains(filter) {
             return Ok(());
         }
-        check_room(Crowd { filters: progress.filters().len(), of_group: *of_group, of_all }, filter)?;
+        // A group's share of all tags is looked at before a record is proposed, and only then: logs hold groups that had more
+        // before there was that bound, and what was noted then is noted again whenever such a log is read.
+        check_room(Crowd { filters: progress.filters().len(), of_group: 0, of_all }, filter)?;
         progress.note_filter(filter.clone());
         *of_group += filter.weight();
         self.filter_tags += filter.weight();

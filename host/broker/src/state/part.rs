@@ -38,6 +38,8 @@ pub enum PartError {
     Io {
         /// What the caller met.
         kind: io::ErrorKind,
+        /// The number that the system gave it, if it was the system.
+        errno: Option<i32>,
         /// Its words.
         why: String,
     },
@@ -85,6 +87,10 @@ pub enum PartError {
 }
 
 impl PartError {
+    pub(super) fn io(error: &io::Error) -> Self {
+        Self::Io { kind: error.kind(), errno: error.raw_os_error(), why: error.to_string() }
+    }
+
     /// The same with the part's id.
     pub(super) fn of(self, part: u64) -> SnapshotError {
         SnapshotError::Part { part, why: self }

@@ -21,9 +21,7 @@ pub fn check_part(
     len: u64,
     read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
 ) -> Result<(), PartError> {
-    let mut read = |at: usize, into: &mut [u8]| {
-        read(at as u64, into).map_err(|error| PartError::Io { kind: error.kind(), why: error.to_string() })
-    };
+    let mut read = |at: usize, into: &mut [u8]| read(at as u64, into).map_err(|error| PartError::io(&error));
     let mut table = vec![0; HEAD_LEN.min(usize::try_from(len).unwrap_or(HEAD_LEN))];
     read(0, &mut table)?;
     // Not longer than the part, whatever the head says.

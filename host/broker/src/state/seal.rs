@@ -328,7 +328,7 @@ impl State {
 
 /// The part that a snapshot names by this checksum.
 fn open_named(id: u64, named: u32, part: &mut dyn FnMut(u64) -> io::Result<Copies>) -> Result<Part, SnapshotError> {
-    let io = |error: io::Error| PartError::Io { kind: error.kind(), why: error.to_string() }.of(id);
+    let io = |error: io::Error| PartError::io(&error).of(id);
     let opened = Part::open(id, part(id).map_err(io)?)?;
     let found = opened.checksum;
     if found == named { Ok(opened) } else { Err(PartError::Other { named, found }.of(id)) }

@@ -280,6 +280,11 @@ impl Sessions {
         filters.filter(|filter| !noted(filter)).take(max).cloned().collect()
     }
 
+    /// Whether some live member of a group asks for anything of a topic.
+    pub(crate) fn has_member_on(&self, group: &ResourceName, topic: &ResourceName) -> bool {
+        self.table().groups.on(group, topic).is_some_and(|filters| !filters.is_empty())
+    }
+
     /// Whether some live member of a group asks for this of a topic.
     pub(crate) fn has_filter(&self, (group, topic, filter): Place<'_>) -> bool {
         self.table().groups.on(group, topic).is_some_and(|filters| filters.contains_key(filter))

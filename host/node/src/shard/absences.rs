@@ -1,6 +1,6 @@
 //! Which filters of groups no session has, and for how long (ruling 12). Belongs to this node and starts empty: before a
-//! restart, or while no node ran, nobody was away. Nor is anybody while all members of a group are: they may be stopped
-//! together for longer than this, and the first that is back would pass over what the others want.
+//! restart, or while no node ran, nobody was away. Nor is anybody while all of a group that receive from the topic are: they
+//! may be stopped together for longer than this, and the first that is back would pass over what the others want.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use vouch_broker::{GroupId, ResourceName, State, TagFilter, TopicId};
 
 use crate::sessions::Place;
 
-/// A filter goes when no session had it for so long, while some member of its group lived.
+/// A filter goes when no session had it for so long, while some member of its group on its topic lived.
 pub(super) const ABSENT_FOR: Duration = Duration::from_secs(150);
 /// Filters, and topics of groups, that one look is about. The next one goes on behind it.
 const LOOKS_AT_ONCE: usize = 4096;
@@ -19,7 +19,7 @@ const LOOKS_AT_ONCE: usize = 4096;
 /// Absence of one filter.
 #[derive(Clone, Copy, Default)]
 struct Away {
-    /// How long it was away while a member of its group lived, up to the last look.
+    /// How long it was away while a member of its group on its topic lived, up to the last look.
     lasted: Duration,
     /// When that was, if a member lived then.
     since: Option<Instant>,
@@ -60,7 +60,7 @@ impl Absences {
     pub(super) fn look(
         &mut self,
         state: &State,
-        has_member: impl Fn(&ResourceName) -> bool,
+        has_member: impl Fn(&ResourceName, &ResourceName) -> bool,
         is_there: impl Fn(Place<'_>) -> bool,
         now: Instant,
     ) -> Vec<FiltersGone> {
@@ -73,7 +73,7 @@ impl Absences {
             self.after = Some((group.id, id));
             let Some(topic) = state.topics().get(id) else { continue };
             let is_there = |filter: &TagFilter| is_there((&group.name, &topic.name, filter));
-            let filters = self.over((group.id, id), progress, has_member(&group.name), is_there, now);
+            let filters = self.over((group.id, id), progress, has_member(&group.name, &topic.name), is_there, now);
             if !filters.is_empty() {
                 gone.push(FiltersGone { group: group.id, topic: id, filters });
             }
@@ -162,17 +162,17 @@ mod tests {
         let (state, now) = (state(1, &[a.clone(), b.clone()]), Instant::now());
         let mut absences = Absences::default();
         let only_b = |(_, _, filter): Place<'_>| *filter == b;
-        assert_eq!(absences.look(&state, |_| true, only_b, now), []);
-        assert_eq!(absences.look(&state, |_| true, only_b, now + ABSENT_FOR - Duration::from_millis(1)), []);
-        assert_eq!(absences.look(&state, |_| true, only_b, now + ABSENT_FOR), gone(&a));
-        assert_eq!(absences.look(&state, |_| true, only_b, now + ABSENT_FOR), [], "it is said once");
+        assert_eq!(absences.look(&state, |_, _| true, only_b, now), []);
+        assert_eq!(absences.look(&state, |_, _| true, only_b, now + ABSENT_FOR - Duration::from_millis(1)), []);
+        assert_eq!(absences.look(&state, |_, _| true, only_b, now + ABSENT_FOR), gone(&a));
+        assert_eq!(absences.look(&state, |_, _| true, only_b, now + ABSENT_FOR), [], "it is said once");
         // A look that finds a member begins the time anew, and so does a receive between two looks.
         let later = now + ABSENT_FOR;
-        assert_eq!(absences.look(&state, |_| true, |_| true, later + ABSENT_FOR / 2), []);
-        assert_eq!(absences.look(&state, |_| true, only_b, later + ABSENT_FOR), []);
+        assert_eq!(absences.look(&state, |_, _| true, |_| true, later + ABSENT_FOR / 2), []);
+        assert_eq!(absences.look(&state, |_, _| true, only_b, later + ABSENT_FOR), []);
         absences.end(SUBJECT, &a);
-        assert_eq!(absences.look(&state, |_| true, only_b, later + 2 * ABSENT_FOR), []);
-        assert_eq!(absences.look(&state, |_| true, only_b, later + 3 * ABSENT_FOR), gone(&a));
+        assert_eq!(absences.look(&state, |_, _| true, only_b, later + 2 * ABSENT_FOR), []);
+        assert_eq!(absences.look(&state, |_, _| true, only_b, later + 3 * ABSENT_FOR), gone(&a));
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
         let at = |minutes: u32| begun + minute * minutes;
         // Both are stopped for hours.
         for minutes in 0..=300 {
-            assert_eq!(absences.look(&state, |_| false, |_| false, at(minutes)), []);
+            assert_eq!(absences.look(&state, |_, _| false, |_| false, at(minutes)), []);
         }
         assert!(absences.away.is_empty(), "nothing is remembered for them");
         // One is back, and stops once more: that does not count for the other.
@@ -191,7 +191,7 @@ mod tests {
         let mut gone_at = None;
         for minutes in 301..=320 {
             let lives = !(302..=310).contains(&minutes);
-            let went = absences.look(&state, |_| lives, |place| lives && only_b(place), at(minutes));
+            let went = absences.look(&state, |_, _| lives, |place| lives && only_b(place), at(minutes));
             if !went.is_empty() {
                 assert_eq!(went, gone(&a));
                 gone_at = gone_at.or(Some(minutes));
@@ -205,7 +205,7 @@ mod tests {
     fn after_a_restart_nobody_has_been_away() {
         let a = TagFilter::tags(["a"]);
         let (state, now) = (state(1, std::slice::from_ref(&a)), Instant::now());
-        assert_eq!(Absences::default().look(&state, |_| true, |_| false, now + 9 * ABSENT_FOR), []);
+        assert_eq!(Absences::default().look(&state, |_, _| true, |_| false, now + 9 * ABSENT_FOR), []);
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         let (mut absences, mut steps, mut went) = (Absences::default(), 0, 0);
         for at in [now, now + ABSENT_FOR] {
             loop {
-                let gone = absences.look(&state, |_| true, |_| false, at);
+                let gone = absences.look(&state, |_, _| true, |_| false, at);
                 assert!(gone.len() <= LOOKS_AT_ONCE / 8);
                 went += gone.iter().map(|gone| gone.filters.len()).sum::<usize>();
                 steps += 1;

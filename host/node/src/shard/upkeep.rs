@@ -69,7 +69,7 @@ impl Executor {
 
     pub(super) fn let_filters_go(&mut self, now: Instant) {
         let sessions = &self.shared.sessions;
-        let has_member = |group: &ResourceName| sessions.has_member(group);
+        let has_member = |group: &ResourceName, topic: &ResourceName| sessions.has_member_on(group, topic);
         for gone in self.absences.look(&self.state, has_member, |place| sessions.has_filter(place), now) {
             self.propose_own(|out| gone.encode(out));
         }

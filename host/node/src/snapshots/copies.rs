@@ -62,6 +62,22 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// The error that says of what there is too little, where that is why: it is not a fault of the copy.
+    ///
+    /// # Errors
+    /// The fault itself, where it is one.
+    fn shortage(self) -> Result<io::Error, Self> {
+        match self {
+            Self::Io(error) if Shortage::of(&error).is_some() => Ok(error),
+            Self::Part(PartError::Io { errno: Some(errno), .. })
+                if Shortage::of(&io::Error::from_raw_os_error(errno)).is_some() =>
+            {
+                Ok(io::Error::from_raw_os_error(errno))
+            }
+            other => Err(other),
+        }
+    }
+
     pub(crate) fn is_missing(&self) -> bool {
         match self {
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
@@ -246,16 +262,17 @@ impl Snapshots {
     ///
     /// # Errors
     /// A copy cannot be written: the disk is full, or fails.
-    pub(crate) fn mend(&self, stored: Stored, pace: Pace<'_>) -> io::Result<Mended> {
+    pub(crate) fn mend(&self, stored: Stored, rooms: Rooms, pace: Pace<'_>) -> io::Result<Mended> {
         self.making().verified.remove(&stored);
         let mut faults = Vec::new();
         for which in Which::BOTH {
             match self.look(stored, which, pace) {
                 Ok(()) => {}
                 Err(Fault::Stopped) => return Ok(Mended::Stopped),
-                // Not a fault of the copy.
-                Err(Fault::Io(error)) if Shortage::of(&error).is_some() => return Err(error),
-                Err(fault) => faults.push((which, fault)),
+                Err(fault) => match fault.shortage() {
+                    Ok(short) => return Err(short),
+                    Err(fault) => faults.push((which, fault)),
+                },
             }
         }
         if !faults.is_empty() && !self.stored()?.contains(&stored) {
@@ -286,7 +303,7 @@ impl Snapshots {
             Some(content) => {
                 let (kind, position) = stored.place();
                 for (which, _) in &faults {
-                    if !self.store.mend(kind, position, *which, &content, Rooms::Spared)? {
+                    if !self.store.mend(kind, position, *which, &content, rooms)? {
                         return Ok(Mended::Gone);
                     }
                     // What was written is not yet what the medium gives back.
@@ -307,8 +324,16 @@ impl Snapshots {
     }
 
     /// Both copies as they are, and nothing is changed: why each cannot be used, if so.
-    pub(crate) fn faults(&self, stored: Stored, pace: Pace<'_>) -> [(PathBuf, Option<Fault>); 2] {
-        Which::BOTH.map(|which| (self.copy_path(stored, which), self.look(stored, which, pace).err()))
+    ///
+    /// # Errors
+    /// There is too little of something to look at a copy: it says nothing of it.
+    pub(crate) fn faults(&self, stored: Stored, pace: Pace<'_>) -> io::Result<[(PathBuf, Option<Fault>); 2]> {
+        let mut look = |which| match self.look(stored, which, pace).map_err(Fault::shortage) {
+            Ok(()) => Ok((self.copy_path(stored, which), None)),
+            Err(Err(fault)) => Ok((self.copy_path(stored, which), Some(fault))),
+            Err(Ok(short)) => Err(short),
+        };
+        Ok([look(Which::First)?, look(Which::Second)?])
     }
 
     /// Reads a copy from the medium, once from its beginning to its end.

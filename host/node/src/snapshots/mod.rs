@@ -29,6 +29,7 @@ use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadE
 use crate::start::{Unreadable, replay};
 use copies::{Fault, spare, state_of};
 pub(crate) use copies::{Mended, Stored};
+pub(crate) use store::Rooms;
 use store::{Kind, Store, Which};
 pub(crate) use thread::{Listeners, Requests, Snapshotter};
 pub use verify::{CopyFate, DamagedCopy, StoredCopies, verify_snapshots};
@@ -56,6 +57,13 @@ pub(crate) enum SnapshotFailure {
     Gone { path: PathBuf },
     #[error("the data folder is not this node's any more")]
     GivenUp,
+}
+
+impl SnapshotFailure {
+    /// The disk had no room for it.
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if store::is_full(source))
+    }
 }
 
 /// A state, and the last entry that is in it.
@@ -198,7 +206,11 @@ impl Snapshots {
     /// The newest snapshot that is whole itself and belongs to this log, read without what is lost of its parts.
     pub(crate) fn newest_with_gaps_of(&self, reader: &LogReader) -> io::Result<Option<Loaded>> {
         for covered in self.store.positions(Kind::Snapshot)?.into_iter().rev() {
-            let Ok(loaded) = self.load_from(covered, false) else { continue };
+            let loaded = match self.load_from(covered, false) {
+                Ok(loaded) => loaded,
+                Err(SnapshotFailure::Io { source, .. }) if Shortage::of(&source).is_some() => return Err(source),
+                Err(_) => continue,
+            };
             if reader.checkpoint_at(loaded.checkpoint.position).is_ok_and(|found| found == loaded.checkpoint) {
                 return Ok(Some(loaded));
             }
@@ -293,7 +305,8 @@ impl Snapshots {
             if self.is_verified(stored) && self.seems_whole(stored) {
                 continue;
             }
-            match self.mend(stored, &mut |_| true) {
+            // What is released for this makes more room than it takes.
+            match self.mend(stored, Rooms::Taken, &mut |_| true) {
                 Ok(Mended::Lost([lost, _])) => return Err(unlike_written(lost)),
                 Ok(Mended::Gone) => return Err(SnapshotFailure::Gone { path: self.copy_path(stored, Which::First) }),
                 Ok(mended) => tell(&mended),
@@ -301,6 +314,12 @@ impl Snapshots {
             }
         }
         Ok(())
+    }
+
+    /// Changes nothing in the folder any more, for good, and waits for whoever does.
+    pub(crate) fn close(&self) {
+        self.store.give_up();
+        self.store.wait();
     }
 
     fn making(&self) -> MutexGuard<'_, Making> {
@@ -325,8 +344,9 @@ impl Snapshots {
         let mut sealed = Vec::new();
         let taken = self.try_take(reader, target, part_bytes, &mut sealed);
         if taken.is_err() && !self.store.is_given_up() {
-            // On a full disk the next attempt has no more than this one had.
-            if let Err(error) = self.take_back(&sealed) {
+            // On a full disk the next attempt has no more than this one had. Blocks that failed are no room.
+            let full = taken.as_ref().is_err_and(SnapshotFailure::is_full);
+            if let Err(error) = self.take_back(&sealed, full) {
                 tracing::warn!(%error, "parts that no snapshot names stay until the next one is made");
             }
             self.set_room_aside(part_bytes);
@@ -335,7 +355,7 @@ impl Snapshots {
     }
 
     /// Takes back those of these parts that no snapshot names. If one cannot be read, nobody knows, and all stay.
-    fn take_back(&self, sealed: &[u64]) -> Result<(), SnapshotFailure> {
+    fn take_back(&self, sealed: &[u64], as_room: bool) -> Result<(), SnapshotFailure> {
         if sealed.is_empty() {
             return Ok(());
         }
@@ -349,7 +369,7 @@ impl Snapshots {
         }
         let unneeded: Vec<u64> = sealed.iter().copied().filter(|part| !named.contains(part)).collect();
         self.making().verified.retain(|stored| stored.part().is_none_or(|part| !unneeded.contains(&part)));
-        self.store.take_back_all(Kind::Part, &unneeded).map_err(io)
+        self.store.take_back_all(Kind::Part, &unneeded, as_room).map_err(io)
     }
 
     /// `sealed` gets the parts that are stored for it.
@@ -465,7 +485,7 @@ impl Snapshots {
         let Some(stored) = self.stored()?.into_iter().find(|stored| stored.part() == Some(id)) else {
             return Ok(None);
         };
-        let mended = self.mend(stored, &mut |_| true)?;
+        let mended = self.mend(stored, Rooms::Spared, &mut |_| true)?;
         tell(&mended);
         match (mended, stored) {
             (Mended::Whole | Mended::Again(_), Stored::Part(id, checksum)) => self.part_copies(id, checksum).map(Some),

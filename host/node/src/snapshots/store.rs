@@ -24,6 +24,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    const BOTH: [Self; 2] = [Self::Snapshot, Self::Part];
+
+    /// Whether a file of this name is a copy of one.
+    fn is_of(self, name: Option<&Path>) -> bool {
+        let extension = name.and_then(Path::extension);
+        extension.is_some_and(|extension| Which::BOTH.into_iter().any(|which| extension == self.extension(which)))
+    }
+
     /// What it is called, by its first copy.
     fn name(self) -> &'static str {
         self.extension(Which::First)
@@ -42,13 +50,15 @@ impl Kind {
 /// Which of the two copies of a file. Neither is the original: each is as good as the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Written first: before there is a second, nothing needs the file.
+    /// There first, and removed last: before there is a second, nothing needs the file.
     First,
     Second,
 }
 
 impl Which {
     pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
+    /// In this order they go: a first copy that is missing beside a second one is damage.
+    const GOING: [Self; 2] = [Self::Second, Self::First];
 
     pub(crate) fn other(self) -> Self {
         match self {
@@ -86,7 +96,12 @@ impl Store {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == UNFINISHED) {
-                fs::remove_file(path)?;
+                // It may have been room that was set aside, which a full disk would not give again.
+                let kind = Kind::BOTH.into_iter().find(|kind| kind.is_of(path.file_stem().map(Path::new)));
+                match kind {
+                    Some(kind) if room::give_back(&self.folder, kind.name(), ROOMS, &path) => {}
+                    _ => fs::remove_file(path)?,
+                }
             }
         }
         Ok(())
@@ -141,6 +156,11 @@ impl Store {
         self.given_up.store(true, Ordering::Release);
     }
 
+    /// Waits for whoever adds or removes files.
+    pub(crate) fn wait(&self) {
+        drop(self.changing());
+    }
+
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
     }
@@ -173,8 +193,7 @@ impl Store {
         let mut positions = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let is_one = |which| path.extension().is_some_and(|extension| extension == kind.extension(which));
-            if Which::BOTH.into_iter().any(is_one) {
+            if kind.is_of(Some(&path)) {
                 // A file that is named otherwise is somebody else's.
                 positions
                     .extend(path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok()));
@@ -194,18 +213,20 @@ impl Store {
     pub(crate) fn put(&self, kind: Kind, position: u64, content: &[&[u8]]) -> io::Result<()> {
         let _changing = self.changing();
         self.check()?;
-        let written = self.write_both(kind, position, content);
+        let paths = Which::BOTH.map(|which| self.path(kind, position, which));
+        // What was there before says the same, and may be read.
+        let new = paths.clone().map(|path| path.try_exists().is_ok_and(|there| !there));
+        let written = self.write_both(kind, &paths, content);
         let both = match &written {
-            [Ok(first), Ok(second)] => self.place(&[
-                (first, &self.path(kind, position, Which::First)),
-                (second, &self.path(kind, position, Which::Second)),
-            ]),
+            [Ok(first), Ok(second)] => self.place(&[(first, &paths[0]), (second, &paths[1])]),
             [Err(error), _] | [_, Err(error)] => Err(again(error)),
         };
         if let Err(error) = &both {
             // The disk may be full: what nothing needs must not keep it so.
-            let placed = Which::BOTH.map(|which| self.path(kind, position, which));
-            for path in written.iter().flatten().chain(&placed) {
+            for written in written.iter().flatten() {
+                let _ = self.discard(kind, &written.path, is_full(error) || written.was_room);
+            }
+            for (path, _) in paths.iter().zip(new).filter(|(_, new)| *new).rev() {
                 let _ = self.discard(kind, path, is_full(error));
             }
         }
@@ -213,23 +234,29 @@ impl Store {
     }
 
     /// Writes both copies under other names. Side by side: what takes time is waiting for the disk, which takes both at once.
-    fn write_both(&self, kind: Kind, position: u64, content: &[&[u8]]) -> [io::Result<PathBuf>; 2] {
-        let paths = Which::BOTH.map(|which| self.path(kind, position, which));
-        let write = |which: Which| self.write_copy(&paths[which as usize], content);
-        let written = std::thread::scope(|scope| {
-            let second = std::thread::Builder::new()
-                .name("vouch-snapshot2".to_owned())
-                .spawn_scoped(scope, || write(Which::Second));
-            let first = write(Which::First);
+    fn write_both(&self, kind: Kind, paths: &[PathBuf; 2], content: &[&[u8]]) -> [io::Result<Written>; 2] {
+        let write = |which: usize| self.write_copy(&paths[which], content);
+        let (mut first, mut second) = std::thread::scope(|scope| {
+            let second =
+                std::thread::Builder::new().name("vouch-snapshot2".to_owned()).spawn_scoped(scope, || write(1));
+            let first = write(0);
             let second = match second {
                 Ok(second) => second.join().unwrap_or_else(|_| Err(io::Error::other("its thread ended by a panic"))),
                 // As well one after the other.
-                Err(_) => write(Which::Second),
+                Err(_) => write(1),
             };
-            [first, second]
+            (first, second)
         });
-        let [first, second] = written;
-        [self.or_into_room(first, &paths[0], kind, content), self.or_into_room(second, &paths[1], kind, content)]
+        let lacks = |written: &io::Result<Written>| written.as_ref().is_err_and(is_full);
+        if lacks(&first) && lacks(&second) {
+            // Each took what would have been enough for one.
+            first = write(0);
+        }
+        first = self.or_into_room(first, &paths[0], kind, content);
+        if lacks(&second) {
+            second = self.or_into_room(second, &paths[1], kind, content);
+        }
+        [first, second]
     }
 
     /// Makes a copy of a file again. Whether there was one to be replaced: of a file that was removed meanwhile none is made.
@@ -249,19 +276,15 @@ impl Store {
         self.put_copy(kind, position, which, &[content], rooms).map(|()| true)
     }
 
-    /// Takes back files of a kind that nothing needs and nobody reads: their blocks are room for the next ones.
-    pub(crate) fn take_back_all(&self, kind: Kind, positions: &[u64]) -> io::Result<()> {
+    /// Takes back files of a kind that nothing needs and nobody reads. `as_room`: their blocks are room for the next ones.
+    pub(crate) fn take_back_all(&self, kind: Kind, positions: &[u64], as_room: bool) -> io::Result<()> {
         let _changing = self.changing();
         for position in positions {
-            for which in Which::BOTH {
-                self.take_back(kind, *position, which, true)?;
+            for which in Which::GOING {
+                self.discard(kind, &self.path(kind, *position, which), as_room)?;
             }
         }
         Ok(())
-    }
-
-    fn take_back(&self, kind: Kind, position: u64, which: Which, as_room: bool) -> io::Result<()> {
-        self.discard(kind, &self.path(kind, position, which), as_room)
     }
 
     /// `as_room`: its blocks stay where they are, for the next of its kind. Freed, others would have them first.
@@ -285,48 +308,48 @@ impl Store {
         }?;
         let placed = self.place(&[(&written, &path)]);
         if placed.is_err() {
-            let _ = fs::remove_file(&written);
+            let _ = self.discard(kind, &written.path, written.was_room);
         }
         placed
     }
 
-    /// Writes and syncs a file under another name, which it returns.
-    fn write_copy(&self, path: &Path, content: &[&[u8]]) -> io::Result<PathBuf> {
+    /// Writes and syncs a file under another name.
+    fn write_copy(&self, path: &Path, content: &[&[u8]]) -> io::Result<Written> {
         self.check()?;
-        let unfinished = unfinished(path);
-        if let Err(error) = write(&unfinished, content) {
+        let path = unfinished(path);
+        if let Err(error) = write(&path, content) {
             // The disk may be full: what is half written must not keep it so.
-            let _ = fs::remove_file(&unfinished);
+            let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok(unfinished)
+        Ok(Written { path, was_room: false })
     }
 
     /// Writes what the full disk did not take where room was set aside. That is no room any more, then.
     fn or_into_room(
         &self,
-        written: io::Result<PathBuf>,
+        written: io::Result<Written>,
         path: &Path,
         kind: Kind,
         content: &[&[u8]],
-    ) -> io::Result<PathBuf> {
+    ) -> io::Result<Written> {
         match written {
             Err(error) if is_full(&error) => {
                 // What does not fit there either failed for the first reason.
                 let room = room::write(&self.folder, kind.name(), ROOMS, content).map_err(|_| error)?;
-                let unfinished = unfinished(path);
-                fs::rename(room, &unfinished).map(|()| unfinished)
+                let path = unfinished(path);
+                fs::rename(room, &path).map(|()| Written { path, was_room: true })
             }
             written => written,
         }
     }
 
     /// Gives what is written and synced its names.
-    fn place(&self, files: &[(&PathBuf, &PathBuf)]) -> io::Result<()> {
+    fn place(&self, files: &[(&Written, &PathBuf)]) -> io::Result<()> {
         // Writing takes a while.
         self.check()?;
         for (written, path) in files {
-            fs::rename(written, path)?;
+            fs::rename(&written.path, path)?;
         }
         File::open(&self.folder)?.sync_all()
     }
@@ -344,12 +367,19 @@ impl Store {
 
     fn remove_all_but(&self, kind: Kind, kept: &[u64]) -> io::Result<()> {
         for position in self.positions(kind)?.into_iter().filter(|position| !kept.contains(position)) {
-            for which in Which::BOTH {
-                self.take_back(kind, position, which, false)?;
+            for which in Which::GOING {
+                self.discard(kind, &self.path(kind, position, which), false)?;
             }
         }
         Ok(())
     }
+}
+
+/// A file that is whole and synced, and not yet called what it is.
+struct Written {
+    path: PathBuf,
+    /// Its blocks were set aside.
+    was_room: bool,
 }
 
 fn write(path: &Path, content: &[&[u8]]) -> io::Result<()> {
@@ -377,7 +407,7 @@ fn again(error: &io::Error) -> io::Error {
 }
 
 /// The disk is full, or what its owner may have of it.
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
@@ -497,7 +527,7 @@ mod tests {
         for position in 0..6 {
             store.put(Kind::Part, position, &[&[1; 8192]]).unwrap();
         }
-        store.take_back_all(Kind::Part, &[0, 1, 2, 3, 4, 9]).unwrap();
+        store.take_back_all(Kind::Part, &[0, 1, 2, 3, 4, 9], true).unwrap();
         let rooms: Vec<_> = (0..ROOMS).map(|n| format!("part-{n}.room")).collect();
         let part = |extension| format!("00000000000000000005.{extension}");
         assert_eq!(names(folder.path()), [vec![part("part"), part("part2")], rooms].concat());
@@ -512,7 +542,10 @@ mod tests {
         let before = names(folder.path());
         assert!(before.contains(&"part-0.room".to_owned()), "{before:?}");
         // Whatever is written to it finds a full disk.
-        let full = || std::os::unix::fs::symlink("/dev/full", folder.path().join("00000000000000000007.unfinished"));
+        let full = || {
+            let unfinished = folder.path().join("00000000000000000007.part2.unfinished");
+            std::os::unix::fs::symlink("/dev/full", unfinished)
+        };
         full().unwrap();
         let error = store.mend(Kind::Part, 7, Which::Second, b"abc", Rooms::Spared).unwrap_err();
         assert!(is_full(&error), "{error}");
@@ -520,5 +553,36 @@ mod tests {
         full().unwrap();
         store.put(Kind::Part, 7, &[b"abc"]).unwrap();
         assert_eq!(names(folder.path()).len(), before.len() - 1, "a snapshot takes it");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_again_stays_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::of_folder(folder.path());
+        store.put(Kind::Part, 7, &[b"abc"]).unwrap();
+        let before = names(folder.path());
+        for copy in ["part", "part2"] {
+            let unfinished = folder.path().join(format!("00000000000000000007.{copy}.unfinished"));
+            std::os::unix::fs::symlink("/dev/full", &unfinished).unwrap();
+            assert!(is_full(&store.put(Kind::Part, 7, &[b"abc"]).unwrap_err()));
+            let left: Vec<_> = names(folder.path()).into_iter().filter(|name| !name.ends_with(".room")).collect();
+            assert_eq!(left, before, "{copy}");
+        }
+        for which in Which::BOTH {
+            assert_eq!(fs::read(store.path(Kind::Part, 7, which)).unwrap(), b"abc");
+        }
+    }
+
+    #[test]
+    fn room_that_a_crash_left_half_used_is_room_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::of_folder(folder.path());
+        store.set_room_aside(1);
+        let before = names(folder.path());
+        for (room, copy) in [("part-0.room", "7.part.unfinished"), ("snapshot-3.room", "7.snapshot2.unfinished")] {
+            fs::rename(folder.path().join(room), folder.path().join(copy)).unwrap();
+        }
+        store.prepare().unwrap();
+        assert_eq!(names(folder.path()), before);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use vouch_broker::state::Copies;
 use vouch_commitlog::{LogReader, Shortage};
 
-use super::{Bounds, SnapshotFailure, Snapshots, Taken, tell};
+use super::{Bounds, Rooms, SnapshotFailure, Snapshots, Taken, tell};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -173,11 +173,12 @@ impl Snapshotter {
             tracing::error!("the thread that makes snapshots ended by a panic; the next start reads more of the log");
             return;
         }
-        let Some(last) = last else { return };
-        let newest = self.snapshots.newest_position().unwrap_or(0);
-        if last.saturating_sub(newest) >= WORTH_IT_ON_STOP {
+        let newest = || self.snapshots.newest_position().unwrap_or(0);
+        if let Some(last) = last.filter(|last| last.saturating_sub(newest()) >= WORTH_IT_ON_STOP) {
             make(&self.snapshots, &self.reader, last, self.every);
         }
+        // Somebody may still be about to release segments, and mend a copy for that.
+        self.snapshots.close();
     }
 }
 
@@ -195,7 +196,7 @@ fn mend_all(snapshots: &Snapshots, asked: &Requests) -> bool {
         if asked.is_stopping() {
             return true;
         }
-        match snapshots.mend(stored, &mut |_| !asked.is_stopping()) {
+        match snapshots.mend(stored, Rooms::Spared, &mut |_| !asked.is_stopping()) {
             Ok(mended) => tell(&mended),
             Err(error) if Shortage::of(&error).is_some() => {
                 tracing::warn!(%error, ?stored, "a copy of it cannot be made now; it is tried again after the next snapshot");

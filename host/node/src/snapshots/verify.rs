@@ -67,7 +67,7 @@ pub fn verify_snapshots(
     };
     let mut found = StoredCopies::default();
     for stored in all {
-        let faults = snapshots.faults(stored, &mut pace);
+        let faults = snapshots.faults(stored, &mut pace)?;
         // What was removed while it was read was not needed any more.
         if faults.iter().all(|(_, fault)| fault.is_none()) || !snapshots.stored()?.contains(&stored) {
             found.files += 2;
