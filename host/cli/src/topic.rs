@@ -49,9 +49,15 @@ pub(crate) enum TopicCommand {
     #[command(after_help = "Example:\n  vouch topic delete orders")]
     Delete {
         name: String,
-        /// Delete with everything in it. The node records who did this.
+        /// Delete with everything in it. The node records who did this, and why.
         #[arg(long)]
         force: bool,
+        /// With --force, who does it; the login name if absent.
+        #[arg(long, env = "USER", value_name = "NAME", default_value = "operator")]
+        by: String,
+        /// With --force, why.
+        #[arg(long, value_name = "TEXT", default_value = "", requires = "force")]
+        reason: String,
         #[command(flatten)]
         http: HttpArgs,
     },
@@ -161,8 +167,10 @@ pub(crate) fn run(command: TopicCommand) -> anyhow::Result<()> {
         TopicCommand::Update { name, settings, http } => {
             resource::update(&http, "topic", &path(&name), &name, settings.document())
         }
-        TopicCommand::Delete { name, force, http } => {
-            let suffix = query(&[("force", force.then_some("true"))]);
+        TopicCommand::Delete { name, force, by, reason, http } => {
+            let (by, reason) =
+                (force.then_some(by.as_str()), Some(reason.as_str()).filter(|reason| !reason.is_empty()));
+            let suffix = query(&[("force", force.then_some("true")), ("by", by), ("reason", reason)]);
             resource::delete(&http, "topic", &format!("{}{suffix}", path(&name)), &name)
         }
     }

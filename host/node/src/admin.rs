@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vouch_broker::record::{
     BindingDelete, BindingPut, End, Frame, GroupDelete, PluginDelete, Record, Resume, TagDelete, TopicDelete,
+    TopicForced,
 };
 use vouch_broker::state::{BindingEntry, Ended, Failure, OpenTransaction, PluginEntry};
 use vouch_broker::{
@@ -47,10 +48,18 @@ impl Node {
         self.0.put_topic(ResourceName::plain(name), config, expect).await
     }
 
-    /// Deletes a topic; `force`: even with open transactions or unconsumed messages (CT-2: a recorded door).
+    /// Deletes a topic; `force`: even with open transactions or unconsumed messages. Where a person forces it, call
+    /// [`Node::delete_topic_by_force`].
     pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), Refusal> {
         self.check_writable()?;
         let record = TopicDelete { name: ResourceName::plain(name), force };
+        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// Deletes a topic with everything in it (CT-2: a recorded door). Who did it and why is kept in the log.
+    pub async fn delete_topic_by_force(&self, name: &str, by: String, reason: String) -> Result<(), Refusal> {
+        self.check_writable()?;
+        let record = TopicForced { name: ResourceName::plain(name), by, reason };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
@@ -284,8 +293,8 @@ impl Node {
                 appended,
                 durable,
                 applied,
-                topics: state.topics().iter().count(),
-                groups: state.groups().iter().count(),
+                topics: state.topics().len(),
+                groups: state.groups().len(),
                 open_transactions: state.open_transactions().len(),
                 parked_transactions: state.open_transactions().parked(),
                 ended_transactions: state.outcomes().len(),
@@ -419,11 +428,14 @@ fn row(executor: &mut Executor, transaction: u64, now: Millis) -> Option<Row> {
 impl Inner {
     pub(crate) fn view(self: &Arc<Self>, row: Row) -> TransactionView {
         let half = self.read_message(row.half).ok().map(|(_, half)| half);
-        let last = row.open.as_ref().and_then(|open| open.last_answer.as_deref()).map(|answer| AnswerView {
-            by: answer.by.clone(),
-            verdict: Some("unknown"),
-            text: answer.reason.clone(),
-            at_ms: answer.at.0,
+        let last = row.open.as_ref().and_then(|open| {
+            let answer = open.last_answer.as_deref()?;
+            Some(AnswerView {
+                by: answer.by.clone(),
+                verdict: Some(if open.is_resumed() { "resume" } else { "unknown" }),
+                text: answer.reason.clone(),
+                at_ms: answer.at.0,
+            })
         });
         let no_answer = row.no_answer_at.map(|at| no_answer(at, row.last_error.as_ref()));
         let newer = [no_answer, last].into_iter().flatten().max_by_key(|answer| answer.at_ms);

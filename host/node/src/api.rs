@@ -185,7 +185,7 @@ pub enum TransactionState {
 pub struct AnswerView {
     /// Who.
     pub by: String,
-    /// `unknown`, `commit`, `rollback`; `None` for no answer.
+    /// `unknown`, `commit`, `rollback`; `resume` where an operator let the asking begin again; `None` for no answer.
     pub verdict: Option<&'static str>,
     /// The reason, or the error of an ask without an answer.
     pub text: String,

@@ -298,8 +298,15 @@ async fn an_undecided_producer_is_asked_as_often_as_allowed_then_the_transaction
     let parked = until(&node, transaction, |view| view.state == TransactionState::Parked).await;
     assert_eq!((parked.checks, producer.asked()), (3, 3));
     node.sessions().close("producer-2", Instant::now());
-    join_as_producer(&node, "producer-3", Manner::Ends(TransactionOutcome::RolledBack));
     node.resume_transaction(transaction, "ada".to_owned(), "the database is back".to_owned()).await.unwrap();
+    let resumed = node.transaction(transaction).await.unwrap();
+    assert_ne!(resumed.state, TransactionState::Parked);
+    let said = resumed.last_answer.expect("who resumed it is shown");
+    assert_eq!(
+        (said.by.as_str(), said.verdict, said.text.as_str()),
+        ("operator ada", Some("resume"), "the database is back")
+    );
+    join_as_producer(&node, "producer-3", Manner::Ends(TransactionOutcome::RolledBack));
     until(&node, transaction, |view| view.state == TransactionState::RolledBack).await;
     assert!(receive_now(&node, "orders", "g").await.is_empty());
     node.stop().await;

@@ -26,7 +26,7 @@ macro_rules! encode {
 fn encode(record: &Record) -> Option<Vec<u8>> {
     encode!(
         record,
-        ClusterInit NodeStarted TopicPut TopicDelete GroupPut GroupDelete GroupMade GroupsUnused Join Expire Seen Carried Leapt
+        ClusterInit NodeStarted TopicPut TopicDelete TopicForced GroupPut GroupDelete GroupMade GroupsUnused Join Expire Seen Carried Leapt
         LeapsBelieved FilterNoted FiltersGone End CheckAnswered ComponentFailed Park Resume Lease Renew Ack ChangeInvisible
         DeadLetter PluginChunk PluginPublish TagDelete PluginDelete
         BindingPut BindingDelete

@@ -186,6 +186,31 @@ impl Fields for TopicDelete {
     }
 }
 
+/// Deletes a topic with everything in it, whatever that is: what [`TopicDelete`] does by force, with who did it and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicForced {
+    /// The topic.
+    pub name: ResourceName,
+    /// Who, as the request said; empty where it did not.
+    pub by: String,
+    /// Why; empty where nobody said.
+    pub reason: String,
+}
+
+impl Fields for TopicForced {
+    const KIND: u16 = 39;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.name(&self.name);
+        w.text(&self.by);
+        w.text(&self.reason);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { name: r.name("topic name")?, by: r.string("by")?, reason: r.string("reason")? })
+    }
+}
+
 /// Creates a group, or replaces its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupPut {

@@ -161,6 +161,20 @@ impl MessageHead {
     }
 }
 
+/// When a message or half was stored, from its record. Looks at the head alone, and does not verify it: for what is shown,
+/// and not for what is decided.
+pub fn stored_at(record: &Bytes) -> Result<Millis, DecodeError> {
+    const STORED_AT: usize = 56;
+    let record = &retention::message_of(record)?;
+    let (frame, _) = frame::Frame::split(record)?;
+    if !matches!(frame.kind(), KIND_MESSAGE | KIND_HALF) {
+        return Err(DecodeError::Value { field: "the kind of a message record", value: frame.kind().into() });
+    }
+    let mut head = Reader(frame.fields());
+    head.take(STORED_AT, "head of a message")?;
+    head.u64("stored at").map(Millis)
+}
+
 /// Reads a whole message back. `record` is the complete record with its frame; its checksum is verified here, on read.
 /// The body is a slice of `record`. A half message that was carried to another place is read like the first.
 ///

@@ -17,14 +17,14 @@ mod transaction;
 
 pub use administration::{
     ClusterInit, GroupDelete, GroupMade, GroupPut, GroupsUnused, Join, LeapsBelieved, Leapt, NodeStarted, TopicDelete,
-    TopicPut,
+    TopicForced, TopicPut,
 };
 pub use codec::DecodeError;
 pub use delivery::{Ack, Again, ChangeInvisible, DeadLetter, Lease, LeasedAgain, LeasedRange, Renew};
 pub use filters::{FilterNoted, FiltersGone};
 pub(crate) use filters::{read_filters, write_filters};
 pub use frame::{FRAME_LEN, Frame};
-pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message};
+pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message, stored_at};
 pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
 pub(crate) use retention::Kept;
 pub use retention::{Carried, Expire, Queued, Seen, before_carried};
@@ -109,6 +109,8 @@ records! {
     TopicPut,
     /// A topic was deleted.
     TopicDelete,
+    /// A topic was deleted by force, and who did that.
+    TopicForced,
     /// A group was created or changed.
     GroupPut,
     /// A group was deleted.

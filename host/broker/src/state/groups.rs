@@ -135,6 +135,16 @@ impl Groups {
         self.by_name.values().filter_map(|id| self.by_id.get(id))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     /// Groups in the order of their numbers, after this one.
     pub fn after(&self, after: Option<GroupId>) -> impl Iterator<Item = &Group> {
         use std::ops::Bound::{Excluded, Unbounded};

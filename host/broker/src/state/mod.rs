@@ -40,7 +40,7 @@ pub use plugins::{
     UPLOADS_MAX, used_by_bindings,
 };
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
-pub use queue::IndexEntry;
+pub use queue::{EntryAt, IndexEntry};
 pub use retention::{Body, QueuePlace};
 pub use seal::{Gaps, QueueGap};
 pub use snapshot::SnapshotError;

@@ -123,6 +123,12 @@ impl SealedEntries {
         bytes.as_chunks().0.get(at % PAGE_ENTRIES).map(|entry| IndexEntry::from_bytes(*entry))
     }
 
+    /// The bytes of the entry at a place, which are neither read nor verified here; `None` beyond the last.
+    pub(super) fn bytes(&self, at: usize) -> Option<Bytes> {
+        let from = at.checked_mul(INDEX_ENTRY_LEN)?;
+        (from + INDEX_ENTRY_LEN <= self.first.len()).then(|| self.first.slice(from..from + INDEX_ENTRY_LEN))
+    }
+
     /// Entries from a place on; `None` for each that no copy has.
     pub(super) fn iter_from(&self, at: usize) -> impl Iterator<Item = Option<IndexEntry>> + '_ {
         let first = at / PAGE_ENTRIES;

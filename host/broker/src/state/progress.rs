@@ -95,6 +95,11 @@ impl Progress {
         self.due.range((from, 0, 0)..).copied()
     }
 
+    /// Exceptions that wait for a time, from this place of their order on.
+    pub fn due_after(&self, from: (Millis, u32, u64)) -> impl Iterator<Item = (Millis, u32, u64)> {
+        self.due.range(from..).copied()
+    }
+
     /// Tags of the exceptions that wait for a member whose filter matches.
     pub fn left_tags(&self) -> impl Iterator<Item = TagHash> {
         self.left.keys().copied()

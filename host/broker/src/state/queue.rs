@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::pages::SealedEntries;
 use super::part::{INDEX_ENTRY_LEN, Part, PartError, PartWriter, Row};
 use super::snapshot::{SnapshotError, Unreadable};
@@ -33,6 +35,26 @@ impl IndexEntry {
         // Two words of the value rather than two slices of the bytes: nothing here can fail.
         let both = u128::from_le_bytes(bytes);
         Self { position: both as u64, tag: TagHash((both >> 64) as u64) }
+    }
+}
+
+/// Where the place of a message in the log is to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryAt {
+    /// It lies at this position.
+    Log(u64),
+    /// A part says it, whose number grows with the age of the log: the entry's bytes, which nobody has read yet.
+    Part(u64, Bytes),
+}
+
+impl EntryAt {
+    /// The message's log position. May read from the disk, and does not verify what it reads: for what is shown, and not
+    /// for what is decided.
+    pub fn position(&self) -> Option<u64> {
+        match self {
+            Self::Log(position) => Some(*position),
+            Self::Part(_, bytes) => bytes.first_chunk().map(|bytes| IndexEntry::from_bytes(*bytes).position),
+        }
     }
 }
 
@@ -113,6 +135,20 @@ impl QueueIndex {
         let run = self.runs.partition_point(|run| run.first <= offset).checked_sub(1)?;
         let run = &self.runs[run];
         run.entries.get((offset - run.first) as usize)
+    }
+
+    /// Where the place of the message at this offset is to be had; reads nothing that may lie on a disk.
+    pub(super) fn entry_at(&self, offset: u64) -> Option<EntryAt> {
+        if let Some(place) = self.moved.get(&offset) {
+            return Some(EntryAt::Log(*place));
+        }
+        if offset >= self.tail_first {
+            return self.first_place(offset).map(|entry| EntryAt::Log(entry.position));
+        }
+        let run =
+            self.runs.partition_point(|run| run.first <= offset).checked_sub(1).filter(|_| offset >= self.start)?;
+        let run = &self.runs[run];
+        run.entries.bytes((offset - run.first) as usize).map(|bytes| EntryAt::Part(run.part, bytes))
     }
 
     /// First offset that is still there.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::leaps::Now;
 use super::marks::Marks;
 use super::part::{Of, Part, PartError, PartWriter};
-use super::queue::{IndexEntry, QueueIndex};
+use super::queue::{EntryAt, IndexEntry, QueueIndex};
 use super::seal::QueueGap;
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::codec::{Reader, Writer};
@@ -157,6 +157,11 @@ impl Topic {
         self.queues.get(queue as usize)?.get(offset)
     }
 
+    /// As [`Topic::entry`], without reading what may lie on a disk: where the message's place in the log is to be had.
+    pub fn entry_at(&self, queue: u32, offset: u64) -> Option<EntryAt> {
+        self.queues.get(queue as usize)?.entry_at(offset)
+    }
+
     /// The message at this place as the record of another one refers to it: where no part says it any more, a place that
     /// nothing lies at. `None` if there is no such message.
     pub(super) fn entry_or_unknown(&self, queue: u32, offset: u64) -> Option<IndexEntry> {
@@ -207,6 +212,23 @@ impl Topics {
     /// All topics in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Topic> {
         self.by_name.values().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Topics in the order of their names, after this one.
+    pub fn iter_after(&self, after: Option<&ResourceName>) -> impl Iterator<Item = &Topic> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let names = (after.map_or(Unbounded, Excluded), Unbounded);
+        self.by_name.range::<ResourceName, _>(names).filter_map(|(_, id)| self.by_id.get(id))
     }
 
     /// Topics in the order of their numbers, after this one.

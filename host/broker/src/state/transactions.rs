@@ -23,10 +23,20 @@ pub const OUTCOMES_MAX: usize = 10_000_000;
 pub struct LastAnswer {
     /// Who, as people read it.
     pub by: String,
-    /// The reason that came with *unknown*.
+    /// The reason that came with *unknown*, or with an operator's *resume*.
     pub reason: String,
     /// When it was recorded.
     pub at: Millis,
+}
+
+impl LastAnswer {
+    /// Before the name of who resumed a parked one.
+    const OPERATOR: &'static str = "operator ";
+
+    /// An operator let the asking begin again: that is what was last said about it then.
+    pub(super) fn resumed(by: &str, reason: &str, at: Millis) -> Self {
+        Self { by: format!("{}{by}", Self::OPERATOR), reason: reason.to_owned(), at }
+    }
 }
 
 /// Why an open transaction is not asked about.
@@ -80,6 +90,11 @@ pub struct OpenTransaction {
 }
 
 impl OpenTransaction {
+    /// Whether what was last said about it is an operator's *resume*, and no answer *unknown*: each of those counts.
+    pub fn is_resumed(&self) -> bool {
+        self.checks == 0 && self.last_answer.as_ref().is_some_and(|said| said.by.starts_with(LastAnswer::OPERATOR))
+    }
+
     /// Whether the asking goes on when a binding for the topic is set.
     fn waits_for_binding(&self) -> bool {
         self.parked.as_ref().is_some_and(|parked| parked.until_bound)
@@ -129,8 +144,10 @@ pub trait OpenTransactions: Send {
     }
     /// How many of them are parked.
     fn parked(&self) -> usize;
-    /// How many are open in this topic.
+    /// How many are open in this topic, parked ones included.
     fn in_topic(&self, topic: TopicId) -> usize;
+    /// How many of them are parked.
+    fn parked_in_topic(&self, topic: TopicId) -> usize;
     /// Those that are parked until a binding for their topic is set, by topic and transaction.
     fn waiting_for_binding(&self) -> Box<dyn Iterator<Item = (TopicId, u64)> + '_>;
 }
@@ -149,10 +166,26 @@ pub struct MemoryTransactions {
     due: BTreeMap<TopicId, BTreeSet<(Millis, u64)>>,
     parked: usize,
     waiting_for_binding: BTreeSet<(TopicId, u64)>,
-    by_topic: HashMap<TopicId, usize>,
+    by_topic: HashMap<TopicId, Counts>,
+}
+
+/// How many transactions a topic has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// Parked ones included.
+    open: usize,
+    parked: usize,
 }
 
 impl MemoryTransactions {
+    fn count(&mut self, open: &OpenTransaction) {
+        let parked = usize::from(open.parked.is_some());
+        let counts = self.by_topic.entry(open.topic).or_default();
+        counts.open += 1;
+        counts.parked += parked;
+        self.parked += parked;
+    }
+
     /// The table of these, which ascend. Trees are built from what is in order, not entry by entry.
     fn restore(all: Vec<(u64, OpenTransaction)>) -> Result<Self, DecodeError> {
         if let Some(pair) = all.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
@@ -165,11 +198,10 @@ impl MemoryTransactions {
             if open.next_due != Millis::NEVER {
                 due.entry(open.topic).or_default().push((open.next_due, *id));
             }
-            table.parked += usize::from(open.parked.is_some());
             if open.waits_for_binding() {
                 table.waiting_for_binding.insert((open.topic, *id));
             }
-            *table.by_topic.entry(open.topic).or_default() += 1;
+            table.count(open);
         }
         table.due = due.into_iter().map(|(topic, due)| (topic, due.into_iter().collect())).collect();
         table.slots = all.into_iter().map(|(_, open)| Some(open)).collect();
@@ -187,11 +219,10 @@ impl OpenTransactions for MemoryTransactions {
         if open.next_due != Millis::NEVER {
             self.due.entry(open.topic).or_default().insert((open.next_due, transaction));
         }
-        self.parked += usize::from(open.parked.is_some());
         if open.waits_for_binding() {
             self.waiting_for_binding.insert((open.topic, transaction));
         }
-        *self.by_topic.entry(open.topic).or_default() += 1;
+        self.count(&open);
         let slot = self.empty.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("memory ends before four billion open transactions")
@@ -217,9 +248,10 @@ impl OpenTransactions for MemoryTransactions {
         if open.waits_for_binding() {
             self.waiting_for_binding.remove(&(open.topic, transaction));
         }
-        if let Some(count) = self.by_topic.get_mut(&open.topic) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(counts) = self.by_topic.get_mut(&open.topic) {
+            counts.open -= 1;
+            counts.parked -= usize::from(open.parked.is_some());
+            if counts.open == 0 {
                 self.by_topic.remove(&open.topic);
             }
         }
@@ -254,7 +286,11 @@ impl OpenTransactions for MemoryTransactions {
     }
 
     fn in_topic(&self, topic: TopicId) -> usize {
-        self.by_topic.get(&topic).copied().unwrap_or(0)
+        self.by_topic.get(&topic).map_or(0, |counts| counts.open)
+    }
+
+    fn parked_in_topic(&self, topic: TopicId) -> usize {
+        self.by_topic.get(&topic).map_or(0, |counts| counts.parked)
     }
 
     fn waiting_for_binding(&self) -> Box<dyn Iterator<Item = (TopicId, u64)> + '_> {

@@ -18,6 +18,7 @@ use super::answer::{self, etag, written};
 use super::precondition::Preconditions;
 use super::problem::Problem;
 use super::request::{Names, Params, document, object, take_name};
+use super::transactions::{BY_MAX_BYTES, REASON_MAX_BYTES};
 
 /// A change that nobody's tag protects is tried again when somebody else was faster, this often.
 const CHANGE_TRIES: usize = 8;
@@ -241,13 +242,27 @@ fn merge(document: &mut Map<String, Value>, changes: Map<String, Value>) {
     }
 }
 
-/// `DELETE /v1/topics/{topic}`; `?force=true` also with what is in it.
+/// `DELETE /v1/topics/{topic}`; `?force=true` also with what is in it, and `by` and `reason` go on record.
 pub(crate) async fn remove_topic(
     State(app): State<Arc<App>>,
     Names(name): Names<String>,
     params: Params,
 ) -> Result<StatusCode, Problem> {
-    app.node.delete_topic(&name, params.switch("force")?).await?;
+    let force = params.switch("force")?;
+    let on_record = |name, max| {
+        let read = params.read(name, |text| match text {
+            _ if !force => Err("it goes on record with what is forced: give it with force=true".to_owned()),
+            long if long.len() > max => Err(format!("it may have at most {max} bytes")),
+            text => Ok(text.to_owned()),
+        });
+        read.map(Option::unwrap_or_default)
+    };
+    let (by, reason) = (on_record("by", BY_MAX_BYTES)?, on_record("reason", REASON_MAX_BYTES)?);
+    if force {
+        app.node.delete_topic_by_force(&name, by, reason).await?;
+    } else {
+        app.node.delete_topic(&name, false).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -106,7 +106,7 @@ pub(crate) static ROUTES: &[Route] = &[
     reads("/v1/topics/{topic}", &[], || get(resource::show::<Topics>)),
     puts("/v1/topics/{topic}", Media::Json, || put(resource::replace::<Topics>)),
     patches("/v1/topics/{topic}", || patch(resource::change::<Topics>)),
-    deletes("/v1/topics/{topic}", &["force"], || delete(resource::remove_topic)),
+    deletes("/v1/topics/{topic}", &["force", "by", "reason"], || delete(resource::remove_topic)),
     reads("/v1/groups", PAGE, || get(resource::list::<Groups>)),
     reads("/v1/groups/{group}", &[], || get(resource::show::<Groups>)),
     puts("/v1/groups/{group}", Media::Json, || put(resource::replace::<Groups>)),

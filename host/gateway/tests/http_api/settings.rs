@@ -216,8 +216,11 @@ async fn a_topic_with_open_transactions_is_deleted_only_by_force() {
     assert!(detail(&refused).contains("force"), "{refused}");
     api.delete("/v1/topics/orders?force=false").await.expect_problem(409, "conflict");
     api.delete("/v1/topics/orders?force=maybe").await.expect_problem(400, "bad-parameter");
+    api.delete("/v1/topics/orders?by=ann").await.expect_problem(400, "bad-parameter");
+    let long = "x".repeat(257);
+    api.delete(&format!("/v1/topics/orders?force=true&by={long}")).await.expect_problem(400, "bad-parameter");
     api.delete("/v1/groups/orders?force=true").await.expect_problem(400, "bad-parameter");
-    api.delete("/v1/topics/orders?force=true").await.is(204);
+    api.delete("/v1/topics/orders?force=true&by=ann&reason=wrong%20name").await.is(204);
     let list: Value = api.get("/v1/transactions?state=open").await.is(200).json();
     assert!(!each(&list, "id").contains(&id.as_str()), "{list}");
 }

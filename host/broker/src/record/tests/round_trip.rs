@@ -90,6 +90,11 @@ fn administration() -> impl Strategy<Value = Record> {
             Record::TopicPut(TopicPut { name, config, expected_revision })
         }),
         (name(), any::<bool>()).prop_map(|(name, force)| Record::TopicDelete(TopicDelete { name, force })),
+        (name(), any::<String>(), any::<String>()).prop_map(|(name, by, reason)| Record::TopicForced(TopicForced {
+            name,
+            by,
+            reason
+        })),
         (name(), group_config(), revision()).prop_map(|(name, config, expected_revision)| {
             Record::GroupPut(GroupPut { name, config, expected_revision })
         }),

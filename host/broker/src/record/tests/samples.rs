@@ -94,6 +94,7 @@ fn administration() -> Vec<Sample> {
         sample!(NodeStarted { version: "0.1.0".to_owned() }),
         sample!(TopicPut { name: name("t"), config: topic, expected_revision: Some(5) }),
         sample!(TopicDelete { name: name("t"), force: true }),
+        sample!(TopicForced { name: name("t"), by: "ann".into(), reason: "why".into() }),
         sample!(GroupPut { name: name("g"), config: group, expected_revision: None }),
         sample!(GroupDelete { name: name("g") }),
         sample!(GroupMade { name: name("g"), config: GroupConfig::default() }),

@@ -1,9 +1,9 @@
 //! Topics, groups, components and bindings.
 
 use super::{Applied, Effect, Outcome, RecordAt};
-use crate::record::{GroupDelete, GroupMade, GroupPut, GroupsUnused, Record, TopicDelete, TopicPut};
+use crate::record::{GroupDelete, GroupMade, GroupPut, GroupsUnused, Record, TopicPut};
 use crate::state::{Now, Progress, State, Topic};
-use crate::{Millis, Refusal, TopicId};
+use crate::{Millis, Refusal, ResourceName, TopicId};
 
 impl State {
     pub(super) fn topic_put(&mut self, at: RecordAt, put: &TopicPut, effects: &mut Vec<Effect>) -> Outcome {
@@ -77,23 +77,21 @@ impl State {
         Ok(Applied::Forgotten { groups })
     }
 
-    pub(super) fn topic_delete(&mut self, delete: &TopicDelete, effects: &mut Vec<Effect>) -> Outcome {
-        let topic = self.topics.named(&delete.name)?;
+    pub(super) fn topic_delete(&mut self, name: &ResourceName, force: bool, effects: &mut Vec<Effect>) -> Outcome {
+        let topic = self.topics.named(name)?;
         let id = topic.id;
-        if !delete.force {
+        if !force {
             let open = self.transactions.open.in_topic(id);
             if open > 0 {
                 return Err(Refusal::Conflict(format!(
-                    "topic {} has {open} open transactions; end them first, or delete with force=true and lose them",
-                    delete.name
+                    "topic {name} has {open} open transactions; end them first, or delete with force=true and lose them"
                 )));
             }
             let unconsumed = self.unconsumed(topic);
             if unconsumed > 0 {
                 return Err(Refusal::Conflict(format!(
-                    "topic {} has {unconsumed} messages that were not consumed; consume them first, or delete with \
-                     force=true and lose them",
-                    delete.name
+                    "topic {name} has {unconsumed} messages that were not consumed; consume them first, or delete with \
+                     force=true and lose them"
                 )));
             }
         }

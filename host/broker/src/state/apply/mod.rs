@@ -131,7 +131,8 @@ impl State {
                 Ok(Applied::Done)
             }
             Record::TopicPut(put) => self.topic_put(at, put, effects),
-            Record::TopicDelete(delete) => self.topic_delete(delete, effects),
+            Record::TopicDelete(delete) => self.topic_delete(&delete.name, delete.force, effects),
+            Record::TopicForced(forced) => self.topic_delete(&forced.name, true, effects),
             Record::GroupPut(put) => self.group_put(at, put, effects),
             Record::GroupDelete(delete) => self.group_delete(delete, effects),
             Record::GroupMade(made) => self.group_made(at, made, effects),

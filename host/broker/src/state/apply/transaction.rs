@@ -191,6 +191,7 @@ impl State {
             return Err(Refusal::Conflict(format!("transaction {id} is not parked; it is being checked already")));
         }
         open.checks = 0;
+        open.last_answer = Some(Box::new(LastAnswer::resumed(&resume.by, &resume.reason, at.time)));
         open.next_due = at.time;
         effects.push(Effect::CheckDue(open.topic, at.time));
         self.transactions.open.put(resume.transaction, open);

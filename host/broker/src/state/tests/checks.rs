@@ -157,7 +157,17 @@ fn a_resumed_transaction_is_asked_at_once_with_a_fresh_count() {
     let transaction = log.half(topic);
     (1..=3).for_each(|number| assert!(log.apply(unknown(transaction, number, START)).is_ok()));
     log.pass_ms(1_000);
+    let counts = |log: &Log| {
+        let open = log.state.open_transactions();
+        (open.in_topic(topic), open.parked_in_topic(topic), open.parked())
+    };
+    assert_eq!((counts(&log), open(&log, transaction).is_resumed()), ((1, 1, 1), false));
     log.apply(resume(transaction)).unwrap();
+    let said = open(&log, transaction).last_answer.as_ref().unwrap();
+    assert_eq!(
+        (counts(&log), said.by.as_str(), open(&log, transaction).is_resumed()),
+        ((1, 0, 0), "operator op", true)
+    );
     assert_eq!(log.effects, [Effect::CheckDue(topic, START.plus_ms(1_000))]);
     assert_eq!((due(&log, topic), open(&log, transaction).checks), (vec![(1_000, transaction)], 0));
     assert_eq!(log.state.open_transactions().parked(), 0);

@@ -9,7 +9,7 @@ use crate::record::{
     Carried, ComponentFailed, EndedBy, Expire, FilterNoted, GroupMade, Join, Leapt, MessagePlace, PluginChunk, Queued,
     Record, TopicDelete, encode_message,
 };
-use crate::state::{Applied, PIN_MS, PartError, SnapshotError};
+use crate::state::{Applied, EntryAt, PIN_MS, PartError, SnapshotError};
 use crate::testing::{Log, Parts, ack, end, lease, message, whole};
 use crate::{GroupConfig, MessageKind, NewMessage, ResourceName, State, TagFilter, TransactionOutcome};
 
@@ -38,6 +38,26 @@ fn a_sealed_state_reads_and_is_read_back_as_the_same_state() {
     assert_eq!(read.parts(), [4711]);
     assert!(canonical(&read, &parts) == full().state.snapshot(7));
     assert!(State::default().seal(1).is_none());
+}
+
+#[test]
+fn the_place_of_a_message_is_had_without_reading_its_part() {
+    let mut log = Log::new();
+    let topic = log.topic("t", 1);
+    for _ in 0..100 {
+        log.send(topic, 0, None);
+    }
+    log.state.seal(1_000_000).unwrap();
+    for _ in 0..10 {
+        log.send(topic, 0, None);
+    }
+    let topic = log.state.topics().get(topic).unwrap();
+    for offset in 0..110 {
+        let (at, entry) = (topic.entry_at(0, offset).unwrap(), topic.entry(0, offset).unwrap());
+        assert_eq!(at.position(), Some(entry.position), "{offset}");
+        assert_eq!(matches!(at, EntryAt::Part(1_000_000, _)), offset < 100, "{offset}");
+    }
+    assert_eq!((topic.entry_at(0, 110), topic.entry_at(1, 0)), (None, None));
 }
 
 #[test]
