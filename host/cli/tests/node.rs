@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Node, Ran, vouch};
+use support::{Node, Ran, read, run, vouch};
 
 #[test]
 fn sigterm_and_sigint_stop_a_node_with_status_0_and_remove_its_endpoints() {
@@ -166,6 +166,49 @@ fn without_ack_a_message_comes_again() {
     assert_eq!(node.client(&first).succeeded().json()["attempt"], 1);
     let again = node.client(&["message", "receive", "t", "--group", "g", "--wait", "10s", "--json"]).succeeded();
     assert_eq!(again.json()["attempt"], 2);
+}
+
+#[test]
+fn the_log_has_a_line_for_each_event_and_says_who_forced_what_and_why() {
+    let node = Node::start(&[]);
+    let endpoints = node.endpoints_file();
+    let data = endpoints.parent().unwrap();
+    let told = || read(&data.with_file_name("node.log"));
+    let line = |what: &str| {
+        let log = told();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(what)).map(str::to_owned).collect();
+        assert_eq!(lines.len(), 1, "{what:?} in {log}");
+        lines.into_iter().next().unwrap()
+    };
+    node.admin(&["topic", "create", "orders", "--type", "transaction"]).succeeded();
+    node.admin(&["topic", "update", "orders", "--max-checks", "3"]).succeeded();
+    node.admin(&["group", "create", "shop"]).succeeded();
+    assert!(line("topic created").contains("orders") && line("topic changed").contains("orders"));
+    assert!(line("group created").contains("shop"));
+    let half = ["message", "send", "orders", "--body", "x", "--transaction", "leave-open", "--json"];
+    let sent = node.client(&half).succeeded().json();
+    let id = sent["transaction_id"].as_str().unwrap();
+    let commit = ["transaction", "commit", id, "--by", "ann\nadmin", "--reason", "row is there"];
+    node.admin(&commit).succeeded();
+    node.admin(&commit).succeeded();
+    let settled = line("settled by an operator");
+    for part in [id, "orders", "committed", "ann\\nadmin", "row is there"] {
+        assert!(settled.contains(part), "{part:?} in {settled}");
+    }
+    let shown = node.admin(&["transaction", "show", id, "--json"]).succeeded().json();
+    assert_eq!(shown["last_answer"]["reason"], "row is there");
+    // What its own producer decides is traffic, and no event.
+    let commits = ["message", "send", "orders", "--body", "y", "--transaction", "commit"];
+    node.client(&commits).succeeded();
+    node.admin(&["topic", "delete", "orders", "--reason", "x"]).failed_with(2);
+    node.admin(&["topic", "delete", "orders", "--force", "--by", "ben", "--reason", "wrong name"]).succeeded();
+    let forced = line("deleted by force");
+    assert!(forced.contains("orders") && forced.contains("ben") && forced.contains("wrong name"), "{forced}");
+    node.admin(&["group", "delete", "shop"]).succeeded();
+    assert!(line("group deleted").contains("shop"));
+    assert!(!told().contains("settled by its producer"));
+    let dumped = run(&["log", "dump", "--data-dir", data.to_str().unwrap()]).succeeded().stdout;
+    assert!(dumped.contains("TopicForced") && dumped.contains("ben") && dumped.contains("wrong name"), "{dumped}");
 }
 
 #[test]

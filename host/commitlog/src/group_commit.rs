@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::segment::WriteSegment;
-use crate::{LogPosition, Operation, PoisonReport};
+use crate::{Durations, LogPosition, Operation, PoisonReport};
 
 /// What the log reports about durability, always in order and never two at a time.
 #[derive(Clone, Debug)]
@@ -95,6 +95,8 @@ pub(crate) struct GroupCommit {
     /// Everything appended became durable, or the log was poisoned.
     settled: Condvar,
     durable: AtomicU64,
+    /// How long its syncs take.
+    pub(crate) syncs: Durations,
     poison: OnceLock<PoisonReport>,
     on_durable: OnDurable,
     path_of: Box<dyn Fn(&str) -> std::path::PathBuf + Send + Sync>,
@@ -127,6 +129,7 @@ impl GroupCommit {
             work: Condvar::new(),
             settled: Condvar::new(),
             durable: AtomicU64::new(end),
+            syncs: Durations::default(),
             poison: OnceLock::new(),
             on_durable,
             path_of,

@@ -9,7 +9,7 @@ use crate::preallocate::Preallocator;
 use crate::reader::View;
 use crate::segment::{SegmentFactory, file_name};
 use crate::spares::spare_name;
-use crate::{LogPosition, ReleaseError, Shortage};
+use crate::{DurationCounts, LogPosition, ReleaseError, Shortage};
 
 /// What [`Housekeeping::release_before`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,6 +184,11 @@ impl Housekeeping {
         disk.sync_directory()?;
         state.held.push(Arc::downgrade(&mapping));
         Ok(false)
+    }
+
+    /// How long the syncs of the log's threads took.
+    pub fn syncs(&self) -> DurationCounts {
+        self.commit.syncs.counts()
     }
 
     /// What the log occupies now.

@@ -10,6 +10,7 @@ mod bugs;
 mod checkpoint;
 mod config;
 mod disk;
+mod durations;
 mod error;
 mod folder;
 mod format;
@@ -39,6 +40,7 @@ pub use config::{
     SEGMENT_SIZE_STEP,
 };
 pub use disk::{map_file, map_spare_file};
+pub use durations::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use error::{AppendError, DumpError, OpenError, Operation, PoisonReport, ReadError, ReleaseError, ScrubError};
 pub use folder::{FolderEntries, LogFolder};
 pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGMENT_HEADER_LEN};

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use crate::Operation;
 use crate::group_commit::{Failure, GroupCommit, Stop};
@@ -60,7 +61,9 @@ impl Threads {
 
 fn sync_loop(commit: &GroupCommit, slot: usize) {
     while let Some(job) = commit.wait(slot) {
+        let began = Instant::now();
         let outcome = job.run();
+        commit.syncs.observe(began.elapsed());
         commit.complete(&job, outcome);
     }
 }

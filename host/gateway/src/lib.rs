@@ -182,12 +182,13 @@ pub async fn serve_on(node: Node, config: GatewayConfig, ports: Ports) -> Result
     let (http_listener, http_addr) = listen(ports.http)?;
     let (stop, stopping) = watch::channel(false);
     let shared = grpc::Shared::new(node.clone(), grpc_addr, config.receive_invisible_min, stopping.clone());
+    let calls = shared.calls();
     let services = grpc::Services(shared);
     let outbound = Outbound::new(OUTBOUND_MAX_BYTES, CONNECTION_OUTBOUND_MAX_BYTES);
     let grpc_bounds = (config.connections.grpc, Arc::clone(&outbound));
     let places = http::Places::new(config.connections.http);
     let grpc = tokio::spawn(listener::serve(grpc_listener, tls, services, grpc_bounds, stopping.clone()));
-    let router = http::router(node, door, (grpc_addr, outbound), stopping.clone());
+    let router = http::router(node, door, (grpc_addr, outbound, calls), stopping.clone());
     let http = tokio::spawn(http::serve(http_listener, router, places, stopping));
     Ok(Gateway { grpc_addr, http_addr, stop, grpc, http })
 }

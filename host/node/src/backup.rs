@@ -9,6 +9,7 @@ mod check;
 mod copy;
 mod folder;
 mod manifest;
+pub(crate) mod note;
 mod plan;
 mod restore;
 mod take;

@@ -40,7 +40,10 @@ pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig, OnDamage};
 pub use damage::{Damage, DamagedStretch, Known, LostMessages};
 pub use folder::in_use;
 pub use lookup::LookupReport;
-pub use metrics::Metrics;
+pub use metrics::{
+    CheckCounts, Checks, GroupLag, Metrics, OTHER, PRODUCER, ProcessUse, SERIES_MAX, Series, SeriesView,
+    TopicTransactions,
+};
 pub use node::Node;
 pub use plugins::{UploadError, limits_in_force};
 pub use questions::{CheckCommand, Question, TelemetryStream};
@@ -51,4 +54,5 @@ pub use sessions::{
 };
 pub use snapshots::{CopyFate, DamagedCopy, StoredCopies, known_durable, verify_snapshots};
 pub use start::StartError;
+pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use vouch_plugin::{CompilerProgram, compiler_process};

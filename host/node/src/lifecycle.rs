@@ -8,7 +8,7 @@ use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
 use crate::clock::{SystemTimeSource, TimeSource};
 use crate::damage::DamagedLog;
 use crate::lookup::Lookups;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Views};
 use crate::node::{Inner, Node};
 use crate::plugins::PluginHost;
 use crate::retention::{self, DiskUse, RetentionReport};
@@ -117,6 +117,7 @@ impl Node {
             plugins,
             stopping: Stopping::new(),
             metrics: Metrics::default(),
+            views: Views::default(),
             searches: tokio::sync::Semaphore::new(SEARCHES_MAX),
             config,
             handle_key: init.handle_key,

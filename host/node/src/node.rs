@@ -12,13 +12,13 @@ use vouch_broker::{
     AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
     TransactionOutcome, check::CheckOverrides,
 };
-use vouch_commitlog::{LogReader, Recovery};
+use vouch_commitlog::{DurationCounts, LogReader, Recovery};
 
 use crate::directory::Route;
 use crate::folder::FolderLock;
 use crate::lifecycle::ServedLog;
 use crate::lookup::{LookupReport, Lookups};
-use crate::metrics::Metrics;
+use crate::metrics::{Answered, Metrics, PRODUCER, SeriesView, Views};
 use crate::plugins::PluginHost;
 use crate::retention::{DiskUse, RetentionReport};
 use crate::scrub::ScrubReport;
@@ -54,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) plugins: PluginHost,
     pub(crate) stopping: Stopping,
     pub(crate) metrics: Metrics,
+    pub(crate) views: Views,
     /// Turns of those who look through many messages or transactions.
     pub(crate) searches: tokio::sync::Semaphore,
     pub(crate) config: NodeConfig,
@@ -92,6 +93,27 @@ impl Node {
     /// Counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// What groups and topics have: at most a second old, and made in pieces that hold nobody up.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopping`].
+    pub async fn series(&self) -> Result<Arc<SeriesView>, Refusal> {
+        self.0.views.get(&self.0).await
+    }
+
+    /// How long the syncs of the log took; nothing on a log that is only read.
+    pub fn syncs(&self) -> DurationCounts {
+        match &self.0.log {
+            ServedLog::Kept(upkeep) => upkeep.housekeeping.syncs(),
+            ServedLog::Damaged(_) => DurationCounts::default(),
+        }
+    }
+
+    /// When the data folder was backed up last, milliseconds since 1970. Reads a file.
+    pub fn backed_up_at_ms(&self) -> Option<u64> {
+        crate::backup::note::read(&self.0.config.data_dir)
     }
 
     /// Messages that were acknowledged in memory (ack level `memory`) and then not stored.
@@ -175,6 +197,7 @@ impl Node {
     /// Stores messages: all of them or none. Resolves when they are durable, or, on a topic with the ack level `memory`,
     /// when they are written.
     pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, Refusal> {
+        let began = Instant::now();
         self.check_writable()?;
         self.0.disk.check()?;
         let route = self.0.route_for_send(&request.topic).await?;
@@ -189,6 +212,7 @@ impl Node {
             true => self.0.shard.propose_in_memory(records).await,
         };
         let outcomes = self.0.counted(proposed)?;
+        self.0.metrics.sends.observe(began.elapsed());
         let stored = outcomes.len() as u64;
         self.0.metrics.messages_in.fetch_add(stored, Ordering::Relaxed);
         if in_memory {
@@ -210,6 +234,7 @@ impl Node {
     ///
     /// If the future is dropped while it waits, nothing is leased.
     pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, Refusal> {
+        let began = Instant::now();
         self.check_writable()?;
         vouch_broker::check_group_name(&request.group.name)?;
         let default = if request.auto_renew { RENEWED_LEASE_MS } else { DEFAULT_LEASE_MS };
@@ -234,6 +259,7 @@ impl Node {
         let lease = Duration::from_millis(invisible_ms).min(SESSION_LIMIT);
         self.0.shared.sessions.leased(&client_id, Instant::now() + lease);
         let deliveries = self.0.deliveries(&batch, invisible_ms, &topic).await?;
+        self.0.metrics.receives.observe(began.elapsed());
         self.0.metrics.messages_out.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
         Ok(deliveries)
     }
@@ -373,6 +399,11 @@ impl Inner {
         };
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if let (EndedBy::Client { from_check: true, .. }, Ok(Applied::Ended { outcome, repeated: false })) =
+            (&end.by, &applied)
+        {
+            self.metrics.checks.count(PRODUCER, Answered::Ended(*outcome));
         }
         match applied? {
             Applied::Ended { outcome, repeated } => Ok(EndReceipt { outcome, repeated }),

@@ -5,6 +5,7 @@
 mod answer;
 mod aside;
 mod caller;
+mod calls;
 mod inbound;
 mod large;
 mod lease;
@@ -31,6 +32,7 @@ use vouch_protocol::wire::messaging_service_server::MessagingServiceServer;
 use crate::listener::{Connect, stopped};
 use crate::outbound::ConnectionOutbound;
 use aside::Aside;
+pub(crate) use calls::Calls;
 use inbound::Inbound;
 use large::LargeMessages;
 use lease::GroupNumbers;
@@ -44,6 +46,7 @@ pub(crate) struct Shared {
     inbound: Arc<Inbound>,
     aside: Aside,
     large: LargeMessages,
+    calls: Arc<Calls>,
     /// Address of this node, as messages name it.
     store_host: String,
     /// Shortest lease that a receive may ask for.
@@ -62,7 +65,24 @@ impl Shared {
         let inbound = Inbound::new(node.bytes_in_flight_max());
         let (groups, store_host) = (GroupNumbers::default(), address.to_string());
         let (aside, large) = (Aside::default(), LargeMessages::default());
-        Arc::new(Self { node, handles, groups, inbound, aside, large, store_host, receive_invisible_min, stopping })
+        let calls = Arc::default();
+        Arc::new(Self {
+            node,
+            handles,
+            groups,
+            inbound,
+            aside,
+            large,
+            calls,
+            store_host,
+            receive_invisible_min,
+            stopping,
+        })
+    }
+
+    /// What was answered.
+    pub(crate) fn calls(&self) -> Arc<Calls> {
+        Arc::clone(&self.calls)
     }
 
     /// Resolves when the node stops. Long polls answer then, and telemetry streams end.

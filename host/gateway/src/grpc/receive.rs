@@ -22,6 +22,7 @@ use vouch_protocol::{Delivered, delivered_message, takes_long, timestamp};
 use super::answer::{Refused, ok};
 use super::aside::Working;
 use super::caller::{Caller, Voice};
+use super::calls::{Calls, Method};
 use super::trailer::{PartRoom, RetryAfter, RoomKept};
 use super::{Messaging, Shared, wall_clock};
 
@@ -49,7 +50,8 @@ impl Messaging {
             Err(refused) => Stage::Refused(refused),
         };
         let retry_after = RetryAfter::default();
-        let stream = ReceiveStream { stage, voice: caller.voice(), retry_after: retry_after.clone() };
+        let calls = self.shared.calls();
+        let stream = ReceiveStream { stage, voice: caller.voice(), retry_after: retry_after.clone(), calls };
         let mut response = tonic::Response::new(stream);
         response.extensions_mut().insert(retry_after);
         response.extensions_mut().insert(part);
@@ -116,6 +118,7 @@ pub(crate) struct ReceiveStream {
     stage: Stage,
     voice: Voice,
     retry_after: RetryAfter,
+    calls: Arc<Calls>,
 }
 
 impl ReceiveStream {
@@ -123,10 +126,12 @@ impl ReceiveStream {
         match polled {
             Ok(messages) if messages.is_empty() => {
                 self.stage = Stage::Time;
+                self.calls.count(Method::ReceiveMessage, Code::MessageNotFound);
                 Content::Status(self.voice.status(Code::MessageNotFound, "no message arrived in time"))
             }
             Ok(messages) => {
                 self.stage = Stage::Delivering(Leased::new(messages, source));
+                self.calls.count(Method::ReceiveMessage, Code::Ok);
                 Content::Status(ok())
             }
             Err(refused) => self.refused(refused),
@@ -135,6 +140,7 @@ impl ReceiveStream {
 
     fn refused(&mut self, refused: Refused) -> Content {
         self.stage = Stage::End;
+        self.calls.count(Method::ReceiveMessage, refused.code);
         if let Some(ms) = refused.retry_after_ms {
             self.retry_after.set(ms);
         }

@@ -7,14 +7,61 @@ use vouch_protocol::wire::*;
 
 use super::answer::{Refused, answer};
 use super::caller::Caller;
+use super::calls::Method;
 use super::receive::ReceiveStream;
 use super::telemetry::TelemetryStream;
 use super::{Messaging, lease};
 
 type Answer<T> = Result<Response<T>, Status>;
 
-fn unimplemented<T>(call: &str) -> Answer<T> {
-    Err(Status::unimplemented(format!("{call} is not available in this version of Vouch")))
+/// The code that an answer says, where it is not the same for all that succeed.
+trait Answered {
+    fn code(&self) -> Code {
+        Code::Ok
+    }
+}
+
+macro_rules! ok_if_answered {
+    ($($answer:ty),+ $(,)?) => { $(impl Answered for $answer {})+ };
+}
+
+ok_if_answered!(
+    QueryRouteResponse,
+    QueryAssignmentResponse,
+    HeartbeatResponse,
+    NotifyClientTerminationResponse,
+    SendMessageResponse,
+    EndTransactionResponse,
+    ChangeInvisibleDurationResponse,
+    ForwardMessageToDeadLetterQueueResponse,
+    RecallMessageResponse,
+    SyncLiteSubscriptionResponse,
+);
+
+impl Answered for AckMessageResponse {
+    fn code(&self) -> Code {
+        self.status.as_ref().map_or(Code::Ok, vouch_protocol::wire::Status::code)
+    }
+}
+
+impl Messaging {
+    /// The answer of a call, which is counted.
+    fn answered<T: Answered>(
+        &self,
+        method: Method,
+        caller: Caller<'_>,
+        result: Result<T, Refused>,
+        refused: impl FnOnce(vouch_protocol::wire::Status) -> T,
+    ) -> Response<T> {
+        let code = result.as_ref().map_or_else(|why| why.code, Answered::code);
+        self.shared.calls.count(method, code);
+        answer(caller, result, refused)
+    }
+
+    fn unimplemented<T>(&self, method: Method) -> Answer<T> {
+        self.shared.calls.count(method, Code::NotImplemented);
+        Err(Status::unimplemented(format!("{method:?} is not available in this version of Vouch")))
+    }
 }
 
 #[tonic::async_trait]
@@ -23,20 +70,28 @@ impl MessagingService for Messaging {
         let (metadata, _, request) = request.into_parts();
         let caller = Caller::of(&metadata);
         let result = self.query_route(caller, request).await;
-        Ok(answer(caller, result, |status| QueryRouteResponse { status: Some(status), ..Default::default() }))
+        Ok(self.answered(Method::QueryRoute, caller, result, |status| QueryRouteResponse {
+            status: Some(status),
+            ..Default::default()
+        }))
     }
 
     async fn query_assignment(&self, request: Request<QueryAssignmentRequest>) -> Answer<QueryAssignmentResponse> {
         let (metadata, _, request) = request.into_parts();
         let caller = Caller::of(&metadata);
         let result = self.query_assignment(caller, request).await;
-        Ok(answer(caller, result, |status| QueryAssignmentResponse { status: Some(status), ..Default::default() }))
+        Ok(self.answered(Method::QueryAssignment, caller, result, |status| QueryAssignmentResponse {
+            status: Some(status),
+            ..Default::default()
+        }))
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
         let (metadata, _, request) = request.into_parts();
         let caller = Caller::of(&metadata);
-        Ok(answer(caller, self.heartbeat(caller, request), |status| HeartbeatResponse { status: Some(status) }))
+        Ok(self.answered(Method::Heartbeat, caller, self.heartbeat(caller, request), |status| HeartbeatResponse {
+            status: Some(status),
+        }))
     }
 
     async fn notify_client_termination(
@@ -45,21 +100,25 @@ impl MessagingService for Messaging {
     ) -> Answer<NotifyClientTerminationResponse> {
         let caller = Caller::of(request.metadata());
         let refused = |status| NotifyClientTerminationResponse { status: Some(status) };
-        Ok(answer(caller, self.terminate(caller), refused))
+        Ok(self.answered(Method::NotifyClientTermination, caller, self.terminate(caller), refused))
     }
 
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
         let (metadata, _, request) = request.into_parts();
         let caller = Caller::of(&metadata);
         let result = self.send(caller, request).await;
-        Ok(answer(caller, result, |status| SendMessageResponse { status: Some(status), entries: Vec::new() }))
+        Ok(self.answered(Method::SendMessage, caller, result, |status| SendMessageResponse {
+            status: Some(status),
+            entries: Vec::new(),
+        }))
     }
 
     async fn end_transaction(&self, request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
         let (metadata, _, request) = request.into_parts();
         let caller = Caller::of(&metadata);
         let result = self.end_transaction(caller, request).await;
-        Ok(answer(caller, result, |status| EndTransactionResponse { status: Some(status) }))
+        Ok(self
+            .answered(Method::EndTransaction, caller, result, |status| EndTransactionResponse { status: Some(status) }))
     }
 
     type ReceiveMessageStream = ReceiveStream;
@@ -73,7 +132,7 @@ impl MessagingService for Messaging {
         let (metadata, _, mut request) = request.into_parts();
         let caller = Caller::of(&metadata);
         let result = self.ack(caller, &mut request).await.map_err(Refused::named);
-        Ok(answer(caller, result, |status| lease::mirrored(request.entries, &status)))
+        Ok(self.answered(Method::AckMessage, caller, result, |status| lease::mirrored(request.entries, &status)))
     }
 
     async fn change_invisible_duration(
@@ -86,7 +145,7 @@ impl MessagingService for Messaging {
         // Clients keep what comes back before they look at the status.
         let refused =
             |status| ChangeInvisibleDurationResponse { status: Some(status), receipt_handle: request.receipt_handle };
-        Ok(answer(caller, result, refused))
+        Ok(self.answered(Method::ChangeInvisibleDuration, caller, result, refused))
     }
 
     async fn forward_message_to_dead_letter_queue(
@@ -96,7 +155,9 @@ impl MessagingService for Messaging {
         let (metadata, _, request) = request.into_parts();
         let caller = Caller::of(&metadata);
         let result = self.forward(caller, request).await.map_err(Refused::named);
-        Ok(answer(caller, result, |status| ForwardMessageToDeadLetterQueueResponse { status: Some(status) }))
+        Ok(self.answered(Method::ForwardMessageToDeadLetterQueue, caller, result, |status| {
+            ForwardMessageToDeadLetterQueueResponse { status: Some(status) }
+        }))
     }
 
     type TelemetryStream = TelemetryStream;
@@ -109,7 +170,10 @@ impl MessagingService for Messaging {
     async fn recall_message(&self, request: Request<RecallMessageRequest>) -> Answer<RecallMessageResponse> {
         let caller = Caller::of(request.metadata());
         let refusal = Err(Refused::from(Refusal::NotBuilt("recalling a message")));
-        Ok(answer(caller, refusal, |status| RecallMessageResponse { status: Some(status), ..Default::default() }))
+        Ok(self.answered(Method::RecallMessage, caller, refusal, |status| RecallMessageResponse {
+            status: Some(status),
+            ..Default::default()
+        }))
     }
 
     async fn sync_lite_subscription(
@@ -118,24 +182,26 @@ impl MessagingService for Messaging {
     ) -> Answer<SyncLiteSubscriptionResponse> {
         let caller = Caller::of(request.metadata());
         let refusal = Err(Refused::from(Refusal::NotBuilt("a subscription to lite topics")));
-        Ok(answer(caller, refusal, |status| SyncLiteSubscriptionResponse { status: Some(status) }))
+        Ok(self.answered(Method::SyncLiteSubscription, caller, refusal, |status| SyncLiteSubscriptionResponse {
+            status: Some(status),
+        }))
     }
 
     type PullMessageStream = tokio_stream::Empty<Result<PullMessageResponse, Status>>;
 
     async fn pull_message(&self, _: Request<PullMessageRequest>) -> Answer<Self::PullMessageStream> {
-        unimplemented("PullMessage")
+        self.unimplemented(Method::PullMessage)
     }
 
     async fn update_offset(&self, _: Request<UpdateOffsetRequest>) -> Answer<UpdateOffsetResponse> {
-        unimplemented("UpdateOffset")
+        self.unimplemented(Method::UpdateOffset)
     }
 
     async fn get_offset(&self, _: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
-        unimplemented("GetOffset")
+        self.unimplemented(Method::GetOffset)
     }
 
     async fn query_offset(&self, _: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
-        unimplemented("QueryOffset")
+        self.unimplemented(Method::QueryOffset)
     }
 }

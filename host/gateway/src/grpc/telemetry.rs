@@ -20,6 +20,7 @@ use vouch_protocol::{half_message, settings, takes_long};
 use super::answer::ok;
 use super::aside::{Aside, Working};
 use super::caller::Caller;
+use super::calls::Method;
 use super::session::node_role;
 use super::trailer::{PartRoom, RoomKept};
 use super::{Messaging, Shared};
@@ -41,7 +42,10 @@ impl Messaging {
         caller: Caller<'_>,
         commands: Streaming<TelemetryCommand>,
     ) -> Result<Response<TelemetryStream>, Status> {
-        let client_id = caller.client_id().map_err(|violation| Status::invalid_argument(describe(&violation)))?;
+        let client_id = caller.client_id().map_err(|violation| {
+            self.shared.calls.count(Method::Telemetry, violation.code);
+            Status::invalid_argument(describe(&violation))
+        })?;
         let (sender, receiver) = mpsc::channel(QUEUE_LEN);
         let (end, ended) = oneshot::channel();
         let dialog = Dialog {
@@ -52,6 +56,7 @@ impl Messaging {
             questions: Arc::new(Questions { sender, ended: AtomicBool::new(false) }),
             settled: false,
             told_why: false,
+            refused_with: None,
         };
         let (shard, store_host) = (self.shared.node.shard(), self.shared.store_host.clone());
         let part = PartRoom::default();
@@ -205,6 +210,8 @@ struct Dialog {
     settled: bool,
     /// It was told on the stream why that ends.
     told_why: bool,
+    /// The code of what ends it, if it was refused.
+    refused_with: Option<Code>,
 }
 
 impl Dialog {
@@ -240,6 +247,8 @@ impl Dialog {
                 },
             }
         };
+        let code = self.refused_with.unwrap_or(if result.is_ok() { Code::Ok } else { Code::BadRequest });
+        self.shared.calls.count(Method::Telemetry, code);
         self.questions.ended.store(true, Ordering::Release);
         // The receiver is gone if the connection is.
         let _ = end.send(result);
@@ -272,6 +281,7 @@ impl Dialog {
         let declared = match validate::settings(&sent, names) {
             Ok(declared) => declared,
             Err(violation) => {
+                self.refused_with = Some(violation.code);
                 self.tell_why(sent, &violation);
                 return Err(refuse(&violation));
             }

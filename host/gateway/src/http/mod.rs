@@ -28,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use vouch_broker::Refusal;
 use vouch_node::Node;
 
+use crate::grpc::Calls;
 use crate::outbound::Outbound;
 
 pub(crate) use door::Door;
@@ -53,6 +54,8 @@ pub(crate) struct App {
     grpc_addr: SocketAddr,
     /// What waits to be written there.
     outbound: Arc<Outbound>,
+    /// What was answered there.
+    calls: Arc<Calls>,
     uploads: Arc<Semaphore>,
     log_readers: Arc<Semaphore>,
     message_pages: Arc<Semaphore>,
@@ -77,7 +80,7 @@ fn place(places: &Arc<Semaphore>, full: impl FnOnce() -> String) -> Result<Owned
 pub(crate) fn router(
     node: Node,
     door: Door,
-    (grpc_addr, outbound): (SocketAddr, Arc<Outbound>),
+    (grpc_addr, outbound, calls): (SocketAddr, Arc<Outbound>, Arc<Calls>),
     stopping: watch::Receiver<bool>,
 ) -> Router {
     routes::router(Arc::new(App {
@@ -85,6 +88,7 @@ pub(crate) fn router(
         door,
         grpc_addr,
         outbound,
+        calls,
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
         log_readers: Arc::new(Semaphore::new(LOG_READERS_MAX)),
         message_pages: Arc::new(Semaphore::new(MESSAGE_PAGES_MAX)),

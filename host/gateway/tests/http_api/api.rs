@@ -70,6 +70,11 @@ impl Api {
         Self::serve(node, folder, |_| {}).await
     }
 
+    /// The node's data folder.
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Sends a request and checks that the answer is one that `openapi.json` describes.
     pub(crate) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");

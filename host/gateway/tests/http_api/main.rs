@@ -9,6 +9,7 @@ mod door;
 mod form;
 mod logs;
 mod messages;
+mod numbers;
 mod places;
 mod plugins;
 mod running;

@@ -7,6 +7,7 @@ use super::check::{Expected, check_folder};
 use super::copy::{copy, hexadecimal, still_named};
 use super::folder::{Filling, require_empty, sync_above, sync_folders};
 use super::manifest::{FORMAT, FileEntry, Manifest};
+use super::note;
 use super::plan::{FileKind, Plan, Planned, Trouble, plan};
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, failed};
 use crate::start::VERSION;
@@ -48,6 +49,7 @@ pub fn backup(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Re
     sync_above(target.path())?;
     manifest.write(target.path())?;
     target.keep();
+    note::leave(data_dir, manifest.made_at_ms);
     Ok(manifest.summary())
 }
 

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vouch_broker::record::{CheckAnswered, ComponentFailed, End, EndedBy};
-use vouch_broker::state::Applied;
 use vouch_broker::{Millis, Refusal, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
 
 use super::errors::AskError;
 use super::outages::HALVES;
-use super::schedule::Failing;
 use super::{Checker, Due};
+use crate::metrics::{Answered, PRODUCER};
 use crate::node::Inner;
 use crate::plugins::Answerer;
 use crate::questions::CheckCommand;
@@ -58,11 +57,14 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
         Err(error) => return no_answer(inner, due, name, Unanswered::of(name, error)).await,
     };
     let (asking, about, origin) = (answerer.clone(), due.clone(), half.producer.clone());
+    let began = Instant::now();
     let checked = admission.check_prepared(move || asking.pending(&about, half)).await;
+    inner.metrics.check_calls.observe(began.elapsed());
     let by = EndedBy::Component { binding: name.to_owned(), digest: answerer.binding.digest().to_owned() };
     let recorded = match checked {
         Checked::Answer(verdict) => {
             answered(inner, name, &answerer);
+            inner.metrics.checks.count(name, answer_of(&verdict));
             record(inner, due, verdict, by).await
         }
         Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => Err(Refusal::Internal("no place was free".to_owned())),
@@ -84,6 +86,14 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
         }
     };
     finish(inner, due, recorded).await;
+}
+
+fn answer_of(verdict: &Verdict) -> Answered {
+    match verdict {
+        Verdict::Commit => Answered::Ended(TransactionOutcome::Committed),
+        Verdict::Rollback(_) => Answered::Ended(TransactionOutcome::RolledBack),
+        Verdict::Unknown { .. } => Answered::Unknown,
+    }
 }
 
 /// Proposes what a component said.
@@ -187,6 +197,7 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, checker: &str, unanswered: Una
         None => tracing::debug!(transaction = %id, by, text, "a check got no answer"),
     }
     inner.metrics.checks_unanswered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    inner.metrics.checks.count(if checker == HALVES { PRODUCER } else { checker }, Answered::NoAnswer);
     let (asked, error) = (due.clone(), unanswered.error(inner.shared.clock.now()));
     let revision = unanswered.failed.as_ref().map(|(_, revision)| *revision);
     let noted = inner.shard.query(move |executor| executor.schedule.no_answer(&asked, error, revision)).await;
@@ -203,18 +214,14 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, checker: &str, unanswered: Una
             error: unanswered.text,
             trace: unanswered.trace,
         };
-        park(inner, failed, failing).await;
+        park(inner, failed).await;
     }
 }
 
-async fn park(inner: &Inner, failed: ComponentFailed, failing: Failing) {
+async fn park(inner: &Inner, failed: ComponentFailed) {
     let id = TransactionId { shard: 0, position: failed.transaction };
     match inner.shard.propose_one(|out| failed.encode(out)).await {
-        Ok(Applied::Counted { parked: true }) => tracing::warn!(
-            transaction = %id, by = %failed.by, failures = failing.failures, error = failed.error,
-            "parked: the component fails on it and answers about others; mend it and set its binding again"
-        ),
-        // Somebody decided meanwhile, or the binding was set anew.
+        // What is parked is told where it is applied. Or somebody decided meanwhile, or the binding was set anew.
         Ok(_) | Err(Refusal::AlreadyEnded { .. }) => {}
         Err(refusal) => tracing::warn!(transaction = %id, %refusal, "it could not be parked; it is asked again"),
     }
@@ -248,6 +255,7 @@ async fn ask_producers(inner: &Arc<Inner>, due: &Due) {
             Waited::InVain => tried.push(asked.stream),
         }
     };
+    inner.metrics.checks.count(PRODUCER, Answered::Unknown);
     let by = EndedBy::Silence { client_id: silent };
     let counted = count_unknown(inner, due, None, by, "unknown (silent)".to_owned()).await;
     finish(inner, due, counted).await;

@@ -5,6 +5,7 @@ use vouch_broker::state::Applied;
 use vouch_broker::{Refusal, ResourceName};
 
 use crate::Node;
+use crate::metrics::{Answered, PRODUCER};
 use crate::shard::Executor;
 
 impl Node {
@@ -30,6 +31,10 @@ impl Node {
         let answer =
             CheckAnswered { transaction, check_number, asked_at, retry_after_ms: None, by, reason: String::new() };
         let applied = self.0.shard.propose_one(|out| answer.encode(out)).await?;
-        Ok(matches!(applied, Applied::Counted { .. }))
+        let counted = matches!(applied, Applied::Counted { .. });
+        if counted {
+            self.0.metrics.checks.count(PRODUCER, Answered::Unknown);
+        }
+        Ok(counted)
     }
 }

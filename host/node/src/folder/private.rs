@@ -9,13 +9,15 @@ use std::path::Path;
 /// What nobody but the owner gets.
 const OTHERS: u32 = 0o077;
 /// Everything in a data folder that is a node's.
-pub(super) const OURS: [&str; 9] = [
+pub(super) const OURS: [&str; 11] = [
     "identity.json",
     "identity.part",
     "identity.again",
     "lock",
     "endpoints.json",
     "endpoints.json.new",
+    "last-backup.json",
+    "last-backup.json.new",
     "tls",
     "plugins",
     "shards",

@@ -16,6 +16,7 @@ use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, Shortage};
 use super::absences::Absences;
 use super::answers::{answer_in_memory, refusal_of_append, refusal_of_shortage, refused};
 use super::inbox::{Claim, Command, Inbox, Proposal, Taken};
+use super::news::{DeadLetters, News};
 use super::polls::{Batch, Poll, Polls};
 use super::renewal::Orphans;
 use super::{Output, Shared};
@@ -86,6 +87,8 @@ pub(crate) struct Executor {
     pub(super) orphans: Orphans,
     /// Parts with damage that is to be mended, and when that was said.
     pub(super) damaged_told: Option<(Instant, Vec<u64>)>,
+    pub(crate) dead_letters: DeadLetters,
+    pub(super) news: News,
 }
 
 impl Executor {
@@ -131,6 +134,8 @@ impl Executor {
             sessions_left: false,
             orphans: Orphans::default(),
             damaged_told: None,
+            dead_letters: DeadLetters::default(),
+            news: News::default(),
         }
     }
 
@@ -352,7 +357,10 @@ impl Executor {
             let defect = |why| Refusal::Internal(format!("a record that this node wrote cannot be read: {why}"));
             let (frame, rest) = Frame::split(records).map_err(defect)?;
             let record = Record::decode(&frame).map_err(defect)?;
-            outcomes.push(self.state.apply(RecordAt { position, time }, &record, &mut self.effects));
+            let effects = self.effects.len();
+            let outcome = self.state.apply(RecordAt { position, time }, &record, &mut self.effects);
+            self.tell(&record, &outcome, self.effects.len() > effects);
+            outcomes.push(outcome);
             self.reservations.release(&record);
             self.note_leap(&record, time);
             if self.schedule.applied(&record, &self.state) {
@@ -423,6 +431,7 @@ impl Executor {
         }
         if renew {
             self.next_renewal = now + RENEW_EVERY;
+            self.news.end_second(now);
             self.keep_time();
             if self.closed.is_none() {
                 self.renew_leases(now);

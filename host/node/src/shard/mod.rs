@@ -4,6 +4,7 @@ mod absences;
 mod answers;
 mod executor;
 mod inbox;
+mod news;
 mod polls;
 mod receiving;
 mod renewal;

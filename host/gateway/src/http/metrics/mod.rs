@@ -1,40 +1,73 @@
 //! `/metrics`: the numbers of this node in the OpenMetrics text format, which Prometheus reads.
 
+mod family;
+mod labelled;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use vouch_broker::Refusal;
-use vouch_node::{Health, Node, Status};
+use vouch_node::{Health, Node, ProcessUse, SeriesView, Status};
 
 use super::App;
 use super::problem::Problem;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What has to be read from files.
+struct Outside {
+    process: ProcessUse,
+    backup_age_seconds: Option<f64>,
+}
+
+impl Outside {
+    fn read(node: &Node) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let age = |at: u64| now.saturating_sub(at) as f64;
+        Self { process: ProcessUse::now(), backup_age_seconds: node.backed_up_at_ms().map(|at| seconds(age(at))) }
+    }
+}
+
 /// `GET /metrics`.
 pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let status = app.node.status().await?;
-    let mut text = String::new();
-    encode(&mut text, &registry(&app, &status))
-        .map_err(|error| Refusal::Internal(format!("the metrics cannot be written: {error}")))?;
+    let (status, view) = (app.node.status().await?, app.node.series().await?);
+    let defect = |error: String| Refusal::Internal(format!("the metrics cannot be written: {error}"));
+    // Reads files, and may write a thousand series.
+    let write = move || -> Result<String, std::fmt::Error> {
+        let outside = Outside::read(&app.node);
+        let mut text = String::new();
+        encode_registry(&mut text, &registry(&app, (&status, &*view), outside.backup_age_seconds))?;
+        let mut of_process = Registry::default();
+        labelled::process(&mut of_process, outside.process);
+        encode_registry(&mut text, &of_process)?;
+        encode_eof(&mut text).map(|()| text)
+    };
+    let written = tokio::task::spawn_blocking(write).await.map_err(|error| defect(error.to_string()))?;
+    let text = written.map_err(|error| defect(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
 /// The numbers of this moment. They live in the node; here they only get their names.
-fn registry(app: &App, status: &Status) -> Registry {
+fn registry(app: &App, (status, view): (&Status, &SeriesView), backup_age_seconds: Option<f64>) -> Registry {
     let node = &app.node;
     let mut registry = Registry::with_prefix("vouch");
     registry.register("build", "Version of the program.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     count(&mut registry, node, status);
     measure(&mut registry, node, status);
+    labelled::groups_and_topics(&mut registry, view);
+    labelled::checks(&mut registry, &node.metrics().checks.counts());
+    labelled::calls(&mut registry, app);
+    labelled::durations(&mut registry, node);
+    labelled::backup(&mut registry, backup_age_seconds);
     registry.register_with_unit(
         "answers_waiting",
         "Bytes of messages made for gRPC clients that have not taken them yet.",

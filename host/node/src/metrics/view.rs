@@ -1,0 +1,138 @@
+//! What `/metrics` shows of each group and topic: made when somebody asks, at most once a second, in small pieces.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use vouch_broker::{Millis, Refusal};
+use vouch_commitlog::LogReader;
+
+use super::OTHER;
+use super::walk::{Hints, PairRow, TopicRow, Walk};
+use crate::node::Inner;
+use crate::stored;
+
+/// Whoever asks earlier gets what was made.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// A group on a topic, or the sum of those without a series of their own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupLag {
+    /// Name of the group; [`OTHER`] for the rest.
+    pub group: String,
+    /// Name of the topic; [`OTHER`] for the rest.
+    pub topic: String,
+    /// Messages that are not done: ready and in flight.
+    pub lag: u64,
+    /// Handed out, not done.
+    pub in_flight: u64,
+    /// Age of the oldest message that is not done, 0 without one; `None` for the rest, and where it cannot be read.
+    pub lag_seconds: Option<f64>,
+}
+
+/// A topic with transactions, or the sum of those without a series of their own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicTransactions {
+    /// Name of the topic; [`OTHER`] for the rest.
+    pub topic: String,
+    /// Open ones, parked ones included.
+    pub open: u64,
+    /// Those that are no longer asked about.
+    pub parked: u64,
+    /// Age of the oldest open one, 0 without one; `None` for the rest, and for some seconds where hundreds of thousands have
+    /// to be looked through.
+    pub oldest_seconds: Option<f64>,
+}
+
+/// What groups and topics have, at a moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeriesView {
+    /// Groups on topics.
+    pub groups: Vec<GroupLag>,
+    /// Topics for transactions.
+    pub topics: Vec<TopicTransactions>,
+    /// Messages that went to the dead letters since the node started, by group; groups without any are not listed.
+    pub dead_letters: Vec<(String, u64)>,
+}
+
+#[derive(Default)]
+struct Kept {
+    made: Option<(Instant, Arc<SeriesView>)>,
+    hints: Hints,
+    /// When messages were stored that were the oldest in the last look, by log position.
+    times: HashMap<u64, Millis>,
+}
+
+/// The last view, and what makes the next one cheaper.
+#[derive(Default)]
+pub(crate) struct Views(Mutex<Kept>);
+
+impl Views {
+    /// A view that is not older than a second.
+    ///
+    /// The executor looks at a bounded number of things in each of its turns. What lies on a disk is read elsewhere.
+    pub(crate) async fn get(&self, inner: &Arc<Inner>) -> Result<Arc<SeriesView>, Refusal> {
+        let mut kept = self.0.lock().await;
+        if let Some((_, view)) = kept.made.as_ref().filter(|(at, _)| at.elapsed() < FRESH_FOR) {
+            return Ok(view.clone());
+        }
+        let now = inner.shared.clock.now();
+        let mut walk = Walk::new(now, std::mem::take(&mut kept.hints));
+        loop {
+            let turn = inner.shard.query(move |executor| {
+                let done = walk.turn(executor);
+                (walk, done)
+            });
+            let (walked, done) = turn.await?;
+            walk = walked;
+            if done {
+                break;
+            }
+        }
+        kept.hints = walk.take_hints();
+        let (log, times) = (inner.reader.clone(), std::mem::take(&mut kept.times));
+        let read = tokio::task::spawn_blocking(move || view(walk, now, &log, &times));
+        let (view, times) = read.await.map_err(|error| Refusal::Internal(error.to_string()))?;
+        let view = Arc::new(view);
+        kept.times = times;
+        kept.made = Some((Instant::now(), view.clone()));
+        Ok(view)
+    }
+}
+
+fn seconds_since(at: Millis, now: Millis) -> f64 {
+    now.ms_since(at) as f64 / 1000.0
+}
+
+fn view(walk: Walk, now: Millis, log: &LogReader, known: &HashMap<u64, Millis>) -> (SeriesView, HashMap<u64, Millis>) {
+    let mut times = HashMap::new();
+    let mut view = SeriesView::default();
+    for PairRow { group, topic, lag, in_flight, oldest } in walk.pairs {
+        let position = if lag == 0 { None } else { oldest.position() };
+        let stored_at = position.and_then(|position| {
+            let at = known.get(&position).copied().or_else(|| {
+                let record = stored::record(log, position).ok()?;
+                vouch_broker::record::stored_at(&record).ok()
+            })?;
+            times.insert(position, at);
+            Some(at)
+        });
+        let lag_seconds = if lag == 0 { Some(0.0) } else { stored_at.map(|at| seconds_since(at, now)) };
+        view.groups.push(GroupLag { group, topic, lag, in_flight, lag_seconds });
+    }
+    if let Some((lag, in_flight)) = walk.other_pairs {
+        let (group, topic) = (OTHER.to_owned(), OTHER.to_owned());
+        view.groups.push(GroupLag { group, topic, lag, in_flight, lag_seconds: None });
+    }
+    for (_, topic, TopicRow { open, parked, opened_at }) in walk.topics {
+        let oldest_seconds = if open == 0 { Some(0.0) } else { opened_at.map(|at| seconds_since(at, now)) };
+        view.topics.push(TopicTransactions { topic, open, parked, oldest_seconds });
+    }
+    if let Some(TopicRow { open, parked, .. }) = walk.other_topics {
+        view.topics.push(TopicTransactions { topic: OTHER.to_owned(), open, parked, oldest_seconds: None });
+    }
+    view.dead_letters = walk.dead_letters;
+    view.dead_letters.extend(walk.other_dead_letters.map(|count| (OTHER.to_owned(), count)));
+    (view, times)
+}
