@@ -1,6 +1,10 @@
 //! For tools: the log in a folder, of a stopped or a running node, looked at without a lock and without a change.
 
 use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,11 +13,32 @@ use bytes::Bytes;
 use crate::disk::{Disk, File, RealDisk};
 use crate::format::{ENTRY_HEADER_LEN, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, verify_entry};
 use crate::reader::Entry;
+use crate::segment::parse_file_name;
 use crate::survey::files::{Files, HeaderState};
 use crate::survey::walker::{Finding, Gap, Walker, entries_limit, stored_len};
 use crate::survey::window::{READ_STEP, Window};
 use crate::survey::{Known, survey};
 use crate::{DamagedRange, DumpError, LogIdentity, LogPosition, OpenError, Progress, SegmentInfo, Verification};
+
+/// From where to where entries lie in the segment files of a folder, by the names and sizes of the files. Nothing is opened, so
+/// this is quick, and the end is one that the entries do not go beyond: what is prepared behind them counts as well.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn segments_span(directory: &Path) -> io::Result<Range<u64>> {
+    /// What a file has on the disk is counted so.
+    const BLOCK: u64 = 512;
+    let mut span: Option<Range<u64>> = None;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Some(start) = entry.file_name().to_str().and_then(parse_file_name) else { continue };
+        // One that is gone meanwhile was released.
+        let Ok(file) = entry.metadata() else { continue };
+        let end = start.saturating_add(file.len().min(file.blocks().saturating_mul(BLOCK)));
+        span = Some(span.map_or(start..end, |span| span.start.min(start)..span.end.max(end)));
+    }
+    Ok(span.unwrap_or_default())
+}
 
 /// A folder of segment files. Everything is read by copies, so nothing a running node does to its files is a danger:
 /// what it writes meanwhile is seen or not, what it releases meanwhile is left out.

@@ -42,7 +42,7 @@ pub use config::{
 pub use disk::{map_file, map_spare_file};
 pub use durations::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use error::{AppendError, DumpError, OpenError, Operation, PoisonReport, ReadError, ReleaseError, ScrubError};
-pub use folder::{FolderEntries, LogFolder};
+pub use folder::{FolderEntries, LogFolder, segments_span};
 pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGMENT_HEADER_LEN};
 pub use group_commit::Durable;
 pub use housekeeping::{Housekeeping, Released, Usage};

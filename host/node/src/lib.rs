@@ -17,6 +17,7 @@ mod lookup;
 mod metrics;
 mod node;
 mod plugins;
+mod progress;
 mod questions;
 mod retention;
 mod scrub;
@@ -46,6 +47,7 @@ pub use metrics::{
 };
 pub use node::Node;
 pub use plugins::{UploadError, limits_in_force};
+pub use progress::{StartProgress, StartStep};
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::{DiskUse, RetentionReport};
 pub use scrub::ScrubReport;
@@ -53,6 +55,6 @@ pub use sessions::{
     Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions,
 };
 pub use snapshots::{CopyFate, DamagedCopy, StoredCopies, known_durable, verify_snapshots};
-pub use start::StartError;
 pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
+pub use start::{StartError, check_start};
 pub use vouch_plugin::{CompilerProgram, compiler_process};

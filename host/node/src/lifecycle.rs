@@ -18,7 +18,7 @@ use crate::shard::{Command, Inbox, Output, Shard, Shared};
 use crate::snapshots::{Listeners, Requests, Snapshots, Snapshotter};
 use crate::start::{Opened, OpenedLog};
 use crate::stopping::Stopping;
-use crate::{NodeConfig, StartError, checks, folder, start};
+use crate::{NodeConfig, StartError, StartProgress, checks, folder, start};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
@@ -74,9 +74,18 @@ impl Node {
         Self::start_with(config, Arc::new(SystemTimeSource))
     }
 
+    /// The same, for somebody who watches how far it is, and may give it up.
+    pub fn start_watched(config: NodeConfig, progress: &StartProgress) -> Result<Self, StartError> {
+        Self::begin(config, Arc::new(SystemTimeSource), progress)
+    }
+
     /// The same with other clocks than the machine's: for tests of what a wrong clock does.
     pub fn start_with(config: NodeConfig, time: Arc<dyn TimeSource>) -> Result<Self, StartError> {
-        let opened = start::open(&config, time)?;
+        Self::begin(config, time, &StartProgress::default())
+    }
+
+    fn begin(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, StartError> {
+        let opened = start::open(&config, time, progress)?;
         let plugins = PluginHost::start(&config)?;
         let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
         let lookups = start::lookups(&config, &opened)?;

@@ -210,16 +210,25 @@ pub(crate) struct PluginHost {
     pub(crate) outages: Outages,
 }
 
+/// What the settings say of the engine.
+fn engine_config(config: &NodeConfig) -> EngineConfig {
+    let mut engine = EngineConfig::new(config.data_dir.join("plugins").join("compiled"));
+    engine.threads = config.plugin_threads;
+    engine.concurrency = config.plugin_concurrency;
+    engine.compiler = config.plugin_compiler.clone();
+    engine
+}
+
+/// Whether the engine would run with these settings.
+pub(crate) fn check_settings(config: &NodeConfig) -> Result<(), StartError> {
+    engine_config(config).validate().map_err(|error| StartError::Plugins(error.to_string()))
+}
+
 impl PluginHost {
     pub(crate) fn start(config: &NodeConfig) -> Result<Self, StartError> {
-        let folder = config.data_dir.join("plugins");
-        let store =
-            ArtifactStore::open(folder.join("components")).map_err(|error| StartError::Plugins(error.to_string()))?;
-        let mut engine = EngineConfig::new(folder.join("compiled"));
-        engine.threads = config.plugin_threads;
-        engine.concurrency = config.plugin_concurrency;
-        engine.compiler = config.plugin_compiler.clone();
-        let engine = Engine::start(engine).map_err(|error| StartError::Plugins(error.to_string()))?;
+        let components = config.data_dir.join("plugins").join("components");
+        let store = ArtifactStore::open(components).map_err(|error| StartError::Plugins(error.to_string()))?;
+        let engine = Engine::start(engine_config(config)).map_err(|error| StartError::Plugins(error.to_string()))?;
         Ok(Self {
             engine,
             store,

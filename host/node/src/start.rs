@@ -11,6 +11,7 @@ use vouch_broker::state::RecordAt;
 use vouch_broker::{Millis, State};
 use vouch_commitlog::{
     Appender, CommitLog, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogReader, OpenError, Recovery,
+    segments_span,
 };
 
 use crate::clock::{Clock, TimeSource};
@@ -19,7 +20,7 @@ use crate::folder::{self, FolderLock, Folders, Identity};
 use crate::lookup::{Lookups, Place};
 use crate::shard::Inbox;
 use crate::snapshots::{Loaded, Snapshots};
-use crate::{DEFAULT_SEGMENT_SIZE, NodeConfig};
+use crate::{DEFAULT_SEGMENT_SIZE, NodeConfig, StartProgress, StartStep, plugins};
 
 /// What this program writes and understands (ruling 20: new meanings are gated by it).
 const FEATURE_LEVEL: u32 = 1;
@@ -177,6 +178,9 @@ pub enum StartError {
     /// A thread does not start.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
+    /// Whoever wanted the node said that it is not wanted any more ([`StartProgress::give_up`]).
+    #[error("the start was given up before the log was recovered")]
+    GivenUp,
 }
 
 /// A record of the log that cannot be applied: the node must not guess what it meant.
@@ -216,11 +220,30 @@ pub(crate) enum OpenedLog {
     Damaged(DamagedLog),
 }
 
-/// Opens the folder and recovers the log.
-pub(crate) fn open(config: &NodeConfig, time: Arc<dyn TimeSource>) -> Result<Opened, StartError> {
-    // A setting that no log can have leaves nothing behind.
+/// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
+/// the log. Nothing is changed or taken: whether another process holds the folder is not asked.
+///
+/// # Errors
+/// Those of [`crate::Node::start`].
+pub fn check_start(config: &NodeConfig) -> Result<(), StartError> {
+    check_settings(config)?;
+    folder::look(config)
+}
+
+fn check_settings(config: &NodeConfig) -> Result<(), StartError> {
     log_config(config, config.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE)).validate().map_err(OpenError::from)?;
-    let mut folders = folder::open(config)?;
+    plugins::check_settings(config)
+}
+
+/// Opens the folder and recovers the log.
+pub(crate) fn open(
+    config: &NodeConfig,
+    time: Arc<dyn TimeSource>,
+    progress: &StartProgress,
+) -> Result<Opened, StartError> {
+    // A setting that no log can have leaves nothing behind.
+    check_settings(config)?;
+    let mut folders = folder::open(config, progress)?;
     let (identity, snapshot_dir) = (folders.identity.clone(), folders.snapshots.clone());
     let snapshots = Snapshots::of_folder(&snapshot_dir);
 
@@ -229,14 +252,15 @@ pub(crate) fn open(config: &NodeConfig, time: Arc<dyn TimeSource>) -> Result<Ope
     // If the log ends before it, that is damage (ruling 17).
     log.known_durable = snapshots.known_durable().map_err(failed("read", &snapshot_dir))?;
     let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
-    let mut recovered = recover(&snapshots, &snapshot_dir, log.clone(), &inbox);
-    if matches!(recovered, Err(StartError::NoSnapshot { .. })) && damage::rebuild(&log, &snapshots) {
-        recovered = recover(&snapshots, &snapshot_dir, log.clone(), &inbox);
+    let mut recovered = recover(&snapshots, &snapshot_dir, log.clone(), &inbox, progress);
+    if matches!(recovered, Err(StartError::NoSnapshot { .. })) && damage::rebuild(&log, &snapshots, progress) {
+        recovered = recover(&snapshots, &snapshot_dir, log.clone(), &inbox, progress);
     }
+    progress.go_on()?;
     let recovered = match recovered {
-        Err(StartError::Log(error)) => Err(damage::judge(config.on_damage, &log, &snapshots, error)?),
+        Err(StartError::Log(error)) => Err(damage::judge(config.on_damage, &log, &snapshots, error, progress)?),
         Err(error @ StartError::NoSnapshot { .. }) => {
-            Err(damage::without_parts(config.on_damage, &log, &snapshots, error)?)
+            Err(damage::without_parts(config.on_damage, &log, &snapshots, error, progress)?)
         }
         Err(error) => return Err(error),
         Ok(recovered) => Ok(recovered),
@@ -258,6 +282,7 @@ pub(crate) fn open(config: &NodeConfig, time: Arc<dyn TimeSource>) -> Result<Ope
             (state, clock, snapshot, reader, OpenedLog::Damaged(log))
         }
     };
+    progress.enter(StartStep::Beginning);
     let missing = what_is_missing(&state, reader.start().0);
     let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
     let Folders { lock, .. } = folders;
@@ -341,9 +366,11 @@ fn recover(
     snapshot_dir: &Path,
     mut log: LogConfig,
     inbox: &Arc<Inbox>,
+    progress: &StartProgress,
 ) -> Result<Recovered, StartError> {
     let mut below = u64::MAX;
     loop {
+        progress.enter(StartStep::ReadingSnapshot);
         let loaded = snapshots.newest_below(below).map_err(failed("read", snapshot_dir))?;
         let (mut state, checkpoint) = match loaded {
             Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
@@ -352,8 +379,17 @@ fn recover(
         log.checkpoint = checkpoint;
         let report_to = inbox.clone();
         let on_durable = Box::new(move |durable: Durable| report_to.report(durable));
-        let opened = CommitLog::open(log.clone(), on_durable, &mut |entry| replay(&mut state, &entry));
+        // That it cannot be listed is told by the log itself.
+        let span = segments_span(&log.directory).unwrap_or_default();
+        let from = checkpoint.map_or(span.start, |checkpoint| checkpoint.end.0);
+        progress.replays(span.end.saturating_sub(from));
+        let opened = CommitLog::open(log.clone(), on_durable, &mut |entry| -> Result<(), Interrupted> {
+            progress.go_on()?;
+            progress.replayed(entry.end.0.saturating_sub(from));
+            Ok(replay(&mut state, &entry)?)
+        });
         match (opened, checkpoint) {
+            (Err(OpenError::Entry { .. }), _) if progress.go_on().is_err() => return Err(StartError::GivenUp),
             (Ok((_, reader, _)), None) if reader.start().0 > 0 => {
                 return Err(StartError::NoSnapshot { start: reader.start().0, snapshots: snapshot_dir.to_owned() });
             }
@@ -369,6 +405,9 @@ fn recover(
         }
     }
 }
+
+/// Why an entry is not replayed.
+type Interrupted = Box<dyn std::error::Error + Send + Sync>;
 
 /// Applies the records of an entry that is in the log already.
 pub(crate) fn replay(state: &mut State, entry: &Entry) -> Result<(), Unreadable> {

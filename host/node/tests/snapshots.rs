@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::{ResourceName, TransactionOutcome};
-use vouch_node::{EndRequest, Node, NodeConfig, TransactionState};
+use vouch_node::{EndRequest, Node, NodeConfig, StartError, StartProgress, StartStep, TransactionState};
 
 const MIB: usize = 1 << 20;
 
@@ -92,6 +92,37 @@ async fn after_a_stop_the_next_start_reads_the_snapshot_and_almost_nothing_of_th
     let node = Node::start(rarely(folder.path())).unwrap();
     let scanned = node.recovery().unwrap().scanned_bytes;
     assert!(scanned < 4096, "{scanned} bytes were read");
+    check(&node, &transactions).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_says_how_far_it_was_and_changes_nothing_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(rarely(folder.path())).unwrap();
+    let transactions = fill(&node).await;
+    node.stop().await;
+    drop(node);
+    // So that there is something to replay.
+    fs::remove_dir_all(folder.path().join("shards/0/snapshots")).unwrap();
+    let log = || -> Vec<_> {
+        let files = fs::read_dir(folder.path().join("shards/0/log")).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files.map(|path| (fs::read(&path).unwrap(), path)).collect();
+        files.sort();
+        files
+    };
+    let before = log();
+    let progress = StartProgress::default();
+    progress.give_up();
+    let refused = Node::start_watched(rarely(folder.path()), &progress).err().unwrap();
+    assert!(matches!(refused, StartError::GivenUp), "{refused}");
+    let StartStep::Replaying { replayed_bytes: 0, total_bytes } = progress.step() else { panic!("{progress:?}") };
+    // The folder's settings: segments of 4 MiB.
+    assert!((10 << 20..20 << 20).contains(&total_bytes), "{total_bytes}");
+    assert!(log() == before);
+    let progress = StartProgress::default();
+    let node = Node::start_watched(rarely(folder.path()), &progress).unwrap();
+    assert_eq!(progress.step(), StartStep::Beginning);
     check(&node, &transactions).await;
     node.stop().await;
 }

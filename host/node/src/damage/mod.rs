@@ -24,7 +24,7 @@ pub use report::{Damage, DamagedStretch, Known, LostMessages};
 
 use crate::snapshots::{Loaded, Snapshots};
 use crate::start::replay;
-use crate::{OnDamage, StartError};
+use crate::{OnDamage, StartError, StartProgress, StartStep};
 
 /// How often it is told how far the look at a long log has come.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -106,6 +106,7 @@ pub(crate) fn judge(
     config: &LogConfig,
     snapshots: &Snapshots,
     error: OpenError,
+    progress: &StartProgress,
 ) -> Result<ReadOnly, StartError> {
     match on_damage {
         _ if !may_be_damage(&error) => return Err(error.into()),
@@ -115,7 +116,7 @@ pub(crate) fn judge(
     tracing::error!(%error, "the log does not open; looking at all of it for what is whole");
     let mut config = config.clone();
     config.checkpoint = None;
-    let opened = CommitLog::open_read_only(&config, LogPosition(0), &mut tell_progress());
+    let opened = CommitLog::open_read_only(&config, LogPosition(0), &mut tell_progress(progress));
     match opened {
         // A sector that cannot be read stops a start, and is damage like any other.
         Ok(opened) if !opened.verification.is_sound() => read(opened, snapshots),
@@ -125,10 +126,10 @@ pub(crate) fn judge(
 }
 
 /// Makes parts again from the log that are lost, where it still has what they told; whether any was.
-pub(crate) fn rebuild(config: &LogConfig, snapshots: &Snapshots) -> bool {
+pub(crate) fn rebuild(config: &LogConfig, snapshots: &Snapshots, progress: &StartProgress) -> bool {
     let mut config = config.clone();
     config.checkpoint = None;
-    let opened = CommitLog::open_read_only(&config, LogPosition(0), &mut tell_progress());
+    let opened = CommitLog::open_read_only(&config, LogPosition(0), &mut tell_progress(progress));
     let Ok(opened) = opened.inspect_err(|error| tracing::error!(%error, "the log cannot be read")) else {
         return false;
     };
@@ -146,6 +147,7 @@ pub(crate) fn without_parts(
     config: &LogConfig,
     snapshots: &Snapshots,
     error: StartError,
+    progress: &StartProgress,
 ) -> Result<ReadOnly, StartError> {
     if on_damage == OnDamage::Refuse {
         return Err(error);
@@ -153,7 +155,7 @@ pub(crate) fn without_parts(
     tracing::error!(%error, "no snapshot can be read; looking for what is whole");
     let mut config = config.clone();
     config.checkpoint = None;
-    let opened = CommitLog::open_read_only(&config, LogPosition(0), &mut tell_progress())?;
+    let opened = CommitLog::open_read_only(&config, LogPosition(0), &mut tell_progress(progress))?;
     match read(opened, snapshots) {
         // That says more.
         Err(StartError::NothingCertain(_)) => Err(error),
@@ -179,9 +181,10 @@ fn may_be_damage(error: &OpenError) -> bool {
     }
 }
 
-fn tell_progress() -> impl FnMut(Progress) {
+fn tell_progress(progress: &StartProgress) -> impl FnMut(Progress) {
     let mut told = Instant::now();
     move |Progress { done_bytes, total_bytes }| {
+        progress.enter(StartStep::Looking { done_bytes, total_bytes });
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
             tracing::info!(done_bytes, total_bytes, "looking at the log");

@@ -5,11 +5,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
 use super::identity::{Holdings, IDENTITY_FILE, Identity, UNFINISHED_FILE};
 use super::private::OURS;
-use super::{FolderLock, create_dir_all, sync_with_those_above, tighten};
+use super::{FolderLock, create_dir_all, in_use, sync_with_those_above, tighten};
 use crate::start::{check_disk_limit, failed};
-use crate::{NodeConfig, StartError};
+use crate::{DEFAULT_SEGMENT_SIZE, NodeConfig, StartError, StartProgress};
 
 /// In a backup, and in one that was cut short.
 const BACKUP_FILES: [&str; 2] = ["backup.json", "backup.unfinished"];
@@ -31,11 +34,11 @@ pub(crate) struct Folders {
 
 /// Looks at a data folder, takes it, and makes what is missing in it. Nothing is made or changed before it is certain that
 /// it is a node's, or may become one.
-pub(crate) fn open(config: &NodeConfig) -> Result<Folders, StartError> {
+pub(crate) fn open(config: &NodeConfig, progress: &StartProgress) -> Result<Folders, StartError> {
     let dir = &config.data_dir;
     refuse_others(dir)?;
     make(dir)?;
-    let mut lock = FolderLock::exclusive(dir)?;
+    let mut lock = FolderLock::exclusive(dir, progress)?;
     // A restore may have ended just before.
     refuse_others(dir)?;
     tighten(dir);
@@ -55,6 +58,42 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Folders, StartError> {
     lock.hold_log(&log)?;
     refuse_shared_segments(&log)?;
     Ok(Folders { lock, identity, first, data_dir: dir.clone(), log, snapshots })
+}
+
+/// Refuses what [`open`] would refuse of a data folder, and changes nothing. Who is at work in it is not asked: that ends.
+pub(crate) fn look(config: &NodeConfig) -> Result<(), StartError> {
+    let dir = &config.data_dir;
+    refuse_others(dir)?;
+    if !dir.is_dir() {
+        can_be_made(dir)?;
+    }
+    let segment_size = match Identity::look(config) {
+        Ok(Some((identity, _))) => {
+            identity.cluster_id()?;
+            identity.segment_size
+        }
+        Ok(None) => config.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE),
+        Err(error @ StartError::SegmentSize { .. }) => return Err(error),
+        // A restore or a first start may be under way, and a start would wait for it or name it.
+        Err(_) if in_use(dir).is_some() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    check_disk_limit(config, segment_size)?;
+    let log = dir.join("shards/0/log");
+    if log.is_dir() { refuse_shared_segments(&log) } else { Ok(()) }
+}
+
+/// Whether the folder could be made where it shall be: the nearest one above it takes it.
+fn can_be_made(dir: &Path) -> Result<(), StartError> {
+    let above = dir.ancestors().skip(1).map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+    let Some(nearest) = above.into_iter().find(|above| fs::symlink_metadata(above).is_ok()) else { return Ok(()) };
+    let refused = match fs::metadata(nearest) {
+        Ok(found) if !found.is_dir() => Err(Errno::NOTDIR),
+        Ok(_) => access(nearest, Access::WRITE_OK | Access::EXEC_OK),
+        Err(error) => return Err(failed("look at", nearest)(error)),
+    };
+    let made = dir.parent().filter(|above| *above != nearest && !above.as_os_str().is_empty()).unwrap_or(dir);
+    refused.map_err(|errno| failed("create", made)(errno.into()))
 }
 
 impl Folders {

@@ -71,19 +71,30 @@ impl Identity {
     /// The folder has held a log that is not there, or holds one and does not say whose; or the setting of the segment
     /// size differs.
     pub(super) fn of_folder(config: &NodeConfig) -> Result<(Self, bool), StartError> {
+        match Self::look(config)? {
+            Some(found) => Ok(found),
+            None => Ok((Self::make(config, &config.data_dir.join(UNFINISHED_FILE))?, true)),
+        }
+    }
+
+    /// The same where nothing may be made: nothing if a start would make a new one.
+    ///
+    /// # Errors
+    /// As [`Self::of_folder`].
+    pub(super) fn look(config: &NodeConfig) -> Result<Option<(Self, bool)>, StartError> {
         let data_dir = &config.data_dir;
         let (path, unfinished) = (data_dir.join(IDENTITY_FILE), data_dir.join(UNFINISHED_FILE));
         let holdings = Holdings::of_folder(data_dir)?;
         let unknown = |why: &str| StartError::Identity { path: path.clone(), why: why.to_owned() };
         let begun = match Self::read(&path)? {
-            Some(identity) if holdings.segments => return Ok((identity.agreeing_with(config)?, false)),
+            Some(identity) if holdings.segments => return Ok(Some((identity.agreeing_with(config)?, false))),
             Some(_) => return Err(log_is_missing(data_dir)),
             // What lies there before the log does is of no use to anybody, and may be torn.
-            None if !holdings.segments && !holdings.others => return Ok((Self::make(config, &unfinished)?, true)),
+            None if !holdings.segments && !holdings.others => return Ok(None),
             None => Self::read(&unfinished),
         };
         match begun {
-            Ok(Some(identity)) if holdings.segments => Ok((identity.agreeing_with(config)?, true)),
+            Ok(Some(identity)) if holdings.segments => Ok(Some((identity.agreeing_with(config)?, true))),
             Ok(Some(_)) => Err(unknown("it is missing, and so is the log, and the folder holds snapshots of one")),
             Ok(None) => Err(unknown("it is missing, and the folder holds a log")),
             Err(_) => Err(unknown("it is missing, identity.part cannot be read, and the folder holds a log")),

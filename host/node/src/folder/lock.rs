@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use vouch_commitlog::Shortage;
 
 use super::identity::IDENTITY_FILE;
-use crate::StartError;
+use super::process::Process;
 use crate::start::failed;
+use crate::{StartError, StartProgress, StartStep};
 
 /// Says who holds the folder.
 pub(crate) const LOCK_FILE: &str = "lock";
@@ -78,20 +79,30 @@ impl Note {
 }
 
 /// Who holds a folder, as far as that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
     /// Others could share it: whoever holds it does not write.
     shared: bool,
     note: Option<Note>,
+    /// One of them, as the system says.
+    process: Option<Process>,
 }
 
 impl Holder {
-    /// `refused`: the file whose lock could not be had.
-    fn of(dir: &Path, refused: &File) -> Self {
+    /// `refused`: the file whose lock could not be had. `noted`: the folder in which it may be noted.
+    fn of(noted: Option<&Path>, refused: &File) -> Self {
+        // Before this one shares it.
+        let holders = Process::all_that_lock(refused);
         let shared = flock(refused, FlockOperation::NonBlockingLockShared).is_ok();
         // What it says of others than those who hold the lock now is of an earlier time.
         let current = |note: &Note| shared == (note.purpose == Purpose::Backup);
-        Self { shared, note: Note::read(dir).filter(current) }
+        // Who noted it in a container knows himself by another number.
+        let here = |note: Note| match holders.first() {
+            Some(first) if holders.iter().all(|holder| holder.pid != note.pid) => Note { pid: first.pid, ..note },
+            _ => note,
+        };
+        let note = noted.and_then(Note::read).filter(current).map(here);
+        Self { shared, note, process: holders.into_iter().next() }
     }
 
     /// It ends by itself.
@@ -102,12 +113,13 @@ impl Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.note {
-            Some(Note { pid, purpose: Purpose::Serve }) => write!(f, "process {pid} (vouch serve)"),
-            Some(Note { pid, purpose: Purpose::Backup }) => write!(f, "process {pid} (vouch backup)"),
-            Some(Note { pid, purpose: Purpose::Restore }) => write!(f, "process {pid} (vouch restore)"),
-            None if self.shared => f.write_str("a process that reads it"),
-            None => f.write_str("another process"),
+        match (self.note, &self.process) {
+            (Some(Note { pid, purpose: Purpose::Serve }), _) => write!(f, "process {pid} (vouch serve)"),
+            (Some(Note { pid, purpose: Purpose::Backup }), _) => write!(f, "process {pid} (vouch backup)"),
+            (Some(Note { pid, purpose: Purpose::Restore }), _) => write!(f, "process {pid} (vouch restore)"),
+            (None, Some(process)) => process.fmt(f),
+            (None, None) if self.shared => f.write_str("a process that reads it"),
+            (None, None) => f.write_str("another process"),
         }
     }
 }
@@ -186,11 +198,11 @@ enum Refused {
 
 impl FolderLock {
     /// Takes a folder for a node that writes to it. Waits for tools, and says so; a node is not waited for.
-    pub(crate) fn exclusive(dir: &Path) -> Result<Self, StartError> {
-        Self::exclusive_within(dir, TOOL_WAIT)
+    pub(crate) fn exclusive(dir: &Path, progress: &StartProgress) -> Result<Self, StartError> {
+        Self::exclusive_within(dir, TOOL_WAIT, progress)
     }
 
-    fn exclusive_within(dir: &Path, patience: Duration) -> Result<Self, StartError> {
+    fn exclusive_within(dir: &Path, patience: Duration, progress: &StartProgress) -> Result<Self, StartError> {
         let began = Instant::now();
         let mut told: Option<Instant> = None;
         loop {
@@ -210,6 +222,8 @@ impl FolderLock {
                 told = Some(Instant::now());
                 tracing::warn!(data_dir = %dir.display(), "waiting for {holder}, which needs the data folder as it is");
             }
+            progress.enter(StartStep::Waiting { holder: text });
+            progress.go_on()?;
             std::thread::sleep(TRY_EVERY);
         }
     }
@@ -230,7 +244,11 @@ impl FolderLock {
         let attempt = attempt(&path, FlockOperation::NonBlockingLockExclusive, || what.open(&path));
         let file = match attempt.map_err(|source| Refused::Failed(failed("lock", &path)(source)))? {
             Attempt::Held(file) => file,
-            Attempt::Busy(file) => return Err(Refused::Busy(Holder::of(&self.dir, &file))),
+            Attempt::Busy(file) => {
+                // Once this process holds the note, that names nobody else.
+                let noted = self.held.iter().all(|held| held.what != What::Note).then_some(self.dir.as_path());
+                return Err(Refused::Busy(Holder::of(noted, &file)));
+            }
             Attempt::Unlockable(file) if what == What::Folder => {
                 tracing::debug!(path = %path.display(), "this file system locks no folders");
                 file
@@ -257,8 +275,7 @@ impl FolderLock {
     fn hold_more(&mut self, what: What, path: &Path) -> Result<(), StartError> {
         self.hold(what, path.to_owned()).map_err(|refused| match refused {
             Refused::Failed(error) => error,
-            // What `lock` says is of this process by now.
-            Refused::Busy(_) => StartError::Locked { path: path.to_owned(), holder: "another process".to_owned() },
+            Refused::Busy(holder) => StartError::Locked { path: path.to_owned(), holder: holder.to_string() },
         })
     }
 
@@ -411,7 +428,7 @@ impl SharedLock {
 pub fn in_use(dir: &Path) -> Option<StartError> {
     match attempt(dir, FlockOperation::NonBlockingLockShared, || File::open(dir)) {
         Ok(Attempt::Busy(file)) => {
-            Some(StartError::Locked { path: dir.to_owned(), holder: Holder::of(dir, &file).to_string() })
+            Some(StartError::Locked { path: dir.to_owned(), holder: Holder::of(Some(dir), &file).to_string() })
         }
         _ => None,
     }
@@ -425,138 +442,5 @@ pub(crate) fn note_restore(dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(dir: &Path) -> StartError {
-        FolderLock::exclusive_within(dir, Duration::ZERO).err().expect("the folder is held")
-    }
-
-    #[test]
-    fn a_node_is_not_waited_for_and_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let lock = FolderLock::exclusive(folder.path()).unwrap();
-        let began = Instant::now();
-        let error = FolderLock::exclusive(folder.path()).err().expect("the folder is held");
-        assert!(began.elapsed() < TOOL_WAIT);
-        let me = format!("is in use by process {} (vouch serve)", std::process::id());
-        assert!(matches!(&error, StartError::Locked { .. }) && error.to_string().contains(&me), "{error}");
-        assert!(SharedLock::of_folder(folder.path()).unwrap().is_none(), "tools see that a node runs");
-        assert!(in_use(folder.path()).is_some_and(|told| told.to_string() == error.to_string()));
-        drop(lock);
-        assert!(in_use(folder.path()).is_none());
-        assert!(SharedLock::of_folder(folder.path()).unwrap().is_some());
-        FolderLock::exclusive(folder.path()).unwrap();
-    }
-
-    #[test]
-    fn tools_share_a_folder_and_a_node_that_waited_long_enough_names_one() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(FolderLock::exclusive(folder.path()).unwrap());
-        let first = SharedLock::of_folder(folder.path()).unwrap();
-        let second = SharedLock::of_folder(folder.path()).unwrap();
-        assert!(first.is_some() && second.is_some());
-        let error = refusal(folder.path());
-        let named = format!("was held by process {} (vouch backup) for 0 s", std::process::id());
-        assert!(matches!(&error, StartError::ToolHolds { .. }) && error.to_string().contains(&named), "{error}");
-        // A tool that may not write there, and a note of an earlier time.
-        fs::write(folder.path().join(LOCK_FILE), r#"{"pid":1,"purpose":"serve"}"#).unwrap();
-        assert!(refusal(folder.path()).to_string().contains("held by a process that reads it"));
-        drop((first, second));
-        FolderLock::exclusive(folder.path()).unwrap();
-    }
-
-    #[test]
-    fn a_tool_makes_no_file_in_a_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(SharedLock::of_folder(folder.path()).unwrap().is_some());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_restore_that_ends_is_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let restoring = File::open(folder.path()).unwrap();
-        restoring.lock().unwrap();
-        note_restore(folder.path()).unwrap();
-        assert!(refusal(folder.path()).to_string().contains("(vouch restore)"));
-        let waiting = std::thread::spawn({
-            let dir = folder.path().to_owned();
-            move || FolderLock::exclusive(&dir).map(drop)
-        });
-        drop(restoring);
-        waiting.join().unwrap().unwrap();
-    }
-
-    #[test]
-    fn an_earlier_versions_lock_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let earlier = File::create(folder.path().join(LOCK_FILE)).unwrap();
-        earlier.lock().unwrap();
-        assert!(matches!(refusal(folder.path()), StartError::Locked { holder, .. } if holder == "another process"));
-        assert!(SharedLock::of_folder(folder.path()).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_folder_that_was_replaced_while_it_was_locked_is_locked_again() {
-        let above = tempfile::tempdir().unwrap();
-        let (dir, new) = (above.path().join("dir"), above.path().join("new"));
-        [&dir, &new].iter().for_each(|dir| fs::create_dir(dir).unwrap());
-        let mut opened = 0;
-        let counted = std::cell::RefCell::new(&mut opened);
-        let open = || {
-            let file = File::open(&dir)?;
-            **counted.borrow_mut() += 1;
-            if new.exists() {
-                fs::rename(&new, &dir)?;
-            }
-            Ok(file)
-        };
-        let Attempt::Held(file) = attempt(&dir, FlockOperation::NonBlockingLockExclusive, open).unwrap() else {
-            panic!("nobody else holds it");
-        };
-        assert!(is_at(&file, &dir).unwrap());
-        assert_eq!(opened, 2);
-    }
-
-    #[test]
-    fn a_full_disk_keeps_no_node_from_starting_or_running() {
-        let folder = tempfile::tempdir().unwrap();
-        let (note, identity) = (folder.path().join(LOCK_FILE), folder.path().join(IDENTITY_FILE));
-        // Whatever is written there finds a full disk.
-        let full = |path: &Path| std::os::unix::fs::symlink("/dev/full", path).unwrap();
-        full(&note);
-        let mut lock = loop {
-            match FolderLock::exclusive(folder.path()) {
-                // The device is everybody's, and this test may run twice at a time.
-                Err(StartError::Locked { .. }) => std::thread::yield_now(),
-                held => break held.unwrap(),
-            }
-        };
-        assert!(in_use(folder.path()).is_some_and(|told| told.to_string().contains("another process")));
-        fs::write(&identity, "this node").unwrap();
-        lock.hold_identity().unwrap();
-
-        fs::remove_file(&identity).unwrap();
-        full(&identity.with_extension("again"));
-        lock.look().unwrap();
-        assert!(!identity.exists(), "there was no space for it");
-        fs::remove_file(identity.with_extension("again")).unwrap();
-        lock.look().unwrap();
-        assert_eq!(fs::read_to_string(&identity).unwrap(), "this node");
-        // What is no shortage fences.
-        fs::remove_file(&identity).unwrap();
-        fs::create_dir(identity.with_extension("again")).unwrap();
-        assert!(lock.look().unwrap_err().contains("cannot be put back"));
-    }
-
-    #[test]
-    fn a_shorter_note_leaves_nothing_of_a_longer_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(LOCK_FILE);
-        fs::write(&path, "x".repeat(200)).unwrap();
-        note_restore(folder.path()).unwrap();
-        let note = Note { pid: std::process::id(), purpose: Purpose::Restore };
-        assert_eq!(Note::read(folder.path()), Some(note));
-    }
-}
+#[path = "lock_tests.rs"]
+mod tests;

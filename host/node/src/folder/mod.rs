@@ -4,13 +4,14 @@ mod beginning;
 mod identity;
 mod lock;
 mod private;
+mod process;
 mod watch;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-pub(crate) use beginning::{Folders, open};
+pub(crate) use beginning::{Folders, look, open};
 pub(crate) use identity::{IDENTITY_FILE, Identity};
 pub use lock::in_use;
 pub(crate) use lock::{FolderLock, LOCK_FILE, SharedLock, note_restore};
