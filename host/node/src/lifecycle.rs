@@ -89,7 +89,11 @@ impl Node {
         let plugins = PluginHost::start(&config)?;
         let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
         let lookups = start::lookups(&config, &opened)?;
-        let Opened { lock, state, clock, reader, inbox, init, snapshots, snapshot, missing, log } = opened;
+        if opened.passed_over {
+            // All before the log's end is durable and applied. Who makes it takes away what cannot be used.
+            requests.want(opened.reader.end().0);
+        }
+        let Opened { lock, state, clock, reader, inbox, init, snapshots, snapshot, missing, log, .. } = opened;
         let shared = Arc::new(Shared::new(clock, requests));
         let (shard, log, scrub) = match log {
             OpenedLog::Whole { appender, index, recovery } => {

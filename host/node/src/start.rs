@@ -207,6 +207,8 @@ pub(crate) struct Opened {
     pub(crate) snapshots: Snapshots,
     /// Position that the snapshot covers from which the state was read; 0 without one.
     pub(crate) snapshot: u64,
+    /// There is a newer one, which cannot be used.
+    pub(crate) passed_over: bool,
     /// What the log should still hold and lies before its first file.
     pub(crate) missing: Option<Range<u64>>,
     pub(crate) log: OpenedLog,
@@ -283,10 +285,11 @@ pub(crate) fn open(
         }
     };
     progress.enter(StartStep::Beginning);
+    let passed_over = snapshots.newest_position().is_some_and(|newest| newest != snapshot);
     let missing = what_is_missing(&state, reader.start().0);
     let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
     let Folders { lock, .. } = folders;
-    Ok(Opened { lock, state, clock, reader, inbox, init, snapshots, snapshot, missing, log })
+    Ok(Opened { lock, state, clock, reader, inbox, init, snapshots, snapshot, passed_over, missing, log })
 }
 
 /// What the settings say of the log; whose it is and where comes with the folder.

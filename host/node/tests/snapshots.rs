@@ -6,10 +6,13 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::{ResourceName, TransactionOutcome};
-use vouch_node::{EndRequest, Node, NodeConfig, StartError, StartProgress, StartStep, TransactionState};
+use vouch_node::{
+    EndRequest, Node, NodeConfig, StartError, StartProgress, StartStep, TransactionState, verify_snapshots,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -93,6 +96,39 @@ async fn after_a_stop_the_next_start_reads_the_snapshot_and_almost_nothing_of_th
     let scanned = node.recovery().unwrap().scanned_bytes;
     assert!(scanned < 4096, "{scanned} bytes were read");
     check(&node, &transactions).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_that_can_use_no_snapshot_makes_one_at_once_and_takes_away_what_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(rarely(folder.path())).unwrap();
+    let transactions = fill(&node).await;
+    node.stop().await;
+    drop(node);
+    let copies = [files(folder.path(), "snapshot"), files(folder.path(), "snapshot2")].concat();
+    assert_eq!(copies.len(), 2, "one snapshot, twice");
+    for copy in &copies {
+        let mut bytes = fs::read(copy).unwrap();
+        bytes[60] ^= 1;
+        fs::write(copy, bytes).unwrap();
+    }
+    let damaged = || verify_snapshots(folder.path(), 0, &mut |_| ()).unwrap().damage.len();
+    assert_eq!(damaged(), 2);
+    let node = Node::start(rarely(folder.path())).unwrap();
+    assert!(node.recovery().unwrap().scanned_bytes > 9 * MIB as u64, "all of the log was read");
+    // Nobody sends anything.
+    let began = Instant::now();
+    while damaged() > 0 || copies.iter().any(|copy| copy.exists()) {
+        assert!(began.elapsed() < Duration::from_secs(60), "the damaged snapshot is still there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    check(&node, &transactions).await;
+    node.stop().await;
+    drop(node);
+    let node = Node::start(rarely(folder.path())).unwrap();
+    let scanned = node.recovery().unwrap().scanned_bytes;
+    assert!(scanned < MIB as u64, "{scanned} bytes were read");
     node.stop().await;
 }
 
