@@ -362,6 +362,20 @@ fn a_compiler_ends_with_the_upload_that_is_given_up_and_with_the_node() {
 }
 
 #[test]
+fn who_finds_all_places_for_connections_taken_is_told_so() {
+    use std::io::{Read, Write};
+    let node = Node::start(&["--connections", "1"]);
+    let mut only = std::net::TcpStream::connect(&node.grpc).unwrap();
+    only.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    only.read_exact(&mut [0; 9]).unwrap();
+    for _ in 0..5 {
+        let refused = node.client(&["message", "send", "t", "--body", "x", "--json"]).failed_with(1);
+        assert_eq!(refused.json()["type"], "urn:vouch:cli:closed", "{refused:?}");
+        assert!(refused.stderr.contains("`connections` in its settings"), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_node_with_a_token_lets_in_who_has_it() {
     let node = Node::start(&["--http-token", "sesame"]);
     let refused = node.admin(&["topic", "list", "--json"]).failed_with(1);

@@ -174,10 +174,24 @@ pub(crate) fn check(status: Option<&wire::Status>) -> anyhow::Result<()> {
 
 /// A transport failure as the error a person sees.
 pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
+    // What the node says itself has no source here.
+    let here = std::error::Error::source(error).is_some();
+    if here && matches!(error.code(), tonic::Code::Cancelled | tonic::Code::Unknown) {
+        return Problem::local(
+            "closed",
+            "the node closed the connection before it answered",
+            "its places for gRPC connections may all be taken (its log says so, and `connections` in its settings is how \
+             many there are), or it is stopping: end other clients or try again in a moment"
+                .to_owned(),
+        );
+    }
     Problem::local(
         "transport",
         &format!("the call failed: {} ({:?})", error.message(), error.code()),
         match error.code() {
+            tonic::Code::Unavailable if !here => {
+                "the node said so itself; `/readyz` on its HTTP port tells how far it is"
+            }
             tonic::Code::Unavailable => "check that the node runs and that --grpc names its gRPC address",
             tonic::Code::DeadlineExceeded => "it may have happened all the same; look before you repeat it",
             _ => "",
