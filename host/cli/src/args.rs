@@ -43,11 +43,12 @@ pub(crate) enum Command {
     #[command(after_help = "\
 Examples:
   vouch serve
-  vouch serve --data-dir /var/lib/vouch --grpc-addr 0.0.0.0:8081
+  vouch serve --data-dir /var/lib/vouch --grpc-addr 0.0.0.0:8081 --insecure-grpc
   vouch serve --config vouch.toml
 
-The addresses in use are written to endpoints.json in the data folder. SIGTERM stops the node: what is in flight is
-finished first, within 10 seconds.")]
+The addresses in use are written to endpoints.json in the data folder when the node is ready. Until then /healthz and
+/readyz answer on the HTTP port. SIGTERM or SIGINT stops the node: what is in flight is finished first, within 10
+seconds. SIGHUP reads certificate, key, HTTP token and names, and the log level anew; the log says what changed.")]
     Serve(Box<ServeArgs>),
     /// See what Vouch is for: five orders, and a service that dies at the worst moment.
     #[command(

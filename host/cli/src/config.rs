@@ -27,12 +27,15 @@ const fn setting(key: &'static str, default: &'static str) -> Setting {
 }
 
 /// Every setting, in the order of `vouch config check`.
-pub(crate) const SETTINGS: [Setting; 24] = [
+pub(crate) const SETTINGS: [Setting; 28] = [
     setting("data_dir", "./vouch-data"),
     setting("grpc_addr", "127.0.0.1:8081"),
     setting("http_addr", "127.0.0.1:8080"),
     setting("http_token", ""),
+    setting("http_token_file", ""),
     setting("http_hosts", ""),
+    setting("insecure_http", "false"),
+    setting("insecure_grpc", "false"),
     setting("insecure", "false"),
     setting("tls_certificate", ""),
     setting("tls_key", ""),
@@ -52,6 +55,7 @@ pub(crate) const SETTINGS: [Setting; 24] = [
     setting("plugin_threads", "2"),
     setting("plugin_concurrency", "32"),
     setting("log_format", "text"),
+    setting("log_level", ""),
 ];
 
 /// The settings as flags, with their variables.
@@ -63,22 +67,33 @@ pub(crate) struct SettingArgs {
     /// Folder that holds everything the node keeps [default: ./vouch-data].
     #[arg(long, env = "VOUCH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<String>,
-    /// Address of the gRPC service, plaintext and TLS; port 0 takes a free one [default: 127.0.0.1:8081].
+    /// Address of the gRPC service, plaintext and TLS; port 0 takes a free one; beyond loopback it needs --insecure-grpc
+    /// [default: 127.0.0.1:8081].
     #[arg(long, env = "VOUCH_GRPC_ADDR", value_name = "ADDR")]
     grpc_addr: Option<String>,
-    /// Address of the HTTP API; beyond loopback it needs a token or --insecure [default: 127.0.0.1:8080].
+    /// Address of the HTTP API; beyond loopback it needs a token or --insecure-http [default: 127.0.0.1:8080].
     #[arg(long, env = "VOUCH_HTTP_ADDR", value_name = "ADDR")]
     http_addr: Option<String>,
     /// Token that HTTP requests must carry: `authorization: Bearer TOKEN`.
     #[arg(long, env = "VOUCH_HTTP_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     http_token: Option<String>,
+    /// File that holds the token, instead; SIGHUP reads it anew.
+    #[arg(long, env = "VOUCH_HTTP_TOKEN_FILE", value_name = "FILE")]
+    http_token_file: Option<String>,
     /// Further names by which HTTP clients call this node, separated by commas; others are refused.
     #[arg(long, env = "VOUCH_HTTP_HOSTS", value_name = "NAMES")]
     http_hosts: Option<String>,
     /// Serve HTTP beyond loopback without a token.
+    #[arg(long, env = "VOUCH_INSECURE_HTTP", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure_http: Option<String>,
+    /// Serve gRPC beyond loopback: clients are not asked yet who they are, and whoever reaches the port may send, receive
+    /// and end transactions.
+    #[arg(long, env = "VOUCH_INSECURE_GRPC", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure_grpc: Option<String>,
+    /// Both --insecure-http and --insecure-grpc. A token that is set is asked for all the same.
     #[arg(long, env = "VOUCH_INSECURE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     insecure: Option<String>,
-    /// PEM file with the certificate of the gRPC service; without it a self-signed one is made.
+    /// PEM file with the certificate of the gRPC service; without it a self-signed one is made. SIGHUP reads it anew.
     #[arg(long, env = "VOUCH_TLS_CERTIFICATE", value_name = "FILE")]
     tls_certificate: Option<String>,
     /// PEM file with its private key.
@@ -131,9 +146,13 @@ pub(crate) struct SettingArgs {
     /// [default: 32].
     #[arg(long, env = "VOUCH_PLUGIN_CONCURRENCY", value_name = "N")]
     plugin_concurrency: Option<String>,
-    /// How log lines are written: text or json [default: text]. Their level is set by RUST_LOG.
+    /// How log lines are written: text or json [default: text].
     #[arg(long, env = "VOUCH_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Which log lines are written: error, warn, info, debug or trace, also by module: info,vouch_node=debug. SIGHUP reads
+    /// it anew from the file [default: RUST_LOG, or info].
+    #[arg(long, env = "VOUCH_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
 }
 
 impl SettingArgs {
@@ -143,7 +162,10 @@ impl SettingArgs {
             "grpc_addr" => self.grpc_addr.as_ref(),
             "http_addr" => self.http_addr.as_ref(),
             "http_token" => self.http_token.as_ref(),
+            "http_token_file" => self.http_token_file.as_ref(),
             "http_hosts" => self.http_hosts.as_ref(),
+            "insecure_http" => self.insecure_http.as_ref(),
+            "insecure_grpc" => self.insecure_grpc.as_ref(),
             "insecure" => self.insecure.as_ref(),
             "tls_certificate" => self.tls_certificate.as_ref(),
             "tls_key" => self.tls_key.as_ref(),
@@ -163,6 +185,7 @@ impl SettingArgs {
             "plugin_threads" => self.plugin_threads.as_ref(),
             "plugin_concurrency" => self.plugin_concurrency.as_ref(),
             "log_format" => self.log_format.as_ref(),
+            "log_level" => self.log_level.as_ref(),
             _ => None,
         }
     }
@@ -285,7 +308,18 @@ impl Resolved {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> anyhow::Result<Option<T>> {
         let value = self.get(key, parse)?;
-        Ok(Some(value).filter(|_| !matches!(self.find(key).map(|found| &found.source), Ok(Source::Default(_)))))
+        Ok(Some(value).filter(|_| self.is_given(key)))
+    }
+
+    /// Whether somebody set it.
+    pub(crate) fn is_given(&self, key: &str) -> bool {
+        self.find(key).is_ok_and(|found| !matches!(found.source, Source::Default(_)))
+    }
+
+    /// Settings that have another value than in `other`.
+    pub(crate) fn differing(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let pairs = self.values.iter().zip(&other.values);
+        pairs.filter(|(now, before)| now.text != before.text).map(|(now, _)| now.key)
     }
 
     /// Notes that another value holds than the one that was set.

@@ -1,23 +1,35 @@
 //! `vouch serve` and `vouch config check`.
 
+mod logging;
+mod reload;
+mod settings;
+mod signals;
+
 use std::io::IsTerminal;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use tracing_subscriber::EnvFilter;
-use vouch_gateway::{Certificate, Connections, DESCRIPTORS_MIN, Gateway, GatewayConfig, Ports};
-use vouch_node::{CompilerProgram, Health, Node, NodeConfig, OnDamage};
-use vouch_protocol::limits::{INVISIBLE_MAX, RECEIVE_INVISIBLE_LEAST};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use vouch_gateway::{Connections, Gateway, Ports};
+use vouch_node::{Health, Node, NodeConfig, StartError, StartProgress};
 
-use crate::config::{Resolved, SettingArgs, unknown_variables};
+use crate::config::{SettingArgs, unknown_variables};
 use crate::descriptors::{self, Descriptors};
 use crate::endpoints::Endpoints;
-use crate::failure::Usage;
 use crate::output::{self, Table};
-use crate::{runtime, text};
+use crate::runtime;
+use logging::Log;
+use reload::Reloading;
+use settings::{Settings, connections};
+use signals::{Signals, Told};
+
+/// A start that is given up has this long to end by itself. What it reads then it may go on reading until the process ends: it
+/// has not begun to change anything, or is cut short as by a crash.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -31,7 +43,13 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Show every setting, its value and where that comes from, and whether a node would start with them.
-    #[command(after_help = "Example:\n  vouch config check --config vouch.toml")]
+    #[command(after_help = "\
+Example:
+  vouch config check --config vouch.toml
+
+Everything is checked that `vouch serve` checks before it takes a port and reads the log, with the same words and exit
+status, and nothing is changed: settings, certificate and token files, what lies in the data folder. Whether somebody
+uses a port or the folder just now is not asked, so the settings of a running node can be checked.")]
     Check(Box<CheckArgs>),
 }
 
@@ -42,21 +60,6 @@ pub(crate) struct CheckArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// What a node is started with, read and checked.
-struct Settings {
-    node: NodeConfig,
-    gateway: GatewayConfig,
-    log_format: LogFormat,
-    /// Connections that somebody wanted; `gateway` has what fits.
-    connections_wanted: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 /// Runs `vouch config check`.
@@ -76,39 +79,95 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<()> {
         table.print()?;
     }
     warn_of_unknown_variables()?;
-    Settings::read(&resolved, descriptors)?;
-    Ok(())
+    Settings::read(&resolved, descriptors)?.check()
 }
 
 /// Runs `vouch serve` until a signal.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let descriptors = descriptors::raise();
-    let settings = Settings::read(&args.settings.resolve()?, descriptors.limit)?;
-    warn_of_unknown_variables()?;
-    start_logging(settings.log_format)?;
-    tell_limits(&settings, descriptors);
-    settings.gateway.check()?;
     let runtime = runtime::server()?;
-    runtime.block_on(serve(settings, args.stop_with_parent))
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::listen(args.stop_with_parent)?
+    };
+    let started = args.settings.resolve()?;
+    let mut settings = Settings::read(&started, descriptors.limit)?;
+    warn_of_unknown_variables()?;
+    settings.check()?;
+    let log = Log::start(settings.log_format, std::mem::take(&mut settings.log_filter));
+    tell_limits(&settings, started.is_given("connections"), descriptors);
+    let log_level = started.optional("log_level")?;
+    let (args, descriptors) = (args.settings.clone(), descriptors.limit);
+    let reloading = Reloading { args, started, descriptors, log, log_level };
+    let ended = runtime.block_on(serve(settings, signals, reloading));
+    runtime.shutdown_timeout(GIVEN_UP_WITHIN);
+    ended
 }
 
-async fn serve(settings: Settings, stop_with_parent: bool) -> anyhow::Result<()> {
+async fn serve(settings: Settings, mut signals: Signals, mut reloading: Reloading) -> anyhow::Result<()> {
     let data_dir = settings.node.data_dir.clone();
     remove_stale_endpoints(&data_dir)?;
     let ports = take_ports(&settings)?;
-    // Starting blocks while the log is recovered; nothing else runs here yet.
-    let node = Node::start(settings.node).context("the node does not start")?;
+    let progress = Arc::new(StartProgress::default());
+    let gateway = vouch_gateway::open(settings.gateway, ports, progress.clone())?;
+    let (grpc, http) = (gateway.grpc_addr(), gateway.http_addr());
+    tracing::info!(%grpc, %http, "starting; until the log is recovered, /readyz on the HTTP port says how far it is");
+    let Some(node) = start(settings.node, progress, &gateway, &mut signals, &mut reloading).await? else {
+        gateway.shutdown().await;
+        tracing::info!("stopped");
+        return Ok(());
+    };
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
-    let gateway = vouch_gateway::serve_on(node.clone(), settings.gateway, ports).await?;
-    let stop = StopSignal::listen(stop_with_parent)?;
+    gateway.serve(node.clone())?;
     announce(&gateway, &node.health(), &data_dir)?;
-    let why = stop.received().await;
+    let why = loop {
+        match signals.next().await {
+            Told::Stop(why) => break why,
+            Told::Reload => reloading.reload(&gateway),
+        }
+    };
     tracing::info!(why, "stopping: answering what is in flight");
     gateway.shutdown().await;
     node.stop().await;
     remove_own_endpoints(&data_dir).context("cannot remove the endpoints")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts the node, which blocks while the log is recovered, and listens for signals meanwhile. Nothing if it is to stop.
+async fn start(
+    config: NodeConfig,
+    progress: Arc<StartProgress>,
+    gateway: &Gateway,
+    signals: &mut Signals,
+    reloading: &mut Reloading,
+) -> anyhow::Result<Option<Node>> {
+    let watched = progress.clone();
+    let mut starting = spawn_blocking(move || Node::start_watched(config, &watched));
+    let why = loop {
+        tokio::select! {
+            started = &mut starting => {
+                let started = started.context("the start ended by a defect")?;
+                return started.context("the node does not start").map(Some);
+            }
+            told = signals.next() => match told {
+                Told::Stop(why) => break why,
+                Told::Reload => reloading.reload(gateway),
+            }
+        }
+    };
+    tracing::info!(why, "stopping before the node serves: the start is given up");
+    progress.give_up();
+    match timeout(GIVEN_UP_WITHIN, starting).await {
+        Ok(started) => match started.context("the start ended by a defect")? {
+            // It was quicker than the signal.
+            Ok(node) => node.stop().await,
+            Err(StartError::GivenUp) => {}
+            Err(error) => return Err(error).context("the node does not start"),
+        },
+        Err(_) => tracing::info!("the start still reads, and ends with this process"),
+    }
+    Ok(None)
 }
 
 /// Takes the ports before anything is made or changed in the folder. Where one is in use by a node on the same folder, that
@@ -157,235 +216,32 @@ fn announce(gateway: &Gateway, health: &Health, data_dir: &Path) -> anyhow::Resu
     Ok(())
 }
 
-/// What ends a node.
-struct StopSignal {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    with_parent: bool,
-}
-
-impl StopSignal {
-    fn listen(with_parent: bool) -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            with_parent,
-        })
-    }
-
-    async fn received(mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            () = runtime::parent_gone(), if self.with_parent => "standard input ended",
-        }
-    }
-}
-
-fn start_logging(format: LogFormat) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env().map_err(|error| {
-            Usage::error(format!("RUST_LOG: {error}; write for example RUST_LOG=info,vouch_node=debug"))
-        })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => lines.json().init(),
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
-    }
-    Ok(())
-}
-
 fn warn_of_unknown_variables() -> anyhow::Result<()> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     unknown_variables(names).iter().try_for_each(|warning| output::note(format_args!("warning: {warning}")))?;
     Ok(())
 }
 
-impl Settings {
-    /// `descriptors` are those that this process may have.
-    fn read(resolved: &Resolved, descriptors: u64) -> anyhow::Result<Self> {
-        let node = NodeConfig {
-            data_dir: resolved.get("data_dir", folder)?,
-            segment_size: resolved.given("segment_size", text::bytes)?,
-            zero_ahead: resolved.get("zero_ahead", text::bytes)?,
-            syncs_in_flight: resolved.get("syncs_in_flight", count)?,
-            snapshot_every: resolved.get("snapshot_every", snapshot_every)?,
-            scrub_rate: resolved.get("scrub_rate", text::bytes)?,
-            retention_every: resolved.get("retention_every", retention_every)?,
-            disk_high_water: resolved.get("disk_high_water", percent)?,
-            disk_limit: resolved.get("disk_limit", size_or_none)?,
-            on_damage: resolved.get("on_damage", on_damage)?,
-            bytes_in_flight: resolved.get("bytes_in_flight", text::bytes)?,
-            auto_create_topics: resolved.get("auto_create_topics", yes_or_no)?,
-            plugin_threads: resolved.get("plugin_threads", count)?,
-            plugin_concurrency: resolved.get("plugin_concurrency", count)?,
-            plugin_compiler: CompilerProgram::this_program([crate::args::COMPILE_COMPONENT]),
-        };
-        let (connections_wanted, connections) = connections(resolved, descriptors)?;
-        let gateway = GatewayConfig { connections, ..gateway(resolved)? };
-        Ok(Self { node, gateway, log_format: resolved.get("log_format", log_format)?, connections_wanted })
-    }
-}
-
-/// Less would only keep the shard from its work.
-fn retention_every(text: &str) -> Result<Duration, String> {
-    const LEAST: Duration = Duration::from_millis(100);
-    match text::length(text)? {
-        short if short < LEAST => {
-            Err(format!("`{text}` is less than 100ms, the least there may lie between two looks"))
-        }
-        length => Ok(length),
-    }
-}
-
-/// Less would end while a message is on its way; more than the longest lease would refuse every receive.
-fn receive_invisible_min(text: &str) -> Result<Duration, String> {
-    match text::length(text)? {
-        short if short < RECEIVE_INVISIBLE_LEAST => {
-            Err(format!("`{text}` is less than 1s, the shortest invisible time that a receive can have"))
-        }
-        long if long > INVISIBLE_MAX => Err(format!("`{text}` is more than 12h, the longest invisible time there is")),
-        length => Ok(length),
-    }
-}
-
-fn size_or_none(text: &str) -> Result<Option<u64>, String> {
-    if text.is_empty() { Ok(None) } else { text::bytes(text).map(Some) }
-}
-
-fn percent(text: &str) -> Result<u8, String> {
-    let percent = text.parse().ok().filter(|percent| (1..=99).contains(percent));
-    percent.ok_or_else(|| format!("`{text}` is not a percentage; write a whole number from 1 to 99"))
-}
-
-/// Less would write more snapshots than log.
-fn snapshot_every(text: &str) -> Result<u64, String> {
-    const LEAST: u64 = 1 << 20;
-    match text::bytes(text)? {
-        small if small < LEAST => {
-            Err(format!("`{text}` is less than 1MiB, the least there may lie between two snapshots"))
-        }
-        size => Ok(size),
-    }
-}
-
-fn gateway(resolved: &Resolved) -> anyhow::Result<GatewayConfig> {
-    let mut config = GatewayConfig::new(resolved.get("grpc_addr", address)?, resolved.get("http_addr", address)?);
-    config.certificate = certificate(resolved)?;
-    config.http_token = resolved.optional("http_token")?;
-    config.insecure = resolved.get("insecure", yes_or_no)?;
-    config.http_hosts = resolved.get("http_hosts", names)?;
-    config.receive_invisible_min = resolved.get("receive_invisible_min", receive_invisible_min)?;
-    Ok(config)
-}
-
-/// Names separated by commas.
-fn names(text: &str) -> Result<Vec<String>, String> {
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    match names.as_slice() {
-        [only] if only.is_empty() => Ok(Vec::new()),
-        _ if names.iter().any(String::is_empty) => Err(format!("`{text}` has an empty name between its commas")),
-        _ => Ok(names),
-    }
-}
-
-/// The gRPC connections that are wanted, and those of both ports that fit.
-fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Result<(usize, Connections)> {
-    let wanted = resolved.get("connections", count)?;
-    let fit = Connections::within(descriptors, wanted).with_context(|| {
-        format!(
-            "{descriptors} files may be open, and a node needs {DESCRIPTORS_MIN}, better 65536; raise the limit with \
-             `ulimit -n`, or LimitNOFILE= of a systemd unit"
-        )
-    })?;
-    Ok((wanted, fit))
-}
-
-fn tell_limits(settings: &Settings, descriptors: Descriptors) {
+/// `wanted`: somebody said how many connections there may be, and gets less.
+fn tell_limits(settings: &Settings, wanted: bool, descriptors: Descriptors) {
     let Descriptors { limit, before } = descriptors;
     let Connections { grpc, http } = settings.gateway.connections;
     if limit > before {
         tracing::info!(limit, before, "raised the limit of open files");
     }
     if grpc < settings.connections_wanted {
-        let wanted = settings.connections_wanted;
-        tracing::warn!(
-            limit,
-            grpc,
-            http,
-            wanted,
-            "connections lowered: the limit of open files (ulimit -n) leaves no more"
-        );
-    }
-}
-
-/// Both files or neither.
-fn certificate(resolved: &Resolved) -> anyhow::Result<Certificate> {
-    match (resolved.optional("tls_certificate")?, resolved.optional("tls_key")?) {
-        (None, None) => Ok(Certificate::SelfSigned { folder: resolved.get("data_dir", folder)?.join("tls") }),
-        (Some(certificate), Some(key)) => Ok(Certificate::Files { certificate: certificate.into(), key: key.into() }),
-        (Some(_), None) => Err(Usage::error("tls_certificate is set without tls_key; set both or neither")),
-        (None, Some(_)) => Err(Usage::error("tls_key is set without tls_certificate; set both or neither")),
-    }
-}
-
-fn folder(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("a folder is needed".to_owned()) } else { Ok(PathBuf::from(text)) }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("`{text}` is not an address; write IP:PORT, for example 127.0.0.1:8081"))
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| format!("`{text}` is not a whole number above 0"))
-}
-
-fn on_damage(text: &str) -> Result<OnDamage, String> {
-    match text {
-        "refuse" => Ok(OnDamage::Refuse),
-        "read-only" => Ok(OnDamage::ReadOnly),
-        _ => Err(format!("`{text}` is neither refuse nor read-only")),
-    }
-}
-
-fn yes_or_no(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
-}
-
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(format!("`{text}` is neither text nor json")),
+        const LOWERED: &str = "connections lowered: the limit of open files (ulimit -n) leaves no more";
+        let connections = settings.connections_wanted;
+        match wanted {
+            true => tracing::warn!(limit, grpc, http, connections, "{LOWERED}"),
+            false => tracing::info!(limit, grpc, http, connections, "{LOWERED}"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_read_from_both_sides_of_their_bounds() {
-        assert_eq!(count("1"), Ok(1));
-        assert!(count("0").is_err() && count("-1").is_err() && count("x").is_err());
-        assert_eq!((yes_or_no("true"), yes_or_no("false")), (Ok(true), Ok(false)));
-        assert!(yes_or_no("yes").is_err());
-        assert!(address("127.0.0.1:0").is_ok() && address("[::1]:8081").is_ok());
-        assert!(address("localhost:1").is_err() && address("127.0.0.1").is_err());
-        assert_eq!((log_format("text"), log_format("json")), (Ok(LogFormat::Text), Ok(LogFormat::Json)));
-        assert_eq!(names(""), Ok(Vec::new()));
-        assert_eq!(names("a.example, b.example").map(|names| names.len()), Ok(2));
-        assert!(names("a.example,").is_err());
-        let (least, most) = (receive_invisible_min("1s"), receive_invisible_min("12h"));
-        assert_eq!((least, most), (Ok(RECEIVE_INVISIBLE_LEAST), Ok(INVISIBLE_MAX)));
-        assert!(receive_invisible_min("999ms").is_err() && receive_invisible_min("12h 1s").is_err());
-        assert_eq!((on_damage("refuse"), on_damage("read-only")), (Ok(OnDamage::Refuse), Ok(OnDamage::ReadOnly)));
-        assert!(on_damage("ignore").is_err() && on_damage("").is_err());
-        assert!(log_format("xml").is_err() && folder("").is_err());
-    }
 
     #[test]
     fn endpoints_of_a_crashed_run_are_removed_and_those_of_a_running_one_stay() {

@@ -89,6 +89,16 @@ fn the_soft_limit_is_raised_and_too_low_a_hard_one_is_refused_with_what_to_do() 
 }
 
 #[test]
+fn connections_that_do_not_fit_are_a_warning_to_who_asked_for_them_and_else_a_line_of_a_start() {
+    for (flags, level) in [(&[][..], " INFO "), (&["--connections", "20000"], " WARN ")] {
+        let node = Node::start_within("ulimit -n 1024", flags);
+        let log = support::read(&node.folder.path().join("node.log"));
+        let line = log.lines().find(|line| line.contains("connections lowered")).unwrap();
+        assert!(line.contains(level), "{line}");
+    }
+}
+
+#[test]
 fn config_check_shows_the_connections_that_fit() {
     let check = |limit: &str, flags: &[&str]| {
         Ran::of(&vouch_within(limit).args(["config", "check"]).args(flags).output().unwrap()).succeeded()

@@ -9,14 +9,13 @@ mod outbound;
 mod tls;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
-use vouch_node::Node;
+use vouch_node::{Node, StartProgress};
 
 use outbound::Outbound;
 
@@ -42,7 +41,9 @@ pub struct GatewayConfig {
     /// Token that HTTP requests must carry, as `authorization: Bearer …`.
     pub http_token: Option<String>,
     /// HTTP beyond loopback without a token is meant (ruling 25).
-    pub insecure: bool,
+    pub insecure_http: bool,
+    /// gRPC beyond loopback, where nobody asks clients who they are, is meant (ruling 25).
+    pub insecure_grpc: bool,
     /// Further names by which HTTP clients, and pages in browsers, may call this server.
     pub http_hosts: Vec<String>,
     /// Most connections at once.
@@ -60,7 +61,8 @@ impl GatewayConfig {
             certificate: Certificate::SelfSigned { folder: "./vouch-data/tls".into() },
             http_addr,
             http_token: None,
-            insecure: false,
+            insecure_http: false,
+            insecure_grpc: false,
             http_hosts: Vec::new(),
             connections: Connections::default(),
             receive_invisible_min: vouch_protocol::limits::RECEIVE_INVISIBLE_MIN,
@@ -79,6 +81,16 @@ pub enum ServeError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// Both ports cannot have one address.
+    #[error("grpc_addr and http_addr are both {0}; choose another port for one of them")]
+    SameAddress(SocketAddr),
+    /// Anybody in the network could send, receive and end transactions.
+    #[error(
+        "gRPC at {0} would be open to the network, and gRPC clients are not asked yet who they are: say that this is meant \
+         (insecure_grpc = true, --insecure-grpc), on a network where only your own programs reach the port, or listen on \
+         127.0.0.1"
+    )]
+    OpenGrpc(SocketAddr),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -88,13 +100,33 @@ pub enum ServeError {
 }
 
 /// The running edges of a node.
-#[derive(Debug)]
 pub struct Gateway {
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
+    config: Mutex<GatewayConfig>,
+    doors: Arc<http::Doors>,
+    tls: watch::Sender<Option<tls::Loaded>>,
+    services: grpc::Services,
+    api: http::Api,
+    outbound: Arc<Outbound>,
     stop: watch::Sender<bool>,
     grpc: JoinHandle<()>,
     http: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("grpc", &self.grpc_addr).field("http", &self.http_addr).finish_non_exhaustive()
+    }
+}
+
+/// What changed with [`Gateway::reload`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// New connections get another certificate.
+    pub certificate: bool,
+    /// Requests are held against another token, or other names.
+    pub door: bool,
 }
 
 impl Gateway {
@@ -106,6 +138,50 @@ impl Gateway {
     /// Where HTTP clients connect.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// Serves a node from now on, on connections that are open already, too.
+    ///
+    /// # Errors
+    /// [`ServeError::Tls`]: the self-signed certificate cannot be made.
+    pub fn serve(&self, node: Node) -> Result<(), ServeError> {
+        if self.tls.borrow().is_none() {
+            let certificate = self.config().certificate.clone();
+            let loaded = tls::load(&certificate)?;
+            self.tls.send_replace(Some(loaded));
+        }
+        let stopping = self.stop.subscribe();
+        let least = self.config().receive_invisible_min;
+        let shared = grpc::Shared::new(node.clone(), self.grpc_addr, least, stopping.clone());
+        let waiting = (self.grpc_addr, self.outbound.clone(), shared.calls());
+        self.services.serve(shared);
+        self.api.serve(http::router(node, self.doors.clone(), waiting, stopping));
+        Ok(())
+    }
+
+    /// Takes over the certificate, the token and the names of other settings; addresses and bounds stay as they are. Files
+    /// are read anew, and none is made. New connections get the new certificate, and the next request meets the new token.
+    ///
+    /// # Errors
+    /// What [`GatewayConfig::check`] refuses; then nothing is changed.
+    pub fn reload(&self, settings: &GatewayConfig) -> Result<Reloaded, ServeError> {
+        let mut current = self.config();
+        let GatewayConfig { grpc_addr, http_addr, connections, receive_invisible_min, .. } = *current;
+        let config = GatewayConfig { grpc_addr, http_addr, connections, receive_invisible_min, ..settings.clone() };
+        config.check_doors()?;
+        let door = config.door()?;
+        let loaded = tls::load_kept(&config.certificate)?;
+        *current = config;
+        let mut reloaded = Reloaded { door: self.doors.set(door), certificate: false };
+        if let Some(loaded) = loaded {
+            let before = self.tls.send_replace(Some(loaded.clone()));
+            reloaded.certificate = before.is_none_or(|before| loaded.differs(&before));
+        }
+        Ok(reloaded)
+    }
+
+    fn config(&self) -> MutexGuard<'_, GatewayConfig> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops: no new connections, long polls are answered at once, telemetry streams end, and what is in flight has
@@ -121,26 +197,46 @@ impl Gateway {
 }
 
 impl GatewayConfig {
-    /// Checks what can be checked before a node is started and a folder is made: the HTTP door, and an operator's own
-    /// certificate.
+    /// Checks what can be checked before a port is taken and a folder is made: who may come in, and the certificate, if it
+    /// is there.
     ///
     /// # Errors
-    /// What [`serve`] would refuse.
+    /// What [`open`] would refuse.
     pub fn check(&self) -> Result<(), ServeError> {
+        if self.grpc_addr == self.http_addr && self.grpc_addr.port() != 0 {
+            return Err(ServeError::SameAddress(self.grpc_addr));
+        }
+        self.check_doors()?;
+        tls::load_kept(&self.certificate)?;
+        Ok(())
+    }
+
+    fn check_doors(&self) -> Result<(), ServeError> {
         self.door()?;
-        if matches!(self.certificate, Certificate::Files { .. }) {
-            tls::server_config(&self.certificate)?;
+        if !self.grpc_addr.ip().to_canonical().is_loopback() && !self.insecure_grpc {
+            return Err(ServeError::OpenGrpc(self.grpc_addr));
         }
         Ok(())
     }
 
+    /// Checks whether this machine has both addresses and lets this process listen there. That somebody listens already is
+    /// no fault of the settings.
+    ///
+    /// # Errors
+    /// [`ServeError::Listen`].
+    pub fn check_addresses(&self) -> Result<(), ServeError> {
+        [self.grpc_addr, self.http_addr].into_iter().try_for_each(|address| match bind(address) {
+            Err(ServeError::Listen { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => Ok(()),
+            bound => bound.map(drop),
+        })
+    }
+
     fn door(&self) -> Result<http::Door, DoorError> {
-        http::Door::new(self.http_addr, self.http_token.clone(), self.insecure, &self.http_hosts)
+        http::Door::new(self.http_addr, self.http_token.clone(), self.insecure_http, &self.http_hosts)
     }
 }
 
-/// Both ports, taken and not listened on yet: that a port is in use is told before a node is started, and who connects
-/// before the node is ready is refused.
+/// Both ports, taken and not listened on yet: that a port is in use is told before a node is started.
 #[derive(Debug)]
 pub struct Ports {
     grpc: (SocketAddr, TcpSocket),
@@ -168,29 +264,39 @@ fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpSocket), ServeError> {
     take().map(|socket| (address, socket)).map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Takes the ports and serves the node until [`Gateway::shutdown`]. The node is ready before this is called.
+/// Takes the ports and serves the node until [`Gateway::shutdown`].
+///
+/// # Errors
+/// What [`GatewayConfig::check`] and [`GatewayConfig::bind`] refuse; or the self-signed certificate cannot be made.
 pub async fn serve(node: Node, config: GatewayConfig) -> Result<Gateway, ServeError> {
+    config.check()?;
     let ports = config.bind()?;
-    serve_on(node, config, ports).await
+    let gateway = open(config, ports, Arc::default())?;
+    gateway.serve(node)?;
+    Ok(gateway)
 }
 
-/// As [`serve()`], on ports that were taken before.
-pub async fn serve_on(node: Node, config: GatewayConfig, ports: Ports) -> Result<Gateway, ServeError> {
-    let tls = TlsAcceptor::from(tls::server_config(&config.certificate)?);
-    let door = config.door()?;
+/// Listens on ports that were taken before, for a node that starts: until [`Gateway::serve`] probes are told how far it is, and
+/// everything else that it is to be tried again. Needs a tokio runtime around it.
+///
+/// # Errors
+/// What [`GatewayConfig::check`] refuses, or the system refuses to listen.
+pub fn open(config: GatewayConfig, ports: Ports, progress: Arc<StartProgress>) -> Result<Gateway, ServeError> {
+    config.check()?;
+    let doors = http::Doors::new(config.door()?);
+    let (tls, current_tls) = tls::Tls::new(tls::load_kept(&config.certificate)?);
     let (grpc_listener, grpc_addr) = listen(ports.grpc)?;
     let (http_listener, http_addr) = listen(ports.http)?;
     let (stop, stopping) = watch::channel(false);
-    let shared = grpc::Shared::new(node.clone(), grpc_addr, config.receive_invisible_min, stopping.clone());
-    let calls = shared.calls();
-    let services = grpc::Services(shared);
+    let services = grpc::Services::new(progress.clone());
     let outbound = Outbound::new(OUTBOUND_MAX_BYTES, CONNECTION_OUTBOUND_MAX_BYTES);
     let grpc_bounds = (config.connections.grpc, Arc::clone(&outbound));
-    let places = http::Places::new(config.connections.http);
-    let grpc = tokio::spawn(listener::serve(grpc_listener, tls, services, grpc_bounds, stopping.clone()));
-    let router = http::router(node, door, (grpc_addr, outbound, calls), stopping.clone());
-    let http = tokio::spawn(http::serve(http_listener, router, places, stopping));
-    Ok(Gateway { grpc_addr, http_addr, stop, grpc, http })
+    let grpc = listener::serve(grpc_listener, current_tls, services.clone(), grpc_bounds, stopping.clone());
+    let api = http::Api::new(doors.clone(), progress);
+    let http = http::serve(http_listener, api.clone(), http::Places::new(config.connections.http), stopping);
+    let (grpc, http) = (tokio::spawn(grpc), tokio::spawn(http));
+    let config = Mutex::new(config);
+    Ok(Gateway { grpc_addr, http_addr, config, doors, tls, services, api, outbound, stop, grpc, http })
 }
 
 fn listen((address, socket): (SocketAddr, TcpSocket)) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -17,10 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Accepted, Acceptor, Seldom};
 use crate::outbound::{ConnectionOutbound, Outbound};
+use crate::tls::Tls;
 
 /// A connection that has not finished its TLS handshake and the first bytes of HTTP/2 in this time is closed.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ pub(crate) trait Connect: Send + Sync + 'static {
 /// [`DRAIN_TIMEOUT`].
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: TlsAcceptor,
+    tls: Tls,
     services: impl Connect,
     (connections_max, outbound): (usize, Arc<Outbound>),
     stopping: watch::Receiver<bool>,
@@ -121,7 +121,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    tls: TlsAcceptor,
+    tls: Tls,
     services: Arc<impl Connect>,
     outbound: Arc<ConnectionOutbound>,
     mut stopping: watch::Receiver<bool>,
@@ -155,13 +155,14 @@ enum Opened {
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
-async fn open(stream: TcpStream, tls: TlsAcceptor) -> io::Result<Opened> {
+async fn open(stream: TcpStream, tls: Tls) -> io::Result<Opened> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     if first[0] == TLS_HANDSHAKE {
-        Ok(Opened::Tls(Box::new(tls.accept(stream).await?)))
+        let acceptor = tls.acceptor().await?;
+        Ok(Opened::Tls(Box::new(acceptor.accept(stream).await?)))
     } else {
         Ok(Opened::Plain(stream))
     }

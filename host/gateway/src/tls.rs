@@ -4,7 +4,7 @@
 //! and kept. Python and Node clients check it: they need a certificate that their platform trusts, set by the operator.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 /// Where the certificate of the gRPC port comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,38 +69,96 @@ pub enum TlsError {
     },
 }
 
-/// The TLS settings of the port: HTTP/2 only, no client certificates.
-pub(crate) fn server_config(certificate: &Certificate) -> Result<Arc<ServerConfig>, TlsError> {
-    let (certificate, key) = match certificate {
-        Certificate::Files { certificate, key } => (certificate.clone(), key.clone()),
-        Certificate::SelfSigned { folder } => self_signed(folder)?,
-    };
-    let read = |what, path: &Path, why: &dyn std::fmt::Display| TlsError::Read {
+/// The certificate that is in use, for each new connection; none while a node starts that has yet to make one.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls(watch::Receiver<Option<Loaded>>);
+
+impl Tls {
+    pub(crate) fn new(loaded: Option<Loaded>) -> (watch::Sender<Option<Loaded>>, Self) {
+        let (set, current) = watch::channel(loaded);
+        (set, Self(current))
+    }
+
+    /// What takes the next handshake, as soon as there is a certificate.
+    ///
+    /// # Errors
+    /// The port ends, and never had one.
+    pub(crate) async fn acceptor(mut self) -> io::Result<TlsAcceptor> {
+        let loaded = self.0.wait_for(Option::is_some).await.map_err(|_| io::ErrorKind::ConnectionAborted)?;
+        let config = loaded.as_ref().map(|loaded| loaded.config.clone()).ok_or(io::ErrorKind::ConnectionAborted)?;
+        Ok(TlsAcceptor::from(config))
+    }
+}
+
+/// A certificate that was read, with what the port does with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    config: Arc<ServerConfig>,
+    /// The server's own first.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+impl Loaded {
+    /// Whether another certificate was read.
+    pub(crate) fn differs(&self, before: &Self) -> bool {
+        self.chain != before.chain
+    }
+}
+
+/// The certificate, which is made if need be.
+pub(crate) fn load(certificate: &Certificate) -> Result<Loaded, TlsError> {
+    match certificate {
+        Certificate::Files { certificate, key } => read(certificate, key),
+        Certificate::SelfSigned { folder } => {
+            let (certificate, key) = self_signed(folder)?;
+            read(&certificate, &key)
+        }
+    }
+}
+
+/// The certificate as it lies on the disk; none if it has yet to be made. Nothing is written.
+pub(crate) fn load_kept(certificate: &Certificate) -> Result<Option<Loaded>, TlsError> {
+    match certificate {
+        Certificate::Files { certificate, key } => read(certificate, key).map(Some),
+        Certificate::SelfSigned { folder } => {
+            let (certificate, key) = kept(folder);
+            if certificate.exists() && key.exists() { read(&certificate, &key).map(Some) } else { Ok(None) }
+        }
+    }
+}
+
+/// Reads both files. The port speaks HTTP/2 only, and asks for no client certificates.
+fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
+    let unreadable = |what, path: &Path, why: &dyn std::fmt::Display| TlsError::Read {
         what,
         path: path.to_owned(),
         why: why.to_string(),
     };
-    let chain = CertificateDer::pem_file_iter(&certificate)
+    let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| read("the certificate", &certificate, &error))?;
+        .map_err(|error| unreadable("the certificate", certificate, &error))?;
     if chain.is_empty() {
-        return Err(read("the certificate", &certificate, &"the file holds no certificate in PEM form"));
+        return Err(unreadable("the certificate", certificate, &"the file holds no certificate in PEM form"));
     }
-    let secret = PrivateKeyDer::from_pem_file(&key).map_err(|error| read("the private key", &key, &error))?;
-    let pair = |source| TlsError::Pair { certificate: certificate.clone(), key: key.clone(), source };
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("the private key", key, &error))?;
+    let pair = |source| TlsError::Pair { certificate: certificate.to_owned(), key: key.to_owned(), source };
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(pair)?
         .with_no_client_auth()
-        .with_single_cert(chain, secret)
+        .with_single_cert(chain.clone(), secret)
         .map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Loaded { config: Arc::new(config), chain })
+}
+
+fn kept(folder: &Path) -> (PathBuf, PathBuf) {
+    (folder.join("certificate.pem"), folder.join("key.pem"))
 }
 
 /// The kept pair, or a new one. The key is written first, so that a certificate is never without its key.
 fn self_signed(folder: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
-    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    let (certificate, key) = kept(folder);
     if certificate.exists() && key.exists() {
         return Ok((certificate, key));
     }
@@ -132,10 +192,10 @@ mod tests {
     fn the_self_signed_certificate_is_kept_and_its_key_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
-        assert_eq!(server_config(&certificate).unwrap().alpn_protocols, [b"h2".to_vec()]);
+        assert_eq!(load(&certificate).unwrap().config.alpn_protocols, [b"h2".to_vec()]);
         let file = folder.path().join("tls/certificate.pem");
         let first = fs::read(&file).unwrap();
-        server_config(&certificate).unwrap();
+        load(&certificate).unwrap();
         assert_eq!(fs::read(&file).unwrap(), first);
         let mode = fs::metadata(folder.path().join("tls/key.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -147,18 +207,18 @@ mod tests {
     fn a_start_that_was_cut_short_is_made_good() {
         let folder = tempfile::tempdir().unwrap();
         let certificate = Certificate::SelfSigned { folder: folder.path().to_owned() };
-        server_config(&certificate).unwrap();
+        load(&certificate).unwrap();
         fs::remove_file(folder.path().join("certificate.pem")).unwrap();
-        assert!(server_config(&certificate).is_ok());
+        assert!(load(&certificate).is_ok());
     }
 
     #[test]
     fn files_that_cannot_be_used_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        server_config(&Certificate::SelfSigned { folder: folder.path().to_owned() }).unwrap();
+        load(&Certificate::SelfSigned { folder: folder.path().to_owned() }).unwrap();
         let (good, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
         let other = folder.path().join("other");
-        server_config(&Certificate::SelfSigned { folder: other.clone() }).unwrap();
+        load(&Certificate::SelfSigned { folder: other.clone() }).unwrap();
         let empty = folder.path().join("empty.pem");
         fs::write(&empty, "nothing here").unwrap();
         for (certificate, key, named) in [
@@ -167,8 +227,22 @@ mod tests {
             (good.clone(), empty, "empty.pem"),
             (good, other.join("key.pem"), "cannot be used together"),
         ] {
-            let error = server_config(&Certificate::Files { certificate, key }).unwrap_err().to_string();
+            let error = load(&Certificate::Files { certificate, key }).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_only_looked_for_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
+        assert!(load_kept(&certificate).unwrap().is_none());
+        assert!(!folder.path().join("tls").exists());
+        let made = load(&certificate).unwrap();
+        assert!(!load_kept(&certificate).unwrap().unwrap().differs(&made));
+        fs::write(folder.path().join("tls/key.pem"), "no key").unwrap();
+        assert!(load_kept(&certificate).is_err());
+        let other = load(&Certificate::SelfSigned { folder: folder.path().join("other") }).unwrap();
+        assert!(other.differs(&made));
     }
 }

@@ -6,6 +6,7 @@ mod answer;
 mod aside;
 mod caller;
 mod calls;
+mod gate;
 mod inbound;
 mod large;
 mod lease;
@@ -19,24 +20,23 @@ mod trailer;
 mod transaction;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use vouch_broker::Millis;
-use vouch_node::Node;
+use vouch_node::{Node, StartProgress};
 use vouch_protocol::HandleKey;
-use vouch_protocol::limits::SEND_MAX_BYTES;
-use vouch_protocol::wire::messaging_service_server::MessagingServiceServer;
 
 use crate::listener::{Connect, stopped};
 use crate::outbound::ConnectionOutbound;
 use aside::Aside;
 pub(crate) use calls::Calls;
+use gate::Gate;
 use inbound::Inbound;
 use large::LargeMessages;
 use lease::GroupNumbers;
-use trailer::{AnswerBody, WithTrailer};
+use trailer::AnswerBody;
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -93,17 +93,30 @@ impl Shared {
 }
 
 /// Gives each connection its service.
-pub(crate) struct Services(pub(crate) Arc<Shared>);
+#[derive(Clone)]
+pub(crate) struct Services {
+    served: Arc<OnceLock<Arc<Shared>>>,
+    progress: Arc<StartProgress>,
+}
+
+impl Services {
+    /// For a node that starts.
+    pub(crate) fn new(progress: Arc<StartProgress>) -> Self {
+        Self { served: Arc::default(), progress }
+    }
+
+    /// From now on calls are served, also on connections that are open already.
+    pub(crate) fn serve(&self, shared: Arc<Shared>) {
+        self.served.get_or_init(|| shared);
+    }
+}
 
 impl Connect for Services {
     type Body = AnswerBody;
-    type Service = WithTrailer<MessagingServiceServer<Messaging>>;
+    type Service = Gate;
 
-    fn connect(&self, peer: SocketAddr, outbound: Arc<ConnectionOutbound>) -> Self::Service {
-        let (shared, address) = (Arc::clone(&self.0), peer.ip());
-        let messaging = Messaging { shared, address, peer: address.to_string() };
-        let service = MessagingServiceServer::new(messaging).max_decoding_message_size(SEND_MAX_BYTES);
-        WithTrailer::new(service, self.0.inbound.connection(), outbound)
+    fn connect(&self, peer: SocketAddr, outbound: Arc<ConnectionOutbound>) -> Gate {
+        Gate::new(self.served.clone(), self.progress.clone(), peer.ip(), outbound)
     }
 }
 

@@ -130,6 +130,13 @@ pub(crate) struct AnswerBody {
     outbound: Arc<ConnectionOutbound>,
 }
 
+impl AnswerBody {
+    /// An answer that no service made.
+    pub(super) fn short(answer: Grpc, outbound: Arc<ConnectionOutbound>) -> Response<Self> {
+        answer.map(|body| Self { body, retry_after: None, streams: None, outbound })
+    }
+}
+
 /// The room of a stream's parts.
 struct Parts {
     asked: RoomAsked,

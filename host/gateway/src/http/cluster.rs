@@ -20,7 +20,7 @@ pub(crate) async fn alive() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-/// `GET /readyz`: the node takes requests, or 503 with the reason. While it recovers, nothing listens here yet.
+/// `GET /readyz`: the node takes requests, or 503 with the reason. While it recovers, `starting` answers.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     match app.node.health() {
         Health::Ready => Ok(Json(json!({"status": "ready"}))),

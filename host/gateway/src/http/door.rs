@@ -5,6 +5,7 @@
 //! `application/json` nor a PUT, PATCH or DELETE.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Uri, header};
@@ -24,7 +25,7 @@ pub enum DoorError {
     /// Anybody in the network could administrate the node.
     #[error(
         "the HTTP API at {0} would be open to the network: set a token (http_token), or say that this is meant \
-         (insecure = true), or listen on 127.0.0.1"
+         (insecure_http = true, --insecure-http), or listen on 127.0.0.1"
     )]
     Open(SocketAddr),
     /// A client could not send it.
@@ -37,8 +38,30 @@ pub enum DoorError {
     HostName(String),
 }
 
-/// The rules of one HTTP port.
+/// The rules that hold now: others may be set while the port is served.
 #[derive(Debug)]
+pub(crate) struct Doors(RwLock<Arc<Door>>);
+
+impl Doors {
+    pub(crate) fn new(door: Door) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(Arc::new(door))))
+    }
+
+    pub(crate) fn now(&self) -> Arc<Door> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on these hold; whether they differ.
+    pub(crate) fn set(&self, door: Door) -> bool {
+        let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let differs = **now != door;
+        *now = Arc::new(door);
+        differs
+    }
+}
+
+/// The rules of one HTTP port.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Door {
     address: SocketAddr,
     hosts: Vec<String>,
@@ -231,6 +254,9 @@ mod tests {
             assert_eq!(with(wrong), Some(401), "{wrong}");
         }
         assert_eq!(status(&door, &[(header::HOST, "localhost")]), Some(401));
+        // Who says that an open port is meant takes no token away.
+        let meant = self::door("0.0.0.0:8080", Some("secret"), true, &[]).unwrap();
+        assert_eq!(status(&meant, &[(header::HOST, "localhost")]), Some(401));
         let host = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("localhost"))]);
         for probe in ["/healthz", "/readyz"] {
             assert!(door.check(&Uri::from_static(probe), &host).is_ok());

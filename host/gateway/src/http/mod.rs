@@ -18,6 +18,7 @@ mod resource;
 mod root;
 mod routes;
 mod server;
+mod starting;
 mod transactions;
 
 use std::net::SocketAddr;
@@ -31,13 +32,14 @@ use vouch_node::Node;
 use crate::grpc::Calls;
 use crate::outbound::Outbound;
 
-pub(crate) use door::Door;
+pub(crate) use door::{Door, Doors};
 pub use door::{DoorError, TOKEN_MAX_BYTES};
 pub(crate) use places::Places;
 pub use places::{IDLE_MIN, PROBE_CONNECTIONS, PROBE_TIMEOUT};
 use problem::Problem;
 pub(crate) use server::serve;
 pub use server::{HTTP_HEAD_TIMEOUT, HTTP_OUTBOUND_MAX_BYTES, PROBES, SMALL_ANSWER_BYTES};
+pub(crate) use starting::Api;
 
 /// Uploads of components at once: each holds its file in memory.
 const UPLOADS_MAX: usize = 4;
@@ -49,7 +51,7 @@ const MESSAGE_PAGES_MAX: usize = 2;
 /// What all requests share.
 pub(crate) struct App {
     node: Node,
-    door: Door,
+    doors: Arc<Doors>,
     /// Where gRPC clients connect.
     grpc_addr: SocketAddr,
     /// What waits to be written there.
@@ -79,13 +81,13 @@ fn place(places: &Arc<Semaphore>, full: impl FnOnce() -> String) -> Result<Owned
 /// The API of a node, until `stopping` says so.
 pub(crate) fn router(
     node: Node,
-    door: Door,
+    doors: Arc<Doors>,
     (grpc_addr, outbound, calls): (SocketAddr, Arc<Outbound>, Arc<Calls>),
     stopping: watch::Receiver<bool>,
 ) -> Router {
     routes::router(Arc::new(App {
         node,
-        door,
+        doors,
         grpc_addr,
         outbound,
         calls,

@@ -5,7 +5,10 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use vouch_broker::Refusal;
-use vouch_node::UploadError;
+use vouch_node::{StartStep, UploadError};
+
+/// When to ask a node again that recovers.
+const RECOVERING_RETRY_MS: u64 = 1000;
 
 /// A request that is refused. What the broker refuses has its status, URN and title from the one table of
 /// `vouch-protocol`; the rest are errors that only HTTP has.
@@ -19,11 +22,13 @@ pub(crate) struct Problem {
     /// Further members of the document.
     members: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Nothing failed: it is no line in the log.
+    expected: bool,
 }
 
 impl Problem {
     fn new(status: StatusCode, urn: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, urn, title, detail: detail.into(), members: Map::new(), headers: Vec::new() }
+        Self { status, urn, title, detail: detail.into(), members: Map::new(), headers: Vec::new(), expected: false }
     }
 
     fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -110,6 +115,21 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, urn, title, detail)
     }
 
+    /// The node serves as soon as its log is recovered.
+    pub(crate) fn recovering(step: &StartStep) -> Self {
+        let (urn, title) = ("urn:vouch:error:recovering", "The node is recovering");
+        let problem = Self::not_ready(urn, title, format!("recovering: {step}; try again in a moment"))
+            .with("retry_after_ms", RECOVERING_RETRY_MS)
+            .header(header::RETRY_AFTER, &RECOVERING_RETRY_MS.div_ceil(1000).to_string());
+        let problem = Self { expected: true, ..problem };
+        match step {
+            StartStep::Replaying { replayed_bytes, total_bytes } => {
+                problem.with("replayed_bytes", *replayed_bytes).with("total_bytes", *total_bytes)
+            }
+            _ => problem,
+        }
+    }
+
     /// HTTP status of the answer.
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
@@ -150,7 +170,7 @@ impl From<UploadError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED {
+        if self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED && !self.expected {
             tracing::error!(status = self.status.as_u16(), urn = self.urn, detail = self.detail, "a request failed");
         }
         let mut document = self.members;
@@ -163,5 +183,21 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_replays_its_log_says_how_far_it_is() {
+        let step = StartStep::Replaying { replayed_bytes: 7, total_bytes: 9 };
+        let problem = Problem::recovering(&step);
+        assert_eq!(problem.detail, "recovering: 7 of at most 9 bytes of the log are replayed; try again in a moment");
+        assert_eq!((&problem.members["replayed_bytes"], &problem.members["total_bytes"]), (&json!(7), &json!(9)));
+        let other = Problem::recovering(&StartStep::Opening);
+        assert!(!other.members.contains_key("replayed_bytes") && other.status() == StatusCode::SERVICE_UNAVAILABLE);
+        assert!(problem.into_response().headers().contains_key(header::RETRY_AFTER));
     }
 }

@@ -158,7 +158,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 /// The first thing that happens to every request.
 async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.door.check(request.uri(), request.headers()) {
+    match app.doors.now().check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

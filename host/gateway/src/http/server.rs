@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, Request, Response, header};
 use axum::response::IntoResponse;
@@ -24,6 +23,7 @@ use vouch_broker::Refusal;
 
 use super::places::{Answering, Kind, PROBE_TIMEOUT, Place, Places, Taken};
 use super::problem::Problem;
+use super::starting::Api;
 use crate::accept::{Acceptor, Seldom};
 use crate::listener::{DRAIN_TIMEOUT, SWEEP_INTERVAL, stopped};
 use crate::outbound::{ConnectionOutbound, Outbound, Room};
@@ -43,7 +43,7 @@ const HEAD_MAX_BYTES: usize = 64 * 1024;
 const SPARE_DESCRIPTORS: usize = 4;
 
 /// Accepts connections until `stopping` says so, then waits for what is in flight, at most [`DRAIN_TIMEOUT`].
-pub(crate) async fn serve(listener: TcpListener, router: Router, places: Arc<Places>, stopping: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: TcpListener, api: Api, places: Arc<Places>, stopping: watch::Receiver<bool>) {
     let mut stop = stopping.clone();
     let mut connections = JoinSet::new();
     let mut acceptor = Acceptor::new(listener, "HTTP", SPARE_DESCRIPTORS);
@@ -67,7 +67,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, places: Arc<Pla
                         tracing::warn!(%peer, times, "HTTP connections let in for probes alone: all places are taken");
                     });
                 }
-                let service = Service::new(router.clone(), place, &outbound);
+                let service = Service::new(api.clone(), place, &outbound);
                 connections.spawn(connection(accepted.stream, peer, service, stopping.clone()));
             }
         }
@@ -134,16 +134,16 @@ async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, mut s
 
 /// The API on one connection.
 struct Service {
-    router: TowerToHyperService<Router>,
+    api: Api,
     place: Arc<Place>,
     room: Arc<Outbound>,
     outbound: Arc<ConnectionOutbound>,
 }
 
 impl Service {
-    fn new(router: Router, place: Place, room: &Arc<Outbound>) -> Self {
+    fn new(api: Api, place: Place, room: &Arc<Outbound>) -> Self {
         let outbound = room.connection();
-        Self { router: TowerToHyperService::new(router), place: Arc::new(place), room: room.clone(), outbound }
+        Self { api, place: Arc::new(place), room: room.clone(), outbound }
     }
 }
 
@@ -157,7 +157,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let Some(answering) = self.place.answer() else { return Box::pin(std::future::pending()) };
         let for_probes = self.place.kind == Kind::Probe;
         let admitted = !for_probes || PROBES.contains(&request.uri().path());
-        let answer = admitted.then(|| self.router.call(request));
+        let answer = admitted.then(|| TowerToHyperService::new(self.api.now()).call(request));
         let (all, outbound) = (self.room.clone(), self.outbound.clone());
         Box::pin(async move {
             let mut response = match answer {

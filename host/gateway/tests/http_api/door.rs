@@ -93,7 +93,14 @@ async fn beyond_loopback_it_opens_only_with_a_token_or_on_purpose() {
     assert!(matches!(refused, ServeError::Door(DoorError::Token)), "{refused}");
     let token = vouch_gateway::GatewayConfig { http_token: Some("s3cret".to_owned()), ..config.clone() };
     vouch_gateway::serve(node.clone(), token).await.unwrap().shutdown().await;
-    config.insecure = true;
+    config.insecure_http = true;
+    vouch_gateway::serve(node.clone(), config.clone()).await.unwrap().shutdown().await;
+    // The word for one port is none for the other.
+    config.grpc_addr = "0.0.0.0:0".parse().unwrap();
+    let refused = vouch_gateway::serve(node.clone(), config.clone()).await.unwrap_err();
+    assert!(matches!(refused, ServeError::OpenGrpc(_)), "{refused}");
+    assert!(refused.to_string().contains("--insecure-grpc"), "{refused}");
+    config.insecure_grpc = true;
     vouch_gateway::serve(node, config).await.unwrap().shutdown().await;
 }
 

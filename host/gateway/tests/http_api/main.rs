@@ -14,4 +14,5 @@ mod places;
 mod plugins;
 mod running;
 mod settings;
+mod starting;
 mod transactions;

@@ -7,6 +7,7 @@ mod bounds;
 mod broker;
 mod consuming;
 mod damage;
+mod gate;
 mod sending;
 mod sessions;
 mod transactions;

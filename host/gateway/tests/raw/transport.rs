@@ -19,7 +19,7 @@ use crate::broker::{Broker, code, message, receive_request, seconds, soon};
 use crate::sessions::{Telemetry, producer_settings};
 
 /// One heartbeat over an open connection, byte by byte as gRPC has it. Returns `grpc-status`.
-async fn heartbeat<S>(stream: S, body: &'static [u8]) -> String
+pub(crate) async fn heartbeat<S>(stream: S, body: &'static [u8]) -> String
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -40,7 +40,7 @@ where
 }
 
 /// Frame header, then client type PRODUCER.
-const HEARTBEAT: &[u8] = &[0, 0, 0, 0, 2, 0x10, 1];
+pub(crate) const HEARTBEAT: &[u8] = &[0, 0, 0, 0, 2, 0x10, 1];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plaintext_and_tls_share_the_port() {
