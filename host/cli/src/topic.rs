@@ -200,11 +200,15 @@ fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
     page.more(&answer.body)
 }
 
-/// How long and how much of a topic is kept, in one cell.
+/// How long and how much of a topic is kept, in one cell, and whether what a group has not finished goes too.
 fn retention(topic: &Value) -> String {
     let limits = ["retention", "retention_size"].into_iter().filter(|name| !topic[name].is_null());
     let limits: Vec<String> = limits.map(|name| cell(topic, name)).collect();
-    if limits.is_empty() { "-".to_owned() } else { limits.join(", ") }
+    match topic["unconsumed"].as_str() {
+        _ if limits.is_empty() => "-".to_owned(),
+        Some("expire") => format!("{}, unconsumed too", limits.join(", ")),
+        _ => limits.join(", "),
+    }
 }
 
 /// How a topic's transactions are checked, in one cell.
@@ -256,6 +260,8 @@ mod tests {
         assert_eq!(retention(&json!({})), "-");
         assert_eq!(retention(&json!({"retention": "3days"})), "3days");
         assert_eq!(retention(&json!({"retention": "3days", "retention_size": "10GiB"})), "3days, 10GiB");
+        assert_eq!(retention(&json!({"retention": "3days", "unconsumed": "keep"})), "3days");
+        assert_eq!(retention(&json!({"retention": "3days", "unconsumed": "expire"})), "3days, unconsumed too");
     }
 
     #[test]

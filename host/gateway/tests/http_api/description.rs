@@ -216,7 +216,7 @@ async fn whatever_is_described_as_a_parameter_is_available() {
     let api = Api::start().await;
     let mut tried = 0;
     for (template, methods) in DOCUMENT["paths"].as_object().unwrap() {
-        let path = template.replace('{', "").replace('}', "");
+        let path = template.replace(['{', '}'], "");
         for (method, operation) in methods.as_object().unwrap() {
             let parameters = operation["parameters"].as_array().into_iter().flatten().map(resolved);
             for parameter in parameters.filter(|parameter| parameter["in"] == "query") {
