@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MessageKind, Refusal, ResourceName, check_topic_name, duration_text, size_text};
+use crate::{MessageKind, Refusal, ResourceName, duration_text, size_text};
 
 /// Queues of a topic: at least one, at most this many.
 pub const QUEUES_MAX: u32 = 1024;
@@ -274,15 +274,17 @@ impl GroupConfig {
             bounded("a step of backoff", *step, Duration::ZERO, BACKOFF_MAX)?;
         }
         if let Some(topic) = &self.dead_letter_topic {
-            check_topic_name(topic)?;
+            ResourceName::parse(topic).check_topic()?;
         }
         Ok(())
     }
 
-    /// The topic that takes the dead letters of the group with this name.
+    /// The topic that takes the dead letters of the group with this name. One that is written without a namespace is in
+    /// the group's.
     pub fn dead_letter_topic(&self, group: &ResourceName) -> ResourceName {
-        match &self.dead_letter_topic {
-            Some(name) => ResourceName { namespace: group.namespace.clone(), name: name.clone() },
+        match self.dead_letter_topic.as_deref().map(ResourceName::parse) {
+            Some(topic) if topic.namespace.is_empty() => ResourceName { namespace: group.namespace.clone(), ..topic },
+            Some(topic) => topic,
             None => group.dead_letter_topic(),
         }
     }

@@ -43,6 +43,53 @@ impl ResourceName {
         Self { namespace: String::new(), name: name.into() }
     }
 
+    /// Reads a name as people write it and as lists show it: `name`, or `namespace/name`. Whether it may be used is for
+    /// [`check_topic`](Self::check_topic) and its siblings to say: a text that is no name reads as one that they refuse.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() => {
+                Self { namespace: namespace.to_owned(), name: name.to_owned() }
+            }
+            _ => Self::plain(text),
+        }
+    }
+
+    /// Whether this is the name that a text means, as [`parse`](Self::parse) reads it.
+    pub fn is_written(&self, text: &str) -> bool {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() => self.namespace == namespace && self.name == name,
+            _ => self.namespace.is_empty() && self.name == text,
+        }
+    }
+
+    /// Whether it is a topic of dead letters, which the broker makes with the first of them.
+    pub fn is_dead_letter_topic(&self) -> bool {
+        self.name.starts_with(DEAD_LETTER_PREFIX)
+    }
+
+    /// [`check_topic_name`] and [`check_namespace`].
+    pub fn check_topic(&self) -> Result<(), NameError> {
+        check_namespace(&self.namespace)?;
+        check_topic_name(&self.name)
+    }
+
+    /// [`check_new_topic_name`] and [`check_namespace`].
+    pub fn check_new_topic(&self) -> Result<(), NameError> {
+        check_namespace(&self.namespace)?;
+        check_new_topic_name(&self.name)
+    }
+
+    /// [`check_group_name`] and [`check_namespace`].
+    pub fn check_group(&self) -> Result<(), NameError> {
+        check_namespace(&self.namespace)?;
+        check_group_name(&self.name)
+    }
+
+    /// Checks that messages may be sent to a topic of this name: dead letters come from groups alone.
+    pub fn check_sent_to(&self) -> Result<(), NameError> {
+        if self.is_dead_letter_topic() { Err(NameError::DeadLetters { name: self.to_string() }) } else { Ok(()) }
+    }
+
     /// The dead-letter topic of the group with this name, in the group's namespace.
     pub fn dead_letter_topic(&self) -> Self {
         Self { namespace: self.namespace.clone(), name: format!("{DEAD_LETTER_PREFIX}{}", self.name) }
@@ -81,6 +128,15 @@ pub enum NameError {
         what: &'static str,
         /// The first character that is not allowed.
         found: char,
+    },
+    /// Something is sent to a topic of dead letters.
+    #[error(
+        "topic {name} takes no messages: it holds the dead letters of a group, which the broker moves there; send to \
+         another topic"
+    )]
+    DeadLetters {
+        /// The topic.
+        name: String,
     },
     /// A name that the broker keeps for itself.
     #[error("the {what} name {name:?} is reserved for the broker; choose another")]
@@ -170,6 +226,39 @@ mod tests {
         assert!(matches!(check_group_name(" "), Err(NameError::Blank { .. })));
         assert!(matches!(check_group_name(&"g".repeat(121)), Err(NameError::TooLong { .. })));
         assert_eq!(check_group_name(&"g".repeat(120)), Ok(()));
+    }
+
+    #[test]
+    fn a_name_reads_as_it_is_shown() {
+        let (plain, of_tenant) = (ResourceName::plain("a"), ResourceName { namespace: "t".into(), name: "a".into() });
+        let dead = of_tenant.dead_letter_topic();
+        assert_eq!(dead.to_string(), "t/%DLQ%a");
+        for name in [&plain, &of_tenant, &dead, &plain.dead_letter_topic()] {
+            let shown = name.to_string();
+            assert_eq!(&ResourceName::parse(&shown), name);
+            for other in [&plain, &of_tenant, &dead] {
+                assert_eq!(other.is_written(&shown), other == name, "{other} {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_reads_as_one_that_is_refused() {
+        for text in ["", "/", "/a", "a/", "a/b/c", "//a", "a b/c", "t.x/a", &format!("{}/a", "n".repeat(65))] {
+            let name = ResourceName::parse(text);
+            assert!(name.check_topic().is_err() && name.check_group().is_err(), "{text}");
+            assert!(name.check_new_topic().is_err() && name.is_written(text), "{text}");
+        }
+        assert_eq!(ResourceName::parse(&format!("{}/a", "n".repeat(NAMESPACE_MAX_CHARS))).check_new_topic(), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_sent_to_dead_letters_in_any_namespace() {
+        for text in ["%DLQ%g", "t/%DLQ%g"] {
+            let refused = ResourceName::parse(text).check_sent_to();
+            assert!(refused.is_err_and(|error| error.to_string().contains(text)), "{text}");
+        }
+        assert_eq!(ResourceName::parse("t/DLQ").check_sent_to(), Ok(()));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum Refusal {
     #[error(transparent)]
     Name(#[from] NameError),
     /// Create the topic, or correct its name.
-    #[error("topic {0} does not exist; create it with: vouch topic create {0}")]
+    #[error("topic {0} does not exist; {how}", how = how_a_topic_begins(.0))]
     TopicNotFound(ResourceName),
     /// Create the group, or correct its name.
     #[error(
@@ -135,4 +135,13 @@ pub enum Refusal {
     /// A defect in the broker; the log has the cause.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+/// What to do about a topic that is not there.
+fn how_a_topic_begins(name: &ResourceName) -> String {
+    if name.is_dead_letter_topic() {
+        "it comes into being with the first dead letter of its group".to_owned()
+    } else {
+        format!("create it with: vouch topic create {name}")
+    }
 }

@@ -8,9 +8,7 @@ use vouch_broker::record::{
     TopicForced,
 };
 use vouch_broker::state::{BindingEntry, Ended, Failure, OpenTransaction, PluginEntry};
-use vouch_broker::{
-    GroupConfig, Millis, Refusal, ResourceName, TopicConfig, TransactionOutcome, check_group_name, check_new_topic_name,
-};
+use vouch_broker::{GroupConfig, Millis, Refusal, ResourceName, TopicConfig, TransactionOutcome};
 use vouch_plugin::UploadVerdict;
 use vouch_registry::Digest;
 
@@ -40,19 +38,60 @@ pub(crate) struct Row {
     next_check_at: Option<Millis>,
 }
 
+/// The topic that an administrator names. One that cannot be is refused here: nobody is advised to create it.
+pub(crate) fn topic_named(text: &str) -> Result<ResourceName, Refusal> {
+    let name = ResourceName::parse(text);
+    name.check_topic()?;
+    Ok(name)
+}
+
+fn group_named(text: &str) -> Result<ResourceName, Refusal> {
+    let name = ResourceName::parse(text);
+    name.check_group()?;
+    Ok(name)
+}
+
 impl Node {
-    /// Creates a topic or replaces its settings.
+    /// Creates a topic or replaces its settings. Names of topics and groups are read by [`ResourceName::parse`] here and
+    /// below. A topic of dead letters is made by the broker; of one that is there retention can be set.
     pub async fn put_topic(&self, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, Refusal> {
         self.check_writable()?;
-        check_new_topic_name(name)?;
-        self.0.put_topic(ResourceName::plain(name), config, expect).await
+        let name = ResourceName::parse(name);
+        let expect = match name.is_dead_letter_topic() {
+            true => self.may_keep_dead_letters(&name, &config, expect).await?,
+            false => {
+                name.check_new_topic()?;
+                expect
+            }
+        };
+        self.0.put_topic(name, config, expect).await
+    }
+
+    /// Whether these settings of a topic of dead letters differ from what it has in its retention alone; what to expect of
+    /// it, so that it is changed and never made.
+    async fn may_keep_dead_letters(
+        &self,
+        name: &ResourceName,
+        config: &TopicConfig,
+        expect: Expect,
+    ) -> Result<Expect, Refusal> {
+        name.check_topic()?;
+        let now = self.topic(name).await?;
+        let TopicConfig { retention, retention_size, unconsumed, .. } = *config;
+        if *config != (TopicConfig { retention, retention_size, unconsumed, ..now.config }) {
+            return Err(Refusal::Invalid(format!(
+                "{name} is a topic of dead letters: retention, retention_size and unconsumed can be set, everything else \
+                 stays as it is; change it with: vouch topic update {name} --retention TIME"
+            )));
+        }
+        Ok(if matches!(expect, Expect::Anything) { Expect::Revision(now.revision) } else { expect })
     }
 
     /// Deletes a topic; `force`: even with open transactions or unconsumed messages. Where a person forces it, call
     /// [`Node::delete_topic_by_force`].
     pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), Refusal> {
         self.check_writable()?;
-        let record = TopicDelete { name: ResourceName::plain(name), force };
+        let record = TopicDelete { name: topic_named(name)?, force };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
@@ -87,16 +126,17 @@ impl Node {
     /// Creates a group or replaces its settings.
     pub async fn put_group(&self, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, Refusal> {
         self.check_writable()?;
-        check_group_name(name)?;
-        if let Some(topic) = &config.dead_letter_topic {
-            self.topic(&ResourceName::plain(topic)).await?;
+        let name = group_named(name)?;
+        if config.dead_letter_topic.is_some() {
+            config.check()?;
+            self.topic(&config.dead_letter_topic(&name)).await?;
         }
-        self.0.put_group(ResourceName::plain(name), config, expect).await
+        self.0.put_group(name, config, expect).await
     }
 
     /// What a group missed lately, the latest first.
     pub async fn gaps(&self, group: &str) -> Result<Vec<GapView>, Refusal> {
-        let name = ResourceName::plain(group);
+        let name = group_named(group)?;
         let look = move |executor: &mut Executor| {
             let gaps = executor.state.groups().named(&name)?.gaps().rev();
             Ok(gaps.map(|gap| GapView { topic: topic_text(executor, gap.topic), gap: *gap }).collect())
@@ -107,7 +147,7 @@ impl Node {
     /// Deletes a group and its progress.
     pub async fn delete_group(&self, name: &str) -> Result<(), Refusal> {
         self.check_writable()?;
-        let record = GroupDelete { name: ResourceName::plain(name) };
+        let record = GroupDelete { name: group_named(name)? };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
@@ -131,7 +171,7 @@ impl Node {
 
     /// Progress of a group on every topic that it received from.
     pub async fn progress(&self, group: &str) -> Result<Vec<ProgressView>, Refusal> {
-        let (name, now) = (ResourceName::plain(group), self.0.shared.clock.now());
+        let (name, now) = (group_named(group)?, self.0.shared.clock.now());
         let look = move |executor: &mut Executor| {
             let group = executor.state.groups().named(&name)?;
             let view = |(id, progress): (_, &vouch_broker::state::Progress)| {

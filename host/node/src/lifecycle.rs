@@ -221,7 +221,7 @@ impl Begin<'_> {
         let scrub = Scrub::start(housekeeping.clone(), files, config.scrub_rate, place).map_err(StartError::Thread)?;
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = config.zero_ahead.min(segment_size);
-        let output = Output::Log { appender, index, prepared };
+        let output = Output::Log { appender, reader: reader.clone(), index, prepared };
         let shard = Shard::start(state, output, inbox.clone(), shared.clone()).map_err(StartError::Thread)?;
         let mending = inbox.clone();
         let listeners = Listeners {

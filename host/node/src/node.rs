@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use vouch_broker::record::{Ack, ChangeInvisible, DeadLetter, End, EndedBy, MessageHead, MessagePlace, encode_message};
+use vouch_broker::record::{
+    Ack, ChangeInvisible, DeadLetter, DeadLetterSized, End, EndedBy, MessageHead, MessagePlace, encode_message,
+};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{
     AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
@@ -198,6 +200,7 @@ impl Node {
     /// when they are written.
     pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, Refusal> {
         let began = Instant::now();
+        request.topic.check_sent_to()?;
         self.check_writable()?;
         self.0.disk.check()?;
         let route = self.0.route_for_send(&request.topic).await?;
@@ -236,7 +239,7 @@ impl Node {
     pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, Refusal> {
         let began = Instant::now();
         self.check_writable()?;
-        vouch_broker::check_group_name(&request.group.name)?;
+        request.group.check_group()?;
         let default = if request.auto_renew { RENEWED_LEASE_MS } else { DEFAULT_LEASE_MS };
         let invisible_ms = request.invisible_ms.filter(|_| !request.auto_renew).unwrap_or(default);
         let (topic, client_id) = (request.topic.clone(), request.client_id.clone());
@@ -299,7 +302,14 @@ impl Node {
     /// Moves a message to its group's dead letters; one that is done or in other hands is left alone (§4.9).
     pub async fn forward_to_dead_letter(&self, handle: Handle, reason: &str) -> Result<(), Refusal> {
         let Handle { group, topic, queue, offset, generation, .. } = handle;
-        let record = DeadLetter { group, topic, queue, offset, generation, reason: reason.to_owned() };
+        let find = move |executor: &mut crate::shard::Executor| {
+            executor.state.topics().get(topic).and_then(|topic| topic.entry(queue, offset))
+        };
+        // What cannot be read is moved all the same, and counts as nothing.
+        let entry = self.0.shard.query(find).await?;
+        let record_len = entry.and_then(|entry| stored::record_len(&self.0.reader, entry.position).ok()).unwrap_or(0);
+        let letter = DeadLetter { group, topic, queue, offset, generation, reason: reason.to_owned() };
+        let record = DeadLetterSized { letter, record_len };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
@@ -432,7 +442,7 @@ impl Inner {
     async fn route_for_send(&self, name: &ResourceName) -> Result<Arc<Route>, Refusal> {
         match self.route(name).await {
             Err(Refusal::TopicNotFound(_)) if self.config.auto_create_topics => {
-                vouch_broker::check_new_topic_name(&name.name)?;
+                name.check_new_topic()?;
                 let made = self.put_topic(name.clone(), TopicConfig::default(), Expect::Absent).await;
                 match made {
                     // Another send may have made it first.

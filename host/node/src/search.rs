@@ -7,9 +7,9 @@ mod coverage;
 
 use std::sync::Arc;
 
-use vouch_broker::{MessageKind, Millis, Refusal, ResourceName, StoredMessage, TopicId};
+use vouch_broker::{MessageKind, Millis, Refusal, StoredMessage, TopicId};
 
-use crate::admin::{PAGE_MAX, Row, ended_row, open_row};
+use crate::admin::{PAGE_MAX, Row, ended_row, open_row, topic_named};
 use crate::node::{Inner, Node};
 use crate::shard::Executor;
 use crate::{
@@ -108,7 +108,7 @@ impl Inner {
     }
 
     async fn topic_id(&self, topic: &str) -> Result<TopicId, Refusal> {
-        let name = ResourceName::plain(topic);
+        let name = topic_named(topic)?;
         let find = move |executor: &mut Executor| executor.state.topics().named(&name).map(|topic| topic.id);
         self.shard.query(find).await?
     }

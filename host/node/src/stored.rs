@@ -7,10 +7,22 @@ use vouch_commitlog::{LogPosition, LogReader};
 
 /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
 pub(crate) fn record(log: &LogReader, position: u64) -> Result<Bytes, Refusal> {
-    let unreadable = |why: String| Refusal::Internal(format!("the record at position {position}: {why}"));
-    let head = log.read(LogPosition(position), FRAME_LEN).map_err(|error| unreadable(error.to_string()))?;
-    let len = Frame::announced_len(&head).map_err(|error| unreadable(error.to_string()))?;
-    log.read(LogPosition(position), len).map_err(|error| unreadable(error.to_string()))
+    let len = announced_len(log, position)?;
+    log.read(LogPosition(position), len).map_err(|error| unreadable(position, &error))
+}
+
+/// The length of the record at a log position, as its frame announces it.
+pub(crate) fn record_len(log: &LogReader, position: u64) -> Result<u32, Refusal> {
+    Ok(u32::try_from(announced_len(log, position)?).unwrap_or(u32::MAX))
+}
+
+fn announced_len(log: &LogReader, position: u64) -> Result<usize, Refusal> {
+    let head = log.read(LogPosition(position), FRAME_LEN).map_err(|error| unreadable(position, &error))?;
+    Frame::announced_len(&head).map_err(|error| unreadable(position, &error))
+}
+
+fn unreadable(position: u64, why: &dyn std::fmt::Display) -> Refusal {
+    Refusal::Internal(format!("the record at position {position}: {why}"))
 }
 
 /// The message at a log position, verified.

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{Refusal, ResourceName, TransactionOutcome};
+use vouch_broker::{Refusal, ResourceName, TopicConfig, TransactionOutcome};
 use vouch_node::{
-    EndRequest, Node, NodeConfig, PluginUpload, Receipt, SendRequest, TransactionState, backup, check_backup, restore,
+    EndRequest, Expect, Node, NodeConfig, PluginUpload, Receipt, SendRequest, TransactionState, backup, check_backup,
+    restore,
 };
 
 const MIB: usize = 1 << 20;
@@ -112,6 +113,35 @@ async fn a_topic_keeps_its_newest_messages_up_to_its_size() {
     let kept = all(&node, "g").await;
     assert!(kept.len() >= 8, "{} messages of a quarter of a mebibyte are less than the size", kept.len());
     assert_eq!(kept.last().unwrap().1, format!("m{}", sent - 1));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn dead_letters_keep_to_the_retention_of_their_topic() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(eager(folder.path())).unwrap();
+    topic(&node, "t", r#"{"queues":1}"#).await;
+    let dead_letter = async |n| {
+        send_one(&node, n).await.unwrap();
+        let held = node.receive(receive("t", "g")).await.unwrap();
+        assert_eq!(held.len(), 1);
+        node.forward_to_dead_letter(held[0].handle, "in vain").await.unwrap();
+    };
+    dead_letter(0).await;
+    let made = node.topic(&ResourceName::plain("%DLQ%g")).await.unwrap().config;
+    let config = TopicConfig { retention_size: Some(2 << 20), ..made };
+    node.put_topic("%DLQ%g", config, Expect::Anything).await.unwrap();
+    let (began, mut dead, mut pace) = (Instant::now(), 1, tokio::time::interval(PACE));
+    while node.retention().expired.load(Ordering::Relaxed) == 0 {
+        assert!(began.elapsed() < PATIENCE, "none of {dead} dead letters expires");
+        pace.tick().await;
+        dead_letter(dead).await;
+        dead += 1;
+    }
+    let kept = receive_now(&node, "%DLQ%g", "undertaker").await;
+    let offsets: Vec<u64> = kept.iter().map(|delivery| delivery.offset).collect();
+    assert!(offsets[0] > 0 && offsets.len() >= 8, "{offsets:?}");
+    assert_eq!(*offsets.last().unwrap(), dead as u64 - 1);
     node.stop().await;
 }
 

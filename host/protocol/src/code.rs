@@ -93,11 +93,14 @@ pub fn outcome(refusal: &Refusal) -> Outcome {
 }
 
 fn name_outcome(error: &NameError) -> Outcome {
-    let (NameError::Blank { what }
-    | NameError::TooLong { what, .. }
-    | NameError::Character { what, .. }
-    | NameError::Reserved { what, .. }) = error;
-    let code = match *what {
+    let what = match error {
+        NameError::Blank { what }
+        | NameError::TooLong { what, .. }
+        | NameError::Character { what, .. }
+        | NameError::Reserved { what, .. } => *what,
+        NameError::DeadLetters { .. } => "topic",
+    };
+    let code = match what {
         "topic" => Code::IllegalTopic,
         "group" => Code::IllegalConsumerGroup,
         _ => Code::BadRequest,
@@ -134,6 +137,7 @@ mod tests {
             (Refusal::Name(NameError::TooLong { what: "group", chars: 121, max: 120 }), 40003, 422),
             (Refusal::Name(NameError::Character { what: "namespace", found: '.' }), 40000, 422),
             (Refusal::Name(NameError::Reserved { what: "topic", name: "TBW102".into() }), 40002, 422),
+            (Refusal::Name(NameError::DeadLetters { name: "%DLQ%g".into() }), 40002, 422),
             (Refusal::TopicNotFound(topic()), 40402, 404),
             (Refusal::GroupNotFound(topic()), 40403, 404),
             (Refusal::TypeMismatch { topic: topic(), topic_type: "normal", kind: "transaction" }, 40014, 409),

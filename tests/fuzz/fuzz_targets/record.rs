@@ -28,7 +28,7 @@ fn encode(record: &Record) -> Option<Vec<u8>> {
         record,
         ClusterInit NodeStarted TopicPut TopicDelete TopicForced GroupPut GroupDelete GroupMade GroupsUnused Join Expire Seen Carried Leapt
         LeapsBelieved FilterNoted FiltersGone End CheckAnswered ComponentFailed Park Resume Lease Renew Ack ChangeInvisible
-        DeadLetter PluginChunk PluginPublish TagDelete PluginDelete
+        DeadLetter DeadLetterSized PluginChunk PluginPublish TagDelete PluginDelete
         BindingPut BindingDelete
     )
 }

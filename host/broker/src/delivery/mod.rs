@@ -59,7 +59,7 @@ pub struct Picks {
     /// The record that leases them; `None` if nothing changes.
     pub lease: Option<Lease>,
     /// Messages that were delivered often enough (protocol paper §5.3): queue, offset, generation for the
-    /// [`crate::record::DeadLetter`] to propose.
+    /// [`crate::record::DeadLetterSized`] to propose.
     pub exhausted: Vec<(u32, u64, u64)>,
     /// The scan stopped at its bound before it found enough, and got on: ask again.
     pub more: bool,

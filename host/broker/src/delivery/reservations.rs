@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::record::Record;
+use crate::record::{DeadLetterSized, Record};
 use crate::state::{FilterTags, Filters};
 use crate::{GroupId, State, TagFilter, TagHash, TopicId};
 
@@ -139,7 +139,9 @@ fn subject(record: &Record) -> Option<(GroupId, TopicId)> {
         Record::Renew(renew) => (renew.group, renew.topic),
         Record::Ack(ack) => (ack.group, ack.topic),
         Record::ChangeInvisible(change) => (change.group, change.topic),
-        Record::DeadLetter(letter) => (letter.group, letter.topic),
+        Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }) => {
+            (letter.group, letter.topic)
+        }
         Record::FilterNoted(noted) => (noted.group, noted.topic),
         Record::FiltersGone(gone) => (gone.group, gone.topic),
         _ => return None,
@@ -162,7 +164,9 @@ fn each_place(record: &Record, mut each: impl FnMut(Place)) {
         Record::Renew(renew) => renew.leases.iter().for_each(|(queue, offset, _)| each((*queue, *offset))),
         Record::Ack(ack) => each((ack.queue, ack.offset)),
         Record::ChangeInvisible(change) => each((change.queue, change.offset)),
-        Record::DeadLetter(letter) => each((letter.queue, letter.offset)),
+        Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }) => {
+            each((letter.queue, letter.offset));
+        }
         _ => {}
     }
 }

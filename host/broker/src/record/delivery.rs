@@ -241,3 +241,26 @@ about_a_lease! {
         reason: String, |w: &mut Writer<'_>, v: &String| w.text(v), |r: &mut Reader<'_>| r.string("reason");
     }
 }
+
+/// A dead letter with the size of what it keeps, by which the retention of its topic counts it. Logs of before have
+/// [`DeadLetter`] alone, which counts as nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterSized {
+    /// The dead letter.
+    pub letter: DeadLetter,
+    /// Bytes of the record of the message that it is; 0 where that could not be read.
+    pub record_len: u32,
+}
+
+impl Fields for DeadLetterSized {
+    const KIND: u16 = 37;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        self.letter.write(w);
+        w.u32(self.record_len);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { letter: DeadLetter::read(r)?, record_len: r.u32("length of the record")? })
+    }
+}

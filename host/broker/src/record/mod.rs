@@ -20,7 +20,7 @@ pub use administration::{
     TopicForced, TopicPut,
 };
 pub use codec::DecodeError;
-pub use delivery::{Ack, Again, ChangeInvisible, DeadLetter, Lease, LeasedAgain, LeasedRange, Renew};
+pub use delivery::{Ack, Again, ChangeInvisible, DeadLetter, DeadLetterSized, Lease, LeasedAgain, LeasedRange, Renew};
 pub use filters::{FilterNoted, FiltersGone};
 pub(crate) use filters::{read_filters, write_filters};
 pub use frame::{FRAME_LEN, Frame};
@@ -145,8 +145,10 @@ records! {
     Ack,
     /// A lease ends at another time.
     ChangeInvisible,
-    /// A message moved to a dead-letter topic.
+    /// A message moved to a dead-letter topic; no longer written.
     DeadLetter,
+    /// A message of so many bytes moved to a dead-letter topic.
+    DeadLetterSized,
     /// A member of a group brought a filter.
     FilterNoted,
     /// No member has these filters any more.

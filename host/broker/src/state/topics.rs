@@ -28,7 +28,7 @@ pub struct Topic {
     pub config: TopicConfig,
     /// Log position of the record that last changed the settings: the resource's tag over HTTP.
     pub revision: u64,
-    /// Bytes of all records of messages and halves that the topic ever received.
+    /// Bytes of all records of messages, halves and dead letters that the topic ever received.
     received_bytes: u64,
     queues: Vec<QueueIndex>,
     /// What it had received when parts were sealed: tells how old and how much what lies in them is.
@@ -126,7 +126,7 @@ impl Topic {
         index.map_or_else(|| (Vec::new(), None), |index| index.offsets_in(stretch, from, room))
     }
 
-    /// Counts the record of a message or half that the topic received.
+    /// Counts the record of a message or half that the topic received, or that a dead letter keeps.
     pub(super) fn received(&mut self, record_len: u32) {
         self.received_bytes += u64::from(record_len);
     }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use vouch_broker::{GroupConfig, Refusal, ResourceName, TopicConfig};
+use vouch_broker::{GroupConfig, NameError, Refusal, ResourceName, TopicConfig};
 use vouch_node::{Expect, GroupInfo, Node, TopicInfo, Written};
 
 use super::App;
@@ -38,6 +38,8 @@ pub(crate) trait Resource {
     type Config: Serialize + DeserializeOwned + Clone + Send + Sync;
 
     fn missing(name: ResourceName) -> Refusal;
+    /// Whether there can be one of this name.
+    fn check(name: &ResourceName) -> Result<(), NameError>;
     fn find(
         node: &Node,
         name: &ResourceName,
@@ -70,6 +72,10 @@ impl Resource for Topics {
 
     fn missing(name: ResourceName) -> Refusal {
         Refusal::TopicNotFound(name)
+    }
+
+    fn check(name: &ResourceName) -> Result<(), NameError> {
+        name.check_topic()
     }
 
     async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<TopicConfig>>, Refusal> {
@@ -107,6 +113,10 @@ impl Resource for Groups {
         Refusal::GroupNotFound(name)
     }
 
+    fn check(name: &ResourceName) -> Result<(), NameError> {
+        name.check_group()
+    }
+
     async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<GroupConfig>>, Refusal> {
         Ok(node.group(name).await?.map(Into::into))
     }
@@ -120,12 +130,11 @@ impl Resource for Groups {
     }
 }
 
-/// A name in a path: `name`, or `namespace/name` as lists show it.
-pub(crate) fn resource_name(text: &str) -> ResourceName {
-    match text.split_once('/') {
-        Some((namespace, name)) => ResourceName { namespace: namespace.to_owned(), name: name.to_owned() },
-        None => ResourceName::plain(text),
-    }
+/// A name in a path, as lists show it.
+fn named<R: Resource>(text: &str) -> Result<ResourceName, Refusal> {
+    let name = ResourceName::parse(text);
+    R::check(&name)?;
+    Ok(name)
 }
 
 /// The settings as JSON, all of them, those at their defaults too.
@@ -145,7 +154,7 @@ fn shown(name: &ResourceName, config: &impl Serialize) -> Result<Map<String, Val
 /// `GET /v1/topics`, `GET /v1/groups`.
 pub(crate) async fn list<R: Resource>(State(app): State<Arc<App>>, params: Params) -> Result<Response, Problem> {
     let page = params.page()?;
-    let after = page.after.as_deref().map(resource_name);
+    let after = page.after.as_deref().map(ResourceName::parse);
     let found = R::page(&app.node, after, page.limit).await?;
     let next = match found.last() {
         Some(last) if found.len() == page.limit => {
@@ -163,7 +172,7 @@ pub(crate) async fn show<R: Resource>(
     State(app): State<Arc<App>>,
     Names(name): Names<String>,
 ) -> Result<Response, Problem> {
-    let name = resource_name(&name);
+    let name = named::<R>(&name)?;
     let found = R::find(&app.node, &name).await?.ok_or_else(|| R::missing(name))?;
     Ok((etag(found.revision), Json(shown(&found.name, &found.config)?)).into_response())
 }
@@ -182,7 +191,7 @@ pub(crate) async fn replace<R: Resource>(
     let expect = if demands.is_empty() {
         Expect::Anything
     } else {
-        let current = R::find(&app.node, &resource_name(&name)).await?;
+        let current = R::find(&app.node, &named::<R>(&name)?).await?;
         demands.expect(&what::<R>(&name), current.map(|found| found.revision))?
     };
     let done = R::put(&app.node, &name, config.clone(), expect).await?;
@@ -194,7 +203,7 @@ fn what<R: Resource>(name: &str) -> String {
 }
 
 fn put_answer<R: Resource>(name: &str, config: &R::Config, done: Written) -> Result<Response, Problem> {
-    let shown = shown(&ResourceName::plain(name), config)?;
+    let shown = shown(&ResourceName::parse(name), config)?;
     Ok((written(done.created), etag(done.revision), Json(shown)).into_response())
 }
 
@@ -209,9 +218,10 @@ pub(crate) async fn change<R: Resource>(
     take_name(&mut changes, &name)?;
     let demands = Preconditions::of(&headers)?;
     let tries = if demands.is_empty() { CHANGE_TRIES } else { 1 };
+    let resource = named::<R>(&name)?;
     for _ in 0..tries {
-        let current = R::find(&app.node, &resource_name(&name)).await?;
-        let current = current.ok_or_else(|| R::missing(resource_name(&name)))?;
+        let current = R::find(&app.node, &resource).await?;
+        let current = current.ok_or_else(|| R::missing(resource.clone()))?;
         demands.expect(&what::<R>(&name), Some(current.revision))?;
         let mut merged = settings(&current.config)?;
         merge(&mut merged, changes.clone());
@@ -285,11 +295,5 @@ mod tests {
             merged(before, json!({"a": null, "b": {"c": 4}, "e": [5], "f": {"g": null, "h": 6}})),
             json!({"b": {"c": 4, "d": 3}, "e": [5], "f": {"h": 6}})
         );
-    }
-
-    #[test]
-    fn a_name_with_a_slash_has_a_namespace() {
-        assert_eq!(resource_name("a/b").to_string(), "a/b");
-        assert_eq!(resource_name("%DLQ%g"), ResourceName::plain("%DLQ%g"));
     }
 }

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vouch_broker::{Refusal, TransactionId, TransactionOutcome};
+use vouch_broker::{Refusal, ResourceName, TransactionId, TransactionOutcome};
 use vouch_node::{
     AnswerView, EndRequest, ErrorView, TransactionMark, TransactionQuery, TransactionState, TransactionView,
 };
@@ -17,7 +17,6 @@ use super::App;
 use super::answer::{self, time};
 use super::problem::Problem;
 use super::request::{Names, Params, document, object};
-use super::resource::resource_name;
 
 /// Longest name of who decides, in bytes.
 pub(crate) const BY_MAX_BYTES: usize = 256;
@@ -125,7 +124,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<
     let after = params.read("after", |text| mark(&app, text))?;
     let mut query = TransactionQuery {
         state: params.read("state", state)?,
-        topic: params.text("topic").map(resource_name),
+        topic: params.text("topic").map(ResourceName::parse),
         older_than: params.duration("older_than")?,
         after,
         limit: page.limit,

@@ -10,6 +10,7 @@ mod form;
 mod logs;
 mod messages;
 mod numbers;
+mod names;
 mod places;
 mod plugins;
 mod running;

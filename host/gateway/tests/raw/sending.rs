@@ -1,6 +1,7 @@
 use vouch_protocol::wire::{Code, Endpoints, Message, QueryAssignmentRequest, QueryRouteRequest, SendMessageRequest};
 
-use crate::broker::{Broker, Client, code, id, message, receive_request, resource, seconds, soon, with_system};
+use crate::broker::{Broker, Client, code, handle, id, message, receive_request, resource, seconds, soon, with_system};
+use crate::consuming::forward;
 
 /// The code that a change of a good message earns. Every client below sends to the same broker.
 async fn code_of(broker: &Broker, message: Message) -> Code {
@@ -34,6 +35,21 @@ async fn a_message_arrives_as_it_was_sent_with_its_place_and_time() {
     assert!(system.born_timestamp.is_some() && system.store_timestamp.is_some() && system.queue_offset.is_some());
     assert_eq!(system.delivery_attempt, Some(1));
     assert_eq!(system.body_digest.as_ref().unwrap().checksum.len(), 32);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_sends_to_dead_letters_whether_they_exist_or_not() {
+    let broker = Broker::start().await;
+    let mut client = broker.client("client").await;
+    client.send_one("orders", "1").await;
+    let received = soon(client.receive("orders", "group")).await;
+    assert_eq!(forward(&mut client, "group", handle(&received[0])).await, Code::Ok);
+    for topic in ["%DLQ%group", "%DLQ%other"] {
+        let response = client.send(vec![message(topic, "2")]).await;
+        assert_eq!((code(&response.status), response.entries.len()), (Code::IllegalTopic, 0));
+        assert!(response.status.unwrap().message.contains("dead letters"));
+    }
     broker.stop().await;
 }
 

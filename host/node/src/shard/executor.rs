@@ -11,7 +11,7 @@ use vouch_broker::delivery::Reservations;
 use vouch_broker::record::{Frame, Record};
 use vouch_broker::state::{Effect, Outcome, RecordAt};
 use vouch_broker::{GroupId, Millis, Refusal, State, TopicId};
-use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, Shortage};
+use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogReader, Shortage};
 
 use super::absences::Absences;
 use super::answers::{answer_in_memory, refusal_of_append, refusal_of_shortage, refused};
@@ -48,6 +48,8 @@ pub(crate) struct Executor {
     inbox: Arc<Inbox>,
     /// `None`: the log is only read, and `closed` says so.
     appender: Option<Appender>,
+    /// `None` where there is no appender.
+    pub(super) reader: Option<LogReader>,
     index: u64,
     /// Space of the log that sends leave to others when it cannot grow.
     reserve: u64,
@@ -94,10 +96,10 @@ pub(crate) struct Executor {
 impl Executor {
     pub(crate) fn new(state: State, output: Output, inbox: Arc<Inbox>, shared: Arc<Shared>) -> Self {
         let (appender, index, reserve, closed, (appended, durable, applied)) = match output {
-            Output::Log { appender, index, prepared } => {
+            Output::Log { appender, reader, index, prepared } => {
                 // What was recovered is durable and applied before the executor begins.
                 let end = appender.appended().0;
-                (Some(appender), index, RESERVE_BYTES.min(prepared / 2), None, (end, end, end))
+                (Some((appender, reader)), index, RESERVE_BYTES.min(prepared / 2), None, (end, end, end))
             }
             Output::Refused { refusal, positions } => {
                 shared.close(refusal.clone());
@@ -105,12 +107,14 @@ impl Executor {
             }
         };
         let latest = state.cluster().clock;
+        let (appender, reader) = appender.unzip();
         Self {
             state,
             schedule: Schedule::default(),
             shared,
             inbox,
             appender,
+            reader,
             index,
             reserve,
             reservations: Reservations::default(),

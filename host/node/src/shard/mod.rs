@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{Notify, oneshot};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{Refusal, State};
-use vouch_commitlog::Appender;
+use vouch_commitlog::{Appender, LogReader};
 
 pub(crate) use answers::refusal_of_shortage;
 pub(crate) use executor::Executor;
@@ -77,6 +77,8 @@ pub(crate) enum Output {
     /// To the end of its log.
     Log {
         appender: Appender,
+        /// Reads what was appended.
+        reader: LogReader,
         /// Index of the last entry in the log.
         index: u64,
         /// Bytes of the log that are kept prepared ahead.

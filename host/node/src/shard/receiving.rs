@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use vouch_broker::delivery::{Noting, Wanted, filters, is_noted, noting, pick};
-use vouch_broker::record::{DeadLetter, FilterNoted, GroupMade, Join, Lease};
+use vouch_broker::record::{DeadLetter, DeadLetterSized, FilterNoted, GroupMade, Join, Lease};
 use vouch_broker::state::{FILTERS_MAX, Outcome};
 use vouch_broker::{GroupConfig, GroupId, Millis, Refusal, TagFilter, TopicId};
 
 use super::executor::Executor;
 use super::inbox::{Claim, Proposal};
 use super::polls::{Batch, LineNumber, POLLS_MAX, Poll};
+use crate::stored;
 
 /// Work for receives in one turn of the executor, about a millisecond or two; the rest waits for the next turn, after what
 /// else there is to do: many who wait for one topic do not hold up those who write to another.
@@ -115,7 +116,9 @@ impl Executor {
         for (queue, offset, generation) in &picks.exhausted {
             let reason = "it was delivered as often as the group allows".to_owned();
             let (queue, offset, generation) = (*queue, *offset, *generation);
-            self.propose_own(|out| DeadLetter { group, topic, queue, offset, generation, reason }.encode(out));
+            let letter = DeadLetter { group, topic, queue, offset, generation, reason };
+            let record_len = self.record_len(topic, queue, offset);
+            self.propose_own(|out| DeadLetterSized { letter, record_len }.encode(out));
         }
         if let Some(lease) = &picks.lease {
             self.propose_own(|out| Lease::encode(lease, out));
@@ -128,6 +131,14 @@ impl Executor {
         // Where the log takes nothing the scan would stop at the same place again.
         let more = picks.more && !self.log_refuses;
         self.wait_for_messages(poll, topic, (now, stood_first), more)
+    }
+
+    /// Bytes of a message's record, whose length is the first thing that it says; 0 where it cannot be read, which whoever
+    /// reads the message will say.
+    fn record_len(&self, topic: TopicId, queue: u32, offset: u64) -> u32 {
+        let entry = self.state.topics().get(topic).and_then(|topic| topic.entry(queue, offset));
+        let len = entry.zip(self.reader.as_ref()).and_then(|(entry, log)| stored::record_len(log, entry.position).ok());
+        len.unwrap_or(0)
     }
 
     /// `more`: the scan stopped at its bound, and goes on in the receive's next turn, after other work.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::delivery::{Noting, Picks, Reservations, Wanted, noting, pick};
-use crate::record::{DeadLetter, FilterNoted, FiltersGone, Record};
+use crate::record::{DeadLetter, DeadLetterSized, FilterNoted, FiltersGone, Record};
 use crate::state::Outcome;
 use crate::testing::{Log, read_snapshot, replay};
 use crate::{GroupConfig, GroupId, Millis, State, TagFilter, TagHash, TopicId};
@@ -111,6 +111,7 @@ impl Leader {
 
     pub(super) fn dead_letter(&mut self, queue: u32, offset: u64, generation: u64) {
         let (group, topic, reason) = (self.group, self.topic, String::new());
-        self.propose(Record::DeadLetter(DeadLetter { group, topic, queue, offset, generation, reason }));
+        let letter = DeadLetter { group, topic, queue, offset, generation, reason };
+        self.propose(Record::DeadLetterSized(DeadLetterSized { letter, record_len: 1 }));
     }
 }

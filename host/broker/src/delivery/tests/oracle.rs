@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Again, Lease, Record};
+use crate::record::{Again, DeadLetterSized, Lease, Record};
 use crate::state::Progress;
 use crate::{Millis, TagHash};
 
@@ -101,7 +101,7 @@ impl Oracle {
                 }
                 true
             }
-            Record::DeadLetter(letter) => {
+            Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }) => {
                 let place = (letter.queue, letter.offset);
                 let Some(fate) = self.fates.get(&place) else { return false };
                 if fate.ended.is_none() && fate.generation == letter.generation {

@@ -196,6 +196,12 @@ fn deliveries() -> impl Strategy<Value = Record> {
         (about(), text()).prop_map(|(((group, topic), queue, offset, generation), reason)| {
             Record::DeadLetter(DeadLetter { group, topic, queue, offset, generation, reason })
         }),
+        (about(), text(), any::<u32>()).prop_map(
+            |(((group, topic), queue, offset, generation), reason, record_len)| {
+                let letter = DeadLetter { group, topic, queue, offset, generation, reason };
+                Record::DeadLetterSized(DeadLetterSized { letter, record_len })
+            }
+        ),
         (lives(), filter())
             .prop_map(|((group, topic), filter)| { Record::FilterNoted(FilterNoted { group, topic, filter }) }),
         (lives(), proptest::collection::btree_set(filter(), 0..4)).prop_map(|((group, topic), filters)| {

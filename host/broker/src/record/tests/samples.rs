@@ -166,6 +166,10 @@ fn deliveries() -> Vec<Sample> {
             uncounted: true
         }),
         sample!(DeadLetter { group, topic, queue, offset, generation, reason: "why".to_owned() }),
+        sample!(DeadLetterSized {
+            letter: DeadLetter { group, topic, queue, offset, generation, reason: "why".to_owned() },
+            record_len: 0x0910
+        }),
         sample!(FilterNoted { group, topic, filter: TagFilter::Tags(vec![TagHash(0x0102), TagHash(0x0304)]) }),
         sample!(FiltersGone { group, topic, filters: vec![TagFilter::All, TagFilter::Tags(vec![TagHash(7)])] }),
     ]

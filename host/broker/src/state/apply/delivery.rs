@@ -139,7 +139,13 @@ impl State {
     ///
     /// A group that consumes its own dead letters finds them at the end of the same topic again: endless, but nothing
     /// is lost.
-    pub(super) fn dead_letter(&mut self, at: RecordAt, letter: &DeadLetter, effects: &mut Vec<Effect>) -> Outcome {
+    pub(super) fn dead_letter(
+        &mut self,
+        at: RecordAt,
+        letter: &DeadLetter,
+        record_len: u32,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
         let group = self.groups.get(letter.group).ok_or(Refusal::InvalidHandle("its group was deleted"))?;
         let target = group.config.dead_letter_topic(&group.name);
         let progress = self.groups.progress_mut(letter.group, letter.topic)?;
@@ -162,7 +168,9 @@ impl State {
                 id
             }
         };
-        self.topics.get_mut(id)?.append(0, entry);
+        let topic = self.topics.get_mut(id)?;
+        topic.append(0, entry);
+        topic.received(record_len);
         if self.groups.progress_mut(letter.group, letter.topic)?.remove(letter.queue, letter.offset) {
             effects.push(Effect::AvailableTo(letter.group, letter.topic));
         }

@@ -130,7 +130,7 @@ impl State {
         let Some(mut open) = self.transactions.open.get(failed.transaction).cloned() else {
             return Err(Refusal::AlreadyEnded { id: transaction_name(failed.transaction) });
         };
-        let topic = self.topics.get_mut(open.topic)?.name.name.as_str();
+        let topic = &self.topics.get_mut(open.topic)?.name;
         let binding = self.plugins.binding_of_topic(topic).map(|(_, binding)| binding.revision);
         if open.parked.is_some() || failed.check_number != open.checks + 1 || binding != Some(failed.binding_revision) {
             // Answered, parked or bound anew while this was on its way.
@@ -153,7 +153,9 @@ impl State {
     /// A binding was set anew or taken away: what was parked because its component failed is asked about again. What was
     /// counted stays counted.
     pub(super) fn resume_failed(&mut self, at: RecordAt, topics: &[String], effects: &mut Vec<Effect>) {
-        let named = |id: &TopicId| self.topics.get(*id).is_some_and(|topic| topics.contains(&topic.name.name));
+        let named = |id: &TopicId| {
+            self.topics.get(*id).is_some_and(|topic| topics.iter().any(|bound| topic.name.is_written(bound)))
+        };
         let waiting: Vec<u64> = self
             .transactions
             .open

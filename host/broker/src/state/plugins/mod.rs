@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::record::{BindingPut, PluginChunk, PluginPublish};
-use crate::{Millis, Refusal};
+use crate::{Millis, Refusal, ResourceName};
 
 /// SHA-256 of a component.
 pub type Digest = [u8; 32];
@@ -70,7 +70,7 @@ pub struct BindingEntry {
     pub digest: Digest,
     /// The whole binding as the user wrote it, as JSON.
     pub spec: String,
-    /// Topics for which it answers checks.
+    /// Topics for which it answers checks, as the user wrote them ([`ResourceName::parse`]).
     pub topics: Vec<String>,
     /// Groups for which it consumes.
     pub groups: Vec<String>,
@@ -135,8 +135,8 @@ impl Plugins {
     }
 
     /// The binding that answers for a topic.
-    pub fn binding_of_topic(&self, topic: &str) -> Option<(&str, &BindingEntry)> {
-        self.bindings().find(|(_, binding)| binding.topics.iter().any(|bound| bound == topic))
+    pub fn binding_of_topic(&self, topic: &ResourceName) -> Option<(&str, &BindingEntry)> {
+        self.bindings().find(|(_, binding)| binding.topics.iter().any(|bound| topic.is_written(bound)))
     }
 
     /// The binding that consumes for a group.
@@ -279,7 +279,8 @@ impl Plugins {
             return Err(Refusal::NotFound("the plugin of this binding was deleted; push it again".to_owned()));
         }
         for topic in &targets.topics {
-            if let Some((other, _)) = self.binding_of_topic(topic).filter(|(other, _)| *other != put.name) {
+            let named = ResourceName::parse(topic);
+            if let Some((other, _)) = self.binding_of_topic(&named).filter(|(other, _)| *other != put.name) {
                 return Err(Refusal::Conflict(format!(
                     "topic {topic} is already answered by binding {other}; delete that one, or take the topic out of it"
                 )));

@@ -1,10 +1,10 @@
 //! Bindings: one answer for a topic or group, fixed when it was set (ruling 7).
 
 use super::plugins::{delete, delete_tag, push};
-use crate::Refusal;
 use crate::record::{BindingDelete, BindingPut, Record};
 use crate::state::{Applied, Effect};
 use crate::testing::Log;
+use crate::{Refusal, ResourceName};
 
 fn put(name: &str, digest: u8, spec: &str, expected_revision: Option<u64>) -> Record {
     let (name, spec) = (name.to_owned(), spec.to_owned());
@@ -32,10 +32,22 @@ fn a_binding_answers_for_the_topics_that_it_names() {
     let set = log.apply(put("b", 1, &spec, None)).unwrap();
     assert_eq!(set, Applied::Set { created: true, revision: log.last_position() });
     assert_eq!(log.effects, [Effect::Plugins]);
-    let (name, binding) = log.state.plugins().binding_of_topic("bills").unwrap();
+    let (name, binding) = log.state.plugins().binding_of_topic(&ResourceName::plain("bills")).unwrap();
     assert_eq!((name, binding.digest, binding.plugin.as_str()), ("b", [1; 32], "p"));
     assert_eq!((&binding.spec, binding.revision), (&spec, log.last_position()));
-    assert!(log.state.plugins().binding_of_topic("others").is_none());
+    assert!(log.state.plugins().binding_of_topic(&ResourceName::plain("others")).is_none());
+}
+
+#[test]
+fn a_binding_answers_for_topics_of_the_namespace_that_it_names() {
+    let mut log = with_plugin();
+    log.apply(put("of-default", 1, &to_topics(r#""orders""#), None)).unwrap();
+    log.apply(put("of-tenant", 1, &to_topics(r#""tenant/orders""#), None)).unwrap();
+    for (topic, binding) in [("orders", Some("of-default")), ("tenant/orders", Some("of-tenant")), ("t2/orders", None)]
+    {
+        let found = log.state.plugins().binding_of_topic(&ResourceName::parse(topic));
+        assert_eq!(found.map(|(name, _)| name), binding, "{topic}");
+    }
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn the_random_records_do_a_bit_of_everything() {
         "Renew",
         "Ack",
         "ChangeInvisible",
-        "DeadLetter",
+        "DeadLetterSized",
         "Join",
         "TopicPut",
         "TopicDelete",

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::check::CheckOverrides;
 use crate::record::{
-    Carried, Expire, Join, MessagePlace, NodeStarted, PluginChunk, Queued, Record, Seen, before_carried, decode_stored,
-    encode_message,
+    Carried, DeadLetter, DeadLetterSized, Expire, Join, MessagePlace, NodeStarted, PluginChunk, Queued, Record, Seen,
+    before_carried, decode_stored, encode_message,
 };
 use crate::state::{Applied, GAPS_MAX, Gap, PIN_MS};
 use crate::testing::{Log, ack, end, lease, message, whole};
@@ -88,6 +88,30 @@ fn messages_go_when_newer_ones_fill_the_size_that_is_kept() {
     log.send(topic, 0, None);
     assert_eq!(expire(&mut log), (2, 0));
     assert_eq!(start(&log, topic), 2);
+}
+
+#[test]
+fn dead_letters_count_as_the_messages_that_they_keep() {
+    let mut log = Log::new();
+    let topic = topic(&mut log, TopicConfig::default());
+    let group = log.member("g", topic, GroupConfig::default());
+    for offset in 0..4 {
+        log.send(topic, 0, None);
+        log.apply(lease(&log, group, topic, 1 + offset, whole(0, offset, offset + 1))).unwrap();
+        let letter = DeadLetter { group, topic, queue: 0, offset, generation: 1 + offset, reason: String::new() };
+        log.apply(Record::DeadLetterSized(DeadLetterSized { letter, record_len: 100 })).unwrap();
+        log.state.seal(1000 * (offset + 1)).unwrap();
+    }
+    let keep = |log: &mut Log, bytes| {
+        let config = TopicConfig { retention_size: Some(bytes), ..TopicConfig::dead_letters() };
+        log.put_topic("%DLQ%g", &config).unwrap();
+    };
+    keep(&mut log, 301);
+    assert!(expirations(&log).is_empty(), "without the first 300 bytes would be left");
+    keep(&mut log, 300);
+    assert_eq!(expire(&mut log), (1, 0));
+    let dead = log.topic_id("%DLQ%g");
+    assert_eq!(start(&log, dead), 1);
 }
 
 #[test]

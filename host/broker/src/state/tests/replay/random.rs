@@ -232,8 +232,8 @@ fn component_failed(log: &Log, step: Step) -> Record {
     let transaction = transaction(log, step);
     let open = log.state.open_transactions().get(transaction);
     let check_number = open.map_or(1, |open| open.checks + 1) + u32::from(step.b.is_multiple_of(8));
-    let name = |id| log.state.topics().name_of(id).map_or("t0", |name| name.name.as_str());
-    let binding = log.state.plugins().binding_of_topic(open.map_or("t0", |open| name(open.topic)));
+    let topic = open.and_then(|open| log.state.topics().name_of(open.topic).cloned());
+    let binding = log.state.plugins().binding_of_topic(&topic.unwrap_or_else(|| ResourceName::plain("t0")));
     Record::ComponentFailed(ComponentFailed {
         transaction,
         check_number,
@@ -293,7 +293,8 @@ fn about_a_lease(log: &Log, step: Step) -> Record {
         }
         2 => {
             let reason = "too often".to_owned();
-            Record::DeadLetter(DeadLetter { group, topic, queue, offset, generation, reason })
+            let letter = DeadLetter { group, topic, queue, offset, generation, reason };
+            Record::DeadLetterSized(DeadLetterSized { letter, record_len: u32::from(step.c) })
         }
         _ => Record::Ack(Ack { group, topic, queue, offset, generation }),
     }
