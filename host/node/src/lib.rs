@@ -55,6 +55,6 @@ pub use sessions::{
     Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions,
 };
 pub use snapshots::{CopyFate, DamagedCopy, StoredCopies, known_durable, verify_snapshots};
-pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use start::{StartError, check_start};
-pub use vouch_plugin::{CompilerProgram, compiler_process};
+pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
+pub use vouch_plugin::{CompilerProgram, compiler_process, mask_document};

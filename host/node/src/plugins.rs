@@ -7,10 +7,10 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use vouch_broker::record::{PluginChunk, PluginPublish};
 use vouch_broker::state::{Artifact, Plugins};
-use vouch_broker::{BodyEncoding, Millis, Refusal, StoredMessage, TransactionId};
+use vouch_broker::{BodyEncoding, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TopicType, TransactionId};
 use vouch_plugin::{
-    Binding, BindingSpec, Engine, EngineConfig, Grants, InspectError, Limits, Message, Pending, Plugin, Refused,
-    UploadVerdict,
+    Binding, BindingSpec, Engine, EngineConfig, Grants, InspectError, Limits, MASK, Message, Pending, Plugin, Refused,
+    UploadVerdict, is_secret_name, mask_urls, masked_member,
 };
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
@@ -80,8 +80,9 @@ enum Fallback {
 
 impl BindingDocument {
     pub(crate) fn parse(spec: &str) -> Result<Self, Refusal> {
-        let document: Self = serde_json::from_str(spec)
-            .map_err(|error| Refusal::Invalid(format!("the binding cannot be read: {error}")))?;
+        let document: Self = serde_json::from_str(spec).map_err(|error| {
+            Refusal::Invalid(format!("the binding cannot be read: {}", mask_urls(&error.to_string())))
+        })?;
         if !document.groups.is_empty() {
             return Err(Refusal::NotBuilt("a binding for consumer groups (use topics)"));
         }
@@ -89,7 +90,7 @@ impl BindingDocument {
             return Err(Refusal::Invalid("the binding names no topic; list at least one in \"topics\"".to_owned()));
         }
         for topic in &document.topics {
-            vouch_broker::check_topic_name(topic)?;
+            ResourceName::parse(topic).check_topic()?;
         }
         Ok(document)
     }
@@ -100,7 +101,10 @@ impl BindingDocument {
             serde_json::Value::Object(object) if object.contains_key("secret") => {
                 Err(Refusal::NotBuilt("a secret in a binding's config"))
             }
-            other => Err(Refusal::Invalid(format!("config.{key} is {other}; it must be a text in quotes"))),
+            other => {
+                let shown = if is_secret_name(key) { MASK.to_owned() } else { other.to_string() };
+                Err(Refusal::Invalid(format!("config.{key} is {shown}; it must be a text in quotes")))
+            }
         };
         Ok(BindingSpec {
             name: name.to_owned(),
@@ -140,7 +144,7 @@ impl Answerer {
             transaction_id: TransactionId { shard: 0, position: due.transaction }.to_string(),
             half: Message {
                 id: message.message_id.clone(),
-                topic: due.topic.name.clone(),
+                topic: due.topic.to_string(),
                 tag: message.tag.clone(),
                 keys: message.keys.clone(),
                 message_group: message.message_group.clone(),
@@ -282,17 +286,21 @@ impl PluginHost {
         self.answerers.get_or_make(name, entry.revision, make).await
     }
 
-    /// What a binding would lack, without setting it: its warnings.
+    /// What a binding would lack, without setting it: its warnings. Refuses one that cannot do what it is set for.
     pub(crate) async fn try_bind(
         &self,
         inner: &Arc<Inner>,
         name: &str,
         spec: &str,
     ) -> Result<(Digest, Vec<String>), Refusal> {
+        refuse_masked(spec)?;
         let document = BindingDocument::parse(spec)?;
         let digest = resolve(inner, &document.plugin).await?;
         let plugin = self.load(inner, digest).await?;
-        Ok((digest, bind(&plugin, &document, name, 0)?.binding.warnings()))
+        plugin.check_config(&document.spec(name)?.config).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let mut warnings = bind(&plugin, &document, name, 0)?.binding.warnings();
+        warnings.extend(warnings_of_topics(inner, &document.topics).await?);
+        Ok((digest, warnings))
     }
 
     /// A binding that was asked on this node, with its revision.
@@ -374,6 +382,34 @@ fn bind(plugin: &Plugin, document: &BindingDocument, name: &str, revision: u64) 
     Ok(Answerer { binding, fallback_to_producer: document.fallback == Fallback::Producer, revision })
 }
 
+/// A binding is shown without its secrets; sent back as it was shown it would lose them.
+fn refuse_masked(spec: &str) -> Result<(), Refusal> {
+    let masked = serde_json::from_str(spec).ok().and_then(|document| masked_member(&document));
+    masked.map_or(Ok(()), |member| {
+        Err(Refusal::Invalid(format!(
+            "{member} has {MASK}, which is shown in place of a secret and is not the secret: write the value itself"
+        )))
+    })
+}
+
+/// Refuses topics that do not exist, and says of which no transaction can come.
+async fn warnings_of_topics(inner: &Arc<Inner>, topics: &[String]) -> Result<Vec<String>, Refusal> {
+    let names: Vec<ResourceName> = topics.iter().map(|topic| ResourceName::parse(topic)).collect();
+    let look = move |executor: &mut crate::shard::Executor| {
+        let topics = names.iter().map(|name| executor.state.topics().named(name));
+        topics.map(|topic| topic.map(|topic| (topic.name.clone(), topic.config.topic_type))).collect()
+    };
+    let found: Result<Vec<_>, Refusal> = inner.shard.query(look).await?;
+    let without = found?.into_iter().filter(|(_, topic_type)| !topic_type.takes(MessageKind::Transaction));
+    let warning = |(name, topic_type): (ResourceName, TopicType)| {
+        format!(
+            "topic {name} has type {}, which takes no half messages: the component is never asked about it",
+            topic_type.as_str()
+        )
+    };
+    Ok(without.map(warning).collect())
+}
+
 /// The digest that a reference means now (ruling 7).
 async fn resolve(inner: &Arc<Inner>, reference: &str) -> Result<Digest, Refusal> {
     let Reference { name, target } = reference
@@ -418,7 +454,7 @@ fn decode(record: &Bytes) -> Result<vouch_broker::record::Record, Refusal> {
 mod tests {
     use std::io::Write;
 
-    use vouch_broker::{MessageKind, NewMessage};
+    use vouch_broker::NewMessage;
 
     use super::*;
 

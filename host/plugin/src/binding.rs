@@ -18,6 +18,7 @@ use crate::{
     places::{Membership, Name, NodePlace},
     plugin::{BindingSpec, PluginCode},
     quantity::ByteSize,
+    secrets::Secrets,
 };
 
 /// A component with its grants, limits and configuration. Cheap to clone; clones share places and log.
@@ -31,6 +32,8 @@ struct Bound {
     limits: Limits,
     grants: Arc<[HttpGrant]>,
     config: Arc<BTreeMap<String, String>>,
+    /// What of the config is in nothing that the component says.
+    secrets: Arc<Secrets>,
     body: bool,
     places: Arc<Semaphore>,
     log: Arc<LogRing>,
@@ -59,6 +62,7 @@ impl Binding {
             log: LogRing::new(&name, &code.digest),
             places: Arc::new(Semaphore::new(limits.concurrency)),
             grants: grants.http.into(),
+            secrets: Arc::new(Secrets::of(&config)),
             config: Arc::new(config),
             engine,
             code,
@@ -216,7 +220,7 @@ impl Binding {
 
     fn setup(&self, pending: &Pending) -> CallSetup {
         let bound = &self.0;
-        let log = CallLog::new(Arc::clone(&bound.log), pending.transaction_id.clone());
+        let log = CallLog::new(Arc::clone(&bound.log), Arc::clone(&bound.secrets), pending.transaction_id.clone());
         let engine = &bound.engine.0;
         let gate = HttpGate::new(
             Arc::clone(&bound.grants),

@@ -17,9 +17,10 @@ use sha2::{Digest, Sha256};
 use wasmtime::{Engine, component::Component};
 
 use crate::compile::Artifact;
+use crate::declared::Declared;
 
 /// First bytes of every file; the number is the version of this layout.
-const MAGIC: &[u8; 16] = b"vouch-artifact-1";
+const MAGIC: &[u8; 16] = b"vouch-artifact-2";
 const CHECKSUM_LEN: usize = 32;
 const HEADER_LEN: usize = MAGIC.len() + CHECKSUM_LEN;
 const EXTENSION: &str = "cwasm";
@@ -49,9 +50,9 @@ impl ArtifactCache {
         self.folder.join(format!("{:016x}-{hex}.{EXTENSION}", self.compatibility))
     }
 
-    /// The component compiled earlier from the file with this digest. A file that is damaged or of another kind is removed
+    /// The component compiled earlier from the file with this digest, and what it says of its config. A file that is damaged or of another kind is removed
     /// and answered with `None`: compile again.
-    pub(crate) fn take(&self, engine: &Engine, digest: &str) -> Option<Component> {
+    pub(crate) fn take(&self, engine: &Engine, digest: &str) -> Option<(Component, Option<Declared>)> {
         let path = self.path(digest);
         let artifact = match read(&path) {
             Ok(artifact) => artifact,
@@ -66,9 +67,9 @@ impl ArtifactCache {
             }
         };
         match deserialize(engine, &artifact[HEADER_LEN..]) {
-            Ok(component) => {
+            Ok(found) => {
                 touch(&path);
-                Some(component)
+                Some(found)
             }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "the engine refuses a compiled plugin: compiling again");
@@ -145,13 +146,16 @@ fn touch(path: &Path) {
     }
 }
 
-/// The component that was compiled just now.
-pub(crate) fn component_of(engine: &Engine, artifact: &Artifact) -> wasmtime::Result<Component> {
+/// The component that was compiled just now, and what it says of its config.
+pub(crate) fn component_of(engine: &Engine, artifact: &Artifact) -> wasmtime::Result<(Component, Option<Declared>)> {
     deserialize(engine, artifact.bytes())
 }
 
 #[allow(unsafe_code, reason = "the engine offers no safe way back from a file to code")]
-fn deserialize(engine: &Engine, artifact: &[u8]) -> wasmtime::Result<Component> {
+fn deserialize(engine: &Engine, artifact: &[u8]) -> wasmtime::Result<(Component, Option<Declared>)> {
+    let Some((declared, code)) = Artifact::parts(artifact) else {
+        wasmtime::bail!("it does not begin as it was written")
+    };
     // SAFETY: `Component::deserialize` wants bytes that the engine's own compiler made. There are two ways here. Those of an
     // `Artifact` were made in this run: by the compiler in this process, or by the same program in a process that this one
     // started and that wrote them into a file in memory that no third process can open; it ended with success, so they are
@@ -159,7 +163,7 @@ fn deserialize(engine: &Engine, artifact: &[u8]) -> wasmtime::Result<Component> 
     // checksum over them was just verified, so they are what was written, and only `keep` writes, an `Artifact`. The engine
     // itself then checks version, settings and processor features in the artifact. Someone who can forge a file with its
     // checksum in that folder runs as the broker's user already.
-    unsafe { Component::deserialize(engine, artifact) }
+    unsafe { Component::deserialize(engine, code) }.map(|component| (component, declared))
 }
 
 #[cfg(test)]
@@ -211,7 +215,7 @@ mod tests {
     fn a_foreign_file_with_a_right_checksum_is_refused_by_the_engine() {
         let (_folder, engine, cache) = fixture();
         let path = cache.path("sha256:ab");
-        write(&path, b"\x7fELF and so on").unwrap();
+        write(&path, b"\0\0\0\0\x7fELF and so on").unwrap();
         assert!(cache.take(&engine, "sha256:ab").is_none());
         assert!(!path.exists());
     }

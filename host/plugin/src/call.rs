@@ -72,13 +72,16 @@ pub(crate) async fn check(setup: CallSetup, pending: Pending) -> Checked {
     // Dropping the future drops the store, and with it the guest's requests and timers.
     let checked = tokio::time::timeout(deadline, worked.measure(run(setup, pending))).await;
     log.finish();
-    match checked.unwrap_or_else(|_| Checked::NoAnswer(out_of_time(deadline, worked.so_far()))) {
+    let mut checked = match checked.unwrap_or_else(|_| Checked::NoAnswer(out_of_time(deadline, worked.so_far()))) {
         Checked::NoAnswer(then) if then.blames_component() => match trouble.excuse() {
             Some(trouble) => Checked::NoAnswer(NoAnswer::Outside { trouble, then: Box::new(then) }),
             None => Checked::NoAnswer(then),
         },
         checked => checked,
-    }
+    };
+    // What follows goes to whoever looks: records, the transaction's last answer, the node's log.
+    checked.each_text(&mut |text| log.hide_secrets(text));
+    checked
 }
 
 /// Whose time it was: the component's, if it computed for more than half of it. On a machine without processor time for
@@ -89,6 +92,7 @@ fn out_of_time(deadline: Duration, worked: Duration) -> NoAnswer {
 
 async fn run(setup: CallSetup, pending: Pending) -> Checked {
     let CallSetup { pre, limits, config, gate, log, body } = setup;
+    let said = log.clone();
     let mut store = Store::new(pre.engine(), CallState::new(&limits, config, gate, log, pending.asked_at_ms));
     store.limiter(|state| state);
     // Yields at every epoch, so that one guest does not hold a thread, and so that the deadline's timer gets its turn.
@@ -102,7 +106,7 @@ async fn run(setup: CallSetup, pending: Pending) -> Checked {
     }
     .await;
     match called {
-        Ok(answer) => read(answer, &limits),
+        Ok(answer) => read(answer, &limits, &said),
         Err(error) => Checked::NoAnswer(classify(&error, &limits)),
     }
 }
@@ -134,11 +138,13 @@ impl CallState {
 }
 
 /// Tells an answer from an error, and both from what is too long.
-fn read(answer: Result<checkback::Verdict, String>, limits: &Limits) -> Checked {
+fn read(answer: Result<checkback::Verdict, String>, limits: &Limits, log: &CallLog) -> Checked {
     let too_large = |text: &str| text.len() > limits.output.as_usize();
     let verdict = match answer {
         Err(text) if too_large(&text) => return over_output(limits),
         Err(mut text) => {
+            // Before the cut, which could leave the half of one.
+            log.hide_secrets(&mut text);
             cut(&mut text, crate::error_text::MAX_ERROR_TEXT);
             return Checked::NoAnswer(NoAnswer::GuestError(text));
         }

@@ -196,6 +196,7 @@ impl Engine {
             worlds: face.worlds,
             imports_wanted: face.imports_wanted,
             exports: face.exports,
+            config: compiled.declared,
             size,
             compile_time: compiled.took,
         })

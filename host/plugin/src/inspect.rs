@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use wasmtime::component::{Component, Linker};
 
 use crate::{
-    bindings::CheckbackHostPre, call::CallState, compile::CompileError, error_text::describe, quantity::ByteSize,
+    bindings::CheckbackHostPre, call::CallState, compile::CompileError, declared::Declared, error_text::describe,
+    quantity::ByteSize,
 };
 
 /// What a component exports, and so what it can be bound to.
@@ -43,6 +44,9 @@ pub struct UploadVerdict {
     pub imports_wanted: Vec<String>,
     /// All exports, as the file names them.
     pub exports: Vec<String>,
+    /// What it reads of a binding's config, if it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<Declared>,
     /// Bytes of the file.
     pub size: u64,
     /// How long it took to compile, or to find the compiled code.

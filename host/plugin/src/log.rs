@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{bindings::host::Level, error_text::cut};
+use crate::{bindings::host::Level, error_text::cut, secrets::Secrets};
 
 /// Most bytes kept of one line.
 pub(crate) const MAX_LINE: usize = 4096;
@@ -114,6 +114,7 @@ pub(crate) struct CallLog(Arc<Call>);
 
 struct Call {
     ring: Arc<LogRing>,
+    secrets: Arc<Secrets>,
     transaction_id: String,
     counts: Mutex<Counts>,
 }
@@ -125,8 +126,13 @@ struct Counts {
 }
 
 impl CallLog {
-    pub(crate) fn new(ring: Arc<LogRing>, transaction_id: String) -> Self {
-        Self(Arc::new(Call { ring, transaction_id, counts: Mutex::default() }))
+    pub(crate) fn new(ring: Arc<LogRing>, secrets: Arc<Secrets>, transaction_id: String) -> Self {
+        Self(Arc::new(Call { ring, secrets, transaction_id, counts: Mutex::default() }))
+    }
+
+    /// Takes the binding's secrets out of a text.
+    pub(crate) fn hide_secrets(&self, text: &mut String) {
+        self.0.secrets.hide(text);
     }
 
     pub(crate) fn write(&self, level: Level, source: LogSource, mut text: String) {
@@ -138,6 +144,8 @@ impl CallLog {
             }
             counts.kept += 1;
         }
+        // Before the cut, which could leave the half of one.
+        self.hide_secrets(&mut text);
         cut(&mut text, MAX_LINE);
         self.0.ring.write(level, source, &self.0.transaction_id, text);
     }
@@ -166,7 +174,7 @@ mod tests {
             [(MAX_LINES_PER_CALL, MAX_LINES_PER_CALL), (MAX_LINES_PER_CALL + 3, MAX_LINES_PER_CALL + 1)]
         {
             let ring = LogRing::new("b", "d");
-            let log = CallLog::new(Arc::clone(&ring), "t1".to_owned());
+            let log = CallLog::new(Arc::clone(&ring), Arc::default(), "t1".to_owned());
             (0..written).for_each(|n| log.write(Level::Info, LogSource::Guest, n.to_string()));
             log.finish();
             assert_eq!(texts(&ring).len(), kept);
@@ -176,7 +184,7 @@ mod tests {
     #[test]
     fn a_long_line_is_cut() {
         let ring = LogRing::new("b", "d");
-        let log = CallLog::new(Arc::clone(&ring), "t1".to_owned());
+        let log = CallLog::new(Arc::clone(&ring), Arc::default(), "t1".to_owned());
         log.write(Level::Info, LogSource::Guest, "x".repeat(MAX_LINE));
         log.write(Level::Info, LogSource::Guest, "x".repeat(MAX_LINE + 1));
         let texts = texts(&ring);

@@ -65,6 +65,17 @@ pub enum Checked {
     NoAnswer(NoAnswer),
 }
 
+impl Checked {
+    /// Calls `each` with every text of it that a component, or a service that it asked, can have written.
+    pub(crate) fn each_text(&mut self, each: &mut impl FnMut(&mut String)) {
+        match self {
+            Self::Answer(Verdict::Commit) => {}
+            Self::Answer(Verdict::Rollback(reason) | Verdict::Unknown { reason, .. }) => each(reason),
+            Self::NoAnswer(no_answer) => no_answer.each_text(each),
+        }
+    }
+}
+
 /// A component's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -173,6 +184,25 @@ impl NoAnswer {
             | Self::Outside { .. }
             | Self::NoCapacity { .. }
             | Self::Host(_) => false,
+        }
+    }
+
+    fn each_text(&mut self, each: &mut impl FnMut(&mut String)) {
+        match self {
+            Self::GuestError(text) | Self::Host(text) => each(text),
+            Self::Trap { why, trace } => {
+                each(why);
+                each(trace);
+            }
+            Self::Outside { trouble, then } => {
+                each(trouble);
+                then.each_text(each);
+            }
+            Self::Deadline { .. }
+            | Self::TimeUsedUp { .. }
+            | Self::MemoryLimit { .. }
+            | Self::OutputTooLarge { .. }
+            | Self::NoCapacity { .. } => {}
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     bindings::CheckbackHostPre,
     call::CallState,
     compile::Compiled,
+    declared::Declared,
     engine::Engine,
     grants::Grants,
     inspect::{Face, World},
@@ -42,6 +43,8 @@ pub(crate) struct PluginCode {
     pub(crate) imports_wanted: Vec<String>,
     /// What its largest memory takes before it runs; unknown for the rare component that wants modules from its host.
     pub(crate) initial_memory: Option<ByteSize>,
+    /// What it says of its config; unknown for a component that does not.
+    declared: Option<Declared>,
     from: CompiledFrom,
 }
 
@@ -50,7 +53,8 @@ impl PluginCode {
         let largest_pages = compiled.component.resources_required().and_then(|r| r.max_initial_memory_size);
         let initial_memory = largest_pages.map(|pages| ByteSize(pages.saturating_mul(WASM_PAGE)));
         let (Face { worlds, imports_wanted, .. }, pre) = compiled.accepted;
-        Self { digest, pre, worlds, imports_wanted, initial_memory, from: compiled.from }
+        let (declared, from) = (compiled.declared, compiled.from);
+        Self { digest, pre, worlds, imports_wanted, initial_memory, declared, from }
     }
 }
 
@@ -127,6 +131,9 @@ pub enum BindError {
     /// The binding has no name.
     #[error("the binding has no name")]
     NoName,
+    /// The component says that it cannot work with this config.
+    #[error("{0}")]
+    Config(String),
 }
 
 impl Plugin {
@@ -147,6 +154,15 @@ impl Plugin {
     /// Where its code came from when it was loaded.
     pub fn compiled_from(&self) -> CompiledFrom {
         self.code.from
+    }
+
+    /// Whether the component can work with a config, as far as it says what it reads. To be asked when a binding is set: one
+    /// that stands is asked whatever its component has come to say since.
+    ///
+    /// # Errors
+    /// [`BindError::Config`].
+    pub fn check_config(&self, config: &BTreeMap<String, String>) -> Result<(), BindError> {
+        self.code.declared.as_ref().map_or(Ok(()), |declared| declared.check(config)).map_err(BindError::Config)
     }
 
     /// Joins it with a binding. Takes microseconds and runs nothing.

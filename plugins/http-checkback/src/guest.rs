@@ -42,6 +42,11 @@ const MAX_BODY: usize = 1 << 20;
 /// Bytes asked for in one read.
 const READ: u64 = 64 << 10;
 
+/// Read by the host when the component is uploaded.
+#[used]
+#[unsafe(link_section = "vouch:config")]
+static DECLARED: [u8; crate::CONFIG.len()] = *include_bytes!("../config.json");
+
 struct Plugin;
 
 bindings::export!(Plugin with_types_in bindings);

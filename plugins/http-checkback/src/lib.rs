@@ -22,5 +22,36 @@ pub mod redirect;
 pub mod settings;
 pub mod template;
 
+/// What the host refuses when a binding is set: this list lies in the component, in a section of its own.
+#[cfg(any(test, target_arch = "wasm32"))]
+const CONFIG: &[u8] = include_bytes!("../config.json");
+
 #[cfg(target_arch = "wasm32")]
 mod guest;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::{CONFIG, settings::Settings};
+
+    #[test]
+    fn what_the_component_says_that_it_reads_is_what_it_reads() {
+        let read = RefCell::new(BTreeSet::new());
+        let config = |name: &str| {
+            read.borrow_mut().insert(name.to_owned());
+            Some(match name {
+                "url" => "http://h".to_owned(),
+                "field" => "/a".to_owned(),
+                "rollback-missing-after" => "1s".to_owned(),
+                other => other.to_owned(),
+            })
+        };
+        Settings::read(config).unwrap();
+        let declared: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(CONFIG).unwrap();
+        let names: BTreeSet<String> =
+            declared.iter().map(|setting| setting["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(names, read.into_inner());
+    }
+}

@@ -21,14 +21,16 @@ use super::request::{Names, Params, object, take_name};
 /// Members of an answer that a request may repeat and that mean nothing in it.
 const TOLD_ONLY: [&str; 2] = ["digest", "warnings"];
 
-/// A binding as it was written, with its name, the digest that answers, and the defaults of what was left out, those of single
-/// limits too.
+/// A binding as it was written, but for its secrets (ruling 24), with its name, the digest that answers, and the defaults of
+/// what was left out, those of single limits too.
 fn shown(name: &str, digest: &str, spec: &str) -> Result<Map<String, Value>, Problem> {
     let defaults = json!({"topics": [], "groups": [], "grants": {}, "config": {}, "body": true, "fallback": "none",
         "limits": {}});
-    let written = serde_json::from_str(spec).ok().and_then(|spec: Value| spec.as_object().cloned());
-    let defect = || Refusal::Internal(format!("binding {name} is not a JSON object in the log"));
-    let mut document = written.ok_or_else(defect)?;
+    let mut written = serde_json::from_str(spec).unwrap_or(Value::Null);
+    vouch_node::mask_document(&mut written);
+    let Value::Object(mut document) = written else {
+        return Err(Refusal::Internal(format!("binding {name} is not a JSON object in the log")).into());
+    };
     for (member, value) in defaults.as_object().into_iter().flatten() {
         document.entry(member).or_insert_with(|| value.clone());
     }

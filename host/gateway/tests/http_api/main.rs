@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
 mod api;
+mod bindings;
 mod damage;
 mod description;
 mod door;

@@ -28,6 +28,13 @@ fn quoted(digest: &str) -> String {
     format!("\"{digest}\"")
 }
 
+/// With the topic whose transactions the component of [`binding`] settles.
+async fn start() -> Api {
+    let api = Api::start().await;
+    api.put("/v1/topics/orders", json!({"type": "transaction"})).await.is(201);
+    api
+}
+
 fn binding() -> Value {
     json!({"plugin": "check:1.0", "topics": ["orders"], "grants": {"http": ["http://127.0.0.1:9"]},
         "config": {"url": "http://127.0.0.1:9/{key}", "commit": "200", "rollback": "404"}})
@@ -143,7 +150,7 @@ async fn a_component_is_uploaded_as_what_it_is() {
 
 #[tokio::test]
 async fn a_binding_is_set_shown_replaced_and_deleted() {
-    let api = Api::start().await;
+    let api = start().await;
     let unknown = api.put("/v1/bindings/orders", binding()).await.expect_problem(404, "not-found");
     assert!(detail(&unknown).contains("vouch plugin push"), "{unknown}");
     let wasm = variant(1);
@@ -189,16 +196,23 @@ async fn a_binding_is_set_shown_replaced_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_binding_warns_of_what_is_not_granted() {
-    let api = Api::start().await;
+async fn a_binding_warns_of_what_is_not_granted_and_of_what_never_comes() {
+    let api = start().await;
+    api.put("/v1/topics/plain", json!({})).await.is(201);
     api.push(TAG, &component(), &[]).await.is(201);
-    let set = api.put("/v1/bindings/b", json!({"plugin": "check:1.0", "topics": ["orders"]})).await.is(201).json();
-    assert!(set["warnings"].to_string().contains("wasi:http"), "{set}");
+    let mut body = binding();
+    body["grants"] = json!({});
+    body["topics"] = json!(["orders", "plain"]);
+    let set = api.put("/v1/bindings/b", body).await.is(201).json();
+    let warnings = set["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{set}");
+    assert!(warnings[0].as_str().unwrap().contains("wasi:http"), "{set}");
+    assert!(warnings[1].as_str().unwrap().contains("topic plain has type normal"), "{set}");
 }
 
 #[tokio::test]
 async fn a_wrong_binding_is_refused_with_what_is_wrong() {
-    let api = Api::start().await;
+    let api = start().await;
     api.push(TAG, &component(), &[]).await.is(201);
     let with = |name: &str, value: Value| {
         let mut changed = binding();
@@ -238,7 +252,7 @@ async fn a_wrong_binding_is_refused_with_what_is_wrong() {
 
 #[tokio::test]
 async fn what_a_binding_uses_is_not_deleted() {
-    let api = Api::start().await;
+    let api = start().await;
     let wasm = component();
     let one = format!("/v1/plugins/check/digests/{}", digest(&wasm));
     api.push(TAG, &wasm, &[]).await.is(201);
@@ -278,7 +292,8 @@ async fn plugins_and_bindings_are_listed_by_pages() {
     let api = Api::start().await;
     for name in ["b", "a", "c"] {
         api.push(&format!("/v1/plugins/{name}/tags/1"), &component(), &[]).await.is(201);
-        let body = json!({"plugin": "b:1", "topics": [name]});
+        api.put(&format!("/v1/topics/{name}"), json!({"type": "transaction"})).await.is(201);
+        let body = json!({"plugin": "b:1", "topics": [name], "config": binding()["config"]});
         api.push("/v1/plugins/b/tags/1", &component(), &[]).await;
         api.put(&format!("/v1/bindings/{name}"), body).await.is(201);
     }

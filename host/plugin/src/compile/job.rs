@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Engine, OutOfMemory};
 
 use super::survey::survey;
-use crate::{error_text::describe, inspect::Refused, quantity::ByteSize};
+use crate::{declared::Declared, error_text::describe, inspect::Refused, quantity::ByteSize};
 
 /// What a compilation is made with. The engine that runs the code has to be set in the same way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,7 +35,8 @@ pub(crate) fn engine_settings(memory_reservation: Option<ByteSize>) -> Config {
     engine
 }
 
-/// Compiled code as the compiler made it, in this run of the broker or of the process that it started for it.
+/// Compiled code as the compiler made it, in this run of the broker or of the process that it started for it, behind what the
+/// component says of its config: the length of that as JSON in four bytes, 0 if it says nothing, the JSON, the code.
 pub(crate) struct Artifact(Vec<u8>);
 
 impl Artifact {
@@ -44,13 +45,30 @@ impl Artifact {
         Self(bytes)
     }
 
+    fn new(declared: Option<&Declared>, code: &[u8]) -> Result<Self, Refused> {
+        let unwritable = |error: &dyn ToString| Refused::Invalid { reason: error.to_string() };
+        let json =
+            declared.map(serde_json::to_vec).transpose().map_err(|error| unwritable(&error))?.unwrap_or_default();
+        let len = u32::try_from(json.len()).map_err(|error| unwritable(&error))?;
+        Ok(Self([&len.to_le_bytes(), json.as_slice(), code].concat()))
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
+    /// What the component says of its config, and the code; `None` if it is not what the compiler wrote.
+    pub(crate) fn parts(bytes: &[u8]) -> Option<(Option<Declared>, &[u8])> {
+        let (len, rest) = bytes.split_first_chunk::<4>()?;
+        let (json, code) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        let declared = if json.is_empty() { None } else { Some(serde_json::from_slice(json).ok()?) };
+        Some((declared, code))
+    }
+
     #[cfg(test)]
     pub(crate) fn for_test(engine: &Engine, wasm: &[u8]) -> Self {
-        Self(engine.precompile_component(wasm).unwrap())
+        let code = engine.precompile_component(wasm).unwrap();
+        Self::new(survey(wasm).unwrap().as_ref(), &code).unwrap()
     }
 }
 
@@ -60,17 +78,17 @@ const PATIENCE: u32 = 4;
 impl Job {
     /// Looks at the component and compiles it, on the threads of the pool that this is called in.
     pub(crate) fn run(&self, wasm: &[u8]) -> Result<Artifact, Refused> {
-        survey(wasm)?;
-        Engine::new(&engine_settings(self.memory_reservation))
+        let declared = survey(wasm)?;
+        let code = Engine::new(&engine_settings(self.memory_reservation))
             .and_then(|engine| engine.precompile_component(wasm))
-            .map(Artifact::of_compiler)
             .map_err(|error| {
                 if error.is::<OutOfMemory>() {
                     self.over_memory()
                 } else {
                     Refused::Invalid { reason: describe(&error) }
                 }
-            })
+            })?;
+        Artifact::new(declared.as_ref(), &code)
     }
 
     /// How long the process may last in all.

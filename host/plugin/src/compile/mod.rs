@@ -19,7 +19,8 @@ use tokio::{
 use wasmtime::{Engine, component::Component};
 
 use crate::{
-    cache::ArtifactCache, config::CompilerProgram, error_text::describe, inspect::Refused, plugin::CompiledFrom,
+    cache::ArtifactCache, config::CompilerProgram, declared::Declared, error_text::describe, inspect::Refused,
+    plugin::CompiledFrom,
 };
 
 pub use process::compiler_process;
@@ -29,6 +30,8 @@ pub(crate) use job::{Artifact, Job, engine_settings};
 /// A component ready to be used, what was made of it, and how it came about.
 pub(crate) struct Compiled<T> {
     pub(crate) component: Component,
+    /// What it says of its config.
+    pub(crate) declared: Option<Declared>,
     pub(crate) accepted: T,
     pub(crate) from: CompiledFrom,
     pub(crate) took: Duration,
@@ -172,11 +175,12 @@ impl Compiler {
             }
             let started = Instant::now();
             let artifact = how.compile(&wasm, is_wanted)?;
-            let component = crate::cache::component_of(&engine, &artifact)
+            let (component, declared) = crate::cache::component_of(&engine, &artifact)
                 .map_err(|error| CompileError::Host(format!("compiled code: {}", describe(&error))))?;
             let accepted = accept(&component)?;
             cache.keep(&digest, &artifact);
-            Ok(Compiled { component, accepted, from: CompiledFrom::Compiler, took: started.elapsed() })
+            let took = started.elapsed();
+            Ok(Compiled { component, declared, accepted, from: CompiledFrom::Compiler, took })
         })
         .await
     }
@@ -196,9 +200,10 @@ fn cached<T>(
     accept: impl Fn(&Component) -> Result<T, Refused>,
 ) -> Option<Result<Compiled<T>, Refused>> {
     let started = Instant::now();
-    let component = cache.take(engine, digest)?;
+    let (component, declared) = cache.take(engine, digest)?;
     let accepted = accept(&component);
-    Some(accepted.map(|accepted| Compiled { component, accepted, from: CompiledFrom::Cache, took: started.elapsed() }))
+    let took = started.elapsed();
+    Some(accepted.map(|accepted| Compiled { component, declared, accepted, from: CompiledFrom::Cache, took }))
 }
 
 #[cfg(test)]

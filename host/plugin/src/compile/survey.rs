@@ -8,6 +8,7 @@
 
 use wasmparser::{BlockType, ComponentType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
+use crate::declared::{Declared, SECTION};
 use crate::inspect::Refused;
 
 /// Most components in one another.
@@ -44,13 +45,19 @@ pub(crate) const MAX_FUNCTION_WORK: usize = 500_000;
 /// Most work in all functions.
 pub(crate) const MAX_WORK: usize = 100_000_000;
 
-/// Looks through a component.
-pub(crate) fn survey(wasm: &[u8]) -> Result<(), Refused> {
+/// Looks through a component. Returns what it says of its config, if it does.
+pub(crate) fn survey(wasm: &[u8]) -> Result<Option<Declared>, Refused> {
     let mut counts = Counts::default();
     for payload in Parser::new(0).parse_all(wasm) {
-        counts.see(payload.map_err(|error| unreadable(&error))?)?;
+        let payload = payload.map_err(|error| unreadable(&error))?;
+        if let Payload::CustomSection(section) = &payload
+            && section.name() == SECTION
+        {
+            counts.declare(section.data())?;
+        }
+        counts.see(payload)?;
     }
-    Ok(())
+    Ok(counts.declared)
 }
 
 fn unreadable(error: &wasmparser::Error) -> Refused {
@@ -81,6 +88,7 @@ struct Counts {
     segments: usize,
     functions: usize,
     work: usize,
+    declared: Option<Declared>,
 }
 
 /// Parameters and results of a function.
@@ -123,6 +131,14 @@ fn add(sum: &mut usize, more: usize, what: &'static str, limit: usize) -> Result
 }
 
 impl Counts {
+    fn declare(&mut self, section: &[u8]) -> Result<(), Refused> {
+        let declared = Declared::parse(section).map_err(|reason| Refused::Invalid { reason })?;
+        if self.declared.replace(declared).is_some() {
+            return Err(Refused::Invalid { reason: format!("it has more than one section {SECTION}") });
+        }
+        Ok(())
+    }
+
     fn see(&mut self, payload: Payload<'_>) -> Result<(), Refused> {
         match payload {
             Payload::Version { encoding, .. } => self.enter(encoding),
@@ -351,7 +367,7 @@ mod tests {
     use super::*;
 
     fn look(text: &str) -> Result<(), Refused> {
-        survey(&wat::parse_str(text).unwrap())
+        survey(&wat::parse_str(text).unwrap()).map(drop)
     }
 
     /// A module in a component.

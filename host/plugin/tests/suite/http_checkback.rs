@@ -70,6 +70,9 @@ async fn its_upload_verdict_says_what_it_is_and_wants() {
     let verdict = House::new().engine.inspect(component()).await.unwrap();
     assert_eq!(verdict.worlds, [World::Checkback]);
     assert_eq!(verdict.imports_wanted, ["wasi:http/outgoing-handler@0.2.12"]);
+    let declared = verdict.config.unwrap();
+    let names: Vec<&str> = declared.settings().iter().map(|setting| setting.name.as_str()).collect();
+    assert_eq!(names, ["url", "field", "commit", "rollback", "rollback-missing-after", "authorization"]);
 }
 
 #[tokio::test]
@@ -105,6 +108,28 @@ async fn the_service_is_asked_for_the_thing_behind_the_message() {
     assert!(request.contains("authorization: Bearer s3cret\r\n"), "{request}");
     assert!(request.contains("cache-control: no-cache\r\n"), "{request}");
     assert!(request.contains("accept-encoding: identity\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn what_a_service_gives_back_of_a_secret_is_told_to_nobody() {
+    let house = House::new();
+    let echo = r#"{"status":"Bearer s3cret, s3cret and pa55word"}"#;
+    for (reply, told) in [(Reply::json(echo), "***, *** and ***"), (Reply::status(503), "?token=***")] {
+        let server = Server::start(move |_| reply.clone());
+        let binding = house
+            .bind(component(), |spec| {
+                grant(spec, &server.origin());
+                orders(spec, &server.origin());
+                let url = format!("{}/{{key}}?token=pa55word", server.origin());
+                config(spec, &[("url", &url), ("authorization", "Bearer s3cret")]);
+            })
+            .await;
+        let checked = format!("{:?}", binding.check(pending()).await);
+        assert!(checked.contains(told), "{checked}");
+        let said = format!("{checked} {:?}", binding.recent_logs());
+        assert!(!said.contains("s3cret") && !said.contains("pa55word"), "{said}");
+        assert!(server.requests()[0].contains("authorization: Bearer s3cret\r\n"), "the service gets the true value");
+    }
 }
 
 #[tokio::test]

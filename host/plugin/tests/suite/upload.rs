@@ -172,3 +172,70 @@ async fn looking_at_uploads_does_not_block_the_caller() {
     }
     assert!(beats > 0);
 }
+
+/// The component with a section of its own behind it, that says what it reads.
+fn declaring(wasm: &Bytes, json: &str) -> Bytes {
+    let name = "vouch:config";
+    let leb = |mut left: usize| {
+        let mut bytes = Vec::new();
+        while left >= 0x80 {
+            bytes.push(left as u8 | 0x80);
+            left >>= 7;
+        }
+        bytes.push(left as u8);
+        bytes
+    };
+    let content = [&leb(name.len()), name.as_bytes(), json.as_bytes()].concat();
+    [&wasm[..], &[0], &leb(content.len()), &content].concat().into()
+}
+
+#[tokio::test]
+async fn a_component_says_what_it_reads_of_its_config() {
+    let house = House::new();
+    let plain = check(&commit());
+    let config = |entries: &[(&str, &str)]| {
+        entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    assert_eq!(house.engine.inspect(plain.clone()).await.unwrap().config, None);
+    assert_eq!(house.load(plain.clone()).await.check_config(&config(&[("any", "thing")])), Ok(()));
+
+    let wasm = declaring(&plain, r#"[{"name":"region","required":true},{"name":"wait","type":"duration"}]"#);
+    // The second time from the cache, where it must be as well.
+    for _ in 0..2 {
+        let verdict = house.engine.inspect(wasm.clone()).await.unwrap();
+        let json = serde_json::to_value(&verdict).unwrap();
+        assert_eq!(json["config"][0], serde_json::json!({"name": "region", "type": "text", "required": true}));
+        let plugin = house.engine.load(&verdict.digest, wasm.clone()).await.unwrap();
+        assert_eq!(plugin.check_config(&config(&[("region", "eu"), ("wait", "1s")])), Ok(()));
+        let error = plugin.check_config(&config(&[("regoin", "eu")])).unwrap_err().to_string();
+        assert!(error.contains("did you mean `region`?"), "{error}");
+        assert!(plugin.check_config(&config(&[("region", "eu"), ("wait", "long")])).is_err());
+    }
+    let other = House { engine: vouch_plugin::Engine::start(cached(&house)).unwrap(), folder: house.folder };
+    let digest = other.engine.inspect(wasm.clone()).await.unwrap().digest;
+    let plugin = other.engine.load(&digest, wasm).await.unwrap();
+    assert_eq!(plugin.compiled_from(), vouch_plugin::CompiledFrom::Cache);
+    assert!(plugin.check_config(&config(&[])).is_err());
+}
+
+/// Settings of an engine on the same cache.
+fn cached(house: &House) -> vouch_plugin::EngineConfig {
+    let mut config = vouch_plugin::EngineConfig::new(house.folder.path().join("compiled"));
+    config.concurrency = 8;
+    config
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_its_config_is_refused() {
+    let plain = check(&commit());
+    let good = declaring(&plain, "[]");
+    for (wasm, words) in [
+        (declaring(&plain, "region"), "cannot be read"),
+        (declaring(&plain, r#"[{"name":"a"},{"name":"a"}]"#), "`a`"),
+        (declaring(&good, "[]"), "more than one section"),
+    ] {
+        let refusal = refused(wasm).await;
+        assert_eq!(refusal.kind(), "invalid");
+        assert!(refusal.to_string().contains(words), "{refusal}");
+    }
+}
