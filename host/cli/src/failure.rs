@@ -1,8 +1,11 @@
 //! How a command fails: what is printed, where, and with which exit status.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Value, json};
+
+use crate::escape;
 
 /// The command was understood but its arguments or settings are wrong. Exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +84,11 @@ impl Problem {
         self.raw.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok())
     }
 
+    /// What a node says has names and reasons of others in it, and is one line; this program writes lists.
+    fn safe<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.status().is_some() { escape::line(text) } else { escape::lines(text) }
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.raw.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
@@ -93,9 +101,11 @@ impl fmt::Display for Problem {
             return f.write_str(told);
         }
         match (self.text("title"), self.text("detail")) {
-            (Some(title), Some(detail)) if title != detail => write!(f, "{title}\n  {}", in_flags(detail)),
-            (Some(text), _) | (None, Some(text)) => f.write_str(&in_flags(text)),
-            (None, None) => write!(f, "{}", self.raw),
+            (Some(title), Some(detail)) if title != detail => {
+                write!(f, "{}\n  {}", self.safe(title), self.safe(&in_flags(detail)))
+            }
+            (Some(text), _) | (None, Some(text)) => f.write_str(&self.safe(&in_flags(text))),
+            (None, None) => f.write_str(&escape::line(&self.raw.to_string())),
         }
     }
 }
@@ -139,6 +149,13 @@ mod tests {
         }))
         .to_string();
         assert_eq!(text, "topic orders does not exist\n  create it with: vouch topic create orders");
+    }
+
+    #[test]
+    fn what_a_node_says_is_shown_in_one_line_and_acts_on_no_terminal() {
+        let text = problem(json!({"title": "a\nb", "detail": "c\u{1b}[2J\nd", "status": 422})).to_string();
+        assert_eq!(text, "a\\nb\n  c\\u{1b}[2J\\nd");
+        assert_eq!(problem(json!({"title": "a", "detail": "c\n\u{9b}d"})).to_string(), "a\n  c\n\\u{9b}d");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Method, Request, Response, StatusCode};
 
+use crate::escape;
 use crate::failure::{Problem, Usage};
 
 /// How long a node may take to answer an operator's request.
@@ -205,7 +206,7 @@ fn refusal(status: StatusCode, text: &str) -> anyhow::Error {
     Problem::local(
         "unexpected-answer",
         &title,
-        if start.is_empty() { "the answer was empty".to_owned() } else { start },
+        if start.is_empty() { "the answer was empty".to_owned() } else { escape::line(&start).into_owned() },
     )
 }
 

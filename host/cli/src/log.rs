@@ -13,6 +13,7 @@ use vouch_commitlog::{DamagedRange, DumpError, Entry, EntryKind, LogFolder, LogP
 use vouch_node::{StoredCopies, verify_snapshots};
 
 use crate::damage;
+use crate::escape;
 use crate::failure::Problem;
 use crate::http::HttpArgs;
 use crate::log_damage;
@@ -41,7 +42,9 @@ being written.")]
     #[command(after_help = "\
 Examples:
   vouch log dump --limit 20
-  vouch log dump --from 4096 --to 65536 --json | jq .")]
+  vouch log dump --from 4096 --to 65536 --json | jq .
+
+Secrets of bindings are shown as ***; in the log itself they are readable.")]
     Dump(DumpArgs),
     /// Show what a running node knows to be damaged in its log, and which messages were in it.
     #[command(after_help = "\
@@ -215,7 +218,7 @@ fn dump(args: &DumpArgs) -> anyhow::Result<()> {
                 print_entry(&entry, args)?;
             }
             Err(DumpError::Damaged(range)) if args.folder.json => {
-                output::line(json!({"damage": log_damage::range_json(&range)}))?
+                output::json_line(&json!({"damage": log_damage::range_json(&range)}))?
             }
             Err(DumpError::Damaged(range)) => output::line(format_args!("DAMAGED {}", describe(&range)))?,
             Err(error) => return Err(error.into()),
@@ -235,7 +238,7 @@ fn print_entry(entry: &Entry, args: &DumpArgs) -> anyhow::Result<()> {
     if args.folder.json {
         let records: Vec<Value> =
             records.into_iter().map(|(position, text)| json!({"position": position, "record": text})).collect();
-        return Ok(output::line(json!({
+        return Ok(output::json_line(&json!({
             "position": entry.position.0,
             "end": entry.end.0,
             "index": entry.index,
@@ -246,7 +249,9 @@ fn print_entry(entry: &Entry, args: &DumpArgs) -> anyhow::Result<()> {
         }))?);
     }
     output::line(format_args!("{} index {} term {} {time} {kind}", entry.position, entry.index, entry.term))?;
-    records.iter().try_for_each(|(position, text)| output::line(format_args!("  {position} {text}")))?;
+    records
+        .iter()
+        .try_for_each(|(position, text)| output::line(format_args!("  {position} {}", escape::line(text))))?;
     Ok(())
 }
 
@@ -283,11 +288,27 @@ fn record(frame: &Frame<'_>, bytes: &bytes::Bytes, bodies: bool) -> String {
             init.feature_level,
             init.written_by
         ),
+        // What a binding keeps from others is nobody's business here either.
+        Ok(Record::BindingPut(mut put)) => {
+            put.spec = without_secrets(&put.spec);
+            format!("{put:?}")
+        }
         Ok(record) => format!("{record:?}"),
     };
     match text.char_indices().nth(TEXT_MAX) {
         Some((end, _)) => format!("{}… ({} bytes)", &text[..end], frame.record_len()),
         None => text,
+    }
+}
+
+/// A binding's document as it may be shown.
+fn without_secrets(spec: &str) -> String {
+    match serde_json::from_str(spec) {
+        Ok(mut document) => {
+            vouch_node::mask_document(&mut document);
+            document.to_string()
+        }
+        Err(_) => format!("({} bytes that are not JSON)", spec.len()),
     }
 }
 

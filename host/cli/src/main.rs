@@ -12,6 +12,7 @@ mod descriptors;
 #[cfg(test)]
 mod documents;
 mod endpoints;
+mod escape;
 mod failure;
 mod group;
 mod http;

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use vouch_protocol::wire;
 
+use crate::escape;
 use crate::failure::{Problem, Usage};
 use crate::http::{HttpArgs, segment};
 use crate::output::{self, Table, cell};
@@ -35,7 +36,12 @@ Examples:
   vouch message send orders --body '{\"id\":17}' --key 17 --transaction leave-open")]
     Send(Box<Send>),
     /// Receive messages for a group and acknowledge them.
-    #[command(after_help = "Example:\n  vouch message receive orders --group shipping --count 10 --wait 30s")]
+    #[command(after_help = "\
+Examples:
+  vouch message receive orders --group shipping --count 10 --wait 30s
+  vouch message receive tenant/orders --group tenant/shipping
+
+On a terminal what is in a body and would act on the terminal is escaped; into a file or a pipe it goes as it was sent.")]
     Receive(Box<Receive>),
     /// Show where a message is, by its id.
     #[command(after_help = "Example:\n  vouch message show orders 01AB12CD34EF56007F0C3B2A1900000001")]
@@ -215,7 +221,8 @@ fn print_receipt(send: &Send, receipt: &wire::SendResultEntry) -> anyhow::Result
         Some(_) => format!(", transaction {}", receipt.transaction_id),
         None => String::new(),
     };
-    Ok(output::line(format_args!("{outcome}: message {} on {}{transaction}", receipt.message_id, send.topic))?)
+    let receipt = format!("{outcome}: message {} on {}{transaction}", receipt.message_id, send.topic);
+    Ok(output::line(escape::line(&receipt))?)
 }
 
 async fn receive_some(receive: &Receive) -> anyhow::Result<()> {
@@ -265,15 +272,14 @@ async fn receive_in(session: &mut Session, receive: &Receive) -> anyhow::Result<
 
 fn print_message(receive: &Receive, message: &wire::Message) -> anyhow::Result<()> {
     if receive.json {
-        return Ok(output::line(as_json(message))?);
+        return Ok(output::json_line(&as_json(message))?);
     }
     let system = message.system_properties.clone().unwrap_or_default();
     let attempt = system.delivery_attempt.unwrap_or(1);
     let again = if attempt > 1 { format!(", delivery {attempt}") } else { String::new() };
     let tag = system.tag.map(|tag| format!(", tag {tag}")).unwrap_or_default();
     let keys = if system.keys.is_empty() { String::new() } else { format!(", keys {}", system.keys.join(",")) };
-    output::line(format_args!("{}{tag}{keys}{again}: {}", system.message_id, String::from_utf8_lossy(&message.body)))?;
-    Ok(())
+    Ok(output::body(&format!("{}{tag}{keys}{again}: ", system.message_id), &message.body)?)
 }
 
 /// A message for scripts. A body that is not UTF-8 is given in Base64 under another name.

@@ -1,23 +1,46 @@
-//! What commands print: lines, tables and JSON, on standard output.
+//! What commands print: lines, tables and JSON, on standard output. Whatever it is and whoever wrote it, nothing that is
+//! printed here acts on a terminal (see [`escape`]); a body that goes into a file or a pipe is as it was sent.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
 
-/// Prints one line.
+use crate::escape;
+
+/// Prints one line, or several of this program's making: texts of others that are in them must have gone through
+/// [`escape::line`].
 pub(crate) fn line(text: impl Display) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{text}")
+    writeln!(io::stdout().lock(), "{}", escape::lines(&text.to_string()))
 }
 
 /// Prints a note for the person at the terminal; scripts that read standard output do not see it.
 pub(crate) fn note(text: impl Display) -> io::Result<()> {
-    writeln!(io::stderr().lock(), "{text}")
+    writeln!(io::stderr().lock(), "{}", escape::lines(&text.to_string()))
 }
 
 /// Prints a JSON document, indented.
 pub(crate) fn json(document: &Value) -> io::Result<()> {
-    line(format_args!("{document:#}"))
+    writeln!(io::stdout().lock(), "{}", escape::json(&format!("{document:#}")))
+}
+
+/// Prints a JSON document on one line.
+pub(crate) fn json_line(document: &Value) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{}", escape::json(&document.to_string()))
+}
+
+/// Prints the body of a message behind what is said of it: escaped on a terminal, byte for byte into a file or a pipe.
+pub(crate) fn body(head: &str, body: &[u8]) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    let line = body_line(head, body, output.is_terminal());
+    output.write_all(&line)
+}
+
+fn body_line(head: &str, body: &[u8], terminal: bool) -> Vec<u8> {
+    let head = escape::line(head);
+    let shown = String::from_utf8_lossy(body);
+    let body = if terminal { escape::line(&shown).into_owned().into_bytes() } else { body.to_vec() };
+    [head.as_bytes(), &body, b"\n"].concat()
 }
 
 /// Rows under headings, as wide as their longest cell. An empty table prints its headings, so that it is never silent.
@@ -39,7 +62,8 @@ impl Table {
 
     /// Adds a row; cells beyond the headings are left out, missing ones are empty.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let mut row: Vec<String> = cells.into_iter().take(self.headings.len()).collect();
+        let cells = cells.into_iter().map(|cell| escape::line(&cell).into_owned());
+        let mut row: Vec<String> = cells.take(self.headings.len()).collect();
         row.resize(self.headings.len(), String::new());
         self.rows.push(row);
     }
@@ -84,25 +108,11 @@ pub(crate) fn cell(object: &Value, name: &str) -> String {
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => printable(text),
+        Value::String(text) => escape::line(text).into_owned(),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
-}
-
-/// A text that others wrote, fit for a terminal and for one line: control characters are written out, so that it can neither
-/// steer the terminal nor look like a line of ours.
-pub(crate) fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() {
-            safe.extend(letter.escape_default());
-        } else {
-            safe.push(letter);
-        }
-    }
-    safe
 }
 
 /// The beginning of a text for a cell of a table: at most so many letters, the last one an ellipsis where some are left out.
@@ -113,7 +123,10 @@ pub(crate) fn beginning(text: &str, letters: usize) -> String {
     }
 }
 
-/// An object as `name: value` lines, nested objects indented: what `show` prints.
+/// Members that have lines of their own: where in a component something happened.
+const OF_LINES: [&str; 1] = ["trace"];
+
+/// An object as `name: value` lines, nested objects indented: what `show` prints. Names and values are escaped.
 pub(crate) fn describe(object: &Value) -> String {
     let mut text = String::new();
     describe_into(&mut text, object, 0);
@@ -127,11 +140,16 @@ fn describe_into(text: &mut String, object: &Value, depth: usize) {
     let width = members.keys().map(|name| name.chars().count() + 1).max().unwrap_or(0);
     for (name, value) in members {
         let indent = "  ".repeat(depth);
+        let lines = value.as_str().filter(|lines| OF_LINES.contains(&name.as_str()) && lines.contains('\n'));
+        let name = format!("{}:", escape::line(name));
         if value.as_object().is_some_and(|inner| !inner.is_empty()) {
-            text.push_str(&format!("{indent}{name}:\n"));
+            text.push_str(&format!("{indent}{name}\n"));
             describe_into(text, value, depth + 1);
+        } else if let Some(lines) = lines {
+            text.push_str(&format!("{indent}{name}\n"));
+            lines.split('\n').for_each(|line| text.push_str(&format!("{indent}  {}\n", escape::line(line))));
         } else {
-            text.push_str(&format!("{indent}{:width$} {}\n", format!("{name}:"), plain(value)));
+            text.push_str(&format!("{indent}{name:width$} {}\n", escape::line(&plain(value))));
         }
     }
 }
@@ -162,11 +180,26 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_others_stay_on_their_line_and_in_their_cell() {
-        assert_eq!(printable("a\nb\u{1b}[2J\u{7f}ü"), "a\\nb\\u{1b}[2J\\u{7f}ü");
-        assert_eq!(plain(&json!("x\ry")), "x\\ry");
+    fn the_beginning_of_a_text_is_told_from_all_of_it() {
         assert_eq!((beginning("abc", 3).as_str(), beginning("abcd", 3).as_str()), ("abc", "ab…"));
         assert_eq!(beginning("üöä€", 3), "üö…");
+    }
+
+    #[test]
+    fn what_others_wrote_stays_in_its_cell_and_in_its_line() {
+        let mut table = Table::new(&["KEYS", "TAG"]);
+        table.row(["a\nb".to_owned(), "\u{1b}[2J".to_owned()]);
+        assert_eq!(table.render(), "KEYS  TAG\na\\nb  \\u{1b}[2J");
+        let text = describe(&json!({"reason\n": "x\nstate: committed", "last_error": {"trace": "0: f\n1: g\u{202e}"}}));
+        assert_eq!(text, "last_error:\n  trace:\n    0: f\n    1: g\\u{202e}\nreason\\n:   x\\nstate: committed");
+    }
+
+    #[test]
+    fn a_body_is_escaped_on_a_terminal_and_as_it_was_sent_in_a_pipe() {
+        let body = b"one\n\x1b[2J\xff";
+        assert_eq!(body_line("id\x1b: ", body, false), [b"id\\u{1b}: ", &body[..], b"\n"].concat());
+        let shown = body_line("id: ", body, true);
+        assert_eq!(String::from_utf8(shown).unwrap(), "id: one\\n\\u{1b}[2J\u{fffd}\n");
     }
 
     #[test]

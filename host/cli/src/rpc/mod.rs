@@ -13,9 +13,11 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status as GrpcStatus, Streaming};
+use vouch_broker::ResourceName;
 use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
 use vouch_protocol::wire::{self, telemetry_command::Command};
 
+use crate::escape;
 use crate::failure::{Problem, Usage};
 
 /// How long a connection, a Settings exchange or a unary call may take: what official clients allow.
@@ -156,9 +158,9 @@ pub(crate) fn unary<T>(message: T) -> Request<T> {
     request
 }
 
-/// A name on the wire.
+/// A name on the wire: `name`, or `namespace/name`.
 pub(crate) fn resource(name: &str) -> wire::Resource {
-    wire::Resource { resource_namespace: String::new(), name: name.to_owned() }
+    vouch_protocol::validate::resource(&ResourceName::parse(name))
 }
 
 /// Turns a missing or bad status into the error a person sees.
@@ -187,7 +189,7 @@ pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
     }
     Problem::local(
         "transport",
-        &format!("the call failed: {} ({:?})", error.message(), error.code()),
+        &format!("the call failed: {} ({:?})", escape::line(error.message()), error.code()),
         match error.code() {
             tonic::Code::Unavailable if !here => {
                 "the node said so itself; `/readyz` on its HTTP port tells how far it is"
@@ -294,8 +296,8 @@ async fn keep_alive(mut client: Client, role: Role, mut incoming: Streaming<wire
 }
 
 fn refused(name: &str, code: i32, message: &str) -> anyhow::Error {
-    let title = if message.is_empty() { "the broker refused" } else { message };
-    Problem::local("refused", title, format!("the broker answered {name} ({code})"))
+    let title = if message.is_empty() { "the broker refused".into() } else { escape::line(message) };
+    Problem::local("refused", &title, format!("the broker answered {name} ({code})"))
 }
 
 fn silent(address: &str) -> anyhow::Error {

@@ -6,6 +6,7 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Resolved;
+use crate::escape;
 use crate::failure::Usage;
 
 /// How lines are written.
@@ -54,7 +55,8 @@ impl Log {
                 Self { set_filter: Box::new(move |filter| handle.reload(filter)) }
             }
             LogFormat::Text => {
-                let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+                let ansi = std::io::stderr().is_terminal();
+                let lines = lines.fmt_fields(escape::log_fields()).with_ansi(ansi).with_filter_reloading();
                 let handle = lines.reload_handle();
                 lines.init();
                 Self { set_filter: Box::new(move |filter| handle.reload(filter)) }
