@@ -194,7 +194,8 @@ def test_a_topic_has_one_binding(shared_broker, topic, orders):
     bind(shared_broker, topic, orders)
     with pytest.raises(HttpProblem) as refusal:
         shared_broker.set_binding(f"{topic}-second", plugin=f"{PLUGIN}:test", topics=[topic],
-                                  grants={"http": [orders.origin]}, config={})
+                                  grants={"http": [orders.origin]},
+                                  config={"url": orders.origin + "/orders/{key}", "commit": "200"})
     assert refusal.value.status == 409
     assert topic in str(refusal.value.body)
 
