@@ -7,7 +7,7 @@ mod common;
 #[allow(dead_code, reason = "each suite uses a part of it")]
 mod guests;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -31,13 +31,33 @@ async fn push_http_checkback(node: &Node) {
 }
 
 async fn bind_http(node: &Node, name: &str, address: SocketAddr) {
+    bind_http_for(node, name, address, "1s").await;
+}
+
+async fn bind_http_for(node: &Node, name: &str, address: SocketAddr, deadline: &str) {
     let spec = serde_json::json!({
         "plugin": "http-checkback:1.0",
         "topics": [name],
+        "limits": {"deadline": deadline},
         "grants": {"http": [format!("http://{address}")]},
         "config": {"url": format!("http://{address}/{{key}}"), "field": "/status", "commit": "PAID"},
     });
     node.put_binding(name, &spec.to_string(), Expect::Anything).await.unwrap();
+}
+
+/// A service that takes requests and answers none; how many it has taken.
+fn hanging_service() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, taken) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = taken.clone();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            held.push(stream);
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (address, taken)
 }
 
 async fn bind(node: &Node, plugin: &str, name: &str, tag: &str) {
@@ -181,5 +201,34 @@ async fn a_component_that_fails_on_everything_parks_nothing() {
     for transaction in [waiting, also] {
         until(&node, transaction, |view| view.state == TransactionState::Committed).await;
     }
+    node.stop().await;
+}
+
+/// More bindings wait for a service that hangs than the node has places, and each may wait for a minute.
+#[tokio::test]
+async fn bindings_whose_service_hangs_keep_no_other_from_its_answers_however_many_they_are() {
+    const HUNG: usize = 34;
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    push_http_checkback(&node).await;
+    let (hanging, taken) = hanging_service();
+    for n in 0..HUNG {
+        let name = format!("hung-{n}");
+        topic(&node, &name, OFTEN).await;
+        bind_http_for(&node, &name, hanging, "60s").await;
+        prepare(&node, &name, half(&format!("m{n}"), "x")).await;
+    }
+    // The rest of the 32 places is for others.
+    until_asked(&taken, 28).await;
+    let (up, ..) = service("never");
+    topic(&node, "healthy", OFTEN).await;
+    bind_http(&node, "healthy", up).await;
+    for n in 0..20 {
+        let began = std::time::Instant::now();
+        let asked = prepare(&node, "healthy", half(&format!("h{n}"), "x")).await;
+        until(&node, asked, |view| view.state == TransactionState::Committed).await;
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{n}: {:?}", began.elapsed());
+    }
+    assert_eq!(taken.load(Ordering::SeqCst), 28, "none of those that hang has ended");
     node.stop().await;
 }

@@ -58,7 +58,7 @@ impl Binding {
         let BindingSpec { name, grants, limits, config, body } = spec;
         let name = Name::from(name);
         Self(Arc::new(Bound {
-            _membership: engine.0.places.join(&name),
+            _membership: engine.0.places.join(&name, limits.deadline),
             log: LogRing::new(&name, &code.digest),
             places: Arc::new(Semaphore::new(limits.concurrency)),
             grants: grants.http.into(),
@@ -145,7 +145,8 @@ impl Binding {
     }
 
     /// Waits for a place: first among those of the binding, in the order of asking, then among those of the node, where
-    /// bindings take turns and some places are left for those that have none running. For a runner that has more to ask than
+    /// the one goes first that will have held places for the least time, and some are left for those that have none running and
+    /// for those whose checks are quick. For a runner that has more to ask than
     /// fits at once. May be dropped at any time.
     pub async fn admit(&self) -> Admission {
         let binding = Arc::clone(&self.0.places).acquire_owned().await.expect("this semaphore is never closed");

@@ -1,10 +1,12 @@
 //! The places of the node: at most so many checks run at once, and no binding takes them all.
 
+mod member;
 mod turns;
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -18,14 +20,17 @@ pub(crate) struct NodePlaces(Arc<Mutex<Line>>);
 
 struct Line {
     turns: Turns,
-    /// How those in line are called.
-    calls: HashMap<Ticket, oneshot::Sender<()>>,
+    /// How those in line are called; each is told when it got its place.
+    calls: HashMap<Ticket, oneshot::Sender<Duration>>,
+    /// The moment that all times are counted from.
+    began: Instant,
 }
 
 /// One place; free again when dropped.
 pub(crate) struct NodePlace {
     places: NodePlaces,
     binding: Name,
+    since: Duration,
 }
 
 /// A binding that is there, until it is dropped: places are kept for it while it has none.
@@ -39,44 +44,52 @@ struct Waiting {
     places: NodePlaces,
     binding: Name,
     ticket: Ticket,
+    called: oneshot::Receiver<Duration>,
     has_left: bool,
 }
 
 impl NodePlaces {
     pub(crate) fn new(places: usize) -> Self {
-        Self(Arc::new(Mutex::new(Line { turns: Turns::new(places), calls: HashMap::new() })))
+        let line = Line { turns: Turns::new(places), calls: HashMap::new(), began: Instant::now() };
+        Self(Arc::new(Mutex::new(line)))
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A binding comes.
-    pub(crate) fn join(&self, binding: &Name) -> Membership {
-        self.line().turns.join(binding);
+    /// A binding comes, whose checks may take so long.
+    pub(crate) fn join(&self, binding: &Name, deadline: Duration) -> Membership {
+        self.line().turns.join(binding, deadline);
         Membership { places: self.clone(), binding: Arc::clone(binding) }
     }
 
     /// Takes a place now, if there is one for this binding.
     pub(crate) fn try_take(&self, binding: &Name) -> Option<NodePlace> {
-        self.line().turns.try_take(binding).then(|| NodePlace { places: self.clone(), binding: Arc::clone(binding) })
+        let mut line = self.line();
+        let now = line.now();
+        line.turns.try_take(binding, now).then(|| self.place(binding, now))
     }
 
     /// Waits for a place. May be dropped at any time.
     pub(crate) async fn take(&self, binding: &Name) -> NodePlace {
-        let (mut waiting, called) = self.get_in_line(binding);
-        called.await.expect("who is in line is called, or has left it");
+        let mut waiting = self.get_in_line(binding);
+        let since = (&mut waiting.called).await.expect("who is in line is called, or has left it");
         waiting.has_left = true;
-        NodePlace { places: self.clone(), binding: Arc::clone(binding) }
+        self.place(binding, since)
     }
 
-    fn get_in_line(&self, binding: &Name) -> (Waiting, oneshot::Receiver<()>) {
+    fn place(&self, binding: &Name, since: Duration) -> NodePlace {
+        NodePlace { places: self.clone(), binding: Arc::clone(binding), since }
+    }
+
+    fn get_in_line(&self, binding: &Name) -> Waiting {
         let (call, called) = oneshot::channel();
         let mut line = self.line();
         let ticket = line.turns.wait(binding);
         line.calls.insert(ticket, call);
         line.call_next();
-        (Waiting { places: self.clone(), binding: Arc::clone(binding), ticket, has_left: false }, called)
+        Waiting { places: self.clone(), binding: Arc::clone(binding), ticket, called, has_left: false }
     }
 
     /// Places that are held.
@@ -86,13 +99,24 @@ impl NodePlaces {
 }
 
 impl Line {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     fn call_next(&mut self) {
-        while let Some(ticket) = self.turns.next() {
+        let now = self.now();
+        while let Some(ticket) = self.turns.next(now) {
             if let Some(call) = self.calls.remove(&ticket) {
                 // One that is dropped just now gives its place back itself.
-                let _ = call.send(());
+                let _ = call.send(now);
             }
         }
+    }
+
+    fn give_back(&mut self, binding: &Name, since: Duration) {
+        let now = self.now();
+        self.turns.give_back(binding, since, now);
+        self.call_next();
     }
 }
 
@@ -106,9 +130,7 @@ impl Drop for Membership {
 
 impl Drop for NodePlace {
     fn drop(&mut self) {
-        let mut line = self.places.line();
-        line.turns.give_back(&self.binding);
-        line.call_next();
+        self.places.line().give_back(&self.binding, self.since);
     }
 }
 
@@ -120,10 +142,10 @@ impl Drop for Waiting {
         let mut line = self.places.line();
         if line.turns.give_up(&self.binding, self.ticket) {
             line.calls.remove(&self.ticket);
-        } else {
-            line.turns.give_back(&self.binding);
+            line.call_next();
+        } else if let Ok(since) = self.called.try_recv() {
+            line.give_back(&self.binding, since);
         }
-        line.call_next();
     }
 }
 

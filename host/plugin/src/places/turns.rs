@@ -1,9 +1,12 @@
-//! Who gets the next place: pure, so that a test can play any order of events.
+//! Who gets the next place: pure, so that a test can play any order of events; time is handed in.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
+
+use super::member::Member;
 
 /// The name of a binding: places are counted by it, so that one that is set again shares the count with what it was.
 pub(crate) type Name = Arc<str>;
@@ -13,57 +16,74 @@ pub(crate) type Ticket = u64;
 
 /// The places of a node and those who want one.
 ///
-/// Two rules share them out. A binding that has none running gets any place that is free; one that has some gets another only
-/// if places are left for the others that have none, and one for a binding that may come, though never more than half of all
-/// are kept so. However long the checks of some bindings take, and however many they ask at once, another gets its answers. And
-/// bindings that wait take turns: one with a thousand checks to make gets no more places than one with two.
+/// Three rules share them out.
+///
+/// - A binding that has none running gets any place that is free; one that has some gets another only if places are left for
+///   the others that have none, and one for a binding that may come, though never more than half of all are kept so.
+/// - Bindings that hold places for long (see [`Member::is_slow`]) never hold all together: an eighth of the places, one at
+///   least, is for the others; and half of that eighth, if that is one at least, is for those of them that cannot hold one for
+///   long, since the services of all others may begin to hang at once. What the first rule keeps, these keep besides. A node of
+///   one place keeps none.
+/// - Of bindings that wait, the one goes first that will have held places for the least time with its next check in it. So one
+///   with a thousand checks to make gets no more time than one with two, one whose checks hang waits behind one that answers,
+///   and nobody waits for ever.
+///
+/// So however many bindings have a service that hangs, and however many checks they make at once, another gets its answers; and
+/// a binding whose service works again gets turns, and is as good as the others after a few of them.
 #[derive(Debug)]
 pub(crate) struct Turns {
     places: usize,
     free: usize,
     /// Bindings that are there, or hold a place still.
     bindings: BTreeMap<Name, Member>,
-    /// Bindings in the order of their turns, each with those who wait in the order of coming; never with none.
+    /// Bindings that wait, those that had a place last at the end, each with its tickets in the order of coming; never with
+    /// none.
     waiting: VecDeque<(Name, VecDeque<Ticket>)>,
     next_ticket: Ticket,
+    /// What the binding that was served last had before.
+    least: Duration,
 }
 
-#[derive(Debug, Default)]
-struct Member {
-    /// How often it is there: a binding that is set again is there twice for a while.
-    joined: usize,
-    /// Places that it holds.
-    running: usize,
+/// Who holds how much at one moment.
+struct Shares {
+    now: Duration,
+    /// Places that slow bindings hold.
+    slow: usize,
+    /// Places that bindings hold which are slow, or may become it.
+    long: usize,
+    /// Places that are kept for bindings that have none running.
+    kept: usize,
 }
 
 impl Turns {
     pub(crate) fn new(places: usize) -> Self {
-        Self { places, free: places, bindings: BTreeMap::new(), waiting: VecDeque::new(), next_ticket: 0 }
+        let (bindings, waiting, least) = (BTreeMap::new(), VecDeque::new(), Duration::ZERO);
+        Self { places, free: places, bindings, waiting, next_ticket: 0, least }
     }
 
-    /// A binding is there from now on.
-    pub(crate) fn join(&mut self, binding: &Name) {
-        self.bindings.entry(Arc::clone(binding)).or_default().joined += 1;
+    /// A binding is there from now on. `deadline`: how long one of its checks may take.
+    pub(crate) fn join(&mut self, binding: &Name, deadline: Duration) {
+        self.bindings.entry(Arc::clone(binding)).or_default().join(deadline);
     }
 
     /// A binding is there no longer; its places are its own until it gives them back.
     pub(crate) fn leave(&mut self, binding: &Name) {
-        self.change(binding, |member| member.joined -= 1);
+        self.change(binding, Member::leave);
     }
 
     fn change(&mut self, binding: &Name, change: impl FnOnce(&mut Member)) {
         let Some(member) = self.bindings.get_mut(binding) else { return };
         change(member);
-        if member.joined == 0 && member.running == 0 {
+        if member.is_gone() {
             self.bindings.remove(binding);
         }
     }
 
     /// Takes a place now, if there is one for this binding.
-    pub(crate) fn try_take(&mut self, binding: &Name) -> bool {
-        let may = self.may_take(binding);
+    pub(crate) fn try_take(&mut self, binding: &Name, now: Duration) -> bool {
+        let may = self.may_take(&self.shares(now), binding);
         if may {
-            self.take(binding);
+            self.take(binding, now);
         }
         may
     }
@@ -91,19 +111,26 @@ impl Turns {
         true
     }
 
-    /// Gives a place back.
-    pub(crate) fn give_back(&mut self, binding: &Name) {
-        self.change(binding, |member| member.running -= 1);
+    /// Gives a place back that was taken at `since`.
+    pub(crate) fn give_back(&mut self, binding: &Name, since: Duration, now: Duration) {
+        self.change(binding, |member| member.give_back(since, now));
         self.free += 1;
     }
 
     /// Hands a place to the next whose turn it is. To be called until nobody gets one, after a place came free and after
-    /// somebody got in line.
-    pub(crate) fn next(&mut self) -> Option<Ticket> {
-        let index = self.waiting.iter().position(|(name, _)| self.may_take(name))?;
+    /// somebody got in line. Time alone gives nobody a place: who becomes slow may take fewer.
+    pub(crate) fn next(&mut self, now: Duration) -> Option<Ticket> {
+        if self.free == 0 {
+            return None;
+        }
+        let shares = self.shares(now);
+        let finish = |name: &Name| self.bindings.get(name).map_or(self.least, |member| member.finish(self.least, now));
+        let may_take = self.waiting.iter().enumerate().filter(|(_, (name, _))| self.may_take(&shares, name));
+        // The first of those with the same.
+        let (index, _) = may_take.min_by_key(|(_, (name, _))| finish(name))?;
         let (name, mut line) = self.waiting.remove(index)?;
         let ticket = line.pop_front()?;
-        self.take(&name);
+        self.take(&name, now);
         if !line.is_empty() {
             self.waiting.push_back((name, line));
         }
@@ -115,188 +142,54 @@ impl Turns {
         self.places - self.free
     }
 
-    fn running(&self, binding: &Name) -> usize {
-        self.bindings.get(binding).map_or(0, |member| member.running)
+    /// Places that slow bindings never hold.
+    fn for_quick(&self) -> usize {
+        if self.places == 1 { 0 } else { (self.places / 8).max(1) }
     }
 
-    fn may_take(&self, binding: &Name) -> bool {
-        let kept = if self.running(binding) == 0 { 0 } else { self.kept() };
+    /// Places that slow bindings may hold together.
+    fn for_all(&self) -> usize {
+        self.places - self.for_quick()
+    }
+
+    fn shares(&self, now: Duration) -> Shares {
+        let (mut idle, mut slow_idle, mut slow, mut long) = (0, 0, 0, 0);
+        for member in self.bindings.values() {
+            let is_slow = member.is_slow(now);
+            match member.running() {
+                0 if is_slow => slow_idle += 1,
+                0 => idle += 1,
+                running => {
+                    slow += if is_slow { running } else { 0 };
+                    long += if is_slow || member.may_hold_long() { running } else { 0 };
+                }
+            }
+        }
+        // Nothing is kept for those that could not take it.
+        let wanted = idle + slow_idle.min(self.for_all().saturating_sub(slow));
+        Shares { now, slow, long, kept: (wanted + 1).min(self.places / 2).max(1) }
+    }
+
+    fn may_take(&self, shares: &Shares, binding: &Name) -> bool {
+        let Some(member) = self.bindings.get(binding) else { return self.free > 0 };
+        let kept = if member.running() == 0 { 0 } else { shares.kept };
         self.free > kept
+            && if member.is_slow(shares.now) {
+                shares.slow + kept < self.for_all()
+            } else {
+                !member.may_hold_long() || shares.long < self.places - self.for_quick() / 2
+            }
     }
 
-    /// Places that are kept for bindings that have none running.
-    fn kept(&self) -> usize {
-        let idle = self.bindings.values().filter(|member| member.running == 0).count();
-        (idle + 1).min(self.places / 2).max(1)
-    }
-
-    fn take(&mut self, binding: &Name) {
+    fn take(&mut self, binding: &Name, now: Duration) {
         self.free -= 1;
-        self.bindings.entry(Arc::clone(binding)).or_default().running += 1;
+        let member = self.bindings.entry(Arc::clone(binding)).or_default();
+        let start = member.start(self.least, now);
+        member.take(self.least, now);
+        self.least = start;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name(text: &str) -> Name {
-        Arc::from(text)
-    }
-
-    /// Gets in line so many times, and hands out what is free.
-    fn want(turns: &mut Turns, binding: &str, times: usize) -> Vec<Ticket> {
-        let tickets = (0..times).map(|_| turns.wait(&name(binding))).collect();
-        while turns.next().is_some() {}
-        tickets
-    }
-
-    fn held(turns: &Turns, binding: &str) -> usize {
-        turns.running(&name(binding))
-    }
-
-    #[test]
-    fn places_are_left_for_bindings_that_have_none_running() {
-        // How many places, how many other bindings there are, and how many places one that asks for all of them gets.
-        for (places, others, gets) in
-            [(32, 0, 31), (32, 1, 30), (32, 4, 27), (32, 15, 16), (32, 100, 16), (2, 0, 1), (1, 3, 1)]
-        {
-            let mut turns = Turns::new(places);
-            (0..others).for_each(|n| turns.join(&name(&n.to_string())));
-            want(&mut turns, "hung", 300);
-            assert_eq!(held(&turns, "hung"), gets, "{places} {others}");
-            assert!(!turns.try_take(&name("hung")));
-            for n in 0..places - gets {
-                assert!(turns.try_take(&name(&n.to_string())), "{places} {others}: {n}");
-            }
-            assert_eq!(turns.free, 0);
-            assert!(!turns.try_take(&name("another")), "there are no more than there are");
-        }
-    }
-
-    #[test]
-    fn many_bindings_that_hang_leave_a_place_for_one_that_comes() {
-        let mut turns = Turns::new(32);
-        for hung in ["a", "b", "c", "d"] {
-            turns.join(&name(hung));
-        }
-        for hung in ["a", "b", "c", "d"] {
-            want(&mut turns, hung, 300);
-        }
-        assert!(turns.try_take(&name("new")), "{turns:?}");
-        turns.give_back(&name("new"));
-        assert_eq!(turns.next(), None, "kept for the next");
-        assert!(turns.try_take(&name("another")));
-    }
-
-    #[test]
-    fn a_binding_that_is_gone_keeps_no_place() {
-        let mut turns = Turns::new(32);
-        for _ in 0..2 {
-            turns.join(&name("idle"));
-        }
-        want(&mut turns, "busy", 300);
-        assert_eq!(held(&turns, "busy"), 30);
-        turns.leave(&name("idle"));
-        assert_eq!(turns.next(), None, "it is there once more");
-        turns.leave(&name("idle"));
-        assert!(turns.next().is_some());
-        assert_eq!((held(&turns, "busy"), turns.next()), (31, None));
-    }
-
-    #[test]
-    fn a_node_of_one_place_serves_every_binding() {
-        let mut turns = Turns::new(1);
-        assert!(turns.try_take(&name("a")));
-        want(&mut turns, "a", 2);
-        let b = want(&mut turns, "b", 1);
-        turns.give_back(&name("a"));
-        let first = turns.next().unwrap();
-        assert_ne!(first, b[0], "it came later");
-        turns.give_back(&name("a"));
-        assert_eq!(turns.next(), Some(b[0]), "in turns: `a` had the place before");
-    }
-
-    #[test]
-    fn bindings_that_wait_take_turns_however_many_checks_they_have() {
-        let mut turns = Turns::new(3);
-        want(&mut turns, "hog", 2);
-        let hog = want(&mut turns, "hog", 1000);
-        let small = want(&mut turns, "small", 2);
-        assert_eq!(held(&turns, "small"), 1, "the place that was left");
-        let mut order = Vec::new();
-        for binding in ["hog", "hog", "small"] {
-            turns.give_back(&name(binding));
-            order.extend(std::iter::from_fn(|| turns.next()));
-        }
-        assert!(order.contains(&hog[0]) && order.contains(&small[1]), "{order:?}");
-    }
-
-    #[test]
-    fn of_two_bindings_for_the_last_place_each_gets_it_in_turn() {
-        let mut turns = Turns::new(2);
-        want(&mut turns, "hung", 10);
-        let (a, b) = (want(&mut turns, "a", 3), want(&mut turns, "b", 3));
-        assert_eq!((held(&turns, "a"), held(&turns, "b")), (1, 0));
-        let mut given = vec![a[0]];
-        // `a` was in line before `b` came, so it has one turn before.
-        for binding in ["a", "a", "b", "a", "b"] {
-            turns.give_back(&name(binding));
-            given.extend(std::iter::from_fn(|| turns.next()));
-        }
-        assert_eq!(given, [a[0], a[1], b[0], a[2], b[1], b[2]]);
-    }
-
-    #[test]
-    fn who_gives_up_is_never_called_and_leaves_nothing_behind() {
-        let mut turns = Turns::new(1);
-        assert!(turns.try_take(&name("a")));
-        let b = want(&mut turns, "b", 2);
-        assert!(turns.give_up(&name("b"), b[0]));
-        assert!(!turns.give_up(&name("b"), b[0]), "once only");
-        turns.give_back(&name("a"));
-        assert_eq!(turns.next(), Some(b[1]));
-        assert!(!turns.give_up(&name("b"), b[1]), "it has its place");
-        turns.give_back(&name("b"));
-        assert!(turns.waiting.is_empty() && turns.bindings.is_empty());
-        assert_eq!((turns.free, turns.held()), (1, 0));
-    }
-
-    /// Plays random events and looks at what must hold after each.
-    #[test]
-    fn places_are_neither_lost_nor_made_and_nobody_waits_beside_a_place_that_is_his() {
-        let names: Vec<Name> = (0..5).map(|n| name(&n.to_string())).collect();
-        for seed in 0..200_u64 {
-            let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-            let mut draw = |most: usize| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (random >> 33) as usize % most
-            };
-            let places = 1 + draw(6);
-            let mut turns = Turns::new(places);
-            let mut waiting: BTreeMap<Ticket, Name> = BTreeMap::new();
-            let mut holding: Vec<Name> = Vec::new();
-            for step in 0..300 {
-                let binding = names[draw(names.len())].clone();
-                match draw(4) {
-                    0 => drop(waiting.insert(turns.wait(&binding), binding)),
-                    1 => holding.extend(turns.try_take(&binding).then_some(binding)),
-                    2 if !holding.is_empty() => turns.give_back(&holding.swap_remove(draw(holding.len()))),
-                    _ if !waiting.is_empty() => {
-                        let ticket = *waiting.keys().nth(draw(waiting.len())).unwrap();
-                        let binding = waiting.remove(&ticket).unwrap();
-                        assert!(turns.give_up(&binding, ticket), "seed {seed} step {step}");
-                    }
-                    _ => {}
-                }
-                while let Some(ticket) = turns.next() {
-                    holding.push(waiting.remove(&ticket).expect("only who waits is called"));
-                }
-                assert_eq!(turns.free + holding.len(), places, "seed {seed} step {step}");
-                assert_eq!(turns.held(), holding.len(), "seed {seed} step {step}");
-                let kept_waiting = waiting.values().any(|binding| turns.may_take(binding));
-                assert!(!kept_waiting, "seed {seed} step {step}: somebody waits beside a place that is his");
-            }
-        }
-    }
-}
+#[path = "turns_tests.rs"]
+mod tests;

@@ -92,15 +92,16 @@ async fn bindings_whose_checks_never_end_leave_a_place_for_another() {
         .flat_map(|spin| (0..20).map(|_| spin.clone()))
         .map(|spin| tokio::spawn(async move { spin.admit().await.check(pending()).await }))
         .collect();
-    // They take what they get before the other asks, and before it is there at all.
-    while house.engine.running() < 3 {
+    // They take what they get before the other asks, and before it is there at all: of the other two places one is left for it,
+    // and one for those that are known to be quick.
+    while house.engine.running() < 2 {
         tokio::task::yield_now().await;
     }
     let healthy = named("healthy", check(&commit())).await;
     for _ in 0..3 {
         assert_eq!(tokio::time::timeout(SOON, healthy.admit()).await.unwrap().check(pending()).await, COMMIT);
         assert_eq!(healthy.check(pending()).await, COMMIT, "at once, too");
-        assert_eq!(house.engine.running(), 3);
+        assert_eq!(house.engine.running(), 2);
     }
     asks.iter().for_each(tokio::task::JoinHandle::abort);
 }
