@@ -188,15 +188,7 @@ pub(crate) struct Face {
 pub(crate) fn face(component: &Component) -> Result<Face, Refused> {
     let (ty, engine) = (component.component_type(), component.engine());
     let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
-    let worlds: Vec<World> = [World::Checkback, World::CheckbackBatch, World::Consumer]
-        .into_iter()
-        .filter(|world| exports.iter().any(|name| is_ours(name, world.name())))
-        .collect();
-    match worlds.first() {
-        None => return Err(Refused::NoKnownInterface { exports }),
-        Some(World::Checkback) => {}
-        Some(world) => return Err(Refused::NotYetRun { world: *world }),
-    }
+    let worlds = worlds(&exports)?;
     let mut imports_wanted = Vec::new();
     for (name, _) in ty.imports(engine) {
         match grantable(name) {
@@ -206,6 +198,19 @@ pub(crate) fn face(component: &Component) -> Result<Face, Refused> {
         }
     }
     Ok(Face { worlds, imports_wanted, exports })
+}
+
+/// What these exports make of a component, if this version runs it.
+pub(crate) fn worlds(exports: &[String]) -> Result<Vec<World>, Refused> {
+    let worlds: Vec<World> = [World::Checkback, World::CheckbackBatch, World::Consumer]
+        .into_iter()
+        .filter(|world| exports.iter().any(|name| is_ours(name, world.name())))
+        .collect();
+    match worlds.first() {
+        None => Err(Refused::NoKnownInterface { exports: exports.to_vec() }),
+        Some(World::Checkback) => Ok(worlds),
+        Some(world) => Err(Refused::NotYetRun { world: *world }),
+    }
 }
 
 /// Links without running: finds imports and exports whose shape differs from the interface they name.

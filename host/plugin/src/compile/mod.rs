@@ -221,7 +221,9 @@ mod tests {
     }
 
     fn component() -> (String, Bytes) {
-        let wasm = wat::parse_str("(component (core module (func (result i32) i32.const 7)))").unwrap();
+        let text = r#"(component (core module (func (result i32) i32.const 7)) (instance $i)
+            (export "vouch:plugin/checkback@0.1.0" (instance $i)))"#;
+        let wasm = wat::parse_str(text).unwrap();
         (digest_of(&wasm), wasm.into())
     }
 

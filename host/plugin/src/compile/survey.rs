@@ -2,14 +2,14 @@
 //!
 //! The compiler's memory and time grow with more than the size of the file: a block of two bytes may pass on a thousand values,
 //! and eight bytes declare fifty thousand locals. So what the compiler will have to hold is counted here, in one pass over the
-//! file that allocates next to nothing. The limits of the compiler's process (see `child`) bound what no count foresees.
+//! file that allocates next to nothing. What exports no interface that this version calls is not compiled either. The limits of the compiler's process (see `child`) bound what no count foresees.
 //!
 //! Each bound lies far above what tools make of large programs, interpreters of other languages included.
 
 use wasmparser::{BlockType, ComponentType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
 use crate::declared::{Declared, SECTION};
-use crate::inspect::Refused;
+use crate::inspect::{Refused, worlds};
 
 /// Most components in one another.
 pub(crate) const MAX_NESTED_COMPONENTS: usize = 8;
@@ -47,6 +47,12 @@ pub(crate) const MAX_WORK: usize = 100_000_000;
 
 /// Looks through a component. Returns what it says of its config, if it does.
 pub(crate) fn survey(wasm: &[u8]) -> Result<Option<Declared>, Refused> {
+    let counts = count(wasm)?;
+    worlds(&counts.exported)?;
+    Ok(counts.declared)
+}
+
+fn count(wasm: &[u8]) -> Result<Counts, Refused> {
     let mut counts = Counts::default();
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(|error| unreadable(&error))?;
@@ -57,7 +63,7 @@ pub(crate) fn survey(wasm: &[u8]) -> Result<Option<Declared>, Refused> {
         }
         counts.see(payload)?;
     }
-    Ok(counts.declared)
+    Ok(counts)
 }
 
 fn unreadable(error: &wasmparser::Error) -> Refused {
@@ -81,6 +87,8 @@ struct Counts {
     component_items: usize,
     interface_imports: usize,
     interface_exports: usize,
+    /// Names of what the component itself exports.
+    exported: Vec<String>,
     types: usize,
     imports: usize,
     exports: usize,
@@ -224,11 +232,16 @@ impl Counts {
             }
             Payload::ComponentExportSection(section) => {
                 self.items(section.count())?;
-                if self.enclosing.len() == 1 {
+                let is_outermost = self.enclosing.len() == 1;
+                if is_outermost {
                     add(&mut self.interface_exports, section.count() as usize, "number of exports", MAX_INTERFACES)?;
                 }
                 for export in section {
-                    name(export.map_err(|error| unreadable(&error))?.name.name)?;
+                    let exported = export.map_err(|error| unreadable(&error))?.name.name;
+                    name(exported)?;
+                    if is_outermost {
+                        self.exported.push(exported.to_owned());
+                    }
                 }
                 Ok(())
             }
@@ -367,7 +380,7 @@ mod tests {
     use super::*;
 
     fn look(text: &str) -> Result<(), Refused> {
-        survey(&wat::parse_str(text).unwrap()).map(drop)
+        count(&wat::parse_str(text).unwrap()).map(drop)
     }
 
     /// A module in a component.
@@ -471,19 +484,30 @@ mod tests {
         ] {
             let wasm = wat::parse_str(module(&body)).unwrap();
             assert!(wasm.len() < 20_000, "{what}: {}", wasm.len());
-            let refused = survey(&wasm).unwrap_err();
+            let refused = count(&wasm).err().unwrap();
             assert!(refused.to_string().contains("work of one function"), "{what}: {refused}");
         }
+    }
+
+    #[test]
+    fn what_exports_no_interface_that_is_called_is_refused_before_it_is_compiled() {
+        let export = |name: &str| format!("(component (instance $i) (export \"{name}\" (instance $i)))");
+        let of = |text: &str| survey(&wat::parse_str(text).unwrap());
+        assert_eq!(of(&export("vouch:plugin/checkback@0.1.0")), Ok(()));
+        let inside = format!("(component {})", export("vouch:plugin/checkback@0.1.0"));
+        for (text, exports) in [(inside, vec![]), (export("a:b/c@0.1.0"), vec!["a:b/c@0.1.0".to_owned()])] {
+            assert_eq!(of(&text), Err(Refused::NoKnownInterface { exports }), "{text}");
+        }
+        let refused = of(&export("vouch:plugin/consumer@0.1.0")).unwrap_err();
+        assert_eq!(refused.kind(), "not-yet-run");
     }
 
     #[test]
     fn what_ships_with_vouch_is_far_below_every_bound() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
         let wasm = std::fs::read(path).unwrap();
-        let mut counts = Counts::default();
-        for payload in Parser::new(0).parse_all(&wasm) {
-            counts.see(payload.unwrap()).unwrap();
-        }
+        survey(&wasm).unwrap();
+        let counts = count(&wasm).unwrap();
         assert!(
             counts.work < MAX_WORK / 50 && counts.functions < MAX_FUNCTIONS / 50,
             "{} {}",
