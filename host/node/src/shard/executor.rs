@@ -1,7 +1,7 @@
 //! The shard's executor thread: the only one that touches the state. It turns what waits into one log entry, and
 //! durable entries into state, replies and deliveries. Batching is whatever arrived meanwhile; there are no timers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -63,6 +63,8 @@ pub(crate) struct Executor {
     pub(super) deliveries: Vec<(Poll, Batch)>,
     /// Leases that the log refused, by generation: their batches are not handed out.
     unleased: Vec<(u64, Refusal)>,
+    /// Of whom the log refused something, or who found nothing while it refused: nothing else would wake them.
+    pub(super) unserved: BTreeSet<(TopicId, GroupId)>,
     written: VecDeque<Written>,
     /// Work for receives in this turn (see [`super::receiving::TURN_WORK`]).
     pub(super) work: usize,
@@ -123,6 +125,7 @@ impl Executor {
             batch: Vec::new(),
             deliveries: Vec::new(),
             unleased: Vec::new(),
+            unserved: BTreeSet::new(),
             written: VecDeque::new(),
             work: 0,
             absences: Absences::default(),
@@ -306,6 +309,7 @@ impl Executor {
             self.reservations.abandon(&record);
             if let Record::Lease(lease) = &record {
                 self.unleased.push((lease.generation, refusal.clone()));
+                self.unserved.insert((lease.topic, lease.group));
             }
         }
         for poll in self.polls.joined(&proposal.records) {
@@ -410,7 +414,7 @@ impl Executor {
         }
     }
 
-    fn wake_group(&mut self, group: GroupId, topic: TopicId) {
+    pub(super) fn wake_group(&mut self, group: GroupId, topic: TopicId) {
         if self.polls.any_on(topic)
             && let Some(group) = self.state.groups().get(group)
         {
@@ -437,6 +441,7 @@ impl Executor {
             self.next_renewal = now + RENEW_EVERY;
             self.news.end_second(now);
             self.keep_time();
+            self.wake_unserved();
             if self.closed.is_none() {
                 self.renew_leases(now);
                 self.let_filters_go(now);

@@ -44,7 +44,9 @@ impl Executor {
         if group.is_none_or(|group| group.progress(topic).is_none()) {
             return self.join(poll, topic);
         }
-        if self.work < TURN_WORK {
+        // What comes now does not take all of the turn from those that wait for theirs.
+        let most = if self.polls.any_ready() { TURN_WORK / 2 } else { TURN_WORK };
+        if self.work < most {
             self.serve(poll, topic, false);
         } else if self.polls.len() >= POLLS_MAX {
             refuse_too_many(poll);
@@ -157,11 +159,14 @@ impl Executor {
             refuse_too_many(poll);
             return Served::Answered;
         }
-        if let Ok(group) = self.state.groups().named(&poll.group)
-            && let Some((at, _, _)) =
-                group.progress(topic).and_then(|progress| progress.due_from(now.plus_ms(1)).next())
-        {
-            self.polls.wake_at(at, topic, group.id);
+        if let Ok(group) = self.state.groups().named(&poll.group) {
+            let next = group.progress(topic).and_then(|progress| progress.due_from(now.plus_ms(1)).next());
+            if let Some((at, _, _)) = next {
+                self.polls.wake_at(at, topic, group.id);
+            }
+            if self.log_refuses {
+                self.unserved.insert((topic, group.id));
+            }
         }
         let line = self.polls.wait(topic, poll, stood_first);
         if more {
@@ -224,6 +229,13 @@ impl Executor {
             }
         }
         self.polls.settle(line);
+    }
+
+    /// Groups for which the log did not take what was decided look again: once a second, for as long as they wait.
+    pub(super) fn wake_unserved(&mut self) {
+        for (topic, group) in std::mem::take(&mut self.unserved) {
+            self.wake_group(group, topic);
+        }
     }
 
     /// The consumer went away before it got its messages: they become visible at once, uncounted.

@@ -120,6 +120,39 @@ fn a_receive_that_comes_when_the_turn_is_over_is_looked_at_in_the_next_one_howev
     assert_eq!((executor.deliveries.len(), executor.polls.len()), (2, 0));
 }
 
+#[test]
+fn receives_that_come_leave_half_of_a_turn_to_those_that_wait_for_theirs() {
+    let mut executor = executor(2);
+    let (first, _first_answer) = poll(1, Duration::from_secs(60));
+    executor.polls.wait(TOPIC, first, false);
+    executor.polls.wake_all(TOPIC);
+    executor.work = TURN_WORK / 2;
+    let (second, _second_answer) = poll(2, Duration::from_secs(60));
+    executor.receive(second);
+    assert_eq!((executor.deliveries.len(), executor.polls.len()), (0, 2));
+    executor.serve_ready();
+    let served: Vec<_> = executor.deliveries.iter().map(|(poll, _)| poll.group.to_string()).collect();
+    assert_eq!(served, ["g1", "g2"]);
+}
+
+/// The log of this executor takes nothing.
+#[test]
+fn who_waits_behind_a_receive_that_the_log_refused_looks_again() {
+    let mut executor = executor(1);
+    let (first, mut first_answer) = poll(1, Duration::from_secs(60));
+    let (second, mut second_answer) = poll(1, Duration::from_secs(60));
+    executor.receive(first);
+    executor.receive(second);
+    assert_eq!((executor.deliveries.len(), executor.polls.len()), (1, 1), "there is one message");
+    executor.write_batch();
+    assert!(first_answer.try_recv().unwrap().is_err());
+    assert!(second_answer.try_recv().is_err() && !executor.polls.any_ready());
+    executor.wake_unserved();
+    executor.serve_ready();
+    assert_eq!((executor.deliveries.len(), executor.polls.len()), (1, 0));
+    assert!(executor.unserved.is_empty());
+}
+
 /// One time of a group is kept, the first: the next one must come from whoever was woken.
 #[test]
 fn a_receive_that_is_woken_in_vain_says_when_to_look_again() {
