@@ -23,8 +23,8 @@ pub use connections::{
     Connections, DESCRIPTORS_MIN, DESCRIPTORS_RESERVED, GRPC_CONNECTIONS_DEFAULT, HTTP_CONNECTIONS_MAX,
 };
 pub use http::{
-    DoorError, HTTP_HEAD_TIMEOUT, HTTP_OUTBOUND_MAX_BYTES, IDLE_MIN, PROBE_CONNECTIONS, PROBE_TIMEOUT, PROBES,
-    SMALL_ANSWER_BYTES, TOKEN_MAX_BYTES,
+    DoorError, HTTP_HEAD_TIMEOUT, HTTP_OUTBOUND_ADDRESS_MAX_BYTES, HTTP_OUTBOUND_MAX_BYTES, IDLE_MIN,
+    PROBE_CONNECTIONS, PROBE_TIMEOUT, PROBES, SMALL_ANSWER_BYTES, TOKEN_MAX_BYTES,
 };
 pub use listener::{CONNECTION_OUTBOUND_MAX_BYTES, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, OUTBOUND_MAX_BYTES, STREAMS_MAX};
 pub use tls::{Certificate, TlsError};
@@ -109,6 +109,7 @@ pub struct Gateway {
     services: grpc::Services,
     api: http::Api,
     outbound: Arc<Outbound>,
+    http_outbound: Arc<http::HttpOutbound>,
     stop: watch::Sender<bool>,
     grpc: JoinHandle<()>,
     http: JoinHandle<()>,
@@ -155,7 +156,8 @@ impl Gateway {
         let shared = grpc::Shared::new(node.clone(), self.grpc_addr, least, stopping.clone());
         let waiting = (self.grpc_addr, self.outbound.clone(), shared.calls());
         self.services.serve(shared);
-        self.api.serve(http::router(node, self.doors.clone(), waiting, stopping));
+        let router = http::router(node, self.doors.clone(), waiting, self.http_outbound.clone(), stopping);
+        self.api.serve(router);
         Ok(())
     }
 
@@ -292,11 +294,12 @@ pub fn open(config: GatewayConfig, ports: Ports, progress: Arc<StartProgress>) -
     let outbound = Outbound::new(OUTBOUND_MAX_BYTES, CONNECTION_OUTBOUND_MAX_BYTES);
     let grpc_bounds = (config.connections.grpc, Arc::clone(&outbound));
     let grpc = listener::serve(grpc_listener, current_tls, services.clone(), grpc_bounds, stopping.clone());
+    let (places, http_outbound) = (http::Places::new(config.connections.http), http::HttpOutbound::new());
     let api = http::Api::new(doors.clone(), progress);
-    let http = http::serve(http_listener, api.clone(), http::Places::new(config.connections.http), stopping);
+    let http = http::serve(http_listener, api.clone(), places, http_outbound.clone(), stopping);
     let (grpc, http) = (tokio::spawn(grpc), tokio::spawn(http));
     let config = Mutex::new(config);
-    Ok(Gateway { grpc_addr, http_addr, config, doors, tls, services, api, outbound, stop, grpc, http })
+    Ok(Gateway { grpc_addr, http_addr, config, doors, tls, services, api, outbound, http_outbound, stop, grpc, http })
 }
 
 fn listen((address, socket): (SocketAddr, TcpSocket)) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -23,7 +23,7 @@ pub(crate) const ANSWERS_MAX_BYTES: usize = 8 << 20;
 /// Bytes of short answers that all connections may leave lying. The connection whose answer goes beyond is closed.
 pub(crate) const ALL_ANSWERS_MAX_BYTES: usize = 128 << 20;
 /// While more than half of a bound is taken, clients have to be so many times as fast.
-const SHORTAGE_HURRY: u32 = 6;
+pub(crate) const SHORTAGE_HURRY: u32 = 6;
 
 /// All that waits to be written on one port.
 #[derive(Debug)]

@@ -52,7 +52,7 @@ pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::{DiskUse, RetentionReport};
 pub use scrub::ScrubReport;
 pub use sessions::{
-    Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions,
+    Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions, machine,
 };
 pub use snapshots::{CopyFate, DamagedCopy, StoredCopies, known_durable, verify_snapshots};
 pub use start::{StartError, check_start};

@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 use vouch_protocol::limits::{CALL_MAX_BYTES, SEND_MAX_BYTES};
 
 use super::trailer::RETRY_AFTER;
+use crate::outbound::SHORTAGE_HURRY;
 
 /// When a refused caller should try again: a few large requests take about that long to arrive.
 const RETRY_AFTER_MS: u64 = 200;
@@ -36,8 +37,11 @@ const FRAME_COST: u64 = 64;
 const COPIED_BELOW: usize = 4096;
 /// A request has this time, and more the more of it is here ...
 pub(super) const BODY_GRACE: Duration = Duration::from_secs(10);
-/// ... so that it comes at this rate at least, in bytes a second.
+/// ... so that it comes at this rate at least, in bytes a second. While more than half of a bound is taken, requests that count
+/// with it have to come [`SHORTAGE_HURRY`] times as fast.
 pub(super) const BODY_RATE_MIN: u64 = 32 << 10;
+/// Between two looks whether there is a shortage, for a request that nothing comes of.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes that are being received.
 #[derive(Debug)]
@@ -64,6 +68,10 @@ impl Pool {
 
     fn remove(&self, bytes: u64) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_short(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > self.max / 2
     }
 }
 
@@ -125,6 +133,11 @@ impl ConnectionInbound {
     fn remove(&self, method: Method, bytes: u64) {
         self.own.of(method).remove(bytes);
         self.node.0.of(method).remove(bytes);
+    }
+
+    /// Whether all that is being received of such calls, on all connections, leaves little room.
+    fn is_short(&self, method: Method) -> bool {
+        self.node.0.of(method).is_short()
     }
 }
 
@@ -272,25 +285,29 @@ impl Hurry {
     }
 
     /// From when it is first waited for.
-    fn within(&self) -> Duration {
-        BODY_GRACE + Duration::from_millis(self.arrived * 1000 / BODY_RATE_MIN)
+    fn within(&self, short: bool) -> Duration {
+        let within = BODY_GRACE + Duration::from_millis(self.arrived * 1000 / BODY_RATE_MIN);
+        if short { within / SHORTAGE_HURRY } else { within }
     }
 
     /// Ready when it is too late.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let within = self.within();
-        let Waiting { began, timer } = self.waiting.get_or_insert_with(|| {
-            let began = Instant::now();
-            Waiting { began, timer: Box::pin(tokio::time::sleep_until(began + within)) }
-        });
-        let deadline = *began + within;
-        while timer.as_mut().poll(cx).is_ready() {
-            if deadline <= Instant::now() {
+    fn poll(&mut self, cx: &mut Context<'_>, is_short: impl Fn() -> bool) -> Poll<()> {
+        loop {
+            let (now, within) = (Instant::now(), self.within(is_short()));
+            let until = |began: Instant| (began + within).min(now + LOOK_EVERY);
+            let Waiting { began, timer } = self
+                .waiting
+                .get_or_insert_with(|| Waiting { began: now, timer: Box::pin(tokio::time::sleep_until(until(now))) });
+            if *began + within <= now {
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(deadline);
+            if timer.is_elapsed() {
+                timer.as_mut().reset(until(*began));
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
         }
-        Poll::Pending
     }
 }
 
@@ -353,12 +370,17 @@ impl Body for CountedBody {
                     this.gathering.whole.append(&mut this.gathering.held);
                 }
                 Poll::Pending => {
-                    let late = self.hurry.as_mut().is_some_and(|hurry| hurry.poll(cx).is_ready());
+                    let this = &mut *self;
+                    let is_short = || this.gathering.connection.is_short(this.gathering.method);
+                    let late = this.hurry.as_mut().is_some_and(|hurry| hurry.poll(cx, is_short).is_ready());
                     if !late {
                         return Poll::Pending;
                     }
                     let rate = BODY_RATE_MIN >> 10;
-                    let text = format!("the request came too slowly: less than {rate} KiB/s after {BODY_GRACE:?}");
+                    let text = format!(
+                        "the request came too slowly: less than {rate} KiB/s after {BODY_GRACE:?}, or {SHORTAGE_HURRY} times \
+                         that while much is being received; send it again"
+                    );
                     return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
                 }
             }

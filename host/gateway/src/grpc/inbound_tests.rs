@@ -119,9 +119,39 @@ fn each_call_has_a_size_that_it_may_have_at_most() {
 #[test]
 fn a_request_has_ten_seconds_and_more_the_more_of_it_is_here() {
     let mut hurry = Hurry::new();
-    assert_eq!(hurry.within(), BODY_GRACE);
+    assert_eq!(hurry.within(false), BODY_GRACE);
     hurry.arrived = 5 * BODY_RATE_MIN;
-    assert_eq!(hurry.within(), BODY_GRACE + Duration::from_secs(5));
+    assert_eq!(hurry.within(false), BODY_GRACE + Duration::from_secs(5));
+    assert_eq!(hurry.within(true), (BODY_GRACE + Duration::from_secs(5)) / SHORTAGE_HURRY);
     hurry.arrived = SEND_MAX_BYTES as u64;
-    assert!(hurry.within() < Duration::from_secs(600), "even the largest one ends");
+    assert!(hurry.within(false) < Duration::from_secs(600), "even the largest one ends");
+}
+
+#[test]
+fn there_is_a_shortage_while_more_than_half_of_a_bound_is_taken_on_all_connections() {
+    let inbound = Inbound::new(4000);
+    let connections: Vec<_> = (0..3).map(|_| inbound.connection()).collect();
+    let mut held: Vec<_> = connections.iter().map(|connection| gathering(connection, SEND)).collect();
+    let is_short = |path: &str| connections[0].is_short(Method::of(path));
+    for (n, one) in held.iter_mut().enumerate() {
+        assert!(!is_short(SEND), "{n}");
+        give(one, &framed(2000)[..700]).unwrap();
+    }
+    assert!(is_short(SEND) && !is_short(ACK), "each kind of call has a bound of its own");
+    held.pop();
+    assert!(!is_short(SEND));
+}
+
+#[tokio::test]
+async fn a_request_that_nothing_comes_of_looks_each_second_for_a_shortage_and_is_late_sooner_in_one() {
+    let cx = &mut Context::from_waker(std::task::Waker::noop());
+    let mut hurry = Hurry::new();
+    assert!(hurry.poll(cx, || false).is_pending());
+    let waiting = hurry.waiting.as_mut().unwrap();
+    assert!(waiting.timer.deadline() <= Instant::now() + LOOK_EVERY);
+    waiting.began -= BODY_GRACE / 2;
+    assert!(hurry.poll(cx, || false).is_pending());
+    assert!(hurry.poll(cx, || true).is_ready());
+    hurry.waiting.as_mut().unwrap().began = Instant::now();
+    assert!(hurry.poll(cx, || true).is_pending(), "it has its time in a shortage, too");
 }

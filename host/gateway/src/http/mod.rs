@@ -9,6 +9,7 @@ mod groups;
 mod logs;
 mod messages;
 mod metrics;
+mod outbound;
 mod places;
 mod plugins;
 mod precondition;
@@ -34,11 +35,13 @@ use crate::outbound::Outbound;
 
 pub(crate) use door::{Door, Doors};
 pub use door::{DoorError, TOKEN_MAX_BYTES};
+pub(crate) use outbound::HttpOutbound;
+pub use outbound::{HTTP_OUTBOUND_ADDRESS_MAX_BYTES, HTTP_OUTBOUND_MAX_BYTES, SMALL_ANSWER_BYTES};
 pub(crate) use places::Places;
 pub use places::{IDLE_MIN, PROBE_CONNECTIONS, PROBE_TIMEOUT};
 use problem::Problem;
 pub(crate) use server::serve;
-pub use server::{HTTP_HEAD_TIMEOUT, HTTP_OUTBOUND_MAX_BYTES, PROBES, SMALL_ANSWER_BYTES};
+pub use server::{HTTP_HEAD_TIMEOUT, PROBES};
 pub(crate) use starting::Api;
 
 /// Uploads of components at once: each holds its file in memory.
@@ -55,7 +58,9 @@ pub(crate) struct App {
     /// Where gRPC clients connect.
     grpc_addr: SocketAddr,
     /// What waits to be written there.
-    outbound: Arc<Outbound>,
+    grpc_outbound: Arc<Outbound>,
+    /// And here.
+    http_outbound: Arc<HttpOutbound>,
     /// What was answered there.
     calls: Arc<Calls>,
     uploads: Arc<Semaphore>,
@@ -82,14 +87,16 @@ fn place(places: &Arc<Semaphore>, full: impl FnOnce() -> String) -> Result<Owned
 pub(crate) fn router(
     node: Node,
     doors: Arc<Doors>,
-    (grpc_addr, outbound, calls): (SocketAddr, Arc<Outbound>, Arc<Calls>),
+    (grpc_addr, grpc_outbound, calls): (SocketAddr, Arc<Outbound>, Arc<Calls>),
+    http_outbound: Arc<HttpOutbound>,
     stopping: watch::Receiver<bool>,
 ) -> Router {
     routes::router(Arc::new(App {
         node,
         doors,
         grpc_addr,
-        outbound,
+        grpc_outbound,
+        http_outbound,
         calls,
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
         log_readers: Arc::new(Semaphore::new(LOG_READERS_MAX)),

@@ -1,7 +1,7 @@
 //! The HTTP port: HTTP/1.1, a bounded number of connections, each bounded in time and space.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,34 +21,35 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use vouch_broker::Refusal;
 
+use super::outbound::{AnswerRoom, HttpOutbound};
 use super::places::{Answering, Kind, PROBE_TIMEOUT, Place, Places, Taken};
 use super::problem::Problem;
 use super::starting::Api;
 use crate::accept::{Acceptor, Seldom};
 use crate::listener::{DRAIN_TIMEOUT, SWEEP_INTERVAL, stopped};
-use crate::outbound::{ConnectionOutbound, Outbound, Room};
+use crate::outbound::ConnectionOutbound;
 
 /// A connection whose next request's head is not complete in this time is closed, idle ones included.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// What is answered on every connection that gets in: supervisors, load balancers and monitors ask it.
 pub const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-/// Bytes of answers that are made and not yet taken by their clients, on all connections. An answer that does not fit is
-/// replaced by a refusal; those of fewer than [`SMALL_ANSWER_BYTES`] always fit.
-pub const HTTP_OUTBOUND_MAX_BYTES: usize = 128 << 20;
-/// Answers that need no room: one for each connection is little.
-pub const SMALL_ANSWER_BYTES: usize = 16 << 10;
 /// Bytes of a request's head.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 /// Descriptors kept for probes at times when the process has no other left.
 const SPARE_DESCRIPTORS: usize = 4;
 
 /// Accepts connections until `stopping` says so, then waits for what is in flight, at most [`DRAIN_TIMEOUT`].
-pub(crate) async fn serve(listener: TcpListener, api: Api, places: Arc<Places>, stopping: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    api: Api,
+    places: Arc<Places>,
+    outbound: Arc<HttpOutbound>,
+    stopping: watch::Receiver<bool>,
+) {
     let mut stop = stopping.clone();
     let mut connections = JoinSet::new();
     let mut acceptor = Acceptor::new(listener, "HTTP", SPARE_DESCRIPTORS);
     let (mut probes_only, mut refused) = (Seldom::default(), Seldom::default());
-    let outbound = Outbound::new(HTTP_OUTBOUND_MAX_BYTES, HTTP_OUTBOUND_MAX_BYTES);
     let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         tokio::select! {
@@ -67,7 +68,7 @@ pub(crate) async fn serve(listener: TcpListener, api: Api, places: Arc<Places>, 
                         tracing::warn!(%peer, times, "HTTP connections let in for probes alone: all places are taken");
                     });
                 }
-                let service = Service::new(api.clone(), place, &outbound);
+                let service = Service::new(api.clone(), place, peer.ip(), &outbound);
                 connections.spawn(connection(accepted.stream, peer, service, stopping.clone()));
             }
         }
@@ -136,14 +137,15 @@ async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, mut s
 struct Service {
     api: Api,
     place: Arc<Place>,
-    room: Arc<Outbound>,
+    address: IpAddr,
+    all: Arc<HttpOutbound>,
     outbound: Arc<ConnectionOutbound>,
 }
 
 impl Service {
-    fn new(api: Api, place: Place, room: &Arc<Outbound>) -> Self {
-        let outbound = room.connection();
-        Self { api, place: Arc::new(place), room: room.clone(), outbound }
+    fn new(api: Api, place: Place, address: IpAddr, all: &Arc<HttpOutbound>) -> Self {
+        let (outbound, place) = (all.connection(), Arc::new(place));
+        Self { api, place, address, all: all.clone(), outbound }
     }
 }
 
@@ -158,20 +160,17 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let for_probes = self.place.kind == Kind::Probe;
         let admitted = !for_probes || PROBES.contains(&request.uri().path());
         let answer = admitted.then(|| TowerToHyperService::new(self.api.now()).call(request));
-        let (all, outbound) = (self.room.clone(), self.outbound.clone());
+        let (all, address, outbound) = (self.all.clone(), self.address, self.outbound.clone());
         Box::pin(async move {
             let mut response = match answer {
                 Some(answer) => answer.await?,
                 None => all_in_use().into_response(),
             };
             let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
-            let mut room = None;
-            if bytes >= SMALL_ANSWER_BYTES {
-                room = all.try_reserve(bytes);
-                if room.is_none() {
-                    response = no_room(bytes).into_response();
-                }
-            }
+            let room = all.room_for(address, bytes).unwrap_or_else(|no_room| {
+                response = no_room.into_response();
+                None
+            });
             if for_probes {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -186,18 +185,10 @@ fn all_in_use() -> Problem {
     Refusal::TooMany(format!("all HTTP connections are in use, and only {probes} are answered; try again later")).into()
 }
 
-fn no_room(bytes: usize) -> Problem {
-    Refusal::TooMany(format!(
-        "{bytes} bytes of an answer find no room beside those that other clients have not read yet; ask again, or for a \
-         smaller page"
-    ))
-    .into()
-}
-
 /// What an answer keeps until its last byte is written: its connection does not make way, and it has room.
 struct Held {
     _answering: Answering,
-    _room: Option<Room>,
+    _room: Option<AnswerRoom>,
 }
 
 /// An answer that is counted, and has its time.

@@ -5,7 +5,7 @@ use flate2::write::GzEncoder;
 use serde_json::json;
 use std::io::Write as _;
 use vouch_broker::{BodyEncoding, NewMessage};
-use vouch_gateway::HTTP_OUTBOUND_MAX_BYTES;
+use vouch_gateway::{HTTP_OUTBOUND_ADDRESS_MAX_BYTES, HTTP_OUTBOUND_MAX_BYTES};
 
 use crate::api::{Api, each, message};
 
@@ -95,30 +95,48 @@ async fn messages_are_listed_by_key_and_time_in_pages() {
     api.get(&format!("/v1/messages/orders?after={next}")).await.expect_problem(422, "invalid");
 }
 
+/// Asks for all messages of `t` from this address of the machine, and reads of the answer its first line alone.
+async fn page_unread(api: &Api, from: &str) -> ([u8; 12], tokio::net::TcpStream) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(api.http).await.unwrap();
+    let get = format!("GET /v1/messages/t HTTP/1.1\r\nhost: {}\r\n\r\n", api.http);
+    tokio::io::AsyncWriteExt::write_all(&mut stream, get.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut status).await.unwrap();
+    (status, stream)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_that_nobody_reads_are_bounded_and_refused_beyond() {
+async fn pages_that_nobody_reads_are_bounded_for_each_address_and_refused_beyond() {
     let api = Api::start().await;
     api.put("/v1/topics/t", json!({"queues": 1})).await.is(201);
     for n in 0..8 {
         api.send("t", message(&n.to_string(), &vec![b'x'; 2_000_000])).await;
     }
-    let get = format!("GET /v1/messages/t HTTP/1.1\r\nhost: {}\r\n\r\n", api.http);
     let mut unread = Vec::new();
-    let refused = loop {
-        let mut stream = tokio::net::TcpStream::connect(api.http).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, get.as_bytes()).await.unwrap();
-        let mut status = [0; 12];
-        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut status).await.unwrap();
-        if &status != b"HTTP/1.1 200" {
-            break status;
-        }
-        unread.push(stream);
-        assert!(unread.len() * 16_000_000 <= HTTP_OUTBOUND_MAX_BYTES, "{} pages wait", unread.len());
-    };
-    assert_eq!(&refused, b"HTTP/1.1 429");
-    assert!(unread.len() >= 4, "{} pages found room", unread.len());
+    for (address, most) in [
+        ("127.0.0.1", HTTP_OUTBOUND_ADDRESS_MAX_BYTES),
+        ("127.0.0.2", HTTP_OUTBOUND_MAX_BYTES),
+        ("127.0.0.3", HTTP_OUTBOUND_MAX_BYTES),
+    ] {
+        let found = unread.len();
+        let refused = loop {
+            let (status, stream) = page_unread(&api, address).await;
+            if &status != b"HTTP/1.1 200" {
+                break status;
+            }
+            unread.push(stream);
+            assert!(unread.len() * 16_000_000 <= most, "{} pages wait", unread.len());
+        };
+        assert_eq!(&refused, b"HTTP/1.1 429");
+        assert!(address == "127.0.0.3" || unread.len() > found, "{address} found no room");
+    }
     // Small answers need no room; and where clients go, there is room again.
-    api.get("/healthz").await.is(200);
+    let metrics = api.get("/metrics").await.is(200);
+    let waiting =
+        metrics.text().lines().find_map(|line| line.strip_prefix("vouch_http_answers_waiting_bytes ")).unwrap();
+    assert!(waiting.parse::<usize>().unwrap() >= unread.len() * 16_000_000, "{waiting}");
     drop(unread);
     while api.get("/v1/messages/t").await.status != 200 {}
 }

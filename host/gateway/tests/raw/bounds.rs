@@ -16,11 +16,15 @@ use tokio::net::TcpStream;
 use vouch_broker::GroupConfig;
 use vouch_gateway::CONNECTION_OUTBOUND_MAX_BYTES;
 use vouch_node::MessageQuery;
-use vouch_protocol::limits::{CALL_MAX_BYTES, ELEMENT_ALONE_BYTES, SEND_MAX_BYTES};
+use vouch_protocol::limits::{
+    ACK_BATCH_MAX, CALL_MAX_BYTES, ELEMENT_ALONE_BYTES, REQUEST_MESSAGES_MAX, SEND_MAX_BYTES,
+};
 use vouch_protocol::wire::receive_message_response::Content;
-use vouch_protocol::wire::{Code, Encoding, HeartbeatRequest, Message};
+use vouch_protocol::wire::telemetry_command::Command;
+use vouch_protocol::wire::{Code, Encoding, HeartbeatRequest, Message, TelemetryCommand};
 
 use crate::broker::{Broker, attempt, code, handle, id, message, receive_request, seconds, soon, with_system};
+use crate::sessions::producer_settings;
 
 /// A request's body: this, and then its end or nothing any more.
 struct Says {
@@ -110,10 +114,35 @@ async fn requests_that_would_unfold_are_refused_and_the_connection_lives() {
         assert_eq!(refused.0, "3", "{method} {refused:?}");
         assert!(refused.1.contains("elements"), "{refused:?}");
     }
+    // The same over a stream whose client says this and nothing more.
+    let settings = producer_settings(&vec![""; REQUEST_MESSAGES_MAX as usize + 1]);
+    let command = TelemetryCommand { status: None, command: Some(Command::Settings(settings)) }.encode_to_vec();
+    let says = Says { bytes: Some(framed(command.len(), &command)), ends: true };
+    let refused = soon(status(&mut sender, "Telemetry", says)).await;
+    assert!(refused.0 == "3" && refused.1.contains("elements"), "{refused:?}");
     let too_large = Says { bytes: Some(framed(CALL_MAX_BYTES + 1, b"x")), ends: false };
     assert_eq!(soon(status(&mut sender, "AckMessage", too_large)).await.0, "11");
     let heartbeat = framed(2, &[0x10, 1]);
     assert_eq!(soon(status(&mut sender, "Heartbeat", Says { bytes: Some(heartbeat), ends: true })).await.0, "0");
+    broker.stop().await;
+}
+
+/// Refused entries are mirrored, each with its status: what comes back is bounded by what came, and a short text an entry.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_many_refused_acknowledgements_is_little_more_than_the_request() {
+    const TEXT_MAX: usize = 512;
+    let broker = Broker::start().await;
+    let mut client = broker.client("client").await;
+    let handle = "h".repeat(CALL_MAX_BYTES / REQUEST_MESSAGES_MAX as usize - 16);
+    let (all, some) = (vec![handle.as_str(); REQUEST_MESSAGES_MAX as usize], vec![handle.as_str(); ACK_BATCH_MAX]);
+    let reserved = format!("CID_RMQ_SYS_{}", "g".repeat(108));
+    for (group, handles) in [(reserved.as_str(), &all), ("group", &all), ("group", &some)] {
+        let answer = client.ack("orders", group, handles).await;
+        assert_ne!(code(&answer.status), Code::Ok);
+        assert_eq!(answer.entries.len(), handles.len());
+        let most = CALL_MAX_BYTES + handles.len() * TEXT_MAX;
+        assert!(answer.encoded_len() <= most, "{} bytes, {group}", answer.encoded_len());
+    }
     broker.stop().await;
 }
 

@@ -33,6 +33,13 @@ impl Telemetry {
         self.sender.send(command).await.unwrap();
     }
 
+    /// Says it, and that nothing more will be said.
+    async fn say_last(self, settings: Settings) -> Streaming<TelemetryCommand> {
+        let command = TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
+        self.sender.send(command).await.unwrap();
+        self.stream
+    }
+
     pub(crate) async fn next(&mut self) -> Result<Option<TelemetryCommand>, Status> {
         self.stream.message().await
     }
@@ -293,15 +300,21 @@ async fn a_command_beyond_the_bounds_of_a_request_ends_the_stream_with_the_reaso
     let broker = Broker::start().await;
     let large = "t".repeat(CALL_MAX_BYTES);
     let many = vec![""; REQUEST_MESSAGES_MAX as usize + 1];
-    for (settings, expected, reason) in [
-        (producer_settings(&[&large]), tonic::Code::OutOfRange, "at most 1048576 are allowed"),
-        (producer_settings(&many), tonic::Code::InvalidArgument, "more than 4096 elements"),
+    for (settings, expected, reason, is_last) in [
+        (producer_settings(&[&large]), tonic::Code::OutOfRange, "at most 1048576 are allowed", false),
+        (producer_settings(&[&large]), tonic::Code::OutOfRange, "at most 1048576 are allowed", true),
+        (producer_settings(&many), tonic::Code::InvalidArgument, "more than 4096 elements", false),
+        (producer_settings(&many), tonic::Code::InvalidArgument, "more than 4096 elements", true),
     ] {
         let mut client = broker.client("client").await;
         let mut telemetry = Telemetry::open(&mut client).await.unwrap();
         telemetry.exchange(producer_settings(&["orders"])).await;
-        telemetry.say(settings).await;
-        let status = soon(telemetry.next()).await.unwrap_err();
+        let status = if is_last {
+            soon(telemetry.say_last(settings).await.message()).await.unwrap_err()
+        } else {
+            telemetry.say(settings).await;
+            soon(telemetry.next()).await.unwrap_err()
+        };
         assert_eq!(status.code(), expected, "{status:?}");
         assert!(status.message().contains(reason), "{status:?}");
         // The connection lives, and the client can come again.

@@ -35,7 +35,7 @@ pub(crate) use asking::{AfterAsk, Asked};
 pub(crate) use filters::Place;
 pub use lease_life::DEAD_AFTER;
 pub(crate) use lease_life::Dead;
-pub use room::NoRoom;
+pub use room::{NoRoom, machine};
 use table::{Declared, Table};
 
 /// Silence after which a session is over. Well above the longest heartbeat interval of any client, 30 s.

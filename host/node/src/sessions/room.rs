@@ -90,8 +90,8 @@ pub(super) struct Room {
     searched_to: Option<Since>,
 }
 
-/// One machine, as far as an address tells: a customer of an IPv6 network has 64 bits to choose from.
-fn machine(address: IpAddr) -> IpAddr {
+/// What stands for one machine, as far as an address tells: a customer of an IPv6 network has 64 bits to choose from.
+pub fn machine(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 @ IpAddr::V4(_) => v4,

@@ -68,12 +68,20 @@ fn registry(app: &App, (status, view): (&Status, &SeriesView), backup_age_second
     labelled::calls(&mut registry, app);
     labelled::durations(&mut registry, node);
     labelled::backup(&mut registry, backup_age_seconds);
-    registry.register_with_unit(
-        "answers_waiting",
-        "Bytes of messages made for gRPC clients that have not taken them yet.",
-        Unit::Bytes,
-        ConstGauge::new(app.outbound.bytes()),
-    );
+    for (name, help, value) in [
+        (
+            "answers_waiting",
+            "Bytes of answers made for gRPC clients that have not taken them yet.",
+            app.grpc_outbound.bytes(),
+        ),
+        (
+            "http_answers_waiting",
+            "Bytes of answers made for HTTP clients that have not taken them yet, those below 16 KiB not counted.",
+            app.http_outbound.bytes(),
+        ),
+    ] {
+        registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(value));
+    }
     registry
 }
 
