@@ -21,7 +21,7 @@ async fn call(http: SocketAddr, method: &str, path: &str, headers: &str) -> Answ
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     let answer = Answer::parse(&answer);
-    description::check(method, path, &answer);
+    description::check(method, path, &[], &answer);
     answer
 }
 

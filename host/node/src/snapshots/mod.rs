@@ -570,16 +570,16 @@ mod tests {
         }
         let unreadable = snapshots.store.path(Kind::Snapshot, 9, Which::First);
         std::fs::write(&unreadable, b"cut short").unwrap();
-        assert!(snapshots.take_back(&[7]).is_err(), "nobody knows what it names");
+        assert!(snapshots.take_back(&[7], true).is_err(), "nobody knows what it names");
         assert_eq!(parts(), [3, 7]);
         std::fs::remove_file(unreadable).unwrap();
-        snapshots.take_back(&[7]).unwrap();
+        snapshots.take_back(&[7], true).unwrap();
         assert_eq!(parts(), [3]);
         for n in 0..2 {
             assert_eq!(std::fs::metadata(folder.path().join(format!("part-{n}.room"))).unwrap().len(), 8192);
         }
         snapshots.give_up();
-        assert!(snapshots.take_back(&[3]).is_err());
+        assert!(snapshots.take_back(&[3], true).is_err());
         assert_eq!(parts(), [3]);
     }
 }

@@ -486,7 +486,7 @@ mod tests {
         store.set_room_aside(1);
         store.put(Kind::Part, 7, &[b"abc"]).is_err()
             && store.mend(Kind::Part, 7, Which::First, b"abc", Rooms::Taken).is_err()
-            && store.take_back_all(Kind::Part, &[7]).is_err()
+            && store.take_back_all(Kind::Part, &[7], true).is_err()
             && store.tidy(&[], &[]).is_err()
     }
 
