@@ -123,6 +123,17 @@ async fn what_takes_too_much_memory_or_time_is_refused_by_name_and_ends_nothing_
 }
 
 #[tokio::test]
+async fn as_many_functions_as_a_component_may_have_compile_within_the_limits_of_the_process() {
+    const MOST: usize = 100_000;
+    let house = house(|_| {});
+    // The guest has two of its own.
+    house.engine.inspect(with_function(&"(func)".repeat(MOST - 2))).await.unwrap();
+    let refusal = refused(house.engine.inspect(with_function(&"(func)".repeat(MOST - 1))).await);
+    let (size, limit) = ((MOST + 1).to_string(), MOST.to_string());
+    assert_eq!(refusal, Refused::TooLarge { what: "number of functions".into(), size, limit });
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_without_overflowing_a_stack_ends_only_its_own_process() {
     // A component that holds one section of types: a type of a component, which lists one type of a component, which …
     let mut types = vec![1];
