@@ -20,7 +20,8 @@ pub(crate) const TAKE_RATE_MIN: u64 = 64 << 10;
 /// Bytes of short answers (to everything but ReceiveMessage and Telemetry) that one connection may leave lying. They wait
 /// for nobody; a client with more does not read, and its connection is closed.
 pub(crate) const ANSWERS_MAX_BYTES: usize = 8 << 20;
-/// Bytes of short answers that all connections may leave lying. The connection whose answer goes beyond is closed.
+/// Bytes of short answers that all connections may leave lying. Where an answer goes beyond, the connection that leaves most
+/// lying is closed.
 pub(crate) const ALL_ANSWERS_MAX_BYTES: usize = 128 << 20;
 /// While more than half of a bound is taken, clients have to be so many times as fast.
 pub(crate) const SHORTAGE_HURRY: u32 = 6;
@@ -42,7 +43,7 @@ pub(crate) struct Outbound {
 struct Waiting {
     since: Instant,
     bytes: usize,
-    close: Arc<Notify>,
+    connection: Arc<ConnectionOutbound>,
 }
 
 impl Outbound {
@@ -76,8 +77,16 @@ impl Outbound {
             let within = TAKE_GRACE + Duration::from_millis(waiting.bytes as u64 * 1000 / TAKE_RATE_MIN);
             let within = if short { within / SHORTAGE_HURRY } else { within };
             if now.saturating_duration_since(waiting.since) >= within {
-                waiting.close.notify_one();
+                waiting.connection.close.notify_one();
             }
+        }
+    }
+
+    /// Closes the connection that leaves most short answers lying: others must not pay for it.
+    fn close_greediest(&self) {
+        let lying = |waiting: &&Waiting| waiting.connection.answers.load(Ordering::Relaxed);
+        if let Some(most) = self.waiting().values().max_by_key(lying) {
+            most.connection.close.notify_one();
         }
     }
 
@@ -125,11 +134,13 @@ impl ConnectionOutbound {
         }
         let lying = self.answers.fetch_add(short, Ordering::Relaxed) + short;
         let all_lying = self.node.answers.fetch_add(short, Ordering::Relaxed) + short;
-        if lying > ANSWERS_MAX_BYTES || all_lying > ALL_ANSWERS_MAX_BYTES {
-            self.close.notify_one();
-        }
         let mut held = HeldBytes::new(self, bytes, None);
         held.short = short;
+        if lying > ANSWERS_MAX_BYTES {
+            self.close.notify_one();
+        } else if all_lying > ALL_ANSWERS_MAX_BYTES {
+            self.node.close_greediest();
+        }
         Bytes::from_owner(held)
     }
 }
@@ -147,7 +158,7 @@ struct HeldBytes {
 impl HeldBytes {
     fn new(connection: &Arc<ConnectionOutbound>, bytes: Bytes, room: Option<Room>) -> Self {
         let id = connection.node.last.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting { since: Instant::now(), bytes: bytes.len(), close: connection.close.clone() };
+        let waiting = Waiting { since: Instant::now(), bytes: bytes.len(), connection: connection.clone() };
         connection.node.waiting().insert(id, waiting);
         Self { bytes, id, connection: connection.clone(), short: 0, _room: room }
     }
@@ -312,8 +323,9 @@ mod tests {
         assert_eq!(outbound.bytes(), ALL_ANSWERS_MAX_BYTES as u64);
         assert!(!is_told(&connections[FULL - 1]) && !is_told(&connections[FULL]));
         lying.push(lie(FULL, UNIT));
-        assert!(is_told(&connections[FULL]), "one answer more than all may leave lying");
-        assert!(!is_told(&connections[FULL - 1]), "the others had room for theirs");
+        assert!(!is_told(&connections[FULL]), "the one with the answer that goes beyond has the least");
+        let told = connections.iter().filter(|connection| is_told(connection)).count();
+        assert_eq!(told, 1, "one of those that leave most lying");
         drop(lying);
         assert_eq!(outbound.bytes(), 0);
         let _again = lie(0, UNIT);
