@@ -13,7 +13,7 @@ fn root() -> PathBuf {
 /// Every file of the repository, with its path from the top.
 fn files() -> anyhow::Result<Vec<(String, PathBuf)>> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-        const IGNORED: [&str; 4] = ["target", "node_modules", ".venv", ".git"];
+        const IGNORED: [&str; 5] = ["target", "node_modules", ".venv", ".git", ".pytest_cache"];
         for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();
             if !path.is_dir() {

@@ -11,6 +11,8 @@ use serde_json::json;
 use support::{Node, Ran, vouch};
 
 const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
+/// What the component cannot do without.
+const CONFIG: [&str; 4] = ["--config", "url=http://127.0.0.1:9/{key}", "--config", "commit=200"];
 
 /// The sessions that a node counts: of producers, of consumers.
 fn sessions(node: &Node) -> (u64, u64) {
@@ -47,7 +49,7 @@ fn crowded() -> (Node, String) {
     for topic in ["orders", "plain"] {
         let set =
             ["binding", "set", topic, "--plugin", "check:1.0", "--topic", topic, "--allow-http", "http://127.0.0.1:9"];
-        node.admin(&set).succeeded();
+        node.admin(&[&set[..], &CONFIG].concat()).succeeded();
     }
     (node, id)
 }
@@ -57,6 +59,7 @@ fn refusals_name_flags_and_commands_and_never_what_only_http_has() {
     let (node, id) = crowded();
     let other = node.folder.path().join("other.wasm").display().to_string();
     let long = "r".repeat(4097);
+    let second = [&["binding", "set", "c", "--plugin", "check:1.0", "--topic", "orders"][..], &CONFIG].concat();
     let cases: [(&[&str], &str); 16] = [
         (&["topic", "create", "orders"], "change it with: vouch topic update orders"),
         (&["group", "create", "shipping"], "change it with: vouch group update shipping"),
@@ -69,7 +72,7 @@ fn refusals_name_flags_and_commands_and_never_what_only_http_has() {
         (&["plugin", "delete", "check"], "bindings orders, plain; delete these first"),
         (&["plugin", "logs", "nothing"], "vouch plugin push"),
         (&["binding", "show", "nothing"], "vouch binding set nothing"),
-        (&["binding", "set", "c", "--plugin", "check:1.0", "--topic", "orders"], "binding orders"),
+        (&second, "binding orders"),
         (&["topic", "list", "--after", ""], ""),
         (&["transaction", "list", "--after", "x"], "the mark at the end of the page before"),
         (&["transaction", "commit", &id, "--by", " "], "--by"),

@@ -322,6 +322,8 @@ mod tests {
         lying.extend((FULL / 2 + 1..FULL).map(|n| lie(n, ANSWERS_MAX_BYTES)));
         assert_eq!(outbound.bytes(), ALL_ANSWERS_MAX_BYTES as u64);
         assert!(!is_told(&connections[FULL - 1]) && !is_told(&connections[FULL]));
+        // What the sweeps told them is heard.
+        connections.iter().filter(|connection| is_told(connection)).count();
         lying.push(lie(FULL, UNIT));
         assert!(!is_told(&connections[FULL]), "the one with the answer that goes beyond has the least");
         let told = connections.iter().filter(|connection| is_told(connection)).count();

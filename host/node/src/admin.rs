@@ -98,7 +98,7 @@ impl Node {
     /// Deletes a topic with everything in it (CT-2: a recorded door). Who did it and why is kept in the log.
     pub async fn delete_topic_by_force(&self, name: &str, by: String, reason: String) -> Result<(), Refusal> {
         self.check_writable()?;
-        let record = TopicForced { name: ResourceName::plain(name), by, reason };
+        let record = TopicForced { name: topic_named(name)?, by, reason };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 

@@ -178,7 +178,8 @@ mod tests {
     }
 
     fn artifact(engine: &Engine) -> Artifact {
-        Artifact::for_test(engine, &wat::parse_str("(component)").unwrap())
+        let text = r#"(component (instance $i) (export "vouch:plugin/checkback@0.1.0" (instance $i)))"#;
+        Artifact::for_test(engine, &wat::parse_str(text).unwrap())
     }
 
     #[test]

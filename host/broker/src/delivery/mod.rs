@@ -9,6 +9,8 @@ mod tests;
 
 pub use noting::{Noting, filters, is_noted, noting};
 pub use reservations::Reservations;
+#[cfg(test)]
+pub(crate) use reservations::subject;
 
 use crate::record::Lease;
 use crate::{GroupId, Millis, State, TagFilter, TopicId};

@@ -133,7 +133,7 @@ impl TagsOnTheirWay {
 }
 
 /// The group and topic that a record is about; `None` for records that change no delivery.
-fn subject(record: &Record) -> Option<(GroupId, TopicId)> {
+pub(crate) fn subject(record: &Record) -> Option<(GroupId, TopicId)> {
     Some(match record {
         Record::Lease(lease) => (lease.group, lease.topic),
         Record::Renew(renew) => (renew.group, renew.topic),

@@ -253,7 +253,7 @@ pub struct DeadLetterSized {
 }
 
 impl Fields for DeadLetterSized {
-    const KIND: u16 = 37;
+    const KIND: u16 = 55;
 
     fn write(&self, w: &mut Writer<'_>) {
         self.letter.write(w);

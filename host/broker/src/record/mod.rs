@@ -96,6 +96,9 @@ macro_rules! records {
     };
 }
 
+/// Kinds of records that change how far a group is: whoever decides on deliveries reckons with those that are on their way.
+pub const DELIVERY_KINDS: std::ops::RangeInclusive<u16> = 48..=63;
+
 records! {
     /// The first record of a log.
     ClusterInit,

@@ -10,7 +10,7 @@ pub(crate) fn root() -> PathBuf {
 
 /// Files below a folder with one of these endings, those that git ignores left out.
 pub(crate) fn files(below: &Path, endings: &[&str]) -> Vec<PathBuf> {
-    const IGNORED: [&str; 5] = ["target", "node_modules", ".venv", ".git", "deps"];
+    const IGNORED: [&str; 6] = ["target", "node_modules", ".venv", ".git", ".pytest_cache", "deps"];
     let mut found = Vec::new();
     for entry in fs::read_dir(below).unwrap_or_else(|error| panic!("{}: {error}", below.display())) {
         let path = entry.unwrap().path();

@@ -263,7 +263,9 @@ async fn what_a_binding_uses_is_not_deleted() {
     }
     let mut more = binding();
     for number in 0..12 {
-        more["topics"] = json!([format!("orders-{number:02}")]);
+        let topic = format!("orders-{number:02}");
+        api.put(&format!("/v1/topics/{topic}"), json!({"type": "transaction"})).await.is(201);
+        more["topics"] = json!([topic]);
         api.put(&format!("/v1/bindings/more-{number:02}"), more.clone()).await.is(201);
     }
     for path in ["/v1/plugins/check", TAG, &one] {

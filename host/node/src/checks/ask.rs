@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vouch_broker::record::{CheckAnswered, ComponentFailed, End, EndedBy};
+use vouch_broker::state::Applied;
 use vouch_broker::{Millis, Refusal, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
 
@@ -80,6 +81,7 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
                 let note = move |executor: &mut Executor| executor.schedule.note_error(transaction, error);
                 // A node that stops needs no schedule.
                 let _ = inner.shard.query(note).await;
+                tell_unanswered(inner, due, name, &unanswered);
                 return ask_producers(inner, due).await;
             }
             return no_answer(inner, due, name, unanswered).await;
@@ -104,24 +106,25 @@ async fn record(inner: &Inner, due: &Due, verdict: Verdict, by: EndedBy) -> Resu
         Verdict::Unknown { reason, retry_after } => {
             let clamp = |ms: u64| ms.clamp(*RETRY_AFTER_MS.start(), *RETRY_AFTER_MS.end());
             let retry_after_ms = retry_after.map(|after| clamp(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
-            return count_unknown(inner, due, retry_after_ms, by, reason).await;
+            return count_unknown(inner, due, retry_after_ms, by, reason).await.map(drop);
         }
     };
     let queue = inner.queue_for(&due.topic).await?;
     inner.end(&End { transaction: due.transaction, outcome, queue, by, reason }).await.map(drop)
 }
 
+/// Records that nobody knows. Whether that counted: meanwhile the ask may have had an answer.
 async fn count_unknown(
     inner: &Inner,
     due: &Due,
     retry_after_ms: Option<u64>,
     by: EndedBy,
     reason: String,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let this = due.clone();
     if !inner.shard.query(move |executor| executor.schedule.is_under_way(&this)).await? {
         // Meanwhile the ask was answered by another, or the transaction was parked and resumed.
-        return Ok(());
+        return Ok(false);
     }
     let answer = CheckAnswered {
         transaction: due.transaction,
@@ -131,7 +134,8 @@ async fn count_unknown(
         by,
         reason,
     };
-    inner.shard.propose_one(|out| answer.encode(out)).await.map(drop)
+    let applied = inner.shard.propose_one(|out| answer.encode(out)).await?;
+    Ok(matches!(applied, Applied::Counted { .. }))
 }
 
 /// What was answered is on record, and the record ended the ask. If it could not be recorded, ask again; a refusal that
@@ -185,8 +189,8 @@ fn say_answered(inner: &Inner, checker: &str) {
     }
 }
 
-/// Nothing is counted, and it is asked again later, for as long as it takes: an outage parks nothing.
-async fn no_answer(inner: &Arc<Inner>, due: &Due, checker: &str, unanswered: Unanswered) {
+/// Says that a checker gave no answer, also where somebody else is asked for it.
+fn tell_unanswered(inner: &Inner, due: &Due, checker: &str, unanswered: &Unanswered) {
     let id = TransactionId { shard: 0, position: due.transaction };
     let (by, text) = (&unanswered.by, &unanswered.text);
     match inner.plugins.outages.no_answer(checker, Instant::now()) {
@@ -198,6 +202,11 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, checker: &str, unanswered: Una
     }
     inner.metrics.checks_unanswered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     inner.metrics.checks.count(if checker == HALVES { PRODUCER } else { checker }, Answered::NoAnswer);
+}
+
+/// Nothing is counted, and it is asked again later, for as long as it takes: an outage parks nothing.
+async fn no_answer(inner: &Arc<Inner>, due: &Due, checker: &str, unanswered: Unanswered) {
+    tell_unanswered(inner, due, checker, &unanswered);
     let (asked, error) = (due.clone(), unanswered.error(inner.shared.clock.now()));
     let revision = unanswered.failed.as_ref().map(|(_, revision)| *revision);
     let noted = inner.shard.query(move |executor| executor.schedule.no_answer(&asked, error, revision)).await;
@@ -255,10 +264,12 @@ async fn ask_producers(inner: &Arc<Inner>, due: &Due) {
             Waited::InVain => tried.push(asked.stream),
         }
     };
-    inner.metrics.checks.count(PRODUCER, Answered::Unknown);
     let by = EndedBy::Silence { client_id: silent };
     let counted = count_unknown(inner, due, None, by, "unknown (silent)".to_owned()).await;
-    finish(inner, due, counted).await;
+    if counted == Ok(true) {
+        inner.metrics.checks.count(PRODUCER, Answered::Unknown);
+    }
+    finish(inner, due, counted.map(drop)).await;
 }
 
 /// What came of waiting for a producer that was asked.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use vouch_broker::delivery::Reservations;
-use vouch_broker::record::{Frame, Record};
+use vouch_broker::record::{DELIVERY_KINDS, Frame, Record};
 use vouch_broker::state::{Effect, Outcome, RecordAt};
 use vouch_broker::{GroupId, Millis, Refusal, State, TopicId};
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogReader, Shortage};
@@ -571,13 +571,11 @@ impl Executor {
 
 /// Records of a proposal that change a group's progress: those that must be held and released.
 fn delivery_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
-    const FIRST_DELIVERY_KIND: u16 = 48;
-    const LAST_DELIVERY_KIND: u16 = 63;
     std::iter::from_fn(move || {
         while !records.is_empty() {
             let (frame, rest) = Frame::split(records).ok()?;
             records = rest;
-            if (FIRST_DELIVERY_KIND..=LAST_DELIVERY_KIND).contains(&frame.kind()) {
+            if DELIVERY_KINDS.contains(&frame.kind()) {
                 return Record::decode(&frame).ok();
             }
         }

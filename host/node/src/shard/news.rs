@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use vouch_broker::record::{End, EndedBy, Record};
+use vouch_broker::record::{DeadLetterSized, End, EndedBy, Record};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{GroupId, TransactionId, TransactionOutcome};
 use vouch_registry::Digest;
@@ -106,7 +106,11 @@ impl Executor {
             // Nearly all there is: first, and nothing.
             (Record::Message(_) | Record::Half(_) | Record::Lease(_) | Record::Ack(_) | Record::Renew(_), _) => {}
             (Record::End(end), Applied::Ended { repeated: false, .. }) => self.tell_end(end),
-            (Record::DeadLetter(letter), _) if had_effects => *self.dead_letters.of(letter.group) += 1,
+            (Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }), _)
+                if had_effects =>
+            {
+                *self.dead_letters.of(letter.group) += 1;
+            }
             (Record::CheckAnswered(answer), Applied::Counted { parked: true }) => {
                 if self.news.parked.may_tell(Instant::now()) {
                     let (transaction, by, checks) =

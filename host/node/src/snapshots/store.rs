@@ -557,19 +557,19 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_written_again_stays_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::of_folder(folder.path());
-        store.put(Kind::Part, 7, &[b"abc"]).unwrap();
-        let before = names(folder.path());
         for copy in ["part", "part2"] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::of_folder(folder.path());
+            store.put(Kind::Part, 7, &[b"abc"]).unwrap();
+            let before = names(folder.path());
             let unfinished = folder.path().join(format!("00000000000000000007.{copy}.unfinished"));
             std::os::unix::fs::symlink("/dev/full", &unfinished).unwrap();
             assert!(is_full(&store.put(Kind::Part, 7, &[b"abc"]).unwrap_err()));
             let left: Vec<_> = names(folder.path()).into_iter().filter(|name| !name.ends_with(".room")).collect();
             assert_eq!(left, before, "{copy}");
-        }
-        for which in Which::BOTH {
-            assert_eq!(fs::read(store.path(Kind::Part, 7, which)).unwrap(), b"abc");
+            for which in Which::BOTH {
+                assert_eq!(fs::read(store.path(Kind::Part, 7, which)).unwrap(), b"abc");
+            }
         }
     }
 

@@ -10,10 +10,9 @@ const HOLD_COUNTED_MAX: Duration = Duration::from_secs(8);
 /// A binding that is there, or that holds a place still. Moments are given as the time since one that is the same for all.
 #[derive(Debug, Default)]
 pub(super) struct Member {
-    /// How often it is there: a binding that is set again is there twice for a while.
-    joined: usize,
-    /// How long one of its checks may take.
-    deadline: Duration,
+    /// How long one of its checks may take, for each time that it is there: a binding that is set again is there twice for a
+    /// while, and one whose setting is only tried and refused is there for a moment.
+    deadlines: Vec<Duration>,
     /// Places that it holds: when it got each, and for how long it was expected to hold it.
     holds: Vec<(Duration, Duration)>,
     /// How long it held a place, the last hold counting as much as all before; nothing before the first ended.
@@ -24,17 +23,22 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn join(&mut self, deadline: Duration) {
-        self.joined += 1;
-        self.deadline = deadline;
+        self.deadlines.push(deadline);
     }
 
-    pub(super) fn leave(&mut self) {
-        self.joined -= 1;
+    pub(super) fn leave(&mut self, deadline: Duration) {
+        if let Some(index) = self.deadlines.iter().position(|joined| *joined == deadline) {
+            self.deadlines.swap_remove(index);
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        self.deadlines.iter().copied().max().unwrap_or_default()
     }
 
     /// Whether nothing refers to it any more.
     pub(super) fn is_gone(&self) -> bool {
-        self.joined == 0 && self.holds.is_empty()
+        self.deadlines.is_empty() && self.holds.is_empty()
     }
 
     /// Takes a place, where those that were served last had `least`. Until it is given back, it counts as what it likely takes.
@@ -62,7 +66,7 @@ impl Member {
     /// that was never asked the worst is assumed, which is all the time that its checks may take: when a node starts while the
     /// services of many bindings hang, none of them has been asked yet.
     fn expected(&self, now: Duration) -> Duration {
-        self.hold.unwrap_or(self.deadline).max(self.oldest(now)).min(HOLD_COUNTED_MAX)
+        self.hold.unwrap_or_else(|| self.deadline()).max(self.oldest(now)).min(HOLD_COUNTED_MAX)
     }
 
     /// For how long it holds the place that it holds longest.
@@ -77,7 +81,7 @@ impl Member {
 
     /// Whether it may hold a place for long, whatever it did so far.
     pub(super) fn may_hold_long(&self) -> bool {
-        self.deadline > QUICK
+        self.deadline() > QUICK
     }
 
     /// What it had before its next check, where those that were served last had `least`: who wanted nothing for a while has no
@@ -176,11 +180,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_tried_leaves_its_deadline_as_it_was() {
+        let mut member = Member::default();
+        member.join(LONG);
+        member.join(ms(500));
+        assert!(member.may_hold_long());
+        member.leave(ms(500));
+        assert!(member.may_hold_long());
+        member.join(ms(500));
+        member.leave(LONG);
+        assert!(!member.may_hold_long());
+    }
+
+    #[test]
     fn it_is_gone_when_it_left_and_gave_back_what_it_held() {
         let mut member = Member::default();
         member.join(LONG);
         member.take(Duration::ZERO, ms(1));
-        member.leave();
+        member.leave(LONG);
         assert!(!member.is_gone());
         member.give_back(ms(1), ms(2));
         assert!(member.is_gone());

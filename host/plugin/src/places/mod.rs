@@ -37,6 +37,7 @@ pub(crate) struct NodePlace {
 pub(crate) struct Membership {
     places: NodePlaces,
     binding: Name,
+    deadline: Duration,
 }
 
 /// One who waits. Dropped before it was called, it leaves the line; dropped with a place, it gives that back.
@@ -61,7 +62,7 @@ impl NodePlaces {
     /// A binding comes, whose checks may take so long.
     pub(crate) fn join(&self, binding: &Name, deadline: Duration) -> Membership {
         self.line().turns.join(binding, deadline);
-        Membership { places: self.clone(), binding: Arc::clone(binding) }
+        Membership { places: self.clone(), binding: Arc::clone(binding), deadline }
     }
 
     /// Takes a place now, if there is one for this binding.
@@ -123,7 +124,7 @@ impl Line {
 impl Drop for Membership {
     fn drop(&mut self) {
         let mut line = self.places.line();
-        line.turns.leave(&self.binding);
+        line.turns.leave(&self.binding, self.deadline);
         line.call_next();
     }
 }

@@ -67,8 +67,8 @@ impl Turns {
     }
 
     /// A binding is there no longer; its places are its own until it gives them back.
-    pub(crate) fn leave(&mut self, binding: &Name) {
-        self.change(binding, Member::leave);
+    pub(crate) fn leave(&mut self, binding: &Name, deadline: Duration) {
+        self.change(binding, |member| member.leave(deadline));
     }
 
     fn change(&mut self, binding: &Name, change: impl FnOnce(&mut Member)) {
@@ -118,7 +118,8 @@ impl Turns {
     }
 
     /// Hands a place to the next whose turn it is. To be called until nobody gets one, after a place came free and after
-    /// somebody got in line. Time alone gives nobody a place: who becomes slow may take fewer.
+    /// somebody got in line. Who becomes slow may take fewer, and one that holds places may take another then: it hears of that
+    /// when a place comes free, its own at the latest.
     pub(crate) fn next(&mut self, now: Duration) -> Option<Ticket> {
         if self.free == 0 {
             return None;

@@ -62,9 +62,9 @@ fn a_binding_that_is_gone_keeps_no_place() {
     }
     want(&mut turns, "busy", 300);
     assert_eq!(held(&turns, "busy"), 30);
-    turns.leave(&name("idle"));
+    turns.leave(&name("idle"), SHORT);
     assert_eq!(turns.next(NOW), None, "it is there once more");
-    turns.leave(&name("idle"));
+    turns.leave(&name("idle"), SHORT);
     assert!(turns.next(NOW).is_some());
     assert_eq!((held(&turns, "busy"), turns.next(NOW)), (31, None));
 }

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::samples::{message_bytes, samples};
 use crate::MessageKind;
 use crate::check::CheckOverrides;
-use crate::record::{Frame, Record};
+use crate::record::{DELIVERY_KINDS, Frame, Record};
 
 /// Names and bytes of [`samples`], a blank between two fields.
 const GOLDEN: &[(&str, &str)] = &[
@@ -98,7 +98,7 @@ const GOLDEN: &[(&str, &str)] = &[
     ("DeadLetter", "24000000 79161df9 3400 01 00 01000000 03000000 c801 ac02 0900000000000000 03776879"),
     (
         "DeadLetterSized",
-        "28000000 90d63cbe 2500 01 00 01000000 03000000 c801 ac02 0900000000000000 03776879 \
+        "28000000 a5e02811 3700 01 00 01000000 03000000 c801 ac02 0900000000000000 03776879 \
          10090000",
     ),
     ("FilterNoted", "26000000 38b2f58d 3500 01 00 01000000 03000000 01 02 0201000000000000 0403000000000000"),
@@ -155,6 +155,16 @@ fn every_kind_has_a_number_of_its_own_and_a_sample() {
     assert_eq!(numbers.len(), Record::KINDS.len());
     let sampled: BTreeSet<u16> = samples().iter().map(|s| Frame::split(&s.bytes).unwrap().0.kind()).collect();
     assert_eq!(sampled, numbers);
+}
+
+/// By these numbers a proposal's records are held until they are applied.
+#[test]
+fn the_kinds_that_change_deliveries_are_those_of_delivery() {
+    for sample in samples() {
+        let (frame, _) = Frame::split(&sample.bytes).unwrap();
+        let changes = crate::delivery::subject(&sample.record).is_some();
+        assert_eq!(DELIVERY_KINDS.contains(&frame.kind()), changes, "{}", sample.name);
+    }
 }
 
 #[test]
