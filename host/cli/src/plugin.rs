@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::escape;
 use crate::failure::{Problem, Usage};
 use crate::http::{Answer, HttpArgs, HttpClient, query, segment};
 use crate::output::{self, Table, cell};
@@ -277,7 +278,7 @@ fn logs(args: &LogsArgs) -> anyhow::Result<()> {
         let Some(data) = event.strip_prefix("data:") else { continue };
         let line: Value = serde_json::from_str(data).context("the node sent a log line that is no JSON")?;
         said = true;
-        output::line(if args.http.json { line.to_string() } else { log_line(&line) })?;
+        output::line(printed(&line, args.http.json))?;
     }
     match (said, args.follow) {
         (_, true) => Ok(output::note("the node ended the stream")?),
@@ -287,6 +288,12 @@ fn logs(args: &LogsArgs) -> anyhow::Result<()> {
         ))?),
         (true, false) => Ok(()),
     }
+}
+
+/// A line of the log as it is printed. A document is escaped as JSON is ([`output::json_line`]): what is printed behind this
+/// finds nothing more to escape.
+fn printed(line: &Value, json: bool) -> String {
+    if json { escape::json(&line.to_string()).into_owned() } else { log_line(line) }
 }
 
 /// When, for which binding, how loud, about which transaction, what.
@@ -332,6 +339,16 @@ mod tests {
         let shown = log_line(&line);
         assert!(shown.starts_with("2026-01-31T10:00:00.000Z  orders  warn   T0  a\\n2026"), "{shown}");
         assert!(!shown.contains(char::is_control), "{shown}");
+    }
+
+    #[test]
+    fn what_a_component_says_stays_the_same_document() {
+        let line = json!({"binding": "orders", "text": "a\nb\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2028}\u{feff}\u{e0041}é"});
+        let shown = printed(&line, true);
+        assert!(shown.contains("\\u202e") && shown.contains('é'), "{shown}");
+        assert_eq!(escape::line(&shown), shown, "nothing in it acts on the screen, nor is escaped by another rule");
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), line);
+        assert_eq!(printed(&line, false), log_line(&line));
     }
 
     #[test]

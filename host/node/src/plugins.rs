@@ -10,7 +10,7 @@ use vouch_broker::state::{Artifact, Plugins};
 use vouch_broker::{BodyEncoding, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TopicType, TransactionId};
 use vouch_plugin::{
     Binding, BindingSpec, Engine, EngineConfig, Grants, InspectError, Limits, MASK, Message, Pending, Plugin, Refused,
-    UploadVerdict, is_secret_name, mask_urls, masked_member,
+    UploadVerdict, mask_document, mask_urls, masked_member,
 };
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
@@ -102,7 +102,7 @@ impl BindingDocument {
                 Err(Refusal::NotBuilt("a secret in a binding's config"))
             }
             other => {
-                let shown = if is_secret_name(key) { MASK.to_owned() } else { other.to_string() };
+                let shown = shown_entry(key, other);
                 Err(Refusal::Invalid(format!("config.{key} is {shown}; it must be a text in quotes")))
             }
         };
@@ -382,6 +382,16 @@ fn bind(plugin: &Plugin, document: &BindingDocument, name: &str, revision: u64) 
     Ok(Answerer { binding, fallback_to_producer: document.fallback == Fallback::Producer, revision })
 }
 
+/// An entry of a binding's config as it may be shown.
+fn shown_entry(key: &str, value: &serde_json::Value) -> String {
+    let mut document = serde_json::json!({"config": {key: value}});
+    mask_document(&mut document);
+    match &document["config"][key] {
+        serde_json::Value::String(masked) => masked.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// A binding is shown without its secrets; sent back as it was shown it would lose them.
 fn refuse_masked(spec: &str) -> Result<(), Refusal> {
     let masked = serde_json::from_str(spec).ok().and_then(|document| masked_member(&document));
@@ -481,6 +491,27 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(body).unwrap();
         half(BodyEncoding::Gzip, encoder.finish().unwrap())
+    }
+
+    #[test]
+    fn an_entry_that_is_no_text_is_refused_without_its_secrets() {
+        let refusal = |config: serde_json::Value| {
+            let document = serde_json::json!({"plugin": "p:1", "topics": ["t"], "config": config}).to_string();
+            BindingDocument::parse(&document).unwrap().spec("b").err().unwrap().to_string()
+        };
+        for (config, shown) in [
+            (
+                serde_json::json!({"db": {"password": "pa55", "port": 1}}),
+                r#"config.db is {"password":"***","port":1};"#,
+            ),
+            (serde_json::json!({"urls": ["http://u:pa55@h"]}), r#"config.urls is ["http://***@h"];"#),
+            (serde_json::json!({"token": ["pa55"]}), "config.token is ***;"),
+            (serde_json::json!({"config": {"x": {"secret": "pa55"}}}), r#"config.config is {"x":{"secret":"***"}};"#),
+            (serde_json::json!({"port": 1}), "config.port is 1;"),
+        ] {
+            let told = refusal(config);
+            assert!(told.contains(shown) && !told.contains("pa55"), "{told}");
+        }
     }
 
     #[test]

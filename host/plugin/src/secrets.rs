@@ -1,67 +1,97 @@
 //! Values that only the component may read: how a binding is shown, and what its component says (ruling 24).
 //!
-//! What is a secret is told by names: a member of a binding whose name has one of [`WORDS`] in it, a parameter of a URL with
-//! such a name, and the user and password in a URL. The component itself gets the true value.
+//! What is a secret is told by names: a member of a binding, a parameter of a URL, an entry of a connection string whose name
+//! has one of [`WORDS`] in it; and the user and password in a URL. The component itself gets the true value.
 
 use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
+use crate::error_text::MAX_ERROR_TEXT;
+
 /// What is shown in place of a secret.
 pub const MASK: &str = "***";
 
-/// What makes a name that of a secret: one of these as a whole word of it, or several words in a row. Words end where a
-/// letter or digit is followed by anything else, and before a capital letter.
+/// What makes a name that of a secret: one of these as a whole word of it, or several words in a row, which may as well be
+/// written as one at the end of a word (`dbapikey`).
 const WORDS: &[&[&str]] = &[
     &["access", "key"],
-    &["accesskey"],
+    &["account", "key"],
     &["api", "key"],
-    &["apikey"],
+    &["api", "keys"],
     &["auth"],
+    &["auth", "key"],
     &["authentication"],
     &["authorization"],
     &["bearer"],
     &["client", "key"],
+    &["connection", "string"],
     &["cookie"],
     &["cookies"],
-    &["credential"],
-    &["credentials"],
+    &["dsn"],
     &["encryption", "key"],
     &["jwt"],
     &["passcode"],
-    &["passphrase"],
-    &["passwd"],
-    &["password"],
-    &["passwords"],
     &["private", "key"],
-    &["privatekey"],
     &["pwd"],
-    &["secret"],
-    &["secrets"],
+    &["secret", "key"],
     &["shared", "key"],
     &["signing", "key"],
-    &["token"],
-    &["tokens"],
 ];
+
+/// A word that ends so is one of a secret (`authtoken`).
+const ENDINGS: &[&str] = &[
+    "credential",
+    "credentials",
+    "passphrase",
+    "passwd",
+    "password",
+    "passwords",
+    "secret",
+    "secrets",
+    "token",
+    "tokens",
+];
+
+/// Makes a name that of a secret as its last word alone: `db_pass`, and not `pass-through`.
+const LAST: &[&str] = &["pass"];
 
 /// Shorter ones are replaced only where they stand alone: they are in too many words.
 const SHORT: usize = 4;
 
+/// The end of a text that was cut (see [`crate::error_text::cut`]), and the length that none of those is below.
+const CUT: &str = "…";
+const CUT_MIN: usize = MAX_ERROR_TEXT - 2 * CUT.len();
+
 /// Whether a value under this name is a secret.
 pub fn is_secret_name(name: &str) -> bool {
-    let words = words(name);
-    WORDS.iter().any(|wanted| words.windows(wanted.len()).any(|words| words == *wanted))
+    let is_secret = |words: Vec<String>| {
+        words.iter().any(|word| ENDINGS.iter().any(|ending| word.ends_with(ending)))
+            || words.last().is_some_and(|last| LAST.contains(&last.as_str()))
+            || WORDS.iter().any(|wanted| {
+                words.windows(wanted.len()).any(|words| words == *wanted)
+                    || (wanted.len() > 1 && words.iter().any(|word| word.ends_with(&wanted.concat())))
+            })
+    };
+    // Capital letters say little where somebody writes `PassWord` or `apiKEYs`.
+    is_secret(words(name, true)) || is_secret(words(name, false))
 }
 
-fn words(name: &str) -> Vec<String> {
+/// The words of a name, without capitals. They end where a letter is followed by anything else, and if wanted before a capital
+/// letter: one after a small letter, and the last of several in front of one (`DBPassword`).
+fn words(name: &str, at_capitals: bool) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut before = ' ';
-    for letter in name.chars() {
-        if !letter.is_alphanumeric() || (letter.is_uppercase() && before.is_lowercase()) {
+    let mut letters = name.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let begins = letter.is_uppercase()
+            && (before.is_lowercase()
+                || (before.is_uppercase() && letters.peek().is_some_and(|next| next.is_lowercase())));
+        if !letter.is_alphabetic() || (at_capitals && begins) {
             words.push(String::new());
         }
-        if letter.is_alphanumeric()
+        if letter.is_alphabetic()
             && let Some(word) = words.last_mut()
         {
             word.extend(letter.to_lowercase());
@@ -73,19 +103,41 @@ fn words(name: &str) -> Vec<String> {
 }
 
 /// Replaces every secret of a binding's document by [`MASK`]. A reference to a secret that is kept elsewhere
-/// (`{"secret": "orders-db"}`) is none.
+/// (`{"secret": "orders-db"}`) is none where one can stand: as an entry of `config`, and in `grants.sql.NAME`.
 pub fn mask_document(document: &mut Value) {
-    match document {
-        Value::Object(members) => {
-            for (name, value) in members {
-                if is_secret_name(name) && !value.is_null() && !is_reference(value) {
-                    *value = MASK.into();
-                } else if !is_reference(value) {
-                    mask_document(value);
-                }
-            }
+    let Value::Object(members) = document else { return mask_value(document, None) };
+    for (name, value) in members {
+        let levels = match name.as_str() {
+            "config" => Some(1),
+            "grants" => Some(3),
+            _ => None,
+        };
+        mask_member(name, value, levels);
+    }
+}
+
+/// References are so many levels below this member.
+fn mask_member(name: &str, value: &mut Value, levels: Option<usize>) {
+    if levels == Some(0) && is_reference(value) {
+        value
+            .as_object_mut()
+            .into_iter()
+            .flat_map(|members| members.values_mut())
+            .for_each(|name| mask_value(name, None));
+    } else if is_secret_name(name) && !value.is_null() {
+        *value = MASK.into();
+    } else {
+        mask_value(value, levels.and_then(|levels| levels.checked_sub(1)));
+    }
+}
+
+fn mask_value(value: &mut Value, levels: Option<usize>) {
+    match value {
+        Value::Object(members) => members.iter_mut().for_each(|(name, value)| mask_member(name, value, levels)),
+        Value::Array(items) => {
+            let levels = levels.and_then(|levels| levels.checked_sub(1));
+            items.iter_mut().for_each(|item| mask_value(item, levels));
         }
-        Value::Array(items) => items.iter_mut().for_each(mask_document),
         Value::String(text) => {
             if let Cow::Owned(masked) = mask_urls(text) {
                 *text = masked;
@@ -99,9 +151,9 @@ fn is_reference(value: &Value) -> bool {
     value.as_object().is_some_and(|members| members.len() == 1 && members.get("secret").is_some_and(Value::is_string))
 }
 
-/// A text without what is secret in the URLs of it.
+/// A text without what is secret in the URLs and connection strings of it.
 pub fn mask_urls(text: &str) -> Cow<'_, str> {
-    let spans = secrets_of_urls(text);
+    let spans = secrets_of_text(text);
     if spans.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -136,49 +188,186 @@ pub fn masked_member(document: &Value) -> Option<String> {
             })
         }),
         Value::String(text) => {
-            let is_masked = text == MASK || secrets_of_urls(text).into_iter().any(|span| &text[span] == MASK);
+            let is_masked = text == MASK || secrets_of_text(text).into_iter().any(|span| &text[span] == MASK);
             is_masked.then(String::new)
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 
-/// Where the URLs of a text have secrets: user and password, and parameters with the name of one. What a component fills in
-/// (`{property.token}`) is none.
-fn secrets_of_urls(text: &str) -> Vec<Range<usize>> {
-    let mut spans = Vec::new();
-    for (scheme, _) in text.match_indices("://") {
-        let begin = scheme + "://".len();
-        let is_end = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '<' | '>' | '`');
-        let url = &text[begin..];
-        let url = &url[..url.find(is_end).unwrap_or(url.len())];
-        let authority = &url[..url.find(['/', '?', '#', '\\']).unwrap_or(url.len())];
-        if let Some(at) = authority.rfind('@').filter(|at| *at > 0) {
-            spans.push(begin..begin + at);
-        }
-        let Some(query) = url.find('?') else { continue };
-        let mut at = query + 1;
-        for parameter in url[at..].split(['&', ';', '#']) {
-            let end = at + parameter.len();
-            if let Some((name, value)) = parameter.split_once('=')
-                && is_secret_name(name)
-                && !value.is_empty()
-                && !(value.starts_with('{') && value.ends_with('}'))
-            {
-                spans.push(begin + end - value.len()..begin + end);
-            }
-            at = end + 1;
+/// Where a text has secrets, in order, each place once.
+fn secrets_of_text(text: &str) -> Vec<Range<usize>> {
+    let mut found = found_in(text);
+    found.sort_by_key(|span| span.start);
+    let mut spans: Vec<Range<usize>> = Vec::with_capacity(found.len());
+    for span in found {
+        match spans.last_mut() {
+            Some(last) if span.start < last.end => last.end = last.end.max(span.end),
+            _ => spans.push(span),
         }
     }
-    // A URL in the parameter of a URL is found twice.
-    spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end)));
-    let mut covered = 0;
-    spans.retain(|span| {
-        let is_new = span.start >= covered;
-        covered = covered.max(span.end);
-        is_new
-    });
     spans
+}
+
+/// Where a text has secrets: one in the URL in the parameter of a URL is found twice.
+fn found_in(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (scheme, mark) in text.match_indices("://") {
+        let begin = scheme + mark.len();
+        secrets_of_url(&text[..begin + end_of_url(text, scheme, begin)], begin, &mut found);
+    }
+    secrets_of_entries(text, &mut found);
+    if !text.contains("://") {
+        found.extend(login(text));
+    }
+    found
+}
+
+/// How long a URL is behind its scheme.
+///
+/// A text that begins with a URL is one, whatever is in it: quotes and blanks are taken by some for letters of a password.
+/// Any other ends at the mark that its beginning has, or at a blank.
+fn end_of_url(text: &str, scheme: usize, begin: usize) -> usize {
+    let rest = &text[begin..];
+    let before = text[..scheme].trim_end_matches(|letter: char| letter.is_alphanumeric() || "+-.:".contains(letter));
+    let closing = match before.chars().next_back() {
+        None => return rest.len(),
+        Some(_) if before.trim_start().is_empty() => return rest.len(),
+        Some(mark @ ('"' | '\'' | '`')) => mark,
+        Some('<') => '>',
+        Some(_) => return rest.find(char::is_whitespace).unwrap_or(rest.len()),
+    };
+    let closes = |at: usize| {
+        !rest[..at].ends_with('\\') && !rest[at + closing.len_utf8()..].starts_with(|next: char| next.is_alphanumeric())
+    };
+    rest.match_indices(closing).map(|(at, _)| at).find(|at| closes(*at)).unwrap_or(rest.len())
+}
+
+/// User and password, and the parameters with the name of a secret, in the query and behind it. What a component fills in
+/// (`{property.token}`) is none.
+fn secrets_of_url(text: &str, begin: usize, found: &mut Vec<Range<usize>>) {
+    let url = &text[begin..];
+    let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
+    if let Some(at) = authority.rfind('@').filter(|at| *at > 0) {
+        found.push(begin..begin + at);
+    }
+    let fragment = url.find('#').unwrap_or(url.len());
+    let query = url.find('?').unwrap_or(fragment).min(fragment);
+    for part in [query..fragment, fragment..url.len()] {
+        let mut at = begin + part.start + 1;
+        for parameter in url[part].get(1..).unwrap_or_default().split('&') {
+            let mut from = 0;
+            while from <= parameter.len() {
+                let end =
+                    next_entry(&parameter[from..], |letter| letter == ';').map_or(parameter.len(), |end| from + end);
+                if let Some((name, value)) = parameter[from..end].split_once('=')
+                    && is_secret_name(&percent_decode_str(name).decode_utf8_lossy())
+                    && !value.is_empty()
+                    && !is_filled_in(value)
+                {
+                    found.push(at + end - value.len()..at + end);
+                }
+                from = end + 1;
+            }
+            at += parameter.len() + 1;
+        }
+    }
+}
+
+fn is_filled_in(value: &str) -> bool {
+    let name = value.strip_prefix('{').and_then(|value| value.strip_suffix('}'));
+    name.is_some_and(|name| !name.contains(['{', '}']))
+}
+
+/// The entries of a connection string with the name of a secret: `Server=h;Password=x`, `host=h password=x`.
+fn secrets_of_entries(text: &str, found: &mut Vec<Range<usize>>) {
+    let in_url = text.contains("://");
+    // Of a URL's own parameters those behind `&` are known already.
+    let separates = |letter: char| letter.is_whitespace() || matches!(letter, ';' | ',') || (letter == '&' && !in_url);
+    let begins = |letter: char| separates(letter) || matches!(letter, '"' | '\'' | '`');
+    let has_semicolons = text.contains(';');
+    let mut at = 0;
+    let mut before = None;
+    loop {
+        if let Some((name, value)) = entry(&text[at..], matches!(before, None | Some(';'))) {
+            // A value may have what separates entries elsewhere.
+            let ends = |letter: char| match before {
+                _ if has_semicolons => letter == ';',
+                Some(before) if separates(before) => {
+                    letter == before || (before.is_whitespace() && letter.is_whitespace())
+                }
+                _ => separates(letter),
+            };
+            let in_braces = has_semicolons && !in_url;
+            let value = value_of_entry(text, at + value, ends, in_braces);
+            let shown = &text[value.clone()];
+            if is_secret_name(name) && !shown.is_empty() && (in_braces || !is_filled_in(shown)) {
+                found.push(value.clone());
+            }
+            at = value.end;
+        }
+        let Some((next, letter)) = text[at..].char_indices().find(|(_, letter)| begins(*letter)) else { break };
+        at += next + letter.len_utf8();
+        before = Some(letter);
+    }
+}
+
+/// Where the value of an entry is, which begins at `from`: in quotes, or up to the next entry.
+fn value_of_entry(text: &str, from: usize, ends: impl Fn(char) -> bool, in_braces: bool) -> Range<usize> {
+    let rest = &text[from..];
+    let from = from + rest.len() - rest.trim_start().len();
+    let rest = rest.trim_start();
+    let closing = match rest.chars().next() {
+        Some(quote @ ('"' | '\'')) => Some(quote),
+        Some('{') if in_braces => Some('}'),
+        _ => None,
+    };
+    let is_last = |at: usize| {
+        let behind = &rest[at + 1..];
+        behind.trim_start().is_empty() || behind.starts_with(&ends) || behind.trim_start().starts_with(&ends)
+    };
+    if let Some(closing) = closing
+        && let Some((at, _)) = rest.match_indices(closing).find(|(at, _)| *at > 0 && is_last(*at))
+    {
+        return from + 1..from + at;
+    }
+    let end = next_entry(rest, ends).unwrap_or(rest.len());
+    from..from + rest[..end].trim_end().len()
+}
+
+/// Where the separator in front of the next entry is.
+fn next_entry(text: &str, separates: impl Fn(char) -> bool) -> Option<usize> {
+    let mut separators = text.char_indices().filter(|(_, letter)| separates(*letter));
+    separators.find(|(at, letter)| entry(&text[at + letter.len_utf8()..], *letter == ';').is_some()).map(|(at, _)| at)
+}
+
+/// The name of the entry that a text begins with, and where its value begins. `=` and `==` at the end of a value in base64
+/// make none.
+fn entry(text: &str, blanks: bool) -> Option<(&str, usize)> {
+    let is_name =
+        |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.') || (blanks && letter == ' ');
+    let end = text.find(|letter| !is_name(letter))?;
+    let (name, rest) = text.split_at(end);
+    let value = rest.trim_start().strip_prefix('=')?;
+    let is_one = !name.trim().is_empty() && !value.is_empty() && !value.starts_with('=');
+    is_one.then_some((name, text.len() - value.len()))
+}
+
+/// User and password as Go's driver for MySQL has them: `user:password@tcp(host)/db`, `user:password@/db`.
+fn login(text: &str) -> Option<Range<usize>> {
+    let is_host = |rest: &str| {
+        let protocol = rest.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric());
+        protocol.starts_with('(') || rest.starts_with('/')
+    };
+    let (at, _) = text.rmatch_indices('@').find(|(at, _)| is_host(&text[at + 1..]))?;
+    let Some((user, password)) = text[..at].split_once(':') else {
+        // As it was shown.
+        return text[..at].ends_with(MASK).then(|| at - MASK.len()..at);
+    };
+    let begin = user.rfind(char::is_whitespace).map_or(0, |blank| blank + 1);
+    // A blank may be one of several bytes.
+    let begin = text.ceil_char_boundary(begin);
+    (!password.is_empty()).then_some(begin..at)
 }
 
 /// The secrets of one binding, to be taken out of what its component says.
@@ -197,7 +386,7 @@ impl Secrets {
                     found.add(last);
                 }
             }
-            for span in secrets_of_urls(value) {
+            for span in found_in(value) {
                 let secret = &value[span];
                 found.add(secret);
                 found.add(&percent_decode_str(secret).decode_utf8_lossy());
@@ -225,13 +414,27 @@ impl Secrets {
         }
     }
 
-    /// Replaces them in a text.
+    /// Replaces them in a text; one that a cut left the beginning of as well.
     pub(crate) fn hide(&self, text: &mut String) {
+        if let Some(left) = self.left_by_cut(text) {
+            text.replace_range(left, MASK);
+        }
         for secret in &self.0 {
             if text.contains(secret.as_str()) {
                 *text = if secret.len() < SHORT { without_word(text, secret) } else { text.replace(secret, MASK) };
             }
         }
+    }
+
+    /// Where a text that was cut before it came here ends with the beginning of a secret.
+    fn left_by_cut(&self, text: &str) -> Option<Range<usize>> {
+        let kept = text.strip_suffix(CUT).filter(|_| text.len() >= CUT_MIN)?;
+        let beginnings = |secret: &String| {
+            let most = secret.floor_char_boundary(kept.len());
+            (1..=most).rev().find(|len| secret.is_char_boundary(*len) && kept.ends_with(&secret[..*len]))
+        };
+        let longest = self.0.iter().filter_map(beginnings).max()?;
+        Some(kept.len() - longest..kept.len())
     }
 }
 
@@ -276,12 +479,64 @@ mod tests {
             "set-cookie",
             "client secret",
             "private_key",
+            "password2",
+            "token1",
+            "s3_secret",
+            "DBPassword",
+            "APIToken",
+            "APIKey",
+            "dbpassword",
+            "authtoken",
+            "accesstoken",
+            "accesstokens",
+            "secretkey",
+            "PassWord",
+            "dbApikey",
+            "AWSSecretAccessKey",
+            "AccountKey",
+            "pass",
+            "db_pass",
+            "smtpPass",
+            "pass2",
+            "dsn",
+            "DB-DSN",
+            "connection string",
+            "ConnectionString",
+            "orders.credentials",
         ] {
             assert!(is_secret_name(name), "{name}");
         }
-        for name in
-            ["url", "field", "commit", "key", "keys", "fence-key", "tokenizer", "secretary", "passive", "api", ""]
-        {
+        for name in [
+            "url",
+            "url2",
+            "URL",
+            "field",
+            "commit",
+            "rollback-missing-after",
+            "key",
+            "keys",
+            "key1",
+            "fence-key",
+            "tokenizer",
+            "tokenize",
+            "secretary",
+            "passive",
+            "passage",
+            "pass-through",
+            "passCount",
+            "bypass",
+            "compass",
+            "author",
+            "authority",
+            "api",
+            "apiURL",
+            "dsns",
+            "connection",
+            "string",
+            "sha256",
+            "2",
+            "",
+        ] {
             assert!(!is_secret_name(name), "{name}");
         }
     }
@@ -302,6 +557,34 @@ mod tests {
                     "api_key": "***", "password": {"secret": "orders-db"}, "token": "***", "field": "/secret", "pwd": null}
             })
         );
+    }
+
+    #[test]
+    fn a_reference_to_a_secret_is_one_only_where_references_stand() {
+        for (mut document, shown) in [
+            (json!({"config": {"secret": "hunter2"}}), json!({"config": {"secret": "***"}})),
+            (json!({"grants": {"secret": "hunter2"}}), json!({"grants": {"secret": "***"}})),
+            (json!({"secret": "hunter2"}), json!({"secret": "***"})),
+            (json!({"config": {"db": {"secret": "n"}}}), json!({"config": {"db": {"secret": "n"}}})),
+            (
+                json!({"config": {"url": {"secret": "http://u:p@h"}}}),
+                json!({"config": {"url": {"secret": "http://***@h"}}}),
+            ),
+            (
+                json!({"config": {"db": {"x": {"secret": "hunter2"}}}}),
+                json!({"config": {"db": {"x": {"secret": "***"}}}}),
+            ),
+            (json!({"config": {"db": {"password": {"secret": "s"}}}}), json!({"config": {"db": {"password": "***"}}})),
+            (json!({"config": [{"secret": "hunter2"}]}), json!({"config": [{"secret": "***"}]})),
+            (
+                json!({"grants": {"sql": {"orders": {"host": "h", "password": {"secret": "orders-db"}}}}}),
+                json!({"grants": {"sql": {"orders": {"host": "h", "password": {"secret": "orders-db"}}}}}),
+            ),
+            (json!({"grants": {"sql": {"secret": "hunter2"}}}), json!({"grants": {"sql": {"secret": "***"}}})),
+        ] {
+            mask_document(&mut document);
+            assert_eq!(document, shown);
+        }
     }
 
     #[test]
@@ -328,8 +611,64 @@ mod tests {
             ("http://h?token=", "http://h?token="),
             ("mail a@b", "mail a@b"),
             ("пароль://ю:я@д", "пароль://***@д"),
+            ("http://me:it's@h/x", "http://***@h/x"),
+            (" http://me:a b\"<c>`d@h/x", " http://***@h/x"),
+            ("postgres://me:a\\b@h/x", "postgres://***@h/x"),
+            ("http://h?token=ab'cd", "http://h?token=***"),
+            ("http://h?token=ab cd&a=b", "http://h?token=***&a=b"),
+            ("`http://h?token=a'b`: an origin", "`http://h?token=***`: an origin"),
+            ("`http://me:a`b@h`: an origin", "`http://***@h`: an origin"),
+            (r#"string "http://me:a\"b@h", expected"#, r#"string "http://***@h", expected"#),
+            (r#"["http://h","a@b"]"#, r#"["http://h","a@b"]"#),
+            ("<http://h?token=t> a@b", "<http://h?token=***> a@b"),
+            ("cut: 'http://h?token=a b", "cut: 'http://h?token=***"),
+            ("https://h/cb#access_token=x", "https://h/cb#access_token=***"),
+            ("https://h/cb?a=1#a=b&access_token=x#y&c=d", "https://h/cb?a=1#a=b&access_token=***&c=d"),
+            ("https://h/#/cb?token=x", "https://h/#/cb?token=***"),
+            ("http://h?a=1;token=b;c;d=e", "http://h?a=1;token=***;d=e"),
+            ("http://h?%74oken=b", "http://h?%74oken=***"),
+            ("http://h?token={a}b{c}", "http://h?token=***"),
+            ("http://h?a=?token&b=#token", "http://h?a=?token&b=#token"),
         ] {
             assert_eq!(mask_urls(text), masked);
+        }
+    }
+
+    #[test]
+    fn connection_strings_are_shown_without_their_secrets() {
+        for (text, masked) in [
+            ("user:pw@tcp(h:3306)/db?tls=true", "***@tcp(h:3306)/db?tls=true"),
+            ("user:p@:w d@/db", "***@/db"),
+            ("user@tcp(h)/db", "user@tcp(h)/db"),
+            ("Server=h;User ID=me;Password=p w;Encrypt=yes", "Server=h;User ID=me;Password=***;Encrypt=yes"),
+            ("Server=h; PWD = a;b", "Server=h; PWD = ***"),
+            ("Driver={X};Pwd={a;b=c};Uid=me", "Driver={X};Pwd={***};Uid=me"),
+            ("Password=\"a;b=c\";Server=h", "Password=\"***\";Server=h"),
+            ("AccountName=a;AccountKey=ab/c==;Suffix=s", "AccountName=a;AccountKey=***;Suffix=s"),
+            ("host=h password=x sslmode=on", "host=h password=*** sslmode=on"),
+            ("h:6379,password=x,ssl=True", "h:6379,password=***,ssl=True"),
+            (
+                "jdbc:sqlserver://h:1;user=me;password=x;encrypt=true",
+                "jdbc:sqlserver://h:1;user=me;password=***;encrypt=true",
+            ),
+            ("Server=h;Password=it's=x, y=z;A=b", "Server=h;Password=***;A=b"),
+            ("host=h password=a,b=c&d=e f=g", "host=h password=*** f=g"),
+            ("host=h password='a b=c' f=g", "host=h password='***' f=g"),
+            ("Password='a' ; B=c", "Password='***' ; B=c"),
+            ("string \"Password=x\"", "string \"Password=***"),
+            ("token={property.token}&id={key}", "token={property.token}&id={key}"),
+            ("a=b;c=d", "a=b;c=d"),
+            ("password", "password"),
+            ("the password is equal to it", "the password is equal to it"),
+            ("check:1.0@sha256:ab", "check:1.0@sha256:ab"),
+            ("mailto:a@b", "mailto:a@b"),
+            ("a\u{2003}b:c@(d)", "a\u{2003}***@(d)"),
+            ("", ""),
+        ] {
+            assert_eq!(mask_urls(text), masked);
+            assert_eq!(mask_urls(masked), masked);
+            let is_masked = masked_member(&json!({"config": {"db": masked}})).is_some();
+            assert_eq!(is_masked, text != masked, "{masked}");
         }
     }
 
@@ -350,5 +689,25 @@ mod tests {
         assert_eq!(hidden(&[("token", "abc")], "abc abcd xabc (abc)"), "*** abcd xabc (***)");
         assert_eq!(hidden(&[("token", "abcd")], "xabcdx"), "x***x");
         assert_eq!(hidden(&[("token", "")], "x"), "x");
+        assert_eq!(hidden(&[("db", "Server=h;Pwd=s3cr3t")], "h: s3cr3t"), "h: ***");
+        assert_eq!(hidden(&[("db", "me:pa55@tcp(h)/db")], "me: pa55"), "me: ***");
+        assert_eq!(hidden(&[("url", "http://h#access_token=it's")], "it's"), "***");
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_that_a_cut_left_is_told_neither() {
+        let config = [("token", "s3cr3t-é-x"), ("password", "s3cr3t"), ("pwd", "ab")];
+        let line = "x".repeat(MAX_ERROR_TEXT);
+        for (end, told) in [
+            ("s3cr3t-é-x…", "***…"),
+            ("s3cr3t-é…", "***…"),
+            ("s3cr3t…", "***…"),
+            (" s3c…", " ***…"),
+            ("s3cr3t s3c", "*** s3c"),
+            ("é…", "é…"),
+        ] {
+            assert_eq!(hidden(&config, &format!("{line}{end}")), format!("{line}{told}"));
+        }
+        assert_eq!(hidden(&config, "yes…"), "yes…", "nobody cuts so short a text");
     }
 }

@@ -16,6 +16,7 @@ use wasmtime_wasi::{
 use crate::{
     bindings::host::Level,
     call::CallState,
+    error_text::cut,
     log::{CallLog, LogSource, MAX_LINE},
 };
 
@@ -68,8 +69,10 @@ struct Unfinished {
 impl Unfinished {
     fn end_line(&mut self) {
         if !self.bytes.is_empty() {
-            let text = String::from_utf8_lossy(&self.bytes).into_owned();
+            let mut text = String::from_utf8_lossy(&self.bytes).into_owned();
             self.bytes.clear();
+            // Whoever hides secrets has to see that the end is missing, where there may be the half of one.
+            cut(&mut text, MAX_LINE);
             self.log.write(self.level, LogSource::Stdio, text);
         }
     }
@@ -116,7 +119,7 @@ impl OutputStream for LineStream {
         for &byte in &bytes {
             match byte {
                 b'\n' => unfinished.end_line(),
-                // What exceeds a line is lost, as it would be in the log.
+                // What exceeds a line is lost, as it would be in the log; one byte more tells that something is.
                 _ if unfinished.bytes.len() <= MAX_LINE => unfinished.bytes.push(byte),
                 _ => {}
             }
@@ -130,5 +133,36 @@ impl OutputStream for LineStream {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         Ok(MAX_LINE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{log::LogRing, secrets::Secrets};
+
+    #[test]
+    fn a_secret_across_the_end_of_what_is_kept_leaves_no_half() {
+        const SECRET: &str = "s3cr3t-0123456789";
+        let config = [("token".to_owned(), SECRET.to_owned())].into();
+        for before in MAX_LINE - 2 * SECRET.len()..=MAX_LINE {
+            let ring = LogRing::new("b", "d");
+            let log = CallLog::new(Arc::clone(&ring), Arc::new(Secrets::of(&config)), "t".to_owned());
+            let line = format!("{}{SECRET} and more\nnext\n", "x".repeat(before));
+            LineStream::new(&log, Level::Info).write(line.into()).unwrap();
+            let lines = ring.after(0);
+            let kept = &lines[0].text;
+            assert!(kept.len() <= MAX_LINE && !kept.contains('s'), "{before}: {}", &kept[before.min(kept.len())..]);
+            assert!(before + SECRET.len() + " and more".len() <= MAX_LINE || kept.ends_with('…'), "{before}");
+            assert_eq!(lines[1].text, "next");
+        }
+    }
+
+    #[test]
+    fn a_line_as_long_as_fits_is_whole() {
+        let ring = LogRing::new("b", "d");
+        let log = CallLog::new(Arc::clone(&ring), Arc::default(), "t".to_owned());
+        LineStream::new(&log, Level::Info).write("x".repeat(MAX_LINE).into()).unwrap();
+        assert_eq!(ring.after(0)[0].text, "x".repeat(MAX_LINE));
     }
 }

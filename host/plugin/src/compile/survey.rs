@@ -59,8 +59,6 @@ fn count(wasm: &[u8]) -> Result<Counts, Refused> {
         let payload = payload.map_err(|error| unreadable(&error))?;
         if let Payload::CustomSection(section) = &payload
             && section.name() == SECTION
-            // What a component says that this one is made of is for that one.
-            && counts.enclosing.len() == 1
         {
             counts.declare(section.data())?;
         }
