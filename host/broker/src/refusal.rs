@@ -141,6 +141,9 @@ pub enum Refusal {
 fn how_a_topic_begins(name: &ResourceName) -> String {
     if name.is_dead_letter_topic() {
         "it comes into being with the first dead letter of its group".to_owned()
+    } else if let Err(why) = name.check_new_topic() {
+        // What is refused must not be advised.
+        format!("none can be created: {why}")
     } else {
         format!("create it with: vouch topic create {name}")
     }

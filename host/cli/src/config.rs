@@ -3,6 +3,7 @@
 //! A setting `grpc_addr` in the file is `VOUCH_GRPC_ADDR` in the environment and `--grpc-addr` on the command line.
 
 use std::fmt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -391,6 +392,13 @@ fn read_file(path: &Path) -> anyhow::Result<File> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
         .map_err(|error| Usage::error(format!("cannot read the configuration {shown}: {error}")))?;
+    let is_pipe = || std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
+    if text.is_empty() && is_pipe() {
+        // Settings that were there the first time would be gone without a word.
+        return Err(Usage::error(format!(
+            "{shown} is a pipe and has nothing more; a configuration to be read again is a file"
+        )));
+    }
     parse_file(&text).map_err(|why| Usage::error(format!("{shown}: {why}")))
 }
 

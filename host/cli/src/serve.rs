@@ -6,6 +6,7 @@ mod settings;
 mod signals;
 
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +18,15 @@ use tokio::time::timeout;
 use vouch_gateway::{Connections, Gateway, Ports};
 use vouch_node::{Health, Node, NodeConfig, StartError, StartProgress};
 
-use crate::config::{SettingArgs, unknown_variables};
+use crate::config::{Resolved, SettingArgs, unknown_variables};
 use crate::descriptors::{self, Descriptors};
 use crate::endpoints::Endpoints;
 use crate::output::{self, Table};
 use crate::runtime;
 use logging::Log;
-use reload::Reloading;
+use reload::{Origin, Reloading};
 use settings::{Settings, connections};
-use signals::{Signals, Told};
+use signals::Signals;
 
 /// A start that is given up has this long to end by itself. What it reads then it may go on reading until the process ends: it
 /// has not begun to change anything, or is cut short as by a crash.
@@ -86,22 +87,40 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<()> {
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let descriptors = descriptors::raise();
     let runtime = runtime::server()?;
-    let signals = {
+    let mut signals = {
         let _inside = runtime.enter();
         Signals::listen(args.stop_with_parent)?
     };
-    let started = args.settings.resolve()?;
-    let mut settings = Settings::read(&started, descriptors.limit)?;
-    warn_of_unknown_variables()?;
-    settings.check()?;
+    let (args, limit) = (args.settings.clone(), descriptors.limit);
+    let reading = {
+        let args = args.clone();
+        signals.beside(move || read(&args, limit))
+    };
+    let (started, mut settings) = match runtime.block_on(reading)? {
+        ControlFlow::Continue(read) => read?,
+        ControlFlow::Break(why) => {
+            // Whoever reads from a pipe that nobody writes to ends with the process.
+            runtime.shutdown_background();
+            output::note(format_args!("vouch: stopped ({why}) while settings and their files were being read"))?;
+            return Ok(());
+        }
+    };
     let log = Log::start(settings.log_format, std::mem::take(&mut settings.log_filter));
     tell_limits(&settings, started.is_given("connections"), descriptors);
-    let log_level = started.optional("log_level")?;
-    let (args, descriptors) = (args.settings.clone(), descriptors.limit);
-    let reloading = Reloading { args, started, descriptors, log, log_level };
+    let reloading = Reloading::new(Origin { args, started, descriptors: limit }, log)?;
     let ended = runtime.block_on(serve(settings, signals, reloading));
     runtime.shutdown_timeout(GIVEN_UP_WITHIN);
     ended
+}
+
+/// Reads everything that a start needs to know before it takes a port, and checks it. A pipe that nobody writes to, and a file
+/// in a network that is gone, block for ever.
+fn read(args: &SettingArgs, descriptors: u64) -> anyhow::Result<(Resolved, Settings)> {
+    let started = args.resolve()?;
+    let settings = Settings::read(&started, descriptors)?;
+    warn_of_unknown_variables()?;
+    settings.check()?;
+    Ok((started, settings))
 }
 
 async fn serve(settings: Settings, mut signals: Signals, mut reloading: Reloading) -> anyhow::Result<()> {
@@ -109,7 +128,15 @@ async fn serve(settings: Settings, mut signals: Signals, mut reloading: Reloadin
     remove_stale_endpoints(&data_dir)?;
     let ports = take_ports(&settings)?;
     let progress = Arc::new(StartProgress::default());
-    let gateway = vouch_gateway::open(settings.gateway, ports, progress.clone())?;
+    let (edges, watched) = (settings.gateway, progress.clone());
+    let gateway = match signals.beside(move || vouch_gateway::open(edges, ports, watched)).await? {
+        ControlFlow::Continue(gateway) => gateway?,
+        ControlFlow::Break(why) => {
+            tracing::info!(why, "stopping before the node serves: certificate and key are being read");
+            tracing::info!("stopped");
+            return Ok(());
+        }
+    };
     let (grpc, http) = (gateway.grpc_addr(), gateway.http_addr());
     tracing::info!(%grpc, %http, "starting; until the log is recovered, /readyz on the HTTP port says how far it is");
     let Some(node) = start(settings.node, progress, &gateway, &mut signals, &mut reloading).await? else {
@@ -120,12 +147,7 @@ async fn serve(settings: Settings, mut signals: Signals, mut reloading: Reloadin
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
     gateway.serve(node.clone())?;
     announce(&gateway, &node.health(), &data_dir)?;
-    let why = loop {
-        match signals.next().await {
-            Told::Stop(why) => break why,
-            Told::Reload => reloading.reload(&gateway),
-        }
-    };
+    let why = reloading.until_stop(&mut signals, &gateway).await;
     tracing::info!(why, "stopping: answering what is in flight");
     gateway.shutdown().await;
     node.stop().await;
@@ -144,17 +166,12 @@ async fn start(
 ) -> anyhow::Result<Option<Node>> {
     let watched = progress.clone();
     let mut starting = spawn_blocking(move || Node::start_watched(config, &watched));
-    let why = loop {
-        tokio::select! {
-            started = &mut starting => {
-                let started = started.context("the start ended by a defect")?;
-                return started.context("the node does not start").map(Some);
-            }
-            told = signals.next() => match told {
-                Told::Stop(why) => break why,
-                Told::Reload => reloading.reload(gateway),
-            }
+    let why = tokio::select! {
+        started = &mut starting => {
+            let started = started.context("the start ended by a defect")?;
+            return started.context("the node does not start").map(Some);
         }
+        why = reloading.until_stop(signals, gateway) => why,
     };
     tracing::info!(why, "stopping before the node serves: the start is given up");
     progress.give_up();

@@ -145,7 +145,12 @@ pub(crate) fn last_answer(transaction: &Value) -> String {
     };
     let said = match answer.get("verdict") {
         Some(verdict) if !verdict.is_null() => output::plain(verdict),
-        _ => format!("no answer: {}", output::beginning(&cell(answer, "error"), ERROR_SHOWN)),
+        _ => {
+            let error = cell(answer, "error");
+            // Every error of a component begins so, and a cell has room for little.
+            let error = error.strip_prefix("the component could not answer: ").unwrap_or(&error);
+            format!("no answer: {}", output::beginning(error, ERROR_SHOWN))
+        }
     };
     format!("{said} ({})", who(&cell(answer, "by")))
 }

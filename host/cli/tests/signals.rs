@@ -99,6 +99,141 @@ fn sighup_reads_token_and_log_level_anew_and_what_is_wrong_changes_nothing() {
     assert_eq!(node.child.wait().unwrap().code(), Some(0));
 }
 
+fn fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Ends by a signal, soon and with status 0.
+fn ends_by(name: &str, child: &mut Child, log: &Path) {
+    let began = Instant::now();
+    signal(name, child.id());
+    until("it ends", log, || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", read(log));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+/// Whether the process listens for SIGUSR2, and so for every other signal.
+fn listens(pid: u32) -> bool {
+    const USR2: u64 = 1 << (12 - 1);
+    let status = read(format!("/proc/{pid}/status").as_ref());
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+    u64::from_str_radix(caught.trim(), 16).unwrap() & USR2 != 0
+}
+
+/// Long enough for a process that listens to come to the file that it reads.
+const READS_WITHIN: Duration = Duration::from_millis(300);
+
+#[test]
+fn a_file_that_never_comes_keeps_no_start_from_stopping() {
+    for (name, setting) in [("TERM", "--http-token-file"), ("INT", "--http-token-file"), ("TERM", "--config")] {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, data, log) =
+            (folder.path().join("pipe"), folder.path().join("data"), folder.path().join("node.log"));
+        fifo(&pipe);
+        let mut command = vouch();
+        command.args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"]).arg(&data);
+        command.arg(setting).arg(&pipe).stderr(File::create(&log).unwrap());
+        let mut child = Ended(command.spawn().unwrap());
+        until("it listens", &log, || listens(child.0.id()));
+        std::thread::sleep(READS_WITHIN);
+        assert!(child.0.try_wait().unwrap().is_none(), "it waits for the file: {}", read(&log));
+        // There is nothing yet to reload, and it stays a start that can be stopped.
+        signal("HUP", child.0.id());
+        ends_by(name, &mut child.0, &log);
+        let told = read(&log);
+        assert!(told.contains(&format!("stopped (SIG{name})")) && told.lines().count() == 1, "{told}");
+        assert!(!data.exists());
+    }
+}
+
+/// Killed when dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_token_from_a_pipe_is_read_once_and_sighup_says_why_not_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, token) = (folder.path().join("vouch.toml"), folder.path().join("token"));
+    let settings = |text: &str| std::fs::write(&file, text).unwrap();
+    settings("log_level = 'info'");
+    // As with `--http-token-file <(echo first)`.
+    let from_pipe = ["--config", file.to_str().unwrap(), "--http-token-file", "/dev/stdin"];
+    let node = Node::start_within("exec < <(echo first)", &from_pipe);
+    let refused = |node: &Node, times: usize, why: &str| {
+        let log = node.folder.path().join("node.log");
+        node.signal("HUP");
+        until(why, &log, || read(&log).lines().filter(|line| line.contains("nothing is reloaded")).count() == times);
+        let line = read(&log).lines().rfind(|line| line.contains("nothing is reloaded")).unwrap().to_owned();
+        assert!(line.contains(why), "{line}");
+        node.admin(&["topic", "list", "--http-token", "first"]).succeeded();
+        node.admin(&["topic", "list"]).failed_with(1);
+    };
+    settings("log_level = 'debug'");
+    refused(&node, 1, "not a regular file");
+    let log = node.folder.path().join("node.log");
+    let mut node = node;
+    ends_by("TERM", &mut node.child, &log);
+    assert!(!read(&log).contains(" DEBUG "), "not even the log level is another");
+
+    // A pipe that takes the place of a file; nobody ever writes into it.
+    std::fs::write(&token, "first").unwrap();
+    settings(&format!("http_token_file = '{}'", token.display()));
+    let mut node = Node::start(&["--config", file.to_str().unwrap()]);
+    std::fs::remove_file(&token).unwrap();
+    fifo(&token);
+    refused(&node, 1, "not a regular file");
+    std::fs::remove_file(&token).unwrap();
+    std::fs::write(&token, "first").unwrap();
+    // So may the certificate's be, which a start does not take from one either.
+    let key = folder.path().join("key.pem");
+    fifo(&key);
+    let more = format!("tls_certificate = '{0}'\ntls_key = '{0}'", key.display());
+    settings(&format!("http_token_file = '{}'\n{more}", token.display()));
+    refused(&node, 2, "not a regular file");
+    let log = node.folder.path().join("node.log");
+    // And the settings: the node goes on, and can be stopped while it waits for them.
+    std::fs::remove_file(&file).unwrap();
+    fifo(&file);
+    node.signal("HUP");
+    std::thread::sleep(READS_WITHIN);
+    node.admin(&["topic", "list", "--http-token", "first"]).succeeded();
+    ends_by("TERM", &mut node.child, &log);
+}
+
+#[test]
+fn a_certificate_that_is_taken_out_with_none_to_use_instead_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, token) = (folder.path().join("vouch.toml"), folder.path().join("token"));
+    std::fs::write(&token, "first").unwrap();
+    let other = Node::start(&[]);
+    let pair = |name: &str| other.folder.path().join("data/tls").join(name);
+    let settings = |more: &str| {
+        std::fs::write(&file, format!("http_token_file = '{}'\n{more}\n", token.display())).unwrap();
+    };
+    let (certificate, key) = (pair("certificate.pem"), pair("key.pem"));
+    let own = format!("tls_certificate = '{}'\ntls_key = '{}'", certificate.display(), key.display());
+    settings(&own);
+    let node = Node::start(&["--config", file.to_str().unwrap()]);
+    let log = node.folder.path().join("node.log");
+    settings("");
+    std::fs::write(&token, "second").unwrap();
+    node.signal("HUP");
+    until("it is refused", &log, || read(&log).contains("nothing is reloaded"));
+    let line = read(&log).lines().find(|line| line.contains("nothing is reloaded")).unwrap().to_owned();
+    assert!(line.contains("restart the node") && line.contains("data/tls"), "{line}");
+    node.admin(&["topic", "list", "--http-token", "first"]).succeeded();
+    settings(&own);
+    node.signal("HUP");
+    until("it is reloaded", &log, || read(&log).contains("reloaded certificate and key"));
+    node.admin(&["topic", "list", "--http-token", "second"]).succeeded();
+}
+
 /// A node that starts on a folder that a tool needs as it is: until the tool ends it waits.
 struct Waiting {
     child: Child,

@@ -121,13 +121,45 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-/// What changed with [`Gateway::reload`].
+/// What changed with [`Gateway::take_over`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
     /// New connections get another certificate.
     pub certificate: bool,
     /// Requests are held against another token, or other names.
     pub door: bool,
+}
+
+/// Reads other settings for a running [`Gateway`], wherever reading may take long.
+#[derive(Debug)]
+pub struct Rereading {
+    running: GatewayConfig,
+    /// It has a certificate.
+    certified: bool,
+}
+
+impl Rereading {
+    /// Reads what these settings name, and checks it. Addresses and bounds stay those of the gateway; files are read anew,
+    /// and none is made.
+    ///
+    /// # Errors
+    /// What [`GatewayConfig::check`] refuses; or there is no self-signed certificate to use instead of the one in use.
+    pub fn read(&self, settings: &GatewayConfig) -> Result<Reread, ServeError> {
+        let GatewayConfig { grpc_addr, http_addr, connections, receive_invisible_min, .. } = self.running;
+        let config = GatewayConfig { grpc_addr, http_addr, connections, receive_invisible_min, ..settings.clone() };
+        config.check_doors()?;
+        let door = config.door()?;
+        let loaded = tls::load_again(&config.certificate, self.certified)?;
+        Ok(Reread { config, door, loaded })
+    }
+}
+
+/// Other settings that were read and are right: nothing can fail any more when [`Gateway::take_over`] takes them.
+#[derive(Debug)]
+pub struct Reread {
+    config: GatewayConfig,
+    door: http::Door,
+    loaded: Option<tls::Loaded>,
 }
 
 impl Gateway {
@@ -161,25 +193,29 @@ impl Gateway {
         Ok(())
     }
 
-    /// Takes over the certificate, the token and the names of other settings; addresses and bounds stay as they are. Files
-    /// are read anew, and none is made. New connections get the new certificate, and the next request meets the new token.
+    /// Reads other settings and takes them over, all or nothing; blocks while files are read.
     ///
     /// # Errors
-    /// What [`GatewayConfig::check`] refuses; then nothing is changed.
+    /// What [`Rereading::read`] refuses; then nothing is changed.
     pub fn reload(&self, settings: &GatewayConfig) -> Result<Reloaded, ServeError> {
-        let mut current = self.config();
-        let GatewayConfig { grpc_addr, http_addr, connections, receive_invisible_min, .. } = *current;
-        let config = GatewayConfig { grpc_addr, http_addr, connections, receive_invisible_min, ..settings.clone() };
-        config.check_doors()?;
-        let door = config.door()?;
-        let loaded = tls::load_kept(&config.certificate)?;
-        *current = config;
+        self.rereading().read(settings).map(|read| self.take_over(read))
+    }
+
+    /// Reads other settings for this gateway.
+    pub fn rereading(&self) -> Rereading {
+        Rereading { running: self.config().clone(), certified: self.tls.borrow().is_some() }
+    }
+
+    /// Takes over the certificate, the token and the names of other settings. New connections get the new certificate, and
+    /// the next request meets the new token.
+    pub fn take_over(&self, Reread { config, door, loaded }: Reread) -> Reloaded {
+        *self.config() = config;
         let mut reloaded = Reloaded { door: self.doors.set(door), certificate: false };
         if let Some(loaded) = loaded {
             let before = self.tls.send_replace(Some(loaded.clone()));
             reloaded.certificate = before.is_none_or(|before| loaded.differs(&before));
         }
-        Ok(reloaded)
+        reloaded
     }
 
     fn config(&self) -> MutexGuard<'_, GatewayConfig> {

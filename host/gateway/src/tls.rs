@@ -57,6 +57,15 @@ pub enum TlsError {
     /// The self-signed certificate cannot be made.
     #[error("cannot make a self-signed certificate: {0}")]
     Make(#[from] rcgen::Error),
+    /// A node that runs is to use a self-signed certificate that is not there.
+    #[error(
+        "there is no certificate with its key in {folder}, and only a start makes one: restart the node, or set \
+         tls_certificate and tls_key"
+    )]
+    NotMade {
+        /// Where it would be kept.
+        folder: PathBuf,
+    },
     /// Certificate and key do not fit each other.
     #[error("the certificate {certificate} and the key {key} cannot be used together: {source}")]
     Pair {
@@ -127,6 +136,14 @@ pub(crate) fn load_kept(certificate: &Certificate) -> Result<Option<Loaded>, Tls
     }
 }
 
+/// The certificate for a node that runs, which has one already if it is `in_use`; another is then not left in its place.
+pub(crate) fn load_again(certificate: &Certificate, in_use: bool) -> Result<Option<Loaded>, TlsError> {
+    match (load_kept(certificate)?, certificate) {
+        (None, Certificate::SelfSigned { folder }) if in_use => Err(TlsError::NotMade { folder: folder.clone() }),
+        (loaded, _) => Ok(loaded),
+    }
+}
+
 /// Reads both files. The port speaks HTTP/2 only, and asks for no client certificates.
 fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
     let unreadable = |what, path: &Path, why: &dyn std::fmt::Display| TlsError::Read {
@@ -134,6 +151,12 @@ fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
         path: path.to_owned(),
         why: why.to_string(),
     };
+    for (what, path) in [("the certificate", certificate), ("the private key", key)] {
+        // Whoever opens a pipe that nobody writes to waits for ever; and a check, a start and SIGHUP each read.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            return Err(unreadable(what, path, &"it is not a regular file, and it is read more than once"));
+        }
+    }
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unreadable("the certificate", certificate, &error))?;
@@ -225,7 +248,8 @@ mod tests {
             (folder.path().join("absent.pem"), key.clone(), "absent.pem"),
             (empty.clone(), key.clone(), "empty.pem"),
             (good.clone(), empty, "empty.pem"),
-            (good, other.join("key.pem"), "cannot be used together"),
+            (good.clone(), other.join("key.pem"), "cannot be used together"),
+            (good, "/dev/null".into(), "not a regular file"),
         ] {
             let error = load(&Certificate::Files { certificate, key }).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
@@ -236,10 +260,13 @@ mod tests {
     fn what_is_only_looked_for_is_not_made() {
         let folder = tempfile::tempdir().unwrap();
         let certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
-        assert!(load_kept(&certificate).unwrap().is_none());
+        assert!(load_kept(&certificate).unwrap().is_none() && load_again(&certificate, false).unwrap().is_none());
+        let error = load_again(&certificate, true).unwrap_err().to_string();
+        assert!(error.contains("restart the node"), "{error}");
         assert!(!folder.path().join("tls").exists());
         let made = load(&certificate).unwrap();
         assert!(!load_kept(&certificate).unwrap().unwrap().differs(&made));
+        assert!(load_again(&certificate, true).unwrap().is_some());
         fs::write(folder.path().join("tls/key.pem"), "no key").unwrap();
         assert!(load_kept(&certificate).is_err());
         let other = load(&Certificate::SelfSigned { folder: folder.path().join("other") }).unwrap();

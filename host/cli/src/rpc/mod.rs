@@ -281,7 +281,8 @@ async fn exchange_settings(
 /// Heartbeats until the session is dropped; the broker's commands are read and left unanswered, as a client without
 /// a checker does.
 async fn keep_alive(mut client: Client, role: Role, mut incoming: Streaming<wire::TelemetryCommand>) {
-    let mut timer = tokio::time::interval(HEARTBEAT_EVERY);
+    // Not at once: most sessions are over by then, and a heartbeat that is under way at the farewell would begin another one.
+    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_EVERY, HEARTBEAT_EVERY);
     let mut open = true;
     loop {
         tokio::select! {

@@ -1,9 +1,13 @@
 //! What SIGHUP does: files and settings are read anew, and what can change while the node serves does.
 
-use vouch_gateway::{Gateway, Reloaded};
+use anyhow::Context;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing_subscriber::EnvFilter;
+use vouch_gateway::{Gateway, Reloaded, Rereading};
 
 use super::logging::Log;
 use super::settings::Settings;
+use super::signals::{Signals, Told};
 use crate::config::{Resolved, SettingArgs};
 use crate::failure;
 
@@ -21,21 +25,61 @@ const RELOADED: [&str; 9] = [
 ];
 
 /// Where settings come from, and what they were.
-pub(super) struct Reloading {
+#[derive(Clone)]
+pub(super) struct Origin {
     pub(super) args: SettingArgs,
     /// With these the node started.
     pub(super) started: Resolved,
     /// Files that may be open.
     pub(super) descriptors: u64,
-    pub(super) log: Log,
+}
+
+/// What SIGHUP does, and how far it is.
+pub(super) struct Reloading {
+    origin: Origin,
+    log: Log,
     /// As it holds now.
-    pub(super) log_level: Option<String>,
+    log_level: Option<String>,
+    /// Reads on a thread of its own: where a file lies in a network that is gone, this takes for ever.
+    reading: Option<JoinHandle<anyhow::Result<Reread>>>,
+    /// SIGHUP came meanwhile.
+    again: bool,
 }
 
 impl Reloading {
-    /// Reads all anew. Either all of it holds from now on, or nothing; one line of the log says which.
-    pub(super) fn reload(&mut self, gateway: &Gateway) {
-        match self.try_reload(gateway) {
+    pub(super) fn new(origin: Origin, log: Log) -> anyhow::Result<Self> {
+        let log_level = origin.started.optional("log_level")?;
+        Ok(Self { origin, log, log_level, reading: None, again: false })
+    }
+
+    /// Reloads whenever it is told to, until the node is to stop; says why. Nothing is lost when this is dropped while it
+    /// waits.
+    pub(super) async fn until_stop(&mut self, signals: &mut Signals, gateway: &Gateway) -> &'static str {
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::Stop(why) => return why,
+                    Told::Reload => self.begin(gateway),
+                },
+                read = read(&mut self.reading) => self.end(read, gateway),
+            }
+        }
+    }
+
+    /// Begins to read all anew. One thread reads at a time, however often it is told to.
+    fn begin(&mut self, gateway: &Gateway) {
+        self.again = self.reading.is_some();
+        if self.again {
+            tracing::info!("SIGHUP: files are still being read for the one before; when that ends they are read again");
+            return;
+        }
+        let (origin, rereading) = (self.origin.clone(), gateway.rereading());
+        self.reading = Some(spawn_blocking(move || origin.read(&rereading)));
+    }
+
+    /// Either all of it holds from now on, or nothing; one line of the log says which.
+    fn end(&mut self, read: anyhow::Result<Reread>, gateway: &Gateway) {
+        match read.and_then(|read| self.take_over(read, gateway)) {
             Ok(Changed { now, with_the_next_start }) => tracing::info!(
                 changed = now,
                 with_the_next_start,
@@ -47,20 +91,48 @@ impl Reloading {
                 failure::sentence(&error)
             ),
         }
+        if std::mem::take(&mut self.again) {
+            self.begin(gateway);
+        }
     }
 
-    fn try_reload(&mut self, gateway: &Gateway) -> anyhow::Result<Changed> {
-        let resolved = self.args.resolve()?;
-        let settings = Settings::read(&resolved, self.descriptors)?;
-        let Reloaded { certificate, door } = gateway.reload(&settings.gateway)?;
-        self.log.set(settings.log_filter)?;
-        let log_level = resolved.optional("log_level")?;
-        let level = std::mem::replace(&mut self.log_level, log_level.clone()) != log_level;
+    fn take_over(&mut self, read: Reread, gateway: &Gateway) -> anyhow::Result<Changed> {
+        // The only step that can fail is the first.
+        self.log.set(read.log_filter)?;
+        let Reloaded { certificate, door } = gateway.take_over(read.edges);
+        let level = self.log_level != read.log_level;
+        self.log_level = read.log_level;
         let all = [(certificate, "certificate"), (door, "HTTP token or names"), (level, "log level")];
         let now = names(all.into_iter().filter_map(|(changed, name)| changed.then_some(name)));
-        let others = resolved.differing(&self.started).filter(|key| !RELOADED.contains(key));
-        Ok(Changed { now, with_the_next_start: names(others) })
+        Ok(Changed { now, with_the_next_start: read.with_the_next_start })
     }
+}
+
+/// What is being read, when it is; never, if nothing is.
+async fn read(reading: &mut Option<JoinHandle<anyhow::Result<Reread>>>) -> anyhow::Result<Reread> {
+    let Some(running) = reading else { return std::future::pending().await };
+    let read = running.await;
+    *reading = None;
+    read.context("the reading ended by a defect")?
+}
+
+impl Origin {
+    fn read(&self, rereading: &Rereading) -> anyhow::Result<Reread> {
+        let resolved = self.args.resolve()?;
+        let Settings { gateway, log_filter, .. } = Settings::reread(&resolved, &self.started, self.descriptors)?;
+        let edges = rereading.read(&gateway)?;
+        let others = resolved.differing(&self.started).filter(|key| !RELOADED.contains(key));
+        let (log_level, with_the_next_start) = (resolved.optional("log_level")?, names(others));
+        Ok(Reread { edges, log_filter, log_level, with_the_next_start })
+    }
+}
+
+/// Everything that was read, and is right.
+struct Reread {
+    edges: vouch_gateway::Reread,
+    log_filter: EnvFilter,
+    log_level: Option<String>,
+    with_the_next_start: String,
 }
 
 /// What differs from before, for the log.

@@ -1,6 +1,6 @@
 //! What a node is started with: every setting read, and all that can be checked before anything is taken or made.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,8 +28,18 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// `descriptors` are those that this process may have.
+    /// `descriptors` are those that this process may have. May block for ever, where a file is a pipe or lies in a network.
     pub(super) fn read(resolved: &Resolved, descriptors: u64) -> anyhow::Result<Self> {
+        Self::read_as(resolved, None, descriptors)
+    }
+
+    /// The same for a node that runs, `started` with other settings: it keeps its data folder, and so the self-signed
+    /// certificate in it, and what it read from a pipe it cannot read again.
+    pub(super) fn reread(resolved: &Resolved, started: &Resolved, descriptors: u64) -> anyhow::Result<Self> {
+        Self::read_as(resolved, Some(started), descriptors)
+    }
+
+    fn read_as(resolved: &Resolved, started: Option<&Resolved>, descriptors: u64) -> anyhow::Result<Self> {
         let node = NodeConfig {
             data_dir: resolved.get("data_dir", folder)?,
             segment_size: resolved.given("segment_size", text::bytes)?,
@@ -48,7 +58,7 @@ impl Settings {
             plugin_compiler: CompilerProgram::this_program([crate::args::COMPILE_COMPONENT]),
         };
         let (connections_wanted, connections) = connections(resolved, descriptors)?;
-        let gateway = GatewayConfig { connections, ..gateway(resolved)? };
+        let gateway = GatewayConfig { connections, ..gateway(resolved, started)? };
         let log_format = resolved.get("log_format", LogFormat::parse)?;
         Ok(Self { node, gateway, log_format, log_filter: logging::filter(resolved)?, connections_wanted })
     }
@@ -104,10 +114,10 @@ fn snapshot_every(text: &str) -> Result<u64, String> {
     }
 }
 
-fn gateway(resolved: &Resolved) -> anyhow::Result<GatewayConfig> {
+fn gateway(resolved: &Resolved, started: Option<&Resolved>) -> anyhow::Result<GatewayConfig> {
     let mut config = GatewayConfig::new(resolved.get("grpc_addr", address)?, resolved.get("http_addr", address)?);
-    config.certificate = certificate(resolved)?;
-    config.http_token = http_token(resolved)?;
+    config.certificate = certificate(resolved, started.unwrap_or(resolved))?;
+    config.http_token = http_token(resolved, started.is_some())?;
     let both = resolved.get("insecure", yes_or_no)?;
     config.insecure_http = resolved.get("insecure_http", yes_or_no)? || both;
     config.insecure_grpc = resolved.get("insecure_grpc", yes_or_no)? || both;
@@ -116,12 +126,19 @@ fn gateway(resolved: &Resolved) -> anyhow::Result<GatewayConfig> {
     Ok(config)
 }
 
-/// The token, or what the file with it says, without the end of its line.
-fn http_token(resolved: &Resolved) -> anyhow::Result<Option<String>> {
+/// The token, or what the file with it says, without the end of its line. A pipe is read by the start and not `again`: who
+/// wrote the token into it is gone, and reading would wait for ever or find it empty.
+fn http_token(resolved: &Resolved, again: bool) -> anyhow::Result<Option<String>> {
     let (token, file) = (resolved.optional("http_token")?, resolved.optional("http_token_file")?);
     let Some(file) = file else { return Ok(token) };
     if token.is_some() {
         return Err(Usage::error("http_token and http_token_file are both set; set one of them"));
+    }
+    if again && fs::metadata(&file).is_ok_and(|found| !found.is_file()) {
+        return Err(Usage::error(format!(
+            "{file} is not a regular file, and a node that runs reads its token from nothing else: a pipe cannot be read \
+             twice; keep the token in a file, or restart the node"
+        )));
     }
     let mut text = String::new();
     let read = File::open(&file).and_then(|file| file.take(2 * TOKEN_MAX_BYTES as u64).read_to_string(&mut text));
@@ -151,10 +168,10 @@ pub(super) fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Resu
     Ok((wanted, fit))
 }
 
-/// Both files or neither.
-fn certificate(resolved: &Resolved) -> anyhow::Result<Certificate> {
+/// Both files or neither; then the pair in the data folder of `runs`.
+fn certificate(resolved: &Resolved, runs: &Resolved) -> anyhow::Result<Certificate> {
     match (resolved.optional("tls_certificate")?, resolved.optional("tls_key")?) {
-        (None, None) => Ok(Certificate::SelfSigned { folder: resolved.get("data_dir", folder)?.join("tls") }),
+        (None, None) => Ok(Certificate::SelfSigned { folder: runs.get("data_dir", folder)?.join("tls") }),
         (Some(certificate), Some(key)) => Ok(Certificate::Files { certificate: certificate.into(), key: key.into() }),
         (Some(_), None) => Err(Usage::error("tls_certificate is set without tls_key; set both or neither")),
         (None, Some(_)) => Err(Usage::error("tls_key is set without tls_certificate; set both or neither")),
@@ -187,7 +204,25 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::config::SettingArgs;
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        settings: SettingArgs,
+    }
+
+    #[test]
+    fn a_node_that_runs_keeps_its_data_folder_and_with_it_the_self_signed_certificate() {
+        let resolved = |data_dir| Given::parse_from(["vouch", "--data-dir", data_dir]).settings.resolve().unwrap();
+        let (started, now) = (resolved("/first"), resolved("/second"));
+        let first = Certificate::SelfSigned { folder: "/first/tls".into() };
+        assert_eq!(Settings::read(&started, 65536).unwrap().gateway.certificate, first);
+        assert_eq!(Settings::reread(&now, &started, 65536).unwrap().gateway.certificate, first);
+    }
 
     #[test]
     fn values_are_read_from_both_sides_of_their_bounds() {

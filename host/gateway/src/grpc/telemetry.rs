@@ -247,7 +247,12 @@ impl Dialog {
                 },
             }
         };
-        let code = self.refused_with.unwrap_or(if result.is_ok() { Code::Ok } else { Code::BadRequest });
+        // A client that is done may just let go of the stream, or of the connection.
+        let left = |status: &Status| {
+            matches!(status.code(), tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Unavailable)
+        };
+        let is_fault = result.as_ref().is_err_and(|status| !left(status));
+        let code = self.refused_with.unwrap_or(if is_fault { Code::BadRequest } else { Code::Ok });
         self.shared.calls.count(Method::Telemetry, code);
         self.questions.ended.store(true, Ordering::Release);
         // The receiver is gone if the connection is.

@@ -9,7 +9,7 @@ use vouch_broker::{Millis, Refusal, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
 
 use super::errors::AskError;
-use super::outages::HALVES;
+use super::outages::{Answered as Outaged, HALVES};
 use super::{Checker, Due};
 use crate::metrics::{Answered, PRODUCER};
 use crate::node::Inner;
@@ -176,14 +176,29 @@ impl Unanswered {
 }
 
 /// A component answered: other transactions on which it fails may be parked for that.
-fn answered(inner: &Inner, binding: &str, answerer: &Answerer) {
+fn answered(inner: &Arc<Inner>, binding: &str, answerer: &Answerer) {
     inner.plugins.answered(binding, answerer.revision, inner.shared.clock.now());
     say_answered(inner, binding);
 }
 
-/// The end of what [`no_answer`] said of a checker, if it is over.
-fn say_answered(inner: &Inner, checker: &str) {
-    if let Some((lasted, unanswered)) = inner.plugins.outages.answered(checker, Instant::now()) {
+/// The end of what [`no_answer`] said of a checker, if it is over: now, or when its minute is.
+fn say_answered(inner: &Arc<Inner>, checker: &str) {
+    match inner.plugins.outages.answered(checker, Instant::now()) {
+        Outaged::AskAgain(after) => {
+            let (inner, checker) = (Arc::downgrade(inner), checker.to_owned());
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                if let Some(inner) = inner.upgrade() {
+                    say_over(&checker, inner.plugins.outages.over(&checker));
+                }
+            });
+        }
+        now => say_over(checker, now),
+    }
+}
+
+fn say_over(checker: &str, outage: Outaged) {
+    if let Outaged::Over(lasted, unanswered) = outage {
         let lasted = humantime::format_duration(Duration::from_secs(lasted.as_secs()));
         tracing::info!(checker, %lasted, unanswered, "checks are answered again");
     }

@@ -12,6 +12,22 @@ struct Outage {
     said_at: Instant,
     /// Asks without an answer since it began.
     unanswered: u64,
+    /// An answer came, and nothing else since.
+    ended: Option<Instant>,
+    /// Somebody looks again whether it is over.
+    looked_after: bool,
+}
+
+/// What an answer says of an outage.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// There was none, or its end is looked after.
+    Nothing,
+    /// It is over: how long it lasted, and how many asks got no answer.
+    Over(Duration, u64),
+    /// It seems to be over; to be asked again after this time by [`Outages::over`], so that a service that answers some and
+    /// not others makes no two lines an ask.
+    AskAgain(Duration),
 }
 
 /// In the place of a checker: half messages that producers would be asked about and that cannot be read, of all topics.
@@ -31,32 +47,55 @@ impl Outages {
         let mut outages = self.outages();
         if let Some(outage) = outages.get_mut(checker) {
             outage.unanswered += 1;
+            outage.ended = None;
             let say = now.saturating_duration_since(outage.said_at) >= SAY_EVERY;
             return say.then(|| {
                 outage.said_at = now;
                 outage.unanswered
             });
         }
-        outages.insert(checker.to_owned(), Outage { since: now, said_at: now, unanswered: 1 });
+        let new = Outage { since: now, said_at: now, unanswered: 1, ended: None, looked_after: false };
+        outages.insert(checker.to_owned(), new);
         Some(1)
     }
 
-    /// A checker answered. Returns for how long it had given no answer to some, and to how many asks, if it had and that
-    /// was minutes ago or is over: the end of what [`Self::no_answer`] said.
-    pub(crate) fn answered(&self, checker: &str, now: Instant) -> Option<(Duration, u64)> {
+    /// A checker answered: what [`Self::no_answer`] said may be over.
+    pub(crate) fn answered(&self, checker: &str, now: Instant) -> Answered {
         let mut outages = self.outages();
-        let quiet = |outage: &Outage| now.saturating_duration_since(outage.said_at) < SAY_EVERY;
-        // A service that answers some and not others would otherwise say two lines an ask.
-        if outages.get(checker).is_none_or(quiet) {
-            return None;
+        let Some(outage) = outages.get_mut(checker) else { return Answered::Nothing };
+        outage.ended.get_or_insert(now);
+        let said = now.saturating_duration_since(outage.said_at);
+        if said < SAY_EVERY {
+            let looked_after = std::mem::replace(&mut outage.looked_after, true);
+            return if looked_after { Answered::Nothing } else { Answered::AskAgain(SAY_EVERY - said) };
         }
-        let outage = outages.remove(checker)?;
-        Some((now.saturating_duration_since(outage.since), outage.unanswered))
+        let over = outage.over();
+        outages.remove(checker);
+        over
+    }
+
+    /// Looks again: whether nothing but answers came since one did.
+    pub(crate) fn over(&self, checker: &str) -> Answered {
+        let mut outages = self.outages();
+        let Some(outage) = outages.get_mut(checker) else { return Answered::Nothing };
+        outage.looked_after = false;
+        let over = outage.over();
+        if over != Answered::Nothing {
+            outages.remove(checker);
+        }
+        over
     }
 
     /// The binding is gone.
     pub(crate) fn forget(&self, checker: &str) {
         self.outages().remove(checker);
+    }
+}
+
+impl Outage {
+    fn over(&self) -> Answered {
+        let lasted = self.ended.map(|ended| ended.saturating_duration_since(self.since));
+        lasted.map_or(Answered::Nothing, |lasted| Answered::Over(lasted, self.unanswered))
     }
 }
 
@@ -79,12 +118,17 @@ mod tests {
     fn its_end_is_said_once_and_not_between_two_faults() {
         let (outages, began) = (Outages::default(), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
-        assert_eq!(outages.answered("a", at(0)), None, "there was none");
+        let seconds = Duration::from_secs;
+        assert_eq!(outages.answered("a", at(0)), Answered::Nothing, "there was none");
         outages.no_answer("a", at(0));
-        assert_eq!(outages.answered("a", at(1)), None);
+        assert_eq!(outages.answered("a", at(1)), Answered::AskAgain(seconds(59)));
         assert_eq!(outages.no_answer("a", at(2)), None, "some are answered and others are not: one line a minute");
-        assert_eq!(outages.answered("a", at(61)), Some((Duration::from_secs(61), 2)));
-        assert_eq!(outages.answered("a", at(62)), None);
+        assert_eq!(outages.over("a"), Answered::Nothing, "it is not over");
+        assert_eq!(outages.answered("a", at(7)), Answered::AskAgain(seconds(53)));
+        assert_eq!(outages.answered("a", at(8)), Answered::Nothing, "somebody looks after it");
+        assert_eq!(outages.over("a"), Answered::Over(seconds(7), 2), "it ended with the first answer");
+        assert_eq!((outages.over("a"), outages.answered("a", at(62))), (Answered::Nothing, Answered::Nothing));
         assert_eq!(outages.no_answer("a", at(63)), Some(1), "a new one");
+        assert_eq!(outages.answered("a", at(200)), Answered::Over(seconds(137), 1));
     }
 }

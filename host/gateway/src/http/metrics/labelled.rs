@@ -27,43 +27,43 @@ pub(super) fn groups_and_topics(registry: &mut Registry, view: &SeriesView) {
     for (name, help, unit, samples) in [
         (
             "group_lag_messages",
-            "Messages of the topic that the group has not done: ready and in flight.",
+            "Messages of the topic that the group has not done: ready and in flight",
             None,
             of_groups(|row| Some(row.lag as f64)),
         ),
         (
             "group_lag",
-            "Age of the oldest message of the topic that the group has not done; 0 without one.",
+            "Age of the oldest message of the topic that the group has not done; 0 without one",
             Some(Unit::Seconds),
             of_groups(|row| row.lag_seconds),
         ),
         (
             "group_in_flight_messages",
-            "Messages handed out to the group and not done.",
+            "Messages handed out to the group and not done",
             None,
             of_groups(|row| Some(row.in_flight as f64)),
         ),
         (
             "group_dead_letters",
-            "Messages that the group gave up and that went to its dead letters.",
+            "Messages that the group gave up and that went to its dead letters",
             None,
             Samples::Counters(dead.collect()),
         ),
         (
             "topic_transactions_open",
-            "Open transactions of the topic, parked ones included.",
+            "Open transactions of the topic, parked ones included",
             None,
             of_topics(|row| Some(row.open as f64)),
         ),
         (
             "topic_transactions_parked",
-            "Transactions of the topic that are no longer asked about.",
+            "Transactions of the topic that are no longer asked about",
             None,
             of_topics(|row| Some(row.parked as f64)),
         ),
         (
             "topic_transactions_oldest",
-            "Age of the topic's oldest open transaction; 0 without one.",
+            "Age of the topic's oldest open transaction; 0 without one",
             Some(Unit::Seconds),
             of_topics(|row| row.oldest_seconds),
         ),
@@ -82,7 +82,7 @@ pub(super) fn checks(registry: &mut Registry, counts: &Series<String, CheckCount
             (labels, count as f64)
         })
     });
-    let help = "Checks by the binding whose component was asked (empty: a producer was) and by what was answered.";
+    let help = "Checks by the binding whose component was asked (empty: a producer was) and by what was answered";
     register(registry, "checks", help, None, Samples::Counters(samples.collect()));
 }
 
@@ -100,16 +100,16 @@ pub(super) fn calls(registry: &mut Registry, app: &App) {
 pub(super) fn durations(registry: &mut Registry, node: &Node) {
     let metrics = node.metrics();
     for (name, help, counts) in [
-        ("send", "Sends that were stored, from the call to the answer.", metrics.sends.counts()),
-        ("sync", "Syncs of the log.", node.syncs()),
+        ("send", "Sends that were stored, from the call to the answer", metrics.sends.counts()),
+        ("sync", "Syncs of the log", node.syncs()),
         (
             "check",
-            "Calls of components about a transaction, without the wait for a place to run.",
+            "Calls of components about a transaction, without the wait for a place to run",
             metrics.check_calls.counts(),
         ),
         (
             "receive",
-            "Receives that got messages, from the call to the answer: the wait for messages included.",
+            "Receives that got messages, from the call to the answer: the wait for messages included",
             metrics.receives.counts(),
         ),
     ] {
@@ -120,7 +120,7 @@ pub(super) fn durations(registry: &mut Registry, node: &Node) {
 /// Age of the last backup.
 pub(super) fn backup(registry: &mut Registry, age_seconds: Option<f64>) {
     let samples = Samples::Gauges(age_seconds.map(|age| (Labels::new(), age)).into_iter().collect());
-    let help = "Age of the last backup of the data folder; missing until there is one.";
+    let help = "Age of the last backup of the data folder; missing until there is one";
     register(registry, "backup_age", help, Some(Unit::Seconds), samples);
 }
 
@@ -132,26 +132,21 @@ pub(super) fn process(registry: &mut Registry, used: ProcessUse) {
     for (name, help, unit, samples) in [
         (
             "process_resident_memory",
-            "Memory that is resident, mapped files included.",
+            "Memory that is resident, mapped files included",
             Some(Unit::Bytes),
             Samples::Gauges(count(used.resident_bytes)),
         ),
         (
             "process_cpu",
-            "Processor time of all threads.",
+            "Processor time of all threads",
             Some(Unit::Seconds),
             Samples::Counters(one(Some(used.cpu.as_secs_f64()))),
         ),
-        ("process_open_fds", "Open files and connections.", None, Samples::Gauges(count(used.open_fds))),
-        (
-            "process_max_fds",
-            "Open files and connections that there may be.",
-            None,
-            Samples::Gauges(count(used.max_fds)),
-        ),
+        ("process_open_fds", "Open files and connections", None, Samples::Gauges(count(used.open_fds))),
+        ("process_max_fds", "Open files and connections that there may be", None, Samples::Gauges(count(used.max_fds))),
         (
             "process_start_time",
-            "When the process started, since 1970.",
+            "When the process started, since 1970",
             Some(Unit::Seconds),
             Samples::Gauges(one(used.start_seconds)),
         ),

@@ -60,7 +60,7 @@ pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Proble
 fn registry(app: &App, (status, view): (&Status, &SeriesView), backup_age_seconds: Option<f64>) -> Registry {
     let node = &app.node;
     let mut registry = Registry::with_prefix("vouch");
-    registry.register("build", "Version of the program.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+    registry.register("build", "Version of the program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     count(&mut registry, node, status);
     measure(&mut registry, node, status);
     labelled::groups_and_topics(&mut registry, view);
@@ -71,12 +71,12 @@ fn registry(app: &App, (status, view): (&Status, &SeriesView), backup_age_second
     for (name, help, value) in [
         (
             "answers_waiting",
-            "Bytes of answers made for gRPC clients that have not taken them yet.",
+            "Bytes of answers made for gRPC clients that have not taken them yet",
             app.grpc_outbound.bytes(),
         ),
         (
             "http_answers_waiting",
-            "Bytes of answers made for HTTP clients that have not taken them yet, those below 16 KiB not counted.",
+            "Bytes of answers made for HTTP clients that have not taken them yet, those below 16 KiB not counted",
             app.http_outbound.bytes(),
         ),
     ] {
@@ -89,70 +89,70 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
     let metrics = node.metrics();
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     for (name, help, value) in [
-        ("messages_in", "Messages stored, half messages included.", read(&metrics.messages_in)),
+        ("messages_in", "Messages stored, half messages included", read(&metrics.messages_in)),
         (
             "messages_in_memory",
-            "Messages acknowledged before they were on disk, on topics with the ack level memory.",
+            "Messages acknowledged before they were on disk, on topics with the ack level memory",
             read(&metrics.messages_in_memory),
         ),
         (
             "messages_in_memory_refused",
-            "Messages acknowledged before they were on disk that were not stored after all: their topic was deleted meanwhile.",
+            "Messages acknowledged before they were on disk that were not stored after all: their topic was deleted meanwhile",
             node.refused_in_memory(),
         ),
-        ("messages_out", "Messages handed out, redeliveries included.", read(&metrics.messages_out)),
+        ("messages_out", "Messages handed out, redeliveries included", read(&metrics.messages_out)),
         (
             "receive_scans",
-            "Looks for messages that receives made: when they came, and when something came that they may want.",
+            "Looks for messages that receives made: when they came, and when something came that they may want",
             node.receive_scans(),
         ),
-        ("transaction_commits", "Transactions ended with a commit.", read(&metrics.commits)),
-        ("transaction_rollbacks", "Transactions ended with a rollback.", read(&metrics.rollbacks)),
+        ("transaction_commits", "Transactions ended with a commit", read(&metrics.commits)),
+        ("transaction_rollbacks", "Transactions ended with a rollback", read(&metrics.rollbacks)),
         (
             "transaction_conflicts",
-            "Ends refused because the transaction had ended the other way.",
+            "Ends refused because the transaction had ended the other way",
             read(&metrics.end_conflicts),
         ),
-        ("checks_unanswered", "Asks about transactions that got no answer.", read(&metrics.checks_unanswered)),
+        ("checks_unanswered", "Asks about transactions that got no answer", read(&metrics.checks_unanswered)),
         (
             "group_filter_differences",
-            "Times that members of one group came to have different filters.",
+            "Times that members of one group came to have different filters",
             node.sessions().filter_differences(),
         ),
-        ("sessions_refused", "Clients that found no room among the sessions.", node.sessions().refused()),
-        ("overloads", "Requests refused because too much was in flight.", read(&metrics.overloads)),
+        ("sessions_refused", "Clients that found no room among the sessions", node.sessions().refused()),
+        ("overloads", "Requests refused because too much was in flight", read(&metrics.overloads)),
         (
             "disk_full_refusals",
-            "Requests refused because the disk is at its high-water mark, or the log finds no room.",
+            "Requests refused because the disk is at its high-water mark, or the log finds no room",
             read(&node.disk().refused),
         ),
-        ("retention_expired", "Messages past their retention that are gone.", read(&node.retention().expired)),
+        ("retention_expired", "Messages past their retention that are gone", read(&node.retention().expired)),
         (
             "retention_missed",
-            "Messages that were gone before groups had finished them; each counts once for each group.",
+            "Messages that were gone before groups had finished them; each counts once for each group",
             read(&node.retention().missed),
         ),
-        ("retention_carried", "Records written again because they are still needed.", read(&node.retention().carried)),
+        ("retention_carried", "Records written again because they are still needed", read(&node.retention().carried)),
         (
             "retention_groups",
-            "Groups that receives made, that never acknowledged a message, and that are gone.",
+            "Groups that receives made, that never acknowledged a message, and that are gone",
             read(&node.retention().groups),
         ),
-        ("retention_segments", "Segments of the log that were released.", read(&node.retention().segments)),
-        ("scrub_rounds", "Times that the whole sealed log was read again.", read(&node.scrub().rounds)),
+        ("retention_segments", "Segments of the log that were released", read(&node.retention().segments)),
+        ("scrub_rounds", "Times that the whole sealed log was read again", read(&node.scrub().rounds)),
         (
             "scrub_mended",
-            "Copies of snapshots and their parts that the scrubber found damaged or missing, and made again from the other copy.",
+            "Copies of snapshots and their parts that the scrubber found damaged or missing, and made again from the other copy",
             read(&node.scrub().mended),
         ),
-        ("lookup_builds", "Files of the lookup index that were made.", read(&node.lookup().builds)),
+        ("lookup_builds", "Files of the lookup index that were made", read(&node.lookup().builds)),
         (
             "lookup_damaged",
-            "Files of the lookup index that were given up as damaged and made again.",
+            "Files of the lookup index that were given up as damaged and made again",
             read(&node.lookup().damaged),
         ),
-        ("resends", "Resent messages that were recognised and stored once.", status.resends),
-        ("reused_message_ids", "Message ids that were used again for other content.", status.reused_ids),
+        ("resends", "Resent messages that were recognised and stored once", status.resends),
+        ("reused_message_ids", "Message ids that were used again for other content", status.reused_ids),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }
@@ -168,24 +168,24 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
         (
             "scrub_damaged",
             "Damaged ranges of the log, and files of snapshots damaged in both copies, that the last look found; above 0, restore \
-             them from a backup.",
+             them from a backup",
             node.scrub().damaged.load(Ordering::Relaxed),
         ),
-        ("lookup_files", "Files of the lookup index in use.", node.lookup().files.load(Ordering::Relaxed)),
+        ("lookup_files", "Files of the lookup index in use", node.lookup().files.load(Ordering::Relaxed)),
         (
             "lookup_missing",
-            "Files of the lookup index that are not made yet.",
+            "Files of the lookup index that are not made yet",
             node.lookup().missing.load(Ordering::Relaxed),
         ),
-        ("topics", "Topics.", status.topics as u64),
-        ("groups", "Consumer groups.", status.groups as u64),
-        ("transactions_open", "Open transactions, parked ones included.", status.open_transactions as u64),
-        ("transactions_parked", "Transactions that are no longer asked about.", status.parked_transactions as u64),
-        ("transactions_ended", "Ended transactions whose outcome is remembered.", status.ended_transactions as u64),
-        ("checks_running", "Asks about transactions under way.", status.asking as u64),
-        ("polls_waiting", "Receives that wait for messages.", status.waiting_polls as u64),
-        ("producer_sessions", "Live producers.", producers as u64),
-        ("consumer_sessions", "Live consumers.", consumers as u64),
+        ("topics", "Topics", status.topics as u64),
+        ("groups", "Consumer groups", status.groups as u64),
+        ("transactions_open", "Open transactions, parked ones included", status.open_transactions as u64),
+        ("transactions_parked", "Transactions that are no longer asked about", status.parked_transactions as u64),
+        ("transactions_ended", "Ended transactions whose outcome is remembered", status.ended_transactions as u64),
+        ("checks_running", "Asks about transactions under way", status.asking as u64),
+        ("polls_waiting", "Receives that wait for messages", status.waiting_polls as u64),
+        ("producer_sessions", "Live producers", producers as u64),
+        ("consumer_sessions", "Live consumers", consumers as u64),
         (
             "disk_full",
             "1 while sends are refused because the disk is full, or something else that the log needs is short.",
@@ -203,12 +203,12 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
     for (name, help, value) in [
         (
             "clock_ahead",
-            "By how much the log's time is ahead of the wall clock; below 0 where the wall clock is ahead and not followed yet.",
+            "By how much the log's time is ahead of the wall clock; below 0 where the wall clock is ahead and not followed yet",
             seconds(node.clock_ahead_ms() as f64),
         ),
         (
             "clock_doubted",
-            "Time of the log that makes nothing older while nobody knows whether it passed.",
+            "Time of the log that makes nothing older while nobody knows whether it passed",
             seconds(status.doubted_ms as f64),
         ),
     ] {
@@ -217,17 +217,17 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
     let log = node.log_usage();
     let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
     for (name, help, value) in [
-        ("disk_used", "Bytes used on the file system of the data folder.", read(&node.disk().used_bytes)),
-        ("disk_size", "Bytes used and available there.", read(&node.disk().total_bytes)),
-        ("log_start", "First log position that is kept.", log.start.0),
-        ("log_segments", "Bytes of the log's segment files.", log.segment_bytes),
-        ("log_spares", "Bytes of released files that are kept to be used again.", log.spare_bytes),
-        ("log_held", "Bytes of deleted files that readers still hold.", log.held_bytes),
-        ("in_flight", "Bytes accepted and not yet answered.", node.bytes_in_flight()),
-        ("lookup", "Bytes of the lookup index.", node.lookup().bytes.load(Ordering::Relaxed)),
-        ("log_appended", "Log position after the last entry.", status.appended),
-        ("log_durable", "Log position before which everything is on disk.", status.durable),
-        ("log_applied", "Log position before which everything is applied.", status.applied),
+        ("disk_used", "Bytes used on the file system of the data folder", read(&node.disk().used_bytes)),
+        ("disk_size", "Bytes used and available there", read(&node.disk().total_bytes)),
+        ("log_start", "First log position that is kept", log.start.0),
+        ("log_segments", "Bytes of the log's segment files", log.segment_bytes),
+        ("log_spares", "Bytes of released files that are kept to be used again", log.spare_bytes),
+        ("log_held", "Bytes of deleted files that readers still hold", log.held_bytes),
+        ("in_flight", "Bytes accepted and not yet answered", node.bytes_in_flight()),
+        ("lookup", "Bytes of the lookup index", node.lookup().bytes.load(Ordering::Relaxed)),
+        ("log_appended", "Log position after the last entry", status.appended),
+        ("log_durable", "Log position before which everything is on disk", status.durable),
+        ("log_applied", "Log position before which everything is applied", status.applied),
     ] {
         registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(value));
     }
