@@ -90,7 +90,7 @@ pub(crate) async fn serve(
                     });
                     continue;
                 }
-                let outbound = outbound.connection();
+                let outbound = outbound.connection_from(peer.ip());
                 connections.spawn(connection(stream, peer, tls.clone(), Arc::clone(&services), outbound, stopping.clone()));
             }
         }

@@ -1,15 +1,17 @@
 //! Bounds what waits to be written: the bytes of answers that are made and not yet taken by their clients, on each connection
 //! and on all together, and how long a client may take over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use vouch_node::machine;
 
 /// Bytes that one permit stands for.
 const UNIT: usize = 1024;
@@ -32,6 +34,8 @@ pub(crate) struct Outbound {
     permits: Arc<Semaphore>,
     max: usize,
     connection_max: usize,
+    /// What is left to the clients of each address that has connections.
+    by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     /// Bytes of short answers.
     answers: AtomicUsize,
     last: AtomicU64,
@@ -51,18 +55,35 @@ impl Outbound {
     pub(crate) fn new(max: usize, connection_max: usize) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(max / UNIT));
         let (answers, last) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { permits, max, connection_max, answers, last, waiting: Mutex::default() })
+        let by_address = Mutex::default();
+        Arc::new(Self { permits, max, connection_max, by_address, answers, last, waiting: Mutex::default() })
     }
 
     /// The share of one more connection.
     pub(crate) fn connection(self: &Arc<Self>) -> Arc<ConnectionOutbound> {
+        self.share(None)
+    }
+
+    /// The share of one more connection from this address, whose clients (of IPv6: those of one /64) have half of all together:
+    /// whoever reads nothing leaves the rest to others.
+    pub(crate) fn connection_from(self: &Arc<Self>, address: IpAddr) -> Arc<ConnectionOutbound> {
+        let address = machine(address);
+        let mut by_address = self.by_address();
+        let known = by_address.get(&address).and_then(Weak::upgrade);
+        let permits = known.unwrap_or_else(|| Arc::new(Semaphore::new(self.max / UNIT / 2)));
+        by_address.insert(address, Arc::downgrade(&permits));
+        drop(by_address);
+        self.share(Some((address, permits)))
+    }
+
+    fn share(self: &Arc<Self>, address: Option<(IpAddr, Arc<Semaphore>)>) -> Arc<ConnectionOutbound> {
         let permits = Arc::new(Semaphore::new(self.connection_max / UNIT));
-        Arc::new(ConnectionOutbound {
-            node: self.clone(),
-            permits,
-            answers: AtomicUsize::new(0),
-            close: Arc::default(),
-        })
+        let (answers, close) = (AtomicUsize::new(0), Arc::default());
+        Arc::new(ConnectionOutbound { node: self.clone(), permits, address, answers, close })
+    }
+
+    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, Weak<Semaphore>>> {
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
@@ -100,7 +121,7 @@ impl Outbound {
     pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Room> {
         let permits = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         let node = self.permits.clone().try_acquire_many_owned(permits).ok()?;
-        Some(Room { _connection: None, node })
+        Some(Room { _connection: None, _address: None, node })
     }
 }
 
@@ -109,9 +130,23 @@ impl Outbound {
 pub(crate) struct ConnectionOutbound {
     node: Arc<Outbound>,
     permits: Arc<Semaphore>,
+    /// Where it comes from, and what is left to all from there.
+    address: Option<(IpAddr, Arc<Semaphore>)>,
     /// Bytes of short answers.
     answers: AtomicUsize,
     close: Arc<Notify>,
+}
+
+impl Drop for ConnectionOutbound {
+    fn drop(&mut self) {
+        if let Some((address, permits)) = self.address.take() {
+            let mut by_address = self.node.by_address();
+            // Nobody else comes from there.
+            if Arc::strong_count(&permits) == 1 {
+                by_address.remove(&address);
+            }
+        }
+    }
 }
 
 impl ConnectionOutbound {
@@ -182,13 +217,14 @@ impl Drop for HeldBytes {
 #[derive(Debug)]
 pub(crate) struct Room {
     _connection: Option<OwnedSemaphorePermit>,
+    _address: Option<OwnedSemaphorePermit>,
     node: OwnedSemaphorePermit,
 }
 
 impl Room {
     /// Keeps the room for `bytes`, and gives back what is beyond.
     pub(crate) fn shrink(&mut self, bytes: usize) {
-        for permit in [Some(&mut self.node), self._connection.as_mut()].into_iter().flatten() {
+        for permit in [Some(&mut self.node), self._address.as_mut(), self._connection.as_mut()].into_iter().flatten() {
             let beyond = permit.num_permits().saturating_sub(bytes.div_ceil(UNIT));
             drop(permit.split(beyond));
         }
@@ -212,15 +248,21 @@ impl RoomAsked {
         if self.0.is_none() {
             let permits = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
             let (connection, node) = (of.permits.clone(), of.node.permits.clone());
+            let address = of.address.as_ref().map(|(_, permits)| permits.clone());
             if let Ok(connection) = connection.clone().try_acquire_many_owned(permits)
+                && let Ok(address) = address.clone().map(|address| address.try_acquire_many_owned(permits)).transpose()
                 && let Ok(node) = node.clone().try_acquire_many_owned(permits)
             {
-                return Poll::Ready(Some(Room { _connection: Some(connection), node }));
+                return Poll::Ready(Some(Room { _connection: Some(connection), _address: address, node }));
             }
             self.0 = Some(Box::pin(async move {
                 let connection = connection.acquire_many_owned(permits).await.ok()?;
+                let address = match address {
+                    Some(address) => Some(address.acquire_many_owned(permits).await.ok()?),
+                    None => None,
+                };
                 let node = node.acquire_many_owned(permits).await.ok()?;
-                Some(Room { _connection: Some(connection), node })
+                Some(Room { _connection: Some(connection), _address: address, node })
             }));
         }
         let room = match &mut self.0 {
@@ -264,6 +306,23 @@ mod tests {
         drop(held);
         assert_eq!((outbound.permits.available_permits(), outbound.waiting().len()), (8, 0));
         assert!(outbound.try_reserve(8 * UNIT).is_some() && outbound.try_reserve(8 * UNIT + 1).is_none());
+    }
+
+    #[test]
+    fn clients_of_one_address_have_half_of_the_room_on_however_many_connections() {
+        let outbound = Outbound::new(8 * UNIT, 3 * UNIT);
+        let address = |text: &str| text.parse().unwrap();
+        let greedy: Vec<_> =
+            ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.1"].map(|from| outbound.connection_from(address(from))).into();
+        let other = outbound.connection_from(address("10.0.0.2"));
+        let mut asked: [RoomAsked; 4] = Default::default();
+        let mut held: Vec<_> = (0..2).map(|n| ask(&mut asked[n], &greedy[n], 2 * UNIT).unwrap()).collect();
+        assert!(ask(&mut asked[2], &greedy[2], UNIT).is_none(), "from there comes half already");
+        held.push(ask(&mut asked[3], &other, 3 * UNIT).unwrap());
+        drop(held.remove(0));
+        assert!(ask(&mut asked[2], &greedy[2], UNIT).is_some());
+        drop((held, asked, greedy, other));
+        assert_eq!((outbound.bytes(), outbound.by_address().len()), (0, 0));
     }
 
     #[tokio::test]

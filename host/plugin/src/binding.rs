@@ -203,7 +203,9 @@ impl Binding {
         let mut task = StopOnDrop(self.0.engine.0.guests.spawn(async move {
             let (pending, places) = prepared.await?;
             let run = running.enter();
-            let setup = binding.setup(&pending);
+            let mut setup = binding.setup(&pending);
+            setup.leash =
+                Some(places._node.within(setup.limits.deadline)).filter(|leash| *leash < setup.limits.deadline);
             // The engine ends with its last handle, whether or not a guest still runs.
             drop(binding);
             let checked = call::check(setup, pending).await;
@@ -237,6 +239,7 @@ impl Binding {
             gate,
             log,
             body: bound.body,
+            leash: None,
         }
     }
 }

@@ -62,23 +62,26 @@ pub(crate) struct CallSetup {
     pub(crate) gate: HttpGate,
     pub(crate) log: CallLog,
     pub(crate) body: bool,
+    /// It has only this time, less than its deadline: its place is wanted by others.
+    pub(crate) leash: Option<Duration>,
 }
 
 /// Runs one check in a fresh instance, on the runtime of the guests.
 pub(crate) async fn check(setup: CallSetup, pending: Pending) -> Checked {
-    let deadline = setup.limits.deadline;
+    let (deadline, leashed) = (setup.leash.unwrap_or(setup.limits.deadline), setup.leash.is_some());
     let (log, trouble) = (setup.log.clone(), setup.gate.trouble.clone());
     let worked = WorkedTime::default();
     // Dropping the future drops the store, and with it the guest's requests and timers.
     let checked = tokio::time::timeout(deadline, worked.measure(run(setup, pending))).await;
     log.finish();
-    let mut checked = match checked.unwrap_or_else(|_| Checked::NoAnswer(out_of_time(deadline, worked.so_far()))) {
-        Checked::NoAnswer(then) if then.blames_component() => match trouble.excuse() {
-            Some(trouble) => Checked::NoAnswer(NoAnswer::Outside { trouble, then: Box::new(then) }),
-            None => Checked::NoAnswer(then),
-        },
-        checked => checked,
-    };
+    let mut checked =
+        match checked.unwrap_or_else(|_| Checked::NoAnswer(out_of_time(deadline, leashed, worked.so_far()))) {
+            Checked::NoAnswer(then) if then.blames_component() => match trouble.excuse() {
+                Some(trouble) => Checked::NoAnswer(NoAnswer::Outside { trouble, then: Box::new(then) }),
+                None => Checked::NoAnswer(then),
+            },
+            checked => checked,
+        };
     // What follows goes to whoever looks: records, the transaction's last answer, the node's log.
     checked.each_text(&mut |text| log.hide_secrets(text));
     checked
@@ -86,12 +89,13 @@ pub(crate) async fn check(setup: CallSetup, pending: Pending) -> Checked {
 
 /// Whose time it was: the component's, if it computed for more than half of it. On a machine without processor time for
 /// it nobody can say that it would not have answered.
-fn out_of_time(deadline: Duration, worked: Duration) -> NoAnswer {
-    if worked > deadline / 2 { NoAnswer::TimeUsedUp { deadline } } else { NoAnswer::Deadline { deadline } }
+fn out_of_time(deadline: Duration, leashed: bool, worked: Duration) -> NoAnswer {
+    // Nobody is blamed for time that he was not given.
+    if worked > deadline / 2 && !leashed { NoAnswer::TimeUsedUp { deadline } } else { NoAnswer::Deadline { deadline } }
 }
 
 async fn run(setup: CallSetup, pending: Pending) -> Checked {
-    let CallSetup { pre, limits, config, gate, log, body } = setup;
+    let CallSetup { pre, limits, config, gate, log, body, leash: _ } = setup;
     let said = log.clone();
     let mut store = Store::new(pre.engine(), CallState::new(&limits, config, gate, log, pending.asked_at_ms));
     store.limiter(|state| state);

@@ -7,6 +7,9 @@ pub(super) const QUICK: Duration = Duration::from_secs(1);
 /// A longer hold counts as this one, so that a binding whose service hung for long is quick again after four short ones.
 const HOLD_COUNTED_MAX: Duration = Duration::from_secs(8);
 
+/// One that holds a place for less than this is soon done, though not quick. Who was never asked has so long to show it.
+pub(super) const SOON: Duration = Duration::from_secs(2);
+
 /// A binding that is there, or that holds a place still. Moments are given as the time since one that is the same for all.
 #[derive(Debug, Default)]
 pub(super) struct Member {
@@ -15,6 +18,8 @@ pub(super) struct Member {
     deadlines: Vec<Duration>,
     /// Places that it holds: when it got each, and for how long it was expected to hold it.
     holds: Vec<(Duration, Duration)>,
+    /// When it got the one of them that it holds on a leash, and how long that is.
+    leashed: Option<(Duration, Duration)>,
     /// How long it held a place, the last hold counting as much as all before; nothing before the first ended.
     hold: Option<Duration>,
     /// What it had: time for which it held places, on a clock that does not run while it wants none (see [`Member::start`]).
@@ -51,10 +56,34 @@ impl Member {
     pub(super) fn give_back(&mut self, since: Duration, now: Duration) {
         let Some(index) = self.holds.iter().position(|(taken, _)| *taken == since) else { return };
         let (_, expected) = self.holds.swap_remove(index);
+        let leash = self.leashed.take_if(|(leashed, _)| *leashed == since);
         let held = now.saturating_sub(since);
         self.had = (self.had + held).saturating_sub(expected);
         let counted = held.min(HOLD_COUNTED_MAX);
-        self.hold = Some(self.hold.map_or(counted, |before| (before + counted) / 2));
+        self.hold = Some(match leash {
+            // It was stopped there, as far as anybody knows because its service hangs.
+            Some((_, leash)) if held >= leash => HOLD_COUNTED_MAX,
+            _ => self.hold.map_or(counted, |before| (before + counted) / 2),
+        });
+    }
+
+    /// How long it may hold a place that is kept for quick ones, if it holds none: long enough to show that it is quick, or to
+    /// do what it did before. One whose service hangs never does.
+    pub(super) fn leash(&self) -> Option<Duration> {
+        match self.hold {
+            _ if !self.holds.is_empty() => None,
+            None => self.may_hold_long().then_some(SOON),
+            Some(hold) => (QUICK..SOON).contains(&hold).then_some(hold * 2),
+        }
+    }
+
+    /// What it took at this moment it holds on a leash.
+    pub(super) fn tie(&mut self, since: Duration, leash: Duration) {
+        self.leashed = Some((since, leash));
+    }
+
+    pub(super) fn is_leashed(&self) -> bool {
+        self.leashed.is_some()
     }
 
     /// Places that it holds.

@@ -20,8 +20,8 @@ pub(crate) struct NodePlaces(Arc<Mutex<Line>>);
 
 struct Line {
     turns: Turns,
-    /// How those in line are called; each is told when it got its place.
-    calls: HashMap<Ticket, oneshot::Sender<Duration>>,
+    /// How those in line are called; each is told when it got its place, and on what leash.
+    calls: HashMap<Ticket, oneshot::Sender<(Duration, Option<Duration>)>>,
     /// The moment that all times are counted from.
     began: Instant,
 }
@@ -31,6 +31,8 @@ pub(crate) struct NodePlace {
     places: NodePlaces,
     binding: Name,
     since: Duration,
+    /// It must be given back after this time, if not only when the check is done.
+    leash: Option<Duration>,
 }
 
 /// A binding that is there, until it is dropped: places are kept for it while it has none.
@@ -45,7 +47,7 @@ struct Waiting {
     places: NodePlaces,
     binding: Name,
     ticket: Ticket,
-    called: oneshot::Receiver<Duration>,
+    called: oneshot::Receiver<(Duration, Option<Duration>)>,
     has_left: bool,
 }
 
@@ -69,19 +71,19 @@ impl NodePlaces {
     pub(crate) fn try_take(&self, binding: &Name) -> Option<NodePlace> {
         let mut line = self.line();
         let now = line.now();
-        line.turns.try_take(binding, now).then(|| self.place(binding, now))
+        line.turns.try_take(binding, now).then(|| self.place(binding, now, line.turns.leash()))
     }
 
     /// Waits for a place. May be dropped at any time.
     pub(crate) async fn take(&self, binding: &Name) -> NodePlace {
         let mut waiting = self.get_in_line(binding);
-        let since = (&mut waiting.called).await.expect("who is in line is called, or has left it");
+        let (since, leash) = (&mut waiting.called).await.expect("who is in line is called, or has left it");
         waiting.has_left = true;
-        self.place(binding, since)
+        self.place(binding, since, leash)
     }
 
-    fn place(&self, binding: &Name, since: Duration) -> NodePlace {
-        NodePlace { places: self.clone(), binding: Arc::clone(binding), since }
+    fn place(&self, binding: &Name, since: Duration, leash: Option<Duration>) -> NodePlace {
+        NodePlace { places: self.clone(), binding: Arc::clone(binding), since, leash }
     }
 
     fn get_in_line(&self, binding: &Name) -> Waiting {
@@ -99,6 +101,13 @@ impl NodePlaces {
     }
 }
 
+impl NodePlace {
+    /// How long a check may take in this place, of which the binding says that it may take so long.
+    pub(crate) fn within(&self, deadline: Duration) -> Duration {
+        self.leash.map_or(deadline, |leash| leash.min(deadline))
+    }
+}
+
 impl Line {
     fn now(&self) -> Duration {
         self.began.elapsed()
@@ -109,7 +118,7 @@ impl Line {
         while let Some(ticket) = self.turns.next(now) {
             if let Some(call) = self.calls.remove(&ticket) {
                 // One that is dropped just now gives its place back itself.
-                let _ = call.send(now);
+                let _ = call.send((now, self.turns.leash()));
             }
         }
     }
@@ -144,7 +153,7 @@ impl Drop for Waiting {
         if line.turns.give_up(&self.binding, self.ticket) {
             line.calls.remove(&self.ticket);
             line.call_next();
-        } else if let Ok(since) = self.called.try_recv() {
+        } else if let Ok((since, _)) = self.called.try_recv() {
             line.give_back(&self.binding, since);
         }
     }

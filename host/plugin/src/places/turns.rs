@@ -16,7 +16,7 @@ pub(crate) type Ticket = u64;
 
 /// The places of a node and those who want one.
 ///
-/// Three rules share them out.
+/// Four rules share them out.
 ///
 /// - A binding that has none running gets any place that is free; one that has some gets another only if places are left for
 ///   the others that have none, and one for a binding that may come, though never more than half of all are kept so.
@@ -24,6 +24,8 @@ pub(crate) type Ticket = u64;
 ///   least, is for the others; and half of that eighth, if that is one at least, is for those of them that cannot hold one for
 ///   long, since the services of all others may begin to hang at once. What the first rule keeps, these keep besides. A node of
 ///   one place keeps none.
+/// - Who was never asked, or is done within some seconds, and holds no place, gets one of half of that eighth, one at least, on
+///   a leash: for a time in which it can show what it is. Otherwise one that is new beside others that hang could not.
 /// - Of bindings that wait, the one goes first that will have held places for the least time with its next check in it. So one
 ///   with a thousand checks to make gets no more time than one with two, one whose checks hang waits behind one that answers,
 ///   and nobody waits for ever.
@@ -42,6 +44,8 @@ pub(crate) struct Turns {
     next_ticket: Ticket,
     /// What the binding that was served last had before.
     least: Duration,
+    /// How long the one that was taken last may be held, if not for as long as the binding says.
+    leash: Option<Duration>,
 }
 
 /// Who holds how much at one moment.
@@ -51,6 +55,8 @@ struct Shares {
     slow: usize,
     /// Places that bindings hold which are slow, or may become it.
     long: usize,
+    /// Places that are held on a leash.
+    leashed: usize,
     /// Places that are kept for bindings that have none running.
     kept: usize,
 }
@@ -58,7 +64,7 @@ struct Shares {
 impl Turns {
     pub(crate) fn new(places: usize) -> Self {
         let (bindings, waiting, least) = (BTreeMap::new(), VecDeque::new(), Duration::ZERO);
-        Self { places, free: places, bindings, waiting, next_ticket: 0, least }
+        Self { places, free: places, bindings, waiting, next_ticket: 0, least, leash: None }
     }
 
     /// A binding is there from now on. `deadline`: how long one of its checks may take.
@@ -81,9 +87,10 @@ impl Turns {
 
     /// Takes a place now, if there is one for this binding.
     pub(crate) fn try_take(&mut self, binding: &Name, now: Duration) -> bool {
-        let may = self.may_take(&self.shares(now), binding);
+        let shares = self.shares(now);
+        let may = self.may_take(&shares, binding);
         if may {
-            self.take(binding, now);
+            self.take(&shares, binding);
         }
         may
     }
@@ -131,7 +138,7 @@ impl Turns {
         let (index, _) = may_take.min_by_key(|(_, (name, _))| finish(name))?;
         let (name, mut line) = self.waiting.remove(index)?;
         let ticket = line.pop_front()?;
-        self.take(&name, now);
+        self.take(&shares, &name);
         if !line.is_empty() {
             self.waiting.push_back((name, line));
         }
@@ -148,19 +155,32 @@ impl Turns {
         if self.places == 1 { 0 } else { (self.places / 8).max(1) }
     }
 
+    /// Places of those that may be held on a leash.
+    fn for_leashed(&self) -> usize {
+        if self.places == 1 { 0 } else { (self.for_quick() / 2).max(1) }
+    }
+
+    /// How long the place that was taken just now may be held, if not for as long as the binding says.
+    pub(crate) fn leash(&self) -> Option<Duration> {
+        self.leash
+    }
+
     /// Places that slow bindings may hold together.
     fn for_all(&self) -> usize {
         self.places - self.for_quick()
     }
 
     fn shares(&self, now: Duration) -> Shares {
-        let (mut idle, mut slow_idle, mut slow, mut long) = (0, 0, 0, 0);
+        let (mut idle, mut slow_idle, mut slow, mut long, mut leashed) = (0, 0, 0, 0, 0);
         for member in self.bindings.values() {
             let is_slow = member.is_slow(now);
             match member.running() {
                 0 if is_slow => slow_idle += 1,
                 0 => idle += 1,
                 running => {
+                    // What is on a leash is free again soon.
+                    leashed += usize::from(member.is_leashed());
+                    let running = running - usize::from(member.is_leashed());
                     slow += if is_slow { running } else { 0 };
                     long += if is_slow || member.may_hold_long() { running } else { 0 };
                 }
@@ -168,11 +188,20 @@ impl Turns {
         }
         // Nothing is kept for those that could not take it.
         let wanted = idle + slow_idle.min(self.for_all().saturating_sub(slow));
-        Shares { now, slow, long, kept: (wanted + 1).min(self.places / 2).max(1) }
+        Shares { now, slow, long, leashed, kept: (wanted + 1).min(self.places / 2).max(1) }
     }
 
     fn may_take(&self, shares: &Shares, binding: &Name) -> bool {
         let Some(member) = self.bindings.get(binding) else { return self.free > 0 };
+        self.may_keep(shares, member) || self.leash_of(shares, member).is_some()
+    }
+
+    fn leash_of(&self, shares: &Shares, member: &Member) -> Option<Duration> {
+        member.leash().filter(|_| self.free > 0 && shares.leashed < self.for_leashed())
+    }
+
+    /// Whether it may take a place for as long as it takes.
+    fn may_keep(&self, shares: &Shares, member: &Member) -> bool {
         let kept = if member.running() == 0 { 0 } else { shares.kept };
         self.free > kept
             && if member.is_slow(shares.now) {
@@ -182,11 +211,20 @@ impl Turns {
             }
     }
 
-    fn take(&mut self, binding: &Name, now: Duration) {
+    fn take(&mut self, shares: &Shares, binding: &Name) {
+        let now = shares.now;
+        self.leash = self
+            .bindings
+            .get(binding)
+            .filter(|member| !self.may_keep(shares, member))
+            .and_then(|member| self.leash_of(shares, member));
         self.free -= 1;
         let member = self.bindings.entry(Arc::clone(binding)).or_default();
         let start = member.start(self.least, now);
         member.take(self.least, now);
+        if let Some(leash) = self.leash {
+            member.tie(now, leash);
+        }
         self.least = start;
     }
 }

@@ -1,3 +1,4 @@
+use super::super::member::SOON;
 use super::*;
 
 /// The moment of tests in which no time passes.
@@ -175,7 +176,9 @@ fn play(places: usize, askers: &[Asker], until: Duration) -> Vec<Vec<(Duration, 
         while let Some(ticket) = turns.next(now) {
             let (n, asked) = waiting.remove(&ticket).unwrap();
             waits[n].push((asked, now - asked));
-            events.insert((now + (askers[n].holds)(now), sequence.next()), (n, Event::End { since: now }));
+            let holds = (askers[n].holds)(now);
+            let holds = turns.leash().map_or(holds, |leash| leash.min(holds));
+            events.insert((now + holds, sequence.next()), (n, Event::End { since: now }));
         }
     }
     waiting.into_values().for_each(|(n, asked)| waits[n].push((asked, until - asked)));
@@ -204,10 +207,12 @@ fn however_many_bindings_hang_one_that_answers_gets_its_place() {
         askers.push(healthy(SHORT));
         let waits = play(places, &askers, Duration::from_secs(600));
         let waited = longest(&waits[count], Duration::ZERO);
-        // Who cannot hold a place for longer is taken for quick until it was asked once.
-        let most = if kind.deadline <= SHORT { SHORT } else { Duration::ZERO };
+        // Who cannot hold a place for longer is taken for quick until it was asked once; others are on a leash until then.
+        let most = if kind.deadline <= SHORT { SHORT } else { SOON };
         assert!(waited <= most, "{places} {count} {:?}: {waited:?}", kind.deadline);
-        assert!(waits[count].len() > 5000, "{}", waits[count].len());
+        let then = longest(&waits[count], asked_once(count));
+        assert!(then == Duration::ZERO || kind.deadline <= SHORT, "{places} {count} {:?}: {then:?}", kind.deadline);
+        assert!(waits[count].len() > 4000, "{}", waits[count].len());
         // Those that hang have what is left, each its part of it.
         for hung in &waits[..count] {
             let most = kind.deadline * u32::try_from(2 * count.div_ceil(places / 2) + 1).unwrap();
@@ -217,17 +222,35 @@ fn however_many_bindings_hang_one_that_answers_gets_its_place() {
     }
 }
 
+/// So long it takes at most until so many were asked on a leash.
+fn asked_once(count: usize) -> Duration {
+    SOON * u32::try_from(count + 1).unwrap()
+}
+
 #[test]
-fn one_that_may_take_long_and_does_not_waits_once_until_those_before_it_had_a_turn() {
+fn one_that_may_take_long_and_does_not_waits_once_until_those_before_it_were_asked_on_a_leash() {
     for (places, count) in [(32, 34), (4, 40), (2, 5)] {
         let mut askers: Vec<Asker> = (0..count).map(|_| hung(LONG, |_| LONG)).collect();
         askers.push(healthy(LONG));
         let waits = play(places, &askers, Duration::from_secs(1200));
         let (_, first) = waits[count][0];
-        let turns = count.div_ceil(Turns::new(places).for_all());
-        assert!(first <= LONG * u32::try_from(turns).unwrap(), "{places}: {first:?}");
+        assert!(first <= asked_once(count), "{places}: {first:?}");
         let then = longest(&waits[count][1..], Duration::ZERO);
-        assert_eq!(then, Duration::ZERO, "{places}");
+        assert!(then <= SOON, "{places}: {then:?}");
+        assert_eq!(longest(&waits[count][1..], asked_once(count)), Duration::ZERO, "{places}");
+    }
+}
+
+#[test]
+fn one_that_takes_somewhat_longer_than_a_quick_one_does_not_wait_for_those_that_hang() {
+    const SOMEWHAT: Duration = Duration::from_millis(1200);
+    for (places, count) in [(32, 34), (4, 6), (4, 40)] {
+        let mut askers: Vec<Asker> = (0..count).map(|_| hung(LONG, |_| LONG)).collect();
+        askers.push(Asker { holds: |_| SOMEWHAT, ..healthy(Duration::from_secs(5)) });
+        let waits = play(places, &askers, Duration::from_secs(600));
+        assert!(waits[count][0].1 <= asked_once(count), "{places} {count}: {:?}", waits[count][0]);
+        // It has turns of its own between those of the others.
+        assert_eq!(longest(&waits[count], asked_once(2 * count)), Duration::ZERO, "{places} {count}");
     }
 }
 
@@ -310,6 +333,7 @@ fn places_are_neither_lost_nor_made_and_nobody_waits_beside_a_place_that_is_his(
                 taken.push(waiting.remove(&ticket).expect("only who waits is called"));
             }
             if held_slowly(&turns, now) > before {
+                assert!(turns.shares(now).leashed <= turns.for_leashed(), "seed {seed} step {step}: {turns:?}");
                 assert!(held_slowly(&turns, now) <= turns.for_all(), "seed {seed} step {step}: {turns:?}");
                 assert!(taken.iter().any(|binding| is_slow(&turns, binding, now)));
             }
