@@ -180,25 +180,28 @@ fn push(reference: &Reference, file: &Path, replace: bool, http: &HttpArgs) -> a
         return Err(Usage::error("a component is pushed under a tag, NAME:TAG; the node computes its digest"));
     };
     let bytes = std::fs::read(file).with_context(|| format!("cannot read the component {}", file.display()))?;
-    let answer = put_tag(&http.client()?, &reference.name, tag, bytes, replace)?;
-    print_verdict(http, &answer, &format!("{}:{tag}", reference.name))
+    let (answer, moved) = put_tag(&http.client()?, &reference.name, tag, bytes, replace)?;
+    print_verdict(http, &answer, moved, &format!("{}:{tag}", reference.name))
 }
 
 /// Puts a component under a tag. The node refuses to move a tag that names another one, unless `replace`.
+/// Returns its verdict, and whether the tag named another one before.
 pub(crate) fn put_tag(
     client: &HttpClient,
     name: &str,
     tag: &str,
     bytes: Vec<u8>,
     replace: bool,
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<(Answer, bool)> {
     let path = tag_path(name, tag);
     let current = if replace { current_digest(client, &path)? } else { None };
     let mut headers = vec![("content-type", "application/wasm")];
     if let Some(etag) = &current {
         headers.push(("if-match", etag));
     }
-    client.put_bytes(&path, bytes, &headers).map_err(|error| explain_taken(error, name, tag))
+    let answer = client.put_bytes(&path, bytes, &headers).map_err(|error| explain_taken(error, name, tag))?;
+    let moved = current.is_some() && answer.etag != current;
+    Ok((answer, moved))
 }
 
 /// The entity tag of what a plugin tag names now; `None` if there is no such tag.
@@ -231,15 +234,20 @@ fn retag(source: &Reference, tag: &str, replace: bool, http: &HttpArgs) -> anyho
         }
     };
     let bytes = client.get_bytes(&format!("{}/digests/{}", path(&source.name), segment(&digest)))?;
-    let answer = put_tag(&client, &source.name, tag, bytes, replace)?;
-    print_verdict(http, &answer, &format!("{}:{tag}", source.name))
+    let (answer, moved) = put_tag(&client, &source.name, tag, bytes, replace)?;
+    print_verdict(http, &answer, moved, &format!("{}:{tag}", source.name))
 }
 
-fn print_verdict(http: &HttpArgs, answer: &Answer, reference: &str) -> anyhow::Result<()> {
+fn print_verdict(http: &HttpArgs, answer: &Answer, moved: bool, reference: &str) -> anyhow::Result<()> {
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
-    output::line(format_args!("{reference} {}", if answer.created { "pushed" } else { "is up to date" }))?;
+    let what = match (answer.created, moved) {
+        (true, _) => "pushed",
+        (_, true) => "moved to another component",
+        _ => "is up to date",
+    };
+    output::line(format_args!("{reference} {what}"))?;
     Ok(output::line(output::describe(&answer.body))?)
 }
 

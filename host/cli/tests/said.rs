@@ -87,6 +87,10 @@ fn refusals_name_flags_and_commands_and_never_what_only_http_has() {
             assert!(!ran.stderr.contains(foreign), "{arguments:?} speaks of {foreign}: {ran:?}");
         }
     }
+    for (pushed, said) in [(&other, "check:1.0 moved to another component"), (&other, "check:1.0 is up to date")] {
+        let ran = node.admin(&["plugin", "push", "check:1.0", pushed, "--replace"]).succeeded();
+        assert!(ran.stdout.starts_with(said), "{ran:?}");
+    }
     // What scripts read stays the node's own document.
     let document = node.admin(&["topic", "create", "orders", "--json"]).failed_with(1).json();
     assert_eq!((&document["status"], &document["type"]), (&json!(412), &json!("urn:vouch:error:precondition-failed")));

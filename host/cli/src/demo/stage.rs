@@ -104,7 +104,7 @@ impl Stage {
         let transaction = json!({"immunity": self.pace.immunity, "interval": self.pace.interval});
         let topic = json!({"type": "transaction", "transaction": transaction});
         self.http.put(&format!("/v1/topics/{TOPIC}"), &topic, &[]).context("cannot create the topic")?;
-        let verdict = plugin::put_tag(&self.http, COMPONENT_NAME, "1.0", COMPONENT.to_vec(), false)
+        let (verdict, _) = plugin::put_tag(&self.http, COMPONENT_NAME, "1.0", COMPONENT.to_vec(), false)
             .context("cannot upload the component")?;
         let digest = verdict.body.get("digest").and_then(Value::as_str).unwrap_or_default();
         self.component = digest.chars().take(19).collect();

@@ -2,12 +2,19 @@
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::runtime;
+
+/// Why a node stops whose parent is gone.
+const PARENT_GONE: &str = "standard input ended";
+/// So long what is under way then may still take.
+const PARENT_GONE_WAITS: Duration = Duration::from_secs(2);
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +72,21 @@ impl Signals {
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<ControlFlow<&'static str, T>> {
+        let mut work = spawn_blocking(work);
+        let finished = |done: Result<T, _>| done.map(ControlFlow::Continue).context("the start ended by a defect");
         tokio::select! {
-            done = spawn_blocking(work) => done.map(ControlFlow::Continue).context("the start ended by a defect"),
-            why = self.stop.next() => Ok(ControlFlow::Break(why)),
+            done = &mut work => finished(done),
+            why = self.stop.next() => {
+                if why != PARENT_GONE {
+                    return Ok(ControlFlow::Break(why));
+                }
+                // Nobody is in a hurry, and what it has to say may be why whoever started this is gone.
+                self.stop.parent = Box::pin(std::future::ready(()));
+                match timeout(PARENT_GONE_WAITS, work).await {
+                    Ok(done) => finished(done),
+                    Err(_) => Ok(ControlFlow::Break(why)),
+                }
+            }
         }
     }
 }
@@ -78,7 +97,7 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-            () = &mut self.parent => "standard input ended",
+            () = &mut self.parent => PARENT_GONE,
         }
     }
 }
