@@ -67,13 +67,13 @@ impl Member {
         });
     }
 
-    /// How long it may hold a place that is kept for quick ones, if it holds none: long enough to show that it is quick, or to
-    /// do what it did before. One whose service hangs never does.
-    pub(super) fn leash(&self) -> Option<Duration> {
+    /// How long it may hold a place that is kept for quick ones, if it holds none: long enough to show that it is quick, or,
+    /// where there is `room` for such, to do what it did before. One whose service hangs never does.
+    pub(super) fn leash(&self, room: bool) -> Option<Duration> {
         match self.hold {
             _ if !self.holds.is_empty() => None,
             None => self.may_hold_long().then_some(SOON),
-            Some(hold) => (QUICK..SOON).contains(&hold).then_some(hold * 2),
+            Some(hold) => (room && (QUICK..SOON).contains(&hold)).then_some(hold * 2),
         }
     }
 

@@ -24,8 +24,9 @@ pub(crate) type Ticket = u64;
 ///   least, is for the others; and half of that eighth, if that is one at least, is for those of them that cannot hold one for
 ///   long, since the services of all others may begin to hang at once. What the first rule keeps, these keep besides. A node of
 ///   one place keeps none.
-/// - Who was never asked, or is done within some seconds, and holds no place, gets one of half of that eighth, one at least, on
-///   a leash: for a time in which it can show what it is. Otherwise one that is new beside others that hang could not.
+/// - Who was never asked, and holds no place, gets one of half of that eighth, one at least, on a leash: for a time in which it
+///   can show what it is. Otherwise one that is new beside others that hang could not. So does, where another place is left for
+///   quick ones, who is done within two seconds.
 /// - Of bindings that wait, the one goes first that will have held places for the least time with its next check in it. So one
 ///   with a thousand checks to make gets no more time than one with two, one whose checks hang waits behind one that answers,
 ///   and nobody waits for ever.
@@ -197,7 +198,9 @@ impl Turns {
     }
 
     fn leash_of(&self, shares: &Shares, member: &Member) -> Option<Duration> {
-        member.leash().filter(|_| self.free > 0 && shares.leashed < self.for_leashed())
+        // Where it is the only place for quick ones, they would wait for it again and again.
+        let room = self.for_leashed() < self.for_quick();
+        member.leash(room).filter(|_| self.free > 0 && shares.leashed < self.for_leashed())
     }
 
     /// Whether it may take a place for as long as it takes.
