@@ -479,15 +479,12 @@ async fn release(inner: &Arc<Inner>, upkeep: &Arc<Upkeep>, bounds: Bounds) -> Re
     let releasing = upkeep.clone();
     let released = tokio::task::spawn_blocking(move || {
         // From here on the log alone says no longer what happened: both must be readable.
-        for bound in [older, bounds.newer] {
-            if let Err(error) = releasing.snapshotter.read_back(bound.covers) {
-                if releasing.snapshotter.bounds() != Some(bounds) {
-                    // A newer one came and took the place of the older; the next pass goes by those that are kept now.
-                    return Ok(Released::default());
-                }
+        if let Err(error) = releasing.snapshotter.read_back([older, bounds.newer]) {
+            // If a newer one came and took the place of the older, the next pass goes by those that are kept now.
+            if releasing.snapshotter.bounds() == Some(bounds) {
                 tracing::error!(%error, "a snapshot cannot be read back; no segment is released");
-                return Ok(Released::default());
             }
+            return Ok(Released::default());
         }
         releasing.housekeeping.release_before(LogPosition(before))
     })

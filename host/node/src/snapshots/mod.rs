@@ -13,6 +13,8 @@ mod copies;
 mod rebuild;
 mod room;
 mod store;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod verify;
 
@@ -20,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vouch_broker::State;
@@ -76,6 +79,18 @@ pub(crate) struct Loaded {
 /// is read back: two of them in memory would cost more than the reading.
 const WARM_BYTES: u64 = 128 << 20;
 
+/// One snapshot adds about so many parts at most, as long as they stay below [`LARGEST_GROWN_PART`]: each costs two files,
+/// their syncs, and some mappings. With small parts a fast sender would leave the snapshots ever further behind, until the
+/// process had no mappings left.
+const PARTS_AT_ONCE: u64 = 8;
+/// Log that a part stands for at most where snapshots are behind, unless `snapshot_every` asks for more.
+const LARGEST_GROWN_PART: u64 = 256 << 20;
+
+/// Log that each part of the next snapshot stands for, when so many bytes of log are in none yet.
+fn part_bytes_when(behind: u64, part_bytes: u64) -> u64 {
+    part_bytes.max((behind / PARTS_AT_ONCE).min(LARGEST_GROWN_PART))
+}
+
 /// A part has about 56 bytes a message, and a message has some 200 in the log at least.
 const PART_SHARE: u64 = 4;
 /// No more is set aside for a part before there is one that was larger.
@@ -131,6 +146,15 @@ struct Making {
     verified: BTreeSet<Stored>,
 }
 
+/// Keeps all files where they are until it is dropped.
+struct ReadingBack<'a>(&'a Snapshots);
+
+impl Drop for ReadingBack<'_> {
+    fn drop(&mut self) {
+        self.0.reading_back.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What was made.
 pub(crate) struct Taken {
     /// Position that the new snapshot covers.
@@ -145,12 +169,14 @@ pub(crate) struct Taken {
 pub(crate) struct Snapshots {
     store: Store,
     making: Mutex<Making>,
+    /// How many are reading snapshots back: until they are done, no file goes.
+    reading_back: AtomicUsize,
 }
 
 impl Snapshots {
     /// The snapshots of a folder, which may be a running node's: nothing in it is changed.
     pub(crate) fn of_folder(folder: impl Into<PathBuf>) -> Self {
-        Self { store: Store::of_folder(folder), making: Mutex::default() }
+        Self { store: Store::of_folder(folder), making: Mutex::default(), reading_back: AtomicUsize::new(0) }
     }
 
     /// Makes the folder ready for more of them.
@@ -256,7 +282,11 @@ impl Snapshots {
 
     /// The snapshot that covers everything before this position, from copies that are whole.
     pub(crate) fn load(&self, covered: u64) -> Result<Loaded, SnapshotFailure> {
-        self.load_from(covered, true).or_else(|_| {
+        self.load_from(covered, true).or_else(|failure| {
+            if !self.store.positions(Kind::Snapshot).is_ok_and(|there| there.contains(&covered)) {
+                // A newer one took its place. That says nothing of the parts, which may be many to look at again.
+                return Err(failure);
+            }
             // What was whole when it was written may not be any more: now each copy is looked at.
             self.making().verified.clear();
             self.load_from(covered, true)
@@ -296,9 +326,20 @@ impl Snapshots {
         Ok(Loaded { checkpoint, state })
     }
 
-    /// Whether a snapshot can be read with all its parts, and each of its files lies on the disk twice: then the log may go
-    /// on without what they say. Copies that are damaged or missing are made again.
-    pub(crate) fn read_back(&self, covered: u64) -> Result<(), SnapshotFailure> {
+    /// Whether these snapshots can be read with all their parts, and each of their files lies on the disk twice: then the log
+    /// may go on without what they say. Copies that are damaged or missing are made again. None of the files goes meanwhile:
+    /// a fast sender brings newer snapshots sooner than the parts of these are read, and would do so each time.
+    pub(crate) fn read_back(&self, bounds: [Bound; 2]) -> Result<(), SnapshotFailure> {
+        let _stay = self.keep_files();
+        bounds.into_iter().try_for_each(|bound| self.read_one_back(bound.covers))
+    }
+
+    fn keep_files(&self) -> ReadingBack<'_> {
+        self.reading_back.fetch_add(1, Ordering::Relaxed);
+        ReadingBack(self)
+    }
+
+    fn read_one_back(&self, covered: u64) -> Result<(), SnapshotFailure> {
         let loaded = self.load(covered)?;
         let parts = loaded.state.named_parts().into_iter().map(|(id, checksum)| Stored::Part(id, checksum));
         for stored in std::iter::once(Stored::Snapshot(covered)).chain(parts) {
@@ -332,7 +373,7 @@ impl Snapshots {
     }
 
     /// Makes a snapshot of everything before `target`, which must be durable and applied. `None` if nothing is new. No part
-    /// stands for much more than `part_bytes` of log: messages expire by whole parts.
+    /// stands for much more than `part_bytes` of log, or than [`part_bytes_when`] says: messages expire by whole parts.
     ///
     /// Called by one thread at a time.
     pub(crate) fn take(
@@ -401,6 +442,7 @@ impl Snapshots {
         let mut kept: Vec<u64> = last.iter().map(|checkpoint| checkpoint.end.0).collect();
         let mut newest = None;
         let mut part_from = last.map_or(0, |checkpoint| checkpoint.end.0);
+        let part_bytes = part_bytes_when(target.saturating_sub(part_from), part_bytes);
         for entry in reader.entries_from(last.map_or(LogPosition(0), |checkpoint| checkpoint.end)) {
             let entry = entry?;
             if self.store.is_given_up() {
@@ -436,7 +478,7 @@ impl Snapshots {
         let parts = state.parts();
         needed.extend(&parts);
         kept.push(position);
-        self.store.tidy(&kept, &needed).map_err(io(folder))?;
+        self.tidy(&kept, &needed).map_err(io(folder))?;
         // Behind the tidying, which may have made room for it.
         self.set_room_aside(part_bytes);
         let loaded = Loaded { checkpoint, state };
@@ -465,6 +507,11 @@ impl Snapshots {
             .map_err(unlike_written)?;
         let stored = self.part(position).map_err(io)?;
         state.adopt(position, stored).map_err(|why| SnapshotFailure::State { path, why })
+    }
+
+    /// Takes away what is not kept and not needed; with the next snapshot, if somebody reads.
+    fn tidy(&self, kept: &[u64], needed: &[u64]) -> io::Result<()> {
+        if self.reading_back.load(Ordering::Relaxed) > 0 { Ok(()) } else { self.store.tidy(kept, needed) }
     }
 
     fn keep_warm(&self, loaded: Option<Loaded>) {
@@ -536,50 +583,5 @@ pub(crate) fn tell(mended: &Mended) {
                 tracing::error!(file = %file.display(), %why, "both copies are damaged; see `vouch log verify`");
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_set_aside_for_parts_follows_the_log_between_snapshots_within_bounds() {
-        for (part_bytes, expected) in [(1 << 20, room::LEAST), (8 << 20, 2 << 20), (u64::MAX, ROOM_BYTES)] {
-            let folder = tempfile::tempdir().unwrap();
-            Snapshots::of_folder(folder.path()).set_room_aside(part_bytes);
-            let len = |name: &str| std::fs::metadata(folder.path().join(name)).map_or(0, |file| file.len());
-            // A disk that is nearly full gives less.
-            assert!((0..4).all(|n| len(&format!("part-{n}.room")) <= expected), "{part_bytes}");
-            assert!((4..8).all(|n| len(&format!("part-{n}.room")) <= room::LEAST), "{part_bytes}");
-            assert!((0..4).all(|n| len(&format!("snapshot-{n}.room")) <= room::LEAST), "{part_bytes}");
-            let free = rustix::fs::statvfs(folder.path()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
-            let all =
-                (0..4).all(|n| len(&format!("part-{n}.room")) == expected && len(&format!("snapshot-{n}.room")) > 0);
-            assert!(free < 1 << 30 || all, "{part_bytes}: {free} bytes are free");
-        }
-    }
-
-    #[test]
-    fn parts_of_a_snapshot_that_was_not_made_are_room_again_unless_one_may_name_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let snapshots = Snapshots::of_folder(folder.path());
-        let parts = || snapshots.store.positions(Kind::Part).unwrap();
-        for part in [3, 7] {
-            snapshots.store.put(Kind::Part, part, &[&[1; 8192]]).unwrap();
-        }
-        let unreadable = snapshots.store.path(Kind::Snapshot, 9, Which::First);
-        std::fs::write(&unreadable, b"cut short").unwrap();
-        assert!(snapshots.take_back(&[7], true).is_err(), "nobody knows what it names");
-        assert_eq!(parts(), [3, 7]);
-        std::fs::remove_file(unreadable).unwrap();
-        snapshots.take_back(&[7], true).unwrap();
-        assert_eq!(parts(), [3]);
-        for n in 0..2 {
-            assert_eq!(std::fs::metadata(folder.path().join(format!("part-{n}.room"))).unwrap().len(), 8192);
-        }
-        snapshots.give_up();
-        assert!(snapshots.take_back(&[3], true).is_err());
-        assert_eq!(parts(), [3]);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use vouch_broker::state::Copies;
 use vouch_commitlog::{LogReader, Shortage};
 
-use super::{Bounds, Rooms, SnapshotFailure, Snapshots, Taken, tell};
+use super::{Bound, Bounds, Rooms, SnapshotFailure, Snapshots, Taken, tell};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -152,9 +152,9 @@ impl Snapshotter {
         self.snapshots.bounds()
     }
 
-    /// Whether a stored snapshot can be read, with all its parts, and lies on the disk twice.
-    pub(crate) fn read_back(&self, covered: u64) -> Result<(), SnapshotFailure> {
-        self.snapshots.read_back(covered)
+    /// Whether both of these can be read, with all their parts, and lie on the disk twice.
+    pub(crate) fn read_back(&self, bounds: [Bound; 2]) -> Result<(), SnapshotFailure> {
+        self.snapshots.read_back(bounds)
     }
 
     /// Changes nothing in the folder any more, for good: it may be another node's.
