@@ -9,17 +9,33 @@ use anyhow::Context as _;
 
 /// The arrows of the architecture: a crate, and the crates of this house that it may use. Nothing else, in no kind of
 /// dependency: a development dependency that points up would let a test reach around the boundary it tests.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 10] = [
+    ("vouch-files", &[]),
     ("vouch-commitlog", &[]),
     ("vouch-broker", &[]),
-    ("vouch-plugin", &[]),
-    ("vouch-registry", &[]),
+    ("vouch-plugin", &["vouch-files"]),
+    ("vouch-registry", &["vouch-files"]),
+    ("vouch-storage", &["vouch-commitlog", "vouch-broker", "vouch-registry", "vouch-files"]),
     ("vouch-protocol", &["vouch-broker"]),
     // Protocol for one function: a component is handed the decoded body, which a gzipped one must become first.
-    ("vouch-node", &["vouch-broker", "vouch-commitlog", "vouch-plugin", "vouch-protocol", "vouch-registry"]),
-    ("vouch-gateway", &["vouch-node", "vouch-protocol", "vouch-registry", "vouch-broker"]),
+    (
+        "vouch-node",
+        &["vouch-broker", "vouch-commitlog", "vouch-plugin", "vouch-protocol", "vouch-registry", "vouch-storage"],
+    ),
+    ("vouch-gateway", &["vouch-node", "vouch-protocol", "vouch-registry", "vouch-broker", "vouch-files"]),
     // The log itself for one command: `bench log` measures it against the raw device.
-    ("vouch-cli", &["vouch-gateway", "vouch-node", "vouch-protocol", "vouch-broker", "vouch-commitlog"]),
+    (
+        "vouch-cli",
+        &[
+            "vouch-gateway",
+            "vouch-node",
+            "vouch-storage",
+            "vouch-protocol",
+            "vouch-broker",
+            "vouch-commitlog",
+            "vouch-files",
+        ],
+    ),
 ];
 
 /// Everything that may lie at the top; what git ignores may be there besides.

@@ -1,12 +1,12 @@
 //! What a receipt handle says. The text form and its check value belong to the protocol.
 
-use crate::{GroupId, Millis, TopicId};
+use crate::{GroupId, Millis, ShardId, TopicId};
 
 /// One delivery of one message to one group: the token of a lease (ruling 10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle {
     /// Shard that holds the message.
-    pub shard: u16,
+    pub shard: ShardId,
     /// Life of the topic.
     pub topic: TopicId,
     /// Life of the group.

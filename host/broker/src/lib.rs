@@ -14,6 +14,7 @@ mod message;
 mod name;
 pub mod record;
 mod refusal;
+mod shard_id;
 mod size_text;
 pub mod state;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use name::{
     check_topic_name,
 };
 pub use refusal::{Refusal, TransactionOutcome};
+pub use shard_id::ShardId;
 pub use state::State;
 pub use time::Millis;
 pub use transaction_id::TransactionId;

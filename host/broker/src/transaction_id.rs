@@ -1,5 +1,7 @@
 //! Transaction ids as clients and people see them (ruling 20): shard and position, opaque to clients.
 
+use crate::ShardId;
+
 /// Prefix that tells a transaction id from other hexadecimal text, and its format from later ones.
 const VERSION: char = 'T';
 
@@ -7,14 +9,14 @@ const VERSION: char = 'T';
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionId {
     /// The shard.
-    pub shard: u16,
+    pub shard: ShardId,
     /// Log position of the half's record.
     pub position: u64,
 }
 
 impl std::fmt::Display for TransactionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{VERSION}{:04X}{:016X}", self.shard, self.position)
+        write!(f, "{VERSION}{:04X}{:016X}", self.shard.0, self.position)
     }
 }
 
@@ -31,7 +33,7 @@ impl std::str::FromStr for TransactionId {
             return Err(unknown());
         }
         Ok(Self {
-            shard: u16::from_str_radix(&digits[..4], 16).map_err(|_| unknown())?,
+            shard: ShardId(u16::from_str_radix(&digits[..4], 16).map_err(|_| unknown())?),
             position: u64::from_str_radix(&digits[4..], 16).map_err(|_| unknown())?,
         })
     }
@@ -39,7 +41,7 @@ impl std::str::FromStr for TransactionId {
 
 /// The id of a transaction of the first shard, for messages to people.
 pub(crate) fn transaction_name(position: u64) -> String {
-    TransactionId { shard: 0, position }.to_string()
+    TransactionId { shard: ShardId::FIRST, position }.to_string()
 }
 
 #[cfg(test)]
@@ -49,7 +51,7 @@ mod tests {
     #[test]
     fn an_id_reads_back_as_written_and_anything_else_is_refused() {
         for position in [0, 77, u64::MAX] {
-            let id = TransactionId { shard: 3, position };
+            let id = TransactionId { shard: ShardId(3), position };
             assert_eq!(id.to_string().parse(), Ok(id));
         }
         for bad in [

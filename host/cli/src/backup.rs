@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use vouch_node::{Backup, BackupError, BackupProgress, BackupStep};
+use vouch_storage::{Backup, BackupError, BackupProgress, BackupStep};
 
 use crate::failure::Usage;
 use crate::output;
@@ -43,7 +43,7 @@ pub(crate) struct RestoreArgs {
 
 /// Runs `vouch backup`.
 pub(crate) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
-    let taken = with_bar(|progress| vouch_node::backup(&args.data_dir, &args.target, progress))?;
+    let taken = with_bar(|progress| vouch_storage::backup(&args.data_dir, &args.target, progress))?;
     let BackupArgs { target, data_dir, json } = args;
     if *json {
         return Ok(output::json(&document(&taken, target))?);
@@ -62,7 +62,7 @@ pub(crate) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
 pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     let folder = args.backup.display();
     if args.check {
-        let checked = with_bar(|progress| vouch_node::check_backup(&args.backup, progress))?;
+        let checked = with_bar(|progress| vouch_storage::check_backup(&args.backup, progress))?;
         if args.json {
             return Ok(output::json(&document(&checked, &args.backup))?);
         }
@@ -71,7 +71,7 @@ pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     let Some(data_dir) = &args.data_dir else {
         return Err(Usage::error("name the folder to make with --data-dir, or verify the backup with --check"));
     };
-    let restored = with_bar(|progress| vouch_node::restore(&args.backup, data_dir, progress))?;
+    let restored = with_bar(|progress| vouch_storage::restore(&args.backup, data_dir, progress))?;
     // Also with `--json`: whoever reads the terminal must not miss it.
     output::note(format_args!(
         "warning: this node is cluster {} as the original is; never let both serve: they would give the same ids to \

@@ -1,12 +1,12 @@
 //! `endpoints.json`: where a server of this program listens, written so that a reader never sees half of it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use vouch_files::appear;
 
 /// File in the data folder that names the addresses in use.
 const FILE_NAME: &str = "endpoints.json";
@@ -30,12 +30,11 @@ impl Endpoints {
         folder.join(FILE_NAME)
     }
 
-    /// Writes the file: complete under another name first, then renamed.
+    /// Writes the file; it appears when it is whole.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         let unfinished = folder.join(format!("{FILE_NAME}.new"));
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        fs::rename(unfinished, Self::path(folder))
+        let text = serde_json::to_vec(self)?;
+        appear(&Self::path(folder), &unfinished, |file| file.write_all(&text))
     }
 
     /// Removes the file of an earlier run. A file that is not there is as good.

@@ -8,9 +8,10 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
+use vouch_broker::ShardId;
 use vouch_broker::record::{Frame, Record, decode_stored};
 use vouch_commitlog::{DamagedRange, DumpError, Entry, EntryKind, LogFolder, LogPosition, SegmentInfo, Verification};
-use vouch_node::{StoredCopies, verify_snapshots};
+use vouch_storage::{ShardFolder, StoredCopies, verify_snapshots};
 
 use crate::damage;
 use crate::escape;
@@ -106,7 +107,7 @@ pub(crate) fn run(command: LogCommand) -> anyhow::Result<()> {
 }
 
 fn open(args: &FolderArgs) -> anyhow::Result<LogFolder> {
-    let folder = args.data_dir.join("shards").join("0").join("log");
+    let folder = ShardFolder::of(&args.data_dir, ShardId::FIRST).log();
     if !folder.is_dir() {
         return Err(Problem::local(
             "no-log",
@@ -158,7 +159,7 @@ fn verify(args: &FolderArgs) -> anyhow::Result<()> {
     let folder = open(args)?;
     let bar = progress_bar();
     let unreadable = || format!("the snapshots in {} cannot be read", args.data_dir.display());
-    let known = vouch_node::known_durable(&args.data_dir).with_context(unreadable)?;
+    let known = vouch_storage::known_durable(&args.data_dir).with_context(unreadable)?;
     let verification = folder.verify(known, &mut |progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.done_bytes);

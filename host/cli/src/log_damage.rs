@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use vouch_commitlog::{DamagedRange, Verification};
-use vouch_node::{CopyFate, DamagedCopy, StoredCopies};
+use vouch_storage::{CopyFate, DamagedCopy, StoredCopies};
 
 use crate::failure::Problem;
 use crate::log::{describe, file_name, hex, segment_json};

@@ -190,7 +190,7 @@ async fn start(
 /// Takes the ports before anything is made or changed in the folder. Where one is in use by a node on the same folder, that
 /// is what is told.
 fn take_ports(settings: &Settings) -> anyhow::Result<Ports> {
-    settings.gateway.bind().map_err(|error| match vouch_node::in_use(&settings.node.data_dir) {
+    settings.gateway.bind().map_err(|error| match vouch_storage::in_use(&settings.node.data_dir) {
         Some(in_use) => anyhow::Error::new(in_use).context("the node does not start"),
         None => error.into(),
     })

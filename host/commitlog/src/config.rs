@@ -45,14 +45,14 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    /// The defaults: segments of 1 GiB, 64 MiB zero-filled ahead, two syncs in flight, shard 0.
-    pub fn new(directory: impl Into<PathBuf>, cluster_id: [u8; 16]) -> Self {
+    /// The defaults: segments of 1 GiB, 64 MiB zero-filled ahead, two syncs in flight.
+    pub fn new(directory: impl Into<PathBuf>, cluster_id: [u8; 16], shard: u16) -> Self {
         Self {
             directory: directory.into(),
             segment_size: 1 << 30,
             zero_ahead: 64 << 20,
             cluster_id,
-            shard: 0,
+            shard,
             syncs_in_flight: 2,
             checkpoint: None,
             known_durable: LogPosition(0),

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use vouch_files::{appear_durably, create_dir_all};
 
 /// Where the certificate of the gRPC port comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,8 +187,7 @@ fn self_signed(folder: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     }
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names)?;
-    let made_folder = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made_folder.map_err(|source| TlsError::Write { path: folder.to_owned(), source })?;
+    create_dir_all(folder).map_err(|source| TlsError::Write { path: folder.to_owned(), source })?;
     write_private(&key, &made.signing_key.serialize_pem())?;
     write_private(&certificate, &made.cert.pem())?;
     Ok((certificate, key))
@@ -196,13 +195,8 @@ fn self_signed(folder: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
 
 /// Writes a file that only its owner may read, all of it or nothing.
 fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let failed = |source| TlsError::Write { path: path.to_owned(), source };
-    let unfinished = path.with_extension("tmp");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&unfinished, path).map_err(failed)
+    appear_durably(path, &path.with_extension("tmp"), |file| file.write_all(text.as_bytes()))
+        .map_err(|source| TlsError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

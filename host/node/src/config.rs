@@ -3,20 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use vouch_broker::ShardId;
 use vouch_plugin::CompilerProgram;
-
-/// Bytes in a segment of a new log where nobody says otherwise.
-pub const DEFAULT_SEGMENT_SIZE: u64 = 1 << 30;
-
-/// What a start does with a log that is damaged inside, where nothing may be cut (ruling 17).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnDamage {
-    /// It refuses, and says what is damaged.
-    #[default]
-    Refuse,
-    /// The node reads what is whole and chains to its state, and refuses every write. A log that is not damaged is served as ever.
-    ReadOnly,
-}
+use vouch_storage::{OnDamage, StorageConfig};
 
 /// Settings of a node; every one is enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +13,7 @@ pub struct NodeConfig {
     /// Folder that holds everything; made if it does not exist, locked while the node runs.
     pub data_dir: PathBuf,
     /// Bytes in a segment of the log; fixed when the log is made. See `vouch-commitlog` for the bounds. `None`: as the log
-    /// was made with, [`DEFAULT_SEGMENT_SIZE`] for a new one.
+    /// was made with, [`crate::DEFAULT_SEGMENT_SIZE`] for a new one.
     pub segment_size: Option<u64>,
     /// Bytes of the log kept zero-filled ahead of the writer.
     pub zero_ahead: u64,
@@ -56,6 +45,20 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
+    /// What of it is for the shard's files.
+    pub(crate) fn storage(&self) -> StorageConfig {
+        StorageConfig {
+            data_dir: self.data_dir.clone(),
+            shard: ShardId::FIRST,
+            segment_size: self.segment_size,
+            zero_ahead: self.zero_ahead,
+            syncs_in_flight: self.syncs_in_flight,
+            disk_high_water: self.disk_high_water,
+            disk_limit: self.disk_limit,
+            on_damage: self.on_damage,
+        }
+    }
+
     /// Default settings for a folder.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {

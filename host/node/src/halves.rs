@@ -1,15 +1,15 @@
 //! Half messages: where they lie, and what a caller says of them held against what they are.
 
 use vouch_broker::record::MessageHead;
-use vouch_broker::{MessageKind, Refusal, ResourceName, StoredMessage, TopicId, TransactionId};
+use vouch_broker::{MessageKind, Refusal, ResourceName, ShardId, StoredMessage, TopicId, TransactionId};
 
 use crate::node::Inner;
 use crate::shard::Executor;
-use crate::stored;
+use vouch_storage as storage;
 
 impl Inner {
     pub(crate) fn unknown(&self, transaction: u64, why: String) -> Refusal {
-        let id = TransactionId { shard: 0, position: transaction }.to_string();
+        let id = TransactionId { shard: ShardId::FIRST, position: transaction }.to_string();
         Refusal::UnknownTransaction { id, why }
     }
 
@@ -76,7 +76,7 @@ impl Inner {
 
     /// The transaction whose half lies at this position of the log.
     pub(crate) fn transaction_at(&self, position: u64) -> u64 {
-        stored::transaction_at(&self.reader, position)
+        storage::transaction_at(&self.reader, position)
     }
 }
 

@@ -4,30 +4,23 @@
 mod admin;
 mod answerers;
 mod api;
-mod backup;
 mod checks;
 mod clock;
 mod config;
 mod damage;
 mod directory;
-mod folder;
 mod halves;
-mod lifecycle;
-mod lookup;
 mod metrics;
 mod node;
 mod plugins;
-mod progress;
 mod questions;
 mod retention;
-mod scrub;
 mod search;
 mod sessions;
 mod shard;
-mod snapshots;
 mod start;
 mod stopping;
-mod stored;
+mod watch;
 
 pub use admin::{PAGE_MAX, Status};
 pub use api::{
@@ -35,26 +28,24 @@ pub use api::{
     MessagePage, MessageQuery, MessageView, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
-pub use backup::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, restore};
 pub use clock::{SystemTimeSource, TimeSource};
-pub use config::{DEFAULT_SEGMENT_SIZE, NodeConfig, OnDamage};
+pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, Known, LostMessages};
-pub use folder::in_use;
-pub use lookup::LookupReport;
 pub use metrics::{
     CheckCounts, Checks, GroupLag, Metrics, OTHER, PRODUCER, ProcessUse, SERIES_MAX, Series, SeriesView,
     TopicTransactions,
 };
 pub use node::Node;
 pub use plugins::{UploadError, limits_in_force};
-pub use progress::{StartProgress, StartStep};
 pub use questions::{CheckCommand, Question, TelemetryStream};
-pub use retention::{DiskUse, RetentionReport};
-pub use scrub::ScrubReport;
+pub use retention::RetentionReport;
 pub use sessions::{
     Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions, machine,
 };
-pub use snapshots::{CopyFate, DamagedCopy, StoredCopies, known_durable, verify_snapshots};
-pub use start::{StartError, check_start};
+pub use start::check_start;
 pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use vouch_plugin::{CompilerProgram, compiler_process, mask_document};
+pub use vouch_storage::{
+    BackupError, DEFAULT_SEGMENT_SIZE, DiskUse, LookupReport, OnDamage, ScrubReport, StartError, StartProgress,
+    StartStep, backup,
+};

@@ -11,25 +11,23 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{
-    AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TagFilter, TopicConfig,
-    TransactionOutcome, check::CheckOverrides,
+    AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, ShardId, StoredMessage, TagFilter,
+    TopicConfig, TransactionOutcome, check::CheckOverrides,
 };
 use vouch_commitlog::{DurationCounts, LogReader, Recovery};
+use vouch_storage::{DiskUse, Folders, Full, LookupReport, Lookups, ScrubReport, StoredError};
 
 use crate::directory::Route;
-use crate::folder::FolderLock;
-use crate::lifecycle::ServedLog;
-use crate::lookup::{LookupReport, Lookups};
 use crate::metrics::{Answered, Metrics, PRODUCER, SeriesView, Views};
 use crate::plugins::PluginHost;
-use crate::retention::{DiskUse, RetentionReport};
-use crate::scrub::ScrubReport;
+use crate::retention::RetentionReport;
 use crate::sessions::{SESSION_LIMIT, Sessions};
-use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared};
+use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared, refusal_of_shortage};
+use crate::start::ServedLog;
 use crate::stopping::Stopping;
 use crate::{
     Delivery, EndReceipt, EndRequest, Expect, GroupInfo, Health, NodeConfig, Receipt, ReceiveRequest, SendRequest,
-    TopicInfo, Written, stored,
+    TopicInfo, Written,
 };
 
 /// A lease without a stated length lasts this long.
@@ -63,7 +61,7 @@ pub(crate) struct Inner {
     pub(crate) handle_key: [u8; 32],
     pub(crate) cluster_id: [u8; 16],
     /// The folder's, until the node is stopped: tasks that end later find the log closed.
-    pub(crate) lock: Mutex<Option<FolderLock>>,
+    pub(crate) folders: Mutex<Option<Folders>>,
 }
 
 impl Node {
@@ -115,7 +113,7 @@ impl Node {
 
     /// When the data folder was backed up last, milliseconds since 1970. Reads a file.
     pub fn backed_up_at_ms(&self) -> Option<u64> {
-        crate::backup::note::read(&self.0.config.data_dir)
+        vouch_storage::last_backup_ms(&self.0.config.data_dir)
     }
 
     /// Messages that were acknowledged in memory (ack level `memory`) and then not stored.
@@ -164,8 +162,8 @@ impl Node {
     }
 
     /// The shard that this node serves.
-    pub fn shard(&self) -> u16 {
-        0
+    pub fn shard(&self) -> ShardId {
+        ShardId::FIRST
     }
 
     /// What recovery found when the node started; `None` on a damaged log, which is not recovered.
@@ -202,7 +200,7 @@ impl Node {
         let began = Instant::now();
         request.topic.check_sent_to()?;
         self.check_writable()?;
-        self.0.disk.check()?;
+        self.0.check_disk()?;
         let route = self.0.route_for_send(&request.topic).await?;
         let records = encode_send(&route, &request, self.0.shared.clock.now())?;
         let halves = request.messages.iter().any(|message| message.kind == MessageKind::Transaction);
@@ -307,7 +305,8 @@ impl Node {
         };
         // What cannot be read is moved all the same, and counts as nothing.
         let entry = self.0.shard.query(find).await?;
-        let record_len = entry.and_then(|entry| stored::record_len(&self.0.reader, entry.position).ok()).unwrap_or(0);
+        let record_len =
+            entry.and_then(|entry| vouch_storage::record_len(&self.0.reader, entry.position).ok()).unwrap_or(0);
         let letter = DeadLetter { group, topic, queue, offset, generation, reason: reason.to_owned() };
         let record = DeadLetterSized { letter, record_len };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
@@ -465,14 +464,22 @@ impl Inner {
         name.ok_or_else(|| Refusal::Internal(format!("topic number {} was never given out", id.0)))
     }
 
+    /// Refuses what can wait while the disk is full.
+    pub(crate) fn check_disk(&self) -> Result<(), Refusal> {
+        self.disk.check().map_err(|full| match full {
+            Full::Short(shortage) => refusal_of_shortage(shortage, full.to_string()),
+            Full::Disk { .. } => Refusal::StorageFull(full.to_string()),
+        })
+    }
+
     /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
     pub(crate) fn read_record(&self, position: u64) -> Result<Bytes, Refusal> {
-        stored::record(&self.reader, position)
+        vouch_storage::record(&self.reader, position).map_err(unreadable)
     }
 
     /// The message at a log position, verified.
     pub(crate) fn read_message(&self, position: u64) -> Result<(MessageHead, StoredMessage), Refusal> {
-        stored::message(&self.reader, position)
+        vouch_storage::message(&self.reader, position).map_err(unreadable)
     }
 
     async fn deliveries(
@@ -498,7 +505,7 @@ impl Inner {
                 Some((origin.name, message.message.message_id.clone()))
             };
             let handle = Handle {
-                shard: 0,
+                shard: ShardId::FIRST,
                 topic: batch.topic,
                 group: batch.group,
                 queue: picked.queue,
@@ -577,4 +584,8 @@ impl Default for ReceiveRequest {
             wait: Duration::ZERO,
         }
     }
+}
+
+fn unreadable(error: StoredError) -> Refusal {
+    Refusal::Internal(error.to_string())
 }

@@ -7,7 +7,9 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use vouch_broker::record::{PluginChunk, PluginPublish};
 use vouch_broker::state::{Artifact, Plugins};
-use vouch_broker::{BodyEncoding, MessageKind, Millis, Refusal, ResourceName, StoredMessage, TopicType, TransactionId};
+use vouch_broker::{
+    BodyEncoding, MessageKind, Millis, Refusal, ResourceName, ShardId, StoredMessage, TopicType, TransactionId,
+};
 use vouch_plugin::{
     Binding, BindingSpec, Engine, EngineConfig, Grants, InspectError, Limits, MASK, Message, Pending, Plugin, Refused,
     UploadVerdict, mask_document, mask_urls, masked_member,
@@ -141,7 +143,7 @@ impl Answerer {
         let message = &half.message;
         let (body_size, body) = self.body(due.transaction, half);
         Pending {
-            transaction_id: TransactionId { shard: 0, position: due.transaction }.to_string(),
+            transaction_id: TransactionId { shard: ShardId::FIRST, position: due.transaction }.to_string(),
             half: Message {
                 id: message.message_id.clone(),
                 topic: due.topic.to_string(),
@@ -167,7 +169,7 @@ impl Answerer {
     fn body(&self, transaction: u64, half: &StoredMessage) -> (u64, Bytes) {
         let max = self.binding.body_max().as_usize();
         body_for(half, self.binding.wants_body(), max).unwrap_or_else(|error| {
-            let id = TransactionId { shard: 0, position: transaction };
+            let id = TransactionId { shard: ShardId::FIRST, position: transaction };
             tracing::warn!(transaction = %id, %error, "the body of a half message is handed over as it was sent");
             as_sent(half, self.binding.wants_body())
         })
@@ -230,7 +232,7 @@ pub(crate) fn check_settings(config: &NodeConfig) -> Result<(), StartError> {
 
 impl PluginHost {
     pub(crate) fn start(config: &NodeConfig) -> Result<Self, StartError> {
-        let components = config.data_dir.join("plugins").join("components");
+        let components = config.data_dir.join(vouch_storage::COMPONENTS);
         let store = ArtifactStore::open(components).map_err(|error| StartError::Plugins(error.to_string()))?;
         let engine = Engine::start(engine_config(config)).map_err(|error| StartError::Plugins(error.to_string()))?;
         Ok(Self {
@@ -347,7 +349,7 @@ impl PluginHost {
             Some(text) => Some(text.parse::<Digest>().map_err(|error| Refusal::Invalid(error.to_string()))?.0),
             None => None,
         };
-        inner.disk.check()?;
+        inner.check_disk()?;
         let verdict = self.engine.inspect(upload.wasm.clone()).await?;
         let digest = self.store.put(&upload.wasm).map_err(|error| Refusal::Internal(error.to_string()))?;
         let received = inner

@@ -13,10 +13,8 @@ use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::TransactionOutcome;
 use vouch_broker::record::EndedBy;
 use vouch_commitlog::{LogFolder, LogPosition};
-use vouch_node::{
-    Backup, BackupError, BackupProgress, BackupStep, EndRequest, Node, NodeConfig, PluginUpload, TransactionState,
-    backup, check_backup, restore,
-};
+use vouch_node::{EndRequest, Node, NodeConfig, PluginUpload, TransactionState};
+use vouch_storage::{Backup, BackupError, BackupProgress, BackupStep, backup, check_backup, restore};
 
 const MIB: usize = 1 << 20;
 const SEGMENT: u64 = 4 << 20;

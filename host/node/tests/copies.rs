@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use common::{config, message, receive_now, send, topic};
 use vouch_broker::state::PartView;
 use vouch_broker::{ResourceName, TopicId};
-use vouch_node::{
-    BackupError, CopyFate, DamagedCopy, Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, StartError,
-    StoredCopies, backup, check_backup, restore, verify_snapshots,
+use vouch_node::{Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, StartError};
+use vouch_storage::{
+    BackupError, CopyFate, DamagedCopy, StoredCopies, backup, check_backup, restore, verify_snapshots,
 };
 
 /// A condition that should come true by itself is given up after this long.

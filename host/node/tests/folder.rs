@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::{config, message, receive_now, send, topic};
 use vouch_broker::{Refusal, ResourceName};
-use vouch_node::{Health, Node, NodeConfig, PluginUpload, SendRequest, StartError, backup, restore};
+use vouch_node::{Health, Node, NodeConfig, PluginUpload, SendRequest, StartError};
+use vouch_storage::{backup, restore};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{Refusal, ResourceName, TopicConfig, TransactionOutcome};
-use vouch_node::{
-    EndRequest, Expect, Node, NodeConfig, PluginUpload, Receipt, SendRequest, TransactionState, backup, check_backup,
-    restore,
-};
+use vouch_node::{EndRequest, Expect, Node, NodeConfig, PluginUpload, Receipt, SendRequest, TransactionState};
+use vouch_storage::{backup, check_backup, restore};
 
 const MIB: usize = 1 << 20;
 /// A condition that should come true by itself is given up after this long.

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::{ResourceName, TransactionOutcome};
-use vouch_node::{
-    EndRequest, Node, NodeConfig, StartError, StartProgress, StartStep, TransactionState, verify_snapshots,
-};
+use vouch_node::{EndRequest, Node, NodeConfig, StartError, StartProgress, StartStep, TransactionState};
+use vouch_storage::verify_snapshots;
 
 const MIB: usize = 1 << 20;
 

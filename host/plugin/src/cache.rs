@@ -8,7 +8,6 @@ use std::{
     fs,
     hash::{Hash, Hasher},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -37,7 +36,7 @@ pub(crate) struct ArtifactCache {
 impl ArtifactCache {
     /// Opens the folder, making it if needed, for its owner alone.
     pub(crate) fn open(folder: &Path, engine: &Engine) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        vouch_files::create_dir_all(folder)?;
         // SipHash with fixed keys: the same value in every run of the same build.
         #[allow(deprecated, reason = "the value must not change from run to run, which DefaultHasher does not promise")]
         let mut hasher = std::hash::SipHasher::new();
@@ -124,12 +123,11 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Writes beside and renames, so that a reader never sees half a file. Not synced: the checksum finds what a power cut
 /// left half written.
 fn write(path: &Path, artifact: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("writing");
-    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(MAGIC)?;
-    file.write_all(&Sha256::digest(artifact))?;
-    file.write_all(artifact)?;
-    fs::rename(&beside, path)
+    vouch_files::appear(path, &path.with_extension("writing"), |file| {
+        file.write_all(MAGIC)?;
+        file.write_all(&Sha256::digest(artifact))?;
+        file.write_all(artifact)
+    })
 }
 
 fn remove(path: &Path) {

@@ -20,7 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use vouch_broker::{GroupId, Handle, Millis, TopicId};
+use vouch_broker::{GroupId, Handle, Millis, ShardId, TopicId};
 
 const VERSION: u8 = 1;
 const FIELDS_LEN: usize = 39;
@@ -77,7 +77,7 @@ impl HandleKey {
     pub fn seal(&self, handle: &Handle) -> String {
         let mut bytes = [0; BYTES_LEN];
         bytes[0] = VERSION;
-        bytes[1..3].copy_from_slice(&handle.shard.to_be_bytes());
+        bytes[1..3].copy_from_slice(&handle.shard.0.to_be_bytes());
         bytes[3..7].copy_from_slice(&handle.topic.0.to_be_bytes());
         bytes[7..11].copy_from_slice(&handle.group.0.to_be_bytes());
         bytes[11..15].copy_from_slice(&handle.queue.to_be_bytes());
@@ -102,7 +102,7 @@ impl HandleKey {
         let verified = self.mac.clone().chain_update(fields).verify_truncated_left(mac);
         verified.map_err(|_| HandleError::Forged)?;
         Ok(Handle {
-            shard: u16::from_be_bytes(part(fields, 1)),
+            shard: ShardId(u16::from_be_bytes(part(fields, 1))),
             topic: TopicId(u32::from_be_bytes(part(fields, 3))),
             group: GroupId(u32::from_be_bytes(part(fields, 7))),
             queue: u32::from_be_bytes(part(fields, 11)),
@@ -129,7 +129,7 @@ mod tests {
 
     fn handle() -> Handle {
         Handle {
-            shard: 1,
+            shard: ShardId(1),
             topic: TopicId(2),
             group: GroupId(3),
             queue: 4,
@@ -197,7 +197,7 @@ mod tests {
             shard: u16, topic: u32, group: u32, queue: u32, offset: u64, generation: u64, deadline: u64,
         ) {
             let handle = Handle {
-                shard, topic: TopicId(topic), group: GroupId(group), queue, offset, generation, deadline: Millis(deadline),
+                shard: ShardId(shard), topic: TopicId(topic), group: GroupId(group), queue, offset, generation, deadline: Millis(deadline),
             };
             prop_assert_eq!(key().open(&key().seal(&handle)), Ok(handle));
         }

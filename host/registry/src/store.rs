@@ -1,12 +1,12 @@
 //! Component files by digest.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use vouch_files::{appear_durably, create_dir_all};
 
 use crate::Digest;
 
@@ -36,7 +36,7 @@ impl ArtifactStore {
     /// Opens the folder, or creates it: for its owner alone, as everything in it.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let folder = folder.into();
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed("create", &folder))?;
+        create_dir_all(&folder).map_err(failed("create", &folder))?;
         Ok(Self { folder })
     }
 
@@ -56,14 +56,7 @@ impl ArtifactStore {
         static WRITES: AtomicU64 = AtomicU64::new(0);
         let number = WRITES.fetch_add(1, Ordering::Relaxed);
         let unfinished = path.with_extension(format!("part-{}-{number}", std::process::id()));
-        let write = || -> io::Result<()> {
-            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(failed("write", &path))?;
+        appear_durably(&path, &unfinished, |file| file.write_all(bytes)).map_err(failed("write", &path))?;
         Ok(digest)
     }
 

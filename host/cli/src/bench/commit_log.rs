@@ -190,7 +190,7 @@ impl Outstanding {
 }
 
 fn measure_log(folder: &Path, work: &Work) -> anyhow::Result<Measured> {
-    let mut config = LogConfig::new(folder, *b"vouch-bench-log!");
+    let mut config = LogConfig::new(folder, *b"vouch-bench-log!", 0);
     config.segment_size = work.file_bytes;
     config.zero_ahead = work.file_bytes;
     config.syncs_in_flight = work.syncs;

@@ -93,7 +93,7 @@ fn hundred_gibibytes(disk: &RealDisk, config: &LogConfig) -> Vec<Checkpoint> {
 fn start_of_hundred_gibibytes(covered: usize) -> crate::Recovery {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(RealDisk::open(folder.path()).unwrap());
-    let mut config = LogConfig { segment_size: GIB, ..LogConfig::new(folder.path(), *b"cluster-of-tests") };
+    let mut config = LogConfig { segment_size: GIB, ..LogConfig::new(folder.path(), *b"cluster-of-tests", 0) };
     let checkpoints = hundred_gibibytes(&disk, &config);
     config.checkpoint = Some(checkpoints[covered]);
     let (_, reader, recovery) = open_on(disk, &config, Box::new(|_| ()), &mut |_| Ok(())).unwrap();

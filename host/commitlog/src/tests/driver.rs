@@ -22,7 +22,7 @@ pub(super) fn config() -> LogConfig {
         zero_ahead: 4 << 10,
         shard: 3,
         syncs_in_flight: 3,
-        ..LogConfig::new("sim", *b"cluster-of-tests")
+        ..LogConfig::new("sim", *b"cluster-of-tests", 3)
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Open {
 }
 
 pub fn config(directory: &Path) -> LogConfig {
-    LogConfig { segment_size: 4 << 20, zero_ahead: 1 << 20, ..LogConfig::new(directory, CLUSTER) }
+    LogConfig { segment_size: 4 << 20, zero_ahead: 1 << 20, ..LogConfig::new(directory, CLUSTER, 0) }
 }
 
 pub fn open(config: LogConfig) -> Result<Open, OpenError> {

@@ -51,7 +51,7 @@ impl Log {
         let config = LogConfig {
             segment_size: SEGMENT,
             syncs_in_flight: SYNCS_IN_FLIGHT,
-            ..LogConfig::new(folder.join("log"), [1; 16])
+            ..LogConfig::new(folder.join("log"), [1; 16], 0)
         };
         let (appender, reader, _, durable) = open(config, |_| ());
         Self { appender, reader, durable, reached: LogPosition(0), index: 0 }

@@ -14,7 +14,7 @@ use super::{cpu, folder};
 fn start_with_a_million_messages() {
     let folder = folder();
     for batch in [1, 16] {
-        let config = LogConfig::new(folder.path().join(batch.to_string()), [1; 16]);
+        let config = LogConfig::new(folder.path().join(batch.to_string()), [1; 16], 0);
         let (mut appender, _, _, durable) = open(config.clone(), |_| ());
         let body = vec![7; 1024];
         let parts = vec![&body[..]; batch];
@@ -50,7 +50,7 @@ fn start_with_a_million_messages() {
 #[ignore = "a measurement"]
 fn verifying_a_gibibyte() {
     let folder = folder();
-    let config = LogConfig { segment_size: 256 << 20, ..LogConfig::new(folder.path(), [1; 16]) };
+    let config = LogConfig { segment_size: 256 << 20, ..LogConfig::new(folder.path(), [1; 16], 0) };
     let (mut appender, _, _, durable) = open(config, |_| ());
     let body = vec![7; 16 << 10];
     let mut end = LogPosition(0);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
-use vouch_broker::{GroupConfig, TransactionId};
+use vouch_broker::{GroupConfig, ShardId, TransactionId};
 use vouch_node::{CheckCommand, Client, Declaration, NoRoom, Question};
 use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
 use vouch_protocol::wire::telemetry_command::Command;
@@ -99,7 +99,7 @@ impl TelemetryStream {
 
 /// What a question says of this node.
 struct AskedAs {
-    shard: u16,
+    shard: ShardId,
     store_host: String,
     aside: Aside,
     /// Of the stream that they go into.

@@ -1,7 +1,7 @@
 use std::task::Waker;
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName, StoredMessage};
+use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName, ShardId, StoredMessage};
 use vouch_node::TelemetryStream as _;
 
 use super::*;
@@ -12,7 +12,7 @@ fn stream() -> (Arc<Questions>, TelemetryStream, End) {
     let (sender, queue) = mpsc::channel(QUEUE_LEN);
     let (end, ended) = oneshot::channel();
     let (store_host, part) = ("here".to_owned(), PartRoom::default());
-    let asks = AskedAs { shard: 0, store_host, aside: Aside::default(), part, making: None };
+    let asks = AskedAs { shard: ShardId::FIRST, store_host, aside: Aside::default(), part, making: None };
     let questions = Arc::new(Questions { sender, ended: AtomicBool::new(false) });
     (questions, TelemetryStream::new(queue, ended, asks), end)
 }
@@ -58,7 +58,7 @@ fn asked(stream: &mut TelemetryStream) -> Option<String> {
 }
 
 fn id(position: u64) -> Option<String> {
-    Some(TransactionId { shard: 0, position }.to_string())
+    Some(TransactionId { shard: ShardId(0), position }.to_string())
 }
 
 #[test]

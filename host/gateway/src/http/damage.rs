@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
-use vouch_broker::TransactionId;
+use vouch_broker::{ShardId, TransactionId};
 use vouch_node::{Damage, DamagedStretch, Known};
 
 use super::App;
@@ -25,7 +25,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
     })))
 }
 
-fn stretch_json(shard: u16, stretch: DamagedStretch) -> Value {
+fn stretch_json(shard: ShardId, stretch: DamagedStretch) -> Value {
     let DamagedStretch { file, offset, length, from, to, reason, entries_lost, known } = stretch;
     json!({
         "file": file.display().to_string(),
@@ -39,7 +39,7 @@ fn stretch_json(shard: u16, stretch: DamagedStretch) -> Value {
     })
 }
 
-fn known_json(shard: u16, known: Known) -> Value {
+fn known_json(shard: ShardId, known: Known) -> Value {
     let Known { messages, transactions, component_pieces, omitted } = known;
     let messages: Vec<Value> = messages
         .into_iter()

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use vouch_broker::{BodyEncoding, MessageKind, Refusal, TopicId};
+use vouch_broker::{BodyEncoding, MessageKind, Refusal, ShardId, TopicId};
 use vouch_node::{MessageMark, MessageQuery, MessageView};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
@@ -112,7 +112,7 @@ fn mark(text: &str) -> Result<MessageMark, String> {
     read().ok_or_else(|| "give the `next` of the page before, or leave it out".to_owned())
 }
 
-fn item(shard: u16, view: MessageView, room: &mut Bodies) -> Value {
+fn item(shard: ShardId, view: MessageView, room: &mut Bodies) -> Value {
     let message = view.message.message;
     let properties: Map<String, Value> =
         message.properties.into_iter().map(|(name, value)| (name, value.into())).collect();

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vouch_broker::{Refusal, ResourceName, TransactionId, TransactionOutcome};
+use vouch_broker::{Refusal, ResourceName, ShardId, TransactionId, TransactionOutcome};
 use vouch_node::{
     AnswerView, EndRequest, ErrorView, TransactionMark, TransactionQuery, TransactionState, TransactionView,
 };
@@ -46,7 +46,7 @@ pub(crate) struct TransactionDocument {
 }
 
 impl TransactionDocument {
-    pub(crate) fn new(shard: u16, view: TransactionView) -> Self {
+    pub(crate) fn new(shard: ShardId, view: TransactionView) -> Self {
         Self {
             id: TransactionId { shard, position: view.transaction }.to_string(),
             topic: view.topic,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{CheckAnswered, ComponentFailed, End, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{Millis, Refusal, TransactionId, TransactionOutcome};
+use vouch_broker::{Millis, Refusal, ShardId, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
 
 use super::errors::AskError;
@@ -147,7 +147,7 @@ async fn finish(inner: &Inner, due: &Due, recorded: Result<(), Refusal>) {
             ask_again(inner, due, inner.shared.clock.now()).await;
         }
         Err(refusal) => {
-            let id = TransactionId { shard: 0, position: due.transaction };
+            let id = TransactionId { shard: ShardId::FIRST, position: due.transaction };
             tracing::warn!(transaction = %id, %refusal, "what was answered could not be recorded; asking again");
             ask_again(inner, due, inner.shared.clock.now().plus_ms(ASK_AGAIN_MS)).await;
         }
@@ -206,7 +206,7 @@ fn say_over(checker: &str, outage: Outaged) {
 
 /// Says that a checker gave no answer, also where somebody else is asked for it.
 fn tell_unanswered(inner: &Inner, due: &Due, checker: &str, unanswered: &Unanswered) {
-    let id = TransactionId { shard: 0, position: due.transaction };
+    let id = TransactionId { shard: ShardId::FIRST, position: due.transaction };
     let (by, text) = (&unanswered.by, &unanswered.text);
     match inner.plugins.outages.no_answer(checker, Instant::now()) {
         Some(count) => tracing::warn!(
@@ -243,7 +243,7 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, checker: &str, unanswered: Una
 }
 
 async fn park(inner: &Inner, failed: ComponentFailed) {
-    let id = TransactionId { shard: 0, position: failed.transaction };
+    let id = TransactionId { shard: ShardId::FIRST, position: failed.transaction };
     match inner.shard.propose_one(|out| failed.encode(out)).await {
         // What is parked is told where it is applied. Or somebody decided meanwhile, or the binding was set anew.
         Ok(_) | Err(Refusal::AlreadyEnded { .. }) => {}

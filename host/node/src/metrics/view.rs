@@ -11,7 +11,7 @@ use vouch_commitlog::LogReader;
 use super::OTHER;
 use super::walk::{Hints, PairRow, TopicRow, Walk};
 use crate::node::Inner;
-use crate::stored;
+use vouch_storage as storage;
 
 /// Whoever asks earlier gets what was made.
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ fn view(walk: Walk, now: Millis, log: &LogReader, known: &HashMap<u64, Millis>) 
         let position = if lag == 0 { None } else { oldest.position() };
         let stored_at = position.and_then(|position| {
             let at = known.get(&position).copied().or_else(|| {
-                let record = stored::record(log, position).ok()?;
+                let record = storage::record(log, position).ok()?;
                 vouch_broker::record::stored_at(&record).ok()
             })?;
             times.insert(position, at);

@@ -5,8 +5,6 @@
 //! all that its state speaks of. What is still needed in a segment that is otherwise free (messages that are kept longer,
 //! halves of open transactions, pieces of components) is written again at the log's other end first.
 
-mod disk;
-
 use std::mem::{Discriminant, discriminant};
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,14 +15,11 @@ use vouch_broker::record::{Carried, Expire, Frame, GroupsUnused, Seen, before_ca
 use vouch_broker::state::{Applied, Body};
 use vouch_broker::{GroupId, Millis, Refusal, TopicId};
 use vouch_commitlog::{LogPosition, Released, Usage};
+use vouch_storage::{Bound, Bounds, Space};
 
-pub use disk::DiskUse;
-use disk::Space;
-
-use crate::lifecycle::Upkeep;
 use crate::node::Inner;
 use crate::shard::Executor;
-use crate::snapshots::{Bound, Bounds};
+use crate::start::Upkeep;
 
 /// How often the disk is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);

@@ -7,9 +7,9 @@ use vouch_broker::{Refusal, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Trouble, Walked, stretches};
 use super::{ATTEMPTS_MAX, Place, STEP, blocking};
-use crate::lookup::{LookupFile, Postings, Term};
 use crate::node::Inner;
 use crate::shard::Executor;
+use vouch_storage::{LookupFile, Postings, Term};
 
 /// Postings that are looked at together.
 const BATCH: usize = 1024;
@@ -194,10 +194,10 @@ impl Inner {
 /// Position, queue and offset of the next postings from `floor` on, none if there are no more.
 type Batch = Option<Vec<(u64, u32, u64)>>;
 
-fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, Batch), crate::lookup::Fault> {
+fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, Batch), vouch_storage::LookupFault> {
     let mut batch = Vec::new();
     while batch.len() < BATCH
-        && let Some(found) = postings.next()?.filter(|found| found.position >= floor)
+        && let Some(found) = postings.next_found()?.filter(|found| found.position >= floor)
     {
         batch.push((found.position, found.queue, found.offset));
     }

@@ -8,9 +8,9 @@ use vouch_broker::{Refusal, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Stretch, Trouble, Walked, stretches};
 use super::{ATTEMPTS_MAX, Place, STEP, blocking};
-use crate::lookup::{LookupFile, SAMPLE_EVERY};
 use crate::node::Inner;
 use crate::shard::Executor;
+use vouch_storage::{LookupFile, SAMPLE_EVERY};
 
 /// Messages that one page looks at: committed halves that are older than wanted may lie between younger messages. A page
 /// that has seen so many ends, and the next one goes on.

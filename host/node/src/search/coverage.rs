@@ -7,10 +7,10 @@ use std::sync::Arc;
 use vouch_broker::{Refusal, StoredMessage, TopicId};
 
 use super::{Place, STEP, blocking};
-use crate::lookup::{Fault, LookupFile, Row};
 use crate::node::Inner;
 use crate::shard::Executor;
-use crate::stored;
+use vouch_storage as storage;
+use vouch_storage::{LookupFault as Fault, LookupFile, Row};
 
 /// Most messages that one search reads one by one. More wait for the index only after a start from a log without one.
 const WALK_MAX: u64 = 8_000_000;
@@ -128,7 +128,7 @@ impl Inner {
         let log = self.reader.clone();
         blocking(move || {
             let read = |place: Place| {
-                let (_, message) = stored::message(&log, place.0).ok()?;
+                let (_, message) = storage::message(&log, place.0).ok()?;
                 wanted(&message).then_some((place, message))
             };
             places.into_iter().filter_map(read).collect()
@@ -140,7 +140,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lookup::tests::covering;
+    use vouch_storage::testing::covering;
 
     #[test]
     fn every_offset_is_in_one_stretch_whichever_files_are_there() {

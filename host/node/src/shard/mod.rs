@@ -3,6 +3,7 @@
 mod absences;
 mod answers;
 mod executor;
+pub(crate) mod first_records;
 mod inbox;
 mod news;
 mod polls;
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{Refusal, State};
 use vouch_commitlog::{Appender, LogReader};
+use vouch_storage::Requests;
 
 pub(crate) use answers::refusal_of_shortage;
 pub(crate) use executor::Executor;
@@ -29,7 +31,6 @@ pub(crate) use renewal::RENEWED_LEASE_MS;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::sessions::Sessions;
-use crate::snapshots::Requests;
 use inbox::{Claim, Proposal};
 
 /// What the executor shares with tasks.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{DeadLetterSized, End, EndedBy, Record};
 use vouch_broker::state::{Applied, Outcome};
-use vouch_broker::{GroupId, TransactionId, TransactionOutcome};
+use vouch_broker::{GroupId, ShardId, TransactionId, TransactionOutcome};
 use vouch_registry::Digest;
 
 use super::Executor;
@@ -88,7 +88,7 @@ impl News {
 }
 
 fn id(transaction: u64) -> TransactionId {
-    TransactionId { shard: 0, position: transaction }
+    TransactionId { shard: ShardId::FIRST, position: transaction }
 }
 
 fn verdict(outcome: TransactionOutcome) -> &'static str {

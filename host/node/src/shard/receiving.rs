@@ -11,7 +11,7 @@ use vouch_broker::{GroupConfig, GroupId, Millis, Refusal, TagFilter, TopicId};
 use super::executor::Executor;
 use super::inbox::{Claim, Proposal};
 use super::polls::{Batch, LineNumber, POLLS_MAX, Poll};
-use crate::stored;
+use vouch_storage as storage;
 
 /// Work for receives in one turn of the executor, about a millisecond or two; the rest waits for the next turn, after what
 /// else there is to do: many who wait for one topic do not hold up those who write to another.
@@ -139,7 +139,8 @@ impl Executor {
     /// reads the message will say.
     fn record_len(&self, topic: TopicId, queue: u32, offset: u64) -> u32 {
         let entry = self.state.topics().get(topic).and_then(|topic| topic.entry(queue, offset));
-        let len = entry.zip(self.reader.as_ref()).and_then(|(entry, log)| stored::record_len(log, entry.position).ok());
+        let len =
+            entry.zip(self.reader.as_ref()).and_then(|(entry, log)| storage::record_len(log, entry.position).ok());
         len.unwrap_or(0)
     }
 

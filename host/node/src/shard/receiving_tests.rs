@@ -18,7 +18,7 @@ use vouch_broker::{
 use super::{SCAN_COST, TURN_WORK};
 use crate::clock::{Clock, SystemTimeSource};
 use crate::shard::{Batch, Executor, Inbox, Output, Poll, Shared};
-use crate::snapshots::Requests;
+use vouch_storage::Requests;
 
 const TOPIC: TopicId = TopicId(1);
 

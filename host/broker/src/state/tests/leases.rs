@@ -211,7 +211,15 @@ fn a_range_beyond_the_queue_or_of_no_queue_is_ignored() {
 #[test]
 fn a_handle_is_checked_against_the_state_as_an_ack_would_be() {
     let (mut log, group, topic) = leased();
-    let handle = |generation| Handle { shard: 0, topic, group, queue: 0, offset: 0, generation, deadline: Millis(0) };
+    let handle = |generation| Handle {
+        shard: crate::ShardId::FIRST,
+        topic,
+        group,
+        queue: 0,
+        offset: 0,
+        generation,
+        deadline: Millis(0),
+    };
     assert_eq!(log.state.check_handle(&handle(1), log.now), Ok(true));
     assert!(log.state.check_handle(&handle(2), log.now).is_err());
     assert!(log.state.check_handle(&handle(1), log.now.plus_ms(60_000)).is_err());

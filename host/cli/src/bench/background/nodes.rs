@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 use rustix::fs::Advice;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use vouch_broker::ShardId;
+use vouch_storage::ShardFolder;
 
 use super::super::contestants::{Contestant, create_topics, start_node};
 use super::super::load::{Load, Window};
@@ -119,7 +121,7 @@ impl Node {
         create_topics(&http, &self.load, &self.topic)?;
         let (name, address, load) = (self.name, process.grpc()?, self.load.clone());
         let contestant = Contestant { name, address, load, process: Some(process) };
-        let running = Running { contestant, http, log: self.folder.join("shards/0/log") };
+        let running = Running { contestant, http, log: ShardFolder::of(&self.folder, ShardId::FIRST).log() };
         forget_sealed(&running.log)?;
         Ok(running)
     }

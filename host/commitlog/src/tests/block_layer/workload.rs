@@ -27,7 +27,7 @@ pub(super) fn config(folder: &Path) -> LogConfig {
         zero_ahead: SEGMENT / 2,
         shard: 3,
         syncs_in_flight: 3,
-        ..LogConfig::new(folder, *b"cluster-of-tests")
+        ..LogConfig::new(folder, *b"cluster-of-tests", 3)
     }
 }
 

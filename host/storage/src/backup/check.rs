@@ -1,0 +1,116 @@
+//! Whether a backup can be restored, and a node would start on it.
+
+use std::path::Path;
+
+use vouch_broker::State;
+use vouch_commitlog::{CommitLog, LogConfig, LogPosition, Progress, SEGMENT_HEADER_LEN, Verification};
+
+use super::copy::{compare, hexadecimal};
+use super::manifest::Manifest;
+use super::plan;
+use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, SHARD, damaged, shard_of};
+use crate::replay::replay;
+use crate::snapshots::{Loaded, Snapshots};
+use crate::version::check_feature_level;
+
+/// Checks a backup without restoring it: every file against its length and digest, every entry of the log, the
+/// snapshot, and every record that a start would read. Nothing is changed.
+///
+/// # Errors
+/// It is no backup, or one that [`restore`](super::restore()) would refuse.
+pub fn check_backup(backup: &Path, on_progress: OnProgress<'_>) -> Result<Backup, BackupError> {
+    let manifest = Manifest::read(backup)?;
+    let total_bytes = manifest.data_bytes();
+    let mut done_bytes = 0;
+    for file in &manifest.files {
+        compare(&backup.join(&file.path), file.extent(), &file.sha256, &mut |bytes| {
+            done_bytes += bytes;
+            on_progress(BackupProgress { step: BackupStep::Files, done_bytes, total_bytes });
+        })?;
+    }
+    check_folder(backup, &Expected::of(&manifest), on_progress)?;
+    Ok(manifest.summary())
+}
+
+/// What a folder must hold.
+pub(super) struct Expected {
+    pub(super) cluster_id: String,
+    pub(super) segment_size: u64,
+    pub(super) log_start: u64,
+    pub(super) log_end: u64,
+    pub(super) snapshot: Option<u64>,
+}
+
+impl Expected {
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        Self {
+            cluster_id: manifest.cluster_id.clone(),
+            segment_size: manifest.segment_size,
+            log_start: manifest.log_start,
+            log_end: manifest.log_end,
+            snapshot: manifest.snapshot,
+        }
+    }
+}
+
+/// Does what a start would do with a folder whose log ends at a known position, but changes nothing. The leader time of
+/// the newest record.
+pub(super) fn check_folder(
+    folder: &Path,
+    expected: &Expected,
+    on_progress: OnProgress<'_>,
+) -> Result<u64, BackupError> {
+    let identity = plan::identity(folder)?;
+    let cluster_id = identity.cluster_id().map_err(|error| damaged(folder, error))?;
+    if hexadecimal(&cluster_id) != expected.cluster_id || identity.segment_size != expected.segment_size {
+        return Err(damaged(folder, "its identity is that of another node"));
+    }
+    let snapshots = Snapshots::of_folder(shard_of(folder).snapshots());
+    let loaded = expected.snapshot.map(|position| snapshots.load(position)).transpose();
+    let (checkpoint, mut state) = match loaded.map_err(|error| damaged(folder, error))? {
+        Some(Loaded { checkpoint, state }) => (Some(checkpoint), state),
+        None => (None, State::default()),
+    };
+
+    let log_folder = shard_of(folder).log();
+    let mut log = LogConfig::new(&log_folder, cluster_id, SHARD.0);
+    log.segment_size = identity.segment_size;
+    log.checkpoint = checkpoint;
+    log.known_durable = LogPosition(expected.log_end);
+    let mut progress = |Progress { done_bytes, total_bytes }: Progress| {
+        on_progress(BackupProgress { step: BackupStep::Log, done_bytes, total_bytes });
+    };
+    let opened = CommitLog::open_read_only(&log, LogPosition(0), &mut progress);
+    let opened = opened.map_err(|error| damaged(&log_folder, error))?;
+    check_extent(&opened.verification, expected).map_err(|why| damaged(&log_folder, why))?;
+
+    let reader = opened.reader;
+    if let Some(checkpoint) = checkpoint
+        && reader.checkpoint_at(checkpoint.position).ok() != Some(checkpoint)
+    {
+        return Err(damaged(folder, "the snapshot is not one of this log"));
+    }
+    let from = checkpoint.map_or(LogPosition(expected.log_start), |checkpoint| checkpoint.end);
+    for entry in reader.entries_from(from) {
+        let entry = entry.map_err(|error| damaged(&log_folder, error))?;
+        replay(&mut state, &entry).map_err(|error| damaged(&log_folder, error))?;
+    }
+    check_feature_level(&state).map_err(|error| damaged(folder, error))?;
+    Ok(state.cluster().clock.0)
+}
+
+/// The log is whole, and reaches exactly as far as it should.
+fn check_extent(found: &Verification, expected: &Expected) -> Result<(), String> {
+    if let Some(first) = found.damage.first() {
+        return Err(first.to_string());
+    }
+    let end = expected.log_end;
+    // Behind a full segment there may be one that holds only its header.
+    let next = if end.is_multiple_of(expected.segment_size) { end + SEGMENT_HEADER_LEN } else { end };
+    let (first, last) = (found.start.0, found.end.0);
+    if first != expected.log_start || !(end..=next).contains(&last) || found.tail.is_some() {
+        let start = expected.log_start;
+        return Err(format!("the log covers positions {first} to {last} instead of {start} to {end}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! What belongs into a backup at this moment.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use vouch_commitlog::{Checkpoint, LogFolder, LogPosition, SEGMENT_HEADER_LEN, Verification};
+use vouch_registry::Digest;
+
+use super::copy::Extent;
+use super::{BackupError, failed, shard_of};
+use crate::error::StartError;
+use crate::folder::{IDENTITY_FILE, Identity, SharedLock};
+use crate::layout::COMPONENTS;
+use crate::snapshots::{Bound, Snapshots};
+
+/// Why a backup does not go on.
+pub(super) enum Trouble {
+    /// The node tidied something away meanwhile: it can be tried again.
+    Changed(String),
+    /// It makes no sense to try again.
+    Failed(BackupError),
+}
+
+impl From<BackupError> for Trouble {
+    fn from(error: BackupError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What a file is, which says what it means if it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// Never changes and never goes.
+    Fixed,
+    /// May be tidied away; what was opened before stays readable.
+    Snapshot,
+    /// May be released and used again for other bytes.
+    Segment,
+    /// The log holds it, too: where it is gone or damaged, a node makes it again.
+    Component,
+}
+
+pub(super) struct Planned {
+    pub(super) kind: FileKind,
+    /// Below the folder, in the backup.
+    pub(super) path: String,
+    /// What it is copied from.
+    pub(super) from: PathBuf,
+    pub(super) extent: Extent,
+}
+
+pub(super) struct Plan {
+    pub(super) cluster_id: [u8; 16],
+    pub(super) segment_size: u64,
+    pub(super) log_start: u64,
+    pub(super) log_end: u64,
+    /// Position that the snapshot covers.
+    pub(super) snapshot: Option<u64>,
+    pub(super) node_runs: bool,
+    pub(super) files: Vec<Planned>,
+}
+
+/// The identity of a data folder, or that it is none.
+pub(super) fn identity(data_dir: &Path) -> Result<Identity, BackupError> {
+    let not_a_node = |why: String| BackupError::NotANode { path: data_dir.to_owned(), why };
+    match Identity::read(&data_dir.join(IDENTITY_FILE)) {
+        Ok(Some(identity)) => Ok(identity),
+        Ok(None) => Err(not_a_node(format!("it holds no {IDENTITY_FILE}"))),
+        Err(StartError::Io { action, path, source }) => Err(BackupError::Io { action, path, source }),
+        Err(error) => Err(not_a_node(error.to_string())),
+    }
+}
+
+/// Looks at a data folder.
+pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
+    let identity = identity(data_dir)?;
+    let cluster_id = identity
+        .cluster_id()
+        .map_err(|error| BackupError::NotANode { path: data_dir.to_owned(), why: error.to_string() })?;
+    let log_folder = shard_of(data_dir).log();
+    if !log_folder.is_dir() {
+        let why = format!("it holds no log in {}", named(&shard_of(Path::new("")).log()));
+        return Err(BackupError::NotANode { path: data_dir.to_owned(), why }.into());
+    }
+    let mut files = vec![file(data_dir.join(IDENTITY_FILE), IDENTITY_FILE.to_owned(), FileKind::Fixed)?];
+
+    // Before the log: segments go only below a snapshot, so a log that is listed later can only lack what an even newer
+    // one covers, and that is noticed.
+    let snapshot_folder = shard_of(data_dir).snapshots();
+    let snapshots = Snapshots::of_folder(&snapshot_folder);
+    let newest = match snapshots.newest_below(u64::MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        newest => newest.map_err(failed("list", &snapshot_folder))?,
+    };
+    // One copy of each, one that is whole: the node that is restored makes the other.
+    for (name, from) in newest.iter().flat_map(|loaded| snapshots.files(loaded)) {
+        files.push(file(from, named(&shard_of(Path::new("")).snapshots().join(name)), FileKind::Snapshot)?);
+    }
+    // Where the log must begin for it: with its last entry, or earlier, with the oldest record that its state refers to.
+    let needed = newest.as_ref().map_or(0, |loaded| Bound::of(loaded).log_from());
+    let checkpoint = newest.map(|loaded| loaded.checkpoint);
+
+    let log = LogFolder::open(&log_folder).map_err(BackupError::Log)?;
+    if log.identity().cluster_id != cluster_id {
+        let why = format!("its log is not of the cluster that {IDENTITY_FILE} names");
+        return Err(BackupError::NotANode { path: data_dir.to_owned(), why }.into());
+    }
+    let (log_end, node_runs) = log_end(data_dir, &log, checkpoint)?;
+    let size = identity.segment_size;
+    let segments = segments(&log_folder, log_end)?;
+    let log_start = segments.first().copied().unwrap_or(0);
+    if log_start > needed {
+        let why = match checkpoint {
+            Some(_) => format!("the log begins at position {log_start}, and the snapshot needs it from {needed} on"),
+            None => {
+                let why = snapshots.newest_failure().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("the log begins at position {log_start}, and no snapshot can be read{why}")
+            }
+        };
+        // Where no node runs nobody has just released them.
+        return Err(if node_runs { Trouble::Changed(why) } else { BackupError::SourceDamaged(why).into() });
+    }
+    for start in segments {
+        // A segment that is full leads to one that may be empty: its header belongs to the log.
+        let data = size.min((log_end - start).max(SEGMENT_HEADER_LEN));
+        let path = named(&shard_of(Path::new("")).segment(start));
+        let from = data_dir.join(&path);
+        files.push(Planned { kind: FileKind::Segment, path, from, extent: Extent { data, length: size } });
+    }
+    files.extend(components(data_dir)?);
+    let snapshot = checkpoint.map(|checkpoint| checkpoint.end.0);
+    Ok(Plan { cluster_id, segment_size: size, log_start, log_end, snapshot, node_runs, files })
+}
+
+/// Everything before this position belongs into the backup, and whether a node runs on the folder.
+///
+/// What a node has written and not noted as durable may never have been acknowledged, and a power cut may still take it
+/// back: it is left out. Where no node runs nobody can add to the log, and a start would serve everything that is whole,
+/// which includes what was acknowledged in the last moments before a crash.
+fn log_end(data_dir: &Path, log: &LogFolder, snapshot: Option<Checkpoint>) -> Result<(u64, bool), Trouble> {
+    // Held only until the end of the log is found.
+    let lock = SharedLock::of_folder(data_dir).map_err(failed("lock", data_dir))?;
+    // What lies before the snapshot's end is durable, and no older mark is higher.
+    let nothing = (LogPosition(0), LogPosition(0));
+    let (from, known_durable) = snapshot.map_or(nothing, |checkpoint| (checkpoint.position, checkpoint.end));
+    let Verification { end, durable, damage, .. } =
+        log.verify_from(from, known_durable, &mut |_| ()).map_err(BackupError::Log)?;
+    if let Some(first) = damage.first() {
+        return Err(BackupError::SourceDamaged(first.to_string()).into());
+    }
+    let position = if lock.is_some() { end } else { durable };
+    if position.0 <= SEGMENT_HEADER_LEN {
+        return Err(BackupError::NothingDurable.into());
+    }
+    Ok((position.0, lock.is_none()))
+}
+
+/// Starts of the segments with anything before `end`, in order, and of the one that begins there.
+fn segments(folder: &Path, end: u64) -> Result<Vec<u64>, BackupError> {
+    let mut starts = Vec::new();
+    for path in list(folder)? {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
+        let start = name.filter(|digits| digits.len() == 20).and_then(|digits| digits.parse::<u64>().ok());
+        starts.extend(start.filter(|start| *start <= end));
+    }
+    starts.sort_unstable();
+    Ok(starts)
+}
+
+/// Component files that are whole.
+fn components(data_dir: &Path) -> Result<Vec<Planned>, BackupError> {
+    let folder = data_dir.join(COMPONENTS);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    for path in list(&folder)? {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".wasm"));
+        let Some(named) = name.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()) else { continue };
+        // One that is being removed or is damaged is left out: a node makes it again from the log.
+        if let Ok(bytes) = fs::read(&path)
+            && Digest::of(&bytes) == named
+        {
+            let (extent, to) = (Extent::whole(bytes.len() as u64), below(COMPONENTS, &path));
+            files.push(Planned { kind: FileKind::Component, path: to, from: path, extent });
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let entries = fs::read_dir(folder).map_err(failed("list", folder))?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed("list", folder))).collect()
+}
+
+/// The name of a file in a manifest.
+fn named(path: &Path) -> String {
+    path.to_str().expect("these files are named in plain letters").to_owned()
+}
+
+fn below(folder: &str, path: &Path) -> String {
+    let name = path.file_name().and_then(|name| name.to_str()).expect("these files are named in plain letters");
+    format!("{folder}/{name}")
+}
+
+fn file(from: PathBuf, path: String, kind: FileKind) -> Result<Planned, Trouble> {
+    match fs::metadata(&from) {
+        Ok(metadata) => Ok(Planned { kind, path, extent: Extent::whole(metadata.len()), from }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Trouble::Changed(format!("{} was removed", from.display())))
+        }
+        Err(error) => Err(failed("look at", &from)(error).into()),
+    }
+}

@@ -1,0 +1,170 @@
+//! `identity.json`: whose log lies in a data folder.
+//!
+//! # To ensure correctness
+//! A folder that has the file has had a log, from which something may have been acknowledged: without one it is never
+//! begun anew. So a first start writes `identity.part`, makes the log, and gives the file its name when the first records
+//! are durable, before anything is served. Where it was interrupted the next one goes on with the same identity, whatever
+//! lies in the log by then: nothing of a log is ever removed for it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use vouch_files::{create, sync};
+
+use crate::config::{DEFAULT_SEGMENT_SIZE, StorageConfig};
+use crate::error::{StartError, failed};
+use crate::layout::ShardFolder;
+
+/// The identity of a data folder.
+pub(crate) const IDENTITY_FILE: &str = "identity.json";
+/// The identity of a folder whose first start has not ended.
+pub(super) const UNFINISHED_FILE: &str = "identity.part";
+
+/// What must be known before the log can be opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    cluster_id: String,
+    pub(crate) segment_size: u64,
+}
+
+/// What else a data folder holds, by the names of its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holdings {
+    /// Segments of a log.
+    pub(super) segments: bool,
+    /// Anything else that a log was needed for.
+    pub(super) others: bool,
+}
+
+impl Holdings {
+    pub(super) fn of_folder(shard: &ShardFolder) -> Result<Self, StartError> {
+        let has = |folder: PathBuf, extensions: &[&str]| -> Result<bool, StartError> {
+            let entries = match fs::read_dir(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                entries => entries.map_err(failed("list", &folder))?,
+            };
+            for entry in entries {
+                let path = entry.map_err(failed("list", &folder))?.path();
+                let extension = path.extension().and_then(|extension| extension.to_str());
+                if extension.is_some_and(|extension| extensions.contains(&extension)) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        let segments = has(shard.log(), &["log"])?;
+        Ok(Self {
+            segments,
+            others: has(shard.log(), &["spare"])?
+                || has(shard.snapshots(), &["snapshot", "snapshot2", "part", "part2"])?,
+        })
+    }
+}
+
+impl Identity {
+    /// The identity of a folder, and whether its first start has yet to end ([`Self::keep`]).
+    ///
+    /// # Errors
+    /// The folder has held a log that is not there, or holds one and does not say whose; or the setting of the segment
+    /// size differs.
+    pub(super) fn of_folder(config: &StorageConfig) -> Result<(Self, bool), StartError> {
+        match Self::look(config)? {
+            Some(found) => Ok(found),
+            None => Ok((Self::make(config, &config.data_dir.join(UNFINISHED_FILE))?, true)),
+        }
+    }
+
+    /// The same where nothing may be made: nothing if a start would make a new one.
+    ///
+    /// # Errors
+    /// As [`Self::of_folder`].
+    pub(super) fn look(config: &StorageConfig) -> Result<Option<(Self, bool)>, StartError> {
+        let data_dir = &config.data_dir;
+        let (path, unfinished) = (data_dir.join(IDENTITY_FILE), data_dir.join(UNFINISHED_FILE));
+        let holdings = Holdings::of_folder(&config.folder())?;
+        let unknown = |why: &str| StartError::Identity { path: path.clone(), why: why.to_owned() };
+        let begun = match Self::read(&path)? {
+            Some(identity) if holdings.segments => return Ok(Some((identity.agreeing_with(config)?, false))),
+            Some(_) => return Err(log_is_missing(config)),
+            // What lies there before the log does is of no use to anybody, and may be torn.
+            None if !holdings.segments && !holdings.others => return Ok(None),
+            None => Self::read(&unfinished),
+        };
+        match begun {
+            Ok(Some(identity)) if holdings.segments => Ok(Some((identity.agreeing_with(config)?, true))),
+            Ok(Some(_)) => Err(unknown("it is missing, and so is the log, and the folder holds snapshots of one")),
+            Ok(None) => Err(unknown("it is missing, and the folder holds a log")),
+            Err(_) => Err(unknown("it is missing, identity.part cannot be read, and the folder holds a log")),
+        }
+    }
+
+    fn agreeing_with(self, config: &StorageConfig) -> Result<Self, StartError> {
+        match config.segment_size {
+            Some(setting) if setting != self.segment_size => {
+                Err(StartError::SegmentSize { made_with: self.segment_size, setting })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// What a file says; `None` if there is no such file.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, StartError> {
+        match fs::read(path) {
+            Ok(bytes) => serde_json::from_slice::<Self>(&bytes)
+                .map(Some)
+                .map_err(|error| StartError::Identity { path: path.to_owned(), why: error.to_string() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", path)(error)),
+        }
+    }
+
+    /// A new one, on the disk before the log is.
+    fn make(config: &StorageConfig, unfinished: &Path) -> Result<Self, StartError> {
+        let cluster_id = rand::random::<u128>();
+        let identity = Self {
+            cluster_id: format!("{cluster_id:032x}"),
+            segment_size: config.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE),
+        };
+        let write = || -> io::Result<()> {
+            let mut file: File = create(unfinished)?;
+            file.write_all(&serde_json::to_vec_pretty(&identity)?)?;
+            file.sync_all()?;
+            sync(&config.data_dir)
+        };
+        write().map_err(failed("write", unfinished))?;
+        Ok(identity)
+    }
+
+    /// Gives the file its name: from now on the folder has had a log. Its first records are durable.
+    pub(super) fn keep(data_dir: &Path) -> Result<(), StartError> {
+        let path = data_dir.join(IDENTITY_FILE);
+        let kept = fs::rename(data_dir.join(UNFINISHED_FILE), &path).and_then(|()| sync(data_dir));
+        kept.map_err(failed("write", &path))
+    }
+
+    pub(crate) fn cluster_id(&self) -> Result<[u8; 16], StartError> {
+        u128::from_str_radix(&self.cluster_id, 16).map(u128::to_be_bytes).map_err(|error| StartError::Identity {
+            path: PathBuf::from(IDENTITY_FILE),
+            why: format!("cluster_id is not a number: {error}"),
+        })
+    }
+}
+
+/// The folder was a node's, and its log is gone: a volume that is not mounted looks like this.
+fn log_is_missing(config: &StorageConfig) -> StartError {
+    let data_dir = &config.data_dir;
+    // What lies above it may be what is not mounted.
+    let mut missing = config.folder().log();
+    let mut found = "holds no segment of a log";
+    while !missing.is_dir() && missing != *data_dir {
+        found = "is missing";
+        match missing.parent() {
+            Some(above) if !above.is_dir() => missing = above.to_owned(),
+            _ => break,
+        }
+    }
+    StartError::LogMissing { data_dir: data_dir.to_owned(), missing, found }
+}

@@ -1,0 +1,14 @@
+//! The data folder as a whole: whose it is, who may use it, who may read it.
+
+mod beginning;
+mod identity;
+mod lock;
+mod private;
+mod process;
+
+pub use beginning::Folders;
+pub(crate) use beginning::{look, open};
+pub(crate) use identity::{IDENTITY_FILE, Identity};
+pub use lock::in_use;
+pub(crate) use lock::{LOCK_FILE, SharedLock, note_restore};
+pub(crate) use private::restrict;

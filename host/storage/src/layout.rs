@@ -1,0 +1,66 @@
+//! Where things are in a data folder, and in a backup alike. Nobody else knows it.
+
+use std::path::{Path, PathBuf};
+
+use vouch_broker::ShardId;
+
+/// The folder of all shards, in a data folder.
+pub(crate) const SHARDS: &str = "shards";
+/// The components' files, in a data folder.
+pub const COMPONENTS: &str = "plugins/components";
+
+/// Where the files of a shard are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardFolder(PathBuf);
+
+impl ShardFolder {
+    /// The shard's folder in a data folder or a backup; under an empty path, the names that its files have in either.
+    pub fn of(data_dir: &Path, shard: ShardId) -> Self {
+        Self(data_dir.join(SHARDS).join(shard.to_string()))
+    }
+
+    /// Everything of the shard lies in it.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The segments of its log.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// The segment that begins at a position of the log.
+    pub fn segment(&self, start: u64) -> PathBuf {
+        self.log().join(format!("{start:020}.log"))
+    }
+
+    /// Snapshots of its state, and their parts.
+    pub fn snapshots(&self) -> PathBuf {
+        self.0.join("snapshots")
+    }
+
+    /// The files by which messages are found.
+    pub fn lookup(&self) -> PathBuf {
+        self.0.join("lookup")
+    }
+
+    /// Where the scrubber notes how far it is.
+    pub fn scrub(&self) -> PathBuf {
+        self.0.join("scrub")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Folders of earlier versions and their backups have these names.
+    #[test]
+    fn the_first_shard_lies_where_it_always_lay() {
+        let folder = ShardFolder::of(Path::new("/data"), ShardId::FIRST);
+        let paths = [folder.segment(4096), folder.snapshots(), folder.lookup(), folder.scrub()];
+        let expected = ["log/00000000000000004096.log", "snapshots", "lookup", "scrub"];
+        assert_eq!(paths, expected.map(|name| Path::new("/data/shards/0").join(name)));
+        assert_eq!(ShardFolder::of(Path::new(""), ShardId::FIRST).log(), Path::new("shards/0/log"));
+    }
+}

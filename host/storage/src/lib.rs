@@ -1,0 +1,43 @@
+//! A shard on disk: opened into state, snapshotted, indexed, scrubbed, backed up, read when damaged. Whoever serves it, on
+//! whatever threads, is above; here nobody knows of a runtime, a client or a component.
+
+mod backup;
+mod config;
+mod damaged;
+mod disk_use;
+mod error;
+mod folder;
+mod layout;
+mod lookup;
+mod open;
+mod progress;
+mod replay;
+mod scrub;
+mod snapshots;
+mod stored;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod version;
+
+pub use backup::{
+    Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, last_backup_ms, restore,
+};
+pub use config::{DEFAULT_SEGMENT_SIZE, OnDamage, StorageConfig};
+pub use damaged::{DamagedLog, LostParts, is_break};
+pub use disk_use::{DiskUse, Full, Space};
+pub use error::StartError;
+pub use folder::{Folders, in_use};
+pub use layout::{COMPONENTS, ShardFolder};
+pub use lookup::{
+    Fault as LookupFault, Found as Posted, LookupFile, LookupReport, Lookups, Postings, Row, SAMPLE_EVERY, Term,
+};
+pub use open::{Opened, OpenedLog, check_start, open};
+pub use progress::{StartProgress, StartStep};
+pub use replay::{Unreadable, replay};
+pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};
+pub use snapshots::{
+    Bound, Bounds, CopyFate, DamagedCopy, Listeners, Loaded, Requests, SnapshotFailure, Snapshots, Snapshotter,
+    StoredCopies, Taken, known_durable, verify_snapshots,
+};
+pub use stored::{StoredError, message, record, record_len, transaction_at};
+pub use version::{FEATURE_LEVEL, VERSION};

@@ -1,0 +1,215 @@
+//! What is in a lookup file (`docs/lookup-index.md` gives every byte).
+
+use std::cmp::Reverse;
+
+use vouch_broker::TopicId;
+use vouch_commitlog::Checkpoint;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Fault;
+use super::page::{CONTENT_LEN, Item, Section, u32_at, u64_at};
+
+const MAGIC: &[u8; 8] = b"VOUCHLKP";
+const VERSION: u32 = 1;
+
+/// Messages of a queue whose times share a sample.
+pub const SAMPLE_EVERY: u64 = 64;
+
+/// What a message is looked for by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term<'a> {
+    /// Its client id.
+    Id(&'a str),
+    /// One of its keys.
+    Key(&'a str),
+}
+
+impl Term<'_> {
+    /// The hash under which messages of a topic with this term are filed. Different terms may share one: whoever finds
+    /// something by it looks at the message.
+    pub fn hash(self, topic: TopicId) -> u64 {
+        let (kind, text) = match self {
+            Self::Id(text) => (1, text),
+            Self::Key(text) => (2, text),
+        };
+        let mut hash = Xxh3::new();
+        hash.update(&[kind]);
+        hash.update(&topic.0.to_le_bytes());
+        hash.update(text.as_bytes());
+        hash.digest()
+    }
+}
+
+/// Says that a message has a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Posting {
+    /// [`Term::hash`].
+    pub(crate) hash: u64,
+    /// Log position of the message.
+    pub(crate) position: u64,
+    /// Number of the row that holds it.
+    pub(crate) row: u32,
+    /// Its offset after the row's first.
+    pub(crate) index: u32,
+}
+
+impl Posting {
+    /// The order in a run: what belongs to one hash lies together, newest first.
+    pub(super) fn order(&self) -> impl Ord + use<> {
+        (self.hash, Reverse(self.position), self.row, self.index)
+    }
+}
+
+impl Item for Posting {
+    const LEN: usize = 24;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.hash.to_le_bytes());
+        out.extend_from_slice(&self.position.to_le_bytes());
+        out.extend_from_slice(&self.row.to_le_bytes());
+        out.extend_from_slice(&self.index.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        Self { hash: u64_at(bytes, 0), position: u64_at(bytes, 8), row: u32_at(bytes, 16), index: u32_at(bytes, 20) }
+    }
+}
+
+/// A stretch of a queue that the file covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The topic.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: u32,
+    /// Queue offset of its first message.
+    pub first: u64,
+    /// Messages in it.
+    pub count: u64,
+    /// Number of its first sample.
+    pub(super) sample: u64,
+}
+
+impl Row {
+    /// The offset after its last message.
+    pub fn end(&self) -> u64 {
+        self.first + self.count
+    }
+
+    /// How many samples it has.
+    pub(super) fn samples(&self) -> u64 {
+        self.count.div_ceil(SAMPLE_EVERY)
+    }
+}
+
+impl Item for Row {
+    const LEN: usize = 32;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.topic.0.to_le_bytes());
+        out.extend_from_slice(&self.queue.to_le_bytes());
+        for number in [self.first, self.count, self.sample] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        Self {
+            topic: TopicId(u32_at(bytes, 0)),
+            queue: u32_at(bytes, 4),
+            first: u64_at(bytes, 8),
+            count: u64_at(bytes, 16),
+            sample: u64_at(bytes, 24),
+        }
+    }
+}
+
+/// The latest time, in milliseconds since 1970, among the messages of a row up to and including a group of
+/// [`SAMPLE_EVERY`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sample(pub(super) u64);
+
+impl Item for Sample {
+    const LEN: usize = 8;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        Self(u64_at(bytes, 0))
+    }
+}
+
+/// Where a run lies: postings in their order.
+impl Item for Section<Posting> {
+    const LEN: usize = 16;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.first_page.to_le_bytes());
+        out.extend_from_slice(&self.items.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        Self::new(u64_at(bytes, 0), u64_at(bytes, 8))
+    }
+}
+
+/// The first page.
+pub(super) struct Head {
+    /// The part whose messages are in the file.
+    pub(super) part: u64,
+    /// Checksum of that part.
+    pub(super) part_checksum: u32,
+    /// The last entry of the log that the part covers: its checksum covers all of the log before it.
+    pub(super) checkpoint: Checkpoint,
+    /// Pages of the file.
+    pub(super) pages: u64,
+    /// The latest time of a message, in milliseconds since 1970; 0 without messages.
+    pub(super) latest_ms: u64,
+    pub(super) rows: Section<Row>,
+    pub(super) samples: Section<Sample>,
+    pub(super) runs: Section<Section<Posting>>,
+}
+
+impl Head {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(CONTENT_LEN);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.part_checksum.to_le_bytes());
+        bytes.extend_from_slice(&self.part.to_le_bytes());
+        bytes.extend_from_slice(&self.checkpoint.encode());
+        let sections = [
+            (self.rows.first_page, self.rows.items),
+            (self.samples.first_page, self.samples.items),
+            (self.runs.first_page, self.runs.items),
+        ];
+        let sections = sections.into_iter().flat_map(|(page, items)| [page, items]);
+        for number in [self.pages, self.latest_ms].into_iter().chain(sections) {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads the contents of the first page of a file with so many pages.
+    pub(super) fn decode(bytes: &[u8], pages: u64) -> Result<Self, Fault> {
+        if bytes[..8] != *MAGIC || u32_at(bytes, 8) != VERSION {
+            return Err(Fault::Version);
+        }
+        let at = 24 + Checkpoint::ENCODED_LEN;
+        let number = |n: usize| u64_at(bytes, at + 8 * n);
+        let head = Self {
+            part_checksum: u32_at(bytes, 12),
+            part: u64_at(bytes, 16),
+            checkpoint: Checkpoint::decode(&bytes[24..at]).map_err(|_| Fault::Page(0))?,
+            pages: number(0),
+            latest_ms: number(1),
+            rows: Section::new(number(2), number(3)),
+            samples: Section::new(number(4), number(5)),
+            runs: Section::new(number(6), number(7)),
+        };
+        let whole = head.pages == pages && head.rows.fits(pages) && head.samples.fits(pages) && head.runs.fits(pages);
+        if whole { Ok(head) } else { Err(Fault::Length(pages * super::page::PAGE_LEN as u64)) }
+    }
+}

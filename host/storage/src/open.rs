@@ -1,0 +1,190 @@
+//! Opening a data folder: lock, identity, recovery of the log into state.
+
+use std::ops::Range;
+use std::path::Path;
+
+use vouch_broker::{Millis, State};
+use vouch_commitlog::{Appender, CommitLog, Durable, LogConfig, LogReader, OpenError, Recovery, segments_span};
+
+use crate::config::StorageConfig;
+use crate::damaged::{self, DamagedLog};
+use crate::error::{StartError, failed};
+use crate::folder::{self, Folders};
+use crate::progress::{StartProgress, StartStep};
+use crate::replay::replay;
+use crate::snapshots::{Loaded, Snapshots};
+use crate::version::check_feature_level;
+
+/// A log with the state that it says.
+pub struct Opened {
+    /// The data folder, held as long as this lives.
+    pub folders: Folders,
+    /// What the log says, to its end.
+    pub state: State,
+    /// Leader time before which no record may be stamped.
+    pub logged: Millis,
+    /// Reads the log.
+    pub reader: LogReader,
+    /// Bytes in a segment of it.
+    pub segment_size: u64,
+    /// The shard's snapshots.
+    pub snapshots: Snapshots,
+    /// Position that the snapshot covers from which the state was read; 0 without one.
+    pub snapshot: u64,
+    /// There is a newer one, which cannot be used.
+    pub passed_over: bool,
+    /// What the log should still hold and lies before its first file.
+    pub missing: Option<Range<u64>>,
+    /// How the log was opened.
+    pub log: OpenedLog,
+}
+
+/// How a log was opened.
+pub enum OpenedLog {
+    /// It was recovered, and goes on.
+    Whole {
+        /// Writes it.
+        appender: Appender,
+        /// What the recovery found.
+        recovery: Recovery,
+    },
+    /// It is only read.
+    Damaged(DamagedLog),
+}
+
+/// What opening would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
+/// the log. Nothing is changed or taken: whether another process holds the folder is not asked.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn check_start(config: &StorageConfig) -> Result<(), StartError> {
+    config.check()?;
+    folder::look(config)
+}
+
+/// Opens the folder and recovers the log, of which `on_durable` hears what becomes durable.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn open(
+    config: &StorageConfig,
+    on_durable: &(impl Fn(Durable) + Clone + Send + Sync + 'static),
+    progress: &StartProgress,
+) -> Result<Opened, StartError> {
+    // A setting that no log can have leaves nothing behind.
+    config.check()?;
+    let folders = folder::open(config, progress)?;
+    let identity = folders.identity();
+    let snapshot_dir = config.folder().snapshots();
+    let snapshots = Snapshots::of_folder(&snapshot_dir);
+
+    let segment_size = identity.segment_size;
+    let mut log = config.log(segment_size);
+    (log.directory, log.cluster_id) = (config.folder().log(), identity.cluster_id()?);
+    // If the log ends before it, that is damage (ruling 17).
+    log.known_durable = snapshots.known_durable().map_err(failed("read", &snapshot_dir))?;
+    let mut recovered = recover(&snapshots, &snapshot_dir, log.clone(), on_durable, progress);
+    if matches!(recovered, Err(StartError::NoSnapshot { .. })) && damaged::rebuild(&log, &snapshots, progress) {
+        recovered = recover(&snapshots, &snapshot_dir, log.clone(), on_durable, progress);
+    }
+    progress.go_on()?;
+    let recovered = match recovered {
+        Err(StartError::Log(error)) => Err(damaged::judge(config.on_damage, &log, &snapshots, error, progress)?),
+        Err(error @ StartError::NoSnapshot { .. }) => {
+            Err(damaged::without_parts(config.on_damage, &log, &snapshots, error, progress)?)
+        }
+        Err(error) => return Err(error),
+        Ok(recovered) => Ok(recovered),
+    };
+    let (state, logged, snapshot, reader, log) = match recovered {
+        Ok(Recovered { state, snapshot, appender, reader, recovery }) => {
+            check_feature_level(&state)?;
+            snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
+            let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
+            (state, logged, snapshot, reader, OpenedLog::Whole { appender, recovery })
+        }
+        Err(damaged::ReadOnly { state, snapshot, reader, log }) => {
+            check_feature_level(&state)?;
+            let logged = state.cluster().clock;
+            (state, logged, snapshot, reader, OpenedLog::Damaged(log))
+        }
+    };
+    progress.enter(StartStep::Beginning);
+    let passed_over = snapshots.newest_position().is_some_and(|newest| newest != snapshot);
+    let missing = what_is_missing(&state, reader.start().0);
+    Ok(Opened { folders, state, logged, reader, segment_size, snapshots, snapshot, passed_over, missing, log })
+}
+
+/// Segments that only retention may remove were removed by somebody: what lay in them is told, and the rest is served.
+fn what_is_missing(state: &State, log_start: u64) -> Option<Range<u64>> {
+    if log_start == 0 {
+        return None;
+    }
+    let first = state.needed_from();
+    if first >= log_start {
+        return None;
+    }
+    tracing::error!(
+        log_start,
+        first,
+        "the log begins behind messages that are not past their retention; they cannot be read, `vouch log damage` lists \
+         them: restore the folder from a backup"
+    );
+    Some(first..log_start)
+}
+
+struct Recovered {
+    state: State,
+    snapshot: u64,
+    appender: Appender,
+    reader: LogReader,
+    recovery: Recovery,
+}
+
+/// Reads the newest snapshot that fits the log, and the log from there.
+fn recover(
+    snapshots: &Snapshots,
+    snapshot_dir: &Path,
+    mut log: LogConfig,
+    on_durable: &(impl Fn(Durable) + Clone + Send + Sync + 'static),
+    progress: &StartProgress,
+) -> Result<Recovered, StartError> {
+    let mut below = u64::MAX;
+    loop {
+        progress.enter(StartStep::ReadingSnapshot);
+        let loaded = snapshots.newest_below(below).map_err(failed("read", snapshot_dir))?;
+        let (mut state, checkpoint) = match loaded {
+            Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
+            None => (State::default(), None),
+        };
+        log.checkpoint = checkpoint;
+        let on_durable = Box::new(on_durable.clone());
+        // That it cannot be listed is told by the log itself.
+        let span = segments_span(&log.directory).unwrap_or_default();
+        let from = checkpoint.map_or(span.start, |checkpoint| checkpoint.end.0);
+        progress.replays(span.end.saturating_sub(from));
+        let opened = CommitLog::open(log.clone(), on_durable, &mut |entry| -> Result<(), Interrupted> {
+            progress.go_on()?;
+            progress.replayed(entry.end.0.saturating_sub(from));
+            Ok(replay(&mut state, &entry)?)
+        });
+        match (opened, checkpoint) {
+            (Err(OpenError::Entry { .. }), _) if progress.go_on().is_err() => return Err(StartError::GivenUp),
+            (Ok((_, reader, _)), None) if reader.start().0 > 0 => {
+                return Err(StartError::NoSnapshot { start: reader.start().0, snapshots: snapshot_dir.to_owned() });
+            }
+            (Ok((appender, reader, recovery)), _) => {
+                let snapshot = checkpoint.map_or(0, |checkpoint| checkpoint.end.0);
+                return Ok(Recovered { state, snapshot, appender, reader, recovery });
+            }
+            (Err(error @ OpenError::Checkpoint { .. }), Some(checkpoint)) => {
+                tracing::warn!(%error, "the newest snapshot does not fit the log; trying an older one, or the whole log");
+                below = checkpoint.end.0;
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+    }
+}
+
+/// Why an entry is not replayed.
+type Interrupted = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,123 @@
+//! How far a start has come, for whoever waits for it, and the word that it shall end.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::StartError;
+
+/// What a start is at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StartStep {
+    /// It looks at the data folder, and takes it.
+    #[default]
+    Opening,
+    /// It waits for a tool that needs the folder as it is.
+    Waiting {
+        /// For whom.
+        holder: String,
+    },
+    /// It reads the newest snapshot.
+    ReadingSnapshot,
+    /// It replays the log behind the snapshot.
+    Replaying {
+        /// Bytes of the log that are replayed.
+        replayed_bytes: u64,
+        /// Bytes that are to be replayed, at most: what is prepared behind the log's end counts as well.
+        total_bytes: u64,
+    },
+    /// The log or its snapshots are damaged, and all of the log is looked at.
+    Looking {
+        /// Bytes that were looked at.
+        done_bytes: u64,
+        /// Bytes that there are.
+        total_bytes: u64,
+    },
+    /// The log is recovered; what works on it is started.
+    Beginning,
+}
+
+/// What the operator waits for, after *recovering:*.
+impl fmt::Display for StartStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opening => f.write_str("the data folder is being opened"),
+            Self::Waiting { holder } => write!(f, "waiting for {holder}, which needs the data folder as it is"),
+            Self::ReadingSnapshot => f.write_str("the newest snapshot is being read"),
+            Self::Replaying { replayed_bytes, total_bytes } => {
+                write!(f, "{replayed_bytes} of at most {total_bytes} bytes of the log are replayed")
+            }
+            Self::Looking { done_bytes, total_bytes } => {
+                write!(f, "something is damaged; {done_bytes} of {total_bytes} bytes of the log are looked at")
+            }
+            Self::Beginning => f.write_str("the log is recovered, and what works on it is being started"),
+        }
+    }
+}
+
+/// How far one start has come. Whoever waits asks; the start goes on without regard to it, unless it is given up.
+#[derive(Debug, Default)]
+pub struct StartProgress {
+    step: Mutex<StartStep>,
+    /// Written for each entry, so not behind the lock.
+    replayed: AtomicU64,
+    given_up: AtomicBool,
+}
+
+impl StartProgress {
+    fn locked(&self) -> MutexGuard<'_, StartStep> {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is at.
+    pub fn step(&self) -> StartStep {
+        let mut step = self.locked().clone();
+        if let StartStep::Replaying { replayed_bytes, total_bytes } = &mut step {
+            *replayed_bytes = self.replayed.load(Ordering::Relaxed).min(*total_bytes);
+        }
+        step
+    }
+
+    /// Nobody wants the node any more: the start ends with [`StartError::GivenUp`] as soon as it can, and changes nothing in
+    /// the log.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// It was given up.
+    pub(crate) fn go_on(&self) -> Result<(), StartError> {
+        if self.given_up.load(Ordering::Relaxed) { Err(StartError::GivenUp) } else { Ok(()) }
+    }
+
+    pub(crate) fn enter(&self, step: StartStep) {
+        *self.locked() = step;
+    }
+
+    /// `total_bytes` of the log are to be replayed from now on.
+    pub(crate) fn replays(&self, total_bytes: u64) {
+        self.replayed.store(0, Ordering::Relaxed);
+        self.enter(StartStep::Replaying { replayed_bytes: 0, total_bytes });
+    }
+
+    /// So many are by now.
+    pub(crate) fn replayed(&self, bytes: u64) {
+        self.replayed.store(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_never_says_more_than_there_is() {
+        let progress = StartProgress::default();
+        progress.replays(10);
+        assert_eq!(progress.step().to_string(), "0 of at most 10 bytes of the log are replayed");
+        progress.replayed(7);
+        assert_eq!(progress.step(), StartStep::Replaying { replayed_bytes: 7, total_bytes: 10 });
+        progress.replayed(11);
+        assert_eq!(progress.step(), StartStep::Replaying { replayed_bytes: 10, total_bytes: 10 });
+    }
+}

@@ -1,0 +1,38 @@
+//! Applying what is in the log already.
+
+use vouch_broker::record::{DecodeError, Frame, Record};
+use vouch_broker::state::RecordAt;
+use vouch_broker::{Millis, State};
+use vouch_commitlog::Entry;
+
+/// A record of the log that cannot be applied: the node must not guess what it meant.
+#[derive(Debug, thiserror::Error)]
+#[error("the record at position {position}, written by Vouch {version}, cannot be read: {why}")]
+pub struct Unreadable {
+    position: u64,
+    version: String,
+    why: DecodeError,
+}
+
+/// Applies the records of an entry that is in the log already.
+///
+/// # Errors
+/// A record of it cannot be read.
+pub fn replay(state: &mut State, entry: &Entry) -> Result<(), Unreadable> {
+    let time = Millis(entry.leader_time_ms);
+    let mut effects = Vec::new();
+    let mut records: &[u8] = &entry.payload;
+    let mut position = entry.payload_position.0;
+    while !records.is_empty() {
+        let unreadable =
+            |state: &State, why| Unreadable { position, version: state.cluster().last_version.clone(), why };
+        let (frame, rest) = Frame::split(records).map_err(|why| unreadable(state, why))?;
+        let record = Record::decode(&frame).map_err(|why| unreadable(state, why))?;
+        // What was refused then is refused now; its caller was told then.
+        let _ = state.apply(RecordAt { position, time }, &record, &mut effects);
+        effects.clear();
+        position += u64::from(frame.record_len());
+        records = rest;
+    }
+    Ok(())
+}

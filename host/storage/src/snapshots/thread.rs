@@ -1,0 +1,281 @@
+//! The thread that makes snapshots, and how the shard asks for one.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use vouch_broker::state::Copies;
+use vouch_commitlog::{LogReader, Shortage};
+
+use super::{Bound, Bounds, Rooms, SnapshotFailure, Snapshots, Taken, tell};
+
+/// How far the thread stands back behind the rest of the process (`nice`).
+const NICE: i32 = 15;
+/// On a stop, less new log than this is cheaper to replay than to store.
+const WORTH_IT_ON_STOP: u64 = 8 << 20;
+/// The log must have grown by so many times the size of the last snapshot, both copies: what is written besides the log stays
+/// a small part.
+const SNAPSHOT_SHARE: u64 = 4;
+
+#[derive(Default)]
+struct Waiting {
+    /// Everything before this position is applied, and a snapshot of it is wanted.
+    target: Option<u64>,
+    /// Parts in which damage was found: they are mended first.
+    damaged: BTreeSet<u64>,
+    stopping: bool,
+}
+
+/// Where the shard says how far it is.
+pub struct Requests {
+    /// The next snapshot is due when this position is applied.
+    due: AtomicU64,
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+impl Requests {
+    /// The first snapshot is due at this position.
+    pub fn due_at(position: u64) -> Self {
+        Self { due: AtomicU64::new(position), waiting: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything before this position is durable and applied. Called for every group: one comparison.
+    pub fn applied(&self, position: u64) {
+        if position >= self.due.load(Ordering::Relaxed) {
+            // Not again before this one is made.
+            self.due.store(u64::MAX, Ordering::Relaxed);
+            self.waiting().target = Some(position);
+            self.changed.notify_one();
+        }
+    }
+
+    /// A snapshot of everything before this position, which is durable and applied, is wanted now.
+    pub fn want(&self, position: u64) {
+        self.waiting().target = Some(position);
+        self.changed.notify_one();
+    }
+
+    /// Damage was found in these parts, or they were mended: whoever reads from them is to read from whole copies.
+    pub fn damaged(&self, parts: impl IntoIterator<Item = u64>) {
+        self.waiting().damaged.extend(parts);
+        self.changed.notify_one();
+    }
+
+    fn next(&self) -> Waiting {
+        let mut waiting = self.waiting();
+        while waiting.target.is_none() && waiting.damaged.is_empty() && !waiting.stopping {
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let damaged = std::mem::take(&mut waiting.damaged);
+        Waiting { target: waiting.target.take(), damaged, stopping: waiting.stopping }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.waiting().stopping
+    }
+}
+
+/// Hears the ids of all parts that a snapshot names, ascending.
+pub(crate) type OnSealed = Box<dyn Fn(&[u64]) + Send>;
+
+/// Who hears of a snapshot.
+pub struct Listeners {
+    /// Gets each part that the running state does not have, mapped and in their order.
+    pub adopt: Box<dyn Fn(u64, Copies) + Send>,
+    /// Gets a part that the running state reads from, when its copies were mended.
+    pub mended: Box<dyn Fn(u64, Copies) + Send>,
+    /// Hears the ids of all parts that a snapshot names, ascending.
+    pub sealed: OnSealed,
+}
+
+/// The running thread.
+pub struct Snapshotter {
+    snapshots: Arc<Snapshots>,
+    requests: Arc<Requests>,
+    reader: LogReader,
+    every: u64,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Snapshotter {
+    /// Starts the thread. `every`: bytes of log between two snapshots. `adopted`: the last part that the running state has.
+    pub fn start(
+        snapshots: Arc<Snapshots>,
+        requests: Arc<Requests>,
+        reader: LogReader,
+        every: u64,
+        mut adopted: u64,
+        listeners: Listeners,
+    ) -> std::io::Result<Self> {
+        let (making, asked, log) = (snapshots.clone(), requests.clone(), reader.clone());
+        let run = move || {
+            if let Err(error) = rustix::process::nice(NICE) {
+                tracing::warn!(%error, "snapshots are made at normal priority");
+            }
+            // First of all: what lies on the disk only once must not wait for what is set aside.
+            let mut mended = mend_all(&making, &asked);
+            making.set_room_aside(every);
+            loop {
+                let Waiting { target, damaged, stopping } = asked.next();
+                if stopping {
+                    return;
+                }
+                damaged.into_iter().for_each(|part| mend(&making, part, &listeners));
+                let Some(target) = target else { continue };
+                let next = match make(&making, &log, target, every) {
+                    Some(Taken { position, parts, len }) => {
+                        (listeners.sealed)(&parts);
+                        adopted = adopt(&making, parts, adopted, &listeners);
+                        position + every.max(len as u64 * SNAPSHOT_SHARE)
+                    }
+                    None => target + every,
+                };
+                asked.due.store(next, Ordering::Relaxed);
+                // What it tidied away may have made the room that was missing.
+                if !mended {
+                    mended = mend_all(&making, &asked);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("vouch-snapshot".to_owned()).spawn(run)?;
+        Ok(Self { snapshots, requests, reader, every, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// What the log must keep for the snapshots that are kept; `None` before this process made one.
+    pub fn bounds(&self) -> Option<Bounds> {
+        self.snapshots.bounds()
+    }
+
+    /// Whether both of these can be read, with all their parts, and lie on the disk twice.
+    pub fn read_back(&self, bounds: [Bound; 2]) -> Result<(), SnapshotFailure> {
+        self.snapshots.read_back(bounds)
+    }
+
+    /// Changes nothing in the folder any more, for good: it may be another node's.
+    pub fn give_up(&self) {
+        self.snapshots.give_up();
+    }
+
+    /// Ends the thread; then, if `last` says how far a closed log is durable, makes one more snapshot for a quick start.
+    pub fn stop(&self, last: Option<u64>) {
+        // Held to the end: whoever stops it meanwhile must not go on, and let go of the folder, while it still writes.
+        let mut running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(thread) = running.take() else { return };
+        self.requests.waiting().stopping = true;
+        self.requests.changed.notify_one();
+        if thread.join().is_err() {
+            tracing::error!("the thread that makes snapshots ended by a panic; the next start reads more of the log");
+            return;
+        }
+        let newest = || self.snapshots.newest_position().unwrap_or(0);
+        if let Some(last) = last.filter(|last| last.saturating_sub(newest()) >= WORTH_IT_ON_STOP) {
+            make(&self.snapshots, &self.reader, last, self.every);
+        }
+        // Somebody may still be about to release segments, and mend a copy for that.
+        self.snapshots.close();
+    }
+}
+
+/// Makes copies that are missing, in the folder of an earlier version, and those that the start found damaged. Whether
+/// there was enough of everything for that: where the disk is full the rest would find it full as well.
+fn mend_all(snapshots: &Snapshots, asked: &Requests) -> bool {
+    let stored = match snapshots.stored() {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::warn!(%error, "the folder of the snapshots cannot be listed");
+            return Shortage::of(&error).is_none();
+        }
+    };
+    for stored in stored.into_iter().filter(|stored| !snapshots.seems_whole(*stored)) {
+        if asked.is_stopping() {
+            return true;
+        }
+        match snapshots.mend(stored, Rooms::Spared, &mut |_| !asked.is_stopping()) {
+            Ok(mended) => tell(&mended),
+            Err(error) if Shortage::of(&error).is_some() => {
+                tracing::warn!(%error, ?stored, "a copy of it cannot be made now; it is tried again after the next snapshot");
+                return false;
+            }
+            Err(error) => {
+                tracing::warn!(%error, ?stored, "a copy of it cannot be made now; the next start tries again")
+            }
+        }
+    }
+    true
+}
+
+/// Mends a part in which damage was found, and hands what is whole to the running state.
+fn mend(snapshots: &Snapshots, part: u64, listeners: &Listeners) {
+    match snapshots.mended_part(part) {
+        Ok(Some(copies)) => (listeners.mended)(part, copies),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, part, "a damaged copy cannot be made again now"),
+    }
+}
+
+/// Hands the running state the parts behind the last one that it has, and says which one that is then. There is more than
+/// one where the state was read from the log and not from a snapshot, or where one could not be read: it comes before
+/// those behind it, with the next snapshot.
+fn adopt(snapshots: &Snapshots, parts: Vec<u64>, mut adopted: u64, listeners: &Listeners) -> u64 {
+    for part in parts.into_iter().filter(|part| *part > adopted).collect::<Vec<_>>() {
+        match snapshots.part(part) {
+            Ok(copies) => (listeners.adopt)(part, copies),
+            Err(error) => {
+                tracing::warn!(%error, part, "a part stays in memory until the next snapshot");
+                break;
+            }
+        }
+        adopted = part;
+    }
+    adopted
+}
+
+/// Makes one and tells how it went. A failure costs the next start time, and nothing else.
+fn make(snapshots: &Snapshots, reader: &LogReader, target: u64, part_bytes: u64) -> Option<Taken> {
+    let began = Instant::now();
+    match snapshots.take(reader, target, part_bytes) {
+        Ok(Some(taken)) => {
+            let took_ms = began.elapsed().as_millis() as u64;
+            let parts = taken.parts.len();
+            tracing::info!(position = taken.position, bytes = taken.len, parts, took_ms, "made a snapshot");
+            Some(taken)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(%error, "no snapshot was made; the next start reads more of the log");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_part_that_cannot_be_read_is_adopted_before_those_behind_it_once_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |part: u64| folder.path().join(format!("{part:020}.part"));
+        [1, 3].into_iter().for_each(|part| std::fs::write(file(part), b"part").unwrap());
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = heard.clone();
+        let adopts = move |part, _| hears.lock().unwrap().push(part);
+        let mended = Box::new(|_, _| ());
+        let listeners = Listeners { adopt: Box::new(adopts), mended, sealed: Box::new(|_| ()) };
+        let snapshots = Snapshots::of_folder(folder.path());
+        assert_eq!(adopt(&snapshots, vec![1, 2, 3], 0, &listeners), 1);
+        assert_eq!(*heard.lock().unwrap(), [1]);
+        std::fs::write(file(2), b"part").unwrap();
+        assert_eq!(adopt(&snapshots, vec![1, 2, 3], 1, &listeners), 3);
+        assert_eq!(*heard.lock().unwrap(), [1, 2, 3]);
+    }
+}

@@ -1,0 +1,153 @@
+//! `vouch log verify`: the snapshots and parts of a folder, looked at without a change.
+
+use std::path::{Path, PathBuf};
+
+use vouch_broker::ShardId;
+use vouch_commitlog::{CommitLog, LogConfig, LogPosition};
+
+use super::Snapshots;
+use super::copies::{Fault, Stored};
+use super::store::Which;
+use crate::folder::{IDENTITY_FILE, Identity, SharedLock};
+use crate::layout::ShardFolder;
+
+/// What becomes of a damaged copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFate {
+    /// The other copy is whole: a start, or the scrubber of a running node, makes this one again from it.
+    FromOtherCopy,
+    /// The other copy is no better, but a start finds what it needs elsewhere: in an older snapshot, or in the log.
+    FromLog,
+    /// Nothing else says what was in it.
+    Lost,
+}
+
+/// A copy of a snapshot, or of a part of one, that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedCopy {
+    /// The file, which may be missing; the folder, where none of the snapshots is there that the log needs.
+    pub file: PathBuf,
+    /// What does not hold.
+    pub reason: String,
+    /// What becomes of it.
+    pub fate: CopyFate,
+}
+
+/// What a look at the snapshots found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredCopies {
+    /// Files that were read: copies of snapshots and parts.
+    pub files: u64,
+    /// Those that are not as they were written, by name.
+    pub damage: Vec<DamagedCopy>,
+    /// Second copies that are not there: an earlier version made none, or a crash came between. A start makes them.
+    pub to_be_made: Vec<PathBuf>,
+}
+
+/// Reads both copies of every snapshot in a data folder and of every part that a snapshot names. Nothing is changed, and a
+/// node may run on the folder: what it tidies away meanwhile is no damage. `log_start`: where the log begins; if that is not
+/// at 0, that there is no snapshot at all is damage of their folder.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn verify_snapshots(
+    data_dir: &Path,
+    log_start: u64,
+    on_bytes: &mut dyn FnMut(u64),
+) -> std::io::Result<StoredCopies> {
+    let folder = shard_of(data_dir).snapshots();
+    let snapshots = Snapshots::of_folder(&folder);
+    let all = if folder.is_dir() { snapshots.stored()? } else { Vec::new() };
+    if all.is_empty() && log_start > 0 {
+        let reason = format!("the log begins at position {log_start} and needs a snapshot, and none is there");
+        let damage = vec![DamagedCopy { file: folder, reason, fate: CopyFate::Lost }];
+        return Ok(StoredCopies { damage, ..StoredCopies::default() });
+    }
+    let mut pace = |bytes| {
+        on_bytes(bytes);
+        true
+    };
+    let mut found = StoredCopies::default();
+    for stored in all {
+        let faults = snapshots.faults(stored, &mut pace)?;
+        // What was removed while it was read was not needed any more.
+        if faults.iter().all(|(_, fault)| fault.is_none()) || !snapshots.stored()?.contains(&stored) {
+            found.files += 2;
+            continue;
+        }
+        found.files += faults.iter().filter(|(_, fault)| !fault.as_ref().is_some_and(Fault::is_missing)).count() as u64;
+        let fate = match &faults {
+            [(_, Some(_)), (_, Some(_))]
+                if snapshots.start_needs_none(stored, log_start)
+                    || is_rebuilt_by_a_start(&snapshots, stored, data_dir) =>
+            {
+                CopyFate::FromLog
+            }
+            [(_, Some(_)), (_, Some(_))] => CopyFate::Lost,
+            _ => CopyFate::FromOtherCopy,
+        };
+        for (which, (file, fault)) in Which::BOTH.into_iter().zip(faults) {
+            let Some(fault) = fault else { continue };
+            if fault.is_missing() && which == Which::Second && fate == CopyFate::FromOtherCopy {
+                found.to_be_made.push(file);
+            } else {
+                found.damage.push(DamagedCopy { file, reason: fault.to_string(), fate });
+            }
+        }
+    }
+    found.damage.sort_by(|a, b| a.file.cmp(&b.file));
+    Ok(found)
+}
+
+fn shard_of(data_dir: &Path) -> ShardFolder {
+    ShardFolder::of(data_dir, ShardId::FIRST)
+}
+
+/// Whether a start makes a part again from the log. Not known while a node runs, which may release what is read here.
+fn is_rebuilt_by_a_start(snapshots: &Snapshots, stored: Stored, data_dir: &Path) -> bool {
+    let Ok(Some(_lock)) = SharedLock::of_folder(data_dir) else { return false };
+    let Ok(Some(identity)) = Identity::read(&data_dir.join(IDENTITY_FILE)) else { return false };
+    let Ok(cluster_id) = identity.cluster_id() else { return false };
+    let mut log = LogConfig::new(shard_of(data_dir).log(), cluster_id, ShardId::FIRST.0);
+    log.segment_size = identity.segment_size;
+    let opened = CommitLog::open_read_only(&log, LogPosition(0), &mut |_| ());
+    opened.is_ok_and(|opened| snapshots.can_be_rebuilt(stored, &opened.reader))
+}
+
+impl Snapshots {
+    /// Whether a start finds its state without this file, of which no copy is whole.
+    fn start_needs_none(&self, stored: Stored, log_start: u64) -> bool {
+        let all = self.stored().unwrap_or_default();
+        let mut snapshots = all.into_iter().filter_map(|other| match other {
+            Stored::Snapshot(position) if other != stored => Some(position),
+            _ => None,
+        });
+        log_start == 0 || snapshots.any(|position| self.load(position).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_without_its_beginning_is_not_sound_without_a_snapshot() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = shard_of(data.path()).snapshots();
+        let verify = |log_start| verify_snapshots(data.path(), log_start, &mut |_| ()).unwrap();
+        for there in [false, true] {
+            if there {
+                std::fs::create_dir_all(&folder).unwrap();
+                // No snapshot names it, so no start reads it.
+                std::fs::write(folder.join("00000000000000000007.part"), b"part").unwrap();
+            }
+            assert_eq!(verify(0), StoredCopies::default(), "{there}");
+            let found = verify(4096);
+            let [DamagedCopy { file, reason, fate: CopyFate::Lost }] = found.damage.as_slice() else {
+                panic!("{there}: {found:?}")
+            };
+            assert_eq!(*file, folder, "{there}");
+            assert!(reason.contains("begins at position 4096"), "{reason}");
+        }
+    }
+}

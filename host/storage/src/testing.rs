@@ -1,0 +1,3 @@
+//! For tests of who stands on this crate.
+
+pub use crate::lookup::covering;
