@@ -98,7 +98,7 @@ async fn metrics_follow_what_happens() {
 /// The documents, their names with their texts.
 fn documents() -> Vec<(String, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folders = ["", "plugins", "host/docs", "host/broker/docs", "host/commitlog/docs", "host/node/docs"];
+    let folders = ["", "plugins", "host/docs", "host/broker/docs", "host/commitlog/docs", "host/storage/docs"];
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(root.join(folder)).unwrap());
     let files = files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "md"));
     files.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
