@@ -8,13 +8,13 @@ use vouch_broker::record::{
     TopicForced,
 };
 use vouch_broker::state::{BindingEntry, Ended, Failure, OpenTransaction, PluginEntry};
-use vouch_broker::{GroupConfig, Millis, Refusal, ResourceName, TopicConfig, TransactionOutcome};
+use vouch_broker::{GroupConfig, Millis, Refusal, ResourceName, State, TopicConfig, TransactionOutcome};
 use vouch_plugin::UploadVerdict;
 use vouch_registry::Digest;
 
 use crate::node::{Inner, Node};
 use crate::plugins::UploadError;
-use crate::shard::Executor;
+use crate::shard::{Leader, Standing};
 use crate::{
     AnswerView, ErrorView, Expect, GapView, GroupInfo, PluginUpload, ProgressView, TopicInfo, TransactionState,
     TransactionView, Written,
@@ -104,8 +104,8 @@ impl Node {
 
     /// Topics in the order of their names, after a name.
     pub async fn topics(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<(TopicInfo, u64)>, Refusal> {
-        let list = move |executor: &mut Executor| {
-            let topics = executor.state.topics().iter();
+        let list = move |state: &State| {
+            let topics = state.topics().iter();
             let topics = topics.filter(|topic| after.as_ref().is_none_or(|after| topic.name > *after));
             topics
                 .take(limit.min(PAGE_MAX))
@@ -120,7 +120,7 @@ impl Node {
                 })
                 .collect()
         };
-        self.0.shard.query(list).await
+        self.0.shard.read(list).await
     }
 
     /// Creates a group or replaces its settings.
@@ -137,11 +137,11 @@ impl Node {
     /// What a group missed lately, the latest first.
     pub async fn gaps(&self, group: &str) -> Result<Vec<GapView>, Refusal> {
         let name = group_named(group)?;
-        let look = move |executor: &mut Executor| {
-            let gaps = executor.state.groups().named(&name)?.gaps().rev();
-            Ok(gaps.map(|gap| GapView { topic: topic_text(executor, gap.topic), gap: *gap }).collect())
+        let look = move |state: &State| {
+            let gaps = state.groups().named(&name)?.gaps().rev();
+            Ok(gaps.map(|gap| GapView { topic: topic_text(state, gap.topic), gap: *gap }).collect())
         };
-        self.0.shard.query(look).await?
+        self.0.shard.read(look).await?
     }
 
     /// Deletes a group and its progress.
@@ -153,8 +153,8 @@ impl Node {
 
     /// Groups in the order of their names, after a name.
     pub async fn groups(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<GroupInfo>, Refusal> {
-        let list = move |executor: &mut Executor| {
-            let groups = executor.state.groups().iter();
+        let list = move |state: &State| {
+            let groups = state.groups().iter();
             let groups = groups.filter(|group| after.as_ref().is_none_or(|after| group.name > *after));
             groups
                 .take(limit.min(PAGE_MAX))
@@ -166,16 +166,16 @@ impl Node {
                 })
                 .collect()
         };
-        self.0.shard.query(list).await
+        self.0.shard.read(list).await
     }
 
     /// Progress of a group on every topic that it received from.
     pub async fn progress(&self, group: &str) -> Result<Vec<ProgressView>, Refusal> {
         let (name, now) = (group_named(group)?, self.0.shared.clock.now());
-        let look = move |executor: &mut Executor| {
-            let group = executor.state.groups().named(&name)?;
+        let look = move |state: &State| {
+            let group = state.groups().named(&name)?;
             let view = |(id, progress): (_, &vouch_broker::state::Progress)| {
-                let topic = executor.state.topics().get(id)?;
+                let topic = state.topics().get(id)?;
                 let unseen: u64 =
                     (0..topic.queue_count()).map(|queue| topic.end(queue).saturating_sub(progress.next(queue))).sum();
                 let in_flight = progress.in_flight(now);
@@ -184,13 +184,13 @@ impl Node {
             };
             Ok(group.topics().filter_map(view).collect())
         };
-        self.0.shard.query(look).await?
+        self.0.shard.read(look).await?
     }
 
     /// One transaction.
     pub async fn transaction(&self, transaction: u64) -> Result<TransactionView, Refusal> {
         let now = self.0.shared.clock.now();
-        let row = self.0.shard.query(move |executor| row(executor, transaction, now)).await?;
+        let row = self.0.shard.lead(move |state, leader| row(state, leader, transaction, now)).await?;
         let unknown = || self.0.unknown(transaction, "no transaction has this id".to_owned());
         let row = row.ok_or_else(|| self.0.if_all_is_served(unknown()))?;
         Ok(self.0.view(row))
@@ -214,24 +214,24 @@ impl Node {
     /// The digest that a tag points at.
     pub async fn plugin_tag(&self, name: &str, tag: &str) -> Result<Option<String>, Refusal> {
         let (name, tag) = (name.to_owned(), tag.to_owned());
-        let find = move |executor: &mut Executor| executor.state.plugins().tag(&name, &tag);
-        Ok(self.0.shard.query(find).await?.map(|tag| Digest(tag.digest).to_string()))
+        let find = move |state: &State| state.plugins().tag(&name, &tag);
+        Ok(self.0.shard.read(find).await?.map(|tag| Digest(tag.digest).to_string()))
     }
 
     /// Plugins in the order of their names, after a name.
     pub async fn plugins(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, PluginEntry)>, Refusal> {
-        let list = move |executor: &mut Executor| {
-            let plugins = executor.state.plugins().plugins();
+        let list = move |state: &State| {
+            let plugins = state.plugins().plugins();
             let plugins = plugins.filter(|(name, _)| after.as_deref().is_none_or(|after| *name > after));
             plugins.take(limit).map(|(name, plugin)| (name.to_owned(), plugin.clone())).collect()
         };
-        self.0.shard.query(list).await
+        self.0.shard.read(list).await
     }
 
     /// A plugin; `None` if there is none by that name.
     pub async fn plugin(&self, name: &str) -> Result<Option<PluginEntry>, Refusal> {
         let name = name.to_owned();
-        self.0.shard.query(move |executor| executor.state.plugins().plugin(&name).cloned()).await
+        self.0.shard.read(move |state| state.plugins().plugin(&name).cloned()).await
     }
 
     /// The file of a component.
@@ -243,10 +243,8 @@ impl Node {
     pub async fn plugin_verdict(&self, digest: &str) -> Result<Option<String>, Refusal> {
         let digest: Digest =
             digest.parse().map_err(|error: vouch_registry::DigestError| Refusal::Invalid(error.to_string()))?;
-        let find = move |executor: &mut Executor| {
-            executor.state.plugins().artifact(&digest.0).map(|artifact| artifact.verdict.clone())
-        };
-        Ok(self.0.shard.query(find).await?.filter(|verdict| !verdict.is_empty()))
+        let find = move |state: &State| state.plugins().artifact(&digest.0).map(|artifact| artifact.verdict.clone());
+        Ok(self.0.shard.read(find).await?.filter(|verdict| !verdict.is_empty()))
     }
 
     /// Removes a tag.
@@ -293,28 +291,28 @@ impl Node {
 
     /// Bindings in the order of their names, after a name.
     pub async fn bindings(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, BindingEntry)>, Refusal> {
-        let list = move |executor: &mut Executor| {
-            let bindings = executor.state.plugins().bindings();
+        let list = move |state: &State| {
+            let bindings = state.plugins().bindings();
             let bindings = bindings.filter(|(name, _)| after.as_deref().is_none_or(|after| *name > after));
             bindings.take(limit).map(|(name, binding)| (name.to_owned(), binding.clone())).collect()
         };
-        self.0.shard.query(list).await
+        self.0.shard.read(list).await
     }
 
     /// A binding; `None` if there is none by that name.
     pub async fn binding(&self, name: &str) -> Result<Option<BindingEntry>, Refusal> {
         let name = name.to_owned();
-        self.0.shard.query(move |executor| executor.state.plugins().binding(&name).cloned()).await
+        self.0.shard.read(move |state| state.plugins().binding(&name).cloned()).await
     }
 
     /// Names of bindings that use a plugin, in their order, with the digests that answer.
     pub async fn bindings_of_plugin(&self, plugin: &str, limit: usize) -> Result<Vec<(String, Digest)>, Refusal> {
         let plugin = plugin.to_owned();
-        let list = move |executor: &mut Executor| {
-            let bindings = executor.state.plugins().bindings().filter(|(_, binding)| binding.plugin == plugin);
+        let list = move |state: &State| {
+            let bindings = state.plugins().bindings().filter(|(_, binding)| binding.plugin == plugin);
             bindings.take(limit).map(|(name, binding)| (name.to_owned(), Digest(binding.digest))).collect()
         };
-        self.0.shard.query(list).await
+        self.0.shard.read(list).await
     }
 
     /// A binding that was asked on this node, which has the log of what its component said, and its revision: with each
@@ -325,9 +323,8 @@ impl Node {
 
     /// Numbers for metrics and the cluster's status.
     pub async fn status(&self) -> Result<Status, Refusal> {
-        let look = |executor: &mut Executor| {
-            let (appended, durable, applied) = executor.positions();
-            let state = &executor.state;
+        let Standing { appended, durable, applied, waiting_polls, .. } = self.0.shard.standing().await?;
+        let look = move |state: &State, leader: &mut Leader| {
             let (resends, reused_ids) = state.resends();
             Status {
                 appended,
@@ -338,14 +335,14 @@ impl Node {
                 open_transactions: state.open_transactions().len(),
                 parked_transactions: state.open_transactions().parked(),
                 ended_transactions: state.outcomes().len(),
-                asking: executor.schedule.asking(),
-                waiting_polls: executor.waiting_polls(),
+                asking: leader.schedule.asking(),
+                waiting_polls,
                 resends,
                 reused_ids,
                 doubted_ms: state.leaps().doubted_ms(),
             }
         };
-        self.0.shard.query(look).await
+        self.0.shard.lead(look).await
     }
 }
 
@@ -380,11 +377,11 @@ pub struct Status {
     pub doubted_ms: u64,
 }
 
-pub(crate) fn open_row(executor: &Executor, transaction: u64, open: &OpenTransaction, now: Millis) -> Row {
-    let no_answers = executor.schedule.no_answers(transaction);
+pub(crate) fn open_row(at: &State, leader: &Leader, transaction: u64, open: &OpenTransaction, now: Millis) -> Row {
+    let no_answers = leader.schedule.no_answers(transaction);
     let state = if open.parked.is_some() {
         TransactionState::Parked
-    } else if open.next_due <= now && executor.schedule.is_without_checker(open.topic) {
+    } else if open.next_due <= now && leader.schedule.is_without_checker(open.topic) {
         TransactionState::WaitingForChecker
     } else {
         TransactionState::Open
@@ -392,8 +389,8 @@ pub(crate) fn open_row(executor: &Executor, transaction: u64, open: &OpenTransac
     let next = no_answers.map_or(open.next_due, |no_answers| no_answers.next_at.max(open.next_due));
     Row {
         transaction,
-        half: executor.state.place_of_half(transaction).unwrap_or(transaction),
-        topic: topic_text(executor, open.topic),
+        half: at.place_of_half(transaction).unwrap_or(transaction),
+        topic: topic_text(at, open.topic),
         state,
         open: Some(open.clone()),
         ended: None,
@@ -402,21 +399,21 @@ pub(crate) fn open_row(executor: &Executor, transaction: u64, open: &OpenTransac
             .as_ref()
             .filter(|_| open.parked.is_some())
             .map(|failure| failure.at)),
-        last_error: last_error(executor, transaction, open.failure.as_deref()),
+        last_error: last_error(leader, transaction, open.failure.as_deref()),
         next_check_at: Some(next).filter(|at| *at != Millis::NEVER),
     }
 }
 
-fn topic_text(executor: &Executor, id: vouch_broker::TopicId) -> String {
-    executor.state.topics().name_of(id).map_or_else(String::new, ToString::to_string)
+fn topic_text(at: &State, id: vouch_broker::TopicId) -> String {
+    at.topics().name_of(id).map_or_else(String::new, ToString::to_string)
 }
 
-pub(crate) fn ended_row(executor: &Executor, transaction: u64, ended: &Ended) -> Row {
+pub(crate) fn ended_row(at: &State, leader: &Leader, transaction: u64, ended: &Ended) -> Row {
     let state = match ended.outcome {
         TransactionOutcome::Committed => TransactionState::Committed,
         TransactionOutcome::RolledBack => TransactionState::RolledBack,
     };
-    let topic = topic_text(executor, ended.topic);
+    let topic = topic_text(at, ended.topic);
     let half = transaction;
     Row {
         transaction,
@@ -426,14 +423,14 @@ pub(crate) fn ended_row(executor: &Executor, transaction: u64, ended: &Ended) ->
         open: None,
         ended: Some(*ended),
         no_answer_at: None,
-        last_error: last_error(executor, transaction, None),
+        last_error: last_error(leader, transaction, None),
         next_check_at: None,
     }
 }
 
 /// The last error of asks about a transaction: what this node saw, or what the log says.
-fn last_error(executor: &Executor, transaction: u64, failure: Option<&Failure>) -> Option<ErrorView> {
-    let seen = executor.schedule.last_error(transaction).map(|error| ErrorView {
+fn last_error(leader: &Leader, transaction: u64, failure: Option<&Failure>) -> Option<ErrorView> {
+    let seen = leader.schedule.last_error(transaction).map(|error| ErrorView {
         by: error.by.clone(),
         text: error.text.clone(),
         trace: error.trace.clone(),
@@ -457,11 +454,11 @@ fn no_answer(at: Millis, error: Option<&ErrorView>) -> AnswerView {
     AnswerView { by, verdict: None, text, at_ms: at.0 }
 }
 
-fn row(executor: &mut Executor, transaction: u64, now: Millis) -> Option<Row> {
-    let open = executor.state.open_transactions().get(transaction);
+fn row(state: &State, leader: &Leader, transaction: u64, now: Millis) -> Option<Row> {
+    let open = state.open_transactions().get(transaction);
     match open {
-        Some(open) => Some(open_row(executor, transaction, open, now)),
-        None => executor.state.outcomes().get(transaction).map(|ended| ended_row(executor, transaction, ended)),
+        Some(open) => Some(open_row(state, leader, transaction, open, now)),
+        None => state.outcomes().get(transaction).map(|ended| ended_row(state, leader, transaction, ended)),
     }
 }
 

@@ -5,12 +5,11 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use vouch_broker::state::{Body, QueueGap};
-use vouch_broker::{Refusal, TopicId};
+use vouch_broker::{Refusal, State, TopicId};
 use vouch_commitlog::DamagedRange;
 use vouch_storage::{LostFile, LostParts, is_break};
 
 use crate::node::{Inner, Node};
-use crate::shard::Executor;
 use crate::start::ServedLog;
 
 /// Most stretches that are told one by one, and most rows for each.
@@ -193,11 +192,11 @@ impl Inner {
             let reason = format!("both copies of this snapshot are damaged: {reason}; the next one takes its place");
             return Ok(unfindable(file, 0..0, reason, Known::default()));
         };
-        let look = move |executor: &mut Executor| {
-            let before = executor.state.parts().into_iter().rfind(|other| *other < part);
-            (before.unwrap_or(0)..part, executor.state.messages_of_part(part))
+        let look = move |state: &State| {
+            let before = state.parts().into_iter().rfind(|other| *other < part);
+            (before.unwrap_or(0)..part, state.messages_of_part(part))
         };
-        let (stretch, messages) = self.shard.query(look).await?;
+        let (stretch, messages) = self.shard.read(look).await?;
         let reason = format!("both copies of this part are damaged, and a start will not find its messages: {reason}");
         Ok(unfindable(file, stretch, reason, self.known(messages).await?))
     }
@@ -220,8 +219,8 @@ impl Inner {
             if stretch.length > 0 && stretch.from < served_to && stretch.known.is_none() {
                 let range = stretch.from..stretch.to;
                 let look_in = range.clone();
-                let look = move |executor: &mut Executor| executor.state.bodies_in(look_in, BODIES_MAX);
-                found.push(Found::new(n, range, self.shard.query(look).await?));
+                let look = move |state: &State| state.bodies_in(look_in, BODIES_MAX);
+                found.push(Found::new(n, range, self.shard.read(look).await?));
             }
         }
         let first = found.iter().map(|found| found.range.start).min().unwrap_or(0);
@@ -229,8 +228,8 @@ impl Inner {
         let mut from = None;
         while !hull.is_empty() {
             let look_in = hull.clone();
-            let look = move |executor: &mut Executor| executor.state.messages_in(&look_in, from);
-            let (bodies, next) = self.shard.query(look).await?;
+            let look = move |state: &State| state.messages_in(&look_in, from);
+            let (bodies, next) = self.shard.read(look).await?;
             for body in bodies {
                 found.iter_mut().for_each(|found| found.add(&body));
             }

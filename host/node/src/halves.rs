@@ -1,10 +1,9 @@
 //! Half messages: where they lie, and what a caller says of them held against what they are.
 
 use vouch_broker::record::MessageHead;
-use vouch_broker::{MessageKind, Refusal, ResourceName, ShardId, StoredMessage, TopicId, TransactionId};
+use vouch_broker::{MessageKind, Refusal, ResourceName, ShardId, State, StoredMessage, TopicId, TransactionId};
 
 use crate::node::Inner;
-use crate::shard::Executor;
 use vouch_storage as storage;
 
 impl Inner {
@@ -29,7 +28,7 @@ impl Inner {
             Some((head, half)) => (head.topic, Some(half)),
             // The log may have gone on without the half of one that ended; its outcome is remembered longer. One that is
             // open and whose half is damaged must end all the same.
-            None => match self.shard.query(move |executor| topic_of(executor, transaction)).await? {
+            None => match self.shard.read(move |state| topic_of(state, transaction)).await? {
                 Some(topic) => (topic, None),
                 None => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
             },
@@ -67,8 +66,8 @@ impl Inner {
 
     /// The half of an open transaction that was carried to another place.
     async fn half_elsewhere(&self, transaction: u64) -> Result<Option<(MessageHead, StoredMessage)>, Refusal> {
-        let find = move |executor: &mut Executor| executor.state.place_of_half(transaction);
-        match self.shard.query(find).await? {
+        let find = move |state: &State| state.place_of_half(transaction);
+        match self.shard.read(find).await? {
             Some(place) => self.read_message(place).map(Some),
             None => Ok(None),
         }
@@ -81,8 +80,7 @@ impl Inner {
 }
 
 /// The topic of a transaction that is open, or whose outcome is remembered.
-fn topic_of(executor: &mut Executor, transaction: u64) -> Option<TopicId> {
-    let state = &executor.state;
+fn topic_of(state: &State, transaction: u64) -> Option<TopicId> {
     let open = state.open_transactions().get(transaction).map(|open| open.topic);
     open.or_else(|| state.outcomes().get(transaction).map(|ended| ended.topic))
 }

@@ -11,8 +11,8 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{
-    AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, ShardId, StoredMessage, TagFilter,
-    TopicConfig, TransactionOutcome, check::CheckOverrides,
+    AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, ShardId, State, StoredMessage,
+    TagFilter, TopicConfig, TransactionOutcome, check::CheckOverrides,
 };
 use vouch_commitlog::{DurationCounts, LogReader, Recovery};
 use vouch_storage::{DiskUse, Folders, Full, LookupReport, Lookups, ScrubReport, StoredError};
@@ -300,11 +300,9 @@ impl Node {
     /// Moves a message to its group's dead letters; one that is done or in other hands is left alone (§4.9).
     pub async fn forward_to_dead_letter(&self, handle: Handle, reason: &str) -> Result<(), Refusal> {
         let Handle { group, topic, queue, offset, generation, .. } = handle;
-        let find = move |executor: &mut crate::shard::Executor| {
-            executor.state.topics().get(topic).and_then(|topic| topic.entry(queue, offset))
-        };
+        let find = move |state: &State| state.topics().get(topic).and_then(|topic| topic.entry(queue, offset));
         // What cannot be read is moved all the same, and counts as nothing.
-        let entry = self.0.shard.query(find).await?;
+        let entry = self.0.shard.read(find).await?;
         let record_len =
             entry.and_then(|entry| vouch_storage::record_len(&self.0.reader, entry.position).ok()).unwrap_or(0);
         let letter = DeadLetter { group, topic, queue, offset, generation, reason: reason.to_owned() };
@@ -325,15 +323,15 @@ impl Node {
     /// A group; `None` if it does not exist yet.
     pub async fn group(&self, name: &ResourceName) -> Result<Option<GroupInfo>, Refusal> {
         let name = name.clone();
-        let find = move |executor: &mut crate::shard::Executor| {
-            executor.state.groups().named(&name).ok().map(|group| GroupInfo {
+        let find = move |state: &State| {
+            state.groups().named(&name).ok().map(|group| GroupInfo {
                 id: group.id,
                 name: group.name.clone(),
                 config: group.config.clone(),
                 revision: group.revision,
             })
         };
-        self.0.shard.query(find).await
+        self.0.shard.read(find).await
     }
 }
 
@@ -426,15 +424,15 @@ impl Inner {
         }
         let generation = self.shared.directory.generation();
         let wanted = name.clone();
-        let find = move |executor: &mut crate::shard::Executor| {
-            executor.state.topics().named(&wanted).map(|topic| TopicInfo {
+        let find = move |state: &State| {
+            state.topics().named(&wanted).map(|topic| TopicInfo {
                 id: topic.id,
                 name: topic.name.clone(),
                 config: topic.config.clone(),
                 revision: topic.revision,
             })
         };
-        let info = self.shard.query(find).await?.map_err(|refusal| self.if_all_is_served(refusal))?;
+        let info = self.shard.read(find).await?.map_err(|refusal| self.if_all_is_served(refusal))?;
         Ok(self.shared.directory.put(info, generation))
     }
 
@@ -459,8 +457,8 @@ impl Inner {
     }
 
     pub(crate) async fn topic_name(&self, id: vouch_broker::TopicId) -> Result<ResourceName, Refusal> {
-        let find = move |executor: &mut crate::shard::Executor| executor.state.topics().name_of(id).cloned();
-        let name = self.shard.query(find).await?;
+        let find = move |state: &State| state.topics().name_of(id).cloned();
+        let name = self.shard.read(find).await?;
         name.ok_or_else(|| Refusal::Internal(format!("topic number {} was never given out", id.0)))
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use vouch_broker::record::{PluginChunk, PluginPublish};
 use vouch_broker::state::{Artifact, Plugins};
 use vouch_broker::{
-    BodyEncoding, MessageKind, Millis, Refusal, ResourceName, ShardId, StoredMessage, TopicType, TransactionId,
+    BodyEncoding, MessageKind, Millis, Refusal, ResourceName, ShardId, State, StoredMessage, TopicType, TransactionId,
 };
 use vouch_plugin::{
     Binding, BindingSpec, Engine, EngineConfig, Grants, InspectError, Limits, MASK, Message, Pending, Plugin, Refused,
@@ -273,7 +273,7 @@ impl PluginHost {
     /// The binding with this name, loaded and joined with its grants. Cached until the binding is set again.
     pub(crate) async fn answerer(&self, inner: &Arc<Inner>, name: &str) -> Result<Answerer, Refusal> {
         let wanted = name.to_owned();
-        let entry = inner.shard.query(move |executor| executor.state.plugins().binding(&wanted).cloned()).await?;
+        let entry = inner.shard.read(move |state| state.plugins().binding(&wanted).cloned()).await?;
         let Some(entry) = entry else {
             self.answerers.forget(name);
             self.answered_table().remove(name);
@@ -326,7 +326,7 @@ impl PluginHost {
 
     /// Puts a component's file together from its chunks in the log.
     async fn rebuild(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Bytes, Refusal> {
-        let artifact = inner.shard.query(move |executor| executor.state.plugins().artifact(&digest.0).cloned()).await?;
+        let artifact = inner.shard.read(move |state| state.plugins().artifact(&digest.0).cloned()).await?;
         let artifact = artifact.ok_or_else(|| Refusal::NotFound(format!("component {digest} is not in the log")))?;
         let wasm = read_chunks(inner, &artifact)?;
         if Digest::of(&wasm) != digest {
@@ -354,7 +354,7 @@ impl PluginHost {
         let digest = self.store.put(&upload.wasm).map_err(|error| Refusal::Internal(error.to_string()))?;
         let received = inner
             .shard
-            .query(move |executor| executor.state.plugins().artifact(&digest.0).map_or(0, |artifact| artifact.received))
+            .read(move |state| state.plugins().artifact(&digest.0).map_or(0, |artifact| artifact.received))
             .await?;
         for (number, data) in upload.wasm.chunks(CHUNK).enumerate() {
             let offset = (number * CHUNK) as u64;
@@ -407,11 +407,11 @@ fn refuse_masked(spec: &str) -> Result<(), Refusal> {
 /// Refuses topics that do not exist, and says of which no transaction can come.
 async fn warnings_of_topics(inner: &Arc<Inner>, topics: &[String]) -> Result<Vec<String>, Refusal> {
     let names: Vec<ResourceName> = topics.iter().map(|topic| ResourceName::parse(topic)).collect();
-    let look = move |executor: &mut crate::shard::Executor| {
-        let topics = names.iter().map(|name| executor.state.topics().named(name));
+    let look = move |state: &State| {
+        let topics = names.iter().map(|name| state.topics().named(name));
         topics.map(|topic| topic.map(|topic| (topic.name.clone(), topic.config.topic_type))).collect()
     };
-    let found: Result<Vec<_>, Refusal> = inner.shard.query(look).await?;
+    let found: Result<Vec<_>, Refusal> = inner.shard.read(look).await?;
     let without = found?.into_iter().filter(|(_, topic_type)| !topic_type.takes(MessageKind::Transaction));
     let warning = |(name, topic_type): (ResourceName, TopicType)| {
         format!(
@@ -428,8 +428,8 @@ async fn resolve(inner: &Arc<Inner>, reference: &str) -> Result<Digest, Refusal>
         .parse()
         .map_err(|error: vouch_registry::ReferenceError| Refusal::Invalid(format!("\"plugin\": {error}")))?;
     let missing = Refusal::NotFound(format!("plugin {reference} does not exist; push it with: vouch plugin push"));
-    let find = move |executor: &mut crate::shard::Executor| {
-        let plugins = executor.state.plugins();
+    let find = move |state: &State| {
+        let plugins = state.plugins();
         match target {
             Target::Tag(tag) => plugins.tag(&name, &tag).map(|tag| Digest(tag.digest)),
             Target::Digest(digest) => plugins
@@ -438,7 +438,7 @@ async fn resolve(inner: &Arc<Inner>, reference: &str) -> Result<Digest, Refusal>
                 .map(|_| digest),
         }
     };
-    inner.shard.query(find).await?.ok_or(missing)
+    inner.shard.read(find).await?.ok_or(missing)
 }
 
 fn read_chunks(inner: &Inner, artifact: &Artifact) -> Result<Bytes, Refusal> {

@@ -7,11 +7,11 @@ mod coverage;
 
 use std::sync::Arc;
 
-use vouch_broker::{MessageKind, Millis, Refusal, StoredMessage, TopicId};
+use vouch_broker::{MessageKind, Millis, Refusal, State, StoredMessage, TopicId};
 
 use crate::admin::{PAGE_MAX, Row, ended_row, open_row, topic_named};
 use crate::node::{Inner, Node};
-use crate::shard::Executor;
+use crate::shard::Leader;
 use crate::{
     MessageMark, MessagePage, MessageQuery, MessageView, TransactionMark, TransactionQuery, TransactionState,
     TransactionView,
@@ -91,8 +91,8 @@ impl Node {
         let mut rows = Vec::new();
         while let Some(from) = at.filter(|_| rows.len() < limit) {
             let (query, room) = (query.clone(), limit - rows.len());
-            let step = move |executor: &mut Executor| step(executor, &query, from, room, now);
-            let (more, next) = self.0.shard.query(step).await?;
+            let step = move |state: &State, leader: &mut Leader| step(state, leader, &query, from, room, now);
+            let (more, next) = self.0.shard.lead(step).await?;
             rows.extend(more);
             at = next;
         }
@@ -109,8 +109,8 @@ impl Inner {
 
     async fn topic_id(&self, topic: &str) -> Result<TopicId, Refusal> {
         let name = topic_named(topic)?;
-        let find = move |executor: &mut Executor| executor.state.topics().named(&name).map(|topic| topic.id);
-        self.shard.query(find).await?
+        let find = move |state: &State| state.topics().named(&name).map(|topic| topic.id);
+        self.shard.read(find).await?
     }
 }
 
@@ -145,8 +145,15 @@ impl At {
 }
 
 /// Looks at the next transactions; up to `room` rows of them, and where to go on.
-fn step(executor: &Executor, query: &TransactionQuery, from: At, room: usize, now: Millis) -> (Vec<Row>, Option<At>) {
-    let topic = query.topic.as_ref().map(|name| executor.state.topics().named(name).ok().map(|topic| topic.id));
+fn step(
+    state: &State,
+    leader: &Leader,
+    query: &TransactionQuery,
+    from: At,
+    room: usize,
+    now: Millis,
+) -> (Vec<Row>, Option<At>) {
+    let topic = query.topic.as_ref().map(|name| state.topics().named(name).ok().map(|topic| topic.id));
     let in_topic = |id| topic.is_none_or(|wanted| wanted == Some(id));
     let old = |at: Millis| query.older_than.is_none_or(|age| u128::from(now.ms_since(at)) >= age.as_millis());
     let wanted = |row: &Row| query.state.is_none_or(|state| state == row.state);
@@ -158,9 +165,9 @@ fn step(executor: &Executor, query: &TransactionQuery, from: At, room: usize, no
     let mut seen = 0;
     match from {
         At::Open(after) => {
-            for (id, open) in executor.state.open_transactions().iter(after) {
+            for (id, open) in state.open_transactions().iter(after) {
                 if in_topic(open.topic) && old(open.opened_at) {
-                    rows.extend(Some(open_row(executor, id, open, now)).filter(wanted));
+                    rows.extend(Some(open_row(state, leader, id, open, now)).filter(wanted));
                 }
                 seen += 1;
                 if seen == STEP || rows.len() == room {
@@ -170,9 +177,9 @@ fn step(executor: &Executor, query: &TransactionQuery, from: At, room: usize, no
             (rows, Some(At::Ended(None)).filter(|_| !open_only))
         }
         At::Ended(after) => {
-            for (id, ended) in executor.state.outcomes().iter_after(after) {
+            for (id, ended) in state.outcomes().iter_after(after) {
                 if in_topic(ended.topic) && old(ended.at) {
-                    rows.extend(Some(ended_row(executor, id, ended)).filter(wanted));
+                    rows.extend(Some(ended_row(state, leader, id, ended)).filter(wanted));
                 }
                 seen += 1;
                 if seen == STEP || rows.len() == room {

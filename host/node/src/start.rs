@@ -243,8 +243,8 @@ impl Begin<'_> {
         let shard = Shard::start(state, output, inbox.clone(), shared.clone()).map_err(StartError::Thread)?;
         let mending = inbox.clone();
         let listeners = Listeners {
-            adopt: Box::new(move |position, part| inbox.push(Command::adopt(position, part))),
-            mended: Box::new(move |part, copies| mending.push(Command::read_from(part, copies))),
+            adopt: Box::new(move |position, part| inbox.push(Command::Adopt(position, part))),
+            mended: Box::new(move |part, copies| mending.push(Command::ReadFrom(part, copies))),
             sealed: Box::new(lookups.announcer()),
         };
         let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);

@@ -59,7 +59,7 @@ async fn fence(inner: &Arc<Inner>, upkeep: Arc<Upkeep>, why: String) {
     // Before anything that may take a while: a snapshot may be under way.
     upkeep.snapshotter.give_up();
     // A shard that is gone writes nothing.
-    let _ = inner.shard.query(move |executor| executor.fence(why)).await;
+    let _ = inner.shard.fence(why).await;
     let inner = inner.clone();
     let rest = move || {
         upkeep.rest();

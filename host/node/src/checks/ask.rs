@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{CheckAnswered, ComponentFailed, End, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{Millis, Refusal, ShardId, TransactionId, TransactionOutcome};
+use vouch_broker::{Millis, Refusal, ShardId, State, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
 
 use super::errors::AskError;
@@ -16,7 +16,7 @@ use crate::node::Inner;
 use crate::plugins::Answerer;
 use crate::questions::CheckCommand;
 use crate::sessions::{AfterAsk, Asked};
-use crate::shard::Executor;
+use crate::shard::Leader;
 
 /// A producer that lives on for this long without a call for the ask is *silent* (ruling 1).
 const SILENCE: Duration = Duration::from_secs(15);
@@ -78,9 +78,9 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
             };
             if answerer.fallback_to_producer && inner.shared.sessions.has_producer(&due.topic, &origin) {
                 let (transaction, error) = (due.transaction, unanswered.error(inner.shared.clock.now()));
-                let note = move |executor: &mut Executor| executor.schedule.note_error(transaction, error);
+                let note = move |_: &State, leader: &mut Leader| leader.schedule.note_error(transaction, error);
                 // A node that stops needs no schedule.
-                let _ = inner.shard.query(note).await;
+                let _ = inner.shard.lead(note).await;
                 tell_unanswered(inner, due, name, &unanswered);
                 return ask_producers(inner, due).await;
             }
@@ -122,7 +122,7 @@ async fn count_unknown(
     reason: String,
 ) -> Result<bool, Refusal> {
     let this = due.clone();
-    if !inner.shard.query(move |executor| executor.schedule.is_under_way(&this)).await? {
+    if !inner.shard.lead(move |_, leader| leader.schedule.is_under_way(&this)).await? {
         // Meanwhile the ask was answered by another, or the transaction was parked and resumed.
         return Ok(false);
     }
@@ -224,7 +224,7 @@ async fn no_answer(inner: &Arc<Inner>, due: &Due, checker: &str, unanswered: Una
     tell_unanswered(inner, due, checker, &unanswered);
     let (asked, error) = (due.clone(), unanswered.error(inner.shared.clock.now()));
     let revision = unanswered.failed.as_ref().map(|(_, revision)| *revision);
-    let noted = inner.shard.query(move |executor| executor.schedule.no_answer(&asked, error, revision)).await;
+    let noted = inner.shard.lead(move |_, leader| leader.schedule.no_answer(&asked, error, revision)).await;
     let (Ok(Some(failing)), Some((by, _))) = (noted, unanswered.failed) else { return };
     if failing.failures >= FAILURES_THAT_PARK
         && inner.plugins.answered_since(checker, failing.binding_revision, failing.since)
@@ -315,5 +315,5 @@ async fn wait_for(inner: &Inner, due: &Due, asked: &Asked) -> Waited {
 async fn ask_again(inner: &Inner, due: &Due, at: Millis) {
     let due = due.clone();
     // A node that stops needs no schedule.
-    let _ = inner.shard.query(move |executor| executor.schedule.ask_again(&due, at)).await;
+    let _ = inner.shard.lead(move |_, leader| leader.schedule.ask_again(&due, at)).await;
 }

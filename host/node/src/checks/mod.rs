@@ -45,10 +45,9 @@ async fn take_due(inner: &Arc<Inner>) -> Result<(Vec<Due>, Option<Millis>), vouc
     let shared = inner.shared.clone();
     inner
         .shard
-        .query(move |executor| {
+        .lead(move |state, leader| {
             let now = shared.clock.now();
-            let state = &executor.state;
-            executor.schedule.take(state, now, |topic| match state.plugins().binding_of_topic(topic) {
+            leader.schedule.take(state, now, |topic| match state.plugins().binding_of_topic(topic) {
                 Some((binding, _)) => Some(Checker::Component { binding: binding.to_owned() }),
                 None if shared.sessions.has_producer(topic, "") => Some(Checker::Producer),
                 None => None,

@@ -2,11 +2,11 @@
 
 use vouch_broker::record::{CheckAnswered, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{Refusal, ResourceName};
+use vouch_broker::{Refusal, ResourceName, State};
 
 use crate::Node;
 use crate::metrics::{Answered, PRODUCER};
-use crate::shard::Executor;
+use crate::shard::Leader;
 
 impl Node {
     /// A client says that it cannot decide about a transaction, which it names as for an end. Counts if it is a producer
@@ -22,11 +22,11 @@ impl Node {
         self.check_writable()?;
         self.0.half_named(transaction, topic, message_id).await?;
         let client = client_id.to_owned();
-        let find = move |executor: &mut Executor| {
-            let (ask, number, asked_at) = executor.schedule.under_way(transaction)?;
+        let find = move |_: &State, leader: &mut Leader| {
+            let (ask, number, asked_at) = leader.schedule.under_way(transaction)?;
             ask.went_to(&client).then_some((number, asked_at))
         };
-        let Some((check_number, asked_at)) = self.0.shard.query(find).await? else { return Ok(false) };
+        let Some((check_number, asked_at)) = self.0.shard.lead(find).await? else { return Ok(false) };
         let by = EndedBy::Client { client_id: client_id.to_owned(), from_check: true };
         let answer =
             CheckAnswered { transaction, check_number, asked_at, retry_after_ms: None, by, reason: String::new() };

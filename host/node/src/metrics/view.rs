@@ -80,8 +80,8 @@ impl Views {
         let now = inner.shared.clock.now();
         let mut walk = Walk::new(now, std::mem::take(&mut kept.hints));
         loop {
-            let turn = inner.shard.query(move |executor| {
-                let done = walk.turn(executor);
+            let turn = inner.shard.lead(move |state, leader| {
+                let done = walk.turn(state, leader);
                 (walk, done)
             });
             let (walked, done) = turn.await?;

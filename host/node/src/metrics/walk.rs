@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use vouch_broker::state::{EntryAt, Progress, Topic};
-use vouch_broker::{GroupId, Millis, ResourceName, TopicId, TopicType};
+use vouch_broker::{GroupId, Millis, ResourceName, State, TopicId, TopicType};
 
 use super::{OTHER, SERIES_MAX};
-use crate::shard::Executor;
+use crate::shard::Leader;
 
 /// Work of one turn: places looked at, some tenths of a millisecond.
 const TURN_WORK: usize = 4096;
@@ -122,30 +122,30 @@ impl Walk {
     }
 
     /// One turn. `true` when everything was looked at.
-    pub(super) fn turn(&mut self, executor: &mut Executor) -> bool {
+    pub(super) fn turn(&mut self, state: &State, leader: &mut Leader) -> bool {
         let mut work = 0;
         while work < TURN_WORK {
             work += match std::mem::replace(&mut self.at, At::End) {
-                At::Pairs(after) => self.pairs(executor, after),
-                At::Counting { pair, row, from } => self.count(executor, pair, row, from, TURN_WORK - work),
-                At::Topics(after) => self.topics(executor, after, TURN_WORK - work),
-                At::Open(after) => self.open(executor, after, TURN_WORK - work),
+                At::Pairs(after) => self.pairs(state, leader, after),
+                At::Counting { pair, row, from } => self.count(state, pair, row, from, TURN_WORK - work),
+                At::Topics(after) => self.topics(state, after, TURN_WORK - work),
+                At::Open(after) => self.open(state, after, TURN_WORK - work),
                 At::End => return true,
             };
         }
         matches!(self.at, At::End)
     }
 
-    fn pairs(&mut self, executor: &mut Executor, after: Option<(GroupId, TopicId)>) -> usize {
-        let next = executor.state.groups().progress_after(after).next();
+    fn pairs(&mut self, state: &State, leader: &mut Leader, after: Option<(GroupId, TopicId)>) -> usize {
+        let next = state.groups().progress_after(after).next();
         let Some((group, id, progress)) = next else {
-            self.dead_letters(executor);
+            self.dead_letters(state, leader);
             self.at = At::Topics(None);
             return 1;
         };
         let pair = (group.id, id);
         // A group's progress goes with the topic.
-        let Some(topic) = executor.state.topics().get(id) else {
+        let Some(topic) = state.topics().get(id) else {
             self.at = At::Pairs(Some(pair));
             return 1;
         };
@@ -169,13 +169,13 @@ impl Walk {
     /// Counts what is in flight of a group on a topic, then takes the row.
     fn count(
         &mut self,
-        executor: &Executor,
+        state: &State,
         pair: (GroupId, TopicId),
         mut row: Box<PairRow>,
         from: (Millis, u32, u64),
         room: usize,
     ) -> usize {
-        let progress = executor.state.groups().get(pair.0).and_then(|group| group.progress(pair.1));
+        let progress = state.groups().get(pair.0).and_then(|group| group.progress(pair.1));
         let mut due = progress.into_iter().flat_map(|progress| progress.due_after(from)).peekable();
         let mut work = 0;
         while work < room.max(1) {
@@ -207,24 +207,24 @@ impl Walk {
         }
     }
 
-    fn dead_letters(&mut self, executor: &mut Executor) {
-        let groups = executor.state.groups();
-        executor.dead_letters.retain(|group| groups.get(*group).is_some());
-        for (group, count) in executor.dead_letters.named() {
-            match executor.state.groups().get(*group).map(|group| group.name.to_string()) {
+    fn dead_letters(&mut self, state: &State, leader: &mut Leader) {
+        let groups = state.groups();
+        leader.dead_letters.retain(|group| groups.get(*group).is_some());
+        for (group, count) in leader.dead_letters.named() {
+            match state.groups().get(*group).map(|group| group.name.to_string()) {
                 Some(name) if name != OTHER => self.dead_letters.push((name, *count)),
                 _ => *self.other_dead_letters.get_or_insert_default() += count,
             }
         }
-        if let Some(count) = executor.dead_letters.rest() {
+        if let Some(count) = leader.dead_letters.rest() {
             *self.other_dead_letters.get_or_insert_default() += count;
         }
     }
 
-    fn topics(&mut self, executor: &Executor, after: Option<ResourceName>, room: usize) -> usize {
-        let open = executor.state.open_transactions();
+    fn topics(&mut self, state: &State, after: Option<ResourceName>, room: usize) -> usize {
+        let open = state.open_transactions();
         let mut work = 0;
-        for topic in executor.state.topics().iter_after(after.as_ref()) {
+        for topic in state.topics().iter_after(after.as_ref()) {
             work += 1;
             if matches!(topic.config.topic_type, TopicType::Transaction | TopicType::Mixed) {
                 let (count, parked) = (open.in_topic(topic.id) as u64, open.parked_in_topic(topic.id) as u64);
@@ -255,10 +255,10 @@ impl Walk {
     }
 
     /// Looks for the oldest open transaction of each topic that lacks one.
-    fn open(&mut self, executor: &Executor, after: Option<u64>, room: usize) -> usize {
+    fn open(&mut self, state: &State, after: Option<u64>, room: usize) -> usize {
         let mut work = 0;
         let mut last = after;
-        for (transaction, open) in executor.state.open_transactions().iter(after) {
+        for (transaction, open) in state.open_transactions().iter(after) {
             if let Some(at) = self.sought.remove(&open.topic) {
                 self.topics[at].2.opened_at = Some(open.opened_at);
                 self.hints.insert(open.topic, transaction);

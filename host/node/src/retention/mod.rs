@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{Carried, Expire, Frame, GroupsUnused, Seen, before_carried};
 use vouch_broker::state::{Applied, Body};
-use vouch_broker::{GroupId, Millis, Refusal, TopicId};
+use vouch_broker::{GroupId, Millis, Refusal, State, TopicId};
 use vouch_commitlog::{LogPosition, Released, Usage};
 use vouch_storage::{Bound, Bounds, Space};
 
 use crate::node::Inner;
-use crate::shard::Executor;
+use crate::shard::Shared;
 use crate::start::Upkeep;
 
 /// How often the disk is measured.
@@ -122,7 +122,7 @@ impl Keeper {
     }
 
     async fn measure(&self, inner: &Arc<Inner>) -> bool {
-        let short = inner.shard.query(|executor| executor.shortage()).await.unwrap_or(None);
+        let short = inner.shard.standing().await.map_or(None, |standing| standing.shortage);
         let (inner, upkeep) = (inner.clone(), self.upkeep.clone());
         let measured = tokio::task::spawn_blocking(move || {
             let Usage { segment_bytes, held_bytes, spare_bytes, .. } = upkeep.housekeeping.usage();
@@ -181,8 +181,9 @@ impl Keeper {
     /// uses go.
     async fn look_at_groups(&mut self, inner: &Arc<Inner>) -> Result<(), Refusal> {
         let after = self.after_group;
-        let look = move |executor: &mut Executor| GroupsLook::new(executor, after);
-        let GroupsLook { living, unused, next } = inner.shard.query(look).await?;
+        let shared = inner.shared.clone();
+        let look = move |state: &State| GroupsLook::new(state, &shared, after);
+        let GroupsLook { living, unused, next } = inner.shard.read(look).await?;
         self.after_group = next;
         if !living.is_empty() {
             let seen = Seen { groups: living };
@@ -205,8 +206,8 @@ impl Keeper {
         let now = inner.shared.clock.now();
         let mut after = None;
         loop {
-            let look = move |executor: &mut Executor| executor.state.expirations(now, after);
-            let (expirations, next) = inner.shard.query(look).await?;
+            let look = move |state: &State| state.expirations(now, after);
+            let (expirations, next) = inner.shard.read(look).await?;
             for expire in expirations {
                 self.expire_one(inner, &expire).await?;
             }
@@ -270,7 +271,7 @@ impl Keeper {
             return Ok(());
         }
         let mut count = 0;
-        let reserve = inner.shard.query(|executor| executor.reserve()).await?;
+        let reserve = inner.shard.standing().await?.reserve;
         let reserved = full && bytes + CARRIED_MORE * bodies.len() as u64 <= reserve / RESERVE_SHARE;
         let ended = carry_all(inner, bodies, reserved, &mut count).await;
         if count > 0 {
@@ -306,8 +307,10 @@ impl Keeper {
         // While it is full anything may have made room: a topic was deleted, a transaction was ended. One that frees nothing
         // is not made: it would take what is set aside for one that does.
         let would_free = async || {
-            let needed = |executor: &mut Executor| executor.state.needed_from().min(executor.positions().2);
-            let freed = inner.shard.query(needed).await?.saturating_sub(start) / size;
+            // In this order: what is applied between the two looks may be needed, and lies behind the first.
+            let applied = inner.shard.standing().await?.applied;
+            let needed = move |state: &State| state.needed_from().min(applied);
+            let freed = inner.shard.read(needed).await?.saturating_sub(start) / size;
             Ok::<_, Refusal>(bounds.is_none_or(|bounds| freed > free(&bounds.newer)))
         };
         let pressed = full && (waits || age >= FULL_SNAPSHOT_EVERY && would_free().await?);
@@ -332,7 +335,7 @@ impl Keeper {
         if age < PART_EVERY {
             return Ok(false);
         }
-        let shortest = inner.shard.query(|executor| executor.state.shortest_retention_unsealed()).await?;
+        let shortest = inner.shard.read(|state| state.shortest_retention_unsealed()).await?;
         Ok(part_is_due(age, shortest))
     }
 }
@@ -344,12 +347,12 @@ fn part_is_due(age: Duration, shortest: Option<Duration>) -> bool {
 
 /// Everything before this position is applied.
 async fn applied(inner: &Arc<Inner>) -> Result<u64, Refusal> {
-    inner.shard.query(|executor| executor.positions().2).await
+    Ok(inner.shard.standing().await?.applied)
 }
 
 async fn topic_text(inner: &Arc<Inner>, id: TopicId) -> Result<String, Refusal> {
-    let find = move |executor: &mut Executor| executor.state.topics().name_of(id).map(ToString::to_string);
-    Ok(inner.shard.query(find).await?.unwrap_or_default())
+    let find = move |state: &State| state.topics().name_of(id).map(ToString::to_string);
+    Ok(inner.shard.read(find).await?.unwrap_or_default())
 }
 
 /// What a look at some groups finds, each in ascending order.
@@ -363,11 +366,11 @@ struct GroupsLook {
 }
 
 impl GroupsLook {
-    fn new(executor: &Executor, after: Option<GroupId>) -> Self {
-        let now = executor.shared.clock.now();
+    fn new(state: &State, shared: &Shared, after: Option<GroupId>) -> Self {
+        let now = shared.clock.now();
         let mut look = Self { living: Vec::new(), unused: Vec::new(), next: None };
         let mut last = None;
-        for (looked_at, group) in executor.state.groups().after(after).enumerate() {
+        for (looked_at, group) in state.groups().after(after).enumerate() {
             if looked_at == GROUPS_AT_ONCE {
                 look.next = last;
                 break;
@@ -377,9 +380,9 @@ impl GroupsLook {
             if now.ms_since(group.seen) < every {
                 continue;
             }
-            if executor.shared.sessions.has_member(&group.name) {
+            if shared.sessions.has_member(&group.name) {
                 look.living.push(group.id);
-            } else if group.is_forgotten(executor.state.at(Millis(now.0.saturating_sub(UNUSED_SEEN_EVERY_MS)))) {
+            } else if group.is_forgotten(state.at(Millis(now.0.saturating_sub(UNUSED_SEEN_EVERY_MS)))) {
                 look.unused.push(group.id);
             }
         }
@@ -420,13 +423,13 @@ async fn carry_all(inner: &Arc<Inner>, bodies: Vec<Body>, reserved: bool, count:
 /// What is needed of a stretch of the log, and how many bytes that is; `None` if it is much.
 async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Result<Option<(Vec<Body>, u64)>, Refusal> {
     let range = stretch.clone();
-    let look = move |executor: &mut Executor| executor.state.bodies_in(range, CARRY_MAX + 1);
-    let mut bodies = inner.shard.query(look).await?;
+    let look = move |state: &State| state.bodies_in(range, CARRY_MAX + 1);
+    let mut bodies = inner.shard.read(look).await?;
     let mut after = None;
     loop {
         let range = stretch.clone();
-        let look = move |executor: &mut Executor| executor.state.messages_in(&range, after);
-        let (more, next) = inner.shard.query(look).await?;
+        let look = move |state: &State| state.messages_in(&range, after);
+        let (more, next) = inner.shard.read(look).await?;
         bodies.extend(more);
         if bodies.len() > CARRY_MAX {
             return Ok(None);

@@ -3,12 +3,11 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use vouch_broker::{Refusal, StoredMessage, TopicId};
+use vouch_broker::{Refusal, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Trouble, Walked, stretches};
 use super::{ATTEMPTS_MAX, Place, STEP, blocking};
 use crate::node::Inner;
-use crate::shard::Executor;
 use vouch_storage::{LookupFile, Postings, Term};
 
 /// Postings that are looked at together.
@@ -83,7 +82,7 @@ impl Inner {
         let mut newest = Newest { limit: wanted.limit, found: Vec::new() };
         let mut after = None;
         loop {
-            let (halves, last) = self.shard.query(move |executor| open_halves(executor, topic, after)).await?;
+            let (halves, last) = self.shard.read(move |state| open_halves(state, topic, after)).await?;
             self.keep(halves, &wanted, &mut newest).await?;
             let Some(last) = last else { break };
             after = Some(last);
@@ -139,10 +138,10 @@ impl Inner {
     async fn newest_carried(&self, topic: TopicId, wanted: &Arc<Wanted>, newest: &mut Newest) -> Result<(), Trouble> {
         let mut after = None;
         loop {
-            let look = move |executor: &mut Executor| {
-                executor.state.topics().get(topic).map_or_else(Vec::new, |topic| topic.carried(after, STEP))
+            let look = move |state: &State| {
+                state.topics().get(topic).map_or_else(Vec::new, |topic| topic.carried(after, STEP))
             };
-            let carried = self.shard.query(look).await?;
+            let carried = self.shard.read(look).await?;
             let Some((queue, offset, _)) = carried.last() else { return Ok(()) };
             after = Some((*queue, *offset));
             let places = carried.iter().map(|(queue, offset, position)| (*position, Some((*queue, *offset)))).collect();
@@ -166,15 +165,15 @@ impl Inner {
             let Some(batch) = batch else { return Ok(()) };
             postings = rest;
             // Whether each is still there, and there, is for the state to say.
-            let look = move |executor: &mut Executor| -> Vec<Place> {
-                let Some(of) = executor.state.topics().get(topic) else { return Vec::new() };
+            let look = move |state: &State| -> Vec<Place> {
+                let Some(of) = state.topics().get(topic) else { return Vec::new() };
                 let there = |(position, queue, offset): &(u64, u32, u64)| {
                     of.entry(*queue, *offset).is_some_and(|entry| entry.position == *position)
                 };
                 let places = batch.into_iter().filter(there);
                 places.map(|(position, queue, offset)| (position, Some((queue, offset)))).collect()
             };
-            let places = self.shard.query(look).await?;
+            let places = self.shard.read(look).await?;
             self.keep(places, wanted, newest).await?;
         }
     }
@@ -205,11 +204,11 @@ fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, Batch), v
 }
 
 /// The topic's transactions among the next open ones, and where to go on.
-fn open_halves(executor: &Executor, topic: TopicId, after: Option<u64>) -> (Vec<Place>, Option<u64>) {
+fn open_halves(state: &State, topic: TopicId, after: Option<u64>) -> (Vec<Place>, Option<u64>) {
     let (mut halves, mut last) = (Vec::new(), None);
-    for (n, (transaction, open)) in executor.state.open_transactions().iter(after).take(STEP).enumerate() {
+    for (n, (transaction, open)) in state.open_transactions().iter(after).take(STEP).enumerate() {
         if open.topic == topic {
-            let position = executor.state.place_of_half(transaction).unwrap_or(transaction);
+            let position = state.place_of_half(transaction).unwrap_or(transaction);
             halves.push((position, None));
         }
         last = Some(transaction).filter(|_| n + 1 == STEP);

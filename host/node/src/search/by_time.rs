@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{Refusal, StoredMessage, TopicId};
+use vouch_broker::{Refusal, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Stretch, Trouble, Walked, stretches};
 use super::{ATTEMPTS_MAX, Place, STEP, blocking};
 use crate::node::Inner;
-use crate::shard::Executor;
 use vouch_storage::{LookupFile, SAMPLE_EVERY};
 
 /// Messages that one page looks at: committed halves that are older than wanted may lie between younger messages. A page
@@ -97,10 +96,9 @@ impl Inner {
     ) -> Result<(), Refusal> {
         let mut last = None;
         loop {
-            let look = move |executor: &mut Executor| {
-                executor.state.topics().get(topic).map_or_else(Vec::new, |topic| topic.carried(last, STEP))
-            };
-            let carried = self.shard.query(look).await?;
+            let look =
+                move |state: &State| state.topics().get(topic).map_or_else(Vec::new, |topic| topic.carried(last, STEP));
+            let carried = self.shard.read(look).await?;
             let Some((queue, offset, _)) = carried.last() else { return Ok(()) };
             last = Some((*queue, *offset));
             let places = carried.iter().map(|(queue, offset, position)| (*position, Some((*queue, *offset)))).collect();

@@ -4,11 +4,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{Refusal, StoredMessage, TopicId};
+use vouch_broker::{Refusal, State, StoredMessage, TopicId};
 
 use super::{Place, STEP, blocking};
 use crate::node::Inner;
-use crate::shard::Executor;
 use vouch_storage as storage;
 use vouch_storage::{LookupFault as Fault, LookupFile, Row};
 
@@ -98,24 +97,24 @@ impl Walked {
 impl Inner {
     /// A topic as it is now; empty if it was deleted meanwhile.
     pub(super) async fn extent(&self, topic: TopicId) -> Result<Extent, Refusal> {
-        let look = move |executor: &mut Executor| {
-            let found = executor.state.topics().get(topic);
+        let look = move |state: &State| {
+            let found = state.topics().get(topic);
             let offsets = |queue| found.map(|topic| topic.start(queue)..topic.end(queue));
             let queues = (0..found.map_or(0, |topic| topic.queue_count())).filter_map(offsets).collect();
             Extent { topic, queues }
         };
-        self.shard.query(look).await
+        self.shard.read(look).await
     }
 
     /// Where the messages of some offsets lie; those that are no longer there are left out.
     pub(super) async fn places(&self, topic: TopicId, queue: u32, offsets: Range<u64>) -> Result<Vec<Place>, Refusal> {
         debug_assert!(offsets.end - offsets.start <= STEP as u64);
-        let look = move |executor: &mut Executor| {
-            let Some(topic) = executor.state.topics().get(topic) else { return Vec::new() };
+        let look = move |state: &State| {
+            let Some(topic) = state.topics().get(topic) else { return Vec::new() };
             let place = |offset| topic.entry(queue, offset).map(|entry| (entry.position, Some((queue, offset))));
             offsets.filter_map(place).collect()
         };
-        self.shard.query(look).await
+        self.shard.read(look).await
     }
 
     /// Reads the messages at some places and keeps those that are wanted. What cannot be read is left out: the scrubber

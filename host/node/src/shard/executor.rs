@@ -15,12 +15,12 @@ use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogReader, 
 
 use super::absences::Absences;
 use super::answers::{answer_in_memory, refusal_of_append, refusal_of_shortage, refused};
-use super::inbox::{Claim, Command, Inbox, Proposal, Taken};
-use super::news::{DeadLetters, News};
+use super::inbox::{Claim, Command, Inbox, Proposal, Standing, Taken};
+use super::leader::Leader;
+use super::news::News;
 use super::polls::{Batch, Poll, Polls};
 use super::renewal::Orphans;
 use super::{Output, Shared};
-use crate::checks::Schedule;
 
 /// Payload of one log entry stays below this where it can: a bigger entry delays those behind it.
 const ENTRY_TARGET: usize = 1 << 20;
@@ -42,8 +42,8 @@ const MARK_AGAIN: Duration = Duration::from_secs(1);
 
 /// State and everything that the leader keeps beside it.
 pub(crate) struct Executor {
-    pub(crate) state: State,
-    pub(crate) schedule: Schedule,
+    pub(super) state: State,
+    pub(super) leader: Leader,
     pub(crate) shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     /// `None`: the log is only read, and `closed` says so.
@@ -91,7 +91,6 @@ pub(crate) struct Executor {
     pub(super) orphans: Orphans,
     /// Parts with damage that is to be mended, and when that was said.
     pub(super) damaged_told: Option<(Instant, Vec<u64>)>,
-    pub(crate) dead_letters: DeadLetters,
     pub(super) news: News,
 }
 
@@ -112,7 +111,7 @@ impl Executor {
         let (appender, reader) = appender.unzip();
         Self {
             state,
-            schedule: Schedule::default(),
+            leader: Leader::default(),
             shared,
             inbox,
             appender,
@@ -141,7 +140,6 @@ impl Executor {
             sessions_left: false,
             orphans: Orphans::default(),
             damaged_told: None,
-            dead_letters: DeadLetters::default(),
             news: News::default(),
         }
     }
@@ -197,7 +195,15 @@ impl Executor {
         match command {
             Command::Propose(proposal) => self.propose(proposal),
             Command::Receive(poll) => self.receive(poll),
-            Command::Query(query) => query(self),
+            Command::Read(look) => look(&self.state),
+            Command::Lead(look) => look(&self.state, &mut self.leader),
+            Command::Standing(reply) => drop(reply.send(self.standing())),
+            Command::Adopt(part, copies) => self.adopt(part, copies),
+            Command::ReadFrom(part, copies) => self.read_from(part, copies),
+            Command::Fence(why, done) => {
+                self.fence(why);
+                let _ = done.send(());
+            }
             Command::Stop => return true,
         }
         false
@@ -371,7 +377,7 @@ impl Executor {
             outcomes.push(outcome);
             self.reservations.release(&record);
             self.note_leap(&record, time);
-            if self.schedule.applied(&record, &self.state) {
+            if self.leader.schedule.applied(&record, &self.state) {
                 self.shared.checks_changed.notify_one();
             }
             position += u64::from(frame.record_len());
@@ -401,7 +407,7 @@ impl Executor {
                 Effect::Joined => {}
                 Effect::Directory => directory = true,
                 Effect::CheckDue(topic, at) => {
-                    self.schedule.due_changed(topic, at);
+                    self.leader.schedule.due_changed(topic, at);
                     self.shared.checks_changed.notify_one();
                 }
                 Effect::Plugins => self.shared.checks_changed.notify_one(),
@@ -496,9 +502,8 @@ impl Executor {
     }
 
     /// The folder is not this node's any more: nothing is written there, not even what would close the log well.
-    pub(crate) fn fence(&mut self, reason: String) {
-        let (appended, durable, _) = self.positions();
-        self.fixed = (appended, durable);
+    fn fence(&mut self, reason: String) {
+        self.fixed = self.positions();
         // Ends the log's threads without another sync.
         drop(self.appender.take());
         self.poison(reason);
@@ -531,18 +536,30 @@ impl Executor {
         match command {
             Command::Propose(proposal) => self.answer(proposal.reply, proposal.cost, Err(Refusal::Stopping)),
             Command::Receive(poll) => drop(poll.reply.send(Err(Refusal::Stopping))),
-            // Dropping a query tells its caller.
-            Command::Query(_) | Command::Stop => {}
+            // Dropping one tells its caller.
+            Command::Read(_) | Command::Lead(_) | Command::Standing(_) | Command::Fence(..) => {}
+            Command::Adopt(..) | Command::ReadFrom(..) | Command::Stop => {}
         }
     }
 
-    /// Positions up to which entries are appended, durable, applied.
-    pub(crate) fn positions(&self) -> (u64, u64, u64) {
-        let (appended, durable) = match &self.appender {
+    fn standing(&self) -> Standing {
+        let (appended, durable) = self.positions();
+        Standing {
+            appended,
+            durable,
+            applied: self.applied,
+            shortage: self.shortage(),
+            reserve: self.reserve,
+            waiting_polls: self.polls.len(),
+        }
+    }
+
+    /// Positions up to which entries are appended, and durable.
+    fn positions(&self) -> (u64, u64) {
+        match &self.appender {
             Some(appender) => (appender.appended().0, appender.durable().0),
             None => self.fixed,
-        };
-        (appended, durable, self.applied)
+        }
     }
 
     /// The log, if it takes writes.
@@ -551,21 +568,11 @@ impl Executor {
     }
 
     /// Why the log cannot grow, if it has no more than what is kept for ends and acknowledgements.
-    pub(crate) fn shortage(&self) -> Option<Shortage> {
+    fn shortage(&self) -> Option<Shortage> {
         let appender = self.appender.as_ref()?;
         let left = appender.short_of_space()?;
         // It may have passed between the two.
         if left < self.reserve { appender.shortage() } else { None }
-    }
-
-    /// Bytes of the log that sends leave to others when the disk is full.
-    pub(crate) fn reserve(&self) -> u64 {
-        self.reserve
-    }
-
-    /// Receives that wait.
-    pub(crate) fn waiting_polls(&self) -> usize {
-        self.polls.len()
     }
 }
 

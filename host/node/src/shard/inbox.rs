@@ -6,11 +6,11 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use vouch_broker::Refusal;
 use vouch_broker::state::{Copies, Outcome};
-use vouch_commitlog::Durable;
+use vouch_broker::{Refusal, State};
+use vouch_commitlog::{Durable, Shortage};
 
-use super::executor::Executor;
+use super::leader::Leader;
 use super::polls::Poll;
 
 /// Bytes that a command costs besides its records: queue entries, replies, indexes.
@@ -41,31 +41,44 @@ pub(crate) struct Proposal {
     pub(crate) claim: Claim,
 }
 
+/// A look at the state, and at what the leader keeps.
+type Look = Box<dyn FnOnce(&State, &mut Leader) + Send>;
+
 /// What the executor is asked to do.
 pub(crate) enum Command {
     Propose(Proposal),
     Receive(Poll),
-    /// Runs on the executor thread, between two batches.
-    Query(Box<dyn FnOnce(&mut Executor) + Send>),
+    /// Look at the state.
+    Read(Box<dyn FnOnce(&State) + Send>),
+    /// Look at the state and at what the leader keeps.
+    Lead(Look),
+    /// Say how the shard stands.
+    Standing(oneshot::Sender<Standing>),
+    /// Read from this part what the state holds so far in memory.
+    Adopt(u64, Copies),
+    /// Read from copies of a part that were mended.
+    ReadFrom(u64, Copies),
+    /// Write nothing any more, for this reason.
+    Fence(String, oneshot::Sender<()>),
     /// Answer polls, write what is proposed, close the log.
     Stop,
 }
 
-impl Command {
-    /// The state reads from now on from this part what it holds so far in memory.
-    pub(crate) fn adopt(position: u64, part: Copies) -> Self {
-        Self::Query(Box::new(move |executor| {
-            if let Err(error) = executor.state.adopt(position, part) {
-                // The state stays as it is: right, and larger than it need be.
-                tracing::error!(%error, position, "the running state differs from its snapshot; restart the node and report this");
-            }
-        }))
-    }
-
-    /// The state reads from now on from copies of a part that were mended.
-    pub(crate) fn read_from(part: u64, copies: Copies) -> Self {
-        Self::Query(Box::new(move |executor| executor.read_from(part, copies)))
-    }
+/// How a shard stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Log position after the last entry.
+    pub(crate) appended: u64,
+    /// Everything before this log position is durable.
+    pub(crate) durable: u64,
+    /// Everything before this log position is applied.
+    pub(crate) applied: u64,
+    /// Why the log cannot grow, if it has no more than what is kept for ends and acknowledgements.
+    pub(crate) shortage: Option<Shortage>,
+    /// Bytes of the log that sends leave to others when the disk is full.
+    pub(crate) reserve: u64,
+    /// Receives that wait.
+    pub(crate) waiting_polls: usize,
 }
 
 #[derive(Default)]

@@ -5,6 +5,7 @@ mod answers;
 mod executor;
 pub(crate) mod first_records;
 mod inbox;
+mod leader;
 mod news;
 mod polls;
 mod receiving;
@@ -23,14 +24,16 @@ use vouch_commitlog::{Appender, LogReader};
 use vouch_storage::Requests;
 
 pub(crate) use answers::refusal_of_shortage;
-pub(crate) use executor::Executor;
-pub(crate) use inbox::{Command, Inbox};
+
+pub(crate) use inbox::{Command, Inbox, Standing};
+pub(crate) use leader::Leader;
 pub(crate) use polls::{Batch, Poll};
 pub(crate) use renewal::RENEWED_LEASE_MS;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::sessions::Sessions;
+use executor::Executor;
 use inbox::{Claim, Proposal};
 
 /// What the executor shares with tasks.
@@ -175,16 +178,46 @@ impl Shard {
         answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Runs a closure on the executor thread, between two batches.
-    pub(crate) async fn query<T: Send + 'static>(
+    /// Looks at the state on the executor's thread, between two batches: a bounded piece of it, for everybody else waits.
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&mut Executor) -> T + Send + 'static,
+        look: impl FnOnce(&State) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
+        self.ask(|reply| {
+            Command::Read(Box::new(move |state| {
+                let _ = reply.send(look(state));
+            }))
+        })
+        .await
+    }
+
+    /// The same where what the leader keeps is looked at, or changed, as well.
+    pub(crate) async fn lead<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State, &mut Leader) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.ask(|reply| {
+            Command::Lead(Box::new(move |state, leader| {
+                let _ = reply.send(look(state, leader));
+            }))
+        })
+        .await
+    }
+
+    /// How far the shard is, and what its log is short of.
+    pub(crate) async fn standing(&self) -> Result<Standing, Refusal> {
+        self.ask(Command::Standing).await
+    }
+
+    /// Writes nothing any more, not even what would close the log well: the folder is not this node's any more. A shard that
+    /// is gone writes nothing, either.
+    pub(crate) async fn fence(&self, why: String) {
+        let _ = self.ask(|done| Command::Fence(why, done)).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let query = move |executor: &mut Executor| {
-            let _ = reply.send(ask(executor));
-        };
-        self.inbox.push(Command::Query(Box::new(query)));
+        self.inbox.push(command(reply));
         answer.await.map_err(|_| Refusal::Stopping)
     }
 

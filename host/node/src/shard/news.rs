@@ -109,7 +109,7 @@ impl Executor {
             (Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }), _)
                 if had_effects =>
             {
-                *self.dead_letters.of(letter.group) += 1;
+                *self.leader.dead_letters.of(letter.group) += 1;
             }
             (Record::CheckAnswered(answer), Applied::Counted { parked: true }) => {
                 if self.news.parked.may_tell(Instant::now()) {

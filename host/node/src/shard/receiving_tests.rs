@@ -17,7 +17,8 @@ use vouch_broker::{
 
 use super::{SCAN_COST, TURN_WORK};
 use crate::clock::{Clock, SystemTimeSource};
-use crate::shard::{Batch, Executor, Inbox, Output, Poll, Shared};
+use crate::shard::executor::Executor;
+use crate::shard::{Batch, Inbox, Output, Poll, Shared};
 use vouch_storage::Requests;
 
 const TOPIC: TopicId = TopicId(1);

@@ -33,6 +33,14 @@ impl Executor {
         }
     }
 
+    /// The state reads from now on from this part what it holds so far in memory.
+    pub(super) fn adopt(&mut self, part: u64, copies: Copies) {
+        if let Err(error) = self.state.adopt(part, copies) {
+            // The state stays as it is: right, and larger than it need be.
+            tracing::error!(%error, part, "the running state differs from its snapshot; restart the node and report this");
+        }
+    }
+
     /// Copies of a part were mended.
     pub(super) fn read_from(&mut self, part: u64, copies: Copies) {
         // What is met from now on is new.
