@@ -12,6 +12,7 @@ mod filter;
 mod handle;
 mod message;
 mod name;
+mod not_done;
 pub mod record;
 mod refusal;
 mod shard_id;
@@ -34,6 +35,7 @@ pub use name::{
     ResourceName, TOPIC_NAME_MAX_CHARS, TopicId, check_group_name, check_namespace, check_new_topic_name,
     check_topic_name,
 };
+pub use not_done::{NotDone, NothingStored};
 pub use refusal::{Refusal, TransactionOutcome};
 pub use shard_id::ShardId;
 pub use state::State;

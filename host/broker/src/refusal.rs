@@ -1,4 +1,4 @@
-//! Every way in which the broker says no. The edges map it to gRPC codes and HTTP statuses in one table.
+//! Every way in which the state says no. What only a running node can say besides is [`crate::NotDone`].
 
 use crate::{NameError, ResourceName};
 
@@ -32,7 +32,7 @@ impl TransactionOutcome {
     }
 }
 
-/// Why a request was refused. The text tells the caller what to do next.
+/// Why a request was refused, by what `apply` or the request itself says: the same on every replica. The text tells the caller what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Choose another name.
@@ -96,42 +96,9 @@ pub enum Refusal {
     /// Read the current state and try again with its tag.
     #[error("{0}")]
     PreconditionFailed(String),
-    /// Nothing was queued; wait, then try again.
-    #[error(
-        "the broker has {in_flight} bytes in flight, its bound is {bound}; nothing was stored, try again in {retry_after_ms} ms"
-    )]
-    Overloaded {
-        /// Bytes waiting to become durable.
-        in_flight: u64,
-        /// The configured bound.
-        bound: u64,
-        /// When to try again.
-        retry_after_ms: u64,
-    },
-    /// The disk is full, or near it: free some, and try again. Nothing was stored.
-    #[error("{0}")]
-    StorageFull(String),
-    /// Something other than space that the log needs is short for the moment: see to it, or wait, and try again. Nothing was
-    /// stored.
-    #[error("{0}")]
-    Short(String),
     /// Too many of something; the text says of what and what to do.
     #[error("{0}")]
     TooMany(String),
-    /// The outcome is unknown: the write may or may not be in the log. Retrying with the same message id is safe.
-    #[error("the outcome is unknown: {0}; a retry with the same message id is stored once")]
-    Unknown(String),
-    /// Certainly not accepted; the log takes no more writes until the node is restarted.
-    #[error(
-        "the commit log takes no more writes after an error ({0}); nothing was stored, restart the node to recover"
-    )]
-    Poisoned(String),
-    /// Certainly not accepted; the node serves a damaged log, of which only what is whole can be read.
-    #[error("the log is damaged and this node only reads what is whole of it; nothing was stored: {0}")]
-    ReadOnly(String),
-    /// The node is stopping; nothing was stored.
-    #[error("the node is stopping; nothing was stored, try again in a moment")]
-    Stopping,
     /// A defect in the broker; the log has the cause.
     #[error("internal error: {0}")]
     Internal(String),

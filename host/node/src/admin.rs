@@ -8,7 +8,7 @@ use vouch_broker::record::{
     TopicForced,
 };
 use vouch_broker::state::{BindingEntry, Ended, Failure, OpenTransaction, PluginEntry};
-use vouch_broker::{GroupConfig, Millis, Refusal, ResourceName, State, TopicConfig, TransactionOutcome};
+use vouch_broker::{GroupConfig, Millis, NotDone, Refusal, ResourceName, State, TopicConfig, TransactionOutcome};
 use vouch_plugin::UploadVerdict;
 use vouch_registry::Digest;
 
@@ -39,13 +39,13 @@ pub(crate) struct Row {
 }
 
 /// The topic that an administrator names. One that cannot be is refused here: nobody is advised to create it.
-pub(crate) fn topic_named(text: &str) -> Result<ResourceName, Refusal> {
+pub(crate) fn topic_named(text: &str) -> Result<ResourceName, NotDone> {
     let name = ResourceName::parse(text);
     name.check_topic()?;
     Ok(name)
 }
 
-fn group_named(text: &str) -> Result<ResourceName, Refusal> {
+fn group_named(text: &str) -> Result<ResourceName, NotDone> {
     let name = ResourceName::parse(text);
     name.check_group()?;
     Ok(name)
@@ -54,7 +54,7 @@ fn group_named(text: &str) -> Result<ResourceName, Refusal> {
 impl Node {
     /// Creates a topic or replaces its settings. Names of topics and groups are read by [`ResourceName::parse`] here and
     /// below. A topic of dead letters is made by the broker; of one that is there retention can be set.
-    pub async fn put_topic(&self, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, Refusal> {
+    pub async fn put_topic(&self, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, NotDone> {
         self.check_writable()?;
         let name = ResourceName::parse(name);
         let expect = match name.is_dead_letter_topic() {
@@ -74,36 +74,36 @@ impl Node {
         name: &ResourceName,
         config: &TopicConfig,
         expect: Expect,
-    ) -> Result<Expect, Refusal> {
+    ) -> Result<Expect, NotDone> {
         name.check_topic()?;
         let now = self.topic(name).await?;
         let TopicConfig { retention, retention_size, unconsumed, .. } = *config;
         if *config != (TopicConfig { retention, retention_size, unconsumed, ..now.config }) {
-            return Err(Refusal::Invalid(format!(
+            return Err(NotDone::Refused(Refusal::Invalid(format!(
                 "{name} is a topic of dead letters: retention, retention_size and unconsumed can be set, everything else \
                  stays as it is; change it with: vouch topic update {name} --retention TIME"
-            )));
+            ))));
         }
         Ok(if matches!(expect, Expect::Anything) { Expect::Revision(now.revision) } else { expect })
     }
 
     /// Deletes a topic; `force`: even with open transactions or unconsumed messages. Where a person forces it, call
     /// [`Node::delete_topic_by_force`].
-    pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), Refusal> {
+    pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), NotDone> {
         self.check_writable()?;
         let record = TopicDelete { name: topic_named(name)?, force };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
     /// Deletes a topic with everything in it (CT-2: a recorded door). Who did it and why is kept in the log.
-    pub async fn delete_topic_by_force(&self, name: &str, by: String, reason: String) -> Result<(), Refusal> {
+    pub async fn delete_topic_by_force(&self, name: &str, by: String, reason: String) -> Result<(), NotDone> {
         self.check_writable()?;
         let record = TopicForced { name: topic_named(name)?, by, reason };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
     /// Topics in the order of their names, after a name.
-    pub async fn topics(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<(TopicInfo, u64)>, Refusal> {
+    pub async fn topics(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<(TopicInfo, u64)>, NotDone> {
         let list = move |state: &State| {
             let topics = state.topics().iter();
             let topics = topics.filter(|topic| after.as_ref().is_none_or(|after| topic.name > *after));
@@ -124,7 +124,7 @@ impl Node {
     }
 
     /// Creates a group or replaces its settings.
-    pub async fn put_group(&self, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, Refusal> {
+    pub async fn put_group(&self, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, NotDone> {
         self.check_writable()?;
         let name = group_named(name)?;
         if config.dead_letter_topic.is_some() {
@@ -135,7 +135,7 @@ impl Node {
     }
 
     /// What a group missed lately, the latest first.
-    pub async fn gaps(&self, group: &str) -> Result<Vec<GapView>, Refusal> {
+    pub async fn gaps(&self, group: &str) -> Result<Vec<GapView>, NotDone> {
         let name = group_named(group)?;
         let look = move |state: &State| {
             let gaps = state.groups().named(&name)?.gaps().rev();
@@ -145,14 +145,14 @@ impl Node {
     }
 
     /// Deletes a group and its progress.
-    pub async fn delete_group(&self, name: &str) -> Result<(), Refusal> {
+    pub async fn delete_group(&self, name: &str) -> Result<(), NotDone> {
         self.check_writable()?;
         let record = GroupDelete { name: group_named(name)? };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
     /// Groups in the order of their names, after a name.
-    pub async fn groups(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<GroupInfo>, Refusal> {
+    pub async fn groups(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<GroupInfo>, NotDone> {
         let list = move |state: &State| {
             let groups = state.groups().iter();
             let groups = groups.filter(|group| after.as_ref().is_none_or(|after| group.name > *after));
@@ -170,7 +170,7 @@ impl Node {
     }
 
     /// Progress of a group on every topic that it received from.
-    pub async fn progress(&self, group: &str) -> Result<Vec<ProgressView>, Refusal> {
+    pub async fn progress(&self, group: &str) -> Result<Vec<ProgressView>, NotDone> {
         let (name, now) = (group_named(group)?, self.0.shared.clock.now());
         let look = move |state: &State| {
             let group = state.groups().named(&name)?;
@@ -188,7 +188,7 @@ impl Node {
     }
 
     /// One transaction.
-    pub async fn transaction(&self, transaction: u64) -> Result<TransactionView, Refusal> {
+    pub async fn transaction(&self, transaction: u64) -> Result<TransactionView, NotDone> {
         let now = self.0.shared.clock.now();
         let row = self.0.shard.lead(move |state, leader| row(state, leader, transaction, now)).await?;
         let unknown = || self.0.unknown(transaction, "no transaction has this id".to_owned());
@@ -197,7 +197,7 @@ impl Node {
     }
 
     /// Lets the asking about a parked transaction begin again, with a fresh counter.
-    pub async fn resume_transaction(&self, transaction: u64, by: String, reason: String) -> Result<(), Refusal> {
+    pub async fn resume_transaction(&self, transaction: u64, by: String, reason: String) -> Result<(), NotDone> {
         self.check_writable()?;
         self.transaction(transaction).await?;
         let record = Resume { transaction, by, reason };
@@ -212,14 +212,14 @@ impl Node {
     }
 
     /// The digest that a tag points at.
-    pub async fn plugin_tag(&self, name: &str, tag: &str) -> Result<Option<String>, Refusal> {
+    pub async fn plugin_tag(&self, name: &str, tag: &str) -> Result<Option<String>, NotDone> {
         let (name, tag) = (name.to_owned(), tag.to_owned());
         let find = move |state: &State| state.plugins().tag(&name, &tag);
         Ok(self.0.shard.read(find).await?.map(|tag| Digest(tag.digest).to_string()))
     }
 
     /// Plugins in the order of their names, after a name.
-    pub async fn plugins(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, PluginEntry)>, Refusal> {
+    pub async fn plugins(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, PluginEntry)>, NotDone> {
         let list = move |state: &State| {
             let plugins = state.plugins().plugins();
             let plugins = plugins.filter(|(name, _)| after.as_deref().is_none_or(|after| *name > after));
@@ -229,33 +229,34 @@ impl Node {
     }
 
     /// A plugin; `None` if there is none by that name.
-    pub async fn plugin(&self, name: &str) -> Result<Option<PluginEntry>, Refusal> {
+    pub async fn plugin(&self, name: &str) -> Result<Option<PluginEntry>, NotDone> {
         let name = name.to_owned();
         self.0.shard.read(move |state| state.plugins().plugin(&name).cloned()).await
     }
 
     /// The file of a component.
-    pub async fn component(&self, digest: Digest) -> Result<Bytes, Refusal> {
+    pub async fn component(&self, digest: Digest) -> Result<Bytes, NotDone> {
         self.0.plugins.component(&self.0, digest).await
     }
 
     /// Verdict of a component's upload, as JSON; `None` if the component is not here.
-    pub async fn plugin_verdict(&self, digest: &str) -> Result<Option<String>, Refusal> {
-        let digest: Digest =
-            digest.parse().map_err(|error: vouch_registry::DigestError| Refusal::Invalid(error.to_string()))?;
+    pub async fn plugin_verdict(&self, digest: &str) -> Result<Option<String>, NotDone> {
+        let digest: Digest = digest
+            .parse()
+            .map_err(|error: vouch_registry::DigestError| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         let find = move |state: &State| state.plugins().artifact(&digest.0).map(|artifact| artifact.verdict.clone());
         Ok(self.0.shard.read(find).await?.filter(|verdict| !verdict.is_empty()))
     }
 
     /// Removes a tag.
-    pub async fn delete_plugin_tag(&self, name: &str, tag: &str) -> Result<(), Refusal> {
+    pub async fn delete_plugin_tag(&self, name: &str, tag: &str) -> Result<(), NotDone> {
         self.check_writable()?;
         let record = TagDelete { name: name.to_owned(), tag: tag.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
     /// Removes a plugin with all its tags.
-    pub async fn delete_plugin(&self, name: &str) -> Result<(), Refusal> {
+    pub async fn delete_plugin(&self, name: &str) -> Result<(), NotDone> {
         self.check_writable()?;
         let record = PluginDelete { name: name.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
@@ -268,9 +269,10 @@ impl Node {
         name: &str,
         spec: &str,
         expect: Expect,
-    ) -> Result<(Written, String, Vec<String>), Refusal> {
+    ) -> Result<(Written, String, Vec<String>), NotDone> {
         self.check_writable()?;
-        vouch_registry::check_binding_name(name).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        vouch_registry::check_binding_name(name)
+            .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         let (digest, warnings) = self.0.plugins.try_bind(&self.0, name, spec).await?;
         let put = BindingPut {
             name: name.to_owned(),
@@ -283,14 +285,14 @@ impl Node {
     }
 
     /// Removes a binding.
-    pub async fn delete_binding(&self, name: &str) -> Result<(), Refusal> {
+    pub async fn delete_binding(&self, name: &str) -> Result<(), NotDone> {
         self.check_writable()?;
         let record = BindingDelete { name: name.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
     /// Bindings in the order of their names, after a name.
-    pub async fn bindings(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, BindingEntry)>, Refusal> {
+    pub async fn bindings(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, BindingEntry)>, NotDone> {
         let list = move |state: &State| {
             let bindings = state.plugins().bindings();
             let bindings = bindings.filter(|(name, _)| after.as_deref().is_none_or(|after| *name > after));
@@ -300,13 +302,13 @@ impl Node {
     }
 
     /// A binding; `None` if there is none by that name.
-    pub async fn binding(&self, name: &str) -> Result<Option<BindingEntry>, Refusal> {
+    pub async fn binding(&self, name: &str) -> Result<Option<BindingEntry>, NotDone> {
         let name = name.to_owned();
         self.0.shard.read(move |state| state.plugins().binding(&name).cloned()).await
     }
 
     /// Names of bindings that use a plugin, in their order, with the digests that answer.
-    pub async fn bindings_of_plugin(&self, plugin: &str, limit: usize) -> Result<Vec<(String, Digest)>, Refusal> {
+    pub async fn bindings_of_plugin(&self, plugin: &str, limit: usize) -> Result<Vec<(String, Digest)>, NotDone> {
         let plugin = plugin.to_owned();
         let list = move |state: &State| {
             let bindings = state.plugins().bindings().filter(|(_, binding)| binding.plugin == plugin);
@@ -322,7 +324,7 @@ impl Node {
     }
 
     /// Numbers for metrics and the cluster's status.
-    pub async fn status(&self) -> Result<Status, Refusal> {
+    pub async fn status(&self) -> Result<Status, NotDone> {
         let Standing { appended, durable, applied, waiting_polls, .. } = self.0.shard.standing().await?;
         let look = move |state: &State, leader: &mut Leader| {
             let (resends, reused_ids) = state.resends();

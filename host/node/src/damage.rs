@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use vouch_broker::state::{Body, QueueGap};
-use vouch_broker::{Refusal, State, TopicId};
+use vouch_broker::{NotDone, NothingStored, State, TopicId};
 use vouch_commitlog::DamagedRange;
 use vouch_storage::{LostFile, LostParts, is_break};
 
@@ -85,7 +85,7 @@ pub struct LostMessages {
 impl Node {
     /// What of the log is damaged, as far as it is known, and what was in it. Looks through the indexes of all queues, in
     /// steps.
-    pub async fn damage(&self) -> Result<Damage, Refusal> {
+    pub async fn damage(&self) -> Result<Damage, NotDone> {
         let inner = &self.0;
         let _turn = inner.turn_to_search().await?;
         let (mut stretches, served_to, not_served_bytes) = match &inner.log {
@@ -133,20 +133,20 @@ fn unfindable(file: PathBuf, stretch: Range<u64>, reason: String, known: Known) 
 
 impl Inner {
     /// What to say where something is not there: that, unless it may lie where a damaged log is not served.
-    pub(crate) fn if_all_is_served(&self, not_there: Refusal) -> Refusal {
+    pub(crate) fn if_all_is_served(&self, not_there: NotDone) -> NotDone {
         let ServedLog::Damaged(log) = &self.log else { return not_there };
         if let Some(lost) = &log.lost {
             let text = format!("what was asked for is not there, or is lost: {lost}; restore the folder from a backup");
-            return Refusal::ReadOnly(text);
+            return NotDone::NothingStored(NothingStored::ReadOnly(text));
         }
         if log.served_to >= log.found.end.0 {
             return not_there;
         }
-        Refusal::ReadOnly(format!(
+        NotDone::NothingStored(NothingStored::ReadOnly(format!(
             "what was asked for is not there as far as the log is served, which is up to position {} of {}; restore the \
              folder from a backup",
             log.served_to, log.found.end
-        ))
+        )))
     }
 
     fn segment_file(&self, position: u64) -> PathBuf {
@@ -180,14 +180,14 @@ impl Inner {
     }
 
     /// What cannot be found without parts that a start did without.
-    async fn without_parts(&self, lost: &LostParts) -> Result<DamagedStretch, Refusal> {
+    async fn without_parts(&self, lost: &LostParts) -> Result<DamagedStretch, NotDone> {
         let file = lost.files.first().cloned().unwrap_or_default();
         let known = self.known(lost.gaps.queues.clone()).await?;
         Ok(unfindable(file, lost.stretch.clone(), lost.to_string(), known))
     }
 
     /// What a start would not find without a file of which both copies are damaged.
-    async fn lost_file(&self, LostFile { file, part, reason }: LostFile) -> Result<DamagedStretch, Refusal> {
+    async fn lost_file(&self, LostFile { file, part, reason }: LostFile) -> Result<DamagedStretch, NotDone> {
         let Some(part) = part else {
             let reason = format!("both copies of this snapshot are damaged: {reason}; the next one takes its place");
             return Ok(unfindable(file, 0..0, reason, Known::default()));
@@ -202,7 +202,7 @@ impl Inner {
     }
 
     /// Messages of queues, by the names of their topics.
-    async fn known(&self, gaps: Vec<QueueGap>) -> Result<Known, Refusal> {
+    async fn known(&self, gaps: Vec<QueueGap>) -> Result<Known, NotDone> {
         let mut known = Known { omitted: gaps.len().saturating_sub(ROWS_MAX) as u64, ..Known::default() };
         let mut names = HashMap::new();
         for QueueGap { topic, queue, offsets } in gaps.into_iter().take(ROWS_MAX) {
@@ -213,7 +213,7 @@ impl Inner {
     }
 
     /// Fills in what the state, which is that of `served_to`, refers to in these stretches.
-    async fn find_what_was_there(&self, stretches: &mut [DamagedStretch], served_to: u64) -> Result<(), Refusal> {
+    async fn find_what_was_there(&self, stretches: &mut [DamagedStretch], served_to: u64) -> Result<(), NotDone> {
         let mut found: Vec<Found> = Vec::new();
         for (n, stretch) in stretches.iter().enumerate() {
             if stretch.length > 0 && stretch.from < served_to && stretch.known.is_none() {
@@ -247,7 +247,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn name_of(&self, topic: TopicId, names: &mut HashMap<TopicId, String>) -> Result<String, Refusal> {
+    async fn name_of(&self, topic: TopicId, names: &mut HashMap<TopicId, String>) -> Result<String, NotDone> {
         if let Some(name) = names.get(&topic) {
             return Ok(name.clone());
         }

@@ -1,10 +1,11 @@
-//! Topics as the send path needs them: a cache in front of the executor, emptied when topics or groups change.
+//! Topics as the send path needs them, and the numbers of groups: a cache in front of the executor, emptied when topics or
+//! groups change.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use vouch_broker::ResourceName;
+use vouch_broker::{GroupId, ResourceName};
 
 use crate::TopicInfo;
 
@@ -25,6 +26,7 @@ impl Route {
 #[derive(Default)]
 struct Known {
     routes: HashMap<ResourceName, Arc<Route>>,
+    groups: HashMap<ResourceName, GroupId>,
     /// Counts how often it was emptied: an answer from before is not put in after.
     generation: u64,
 }
@@ -55,10 +57,24 @@ impl Directory {
         route
     }
 
+    /// A group that is known here.
+    pub(crate) fn group(&self, name: &ResourceName) -> Option<GroupId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).groups.get(name).copied()
+    }
+
+    /// Remembers the number of a group. `generation`: as for [`Self::put`].
+    pub(crate) fn put_group(&self, name: ResourceName, id: GroupId, generation: u64) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.generation == generation {
+            known.groups.insert(name, id);
+        }
+    }
+
     /// Topics or groups changed.
     pub(crate) fn clear(&self) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         known.routes.clear();
+        known.groups.clear();
         known.generation += 1;
     }
 }

@@ -1,15 +1,17 @@
 //! Half messages: where they lie, and what a caller says of them held against what they are.
 
 use vouch_broker::record::MessageHead;
-use vouch_broker::{MessageKind, Refusal, ResourceName, ShardId, State, StoredMessage, TopicId, TransactionId};
+use vouch_broker::{
+    MessageKind, NotDone, Refusal, ResourceName, ShardId, State, StoredMessage, TopicId, TransactionId,
+};
 
 use crate::node::Inner;
 use vouch_storage as storage;
 
 impl Inner {
-    pub(crate) fn unknown(&self, transaction: u64, why: String) -> Refusal {
+    pub(crate) fn unknown(&self, transaction: u64, why: String) -> NotDone {
         let id = TransactionId { shard: ShardId::FIRST, position: transaction }.to_string();
-        Refusal::UnknownTransaction { id, why }
+        NotDone::Refused(Refusal::UnknownTransaction { id, why })
     }
 
     /// The topic of a transaction, if a caller names it rightly.
@@ -18,7 +20,7 @@ impl Inner {
         transaction: u64,
         topic: Option<&ResourceName>,
         message_id: Option<&str>,
-    ) -> Result<ResourceName, Refusal> {
+    ) -> Result<ResourceName, NotDone> {
         // Any number can come from outside; only one that leads to a half message's record is a transaction.
         let found = match self.half_at(transaction) {
             Ok(half) => Some(half),
@@ -46,7 +48,7 @@ impl Inner {
     }
 
     /// The half of an open transaction, wherever it lies.
-    pub(crate) async fn half(&self, transaction: u64) -> Result<StoredMessage, Refusal> {
+    pub(crate) async fn half(&self, transaction: u64) -> Result<StoredMessage, NotDone> {
         match self.half_at(transaction) {
             Ok((_, half)) => Ok(half),
             Err(refusal) => self.half_elsewhere(transaction).await?.map(|(_, half)| half).ok_or(refusal),
@@ -54,7 +56,7 @@ impl Inner {
     }
 
     /// The half whose record first lay here, if it still does.
-    fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), Refusal> {
+    fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), NotDone> {
         let (head, half) = self.read_message(transaction)?;
         // Where one half lies now, another one was never.
         if half.message.kind == MessageKind::Transaction && self.transaction_at(transaction) == transaction {
@@ -65,7 +67,7 @@ impl Inner {
     }
 
     /// The half of an open transaction that was carried to another place.
-    async fn half_elsewhere(&self, transaction: u64) -> Result<Option<(MessageHead, StoredMessage)>, Refusal> {
+    async fn half_elsewhere(&self, transaction: u64) -> Result<Option<(MessageHead, StoredMessage)>, NotDone> {
         let find = move |state: &State| state.place_of_half(transaction);
         match self.shard.read(find).await? {
             Some(place) => self.read_message(place).map(Some),

@@ -15,6 +15,7 @@ mod node;
 mod plugins;
 mod questions;
 mod retention;
+mod routes;
 mod search;
 mod sessions;
 mod shard;

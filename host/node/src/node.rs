@@ -11,8 +11,8 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{
-    AckLevel, GroupConfig, Handle, MessageKind, Millis, Refusal, ResourceName, ShardId, State, StoredMessage,
-    TagFilter, TopicConfig, TransactionOutcome, check::CheckOverrides,
+    AckLevel, GroupConfig, Handle, MessageKind, Millis, NotDone, NothingStored, Refusal, ResourceName, ShardId, State,
+    StoredMessage, TagFilter, TopicConfig, TransactionOutcome, check::CheckOverrides,
 };
 use vouch_commitlog::{DurationCounts, LogReader, Recovery};
 use vouch_storage::{DiskUse, Folders, Full, LookupReport, Lookups, ScrubReport, StoredError};
@@ -22,12 +22,11 @@ use crate::metrics::{Answered, Metrics, PRODUCER, SeriesView, Views};
 use crate::plugins::PluginHost;
 use crate::retention::RetentionReport;
 use crate::sessions::{SESSION_LIMIT, Sessions};
-use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared, refusal_of_shortage};
+use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared, short_of};
 use crate::start::ServedLog;
 use crate::stopping::Stopping;
 use crate::{
-    Delivery, EndReceipt, EndRequest, Expect, GroupInfo, Health, NodeConfig, Receipt, ReceiveRequest, SendRequest,
-    TopicInfo, Written,
+    Delivery, EndReceipt, EndRequest, Expect, Health, NodeConfig, Receipt, ReceiveRequest, SendRequest, Written,
 };
 
 /// A lease without a stated length lasts this long.
@@ -70,8 +69,8 @@ impl Node {
         match self.0.shared.closed() {
             _ if self.0.stopping.is_cancelled() => Health::Stopping,
             None => Health::Ready,
-            Some(Refusal::ReadOnly(reason)) => Health::ReadOnly(reason.clone()),
-            Some(Refusal::Poisoned(reason)) => Health::Poisoned(reason.clone()),
+            Some(NothingStored::ReadOnly(reason)) => Health::ReadOnly(reason.clone()),
+            Some(NothingStored::Poisoned(reason)) => Health::Poisoned(reason.clone()),
             Some(other) => Health::Poisoned(other.to_string()),
         }
     }
@@ -80,9 +79,9 @@ impl Node {
     /// of a log that is only read: then nobody can say that it is not there.
     ///
     /// # Errors
-    /// [`Refusal::ReadOnly`] or [`Refusal::Poisoned`].
-    pub fn check_writable(&self) -> Result<(), Refusal> {
-        self.0.shared.closed().map_or(Ok(()), |refusal| Err(refusal.clone()))
+    /// [`NothingStored::ReadOnly`] or [`NothingStored::Poisoned`].
+    pub fn check_writable(&self) -> Result<(), NotDone> {
+        self.0.shared.closed().map_or(Ok(()), |why| Err(why.clone().into()))
     }
 
     /// Sessions of clients.
@@ -98,8 +97,8 @@ impl Node {
     /// What groups and topics have: at most a second old, and made in pieces that hold nobody up.
     ///
     /// # Errors
-    /// [`Refusal::Stopping`].
-    pub async fn series(&self) -> Result<Arc<SeriesView>, Refusal> {
+    /// [`NothingStored::Stopping`].
+    pub async fn series(&self) -> Result<Arc<SeriesView>, NotDone> {
         self.0.views.get(&self.0).await
     }
 
@@ -196,7 +195,7 @@ impl Node {
 
     /// Stores messages: all of them or none. Resolves when they are durable, or, on a topic with the ack level `memory`,
     /// when they are written.
-    pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, Refusal> {
+    pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, NotDone> {
         let began = Instant::now();
         request.topic.check_sent_to()?;
         self.check_writable()?;
@@ -223,7 +222,7 @@ impl Node {
     }
 
     /// Ends a transaction. A repeat gets the recorded outcome, the opposite a conflict that names it (ruling 6).
-    pub async fn end_transaction(&self, request: EndRequest) -> Result<EndReceipt, Refusal> {
+    pub async fn end_transaction(&self, request: EndRequest) -> Result<EndReceipt, NotDone> {
         self.check_writable()?;
         let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
         let topic = self.0.half_named(transaction, topic.as_ref(), message_id.as_deref()).await?;
@@ -234,7 +233,7 @@ impl Node {
     /// Waits for messages of a topic and leases them to the caller. Empty if none came in time.
     ///
     /// If the future is dropped while it waits, nothing is leased.
-    pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, Refusal> {
+    pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
         let began = Instant::now();
         self.check_writable()?;
         request.group.check_group()?;
@@ -266,7 +265,7 @@ impl Node {
     }
 
     /// Marks messages as done; one answer a handle, in order. Resolves when that is durable.
-    pub async fn ack(&self, handles: &[Handle]) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+    pub async fn ack(&self, handles: &[Handle]) -> Result<Vec<Result<(), Refusal>>, NotDone> {
         let mut records = Vec::new();
         for handle in handles {
             let Handle { group, topic, queue, offset, generation, .. } = *handle;
@@ -278,7 +277,7 @@ impl Node {
 
     /// Lets a lease end `invisible_ms` from now and returns the handle to use from now on. `suspend`: the delivery does
     /// not count as an attempt.
-    pub async fn change_invisible(&self, handle: Handle, invisible_ms: u64, suspend: bool) -> Result<Handle, Refusal> {
+    pub async fn change_invisible(&self, handle: Handle, invisible_ms: u64, suspend: bool) -> Result<Handle, NotDone> {
         let now = self.0.shared.clock.now();
         let changed =
             Handle { generation: self.0.shared.clock.generation(now), deadline: now.plus_ms(invisible_ms), ..handle };
@@ -298,7 +297,7 @@ impl Node {
     }
 
     /// Moves a message to its group's dead letters; one that is done or in other hands is left alone (§4.9).
-    pub async fn forward_to_dead_letter(&self, handle: Handle, reason: &str) -> Result<(), Refusal> {
+    pub async fn forward_to_dead_letter(&self, handle: Handle, reason: &str) -> Result<(), NotDone> {
         let Handle { group, topic, queue, offset, generation, .. } = handle;
         let find = move |state: &State| state.topics().get(topic).and_then(|topic| topic.entry(queue, offset));
         // What cannot be read is moved all the same, and counts as nothing.
@@ -309,50 +308,26 @@ impl Node {
         let record = DeadLetterSized { letter, record_len };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
-
-    /// A topic.
-    pub async fn topic(&self, name: &ResourceName) -> Result<TopicInfo, Refusal> {
-        self.0.route(name).await.map(|route| route.info.clone())
-    }
-
-    /// A topic for a route: made on the spot where the node makes topics by itself.
-    pub async fn topic_for_route(&self, name: &ResourceName) -> Result<TopicInfo, Refusal> {
-        self.0.route_for_send(name).await.map(|route| route.info.clone())
-    }
-
-    /// A group; `None` if it does not exist yet.
-    pub async fn group(&self, name: &ResourceName) -> Result<Option<GroupInfo>, Refusal> {
-        let name = name.clone();
-        let find = move |state: &State| {
-            state.groups().named(&name).ok().map(|group| GroupInfo {
-                id: group.id,
-                name: group.name.clone(),
-                config: group.config.clone(),
-                revision: group.revision,
-            })
-        };
-        self.0.shard.read(find).await
-    }
 }
 
-fn encode_send(route: &Route, request: &SendRequest, now: Millis) -> Result<Vec<u8>, Refusal> {
+fn encode_send(route: &Route, request: &SendRequest, now: Millis) -> Result<Vec<u8>, NotDone> {
     let config = &route.info.config;
     let place = MessagePlace { topic: route.info.id, queue: route.next_queue(), stored_at: now };
     let room: usize = request.messages.iter().map(|message| message.body.len() + 512).sum();
     let mut records = Vec::with_capacity(room);
     for message in &request.messages {
         if matches!(message.kind, MessageKind::Fifo | MessageKind::Delay) && config.topic_type.takes(message.kind) {
-            return Err(Refusal::NotBuilt(match message.kind {
+            return Err(NotDone::Refused(Refusal::NotBuilt(match message.kind {
                 MessageKind::Fifo => "an ordered message (with a message group)",
                 _ => "a delayed message",
-            }));
+            })));
         }
         if !config.topic_type.takes(message.kind) {
-            return Err(Refusal::TypeMismatch {
+            return Err(NotDone::Refused(Refusal::TypeMismatch {
                 topic: request.topic.clone(),
                 topic_type: config.topic_type.as_str(),
                 kind: kind_name(message.kind),
-            });
+            }));
         }
         let checks = match message.kind {
             MessageKind::Transaction => CheckOverrides::of(message)?,
@@ -372,30 +347,34 @@ fn kind_name(kind: MessageKind) -> &'static str {
     }
 }
 
-fn receipt(outcome: Outcome) -> Result<Receipt, Refusal> {
+fn receipt(outcome: Outcome) -> Result<Receipt, NotDone> {
     match outcome? {
         Applied::Stored { queue, offset } => Ok(Receipt::Stored { queue, offset }),
         Applied::Prepared { transaction } => Ok(Receipt::Prepared { transaction }),
         Applied::Done => Ok(Receipt::InMemory),
-        other => Err(Refusal::Internal(format!("a send was answered with {other:?}"))),
+        other => Err(NotDone::internal(format!("a send was answered with {other:?}"))),
     }
 }
 
 impl Inner {
-    fn counted<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+    fn counted<T>(&self, result: Result<T, NotDone>) -> Result<T, NotDone> {
         match &result {
-            Err(Refusal::Overloaded { .. }) => self.metrics.overloads.fetch_add(1, Ordering::Relaxed),
-            Err(Refusal::StorageFull(_) | Refusal::Short(_)) => self.disk.refused.fetch_add(1, Ordering::Relaxed),
+            Err(NotDone::NothingStored(NothingStored::Overloaded { .. })) => {
+                self.metrics.overloads.fetch_add(1, Ordering::Relaxed)
+            }
+            Err(
+                NotDone::NothingStored(NothingStored::StorageFull(_)) | NotDone::NothingStored(NothingStored::Short(_)),
+            ) => self.disk.refused.fetch_add(1, Ordering::Relaxed),
             _ => 0,
         };
         result
     }
 
     /// Ends a transaction, whoever decided, and counts how that went.
-    pub(crate) async fn end(&self, end: &End) -> Result<EndReceipt, Refusal> {
+    pub(crate) async fn end(&self, end: &End) -> Result<EndReceipt, NotDone> {
         let applied = self.counted(self.shard.propose_one(|out| end.encode(out)).await);
         let counter = match &applied {
-            Err(Refusal::OutcomeConflict { .. }) => Some(&self.metrics.end_conflicts),
+            Err(NotDone::Refused(Refusal::OutcomeConflict { .. })) => Some(&self.metrics.end_conflicts),
             Ok(Applied::Ended { outcome: TransactionOutcome::Committed, repeated: false }) => {
                 Some(&self.metrics.commits)
             }
@@ -414,69 +393,26 @@ impl Inner {
         }
         match applied? {
             Applied::Ended { outcome, repeated } => Ok(EndReceipt { outcome, repeated }),
-            other => Err(Refusal::Internal(format!("an end was answered with {other:?}"))),
+            other => Err(NotDone::internal(format!("an end was answered with {other:?}"))),
         }
-    }
-
-    pub(crate) async fn route(&self, name: &ResourceName) -> Result<Arc<Route>, Refusal> {
-        if let Some(route) = self.shared.directory.route(name) {
-            return Ok(route);
-        }
-        let generation = self.shared.directory.generation();
-        let wanted = name.clone();
-        let find = move |state: &State| {
-            state.topics().named(&wanted).map(|topic| TopicInfo {
-                id: topic.id,
-                name: topic.name.clone(),
-                config: topic.config.clone(),
-                revision: topic.revision,
-            })
-        };
-        let info = self.shard.read(find).await?.map_err(|refusal| self.if_all_is_served(refusal))?;
-        Ok(self.shared.directory.put(info, generation))
-    }
-
-    async fn route_for_send(&self, name: &ResourceName) -> Result<Arc<Route>, Refusal> {
-        match self.route(name).await {
-            Err(Refusal::TopicNotFound(_)) if self.config.auto_create_topics => {
-                name.check_new_topic()?;
-                let made = self.put_topic(name.clone(), TopicConfig::default(), Expect::Absent).await;
-                match made {
-                    // Another send may have made it first.
-                    Ok(_) | Err(Refusal::PreconditionFailed(_)) => self.route(name).await,
-                    Err(refusal) => Err(refusal),
-                }
-            }
-            found => found,
-        }
-    }
-
-    /// A queue of a topic, in turn.
-    pub(crate) async fn queue_for(&self, topic: &ResourceName) -> Result<u32, Refusal> {
-        self.route(topic).await.map(|route| route.next_queue())
-    }
-
-    pub(crate) async fn topic_name(&self, id: vouch_broker::TopicId) -> Result<ResourceName, Refusal> {
-        let find = move |state: &State| state.topics().name_of(id).cloned();
-        let name = self.shard.read(find).await?;
-        name.ok_or_else(|| Refusal::Internal(format!("topic number {} was never given out", id.0)))
     }
 
     /// Refuses what can wait while the disk is full.
-    pub(crate) fn check_disk(&self) -> Result<(), Refusal> {
+    pub(crate) fn check_disk(&self) -> Result<(), NotDone> {
         self.disk.check().map_err(|full| match full {
-            Full::Short(shortage) => refusal_of_shortage(shortage, full.to_string()),
-            Full::Disk { .. } => Refusal::StorageFull(full.to_string()),
-        })
+            Full::Short(shortage) => short_of(shortage, full.to_string()),
+            Full::Disk { .. } => NothingStored::StorageFull(full.to_string()),
+        })?;
+        Ok(())
     }
 
     /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
-    pub(crate) fn read_record(&self, position: u64) -> Result<Bytes, Refusal> {
+    pub(crate) fn read_record(&self, position: u64) -> Result<Bytes, NotDone> {
         vouch_storage::record(&self.reader, position).map_err(unreadable)
     }
 
     /// The message at a log position, verified.
-    pub(crate) fn read_message(&self, position: u64) -> Result<(MessageHead, StoredMessage), Refusal> {
+    pub(crate) fn read_message(&self, position: u64) -> Result<(MessageHead, StoredMessage), NotDone> {
         vouch_storage::message(&self.reader, position).map_err(unreadable)
     }
 
@@ -485,7 +421,7 @@ impl Inner {
         batch: &Batch,
         invisible_ms: u64,
         topic: &ResourceName,
-    ) -> Result<Vec<Delivery>, Refusal> {
+    ) -> Result<Vec<Delivery>, NotDone> {
         let mut deliveries = Vec::with_capacity(batch.messages.len());
         for picked in &batch.messages {
             let (head, message) = match self.read_message(picked.position) {
@@ -525,10 +461,10 @@ impl Inner {
     }
 
     /// Proposes an administrator's write.
-    pub(crate) async fn written(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Written, Refusal> {
+    pub(crate) async fn written(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Written, NotDone> {
         match self.shard.propose_one(encode).await? {
             Applied::Set { created, revision } => Ok(Written { created, revision }),
-            other => Err(Refusal::Internal(format!("a write was answered with {other:?}"))),
+            other => Err(NotDone::internal(format!("a write was answered with {other:?}"))),
         }
     }
 
@@ -537,7 +473,7 @@ impl Inner {
         name: ResourceName,
         config: TopicConfig,
         expect: Expect,
-    ) -> Result<Written, Refusal> {
+    ) -> Result<Written, NotDone> {
         config.check()?;
         let put = vouch_broker::record::TopicPut { name, config, expected_revision: expect.revision() };
         self.written(|out| put.encode(out)).await
@@ -548,7 +484,7 @@ impl Inner {
         name: ResourceName,
         config: GroupConfig,
         expect: Expect,
-    ) -> Result<Written, Refusal> {
+    ) -> Result<Written, NotDone> {
         config.check()?;
         let put = vouch_broker::record::GroupPut { name, config, expected_revision: expect.revision() };
         self.written(|out| put.encode(out)).await
@@ -584,6 +520,6 @@ impl Default for ReceiveRequest {
     }
 }
 
-fn unreadable(error: StoredError) -> Refusal {
-    Refusal::Internal(error.to_string())
+fn unreadable(error: StoredError) -> NotDone {
+    NotDone::internal(error.to_string())
 }

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use vouch_broker::record::{PluginChunk, PluginPublish};
 use vouch_broker::state::{Artifact, Plugins};
 use vouch_broker::{
-    BodyEncoding, MessageKind, Millis, Refusal, ResourceName, ShardId, State, StoredMessage, TopicType, TransactionId,
+    BodyEncoding, MessageKind, Millis, NotDone, Refusal, ResourceName, ShardId, State, StoredMessage, TopicType,
+    TransactionId,
 };
 use vouch_plugin::{
     Binding, BindingSpec, Engine, EngineConfig, Grants, InspectError, Limits, MASK, Message, Pending, Plugin, Refused,
@@ -32,16 +33,22 @@ pub enum UploadError {
     /// The component itself is refused; its author reads this.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The request is refused.
+    /// It was not stored, or nobody knows.
     #[error(transparent)]
-    Refusal(#[from] Refusal),
+    NotDone(#[from] NotDone),
+}
+
+impl From<Refusal> for UploadError {
+    fn from(refusal: Refusal) -> Self {
+        Self::NotDone(refusal.into())
+    }
 }
 
 impl From<InspectError> for UploadError {
     fn from(error: InspectError) -> Self {
         match error {
             InspectError::Refused(refused) => Self::Refused(refused),
-            InspectError::Host(_) => Self::Refusal(Refusal::Internal(error.to_string())),
+            InspectError::Host(_) => Self::NotDone(NotDone::internal(error.to_string())),
         }
     }
 }
@@ -81,15 +88,17 @@ enum Fallback {
 }
 
 impl BindingDocument {
-    pub(crate) fn parse(spec: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(spec: &str) -> Result<Self, NotDone> {
         let document: Self = serde_json::from_str(spec).map_err(|error| {
-            Refusal::Invalid(format!("the binding cannot be read: {}", mask_urls(&error.to_string())))
+            NotDone::Refused(Refusal::Invalid(format!("the binding cannot be read: {}", mask_urls(&error.to_string()))))
         })?;
         if !document.groups.is_empty() {
-            return Err(Refusal::NotBuilt("a binding for consumer groups (use topics)"));
+            return Err(NotDone::Refused(Refusal::NotBuilt("a binding for consumer groups (use topics)")));
         }
         if document.topics.is_empty() {
-            return Err(Refusal::Invalid("the binding names no topic; list at least one in \"topics\"".to_owned()));
+            return Err(NotDone::Refused(Refusal::Invalid(
+                "the binding names no topic; list at least one in \"topics\"".to_owned(),
+            )));
         }
         for topic in &document.topics {
             ResourceName::parse(topic).check_topic()?;
@@ -97,15 +106,15 @@ impl BindingDocument {
         Ok(document)
     }
 
-    fn spec(&self, name: &str) -> Result<BindingSpec, Refusal> {
+    fn spec(&self, name: &str) -> Result<BindingSpec, NotDone> {
         let text = |(key, value): (&String, &serde_json::Value)| match value {
             serde_json::Value::String(text) => Ok((key.clone(), text.clone())),
             serde_json::Value::Object(object) if object.contains_key("secret") => {
-                Err(Refusal::NotBuilt("a secret in a binding's config"))
+                Err(NotDone::Refused(Refusal::NotBuilt("a secret in a binding's config")))
             }
             other => {
                 let shown = shown_entry(key, other);
-                Err(Refusal::Invalid(format!("config.{key} is {shown}; it must be a text in quotes")))
+                Err(NotDone::Refused(Refusal::Invalid(format!("config.{key} is {shown}; it must be a text in quotes"))))
             }
         };
         Ok(BindingSpec {
@@ -271,14 +280,14 @@ impl PluginHost {
     }
 
     /// The binding with this name, loaded and joined with its grants. Cached until the binding is set again.
-    pub(crate) async fn answerer(&self, inner: &Arc<Inner>, name: &str) -> Result<Answerer, Refusal> {
+    pub(crate) async fn answerer(&self, inner: &Arc<Inner>, name: &str) -> Result<Answerer, NotDone> {
         let wanted = name.to_owned();
         let entry = inner.shard.read(move |state| state.plugins().binding(&wanted).cloned()).await?;
         let Some(entry) = entry else {
             self.answerers.forget(name);
             self.answered_table().remove(name);
             self.outages.forget(name);
-            return Err(Refusal::NotFound(format!("there is no binding {name}")));
+            return Err(NotDone::Refused(Refusal::NotFound(format!("there is no binding {name}"))));
         };
         let make = async {
             let document = BindingDocument::parse(&entry.spec)?;
@@ -294,12 +303,14 @@ impl PluginHost {
         inner: &Arc<Inner>,
         name: &str,
         spec: &str,
-    ) -> Result<(Digest, Vec<String>), Refusal> {
+    ) -> Result<(Digest, Vec<String>), NotDone> {
         refuse_masked(spec)?;
         let document = BindingDocument::parse(spec)?;
         let digest = resolve(inner, &document.plugin).await?;
         let plugin = self.load(inner, digest).await?;
-        plugin.check_config(&document.spec(name)?.config).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        plugin
+            .check_config(&document.spec(name)?.config)
+            .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         let mut warnings = bind(&plugin, &document, name, 0)?.binding.warnings();
         warnings.extend(warnings_of_topics(inner, &document.topics).await?);
         Ok((digest, warnings))
@@ -311,28 +322,29 @@ impl PluginHost {
     }
 
     /// A component's file, from this node's folder or from the log.
-    pub(crate) async fn component(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Bytes, Refusal> {
+    pub(crate) async fn component(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Bytes, NotDone> {
         match self.store.get(&digest) {
             Ok(Some(wasm)) => Ok(wasm),
             Ok(None) => self.rebuild(inner, digest).await,
-            Err(error) => Err(Refusal::Internal(error.to_string())),
+            Err(error) => Err(NotDone::internal(error.to_string())),
         }
     }
 
-    async fn load(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Plugin, Refusal> {
+    async fn load(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Plugin, NotDone> {
         let wasm = self.component(inner, digest).await?;
-        self.engine.load(&digest.to_string(), wasm).await.map_err(|error| Refusal::Internal(error.to_string()))
+        self.engine.load(&digest.to_string(), wasm).await.map_err(|error| NotDone::internal(error.to_string()))
     }
 
     /// Puts a component's file together from its chunks in the log.
-    async fn rebuild(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Bytes, Refusal> {
+    async fn rebuild(&self, inner: &Arc<Inner>, digest: Digest) -> Result<Bytes, NotDone> {
         let artifact = inner.shard.read(move |state| state.plugins().artifact(&digest.0).cloned()).await?;
-        let artifact = artifact.ok_or_else(|| Refusal::NotFound(format!("component {digest} is not in the log")))?;
+        let artifact = artifact
+            .ok_or_else(|| NotDone::Refused(Refusal::NotFound(format!("component {digest} is not in the log"))))?;
         let wasm = read_chunks(inner, &artifact)?;
         if Digest::of(&wasm) != digest {
-            return Err(Refusal::Internal(format!("the chunks of component {digest} do not make it up")));
+            return Err(NotDone::internal(format!("the chunks of component {digest} do not make it up")));
         }
-        self.store.put(&wasm).map_err(|error| Refusal::Internal(error.to_string()))?;
+        self.store.put(&wasm).map_err(|error| NotDone::internal(error.to_string()))?;
         Ok(wasm)
     }
 
@@ -342,16 +354,18 @@ impl PluginHost {
         inner: &Arc<Inner>,
         upload: PluginUpload,
     ) -> Result<(UploadVerdict, Written), UploadError> {
-        let invalid = |error: vouch_registry::ReferenceError| Refusal::Invalid(error.to_string());
+        let invalid = |error: vouch_registry::ReferenceError| NotDone::Refused(Refusal::Invalid(error.to_string()));
         check_plugin_name(&upload.name).map_err(invalid)?;
         check_tag(&upload.tag).map_err(invalid)?;
         let expected = match &upload.expected {
-            Some(text) => Some(text.parse::<Digest>().map_err(|error| Refusal::Invalid(error.to_string()))?.0),
+            Some(text) => {
+                Some(text.parse::<Digest>().map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?.0)
+            }
             None => None,
         };
         inner.check_disk()?;
         let verdict = self.engine.inspect(upload.wasm.clone()).await?;
-        let digest = self.store.put(&upload.wasm).map_err(|error| Refusal::Internal(error.to_string()))?;
+        let digest = self.store.put(&upload.wasm).map_err(|error| NotDone::internal(error.to_string()))?;
         let received = inner
             .shard
             .read(move |state| state.plugins().artifact(&digest.0).map_or(0, |artifact| artifact.received))
@@ -372,15 +386,16 @@ impl PluginHost {
             tag: upload.tag,
             digest: digest.0,
             expected,
-            verdict: serde_json::to_string(&verdict).map_err(|error| Refusal::Internal(error.to_string()))?,
+            verdict: serde_json::to_string(&verdict).map_err(|error| NotDone::internal(error.to_string()))?,
         };
         let written = inner.written(|out| publish.encode(out)).await?;
         Ok((verdict, written))
     }
 }
 
-fn bind(plugin: &Plugin, document: &BindingDocument, name: &str, revision: u64) -> Result<Answerer, Refusal> {
-    let binding = plugin.bind(document.spec(name)?).map_err(|error| Refusal::Invalid(error.to_string()))?;
+fn bind(plugin: &Plugin, document: &BindingDocument, name: &str, revision: u64) -> Result<Answerer, NotDone> {
+    let binding =
+        plugin.bind(document.spec(name)?).map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
     Ok(Answerer { binding, fallback_to_producer: document.fallback == Fallback::Producer, revision })
 }
 
@@ -395,17 +410,17 @@ fn shown_entry(key: &str, value: &serde_json::Value) -> String {
 }
 
 /// A binding is shown without its secrets; sent back as it was shown it would lose them.
-fn refuse_masked(spec: &str) -> Result<(), Refusal> {
+fn refuse_masked(spec: &str) -> Result<(), NotDone> {
     let masked = serde_json::from_str(spec).ok().and_then(|document| masked_member(&document));
     masked.map_or(Ok(()), |member| {
-        Err(Refusal::Invalid(format!(
+        Err(NotDone::Refused(Refusal::Invalid(format!(
             "{member} has {MASK}, which is shown in place of a secret and is not the secret: write the value itself"
-        )))
+        ))))
     })
 }
 
 /// Refuses topics that do not exist, and says of which no transaction can come.
-async fn warnings_of_topics(inner: &Arc<Inner>, topics: &[String]) -> Result<Vec<String>, Refusal> {
+async fn warnings_of_topics(inner: &Arc<Inner>, topics: &[String]) -> Result<Vec<String>, NotDone> {
     let names: Vec<ResourceName> = topics.iter().map(|topic| ResourceName::parse(topic)).collect();
     let look = move |state: &State| {
         let topics = names.iter().map(|name| state.topics().named(name));
@@ -423,11 +438,13 @@ async fn warnings_of_topics(inner: &Arc<Inner>, topics: &[String]) -> Result<Vec
 }
 
 /// The digest that a reference means now (ruling 7).
-async fn resolve(inner: &Arc<Inner>, reference: &str) -> Result<Digest, Refusal> {
-    let Reference { name, target } = reference
-        .parse()
-        .map_err(|error: vouch_registry::ReferenceError| Refusal::Invalid(format!("\"plugin\": {error}")))?;
-    let missing = Refusal::NotFound(format!("plugin {reference} does not exist; push it with: vouch plugin push"));
+async fn resolve(inner: &Arc<Inner>, reference: &str) -> Result<Digest, NotDone> {
+    let Reference { name, target } = reference.parse().map_err(|error: vouch_registry::ReferenceError| {
+        NotDone::Refused(Refusal::Invalid(format!("\"plugin\": {error}")))
+    })?;
+    let missing = NotDone::Refused(Refusal::NotFound(format!(
+        "plugin {reference} does not exist; push it with: vouch plugin push"
+    )));
     let find = move |state: &State| {
         let plugins = state.plugins();
         match target {
@@ -441,22 +458,22 @@ async fn resolve(inner: &Arc<Inner>, reference: &str) -> Result<Digest, Refusal>
     inner.shard.read(find).await?.ok_or(missing)
 }
 
-fn read_chunks(inner: &Inner, artifact: &Artifact) -> Result<Bytes, Refusal> {
+fn read_chunks(inner: &Inner, artifact: &Artifact) -> Result<Bytes, NotDone> {
     let mut wasm = BytesMut::with_capacity(usize::try_from(artifact.total).unwrap_or(0));
     for (position, _) in &artifact.chunks {
         let record = inner.read_record(*position)?;
         let carried = vouch_broker::record::before_carried(&record);
-        let record = carried.map_err(|why| Refusal::Internal(why.to_string()))?.map_or(record, |(_, first)| first);
+        let record = carried.map_err(|why| NotDone::internal(why.to_string()))?.map_or(record, |(_, first)| first);
         match decode(&record)? {
             vouch_broker::record::Record::PluginChunk(chunk) => wasm.extend_from_slice(&chunk.data),
-            _ => return Err(Refusal::Internal(format!("the record at {position} is not a piece of a component"))),
+            _ => return Err(NotDone::internal(format!("the record at {position} is not a piece of a component"))),
         }
     }
     Ok(wasm.freeze())
 }
 
-fn decode(record: &Bytes) -> Result<vouch_broker::record::Record, Refusal> {
-    let defect = |why: vouch_broker::record::DecodeError| Refusal::Internal(why.to_string());
+fn decode(record: &Bytes) -> Result<vouch_broker::record::Record, NotDone> {
+    let defect = |why: vouch_broker::record::DecodeError| NotDone::internal(why.to_string());
     let (frame, _) = vouch_broker::record::Frame::split(record).map_err(defect)?;
     frame.verify().map_err(defect)?;
     vouch_broker::record::Record::decode(&frame).map_err(defect)

@@ -7,7 +7,7 @@ mod coverage;
 
 use std::sync::Arc;
 
-use vouch_broker::{MessageKind, Millis, Refusal, State, StoredMessage, TopicId};
+use vouch_broker::{MessageKind, Millis, NotDone, NothingStored, Refusal, State, StoredMessage, TopicId};
 
 use crate::admin::{PAGE_MAX, Row, ended_row, open_row, topic_named};
 use crate::node::{Inner, Node};
@@ -31,7 +31,7 @@ type Place = (u64, Option<(u32, u64)>);
 
 impl Node {
     /// Messages of a topic with this client id, newest first: those that are in its queues and its open transactions.
-    pub async fn messages(&self, topic: &str, message_id: &str) -> Result<Vec<MessageView>, Refusal> {
+    pub async fn messages(&self, topic: &str, message_id: &str) -> Result<Vec<MessageView>, NotDone> {
         let _turn = self.0.turn_to_search().await?;
         let id = self.0.topic_id(topic).await?;
         let named = Named::Id(message_id.to_owned());
@@ -42,7 +42,7 @@ impl Node {
 
     /// Messages of a topic. With a key: those that have it, open transactions included, newest first. Without: those that
     /// are in queues, each queue in its order, the queues merged by time.
-    pub async fn list_messages(&self, query: MessageQuery) -> Result<MessagePage, Refusal> {
+    pub async fn list_messages(&self, query: MessageQuery) -> Result<MessagePage, NotDone> {
         let _turn = self.0.turn_to_search().await?;
         let MessageQuery { topic, key, since_ms, after, limit } = query;
         let (id, limit) = (self.0.topic_id(&topic).await?, limit.clamp(1, PAGE_MAX));
@@ -82,7 +82,7 @@ impl Node {
     }
 
     /// Transactions, open ones in the order in which they were opened, ended ones in the order of their ends.
-    pub async fn transactions(&self, query: TransactionQuery) -> Result<Vec<TransactionView>, Refusal> {
+    pub async fn transactions(&self, query: TransactionQuery) -> Result<Vec<TransactionView>, NotDone> {
         let _turn = self.0.turn_to_search().await?;
         let now = self.0.shared.clock.now();
         let limit = query.limit.clamp(1, PAGE_MAX);
@@ -103,25 +103,27 @@ impl Node {
 }
 
 impl Inner {
-    pub(crate) async fn turn_to_search(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refusal> {
-        self.searches.acquire().await.map_err(|_| Refusal::Stopping)
+    pub(crate) async fn turn_to_search(&self) -> Result<tokio::sync::SemaphorePermit<'_>, NotDone> {
+        self.searches.acquire().await.map_err(|_| NotDone::NothingStored(NothingStored::Stopping))
     }
 
-    async fn topic_id(&self, topic: &str) -> Result<TopicId, Refusal> {
+    async fn topic_id(&self, topic: &str) -> Result<TopicId, NotDone> {
         let name = topic_named(topic)?;
         let find = move |state: &State| state.topics().named(&name).map(|topic| topic.id);
-        self.shard.read(find).await?
+        Ok(self.shard.read(find).await??)
     }
 }
 
-fn wrong_mark() -> Refusal {
-    Refusal::Invalid("`after` is not the mark of a page of this list; leave it out to begin anew".to_owned())
+fn wrong_mark() -> NotDone {
+    NotDone::Refused(Refusal::Invalid(
+        "`after` is not the mark of a page of this list; leave it out to begin anew".to_owned(),
+    ))
 }
 
 /// Runs what reads files on a thread where that may take time.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Refusal::Internal(format!("the search failed: {error}")))
+    done.map_err(|error| NotDone::internal(format!("the search failed: {error}")))
 }
 
 /// Where a list of transactions goes on.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vouch_broker::{Refusal, State};
+use vouch_broker::{NothingStored, State};
 use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
 use vouch_storage::{
     DamagedLog, DiskUse, Listeners, Lookups, Opened, OpenedLog, Requests, Scrub, ScrubbedFiles, Snapshots, Snapshotter,
@@ -202,7 +202,7 @@ fn read_only(damaged: &DamagedLog) -> Output {
     tracing::warn!(places, served_to, end, "serving read-only what is whole of a damaged log; nothing is written");
     let what_to_do = "GET /v1/damage lists what is lost; restore the folder from a backup";
     let positions = (end, found.durable.0.min(end), *served_to);
-    Output::Refused { refusal: Refusal::ReadOnly(what_to_do.to_owned()), positions }
+    Output::Refused { why: NothingStored::ReadOnly(what_to_do.to_owned()), positions }
 }
 
 fn tell_recovery(recovery: &Recovery, snapshot: u64) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{Refusal, TransactionOutcome};
+use vouch_broker::{NotDone, Refusal, TransactionOutcome};
 use vouch_node::{Delivery, EndRequest, Node, NodeConfig, Receipt, ReceiveRequest, TimeSource, TransactionState};
 
 const SECOND: u64 = 1_000;
@@ -248,7 +248,7 @@ async fn a_wall_clock_that_is_ahead_deletes_nothing_until_it_held_and_then_nothi
     node.stop().await;
 }
 
-async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Result<bool, Refusal> {
+async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Result<bool, NotDone> {
     let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
     let request = EndRequest { transaction, outcome, topic: None, message_id: None, by, reason: String::new() };
     node.end_transaction(request).await.map(|receipt| receipt.repeated)
@@ -277,8 +277,8 @@ async fn after_a_start_nothing_is_forgotten_until_the_wall_clock_held_and_leases
         assert_eq!(receive_one(&node, "g").await.attempt, 2, "a lease outlived the time in which the node was down");
         let is_forgotten = async |name: &str| {
             let conflict = end(&node, transaction, TransactionOutcome::RolledBack).await.unwrap_err();
-            let gone = matches!(conflict, Refusal::AlreadyEnded { .. });
-            assert!(gone || matches!(conflict, Refusal::OutcomeConflict { .. }), "{conflict:?}");
+            let gone = matches!(conflict, NotDone::Refused(Refusal::AlreadyEnded { .. }));
+            assert!(gone || matches!(conflict, NotDone::Refused(Refusal::OutcomeConflict { .. })), "{conflict:?}");
             passes(&node, name).await;
             (gone, first_offset(&node, name).await != Some(0))
         };

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use common::{config, half, message, prepare, receive, send, topic, topic_config};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{Refusal, ResourceName, TransactionOutcome};
+use vouch_broker::{NotDone, NothingStored, ResourceName, TransactionOutcome};
 use vouch_node::{
     Damage, EndRequest, Expect, Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, PluginUpload,
     SendRequest, StartError, TransactionState,
@@ -82,8 +82,8 @@ fn lost(topic: &str, offsets: std::ops::RangeInclusive<u64>) -> LostMessages {
 }
 
 async fn assert_nothing_is_written(node: &Node, open: u64) {
-    let refused = |what: &str, refusal: Refusal| {
-        assert!(matches!(refusal, Refusal::ReadOnly(_)), "{what}: {refusal}");
+    let refused = |what: &str, refusal: NotDone| {
+        assert!(matches!(refusal, NotDone::NothingStored(NothingStored::ReadOnly(_))), "{what}: {refusal}");
     };
     let (t, producer) = (ResourceName::plain("t"), "producer-1".to_owned());
     let messages = vec![message("new", "x")];

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{message, receive, send, start, topic};
 use vouch_broker::state::FILTERS_MAX;
-use vouch_broker::{NewMessage, Refusal, ResourceName, TagFilter};
+use vouch_broker::{NewMessage, NotDone, Refusal, ResourceName, TagFilter};
 use vouch_node::{Declaration, Delivery, Node, ReceiveRequest, Role};
 
 fn tagged(id: &str, tag: &str) -> NewMessage {
@@ -112,11 +112,14 @@ async fn a_group_takes_64_different_filters_and_a_receive_with_one_more_changes_
     }
     for _ in 0..2 {
         let refused = node.receive(asks("one-more", "g", "64")).await;
-        assert!(matches!(&refused, Err(Refusal::TooMany(text)) if text.contains("64 different")), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(NotDone::Refused(Refusal::TooMany(text))) if text.contains("64 different")),
+            "{refused:?}"
+        );
     }
     assert_eq!(lag(&node).await, 3, "nothing was skipped");
     let node = restarted(node, folder.path()).await;
-    assert!(matches!(node.receive(asks("one-more", "g", "64")).await, Err(Refusal::TooMany(_))));
+    assert!(matches!(node.receive(asks("one-more", "g", "64")).await, Err(NotDone::Refused(Refusal::TooMany(_)))));
     assert_eq!(lag(&node).await, 3);
     assert_eq!(get(&node, "member-63", "63").await, ["m2"]);
     assert!(node.receive(asks("one-more", "other", "64")).await.unwrap().len() == 1, "another group has its own");

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{config, message, receive_now, send, topic};
-use vouch_broker::{Refusal, ResourceName};
+use vouch_broker::{NotDone, NothingStored, ResourceName};
 use vouch_node::{Health, Node, NodeConfig, PluginUpload, SendRequest, StartError};
 use vouch_storage::{backup, restore};
 
@@ -190,7 +190,7 @@ async fn fenced(node: &Node) -> (usize, String) {
         let request = SendRequest { topic: ResourceName::plain("t"), producer: "p".to_owned(), messages };
         match node.send(request).await {
             Ok(_) => acknowledged += 1,
-            Err(Refusal::Poisoned(reason) | Refusal::Unknown(reason)) => {
+            Err(NotDone::NothingStored(NothingStored::Poisoned(reason)) | NotDone::Unknown(reason)) => {
                 assert!(matches!(node.health(), Health::Poisoned(_)));
                 return (acknowledged, reason);
             }

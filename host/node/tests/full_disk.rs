@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{Refusal, ResourceName, TransactionOutcome};
+use vouch_broker::{NotDone, NothingStored, ResourceName, TransactionOutcome};
 use vouch_node::{EndRequest, Node, NodeConfig, Receipt, SendRequest, TransactionState};
 
 /// A condition that should come true by itself is given up after this long.
@@ -77,7 +77,7 @@ fn eager(data: &Path) -> NodeConfig {
     NodeConfig { snapshot_every: 1 << 20, retention_every: often, scrub_rate: 0, disk_high_water: 99, ..config(data) }
 }
 
-async fn try_send(node: &Node, topic: &str, id: &str, len: usize) -> Result<Vec<Receipt>, Refusal> {
+async fn try_send(node: &Node, topic: &str, id: &str, len: usize) -> Result<Vec<Receipt>, NotDone> {
     let messages = vec![message(id, &"b".repeat(len))];
     node.send(SendRequest { topic: ResourceName::plain(topic), producer: "producer-1".to_owned(), messages }).await
 }
@@ -96,7 +96,7 @@ async fn send_until_full(node: &Node, topic: &str) -> Vec<String> {
             let id = format!("m{:05}", accepted.len());
             match try_send(node, topic, &id, len).await {
                 Ok(_) => accepted.push(id),
-                Err(Refusal::StorageFull(_)) => break,
+                Err(NotDone::NothingStored(NothingStored::StorageFull(_))) => break,
                 Err(refusal) => panic!("{refusal}"),
             }
         }
@@ -108,7 +108,7 @@ async fn send_until_full(node: &Node, topic: &str) -> Vec<String> {
 async fn send_when_there_is_room(node: &Node, topic: &str, id: &str) {
     let began = Instant::now();
     while let Err(refusal) = try_send(node, topic, id, 64 << 10).await {
-        assert!(matches!(refusal, Refusal::StorageFull(_)), "{refusal}");
+        assert!(matches!(refusal, NotDone::NothingStored(NothingStored::StorageFull(_))), "{refusal}");
         assert!(began.elapsed() < PATIENCE, "there is room again, and sends are still refused");
         tokio::task::yield_now().await;
     }
@@ -150,7 +150,10 @@ async fn a_disk_that_somebody_else_fills_refuses_sends_takes_ends_and_acks_and_r
     for delivery in &deliveries {
         node.ack(&[delivery.handle]).await.unwrap().remove(0).unwrap();
     }
-    assert!(matches!(try_send(&node, "t", "refused", 1).await, Err(Refusal::StorageFull(_))), "the disk is still full");
+    assert!(
+        matches!(try_send(&node, "t", "refused", 1).await, Err(NotDone::NothingStored(NothingStored::StorageFull(_)))),
+        "the disk is still full"
+    );
     assert_eq!(received(&node, "x", "g").await.len(), 100);
 
     disk.free();

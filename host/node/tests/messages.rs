@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{config, message, prepare, receive, receive_now, send, start, topic};
-use vouch_broker::{GroupConfig, Refusal, ResourceName, TagFilter};
+use vouch_broker::{GroupConfig, NotDone, NothingStored, Refusal, ResourceName, TagFilter};
 use vouch_node::{Expect, Node, Receipt, ReceiveRequest, SendRequest, StartError};
 
 #[tokio::test]
@@ -172,7 +172,9 @@ async fn a_send_beyond_the_bound_in_flight_is_refused_before_anything_is_queued(
     let sends: Vec<_> = (0..50).map(|id| node.send(request(id))).collect();
     let results = futures_join(sends).await;
     let stored = results.iter().filter(|result| result.is_ok()).count();
-    assert!(results.iter().any(|result| matches!(result, Err(Refusal::Overloaded { .. }))));
+    assert!(
+        results.iter().any(|result| matches!(result, Err(NotDone::NothingStored(NothingStored::Overloaded { .. }))))
+    );
     assert_eq!(receive_now(&node, "t", "g").await.len(), stored, "what was refused was not stored");
     assert_eq!(node.bytes_in_flight(), 0);
     node.stop().await;
@@ -209,9 +211,9 @@ async fn what_does_not_exist_or_does_not_fit_is_refused_with_its_reason() {
     let missing = node.send(send("nowhere", message("m", "x"))).await.unwrap_err();
     assert!(missing.to_string().contains("vouch topic create nowhere"));
     let mismatch = node.send(send("t", common::half("m", "x"))).await;
-    assert!(matches!(mismatch, Err(Refusal::TypeMismatch { .. })));
+    assert!(matches!(mismatch, Err(NotDone::Refused(Refusal::TypeMismatch { .. }))));
     let nothing = node.receive(ReceiveRequest { wait: Duration::ZERO, ..receive("nowhere", "g") }).await;
-    assert!(matches!(nothing, Err(Refusal::TopicNotFound(_))));
+    assert!(matches!(nothing, Err(NotDone::Refused(Refusal::TopicNotFound(_)))));
     node.stop().await;
 }
 
@@ -266,10 +268,10 @@ async fn a_receive_whose_group_cannot_be_made_is_told_why_and_writes_nothing_mor
         }
     }
     let refused = node.receive(receive("t", "one-too-many")).await.unwrap_err();
-    assert!(matches!(&refused, Refusal::TooMany(text) if text.contains("groups")), "{refused:?}");
+    assert!(matches!(&refused, NotDone::Refused(Refusal::TooMany(text)) if text.contains("groups")), "{refused:?}");
     let appended = node.status().await.unwrap().appended;
     let again = node.receive(receive("t", "one-too-many")).await.unwrap_err();
-    assert!(matches!(again, Refusal::TooMany(_)), "{again:?}");
+    assert!(matches!(again, NotDone::Refused(Refusal::TooMany(_))), "{again:?}");
     let grown = node.status().await.unwrap().appended - appended;
     assert!(grown < 4096, "one refused receive made the log grow by {grown} bytes");
     node.stop().await;
@@ -285,7 +287,7 @@ async fn when_a_node_is_stopped_another_may_have_its_folder_whoever_still_holds_
     // Neither call returns before the shard has ended.
     let stop = async |node: &Node| {
         node.stop().await;
-        assert!(matches!(node.status().await, Err(Refusal::Stopping)));
+        assert!(matches!(node.status().await, Err(NotDone::NothingStored(NothingStored::Stopping))));
     };
     tokio::join!(stop(&node), stop(&held));
     let next = start(folder.path()).await;

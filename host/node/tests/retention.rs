@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{Refusal, ResourceName, TopicConfig, TransactionOutcome};
+use vouch_broker::{NotDone, NothingStored, Refusal, ResourceName, TopicConfig, TransactionOutcome};
 use vouch_node::{EndRequest, Expect, Node, NodeConfig, PluginUpload, Receipt, SendRequest, TransactionState};
 use vouch_storage::{backup, check_backup, restore};
 
@@ -36,7 +36,7 @@ fn newest_snapshot(folder: &Path) -> Option<u64> {
     covered.max()
 }
 
-async fn send_one(node: &Node, n: usize) -> Result<Receipt, Refusal> {
+async fn send_one(node: &Node, n: usize) -> Result<Receipt, NotDone> {
     let (topic, producer) = (ResourceName::plain("t"), "producer-1".to_owned());
     let messages = vec![message(&format!("m{n}"), &"b".repeat(MIB / 4))];
     node.send(SendRequest { topic, producer, messages }).await.map(|receipts| receipts[0])
@@ -63,7 +63,7 @@ async fn send_until(node: &Node, folder: &Path, first: usize, done: impl Fn() ->
     n
 }
 
-async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Result<bool, Refusal> {
+async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Result<bool, NotDone> {
     let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
     let (topic, reason) = (Some(ResourceName::plain("x")), String::new());
     let request = EndRequest { transaction, outcome, topic, message_id: Some("h".to_owned()), by, reason };
@@ -232,9 +232,15 @@ async fn open_transactions_and_components_are_carried_on_and_are_as_they_were() 
     let ended = node.transaction(open[3]).await.unwrap();
     assert_eq!((ended.state, ended.message_id.as_str()), (TransactionState::RolledBack, ""));
     assert_eq!(end(&node, open[3], TransactionOutcome::RolledBack).await, Ok(true));
-    assert!(matches!(end(&node, open[3], TransactionOutcome::Committed).await, Err(Refusal::OutcomeConflict { .. })));
+    assert!(matches!(
+        end(&node, open[3], TransactionOutcome::Committed).await,
+        Err(NotDone::Refused(Refusal::OutcomeConflict { .. }))
+    ));
     assert_eq!(end(&node, open[0], TransactionOutcome::Committed).await, Ok(false));
-    assert!(matches!(end(&node, 12_345, TransactionOutcome::Committed).await, Err(Refusal::UnknownTransaction { .. })));
+    assert!(matches!(
+        end(&node, 12_345, TransactionOutcome::Committed).await,
+        Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))
+    ));
 
     // A copy that was taken while it serves holds what was noted as durable by then: all of this.
     for n in sent..sent + 8 {
@@ -319,14 +325,20 @@ async fn a_full_disk_refuses_sends_and_nothing_else_and_takes_them_again_when_sp
         }
         assert!(began.elapsed() < PATIENCE, "the disk never fills, after {sent} messages");
     };
-    assert!(matches!(&refusal, Refusal::StorageFull(text) if text.contains("high-water")), "{refusal}");
+    assert!(
+        matches!(&refusal, NotDone::NothingStored(NothingStored::StorageFull(text)) if text.contains("high-water")),
+        "{refusal}"
+    );
     assert!(node.disk().is_full() && node.disk().refused.load(Ordering::Relaxed) > 0);
     let prepared = SendRequest {
         topic: ResourceName::plain("x"),
         producer: "producer-1".to_owned(),
         messages: vec![half("h2", "half")],
     };
-    assert!(matches!(node.send(prepared).await, Err(Refusal::StorageFull(_))), "a half is a send");
+    assert!(
+        matches!(node.send(prepared).await, Err(NotDone::NothingStored(NothingStored::StorageFull(_)))),
+        "a half is a send"
+    );
     assert_eq!(end(&node, transaction, TransactionOutcome::Committed).await, Ok(false));
     topic(&node, "another", "{}").await;
     assert_eq!(log_start(&node), 0, "what the group has not consumed is gone");

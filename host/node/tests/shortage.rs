@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::{config, half, message, prepare, receive_now, topic};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{Refusal, ResourceName, TransactionOutcome};
+use vouch_broker::{NotDone, NothingStored, ResourceName, TransactionOutcome};
 use vouch_node::{EndRequest, Health, Node, SendRequest};
 
 /// Says that this process is the child.
@@ -21,7 +21,7 @@ const CHILD: &str = "VOUCH_TEST_WITHOUT_DESCRIPTORS";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends a message that is as good as a fifth of a segment.
-async fn try_send(node: &Node, id: usize) -> Result<(), Refusal> {
+async fn try_send(node: &Node, id: usize) -> Result<(), NotDone> {
     let messages = vec![message(&format!("m{id}"), &"b".repeat(800 << 10))];
     let request = SendRequest { topic: ResourceName::plain("t"), producer: "p".to_owned(), messages };
     node.send(request).await.map(drop)
@@ -66,7 +66,10 @@ async fn run_out_of_descriptors() {
         }
         assert!(accepted < 100, "segments are made without descriptors");
     };
-    assert!(matches!(&refusal, Refusal::Short(text) if text.contains("file descriptors")), "{refusal}");
+    assert!(
+        matches!(&refusal, NotDone::NothingStored(NothingStored::Short(text)) if text.contains("file descriptors")),
+        "{refusal}"
+    );
     assert_eq!(node.health(), Health::Ready, "nothing is wrong with the log");
     // What ends something finds the space that was kept for it.
     let by = EndedBy::Operator { name: "ann".to_owned() };
@@ -77,7 +80,7 @@ async fn run_out_of_descriptors() {
     drop(taken);
     let began = Instant::now();
     while let Err(refusal) = try_send(&node, accepted).await {
-        assert!(matches!(refusal, Refusal::Short(_)), "{refusal}");
+        assert!(matches!(refusal, NotDone::NothingStored(NothingStored::Short(_))), "{refusal}");
         assert!(began.elapsed() < PATIENCE, "there are descriptors again, and sends are still refused");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::checking::{order_service, until};
 use common::{half, prepare, receive, receive_now, start, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{Refusal, ResourceName, TransactionOutcome};
+use vouch_broker::{NotDone, Refusal, ResourceName, TransactionOutcome};
 use vouch_node::{
     Declaration, EndRequest, Expect, Node, PluginUpload, Question, Role, TelemetryStream, TransactionState,
 };
@@ -56,7 +56,10 @@ async fn a_half_message_is_invisible_until_its_commit_and_visible_once_after() {
     assert!(repeat.repeated);
     let opposite = node.end_transaction(end(transaction, TransactionOutcome::RolledBack)).await;
     assert!(
-        matches!(opposite, Err(Refusal::OutcomeConflict { recorded: TransactionOutcome::Committed, .. })),
+        matches!(
+            opposite,
+            Err(NotDone::Refused(Refusal::OutcomeConflict { recorded: TransactionOutcome::Committed, .. }))
+        ),
         "{opposite:?}"
     );
     let got = receive_now(&node, "orders", "g").await;
@@ -77,7 +80,10 @@ async fn a_rolled_back_message_is_never_seen_and_its_outcome_survives_a_restart(
     drop(node);
     let node = start(folder.path()).await;
     let opposite = node.end_transaction(end(rolled_back, TransactionOutcome::Committed)).await;
-    assert!(matches!(opposite, Err(Refusal::OutcomeConflict { recorded: TransactionOutcome::RolledBack, .. })));
+    assert!(matches!(
+        opposite,
+        Err(NotDone::Refused(Refusal::OutcomeConflict { recorded: TransactionOutcome::RolledBack, .. }))
+    ));
     assert!(receive_now(&node, "orders", "g").await.is_empty());
     node.end_transaction(end(open, TransactionOutcome::Committed)).await.unwrap();
     assert_eq!(receive_now(&node, "orders", "g").await.len(), 1);
@@ -92,13 +98,16 @@ async fn an_id_that_is_no_transaction_or_of_another_message_is_refused() {
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     for wrong in [0, 1, transaction + 1, u64::MAX] {
         let refused = node.end_transaction(end(wrong, TransactionOutcome::Committed)).await;
-        assert!(matches!(refused, Err(Refusal::UnknownTransaction { .. })), "{wrong}: {refused:?}");
+        assert!(matches!(refused, Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))), "{wrong}: {refused:?}");
     }
     let other = EndRequest { message_id: Some("m2".to_owned()), ..end(transaction, TransactionOutcome::Committed) };
-    assert!(matches!(node.end_transaction(other).await, Err(Refusal::UnknownTransaction { .. })));
+    assert!(matches!(node.end_transaction(other).await, Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))));
     let other_topic =
         EndRequest { topic: Some(ResourceName::plain("payments")), ..end(transaction, TransactionOutcome::Committed) };
-    assert!(matches!(node.end_transaction(other_topic).await, Err(Refusal::UnknownTransaction { .. })));
+    assert!(matches!(
+        node.end_transaction(other_topic).await,
+        Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))
+    ));
     node.stop().await;
 }
 
@@ -325,7 +334,10 @@ async fn only_a_producer_that_was_asked_can_say_that_it_is_undecided() {
         [(&payments, "m1", transaction), (&orders, "m2", transaction), (&orders, "m1", transaction + 1)]
     {
         let refused = node.undecided(id, Some(topic), Some(message), "producer-2").await;
-        assert!(matches!(refused, Err(Refusal::UnknownTransaction { .. })), "{topic} {message} {id}: {refused:?}");
+        assert!(
+            matches!(refused, Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))),
+            "{topic} {message} {id}: {refused:?}"
+        );
     }
     declare_producer(&node, "producer-3");
     // A stranger, the sender of the half, and a producer of the topic: none of them was asked.

@@ -1,6 +1,6 @@
-//! One table: how every refusal of the broker looks to a gRPC client, to an HTTP client and to a script.
+//! One table: how everything that was not done looks to a gRPC client, to an HTTP client and to a script.
 
-use vouch_broker::{NameError, Refusal};
+use vouch_broker::{NameError, NotDone, NothingStored, Refusal};
 
 use crate::limits::RETRY_AFTER;
 use crate::wire::Code;
@@ -25,7 +25,18 @@ const fn row(code: Code, http: u16, urn: &'static str, title: &'static str) -> O
 }
 
 /// The table (ruling 21).
-pub fn outcome(refusal: &Refusal) -> Outcome {
+pub fn outcome(not_done: &NotDone) -> Outcome {
+    match not_done {
+        NotDone::Refused(refusal) => refused(refusal),
+        NotDone::NothingStored(why) => nothing_stored(why),
+        NotDone::Unknown(_) => {
+            row(Code::MasterPersistenceTimeout, 504, "urn:vouch:error:outcome-unknown", "The outcome is unknown")
+        }
+    }
+}
+
+/// The rows of what the state, or the request itself, says no to.
+pub fn refused(refusal: &Refusal) -> Outcome {
     match refusal {
         Refusal::Name(error) => name_outcome(error),
         Refusal::TopicNotFound(_) => {
@@ -62,34 +73,46 @@ pub fn outcome(refusal: &Refusal) -> Outcome {
         Refusal::PreconditionFailed(_) => {
             row(Code::PreconditionFailed, 412, "urn:vouch:error:precondition-failed", "Precondition failed")
         }
-        Refusal::Overloaded { retry_after_ms, .. } => Outcome {
+        Refusal::TooMany(_) => too_many(),
+        Refusal::Internal(_) => internal(),
+    }
+}
+
+fn nothing_stored(why: &NothingStored) -> Outcome {
+    match why {
+        NothingStored::Overloaded { retry_after_ms, .. } => Outcome {
             retry_after_ms: Some(*retry_after_ms),
             ..row(Code::TooManyRequests, 429, "urn:vouch:error:overloaded", "Overloaded")
         },
-        Refusal::StorageFull(_) => Outcome {
+        NothingStored::StorageFull(_) => Outcome {
             retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
             ..row(Code::TooManyRequests, 507, "urn:vouch:error:storage-full", "The disk is full")
         },
-        Refusal::Short(_) => Outcome {
+        NothingStored::Short(_) => Outcome {
             retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
             ..row(Code::TooManyRequests, 503, "urn:vouch:error:short", "Something is short for the moment")
         },
-        Refusal::TooMany(_) => Outcome {
-            retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
-            ..row(Code::TooManyRequests, 429, "urn:vouch:error:too-many", "Too many")
-        },
-        Refusal::Unknown(_) => {
-            row(Code::MasterPersistenceTimeout, 504, "urn:vouch:error:outcome-unknown", "The outcome is unknown")
-        }
-        Refusal::Poisoned(_) => {
+        NothingStored::Poisoned(_) => {
             row(Code::HaNotAvailable, 503, "urn:vouch:error:log-poisoned", "The commit log takes no writes")
         }
-        Refusal::ReadOnly(_) => {
+        NothingStored::ReadOnly(_) => {
             row(Code::HaNotAvailable, 503, "urn:vouch:error:read-only", "The node serves read-only")
         }
-        Refusal::Stopping => row(Code::HaNotAvailable, 503, "urn:vouch:error:stopping", "The node is stopping"),
-        Refusal::Internal(_) => row(Code::InternalServerError, 500, "urn:vouch:error:internal", "Internal error"),
+        NothingStored::Stopping => row(Code::HaNotAvailable, 503, "urn:vouch:error:stopping", "The node is stopping"),
+        NothingStored::TooMany(_) => too_many(),
+        NothingStored::Internal(_) => internal(),
     }
+}
+
+fn too_many() -> Outcome {
+    Outcome {
+        retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
+        ..row(Code::TooManyRequests, 429, "urn:vouch:error:too-many", "Too many")
+    }
+}
+
+fn internal() -> Outcome {
+    row(Code::InternalServerError, 500, "urn:vouch:error:internal", "Internal error")
 }
 
 fn name_outcome(error: &NameError) -> Outcome {
@@ -130,63 +153,65 @@ mod tests {
     }
 
     /// One of every variant, with what the edges must show. The order of the list is the order of the enum.
-    fn expected() -> Vec<(Refusal, i32, u16)> {
+    fn expected() -> Vec<(NotDone, i32, u16)> {
         let id = || "1000000000000000002a".to_owned();
         vec![
-            (Refusal::Name(NameError::Blank { what: "topic" }), 40002, 422),
-            (Refusal::Name(NameError::TooLong { what: "group", chars: 121, max: 120 }), 40003, 422),
-            (Refusal::Name(NameError::Character { what: "namespace", found: '.' }), 40000, 422),
-            (Refusal::Name(NameError::Reserved { what: "topic", name: "TBW102".into() }), 40002, 422),
-            (Refusal::Name(NameError::DeadLetters { name: "%DLQ%g".into() }), 40002, 422),
-            (Refusal::TopicNotFound(topic()), 40402, 404),
-            (Refusal::GroupNotFound(topic()), 40403, 404),
-            (Refusal::TypeMismatch { topic: topic(), topic_type: "normal", kind: "transaction" }, 40014, 409),
-            (Refusal::NotBuilt("recall"), 50100, 501),
-            (Refusal::Invalid("x".into()), 40000, 422),
-            (Refusal::UnknownTransaction { id: id(), why: "x".into() }, 40008, 404),
-            (Refusal::OutcomeConflict { id: id(), recorded: TransactionOutcome::Committed }, 42800, 409),
-            (Refusal::AlreadyEnded { id: id() }, 40008, 410),
-            (Refusal::InvalidHandle("it was used"), 40013, 410),
-            (Refusal::Conflict("x".into()), 42800, 409),
-            (Refusal::NotFound("x".into()), 40400, 404),
-            (Refusal::PreconditionFailed("x".into()), 42800, 412),
-            (Refusal::Overloaded { in_flight: 2, bound: 1, retry_after_ms: 30 }, 42900, 429),
-            (Refusal::TooMany("x".into()), 42900, 429),
-            (Refusal::StorageFull("x".into()), 42900, 507),
-            (Refusal::Short("x".into()), 42900, 503),
-            (Refusal::Unknown("x".into()), 50401, 504),
-            (Refusal::Poisoned("x".into()), 50002, 503),
-            (Refusal::ReadOnly("x".into()), 50002, 503),
-            (Refusal::Stopping, 50002, 503),
-            (Refusal::Internal("x".into()), 50001, 500),
+            (Refusal::Name(NameError::Blank { what: "topic" }).into(), 40002, 422),
+            (Refusal::Name(NameError::TooLong { what: "group", chars: 121, max: 120 }).into(), 40003, 422),
+            (Refusal::Name(NameError::Character { what: "namespace", found: '.' }).into(), 40000, 422),
+            (Refusal::Name(NameError::Reserved { what: "topic", name: "TBW102".into() }).into(), 40002, 422),
+            (Refusal::Name(NameError::DeadLetters { name: "%DLQ%g".into() }).into(), 40002, 422),
+            (Refusal::TopicNotFound(topic()).into(), 40402, 404),
+            (Refusal::GroupNotFound(topic()).into(), 40403, 404),
+            (Refusal::TypeMismatch { topic: topic(), topic_type: "normal", kind: "transaction" }.into(), 40014, 409),
+            (Refusal::NotBuilt("recall").into(), 50100, 501),
+            (Refusal::Invalid("x".into()).into(), 40000, 422),
+            (Refusal::UnknownTransaction { id: id(), why: "x".into() }.into(), 40008, 404),
+            (Refusal::OutcomeConflict { id: id(), recorded: TransactionOutcome::Committed }.into(), 42800, 409),
+            (Refusal::AlreadyEnded { id: id() }.into(), 40008, 410),
+            (Refusal::InvalidHandle("it was used").into(), 40013, 410),
+            (Refusal::Conflict("x".into()).into(), 42800, 409),
+            (Refusal::NotFound("x".into()).into(), 40400, 404),
+            (Refusal::PreconditionFailed("x".into()).into(), 42800, 412),
+            (NothingStored::Overloaded { in_flight: 2, bound: 1, retry_after_ms: 30 }.into(), 42900, 429),
+            (Refusal::TooMany("x".into()).into(), 42900, 429),
+            (NothingStored::StorageFull("x".into()).into(), 42900, 507),
+            (NothingStored::Short("x".into()).into(), 42900, 503),
+            (NothingStored::TooMany("x".into()).into(), 42900, 429),
+            (NothingStored::Internal("x".into()).into(), 50001, 500),
+            (NotDone::Unknown("x".into()), 50401, 504),
+            (NothingStored::Poisoned("x".into()).into(), 50002, 503),
+            (NothingStored::ReadOnly("x".into()).into(), 50002, 503),
+            (NothingStored::Stopping.into(), 50002, 503),
+            (Refusal::Internal("x".into()).into(), 50001, 500),
         ]
     }
 
     /// Fails to compile when a variant is added; the number keeps `expected` complete.
-    fn position(refusal: &Refusal) -> usize {
-        match refusal {
-            Refusal::Name(_) => 0,
-            Refusal::TopicNotFound(_) => 1,
-            Refusal::GroupNotFound(_) => 2,
-            Refusal::TypeMismatch { .. } => 3,
-            Refusal::NotBuilt(_) => 4,
-            Refusal::Invalid(_) => 5,
-            Refusal::UnknownTransaction { .. } => 6,
-            Refusal::OutcomeConflict { .. } => 7,
-            Refusal::AlreadyEnded { .. } => 8,
-            Refusal::InvalidHandle(_) => 9,
-            Refusal::Conflict(_) => 10,
-            Refusal::NotFound(_) => 11,
-            Refusal::PreconditionFailed(_) => 12,
-            Refusal::Overloaded { .. } => 13,
-            Refusal::TooMany(_) => 14,
-            Refusal::Unknown(_) => 15,
-            Refusal::Poisoned(_) => 16,
-            Refusal::Stopping => 17,
-            Refusal::Internal(_) => 18,
-            Refusal::StorageFull(_) => 19,
-            Refusal::ReadOnly(_) => 20,
-            Refusal::Short(_) => 21,
+    fn position(not_done: &NotDone) -> usize {
+        match not_done {
+            NotDone::Refused(Refusal::Name(_)) => 0,
+            NotDone::Refused(Refusal::TopicNotFound(_)) => 1,
+            NotDone::Refused(Refusal::GroupNotFound(_)) => 2,
+            NotDone::Refused(Refusal::TypeMismatch { .. }) => 3,
+            NotDone::Refused(Refusal::NotBuilt(_)) => 4,
+            NotDone::Refused(Refusal::Invalid(_)) => 5,
+            NotDone::Refused(Refusal::UnknownTransaction { .. }) => 6,
+            NotDone::Refused(Refusal::OutcomeConflict { .. }) => 7,
+            NotDone::Refused(Refusal::AlreadyEnded { .. }) => 8,
+            NotDone::Refused(Refusal::InvalidHandle(_)) => 9,
+            NotDone::Refused(Refusal::Conflict(_)) => 10,
+            NotDone::Refused(Refusal::NotFound(_)) => 11,
+            NotDone::Refused(Refusal::PreconditionFailed(_)) => 12,
+            NotDone::NothingStored(NothingStored::Overloaded { .. }) => 13,
+            NotDone::Refused(Refusal::TooMany(_)) | NotDone::NothingStored(NothingStored::TooMany(_)) => 14,
+            NotDone::Unknown(_) => 15,
+            NotDone::NothingStored(NothingStored::Poisoned(_)) => 16,
+            NotDone::NothingStored(NothingStored::Stopping) => 17,
+            NotDone::Refused(Refusal::Internal(_)) | NotDone::NothingStored(NothingStored::Internal(_)) => 18,
+            NotDone::NothingStored(NothingStored::StorageFull(_)) => 19,
+            NotDone::NothingStored(NothingStored::ReadOnly(_)) => 20,
+            NotDone::NothingStored(NothingStored::Short(_)) => 21,
         }
     }
 
@@ -208,9 +233,9 @@ mod tests {
 
     #[test]
     fn a_caller_who_is_throttled_learns_when_to_come_back() {
-        let shown = outcome(&Refusal::Overloaded { in_flight: 9, bound: 8, retry_after_ms: 30 });
+        let shown = outcome(&NothingStored::Overloaded { in_flight: 9, bound: 8, retry_after_ms: 30 }.into());
         assert_eq!(shown.retry_after_ms, Some(30));
-        assert_eq!(outcome(&Refusal::TooMany("x".into())).retry_after_ms, Some(1000));
+        assert_eq!(outcome(&Refusal::TooMany("x".into()).into()).retry_after_ms, Some(1000));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Refusals on their way to a client.
+//! What was not done, on its way to a client.
 
 use std::borrow::Cow;
 
-use vouch_broker::Refusal;
+use vouch_broker::{NotDone, NothingStored, Refusal};
 use vouch_protocol::code;
 use vouch_protocol::validate::Violation;
 use vouch_protocol::wire::{self, Code};
@@ -24,13 +24,25 @@ impl From<Violation> for Refused {
     }
 }
 
+impl From<NotDone> for Refused {
+    fn from(not_done: NotDone) -> Self {
+        if not_done.is_internal() {
+            tracing::error!(error = %not_done, "a call failed by a defect");
+        }
+        let shown = code::outcome(&not_done);
+        Self { code: shown.code, text: not_done.to_string().into(), retry_after_ms: shown.retry_after_ms }
+    }
+}
+
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        if matches!(refusal, Refusal::Internal(_)) {
-            tracing::error!(%refusal, "a call failed by a defect");
-        }
-        let shown = code::outcome(&refusal);
-        Self { code: shown.code, text: refusal.to_string().into(), retry_after_ms: shown.retry_after_ms }
+        NotDone::from(refusal).into()
+    }
+}
+
+impl From<NothingStored> for Refused {
+    fn from(why: NothingStored) -> Self {
+        NotDone::from(why).into()
     }
 }
 

@@ -1,9 +1,6 @@
 //! AckMessage, ChangeInvisibleDuration and ForwardMessageToDeadLetterQueue (§4.7 to §4.9).
 
-use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
-
-use vouch_broker::{GroupId, Handle, Refusal, ResourceName, TopicId};
+use vouch_broker::{GroupId, Handle, NotDone, Refusal, ResourceName, TopicId};
 use vouch_protocol::validate::{self, Forward};
 use vouch_protocol::wire::{
     AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry, ChangeInvisibleDurationRequest,
@@ -14,30 +11,6 @@ use vouch_protocol::wire::{
 use super::Messaging;
 use super::answer::{Refused, ok, summary};
 use super::caller::Caller;
-
-/// Names of groups that are remembered with their numbers.
-const GROUPS_MAX: usize = 10_000;
-
-/// Numbers of groups, so that an acknowledgement asks the shard for nothing but itself.
-///
-/// A group that was deleted and made again has another number. A remembered number that is out of date is harmless:
-/// handles with it belong to the old life, which the broker refuses, and for other handles it is looked up anew.
-#[derive(Default)]
-pub(super) struct GroupNumbers(RwLock<HashMap<ResourceName, GroupId>>);
-
-impl GroupNumbers {
-    fn get(&self, group: &ResourceName) -> Option<GroupId> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(group).copied()
-    }
-
-    fn put(&self, group: &ResourceName, id: GroupId) {
-        let mut numbers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if numbers.len() >= GROUPS_MAX {
-            numbers.clear();
-        }
-        numbers.insert(group.clone(), id);
-    }
-}
 
 /// The topic and group that a request names.
 struct Place {
@@ -60,19 +33,12 @@ impl Messaging {
         self.shared.handles.open(text).map_err(|error| Refusal::InvalidHandle(error.as_str()))
     }
 
-    /// What the names of a request stand for now. `likely` are the handles that came with them.
-    async fn place(&self, topic: &ResourceName, group: &ResourceName, likely: &[Handle]) -> Result<Place, Refusal> {
+    /// What the names of a request stand for now.
+    async fn place(&self, topic: &ResourceName, group: &ResourceName) -> Result<Place, Refused> {
         let topic = self.shared.node.topic(topic).await?.id;
-        if let Some(known) = self.shared.groups.get(group)
-            && likely.iter().all(|handle| handle.group == known)
-        {
-            return Ok(Place { topic, group: known });
-        }
-        let Some(info) = self.shared.node.group(group).await? else {
-            return Err(Refusal::InvalidHandle("its group does not exist"));
-        };
-        self.shared.groups.put(group, info.id);
-        Ok(Place { topic, group: info.id })
+        let group = self.shared.node.group_id(group).await?;
+        let group = group.ok_or(Refusal::InvalidHandle("its group does not exist"))?;
+        Ok(Place { topic, group })
     }
 
     /// Acknowledges each entry on its own. The answer mirrors the entries.
@@ -85,9 +51,8 @@ impl Messaging {
         self.shared.node.check_writable()?;
         let (topic, group) = validate::acks(request, caller.names())?;
         let mut results: Vec<_> = request.entries.iter().map(|entry| self.open(&entry.receipt_handle)).collect();
-        let genuine: Vec<_> = results.iter().flatten().copied().collect();
-        if !genuine.is_empty() {
-            let place = self.place(&topic, &group, &genuine).await?;
+        if results.iter().any(Result::is_ok) {
+            let place = self.place(&topic, &group).await?;
             for result in &mut results {
                 *result = result.clone().and_then(|handle| place.holds(&handle).map(|()| handle));
             }
@@ -121,7 +86,7 @@ impl Messaging {
         self.shared.node.check_writable()?;
         let change = validate::change(request, caller.names())?;
         let handle = self.open(&request.receipt_handle)?;
-        self.place(&change.topic, &change.group, &[handle]).await?.holds(&handle)?;
+        self.place(&change.topic, &change.group).await?.holds(&handle)?;
         let invisible_ms = u64::try_from(change.invisible.as_millis()).unwrap_or(u64::MAX);
         let handle = self.shared.node.change_invisible(handle, invisible_ms, change.suspend).await?;
         let receipt_handle = self.shared.handles.seal(&handle);
@@ -142,11 +107,11 @@ impl Messaging {
         self.shared.node.check_writable()?;
         let Forward { topic, group, handle, attempts } = validate::forward(request, caller.names())?;
         let handle = self.open(&handle)?;
-        self.place(&topic, &group, &[handle]).await?.holds(&handle)?;
+        self.place(&topic, &group).await?.holds(&handle)?;
         let reason = format!("forwarded by {client_id} after {attempts} attempts");
         match self.shared.node.forward_to_dead_letter(handle, &reason).await {
             Ok(()) => {}
-            Err(Refusal::InvalidHandle(why)) => {
+            Err(NotDone::Refused(Refusal::InvalidHandle(why))) => {
                 tracing::info!(%topic, %group, client_id, why, "nothing to forward: the lease is over");
             }
             Err(refusal) => return Err(refusal.into()),

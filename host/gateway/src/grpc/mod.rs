@@ -35,14 +35,12 @@ pub(crate) use calls::Calls;
 use gate::Gate;
 use inbound::Inbound;
 use large::LargeMessages;
-use lease::GroupNumbers;
 use trailer::AnswerBody;
 
 /// What all connections share.
 pub(crate) struct Shared {
     node: Node,
     handles: HandleKey,
-    groups: GroupNumbers,
     inbound: Arc<Inbound>,
     aside: Aside,
     large: LargeMessages,
@@ -63,21 +61,10 @@ impl Shared {
     ) -> Arc<Self> {
         let handles = HandleKey::new(&node.handle_key());
         let inbound = Inbound::new(node.bytes_in_flight_max());
-        let (groups, store_host) = (GroupNumbers::default(), address.to_string());
+        let store_host = address.to_string();
         let (aside, large) = (Aside::default(), LargeMessages::default());
         let calls = Arc::default();
-        Arc::new(Self {
-            node,
-            handles,
-            groups,
-            inbound,
-            aside,
-            large,
-            calls,
-            store_host,
-            receive_invisible_min,
-            stopping,
-        })
+        Arc::new(Self { node, handles, inbound, aside, large, calls, store_host, receive_invisible_min, stopping })
     }
 
     /// What was answered.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use vouch_broker::{Refusal, ResourceName, TagFilter};
+use vouch_broker::{NothingStored, ResourceName, TagFilter};
 use vouch_node::{Client, NoRoom, Role};
 use vouch_protocol::validate::{self, Violation};
 use vouch_protocol::wire::{Code, HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationResponse};
@@ -24,7 +24,7 @@ pub(super) fn node_role(role: validate::Role) -> Role {
 pub(super) fn refuse(no_room: &NoRoom) -> Refused {
     match no_room {
         NoRoom::Declaration { .. } => Violation::new(Code::BadRequest, no_room.to_string()).into(),
-        NoRoom::Sessions(_) | NoRoom::Bytes(_) | NoRoom::Share(_) => Refusal::TooMany(no_room.to_string()).into(),
+        NoRoom::Sessions(_) | NoRoom::Bytes(_) | NoRoom::Share(_) => NothingStored::TooMany(no_room.to_string()).into(),
     }
 }
 

@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use vouch_broker::Refusal;
 use vouch_broker::state::BindingEntry;
+use vouch_broker::{NothingStored, Refusal};
 use vouch_registry::Digest;
 
 use super::App;
@@ -29,7 +29,7 @@ fn shown(name: &str, digest: &str, spec: &str) -> Result<Map<String, Value>, Pro
     let mut written = serde_json::from_str(spec).unwrap_or(Value::Null);
     vouch_node::mask_document(&mut written);
     let Value::Object(mut document) = written else {
-        return Err(Refusal::Internal(format!("binding {name} is not a JSON object in the log")).into());
+        return Err(NothingStored::Internal(format!("binding {name} is not a JSON object in the log")).into());
     };
     for (member, value) in defaults.as_object().into_iter().flatten() {
         document.entry(member).or_insert_with(|| value.clone());

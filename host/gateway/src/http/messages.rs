@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use vouch_broker::{BodyEncoding, MessageKind, Refusal, ShardId, TopicId};
+use vouch_broker::{BodyEncoding, MessageKind, NothingStored, ShardId, TopicId};
 use vouch_node::{MessageMark, MessageQuery, MessageView};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
@@ -65,8 +65,8 @@ async fn in_turn<T, E: Into<Problem>>(
     Ok((turn, found))
 }
 
-fn failed(what: &str) -> Refusal {
-    Refusal::Internal(format!("a page of messages was not made: {what}"))
+fn failed(what: &str) -> NothingStored {
+    NothingStored::Internal(format!("a page of messages was not made: {what}"))
 }
 
 /// Made aside: bodies are decompressed and written as JSON.
@@ -233,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_a_turn_has_read_no_messages_yet() {
         let (turns, read) = (Arc::new(Semaphore::new(2)), AtomicUsize::new(0));
-        let find = async || Ok::<_, Refusal>(read.fetch_add(1, Ordering::SeqCst));
+        let find = async || Ok::<_, NothingStored>(read.fetch_add(1, Ordering::SeqCst));
         let first = in_turn(&turns, find()).await.ok();
         let second = in_turn(&turns, find()).await.ok();
         let mut third = std::pin::pin!(in_turn(&turns, find()));

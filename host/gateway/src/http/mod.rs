@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use vouch_broker::Refusal;
+use vouch_broker::NothingStored;
 use vouch_node::Node;
 
 use crate::grpc::Calls;
@@ -80,7 +80,7 @@ impl App {
 }
 
 fn place(places: &Arc<Semaphore>, full: impl FnOnce() -> String) -> Result<OwnedSemaphorePermit, Problem> {
-    places.clone().try_acquire_owned().map_err(|_| Refusal::TooMany(full()).into())
+    places.clone().try_acquire_owned().map_err(|_| NothingStored::TooMany(full()).into())
 }
 
 /// The API of a node, until `stopping` says so.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use vouch_broker::Refusal;
+use vouch_broker::NothingStored;
 use vouch_node::machine;
 
 use super::problem::Problem;
@@ -90,7 +90,7 @@ impl Drop for AnswerRoom {
 }
 
 fn no_room(bytes: usize, whose: &str) -> Problem {
-    Refusal::TooMany(format!(
+    NothingStored::TooMany(format!(
         "{bytes} bytes of an answer find no room beside those {whose} have not read yet; ask again, or for a smaller page"
     ))
     .into()

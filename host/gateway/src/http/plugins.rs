@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use vouch_broker::Refusal;
 use vouch_broker::state::{PluginEntry, used_by_bindings};
+use vouch_broker::{NothingStored, Refusal};
 use vouch_node::PluginUpload;
 use vouch_registry::{Digest, check_plugin_name, check_tag};
 
@@ -55,7 +55,7 @@ async fn recorded_verdict(app: &App, digest: &str) -> Result<Map<String, Value>,
     let missing = || Refusal::NotFound(format!("there is no component {digest}"));
     let recorded = app.node.plugin_verdict(digest).await?.ok_or_else(missing)?;
     let parsed = serde_json::from_str(&recorded)
-        .map_err(|error| Refusal::Internal(format!("the verdict on {digest} cannot be read: {error}")))?;
+        .map_err(|error| NothingStored::Internal(format!("the verdict on {digest} cannot be read: {error}")))?;
     Ok(verdict(parsed))
 }
 

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use vouch_broker::Refusal;
+use vouch_broker::{NotDone, NothingStored, Refusal};
 use vouch_node::{StartStep, UploadError};
 
 /// When to ask a node again that recovers.
@@ -139,10 +139,22 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let shown = vouch_protocol::code::outcome(&refusal);
+        NotDone::from(refusal).into()
+    }
+}
+
+impl From<NothingStored> for Problem {
+    fn from(why: NothingStored) -> Self {
+        NotDone::from(why).into()
+    }
+}
+
+impl From<NotDone> for Problem {
+    fn from(not_done: NotDone) -> Self {
+        let shown = vouch_protocol::code::outcome(&not_done);
         let status = StatusCode::from_u16(shown.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut problem = Self::new(status, shown.urn, shown.title, refusal.to_string());
-        if let Refusal::OutcomeConflict { recorded, .. } = &refusal {
+        let mut problem = Self::new(status, shown.urn, shown.title, not_done.to_string());
+        if let NotDone::Refused(Refusal::OutcomeConflict { recorded, .. }) = &not_done {
             problem = problem.with("outcome", json!(recorded));
         }
         match shown.retry_after_ms {
@@ -158,7 +170,7 @@ impl From<Refusal> for Problem {
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         match error {
-            UploadError::Refusal(refusal) => refusal.into(),
+            UploadError::NotDone(not_done) => not_done.into(),
             UploadError::Refused(refused) => {
                 let (urn, title) = ("urn:vouch:error:component-refused", "The component is refused");
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, urn, title, refused.to_string())

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use vouch_broker::{GroupConfig, NameError, Refusal, ResourceName, TopicConfig};
+use vouch_broker::{GroupConfig, NameError, NotDone, NothingStored, Refusal, ResourceName, TopicConfig};
 use vouch_node::{Expect, GroupInfo, Node, TopicInfo, Written};
 
 use super::App;
@@ -43,18 +43,18 @@ pub(crate) trait Resource {
     fn find(
         node: &Node,
         name: &ResourceName,
-    ) -> impl Future<Output = Result<Option<Found<Self::Config>>, Refusal>> + Send;
+    ) -> impl Future<Output = Result<Option<Found<Self::Config>>, NotDone>> + Send;
     fn page(
         node: &Node,
         after: Option<ResourceName>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Found<Self::Config>>, Refusal>> + Send;
+    ) -> impl Future<Output = Result<Vec<Found<Self::Config>>, NotDone>> + Send;
     fn put(
         node: &Node,
         name: &str,
         config: Self::Config,
         expect: Expect,
-    ) -> impl Future<Output = Result<Written, Refusal>> + Send;
+    ) -> impl Future<Output = Result<Written, NotDone>> + Send;
 }
 
 /// `/v1/topics`.
@@ -78,20 +78,20 @@ impl Resource for Topics {
         name.check_topic()
     }
 
-    async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<TopicConfig>>, Refusal> {
+    async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<TopicConfig>>, NotDone> {
         match node.topic(name).await {
             Ok(info) => Ok(Some(info.into())),
-            Err(Refusal::TopicNotFound(_)) => Ok(None),
-            Err(refusal) => Err(refusal),
+            Err(NotDone::Refused(Refusal::TopicNotFound(_))) => Ok(None),
+            Err(not_done) => Err(not_done),
         }
     }
 
-    async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<TopicConfig>>, Refusal> {
+    async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<TopicConfig>>, NotDone> {
         let topics = node.topics(after, limit).await?;
         Ok(topics.into_iter().map(|(info, _)| info.into()).collect())
     }
 
-    async fn put(node: &Node, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, Refusal> {
+    async fn put(node: &Node, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, NotDone> {
         node.put_topic(name, config, expect).await
     }
 }
@@ -117,15 +117,15 @@ impl Resource for Groups {
         name.check_group()
     }
 
-    async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<GroupConfig>>, Refusal> {
+    async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<GroupConfig>>, NotDone> {
         Ok(node.group(name).await?.map(Into::into))
     }
 
-    async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<GroupConfig>>, Refusal> {
+    async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<GroupConfig>>, NotDone> {
         Ok(node.groups(after, limit).await?.into_iter().map(Into::into).collect())
     }
 
-    async fn put(node: &Node, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, Refusal> {
+    async fn put(node: &Node, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, NotDone> {
         node.put_group(name, config, expect).await
     }
 }
@@ -138,14 +138,14 @@ fn named<R: Resource>(text: &str) -> Result<ResourceName, Refusal> {
 }
 
 /// The settings as JSON, all of them, those at their defaults too.
-fn settings(config: &impl Serialize) -> Result<Map<String, Value>, Refusal> {
+fn settings(config: &impl Serialize) -> Result<Map<String, Value>, NothingStored> {
     match serde_json::to_value(config) {
         Ok(Value::Object(settings)) => Ok(settings),
-        other => Err(Refusal::Internal(format!("settings became {other:?} and not a JSON object"))),
+        other => Err(NothingStored::Internal(format!("settings became {other:?} and not a JSON object"))),
     }
 }
 
-fn shown(name: &ResourceName, config: &impl Serialize) -> Result<Map<String, Value>, Refusal> {
+fn shown(name: &ResourceName, config: &impl Serialize) -> Result<Map<String, Value>, NothingStored> {
     let mut document = settings(config)?;
     document.insert("name".to_owned(), name.to_string().into());
     Ok(document)
@@ -228,7 +228,7 @@ pub(crate) async fn change<R: Resource>(
         let config: R::Config = document(merged)?;
         let expect = Expect::Revision(current.revision);
         match R::put(&app.node, &name, config.clone(), expect).await {
-            Err(Refusal::PreconditionFailed(_)) => {}
+            Err(NotDone::Refused(Refusal::PreconditionFailed(_))) => {}
             done => return put_answer::<R>(&name, &config, done?),
         }
     }

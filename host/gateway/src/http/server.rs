@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
-use vouch_broker::Refusal;
+use vouch_broker::NothingStored;
 
 use super::outbound::{AnswerRoom, HttpOutbound};
 use super::places::{Answering, Kind, PROBE_TIMEOUT, Place, Places, Taken};
@@ -182,7 +182,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
 fn all_in_use() -> Problem {
     let probes = PROBES.join(", ");
-    Refusal::TooMany(format!("all HTTP connections are in use, and only {probes} are answered; try again later")).into()
+    NothingStored::TooMany(format!("all HTTP connections are in use, and only {probes} are answered; try again later"))
+        .into()
 }
 
 /// What an answer keeps until its last byte is written: its connection does not make way, and it has room.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{CheckAnswered, ComponentFailed, End, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{Millis, Refusal, ShardId, State, TransactionId, TransactionOutcome};
+use vouch_broker::{Millis, NotDone, Refusal, ShardId, State, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
 
 use super::errors::AskError;
@@ -68,7 +68,7 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
             inner.metrics.checks.count(name, answer_of(&verdict));
             record(inner, due, verdict, by).await
         }
-        Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => Err(Refusal::Internal("no place was free".to_owned())),
+        Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => Err(NotDone::internal("no place was free".to_owned())),
         Checked::NoAnswer(reason) => {
             let unanswered = Unanswered {
                 by: by.to_string(),
@@ -99,7 +99,7 @@ fn answer_of(verdict: &Verdict) -> Answered {
 }
 
 /// Proposes what a component said.
-async fn record(inner: &Inner, due: &Due, verdict: Verdict, by: EndedBy) -> Result<(), Refusal> {
+async fn record(inner: &Inner, due: &Due, verdict: Verdict, by: EndedBy) -> Result<(), NotDone> {
     let (outcome, reason) = match verdict {
         Verdict::Commit => (TransactionOutcome::Committed, String::new()),
         Verdict::Rollback(reason) => (TransactionOutcome::RolledBack, reason),
@@ -120,7 +120,7 @@ async fn count_unknown(
     retry_after_ms: Option<u64>,
     by: EndedBy,
     reason: String,
-) -> Result<bool, Refusal> {
+) -> Result<bool, NotDone> {
     let this = due.clone();
     if !inner.shard.lead(move |_, leader| leader.schedule.is_under_way(&this)).await? {
         // Meanwhile the ask was answered by another, or the transaction was parked and resumed.
@@ -140,10 +140,14 @@ async fn count_unknown(
 
 /// What was answered is on record, and the record ended the ask. If it could not be recorded, ask again; a refusal that
 /// says the transaction ended meanwhile is as good as an answer.
-async fn finish(inner: &Inner, due: &Due, recorded: Result<(), Refusal>) {
+async fn finish(inner: &Inner, due: &Due, recorded: Result<(), NotDone>) {
     match recorded {
         Ok(()) => {}
-        Err(Refusal::OutcomeConflict { .. } | Refusal::AlreadyEnded { .. } | Refusal::TopicNotFound(_)) => {
+        Err(
+            NotDone::Refused(Refusal::OutcomeConflict { .. })
+            | NotDone::Refused(Refusal::AlreadyEnded { .. })
+            | NotDone::Refused(Refusal::TopicNotFound(_)),
+        ) => {
             ask_again(inner, due, inner.shared.clock.now()).await;
         }
         Err(refusal) => {
@@ -166,7 +170,7 @@ struct Unanswered {
 
 impl Unanswered {
     /// Nobody could be asked.
-    fn of(by: &str, error: Refusal) -> Self {
+    fn of(by: &str, error: NotDone) -> Self {
         Self { by: by.to_owned(), text: error.to_string(), trace: String::new(), failed: None }
     }
 
@@ -246,7 +250,7 @@ async fn park(inner: &Inner, failed: ComponentFailed) {
     let id = TransactionId { shard: ShardId::FIRST, position: failed.transaction };
     match inner.shard.propose_one(|out| failed.encode(out)).await {
         // What is parked is told where it is applied. Or somebody decided meanwhile, or the binding was set anew.
-        Ok(_) | Err(Refusal::AlreadyEnded { .. }) => {}
+        Ok(_) | Err(NotDone::Refused(Refusal::AlreadyEnded { .. })) => {}
         Err(refusal) => tracing::warn!(transaction = %id, %refusal, "it could not be parked; it is asked again"),
     }
 }

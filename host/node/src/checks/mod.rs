@@ -11,7 +11,7 @@ mod under_way;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vouch_broker::Millis;
+use vouch_broker::{Millis, NotDone};
 
 pub(crate) use outages::Outages;
 pub(crate) use schedule::{Checker, Due, Schedule};
@@ -41,7 +41,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
     }
 }
 
-async fn take_due(inner: &Arc<Inner>) -> Result<(Vec<Due>, Option<Millis>), vouch_broker::Refusal> {
+async fn take_due(inner: &Arc<Inner>) -> Result<(Vec<Due>, Option<Millis>), NotDone> {
     let shared = inner.shared.clone();
     inner
         .shard

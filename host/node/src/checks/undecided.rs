@@ -2,7 +2,7 @@
 
 use vouch_broker::record::{CheckAnswered, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{Refusal, ResourceName, State};
+use vouch_broker::{NotDone, ResourceName, State};
 
 use crate::Node;
 use crate::metrics::{Answered, PRODUCER};
@@ -18,7 +18,7 @@ impl Node {
         topic: Option<&ResourceName>,
         message_id: Option<&str>,
         client_id: &str,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, NotDone> {
         self.check_writable()?;
         self.0.half_named(transaction, topic, message_id).await?;
         let client = client_id.to_owned();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use vouch_broker::{Millis, Refusal};
+use vouch_broker::{Millis, NotDone};
 use vouch_commitlog::LogReader;
 
 use super::OTHER;
@@ -72,7 +72,7 @@ impl Views {
     /// A view that is not older than a second.
     ///
     /// The executor looks at a bounded number of things in each of its turns. What lies on a disk is read elsewhere.
-    pub(crate) async fn get(&self, inner: &Arc<Inner>) -> Result<Arc<SeriesView>, Refusal> {
+    pub(crate) async fn get(&self, inner: &Arc<Inner>) -> Result<Arc<SeriesView>, NotDone> {
         let mut kept = self.0.lock().await;
         if let Some((_, view)) = kept.made.as_ref().filter(|(at, _)| at.elapsed() < FRESH_FOR) {
             return Ok(view.clone());
@@ -93,7 +93,7 @@ impl Views {
         kept.hints = walk.take_hints();
         let (log, times) = (inner.reader.clone(), std::mem::take(&mut kept.times));
         let read = tokio::task::spawn_blocking(move || view(walk, now, &log, &times));
-        let (view, times) = read.await.map_err(|error| Refusal::Internal(error.to_string()))?;
+        let (view, times) = read.await.map_err(|error| NotDone::internal(error.to_string()))?;
         let view = Arc::new(view);
         kept.times = times;
         kept.made = Some((Instant::now(), view.clone()));

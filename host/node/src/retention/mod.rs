@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{Carried, Expire, Frame, GroupsUnused, Seen, before_carried};
 use vouch_broker::state::{Applied, Body};
-use vouch_broker::{GroupId, Millis, Refusal, State, TopicId};
+use vouch_broker::{GroupId, Millis, NotDone, NothingStored, Refusal, State, TopicId};
 use vouch_commitlog::{LogPosition, Released, Usage};
 use vouch_storage::{Bound, Bounds, Space};
 
@@ -70,7 +70,7 @@ pub struct RetentionReport {
 struct Keeper {
     upkeep: Arc<Upkeep>,
     /// Why the last pass did not end: told once, not with every pass.
-    trouble: Option<Discriminant<Refusal>>,
+    trouble: Option<Discriminant<NotDone>>,
     /// Log position behind the last record that let something go or carried something, and since when it waits to be in
     /// both snapshots.
     changed: Option<(u64, Instant)>,
@@ -146,8 +146,13 @@ impl Keeper {
         }
     }
 
-    fn tell(&mut self, refusal: Option<Refusal>) {
-        let refusal = refusal.filter(|refusal| !matches!(refusal, Refusal::Stopping | Refusal::Poisoned(_)));
+    fn tell(&mut self, refusal: Option<NotDone>) {
+        let refusal = refusal.filter(|refusal| {
+            !matches!(
+                refusal,
+                NotDone::NothingStored(NothingStored::Stopping) | NotDone::NothingStored(NothingStored::Poisoned(_))
+            )
+        });
         let trouble = refusal.as_ref().map(discriminant);
         if trouble != self.trouble
             && let Some(refusal) = refusal
@@ -157,7 +162,7 @@ impl Keeper {
         self.trouble = trouble;
     }
 
-    async fn pass(&mut self, inner: &Arc<Inner>, full: bool) -> Result<(), Refusal> {
+    async fn pass(&mut self, inner: &Arc<Inner>, full: bool) -> Result<(), NotDone> {
         if inner.shared.closed().is_some() {
             return Ok(());
         }
@@ -179,7 +184,7 @@ impl Keeper {
 
     /// Groups that live and receive nothing keep their right to what they have not consumed (ruling 13); those that nobody
     /// uses go.
-    async fn look_at_groups(&mut self, inner: &Arc<Inner>) -> Result<(), Refusal> {
+    async fn look_at_groups(&mut self, inner: &Arc<Inner>) -> Result<(), NotDone> {
         let after = self.after_group;
         let shared = inner.shared.clone();
         let look = move |state: &State| GroupsLook::new(state, &shared, after);
@@ -202,7 +207,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn expire(&mut self, inner: &Arc<Inner>) -> Result<(), Refusal> {
+    async fn expire(&mut self, inner: &Arc<Inner>) -> Result<(), NotDone> {
         let now = inner.shared.clock.now();
         let mut after = None;
         loop {
@@ -216,11 +221,11 @@ impl Keeper {
         }
     }
 
-    async fn expire_one(&mut self, inner: &Arc<Inner>, expire: &Expire) -> Result<(), Refusal> {
+    async fn expire_one(&mut self, inner: &Arc<Inner>, expire: &Expire) -> Result<(), NotDone> {
         let topic = topic_text(inner, expire.topic).await?;
         let applied = match inner.shard.propose_one(|out| expire.encode(out)).await {
             // Deleted meanwhile.
-            Err(Refusal::TopicNotFound(_)) => return Ok(()),
+            Err(NotDone::Refused(Refusal::TopicNotFound(_))) => return Ok(()),
             applied => applied?,
         };
         let Applied::Expired { messages, missed } = applied else { return Ok(()) };
@@ -239,7 +244,7 @@ impl Keeper {
         self.note_change(inner).await
     }
 
-    async fn note_change(&mut self, inner: &Arc<Inner>) -> Result<(), Refusal> {
+    async fn note_change(&mut self, inner: &Arc<Inner>) -> Result<(), NotDone> {
         let applied = applied(inner).await?;
         self.changed = Some((applied, self.changed.map_or_else(Instant::now, |(_, since)| since)));
         Ok(())
@@ -249,7 +254,7 @@ impl Keeper {
     ///
     /// Not at once: what is left of a segment is mostly younger than what went, and goes soon by itself. Only what stays
     /// behind while the log grows by some segments is carried, or where the disk is full.
-    async fn carry(&mut self, inner: &Arc<Inner>, bound: Bound, full: bool) -> Result<(), Refusal> {
+    async fn carry(&mut self, inner: &Arc<Inner>, bound: Bound, full: bool) -> Result<(), NotDone> {
         let size = inner.segment_size;
         let usage = self.upkeep.housekeeping.usage();
         let segment = usage.start.0..usage.start.0 + size;
@@ -285,7 +290,7 @@ impl Keeper {
     }
 
     /// Asks for a snapshot where waiting for the next one would take too long: the disk is full, or the log stands still.
-    async fn hurry(&mut self, inner: &Arc<Inner>, bounds: Option<Bounds>, full: bool) -> Result<(), Refusal> {
+    async fn hurry(&mut self, inner: &Arc<Inner>, bounds: Option<Bounds>, full: bool) -> Result<(), NotDone> {
         let usage = self.upkeep.housekeeping.usage();
         let (start, size) = (usage.start.0, inner.segment_size);
         let free = |bound: &Bound| bound.log_from().saturating_sub(start) / size;
@@ -311,7 +316,7 @@ impl Keeper {
             let applied = inner.shard.standing().await?.applied;
             let needed = move |state: &State| state.needed_from().min(applied);
             let freed = inner.shard.read(needed).await?.saturating_sub(start) / size;
-            Ok::<_, Refusal>(bounds.is_none_or(|bounds| freed > free(&bounds.newer)))
+            Ok::<_, NotDone>(bounds.is_none_or(|bounds| freed > free(&bounds.newer)))
         };
         let pressed = full && (waits || age >= FULL_SNAPSHOT_EVERY && would_free().await?);
         if !late && !pressed && !self.messages_wait_for_a_part(inner, age).await? {
@@ -331,7 +336,7 @@ impl Keeper {
 
     /// Messages expire when they are in a part, which comes with a snapshot: where the log grows slowly, one is due when
     /// the last one is as old as a quarter of the shortest retention.
-    async fn messages_wait_for_a_part(&self, inner: &Arc<Inner>, age: Duration) -> Result<bool, Refusal> {
+    async fn messages_wait_for_a_part(&self, inner: &Arc<Inner>, age: Duration) -> Result<bool, NotDone> {
         if age < PART_EVERY {
             return Ok(false);
         }
@@ -346,11 +351,11 @@ fn part_is_due(age: Duration, shortest: Option<Duration>) -> bool {
 }
 
 /// Everything before this position is applied.
-async fn applied(inner: &Arc<Inner>) -> Result<u64, Refusal> {
+async fn applied(inner: &Arc<Inner>) -> Result<u64, NotDone> {
     Ok(inner.shard.standing().await?.applied)
 }
 
-async fn topic_text(inner: &Arc<Inner>, id: TopicId) -> Result<String, Refusal> {
+async fn topic_text(inner: &Arc<Inner>, id: TopicId) -> Result<String, NotDone> {
     let find = move |state: &State| state.topics().name_of(id).map(ToString::to_string);
     Ok(inner.shard.read(find).await?.unwrap_or_default())
 }
@@ -391,7 +396,7 @@ impl GroupsLook {
 }
 
 /// Writes records again, and counts them. One that cannot be read stays where it is, and keeps its segment.
-async fn carry_all(inner: &Arc<Inner>, bodies: Vec<Body>, reserved: bool, count: &mut u64) -> Result<(), Refusal> {
+async fn carry_all(inner: &Arc<Inner>, bodies: Vec<Body>, reserved: bool, count: &mut u64) -> Result<(), NotDone> {
     let mut rest = bodies.into_iter().peekable();
     while rest.peek().is_some() {
         let (mut batch, mut records) = (Vec::new(), 0);
@@ -421,7 +426,7 @@ async fn carry_all(inner: &Arc<Inner>, bodies: Vec<Body>, reserved: bool, count:
 }
 
 /// What is needed of a stretch of the log, and how many bytes that is; `None` if it is much.
-async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Result<Option<(Vec<Body>, u64)>, Refusal> {
+async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Result<Option<(Vec<Body>, u64)>, NotDone> {
     let range = stretch.clone();
     let look = move |state: &State| state.bodies_in(range, CARRY_MAX + 1);
     let mut bodies = inner.shard.read(look).await?;
@@ -449,14 +454,14 @@ async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Resu
         Ok(Some((bodies, bytes)))
     };
     let weighed = tokio::task::spawn_blocking(weigh).await;
-    weighed.map_err(|error| Refusal::Internal(format!("what is needed of the log cannot be weighed: {error}")))?
+    weighed.map_err(|error| NotDone::internal(format!("what is needed of the log cannot be weighed: {error}")))?
 }
 
 /// The records at this place, as it is to be written again, verified: a damaged one must not be carried on as if it were
 /// whole.
-fn carried(inner: &Inner, body: Body) -> Result<Carried, Refusal> {
+fn carried(inner: &Inner, body: Body) -> Result<Carried, NotDone> {
     let Body { position, transaction, queued } = body;
-    let unreadable = |why| Refusal::Internal(format!("the record at position {position} cannot be carried on: {why}"));
+    let unreadable = |why| NotDone::internal(format!("the record at position {position} cannot be carried on: {why}"));
     let record = inner.read_record(position)?;
     let (from, record) = before_carried(&record).map_err(unreadable)?.unwrap_or((position, record));
     let (frame, _) = Frame::split(&record).map_err(unreadable)?;
@@ -467,7 +472,7 @@ fn carried(inner: &Inner, body: Body) -> Result<Carried, Refusal> {
 }
 
 /// Releases the segments that neither snapshot needs.
-async fn release(inner: &Arc<Inner>, upkeep: &Arc<Upkeep>, bounds: Bounds) -> Result<(), Refusal> {
+async fn release(inner: &Arc<Inner>, upkeep: &Arc<Upkeep>, bounds: Bounds) -> Result<(), NotDone> {
     let Some(older) = bounds.older else { return Ok(()) };
     let before = older.log_from().min(bounds.newer.log_from());
     let Range { start, end } = upkeep.housekeeping.usage().start.0..before;

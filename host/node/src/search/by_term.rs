@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use vouch_broker::{Refusal, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Trouble, Walked, stretches};
 use super::{ATTEMPTS_MAX, Place, STEP, blocking};
@@ -77,7 +77,7 @@ impl Newest {
 
 impl Inner {
     /// The newest messages of a topic that are wanted: committed ones and open halves.
-    pub(super) async fn newest(&self, topic: TopicId, wanted: Wanted) -> Result<Vec<(Place, StoredMessage)>, Refusal> {
+    pub(super) async fn newest(&self, topic: TopicId, wanted: Wanted) -> Result<Vec<(Place, StoredMessage)>, NotDone> {
         let wanted = Arc::new(wanted);
         let mut newest = Newest { limit: wanted.limit, found: Vec::new() };
         let mut after = None;
@@ -93,11 +93,11 @@ impl Inner {
             let extent = self.extent(topic).await?;
             match self.newest_in_queues(&files, extent, &wanted, &mut newest).await {
                 Ok(()) => return Ok(newest.found),
-                Err(Trouble::Refused(refusal)) => return Err(refusal),
+                Err(Trouble::NotDone(not_done)) => return Err(not_done),
                 Err(Trouble::Unusable(file, fault)) => self.lookups.give_up(&file, &fault),
             }
         }
-        Err(Refusal::Internal("the lookup index is damaged in too many places; look after the disk".to_owned()))
+        Err(NotDone::internal("the lookup index is damaged in too many places; look after the disk".to_owned()))
     }
 
     async fn newest_in_queues(
@@ -179,7 +179,7 @@ impl Inner {
     }
 
     /// Reads the messages at these places and keeps those that are wanted and among the newest.
-    async fn keep(&self, mut places: Vec<Place>, wanted: &Arc<Wanted>, newest: &mut Newest) -> Result<(), Refusal> {
+    async fn keep(&self, mut places: Vec<Place>, wanted: &Arc<Wanted>, newest: &mut Newest) -> Result<(), NotDone> {
         let (below, floor) = (wanted.below, newest.floor());
         places.retain(|(position, _)| *position < below && *position >= floor);
         if !places.is_empty() {

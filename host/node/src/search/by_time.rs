@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{Refusal, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Stretch, Trouble, Walked, stretches};
 use super::{ATTEMPTS_MAX, Place, STEP, blocking};
@@ -48,16 +48,16 @@ impl Inner {
         since_ms: u64,
         after: Option<Vec<u64>>,
         limit: usize,
-    ) -> Result<Since, Refusal> {
+    ) -> Result<Since, NotDone> {
         for _ in 0..ATTEMPTS_MAX {
             let extent = self.extent(topic).await?;
             match self.first_offsets(&extent, since_ms, after.as_deref()).await {
                 Ok(firsts) => return self.merge(extent, firsts, since_ms, limit).await,
-                Err(Trouble::Refused(refusal)) => return Err(refusal),
+                Err(Trouble::NotDone(not_done)) => return Err(not_done),
                 Err(Trouble::Unusable(file, fault)) => self.lookups.give_up(&file, &fault),
             }
         }
-        Err(Refusal::Internal("the lookup index is damaged in too many places; look after the disk".to_owned()))
+        Err(NotDone::internal("the lookup index is damaged in too many places; look after the disk".to_owned()))
     }
 
     /// The first offset of each queue with a message of this time or later. A queue in `after` begins there.
@@ -93,7 +93,7 @@ impl Inner {
         since_ms: u64,
         firsts: &mut [Option<u64>],
         known: usize,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), NotDone> {
         let mut last = None;
         loop {
             let look =
@@ -141,7 +141,7 @@ impl Inner {
     }
 
     /// Gives the queues' messages from these offsets on, the earliest of those that are next in their queues first.
-    async fn merge(&self, extent: Extent, firsts: Vec<u64>, since_ms: u64, limit: usize) -> Result<Since, Refusal> {
+    async fn merge(&self, extent: Extent, firsts: Vec<u64>, since_ms: u64, limit: usize) -> Result<Since, NotDone> {
         let Extent { topic, queues } = extent;
         let head = |((queue, offsets), first): ((u32, &Range<u64>), u64)| {
             let rest = first.clamp(offsets.start, offsets.end)..offsets.end;

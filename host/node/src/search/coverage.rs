@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{Refusal, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, NothingStored, State, StoredMessage, TopicId};
 
 use super::{Place, STEP, blocking};
 use crate::node::Inner;
@@ -17,14 +17,14 @@ const WALK_MAX: u64 = 8_000_000;
 /// Why an attempt at a search ends.
 pub(super) enum Trouble {
     /// The caller is told.
-    Refused(Refusal),
+    NotDone(NotDone),
     /// This file cannot be used: it is given up, and the search begins again without it.
     Unusable(Arc<LookupFile>, Fault),
 }
 
-impl From<Refusal> for Trouble {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<NotDone> for Trouble {
+    fn from(not_done: NotDone) -> Self {
+        Self::NotDone(not_done)
     }
 }
 
@@ -82,21 +82,21 @@ impl Walked {
     }
 
     /// Counts messages that are about to be read.
-    pub(super) fn count(&mut self, messages: u64) -> Result<(), Refusal> {
+    pub(super) fn count(&mut self, messages: u64) -> Result<(), NotDone> {
         self.0 += messages;
         if self.0 <= WALK_MAX {
             return Ok(());
         }
-        Err(Refusal::TooMany(format!(
+        Err(NotDone::NothingStored(NothingStored::TooMany(format!(
             "more than {WALK_MAX} messages of the topic are not in the lookup index yet; try again when it is made (the metric \
              vouch_lookup_missing says how many of its files are to come; a damaged log that is only read gets none)"
-        )))
+        ))))
     }
 }
 
 impl Inner {
     /// A topic as it is now; empty if it was deleted meanwhile.
-    pub(super) async fn extent(&self, topic: TopicId) -> Result<Extent, Refusal> {
+    pub(super) async fn extent(&self, topic: TopicId) -> Result<Extent, NotDone> {
         let look = move |state: &State| {
             let found = state.topics().get(topic);
             let offsets = |queue| found.map(|topic| topic.start(queue)..topic.end(queue));
@@ -107,7 +107,7 @@ impl Inner {
     }
 
     /// Where the messages of some offsets lie; those that are no longer there are left out.
-    pub(super) async fn places(&self, topic: TopicId, queue: u32, offsets: Range<u64>) -> Result<Vec<Place>, Refusal> {
+    pub(super) async fn places(&self, topic: TopicId, queue: u32, offsets: Range<u64>) -> Result<Vec<Place>, NotDone> {
         debug_assert!(offsets.end - offsets.start <= STEP as u64);
         let look = move |state: &State| {
             let Some(topic) = state.topics().get(topic) else { return Vec::new() };
@@ -123,7 +123,7 @@ impl Inner {
         &self,
         places: Vec<Place>,
         wanted: impl Fn(&StoredMessage) -> bool + Send + 'static,
-    ) -> Result<Vec<(Place, StoredMessage)>, Refusal> {
+    ) -> Result<Vec<(Place, StoredMessage)>, NotDone> {
         let log = self.reader.clone();
         blocking(move || {
             let read = |place: Place| {

@@ -1,14 +1,14 @@
 //! What callers hear of their proposals.
 
-use vouch_broker::Refusal;
 use vouch_broker::record::Frame;
 use vouch_broker::state::{Applied, Outcome};
+use vouch_broker::{NotDone, NothingStored, Refusal};
 use vouch_commitlog::{AppendError, Shortage};
 
 use super::inbox::Proposal;
 
 /// How many records of a proposal were refused.
-pub(super) fn refused(outcomes: &Result<Vec<Outcome>, Refusal>) -> u64 {
+pub(super) fn refused(outcomes: &Result<Vec<Outcome>, NotDone>) -> u64 {
     outcomes.as_ref().map_or(1, |outcomes| outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64)
 }
 
@@ -26,25 +26,26 @@ pub(super) fn answer_in_memory(proposal: &mut Proposal) {
 }
 
 /// Space is told apart: what frees it is the operator's to decide.
-pub(crate) fn refusal_of_shortage(shortage: Shortage, text: String) -> Refusal {
+pub(crate) fn short_of(shortage: Shortage, text: String) -> NothingStored {
     match shortage {
-        Shortage::Space => Refusal::StorageFull(text),
-        Shortage::Descriptors | Shortage::Memory => Refusal::Short(text),
+        Shortage::Space => NothingStored::StorageFull(text),
+        Shortage::Descriptors | Shortage::Memory => NothingStored::Short(text),
     }
 }
 
-pub(super) fn refusal_of_append(error: &AppendError) -> Refusal {
+pub(super) fn why_not_appended(error: &AppendError) -> NotDone {
     match error {
-        AppendError::Short { shortage, .. } => refusal_of_shortage(*shortage, format!("{error}; nothing was stored")),
-        AppendError::TooLarge { len, max } => Refusal::Invalid(format!(
+        AppendError::Short { shortage, .. } => short_of(*shortage, format!("{error}; nothing was stored")).into(),
+        AppendError::TooLarge { len, max } => NotDone::Refused(Refusal::Invalid(format!(
             "the request has {len} bytes; the log takes at most {max} at once, send it in parts"
-        )),
-        other => Refusal::Internal(other.to_string()),
+        ))),
+        other => NotDone::internal(other.to_string()),
     }
 }
 
 /// The only outcome of a proposal with one record.
-pub(crate) fn single(outcomes: Vec<Outcome>) -> Result<Applied, Refusal> {
+pub(crate) fn single(outcomes: Vec<Outcome>) -> Result<Applied, NotDone> {
     let mut outcomes = outcomes.into_iter();
-    outcomes.next().unwrap_or_else(|| Err(Refusal::Internal("a proposal without records".to_owned())))
+    let outcome = outcomes.next().ok_or_else(|| NotDone::internal("a proposal without records"))?;
+    Ok(outcome?)
 }

@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 use vouch_broker::delivery::Reservations;
 use vouch_broker::record::{DELIVERY_KINDS, Frame, Record};
 use vouch_broker::state::{Effect, Outcome, RecordAt};
-use vouch_broker::{GroupId, Millis, Refusal, State, TopicId};
+use vouch_broker::{GroupId, Millis, NotDone, NothingStored, State, TopicId};
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogReader, Shortage};
 
 use super::absences::Absences;
-use super::answers::{answer_in_memory, refusal_of_append, refusal_of_shortage, refused};
+use super::answers::{answer_in_memory, refused, short_of, why_not_appended};
 use super::inbox::{Claim, Command, Inbox, Proposal, Standing, Taken};
 use super::leader::Leader;
 use super::news::News;
@@ -56,13 +56,13 @@ pub(crate) struct Executor {
     pub(super) reservations: Reservations,
     pub(super) polls: Polls,
     /// Receives whose group came into being or joined its topic, or did not: they look again.
-    pub(super) joined: Vec<(Poll, Option<Refusal>)>,
+    pub(super) joined: Vec<(Poll, Option<NotDone>)>,
     /// Proposals for the next entry.
     batch: Vec<Proposal>,
     /// Batches to hand out once their leases are written.
     pub(super) deliveries: Vec<(Poll, Batch)>,
     /// Leases that the log refused, by generation: their batches are not handed out.
-    unleased: Vec<(u64, Refusal)>,
+    unleased: Vec<(u64, NotDone)>,
     /// Of whom the log refused something, or who found nothing while it refused: nothing else would wake them.
     pub(super) unserved: BTreeSet<(TopicId, GroupId)>,
     written: VecDeque<Written>,
@@ -73,7 +73,7 @@ pub(crate) struct Executor {
     pub(super) log_refuses: bool,
     effects: Vec<Effect>,
     /// Why nothing is written: the log failed, or is only read.
-    pub(super) closed: Option<Refusal>,
+    pub(super) closed: Option<NothingStored>,
     /// What is appended and durable of a log that is only read.
     fixed: (u64, u64),
     /// Everything before this log position is applied.
@@ -102,9 +102,9 @@ impl Executor {
                 let end = appender.appended().0;
                 (Some((appender, reader)), index, RESERVE_BYTES.min(prepared / 2), None, (end, end, end))
             }
-            Output::Refused { refusal, positions } => {
-                shared.close(refusal.clone());
-                (None, 0, 0, Some(refusal), positions)
+            Output::Refused { why, positions } => {
+                shared.close(why.clone());
+                (None, 0, 0, Some(why), positions)
             }
         };
         let latest = state.cluster().clock;
@@ -213,12 +213,12 @@ impl Executor {
 
     pub(super) fn propose(&mut self, proposal: Proposal) {
         if let Some(refusal) = self.closed.clone() {
-            return self.answer(proposal.reply, proposal.cost, Err(refusal));
+            return self.answer(proposal.reply, proposal.cost, Err(refusal.into()));
         }
         if proposal.claim != Claim::Reserve
             && let Some(shortage) = self.shortage()
         {
-            let refusal = refusal_of_shortage(
+            let refusal = short_of(
                 shortage,
                 format!(
                     "the log finds no {shortage} to grow, and what is left of it is for ends and acknowledgements; nothing was \
@@ -226,7 +226,7 @@ impl Executor {
                     shortage.remedy()
                 ),
             );
-            return self.answer(proposal.reply, proposal.cost, Err(refusal));
+            return self.answer(proposal.reply, proposal.cost, Err(refusal.into()));
         }
         for record in delivery_records(&proposal.records) {
             self.reservations.hold(&record);
@@ -257,7 +257,7 @@ impl Executor {
         for (poll, batch) in std::mem::take(&mut self.deliveries) {
             let refused = unleased.iter().find(|(generation, _)| *generation == batch.generation);
             let answer = match (&self.closed, refused) {
-                (Some(refusal), _) => Err(refusal.clone()),
+                (Some(why), _) => Err(why.clone().into()),
                 // Without its lease a batch would be handed to the next consumer as well.
                 (None, Some((_, refusal))) => Err(refusal.clone()),
                 (None, None) => Ok(Some(batch)),
@@ -272,8 +272,8 @@ impl Executor {
         let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms: time.0, kind: EntryKind::Records };
         let parts: Vec<&[u8]> = proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
         let Some(appender) = self.appender.as_mut().filter(|_| self.closed.is_none()) else {
-            let refusal = self.closed.clone().unwrap_or(Refusal::Stopping);
-            return proposals.into_iter().for_each(|proposal| self.unpropose(proposal, refusal.clone()));
+            let refusal = self.closed.clone().unwrap_or(NothingStored::Stopping);
+            return proposals.into_iter().for_each(|proposal| self.unpropose(proposal, refusal.clone().into()));
         };
         let appended = appender.append(header, &parts);
         self.log_refuses = appended.is_err();
@@ -298,19 +298,19 @@ impl Executor {
                 self.poison(report.to_string());
                 for proposal in proposals {
                     // The write may have reached the disk in part; recovery decides.
-                    let refusal = Refusal::Unknown(format!("the commit log failed: {report}"));
+                    let refusal = NotDone::Unknown(format!("the commit log failed: {report}"));
                     self.unpropose(proposal, refusal);
                 }
             }
             Err(error) => {
                 for proposal in proposals {
-                    self.unpropose(proposal, refusal_of_append(&error));
+                    self.unpropose(proposal, why_not_appended(&error));
                 }
             }
         }
     }
 
-    fn unpropose(&mut self, proposal: Proposal, refusal: Refusal) {
+    fn unpropose(&mut self, proposal: Proposal, refusal: NotDone) {
         for record in delivery_records(&proposal.records) {
             self.reservations.abandon(&record);
             if let Record::Lease(lease) = &record {
@@ -326,9 +326,9 @@ impl Executor {
 
     fn answer(
         &self,
-        reply: Option<oneshot::Sender<Result<Vec<Outcome>, Refusal>>>,
+        reply: Option<oneshot::Sender<Result<Vec<Outcome>, NotDone>>>,
         cost: u64,
-        answer: Result<Vec<Outcome>, Refusal>,
+        answer: Result<Vec<Outcome>, NotDone>,
     ) {
         self.inbox.release(cost);
         if let Some(reply) = reply {
@@ -365,10 +365,10 @@ impl Executor {
         self.shared.snapshots.applied(self.applied);
     }
 
-    fn apply_proposal(&mut self, mut position: u64, time: Millis, mut records: &[u8]) -> Result<Vec<Outcome>, Refusal> {
+    fn apply_proposal(&mut self, mut position: u64, time: Millis, mut records: &[u8]) -> Result<Vec<Outcome>, NotDone> {
         let mut outcomes = Vec::with_capacity(1);
         while !records.is_empty() {
-            let defect = |why| Refusal::Internal(format!("a record that this node wrote cannot be read: {why}"));
+            let defect = |why| NotDone::Unknown(format!("a record that this node wrote cannot be read: {why}"));
             let (frame, rest) = Frame::split(records).map_err(defect)?;
             let record = Record::decode(&frame).map_err(defect)?;
             let effects = self.effects.len();
@@ -485,19 +485,19 @@ impl Executor {
             return;
         }
         tracing::error!(reason, "the commit log is poisoned; restart the node to recover");
-        self.shared.close(Refusal::Poisoned(reason.clone()));
-        self.closed = Some(Refusal::Poisoned(reason.clone()));
+        self.shared.close(NothingStored::Poisoned(reason.clone()));
+        self.closed = Some(NothingStored::Poisoned(reason.clone()));
         for entry in std::mem::take(&mut self.written) {
             for (_, proposal) in entry.proposals {
-                let refusal = Refusal::Unknown(format!("the commit log failed: {reason}"));
+                let refusal = NotDone::Unknown(format!("the commit log failed: {reason}"));
                 self.unpropose(proposal, refusal);
             }
         }
         for proposal in std::mem::take(&mut self.batch) {
-            self.unpropose(proposal, Refusal::Poisoned(reason.clone()));
+            self.unpropose(proposal, NothingStored::Poisoned(reason.clone()).into());
         }
         for poll in self.polls.drain() {
-            let _ = poll.reply.send(Err(Refusal::Poisoned(reason.clone())));
+            let _ = poll.reply.send(Err(NothingStored::Poisoned(reason.clone()).into()));
         }
     }
 
@@ -528,14 +528,16 @@ impl Executor {
         commands.into_iter().for_each(|command| self.refuse_command(command));
         if let Some(Err(error)) = self.appender.map(Appender::close) {
             tracing::error!(%error, "the commit log did not close cleanly; recovery will sort it out");
-            self.shared.close(Refusal::Poisoned(error.to_string()));
+            self.shared.close(NothingStored::Poisoned(error.to_string()));
         }
     }
 
     fn refuse_command(&mut self, command: Command) {
         match command {
-            Command::Propose(proposal) => self.answer(proposal.reply, proposal.cost, Err(Refusal::Stopping)),
-            Command::Receive(poll) => drop(poll.reply.send(Err(Refusal::Stopping))),
+            Command::Propose(proposal) => {
+                self.answer(proposal.reply, proposal.cost, Err(NotDone::NothingStored(NothingStored::Stopping)))
+            }
+            Command::Receive(poll) => drop(poll.reply.send(Err(NotDone::NothingStored(NothingStored::Stopping)))),
             // Dropping one tells its caller.
             Command::Read(_) | Command::Lead(_) | Command::Standing(_) | Command::Fence(..) => {}
             Command::Adopt(..) | Command::ReadFrom(..) | Command::Stop => {}

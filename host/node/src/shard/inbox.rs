@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vouch_broker::state::{Copies, Outcome};
-use vouch_broker::{Refusal, State};
+use vouch_broker::{NotDone, NothingStored, State};
 use vouch_commitlog::{Durable, Shortage};
 
 use super::leader::Leader;
@@ -35,7 +35,7 @@ pub(crate) struct Proposal {
     /// Framed records, one after the other.
     pub(crate) records: Vec<u8>,
     /// One outcome a record; nobody listens where it is `None`.
-    pub(crate) reply: Option<oneshot::Sender<Result<Vec<Outcome>, Refusal>>>,
+    pub(crate) reply: Option<oneshot::Sender<Result<Vec<Outcome>, NotDone>>>,
     /// Counted in bytes in flight.
     pub(crate) cost: u64,
     pub(crate) claim: Claim,
@@ -125,13 +125,17 @@ impl Inbox {
     }
 
     /// Takes room for a proposal before anything is queued (ruling 21); given back when it is answered.
-    pub(crate) fn reserve(&self, bytes: usize) -> Result<u64, Refusal> {
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<u64, NotDone> {
         let cost = bytes as u64 + COMMAND_COST;
         let before = self.in_flight.fetch_add(cost, Ordering::Relaxed);
         // A single request always fits an idle node, whatever the bound.
         if before > 0 && before + cost > self.bound {
             self.release(cost);
-            return Err(Refusal::Overloaded { in_flight: before, bound: self.bound, retry_after_ms: RETRY_AFTER_MS });
+            return Err(NotDone::NothingStored(NothingStored::Overloaded {
+                in_flight: before,
+                bound: self.bound,
+                retry_after_ms: RETRY_AFTER_MS,
+            }));
         }
         Ok(cost)
     }

@@ -19,11 +19,11 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Notify, oneshot};
 use vouch_broker::state::{Applied, Outcome};
-use vouch_broker::{Refusal, State};
+use vouch_broker::{NotDone, NothingStored, State};
 use vouch_commitlog::{Appender, LogReader};
 use vouch_storage::Requests;
 
-pub(crate) use answers::refusal_of_shortage;
+pub(crate) use answers::short_of;
 
 pub(crate) use inbox::{Command, Inbox, Standing};
 pub(crate) use leader::Leader;
@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) refused_in_memory: AtomicU64,
     /// Looks for messages that receives made.
     pub(crate) scans: AtomicU64,
-    closed: OnceLock<Refusal>,
+    closed: OnceLock<NothingStored>,
 }
 
 impl Shared {
@@ -66,12 +66,12 @@ impl Shared {
         }
     }
 
-    fn close(&self, refusal: Refusal) {
-        let _ = self.closed.set(refusal);
+    fn close(&self, why: NothingStored) {
+        let _ = self.closed.set(why);
     }
 
-    /// Why the log takes no writes, if so: [`Refusal::Poisoned`] or [`Refusal::ReadOnly`].
-    pub(crate) fn closed(&self) -> Option<&Refusal> {
+    /// Why the log takes no writes, if so: [`NothingStored::Poisoned`] or [`NothingStored::ReadOnly`].
+    pub(crate) fn closed(&self) -> Option<&NothingStored> {
         self.closed.get()
     }
 }
@@ -91,7 +91,7 @@ pub(crate) enum Output {
     /// Nowhere: the log is damaged and only read.
     Refused {
         /// What everybody hears who wants to write.
-        refusal: Refusal,
+        why: NothingStored,
         /// Positions before which the log is there, was durable, and is applied.
         positions: (u64, u64, u64),
     },
@@ -106,7 +106,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.close(Refusal::Poisoned("the shard's thread ended by a defect".to_owned()));
+            self.shared.close(NothingStored::Poisoned("the shard's thread ended by a defect".to_owned()));
         }
         self.inbox.close();
     }
@@ -139,30 +139,30 @@ impl Shard {
     /// Proposes framed records that happen together; resolves when they are durable and applied, one outcome a record.
     ///
     /// If the returned future is dropped, the records may happen all the same.
-    pub(crate) async fn propose(&self, records: Vec<u8>) -> Result<Vec<Outcome>, Refusal> {
+    pub(crate) async fn propose(&self, records: Vec<u8>) -> Result<Vec<Outcome>, NotDone> {
         self.propose_as(records, Claim::Reserve).await
     }
 
     /// The same for records that are refused where space runs out, so that others still find some.
-    pub(crate) async fn propose_if_room(&self, records: Vec<u8>) -> Result<Vec<Outcome>, Refusal> {
+    pub(crate) async fn propose_if_room(&self, records: Vec<u8>) -> Result<Vec<Outcome>, NotDone> {
         self.propose_as(records, Claim::Room).await
     }
 
     /// The same, but it resolves when they are written, and each outcome is [`Applied::Done`]: before they are durable,
     /// and before anybody knows what becomes of them.
-    pub(crate) async fn propose_in_memory(&self, records: Vec<u8>) -> Result<Vec<Outcome>, Refusal> {
+    pub(crate) async fn propose_in_memory(&self, records: Vec<u8>) -> Result<Vec<Outcome>, NotDone> {
         self.propose_as(records, Claim::RoomInMemory).await
     }
 
-    async fn propose_as(&self, records: Vec<u8>, claim: Claim) -> Result<Vec<Outcome>, Refusal> {
+    async fn propose_as(&self, records: Vec<u8>, claim: Claim) -> Result<Vec<Outcome>, NotDone> {
         let cost = self.inbox.reserve(records.len())?;
         let (reply, answer) = oneshot::channel();
         self.inbox.push(Command::Propose(Proposal { records, reply: Some(reply), cost, claim }));
-        answer.await.unwrap_or(Err(Refusal::Stopping))
+        answer.await.unwrap_or(Err(NotDone::NothingStored(NothingStored::Stopping)))
     }
 
     /// Proposes one record.
-    pub(crate) async fn propose_one(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Applied, Refusal> {
+    pub(crate) async fn propose_one(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Applied, NotDone> {
         let mut records = Vec::new();
         encode(&mut records);
         answers::single(self.propose(records).await?)
@@ -171,18 +171,18 @@ impl Shard {
     /// Waits for messages; `None` if there were none in time.
     pub(crate) async fn receive(
         &self,
-        make: impl FnOnce(oneshot::Sender<Result<Option<Batch>, Refusal>>) -> Poll,
-    ) -> Result<Option<Batch>, Refusal> {
+        make: impl FnOnce(oneshot::Sender<Result<Option<Batch>, NotDone>>) -> Poll,
+    ) -> Result<Option<Batch>, NotDone> {
         let (reply, answer) = oneshot::channel();
         self.inbox.push(Command::Receive(make(reply)));
-        answer.await.unwrap_or(Err(Refusal::Stopping))
+        answer.await.unwrap_or(Err(NotDone::NothingStored(NothingStored::Stopping)))
     }
 
     /// Looks at the state on the executor's thread, between two batches: a bounded piece of it, for everybody else waits.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(&State) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, NotDone> {
         self.ask(|reply| {
             Command::Read(Box::new(move |state| {
                 let _ = reply.send(look(state));
@@ -195,7 +195,7 @@ impl Shard {
     pub(crate) async fn lead<T: Send + 'static>(
         &self,
         look: impl FnOnce(&State, &mut Leader) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, NotDone> {
         self.ask(|reply| {
             Command::Lead(Box::new(move |state, leader| {
                 let _ = reply.send(look(state, leader));
@@ -205,7 +205,7 @@ impl Shard {
     }
 
     /// How far the shard is, and what its log is short of.
-    pub(crate) async fn standing(&self) -> Result<Standing, Refusal> {
+    pub(crate) async fn standing(&self) -> Result<Standing, NotDone> {
         self.ask(Command::Standing).await
     }
 
@@ -215,10 +215,10 @@ impl Shard {
         let _ = self.ask(|done| Command::Fence(why, done)).await;
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NotDone> {
         let (reply, answer) = oneshot::channel();
         self.inbox.push(command(reply));
-        answer.await.map_err(|_| Refusal::Stopping)
+        answer.await.map_err(|_| NotDone::NothingStored(NothingStored::Stopping))
     }
 
     /// Answers polls, makes everything proposed durable, closes the log. Blocks; a second call does nothing.

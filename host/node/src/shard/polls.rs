@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 use vouch_broker::delivery::Picked;
-use vouch_broker::{GroupId, Millis, Refusal, ResourceName, TagFilter, TagHash, TopicId};
+use vouch_broker::{GroupId, Millis, NotDone, ResourceName, TagFilter, TagHash, TopicId};
 
 /// Most receives that wait at once.
 pub(crate) const POLLS_MAX: usize = 100_000;
@@ -31,7 +31,7 @@ pub(crate) struct Poll {
     pub(crate) auto_renew: bool,
     /// When to answer with nothing.
     pub(crate) until: Instant,
-    pub(crate) reply: oneshot::Sender<Result<Option<Batch>, Refusal>>,
+    pub(crate) reply: oneshot::Sender<Result<Option<Batch>, NotDone>>,
 }
 
 /// Names a line for as long as it is there.
@@ -329,7 +329,7 @@ mod tests {
 
     use super::*;
 
-    type Answer = oneshot::Receiver<Result<Option<Batch>, Refusal>>;
+    type Answer = oneshot::Receiver<Result<Option<Batch>, NotDone>>;
 
     fn poll(group: &str, filter: TagFilter, until: Instant) -> (Poll, Answer) {
         let (reply, answer) = oneshot::channel();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use vouch_broker::delivery::{Noting, Wanted, filters, is_noted, noting, pick};
 use vouch_broker::record::{DeadLetter, DeadLetterSized, FilterNoted, GroupMade, Join, Lease};
 use vouch_broker::state::{FILTERS_MAX, Outcome};
-use vouch_broker::{GroupConfig, GroupId, Millis, Refusal, TagFilter, TopicId};
+use vouch_broker::{GroupConfig, GroupId, Millis, NotDone, NothingStored, Refusal, TagFilter, TopicId};
 
 use super::executor::Executor;
 use super::inbox::{Claim, Proposal};
@@ -34,11 +34,11 @@ impl Executor {
             return;
         }
         if let Some(refusal) = &self.closed {
-            return drop(poll.reply.send(Err(refusal.clone())));
+            return drop(poll.reply.send(Err(refusal.clone().into())));
         }
         let topic = match self.state.topics().named(&poll.topic) {
             Ok(topic) => topic.id,
-            Err(refusal) => return drop(poll.reply.send(Err(refusal))),
+            Err(refusal) => return drop(poll.reply.send(Err(refusal.into()))),
         };
         let group = self.state.groups().named(&poll.group).ok();
         if group.is_none_or(|group| group.progress(topic).is_none()) {
@@ -77,14 +77,15 @@ impl Executor {
     /// A proposal is applied: the receives that waited for it look again, or learn why it was refused.
     pub(super) fn note_joined(&mut self, records: &[u8], outcome: Option<&Outcome>) {
         let refusal = outcome.and_then(|outcome| outcome.as_ref().err());
-        self.joined.extend(self.polls.joined(records).into_iter().map(|poll| (poll, refusal.cloned())));
+        self.joined
+            .extend(self.polls.joined(records).into_iter().map(|poll| (poll, refusal.cloned().map(NotDone::from))));
     }
 
     pub(super) fn receive_joined(&mut self) {
         for (poll, refusal) in std::mem::take(&mut self.joined) {
             match refusal {
                 // Refused because somebody else made the group meanwhile: that is as good, and the join is next.
-                Some(Refusal::PreconditionFailed(_)) | None => self.receive(poll),
+                Some(NotDone::Refused(Refusal::PreconditionFailed(_))) | None => self.receive(poll),
                 Some(refusal) => drop(poll.reply.send(Err(refusal))),
             }
         }
@@ -178,7 +179,7 @@ impl Executor {
 
     /// Proposes the filters of the group's live members that are not noted yet, this one's first: before anything is
     /// decided for the group (ruling 12). Refused if this one's is one too many.
-    fn note_filters(&mut self, poll: &Poll, group: GroupId, topic: TopicId) -> Result<(), Refusal> {
+    fn note_filters(&mut self, poll: &Poll, group: GroupId, topic: TopicId) -> Result<(), NotDone> {
         let subject = (group, topic);
         self.absences.end(subject, &poll.filter);
         match noting(&self.state, &self.reservations, subject, &poll.filter) {
@@ -186,7 +187,7 @@ impl Executor {
             Noting::New => {
                 self.propose_own(|out| FilterNoted { group, topic, filter: poll.filter.clone() }.encode(out))
             }
-            Noting::Refused(no_room) => return Err(no_room.into()),
+            Noting::Refused(no_room) => return Err(Refusal::from(no_room).into()),
         }
         let room = FILTERS_MAX.saturating_sub(filters(&self.state, &self.reservations, subject));
         if poll.filter == TagFilter::All || room == 0 {
@@ -261,7 +262,7 @@ impl Executor {
 
 fn refuse_too_many(poll: Poll) {
     let text = format!("{POLLS_MAX} receives are waiting already; receive again later");
-    let _ = poll.reply.send(Err(Refusal::TooMany(text)));
+    let _ = poll.reply.send(Err(NotDone::NothingStored(NothingStored::TooMany(text))));
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::{FILTERS_MAX, RecordAt};
 use vouch_broker::{
-    BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, Refusal, ResourceName, State, TagFilter,
-    TopicConfig, TopicId,
+    BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, NotDone, NothingStored, ResourceName, State,
+    TagFilter, TopicConfig, TopicId,
 };
 
 use super::{SCAN_COST, TURN_WORK};
@@ -23,7 +23,7 @@ use vouch_storage::Requests;
 
 const TOPIC: TopicId = TopicId(1);
 
-type Answer = oneshot::Receiver<Result<Option<Batch>, Refusal>>;
+type Answer = oneshot::Receiver<Result<Option<Batch>, NotDone>>;
 
 /// An executor that is stepped by hand, with so many groups on a topic of one queue that holds one message.
 fn executor(groups: u32) -> Executor {
@@ -48,7 +48,7 @@ fn executor(groups: u32) -> Executor {
         Clock::start(Millis(1), Arc::new(SystemTimeSource)),
         Arc::new(Requests::due_at(u64::MAX)),
     ));
-    let output = Output::Refused { refusal: Refusal::Stopping, positions: (0, 0, 0) };
+    let output = Output::Refused { why: NothingStored::Stopping, positions: (0, 0, 0) };
     let mut executor = Executor::new(state, output, Arc::new(Inbox::new(1 << 20)), shared);
     executor.closed = None;
     executor

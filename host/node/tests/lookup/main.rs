@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use common::{config, half, message, prepare, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NewMessage, Refusal, TransactionOutcome};
+use vouch_broker::{NewMessage, NotDone, Refusal, TransactionOutcome};
 use vouch_node::{EndRequest, MessageQuery, MessageView, Node, NodeConfig, StartError};
 
 /// A part for every 256 KiB of log.
@@ -221,15 +221,18 @@ async fn marks_belong_to_one_list_of_one_topic() {
             MessageQuery { after: first.next.clone(), ..keyed },
         ];
         for query in crossed {
-            assert!(matches!(node.list_messages(query).await, Err(Refusal::Invalid(_))));
+            assert!(matches!(node.list_messages(query).await, Err(NotDone::Refused(Refusal::Invalid(_)))));
         }
         node.delete_topic("t", true).await.unwrap();
         topic(&node, "t", "{}").await;
         let gone = MessageQuery { after: first.next, ..query("t", 1) };
-        assert!(matches!(node.list_messages(gone).await, Err(Refusal::Invalid(_))), "another topic of this name");
+        assert!(
+            matches!(node.list_messages(gone).await, Err(NotDone::Refused(Refusal::Invalid(_)))),
+            "another topic of this name"
+        );
         node.delete_topic("t", true).await.unwrap();
     }
-    assert!(matches!(node.list_messages(query("t", 1)).await, Err(Refusal::TopicNotFound(_))));
+    assert!(matches!(node.list_messages(query("t", 1)).await, Err(NotDone::Refused(Refusal::TopicNotFound(_)))));
     node.stop().await;
 }
 

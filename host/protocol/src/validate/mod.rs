@@ -42,7 +42,7 @@ impl Violation {
 
 impl From<Refusal> for Violation {
     fn from(refusal: Refusal) -> Self {
-        Self { code: code::outcome(&refusal).code, text: refusal.to_string().into() }
+        Self { code: code::refused(&refusal).code, text: refusal.to_string().into() }
     }
 }
 

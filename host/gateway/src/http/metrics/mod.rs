@@ -15,7 +15,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use vouch_broker::Refusal;
+use vouch_broker::NothingStored;
 use vouch_node::{Health, Node, ProcessUse, SeriesView, Status};
 
 use super::App;
@@ -40,7 +40,7 @@ impl Outside {
 /// `GET /metrics`.
 pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let (status, view) = (app.node.status().await?, app.node.series().await?);
-    let defect = |error: String| Refusal::Internal(format!("the metrics cannot be written: {error}"));
+    let defect = |error: String| NothingStored::Internal(format!("the metrics cannot be written: {error}"));
     // Reads files, and may write a thousand series.
     let write = move || -> Result<String, std::fmt::Error> {
         let outside = Outside::read(&app.node);
