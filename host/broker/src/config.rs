@@ -25,6 +25,12 @@ pub const RETENTION_MIN: Duration = Duration::from_secs(1);
 /// Longest `retention` of a topic: a hundred years; leave the setting out for ever.
 pub const RETENTION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 
+/// Smallest `retention_size` of a topic. With 0 nothing would be kept, which somebody who writes it may not mean: elsewhere
+/// it is how to say that all is.
+pub const RETENTION_SIZE_MIN: u64 = 1;
+/// What is said besides of a limit that is refused.
+pub(crate) const NO_LIMIT: &str = "null takes the limit away";
+
 /// What a topic takes (ruling 15).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -163,10 +169,10 @@ pub struct TopicConfig {
     /// When a send is answered.
     pub ack: AckLevel,
     /// How long messages are kept after they came into their queue; absent: for ever.
-    #[serde(with = "duration_text::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "duration_text::limit", skip_serializing_if = "Option::is_none")]
     pub retention: Option<Duration>,
     /// How many bytes of messages are kept, the newest; absent: all.
-    #[serde(with = "size_text::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "size_text::limit", skip_serializing_if = "Option::is_none")]
     pub retention_size: Option<u64>,
     /// Whether retention waits for subscriptions.
     #[serde(skip_serializing_if = "Unconsumed::is_kept")]
@@ -203,7 +209,13 @@ impl TopicConfig {
             TopicType::Normal | TopicType::Transaction | TopicType::Mixed => {}
         }
         if let Some(retention) = self.retention {
-            bounded("retention", retention, RETENTION_MIN, RETENTION_MAX)?;
+            let refused = |refusal: Refusal| Refusal::Invalid(format!("{refusal}; {NO_LIMIT}"));
+            bounded("retention", retention, RETENTION_MIN, RETENTION_MAX).map_err(refused)?;
+        }
+        if self.retention_size.is_some_and(|bytes| bytes < RETENTION_SIZE_MIN) {
+            return invalid(format!(
+                "retention_size is 0, which would keep nothing; write a size such as \"10GiB\"; {NO_LIMIT}"
+            ));
         }
         if !(1..=QUEUES_MAX).contains(&self.queues) {
             return invalid(format!("queues is {}; a topic has 1 to {QUEUES_MAX} queues", self.queues));
@@ -298,7 +310,7 @@ fn bounded(what: &str, value: Duration, min: Duration, max: Duration) -> Result<
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    let text = humantime::format_duration;
+    let text = duration_text::written;
     invalid(format!("{what} is {}; it must be {} to {}", text(value), text(min), text(max)))
 }
 
@@ -336,6 +348,8 @@ mod tests {
         let kept = |time| TopicConfig { retention: Some(time), ..TopicConfig::default() }.check();
         assert!(kept(RETENTION_MIN).is_ok() && kept(RETENTION_MIN / 2).is_err());
         assert!(kept(RETENTION_MAX).is_ok() && kept(RETENTION_MAX + RETENTION_MIN).is_err());
+        let size = |bytes| TopicConfig { retention_size: Some(bytes), ..TopicConfig::default() }.check();
+        assert!(size(RETENTION_SIZE_MIN).is_ok() && size(u64::MAX).is_ok() && size(RETENTION_SIZE_MIN - 1).is_err());
         let checks = |policy| TopicConfig { transaction: policy, ..TopicConfig::default() }.check();
         let policy = CheckPolicy::default();
         assert!(checks(CheckPolicy { max_checks: MAX_CHECKS_MAX, ..policy.clone() }).is_ok());
@@ -347,6 +361,28 @@ mod tests {
         let steps = |count| vec![Duration::from_secs(1); count];
         assert!(checks(CheckPolicy { schedule: steps(SCHEDULE_STEPS_MAX), ..policy.clone() }).is_ok());
         assert!(checks(CheckPolicy { schedule: steps(SCHEDULE_STEPS_MAX + 1), ..policy }).is_err());
+    }
+
+    #[test]
+    fn a_limit_that_is_refused_says_what_to_write_instead_and_how_to_have_none() {
+        let said =
+            |json| topic(json).and_then(|config| config.check().map_err(|refusal| refusal.to_string())).unwrap_err();
+        assert_eq!(
+            said(r#"{"retention":"40000days"}"#),
+            "retention is 40000days; it must be 1s to 36500days; null takes the limit away"
+        );
+        for (refused, instead) in [
+            (r#"{"retention":"0s"}"#, "it must be 1s to"),
+            (r#"{"retention":"none"}"#, "\"none\" is not a length of time such as"),
+            (r#"{"retention":0}"#, "such as \"72h\""),
+            (r#"{"retention_size":0}"#, "would keep nothing; write a size such as"),
+            (r#"{"retention_size":"0B"}"#, "would keep nothing; write a size such as"),
+            (r#"{"retention_size":"none"}"#, "\"none\" is not a size such as"),
+            (r#"{"retention_size":false}"#, "such as \"10GiB\", or a number"),
+        ] {
+            let said = said(refused);
+            assert!(said.contains(instead) && said.contains(NO_LIMIT), "{refused}: {said}");
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ mod transaction_id;
 
 pub use config::{
     AckLevel, BACKOFF_MAX, CHECK_STEP_MAX, CHECK_STEP_MIN, CheckPolicy, GroupConfig, MAX_ATTEMPTS_MAX, MAX_CHECKS_MAX,
-    QUEUES_MAX, RETENTION_MAX, RETENTION_MIN, SCHEDULE_STEPS_MAX, StartPosition, TopicConfig, TopicType, Unconsumed,
+    QUEUES_MAX, RETENTION_MAX, RETENTION_MIN, RETENTION_SIZE_MIN, SCHEDULE_STEPS_MAX, StartPosition, TopicConfig,
+    TopicType, Unconsumed,
 };
 pub use filter::{TagFilter, TagHash};
 pub use handle::Handle;

@@ -1,6 +1,7 @@
 //! Sizes as people write them (`"10GiB"`, `"512MiB"`, or a number of bytes), for `#[serde(with = "…")]`.
 
-use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use serde::de::{Error, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serializer};
 
 const UNITS: [(&str, u32); 5] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
 
@@ -20,9 +21,10 @@ fn write(bytes: u64) -> String {
     format!("{}{unit}", bytes >> shift)
 }
 
-/// For one that may be absent.
-pub(crate) mod optional {
-    use super::{Deserialize, Deserializer, Error, Serializer};
+/// For a limit that may be absent.
+pub(crate) mod limit {
+    use super::{Deserialize, Deserializer, Error, IgnoredAny, Serializer};
+    use crate::config::NO_LIMIT;
 
     pub(crate) fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
         match bytes {
@@ -37,12 +39,15 @@ pub(crate) mod optional {
         enum Written {
             Number(u64),
             Text(String),
+            Other(IgnoredAny),
         }
-        match Option::<Written>::deserialize(deserializer)? {
-            None => Ok(None),
-            Some(Written::Number(bytes)) => Ok(Some(bytes)),
-            Some(Written::Text(text)) => super::parse(text.trim()).map(Some).map_err(D::Error::custom),
-        }
+        let read = match Option::<Written>::deserialize(deserializer)? {
+            None => return Ok(None),
+            Some(Written::Number(bytes)) => Ok(bytes),
+            Some(Written::Text(text)) => super::parse(text.trim()),
+            Some(Written::Other(_)) => Err("a size is a text such as \"10GiB\", or a number of bytes".to_owned()),
+        };
+        read.map(Some).map_err(|wrong| D::Error::custom(format!("{wrong}; {NO_LIMIT}")))
     }
 }
 

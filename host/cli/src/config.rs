@@ -109,7 +109,7 @@ pub(crate) struct SettingArgs {
     /// gRPC connections at once; lowered to what the limit of open files leaves [default: 20000].
     #[arg(long, env = "VOUCH_CONNECTIONS", value_name = "N")]
     connections: Option<String>,
-    /// Bytes accepted and not yet on disk, beyond which requests are refused [default: 256MiB].
+    /// Bytes accepted and not yet on disk, beyond which requests are refused; at least 1MiB [default: 256MiB].
     #[arg(long, env = "VOUCH_BYTES_IN_FLIGHT", value_name = "SIZE")]
     bytes_in_flight: Option<String>,
     /// Size of a segment of the log; fixed when the data folder is made [default: 1GiB].

@@ -29,7 +29,8 @@ pub(crate) struct Problem {
 }
 
 /// What the node says of its HTTP API, and what the same is on the command line.
-const IN_FLAGS: [(&str, &str); 10] = [
+const IN_FLAGS: [(&str, &str); 11] = [
+    ("null takes the limit away", "none takes the limit away"),
     ("force=true", "--force"),
     ("`after`", "--after"),
     ("`limit`", "--limit"),

@@ -38,6 +38,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         "KiB" => 10,
         "MiB" => 20,
         "GiB" => 30,
+        "TiB" => 40,
         _ => return Err(format!("`{text}` is not a size; write for example 64KiB, 256MiB or 1GiB")),
     };
     let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a size; write for example 256MiB"))?;
@@ -47,6 +48,22 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
 /// A size as the API takes it. Kept as written.
 pub(crate) fn size(text: &str) -> Result<String, String> {
     bytes(text).map(|_| text.to_owned())
+}
+
+/// A length of time for which something is kept. None at all is refused: whoever writes 0 may mean that there is no limit.
+pub(crate) fn kept_for(text: &str) -> Result<String, String> {
+    match length(text)? {
+        Duration::ZERO => Err(format!("`{text}` would keep nothing; write for example 72h")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// A size that is kept, not 0 for the same reason.
+pub(crate) fn kept_size(text: &str) -> Result<String, String> {
+    match bytes(text)? {
+        0 => Err(format!("`{text}` would keep nothing; write for example 10GiB")),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// What a setting becomes.
@@ -74,7 +91,7 @@ pub(crate) fn or_none<T>(
 ) -> impl Fn(&str) -> Result<Setting<T>, String> + Clone {
     move |text| match text {
         "none" => Ok(Setting::Default),
-        _ => parse(text).map(Setting::To).map_err(|wrong| format!("{wrong}; or write none")),
+        _ => parse(text).map(Setting::To).map_err(|wrong| format!("{wrong}; or write none for the default")),
     }
 }
 
@@ -124,7 +141,7 @@ mod tests {
     fn sizes_have_binary_units_and_do_not_overflow() {
         assert_eq!(bytes("0").unwrap(), 0);
         assert_eq!(bytes("64KiB").unwrap(), 65_536);
-        assert_eq!(bytes("1 GiB").unwrap(), 1 << 30);
+        assert_eq!((bytes("1 GiB").unwrap(), bytes("2TiB").unwrap()), (1 << 30, 2 << 40));
         assert_eq!(bytes("17179869183GiB").unwrap(), u64::MAX - ((1 << 30) - 1));
         for wrong in ["17179869184GiB", "64MB", "MiB", "-1", "1.5GiB", ""] {
             assert!(bytes(wrong).is_err(), "{wrong}");

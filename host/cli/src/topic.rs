@@ -113,10 +113,10 @@ pub(crate) struct TopicSettings {
     #[arg(long, value_enum)]
     ack: Option<Acknowledge>,
     /// How long messages are kept after they came into their queue, for example 72h; `none`, the default: for ever.
-    #[arg(long, value_name = "TIME", value_parser = text::or_none(text::duration))]
+    #[arg(long, value_name = "TIME", value_parser = text::or_none(text::kept_for))]
     retention: Option<Setting<String>>,
     /// How many bytes of messages are kept, the newest, for example 10GiB; `none`, the default: all.
-    #[arg(long, value_name = "SIZE", value_parser = text::or_none(text::size))]
+    #[arg(long, value_name = "SIZE", value_parser = text::or_none(text::kept_size))]
     retention_size: Option<Setting<String>>,
     /// What becomes of messages past their retention that a group has not finished.
     #[arg(long, value_enum)]

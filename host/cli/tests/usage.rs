@@ -93,6 +93,7 @@ fn a_wrong_configuration_exits_2_before_anything_is_started() {
         ("tls_key = 'k.pem'", "set both or neither"),
         ("log_format = 'xml'", "neither text nor json"),
         ("bytes_in_flight = '1GB'", "is not a size"),
+        ("bytes_in_flight = 0", "is less than 1MiB"),
     ];
     for (text, sentence) in cases {
         std::fs::write(&file, text).unwrap();

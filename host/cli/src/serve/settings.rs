@@ -51,7 +51,7 @@ impl Settings {
             disk_high_water: resolved.get("disk_high_water", percent)?,
             disk_limit: resolved.get("disk_limit", size_or_none)?,
             on_damage: resolved.get("on_damage", on_damage)?,
-            bytes_in_flight: resolved.get("bytes_in_flight", text::bytes)?,
+            bytes_in_flight: resolved.get("bytes_in_flight", bytes_in_flight)?,
             auto_create_topics: resolved.get("auto_create_topics", yes_or_no)?,
             plugin_threads: resolved.get("plugin_threads", count)?,
             plugin_concurrency: resolved.get("plugin_concurrency", count)?,
@@ -101,6 +101,15 @@ fn size_or_none(text: &str) -> Result<Option<u64>, String> {
 fn percent(text: &str) -> Result<u8, String> {
     let percent = text.parse().ok().filter(|percent| (1..=99).contains(percent));
     percent.ok_or_else(|| format!("`{text}` is not a percentage; write a whole number from 1 to 99"))
+}
+
+/// With less, requests would wait for each other. 0 is not how to say that there is no bound: memory has one.
+fn bytes_in_flight(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 1 << 20;
+    match text::bytes(text)? {
+        small if small < LEAST => Err(format!("`{text}` is less than 1MiB, the least that may be in flight")),
+        size => Ok(size),
+    }
 }
 
 /// Less would write more snapshots than log.
