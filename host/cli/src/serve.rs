@@ -48,9 +48,10 @@ pub(crate) enum ConfigCommand {
 Example:
   vouch config check --config vouch.toml
 
-Everything is checked that `vouch serve` checks before it takes a port and reads the log, with the same words and exit
-status, and nothing is changed: settings, certificate and token files, what lies in the data folder. Whether somebody
-uses a port or the folder just now is not asked, so the settings of a running node can be checked.")]
+Everything is checked that `vouch serve` checks before it takes a port and reads the log, with the same words and \
+exit status, and nothing is changed: settings, certificate and token files, what lies in the data folder, and whether \
+one that is missing can be made. Whether somebody uses a port or the folder just now is not asked, so the settings of \
+a running node can be checked.")]
     Check(Box<CheckArgs>),
 }
 

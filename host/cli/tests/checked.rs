@@ -74,6 +74,7 @@ fn a_check_says_what_a_start_would_say_and_neither_changes_anything() {
         fs::write(at(file), text).unwrap();
     }
     fs::copy(of_nodes("identity.json"), at("unmounted/identity.json")).unwrap();
+    std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
     let (certificate, key) = (of_nodes("tls/certificate.pem"), of_nodes("tls/key.pem"));
     let flag = |name: &str, value: &str| format!("--{name}={value}");
     let data = |name: &str| flag("data-dir", &at(name));
@@ -110,6 +111,10 @@ fn a_check_says_what_a_start_would_say_and_neither_changes_anything() {
         wrong(&[&data("torn")], "identity.json cannot be read", 1),
         wrong(&[&data("file")], "Not a directory", 1),
         wrong(&[&data("file/below/it")], "Not a directory", 1),
+        wrong(&["--data-dir=/sys/vouch-data"], "cannot create /sys/vouch-data: ", 1),
+        wrong(&["--data-dir=/proc/vouch/data"], "cannot create /proc/vouch: proc is a file system of the kernel's", 1),
+        wrong(&[&data("dangling")], "File exists", 1),
+        wrong(&[&data(&["missing", &"n".repeat(256)].join("/"))], "File name too long", 1),
         wrong(&[&flag("data-dir", &of_nodes("")), "--segment-size=8MiB"], "leave the setting out", 1),
     ];
     for Wrong { mut flags, variable, said, status } in cases {

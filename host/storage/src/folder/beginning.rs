@@ -5,14 +5,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
-use rustix::io::Errno;
 use vouch_broker::ShardId;
 
 use vouch_files::{create_dir_all, sync_with_those_above};
 
 use super::identity::{Holdings, IDENTITY_FILE, Identity, UNFINISHED_FILE};
 use super::lock::{FolderLock, in_use};
+use super::possible;
 use super::private::OURS;
 use super::private::tighten;
 use crate::config::{DEFAULT_SEGMENT_SIZE, StorageConfig};
@@ -68,9 +67,7 @@ pub(crate) fn open(config: &StorageConfig, progress: &StartProgress) -> Result<F
 pub(crate) fn look(config: &StorageConfig) -> Result<(), StartError> {
     let dir = &config.data_dir;
     refuse_others(dir)?;
-    if !dir.is_dir() {
-        can_be_made(dir)?;
-    }
+    possible::look(dir)?;
     let segment_size = match Identity::look(config) {
         Ok(Some((identity, _))) => {
             identity.cluster_id()?;
@@ -85,19 +82,6 @@ pub(crate) fn look(config: &StorageConfig) -> Result<(), StartError> {
     config.check_disk_limit(segment_size)?;
     let log = config.folder().log();
     if log.is_dir() { refuse_shared_segments(&log) } else { Ok(()) }
-}
-
-/// Whether the folder could be made where it shall be: the nearest one above it takes it.
-fn can_be_made(dir: &Path) -> Result<(), StartError> {
-    let above = dir.ancestors().skip(1).map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
-    let Some(nearest) = above.into_iter().find(|above| fs::symlink_metadata(above).is_ok()) else { return Ok(()) };
-    let refused = match fs::metadata(nearest) {
-        Ok(found) if !found.is_dir() => Err(Errno::NOTDIR),
-        Ok(_) => access(nearest, Access::WRITE_OK | Access::EXEC_OK),
-        Err(error) => return Err(failed("look at", nearest)(error)),
-    };
-    let made = dir.parent().filter(|above| *above != nearest && !above.as_os_str().is_empty()).unwrap_or(dir);
-    refused.map_err(|errno| failed("create", made)(errno.into()))
 }
 
 impl Folders {

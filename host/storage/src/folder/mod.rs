@@ -3,6 +3,7 @@
 mod beginning;
 mod identity;
 mod lock;
+mod possible;
 mod private;
 mod process;
 
