@@ -34,10 +34,12 @@ Examples:
   vouch log verify
   vouch log verify --data-dir /var/lib/vouch --json
 
-Snapshots and their parts lie in the folder twice: a copy that is damaged is repairable where the other one is whole, or
-where an older snapshot and the log say the same, and lost otherwise. A start repairs copies, and the scrubber of a running
-node. Nothing is changed here. Exits with 1 if anything is damaged. On the folder of a running node the tail is what is
-being written.")]
+Snapshots and their parts lie in the folder twice: a copy that is damaged is repairable where the other one is \
+whole, or where an older snapshot and the log say the same, and lost otherwise. A start repairs copies, and the \
+scrubber of a running node.
+
+Nothing is changed here. Exits with 1 if anything is damaged. On the folder of a running node the tail is what is \
+being written, and a copy that seems damaged is looked at again for some seconds: the node may be making it again.")]
     Verify(FolderArgs),
     /// Print entries and their records.
     #[command(after_help = "\

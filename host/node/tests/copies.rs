@@ -165,6 +165,19 @@ fn damage(what: &str, file: &Path, at: u64) {
     }
 }
 
+#[tokio::test]
+async fn what_a_start_makes_again_is_no_damage_while_it_does() {
+    let stopped = Stopped::new().await;
+    let (_folder, data) = stopped.copy();
+    damage("flipped", &stopped.part(&data, "part"), stopped.places[0]);
+    assert_eq!(verify(&data).damage.len(), 1);
+    let node = Node::start(scrubbed(&data)).unwrap();
+    // At once: the node may have mended it, or be at it.
+    let found = verify(&data);
+    assert!(found.damage.is_empty(), "{found:?}");
+    node.stop().await;
+}
+
 /// Everything in the folder of the snapshots that is no room set aside.
 fn contents(data: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(snapshots(data)).unwrap().map(|entry| entry.unwrap().path());

@@ -1,6 +1,8 @@
 //! `vouch log verify`: the snapshots and parts of a folder, looked at without a change.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use vouch_broker::ShardId;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition};
@@ -8,7 +10,7 @@ use vouch_commitlog::{CommitLog, LogConfig, LogPosition};
 use super::Snapshots;
 use super::copies::{Fault, Stored};
 use super::store::Which;
-use crate::folder::{IDENTITY_FILE, Identity, SharedLock};
+use crate::folder::{IDENTITY_FILE, Identity, SharedLock, in_use};
 use crate::layout::ShardFolder;
 
 /// What becomes of a damaged copy.
@@ -44,9 +46,13 @@ pub struct StoredCopies {
     pub to_be_made: Vec<PathBuf>,
 }
 
+/// How often a copy that seems damaged is looked at again where a node runs, and how long is waited before: about 3 s in all.
+/// A node mends what its start met while it serves already.
+const AGAIN_AFTER_MS: [u64; 8] = [50, 100, 200, 400, 500, 500, 500, 500];
+
 /// Reads both copies of every snapshot in a data folder and of every part that a snapshot names. Nothing is changed, and a
-/// node may run on the folder: what it tidies away meanwhile is no damage. `log_start`: where the log begins; if that is not
-/// at 0, that there is no snapshot at all is damage of their folder.
+/// node may run on the folder: what it tidies away meanwhile is no damage, nor is what it makes again within seconds.
+/// `log_start`: where the log begins; if that is not at 0, that there is no snapshot at all is damage of their folder.
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -54,6 +60,21 @@ pub fn verify_snapshots(
     data_dir: &Path,
     log_start: u64,
     on_bytes: &mut dyn FnMut(u64),
+) -> std::io::Result<StoredCopies> {
+    let mut pauses = AGAIN_AFTER_MS.into_iter().map(Duration::from_millis);
+    verify(data_dir, log_start, on_bytes, &mut || {
+        // In the folder of a stopped node nobody mends anything.
+        let pause = pauses.next().filter(|_| in_use(data_dir).is_some());
+        pause.map(thread::sleep).is_some()
+    })
+}
+
+/// `again`: waits, and says whether to look again at what seems damaged.
+fn verify(
+    data_dir: &Path,
+    log_start: u64,
+    on_bytes: &mut dyn FnMut(u64),
+    again: &mut dyn FnMut() -> bool,
 ) -> std::io::Result<StoredCopies> {
     let folder = shard_of(data_dir).snapshots();
     let snapshots = Snapshots::of_folder(&folder);
@@ -63,44 +84,74 @@ pub fn verify_snapshots(
         let damage = vec![DamagedCopy { file: folder, reason, fate: CopyFate::Lost }];
         return Ok(StoredCopies { damage, ..StoredCopies::default() });
     }
+    let (mut found, mut to_look_at) = (StoredCopies::default(), all);
+    loop {
+        let mut damaged = Vec::new();
+        for stored in to_look_at {
+            let looked = look(&snapshots, stored, data_dir, log_start, on_bytes)?;
+            match looked.damage.is_empty() {
+                true => found.add(looked),
+                false => damaged.push((stored, looked)),
+            }
+        }
+        if damaged.is_empty() || !again() {
+            damaged.into_iter().for_each(|(_, looked)| found.add(looked));
+            found.damage.sort_by(|a, b| a.file.cmp(&b.file));
+            return Ok(found);
+        }
+        to_look_at = damaged.into_iter().map(|(stored, _)| stored).collect();
+    }
+}
+
+/// Both copies of one file.
+fn look(
+    snapshots: &Snapshots,
+    stored: Stored,
+    data_dir: &Path,
+    log_start: u64,
+    on_bytes: &mut dyn FnMut(u64),
+) -> std::io::Result<StoredCopies> {
     let mut pace = |bytes| {
         on_bytes(bytes);
         true
     };
-    let mut found = StoredCopies::default();
-    for stored in all {
-        let faults = snapshots.faults(stored, &mut pace)?;
-        // What was removed while it was read was not needed any more.
-        if faults.iter().all(|(_, fault)| fault.is_none()) || !snapshots.stored()?.contains(&stored) {
-            found.files += 2;
-            continue;
+    let faults = snapshots.faults(stored, &mut pace)?;
+    // What was removed while it was read was not needed any more.
+    if faults.iter().all(|(_, fault)| fault.is_none()) || !snapshots.stored()?.contains(&stored) {
+        return Ok(StoredCopies { files: 2, ..StoredCopies::default() });
+    }
+    let files = faults.iter().filter(|(_, fault)| !fault.as_ref().is_some_and(Fault::is_missing)).count() as u64;
+    let mut found = StoredCopies { files, ..StoredCopies::default() };
+    let fate = match &faults {
+        [(_, Some(_)), (_, Some(_))]
+            if snapshots.start_needs_none(stored, log_start) || is_rebuilt_by_a_start(snapshots, stored, data_dir) =>
+        {
+            CopyFate::FromLog
         }
-        found.files += faults.iter().filter(|(_, fault)| !fault.as_ref().is_some_and(Fault::is_missing)).count() as u64;
-        let fate = match &faults {
-            [(_, Some(_)), (_, Some(_))]
-                if snapshots.start_needs_none(stored, log_start)
-                    || is_rebuilt_by_a_start(&snapshots, stored, data_dir) =>
-            {
-                CopyFate::FromLog
-            }
-            [(_, Some(_)), (_, Some(_))] => CopyFate::Lost,
-            _ => CopyFate::FromOtherCopy,
-        };
-        for (which, (file, fault)) in Which::BOTH.into_iter().zip(faults) {
-            let Some(fault) = fault else { continue };
-            if fault.is_missing() && which == Which::Second && fate == CopyFate::FromOtherCopy {
-                found.to_be_made.push(file);
-            } else {
-                found.damage.push(DamagedCopy { file, reason: fault.to_string(), fate });
-            }
+        [(_, Some(_)), (_, Some(_))] => CopyFate::Lost,
+        _ => CopyFate::FromOtherCopy,
+    };
+    for (which, (file, fault)) in Which::BOTH.into_iter().zip(faults) {
+        let Some(fault) = fault else { continue };
+        if fault.is_missing() && which == Which::Second && fate == CopyFate::FromOtherCopy {
+            found.to_be_made.push(file);
+        } else {
+            found.damage.push(DamagedCopy { file, reason: fault.to_string(), fate });
         }
     }
-    found.damage.sort_by(|a, b| a.file.cmp(&b.file));
     Ok(found)
 }
 
 fn shard_of(data_dir: &Path) -> ShardFolder {
     ShardFolder::of(data_dir, ShardId::FIRST)
+}
+
+impl StoredCopies {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.damage.extend(other.damage);
+        self.to_be_made.extend(other.to_be_made);
+    }
 }
 
 /// Whether a start makes a part again from the log. Not known while a node runs, which may release what is read here.
@@ -128,6 +179,9 @@ impl Snapshots {
 
 #[cfg(test)]
 mod tests {
+    use vouch_broker::State;
+    use vouch_commitlog::Checkpoint;
+
     use super::*;
 
     #[test]
@@ -149,5 +203,54 @@ mod tests {
             assert_eq!(*file, folder, "{there}");
             assert!(reason.contains("begins at position 4096"), "{reason}");
         }
+    }
+
+    #[test]
+    fn what_seems_damaged_is_looked_at_again_and_what_is_whole_is_not() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = shard_of(data.path()).snapshots();
+        std::fs::create_dir_all(&folder).unwrap();
+        let whole = |position| {
+            let end = LogPosition(position);
+            let head = Checkpoint { position: LogPosition(0), end, term: 1, index: 1, checksum: 0 };
+            [&head.encode()[..], &State::default().snapshot(position)].concat()
+        };
+        let put = |position: u64, bytes: &[u8]| {
+            for extension in ["snapshot", "snapshot2"] {
+                std::fs::write(folder.join(format!("{position:020}.{extension}")), bytes).unwrap();
+            }
+        };
+        put(7, &whole(7));
+        let torn = folder.join("00000000000000000009.snapshot");
+        let verify = |again: &mut dyn FnMut() -> bool| {
+            put(9, &whole(9));
+            std::fs::write(&torn, &whole(9)[..60]).unwrap();
+            let mut read = 0;
+            let found = verify(data.path(), 0, &mut |bytes| read += bytes, again).unwrap();
+            (found, read as usize)
+        };
+        let (found, once) = verify(&mut || false);
+        let [DamagedCopy { file, fate: CopyFate::FromOtherCopy, .. }] = found.damage.as_slice() else {
+            panic!("{found:?}")
+        };
+        assert_eq!((file, found.files), (&torn, 4));
+
+        let mut looks = 0;
+        let (found, read) = verify(&mut || {
+            looks += 1;
+            if looks == 2 {
+                put(9, &whole(9));
+            }
+            true
+        });
+        assert_eq!((looks, found), (2, StoredCopies { files: 4, ..StoredCopies::default() }));
+        assert!(read < once + 4 * whole(9).len(), "{read} bytes, {once} in one look");
+
+        let mut looks = 0;
+        let (found, _) = verify(&mut || {
+            looks += 1;
+            looks < 3
+        });
+        assert_eq!((looks, found.damage.len(), found.files), (3, 1, 4), "in the end it is damage");
     }
 }
