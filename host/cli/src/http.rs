@@ -10,6 +10,7 @@ use ureq::http::{Method, Request, Response, StatusCode};
 
 use crate::escape;
 use crate::failure::{Problem, Usage};
+use crate::ports;
 
 /// How long a node may take to answer an operator's request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -160,6 +161,13 @@ impl HttpClient {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> anyhow::Error {
+        // Something listens there, and what it says or does is not what an HTTP server would.
+        if let ureq::Error::Protocol(_) | ureq::Error::Io(_) = error {
+            let host = self.base.strip_prefix("http://").unwrap_or(&self.base);
+            if let Some(wrong_port) = ports::taken_for_http(host) {
+                return wrong_port;
+            }
+        }
         Problem::local(
             "unreachable",
             &format!("no answer from a Vouch node at {}: {error}", self.base),

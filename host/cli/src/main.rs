@@ -21,6 +21,7 @@ mod log_damage;
 mod message;
 mod output;
 mod plugin;
+mod ports;
 mod resource;
 mod rpc;
 mod runtime;

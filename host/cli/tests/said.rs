@@ -107,6 +107,21 @@ fn a_token_that_is_missing_is_asked_for_by_its_flag() {
 }
 
 #[test]
+fn a_command_that_is_pointed_at_the_other_port_says_so() {
+    let node = Node::start(&[]);
+    let send = ["message", "send", "t", "--body", "x", "--grpc", &node.http];
+    let receive = ["message", "receive", "t", "--group", "g", "--grpc", &node.http];
+    for arguments in [&send[..], &receive] {
+        let ran = support::run(arguments).failed_with(1);
+        assert!(ran.stderr.contains("is an HTTP port, and this command speaks gRPC"), "{ran:?}");
+        assert!(ran.stderr.contains("--grpc ADDR") && !ran.stderr.contains("places"), "{ran:?}");
+    }
+    let ran = support::run(&["topic", "list", "--http", &node.grpc, "--json"]).failed_with(1);
+    assert!(ran.stderr.contains("is a gRPC port, and this command speaks HTTP"), "{ran:?}");
+    assert_eq!(ran.json()["type"], "urn:vouch:cli:wrong-port");
+}
+
+#[test]
 fn retention_can_be_taken_away_again_and_the_list_shows_it() {
     let node = Node::start(&[]);
     let create = ["topic", "create", "t", "--retention", "72h", "--retention-size", "10GiB", "--schedule", "10s,30s"];

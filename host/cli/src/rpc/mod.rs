@@ -19,6 +19,7 @@ use vouch_protocol::wire::{self, telemetry_command::Command};
 
 use crate::escape;
 use crate::failure::{Problem, Usage};
+use crate::ports;
 
 /// How long a connection, a Settings exchange or a unary call may take: what official clients allow.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -94,7 +95,11 @@ impl Session {
         let (telemetry, outgoing) = mpsc::channel(COMMANDS_WAITING);
         telemetry.send(settings(&role)).await.map_err(|_| anyhow::anyhow!("the telemetry stream closed"))?;
         let exchange = exchange_settings(&mut client, outgoing);
-        let incoming = tokio::time::timeout(ANSWER_WITHIN, exchange).await.map_err(|_| silent(address))??;
+        let incoming = match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
+            Err(_) => return Err(silent(address)),
+            Ok(Err(error)) => return Err(or_wrong_port(address, error).await),
+            Ok(Ok(incoming)) => incoming,
+        };
         let heartbeat = tokio::spawn(keep_alive(client.clone(), role.clone(), incoming));
         Ok(Self { client, role, heartbeat, _telemetry: telemetry })
     }
@@ -137,9 +142,27 @@ impl Role {
     }
 }
 
+/// The error, or that the address is the HTTP port of a node: that one closes connections of other protocols without a word,
+/// as a gRPC port does whose places are taken.
+async fn or_wrong_port(address: &str, error: anyhow::Error) -> anyhow::Error {
+    let kind = error.downcast_ref::<Problem>().map(|problem| problem.document()["type"].clone());
+    if kind.is_none_or(|kind| kind != "urn:vouch:cli:closed" && kind != "urn:vouch:cli:transport") {
+        return error;
+    }
+    let host = host_of(address).to_owned();
+    let asked = tokio::task::spawn_blocking(move || ports::taken_for_grpc(&host)).await;
+    asked.ok().flatten().unwrap_or(error)
+}
+
+/// What of an address is host and port.
+fn host_of(address: &str) -> &str {
+    let address = address.trim();
+    address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/')
+}
+
 /// Opens an HTTP/2 connection in plain text.
 pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
-    let host = address.trim().strip_prefix("http://").unwrap_or(address.trim()).trim_end_matches('/');
+    let host = host_of(address);
     if host.is_empty() || host.contains(['/', ' ', '@']) || !host.contains(':') {
         return Err(Usage::error(format!(
             "`{address}` is not the address of a gRPC service; write host:port, for example 127.0.0.1:8081"
