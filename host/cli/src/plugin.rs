@@ -160,7 +160,7 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
     match command {
         PluginCommand::Push { reference, file, replace, http } => push(&reference, &file, replace, &http),
         PluginCommand::List { page, http } => list(&page, &http),
-        PluginCommand::Show { name, http } => resource::show(&http, &path(&name)),
+        PluginCommand::Show { name, http } => show(&name, &http),
         PluginCommand::Tag { source, tag, replace, http } => retag(&source, &tag, replace, &http),
         PluginCommand::Logs(args) => logs(&args),
         PluginCommand::Delete { reference, http } => delete(&reference, &http),
@@ -248,7 +248,52 @@ fn print_verdict(http: &HttpArgs, answer: &Answer, moved: bool, reference: &str)
         _ => "is up to date",
     };
     output::line(format_args!("{reference} {what}"))?;
-    Ok(output::line(output::describe(&answer.body))?)
+    Ok(output::line(described(&answer.body))?)
+}
+
+fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
+    let mut answer = http.client()?.get(&path(name))?.body;
+    if http.json {
+        return Ok(output::json(&answer)?);
+    }
+    let components = answer.as_object_mut().and_then(|plugin| plugin.remove("components"));
+    output::line(output::describe(&answer))?;
+    for component in components.iter().flat_map(resource::items) {
+        output::line(format_args!("\n{}", described(component)))?;
+    }
+    Ok(())
+}
+
+/// A component, and below it, line by line, what it reads of a binding's config.
+fn described(component: &Value) -> String {
+    let mut component = component.clone();
+    let settings = component.get("config").and_then(Value::as_array).filter(|settings| !settings.is_empty()).cloned();
+    let Some(settings) = settings else { return output::describe(&component) };
+    component.as_object_mut().expect("it has a member").remove("config");
+    let mut table = Table::new(&["NAME", "VALUE", ""]);
+    settings.iter().for_each(|setting| table.row([cell(setting, "name"), value_of(setting), demands(setting)]));
+    let table: Vec<String> = table.render().lines().map(|line| format!("  {line}")).collect();
+    format!(
+        "{}\nconfig, which a binding gives with --config NAME=VALUE:\n{}",
+        output::describe(&component),
+        table.join("\n")
+    )
+}
+
+/// What the value of a setting has to be.
+fn value_of(setting: &Value) -> String {
+    match setting.get("values").and_then(Value::as_array) {
+        Some(values) if !values.is_empty() => values.iter().map(output::plain).collect::<Vec<_>>().join(" | "),
+        _ => cell(setting, "type"),
+    }
+}
+
+/// Whether the component works without a setting, and what that one needs besides.
+fn demands(setting: &Value) -> String {
+    let required = setting["required"] == true;
+    let needs = setting.get("needs").and_then(Value::as_array).filter(|needs| !needs.is_empty());
+    let needs = needs.map(|needs| format!("needs {}", needs.iter().map(output::plain).collect::<Vec<_>>().join(", ")));
+    required.then(|| "required".to_owned()).into_iter().chain(needs).collect::<Vec<_>>().join(", ")
 }
 
 fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
@@ -290,12 +335,18 @@ fn logs(args: &LogsArgs) -> anyhow::Result<()> {
     }
     match (said, args.follow) {
         (_, true) => Ok(output::note("the node ended the stream")?),
-        (false, false) => Ok(output::note(format_args!(
-            "nothing is kept of what the components of {} said: none said anything since this node started, or within --since",
-            args.name
-        ))?),
+        (false, false) => Ok(output::note(nothing_kept(&args.name, args.since.as_deref()))?),
         (true, false) => Ok(()),
     }
+}
+
+/// Whether anything was said that is not kept any more, nobody knows.
+fn nothing_kept(plugin: &str, since: Option<&str>) -> String {
+    let since = since.map(|since| format!(" from --since {since} on")).unwrap_or_default();
+    format!(
+        "the node keeps no line of the components of {plugin}{since}: it keeps the last 256 of each binding, and those go \
+         when the binding is set again or deleted, and when the node stops"
+    )
 }
 
 /// A line of the log as it is printed. A document is escaped as JSON is ([`output::json_line`]): what is printed behind this
@@ -347,6 +398,33 @@ mod tests {
         let shown = log_line(&line);
         assert!(shown.starts_with("2026-01-31T10:00:00.000Z  orders  warn   T0  a\\n2026"), "{shown}");
         assert!(!shown.contains(char::is_control), "{shown}");
+    }
+
+    #[test]
+    fn what_a_component_reads_of_its_config_has_a_line_for_each_name() {
+        let component = json!({"name": "check", "size": 7, "config": [
+            {"name": "url", "type": "url", "required": true},
+            {"name": "fence", "type": "text", "values": ["on", "off"], "needs": ["url", "k\nforged"]},
+            {"name": "field", "type": "text"},
+        ]});
+        assert_eq!(
+            described(&component),
+            "name: check\nsize: 7\nconfig, which a binding gives with --config NAME=VALUE:\n  \
+             NAME   VALUE\n  \
+             url    url       required\n  \
+             fence  on | off  needs url, k\\nforged\n  \
+             field  text"
+        );
+        // Of one that says nothing of it nothing is known, and one may say that there is none.
+        assert_eq!(described(&json!({"name": "check"})), "name: check");
+        assert_eq!(described(&json!({"name": "check", "config": []})), "config: -\nname:   check");
+    }
+
+    #[test]
+    fn an_empty_log_says_only_what_is_known() {
+        let said = nothing_kept("check", None);
+        assert!(said.contains("no line of the components of check:") && said.contains("set again"), "{said}");
+        assert!(nothing_kept("check", Some("10m")).contains("of check from --since 10m on:"));
     }
 
     #[test]

@@ -179,7 +179,10 @@ fn what_a_component_said_is_read_once_and_followed() {
     let config = ["url=http://127.0.0.1:9/{key}", "--config", "commit=200", "--config", "rollback=404"];
     node.admin(&[&set[..], &config].concat()).succeeded();
     let nothing = node.admin(&["plugin", "logs", "check"]).succeeded();
-    assert!(nothing.stdout.is_empty() && nothing.stderr.contains("nothing is kept"), "{nothing:?}");
+    assert!(
+        nothing.stdout.is_empty() && nothing.stderr.contains("keeps no line of the components of check:"),
+        "{nothing:?}"
+    );
     let half = ["message", "send", "orders", "--body", "x", "--key", "1", "--transaction", "leave-open", "--json"];
     let id = node.client(&half).succeeded().json()["transaction_id"].as_str().unwrap().to_owned();
     let logs = |more: &[&str]| node.admin(&[&["plugin", "logs", "check"][..], more].concat()).succeeded().stdout;
@@ -202,6 +205,31 @@ fn what_a_component_said_is_read_once_and_followed() {
     assert!(lines.any(|line| line.unwrap().contains(&second)), "a line that came later");
     following.kill().unwrap();
     following.wait().unwrap();
+
+    // It said something since the node started, and none of it is kept.
+    node.admin(&["binding", "delete", "orders"]).succeeded();
+    for since in [&[][..], &["--since", "1h"]] {
+        let nothing = node.admin(&[&["plugin", "logs", "check"][..], since].concat()).succeeded();
+        assert!(nothing.stdout.is_empty() && !nothing.stderr.contains("said anything"), "{nothing:?}");
+        assert!(nothing.stderr.contains("when the binding is set again or deleted"), "{nothing:?}");
+    }
+}
+
+#[test]
+fn what_a_pushed_component_reads_of_its_config_is_told_in_lines() {
+    let node = Node::start(&[]);
+    let pushed = node.admin(&["plugin", "push", "check:1.0", COMPONENT]).succeeded();
+    let shown = node.admin(&["plugin", "show", "check"]).succeeded();
+    for ran in [&pushed, &shown] {
+        assert!(
+            !ran.stdout.contains('{')
+                && ran.stdout.lines().any(|line| line == "  url                     url       required"),
+            "{ran:?}"
+        );
+        assert!(ran.stdout.contains("\n  rollback-missing-after  duration"), "{ran:?}");
+    }
+    let document = node.admin(&["plugin", "push", "check:1.0", COMPONENT, "--json"]).succeeded().json();
+    assert_eq!(document["config"][0], json!({"name": "url", "type": "url", "required": true}));
 }
 
 #[test]
