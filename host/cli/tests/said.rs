@@ -116,6 +116,9 @@ fn a_command_that_is_pointed_at_the_other_port_says_so() {
         assert!(ran.stderr.contains("is an HTTP port, and this command speaks gRPC"), "{ran:?}");
         assert!(ran.stderr.contains("--grpc ADDR") && !ran.stderr.contains("places"), "{ran:?}");
     }
+    let measure = ["bench", "send", "--grpc", &node.http, "--http", &node.http, "--rounds", "1", "--seconds", "1"];
+    let ran = support::run(&[&measure[..], &["--warmup", "0s", "--without-peers"]].concat()).failed_with(1);
+    assert!(ran.stderr.contains("is an HTTP port, and this command speaks gRPC"), "{ran:?}");
     let ran = support::run(&["topic", "list", "--http", &node.grpc, "--json"]).failed_with(1);
     assert!(ran.stderr.contains("is a gRPC port, and this command speaks HTTP"), "{ran:?}");
     assert_eq!(ran.json()["type"], "urn:vouch:cli:wrong-port");

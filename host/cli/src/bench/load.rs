@@ -131,6 +131,12 @@ pub(crate) async fn run(
     for producer in producers {
         total.add(&producer.await?);
     }
+    if total.messages == 0
+        && total.failures > 0
+        && let Some(wrong_port) = rpc::wrong_port(address).await
+    {
+        return Err(wrong_port);
+    }
     let spent = left.load(Relaxed) < u64::from(load.batch);
     let elapsed = total.last.filter(|_| spent).map_or(window.measured, |last| last.duration_since(interval.from));
     Ok(Measured {

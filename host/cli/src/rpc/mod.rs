@@ -149,9 +149,13 @@ async fn or_wrong_port(address: &str, error: anyhow::Error) -> anyhow::Error {
     if kind.is_none_or(|kind| kind != "urn:vouch:cli:closed" && kind != "urn:vouch:cli:transport") {
         return error;
     }
+    wrong_port(address).await.unwrap_or(error)
+}
+
+/// The error where the address is the HTTP port of a node.
+pub(crate) async fn wrong_port(address: &str) -> Option<anyhow::Error> {
     let host = host_of(address).to_owned();
-    let asked = tokio::task::spawn_blocking(move || ports::taken_for_grpc(&host)).await;
-    asked.ok().flatten().unwrap_or(error)
+    tokio::task::spawn_blocking(move || ports::taken_for_grpc(&host)).await.ok().flatten()
 }
 
 /// What of an address is host and port.
