@@ -130,6 +130,21 @@ async fn wrong_members_and_values_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_limit_that_cannot_be_read_says_how_to_have_none() {
+    let api = Api::start().await;
+    api.put("/v1/topics/t", json!({"retention": "90days", "retention_size": "1GiB"})).await.is(201);
+    for wrong in [json!({"retention": "none"}), json!({"retention": 0}), json!({"retention_size": "none"})] {
+        let problem = api.patch("/v1/topics/t", wrong).await.expect_problem(422, "invalid");
+        assert!(detail(&problem).contains("null takes the limit away"), "{problem}");
+    }
+    // Whole days, as they were written.
+    assert_eq!(api.get("/v1/topics/t").await.json()["retention"], "90days");
+    let without = api.patch("/v1/topics/t", json!({"retention": null, "retention_size": null})).await.is(200).json();
+    assert!(without.get("retention").is_none() && without.get("retention_size").is_none(), "{without}");
+    api.put("/v1/topics/t", json!({"retention": null, "retention_size": null})).await.is(200);
+}
+
+#[tokio::test]
 async fn the_type_stays_and_queues_only_grow() {
     let api = Api::start().await;
     api.put("/v1/topics/t", json!({"type": "transaction", "queues": 4})).await.is(201);
