@@ -46,14 +46,19 @@ Examples:
   vouch serve --data-dir /var/lib/vouch --grpc-addr 0.0.0.0:8081 --insecure-grpc
   vouch serve --config vouch.toml
 
-The addresses in use are written to endpoints.json in the data folder when the node is ready. Until then /healthz and
-/readyz answer on the HTTP port. SIGTERM or SIGINT stops the node: what is in flight is finished first, within 10
-seconds. SIGHUP reads certificate, key, HTTP token and names, and the log level anew; the log says what changed.")]
+The addresses in use are written to endpoints.json in the data folder when the node is ready. Until then /healthz \
+and /readyz answer on the HTTP port.
+
+SIGTERM or SIGINT stops the node: what is in flight is finished first, within 10 seconds. SIGHUP reads certificate, \
+key, HTTP token and names, and the log level anew; the log says what changed.")]
     Serve(Box<ServeArgs>),
     /// See what Vouch is for: five orders, and a service that dies at the worst moment.
-    #[command(
-        after_help = "Example:\n  vouch demo --fast\n\nNeeds nothing but this program; everything happens in a temporary folder. Exits with 1 if the ledger at the end does not add up."
-    )]
+    #[command(after_help = "\
+Example:
+  vouch demo --fast
+
+Needs nothing but this program; everything happens in a temporary folder. Exits with 1 if the ledger at the end does \
+not add up.")]
     Demo(DemoArgs),
     /// Topics: create, list, show, update, delete.
     #[command(subcommand)]
@@ -82,10 +87,11 @@ Examples:
   vouch backup /mnt/backups/monday --data-dir /var/lib/vouch
   vouch backup /mnt/backups/monday --json
 
-The node is neither stopped nor asked. In the backup is everything that was acknowledged more than 100 ms before the
-command; the log itself says what was durable. It is verified before the command ends, and is a backup only when
-backup.json is in it. Keys of TLS certificates and the node's addresses are not in it. Keep it as safe as the node:
-it holds the messages.")]
+The node is neither stopped nor asked. In the backup is everything that was acknowledged more than 100 ms before the \
+command; the log itself says what was durable. It is verified before the command ends, and is a backup only when \
+backup.json is in it.
+
+Keys of TLS certificates and the node's addresses are not in it. Keep it as safe as the node: it holds the messages.")]
     Backup(BackupArgs),
     /// Make a data folder of a backup, or verify one.
     #[command(after_help = "\
@@ -93,8 +99,8 @@ Examples:
   vouch restore /mnt/backups/monday --data-dir /var/lib/vouch
   vouch restore /mnt/backups/monday --check
 
-Every file is compared with its digest, every entry of the log is verified, and the snapshot is read, before anything
-appears in the data folder. The restored node has the identity of the original: never let both serve.")]
+Every file is compared with its digest, every entry of the log is verified, and the snapshot is read, before \
+anything appears in the data folder. The restored node has the identity of the original: never let both serve.")]
     Restore(RestoreArgs),
     /// Measure a node, beside servers that show what this machine can do: send, transaction, log.
     #[command(subcommand)]
@@ -164,6 +170,46 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Lines of a text that end where the next word would have fit; examples, which are indented, end where they like.
+    fn ragged(text: &str, width: usize) -> Vec<&str> {
+        let lines: Vec<&str> = text.lines().collect();
+        let is_ragged = |pair: &&[&str]| {
+            let [line, next] = pair else { return false };
+            let of_one_paragraph =
+                !line.is_empty() && !line.ends_with(':') && !next.is_empty() && !next.starts_with(' ');
+            let word = next.split(' ').next().unwrap_or_default();
+            of_one_paragraph && line.chars().count() + 1 + word.chars().count() <= width
+        };
+        lines.windows(2).filter(is_ragged).map(|pair| pair[0]).collect()
+    }
+
+    #[test]
+    fn help_fits_its_width_and_breaks_no_line_before_it_is_full() {
+        fn walk(command: &clap::Command, width: usize) {
+            let name = command.get_name();
+            for help in [command.clone().render_help(), command.clone().render_long_help()] {
+                let help = help.to_string();
+                let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > width).collect();
+                assert!(long.is_empty(), "{name} at {width}: {long:#?}");
+            }
+            // What the text is wrapped to stands at the end of the help.
+            let source = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command.clone().render_help().to_string();
+            let closing =
+                source.lines().next().map_or("", |first| &help[help.rfind(first).expect("the help ends with it")..]);
+            assert_eq!(ragged(closing, width), Vec::<&str>::new(), "{name} at {width}");
+            for example in source.lines().filter(|line| line.starts_with(' ')) {
+                assert!(closing.lines().any(|line| line == example), "{name} at {width} breaks: {example}");
+            }
+            command.get_subcommands().for_each(|command| walk(command, width));
+        }
+        for width in [80, 100] {
+            let mut cli = Cli::command().term_width(width);
+            cli.build();
+            walk(&cli, width);
+        }
     }
 
     #[test]

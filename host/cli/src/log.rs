@@ -55,7 +55,7 @@ Examples:
   vouch log damage
   vouch log damage --http 127.0.0.1:8080 --json | jq .damage
 
-A node that serves a damaged log read-only knows all of it (vouch serve --on-damage read-only), any other what its
+A node that serves a damaged log read-only knows all of it (vouch serve --on-damage read-only), any other what its \
 scrubber has found since it started. Exits with 1 if anything is damaged.")]
     Damage(HttpArgs),
 }

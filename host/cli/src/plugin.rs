@@ -16,9 +16,10 @@ use crate::text;
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
     /// Upload a component under a name and a tag; prints the node's verdict on it.
-    #[command(
-        after_help = "Example:\n  vouch plugin push order-checkback:1.0 target/wasm32-wasip2/release/order_checkback.wasm"
-    )]
+    #[command(after_help = "\
+Example:
+  vouch plugin push order-checkback:1.0 \\
+      target/wasm32-wasip2/release/order_checkback.wasm")]
     Push {
         /// Name and tag.
         #[arg(value_name = "NAME:TAG", value_parser = Reference::parse)]
@@ -49,9 +50,11 @@ pub(crate) enum PluginCommand {
         http: HttpArgs,
     },
     /// Give a component that was uploaded before another tag.
-    #[command(
-        after_help = "Example:\n  vouch plugin tag order-checkback:1.0 stable --replace\n\nA binding keeps the component it was set with; set it again to follow the tag."
-    )]
+    #[command(after_help = "\
+Example:
+  vouch plugin tag order-checkback:1.0 stable --replace
+
+A binding keeps the component it was set with; set it again to follow the tag.")]
     Tag {
         /// The component: by tag, or by digest as NAME@sha256:HEX.
         #[arg(value_name = "NAME:TAG", value_parser = Reference::parse)]
@@ -71,15 +74,17 @@ Examples:
   vouch plugin logs order-checkback --since 10m
   vouch plugin logs order-checkback --follow --json | jq .text
 
-A line is kept in the memory of the node that asked, until 256 newer ones came, the binding is set again, or the node stops.
-Binding by binding, oldest first; with --follow each new line as it comes. Control characters are written out; with --json
-each line is one document, with the text as it was.")]
+A line is kept in the memory of the node that asked, until 256 newer ones came, the binding is set again or \
+deleted, or the node stops. Binding by binding, oldest first; with --follow each new line as it comes.
+
+Control characters are written out; with --json each line is one document, with the text as it was.")]
     Logs(LogsArgs),
     /// Delete a plugin or one of its components, which is refused while a binding uses it; or a tag, and with the last one
     /// the plugin.
-    #[command(
-        after_help = "Examples:\n  vouch plugin delete order-checkback:0.9\n  vouch plugin delete order-checkback"
-    )]
+    #[command(after_help = "\
+Examples:
+  vouch plugin delete order-checkback:0.9
+  vouch plugin delete order-checkback")]
     Delete {
         /// NAME, NAME:TAG or NAME@sha256:HEX.
         #[arg(value_name = "NAME[:TAG]")]
@@ -392,15 +397,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_component_says_stays_on_its_line() {
-        let line = json!({"at": "2026-01-31T10:00:00.000Z", "binding": "orders", "level": "warn", "transaction_id": "T0",
-            "text": "a\n2026-01-31T10:00:00.000Z  orders  info   T0  forged\u{1b}[2J", "number": 1, "source": "guest"});
-        let shown = log_line(&line);
-        assert!(shown.starts_with("2026-01-31T10:00:00.000Z  orders  warn   T0  a\\n2026"), "{shown}");
-        assert!(!shown.contains(char::is_control), "{shown}");
-    }
-
-    #[test]
     fn what_a_component_reads_of_its_config_has_a_line_for_each_name() {
         let component = json!({"name": "check", "size": 7, "config": [
             {"name": "url", "type": "url", "required": true},
@@ -425,6 +421,15 @@ mod tests {
         let said = nothing_kept("check", None);
         assert!(said.contains("no line of the components of check:") && said.contains("set again"), "{said}");
         assert!(nothing_kept("check", Some("10m")).contains("of check from --since 10m on:"));
+    }
+
+    #[test]
+    fn what_a_component_says_stays_on_its_line() {
+        let line = json!({"at": "2026-01-31T10:00:00.000Z", "binding": "orders", "level": "warn", "transaction_id": "T0",
+            "text": "a\n2026-01-31T10:00:00.000Z  orders  info   T0  forged\u{1b}[2J", "number": 1, "source": "guest"});
+        let shown = log_line(&line);
+        assert!(shown.starts_with("2026-01-31T10:00:00.000Z  orders  warn   T0  a\\n2026"), "{shown}");
+        assert!(!shown.contains(char::is_control), "{shown}");
     }
 
     #[test]

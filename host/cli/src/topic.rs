@@ -35,9 +35,10 @@ pub(crate) enum TopicCommand {
         http: HttpArgs,
     },
     /// Change the settings that are named; the others stay.
-    #[command(
-        after_help = "Examples:\n  vouch topic update orders --max-checks 30 --schedule 10s,30s,5m\n  vouch topic update orders --retention none --schedule none"
-    )]
+    #[command(after_help = "\
+Examples:
+  vouch topic update orders --max-checks 30 --schedule 10s,30s,5m
+  vouch topic update orders --retention none --schedule none")]
     Update {
         name: String,
         #[command(flatten)]

@@ -35,9 +35,7 @@ pub(crate) enum TransactionCommand {
         http: HttpArgs,
     },
     /// Commit by hand: the message becomes visible. The decision is recorded with your name.
-    #[command(
-        after_help = "Example:\n  vouch transaction commit T00000000000000003000 --reason 'order 17 is in the database'"
-    )]
+    #[command(after_help = "Example:\n  vouch transaction commit T00000000000000003000 --reason 'order 17 is paid'")]
     Commit {
         id: String,
         #[command(flatten)]
@@ -55,9 +53,7 @@ pub(crate) enum TransactionCommand {
         http: HttpArgs,
     },
     /// Ask again for a parked transaction: its checks start over.
-    #[command(
-        after_help = "Example:\n  vouch transaction resume T00000000000000003000 --reason 'orders API is repaired'"
-    )]
+    #[command(after_help = "Example:\n  vouch transaction resume T00000000000000003000 --reason 'API is repaired'")]
     Resume {
         id: String,
         #[command(flatten)]

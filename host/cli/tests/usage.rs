@@ -41,6 +41,26 @@ fn help_and_version_exit_0_and_help_shows_an_example() {
 }
 
 #[test]
+fn closing_texts_of_help_are_wrapped_for_the_screen_that_is_there() {
+    for (columns, line) in [
+        (Some("80"), "The addresses in use are written to endpoints.json in the data folder when the\nnode is ready. "),
+        (
+            Some("100"),
+            "The addresses in use are written to endpoints.json in the data folder when the node is ready. Until\nthen ",
+        ),
+        (
+            None,
+            "The addresses in use are written to endpoints.json in the data folder when the node is ready. Until\nthen ",
+        ),
+    ] {
+        let mut command = vouch();
+        command.env_remove("COLUMNS").envs(columns.map(|columns| ("COLUMNS", columns))).args(["serve", "--help"]);
+        let ran = Ran::of(&command.output().unwrap()).succeeded();
+        assert!(ran.stdout.contains(line), "{columns:?}: {ran:?}");
+    }
+}
+
+#[test]
 fn an_address_that_is_none_is_wrong_usage() {
     let ran = run(&["topic", "list", "--http", "https://a/b"]).failed_with(2);
     assert!(ran.stderr.contains("write host:port"), "{ran:?}");

@@ -36,9 +36,9 @@ pub(crate) enum BenchCommand {
 Examples:
   vouch bench send
   vouch bench send --batch 16
-  vouch bench send --rate 2000          latency at a fixed pace, counted from when a send was due
-  vouch bench send --topics 10000       the same load spread over many topics, beside one topic
-  vouch bench send --background         what the node's background work costs, beside plain reads and writes
+  vouch bench send --rate 2000      latency at a fixed pace, from the due times
+  vouch bench send --topics 10000   the load over many topics, beside one topic
+  vouch bench send --background     what background work of the node costs
   vouch bench send --grpc 10.0.0.5:8081 --http 10.0.0.5:8080 --without-peers")]
     Send(SendArgs),
     /// Send half messages and commit each.
