@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::fault::PartError;
 use super::leaps::Now;
-use super::part::{MARK_LEN, Of, PartError, PartWriter, Row};
+use super::part::{MARK_LEN, Of, PartWriter, Row};
 use crate::{Millis, TopicId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

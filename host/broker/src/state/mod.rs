@@ -3,8 +3,10 @@
 mod apply;
 mod cluster;
 mod dedup;
+mod fault;
 mod filters;
 mod groups;
+mod index_entry;
 mod leaps;
 mod marks;
 mod pages;
@@ -27,11 +29,13 @@ mod transactions;
 pub use apply::{Applied, Effect, Outcome, RecordAt};
 pub use cluster::Cluster;
 pub use dedup::{DEDUP_MAX, DEDUP_WINDOW_MS};
+pub use fault::{Gaps, PartError, QueueGap, SnapshotError};
 pub use filters::{FILTER_TAGS_MAX, FILTERS_MAX, Filters, GROUP_FILTER_TAGS_MAX, NoFilterRoom};
 pub(crate) use groups::FilterTags;
 pub use groups::{GAPS_MAX, GROUPS_MAX, Gap, Group, Groups, MADE_GROUPS_MAX, PIN_MS, UNUSED_GROUPS_MAX, UNUSED_MS};
+pub use index_entry::{EntryAt, IndexEntry};
 pub use leaps::{LEAPS_MAX, Leap, Leaps, Now};
-pub use part::{Copies, PartError};
+pub use part::Copies;
 pub use part_check::{check_part, merge_part};
 pub use part_rebuild::PartRebuild;
 pub use part_view::{PartView, QueueEntries, QueueRow};
@@ -40,10 +44,7 @@ pub use plugins::{
     UPLOADS_MAX, used_by_bindings,
 };
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
-pub use queue::{EntryAt, IndexEntry};
 pub use retention::{Body, QueuePlace};
-pub use seal::{Gaps, QueueGap};
-pub use snapshot::SnapshotError;
 pub use topics::{RETIRED_MAX, TOPICS_MAX, Topic, Topics};
 pub use transactions::{
     Ended, Failure, LastAnswer, MemoryTransactions, OUTCOME_MEMORY_MS, OUTCOMES_MAX, OpenTransaction, OpenTransactions,

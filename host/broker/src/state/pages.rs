@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::part::INDEX_ENTRY_LEN;
-use super::queue::IndexEntry;
+use super::index_entry::{INDEX_ENTRY_LEN, IndexEntry};
 
 /// Entries that have a checksum together: 4 bytes of memory for so many messages, and a page is verified in a tenth of a
 /// microsecond.

@@ -3,14 +3,14 @@
 //! A snapshot names parts instead of repeating what is in them, and a state reads its queue indexes from their bytes,
 //! which the node maps. Here a part is bytes; where they lie is the node's business.
 
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::fault::{PartError, SnapshotError};
+use super::index_entry::INDEX_ENTRY_LEN;
 use super::pages::{PartHealth, SealedEntries};
-use super::snapshot::SnapshotError;
 use crate::TopicId;
 use crate::record::codec::{DecodeError, Reader, Writer};
 
@@ -23,79 +23,10 @@ const CHECKSUM: Range<usize> = 12..16;
 const ID: Range<usize> = 16..24;
 const ROW_LEN: usize = 56;
 
-/// Bytes of an entry of a queue's index.
-pub(super) const INDEX_ENTRY_LEN: usize = 16;
 /// Bytes of a mark of a topic.
 pub(super) const MARK_LEN: usize = 16;
 /// Bytes of an entry of a table of what happened lately.
 pub(super) const RECENT_ENTRY_LEN: usize = 40;
-
-/// Why a part cannot be used. What names it must be given up: take an older snapshot, or the log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PartError {
-    /// It is not there, or could not be read.
-    #[error("it cannot be read: {why}")]
-    Io {
-        /// What the caller met.
-        kind: io::ErrorKind,
-        /// The number that the system gave it, if it was the system.
-        errno: Option<i32>,
-        /// Its words.
-        why: String,
-    },
-    /// Not a part.
-    #[error("the file is not a part of a snapshot of Vouch")]
-    Magic,
-    /// A layout that this version does not read.
-    #[error("its format is {0}, which was written by another version of Vouch")]
-    Version(u32),
-    /// Another part lies where this one should.
-    #[error("the file says that it is part {0}")]
-    Id(u64),
-    /// Cut off, or longer than it was.
-    #[error("it has {found} bytes and was written with {written}")]
-    Length {
-        /// Bytes that are there.
-        found: u64,
-        /// Bytes that its head tells.
-        written: u64,
-    },
-    /// Head, table or entries are damaged.
-    #[error("the checksum of its {what} is {found:08x}, its bytes give {computed:08x}")]
-    Checksum {
-        /// What is damaged.
-        what: &'static str,
-        /// As written.
-        found: u32,
-        /// As computed.
-        computed: u32,
-    },
-    /// Under this id lies a part with other contents than the snapshot names.
-    #[error("its checksum is {found:08x}; the snapshot names a part with {named:08x}")]
-    Other {
-        /// Checksum in the snapshot.
-        named: u32,
-        /// Checksum of the part.
-        found: u32,
-    },
-    /// The table says what no version writes.
-    #[error("its table cannot be: {0}")]
-    Layout(DecodeError),
-    /// It holds other entries than the state has next, or another stretch of them.
-    #[error("it does not fit the state: {0}")]
-    Misfit(&'static str),
-}
-
-impl PartError {
-    pub(super) fn io(error: &io::Error) -> Self {
-        Self::Io { kind: error.kind(), errno: error.raw_os_error(), why: error.to_string() }
-    }
-
-    /// The same with the part's id.
-    pub(super) fn of(self, part: u64) -> SnapshotError {
-        SnapshotError::Part { part, why: self }
-    }
-}
 
 /// The bytes of a part, which lie on the disk twice.
 #[derive(Clone, Debug)]

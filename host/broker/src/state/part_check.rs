@@ -4,7 +4,8 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::part::{HEAD_LEN, Part, PartError, Row, read_table, table_end};
+use super::fault::PartError;
+use super::part::{HEAD_LEN, Part, Row, read_table, table_end};
 
 /// Bytes of entries that are read at once.
 const STEP: usize = 256 << 10;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use super::index_entry::{IndexEntry, entries};
 use super::part::{Of, Part, Row};
-use super::queue::{IndexEntry, entries};
 use super::{SnapshotError, State};
 use crate::TopicId;
 

@@ -9,8 +9,9 @@ use std::hash::BuildHasher;
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::fault::PartError;
 use super::leaps::{Leaps, Now};
-use super::part::{Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN, Row};
+use super::part::{Of, Part, PartWriter, RECENT_ENTRY_LEN, Row};
 use super::snapshot::{Source, Unreadable};
 use crate::Millis;
 use crate::record::codec::{DecodeError, Reader, Writer};

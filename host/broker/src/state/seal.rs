@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::dedup::Dedup;
+use super::fault::{Gaps, PartError, QueueGap, SnapshotError};
+use super::index_entry::INDEX_ENTRY_LEN;
 use super::leaps::Leaps;
 use super::pages::Health;
-use super::part::{Copies, INDEX_ENTRY_LEN, MARK_LEN, Of, Part, PartError, PartWriter, RECENT_ENTRY_LEN};
+use super::part::{Copies, MARK_LEN, Of, Part, PartWriter, RECENT_ENTRY_LEN};
 use super::snapshot::{self, Named, Parts, Readable};
 use super::transactions::Transactions;
-use super::{Cluster, Groups, Plugins, SnapshotError, State, Topics};
-use crate::TopicId;
+use super::{Cluster, Groups, Plugins, State, Topics};
 
 /// The sections of a snapshot behind that of parts, in their order.
 const SECTIONS: [Readable; 6] = [
@@ -24,28 +24,6 @@ const SECTIONS: [Readable; 6] = [
     Readable::of::<Dedup>(),
     Readable::of::<Plugins>(),
 ];
-
-/// Neighbouring messages of a queue of which nobody knows any more where in the log they lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueGap {
-    /// The topic.
-    pub topic: TopicId,
-    /// The queue.
-    pub queue: u32,
-    /// From the first to behind the last.
-    pub offsets: Range<u64>,
-}
-
-/// What a state does without that was read without some of its parts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gaps {
-    /// Messages, ascending by topic, queue and offset.
-    pub queues: Vec<QueueGap>,
-    /// Messages that were remembered for resends, and are no longer.
-    pub sent: u64,
-    /// Outcomes of ended transactions that were remembered, and are no longer.
-    pub outcomes: u64,
-}
 
 impl State {
     /// Moves everything that only grows and is in no part yet into a new part, and returns its bytes: the caller stores

@@ -9,7 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use super::part::{Part, PartError};
+use super::fault::SnapshotError;
+use super::part::Part;
 use crate::record::codec::{DecodeError, Reader, Writer};
 
 const MAGIC: &[u8; 8] = b"VOUCHSNP";
@@ -66,56 +67,6 @@ impl From<SnapshotError> for Unreadable {
     fn from(why: SnapshotError) -> Self {
         Self::Part(why)
     }
-}
-
-/// Why a snapshot, or a part, cannot be used. Start from an older snapshot, or from the log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SnapshotError {
-    /// Not a snapshot.
-    #[error("the file is not a snapshot of Vouch")]
-    Magic,
-    /// The position that it covers is damaged.
-    #[error("the head of the snapshot is damaged: its checksum is {found:08x}, its bytes give {computed:08x}")]
-    Position {
-        /// As written.
-        found: u32,
-        /// As computed.
-        computed: u32,
-    },
-    /// A section is damaged.
-    #[error("section {section} of the snapshot is damaged: {why}")]
-    Section {
-        /// Number of the section.
-        section: u16,
-        /// What is wrong.
-        why: DecodeError,
-    },
-    /// A section that this version does not read, or that is missing.
-    #[error(
-        "the snapshot has section {found} version {version} where section {expected} was expected; it was written by another version of Vouch"
-    )]
-    Unexpected {
-        /// Found.
-        found: u16,
-        /// Its version.
-        version: u8,
-        /// Expected.
-        expected: u16,
-    },
-    /// A part that it names, or that is to be taken over, cannot be used.
-    #[error("part {part} of the snapshot cannot be used: {why}")]
-    Part {
-        /// Its id.
-        part: u64,
-        /// What is wrong.
-        why: PartError,
-    },
-    /// Something follows the last section.
-    #[error("the snapshot goes on after its last section: {0}")]
-    Trailing(DecodeError),
-    /// The file ends early.
-    #[error("the snapshot is cut off: {0}")]
-    Short(DecodeError),
 }
 
 /// Begins a snapshot that covers the log up to `position`.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::fault::{PartError, QueueGap};
+use super::index_entry::{EntryAt, IndexEntry};
 use super::leaps::Now;
 use super::marks::Marks;
-use super::part::{Of, Part, PartError, PartWriter};
-use super::queue::{EntryAt, IndexEntry, QueueIndex};
-use super::seal::QueueGap;
+use super::part::{Of, Part, PartWriter};
+use super::queue::QueueIndex;
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::codec::{Reader, Writer};
 use crate::{Millis, Refusal, ResourceName, TopicConfig, TopicId};
