@@ -4,10 +4,11 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::disk::Mapping;
+use crate::factory::SegmentFactory;
 use crate::group_commit::GroupCommit;
 use crate::preallocate::Preallocator;
 use crate::reader::View;
-use crate::segment::{SegmentFactory, file_name};
+use crate::segment::file_name;
 use crate::spares::spare_name;
 use crate::{DurationCounts, LogPosition, ReleaseError, Shortage};
 

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::disk::{Disk, RealDisk};
+use crate::factory::SegmentFactory;
 use crate::format::checksum_seed;
 use crate::group_commit::{Durable, GroupCommit, OnDurable};
 use crate::horizon::Horizon;
 use crate::preallocate::Preallocator;
 use crate::reader::View;
 use crate::recovery::{OnEntry, recover};
-use crate::segment::SegmentFactory;
 use crate::{Appender, Entry, LogConfig, LogReader, OpenError, Recovery};
 
 /// The commit log of one shard: an endless sequence of checksummed entries in segment files.

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::factory::SegmentFactory;
 use crate::format::{ENTRY_HEADER_LEN, SEGMENT_HEADER_LEN};
 use crate::group_commit::Failure;
 use crate::horizon::{HORIZON_FILE, Horizon};
-use crate::segment::{SegmentFactory, WriteSegment, file_name};
+use crate::segment::{WriteSegment, file_name};
 use crate::{AppendError, Operation, Shortage};
 
 /// Bytes zero-filled and synced in one step: a commit's sync of the same file waits for no more zeros than these.

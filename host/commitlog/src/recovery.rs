@@ -16,13 +16,14 @@ use self::headers::Found;
 use self::leftover::Remains;
 use crate::appender::Tail;
 use crate::disk::Mapping;
+use crate::factory::SegmentFactory;
 use crate::format::{
     ENTRY_HEADER_LEN, EntryFault, EntryKind, StoredHeader, StoredKind, checksum_seed, padded, verify_entry,
 };
 use crate::horizon;
 use crate::reader::Entry;
-use crate::segment::{SegmentFactory, WriteSegment, file_name};
-use crate::{Checkpoint, LogConfig, LogPosition, OpenError};
+use crate::segment::{WriteSegment, file_name};
+use crate::{Checkpoint, Cut, LogConfig, LogPosition, OpenError};
 
 /// Bytes asked for at once while scanning, and how far ahead of the scan.
 const READ_STEP: u64 = 4 << 20;
@@ -57,18 +58,6 @@ pub struct Recovery {
     pub searched_bytes: u64,
     /// How long all of it took.
     pub duration: Duration,
-}
-
-/// A torn tail: nothing in it was ever acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// First position that was cut.
-    pub at: LogPosition,
-    /// Bytes from there to the last one that was not zero, later segments included. In a segment made of a used file,
-    /// whose old bytes are not zero either, to the last one that belongs to a sound header.
-    pub bytes: u64,
-    /// Why the first cut entry does not count.
-    pub reason: String,
 }
 
 /// Takes an entry while the log is being recovered.

@@ -2,12 +2,12 @@
 
 use std::io::{self, IoSlice};
 
+use super::Scan;
 use super::headers::Found;
 use super::leftover::Remains;
-use super::{Cut, Scan};
 use crate::disk::File;
 use crate::segment::file_name;
-use crate::{LogPosition, OpenError};
+use crate::{Cut, LogPosition, OpenError};
 
 impl Scan<'_> {
     /// Removes everything behind the end. Nothing in it was acknowledged, and none of it may come back: an old entry

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Cut, LogPosition};
+use crate::LogPosition;
 
 /// To which log a file belongs, as its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,18 @@ impl std::fmt::Display for DamagedRange {
         let Self { file, offset, length, from, to, reason, .. } = self;
         write!(f, "{} at offset {offset}, {length} bytes (positions {from} to {to}): {reason}", file.display())
     }
+}
+
+/// A torn tail: nothing in it was ever acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// First position that was cut.
+    pub at: LogPosition,
+    /// Bytes from there to the last one that was not zero, later segments included. In a segment made of a used file,
+    /// whose old bytes are not zero either, to the last one that belongs to a sound header.
+    pub bytes: u64,
+    /// Why the first cut entry does not count.
+    pub reason: String,
 }
 
 /// One segment file.
