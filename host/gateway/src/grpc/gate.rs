@@ -15,7 +15,8 @@ use vouch_node::StartProgress;
 use vouch_protocol::limits::SEND_MAX_BYTES;
 use vouch_protocol::wire::messaging_service_server::MessagingServiceServer;
 
-use super::trailer::{AnswerBody, WithTrailer};
+use super::layer::WithTrailer;
+use super::trailer::AnswerBody;
 use super::{Messaging, Shared};
 use crate::outbound::ConnectionOutbound;
 

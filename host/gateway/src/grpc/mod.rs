@@ -9,6 +9,7 @@ mod calls;
 mod gate;
 mod inbound;
 mod large;
+mod layer;
 mod lease;
 mod receive;
 mod route;

@@ -1,23 +1,18 @@
-//! The trailer `retry-after-ms` of a throttled call (ruling 21), and the way of a call's bytes in and out.
+//! The body of an answer: its room, and the trailer `retry-after-ms` of a throttled call (ruling 21).
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::inbound::{ConnectionInbound, CountedBody};
 use crate::outbound::{ConnectionOutbound, Room, RoomAsked};
 
 /// Name of the trailer.
 pub(super) const RETRY_AFTER: &str = "retry-after-ms";
-/// Calls whose answers are streams. Those wait for room before their next part is made.
-const STREAMS: [&str; 2] = ["ReceiveMessage", "Telemetry"];
 /// Room that is asked for before a part of a stream is made: the largest message with all that belongs to it, and what the
 /// encoder gathers besides.
 const PART_MAX_BYTES: usize = (4 << 20) + (256 << 10);
@@ -64,62 +59,8 @@ impl Drop for RoomKept {
     }
 }
 
-/// A gRPC service whose requests and answers are counted, and whose answers get their trailer.
-#[derive(Clone, Debug)]
-pub(crate) struct WithTrailer<S> {
-    service: S,
-    inbound: Arc<ConnectionInbound>,
-    outbound: Arc<ConnectionOutbound>,
-}
-
-impl<S> WithTrailer<S> {
-    pub(super) fn new(service: S, inbound: Arc<ConnectionInbound>, outbound: Arc<ConnectionOutbound>) -> Self {
-        Self { service, inbound, outbound }
-    }
-}
-
-type Grpc = Response<tonic::body::Body>;
-
-impl<S> hyper::service::Service<Request<Incoming>> for WithTrailer<S>
-where
-    S: tower::Service<Request<CountedBody>, Response = Grpc, Error = Infallible, Future: Unpin> + Clone,
-{
-    type Response = Response<AnswerBody>;
-    type Error = Infallible;
-    type Future = TrailerFuture<S::Future>;
-
-    /// The generated service is always ready.
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (head, body) = request.into_parts();
-        let path = head.uri.path();
-        let streams = path.rsplit('/').next().is_some_and(|method| STREAMS.contains(&method));
-        let body = CountedBody::new(body, path, self.inbound.clone());
-        let answer = self.service.clone().call(Request::from_parts(head, body));
-        TrailerFuture { answer, streams, outbound: self.outbound.clone() }
-    }
-}
-
-pub(crate) struct TrailerFuture<F> {
-    answer: F,
-    streams: bool,
-    outbound: Arc<ConnectionOutbound>,
-}
-
-impl<F: Future<Output = Result<Grpc, Infallible>> + Unpin> Future for TrailerFuture<F> {
-    type Output = Result<Response<AnswerBody>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ok(mut response) = ready!(Pin::new(&mut self.answer).poll(cx));
-        let extensions = response.extensions_mut();
-        let retry_after = extensions.remove::<RetryAfter>();
-        let streams = self.streams.then(|| {
-            let part = extensions.remove::<PartRoom>().unwrap_or_default();
-            Box::new(Parts { asked: RoomAsked::default(), part, kept: None })
-        });
-        let outbound = self.outbound.clone();
-        Poll::Ready(Ok(response.map(|body| AnswerBody { body, retry_after, streams, outbound })))
-    }
-}
+/// An answer as the generated service gives it.
+pub(super) type Grpc = Response<tonic::body::Body>;
 
 /// An answer whose bytes count until they are taken.
 pub(crate) struct AnswerBody {
@@ -131,6 +72,18 @@ pub(crate) struct AnswerBody {
 }
 
 impl AnswerBody {
+    /// An answer of the service, which may have put [`RetryAfter`] and, where it `streams`, [`PartRoom`] into its
+    /// extensions.
+    pub(super) fn of(mut answer: Grpc, streams: bool, outbound: Arc<ConnectionOutbound>) -> Response<Self> {
+        let extensions = answer.extensions_mut();
+        let retry_after = extensions.remove::<RetryAfter>();
+        let streams = streams.then(|| {
+            let part = extensions.remove::<PartRoom>().unwrap_or_default();
+            Box::new(Parts { asked: RoomAsked::default(), part, kept: None })
+        });
+        answer.map(|body| Self { body, retry_after, streams, outbound })
+    }
+
     /// An answer that no service made.
     pub(super) fn short(answer: Grpc, outbound: Arc<ConnectionOutbound>) -> Response<Self> {
         answer.map(|body| Self { body, retry_after: None, streams: None, outbound })
