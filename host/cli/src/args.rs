@@ -11,12 +11,9 @@ use crate::group::GroupCommand;
 use crate::log::LogCommand;
 use crate::message::MessageCommand;
 use crate::plugin::PluginCommand;
-use crate::serve::{ConfigCommand, ServeArgs};
+use crate::serve::{COMPILE_COMPONENT, ConfigCommand, ServeArgs};
 use crate::topic::TopicCommand;
 use crate::transaction::TransactionCommand;
-
-/// The command that a node starts itself with to compile a component.
-pub(crate) const COMPILE_COMPONENT: &str = "compile-component";
 
 /// A message broker that settles open transactions by itself. Official RocketMQ 5 clients talk to it unchanged.
 #[derive(Debug, Parser)]

@@ -1,16 +1,16 @@
 //! `vouch log`: the log of a data folder, of a stopped or a running node, looked at without a change.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use vouch_broker::ShardId;
 use vouch_broker::record::{Frame, Record, decode_stored};
-use vouch_commitlog::{DamagedRange, DumpError, Entry, EntryKind, LogFolder, LogPosition, SegmentInfo, Verification};
+use vouch_commitlog::{DumpError, Entry, EntryKind, LogFolder, LogPosition, Verification};
 use vouch_storage::{ShardFolder, StoredCopies, verify_snapshots};
 
 use crate::damage;
@@ -18,6 +18,7 @@ use crate::escape;
 use crate::failure::Problem;
 use crate::http::HttpArgs;
 use crate::log_damage;
+use crate::log_pieces::{describe, file_name, hex, range_json, segment_json};
 use crate::output::{self, Table};
 
 /// A record's text is cut here: a piece of a component has megabytes.
@@ -201,13 +202,6 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-pub(crate) fn describe(range: &DamagedRange) -> String {
-    match range.entries_lost() {
-        Some(lost) => format!("{range}; {lost} entries lost"),
-        None => range.to_string(),
-    }
-}
-
 fn dump(args: &DumpArgs) -> anyhow::Result<()> {
     let folder = open(&args.folder)?;
     let mut left = args.limit;
@@ -221,7 +215,7 @@ fn dump(args: &DumpArgs) -> anyhow::Result<()> {
                 print_entry(&entry, args)?;
             }
             Err(DumpError::Damaged(range)) if args.folder.json => {
-                output::json_line(&json!({"damage": log_damage::range_json(&range)}))?
+                output::json_line(&json!({"damage": range_json(&range)}))?
             }
             Err(DumpError::Damaged(range)) => output::line(format_args!("DAMAGED {}", describe(&range)))?,
             Err(error) => return Err(error.into()),
@@ -333,27 +327,4 @@ fn message(bytes: &bytes::Bytes, bodies: bool) -> String {
         stored.producer,
         message.body.len()
     )
-}
-
-pub(crate) fn segment_json(segment: &SegmentInfo) -> Value {
-    let mut members = Map::new();
-    members.insert("file".to_owned(), json!(file_name(&segment.file)));
-    members.insert("start".to_owned(), json!(segment.start.0));
-    members.insert("size".to_owned(), json!(segment.size));
-    members.insert("header_sound".to_owned(), json!(segment.header_sound));
-    members.insert("entries".to_owned(), json!(segment.entries));
-    members.insert("first_index".to_owned(), json!(segment.first_index));
-    members.insert("last_index".to_owned(), json!(segment.last_index));
-    members.insert("used_bytes".to_owned(), json!(segment.used_bytes));
-    members.insert("prepared_bytes".to_owned(), json!(segment.prepared_bytes));
-    members.insert("durable_mark".to_owned(), json!(segment.durable_mark.0));
-    Value::Object(members)
-}
-
-pub(crate) fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

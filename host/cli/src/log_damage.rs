@@ -1,11 +1,11 @@
 //! What `vouch log verify` found damaged, as people and programs read it.
 
 use serde_json::{Value, json};
-use vouch_commitlog::{DamagedRange, Verification};
+use vouch_commitlog::Verification;
 use vouch_storage::{CopyFate, DamagedCopy, StoredCopies};
 
 use crate::failure::Problem;
-use crate::log::{describe, file_name, hex, segment_json};
+use crate::log_pieces::{describe, file_name, hex, range_json, segment_json};
 
 /// The failure that says it.
 pub(crate) fn found(verification: &Verification, copies: &StoredCopies) -> anyhow::Error {
@@ -80,18 +80,4 @@ fn copy_json(copy: &DamagedCopy) -> Value {
         CopyFate::Lost => "lost",
     };
     json!({"file": file_name(&copy.file), "reason": copy.reason, "state": state})
-}
-
-/// A damaged stretch of the log.
-pub(crate) fn range_json(range: &DamagedRange) -> Value {
-    json!({
-        "file": file_name(&range.file),
-        "offset": range.offset,
-        "length": range.length,
-        "from": range.from.0,
-        "to": range.to.0,
-        "reason": range.reason,
-        "headers": range.headers,
-        "entries_lost": range.entries_lost(),
-    })
 }

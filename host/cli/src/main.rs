@@ -18,6 +18,7 @@ mod group;
 mod http;
 mod log;
 mod log_damage;
+mod log_pieces;
 mod message;
 mod output;
 mod plugin;

@@ -25,6 +25,7 @@ use crate::output::{self, Table};
 use crate::runtime;
 use logging::Log;
 use reload::{Origin, Reloading};
+pub(crate) use settings::COMPILE_COMPONENT;
 use settings::{Settings, connections};
 use signals::Signals;
 

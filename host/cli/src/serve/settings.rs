@@ -17,6 +17,9 @@ use crate::config::Resolved;
 use crate::failure::Usage;
 use crate::text;
 
+/// The command that a node starts itself with to compile a component.
+pub(crate) const COMPILE_COMPONENT: &str = "compile-component";
+
 /// What a node is started with, read and checked.
 pub(super) struct Settings {
     pub(super) node: NodeConfig,
@@ -55,7 +58,7 @@ impl Settings {
             auto_create_topics: resolved.get("auto_create_topics", yes_or_no)?,
             plugin_threads: resolved.get("plugin_threads", count)?,
             plugin_concurrency: resolved.get("plugin_concurrency", count)?,
-            plugin_compiler: CompilerProgram::this_program([crate::args::COMPILE_COMPONENT]),
+            plugin_compiler: CompilerProgram::this_program([COMPILE_COMPONENT]),
         };
         let (connections_wanted, connections) = connections(resolved, descriptors)?;
         let gateway = GatewayConfig { connections, ..gateway(resolved, started)? };
