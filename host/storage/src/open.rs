@@ -11,9 +11,8 @@ use crate::damaged::{self, DamagedLog};
 use crate::error::{StartError, failed};
 use crate::folder::{self, Folders};
 use crate::progress::{StartProgress, StartStep};
-use crate::replay::replay;
+use crate::replay::{check_feature_level, replay};
 use crate::snapshots::{Loaded, Snapshots};
-use crate::version::check_feature_level;
 
 /// A log with the state that it says.
 pub struct Opened {

@@ -5,6 +5,9 @@ use vouch_broker::state::RecordAt;
 use vouch_broker::{Millis, State};
 use vouch_commitlog::Entry;
 
+use crate::error::StartError;
+use crate::version::FEATURE_LEVEL;
+
 /// A record of the log that cannot be applied: the node must not guess what it meant.
 #[derive(Debug, thiserror::Error)]
 #[error("the record at position {position}, written by Vouch {version}, cannot be read: {why}")]
@@ -35,4 +38,15 @@ pub fn replay(state: &mut State, entry: &Entry) -> Result<(), Unreadable> {
         records = rest;
     }
     Ok(())
+}
+
+/// Whether this program understands everything that the log means.
+pub(crate) fn check_feature_level(state: &State) -> Result<(), StartError> {
+    match &state.cluster().init {
+        Some(init) if init.feature_level > FEATURE_LEVEL => {
+            let version = state.cluster().last_version.clone();
+            Err(StartError::FeatureLevel { found: init.feature_level, version })
+        }
+        _ => Ok(()),
+    }
 }

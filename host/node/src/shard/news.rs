@@ -5,18 +5,14 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{DeadLetterSized, End, EndedBy, Record};
 use vouch_broker::state::{Applied, Outcome};
-use vouch_broker::{GroupId, ShardId, TransactionId, TransactionOutcome};
+use vouch_broker::{ShardId, TransactionId, TransactionOutcome};
 use vouch_registry::Digest;
 
 use super::Executor;
-use crate::metrics::Series;
 
 /// Lines of one kind in a second; what comes beyond is counted, and told in one line when the second is over.
 const LINES_A_SECOND: u32 = 20;
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Messages that went to the dead letters of each group.
-pub(crate) type DeadLetters = Series<GroupId, u64>;
 
 /// Events of one kind that were told lately.
 #[derive(Debug)]

@@ -9,9 +9,8 @@ use super::copy::{compare, hexadecimal};
 use super::manifest::Manifest;
 use super::plan;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, SHARD, damaged, shard_of};
-use crate::replay::replay;
+use crate::replay::{check_feature_level, replay};
 use crate::snapshots::{Loaded, Snapshots};
-use crate::version::check_feature_level;
 
 /// Checks a backup without restoring it: every file against its length and digest, every entry of the log, the
 /// snapshot, and every record that a start would read. Nothing is changed.

@@ -10,6 +10,7 @@
 //! twice ([`copies`]); one that is damaged or missing is made again from the other.
 
 mod copies;
+mod failure;
 mod rebuild;
 mod room;
 mod store;
@@ -25,83 +26,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use vouch_broker::state::{Copies, PartView, SnapshotError};
+use vouch_broker::state::{Copies, PartView};
 use vouch_broker::{ShardId, State};
-use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, ReadError, Shortage, map_file};
+use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, Shortage, map_file};
 
 use crate::layout::ShardFolder;
-use crate::replay::{Unreadable, replay};
+use crate::replay::replay;
 use copies::{Fault, spare, state_of};
 pub(crate) use copies::{Mended, Stored};
+pub use failure::SnapshotFailure;
 pub(crate) use store::Rooms;
 use store::{Kind, Store, Which};
 pub use thread::{Listeners, Requests, Snapshotter};
 pub use verify::{CopyFate, DamagedCopy, StoredCopies, verify_snapshots};
-
-/// Why no snapshot was made, or one cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotFailure {
-    /// The system refuses.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The head of a snapshot is damaged.
-    #[error("{}: {why}", path.display())]
-    Checkpoint {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: CheckpointError,
-    },
-    /// The state in a snapshot, or one of its parts, is damaged.
-    #[error("{}: {why}", path.display())]
-    State {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: SnapshotError,
-    },
-    /// The log cannot be read.
-    #[error("the log cannot be read: {0}")]
-    Log(#[from] ReadError),
-    /// A record of the log cannot be read.
-    #[error(transparent)]
-    Record(#[from] Unreadable),
-    /// The log does not begin at its beginning, and there is no snapshot to begin with.
-    #[error("there is no snapshot, and the log begins at position {0}")]
-    NoBeginning(u64),
-    /// A part that is needed cannot be read.
-    #[error("part {0} is damaged in both copies")]
-    Lost(u64),
-    /// What lies on the disk only once must not be the only thing that says it.
-    #[error("a copy of {} cannot be made again: {source}", path.display())]
-    NotMended {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A newer snapshot took its place.
-    #[error("{} went while it was read", path.display())]
-    Gone {
-        /// The file.
-        path: PathBuf,
-    },
-    /// See [`Snapshots::give_up`].
-    #[error("the data folder is not this node's any more")]
-    GivenUp,
-}
-
-impl SnapshotFailure {
-    /// The disk had no room for it.
-    fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if store::is_full(source))
-    }
-}
 
 /// A state, and the last entry that is in it.
 pub struct Loaded {

@@ -12,9 +12,10 @@ use std::sync::Once;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use super::store::UNFINISHED;
 use vouch_files::create;
 
+/// What is not finished is named so, and removed where it is met.
+pub(super) const UNFINISHED: &str = "unfinished";
 /// A file has at least so many bytes.
 pub(super) const LEAST: u64 = 256 << 10;
 /// Of what is free so much is left to others, for each byte that is taken.

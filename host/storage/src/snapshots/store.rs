@@ -11,8 +11,6 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::room;
 use vouch_files::{create, create_dir_all};
 
-pub(super) const UNFINISHED: &str = "unfinished";
-
 /// Most files in which room is set aside for a kind.
 const ROOMS: usize = 8;
 
@@ -95,7 +93,7 @@ impl Store {
         self.remember();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+            if path.extension().is_some_and(|extension| extension == room::UNFINISHED) {
                 // It may have been room that was set aside, which a full disk would not give again.
                 let kind = Kind::BOTH.into_iter().find(|kind| kind.is_of(path.file_stem().map(Path::new)));
                 match kind {
@@ -394,7 +392,7 @@ fn write(path: &Path, content: &[&[u8]]) -> io::Result<()> {
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
-    name.push(UNFINISHED);
+    name.push(room::UNFINISHED);
     PathBuf::from(name)
 }
 
