@@ -69,6 +69,8 @@ bugs! {
     RECYCLED_BEFORE_RELEASED
     /// A released file may be used again though a reader holds bytes of it.
     RECYCLED_WHILE_READ
+    /// Bytes that may still be cut off and overwritten are handed out without a copy.
+    UNSETTLED_BYTES_SHARED
     /// A segment is used before its name is durable.
     DIRECTORY_NOT_SYNCED
     /// The durable mark of an entry is written as 0, as if nothing were known.

@@ -12,6 +12,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::retry_on_intr;
 
+use crate::settled::Fixed;
+
 /// One flat folder of files.
 ///
 /// # To ensure correctness
@@ -62,12 +64,12 @@ pub(crate) trait File: Send + Sync {
 
 /// The bytes of a file in memory.
 pub(crate) trait Mapping: Send + Sync {
-    /// The bytes of a range. The caller sees to it that nobody writes to the range while the bytes are alive.
+    /// The bytes of a range that will never change, themselves.
     ///
     /// # Panics
     /// If the range leaves the mapping.
-    fn bytes(self: Arc<Self>, offset: u64, len: usize) -> Bytes;
-    /// Copies a range out.
+    fn bytes(self: Arc<Self>, range: Fixed) -> Bytes;
+    /// Copies a range out. Where somebody writes to it meanwhile the copy may be old in one place and new in another.
     ///
     /// # Panics
     /// If the range leaves the mapping.
@@ -274,7 +276,8 @@ impl RealMapping {
 }
 
 impl Mapping for RealMapping {
-    fn bytes(self: Arc<Self>, offset: u64, len: usize) -> Bytes {
+    fn bytes(self: Arc<Self>, range: Fixed) -> Bytes {
+        let (offset, len) = range.place();
         let start = self.pointer(offset, len);
         Bytes::from_owner(MappedRange { start, len, _mapping: self })
     }
@@ -282,7 +285,9 @@ impl Mapping for RealMapping {
     fn copy(&self, offset: u64, into: &mut [u8]) {
         let start = self.pointer(offset, into.len());
         // SAFETY: `pointer` checked the source range; the destination is an exclusive borrow in our own memory, so the
-        // two cannot overlap. A plain copy of bytes makes no claim about who else writes the file.
+        // two cannot overlap. No reference to the source is made, so nothing claims that its bytes stay as they are: where
+        // the file is written meanwhile (by a system call, never through this mapping, which is read-only) each byte of the
+        // copy is the old or the new one, and any byte is a valid `u8`. Whoever copies what may change asks the checksums.
         unsafe { std::ptr::copy_nonoverlapping(start, into.as_mut_ptr(), into.len()) }
     }
 
@@ -313,10 +318,11 @@ unsafe impl Send for MappedRange {}
 
 impl AsRef<[u8]> for MappedRange {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the range was checked against the mapping, which lives as long as `self`. The log hands out only
-        // ranges that are never written again (entries below the append point; a released file is used again only
-        // when no mapping of it is left), so the bytes do not change under the reference; the file is never cut
-        // shorter, so no page of it is without backing.
+        // SAFETY: the range was checked against the mapping, which lives as long as `self`. It was a `Fixed` one, which only
+        // `settled` makes: an entry below the position up to which the log stays as it is (a cut begins above it, what is
+        // written again below it are the same bytes, and a released file is used again only when no mapping of it is
+        // left), or a whole file that was complete when it was mapped. So the bytes do not change under the reference;
+        // and the file is never cut shorter, so no page of it is without backing.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
@@ -351,5 +357,5 @@ fn map(path: &Path, read_now: bool) -> io::Result<Bytes> {
         // An error now instead of a signal later.
         mapping.populate(0, len)?;
     }
-    Ok(mapping.bytes(0, len))
+    Ok(mapping.bytes(Fixed::of_sealed_file(len)))
 }

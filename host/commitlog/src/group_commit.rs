@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::segment::WriteSegment;
+use crate::settled::Settled;
 use crate::{Durations, LogPosition, Operation, PoisonReport};
 
 /// What the log reports about durability, always in order and never two at a time.
@@ -95,6 +96,8 @@ pub(crate) struct GroupCommit {
     /// Everything appended became durable, or the log was poisoned.
     settled: Condvar,
     durable: AtomicU64,
+    /// Of a group of one: what is durable stays.
+    stays: Arc<Settled>,
     /// How long its syncs take.
     pub(crate) syncs: Durations,
     poison: OnceLock<PoisonReport>,
@@ -103,9 +106,10 @@ pub(crate) struct GroupCommit {
 }
 
 impl GroupCommit {
-    /// `end` is durable already and `segment` is the one appended to.
+    /// `end` is durable already and `segment` is the one appended to. What becomes durable is settled.
     pub(crate) fn new(
         end: u64,
+        stays: Arc<Settled>,
         segment: Arc<WriteSegment>,
         on_durable: OnDurable,
         path_of: Box<dyn Fn(&str) -> std::path::PathBuf + Send + Sync>,
@@ -129,6 +133,7 @@ impl GroupCommit {
             work: Condvar::new(),
             settled: Condvar::new(),
             durable: AtomicU64::new(end),
+            stays,
             syncs: Durations::default(),
             poison: OnceLock::new(),
             on_durable,
@@ -242,6 +247,8 @@ impl GroupCommit {
         while state.segments.len() > 1 && state.segments[0].end <= durable {
             state.segments.pop_front();
         }
+        // First: whoever knows that it is durable reads it without a copy.
+        self.stays.raise(durable);
         self.durable.store(durable, Ordering::Release);
     }
 

@@ -26,6 +26,7 @@ mod reader;
 mod recovery;
 mod scrub;
 mod segment;
+mod settled;
 mod shortage;
 mod spares;
 mod survey;

@@ -12,6 +12,7 @@ use crate::horizon::Horizon;
 use crate::preallocate::Preallocator;
 use crate::reader::View;
 use crate::recovery::{OnEntry, recover};
+use crate::settled::Settled;
 use crate::{Appender, Entry, LogConfig, LogReader, OpenError, Recovery};
 
 /// The commit log of one shard: an endless sequence of checksummed entries in segment files.
@@ -79,8 +80,10 @@ pub(crate) fn open_on(
     let end = recovered.tail.end;
     let seed = checksum_seed(&config.cluster_id, config.shard);
     let path_of = Box::new(move |name: &str| -> PathBuf { disk.path(name) });
-    let commit = Arc::new(GroupCommit::new(end, recovered.segment.clone(), on_durable, path_of));
-    let view = Arc::new(View::new(config.segment_size, seed, recovered.start, recovered.mappings, end));
+    // All that recovery kept is durable, and stays.
+    let settled = Arc::new(Settled::at(end));
+    let commit = Arc::new(GroupCommit::new(end, settled.clone(), recovered.segment.clone(), on_durable, path_of));
+    let view = Arc::new(View::new(config.segment_size, seed, recovered.start, recovered.mappings, end, settled));
     let segment = recovered.segment;
     let horizon = Horizon::new(seed);
     let space = Preallocator::new(factory, config.zero_ahead, segment.clone(), recovered.prepared_to, horizon);

@@ -78,6 +78,6 @@ pub(crate) fn open_read_only_on(
         mappings.push_back(mapping);
     }
     let damage = verification.damage.iter().map(|range| (range.from.0, range.to.0)).collect();
-    let view = View::damaged(&identity, (start, end), mappings, damage);
+    let view = View::damaged(&identity, (start, end), verification.durable.0, mappings, damage);
     Ok(ReadOnlyLog { reader: LogReader::new(Arc::new(view)), verification })
 }

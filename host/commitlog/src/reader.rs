@@ -1,4 +1,5 @@
-//! Reading: zero-copy ranges of the mapped segments, and entries one after the other.
+//! Reading: ranges of the mapped segments, and entries one after the other; without a copy where the bytes will never
+//! change ([`crate::settled`]), as copies above that.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use crate::format::{
     ENTRY_HEADER_LEN, EntryKind, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, checksum_seed, padded, verify_entry,
 };
 use crate::segment::file_name;
+use crate::settled::Settled;
 use crate::{Checkpoint, LogIdentity, LogPosition, ReadError};
 
 /// One entry as it lies in the log.
@@ -30,7 +32,7 @@ pub struct Entry {
     pub leader_time_ms: u64,
     /// What it is.
     pub kind: EntryKind,
-    /// The bytes that were appended; shares the mapping, no copy.
+    /// The bytes that were appended. They never change, whatever becomes of the log.
     pub payload: Bytes,
 }
 
@@ -54,6 +56,8 @@ pub(crate) struct View {
     pub(crate) segment_size: u64,
     pub(crate) seed: u32,
     appended: AtomicU64,
+    /// What lies above is handed out as copies.
+    settled: Arc<Settled>,
     segments: RwLock<Segments>,
     /// Ranges that are not served, in order; only in a log that is open for reading only.
     damage: Vec<(u64, u64)>,
@@ -68,29 +72,39 @@ struct Segments {
 
 impl View {
     /// `mappings` are consecutive segments, the first of which starts at `start`.
-    pub(crate) fn new(segment_size: u64, seed: u32, start: u64, mappings: Vec<Arc<dyn Mapping>>, end: u64) -> Self {
+    pub(crate) fn new(
+        segment_size: u64,
+        seed: u32,
+        start: u64,
+        mappings: Vec<Arc<dyn Mapping>>,
+        end: u64,
+        settled: Arc<Settled>,
+    ) -> Self {
         let mappings = mappings.into_iter().map(Some).collect();
         let segments = RwLock::new(Segments { start, mappings });
-        Self { segment_size, seed, appended: AtomicU64::new(end), segments, damage: Vec::new() }
+        Self { segment_size, seed, appended: AtomicU64::new(end), settled, segments, damage: Vec::new() }
     }
 
-    /// The same of a damaged log, in which some files and some ranges are not served.
+    /// The same of a damaged log, in which some files and some ranges are not served, and which was durable up to
+    /// `durable`.
     pub(crate) fn damaged(
         identity: &LogIdentity,
         (start, end): (u64, u64),
+        durable: u64,
         mappings: VecDeque<Option<Arc<dyn Mapping>>>,
         damage: Vec<(u64, u64)>,
     ) -> Self {
         let seed = checksum_seed(&identity.cluster_id, identity.shard);
         let segments = RwLock::new(Segments { start, mappings });
-        Self { segment_size: identity.segment_size, seed, appended: AtomicU64::new(end), segments, damage }
+        let (appended, settled) = (AtomicU64::new(end), Arc::new(Settled::at(durable.min(end))));
+        Self { segment_size: identity.segment_size, seed, appended, settled, segments, damage }
     }
 
     pub(crate) fn appended(&self) -> u64 {
         self.appended.load(Ordering::Acquire)
     }
 
-    /// Bytes below `end` are written and will never change.
+    /// Bytes below `end` are written.
     pub(crate) fn publish(&self, end: u64) {
         self.appended.store(end, Ordering::Release);
     }
@@ -164,7 +178,8 @@ impl View {
             StoredHeader::decode(self.seed, &bytes, position).map_err(|fault| self.not_an_entry(position, fault))?;
         let payload_len = padded(header.payload_len.into());
         let (mapping, offset) = self.locate(position, ENTRY_HEADER_LEN + payload_len)?;
-        let payload = mapping.bytes(offset + ENTRY_HEADER_LEN, payload_len as usize);
+        let payload =
+            self.settled.bytes(mapping, position + ENTRY_HEADER_LEN, offset + ENTRY_HEADER_LEN, payload_len as usize);
         let crc = verify_entry(self.seed, &bytes, &payload).map_err(|fault| self.not_an_entry(position, fault))?;
         Ok((header, crc, payload.slice(..header.payload_len as usize)))
     }
@@ -181,9 +196,9 @@ impl View {
 
 /// Reads what was appended, durable or not. Cheap to clone; every thread may have one.
 ///
-/// Bytes handed out share the mapped segment and keep it alive. They are the page cache itself: a sector that the
-/// disk cannot read any more ends the process with a signal, as with any mapped file; whoever must not risk that reads
-/// a copy of the log.
+/// Bytes handed out never change. Those that were durable share the mapped segment and keep it alive. They are the page
+/// cache itself: a sector that the disk cannot read any more ends the process with a signal, as with any mapped file;
+/// whoever must not risk that reads a copy of the log. What may still be cut off is handed out as a copy (ruling 28).
 #[derive(Clone)]
 pub struct LogReader {
     view: Arc<View>,
@@ -207,6 +222,7 @@ impl LogReader {
             segment_size,
             seed,
             appended,
+            settled: self.view.settled.clone(),
             segments: RwLock::new(Segments { start, mappings }),
             damage,
         }))
@@ -222,14 +238,14 @@ impl LogReader {
         LogPosition(self.view.appended())
     }
 
-    /// The `len` bytes from `position` on, without a copy and without a check against the checksum (that covers whole
-    /// entries: see [`Self::entries_from`]).
+    /// The `len` bytes from `position` on, without a copy if they are durable, and without a check against the checksum (that
+    /// covers whole entries: see [`Self::entries_from`]).
     ///
     /// # Errors
     /// The range is not inside the appended entries of one segment.
     pub fn read(&self, position: LogPosition, len: usize) -> Result<Bytes, ReadError> {
         match self.view.locate(position.0, len as u64) {
-            Ok((mapping, offset)) => Ok(mapping.bytes(offset, len)),
+            Ok((mapping, offset)) => Ok(self.view.settled.bytes(mapping, position.0, offset, len)),
             // An empty payload may lie at the very end of a segment.
             Err(ReadError::OutsideEntries { .. }) if len == 0 => Ok(Bytes::new()),
             Err(error) => Err(error),

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
+
 use self::headers::Found;
 use self::leftover::Remains;
 use crate::appender::Tail;
@@ -117,6 +119,8 @@ struct Scan<'a> {
     /// The chain's checksum is known: not at the first entry of a log whose head was removed.
     chained: bool,
     last_kind: Option<(EntryKind, bool)>,
+    /// Memory of the last payload that was handed over, if nobody kept it.
+    copy: BytesMut,
     end: ChainEnd,
     report: Recovery,
 }
@@ -134,6 +138,7 @@ impl<'a> Scan<'a> {
             tail: Tail { end: 0, previous: 0, term: 0, index: 0, leader_time_ms: 0, mark: 0, records_end: 0 },
             chained: false,
             last_kind: None,
+            copy: BytesMut::new(),
             end: ChainEnd { fault: EntryFault::Nothing, after_filler: false },
             report: Recovery {
                 entries: 0,
@@ -203,12 +208,15 @@ impl<'a> Scan<'a> {
     }
 
     /// Checks the entry at the end of the chain so far. A sound header of an unknown version or kind refuses the open.
+    ///
+    /// The payload is a copy: whether the entry was durable, or somebody's to cut off, is not known before a later one says
+    /// so (ruling 28).
     #[allow(clippy::type_complexity, reason = "an I/O error is not a fault of the entry")]
     fn check(
-        &self,
+        &mut self,
         ahead: &mut ReadAhead,
         segment_start: u64,
-    ) -> Result<Result<(StoredHeader, u32, bytes::Bytes), EntryFault>, OpenError> {
+    ) -> Result<Result<(StoredHeader, u32, Bytes), EntryFault>, OpenError> {
         let found = &self.found[self.at];
         let offset = self.tail.end - segment_start;
         if offset + ENTRY_HEADER_LEN > found.size {
@@ -237,7 +245,10 @@ impl<'a> Scan<'a> {
             return Ok(Err(EntryFault::Header));
         }
         ahead.to(found, payload_at + payload_len).map_err(self.io("read", segment_start))?;
-        let payload = found.mapping.clone().bytes(payload_at, payload_len as usize);
+        let mut copy = std::mem::take(&mut self.copy);
+        copy.resize(payload_len as usize, 0);
+        found.mapping.copy(payload_at, &mut copy);
+        let payload = copy.freeze();
         Ok(match verify_entry(self.seed, &bytes, &payload) {
             Ok(_) if self.chained && header.previous != self.tail.previous => Err(EntryFault::Chain),
             Ok(crc) => Ok((header, crc, payload)),
@@ -250,7 +261,7 @@ impl<'a> Scan<'a> {
         &mut self,
         header: &StoredHeader,
         crc: u32,
-        payload: bytes::Bytes,
+        payload: Bytes,
         on_entry: &mut OnEntry<'_>,
     ) -> Result<(), OpenError> {
         let covers_all = header.durable_mark >= self.tail.records_end;
@@ -270,7 +281,9 @@ impl<'a> Scan<'a> {
         }
         self.report.entries += 1;
         on_entry(Entry::new(header, kind, payload.slice(..header.payload_len as usize)))
-            .map_err(|source| OpenError::Entry { position: LogPosition(header.position), source })
+            .map_err(|source| OpenError::Entry { position: LogPosition(header.position), source })?;
+        self.copy = payload.try_into_mut().unwrap_or_default();
+        Ok(())
     }
 
     /// Collects what lies behind the chain's end.

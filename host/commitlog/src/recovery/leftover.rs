@@ -35,6 +35,8 @@ impl Remains {
         // A header may be found whole although the bytes before it are not: try every place one can start at. But
         // trust a sound one about its payload, so that nothing inside a message body is taken for an entry.
         let mut skip_to = offset;
+        // A copy: what is looked at here is what may be cut.
+        let mut memory = vec![0; WINDOW.min(written_to.saturating_sub(offset)) as usize];
         while offset < written_to {
             match found.file.next_data(offset)? {
                 Some(data) if data < written_to => offset = data / ALIGNMENT * ALIGNMENT,
@@ -43,7 +45,8 @@ impl Remains {
             let len = WINDOW.min(written_to - offset);
             found.mapping.populate(offset, len as usize)?;
             self.searched += len;
-            let window = found.mapping.clone().bytes(offset, len as usize);
+            let window = &mut memory[..len as usize];
+            found.mapping.copy(offset, window);
             let (words, rest) = window.as_chunks::<{ ALIGNMENT as usize }>();
             if let Some(byte) = rest.iter().rposition(|byte| *byte != 0).filter(|_| !found.recycled) {
                 self.last_byte = Some(found.start + offset + (len - rest.len() as u64) + byte as u64);

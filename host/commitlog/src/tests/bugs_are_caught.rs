@@ -7,6 +7,7 @@ use super::power_cuts::violation;
 use super::recycled;
 use super::release;
 use super::rng::Rng;
+use super::settled;
 use super::sim_disk::Image;
 use crate::EntryKind;
 use crate::bugs::{self, Bug};
@@ -87,6 +88,12 @@ fn old_entries_of_a_recycled_segment_taken_for_new_ones() {
 fn a_file_that_is_used_again_while_a_reader_holds_it() {
     let caught = bugs::RECYCLED_WHILE_READ.during(release::bytes_changed_under_a_reader);
     println!("{}", caught.expect("the releases catch it"));
+}
+
+#[test]
+fn bytes_that_may_be_cut_off_handed_out_without_a_copy() {
+    let caught = bugs::UNSETTLED_BYTES_SHARED.during(settled::bytes_changed_above_the_durable_position);
+    println!("{}", caught.expect("an overwrite above the durable position catches it"));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod recycled;
 mod release;
 mod rng;
 mod scrub;
+mod settled;
 mod shortages;
 mod sim_disk;
 mod space;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::platter::{Platter, rename};
 use super::rng::Rng;
 use crate::disk::{Disk, File, Mapping};
+use crate::settled::Fixed;
 
 /// Files by name.
 pub(super) type Image = BTreeMap<String, Vec<u8>>;
@@ -506,7 +507,8 @@ impl AsRef<[u8]> for Held {
 }
 
 impl Mapping for SimMapping {
-    fn bytes(self: Arc<Self>, offset: u64, len: usize) -> Bytes {
+    fn bytes(self: Arc<Self>, range: Fixed) -> Bytes {
+        let (offset, len) = range.place();
         let mut bytes = vec![0; len];
         self.copy(offset, &mut bytes);
         // As on a real disk, whoever holds the bytes holds the mapping.

@@ -1,0 +1,72 @@
+//! Below which position the bytes of a log never change again, and so may be handed out without a copy (ruling 28).
+//!
+//! # To ensure correctness
+//! - The position only rises, and only to where entries are certain to stay: that is what is durable in the log of a single
+//!   node, and what is committed in that of several. [`crate::group_commit`] alone raises it.
+//! - Nothing below it is ever overwritten with other bytes while a mapping of the file is left. Recovery cuts behind the end
+//!   of what was durable and writes the rest again as it is; a released file is used again only when nobody maps it; a
+//!   repair writes another file.
+//! - Whatever lies above it may be cut off and overwritten, so of that nobody gets more than a copy.
+//! - [`Fixed`] is the only way to bytes of a mapping, and is made here only.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::disk::Mapping;
+
+/// A range of a mapped file whose bytes will never change.
+pub(crate) struct Fixed {
+    offset: u64,
+    len: usize,
+}
+
+impl Fixed {
+    /// The first `len` bytes of a file that is complete: whoever asks for it vouches that nobody writes to it any more.
+    pub(crate) fn of_sealed_file(len: usize) -> Self {
+        Self { offset: 0, len }
+    }
+
+    /// Offset in the file, and length.
+    pub(crate) fn place(&self) -> (u64, usize) {
+        (self.offset, self.len)
+    }
+}
+
+/// The position, shared by those who hand out bytes and the one who raises it.
+#[derive(Debug)]
+pub(crate) struct Settled(AtomicU64);
+
+impl Settled {
+    pub(crate) fn at(position: u64) -> Self {
+        Self(AtomicU64::new(position))
+    }
+
+    /// First position whose byte may still change.
+    pub(crate) fn position(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Everything below `position` stays as it is from now on.
+    pub(crate) fn raise(&self, position: u64) {
+        self.0.fetch_max(position, Ordering::AcqRel);
+    }
+
+    /// `len` bytes from `position` on, which lie at `offset` in the mapping: themselves if they are settled, else a copy.
+    ///
+    /// # Panics
+    /// If the range leaves the mapping.
+    pub(crate) fn bytes(&self, mapping: Arc<dyn Mapping>, position: u64, offset: u64, len: usize) -> Bytes {
+        let end = position.checked_add(len as u64);
+        let settled = end.is_some_and(|end| end <= self.position());
+        #[cfg(test)]
+        let settled = settled || crate::bugs::UNSETTLED_BYTES_SHARED.injected();
+        if settled {
+            return mapping.bytes(Fixed { offset, len });
+        }
+        let mut copy = BytesMut::zeroed(len);
+        mapping.copy(offset, &mut copy);
+        copy.freeze()
+    }
+}
