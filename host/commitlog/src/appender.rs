@@ -221,44 +221,39 @@ impl Appender {
     }
 
     /// Whether the log has been idle for [`MARK_AFTER`] and its last group is durable but not covered by a mark: then
-    /// append an empty [`EntryKind::Mark`], so that later damage to that group cannot pass for a torn tail (ruling 17).
+    /// whoever leads should append an empty [`EntryKind::Mark`], so that later damage to that group cannot pass for a torn
+    /// tail (ruling 17). The log itself appends nothing (ruling 29).
     pub fn mark_needed(&self) -> bool {
         self.mark_due_in() == Some(Duration::ZERO)
     }
 
     /// How long until a mark is needed if nothing is appended: a time to sleep. `None` if the last group is covered.
     pub fn mark_due_in(&self) -> Option<Duration> {
-        let uncovered = self.tail.records_end > self.tail.mark && self.commit.poisoned().is_none();
+        let uncovered = !self.is_covered() && self.commit.poisoned().is_none();
         let wait = MARK_AFTER.saturating_sub(self.last_append.elapsed());
         // A group that is not durable after that long is waiting for a slow disk: look again later.
         let wait = if wait.is_zero() && self.commit.durable() < self.tail.records_end { MARK_AFTER } else { wait };
         uncovered.then_some(wait)
     }
 
-    /// Makes everything durable, covers the last group with a mark, and ends the threads.
+    /// Whether an entry says of all records before it that they were durable, or there are none.
+    pub fn is_covered(&self) -> bool {
+        self.tail.records_end <= self.tail.mark
+    }
+
+    /// Makes everything durable and ends the threads. Appends nothing: whoever leads covers the last group with a mark
+    /// before, when it is durable ([`Self::is_covered`]).
     ///
     /// # Errors
     /// The log is or became poisoned; what was reported durable before is.
     pub fn close(mut self) -> Result<LogPosition, AppendError> {
-        let closed = self.settle();
+        self.commit.publish(self.tail.end);
+        let closed = self.commit.wait_durable();
         if let Some(threads) = &mut self.threads {
             threads.end(Stop::Drain);
         }
-        closed.map(|()| self.appended())
-    }
-
-    fn settle(&mut self) -> Result<(), AppendError> {
-        self.commit.publish(self.tail.end);
-        self.commit.wait_durable()?;
-        if self.tail.records_end > self.tail.mark {
-            let Tail { term, index, leader_time_ms, .. } = self.tail;
-            match self.append(EntryHeader { term, index, leader_time_ms, kind: EntryKind::Mark }, &[]) {
-                // Without room for the mark the log is still whole.
-                Ok(_) | Err(AppendError::Short { .. }) => self.commit.wait_durable()?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        closed?;
+        Ok(self.appended())
     }
 
     /// Where an entry with a payload of `len` bytes goes: right at the end, or first in the next segment. Behind it

@@ -48,7 +48,7 @@ pub struct Recovery {
     pub last_leader_time_ms: u64,
     /// The torn tail that was cut, if there was one.
     pub cut: Option<Cut>,
-    /// Whether the log ended with a mark that covers all before it, as after [`crate::Appender::close`].
+    /// Whether the log ended with a mark that covers all before it, as that of a leader who stopped in good order does.
     pub clean: bool,
     /// The last entry, marks included: what a snapshot of everything that was handed over covers. `None` in an empty
     /// log.

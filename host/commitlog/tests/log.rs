@@ -12,7 +12,8 @@ use vouch_commitlog::{
 };
 
 use common::{
-    CLUSTER, Open, PATIENCE, body, config, first_segment, open, records, three_segments, two_groups, wait_durable,
+    CLUSTER, Open, PATIENCE, body, close, config, first_segment, open, records, three_segments, two_groups,
+    wait_durable,
 };
 
 #[test]
@@ -32,13 +33,13 @@ fn entries_survive_a_clean_stop_over_several_segments() {
     }
     wait_durable(&log.durable, placed[39].end);
     assert!(log.appender.appended() > LogPosition(2 * (4 << 20)));
-    log.appender.close().unwrap();
+    close(log.appender, 40);
 
     let log = open(config(folder.path())).unwrap();
     assert!(log.recovery.clean, "{:?}", log.recovery);
     assert_eq!(log.recovery.entries, 41);
-    assert_eq!((log.recovery.last_index, log.recovery.last_term), (40, 1));
-    assert_eq!(log.entries[40].kind, EntryKind::Mark);
+    assert_eq!((log.recovery.last_index, log.recovery.last_term), (41, 1));
+    assert_eq!((log.entries[40].kind, log.entries[40].index), (EntryKind::Mark, 41));
     for (entry, (index, placed)) in log.entries.iter().zip((1..).zip(&placed)) {
         assert_eq!(
             (entry.position, entry.payload_position, entry.end),
@@ -143,6 +144,25 @@ fn an_idle_log_asks_for_one_mark() {
     let error = open(config(folder.path())).err().unwrap();
     assert!(matches!(error, OpenError::Damaged { offset: 4096, position: LogPosition(4096), .. }), "{error}");
     assert!(error.to_string().contains("00000000000000000000.log"), "{error}");
+}
+
+/// On a replica that follows it would be an entry that nobody else has (ruling 29).
+#[test]
+fn a_log_appends_nothing_by_itself_neither_idle_nor_when_it_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    for index in 1..=3 {
+        let mut log = open(config(folder.path())).unwrap();
+        assert_eq!(log.entries.len() as u64, index - 1);
+        let end = log.appender.append(records(index), &[&body(index, 500)]).unwrap().end;
+        wait_durable(&log.durable, end);
+        std::thread::sleep(2 * MARK_AFTER);
+        assert!(log.appender.mark_needed() && !log.appender.is_covered());
+        assert_eq!((log.appender.appended(), log.reader.end()), (end, end));
+        assert_eq!(log.appender.close().unwrap(), end);
+        let after = open(config(folder.path())).unwrap();
+        assert!(!after.recovery.clean && after.recovery.cut.is_none());
+        assert_eq!((after.recovery.end, after.recovery.last_index), (end, index));
+    }
 }
 
 #[test]
@@ -339,8 +359,9 @@ fn a_writer_may_sync_its_own_entries() {
         wait_durable(&log.durable, appended.end);
         assert_eq!(log.appender.durable(), appended.end);
     }
-    log.appender.append_deferred(records(21), &[b"left to close"]).unwrap();
-    log.appender.close().unwrap();
+    let end = log.appender.append_deferred(records(21), &[b"left to close"]).unwrap().end;
+    assert_eq!(log.appender.close().unwrap(), end);
+    wait_durable(&log.durable, end);
     let log = open(config(folder.path())).unwrap();
-    assert_eq!((log.recovery.last_index, log.recovery.clean, log.entries.len()), (21, true, 22));
+    assert_eq!((log.recovery.last_index, log.entries.len()), (21, 21));
 }

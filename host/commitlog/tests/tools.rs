@@ -13,7 +13,7 @@ use vouch_commitlog::{
     Checkpoint, CommitLog, DumpError, LogConfig, LogFolder, LogPosition, OpenError, Progress, ReadError,
 };
 
-use common::{CLUSTER, Open, body, config, first_segment, open, records, three_segments, wait_durable};
+use common::{CLUSTER, Open, body, close, config, first_segment, open, records, three_segments, wait_durable};
 
 /// Name, content, and time of change of every file.
 fn contents(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>, std::time::SystemTime)> {
@@ -144,7 +144,7 @@ fn the_log_of_a_running_node_is_never_called_damaged() {
     });
     let (last, kept, appender): (Checkpoint, u64, _) = ended;
     assert!(kept > 0, "files were used again meanwhile");
-    appender.close().unwrap();
+    close(appender, last.index);
     let verification = LogFolder::open(folder.path()).unwrap().verify(last.end, &mut |_| ()).unwrap();
     assert!(verification.is_sound() && verification.end > last.end && verification.tail.is_none());
 }

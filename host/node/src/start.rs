@@ -1,12 +1,14 @@
 //! Starting and stopping a node.
 
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use vouch_broker::record::ClusterInit;
 use vouch_broker::{NothingStored, State};
 use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
 use vouch_storage::{
-    DamagedLog, DiskUse, Listeners, Lookups, Opened, OpenedLog, Requests, Scrub, ScrubbedFiles, Snapshots, Snapshotter,
-    StartError, StartProgress,
+    DamagedLog, DiskUse, Folders, Listeners, Lookups, Opened, OpenedLog, Requests, Scrub, ScrubbedFiles, Snapshots,
+    Snapshotter, StartError, StartProgress,
 };
 
 use crate::clock::{Clock, SystemTimeSource, TimeSource};
@@ -15,7 +17,7 @@ use crate::node::{Inner, Node};
 use crate::plugins::PluginHost;
 use crate::retention::{self, RetentionReport};
 use crate::search::SEARCHES_MAX;
-use crate::shard::{Command, Inbox, Output, Shard, Shared, first_records};
+use crate::shard::{Command, Inbox, Lead, Leadership, Output, Shard, Shared};
 use crate::stopping::Stopping;
 use crate::{NodeConfig, checks, plugins, watch};
 
@@ -98,10 +100,11 @@ impl Node {
         let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
         let storage = config.storage();
         let report_to = inbox.clone();
-        let mut opened = vouch_storage::open(&storage, &move |durable| report_to.report(durable), progress)?;
+        let opened = vouch_storage::open(&storage, &move |durable| report_to.report(durable), progress)?;
         let clock = Clock::start(opened.logged, time);
-        let index = first_records::write(&mut opened, &inbox, &clock)?;
         let plugins = PluginHost::start(&config)?;
+        // Who does not want the node any more finds the log as it was.
+        progress.go_on()?;
         let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
         let kept = matches!(opened.log, OpenedLog::Whole { .. });
         let (log, parts) = (opened.reader.clone(), opened.state.named_parts());
@@ -110,28 +113,31 @@ impl Node {
             // All before the log's end is durable and applied. Who makes it takes away what cannot be used.
             requests.want(opened.reader.end().0);
         }
-        let Opened { folders, state, reader, snapshots, snapshot, missing, log, .. } = opened;
-        let init = state.cluster().init.clone().expect("the first record of every log is applied by now");
+        let Opened { mut folders, state, reader, segment_size, snapshots, snapshot, missing, log, .. } = opened;
         let shared = Arc::new(Shared::new(clock, requests));
-        let (shard, log, scrub) = match log {
+        let (shard, init, log, scrub) = match log {
             OpenedLog::Whole { appender, recovery } => {
                 tell_recovery(&recovery, snapshot);
                 plugins.remove_unused(state.plugins());
                 let begin = Begin {
                     config: &config,
-                    segment_size: init.segment_size,
+                    segment_size,
+                    folders: &mut folders,
                     state,
                     inbox,
                     reader: &reader,
                     shared: &shared,
                 };
-                let (shard, upkeep) = begin.writing(appender, index, recovery, snapshots, &lookups)?;
+                let writing = begin.writing(appender, recovery, snapshots, &lookups);
+                // What failed leaves nothing behind that writes to a folder which is let go.
+                let (shard, init, upkeep) = writing.inspect_err(|_| lookups.stop())?;
                 let report = upkeep.scrub.report.clone();
-                (shard, ServedLog::Kept(Arc::new(upkeep)), report)
+                (shard, init, ServedLog::Kept(Arc::new(upkeep)), report)
             }
             OpenedLog::Damaged(damaged) => {
-                let shard = Shard::start(state, read_only(&damaged), inbox, shared.clone());
-                (shard.map_err(StartError::Thread)?, ServedLog::Damaged(Box::new(damaged)), Arc::default())
+                let init = state.cluster().init.clone().expect("what is certain of a log has its first record");
+                let shard = Shard::start(state, read_only(&damaged), None, inbox, shared.clone());
+                (shard.map_err(StartError::Thread)?, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
             }
         };
         let inner = Arc::new(Inner {
@@ -142,7 +148,7 @@ impl Node {
             lookups,
             retention: RetentionReport::default(),
             disk: DiskUse::new(config.disk_high_water),
-            segment_size: init.segment_size,
+            segment_size,
             shared,
             reader,
             plugins,
@@ -215,6 +221,7 @@ fn tell_recovery(recovery: &Recovery, snapshot: u64) {
 struct Begin<'a> {
     config: &'a NodeConfig,
     segment_size: u64,
+    folders: &'a mut Folders,
     state: State,
     inbox: Arc<Inbox>,
     reader: &'a LogReader,
@@ -222,34 +229,50 @@ struct Begin<'a> {
 }
 
 impl Begin<'_> {
-    /// Starts the shard and what looks after its log.
+    /// Starts the shard, and what looks after its log when its first records are durable.
     fn writing(
         self,
         appender: Appender,
-        index: u64,
         recovery: Recovery,
         snapshots: Snapshots,
         lookups: &Lookups,
-    ) -> Result<(Shard, Upkeep), StartError> {
-        let Self { config, segment_size, state, inbox, reader, shared } = self;
+    ) -> Result<(Shard, ClusterInit, Upkeep), StartError> {
+        let Self { config, segment_size, folders, state, inbox, reader, shared } = self;
         let housekeeping = appender.housekeeping();
-        let snapshots = Arc::new(snapshots);
-        let place = config.storage().folder().scrub();
-        let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: shared.snapshots.clone() };
-        let scrub = Scrub::start(housekeeping.clone(), files, config.scrub_rate, place).map_err(StartError::Thread)?;
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = config.zero_ahead.min(segment_size);
-        let output = Output::Log { appender, reader: reader.clone(), index, prepared };
-        let shard = Shard::start(state, output, inbox.clone(), shared.clone()).map_err(StartError::Thread)?;
-        let mending = inbox.clone();
-        let listeners = Listeners {
-            adopt: Box::new(move |position, part| inbox.push(Command::Adopt(position, part))),
-            mended: Box::new(move |part, copies| mending.push(Command::ReadFrom(part, copies))),
-            sealed: Box::new(lookups.announcer()),
+        let output = Output::Log { appender, reader: reader.clone(), prepared };
+        let (on_begun, begun) = sync_channel(1);
+        let (leadership, cluster_id) = (Leadership::of_one(&recovery), folders.cluster_id()?);
+        let lead = Lead { leadership, cluster_id, segment_size, on_begun };
+        let shard = Shard::start(state, output, Some(lead), inbox.clone(), shared.clone());
+        let shard = shard.map_err(StartError::Thread)?;
+        let look_after = || {
+            let ended = |_| Err(shared.closed().cloned().unwrap_or(NothingStored::Stopping).into());
+            let init = begun.recv().unwrap_or_else(ended).map_err(StartError::FirstRecords)?;
+            folders.begun()?;
+            let snapshots = Arc::new(snapshots);
+            let place = config.storage().folder().scrub();
+            let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: shared.snapshots.clone() };
+            let scrub = Scrub::start(housekeeping.clone(), files, config.scrub_rate, place);
+            let scrub = scrub.map_err(StartError::Thread)?;
+            let mending = inbox.clone();
+            let listeners = Listeners {
+                adopt: Box::new(move |position, part| inbox.push(Command::Adopt(position, part))),
+                mended: Box::new(move |part, copies| mending.push(Command::ReadFrom(part, copies))),
+                sealed: Box::new(lookups.announcer()),
+            };
+            let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);
+            let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)
+                .map_err(StartError::Thread)?;
+            Ok((init, Upkeep { housekeeping, snapshotter, scrub, recovery }))
         };
-        let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);
-        let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)
-            .map_err(StartError::Thread)?;
-        Ok((shard, Upkeep { housekeeping, snapshotter, scrub, recovery }))
+        match look_after() {
+            Ok((init, upkeep)) => Ok((shard, init, upkeep)),
+            Err(error) => {
+                shard.stop();
+                Err(error)
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use vouch_broker::NotDone;
 use vouch_commitlog::OpenError;
 
 use crate::version::{FEATURE_LEVEL, VERSION};
@@ -150,9 +151,9 @@ pub enum StartError {
         /// Folder of the snapshots.
         snapshots: PathBuf,
     },
-    /// The first records cannot be written.
+    /// What a start proposes first was not stored.
     #[error("the log cannot be written: {0}")]
-    Append(#[from] vouch_commitlog::AppendError),
+    FirstRecords(NotDone),
     /// The components' folder or engine does not start.
     #[error("plugins cannot run: {0}")]
     Plugins(String),

@@ -86,7 +86,7 @@ impl StartProgress {
 
     /// # Errors
     /// It was given up.
-    pub(crate) fn go_on(&self) -> Result<(), StartError> {
+    pub fn go_on(&self) -> Result<(), StartError> {
         if self.given_up.load(Ordering::Relaxed) { Err(StartError::GivenUp) } else { Ok(()) }
     }
 

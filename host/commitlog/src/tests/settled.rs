@@ -13,7 +13,7 @@ use crate::{EntryHeader, EntryKind, LogConfig, LogPosition};
 /// What went wrong, if anything did.
 pub(super) fn bytes_changed_above_the_durable_position() -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
-    let config = LogConfig { segment_size: 4 << 20, ..LogConfig::new(folder.path(), [7; 16]) };
+    let config = LogConfig { segment_size: 4 << 20, ..LogConfig::new(folder.path(), [7; 16], 0) };
     let disk = Arc::new(RealDisk::open(folder.path()).unwrap());
     let (mut appender, reader, _) = open_on(disk.clone(), &config, Box::new(|_| ()), &mut |_| Ok(())).unwrap();
     let mut held: Vec<(u64, LogPosition, Bytes)> = Vec::new();

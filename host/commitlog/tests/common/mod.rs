@@ -47,6 +47,17 @@ pub fn records(index: u64) -> EntryHeader {
     EntryHeader { term: 1, index, leader_time_ms: 1_700_000_000_000 + index, kind: EntryKind::Records }
 }
 
+/// As whoever leads stops: with a mark behind the last entry, whose index was `index`.
+pub fn close(mut appender: Appender, index: u64) {
+    while appender.durable() < appender.appended() {
+        appender.sync_here().unwrap();
+        std::thread::yield_now();
+    }
+    appender.append(EntryHeader { kind: EntryKind::Mark, ..records(index + 1) }, &[]).unwrap();
+    assert!(appender.is_covered());
+    appender.close().unwrap();
+}
+
 pub fn wait_durable(durable: &Receiver<Durable>, end: LogPosition) {
     loop {
         match durable.recv_timeout(PATIENCE).expect("the log reports durability") {
@@ -82,6 +93,6 @@ pub fn three_segments(folder: &Path) -> Vec<PathBuf> {
         let end = log.appender.append(records(1), &[&body(1, 600_000)]).unwrap().end;
         wait_durable(&log.durable, end);
     }
-    log.appender.close().unwrap();
+    close(log.appender, 1);
     [0, 4 << 20, 8 << 20].map(|start: u64| folder.join(format!("{start:020}.log"))).to_vec()
 }

@@ -11,12 +11,14 @@ use vouch_broker::delivery::Reservations;
 use vouch_broker::record::{DELIVERY_KINDS, Frame, Record};
 use vouch_broker::state::{Effect, Outcome, RecordAt};
 use vouch_broker::{GroupId, Millis, NotDone, NothingStored, State, TopicId};
-use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogReader, Shortage};
+use vouch_commitlog::{AppendError, Appender, EntryKind, LogReader, Shortage};
 
 use super::absences::Absences;
 use super::answers::{answer_in_memory, refused, short_of, why_not_appended};
 use super::inbox::{Claim, Command, Inbox, Proposal, Standing, Taken};
 use super::leader::Leader;
+use super::leading::{Beginning, Lead, Leadership};
+use super::marks::Marks;
 use super::news::News;
 use super::polls::{Batch, Poll, Polls};
 use super::renewal::Orphans;
@@ -37,9 +39,6 @@ struct Written {
     proposals: Vec<(u64, Proposal)>,
 }
 
-/// A mark for which there is no room is tried again after this long: on an idle log nothing else comes to wait for.
-const MARK_AGAIN: Duration = Duration::from_secs(1);
-
 /// State and everything that the leader keeps beside it.
 pub(crate) struct Executor {
     pub(super) state: State,
@@ -50,7 +49,10 @@ pub(crate) struct Executor {
     appender: Option<Appender>,
     /// `None` where there is no appender.
     pub(super) reader: Option<LogReader>,
-    index: u64,
+    /// `None`: it does not lead, and writes nothing.
+    pub(super) leadership: Option<Leadership>,
+    /// What its start proposed, until that is durable and applied.
+    pub(super) beginning: Option<Beginning>,
     /// Space of the log that sends leave to others when it cannot grow.
     reserve: u64,
     pub(super) reservations: Reservations,
@@ -83,8 +85,7 @@ pub(crate) struct Executor {
     /// When it was last looked what the clock decided.
     pub(super) kept_time_at: Millis,
     next_renewal: Instant,
-    /// The last mark was refused, which was said; no other is tried before.
-    next_mark: Option<Instant>,
+    pub(super) marks: Marks,
     /// More sessions are over than one turn ends.
     pub(super) sessions_left: bool,
     /// Consumers that died with leases that are not given up yet.
@@ -96,19 +97,19 @@ pub(crate) struct Executor {
 
 impl Executor {
     pub(crate) fn new(state: State, output: Output, inbox: Arc<Inbox>, shared: Arc<Shared>) -> Self {
-        let (appender, index, reserve, closed, (appended, durable, applied)) = match output {
-            Output::Log { appender, reader, index, prepared } => {
+        let (log, reserve, closed, (appended, durable, applied)) = match output {
+            Output::Log { appender, reader, prepared } => {
                 // What was recovered is durable and applied before the executor begins.
                 let end = appender.appended().0;
-                (Some((appender, reader)), index, RESERVE_BYTES.min(prepared / 2), None, (end, end, end))
+                (Some((appender, reader)), RESERVE_BYTES.min(prepared / 2), None, (end, end, end))
             }
             Output::Refused { why, positions } => {
                 shared.close(why.clone());
-                (None, 0, 0, Some(why), positions)
+                (None, 0, Some(why), positions)
             }
         };
-        let latest = state.cluster().clock;
-        let (appender, reader) = appender.unzip();
+        let (latest, kept_time_at) = (state.cluster().clock, shared.clock.now());
+        let (appender, reader) = log.unzip();
         Self {
             state,
             leader: Leader::default(),
@@ -116,7 +117,8 @@ impl Executor {
             inbox,
             appender,
             reader,
-            index,
+            leadership: None,
+            beginning: None,
             reserve,
             reservations: Reservations::default(),
             polls: Polls::default(),
@@ -134,9 +136,9 @@ impl Executor {
             fixed: (appended, durable),
             applied,
             latest,
-            kept_time_at: latest,
+            kept_time_at,
             next_renewal: Instant::now() + RENEW_EVERY,
-            next_mark: None,
+            marks: Marks::default(),
             sessions_left: false,
             orphans: Orphans::default(),
             damaged_told: None,
@@ -144,9 +146,12 @@ impl Executor {
         }
     }
 
-    /// Runs until it is stopped; then the log is closed and everything proposed is answered.
-    pub(crate) fn run(mut self) {
+    /// Runs until it is stopped; then the log is closed and everything proposed is answered. `lead`: from now on.
+    pub(crate) fn run(mut self, lead: Option<Lead>) {
         self.inbox.serve_here();
+        if let Some(lead) = lead {
+            self.lead(lead);
+        }
         let mut spare = Vec::new();
         let mut stopping = false;
         loop {
@@ -165,6 +170,7 @@ impl Executor {
             self.tick();
             self.stop_at_lost_parts();
             self.write_batch();
+            self.tell_begun();
             spare = commands;
             if stopping {
                 return self.stop();
@@ -181,9 +187,7 @@ impl Executor {
         let until = |at: Instant| at.saturating_duration_since(now);
         let log_now = self.shared.clock.now();
         let wake = self.polls.next_wake().map(|at| Duration::from_millis(at.ms_since(log_now)));
-        let due_in = self.open_log().and_then(Appender::mark_due_in);
-        let mark = due_in.map(|due_in| due_in.max(self.next_mark.map_or(Duration::ZERO, until)));
-        [self.polls.first_timeout().map(until), wake, mark, Some(until(self.next_renewal))]
+        [self.polls.first_timeout().map(until), wake, self.mark_due_in(now), Some(until(self.next_renewal))]
             .into_iter()
             .flatten()
             .min()
@@ -243,6 +247,7 @@ impl Executor {
 
     /// Writes what was proposed, then hands out what it leased.
     pub(super) fn write_batch(&mut self) {
+        self.write_mark(!self.batch.is_empty());
         let mut batch = std::mem::take(&mut self.batch).into_iter().peekable();
         while batch.peek().is_some() {
             let mut len = 0;
@@ -251,7 +256,7 @@ impl Executor {
                 len += next.records.len();
                 proposals.push(next);
             }
-            self.write_entry(proposals, self.time());
+            self.write_entry(EntryKind::Records, proposals, self.time());
         }
         let unleased = std::mem::take(&mut self.unleased);
         for (poll, batch) in std::mem::take(&mut self.deliveries) {
@@ -268,18 +273,24 @@ impl Executor {
         }
     }
 
-    pub(super) fn write_entry(&mut self, proposals: Vec<Proposal>, time: Millis) {
-        let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms: time.0, kind: EntryKind::Records };
+    /// Writes one entry; a mark has no proposals.
+    pub(super) fn write_entry(&mut self, kind: EntryKind, proposals: Vec<Proposal>, time: Millis) {
         let parts: Vec<&[u8]> = proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
-        let Some(appender) = self.appender.as_mut().filter(|_| self.closed.is_none()) else {
-            let refusal = self.closed.clone().unwrap_or(NothingStored::Stopping);
-            return proposals.into_iter().for_each(|proposal| self.unpropose(proposal, refusal.clone().into()));
+        let log = self.appender.as_mut().zip(self.leadership.as_mut());
+        let Some((appender, leadership)) = log.filter(|_| self.closed.is_none()) else {
+            let why = self.closed.clone().unwrap_or(NothingStored::Stopping);
+            return proposals.into_iter().for_each(|proposal| self.unpropose(proposal, why.clone().into()));
         };
-        let appended = appender.append(header, &parts);
-        self.log_refuses = appended.is_err();
+        let appended = appender.append(leadership.header(kind, time), &parts);
+        if kind == EntryKind::Records {
+            self.log_refuses = appended.is_err();
+        }
         match appended {
             Ok(appended) => {
-                self.index += 1;
+                leadership.appended();
+                if kind == EntryKind::Mark {
+                    self.mark_written();
+                }
                 self.latest = time;
                 let mut position = appended.payload_position.0;
                 let mut placed = Vec::with_capacity(proposals.len());
@@ -303,6 +314,9 @@ impl Executor {
                 }
             }
             Err(error) => {
+                if kind == EntryKind::Mark {
+                    self.mark_refused(&error);
+                }
                 for proposal in proposals {
                     self.unpropose(proposal, why_not_appended(&error));
                 }
@@ -454,27 +468,7 @@ impl Executor {
                 self.tell_damaged_parts(now);
             }
         }
-        if self.next_mark.is_none_or(|at| now >= at) && self.open_log().is_some_and(Appender::mark_needed) {
-            self.write_mark();
-        }
-    }
-
-    fn write_mark(&mut self) {
-        let leader_time_ms = self.time().0;
-        let header = EntryHeader { term: 1, index: self.index + 1, leader_time_ms, kind: EntryKind::Mark };
-        let Some(appender) = self.appender.as_mut() else { return };
-        match appender.append(header, &[]) {
-            Ok(_) => {
-                self.index += 1;
-                self.next_mark = None;
-            }
-            Err(AppendError::Poisoned(report)) => self.poison(report.to_string()),
-            Err(error) => {
-                if self.next_mark.replace(Instant::now() + MARK_AGAIN).is_none() {
-                    tracing::warn!(%error, "no mark could be written on an idle log; it is tried again each second");
-                }
-            }
-        }
+        self.propose_mark_when_idle(now);
     }
 
     // Ends.
@@ -502,7 +496,7 @@ impl Executor {
     }
 
     /// The folder is not this node's any more: nothing is written there, not even what would close the log well.
-    fn fence(&mut self, reason: String) {
+    pub(super) fn fence(&mut self, reason: String) {
         self.fixed = self.positions();
         // Ends the log's threads without another sync.
         drop(self.appender.take());
@@ -513,7 +507,21 @@ impl Executor {
         for poll in self.polls.drain() {
             let _ = poll.reply.send(Ok(None));
         }
-        // What is written becomes durable and is answered before the log closes.
+        // What is written becomes durable and is answered before the log closes, and so does the mark that covers it.
+        self.finish_written();
+        self.propose_mark_of_the_end();
+        self.write_mark(false);
+        self.finish_written();
+        let Taken { commands, .. } = self.inbox.take(Some(Duration::ZERO), Vec::new());
+        commands.into_iter().for_each(|command| self.refuse_command(command));
+        if let Some(Err(error)) = self.appender.map(Appender::close) {
+            tracing::error!(%error, "the commit log did not close cleanly; recovery will sort it out");
+            self.shared.close(NothingStored::Poisoned(error.to_string()));
+        }
+    }
+
+    /// Waits until all that is written is durable and applied; what comes meanwhile is refused.
+    fn finish_written(&mut self) {
         while self.closed.is_none() && !self.written.is_empty() {
             let Taken { commands, durable, poisoned } = self.inbox.take(None, Vec::new());
             if let Some(to) = durable {
@@ -523,12 +531,6 @@ impl Executor {
                 self.poison(reason);
             }
             commands.into_iter().for_each(|command| self.refuse_command(command));
-        }
-        let Taken { commands, .. } = self.inbox.take(Some(Duration::ZERO), Vec::new());
-        commands.into_iter().for_each(|command| self.refuse_command(command));
-        if let Some(Err(error)) = self.appender.map(Appender::close) {
-            tracing::error!(%error, "the commit log did not close cleanly; recovery will sort it out");
-            self.shared.close(NothingStored::Poisoned(error.to_string()));
         }
     }
 
@@ -544,7 +546,7 @@ impl Executor {
         }
     }
 
-    fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         let (appended, durable) = self.positions();
         Standing {
             appended,
@@ -564,9 +566,9 @@ impl Executor {
         }
     }
 
-    /// The log, if it takes writes.
-    fn open_log(&self) -> Option<&Appender> {
-        if self.closed.is_none() { self.appender.as_ref() } else { None }
+    /// The log, if this shard writes it.
+    pub(super) fn open_log(&self) -> Option<&Appender> {
+        self.appender.as_ref().filter(|_| self.closed.is_none() && self.leadership.is_some())
     }
 
     /// Why the log cannot grow, if it has no more than what is kept for ends and acknowledgements.

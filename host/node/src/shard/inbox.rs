@@ -181,19 +181,6 @@ impl Inbox {
         self.wake();
     }
 
-    /// Waits until the log reported that everything before `position` is durable. Only before the executor runs.
-    pub(crate) fn wait_durable(&self, position: u64) -> Result<(), String> {
-        self.serve_here();
-        loop {
-            let Taken { durable, poisoned, .. } = self.take(None, Vec::new());
-            match (durable, poisoned) {
-                (_, Some(reason)) => return Err(reason),
-                (Some(durable), None) if durable >= position => return Ok(()),
-                _ => {}
-            }
-        }
-    }
-
     fn wake(&self) {
         if self.asleep.swap(false, Ordering::AcqRel)
             && let Some(executor) = self.executor.lock().unwrap_or_else(PoisonError::into_inner).as_ref()

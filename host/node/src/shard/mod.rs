@@ -3,9 +3,10 @@
 mod absences;
 mod answers;
 mod executor;
-pub(crate) mod first_records;
 mod inbox;
 mod leader;
+mod leading;
+mod marks;
 mod news;
 mod polls;
 mod receiving;
@@ -24,9 +25,9 @@ use vouch_commitlog::{Appender, LogReader};
 use vouch_storage::Requests;
 
 pub(crate) use answers::short_of;
-
 pub(crate) use inbox::{Command, Inbox, Standing};
 pub(crate) use leader::Leader;
+pub(crate) use leading::{Lead, Leadership};
 pub(crate) use polls::{Batch, Poll};
 pub(crate) use renewal::RENEWED_LEASE_MS;
 
@@ -83,8 +84,6 @@ pub(crate) enum Output {
         appender: Appender,
         /// Reads what was appended.
         reader: LogReader,
-        /// Index of the last entry in the log.
-        index: u64,
         /// Bytes of the log that are kept prepared ahead.
         prepared: u64,
     },
@@ -119,13 +118,20 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Starts the executor on the state that the log gave.
-    pub(crate) fn start(state: State, output: Output, inbox: Arc<Inbox>, shared: Arc<Shared>) -> std::io::Result<Self> {
+    /// Starts the executor on the state that the log gave, and lets it lead if it shall. Who waits for its first records
+    /// hears of them, unless the thread ends before.
+    pub(crate) fn start(
+        state: State,
+        output: Output,
+        lead: Option<Lead>,
+        inbox: Arc<Inbox>,
+        shared: Arc<Shared>,
+    ) -> std::io::Result<Self> {
         let executor = Executor::new(state, output, inbox.clone(), shared.clone());
         let ending = Ending { inbox: inbox.clone(), shared };
         let run = move || {
             let _ending = ending;
-            executor.run();
+            executor.run(lead);
         };
         let thread = std::thread::Builder::new().name("vouch-shard-0".to_owned()).spawn(run)?;
         Ok(Self { inbox, thread: Mutex::new(Some(thread)) })

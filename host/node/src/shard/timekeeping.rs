@@ -2,6 +2,7 @@
 
 use vouch_broker::Millis;
 use vouch_broker::record::{LeapsBelieved, Leapt, Record};
+use vouch_commitlog::EntryKind;
 
 use super::executor::Executor;
 use super::inbox::{Claim, Proposal};
@@ -34,7 +35,8 @@ impl Executor {
             self.write_batch();
             let mut records = Vec::new();
             Leapt { from: ahead.from, doubted: false }.encode(&mut records);
-            self.write_entry(vec![Proposal { records, reply: None, cost: 0, claim: Claim::Reserve }], ahead.to);
+            let leap = Proposal { records, reply: None, cost: 0, claim: Claim::Reserve };
+            self.write_entry(EntryKind::Records, vec![leap], ahead.to);
         }
         if self.shared.clock.agreed()
             && let Some(to) = self.state.leaps().doubted_to()
@@ -47,7 +49,8 @@ impl Executor {
     /// A leap that is in the log is the clock's, too. Until then nobody was told a time beyond it.
     pub(super) fn note_leap(&mut self, record: &Record, time: Millis) {
         match record {
-            Record::Leapt(_) => {
+            // One that is in doubt is where the clock began.
+            Record::Leapt(Leapt { doubted: false, .. }) => {
                 self.shared.clock.follow(time);
                 self.shared.checks_changed.notify_one();
             }

@@ -1,0 +1,206 @@
+//! Who writes a log: whoever leads its group, and nobody else (ruling 29). A group of one is led by its only member as soon as
+//! its thread runs; what a node's start has to say is the first thing that it proposes.
+
+use std::sync::mpsc::SyncSender;
+
+use tokio::sync::oneshot;
+use vouch_broker::record::{ClusterInit, Leapt, NodeStarted};
+use vouch_broker::state::Outcome;
+use vouch_broker::{Millis, NotDone, NothingStored};
+use vouch_commitlog::{EntryHeader, EntryKind, Recovery};
+use vouch_storage::{FEATURE_LEVEL, VERSION};
+
+use super::executor::Executor;
+use super::inbox::{Claim, Proposal};
+
+/// Term of the first leader that a log has.
+const FIRST_TERM: u64 = 1;
+
+/// The right to write a log, and where it goes on.
+#[derive(Debug)]
+pub(crate) struct Leadership {
+    term: u64,
+    /// Index of the last entry.
+    index: u64,
+}
+
+impl Leadership {
+    /// That of the only member of a group. Nobody else can have been elected since its log ended, so it goes on in the term
+    /// in which that did; terms never sink.
+    pub(crate) fn of_one(recovery: &Recovery) -> Self {
+        Self { term: recovery.last_term.max(FIRST_TERM), index: recovery.last_index }
+    }
+
+    /// The header of the next entry.
+    pub(super) fn header(&self, kind: EntryKind, time: Millis) -> EntryHeader {
+        EntryHeader { term: self.term, index: self.index + 1, leader_time_ms: time.0, kind }
+    }
+
+    /// That entry is in the log.
+    pub(super) fn appended(&mut self) {
+        self.index += 1;
+    }
+}
+
+/// Hears how the log began in this life: its identity, when all that the start proposed is durable and applied.
+pub(crate) type OnBegun = SyncSender<Result<ClusterInit, NotDone>>;
+
+/// What a shard of a node that starts leads with.
+pub(crate) struct Lead {
+    pub(crate) leadership: Leadership,
+    /// Of the folder; a log that does not know whose it is gets it.
+    pub(crate) cluster_id: [u8; 16],
+    /// The same.
+    pub(crate) segment_size: u64,
+    /// Nothing is served before it is told.
+    pub(crate) on_begun: OnBegun,
+}
+
+/// The start's proposal is on its way.
+pub(super) struct Beginning {
+    answer: oneshot::Receiver<Result<Vec<Outcome>, NotDone>>,
+    on_begun: OnBegun,
+}
+
+impl Executor {
+    /// Leads from now on. The first batch says what every log begins with, and that this node goes on from here; it has an
+    /// entry of its own.
+    pub(super) fn lead(&mut self, lead: Lead) {
+        let Lead { leadership, cluster_id, segment_size, on_begun } = lead;
+        self.leadership = Some(leadership);
+        let mut records = Vec::new();
+        if self.state.cluster().init.is_none() {
+            let init = ClusterInit {
+                cluster_id,
+                segment_size,
+                handle_key: rand::random(),
+                feature_level: FEATURE_LEVEL,
+                written_by: VERSION.to_owned(),
+            };
+            init.encode(&mut records);
+        }
+        NodeStarted { version: VERSION.to_owned() }.encode(&mut records);
+        if let Some(from) = self.shared.clock.leapt_from() {
+            Leapt { from, doubted: true }.encode(&mut records);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.beginning = Some(Beginning { answer, on_begun });
+        self.propose(Proposal { records, reply: Some(reply), cost: 0, claim: Claim::Reserve });
+        self.write_batch();
+        // It may have been refused.
+        self.tell_begun();
+    }
+
+    /// Tells whoever waits for the start, as soon as there is something to tell.
+    pub(super) fn tell_begun(&mut self) {
+        let Some(beginning) = &mut self.beginning else { return };
+        let begun = match beginning.answer.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => return,
+            Err(oneshot::error::TryRecvError::Closed) => Err(NothingStored::Stopping.into()),
+            Ok(Err(refusal)) => Err(refusal),
+            Ok(Ok(outcomes)) => match outcomes.into_iter().find_map(Result::err) {
+                Some(refusal) => Err(refusal.into()),
+                None => self.identity(),
+            },
+        };
+        if let Some(Beginning { on_begun, .. }) = self.beginning.take() {
+            // Whoever gave the start up stops the shard.
+            let _ = on_begun.send(begun);
+        }
+    }
+
+    fn identity(&self) -> Result<ClusterInit, NotDone> {
+        let init = self.state.cluster().init.clone();
+        init.ok_or_else(|| NotDone::internal("the log does not say whose it is"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::time::Duration;
+
+    use vouch_broker::State;
+    use vouch_commitlog::{Appender, CommitLog, LogConfig, LogReader};
+
+    use super::*;
+    use crate::clock::{Clock, SystemTimeSource};
+    use crate::shard::inbox::Inbox;
+    use crate::shard::{Command, Output, Shared, Standing};
+    use vouch_storage::Requests;
+
+    const CLUSTER: [u8; 16] = [7; 16];
+    const SEGMENT: u64 = 4 << 20;
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    type Begun = Receiver<Result<ClusterInit, NotDone>>;
+
+    struct Start {
+        _folder: tempfile::TempDir,
+        output: Output,
+        reader: LogReader,
+        inbox: Arc<Inbox>,
+        shared: Arc<Shared>,
+        lead: Lead,
+        begun: Begun,
+    }
+
+    fn new_log() -> Start {
+        let folder = tempfile::tempdir().unwrap();
+        let inbox = Arc::new(Inbox::new(1 << 20));
+        let reports = inbox.clone();
+        let config =
+            LogConfig { segment_size: SEGMENT, zero_ahead: 1 << 20, ..LogConfig::new(folder.path(), CLUSTER, 0) };
+        let opened = CommitLog::open(config, Box::new(move |news| reports.report(news)), &mut |_| Ok::<(), String>(()));
+        let (appender, reader, recovery): (Appender, _, _) = opened.unwrap();
+        let output = Output::Log { appender, reader: reader.clone(), prepared: 1 << 20 };
+        let clock = Clock::start(Millis(0), Arc::new(SystemTimeSource));
+        let shared = Arc::new(Shared::new(clock, Arc::new(Requests::due_at(u64::MAX))));
+        let (on_begun, begun) = sync_channel(1);
+        let leadership = Leadership::of_one(&recovery);
+        let lead = Lead { leadership, cluster_id: CLUSTER, segment_size: SEGMENT, on_begun };
+        Start { _folder: folder, output, reader, inbox, shared, lead, begun }
+    }
+
+    #[test]
+    fn who_waits_for_the_start_hears_of_it_when_the_first_records_are_durable_and_not_before() {
+        let Start { _folder, output, reader, inbox, shared, lead, begun } = new_log();
+        let mut executor = Executor::new(State::default(), output, inbox.clone(), shared.clone());
+        inbox.serve_here();
+        executor.lead(lead);
+        let Standing { appended, applied, .. } = executor.standing();
+        assert!(reader.end().0 == appended && applied < appended && begun.try_recv().is_err());
+        assert!(executor.state.cluster().init.is_none(), "nothing is applied before it is durable");
+        executor.tell_begun();
+        assert!(begun.try_recv().is_err());
+        let run = std::thread::spawn(move || executor.run(None));
+        let init = begun.recv_timeout(PATIENCE).unwrap().unwrap();
+        assert_eq!((init.cluster_id, init.segment_size), (CLUSTER, SEGMENT));
+        inbox.push(Command::Stop);
+        run.join().unwrap();
+    }
+
+    #[test]
+    fn who_waits_for_a_start_that_the_log_refuses_hears_that_too() {
+        let Start { _folder, output, inbox, shared, lead, begun, .. } = new_log();
+        let mut executor = Executor::new(State::default(), output, inbox, shared);
+        executor.fence("the folder is gone".to_owned());
+        executor.lead(lead);
+        assert!(
+            matches!(begun.try_recv().unwrap(), Err(NotDone::NothingStored(NothingStored::Poisoned(why))) if why == "the folder is gone")
+        );
+    }
+
+    #[test]
+    fn a_shard_that_does_not_lead_writes_nothing() {
+        let Start { _folder, output, reader, inbox, shared, .. } = new_log();
+        let begin = reader.end();
+        let mut executor = Executor::new(State::default(), output, inbox.clone(), shared);
+        executor.propose_own(|out| NodeStarted { version: VERSION.to_owned() }.encode(out));
+        executor.write_batch();
+        inbox.push(Command::Stop);
+        executor.run(None);
+        assert_eq!(reader.end(), begin, "not even the mark of its end");
+    }
+}
