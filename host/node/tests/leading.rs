@@ -68,7 +68,7 @@ fn append(data: &Path, header: impl FnOnce(u64) -> EntryHeader) {
 async fn a_log_begins_with_whose_it_is_and_each_start_says_so() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 1..=3 {
-        let before = fs::exists(log_dir(folder.path())).unwrap().then(|| entries(folder.path())).unwrap_or_default();
+        let before = if fs::exists(log_dir(folder.path())).unwrap() { entries(folder.path()) } else { Vec::new() };
         let node = Node::start(config(folder.path())).unwrap();
         let status = node.status().await.unwrap();
         node.stop().await;
