@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use vouch_broker::delivery::Reservations;
-use vouch_broker::record::{DELIVERY_KINDS, Frame, Record};
+use vouch_broker::record::{Frame, Record};
 use vouch_broker::state::{Effect, Outcome, RecordAt};
 use vouch_broker::{GroupId, Millis, NotDone, NothingStored, State, TopicId};
 use vouch_commitlog::{AppendError, Appender, EntryKind, LogReader, Shortage};
@@ -17,7 +17,7 @@ use super::absences::Absences;
 use super::answers::{answer_in_memory, refused, short_of, why_not_appended};
 use super::inbox::{Claim, Command, Inbox, Proposal, Standing, Taken};
 use super::leader::Leader;
-use super::leading::{Beginning, Lead, Leadership};
+use super::leadership::{Beginning, Lead, Leadership};
 use super::marks::Marks;
 use super::news::News;
 use super::polls::{Batch, Poll, Polls};
@@ -187,7 +187,8 @@ impl Executor {
         let until = |at: Instant| at.saturating_duration_since(now);
         let log_now = self.shared.clock.now();
         let wake = self.polls.next_wake().map(|at| Duration::from_millis(at.ms_since(log_now)));
-        [self.polls.first_timeout().map(until), wake, self.mark_due_in(now), Some(until(self.next_renewal))]
+        let mark = self.open_log().and_then(Appender::mark_due_in).map(|due_in| self.marks.due_in(due_in, now));
+        [self.polls.first_timeout().map(until), wake, mark, Some(until(self.next_renewal))]
             .into_iter()
             .flatten()
             .min()
@@ -232,7 +233,7 @@ impl Executor {
             );
             return self.answer(proposal.reply, proposal.cost, Err(refusal.into()));
         }
-        for record in delivery_records(&proposal.records) {
+        for record in proposal.delivery_records() {
             self.reservations.hold(&record);
         }
         self.batch.push(proposal);
@@ -273,6 +274,13 @@ impl Executor {
         }
     }
 
+    /// Writes the mark that was proposed, unless records follow at once: these cover what came before as well.
+    fn write_mark(&mut self, records_follow: bool) {
+        if self.marks.take(records_follow) {
+            self.write_entry(EntryKind::Mark, Vec::new(), self.time());
+        }
+    }
+
     /// Writes one entry; a mark has no proposals.
     pub(super) fn write_entry(&mut self, kind: EntryKind, proposals: Vec<Proposal>, time: Millis) {
         let parts: Vec<&[u8]> = proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
@@ -289,7 +297,7 @@ impl Executor {
             Ok(appended) => {
                 leadership.appended();
                 if kind == EntryKind::Mark {
-                    self.mark_written();
+                    self.marks.written();
                 }
                 self.latest = time;
                 let mut position = appended.payload_position.0;
@@ -315,7 +323,7 @@ impl Executor {
             }
             Err(error) => {
                 if kind == EntryKind::Mark {
-                    self.mark_refused(&error);
+                    self.marks.refused(&error);
                 }
                 for proposal in proposals {
                     self.unpropose(proposal, why_not_appended(&error));
@@ -325,7 +333,7 @@ impl Executor {
     }
 
     fn unpropose(&mut self, proposal: Proposal, refusal: NotDone) {
-        for record in delivery_records(&proposal.records) {
+        for record in proposal.delivery_records() {
             self.reservations.abandon(&record);
             if let Record::Lease(lease) = &record {
                 self.unleased.push((lease.generation, refusal.clone()));
@@ -387,7 +395,8 @@ impl Executor {
             let record = Record::decode(&frame).map_err(defect)?;
             let effects = self.effects.len();
             let outcome = self.state.apply(RecordAt { position, time }, &record, &mut self.effects);
-            self.tell(&record, &outcome, self.effects.len() > effects);
+            let had_effects = self.effects.len() > effects;
+            self.news.tell(&self.state, &mut self.leader.dead_letters, &record, &outcome, had_effects);
             outcomes.push(outcome);
             self.reservations.release(&record);
             self.note_leap(&record, time);
@@ -468,7 +477,8 @@ impl Executor {
                 self.tell_damaged_parts(now);
             }
         }
-        self.propose_mark_when_idle(now);
+        let needed = self.open_log().is_some_and(Appender::mark_needed);
+        self.marks.propose_when_idle(needed, now);
     }
 
     // Ends.
@@ -509,7 +519,8 @@ impl Executor {
         }
         // What is written becomes durable and is answered before the log closes, and so does the mark that covers it.
         self.finish_written();
-        self.propose_mark_of_the_end();
+        let covered = self.open_log().is_none_or(Appender::is_covered);
+        self.marks.propose_end(covered);
         self.write_mark(false);
         self.finish_written();
         let Taken { commands, .. } = self.inbox.take(Some(Duration::ZERO), Vec::new());
@@ -578,18 +589,4 @@ impl Executor {
         // It may have passed between the two.
         if left < self.reserve { appender.shortage() } else { None }
     }
-}
-
-/// Records of a proposal that change a group's progress: those that must be held and released.
-fn delivery_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
-    std::iter::from_fn(move || {
-        while !records.is_empty() {
-            let (frame, rest) = Frame::split(records).ok()?;
-            records = rest;
-            if DELIVERY_KINDS.contains(&frame.kind()) {
-                return Record::decode(&frame).ok();
-            }
-        }
-        None
-    })
 }

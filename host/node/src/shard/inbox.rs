@@ -6,6 +6,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use vouch_broker::record::{DELIVERY_KINDS, Frame, Record};
 use vouch_broker::state::{Copies, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
 use vouch_commitlog::{Durable, Shortage};
@@ -39,6 +40,23 @@ pub(crate) struct Proposal {
     /// Counted in bytes in flight.
     pub(crate) cost: u64,
     pub(crate) claim: Claim,
+}
+
+impl Proposal {
+    /// Those of its records that change a group's progress: they must be held, and released.
+    pub(super) fn delivery_records(&self) -> impl Iterator<Item = Record> {
+        let mut records: &[u8] = &self.records;
+        std::iter::from_fn(move || {
+            while !records.is_empty() {
+                let (frame, rest) = Frame::split(records).ok()?;
+                records = rest;
+                if DELIVERY_KINDS.contains(&frame.kind()) {
+                    return Record::decode(&frame).ok();
+                }
+            }
+            None
+        })
+    }
 }
 
 /// A look at the state, and at what the leader keeps.

@@ -1,66 +1,14 @@
 //! Who writes a log: whoever leads its group, and nobody else (ruling 29). A group of one is led by its only member as soon as
 //! its thread runs; what a node's start has to say is the first thing that it proposes.
 
-use std::sync::mpsc::SyncSender;
-
 use tokio::sync::oneshot;
 use vouch_broker::record::{ClusterInit, Leapt, NodeStarted};
-use vouch_broker::state::Outcome;
-use vouch_broker::{Millis, NotDone, NothingStored};
-use vouch_commitlog::{EntryHeader, EntryKind, Recovery};
+use vouch_broker::{NotDone, NothingStored};
 use vouch_storage::{FEATURE_LEVEL, VERSION};
 
 use super::executor::Executor;
 use super::inbox::{Claim, Proposal};
-
-/// Term of the first leader that a log has.
-const FIRST_TERM: u64 = 1;
-
-/// The right to write a log, and where it goes on.
-#[derive(Debug)]
-pub(crate) struct Leadership {
-    term: u64,
-    /// Index of the last entry.
-    index: u64,
-}
-
-impl Leadership {
-    /// That of the only member of a group. Nobody else can have been elected since its log ended, so it goes on in the term
-    /// in which that did; terms never sink.
-    pub(crate) fn of_one(recovery: &Recovery) -> Self {
-        Self { term: recovery.last_term.max(FIRST_TERM), index: recovery.last_index }
-    }
-
-    /// The header of the next entry.
-    pub(super) fn header(&self, kind: EntryKind, time: Millis) -> EntryHeader {
-        EntryHeader { term: self.term, index: self.index + 1, leader_time_ms: time.0, kind }
-    }
-
-    /// That entry is in the log.
-    pub(super) fn appended(&mut self) {
-        self.index += 1;
-    }
-}
-
-/// Hears how the log began in this life: its identity, when all that the start proposed is durable and applied.
-pub(crate) type OnBegun = SyncSender<Result<ClusterInit, NotDone>>;
-
-/// What a shard of a node that starts leads with.
-pub(crate) struct Lead {
-    pub(crate) leadership: Leadership,
-    /// Of the folder; a log that does not know whose it is gets it.
-    pub(crate) cluster_id: [u8; 16],
-    /// The same.
-    pub(crate) segment_size: u64,
-    /// Nothing is served before it is told.
-    pub(crate) on_begun: OnBegun,
-}
-
-/// The start's proposal is on its way.
-pub(super) struct Beginning {
-    answer: oneshot::Receiver<Result<Vec<Outcome>, NotDone>>,
-    on_begun: OnBegun,
-}
+use super::leadership::{Beginning, Lead};
 
 impl Executor {
     /// Leads from now on. The first batch says what every log begins with, and that this node goes on from here; it has an
@@ -121,9 +69,10 @@ mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
     use std::time::Duration;
 
-    use vouch_broker::State;
+    use vouch_broker::{Millis, State};
     use vouch_commitlog::{Appender, CommitLog, LogConfig, LogReader};
 
+    use super::super::leadership::Leadership;
     use super::*;
     use crate::clock::{Clock, SystemTimeSource};
     use crate::shard::inbox::Inbox;

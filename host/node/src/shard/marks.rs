@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use vouch_commitlog::{AppendError, Appender, EntryKind};
-
-use super::executor::Executor;
+use vouch_commitlog::AppendError;
 
 /// A mark for which there is no room is tried again after this long: on an idle log nothing else comes to wait for.
 const MARK_AGAIN: Duration = Duration::from_secs(1);
@@ -19,37 +17,33 @@ pub(super) struct Marks {
     again_at: Option<Instant>,
 }
 
-impl Executor {
-    /// How long there is no mark to propose; `None` if nothing is uncovered.
-    pub(super) fn mark_due_in(&self, now: Instant) -> Option<Duration> {
-        let due_in = self.open_log().and_then(Appender::mark_due_in)?;
-        Some(due_in.max(self.marks.again_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))))
+impl Marks {
+    /// How long there is no mark to propose in a log that needs one in `due_in`.
+    pub(super) fn due_in(&self, due_in: Duration, now: Instant) -> Duration {
+        due_in.max(self.again_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)))
     }
 
-    /// Proposes a mark if the log was idle for long enough.
-    pub(super) fn propose_mark_when_idle(&mut self, now: Instant) {
-        self.marks.proposed =
-            self.marks.again_at.is_none_or(|at| now >= at) && self.open_log().is_some_and(Appender::mark_needed);
+    /// Proposes a mark if one is needed, since the log is idle.
+    pub(super) fn propose_when_idle(&mut self, needed: bool, now: Instant) {
+        self.proposed = needed && self.again_at.is_none_or(|at| now >= at);
     }
 
-    /// Proposes what covers the last group of a log that is about to close, and all of it is durable.
-    pub(super) fn propose_mark_of_the_end(&mut self) {
-        self.marks.proposed = self.open_log().is_some_and(|log| !log.is_covered());
+    /// Proposes what covers the last group of a log that is about to close, and all of which is durable.
+    pub(super) fn propose_end(&mut self, covered: bool) {
+        self.proposed = !covered;
     }
 
-    /// Writes the mark that was proposed, unless records follow at once.
-    pub(super) fn write_mark(&mut self, records_follow: bool) {
-        if std::mem::take(&mut self.marks.proposed) && !records_follow {
-            self.write_entry(EntryKind::Mark, Vec::new(), self.time());
-        }
+    /// Whether one is to be written now: not where records follow at once.
+    pub(super) fn take(&mut self, records_follow: bool) -> bool {
+        std::mem::take(&mut self.proposed) && !records_follow
     }
 
-    pub(super) fn mark_written(&mut self) {
-        self.marks.again_at = None;
+    pub(super) fn written(&mut self) {
+        self.again_at = None;
     }
 
-    pub(super) fn mark_refused(&mut self, error: &AppendError) {
-        if self.marks.again_at.replace(Instant::now() + MARK_AGAIN).is_none() {
+    pub(super) fn refused(&mut self, error: &AppendError) {
+        if self.again_at.replace(Instant::now() + MARK_AGAIN).is_none() {
             tracing::warn!(%error, "no mark could be written on an idle log; it is tried again each second");
         }
     }

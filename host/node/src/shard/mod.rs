@@ -5,6 +5,7 @@ mod answers;
 mod executor;
 mod inbox;
 mod leader;
+mod leadership;
 mod leading;
 mod marks;
 mod news;
@@ -27,7 +28,7 @@ use vouch_storage::Requests;
 pub(crate) use answers::short_of;
 pub(crate) use inbox::{Command, Inbox, Standing};
 pub(crate) use leader::Leader;
-pub(crate) use leading::{Lead, Leadership};
+pub(crate) use leadership::{Lead, Leadership};
 pub(crate) use polls::{Batch, Poll};
 pub(crate) use renewal::RENEWED_LEASE_MS;
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{DeadLetterSized, End, EndedBy, Record};
 use vouch_broker::state::{Applied, Outcome};
-use vouch_broker::{ShardId, TransactionId, TransactionOutcome};
+use vouch_broker::{ShardId, State, TransactionId, TransactionOutcome};
 use vouch_registry::Digest;
 
-use super::Executor;
+use super::leader::DeadLetters;
 
 /// Lines of one kind in a second; what comes beyond is counted, and told in one line when the second is over.
 const LINES_A_SECOND: u32 = 20;
@@ -75,47 +75,34 @@ impl Default for News {
 }
 
 impl News {
-    /// To be called about once a second.
-    pub(super) fn end_second(&mut self, now: Instant) {
-        for told in [&mut self.settled, &mut self.parked, &mut self.groups_made, &mut self.administration] {
-            told.end_second(now);
-        }
-    }
-}
-
-fn id(transaction: u64) -> TransactionId {
-    TransactionId { shard: ShardId::FIRST, position: transaction }
-}
-
-fn verdict(outcome: TransactionOutcome) -> &'static str {
-    match outcome {
-        TransactionOutcome::Committed => "committed",
-        TransactionOutcome::RolledBack => "rolled back",
-    }
-}
-
-impl Executor {
     /// Tells what a record did. `had_effects`: it changed what somebody waits for.
-    pub(super) fn tell(&mut self, record: &Record, outcome: &Outcome, had_effects: bool) {
+    pub(super) fn tell(
+        &mut self,
+        state: &State,
+        dead_letters: &mut DeadLetters,
+        record: &Record,
+        outcome: &Outcome,
+        had_effects: bool,
+    ) {
         let Ok(applied) = outcome else { return };
         match (record, applied) {
             // Nearly all there is: first, and nothing.
             (Record::Message(_) | Record::Half(_) | Record::Lease(_) | Record::Ack(_) | Record::Renew(_), _) => {}
-            (Record::End(end), Applied::Ended { repeated: false, .. }) => self.tell_end(end),
+            (Record::End(end), Applied::Ended { repeated: false, .. }) => self.tell_end(state, end),
             (Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }), _)
                 if had_effects =>
             {
-                *self.leader.dead_letters.of(letter.group) += 1;
+                *dead_letters.of(letter.group) += 1;
             }
             (Record::CheckAnswered(answer), Applied::Counted { parked: true }) => {
-                if self.news.parked.may_tell(Instant::now()) {
+                if self.parked.may_tell(Instant::now()) {
                     let (transaction, by, checks) =
                         (id(answer.transaction), answer.by.to_string(), answer.check_number);
                     tracing::warn!(%transaction, ?by, checks, "parked: all checks were answered \"unknown\"; decide it, or resume it");
                 }
             }
             (Record::ComponentFailed(failed), Applied::Counted { parked: true }) => {
-                if self.news.parked.may_tell(Instant::now()) {
+                if self.parked.may_tell(Instant::now()) {
                     let (transaction, by, failures) = (id(failed.transaction), failed.by.to_string(), failed.failures);
                     let error = &failed.error;
                     tracing::warn!(
@@ -125,13 +112,13 @@ impl Executor {
                 }
             }
             (Record::Resume(resume), _) => {
-                if self.news.settled.may_tell(Instant::now()) {
+                if self.settled.may_tell(Instant::now()) {
                     let (by, reason) = (&resume.by, &resume.reason);
                     tracing::info!(transaction = %id(resume.transaction), ?by, ?reason, "an operator resumed a parked transaction");
                 }
             }
             (Record::GroupMade(made), _) => {
-                if self.news.groups_made.may_tell(Instant::now()) {
+                if self.groups_made.may_tell(Instant::now()) {
                     tracing::info!(group = %made.name, "group made by a receive");
                 }
             }
@@ -139,13 +126,10 @@ impl Executor {
         }
     }
 
-    fn tell_end(&mut self, end: &End) {
+    fn tell_end(&mut self, state: &State, end: &End) {
         let topic = || {
-            let ended = self.state.outcomes().get(end.transaction);
-            ended
-                .and_then(|ended| self.state.topics().name_of(ended.topic))
-                .map(ToString::to_string)
-                .unwrap_or_default()
+            let ended = state.outcomes().get(end.transaction);
+            ended.and_then(|ended| state.topics().name_of(ended.topic)).map(ToString::to_string).unwrap_or_default()
         };
         let (transaction, outcome, reason) = (id(end.transaction), verdict(end.outcome), &end.reason);
         let by = || end.by.to_string();
@@ -153,7 +137,7 @@ impl Executor {
             EndedBy::Client { .. } | EndedBy::Silence { .. } => {
                 tracing::debug!(%transaction, topic = topic(), outcome, by = ?by(), "settled by its producer");
             }
-            _ if !self.news.settled.may_tell(Instant::now()) => {}
+            _ if !self.settled.may_tell(Instant::now()) => {}
             EndedBy::Component { binding, .. } => {
                 tracing::info!(%transaction, topic = topic(), outcome, binding, by = ?by(), ?reason, "settled by a component");
             }
@@ -179,7 +163,7 @@ impl Executor {
                 | Record::BindingPut(_)
                 | Record::BindingDelete(_)
         );
-        if !is_event || !self.news.administration.may_tell(Instant::now()) {
+        if !is_event || !self.administration.may_tell(Instant::now()) {
             return;
         }
         match record {
@@ -206,6 +190,24 @@ impl Executor {
             Record::BindingDelete(delete) => tracing::info!(binding = delete.name, "binding deleted"),
             _ => {}
         }
+    }
+
+    /// To be called about once a second.
+    pub(super) fn end_second(&mut self, now: Instant) {
+        for told in [&mut self.settled, &mut self.parked, &mut self.groups_made, &mut self.administration] {
+            told.end_second(now);
+        }
+    }
+}
+
+fn id(transaction: u64) -> TransactionId {
+    TransactionId { shard: ShardId::FIRST, position: transaction }
+}
+
+fn verdict(outcome: TransactionOutcome) -> &'static str {
+    match outcome {
+        TransactionOutcome::Committed => "committed",
+        TransactionOutcome::RolledBack => "rolled back",
     }
 }
 
