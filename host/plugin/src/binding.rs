@@ -9,16 +9,17 @@ use tokio::{
 
 use crate::{
     call::{self, CallSetup},
-    engine::Engine,
+    code::PluginCode,
+    core::EngineCore,
     grants::HttpGrant,
     http::HttpGate,
     limits::Limits,
     log::{CallLog, LogLine, LogRing},
     outcome::{Checked, NoAnswer, Pending},
     places::{Membership, Name, NodePlace},
-    plugin::{BindingSpec, PluginCode},
     quantity::ByteSize,
     secrets::Secrets,
+    spec::BindingSpec,
 };
 
 /// A component with its grants, limits and configuration. Cheap to clone; clones share places and log.
@@ -26,7 +27,7 @@ use crate::{
 pub struct Binding(Arc<Bound>);
 
 struct Bound {
-    engine: Engine,
+    engine: Arc<EngineCore>,
     code: Arc<PluginCode>,
     name: Name,
     limits: Limits,
@@ -54,11 +55,11 @@ struct Places {
 }
 
 impl Binding {
-    pub(crate) fn new(engine: Engine, code: Arc<PluginCode>, spec: BindingSpec) -> Self {
+    pub(crate) fn new(engine: Arc<EngineCore>, code: Arc<PluginCode>, spec: BindingSpec) -> Self {
         let BindingSpec { name, grants, limits, config, body } = spec;
         let name = Name::from(name);
         Self(Arc::new(Bound {
-            _membership: engine.0.places.join(&name, limits.deadline),
+            _membership: engine.places.join(&name, limits.deadline),
             log: LogRing::new(&name, &code.digest),
             places: Arc::new(Semaphore::new(limits.concurrency)),
             grants: grants.http.into(),
@@ -150,7 +151,7 @@ impl Binding {
     /// fits at once. May be dropped at any time.
     pub async fn admit(&self) -> Admission {
         let binding = Arc::clone(&self.0.places).acquire_owned().await.expect("this semaphore is never closed");
-        let node = self.0.engine.0.places.take(&self.0.name).await;
+        let node = self.0.engine.places.take(&self.0.name).await;
         Admission { binding: self.clone(), places: Places { _binding: binding, _node: node } }
     }
 
@@ -163,7 +164,7 @@ impl Binding {
         let binding = Arc::clone(&self.0.places)
             .try_acquire_owned()
             .map_err(|_| full(self.0.limits.concurrency, "limits.concurrency of the binding"))?;
-        let places = &self.0.engine.0.places;
+        let places = &self.0.engine.places;
         let node = places.try_take(&self.0.name).ok_or_else(|| full(places.held(), "the concurrency of the node"))?;
         Ok(Admission { binding: self.clone(), places: Places { _binding: binding, _node: node } })
     }
@@ -189,7 +190,7 @@ impl Admission {
     /// the process, and holds the place while it does. So no more is prepared at once than runs at once.
     pub async fn check_prepared(self, prepare: impl FnOnce() -> Pending + Send + 'static) -> Checked {
         let Self { binding, places } = self;
-        let prepared = binding.0.engine.0.guests.spawn_blocking(move || (prepare(), places));
+        let prepared = binding.0.engine.guests.spawn_blocking(move || (prepare(), places));
         binding.run(prepared).await
     }
 }
@@ -199,8 +200,8 @@ impl Binding {
         &self,
         prepared: impl Future<Output = Result<(Pending, Places), JoinError>> + Send + 'static,
     ) -> Checked {
-        let (binding, running) = (self.clone(), self.0.engine.0.running.clone());
-        let mut task = StopOnDrop(self.0.engine.0.guests.spawn(async move {
+        let (binding, running) = (self.clone(), self.0.engine.running.clone());
+        let mut task = StopOnDrop(self.0.engine.guests.spawn(async move {
             let (pending, places) = prepared.await?;
             let run = running.enter();
             let mut setup = binding.setup(&pending);
@@ -224,7 +225,7 @@ impl Binding {
     fn setup(&self, pending: &Pending) -> CallSetup {
         let bound = &self.0;
         let log = CallLog::new(Arc::clone(&bound.log), Arc::clone(&bound.secrets), pending.transaction_id.clone());
-        let engine = &bound.engine.0;
+        let engine = &bound.engine;
         let gate = HttpGate::new(
             Arc::clone(&bound.grants),
             Arc::clone(&engine.resolver),

@@ -1,22 +1,19 @@
 //! One call of a guest: a store, its limits, and the reading of what came out.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use wasmtime::{Store, component::ResourceTable};
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime::Store;
+use wasmtime_wasi::I32Exit;
 
 use crate::{
     bindings::{CheckbackHostPre, checkback, types},
+    capability::inert_wasi,
     error_text::{cut, describe, trace, without_trace},
+    guest::CallState,
     http::HttpGate,
     limits::Limits,
     log::CallLog,
-    memory::{MAX_FIELDS, MemoryCap, OverMemory},
+    memory::OverMemory,
     outcome::{Checked, Message, NoAnswer, Pending, Verdict},
     quantity::ByteSize,
     worked::WorkedTime,
@@ -24,35 +21,8 @@ use crate::{
 
 /// Most bytes that a guest may hand to the host in one call of an imported function.
 pub(crate) const HOST_CALL_BYTES: ByteSize = Limits::OUTPUT.1;
-/// Most host resources (streams, requests, header fields …) that one instance may hold.
-const MAX_RESOURCES: usize = 1024;
 /// Most handles to resources that one instance may have, those of its own making and those lent to its parts included.
 const MAX_HANDLES: usize = 16 << 10;
-
-/// What the host knows during one call.
-pub(crate) struct CallState {
-    pub(crate) table: ResourceTable,
-    wasi: WasiCtx,
-    http: WasiHttpCtx,
-    gate: HttpGate,
-    pub(crate) cap: MemoryCap,
-    pub(crate) log: CallLog,
-    pub(crate) config: Arc<BTreeMap<String, String>>,
-    pub(crate) started: Instant,
-    pub(crate) asked_at_ms: u64,
-}
-
-impl WasiView for CallState {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-impl WasiHttpView for CallState {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.gate, table: &mut self.table, ctx: &mut self.http }
-    }
-}
 
 /// What one call needs besides the question.
 pub(crate) struct CallSetup {
@@ -97,7 +67,8 @@ fn out_of_time(deadline: Duration, leashed: bool, worked: Duration) -> NoAnswer 
 async fn run(setup: CallSetup, pending: Pending) -> Checked {
     let CallSetup { pre, limits, config, gate, log, body, leash: _ } = setup;
     let said = log.clone();
-    let mut store = Store::new(pre.engine(), CallState::new(&limits, config, gate, log, pending.asked_at_ms));
+    let state = CallState::new(inert_wasi(&log), &limits, config, gate, log, pending.asked_at_ms);
+    let mut store = Store::new(pre.engine(), state);
     store.limiter(|state| state);
     // Yields at every epoch, so that one guest does not hold a thread, and so that the deadline's timer gets its turn.
     store.set_epoch_deadline(1);
@@ -112,32 +83,6 @@ async fn run(setup: CallSetup, pending: Pending) -> Checked {
     match called {
         Ok(answer) => read(answer, &limits, &said),
         Err(error) => Checked::NoAnswer(classify(&error, &limits)),
-    }
-}
-
-impl CallState {
-    fn new(
-        limits: &Limits,
-        config: Arc<BTreeMap<String, String>>,
-        gate: HttpGate,
-        log: CallLog,
-        asked_at_ms: u64,
-    ) -> Self {
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
-        let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(MAX_FIELDS);
-        Self {
-            table,
-            wasi: crate::capability::inert_wasi(&log),
-            http,
-            gate,
-            cap: MemoryCap::new(limits.memory),
-            log,
-            config,
-            started: Instant::now(),
-            asked_at_ms,
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    engine::EngineError,
+    error::EngineError,
     http::{Resolver, SystemResolver},
     quantity::ByteSize,
 };

@@ -1,13 +1,8 @@
 //! The engine: threads, compiler, linker, and the places that guests run in.
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::runtime::{Handle, Runtime};
 use wasmtime::{
     Config, InstanceAllocationStrategy, PoolingAllocationConfig,
     component::{Component, Linker},
@@ -16,24 +11,24 @@ use wasmtime::{
 use crate::{
     bindings::CheckbackHostPre,
     cache::{ArtifactCache, MAX_ARTIFACT_BYTES},
-    call::CallState,
     capability,
-    compile::{CompileError, Compiled, Compiler, Job, Purpose, engine_settings},
+    code::PluginCode,
+    compile::{Compiled, Compiler, Job, Purpose, engine_settings},
     config::{CompilerProgram, EngineConfig},
+    core::EngineCore,
+    error::{CompileError, EngineError, InspectError, LoadError},
     error_text::describe,
-    http::{CaFileError, Resolver, client_config},
-    inspect::{self, Face, InspectError, Refused, UploadVerdict},
-    memory::MAX_TABLE_ELEMENTS,
+    guest::CallState,
+    http::client_config,
+    inspect::{self, Face},
+    memory::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES},
     places::NodePlaces,
-    plugin::{Plugin, PluginCode},
+    plugin::Plugin,
     quantity::ByteSize,
-    threads::{Running, compile_pool, guest_runtime, start_ticker},
+    threads::{compile_pool, guest_runtime, start_ticker},
+    upload::UploadVerdict,
 };
 
-/// Most core modules, memories and tables inside one component: what tools make of a guest, with room to spare.
-pub(crate) const MAX_CORE_INSTANCES: u32 = 32;
-pub(crate) const MAX_MEMORIES: u32 = 4;
-pub(crate) const MAX_TABLES: u32 = 16;
 /// Bytes of the engine's own records per core instance and per component.
 const MAX_INSTANCE_RECORD: usize = 1 << 20;
 /// Memory of a place that is cleared by writing instead of by giving it back, which would interrupt every thread of the
@@ -42,90 +37,7 @@ const KEEP_RESIDENT: usize = 512 << 10;
 
 /// Runs components. A clone is another handle to the same engine; the last one to go stops its threads.
 #[derive(Clone)]
-pub struct Engine(pub(crate) Arc<EngineCore>);
-
-pub(crate) struct EngineCore {
-    pub(crate) config: EngineConfig,
-    linker: Arc<Linker<CallState>>,
-    pub(crate) compiler: Compiler,
-    pub(crate) tls: Arc<rustls::ClientConfig>,
-    pub(crate) resolver: Arc<dyn Resolver>,
-    pub(crate) places: NodePlaces,
-    pub(crate) running: Running,
-    pub(crate) guests: Handle,
-    /// Code in use, so that two bindings of one component share it.
-    loaded: Mutex<HashMap<String, Weak<PluginCode>>>,
-    runtime: Option<Runtime>,
-}
-
-/// Why the engine does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// A setting is out of bounds: correct it.
-    #[error("plugin engine: {name} is {value}: it must be between {least} and {most}")]
-    Setting {
-        /// The setting.
-        name: &'static str,
-        /// What it is set to.
-        value: String,
-        /// The least that is accepted.
-        least: String,
-        /// The most that is accepted.
-        most: String,
-    },
-    /// The folder for compiled code cannot be used: make it writable, or set another.
-    #[error("plugin engine: cache folder {}: {cause}", .folder.display())]
-    CacheFolder {
-        /// The folder.
-        folder: PathBuf,
-        /// What the system says.
-        #[source]
-        cause: std::io::Error,
-    },
-    /// The file with further authorities cannot be used.
-    #[error("plugin engine: extra_ca_file {}: {cause}", .file.display())]
-    CaFile {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        cause: CaFileError,
-    },
-    /// The processor or the system lacks what the engine needs.
-    #[error("plugin engine: {0}")]
-    Unsupported(String),
-    /// Threads cannot be started: the process is at a limit.
-    #[error("plugin engine: cannot start its threads: {0}")]
-    Threads(String),
-}
-
-/// Why a component cannot be loaded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LoadError {
-    /// The bytes are not those that the digest names: fetch them again.
-    #[error("the bytes of the component have the digest {found}, not {expected}")]
-    DigestMismatch {
-        /// What was asked for.
-        expected: String,
-        /// What the bytes have.
-        found: String,
-    },
-    /// It would be refused as an upload, too.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// The host could not compile it; nothing speaks against it. Try again, and look at the machine.
-    #[error("the component could not be compiled: {0}")]
-    Host(String),
-}
-
-impl From<CompileError> for LoadError {
-    fn from(error: CompileError) -> Self {
-        match error {
-            CompileError::Refused(refused) => Self::Refused(refused),
-            CompileError::Host(cause) => Self::Host(cause),
-        }
-    }
-}
+pub struct Engine(Arc<EngineCore>);
 
 impl Engine {
     /// Starts the engine's threads. Where the address space is too small for the pool of places, each check gets its memory
@@ -209,7 +121,7 @@ impl Engine {
     /// [`LoadError`].
     pub async fn load(&self, digest: &str, wasm: Bytes) -> Result<Plugin, LoadError> {
         if let Some(code) = self.loaded(digest) {
-            return Ok(Plugin::new(self.clone(), code));
+            return Ok(Plugin::new(Arc::clone(&self.0), code));
         }
         inspect::screen(&wasm, self.0.config.max_component_size)?;
         let found = self.0.compiler.digest(wasm.clone()).await?;
@@ -222,7 +134,7 @@ impl Engine {
         loaded.retain(|_, code| code.strong_count() > 0);
         loaded.insert(digest.to_owned(), Arc::downgrade(&code));
         drop(loaded);
-        Ok(Plugin::new(self.clone(), code))
+        Ok(Plugin::new(Arc::clone(&self.0), code))
     }
 
     /// Checks that are running now, over all bindings.
@@ -246,16 +158,6 @@ impl Engine {
             Ok((face, inspect::link(&linker, component)?))
         };
         self.0.compiler.compile(purpose, digest, wasm, accept).await
-    }
-}
-
-impl Drop for EngineCore {
-    fn drop(&mut self) {
-        self.running.wake_ticker();
-        // The last handle may go inside somebody's async task, where waiting for threads is not allowed.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

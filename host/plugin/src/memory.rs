@@ -1,7 +1,7 @@
 //! What a guest takes of the host's memory, in its instance and beside it.
 
 use http::HeaderMap;
-use wasmtime::{ResourceLimiter, component::ResourceTable};
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{
     FieldMap,
     p2::{
@@ -10,11 +10,12 @@ use wasmtime_wasi_http::{
     },
 };
 
-use crate::{
-    engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES},
-    quantity::ByteSize,
-};
+use crate::quantity::ByteSize;
 
+/// Most core modules, memories and tables inside one component: what tools make of a guest, with room to spare.
+pub(crate) const MAX_CORE_INSTANCES: u32 = 32;
+pub(crate) const MAX_MEMORIES: u32 = 4;
+pub(crate) const MAX_TABLES: u32 = 16;
 /// Most elements in all tables of one instance.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
 /// Bytes of one set of header fields, names and values with what the host keeps of each.
@@ -80,7 +81,8 @@ impl MemoryCap {
         if is_over { Err(OverMemory(self.limit).into()) } else { Ok(()) }
     }
 
-    fn grow(&mut self, by: usize, resources: &mut ResourceTable) -> wasmtime::Result<()> {
+    /// The guest's memories grow by so many bytes.
+    pub(crate) fn grow(&mut self, by: usize, resources: &mut ResourceTable) -> wasmtime::Result<()> {
         if self.is_over(by) {
             self.held = weigh(resources);
         }
@@ -88,35 +90,15 @@ impl MemoryCap {
         self.memory_bytes += by;
         Ok(())
     }
-}
 
-impl ResourceLimiter for crate::call::CallState {
-    fn memory_growing(&mut self, current: usize, desired: usize, _most: Option<usize>) -> wasmtime::Result<bool> {
-        self.cap.grow(desired.saturating_sub(current), &mut self.table)?;
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, _most: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.cap.table_elements.saturating_add(desired.saturating_sub(current));
+    /// The guest's tables grow by so many elements, if they may.
+    pub(crate) fn grow_table(&mut self, by: usize) -> bool {
+        let wanted = self.table_elements.saturating_add(by);
         if wanted > MAX_TABLE_ELEMENTS {
-            return Ok(false);
+            return false;
         }
-        self.cap.table_elements = wanted;
-        Ok(true)
-    }
-
-    // The pool of places has these bounds, too; where there is no room for a pool, they hold all the same.
-
-    fn instances(&self) -> usize {
-        MAX_CORE_INSTANCES as usize
-    }
-
-    fn tables(&self) -> usize {
-        MAX_TABLES as usize
-    }
-
-    fn memories(&self) -> usize {
-        MAX_MEMORIES as usize
+        self.table_elements = wanted;
+        true
     }
 }
 

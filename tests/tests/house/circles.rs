@@ -11,29 +11,6 @@ use crate::arrows::{self, Arrows};
 /// The circles that are left, by crate. A circle may lose files, or fall into smaller ones; it gets no new ones, and
 /// what is in none any more leaves this list.
 const LEFT: &[(&str, &[&str])] = &[
-    ("vouch-broker", &["state/pages.rs", "state/part.rs", "state/queue.rs", "state/snapshot.rs"]),
-    ("vouch-broker", &["state/seal.rs", "state/topics.rs"]),
-    ("vouch-cli", &["args.rs", "serve.rs", "serve/reload.rs", "serve/settings.rs"]),
-    ("vouch-cli", &["log.rs", "log_damage.rs"]),
-    (
-        "vouch-commitlog",
-        &[
-            "appender.rs",
-            "error.rs",
-            "group_commit.rs",
-            "housekeeping.rs",
-            "preallocate.rs",
-            "reader.rs",
-            "recovery.rs",
-            "recovery/headers.rs",
-            "recovery/leftover.rs",
-            "survey/report.rs",
-            "threads.rs",
-        ],
-    ),
-    ("vouch-commitlog", &["segment.rs", "spares.rs"]),
-    ("vouch-gateway", &["grpc/inbound.rs", "grpc/trailer.rs"]),
-    ("vouch-gateway", &["http/metrics/labelled.rs", "http/metrics/mod.rs", "http/mod.rs", "http/routes.rs"]),
     (
         "vouch-node",
         &[
@@ -74,30 +51,6 @@ const LEFT: &[(&str, &[&str])] = &[
     ),
     ("vouch-node", &["shard/answers.rs", "shard/executor.rs", "shard/inbox.rs", "shard/news.rs"]),
     ("vouch-node", &["snapshots/room.rs", "snapshots/store.rs"]),
-    (
-        "vouch-plugin",
-        &[
-            "binding.rs",
-            "cache.rs",
-            "call.rs",
-            "capability/http.rs",
-            "capability/mod.rs",
-            "capability/wasi.rs",
-            "compile/child.rs",
-            "compile/job.rs",
-            "compile/mod.rs",
-            "compile/process.rs",
-            "compile/survey.rs",
-            "config.rs",
-            "engine.rs",
-            "http/body.rs",
-            "http/client.rs",
-            "http/gate.rs",
-            "inspect.rs",
-            "memory.rs",
-            "plugin.rs",
-        ],
-    ),
 ];
 
 /// The crates of the host with the file that each begins with.

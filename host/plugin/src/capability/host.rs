@@ -5,7 +5,7 @@ use crate::{
         host::{Host, Level},
         types,
     },
-    call::CallState,
+    guest::CallState,
     log::LogSource,
 };
 

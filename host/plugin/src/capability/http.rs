@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
-    call::CallState,
+    guest::CallState,
     memory::{BODY_HELD, weight_of_field, weight_of_fields, weight_of_method, weight_of_scheme},
 };
 

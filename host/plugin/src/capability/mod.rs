@@ -9,7 +9,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 pub(crate) use wasi::inert_wasi;
 
-use crate::{bindings, call::CallState};
+use crate::{bindings, guest::CallState};
 
 /// Links everything that may be imported. What a binding does not grant is linked as well and answers *not granted*
 /// (ruling 22): a component then starts and can say so itself.

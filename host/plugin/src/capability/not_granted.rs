@@ -6,7 +6,7 @@ use crate::{
         sql::{self, RowSet, SqlError, Statement},
         state::{self, StateError},
     },
-    call::CallState,
+    guest::CallState,
 };
 
 fn sentence(interface: &str) -> String {

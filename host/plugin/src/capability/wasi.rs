@@ -15,8 +15,8 @@ use wasmtime_wasi::{
 
 use crate::{
     bindings::host::Level,
-    call::CallState,
     error_text::cut,
+    guest::CallState,
     log::{CallLog, LogSource, MAX_LINE},
 };
 

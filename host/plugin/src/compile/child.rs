@@ -19,7 +19,7 @@ use super::{
     job::{Artifact, Job},
     process::{COMPILED, Head, PANICKED, REFUSED},
 };
-use crate::{config::Program, error_text::cut, inspect::Refused};
+use crate::{config::Program, error_text::cut, upload::Refused};
 
 /// How often the process is looked after: the system offers no wait with an end.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Engine, OutOfMemory};
 
 use super::survey::survey;
-use crate::{declared::Declared, error_text::describe, inspect::Refused, quantity::ByteSize};
+use crate::{declared::Declared, error_text::describe, quantity::ByteSize, upload::Refused};
 
 /// What a compilation is made with. The engine that runs the code has to be set in the same way.
 #[derive(Clone, Debug, Serialize, Deserialize)]

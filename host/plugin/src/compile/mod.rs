@@ -19,8 +19,8 @@ use tokio::{
 use wasmtime::{Engine, component::Component};
 
 use crate::{
-    cache::ArtifactCache, config::CompilerProgram, declared::Declared, error_text::describe, inspect::Refused,
-    plugin::CompiledFrom,
+    cache::ArtifactCache, config::CompilerProgram, declared::Declared, error::CompileError, error_text::describe,
+    upload::Refused,
 };
 
 pub use process::compiler_process;
@@ -37,15 +37,13 @@ pub(crate) struct Compiled<T> {
     pub(crate) took: Duration,
 }
 
-/// Why there is no code.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CompileError {
-    /// The component is to blame.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// The host is: it may work another time.
-    #[error("{0}")]
-    Host(String),
+/// Where a plugin's code came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompiledFrom {
+    /// Compiled just now.
+    Compiler,
+    /// Taken from the cache.
+    Cache,
 }
 
 /// Compiles in a process of its own, one component after another; compiled code that was accepted is kept in the cache.

@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_p
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
-use crate::inspect::Refused;
+use crate::upload::Refused;
 
 /// How the process ends: the file holds the compiled code.
 pub(super) const COMPILED: i32 = 0;

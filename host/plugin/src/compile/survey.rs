@@ -9,7 +9,8 @@
 use wasmparser::{BlockType, ComponentType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
 use crate::declared::{Declared, SECTION};
-use crate::inspect::{Refused, worlds};
+use crate::inspect::worlds;
+use crate::upload::Refused;
 
 /// Most components in one another.
 pub(crate) const MAX_NESTED_COMPONENTS: usize = 8;

@@ -2,15 +2,20 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::Error;
 
-use super::{client::Open, gate::Trouble};
+use super::trouble::Trouble;
+
+/// The place of an open request: whoever holds something of it holds this.
+pub(super) type Open = Arc<OwnedSemaphorePermit>;
 
 /// A response's body that says when its next piece is waited for.
 pub(super) struct WatchedBody<B> {

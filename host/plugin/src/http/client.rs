@@ -9,13 +9,12 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 use url::Host;
 use wasmtime_wasi_http::{Error, WasiBody, io::TokioIo};
 
-use super::body::BoundedBody;
+use super::body::{BoundedBody, Open};
 
 /// Largest header section of a response, in bytes; also the size of the read buffer.
 pub(super) const MAX_RESPONSE_HEADER: usize = 64 << 10;
@@ -37,9 +36,6 @@ pub(super) struct Bounds {
     pub(super) first_byte: Duration,
     pub(super) body: u64,
 }
-
-/// The place of an open request: whoever holds something of it holds this.
-pub(super) type Open = Arc<OwnedSemaphorePermit>;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}

@@ -1,13 +1,6 @@
 //! The gate that every outgoing request passes.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
@@ -18,9 +11,10 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bin
 
 use super::{
     address::is_public,
-    body::WatchedBody,
-    client::{Bounds, Destination, Driver, Open, send},
+    body::{Open, WatchedBody},
+    client::{Bounds, Destination, Driver, send},
     resolver::Resolver,
+    trouble::Trouble,
 };
 use crate::{
     bindings::host::Level,
@@ -53,42 +47,6 @@ pub(crate) struct HttpGate {
     pub(crate) log: CallLog,
     /// What befell requests that were let through.
     pub(crate) trouble: Trouble,
-}
-
-/// What befell the requests of a call through nobody's fault in here: a guest that fails after it has an excuse.
-#[derive(Clone, Default)]
-pub(crate) struct Trouble(Arc<Befell>);
-
-#[derive(Default)]
-struct Befell {
-    /// The first request that failed.
-    first: OnceLock<String>,
-    /// Answers, and pieces of answers, that are waited for. Not counted down when the call ends in the middle of one: that
-    /// is when it is asked.
-    awaited: AtomicUsize,
-}
-
-impl Trouble {
-    fn note(&self, text: impl FnOnce() -> String) {
-        self.0.first.get_or_init(text);
-    }
-
-    /// An answer, or its next piece, is waited for.
-    pub(super) fn waits(&self) {
-        self.0.awaited.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// It came.
-    pub(super) fn came(&self) {
-        self.0.awaited.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// What befell the first request that failed, or that one was not answered when the call ended; `None` if neither.
-    pub(crate) fn excuse(&self) -> Option<String> {
-        let waits = self.0.awaited.load(Ordering::Relaxed) > 0;
-        let unanswered = || waits.then(|| "a request had no whole answer yet".to_owned());
-        self.0.first.get().cloned().or_else(unanswered)
-    }
 }
 
 impl HttpGate {

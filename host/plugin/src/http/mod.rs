@@ -11,6 +11,7 @@ mod client;
 mod gate;
 mod resolver;
 mod tls;
+mod trouble;
 
 pub use resolver::{Resolver, Resolving, SystemResolver};
 

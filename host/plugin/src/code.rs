@@ -1,0 +1,37 @@
+//! A component's code as all its bindings share it.
+
+use crate::{
+    bindings::CheckbackHostPre,
+    compile::{Compiled, CompiledFrom},
+    declared::Declared,
+    guest::CallState,
+    inspect::Face,
+    quantity::ByteSize,
+    upload::World,
+};
+
+/// Bytes in a page, the unit in which WebAssembly counts memory.
+const WASM_PAGE: u64 = 64 << 10;
+
+/// Compiled code of one component, with what the component says of itself.
+pub(crate) struct PluginCode {
+    pub(crate) digest: String,
+    pub(crate) pre: CheckbackHostPre<CallState>,
+    pub(crate) worlds: Vec<World>,
+    pub(crate) imports_wanted: Vec<String>,
+    /// What its largest memory takes before it runs; unknown for the rare component that wants modules from its host.
+    pub(crate) initial_memory: Option<ByteSize>,
+    /// What it says of its config; unknown for a component that does not.
+    pub(crate) declared: Option<Declared>,
+    pub(crate) from: CompiledFrom,
+}
+
+impl PluginCode {
+    pub(crate) fn new(digest: String, compiled: Compiled<(Face, CheckbackHostPre<CallState>)>) -> Self {
+        let largest_pages = compiled.component.resources_required().and_then(|r| r.max_initial_memory_size);
+        let initial_memory = largest_pages.map(|pages| ByteSize(pages.saturating_mul(WASM_PAGE)));
+        let (Face { worlds, imports_wanted, .. }, pre) = compiled.accepted;
+        let (declared, from) = (compiled.declared, compiled.from);
+        Self { digest, pre, worlds, imports_wanted, initial_memory, declared, from }
+    }
+}

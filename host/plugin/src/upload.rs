@@ -1,0 +1,136 @@
+//! What an uploaded file turns out to be, or why it is refused (ruling 22).
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{declared::Declared, error_text::describe};
+
+/// What a component exports, and so what it can be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum World {
+    /// Settles open transactions one by one.
+    Checkback,
+    /// Settles them many at a time. Recognised, not yet run.
+    CheckbackBatch,
+    /// Consumes messages. Recognised, not yet run.
+    Consumer,
+}
+
+impl World {
+    /// The interface's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Checkback => "checkback",
+            Self::CheckbackBatch => "checkback-batch",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// The answer to an upload: what the component is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UploadVerdict {
+    /// `sha256:` and 64 hexadecimal digits: the component's name for good.
+    pub digest: String,
+    /// What it exports of `vouch:plugin`.
+    pub worlds: Vec<World>,
+    /// Imports that a binding has to grant before they do anything.
+    pub imports_wanted: Vec<String>,
+    /// All exports, as the file names them.
+    pub exports: Vec<String>,
+    /// What it reads of a binding's config, if it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<Declared>,
+    /// Bytes of the file.
+    pub size: u64,
+    /// How long it took to compile, or to find the compiled code.
+    #[serde(rename = "compile_ms", serialize_with = "as_ms")]
+    pub compile_time: Duration,
+}
+
+fn as_ms<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Why an uploaded file is refused. The sentence is for the author of the plugin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refused {
+    /// Not a WebAssembly component.
+    #[error("this is not a WebAssembly component: {found}")]
+    NotAComponent {
+        /// What it is instead.
+        found: String,
+    },
+    /// Exports nothing that the broker could call.
+    #[error(
+        "the component exports no interface that Vouch knows (it exports {}): export vouch:plugin/checkback@0.1.0",
+        list(.exports)
+    )]
+    NoKnownInterface {
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// A known world that this version does not run.
+    #[error("the component is a `{}` plugin: this version of the broker runs `checkback` plugins only", .world.name())]
+    NotYetRun {
+        /// The world.
+        world: World,
+    },
+    /// Wants something that no binding can grant.
+    #[error(
+        "the component imports {name}, which no binding can grant: build it without (see the manual for what can be imported)"
+    )]
+    ImportNotGrantable {
+        /// The import as the file names it.
+        name: String,
+    },
+    /// Over a limit.
+    #[error("the component's {what} is {size}, over the limit of {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: Cow<'static, str>,
+        /// How large it is.
+        size: String,
+        /// How large it may be.
+        limit: String,
+    },
+    /// Compiling it takes more than a compilation may take.
+    #[error("compiling the component takes more than {limit} of {what}: make it smaller, or its largest functions")]
+    TooCostly {
+        /// What it takes too much of.
+        what: Cow<'static, str>,
+        /// How much it may take.
+        limit: String,
+    },
+    /// Looks like a component, and is broken or does not fit the interfaces it names.
+    #[error("the component cannot be used: {reason}")]
+    Invalid {
+        /// What the engine says.
+        reason: String,
+    },
+}
+
+impl Refused {
+    /// A stable word for error URNs, metrics and tests.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotAComponent { .. } => "not-a-component",
+            Self::NoKnownInterface { .. } => "no-known-interface",
+            Self::NotYetRun { .. } => "not-yet-run",
+            Self::ImportNotGrantable { .. } => "import-not-grantable",
+            Self::TooLarge { .. } => "too-large",
+            Self::TooCostly { .. } => "too-costly",
+            Self::Invalid { .. } => "invalid",
+        }
+    }
+
+    pub(crate) fn invalid(error: &wasmtime::Error) -> Self {
+        Self::Invalid { reason: describe(error) }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
