@@ -96,8 +96,12 @@ macro_rules! records {
     };
 }
 
-/// Kinds of records that change how far a group is: whoever decides on deliveries reckons with those that are on their way.
-pub const DELIVERY_KINDS: std::ops::RangeInclusive<u16> = 48..=63;
+/// Whether records of this kind change how far a group is. Whoever decides on deliveries reckons with those that are on
+/// their way: one that is overlooked means a message that is handed out twice.
+pub const fn changes_delivery(kind: u16) -> bool {
+    // The numbers that the format keeps for deliveries; nobody else repeats them.
+    matches!(kind, 48..=63)
+}
 
 records! {
     /// The first record of a log.

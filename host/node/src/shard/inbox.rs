@@ -6,7 +6,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use vouch_broker::record::{DELIVERY_KINDS, Frame, Record};
+use vouch_broker::record::{Frame, Record, changes_delivery};
 use vouch_broker::state::{Copies, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
 use vouch_commitlog::{Durable, Shortage};
@@ -50,7 +50,7 @@ impl Proposal {
             while !records.is_empty() {
                 let (frame, rest) = Frame::split(records).ok()?;
                 records = rest;
-                if DELIVERY_KINDS.contains(&frame.kind()) {
+                if changes_delivery(frame.kind()) {
                     return Record::decode(&frame).ok();
                 }
             }
