@@ -18,8 +18,8 @@ mod refusal;
 mod shard_id;
 mod size_text;
 pub mod state;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod time;
 mod transaction_id;
 

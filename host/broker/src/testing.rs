@@ -1,4 +1,9 @@
 //! A small log for tests: applies records as a node would, and keeps them for replay.
+//!
+//! Crates above get it with the feature `testing`, as a development dependency; nothing that is shipped has it. What
+//! cannot be, in a test, panics.
+
+#![allow(clippy::unwrap_used, reason = "a test that goes wrong here is to fail here")]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,10 +22,10 @@ use crate::{
 };
 
 /// When the log of a test begins.
-pub(crate) const START: Millis = Millis(1_000_000);
+pub const START: Millis = Millis(1_000_000);
 
 /// A plain message with this id.
-pub(crate) fn message(id: &str) -> NewMessage {
+pub fn message(id: &str) -> NewMessage {
     NewMessage {
         message_id: id.to_owned(),
         tag: None,
@@ -39,13 +44,13 @@ pub(crate) fn message(id: &str) -> NewMessage {
 }
 
 /// The head of a message with this id and content.
-pub(crate) fn head(topic: TopicId, queue: u32, id: &str, content: u64) -> MessageHead {
+pub fn head(topic: TopicId, queue: u32, id: &str, content: u64) -> MessageHead {
     let (identity, tag, checks) = (Identity::of("client", id), TagHash(0), CheckOverrides::default());
     MessageHead { topic, queue, identity, content, tag, checks, record_len: 100 }
 }
 
 /// The first record of a log.
-pub(crate) fn cluster_init() -> ClusterInit {
+pub fn cluster_init() -> ClusterInit {
     ClusterInit {
         cluster_id: [1; 16],
         segment_size: 1 << 20,
@@ -56,18 +61,28 @@ pub(crate) fn cluster_init() -> ClusterInit {
 }
 
 /// A log with the state that it makes.
-pub(crate) struct Log {
-    pub(crate) state: State,
-    pub(crate) records: Vec<(RecordAt, Record)>,
+pub struct Log {
+    /// What all records so far have made.
+    pub state: State,
+    /// The records, with where and when.
+    pub records: Vec<(RecordAt, Record)>,
     /// Effects of the last record.
-    pub(crate) effects: Vec<Effect>,
-    pub(crate) now: Millis,
+    pub effects: Vec<Effect>,
+    /// Time of the next record.
+    pub now: Millis,
     position: u64,
     ids: u64,
 }
 
+impl Default for Log {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Log {
-    pub(crate) fn new() -> Self {
+    /// A log with its first record.
+    pub fn new() -> Self {
         let state = State::default();
         let mut log = Self { state, records: Vec::new(), effects: Vec::new(), now: START, position: 64, ids: 0 };
         log.apply(Record::ClusterInit(cluster_init())).unwrap();
@@ -75,7 +90,7 @@ impl Log {
     }
 
     /// Appends a record and applies it.
-    pub(crate) fn apply(&mut self, record: Record) -> Outcome {
+    pub fn apply(&mut self, record: Record) -> Outcome {
         let at = RecordAt { position: self.position, time: self.now };
         self.position += 100;
         self.effects.clear();
@@ -85,12 +100,12 @@ impl Log {
     }
 
     /// Position of the last record.
-    pub(crate) fn last_position(&self) -> u64 {
+    pub fn last_position(&self) -> u64 {
         self.position - 100
     }
 
     /// Where a record that was carried to this position lay at first.
-    pub(crate) fn carried_from(&self, position: u64) -> Option<u64> {
+    pub fn carried_from(&self, position: u64) -> Option<u64> {
         self.records.iter().find_map(|(at, record)| match record {
             Record::Carried(carried) if at.position == position => Some(carried.from),
             _ => None,
@@ -98,12 +113,12 @@ impl Log {
     }
 
     /// Lets time pass.
-    pub(crate) fn pass_ms(&mut self, ms: u64) {
+    pub fn pass_ms(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);
     }
 
     /// Applies a record that must change nothing at all; returns why.
-    pub(crate) fn refused(&mut self, record: Record) -> crate::Refusal {
+    pub fn refused(&mut self, record: Record) -> crate::Refusal {
         // Moves the log's clock, which every record does.
         self.apply(Record::NodeStarted(NodeStarted { version: "0.1.0".to_owned() })).unwrap();
         let before = self.state.snapshot(0);
@@ -112,35 +127,39 @@ impl Log {
         refusal
     }
 
-    pub(crate) fn put_topic(&mut self, name: &str, config: &TopicConfig) -> Outcome {
+    /// Creates or changes a topic.
+    pub fn put_topic(&mut self, name: &str, config: &TopicConfig) -> Outcome {
         let (name, config) = (ResourceName::plain(name), config.clone());
         self.apply(Record::TopicPut(TopicPut { name, config, expected_revision: None }))
     }
 
-    pub(crate) fn topic(&mut self, name: &str, queues: u32) -> TopicId {
+    /// Creates a topic with so many queues.
+    pub fn topic(&mut self, name: &str, queues: u32) -> TopicId {
         self.put_topic(name, &TopicConfig { queues, ..TopicConfig::default() }).unwrap();
         self.topic_id(name)
     }
 
-    pub(crate) fn topic_id(&self, name: &str) -> TopicId {
+    /// The topic of this name, which must be there.
+    pub fn topic_id(&self, name: &str) -> TopicId {
         self.state.topics().named(&ResourceName::plain(name)).unwrap().id
     }
 
-    pub(crate) fn group(&mut self, name: &str, config: GroupConfig) -> GroupId {
+    /// Creates or changes a group.
+    pub fn group(&mut self, name: &str, config: GroupConfig) -> GroupId {
         let name = ResourceName::plain(name);
         self.apply(Record::GroupPut(GroupPut { name: name.clone(), config, expected_revision: None })).unwrap();
         self.state.groups().named(&name).unwrap().id
     }
 
     /// A group with these settings that receives from this topic.
-    pub(crate) fn member(&mut self, name: &str, topic: TopicId, config: GroupConfig) -> GroupId {
+    pub fn member(&mut self, name: &str, topic: TopicId, config: GroupConfig) -> GroupId {
         let group = self.group(name, config);
         self.apply(Record::Join(Join { group, topic })).unwrap();
         group
     }
 
     /// Sends a message under a new id, and returns its offset.
-    pub(crate) fn send(&mut self, topic: TopicId, queue: u32, tag: Option<&str>) -> u64 {
+    pub fn send(&mut self, topic: TopicId, queue: u32, tag: Option<&str>) -> u64 {
         self.ids += 1;
         let id = format!("sent-{}", self.ids);
         let head = MessageHead { tag: TagHash::of(tag), ..head(topic, queue, &id, 0) };
@@ -151,18 +170,19 @@ impl Log {
     }
 
     /// Sends a message with each of these tags to queue 0.
-    pub(crate) fn send_all(&mut self, topic: TopicId, tags: &[Option<&str>]) {
+    pub fn send_all(&mut self, topic: TopicId, tags: &[Option<&str>]) {
         for tag in tags {
             self.send(topic, 0, *tag);
         }
     }
 
     /// Prepares a transaction under a new id.
-    pub(crate) fn half(&mut self, topic: TopicId) -> u64 {
+    pub fn half(&mut self, topic: TopicId) -> u64 {
         self.half_with(topic, CheckOverrides::default())
     }
 
-    pub(crate) fn half_with(&mut self, topic: TopicId, checks: CheckOverrides) -> u64 {
+    /// The same with settings of its own for the checks.
+    pub fn half_with(&mut self, topic: TopicId, checks: CheckOverrides) -> u64 {
         self.ids += 1;
         let id = format!("half-{}", self.ids);
         match self.apply(Record::Half(MessageHead { checks, ..head(topic, 0, &id, 0) })).unwrap() {
@@ -171,18 +191,19 @@ impl Log {
         }
     }
 
-    pub(crate) fn progress(&self, group: GroupId, topic: TopicId) -> &Progress {
+    /// How far a group is in a topic from which it receives.
+    pub fn progress(&self, group: GroupId, topic: TopicId) -> &Progress {
         self.state.groups().get(group).unwrap().progress(topic).unwrap()
     }
 
     /// The state after a replay of all records.
-    pub(crate) fn replay(&self) -> State {
+    pub fn replay(&self) -> State {
         replay(State::default(), &self.records)
     }
 }
 
 /// Applies records to a state.
-pub(crate) fn replay(mut state: State, records: &[(RecordAt, Record)]) -> State {
+pub fn replay(mut state: State, records: &[(RecordAt, Record)]) -> State {
     let mut effects = Vec::new();
     for (at, record) in records {
         let _ = state.apply(*at, record, &mut effects);
@@ -193,29 +214,32 @@ pub(crate) fn replay(mut state: State, records: &[(RecordAt, Record)]) -> State 
 
 /// Parts as a node stores them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Parts(pub(crate) BTreeMap<u64, Bytes>);
+pub struct Parts(
+    /// By their ids.
+    pub BTreeMap<u64, Bytes>,
+);
 
 impl Parts {
     /// Reads a snapshot with these parts.
-    pub(crate) fn read(&self, snapshot: &[u8]) -> Result<(u64, State), SnapshotError> {
+    pub fn read(&self, snapshot: &[u8]) -> Result<(u64, State), SnapshotError> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         State::from_snapshot(snapshot, &mut |part| self.0.get(&part).cloned().ok_or_else(missing))
     }
 }
 
 /// Reads a snapshot that needs no part.
-pub(crate) fn read_snapshot(snapshot: &[u8]) -> Result<(u64, State), SnapshotError> {
+pub fn read_snapshot(snapshot: &[u8]) -> Result<(u64, State), SnapshotError> {
     Parts::default().read(snapshot)
 }
 
 /// Ends a transaction by its producer.
-pub(crate) fn end(transaction: u64, outcome: TransactionOutcome) -> Record {
+pub fn end(transaction: u64, outcome: TransactionOutcome) -> Record {
     let by = EndedBy::Client { client_id: "client".to_owned(), from_check: false };
     Record::End(End { transaction, outcome, queue: 0, by, reason: String::new() })
 }
 
 /// The answer *unknown* to a check.
-pub(crate) fn unknown(transaction: u64, check_number: u32, asked_at: Millis) -> Record {
+pub fn unknown(transaction: u64, check_number: u32, asked_at: Millis) -> Record {
     Record::CheckAnswered(CheckAnswered {
         transaction,
         check_number,
@@ -227,18 +251,18 @@ pub(crate) fn unknown(transaction: u64, check_number: u32, asked_at: Millis) -> 
 }
 
 /// Leases `leased` out of `from..to` of queue 0, for 60 s.
-pub(crate) fn lease(log: &Log, group: GroupId, topic: TopicId, generation: u64, range: LeasedRange) -> Record {
+pub fn lease(log: &Log, group: GroupId, topic: TopicId, generation: u64, range: LeasedRange) -> Record {
     let deadline = log.now.plus_ms(60_000);
     Record::Lease(Lease { group, topic, generation, deadline, renewed_for: None, fresh: vec![range], again: vec![] })
 }
 
 /// Everything in `from..to` of a queue is leased.
-pub(crate) fn whole(queue: u32, from: u64, to: u64) -> LeasedRange {
+pub fn whole(queue: u32, from: u64, to: u64) -> LeasedRange {
     LeasedRange { queue, from, to, leased: (from..to).collect(), left: vec![] }
 }
 
 /// Decides messages of queue 0 below the cursor, for 60 s.
-pub(crate) fn again(log: &Log, group: GroupId, topic: TopicId, generation: u64, list: &[(u64, Again)]) -> Record {
+pub fn again(log: &Log, group: GroupId, topic: TopicId, generation: u64, list: &[(u64, Again)]) -> Record {
     let deadline = log.now.plus_ms(60_000);
     let again = list.iter().map(|(offset, becomes)| LeasedAgain { queue: 0, offset: *offset, becomes: *becomes });
     let again = again.collect();
@@ -246,6 +270,6 @@ pub(crate) fn again(log: &Log, group: GroupId, topic: TopicId, generation: u64, 
 }
 
 /// Acknowledges a message of queue 0.
-pub(crate) fn ack(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Record {
+pub fn ack(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Record {
     Record::Ack(Ack { group, topic, queue: 0, offset, generation })
 }

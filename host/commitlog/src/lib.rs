@@ -28,6 +28,8 @@ mod scrub;
 mod segment;
 mod settled;
 mod shortage;
+#[cfg(any(test, feature = "simulated-disk"))]
+pub mod simulated;
 mod spares;
 mod survey;
 #[cfg(test)]

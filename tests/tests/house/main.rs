@@ -80,6 +80,9 @@ const CORE_SET: [(&str, &str); 8] = [
 const UNSAFE_CRATE: &str = "vouch-commitlog";
 const UNSAFE_FILE: (&str, &str) = ("vouch-plugin", "host/plugin/src/cache.rs");
 
+/// Features with which a crate lends out what its own tests use.
+const FEATURES_OF_TESTS: [(&str, &str); 2] = [("vouch-broker", "testing"), ("vouch-commitlog", "simulated-disk")];
+
 /// No source file may be longer.
 const MOST_LINES: usize = 600;
 
@@ -159,6 +162,45 @@ fn crates_depend_on_each_other_one_way_as_the_architecture_says() -> anyhow::Res
     }
     for name in allowed.keys() {
         assert!(dependencies.contains_key(*name), "{name} of the table of arrows is not in the workspace");
+    }
+    Ok(())
+}
+
+/// Development dependencies may ask for them: cargo leaves those out of what `cargo build` makes of the binary.
+#[test]
+fn nothing_that_is_shipped_has_what_tests_borrow() -> anyhow::Result<()> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists packages")?;
+    for package in packages {
+        let name = package["name"].as_str().context("a package has a name")?;
+        for (_, feature) in FEATURES_OF_TESTS.iter().filter(|(owner, _)| *owner == name) {
+            let features = package["features"].as_object().context("a package has features")?;
+            assert!(features.contains_key(*feature), "{name} has no feature `{feature}`");
+            for (other, turned_on) in features {
+                let turned_on = turned_on.as_array().context("a feature is a list")?;
+                assert!(turned_on.iter().all(|on| on != feature), "`{other}` of {name} turns `{feature}` on");
+            }
+        }
+        let uses = package["dependencies"].as_array().context("a package has dependencies")?;
+        for used in uses.iter().filter(|used| used["kind"] != "dev") {
+            let asked = used["features"].as_array().context("a dependency has features")?;
+            for (owner, feature) in FEATURES_OF_TESTS {
+                let borrows = used["name"] == owner && asked.iter().any(|asked| asked == feature);
+                assert!(!borrows, "{name} uses {owner} with `{feature}`, which is for tests");
+            }
+        }
+        // A feature of a crate above could ask for it, too.
+        for turned_on in package["features"].as_object().into_iter().flat_map(|features| features.values()) {
+            for (owner, feature) in FEATURES_OF_TESTS {
+                let passes_on = |on: &serde_json::Value| {
+                    on.as_str().is_some_and(|on| on.replace('?', "") == format!("{owner}/{feature}"))
+                };
+                assert!(
+                    !turned_on.as_array().is_some_and(|on| on.iter().any(passes_on)),
+                    "{name} passes `{feature}` on"
+                );
+            }
+        }
     }
     Ok(())
 }

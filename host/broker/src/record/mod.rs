@@ -72,17 +72,20 @@ macro_rules! records {
             }
         }
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testing"))]
         impl Record {
             /// Appends this record, framed; `false` for messages, of which a record is only the head.
-            pub(crate) fn encode(&self, buffer: &mut Vec<u8>) -> bool {
+            pub fn encode(&self, buffer: &mut Vec<u8>) -> bool {
                 match self {
                     Self::Message(_) | Self::Half(_) => return false,
                     $(Self::$name(record) => record.encode(buffer),)+
                 };
                 true
             }
+        }
 
+        #[cfg(test)]
+        impl Record {
             /// Number of every kind.
             pub(crate) const KINDS: &'static [u16] = &[message::KIND_MESSAGE, message::KIND_HALF, $($name::KIND),+];
         }

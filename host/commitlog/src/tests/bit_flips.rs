@@ -1,9 +1,8 @@
 //! One flipped bit anywhere below the durable mark is refused, with segment and position; none is ever served.
 
 use super::driver::{Run, SEGMENT, open};
-use super::rng::Rng;
-use super::sim_disk::Image;
 use crate::segment::parse_file_name;
+use crate::simulated::{Image, Rng};
 use crate::{Entry, EntryKind, OpenError};
 
 fn closed_log(rng: &mut Rng) -> (Image, Vec<Entry>, u64) {

@@ -6,11 +6,10 @@ use super::faults;
 use super::power_cuts::violation;
 use super::recycled;
 use super::release;
-use super::rng::Rng;
 use super::settled;
-use super::sim_disk::Image;
 use crate::EntryKind;
 use crate::bugs::{self, Bug};
+use crate::simulated::{Image, Rng};
 
 fn faults_catch(bug: &Bug) {
     let caught = bug.during(|| (0..500).find_map(faults::violation));

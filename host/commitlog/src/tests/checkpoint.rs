@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::driver::{Run, SEGMENT, config, open, open_disk};
-use super::rng::Rng;
-use super::sim_disk::{Image, SimDisk};
 use crate::disk::{Disk, RealDisk};
 use crate::format::{SEGMENT_HEADER_LEN, SegmentHeader, StoredHeader, StoredKind, checksum_seed};
 use crate::log::open_on;
 use crate::segment::file_name;
+use crate::simulated::{Image, Rng, SimDisk};
 use crate::{Checkpoint, EntryKind, LogConfig};
 
 #[test]

@@ -4,9 +4,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::fixture;
-use super::rng::Rng;
 use crate::format::{SegmentHeader, StoredHeader, StoredKind};
 use crate::horizon;
+use crate::simulated::Rng;
 use crate::{Checkpoint, CheckpointError, EntryKind, LogPosition};
 
 const ROUNDS: u64 = 20_000;

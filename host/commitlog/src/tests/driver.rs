@@ -1,14 +1,7 @@
 //! Runs a log on the simulated disk, one step at a time and without threads, so that a seed decides everything:
 //! in particular which sync begins, ends and is counted when.
 
-use std::sync::Arc;
-
-use super::rng::Rng;
-use super::sim_disk::{Event, Image, SimDisk};
-use crate::group_commit::{Durable, Failure, SyncJob};
-use crate::log::open_on;
-use crate::preallocate::shortage;
-use crate::threads::fill;
+use crate::simulated::{self, Event, Image, Rng, SimDisk, Steps};
 use crate::{
     AppendError, Appender, Checkpoint, Entry, EntryHeader, EntryKind, LogConfig, LogPosition, LogReader, OpenError,
     Recovery,
@@ -40,14 +33,8 @@ pub(super) fn open(image: Image) -> Result<Opened, OpenError> {
 }
 
 pub(super) fn open_disk(disk: SimDisk, config: &LogConfig) -> Result<Opened, OpenError> {
-    let reports = disk.clone();
-    let on_durable = Box::new(move |news: Durable| {
-        if let Durable::Up { to } = news {
-            reports.record(Event::Reported { to: to.0 });
-        }
-    });
     let mut entries = Vec::new();
-    let (appender, reader, recovery) = open_on(Arc::new(disk.clone()), config, on_durable, &mut |entry| {
+    let (appender, reader, recovery) = simulated::open(&disk, config, drop, &mut |entry| {
         entries.push(entry);
         Ok(())
     })?;
@@ -62,27 +49,21 @@ pub(super) struct Submitted {
     pub(super) written_at: usize,
 }
 
-enum Slot {
-    Idle,
-    Begun(SyncJob),
-    Ran(SyncJob, Result<(), Failure>),
-}
-
 pub(super) struct Run {
     pub(super) log: Opened,
     pub(super) rng: Rng,
     pub(super) submitted: Vec<Submitted>,
-    slots: Vec<Slot>,
+    steps: Steps,
 }
 
 impl Run {
     pub(super) fn new(image: Image, rng: Rng) -> Self {
         let log = open(image).unwrap();
-        let slots = (0..config().syncs_in_flight).map(|_| Slot::Idle).collect();
+        let steps = Steps::new(config().syncs_in_flight);
         let checkpoint = |entry: &Entry| log.reader.checkpoint_at(entry.position).unwrap();
         let at = |entry: &Entry| Submitted { entry: entry.clone(), checkpoint: checkpoint(entry), written_at: 0 };
         let submitted = log.entries.iter().map(at).collect();
-        Self { log, rng, submitted, slots }
+        Self { log, rng, submitted, steps }
     }
 
     /// The next entry's header and payload: a function of its number alone, so that a lost entry that is appended
@@ -131,7 +112,7 @@ impl Run {
             6 if self.rng.chance(3) => drop(self.log.appender.sync_here()?),
             6 => self.release(),
             _ => {
-                let slot = self.rng.below(self.slots.len() as u64) as usize;
+                let slot = self.rng.below(self.steps.slots() as u64) as usize;
                 self.step_sync(slot);
             }
         }
@@ -160,34 +141,17 @@ impl Run {
 
     /// One step of what the filling thread does.
     pub(super) fn fill(&mut self) {
-        if let Err(failure) = fill(&self.log.appender.space, self.log.appender.appended().0)
-            && shortage(&failure).is_none()
-        {
-            self.log.appender.commit.poison(failure);
-        }
+        Steps::fill(&self.log.appender);
     }
 
     /// Takes the sync of a slot one step on: begin, run, complete.
     pub(super) fn step_sync(&mut self, slot: usize) {
-        let commit = &self.log.appender.commit;
-        self.slots[slot] = match std::mem::replace(&mut self.slots[slot], Slot::Idle) {
-            Slot::Idle => commit.begin(slot).map_or(Slot::Idle, Slot::Begun),
-            Slot::Begun(job) => {
-                let outcome = job.run();
-                Slot::Ran(job, outcome)
-            }
-            Slot::Ran(job, outcome) => {
-                commit.complete(&job, outcome);
-                Slot::Idle
-            }
-        };
+        self.steps.sync(&self.log.appender, slot);
     }
 
     /// Makes everything durable.
     pub(super) fn settle(&mut self) {
-        for slot in (0..self.slots.len()).cycle().take(6 * self.slots.len()) {
-            self.step_sync(slot);
-        }
+        self.steps.settle(&self.log.appender);
         assert_eq!(self.log.appender.durable(), self.log.appender.appended());
     }
 
@@ -199,6 +163,6 @@ impl Run {
             self.settle();
         }
         let events = self.log.disk.events();
-        self.log.disk.after_power_cut(events, super::sim_disk::Loss::All, &mut self.rng)
+        self.log.disk.after_power_cut(events, simulated::Loss::All, &mut self.rng)
     }
 }

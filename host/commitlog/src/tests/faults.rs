@@ -5,11 +5,10 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::driver::{Run, Submitted, config, open, open_disk};
-use super::rng::Rng;
-use super::sim_disk::{Fault, Image, LOSSES, Loss, SimDisk};
 use crate::group_commit::Durable;
 use crate::log::open_on;
 use crate::segment::file_name;
+use crate::simulated::{Fault, Image, LOSSES, Loss, Rng, SimDisk};
 use crate::{AppendError, EntryHeader, EntryKind, LogConfig, Operation, Shortage};
 
 /// Runs a log into a random fault and checks that whatever was reported durable is there after the power is cut.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use super::driver::{Run, config};
 use super::recycled;
-use super::rng::Rng;
-use super::sim_disk::Image;
 use crate::disk::RealDisk;
 use crate::log::open_on;
+use crate::simulated::{Image, Rng};
 use crate::{Entry, EntryKind};
 
 fn folder(version: u8) -> PathBuf {

@@ -4,9 +4,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::driver::{Run, open};
-use super::rng::Rng;
-use super::sim_disk::{Image, LOSSES};
 use crate::format::{SegmentHeader, StoredHeader};
+use crate::simulated::{Image, LOSSES, Rng};
 use crate::{EntryKind, LogPosition, ReadError};
 
 #[derive(Clone, Debug)]

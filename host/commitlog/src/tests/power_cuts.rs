@@ -5,10 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::driver::{Opened, Run, Submitted, config, open, open_disk};
 use super::recycled;
-use super::rng::Rng;
-use super::sim_disk::{Image, LOSSES, Loss, SimDisk};
 use crate::format::{ENTRY_HEADER_LEN, StoredHeader, checksum_seed};
 use crate::segment::file_name;
+use crate::simulated::{Image, LOSSES, Loss, Rng, SimDisk};
 use crate::{EntryKind, LogConfig, LogPosition, OpenError};
 
 /// Distinct cut points of a normal test run. `VOUCH_POWER_CUTS` asks for more, `VOUCH_SEED` for another seed.

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use super::driver::{Opened, Run, SEGMENT, config, open, open_disk};
 use super::release::{fill_to, full_segments};
-use super::rng::Rng;
-use super::sim_disk::{Image, LOSSES, Loss};
 use crate::disk::RealDisk;
 use crate::format::{ENTRY_HEADER_LEN, checksum_seed};
 use crate::horizon::{self, HORIZON_FILE};
 use crate::log::open_on;
 use crate::segment::{file_name, parse_file_name};
+use crate::simulated::{Image, LOSSES, Loss, Rng};
 use crate::spares::spare_name;
 use crate::threads::fill;
 use crate::{EntryHeader, EntryKind, LogPosition, OpenError};

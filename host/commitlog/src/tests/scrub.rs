@@ -1,9 +1,8 @@
 //! The scrubber finds what a disk lost, in small steps, and takes nothing else for damage.
 
 use super::driver::{Run, SEGMENT};
-use super::rng::Rng;
-use super::sim_disk::Image;
 use crate::segment::file_name;
+use crate::simulated::{Image, Rng};
 use crate::survey::window::READ_STEP;
 use crate::{EntryKind, LogPosition, ScrubStep, Scrubber};
 

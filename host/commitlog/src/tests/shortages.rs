@@ -2,8 +2,7 @@
 //! itself when they pass.
 
 use super::driver::{Run, config, open};
-use super::rng::Rng;
-use super::sim_disk::{Fault, Image};
+use crate::simulated::{Fault, Image, Rng};
 use crate::{AppendError, EntryKind, LogPosition, ReleaseError, Shortage};
 
 const FAULTS: [(Fault, Shortage); 3] =

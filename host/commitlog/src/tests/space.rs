@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::driver::{Run, SEGMENT, config, open};
-use super::rng::Rng;
-use super::sim_disk::{Fault, Image, SimDisk};
 use crate::format::{ENTRY_HEADER_LEN, padded};
 use crate::log::open_on;
 use crate::preallocate::{Step, shortage};
+use crate::simulated::{Fault, Image, Rng, SimDisk};
 use crate::{AppendError, EntryHeader, EntryKind, Shortage};
 
 /// Prepares all that should be ahead; whether there was space for it.

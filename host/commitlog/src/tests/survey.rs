@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::driver::{Run, SEGMENT, Submitted, config, open};
-use super::rng::Rng;
-use super::sim_disk::{Image, LOSSES, SimDisk};
 use crate::format::{ENTRY_HEADER_LEN, StoredHeader, checksum_seed};
 use crate::read_only::open_read_only_on;
 use crate::segment::file_name;
+use crate::simulated::{Image, LOSSES, Rng, SimDisk};
 use crate::{
     DumpError, Entry, EntryKind, LogConfig, LogFolder, LogPosition, OpenError, ReadError, ReadOnlyLog, Verification,
 };

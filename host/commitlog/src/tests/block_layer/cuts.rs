@@ -1,11 +1,10 @@
 //! Power cuts at every flush of the virtual disk, and between the flushes.
 
-use super::super::rng::Rng;
-use super::super::sim_disk::{LOSSES, Loss};
 use super::judge::{Cut, Life};
 use super::setting;
 use super::virtual_disk::{Scratch, VirtualDisk};
 use super::workload::{History, Run, Said};
+use crate::simulated::{LOSSES, Loss, Rng};
 
 /// Lives of one log: each begins with the image of a cut in the life before.
 const LIVES: usize = 3;

@@ -7,13 +7,12 @@ use std::time::Instant;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use super::super::rng::Rng;
-use super::super::sim_disk::LOSSES;
 use super::cuts::all_over;
 use super::judge::{Cut, Life};
 use super::setting;
 use super::virtual_disk::{DiskFault, FaultKind, Scratch, VirtualDisk};
 use super::workload::{History, PATIENCE, Run, Stopped};
+use crate::simulated::{LOSSES, Rng};
 use crate::{AppendError, EntryKind, Shortage};
 
 /// Faults of each kind in one round.

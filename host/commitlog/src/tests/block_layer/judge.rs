@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 
-use super::super::rng::Rng;
-use super::super::sim_disk::Loss;
 use super::medium::Medium;
 use super::virtual_disk::{Mounted, Scratch, VirtualDisk};
 use super::workload::{History, Submitted, config, copied};
 use super::write_log::{Request, parse};
 use crate::disk::RealDisk;
 use crate::log::open_on;
+use crate::simulated::{Loss, Rng};
 use crate::{Entry, LogPosition, OpenError, Recovery};
 
 /// Images that are judged at a time.

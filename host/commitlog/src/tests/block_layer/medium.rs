@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::rng::Rng;
-use super::super::sim_disk::Loss;
 use super::write_log::{Request, SECTOR};
+use crate::simulated::{Loss, Rng};
 
 /// What a file system takes for written whole or not at all, in bytes.
 pub(super) const BLOCK: usize = 4096;

@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::super::rng::Rng;
 use crate::disk::RealDisk;
 use crate::group_commit::Durable;
 use crate::log::open_on;
+use crate::simulated::Rng;
 use crate::{
     AppendError, Appender, Entry, EntryHeader, EntryKind, LogConfig, LogPosition, LogReader, OpenError, PoisonReport,
 };

@@ -18,56 +18,81 @@ use crate::disk::{Disk, File, Mapping};
 use crate::settled::Fixed;
 
 /// Files by name.
-pub(super) type Image = BTreeMap<String, Vec<u8>>;
+pub type Image = BTreeMap<String, Vec<u8>>;
 
+/// What happened to a disk, in this order.
 #[derive(Clone, Debug)]
-pub(super) enum Event {
+pub enum Event {
+    /// A file was made.
     Create {
+        /// Its name.
         name: String,
+        /// Its number, by which the other events name it.
         inode: usize,
     },
+    /// A name was taken away.
     Remove {
+        /// The name.
         name: String,
     },
     /// In one step: a power cut leaves the file with one of the two names.
     Rename {
+        /// The name that it had.
         from: String,
+        /// The name that it got.
         to: String,
     },
+    /// Names are durable.
     SyncDirectory,
+    /// A file got another size.
     Size {
+        /// The file.
         inode: usize,
+        /// Its size in bytes.
         size: u64,
     },
+    /// Bytes were written.
     Write {
+        /// The file.
         inode: usize,
+        /// Where.
         offset: u64,
+        /// The bytes.
         data: Vec<u8>,
     },
+    /// What was written to a file is durable.
     Sync {
+        /// The file.
         inode: usize,
     },
+    /// What was pending of a file is lost.
     WritebackFailed {
+        /// The file.
         inode: usize,
     },
     /// Not of the disk: the log has reported this position durable.
     Reported {
+        /// The position.
         to: u64,
     },
     /// Not of the disk: the caller asks the log to release what lies before this position.
     ReleaseAsked {
+        /// The position.
         before: u64,
     },
     /// Not of the disk: the log says that it begins here now.
     Released {
+        /// Its first position.
         start: u64,
     },
 }
 
 /// What a power cut does to what was not synced.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Loss {
+pub enum Loss {
+    /// All of it is lost.
     All,
+    /// All of it reached the disk.
     Nothing,
     /// Older writes are lost, later ones kept: a lost group before a kept one.
     OlderHalf,
@@ -75,11 +100,12 @@ pub(super) enum Loss {
     Sectors,
 }
 
-pub(super) const LOSSES: [Loss; 4] = [Loss::All, Loss::Nothing, Loss::OlderHalf, Loss::Sectors];
+/// Every way to lose what was not synced.
+pub const LOSSES: [Loss; 4] = [Loss::All, Loss::Nothing, Loss::OlderHalf, Loss::Sectors];
 
 /// The next operation of a kind fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// A write stops half-way with EIO.
     Write,
     /// A sync finds that the write-back failed.
@@ -159,11 +185,13 @@ impl State {
     }
 }
 
+/// The disk. A clone is another handle to the same one.
 #[derive(Clone)]
-pub(super) struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk(Arc<Mutex<State>>);
 
 impl SimDisk {
-    pub(super) fn new(base: Image) -> Self {
+    /// A disk with these files, all of them durable.
+    pub fn new(base: Image) -> Self {
         let names = base.keys().cloned().zip(0..).collect();
         let inode = |data: &Vec<u8>| {
             let len = data.len() as u64;
@@ -183,7 +211,7 @@ impl SimDisk {
 
     /// The same disk after the first `events`, as the next process finds it when this one was killed: what was not
     /// synced can be read, and can still be lost.
-    pub(super) fn fork(&self, events: usize) -> Self {
+    pub fn fork(&self, events: usize) -> Self {
         let state = self.lock();
         let fork = Self::new(state.base.clone());
         for event in &state.events[..events] {
@@ -196,18 +224,19 @@ impl SimDisk {
         self.0.lock().unwrap()
     }
 
-    pub(super) fn record(&self, event: Event) {
+    /// Notes what happened above the disk, in its place among what happened on it.
+    pub fn record(&self, event: Event) {
         self.lock().events.push(event);
     }
 
     /// Number of things that happened so far: a place to cut the power.
-    pub(super) fn events(&self) -> usize {
+    pub fn events(&self) -> usize {
         self.lock().events.len()
     }
 
     /// Bytes of whole pages that went to the medium after the first `events`, but for those of the file `except`: a page
     /// that is written again before it is synced goes there once.
-    pub(super) fn bytes_of_pages(&self, events: usize, except: &str) -> u64 {
+    pub fn bytes_of_pages(&self, events: usize, except: &str) -> u64 {
         let state = self.lock();
         let except = state.names.get(except);
         let (mut dirty, mut pages) = (BTreeMap::<usize, BTreeSet<u64>>::new(), 0);
@@ -224,16 +253,18 @@ impl SimDisk {
         (pages + dirty.values().map(BTreeSet::len).sum::<usize>()) as u64 * 4096
     }
 
-    pub(super) fn inject(&self, fault: Fault) {
+    /// Lets an operation fail.
+    pub fn inject(&self, fault: Fault) {
         self.lock().faults.push(fault);
     }
 
-    pub(super) fn clear_faults(&self) {
+    /// Nothing fails any more that has not failed yet.
+    pub fn clear_faults(&self) {
         self.lock().faults.clear();
     }
 
     /// The kernel writes a file's pages back by itself, and fails.
-    pub(super) fn fail_writeback(&self, name: &str) {
+    pub fn fail_writeback(&self, name: &str) {
         let mut state = self.lock();
         let inode = state.names[name];
         state.inodes[inode].failures += 1;
@@ -241,30 +272,30 @@ impl SimDisk {
     }
 
     /// The medium cannot read a range of a file any more.
-    pub(super) fn break_sectors(&self, name: &str, range: std::ops::Range<u64>) {
+    pub fn break_sectors(&self, name: &str, range: std::ops::Range<u64>) {
         let mut state = self.lock();
         let inode = state.names[name];
         state.unreadable.push((inode, range));
     }
 
     /// Flips a bit that was written long ago.
-    pub(super) fn flip(&self, inode: usize, offset: usize) {
+    pub fn flip(&self, inode: usize, offset: usize) {
         self.lock().inodes[inode].data[offset] ^= 4;
     }
 
     /// Highest position reported durable within the first `events`.
-    pub(super) fn reported(&self, events: usize) -> u64 {
+    pub fn reported(&self, events: usize) -> u64 {
         let reported = |event: &Event| if let Event::Reported { to } = event { Some(*to) } else { None };
         self.lock().events[..events].iter().filter_map(reported).max().unwrap_or(0)
     }
 
     /// Bytes read by everybody so far.
-    pub(super) fn bytes_read(&self) -> u64 {
+    pub fn bytes_read(&self) -> u64 {
         self.lock().bytes_read
     }
 
     /// Within the first `events`: up to where segments were certainly released, and up to where at most.
-    pub(super) fn released(&self, events: usize) -> (u64, u64) {
+    pub fn released(&self, events: usize) -> (u64, u64) {
         let state = self.lock();
         let highest = |of: fn(&Event) -> Option<u64>| state.events[..events].iter().filter_map(of).max().unwrap_or(0);
         let released = highest(|event| if let Event::Released { start } = event { Some(*start) } else { None });
@@ -272,31 +303,32 @@ impl SimDisk {
         (released, asked)
     }
 
-    pub(super) fn syncs(&self) -> usize {
+    /// Syncs of files so far.
+    pub fn syncs(&self) -> usize {
         self.lock().events.iter().filter(|event| matches!(event, Event::Sync { .. })).count()
     }
 
     /// Segment files that were created.
-    pub(super) fn creations(&self) -> usize {
+    pub fn creations(&self) -> usize {
         let of_segment = |event: &&Event| matches!(event, Event::Create { name, .. } if name.ends_with(".log"));
         self.lock().events.iter().filter(of_segment).count()
     }
 
     /// What is in the files now, as a process that was killed leaves it.
-    pub(super) fn image(&self) -> Image {
+    pub fn image(&self) -> Image {
         let state = self.lock();
         state.names.iter().map(|(name, inode)| (name.clone(), state.inodes[*inode].data.clone())).collect()
     }
 
     /// A range of a file as it can be read now.
-    pub(super) fn bytes_at(&self, name: &str, offset: u64, len: usize) -> Option<Vec<u8>> {
+    pub fn bytes_at(&self, name: &str, offset: u64, len: usize) -> Option<Vec<u8>> {
         let state = self.lock();
         let data = &state.inodes[*state.names.get(name)?].data;
         data.get(offset as usize..offset as usize + len).map(<[u8]>::to_vec)
     }
 
     /// What is on the disk when the power is cut after the first `events`.
-    pub(super) fn after_power_cut(&self, events: usize, loss: Loss, rng: &mut Rng) -> Image {
+    pub fn after_power_cut(&self, events: usize, loss: Loss, rng: &mut Rng) -> Image {
         let state = self.lock();
         let mut platter = Platter::new(&state.base, state.inodes.len());
         for event in &state.events[..events] {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::disk::{Event, Image, Loss};
 use super::rng::Rng;
-use super::sim_disk::{Event, Image, Loss};
 
 const SECTOR: usize = 512;
 
