@@ -200,7 +200,7 @@ mod tests {
             for example in source.lines().filter(|line| line.starts_with(' ')) {
                 assert!(closing.lines().any(|line| line == example), "{name} at {width} breaks: {example}");
             }
-            command.get_subcommands().for_each(|command| walk(command, width));
+            command.get_subcommands().filter(|below| !below.is_hide_set()).for_each(|below| walk(below, width));
         }
         for width in [80, 100] {
             let mut cli = Cli::command().term_width(width);
