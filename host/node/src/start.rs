@@ -3,7 +3,6 @@
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vouch_broker::record::ClusterInit;
 use vouch_broker::{NothingStored, State};
 use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
 use vouch_storage::{
@@ -17,7 +16,7 @@ use crate::node::{Inner, Node};
 use crate::plugins::PluginHost;
 use crate::retention::{self, RetentionReport};
 use crate::search::SEARCHES_MAX;
-use crate::shard::{Command, Inbox, Lead, Leadership, Output, Shard, Shared};
+use crate::shard::{Begun, Command, Inbox, Lead, Leadership, Output, Shard, Shared};
 use crate::stopping::Stopping;
 use crate::{NodeConfig, checks, plugins, watch};
 
@@ -109,11 +108,8 @@ impl Node {
         let kept = matches!(opened.log, OpenedLog::Whole { .. });
         let (log, parts) = (opened.reader.clone(), opened.state.named_parts());
         let lookups = Lookups::of_shard(&storage.folder(), log, opened.segment_size, parts, kept)?;
-        if opened.passed_over {
-            // All before the log's end is durable and applied. Who makes it takes away what cannot be used.
-            requests.want(opened.reader.end().0);
-        }
-        let Opened { mut folders, state, reader, segment_size, snapshots, snapshot, missing, log, .. } = opened;
+        let Opened { mut folders, state, reader, segment_size, snapshots, snapshot, passed_over, missing, log, .. } =
+            opened;
         let shared = Arc::new(Shared::new(clock, requests));
         let (shard, init, log, scrub) = match log {
             OpenedLog::Whole { appender, recovery } => {
@@ -130,9 +126,13 @@ impl Node {
                 };
                 let writing = begin.writing(appender, recovery, snapshots, &lookups);
                 // What failed leaves nothing behind that writes to a folder which is let go.
-                let (shard, init, upkeep) = writing.inspect_err(|_| lookups.stop())?;
+                let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;
+                if passed_over {
+                    // Who makes it takes away what cannot be used. It is a newer one than those, whatever they covered.
+                    shared.snapshots.want(begun.applied);
+                }
                 let report = upkeep.scrub.report.clone();
-                (shard, init, ServedLog::Kept(Arc::new(upkeep)), report)
+                (shard, begun.init, ServedLog::Kept(Arc::new(upkeep)), report)
             }
             OpenedLog::Damaged(damaged) => {
                 let init = state.cluster().init.clone().expect("what is certain of a log has its first record");
@@ -236,7 +236,7 @@ impl Begin<'_> {
         recovery: Recovery,
         snapshots: Snapshots,
         lookups: &Lookups,
-    ) -> Result<(Shard, ClusterInit, Upkeep), StartError> {
+    ) -> Result<(Shard, Begun, Upkeep), StartError> {
         let Self { config, segment_size, folders, state, inbox, reader, shared } = self;
         let housekeeping = appender.housekeeping();
         let adopted = state.parts().last().copied().unwrap_or(0);
@@ -249,7 +249,7 @@ impl Begin<'_> {
         let shard = shard.map_err(StartError::Thread)?;
         let look_after = || {
             let ended = |_| Err(shared.closed().cloned().unwrap_or(NothingStored::Stopping).into());
-            let init = begun.recv().unwrap_or_else(ended).map_err(StartError::FirstRecords)?;
+            let begun = begun.recv().unwrap_or_else(ended).map_err(StartError::FirstRecords)?;
             folders.begun()?;
             let snapshots = Arc::new(snapshots);
             let place = config.storage().folder().scrub();
@@ -265,10 +265,10 @@ impl Begin<'_> {
             let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);
             let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)
                 .map_err(StartError::Thread)?;
-            Ok((init, Upkeep { housekeeping, snapshotter, scrub, recovery }))
+            Ok((begun, Upkeep { housekeeping, snapshotter, scrub, recovery }))
         };
         match look_after() {
-            Ok((init, upkeep)) => Ok((shard, init, upkeep)),
+            Ok((begun, upkeep)) => Ok((shard, begun, upkeep)),
             Err(error) => {
                 shard.stop();
                 Err(error)

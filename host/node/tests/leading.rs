@@ -7,6 +7,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use common::{config, message, receive_now, send, topic};
 use vouch_broker::record::{Frame, Record};
@@ -16,6 +17,8 @@ use vouch_commitlog::{
 use vouch_node::Node;
 
 const SEGMENT_HEADER: usize = 4096;
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn log_dir(data: &Path) -> PathBuf {
     data.join("shards/0/log")
@@ -88,7 +91,12 @@ async fn a_log_begins_with_whose_it_is_and_each_start_says_so() {
 async fn an_idle_log_gets_one_mark_and_one_that_closes_gets_one_if_it_needs_it() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(config(folder.path())).unwrap();
-    tokio::time::sleep(5 * MARK_AFTER).await;
+    let began = Instant::now();
+    while entries(folder.path()).len() < 2 {
+        assert!(began.elapsed() < PATIENCE, "the idle log gets no mark");
+        tokio::time::sleep(MARK_AFTER).await;
+    }
+    tokio::time::sleep(3 * MARK_AFTER).await;
     node.stop().await;
     let kinds = |entries: &[Entry]| entries.iter().map(|entry| entry.kind).collect::<Vec<_>>();
     assert_eq!(kinds(&entries(folder.path())), [EntryKind::Records, EntryKind::Mark], "the idle log's covers the end");

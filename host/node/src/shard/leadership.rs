@@ -37,8 +37,17 @@ impl Leadership {
     }
 }
 
-/// Hears how the log began in this life: its identity, when all that the start proposed is durable and applied.
-pub(crate) type OnBegun = SyncSender<Result<ClusterInit, NotDone>>;
+/// All that the start proposed is durable and applied.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// Whose log it is.
+    pub(crate) init: ClusterInit,
+    /// Everything before this position is durable and applied.
+    pub(crate) applied: u64,
+}
+
+/// Hears how the log goes on in this life of the node.
+pub(crate) type OnBegun = SyncSender<Result<Begun, NotDone>>;
 
 /// What a shard of a node that starts leads with.
 pub(crate) struct Lead {

@@ -8,7 +8,7 @@ use vouch_storage::{FEATURE_LEVEL, VERSION};
 
 use super::executor::Executor;
 use super::inbox::{Claim, Proposal};
-use super::leadership::{Beginning, Lead};
+use super::leadership::{Beginning, Begun, Lead};
 
 impl Executor {
     /// Leads from now on. The first batch says what every log begins with, and that this node goes on from here; it has an
@@ -48,7 +48,7 @@ impl Executor {
             Ok(Err(refusal)) => Err(refusal),
             Ok(Ok(outcomes)) => match outcomes.into_iter().find_map(Result::err) {
                 Some(refusal) => Err(refusal.into()),
-                None => self.identity(),
+                None => self.begun(),
             },
         };
         if let Some(Beginning { on_begun, .. }) = self.beginning.take() {
@@ -57,9 +57,10 @@ impl Executor {
         }
     }
 
-    fn identity(&self) -> Result<ClusterInit, NotDone> {
+    fn begun(&self) -> Result<Begun, NotDone> {
         let init = self.state.cluster().init.clone();
-        init.ok_or_else(|| NotDone::internal("the log does not say whose it is"))
+        let init = init.ok_or_else(|| NotDone::internal("the log does not say whose it is"))?;
+        Ok(Begun { init, applied: self.standing().applied })
     }
 }
 
@@ -70,7 +71,7 @@ mod tests {
     use std::time::Duration;
 
     use vouch_broker::{Millis, State};
-    use vouch_commitlog::{Appender, CommitLog, LogConfig, LogReader};
+    use vouch_commitlog::{Appender, CommitLog, EntryKind, LogConfig, LogReader};
 
     use super::super::leadership::Leadership;
     use super::*;
@@ -83,8 +84,6 @@ mod tests {
     const SEGMENT: u64 = 4 << 20;
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    type Begun = Receiver<Result<ClusterInit, NotDone>>;
-
     struct Start {
         _folder: tempfile::TempDir,
         output: Output,
@@ -92,17 +91,21 @@ mod tests {
         inbox: Arc<Inbox>,
         shared: Arc<Shared>,
         lead: Lead,
-        begun: Begun,
+        begun: Receiver<Result<Begun, NotDone>>,
     }
 
-    fn new_log() -> Start {
+    /// `uncovered`: there is an entry that asks for a mark.
+    fn new_log(uncovered: bool) -> Start {
         let folder = tempfile::tempdir().unwrap();
         let inbox = Arc::new(Inbox::new(1 << 20));
         let reports = inbox.clone();
         let config =
             LogConfig { segment_size: SEGMENT, zero_ahead: 1 << 20, ..LogConfig::new(folder.path(), CLUSTER, 0) };
         let opened = CommitLog::open(config, Box::new(move |news| reports.report(news)), &mut |_| Ok::<(), String>(()));
-        let (appender, reader, recovery): (Appender, _, _) = opened.unwrap();
+        let (mut appender, reader, recovery): (Appender, _, _) = opened.unwrap();
+        if uncovered {
+            appender.append(Leadership::of_one(&recovery).header(EntryKind::Records, Millis(1)), &[]).unwrap();
+        }
         let output = Output::Log { appender, reader: reader.clone(), prepared: 1 << 20 };
         let clock = Clock::start(Millis(0), Arc::new(SystemTimeSource));
         let shared = Arc::new(Shared::new(clock, Arc::new(Requests::due_at(u64::MAX))));
@@ -114,7 +117,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_the_start_hears_of_it_when_the_first_records_are_durable_and_not_before() {
-        let Start { _folder, output, reader, inbox, shared, lead, begun } = new_log();
+        let Start { _folder, output, reader, inbox, shared, lead, begun } = new_log(false);
         let mut executor = Executor::new(State::default(), output, inbox.clone(), shared.clone());
         inbox.serve_here();
         executor.lead(lead);
@@ -124,7 +127,8 @@ mod tests {
         executor.tell_begun();
         assert!(begun.try_recv().is_err());
         let run = std::thread::spawn(move || executor.run(None));
-        let init = begun.recv_timeout(PATIENCE).unwrap().unwrap();
+        let Begun { init, applied } = begun.recv_timeout(PATIENCE).unwrap().unwrap();
+        assert_eq!(applied, appended);
         assert_eq!((init.cluster_id, init.segment_size), (CLUSTER, SEGMENT));
         inbox.push(Command::Stop);
         run.join().unwrap();
@@ -132,7 +136,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_start_that_the_log_refuses_hears_that_too() {
-        let Start { _folder, output, inbox, shared, lead, begun, .. } = new_log();
+        let Start { _folder, output, inbox, shared, lead, begun, .. } = new_log(false);
         let mut executor = Executor::new(State::default(), output, inbox, shared);
         executor.fence("the folder is gone".to_owned());
         executor.lead(lead);
@@ -143,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_shard_that_does_not_lead_writes_nothing() {
-        let Start { _folder, output, reader, inbox, shared, .. } = new_log();
+        let Start { _folder, output, reader, inbox, shared, .. } = new_log(true);
         let begin = reader.end();
         let mut executor = Executor::new(State::default(), output, inbox.clone(), shared);
         executor.propose_own(|out| NodeStarted { version: VERSION.to_owned() }.encode(out));

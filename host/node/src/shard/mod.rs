@@ -28,7 +28,7 @@ use vouch_storage::Requests;
 pub(crate) use answers::short_of;
 pub(crate) use inbox::{Command, Inbox, Standing};
 pub(crate) use leader::Leader;
-pub(crate) use leadership::{Lead, Leadership};
+pub(crate) use leadership::{Begun, Lead, Leadership};
 pub(crate) use polls::{Batch, Poll};
 pub(crate) use renewal::RENEWED_LEASE_MS;
 
