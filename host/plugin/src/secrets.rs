@@ -36,6 +36,8 @@ const WORDS: &[&[&str]] = &[
     &["private", "key"],
     &["pwd"],
     &["secret", "key"],
+    &["session", "id"],
+    &["session", "key"],
     &["shared", "key"],
     &["signing", "key"],
 ];
@@ -54,8 +56,13 @@ const ENDINGS: &[&str] = &[
     "tokens",
 ];
 
-/// Makes a name that of a secret as its last word alone: `db_pass`, and not `pass-through`.
-const LAST: &[&str] = &["pass"];
+/// Makes a name that of a secret as its last word alone: `db_pass`, and not `pass-through`; `X-Amz-Signature`, and not
+/// `signature-version`.
+const LAST: &[&str] = &["pass", "session", "sig", "signature"];
+
+/// Makes a name that of a secret where it is all of the name: `?key=` and `?code=` let in whoever has them, `fence-key` and
+/// `status-code` nobody. Not in a connection string, where they are a file or an answer.
+const WHOLE: &[&str] = &["code", "key"];
 
 /// Shorter ones are replaced only where they stand alone: they are in too many words.
 const SHORT: usize = 4;
@@ -66,6 +73,11 @@ const CUT_MIN: usize = MAX_ERROR_TEXT - 2 * CUT.len();
 
 /// Whether a value under this name is a secret.
 pub fn is_secret_name(name: &str) -> bool {
+    has_secret_word(name) || matches!(words(name, true).as_slice(), [all] if WHOLE.contains(&all.as_str()))
+}
+
+/// Whether a name is that of a secret wherever it stands.
+fn has_secret_word(name: &str) -> bool {
     let is_secret = |words: Vec<String>| {
         words.iter().any(|word| ENDINGS.iter().any(|ending| word.ends_with(ending)))
             || words.last().is_some_and(|last| LAST.contains(&last.as_str()))
@@ -301,7 +313,7 @@ fn secrets_of_entries(text: &str, found: &mut Vec<Range<usize>>) {
             let in_braces = has_semicolons && !in_url;
             let value = value_of_entry(text, at + value, ends, in_braces);
             let shown = &text[value.clone()];
-            if is_secret_name(name) && !shown.is_empty() && (in_braces || !is_filled_in(shown)) {
+            if has_secret_word(name) && !shown.is_empty() && (in_braces || !is_filled_in(shown)) {
                 found.push(value.clone());
             }
             at = value.end;
