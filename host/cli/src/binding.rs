@@ -168,9 +168,7 @@ fn set(name: &str, settings: &BindingSettings, http: &HttpArgs) -> anyhow::Resul
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
-    for warning in answer.body.get("warnings").and_then(Value::as_array).into_iter().flatten() {
-        output::note(format_args!("warning: {}", output::plain(warning)))?;
-    }
+    resource::warnings(http, &answer.body)?;
     let verb = if answer.created { "created" } else { "replaced" };
     Ok(output::line(format_args!("binding {name} {verb}: {} answers", component(&answer.body)))?)
 }

@@ -107,7 +107,17 @@ pub(crate) fn show(http: &HttpArgs, path: &str) -> anyhow::Result<()> {
 /// Deletes one document.
 pub(crate) fn delete(http: &HttpArgs, kind: &str, path: &str, name: &str) -> anyhow::Result<()> {
     let answer = http.client()?.delete(path)?;
+    warnings(http, &answer.body)?;
     report(http, &answer.body, format!("{kind} {name} deleted"))
+}
+
+/// What the node warns of, for people; scripts find it in the answer.
+pub(crate) fn warnings(http: &HttpArgs, body: &Value) -> anyhow::Result<()> {
+    let warnings = body.get("warnings").and_then(Value::as_array).into_iter().flatten().filter(|_| !http.json);
+    for warning in warnings {
+        output::note(format_args!("warning: {}", output::plain(warning)))?;
+    }
+    Ok(())
 }
 
 /// The node's answer for scripts, a sentence for people.

@@ -46,11 +46,11 @@ Examples:
         #[command(flatten)]
         http: HttpArgs,
     },
-    /// Delete a topic; refused while it holds open transactions or unconsumed messages.
+    /// Delete a topic; refused while it holds open transactions or unconsumed messages, or a binding names it.
     #[command(after_help = "Example:\n  vouch topic delete orders")]
     Delete {
         name: String,
-        /// Delete with everything in it. The node records who did this, and why.
+        /// Delete with everything in it, and leave a binding without its topic. The node records who did this, and why.
         #[arg(long)]
         force: bool,
         /// With --force, who does it; the login name if absent.

@@ -98,6 +98,22 @@ fn refusals_name_flags_and_commands_and_never_what_only_http_has() {
 
 #[test]
 fn a_token_that_is_missing_is_asked_for_by_its_flag() {
+    #[test]
+    fn whoever_deletes_a_topic_is_told_of_the_binding_that_names_it() {
+        let (node, _) = crowded();
+        let refused = node.admin(&["topic", "delete", "orders"]).failed_with(1);
+        assert!(refused.stderr.contains("vouch binding delete orders"), "{refused:?}");
+        let forced = node.admin(&["topic", "delete", "orders", "--force"]).succeeded();
+        assert!(forced.stderr.contains("warning: binding orders names topic orders, which is gone"), "{forced:?}");
+        assert!(forced.stdout.contains("topic orders deleted"), "{forced:?}");
+        let document = node.admin(&["topic", "delete", "plain", "--force", "--json"]).succeeded();
+        assert!(document.json()["warnings"][0].as_str().unwrap().contains("binding plain"), "{document:?}");
+        let log = std::fs::read_to_string(node.folder.path().join("node.log")).unwrap();
+        let told =
+            log.lines().filter(|line| line.contains("WARN") && line.contains("the binding names a topic that is gone"));
+        assert_eq!(told.count(), 2, "{log}");
+    }
+
     let node = Node::start(&["--http-token", "secret"]);
     for arguments in [&["topic", "list"][..], &["topic", "list", "--http-token", "wrong"]] {
         let ran = node.admin(arguments).failed_with(1);

@@ -87,19 +87,48 @@ impl Node {
         Ok(if matches!(expect, Expect::Anything) { Expect::Revision(now.revision) } else { expect })
     }
 
-    /// Deletes a topic; `force`: even with open transactions or unconsumed messages. Where a person forces it, call
-    /// [`Node::delete_topic_by_force`].
+    /// Deletes a topic; `force`: even with open transactions, unconsumed messages, or a binding that settles there. Where a
+    /// person forces it, call [`Node::delete_topic_by_force`].
     pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), NotDone> {
         self.check_writable()?;
-        let record = TopicDelete { name: topic_named(name)?, force };
+        let name = topic_named(name)?;
+        // Asked here and not where the record is applied: logs of earlier versions have topics deleted under their bindings.
+        if !force && let Some(binding) = self.binding_on_topic(&name, true).await? {
+            return Err(NotDone::Refused(Refusal::Conflict(format!(
+                "topic {name} is used by binding {binding}, which settles its transactions; delete the binding first (vouch \
+                 binding delete {binding}), or delete with force=true and leave the binding without its topic"
+            ))));
+        }
+        let record = TopicDelete { name, force };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
     /// Deletes a topic with everything in it (CT-2: a recorded door). Who did it and why is kept in the log.
-    pub async fn delete_topic_by_force(&self, name: &str, by: String, reason: String) -> Result<(), NotDone> {
+    /// Returns what was left behind, in a sentence for each.
+    pub async fn delete_topic_by_force(&self, name: &str, by: String, reason: String) -> Result<Vec<String>, NotDone> {
         self.check_writable()?;
         let record = TopicForced { name: topic_named(name)?, by, reason };
-        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
+        self.0.shard.propose_one(|out| record.encode(out)).await?;
+        let left = self.binding_on_topic(&record.name, false).await?;
+        let warning = |binding| {
+            let name = &record.name;
+            format!(
+                "binding {binding} names topic {name}, which is gone: it settles nothing there, until there is a topic of this \
+                 name again; set it without the topic, or delete it: vouch binding delete {binding}"
+            )
+        };
+        Ok(left.map(warning).into_iter().collect())
+    }
+
+    /// The binding that names a topic which is there, or is not.
+    async fn binding_on_topic(&self, name: &ResourceName, exists: bool) -> Result<Option<String>, NotDone> {
+        let name = name.clone();
+        let find = move |state: &State| {
+            let is_there = state.topics().named(&name).is_ok();
+            let binding = state.plugins().binding_of_topic(&name);
+            binding.filter(|_| is_there == exists).map(|(binding, _)| binding.to_owned())
+        };
+        self.0.shard.read(find).await
     }
 
     /// Topics in the order of their names, after a name.

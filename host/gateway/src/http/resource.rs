@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use vouch_broker::{GroupConfig, NameError, NotDone, NothingStored, Refusal, ResourceName, TopicConfig};
 use vouch_node::{Expect, GroupInfo, Node, TopicInfo, Written};
 
@@ -257,7 +257,7 @@ pub(crate) async fn remove_topic(
     State(app): State<Arc<App>>,
     Names(name): Names<String>,
     params: Params,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let force = params.switch("force")?;
     let on_record = |name, max| {
         let read = params.read(name, |text| match text {
@@ -268,18 +268,18 @@ pub(crate) async fn remove_topic(
         read.map(Option::unwrap_or_default)
     };
     let (by, reason) = (on_record("by", BY_MAX_BYTES)?, on_record("reason", REASON_MAX_BYTES)?);
-    if force {
-        app.node.delete_topic_by_force(&name, by, reason).await?;
-    } else {
-        app.node.delete_topic(&name, false).await?;
-    }
-    Ok(StatusCode::NO_CONTENT)
+    let warnings = match force {
+        true => app.node.delete_topic_by_force(&name, by, reason).await?,
+        false => app.node.delete_topic(&name, false).await.map(|()| Vec::new())?,
+    };
+    Ok(match warnings.as_slice() {
+        [] => StatusCode::NO_CONTENT.into_response(),
+        _ => Json(json!({"warnings": warnings})).into_response(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -127,5 +127,35 @@ async fn a_config_that_the_component_cannot_work_with_is_refused() {
         assert!(detail(&problem).contains(words), "{config}: {problem}");
     }
     let component = api.get("/v1/plugins/check/tags/1.0").await.is(200).json();
-    assert_eq!(component["config"][0], json!({"name": "url", "type": "url", "required": true}));
+    assert_eq!(
+        component["config"][0],
+        json!({"name": "url", "type": "request-url", "required": true,
+        "variables": ["key", "id", "transaction", "property.*"]})
+    );
+}
+
+/// A binding without its topic settles nothing: whoever deletes the topic is told of it.
+#[tokio::test]
+async fn a_topic_that_a_binding_names_is_deleted_by_force_only_and_the_binding_is_told() {
+    let api = start().await;
+    topic(&api, "orders").await;
+    topic(&api, "unbound").await;
+    let body = binding(json!({"url": "http://h/{key}", "commit": "200"}));
+    api.put("/v1/bindings/settles", body).await.is(201);
+    let refused = api.delete("/v1/topics/orders").await.expect_problem(409, "conflict");
+    let words = ["binding settles", "vouch binding delete settles", "force=true"];
+    assert!(words.iter().all(|word| detail(&refused).contains(word)), "{refused}");
+    api.get("/v1/topics/orders").await.is(200);
+
+    api.delete("/v1/topics/unbound").await.is(204);
+    let deleted = api.delete("/v1/topics/orders?force=true").await.is(200).json();
+    let warning = deleted["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("binding settles") && warning.contains("topic orders"), "{deleted}");
+    api.get("/v1/topics/orders").await.expect_problem(404, "topic-not-found");
+    // Who asks for what is gone is told that, not of the binding.
+    api.delete("/v1/topics/orders").await.expect_problem(404, "topic-not-found");
+    // It settles again what comes to a topic of this name.
+    topic(&api, "orders").await;
+    api.delete("/v1/bindings/settles").await.is(204);
+    api.delete("/v1/topics/orders?force=true").await.is(204);
 }

@@ -122,7 +122,7 @@ impl News {
                     tracing::info!(group = %made.name, "group made by a receive");
                 }
             }
-            (record, applied) => self.tell_administration(record, applied),
+            (record, applied) => self.tell_administration(state, record, applied),
         }
     }
 
@@ -147,7 +147,7 @@ impl News {
         }
     }
 
-    fn tell_administration(&mut self, record: &Record, applied: &Applied) {
+    fn tell_administration(&mut self, state: &State, record: &Record, applied: &Applied) {
         let created = matches!(applied, Applied::Set { created: true, .. });
         let what = |new: &'static str, old: &'static str| if created { new } else { old };
         let is_event = matches!(
@@ -172,6 +172,12 @@ impl News {
             Record::TopicForced(forced) => {
                 let (by, reason) = (&forced.by, &forced.reason);
                 tracing::warn!(topic = %forced.name, ?by, ?reason, "topic deleted by force, with what was in it");
+                if let Some((binding, _)) = state.plugins().binding_of_topic(&forced.name) {
+                    tracing::warn!(
+                        binding, topic = %forced.name,
+                        "the binding names a topic that is gone, and settles nothing there; delete it, or set it without the topic"
+                    );
+                }
             }
             Record::GroupPut(put) => tracing::info!(group = %put.name, "{}", what("group created", "group changed")),
             Record::GroupDelete(delete) => tracing::info!(group = %delete.name, "group deleted"),
