@@ -29,9 +29,10 @@ pub(crate) struct Problem {
 }
 
 /// What the node says of its HTTP API, and what the same is on the command line.
-const IN_FLAGS: [(&str, &str); 11] = [
+const IN_FLAGS: [(&str, &str); 12] = [
     ("null takes the limit away", "none takes the limit away"),
     ("force=true", "--force"),
+    ("list that origin in grants.http", "allow that origin with --allow-http (in a file: grants.http)"),
     ("`after`", "--after"),
     ("`limit`", "--limit"),
     ("`since`", "--since"),

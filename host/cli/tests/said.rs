@@ -59,8 +59,9 @@ fn refusals_name_flags_and_commands_and_never_what_only_http_has() {
     let (node, id) = crowded();
     let other = node.folder.path().join("other.wasm").display().to_string();
     let long = "r".repeat(4097);
-    let second = [&["binding", "set", "c", "--plugin", "check:1.0", "--topic", "orders"][..], &CONFIG].concat();
-    let cases: [(&[&str], &str); 16] = [
+    let ungranted = [&["binding", "set", "c", "--plugin", "check:1.0", "--topic", "orders"][..], &CONFIG].concat();
+    let second = [&ungranted[..], &["--allow-http", "http://127.0.0.1:9"]].concat();
+    let cases: [(&[&str], &str); 17] = [
         (&["topic", "create", "orders"], "change it with: vouch topic update orders"),
         (&["group", "create", "shipping"], "change it with: vouch group update shipping"),
         (&["topic", "delete", "orders"], "--force"),
@@ -73,6 +74,7 @@ fn refusals_name_flags_and_commands_and_never_what_only_http_has() {
         (&["plugin", "logs", "nothing"], "vouch plugin push"),
         (&["binding", "show", "nothing"], "vouch binding set nothing"),
         (&second, "binding orders"),
+        (&ungranted, "grants nothing: every request would be denied; allow that origin with --allow-http"),
         (&["topic", "list", "--after", ""], ""),
         (&["transaction", "list", "--after", "x"], "the mark at the end of the page before"),
         (&["transaction", "commit", &id, "--by", " "], "--by"),
@@ -97,23 +99,23 @@ fn refusals_name_flags_and_commands_and_never_what_only_http_has() {
 }
 
 #[test]
-fn a_token_that_is_missing_is_asked_for_by_its_flag() {
-    #[test]
-    fn whoever_deletes_a_topic_is_told_of_the_binding_that_names_it() {
-        let (node, _) = crowded();
-        let refused = node.admin(&["topic", "delete", "orders"]).failed_with(1);
-        assert!(refused.stderr.contains("vouch binding delete orders"), "{refused:?}");
-        let forced = node.admin(&["topic", "delete", "orders", "--force"]).succeeded();
-        assert!(forced.stderr.contains("warning: binding orders names topic orders, which is gone"), "{forced:?}");
-        assert!(forced.stdout.contains("topic orders deleted"), "{forced:?}");
-        let document = node.admin(&["topic", "delete", "plain", "--force", "--json"]).succeeded();
-        assert!(document.json()["warnings"][0].as_str().unwrap().contains("binding plain"), "{document:?}");
-        let log = std::fs::read_to_string(node.folder.path().join("node.log")).unwrap();
-        let told =
-            log.lines().filter(|line| line.contains("WARN") && line.contains("the binding names a topic that is gone"));
-        assert_eq!(told.count(), 2, "{log}");
-    }
+fn whoever_deletes_a_topic_is_told_of_the_binding_that_names_it() {
+    let (node, _) = crowded();
+    let refused = node.admin(&["topic", "delete", "orders"]).failed_with(1);
+    assert!(refused.stderr.contains("vouch binding delete orders"), "{refused:?}");
+    let forced = node.admin(&["topic", "delete", "orders", "--force"]).succeeded();
+    assert!(forced.stderr.contains("warning: binding orders names topic orders, which is gone"), "{forced:?}");
+    assert!(forced.stdout.contains("topic orders deleted"), "{forced:?}");
+    let document = node.admin(&["topic", "delete", "plain", "--force", "--json"]).succeeded();
+    assert!(document.json()["warnings"][0].as_str().unwrap().contains("binding plain"), "{document:?}");
+    let log = std::fs::read_to_string(node.folder.path().join("node.log")).unwrap();
+    let told =
+        log.lines().filter(|line| line.contains("WARN") && line.contains("the binding names a topic that is gone"));
+    assert_eq!(told.count(), 2, "{log}");
+}
 
+#[test]
+fn a_token_that_is_missing_is_asked_for_by_its_flag() {
     let node = Node::start(&["--http-token", "secret"]);
     for arguments in [&["topic", "list"][..], &["topic", "list", "--http-token", "wrong"]] {
         let ran = node.admin(arguments).failed_with(1);
@@ -193,8 +195,9 @@ fn what_a_component_said_is_read_once_and_followed() {
     let node = Node::start(&[]);
     node.admin(&["topic", "create", "orders", "--type", "transaction", "--immunity", "0s"]).succeeded();
     node.admin(&["plugin", "push", "check:1.0", COMPONENT]).succeeded();
-    // Its origin is not granted, which the host says in its log at each ask.
-    let set = ["binding", "set", "orders", "--plugin", "check:1.0", "--topic", "orders", "--config"];
+    // Nobody answers there, which the host says in its log at each ask.
+    let set = ["binding", "set", "orders", "--plugin", "check:1.0", "--topic", "orders"];
+    let set = [&set[..], &["--allow-http", "http://127.0.0.1:9", "--config"]].concat();
     let config = ["url=http://127.0.0.1:9/{key}", "--config", "commit=200", "--config", "rollback=404"];
     node.admin(&[&set[..], &config].concat()).succeeded();
     let nothing = node.admin(&["plugin", "logs", "check"]).succeeded();
@@ -256,7 +259,8 @@ fn a_long_error_is_short_in_the_list_and_whole_where_one_is_shown() {
     let node = Node::start(&[]);
     node.admin(&["topic", "create", "orders", "--type", "transaction", "--immunity", "0s"]).succeeded();
     node.admin(&["plugin", "push", "check:1.0", COMPONENT]).succeeded();
-    let set = ["binding", "set", "orders", "--plugin", "check:1.0", "--topic", "orders", "--config"];
+    let set = ["binding", "set", "orders", "--plugin", "check:1.0", "--topic", "orders"];
+    let set = [&set[..], &["--allow-http", "http://127.0.0.1:9", "--config"]].concat();
     let config = [
         &format!("url=http://127.0.0.1:9/{}/{{key}}", "x".repeat(120)),
         "--config",

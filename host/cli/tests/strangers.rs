@@ -67,7 +67,7 @@ fn secrets_of_bindings_are_in_no_output() {
         ["binding", "set", "b", "--plugin", "check:1.0", "--topic", "orders", "--allow-http", "http://127.0.0.1:9"];
     let config = [
         "--config",
-        "url=http://me:pa55word@127.0.0.1:9/{key}",
+        "url=http://127.0.0.1:9/{key}?sig=pa55word",
         "--config",
         "commit=200",
         "--config",

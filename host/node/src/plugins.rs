@@ -308,8 +308,9 @@ impl PluginHost {
         let document = BindingDocument::parse(spec)?;
         let digest = resolve(inner, &document.plugin).await?;
         let plugin = self.load(inner, digest).await?;
+        let spec = document.spec(name)?;
         plugin
-            .check_config(&document.spec(name)?.config)
+            .check_config(&spec.config, &spec.grants)
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         let mut warnings = bind(&plugin, &document, name, 0)?.binding.warnings();
         warnings.extend(warnings_of_topics(inner, &document.topics).await?);

@@ -16,6 +16,7 @@ use crate::{
     compile::{Compiled, Compiler, Job, Purpose, engine_settings},
     config::{CompilerProgram, EngineConfig},
     core::EngineCore,
+    declared::Declared,
     error::{CompileError, EngineError, InspectError, LoadError},
     error_text::describe,
     guest::CallState,
@@ -103,12 +104,14 @@ impl Engine {
         let digest = self.0.compiler.digest(wasm.clone()).await?;
         let compiled = self.compile(Purpose::Upload, digest.clone(), wasm).await?;
         let (face, _) = compiled.accepted;
+        let warnings = compiled.declared.as_ref().map(Declared::unknown_to_this_version).unwrap_or_default();
         Ok(UploadVerdict {
             digest,
             worlds: face.worlds,
             imports_wanted: face.imports_wanted,
             exports: face.exports,
             config: compiled.declared,
+            warnings,
             size,
             compile_time: compiled.took,
         })

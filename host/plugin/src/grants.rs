@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use http::Uri;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
@@ -148,6 +149,17 @@ impl Origin {
             return Err(OriginError::NotAUrl(url.to_string()));
         };
         Ok(Self { https, host: host.to_owned(), port })
+    }
+
+    /// That of a request, as the URL standard reads it: the same reading that the grants went through. `None` where a request
+    /// with this address is never sent.
+    pub(crate) fn of_request(uri: &Uri) -> Option<Self> {
+        let authority = uri.authority()?.as_str();
+        if authority.contains('@') {
+            return None;
+        }
+        let url = Url::parse(&format!("{}://{authority}/", uri.scheme_str()?)).ok()?;
+        Self::of(&url).ok()
     }
 }
 

@@ -44,7 +44,7 @@ mod worked;
 pub use binding::{Admission, Binding};
 pub use compile::{CompiledFrom, compiler_process};
 pub use config::{CompilerProgram, EngineConfig, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY, Program};
-pub use declared::{Declared, Setting, SettingType};
+pub use declared::{Case, Declared, Setting, SettingType};
 pub use engine::Engine;
 pub use error::{BindError, EngineError, InspectError, LoadError};
 pub use grants::{Grants, HttpGrant, Origin, OriginError};

@@ -34,13 +34,14 @@ impl Plugin {
         self.code.from
     }
 
-    /// Whether the component can work with a config, as far as it says what it reads. To be asked when a binding is set: one
-    /// that stands is asked whatever its component has come to say since.
+    /// Whether the component can work with a config and with what it is granted, as far as it says what it reads. To be asked
+    /// when a binding is set: one that stands is asked whatever its component has come to say since.
     ///
     /// # Errors
     /// [`BindError::Config`].
-    pub fn check_config(&self, config: &BTreeMap<String, String>) -> Result<(), BindError> {
-        self.code.declared.as_ref().map_or(Ok(()), |declared| declared.check(config)).map_err(BindError::Config)
+    pub fn check_config(&self, config: &BTreeMap<String, String>, grants: &Grants) -> Result<(), BindError> {
+        let declared = self.code.declared.as_ref();
+        declared.map_or(Ok(()), |declared| declared.check(config, &grants.http)).map_err(BindError::Config)
     }
 
     /// Joins it with a binding. Takes microseconds and runs nothing.

@@ -43,6 +43,9 @@ pub struct UploadVerdict {
     /// What it reads of a binding's config, if it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<Declared>,
+    /// What its author should know: what it says of its config and this version does not check.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Bytes of the file.
     pub size: u64,
     /// How long it took to compile, or to find the compiled code.

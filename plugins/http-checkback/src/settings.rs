@@ -30,6 +30,12 @@ impl Settings {
         if let Some(field) = field.as_deref().filter(|field| !field.starts_with('/')) {
             return Err(format!("config `field` is `{field}`: a JSON pointer begins with /, such as /status"));
         }
+        let escaped = |rest: &str| rest.starts_with(['0', '1']);
+        if let Some(field) = field.as_deref().filter(|field| !field.split('~').skip(1).all(escaped)) {
+            return Err(format!(
+                "config `field` is `{field}`: in a JSON pointer ~ is written ~0, and a / within a name ~1"
+            ));
+        }
         let commit = values(config("commit"));
         let rollback = values(config("rollback"));
         if commit.is_empty() {
@@ -48,7 +54,8 @@ impl Settings {
             }
         }
         let url = Template::parse(&url)?;
-        Ok(Self { url, field, commit, rollback, rollback_missing_after_ms, authorization: config("authorization") })
+        let authorization = config("authorization").map(header).transpose()?;
+        Ok(Self { url, field, commit, rollback, rollback_missing_after_ms, authorization })
     }
 }
 
@@ -67,6 +74,17 @@ fn status_code(value: &str) -> Result<(), String> {
         }
         _ => Err(format!("`{value}` is no status code (200–499): set config `field` to compare a field of the answer")),
     }
+}
+
+/// The value of `authorization`. An empty one would be sent as one, and the service would refuse to answer.
+fn header(value: String) -> Result<String, String> {
+    if value.trim().is_empty() {
+        return Err("config `authorization` is empty: write its value, or leave it out".to_owned());
+    }
+    if value.chars().any(|letter| letter.is_ascii_control() && letter != '\t') {
+        return Err("config `authorization` has a line end or another control character: take it out".to_owned());
+    }
+    Ok(value)
 }
 
 /// `500ms`, `30s`, `10m`, `2h` or `1d` in milliseconds.
@@ -137,6 +155,9 @@ mod tests {
             (vec![url, ("commit", "404"), ("rollback-missing-after", "1s")], "404"),
             (vec![url, ("commit", "200"), ("rollback-missing-after", "soon")], "`rollback-missing-after`"),
             (vec![("url", "o"), ("commit", "200")], "`url`"),
+            (vec![url, ("commit", "paid"), ("field", "/a~b")], "`field`"),
+            (vec![url, ("commit", "200"), ("authorization", " ")], "`authorization` is empty"),
+            (vec![url, ("commit", "200"), ("authorization", "Bearer x\n")], "line end"),
         ] {
             let error = read(&config).unwrap_err();
             assert!(error.contains(word), "{config:?}: {error}");

@@ -33,16 +33,23 @@ impl Template {
     /// # Errors
     /// A sentence that says what is wrong with it, for whoever wrote the binding.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let host_at = ["http://", "https://"]
-            .iter()
-            .find_map(|scheme| text.strip_prefix(scheme).map(|_| scheme.len()))
-            .ok_or("config `url` must begin with http:// or https://")?;
-        let host_end = text[host_at..].find(['/', '?']).map_or(text.len(), |i| i + host_at);
-        if host_end == host_at {
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            return Err("config `url` must begin with http:// or https://".to_owned());
+        }
+        let host = &rest[..rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len())];
+        if host.is_empty() {
             return Err("config `url` names no host".to_owned());
         }
+        if host.contains('@') {
+            return Err(
+                "config `url` has user or password in front of its host, and no request takes these along: leave \
+                        them out, and write what the service wants to know into config `authorization`"
+                    .to_owned(),
+            );
+        }
         // Whom to ask is the operator's choice; what a producer wrote into a message must not steer it.
-        if text[..host_end].contains(['{', '}']) {
+        if host.contains(['{', '}']) {
             return Err("config `url` may hold {…} only after the host".to_owned());
         }
         // A fragment is never sent: with what stands in it the question would lose what it is about.
@@ -143,6 +150,7 @@ mod tests {
             "https://o/01AB?t=0%3A4711&r=eu%2Fnorth%20%C3%A9%26x%3D1"
         );
         assert_eq!(fill("http://o", &[], &[]).unwrap(), "http://o");
+        assert_eq!(fill("HTTPS://o/{key}?a=b@c", &["A"], &[]).unwrap(), "HTTPS://o/A?a=b@c");
     }
 
     #[test]
@@ -179,6 +187,8 @@ mod tests {
             "http://o/{{key}}",
             "http://o/#/{key}",
             "http://o#{key}",
+            "http://me:pw@o/{key}",
+            "http://me@o",
         ] {
             assert!(Template::parse(template).is_err(), "{template}");
         }

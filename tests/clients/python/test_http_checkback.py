@@ -154,14 +154,12 @@ def test_a_missing_order_is_undecided_unless_the_config_says_rollback(shared_bro
     settles(shared_broker, receipt, "rolled_back")
 
 
-def test_an_origin_that_is_not_granted_is_not_reached(shared_broker, topic, orders):
-    bind(shared_broker, topic, orders, grants={"http": ["http://127.0.0.1:9"]})
-    orders.orders["order-1"] = "paid"
-    receipt = orphan(shared_broker, topic, "order-1")
-    error = wait_until(lambda: error_of(shared_broker, receipt), "the refusal is recorded", 20)
-    assert "denied" in error.lower()
+def test_an_origin_that_is_not_granted_is_refused_when_the_binding_is_set(shared_broker, topic, orders):
+    with pytest.raises(HttpProblem) as refusal:
+        bind(shared_broker, topic, orders, grants={"http": ["http://127.0.0.1:9"]})
+    assert refusal.value.status == 422
+    assert orders.origin in str(refusal.value.body) and "grants.http" in str(refusal.value.body)
     assert orders.requests == []
-    assert shared_broker.transaction(receipt.transaction_id)["checks"] == 0
 
 
 def test_a_redirect_to_an_origin_that_is_not_granted_is_not_followed(shared_broker, topic, orders):

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, detail};
 
-const SECRETS: [&str; 3] = ["s3cr3t-header", "pa55word", "t0ken-in-url"];
+const SECRETS: [&str; 3] = ["s3cr3t-header", "k3y-in-url", "t0ken-in-url"];
 
 async fn start() -> Api {
     let api = Api::start().await;
@@ -22,7 +22,8 @@ async fn topic(api: &Api, name: &str) {
 }
 
 fn binding(config: Value) -> Value {
-    json!({"plugin": "check:1.0", "topics": ["orders"], "config": config})
+    let grants = json!({"http": ["http://127.0.0.1:9", "http://h"]});
+    json!({"plugin": "check:1.0", "topics": ["orders"], "grants": grants, "config": config})
 }
 
 /// Everything that a binding with secrets can say of itself, by every path.
@@ -30,11 +31,11 @@ fn binding(config: Value) -> Value {
 async fn secrets_of_a_binding_are_shown_to_nobody_and_reach_the_component() {
     let api = start().await;
     topic(&api, "orders").await;
-    // The origin is not granted: the host tells so in the log of the binding, with the address.
-    let url = "http://me:pa55word@127.0.0.1:9/{key}?token=t0ken-in-url";
+    // Nobody answers there: the host tells so in the log of the binding, with the address.
+    let url = "http://127.0.0.1:9/{key}?key=k3y-in-url&token=t0ken-in-url";
     let config = json!({"url": url, "commit": "200", "authorization": "Bearer s3cr3t-header"});
     let set = api.put("/v1/bindings/orders", binding(config.clone())).await.is(201);
-    let masked = json!({"url": "http://***@127.0.0.1:9/{key}?token=***", "commit": "200", "authorization": "***"});
+    let masked = json!({"url": "http://127.0.0.1:9/{key}?key=***&token=***", "commit": "200", "authorization": "***"});
     assert_eq!(set.json()["config"], masked);
     assert_eq!(api.get("/v1/bindings/orders").await.is(200).json()["config"], masked);
     assert_eq!(api.get("/v1/bindings").await.is(200).json()["items"][0]["config"], masked);
@@ -63,7 +64,7 @@ async fn secrets_of_a_binding_are_shown_to_nobody_and_reach_the_component() {
 async fn a_mask_that_comes_back_is_refused_and_changes_nothing() {
     let api = start().await;
     topic(&api, "orders").await;
-    let config = json!({"url": "http://u:pw@h/{key}", "commit": "200", "authorization": "x"});
+    let config = json!({"url": "http://h/{key}?sig=pw", "commit": "200", "authorization": "x"});
     let set = api.put("/v1/bindings/orders", binding(config)).await.is(201);
     let mut back = set.json();
     for (member, mended) in [("config.authorization", "authorization"), ("config.url", "url")] {
@@ -122,6 +123,14 @@ async fn a_config_that_the_component_cannot_work_with_is_refused() {
         (json!({"url": "h/{key}", "commit": "200"}), "write a URL"),
         (json!({"url": url, "commit": "200", "rollback-missing-after": "soon"}), "`soon`; write a whole number"),
         (json!({"url": url, "commit": "200", "timeout": "1s"}), "It reads url, field, commit"),
+        (json!({"url": url, "commit": "placed"}), "or set config `field`"),
+        (json!({"url": url, "commit": "placed", "field": "status"}), "begins with /"),
+        (json!({"url": "http://h/#{key}", "commit": "200"}), "has a #"),
+        (json!({"url": "http://me:pa55word@h/{key}", "commit": "200"}), "user or password"),
+        (json!({"url": "http://h:81/{key}", "commit": "200"}), "grants http://127.0.0.1:9, http://h: every request"),
+        (json!({"url": "http://h/{kye}", "commit": "200"}), "did you mean {key}?"),
+        (json!({"url": url, "commit": "200", "rollback": "200"}), "in both config `commit` and config `rollback`"),
+        (json!({"url": url, "commit": "200", "authorization": ""}), "`authorization` is empty"),
     ] {
         let problem = api.put("/v1/bindings/orders", binding(config.clone())).await.expect_problem(422, "invalid");
         assert!(detail(&problem).contains(words), "{config}: {problem}");

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use crate::api::{Api, detail};
 use crate::plugins::{TAG, component, digest};
 
-/// A node with a binding whose component says at each ask that its origin is not granted.
+/// A node with a binding whose component says at each ask that nobody answers.
 async fn talkative() -> Api {
     let api = Api::start().await;
     api.push(TAG, &component(), &[]).await.is(201);
@@ -20,6 +20,7 @@ async fn talkative() -> Api {
 /// Sets the binding, each time to another port.
 async fn bind(api: &Api, port: u16) {
     let body = json!({"plugin": "check:1.0", "topics": ["orders"],
+        "grants": {"http": [format!("http://127.0.0.1:{port}")]},
         "config": {"url": format!("http://127.0.0.1:{port}/{{key}}"), "commit": "200", "rollback": "404"}});
     assert!(api.put("/v1/bindings/orders", body).await.status < 300);
 }

@@ -3,16 +3,22 @@
 //! A component may carry a custom section [`SECTION`], in itself or in one of its core modules, that holds a list as JSON:
 //!
 //! ```json
-//! [{"name": "url", "type": "url", "required": true}, {"name": "commit", "needs": ["url"]}]
+//! [{"name": "url", "type": "request-url", "required": true}, {"name": "commit", "needs": ["url"]}]
 //! ```
 //!
 //! A binding whose config does not fit is refused when it is set. Of a component without the section nothing is known, and
-//! nothing is refused.
+//! nothing is refused. What a later version has come to know besides, types and members of an entry, checks nothing here and
+//! is kept as it was written, so that a component of tomorrow runs today, and is checked by the version that knows them
+//! without being compiled again.
 
-use std::collections::BTreeMap;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use url::Url;
+use serde_json::Value;
+
+use crate::grants::HttpGrant;
 
 /// The name of the section.
 pub(crate) const SECTION: &str = "vouch:config";
@@ -20,9 +26,11 @@ pub(crate) const SECTION: &str = "vouch:config";
 pub(crate) const MAX_SECTION: usize = 64 << 10;
 /// Most settings of one component.
 pub(crate) const MAX_SETTINGS: usize = 128;
+/// Most entries of `when` of one setting: each goes through its value.
+pub(crate) const MAX_CASES: usize = 16;
 
 /// What a value has to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SettingType {
     /// Any text.
@@ -32,11 +40,34 @@ pub enum SettingType {
     Duration,
     /// `http://` or `https://`, a host, and whatever follows it.
     Url,
+    /// A URL that the component sends requests to as it stands: one that can be sent, of an origin that the binding grants.
+    RequestUrl,
+    /// A JSON pointer (RFC 6901).
+    JsonPointer,
+    /// Values between commas; blanks around them and empty ones do not count.
+    List,
+    /// A list of status codes with which a service can answer for a thing.
+    StatusList,
+    /// The value of a header: something, without line ends and other control characters.
+    Header,
+    /// A type of a later version: any text.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl SettingType {
+    fn is_list(&self) -> bool {
+        matches!(self, Self::List | Self::StatusList)
+    }
+
+    fn is_text(&self) -> bool {
+        *self == Self::Text
+    }
 }
 
 /// One entry of a component's config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Setting {
     /// Its name in the binding's config.
     pub name: String,
@@ -46,12 +77,45 @@ pub struct Setting {
     /// The component does nothing without it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub required: bool,
-    /// The values that it may have; empty: any.
+    /// The values that it, or each value of a list, may have; empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
     /// Others without which it has no meaning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+    /// What the component fills in where it stands in braces; `property.*` stands for each name that begins so. Without it
+    /// braces mean nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variables: Option<Vec<String>>,
+    /// Others that have no value in common with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart_from: Vec<String>,
+    /// What holds besides, depending on others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub when: Vec<Case>,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
+}
+
+/// What a value has to be besides while some settings are set and others are not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// Settings that are all set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
+    /// Settings that are all absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unset: Vec<String>,
+    /// What the value has to be then.
+    #[serde(default, rename = "type", skip_serializing_if = "SettingType::is_text")]
+    pub kind: SettingType,
+    /// Values that it must not have then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never: Vec<String>,
+    /// What this version does not know. It may be one more condition, so the case as a whole says nothing then.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -84,8 +148,12 @@ impl Declared {
             if name.is_empty() || declared.0[..at].iter().any(|before| before.name == *name) {
                 return Err(of(&format_args!("lists `{name}`, which is no name or is there twice")));
             }
-            if let Some(unknown) = setting.needs.iter().find(|needed| declared.named(needed).is_none()) {
-                return Err(of(&format_args!("says that `{name}` needs `{unknown}`, which it does not list")));
+            let cases = setting.when.len();
+            if cases > MAX_CASES {
+                return Err(of(&format_args!("has {cases} cases for `{name}`, over the limit of {MAX_CASES}")));
+            }
+            if let Some((how, unknown)) = setting.others().find(|(_, other)| declared.named(other).is_none()) {
+                return Err(of(&format_args!("says that `{name}` {how} `{unknown}`, which it does not list")));
             }
         }
         Ok(declared)
@@ -100,15 +168,39 @@ impl Declared {
         &self.0
     }
 
-    /// Whether a config is one that the component can work with.
+    /// What of it this version does not know and so does not check, in a sentence for each: a later version's, or misspelt.
+    pub(crate) fn unknown_to_this_version(&self) -> Vec<String> {
+        let said = |setting: &Setting| {
+            let name = &setting.name;
+            let kinds = std::iter::once(&setting.kind).chain(setting.when.iter().map(|case| &case.kind));
+            let members = setting.other.keys().chain(setting.when.iter().flat_map(|case| case.other.keys()));
+            let kinds = kinds.filter_map(|kind| match kind {
+                SettingType::Other(other) => Some(format!("the type `{other}`")),
+                _ => None,
+            });
+            let unknown: BTreeSet<String> = kinds.chain(members.map(|member| format!("`{member}`"))).collect();
+            let tell = |what| {
+                format!(
+                    "its section {SECTION} says {what} of `{name}`, which this version does not know and does not check"
+                )
+            };
+            unknown.into_iter().map(tell).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(said).collect()
+    }
+
+    /// Whether a config is one that the component can work with, given what it is granted.
     ///
     /// # Errors
     /// A sentence for whoever sets the binding. It tells no values of secrets.
-    pub fn check(&self, config: &BTreeMap<String, String>) -> Result<(), String> {
-        let given = |name: &str| config.get(name).is_some_and(|value| !value.trim().is_empty());
+    pub(crate) fn check(&self, config: &BTreeMap<String, String>, grants: &[HttpGrant]) -> Result<(), String> {
         if let Some(unknown) = config.keys().find(|name| self.named(name).is_none()) {
             return Err(self.unknown(unknown));
         }
+        let given = |name: &String| {
+            let named = config.get(name).zip(self.named(name));
+            named.is_some_and(|(value, setting)| setting.parts(value).next().is_some())
+        };
         for setting in &self.0 {
             let Setting { name, required, needs, .. } = setting;
             if *required && !given(name) {
@@ -119,8 +211,17 @@ impl Declared {
             {
                 return Err(format!("config `{name}` means nothing without config `{missing}`: set that one as well"));
             }
-            if let Some(value) = config.get(name) {
-                setting.check(value)?;
+            let Some(value) = config.get(name) else { continue };
+            setting.check(value, grants)?;
+            for case in setting.when.iter().filter(|case| case.holds(given)) {
+                setting.check_case(case, value, grants)?;
+            }
+            for (other, theirs) in setting.apart_from.iter().filter_map(|other| config.get_key_value(other)) {
+                setting.check_apart(
+                    value,
+                    self.named(other).into_iter().flat_map(|other| other.parts(theirs)),
+                    other,
+                )?;
             }
         }
         Ok(())
@@ -140,120 +241,124 @@ impl Declared {
 }
 
 impl Setting {
-    fn check(&self, value: &str) -> Result<(), String> {
-        let Self { name, kind, values, .. } = self;
-        let shown = if crate::is_secret_name(name) { crate::MASK.into() } else { crate::mask_urls(value) };
-        if !values.is_empty() && !values.iter().any(|allowed| allowed == value) {
-            return Err(format!("config `{name}` is `{shown}`; it must be one of {}", values.join(", ")));
+    /// The other settings that it speaks of, and how.
+    fn others(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let cases = self.when.iter().flat_map(|case| case.set.iter().chain(&case.unset));
+        let needs = self.needs.iter().map(|other| ("needs", other));
+        let apart = self.apart_from.iter().map(|other| ("has nothing in common with", other));
+        needs.chain(apart).chain(cases.map(|other| ("depends on", other)))
+    }
+
+    /// The values in its value.
+    fn parts<'a>(&self, value: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
+        values::parts(value, self.kind.is_list())
+    }
+
+    /// A part of its value as it may be shown.
+    fn shown(&self, value: &str, part: &str) -> String {
+        if crate::is_secret_name(&self.name) {
+            return crate::MASK.to_owned();
         }
-        match kind {
-            SettingType::Text => Ok(()),
-            SettingType::Duration if is_duration(value) => Ok(()),
-            SettingType::Duration => {
-                Err(format!("config `{name}` is `{shown}`; write a whole number and ms, s, m, h or d, such as 10m"))
+        let shown = crate::mask_urls(part).into_owned();
+        // What is no secret by itself may be a part of one.
+        if crate::mask_urls(value).contains(&shown) { shown } else { crate::MASK.to_owned() }
+    }
+
+    fn check(&self, value: &str, grants: &[HttpGrant]) -> Result<(), String> {
+        let Self { name, values, .. } = self;
+        if !values.is_empty() {
+            let allowed: BTreeSet<&str> = values.iter().map(String::as_str).collect();
+            let (verb, wrong) = match self.kind.is_list() {
+                true => ("has", self.parts(value).find(|part| !allowed.contains(part))),
+                false => ("is", Some(value).filter(|value| !allowed.contains(value))),
+            };
+            if let Some(wrong) = wrong {
+                let shown = self.shown(value, wrong);
+                return Err(format!("config `{name}` {verb} `{shown}`; it must be one of {}", values.join(", ")));
             }
-            SettingType::Url if is_url(value) => Ok(()),
-            SettingType::Url => Err(format!(
-                "config `{name}` is `{shown}`; write a URL with its host, such as http://127.0.0.1:9000/orders"
-            )),
         }
+        self.check_kind(&self.kind, value, grants)?;
+        match &self.variables {
+            Some(known) => values::variables(value, known).map_err(|wrong| match wrong {
+                values::Wrong::Brace(what) => format!("config `{name}` has {what}"),
+                values::Wrong::Name { found, meant, known } => {
+                    let shown = self.shown(value, &found);
+                    let meant = meant.map(|meant| format!("did you mean {{{meant}}}? ")).unwrap_or_default();
+                    format!(
+                        "config `{name}` has {{{shown}}}, which the component does not know; {meant}It knows {known}"
+                    )
+                }
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_kind(&self, kind: &SettingType, value: &str, grants: &[HttpGrant]) -> Result<(), String> {
+        let name = &self.name;
+        let is_none = |what: &str| Err(format!("config `{name}` is `{}`; {what}", self.shown(value, value)));
+        match kind {
+            SettingType::Text | SettingType::List | SettingType::Other(_) => Ok(()),
+            SettingType::Duration if values::is_duration(value) => Ok(()),
+            SettingType::Duration => is_none("write a whole number and ms, s, m, h or d, such as 10m"),
+            SettingType::Url if values::is_url(value) => Ok(()),
+            SettingType::Url => is_none("write a URL with its host, such as http://127.0.0.1:9000/orders"),
+            SettingType::RequestUrl => {
+                values::request_url(value, self.variables.is_some(), grants).map_err(|wrong| match wrong {
+                    values::WrongUrl::No => format!(
+                        "config `{name}` is `{}`; write a URL with its host, such as http://127.0.0.1:9000/orders",
+                        self.shown(value, value)
+                    ),
+                    values::WrongUrl::Because(what) => format!("config `{name}` {what}"),
+                })
+            }
+            SettingType::JsonPointer => match values::json_pointer(value) {
+                Ok(()) => Ok(()),
+                Err(what) => is_none(what),
+            },
+            SettingType::StatusList => {
+                let wrong = values::parts(value, true).find(|part| !values::is_status(part));
+                wrong.map_or(Ok(()), |wrong| {
+                    let shown = self.shown(value, wrong);
+                    Err(format!("config `{name}` has `{shown}`, which is no {}", values::STATUS_CODES))
+                })
+            }
+            SettingType::Header => values::header(value).map_err(|what| format!("config `{name}` {what}")),
+        }
+    }
+
+    fn check_case(&self, case: &Case, value: &str, grants: &[HttpGrant]) -> Result<(), String> {
+        let never: BTreeSet<&str> = case.never.iter().map(String::as_str).collect();
+        let forbidden = match self.parts(value).find(|part| never.contains(part)) {
+            Some(part) => {
+                let (name, shown) = (&self.name, self.shown(value, part));
+                Err(format!("config `{name}` has `{shown}`, which says something else than the rest: take it out"))
+            }
+            None => self.check_kind(&case.kind, value, grants),
+        };
+        forbidden.map_err(|what| format!("{what}{}", case.ways_out()))
+    }
+
+    fn check_apart<'a>(&self, value: &str, theirs: impl Iterator<Item = &'a str>, other: &str) -> Result<(), String> {
+        let theirs: BTreeSet<&str> = theirs.collect();
+        self.parts(value).find(|part| theirs.contains(part)).map_or(Ok(()), |both| {
+            let (name, hidden) = (&self.name, crate::is_secret_name(other));
+            let shown = if hidden { crate::MASK.to_owned() } else { self.shown(value, both) };
+            Err(format!("`{shown}` stands in both config `{name}` and config `{other}`: leave it out of one of them"))
+        })
     }
 }
 
-fn is_duration(text: &str) -> bool {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit_ms = match unit.trim_start() {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return false,
-    };
-    number.parse::<u64>().is_ok_and(|number| number.checked_mul(unit_ms).is_some())
-}
+impl Case {
+    fn holds(&self, given: impl Fn(&String) -> bool) -> bool {
+        self.other.is_empty() && self.set.iter().all(&given) && !self.unset.iter().any(&given)
+    }
 
-/// What is filled in later (`{key}`) stands behind the host.
-fn is_url(text: &str) -> bool {
-    let host = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-    let authority = text.split_once("://").map(|(_, rest)| &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())]);
-    authority.is_some_and(|authority| !authority.contains(['{', '}'])) && Url::parse(text).is_ok_and(|url| host(&url))
+    /// How to have it hold no more.
+    fn ways_out(&self) -> String {
+        let set = self.unset.iter().map(|name| format!(", or set config `{name}`"));
+        set.chain(self.set.iter().map(|name| format!(", or leave out config `{name}`"))).collect()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FENCED: &str = r#"[
-        {"name": "url", "type": "url", "required": true},
-        {"name": "fence", "values": ["on", "off"]},
-        {"name": "fence-after", "type": "duration", "needs": ["fence"]},
-        {"name": "token", "type": "duration"}
-    ]"#;
-
-    fn checked(config: &[(&str, &str)]) -> Result<(), String> {
-        let config = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Declared::parse(FENCED.as_bytes()).unwrap().check(&config)
-    }
-
-    #[test]
-    fn a_config_that_fits_is_taken() {
-        for url in ["http://h", "https://h:1/{key}?a={id}", "http://[::1]:9/x", "HTTP://127.0.0.1"] {
-            assert_eq!(checked(&[("url", url)]), Ok(()), "{url}");
-        }
-        for after in ["0s", "500ms", "30 s", " 2h ", "1d"] {
-            assert_eq!(checked(&[("url", "http://h"), ("fence", "on"), ("fence-after", after)]), Ok(()), "{after}");
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_named_with_what_to_do() {
-        let url = ("url", "http://h");
-        for (config, words) in [
-            (vec![("ulr", "http://h")], "did you mean `url`?"),
-            (vec![url, ("fnece-after", "1s")], "did you mean `fence-after`?"),
-            (vec![url, ("colour", "red")], "It reads url, fence, fence-after, token"),
-            (vec![], "`url` is missing"),
-            (vec![("url", " ")], "`url` is missing"),
-            (vec![("url", "h:1/x")], "write a URL"),
-            (vec![("url", "ftp://h")], "write a URL"),
-            (vec![("url", "http://{key}/x")], "write a URL"),
-            (vec![url, ("fence", "maybe")], "one of on, off"),
-            (vec![url, ("fence-after", "1s")], "without config `fence`"),
-            (vec![url, ("fence", "on"), ("fence-after", "soon")], "`soon`; write a whole number"),
-            (vec![url, ("fence", "on"), ("fence-after", "1")], "a whole number"),
-            (vec![url, ("fence", "on"), ("fence-after", "18446744073709551615h")], "a whole number"),
-        ] {
-            let error = checked(&config).unwrap_err();
-            assert!(error.contains(words), "{config:?}: {error}");
-        }
-        assert!(!checked(&[url, ("colour", "red")]).unwrap_err().contains("mean"));
-        for (config, secret) in [(vec![url, ("token", "s3cret")], "s3cret"), (vec![("url", "ftp://u:pw@h")], "pw")] {
-            assert!(!checked(&config).unwrap_err().contains(secret));
-        }
-    }
-
-    #[test]
-    fn a_section_is_bounded_and_says_what_it_lists() {
-        let one = |name: usize| format!(r#"{{"name":"{name}"}}"#);
-        let list = |count: usize| format!("[{}]", (0..count).map(one).collect::<Vec<_>>().join(","));
-        assert_eq!(Declared::parse(list(MAX_SETTINGS).as_bytes()).unwrap().settings().len(), MAX_SETTINGS);
-        let padded = |len: usize| format!("[]{}", " ".repeat(len - 2));
-        assert!(Declared::parse(padded(MAX_SECTION).as_bytes()).is_ok());
-        for (section, words) in [
-            (list(MAX_SETTINGS + 1), "129 settings"),
-            (padded(MAX_SECTION + 1), "65537 bytes"),
-            ("[][]".to_owned(), "cannot be read"),
-            (r#"[{"name":"a","colour":"red"}]"#.to_owned(), "colour"),
-            (r#"[{"name":"a","type":"number"}]"#.to_owned(), "number"),
-            (r#"[{"name":"a"},{"name":"a"}]"#.to_owned(), "`a`"),
-            (r#"[{"name":""}]"#.to_owned(), "no name"),
-            (r#"[{"name":"a","needs":["b"]}]"#.to_owned(), "`b`"),
-        ] {
-            let error = Declared::parse(section.as_bytes()).unwrap_err();
-            assert!(error.contains(words) && error.contains(SECTION), "{error}");
-        }
-    }
-}
+mod tests;

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
-use url::{Host, Url};
+use url::Host;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bindings::http::types::ErrorCode};
 
 use super::{
@@ -74,7 +74,7 @@ impl HttpGate {
     /// The grant for a request and its place among the open ones, or why it is refused.
     fn admit(&mut self, request: &Request<WasiBody>) -> Result<(HttpGrant, Open), (Error, String)> {
         let uri = request.uri();
-        let origin = origin_of(uri)
+        let origin = Origin::of_request(uri)
             .ok_or_else(|| (Error::HttpRequestUriInvalid, format!("the request has no usable address: {uri}")))?;
         let Some(left) = self.requests_left.checked_sub(1) else {
             let text = format!("request to {origin} refused: limits.http_requests is {}", self.requests_limit);
@@ -107,16 +107,6 @@ fn head_bytes(request: &Request<WasiBody>) -> usize {
         + uri.path_and_query().map_or(0, |path| path.as_str().len());
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
     request.method().as_str().len() + address + fields.sum::<usize>()
-}
-
-/// Scheme, host and port of a request as the URL standard reads them: the same reading that the grants went through.
-fn origin_of(uri: &Uri) -> Option<Origin> {
-    let authority = uri.authority()?.as_str();
-    if authority.contains('@') {
-        return None;
-    }
-    let url = Url::parse(&format!("{}://{authority}/", uri.scheme_str()?)).ok()?;
-    Origin::of(&url).ok()
 }
 
 /// The addresses to connect to, all of them checked.

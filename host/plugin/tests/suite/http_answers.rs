@@ -219,27 +219,68 @@ async fn a_body_may_be_a_mebibyte_long_and_not_longer() {
     }
 }
 
+/// The same values, by the same component: who sets the binding is told at once, and one that was set before settles nothing.
 #[tokio::test]
-async fn settings_that_contradict_each_other_settle_nothing() {
+async fn settings_that_can_never_answer_are_refused_when_they_are_set_and_settle_nothing() {
     let house = House::new();
+    let plugin = house.load(component()).await;
     type Config = &'static [(&'static str, &'static str)];
-    let contradictions: [Config; 4] = [
-        &[("commit", "200"), ("rollback", "410,200")],
-        &[("commit", "200,302")],
-        &[("commit", "200"), ("rollback", "404"), ("rollback-missing-after", "1h")],
-        &[("commit", "200"), ("url", "http://127.0.0.1:1/#/orders/{key}")],
+    let wrong: &[(Config, &str)] = &[
+        (&[("commit", "200"), ("rollback", "410,200")], "`200`"),
+        (&[("commit", "200,302")], "302"),
+        (&[("commit", "placed")], "`placed`"),
+        (&[("commit", "200"), ("rollback", "0404")], "`0404`"),
+        (&[("commit", "200"), ("rollback", "404"), ("rollback-missing-after", "1h")], "404"),
+        (&[("commit", "200"), ("rollback-missing-after", "soon")], "`soon`"),
+        (&[("commit", "paid"), ("field", "status")], "`status`"),
+        (&[("commit", "paid"), ("field", "/a~b")], "`/a~b`"),
+        (&[("commit", "200"), ("url", "http://127.0.0.1:1/#/orders/{key}")], "a #"),
+        (&[("commit", "200"), ("url", "http://me:pw@127.0.0.1:1/{key}")], "user or password"),
+        (&[("commit", "200"), ("url", "127.0.0.1:1/{key}")], "`url`"),
+        (&[("commit", "200"), ("url", "ftp://127.0.0.1:1/{key}")], "`url`"),
+        (&[("commit", "200"), ("url", "http://{property.host}/{key}")], "host"),
+        (&[("commit", "200"), ("url", "http://127.0.0.1:1/{kye}")], "{kye}"),
+        (&[("commit", "200"), ("url", "http://127.0.0.1:1/{property.}")], "{property.}"),
+        (&[("commit", "200"), ("url", "http://127.0.0.1:1/{key")], "a { without its }"),
+        (&[("commit", "200"), ("url", "http://127.0.0.1:1/key}")], "a } without its {"),
+        (&[("commit", "200"), ("authorization", "")], "`authorization` is empty"),
+        (&[("commit", "200"), ("authorization", "Bearer x\n")], "line end"),
     ];
-    for contradiction in contradictions {
+    for (wrong, word) in wrong {
         let server = Server::start(|_| Reply::status(200));
+        let mut refused = Ok(());
         let checked = house
             .check(component(), |spec| {
                 grant(spec, &server.origin());
+                grant(spec, "http://127.0.0.1:1");
                 config(spec, &[("url", &format!("{}/orders/{{key}}", server.origin()))]);
-                config(spec, contradiction);
+                config(spec, &[("commit", "200")]);
+                assert_eq!(plugin.check_config(&spec.config, &spec.grants), Ok(()));
+                config(spec, wrong);
+                refused = plugin.check_config(&spec.config, &spec.grants);
             })
             .await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("config `") && refused.contains(word), "{wrong:?}: {refused}");
         let error = guest_error(checked);
-        assert!(error.contains("config `"), "{error}");
-        assert!(server.requests().is_empty(), "{contradiction:?}");
+        assert!(error.contains("config `") || error.contains(word), "{error}");
+        assert!(server.requests().is_empty(), "{wrong:?}");
     }
+}
+
+/// What the host would deny each time is known when the binding is set.
+#[tokio::test]
+async fn a_url_whose_origin_is_not_granted_is_refused_when_it_is_set() {
+    let plugin = House::new().load(component()).await;
+    let mut spec = BindingSpec::new("test");
+    config(&mut spec, &[("url", "http://127.0.0.1:9000/orders/{key}"), ("commit", "200")]);
+    for granted in [&[][..], &["http://127.0.0.1:9001"], &["https://127.0.0.1:9000", "http://localhost:9000"]] {
+        spec.grants.http.clear();
+        granted.iter().for_each(|origin| grant(&mut spec, origin));
+        let error = plugin.check_config(&spec.config, &spec.grants).unwrap_err().to_string();
+        assert!(error.contains("http://127.0.0.1:9000") && error.contains("grants.http"), "{error}");
+        assert!(granted.iter().all(|origin| error.contains(origin)), "{error}");
+    }
+    grant(&mut spec, "HTTP://127.1:9000");
+    assert_eq!(plugin.check_config(&spec.config, &spec.grants), Ok(()));
 }

@@ -191,13 +191,13 @@ fn declaring(wasm: &Bytes, json: &str) -> Bytes {
 
 #[tokio::test]
 async fn a_component_says_what_it_reads_of_its_config() {
-    let house = House::new();
+    let (house, none) = (House::new(), vouch_plugin::Grants::default());
     let plain = check(&commit());
     let config = |entries: &[(&str, &str)]| {
         entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
     assert_eq!(house.engine.inspect(plain.clone()).await.unwrap().config, None);
-    assert_eq!(house.load(plain.clone()).await.check_config(&config(&[("any", "thing")])), Ok(()));
+    assert_eq!(house.load(plain.clone()).await.check_config(&config(&[("any", "thing")]), &none), Ok(()));
 
     let wasm = declaring(&plain, r#"[{"name":"region","required":true},{"name":"wait","type":"duration"}]"#);
     // The second time from the cache, where it must be as well.
@@ -206,16 +206,16 @@ async fn a_component_says_what_it_reads_of_its_config() {
         let json = serde_json::to_value(&verdict).unwrap();
         assert_eq!(json["config"][0], serde_json::json!({"name": "region", "type": "text", "required": true}));
         let plugin = house.engine.load(&verdict.digest, wasm.clone()).await.unwrap();
-        assert_eq!(plugin.check_config(&config(&[("region", "eu"), ("wait", "1s")])), Ok(()));
-        let error = plugin.check_config(&config(&[("regoin", "eu")])).unwrap_err().to_string();
+        assert_eq!(plugin.check_config(&config(&[("region", "eu"), ("wait", "1s")]), &none), Ok(()));
+        let error = plugin.check_config(&config(&[("regoin", "eu")]), &none).unwrap_err().to_string();
         assert!(error.contains("did you mean `region`?"), "{error}");
-        assert!(plugin.check_config(&config(&[("region", "eu"), ("wait", "long")])).is_err());
+        assert!(plugin.check_config(&config(&[("region", "eu"), ("wait", "long")]), &none).is_err());
     }
     let other = House { engine: vouch_plugin::Engine::start(cached(&house)).unwrap(), folder: house.folder };
     let digest = other.engine.inspect(wasm.clone()).await.unwrap().digest;
     let plugin = other.engine.load(&digest, wasm).await.unwrap();
     assert_eq!(plugin.compiled_from(), vouch_plugin::CompiledFrom::Cache);
-    assert!(plugin.check_config(&config(&[])).is_err());
+    assert!(plugin.check_config(&config(&[]), &none).is_err());
 }
 
 /// Settings of an engine on the same cache.
@@ -223,6 +223,22 @@ fn cached(house: &House) -> vouch_plugin::EngineConfig {
     let mut config = vouch_plugin::EngineConfig::new(house.folder.path().join("compiled"));
     config.concurrency = 8;
     config
+}
+
+#[tokio::test]
+async fn what_only_a_later_version_knows_of_its_config_is_said_and_refuses_nothing() {
+    let (house, none) = (House::new(), vouch_plugin::Grants::default());
+    let wasm = declaring(&check(&commit()), r#"[{"name":"moon","type":"phase","at-most":3}]"#);
+    // The second time from the cache, where it must be as well.
+    for _ in 0..2 {
+        let verdict = house.engine.inspect(wasm.clone()).await.unwrap();
+        assert_eq!(verdict.warnings.len(), 2, "{:?}", verdict.warnings);
+        let json = serde_json::to_value(&verdict).unwrap();
+        assert_eq!(json["config"][0], serde_json::json!({"name": "moon", "type": "phase", "at-most": 3}));
+        let plugin = house.engine.load(&verdict.digest, wasm.clone()).await.unwrap();
+        let config = [("moon".to_owned(), "full".to_owned())].into();
+        assert_eq!(plugin.check_config(&config, &none), Ok(()));
+    }
 }
 
 #[tokio::test]
