@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::duration_text::NO_LIMIT;
 use crate::{MessageKind, Refusal, ResourceName, duration_text, size_text};
 
 /// Queues of a topic: at least one, at most this many.
@@ -28,8 +29,6 @@ pub const RETENTION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 /// Smallest `retention_size` of a topic. With 0 nothing would be kept, which somebody who writes it may not mean: elsewhere
 /// it is how to say that all is.
 pub const RETENTION_SIZE_MIN: u64 = 1;
-/// What is said besides of a limit that is refused.
-pub(crate) const NO_LIMIT: &str = "null takes the limit away";
 
 /// What a topic takes (ruling 15).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

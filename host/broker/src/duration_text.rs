@@ -6,6 +6,9 @@ use std::time::Duration;
 use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serializer};
 
+/// What is said besides of a limit that is refused.
+pub(crate) const NO_LIMIT: &str = "null takes the limit away";
+
 /// Reads one duration from its text.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
@@ -53,8 +56,7 @@ pub(crate) mod list {
 
 /// The same for a limit that may be absent.
 pub(crate) mod limit {
-    use super::{Deserialize, Deserializer, Duration, Error, IgnoredAny, Serializer, parse};
-    use crate::config::NO_LIMIT;
+    use super::{Deserialize, Deserializer, Duration, Error, IgnoredAny, NO_LIMIT, Serializer, parse};
 
     pub(crate) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         match duration {

@@ -24,7 +24,7 @@ fn write(bytes: u64) -> String {
 /// For a limit that may be absent.
 pub(crate) mod limit {
     use super::{Deserialize, Deserializer, Error, IgnoredAny, Serializer};
-    use crate::config::NO_LIMIT;
+    use crate::duration_text::NO_LIMIT;
 
     pub(crate) fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
         match bytes {

@@ -7,12 +7,12 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::retry_on_intr;
 
-use crate::settled::Fixed;
+use crate::settled::{Fixed, Settled};
 
 /// One flat folder of files.
 ///
@@ -76,6 +76,19 @@ pub(crate) trait Mapping: Send + Sync {
     fn copy(&self, offset: u64, into: &mut [u8]);
     /// Reads a range into memory, so that a sector that cannot be read is an error here and not a signal later.
     fn populate(&self, offset: u64, len: usize) -> io::Result<()>;
+}
+
+/// `len` bytes from `position` of a log on, which lie at `offset` in the mapping: themselves if they are settled, else a copy.
+///
+/// # Panics
+/// If the range leaves the mapping.
+pub(crate) fn bytes_of(mapping: Arc<dyn Mapping>, settled: &Settled, position: u64, offset: u64, len: usize) -> Bytes {
+    if let Some(fixed) = settled.fixed(position, offset, len) {
+        return mapping.bytes(fixed);
+    }
+    let mut copy = BytesMut::zeroed(len);
+    mapping.copy(offset, &mut copy);
+    copy.freeze()
 }
 
 /// A folder of the operating system.

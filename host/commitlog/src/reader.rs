@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use crate::disk::Mapping;
+use crate::disk::{Mapping, bytes_of};
 use crate::format::{
     ENTRY_HEADER_LEN, EntryKind, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, checksum_seed, padded, verify_entry,
 };
@@ -178,8 +178,13 @@ impl View {
             StoredHeader::decode(self.seed, &bytes, position).map_err(|fault| self.not_an_entry(position, fault))?;
         let payload_len = padded(header.payload_len.into());
         let (mapping, offset) = self.locate(position, ENTRY_HEADER_LEN + payload_len)?;
-        let payload =
-            self.settled.bytes(mapping, position + ENTRY_HEADER_LEN, offset + ENTRY_HEADER_LEN, payload_len as usize);
+        let payload = bytes_of(
+            mapping,
+            &self.settled,
+            position + ENTRY_HEADER_LEN,
+            offset + ENTRY_HEADER_LEN,
+            payload_len as usize,
+        );
         let crc = verify_entry(self.seed, &bytes, &payload).map_err(|fault| self.not_an_entry(position, fault))?;
         Ok((header, crc, payload.slice(..header.payload_len as usize)))
     }
@@ -245,7 +250,7 @@ impl LogReader {
     /// The range is not inside the appended entries of one segment.
     pub fn read(&self, position: LogPosition, len: usize) -> Result<Bytes, ReadError> {
         match self.view.locate(position.0, len as u64) {
-            Ok((mapping, offset)) => Ok(self.view.settled.bytes(mapping, position.0, offset, len)),
+            Ok((mapping, offset)) => Ok(bytes_of(mapping, &self.view.settled, position.0, offset, len)),
             // An empty payload may lie at the very end of a segment.
             Err(ReadError::OutsideEntries { .. }) if len == 0 => Ok(Bytes::new()),
             Err(error) => Err(error),

@@ -9,12 +9,7 @@
 //! - Whatever lies above it may be cut off and overwritten, so of that nobody gets more than a copy.
 //! - [`Fixed`] is the only way to bytes of a mapping, and is made here only.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use bytes::{Bytes, BytesMut};
-
-use crate::disk::Mapping;
 
 /// A range of a mapped file whose bytes will never change.
 pub(crate) struct Fixed {
@@ -53,20 +48,12 @@ impl Settled {
         self.0.fetch_max(position, Ordering::AcqRel);
     }
 
-    /// `len` bytes from `position` on, which lie at `offset` in the mapping: themselves if they are settled, else a copy.
-    ///
-    /// # Panics
-    /// If the range leaves the mapping.
-    pub(crate) fn bytes(&self, mapping: Arc<dyn Mapping>, position: u64, offset: u64, len: usize) -> Bytes {
+    /// `len` bytes from `position` on, which lie at `offset` in a file, if they are settled.
+    pub(crate) fn fixed(&self, position: u64, offset: u64, len: usize) -> Option<Fixed> {
         let end = position.checked_add(len as u64);
         let settled = end.is_some_and(|end| end <= self.position());
         #[cfg(test)]
         let settled = settled || crate::bugs::UNSETTLED_BYTES_SHARED.injected();
-        if settled {
-            return mapping.bytes(Fixed { offset, len });
-        }
-        let mut copy = BytesMut::zeroed(len);
-        mapping.copy(offset, &mut copy);
-        copy.freeze()
+        settled.then_some(Fixed { offset, len })
     }
 }
