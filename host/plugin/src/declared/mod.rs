@@ -283,9 +283,9 @@ impl Setting {
                 values::Wrong::Brace(what) => format!("config `{name}` has {what}"),
                 values::Wrong::Name { found, meant, known } => {
                     let shown = self.shown(value, &found);
-                    let meant = meant.map(|meant| format!("did you mean {{{meant}}}? ")).unwrap_or_default();
+                    let meant = meant.map(|meant| format!(" (did you mean {{{meant}}}?)")).unwrap_or_default();
                     format!(
-                        "config `{name}` has {{{shown}}}, which the component does not know; {meant}It knows {known}"
+                        "config `{name}` has {{{shown}}}, which the component does not know{meant}; it knows {known}"
                     )
                 }
             }),
@@ -331,7 +331,9 @@ impl Setting {
         let forbidden = match self.parts(value).find(|part| never.contains(part)) {
             Some(part) => {
                 let (name, shown) = (&self.name, self.shown(value, part));
-                Err(format!("config `{name}` has `{shown}`, which says something else than the rest: take it out"))
+                Err(format!(
+                    "config `{name}` has `{shown}`, about which another setting says something else: take it out"
+                ))
             }
             None => self.check_kind(&case.kind, value, grants),
         };
