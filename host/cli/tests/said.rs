@@ -245,13 +245,14 @@ fn what_a_pushed_component_reads_of_its_config_is_told_in_lines() {
     for ran in [&pushed, &shown] {
         assert!(
             !ran.stdout.contains('{')
-                && ran.stdout.lines().any(|line| line == "  url                     url       required"),
+                && ran.stdout.lines().any(|line| line == "  url                     request-url   required"),
             "{ran:?}"
         );
         assert!(ran.stdout.contains("\n  rollback-missing-after  duration"), "{ran:?}");
     }
     let document = node.admin(&["plugin", "push", "check:1.0", COMPONENT, "--json"]).succeeded().json();
-    assert_eq!(document["config"][0], json!({"name": "url", "type": "url", "required": true}));
+    let url = &document["config"][0];
+    assert_eq!((&url["name"], &url["type"], &url["required"]), (&json!("url"), &json!("request-url"), &json!(true)));
 }
 
 #[test]

@@ -109,7 +109,8 @@ impl Node {
         self.check_writable()?;
         let record = TopicForced { name: topic_named(name)?, by, reason };
         self.0.shard.propose_one(|out| record.encode(out)).await?;
-        let left = self.binding_on_topic(&record.name, false).await?;
+        // The topic is gone, whatever becomes of this.
+        let left = self.binding_on_topic(&record.name, false).await.unwrap_or(None);
         let warning = |binding| {
             let name = &record.name;
             format!(

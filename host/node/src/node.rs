@@ -352,7 +352,7 @@ fn receipt(outcome: Outcome) -> Result<Receipt, NotDone> {
         Applied::Stored { queue, offset } => Ok(Receipt::Stored { queue, offset }),
         Applied::Prepared { transaction } => Ok(Receipt::Prepared { transaction }),
         Applied::Done => Ok(Receipt::InMemory),
-        other => Err(NotDone::internal(format!("a send was answered with {other:?}"))),
+        other => Err(NotDone::Unknown(format!("a send was answered with {other:?}"))),
     }
 }
 
@@ -393,7 +393,7 @@ impl Inner {
         }
         match applied? {
             Applied::Ended { outcome, repeated } => Ok(EndReceipt { outcome, repeated }),
-            other => Err(NotDone::internal(format!("an end was answered with {other:?}"))),
+            other => Err(NotDone::Unknown(format!("an end was answered with {other:?}"))),
         }
     }
 
@@ -464,7 +464,7 @@ impl Inner {
     pub(crate) async fn written(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Written, NotDone> {
         match self.shard.propose_one(encode).await? {
             Applied::Set { created, revision } => Ok(Written { created, revision }),
-            other => Err(NotDone::internal(format!("a write was answered with {other:?}"))),
+            other => Err(NotDone::Unknown(format!("a write was answered with {other:?}"))),
         }
     }
 

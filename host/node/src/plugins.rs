@@ -308,11 +308,13 @@ impl PluginHost {
         let document = BindingDocument::parse(spec)?;
         let digest = resolve(inner, &document.plugin).await?;
         let plugin = self.load(inner, digest).await?;
-        let spec = document.spec(name)?;
-        plugin
-            .check_config(&spec.config, &spec.grants)
-            .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
+        // First what bounds how much there is to look through.
         let mut warnings = bind(&plugin, &document, name, 0)?.binding.warnings();
+        let spec = document.spec(name)?;
+        let checked = tokio::task::spawn_blocking(move || plugin.check_config(&spec.config, &spec.grants)).await;
+        checked
+            .map_err(|error| NotDone::internal(format!("the config cannot be checked: {error}")))?
+            .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         warnings.extend(warnings_of_topics(inner, &document.topics).await?);
         Ok((digest, warnings))
     }

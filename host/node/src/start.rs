@@ -264,6 +264,7 @@ impl Begin<'_> {
             };
             let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);
             let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)
+                .inspect_err(|_| scrub.stop())
                 .map_err(StartError::Thread)?;
             Ok((begun, Upkeep { housekeeping, snapshotter, scrub, recovery }))
         };

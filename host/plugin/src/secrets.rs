@@ -64,6 +64,9 @@ const LAST: &[&str] = &["pass", "session", "sig", "signature"];
 /// `status-code` nobody. Not in a connection string, where they are a file or an answer.
 const WHOLE: &[&str] = &["code", "key"];
 
+/// What is called `key` or `code` and is shorter opens nothing.
+const LIKE_A_KEY: usize = 8;
+
 /// Shorter ones are replaced only where they stand alone: they are in too many words.
 const SHORT: usize = 4;
 
@@ -391,7 +394,8 @@ impl Secrets {
     pub(crate) fn of(config: &BTreeMap<String, String>) -> Self {
         let mut found = Self::default();
         for (name, value) in config {
-            if is_secret_name(name) {
+            // A status or an order number under `code` or `key` is a word that log lines are full of.
+            if has_secret_word(name) || is_secret_name(name) && value.len() >= LIKE_A_KEY {
                 found.add(value.trim());
                 // `Bearer abc`: the scheme is no secret, and the rest is one without it as well.
                 if let Some((_, last)) = value.trim().rsplit_once(char::is_whitespace) {

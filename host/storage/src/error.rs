@@ -152,7 +152,7 @@ pub enum StartError {
         snapshots: PathBuf,
     },
     /// What a start proposes first was not stored.
-    #[error("the log cannot be written: {0}")]
+    #[error("the log cannot be written: {}", why(.0))]
     FirstRecords(NotDone),
     /// The components' folder or engine does not start.
     #[error("plugins cannot run: {0}")]
@@ -167,4 +167,12 @@ pub enum StartError {
 
 pub(crate) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StartError + 'a {
     move |source| StartError::Io { action, path: path.to_owned(), source }
+}
+
+/// Without advice for those who send.
+fn why(not_done: &NotDone) -> String {
+    match not_done {
+        NotDone::Unknown(why) => why.clone(),
+        other => other.to_string(),
+    }
 }

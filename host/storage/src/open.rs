@@ -16,8 +16,6 @@ use crate::snapshots::{Loaded, Snapshots};
 
 /// A log with the state that it says.
 pub struct Opened {
-    /// The data folder, held as long as this lives.
-    pub folders: Folders,
     /// What the log says, to its end.
     pub state: State,
     /// Leader time before which no record may be stamped.
@@ -36,6 +34,9 @@ pub struct Opened {
     pub missing: Option<Range<u64>>,
     /// How the log was opened.
     pub log: OpenedLog,
+    /// The data folder, held as long as this lives. The last of all: whoever drops this lets go of the folder when nothing
+    /// writes to it any more.
+    pub folders: Folders,
 }
 
 /// How a log was opened.

@@ -5,7 +5,6 @@
 //! all that its state speaks of. What is still needed in a segment that is otherwise free (messages that are kept longer,
 //! halves of open transactions, pieces of components) is written again at the log's other end first.
 
-use std::mem::{Discriminant, discriminant};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,7 +69,7 @@ pub struct RetentionReport {
 struct Keeper {
     upkeep: Arc<Upkeep>,
     /// Why the last pass did not end: told once, not with every pass.
-    trouble: Option<Discriminant<NotDone>>,
+    trouble: Option<&'static str>,
     /// Log position behind the last record that let something go or carried something, and since when it waits to be in
     /// both snapshots.
     changed: Option<(u64, Instant)>,
@@ -153,7 +152,7 @@ impl Keeper {
                 NotDone::NothingStored(NothingStored::Stopping) | NotDone::NothingStored(NothingStored::Poisoned(_))
             )
         });
-        let trouble = refusal.as_ref().map(discriminant);
+        let trouble = refusal.as_ref().map(|refusal| vouch_protocol::code::outcome(refusal).urn);
         if trouble != self.trouble
             && let Some(refusal) = refusal
         {

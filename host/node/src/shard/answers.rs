@@ -46,6 +46,6 @@ pub(super) fn why_not_appended(error: &AppendError) -> NotDone {
 /// The only outcome of a proposal with one record.
 pub(crate) fn single(outcomes: Vec<Outcome>) -> Result<Applied, NotDone> {
     let mut outcomes = outcomes.into_iter();
-    let outcome = outcomes.next().ok_or_else(|| NotDone::internal("a proposal without records"))?;
+    let outcome = outcomes.next().ok_or_else(|| NotDone::Unknown("a proposal without records".to_owned()))?;
     Ok(outcome?)
 }

@@ -46,7 +46,7 @@ pub(crate) struct Executor {
     pub(crate) shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     /// `None`: the log is only read, and `closed` says so.
-    appender: Option<Appender>,
+    pub(super) appender: Option<Appender>,
     /// `None` where there is no appender.
     pub(super) reader: Option<LogReader>,
     /// `None`: it does not lead, and writes nothing.
@@ -523,6 +523,7 @@ impl Executor {
         self.marks.propose_end(covered);
         self.write_mark(false);
         self.finish_written();
+        self.cover_what_a_lost_part_closed();
         let Taken { commands, .. } = self.inbox.take(Some(Duration::ZERO), Vec::new());
         commands.into_iter().for_each(|command| self.refuse_command(command));
         if let Some(Err(error)) = self.appender.map(Appender::close) {
@@ -551,8 +552,13 @@ impl Executor {
                 self.answer(proposal.reply, proposal.cost, Err(NotDone::NothingStored(NothingStored::Stopping)))
             }
             Command::Receive(poll) => drop(poll.reply.send(Err(NotDone::NothingStored(NothingStored::Stopping)))),
+            // Not even the mark of the end is written then.
+            Command::Fence(why, done) => {
+                self.fence(why);
+                let _ = done.send(());
+            }
             // Dropping one tells its caller.
-            Command::Read(_) | Command::Lead(_) | Command::Standing(_) | Command::Fence(..) => {}
+            Command::Read(_) | Command::Lead(_) | Command::Standing(_) => {}
             Command::Adopt(..) | Command::ReadFrom(..) | Command::Stop => {}
         }
     }

@@ -82,6 +82,15 @@ pub(crate) enum Command {
     Stop,
 }
 
+impl Command {
+    /// Drops a command that nobody has looked at.
+    fn refuse(self) {
+        if let Self::Propose(Proposal { reply: Some(reply), .. }) = self {
+            let _ = reply.send(Err(NothingStored::Stopping.into()));
+        }
+    }
+}
+
 /// How a shard stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -167,11 +176,13 @@ impl Inbox {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Hands a command over. Once the executor is gone the command is dropped, which tells its caller.
+    /// Hands a command over. Once the executor is gone the command is dropped, which tells its caller; who proposes hears
+    /// for certain that nothing was stored.
     pub(crate) fn push(&self, command: Command) {
         let mut waiting = self.waiting();
         if waiting.closed {
-            return;
+            drop(waiting);
+            return command.refuse();
         }
         waiting.commands.push(command);
         drop(waiting);
@@ -185,7 +196,7 @@ impl Inbox {
         let left = std::mem::take(&mut waiting.commands);
         // Dropping a command wakes its caller: not under the lock.
         drop(waiting);
-        drop(left);
+        left.into_iter().for_each(Command::refuse);
     }
 
     /// Reports of the log; called from its threads.

@@ -118,6 +118,11 @@ pub(crate) struct Shard {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Who proposed and hears nothing: the shard's thread ended by a defect, maybe after it had written.
+fn no_answer() -> NotDone {
+    NotDone::Unknown("the shard ended before it answered".to_owned())
+}
+
 impl Shard {
     /// Starts the executor on the state that the log gave, and lets it lead if it shall. Who waits for its first records
     /// hears of them, unless the thread ends before.
@@ -165,7 +170,7 @@ impl Shard {
         let cost = self.inbox.reserve(records.len())?;
         let (reply, answer) = oneshot::channel();
         self.inbox.push(Command::Propose(Proposal { records, reply: Some(reply), cost, claim }));
-        answer.await.unwrap_or(Err(NotDone::NothingStored(NothingStored::Stopping)))
+        answer.await.unwrap_or_else(|_| Err(no_answer()))
     }
 
     /// Proposes one record.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::ResourceName;
 use vouch_broker::state::Copies;
+use vouch_commitlog::EntryKind;
 
 use super::executor::Executor;
 
@@ -18,6 +19,23 @@ impl Executor {
             && let Some(part) = self.state.lost_parts().first()
         {
             self.poison(format!("part {part} of the index is damaged in both copies; see `vouch log verify`"));
+        }
+    }
+
+    /// Where no more was written because a part of the index is lost, the log itself is well, and its end is to be covered
+    /// like any other. Nothing else is written to it.
+    pub(super) fn cover_what_a_lost_part_closed(&mut self) {
+        let time = self.time();
+        let (Some(appender), Some(leadership)) = (self.appender.as_mut(), self.leadership.as_mut()) else { return };
+        if self.closed.is_some()
+            && appender.poisoned().is_none()
+            && !appender.is_covered()
+            && appender.durable() == appender.appended()
+        {
+            match appender.append(leadership.header(EntryKind::Mark, time), &[]) {
+                Ok(_) => leadership.appended(),
+                Err(error) => tracing::warn!(%error, "the end of the log is not covered by a mark"),
+            }
         }
     }
 

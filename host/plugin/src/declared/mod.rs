@@ -26,6 +26,10 @@ pub(crate) const SECTION: &str = "vouch:config";
 pub(crate) const MAX_SECTION: usize = 64 << 10;
 /// Most settings of one component.
 pub(crate) const MAX_SETTINGS: usize = 128;
+/// Bytes of a name at most, as in a binding.
+const MAX_NAME: usize = 255;
+/// Most settings, values or variables in one list.
+const MAX_LIST: usize = 128;
 /// Most entries of `when` of one setting: each goes through its value.
 pub(crate) const MAX_CASES: usize = 16;
 
@@ -147,6 +151,16 @@ impl Declared {
             let name = &setting.name;
             if name.is_empty() || declared.0[..at].iter().any(|before| before.name == *name) {
                 return Err(of(&format_args!("lists `{name}`, which is no name or is there twice")));
+            }
+            // Each of them is gone through for each value, by whoever sets a binding.
+            let mut names = std::iter::once(name).chain(setting.others().map(|(_, other)| other));
+            if names.any(|name| name.len() > MAX_NAME) {
+                return Err(of(&format_args!("has a name of more than {MAX_NAME} bytes")));
+            }
+            let Setting { needs, apart_from, variables, values, .. } = setting;
+            let longest = [needs, apart_from, values].into_iter().chain(variables).map(Vec::len).max();
+            if longest.is_some_and(|longest| longest > MAX_LIST) {
+                return Err(of(&format_args!("has a list of more than {MAX_LIST} entries for `{name}`")));
             }
             let cases = setting.when.len();
             if cases > MAX_CASES {

@@ -180,7 +180,12 @@ fn is_variable(name: &str, known: &str) -> bool {
 /// A name with a letter or two wrong.
 fn nearest(name: &str, known: &[String]) -> Option<String> {
     const WRONG: usize = 2;
-    let plain = known.iter().filter(|known| !known.ends_with('*'));
+    // Looking for what two long names have in common takes their product.
+    const LONGEST: usize = 64;
+    if name.len() > LONGEST {
+        return None;
+    }
+    let plain = known.iter().filter(|known| !known.ends_with('*') && known.len().abs_diff(name.len()) <= LONGEST);
     let far = |known: &&String| strsim::damerau_levenshtein(known, name);
     plain.min_by_key(far).filter(|known| far(known) <= WRONG && known.len() > WRONG).cloned()
 }

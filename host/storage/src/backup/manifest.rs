@@ -107,12 +107,15 @@ impl Manifest {
     pub(super) fn write(&mut self, backup: &Path) -> Result<(), BackupError> {
         self.sha256 = self.digest();
         let path = backup.join(MANIFEST_FILE);
-        let unfinished = path.with_extension("unfinished");
-        let written = appear_durably(&path, &unfinished, |file| {
+        // What says that it is to be a backup stays until it is one, whatever fails.
+        let written = appear_durably(&path, &path.with_extension("new"), |file| {
             serde_json::to_writer_pretty(&mut *file, self)?;
             file.write_all(b"\n")
         });
-        written.map_err(failed("write", &path))
+        written.map_err(failed("write", &path))?;
+        let unfinished = path.with_extension("unfinished");
+        std::fs::remove_file(&unfinished).map_err(failed("remove", &unfinished))?;
+        folder::sync(backup)
     }
 
     /// What it says, for people.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{Access, CWD, Mode, OFlags, access, openat, statfs, statvfs};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat, statfs, statvfs};
 use rustix::io::Errno;
 
 use crate::error::StartError;
@@ -40,7 +40,7 @@ pub(super) fn look(dir: &Path) -> Result<(), StartError> {
     }
     if dir.is_dir() {
         // How full the disk is does not matter here: a node starts on a full one.
-        let may_write = access(dir, Access::WRITE_OK | Access::EXEC_OK);
+        let may_write = accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
         return may_write.map_err(|errno| failed("write to", dir)(errno.into()));
     }
     // What is there in its place and no folder, such as a link to nowhere.
@@ -67,7 +67,7 @@ fn can_be_made(dir: &Path) -> Result<(), StartError> {
 
 /// Whether a folder could be made in this one. Only what is certain is said: a start may find more.
 fn takes_files(folder: &Path) -> io::Result<()> {
-    access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+    accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
     // A file without a name, which is gone when it is closed. It meets what permissions do not tell: a disk that has no
     // room for one more file, a quota, an owner that the file system cannot note.
     let unnamed = openat(CWD, folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);

@@ -416,7 +416,7 @@ impl Snapshots {
         let mut kept: Vec<u64> = last.iter().map(|checkpoint| checkpoint.end.0).collect();
         let mut newest = None;
         let mut part_from = last.map_or(0, |checkpoint| checkpoint.end.0);
-        let part_bytes = part_bytes_when(target.saturating_sub(part_from), part_bytes);
+        let sealed_bytes = part_bytes_when(target.saturating_sub(part_from), part_bytes);
         for entry in reader.entries_from(last.map_or(LogPosition(0), |checkpoint| checkpoint.end)) {
             let entry = entry?;
             if self.store.is_given_up() {
@@ -427,7 +427,7 @@ impl Snapshots {
             }
             replay(&mut state, &entry)?;
             newest = Some(entry.position);
-            if entry.end.0 - part_from >= part_bytes {
+            if entry.end.0 - part_from >= sealed_bytes {
                 self.seal(&mut state, entry.end.0, sealed)?;
                 part_from = entry.end.0;
             }
