@@ -3,7 +3,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use vouch_broker::{GroupId, Handle, Millis, TopicId};
+use vouch_broker::{GroupId, Handle, Millis, ShardId, TopicId};
 use vouch_fuzz::within_memory;
 use vouch_protocol::{HANDLE_TEXT_LEN, HandleKey};
 
@@ -25,7 +25,7 @@ struct Case<'a> {
 fuzz_target!(|case: Case| {
     let key = HandleKey::new(&[7; 32]);
     let handle = Handle {
-        shard: case.shard,
+        shard: ShardId(case.shard),
         topic: TopicId(case.topic),
         group: GroupId(case.group),
         queue: case.queue,

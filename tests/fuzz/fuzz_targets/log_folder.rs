@@ -197,8 +197,7 @@ fn start(folder: &Path) -> Result<(Vec<Entry>, LogPosition, bool), String> {
     let config = LogConfig {
         segment_size: SEGMENT,
         zero_ahead: vouch_commitlog::MIN_ZERO_AHEAD,
-        shard: SHARD,
-        ..LogConfig::new(folder, CLUSTER)
+        ..LogConfig::new(folder, CLUSTER, SHARD)
     };
     let mut entries = Vec::new();
     let opened = CommitLog::open(config, Box::new(|_| ()), &mut |entry| {
