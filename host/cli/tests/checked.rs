@@ -96,6 +96,10 @@ fn a_check_says_what_a_start_would_say_and_neither_changes_anything() {
         wrong(&["--http-token=t", &flag("http-token-file", &at("file"))], "are both set", 2),
         wrong(&[&flag("http-token-file", &at("missing"))], "cannot read the token", 2),
         wrong(&[&flag("http-token-file", &at("token"))], "visible ASCII", 1),
+        Wrong {
+            variable: ("VOUCH_HTTP_TOKEN", ""),
+            ..wrong(&[&flag("http-token-file", &at("file"))], "http_token is set and empty", 2)
+        },
         wrong(&["--log-level=a=b=c"], "--log-level: ", 2),
         Wrong { variable: ("RUST_LOG", "a=b=c"), ..wrong(&[], "RUST_LOG: ", 2) },
         Wrong { variable: ("VOUCH_INSECURE_GRPC", "yes"), ..wrong(&[], "VOUCH_INSECURE_GRPC: `yes`", 2) },

@@ -418,6 +418,11 @@ impl Secrets {
     }
 
     fn add(&mut self, secret: &str) {
+        // What the component says has the values in place of the templates.
+        let pieces: Vec<&str> = secret.split('{').flat_map(|piece| piece.rsplit('}').next()).collect();
+        if pieces.len() > 1 {
+            pieces.into_iter().filter(|piece| piece.len() >= SHORT).for_each(|piece| self.add(piece));
+        }
         if secret.bytes().all(|byte| byte == b'*') {
             return;
         }

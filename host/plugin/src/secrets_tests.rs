@@ -280,3 +280,13 @@ fn the_beginning_of_a_secret_that_a_cut_left_is_told_neither() {
     }
     assert_eq!(hidden(&config, "yes…"), "yes…", "nobody cuts so short a text");
 }
+
+#[test]
+fn the_pieces_of_a_secret_around_what_is_filled_in_are_told_neither() {
+    let url = "http://h/x?token=LEAKME{id}&sig={transaction}B-rest&code=A1{key}opens-all";
+    let told = hidden(&[("url", url)], "http://h/x?token=LEAKME01C0&sig=01C0B-rest&code=A1o-7opens-all: status 503");
+    for piece in ["LEAKME", "B-rest", "opens-all"] {
+        assert!(!told.contains(piece), "{told}");
+    }
+    assert!(told.contains("status 503"), "{told}");
+}

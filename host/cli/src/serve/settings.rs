@@ -142,6 +142,12 @@ fn gateway(resolved: &Resolved, started: Option<&Resolved>) -> anyhow::Result<Ga
 /// wrote the token into it is gone, and reading would wait for ever or find it empty.
 fn http_token(resolved: &Resolved, again: bool) -> anyhow::Result<Option<String>> {
     let (token, file) = (resolved.optional("http_token")?, resolved.optional("http_token_file")?);
+    if token.is_none() && resolved.is_given("http_token") {
+        // A variable that a deployment left empty would take away the token of the file, and let everybody in.
+        return Err(Usage::error(
+            "http_token is set and empty; write the token, or leave the setting (VOUCH_HTTP_TOKEN, --http-token) out to have none",
+        ));
+    }
     let Some(file) = file else { return Ok(token) };
     if token.is_some() {
         return Err(Usage::error("http_token and http_token_file are both set; set one of them"));

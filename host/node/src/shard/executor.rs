@@ -513,7 +513,7 @@ impl Executor {
         self.poison(reason);
     }
 
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         for poll in self.polls.drain() {
             let _ = poll.reply.send(Ok(None));
         }

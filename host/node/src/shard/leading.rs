@@ -156,4 +156,34 @@ mod tests {
         executor.run(None);
         assert_eq!(reader.end(), begin, "not even the mark of its end");
     }
+
+    #[test]
+    fn a_fence_that_comes_while_a_shard_stops_keeps_it_from_writing_even_the_mark_of_the_end() {
+        let Start { _folder, output, reader, inbox, shared, lead, begun: _begun } = new_log(false);
+        let mut executor = Executor::new(State::default(), output, inbox.clone(), shared);
+        inbox.serve_here();
+        executor.lead(lead);
+        let begun_at = reader.end();
+        let (done, fenced) = oneshot::channel();
+        inbox.push(Command::Fence("the folder is gone".to_owned(), done));
+        executor.stop();
+        assert_eq!(reader.end(), begun_at);
+        assert_eq!(fenced.blocking_recv(), Ok(()));
+    }
+
+    #[test]
+    fn a_shard_that_stopped_writing_for_a_lost_part_still_covers_the_end_of_its_log() {
+        let Start { _folder, output, reader, inbox, shared, lead, begun: _begun } = new_log(false);
+        let mut executor = Executor::new(State::default(), output, inbox.clone(), shared);
+        inbox.serve_here();
+        executor.lead(lead);
+        let begun_at = reader.end();
+        while executor.standing().durable < begun_at.0 {
+            inbox.take(Some(Duration::from_millis(1)), Vec::new());
+        }
+        executor.poison("a part of the index is damaged in both copies".to_owned());
+        executor.stop();
+        let after: Vec<_> = reader.entries_from(begun_at).map(|entry| entry.unwrap().kind).collect();
+        assert_eq!(after, [EntryKind::Mark]);
+    }
 }

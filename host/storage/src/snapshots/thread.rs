@@ -32,6 +32,8 @@ struct Waiting {
 pub struct Requests {
     /// The next snapshot is due when this position is applied.
     due: AtomicU64,
+    /// Everything before this position is.
+    applied: AtomicU64,
     waiting: Mutex<Waiting>,
     changed: Condvar,
 }
@@ -39,7 +41,12 @@ pub struct Requests {
 impl Requests {
     /// The first snapshot is due at this position.
     pub fn due_at(position: u64) -> Self {
-        Self { due: AtomicU64::new(position), waiting: Mutex::default(), changed: Condvar::new() }
+        Self {
+            due: AtomicU64::new(position),
+            applied: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -48,11 +55,23 @@ impl Requests {
 
     /// Everything before this position is durable and applied. Called for every group: one comparison.
     pub fn applied(&self, position: u64) {
-        if position >= self.due.load(Ordering::Relaxed) {
+        // In this order here, and in the other one in `next_due`: one of the two sees what the other wrote.
+        self.applied.store(position, Ordering::SeqCst);
+        self.want_if_due(position);
+    }
+
+    /// The next snapshot is due at this position, which may be applied already: where the log stands still from then on,
+    /// nobody else would ask for it.
+    fn next_due(&self, position: u64) {
+        self.due.store(position, Ordering::SeqCst);
+        self.want_if_due(self.applied.load(Ordering::SeqCst));
+    }
+
+    fn want_if_due(&self, applied: u64) {
+        if applied >= self.due.load(Ordering::SeqCst) {
             // Not again before this one is made.
-            self.due.store(u64::MAX, Ordering::Relaxed);
-            self.waiting().target = Some(position);
-            self.changed.notify_one();
+            self.due.store(u64::MAX, Ordering::SeqCst);
+            self.want(applied);
         }
     }
 
@@ -137,7 +156,7 @@ impl Snapshotter {
                     }
                     None => target + every,
                 };
-                asked.due.store(next, Ordering::Relaxed);
+                asked.next_due(next);
                 // What it tidied away may have made the room that was missing.
                 if !mended {
                     mended = mend_all(&making, &asked);
@@ -260,6 +279,21 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+
+    #[test]
+    fn a_snapshot_that_fell_due_while_another_was_made_is_asked_for_though_the_log_stands_still() {
+        let requests = Requests::due_at(50);
+        requests.applied(49);
+        assert_eq!(requests.waiting().target, None);
+        requests.applied(60);
+        assert_eq!(requests.next().target, Some(60));
+        requests.applied(200);
+        assert_eq!(requests.waiting().target, None, "one is being made");
+        requests.next_due(201);
+        assert_eq!(requests.waiting().target, None);
+        requests.next_due(150);
+        assert_eq!(requests.waiting().target, Some(200));
+    }
 
     #[test]
     fn a_part_that_cannot_be_read_is_adopted_before_those_behind_it_once_it_can() {
