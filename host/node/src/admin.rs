@@ -14,11 +14,12 @@ use vouch_registry::Digest;
 
 use crate::node::{Inner, Node};
 use crate::plugins::UploadError;
-use crate::shard::{Leader, Standing};
 use crate::{
     AnswerView, ErrorView, Expect, GapView, GroupInfo, PluginUpload, ProgressView, TopicInfo, TransactionState,
     TransactionView, Written,
 };
+use vouch_leader::Leader;
+use vouch_shard::Standing;
 
 /// Most items in one page of a list.
 pub const PAGE_MAX: usize = 1000;
@@ -359,9 +360,9 @@ impl Node {
         let look = move |state: &State, leader: &mut Leader| {
             let (resends, reused_ids) = state.resends();
             Status {
-                appended,
-                durable,
-                applied,
+                appended: appended.0,
+                durable: durable.0,
+                applied: applied.0,
                 topics: state.topics().len(),
                 groups: state.groups().len(),
                 open_transactions: state.open_transactions().len(),

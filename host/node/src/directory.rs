@@ -1,11 +1,12 @@
-//! Topics as the send path needs them, and the numbers of groups: a cache in front of the executor, emptied when topics or
+//! Topics as the send path needs them, and the numbers of groups: a cache in front of the shard, void when topics or
 //! groups change.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use vouch_broker::{GroupId, ResourceName};
+use vouch_shard::Signals;
 
 use crate::TopicInfo;
 
@@ -27,31 +28,53 @@ impl Route {
 struct Known {
     routes: HashMap<ResourceName, Arc<Route>>,
     groups: HashMap<ResourceName, GroupId>,
-    /// Counts how often it was emptied: an answer from before is not put in after.
-    generation: u64,
+    /// Of which directory of the shard this is known: of another one it is void.
+    directory: u64,
 }
 
 /// The cache.
-#[derive(Default)]
-pub(crate) struct Directory(RwLock<Known>);
+pub(crate) struct Directory {
+    known: RwLock<Known>,
+    signals: Arc<Signals>,
+}
 
 impl Directory {
+    /// Of the shard with these signals.
+    pub(crate) fn new(signals: Arc<Signals>) -> Self {
+        Self { known: RwLock::default(), signals }
+    }
+
+    /// What is known of the directory that there is now.
+    fn known<T>(&self, look: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if known.directory == self.generation() { look(&known) } else { None }
+    }
+
+    /// The same, to put something in that was learnt of this directory; `None` if there is another one since.
+    fn known_of(&self, directory: u64) -> Option<RwLockWriteGuard<'_, Known>> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let now = self.generation();
+        if known.directory != now {
+            *known = Known { directory: now, ..Known::default() };
+        }
+        (directory == now).then_some(known)
+    }
+
     /// A topic that is known here.
     pub(crate) fn route(&self, name: &ResourceName) -> Option<Arc<Route>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).routes.get(name).cloned()
+        self.known(|known| known.routes.get(name).cloned())
     }
 
-    /// To be passed to [`Self::put`]: taken before the executor is asked.
+    /// To be passed to [`Self::put`]: taken before the shard is asked.
     pub(crate) fn generation(&self) -> u64 {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).generation
+        self.signals.directory()
     }
 
-    /// Remembers an answer of the executor.
+    /// Remembers an answer of the shard.
     pub(crate) fn put(&self, info: TopicInfo, generation: u64) -> Arc<Route> {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let name = info.name.clone();
         let route = Arc::new(Route { info, turn: AtomicU32::new(0) });
-        if known.generation == generation {
+        if let Some(mut known) = self.known_of(generation) {
             known.routes.insert(name, route.clone());
         }
         route
@@ -59,22 +82,13 @@ impl Directory {
 
     /// A group that is known here.
     pub(crate) fn group(&self, name: &ResourceName) -> Option<GroupId> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).groups.get(name).copied()
+        self.known(|known| known.groups.get(name).copied())
     }
 
     /// Remembers the number of a group. `generation`: as for [`Self::put`].
     pub(crate) fn put_group(&self, name: ResourceName, id: GroupId, generation: u64) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if known.generation == generation {
+        if let Some(mut known) = self.known_of(generation) {
             known.groups.insert(name, id);
         }
-    }
-
-    /// Topics or groups changed.
-    pub(crate) fn clear(&self) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.routes.clear();
-        known.groups.clear();
-        known.generation += 1;
     }
 }

@@ -5,7 +5,6 @@ mod admin;
 mod answerers;
 mod api;
 mod checks;
-mod clock;
 mod config;
 mod damage;
 mod directory;
@@ -18,7 +17,7 @@ mod retention;
 mod routes;
 mod search;
 mod sessions;
-mod shard;
+mod shared;
 mod start;
 mod stopping;
 mod watch;
@@ -29,13 +28,9 @@ pub use api::{
     MessagePage, MessageQuery, MessageView, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
-pub use clock::{SystemTimeSource, TimeSource};
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, Known, LostMessages};
-pub use metrics::{
-    CheckCounts, Checks, GroupLag, Metrics, OTHER, PRODUCER, ProcessUse, SERIES_MAX, Series, SeriesView,
-    TopicTransactions,
-};
+pub use metrics::{CheckCounts, Checks, GroupLag, Metrics, PRODUCER, ProcessUse, SeriesView, TopicTransactions};
 pub use node::Node;
 pub use plugins::{UploadError, limits_in_force};
 pub use questions::{CheckCommand, Question, TelemetryStream};
@@ -45,7 +40,9 @@ pub use sessions::{
 };
 pub use start::check_start;
 pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
+pub use vouch_leader::{OTHER, SERIES_MAX, Series};
 pub use vouch_plugin::{CompilerProgram, compiler_process, mask_document};
+pub use vouch_shard::clock::{SystemTimeSource, TimeSource};
 pub use vouch_storage::{
     BackupError, DEFAULT_SEGMENT_SIZE, DiskUse, LookupReport, OnDamage, ScrubReport, StartError, StartProgress,
     StartStep, backup,

@@ -22,7 +22,10 @@ use crate::metrics::{Answered, Metrics, PRODUCER, SeriesView, Views};
 use crate::plugins::PluginHost;
 use crate::retention::RetentionReport;
 use crate::sessions::{SESSION_LIMIT, Sessions};
-use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared, short_of};
+use vouch_leader::{Batch, Poll, RENEWED_LEASE_MS};
+use vouch_shard::{Shard, short_of};
+
+use crate::shared::Shared;
 use crate::start::ServedLog;
 use crate::stopping::Stopping;
 use crate::{
@@ -117,12 +120,12 @@ impl Node {
 
     /// Messages that were acknowledged in memory (ack level `memory`) and then not stored.
     pub fn refused_in_memory(&self) -> u64 {
-        self.0.shared.refused_in_memory.load(Ordering::Relaxed)
+        self.0.shared.refused_in_memory()
     }
 
     /// Looks for messages that receives made: when they came, and when something came that they may want.
     pub fn receive_scans(&self) -> u64 {
-        self.0.shared.scans.load(Ordering::Relaxed)
+        self.0.shared.scans()
     }
 
     /// What the scrubber found since the node started.
@@ -243,7 +246,7 @@ impl Node {
         let batch = self
             .0
             .shard
-            .receive(|reply| Poll {
+            .receive(|waiter| Poll {
                 topic: request.topic,
                 group: request.group,
                 client_id: request.client_id,
@@ -252,7 +255,7 @@ impl Node {
                 invisible_ms,
                 auto_renew: request.auto_renew,
                 until: Instant::now() + request.wait.min(WAIT_MAX),
-                reply,
+                waiter,
             })
             .await?;
         let Some(batch) = batch else { return Ok(Vec::new()) };

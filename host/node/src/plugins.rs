@@ -20,7 +20,9 @@ use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 use vouch_registry::{ArtifactStore, Digest, Reference, Target, check_plugin_name, check_tag};
 
 use crate::answerers::Answerers;
-use crate::checks::{Due, Outages};
+use vouch_leader::checks::Due;
+
+use crate::checks::Outages;
 use crate::node::Inner;
 use crate::{NodeConfig, PluginUpload, StartError, Written};
 

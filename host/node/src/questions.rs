@@ -73,6 +73,16 @@ impl Question {
     }
 }
 
+impl vouch_leader::checks::Question for Question {
+    fn was_written(&self) -> bool {
+        self.written_at().is_some()
+    }
+
+    fn withdraw(&self) {
+        Self::withdraw(self);
+    }
+}
+
 /// One telemetry stream of a client.
 ///
 /// # To ensure correctness

@@ -11,13 +11,13 @@ use vouch_broker::{MessageKind, Millis, NotDone, NothingStored, Refusal, State, 
 
 use crate::admin::{PAGE_MAX, Row, ended_row, open_row, topic_named};
 use crate::node::{Inner, Node};
-use crate::shard::Leader;
 use crate::{
     MessageMark, MessagePage, MessageQuery, MessageView, TransactionMark, TransactionQuery, TransactionState,
     TransactionView,
 };
 use by_term::{Named, Wanted};
 use by_time::Since;
+use vouch_leader::Leader;
 
 /// Entries that one step looks at on the executor's thread: some tens of microseconds of index entries.
 const STEP: usize = 4096;

@@ -4,21 +4,22 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vouch_broker::{NothingStored, State};
-use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
+use vouch_commitlog::{Appender, Housekeeping, LogPosition, LogReader, Recovery, Usage};
+use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
+use vouch_shard::{Begun, Inbox, Lead, Leadership, Output, Request, Shard, Signals};
 use vouch_storage::{
     DamagedLog, DiskUse, Folders, Listeners, Lookups, Opened, OpenedLog, Requests, Scrub, ScrubbedFiles, Snapshots,
     Snapshotter, StartError, StartProgress,
 };
 
-use crate::clock::{Clock, SystemTimeSource, TimeSource};
 use crate::metrics::{Metrics, Views};
 use crate::node::{Inner, Node};
 use crate::plugins::PluginHost;
 use crate::retention::{self, RetentionReport};
 use crate::search::SEARCHES_MAX;
-use crate::shard::{Begun, Command, Inbox, Lead, Leadership, Output, Shard, Shared};
+use crate::shared::Shared;
 use crate::stopping::Stopping;
-use crate::{NodeConfig, checks, plugins, watch};
+use crate::{NodeConfig, checks, plugins, sessions, watch};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
@@ -110,7 +111,7 @@ impl Node {
         let lookups = Lookups::of_shard(&storage.folder(), log, opened.segment_size, parts, kept)?;
         let Opened { mut folders, state, reader, segment_size, snapshots, snapshot, passed_over, missing, log, .. } =
             opened;
-        let shared = Arc::new(Shared::new(clock, requests));
+        let shared = Arc::new(Shared::new(Arc::new(Signals::new(clock, requests))));
         let (shard, init, log, scrub) = match log {
             OpenedLog::Whole { appender, recovery } => {
                 tell_recovery(&recovery, snapshot);
@@ -129,14 +130,21 @@ impl Node {
                 let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;
                 if passed_over {
                     // Who makes it takes away what cannot be used. It is a newer one than those, whatever they covered.
-                    shared.snapshots.want(begun.applied);
+                    shared.snapshots.want(begun.applied.0);
                 }
                 let report = upkeep.scrub.report.clone();
                 (shard, begun.init, ServedLog::Kept(Arc::new(upkeep)), report)
             }
             OpenedLog::Damaged(damaged) => {
                 let init = state.cluster().init.clone().expect("what is certain of a log has its first record");
-                let shard = Shard::start(state, read_only(&damaged), None, inbox, shared.clone());
+                let shard = Shard::start(
+                    state,
+                    read_only(&damaged),
+                    None,
+                    inbox,
+                    shared.signals.clone(),
+                    shared.sessions.clone(),
+                );
                 (shard.map_err(StartError::Thread)?, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
             }
         };
@@ -161,6 +169,7 @@ impl Node {
             cluster_id: init.cluster_id,
             folders: Mutex::new(Some(folders)),
         });
+        tokio::spawn(sessions::expire(inner.clone()));
         if let Some(upkeep) = inner.log.upkeep() {
             tokio::spawn(checks::run(inner.clone()));
             tokio::spawn(retention::run(inner.clone(), upkeep.clone()));
@@ -207,8 +216,9 @@ fn read_only(damaged: &DamagedLog) -> Output {
     let (places, end) = (found.damage.len(), found.end.0);
     tracing::warn!(places, served_to, end, "serving read-only what is whole of a damaged log; nothing is written");
     let what_to_do = "GET /v1/damage lists what is lost; restore the folder from a backup";
-    let positions = (end, found.durable.0.min(end), *served_to);
-    Output::Refused { why: NothingStored::ReadOnly(what_to_do.to_owned()), positions }
+    let (appended, durable) = (found.end, found.durable.min(found.end));
+    let why = NothingStored::ReadOnly(what_to_do.to_owned());
+    Output::Refused { why, appended, durable, applied: LogPosition(*served_to) }
 }
 
 fn tell_recovery(recovery: &Recovery, snapshot: u64) {
@@ -244,8 +254,16 @@ impl Begin<'_> {
         let output = Output::Log { appender, reader: reader.clone(), prepared };
         let (on_begun, begun) = sync_channel(1);
         let (leadership, cluster_id) = (Leadership::of_one(&recovery), folders.cluster_id()?);
-        let lead = Lead { leadership, cluster_id, segment_size, on_begun };
-        let shard = Shard::start(state, output, Some(lead), inbox.clone(), shared.clone());
+        let (handle_key, leapt_from) = (rand::random(), shared.clock.leapt_from());
+        let lead = Lead { leadership, cluster_id, segment_size, handle_key, leapt_from };
+        let shard = Shard::start(
+            state,
+            output,
+            Some((lead, on_begun)),
+            inbox.clone(),
+            shared.signals.clone(),
+            shared.sessions.clone(),
+        );
         let shard = shard.map_err(StartError::Thread)?;
         let look_after = || {
             let ended = |_| Err(shared.closed().cloned().unwrap_or(NothingStored::Stopping).into());
@@ -258,8 +276,8 @@ impl Begin<'_> {
             let scrub = scrub.map_err(StartError::Thread)?;
             let mending = inbox.clone();
             let listeners = Listeners {
-                adopt: Box::new(move |position, part| inbox.push(Command::Adopt(position, part))),
-                mended: Box::new(move |part, copies| mending.push(Command::ReadFrom(part, copies))),
+                adopt: Box::new(move |position, part| inbox.push(Request::Adopt(position, part))),
+                mended: Box::new(move |part, copies| mending.push(Request::ReadFrom(part, copies))),
                 sealed: Box::new(lookups.announcer()),
             };
             let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);

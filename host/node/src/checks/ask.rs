@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use vouch_broker::record::{CheckAnswered, ComponentFailed, End, EndedBy};
 use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, Refusal, ShardId, State, TransactionId, TransactionOutcome};
 use vouch_plugin::{Checked, NoAnswer, Verdict};
 
-use super::errors::AskError;
 use super::outages::{Answered as Outaged, HALVES};
-use super::{Checker, Due};
 use crate::metrics::{Answered, PRODUCER};
 use crate::node::Inner;
 use crate::plugins::Answerer;
-use crate::questions::CheckCommand;
+use crate::questions::{CheckCommand, Question};
 use crate::sessions::{AfterAsk, Asked};
-use crate::shard::Leader;
+use vouch_leader::Leader;
+use vouch_leader::checks::AskError;
+use vouch_leader::checks::{Ask, Checker, Due};
 
 /// A producer that lives on for this long without a call for the ask is *silent* (ruling 1).
 const SILENCE: Duration = Duration::from_secs(15);
@@ -41,6 +42,14 @@ pub(super) async fn ask(inner: Arc<Inner>, due: Due) {
     inner.shared.checks_changed.notify_one();
 }
 
+/// Resolves when an ask is over.
+async fn ended(ask: &Ask) {
+    let (tell, told) = oneshot::channel::<()>();
+    ask.at_end(move || drop(tell));
+    // It is told by nothing but the end of whoever would tell it.
+    let _ = told.await;
+}
+
 async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
     let answerer = match inner.plugins.answerer(inner, name).await {
         Ok(answerer) => answerer,
@@ -49,7 +58,7 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
     // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
     let admission = tokio::select! {
         admission = answerer.binding.admit() => admission,
-        () = due.ask.ended() => return,
+        () = ended(&due.ask) => return,
         () = inner.stopping.cancelled() => return,
     };
     let half = match inner.half(due.transaction).await {
@@ -267,14 +276,14 @@ async fn ask_producers(inner: &Arc<Inner>, due: &Due) {
     let command = CheckCommand { topic: due.topic.clone(), transaction: due.transaction, half };
     let mut tried = Vec::new();
     let silent = loop {
-        let note = |client: &str, question: &_| due.ask.note(client, question);
+        let note = |client: &str, question: &Question| due.ask.note(client, Arc::new(question.clone()));
         let Some(asked) = inner.shared.sessions.ask(&command, &tried, note) else {
             let at = inner.shared.clock.now().plus_ms(ASK_AGAIN_MS);
             return ask_again(inner, due, at).await;
         };
         let waited = tokio::select! {
             waited = wait_for(inner, due, &asked) => waited,
-            () = due.ask.ended() => return,
+            () = ended(&due.ask) => return,
             () = inner.stopping.cancelled() => return,
         };
         match waited {

@@ -2,11 +2,8 @@
 //! producer, and proposes what they say. Only the log decides (rulings 1–7).
 
 mod ask;
-mod errors;
 mod outages;
-mod schedule;
 mod undecided;
-mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +11,7 @@ use std::time::Duration;
 use vouch_broker::{Millis, NotDone};
 
 pub(crate) use outages::Outages;
-pub(crate) use schedule::{Checker, Due, Schedule};
+use vouch_leader::checks::{Checker, Due};
 
 use crate::node::Inner;
 

@@ -6,7 +6,7 @@ use vouch_broker::{NotDone, ResourceName, State};
 
 use crate::Node;
 use crate::metrics::{Answered, PRODUCER};
-use crate::shard::Leader;
+use vouch_leader::Leader;
 
 impl Node {
     /// A client says that it cannot decide about a transaction, which it names as for an end. Counts if it is a producer

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vouch_broker::TransactionOutcome;
 
-use super::{OTHER, Series};
+use vouch_leader::{OTHER, Series};
 
 /// In the place of a binding: a producer was asked. No binding has an empty name.
 pub const PRODUCER: &str = "";

@@ -2,7 +2,6 @@
 
 mod checks;
 mod process;
-mod series;
 mod view;
 mod walk;
 
@@ -12,7 +11,6 @@ use vouch_commitlog::Durations;
 
 pub use checks::{CheckCounts, Checks, PRODUCER};
 pub use process::ProcessUse;
-pub use series::{OTHER, SERIES_MAX, Series};
 pub use view::{GroupLag, SeriesView, TopicTransactions};
 
 pub(crate) use checks::Answered;

@@ -8,9 +8,9 @@ use tokio::sync::Mutex;
 use vouch_broker::{Millis, NotDone};
 use vouch_commitlog::LogReader;
 
-use super::OTHER;
 use super::walk::{Hints, PairRow, TopicRow, Walk};
 use crate::node::Inner;
+use vouch_leader::OTHER;
 use vouch_storage as storage;
 
 /// Whoever asks earlier gets what was made.

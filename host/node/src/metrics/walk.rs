@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use vouch_broker::state::{EntryAt, Progress, Topic};
 use vouch_broker::{GroupId, Millis, ResourceName, State, TopicId, TopicType};
 
-use super::{OTHER, SERIES_MAX};
-use crate::shard::Leader;
+use vouch_leader::Leader;
+use vouch_leader::{OTHER, SERIES_MAX};
 
 /// Work of one turn: places looked at, some tenths of a millisecond.
 const TURN_WORK: usize = 4096;

@@ -17,7 +17,7 @@ use vouch_commitlog::{LogPosition, Released, Usage};
 use vouch_storage::{Bound, Bounds, Space};
 
 use crate::node::Inner;
-use crate::shard::Shared;
+use crate::shared::Shared;
 use crate::start::Upkeep;
 
 /// How often the disk is measured.
@@ -312,7 +312,7 @@ impl Keeper {
         // is not made: it would take what is set aside for one that does.
         let would_free = async || {
             // In this order: what is applied between the two looks may be needed, and lies behind the first.
-            let applied = inner.shard.standing().await?.applied;
+            let applied = inner.shard.standing().await?.applied.0;
             let needed = move |state: &State| state.needed_from().min(applied);
             let freed = inner.shard.read(needed).await?.saturating_sub(start) / size;
             Ok::<_, NotDone>(bounds.is_none_or(|bounds| freed > free(&bounds.newer)))
@@ -351,7 +351,7 @@ fn part_is_due(age: Duration, shortest: Option<Duration>) -> bool {
 
 /// Everything before this position is applied.
 async fn applied(inner: &Arc<Inner>) -> Result<u64, NotDone> {
-    Ok(inner.shard.standing().await?.applied)
+    Ok(inner.shard.standing().await?.applied.0)
 }
 
 async fn topic_text(inner: &Arc<Inner>, id: TopicId) -> Result<String, NotDone> {

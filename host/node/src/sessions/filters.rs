@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use vouch_broker::{ResourceName, TagFilter};
+use vouch_leader::{FilterOf, Members};
 
 use super::room::{NoRoom, subscription_bytes};
 use super::table::{Declared, Table};
@@ -15,9 +16,6 @@ use super::{Client, Role, Sessions};
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Groups that are told in this time at most.
 const TOLD_MAX: usize = 1024;
-
-/// A group, a topic, and what one member asks for there.
-pub(crate) type Place<'a> = (&'a ResourceName, &'a ResourceName, &'a TagFilter);
 
 /// Groups that were told lately that their members differ.
 #[derive(Default)]
@@ -266,27 +264,30 @@ impl Sessions {
             );
         }
     }
+}
 
-    /// Different filters of a group's live members on a topic that are not `noted`, at most so many.
-    pub(crate) fn unnoted_filters(
+impl Members for Sessions {
+    fn keeps_leases(&self, client_id: &str, at: Instant) -> bool {
+        Self::keeps_leases(self, client_id, at)
+    }
+
+    fn unnoted_filters(
         &self,
         group: &ResourceName,
         topic: &ResourceName,
-        max: usize,
-        mut noted: impl FnMut(&TagFilter) -> bool,
+        room: usize,
+        is_noted: &mut dyn FnMut(&TagFilter) -> bool,
     ) -> Vec<TagFilter> {
         let table = self.table();
         let filters = table.groups.on(group, topic).into_iter().flat_map(HashMap::keys);
-        filters.filter(|filter| !noted(filter)).take(max).cloned().collect()
+        filters.filter(|filter| !is_noted(filter)).take(room).cloned().collect()
     }
 
-    /// Whether some live member of a group asks for anything of a topic.
-    pub(crate) fn has_member_on(&self, group: &ResourceName, topic: &ResourceName) -> bool {
+    fn has_member_on(&self, group: &ResourceName, topic: &ResourceName) -> bool {
         self.table().groups.on(group, topic).is_some_and(|filters| !filters.is_empty())
     }
 
-    /// Whether some live member of a group asks for this of a topic.
-    pub(crate) fn has_filter(&self, (group, topic, filter): Place<'_>) -> bool {
+    fn has_filter(&self, (group, topic, filter): FilterOf<'_>) -> bool {
         self.table().groups.on(group, topic).is_some_and(|filters| filters.contains_key(filter))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vouch_broker::ResourceName;
+use vouch_leader::Dead;
 
 use super::Sessions;
 use super::table::{Session, Table};
@@ -17,19 +17,10 @@ pub(super) const LEFT_MAX: usize = 10_000;
 /// How far a renewal carries a lease, as an upper bound.
 const RENEWED_FOR: Duration = Duration::from_secs(90);
 
-/// A consumer that is gone: the leases that were renewed for it are free.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Dead {
-    pub(crate) client_id: Arc<str>,
-    pub(crate) group: ResourceName,
-}
-
-impl Dead {
-    /// That of a session that ended, unless it had no leases, or they were given up before.
-    pub(super) fn of(id: &Arc<str>, session: &Session) -> Option<Self> {
-        let group = session.declared.group.clone()?;
-        (session.leased_until.is_some() && !session.dead).then(|| Self { client_id: Arc::clone(id), group })
-    }
+/// That of a session that ended, unless it had no leases, or they were given up before.
+pub(super) fn dead_consumer(id: &Arc<str>, session: &Session) -> Option<Dead> {
+    let group = session.declared.group.clone()?;
+    (session.leased_until.is_some() && !session.dead).then(|| Dead { client_id: Arc::clone(id), group })
 }
 
 /// Consumers whose leases may have to be given up.
@@ -59,7 +50,7 @@ impl LeaseLife {
     /// A client said that it leaves, and its session ended with that.
     pub(super) fn left(&mut self, id: Arc<str>, session: Session, now: Instant) {
         if self.left.len() < LEFT_MAX {
-            self.left.extend(Dead::of(&id, &session).map(|dead| (now, dead)));
+            self.left.extend(dead_consumer(&id, &session).map(|dead| (now, dead)));
         }
     }
 
@@ -110,7 +101,7 @@ impl Table {
                 self.leases.fade(&id, session);
                 continue;
             }
-            dead.extend(Dead::of(&id, session));
+            dead.extend(dead_consumer(&id, session));
             session.dead = true;
         }
         while looked_at < at_once

@@ -18,6 +18,7 @@
 //! about, and a look into an index: what is due is found by time, who makes room by the order in which sessions may go.
 
 mod asking;
+mod expiry;
 mod filters;
 mod lease_life;
 mod room;
@@ -30,11 +31,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use vouch_broker::{ResourceName, TagFilter};
+use vouch_leader::Dead;
 
 pub(crate) use asking::{AfterAsk, Asked};
-pub(crate) use filters::Place;
+pub(crate) use expiry::run as expire;
 pub use lease_life::DEAD_AFTER;
-pub(crate) use lease_life::Dead;
 pub use room::{NoRoom, machine};
 use table::{Declared, Table};
 

@@ -285,7 +285,7 @@ impl Table {
     /// consumer's leases are free.
     pub(super) fn end_by_silence(&mut self, client_id: &str, dead: &mut Vec<super::Dead>) {
         let Some((id, session)) = self.end(client_id) else { return };
-        dead.extend(super::Dead::of(&id, &session));
+        dead.extend(super::lease_life::dead_consumer(&id, &session));
         if session.declared.role == Role::Producer && session.called {
             self.producers.remember(id, session.declared.topics);
         }

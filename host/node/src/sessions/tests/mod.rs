@@ -12,6 +12,7 @@ use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, StoredMessage}
 
 use super::*;
 use crate::questions::{CheckCommand, Question, TelemetryStream};
+use vouch_leader::Members as _;
 
 /// A stream that writes at once, unless its client does not read.
 #[derive(Default)]
@@ -236,10 +237,10 @@ fn filters_of_a_groups_live_members_are_known() {
     }
     let (group, topic) = (ResourceName::plain("g"), ResourceName::plain("orders"));
     let [x, y] = ["x", "y"].map(|tag| TagFilter::tags([tag]));
-    let unnoted = |max, noted: &TagFilter| sessions.unnoted_filters(&group, &topic, max, |filter| filter == noted);
+    let unnoted = |max, noted: &TagFilter| sessions.unnoted_filters(&group, &topic, max, &mut |filter| filter == noted);
     assert_eq!(unnoted(9, &x), [TagFilter::tags(["y"])]);
     assert_eq!(unnoted(1, &TagFilter::All).len(), 1);
-    assert!(sessions.unnoted_filters(&group, &ResourceName::plain("none"), 9, |_| false).is_empty());
+    assert!(sessions.unnoted_filters(&group, &ResourceName::plain("none"), 9, &mut |_| false).is_empty());
     sessions.close("b", now);
     assert!(sessions.has_filter((&group, &topic, &y)), "another member has it");
     sessions.expire(now + SESSION_LIMIT + Duration::from_millis(1));

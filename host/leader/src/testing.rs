@@ -1,0 +1,93 @@
+//! Callers and surroundings that tests hold in their hands.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+use vouch_broker::{Millis, ResourceName, TagFilter};
+
+use crate::{Answer, Batch, FilterOf, Members, Outside, Waiter};
+
+/// A caller's end of a receive. Dropped, he went away.
+pub(crate) struct Caller(Arc<Mutex<Option<Answer>>>);
+
+struct Waiting(Weak<Mutex<Option<Answer>>>);
+
+impl Waiter for Waiting {
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    fn answer(self: Box<Self>, answer: Answer) -> Result<(), Batch> {
+        match (self.0.upgrade(), answer) {
+            (Some(heard), answer) => *heard.lock().unwrap() = Some(answer),
+            (None, Ok(Some(batch))) => return Err(batch),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Caller {
+    pub(crate) fn new() -> (Box<dyn Waiter>, Self) {
+        let heard = Arc::default();
+        (Box::new(Waiting(Arc::downgrade(&heard))), Self(heard))
+    }
+
+    /// What he heard since this was last asked.
+    pub(crate) fn heard(&self) -> Option<Answer> {
+        self.0.lock().unwrap().take()
+    }
+}
+
+/// Surroundings in which the members are those that a test names.
+#[derive(Default)]
+pub(crate) struct Around {
+    pub(crate) generation: Cell<u64>,
+    pub(crate) living: Living,
+}
+
+/// Filters of members that live, all of one group and topic. Nobody keeps leases.
+#[derive(Default)]
+pub(crate) struct Living {
+    pub(crate) filters: Vec<TagFilter>,
+}
+
+impl Outside for Around {
+    fn members(&self) -> &dyn Members {
+        &self.living
+    }
+
+    fn new_generation(&self, _: Millis) -> u64 {
+        self.generation.set(self.generation.get() + 1);
+        self.generation.get()
+    }
+
+    fn record_len(&self, _: u64) -> u32 {
+        100
+    }
+}
+
+impl Members for Living {
+    fn keeps_leases(&self, _: &str, _: Instant) -> bool {
+        false
+    }
+
+    fn unnoted_filters(
+        &self,
+        _: &ResourceName,
+        _: &ResourceName,
+        room: usize,
+        is_noted: &mut dyn FnMut(&TagFilter) -> bool,
+    ) -> Vec<TagFilter> {
+        self.filters.iter().filter(|filter| !is_noted(filter)).take(room).cloned().collect()
+    }
+
+    fn has_member_on(&self, _: &ResourceName, _: &ResourceName) -> bool {
+        !self.filters.is_empty()
+    }
+
+    fn has_filter(&self, (_, _, filter): FilterOf<'_>) -> bool {
+        self.filters.contains(filter)
+    }
+}

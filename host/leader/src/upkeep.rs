@@ -1,0 +1,57 @@
+//! What a leader looks after by the clock: receives whose time is over, leases, filters that nobody has.
+
+use vouch_broker::ResourceName;
+
+use crate::{Dead, FilterOf, Leader, Turn, renewal};
+
+impl Leader {
+    /// Answers receives that waited long enough, and wakes those for whom a lease ended.
+    pub fn tick(&mut self, turn: &Turn<'_>) {
+        for poll in self.polls.timed_out(turn.at) {
+            self.answer(poll, Ok(None));
+        }
+        for (topic, group) in self.polls.awake(turn.time) {
+            self.wake_group(turn.state, group, topic);
+        }
+        self.serve_ready(turn);
+    }
+
+    /// Once a second, whether anything can be written or not: those for whom the log took nothing look again.
+    pub fn look_again(&mut self, turn: &Turn<'_>) {
+        self.wake_unserved(turn.state);
+    }
+
+    /// Once a second while the log takes records: extends leases of consumers that live, gives up those of consumers that
+    /// died, and lets filters go that nobody has.
+    pub fn each_second(&mut self, turn: &Turn<'_>) {
+        self.renew_leases(turn);
+        self.let_filters_go(turn);
+    }
+
+    /// These consumers died; their leases are given up at the next look.
+    pub fn died(&mut self, dead: Vec<Dead>) {
+        self.orphans.add(dead);
+    }
+
+    fn renew_leases(&mut self, turn: &Turn<'_>) {
+        let members = turn.outside.members();
+        let is_alive = |client: &str| members.keeps_leases(client, turn.at);
+        let given_up = self.orphans.take(turn.state, turn.time, is_alive);
+        let renewals = renewal::due(turn.state, turn.time, is_alive);
+        for change in given_up {
+            self.propose(|out| change.encode(out));
+        }
+        for renewal in renewals {
+            self.propose(|out| renewal.encode(out));
+        }
+    }
+
+    fn let_filters_go(&mut self, turn: &Turn<'_>) {
+        let members = turn.outside.members();
+        let has_member = |group: &ResourceName, topic: &ResourceName| members.has_member_on(group, topic);
+        let has_filter = |filter: FilterOf<'_>| members.has_filter(filter);
+        for gone in self.absences.look(turn.state, has_member, has_filter, turn.at) {
+            self.propose(|out| gone.encode(out));
+        }
+    }
+}

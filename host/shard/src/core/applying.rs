@@ -1,0 +1,86 @@
+//! From durable entries to the state: the one place where it changes.
+
+use vouch_broker::record::{Frame, Record};
+use vouch_broker::state::{Outcome, RecordAt};
+use vouch_broker::{Millis, NotDone};
+use vouch_commitlog::LogPosition;
+use vouch_leader::Outside;
+
+use super::answers::refused;
+use super::{Claim, Command, Core};
+
+impl Core {
+    /// Everything before this position is durable: applies it, and tells everybody whom it concerns. Whoever waits hears of
+    /// it after everything that was in the same entries is applied, and after what it changed is forgotten elsewhere.
+    pub(super) fn apply_up_to(&mut self, durable: LogPosition, outside: &dyn Outside) {
+        self.applied = self.applied.max(durable);
+        let (mut answers, mut refused_in_memory) = (Vec::new(), 0);
+        while let Some(entry) = self.written.pop_front_if(|entry| entry.end <= durable) {
+            for (position, proposal) in entry.proposals {
+                let outcomes = self.apply_proposal(position, entry.time, &proposal.records);
+                if proposal.claim == Claim::RoomInMemory {
+                    refused_in_memory += refused(&outcomes);
+                }
+                if let Some(leader) = &mut self.leader {
+                    leader.settled(&proposal.records, outcomes.as_deref().ok().and_then(<[Outcome]>::first));
+                }
+                answers.push((proposal.told, proposal.cost, outcomes));
+            }
+        }
+        if refused_in_memory > 0 {
+            // Those who sent them heard that they are accepted.
+            tracing::warn!(refused_in_memory, "messages that were acknowledged in memory were not stored");
+            self.commands.push_back(Command::RefusedInMemory(refused_in_memory));
+        }
+        self.take_effects();
+        self.receive_joined(outside);
+        for (told, cost, outcomes) in answers {
+            self.answer(told, cost, outcomes);
+        }
+        self.commands.push_back(Command::Applied(self.applied));
+    }
+
+    fn apply_proposal(&mut self, mut position: u64, time: Millis, mut records: &[u8]) -> Result<Vec<Outcome>, NotDone> {
+        let mut outcomes = Vec::with_capacity(1);
+        while !records.is_empty() {
+            let defect = |why| NotDone::Unknown(format!("a record that this node wrote cannot be read: {why}"));
+            let (frame, rest) = Frame::split(records).map_err(defect)?;
+            let record = Record::decode(&frame).map_err(defect)?;
+            let effects = self.effects.len();
+            let outcome = self.state.apply(RecordAt { position, time }, &record, &mut self.effects);
+            let had_effects = self.effects.len() > effects;
+            self.news.tell(&self.state, &record, &outcome, self.now.at);
+            self.note_leap(&record, time);
+            if let Some(leader) = &mut self.leader
+                && leader.applied(&self.state, &record, had_effects)
+            {
+                self.commands.push_back(Command::ChecksChanged);
+            }
+            outcomes.push(outcome);
+            position += u64::from(frame.record_len());
+            records = rest;
+        }
+        Ok(outcomes)
+    }
+
+    fn take_effects(&mut self) {
+        let effects = self.effects.drain(..);
+        let changed = match &mut self.leader {
+            Some(leader) => leader.take_effects(&self.state, effects),
+            None => vouch_leader::Changed::of(effects),
+        };
+        if changed.checks {
+            self.commands.push_back(Command::ChecksChanged);
+        }
+        if changed.directory {
+            self.commands.push_back(Command::DirectoryChanged);
+        }
+    }
+
+    /// Receives that waited for a record go on; where nothing is written any more they hear why.
+    fn receive_joined(&mut self, outside: &dyn Outside) {
+        if self.closed.is_none() {
+            self.lead_on(outside, vouch_leader::Leader::receive_joined);
+        }
+    }
+}

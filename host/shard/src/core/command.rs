@@ -1,0 +1,59 @@
+//! What the core of a shard wants done. Commands are carried out one after the other, in the order in which they came.
+
+use vouch_broker::state::Outcome;
+use vouch_broker::{Millis, NotDone, NothingStored};
+use vouch_leader::{Answer, Waiter};
+
+use super::Told;
+use super::event::Entry;
+use crate::leadership::Begun;
+
+/// What is to be done.
+pub enum Command {
+    /// Append this entry at the log's end, and report it with [`super::Event::Appended`].
+    ///
+    /// At once, and before anything else is appended: there is one at a time, and the index in its header is that of the
+    /// log's next entry.
+    Append(Entry),
+    /// Tell somebody what became of what he proposed, and give back what that held of the bytes in flight.
+    ///
+    /// Outcomes that say *done* come only for records that are durable and applied: a power cut loses none of them, and
+    /// whoever reads after this sees them. With `Unknown` they may be in the log all the same. The one exception are outcomes
+    /// of proposals that asked for it (ack level `memory`): these are written, and say no more than that.
+    Answer {
+        /// Whom to tell.
+        told: Told,
+        /// Bytes to give back.
+        cost: u64,
+        /// One outcome a record, or why there is none.
+        answer: Result<Vec<Outcome>, NotDone>,
+    },
+    /// Answer a receive. If he who waits is gone, messages come back with [`super::Event::NotTaken`].
+    ///
+    /// Messages among it are leased: the lease is written in front of everything that may lease them again, so they are
+    /// handed to nobody else, but it need not be durable; after a power cut they are delivered once more.
+    AnswerReceive(Box<dyn Waiter>, Answer),
+    /// Everything before this position is applied: a snapshot may hold it.
+    ///
+    /// Only what is durable is applied, so no snapshot is ahead of its log.
+    Applied(vouch_commitlog::LogPosition),
+    /// Topics or groups changed: forget what is remembered of them. Before whoever changed them hears of it, which stands
+    /// behind this.
+    DirectoryChanged,
+    /// A check may be due earlier than was known, or a binding changed.
+    ChecksChanged,
+    /// The log's time leapt to this: the record that says so is durable. Until now nobody was told a time beyond it.
+    FollowClock(Millis),
+    /// Nothing is written any more, for this reason; everybody may know. Before those who wait hear it.
+    Close(NothingStored),
+    /// Let go of the log without writing to it, not even what would close it well: it is somebody else's.
+    DropLog,
+    /// So many messages were acknowledged in memory and then not stored.
+    RefusedInMemory(u64),
+    /// Look for damage in these parts of the index, and mend it.
+    MendParts(Vec<u64>),
+    /// What the start proposed is durable and applied, or was refused.
+    TellBegun(Result<Begun, NotDone>),
+    /// Tell somebody that what he asked for is done. All that stands before this is.
+    Done(Box<dyn FnOnce() + Send>),
+}

@@ -1,0 +1,75 @@
+//! How a replica ends: because its log failed, because its folder is somebody else's, because it is told to.
+
+use vouch_broker::{NotDone, NothingStored};
+use vouch_commitlog::EntryKind;
+
+use super::{Command, Core, Entry};
+
+impl Core {
+    /// The log takes no more writes: nothing that is not durable is ever acknowledged.
+    pub(super) fn poison(&mut self, reason: String) {
+        if self.closed.is_some() {
+            return;
+        }
+        tracing::error!(reason, "the commit log is poisoned; restart the node to recover");
+        let why = NothingStored::Poisoned(reason.clone());
+        self.closed = Some(why.clone());
+        self.commands.push_back(Command::Close(why.clone()));
+        for entry in std::mem::take(&mut self.written) {
+            for (_, proposal) in entry.proposals {
+                // Some of it may be on the disk; recovery decides.
+                self.unpropose(proposal, NotDone::Unknown(format!("the commit log failed: {reason}")));
+            }
+        }
+        for proposal in std::mem::take(&mut self.batch) {
+            self.unpropose(proposal, why.clone().into());
+        }
+        if let Some(leader) = &mut self.leader {
+            leader.answer_all(|| Err(why.clone().into()));
+        }
+        self.take_wants();
+    }
+
+    /// The folder is not this node's any more: nothing is written there, not even what would close the log well.
+    pub(super) fn fence(&mut self, reason: String) {
+        self.commands.push_back(Command::DropLog);
+        self.log.failed = true;
+        self.poison(reason);
+    }
+
+    /// It ends: receives are answered, and what comes from now on is refused. What is written becomes durable and is answered
+    /// before its log closes.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        if let Some(leader) = &mut self.leader {
+            leader.answer_all(|| Ok(None));
+        }
+        self.take_wants();
+    }
+
+    /// Whether entries are written of which nobody knows yet whether they are durable.
+    pub fn waits_for_the_log(&self) -> bool {
+        self.closed.is_none() && !self.written.is_empty()
+    }
+
+    /// Lets the end of a log that is about to close be covered by a mark: all of it is durable.
+    pub(super) fn cover_end(&mut self) {
+        if self.closed.is_some() {
+            return self.cover_what_a_lost_part_closed();
+        }
+        self.marks.propose_end(self.log.covered || self.leadership.is_none());
+        self.write_mark(false);
+    }
+
+    /// Where no more was written because a part of the index is lost, the log itself is well, and its end is to be covered
+    /// like any other. Nothing else is written to it.
+    fn cover_what_a_lost_part_closed(&mut self) {
+        let time = self.time();
+        let whole = !self.log.failed && self.log.durable == self.log.appended;
+        if let Some(leadership) = self.leadership.as_ref().filter(|_| whole && !self.log.covered && !self.at_the_log) {
+            let header = leadership.header(EntryKind::Mark, time);
+            self.at_the_log = true;
+            self.commands.push_back(Command::Append(Entry { header, proposals: Vec::new() }));
+        }
+    }
+}

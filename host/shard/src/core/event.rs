@@ -1,0 +1,142 @@
+//! What the core of a shard is told.
+
+use std::time::{Duration, Instant};
+
+use vouch_broker::state::Copies;
+use vouch_broker::{Millis, State};
+use vouch_commitlog::{AppendError, Appended, EntryHeader, LogPosition, Shortage};
+use vouch_leader::{Batch, Leader, Poll};
+
+use super::Told;
+use crate::clock::Ahead;
+use crate::leadership::Lead;
+
+/// One moment, by both clocks of a node. All that is decided in one turn of a shard is decided at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// By the log's time.
+    pub time: Millis,
+    /// By the monotonic clock of the machine.
+    pub at: Instant,
+}
+
+/// What a proposal may have of the log's space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Only what is left besides the reserve.
+    Room,
+    /// The same, and its caller hears of it when it is written, before it is durable (ruling 16).
+    RoomInMemory,
+    /// The reserve too: what ends something, or makes room.
+    Reserve,
+}
+
+/// Records that happen together, and who wants to know.
+pub struct Proposal {
+    /// Framed records, one after the other.
+    pub records: Vec<u8>,
+    /// Who hears what became of them: one outcome a record.
+    pub told: Told,
+    /// Counted in bytes in flight.
+    pub cost: u64,
+    /// What it may have of the log's space.
+    pub claim: Claim,
+}
+
+/// A look at the state.
+pub type Look = Box<dyn FnOnce(&State) + Send>;
+/// A look at the state and at what the leader keeps.
+pub type LeaderLook = Box<dyn FnOnce(&State, &mut Leader) + Send>;
+
+/// What somebody asks of a shard.
+pub enum Request {
+    /// Let these records happen.
+    Propose(Proposal),
+    /// Hand out messages, now or when some come.
+    Receive(Poll),
+    /// Look at the state.
+    Read(Look),
+    /// Look at the state and at what the leader keeps. Dropped, which tells its caller, by a shard that does not lead.
+    Lead(LeaderLook),
+    /// Say how the shard stands.
+    Standing(Box<dyn FnOnce(Standing) + Send>),
+    /// Read from this part what the state holds so far in memory.
+    Adopt(u64, Copies),
+    /// Read from copies of a part that were mended.
+    ReadFrom(u64, Copies),
+    /// Write nothing any more, for this reason; then say so.
+    Fence(String, Box<dyn FnOnce() + Send>),
+    /// Answer receives, write what is proposed, end.
+    Stop,
+}
+
+/// How a shard stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Log position after the last entry.
+    pub appended: LogPosition,
+    /// Everything before this log position is durable.
+    pub durable: LogPosition,
+    /// Everything before this log position is applied.
+    pub applied: LogPosition,
+    /// Why the log cannot grow, if it has no more than what is kept for ends and acknowledgements.
+    pub shortage: Option<Shortage>,
+    /// Bytes of the log that sends leave to others when the disk is full.
+    pub reserve: u64,
+    /// Receives that wait.
+    pub waiting_polls: usize,
+}
+
+/// How the log stands, as its core must know before it decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogStanding {
+    /// Position after the last entry.
+    pub appended: LogPosition,
+    /// Everything before this position is durable.
+    pub durable: LogPosition,
+    /// The last group of entries is covered by a mark.
+    pub covered: bool,
+    /// How long until the log needs a mark if nothing is appended; `None` if it is covered.
+    pub mark_due_in: Option<Duration>,
+    /// Why the log cannot grow, and how many bytes it has left, if so.
+    pub short: Option<(Shortage, u64)>,
+    /// It takes no more entries after an error of its own.
+    pub failed: bool,
+}
+
+/// An entry to append. It comes back with what became of it.
+pub struct Entry {
+    /// Term, index, time and kind.
+    pub header: EntryHeader,
+    /// What it holds, in this order; nothing if it is a mark.
+    pub proposals: Vec<Proposal>,
+}
+
+/// What the clock decided, of what must be in the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClockSays {
+    /// The wall clock was ahead for long enough: a leap is due.
+    pub leap: Option<Ahead>,
+    /// The wall clock held: leaps that were in doubt are believed.
+    pub agreed: bool,
+}
+
+/// What happened.
+pub enum Event {
+    /// Somebody asks for something.
+    Request(Request),
+    /// This replica leads from now on.
+    Leads(Lead),
+    /// What was to be appended is, or is not.
+    Appended(Entry, Result<Appended, AppendError>),
+    /// Everything before this position is durable.
+    Durable(LogPosition),
+    /// The log failed, for this reason.
+    Failed(String),
+    /// Who was to get these messages is gone.
+    NotTaken(Batch),
+    /// Everything that waited was told: a turn ends. With what the clock says, if [`super::Core::second_is_over`].
+    TurnEnds(Option<ClockSays>),
+    /// Everything that was written is durable and applied, and nothing more will be asked: the end of the log is to be covered.
+    CoverEnd,
+}

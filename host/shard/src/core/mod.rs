@@ -1,0 +1,216 @@
+//! What a replica decides: events in, commands out. No thread, no file, no clock: whoever runs a [`Core`] says what time it
+//! is, carries out its commands in their order, and tells it what came of them. So a seed repeats a run.
+//!
+//! # To ensure correctness
+//!
+//! - The state changes in [`applying`] alone, by entries that are durable, in the order of the log.
+//! - An entry goes to the log when the one before it is there, or was refused. What is written and not yet durable waits in
+//!   `written`, in the order of the log.
+//! - What was leased is handed out behind the entry with its lease, and not at all if the log refused that.
+//! - After `closed` nothing goes to the log, but the mark that covers a log which is itself well.
+
+mod answers;
+mod applying;
+mod command;
+mod ends;
+mod event;
+mod leading;
+mod marks;
+mod news;
+mod proposals;
+#[cfg(test)]
+mod tests;
+mod timekeeping;
+mod turns;
+mod upkeep;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use vouch_broker::state::Effect;
+use vouch_broker::{Millis, NothingStored, State};
+use vouch_commitlog::LogPosition;
+use vouch_leader::{Leader, Outside, Turn};
+
+use crate::leadership::Leadership;
+use crate::reply::Reply;
+
+pub use answers::short_of;
+pub use command::Command;
+pub use event::{Claim, ClockSays, Entry, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request, Standing};
+use marks::Marks;
+use news::News;
+
+/// Between two looks at leases that living consumers hold, and at filters that nobody has.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Who hears what became of a proposal.
+pub enum Told {
+    /// Nobody: the broker's own.
+    Nobody,
+    /// A caller.
+    Caller(Reply),
+    /// Whoever waits for the start.
+    Start,
+}
+
+/// An entry that is written and not yet durable.
+struct Written {
+    end: LogPosition,
+    time: Millis,
+    /// With the position of the first record of each.
+    proposals: Vec<(u64, Proposal)>,
+}
+
+/// What is to be written, in this order.
+enum ToWrite {
+    Records(Vec<Proposal>),
+    /// Before anything that has a later time: a leap to this one.
+    Leap(Proposal, Millis),
+    Mark,
+    /// All that stands before it was written or refused: hand out what it leased.
+    HandOut,
+}
+
+/// How a core begins.
+pub struct Beginning {
+    /// What is applied.
+    pub state: State,
+    /// Everything before this position is.
+    pub applied: LogPosition,
+    /// How the log stands.
+    pub log: LogStanding,
+    /// Bytes of it that sends leave to others when it cannot grow.
+    pub reserve: u64,
+    /// Why nothing may be written, if so: then it is as good as a leader that writes nothing.
+    pub closed: Option<NothingStored>,
+}
+
+/// One replica of a shard.
+pub struct Core {
+    state: State,
+    /// What it keeps while it leads.
+    leader: Option<Leader>,
+    /// The right to write the log; `None`: it writes nothing.
+    leadership: Option<Leadership>,
+    log: LogStanding,
+    reserve: u64,
+    /// Why nothing is written: the log failed, or is only read.
+    closed: Option<NothingStored>,
+    /// Everything before this log position is applied.
+    applied: LogPosition,
+    /// Time of the last entry: no later one has an earlier time.
+    latest: Millis,
+    now: Moment,
+    /// Proposals for the next entry.
+    batch: Vec<Proposal>,
+    to_write: VecDeque<ToWrite>,
+    /// An entry is with the log, and what became of it is not known.
+    at_the_log: bool,
+    written: VecDeque<Written>,
+    effects: Vec<Effect>,
+    commands: VecDeque<Command>,
+    marks: Marks,
+    /// When it was last looked what the clock decided.
+    kept_time_at: Millis,
+    /// When the next look at what is done once a second is due.
+    next_second: Instant,
+    /// Parts with damage that is to be mended, and when that was said.
+    damaged_told: Option<(Instant, Vec<u64>)>,
+    news: News,
+    /// It ends: what comes is refused.
+    stopping: bool,
+}
+
+impl Core {
+    /// A replica that neither leads nor follows yet; one whose log is only read is looked at as if it led.
+    pub fn new(beginning: Beginning, now: Moment) -> Self {
+        let Beginning { state, applied, log, reserve, closed } = beginning;
+        let leader = closed.is_some().then(|| Leader::of(&state));
+        Self {
+            leader,
+            leadership: None,
+            log,
+            reserve,
+            closed,
+            applied,
+            latest: state.cluster().clock,
+            state,
+            now,
+            batch: Vec::new(),
+            to_write: VecDeque::new(),
+            at_the_log: false,
+            written: VecDeque::new(),
+            effects: Vec::new(),
+            commands: VecDeque::new(),
+            marks: Marks::default(),
+            kept_time_at: now.time,
+            next_second: now.at + SECOND,
+            damaged_told: None,
+            news: News::default(),
+            stopping: false,
+        }
+    }
+
+    /// A turn begins, at this moment, with the log standing so. All that is decided in it is decided then.
+    pub fn begin_turn(&mut self, now: Moment, log: LogStanding) {
+        self.now = now;
+        self.log = log;
+        if let Some(leader) = &mut self.leader {
+            leader.begin_turn();
+        }
+    }
+
+    /// How the log stands after a command that changed that.
+    pub fn log_stands(&mut self, log: LogStanding) {
+        self.log = log;
+    }
+
+    /// Takes what happened.
+    pub fn step(&mut self, event: Event, outside: &dyn Outside) {
+        match event {
+            Event::Request(request) => self.request(request, outside),
+            Event::Leads(lead) => self.lead(lead),
+            Event::Appended(entry, appended) => self.appended(entry, appended),
+            Event::Durable(to) => self.apply_up_to(to, outside),
+            Event::Failed(why) => self.poison(why),
+            Event::NotTaken(batch) => {
+                self.lead_on(outside, |leader, turn| leader.not_taken(turn, &batch));
+                self.write_batch();
+            }
+            Event::TurnEnds(clock) => self.end_turn(clock, outside),
+            Event::CoverEnd => self.cover_end(),
+        }
+        self.write_next();
+    }
+
+    /// What is to be done next; `None` when all is done that the events so far ask for.
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// The state, to be looked at.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Lets the leader do something, if this leads, and takes over what it wants.
+    fn lead_on<T>(&mut self, outside: &dyn Outside, act: impl FnOnce(&mut Leader, &Turn<'_>) -> T) -> Option<T> {
+        let leader = self.leader.as_mut()?;
+        let turn = Turn { state: &self.state, time: self.now.time, at: self.now.at, outside };
+        let acted = act(leader, &turn);
+        self.take_wants();
+        Some(acted)
+    }
+
+    fn take_wants(&mut self) {
+        let Some(leader) = &mut self.leader else { return };
+        let wants = leader.take_wants();
+        for (waiter, answer) in wants.answers {
+            self.commands.push_back(Command::AnswerReceive(waiter, answer));
+        }
+        for records in wants.records {
+            self.propose_held(Proposal { records, told: Told::Nobody, cost: 0, claim: Claim::Reserve });
+        }
+    }
+}

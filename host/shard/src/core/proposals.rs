@@ -1,0 +1,199 @@
+//! From proposals to entries: what waits, what is with the log, what is written.
+
+use vouch_broker::{Millis, NotDone, NothingStored};
+use vouch_commitlog::{AppendError, Appended, EntryKind, Shortage};
+
+use super::answers::{in_memory, short_of, why_not_appended};
+use super::{Claim, Command, Core, Entry, Proposal, ToWrite, Told, Written};
+
+/// Payload of one log entry stays below this where it can: a bigger entry delays those behind it.
+const ENTRY_TARGET: usize = 1 << 20;
+
+impl Core {
+    /// Takes a proposal for the next entry, or says why not.
+    pub(super) fn propose(&mut self, proposal: Proposal) {
+        if let Some(why) = self.why_closed() {
+            return self.answer(proposal.told, proposal.cost, Err(why.into()));
+        }
+        if proposal.claim != Claim::Reserve
+            && let Some(shortage) = self.shortage()
+        {
+            let refusal = short_of(
+                shortage,
+                format!(
+                    "the log finds no {shortage} to grow, and what is left of it is for ends and acknowledgements; nothing was \
+                     stored, {} and try again",
+                    shortage.remedy()
+                ),
+            );
+            return self.answer(proposal.told, proposal.cost, Err(refusal.into()));
+        }
+        if let Some(leader) = &mut self.leader {
+            leader.proposed(&proposal.records);
+        }
+        self.batch.push(proposal);
+    }
+
+    /// The same for what the leader proposes itself, and holds already.
+    pub(super) fn propose_held(&mut self, proposal: Proposal) {
+        match self.why_closed() {
+            Some(why) => self.unpropose(proposal, why.into()),
+            None => self.batch.push(proposal),
+        }
+    }
+
+    /// Proposes a record of the broker's own.
+    pub(super) fn propose_own(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> usize) {
+        let mut records = Vec::new();
+        encode(&mut records);
+        self.propose(Proposal { records, told: Told::Nobody, cost: 0, claim: Claim::Reserve });
+    }
+
+    /// Why nothing can be written, if so.
+    fn why_closed(&self) -> Option<NothingStored> {
+        let leads = self.leadership.is_some();
+        self.closed.clone().or_else(|| (!leads).then_some(NothingStored::Stopping))
+    }
+
+    /// Lets what was proposed be written, and then what it leased be handed out.
+    pub(super) fn write_batch(&mut self) {
+        self.write_mark(!self.batch.is_empty());
+        let mut batch = std::mem::take(&mut self.batch).into_iter().peekable();
+        while batch.peek().is_some() {
+            let mut len = 0;
+            let mut proposals = Vec::new();
+            while let Some(next) = batch.next_if(|next| len == 0 || len + next.records.len() <= ENTRY_TARGET) {
+                len += next.records.len();
+                proposals.push(next);
+            }
+            self.to_write.push_back(ToWrite::Records(proposals));
+        }
+        if let Some(leader) = &mut self.leader
+            && leader.seal_deliveries()
+        {
+            self.to_write.push_back(ToWrite::HandOut);
+        }
+    }
+
+    /// Lets the mark that was proposed be written, unless records follow at once: these cover what came before as well.
+    pub(super) fn write_mark(&mut self, records_follow: bool) {
+        if self.marks.take(records_follow) {
+            self.to_write.push_back(ToWrite::Mark);
+        }
+    }
+
+    /// Gives the log its next entry, unless it has one.
+    pub(super) fn write_next(&mut self) {
+        while !self.at_the_log
+            && let Some(next) = self.to_write.pop_front()
+        {
+            match next {
+                ToWrite::Records(proposals) => self.write_entry(EntryKind::Records, proposals, self.time()),
+                ToWrite::Leap(leap, to) => self.write_entry(EntryKind::Records, vec![leap], to),
+                ToWrite::Mark => self.write_entry(EntryKind::Mark, Vec::new(), self.time()),
+                ToWrite::HandOut => {
+                    if let Some(leader) = &mut self.leader {
+                        leader.hand_out(self.closed.as_ref());
+                    }
+                    self.take_wants();
+                }
+            }
+        }
+    }
+
+    /// Time for an entry: no earlier than that of the one before it, which may be ahead of the clock while a leap is on its
+    /// way.
+    pub(super) fn time(&self) -> Millis {
+        self.now.time.max(self.latest)
+    }
+
+    fn write_entry(&mut self, kind: EntryKind, proposals: Vec<Proposal>, time: Millis) {
+        match (self.why_closed(), &self.leadership) {
+            (None, Some(leadership)) => {
+                let header = leadership.header(kind, time);
+                self.at_the_log = true;
+                self.commands.push_back(Command::Append(Entry { header, proposals }));
+            }
+            (why, _) => {
+                let why = why.unwrap_or(NothingStored::Stopping);
+                proposals.into_iter().for_each(|proposal| self.unpropose(proposal, why.clone().into()));
+            }
+        }
+    }
+
+    /// The log took an entry, or did not.
+    pub(super) fn appended(&mut self, entry: Entry, appended: Result<Appended, AppendError>) {
+        self.at_the_log = false;
+        let Entry { header, proposals } = entry;
+        if header.kind == EntryKind::Records
+            && let Some(leader) = &mut self.leader
+        {
+            leader.log_took(appended.is_ok());
+        }
+        match appended {
+            Ok(appended) => self.note_written(header.kind, Millis(header.leader_time_ms), proposals, appended),
+            Err(AppendError::Poisoned(report)) => {
+                self.poison(report.to_string());
+                for proposal in proposals {
+                    // The write may have reached the disk in part; recovery decides.
+                    self.unpropose(proposal, NotDone::Unknown(format!("the commit log failed: {report}")));
+                }
+            }
+            Err(error) => {
+                if header.kind == EntryKind::Mark {
+                    self.marks.refused(&error, self.now.at);
+                }
+                for proposal in proposals {
+                    self.unpropose(proposal, why_not_appended(&error));
+                }
+            }
+        }
+    }
+
+    fn note_written(&mut self, kind: EntryKind, time: Millis, proposals: Vec<Proposal>, appended: Appended) {
+        if let Some(leadership) = &mut self.leadership {
+            leadership.appended();
+        }
+        if kind == EntryKind::Mark {
+            self.marks.written();
+        }
+        assert!(time >= self.latest, "the times of entries never go back: {time:?} after {:?}", self.latest);
+        self.latest = time;
+        let mut position = appended.payload_position.0;
+        let mut placed = Vec::with_capacity(proposals.len());
+        for mut proposal in proposals {
+            let len = proposal.records.len() as u64;
+            if proposal.claim == Claim::RoomInMemory {
+                // What it holds of the bytes in flight is given back when it is durable.
+                let told = std::mem::replace(&mut proposal.told, Told::Nobody);
+                self.answer(told, 0, Ok(in_memory(&proposal.records)));
+            }
+            placed.push((position, proposal));
+            position += len;
+        }
+        self.written.push_back(Written { end: appended.end, time, proposals: placed });
+    }
+
+    /// A proposal that was taken does not get into the log, or nobody knows whether it did.
+    pub(super) fn unpropose(&mut self, proposal: Proposal, why: NotDone) {
+        if let Some(leader) = &mut self.leader {
+            leader.unproposed(&proposal.records, &why);
+        }
+        self.answer(proposal.told, proposal.cost, Err(why));
+        self.take_wants();
+    }
+
+    pub(super) fn answer(&mut self, told: Told, cost: u64, answer: Result<Vec<vouch_broker::state::Outcome>, NotDone>) {
+        match told {
+            Told::Start => self.tell_begun(answer),
+            Told::Nobody if cost == 0 => {}
+            told => self.commands.push_back(Command::Answer { told, cost, answer }),
+        }
+    }
+
+    /// Why the log cannot grow, if it has no more than what is kept for ends and acknowledgements.
+    pub(super) fn shortage(&self) -> Option<Shortage> {
+        let (shortage, left) = self.log.short?;
+        (left < self.reserve).then_some(shortage)
+    }
+}

@@ -1,0 +1,120 @@
+//! What a turn is made of: requests, what is due by the clock, and when the next one must begin.
+
+use std::time::{Duration, Instant};
+
+use vouch_broker::{NotDone, NothingStored};
+use vouch_leader::{Leader, Outside, Poll};
+
+use super::{ClockSays, Command, Core, Event, Moment, Request, SECOND, Standing};
+
+/// The shortest sleep: a due time of zero still lets others be heard first.
+const PATIENCE_MIN: Duration = Duration::from_micros(100);
+
+impl Core {
+    pub(super) fn request(&mut self, request: Request, outside: &dyn Outside) {
+        match request {
+            Request::Propose(proposal) if self.stopping => {
+                self.answer(proposal.told, proposal.cost, Err(NothingStored::Stopping.into()));
+            }
+            Request::Propose(proposal) => self.propose(proposal),
+            Request::Receive(poll) => self.receive(poll, outside),
+            // Dropping one tells its caller.
+            Request::Read(_) | Request::Lead(_) | Request::Standing(_) if self.stopping => {}
+            Request::Adopt(..) | Request::ReadFrom(..) if self.stopping => {}
+            Request::Read(look) => look(&self.state),
+            Request::Lead(look) => {
+                if let Some(leader) = &mut self.leader {
+                    look(&self.state, leader);
+                }
+            }
+            Request::Standing(tell) => tell(self.standing()),
+            Request::Adopt(part, copies) => self.adopt(part, copies),
+            Request::ReadFrom(part, copies) => self.read_from(part, copies),
+            // While it stops, too: not even the mark of the end is written then.
+            Request::Fence(why, done) => {
+                self.fence(why);
+                self.commands.push_back(Command::Done(done));
+            }
+            Request::Stop => self.stop(),
+        }
+    }
+
+    fn receive(&mut self, poll: Poll, outside: &dyn Outside) {
+        let stopping = self.stopping || self.leader.is_none();
+        let why = self.closed.clone().or_else(|| stopping.then_some(NothingStored::Stopping));
+        match why {
+            Some(why) => self.commands.push_back(Command::AnswerReceive(poll.waiter, Err(NotDone::from(why)))),
+            None => _ = self.lead_on(outside, |leader, turn| leader.receive(turn, poll)),
+        }
+    }
+
+    /// Whether what is done once a second is due, for which the clock must be asked.
+    pub fn second_is_over(&self) -> bool {
+        self.now.at >= self.next_second
+    }
+
+    /// Everybody was heard: serves whoever waits, does what is due, and lets all that was decided be written.
+    pub(super) fn end_turn(&mut self, clock: Option<ClockSays>, outside: &dyn Outside) {
+        let Moment { at, .. } = self.now;
+        self.lead_on(outside, |leader, turn| {
+            leader.serve_ready(turn);
+            leader.tick(turn);
+        });
+        if let Some(clock) = clock {
+            self.next_second = at + SECOND;
+            self.each_second(clock, outside);
+        }
+        let needed = self.writes() && self.log.mark_due_in == Some(Duration::ZERO);
+        self.marks.propose_when_idle(needed, at);
+        self.stop_at_lost_parts();
+        self.write_batch();
+    }
+
+    fn each_second(&mut self, clock: ClockSays, outside: &dyn Outside) {
+        self.news.end_second(self.now.at);
+        self.keep_time(clock);
+        self.lead_on(outside, Leader::look_again);
+        if self.closed.is_none() {
+            self.lead_on(outside, Leader::each_second);
+            self.tell_damaged_parts();
+        }
+    }
+
+    /// Whether it writes its log.
+    pub(super) fn writes(&self) -> bool {
+        self.closed.is_none() && self.leadership.is_some()
+    }
+
+    /// How long there is nothing to do by the clock, seen from this moment.
+    pub fn patience(&self, now: Moment) -> Duration {
+        if self.leader.as_ref().is_some_and(Leader::has_work) {
+            return Duration::ZERO;
+        }
+        let until = |at: Instant| at.saturating_duration_since(now.at);
+        let look = self.leader.as_ref().and_then(|leader| leader.next_look(now.time, now.at)).map(until);
+        let mark = self.log.mark_due_in.filter(|_| self.writes()).map(|due_in| self.marks.due_in(due_in, now.at));
+        let soonest = [look, mark].into_iter().flatten().fold(until(self.next_second), Duration::min);
+        soonest.max(PATIENCE_MIN)
+    }
+
+    /// Looks for messages since this was last asked.
+    pub fn take_scans(&mut self) -> u64 {
+        self.leader.as_mut().map_or(0, Leader::take_scans)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            appended: self.log.appended,
+            durable: self.log.durable,
+            applied: self.applied,
+            shortage: self.shortage(),
+            reserve: self.reserve,
+            waiting_polls: self.leader.as_ref().map_or(0, Leader::waiting),
+        }
+    }
+
+    /// A request, as an event.
+    pub fn heard(&mut self, request: Request, outside: &dyn Outside) {
+        self.step(Event::Request(request), outside);
+    }
+}

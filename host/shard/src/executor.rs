@@ -1,0 +1,207 @@
+//! A shard's thread: takes what happened, lets the core decide, and carries out what that wants, in its order. Batching is
+//! whatever arrived meanwhile; there are no timers.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use vouch_broker::{Millis, NotDone, NothingStored, State};
+use vouch_commitlog::LogReader;
+use vouch_leader::{Members, Outside};
+
+use crate::core::{Beginning, ClockSays, Command, Core, Event, Moment, Request, Told};
+use crate::inbox::{Inbox, Taken};
+use crate::leadership::{Begun, Lead};
+use crate::log::{Found, Log, Output};
+use crate::signals::Signals;
+
+/// Hears how the log goes on in this life of the node.
+pub type OnBegun = SyncSender<Result<Begun, NotDone>>;
+
+/// What the leader may ask.
+struct Surroundings {
+    signals: Arc<Signals>,
+    members: Arc<dyn Members>,
+    reader: Option<LogReader>,
+}
+
+impl Outside for Surroundings {
+    fn members(&self) -> &dyn Members {
+        self.members.as_ref()
+    }
+
+    fn new_generation(&self, time: Millis) -> u64 {
+        self.signals.clock.generation(time)
+    }
+
+    fn record_len(&self, position: u64) -> u32 {
+        // Its length is the first thing that a record says.
+        self.reader.as_ref().and_then(|log| vouch_storage::record_len(log, position).ok()).unwrap_or(0)
+    }
+}
+
+/// The thread's own: a core, and what it is told and wants done with.
+pub(crate) struct Executor {
+    core: Core,
+    log: Log,
+    inbox: Arc<Inbox>,
+    signals: Arc<Signals>,
+    outside: Surroundings,
+    /// Whoever waits for the start.
+    on_begun: Option<OnBegun>,
+}
+
+impl Executor {
+    pub(crate) fn new(
+        state: State,
+        output: Output,
+        inbox: Arc<Inbox>,
+        signals: Arc<Signals>,
+        members: Arc<dyn Members>,
+    ) -> Self {
+        let Found { log, applied, reserve, closed } = Log::of(output);
+        if let Some(why) = &closed {
+            signals.close(why.clone());
+        }
+        let outside = Surroundings { signals: signals.clone(), members, reader: log.reader().cloned() };
+        let now = Moment { time: signals.clock.now(), at: Instant::now() };
+        let beginning = Beginning { state, applied, log: log.standing(), reserve, closed };
+        Self { core: Core::new(beginning, now), log, inbox, signals, outside, on_begun: None }
+    }
+
+    /// Runs until it is stopped; then the log is closed and everything proposed is answered. `lead`: from now on.
+    pub(crate) fn run(mut self, lead: Option<(Lead, OnBegun)>) {
+        self.inbox.serve_here();
+        if let Some((lead, on_begun)) = lead {
+            self.lead(lead, on_begun);
+        }
+        let mut spare = Vec::new();
+        let mut stopping = false;
+        while !stopping {
+            let patience = self.core.patience(self.moment());
+            let Taken { mut requests, durable, poisoned } = self.inbox.take(Some(patience), spare);
+            self.begin_turn();
+            self.tell_log(durable, poisoned);
+            for request in requests.drain(..) {
+                // Receives are answered with what this turn still brings them.
+                if matches!(request, Request::Stop) {
+                    stopping = true;
+                } else {
+                    self.tell(Event::Request(request));
+                }
+            }
+            let clock = self.core.second_is_over().then(|| self.ask_clock());
+            self.tell(Event::TurnEnds(clock));
+            self.carry_out();
+            self.signals.count_scans(self.core.take_scans());
+            spare = requests;
+        }
+        self.stop();
+    }
+
+    pub(crate) fn lead(&mut self, lead: Lead, on_begun: OnBegun) {
+        self.on_begun = Some(on_begun);
+        self.begin_turn();
+        self.tell(Event::Leads(lead));
+        self.carry_out();
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { time: self.signals.clock.now(), at: Instant::now() }
+    }
+
+    fn begin_turn(&mut self) {
+        self.core.begin_turn(self.moment(), self.log.standing());
+    }
+
+    fn ask_clock(&self) -> ClockSays {
+        ClockSays { leap: self.signals.clock.due(), agreed: self.signals.clock.agreed() }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.core.step(event, &self.outside);
+    }
+
+    fn tell_log(&mut self, durable: Option<vouch_commitlog::LogPosition>, poisoned: Option<String>) {
+        if let Some(to) = durable {
+            self.tell(Event::Durable(to));
+        }
+        if let Some(reason) = poisoned {
+            self.tell(Event::Failed(reason));
+        }
+        // Who looks at the state, or changes something, in this turn finds what was told of it done.
+        self.carry_out();
+    }
+
+    /// Does what the core wants, until it wants nothing more.
+    fn carry_out(&mut self) {
+        while let Some(command) = self.core.next_command() {
+            match command {
+                Command::Append(entry) => {
+                    let appended = self.log.append(&entry);
+                    self.core.log_stands(self.log.standing());
+                    self.tell(Event::Appended(entry, appended));
+                }
+                Command::Answer { told, cost, answer } => {
+                    self.inbox.release(cost);
+                    if let Told::Caller(reply) = told {
+                        reply.send(answer);
+                    }
+                }
+                Command::AnswerReceive(waiter, answer) => {
+                    if let Err(batch) = waiter.answer(answer) {
+                        self.tell(Event::NotTaken(batch));
+                    }
+                }
+                Command::Applied(to) => self.signals.snapshots.applied(to.0),
+                Command::DirectoryChanged => self.signals.directory_changed(),
+                Command::ChecksChanged => self.signals.checks_changed.notify_one(),
+                Command::FollowClock(time) => self.signals.clock.follow(time),
+                Command::Close(why) => self.signals.close(why),
+                Command::DropLog => self.log.let_go(),
+                Command::RefusedInMemory(messages) => self.signals.count_refused_in_memory(messages),
+                Command::MendParts(parts) => self.signals.snapshots.damaged(parts),
+                Command::TellBegun(begun) => {
+                    // Whoever gave the start up stops the shard.
+                    let _ = self.on_begun.take().map(|on_begun| on_begun.send(begun));
+                }
+                Command::Done(tell) => tell(),
+            }
+        }
+    }
+
+    // The end.
+
+    pub(crate) fn stop(mut self) {
+        self.tell(Event::Request(Request::Stop));
+        self.carry_out();
+        // What is written becomes durable and is answered before the log closes, and so does the mark that covers it.
+        self.finish_written();
+        self.begin_turn();
+        self.tell(Event::CoverEnd);
+        self.carry_out();
+        self.finish_written();
+        let Taken { requests, .. } = self.inbox.take(Some(Duration::ZERO), Vec::new());
+        requests.into_iter().for_each(|request| self.tell(Event::Request(request)));
+        self.carry_out();
+        if let Err(error) = self.log.close() {
+            tracing::error!(%error, "the commit log did not close cleanly; recovery will sort it out");
+            self.signals.close(NothingStored::Poisoned(error.to_string()));
+        }
+    }
+
+    /// Waits until all that is written is durable and applied; what comes meanwhile is refused.
+    fn finish_written(&mut self) {
+        while self.core.waits_for_the_log() {
+            let Taken { requests, durable, poisoned } = self.inbox.take(None, Vec::new());
+            self.begin_turn();
+            self.tell_log(durable, poisoned);
+            requests.into_iter().for_each(|request| self.tell(Event::Request(request)));
+            self.carry_out();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "executor_tests.rs"]
+mod tests;

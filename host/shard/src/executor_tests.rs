@@ -1,0 +1,163 @@
+//! An executor on a real log: what a start proposes, and what is written when it ends.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use vouch_broker::record::NodeStarted;
+use vouch_broker::{Millis, NotDone, NothingStored, ResourceName, State, TagFilter};
+use vouch_commitlog::{CommitLog, EntryKind, LogConfig, LogReader};
+use vouch_leader::FilterOf;
+use vouch_storage::{Requests, VERSION};
+
+use super::*;
+use crate::clock::{Clock, SystemTimeSource};
+use crate::core::{Claim, Proposal, Standing};
+use crate::leadership::Leadership;
+
+const CLUSTER: [u8; 16] = [7; 16];
+const SEGMENT: u64 = 4 << 20;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// No consumer lives.
+struct Nobody;
+
+impl Members for Nobody {
+    fn keeps_leases(&self, _: &str, _: Instant) -> bool {
+        false
+    }
+
+    fn unnoted_filters(
+        &self,
+        _: &ResourceName,
+        _: &ResourceName,
+        _: usize,
+        _: &mut dyn FnMut(&TagFilter) -> bool,
+    ) -> Vec<TagFilter> {
+        Vec::new()
+    }
+
+    fn has_member_on(&self, _: &ResourceName, _: &ResourceName) -> bool {
+        false
+    }
+
+    fn has_filter(&self, _: FilterOf<'_>) -> bool {
+        false
+    }
+}
+
+fn standing(executor: &mut Executor) -> Standing {
+    let (tell, told) = sync_channel(1);
+    executor.begin_turn();
+    executor.tell(Event::Request(Request::Standing(Box::new(move |standing| tell.send(standing).unwrap()))));
+    told.recv().unwrap()
+}
+
+struct Start {
+    _folder: tempfile::TempDir,
+    output: Output,
+    reader: LogReader,
+    inbox: Arc<Inbox>,
+    signals: Arc<Signals>,
+    lead: (Lead, OnBegun),
+    begun: Receiver<Result<Begun, NotDone>>,
+}
+
+/// `uncovered`: there is an entry that asks for a mark.
+fn new_log(uncovered: bool) -> Start {
+    let folder = tempfile::tempdir().unwrap();
+    let inbox = Arc::new(Inbox::new(1 << 20));
+    let reports = inbox.clone();
+    let config = LogConfig { segment_size: SEGMENT, zero_ahead: 1 << 20, ..LogConfig::new(folder.path(), CLUSTER, 0) };
+    let opened = CommitLog::open(config, Box::new(move |news| reports.report(news)), &mut |_| Ok::<(), String>(()));
+    let (mut appender, reader, recovery) = opened.unwrap();
+    if uncovered {
+        appender.append(Leadership::of_one(&recovery).header(EntryKind::Records, Millis(1)), &[]).unwrap();
+    }
+    let output = Output::Log { appender, reader: reader.clone(), prepared: 1 << 20 };
+    let clock = Clock::start(Millis(0), Arc::new(SystemTimeSource));
+    let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(u64::MAX))));
+    let (on_begun, begun) = sync_channel(1);
+    let leadership = Leadership::of_one(&recovery);
+    let lead = Lead { leadership, cluster_id: CLUSTER, segment_size: SEGMENT, handle_key: [3; 32], leapt_from: None };
+    Start { _folder: folder, output, reader, inbox, signals, lead: (lead, on_begun), begun }
+}
+
+#[test]
+fn who_waits_for_the_start_hears_of_it_when_the_first_records_are_durable_and_not_before() {
+    let Start { _folder, output, reader, inbox, signals, lead, begun } = new_log(false);
+    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals.clone(), Arc::new(Nobody));
+    inbox.serve_here();
+    executor.lead(lead.0, lead.1);
+    let Standing { appended, applied, .. } = standing(&mut executor);
+    assert!(reader.end() == appended && applied < appended && begun.try_recv().is_err());
+    assert!(executor.core.state().cluster().init.is_none(), "nothing is applied before it is durable");
+    executor.tell(Event::TurnEnds(None));
+    executor.carry_out();
+    assert!(begun.try_recv().is_err());
+    let run = std::thread::spawn(move || executor.run(None));
+    let Begun { init, applied } = begun.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(applied, appended);
+    assert_eq!((init.cluster_id, init.segment_size), (CLUSTER, SEGMENT));
+    inbox.push(Request::Stop);
+    run.join().unwrap();
+}
+
+#[test]
+fn who_waits_for_a_start_that_the_log_refuses_hears_that_too() {
+    let Start { _folder, output, inbox, signals, lead, begun, .. } = new_log(false);
+    let mut executor = Executor::new(State::default(), output, inbox, signals, Arc::new(Nobody));
+    executor.tell(Event::Request(Request::Fence("the folder is gone".to_owned(), Box::new(|| ()))));
+    executor.carry_out();
+    executor.lead(lead.0, lead.1);
+    assert!(
+        matches!(begun.try_recv().unwrap(), Err(NotDone::NothingStored(NothingStored::Poisoned(why))) if why == "the folder is gone")
+    );
+}
+
+#[test]
+fn a_shard_that_does_not_lead_writes_nothing() {
+    let Start { _folder, output, reader, inbox, signals, .. } = new_log(true);
+    let begin = reader.end();
+    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Nobody));
+    let mut records = Vec::new();
+    NodeStarted { version: VERSION.to_owned() }.encode(&mut records);
+    let proposal = Proposal { records, told: Told::Nobody, cost: 0, claim: Claim::Reserve };
+    executor.tell(Event::Request(Request::Propose(proposal)));
+    executor.tell(Event::TurnEnds(None));
+    executor.carry_out();
+    inbox.push(Request::Stop);
+    executor.run(None);
+    assert_eq!(reader.end(), begin, "not even the mark of its end");
+}
+
+#[test]
+fn a_fence_that_comes_while_a_shard_stops_keeps_it_from_writing_even_the_mark_of_the_end() {
+    let Start { _folder, output, reader, inbox, signals, lead, begun: _begun } = new_log(false);
+    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Nobody));
+    inbox.serve_here();
+    executor.lead(lead.0, lead.1);
+    let begun_at = reader.end();
+    let (done, fenced) = oneshot::channel();
+    inbox.push(Request::Fence("the folder is gone".to_owned(), Box::new(move || done.send(()).unwrap())));
+    executor.stop();
+    assert_eq!(reader.end(), begun_at);
+    assert_eq!(fenced.blocking_recv(), Ok(()));
+}
+
+#[test]
+fn a_shard_that_stopped_writing_for_a_lost_part_still_covers_the_end_of_its_log() {
+    let Start { _folder, output, reader, inbox, signals, lead, begun: _begun } = new_log(false);
+    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Nobody));
+    inbox.serve_here();
+    executor.lead(lead.0, lead.1);
+    let begun_at = reader.end();
+    while standing(&mut executor).durable < begun_at {
+        inbox.take(Some(Duration::from_millis(1)), Vec::new());
+    }
+    executor.tell(Event::Failed("a part of the index is damaged in both copies".to_owned()));
+    executor.stop();
+    let after: Vec<_> = reader.entries_from(begun_at).map(|entry| entry.unwrap().kind).collect();
+    assert_eq!(after, [EntryKind::Mark]);
+}

@@ -1,0 +1,186 @@
+//! One shard, as tasks talk to it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+use vouch_broker::state::{Applied, Outcome};
+use vouch_broker::{NotDone, NothingStored, State};
+use vouch_leader::{Batch, Leader, Members, Poll, Waiter};
+
+use crate::core::{Claim, Proposal, Request, Standing, Told};
+use crate::executor::{Executor, OnBegun};
+use crate::inbox::Inbox;
+use crate::leadership::Lead;
+use crate::log::Output;
+use crate::reply::{Reply, WaitingTask};
+use crate::signals::Signals;
+
+/// Runs when the executor's thread ends, however it ends: nobody waits for an answer that nobody gives.
+struct Ending {
+    inbox: Arc<Inbox>,
+    signals: Arc<Signals>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.signals.close(NothingStored::Poisoned("the shard's thread ended by a defect".to_owned()));
+        }
+        self.inbox.close();
+    }
+}
+
+/// A running shard. Clones are the same shard.
+#[derive(Clone)]
+pub struct Shard(Arc<Running>);
+
+struct Running {
+    inbox: Arc<Inbox>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Who proposed and hears nothing: the shard's thread ended by a defect, maybe after it had written.
+fn no_answer() -> NotDone {
+    NotDone::Unknown("the shard ended before it answered".to_owned())
+}
+
+impl Shard {
+    /// Starts the executor on the state that the log gave, and lets it lead if it shall. Who waits for its first records
+    /// hears of them, unless the thread ends before.
+    ///
+    /// # Errors
+    /// The system gave no thread.
+    pub fn start(
+        state: State,
+        output: Output,
+        lead: Option<(Lead, OnBegun)>,
+        inbox: Arc<Inbox>,
+        signals: Arc<Signals>,
+        members: Arc<dyn Members>,
+    ) -> std::io::Result<Self> {
+        let executor = Executor::new(state, output, inbox.clone(), signals.clone(), members);
+        let ending = Ending { inbox: inbox.clone(), signals };
+        let run = move || {
+            let _ending = ending;
+            executor.run(lead);
+        };
+        let thread = std::thread::Builder::new().name("vouch-shard-0".to_owned()).spawn(run)?;
+        Ok(Self(Arc::new(Running { inbox, thread: Mutex::new(Some(thread)) })))
+    }
+
+    /// Bytes that are proposed and not answered.
+    pub fn in_flight(&self) -> u64 {
+        self.0.inbox.in_flight()
+    }
+
+    /// Proposes framed records that happen together; resolves when they are durable and applied, one outcome a record.
+    ///
+    /// If the returned future is dropped, the records may happen all the same.
+    pub async fn propose(&self, records: Vec<u8>) -> Result<Vec<Outcome>, NotDone> {
+        self.propose_as(records, Claim::Reserve).await
+    }
+
+    /// The same for records that are refused where space runs out, so that others still find some.
+    pub async fn propose_if_room(&self, records: Vec<u8>) -> Result<Vec<Outcome>, NotDone> {
+        self.propose_as(records, Claim::Room).await
+    }
+
+    /// The same, but it resolves when they are written, and each outcome is [`Applied::Done`]: before they are durable,
+    /// and before anybody knows what becomes of them.
+    pub async fn propose_in_memory(&self, records: Vec<u8>) -> Result<Vec<Outcome>, NotDone> {
+        self.propose_as(records, Claim::RoomInMemory).await
+    }
+
+    async fn propose_as(&self, records: Vec<u8>, claim: Claim) -> Result<Vec<Outcome>, NotDone> {
+        let cost = self.0.inbox.reserve(records.len())?;
+        let (reply, answer) = Reply::new();
+        self.0.inbox.push(Request::Propose(Proposal { records, told: Told::Caller(reply), cost, claim }));
+        answer.await.unwrap_or_else(|_| Err(no_answer()))
+    }
+
+    /// Proposes one record.
+    pub async fn propose_one(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Applied, NotDone> {
+        let mut records = Vec::new();
+        encode(&mut records);
+        single(self.propose(records).await?)
+    }
+
+    /// Waits for messages; `None` if there were none in time.
+    pub async fn receive(&self, make: impl FnOnce(Box<dyn Waiter>) -> Poll) -> Result<Option<Batch>, NotDone> {
+        let (reply, answer) = oneshot::channel();
+        self.0.inbox.push(Request::Receive(make(Box::new(WaitingTask(reply)))));
+        answer.await.unwrap_or(Err(NotDone::NothingStored(NothingStored::Stopping)))
+    }
+
+    /// Looks at the state on the executor's thread, between two batches: a bounded piece of it, for everybody else waits.
+    pub async fn read<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T, NotDone> {
+        self.ask(|reply| {
+            Request::Read(Box::new(move |state| {
+                let _ = reply.send(look(state));
+            }))
+        })
+        .await
+    }
+
+    /// The same where what the leader keeps is looked at, or changed, as well.
+    pub async fn lead<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State, &mut Leader) -> T + Send + 'static,
+    ) -> Result<T, NotDone> {
+        self.ask(|reply| {
+            Request::Lead(Box::new(move |state, leader| {
+                let _ = reply.send(look(state, leader));
+            }))
+        })
+        .await
+    }
+
+    /// How far the shard is, and what its log is short of.
+    pub async fn standing(&self) -> Result<Standing, NotDone> {
+        self.ask(|reply| {
+            Request::Standing(Box::new(move |standing| {
+                let _ = reply.send(standing);
+            }))
+        })
+        .await
+    }
+
+    /// Writes nothing any more, not even what would close the log well: the folder is not this node's any more. A shard that
+    /// is gone writes nothing, either.
+    pub async fn fence(&self, why: String) {
+        let fence = |done: oneshot::Sender<()>| {
+            Request::Fence(
+                why,
+                Box::new(move || {
+                    let _ = done.send(());
+                }),
+            )
+        };
+        let _ = self.ask(fence).await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, NotDone> {
+        let (reply, answer) = oneshot::channel();
+        self.0.inbox.push(request(reply));
+        answer.await.map_err(|_| NotDone::NothingStored(NothingStored::Stopping))
+    }
+
+    /// Answers polls, makes everything proposed durable, closes the log. Blocks; a second call does nothing.
+    pub fn stop(&self) {
+        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            self.0.inbox.push(Request::Stop);
+            if thread.join().is_err() {
+                tracing::error!("the shard's thread ended by a panic; recovery will sort the log out");
+            }
+        }
+    }
+}
+
+/// The only outcome of a proposal with one record.
+fn single(outcomes: Vec<Outcome>) -> Result<Applied, NotDone> {
+    let mut outcomes = outcomes.into_iter();
+    let outcome = outcomes.next().ok_or_else(|| NotDone::Unknown("a proposal without records".to_owned()))?;
+    Ok(outcome?)
+}

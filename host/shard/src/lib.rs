@@ -1,0 +1,23 @@
+//! One replica of one shard at work: a pure core that decides ([`core`]), the thread around it, and the handle by which
+//! tasks talk to it.
+//!
+//! Nobody gets at the core but by the four verbs of [`Shard`]: `propose` records, `receive` messages, `read` the state, and
+//! `lead`, which also reaches what only a leader keeps.
+
+pub mod clock;
+pub mod core;
+mod executor;
+mod handle;
+mod inbox;
+mod leadership;
+mod log;
+mod reply;
+mod signals;
+
+pub use self::core::{Request, Standing, short_of};
+pub use executor::OnBegun;
+pub use handle::Shard;
+pub use inbox::Inbox;
+pub use leadership::{Begun, Lead, Leadership};
+pub use log::Output;
+pub use signals::Signals;

@@ -1,0 +1,38 @@
+//! How callers hear, who are tasks of an async runtime.
+
+use tokio::sync::oneshot;
+use vouch_broker::NotDone;
+use vouch_broker::state::Outcome;
+use vouch_leader::{Answer, Batch, Waiter};
+
+/// A caller who proposed something.
+pub struct Reply(oneshot::Sender<Result<Vec<Outcome>, NotDone>>);
+
+impl Reply {
+    /// With the end at which the caller waits.
+    pub fn new() -> (Self, oneshot::Receiver<Result<Vec<Outcome>, NotDone>>) {
+        let (sender, answer) = oneshot::channel();
+        (Self(sender), answer)
+    }
+
+    /// Tells him. A caller that went away does not change what the log says.
+    pub fn send(self, answer: Result<Vec<Outcome>, NotDone>) {
+        let _ = self.0.send(answer);
+    }
+}
+
+/// A caller who waits for messages.
+pub(crate) struct WaitingTask(pub(crate) oneshot::Sender<Answer>);
+
+impl Waiter for WaitingTask {
+    fn is_gone(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    fn answer(self: Box<Self>, answer: Answer) -> Result<(), Batch> {
+        match self.0.send(answer) {
+            Err(Ok(Some(batch))) => Err(batch),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a shard says to whoever watches: the executor imports nobody, others look here.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+use vouch_broker::NothingStored;
+use vouch_storage::Requests;
+
+use crate::clock::Clock;
+
+/// What a shard shows of itself. All of it may be read at any time, by anybody.
+pub struct Signals {
+    /// The log's time.
+    pub clock: Clock,
+    /// How far the state is that a snapshot would hold.
+    pub snapshots: Arc<Requests>,
+    /// A check may be due earlier than was known, or a binding changed.
+    pub checks_changed: Notify,
+    /// Counts how often topics or groups changed: what is remembered of them from before is void.
+    directory: AtomicU64,
+    refused_in_memory: AtomicU64,
+    scans: AtomicU64,
+    closed: OnceLock<NothingStored>,
+}
+
+impl Signals {
+    /// Nothing happened yet.
+    pub fn new(clock: Clock, snapshots: Arc<Requests>) -> Self {
+        Self {
+            clock,
+            snapshots,
+            checks_changed: Notify::new(),
+            directory: AtomicU64::new(0),
+            refused_in_memory: AtomicU64::new(0),
+            scans: AtomicU64::new(0),
+            closed: OnceLock::new(),
+        }
+    }
+
+    /// Why the log takes no writes, if so: [`NothingStored::Poisoned`] or [`NothingStored::ReadOnly`].
+    pub fn closed(&self) -> Option<&NothingStored> {
+        self.closed.get()
+    }
+
+    /// Which of the directories there is: another number than before means that topics or groups changed. Who changed them
+    /// hears of it after this did.
+    pub fn directory(&self) -> u64 {
+        self.directory.load(Ordering::Acquire)
+    }
+
+    /// Messages that were acknowledged in memory and then not stored: their topic was deleted meanwhile, for one.
+    pub fn refused_in_memory(&self) -> u64 {
+        self.refused_in_memory.load(Ordering::Relaxed)
+    }
+
+    /// Looks for messages that receives made.
+    pub fn scans(&self) -> u64 {
+        self.scans.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn close(&self, why: NothingStored) {
+        // The first reason stays.
+        let _ = self.closed.set(why);
+    }
+
+    pub(crate) fn directory_changed(&self) {
+        self.directory.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn count_refused_in_memory(&self, messages: u64) {
+        self.refused_in_memory.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_scans(&self, scans: u64) {
+        if scans > 0 {
+            self.scans.fetch_add(scans, Ordering::Relaxed);
+        }
+    }
+}
