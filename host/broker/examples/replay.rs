@@ -14,8 +14,8 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::RecordAt;
 use vouch_broker::{
-    BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, State, TopicConfig, TopicId,
-    TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, State, TopicConfig,
+    TopicId, TransactionOutcome,
 };
 
 const TOPIC: TopicId = TopicId(1);
@@ -72,7 +72,7 @@ fn ends(out: &mut Vec<u8>, transactions: &[u64]) {
 /// Batches of 32 of one queue, each message acknowledged.
 fn deliveries(out: &mut Vec<u8>, count: u64) {
     let of_each = count / u64::from(QUEUES) / 32 * 32;
-    for (generation, from) in (1u64..).zip((0..of_each).step_by(32)) {
+    for (generation, from) in (1..).map(Generation).zip((0..of_each).step_by(32)) {
         for queue in 0..QUEUES {
             let leased: Vec<u64> = (from..from + 32).collect();
             let (group, topic, deadline) = (GROUP, TOPIC, Millis(START + 60_000));

@@ -9,6 +9,7 @@ mod config;
 pub mod delivery;
 mod duration_text;
 mod filter;
+mod generation;
 mod handle;
 mod message;
 mod name;
@@ -29,6 +30,7 @@ pub use config::{
     TopicType, Unconsumed,
 };
 pub use filter::{TagFilter, TagHash};
+pub use generation::Generation;
 pub use handle::Handle;
 pub use message::{BodyEncoding, MessageKind, NewMessage, StoredMessage};
 pub use name::{

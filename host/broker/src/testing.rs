@@ -17,8 +17,8 @@ use crate::record::{
 };
 use crate::state::{Applied, Effect, Outcome, Progress, RecordAt, SnapshotError};
 use crate::{
-    BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, State, TagHash, TopicConfig,
-    TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, State, TagHash,
+    TopicConfig, TopicId, TransactionOutcome,
 };
 
 /// When the log of a test begins.
@@ -252,7 +252,7 @@ pub fn unknown(transaction: u64, check_number: u32, asked_at: Millis) -> Record 
 
 /// Leases `leased` out of `from..to` of queue 0, for 60 s.
 pub fn lease(log: &Log, group: GroupId, topic: TopicId, generation: u64, range: LeasedRange) -> Record {
-    let deadline = log.now.plus_ms(60_000);
+    let (generation, deadline) = (Generation(generation), log.now.plus_ms(60_000));
     Record::Lease(Lease { group, topic, generation, deadline, renewed_for: None, fresh: vec![range], again: vec![] })
 }
 
@@ -263,7 +263,7 @@ pub fn whole(queue: u32, from: u64, to: u64) -> LeasedRange {
 
 /// Decides messages of queue 0 below the cursor, for 60 s.
 pub fn again(log: &Log, group: GroupId, topic: TopicId, generation: u64, list: &[(u64, Again)]) -> Record {
-    let deadline = log.now.plus_ms(60_000);
+    let (generation, deadline) = (Generation(generation), log.now.plus_ms(60_000));
     let again = list.iter().map(|(offset, becomes)| LeasedAgain { queue: 0, offset: *offset, becomes: *becomes });
     let again = again.collect();
     Record::Lease(Lease { group, topic, generation, deadline, renewed_for: None, fresh: vec![], again })
@@ -271,5 +271,5 @@ pub fn again(log: &Log, group: GroupId, topic: TopicId, generation: u64, list: &
 
 /// Acknowledges a message of queue 0.
 pub fn ack(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Record {
-    Record::Ack(Ack { group, topic, queue: 0, offset, generation })
+    Record::Ack(Ack { group, topic, queue: 0, offset, generation: Generation(generation) })
 }

@@ -107,7 +107,7 @@ mod tests {
         Frame, GroupPut, Join, Lease, LeasedRange, MessagePlace, Record, TopicPut, encode_message,
     };
     use vouch_broker::state::RecordAt;
-    use vouch_broker::{BodyEncoding, GroupConfig, GroupId, MessageKind, NewMessage, TopicConfig, TopicId};
+    use vouch_broker::{BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, NewMessage, TopicConfig, TopicId};
 
     use super::*;
 
@@ -178,7 +178,7 @@ mod tests {
             bench.apply(&Record::Lease(Lease {
                 group,
                 topic,
-                generation: from + 1,
+                generation: Generation(from + 1),
                 deadline,
                 renewed_for,
                 fresh,

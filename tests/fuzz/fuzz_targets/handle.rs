@@ -3,7 +3,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use vouch_broker::{GroupId, Handle, Millis, ShardId, TopicId};
+use vouch_broker::{Generation, GroupId, Handle, Millis, ShardId, TopicId};
 use vouch_fuzz::within_memory;
 use vouch_protocol::{HANDLE_TEXT_LEN, HandleKey};
 
@@ -30,7 +30,7 @@ fuzz_target!(|case: Case| {
         group: GroupId(case.group),
         queue: case.queue,
         offset: case.offset,
-        generation: case.generation,
+        generation: Generation(case.generation),
         deadline: Millis(case.deadline),
     };
     let sealed = key.seal(&handle);

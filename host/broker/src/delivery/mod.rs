@@ -13,7 +13,7 @@ pub use reservations::Reservations;
 pub(crate) use reservations::subject;
 
 use crate::record::Lease;
-use crate::{GroupId, Millis, State, TagFilter, TopicId};
+use crate::{Generation, GroupId, Millis, State, TagFilter, TopicId};
 use scan::Scan;
 
 /// Most messages in one batch (protocol paper §7.1).
@@ -33,7 +33,7 @@ pub struct Wanted<'a> {
     /// The log's time.
     pub now: Millis,
     /// Generation for the leases of this batch: higher than any before.
-    pub generation: u64,
+    pub generation: Generation,
     /// When the leases end.
     pub deadline: Millis,
     /// The consumer whose life keeps the leases alive.
@@ -62,7 +62,7 @@ pub struct Picks {
     pub lease: Option<Lease>,
     /// Messages that were delivered often enough (protocol paper §5.3): queue, offset, generation for the
     /// [`crate::record::DeadLetterSized`] to propose.
-    pub exhausted: Vec<(u32, u64, u64)>,
+    pub exhausted: Vec<(u32, u64, Generation)>,
     /// The scan stopped at its bound before it found enough, and got on: ask again.
     pub more: bool,
     /// Places and queues that were looked at: what it cost.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::record::{DeadLetterSized, Record};
 use crate::state::{FilterTags, Filters};
-use crate::{GroupId, State, TagFilter, TagHash, TopicId};
+use crate::{Generation, GroupId, State, TagFilter, TagHash, TopicId};
 
 /// A queue and an offset in it.
 pub(super) type Place = (u32, u64);
@@ -70,7 +70,7 @@ impl FiltersOnTheirWay {
 pub(super) struct Reserved {
     /// Per queue: ranges of fresh messages that records on their way decide, in the order of the log, each by its end
     /// and the generation of its lease. Each begins where the one before ends.
-    ranges: HashMap<u32, VecDeque<(u64, u64)>>,
+    ranges: HashMap<u32, VecDeque<(u64, Generation)>>,
     /// Places that a record on its way changes, with the number of such records.
     places: HashMap<Place, u32>,
     /// Queue with which the next scan of fresh messages begins.
@@ -233,7 +233,12 @@ impl Reservations {
         FilterTags { of_group: of_group.get(&group).copied().unwrap_or(0), of_all: *of_all }
     }
 
-    fn forget(&mut self, record: &Record, abandoned: bool, ranges_at: impl Fn(&mut VecDeque<(u64, u64)>, usize)) {
+    fn forget(
+        &mut self,
+        record: &Record,
+        abandoned: bool,
+        ranges_at: impl Fn(&mut VecDeque<(u64, Generation)>, usize),
+    ) {
         let Some(subject) = subject(record) else { return };
         let Some(reserved) = self.subjects.get_mut(&subject) else { return };
         each_filter(record, |filter, noted| {

@@ -2,7 +2,7 @@
 
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
-use crate::{GroupId, Millis, TopicId};
+use crate::{Generation, GroupId, Millis, TopicId};
 
 /// Messages that a group never saw before: everything in `from..to` of one queue is decided by this record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct Lease {
     /// The topic's life.
     pub topic: TopicId,
     /// Of every message of this batch; higher than any before.
-    pub generation: u64,
+    pub generation: Generation,
     /// When the messages become visible again.
     pub deadline: Millis,
     /// The consumer whose life keeps the leases alive (`auto_renew`).
@@ -87,7 +87,7 @@ impl Fields for Lease {
     fn write(&self, w: &mut Writer<'_>) {
         w.u32(self.group.0);
         w.u32(self.topic.0);
-        w.u64(self.generation);
+        w.u64(self.generation.0);
         w.u64(self.deadline.0);
         w.option(self.renewed_for.as_deref(), |w, client| w.text(client));
         w.varint(self.fresh.len() as u64);
@@ -110,7 +110,7 @@ impl Fields for Lease {
         Ok(Self {
             group: GroupId(r.u32("group")?),
             topic: TopicId(r.u32("topic")?),
-            generation: r.u64("generation")?,
+            generation: Generation(r.u64("generation")?),
             deadline: Millis(r.u64("deadline")?),
             renewed_for: r.option("renewed for", |r| r.string("renewed for"))?,
             fresh: r.list("ranges", |r| {
@@ -145,7 +145,7 @@ pub struct Renew {
     /// When the messages become visible again.
     pub deadline: Millis,
     /// Queue, offset and generation of each lease; another generation means the lease is gone, and nothing happens.
-    pub leases: Vec<(u32, u64, u64)>,
+    pub leases: Vec<(u32, u64, Generation)>,
 }
 
 impl Fields for Renew {
@@ -159,7 +159,7 @@ impl Fields for Renew {
         for (queue, offset, generation) in &self.leases {
             w.varint((*queue).into());
             w.varint(*offset);
-            w.u64(*generation);
+            w.u64(generation.0);
         }
     }
 
@@ -168,7 +168,9 @@ impl Fields for Renew {
             group: GroupId(r.u32("group")?),
             topic: TopicId(r.u32("topic")?),
             deadline: Millis(r.u64("deadline")?),
-            leases: r.list("leases", |r| Ok((r.varint_u32("queue")?, r.varint("offset")?, r.u64("generation")?)))?,
+            leases: r.list("leases", |r| {
+                Ok((r.varint_u32("queue")?, r.varint("offset")?, Generation(r.u64("generation")?)))
+            })?,
         })
     }
 }
@@ -187,7 +189,7 @@ macro_rules! about_a_lease {
             /// The offset.
             pub offset: u64,
             /// Of the lease; an old one is refused.
-            pub generation: u64,
+            pub generation: Generation,
             $($(#[$field_doc])* pub $field: $type,)*
         }
 
@@ -199,7 +201,7 @@ macro_rules! about_a_lease {
                 w.u32(self.topic.0);
                 w.varint(self.queue.into());
                 w.varint(self.offset);
-                w.u64(self.generation);
+                w.u64(self.generation.0);
                 $(($write)(w, &self.$field);)*
             }
 
@@ -209,7 +211,7 @@ macro_rules! about_a_lease {
                     topic: TopicId(r.u32("topic")?),
                     queue: r.varint_u32("queue")?,
                     offset: r.varint("offset")?,
-                    generation: r.u64("generation")?,
+                    generation: Generation(r.u64("generation")?),
                     $($field: ($read)(r)?,)*
                 })
             }
@@ -226,7 +228,7 @@ about_a_lease! {
     /// The lease ends at another time, under a new generation.
     ChangeInvisible = 51 {
         /// The generation of the changed lease.
-        new_generation: u64, |w: &mut Writer<'_>, v: &u64| w.u64(*v), |r: &mut Reader<'_>| r.u64("new generation");
+        new_generation: Generation, |w: &mut Writer<'_>, v: &Generation| w.u64(v.0), |r: &mut Reader<'_>| r.u64("new generation").map(Generation);
         /// When the message becomes visible again.
         deadline: Millis, |w: &mut Writer<'_>, v: &Millis| w.u64(v.0), |r: &mut Reader<'_>| r.u64("deadline").map(Millis);
         /// The delivery that ends with it does not count as an attempt.

@@ -182,6 +182,7 @@ pub(super) fn message_of(record: &bytes::Bytes) -> Result<bytes::Bytes, DecodeEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Generation;
     use crate::record::Ack;
 
     fn framed(carried: &Carried) -> Vec<u8> {
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn only_messages_and_pieces_of_components_are_carried_and_each_at_most_once_deep() {
         let mut ack = Vec::new();
-        Ack { group: GroupId(1), topic: TopicId(1), queue: 0, offset: 0, generation: 1 }.encode(&mut ack);
+        Ack { group: GroupId(1), topic: TopicId(1), queue: 0, offset: 0, generation: Generation(1) }.encode(&mut ack);
         let mut chunk = Vec::new();
         super::super::PluginChunk { digest: [1; 32], offset: 0, total: 1, data: vec![7] }.encode(&mut chunk);
         let good = framed(&Carried { from: 5, queued: None, record: chunk.clone() });

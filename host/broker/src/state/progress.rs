@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::filters::Filters;
 use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::record::{LeasedRange, read_filters, write_filters};
-use crate::{Millis, QUEUES_MAX, Refusal, TagFilter, TagHash};
+use crate::{Generation, Millis, QUEUES_MAX, Refusal, TagFilter, TagHash};
 
 /// Most messages of a topic that a group may have in hand or left behind before it gets no fresh ones: a consumer that
 /// never acknowledges, or a member that never comes for its part, must not fill the memory (about 180 bytes each).
@@ -21,8 +21,8 @@ pub struct Exception {
     pub attempts: u32,
     /// The last delivery is not among them: it was suspended.
     pub suspended: bool,
-    /// Of its last lease; 0 while it is left for another member, so that no handle fits.
-    pub generation: u64,
+    /// Of its last lease; [`Generation::NONE`] while it is left for another member, so that no handle fits.
+    pub generation: Generation,
     /// When it may be handed out (again).
     pub visible_at: Millis,
     /// Its tag, if it waits for a member whose filter matches and not for a time (ruling 12).
@@ -39,7 +39,7 @@ impl Exception {
         Self {
             attempts,
             suspended: false,
-            generation: 0,
+            generation: Generation::NONE,
             visible_at: Millis(0),
             left: Some(tag),
             leased_at: Millis(0),
@@ -279,7 +279,7 @@ impl Progress {
         &self,
         queue: u32,
         offset: u64,
-        generation: u64,
+        generation: Generation,
         now: Millis,
     ) -> Result<Option<&Exception>, Refusal> {
         if offset >= self.next(queue) {
@@ -297,7 +297,14 @@ impl Progress {
 
     /// Ends a lease at another time under a new generation; an uncounted delivery gives its attempt back, once however
     /// often it is changed.
-    pub(super) fn change(&mut self, queue: u32, offset: u64, generation: u64, visible_at: Millis, uncounted: bool) {
+    pub(super) fn change(
+        &mut self,
+        queue: u32,
+        offset: u64,
+        generation: Generation,
+        visible_at: Millis,
+        uncounted: bool,
+    ) {
         if let Some(old) = self.exception(queue, offset) {
             let with_this = old.attempts.saturating_add(old.suspended.into());
             let attempts = with_this.saturating_sub(uncounted.into());
@@ -308,7 +315,7 @@ impl Progress {
     }
 
     /// Extends a living lease; the handle stays as it is.
-    pub(super) fn renew(&mut self, queue: u32, offset: u64, generation: u64, visible_at: Millis, now: Millis) {
+    pub(super) fn renew(&mut self, queue: u32, offset: u64, generation: Generation, visible_at: Millis, now: Millis) {
         if let Ok(Some(lease)) = self.lease(queue, offset, generation, now) {
             let renewed = Exception { visible_at: visible_at.max(lease.visible_at), ..lease.clone() };
             self.set(queue, offset, renewed);
@@ -325,7 +332,7 @@ impl Progress {
                 w.varint(exception.attempts.into());
                 w.u8(u8::from(exception.suspended));
                 w.option(exception.left, |w, tag| w.u64(tag.0));
-                w.u64(exception.generation);
+                w.u64(exception.generation.0);
                 w.u64(exception.visible_at.0);
                 w.u64(exception.leased_at.0);
                 w.option(exception.renewed_for.as_deref(), |w, client| w.text(client));
@@ -353,7 +360,7 @@ impl Progress {
                     attempts: r.varint_u32("attempts")?,
                     suspended: r.flag("suspended")?,
                     left: r.option("left", |r| r.u64("left").map(TagHash))?,
-                    generation: r.u64("generation")?,
+                    generation: Generation(r.u64("generation")?),
                     visible_at: Millis(r.u64("visible at")?),
                     leased_at: Millis(r.u64("leased at")?),
                     renewed_for: r.option("renewed for", |r| r.text("renewed for").map(Arc::from))?,

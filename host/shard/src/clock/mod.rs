@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use vouch_broker::Millis;
+use vouch_broker::{Generation, Millis};
 
 use course::{Course, NEVER, Reading, Told};
 pub use source::{SystemTimeSource, TimeSource};
@@ -174,7 +174,7 @@ impl Clock {
             .last_generation
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, update)
             .expect("the update always gives a value");
-        last.max(floor) + 1
+        Generation(last.max(floor) + 1)
     }
 }
 

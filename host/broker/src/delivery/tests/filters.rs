@@ -2,7 +2,7 @@
 
 use super::{Desk, places};
 use crate::record::Again;
-use crate::{GroupConfig, TagFilter};
+use crate::{Generation, GroupConfig, TagFilter};
 
 fn tags(tags: &[&str]) -> TagFilter {
     TagFilter::tags(tags.iter().copied())
@@ -96,5 +96,5 @@ fn what_waits_for_a_member_and_was_delivered_often_enough_is_for_the_dead_letter
     desk.take(&a, std::slice::from_ref(&b), 1);
     desk.log.group("g", GroupConfig { max_attempts: 1, ..GroupConfig::default() });
     let picks = desk.pick(&b, &[a], 1);
-    assert_eq!((picks.messages.len(), picks.exhausted.as_slice()), (0, &[(0, 0, 0)][..]));
+    assert_eq!((picks.messages.len(), picks.exhausted.as_slice()), (0, &[(0, 0, Generation::NONE)][..]));
 }

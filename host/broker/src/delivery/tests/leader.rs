@@ -6,7 +6,7 @@ use crate::delivery::{Noting, Picks, Reservations, Wanted, noting, pick};
 use crate::record::{DeadLetter, DeadLetterSized, FilterNoted, FiltersGone, Record};
 use crate::state::Outcome;
 use crate::testing::{Log, read_snapshot, replay};
-use crate::{GroupConfig, GroupId, Millis, State, TagFilter, TagHash, TopicId};
+use crate::{Generation, GroupConfig, GroupId, Millis, State, TagFilter, TagHash, TopicId};
 
 /// Deliveries that a message gets.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
@@ -21,7 +21,7 @@ pub(super) struct Leader {
     /// Proposed and not applied, with the leader's time of each.
     pub(super) in_flight: VecDeque<(Millis, Record)>,
     reservations: Reservations,
-    generation: u64,
+    generation: Generation,
 }
 
 impl Leader {
@@ -30,11 +30,11 @@ impl Leader {
         let topic = log.topic("t", queues);
         let group = log.member("g", topic, GroupConfig { max_attempts: MAX_ATTEMPTS, ..GroupConfig::default() });
         let (now, reservations) = (log.now, Reservations::default());
-        Self { log, topic, group, now, in_flight: VecDeque::new(), reservations, generation: 0 }
+        Self { log, topic, group, now, in_flight: VecDeque::new(), reservations, generation: Generation::NONE }
     }
 
-    pub(super) fn next_generation(&mut self) -> u64 {
-        self.generation += 1;
+    pub(super) fn next_generation(&mut self) -> Generation {
+        self.generation.0 += 1;
         self.generation
     }
 
@@ -109,7 +109,7 @@ impl Leader {
         pick(&self.log.state, &mut self.reservations, &wanted)
     }
 
-    pub(super) fn dead_letter(&mut self, queue: u32, offset: u64, generation: u64) {
+    pub(super) fn dead_letter(&mut self, queue: u32, offset: u64, generation: Generation) {
         let (group, topic, reason) = (self.group, self.topic, String::new());
         let letter = DeadLetter { group, topic, queue, offset, generation, reason };
         self.propose(Record::DeadLetterSized(DeadLetterSized { letter, record_len: 1 }));

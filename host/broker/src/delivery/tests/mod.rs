@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use crate::delivery::{Picks, Reservations, Wanted, pick};
 use crate::record::{FilterNoted, FiltersGone, Record};
 use crate::testing::Log;
-use crate::{GroupConfig, GroupId, Millis, TagFilter, TopicId};
+use crate::{Generation, GroupConfig, GroupId, Millis, TagFilter, TopicId};
 
 /// A leader with one group on one topic, on which every proposed record is applied at once unless a test holds it.
 struct Desk {
@@ -43,7 +43,7 @@ impl Desk {
             filter,
             max,
             now: self.log.now,
-            generation: self.generation,
+            generation: Generation(self.generation),
             deadline: self.log.now.plus_ms(60_000),
             renewed_for: None,
         };

@@ -9,7 +9,7 @@ use super::oracle::{Ended, Oracle, Place};
 use crate::delivery::{BATCH_MAX, Picks};
 use crate::record::{Ack, Again, ChangeInvisible, Lease, MessageHead, Record, Renew};
 use crate::testing::head;
-use crate::{TagFilter, TagHash};
+use crate::{Generation, TagFilter, TagHash};
 
 const QUEUES: u32 = 2;
 
@@ -17,7 +17,7 @@ const QUEUES: u32 = 2;
 #[derive(Clone, Copy, Debug)]
 struct Held {
     place: Place,
-    generation: u64,
+    generation: Generation,
 }
 
 struct Model {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::record::{Again, DeadLetterSized, Lease, Record};
 use crate::state::Progress;
-use crate::{Millis, TagHash};
+use crate::{Generation, Millis, TagHash};
 
 pub(super) type Place = (u32, u64);
 
@@ -23,7 +23,7 @@ pub(super) struct Fate {
     before: u32,
     /// The last delivery counts.
     counts: bool,
-    generation: u64,
+    generation: Generation,
     until: Millis,
     left: bool,
     pub(super) ended: Option<Ended>,
@@ -162,7 +162,7 @@ impl Oracle {
     }
 
     /// `Some(true)`: this generation holds the message. `Some(false)`: it is done.
-    fn holds(&self, place: Place, generation: u64, time: Millis) -> Option<bool> {
+    fn holds(&self, place: Place, generation: Generation, time: Millis) -> Option<bool> {
         let fate = self.fates.get(&place)?;
         if fate.ended.is_some() {
             return Some(false);

@@ -4,7 +4,7 @@ use super::{Desk, deadline, places};
 use crate::delivery::BATCH_MAX;
 use crate::record::{ChangeInvisible, DeadLetter, Record};
 use crate::testing::ack;
-use crate::{GroupConfig, GroupId, TagFilter, TopicId};
+use crate::{Generation, GroupConfig, GroupId, TagFilter, TopicId};
 
 #[test]
 fn fresh_messages_of_a_queue_come_in_their_order() {
@@ -69,7 +69,16 @@ fn a_suspended_message_is_delivered_again_with_the_same_attempt() {
     let (group, topic) = (desk.group, desk.topic);
     let (queue, offset, generation, new_generation) = (0, 0, 1, 50);
     let deadline = desk.log.now;
-    let change = ChangeInvisible { group, topic, queue, offset, generation, new_generation, deadline, uncounted: true };
+    let change = ChangeInvisible {
+        group,
+        topic,
+        queue,
+        offset,
+        generation: Generation(generation),
+        new_generation: Generation(new_generation),
+        deadline,
+        uncounted: true,
+    };
     desk.log.apply(Record::ChangeInvisible(change)).unwrap();
     assert_eq!(places(&desk.take_all(1)), [(0, 0, 1)]);
 }
@@ -83,9 +92,10 @@ fn a_message_that_was_delivered_often_enough_is_for_the_dead_letters() {
         desk.log.pass_ms(60_000);
     }
     let picks = desk.all(1);
-    assert_eq!((places(&picks), picks.exhausted.as_slice()), (vec![(0, 1, 1)], &[(0, 0, 2)][..]));
+    assert_eq!((places(&picks), picks.exhausted.as_slice()), (vec![(0, 1, 1)], &[(0, 0, Generation(2))][..]));
     let (group, topic, reason) = (desk.group, desk.topic, String::new());
-    let letter = Record::DeadLetter(DeadLetter { group, topic, queue: 0, offset: 0, generation: 2, reason });
+    let letter =
+        Record::DeadLetter(DeadLetter { group, topic, queue: 0, offset: 0, generation: Generation(2), reason });
     desk.reservations.hold(&letter);
     assert!(desk.all(1).exhausted.is_empty(), "proposed once");
     desk.apply(letter);

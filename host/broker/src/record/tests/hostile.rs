@@ -7,7 +7,7 @@ use super::samples::{Sample, full_message, message_bytes, samples};
 use crate::check::CheckOverrides;
 use crate::record::codec::{Reader, Writer};
 use crate::record::*;
-use crate::{GroupId, MessageKind, Millis, QUEUES_MAX, ResourceName, TopicConfig, TopicId};
+use crate::{Generation, GroupId, MessageKind, Millis, QUEUES_MAX, ResourceName, TopicConfig, TopicId};
 
 fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let (frame, _) = Frame::split(bytes)?;
@@ -103,7 +103,7 @@ fn a_message_record_says_the_same_kind_twice_or_is_refused() {
 
 fn lease(fresh: Vec<LeasedRange>) -> Lease {
     let (group, topic) = (GroupId(1), TopicId(1));
-    Lease { group, topic, generation: 1, deadline: Millis(1), renewed_for: None, fresh, again: vec![] }
+    Lease { group, topic, generation: Generation(1), deadline: Millis(1), renewed_for: None, fresh, again: vec![] }
 }
 
 #[test]

@@ -10,12 +10,16 @@ use proptest::prelude::*;
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
-    BodyEncoding, CheckPolicy, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, StartPosition,
-    TagFilter, TagHash, TopicConfig, TopicId, TopicType, TransactionOutcome, Unconsumed,
+    BodyEncoding, CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName,
+    StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TopicType, TransactionOutcome, Unconsumed,
 };
 
 fn text() -> impl Strategy<Value = String> {
     ".{0,12}"
+}
+
+fn generation() -> impl Strategy<Value = Generation> {
+    any::<u64>().prop_map(Generation)
 }
 
 fn millis() -> impl Strategy<Value = Millis> {
@@ -167,19 +171,19 @@ fn deliveries() -> impl Strategy<Value = Record> {
         (any::<u32>(), any::<u64>(), proptest::sample::select(vec![Again::Done, Again::Leased, Again::Left]))
             .prop_map(|(queue, offset, becomes)| LeasedAgain { queue, offset, becomes })
     };
-    let about = || (lives(), any::<u32>(), any::<u64>(), any::<u64>());
+    let about = || (lives(), any::<u32>(), any::<u64>(), generation());
     prop_oneof![
-        (lives(), any::<u64>(), millis(), option::of(text()), vec(range(), 0..4), vec(again(), 0..4)).prop_map(
+        (lives(), generation(), millis(), option::of(text()), vec(range(), 0..4), vec(again(), 0..4)).prop_map(
             |((group, topic), generation, deadline, renewed_for, fresh, again)| {
                 Record::Lease(Lease { group, topic, generation, deadline, renewed_for, fresh, again })
             }
         ),
-        (lives(), millis(), vec(any::<(u32, u64, u64)>(), 0..5))
+        (lives(), millis(), vec((any::<u32>(), any::<u64>(), generation()), 0..5))
             .prop_map(|((group, topic), deadline, leases)| { Record::Renew(Renew { group, topic, deadline, leases }) }),
         about().prop_map(|((group, topic), queue, offset, generation)| {
             Record::Ack(Ack { group, topic, queue, offset, generation })
         }),
-        (about(), any::<u64>(), millis(), any::<bool>()).prop_map(
+        (about(), generation(), millis(), any::<bool>()).prop_map(
             |(((group, topic), queue, offset, generation), new_generation, deadline, uncounted)| {
                 Record::ChangeInvisible(ChangeInvisible {
                     group,

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
-    BodyEncoding, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, TagFilter, TagHash, TopicConfig,
-    TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, TagFilter, TagHash,
+    TopicConfig, TopicId, TransactionOutcome,
 };
 
 /// A record, what it decodes to, and its kind.
@@ -147,27 +147,41 @@ fn deliveries() -> Vec<Sample> {
         sample!(Lease {
             group,
             topic,
-            generation,
+            generation: Generation(generation),
             deadline: Millis(0x0708),
             renewed_for: Some("c".to_owned()),
             fresh: vec![LeasedRange { queue: 1, from: 300, to: 310, leased: vec![300, 303], left: vec![309] }],
             again: vec![again(Again::Leased), again(Again::Done), again(Again::Left)]
         }),
-        sample!(Renew { group, topic, deadline: Millis(0x0708), leases: vec![(queue, offset, 9)] }),
-        sample!(Ack { group, topic, queue, offset, generation }),
+        sample!(Renew { group, topic, deadline: Millis(0x0708), leases: vec![(queue, offset, Generation(9))] }),
+        sample!(Ack { group, topic, queue, offset, generation: Generation(generation) }),
         sample!(ChangeInvisible {
             group,
             topic,
             queue,
             offset,
-            generation,
-            new_generation: 10,
+            generation: Generation(generation),
+            new_generation: Generation(10),
             deadline: Millis(0x0708),
             uncounted: true
         }),
-        sample!(DeadLetter { group, topic, queue, offset, generation, reason: "why".to_owned() }),
+        sample!(DeadLetter {
+            group,
+            topic,
+            queue,
+            offset,
+            generation: Generation(generation),
+            reason: "why".to_owned()
+        }),
         sample!(DeadLetterSized {
-            letter: DeadLetter { group, topic, queue, offset, generation, reason: "why".to_owned() },
+            letter: DeadLetter {
+                group,
+                topic,
+                queue,
+                offset,
+                generation: Generation(generation),
+                reason: "why".to_owned()
+            },
             record_len: 0x0910
         }),
         sample!(FilterNoted { group, topic, filter: TagFilter::Tags(vec![TagHash(0x0102), TagHash(0x0304)]) }),

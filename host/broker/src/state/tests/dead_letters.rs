@@ -3,11 +3,11 @@
 use crate::record::{Again, DeadLetter, LeasedRange, Record, TopicDelete};
 use crate::state::{Applied, Effect};
 use crate::testing::{Log, ack, again, lease, whole};
-use crate::{GroupConfig, GroupId, Refusal, ResourceName, TagHash, TopicId};
+use crate::{Generation, GroupConfig, GroupId, Refusal, ResourceName, TagHash, TopicId};
 
 fn letter(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Record {
     let reason = "17 deliveries".to_owned();
-    Record::DeadLetter(DeadLetter { group, topic, queue: 0, offset, generation, reason })
+    Record::DeadLetter(DeadLetter { group, topic, queue: 0, offset, generation: Generation(generation), reason })
 }
 
 fn leased(config: GroupConfig) -> (Log, GroupId, TopicId) {
@@ -57,7 +57,7 @@ fn a_message_that_was_acknowledged_or_is_in_other_hands_is_left_alone() {
     log.apply(again(&log, group, topic, 2, &[(1, Again::Leased)])).unwrap();
     assert_eq!(log.apply(letter(group, topic, 1, 1)), Ok(Applied::Done));
     assert!(log.state.topics().named(&ResourceName::plain("%DLQ%g")).is_err());
-    assert_eq!(log.progress(group, topic).exception(0, 1).unwrap().generation, 2);
+    assert_eq!(log.progress(group, topic).exception(0, 1).unwrap().generation, Generation(2));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::record::{Again, ChangeInvisible, LeasedRange, Record, Renew};
 use crate::state::{Applied, Effect, Exception, UNFINISHED_MAX};
 use crate::testing::{Log, START, ack, again, lease, whole};
-use crate::{GroupConfig, GroupId, Handle, Millis, Refusal, TopicId};
+use crate::{Generation, GroupConfig, GroupId, Handle, Millis, Refusal, TopicId};
 
 /// A group that holds the first message of a topic with three of them, by generation 1, for 60 s.
 fn leased() -> (Log, GroupId, TopicId) {
@@ -22,8 +22,8 @@ fn change(group: GroupId, topic: TopicId, generation: u64, deadline: Millis, unc
         topic,
         queue,
         offset,
-        generation,
-        new_generation,
+        generation: Generation(generation),
+        new_generation: Generation(new_generation),
         deadline,
         uncounted,
     })
@@ -42,7 +42,7 @@ fn a_leased_message_is_in_flight_until_its_deadline() {
     let (log, group, topic) = leased();
     let progress = log.progress(group, topic);
     let exception = held(&log, group, topic);
-    assert_eq!((exception.attempts, exception.generation, exception.leased_at), (1, 1, START));
+    assert_eq!((exception.attempts, exception.generation, exception.leased_at), (1, Generation(1), START));
     assert_eq!(exception.visible_at, START.plus_ms(60_000));
     assert_eq!(progress.due().collect::<Vec<_>>(), [(START.plus_ms(60_000), 0, 0)]);
     assert_eq!((progress.next(0), progress.unfinished()), (1, 1));
@@ -105,7 +105,7 @@ fn a_living_lease_is_not_taken_over() {
     }
     log.pass_ms(1);
     log.apply(again(&log, group, topic, 2, &[(0, Again::Leased)])).unwrap();
-    assert_eq!(held(&log, group, topic).generation, 2);
+    assert_eq!(held(&log, group, topic).generation, Generation(2));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_changed_lease_has_another_handle_and_the_same_attempt() {
     log.apply(change(group, topic, 1, START.plus_ms(5_000), false)).unwrap();
     assert_eq!(log.effects, [Effect::VisibleAt(group, topic, START.plus_ms(5_000))]);
     let exception = held(&log, group, topic);
-    assert_eq!((exception.attempts, exception.generation, exception.visible_at.0), (1, 2, START.0 + 5_000));
+    assert_eq!((exception.attempts, exception.generation, exception.visible_at.0), (1, Generation(2), START.0 + 5_000));
     assert_eq!(log.progress(group, topic).due().count(), 1);
     assert!(stale(&log.refused(ack(group, topic, 0, 1))));
     assert_eq!(log.apply(ack(group, topic, 0, 2)), Ok(Applied::Done));
@@ -147,7 +147,7 @@ fn a_delivery_that_is_suspended_twice_gives_one_attempt_back() {
 #[test]
 fn a_renewed_lease_keeps_its_handle_and_never_gets_shorter() {
     let (mut log, group, topic) = leased();
-    let renew = |deadline| Record::Renew(Renew { group, topic, deadline, leases: vec![(0, 0, 1)] });
+    let renew = |deadline| Record::Renew(Renew { group, topic, deadline, leases: vec![(0, 0, Generation(1))] });
     log.pass_ms(50_000);
     log.apply(renew(START.plus_ms(120_000))).unwrap();
     assert_eq!(held(&log, group, topic).visible_at, START.plus_ms(120_000));
@@ -161,14 +161,14 @@ fn a_renewed_lease_keeps_its_handle_and_never_gets_shorter() {
 fn a_lease_that_is_over_or_superseded_is_not_renewed() {
     let (mut log, group, topic) = leased();
     let renew = |generation| {
-        let leases = vec![(0, 0, generation), (0, 1, 1), (9, 0, 1)];
+        let leases = vec![(0, 0, generation), (0, 1, Generation(1)), (9, 0, Generation(1))];
         Record::Renew(Renew { group, topic, deadline: Millis(u64::MAX / 2), leases })
     };
     log.pass_ms(60_000);
-    log.apply(renew(1)).unwrap();
+    log.apply(renew(Generation(1))).unwrap();
     assert_eq!(held(&log, group, topic).visible_at, START.plus_ms(60_000));
     log.apply(again(&log, group, topic, 2, &[(0, Again::Leased)])).unwrap();
-    log.apply(renew(1)).unwrap();
+    log.apply(renew(Generation(1))).unwrap();
     assert_eq!(held(&log, group, topic).visible_at, START.plus_ms(120_000));
 }
 
@@ -176,10 +176,10 @@ fn a_lease_that_is_over_or_superseded_is_not_renewed() {
 fn a_range_below_the_cursor_was_decided_before() {
     let (mut log, group, topic) = leased();
     log.apply(lease(&log, group, topic, 2, whole(0, 0, 1))).unwrap();
-    assert_eq!(held(&log, group, topic).generation, 1);
+    assert_eq!(held(&log, group, topic).generation, Generation(1));
     log.apply(lease(&log, group, topic, 3, whole(0, 0, 2))).unwrap();
-    assert_eq!(held(&log, group, topic).generation, 1);
-    assert_eq!(log.progress(group, topic).exception(0, 1).unwrap().generation, 3);
+    assert_eq!(held(&log, group, topic).generation, Generation(1));
+    assert_eq!(log.progress(group, topic).exception(0, 1).unwrap().generation, Generation(3));
     log.apply(ack(group, topic, 0, 1)).unwrap();
     log.apply(lease(&log, group, topic, 4, whole(0, 0, 2))).unwrap();
     assert_eq!(log.progress(group, topic).exception(0, 0), None, "what was done stays done");
@@ -220,12 +220,12 @@ fn a_handle_is_checked_against_the_state_as_an_ack_would_be() {
         generation,
         deadline: Millis(0),
     };
-    assert_eq!(log.state.check_handle(&handle(1), log.now), Ok(true));
-    assert!(log.state.check_handle(&handle(2), log.now).is_err());
-    assert!(log.state.check_handle(&handle(1), log.now.plus_ms(60_000)).is_err());
-    assert!(log.state.check_handle(&Handle { group: GroupId(9), ..handle(1) }, log.now).is_err());
+    assert_eq!(log.state.check_handle(&handle(Generation(1)), log.now), Ok(true));
+    assert!(log.state.check_handle(&handle(Generation(2)), log.now).is_err());
+    assert!(log.state.check_handle(&handle(Generation(1)), log.now.plus_ms(60_000)).is_err());
+    assert!(log.state.check_handle(&Handle { group: GroupId(9), ..handle(Generation(1)) }, log.now).is_err());
     log.apply(ack(group, topic, 0, 1)).unwrap();
-    assert_eq!(log.state.check_handle(&handle(1), log.now), Ok(false));
+    assert_eq!(log.state.check_handle(&handle(Generation(1)), log.now), Ok(false));
 }
 
 #[test]

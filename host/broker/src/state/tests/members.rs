@@ -3,7 +3,7 @@
 use crate::record::{Again, LeasedRange, Record};
 use crate::state::Effect;
 use crate::testing::{Log, ack, again, lease, whole};
-use crate::{GroupConfig, GroupId, Refusal, TagHash, TopicId};
+use crate::{Generation, GroupConfig, GroupId, Refusal, TagHash, TopicId};
 
 fn tag(text: &str) -> TagHash {
     TagHash::of(Some(text))
@@ -47,7 +47,7 @@ fn the_member_that_wants_it_gets_its_first_delivery() {
     let (mut log, group, topic) = left();
     log.apply(again(&log, group, topic, 2, &[(1, Again::Leased)])).unwrap();
     let progress = log.progress(group, topic);
-    assert_eq!(progress.exception(0, 1).map(|e| (e.attempts, e.generation, e.left)), Some((1, 2, None)));
+    assert_eq!(progress.exception(0, 1).map(|e| (e.attempts, e.generation, e.left)), Some((1, Generation(2), None)));
     assert_eq!((progress.left(tag("b")).count(), progress.unfinished()), (0, 3));
     log.apply(ack(group, topic, 1, 2)).unwrap();
     assert_eq!(log.progress(group, topic).unfinished(), 2);

@@ -12,7 +12,8 @@ use crate::record::{
 use crate::state::{Applied, GAPS_MAX, Gap, PIN_MS};
 use crate::testing::{Log, ack, end, lease, message, whole};
 use crate::{
-    GroupConfig, MessageKind, NewMessage, StartPosition, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
+    Generation, GroupConfig, MessageKind, NewMessage, StartPosition, TopicConfig, TopicId, TransactionOutcome,
+    Unconsumed,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -98,7 +99,8 @@ fn dead_letters_count_as_the_messages_that_they_keep() {
     for offset in 0..4 {
         log.send(topic, 0, None);
         log.apply(lease(&log, group, topic, 1 + offset, whole(0, offset, offset + 1))).unwrap();
-        let letter = DeadLetter { group, topic, queue: 0, offset, generation: 1 + offset, reason: String::new() };
+        let letter =
+            DeadLetter { group, topic, queue: 0, offset, generation: Generation(1 + offset), reason: String::new() };
         log.apply(Record::DeadLetterSized(DeadLetterSized { letter, record_len: 100 })).unwrap();
         log.state.seal(1000 * (offset + 1)).unwrap();
     }

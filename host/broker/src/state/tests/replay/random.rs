@@ -8,8 +8,8 @@ use crate::record::*;
 use crate::state::PIN_MS;
 use crate::testing::{Log, head};
 use crate::{
-    CheckPolicy, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, StartPosition, TagFilter,
-    TagHash, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
+    CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, StartPosition,
+    TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
 };
 
 /// Numbers from which a record is made, small so that records meet.
@@ -263,7 +263,7 @@ fn lease(log: &Log, step: Step) -> Record {
     let again = again.map(|((queue, offset), becomes)| LeasedAgain { queue, offset, becomes }).collect();
     let renewed_for = step.c.is_multiple_of(2).then(|| "client".to_owned());
     let (generation, deadline) = (log.last_position(), log.now.plus_ms(60_000));
-    Record::Lease(Lease { group, topic, generation, deadline, renewed_for, fresh, again })
+    Record::Lease(Lease { group, topic, generation: Generation(generation), deadline, renewed_for, fresh, again })
 }
 
 /// About a lease that is there, or about none.
@@ -273,11 +273,16 @@ fn about_a_lease(log: &Log, step: Step) -> Record {
     let mut places: Vec<(u32, u64)> = progress.into_iter().flat_map(|p| p.due()).map(|(_, q, o)| (q, o)).collect();
     places.push((u32::from(step.c % 7), u64::from(step.c % 11)));
     let (queue, offset) = places[usize::from(step.c) % places.len()];
-    let current = progress.and_then(|p| p.exception(queue, offset)).map_or(1, |exception| exception.generation);
+    let current = progress.and_then(|p| p.exception(queue, offset)).map_or(1, |exception| exception.generation.0);
     let generation = if step.c.is_multiple_of(5) { current + 1 } else { current };
     let deadline = log.now.plus_ms(u64::from(step.c >> 8) * 1_000);
     match step.what % 6 {
-        0 => Record::Renew(Renew { group, topic, deadline, leases: vec![(queue, offset, generation), (queue, 0, 1)] }),
+        0 => Record::Renew(Renew {
+            group,
+            topic,
+            deadline,
+            leases: vec![(queue, offset, Generation(generation)), (queue, 0, Generation(1))],
+        }),
         1 => {
             let (new_generation, uncounted) = (log.last_position(), step.c.is_multiple_of(2));
             Record::ChangeInvisible(ChangeInvisible {
@@ -285,18 +290,18 @@ fn about_a_lease(log: &Log, step: Step) -> Record {
                 topic,
                 queue,
                 offset,
-                generation,
-                new_generation,
+                generation: Generation(generation),
+                new_generation: Generation(new_generation),
                 deadline,
                 uncounted,
             })
         }
         2 => {
             let reason = "too often".to_owned();
-            let letter = DeadLetter { group, topic, queue, offset, generation, reason };
+            let letter = DeadLetter { group, topic, queue, offset, generation: Generation(generation), reason };
             Record::DeadLetterSized(DeadLetterSized { letter, record_len: u32::from(step.c) })
         }
-        _ => Record::Ack(Ack { group, topic, queue, offset, generation }),
+        _ => Record::Ack(Ack { group, topic, queue, offset, generation: Generation(generation) }),
     }
 }
 

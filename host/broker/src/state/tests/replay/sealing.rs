@@ -8,7 +8,7 @@ use crate::delivery::{Picks, Reservations, Wanted, pick};
 use crate::record::Record;
 use crate::state::RecordAt;
 use crate::testing::{Parts, replay};
-use crate::{GroupId, Millis, State, TagFilter, TopicId};
+use crate::{Generation, GroupId, Millis, State, TagFilter, TopicId};
 
 /// What a node has on its disk, and its live state.
 #[derive(Default)]
@@ -105,7 +105,16 @@ fn picks(state: &State, now: Millis) -> Vec<Picks> {
     ids.map(|(group, topic)| {
         let filter = &TagFilter::All;
         let (generation, deadline) = (1_000_000, now.plus_ms(1));
-        let wanted = Wanted { group, topic, filter, max: 32, now, generation, deadline, renewed_for: None };
+        let wanted = Wanted {
+            group,
+            topic,
+            filter,
+            max: 32,
+            now,
+            generation: Generation(generation),
+            deadline,
+            renewed_for: None,
+        };
         pick(state, &mut Reservations::default(), &wanted)
     })
     .collect()
