@@ -14,8 +14,8 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::RecordAt;
 use vouch_broker::{
-    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, State, TopicConfig,
-    TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, ResourceName, State,
+    TopicConfig, TopicId, TransactionOutcome,
 };
 
 const TOPIC: TopicId = TopicId(1);
@@ -72,11 +72,12 @@ fn ends(out: &mut Vec<u8>, transactions: &[u64]) {
 /// Batches of 32 of one queue, each message acknowledged.
 fn deliveries(out: &mut Vec<u8>, count: u64) {
     let of_each = count / u64::from(QUEUES) / 32 * 32;
-    for (generation, from) in (1..).map(Generation).zip((0..of_each).step_by(32)) {
+    for (generation, from) in (1..).map(Generation).zip((0..of_each).step_by(32).map(QueueOffset)) {
         for queue in 0..QUEUES {
-            let leased: Vec<u64> = (from..from + 32).collect();
+            let to = from.plus(32);
+            let leased: Vec<QueueOffset> = QueueOffset::each(from..to).collect();
             let (group, topic, deadline) = (GROUP, TOPIC, Millis(START + 60_000));
-            let fresh = vec![LeasedRange { queue, from, to: from + 32, leased: leased.clone(), left: vec![] }];
+            let fresh = vec![LeasedRange { queue, from, to, leased: leased.clone(), left: vec![] }];
             Lease { group, topic, generation, deadline, renewed_for: None, fresh, again: vec![] }.encode(out);
             for offset in leased {
                 Ack { group, topic, queue, offset, generation }.encode(out);

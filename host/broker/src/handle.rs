@@ -1,6 +1,6 @@
 //! What a receipt handle says. The text form and its check value belong to the protocol.
 
-use crate::{Generation, GroupId, Millis, ShardId, TopicId};
+use crate::{Generation, GroupId, Millis, QueueOffset, ShardId, TopicId};
 
 /// One delivery of one message to one group: the token of a lease (ruling 10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +14,7 @@ pub struct Handle {
     /// Queue number in the topic.
     pub queue: u32,
     /// Queue offset.
-    pub offset: u64,
+    pub offset: QueueOffset,
     /// Changes with every lease and every change of one; grows with time.
     pub generation: Generation,
     /// When the lease ended as it was given; renewals by the broker move the end, not this mark.

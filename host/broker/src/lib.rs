@@ -14,6 +14,7 @@ mod handle;
 mod message;
 mod name;
 mod not_done;
+mod queue_offset;
 pub mod record;
 mod refusal;
 mod shard_id;
@@ -39,6 +40,7 @@ pub use name::{
     check_topic_name,
 };
 pub use not_done::{NotDone, NothingStored};
+pub use queue_offset::QueueOffset;
 pub use refusal::{Refusal, TransactionOutcome};
 pub use shard_id::ShardId;
 pub use state::State;

@@ -17,8 +17,8 @@ use crate::record::{
 };
 use crate::state::{Applied, Effect, Outcome, Progress, RecordAt, SnapshotError};
 use crate::{
-    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, State, TagHash,
-    TopicConfig, TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, ResourceName, State,
+    TagHash, TopicConfig, TopicId, TransactionOutcome,
 };
 
 /// When the log of a test begins.
@@ -159,7 +159,7 @@ impl Log {
     }
 
     /// Sends a message under a new id, and returns its offset.
-    pub fn send(&mut self, topic: TopicId, queue: u32, tag: Option<&str>) -> u64 {
+    pub fn send(&mut self, topic: TopicId, queue: u32, tag: Option<&str>) -> QueueOffset {
         self.ids += 1;
         let id = format!("sent-{}", self.ids);
         let head = MessageHead { tag: TagHash::of(tag), ..head(topic, queue, &id, 0) };
@@ -258,18 +258,21 @@ pub fn lease(log: &Log, group: GroupId, topic: TopicId, generation: u64, range: 
 
 /// Everything in `from..to` of a queue is leased.
 pub fn whole(queue: u32, from: u64, to: u64) -> LeasedRange {
-    LeasedRange { queue, from, to, leased: (from..to).collect(), left: vec![] }
+    let (from, to) = (QueueOffset(from), QueueOffset(to));
+    LeasedRange { queue, from, to, leased: QueueOffset::each(from..to).collect(), left: vec![] }
 }
 
 /// Decides messages of queue 0 below the cursor, for 60 s.
 pub fn again(log: &Log, group: GroupId, topic: TopicId, generation: u64, list: &[(u64, Again)]) -> Record {
     let (generation, deadline) = (Generation(generation), log.now.plus_ms(60_000));
-    let again = list.iter().map(|(offset, becomes)| LeasedAgain { queue: 0, offset: *offset, becomes: *becomes });
-    let again = again.collect();
+    let decided =
+        |(offset, becomes): &(u64, Again)| LeasedAgain { queue: 0, offset: QueueOffset(*offset), becomes: *becomes };
+    let again = list.iter().map(decided).collect();
     Record::Lease(Lease { group, topic, generation, deadline, renewed_for: None, fresh: vec![], again })
 }
 
 /// Acknowledges a message of queue 0.
 pub fn ack(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Record {
-    Record::Ack(Ack { group, topic, queue: 0, offset, generation: Generation(generation) })
+    let (offset, generation) = (QueueOffset(offset), Generation(generation));
+    Record::Ack(Ack { group, topic, queue: 0, offset, generation })
 }

@@ -107,7 +107,9 @@ mod tests {
         Frame, GroupPut, Join, Lease, LeasedRange, MessagePlace, Record, TopicPut, encode_message,
     };
     use vouch_broker::state::RecordAt;
-    use vouch_broker::{BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, NewMessage, TopicConfig, TopicId};
+    use vouch_broker::{
+        BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, NewMessage, QueueOffset, TopicConfig, TopicId,
+    };
 
     use super::*;
 
@@ -172,7 +174,9 @@ mod tests {
             [(0, Some("dead")), (4, Some("back")), (6, None), (8, Some("dead too")), (11, Some("lives"))]
         {
             let to = [4, 6, 8, 11, 12].into_iter().find(|to| *to > from).unwrap();
-            let fresh = vec![LeasedRange { queue: 0, from, to, leased: (from..to).collect(), left: vec![] }];
+            let leased = (from..to).map(QueueOffset).collect();
+            let fresh =
+                vec![LeasedRange { queue: 0, from: QueueOffset(from), to: QueueOffset(to), leased, left: vec![] }];
             let renewed_for = client.map(str::to_owned);
             let deadline = NOW.plus_ms(RENEWED_LEASE_MS);
             bench.apply(&Record::Lease(Lease {
@@ -197,7 +201,10 @@ mod tests {
             assert_eq!(bench.in_flight(group, topic), left);
         }
         let progress = bench.state.groups().get(group).unwrap().progress(topic).unwrap();
-        assert!(progress.exception(0, 0).is_some_and(|given_up| given_up.attempts == 1), "the delivery counts");
+        assert!(
+            progress.exception(0, QueueOffset(0)).is_some_and(|given_up| given_up.attempts == 1),
+            "the delivery counts"
+        );
         assert!(orphans.dead.is_empty());
     }
 }

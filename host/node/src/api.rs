@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use vouch_broker::record::EndedBy;
 use vouch_broker::{
-    GroupConfig, GroupId, Handle, NewMessage, ResourceName, StoredMessage, TagFilter, TopicConfig, TopicId,
-    TransactionOutcome,
+    GroupConfig, GroupId, Handle, NewMessage, QueueOffset, ResourceName, StoredMessage, TagFilter, TopicConfig,
+    TopicId, TransactionOutcome,
 };
 
 /// Messages of one topic from one producer, stored all or none.
@@ -29,7 +29,7 @@ pub enum Receipt {
         /// The queue.
         queue: u32,
         /// Its offset there.
-        offset: u64,
+        offset: QueueOffset,
     },
     /// It is a half message, durable and invisible.
     Prepared {
@@ -96,7 +96,7 @@ pub struct Delivery {
     /// The queue.
     pub queue: u32,
     /// Its offset there.
-    pub offset: u64,
+    pub offset: QueueOffset,
     /// Which delivery this is, from 1.
     pub attempt: u32,
     /// Token of the lease.
@@ -293,7 +293,7 @@ pub struct MessageView {
     /// The topic it was sent to.
     pub topic: String,
     /// Queue and offset, if it is in a queue.
-    pub place: Option<(u32, u64)>,
+    pub place: Option<(u32, QueueOffset)>,
     /// The transaction, for a half message.
     pub transaction: Option<TransactionView>,
 }
@@ -308,7 +308,7 @@ pub enum MessageMark {
         /// The topic's life: its offsets mean nothing in another one.
         topic: TopicId,
         /// The next offset of each queue.
-        next: Vec<u64>,
+        next: Vec<QueueOffset>,
     },
 }
 

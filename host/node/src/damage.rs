@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use vouch_broker::state::{Body, QueueGap};
-use vouch_broker::{NotDone, NothingStored, State, TopicId};
+use vouch_broker::{NotDone, NothingStored, QueueOffset, State, TopicId};
 use vouch_commitlog::DamagedRange;
 use vouch_storage::{LostFile, LostParts, is_break};
 
@@ -79,7 +79,7 @@ pub struct LostMessages {
     /// The queue.
     pub queue: u32,
     /// Offsets from the first to the last.
-    pub offsets: RangeInclusive<u64>,
+    pub offsets: RangeInclusive<QueueOffset>,
 }
 
 impl Node {
@@ -207,7 +207,7 @@ impl Inner {
         let mut names = HashMap::new();
         for QueueGap { topic, queue, offsets } in gaps.into_iter().take(ROWS_MAX) {
             let topic = self.name_of(topic, &mut names).await?;
-            known.messages.push(LostMessages { topic, queue, offsets: offsets.start..=offsets.end - 1 });
+            known.messages.push(LostMessages { topic, queue, offsets: offsets.start..=QueueOffset(offsets.end.0 - 1) });
         }
         Ok(known)
     }
@@ -264,7 +264,7 @@ struct Found {
     range: Range<u64>,
     known: Known,
     /// Messages, gathered to runs of neighbours.
-    rows: Vec<(TopicId, u32, RangeInclusive<u64>)>,
+    rows: Vec<(TopicId, u32, RangeInclusive<QueueOffset>)>,
 }
 
 impl Found {
@@ -284,7 +284,7 @@ impl Found {
         let Some(queued) = body.queued.filter(|_| self.range.contains(&body.position)) else { return };
         let (topic, queue, offset) = (queued.topic, queued.queue, queued.offset);
         if let Some((last_topic, last_queue, offsets)) = self.rows.last_mut()
-            && (*last_topic, *last_queue, offsets.end() + 1) == (topic, queue, offset)
+            && (*last_topic, *last_queue, offsets.end().next()) == (topic, queue, offset)
         {
             *offsets = *offsets.start()..=offset;
         } else if self.rows.len() == ROWS_MAX {

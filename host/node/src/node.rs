@@ -431,7 +431,8 @@ impl Inner {
                 Ok(found) => found,
                 Err(refusal) => {
                     // One bad message is reported, the others go on; its lease ends and it is tried again.
-                    tracing::error!(%topic, picked.queue, picked.offset, %refusal, "a message cannot be delivered");
+                    let offset = picked.offset.0;
+                    tracing::error!(%topic, picked.queue, picked.offset = offset, %refusal, "a message cannot be delivered");
                     continue;
                 }
             };

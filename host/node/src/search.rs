@@ -7,7 +7,7 @@ mod coverage;
 
 use std::sync::Arc;
 
-use vouch_broker::{MessageKind, Millis, NotDone, NothingStored, Refusal, State, StoredMessage, TopicId};
+use vouch_broker::{MessageKind, Millis, NotDone, NothingStored, QueueOffset, Refusal, State, StoredMessage, TopicId};
 
 use crate::admin::{PAGE_MAX, Row, ended_row, open_row, topic_named};
 use crate::node::{Inner, Node};
@@ -27,7 +27,7 @@ pub(crate) const SEARCHES_MAX: usize = 2;
 const ATTEMPTS_MAX: usize = 100;
 
 /// Position of a message, and its queue and offset; none for a half message that is still open.
-type Place = (u64, Option<(u32, u64)>);
+type Place = (u64, Option<(u32, QueueOffset)>);
 
 impl Node {
     /// Messages of a topic with this client id, newest first: those that are in its queues and its open transactions.

@@ -195,7 +195,7 @@ async fn a_suspend_is_felt_at_once() {
 
 /// What a new group gets first of the topic that is kept for an hour.
 async fn first_offset(node: &Node, group: &str) -> Option<u64> {
-    receive_now(node, "t", group).await.iter().map(|delivery| delivery.offset).min()
+    receive_now(node, "t", group).await.iter().map(|delivery| delivery.offset.0).min()
 }
 
 async fn fill(node: &Node, topic: &str, name: &str, count: usize) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{config, message, receive_now, send, topic};
 use vouch_broker::state::PartView;
-use vouch_broker::{ResourceName, TopicId};
+use vouch_broker::{QueueOffset, ResourceName, TopicId};
 use vouch_node::{Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, StartError};
 use vouch_storage::{
     BackupError, CopyFate, DamagedCopy, StoredCopies, backup, check_backup, restore, verify_snapshots,
@@ -139,7 +139,7 @@ fn places(file: &Path, topic: TopicId) -> Option<(u64, [u64; 3])> {
     let mut at = 40 + 56 * u64::from_le_bytes(bytes[24..32].try_into().unwrap());
     let view = PartView::open(id, bytes.into()).unwrap();
     for row in view.queue_rows() {
-        if (row.topic, row.first, row.count) == (topic, 0, MESSAGES) {
+        if (row.topic, row.first, row.count) == (topic, QueueOffset(0), MESSAGES) {
             return Some((id, [at, at + 16 * (MESSAGES - 1), len]));
         }
         at += 16 * row.count;
@@ -321,12 +321,16 @@ async fn what_both_copies_lost_is_refused_or_left_out_and_told_by_topic_queue_an
         let damage = node.damage().await.unwrap();
         let [stretch] = damage.stretches.as_slice() else { panic!("{case}: {damage:?}") };
         let lost = &stretch.known.as_ref().unwrap().messages;
-        let of_t = LostMessages { topic: "t".to_owned(), queue: 0, offsets: 0..=MESSAGES - 1 };
+        let of_t =
+            LostMessages { topic: "t".to_owned(), queue: 0, offsets: QueueOffset(0)..=QueueOffset(MESSAGES - 1) };
         assert!(lost.contains(&of_t), "{case}: {lost:?}");
         assert_eq!((&stretch.file, stretch.to), (&files[0], stopped.part), "{case}");
         assert_eq!(listed(&node, "t").await, 0, "{case}");
-        let also_lost: u64 =
-            lost.iter().filter(|lost| lost.topic == "fill").map(|lost| lost.offsets.clone().count() as u64).sum();
+        let also_lost: u64 = lost
+            .iter()
+            .filter(|lost| lost.topic == "fill")
+            .map(|lost| lost.offsets.end().next().since(*lost.offsets.start()))
+            .sum();
         // It is one message, sent again and again: nobody takes a resend for another one, with what it resends forgotten.
         assert_eq!(listed(&node, "fill").await as u64 + also_lost, fill as u64, "{case}: the rest is read");
         let newest = number(named(&data, "snapshot").last().unwrap());

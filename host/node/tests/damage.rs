@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use common::{config, half, message, prepare, receive, send, topic, topic_config};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NotDone, NothingStored, ResourceName, TransactionOutcome};
+use vouch_broker::{NotDone, NothingStored, QueueOffset, ResourceName, TransactionOutcome};
 use vouch_node::{
     Damage, EndRequest, Expect, Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, PluginUpload,
     SendRequest, StartError, TransactionState,
@@ -77,7 +77,13 @@ fn ids(numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
     numbers.into_iter().map(|n| format!("m{n:03}")).collect()
 }
 
+/// Offsets from the first to the last.
+fn numbers(lost: &LostMessages) -> std::ops::RangeInclusive<u64> {
+    lost.offsets.start().0..=lost.offsets.end().0
+}
+
 fn lost(topic: &str, offsets: std::ops::RangeInclusive<u64>) -> LostMessages {
+    let offsets = QueueOffset(*offsets.start())..=QueueOffset(*offsets.end());
     LostMessages { topic: topic.to_owned(), queue: 0, offsets }
 }
 
@@ -184,8 +190,7 @@ async fn what_was_damaged_below_the_snapshot_is_told_by_queue_and_offset_and_the
     // Marks may lie between the three messages of the first segment: then they are not one stretch.
     let (entries, file) = stretches.split_at(stretches.len() - 1);
     let known: Vec<_> = entries.iter().map(|stretch| stretch.known.as_ref().unwrap()).collect();
-    let offsets: Vec<u64> =
-        known.iter().flat_map(|known| &known.messages).flat_map(|lost| lost.offsets.clone()).collect();
+    let offsets: Vec<u64> = known.iter().flat_map(|known| &known.messages).flat_map(numbers).collect();
     let open_ones: Vec<u64> = known.iter().flat_map(|known| known.transactions.clone()).collect();
     assert_eq!((offsets, open_ones), (vec![2, 3], vec![open]), "{entries:?}");
     assert!(known.iter().flat_map(|known| &known.messages).all(|lost| lost.topic == "t" && lost.queue == 0));
@@ -193,7 +198,7 @@ async fn what_was_damaged_below_the_snapshot_is_told_by_queue_and_offset_and_the
     let file = &file[0];
     assert_eq!((file.length, &file.file), (4 << 20, &missing));
     let [gone] = file.known.as_ref().unwrap().messages.as_slice() else { panic!("{file:?}") };
-    let gone_ids: Vec<u32> = gone.offsets.clone().map(|offset| offset as u32 + 4).collect();
+    let gone_ids: Vec<u32> = numbers(gone).map(|offset| offset as u32 + 4).collect();
     assert!(gone.topic == "t" && gone_ids.len() > 8, "{gone:?}");
 
     let whole = (0..60).filter(|n| !(2..8).contains(n) && !gone_ids.contains(n));
@@ -285,7 +290,7 @@ async fn whatever_is_damaged_what_is_served_is_a_beginning_of_what_was_or_all_th
         assert!(!damage.stretches.is_empty(), "{what}");
         let lost =
             damage.stretches.iter().filter_map(|stretch| stretch.known.as_ref()).flat_map(|known| &known.messages);
-        let lost: Vec<u64> = lost.flat_map(|lost| lost.offsets.clone()).collect();
+        let lost: Vec<u64> = lost.flat_map(numbers).collect();
         let served = node.topics(None, 10).await.unwrap()[0].1 as u32;
         let expected = ids((0..served).filter(|n| !lost.contains(&u64::from(*n))));
         assert_eq!(listed(&node, "t").await, expected, "{what}: {damage:?}");
@@ -324,7 +329,7 @@ async fn of_a_log_that_is_put_together_from_two_histories_only_the_one_of_the_sn
         assert!(seam.known.is_none() && seam.reason.contains("another history"), "{seam:?}");
         assert_eq!((doubtful.from, doubtful.to, missing.to), (0, 12 << 20, 12 << 20), "{damage:?}");
         let lost = [doubtful, missing].map(|stretch| stretch.known.as_ref().unwrap().messages.clone());
-        let lost: Vec<u64> = lost.iter().flatten().flat_map(|lost| lost.offsets.clone()).collect();
+        let lost: Vec<u64> = lost.iter().flatten().flat_map(numbers).collect();
         assert!(lost.contains(&0) && lost.contains(&12) && lost.contains(&25), "{lost:?}");
         assert_eq!(listed(&node, "t").await, ids((0..60).filter(|n| !lost.contains(&u64::from(*n)))));
         node.stop().await;
@@ -342,8 +347,8 @@ async fn messages_of_segments_that_are_missing_at_the_beginning_are_listed_while
     let [stretch] = damage.stretches.as_slice() else { panic!("{damage:?}") };
     assert_eq!((damage.served_to, &stretch.file, stretch.to), (None, &first, 4 << 20));
     let [lost] = stretch.known.as_ref().unwrap().messages.as_slice() else { panic!("{stretch:?}") };
-    let gone = *lost.offsets.end() as u32 + 1;
-    assert_eq!((*lost.offsets.start(), listed(&node, "t").await), (0, ids(gone..40)));
+    let gone = lost.offsets.end().0 as u32 + 1;
+    assert_eq!((lost.offsets.start().0, listed(&node, "t").await), (0, ids(gone..40)));
     send_numbered(&node, "t", 40..41).await;
     node.stop().await;
 }

@@ -241,7 +241,7 @@ async fn many_messages_over_many_segments_survive_a_restart_in_order() {
     let got = receive_now(&node, "t", "g").await;
     assert_eq!(got.len(), 1000);
     for (id, delivery) in got.iter().enumerate() {
-        assert_eq!((delivery.offset, delivery.message.message.message_id.clone()), (id as u64, format!("m{id}")));
+        assert_eq!((delivery.offset.0, delivery.message.message.message_id.clone()), (id as u64, format!("m{id}")));
     }
     node.stop().await;
 }

@@ -73,7 +73,7 @@ async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Resu
 /// Offsets and ids of everything that a new group gets of topic `t`, which has one queue.
 async fn all(node: &Node, group: &str) -> Vec<(u64, String)> {
     let received = receive_now(node, "t", group).await;
-    let mut all: Vec<_> = received.into_iter().map(|d| (d.offset, d.message.message.message_id)).collect();
+    let mut all: Vec<_> = received.into_iter().map(|d| (d.offset.0, d.message.message.message_id)).collect();
     all.sort();
     all
 }
@@ -144,7 +144,7 @@ async fn dead_letters_keep_to_the_retention_of_their_topic() {
         }
     }
     let kept = receive_now(&node, "%DLQ%g", "undertaker").await;
-    let offsets: Vec<u64> = kept.iter().map(|delivery| delivery.offset).collect();
+    let offsets: Vec<u64> = kept.iter().map(|delivery| delivery.offset.0).collect();
     assert!(offsets[0] > 0 && offsets.len() >= 8, "{offsets:?}");
     assert_eq!(*offsets.last().unwrap(), dead as u64 - 1);
     node.stop().await;
@@ -157,7 +157,7 @@ async fn what_a_group_has_not_consumed_keeps_the_log_until_it_is_consumed() {
     topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB"}"#).await;
     send_one(&node, 0).await.unwrap();
     let held = node.receive(receive("t", "slow")).await.unwrap();
-    assert_eq!((held.len(), held[0].offset), (1, 0));
+    assert_eq!((held.len(), held[0].offset.0), (1, 0));
     let mut sent = 1;
     while sent < 64 {
         send_one(&node, sent).await.unwrap();
@@ -190,12 +190,12 @@ async fn where_the_topic_says_so_nobody_holds_the_log_and_the_gap_is_told() {
     let sent = send_until(&node, folder.path(), 1, || log_start(&node) > 0).await;
     let gaps = node.gaps("slow").await.unwrap();
     let first = gaps.last().unwrap();
-    assert_eq!((first.topic.as_str(), first.gap.queue, first.gap.from), ("t", 0, 0));
+    assert_eq!((first.topic.as_str(), first.gap.queue, first.gap.from.0), ("t", 0, 0));
     let missed: u64 = gaps.iter().map(|gap| gap.gap.messages).sum();
     assert_eq!(node.retention().missed.load(Ordering::Relaxed), missed);
     topic(&node, "t", r#"{"queues":1}"#).await;
     let rest = all(&node, "slow").await;
-    let begins = node.gaps("slow").await.unwrap().first().unwrap().gap.to;
+    let begins = node.gaps("slow").await.unwrap().first().unwrap().gap.to.0;
     assert_eq!((rest.first().unwrap().0, rest.last().unwrap().0), (begins, sent as u64 - 1));
     node.stop().await;
 }
@@ -288,7 +288,7 @@ async fn a_message_that_is_kept_for_ever_does_not_hold_the_log_and_is_found_in_i
     let id = async |node: &Node, topic: &str, group: &str| {
         let received = receive_now(node, topic, group).await;
         assert_eq!(received.len(), 1);
-        (received[0].offset, received[0].message.message.message_id.clone())
+        (received[0].offset.0, received[0].message.message.message_id.clone())
     };
     assert_eq!(id(&node, "kept", "another").await, (0, "first".to_owned()));
     assert_eq!(id(&node, "x", "another").await, (0, "h".to_owned()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use prost::Message as _;
-use vouch_broker::{BodyEncoding, MessageKind, StoredMessage};
+use vouch_broker::{BodyEncoding, MessageKind, QueueOffset, StoredMessage};
 
 use crate::compression;
 use crate::convert::{timestamp, wire_duration};
@@ -20,7 +20,7 @@ pub struct Delivered {
     /// Queue number.
     pub queue: u32,
     /// Queue offset.
-    pub offset: u64,
+    pub offset: QueueOffset,
     /// 1 for the first delivery.
     pub attempt: u32,
     /// The lease, sealed.
@@ -53,7 +53,7 @@ pub fn delivered_message(stored: StoredMessage, delivered: Delivered, store_host
     let system = message.system_properties.get_or_insert_default();
     system.receipt_handle = Some(delivered.handle);
     system.queue_id = i32::try_from(delivered.queue).unwrap_or(i32::MAX);
-    system.queue_offset = Some(i64::try_from(delivered.offset).unwrap_or(i64::MAX));
+    system.queue_offset = Some(i64::try_from(delivered.offset.0).unwrap_or(i64::MAX));
     system.invisible_duration = Some(wire_duration(delivered.invisible));
     system.delivery_attempt = Some(i32::try_from(delivered.attempt).unwrap_or(i32::MAX));
     system.dead_letter_queue =

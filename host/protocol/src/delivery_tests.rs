@@ -3,7 +3,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use prost::Message as _;
-use vouch_broker::{Millis, NewMessage};
+use vouch_broker::{Millis, NewMessage, QueueOffset};
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn delivered() -> Delivered {
     Delivered {
         topic: Resource { name: "orders".into(), ..Default::default() },
         queue: 3,
-        offset: 9,
+        offset: QueueOffset(9),
         attempt: 1,
         handle: "handle".into(),
         invisible: Duration::from_secs(60),

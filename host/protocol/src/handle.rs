@@ -20,7 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use vouch_broker::{Generation, GroupId, Handle, Millis, ShardId, TopicId};
+use vouch_broker::{Generation, GroupId, Handle, Millis, QueueOffset, ShardId, TopicId};
 
 const VERSION: u8 = 1;
 const FIELDS_LEN: usize = 39;
@@ -81,7 +81,7 @@ impl HandleKey {
         bytes[3..7].copy_from_slice(&handle.topic.0.to_be_bytes());
         bytes[7..11].copy_from_slice(&handle.group.0.to_be_bytes());
         bytes[11..15].copy_from_slice(&handle.queue.to_be_bytes());
-        bytes[15..23].copy_from_slice(&handle.offset.to_be_bytes());
+        bytes[15..23].copy_from_slice(&handle.offset.0.to_be_bytes());
         bytes[23..31].copy_from_slice(&handle.generation.0.to_be_bytes());
         bytes[31..39].copy_from_slice(&handle.deadline.0.to_be_bytes());
         let mac = self.mac.clone().chain_update(&bytes[..FIELDS_LEN]).finalize().into_bytes();
@@ -106,7 +106,7 @@ impl HandleKey {
             topic: TopicId(u32::from_be_bytes(part(fields, 3))),
             group: GroupId(u32::from_be_bytes(part(fields, 7))),
             queue: u32::from_be_bytes(part(fields, 11)),
-            offset: u64::from_be_bytes(part(fields, 15)),
+            offset: QueueOffset(u64::from_be_bytes(part(fields, 15))),
             generation: Generation(u64::from_be_bytes(part(fields, 23))),
             deadline: Millis(u64::from_be_bytes(part(fields, 31))),
         })
@@ -133,7 +133,7 @@ mod tests {
             topic: TopicId(2),
             group: GroupId(3),
             queue: 4,
-            offset: 5,
+            offset: QueueOffset(5),
             generation: Generation(6),
             deadline: Millis(1_700_000_000_000),
         }
@@ -197,7 +197,7 @@ mod tests {
             shard: u16, topic: u32, group: u32, queue: u32, offset: u64, generation: u64, deadline: u64,
         ) {
             let handle = Handle {
-                shard: ShardId(shard), topic: TopicId(topic), group: GroupId(group), queue, offset, generation: Generation(generation), deadline: Millis(deadline),
+                shard: ShardId(shard), topic: TopicId(topic), group: GroupId(group), queue, offset: QueueOffset(offset), generation: Generation(generation), deadline: Millis(deadline),
             };
             prop_assert_eq!(key().open(&key().seal(&handle)), Ok(handle));
         }

@@ -3,7 +3,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use vouch_broker::{Generation, GroupId, Handle, Millis, ShardId, TopicId};
+use vouch_broker::{Generation, GroupId, Handle, Millis, QueueOffset, ShardId, TopicId};
 use vouch_fuzz::within_memory;
 use vouch_protocol::{HANDLE_TEXT_LEN, HandleKey};
 
@@ -29,7 +29,7 @@ fuzz_target!(|case: Case| {
         topic: TopicId(case.topic),
         group: GroupId(case.group),
         queue: case.queue,
-        offset: case.offset,
+        offset: QueueOffset(case.offset),
         generation: Generation(case.generation),
         deadline: Millis(case.deadline),
     };

@@ -13,7 +13,7 @@ pub use reservations::Reservations;
 pub(crate) use reservations::subject;
 
 use crate::record::Lease;
-use crate::{Generation, GroupId, Millis, State, TagFilter, TopicId};
+use crate::{Generation, GroupId, Millis, QueueOffset, State, TagFilter, TopicId};
 use scan::Scan;
 
 /// Most messages in one batch (protocol paper §7.1).
@@ -46,7 +46,7 @@ pub struct Picked {
     /// The queue.
     pub queue: u32,
     /// Its offset.
-    pub offset: u64,
+    pub offset: QueueOffset,
     /// Which delivery this is, from 1.
     pub attempt: u32,
     /// Log position of the record that holds the body.
@@ -62,7 +62,7 @@ pub struct Picks {
     pub lease: Option<Lease>,
     /// Messages that were delivered often enough (protocol paper §5.3): queue, offset, generation for the
     /// [`crate::record::DeadLetterSized`] to propose.
-    pub exhausted: Vec<(u32, u64, Generation)>,
+    pub exhausted: Vec<(u32, QueueOffset, Generation)>,
     /// The scan stopped at its bound before it found enough, and got on: ask again.
     pub more: bool,
     /// Places and queues that were looked at: what it cost.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::record::{DeadLetterSized, Record};
 use crate::state::{FilterTags, Filters};
-use crate::{Generation, GroupId, State, TagFilter, TagHash, TopicId};
+use crate::{Generation, GroupId, QueueOffset, State, TagFilter, TagHash, TopicId};
 
 /// A queue and an offset in it.
-pub(super) type Place = (u32, u64);
+pub(super) type Place = (u32, QueueOffset);
 
 /// Filters of a group on a topic that records on their way note or let go.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl FiltersOnTheirWay {
 pub(super) struct Reserved {
     /// Per queue: ranges of fresh messages that records on their way decide, in the order of the log, each by its end
     /// and the generation of its lease. Each begins where the one before ends.
-    ranges: HashMap<u32, VecDeque<(u64, Generation)>>,
+    ranges: HashMap<u32, VecDeque<(QueueOffset, Generation)>>,
     /// Places that a record on its way changes, with the number of such records.
     places: HashMap<Place, u32>,
     /// Queue with which the next scan of fresh messages begins.
@@ -85,7 +85,7 @@ impl Reserved {
     }
 
     /// First offset of a queue that neither the state nor a record on its way decides. Messages may expire meanwhile.
-    pub(super) fn next(&self, queue: u32, applied: u64) -> u64 {
+    pub(super) fn next(&self, queue: u32, applied: QueueOffset) -> QueueOffset {
         self.ranges.get(&queue).and_then(|ranges| ranges.back()).map_or(applied, |(to, _)| applied.max(*to))
     }
 }
@@ -237,7 +237,7 @@ impl Reservations {
         &mut self,
         record: &Record,
         abandoned: bool,
-        ranges_at: impl Fn(&mut VecDeque<(u64, Generation)>, usize),
+        ranges_at: impl Fn(&mut VecDeque<(QueueOffset, Generation)>, usize),
     ) {
         let Some(subject) = subject(record) else { return };
         let Some(reserved) = self.subjects.get_mut(&subject) else { return };

@@ -4,7 +4,7 @@ use super::reservations::{FiltersOnTheirWay, Reserved};
 use super::{BATCH_MAX, Picked, Picks, Wanted};
 use crate::record::{Again, Lease, LeasedAgain, LeasedRange};
 use crate::state::{IndexEntry, Progress, Topic, UNFINISHED_MAX};
-use crate::{TagFilter, TagHash};
+use crate::{QueueOffset, TagFilter, TagHash};
 
 /// Places looked at in one step of a scan. Bounds the time that one receive with a rarely matching filter can take; the
 /// next one goes on where it stopped, since all that was looked at is decided by the record.
@@ -144,7 +144,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn decide_again(&mut self, queue: u32, offset: u64) {
+    fn decide_again(&mut self, queue: u32, offset: QueueOffset) {
         let Some(exception) = self.progress.exception(queue, offset) else { return };
         let Some(entry) = self.topic.entry(queue, offset) else { return };
         if exception.attempts >= self.max_attempts {
@@ -179,7 +179,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn fresh_of_queue(&mut self, queue: u32, from: u64) {
+    fn fresh_of_queue(&mut self, queue: u32, from: QueueOffset) {
         let mut range = LeasedRange { queue, from, to: from, leased: Vec::new(), left: Vec::new() };
         while self.room > 0
             && let Some(entry) = self.topic.entry(queue, range.to)
@@ -207,7 +207,7 @@ impl<'a> Scan<'a> {
             }
             Match::Nobodys => {}
         }
-        range.to += 1;
+        range.to = range.to.next();
     }
 
     fn finish(mut self) -> Picks {

@@ -2,7 +2,7 @@
 
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
-use crate::{Generation, GroupId, Millis, TopicId};
+use crate::{Generation, GroupId, Millis, QueueOffset, TopicId};
 
 /// Messages that a group never saw before: everything in `from..to` of one queue is decided by this record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,13 +10,13 @@ pub struct LeasedRange {
     /// The queue.
     pub queue: u32,
     /// First offset.
-    pub from: u64,
+    pub from: QueueOffset,
     /// Offset after the last.
-    pub to: u64,
+    pub to: QueueOffset,
     /// Handed out, ascending.
-    pub leased: Vec<u64>,
+    pub leased: Vec<QueueOffset>,
     /// Left for another member whose filter matches (ruling 12), ascending. The rest matched no member and is done.
-    pub left: Vec<u64>,
+    pub left: Vec<QueueOffset>,
 }
 
 /// What becomes of a message below the group's cursor that is looked at again.
@@ -37,7 +37,7 @@ pub struct LeasedAgain {
     /// The queue.
     pub queue: u32,
     /// The offset.
-    pub offset: u64,
+    pub offset: QueueOffset,
     /// What becomes of it.
     pub becomes: Again,
 }
@@ -61,23 +61,23 @@ pub struct Lease {
     pub again: Vec<LeasedAgain>,
 }
 
-fn offsets(w: &mut Writer<'_>, from: u64, offsets: &[u64]) {
+fn offsets(w: &mut Writer<'_>, from: QueueOffset, offsets: &[QueueOffset]) {
     w.varint(offsets.len() as u64);
     let mut last = from;
     for offset in offsets {
-        w.varint(offset - last);
+        w.varint(offset.0 - last.0);
         last = *offset;
     }
 }
 
 /// Reads ascending offsets in `from..to`; any other one would touch messages that the record does not decide.
-fn read_offsets(r: &mut Reader<'_>, from: u64, to: u64) -> Result<Vec<u64>, DecodeError> {
-    let (mut last, mut first) = (from, true);
+fn read_offsets(r: &mut Reader<'_>, from: QueueOffset, to: QueueOffset) -> Result<Vec<QueueOffset>, DecodeError> {
+    let (mut last, mut first) = (from.0, true);
     r.list("offsets", |r| {
         let step = r.varint("offset")?;
-        let next = last.checked_add(step).filter(|next| *next < to && (first || step > 0));
+        let next = last.checked_add(step).filter(|next| *next < to.0 && (first || step > 0));
         (last, first) = (next.ok_or(DecodeError::Value { field: "offset", value: step })?, false);
-        Ok(last)
+        Ok(QueueOffset(last))
     })
 }
 
@@ -93,15 +93,15 @@ impl Fields for Lease {
         w.varint(self.fresh.len() as u64);
         for range in &self.fresh {
             w.varint(range.queue.into());
-            w.varint(range.from);
-            w.varint(range.to - range.from);
+            w.varint(range.from.0);
+            w.varint(range.to.0 - range.from.0);
             offsets(w, range.from, &range.leased);
             offsets(w, range.from, &range.left);
         }
         w.varint(self.again.len() as u64);
         for again in &self.again {
             w.varint(again.queue.into());
-            w.varint(again.offset);
+            w.varint(again.offset.0);
             w.u8(again.becomes as u8);
         }
     }
@@ -116,13 +116,14 @@ impl Fields for Lease {
             fresh: r.list("ranges", |r| {
                 let (queue, from, len) = (r.varint_u32("queue")?, r.varint("from")?, r.varint("length")?);
                 let to = from.checked_add(len).ok_or(DecodeError::Value { field: "length", value: len })?;
+                let (from, to) = (QueueOffset(from), QueueOffset(to));
                 let (leased, left) = (read_offsets(r, from, to)?, read_offsets(r, from, to)?);
                 Ok(LeasedRange { queue, from, to, leased, left })
             })?,
             again: r.list("redeliveries", |r| {
                 Ok(LeasedAgain {
                     queue: r.varint_u32("queue")?,
-                    offset: r.varint("offset")?,
+                    offset: QueueOffset(r.varint("offset")?),
                     becomes: match r.u8("what becomes of it")? {
                         0 => Again::Done,
                         1 => Again::Leased,
@@ -145,7 +146,7 @@ pub struct Renew {
     /// When the messages become visible again.
     pub deadline: Millis,
     /// Queue, offset and generation of each lease; another generation means the lease is gone, and nothing happens.
-    pub leases: Vec<(u32, u64, Generation)>,
+    pub leases: Vec<(u32, QueueOffset, Generation)>,
 }
 
 impl Fields for Renew {
@@ -158,7 +159,7 @@ impl Fields for Renew {
         w.varint(self.leases.len() as u64);
         for (queue, offset, generation) in &self.leases {
             w.varint((*queue).into());
-            w.varint(*offset);
+            w.varint(offset.0);
             w.u64(generation.0);
         }
     }
@@ -169,7 +170,7 @@ impl Fields for Renew {
             topic: TopicId(r.u32("topic")?),
             deadline: Millis(r.u64("deadline")?),
             leases: r.list("leases", |r| {
-                Ok((r.varint_u32("queue")?, r.varint("offset")?, Generation(r.u64("generation")?)))
+                Ok((r.varint_u32("queue")?, QueueOffset(r.varint("offset")?), Generation(r.u64("generation")?)))
             })?,
         })
     }
@@ -187,7 +188,7 @@ macro_rules! about_a_lease {
             /// The queue.
             pub queue: u32,
             /// The offset.
-            pub offset: u64,
+            pub offset: QueueOffset,
             /// Of the lease; an old one is refused.
             pub generation: Generation,
             $($(#[$field_doc])* pub $field: $type,)*
@@ -200,7 +201,7 @@ macro_rules! about_a_lease {
                 w.u32(self.group.0);
                 w.u32(self.topic.0);
                 w.varint(self.queue.into());
-                w.varint(self.offset);
+                w.varint(self.offset.0);
                 w.u64(self.generation.0);
                 $(($write)(w, &self.$field);)*
             }
@@ -210,7 +211,7 @@ macro_rules! about_a_lease {
                     group: GroupId(r.u32("group")?),
                     topic: TopicId(r.u32("topic")?),
                     queue: r.varint_u32("queue")?,
-                    offset: r.varint("offset")?,
+                    offset: QueueOffset(r.varint("offset")?),
                     generation: Generation(r.u64("generation")?),
                     $($field: ($read)(r)?,)*
                 })

@@ -2,7 +2,7 @@
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::{Fields, Frame, Record};
-use crate::{GroupId, TopicId};
+use crate::{GroupId, QueueOffset, TopicId};
 
 /// Messages of a topic are past their retention: its queues begin later from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Expire {
     pub topic: TopicId,
     /// Queues, ascending, with the offset at which each is to begin. What a group still has a right to stays all the
     /// same: that is decided where the record is applied.
-    pub starts: Vec<(u32, u64)>,
+    pub starts: Vec<(u32, QueueOffset)>,
 }
 
 impl Fields for Expire {
@@ -22,13 +22,13 @@ impl Fields for Expire {
         w.varint(self.starts.len() as u64);
         for (queue, start) in &self.starts {
             w.u32(*queue);
-            w.u64(*start);
+            w.u64(start.0);
         }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let topic = TopicId(r.u32("topic")?);
-        let starts = r.list("queues", |r| Ok((r.u32("queue")?, r.u64("start")?)))?;
+        let starts = r.list("queues", |r| Ok((r.u32("queue")?, QueueOffset(r.u64("start")?))))?;
         ascending("queue", starts.iter().map(|(queue, _)| *queue))?;
         Ok(Self { topic, starts })
     }
@@ -76,7 +76,7 @@ pub struct Queued {
     /// The queue.
     pub queue: u32,
     /// Its offset there.
-    pub offset: u64,
+    pub offset: QueueOffset,
 }
 
 /// A record that is still needed and lies where the log is about to end, copied to its other end: a message of a queue,
@@ -99,7 +99,7 @@ impl Fields for Carried {
         w.option(self.queued, |w, queued| {
             w.u32(queued.topic.0);
             w.u32(queued.queue);
-            w.u64(queued.offset);
+            w.u64(queued.offset.0);
         });
         w.bytes(&self.record);
     }
@@ -113,7 +113,7 @@ impl Fields for Carried {
 }
 
 fn queued(r: &mut Reader<'_>) -> Result<Queued, DecodeError> {
-    Ok(Queued { topic: TopicId(r.u32("topic")?), queue: r.u32("queue")?, offset: r.u64("offset")? })
+    Ok(Queued { topic: TopicId(r.u32("topic")?), queue: r.u32("queue")?, offset: QueueOffset(r.u64("offset")?) })
 }
 
 /// Number of the kind.
@@ -194,7 +194,8 @@ mod tests {
     #[test]
     fn only_messages_and_pieces_of_components_are_carried_and_each_at_most_once_deep() {
         let mut ack = Vec::new();
-        Ack { group: GroupId(1), topic: TopicId(1), queue: 0, offset: 0, generation: Generation(1) }.encode(&mut ack);
+        Ack { group: GroupId(1), topic: TopicId(1), queue: 0, offset: QueueOffset(0), generation: Generation(1) }
+            .encode(&mut ack);
         let mut chunk = Vec::new();
         super::super::PluginChunk { digest: [1; 32], offset: 0, total: 1, data: vec![7] }.encode(&mut chunk);
         let good = framed(&Carried { from: 5, queued: None, record: chunk.clone() });

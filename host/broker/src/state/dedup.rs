@@ -6,7 +6,7 @@ use super::recent::{EntryBytes, Happened, Recent};
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::MessageHead;
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{Millis, TopicId};
+use crate::{Millis, QueueOffset, TopicId};
 
 /// How long a sent message is remembered.
 pub const DEDUP_WINDOW_MS: u64 = 10 * 60 * 1000;
@@ -20,7 +20,7 @@ const NO_QUEUE: u32 = u32::MAX;
 /// Where the first copy of a message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
-    InQueue { queue: u32, offset: u64 },
+    InQueue { queue: u32, offset: QueueOffset },
     Half { transaction: u64 },
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Sent {
 impl Sent {
     fn new(head: &MessageHead, at: Millis, stored: Stored) -> Self {
         let (queue, place) = match stored {
-            Stored::InQueue { queue, offset } => (queue, offset),
+            Stored::InQueue { queue, offset } => (queue, offset.0),
             Stored::Half { transaction } => (NO_QUEUE, transaction),
         };
         Self { content: head.content, at, topic: head.topic, queue, place }
@@ -49,7 +49,7 @@ impl Sent {
     fn stored(&self) -> Stored {
         match self.queue {
             NO_QUEUE => Stored::Half { transaction: self.place },
-            queue => Stored::InQueue { queue, offset: self.place },
+            queue => Stored::InQueue { queue, offset: QueueOffset(self.place) },
         }
     }
 }

@@ -5,8 +5,8 @@
 use std::io;
 use std::ops::Range;
 
-use crate::TopicId;
 use crate::record::codec::DecodeError;
+use crate::{QueueOffset, TopicId};
 
 /// Why a snapshot, or a part, cannot be used. Start from an older snapshot, or from the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +133,7 @@ pub struct QueueGap {
     /// The queue.
     pub queue: u32,
     /// From the first to behind the last.
-    pub offsets: Range<u64>,
+    pub offsets: Range<QueueOffset>,
 }
 
 /// What a state does without that was read without some of its parts.

@@ -7,7 +7,7 @@ use super::leaps::Now;
 use super::progress::Progress;
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{GroupConfig, GroupId, Millis, Refusal, ResourceName, TagFilter, TopicId};
+use crate::{GroupConfig, GroupId, Millis, QueueOffset, Refusal, ResourceName, TagFilter, TopicId};
 
 /// Most groups in a cluster.
 pub const GROUPS_MAX: usize = 100_000;
@@ -31,9 +31,9 @@ pub struct Gap {
     /// The queue.
     pub queue: u32,
     /// First offset that the group misses.
-    pub from: u64,
+    pub from: QueueOffset,
     /// Where the queue begins since.
-    pub to: u64,
+    pub to: QueueOffset,
     /// How many of the messages between them the group had not finished.
     pub messages: u64,
     /// When it was recorded.
@@ -335,7 +335,7 @@ impl Groups {
     }
 
     /// Offsets below which no group has a right to anything that it has not finished: the wanted ones, or less.
-    pub(super) fn without_pinned(&self, topic: TopicId, starts: &mut [(u32, u64)], now: Now<'_>) {
+    pub(super) fn without_pinned(&self, topic: TopicId, starts: &mut [(u32, QueueOffset)], now: Now<'_>) {
         let pinning = self.by_id.values().filter(|group| group.pins(now)).filter_map(|group| group.progress(topic));
         for progress in pinning {
             for (queue, start) in &mut *starts {
@@ -346,7 +346,7 @@ impl Groups {
 
     /// Queues of a topic begin at these offsets now: what groups had not finished below is a gap of theirs. Returns how
     /// many messages all of them miss.
-    pub(super) fn skip(&mut self, topic: TopicId, starts: &[(u32, u64)], at: Millis) -> u64 {
+    pub(super) fn skip(&mut self, topic: TopicId, starts: &[(u32, QueueOffset)], at: Millis) -> u64 {
         let mut missed = 0;
         for group in self.by_id.values_mut() {
             let Some(progress) = group.progress.get_mut(&topic) else { continue };
@@ -470,7 +470,7 @@ impl Snapshot for Groups {
 fn write_gap(w: &mut Writer<'_>, gap: &Gap) {
     w.u32(gap.topic.0);
     w.u32(gap.queue);
-    for number in [gap.from, gap.to, gap.messages, gap.at.0] {
+    for number in [gap.from.0, gap.to.0, gap.messages, gap.at.0] {
         w.u64(number);
     }
 }
@@ -479,8 +479,8 @@ fn read_gap(r: &mut Reader<'_>) -> Result<Gap, DecodeError> {
     Ok(Gap {
         topic: TopicId(r.u32("topic")?),
         queue: r.u32("queue")?,
-        from: r.u64("first offset")?,
-        to: r.u64("last offset")?,
+        from: QueueOffset(r.u64("first offset")?),
+        to: QueueOffset(r.u64("last offset")?),
         messages: r.u64("messages")?,
         at: Millis(r.u64("recorded at")?),
     })

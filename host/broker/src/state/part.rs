@@ -11,8 +11,8 @@ use bytes::Bytes;
 use super::fault::{PartError, SnapshotError};
 use super::index_entry::INDEX_ENTRY_LEN;
 use super::pages::{PartHealth, SealedEntries};
-use crate::TopicId;
 use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::{QueueOffset, TopicId};
 
 const MAGIC: &[u8; 8] = b"VOUCHPRT";
 /// Version 1 had no marks.
@@ -106,6 +106,11 @@ impl Row {
     /// Whether these bytes are what was written as its entries.
     pub(super) fn is_written(&self, entries: &[u8]) -> bool {
         entries.len() == self.data.len() && crc32c::crc32c(entries) == self.checksum
+    }
+
+    /// The offsets of its entries, if it is one of a queue.
+    pub(super) fn offsets(&self) -> Range<QueueOffset> {
+        QueueOffset(self.first)..QueueOffset(self.end())
     }
 
     /// The offset, or number, after the last entry.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::index_entry::{IndexEntry, entries};
 use super::part::{Of, Part, Row};
 use super::{SnapshotError, State};
-use crate::TopicId;
+use crate::{QueueOffset, TopicId};
 
 /// A part that is there to be read: its table was checked, the entries of a row are checked when they are asked for.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct QueueRow<'a> {
     /// The queue.
     pub queue: u32,
     /// Queue offset of the first entry.
-    pub first: u64,
+    pub first: QueueOffset,
     /// How many entries there are; never 0.
     pub count: u64,
     row: &'a Row,
@@ -43,7 +43,9 @@ impl PartView {
     /// The stretches of queues in it, ascending by topic and queue; each queue at most once.
     pub fn queue_rows(&self) -> impl Iterator<Item = QueueRow<'_>> {
         self.0.rows.iter().filter_map(|row| match row.of {
-            Of::Queue(topic, queue) => Some(QueueRow { topic, queue, first: row.first, count: row.count, row }),
+            Of::Queue(topic, queue) => {
+                Some(QueueRow { topic, queue, first: row.offsets().start, count: row.count, row })
+            }
             _ => None,
         })
     }
@@ -94,11 +96,12 @@ mod tests {
         log.send(a, 0, None);
         let view = PartView::open(1_000_000, part.clone()).unwrap();
         assert_eq!(log.state.named_parts(), [(1_000_000, view.checksum())]);
-        let rows: Vec<_> = view.queue_rows().map(|row| (row.topic, row.queue, row.first, row.count)).collect();
+        let rows: Vec<_> = view.queue_rows().map(|row| (row.topic, row.queue, row.first.0, row.count)).collect();
         assert_eq!(rows, [(a, 0, 0, 3), (a, 1, 0, 2), (b, 0, 0, 5)]);
         for row in view.queue_rows() {
             let queue = log.state.topics().get(row.topic).unwrap();
-            let held = (row.first..row.first + row.count).map(|offset| queue.entry(row.queue, offset).unwrap());
+            let held = QueueOffset::each(row.first..row.first.plus(row.count))
+                .map(|offset| queue.entry(row.queue, offset).unwrap());
             assert!(view.entries(&row).unwrap().iter().eq(held));
         }
 

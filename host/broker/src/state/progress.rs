@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::filters::Filters;
 use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::record::{LeasedRange, read_filters, write_filters};
-use crate::{Generation, Millis, QUEUES_MAX, Refusal, TagFilter, TagHash};
+use crate::{Generation, Millis, QUEUES_MAX, QueueOffset, Refusal, TagFilter, TagHash};
 
 /// Most messages of a topic that a group may have in hand or left behind before it gets no fresh ones: a consumer that
 /// never acknowledges, or a member that never comes for its part, must not fill the memory (about 180 bytes each).
@@ -50,8 +50,8 @@ impl Exception {
 
 #[derive(Debug, Default)]
 struct QueueProgress {
-    next: u64,
-    exceptions: BTreeMap<u64, Exception>,
+    next: QueueOffset,
+    exceptions: BTreeMap<QueueOffset, Exception>,
 }
 
 /// Progress of a group on a topic.
@@ -59,9 +59,9 @@ struct QueueProgress {
 pub struct Progress {
     queues: Vec<QueueProgress>,
     /// Exceptions that wait for a time, by it.
-    due: BTreeSet<(Millis, u32, u64)>,
+    due: BTreeSet<(Millis, u32, QueueOffset)>,
     /// Exceptions that wait for a member, by their tag: a member that asks does not pass over what waits for others.
-    left: BTreeMap<TagHash, BTreeSet<(u32, u64)>>,
+    left: BTreeMap<TagHash, BTreeSet<(u32, QueueOffset)>>,
     left_len: u64,
     /// Those of these tags that no filter matches any more: a member that asks does not look through all of them.
     unwanted: BTreeSet<TagHash>,
@@ -70,33 +70,33 @@ pub struct Progress {
 
 impl Progress {
     /// Begins at these offsets, one a queue.
-    pub(super) fn starting_at(offsets: impl IntoIterator<Item = u64>) -> Self {
+    pub(super) fn starting_at(offsets: impl IntoIterator<Item = QueueOffset>) -> Self {
         let queues = offsets.into_iter().map(|next| QueueProgress { next, ..QueueProgress::default() }).collect();
         Self { queues, ..Self::default() }
     }
 
     /// First offset of a queue that the group never saw.
-    pub fn next(&self, queue: u32) -> u64 {
-        self.queues.get(queue as usize).map_or(0, |q| q.next)
+    pub fn next(&self, queue: u32) -> QueueOffset {
+        self.queues.get(queue as usize).map_or(QueueOffset::FIRST, |q| q.next)
     }
 
     /// The exception at this place.
-    pub fn exception(&self, queue: u32, offset: u64) -> Option<&Exception> {
+    pub fn exception(&self, queue: u32, offset: QueueOffset) -> Option<&Exception> {
         self.queues.get(queue as usize)?.exceptions.get(&offset)
     }
 
     /// Exceptions that wait for a time, in the order in which they may be handed out: time, queue, offset.
-    pub fn due(&self) -> impl Iterator<Item = (Millis, u32, u64)> {
+    pub fn due(&self) -> impl Iterator<Item = (Millis, u32, QueueOffset)> {
         self.due.iter().copied()
     }
 
     /// Those of them that become visible at or after `from`, in order.
-    pub fn due_from(&self, from: Millis) -> impl Iterator<Item = (Millis, u32, u64)> {
-        self.due.range((from, 0, 0)..).copied()
+    pub fn due_from(&self, from: Millis) -> impl Iterator<Item = (Millis, u32, QueueOffset)> {
+        self.due.range((from, 0, QueueOffset::FIRST)..).copied()
     }
 
     /// Exceptions that wait for a time, from this place of their order on.
-    pub fn due_after(&self, from: (Millis, u32, u64)) -> impl Iterator<Item = (Millis, u32, u64)> {
+    pub fn due_after(&self, from: (Millis, u32, QueueOffset)) -> impl Iterator<Item = (Millis, u32, QueueOffset)> {
         self.due.range(from..).copied()
     }
 
@@ -106,7 +106,7 @@ impl Progress {
     }
 
     /// Exceptions with this tag that wait for a member: queue, offset.
-    pub fn left(&self, tag: TagHash) -> impl Iterator<Item = (u32, u64)> {
+    pub fn left(&self, tag: TagHash) -> impl Iterator<Item = (u32, QueueOffset)> {
         self.left.get(&tag).into_iter().flatten().copied()
     }
 
@@ -141,7 +141,7 @@ impl Progress {
 
     /// Those of them that are invisible at `now`.
     pub fn in_flight(&self, now: Millis) -> u64 {
-        self.due.range((now.plus_ms(1), 0, 0)..).count() as u64
+        self.due.range((now.plus_ms(1), 0, QueueOffset::FIRST)..).count() as u64
     }
 
     fn queue_mut(&mut self, queue: u32) -> &mut QueueProgress {
@@ -152,7 +152,7 @@ impl Progress {
         &mut self.queues[index]
     }
 
-    fn set(&mut self, queue: u32, offset: u64, exception: Exception) {
+    fn set(&mut self, queue: u32, offset: QueueOffset, exception: Exception) {
         let (visible_at, left) = (exception.visible_at, exception.left);
         if let Some(old) = self.queue_mut(queue).exceptions.insert(offset, exception) {
             self.unindex(queue, offset, &old);
@@ -171,7 +171,7 @@ impl Progress {
         }
     }
 
-    fn unindex(&mut self, queue: u32, offset: u64, old: &Exception) {
+    fn unindex(&mut self, queue: u32, offset: QueueOffset, old: &Exception) {
         let Some(tag) = old.left else {
             self.due.remove(&(old.visible_at, queue, offset));
             return;
@@ -187,7 +187,7 @@ impl Progress {
     }
 
     /// Takes an exception out: its message is done. `true` if the group may have fresh messages again for it.
-    pub(super) fn remove(&mut self, queue: u32, offset: u64) -> bool {
+    pub(super) fn remove(&mut self, queue: u32, offset: QueueOffset) -> bool {
         let Some(old) = self.queues.get_mut(queue as usize).and_then(|q| q.exceptions.remove(&offset)) else {
             return false;
         };
@@ -196,14 +196,14 @@ impl Progress {
     }
 
     /// The first message of a queue that is not done: everything below it is.
-    pub fn floor(&self, queue: u32) -> u64 {
-        let Some(queue) = self.queues.get(queue as usize) else { return 0 };
+    pub fn floor(&self, queue: u32) -> QueueOffset {
+        let Some(queue) = self.queues.get(queue as usize) else { return QueueOffset::FIRST };
         queue.exceptions.first_key_value().map_or(queue.next, |(offset, _)| *offset)
     }
 
     /// Gives up what lies below an offset; returns how many messages were not done.
-    pub(super) fn skip_to(&mut self, queue: u32, to: u64) -> u64 {
-        let unseen = to.saturating_sub(self.next(queue));
+    pub(super) fn skip_to(&mut self, queue: u32, to: QueueOffset) -> u64 {
+        let unseen = to.saturating_since(self.next(queue));
         let (mut given_up, below) = (unseen, self.queue_mut(queue));
         below.next = below.next.max(to);
         let kept = below.exceptions.split_off(&to);
@@ -222,7 +222,7 @@ impl Progress {
         &mut self,
         range: &LeasedRange,
         lease: &Exception,
-        tag: impl Fn(u64) -> Option<TagHash>,
+        tag: impl Fn(QueueOffset) -> Option<TagHash>,
     ) -> bool {
         let next = self.next(range.queue);
         if range.to <= next || range.from > next {
@@ -231,7 +231,7 @@ impl Progress {
         let mut left = !range.left.is_empty();
         if !self.filters.is_empty() {
             let (mut leased, mut waiting) = (range.leased.iter().peekable(), range.left.iter().peekable());
-            for offset in range.from..range.to {
+            for offset in QueueOffset::each(range.from..range.to) {
                 let decided = leased.next_if_eq(&&offset).is_some() | waiting.next_if_eq(&&offset).is_some();
                 let wanted = |tag: &TagHash| self.filters.matches(*tag);
                 if !decided
@@ -254,12 +254,12 @@ impl Progress {
     }
 
     /// Whether the message is not done and nobody's lease on it lives at `now`.
-    pub(super) fn is_free(&self, queue: u32, offset: u64, now: Millis) -> bool {
+    pub(super) fn is_free(&self, queue: u32, offset: QueueOffset, now: Millis) -> bool {
         self.exception(queue, offset).is_some_and(|exception| exception.visible_at <= now)
     }
 
     /// Hands out an exception again.
-    pub(super) fn lease_again(&mut self, queue: u32, offset: u64, lease: &Exception) {
+    pub(super) fn lease_again(&mut self, queue: u32, offset: QueueOffset, lease: &Exception) {
         if let Some(old) = self.exception(queue, offset) {
             let attempts = old.attempts.saturating_add(1);
             self.set(queue, offset, Exception { attempts, ..lease.clone() });
@@ -267,7 +267,7 @@ impl Progress {
     }
 
     /// Lets an exception wait for another member; its deliveries so far still count.
-    pub(super) fn leave(&mut self, queue: u32, offset: u64, tag: TagHash) {
+    pub(super) fn leave(&mut self, queue: u32, offset: QueueOffset, tag: TagHash) {
         if let Some(old) = self.exception(queue, offset) {
             let attempts = old.attempts;
             self.set(queue, offset, Exception::left(tag, attempts));
@@ -278,7 +278,7 @@ impl Progress {
     pub(super) fn lease(
         &self,
         queue: u32,
-        offset: u64,
+        offset: QueueOffset,
         generation: Generation,
         now: Millis,
     ) -> Result<Option<&Exception>, Refusal> {
@@ -300,7 +300,7 @@ impl Progress {
     pub(super) fn change(
         &mut self,
         queue: u32,
-        offset: u64,
+        offset: QueueOffset,
         generation: Generation,
         visible_at: Millis,
         uncounted: bool,
@@ -315,7 +315,14 @@ impl Progress {
     }
 
     /// Extends a living lease; the handle stays as it is.
-    pub(super) fn renew(&mut self, queue: u32, offset: u64, generation: Generation, visible_at: Millis, now: Millis) {
+    pub(super) fn renew(
+        &mut self,
+        queue: u32,
+        offset: QueueOffset,
+        generation: Generation,
+        visible_at: Millis,
+        now: Millis,
+    ) {
         if let Ok(Some(lease)) = self.lease(queue, offset, generation, now) {
             let renewed = Exception { visible_at: visible_at.max(lease.visible_at), ..lease.clone() };
             self.set(queue, offset, renewed);
@@ -325,10 +332,10 @@ impl Progress {
     pub(super) fn write(&self, w: &mut Writer<'_>) {
         w.varint(self.queues.len() as u64);
         for queue in &self.queues {
-            w.varint(queue.next);
+            w.varint(queue.next.0);
             w.varint(queue.exceptions.len() as u64);
             for (offset, exception) in &queue.exceptions {
-                w.varint(*offset);
+                w.varint(offset.0);
                 w.varint(exception.attempts.into());
                 w.u8(u8::from(exception.suspended));
                 w.option(exception.left, |w, tag| w.u64(tag.0));
@@ -349,12 +356,12 @@ impl Progress {
             return Err(DecodeError::Value { field: "the number of queues", value: queues as u64 });
         }
         for queue in 0..queues as u32 {
-            let next = r.varint("next offset")?;
+            let next = QueueOffset(r.varint("next offset")?);
             progress.queue_mut(queue).next = next;
             for _ in 0..r.count("exceptions")? {
-                let offset = r.varint("offset")?;
+                let offset = QueueOffset(r.varint("offset")?);
                 if offset >= next {
-                    return Err(DecodeError::Value { field: "the offset of an exception", value: offset });
+                    return Err(DecodeError::Value { field: "the offset of an exception", value: offset.0 });
                 }
                 let exception = Exception {
                     attempts: r.varint_u32("attempts")?,

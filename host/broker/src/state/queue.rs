@@ -8,17 +8,18 @@ use super::index_entry::{EntryAt, INDEX_ENTRY_LEN, IndexEntry, entries};
 use super::pages::SealedEntries;
 use super::part::{Part, PartWriter, Row};
 use super::snapshot::Unreadable;
+use crate::QueueOffset;
 use crate::record::codec::{DecodeError, Reader, Writer};
 
 /// The lowest of some places; 0 if one of them is not known.
-fn lowest(places: impl Iterator<Item = (u64, Option<u64>)>) -> Option<u64> {
+fn lowest(places: impl Iterator<Item = (QueueOffset, Option<u64>)>) -> Option<u64> {
     places.map(|(_, position)| position.unwrap_or(0)).min()
 }
 
 /// A stretch of entries that lies in a part.
 #[derive(Debug)]
 struct Run {
-    first: u64,
+    first: QueueOffset,
     part: u64,
     /// Smallest position among its entries: a committed half is older than its neighbours.
     lowest: u64,
@@ -26,8 +27,8 @@ struct Run {
 }
 
 impl Run {
-    fn end(&self) -> u64 {
-        self.first + self.entries.len() as u64
+    fn end(&self) -> QueueOffset {
+        self.first.plus(self.entries.len() as u64)
     }
 }
 
@@ -35,30 +36,31 @@ impl Run {
 ///
 /// # To ensure correctness
 ///
-/// Offsets are contiguous (I6): `append` returns the length before it, and every offset from `start` below `len`
+/// Offsets are contiguous (I6): `append` returns the end before it, and every offset from `start` below `end`
 /// resolves. Runs follow each other without a gap up to the tail; the first begins at or below `start`. Only a state that was
 /// read without parts that are lost has gaps, and nothing is appended to that.
 #[derive(Debug, Default)]
 pub(super) struct QueueIndex {
-    start: u64,
+    start: QueueOffset,
     runs: Vec<Run>,
     /// Offset of the first entry in memory.
-    tail_first: u64,
+    tail_first: QueueOffset,
     tail: Vec<IndexEntry>,
     /// Offsets of messages whose records were carried to another place of the log, with that place. Few: parts keep
     /// saying where a record lay when they were sealed.
-    moved: BTreeMap<u64, u64>,
+    moved: BTreeMap<QueueOffset, u64>,
 }
 
 impl QueueIndex {
     /// Adds an entry and returns its queue offset.
-    pub(super) fn append(&mut self, entry: IndexEntry) -> u64 {
+    pub(super) fn append(&mut self, entry: IndexEntry) -> QueueOffset {
+        let offset = self.end();
         self.tail.push(entry);
-        self.len() - 1
+        offset
     }
 
-    /// The entry at this offset; `None` below [`QueueIndex::start`] and from [`QueueIndex::len`] on.
-    pub(super) fn get(&self, offset: u64) -> Option<IndexEntry> {
+    /// The entry at this offset; `None` below [`QueueIndex::start`] and from [`QueueIndex::end`] on.
+    pub(super) fn get(&self, offset: QueueOffset) -> Option<IndexEntry> {
         let entry = self.first_place(offset)?;
         // The common case costs one comparison.
         let moved = if self.moved.is_empty() { None } else { self.moved.get(&offset) };
@@ -66,27 +68,27 @@ impl QueueIndex {
     }
 
     /// The record of the message at this offset lies there now.
-    pub(super) fn carry(&mut self, offset: u64, place: u64) {
-        if (self.start..self.len()).contains(&offset) {
+    pub(super) fn carry(&mut self, offset: QueueOffset, place: u64) {
+        if (self.start..self.end()).contains(&offset) {
             self.moved.insert(offset, place);
         }
     }
 
     /// The entry as it was appended.
-    fn first_place(&self, offset: u64) -> Option<IndexEntry> {
+    fn first_place(&self, offset: QueueOffset) -> Option<IndexEntry> {
         if offset >= self.tail_first {
-            return self.tail.get(usize::try_from(offset - self.tail_first).ok()?).copied();
+            return self.tail.get(usize::try_from(offset.since(self.tail_first)).ok()?).copied();
         }
         if offset < self.start {
             return None;
         }
         let run = self.runs.partition_point(|run| run.first <= offset).checked_sub(1)?;
         let run = &self.runs[run];
-        run.entries.get((offset - run.first) as usize)
+        run.entries.get(offset.since(run.first) as usize)
     }
 
     /// Where the place of the message at this offset is to be had; reads nothing that may lie on a disk.
-    pub(super) fn entry_at(&self, offset: u64) -> Option<EntryAt> {
+    pub(super) fn entry_at(&self, offset: QueueOffset) -> Option<EntryAt> {
         if let Some(place) = self.moved.get(&offset) {
             return Some(EntryAt::Log(*place));
         }
@@ -96,23 +98,23 @@ impl QueueIndex {
         let run =
             self.runs.partition_point(|run| run.first <= offset).checked_sub(1).filter(|_| offset >= self.start)?;
         let run = &self.runs[run];
-        run.entries.bytes((offset - run.first) as usize).map(|bytes| EntryAt::Part(run.part, bytes))
+        run.entries.bytes(offset.since(run.first) as usize).map(|bytes| EntryAt::Part(run.part, bytes))
     }
 
     /// First offset that is still there.
-    pub(super) fn start(&self) -> u64 {
+    pub(super) fn start(&self) -> QueueOffset {
         self.start
     }
 
     /// The next offset: how many entries there ever were.
-    pub(super) fn len(&self) -> u64 {
-        self.tail_first + self.tail.len() as u64
+    pub(super) fn end(&self) -> QueueOffset {
+        self.tail_first.plus(self.tail.len() as u64)
     }
 
     /// The smallest log position among the entries at or above an offset; `None` if there are none. Looks at one run
     /// and the tail, and at runs with entries that were carried; of the other runs the minimum is known. Where an entry
     /// cannot be read it may lie anywhere: 0.
-    pub(super) fn lowest_position_from(&self, offset: u64) -> Option<u64> {
+    pub(super) fn lowest_position_from(&self, offset: QueueOffset) -> Option<u64> {
         let offset = offset.max(self.start);
         let lowest_of = |run: &Run| {
             let known = run.first >= offset && self.moved.range(run.first..run.end()).next().is_none();
@@ -120,30 +122,30 @@ impl QueueIndex {
         };
         let first = self.runs.partition_point(|run| run.end() <= offset);
         let in_runs = self.runs[first..].iter().filter_map(lowest_of).min();
-        let in_tail = lowest(self.places(offset.max(self.tail_first)..self.len()));
+        let in_tail = lowest(self.places(offset.max(self.tail_first)..self.end()));
         in_runs.into_iter().chain(in_tail).min()
     }
 
     /// Messages that were carried, from an offset on: their offsets and places.
-    pub(super) fn carried_from(&self, offset: u64) -> impl Iterator<Item = (u64, u64)> {
+    pub(super) fn carried_from(&self, offset: QueueOffset) -> impl Iterator<Item = (QueueOffset, u64)> {
         self.moved.range(offset..).map(|(offset, place)| (*offset, *place))
     }
 
     /// Offsets in this range, which does not go beyond one run or the tail, with where their records lie; `None` where no
     /// copy of a part says it.
-    fn places(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, Option<u64>)> + '_ {
+    fn places(&self, offsets: Range<QueueOffset>) -> impl Iterator<Item = (QueueOffset, Option<u64>)> + '_ {
         let Range { start, end } = offsets;
-        let len = end.saturating_sub(start) as usize;
+        let len = end.saturating_since(start) as usize;
         let run =
             self.runs.partition_point(|run| run.first <= start).checked_sub(1).filter(|_| start < self.tail_first);
         let in_run = run.into_iter().flat_map(move |run| {
             let run = &self.runs[run];
-            run.entries.iter_from((start - run.first) as usize)
+            run.entries.iter_from(start.since(run.first) as usize)
         });
-        let in_tail = self.tail.iter().copied().map(Some).skip(start.saturating_sub(self.tail_first) as usize);
+        let in_tail = self.tail.iter().copied().map(Some).skip(start.saturating_since(self.tail_first) as usize);
         let in_tail = in_tail.take(if run.is_none() { len } else { 0 });
         let moved = |offset| if self.moved.is_empty() { None } else { self.moved.get(&offset).copied() };
-        let places = (start..end).zip(in_run.take(len).chain(in_tail));
+        let places = QueueOffset::each(start..end).zip(in_run.take(len).chain(in_tail));
         places.map(move |(n, entry)| (n, moved(n).or(entry.map(|entry| entry.position))))
     }
 
@@ -152,17 +154,17 @@ impl QueueIndex {
     pub(super) fn offsets_in(
         &self,
         stretch: &Range<u64>,
-        from: u64,
+        from: QueueOffset,
         room: &mut usize,
-    ) -> (Vec<(u64, u64)>, Option<u64>) {
+    ) -> (Vec<(QueueOffset, u64)>, Option<QueueOffset>) {
         let below = |run: &&Run| run.lowest < stretch.end || self.moved.range(run.first..run.end()).next().is_some();
         let from = from.max(self.start);
         let first = self.runs.partition_point(|run| run.end() <= from);
         let runs = self.runs[first..].iter().filter(below).map(|run| run.first.max(from)..run.end());
         let mut found = Vec::new();
-        for Range { start, end } in runs.chain(std::iter::once(self.tail_first.max(from)..self.len())) {
-            let stop = end.min(start.saturating_add(*room as u64));
-            *room -= stop.saturating_sub(start) as usize;
+        for Range { start, end } in runs.chain(std::iter::once(self.tail_first.max(from)..self.end())) {
+            let stop = end.min(QueueOffset(start.0.saturating_add(*room as u64)));
+            *room -= stop.saturating_since(start) as usize;
             let places = self.places(start..stop).filter_map(|(offset, position)| Some((offset, position?)));
             found.extend(places.filter(|(_, position)| stretch.contains(position)));
             if stop < end {
@@ -173,18 +175,18 @@ impl QueueIndex {
     }
 
     /// Forgets what lies below this offset, at most everything. Runs below it leave their parts to others.
-    pub(super) fn drop_below(&mut self, start: u64) {
-        self.start = start.clamp(self.start, self.len());
+    pub(super) fn drop_below(&mut self, start: QueueOffset) {
+        self.start = start.clamp(self.start, self.end());
         self.runs.drain(..self.runs.partition_point(|run| run.end() <= self.start));
         if self.start > self.tail_first {
-            self.tail.drain(..(self.start - self.tail_first) as usize);
+            self.tail.drain(..self.start.since(self.tail_first) as usize);
             self.tail_first = self.start;
         }
         self.moved = self.moved.split_off(&self.start);
     }
 
     /// Offset after the last entry that lies in this part or one before it; [`QueueIndex::start`] or less if none does.
-    pub(super) fn end_of_part(&self, part: u64) -> u64 {
+    pub(super) fn end_of_part(&self, part: u64) -> QueueOffset {
         let runs = self.runs.partition_point(|run| run.part <= part);
         runs.checked_sub(1).map_or(self.start, |last| self.runs[last].end())
     }
@@ -201,7 +203,7 @@ impl QueueIndex {
 
     /// Writes what is in no part as a row.
     pub(super) fn write_row(&self, of: super::part::Of, out: &mut PartWriter) {
-        out.row(of, self.tail_first, self.tail.len() as u64, |bytes| {
+        out.row(of, self.tail_first.0, self.tail.len() as u64, |bytes| {
             let (mut lowest, mut highest) = (u64::MAX, 0);
             for entry in &self.tail {
                 (lowest, highest) = (lowest.min(entry.position), highest.max(entry.position));
@@ -213,14 +215,15 @@ impl QueueIndex {
 
     /// Whether a row says what the first entries in memory say. What is no longer there is not compared.
     pub(super) fn fits(&self, row: &Row, bytes: &[u8]) -> Result<(), PartError> {
-        if row.end() <= self.start {
+        let Range { start: first, end } = row.offsets();
+        if end <= self.start {
             return Ok(());
         }
-        let follows = row.first == self.tail_first || (self.runs.is_empty() && row.first <= self.tail_first);
-        if !follows || row.end() > self.len() {
+        let follows = first == self.tail_first || (self.runs.is_empty() && first <= self.tail_first);
+        if !follows || end > self.end() {
             return Err(PartError::Misfit("its entries of a queue are not those that follow"));
         }
-        let gone = (self.tail_first - row.first) as usize;
+        let gone = self.tail_first.since(first) as usize;
         let equal = bytes.as_chunks().0[gone..].iter().zip(&self.tail).all(|(bytes, entry)| *bytes == entry.to_bytes());
         let positions = || entries(bytes).map(|entry| entry.position);
         let bounds = (positions().min(), positions().max());
@@ -233,29 +236,31 @@ impl QueueIndex {
 
     /// Reads the entries of a row, which fits, from the part, and gives their memory back.
     pub(super) fn seal(&mut self, part: &Part, row: &Row) {
-        if row.end() > self.start {
-            self.tail = self.tail.split_off((row.end() - self.tail_first) as usize);
-            self.tail_first = row.end();
+        let end = row.offsets().end;
+        if end > self.start {
+            self.tail = self.tail.split_off(end.since(self.tail_first) as usize);
+            self.tail_first = end;
             self.push_run(part, row, part.sealed_entries(row));
         }
     }
 
     fn push_run(&mut self, part: &Part, row: &Row, entries: SealedEntries) {
-        self.runs.push(Run { first: row.first, part: part.id, lowest: row.lowest, entries });
+        self.runs.push(Run { first: row.offsets().start, part: part.id, lowest: row.lowest, entries });
     }
 
     /// Takes a row of a part that the snapshot names; parts come in the order in which they were written. `whole`: none
     /// is missing.
     pub(super) fn attach(&mut self, part: &Part, row: &Row, whole: bool) -> Result<(), SnapshotError> {
-        if row.end() <= self.start {
+        let Range { start: first, end } = row.offsets();
+        if end <= self.start {
             return Ok(());
         }
         let next = self.runs.last().map(Run::end);
         let follows = match whole {
-            true => next.map_or(row.first <= self.start, |next| next == row.first),
-            false => next.is_none_or(|next| next <= row.first),
+            true => next.map_or(first <= self.start, |next| next == first),
+            false => next.is_none_or(|next| next <= first),
         };
-        if !follows || row.end() > self.tail_first {
+        if !follows || end > self.tail_first {
             return Err(PartError::Misfit("its entries of a queue are not those that follow").of(part.id));
         }
         part.check_entries(row).map_err(|why| why.of(part.id))?;
@@ -273,13 +278,13 @@ impl QueueIndex {
     }
 
     /// Offsets that are still there and are read from this part.
-    pub(super) fn stretch_of(&self, part: u64) -> Option<Range<u64>> {
+    pub(super) fn stretch_of(&self, part: u64) -> Option<Range<QueueOffset>> {
         let run = self.runs.get(self.runs.partition_point(|run| run.part < part)).filter(|run| run.part == part)?;
         Some(run.first.max(self.start)..run.end())
     }
 
     /// Offsets that lie in no part and not in memory: of a state that was read without parts that are lost.
-    pub(super) fn gaps(&self) -> Vec<Range<u64>> {
+    pub(super) fn gaps(&self) -> Vec<Range<QueueOffset>> {
         let mut next = self.start;
         let mut gaps = Vec::new();
         for run in &self.runs {
@@ -293,29 +298,31 @@ impl QueueIndex {
     /// Whether the runs reach the tail, as the snapshot said.
     pub(super) fn check_attached(&self) -> Result<(), DecodeError> {
         let end = self.runs.last().map_or(self.start, Run::end);
-        let value = self.tail_first;
-        if end == value { Ok(()) } else { Err(DecodeError::Value { field: "end of what is in parts", value }) }
+        let next = self.tail_first;
+        if end == next { Ok(()) } else { Err(DecodeError::Value { field: "end of what is in parts", value: next.0 }) }
     }
 
     /// Writes bounds, and the entries that are in no part.
     pub(super) fn write(&self, w: &mut Writer<'_>) {
-        w.varint(self.start);
-        w.varint(self.tail_first);
+        w.varint(self.start.0);
+        w.varint(self.tail_first.0);
         w.varint(self.tail.len() as u64);
         self.tail.iter().for_each(|entry| w.0.extend_from_slice(&entry.to_bytes()));
         w.varint(self.moved.len() as u64);
         for (offset, place) in &self.moved {
-            w.varint(*offset);
+            w.varint(offset.0);
             w.u64(*place);
         }
     }
 
     /// Reads what follows in version 3 of the section.
     pub(super) fn read_moved(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
-        for (offset, place) in r.list("carried messages", |r| Ok((r.varint("offset")?, r.u64("place")?)))? {
+        for (offset, place) in
+            r.list("carried messages", |r| Ok((QueueOffset(r.varint("offset")?), r.u64("place")?)))?
+        {
             let ascends = self.moved.last_key_value().is_none_or(|(before, _)| *before < offset);
-            if !ascends || !(self.start..self.len()).contains(&offset) {
-                return Err(DecodeError::Value { field: "the offset of a carried message", value: offset });
+            if !ascends || !(self.start..self.end()).contains(&offset) {
+                return Err(DecodeError::Value { field: "the offset of a carried message", value: offset.0 });
             }
             self.moved.insert(offset, place);
         }
@@ -324,10 +331,11 @@ impl QueueIndex {
 
     /// Reads what [`QueueIndex::write`] wrote; the runs come with [`QueueIndex::attach`].
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, Unreadable> {
-        let (start, tail_first) = (r.varint("start of a queue")?, r.varint("end of what is in parts")?);
+        let start = QueueOffset(r.varint("start of a queue")?);
+        let tail_first = QueueOffset(r.varint("end of what is in parts")?);
         let index = Self { start, tail_first, ..Self::read_v1(r)? };
-        let fits = tail_first.checked_add(index.tail.len() as u64).is_some() && start <= tail_first;
-        if fits { Ok(index) } else { Err(DecodeError::Value { field: "start of a queue", value: start }.into()) }
+        let fits = tail_first.0.checked_add(index.tail.len() as u64).is_some() && start <= tail_first;
+        if fits { Ok(index) } else { Err(DecodeError::Value { field: "start of a queue", value: start.0 }.into()) }
     }
 
     /// Reads an index as version 1 of the section had it: all entries.
@@ -339,8 +347,9 @@ impl QueueIndex {
     /// The same index with everything in memory.
     #[cfg(test)]
     pub(super) fn unseal(&mut self) {
-        let tail =
-            (self.start..self.len()).map(|offset| self.first_place(offset).expect("offsets are contiguous")).collect();
+        let tail = QueueOffset::each(self.start..self.end())
+            .map(|offset| self.first_place(offset).expect("offsets are contiguous"))
+            .collect();
         let moved = std::mem::take(&mut self.moved);
         *self = Self { start: self.start, runs: Vec::new(), tail_first: self.start, tail, moved };
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::State;
 use crate::record::{Expire, Queued};
-use crate::{Millis, TopicId, Unconsumed};
+use crate::{Millis, QueueOffset, TopicId, Unconsumed};
 
 /// Topics, and groups of those with something to let go, that one call of [`State::expirations`] looks at, about, and the
 /// most topics that it finds something for: the shard does nothing else meanwhile.
@@ -18,7 +18,7 @@ const ENTRIES_AT_ONCE: usize = 1 << 16;
 pub(super) const QUEUE_COST: usize = 16;
 
 /// A message's place: topic, queue, offset.
-pub type QueuePlace = (TopicId, u32, u64);
+pub type QueuePlace = (TopicId, u32, QueueOffset);
 
 /// A record that can be carried to another place of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,12 @@ impl State {
     }
 
     /// Those of the wanted starts that move a queue, as far as its topic's settings let them.
-    pub(super) fn allowed(&self, topic: TopicId, mut starts: Vec<(u32, u64)>, now: Millis) -> Vec<(u32, u64)> {
+    pub(super) fn allowed(
+        &self,
+        topic: TopicId,
+        mut starts: Vec<(u32, QueueOffset)>,
+        now: Millis,
+    ) -> Vec<(u32, QueueOffset)> {
         let Some(topic) = self.topics.get(topic) else { return Vec::new() };
         if topic.config.unconsumed == Unconsumed::Keep {
             self.groups.without_pinned(topic.id, &mut starts, self.at(now));
@@ -96,10 +101,11 @@ impl State {
         let first = from.map(|(topic, _, _)| topic);
         let topics = first.and_then(|topic| self.topics.get(topic)).into_iter().chain(self.topics.after(first));
         for topic in topics {
-            let (first_queue, first_offset) =
-                from.filter(|(id, _, _)| *id == topic.id).map_or((0, 0), |(_, queue, offset)| (queue, offset));
+            let (first_queue, first_offset) = from
+                .filter(|(id, _, _)| *id == topic.id)
+                .map_or((0, QueueOffset::FIRST), |(_, queue, offset)| (queue, offset));
             for queue in first_queue..topic.queue_count() {
-                let offset = if queue == first_queue { first_offset } else { 0 };
+                let offset = if queue == first_queue { first_offset } else { QueueOffset::FIRST };
                 // A queue costs something, empty or not.
                 if room < QUEUE_COST {
                     return (found, Some((topic.id, queue, offset)));

@@ -11,7 +11,7 @@ use super::part::{Of, Part, PartWriter};
 use super::queue::QueueIndex;
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::codec::{Reader, Writer};
-use crate::{Millis, Refusal, ResourceName, TopicConfig, TopicId};
+use crate::{Millis, QueueOffset, Refusal, ResourceName, TopicConfig, TopicId};
 
 /// Most topics in a cluster.
 pub const TOPICS_MAX: usize = 100_000;
@@ -60,35 +60,35 @@ impl Topic {
         self.queues.len() as u32
     }
 
-    /// Messages ever put into this queue, which is its next offset; 0 for a queue that does not exist.
-    pub fn end(&self, queue: u32) -> u64 {
-        self.queues.get(queue as usize).map_or(0, QueueIndex::len)
+    /// The next offset of this queue: so many messages were ever put into it; 0 for a queue that does not exist.
+    pub fn end(&self, queue: u32) -> QueueOffset {
+        self.queues.get(queue as usize).map_or(QueueOffset::FIRST, QueueIndex::end)
     }
 
     /// First offset of a queue that is still there; 0 for a queue that does not exist.
-    pub fn start(&self, queue: u32) -> u64 {
-        self.queues.get(queue as usize).map_or(0, QueueIndex::start)
+    pub fn start(&self, queue: u32) -> QueueOffset {
+        self.queues.get(queue as usize).map_or(QueueOffset::FIRST, QueueIndex::start)
     }
 
     /// The smallest log position among a queue's messages at or above an offset: what the log must keep for them. A
     /// committed half is older than its neighbours. `None` if there are no such messages.
-    pub fn lowest_position_from(&self, queue: u32, offset: u64) -> Option<u64> {
+    pub fn lowest_position_from(&self, queue: u32, offset: QueueOffset) -> Option<u64> {
         self.queues.get(queue as usize)?.lowest_position_from(offset)
     }
 
     /// Messages ever put into the topic.
     pub fn messages(&self) -> u64 {
-        self.queues.iter().map(QueueIndex::len).sum()
+        self.queues.iter().map(|index| index.end().since(QueueOffset::FIRST)).sum()
     }
 
     /// Messages that are still there.
     pub fn messages_kept(&self) -> u64 {
-        self.queues.iter().map(|index| index.len() - index.start()).sum()
+        self.queues.iter().map(|index| index.end().since(index.start())).sum()
     }
 
     /// Where queues should begin by the topic's settings: queues that should begin later than they do, ascending, with
     /// the offset. By whole parts, so nothing is younger than it should be and little is older than it must be.
-    pub fn expired(&self, now: Now<'_>) -> Vec<(u32, u64)> {
+    pub fn expired(&self, now: Now<'_>) -> Vec<(u32, QueueOffset)> {
         let TopicConfig { retention, retention_size, .. } = self.config;
         let received = retention_size.and_then(|size| self.received_bytes.checked_sub(size));
         let Some(part) = self.marks.last_part(now, retention, received) else { return Vec::new() };
@@ -97,7 +97,7 @@ impl Topic {
     }
 
     /// The record of a message lies there now.
-    pub(super) fn carry(&mut self, queue: u32, offset: u64, place: u64) {
+    pub(super) fn carry(&mut self, queue: u32, offset: QueueOffset, place: u64) {
         if let Some(index) = self.queues.get_mut(queue as usize) {
             index.carry(offset, place);
         }
@@ -105,9 +105,9 @@ impl Topic {
 
     /// Messages whose records were carried to another place of the log, by queue and offset, with that place: at most `max`
     /// after one of them.
-    pub fn carried(&self, after: Option<(u32, u64)>, max: usize) -> Vec<(u32, u64, u64)> {
-        let (first, above) = after.map_or((0, 0), |(queue, offset)| (queue, offset + 1));
-        let from = |queue| if queue == first { above } else { 0 };
+    pub fn carried(&self, after: Option<(u32, QueueOffset)>, max: usize) -> Vec<(u32, QueueOffset, u64)> {
+        let (first, above) = after.map_or((0, QueueOffset::FIRST), |(queue, offset)| (queue, offset.next()));
+        let from = |queue| if queue == first { above } else { QueueOffset::FIRST };
         let queues = (0..).zip(&self.queues).skip(first as usize);
         let carried = queues.flat_map(|(queue, index)| {
             index.carried_from(from(queue)).map(move |(offset, place)| (queue, offset, place))
@@ -120,9 +120,9 @@ impl Topic {
         &self,
         queue: u32,
         stretch: &Range<u64>,
-        from: u64,
+        from: QueueOffset,
         room: &mut usize,
-    ) -> (Vec<(u64, u64)>, Option<u64>) {
+    ) -> (Vec<(QueueOffset, u64)>, Option<QueueOffset>) {
         let index = self.queues.get(queue as usize);
         index.map_or_else(|| (Vec::new(), None), |index| index.offsets_in(stretch, from, room))
     }
@@ -133,7 +133,7 @@ impl Topic {
     }
 
     /// Lets queues begin at these offsets.
-    pub(super) fn drop_below(&mut self, starts: &[(u32, u64)]) {
+    pub(super) fn drop_below(&mut self, starts: &[(u32, QueueOffset)]) {
         for (queue, start) in starts {
             if let Some(index) = self.queues.get_mut(*queue as usize) {
                 index.drop_below(*start);
@@ -154,24 +154,24 @@ impl Topic {
     }
 
     /// The message at this place; `None` below the queue's start and from its end on.
-    pub fn entry(&self, queue: u32, offset: u64) -> Option<IndexEntry> {
+    pub fn entry(&self, queue: u32, offset: QueueOffset) -> Option<IndexEntry> {
         self.queues.get(queue as usize)?.get(offset)
     }
 
     /// As [`Topic::entry`], without reading what may lie on a disk: where the message's place in the log is to be had.
-    pub fn entry_at(&self, queue: u32, offset: u64) -> Option<EntryAt> {
+    pub fn entry_at(&self, queue: u32, offset: QueueOffset) -> Option<EntryAt> {
         self.queues.get(queue as usize)?.entry_at(offset)
     }
 
     /// The message at this place as the record of another one refers to it: where no part says it any more, a place that
     /// nothing lies at. `None` if there is no such message.
-    pub(super) fn entry_or_unknown(&self, queue: u32, offset: u64) -> Option<IndexEntry> {
+    pub(super) fn entry_or_unknown(&self, queue: u32, offset: QueueOffset) -> Option<IndexEntry> {
         let is_there = (self.start(queue)..self.end(queue)).contains(&offset);
         self.entry(queue, offset).or_else(|| is_there.then_some(IndexEntry::UNKNOWN))
     }
 
     /// Puts a message into a queue (one that exists: the number wraps) and returns queue and offset.
-    pub(super) fn append(&mut self, queue: u32, entry: IndexEntry) -> (u32, u64) {
+    pub(super) fn append(&mut self, queue: u32, entry: IndexEntry) -> (u32, QueueOffset) {
         let queue = queue % self.queue_count();
         (queue, self.queues[queue as usize].append(entry))
     }
@@ -480,7 +480,7 @@ impl Topics {
         self.stretches(|index| index.stretch_of(part).into_iter().collect())
     }
 
-    fn stretches(&self, find: impl Fn(&QueueIndex) -> Vec<Range<u64>>) -> Vec<QueueGap> {
+    fn stretches(&self, find: impl Fn(&QueueIndex) -> Vec<Range<QueueOffset>>) -> Vec<QueueGap> {
         let mut found = Vec::new();
         for topic in self.by_id.values() {
             for (queue, index) in (0..).zip(&topic.queues) {

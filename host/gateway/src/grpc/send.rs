@@ -35,7 +35,7 @@ impl Messaging {
         let entry = SendResultEntry { status: Some(ok()), message_id, ..Default::default() };
         match receipt {
             Receipt::Stored { offset, .. } => {
-                SendResultEntry { offset: i64::try_from(offset).unwrap_or(i64::MAX), ..entry }
+                SendResultEntry { offset: i64::try_from(offset.0).unwrap_or(i64::MAX), ..entry }
             }
             Receipt::Prepared { transaction: position } => {
                 let transaction = TransactionId { shard: self.shared.node.shard(), position };

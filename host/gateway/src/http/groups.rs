@@ -12,6 +12,7 @@ use super::App;
 use super::answer;
 use super::problem::Problem;
 use super::request::Names;
+use vouch_broker::QueueOffset;
 
 /// `DELETE /v1/groups/{group}`: the group and its progress are gone.
 pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<StatusCode, Problem> {
@@ -29,8 +30,8 @@ pub(crate) async fn progress(State(app): State<Arc<App>>, Names(name): Names<Str
 struct GapDocument {
     topic: String,
     queue: u32,
-    from: u64,
-    to: u64,
+    from: QueueOffset,
+    to: QueueOffset,
     messages: u64,
     at: String,
 }

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use vouch_broker::{BodyEncoding, MessageKind, NothingStored, ShardId, TopicId};
+use vouch_broker::{BodyEncoding, MessageKind, NothingStored, QueueOffset, ShardId, TopicId};
 use vouch_node::{MessageMark, MessageQuery, MessageView};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
@@ -91,8 +91,10 @@ fn mark_text(mark: &MessageMark) -> String {
     match mark {
         MessageMark::Below(position) => position.to_string(),
         MessageMark::Queues { topic, next } => {
-            let numbers: Vec<String> =
-                std::iter::once(u64::from(topic.0)).chain(next.iter().copied()).map(|n| n.to_string()).collect();
+            let numbers: Vec<String> = std::iter::once(u64::from(topic.0))
+                .chain(next.iter().map(|offset| offset.0))
+                .map(|n| n.to_string())
+                .collect();
             format!("{QUEUES_MARK}{}", numbers.join("-"))
         }
     }
@@ -106,7 +108,7 @@ fn mark(text: &str) -> Result<MessageMark, String> {
         };
         let mut numbers = numbers.split('-');
         let topic = TopicId(numbers.next()?.parse().ok()?);
-        let next = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<u64>>>()?;
+        let next = numbers.map(|number| number.parse().ok().map(QueueOffset)).collect::<Option<Vec<_>>>()?;
         Some(MessageMark::Queues { topic, next })
     };
     read().ok_or_else(|| "give the `next` of the page before, or leave it out".to_owned())
@@ -221,6 +223,7 @@ mod tests {
     #[test]
     fn marks_are_read_as_they_were_written() {
         for next in [vec![], vec![0], vec![7, u64::MAX, 9]] {
+            let next = next.into_iter().map(QueueOffset).collect();
             let queues = MessageMark::Queues { topic: TopicId(3), next };
             assert_eq!(mark(&mark_text(&queues)), Ok(queues));
         }

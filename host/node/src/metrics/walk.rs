@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use vouch_broker::state::{EntryAt, Progress, Topic};
-use vouch_broker::{GroupId, Millis, ResourceName, State, TopicId, TopicType};
+use vouch_broker::{GroupId, Millis, QueueOffset, ResourceName, State, TopicId, TopicType};
 
 use vouch_leader::Leader;
 use vouch_leader::{OTHER, SERIES_MAX};
@@ -77,7 +77,7 @@ enum At {
     Counting {
         pair: (GroupId, TopicId),
         row: Box<PairRow>,
-        from: (Millis, u32, u64),
+        from: (Millis, u32, QueueOffset),
     },
     /// Behind the topic with this name.
     Topics(Option<ResourceName>),
@@ -152,7 +152,7 @@ impl Walk {
         let mut row = PairRow { lag: progress.unfinished(), ..PairRow::default() };
         let has_row = self.pairs.len() < SERIES_MAX;
         for queue in 0..topic.queue_count() {
-            row.lag += topic.end(queue).saturating_sub(progress.next(queue));
+            row.lag += topic.end(queue).saturating_since(progress.next(queue));
             if has_row && let Some(place) = oldest_of(topic, progress, queue) {
                 row.oldest.add(place);
             }
@@ -161,7 +161,7 @@ impl Walk {
             (row.group, row.topic) = (group.name.to_string(), topic.name.to_string());
         }
         let work = 1 + topic.queue_count() as usize;
-        let from = (self.now.plus_ms(1), 0, 0);
+        let from = (self.now.plus_ms(1), 0, QueueOffset::FIRST);
         self.at = At::Counting { pair, row: Box::new(row), from };
         work
     }
@@ -172,7 +172,7 @@ impl Walk {
         state: &State,
         pair: (GroupId, TopicId),
         mut row: Box<PairRow>,
-        from: (Millis, u32, u64),
+        from: (Millis, u32, QueueOffset),
         room: usize,
     ) -> usize {
         let progress = state.groups().get(pair.0).and_then(|group| group.progress(pair.1));

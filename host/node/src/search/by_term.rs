@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use vouch_broker::{NotDone, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Trouble, Walked, stretches};
 use super::{ATTEMPTS_MAX, Place, STEP, blocking};
@@ -112,10 +112,10 @@ impl Inner {
         let mut walked = Walked::new();
         let stretches = blocking(move || stretches(&covering, &extent)).await??;
         for stretch in stretches.iter().rev().filter(|stretch| stretch.covered.is_none()) {
-            walked.count(stretch.offsets.end - stretch.offsets.start)?;
+            walked.count(stretch.offsets.end.since(stretch.offsets.start))?;
             let mut end = stretch.offsets.end;
             while end > stretch.offsets.start {
-                let from = end.saturating_sub(STEP as u64).max(stretch.offsets.start);
+                let from = QueueOffset(end.0.saturating_sub(STEP as u64)).max(stretch.offsets.start);
                 let places = self.places(topic, stretch.queue, from..end).await?;
                 self.keep(places, wanted, newest).await?;
                 end = from;
@@ -167,7 +167,7 @@ impl Inner {
             // Whether each is still there, and there, is for the state to say.
             let look = move |state: &State| -> Vec<Place> {
                 let Some(of) = state.topics().get(topic) else { return Vec::new() };
-                let there = |(position, queue, offset): &(u64, u32, u64)| {
+                let there = |(position, queue, offset): &(u64, u32, QueueOffset)| {
                     of.entry(*queue, *offset).is_some_and(|entry| entry.position == *position)
                 };
                 let places = batch.into_iter().filter(there);
@@ -191,7 +191,7 @@ impl Inner {
 }
 
 /// Position, queue and offset of the next postings from `floor` on, none if there are no more.
-type Batch = Option<Vec<(u64, u32, u64)>>;
+type Batch = Option<Vec<(u64, u32, QueueOffset)>>;
 
 fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, Batch), vouch_storage::LookupFault> {
     let mut batch = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{NotDone, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Stretch, Trouble, Walked, stretches};
 use super::{ATTEMPTS_MAX, Place, STEP, blocking};
@@ -19,7 +19,7 @@ const LOOK_MAX: usize = 100_000;
 pub(super) struct Since {
     pub(super) found: Vec<(Place, StoredMessage)>,
     /// The offset of each queue at which the next page begins; `None` if there is nothing more.
-    pub(super) next: Option<Vec<u64>>,
+    pub(super) next: Option<Vec<QueueOffset>>,
 }
 
 /// A queue in the merge.
@@ -28,12 +28,12 @@ struct Head {
     /// Read, and not given yet.
     read: VecDeque<(Place, StoredMessage)>,
     /// Offsets that are to be read.
-    rest: Range<u64>,
+    rest: Range<QueueOffset>,
 }
 
 impl Head {
     /// The first offset that was not given.
-    fn next(&self) -> u64 {
+    fn next(&self) -> QueueOffset {
         let front = self.read.front().and_then(|((_, place), _)| *place);
         front.map_or(self.rest.start, |(_, offset)| offset)
     }
@@ -46,7 +46,7 @@ impl Inner {
         &self,
         topic: TopicId,
         since_ms: u64,
-        after: Option<Vec<u64>>,
+        after: Option<Vec<QueueOffset>>,
         limit: usize,
     ) -> Result<Since, NotDone> {
         for _ in 0..ATTEMPTS_MAX {
@@ -61,9 +61,14 @@ impl Inner {
     }
 
     /// The first offset of each queue with a message of this time or later. A queue in `after` begins there.
-    async fn first_offsets(&self, extent: &Extent, since_ms: u64, after: Option<&[u64]>) -> Result<Vec<u64>, Trouble> {
+    async fn first_offsets(
+        &self,
+        extent: &Extent,
+        since_ms: u64,
+        after: Option<&[QueueOffset]>,
+    ) -> Result<Vec<QueueOffset>, Trouble> {
         let after = after.unwrap_or_default();
-        let mut firsts: Vec<Option<u64>> = extent.queues.iter().map(|_| None).collect();
+        let mut firsts: Vec<Option<QueueOffset>> = extent.queues.iter().map(|_| None).collect();
         for (first, after) in firsts.iter_mut().zip(after) {
             *first = Some(*after);
         }
@@ -91,7 +96,7 @@ impl Inner {
         &self,
         topic: TopicId,
         since_ms: u64,
-        firsts: &mut [Option<u64>],
+        firsts: &mut [Option<QueueOffset>],
         known: usize,
     ) -> Result<(), NotDone> {
         let mut last = None;
@@ -117,7 +122,7 @@ impl Inner {
         stretch: Stretch,
         since_ms: u64,
         walked: &mut Walked,
-    ) -> Result<Option<u64>, Trouble> {
+    ) -> Result<Option<QueueOffset>, Trouble> {
         let Stretch { queue, mut offsets, covered } = stretch;
         if let Some((file, row)) = covered {
             let of = file.clone();
@@ -128,8 +133,8 @@ impl Inner {
         // The file says in which few it is; whatever it does not cover is walked in bigger steps.
         let mut step = SAMPLE_EVERY;
         while !offsets.is_empty() {
-            let end = offsets.end.min(offsets.start + step);
-            walked.count(end - offsets.start)?;
+            let end = offsets.end.min(offsets.start.plus(step));
+            walked.count(end.since(offsets.start))?;
             let places = self.places(topic, queue, offsets.start..end).await?;
             let found = self.read(places, move |message| message.stored_at.0 >= since_ms).await?;
             if let Some(((_, Some((_, offset))), _)) = found.first() {
@@ -141,9 +146,15 @@ impl Inner {
     }
 
     /// Gives the queues' messages from these offsets on, the earliest of those that are next in their queues first.
-    async fn merge(&self, extent: Extent, firsts: Vec<u64>, since_ms: u64, limit: usize) -> Result<Since, NotDone> {
+    async fn merge(
+        &self,
+        extent: Extent,
+        firsts: Vec<QueueOffset>,
+        since_ms: u64,
+        limit: usize,
+    ) -> Result<Since, NotDone> {
         let Extent { topic, queues } = extent;
-        let head = |((queue, offsets), first): ((u32, &Range<u64>), u64)| {
+        let head = |((queue, offsets), first): ((u32, &Range<QueueOffset>), QueueOffset)| {
             let rest = first.clamp(offsets.start, offsets.end)..offsets.end;
             Head { queue, read: VecDeque::new(), rest }
         };
@@ -153,7 +164,7 @@ impl Inner {
         while found.len() < limit && looked < LOOK_MAX {
             for head in heads.iter_mut().filter(|head| head.read.is_empty()) {
                 while head.read.is_empty() && !head.rest.is_empty() {
-                    let end = head.rest.end.min(head.rest.start + batch);
+                    let end = head.rest.end.min(head.rest.start.plus(batch));
                     let places = self.places(topic, head.queue, head.rest.start..end).await?;
                     head.read.extend(self.read(places, |_| true).await?);
                     head.rest.start = end;

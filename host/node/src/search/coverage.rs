@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{NotDone, NothingStored, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, NothingStored, QueueOffset, State, StoredMessage, TopicId};
 
 use super::{Place, STEP, blocking};
 use crate::node::Inner;
@@ -33,13 +33,13 @@ impl From<NotDone> for Trouble {
 pub(super) struct Extent {
     pub(super) topic: TopicId,
     /// Of each queue the offsets that are there.
-    pub(super) queues: Vec<Range<u64>>,
+    pub(super) queues: Vec<Range<QueueOffset>>,
 }
 
 /// Offsets of a queue, and the row of a file that covers them.
 pub(super) struct Stretch {
     pub(super) queue: u32,
-    pub(super) offsets: Range<u64>,
+    pub(super) offsets: Range<QueueOffset>,
     pub(super) covered: Option<(Arc<LookupFile>, Row)>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn stretches(files: &[Arc<LookupFile>], extent: &Extent) -> Result<Ve
     let mut stretches = Vec::new();
     for ((queue, offsets), rows) in (0..).zip(&extent.queues).zip(rows) {
         let mut at = offsets.start;
-        let mut push = |offsets: Range<u64>, covered| {
+        let mut push = |offsets: Range<QueueOffset>, covered| {
             if !offsets.is_empty() {
                 stretches.push(Stretch { queue, offsets, covered });
             }
@@ -107,12 +107,17 @@ impl Inner {
     }
 
     /// Where the messages of some offsets lie; those that are no longer there are left out.
-    pub(super) async fn places(&self, topic: TopicId, queue: u32, offsets: Range<u64>) -> Result<Vec<Place>, NotDone> {
-        debug_assert!(offsets.end - offsets.start <= STEP as u64);
+    pub(super) async fn places(
+        &self,
+        topic: TopicId,
+        queue: u32,
+        offsets: Range<QueueOffset>,
+    ) -> Result<Vec<Place>, NotDone> {
+        debug_assert!(offsets.end.since(offsets.start) <= STEP as u64);
         let look = move |state: &State| {
             let Some(topic) = state.topics().get(topic) else { return Vec::new() };
             let place = |offset| topic.entry(queue, offset).map(|entry| (entry.position, Some((queue, offset))));
-            offsets.filter_map(place).collect()
+            QueueOffset::each(offsets).filter_map(place).collect()
         };
         self.shard.read(look).await
     }
@@ -152,13 +157,14 @@ mod tests {
         .into_iter()
         .map(Arc::new)
         .collect();
-        let extent = Extent { topic: TopicId(2), queues: vec![3..35, 0..8, 0..0, 4..6] };
+        let queues = [3..35, 0..8, 0..0, 4..6].map(|queue| QueueOffset(queue.start)..QueueOffset(queue.end));
+        let extent = Extent { topic: TopicId(2), queues: queues.into() };
         let told = |files: &[&Arc<LookupFile>]| {
             let files: Vec<_> = files.iter().map(|file| (*file).clone()).collect();
             let found = stretches(&files, &extent).unwrap_or_else(|_| panic!("the files are whole"));
             let told = found.into_iter().map(|stretch| {
                 let file = stretch.covered.map_or(0, |(file, _)| file.part());
-                (stretch.queue, stretch.offsets.start, stretch.offsets.end, file)
+                (stretch.queue, stretch.offsets.start.0, stretch.offsets.end.0, file)
             });
             told.collect::<Vec<_>>()
         };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use vouch_broker::{NewMessage, TransactionOutcome};
+use vouch_broker::{NewMessage, QueueOffset, TransactionOutcome};
 use vouch_node::{MessageQuery, Node, Receipt};
 
 use crate::common::{half, message, prepare, receive_now, send, topic};
@@ -24,7 +24,7 @@ struct Sent {
 #[derive(Default)]
 struct Model {
     /// In queues, by place.
-    stored: BTreeMap<(u32, u64), Sent>,
+    stored: BTreeMap<(u32, QueueOffset), Sent>,
     open: Vec<(u64, Sent)>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vouch_broker::TopicId;
+use vouch_broker::{QueueOffset, TopicId};
 use vouch_commitlog::{Checkpoint, LogPosition};
 
 use super::file::LookupFile;
@@ -18,7 +18,7 @@ pub(super) fn checkpoint_at(part: u64) -> Checkpoint {
 /// # Panics
 /// It cannot be written.
 pub fn covering(folder: &Path, part: u64, rows: &[(u32, u32, u64, u64)]) -> LookupFile {
-    let rows = rows.iter().map(|(topic, queue, first, count)| (TopicId(*topic), *queue, *first, *count));
+    let rows = rows.iter().map(|(topic, queue, first, count)| (TopicId(*topic), *queue, QueueOffset(*first), *count));
     let path = folder.join(part.to_string());
     let written = LookupWriter::create(&path, 0, checkpoint_at(part), rows, 256).and_then(LookupWriter::finish);
     written.expect("a lookup file is written");

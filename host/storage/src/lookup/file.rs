@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use vouch_broker::TopicId;
+use vouch_broker::{QueueOffset, TopicId};
 use vouch_commitlog::Checkpoint;
 
 use super::Fault;
@@ -86,14 +86,15 @@ impl LookupFile {
     }
 
     /// Offsets of a row from which on messages may be as late as a time; none before them is. Empty if none is.
-    pub fn since(&self, row: &Row, since_ms: u64) -> Result<Range<u64>, Fault> {
+    pub fn since(&self, row: &Row, since_ms: u64) -> Result<Range<QueueOffset>, Fault> {
         let samples = row.sample..row.sample.saturating_add(row.samples());
         if samples.end > self.head.samples.items {
             return Err(Fault::Other);
         }
         let earlier = |sample: &super::format::Sample| sample.0 < since_ms;
         let found = self.head.samples.partition_point(&self.pages()?, samples.clone(), Window::middle, earlier)?;
-        Ok(row.first.saturating_add((found - samples.start) * SAMPLE_EVERY).min(row.end())..row.end())
+        let from = row.first.0.saturating_add((found - samples.start) * SAMPLE_EVERY);
+        Ok(QueueOffset(from).min(row.end())..row.end())
     }
 
     /// Messages filed under a hash at positions below `below`, newest first.
@@ -166,7 +167,7 @@ impl Postings {
             return Err(Fault::Other);
         }
         let row = self.rows.get(&self.pages, &mut self.cursor, posting.row.into())?;
-        let offset = row.first.saturating_add(posting.index.into());
+        let offset = QueueOffset(row.first.0.saturating_add(posting.index.into()));
         Ok(Some(Found { position: posting.position, topic: row.topic, queue: row.queue, offset }))
     }
 }
@@ -181,5 +182,5 @@ pub struct Found {
     /// Its queue.
     pub queue: u32,
     /// Its offset in the queue.
-    pub offset: u64,
+    pub offset: QueueOffset,
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use vouch_broker::TopicId;
+use vouch_broker::{QueueOffset, TopicId};
 use vouch_commitlog::Checkpoint;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -83,7 +83,7 @@ pub struct Row {
     /// The queue.
     pub queue: u32,
     /// Queue offset of its first message.
-    pub first: u64,
+    pub first: QueueOffset,
     /// Messages in it.
     pub count: u64,
     /// Number of its first sample.
@@ -92,8 +92,8 @@ pub struct Row {
 
 impl Row {
     /// The offset after its last message.
-    pub fn end(&self) -> u64 {
-        self.first + self.count
+    pub fn end(&self) -> QueueOffset {
+        self.first.plus(self.count)
     }
 
     /// How many samples it has.
@@ -108,7 +108,7 @@ impl Item for Row {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.topic.0.to_le_bytes());
         out.extend_from_slice(&self.queue.to_le_bytes());
-        for number in [self.first, self.count, self.sample] {
+        for number in [self.first.0, self.count, self.sample] {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
@@ -117,7 +117,7 @@ impl Item for Row {
         Self {
             topic: TopicId(u32_at(bytes, 0)),
             queue: u32_at(bytes, 4),
-            first: u64_at(bytes, 8),
+            first: QueueOffset(u64_at(bytes, 8)),
             count: u64_at(bytes, 16),
             sample: u64_at(bytes, 24),
         }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use vouch_broker::TopicId;
+use vouch_broker::{QueueOffset, TopicId};
 use vouch_commitlog::Checkpoint;
 
 use super::Fault;
@@ -26,12 +26,12 @@ type Message = (u32, u32, u64, u64, u64, String, Vec<String>);
 
 /// Writes messages that are sorted by topic, queue and offset, without a gap in a queue.
 fn write(path: &Path, messages: &[Message], run_max: usize) {
-    let mut rows: Vec<(TopicId, u32, u64, u64)> = Vec::new();
+    let mut rows: Vec<(TopicId, u32, QueueOffset, u64)> = Vec::new();
     let mut places = Vec::new();
     for (topic, queue, offset, ..) in messages {
         match rows.last_mut() {
             Some(row) if (row.0.0, row.1) == (*topic, *queue) => row.3 += 1,
-            _ => rows.push((TopicId(*topic), *queue, *offset, 1)),
+            _ => rows.push((TopicId(*topic), *queue, QueueOffset(*offset), 1)),
         }
         places.push((rows.len() as u32 - 1, rows.last().unwrap().3 as u32 - 1));
     }
@@ -49,7 +49,7 @@ fn find(file: &LookupFile, topic: u32, term: Term<'_>, below: u64) -> Result<Vec
     let mut all = Vec::new();
     while let Some(found) = postings.next_found()? {
         assert_eq!(found.topic, TopicId(topic));
-        all.push((found.position, found.queue, found.offset));
+        all.push((found.position, found.queue, found.offset.0));
     }
     Ok(all)
 }
@@ -109,11 +109,11 @@ fn check_sample(file: &LookupFile) -> Result<(), Fault> {
         }
     }
     let rows: Vec<_> = file.rows_of(TopicId(3))?.iter().map(|row| (row.queue, row.first, row.end())).collect();
-    assert_eq!(rows, [(0, 10, 310), (2, 0, 5)]);
+    assert_eq!(rows, [(0, QueueOffset(10), QueueOffset(310)), (2, QueueOffset(0), QueueOffset(5))]);
     assert_eq!(file.rows_of(TopicId(5))?, []);
     let row = file.rows_of(TopicId(3))?[0];
     for (since, first) in [(0, 10), (5_000, 10), (5_630, 10), (5_640, 74), (7_990, 266), (7_991, 310)] {
-        assert_eq!(file.since(&row, since)?, first..310, "since {since}");
+        assert_eq!(file.since(&row, since)?, QueueOffset(first)..QueueOffset(310), "since {since}");
     }
     assert_eq!(file.latest_ms(), 7_990);
     Ok(())
@@ -196,11 +196,11 @@ proptest! {
                     .map(|message| message.4)
                     .collect();
                 for since in [0, 1, 30, 59, 60] {
-                    let first = times.iter().position(|time| *time >= since).map(|n| row.first + n as u64);
+                    let first = times.iter().position(|time| *time >= since).map(|n| row.first.plus(n as u64));
                     let found = file.since(&row, since).unwrap();
                     prop_assert_eq!(found.end, row.end());
                     match first {
-                        Some(first) => prop_assert!(found.start <= first && first < found.start + SAMPLE_EVERY),
+                        Some(first) => prop_assert!(found.start <= first && first < found.start.plus(SAMPLE_EVERY)),
                         None => prop_assert!(found.is_empty()),
                     }
                 }

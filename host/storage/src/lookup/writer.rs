@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use vouch_broker::TopicId;
+use vouch_broker::{QueueOffset, TopicId};
 use vouch_commitlog::Checkpoint;
 
 use super::format::{Head, Posting, Row, SAMPLE_EVERY, Sample, Term};
@@ -33,7 +33,7 @@ impl LookupWriter {
         path: &Path,
         part_checksum: u32,
         checkpoint: Checkpoint,
-        rows: impl IntoIterator<Item = (TopicId, u32, u64, u64)>,
+        rows: impl IntoIterator<Item = (TopicId, u32, QueueOffset, u64)>,
         run_max: usize,
     ) -> io::Result<Self> {
         let part = checkpoint.end.0;

@@ -2,7 +2,7 @@
 
 use super::{Desk, places};
 use crate::record::Again;
-use crate::{Generation, GroupConfig, TagFilter};
+use crate::{Generation, GroupConfig, QueueOffset, TagFilter};
 
 fn tags(tags: &[&str]) -> TagFilter {
     TagFilter::tags(tags.iter().copied())
@@ -50,7 +50,7 @@ fn what_was_left_is_done_when_the_member_that_wanted_it_is_gone() {
     let picks = desk.take(&a, std::slice::from_ref(&c), 9);
     assert!(picks.messages.is_empty() && !picks.more);
     let decided: Vec<_> = picks.lease.unwrap().again.iter().map(|again| (again.offset, again.becomes)).collect();
-    assert_eq!(decided, [(1, Again::Done)], "c still has its member");
+    assert_eq!(decided, [(QueueOffset(1), Again::Done)], "c still has its member");
     assert_eq!(desk.unfinished(), 2);
     assert_eq!(places(&desk.take(&c, &[a], 9)), [(0, 2, 1)]);
 }
@@ -96,5 +96,5 @@ fn what_waits_for_a_member_and_was_delivered_often_enough_is_for_the_dead_letter
     desk.take(&a, std::slice::from_ref(&b), 1);
     desk.log.group("g", GroupConfig { max_attempts: 1, ..GroupConfig::default() });
     let picks = desk.pick(&b, &[a], 1);
-    assert_eq!((picks.messages.len(), picks.exhausted.as_slice()), (0, &[(0, 0, Generation::NONE)][..]));
+    assert_eq!((picks.messages.len(), picks.exhausted.as_slice()), (0, &[(0, QueueOffset(0), Generation::NONE)][..]));
 }

@@ -4,7 +4,7 @@ use super::{Desk, places};
 use crate::record::{FilterNoted, FiltersGone, Record, Renew, TopicDelete};
 use crate::state::FilterTags;
 use crate::testing::ack;
-use crate::{Generation, GroupConfig, TagFilter};
+use crate::{Generation, GroupConfig, QueueOffset, TagFilter};
 
 fn desk(count: usize) -> Desk {
     let mut desk = Desk::new(1, GroupConfig::default());
@@ -45,7 +45,7 @@ fn a_message_whose_ack_or_renewal_is_on_its_way_is_not_picked_meanwhile() {
     let (group, topic) = (desk.group, desk.topic);
     let ack = ack(group, topic, 0, 1);
     let deadline = desk.log.now.plus_ms(120_000);
-    let renew = Record::Renew(Renew { group, topic, deadline, leases: vec![(0, 1, Generation(1))] });
+    let renew = Record::Renew(Renew { group, topic, deadline, leases: vec![(0, QueueOffset(1), Generation(1))] });
     for record in [&ack, &renew, &renew] {
         desk.reservations.hold(record);
     }

@@ -6,7 +6,7 @@ use crate::delivery::{Noting, Picks, Reservations, Wanted, noting, pick};
 use crate::record::{DeadLetter, DeadLetterSized, FilterNoted, FiltersGone, Record};
 use crate::state::Outcome;
 use crate::testing::{Log, read_snapshot, replay};
-use crate::{Generation, GroupConfig, GroupId, Millis, State, TagFilter, TagHash, TopicId};
+use crate::{Generation, GroupConfig, GroupId, Millis, QueueOffset, State, TagFilter, TagHash, TopicId};
 
 /// Deliveries that a message gets.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
@@ -109,7 +109,7 @@ impl Leader {
         pick(&self.log.state, &mut self.reservations, &wanted)
     }
 
-    pub(super) fn dead_letter(&mut self, queue: u32, offset: u64, generation: Generation) {
+    pub(super) fn dead_letter(&mut self, queue: u32, offset: QueueOffset, generation: Generation) {
         let (group, topic, reason) = (self.group, self.topic, String::new());
         let letter = DeadLetter { group, topic, queue, offset, generation, reason };
         self.propose(Record::DeadLetterSized(DeadLetterSized { letter, record_len: 1 }));

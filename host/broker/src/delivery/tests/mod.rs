@@ -102,13 +102,13 @@ impl Desk {
     }
 
     fn next(&self, queue: u32) -> u64 {
-        self.log.progress(self.group, self.topic).next(queue)
+        self.log.progress(self.group, self.topic).next(queue).0
     }
 }
 
 /// Queue, offset and attempt of what was picked.
 fn places(picks: &Picks) -> Vec<(u32, u64, u32)> {
-    picks.messages.iter().map(|m| (m.queue, m.offset, m.attempt)).collect()
+    picks.messages.iter().map(|m| (m.queue, m.offset.0, m.attempt)).collect()
 }
 
 /// The lease of a pick, without which nothing was decided.

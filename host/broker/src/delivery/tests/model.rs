@@ -9,7 +9,7 @@ use super::oracle::{Ended, Oracle, Place};
 use crate::delivery::{BATCH_MAX, Picks};
 use crate::record::{Ack, Again, ChangeInvisible, Lease, MessageHead, Record, Renew};
 use crate::testing::head;
-use crate::{Generation, TagFilter, TagHash};
+use crate::{Generation, QueueOffset, TagFilter, TagHash};
 
 const QUEUES: u32 = 2;
 
@@ -137,7 +137,7 @@ impl Model {
             assert_eq!(becomes, expected, "{place:?}");
         };
         for range in &lease.fresh {
-            for offset in range.from..range.to {
+            for offset in QueueOffset::each(range.from..range.to) {
                 let becomes = match (range.leased.contains(&offset), range.left.contains(&offset)) {
                     (true, false) => Again::Leased,
                     (false, true) => Again::Left,
@@ -239,12 +239,13 @@ impl Model {
             let for_the_first = self.filters[0].matches(self.oracle.tags[place]);
             assert!(!for_the_first || fate.ended != Some(Ended::Skipped), "{place:?} was skipped, its member alive");
         }
-        let total: u64 = self.oracle.ends.iter().sum();
+        let total: u64 = self.oracle.ends.iter().map(|end| end.0).sum();
         assert_eq!(ended(Ended::Acked) + ended(Ended::Dead) + ended(Ended::Skipped), total);
         let dead = self.leader.log.state.topics().named(&crate::ResourceName::plain("%DLQ%g")).ok();
         assert_eq!(dead.map_or(0, |topic| topic.messages()), ended(Ended::Dead));
         let positions = |topic: &crate::state::Topic| {
-            let all = (0..topic.end(0)).map(|offset| topic.entry(0, offset).unwrap().position);
+            let all = QueueOffset::each(QueueOffset::FIRST..topic.end(0))
+                .map(|offset| topic.entry(0, offset).unwrap().position);
             all.collect::<std::collections::BTreeSet<u64>>().len() as u64
         };
         assert_eq!(dead.map_or(0, positions), ended(Ended::Dead), "a dead letter moved twice");

@@ -5,7 +5,7 @@ use crate::delivery::{Noting, filters, is_noted, noting};
 use crate::record::{FilterNoted, FiltersGone, Join, Record, TopicDelete};
 use crate::state::{FILTERS_MAX, GROUP_FILTER_TAGS_MAX, NoFilterRoom};
 use crate::testing::{lease, read_snapshot, whole};
-use crate::{GroupConfig, GroupId, Refusal, TagFilter, TagHash};
+use crate::{GroupConfig, GroupId, QueueOffset, Refusal, TagFilter, TagHash};
 
 fn tag(n: usize) -> TagFilter {
     TagFilter::tags([n.to_string().as_str()])
@@ -147,8 +147,13 @@ fn nothing_that_a_noted_filter_matches_is_done_unseen_whatever_a_lease_says() {
     desk.filters([&tag(1), &tag(2)]);
     let (_, state) = read_snapshot(&desk.log.state.snapshot(0)).unwrap();
     desk.log.state = state;
-    let careless =
-        lease(&desk.log, desk.group, desk.topic, 1, crate::record::LeasedRange { leased: vec![0], ..whole(0, 0, 4) });
+    let careless = lease(
+        &desk.log,
+        desk.group,
+        desk.topic,
+        1,
+        crate::record::LeasedRange { leased: vec![QueueOffset(0)], ..whole(0, 0, 4) },
+    );
     desk.log.apply(careless).unwrap();
     desk.generation = 1;
     assert_eq!(desk.unfinished(), 3, "the third message matches nobody");

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::record::{Again, DeadLetterSized, Lease, Record};
 use crate::state::Progress;
-use crate::{Generation, Millis, TagHash};
+use crate::{Generation, Millis, QueueOffset, TagHash};
 
-pub(super) type Place = (u32, u64);
+pub(super) type Place = (u32, QueueOffset);
 
 /// How a message ended for the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +38,14 @@ impl Fate {
 #[derive(Clone, Debug)]
 pub(super) struct Oracle {
     pub(super) tags: BTreeMap<Place, TagHash>,
-    pub(super) ends: Vec<u64>,
-    pub(super) cursors: Vec<u64>,
+    pub(super) ends: Vec<QueueOffset>,
+    pub(super) cursors: Vec<QueueOffset>,
     pub(super) fates: BTreeMap<Place, Fate>,
 }
 
 impl Oracle {
     pub(super) fn new(queues: u32) -> Self {
-        let zeros = vec![0; queues as usize];
+        let zeros = vec![QueueOffset::FIRST; queues as usize];
         Self { tags: BTreeMap::new(), ends: zeros.clone(), cursors: zeros, fates: BTreeMap::new() }
     }
 
@@ -68,7 +68,7 @@ impl Oracle {
             Record::Message(head) => {
                 let end = &mut self.ends[head.queue as usize];
                 self.tags.insert((head.queue, *end), head.tag);
-                *end += 1;
+                *end = end.next();
                 true
             }
             Record::Lease(lease) => {
@@ -121,7 +121,7 @@ impl Oracle {
             if range.from > cursor {
                 continue;
             }
-            for offset in cursor..range.to {
+            for offset in QueueOffset::each(cursor..range.to) {
                 let place = (range.queue, offset);
                 if range.leased.contains(&offset) {
                     self.hand_out(place, lease);

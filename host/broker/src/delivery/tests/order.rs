@@ -4,7 +4,7 @@ use super::{Desk, deadline, places};
 use crate::delivery::BATCH_MAX;
 use crate::record::{ChangeInvisible, DeadLetter, Record};
 use crate::testing::ack;
-use crate::{Generation, GroupConfig, GroupId, TagFilter, TopicId};
+use crate::{Generation, GroupConfig, GroupId, QueueOffset, TagFilter, TopicId};
 
 #[test]
 fn fresh_messages_of_a_queue_come_in_their_order() {
@@ -13,7 +13,7 @@ fn fresh_messages_of_a_queue_come_in_their_order() {
     let picks = desk.take_all(3);
     assert_eq!(places(&picks), [(0, 0, 1), (0, 1, 1), (0, 2, 1)]);
     assert_eq!(deadline(&picks), desk.log.now.plus_ms(60_000));
-    let entry = desk.log.state.topics().get(desk.topic).unwrap().entry(0, 1).unwrap();
+    let entry = desk.log.state.topics().get(desk.topic).unwrap().entry(0, QueueOffset(1)).unwrap();
     assert_eq!(picks.messages[1].position, entry.position);
     assert_eq!(places(&desk.take_all(3)), [(0, 3, 1), (0, 4, 1)]);
     assert!(desk.take_all(3).is_empty());
@@ -73,7 +73,7 @@ fn a_suspended_message_is_delivered_again_with_the_same_attempt() {
         group,
         topic,
         queue,
-        offset,
+        offset: QueueOffset(offset),
         generation: Generation(generation),
         new_generation: Generation(new_generation),
         deadline,
@@ -92,10 +92,19 @@ fn a_message_that_was_delivered_often_enough_is_for_the_dead_letters() {
         desk.log.pass_ms(60_000);
     }
     let picks = desk.all(1);
-    assert_eq!((places(&picks), picks.exhausted.as_slice()), (vec![(0, 1, 1)], &[(0, 0, Generation(2))][..]));
+    assert_eq!(
+        (places(&picks), picks.exhausted.as_slice()),
+        (vec![(0, 1, 1)], &[(0, QueueOffset(0), Generation(2))][..])
+    );
     let (group, topic, reason) = (desk.group, desk.topic, String::new());
-    let letter =
-        Record::DeadLetter(DeadLetter { group, topic, queue: 0, offset: 0, generation: Generation(2), reason });
+    let letter = Record::DeadLetter(DeadLetter {
+        group,
+        topic,
+        queue: 0,
+        offset: QueueOffset(0),
+        generation: Generation(2),
+        reason,
+    });
     desk.reservations.hold(&letter);
     assert!(desk.all(1).exhausted.is_empty(), "proposed once");
     desk.apply(letter);

@@ -7,7 +7,7 @@ use super::samples::{Sample, full_message, message_bytes, samples};
 use crate::check::CheckOverrides;
 use crate::record::codec::{Reader, Writer};
 use crate::record::*;
-use crate::{Generation, GroupId, MessageKind, Millis, QUEUES_MAX, ResourceName, TopicConfig, TopicId};
+use crate::{Generation, GroupId, MessageKind, Millis, QUEUES_MAX, QueueOffset, ResourceName, TopicConfig, TopicId};
 
 fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let (frame, _) = Frame::split(bytes)?;
@@ -109,8 +109,10 @@ fn lease(fresh: Vec<LeasedRange>) -> Lease {
 #[test]
 fn a_lease_names_only_offsets_of_its_range_each_once() {
     let with = |leased: Vec<u64>, left: Vec<u64>| {
+        let [leased, left] = [leased, left].map(|offsets| offsets.into_iter().map(QueueOffset).collect());
         let mut bytes = Vec::new();
-        lease(vec![LeasedRange { queue: 0, from: 5, to: 8, leased, left }]).encode(&mut bytes);
+        lease(vec![LeasedRange { queue: 0, from: QueueOffset(5), to: QueueOffset(8), leased, left }])
+            .encode(&mut bytes);
         decode(&bytes)
     };
     assert!(with(vec![5, 7], vec![6]).is_ok());
@@ -122,8 +124,14 @@ fn a_lease_names_only_offsets_of_its_range_each_once() {
 #[test]
 fn a_range_beyond_the_last_offset_is_refused() {
     let mut bytes = Vec::new();
-    lease(vec![LeasedRange { queue: 0, from: u64::MAX - 1, to: u64::MAX, leased: vec![], left: vec![] }])
-        .encode(&mut bytes);
+    lease(vec![LeasedRange {
+        queue: 0,
+        from: QueueOffset(u64::MAX - 1),
+        to: QueueOffset(u64::MAX),
+        leased: vec![],
+        left: vec![],
+    }])
+    .encode(&mut bytes);
     assert!(decode(&bytes).is_ok());
     // The length is the byte before the two empty lists and the empty list of redeliveries.
     let at = bytes.len() - 4;

@@ -10,12 +10,16 @@ use proptest::prelude::*;
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
-    BodyEncoding, CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName,
-    StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TopicType, TransactionOutcome, Unconsumed,
+    BodyEncoding, CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset,
+    ResourceName, StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TopicType, TransactionOutcome, Unconsumed,
 };
 
 fn text() -> impl Strategy<Value = String> {
     ".{0,12}"
+}
+
+fn offset() -> impl Strategy<Value = QueueOffset> {
+    any::<u64>().prop_map(QueueOffset)
 }
 
 fn generation() -> impl Strategy<Value = Generation> {
@@ -108,11 +112,9 @@ fn administration() -> impl Strategy<Value = Record> {
             Record::GroupsUnused(GroupsUnused { groups: groups.into_iter().map(GroupId).collect() })
         }),
         lives().prop_map(|(group, topic)| Record::Join(Join { group, topic })),
-        (any::<u32>(), proptest::collection::btree_map(any::<u32>(), any::<u64>(), 0..4)).prop_map(
-            |(topic, starts)| {
-                Record::Expire(Expire { topic: TopicId(topic), starts: starts.into_iter().collect() })
-            }
-        ),
+        (any::<u32>(), proptest::collection::btree_map(any::<u32>(), offset(), 0..4)).prop_map(|(topic, starts)| {
+            Record::Expire(Expire { topic: TopicId(topic), starts: starts.into_iter().collect() })
+        }),
         proptest::collection::btree_set(any::<u32>(), 0..4)
             .prop_map(|groups| Record::Seen(Seen { groups: groups.into_iter().map(GroupId).collect() })),
         (any::<u64>(), any::<[u8; 32]>(), vec(any::<u8>(), 1..40)).prop_map(|(from, digest, data)| {
@@ -161,24 +163,31 @@ fn transactions() -> impl Strategy<Value = Record> {
 
 fn range() -> impl Strategy<Value = LeasedRange> {
     (any::<u32>(), 0..u64::MAX / 2, vec(0..3u8, 0..40)).prop_map(|(queue, from, fates)| {
-        let of = |fate| (from..).zip(&fates).filter(|(_, f)| **f == fate).map(|(offset, _)| offset).collect();
-        LeasedRange { queue, from, to: from + fates.len() as u64, leased: of(0), left: of(1) }
+        let of =
+            |fate| (from..).zip(&fates).filter(|(_, f)| **f == fate).map(|(offset, _)| QueueOffset(offset)).collect();
+        LeasedRange {
+            queue,
+            from: QueueOffset(from),
+            to: QueueOffset(from + fates.len() as u64),
+            leased: of(0),
+            left: of(1),
+        }
     })
 }
 
 fn deliveries() -> impl Strategy<Value = Record> {
     let again = || {
-        (any::<u32>(), any::<u64>(), proptest::sample::select(vec![Again::Done, Again::Leased, Again::Left]))
+        (any::<u32>(), offset(), proptest::sample::select(vec![Again::Done, Again::Leased, Again::Left]))
             .prop_map(|(queue, offset, becomes)| LeasedAgain { queue, offset, becomes })
     };
-    let about = || (lives(), any::<u32>(), any::<u64>(), generation());
+    let about = || (lives(), any::<u32>(), offset(), generation());
     prop_oneof![
         (lives(), generation(), millis(), option::of(text()), vec(range(), 0..4), vec(again(), 0..4)).prop_map(
             |((group, topic), generation, deadline, renewed_for, fresh, again)| {
                 Record::Lease(Lease { group, topic, generation, deadline, renewed_for, fresh, again })
             }
         ),
-        (lives(), millis(), vec((any::<u32>(), any::<u64>(), generation()), 0..5))
+        (lives(), millis(), vec((any::<u32>(), offset(), generation()), 0..5))
             .prop_map(|((group, topic), deadline, leases)| { Record::Renew(Renew { group, topic, deadline, leases }) }),
         about().prop_map(|((group, topic), queue, offset, generation)| {
             Record::Ack(Ack { group, topic, queue, offset, generation })

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
-    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, TagFilter, TagHash,
-    TopicConfig, TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, ResourceName,
+    TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome,
 };
 
 /// A record, what it decodes to, and its kind.
@@ -100,7 +100,7 @@ fn administration() -> Vec<Sample> {
         sample!(GroupMade { name: name("g"), config: GroupConfig::default() }),
         sample!(GroupsUnused { groups: vec![GroupId(1), GroupId(7)] }),
         sample!(Join { group: GroupId(1), topic: TopicId(3) }),
-        sample!(Expire { topic: TopicId(3), starts: vec![(0, 5), (2, 0x0102)] }),
+        sample!(Expire { topic: TopicId(3), starts: vec![(0, QueueOffset(5)), (2, QueueOffset(0x0102))] }),
         sample!(Seen { groups: vec![GroupId(1), GroupId(7)] }),
         sample!(Leapt { from: Millis(0x0506), doubted: true }),
         sample!(LeapsBelieved { to: Millis(0x0506) }),
@@ -142,7 +142,7 @@ fn transactions() -> Vec<Sample> {
 
 fn deliveries() -> Vec<Sample> {
     let (group, topic, queue, offset, generation) = (GroupId(1), TopicId(3), 200, 300, 9);
-    let again = |becomes| LeasedAgain { queue, offset, becomes };
+    let again = |becomes| LeasedAgain { queue, offset: QueueOffset(offset), becomes };
     vec![
         sample!(Lease {
             group,
@@ -150,16 +150,27 @@ fn deliveries() -> Vec<Sample> {
             generation: Generation(generation),
             deadline: Millis(0x0708),
             renewed_for: Some("c".to_owned()),
-            fresh: vec![LeasedRange { queue: 1, from: 300, to: 310, leased: vec![300, 303], left: vec![309] }],
+            fresh: vec![LeasedRange {
+                queue: 1,
+                from: QueueOffset(300),
+                to: QueueOffset(310),
+                leased: vec![QueueOffset(300), QueueOffset(303)],
+                left: vec![QueueOffset(309)]
+            }],
             again: vec![again(Again::Leased), again(Again::Done), again(Again::Left)]
         }),
-        sample!(Renew { group, topic, deadline: Millis(0x0708), leases: vec![(queue, offset, Generation(9))] }),
-        sample!(Ack { group, topic, queue, offset, generation: Generation(generation) }),
+        sample!(Renew {
+            group,
+            topic,
+            deadline: Millis(0x0708),
+            leases: vec![(queue, QueueOffset(offset), Generation(9))]
+        }),
+        sample!(Ack { group, topic, queue, offset: QueueOffset(offset), generation: Generation(generation) }),
         sample!(ChangeInvisible {
             group,
             topic,
             queue,
-            offset,
+            offset: QueueOffset(offset),
             generation: Generation(generation),
             new_generation: Generation(10),
             deadline: Millis(0x0708),
@@ -169,7 +180,7 @@ fn deliveries() -> Vec<Sample> {
             group,
             topic,
             queue,
-            offset,
+            offset: QueueOffset(offset),
             generation: Generation(generation),
             reason: "why".to_owned()
         }),
@@ -178,7 +189,7 @@ fn deliveries() -> Vec<Sample> {
                 group,
                 topic,
                 queue,
-                offset,
+                offset: QueueOffset(offset),
                 generation: Generation(generation),
                 reason: "why".to_owned()
             },

@@ -111,7 +111,7 @@ impl State {
     /// Messages of a topic that some group has not finished; all of them if no group ever joined it.
     fn unconsumed(&self, topic: &Topic) -> u64 {
         let left = |progress: &Progress| {
-            let unseen: u64 = (0..topic.queue_count()).map(|q| topic.end(q).saturating_sub(progress.next(q))).sum();
+            let unseen: u64 = (0..topic.queue_count()).map(|q| topic.end(q).saturating_since(progress.next(q))).sum();
             unseen + progress.unfinished()
         };
         self.groups.iter().filter_map(|group| group.progress(topic.id)).map(left).max().unwrap_or(topic.messages_kept())

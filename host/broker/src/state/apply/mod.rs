@@ -7,7 +7,7 @@ mod transaction;
 
 use super::{Leap, State};
 use crate::record::{ClusterInit, Leapt, Record};
-use crate::{GroupId, Millis, Refusal, TagHash, TopicId, TransactionOutcome};
+use crate::{GroupId, Millis, QueueOffset, Refusal, TagHash, TopicId, TransactionOutcome};
 
 /// Where and when a record lies in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Applied {
         /// The queue.
         queue: u32,
         /// Its offset there.
-        offset: u64,
+        offset: QueueOffset,
     },
     /// A half message is open; for a resend, the first one.
     Prepared {

@@ -19,7 +19,7 @@ impl State {
         let messages = self
             .topics
             .get(expire.topic)
-            .map_or(0, |topic| starts.iter().map(|(queue, start)| start - topic.start(*queue)).sum());
+            .map_or(0, |topic| starts.iter().map(|(queue, start)| start.since(topic.start(*queue))).sum());
         self.topics.get_mut(expire.topic)?.drop_below(&starts);
         let missed = self.groups.skip(expire.topic, &starts, at.time);
         // A group that had too much unfinished may go on.

@@ -3,11 +3,18 @@
 use crate::record::{Again, DeadLetter, LeasedRange, Record, TopicDelete};
 use crate::state::{Applied, Effect};
 use crate::testing::{Log, ack, again, lease, whole};
-use crate::{Generation, GroupConfig, GroupId, Refusal, ResourceName, TagHash, TopicId};
+use crate::{Generation, GroupConfig, GroupId, QueueOffset, Refusal, ResourceName, TagHash, TopicId};
 
 fn letter(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Record {
     let reason = "17 deliveries".to_owned();
-    Record::DeadLetter(DeadLetter { group, topic, queue: 0, offset, generation: Generation(generation), reason })
+    Record::DeadLetter(DeadLetter {
+        group,
+        topic,
+        queue: 0,
+        offset: QueueOffset(offset),
+        generation: Generation(generation),
+        reason,
+    })
 }
 
 fn leased(config: GroupConfig) -> (Log, GroupId, TopicId) {
@@ -21,13 +28,16 @@ fn leased(config: GroupConfig) -> (Log, GroupId, TopicId) {
 
 fn entries(log: &Log, name: &str) -> Vec<(u64, TagHash)> {
     let topic = log.state.topics().get(log.topic_id(name)).unwrap();
-    (0..topic.end(0)).map(|offset| topic.entry(0, offset).unwrap()).map(|e| (e.position, e.tag)).collect()
+    QueueOffset::each(topic.start(0)..topic.end(0))
+        .map(|offset| topic.entry(0, offset).unwrap())
+        .map(|e| (e.position, e.tag))
+        .collect()
 }
 
 #[test]
 fn a_dead_letter_moves_to_a_topic_made_on_first_use_and_the_original_is_done() {
     let (mut log, group, topic) = leased(GroupConfig::default());
-    let original = log.state.topics().get(topic).unwrap().entry(0, 0).unwrap();
+    let original = log.state.topics().get(topic).unwrap().entry(0, QueueOffset(0)).unwrap();
     assert_eq!(log.apply(letter(group, topic, 0, 1)), Ok(Applied::Done));
     let dead = log.topic_id("%DLQ%g");
     assert_eq!(log.effects, [Effect::Directory, Effect::Arrived(dead, original.tag)]);
@@ -57,7 +67,7 @@ fn a_message_that_was_acknowledged_or_is_in_other_hands_is_left_alone() {
     log.apply(again(&log, group, topic, 2, &[(1, Again::Leased)])).unwrap();
     assert_eq!(log.apply(letter(group, topic, 1, 1)), Ok(Applied::Done));
     assert!(log.state.topics().named(&ResourceName::plain("%DLQ%g")).is_err());
-    assert_eq!(log.progress(group, topic).exception(0, 1).unwrap().generation, Generation(2));
+    assert_eq!(log.progress(group, topic).exception(0, QueueOffset(1)).unwrap().generation, Generation(2));
 }
 
 #[test]
@@ -74,8 +84,14 @@ fn a_message_that_waits_for_another_member_moves_by_generation_0_only() {
     let topic = log.topic("t", 1);
     log.send(topic, 0, Some("a"));
     let group = log.member("g", topic, GroupConfig::default());
-    log.apply(lease(&log, group, topic, 1, LeasedRange { queue: 0, from: 0, to: 1, leased: vec![], left: vec![0] }))
-        .unwrap();
+    log.apply(lease(
+        &log,
+        group,
+        topic,
+        1,
+        LeasedRange { queue: 0, from: QueueOffset(0), to: QueueOffset(1), leased: vec![], left: vec![QueueOffset(0)] },
+    ))
+    .unwrap();
     assert_eq!(log.apply(letter(group, topic, 0, 1)), Ok(Applied::Done));
     assert_eq!(log.progress(group, topic).unfinished(), 1);
     log.apply(letter(group, topic, 0, 0)).unwrap();
@@ -111,5 +127,9 @@ fn dead_letters_outlive_the_topic_that_they_came_from() {
     assert_eq!(entries(&log, "%DLQ%g").len(), 1);
     let reader = log.member("reader", dead, GroupConfig::default());
     log.apply(lease(&log, reader, dead, 5, whole(0, 0, 1))).unwrap();
-    assert_eq!(log.progress(reader, dead).exception(0, 0).unwrap().attempts, 1, "their attempts begin anew");
+    assert_eq!(
+        log.progress(reader, dead).exception(0, QueueOffset(0)).unwrap().attempts,
+        1,
+        "their attempts begin anew"
+    );
 }

@@ -5,7 +5,7 @@ use crate::record::{
 };
 use crate::state::{Applied, Effect, MADE_GROUPS_MAX, UNUSED_GROUPS_MAX, UNUSED_MS};
 use crate::testing::{Log, ack, lease, read_snapshot, whole};
-use crate::{GroupConfig, GroupId, Refusal, ResourceName, StartPosition, TagFilter};
+use crate::{GroupConfig, GroupId, QueueOffset, Refusal, ResourceName, StartPosition, TagFilter};
 
 fn put(config: GroupConfig, expected_revision: Option<u64>) -> Record {
     Record::GroupPut(GroupPut { name: ResourceName::plain("g"), config, expected_revision })
@@ -29,7 +29,7 @@ fn a_group_begins_where_its_settings_say() {
     assert_eq!(log.effects, [Effect::Joined, Effect::AvailableTo(all, topic)]);
     let new = log.member("new", topic, from_end());
     let next = |group| [0, 1].map(|queue| log.progress(group, topic).next(queue));
-    assert_eq!((next(all), next(new)), ([0, 0], [2, 1]));
+    assert_eq!((next(all), next(new)), ([0, 0].map(QueueOffset), [2, 1].map(QueueOffset)));
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn joining_again_moves_nothing() {
     let group = log.member("g", topic, from_end());
     log.send(topic, 0, None);
     log.apply(Record::Join(Join { group, topic })).unwrap();
-    assert_eq!(log.progress(group, topic).next(0), 0);
+    assert_eq!(log.progress(group, topic).next(0), QueueOffset(0));
 }
 
 #[test]
@@ -50,9 +50,9 @@ fn a_queue_that_is_added_later_is_read_from_its_first_message() {
     let group = log.member("g", topic, from_end());
     log.topic("t", 2);
     log.send(topic, 1, None);
-    assert_eq!(log.progress(group, topic).next(1), 0);
+    assert_eq!(log.progress(group, topic).next(1), QueueOffset(0));
     log.apply(lease(&log, group, topic, 1, whole(1, 0, 1))).unwrap();
-    assert_eq!(log.progress(group, topic).next(1), 1);
+    assert_eq!(log.progress(group, topic).next(1), QueueOffset(1));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_group_made_anew_resurrects_nothing() {
     assert!(matches!(log.refused(ack(first, topic, 0, 1)), Refusal::InvalidHandle(_)));
     let second = log.member("g", topic, GroupConfig::default());
     assert_ne!(first, second);
-    assert_eq!(log.progress(second, topic).next(0), 0, "it begins again");
+    assert_eq!(log.progress(second, topic).next(0), QueueOffset(0), "it begins again");
     assert!(matches!(log.refused(ack(first, topic, 0, 1)), Refusal::InvalidHandle(_)));
     assert!(matches!(log.refused(ack(second, topic, 0, 1)), Refusal::InvalidHandle(_)));
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::record::Record;
 use crate::state::retention::QUEUE_COST;
 use crate::state::{Applied, Gap, Outcome, RecordAt};
-use crate::{GroupId, Millis, State, TagFilter, TagHash, TopicId, TransactionOutcome, Unconsumed};
+use crate::{GroupId, Millis, QueueOffset, State, TagFilter, TagHash, TopicId, TransactionOutcome, Unconsumed};
 
 /// Looks at the state after every record and remembers what must not change.
 #[derive(Default)]
@@ -13,12 +13,12 @@ pub(super) struct Watch {
     halves: BTreeSet<u64>,
     ended: BTreeMap<u64, TransactionOutcome>,
     lost: BTreeSet<u64>,
-    ends: BTreeMap<(TopicId, u32), u64>,
-    cursors: BTreeMap<(GroupId, TopicId, u32), u64>,
-    starts: BTreeMap<(TopicId, u32), u64>,
+    ends: BTreeMap<(TopicId, u32), QueueOffset>,
+    cursors: BTreeMap<(GroupId, TopicId, u32), QueueOffset>,
+    starts: BTreeMap<(TopicId, u32), QueueOffset>,
     missed: BTreeMap<GroupId, u64>,
     /// Messages below the cursors that were not done.
-    unfinished: BTreeSet<(GroupId, TopicId, u32, u64)>,
+    unfinished: BTreeSet<(GroupId, TopicId, u32, QueueOffset)>,
     /// Where halves were carried: place, and transaction.
     carried: BTreeMap<u64, u64>,
 }
@@ -81,7 +81,8 @@ impl Watch {
     /// The log from the lowest needed position on holds all that the state refers to, and all of it is found there.
     fn needed(&self, state: &State) {
         let entries = state.topics().iter().flat_map(|topic| {
-            let places = (0..topic.queue_count()).flat_map(|queue| (0..topic.end(queue)).map(move |at| (queue, at)));
+            let places = (0..topic.queue_count())
+                .flat_map(|queue| QueueOffset::each(QueueOffset::FIRST..topic.end(queue)).map(move |at| (queue, at)));
             places.filter_map(|(queue, offset)| Some(topic.entry(queue, offset)?.position))
         });
         let halves = state.open_transactions().iter(None).map(|(id, _)| state.place_of_half(id).expect("it is open"));
@@ -114,14 +115,16 @@ impl Watch {
         for topic in state.topics().iter() {
             for queue in 0..topic.queue_count() {
                 let end = topic.end(queue);
-                let before = self.ends.insert((topic.id, queue), end).unwrap_or(0);
+                let before = self.ends.insert((topic.id, queue), end).unwrap_or_default();
                 assert!(end >= before, "queue {queue} lost messages");
                 assert!(topic.entry(queue, end).is_none());
                 let start = topic.start(queue);
-                let began = self.starts.insert((topic.id, queue), start).unwrap_or(0);
+                let began = self.starts.insert((topic.id, queue), start).unwrap_or_default();
                 assert!(start >= began && start <= end, "a queue begins at {start} and ends at {end}");
-                assert!((0..start).all(|offset| topic.entry(queue, offset).is_none()));
-                for offset in start..end {
+                assert!(
+                    QueueOffset::each(QueueOffset::FIRST..start).all(|offset| topic.entry(queue, offset).is_none())
+                );
+                for offset in QueueOffset::each(start..end) {
                     let entry = topic.entry(queue, offset).expect("every offset below the end resolves");
                     let position = self.carried.get(&entry.position).copied().unwrap_or(entry.position);
                     *indexed.entry((topic.id, position)).or_default() += 1;
@@ -145,7 +148,7 @@ impl Watch {
                     let recorded = state.outcomes().get(*half).map(|ended| ended.topic);
                     let topic = recorded.and_then(|topic| state.topics().get(topic));
                     if let Some(topic) = topic {
-                        let kept = (0..topic.queue_count()).all(|queue| topic.start(queue) == 0);
+                        let kept = (0..topic.queue_count()).all(|queue| topic.start(queue) == QueueOffset::FIRST);
                         let times = indexed.get(&(topic.id, *half)).copied().unwrap_or(0);
                         assert!(times == 1 || (times == 0 && !kept), "commit of {half}");
                     }
@@ -181,23 +184,29 @@ impl Watch {
                 for queue in 0..topic.queue_count() {
                     let next = progress.next(queue);
                     assert!(next <= topic.end(queue), "a cursor beyond its queue");
-                    let before = self.cursors.insert((group.id, id, queue), next).unwrap_or(0);
+                    let before = self.cursors.insert((group.id, id, queue), next).unwrap_or_default();
                     assert!(next >= before, "a cursor moved backwards");
                     if matches!(record, Record::Lease(_)) {
                         // What a lease skips, no filter of the group matches (ruling 12).
-                        let seen = self.unfinished.range((group.id, id, queue, 0)..(group.id, id, queue, u64::MAX));
-                        for offset in seen.map(|(_, _, _, offset)| *offset).chain(before..next) {
+                        let seen = self.unfinished.range(
+                            (group.id, id, queue, QueueOffset::FIRST)..(group.id, id, queue, QueueOffset(u64::MAX)),
+                        );
+                        for offset in seen.map(|(_, _, _, offset)| *offset).chain(QueueOffset::each(before..next)) {
                             let wanted = topic.entry(queue, offset).is_some_and(|e| progress.filters().matches(e.tag));
                             assert!(progress.exception(queue, offset).is_some() || !wanted, "{offset} was skipped");
                         }
                     }
-                    let here = (0..next).filter(|offset| progress.exception(queue, *offset).is_some());
+                    let here = QueueOffset::each(QueueOffset::FIRST..next)
+                        .filter(|offset| progress.exception(queue, *offset).is_some());
                     unfinished.extend(here.map(|offset| (group.id, id, queue, offset)));
                     let start = topic.start(queue);
                     assert!(next >= start, "a cursor at what is gone");
-                    exceptions +=
-                        (start..next).filter(|offset| progress.exception(queue, *offset).is_some()).count() as u64;
-                    assert!((next..next + 3).all(|offset| progress.exception(queue, offset).is_none()));
+                    exceptions += QueueOffset::each(start..next)
+                        .filter(|offset| progress.exception(queue, *offset).is_some())
+                        .count() as u64;
+                    assert!(
+                        QueueOffset::each(next..next.plus(3)).all(|offset| progress.exception(queue, offset).is_none())
+                    );
                 }
                 assert_eq!(exceptions, progress.unfinished());
                 for (visible_at, queue, offset) in progress.due() {

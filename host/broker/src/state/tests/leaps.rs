@@ -9,7 +9,7 @@ use crate::record::codec::Writer;
 use crate::record::{Expire, LeapsBelieved, Leapt, NodeStarted, Record};
 use crate::state::{Applied, DEDUP_WINDOW_MS, LEAPS_MAX, Leap, OUTCOME_MEMORY_MS, PIN_MS};
 use crate::testing::{Log, end, head, read_snapshot};
-use crate::{GroupConfig, Millis, Refusal, TopicConfig, TopicId, TransactionOutcome, Unconsumed};
+use crate::{GroupConfig, Millis, QueueOffset, Refusal, TopicConfig, TopicId, TransactionOutcome, Unconsumed};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -57,10 +57,10 @@ fn a_resend_after_a_doubtful_start_is_recognised_until_its_window_was_lived() {
         // Whatever else is stored, the first copy is not dropped for its age.
         log.send(topic, 0, None);
         let again = log.apply(Record::Message(head(topic, 0, "a", 7)));
-        assert_eq!(again, Ok(Applied::Stored { queue: 0, offset: 0 }));
+        assert_eq!(again, Ok(Applied::Stored { queue: 0, offset: QueueOffset(0) }));
         log.pass_ms(1);
         let again = log.apply(Record::Message(head(topic, 0, "a", 7)));
-        assert_eq!(again, Ok(Applied::Stored { queue: 0, offset: 2 }));
+        assert_eq!(again, Ok(Applied::Stored { queue: 0, offset: QueueOffset(2) }));
     }
 }
 
@@ -120,11 +120,11 @@ fn what_was_stored_while_the_wall_clock_was_ahead_is_not_older_for_following_it(
     // The first is older than an hour now; the second was stored a moment ago.
     assert_eq!(log.state.at(log.now).age_ms(since), 2 * HOUR_MS + 15 * MINUTE_MS);
     assert_eq!(log.state.at(log.now).age_ms(before), 0);
-    assert_eq!(expirations(&log), [Expire { topic, starts: vec![(0, 1)] }]);
+    assert_eq!(expirations(&log), [Expire { topic, starts: vec![(0, QueueOffset(1))] }]);
     log.pass_ms(HOUR_MS);
-    assert_eq!(expirations(&log), [Expire { topic, starts: vec![(0, 1)] }]);
+    assert_eq!(expirations(&log), [Expire { topic, starts: vec![(0, QueueOffset(1))] }]);
     log.pass_ms(1);
-    assert_eq!(expirations(&log), [Expire { topic, starts: vec![(0, 2)] }]);
+    assert_eq!(expirations(&log), [Expire { topic, starts: vec![(0, QueueOffset(2))] }]);
 }
 
 #[test]

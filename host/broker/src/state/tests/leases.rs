@@ -3,7 +3,7 @@
 use crate::record::{Again, ChangeInvisible, LeasedRange, Record, Renew};
 use crate::state::{Applied, Effect, Exception, UNFINISHED_MAX};
 use crate::testing::{Log, START, ack, again, lease, whole};
-use crate::{Generation, GroupConfig, GroupId, Handle, Millis, Refusal, TopicId};
+use crate::{Generation, GroupConfig, GroupId, Handle, Millis, QueueOffset, Refusal, TopicId};
 
 /// A group that holds the first message of a topic with three of them, by generation 1, for 60 s.
 fn leased() -> (Log, GroupId, TopicId) {
@@ -21,7 +21,7 @@ fn change(group: GroupId, topic: TopicId, generation: u64, deadline: Millis, unc
         group,
         topic,
         queue,
-        offset,
+        offset: QueueOffset(offset),
         generation: Generation(generation),
         new_generation: Generation(new_generation),
         deadline,
@@ -30,7 +30,7 @@ fn change(group: GroupId, topic: TopicId, generation: u64, deadline: Millis, unc
 }
 
 fn held(log: &Log, group: GroupId, topic: TopicId) -> &Exception {
-    log.progress(group, topic).exception(0, 0).unwrap()
+    log.progress(group, topic).exception(0, QueueOffset(0)).unwrap()
 }
 
 fn stale(refusal: &Refusal) -> bool {
@@ -44,8 +44,8 @@ fn a_leased_message_is_in_flight_until_its_deadline() {
     let exception = held(&log, group, topic);
     assert_eq!((exception.attempts, exception.generation, exception.leased_at), (1, Generation(1), START));
     assert_eq!(exception.visible_at, START.plus_ms(60_000));
-    assert_eq!(progress.due().collect::<Vec<_>>(), [(START.plus_ms(60_000), 0, 0)]);
-    assert_eq!((progress.next(0), progress.unfinished()), (1, 1));
+    assert_eq!(progress.due().collect::<Vec<_>>(), [(START.plus_ms(60_000), 0, QueueOffset(0))]);
+    assert_eq!((progress.next(0), progress.unfinished()), (QueueOffset(1), 1));
     assert_eq!(progress.in_flight(START.plus_ms(59_999)), 1);
     assert_eq!(progress.in_flight(START.plus_ms(60_000)), 0);
     assert_eq!(log.effects, [Effect::VisibleAt(group, topic, START.plus_ms(60_000))]);
@@ -70,7 +70,7 @@ fn an_ack_may_be_repeated() {
     }
     log.pass_ms(100_000);
     assert_eq!(log.apply(ack(group, topic, 0, 1)), Ok(Applied::Done), "after its deadline too");
-    assert_eq!(log.progress(group, topic).next(0), 1);
+    assert_eq!(log.progress(group, topic).next(0), QueueOffset(1));
 }
 
 #[test]
@@ -147,7 +147,8 @@ fn a_delivery_that_is_suspended_twice_gives_one_attempt_back() {
 #[test]
 fn a_renewed_lease_keeps_its_handle_and_never_gets_shorter() {
     let (mut log, group, topic) = leased();
-    let renew = |deadline| Record::Renew(Renew { group, topic, deadline, leases: vec![(0, 0, Generation(1))] });
+    let renew =
+        |deadline| Record::Renew(Renew { group, topic, deadline, leases: vec![(0, QueueOffset(0), Generation(1))] });
     log.pass_ms(50_000);
     log.apply(renew(START.plus_ms(120_000))).unwrap();
     assert_eq!(held(&log, group, topic).visible_at, START.plus_ms(120_000));
@@ -161,7 +162,11 @@ fn a_renewed_lease_keeps_its_handle_and_never_gets_shorter() {
 fn a_lease_that_is_over_or_superseded_is_not_renewed() {
     let (mut log, group, topic) = leased();
     let renew = |generation| {
-        let leases = vec![(0, 0, generation), (0, 1, Generation(1)), (9, 0, Generation(1))];
+        let leases = vec![
+            (0, QueueOffset(0), generation),
+            (0, QueueOffset(1), Generation(1)),
+            (9, QueueOffset(0), Generation(1)),
+        ];
         Record::Renew(Renew { group, topic, deadline: Millis(u64::MAX / 2), leases })
     };
     log.pass_ms(60_000);
@@ -179,22 +184,22 @@ fn a_range_below_the_cursor_was_decided_before() {
     assert_eq!(held(&log, group, topic).generation, Generation(1));
     log.apply(lease(&log, group, topic, 3, whole(0, 0, 2))).unwrap();
     assert_eq!(held(&log, group, topic).generation, Generation(1));
-    assert_eq!(log.progress(group, topic).exception(0, 1).unwrap().generation, Generation(3));
+    assert_eq!(log.progress(group, topic).exception(0, QueueOffset(1)).unwrap().generation, Generation(3));
     log.apply(ack(group, topic, 0, 1)).unwrap();
     log.apply(lease(&log, group, topic, 4, whole(0, 0, 2))).unwrap();
-    assert_eq!(log.progress(group, topic).exception(0, 0), None, "what was done stays done");
+    assert_eq!(log.progress(group, topic).exception(0, QueueOffset(0)), None, "what was done stays done");
     log.apply(lease(&log, group, topic, 5, whole(0, 0, 1))).unwrap();
-    assert_eq!(log.progress(group, topic).next(0), 2, "the cursor stays");
+    assert_eq!(log.progress(group, topic).next(0), QueueOffset(2), "the cursor stays");
 }
 
 #[test]
 fn a_range_that_would_leave_a_gap_is_ignored_and_its_messages_come_again() {
     let (mut log, group, topic) = leased();
     log.apply(lease(&log, group, topic, 2, whole(0, 2, 3))).unwrap();
-    assert_eq!((log.progress(group, topic).next(0), log.progress(group, topic).unfinished()), (1, 1));
+    assert_eq!((log.progress(group, topic).next(0), log.progress(group, topic).unfinished()), (QueueOffset(1), 1));
     assert!(stale(&log.refused(ack(group, topic, 2, 2))));
     log.apply(lease(&log, group, topic, 3, whole(0, 1, 3))).unwrap();
-    assert_eq!((log.progress(group, topic).next(0), log.progress(group, topic).unfinished()), (3, 3));
+    assert_eq!((log.progress(group, topic).next(0), log.progress(group, topic).unfinished()), (QueueOffset(3), 3));
 }
 
 #[test]
@@ -202,7 +207,12 @@ fn a_range_beyond_the_queue_or_of_no_queue_is_ignored() {
     let (mut log, group, topic) = leased();
     let before = log.state.snapshot(0);
     let empty = |queue, from, to| LeasedRange { queue, from, to, leased: vec![], left: vec![] };
-    for range in [whole(0, 1, 4), empty(0, 1, u64::MAX), empty(1, 0, 1), empty(u32::MAX, 0, u64::MAX)] {
+    for range in [
+        whole(0, 1, 4),
+        empty(0, QueueOffset(1), QueueOffset(u64::MAX)),
+        empty(1, QueueOffset(0), QueueOffset(1)),
+        empty(u32::MAX, QueueOffset(0), QueueOffset(u64::MAX)),
+    ] {
         log.apply(lease(&log, group, topic, 2, range)).unwrap();
         assert!(before == log.state.snapshot(0));
     }
@@ -216,7 +226,7 @@ fn a_handle_is_checked_against_the_state_as_an_ack_would_be() {
         topic,
         group,
         queue: 0,
-        offset: 0,
+        offset: QueueOffset(0),
         generation,
         deadline: Millis(0),
     };

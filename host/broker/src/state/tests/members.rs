@@ -3,7 +3,7 @@
 use crate::record::{Again, LeasedRange, Record};
 use crate::state::Effect;
 use crate::testing::{Log, ack, again, lease, whole};
-use crate::{Generation, GroupConfig, GroupId, Refusal, TagHash, TopicId};
+use crate::{Generation, GroupConfig, GroupId, QueueOffset, Refusal, TagHash, TopicId};
 
 fn tag(text: &str) -> TagHash {
     TagHash::of(Some(text))
@@ -15,7 +15,13 @@ fn left() -> (Log, GroupId, TopicId) {
     let topic = log.topic("t", 1);
     log.send_all(topic, &[Some("a"), Some("b"), None]);
     let group = log.member("g", topic, GroupConfig::default());
-    let range = LeasedRange { queue: 0, from: 0, to: 3, leased: vec![0], left: vec![1, 2] };
+    let range = LeasedRange {
+        queue: 0,
+        from: QueueOffset(0),
+        to: QueueOffset(3),
+        leased: vec![QueueOffset(0)],
+        left: vec![QueueOffset(1), QueueOffset(2)],
+    };
     log.apply(lease(&log, group, topic, 1, range)).unwrap();
     (log, group, topic)
 }
@@ -25,12 +31,12 @@ fn what_is_left_for_others_waits_by_its_tag_and_is_not_done() {
     let (log, group, topic) = left();
     let progress = log.progress(group, topic);
     assert_eq!(log.effects.last(), Some(&Effect::AvailableTo(group, topic)), "the others are woken");
-    assert_eq!((progress.next(0), progress.unfinished(), progress.in_flight(log.now)), (3, 3, 1));
+    assert_eq!((progress.next(0), progress.unfinished(), progress.in_flight(log.now)), (QueueOffset(3), 3, 1));
     assert_eq!(progress.due().count(), 1);
     let mut tags = vec![tag("b"), TagHash(0)];
     tags.sort_unstable();
     assert_eq!(progress.left_tags().collect::<Vec<_>>(), tags);
-    assert_eq!(progress.left(tag("b")).collect::<Vec<_>>(), [(0, 1)]);
+    assert_eq!(progress.left(tag("b")).collect::<Vec<_>>(), [(0, QueueOffset(1))]);
     assert_eq!(progress.left(tag("a")).count(), 0);
 }
 
@@ -47,7 +53,10 @@ fn the_member_that_wants_it_gets_its_first_delivery() {
     let (mut log, group, topic) = left();
     log.apply(again(&log, group, topic, 2, &[(1, Again::Leased)])).unwrap();
     let progress = log.progress(group, topic);
-    assert_eq!(progress.exception(0, 1).map(|e| (e.attempts, e.generation, e.left)), Some((1, Generation(2), None)));
+    assert_eq!(
+        progress.exception(0, QueueOffset(1)).map(|e| (e.attempts, e.generation, e.left)),
+        Some((1, Generation(2), None))
+    );
     assert_eq!((progress.left(tag("b")).count(), progress.unfinished()), (0, 3));
     log.apply(ack(group, topic, 1, 2)).unwrap();
     assert_eq!(log.progress(group, topic).unfinished(), 2);
@@ -67,10 +76,10 @@ fn a_delivery_that_ran_out_and_is_passed_on_still_counts() {
     log.pass_ms(60_000);
     log.apply(again(&log, group, topic, 2, &[(0, Again::Left)])).unwrap();
     assert_eq!(log.effects.last(), Some(&Effect::AvailableTo(group, topic)));
-    assert_eq!(log.progress(group, topic).left(tag("a")).collect::<Vec<_>>(), [(0, 0)]);
+    assert_eq!(log.progress(group, topic).left(tag("a")).collect::<Vec<_>>(), [(0, QueueOffset(0))]);
     assert!(matches!(log.refused(ack(group, topic, 0, 1)), Refusal::InvalidHandle(_)));
     log.apply(again(&log, group, topic, 3, &[(0, Again::Leased)])).unwrap();
-    assert_eq!(log.progress(group, topic).exception(0, 0).unwrap().attempts, 2);
+    assert_eq!(log.progress(group, topic).exception(0, QueueOffset(0)).unwrap().attempts, 2);
 }
 
 #[test]
@@ -79,9 +88,10 @@ fn what_matches_no_member_is_passed_over() {
     let topic = log.topic("t", 1);
     log.send_all(topic, &[None; 5]);
     let group = log.member("g", topic, GroupConfig::default());
-    let range = LeasedRange { queue: 0, from: 0, to: 4, leased: vec![2], left: vec![] };
+    let range =
+        LeasedRange { queue: 0, from: QueueOffset(0), to: QueueOffset(4), leased: vec![QueueOffset(2)], left: vec![] };
     log.apply(lease(&log, group, topic, 1, range)).unwrap();
-    assert_eq!((log.progress(group, topic).next(0), log.progress(group, topic).unfinished()), (4, 1));
+    assert_eq!((log.progress(group, topic).next(0), log.progress(group, topic).unfinished()), (QueueOffset(4), 1));
     log.apply(lease(&log, group, topic, 2, whole(0, 4, 5))).unwrap();
     assert_eq!(log.progress(group, topic).unfinished(), 2);
     let Record::Ack(skipped) = ack(group, topic, 0, 1) else { unreachable!() };

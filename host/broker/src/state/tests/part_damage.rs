@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::state::{Copies, Gaps, IndexEntry, PartError, QueueGap, SnapshotError};
 use crate::testing::{Log, Parts, end};
-use crate::{State, TopicId, TransactionOutcome};
+use crate::{QueueOffset, State, TopicId, TransactionOutcome};
 
 /// Three parts of two topics, each with messages that were sent and transactions that ended; and the last part's rest.
 struct Sealed {
@@ -32,7 +32,7 @@ fn sealed() -> Sealed {
 
 fn entries(state: &State, topic: TopicId, queue: u32) -> Vec<Option<IndexEntry>> {
     let topic = state.topics().get(topic).unwrap();
-    (0..topic.end(queue)).map(|offset| topic.entry(queue, offset)).collect()
+    QueueOffset::each(QueueOffset::FIRST..topic.end(queue)).map(|offset| topic.entry(queue, offset)).collect()
 }
 
 /// The same bytes, of which one differs.
@@ -67,7 +67,7 @@ fn what_one_copy_lost_is_read_from_the_other_and_noted_until_both_are_whole_agai
     assert_eq!((&lost[..50], &lost[100..]), (&expected[..50], &expected[100..]));
     assert!(lost[50..100].iter().all(Option::is_none));
     assert_eq!(read.lost_parts(), [20_000]);
-    let lowest = read.topics().get(topics[0]).unwrap().lowest_position_from(0, 60);
+    let lowest = read.topics().get(topics[0]).unwrap().lowest_position_from(0, QueueOffset(60));
     assert_eq!(lowest, Some(0), "it may lie anywhere: the log keeps all of it");
     assert!(read.snapshot(position) == state.snapshot(30_000), "none of it is in a snapshot");
 
@@ -100,7 +100,11 @@ fn without_a_part_that_is_lost_the_rest_is_read_and_what_is_missing_is_told() {
         assert!(others.read(&snapshot).is_err());
         let read = with(&others);
         let n = n as u64;
-        let gap = |topic, queue, len: u64| QueueGap { topic, queue, offsets: n * len..(n + 1) * len };
+        let gap = |topic, queue, len: u64| QueueGap {
+            topic,
+            queue,
+            offsets: QueueOffset(n * len)..QueueOffset((n + 1) * len),
+        };
         // What is remembered has no gaps: what came before a gap is forgotten with it.
         let gaps =
             Gaps { queues: vec![gap(a, 0, 50), gap(a, 1, 50), gap(b, 0, 100)], sent: (n + 1) * 201, outcomes: n + 1 };
@@ -120,7 +124,7 @@ fn without_a_part_that_is_lost_the_rest_is_read_and_what_is_missing_is_told() {
     *part = damaged(part, first_entry(part));
     assert!(one_row.read(&snapshot).is_err());
     let gaps = with(&one_row).gaps();
-    assert_eq!(gaps.queues, [QueueGap { topic: a, queue: 0, offsets: 50..100 }]);
+    assert_eq!(gaps.queues, [QueueGap { topic: a, queue: 0, offsets: QueueOffset(50)..QueueOffset(100) }]);
     assert_eq!((gaps.sent, gaps.outcomes), (0, 0));
 }
 

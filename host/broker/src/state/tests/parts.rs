@@ -11,7 +11,7 @@ use crate::record::{
 };
 use crate::state::{Applied, EntryAt, PIN_MS, PartError, SnapshotError};
 use crate::testing::{Log, Parts, ack, end, lease, message, whole};
-use crate::{GroupConfig, MessageKind, NewMessage, ResourceName, State, TagFilter, TransactionOutcome};
+use crate::{GroupConfig, MessageKind, NewMessage, QueueOffset, ResourceName, State, TagFilter, TransactionOutcome};
 
 /// A sealed state with its part and snapshot.
 fn sealed() -> (State, Parts, Vec<u8>) {
@@ -53,11 +53,12 @@ fn the_place_of_a_message_is_had_without_reading_its_part() {
     }
     let topic = log.state.topics().get(topic).unwrap();
     for offset in 0..110 {
-        let (at, entry) = (topic.entry_at(0, offset).unwrap(), topic.entry(0, offset).unwrap());
+        let (at, entry) =
+            (topic.entry_at(0, QueueOffset(offset)).unwrap(), topic.entry(0, QueueOffset(offset)).unwrap());
         assert_eq!(at.position(), Some(entry.position), "{offset}");
         assert_eq!(matches!(at, EntryAt::Part(1_000_000, _)), offset < 100, "{offset}");
     }
-    assert_eq!((topic.entry_at(0, 110), topic.entry_at(1, 0)), (None, None));
+    assert_eq!((topic.entry_at(0, QueueOffset(110)), topic.entry_at(1, QueueOffset(0))), (None, None));
 }
 
 #[test]
@@ -96,7 +97,7 @@ fn every_byte_of_a_part_has_its_meaning() {
     log.send(topic, 1, Some("a"));
     log.apply(end(half, TransactionOutcome::Committed)).unwrap();
     let entry = |queue, offset| log.state.topics().get(topic).unwrap().entry(queue, offset).unwrap();
-    let (committed, sent) = (entry(0, 0), entry(1, 0));
+    let (committed, sent) = (entry(0, QueueOffset(0)), entry(1, QueueOffset(0)));
     let bytes = log.state.seal(0x0102).unwrap();
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
@@ -270,7 +271,7 @@ fn a_part_is_needed_until_its_topics_are_deleted_and_its_messages_forgotten() {
     assert_eq!(log.state.parts(), [30]);
     // A topic of the same name has another number: nothing of the old one comes back.
     let again = log.topic("one", 1);
-    assert_eq!((log.state.topics().get(again).unwrap().end(0), log.state.seal(40)), (0, None));
+    assert_eq!((log.state.topics().get(again).unwrap().end(0), log.state.seal(40)), (QueueOffset(0), None));
 }
 
 #[test]
@@ -338,12 +339,12 @@ fn fuller() -> State {
     let (from, offset) = log.state.plugins().artifact(&digest).unwrap().chunks[0];
     PluginChunk { digest, offset, total: 3, data: vec![1; 3] }.encode(&mut piece);
     log.apply(Record::Carried(Carried { from, queued: None, record: piece })).unwrap();
-    let (queued, mut record) = (Some(Queued { topic, queue: 0, offset: 3 }), Vec::new());
+    let (queued, mut record) = (Some(Queued { topic, queue: 0, offset: QueueOffset(3) }), Vec::new());
     encode_message(&mut record, place, "client", plain, CheckOverrides::default());
     log.apply(Record::Carried(Carried { from: 4, queued, record })).unwrap();
     log.pass_ms(PIN_MS + 1);
     let Applied::Expired { messages, missed } =
-        log.apply(Record::Expire(Expire { topic, starts: vec![(0, 2)] })).unwrap()
+        log.apply(Record::Expire(Expire { topic, starts: vec![(0, QueueOffset(2))] })).unwrap()
     else {
         unreachable!()
     };

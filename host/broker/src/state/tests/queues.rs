@@ -6,7 +6,7 @@ use crate::record::codec::{Reader, Writer};
 use crate::state::IndexEntry;
 use crate::state::part::{Of, Part, PartWriter};
 use crate::state::queue::QueueIndex;
-use crate::{TagHash, TopicId};
+use crate::{QueueOffset, TagHash, TopicId};
 
 const OF: Of = Of::Queue(TopicId(1), 0);
 
@@ -42,28 +42,32 @@ fn read_back(index: &QueueIndex, parts: &[Part]) -> QueueIndex {
 /// `list`: where each record lies now, and where it lay at first.
 fn assert_is(index: &QueueIndex, start: u64, list: &[(u64, u64)]) {
     let end = list.len() as u64;
-    assert_eq!((index.start(), index.len()), (start, end));
+    assert_eq!((index.start(), index.end()), (QueueOffset(start), QueueOffset(end)));
     for offset in 0..end + 2 {
         let expected = list
             .get(offset as usize)
             .filter(|_| offset >= start)
             .map(|(position, first)| IndexEntry { position: *position, ..entry(*first) });
-        assert_eq!(index.get(offset), expected, "offset {offset} of {start}..{end}");
+        assert_eq!(index.get(QueueOffset(offset)), expected, "offset {offset} of {start}..{end}");
         let from = list.iter().skip(offset.max(start) as usize).map(|(position, _)| position);
-        assert_eq!(index.lowest_position_from(offset), from.min().copied(), "from {offset} of {start}..{end}");
+        assert_eq!(
+            index.lowest_position_from(QueueOffset(offset)),
+            from.min().copied(),
+            "from {offset} of {start}..{end}"
+        );
     }
-    let kept = (0..).zip(list).skip(start as usize).map(|(offset, (position, _))| (offset, *position));
+    let kept = (0..).zip(list).skip(start as usize).map(|(offset, (position, _))| (QueueOffset(offset), *position));
     let expected: Vec<_> = kept.filter(|(_, position)| (20..60).contains(position)).collect();
-    assert_eq!(index.offsets_in(&(20..60), 0, &mut 1000), (expected.clone(), None));
-    let (mut stepped, mut from) = (Vec::new(), Some(0));
+    assert_eq!(index.offsets_in(&(20..60), QueueOffset(0), &mut 1000), (expected.clone(), None));
+    let (mut stepped, mut from) = (Vec::new(), Some(QueueOffset(0)));
     while let Some(at) = from {
         let (more, next) = index.offsets_in(&(20..60), at, &mut 3);
         stepped.extend(more);
         from = next;
     }
     assert_eq!(stepped, expected, "in steps");
-    assert_eq!(index.get(u64::MAX).or(index.get(u64::MAX - 1)), None);
-    assert_eq!(index.lowest_position_from(u64::MAX), None);
+    assert_eq!(index.get(QueueOffset(u64::MAX)).or(index.get(QueueOffset(u64::MAX - 1))), None);
+    assert_eq!(index.lowest_position_from(QueueOffset(u64::MAX)), None);
 }
 
 proptest! {
@@ -78,20 +82,20 @@ proptest! {
             match what {
                 0..=3 => for more in 0..a % 7 {
                     let position = a + more;
-                    prop_assert_eq!(index.append(entry(position)), list.len() as u64);
+                    prop_assert_eq!(index.append(entry(position)), QueueOffset(list.len() as u64));
                     follower.append(entry(position));
                     list.push((position, position));
                 },
                 4 | 5 => parts.extend(seal(&index, n).inspect(|part| index.seal(part, part.row(OF).unwrap()))),
                 6 => {
                     start = start.max(a * list.len() as u64 / 100);
-                    index.drop_below(start);
-                    follower.drop_below(start);
+                    index.drop_below(QueueOffset(start));
+                    follower.drop_below(QueueOffset(start));
                 }
                 7 => {
                     let offset = a % (list.len() as u64 + 1);
-                    index.carry(offset, 2 * a);
-                    follower.carry(offset, 2 * a);
+                    index.carry(QueueOffset(offset), 2 * a);
+                    follower.carry(QueueOffset(offset), 2 * a);
                     if offset >= start && let Some((position, _)) = list.get_mut(offset as usize) {
                         *position = 2 * a;
                     }

@@ -3,14 +3,14 @@
 use crate::record::{MessageHead, Record, TopicDelete};
 use crate::state::{Applied, DEDUP_WINDOW_MS};
 use crate::testing::{Log, end, head};
-use crate::{ResourceName, TopicId, TransactionOutcome};
+use crate::{QueueOffset, ResourceName, TopicId, TransactionOutcome};
 
 fn send(log: &mut Log, head: MessageHead) -> Applied {
     log.apply(Record::Message(head)).unwrap()
 }
 
 fn stored(queue: u32, offset: u64) -> Applied {
-    Applied::Stored { queue, offset }
+    Applied::Stored { queue, offset: QueueOffset(offset) }
 }
 
 fn messages(log: &Log, topic: TopicId) -> u64 {

@@ -12,8 +12,8 @@ use crate::record::{
 use crate::state::{Applied, GAPS_MAX, Gap, PIN_MS};
 use crate::testing::{Log, ack, end, lease, message, whole};
 use crate::{
-    Generation, GroupConfig, MessageKind, NewMessage, StartPosition, TopicConfig, TopicId, TransactionOutcome,
-    Unconsumed,
+    Generation, GroupConfig, MessageKind, NewMessage, QueueOffset, StartPosition, TopicConfig, TopicId,
+    TransactionOutcome, Unconsumed,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -53,7 +53,7 @@ fn expire(log: &mut Log) -> (u64, u64) {
 }
 
 fn start(log: &Log, topic: TopicId) -> u64 {
-    log.state.topics().get(topic).unwrap().start(0)
+    log.state.topics().get(topic).unwrap().start(0).0
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn messages_go_part_by_part_when_all_of_a_part_is_past_its_time() {
     log.pass_ms(HOUR_MS / 2);
     assert!(expirations(&log).is_empty(), "a message of just an hour is not past it");
     log.pass_ms(1);
-    assert_eq!(expirations(&log), [Expire { topic, starts: vec![(0, 3)] }]);
+    assert_eq!(expirations(&log), [Expire { topic, starts: vec![(0, QueueOffset(3))] }]);
     assert_eq!(expire(&mut log), (3, 0));
     assert_eq!((start(&log, topic), log.state.parts()), (3, vec![2000]));
     log.send(topic, 0, None);
@@ -99,8 +99,14 @@ fn dead_letters_count_as_the_messages_that_they_keep() {
     for offset in 0..4 {
         log.send(topic, 0, None);
         log.apply(lease(&log, group, topic, 1 + offset, whole(0, offset, offset + 1))).unwrap();
-        let letter =
-            DeadLetter { group, topic, queue: 0, offset, generation: Generation(1 + offset), reason: String::new() };
+        let letter = DeadLetter {
+            group,
+            topic,
+            queue: 0,
+            offset: QueueOffset(offset),
+            generation: Generation(1 + offset),
+            reason: String::new(),
+        };
         log.apply(Record::DeadLetterSized(DeadLetterSized { letter, record_len: 100 })).unwrap();
         log.state.seal(1000 * (offset + 1)).unwrap();
     }
@@ -136,10 +142,10 @@ fn what_a_group_has_not_finished_is_kept_for_it_until_nobody_was_there_for_a_wee
     log.pass_ms(1);
     assert_eq!(expire(&mut log), (4, 3));
     let seen = log.state.groups().get(group).unwrap();
-    let gap = Gap { topic, queue: 0, from: 1, to: 5, messages: 3, at: log.now };
+    let gap = Gap { topic, queue: 0, from: QueueOffset(1), to: QueueOffset(5), messages: 3, at: log.now };
     assert_eq!((seen.missed, seen.gaps().collect::<Vec<_>>()), (3, vec![&gap]));
     let progress = log.progress(group, topic);
-    assert_eq!((progress.next(0), progress.unfinished()), (5, 0));
+    assert_eq!((progress.next(0), progress.unfinished()), (QueueOffset(5), 0));
     // The handle that was in hand names a message that is done.
     assert_eq!(log.apply(ack(group, topic, 1, 1)), Ok(Applied::Done));
 }
@@ -170,7 +176,7 @@ fn where_the_topic_says_so_a_group_that_lives_misses_what_it_was_late_for() {
     log.apply(lease(&log, group, topic, 1, whole(0, 0, 2))).unwrap();
     log.pass_ms(HOUR_MS + 1);
     assert_eq!(expire(&mut log), (4, 4));
-    let fresh = log.send(topic, 0, None);
+    let fresh = log.send(topic, 0, None).0;
     log.apply(lease(&log, group, topic, 2, whole(0, fresh, fresh + 1))).unwrap();
     assert_eq!(log.progress(group, topic).unfinished(), 1);
 }
@@ -182,11 +188,12 @@ fn only_the_latest_gaps_are_remembered_and_all_are_counted() {
     let group = log.member("g", topic, GroupConfig::default());
     for offset in 0..=GAPS_MAX as u64 {
         log.send(topic, 0, None);
-        log.apply(Record::Expire(Expire { topic, starts: vec![(0, offset + 1), (7, 1)] })).unwrap();
+        log.apply(Record::Expire(Expire { topic, starts: vec![(0, QueueOffset(offset + 1)), (7, QueueOffset(1))] }))
+            .unwrap();
     }
     let group = log.state.groups().get(group).unwrap();
     assert_eq!((group.missed, group.gaps().len()), (GAPS_MAX as u64 + 1, GAPS_MAX));
-    assert_eq!(group.gaps().next().unwrap().from, 1);
+    assert_eq!(group.gaps().next().unwrap().from, QueueOffset(1));
 }
 
 #[test]
@@ -200,7 +207,10 @@ fn a_new_group_begins_at_the_oldest_message_that_is_there() {
     let begin = |start| GroupConfig { start, ..GroupConfig::default() };
     let first = log.member("first", topic, begin(StartPosition::Beginning));
     let last = log.member("last", topic, begin(StartPosition::End));
-    assert_eq!((log.progress(first, topic).next(0), log.progress(last, topic).next(0)), (3, 4));
+    assert_eq!(
+        (log.progress(first, topic).next(0), log.progress(last, topic).next(0)),
+        (QueueOffset(3), QueueOffset(4))
+    );
     let beyond = log.refused(Record::Join(Join { group: first, topic: TopicId(77) }));
     assert!(matches!(beyond, crate::Refusal::TopicNotFound(_)));
 }
@@ -247,7 +257,7 @@ fn a_half_that_was_carried_is_committed_from_where_it_lies_now() {
     assert_eq!(log.state.needed_from(), open);
     log.apply(end(rolled_back, TransactionOutcome::RolledBack)).unwrap();
     log.apply(end(committed, TransactionOutcome::Committed)).unwrap();
-    assert_eq!(log.state.topics().get(topic).unwrap().entry(0, 0).unwrap().position, places[0]);
+    assert_eq!(log.state.topics().get(topic).unwrap().entry(0, QueueOffset(0)).unwrap().position, places[0]);
     assert_eq!(log.state.place_of_half(committed), None);
     // One that comes too late changes nothing.
     log.apply(Record::Carried(Carried { from: committed, queued: None, record: half_record(&log, topic) })).unwrap();
@@ -279,30 +289,30 @@ fn a_message_that_was_carried_is_found_where_it_lies_now_until_it_goes() {
     send_and_seal(&mut log, topic, 3, 1000);
     log.send(topic, 0, None);
     let place = |log: &Log, offset| log.state.topics().get(topic).unwrap().entry(0, offset).map(|entry| entry.position);
-    let before: Vec<_> = (0..4).map(|offset| place(&log, offset).unwrap()).collect();
+    let before: Vec<_> = (0..4).map(|offset| place(&log, QueueOffset(offset)).unwrap()).collect();
     let (found, _) = log.state.messages_in(&(before[1]..before[3]), None);
     assert_eq!(found.iter().map(|body| body.position).collect::<Vec<_>>(), before[1..3]);
     for offset in [1, 3] {
-        let (queued, mut record) = (Some(Queued { topic, queue: 0, offset }), Vec::new());
+        let (queued, mut record) = (Some(Queued { topic, queue: 0, offset: QueueOffset(offset) }), Vec::new());
         let at = MessagePlace { topic, queue: 0, stored_at: log.now };
         encode_message(&mut record, at, "client", &message("m"), CheckOverrides::default());
         log.apply(Record::Carried(Carried { from: before[offset as usize], queued, record })).unwrap();
     }
-    let now: Vec<_> = (0..4).map(|offset| place(&log, offset).unwrap()).collect();
+    let now: Vec<_> = (0..4).map(|offset| place(&log, QueueOffset(offset)).unwrap()).collect();
     assert_eq!((now[0], now[2], now[3]), (before[0], before[2], log.last_position()));
     assert!(now[1] > before[3]);
     assert!(log.state.messages_in(&(before[1]..before[2]), None).0.is_empty());
-    assert_eq!(log.state.topics().get(topic).unwrap().lowest_position_from(0, 1), Some(before[2]));
+    assert_eq!(log.state.topics().get(topic).unwrap().lowest_position_from(0, QueueOffset(1)), Some(before[2]));
     let carried = |after| log.state.topics().get(topic).unwrap().carried(after, 1);
-    assert_eq!(carried(None), [(0, 1, now[1])]);
-    assert_eq!(carried(Some((0, 1))), [(0, 3, now[3])]);
-    assert!(carried(Some((0, 3))).is_empty());
+    assert_eq!(carried(None), [(0, QueueOffset(1), now[1])]);
+    assert_eq!(carried(Some((0, QueueOffset(1)))), [(0, QueueOffset(3), now[3])]);
+    assert!(carried(Some((0, QueueOffset(3)))).is_empty());
     // A part that was sealed meanwhile says where the records lay at first, and is no reason to look there.
     log.state.seal(2000).unwrap();
-    assert_eq!((0..4).map(|offset| place(&log, offset).unwrap()).collect::<Vec<_>>(), now);
+    assert_eq!((0..4).map(|offset| place(&log, QueueOffset(offset)).unwrap()).collect::<Vec<_>>(), now);
     log.pass_ms(HOUR_MS + 1);
     assert_eq!(expire(&mut log), (4, 0));
-    assert_eq!((place(&log, 1), log.state.needed_from()), (None, u64::MAX));
+    assert_eq!((place(&log, QueueOffset(1)), log.state.needed_from()), (None, u64::MAX));
 }
 
 #[test]

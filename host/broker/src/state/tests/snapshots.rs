@@ -7,7 +7,7 @@ use crate::record::codec::Writer;
 use crate::record::{Again, LeasedRange, Park, Record, TopicDelete};
 use crate::state::SnapshotError;
 use crate::testing::{Log, ack, again, end, lease, read_snapshot, unknown, whole};
-use crate::{GroupConfig, ResourceName, TransactionOutcome};
+use crate::{GroupConfig, QueueOffset, ResourceName, TransactionOutcome};
 
 /// A state in which every section holds something.
 pub(super) fn full() -> Log {
@@ -23,7 +23,13 @@ pub(super) fn full() -> Log {
     assert_ne!(open, asked);
     let group = log.member("g", topic, GroupConfig::default());
     log.apply(lease(&log, group, topic, 1, whole(0, 0, 2))).unwrap();
-    let range = LeasedRange { queue: 0, from: 2, to: 4, leased: vec![3], left: vec![2] };
+    let range = LeasedRange {
+        queue: 0,
+        from: QueueOffset(2),
+        to: QueueOffset(4),
+        leased: vec![QueueOffset(3)],
+        left: vec![QueueOffset(2)],
+    };
     let Record::Lease(mut renewed) = lease(&log, group, topic, 2, range) else { unreachable!() };
     renewed.renewed_for = Some("client".to_owned());
     log.apply(Record::Lease(renewed)).unwrap();

@@ -3,7 +3,7 @@
 use crate::record::{Join, Record, TopicDelete, TopicPut};
 use crate::state::{Applied, Effect};
 use crate::testing::{Log, ack, head, lease, whole};
-use crate::{GroupConfig, Refusal, ResourceName, TopicConfig, TopicId, TopicType};
+use crate::{GroupConfig, QueueOffset, Refusal, ResourceName, TopicConfig, TopicId, TopicType};
 
 fn put(name: &str, config: TopicConfig, expected_revision: Option<u64>) -> Record {
     Record::TopicPut(TopicPut { name: ResourceName::plain(name), config, expected_revision })
@@ -49,7 +49,7 @@ fn queues_grow_and_never_shrink() {
     assert!(matches!(log.refused(put("t", with_queues(1), None)), Refusal::Conflict(_)));
     assert_eq!(log.topic("t", 3), topic, "the same life");
     let topic = log.state.topics().get(topic).unwrap();
-    assert_eq!((topic.queue_count(), topic.end(1), topic.end(2)), (3, 1, 0));
+    assert_eq!((topic.queue_count(), topic.end(1), topic.end(2)), (3, QueueOffset(1), QueueOffset(0)));
 }
 
 #[test]
@@ -64,10 +64,13 @@ fn the_type_of_a_topic_stays() {
 fn offsets_are_counted_in_each_queue_from_0() {
     let mut log = Log::new();
     let topic = log.topic("t", 2);
-    assert_eq!([0, 1, 0, 3].map(|queue| log.send(topic, queue, None)), [0, 0, 1, 1]);
+    assert_eq!([0, 1, 0, 3].map(|queue| log.send(topic, queue, None)), [0, 0, 1, 1].map(QueueOffset));
     let topic = log.state.topics().get(topic).unwrap();
-    assert_eq!((topic.end(0), topic.end(1), topic.end(2), topic.messages()), (2, 2, 0, 4));
-    assert!(topic.entry(0, 2).is_none() && topic.entry(2, 0).is_none());
+    assert_eq!(
+        (topic.end(0), topic.end(1), topic.end(2), topic.messages()),
+        (QueueOffset(2), QueueOffset(2), QueueOffset(0), 4)
+    );
+    assert!(topic.entry(0, QueueOffset(2)).is_none() && topic.entry(2, QueueOffset(0)).is_none());
 }
 
 #[test]

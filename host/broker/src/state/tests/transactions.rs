@@ -3,7 +3,7 @@
 use crate::record::{Park, Record, TopicDelete};
 use crate::state::{Applied, Effect, Ended, OUTCOME_MEMORY_MS};
 use crate::testing::{Log, end, head, unknown};
-use crate::{Refusal, ResourceName, TagHash, TransactionOutcome};
+use crate::{QueueOffset, Refusal, ResourceName, TagHash, TransactionOutcome};
 
 use TransactionOutcome::{Committed, RolledBack};
 
@@ -26,7 +26,7 @@ fn a_half_message_is_in_no_queue_until_its_commit() {
 
     assert_eq!(log.apply(end(transaction, Committed)), first(Committed));
     assert_eq!(log.effects, [Effect::Arrived(topic, TagHash(0))]);
-    let entry = log.state.topics().get(topic).unwrap().entry(0, 0).unwrap();
+    let entry = log.state.topics().get(topic).unwrap().entry(0, QueueOffset(0)).unwrap();
     assert_eq!(entry.position, transaction, "the index points at the half's body");
     assert_eq!(log.state.open_transactions().in_topic(topic), 0);
 }
@@ -38,7 +38,7 @@ fn a_committed_message_keeps_the_tag_of_its_half() {
     let tag = TagHash::of(Some("paid"));
     log.apply(Record::Half(crate::record::MessageHead { tag, ..head(topic, 0, "h", 0) })).unwrap();
     log.apply(end(log.last_position(), Committed)).unwrap();
-    assert_eq!(log.state.topics().get(topic).unwrap().entry(0, 0).unwrap().tag, tag);
+    assert_eq!(log.state.topics().get(topic).unwrap().entry(0, QueueOffset(0)).unwrap().tag, tag);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_commit_goes_to_a_queue_that_exists_even_if_the_leader_named_another() {
     let Record::End(mut end) = end(transaction, Committed) else { unreachable!() };
     end.queue = 7;
     log.apply(Record::End(end)).unwrap();
-    assert_eq!(log.state.topics().get(topic).unwrap().end(3), 1);
+    assert_eq!(log.state.topics().get(topic).unwrap().end(3), QueueOffset(1));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::record::*;
 use crate::state::PIN_MS;
 use crate::testing::{Log, head};
 use crate::{
-    CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, ResourceName, StartPosition,
-    TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
+    CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, ResourceName,
+    StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
 };
 
 /// Numbers from which a record is made, small so that records meet.
@@ -159,11 +159,11 @@ fn group_put(log: &Log, step: Step) -> Record {
 /// Lets some queues begin a little later than they do.
 fn expire(log: &Log, step: Step) -> Record {
     let topic = step.topic();
-    let start = |queue| log.state.topics().get(topic).map_or(0, |topic| topic.start(queue));
+    let start = |queue| log.state.topics().get(topic).map_or(QueueOffset::FIRST, |topic| topic.start(queue));
     let starts = [(0, step.b % 4), (1, step.c % 4), (2, 1)].into_iter().skip(usize::from(step.c >> 4) % 3);
     Record::Expire(Expire {
         topic,
-        starts: starts.map(|(queue, more)| (queue, start(queue) + u64::from(more))).collect(),
+        starts: starts.map(|(queue, more)| (queue, start(queue).plus(more.into()))).collect(),
     })
 }
 
@@ -176,10 +176,10 @@ fn carried(log: &Log, step: Step) -> Record {
     match step.c % 4 {
         0 | 1 => {
             let (queue, offset) = (u32::from(step.b % 3), u64::from(step.b >> 2) % 6);
-            let entry = log.state.topics().get(step.topic()).and_then(|topic| topic.entry(queue, offset));
+            let entry = log.state.topics().get(step.topic()).and_then(|topic| topic.entry(queue, QueueOffset(offset)));
             let first = |position| log.carried_from(position).unwrap_or(position);
             encode_message(&mut record, place, "client", &message, CheckOverrides::default());
-            let queued = Some(Queued { topic: step.topic(), queue, offset });
+            let queued = Some(Queued { topic: step.topic(), queue, offset: QueueOffset(offset) });
             Record::Carried(Carried { from: entry.map_or(77, |entry| first(entry.position)), queued, record })
         }
         2 => {
@@ -250,11 +250,12 @@ fn lease(log: &Log, step: Step) -> Record {
     let progress = log.state.groups().get(group).and_then(|group| group.progress(topic));
     let queue = u32::from(step.c % 3);
     // Mostly from the cursor, now and then below it or with a gap.
-    let next = progress.map_or(0, |progress| progress.next(queue));
+    let next = progress.map_or(0, |progress| progress.next(queue).0);
     let from = [next, next, next, next.saturating_sub(2), next + 1][usize::from(step.c >> 2) % 5];
     let to = from + u64::from(step.c >> 5) % 6;
-    let fate = |offset: u64| (offset + u64::from(step.c >> 8)) % 3;
-    let of = |wanted| (from..to).filter(|offset| fate(*offset) == wanted).collect();
+    let (from, to) = (QueueOffset(from), QueueOffset(to));
+    let fate = |offset: QueueOffset| (offset.0 + u64::from(step.c >> 8)) % 3;
+    let of = |wanted| QueueOffset::each(from..to).filter(|offset| fate(*offset) == wanted).collect();
     let fresh = if to > from { vec![LeasedRange { queue, from, to, leased: of(0), left: of(1) }] } else { vec![] };
     let decide = [Again::Leased, Again::Done, Again::Left];
     let left = progress.into_iter().flat_map(|p| p.left_tags().flat_map(|tag| p.left(tag)));
@@ -270,8 +271,9 @@ fn lease(log: &Log, step: Step) -> Record {
 fn about_a_lease(log: &Log, step: Step) -> Record {
     let (group, topic) = joined(log, step);
     let progress = log.state.groups().get(group).and_then(|group| group.progress(topic));
-    let mut places: Vec<(u32, u64)> = progress.into_iter().flat_map(|p| p.due()).map(|(_, q, o)| (q, o)).collect();
-    places.push((u32::from(step.c % 7), u64::from(step.c % 11)));
+    let mut places: Vec<(u32, QueueOffset)> =
+        progress.into_iter().flat_map(|p| p.due()).map(|(_, q, o)| (q, o)).collect();
+    places.push((u32::from(step.c % 7), QueueOffset((step.c % 11).into())));
     let (queue, offset) = places[usize::from(step.c) % places.len()];
     let current = progress.and_then(|p| p.exception(queue, offset)).map_or(1, |exception| exception.generation.0);
     let generation = if step.c.is_multiple_of(5) { current + 1 } else { current };
@@ -281,7 +283,7 @@ fn about_a_lease(log: &Log, step: Step) -> Record {
             group,
             topic,
             deadline,
-            leases: vec![(queue, offset, Generation(generation)), (queue, 0, Generation(1))],
+            leases: vec![(queue, offset, Generation(generation)), (queue, QueueOffset(0), Generation(1))],
         }),
         1 => {
             let (new_generation, uncounted) = (log.last_position(), step.c.is_multiple_of(2));
