@@ -28,7 +28,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use vouch_broker::delivery::Reservations;
-use vouch_broker::{GroupId, Millis, NotDone, State, TopicId};
+use vouch_broker::{Generation, GroupId, Millis, NotDone, State, TopicId};
 
 use absences::Absences;
 use checks::Schedule;
@@ -60,7 +60,7 @@ pub struct Leader {
     /// Batches to hand out once their leases are written, by what goes to the log together.
     sealed: VecDeque<Vec<(Poll, Batch)>>,
     /// Leases that the log refused, by generation: their batches are not handed out.
-    unleased: Vec<(u64, NotDone)>,
+    unleased: Vec<(Generation, NotDone)>,
     /// Of whom the log refused something, or who found nothing while it refused: nothing else would wake them.
     unserved: BTreeSet<(TopicId, GroupId)>,
     /// Work for receives in this turn (see [`receiving::TURN_WORK`]).

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use vouch_broker::delivery::Picked;
-use vouch_broker::{GroupId, Millis, NotDone, ResourceName, TagFilter, TopicId};
+use vouch_broker::{Generation, GroupId, Millis, NotDone, ResourceName, TagFilter, TopicId};
 
 /// Messages leased to a consumer; their bodies are still to be read.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Batch {
     /// In the order of their delivery.
     pub messages: Vec<Picked>,
     /// Of their leases.
-    pub generation: u64,
+    pub generation: Generation,
     /// When these end.
     pub deadline: Millis,
 }

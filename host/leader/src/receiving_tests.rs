@@ -9,7 +9,10 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::{FILTERS_MAX, RecordAt};
 use vouch_broker::testing::message;
-use vouch_broker::{GroupConfig, GroupId, Millis, NothingStored, ResourceName, State, TagFilter, TopicConfig, TopicId};
+use vouch_broker::{
+    Generation, GroupConfig, GroupId, Millis, NothingStored, QueueOffset, ResourceName, State, TagFilter, TopicConfig,
+    TopicId,
+};
 
 use super::{SCAN_COST, TURN_WORK};
 use crate::testing::{Around, Caller};
@@ -178,9 +181,15 @@ fn who_waits_behind_a_receive_that_the_log_refused_looks_again() {
 fn a_receive_that_is_woken_in_vain_says_when_to_look_again() {
     let mut bench = Bench::new(1);
     let deadline = NOW.plus_ms(3_600_000);
-    let fresh = vec![LeasedRange { queue: 0, from: 0, to: 1, leased: vec![0], left: vec![] }];
+    let fresh = vec![LeasedRange {
+        queue: 0,
+        from: QueueOffset(0),
+        to: QueueOffset(1),
+        leased: vec![QueueOffset(0)],
+        left: vec![],
+    }];
     let (group, again) = (GroupId(1), vec![]);
-    let lease = Lease { group, topic: TOPIC, generation: 1, deadline, renewed_for: None, fresh, again };
+    let lease = Lease { group, topic: TOPIC, generation: Generation(1), deadline, renewed_for: None, fresh, again };
     let at = RecordAt { position: 1, time: Millis(1) };
     bench.state.apply(at, &Record::Lease(lease), &mut Vec::new()).unwrap();
     let (poll, _answer) = bench.poll(1, Duration::from_secs(60));

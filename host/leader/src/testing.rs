@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
-use vouch_broker::{Millis, ResourceName, TagFilter};
+use vouch_broker::{Generation, Millis, ResourceName, TagFilter};
 
 use crate::{Answer, Batch, FilterOf, Members, Outside, Waiter};
 
@@ -58,9 +58,9 @@ impl Outside for Around {
         &self.living
     }
 
-    fn new_generation(&self, _: Millis) -> u64 {
+    fn new_generation(&self, _: Millis) -> Generation {
         self.generation.set(self.generation.get() + 1);
-        self.generation.get()
+        Generation(self.generation.get())
     }
 
     fn record_len(&self, _: u64) -> u32 {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use vouch_broker::{Millis, ResourceName, State, TagFilter};
+use vouch_broker::{Generation, Millis, ResourceName, State, TagFilter};
 
 /// A group, a topic, and the filter of a member that receives from it.
 pub type FilterOf<'a> = (&'a ResourceName, &'a ResourceName, &'a TagFilter);
@@ -27,7 +27,7 @@ pub trait Outside {
     fn members(&self) -> &dyn Members;
 
     /// A number for leases that no lease of this log had before, and higher than all of them.
-    fn new_generation(&self, time: Millis) -> u64;
+    fn new_generation(&self, time: Millis) -> Generation;
 
     /// Bytes of the record of a message that lies at this position; 0 where it cannot be read, which whoever reads the
     /// message will say.

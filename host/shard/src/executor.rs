@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use vouch_broker::{Millis, NotDone, NothingStored, State};
+use vouch_broker::{Generation, Millis, NotDone, NothingStored, State};
 use vouch_commitlog::LogReader;
 use vouch_leader::{Members, Outside};
 
@@ -30,7 +30,7 @@ impl Outside for Surroundings {
         self.members.as_ref()
     }
 
-    fn new_generation(&self, time: Millis) -> u64 {
+    fn new_generation(&self, time: Millis) -> Generation {
         self.signals.clock.generation(time)
     }
 

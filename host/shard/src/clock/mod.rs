@@ -167,7 +167,7 @@ impl Clock {
     }
 
     /// A number for a lease, higher than any before.
-    pub fn generation(&self, now: Millis) -> u64 {
+    pub fn generation(&self, now: Millis) -> Generation {
         let floor = now.0 << GENERATION_BITS;
         let update = |last: u64| Some(last.max(floor) + 1);
         let last = self
