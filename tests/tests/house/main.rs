@@ -1,8 +1,9 @@
 //! The house rules that a machine can check: who may depend on whom, where `unsafe` may live, what is pure,
-//! which files import each other.
+//! which files import each other, and the figures that it is held to.
 
 mod arrows;
 mod circles;
+mod figures;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
