@@ -11,9 +11,11 @@ mod layout;
 mod lookup;
 mod open;
 mod progress;
+mod recover;
 mod replay;
 mod scrub;
 mod snapshots;
+mod space;
 mod stored;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -24,7 +26,7 @@ pub use backup::{
 };
 pub use config::{DEFAULT_SEGMENT_SIZE, OnDamage, StorageConfig};
 pub use damaged::{DamagedLog, LostParts, is_break};
-pub use disk_use::{DiskUse, Full, Space};
+pub use disk_use::{DiskUse, Full};
 pub use error::StartError;
 pub use folder::{Folders, in_use};
 pub use layout::{COMPONENTS, ShardFolder};
@@ -39,5 +41,6 @@ pub use snapshots::{
     Bound, Bounds, CopyFate, DamagedCopy, Listeners, Loaded, Requests, SnapshotFailure, Snapshots, Snapshotter,
     StoredCopies, Taken, known_durable, verify_snapshots,
 };
+pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};
 pub use version::{FEATURE_LEVEL, VERSION};

@@ -46,10 +46,8 @@ const LEFT: &[(&str, Figure, f64)] = &[
     ("plugin", Figure::Documentation, 0.127),
     ("protocol", Figure::Documentation, 0.141),
     ("registry", Figure::Documentation, 0.135),
-    ("storage", Figure::LongFile, 371.0),
     ("storage", Figure::Documentation, 0.139),
-    ("storage", Figure::Tests, 0.18),
-    (TOGETHER, Figure::MedianFile, 131.0),
+    ("storage", Figure::Tests, 0.174),
 ];
 
 impl Figure {

@@ -5,7 +5,8 @@ use std::path::Path;
 use vouch_broker::State;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition, Progress, SEGMENT_HEADER_LEN, Verification};
 
-use super::copy::{compare, hexadecimal};
+use super::compare::compare;
+use super::copy::hexadecimal;
 use super::manifest::Manifest;
 use super::plan;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, SHARD, damaged, shard_of};

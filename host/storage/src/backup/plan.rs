@@ -5,13 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use vouch_commitlog::{Checkpoint, LogFolder, LogPosition, SEGMENT_HEADER_LEN, Verification};
-use vouch_registry::Digest;
 
+use super::components::{components, list};
 use super::copy::Extent;
+use super::planned::{FileKind, Planned};
 use super::{BackupError, failed, shard_of};
 use crate::error::StartError;
 use crate::folder::{IDENTITY_FILE, Identity, SharedLock};
-use crate::layout::COMPONENTS;
 use crate::snapshots::{Bound, Snapshots};
 
 /// Why a backup does not go on.
@@ -26,28 +26,6 @@ impl From<BackupError> for Trouble {
     fn from(error: BackupError) -> Self {
         Self::Failed(error)
     }
-}
-
-/// What a file is, which says what it means if it is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileKind {
-    /// Never changes and never goes.
-    Fixed,
-    /// May be tidied away; what was opened before stays readable.
-    Snapshot,
-    /// May be released and used again for other bytes.
-    Segment,
-    /// The log holds it, too: where it is gone or damaged, a node makes it again.
-    Component,
-}
-
-pub(super) struct Planned {
-    pub(super) kind: FileKind,
-    /// Below the folder, in the backup.
-    pub(super) path: String,
-    /// What it is copied from.
-    pub(super) from: PathBuf,
-    pub(super) extent: Extent,
 }
 
 pub(super) struct Plan {
@@ -168,41 +146,9 @@ fn segments(folder: &Path, end: u64) -> Result<Vec<u64>, BackupError> {
     Ok(starts)
 }
 
-/// Component files that are whole.
-fn components(data_dir: &Path) -> Result<Vec<Planned>, BackupError> {
-    let folder = data_dir.join(COMPONENTS);
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut files = Vec::new();
-    for path in list(&folder)? {
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".wasm"));
-        let Some(named) = name.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()) else { continue };
-        // One that is being removed or is damaged is left out: a node makes it again from the log.
-        if let Ok(bytes) = fs::read(&path)
-            && Digest::of(&bytes) == named
-        {
-            let (extent, to) = (Extent::whole(bytes.len() as u64), below(COMPONENTS, &path));
-            files.push(Planned { kind: FileKind::Component, path: to, from: path, extent });
-        }
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(files)
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
-    let entries = fs::read_dir(folder).map_err(failed("list", folder))?;
-    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed("list", folder))).collect()
-}
-
 /// The name of a file in a manifest.
 fn named(path: &Path) -> String {
     path.to_str().expect("these files are named in plain letters").to_owned()
-}
-
-fn below(folder: &str, path: &Path) -> String {
-    let name = path.file_name().and_then(|name| name.to_str()).expect("these files are named in plain letters");
-    format!("{folder}/{name}")
 }
 
 fn file(from: PathBuf, path: String, kind: FileKind) -> Result<Planned, Trouble> {

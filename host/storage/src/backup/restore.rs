@@ -6,8 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::check::{Expected, check_folder};
-use super::copy::{copy, open_exact};
-use super::folder::{Filling, lock, parent, require_empty, restrict, sync, sync_above, sync_folders};
+use super::compare::open_exact;
+use super::copy::copy;
+use super::filling::{Filling, lock, require_empty};
+use super::folder::{parent, restrict, sync, sync_above, sync_folders};
 use super::manifest::Manifest;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, damaged, failed};
 use crate::folder::{IDENTITY_FILE, LOCK_FILE, note_restore};

@@ -4,11 +4,14 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::check::{Expected, check_folder};
-use super::copy::{copy, hexadecimal, still_named};
-use super::folder::{Filling, require_empty, sync_above, sync_folders};
+use super::compare::still_named;
+use super::copy::{copy, hexadecimal};
+use super::filling::{Filling, require_empty};
+use super::folder::{sync_above, sync_folders};
 use super::manifest::{FORMAT, FileEntry, Manifest};
 use super::note;
-use super::plan::{FileKind, Plan, Planned, Trouble, plan};
+use super::plan::{Plan, Trouble, plan};
+use super::planned::{FileKind, Planned};
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, SHARD, failed};
 use crate::version::VERSION;
 

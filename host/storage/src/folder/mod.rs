@@ -1,11 +1,13 @@
 //! The data folder as a whole: whose it is, who may use it, who may read it.
 
 mod beginning;
+mod holdings;
 mod identity;
 mod lock;
 mod possible;
 mod private;
 mod process;
+mod refusals;
 
 pub use beginning::Folders;
 pub(crate) use beginning::{look, open};

@@ -8,8 +8,11 @@ use vouch_broker::{QueueOffset, TopicId};
 use vouch_commitlog::Checkpoint;
 
 use super::Fault;
-use super::format::{Head, Posting, Row, SAMPLE_EVERY};
-use super::page::{Cursor, PAGE_LEN, Pages, Section, Window};
+use super::format::{Posting, Row, SAMPLE_EVERY};
+use super::head::Head;
+use super::page::{PAGE_LEN, Pages};
+use super::postings::{Postings, RunHead};
+use super::section::{Cursor, Section, Window};
 
 /// How often a hash is aimed at where hashes spread evenly; then the rest is halved, however they spread.
 const AIMED: u32 = 4;

@@ -6,12 +6,18 @@
 //! a file can point at messages and never says what is in them, or whether they are still there.
 
 mod build;
+mod builder;
 #[cfg(any(test, feature = "testing"))]
 mod covering;
 mod file;
 mod format;
+mod head;
 mod page;
+mod page_writer;
+mod postings;
+mod section;
 mod service;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -22,8 +28,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(any(test, feature = "testing"))]
 pub use covering::covering;
-pub use file::{Found, LookupFile, Postings};
+pub use file::LookupFile;
 pub use format::{Row, SAMPLE_EVERY, Term};
+pub use postings::{Found, Postings};
 pub use service::Lookups;
 
 /// Why a file cannot be used.

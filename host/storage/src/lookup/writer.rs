@@ -6,8 +6,10 @@ use std::path::Path;
 use vouch_broker::{QueueOffset, TopicId};
 use vouch_commitlog::Checkpoint;
 
-use super::format::{Head, Posting, Row, SAMPLE_EVERY, Sample, Term};
-use super::page::{PageWriter, Section};
+use super::format::{Posting, Row, SAMPLE_EVERY, Sample, Term};
+use super::head::Head;
+use super::page_writer::PageWriter;
+use super::section::Section;
 use vouch_files::create;
 
 /// Postings that are sorted at once: 24 MiB of memory. What is more makes further runs.

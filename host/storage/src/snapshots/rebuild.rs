@@ -9,8 +9,9 @@ use vouch_broker::record::{Frame, MessageHead, Record};
 use vouch_broker::state::{PartRebuild, RecordAt};
 use vouch_commitlog::{LogPosition, LogReader, map_file};
 
+use super::Snapshots;
 use super::store::{Rooms, Which};
-use super::{Snapshots, Stored};
+use super::stored::{Stored, state_of};
 use crate::stored;
 
 impl Snapshots {
@@ -44,7 +45,7 @@ impl Snapshots {
     fn lost_of_newest(&self) -> Vec<(Stored, Range<u64>)> {
         let newest = self.newest_position().and_then(|position| self.snapshot_bytes(position).ok());
         let Some((_, bytes)) = newest else { return Vec::new() };
-        let named = vouch_broker::State::parts_of_snapshot(super::state_of(&bytes)).unwrap_or_default();
+        let named = vouch_broker::State::parts_of_snapshot(state_of(&bytes)).unwrap_or_default();
         let before = std::iter::once(0).chain(named.iter().map(|(id, _)| *id));
         let all = named.iter().zip(before).map(|((id, checksum), before)| (Stored::Part(*id, *checksum), before..*id));
         all.filter(|(stored, _)| !self.has_whole(*stored)).collect()

@@ -1,3 +1,5 @@
+use super::store::{Kind, Which};
+use super::take::{LARGEST_GROWN_PART, part_bytes_when};
 use super::*;
 
 #[test]

@@ -1,15 +1,16 @@
-//! The thread that makes snapshots, and how the shard asks for one.
+//! The thread that makes snapshots beside the running shard.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use vouch_broker::state::Copies;
 use vouch_commitlog::{LogReader, Shortage};
 
-use super::{Bound, Bounds, Rooms, SnapshotFailure, Snapshots, Taken, tell};
+use super::listeners::Listeners;
+use super::mend::tell;
+use super::requests::{Requests, Waiting};
+use super::store::Rooms;
+use super::{Bound, Bounds, SnapshotFailure, Snapshots, Taken};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -18,101 +19,6 @@ const WORTH_IT_ON_STOP: u64 = 8 << 20;
 /// The log must have grown by so many times the size of the last snapshot, both copies: what is written besides the log stays
 /// a small part.
 const SNAPSHOT_SHARE: u64 = 4;
-
-#[derive(Default)]
-struct Waiting {
-    /// Everything before this position is applied, and a snapshot of it is wanted.
-    target: Option<u64>,
-    /// Parts in which damage was found: they are mended first.
-    damaged: BTreeSet<u64>,
-    stopping: bool,
-}
-
-/// Where the shard says how far it is.
-pub struct Requests {
-    /// The next snapshot is due when this position is applied.
-    due: AtomicU64,
-    /// Everything before this position is.
-    applied: AtomicU64,
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-impl Requests {
-    /// The first snapshot is due at this position.
-    pub fn due_at(position: u64) -> Self {
-        Self {
-            due: AtomicU64::new(position),
-            applied: AtomicU64::new(0),
-            waiting: Mutex::default(),
-            changed: Condvar::new(),
-        }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Everything before this position is durable and applied. Called for every group: one comparison.
-    pub fn applied(&self, position: u64) {
-        // In this order here, and in the other one in `next_due`: one of the two sees what the other wrote.
-        self.applied.store(position, Ordering::SeqCst);
-        self.want_if_due(position);
-    }
-
-    /// The next snapshot is due at this position, which may be applied already: where the log stands still from then on,
-    /// nobody else would ask for it.
-    fn next_due(&self, position: u64) {
-        self.due.store(position, Ordering::SeqCst);
-        self.want_if_due(self.applied.load(Ordering::SeqCst));
-    }
-
-    fn want_if_due(&self, applied: u64) {
-        if applied >= self.due.load(Ordering::SeqCst) {
-            // Not again before this one is made.
-            self.due.store(u64::MAX, Ordering::SeqCst);
-            self.want(applied);
-        }
-    }
-
-    /// A snapshot of everything before this position, which is durable and applied, is wanted now.
-    pub fn want(&self, position: u64) {
-        self.waiting().target = Some(position);
-        self.changed.notify_one();
-    }
-
-    /// Damage was found in these parts, or they were mended: whoever reads from them is to read from whole copies.
-    pub fn damaged(&self, parts: impl IntoIterator<Item = u64>) {
-        self.waiting().damaged.extend(parts);
-        self.changed.notify_one();
-    }
-
-    fn next(&self) -> Waiting {
-        let mut waiting = self.waiting();
-        while waiting.target.is_none() && waiting.damaged.is_empty() && !waiting.stopping {
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        let damaged = std::mem::take(&mut waiting.damaged);
-        Waiting { target: waiting.target.take(), damaged, stopping: waiting.stopping }
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.waiting().stopping
-    }
-}
-
-/// Hears the ids of all parts that a snapshot names, ascending.
-pub(crate) type OnSealed = Box<dyn Fn(&[u64]) + Send>;
-
-/// Who hears of a snapshot.
-pub struct Listeners {
-    /// Gets each part that the running state does not have, mapped and in their order.
-    pub adopt: Box<dyn Fn(u64, Copies) + Send>,
-    /// Gets a part that the running state reads from, when its copies were mended.
-    pub mended: Box<dyn Fn(u64, Copies) + Send>,
-    /// Hears the ids of all parts that a snapshot names, ascending.
-    pub sealed: OnSealed,
-}
 
 /// The running thread.
 pub struct Snapshotter {

@@ -8,8 +8,9 @@ use vouch_broker::ShardId;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition};
 
 use super::Snapshots;
-use super::copies::{Fault, Stored};
+use super::fault::Fault;
 use super::store::Which;
+use super::stored::Stored;
 use crate::folder::{IDENTITY_FILE, Identity, SharedLock, in_use};
 use crate::layout::ShardFolder;
 

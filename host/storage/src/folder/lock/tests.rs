@@ -1,5 +1,8 @@
 //! Who gets a folder, who waits, and who is named.
 
+use std::fs::{self, File};
+
+use super::note::Purpose;
 use super::*;
 
 fn exclusive(dir: &Path) -> Result<FolderLock, StartError> {

@@ -1,0 +1,67 @@
+//! Going through what is filed under one hash.
+
+use vouch_broker::TopicId;
+
+use super::Fault;
+use super::format::{Posting, Row};
+use super::page::Pages;
+use super::section::{Cursor, Section};
+
+pub(super) struct RunHead {
+    pub(super) run: Section<Posting>,
+    pub(super) next: u64,
+    pub(super) cursor: Cursor,
+    /// The one before `next`, if it has the hash.
+    pub(super) posting: Option<Posting>,
+}
+
+/// Goes through the postings of a hash, newest first.
+pub struct Postings {
+    pub(super) pages: Pages,
+    pub(super) hash: u64,
+    pub(super) heads: Vec<RunHead>,
+    pub(super) rows: Section<Row>,
+    /// In the rows.
+    pub(super) cursor: Cursor,
+}
+
+impl Postings {
+    pub(super) fn fill(&mut self, head: usize) -> Result<(), Fault> {
+        let head = &mut self.heads[head];
+        head.posting = None;
+        if head.next < head.run.items {
+            let posting = head.run.get(&self.pages, &mut head.cursor, head.next)?;
+            head.posting = Some(posting).filter(|posting| posting.hash == self.hash);
+            head.next += 1;
+        }
+        Ok(())
+    }
+
+    /// The next one: its position, topic, queue and offset.
+    pub fn next_found(&mut self) -> Result<Option<Found>, Fault> {
+        let newest = (0..self.heads.len()).max_by_key(|head| self.heads[*head].posting.map(|posting| posting.position));
+        let Some((head, posting)) = newest.and_then(|head| Some((head, self.heads[head].posting?))) else {
+            return Ok(None);
+        };
+        self.fill(head)?;
+        if u64::from(posting.row) >= self.rows.items {
+            return Err(Fault::Other);
+        }
+        let row = self.rows.get(&self.pages, &mut self.cursor, posting.row.into())?;
+        let offset = row.first.saturating_add(posting.index.into());
+        Ok(Some(Found { position: posting.position, topic: row.topic, queue: row.queue, offset }))
+    }
+}
+
+/// Where a message lies that may have a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Log position of the message.
+    pub position: u64,
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its queue.
+    pub queue: u32,
+    /// Its offset in the queue.
+    pub offset: u64,
+}

@@ -1,0 +1,92 @@
+//! What the thread that makes the files and those who search share: what is to be done, and what is ready.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::LookupReport;
+use super::file::LookupFile;
+use super::work::{Standing, Task, Work};
+
+/// What could not be made is tried again after this long, or when the next part is sealed.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+pub(super) type Ready = Arc<Vec<Arc<LookupFile>>>;
+
+pub(super) struct Shared {
+    pub(super) work: Mutex<Work>,
+    pub(super) changed: Condvar,
+    pub(super) stopping: AtomicBool,
+    /// The files that are used, ascending by part. Changed only by who holds `work`.
+    ready: RwLock<Ready>,
+    pub(super) report: LookupReport,
+}
+
+impl Shared {
+    pub(super) fn new(work: Work) -> Self {
+        let report = LookupReport::default();
+        report.missing.store(work.missing(), Ordering::Relaxed);
+        let (work, changed, stopping) = (Mutex::new(work), Condvar::new(), AtomicBool::new(false));
+        Self { work, changed, stopping, ready: RwLock::default(), report }
+    }
+
+    pub(super) fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn ready(&self) -> Ready {
+        self.ready.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn change(&self, work: &Work, change: impl FnOnce(&mut Vec<Arc<LookupFile>>)) {
+        let mut files = (*self.ready()).clone();
+        change(&mut files);
+        self.report.files.store(files.len() as u64, Ordering::Relaxed);
+        self.report.bytes.store(files.iter().map(|file| file.len()).sum(), Ordering::Relaxed);
+        self.report.missing.store(work.missing(), Ordering::Relaxed);
+        *self.ready.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
+    }
+
+    /// Uses a file from now on, if its part is still there.
+    pub(super) fn put(&self, file: LookupFile) {
+        let mut work = self.work();
+        if work.set(file.part(), Standing::Ready) {
+            self.change(&work, |files| {
+                let at = files.partition_point(|before| before.part() < file.part());
+                files.insert(at, Arc::new(file));
+            });
+        }
+    }
+
+    pub(super) fn set(&self, part: u64, standing: Standing) {
+        let mut work = self.work();
+        work.set(part, standing);
+        self.change(&work, |_| ());
+    }
+
+    /// Waits for something to do; `None` when the node stops.
+    pub(super) fn next(&self) -> Option<Task> {
+        let mut work = self.work();
+        loop {
+            if self.is_stopping() {
+                return None;
+            }
+            if let Some(task) = work.next() {
+                return Some(task);
+            }
+            if work.has_failed() {
+                let waited = self.changed.wait_timeout(work, RETRY_AFTER).unwrap_or_else(PoisonError::into_inner);
+                work = waited.0;
+                if waited.1.timed_out() {
+                    work.retry();
+                }
+            } else {
+                work = self.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}

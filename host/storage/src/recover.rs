@@ -1,0 +1,67 @@
+//! From the newest snapshot that fits and the log behind it to a state, and a log that goes on.
+
+use std::path::Path;
+
+use vouch_broker::State;
+use vouch_commitlog::{Appender, CommitLog, Durable, LogConfig, LogReader, OpenError, Recovery, segments_span};
+
+use crate::error::{StartError, failed};
+use crate::progress::{StartProgress, StartStep};
+use crate::replay::replay;
+use crate::snapshots::{Loaded, Snapshots};
+
+pub(crate) struct Recovered {
+    pub(crate) state: State,
+    pub(crate) snapshot: u64,
+    pub(crate) appender: Appender,
+    pub(crate) reader: LogReader,
+    pub(crate) recovery: Recovery,
+}
+
+/// Reads the newest snapshot that fits the log, and the log from there.
+pub(crate) fn recover(
+    snapshots: &Snapshots,
+    snapshot_dir: &Path,
+    mut log: LogConfig,
+    on_durable: &(impl Fn(Durable) + Clone + Send + Sync + 'static),
+    progress: &StartProgress,
+) -> Result<Recovered, StartError> {
+    let mut below = u64::MAX;
+    loop {
+        progress.enter(StartStep::ReadingSnapshot);
+        let loaded = snapshots.newest_below(below).map_err(failed("read", snapshot_dir))?;
+        let (mut state, checkpoint) = match loaded {
+            Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
+            None => (State::default(), None),
+        };
+        log.checkpoint = checkpoint;
+        let on_durable = Box::new(on_durable.clone());
+        // That it cannot be listed is told by the log itself.
+        let span = segments_span(&log.directory).unwrap_or_default();
+        let from = checkpoint.map_or(span.start, |checkpoint| checkpoint.end.0);
+        progress.replays(span.end.saturating_sub(from));
+        let opened = CommitLog::open(log.clone(), on_durable, &mut |entry| -> Result<(), Interrupted> {
+            progress.go_on()?;
+            progress.replayed(entry.end.0.saturating_sub(from));
+            Ok(replay(&mut state, &entry)?)
+        });
+        match (opened, checkpoint) {
+            (Err(OpenError::Entry { .. }), _) if progress.go_on().is_err() => return Err(StartError::GivenUp),
+            (Ok((_, reader, _)), None) if reader.start().0 > 0 => {
+                return Err(StartError::NoSnapshot { start: reader.start().0, snapshots: snapshot_dir.to_owned() });
+            }
+            (Ok((appender, reader, recovery)), _) => {
+                let snapshot = checkpoint.map_or(0, |checkpoint| checkpoint.end.0);
+                return Ok(Recovered { state, snapshot, appender, reader, recovery });
+            }
+            (Err(error @ OpenError::Checkpoint { .. }), Some(checkpoint)) => {
+                tracing::warn!(%error, "the newest snapshot does not fit the log; trying an older one, or the whole log");
+                below = checkpoint.end.0;
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+    }
+}
+
+/// Why an entry is not replayed.
+type Interrupted = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,35 @@
+//! What a stored snapshot needs of the log: as long as one may be needed, the log is released no further.
+
+use super::Loaded;
+
+/// What a stored snapshot needs of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The snapshot covers the log before this position.
+    pub covers: u64,
+    /// Where the last entry in it lies, by which a start knows that snapshot and log belong together.
+    pub last_entry: u64,
+    /// The lowest position that its state refers to.
+    pub refers_to: u64,
+}
+
+impl Bound {
+    pub(crate) fn of(loaded: &Loaded) -> Self {
+        let Loaded { checkpoint, state } = loaded;
+        Self { covers: checkpoint.end.0, last_entry: checkpoint.position.0, refers_to: state.needed_from() }
+    }
+
+    /// Where the log must begin for it, at the latest.
+    pub fn log_from(&self) -> u64 {
+        self.last_entry.min(self.refers_to)
+    }
+}
+
+/// What the two snapshots need that are kept: a start can go on from either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// `None` before there are two.
+    pub older: Option<Bound>,
+    /// The newest one.
+    pub newer: Bound,
+}

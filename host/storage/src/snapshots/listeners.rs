@@ -1,0 +1,16 @@
+//! Who hears what the thread has made.
+
+use vouch_broker::state::Copies;
+
+/// Hears the ids of all parts that a snapshot names, ascending.
+pub(crate) type OnSealed = Box<dyn Fn(&[u64]) + Send>;
+
+/// Who hears of a snapshot.
+pub struct Listeners {
+    /// Gets each part that the running state does not have, mapped and in their order.
+    pub adopt: Box<dyn Fn(u64, Copies) + Send>,
+    /// Gets a part that the running state reads from, when its copies were mended.
+    pub mended: Box<dyn Fn(u64, Copies) + Send>,
+    /// Hears the ids of all parts that a snapshot names, ascending.
+    pub sealed: OnSealed,
+}

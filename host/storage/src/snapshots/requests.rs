@@ -1,0 +1,87 @@
+//! How the shard asks for a snapshot, and for a damaged part to be mended: by numbers that it sets and never waits for.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+#[derive(Default)]
+pub(super) struct Waiting {
+    /// Everything before this position is applied, and a snapshot of it is wanted.
+    pub(super) target: Option<u64>,
+    /// Parts in which damage was found: they are mended first.
+    pub(super) damaged: BTreeSet<u64>,
+    pub(super) stopping: bool,
+}
+
+/// Where the shard says how far it is.
+pub struct Requests {
+    /// The next snapshot is due when this position is applied.
+    due: AtomicU64,
+    /// Everything before this position is.
+    applied: AtomicU64,
+    waiting: Mutex<Waiting>,
+    pub(super) changed: Condvar,
+}
+
+impl Requests {
+    /// The first snapshot is due at this position.
+    pub fn due_at(position: u64) -> Self {
+        Self {
+            due: AtomicU64::new(position),
+            applied: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything before this position is durable and applied. Called for every group: one comparison.
+    pub fn applied(&self, position: u64) {
+        // In this order here, and in the other one in `next_due`: one of the two sees what the other wrote.
+        self.applied.store(position, Ordering::SeqCst);
+        self.want_if_due(position);
+    }
+
+    /// The next snapshot is due at this position, which may be applied already: where the log stands still from then on,
+    /// nobody else would ask for it.
+    pub(super) fn next_due(&self, position: u64) {
+        self.due.store(position, Ordering::SeqCst);
+        self.want_if_due(self.applied.load(Ordering::SeqCst));
+    }
+
+    fn want_if_due(&self, applied: u64) {
+        if applied >= self.due.load(Ordering::SeqCst) {
+            // Not again before this one is made.
+            self.due.store(u64::MAX, Ordering::SeqCst);
+            self.want(applied);
+        }
+    }
+
+    /// A snapshot of everything before this position, which is durable and applied, is wanted now.
+    pub fn want(&self, position: u64) {
+        self.waiting().target = Some(position);
+        self.changed.notify_one();
+    }
+
+    /// Damage was found in these parts, or they were mended: whoever reads from them is to read from whole copies.
+    pub fn damaged(&self, parts: impl IntoIterator<Item = u64>) {
+        self.waiting().damaged.extend(parts);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn next(&self) -> Waiting {
+        let mut waiting = self.waiting();
+        while waiting.target.is_none() && waiting.damaged.is_empty() && !waiting.stopping {
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let damaged = std::mem::take(&mut waiting.damaged);
+        Waiting { target: waiting.target.take(), damaged, stopping: waiting.stopping }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.waiting().stopping
+    }
+}

@@ -1,0 +1,186 @@
+//! Making a snapshot: from the newest one and the log behind it, never from the state that serves.
+//!
+//! # To ensure correctness
+//! - What is written comes before what names it: parts first, then the snapshot, and only then does anything older go.
+//!   Whatever step a crash comes at, the folder holds a snapshot that is whole, or the log says everything.
+//! - Each file is read back from the medium before the next step relies on it.
+//! - What an attempt that failed has sealed is taken back, unless a snapshot may name it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use vouch_broker::State;
+use vouch_broker::state::PartView;
+use vouch_commitlog::{LogPosition, LogReader};
+
+use super::mend::unlike_written;
+use super::store::{Kind, Which};
+use super::stored::{Stored, state_of};
+use super::{Bound, Bounds, Loaded, SnapshotFailure, Snapshots, Taken};
+use crate::replay::replay;
+
+/// A state whose tables take no more memory than this is kept for the next snapshot, which then reads no file. A larger one
+/// is read back: two of them in memory would cost more than the reading.
+const WARM_BYTES: u64 = 128 << 20;
+
+/// One snapshot adds about so many parts at most, as long as they stay below [`LARGEST_GROWN_PART`]: each costs two files,
+/// their syncs, and some mappings. With small parts a fast sender would leave the snapshots ever further behind, until the
+/// process had no mappings left.
+const PARTS_AT_ONCE: u64 = 8;
+/// Log that a part stands for at most where snapshots are behind, unless `snapshot_every` asks for more.
+pub(super) const LARGEST_GROWN_PART: u64 = 256 << 20;
+
+/// Log that each part of the next snapshot stands for, when so many bytes of log are in none yet.
+pub(super) fn part_bytes_when(behind: u64, part_bytes: u64) -> u64 {
+    part_bytes.max((behind / PARTS_AT_ONCE).min(LARGEST_GROWN_PART))
+}
+
+impl Snapshots {
+    /// Makes a snapshot of everything before `target`, which must be durable and applied. `None` if nothing is new. No part
+    /// stands for much more than `part_bytes` of log, or than [`part_bytes_when`] says: messages expire by whole parts.
+    ///
+    /// Called by one thread at a time.
+    pub(crate) fn take(
+        &self,
+        reader: &LogReader,
+        target: u64,
+        part_bytes: u64,
+    ) -> Result<Option<Taken>, SnapshotFailure> {
+        let mut sealed = Vec::new();
+        let taken = self.try_take(reader, target, part_bytes, &mut sealed);
+        if taken.is_err() && !self.store.is_given_up() {
+            // On a full disk the next attempt has no more than this one had. Blocks that failed are no room.
+            let full = taken.as_ref().is_err_and(SnapshotFailure::is_full);
+            if let Err(error) = self.take_back(&sealed, full) {
+                tracing::warn!(%error, "parts that no snapshot names stay until the next one is made");
+            }
+            self.set_room_aside(part_bytes);
+        }
+        taken
+    }
+
+    /// Takes back those of these parts that no snapshot names. If one cannot be read, nobody knows, and all stay.
+    pub(super) fn take_back(&self, sealed: &[u64], as_room: bool) -> Result<(), SnapshotFailure> {
+        if sealed.is_empty() {
+            return Ok(());
+        }
+        let io = |source| SnapshotFailure::Io { path: self.store.path(Kind::Part, sealed[0], Which::First), source };
+        let mut named = BTreeSet::new();
+        for covered in self.store.positions(Kind::Snapshot).map_err(io)? {
+            let (_, bytes) = self.snapshot_bytes(covered)?;
+            let path = self.store.path(Kind::Snapshot, covered, Which::First);
+            let parts = State::parts_of_snapshot(state_of(&bytes));
+            named.extend(parts.map_err(|why| SnapshotFailure::State { path, why })?.into_iter().map(|(id, _)| id));
+        }
+        let unneeded: Vec<u64> = sealed.iter().copied().filter(|part| !named.contains(part)).collect();
+        self.making().verified.retain(|stored| stored.part().is_none_or(|part| !unneeded.contains(&part)));
+        self.store.take_back_all(Kind::Part, &unneeded, as_room).map_err(io)
+    }
+
+    /// `sealed` gets the parts that are stored for it.
+    fn try_take(
+        &self,
+        reader: &LogReader,
+        target: u64,
+        part_bytes: u64,
+        sealed: &mut Vec<u64>,
+    ) -> Result<Option<Taken>, SnapshotFailure> {
+        let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
+        let folder = self.store.path(Kind::Snapshot, 0, Which::First);
+        // If anything fails below, the next one begins with what is on disk.
+        let warm = self.making().warm.take();
+        let (base, older) = match warm {
+            Some(warm) => (Some(warm), self.bounds().map(|bounds| bounds.newer)),
+            None => {
+                let base = self.newest_of(reader).map_err(io(folder.clone()))?;
+                let bound = base.as_ref().map(Bound::of);
+                (base, bound)
+            }
+        };
+        let (mut state, last) = match base {
+            Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
+            None if reader.start().0 == 0 => (State::default(), None),
+            None => return Err(SnapshotFailure::NoBeginning(reader.start().0)),
+        };
+        let mut needed = state.parts();
+        let mut kept: Vec<u64> = last.iter().map(|checkpoint| checkpoint.end.0).collect();
+        let mut newest = None;
+        let mut part_from = last.map_or(0, |checkpoint| checkpoint.end.0);
+        let sealed_bytes = part_bytes_when(target.saturating_sub(part_from), part_bytes);
+        for entry in reader.entries_from(last.map_or(LogPosition(0), |checkpoint| checkpoint.end)) {
+            let entry = entry?;
+            if self.store.is_given_up() {
+                return Err(SnapshotFailure::GivenUp);
+            }
+            if entry.end.0 > target {
+                break;
+            }
+            replay(&mut state, &entry)?;
+            newest = Some(entry.position);
+            if entry.end.0 - part_from >= sealed_bytes {
+                self.seal(&mut state, entry.end.0, sealed)?;
+                part_from = entry.end.0;
+            }
+        }
+        // What was replayed may have asked a part for what neither copy has any more.
+        if let Some(part) = state.lost_parts().first() {
+            return Err(SnapshotFailure::Lost(*part));
+        }
+        let Some(newest) = newest else {
+            self.keep_warm(last.map(|checkpoint| Loaded { checkpoint, state }));
+            return Ok(None);
+        };
+        let checkpoint = reader.checkpoint_at(newest)?;
+        let position = checkpoint.end.0;
+
+        // The part first: a snapshot never names what is not on disk.
+        self.seal(&mut state, position, sealed)?;
+        let bytes = state.snapshot(position);
+        let path = self.store.path(Kind::Snapshot, position, Which::First);
+        self.store.put(Kind::Snapshot, position, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
+        self.verify(Stored::Snapshot(position)).map_err(unlike_written)?;
+        let parts = state.parts();
+        needed.extend(&parts);
+        kept.push(position);
+        self.tidy(&kept, &needed).map_err(io(folder))?;
+        // Behind the tidying, which may have made room for it.
+        self.set_room_aside(part_bytes);
+        let loaded = Loaded { checkpoint, state };
+        let mut making = self.making();
+        making.bounds = Some(Bounds { older, newer: Bound::of(&loaded) });
+        let stays = |stored: &Stored| match stored {
+            Stored::Snapshot(position) => kept.contains(position),
+            Stored::Part(id, _) => needed.contains(id),
+        };
+        making.verified.retain(stays);
+        making.suspects.retain(stays);
+        drop(making);
+        self.keep_warm(Some(loaded));
+        Ok(Some(Taken { position, parts, len: bytes.len() * Which::BOTH.len() }))
+    }
+
+    /// Stores what is in no part yet, reads it back, and lets the state read from there.
+    fn seal(&self, state: &mut State, position: u64, sealed: &mut Vec<u64>) -> Result<(), SnapshotFailure> {
+        let Some(part) = state.next_part(position) else { return Ok(()) };
+        sealed.push(position);
+        let path = self.store.path(Kind::Part, position, Which::First);
+        let io = |source| SnapshotFailure::Io { path: path.clone(), source };
+        self.store.put(Kind::Part, position, &[&part]).map_err(io)?;
+        let stored = PartView::open(position, part).map(|part| Stored::Part(position, part.checksum()));
+        self.verify(stored.map_err(|why| SnapshotFailure::State { path: path.clone(), why })?)
+            .map_err(unlike_written)?;
+        let stored = self.part(position).map_err(io)?;
+        state.adopt(position, stored).map_err(|why| SnapshotFailure::State { path, why })
+    }
+
+    /// Takes away what is not kept and not needed; with the next snapshot, if somebody reads.
+    pub(super) fn tidy(&self, kept: &[u64], needed: &[u64]) -> io::Result<()> {
+        if self.reading_back.load(Ordering::Relaxed) > 0 { Ok(()) } else { self.store.tidy(kept, needed) }
+    }
+
+    fn keep_warm(&self, loaded: Option<Loaded>) {
+        self.making().warm = loaded.filter(|loaded| loaded.state.tables_bytes() <= WARM_BYTES);
+    }
+}
