@@ -16,6 +16,12 @@ pub const MIN_ZERO_AHEAD: u64 = if cfg!(fuzzing) { 8 << 10 } else { 1 << 20 };
 pub const MAX_ZERO_AHEAD: u64 = 1 << 30;
 /// Most syncs in flight at a time.
 pub const MAX_SYNCS_IN_FLIGHT: usize = 4;
+/// Bytes in a segment of a new log where nobody says otherwise.
+pub const DEFAULT_SEGMENT_SIZE: u64 = 1 << 30;
+/// Bytes kept zero-filled ahead of the append point where nobody says otherwise.
+pub const DEFAULT_ZERO_AHEAD: u64 = 64 << 20;
+/// Syncs in flight where nobody says otherwise.
+pub const DEFAULT_SYNCS_IN_FLIGHT: usize = 2;
 
 /// How a log is opened. The identity (`cluster_id`, `shard`) and `segment_size` are written into every segment and
 /// must be the same at every later open.
@@ -45,15 +51,15 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    /// The defaults: segments of 1 GiB, 64 MiB zero-filled ahead, two syncs in flight.
+    /// The defaults: [`DEFAULT_SEGMENT_SIZE`], [`DEFAULT_ZERO_AHEAD`], [`DEFAULT_SYNCS_IN_FLIGHT`].
     pub fn new(directory: impl Into<PathBuf>, cluster_id: [u8; 16], shard: u16) -> Self {
         Self {
             directory: directory.into(),
-            segment_size: 1 << 30,
-            zero_ahead: 64 << 20,
+            segment_size: DEFAULT_SEGMENT_SIZE,
+            zero_ahead: DEFAULT_ZERO_AHEAD,
             cluster_id,
             shard,
-            syncs_in_flight: 2,
+            syncs_in_flight: DEFAULT_SYNCS_IN_FLIGHT,
             checkpoint: None,
             known_durable: LogPosition(0),
         }

@@ -40,8 +40,8 @@ mod uncached;
 pub use appender::{Appended, Appender, EntryHeader, MARK_AFTER};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::{
-    ConfigError, LogConfig, MAX_SEGMENT_SIZE, MAX_SYNCS_IN_FLIGHT, MAX_ZERO_AHEAD, MIN_SEGMENT_SIZE, MIN_ZERO_AHEAD,
-    SEGMENT_SIZE_STEP,
+    ConfigError, DEFAULT_SEGMENT_SIZE, DEFAULT_SYNCS_IN_FLIGHT, DEFAULT_ZERO_AHEAD, LogConfig, MAX_SEGMENT_SIZE,
+    MAX_SYNCS_IN_FLIGHT, MAX_ZERO_AHEAD, MIN_SEGMENT_SIZE, MIN_ZERO_AHEAD, SEGMENT_SIZE_STEP,
 };
 pub use disk::{map_file, map_spare_file};
 pub use durations::{DURATION_BOUNDS, DurationCounts, Durations};

@@ -53,12 +53,11 @@ pub struct GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// Default settings for two addresses: no token, no further names, a self-signed certificate kept in
-    /// `./vouch-data/tls`.
-    pub fn new(grpc_addr: SocketAddr, http_addr: SocketAddr) -> Self {
+    /// Default settings for two addresses and a certificate: no token, no further names, nothing insecure.
+    pub fn new(grpc_addr: SocketAddr, http_addr: SocketAddr, certificate: Certificate) -> Self {
         Self {
             grpc_addr,
-            certificate: Certificate::SelfSigned { folder: "./vouch-data/tls".into() },
+            certificate,
             http_addr,
             http_token: None,
             insecure_http: false,

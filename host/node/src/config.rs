@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use vouch_broker::ShardId;
-use vouch_plugin::CompilerProgram;
+use vouch_commitlog::{DEFAULT_SYNCS_IN_FLIGHT, DEFAULT_ZERO_AHEAD};
+use vouch_plugin::{CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY};
 use vouch_storage::{OnDamage, StorageConfig};
 
 /// Settings of a node; every one is enforced.
@@ -64,18 +65,18 @@ impl NodeConfig {
         Self {
             data_dir: data_dir.into(),
             segment_size: None,
-            zero_ahead: 64 << 20,
-            syncs_in_flight: 2,
+            zero_ahead: DEFAULT_ZERO_AHEAD,
+            syncs_in_flight: DEFAULT_SYNCS_IN_FLIGHT,
             snapshot_every: 256 << 20,
             scrub_rate: 8 << 20,
             retention_every: Duration::from_secs(10),
             disk_high_water: 90,
             disk_limit: None,
-            on_damage: OnDamage::Refuse,
+            on_damage: OnDamage::default(),
             bytes_in_flight: 256 << 20,
             auto_create_topics: false,
-            plugin_threads: 2,
-            plugin_concurrency: 32,
+            plugin_threads: DEFAULT_GUEST_THREADS,
+            plugin_concurrency: DEFAULT_NODE_CONCURRENCY,
             plugin_compiler: CompilerProgram::InProcess,
         }
     }

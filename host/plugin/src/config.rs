@@ -12,6 +12,10 @@ use crate::{
 pub const MAX_GUEST_THREADS: usize = 64;
 /// Most checks at the same time on one node.
 pub const MAX_NODE_CONCURRENCY: usize = 1024;
+/// Guest threads where nobody says otherwise.
+pub const DEFAULT_GUEST_THREADS: usize = 2;
+/// Checks at the same time on one node where nobody says otherwise.
+pub const DEFAULT_NODE_CONCURRENCY: usize = 32;
 /// Bounds of [`EngineConfig::max_memory`]: a 32-bit memory ends at 4 GiB.
 pub(crate) const MAX_MEMORY: (ByteSize, ByteSize) = (ByteSize::mib(1), ByteSize::mib(4096));
 /// Bounds of [`EngineConfig::max_component_size`].
@@ -57,12 +61,13 @@ impl CompilerProgram {
 #[derive(Clone)]
 pub struct EngineConfig {
     /// Threads that run guests, at low priority; as many again compile an upload, and as many a component that is bound.
-    /// 1–64; 2.
+    /// 1 to [`MAX_GUEST_THREADS`]; [`DEFAULT_GUEST_THREADS`].
     pub threads: usize,
     /// Where compiled code is kept. Made if missing, readable by the owner alone. What lies in it is executed: nobody but
     /// the broker may write there.
     pub cache_dir: PathBuf,
-    /// Checks at the same time on this node, over all bindings. 1–1024; 32.
+    /// Checks at the same time on this node, over all bindings. 1 to [`MAX_NODE_CONCURRENCY`];
+    /// [`DEFAULT_NODE_CONCURRENCY`].
     pub concurrency: usize,
     /// The most that a binding may set as `limits.memory`. 1 MiB – 4 GiB; 256 MiB.
     pub max_memory: ByteSize,
@@ -89,9 +94,9 @@ impl EngineConfig {
     /// The defaults, with compiled code kept in `cache_dir`.
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
         Self {
-            threads: 2,
+            threads: DEFAULT_GUEST_THREADS,
             cache_dir: cache_dir.into(),
-            concurrency: 32,
+            concurrency: DEFAULT_NODE_CONCURRENCY,
             max_memory: ByteSize::mib(256),
             max_component_size: ByteSize::mib(32),
             memory_reservation: None,

@@ -43,7 +43,10 @@ mod worked;
 
 pub use binding::{Admission, Binding};
 pub use compile::{CompiledFrom, compiler_process};
-pub use config::{CompilerProgram, EngineConfig, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY, Program};
+pub use config::{
+    CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY, EngineConfig, MAX_GUEST_THREADS,
+    MAX_NODE_CONCURRENCY, Program,
+};
 pub use declared::{Case, Declared, Setting, SettingType};
 pub use engine::Engine;
 pub use error::{BindError, EngineError, InspectError, LoadError};

@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use vouch_broker::ShardId;
+pub use vouch_commitlog::DEFAULT_SEGMENT_SIZE;
 use vouch_commitlog::{LogConfig, OpenError};
 
 use crate::error::StartError;
 use crate::layout::ShardFolder;
-
-/// Bytes in a segment of a new log where nobody says otherwise.
-pub const DEFAULT_SEGMENT_SIZE: u64 = 1 << 30;
 
 /// What a start does with a log that is damaged inside, where nothing may be cut (ruling 17).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

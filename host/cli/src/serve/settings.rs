@@ -127,8 +127,8 @@ fn snapshot_every(text: &str) -> Result<u64, String> {
 }
 
 fn gateway(resolved: &Resolved, started: Option<&Resolved>) -> anyhow::Result<GatewayConfig> {
-    let mut config = GatewayConfig::new(resolved.get("grpc_addr", address)?, resolved.get("http_addr", address)?);
-    config.certificate = certificate(resolved, started.unwrap_or(resolved))?;
+    let (grpc, http) = (resolved.get("grpc_addr", address)?, resolved.get("http_addr", address)?);
+    let mut config = GatewayConfig::new(grpc, http, certificate(resolved, started.unwrap_or(resolved))?);
     config.http_token = http_token(resolved, started.is_some())?;
     let both = resolved.get("insecure", yes_or_no)?;
     config.insecure_http = resolved.get("insecure_http", yes_or_no)? || both;

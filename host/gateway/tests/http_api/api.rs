@@ -28,9 +28,8 @@ pub(crate) struct Api {
 
 /// Settings of the edges for a test: any free ports.
 pub(crate) fn config(folder: &TempDir) -> GatewayConfig {
-    let mut config = GatewayConfig::new("127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
-    config.certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
-    config
+    let certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
+    GatewayConfig::new("127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap(), certificate)
 }
 
 pub(crate) fn node(folder: &TempDir) -> Node {

@@ -81,8 +81,8 @@ impl Broker {
 
     async fn serve_with(node: Node, folder: TempDir, configure: impl FnOnce(&mut GatewayConfig)) -> Self {
         let free = "127.0.0.1:0".parse().unwrap();
-        let mut edges = GatewayConfig::new(free, free);
-        edges.certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
+        let certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
+        let mut edges = GatewayConfig::new(free, free, certificate);
         configure(&mut edges);
         let gateway = vouch_gateway::serve(node.clone(), edges).await.unwrap();
         Self { node, gateway, folder }

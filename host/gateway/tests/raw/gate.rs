@@ -50,8 +50,7 @@ async fn before_its_node_serves_calls_are_to_be_tried_again_and_then_succeed_on_
     let tool = File::open(&data).unwrap();
     tool.lock_shared().unwrap();
     let free = "127.0.0.1:0".parse().unwrap();
-    let mut edges = GatewayConfig::new(free, free);
-    edges.certificate = Certificate::SelfSigned { folder: data.join("tls") };
+    let edges = GatewayConfig::new(free, free, Certificate::SelfSigned { folder: data.join("tls") });
     let (ports, progress) = (edges.bind().unwrap(), Arc::new(StartProgress::default()));
     let gateway = vouch_gateway::open(edges, ports, progress.clone()).unwrap();
     let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(&data) };
@@ -87,8 +86,8 @@ async fn a_certificate_that_is_reloaded_is_that_of_new_connections_and_a_bad_one
     let other = Broker::start().await;
     let pair = |name: &str| other.folder.path().join("tls").join(name);
     let free = "127.0.0.1:0".parse().unwrap();
-    let mut edges = GatewayConfig::new(free, free);
     let of_other = Certificate::Files { certificate: pair("certificate.pem"), key: pair("key.pem") };
+    let mut edges = GatewayConfig::new(free, free, of_other.clone());
     let opened_before = soon(handshake(gateway, &own.join("certificate.pem"))).await.unwrap();
 
     for (certificate, key, named) in [
