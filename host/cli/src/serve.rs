@@ -148,7 +148,7 @@ async fn serve(settings: Settings, mut signals: Signals, mut reloading: Reloadin
     };
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
     gateway.serve(node.clone())?;
-    announce(&gateway, &node.health(), &data_dir)?;
+    announce(&gateway, &node.status.health(), &data_dir)?;
     let why = reloading.until_stop(&mut signals, &gateway).await;
     tracing::info!(why, "stopping: answering what is in flight");
     gateway.shutdown().await;

@@ -12,7 +12,7 @@ use vouch_broker::{GroupConfig, Millis, NotDone, Refusal, ResourceName, State, T
 use vouch_plugin::UploadVerdict;
 use vouch_registry::Digest;
 
-use crate::node::{Inner, Node};
+use crate::node::{Components, Inner, Settings, Status, Transactions};
 use crate::plugins::UploadError;
 use crate::{
     AnswerView, ErrorView, Expect, GapView, GroupInfo, PluginUpload, ProgressView, TopicInfo, TransactionState,
@@ -52,11 +52,11 @@ fn group_named(text: &str) -> Result<ResourceName, NotDone> {
     Ok(name)
 }
 
-impl Node {
+impl Settings {
     /// Creates a topic or replaces its settings. Names of topics and groups are read by [`ResourceName::parse`] here and
     /// below. A topic of dead letters is made by the broker; of one that is there retention can be set.
     pub async fn put_topic(&self, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, NotDone> {
-        self.check_writable()?;
+        self.0.check_writable()?;
         let name = ResourceName::parse(name);
         let expect = match name.is_dead_letter_topic() {
             true => self.may_keep_dead_letters(&name, &config, expect).await?,
@@ -89,9 +89,9 @@ impl Node {
     }
 
     /// Deletes a topic; `force`: even with open transactions, unconsumed messages, or a binding that settles there. Where a
-    /// person forces it, call [`Node::delete_topic_by_force`].
+    /// person forces it, call [`Settings::delete_topic_by_force`].
     pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), NotDone> {
-        self.check_writable()?;
+        self.0.check_writable()?;
         let name = topic_named(name)?;
         // Asked here and not where the record is applied: logs of earlier versions have topics deleted under their bindings.
         if !force && let Some(binding) = self.binding_on_topic(&name, true).await? {
@@ -107,7 +107,7 @@ impl Node {
     /// Deletes a topic with everything in it (CT-2: a recorded door). Who did it and why is kept in the log.
     /// Returns what was left behind, in a sentence for each.
     pub async fn delete_topic_by_force(&self, name: &str, by: String, reason: String) -> Result<Vec<String>, NotDone> {
-        self.check_writable()?;
+        self.0.check_writable()?;
         let record = TopicForced { name: topic_named(name)?, by, reason };
         self.0.shard.propose_one(|out| record.encode(out)).await?;
         // The topic is gone, whatever becomes of this.
@@ -156,7 +156,7 @@ impl Node {
 
     /// Creates a group or replaces its settings.
     pub async fn put_group(&self, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, NotDone> {
-        self.check_writable()?;
+        self.0.check_writable()?;
         let name = group_named(name)?;
         if config.dead_letter_topic.is_some() {
             config.check()?;
@@ -177,7 +177,7 @@ impl Node {
 
     /// Deletes a group and its progress.
     pub async fn delete_group(&self, name: &str) -> Result<(), NotDone> {
-        self.check_writable()?;
+        self.0.check_writable()?;
         let record = GroupDelete { name: group_named(name)? };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
@@ -217,9 +217,11 @@ impl Node {
         };
         self.0.shard.read(look).await?
     }
+}
 
+impl Transactions {
     /// One transaction.
-    pub async fn transaction(&self, transaction: u64) -> Result<TransactionView, NotDone> {
+    pub async fn get(&self, transaction: u64) -> Result<TransactionView, NotDone> {
         let now = self.0.shared.clock.now();
         let row = self.0.shard.lead(move |state, leader| row(state, leader, transaction, now)).await?;
         let unknown = || self.0.unknown(transaction, "no transaction has this id".to_owned());
@@ -228,22 +230,24 @@ impl Node {
     }
 
     /// Lets the asking about a parked transaction begin again, with a fresh counter.
-    pub async fn resume_transaction(&self, transaction: u64, by: String, reason: String) -> Result<(), NotDone> {
-        self.check_writable()?;
-        self.transaction(transaction).await?;
+    pub async fn resume(&self, transaction: u64, by: String, reason: String) -> Result<(), NotDone> {
+        self.0.check_writable()?;
+        self.get(transaction).await?;
         let record = Resume { transaction, by, reason };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
+}
 
+impl Components {
     /// Takes a component: inspected, kept in the log, published under its tag.
-    pub async fn upload_plugin(&self, upload: PluginUpload) -> Result<(UploadVerdict, Written), UploadError> {
+    pub async fn upload(&self, upload: PluginUpload) -> Result<(UploadVerdict, Written), UploadError> {
         // Before anything is compiled or kept.
-        self.check_writable()?;
+        self.0.check_writable()?;
         self.0.plugins.upload(&self.0, upload).await
     }
 
     /// The digest that a tag points at.
-    pub async fn plugin_tag(&self, name: &str, tag: &str) -> Result<Option<String>, NotDone> {
+    pub async fn tag(&self, name: &str, tag: &str) -> Result<Option<String>, NotDone> {
         let (name, tag) = (name.to_owned(), tag.to_owned());
         let find = move |state: &State| state.plugins().tag(&name, &tag);
         Ok(self.0.shard.read(find).await?.map(|tag| Digest(tag.digest).to_string()))
@@ -266,12 +270,12 @@ impl Node {
     }
 
     /// The file of a component.
-    pub async fn component(&self, digest: Digest) -> Result<Bytes, NotDone> {
+    pub async fn file(&self, digest: Digest) -> Result<Bytes, NotDone> {
         self.0.plugins.component(&self.0, digest).await
     }
 
     /// Verdict of a component's upload, as JSON; `None` if the component is not here.
-    pub async fn plugin_verdict(&self, digest: &str) -> Result<Option<String>, NotDone> {
+    pub async fn verdict(&self, digest: &str) -> Result<Option<String>, NotDone> {
         let digest: Digest = digest
             .parse()
             .map_err(|error: vouch_registry::DigestError| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
@@ -280,15 +284,15 @@ impl Node {
     }
 
     /// Removes a tag.
-    pub async fn delete_plugin_tag(&self, name: &str, tag: &str) -> Result<(), NotDone> {
-        self.check_writable()?;
+    pub async fn delete_tag(&self, name: &str, tag: &str) -> Result<(), NotDone> {
+        self.0.check_writable()?;
         let record = TagDelete { name: name.to_owned(), tag: tag.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
     /// Removes a plugin with all its tags.
     pub async fn delete_plugin(&self, name: &str) -> Result<(), NotDone> {
-        self.check_writable()?;
+        self.0.check_writable()?;
         let record = PluginDelete { name: name.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
@@ -301,7 +305,7 @@ impl Node {
         spec: &str,
         expect: Expect,
     ) -> Result<(Written, String, Vec<String>), NotDone> {
-        self.check_writable()?;
+        self.0.check_writable()?;
         vouch_registry::check_binding_name(name)
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         let (digest, warnings) = self.0.plugins.try_bind(&self.0, name, spec).await?;
@@ -317,7 +321,7 @@ impl Node {
 
     /// Removes a binding.
     pub async fn delete_binding(&self, name: &str) -> Result<(), NotDone> {
-        self.check_writable()?;
+        self.0.check_writable()?;
         let record = BindingDelete { name: name.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
@@ -353,16 +357,18 @@ impl Node {
     pub async fn binding_log(&self, name: &str) -> Option<(u64, vouch_plugin::Binding)> {
         self.0.plugins.logs_of(name)
     }
+}
 
+impl Status {
     /// Numbers for metrics and the cluster's status.
-    pub async fn status(&self) -> Result<Status, NotDone> {
+    pub async fn numbers(&self) -> Result<Numbers, NotDone> {
         let Standing { appended, durable, applied, waiting_polls, .. } = self.0.shard.standing().await?;
         let look = move |state: &State, leader: &mut Leader| {
             let (resends, reused_ids) = state.resends();
-            Status {
-                appended: appended.0,
-                durable: durable.0,
-                applied: applied.0,
+            Numbers {
+                appended,
+                durable,
+                applied,
                 topics: state.topics().len(),
                 groups: state.groups().len(),
                 open_transactions: state.open_transactions().len(),
@@ -381,7 +387,7 @@ impl Node {
 
 /// Numbers of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Status {
+pub struct Numbers {
     /// Log position after the last entry.
     pub appended: u64,
     /// Everything before this log position is durable.

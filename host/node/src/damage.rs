@@ -9,7 +9,7 @@ use vouch_broker::{NotDone, NothingStored, QueueOffset, State, TopicId};
 use vouch_commitlog::DamagedRange;
 use vouch_storage::{LostFile, LostParts, is_break};
 
-use crate::node::{Inner, Node};
+use crate::node::{Inner, LogDamage};
 use crate::start::ServedLog;
 
 /// Most stretches that are told one by one, and most rows for each.
@@ -82,10 +82,10 @@ pub struct LostMessages {
     pub offsets: RangeInclusive<QueueOffset>,
 }
 
-impl Node {
+impl LogDamage {
     /// What of the log is damaged, as far as it is known, and what was in it. Looks through the indexes of all queues, in
     /// steps.
-    pub async fn damage(&self) -> Result<Damage, NotDone> {
+    pub async fn report(&self) -> Result<Damage, NotDone> {
         let inner = &self.0;
         let _turn = inner.turn_to_search().await?;
         let (mut stretches, served_to, not_served_bytes) = match &inner.log {

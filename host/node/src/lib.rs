@@ -22,7 +22,7 @@ mod start;
 mod stopping;
 mod watch;
 
-pub use admin::{PAGE_MAX, Status};
+pub use admin::{Numbers, PAGE_MAX};
 pub use api::{
     AnswerView, Delivery, EndReceipt, EndRequest, ErrorView, Expect, GapView, GroupInfo, Health, MessageMark,
     MessagePage, MessageQuery, MessageView, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
@@ -30,8 +30,11 @@ pub use api::{
 };
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, Known, LostMessages};
-pub use metrics::{CheckCounts, Checks, GroupLag, Metrics, PRODUCER, ProcessUse, SeriesView, TopicTransactions};
-pub use node::Node;
+pub use metrics::{
+    CheckCounts, Checks, GroupLag, Metrics, OTHER, PRODUCER, ProcessUse, SERIES_MAX, Series, SeriesView,
+    TopicTransactions,
+};
+pub use node::{Components, Identity, LogDamage, Messages, Node, Search, Settings, Status, Transactions};
 pub use plugins::{UploadError, limits_in_force};
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::RetentionReport;

@@ -39,7 +39,68 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// A running node. Clones are the same node.
 #[derive(Clone)]
-pub struct Node(pub(crate) Arc<Inner>);
+pub struct Node {
+    /// Sends, receives and acknowledges.
+    pub messages: Messages,
+    /// Ends transactions, and shows them.
+    pub transactions: Transactions,
+    /// Topics, groups and their settings.
+    pub settings: Settings,
+    /// Plugins, their components, and bindings.
+    pub components: Components,
+    /// Finds messages.
+    pub search: Search,
+    /// What of the log is damaged.
+    pub damage: LogDamage,
+    /// How the node is.
+    pub status: Status,
+    /// What was counted since the node started.
+    pub metrics: Arc<Metrics>,
+    /// Who is connected.
+    pub sessions: Arc<Sessions>,
+    /// Whose node it is.
+    pub identity: Identity,
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// Messages: sent, received, acknowledged.
+#[derive(Clone)]
+pub struct Messages(pub(crate) Arc<Inner>);
+
+/// Transactions: ended, resumed, shown.
+#[derive(Clone)]
+pub struct Transactions(pub(crate) Arc<Inner>);
+
+/// Topics and groups, and their settings.
+#[derive(Clone)]
+pub struct Settings(pub(crate) Arc<Inner>);
+
+/// Plugins with their components, and bindings.
+#[derive(Clone)]
+pub struct Components(pub(crate) Arc<Inner>);
+
+/// Finds messages.
+#[derive(Clone)]
+pub struct Search(pub(crate) Arc<Inner>);
+
+/// What of the log is damaged.
+#[derive(Clone)]
+pub struct LogDamage(pub(crate) Arc<Inner>);
+
+/// How the node is.
+#[derive(Clone)]
+pub struct Status(pub(crate) Arc<Inner>);
+
+/// Whose node it is; made with the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster_id: [u8; 16],
+    /// Key of the check value in receipt handles.
+    pub handle_key: [u8; 32],
+    /// The shard that this node serves.
+    pub shard: ShardId,
+}
 
 pub(crate) struct Inner {
     pub(crate) shard: Shard,
@@ -55,18 +116,16 @@ pub(crate) struct Inner {
     pub(crate) reader: LogReader,
     pub(crate) plugins: PluginHost,
     pub(crate) stopping: Stopping,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) views: Views,
     /// Turns of those who look through many messages or transactions.
     pub(crate) searches: tokio::sync::Semaphore,
     pub(crate) config: NodeConfig,
-    pub(crate) handle_key: [u8; 32],
-    pub(crate) cluster_id: [u8; 16],
     /// The folder's, until the node is stopped: tasks that end later find the log closed.
     pub(crate) folders: Mutex<Option<Folders>>,
 }
 
-impl Node {
+impl Status {
     /// Whether it serves.
     pub fn health(&self) -> Health {
         match self.0.shared.closed() {
@@ -84,17 +143,7 @@ impl Node {
     /// # Errors
     /// [`NothingStored::ReadOnly`] or [`NothingStored::Poisoned`].
     pub fn check_writable(&self) -> Result<(), NotDone> {
-        self.0.shared.closed().map_or(Ok(()), |why| Err(why.clone().into()))
-    }
-
-    /// Sessions of clients.
-    pub fn sessions(&self) -> &Sessions {
-        &self.0.shared.sessions
-    }
-
-    /// Counters.
-    pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        self.0.check_writable()
     }
 
     /// What groups and topics have: at most a second old, and made in pieces that hold nobody up.
@@ -153,21 +202,6 @@ impl Node {
         self.0.lookups.report()
     }
 
-    /// Key of the check value in receipt handles; made with the cluster.
-    pub fn handle_key(&self) -> [u8; 32] {
-        self.0.handle_key
-    }
-
-    /// Identity of the cluster.
-    pub fn cluster_id(&self) -> [u8; 16] {
-        self.0.cluster_id
-    }
-
-    /// The shard that this node serves.
-    pub fn shard(&self) -> ShardId {
-        ShardId::FIRST
-    }
-
     /// What recovery found when the node started; `None` on a damaged log, which is not recovered.
     pub fn recovery(&self) -> Option<&Recovery> {
         match &self.0.log {
@@ -195,13 +229,15 @@ impl Node {
     pub fn bytes_in_flight(&self) -> u64 {
         self.0.shard.in_flight()
     }
+}
 
+impl Messages {
     /// Stores messages: all of them or none. Resolves when they are durable, or, on a topic with the ack level `memory`,
     /// when they are written.
     pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, NotDone> {
         let began = Instant::now();
         request.topic.check_sent_to()?;
-        self.check_writable()?;
+        self.0.check_writable()?;
         self.0.check_disk()?;
         let route = self.0.route_for_send(&request.topic).await?;
         let records = encode_send(&route, &request, self.0.shared.clock.now())?;
@@ -224,21 +260,12 @@ impl Node {
         outcomes.into_iter().map(receipt).collect()
     }
 
-    /// Ends a transaction. A repeat gets the recorded outcome, the opposite a conflict that names it (ruling 6).
-    pub async fn end_transaction(&self, request: EndRequest) -> Result<EndReceipt, NotDone> {
-        self.check_writable()?;
-        let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
-        let topic = self.0.half_named(transaction, topic.as_ref(), message_id.as_deref()).await?;
-        let queue = self.0.queue_for(&topic).await?;
-        self.0.end(&End { transaction, outcome, queue, by, reason }).await
-    }
-
     /// Waits for messages of a topic and leases them to the caller. Empty if none came in time.
     ///
     /// If the future is dropped while it waits, nothing is leased.
     pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
         let began = Instant::now();
-        self.check_writable()?;
+        self.0.check_writable()?;
         request.group.check_group()?;
         let default = if request.auto_renew { RENEWED_LEASE_MS } else { DEFAULT_LEASE_MS };
         let invisible_ms = request.invisible_ms.filter(|_| !request.auto_renew).unwrap_or(default);
@@ -313,6 +340,17 @@ impl Node {
     }
 }
 
+impl Transactions {
+    /// Ends a transaction. A repeat gets the recorded outcome, the opposite a conflict that names it (ruling 6).
+    pub async fn end(&self, request: EndRequest) -> Result<EndReceipt, NotDone> {
+        self.0.check_writable()?;
+        let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
+        let topic = self.0.half_named(transaction, topic.as_ref(), message_id.as_deref()).await?;
+        let queue = self.0.queue_for(&topic).await?;
+        self.0.end(&End { transaction, outcome, queue, by, reason }).await
+    }
+}
+
 fn encode_send(route: &Route, request: &SendRequest, now: Millis) -> Result<Vec<u8>, NotDone> {
     let config = &route.info.config;
     let place = MessagePlace { topic: route.info.id, queue: route.next_queue(), stored_at: now };
@@ -360,6 +398,10 @@ fn receipt(outcome: Outcome) -> Result<Receipt, NotDone> {
 }
 
 impl Inner {
+    pub(crate) fn check_writable(&self) -> Result<(), NotDone> {
+        self.shared.closed().map_or(Ok(()), |why| Err(why.clone().into()))
+    }
+
     fn counted<T>(&self, result: Result<T, NotDone>) -> Result<T, NotDone> {
         match &result {
             Err(NotDone::NothingStored(NothingStored::Overloaded { .. })) => {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use vouch_broker::{GroupId, NotDone, Refusal, ResourceName, State, TopicConfig, TopicId};
 
 use crate::directory::Route;
-use crate::node::{Inner, Node};
+use crate::node::{Inner, Settings};
 use crate::{Expect, GroupInfo, TopicInfo};
 
-impl Node {
+impl Settings {
     /// A topic.
     pub async fn topic(&self, name: &ResourceName) -> Result<TopicInfo, NotDone> {
         self.0.route(name).await.map(|route| route.info.clone())

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use vouch_broker::{MessageKind, Millis, NotDone, NothingStored, QueueOffset, Refusal, State, StoredMessage, TopicId};
 
 use crate::admin::{PAGE_MAX, Row, ended_row, open_row, topic_named};
-use crate::node::{Inner, Node};
+use crate::node::{Inner, Search, Transactions};
+use crate::shard::Leader;
 use crate::{
     MessageMark, MessagePage, MessageQuery, MessageView, TransactionMark, TransactionQuery, TransactionState,
     TransactionView,
@@ -29,9 +30,9 @@ const ATTEMPTS_MAX: usize = 100;
 /// Position of a message, and its queue and offset; none for a half message that is still open.
 type Place = (u64, Option<(u32, QueueOffset)>);
 
-impl Node {
+impl Search {
     /// Messages of a topic with this client id, newest first: those that are in its queues and its open transactions.
-    pub async fn messages(&self, topic: &str, message_id: &str) -> Result<Vec<MessageView>, NotDone> {
+    pub async fn by_id(&self, topic: &str, message_id: &str) -> Result<Vec<MessageView>, NotDone> {
         let _turn = self.0.turn_to_search().await?;
         let id = self.0.topic_id(topic).await?;
         let named = Named::Id(message_id.to_owned());
@@ -42,7 +43,7 @@ impl Node {
 
     /// Messages of a topic. With a key: those that have it, open transactions included, newest first. Without: those that
     /// are in queues, each queue in its order, the queues merged by time.
-    pub async fn list_messages(&self, query: MessageQuery) -> Result<MessagePage, NotDone> {
+    pub async fn list(&self, query: MessageQuery) -> Result<MessagePage, NotDone> {
         let _turn = self.0.turn_to_search().await?;
         let MessageQuery { topic, key, since_ms, after, limit } = query;
         let (id, limit) = (self.0.topic_id(&topic).await?, limit.clamp(1, PAGE_MAX));
@@ -73,16 +74,18 @@ impl Node {
         for ((position, place), message) in found {
             let is_half = message.message.kind == MessageKind::Transaction;
             let transaction = match is_half {
-                true => self.transaction(self.0.transaction_at(position)).await.ok(),
+                true => Transactions(self.0.clone()).get(self.0.transaction_at(position)).await.ok(),
                 false => None,
             };
             views.push(MessageView { message, topic: topic.to_owned(), place, transaction });
         }
         views
     }
+}
 
+impl Transactions {
     /// Transactions, open ones in the order in which they were opened, ended ones in the order of their ends.
-    pub async fn transactions(&self, query: TransactionQuery) -> Result<Vec<TransactionView>, NotDone> {
+    pub async fn list(&self, query: TransactionQuery) -> Result<Vec<TransactionView>, NotDone> {
         let _turn = self.0.turn_to_search().await?;
         let now = self.0.shared.clock.now();
         let limit = query.limit.clamp(1, PAGE_MAX);

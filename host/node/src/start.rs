@@ -3,17 +3,16 @@
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vouch_broker::{NothingStored, State};
-use vouch_commitlog::{Appender, Housekeeping, LogPosition, LogReader, Recovery, Usage};
-use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
-use vouch_shard::{Begun, Inbox, Lead, Leadership, Output, Request, Shard, Signals};
+use vouch_broker::{NothingStored, ShardId, State};
+use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
 use vouch_storage::{
     DamagedLog, DiskUse, Folders, Listeners, Lookups, Opened, OpenedLog, Requests, Scrub, ScrubbedFiles, Snapshots,
     Snapshotter, StartError, StartProgress,
 };
 
-use crate::metrics::{Metrics, Views};
-use crate::node::{Inner, Node};
+use crate::clock::{Clock, SystemTimeSource, TimeSource};
+use crate::metrics::Views;
+use crate::node::{Components, Identity, Inner, LogDamage, Messages, Node, Search, Settings, Status, Transactions};
 use crate::plugins::PluginHost;
 use crate::retention::{self, RetentionReport};
 use crate::search::SEARCHES_MAX;
@@ -161,12 +160,10 @@ impl Node {
             reader,
             plugins,
             stopping: Stopping::new(),
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
             views: Views::default(),
             searches: tokio::sync::Semaphore::new(SEARCHES_MAX),
             config,
-            handle_key: init.handle_key,
-            cluster_id: init.cluster_id,
             folders: Mutex::new(Some(folders)),
         });
         tokio::spawn(sessions::expire(inner.clone()));
@@ -175,14 +172,27 @@ impl Node {
             tokio::spawn(retention::run(inner.clone(), upkeep.clone()));
             tokio::spawn(watch::run(inner.clone(), upkeep.clone()));
         }
-        Ok(Self(inner))
+        let identity = Identity { cluster_id: init.cluster_id, handle_key: init.handle_key, shard: ShardId::FIRST };
+        Ok(Self {
+            messages: Messages(inner.clone()),
+            transactions: Transactions(inner.clone()),
+            settings: Settings(inner.clone()),
+            components: Components(inner.clone()),
+            search: Search(inner.clone()),
+            damage: LogDamage(inner.clone()),
+            status: Status(inner.clone()),
+            metrics: inner.metrics.clone(),
+            sessions: inner.shared.sessions.clone(),
+            identity,
+            inner,
+        })
     }
 
     /// Answers long polls, makes everything proposed durable and closes the log. Requests after it are refused. When it
     /// resolves another process may have the folder; a second call waits for the first.
     pub async fn stop(&self) {
-        self.0.stopping.cancel();
-        let inner = self.0.clone();
+        self.inner.stopping.cancel();
+        let inner = self.inner.clone();
         let stop = move || {
             // Held to the end: whoever calls meanwhile must not let go of a folder that is still written to.
             let mut folders = inner.folders.lock().unwrap_or_else(PoisonError::into_inner);

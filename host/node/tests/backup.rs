@@ -47,12 +47,12 @@ fn snapshots(folder: &Path, often: bool) -> NodeConfig {
 async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) {
     let by = EndedBy::Operator { name: "test".to_owned() };
     let request = EndRequest { topic: None, message_id: None, transaction, outcome, by, reason: String::new() };
-    node.end_transaction(request).await.unwrap();
+    node.transactions.end(request).await.unwrap();
 }
 
 /// Waits until the log itself says that everything acknowledged so far is durable.
 async fn covered(node: &Node, data: &Path) {
-    let durable = node.status().await.unwrap().durable;
+    let durable = node.status.numbers().await.unwrap().durable;
     while log_of(data).verify(LogPosition(0), &mut |_| ()).unwrap().durable.0 < durable {
         tokio::task::yield_now().await;
     }
@@ -93,7 +93,7 @@ async fn a_running_node_under_load_is_copied_and_nothing_acknowledged_is_missing
         let component = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
         let wasm = fs::read(component).unwrap().into();
         let upload = PluginUpload { name: "c".to_owned(), tag: "1".to_owned(), wasm, expected: None };
-        node.upload_plugin(upload).await.unwrap();
+        node.components.upload(upload).await.unwrap();
         for n in 0..12 {
             send(&node, "t", message(&format!("m{n}"), &"b".repeat(MIB / 2))).await;
         }
@@ -104,9 +104,9 @@ async fn a_running_node_under_load_is_copied_and_nothing_acknowledged_is_missing
         end(&node, transactions[0], TransactionOutcome::Committed).await;
         end(&node, transactions[1], TransactionOutcome::RolledBack).await;
         // Three were received: one is done, one is in hand, and the third came with them.
-        let in_hand = node.receive(vouch_node::ReceiveRequest { max: 3, ..receive("t", "g") }).await.unwrap();
+        let in_hand = node.messages.receive(vouch_node::ReceiveRequest { max: 3, ..receive("t", "g") }).await.unwrap();
         assert!(in_hand.len() >= 2);
-        node.ack(&[in_hand[0].handle]).await.unwrap();
+        node.messages.ack(&[in_hand[0].handle]).await.unwrap();
         let receive_lag = lag(&node).await;
         covered(&node, &data).await;
 
@@ -130,7 +130,7 @@ async fn a_running_node_under_load_is_copied_and_nothing_acknowledged_is_missing
         stop.store(true, Ordering::Relaxed);
         let sent = load.await.unwrap();
         assert!(taken.node_was_running);
-        assert!(taken.log_end <= node.status().await.unwrap().durable);
+        assert!(taken.log_end <= node.status.numbers().await.unwrap().durable);
         let names: Vec<_> =
             files(&target).into_iter().map(|file| file.strip_prefix(&target).unwrap().to_owned()).collect();
         assert!(names.iter().any(|name| name.starts_with("plugins/components")), "{names:?}");
@@ -143,12 +143,12 @@ async fn a_running_node_under_load_is_copied_and_nothing_acknowledged_is_missing
         let node = Node::start(snapshots(&restored, often)).unwrap();
         let states = [TransactionState::Committed, TransactionState::RolledBack, TransactionState::Open];
         for (transaction, state) in transactions.iter().zip(states) {
-            assert_eq!(node.transaction(*transaction).await.unwrap().state, state);
+            assert_eq!(node.transactions.get(*transaction).await.unwrap().state, state);
         }
         assert_eq!(receive_now(&node, "x", "newcomer").await.len(), 1);
         assert_eq!(receive_now(&node, "t", "newcomer").await.len(), 12);
         assert_eq!(lag(&node).await, receive_lag, "the group is where it was");
-        node.ack(&[in_hand[1].handle]).await.expect("a handle of the original is good here");
+        node.messages.ack(&[in_hand[1].handle]).await.expect("a handle of the original is good here");
         assert_eq!(lag(&node).await, receive_lag - 1);
         end(&node, transactions[2], TransactionOutcome::Committed).await;
         // Of what was sent meanwhile a beginning is there, without a gap.
@@ -165,7 +165,7 @@ async fn a_running_node_under_load_is_copied_and_nothing_acknowledged_is_missing
 }
 
 async fn lag(node: &Node) -> u64 {
-    node.progress("g").await.unwrap().iter().filter(|topic| topic.topic == "t").map(|topic| topic.lag).sum()
+    node.settings.progress("g").await.unwrap().iter().filter(|topic| topic.topic == "t").map(|topic| topic.lag).sum()
 }
 
 #[tokio::test]
@@ -313,11 +313,11 @@ fn at_byte(bytes: u64, once: impl FnOnce()) -> impl FnMut(BackupProgress) {
 async fn emptied(folder: &Path) -> PathBuf {
     let data = stopped(folder).await;
     let node = Node::start(config(&data)).unwrap();
-    for (topic, _) in node.topics(None, 100).await.unwrap() {
-        node.delete_topic(&topic.name.name, true).await.unwrap();
+    for (topic, _) in node.settings.topics(None, 100).await.unwrap() {
+        node.settings.delete_topic(&topic.name.name, true).await.unwrap();
     }
-    for (plugin, _) in node.plugins(None, 100).await.unwrap() {
-        node.delete_plugin(&plugin).await.unwrap();
+    for (plugin, _) in node.components.plugins(None, 100).await.unwrap() {
+        node.components.delete_plugin(&plugin).await.unwrap();
     }
     topic(&node, "late", "{}").await;
     // More than a stop thinks worth a snapshot.

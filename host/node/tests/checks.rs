@@ -22,7 +22,7 @@ const MANY: usize = 25;
 
 async fn push(node: &Node, name: &str, wasm: bytes::Bytes) {
     let upload = PluginUpload { name: name.to_owned(), tag: "1.0".to_owned(), wasm, expected: None };
-    node.upload_plugin(upload).await.unwrap();
+    node.components.upload(upload).await.unwrap();
 }
 
 async fn push_http_checkback(node: &Node) {
@@ -42,7 +42,7 @@ async fn bind_http_for(node: &Node, name: &str, address: SocketAddr, deadline: &
         "grants": {"http": [format!("http://{address}")]},
         "config": {"url": format!("http://{address}/{{key}}"), "field": "/status", "commit": "PAID"},
     });
-    node.put_binding(name, &spec.to_string(), Expect::Anything).await.unwrap();
+    node.components.put_binding(name, &spec.to_string(), Expect::Anything).await.unwrap();
 }
 
 /// A service that takes requests and answers none; how many it has taken.
@@ -62,7 +62,7 @@ fn hanging_service() -> (SocketAddr, Arc<AtomicUsize>) {
 
 async fn bind(node: &Node, plugin: &str, name: &str, tag: &str) {
     let spec = serde_json::json!({"plugin": format!("{plugin}:{tag}"), "topics": [name]});
-    node.put_binding(name, &spec.to_string(), Expect::Anything).await.unwrap();
+    node.components.put_binding(name, &spec.to_string(), Expect::Anything).await.unwrap();
 }
 
 /// A service that is down until it is switched on: answers 503 to all paths, or to those that contain a word.
@@ -100,7 +100,7 @@ async fn a_service_that_is_down_parks_nothing_while_another_binding_of_the_same_
         until(&node, other, |view| view.state == TransactionState::Committed).await;
         until_asked(&asked, round).await;
     }
-    let view = node.transaction(waiting).await.unwrap();
+    let view = node.transactions.get(waiting).await.unwrap();
     assert_eq!((view.state, view.checks), (TransactionState::Open, 0), "{view:?}");
     let error = view.last_error.unwrap();
     assert!(error.text.contains("503") && error.by.contains("binding a"), "{error:?}");
@@ -124,7 +124,7 @@ async fn what_a_service_cannot_say_is_asked_on_while_it_answers_about_others() {
         until(&node, other, |view| view.state == TransactionState::Committed).await;
         until_asked(&asked, 2 * round).await;
     }
-    assert_eq!(node.transaction(stuck).await.unwrap().state, TransactionState::Open);
+    assert_eq!(node.transactions.get(stuck).await.unwrap().state, TransactionState::Open);
     switch.store(true, Ordering::SeqCst);
     until(&node, stuck, |view| view.state == TransactionState::Committed).await;
     node.stop().await;
@@ -153,7 +153,7 @@ async fn an_input_on_which_the_component_fails_is_parked_with_its_trace_until_th
         others += 1;
         let other = prepare(&node, "a", half(&format!("o{others}"), "fine")).await;
         until(&node, other, |view| view.state == TransactionState::Committed).await;
-        let view = node.transaction(poison).await.unwrap();
+        let view = node.transactions.get(poison).await.unwrap();
         if view.state == TransactionState::Parked {
             break view;
         }
@@ -167,7 +167,7 @@ async fn an_input_on_which_the_component_fails_is_parked_with_its_trace_until_th
     drop(node);
 
     let node = start(folder.path()).await;
-    let view = node.transaction(poison).await.unwrap();
+    let view = node.transactions.get(poison).await.unwrap();
     assert_eq!((view.state, view.last_error), (TransactionState::Parked, Some(error)), "it is in the log");
     bind(&node, "mended", "a", "1.0").await;
     until(&node, poison, |view| view.state == TransactionState::Committed).await;
@@ -186,7 +186,7 @@ async fn a_component_that_fails_on_everything_parks_nothing() {
     }
     let waiting = prepare(&node, "a", half("m1", "x")).await;
     let also = prepare(&node, "a", half("m2", "x")).await;
-    let unanswered = || node.metrics().checks_unanswered.load(Ordering::Relaxed);
+    let unanswered = || node.metrics.checks_unanswered.load(Ordering::Relaxed);
     let mut others = 0;
     while unanswered() < 2 * MANY as u64 {
         others += 1;
@@ -194,7 +194,7 @@ async fn a_component_that_fails_on_everything_parks_nothing() {
         until(&node, other, |view| view.state == TransactionState::Committed).await;
     }
     for transaction in [waiting, also] {
-        let view = node.transaction(transaction).await.unwrap();
+        let view = node.transactions.get(transaction).await.unwrap();
         assert_eq!(view.state, TransactionState::Open, "a bad deploy is no fault of the transactions: {view:?}");
     }
     bind(&node, "sound", "a", "1.0").await;

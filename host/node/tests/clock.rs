@@ -61,7 +61,7 @@ impl Clocks {
 fn live(node: &Node, clocks: &Clocks, ms: u64) {
     for _ in 0..ms / (10 * SECOND) {
         clocks.pass(10 * SECOND);
-        node.now_ms();
+        node.status.now_ms();
     }
 }
 
@@ -87,7 +87,7 @@ fn start(folder: &Path, clocks: &Arc<Clocks>) -> Node {
 /// Receives one message that is there by now.
 async fn receive_one(node: &Node, group: &str) -> Delivery {
     let request = ReceiveRequest { max: 1, ..receive("t", group) };
-    let mut batch = node.receive(request).await.unwrap();
+    let mut batch = node.messages.receive(request).await.unwrap();
     assert_eq!(batch.len(), 1, "nothing was there for {group}");
     batch.remove(0)
 }
@@ -98,22 +98,24 @@ const HALF_HOUR: u64 = 30 * MINUTE;
 async fn time_goes_on(node: &Node, clocks: &Clocks, round: &str) {
     // What the wall clock is ahead by less than a minute is followed at once.
     live(node, clocks, 10 * SECOND);
-    let at_first = node.now_ms();
+    let at_first = node.status.now_ms();
     send(node, "t", message(round, "x")).await;
     let first = receive_one(node, "g").await;
     assert_eq!(first.attempt, 1);
     let transaction = prepare(node, "x", half(round, "y")).await;
     live(node, clocks, 20 * SECOND);
     assert!(receive_now(node, "t", "g").await.is_empty(), "{round}: a lease ended early");
-    assert_eq!(node.transaction(transaction).await.unwrap().state, TransactionState::Open, "{round}");
+    assert_eq!(node.transactions.get(transaction).await.unwrap().state, TransactionState::Open, "{round}");
     live(node, clocks, 20 * SECOND);
     let again = receive_one(node, "g").await;
     assert_eq!((again.offset, again.attempt), (first.offset, 2), "{round}: a lease did not end");
     assert!(again.handle.generation > first.handle.generation);
-    until(round, async || node.transaction(transaction).await.unwrap().state == TransactionState::WaitingForChecker)
-        .await;
-    node.ack(&[again.handle]).await.unwrap()[0].clone().unwrap();
-    let passed = node.now_ms() - at_first;
+    until(round, async || {
+        node.transactions.get(transaction).await.unwrap().state == TransactionState::WaitingForChecker
+    })
+    .await;
+    node.messages.ack(&[again.handle]).await.unwrap()[0].clone().unwrap();
+    let passed = node.status.now_ms() - at_first;
     assert!((36 * SECOND..=40 * SECOND).contains(&passed), "{round}: {passed} ms passed in forty seconds");
 }
 
@@ -149,17 +151,17 @@ async fn leases_end_and_checks_come_due_after_a_start_with_any_wall_clock() {
     let clocks = Clocks::new();
     let node = start(folder.path(), &clocks);
     topics(&node).await;
-    let mut last = node.now_ms();
+    let mut last = node.status.now_ms();
     node.stop().await;
     for by in [-HOUR.cast_signed(), HOUR.cast_signed(), -DAY.cast_signed(), DAY.cast_signed(), YEARS.cast_signed(), 0] {
         clocks.pass(10 * SECOND);
         clocks.step(by);
         let node = start(folder.path(), &clocks);
-        assert!(node.now_ms() >= last, "time went back at a start");
+        assert!(node.status.now_ms() >= last, "time went back at a start");
         time_goes_on(&node, &clocks, &format!("started with {by}")).await;
         clocks.step(-by);
         time_goes_on(&node, &clocks, &format!("right since it started with {by}")).await;
-        last = node.now_ms();
+        last = node.status.now_ms();
         node.stop().await;
     }
 }
@@ -175,20 +177,20 @@ async fn a_suspend_is_felt_at_once() {
     let transaction = prepare(&node, "x", half("h", "y")).await;
     // The wall clock of a machine that slept may need a while.
     for wall in [-HOUR.cast_signed(), HOUR.cast_signed()] {
-        let before = node.now_ms();
+        let before = node.status.now_ms();
         clocks.step(wall);
         clocks.pass(HOUR);
-        assert!(node.now_ms() - before >= HOUR * 9 / 10);
+        assert!(node.status.now_ms() - before >= HOUR * 9 / 10);
     }
     assert_eq!(receive_one(&node, "g").await.attempt, 2);
     // Not in half a minute, as a timer that did not feel it would.
     let began = Instant::now();
     until("the transaction is due", async || {
-        node.transaction(transaction).await.unwrap().state == TransactionState::WaitingForChecker
+        node.transactions.get(transaction).await.unwrap().state == TransactionState::WaitingForChecker
     })
     .await;
     assert!(began.elapsed() < Duration::from_secs(20));
-    let refused = node.ack(&[first.handle]).await.unwrap()[0].clone();
+    let refused = node.messages.ack(&[first.handle]).await.unwrap()[0].clone();
     assert!(matches!(refused, Err(Refusal::InvalidHandle(_))), "{refused:?}");
     node.stop().await;
 }
@@ -207,7 +209,7 @@ async fn fill(node: &Node, topic: &str, name: &str, count: usize) {
 /// Until retention looked at everything, twice: what it takes from another topic shows it. All that was sent before is in
 /// a part then.
 async fn passes(node: &Node, name: &str) {
-    let expired = || node.retention().expired.load(Ordering::Relaxed);
+    let expired = || node.status.retention().expired.load(Ordering::Relaxed);
     for round in 0..2 {
         let (before, mut n) = (expired(), 0);
         until("retention goes on", async || {
@@ -235,7 +237,7 @@ async fn a_wall_clock_that_is_ahead_deletes_nothing_until_it_held_and_then_nothi
     fill(&node, "t", "young", 8).await;
     passes(&node, "c").await;
     live(&node, &clocks, 15 * MINUTE);
-    until("the wall clock is followed", async || node.clock_ahead_ms() == 0).await;
+    until("the wall clock is followed", async || node.status.clock_ahead_ms() == 0).await;
     let mut n = 0;
     until("what is old goes", async || {
         n += 1;
@@ -251,7 +253,7 @@ async fn a_wall_clock_that_is_ahead_deletes_nothing_until_it_held_and_then_nothi
 async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Result<bool, NotDone> {
     let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
     let request = EndRequest { transaction, outcome, topic: None, message_id: None, by, reason: String::new() };
-    node.end_transaction(request).await.map(|receipt| receipt.repeated)
+    node.transactions.end(request).await.map(|receipt| receipt.repeated)
 }
 
 /// A node is down, and its machine comes back with a wall clock that may be anything.
@@ -273,7 +275,7 @@ async fn after_a_start_nothing_is_forgotten_until_the_wall_clock_held_and_leases
 
         clocks.step(down.cast_signed());
         let node = start(folder.path(), &clocks);
-        assert!(node.now_ms() >= BEGIN + down);
+        assert!(node.status.now_ms() >= BEGIN + down);
         assert_eq!(receive_one(&node, "g").await.attempt, 2, "a lease outlived the time in which the node was down");
         let is_forgotten = async |name: &str| {
             let conflict = end(&node, transaction, TransactionOutcome::RolledBack).await.unwrap_err();
@@ -292,7 +294,7 @@ async fn after_a_start_nothing_is_forgotten_until_the_wall_clock_held_and_leases
         }
         live(&node, &clocks, 2 * MINUTE);
         if held {
-            until("the time is believed", async || node.status().await.unwrap().doubted_ms == 0).await;
+            until("the time is believed", async || node.status.numbers().await.unwrap().doubted_ms == 0).await;
             let mut n = 0;
             until("what is old goes", async || {
                 n += 1;
@@ -302,7 +304,7 @@ async fn after_a_start_nothing_is_forgotten_until_the_wall_clock_held_and_leases
         } else {
             live(&node, &clocks, HALF_HOUR);
             assert_eq!(is_forgotten("e").await, (false, false));
-            assert!(node.status().await.unwrap().doubted_ms > 0);
+            assert!(node.status.numbers().await.unwrap().doubted_ms > 0);
             // So much was lived: messages go all the same.
             live(&node, &clocks, HOUR);
             let mut n = 0;

@@ -85,15 +85,15 @@ impl Stopped {
         for n in 0..30 {
             send(&node, "old", message(&format!("old{n}"), &"b".repeat(1 << 18))).await;
         }
-        node.delete_topic("old", true).await.unwrap();
+        node.settings.delete_topic("old", true).await.unwrap();
         node.stop().await;
         drop(node);
         let node = Node::start(quiet(&data)).unwrap();
         for n in 0..MESSAGES {
             send(&node, "t", message(&format!("m{n:03}"), "body")).await;
         }
-        let behind = node.log_usage().end.0;
-        let id = node.topic(&ResourceName::plain("t")).await.unwrap().id;
+        let behind = node.status.log_usage().end.0;
+        let id = node.settings.topic(&ResourceName::plain("t")).await.unwrap().id;
         node.stop().await;
         drop(node);
         let node = Node::start(eager(&data)).unwrap();
@@ -102,7 +102,7 @@ impl Stopped {
             covered.filter(|file| number(file) > behind + (1 << 20)).count() == 2
         };
         let began = Instant::now();
-        while node.log_usage().start.0 < 4 << 20 || !both_are_behind() {
+        while node.status.log_usage().start.0 < 4 << 20 || !both_are_behind() {
             assert!(began.elapsed() < PATIENCE, "the log's beginning is not released");
             send(&node, "fill", message("f", &"b".repeat(1 << 18))).await;
         }
@@ -202,7 +202,7 @@ async fn received(node: &Node, group: &str) -> Vec<String> {
 
 async fn listed(node: &Node, topic: &str) -> usize {
     let query = MessageQuery { topic: topic.to_owned(), key: None, since_ms: None, after: None, limit: 1000 };
-    node.list_messages(query).await.unwrap().messages.len()
+    node.search.list(query).await.unwrap().messages.len()
 }
 
 #[tokio::test]
@@ -243,7 +243,11 @@ async fn whatever_happens_to_one_copy_of_a_part_or_snapshot_a_start_serves_every
                 fs::read(&file).is_ok_and(|bytes| bytes == before[file.file_name().unwrap().to_str().unwrap()])
             })
             .await;
-            assert_eq!((node.health(), node.damage().await.unwrap().stretches), (Health::Ready, vec![]), "{case}");
+            assert_eq!(
+                (node.status.health(), node.damage.report().await.unwrap().stretches),
+                (Health::Ready, vec![]),
+                "{case}"
+            );
             node.stop().await;
             let found = verify(&data);
             assert!(found.damage.is_empty() && found.to_be_made.is_empty(), "{case}: {found:?}");
@@ -268,7 +272,7 @@ async fn a_running_node_reads_on_from_the_other_copy_and_mends_the_damaged_one()
     flip(&first, stopped.places[0] + 1);
     assert_eq!(received(&node, "g3").await, expected());
     until("it is mended again", || fs::read(&first).unwrap() == whole).await;
-    assert_eq!(node.health(), Health::Ready);
+    assert_eq!(node.status.health(), Health::Ready);
     node.stop().await;
 }
 
@@ -281,10 +285,11 @@ async fn a_running_node_that_finds_neither_copy_of_what_it_is_asked_for_says_not
         // The tag of the first message: it would be passed over by whoever filters.
         flip(&stopped.part(data, extension), stopped.places[0] + 8);
     }
-    let received = node.receive(vouch_node::ReceiveRequest { wait: Duration::ZERO, ..common::receive("t", "g") }).await;
+    let received =
+        node.messages.receive(vouch_node::ReceiveRequest { wait: Duration::ZERO, ..common::receive("t", "g") }).await;
     assert!(received.is_err() || received.unwrap().is_empty());
-    until("it stops writing", || matches!(node.health(), Health::Poisoned(_))).await;
-    let Health::Poisoned(reason) = node.health() else { unreachable!() };
+    until("it stops writing", || matches!(node.status.health(), Health::Poisoned(_))).await;
+    let Health::Poisoned(reason) = node.status.health() else { unreachable!() };
     assert!(reason.contains(&format!("part {}", stopped.part)) && reason.contains("log verify"), "{reason}");
     node.stop().await;
 }
@@ -317,8 +322,8 @@ async fn what_both_copies_lost_is_refused_or_left_out_and_told_by_topic_queue_an
         assert!(refused.to_string().contains("--on-damage read-only"), "{refused}");
 
         let node = Node::start(read_only(&data)).unwrap_or_else(|error| panic!("{case}: {error}"));
-        assert!(matches!(node.health(), Health::ReadOnly(_)), "{case}");
-        let damage = node.damage().await.unwrap();
+        assert!(matches!(node.status.health(), Health::ReadOnly(_)), "{case}");
+        let damage = node.damage.report().await.unwrap();
         let [stretch] = damage.stretches.as_slice() else { panic!("{case}: {damage:?}") };
         let lost = &stretch.known.as_ref().unwrap().messages;
         let of_t =
@@ -453,6 +458,6 @@ async fn lookup_files_are_made_again_also_where_their_part_is_damaged() {
     flip(&stopped.part(&data, "part"), stopped.places[0]);
     let node = Node::start(quiet(&data)).unwrap();
     until("it is made again", || fs::read(&lookup).is_ok_and(|bytes| bytes == whole)).await;
-    assert_eq!(node.messages("t", "m042").await.unwrap().len(), 1);
+    assert_eq!(node.search.by_id("t", "m042").await.unwrap().len(), 1);
     node.stop().await;
 }

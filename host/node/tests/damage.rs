@@ -69,7 +69,7 @@ fn damage(folder: &Path, id: &str) -> PathBuf {
 /// Ids of the messages that can be read, in the order of the list.
 async fn listed(node: &Node, topic: &str) -> Vec<String> {
     let query = MessageQuery { topic: topic.to_owned(), key: None, since_ms: None, after: None, limit: 1000 };
-    let page = node.list_messages(query).await.unwrap();
+    let page = node.search.list(query).await.unwrap();
     page.messages.into_iter().map(|view| view.message.message.message_id).collect()
 }
 
@@ -93,18 +93,18 @@ async fn assert_nothing_is_written(node: &Node, open: u64) {
     };
     let (t, producer) = (ResourceName::plain("t"), "producer-1".to_owned());
     let messages = vec![message("new", "x")];
-    refused("send", node.send(SendRequest { topic: t.clone(), producer, messages }).await.unwrap_err());
-    refused("receive", node.receive(receive("t", "g")).await.unwrap_err());
-    refused("receive, new group", node.receive(receive("t", "another")).await.unwrap_err());
-    refused("topic", node.put_topic("new", topic_config("{}"), Expect::Anything).await.unwrap_err());
-    refused("delete", node.delete_topic("t", true).await.unwrap_err());
+    refused("send", node.messages.send(SendRequest { topic: t.clone(), producer, messages }).await.unwrap_err());
+    refused("receive", node.messages.receive(receive("t", "g")).await.unwrap_err());
+    refused("receive, new group", node.messages.receive(receive("t", "another")).await.unwrap_err());
+    refused("topic", node.settings.put_topic("new", topic_config("{}"), Expect::Anything).await.unwrap_err());
+    refused("delete", node.settings.delete_topic("t", true).await.unwrap_err());
     let by = EndedBy::Operator { name: "ann".to_owned() };
     let (outcome, reason) = (TransactionOutcome::Committed, String::new());
     let end = EndRequest { topic: None, message_id: None, transaction: open, outcome, by, reason };
-    refused("end", node.end_transaction(end).await.unwrap_err());
+    refused("end", node.transactions.end(end).await.unwrap_err());
     let wasm = bytes::Bytes::from_static(b"\0asm");
     let upload = PluginUpload { name: "p".to_owned(), tag: "latest".to_owned(), wasm, expected: None };
-    let error = node.upload_plugin(upload).await.unwrap_err();
+    let error = node.components.upload(upload).await.unwrap_err();
     assert!(error.to_string().contains("only reads"), "{error}");
 }
 
@@ -112,7 +112,7 @@ async fn assert_nothing_is_written(node: &Node, open: u64) {
 async fn a_log_that_is_damaged_behind_its_snapshot_is_refused_or_read_up_to_the_damage_and_never_changed() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(read_only(folder.path())).unwrap();
-    assert_eq!(node.health(), Health::Ready, "a whole log is served as ever");
+    assert_eq!(node.status.health(), Health::Ready, "a whole log is served as ever");
     topic(&node, "t", r#"{"queues": 1}"#).await;
     topic(&node, "x", r#"{"type": "transaction", "transaction": {"max_checks": 0}}"#).await;
     let open = prepare(&node, "x", half("h", "half")).await;
@@ -129,15 +129,18 @@ async fn a_log_that_is_damaged_behind_its_snapshot_is_refused_or_read_up_to_the_
     assert!(contents(folder.path()) == before, "a refused start changes nothing");
 
     let node = Node::start(read_only(folder.path())).unwrap();
-    assert!(matches!(node.health(), Health::ReadOnly(_)), "{:?}", node.health());
+    assert!(matches!(node.status.health(), Health::ReadOnly(_)), "{:?}", node.status.health());
     assert_eq!(listed(&node, "t").await, ids(0..5));
-    assert_eq!(node.messages("t", "m004").await.unwrap()[0].message.message.body, body("m004").as_bytes());
-    assert_eq!(node.messages("t", "m005").await.unwrap().len() + node.messages("t", "m006").await.unwrap().len(), 0);
-    let shown = node.transaction(open).await.unwrap();
+    assert_eq!(node.search.by_id("t", "m004").await.unwrap()[0].message.message.body, body("m004").as_bytes());
+    assert_eq!(
+        node.search.by_id("t", "m005").await.unwrap().len() + node.search.by_id("t", "m006").await.unwrap().len(),
+        0
+    );
+    let shown = node.transactions.get(open).await.unwrap();
     assert_eq!((shown.state, shown.message_id.as_str()), (TransactionState::Open, "h"));
     assert_nothing_is_written(&node, open).await;
 
-    let Damage { served_to, log_end, not_served_bytes, stretches, omitted } = node.damage().await.unwrap();
+    let Damage { served_to, log_end, not_served_bytes, stretches, omitted } = node.damage.report().await.unwrap();
     let [stretch] = stretches.as_slice() else { panic!("{stretches:?}") };
     assert_eq!((&stretch.file, served_to, omitted), (&file, Some(stretch.from), 0));
     assert_eq!((stretch.entries_lost, &stretch.known), (Some(1), &None), "nobody knows what was in it");
@@ -153,8 +156,8 @@ async fn a_log_that_is_damaged_behind_its_snapshot_is_refused_or_read_up_to_the_
     // The file is put back as it was.
     damage(folder.path(), "m005");
     let node = Node::start(read_only(folder.path())).unwrap();
-    assert_eq!((node.health(), listed(&node, "t").await), (Health::Ready, ids(0..8)));
-    assert!(node.damage().await.unwrap().stretches.is_empty());
+    assert_eq!((node.status.health(), listed(&node, "t").await), (Health::Ready, ids(0..8)));
+    assert!(node.damage.report().await.unwrap().stretches.is_empty());
     send_numbered(&node, "t", 8..9).await;
     node.stop().await;
 }
@@ -185,7 +188,7 @@ async fn what_was_damaged_below_the_snapshot_is_told_by_queue_and_offset_and_the
     assert!(matches!(refused, StartError::Damaged(_)), "{refused}");
 
     let node = Node::start(read_only(folder.path())).unwrap();
-    let Damage { served_to, log_end, not_served_bytes, stretches, .. } = node.damage().await.unwrap();
+    let Damage { served_to, log_end, not_served_bytes, stretches, .. } = node.damage.report().await.unwrap();
     assert_eq!((served_to, not_served_bytes), (Some(log_end), 0), "the snapshot says what lay in the damage");
     // Marks may lie between the three messages of the first segment: then they are not one stretch.
     let (entries, file) = stretches.split_at(stretches.len() - 1);
@@ -217,11 +220,11 @@ async fn a_node_that_writes_tells_what_its_scrubber_found() {
     damage(folder.path(), "m003");
 
     let node = Node::start(NodeConfig { scrub_rate: 1 << 30, ..often(folder.path()) }).unwrap();
-    assert_eq!(node.health(), Health::Ready, "it lies below the snapshot, where a start does not look");
-    while node.scrub().rounds.load(Ordering::Relaxed) < 1 {
+    assert_eq!(node.status.health(), Health::Ready, "it lies below the snapshot, where a start does not look");
+    while node.status.scrub().rounds.load(Ordering::Relaxed) < 1 {
         tokio::task::yield_now().await;
     }
-    let Damage { served_to, stretches, .. } = node.damage().await.unwrap();
+    let Damage { served_to, stretches, .. } = node.damage.report().await.unwrap();
     let [stretch] = stretches.as_slice() else { panic!("{stretches:?}") };
     assert_eq!((served_to, &stretch.known.as_ref().unwrap().messages), (None, &vec![lost("t", 3..=3)]));
     send_numbered(&node, "t", 40..41).await;
@@ -285,13 +288,13 @@ async fn whatever_is_damaged_what_is_served_is_a_beginning_of_what_was_or_all_th
         let refused = Node::start(config(&data)).err().unwrap_or_else(|| panic!("{what}: it starts"));
         assert!(matches!(refused, StartError::Damaged(_)), "{what}: {refused}");
         let node = Node::start(read_only(&data)).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(matches!(node.health(), Health::ReadOnly(_)), "{what}");
-        let damage = node.damage().await.unwrap();
+        assert!(matches!(node.status.health(), Health::ReadOnly(_)), "{what}");
+        let damage = node.damage.report().await.unwrap();
         assert!(!damage.stretches.is_empty(), "{what}");
         let lost =
             damage.stretches.iter().filter_map(|stretch| stretch.known.as_ref()).flat_map(|known| &known.messages);
-        let lost: Vec<u64> = lost.flat_map(numbers).collect();
-        let served = node.topics(None, 10).await.unwrap()[0].1 as u32;
+        let lost: Vec<u64> = lost.flat_map(|lost| lost.offsets.clone()).collect();
+        let served = node.settings.topics(None, 10).await.unwrap()[0].1 as u32;
         let expected = ids((0..served).filter(|n| !lost.contains(&u64::from(*n))));
         assert_eq!(listed(&node, "t").await, expected, "{what}: {damage:?}");
         assert!(served > 8 && (!all || (served, lost.len()) == (60, 0)), "{what}: {served} served, {lost:?} lost");
@@ -322,7 +325,7 @@ async fn of_a_log_that_is_put_together_from_two_histories_only_the_one_of_the_sn
         fs::remove_file(mixed.join(name(2))).unwrap();
 
         let node = Node::start(read_only(&mixed)).unwrap();
-        let damage = node.damage().await.unwrap();
+        let damage = node.damage.report().await.unwrap();
         let [doubtful, seam, missing] = damage.stretches.as_slice() else { panic!("{damage:?}") };
         // The seam is in front of the second segment either way. What has no whole way to the snapshot is not believed.
         assert!((4 << 20..5 << 20).contains(&seam.from) && seam.length == 0, "{damage:?}");
@@ -343,7 +346,7 @@ async fn messages_of_segments_that_are_missing_at_the_beginning_are_listed_while
     let first = folder.path().join("shards/0/log/00000000000000000000.log");
     fs::remove_file(&first).unwrap();
     let node = Node::start(often(folder.path())).unwrap();
-    let damage = node.damage().await.unwrap();
+    let damage = node.damage.report().await.unwrap();
     let [stretch] = damage.stretches.as_slice() else { panic!("{damage:?}") };
     assert_eq!((damage.served_to, &stretch.file, stretch.to), (None, &first, 4 << 20));
     let [lost] = stretch.known.as_ref().unwrap().messages.as_slice() else { panic!("{stretch:?}") };

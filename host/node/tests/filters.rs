@@ -24,7 +24,7 @@ fn asks(client: &str, group: &str, tag: &str) -> ReceiveRequest {
 
 /// What a member with this tag gets now: ids of messages.
 async fn get(node: &Node, client: &str, tag: &str) -> Vec<String> {
-    ids(node.receive(asks(client, "g", tag)).await.unwrap())
+    ids(node.messages.receive(asks(client, "g", tag)).await.unwrap())
 }
 
 fn ids(deliveries: Vec<Delivery>) -> Vec<String> {
@@ -40,7 +40,7 @@ async fn restarted(node: Node, folder: &Path) -> Node {
 /// What is not done of the topic for the group, when all that was decided is applied.
 async fn lag(node: &Node) -> u64 {
     settle(node).await;
-    node.progress("g").await.unwrap()[0].lag
+    node.settings.progress("g").await.unwrap()[0].lag
 }
 
 /// Everything that was proposed so far is applied, and what that led to: a group is made, joins, and brings its filters.
@@ -84,7 +84,7 @@ async fn a_member_that_only_declared_what_it_wants_finds_it_after_a_restart() {
         group: Some(ResourceName::plain("g")),
         subscriptions: vec![(ResourceName::plain("t"), TagFilter::All)],
     };
-    node.sessions().declare("second", declaration, Instant::now()).unwrap();
+    node.sessions.declare("second", declaration, Instant::now()).unwrap();
     send(&node, "t", tagged("m1", "a")).await;
     send(&node, "t", tagged("m2", "b")).await;
     assert_eq!(get(&node, "first", "a").await, ["m1"]);
@@ -93,7 +93,7 @@ async fn a_member_that_only_declared_what_it_wants_finds_it_after_a_restart() {
     assert!(get(&node, "first", "a").await.is_empty());
     settle(&node).await;
     let all = ReceiveRequest { filter: TagFilter::All, ..asks("second", "g", "") };
-    let mut got = ids(node.receive(all).await.unwrap());
+    let mut got = ids(node.messages.receive(all).await.unwrap());
     got.sort_unstable();
     assert_eq!(got, ["m2", "m3"]);
     node.stop().await;
@@ -111,7 +111,7 @@ async fn a_group_takes_64_different_filters_and_a_receive_with_one_more_changes_
         send(&node, "t", tagged(id, tag)).await;
     }
     for _ in 0..2 {
-        let refused = node.receive(asks("one-more", "g", "64")).await;
+        let refused = node.messages.receive(asks("one-more", "g", "64")).await;
         assert!(
             matches!(&refused, Err(NotDone::Refused(Refusal::TooMany(text))) if text.contains("64 different")),
             "{refused:?}"
@@ -119,10 +119,16 @@ async fn a_group_takes_64_different_filters_and_a_receive_with_one_more_changes_
     }
     assert_eq!(lag(&node).await, 3, "nothing was skipped");
     let node = restarted(node, folder.path()).await;
-    assert!(matches!(node.receive(asks("one-more", "g", "64")).await, Err(NotDone::Refused(Refusal::TooMany(_)))));
+    assert!(matches!(
+        node.messages.receive(asks("one-more", "g", "64")).await,
+        Err(NotDone::Refused(Refusal::TooMany(_)))
+    ));
     assert_eq!(lag(&node).await, 3);
     assert_eq!(get(&node, "member-63", "63").await, ["m2"]);
-    assert!(node.receive(asks("one-more", "other", "64")).await.unwrap().len() == 1, "another group has its own");
+    assert!(
+        node.messages.receive(asks("one-more", "other", "64")).await.unwrap().len() == 1,
+        "another group has its own"
+    );
     node.stop().await;
 }
 
@@ -138,17 +144,17 @@ async fn one_message_costs_the_receives_that_want_it_and_not_all_that_wait() {
         let tag = format!("{group}-{n}");
         let request = ReceiveRequest { wait: Duration::from_secs(20), ..asks(&tag, &format!("g{group}"), &tag) };
         let node = node.clone();
-        waiting.push(tokio::spawn(async move { node.receive(request).await }));
+        waiting.push(tokio::spawn(async move { node.messages.receive(request).await }));
     }
-    while node.status().await.unwrap().waiting_polls < waiting.len() {
+    while node.status.numbers().await.unwrap().waiting_polls < waiting.len() {
         tokio::task::yield_now().await;
     }
     settle(&node).await;
-    let before = node.receive_scans();
+    let before = node.status.receive_scans();
     send(&node, "t", tagged("m1", "5-7")).await;
     let got = waiting.swap_remove(5 * FILTERS_MAX + 7).await.unwrap().unwrap();
     assert_eq!(ids(got), ["m1"]);
-    let scans = node.receive_scans() - before;
+    let scans = node.status.receive_scans() - before;
     assert!(scans <= 2, "{scans} scans for a message that one receive wants");
     node.stop().await;
 }

@@ -175,7 +175,7 @@ async fn a_lock_that_is_removed_lets_no_second_node_in_and_is_put_back() {
     assert_eq!(fs::read(&identity).unwrap(), was);
     let me = format!("process {} (vouch serve)", std::process::id());
     until("the lock says who holds it", async || refused(config(folder.path())).to_string().contains(&me)).await;
-    assert_eq!(node.health(), Health::Ready);
+    assert_eq!(node.status.health(), Health::Ready);
     send(&node, "t", message("m", "x")).await;
     node.stop().await;
     still_has_its_message(folder.path()).await;
@@ -188,10 +188,10 @@ async fn fenced(node: &Node) -> (usize, String) {
     loop {
         let messages = vec![message(&format!("m{acknowledged}"), "x")];
         let request = SendRequest { topic: ResourceName::plain("t"), producer: "p".to_owned(), messages };
-        match node.send(request).await {
+        match node.messages.send(request).await {
             Ok(_) => acknowledged += 1,
             Err(NotDone::NothingStored(NothingStored::Poisoned(reason)) | NotDone::Unknown(reason)) => {
-                assert!(matches!(node.health(), Health::Poisoned(_)));
+                assert!(matches!(node.status.health(), Health::Poisoned(_)));
                 return (acknowledged, reason);
             }
             Err(refusal) => panic!("{refusal}"),
@@ -334,7 +334,7 @@ async fn nobody_but_the_owner_reads_what_a_node_keeps_backs_up_and_restores() {
     let component = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
     let wasm = fs::read(component).unwrap().into();
     let upload = PluginUpload { name: "c".to_owned(), tag: "1".to_owned(), wasm, expected: None };
-    node.upload_plugin(upload).await.unwrap();
+    node.components.upload(upload).await.unwrap();
     for n in 0..20 {
         send(&node, "t", message(&format!("m{n}"), &"b".repeat(1 << 19))).await;
     }

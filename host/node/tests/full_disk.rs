@@ -79,7 +79,9 @@ fn eager(data: &Path) -> NodeConfig {
 
 async fn try_send(node: &Node, topic: &str, id: &str, len: usize) -> Result<Vec<Receipt>, NotDone> {
     let messages = vec![message(id, &"b".repeat(len))];
-    node.send(SendRequest { topic: ResourceName::plain(topic), producer: "producer-1".to_owned(), messages }).await
+    node.messages
+        .send(SendRequest { topic: ResourceName::plain(topic), producer: "producer-1".to_owned(), messages })
+        .await
 }
 
 /// The disk is measured once a second: until then only the log itself knows that it is full, and is written until no more
@@ -118,7 +120,7 @@ async fn commit(node: &Node, transaction: u64) {
     let by = EndedBy::Operator { name: "ann".to_owned() };
     let (outcome, reason) = (TransactionOutcome::Committed, String::new());
     let end = EndRequest { topic: None, message_id: None, transaction, outcome, by, reason };
-    node.end_transaction(end).await.unwrap();
+    node.transactions.end(end).await.unwrap();
 }
 
 async fn received(node: &Node, topic: &str, group: &str) -> BTreeSet<String> {
@@ -148,7 +150,7 @@ async fn a_disk_that_somebody_else_fills_refuses_sends_takes_ends_and_acks_and_r
         commit(&node, *transaction).await;
     }
     for delivery in &deliveries {
-        node.ack(&[delivery.handle]).await.unwrap().remove(0).unwrap();
+        node.messages.ack(&[delivery.handle]).await.unwrap().remove(0).unwrap();
     }
     assert!(
         matches!(try_send(&node, "t", "refused", 1).await, Err(NotDone::NothingStored(NothingStored::StorageFull(_)))),
@@ -164,7 +166,7 @@ async fn a_disk_that_somebody_else_fills_refuses_sends_takes_ends_and_acks_and_r
     let node = Node::start(eager(&disk.data())).unwrap();
     let expected: BTreeSet<String> = accepted.into_iter().chain(["again".to_owned()]).collect();
     assert_eq!(received(&node, "t", "g").await, expected, "what was acknowledged stays so, what was accepted is there");
-    assert_eq!(node.transaction(open[0]).await.unwrap().state, TransactionState::Committed);
+    assert_eq!(node.transactions.get(open[0]).await.unwrap().state, TransactionState::Committed);
     node.stop().await;
 }
 
@@ -192,7 +194,7 @@ async fn a_disk_that_the_log_fills_is_freed_by_deleting_a_topic_without_a_restar
         pace.tick().await;
         commit(&node, *transaction).await;
     }
-    node.delete_topic("old", true).await.unwrap();
+    node.settings.delete_topic("old", true).await.unwrap();
     send_when_there_is_room(&node, "t", "m00000").await;
     // Most of the disk is free again, not only the rest of a segment.
     let mut expected = BTreeSet::from(["kept".to_owned(), "m00000".to_owned()]);
@@ -222,19 +224,19 @@ async fn a_full_disk_is_freed_however_many_messages_came_since_the_last_snapshot
     for batch in 0..1000 {
         let messages = (0..32).map(|n| message(&format!("{batch:017}{n:017}"), "")).collect();
         let (topic, producer) = (ResourceName::plain("old"), "p".to_owned());
-        node.send(SendRequest { topic, producer, messages }).await.unwrap();
+        node.messages.send(SendRequest { topic, producer, messages }).await.unwrap();
     }
     let snapshots = || std::fs::read_dir(disk.data().join("shards/0/snapshots")).unwrap();
     let made = snapshots().filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|of| of == "snapshot"));
     assert_eq!(made.count(), 0, "all of them are to be in the next one");
-    assert!(node.log_usage().end.0 > 4 << 20);
+    assert!(node.status.log_usage().end.0 > 4 << 20);
     disk.fill();
     send_until_full(&node, "t").await;
-    node.delete_topic("old", true).await.unwrap();
-    node.delete_topic("t", true).await.unwrap();
+    node.settings.delete_topic("old", true).await.unwrap();
+    node.settings.delete_topic("t", true).await.unwrap();
     topic(&node, "new", r#"{"queues": 1}"#).await;
     let mut sent = 0;
-    while node.log_usage().start.0 == 0 {
+    while node.status.log_usage().start.0 == 0 {
         send_when_there_is_room(&node, "new", &format!("m{sent:05}")).await;
         sent += 1;
     }

@@ -73,7 +73,7 @@ async fn a_log_begins_with_whose_it_is_and_each_start_says_so() {
     for _ in 1..=3 {
         let before = if fs::exists(log_dir(folder.path())).unwrap() { entries(folder.path()) } else { Vec::new() };
         let node = Node::start(config(folder.path())).unwrap();
-        let status = node.status().await.unwrap();
+        let status = node.status.numbers().await.unwrap();
         node.stop().await;
         let said = &entries(folder.path())[before.len()];
         assert!(said.kind == EntryKind::Records && said.end.0 <= status.durable.min(status.applied), "{status:?}");

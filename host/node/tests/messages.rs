@@ -17,12 +17,12 @@ async fn a_message_is_received_exactly_as_sent_and_stays_gone_after_its_ack() {
     topic(&node, "t", "{}").await;
     let sent = message("m1", "hello");
     let receipt = send(&node, "t", sent.clone()).await;
-    let delivery = node.receive(receive("t", "g")).await.unwrap().remove(0);
+    let delivery = node.messages.receive(receive("t", "g")).await.unwrap().remove(0);
     assert_eq!(delivery.message.message, sent);
     assert_eq!(Receipt::Stored { queue: delivery.queue, offset: delivery.offset }, receipt);
     assert_eq!((delivery.attempt, delivery.message.producer.as_str()), (1, "producer-1"));
-    assert_eq!(node.ack(&[delivery.handle]).await.unwrap(), [Ok(())]);
-    assert_eq!(node.ack(&[delivery.handle]).await.unwrap(), [Ok(())], "a repeated ack is fine");
+    assert_eq!(node.messages.ack(&[delivery.handle]).await.unwrap(), [Ok(())]);
+    assert_eq!(node.messages.ack(&[delivery.handle]).await.unwrap(), [Ok(())], "a repeated ack is fine");
     node.stop().await;
     drop(node);
     let node = start(folder.path()).await;
@@ -38,9 +38,9 @@ async fn a_waiting_receive_gets_a_message_that_is_sent_later() {
     topic(&node, "t", "{}").await;
     let waiting = tokio::spawn({
         let node = node.clone();
-        async move { node.receive(receive("t", "g")).await }
+        async move { node.messages.receive(receive("t", "g")).await }
     });
-    while node.status().await.unwrap().waiting_polls == 0 {
+    while node.status.numbers().await.unwrap().waiting_polls == 0 {
         tokio::task::yield_now().await;
     }
     send(&node, "t", message("m1", "x")).await;
@@ -55,11 +55,11 @@ async fn a_message_without_an_ack_comes_back_with_the_next_attempt_and_its_old_h
     topic(&node, "t", "{}").await;
     send(&node, "t", message("m1", "x")).await;
     let short = ReceiveRequest { invisible_ms: Some(200), ..receive("t", "g") };
-    let first = node.receive(short).await.unwrap().remove(0);
-    let second = node.receive(receive("t", "g")).await.unwrap().remove(0);
+    let first = node.messages.receive(short).await.unwrap().remove(0);
+    let second = node.messages.receive(receive("t", "g")).await.unwrap().remove(0);
     assert_eq!((second.attempt, second.offset), (2, first.offset));
-    assert!(matches!(node.ack(&[first.handle]).await.unwrap()[0], Err(Refusal::InvalidHandle(_))));
-    assert_eq!(node.ack(&[second.handle]).await.unwrap(), [Ok(())]);
+    assert!(matches!(node.messages.ack(&[first.handle]).await.unwrap()[0], Err(Refusal::InvalidHandle(_))));
+    assert_eq!(node.messages.ack(&[second.handle]).await.unwrap(), [Ok(())]);
     node.stop().await;
 }
 
@@ -69,13 +69,13 @@ async fn a_changed_lease_has_a_new_handle_and_the_old_one_is_refused() {
     let node = start(folder.path()).await;
     topic(&node, "t", "{}").await;
     send(&node, "t", message("m1", "x")).await;
-    let first = node.receive(receive("t", "g")).await.unwrap().remove(0);
-    let changed = node.change_invisible(first.handle, 60_000, false).await.unwrap();
-    assert!(matches!(node.ack(&[first.handle]).await.unwrap()[0], Err(Refusal::InvalidHandle(_))));
-    let now = node.change_invisible(changed, 0, true).await.unwrap();
-    let again = node.receive(receive("t", "g")).await.unwrap().remove(0);
+    let first = node.messages.receive(receive("t", "g")).await.unwrap().remove(0);
+    let changed = node.messages.change_invisible(first.handle, 60_000, false).await.unwrap();
+    assert!(matches!(node.messages.ack(&[first.handle]).await.unwrap()[0], Err(Refusal::InvalidHandle(_))));
+    let now = node.messages.change_invisible(changed, 0, true).await.unwrap();
+    let again = node.messages.receive(receive("t", "g")).await.unwrap().remove(0);
     assert_eq!(again.attempt, 1, "a suspended delivery does not count");
-    assert!(matches!(node.ack(&[now]).await.unwrap()[0], Err(Refusal::InvalidHandle(_))));
+    assert!(matches!(node.messages.ack(&[now]).await.unwrap()[0], Err(Refusal::InvalidHandle(_))));
     node.stop().await;
 }
 
@@ -85,19 +85,19 @@ async fn a_message_that_fails_too_often_is_in_the_dead_letter_topic_once() {
     let node = start(folder.path()).await;
     topic(&node, "t", "{}").await;
     let group = GroupConfig { max_attempts: 2, ..GroupConfig::default() };
-    node.put_group("g", group, Expect::Absent).await.unwrap();
+    node.settings.put_group("g", group, Expect::Absent).await.unwrap();
     send(&node, "t", message("m1", "poison")).await;
     for attempt in 1..=2 {
-        let delivery = node.receive(receive("t", "g")).await.unwrap().remove(0);
+        let delivery = node.messages.receive(receive("t", "g")).await.unwrap().remove(0);
         assert_eq!(delivery.attempt, attempt);
-        node.change_invisible(delivery.handle, 0, false).await.unwrap();
+        node.messages.change_invisible(delivery.handle, 0, false).await.unwrap();
     }
     assert!(receive_now(&node, "t", "g").await.is_empty());
     // The dead-letter topic comes into being with its first letter, which is on its way into the log.
-    while node.topic(&ResourceName::plain("%DLQ%g")).await.is_err() {
+    while node.settings.topic(&ResourceName::plain("%DLQ%g")).await.is_err() {
         tokio::task::yield_now().await;
     }
-    let dead = node.receive(receive("%DLQ%g", "undertaker")).await.unwrap();
+    let dead = node.messages.receive(receive("%DLQ%g", "undertaker")).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].dead_letter_origin, Some(("t".to_owned(), "m1".to_owned())));
     assert_eq!((dead[0].attempt, &dead[0].message.message.body[..]), (1, &b"poison"[..]));
@@ -111,15 +111,15 @@ async fn a_receive_that_is_cancelled_takes_no_lease() {
     topic(&node, "t", "{}").await;
     let waiting = tokio::spawn({
         let node = node.clone();
-        async move { node.receive(receive("t", "g")).await }
+        async move { node.messages.receive(receive("t", "g")).await }
     });
-    while node.status().await.unwrap().waiting_polls == 0 {
+    while node.status.numbers().await.unwrap().waiting_polls == 0 {
         tokio::task::yield_now().await;
     }
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
     send(&node, "t", message("m1", "x")).await;
-    let delivery = node.receive(receive("t", "g")).await.unwrap().remove(0);
+    let delivery = node.messages.receive(receive("t", "g")).await.unwrap().remove(0);
     assert_eq!(delivery.attempt, 1);
     node.stop().await;
 }
@@ -135,12 +135,12 @@ async fn a_filter_gives_its_tags_and_skips_the_rest_for_the_group() {
         send(&node, "t", message).await;
     }
     let request = ReceiveRequest { filter: TagFilter::tags(["a"]), ..receive("t", "g") };
-    let got = node.receive(request).await.unwrap();
+    let got = node.messages.receive(request).await.unwrap();
     let ids: Vec<_> = got.iter().map(|delivery| delivery.message.message.message_id.as_str()).collect();
     assert_eq!(ids, ["m1", "m4"]);
     let handles: Vec<_> = got.iter().map(|delivery| delivery.handle).collect();
-    assert_eq!(node.ack(&handles).await.unwrap(), [Ok(()), Ok(())]);
-    assert_eq!(node.progress("g").await.unwrap()[0].lag, 0, "skipped messages are no backlog");
+    assert_eq!(node.messages.ack(&handles).await.unwrap(), [Ok(()), Ok(())]);
+    assert_eq!(node.settings.progress("g").await.unwrap()[0].lag, 0, "skipped messages are no backlog");
     node.stop().await;
 }
 
@@ -169,14 +169,14 @@ async fn a_send_beyond_the_bound_in_flight_is_refused_before_anything_is_queued(
         producer: "p".to_owned(),
         messages: vec![message(&format!("m{id}"), &"x".repeat(4000))],
     };
-    let sends: Vec<_> = (0..50).map(|id| node.send(request(id))).collect();
+    let sends: Vec<_> = (0..50).map(|id| node.messages.send(request(id))).collect();
     let results = futures_join(sends).await;
     let stored = results.iter().filter(|result| result.is_ok()).count();
     assert!(
         results.iter().any(|result| matches!(result, Err(NotDone::NothingStored(NothingStored::Overloaded { .. }))))
     );
     assert_eq!(receive_now(&node, "t", "g").await.len(), stored, "what was refused was not stored");
-    assert_eq!(node.bytes_in_flight(), 0);
+    assert_eq!(node.status.bytes_in_flight(), 0);
     node.stop().await;
 }
 
@@ -208,11 +208,11 @@ async fn what_does_not_exist_or_does_not_fit_is_refused_with_its_reason() {
         producer: "p".to_owned(),
         messages: vec![message],
     };
-    let missing = node.send(send("nowhere", message("m", "x"))).await.unwrap_err();
+    let missing = node.messages.send(send("nowhere", message("m", "x"))).await.unwrap_err();
     assert!(missing.to_string().contains("vouch topic create nowhere"));
-    let mismatch = node.send(send("t", common::half("m", "x"))).await;
+    let mismatch = node.messages.send(send("t", common::half("m", "x"))).await;
     assert!(matches!(mismatch, Err(NotDone::Refused(Refusal::TypeMismatch { .. }))));
-    let nothing = node.receive(ReceiveRequest { wait: Duration::ZERO, ..receive("nowhere", "g") }).await;
+    let nothing = node.messages.receive(ReceiveRequest { wait: Duration::ZERO, ..receive("nowhere", "g") }).await;
     assert!(matches!(nothing, Err(NotDone::Refused(Refusal::TopicNotFound(_)))));
     node.stop().await;
 }
@@ -260,19 +260,21 @@ async fn a_receive_whose_group_cannot_be_made_is_told_why_and_writes_nothing_mor
             .cloned()
             .map(|name| {
                 let node = node.clone();
-                tokio::spawn(async move { node.put_group(&name, GroupConfig::default(), Expect::Anything).await })
+                tokio::spawn(
+                    async move { node.settings.put_group(&name, GroupConfig::default(), Expect::Anything).await },
+                )
             })
             .collect();
         for put in puts {
             put.await.unwrap().unwrap();
         }
     }
-    let refused = node.receive(receive("t", "one-too-many")).await.unwrap_err();
+    let refused = node.messages.receive(receive("t", "one-too-many")).await.unwrap_err();
     assert!(matches!(&refused, NotDone::Refused(Refusal::TooMany(text)) if text.contains("groups")), "{refused:?}");
-    let appended = node.status().await.unwrap().appended;
-    let again = node.receive(receive("t", "one-too-many")).await.unwrap_err();
+    let appended = node.status.numbers().await.unwrap().appended;
+    let again = node.messages.receive(receive("t", "one-too-many")).await.unwrap_err();
     assert!(matches!(again, NotDone::Refused(Refusal::TooMany(_))), "{again:?}");
-    let grown = node.status().await.unwrap().appended - appended;
+    let grown = node.status.numbers().await.unwrap().appended - appended;
     assert!(grown < 4096, "one refused receive made the log grow by {grown} bytes");
     node.stop().await;
 }
@@ -287,7 +289,7 @@ async fn when_a_node_is_stopped_another_may_have_its_folder_whoever_still_holds_
     // Neither call returns before the shard has ended.
     let stop = async |node: &Node| {
         node.stop().await;
-        assert!(matches!(node.status().await, Err(NotDone::NothingStored(NothingStored::Stopping))));
+        assert!(matches!(node.status.numbers().await, Err(NotDone::NothingStored(NothingStored::Stopping))));
     };
     tokio::join!(stop(&node), stop(&held));
     let next = start(folder.path()).await;

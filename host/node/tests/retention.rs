@@ -26,7 +26,7 @@ fn eager(folder: &Path) -> NodeConfig {
 }
 
 fn log_start(node: &Node) -> u64 {
-    node.log_usage().start.0
+    node.status.log_usage().start.0
 }
 
 /// Log position that the newest snapshot covers.
@@ -39,12 +39,12 @@ fn newest_snapshot(folder: &Path) -> Option<u64> {
 async fn send_one(node: &Node, n: usize) -> Result<Receipt, NotDone> {
     let (topic, producer) = (ResourceName::plain("t"), "producer-1".to_owned());
     let messages = vec![message(&format!("m{n}"), &"b".repeat(MIB / 4))];
-    node.send(SendRequest { topic, producer, messages }).await.map(|receipts| receipts[0])
+    node.messages.send(SendRequest { topic, producer, messages }).await.map(|receipts| receipts[0])
 }
 
 /// Snapshots, which let go of the log, are not left far behind.
 fn may_send(node: &Node, folder: &Path) -> bool {
-    node.log_usage().end.0 < newest_snapshot(folder).unwrap_or(0) + AHEAD
+    node.status.log_usage().end.0 < newest_snapshot(folder).unwrap_or(0) + AHEAD
 }
 
 /// Sends a quarter of a mebibyte at a time until this holds; returns the number of the next message.
@@ -67,7 +67,7 @@ async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Resu
     let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
     let (topic, reason) = (Some(ResourceName::plain("x")), String::new());
     let request = EndRequest { transaction, outcome, topic, message_id: Some("h".to_owned()), by, reason };
-    node.end_transaction(request).await.map(|receipt| receipt.repeated)
+    node.transactions.end(request).await.map(|receipt| receipt.repeated)
 }
 
 /// Offsets and ids of everything that a new group gets of topic `t`, which has one queue.
@@ -93,8 +93,8 @@ async fn segments_without_anything_that_is_kept_leave_the_log_and_the_rest_survi
     let node = Node::start(eager(folder.path())).unwrap();
     topic(&node, "t", r#"{"queues":1,"retention":"1s"}"#).await;
     let sent = send_until(&node, folder.path(), 0, || log_start(&node) >= 8 << 20).await;
-    assert!(node.retention().expired.load(Ordering::Relaxed) > 0);
-    assert_eq!(node.retention().missed.load(Ordering::Relaxed), 0);
+    assert!(node.status.retention().expired.load(Ordering::Relaxed) > 0);
+    assert_eq!(node.status.retention().missed.load(Ordering::Relaxed), 0);
     // Nothing expires any more from here on, so that what is there now is there later.
     topic(&node, "t", r#"{"queues":1}"#).await;
     assert_only_the_newest(&node, "before", sent).await;
@@ -125,16 +125,16 @@ async fn dead_letters_keep_to_the_retention_of_their_topic() {
     topic(&node, "t", r#"{"queues":1}"#).await;
     let dead_letter = async |n| {
         send_one(&node, n).await.unwrap();
-        let held = node.receive(receive("t", "g")).await.unwrap();
+        let held = node.messages.receive(receive("t", "g")).await.unwrap();
         assert_eq!(held.len(), 1);
-        node.forward_to_dead_letter(held[0].handle, "in vain").await.unwrap();
+        node.messages.forward_to_dead_letter(held[0].handle, "in vain").await.unwrap();
     };
     dead_letter(0).await;
-    let made = node.topic(&ResourceName::plain("%DLQ%g")).await.unwrap().config;
+    let made = node.settings.topic(&ResourceName::plain("%DLQ%g")).await.unwrap().config;
     let config = TopicConfig { retention_size: Some(2 << 20), ..made };
-    node.put_topic("%DLQ%g", config, Expect::Anything).await.unwrap();
+    node.settings.put_topic("%DLQ%g", config, Expect::Anything).await.unwrap();
     let (began, mut dead) = (Instant::now(), 1);
-    while node.retention().expired.load(Ordering::Relaxed) == 0 {
+    while node.status.retention().expired.load(Ordering::Relaxed) == 0 {
         assert!(began.elapsed() < PATIENCE, "none of {dead} dead letters expires");
         if may_send(&node, folder.path()) {
             dead_letter(dead).await;
@@ -156,8 +156,8 @@ async fn what_a_group_has_not_consumed_keeps_the_log_until_it_is_consumed() {
     let node = Node::start(eager(folder.path())).unwrap();
     topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB"}"#).await;
     send_one(&node, 0).await.unwrap();
-    let held = node.receive(receive("t", "slow")).await.unwrap();
-    assert_eq!((held.len(), held[0].offset.0), (1, 0));
+    let held = node.messages.receive(receive("t", "slow")).await.unwrap();
+    assert_eq!((held.len(), held[0].offset), (1, 0));
     let mut sent = 1;
     while sent < 64 {
         send_one(&node, sent).await.unwrap();
@@ -166,17 +166,17 @@ async fn what_a_group_has_not_consumed_keeps_the_log_until_it_is_consumed() {
     assert_eq!(log_start(&node), 0, "a message that is in hand is gone");
     // The others are consumed, the first one still not.
     for delivery in receive_now(&node, "t", "slow").await {
-        node.ack(&[delivery.handle]).await.unwrap();
+        node.messages.ack(&[delivery.handle]).await.unwrap();
     }
     for _ in 0..40 {
         send_one(&node, sent).await.unwrap();
         sent += 1;
     }
     assert_eq!(log_start(&node), 0, "a message that is in hand is gone");
-    node.ack(&[held[0].handle]).await.unwrap()[0].clone().unwrap();
+    node.messages.ack(&[held[0].handle]).await.unwrap()[0].clone().unwrap();
     send_until(&node, folder.path(), sent, || log_start(&node) > 0).await;
-    assert_eq!(node.retention().missed.load(Ordering::Relaxed), 0);
-    assert!(node.gaps("slow").await.unwrap().is_empty());
+    assert_eq!(node.status.retention().missed.load(Ordering::Relaxed), 0);
+    assert!(node.settings.gaps("slow").await.unwrap().is_empty());
     node.stop().await;
 }
 
@@ -186,16 +186,16 @@ async fn where_the_topic_says_so_nobody_holds_the_log_and_the_gap_is_told() {
     let node = Node::start(eager(folder.path())).unwrap();
     topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB","unconsumed":"expire"}"#).await;
     send_one(&node, 0).await.unwrap();
-    assert_eq!(node.receive(receive("t", "slow")).await.unwrap().len(), 1);
+    assert_eq!(node.messages.receive(receive("t", "slow")).await.unwrap().len(), 1);
     let sent = send_until(&node, folder.path(), 1, || log_start(&node) > 0).await;
-    let gaps = node.gaps("slow").await.unwrap();
+    let gaps = node.settings.gaps("slow").await.unwrap();
     let first = gaps.last().unwrap();
     assert_eq!((first.topic.as_str(), first.gap.queue, first.gap.from.0), ("t", 0, 0));
     let missed: u64 = gaps.iter().map(|gap| gap.gap.messages).sum();
-    assert_eq!(node.retention().missed.load(Ordering::Relaxed), missed);
+    assert_eq!(node.status.retention().missed.load(Ordering::Relaxed), missed);
     topic(&node, "t", r#"{"queues":1}"#).await;
     let rest = all(&node, "slow").await;
-    let begins = node.gaps("slow").await.unwrap().first().unwrap().gap.to.0;
+    let begins = node.settings.gaps("slow").await.unwrap().first().unwrap().gap.to;
     assert_eq!((rest.first().unwrap().0, rest.last().unwrap().0), (begins, sent as u64 - 1));
     node.stop().await;
 }
@@ -210,7 +210,7 @@ async fn open_transactions_and_components_are_carried_on_and_are_as_they_were() 
     let component = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
     let wasm: bytes::Bytes = std::fs::read(component).unwrap().into();
     let upload = PluginUpload { name: "c".to_owned(), tag: "1".to_owned(), wasm: wasm.clone(), expected: None };
-    let (verdict, _) = node.upload_plugin(upload).await.unwrap();
+    let (verdict, _) = node.components.upload(upload).await.unwrap();
     let mut open = Vec::new();
     for _ in 0..4 {
         open.push(prepare(&node, "x", half("h", &format!("half {}", open.len()))).await);
@@ -218,18 +218,18 @@ async fn open_transactions_and_components_are_carried_on_and_are_as_they_were() 
     assert_eq!(end(&node, open[3], TransactionOutcome::RolledBack).await, Ok(false));
     // Twice around: what was carried is carried again.
     // The three halves and the pieces of the component.
-    let sent = send_until(&node, &here, 0, || node.retention().carried.load(Ordering::Relaxed) >= 8).await;
+    let sent = send_until(&node, &here, 0, || node.status.retention().carried.load(Ordering::Relaxed) >= 8).await;
     // Twice around: the log goes on from their second place, too.
-    let end_now = node.log_usage().end.0;
+    let end_now = node.status.log_usage().end.0;
     let sent = send_until(&node, &here, sent, || log_start(&node) >= end_now).await;
     for transaction in &open[..3] {
         assert!(log_start(&node) > *transaction);
-        let view = node.transaction(*transaction).await.unwrap();
+        let view = node.transactions.get(*transaction).await.unwrap();
         assert_eq!((view.state, view.message_id.as_str()), (TransactionState::Open, "h"));
         assert_eq!(view.keys, ["key-h"]);
     }
     // Its half is gone, its outcome is not (ruling 6).
-    let ended = node.transaction(open[3]).await.unwrap();
+    let ended = node.transactions.get(open[3]).await.unwrap();
     assert_eq!((ended.state, ended.message_id.as_str()), (TransactionState::RolledBack, ""));
     assert_eq!(end(&node, open[3], TransactionOutcome::RolledBack).await, Ok(true));
     assert!(matches!(
@@ -259,13 +259,13 @@ async fn open_transactions_and_components_are_carried_on_and_are_as_they_were() 
         }
         let node = Node::start(eager(place)).unwrap();
         let digest = verdict.digest.parse().unwrap();
-        assert!(node.component(digest).await.unwrap() == wasm, "the component differs");
+        assert!(node.components.file(digest).await.unwrap() == wasm, "the component differs");
         assert_eq!(end(&node, open[1], TransactionOutcome::Committed).await, Ok(false));
         let mut bodies: Vec<_> =
             receive_now(&node, "x", "g").await.into_iter().map(|d| d.message.message.body).collect();
         bodies.sort();
         assert_eq!(bodies, ["half 0", "half 1"]);
-        let view = node.transaction(open[2]).await.unwrap();
+        let view = node.transactions.get(open[2]).await.unwrap();
         assert_eq!((view.state, view.message_id.as_str()), (TransactionState::Open, "h"));
         assert!(all(&node, "g").await.last().unwrap().0 >= sent as u64 - 1);
         node.stop().await;
@@ -282,9 +282,9 @@ async fn a_message_that_is_kept_for_ever_does_not_hold_the_log_and_is_found_in_i
     send(&node, "kept", message("first", "body")).await;
     let transaction = prepare(&node, "x", half("h", "half")).await;
     assert_eq!(end(&node, transaction, TransactionOutcome::Committed).await, Ok(false));
-    let held = node.receive(receive("kept", "g")).await.unwrap();
+    let held = node.messages.receive(receive("kept", "g")).await.unwrap();
     send_until(&node, folder.path(), 0, || log_start(&node) >= 40 << 20).await;
-    assert!(node.retention().carried.load(Ordering::Relaxed) >= 4, "both were carried twice");
+    assert!(node.status.retention().carried.load(Ordering::Relaxed) >= 4, "both were carried twice");
     let id = async |node: &Node, topic: &str, group: &str| {
         let received = receive_now(node, topic, group).await;
         assert_eq!(received.len(), 1);
@@ -292,8 +292,8 @@ async fn a_message_that_is_kept_for_ever_does_not_hold_the_log_and_is_found_in_i
     };
     assert_eq!(id(&node, "kept", "another").await, (0, "first".to_owned()));
     assert_eq!(id(&node, "x", "another").await, (0, "h".to_owned()));
-    node.ack(&[held[0].handle]).await.unwrap()[0].clone().unwrap();
-    let found = node.messages("x", "h").await.unwrap();
+    node.messages.ack(&[held[0].handle]).await.unwrap()[0].clone().unwrap();
+    let found = node.search.by_id("x", "h").await.unwrap();
     let state = found[0].transaction.as_ref().map(|view| (view.transaction, view.state));
     assert_eq!((found.len(), state), (1, Some((transaction, TransactionState::Committed))));
     node.stop().await;
@@ -314,7 +314,7 @@ async fn a_full_disk_refuses_sends_and_nothing_else_and_takes_them_again_when_sp
     let transaction = prepare(&node, "x", half("h", "half")).await;
     let held = {
         send_one(&node, 0).await.unwrap();
-        node.receive(receive("t", "g")).await.unwrap()
+        node.messages.receive(receive("t", "g")).await.unwrap()
     };
     let began = Instant::now();
     let mut sent = 1;
@@ -329,26 +329,26 @@ async fn a_full_disk_refuses_sends_and_nothing_else_and_takes_them_again_when_sp
         matches!(&refusal, NotDone::NothingStored(NothingStored::StorageFull(text)) if text.contains("high-water")),
         "{refusal}"
     );
-    assert!(node.disk().is_full() && node.disk().refused.load(Ordering::Relaxed) > 0);
+    assert!(node.status.disk().is_full() && node.status.disk().refused.load(Ordering::Relaxed) > 0);
     let prepared = SendRequest {
         topic: ResourceName::plain("x"),
         producer: "producer-1".to_owned(),
         messages: vec![half("h2", "half")],
     };
     assert!(
-        matches!(node.send(prepared).await, Err(NotDone::NothingStored(NothingStored::StorageFull(_)))),
+        matches!(node.messages.send(prepared).await, Err(NotDone::NothingStored(NothingStored::StorageFull(_)))),
         "a half is a send"
     );
     assert_eq!(end(&node, transaction, TransactionOutcome::Committed).await, Ok(false));
     topic(&node, "another", "{}").await;
     assert_eq!(log_start(&node), 0, "what the group has not consumed is gone");
     // Consumed, it may go, and does so without a restart and without anybody's sending.
-    node.ack(&[held[0].handle]).await.unwrap()[0].clone().unwrap();
+    node.messages.ack(&[held[0].handle]).await.unwrap()[0].clone().unwrap();
     for delivery in receive_now(&node, "t", "g").await {
-        node.ack(&[delivery.handle]).await.unwrap();
+        node.messages.ack(&[delivery.handle]).await.unwrap();
     }
     let began = Instant::now();
-    while node.disk().is_full() {
+    while node.status.disk().is_full() {
         assert!(began.elapsed() < PATIENCE, "space never returns");
         tokio::task::yield_now().await;
     }
@@ -371,15 +371,15 @@ async fn a_full_disk_is_freed_by_deleting_what_fills_it() {
         assert!(began.elapsed() < PATIENCE, "the disk never fills, after {sent} messages");
     }
     // The last snapshot that was due knows nothing of what makes room: another one must come though the log hardly grows.
-    let end = node.status().await.unwrap().durable;
+    let end = node.status.numbers().await.unwrap().durable;
     let began = Instant::now();
     while newest_snapshot(folder.path()).is_none_or(|newest| newest + MIB as u64 <= end) {
         assert!(began.elapsed() < PATIENCE, "a snapshot that is due is not made");
         tokio::task::yield_now().await;
     }
-    node.delete_topic("t", true).await.unwrap();
+    node.settings.delete_topic("t", true).await.unwrap();
     let began = Instant::now();
-    while node.disk().is_full() {
+    while node.status.disk().is_full() {
         assert!(began.elapsed() < PATIENCE, "space never returns");
         tokio::task::yield_now().await;
     }
@@ -422,7 +422,7 @@ async fn on_a_full_disk_no_snapshot_is_made_that_frees_nothing() {
         seen.push(newest_snapshot(folder.path()));
     }
     assert_eq!(seen[10], seen[49], "nothing was to be freed: {seen:?}");
-    node.delete_topic("t", true).await.unwrap();
+    node.settings.delete_topic("t", true).await.unwrap();
     let began = Instant::now();
     while newest_snapshot(folder.path()) == seen[49] {
         assert!(began.elapsed() < PATIENCE, "there is something to be freed");
@@ -439,11 +439,11 @@ async fn a_send_in_memory_is_answered_at_once_and_its_message_arrives() {
     assert_eq!(send(&node, "t", message("m", "body")).await, Receipt::InMemory);
     // Losing a half that a producer relies on would lose its transaction.
     let transaction = prepare(&node, "t", half("h", "half")).await;
-    let received = node.receive(receive("t", "g")).await.unwrap();
+    let received = node.messages.receive(receive("t", "g")).await.unwrap();
     assert_eq!(received[0].message.message.message_id, "m");
-    assert_eq!(node.transaction(transaction).await.unwrap().state, TransactionState::Open);
-    assert_eq!(node.metrics().messages_in_memory.load(Ordering::Relaxed), 1);
-    assert_eq!(node.metrics().messages_in.load(Ordering::Relaxed), 2);
+    assert_eq!(node.transactions.get(transaction).await.unwrap().state, TransactionState::Open);
+    assert_eq!(node.metrics.messages_in_memory.load(Ordering::Relaxed), 1);
+    assert_eq!(node.metrics.messages_in.load(Ordering::Relaxed), 2);
     node.stop().await;
 }
 
@@ -461,7 +461,7 @@ async fn a_message_in_memory_whose_topic_is_deleted_before_it_is_stored_is_count
             messages: vec![message("m", "x")],
         };
         // In this order; if the deletion was quicker than the send's look at the topic, that is refused.
-        let (deleted, sent) = tokio::join!(node.delete_topic(&name, true), node.send(request));
+        let (deleted, sent) = tokio::join!(node.settings.delete_topic(&name, true), node.messages.send(request));
         deleted.unwrap();
         if sent.is_ok() {
             break;
@@ -469,6 +469,6 @@ async fn a_message_in_memory_whose_topic_is_deleted_before_it_is_stored_is_count
     }
     // Behind it in the log: what this waits for, that has happened by now, too.
     topic(&node, "last", "{}").await;
-    assert_eq!(node.refused_in_memory(), 1);
+    assert_eq!(node.status.refused_in_memory(), 1);
     node.stop().await;
 }

@@ -19,12 +19,12 @@ async fn what_a_disk_lost_in_a_sealed_segment_is_found_while_the_node_serves() {
     for n in 0..20 {
         send(&node, "t", message(&format!("m{n}"), &"b".repeat(1 << 19))).await;
     }
-    let rounds = |node: &Node| node.scrub().rounds.load(Ordering::Relaxed);
-    let sealed_was_read = |node: &Node| node.scrub().bytes.load(Ordering::Relaxed) >= 8 << 20;
+    let rounds = |node: &Node| node.status.scrub().rounds.load(Ordering::Relaxed);
+    let sealed_was_read = |node: &Node| node.status.scrub().bytes.load(Ordering::Relaxed) >= 8 << 20;
     while !sealed_was_read(&node) {
         tokio::task::yield_now().await;
     }
-    assert_eq!(node.scrub().damaged.load(Ordering::Relaxed), 0);
+    assert_eq!(node.status.scrub().damaged.load(Ordering::Relaxed), 0);
     node.stop().await;
     drop(node);
 
@@ -35,7 +35,7 @@ async fn what_a_disk_lost_in_a_sealed_segment_is_found_while_the_node_serves() {
     while rounds(&node) == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(node.scrub().damaged.load(Ordering::Relaxed), 1);
+    assert_eq!(node.status.scrub().damaged.load(Ordering::Relaxed), 1);
     send(&node, "t", message("after", "x")).await;
     node.stop().await;
 }
@@ -49,7 +49,7 @@ async fn a_node_that_starts_again_goes_on_where_the_scrubber_was() {
         send(&node, "t", message(&format!("m{n}"), &"b".repeat(1 << 19))).await;
     }
     let place = folder.path().join("shards/0/scrub");
-    while node.scrub().bytes.load(Ordering::Relaxed) < 8 << 20 || !place.exists() {
+    while node.status.scrub().bytes.load(Ordering::Relaxed) < 8 << 20 || !place.exists() {
         tokio::task::yield_now().await;
     }
     node.stop().await;
@@ -60,10 +60,10 @@ async fn a_node_that_starts_again_goes_on_where_the_scrubber_was() {
     // As if it had been stopped in the second of the two full segments: that one is read, and then both.
     std::fs::write(&place, (4 << 20).to_string()).unwrap();
     let node = Node::start(NodeConfig { scrub_rate: 1 << 30, ..config(folder.path()) }).unwrap();
-    while node.scrub().rounds.load(Ordering::Relaxed) == 0 {
+    while node.status.scrub().rounds.load(Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
-    let read = node.scrub().bytes.load(Ordering::Relaxed);
+    let read = node.status.scrub().bytes.load(Ordering::Relaxed);
     assert!((12 << 20..13 << 20).contains(&read), "{read}");
     node.stop().await;
 }

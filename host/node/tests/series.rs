@@ -42,7 +42,7 @@ fn start(config: NodeConfig) -> (Node, Arc<Clocks>) {
 async fn until(node: &Node, what: &str, wanted: impl Fn(&SeriesView) -> bool) -> Arc<SeriesView> {
     let began = Instant::now();
     loop {
-        let view = node.series().await.unwrap();
+        let view = node.status.series().await.unwrap();
         if wanted(&view) {
             return view;
         }
@@ -59,7 +59,7 @@ async fn send_many(node: &Node, topic: &str, count: usize, body: &str) {
     for first in (0..count).step_by(500) {
         let messages = (first..count.min(first + 500)).map(|n| message(&format!("{topic}{n}"), body)).collect();
         let request = SendRequest { topic: ResourceName::plain(topic), producer: "producer-1".to_owned(), messages };
-        node.send(request).await.unwrap();
+        node.messages.send(request).await.unwrap();
     }
 }
 
@@ -77,15 +77,15 @@ async fn the_lag_of_a_group_is_told_in_messages_and_seconds_and_what_is_in_fligh
     let (node, clocks) = start(config(folder.path()));
     topic(&node, "t", r#"{"queues": 4}"#).await;
     receive_now(&node, "t", "g").await;
-    let view = node.series().await.unwrap();
+    let view = node.status.series().await.unwrap();
     assert_eq!(of(&view, "g").map(|row| (row.lag, row.in_flight, row.lag_seconds)), Some((0, 0, Some(0.0))));
-    assert!(Arc::ptr_eq(&view, &node.series().await.unwrap()), "it is made at most once a second");
+    assert!(Arc::ptr_eq(&view, &node.status.series().await.unwrap()), "it is made at most once a second");
 
     send_many(&node, "t", SENT, "x").await;
     clocks.0.fetch_add(7 * SECOND, Ordering::SeqCst);
     let mut taken = Vec::new();
     for _ in 0..TAKEN / 32 {
-        taken.extend(node.receive(receive("t", "g")).await.unwrap());
+        taken.extend(node.messages.receive(receive("t", "g")).await.unwrap());
     }
     assert_eq!(taken.len() as u64, TAKEN);
     let view = until(&node, "all are in flight", |view| of(view, "g").is_some_and(|row| row.in_flight == TAKEN)).await;
@@ -95,7 +95,7 @@ async fn the_lag_of_a_group_is_told_in_messages_and_seconds_and_what_is_in_fligh
     clocks.0.fetch_add(3 * SECOND, Ordering::SeqCst);
     let handles: Vec<_> = taken.iter().map(|delivery| delivery.handle).collect();
     for some in handles.chunks(1000) {
-        node.ack(some).await.unwrap().into_iter().for_each(|acked| acked.unwrap());
+        node.messages.ack(some).await.unwrap().into_iter().for_each(|acked| acked.unwrap());
     }
     let left = SENT as u64 - TAKEN;
     let view = until(&node, "they are done", |view| of(view, "g").is_some_and(|row| row.lag == left)).await;
@@ -140,7 +140,7 @@ async fn more_groups_and_topics_than_there_may_be_series_are_summed() {
         let made = some.iter().map(|group| {
             let node = node.clone();
             let request = ReceiveRequest { max: 1, wait: Duration::ZERO, ..receive("t", group) };
-            tokio::spawn(async move { node.receive(request).await.unwrap().len() })
+            tokio::spawn(async move { node.messages.receive(request).await.unwrap().len() })
         });
         for received in made.collect::<Vec<_>>() {
             assert_eq!(received.await.unwrap(), 1);
@@ -178,7 +178,7 @@ async fn open_and_parked_transactions_are_told_by_topic_with_the_age_of_the_olde
     let expected = [row("a", 2, 7.0), row("b", 1, 2.0), row("idle", 0, 0.0)];
     until(&node, "all are told", |view| told(view) == expected).await;
     let end = EndRequest::by_operator(first, TransactionOutcome::Committed, "ann".to_owned(), String::new());
-    node.end_transaction(end).await.unwrap();
+    node.transactions.end(end).await.unwrap();
     let expected = [row("a", 1, 2.0), row("b", 1, 2.0), row("idle", 0, 0.0)];
     until(&node, "the next one is the oldest", |view| told(view) == expected).await;
     node.stop().await;
@@ -189,16 +189,16 @@ async fn dead_letters_are_counted_once_for_the_group_that_gave_them_up() {
     let folder = tempfile::tempdir().unwrap();
     let (node, _) = start(config(folder.path()));
     topic(&node, "t", r#"{"queues": 1}"#).await;
-    node.put_group("g", GroupConfig::default(), Expect::Anything).await.unwrap();
+    node.settings.put_group("g", GroupConfig::default(), Expect::Anything).await.unwrap();
     send_many(&node, "t", 2, "x").await;
-    assert_eq!(node.series().await.unwrap().dead_letters, []);
+    assert_eq!(node.status.series().await.unwrap().dead_letters, []);
     for delivery in receive_now(&node, "t", "g").await {
         for _ in 0..2 {
-            node.forward_to_dead_letter(delivery.handle, "enough").await.unwrap();
+            node.messages.forward_to_dead_letter(delivery.handle, "enough").await.unwrap();
         }
     }
     until(&node, "both are counted", |view| view.dead_letters == [("g".to_owned(), 2)]).await;
-    node.delete_group("g").await.unwrap();
+    node.settings.delete_group("g").await.unwrap();
     until(&node, "its series goes with the group", |view| view.dead_letters.is_empty()).await;
     node.stop().await;
 }

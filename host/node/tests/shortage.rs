@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn try_send(node: &Node, id: usize) -> Result<(), NotDone> {
     let messages = vec![message(&format!("m{id}"), &"b".repeat(800 << 10))];
     let request = SendRequest { topic: ResourceName::plain("t"), producer: "p".to_owned(), messages };
-    node.send(request).await.map(drop)
+    node.messages.send(request).await.map(drop)
 }
 
 /// The limit is the whole process's: other tests must not run beside this.
@@ -70,12 +70,12 @@ async fn run_out_of_descriptors() {
         matches!(&refusal, NotDone::NothingStored(NothingStored::Short(text)) if text.contains("file descriptors")),
         "{refusal}"
     );
-    assert_eq!(node.health(), Health::Ready, "nothing is wrong with the log");
+    assert_eq!(node.status.health(), Health::Ready, "nothing is wrong with the log");
     // What ends something finds the space that was kept for it.
     let by = EndedBy::Operator { name: "ann".to_owned() };
     let outcome = TransactionOutcome::Committed;
     let end = EndRequest { topic: None, message_id: None, transaction, outcome, by, reason: String::new() };
-    node.end_transaction(end).await.unwrap();
+    node.transactions.end(end).await.unwrap();
 
     drop(taken);
     let began = Instant::now();

@@ -41,8 +41,8 @@ async fn fill(node: &Node) -> Vec<u64> {
         send(node, "t", message(&format!("m{n}"), &"b".repeat(MIB / 2))).await;
         transactions.push(prepare(node, "x", half(&format!("h{n}"), "half")).await);
         if n == 10 {
-            let first = node.receive(receive("t", "g")).await.unwrap();
-            node.ack(&[first[0].handle]).await.unwrap();
+            let first = node.messages.receive(receive("t", "g")).await.unwrap();
+            node.messages.ack(&[first[0].handle]).await.unwrap();
         }
     }
     end(node, transactions[3], TransactionOutcome::Committed).await;
@@ -59,12 +59,12 @@ async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) {
         by: vouch_broker::record::EndedBy::Operator { name: "test".to_owned() },
         reason: "test".to_owned(),
     };
-    node.end_transaction(request).await.unwrap();
+    node.transactions.end(request).await.unwrap();
 }
 
 /// Everything that [`fill`] wrote is there, and goes on from where it was.
 async fn check(node: &Node, transactions: &[u64]) {
-    let state = async |n: usize| node.transaction(transactions[n]).await.unwrap().state;
+    let state = async |n: usize| node.transactions.get(transactions[n]).await.unwrap().state;
     assert_eq!(state(3).await, TransactionState::Committed);
     assert_eq!(state(4).await, TransactionState::RolledBack);
     assert_eq!(state(5).await, TransactionState::Open);
@@ -78,7 +78,7 @@ async fn check(node: &Node, transactions: &[u64]) {
     sent.sort();
     assert_eq!(ids, sent);
     assert_eq!(receive_now(node, "x", "newcomer").await.len(), 1, "one transaction was committed");
-    let progress = node.progress("g").await.unwrap();
+    let progress = node.settings.progress("g").await.unwrap();
     let lag: u64 = progress.iter().filter(|topic| topic.topic == "t").map(|topic| topic.lag).sum();
     assert_eq!(lag, 19, "one message was acknowledged");
 }
@@ -92,7 +92,7 @@ async fn after_a_stop_the_next_start_reads_the_snapshot_and_almost_nothing_of_th
     drop(node);
     assert_eq!((files(folder.path(), "snapshot").len(), files(folder.path(), "part").len()), (1, 1));
     let node = Node::start(rarely(folder.path())).unwrap();
-    let scanned = node.recovery().unwrap().scanned_bytes;
+    let scanned = node.status.recovery().unwrap().scanned_bytes;
     assert!(scanned < 4096, "{scanned} bytes were read");
     check(&node, &transactions).await;
     node.stop().await;
@@ -115,7 +115,7 @@ async fn a_start_that_can_use_no_snapshot_makes_one_at_once_and_takes_away_what_
     let damaged = || verify_snapshots(folder.path(), 0, &mut |_| ()).unwrap().damage.len();
     assert_eq!(damaged(), 2);
     let node = Node::start(rarely(folder.path())).unwrap();
-    assert!(node.recovery().unwrap().scanned_bytes > 9 * MIB as u64, "all of the log was read");
+    assert!(node.status.recovery().unwrap().scanned_bytes > 9 * MIB as u64, "all of the log was read");
     // Nobody sends anything.
     let began = Instant::now();
     while damaged() > 0 || copies.iter().any(|copy| copy.exists()) {
@@ -126,7 +126,7 @@ async fn a_start_that_can_use_no_snapshot_makes_one_at_once_and_takes_away_what_
     node.stop().await;
     drop(node);
     let node = Node::start(rarely(folder.path())).unwrap();
-    let scanned = node.recovery().unwrap().scanned_bytes;
+    let scanned = node.status.recovery().unwrap().scanned_bytes;
     assert!(scanned < MIB as u64, "{scanned} bytes were read");
     node.stop().await;
 }
@@ -176,9 +176,9 @@ async fn a_snapshot_made_while_serving_changes_nothing_that_anybody_sees() {
     drop(node);
     assert!(files(folder.path(), "snapshot").len() <= 2, "older ones are removed");
     let node = Node::start(often(folder.path())).unwrap();
-    let scanned = node.recovery().unwrap().scanned_bytes;
+    let scanned = node.status.recovery().unwrap().scanned_bytes;
     assert!(scanned < 9 * MIB as u64, "{scanned} bytes were read");
-    let names = node.topics(None, 10).await.unwrap().into_iter().map(|(topic, _)| topic.name.to_string());
+    let names = node.settings.topics(None, 10).await.unwrap().into_iter().map(|(topic, _)| topic.name.to_string());
     assert_eq!(names.collect::<Vec<_>>(), ["t", "x"]);
     assert_eq!(receive_now(&node, "t", "another").await.len(), 20);
     node.stop().await;
@@ -201,7 +201,7 @@ async fn a_damaged_snapshot_or_part_is_passed_over_and_the_log_is_read_instead()
             fs::write(&file, bytes).unwrap();
         }
         let node = Node::start(rarely(folder.path())).unwrap();
-        assert!(node.recovery().unwrap().scanned_bytes > 10 * MIB as u64, "{extension}: the whole log was read");
+        assert!(node.status.recovery().unwrap().scanned_bytes > 10 * MIB as u64, "{extension}: the whole log was read");
         check(&node, &transactions).await;
         node.stop().await;
     }
@@ -276,7 +276,7 @@ async fn a_snapshot_of_another_history_is_never_gone_on_from() {
         for n in 0..20 {
             send(&node, "t", message(&format!("m{n:02}"), &"b".repeat(MIB / 2))).await;
         }
-        ends.push(node.status().await.unwrap().appended);
+        ends.push(node.status.numbers().await.unwrap().appended);
         node.stop().await;
     }
     // This one is longer, so that there is something to go on with.
@@ -292,7 +292,7 @@ async fn a_snapshot_of_another_history_is_never_gone_on_from() {
 
     for round in 0..3 {
         let node = Node::start(rarely(&here)).unwrap();
-        let state = node.transaction(transaction).await.unwrap().state;
+        let state = node.transactions.get(transaction).await.unwrap().state;
         assert_eq!(state, TransactionState::RolledBack, "start {round}");
         // Enough for another snapshot on the stop.
         for n in 0..20 {
@@ -303,8 +303,8 @@ async fn a_snapshot_of_another_history_is_never_gone_on_from() {
         assert!(files(&here, "snapshot").len() <= 2, "the other history's is gone");
     }
     let node = Node::start(rarely(&here)).unwrap();
-    assert!(node.recovery().unwrap().scanned_bytes < 4096, "there is a snapshot of this history");
-    assert_eq!(node.transaction(transaction).await.unwrap().state, TransactionState::RolledBack);
+    assert!(node.status.recovery().unwrap().scanned_bytes < 4096, "there is a snapshot of this history");
+    assert_eq!(node.transactions.get(transaction).await.unwrap().state, TransactionState::RolledBack);
     node.stop().await;
 }
 

@@ -32,14 +32,14 @@ async fn bind_http_checkback(node: &Node, address: SocketAddr) {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
     let wasm = std::fs::read(file).unwrap().into();
     let upload = PluginUpload { name: "http-checkback".to_owned(), tag: "1.0".to_owned(), wasm, expected: None };
-    node.upload_plugin(upload).await.unwrap();
+    node.components.upload(upload).await.unwrap();
     let spec = serde_json::json!({
         "plugin": "http-checkback:1.0",
         "topics": ["orders"],
         "grants": {"http": [format!("http://{address}")]},
         "config": {"url": format!("http://{address}/orders/{{key}}"), "field": "/status", "commit": "PAID", "rollback": "CANCELLED"},
     });
-    let (_, _, warnings) = node.put_binding("orders", &spec.to_string(), Expect::Absent).await.unwrap();
+    let (_, _, warnings) = node.components.put_binding("orders", &spec.to_string(), Expect::Absent).await.unwrap();
     assert_eq!(warnings, Vec::<String>::new());
 }
 
@@ -50,11 +50,11 @@ async fn a_half_message_is_invisible_until_its_commit_and_visible_once_after() {
     topic(&node, "orders", NEVER_ASKED).await;
     let transaction = prepare(&node, "orders", half("m1", "order 1")).await;
     assert!(receive_now(&node, "orders", "g").await.is_empty());
-    let receipt = node.end_transaction(end(transaction, TransactionOutcome::Committed)).await.unwrap();
+    let receipt = node.transactions.end(end(transaction, TransactionOutcome::Committed)).await.unwrap();
     assert!(!receipt.repeated);
-    let repeat = node.end_transaction(end(transaction, TransactionOutcome::Committed)).await.unwrap();
+    let repeat = node.transactions.end(end(transaction, TransactionOutcome::Committed)).await.unwrap();
     assert!(repeat.repeated);
-    let opposite = node.end_transaction(end(transaction, TransactionOutcome::RolledBack)).await;
+    let opposite = node.transactions.end(end(transaction, TransactionOutcome::RolledBack)).await;
     assert!(
         matches!(
             opposite,
@@ -75,17 +75,17 @@ async fn a_rolled_back_message_is_never_seen_and_its_outcome_survives_a_restart(
     topic(&node, "orders", NEVER_ASKED).await;
     let rolled_back = prepare(&node, "orders", half("m1", "x")).await;
     let open = prepare(&node, "orders", half("m2", "y")).await;
-    node.end_transaction(end(rolled_back, TransactionOutcome::RolledBack)).await.unwrap();
+    node.transactions.end(end(rolled_back, TransactionOutcome::RolledBack)).await.unwrap();
     node.stop().await;
     drop(node);
     let node = start(folder.path()).await;
-    let opposite = node.end_transaction(end(rolled_back, TransactionOutcome::Committed)).await;
+    let opposite = node.transactions.end(end(rolled_back, TransactionOutcome::Committed)).await;
     assert!(matches!(
         opposite,
         Err(NotDone::Refused(Refusal::OutcomeConflict { recorded: TransactionOutcome::RolledBack, .. }))
     ));
     assert!(receive_now(&node, "orders", "g").await.is_empty());
-    node.end_transaction(end(open, TransactionOutcome::Committed)).await.unwrap();
+    node.transactions.end(end(open, TransactionOutcome::Committed)).await.unwrap();
     assert_eq!(receive_now(&node, "orders", "g").await.len(), 1);
     node.stop().await;
 }
@@ -97,15 +97,15 @@ async fn an_id_that_is_no_transaction_or_of_another_message_is_refused() {
     topic(&node, "orders", NEVER_ASKED).await;
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     for wrong in [0, 1, transaction + 1, u64::MAX] {
-        let refused = node.end_transaction(end(wrong, TransactionOutcome::Committed)).await;
+        let refused = node.transactions.end(end(wrong, TransactionOutcome::Committed)).await;
         assert!(matches!(refused, Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))), "{wrong}: {refused:?}");
     }
     let other = EndRequest { message_id: Some("m2".to_owned()), ..end(transaction, TransactionOutcome::Committed) };
-    assert!(matches!(node.end_transaction(other).await, Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))));
+    assert!(matches!(node.transactions.end(other).await, Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))));
     let other_topic =
         EndRequest { topic: Some(ResourceName::plain("payments")), ..end(transaction, TransactionOutcome::Committed) };
     assert!(matches!(
-        node.end_transaction(other_topic).await,
+        node.transactions.end(other_topic).await,
         Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))
     ));
     node.stop().await;
@@ -130,10 +130,10 @@ async fn an_uploaded_component_settles_transactions_with_no_producer_alive() {
     until(&node, cancelled, |view| view.state == TransactionState::RolledBack).await;
     let parked = until(&node, undecided, |view| view.state == TransactionState::Parked).await;
     assert_eq!(parked.checks, 3, "parked by the third counted unknown");
-    let got = node.receive(receive("orders", "g")).await.unwrap();
+    let got = node.messages.receive(receive("orders", "g")).await.unwrap();
     assert_eq!(got.len(), 1);
     assert_eq!(got[0].message.message.message_id, "paid");
-    node.end_transaction(end(undecided, TransactionOutcome::Committed)).await.expect("a decision ends a parked one");
+    node.transactions.end(end(undecided, TransactionOutcome::Committed)).await.expect("a decision ends a parked one");
     assert_eq!(receive_now(&node, "orders", "g").await.len(), 1);
     node.stop().await;
 }
@@ -153,7 +153,7 @@ async fn a_service_that_does_not_answer_counts_nothing_and_settles_when_it_is_ba
     while asked.load(Ordering::SeqCst) < 6 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let view = node.transaction(transaction).await.unwrap();
+    let view = node.transactions.get(transaction).await.unwrap();
     assert_eq!((view.checks, view.state), (0, TransactionState::Open), "no answer counts nothing");
     let last = view.last_answer.unwrap();
     assert!(last.verdict.is_none() && last.text.contains("503"), "{last:?}");
@@ -217,7 +217,7 @@ impl Producer {
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.offered() < count {
             assert!(Instant::now() < deadline, "{} was never asked", self.client);
-            self.node.sessions().heard(&self.client, Instant::now());
+            self.node.sessions.heard(&self.client, Instant::now());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -240,10 +240,13 @@ impl TelemetryStream for Producer {
         let (node, client, manner) = (self.node.clone(), self.client.clone(), self.manner);
         self.runtime.spawn(async move {
             match manner {
-                Manner::Ends(outcome) => drop(node.end_transaction(end(command.transaction, outcome)).await),
+                Manner::Ends(outcome) => drop(node.transactions.end(end(command.transaction, outcome)).await),
                 Manner::Undecided => {
                     let id = command.half.message.message_id;
-                    let answer = node.undecided(command.transaction, Some(&command.topic), Some(&id), &client).await;
+                    let answer = node
+                        .transactions
+                        .undecided(command.transaction, Some(&command.topic), Some(&id), &client)
+                        .await;
                     assert_eq!(answer, Ok(true));
                 }
                 Manner::Silent | Manner::Unread | Manner::Full => {}
@@ -264,7 +267,7 @@ fn declare_producer(node: &Node, client: &str) {
         group: None,
         subscriptions: vec![],
     };
-    node.sessions().declare(client, declaration, Instant::now()).unwrap();
+    node.sessions.declare(client, declaration, Instant::now()).unwrap();
 }
 
 fn join_as_producer(node: &Node, client: &str, manner: Manner) -> Arc<Producer> {
@@ -277,7 +280,7 @@ fn join_as_producer(node: &Node, client: &str, manner: Manner) -> Arc<Producer> 
         questions: Mutex::default(),
     });
     declare_producer(node, client);
-    node.sessions().attach(client, producer.clone());
+    node.sessions.attach(client, producer.clone());
     producer
 }
 
@@ -293,7 +296,7 @@ async fn without_anybody_to_ask_a_transaction_waits_and_a_producer_that_comes_is
     assert_eq!(view.checks, 0, "attempts do not move");
     join_as_producer(&node, "producer-2", COMMITS);
     until(&node, transaction, |view| view.state == TransactionState::Committed).await;
-    assert_eq!(node.receive(receive("orders", "g")).await.unwrap().len(), 1);
+    assert_eq!(node.messages.receive(receive("orders", "g")).await.unwrap().len(), 1);
     node.stop().await;
 }
 
@@ -306,9 +309,9 @@ async fn an_undecided_producer_is_asked_as_often_as_allowed_then_the_transaction
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     let parked = until(&node, transaction, |view| view.state == TransactionState::Parked).await;
     assert_eq!((parked.checks, producer.asked()), (3, 3));
-    node.sessions().close("producer-2", Instant::now());
-    node.resume_transaction(transaction, "ada".to_owned(), "the database is back".to_owned()).await.unwrap();
-    let resumed = node.transaction(transaction).await.unwrap();
+    node.sessions.close("producer-2", Instant::now());
+    node.transactions.resume(transaction, "ada".to_owned(), "the database is back".to_owned()).await.unwrap();
+    let resumed = node.transactions.get(transaction).await.unwrap();
     assert_ne!(resumed.state, TransactionState::Parked);
     let said = resumed.last_answer.expect("who resumed it is shown");
     assert_eq!(
@@ -333,7 +336,7 @@ async fn only_a_producer_that_was_asked_can_say_that_it_is_undecided() {
     for (topic, message, id) in
         [(&payments, "m1", transaction), (&orders, "m2", transaction), (&orders, "m1", transaction + 1)]
     {
-        let refused = node.undecided(id, Some(topic), Some(message), "producer-2").await;
+        let refused = node.transactions.undecided(id, Some(topic), Some(message), "producer-2").await;
         assert!(
             matches!(refused, Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))),
             "{topic} {message} {id}: {refused:?}"
@@ -342,12 +345,20 @@ async fn only_a_producer_that_was_asked_can_say_that_it_is_undecided() {
     declare_producer(&node, "producer-3");
     // A stranger, the sender of the half, and a producer of the topic: none of them was asked.
     for client in ["stranger", "producer-1", "producer-3"] {
-        assert_eq!(node.undecided(transaction, Some(&orders), Some("m1"), client).await, Ok(false), "{client}");
+        assert_eq!(
+            node.transactions.undecided(transaction, Some(&orders), Some("m1"), client).await,
+            Ok(false),
+            "{client}"
+        );
     }
-    assert_eq!(node.transaction(transaction).await.unwrap().checks, 0);
-    assert_eq!(node.undecided(transaction, Some(&orders), Some("m1"), "producer-2").await, Ok(true));
-    assert_eq!(node.undecided(transaction, Some(&orders), Some("m1"), "producer-2").await, Ok(false), "once an ask");
-    assert_eq!(node.transaction(transaction).await.unwrap().checks, 1);
+    assert_eq!(node.transactions.get(transaction).await.unwrap().checks, 0);
+    assert_eq!(node.transactions.undecided(transaction, Some(&orders), Some("m1"), "producer-2").await, Ok(true));
+    assert_eq!(
+        node.transactions.undecided(transaction, Some(&orders), Some("m1"), "producer-2").await,
+        Ok(false),
+        "once an ask"
+    );
+    assert_eq!(node.transactions.get(transaction).await.unwrap().checks, 1);
     node.stop().await;
 }
 
@@ -368,8 +379,8 @@ async fn while_a_component_is_asked_no_client_is_undecided_for_it() {
     while asked.load(Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(node.undecided(transaction, None, None, "producer-1").await, Ok(false));
-    assert_eq!(node.transaction(transaction).await.unwrap().checks, 0);
+    assert_eq!(node.transactions.undecided(transaction, None, None, "producer-1").await, Ok(false));
+    assert_eq!(node.transactions.get(transaction).await.unwrap().checks, 0);
     drop(answer);
     until(&node, transaction, |view| view.state == TransactionState::Committed).await;
     node.stop().await;
@@ -384,7 +395,7 @@ async fn a_producer_that_does_not_read_its_stream_was_not_asked_and_another_one_
     let unread = join_as_producer(&node, "producer-1", Manner::Unread);
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     unread.until_offered(2).await;
-    let view = node.transaction(transaction).await.unwrap();
+    let view = node.transactions.get(transaction).await.unwrap();
     assert_eq!((view.checks, view.state), (0, TransactionState::Open), "its calls are no silence: it read nothing");
     join_as_producer(&node, "producer-2", COMMITS);
     until(&node, transaction, |view| view.state == TransactionState::Committed).await;
@@ -419,9 +430,9 @@ async fn when_the_stream_of_an_asked_producer_closes_another_producer_is_asked()
     join_as_producer(&node, "producer-2", COMMITS);
     gone.close();
     // Far sooner than its session ends or its silence would count. The session lives on: it goes on calling.
-    node.sessions().heard("producer-1", Instant::now());
+    node.sessions.heard("producer-1", Instant::now());
     until(&node, transaction, |view| view.state == TransactionState::Committed).await;
-    assert_eq!((gone.asked(), node.transaction(transaction).await.unwrap().checks), (1, 0));
+    assert_eq!((gone.asked(), node.transactions.get(transaction).await.unwrap().checks), (1, 0));
     node.stop().await;
 }
 
@@ -434,7 +445,7 @@ async fn a_producer_that_came_back_after_it_was_asked_is_asked_again() {
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     first.until_offered(1).await;
     // It ends its session and begins another one; the stream of the first is open still.
-    node.sessions().close("producer-1", Instant::now());
+    node.sessions.close("producer-1", Instant::now());
     join_as_producer(&node, "producer-1", COMMITS);
     until(&node, transaction, |view| view.state == TransactionState::Committed).await;
     node.stop().await;
@@ -449,7 +460,7 @@ async fn a_silent_producer_counts_only_with_signs_of_life() {
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     silent.until_offered(3).await;
     let parked = until(&node, transaction, |view| {
-        node.sessions().heard("producer-1", Instant::now());
+        node.sessions.heard("producer-1", Instant::now());
         view.state == TransactionState::Parked
     })
     .await;

@@ -35,8 +35,8 @@ impl Messaging {
 
     /// What the names of a request stand for now.
     async fn place(&self, topic: &ResourceName, group: &ResourceName) -> Result<Place, Refused> {
-        let topic = self.shared.node.topic(topic).await?.id;
-        let group = self.shared.node.group_id(group).await?;
+        let topic = self.shared.node.settings.topic(topic).await?.id;
+        let group = self.shared.node.settings.group_id(group).await?;
         let group = group.ok_or(Refusal::InvalidHandle("its group does not exist"))?;
         Ok(Place { topic, group })
     }
@@ -48,7 +48,7 @@ impl Messaging {
         request: &mut AckMessageRequest,
     ) -> Result<AckMessageResponse, Refused> {
         self.heard(caller.client_id()?);
-        self.shared.node.check_writable()?;
+        self.shared.node.status.check_writable()?;
         let (topic, group) = validate::acks(request, caller.names())?;
         let mut results: Vec<_> = request.entries.iter().map(|entry| self.open(&entry.receipt_handle)).collect();
         if results.iter().any(Result::is_ok) {
@@ -60,7 +60,7 @@ impl Messaging {
         let handles: Vec<_> = results.iter().flatten().copied().collect();
         let mut acked = match handles.as_slice() {
             [] => Vec::new(),
-            handles => self.shared.node.ack(handles).await?,
+            handles => self.shared.node.messages.ack(handles).await?,
         }
         .into_iter();
         let mut settle = |_| acked.next().unwrap_or_else(|| Err(Refusal::Internal("an ack has no result".to_owned())));
@@ -83,12 +83,12 @@ impl Messaging {
         request: &mut ChangeInvisibleDurationRequest,
     ) -> Result<ChangeInvisibleDurationResponse, Refused> {
         self.heard(caller.client_id()?);
-        self.shared.node.check_writable()?;
+        self.shared.node.status.check_writable()?;
         let change = validate::change(request, caller.names())?;
         let handle = self.open(&request.receipt_handle)?;
         self.place(&change.topic, &change.group).await?.holds(&handle)?;
         let invisible_ms = u64::try_from(change.invisible.as_millis()).unwrap_or(u64::MAX);
-        let handle = self.shared.node.change_invisible(handle, invisible_ms, change.suspend).await?;
+        let handle = self.shared.node.messages.change_invisible(handle, invisible_ms, change.suspend).await?;
         let receipt_handle = self.shared.handles.seal(&handle);
         Ok(ChangeInvisibleDurationResponse { status: Some(ok()), receipt_handle })
     }
@@ -104,12 +104,12 @@ impl Messaging {
     ) -> Result<ForwardMessageToDeadLetterQueueResponse, Refused> {
         let client_id = caller.client_id()?;
         self.heard(client_id);
-        self.shared.node.check_writable()?;
+        self.shared.node.status.check_writable()?;
         let Forward { topic, group, handle, attempts } = validate::forward(request, caller.names())?;
         let handle = self.open(&handle)?;
         self.place(&topic, &group).await?.holds(&handle)?;
         let reason = format!("forwarded by {client_id} after {attempts} attempts");
-        match self.shared.node.forward_to_dead_letter(handle, &reason).await {
+        match self.shared.node.messages.forward_to_dead_letter(handle, &reason).await {
             Ok(()) => {}
             Err(NotDone::Refused(Refusal::InvalidHandle(why))) => {
                 tracing::info!(%topic, %group, client_id, why, "nothing to forward: the lease is over");

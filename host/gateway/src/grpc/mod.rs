@@ -60,8 +60,8 @@ impl Shared {
         receive_invisible_min: Duration,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let handles = HandleKey::new(&node.handle_key());
-        let inbound = Inbound::new(node.bytes_in_flight_max());
+        let handles = HandleKey::new(&node.identity.handle_key);
+        let inbound = Inbound::new(node.status.bytes_in_flight_max());
         let store_host = address.to_string();
         let (aside, large) = (Aside::default(), LargeMessages::default());
         let calls = Arc::default();

@@ -81,7 +81,7 @@ async fn poll(shared: Arc<Shared>, receive: ReceiveRequest) -> Result<Vec<Delive
     let stopped = shared.stopped();
     tokio::select! {
         biased;
-        received = shared.node.receive(receive) => Ok(received?),
+        received = shared.node.messages.receive(receive) => Ok(received?),
         () = stopped => Ok(Vec::new()),
     }
 }
@@ -324,8 +324,8 @@ impl Source {
         runtime.spawn(async move {
             for handle in handles {
                 let changed = match back {
-                    Back::Unseen => node.change_invisible(handle, 0, true).await,
-                    Back::Failed => node.change_invisible(handle, FAILED_AGAIN_MS, false).await,
+                    Back::Unseen => node.messages.change_invisible(handle, 0, true).await,
+                    Back::Failed => node.messages.change_invisible(handle, FAILED_AGAIN_MS, false).await,
                 };
                 if let Err(refusal) = changed {
                     tracing::debug!(%topic, %group, %refusal, "a lease that nobody got runs out by itself");

@@ -35,8 +35,8 @@ impl Messaging {
         self.heard(client_id);
         let topic = caller.names().topic(request.topic.clone())?;
         let endpoints = access_point(request.endpoints)?;
-        let info = self.shared.node.topic_for_route(&topic).await?;
-        self.shared.node.sessions().note_route(client_id, &topic, Instant::now());
+        let info = self.shared.node.settings.topic_for_route(&topic).await?;
+        self.shared.node.sessions.note_route(client_id, &topic, Instant::now());
         let accepted = accepted_types(info.config.topic_type);
         let queue = |id| queue(&request.topic, id, endpoints.clone(), accepted.clone());
         let message_queues = (0..info.config.queues).map(|id| queue(i32::try_from(id).unwrap_or(i32::MAX))).collect();
@@ -53,7 +53,7 @@ impl Messaging {
         let topic = caller.names().topic(request.topic.clone())?;
         caller.names().group(request.group)?;
         let endpoints = access_point(request.endpoints)?;
-        self.shared.node.topic(&topic).await?;
+        self.shared.node.settings.topic(&topic).await?;
         let message_queue = Some(queue(&request.topic, ANY_QUEUE, endpoints, Vec::new()));
         Ok(QueryAssignmentResponse { status: Some(ok()), assignments: vec![Assignment { message_queue }] })
     }

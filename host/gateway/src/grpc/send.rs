@@ -19,14 +19,14 @@ impl Messaging {
         let client_id = caller.client_id()?;
         let known = self.heard(client_id);
         // What is recorded goes by the log's time, not by a wall clock that may be set.
-        let arrival = Arrival { at: Millis(self.shared.node.now_ms()), peer: &self.peer };
+        let arrival = Arrival { at: Millis(self.shared.node.status.now_ms()), peer: &self.peer };
         let validate::Send { topic, messages } = validate::send(request, caller.names(), arrival)?;
         if !known && messages.iter().any(|message| message.kind == MessageKind::Transaction) {
             self.introduce_producer(client_id);
         }
         let ids: Vec<_> = messages.iter().map(|message| message.message_id.clone()).collect();
         let request = SendRequest { topic, producer: client_id.to_owned(), messages };
-        let receipts = self.shared.node.send(request).await?;
+        let receipts = self.shared.node.messages.send(request).await?;
         let entries = ids.into_iter().zip(receipts).map(|(id, receipt)| self.entry(id, receipt)).collect();
         Ok(SendMessageResponse { status: Some(ok()), entries })
     }
@@ -38,7 +38,7 @@ impl Messaging {
                 SendResultEntry { offset: i64::try_from(offset.0).unwrap_or(i64::MAX), ..entry }
             }
             Receipt::Prepared { transaction: position } => {
-                let transaction = TransactionId { shard: self.shared.node.shard(), position };
+                let transaction = TransactionId { shard: self.shared.node.identity.shard, position };
                 SendResultEntry { transaction_id: transaction.to_string(), ..entry }
             }
             // Said, because it is less than others get (ruling 16); where the message will be is not known yet.

@@ -36,7 +36,7 @@ impl Messaging {
 
     /// Any call keeps its client's session alive.
     pub(super) fn heard(&self, client_id: &str) -> bool {
-        self.shared.node.sessions().heard(client_id, Instant::now())
+        self.shared.node.sessions.heard(client_id, Instant::now())
     }
 
     /// A client that is not known, for instance after a restart, gets its session from the heartbeat.
@@ -47,7 +47,7 @@ impl Messaging {
     ) -> Result<HeartbeatResponse, Refused> {
         let client_id = caller.client_id()?;
         let (role, group) = validate::heartbeat(request, caller.names())?;
-        let sessions = self.shared.node.sessions();
+        let sessions = &self.shared.node.sessions;
         sessions
             .introduce(self.client(client_id), node_role(role), group, Instant::now())
             .map_err(|why| refuse(&why))?;
@@ -56,14 +56,14 @@ impl Messaging {
 
     /// Always OK for a known or unknown client: the Rust client turns anything else into an error of its shutdown.
     pub(super) fn terminate(&self, caller: Caller<'_>) -> Result<NotifyClientTerminationResponse, Refused> {
-        self.shared.node.sessions().close(caller.client_id()?, Instant::now());
+        self.shared.node.sessions.close(caller.client_id()?, Instant::now());
         Ok(NotifyClientTerminationResponse { status: Some(ok()) })
     }
 
     /// A client that is not known sends half messages: it can be asked about them. If there is no room for it, others
     /// are asked.
     pub(super) fn introduce_producer(&self, client_id: &str) {
-        let sessions = self.shared.node.sessions();
+        let sessions = &self.shared.node.sessions;
         if let Err(no_room) = sessions.introduce(self.client(client_id), Role::Producer, None, Instant::now()) {
             tracing::debug!(client_id, %no_room, "a producer of half messages gets no session");
         }
@@ -78,7 +78,7 @@ impl Messaging {
         subscription: (&ResourceName, &TagFilter),
         auto_renew: bool,
     ) -> Result<(), Refused> {
-        let (sessions, client) = (self.shared.node.sessions(), self.client(client_id));
+        let (sessions, client) = (&self.shared.node.sessions, self.client(client_id));
         sessions.note_receive(client, group, subscription, auto_renew, Instant::now()).map_err(|why| refuse(&why))
     }
 }

@@ -58,7 +58,7 @@ impl Messaging {
             told_why: false,
             refused_with: None,
         };
-        let (shard, store_host) = (self.shared.node.shard(), self.shared.store_host.clone());
+        let (shard, store_host) = (self.shared.node.identity.shard, self.shared.store_host.clone());
         let part = PartRoom::default();
         let asks = AskedAs { shard, store_host, aside: self.shared.aside.clone(), part: part.clone(), making: None };
         dialog.attach();
@@ -275,7 +275,7 @@ impl Dialog {
             Some(Command::Settings(settings)) => self.settle(settings).await,
             // Answers to commands that this broker does not send, in whatever variant (Node answers in the wrong one).
             _ => {
-                self.shared.node.sessions().heard(&self.client_id, Instant::now());
+                self.shared.node.sessions.heard(&self.client_id, Instant::now());
                 Ok(None)
             }
         }
@@ -292,9 +292,13 @@ impl Dialog {
             }
         };
         let group = match &declared.group {
-            Some(group) => {
-                self.shared.node.group(group).await.map_err(|refusal| Status::unavailable(refusal.to_string()))?
-            }
+            Some(group) => self
+                .shared
+                .node
+                .settings
+                .group(group)
+                .await
+                .map_err(|refusal| Status::unavailable(refusal.to_string()))?,
             None => None,
         };
         let group = group.map(|info| info.config).unwrap_or_default();
@@ -320,7 +324,7 @@ impl Dialog {
     fn declare(&self, declared: Declared) -> Result<(), Status> {
         let Declared { role, topics, group, subscriptions, .. } = declared;
         let declaration = Declaration { role: node_role(role), topics, group, subscriptions };
-        let sessions = self.shared.node.sessions();
+        let sessions = &self.shared.node.sessions;
         let client = Client { id: &self.client_id, address: Some(self.address) };
         sessions.declare(client, declaration, Instant::now()).map_err(|no_room| match no_room {
             NoRoom::Declaration { .. } => Status::invalid_argument(no_room.to_string()),
@@ -335,7 +339,7 @@ impl Dialog {
 
     /// Commands may go over this stream.
     fn attach(&self) {
-        self.shared.node.sessions().attach(&self.client_id, self.questions.clone());
+        self.shared.node.sessions.attach(&self.client_id, self.questions.clone());
     }
 
     fn reply(&self, status: wire::Status, settings: wire::Settings) {
@@ -351,7 +355,7 @@ impl Drop for Dialog {
     fn drop(&mut self) {
         self.questions.ended.store(true, Ordering::Release);
         let stream: Arc<dyn vouch_node::TelemetryStream> = self.questions.clone();
-        self.shared.node.sessions().detach(&self.client_id, &stream, Instant::now());
+        self.shared.node.sessions.detach(&self.client_id, &stream, Instant::now());
     }
 }
 

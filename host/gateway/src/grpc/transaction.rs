@@ -21,25 +21,28 @@ impl Messaging {
         self.heard(client_id);
         let decision = validate::decision(request, caller.names())?;
         let node = &self.shared.node;
-        if decision.transaction.shard != node.shard() {
+        if decision.transaction.shard != node.identity.shard {
             let why = "it belongs to another node".to_owned();
             return Err(Refusal::UnknownTransaction { id: decision.transaction.to_string(), why }.into());
         }
         let transaction = decision.transaction.position;
         let Some(commit) = decision.commit else {
-            node.undecided(transaction, Some(&decision.topic), Some(&decision.message_id), client_id).await?;
+            node.transactions
+                .undecided(transaction, Some(&decision.topic), Some(&decision.message_id), client_id)
+                .await?;
             return Ok(EndTransactionResponse { status: Some(ok()) });
         };
         let by = EndedBy::Client { client_id: client_id.to_owned(), from_check: decision.from_check };
-        node.end_transaction(EndRequest {
-            topic: Some(decision.topic),
-            message_id: Some(decision.message_id),
-            transaction,
-            outcome: if commit { TransactionOutcome::Committed } else { TransactionOutcome::RolledBack },
-            by,
-            reason: String::new(),
-        })
-        .await?;
+        node.transactions
+            .end(EndRequest {
+                topic: Some(decision.topic),
+                message_id: Some(decision.message_id),
+                transaction,
+                outcome: if commit { TransactionOutcome::Committed } else { TransactionOutcome::RolledBack },
+                by,
+                reason: String::new(),
+            })
+            .await?;
         Ok(EndTransactionResponse { status: Some(ok()) })
     }
 }

@@ -53,7 +53,7 @@ fn missing(name: &str) -> Refusal {
 /// `GET /v1/bindings`.
 pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Response, Problem> {
     let page = params.page()?;
-    let mut found = app.node.bindings(page.after, page.limit + 1).await?;
+    let mut found = app.node.components.bindings(page.after, page.limit + 1).await?;
     let more = found.len() > page.limit;
     found.truncate(page.limit);
     let next = found.last().filter(|_| more).map(|(name, _)| name.clone());
@@ -63,7 +63,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<
 
 /// `GET /v1/bindings/{name}`.
 pub(crate) async fn show(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
-    let binding = app.node.binding(&name).await?.ok_or_else(|| missing(&name))?;
+    let binding = app.node.components.binding(&name).await?.ok_or_else(|| missing(&name))?;
     Ok((etag(binding.revision), Json(entry(&name, &binding)?)).into_response())
 }
 
@@ -78,9 +78,9 @@ pub(crate) async fn replace(
     take_name(&mut spec, &name)?;
     TOLD_ONLY.iter().for_each(|told| drop(spec.remove(*told)));
     let spec = Value::Object(spec).to_string();
-    let current = app.node.binding(&name).await?.map(|binding| binding.revision);
+    let current = app.node.components.binding(&name).await?.map(|binding| binding.revision);
     let expect = Preconditions::of(&headers)?.expect(&format!("binding {name}"), current)?;
-    let (done, digest, warnings) = app.node.put_binding(&name, &spec, expect).await?;
+    let (done, digest, warnings) = app.node.components.put_binding(&name, &spec, expect).await?;
     let mut document = shown(&name, &digest, &spec)?;
     document.insert("warnings".to_owned(), warnings.into());
     Ok((written(done.created), etag(done.revision), Json(document)).into_response())
@@ -88,6 +88,6 @@ pub(crate) async fn replace(
 
 /// `DELETE /v1/bindings/{name}`: its open transactions wait for a producer, or for another binding.
 pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<StatusCode, Problem> {
-    app.node.delete_binding(&name).await?;
+    app.node.components.delete_binding(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -22,7 +22,7 @@ pub(crate) async fn alive() -> Json<Value> {
 
 /// `GET /readyz`: the node takes requests, or 503 with the reason. While it recovers, `starting` answers.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
-    match app.node.health() {
+    match app.node.status.health() {
         Health::Ready => Ok(Json(json!({"status": "ready"}))),
         Health::Poisoned(reason) => Err(Problem::not_ready(
             "urn:vouch:error:log-poisoned",
@@ -44,9 +44,9 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Pr
 
 /// `GET /v1/cluster`: one node, which leads itself.
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
-    let status = app.node.status().await?;
-    let read_only = matches!(app.node.health(), Health::ReadOnly(_));
-    let id: String = app.node.cluster_id().iter().map(|byte| format!("{byte:02x}")).collect();
+    let numbers = app.node.status.numbers().await?;
+    let read_only = matches!(app.node.status.health(), Health::ReadOnly(_));
+    let id: String = app.node.identity.cluster_id.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Json(json!({
         "id": id,
         "version": env!("CARGO_PKG_VERSION"),
@@ -56,11 +56,11 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
             "id": NODE_ID,
             "role": if read_only { "read-only" } else { "leader" },
             "grpc": app.grpc_addr.to_string(),
-            "appended": status.appended,
-            "durable": status.durable,
+            "appended": numbers.appended,
+            "durable": numbers.durable,
             // A majority of one has what the node has.
-            "committed": status.durable,
-            "applied": status.applied,
+            "committed": numbers.durable,
+            "applied": numbers.applied,
         }],
     })))
 }

@@ -13,8 +13,9 @@ use super::problem::Problem;
 
 /// `GET /v1/damage`: for a log that is served read-only what its start found, for any other what the scrubber found.
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
-    let Damage { served_to, log_end, not_served_bytes, stretches, omitted } = app.node.damage().await?;
-    let stretches: Vec<Value> = stretches.into_iter().map(|stretch| stretch_json(app.node.shard(), stretch)).collect();
+    let Damage { served_to, log_end, not_served_bytes, stretches, omitted } = app.node.damage.report().await?;
+    let stretches: Vec<Value> =
+        stretches.into_iter().map(|stretch| stretch_json(app.node.identity.shard, stretch)).collect();
     Ok(Json(json!({
         "mode": if served_to.is_some() { "read-only" } else { "read-write" },
         "served_to": served_to,

@@ -16,13 +16,13 @@ use vouch_broker::QueueOffset;
 
 /// `DELETE /v1/groups/{group}`: the group and its progress are gone.
 pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<StatusCode, Problem> {
-    app.node.delete_group(&name).await?;
+    app.node.settings.delete_group(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /v1/groups/{group}/progress`: lag, in flight and ready, of each topic that the group received from.
 pub(crate) async fn progress(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
-    Ok(answer::list(app.node.progress(&name).await?, None))
+    Ok(answer::list(app.node.settings.progress(&name).await?, None))
 }
 
 /// A gap as the API shows it.
@@ -45,6 +45,6 @@ impl From<GapView> for GapDocument {
 
 /// `GET /v1/groups/{group}/gaps`: messages that the group had not finished when their retention was over, the latest 100.
 pub(crate) async fn gaps(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
-    let gaps: Vec<GapDocument> = app.node.gaps(&name).await?.into_iter().map(GapDocument::from).collect();
+    let gaps: Vec<GapDocument> = app.node.settings.gaps(&name).await?.into_iter().map(GapDocument::from).collect();
     Ok(answer::list(gaps, None))
 }

@@ -35,7 +35,7 @@ pub(crate) async fn stream(
     let follow = params.switch_or("follow", true)?;
     let since_ms = params.read("since", time_or_ago)?.unwrap_or(0);
     let missing = || Refusal::NotFound(format!("there is no plugin {name}; push it with: vouch plugin push"));
-    app.node.plugin(&name).await?.ok_or_else(missing)?;
+    app.node.components.plugin(&name).await?.ok_or_else(missing)?;
     let place = app.log_reader_place()?;
     let reader = LogReader {
         app,
@@ -101,14 +101,14 @@ impl LogReader {
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
         }
-        let bound = self.app.node.bindings_of_plugin(&self.plugin, BINDINGS_MAX).await.ok()?;
+        let bound = self.app.node.components.bindings_of_plugin(&self.plugin, BINDINGS_MAX).await.ok()?;
         self.to_read = bound.into_iter().map(|(name, _)| name).collect();
         self.read.retain(|name, _| self.to_read.contains(name));
         Some(())
     }
 
     async fn lines_of(&mut self, name: &str) -> Vec<Result<Event, Infallible>> {
-        let Some((revision, binding)) = self.app.node.binding_log(name).await else { return Vec::new() };
+        let Some((revision, binding)) = self.app.node.components.binding_log(name).await else { return Vec::new() };
         let read = self.read.entry(name.to_owned()).or_default();
         if read.0 != revision {
             *read = (revision, 0);

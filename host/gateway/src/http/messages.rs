@@ -33,7 +33,7 @@ pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Names((topic, id)): Names<(String, String)>,
 ) -> Result<Response, Problem> {
-    let (turn, found) = in_turn(&app.message_pages, app.node.messages(&topic, &id)).await?;
+    let (turn, found) = in_turn(&app.message_pages, app.node.search.by_id(&topic, &id)).await?;
     page(&app, turn, found, None).await
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn list(
     })?;
     let (since_ms, after) = (params.read("since", time_ms)?, params.read("after", mark)?);
     let query = MessageQuery { topic, key, since_ms, after, limit: page_of.limit };
-    let (turn, found) = in_turn(&app.message_pages, app.node.list_messages(query)).await?;
+    let (turn, found) = in_turn(&app.message_pages, app.node.search.list(query)).await?;
     page(&app, turn, found.messages, found.next.as_ref().map(mark_text)).await
 }
 
@@ -76,7 +76,7 @@ async fn page(
     found: Vec<MessageView>,
     next: Option<String>,
 ) -> Result<Response, Problem> {
-    let shard = app.node.shard();
+    let shard = app.node.identity.shard;
     let making = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let mut room = Bodies { left: BODIES_MAX_BYTES, decompressed_left: DECOMPRESSED_MAX_BYTES };

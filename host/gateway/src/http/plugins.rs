@@ -53,7 +53,7 @@ fn verdict(mut found: Map<String, Value>) -> Map<String, Value> {
 /// The verdict that was recorded with a component.
 async fn recorded_verdict(app: &App, digest: &str) -> Result<Map<String, Value>, Problem> {
     let missing = || Refusal::NotFound(format!("there is no component {digest}"));
-    let recorded = app.node.plugin_verdict(digest).await?.ok_or_else(missing)?;
+    let recorded = app.node.components.verdict(digest).await?.ok_or_else(missing)?;
     let parsed = serde_json::from_str(&recorded)
         .map_err(|error| NothingStored::Internal(format!("the verdict on {digest} cannot be read: {error}")))?;
     Ok(verdict(parsed))
@@ -61,13 +61,13 @@ async fn recorded_verdict(app: &App, digest: &str) -> Result<Map<String, Value>,
 
 async fn found(app: &App, name: &str) -> Result<PluginEntry, Problem> {
     let missing = || Refusal::NotFound(format!("there is no plugin {name}; push it with: vouch plugin push"));
-    Ok(app.node.plugin(name).await?.ok_or_else(missing)?)
+    Ok(app.node.components.plugin(name).await?.ok_or_else(missing)?)
 }
 
 /// `GET /v1/plugins`.
 pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Response, Problem> {
     let page = params.page()?;
-    let mut found = app.node.plugins(page.after, page.limit + 1).await?;
+    let mut found = app.node.components.plugins(page.after, page.limit + 1).await?;
     let more = found.len() > page.limit;
     found.truncate(page.limit);
     let next = found.last().filter(|_| more).map(|(name, _)| name.clone());
@@ -89,7 +89,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Names(name): Names<String>
 
 /// `DELETE /v1/plugins/{name}`: with all its tags; refused while a binding uses it.
 pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<StatusCode, Problem> {
-    app.node.delete_plugin(&name).await?;
+    app.node.components.delete_plugin(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -122,7 +122,7 @@ pub(crate) async fn upload(
     check_plugin_name(&name).map_err(invalid)?;
     check_tag(&tag).map_err(invalid)?;
     let demands = Preconditions::of(&headers)?;
-    let current = app.node.plugin_tag(&name, &tag).await?;
+    let current = app.node.components.tag(&name, &tag).await?;
     let what = format!("tag {tag} of plugin {name}");
     demands.check(&what, current.as_deref())?;
     if let Some(current) = &current
@@ -134,7 +134,7 @@ pub(crate) async fn upload(
         )));
     }
     let upload = PluginUpload { name: name.clone(), tag: tag.clone(), wasm, expected: current };
-    let (found, done) = app.node.upload_plugin(upload).await?;
+    let (found, done) = app.node.components.upload(upload).await?;
     let digest = found.digest.clone();
     let found = serde_json::to_value(found).ok().and_then(|found| found.as_object().cloned());
     let mut document = verdict(found.unwrap_or_default());
@@ -148,7 +148,7 @@ pub(crate) async fn remove_tag(
     State(app): State<Arc<App>>,
     Names((name, tag)): Names<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    app.node.delete_plugin_tag(&name, &tag).await?;
+    app.node.components.delete_tag(&name, &tag).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -168,7 +168,7 @@ pub(crate) async fn component(
     Names((name, digest)): Names<(String, String)>,
 ) -> Result<Response, Problem> {
     let (_, digest) = component_of(&app, &name, &digest).await?;
-    let wasm = app.node.component(digest).await?;
+    let wasm = app.node.components.file(digest).await?;
     Ok((etag(digest), [(header::CONTENT_TYPE, "application/wasm")], wasm).into_response())
 }
 
@@ -178,7 +178,7 @@ pub(crate) async fn remove_component(
     Names((name, digest)): Names<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let (plugin, digest) = component_of(&app, &name, &digest).await?;
-    let bindings = app.node.bindings_of_plugin(&name, usize::MAX).await?;
+    let bindings = app.node.components.bindings_of_plugin(&name, usize::MAX).await?;
     let users = bindings.iter().filter(|(_, answers)| *answers == digest).map(|(binding, _)| binding.as_str());
     if let Some(refusal) = used_by_bindings(&format!("component {digest} of plugin {name}"), users) {
         return Err(refusal.into());
@@ -190,7 +190,7 @@ pub(crate) async fn remove_component(
         return Err(Refusal::Conflict(text).into());
     }
     for tag in tags {
-        app.node.delete_plugin_tag(&name, tag).await?;
+        app.node.components.delete_tag(&name, tag).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -79,7 +79,7 @@ impl Resource for Topics {
     }
 
     async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<TopicConfig>>, NotDone> {
-        match node.topic(name).await {
+        match node.settings.topic(name).await {
             Ok(info) => Ok(Some(info.into())),
             Err(NotDone::Refused(Refusal::TopicNotFound(_))) => Ok(None),
             Err(not_done) => Err(not_done),
@@ -87,12 +87,12 @@ impl Resource for Topics {
     }
 
     async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<TopicConfig>>, NotDone> {
-        let topics = node.topics(after, limit).await?;
+        let topics = node.settings.topics(after, limit).await?;
         Ok(topics.into_iter().map(|(info, _)| info.into()).collect())
     }
 
     async fn put(node: &Node, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, NotDone> {
-        node.put_topic(name, config, expect).await
+        node.settings.put_topic(name, config, expect).await
     }
 }
 
@@ -118,15 +118,15 @@ impl Resource for Groups {
     }
 
     async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<GroupConfig>>, NotDone> {
-        Ok(node.group(name).await?.map(Into::into))
+        Ok(node.settings.group(name).await?.map(Into::into))
     }
 
     async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<GroupConfig>>, NotDone> {
-        Ok(node.groups(after, limit).await?.into_iter().map(Into::into).collect())
+        Ok(node.settings.groups(after, limit).await?.into_iter().map(Into::into).collect())
     }
 
     async fn put(node: &Node, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, NotDone> {
-        node.put_group(name, config, expect).await
+        node.settings.put_group(name, config, expect).await
     }
 }
 
@@ -269,8 +269,8 @@ pub(crate) async fn remove_topic(
     };
     let (by, reason) = (on_record("by", BY_MAX_BYTES)?, on_record("reason", REASON_MAX_BYTES)?);
     let warnings = match force {
-        true => app.node.delete_topic_by_force(&name, by, reason).await?,
-        false => app.node.delete_topic(&name, false).await.map(|()| Vec::new())?,
+        true => app.node.settings.delete_topic_by_force(&name, by, reason).await?,
+        false => app.node.settings.delete_topic(&name, false).await.map(|()| Vec::new())?,
     };
     Ok(match warnings.as_slice() {
         [] => StatusCode::NO_CONTENT.into_response(),

@@ -87,7 +87,7 @@ fn last_error(ErrorView { by, text, trace, at_ms }: ErrorView) -> Value {
 /// The log position that an id names on this node.
 fn position(app: &App, id: &str) -> Result<u64, Problem> {
     let parsed: TransactionId = id.parse()?;
-    if parsed.shard != app.node.shard() {
+    if parsed.shard != app.node.identity.shard {
         let why = format!("its shard {} is not served by this node", parsed.shard);
         return Err(Refusal::UnknownTransaction { id: id.to_owned(), why }.into());
     }
@@ -95,7 +95,7 @@ fn position(app: &App, id: &str) -> Result<u64, Problem> {
 }
 
 async fn found(app: &App, position: u64) -> Result<TransactionDocument, Problem> {
-    Ok(TransactionDocument::new(app.node.shard(), app.node.transaction(position).await?))
+    Ok(TransactionDocument::new(app.node.identity.shard, app.node.transactions.get(position).await?))
 }
 
 fn state(text: &str) -> Result<TransactionState, String> {
@@ -129,15 +129,15 @@ pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<
         after,
         limit: page.limit,
     };
-    let views = app.node.transactions(query.clone()).await?;
-    let shard = app.node.shard();
+    let views = app.node.transactions.list(query.clone()).await?;
+    let shard = app.node.identity.shard;
     let next = match views.last().filter(|_| views.len() == page.limit) {
         Some(last) => {
             let ended = last.ended_at_ms.is_some();
             let position = last.transaction;
             let mark = if ended { TransactionMark::Ended(position) } else { TransactionMark::Open(position) };
             (query.after, query.limit) = (Some(mark), 1);
-            let more = app.node.transactions(query).await?;
+            let more = app.node.transactions.list(query).await?;
             let id = TransactionId { shard, position };
             (!more.is_empty()).then(|| if ended { format!("{ENDED_MARK}{id}") } else { id.to_string() })
         }
@@ -213,7 +213,7 @@ async fn end(
 ) -> Result<Json<EndDocument>, Problem> {
     let position = position(&app, &id)?;
     let Decision { by, reason } = Decision::read(&body)?;
-    let receipt = app.node.end_transaction(EndRequest::by_operator(position, outcome, by, reason)).await?;
+    let receipt = app.node.transactions.end(EndRequest::by_operator(position, outcome, by, reason)).await?;
     let transaction = found(&app, position).await?;
     Ok(Json(EndDocument { transaction, outcome: receipt.outcome, repeated: receipt.repeated }))
 }
@@ -226,6 +226,6 @@ pub(crate) async fn resume(
 ) -> Result<Json<TransactionDocument>, Problem> {
     let position = position(&app, &id)?;
     let Decision { by, reason } = Decision::read(&body)?;
-    app.node.resume_transaction(position, by, reason).await?;
+    app.node.transactions.resume(position, by, reason).await?;
     Ok(Json(found(&app, position).await?))
 }

@@ -144,7 +144,7 @@ impl Api {
     pub(crate) async fn send(&self, topic: &str, message: NewMessage) -> Receipt {
         let topic = ResourceName::plain(topic);
         let request = SendRequest { topic, producer: "producer-1".to_owned(), messages: vec![message] };
-        self.node.send(request).await.unwrap()[0]
+        self.node.messages.send(request).await.unwrap()[0]
     }
 }
 

@@ -50,7 +50,7 @@ async fn secrets_of_a_binding_are_shown_to_nobody_and_reach_the_component() {
         assert!(Instant::now() < give_up_at, "{shown}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let lines = api.node.binding_log("orders").await.unwrap().1.recent_logs();
+    let lines = api.node.components.binding_log("orders").await.unwrap().1.recent_logs();
     assert!(!lines.is_empty());
     let said = format!("{error} {lines:?}");
     // It had the true address, and nobody is told more of it.

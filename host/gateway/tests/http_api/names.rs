@@ -12,13 +12,13 @@ const GROUP: (&str, &str) = ("tenant/shop", "tenant%2Fshop");
 
 async fn send(api: &Api, id: &str) {
     let (topic, producer) = (ResourceName::parse(TOPIC.0), "producer-1".to_owned());
-    api.node.send(SendRequest { topic, producer, messages: vec![message(id, b"x")] }).await.unwrap();
+    api.node.messages.send(SendRequest { topic, producer, messages: vec![message(id, b"x")] }).await.unwrap();
 }
 
 async fn receive(api: &Api) {
     let (topic, group) = (ResourceName::parse(TOPIC.0), ResourceName::parse(GROUP.0));
     let receive = ReceiveRequest { topic, group, client_id: "c".to_owned(), max: 1, ..ReceiveRequest::default() };
-    while api.node.receive(receive.clone()).await.unwrap().is_empty() {}
+    while api.node.messages.receive(receive.clone()).await.unwrap().is_empty() {}
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_topic_of_a_namespace_is_created_listed_shown_changed_searched_and_del
     }
     let half = vouch_broker::NewMessage { kind: vouch_broker::MessageKind::Transaction, ..message("h1", b"x") };
     let (topic, producer) = (ResourceName::parse(TOPIC.0), "producer-1".to_owned());
-    api.node.send(SendRequest { topic, producer, messages: vec![half] }).await.unwrap();
+    api.node.messages.send(SendRequest { topic, producer, messages: vec![half] }).await.unwrap();
     let open = api.get(&format!("/v1/transactions?topic={}", TOPIC.1)).await.is(200).json();
     assert_eq!(each(&open, "topic"), [TOPIC.0]);
     let id = each(&open, "id")[0].to_owned();
@@ -141,9 +141,9 @@ async fn dead_letter(api: &Api) -> Value {
     let receive = ReceiveRequest { topic, group, client_id: "c".to_owned(), max: 1, ..ReceiveRequest::default() };
     let mut received = Vec::new();
     while received.is_empty() {
-        received = api.node.receive(receive.clone()).await.unwrap();
+        received = api.node.messages.receive(receive.clone()).await.unwrap();
     }
-    api.node.forward_to_dead_letter(received[0].handle, "in vain").await.unwrap();
+    api.node.messages.forward_to_dead_letter(received[0].handle, "in vain").await.unwrap();
     api.get("/v1/topics/tenant%2F%25DLQ%25shop").await.is(200).json()
 }
 

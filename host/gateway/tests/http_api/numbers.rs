@@ -62,7 +62,7 @@ async fn answered_check(api: &Api) {
         by,
         ..EndRequest::by_operator(id.position, TransactionOutcome::Committed, String::new(), String::new())
     };
-    api.node.end_transaction(end).await.unwrap();
+    api.node.transactions.end(end).await.unwrap();
 }
 
 async fn back_up(api: &Api) {
@@ -96,11 +96,11 @@ async fn the_document_lists_every_metric_with_its_labels_and_no_other() {
     let (topic, group) = (ResourceName::plain("plain"), ResourceName::plain("shop"));
     let receive = ReceiveRequest { topic, group, client_id: "c".to_owned(), max: 1, ..ReceiveRequest::default() };
     let delivery = loop {
-        if let Some(delivery) = api.node.receive(receive.clone()).await.unwrap().pop() {
+        if let Some(delivery) = api.node.messages.receive(receive.clone()).await.unwrap().pop() {
             break delivery;
         }
     };
-    api.node.forward_to_dead_letter(delivery.handle, "enough").await.unwrap();
+    api.node.messages.forward_to_dead_letter(delivery.handle, "enough").await.unwrap();
     api.send("plain", message("m2", b"x")).await;
 
     // Numbers of groups and topics are up to a second old.

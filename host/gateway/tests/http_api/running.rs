@@ -41,7 +41,7 @@ async fn metrics_follow_what_happens() {
     api.send("plain", message("m1", b"x")).await;
     let (topic, group) = (ResourceName::plain("plain"), ResourceName::plain("shop"));
     let receive = ReceiveRequest { topic, group, client_id: "c".to_owned(), max: 1, ..ReceiveRequest::default() };
-    while api.node.receive(receive.clone()).await.unwrap().is_empty() {}
+    while api.node.messages.receive(receive.clone()).await.unwrap().is_empty() {}
     let (kept, dropped) = (api.half("orders", "1").await, api.half("orders", "2").await);
     api.half("orders", "3").await;
     let decide = async |id: &str, what: &str| {
@@ -54,7 +54,7 @@ async fn metrics_follow_what_happens() {
         let subscriptions = vec![(ResourceName::plain("plain"), TagFilter::tags([tag]))];
         let group = Some(ResourceName::plain("shop"));
         let declaration = Declaration { role: Role::PushConsumer, topics: vec![], group, subscriptions };
-        api.node.sessions().declare(client, declaration, Instant::now()).unwrap();
+        api.node.sessions.declare(client, declaration, Instant::now()).unwrap();
     }
 
     let after = api.get("/metrics").await.is(200);

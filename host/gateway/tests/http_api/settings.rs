@@ -68,7 +68,7 @@ async fn progress_counts_what_is_ready_and_what_is_in_flight() {
     let receive = ReceiveRequest { topic, group, client_id, max: 2, ..ReceiveRequest::default() };
     let mut received = 0;
     while received < 2 {
-        received += api.node.receive(receive.clone()).await.unwrap().len();
+        received += api.node.messages.receive(receive.clone()).await.unwrap().len();
     }
     // A receive does not wait for its lease in the log (ruling 10); a write after it does.
     api.put("/v1/topics/after", json!({})).await.is(201);

@@ -70,7 +70,7 @@ async fn a_decision_ends_it_a_repeat_is_told_and_the_opposite_is_a_conflict() {
     // What was committed is delivered, what was rolled back is not.
     let (topic, group) = (ResourceName::plain("orders"), ResourceName::plain("shop"));
     let receive = ReceiveRequest { topic, group, client_id: "c".to_owned(), max: 32, ..ReceiveRequest::default() };
-    let received = api.node.receive(receive).await.unwrap();
+    let received = api.node.messages.receive(receive).await.unwrap();
     let ids: Vec<_> = received.iter().map(|delivery| delivery.message.message.message_id.as_str()).collect();
     assert_eq!(ids, ["commit"]);
 }

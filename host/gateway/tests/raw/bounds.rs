@@ -274,7 +274,7 @@ async fn a_message_that_a_client_cannot_take_goes_to_the_dead_letters_without_it
         let letters =
             MessageQuery { topic: "%DLQ%group".to_owned(), key: None, since_ms: None, after: None, limit: 100 };
         // There is no such topic before the first.
-        if let Ok(found) = broker.node.list_messages(letters).await {
+        if let Ok(found) = broker.node.search.list(letters).await {
             dead = found.messages.into_iter().map(|view| view.message.message.message_id).collect();
         }
     }

@@ -50,7 +50,7 @@ impl Broker {
             [("orders", TopicType::Normal), ("payments", TopicType::Transaction), ("any", TopicType::Mixed)]
         {
             let topic = TopicConfig { topic_type, ..TopicConfig::default() };
-            node.put_topic(name, topic, Expect::Anything).await.unwrap();
+            node.settings.put_topic(name, topic, Expect::Anything).await.unwrap();
         }
         Self::serve_with(node, folder, edges).await
     }
@@ -89,7 +89,7 @@ impl Broker {
     }
 
     pub(crate) async fn group(&self, name: &str, config: GroupConfig) {
-        self.node.put_group(name, config, Expect::Anything).await.unwrap();
+        self.node.settings.put_group(name, config, Expect::Anything).await.unwrap();
     }
 
     pub(crate) async fn client(&self, id: &'static str) -> Client {

@@ -20,7 +20,7 @@ async fn a_node_that_serves_a_damaged_log_refuses_every_write_and_denies_nothing
     let lease = handle(&received[0]).to_owned();
     client.send_one("orders", "damaged").await;
     let behind = prepare(&mut client, "payments", "behind").await;
-    broker.node.put_topic("late", Default::default(), vouch_node::Expect::Anything).await.unwrap();
+    broker.node.settings.put_topic("late", Default::default(), vouch_node::Expect::Anything).await.unwrap();
     let broker = broker
         .serve_read_only_after(|folder| {
             let file = folder.join("shards/0/log/00000000000000000000.log");

@@ -218,13 +218,13 @@ async fn heartbeats_build_sessions_and_termination_ends_them() {
     let request = client.request(request);
     let answer = client.grpc.heartbeat(request).await.unwrap().into_inner();
     assert_eq!(code(&answer.status), Code::Ok);
-    assert_eq!(broker.node.sessions().count(), (0, 1));
+    assert_eq!(broker.node.sessions.count(), (0, 1));
     // Several terminations are normal: one for each endpoint.
     for _ in 0..2 {
         let request = client.request(NotifyClientTerminationRequest { group: resource("group") });
         let answer = client.grpc.notify_client_termination(request).await.unwrap().into_inner();
         assert_eq!(code(&answer.status), Code::Ok);
-        assert_eq!(broker.node.sessions().count(), (0, 0));
+        assert_eq!(broker.node.sessions.count(), (0, 0));
     }
     broker.stop().await;
 }
@@ -258,7 +258,7 @@ async fn messages_of_a_push_consumer_that_died_reach_another_one_a_second_after_
     assert_eq!(received.messages.len(), 1);
     // Half a minute of silence, then its connection is gone.
     let long_ago = Instant::now() - vouch_node::DEAD_AFTER - Duration::from_millis(1);
-    broker.node.sessions().heard("dead", long_ago);
+    broker.node.sessions.heard("dead", long_ago);
     drop((telemetry, dead));
     let mut other = broker.client("other").await;
     let again = soon(async {

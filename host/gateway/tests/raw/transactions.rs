@@ -138,7 +138,7 @@ async fn a_producer_is_asked_over_its_telemetry_stream_and_its_answer_counts() {
 async fn quick(broker: &Broker) {
     let quick = CheckPolicy { immunity: Duration::ZERO, ..CheckPolicy::default() };
     let topic = TopicConfig { topic_type: TopicType::Transaction, transaction: quick, ..TopicConfig::default() };
-    broker.node.put_topic("quick", topic, Expect::Anything).await.unwrap();
+    broker.node.settings.put_topic("quick", topic, Expect::Anything).await.unwrap();
 }
 
 /// The transaction that the broker asks about.

@@ -4,11 +4,11 @@ use vouch_broker::record::{CheckAnswered, EndedBy};
 use vouch_broker::state::Applied;
 use vouch_broker::{NotDone, ResourceName, State};
 
-use crate::Node;
+use crate::Transactions;
 use crate::metrics::{Answered, PRODUCER};
 use vouch_leader::Leader;
 
-impl Node {
+impl Transactions {
     /// A client says that it cannot decide about a transaction, which it names as for an end. Counts if it is a producer
     /// that the ask under way went to (ruling 1), else changes nothing: not what a stranger says, nor the sender of the
     /// half that was not asked, nor anybody while a component is asked. Returns whether it counted.
@@ -19,7 +19,7 @@ impl Node {
         message_id: Option<&str>,
         client_id: &str,
     ) -> Result<bool, NotDone> {
-        self.check_writable()?;
+        self.0.check_writable()?;
         self.0.half_named(transaction, topic, message_id).await?;
         let client = client_id.to_owned();
         let find = move |_: &State, leader: &mut Leader| {

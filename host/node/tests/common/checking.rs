@@ -12,7 +12,7 @@ use vouch_node::{Node, TransactionView};
 pub(crate) async fn until(node: &Node, transaction: u64, wanted: impl Fn(&TransactionView) -> bool) -> TransactionView {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let view = node.transaction(transaction).await.unwrap();
+        let view = node.transactions.get(transaction).await.unwrap();
         if wanted(&view) {
             return view;
         }

@@ -25,7 +25,7 @@ pub(crate) fn topic_config(json: &str) -> TopicConfig {
 }
 
 pub(crate) async fn topic(node: &Node, name: &str, json: &str) {
-    node.put_topic(name, topic_config(json), Expect::Anything).await.expect("the topic is made");
+    node.settings.put_topic(name, topic_config(json), Expect::Anything).await.expect("the topic is made");
 }
 
 pub(crate) fn message(id: &str, body: &str) -> NewMessage {
@@ -53,7 +53,7 @@ pub(crate) fn half(id: &str, body: &str) -> NewMessage {
 pub(crate) async fn send(node: &Node, topic: &str, message: NewMessage) -> Receipt {
     let request =
         SendRequest { topic: ResourceName::plain(topic), producer: "producer-1".to_owned(), messages: vec![message] };
-    node.send(request).await.expect("the send is accepted")[0]
+    node.messages.send(request).await.expect("the send is accepted")[0]
 }
 
 pub(crate) async fn prepare(node: &Node, topic: &str, message: NewMessage) -> u64 {
@@ -80,7 +80,7 @@ pub(crate) async fn receive_now(node: &Node, topic: &str, group: &str) -> Vec<De
     let request = ReceiveRequest { wait: Duration::ZERO, ..receive(topic, group) };
     let mut all = Vec::new();
     loop {
-        let batch = node.receive(request.clone()).await.expect("the receive is answered");
+        let batch = node.messages.receive(request.clone()).await.expect("the receive is answered");
         if batch.is_empty() {
             return all;
         }

@@ -12,18 +12,18 @@ use crate::{indexed, never, query, read, started, with_keys};
 async fn search_times(node: &Node, messages: usize) -> [Duration; 3] {
     const SEARCHES: usize = 20;
     let mut means = [Duration::ZERO; 3];
-    let middle = node.messages("t", &format!("m{}", messages / 2)).await.unwrap()[0].message.stored_at.0;
+    let middle = node.search.by_id("t", &format!("m{}", messages / 2)).await.unwrap()[0].message.stored_at.0;
     for n in (0..SEARCHES).map(|n| n * messages / SEARCHES) {
         let began = Instant::now();
-        assert_eq!(node.messages("t", &format!("m{n}")).await.unwrap().len(), 1);
+        assert_eq!(node.search.by_id("t", &format!("m{n}")).await.unwrap().len(), 1);
         means[0] += began.elapsed();
         let began = Instant::now();
         let key = MessageQuery { key: Some(format!("k{n}")), ..query("t", 100) };
-        assert_eq!(node.list_messages(key).await.unwrap().messages.len(), 1);
+        assert_eq!(node.search.list(key).await.unwrap().messages.len(), 1);
         means[1] += began.elapsed();
         let began = Instant::now();
         let late = MessageQuery { since_ms: Some(middle), ..query("t", 100) };
-        assert_eq!(node.list_messages(late).await.unwrap().messages.len(), 100);
+        assert_eq!(node.search.list(late).await.unwrap().messages.len(), 100);
         means[2] += began.elapsed();
     }
     means.map(|sum| sum / SEARCHES as u32)
@@ -39,7 +39,7 @@ async fn what_the_index_costs_and_saves() {
     for first in (0..MESSAGES).step_by(1000) {
         let messages = (first..first + 1000).map(|n| with_keys(&format!("m{n}"), &[&format!("k{n}")], 200)).collect();
         let topic = ResourceName::plain("t");
-        node.send(SendRequest { topic, producer: "p".to_owned(), messages }).await.unwrap();
+        node.messages.send(SendRequest { topic, producer: "p".to_owned(), messages }).await.unwrap();
     }
     println!("by id, key, time without the index: {:?}", search_times(&node, MESSAGES).await);
     node.stop().await;
@@ -47,8 +47,8 @@ async fn what_the_index_costs_and_saves() {
     let node = started(never(folder.path())).await;
     let began = Instant::now();
     indexed(&node).await;
-    let (took, log) = (began.elapsed(), node.status().await.unwrap().appended);
-    println!("made in {took:?}: {} bytes for {log} bytes of log", read(&node.lookup().bytes));
+    let (took, log) = (began.elapsed(), node.status.numbers().await.unwrap().appended);
+    println!("made in {took:?}: {} bytes for {log} bytes of log", read(&node.status.lookup().bytes));
     println!("by id, key, time with the index: {:?}", search_times(&node, MESSAGES).await);
     node.stop().await;
 }

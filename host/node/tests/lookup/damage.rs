@@ -31,7 +31,7 @@ async fn a_damaged_file_is_never_believed_and_made_again() {
         check(&node).await;
         indexed(&node).await;
         check(&node).await;
-        assert_eq!((page, read(&node.lookup().damaged), read(&node.lookup().builds)), (page, 1, 1));
+        assert_eq!((page, read(&node.status.lookup().damaged), read(&node.status.lookup().builds)), (page, 1, 1));
         node.stop().await;
         assert!(files(folder.path()) == whole, "page {page} is as it was");
     }
@@ -45,7 +45,7 @@ async fn a_damaged_file_is_never_believed_and_made_again() {
     }
     check(&node).await;
     indexed(&node).await;
-    assert_eq!(read(&node.lookup().damaged), whole.len() as u64);
+    assert_eq!(read(&node.status.lookup().damaged), whole.len() as u64);
     check(&node).await;
     node.stop().await;
     assert!(files(folder.path()) == whole);
@@ -97,7 +97,7 @@ async fn a_file_of_another_log_part_or_version_is_not_used() {
         fs::write(path, changed).unwrap();
         let node = started(never(folder.path())).await;
         indexed(&node).await;
-        assert_eq!((what, read(&node.lookup().damaged), read(&node.lookup().builds)), (what, 1, 1));
+        assert_eq!((what, read(&node.status.lookup().damaged), read(&node.status.lookup().builds)), (what, 1, 1));
         check(&node).await;
         node.stop().await;
         assert!(files(folder.path()) == whole);

@@ -55,7 +55,7 @@ async fn started(config: NodeConfig) -> Node {
 
 /// Waits until every part has its file.
 async fn indexed(node: &Node) {
-    while read(&node.lookup().missing) > 0 {
+    while read(&node.status.lookup().missing) > 0 {
         tokio::task::yield_now().await;
     }
 }
@@ -78,7 +78,7 @@ fn texts(views: &[MessageView]) -> Vec<String> {
 }
 
 async fn by_id(node: &Node, topic: &str, id: &str) -> Vec<String> {
-    texts(&node.messages(topic, id).await.unwrap())
+    texts(&node.search.by_id(topic, id).await.unwrap())
 }
 
 fn query(topic: &str, limit: usize) -> MessageQuery {
@@ -89,7 +89,7 @@ fn query(topic: &str, limit: usize) -> MessageQuery {
 async fn all(node: &Node, mut query: MessageQuery) -> Vec<MessageView> {
     let mut views = Vec::new();
     loop {
-        let page = node.list_messages(query.clone()).await.unwrap();
+        let page = node.search.list(query.clone()).await.unwrap();
         assert!(page.messages.len() <= query.limit);
         views.extend(page.messages);
         match page.next {
@@ -116,7 +116,7 @@ async fn fill(node: &Node) {
     // Parts are sealed as the log grows, at the pace of a thread that stands back.
     topic(node, "other", "{}").await;
     let mut n = 0;
-    while read(&node.lookup().files) < 3 {
+    while read(&node.status.lookup().files) < 3 {
         send(node, "other", with_keys(&format!("m{n}"), &["all"], 8 << 10)).await;
         n += 1;
     }
@@ -167,10 +167,13 @@ async fn messages_are_found_across_parts_and_behind_them_and_after_a_restart() {
     check(&node).await;
     indexed(&node).await;
     check(&node).await;
-    assert_eq!(read(&node.lookup().damaged), 0);
-    let there = read(&node.lookup().files) - read(&node.lookup().builds);
+    assert_eq!(read(&node.status.lookup().damaged), 0);
+    let there = read(&node.status.lookup().files) - read(&node.status.lookup().builds);
     assert!(there >= 3, "files that are there are used, {there} were");
-    assert_eq!(read(&node.lookup().bytes), files(folder.path()).values().map(|bytes| bytes.len() as u64).sum::<u64>());
+    assert_eq!(
+        read(&node.status.lookup().bytes),
+        files(folder.path()).values().map(|bytes| bytes.len() as u64).sum::<u64>()
+    );
     let after = files(folder.path());
     assert!(before.iter().all(|(path, bytes)| after.get(path) == Some(bytes)), "and do not change");
     node.stop().await;
@@ -198,7 +201,7 @@ async fn missing_files_are_made_again_as_they_were_and_strange_ones_go() {
     check(&node).await;
     indexed(&node).await;
     check(&node).await;
-    assert_eq!(read(&node.lookup().builds), before.len() as u64);
+    assert_eq!(read(&node.status.lookup().builds), before.len() as u64);
     node.stop().await;
     assert!(files(folder.path()) == before, "the same files, byte for byte");
 }
@@ -212,27 +215,27 @@ async fn marks_belong_to_one_list_of_one_topic() {
         for n in 0..3 {
             send(&node, "t", with_keys(&format!("{round}-{n}"), &["k"], 10)).await;
         }
-        let first = node.list_messages(query("t", 1)).await.unwrap();
+        let first = node.search.list(query("t", 1)).await.unwrap();
         let keyed = MessageQuery { key: Some("k".to_owned()), ..query("t", 1) };
-        let first_keyed = node.list_messages(keyed.clone()).await.unwrap();
+        let first_keyed = node.search.list(keyed.clone()).await.unwrap();
         assert_eq!(texts(&first_keyed.messages), [format!("{round}-2")]);
         let crossed = [
             MessageQuery { after: first_keyed.next.clone(), ..query("t", 1) },
             MessageQuery { after: first.next.clone(), ..keyed },
         ];
         for query in crossed {
-            assert!(matches!(node.list_messages(query).await, Err(NotDone::Refused(Refusal::Invalid(_)))));
+            assert!(matches!(node.search.list(query).await, Err(NotDone::Refused(Refusal::Invalid(_)))));
         }
-        node.delete_topic("t", true).await.unwrap();
+        node.settings.delete_topic("t", true).await.unwrap();
         topic(&node, "t", "{}").await;
         let gone = MessageQuery { after: first.next, ..query("t", 1) };
         assert!(
-            matches!(node.list_messages(gone).await, Err(NotDone::Refused(Refusal::Invalid(_)))),
+            matches!(node.search.list(gone).await, Err(NotDone::Refused(Refusal::Invalid(_)))),
             "another topic of this name"
         );
-        node.delete_topic("t", true).await.unwrap();
+        node.settings.delete_topic("t", true).await.unwrap();
     }
-    assert!(matches!(node.list_messages(query("t", 1)).await, Err(NotDone::Refused(Refusal::TopicNotFound(_)))));
+    assert!(matches!(node.search.list(query("t", 1)).await, Err(NotDone::Refused(Refusal::TopicNotFound(_)))));
     node.stop().await;
 }
 
@@ -249,7 +252,7 @@ async fn open_transactions_are_found_by_id_and_key_and_are_in_no_queue() {
     end(&node, transaction, TransactionOutcome::Committed).await;
     assert_eq!(by_id(&node, "t", "h").await, ["half"]);
     assert_eq!(since(&node, "t", 0, 10).await.len(), 2);
-    let view = node.messages("t", "h").await.unwrap().remove(0);
+    let view = node.search.by_id("t", "h").await.unwrap().remove(0);
     assert!(view.place.is_some() && view.transaction.is_some());
     node.stop().await;
 }
@@ -257,7 +260,7 @@ async fn open_transactions_are_found_by_id_and_key_and_are_in_no_queue() {
 async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) {
     let by = EndedBy::Operator { name: "test".to_owned() };
     let request = EndRequest { topic: None, message_id: None, transaction, outcome, by, reason: String::new() };
-    node.end_transaction(request).await.unwrap();
+    node.transactions.end(request).await.unwrap();
 }
 
 /// What retention took is not found, with the index and without, and what it carried on is.
@@ -272,7 +275,7 @@ async fn expired_messages_are_not_found_and_carried_halves_are() {
     // One queue each, so that there are parts that know of a queue only what lay in released log.
     topic(&node, "long", r#"{"queues":8}"#).await;
     let mut sent = 0;
-    while node.log_usage().start.0 == 0 {
+    while node.status.log_usage().start.0 == 0 {
         send(&node, "t", with_keys(&format!("m{sent}"), &["all"], 32 << 10)).await;
         send(&node, "long", with_keys(&format!("l{sent}"), &["long"], 10)).await;
         sent += 1;
@@ -302,10 +305,10 @@ async fn expired_messages_are_not_found_and_carried_halves_are() {
         listed.sort_unstable_by(|a, b| b.cmp(a));
         assert_eq!(listed, kept);
         assert!(by_id(&node, "t", "m0").await.is_empty());
-        let half = node.messages("x", "h").await.unwrap().remove(0);
+        let half = node.search.by_id("x", "h").await.unwrap().remove(0);
         assert_eq!(half.transaction.unwrap().transaction, transaction);
         for view in long.iter().step_by(5) {
-            let found = node.messages("long", &view.message.message.message_id).await.unwrap();
+            let found = node.search.by_id("long", &view.message.message.message_id).await.unwrap();
             assert_eq!(found.iter().map(|view| view.place).collect::<Vec<_>>(), [view.place]);
             let late = long.iter().filter(|other| other.message.stored_at >= view.message.stored_at);
             let found = since(&node, "long", view.message.stored_at.0, 100).await;
@@ -314,7 +317,7 @@ async fn expired_messages_are_not_found_and_carried_halves_are() {
         assert_eq!(by_key(&node, "long", "long", 50).await.len(), long.len());
     }
     end(&node, transaction, TransactionOutcome::Committed).await;
-    let half = node.messages("x", "h").await.unwrap().remove(0);
+    let half = node.search.by_id("x", "h").await.unwrap().remove(0);
     assert!(half.place.is_some() && half.transaction.unwrap().transaction == transaction);
     node.stop().await;
 }

@@ -69,7 +69,7 @@ async fn step(node: &Node, rng: &mut StdRng, models: &mut [Model; 2], number: u6
                 let (transaction, sent) = model.open.remove(rng.random_range(0..model.open.len()));
                 if rng.random_bool(0.7) {
                     end(node, transaction, TransactionOutcome::Committed).await;
-                    let view = node.messages(name, &sent.id).await.unwrap().into_iter();
+                    let view = node.search.by_id(name, &sent.id).await.unwrap().into_iter();
                     let mut own = view.filter(|view| texts(std::slice::from_ref(view)) == [sent.number.to_string()]);
                     model.stored.insert(own.next().unwrap().place.expect("it is in a queue"), sent);
                 } else {
@@ -78,7 +78,7 @@ async fn step(node: &Node, rng: &mut StdRng, models: &mut [Model; 2], number: u6
             }
         }
         _ => {
-            node.delete_topic(name, true).await.unwrap();
+            node.settings.delete_topic(name, true).await.unwrap();
             *model = make(node, name).await;
         }
     }
@@ -138,7 +138,7 @@ async fn every_search_agrees_with_a_full_walk_on_a_random_history() {
             number += 1;
         }
         agree(&node, &mut rng, &models, round).await;
-        used = used.max(read(&node.lookup().files));
+        used = used.max(read(&node.status.lookup().files));
         if rng.random_bool(0.4) {
             node.stop().await;
             drop(node);

@@ -98,10 +98,10 @@ pub(super) fn calls(registry: &mut Registry, app: &App) {
 
 /// How long things take.
 pub(super) fn durations(registry: &mut Registry, node: &Node) {
-    let metrics = node.metrics();
+    let metrics = &node.metrics;
     for (name, help, counts) in [
         ("send", "Sends that were stored, from the call to the answer", metrics.sends.counts()),
-        ("sync", "Syncs of the log", node.syncs()),
+        ("sync", "Syncs of the log", node.status.syncs()),
         (
             "check",
             "Calls of components about a transaction, without the wait for a place to run",

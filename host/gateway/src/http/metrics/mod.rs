@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use vouch_broker::NothingStored;
-use vouch_node::{Health, Node, ProcessUse, SeriesView, Status};
+use vouch_node::{Health, Node, Numbers, ProcessUse, SeriesView};
 
 use super::App;
 use super::problem::Problem;
@@ -33,19 +33,22 @@ impl Outside {
     fn read(node: &Node) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let age = |at: u64| now.saturating_sub(at) as f64;
-        Self { process: ProcessUse::now(), backup_age_seconds: node.backed_up_at_ms().map(|at| seconds(age(at))) }
+        Self {
+            process: ProcessUse::now(),
+            backup_age_seconds: node.status.backed_up_at_ms().map(|at| seconds(age(at))),
+        }
     }
 }
 
 /// `GET /metrics`.
 pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let (status, view) = (app.node.status().await?, app.node.series().await?);
+    let (numbers, view) = (app.node.status.numbers().await?, app.node.status.series().await?);
     let defect = |error: String| NothingStored::Internal(format!("the metrics cannot be written: {error}"));
     // Reads files, and may write a thousand series.
     let write = move || -> Result<String, std::fmt::Error> {
         let outside = Outside::read(&app.node);
         let mut text = String::new();
-        encode_registry(&mut text, &registry(&app, (&status, &*view), outside.backup_age_seconds))?;
+        encode_registry(&mut text, &registry(&app, (&numbers, &*view), outside.backup_age_seconds))?;
         let mut of_process = Registry::default();
         labelled::process(&mut of_process, outside.process);
         encode_registry(&mut text, &of_process)?;
@@ -57,14 +60,14 @@ pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Proble
 }
 
 /// The numbers of this moment. They live in the node; here they only get their names.
-fn registry(app: &App, (status, view): (&Status, &SeriesView), backup_age_seconds: Option<f64>) -> Registry {
+fn registry(app: &App, (numbers, view): (&Numbers, &SeriesView), backup_age_seconds: Option<f64>) -> Registry {
     let node = &app.node;
     let mut registry = Registry::with_prefix("vouch");
     registry.register("build", "Version of the program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-    count(&mut registry, node, status);
-    measure(&mut registry, node, status);
+    count(&mut registry, node, numbers);
+    measure(&mut registry, node, numbers);
     labelled::groups_and_topics(&mut registry, view);
-    labelled::checks(&mut registry, &node.metrics().checks.counts());
+    labelled::checks(&mut registry, &node.metrics.checks.counts());
     labelled::calls(&mut registry, app);
     labelled::durations(&mut registry, node);
     labelled::backup(&mut registry, backup_age_seconds);
@@ -85,8 +88,8 @@ fn registry(app: &App, (status, view): (&Status, &SeriesView), backup_age_second
     registry
 }
 
-fn count(registry: &mut Registry, node: &Node, status: &Status) {
-    let metrics = node.metrics();
+fn count(registry: &mut Registry, node: &Node, numbers: &Numbers) {
+    let metrics = &node.metrics;
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     for (name, help, value) in [
         ("messages_in", "Messages stored, half messages included", read(&metrics.messages_in)),
@@ -98,13 +101,13 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
         (
             "messages_in_memory_refused",
             "Messages acknowledged before they were on disk that were not stored after all: their topic was deleted meanwhile",
-            node.refused_in_memory(),
+            node.status.refused_in_memory(),
         ),
         ("messages_out", "Messages handed out, redeliveries included", read(&metrics.messages_out)),
         (
             "receive_scans",
             "Looks for messages that receives made: when they came, and when something came that they may want",
-            node.receive_scans(),
+            node.status.receive_scans(),
         ),
         ("transaction_commits", "Transactions ended with a commit", read(&metrics.commits)),
         ("transaction_rollbacks", "Transactions ended with a rollback", read(&metrics.rollbacks)),
@@ -117,42 +120,46 @@ fn count(registry: &mut Registry, node: &Node, status: &Status) {
         (
             "group_filter_differences",
             "Times that members of one group came to have different filters",
-            node.sessions().filter_differences(),
+            node.sessions.filter_differences(),
         ),
-        ("sessions_refused", "Clients that found no room among the sessions", node.sessions().refused()),
+        ("sessions_refused", "Clients that found no room among the sessions", node.sessions.refused()),
         ("overloads", "Requests refused because too much was in flight", read(&metrics.overloads)),
         (
             "disk_full_refusals",
             "Requests refused because the disk is at its high-water mark, or the log finds no room",
-            read(&node.disk().refused),
+            read(&node.status.disk().refused),
         ),
-        ("retention_expired", "Messages past their retention that are gone", read(&node.retention().expired)),
+        ("retention_expired", "Messages past their retention that are gone", read(&node.status.retention().expired)),
         (
             "retention_missed",
             "Messages that were gone before groups had finished them; each counts once for each group",
-            read(&node.retention().missed),
+            read(&node.status.retention().missed),
         ),
-        ("retention_carried", "Records written again because they are still needed", read(&node.retention().carried)),
+        (
+            "retention_carried",
+            "Records written again because they are still needed",
+            read(&node.status.retention().carried),
+        ),
         (
             "retention_groups",
             "Groups that receives made, that never acknowledged a message, and that are gone",
-            read(&node.retention().groups),
+            read(&node.status.retention().groups),
         ),
-        ("retention_segments", "Segments of the log that were released", read(&node.retention().segments)),
-        ("scrub_rounds", "Times that the whole sealed log was read again", read(&node.scrub().rounds)),
+        ("retention_segments", "Segments of the log that were released", read(&node.status.retention().segments)),
+        ("scrub_rounds", "Times that the whole sealed log was read again", read(&node.status.scrub().rounds)),
         (
             "scrub_mended",
             "Copies of snapshots and their parts that the scrubber found damaged or missing, and made again from the other copy",
-            read(&node.scrub().mended),
+            read(&node.status.scrub().mended),
         ),
-        ("lookup_builds", "Files of the lookup index that were made", read(&node.lookup().builds)),
+        ("lookup_builds", "Files of the lookup index that were made", read(&node.status.lookup().builds)),
         (
             "lookup_damaged",
             "Files of the lookup index that were given up as damaged and made again",
-            read(&node.lookup().damaged),
+            read(&node.status.lookup().damaged),
         ),
-        ("resends", "Resent messages that were recognised and stored once", status.resends),
-        ("reused_message_ids", "Message ids that were used again for other content", status.reused_ids),
+        ("resends", "Resent messages that were recognised and stored once", numbers.resends),
+        ("reused_message_ids", "Message ids that were used again for other content", numbers.reused_ids),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }
@@ -162,41 +169,41 @@ fn seconds(ms: f64) -> f64 {
     ms / 1000.0
 }
 
-fn measure(registry: &mut Registry, node: &Node, status: &Status) {
-    let (producers, consumers) = node.sessions().count();
+fn measure(registry: &mut Registry, node: &Node, numbers: &Numbers) {
+    let (producers, consumers) = node.sessions.count();
     for (name, help, value) in [
         (
             "scrub_damaged",
             "Damaged ranges of the log, and files of snapshots damaged in both copies, that the last look found; above 0, restore \
              them from a backup",
-            node.scrub().damaged.load(Ordering::Relaxed),
+            node.status.scrub().damaged.load(Ordering::Relaxed),
         ),
-        ("lookup_files", "Files of the lookup index in use", node.lookup().files.load(Ordering::Relaxed)),
+        ("lookup_files", "Files of the lookup index in use", node.status.lookup().files.load(Ordering::Relaxed)),
         (
             "lookup_missing",
             "Files of the lookup index that are not made yet",
-            node.lookup().missing.load(Ordering::Relaxed),
+            node.status.lookup().missing.load(Ordering::Relaxed),
         ),
-        ("topics", "Topics", status.topics as u64),
-        ("groups", "Consumer groups", status.groups as u64),
-        ("transactions_open", "Open transactions, parked ones included", status.open_transactions as u64),
-        ("transactions_parked", "Transactions that are no longer asked about", status.parked_transactions as u64),
-        ("transactions_ended", "Ended transactions whose outcome is remembered", status.ended_transactions as u64),
-        ("checks_running", "Asks about transactions under way", status.asking as u64),
-        ("polls_waiting", "Receives that wait for messages", status.waiting_polls as u64),
+        ("topics", "Topics", numbers.topics as u64),
+        ("groups", "Consumer groups", numbers.groups as u64),
+        ("transactions_open", "Open transactions, parked ones included", numbers.open_transactions as u64),
+        ("transactions_parked", "Transactions that are no longer asked about", numbers.parked_transactions as u64),
+        ("transactions_ended", "Ended transactions whose outcome is remembered", numbers.ended_transactions as u64),
+        ("checks_running", "Asks about transactions under way", numbers.asking as u64),
+        ("polls_waiting", "Receives that wait for messages", numbers.waiting_polls as u64),
         ("producer_sessions", "Live producers", producers as u64),
         ("consumer_sessions", "Live consumers", consumers as u64),
         (
             "disk_full",
             "1 while sends are refused because the disk is full, or something else that the log needs is short.",
-            u64::from(node.disk().is_full()),
+            u64::from(node.status.disk().is_full()),
         ),
         (
             "read_only",
             "1 while a damaged log is served read-only.",
-            u64::from(matches!(node.health(), Health::ReadOnly(_))),
+            u64::from(matches!(node.status.health(), Health::ReadOnly(_))),
         ),
-        ("ready", "1 while the node takes requests.", u64::from(node.health() == Health::Ready)),
+        ("ready", "1 while the node takes requests.", u64::from(node.status.health() == Health::Ready)),
     ] {
         registry.register(name, help, ConstGauge::new(value));
     }
@@ -204,30 +211,30 @@ fn measure(registry: &mut Registry, node: &Node, status: &Status) {
         (
             "clock_ahead",
             "By how much the log's time is ahead of the wall clock; below 0 where the wall clock is ahead and not followed yet",
-            seconds(node.clock_ahead_ms() as f64),
+            seconds(node.status.clock_ahead_ms() as f64),
         ),
         (
             "clock_doubted",
             "Time of the log that makes nothing older while nobody knows whether it passed",
-            seconds(status.doubted_ms as f64),
+            seconds(numbers.doubted_ms as f64),
         ),
     ] {
         registry.register_with_unit(name, help, Unit::Seconds, ConstGauge::new(value));
     }
-    let log = node.log_usage();
+    let log = node.status.log_usage();
     let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
     for (name, help, value) in [
-        ("disk_used", "Bytes used on the file system of the data folder", read(&node.disk().used_bytes)),
-        ("disk_size", "Bytes used and available there", read(&node.disk().total_bytes)),
+        ("disk_used", "Bytes used on the file system of the data folder", read(&node.status.disk().used_bytes)),
+        ("disk_size", "Bytes used and available there", read(&node.status.disk().total_bytes)),
         ("log_start", "First log position that is kept", log.start.0),
         ("log_segments", "Bytes of the log's segment files", log.segment_bytes),
         ("log_spares", "Bytes of released files that are kept to be used again", log.spare_bytes),
         ("log_held", "Bytes of deleted files that readers still hold", log.held_bytes),
-        ("in_flight", "Bytes accepted and not yet answered", node.bytes_in_flight()),
-        ("lookup", "Bytes of the lookup index", node.lookup().bytes.load(Ordering::Relaxed)),
-        ("log_appended", "Log position after the last entry", status.appended),
-        ("log_durable", "Log position before which everything is on disk", status.durable),
-        ("log_applied", "Log position before which everything is applied", status.applied),
+        ("in_flight", "Bytes accepted and not yet answered", node.status.bytes_in_flight()),
+        ("lookup", "Bytes of the lookup index", node.status.lookup().bytes.load(Ordering::Relaxed)),
+        ("log_appended", "Log position after the last entry", numbers.appended),
+        ("log_durable", "Log position before which everything is on disk", numbers.durable),
+        ("log_applied", "Log position before which everything is applied", numbers.applied),
     ] {
         registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(value));
     }
