@@ -3,26 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vouch_broker::record::{
-    BindingDelete, BindingPut, End, Frame, GroupDelete, PluginDelete, Record, Resume, TagDelete, TopicDelete,
-    TopicForced,
-};
+use vouch_broker::record::{BindingDelete, BindingPut, End, Frame, PluginDelete, Record, Resume, TagDelete};
 use vouch_broker::state::{BindingEntry, Ended, Failure, OpenTransaction, PluginEntry};
-use vouch_broker::{GroupConfig, Millis, NotDone, Refusal, ResourceName, State, TopicConfig, TransactionOutcome};
+use vouch_broker::{Millis, NotDone, Refusal, State, TransactionOutcome};
 use vouch_plugin::UploadVerdict;
 use vouch_registry::Digest;
 
-use crate::node::{Components, Inner, Settings, Status, Transactions};
+use crate::names::topic_text;
+use crate::node::{Components, Inner, Status, Transactions};
 use crate::plugins::UploadError;
-use crate::{
-    AnswerView, ErrorView, Expect, GapView, GroupInfo, PluginUpload, ProgressView, TopicInfo, TransactionState,
-    TransactionView, Written,
-};
-use vouch_leader::Leader;
-use vouch_shard::Standing;
-
-/// Most items in one page of a list.
-pub const PAGE_MAX: usize = 1000;
+use crate::shard::{Leader, Standing};
+use crate::stored;
+use crate::written::written;
+use crate::{AnswerView, ErrorView, Expect, PluginUpload, TransactionState, TransactionView, Written};
 
 /// A transaction as the executor knows it; what the half's record says is read outside.
 pub(crate) struct Row {
@@ -39,199 +32,19 @@ pub(crate) struct Row {
     next_check_at: Option<Millis>,
 }
 
-/// The topic that an administrator names. One that cannot be is refused here: nobody is advised to create it.
-pub(crate) fn topic_named(text: &str) -> Result<ResourceName, NotDone> {
-    let name = ResourceName::parse(text);
-    name.check_topic()?;
-    Ok(name)
-}
-
-fn group_named(text: &str) -> Result<ResourceName, NotDone> {
-    let name = ResourceName::parse(text);
-    name.check_group()?;
-    Ok(name)
-}
-
-impl Settings {
-    /// Creates a topic or replaces its settings. Names of topics and groups are read by [`ResourceName::parse`] here and
-    /// below. A topic of dead letters is made by the broker; of one that is there retention can be set.
-    pub async fn put_topic(&self, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, NotDone> {
-        self.0.check_writable()?;
-        let name = ResourceName::parse(name);
-        let expect = match name.is_dead_letter_topic() {
-            true => self.may_keep_dead_letters(&name, &config, expect).await?,
-            false => {
-                name.check_new_topic()?;
-                expect
-            }
-        };
-        self.0.put_topic(name, config, expect).await
-    }
-
-    /// Whether these settings of a topic of dead letters differ from what it has in its retention alone; what to expect of
-    /// it, so that it is changed and never made.
-    async fn may_keep_dead_letters(
-        &self,
-        name: &ResourceName,
-        config: &TopicConfig,
-        expect: Expect,
-    ) -> Result<Expect, NotDone> {
-        name.check_topic()?;
-        let now = self.topic(name).await?;
-        let TopicConfig { retention, retention_size, unconsumed, .. } = *config;
-        if *config != (TopicConfig { retention, retention_size, unconsumed, ..now.config }) {
-            return Err(NotDone::Refused(Refusal::Invalid(format!(
-                "{name} is a topic of dead letters: retention, retention_size and unconsumed can be set, everything else \
-                 stays as it is; change it with: vouch topic update {name} --retention TIME"
-            ))));
-        }
-        Ok(if matches!(expect, Expect::Anything) { Expect::Revision(now.revision) } else { expect })
-    }
-
-    /// Deletes a topic; `force`: even with open transactions, unconsumed messages, or a binding that settles there. Where a
-    /// person forces it, call [`Settings::delete_topic_by_force`].
-    pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), NotDone> {
-        self.0.check_writable()?;
-        let name = topic_named(name)?;
-        // Asked here and not where the record is applied: logs of earlier versions have topics deleted under their bindings.
-        if !force && let Some(binding) = self.binding_on_topic(&name, true).await? {
-            return Err(NotDone::Refused(Refusal::Conflict(format!(
-                "topic {name} is used by binding {binding}, which settles its transactions; delete the binding first (vouch \
-                 binding delete {binding}), or delete with force=true and leave the binding without its topic"
-            ))));
-        }
-        let record = TopicDelete { name, force };
-        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
-    }
-
-    /// Deletes a topic with everything in it (CT-2: a recorded door). Who did it and why is kept in the log.
-    /// Returns what was left behind, in a sentence for each.
-    pub async fn delete_topic_by_force(&self, name: &str, by: String, reason: String) -> Result<Vec<String>, NotDone> {
-        self.0.check_writable()?;
-        let record = TopicForced { name: topic_named(name)?, by, reason };
-        self.0.shard.propose_one(|out| record.encode(out)).await?;
-        // The topic is gone, whatever becomes of this.
-        let left = self.binding_on_topic(&record.name, false).await.unwrap_or(None);
-        let warning = |binding| {
-            let name = &record.name;
-            format!(
-                "binding {binding} names topic {name}, which is gone: it settles nothing there, until there is a topic of this \
-                 name again; set it without the topic, or delete it: vouch binding delete {binding}"
-            )
-        };
-        Ok(left.map(warning).into_iter().collect())
-    }
-
-    /// The binding that names a topic which is there, or is not.
-    async fn binding_on_topic(&self, name: &ResourceName, exists: bool) -> Result<Option<String>, NotDone> {
-        let name = name.clone();
-        let find = move |state: &State| {
-            let is_there = state.topics().named(&name).is_ok();
-            let binding = state.plugins().binding_of_topic(&name);
-            binding.filter(|_| is_there == exists).map(|(binding, _)| binding.to_owned())
-        };
-        self.0.shard.read(find).await
-    }
-
-    /// Topics in the order of their names, after a name.
-    pub async fn topics(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<(TopicInfo, u64)>, NotDone> {
-        let list = move |state: &State| {
-            let topics = state.topics().iter();
-            let topics = topics.filter(|topic| after.as_ref().is_none_or(|after| topic.name > *after));
-            topics
-                .take(limit.min(PAGE_MAX))
-                .map(|topic| {
-                    let info = TopicInfo {
-                        id: topic.id,
-                        name: topic.name.clone(),
-                        config: topic.config.clone(),
-                        revision: topic.revision,
-                    };
-                    (info, topic.messages())
-                })
-                .collect()
-        };
-        self.0.shard.read(list).await
-    }
-
-    /// Creates a group or replaces its settings.
-    pub async fn put_group(&self, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, NotDone> {
-        self.0.check_writable()?;
-        let name = group_named(name)?;
-        if config.dead_letter_topic.is_some() {
-            config.check()?;
-            self.topic(&config.dead_letter_topic(&name)).await?;
-        }
-        self.0.put_group(name, config, expect).await
-    }
-
-    /// What a group missed lately, the latest first.
-    pub async fn gaps(&self, group: &str) -> Result<Vec<GapView>, NotDone> {
-        let name = group_named(group)?;
-        let look = move |state: &State| {
-            let gaps = state.groups().named(&name)?.gaps().rev();
-            Ok(gaps.map(|gap| GapView { topic: topic_text(state, gap.topic), gap: *gap }).collect())
-        };
-        self.0.shard.read(look).await?
-    }
-
-    /// Deletes a group and its progress.
-    pub async fn delete_group(&self, name: &str) -> Result<(), NotDone> {
-        self.0.check_writable()?;
-        let record = GroupDelete { name: group_named(name)? };
-        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
-    }
-
-    /// Groups in the order of their names, after a name.
-    pub async fn groups(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<GroupInfo>, NotDone> {
-        let list = move |state: &State| {
-            let groups = state.groups().iter();
-            let groups = groups.filter(|group| after.as_ref().is_none_or(|after| group.name > *after));
-            groups
-                .take(limit.min(PAGE_MAX))
-                .map(|group| GroupInfo {
-                    id: group.id,
-                    name: group.name.clone(),
-                    config: group.config.clone(),
-                    revision: group.revision,
-                })
-                .collect()
-        };
-        self.0.shard.read(list).await
-    }
-
-    /// Progress of a group on every topic that it received from.
-    pub async fn progress(&self, group: &str) -> Result<Vec<ProgressView>, NotDone> {
-        let (name, now) = (group_named(group)?, self.0.shared.clock.now());
-        let look = move |state: &State| {
-            let group = state.groups().named(&name)?;
-            let view = |(id, progress): (_, &vouch_broker::state::Progress)| {
-                let topic = state.topics().get(id)?;
-                let unseen: u64 =
-                    (0..topic.queue_count()).map(|queue| topic.end(queue).saturating_since(progress.next(queue))).sum();
-                let in_flight = progress.in_flight(now);
-                let lag = unseen + progress.unfinished();
-                Some(ProgressView { topic: topic.name.to_string(), lag, in_flight, ready: lag - in_flight })
-            };
-            Ok(group.topics().filter_map(view).collect())
-        };
-        self.0.shard.read(look).await?
-    }
-}
-
 impl Transactions {
     /// One transaction.
     pub async fn get(&self, transaction: u64) -> Result<TransactionView, NotDone> {
         let now = self.0.shared.clock.now();
         let row = self.0.shard.lead(move |state, leader| row(state, leader, transaction, now)).await?;
         let unknown = || self.0.unknown(transaction, "no transaction has this id".to_owned());
-        let row = row.ok_or_else(|| self.0.if_all_is_served(unknown()))?;
+        let row = row.ok_or_else(|| self.0.log.if_all_is_served(unknown()))?;
         Ok(self.0.view(row))
     }
 
     /// Lets the asking about a parked transaction begin again, with a fresh counter.
     pub async fn resume(&self, transaction: u64, by: String, reason: String) -> Result<(), NotDone> {
-        self.0.check_writable()?;
+        self.0.writable.check()?;
         self.get(transaction).await?;
         let record = Resume { transaction, by, reason };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
@@ -242,7 +55,7 @@ impl Components {
     /// Takes a component: inspected, kept in the log, published under its tag.
     pub async fn upload(&self, upload: PluginUpload) -> Result<(UploadVerdict, Written), UploadError> {
         // Before anything is compiled or kept.
-        self.0.check_writable()?;
+        self.0.writable.check()?;
         self.0.plugins.upload(&self.0, upload).await
     }
 
@@ -285,14 +98,14 @@ impl Components {
 
     /// Removes a tag.
     pub async fn delete_tag(&self, name: &str, tag: &str) -> Result<(), NotDone> {
-        self.0.check_writable()?;
+        self.0.writable.check()?;
         let record = TagDelete { name: name.to_owned(), tag: tag.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
     /// Removes a plugin with all its tags.
     pub async fn delete_plugin(&self, name: &str) -> Result<(), NotDone> {
-        self.0.check_writable()?;
+        self.0.writable.check()?;
         let record = PluginDelete { name: name.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
@@ -305,7 +118,7 @@ impl Components {
         spec: &str,
         expect: Expect,
     ) -> Result<(Written, String, Vec<String>), NotDone> {
-        self.0.check_writable()?;
+        self.0.writable.check()?;
         vouch_registry::check_binding_name(name)
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         let (digest, warnings) = self.0.plugins.try_bind(&self.0, name, spec).await?;
@@ -315,13 +128,13 @@ impl Components {
             spec: spec.to_owned(),
             expected_revision: expect.revision(),
         };
-        let written = self.0.written(|out| put.encode(out)).await?;
+        let written = written(&self.0.shard, |out| put.encode(out)).await?;
         Ok((written, digest.to_string(), warnings))
     }
 
     /// Removes a binding.
     pub async fn delete_binding(&self, name: &str) -> Result<(), NotDone> {
-        self.0.check_writable()?;
+        self.0.writable.check()?;
         let record = BindingDelete { name: name.to_owned() };
         self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
@@ -443,10 +256,6 @@ pub(crate) fn open_row(at: &State, leader: &Leader, transaction: u64, open: &Ope
     }
 }
 
-fn topic_text(at: &State, id: vouch_broker::TopicId) -> String {
-    at.topics().name_of(id).map_or_else(String::new, ToString::to_string)
-}
-
 pub(crate) fn ended_row(at: &State, leader: &Leader, transaction: u64, ended: &Ended) -> Row {
     let state = match ended.outcome {
         TransactionOutcome::Committed => TransactionState::Committed,
@@ -503,7 +312,7 @@ fn row(state: &State, leader: &Leader, transaction: u64, now: Millis) -> Option<
 
 impl Inner {
     pub(crate) fn view(self: &Arc<Self>, row: Row) -> TransactionView {
-        let half = self.read_message(row.half).ok().map(|(_, half)| half);
+        let half = stored::message(&self.reader, row.half).ok().map(|(_, half)| half);
         let last = row.open.as_ref().and_then(|open| {
             let answer = open.last_answer.as_deref()?;
             Some(AnswerView {
@@ -535,7 +344,7 @@ impl Inner {
 
     /// Who ended a transaction and why, from the record that did.
     fn decision(&self, ended: &Ended) -> Option<AnswerView> {
-        let record = self.read_record(ended.record).ok()?;
+        let record = stored::record(&self.reader, ended.record).ok()?;
         let (frame, _) = Frame::split(&record).ok()?;
         frame.verify().ok()?;
         let Record::End(End { outcome, by, reason, .. }) = Record::decode(&frame).ok()? else { return None };

@@ -10,6 +10,9 @@ use vouch_broker::{
     TopicId, TransactionOutcome,
 };
 
+/// Most items in one page of a list.
+pub const PAGE_MAX: usize = 1000;
+
 /// Messages of one topic from one producer, stored all or none.
 #[derive(Debug)]
 pub struct SendRequest {

@@ -5,12 +5,12 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use vouch_broker::state::{Body, QueueGap};
-use vouch_broker::{NotDone, NothingStored, QueueOffset, State, TopicId};
+use vouch_broker::{NotDone, State, TopicId};
 use vouch_commitlog::DamagedRange;
 use vouch_storage::{LostFile, LostParts, is_break};
 
 use crate::node::{Inner, LogDamage};
-use crate::start::ServedLog;
+use crate::served::ServedLog;
 
 /// Most stretches that are told one by one, and most rows for each.
 const STRETCHES_MAX: usize = 100;
@@ -87,8 +87,8 @@ impl LogDamage {
     /// steps.
     pub async fn report(&self) -> Result<Damage, NotDone> {
         let inner = &self.0;
-        let _turn = inner.turn_to_search().await?;
-        let (mut stretches, served_to, not_served_bytes) = match &inner.log {
+        let _turn = inner.searches.take().await?;
+        let (mut stretches, served_to, not_served_bytes) = match &*inner.log {
             ServedLog::Damaged(log) => {
                 let stretches = log.found.damage.iter().map(stretch).chain(inner.doubtful(log.doubtful_to));
                 let mut stretches: Vec<_> = stretches.collect();
@@ -132,23 +132,6 @@ fn unfindable(file: PathBuf, stretch: Range<u64>, reason: String, known: Known) 
 }
 
 impl Inner {
-    /// What to say where something is not there: that, unless it may lie where a damaged log is not served.
-    pub(crate) fn if_all_is_served(&self, not_there: NotDone) -> NotDone {
-        let ServedLog::Damaged(log) = &self.log else { return not_there };
-        if let Some(lost) = &log.lost {
-            let text = format!("what was asked for is not there, or is lost: {lost}; restore the folder from a backup");
-            return NotDone::NothingStored(NothingStored::ReadOnly(text));
-        }
-        if log.served_to >= log.found.end.0 {
-            return not_there;
-        }
-        NotDone::NothingStored(NothingStored::ReadOnly(format!(
-            "what was asked for is not there as far as the log is served, which is up to position {} of {}; restore the \
-             folder from a backup",
-            log.served_to, log.found.end
-        )))
-    }
-
     fn segment_file(&self, position: u64) -> PathBuf {
         let start = position - position % self.segment_size;
         self.config.storage().folder().segment(start)
@@ -251,7 +234,7 @@ impl Inner {
         if let Some(name) = names.get(&topic) {
             return Ok(name.clone());
         }
-        let name = self.topic_name(topic).await?.to_string();
+        let name = self.routes.topic_name(topic).await?.to_string();
         names.insert(topic, name.clone());
         Ok(name)
     }

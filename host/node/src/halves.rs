@@ -6,6 +6,7 @@ use vouch_broker::{
 };
 
 use crate::node::Inner;
+use crate::stored;
 use vouch_storage as storage;
 
 impl Inner {
@@ -35,7 +36,7 @@ impl Inner {
                 None => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
             },
         };
-        let name = self.topic_name(id).await?;
+        let name = self.routes.topic_name(id).await?;
         if let Some(said) = topic.filter(|said| **said != name) {
             return Err(self.unknown(transaction, format!("it belongs to topic {name}, not to {said}")));
         }
@@ -57,7 +58,7 @@ impl Inner {
 
     /// The half whose record first lay here, if it still does.
     fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), NotDone> {
-        let (head, half) = self.read_message(transaction)?;
+        let (head, half) = stored::message(&self.reader, transaction)?;
         // Where one half lies now, another one was never.
         if half.message.kind == MessageKind::Transaction && self.transaction_at(transaction) == transaction {
             Ok((head, half))
@@ -70,7 +71,7 @@ impl Inner {
     async fn half_elsewhere(&self, transaction: u64) -> Result<Option<(MessageHead, StoredMessage)>, NotDone> {
         let find = move |state: &State| state.place_of_half(transaction);
         match self.shard.read(find).await? {
-            Some(place) => self.read_message(place).map(Some),
+            Some(place) => stored::message(&self.reader, place).map(Some),
             None => Ok(None),
         }
     }

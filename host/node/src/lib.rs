@@ -10,22 +10,30 @@ mod damage;
 mod directory;
 mod halves;
 mod metrics;
+mod names;
 mod node;
 mod plugins;
 mod questions;
 mod retention;
 mod routes;
 mod search;
+mod served;
 mod sessions;
-mod shared;
+mod settings;
+mod shard;
+mod shortages;
 mod start;
 mod stopping;
+mod stored;
+mod turns;
 mod watch;
+mod writable;
+mod written;
 
-pub use admin::{Numbers, PAGE_MAX};
+pub use admin::Numbers;
 pub use api::{
     AnswerView, Delivery, EndReceipt, EndRequest, ErrorView, Expect, GapView, GroupInfo, Health, MessageMark,
-    MessagePage, MessageQuery, MessageView, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
+    MessagePage, MessageQuery, MessageView, PAGE_MAX, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use config::NodeConfig;
@@ -34,13 +42,14 @@ pub use metrics::{
     CheckCounts, Checks, GroupLag, Metrics, OTHER, PRODUCER, ProcessUse, SERIES_MAX, Series, SeriesView,
     TopicTransactions,
 };
-pub use node::{Components, Identity, LogDamage, Messages, Node, Search, Settings, Status, Transactions};
+pub use node::{Components, Identity, LogDamage, Messages, Node, Search, Status, Transactions};
 pub use plugins::{UploadError, limits_in_force};
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::RetentionReport;
 pub use sessions::{
     Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions, machine,
 };
+pub use settings::Settings;
 pub use start::check_start;
 pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use vouch_leader::{OTHER, SERIES_MAX, Series};

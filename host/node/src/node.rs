@@ -5,32 +5,32 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use vouch_broker::record::{
-    Ack, ChangeInvisible, DeadLetter, DeadLetterSized, End, EndedBy, MessageHead, MessagePlace, encode_message,
+    Ack, ChangeInvisible, DeadLetter, DeadLetterSized, End, EndedBy, MessagePlace, encode_message,
 };
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{
-    AckLevel, GroupConfig, Handle, MessageKind, Millis, NotDone, NothingStored, Refusal, ResourceName, ShardId, State,
-    StoredMessage, TagFilter, TopicConfig, TransactionOutcome, check::CheckOverrides,
+    AckLevel, Handle, MessageKind, Millis, NotDone, NothingStored, Refusal, ResourceName, ShardId, State, TagFilter,
+    TransactionOutcome, check::CheckOverrides,
 };
 use vouch_commitlog::{DurationCounts, LogReader, Recovery};
-use vouch_storage::{DiskUse, Folders, Full, LookupReport, Lookups, ScrubReport, StoredError};
+use vouch_storage::{DiskUse, Folders, LookupReport, Lookups, ScrubReport};
 
 use crate::directory::Route;
 use crate::metrics::{Answered, Metrics, PRODUCER, SeriesView, Views};
 use crate::plugins::PluginHost;
 use crate::retention::RetentionReport;
+use crate::routes::Routes;
+use crate::served::ServedLog;
 use crate::sessions::{SESSION_LIMIT, Sessions};
-use vouch_leader::{Batch, Poll, RENEWED_LEASE_MS};
-use vouch_shard::{Shard, short_of};
-
-use crate::shared::Shared;
-use crate::start::ServedLog;
+use crate::settings::Settings;
+use crate::shard::{Batch, Poll, RENEWED_LEASE_MS, Shard, Shared};
+use crate::shortages::Shortages;
 use crate::stopping::Stopping;
-use crate::{
-    Delivery, EndReceipt, EndRequest, Expect, Health, NodeConfig, Receipt, ReceiveRequest, SendRequest, Written,
-};
+use crate::stored;
+use crate::turns::SearchTurns;
+use crate::writable::Writable;
+use crate::{Delivery, EndReceipt, EndRequest, Health, NodeConfig, Receipt, ReceiveRequest, SendRequest};
 
 /// A lease without a stated length lasts this long.
 const DEFAULT_LEASE_MS: u64 = 60_000;
@@ -45,7 +45,7 @@ pub struct Node {
     /// Ends transactions, and shows them.
     pub transactions: Transactions,
     /// Topics, groups and their settings.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Plugins, their components, and bindings.
     pub components: Components,
     /// Finds messages.
@@ -70,10 +70,6 @@ pub struct Messages(pub(crate) Arc<Inner>);
 /// Transactions: ended, resumed, shown.
 #[derive(Clone)]
 pub struct Transactions(pub(crate) Arc<Inner>);
-
-/// Topics and groups, and their settings.
-#[derive(Clone)]
-pub struct Settings(pub(crate) Arc<Inner>);
 
 /// Plugins with their components, and bindings.
 #[derive(Clone)]
@@ -103,26 +99,28 @@ pub struct Identity {
 }
 
 pub(crate) struct Inner {
-    pub(crate) shard: Shard,
-    pub(crate) log: ServedLog,
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) log: Arc<ServedLog>,
     /// What the log should still hold and lies before its first file.
     pub(crate) missing: Option<Range<u64>>,
     pub(crate) scrub: Arc<ScrubReport>,
-    pub(crate) lookups: Lookups,
-    pub(crate) retention: RetentionReport,
-    pub(crate) disk: DiskUse,
+    pub(crate) lookups: Arc<Lookups>,
+    pub(crate) retention: Arc<RetentionReport>,
+    pub(crate) disk: Arc<DiskUse>,
+    pub(crate) shortages: Arc<Shortages>,
+    pub(crate) writable: Writable,
     pub(crate) segment_size: u64,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) routes: Arc<Routes>,
     pub(crate) reader: LogReader,
     pub(crate) plugins: PluginHost,
-    pub(crate) stopping: Stopping,
+    pub(crate) stopping: Arc<Stopping>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) views: Views,
-    /// Turns of those who look through many messages or transactions.
-    pub(crate) searches: tokio::sync::Semaphore,
+    pub(crate) searches: SearchTurns,
     pub(crate) config: NodeConfig,
     /// The folder's, until the node is stopped: tasks that end later find the log closed.
-    pub(crate) folders: Mutex<Option<Folders>>,
+    pub(crate) folders: Arc<Mutex<Option<Folders>>>,
 }
 
 impl Status {
@@ -143,7 +141,7 @@ impl Status {
     /// # Errors
     /// [`NothingStored::ReadOnly`] or [`NothingStored::Poisoned`].
     pub fn check_writable(&self) -> Result<(), NotDone> {
-        self.0.check_writable()
+        self.0.writable.check()
     }
 
     /// What groups and topics have: at most a second old, and made in pieces that hold nobody up.
@@ -156,7 +154,7 @@ impl Status {
 
     /// How long the syncs of the log took; nothing on a log that is only read.
     pub fn syncs(&self) -> DurationCounts {
-        match &self.0.log {
+        match &*self.0.log {
             ServedLog::Kept(upkeep) => upkeep.housekeeping.syncs(),
             ServedLog::Damaged(_) => DurationCounts::default(),
         }
@@ -204,7 +202,7 @@ impl Status {
 
     /// What recovery found when the node started; `None` on a damaged log, which is not recovered.
     pub fn recovery(&self) -> Option<&Recovery> {
-        match &self.0.log {
+        match &*self.0.log {
             ServedLog::Kept(upkeep) => Some(&upkeep.recovery),
             ServedLog::Damaged(_) => None,
         }
@@ -237,9 +235,9 @@ impl Messages {
     pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, NotDone> {
         let began = Instant::now();
         request.topic.check_sent_to()?;
-        self.0.check_writable()?;
-        self.0.check_disk()?;
-        let route = self.0.route_for_send(&request.topic).await?;
+        self.0.writable.check()?;
+        self.0.shortages.check_disk()?;
+        let route = self.0.routes.route_for_send(&request.topic).await?;
         let records = encode_send(&route, &request, self.0.shared.clock.now())?;
         let halves = request.messages.iter().any(|message| message.kind == MessageKind::Transaction);
         if halves {
@@ -250,7 +248,7 @@ impl Messages {
             false => self.0.shard.propose_if_room(records).await,
             true => self.0.shard.propose_in_memory(records).await,
         };
-        let outcomes = self.0.counted(proposed)?;
+        let outcomes = self.0.shortages.counted(proposed)?;
         self.0.metrics.sends.observe(began.elapsed());
         let stored = outcomes.len() as u64;
         self.0.metrics.messages_in.fetch_add(stored, Ordering::Relaxed);
@@ -265,7 +263,7 @@ impl Messages {
     /// If the future is dropped while it waits, nothing is leased.
     pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
         let began = Instant::now();
-        self.0.check_writable()?;
+        self.0.writable.check()?;
         request.group.check_group()?;
         let default = if request.auto_renew { RENEWED_LEASE_MS } else { DEFAULT_LEASE_MS };
         let invisible_ms = request.invisible_ms.filter(|_| !request.auto_renew).unwrap_or(default);
@@ -301,7 +299,7 @@ impl Messages {
             let Handle { group, topic, queue, offset, generation, .. } = *handle;
             Ack { group, topic, queue, offset, generation }.encode(&mut records);
         }
-        let outcomes = self.0.counted(self.0.shard.propose(records).await)?;
+        let outcomes = self.0.shortages.counted(self.0.shard.propose(records).await)?;
         Ok(outcomes.into_iter().map(|outcome| outcome.map(drop)).collect())
     }
 
@@ -343,10 +341,10 @@ impl Messages {
 impl Transactions {
     /// Ends a transaction. A repeat gets the recorded outcome, the opposite a conflict that names it (ruling 6).
     pub async fn end(&self, request: EndRequest) -> Result<EndReceipt, NotDone> {
-        self.0.check_writable()?;
+        self.0.writable.check()?;
         let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
         let topic = self.0.half_named(transaction, topic.as_ref(), message_id.as_deref()).await?;
-        let queue = self.0.queue_for(&topic).await?;
+        let queue = self.0.routes.queue_for(&topic).await?;
         self.0.end(&End { transaction, outcome, queue, by, reason }).await
     }
 }
@@ -398,26 +396,9 @@ fn receipt(outcome: Outcome) -> Result<Receipt, NotDone> {
 }
 
 impl Inner {
-    pub(crate) fn check_writable(&self) -> Result<(), NotDone> {
-        self.shared.closed().map_or(Ok(()), |why| Err(why.clone().into()))
-    }
-
-    fn counted<T>(&self, result: Result<T, NotDone>) -> Result<T, NotDone> {
-        match &result {
-            Err(NotDone::NothingStored(NothingStored::Overloaded { .. })) => {
-                self.metrics.overloads.fetch_add(1, Ordering::Relaxed)
-            }
-            Err(
-                NotDone::NothingStored(NothingStored::StorageFull(_)) | NotDone::NothingStored(NothingStored::Short(_)),
-            ) => self.disk.refused.fetch_add(1, Ordering::Relaxed),
-            _ => 0,
-        };
-        result
-    }
-
     /// Ends a transaction, whoever decided, and counts how that went.
     pub(crate) async fn end(&self, end: &End) -> Result<EndReceipt, NotDone> {
-        let applied = self.counted(self.shard.propose_one(|out| end.encode(out)).await);
+        let applied = self.shortages.counted(self.shard.propose_one(|out| end.encode(out)).await);
         let counter = match &applied {
             Err(NotDone::Refused(Refusal::OutcomeConflict { .. })) => Some(&self.metrics.end_conflicts),
             Ok(Applied::Ended { outcome: TransactionOutcome::Committed, repeated: false }) => {
@@ -442,25 +423,6 @@ impl Inner {
         }
     }
 
-    /// Refuses what can wait while the disk is full.
-    pub(crate) fn check_disk(&self) -> Result<(), NotDone> {
-        self.disk.check().map_err(|full| match full {
-            Full::Short(shortage) => short_of(shortage, full.to_string()),
-            Full::Disk { .. } => NothingStored::StorageFull(full.to_string()),
-        })?;
-        Ok(())
-    }
-
-    /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
-    pub(crate) fn read_record(&self, position: u64) -> Result<Bytes, NotDone> {
-        vouch_storage::record(&self.reader, position).map_err(unreadable)
-    }
-
-    /// The message at a log position, verified.
-    pub(crate) fn read_message(&self, position: u64) -> Result<(MessageHead, StoredMessage), NotDone> {
-        vouch_storage::message(&self.reader, position).map_err(unreadable)
-    }
-
     async fn deliveries(
         &self,
         batch: &Batch,
@@ -469,7 +431,7 @@ impl Inner {
     ) -> Result<Vec<Delivery>, NotDone> {
         let mut deliveries = Vec::with_capacity(batch.messages.len());
         for picked in &batch.messages {
-            let (head, message) = match self.read_message(picked.position) {
+            let (head, message) = match stored::message(&self.reader, picked.position) {
                 Ok(found) => found,
                 Err(refusal) => {
                     // One bad message is reported, the others go on; its lease ends and it is tried again.
@@ -481,7 +443,7 @@ impl Inner {
             let dead_letter_origin = if head.topic == batch.topic {
                 None
             } else {
-                let origin = self.topic_name(head.topic).await?;
+                let origin = self.routes.topic_name(head.topic).await?;
                 Some((origin.name, message.message.message_id.clone()))
             };
             let handle = Handle {
@@ -504,36 +466,6 @@ impl Inner {
             });
         }
         Ok(deliveries)
-    }
-
-    /// Proposes an administrator's write.
-    pub(crate) async fn written(&self, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Written, NotDone> {
-        match self.shard.propose_one(encode).await? {
-            Applied::Set { created, revision } => Ok(Written { created, revision }),
-            other => Err(NotDone::Unknown(format!("a write was answered with {other:?}"))),
-        }
-    }
-
-    pub(crate) async fn put_topic(
-        &self,
-        name: ResourceName,
-        config: TopicConfig,
-        expect: Expect,
-    ) -> Result<Written, NotDone> {
-        config.check()?;
-        let put = vouch_broker::record::TopicPut { name, config, expected_revision: expect.revision() };
-        self.written(|out| put.encode(out)).await
-    }
-
-    pub(crate) async fn put_group(
-        &self,
-        name: ResourceName,
-        config: GroupConfig,
-        expect: Expect,
-    ) -> Result<Written, NotDone> {
-        config.check()?;
-        let put = vouch_broker::record::GroupPut { name, config, expected_revision: expect.revision() };
-        self.written(|out| put.encode(out)).await
     }
 }
 
@@ -564,8 +496,4 @@ impl Default for ReceiveRequest {
             wait: Duration::ZERO,
         }
     }
-}
-
-fn unreadable(error: StoredError) -> NotDone {
-    NotDone::internal(error.to_string())
 }

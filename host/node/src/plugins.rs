@@ -24,6 +24,8 @@ use vouch_leader::checks::Due;
 
 use crate::checks::Outages;
 use crate::node::Inner;
+use crate::stored;
+use crate::written::written;
 use crate::{NodeConfig, PluginUpload, StartError, Written};
 
 /// Bytes of a component in one record.
@@ -368,7 +370,7 @@ impl PluginHost {
             }
             None => None,
         };
-        inner.check_disk()?;
+        inner.shortages.check_disk()?;
         let verdict = self.engine.inspect(upload.wasm.clone()).await?;
         let digest = self.store.put(&upload.wasm).map_err(|error| NotDone::internal(error.to_string()))?;
         let received = inner
@@ -393,7 +395,7 @@ impl PluginHost {
             expected,
             verdict: serde_json::to_string(&verdict).map_err(|error| NotDone::internal(error.to_string()))?,
         };
-        let written = inner.written(|out| publish.encode(out)).await?;
+        let written = written(&inner.shard, |out| publish.encode(out)).await?;
         Ok((verdict, written))
     }
 }
@@ -466,7 +468,7 @@ async fn resolve(inner: &Arc<Inner>, reference: &str) -> Result<Digest, NotDone>
 fn read_chunks(inner: &Inner, artifact: &Artifact) -> Result<Bytes, NotDone> {
     let mut wasm = BytesMut::with_capacity(usize::try_from(artifact.total).unwrap_or(0));
     for (position, _) in &artifact.chunks {
-        let record = inner.read_record(*position)?;
+        let record = stored::record(&inner.reader, *position)?;
         let carried = vouch_broker::record::before_carried(&record);
         let record = carried.map_err(|why| NotDone::internal(why.to_string()))?.map_or(record, |(_, first)| first);
         match decode(&record)? {

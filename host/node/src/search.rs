@@ -7,9 +7,11 @@ mod coverage;
 
 use std::sync::Arc;
 
-use vouch_broker::{MessageKind, Millis, NotDone, NothingStored, QueueOffset, Refusal, State, StoredMessage, TopicId};
+use vouch_broker::{MessageKind, Millis, NotDone, Refusal, State, StoredMessage, TopicId};
 
-use crate::admin::{PAGE_MAX, Row, ended_row, open_row, topic_named};
+use crate::PAGE_MAX;
+use crate::admin::{Row, ended_row, open_row};
+use crate::names::topic_named;
 use crate::node::{Inner, Search, Transactions};
 use crate::shard::Leader;
 use crate::{
@@ -22,8 +24,6 @@ use vouch_leader::Leader;
 
 /// Entries that one step looks at on the executor's thread: some tens of microseconds of index entries.
 const STEP: usize = 4096;
-/// Searches at the same time; others wait for their turn.
-pub(crate) const SEARCHES_MAX: usize = 2;
 /// How often a search begins again without a file of the lookup index that was found damaged.
 const ATTEMPTS_MAX: usize = 100;
 
@@ -33,7 +33,7 @@ type Place = (u64, Option<(u32, QueueOffset)>);
 impl Search {
     /// Messages of a topic with this client id, newest first: those that are in its queues and its open transactions.
     pub async fn by_id(&self, topic: &str, message_id: &str) -> Result<Vec<MessageView>, NotDone> {
-        let _turn = self.0.turn_to_search().await?;
+        let _turn = self.0.searches.take().await?;
         let id = self.0.topic_id(topic).await?;
         let named = Named::Id(message_id.to_owned());
         let wanted = Wanted { named, below: u64::MAX, since_ms: 0, limit: PAGE_MAX };
@@ -44,7 +44,7 @@ impl Search {
     /// Messages of a topic. With a key: those that have it, open transactions included, newest first. Without: those that
     /// are in queues, each queue in its order, the queues merged by time.
     pub async fn list(&self, query: MessageQuery) -> Result<MessagePage, NotDone> {
-        let _turn = self.0.turn_to_search().await?;
+        let _turn = self.0.searches.take().await?;
         let MessageQuery { topic, key, since_ms, after, limit } = query;
         let (id, limit) = (self.0.topic_id(&topic).await?, limit.clamp(1, PAGE_MAX));
         let since_ms = since_ms.unwrap_or(0);
@@ -86,7 +86,7 @@ impl Search {
 impl Transactions {
     /// Transactions, open ones in the order in which they were opened, ended ones in the order of their ends.
     pub async fn list(&self, query: TransactionQuery) -> Result<Vec<TransactionView>, NotDone> {
-        let _turn = self.0.turn_to_search().await?;
+        let _turn = self.0.searches.take().await?;
         let now = self.0.shared.clock.now();
         let limit = query.limit.clamp(1, PAGE_MAX);
         let mut at = Some(At::begin(&query));
@@ -106,10 +106,6 @@ impl Transactions {
 }
 
 impl Inner {
-    pub(crate) async fn turn_to_search(&self) -> Result<tokio::sync::SemaphorePermit<'_>, NotDone> {
-        self.searches.acquire().await.map_err(|_| NotDone::NothingStored(NothingStored::Stopping))
-    }
-
     async fn topic_id(&self, topic: &str) -> Result<TopicId, NotDone> {
         let name = topic_named(topic)?;
         let find = move |state: &State| state.topics().named(&name).map(|topic| topic.id);

@@ -4,65 +4,29 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vouch_broker::{NothingStored, ShardId, State};
-use vouch_commitlog::{Appender, Housekeeping, LogReader, Recovery, Usage};
+use vouch_commitlog::{Appender, LogReader, Recovery};
 use vouch_storage::{
     DamagedLog, DiskUse, Folders, Listeners, Lookups, Opened, OpenedLog, Requests, Scrub, ScrubbedFiles, Snapshots,
     Snapshotter, StartError, StartProgress,
 };
 
 use crate::clock::{Clock, SystemTimeSource, TimeSource};
-use crate::metrics::Views;
-use crate::node::{Components, Identity, Inner, LogDamage, Messages, Node, Search, Settings, Status, Transactions};
+use crate::metrics::{Metrics, Views};
+use crate::node::{Components, Identity, Inner, LogDamage, Messages, Node, Search, Status, Transactions};
 use crate::plugins::PluginHost;
-use crate::retention::{self, RetentionReport};
-use crate::search::SEARCHES_MAX;
-use crate::shared::Shared;
+use crate::retention;
+use crate::routes::Routes;
+use crate::served::{ServedLog, Upkeep};
+use crate::settings::Settings;
+use crate::shard::{Begun, Command, Inbox, Lead, Leadership, Output, Shard, Shared};
+use crate::shortages::Shortages;
 use crate::stopping::Stopping;
-use crate::{NodeConfig, checks, plugins, sessions, watch};
+use crate::turns::SearchTurns;
+use crate::writable::Writable;
+use crate::{NodeConfig, checks, plugins, watch};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
-
-/// The log of a node, and who looks after it.
-pub(crate) enum ServedLog {
-    /// It is written.
-    Kept(Arc<Upkeep>),
-    /// It is only read.
-    Damaged(Box<DamagedLog>),
-}
-
-/// What looks after a log that is written.
-pub(crate) struct Upkeep {
-    pub(crate) housekeeping: Housekeeping,
-    pub(crate) snapshotter: Snapshotter,
-    scrub: Scrub,
-    pub(crate) recovery: Recovery,
-}
-
-impl Upkeep {
-    /// Ends what reads and writes the folder beside the log, for good; what is under way ends first.
-    pub(crate) fn rest(&self) {
-        self.scrub.stop();
-        self.snapshotter.stop(None);
-    }
-}
-
-impl ServedLog {
-    /// What it occupies.
-    pub(crate) fn usage(&self) -> Usage {
-        match self {
-            Self::Kept(upkeep) => upkeep.housekeeping.usage(),
-            Self::Damaged(log) => log.usage(),
-        }
-    }
-
-    fn upkeep(&self) -> Option<&Arc<Upkeep>> {
-        match self {
-            Self::Kept(upkeep) => Some(upkeep),
-            Self::Damaged(_) => None,
-        }
-    }
-}
 
 /// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
 /// the log. Nothing is changed or taken: whether another process holds the folder is not asked.
@@ -147,24 +111,42 @@ impl Node {
                 (shard.map_err(StartError::Thread)?, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
             }
         };
+        let (shard, log, lookups) = (Arc::new(shard), Arc::new(log), Arc::new(lookups));
+        let (disk, metrics) = (Arc::new(DiskUse::new(config.disk_high_water)), Arc::<Metrics>::default());
+        let shortages = Arc::new(Shortages::new(disk.clone(), metrics.clone()));
+        let routes = Arc::new(Routes {
+            shard: shard.clone(),
+            directory: shared.directory.clone(),
+            log: log.clone(),
+            makes_topics: config.auto_create_topics,
+        });
+        let settings = Arc::new(Settings {
+            shard: shard.clone(),
+            routes: routes.clone(),
+            clock: shared.clock.clone(),
+            writable: Writable::new(shared.clone()),
+        });
         let inner = Arc::new(Inner {
+            routes,
             shard,
             log,
             missing,
             scrub,
             lookups,
-            retention: RetentionReport::default(),
-            disk: DiskUse::new(config.disk_high_water),
+            retention: Arc::default(),
+            shortages,
+            writable: Writable::new(shared.clone()),
+            disk,
             segment_size,
             shared,
             reader,
             plugins,
-            stopping: Stopping::new(),
-            metrics: Arc::default(),
+            stopping: Arc::new(Stopping::new()),
+            metrics,
             views: Views::default(),
-            searches: tokio::sync::Semaphore::new(SEARCHES_MAX),
+            searches: SearchTurns::new(),
             config,
-            folders: Mutex::new(Some(folders)),
+            folders: Arc::new(Mutex::new(Some(folders))),
         });
         tokio::spawn(sessions::expire(inner.clone()));
         if let Some(upkeep) = inner.log.upkeep() {
@@ -176,7 +158,7 @@ impl Node {
         Ok(Self {
             messages: Messages(inner.clone()),
             transactions: Transactions(inner.clone()),
-            settings: Settings(inner.clone()),
+            settings,
             components: Components(inner.clone()),
             search: Search(inner.clone()),
             damage: LogDamage(inner.clone()),

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
 use crate::node::Inner;
-use crate::start::Upkeep;
+use crate::served::Upkeep;
 
 /// How often it is looked: what is acknowledged meanwhile may lie in a folder that nobody finds any more.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -118,7 +118,7 @@ async fn record(inner: &Inner, due: &Due, verdict: Verdict, by: EndedBy) -> Resu
             return count_unknown(inner, due, retry_after_ms, by, reason).await.map(drop);
         }
     };
-    let queue = inner.queue_for(&due.topic).await?;
+    let queue = inner.routes.queue_for(&due.topic).await?;
     inner.end(&End { transaction: due.transaction, outcome, queue, by, reason }).await.map(drop)
 }
 

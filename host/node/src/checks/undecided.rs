@@ -19,7 +19,7 @@ impl Transactions {
         message_id: Option<&str>,
         client_id: &str,
     ) -> Result<bool, NotDone> {
-        self.0.check_writable()?;
+        self.0.writable.check()?;
         self.0.half_named(transaction, topic, message_id).await?;
         let client = client_id.to_owned();
         let find = move |_: &State, leader: &mut Leader| {

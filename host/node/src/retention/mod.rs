@@ -17,8 +17,9 @@ use vouch_commitlog::{LogPosition, Released, Usage};
 use vouch_storage::{Bound, Bounds, Space};
 
 use crate::node::Inner;
-use crate::shared::Shared;
-use crate::start::Upkeep;
+use crate::served::Upkeep;
+use crate::shard::Shared;
+use crate::stored;
 
 /// How often the disk is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
@@ -445,7 +446,7 @@ async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Resu
     let weigh = move || {
         let mut bytes = 0;
         for body in &bodies {
-            bytes += reading.read_record(body.position).map_or(0, |record| record.len() as u64);
+            bytes += stored::record(&reading.reader, body.position).map_or(0, |record| record.len() as u64);
             if bytes > max {
                 return Ok(None);
             }
@@ -461,7 +462,7 @@ async fn little_that_is_needed(inner: &Arc<Inner>, stretch: &Range<u64>) -> Resu
 fn carried(inner: &Inner, body: Body) -> Result<Carried, NotDone> {
     let Body { position, transaction, queued } = body;
     let unreadable = |why| NotDone::internal(format!("the record at position {position} cannot be carried on: {why}"));
-    let record = inner.read_record(position)?;
+    let record = stored::record(&inner.reader, position)?;
     let (from, record) = before_carried(&record).map_err(unreadable)?.unwrap_or((position, record));
     let (frame, _) = Frame::split(&record).map_err(unreadable)?;
     frame.verify().map_err(unreadable)?;

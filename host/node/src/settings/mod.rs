@@ -1,0 +1,20 @@
+//! Topics and groups, and their settings.
+
+mod groups;
+mod topics;
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::routes::Routes;
+use crate::shard::Shard;
+use crate::writable::Writable;
+
+/// Topics and groups: made, changed, deleted, listed. What changes something resolves when that is durable, and is refused
+/// with [`NothingStored`](vouch_broker::NothingStored) where nothing can be written.
+pub struct Settings {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) writable: Writable,
+}

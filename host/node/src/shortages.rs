@@ -1,0 +1,45 @@
+//! What is refused for want of space, and counted.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vouch_broker::{NotDone, NothingStored};
+use vouch_storage::{DiskUse, Full};
+
+use crate::metrics::Metrics;
+use crate::shard::short_of;
+
+/// Says whether there is space for what can wait, and counts what found none.
+pub(crate) struct Shortages {
+    disk: Arc<DiskUse>,
+    metrics: Arc<Metrics>,
+}
+
+impl Shortages {
+    pub(crate) fn new(disk: Arc<DiskUse>, metrics: Arc<Metrics>) -> Self {
+        Self { disk, metrics }
+    }
+
+    /// Refuses what can wait while the disk is full.
+    pub(crate) fn check_disk(&self) -> Result<(), NotDone> {
+        self.disk.check().map_err(|full| match full {
+            Full::Short(shortage) => short_of(shortage, full.to_string()),
+            Full::Disk { .. } => NothingStored::StorageFull(full.to_string()),
+        })?;
+        Ok(())
+    }
+
+    /// Counts a refusal for want of space in the log or among what is under way, and hands everything on.
+    pub(crate) fn counted<T>(&self, result: Result<T, NotDone>) -> Result<T, NotDone> {
+        match &result {
+            Err(NotDone::NothingStored(NothingStored::Overloaded { .. })) => {
+                self.metrics.overloads.fetch_add(1, Ordering::Relaxed)
+            }
+            Err(
+                NotDone::NothingStored(NothingStored::StorageFull(_)) | NotDone::NothingStored(NothingStored::Short(_)),
+            ) => self.disk.refused.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        result
+    }
+}

@@ -1,0 +1,28 @@
+//! Writes of administrators.
+
+use vouch_broker::record::TopicPut;
+use vouch_broker::state::Applied;
+use vouch_broker::{NotDone, ResourceName, TopicConfig};
+
+use crate::shard::Shard;
+use crate::{Expect, Written};
+
+/// Proposes an administrator's write. Resolves when it is durable.
+pub(crate) async fn written(shard: &Shard, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Written, NotDone> {
+    match shard.propose_one(encode).await? {
+        Applied::Set { created, revision } => Ok(Written { created, revision }),
+        other => Err(NotDone::Unknown(format!("a write was answered with {other:?}"))),
+    }
+}
+
+/// Makes a topic, or replaces its settings.
+pub(crate) async fn put_topic(
+    shard: &Shard,
+    name: ResourceName,
+    config: TopicConfig,
+    expect: Expect,
+) -> Result<Written, NotDone> {
+    config.check()?;
+    let put = TopicPut { name, config, expected_revision: expect.revision() };
+    written(shard, |out| put.encode(out)).await
+}
