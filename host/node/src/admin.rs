@@ -1,55 +1,17 @@
 //! What administrators see and do.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use vouch_broker::record::{BindingDelete, BindingPut, End, Frame, PluginDelete, Record, Resume, TagDelete};
-use vouch_broker::state::{BindingEntry, Ended, Failure, OpenTransaction, PluginEntry};
-use vouch_broker::{Millis, NotDone, Refusal, State, TransactionOutcome};
+use vouch_broker::record::{BindingDelete, BindingPut, PluginDelete, TagDelete};
+use vouch_broker::state::{BindingEntry, PluginEntry};
+use vouch_broker::{NotDone, Refusal, State};
 use vouch_plugin::UploadVerdict;
 use vouch_registry::Digest;
 
-use crate::names::topic_text;
-use crate::node::{Components, Inner, Status, Transactions};
+use crate::node::{Components, Status};
 use crate::plugins::UploadError;
 use crate::shard::{Leader, Standing};
-use crate::stored;
 use crate::written::written;
-use crate::{AnswerView, ErrorView, Expect, PluginUpload, TransactionState, TransactionView, Written};
-
-/// A transaction as the executor knows it; what the half's record says is read outside.
-pub(crate) struct Row {
-    transaction: u64,
-    /// Where its half lies, if it still does.
-    half: u64,
-    topic: String,
-    pub(crate) state: TransactionState,
-    open: Option<OpenTransaction>,
-    ended: Option<Ended>,
-    /// When an ask since the last answer got none.
-    no_answer_at: Option<Millis>,
-    last_error: Option<ErrorView>,
-    next_check_at: Option<Millis>,
-}
-
-impl Transactions {
-    /// One transaction.
-    pub async fn get(&self, transaction: u64) -> Result<TransactionView, NotDone> {
-        let now = self.0.shared.clock.now();
-        let row = self.0.shard.lead(move |state, leader| row(state, leader, transaction, now)).await?;
-        let unknown = || self.0.unknown(transaction, "no transaction has this id".to_owned());
-        let row = row.ok_or_else(|| self.0.log.if_all_is_served(unknown()))?;
-        Ok(self.0.view(row))
-    }
-
-    /// Lets the asking about a parked transaction begin again, with a fresh counter.
-    pub async fn resume(&self, transaction: u64, by: String, reason: String) -> Result<(), NotDone> {
-        self.0.writable.check()?;
-        self.get(transaction).await?;
-        let record = Resume { transaction, by, reason };
-        self.0.shard.propose_one(|out| record.encode(out)).await.map(drop)
-    }
-}
+use crate::{Expect, PluginUpload, Written};
 
 impl Components {
     /// Takes a component: inspected, kept in the log, published under its tag.
@@ -227,131 +189,4 @@ pub struct Numbers {
     pub reused_ids: u64,
     /// Time of the log, in ms, that makes nothing older while nobody knows whether it passed.
     pub doubted_ms: u64,
-}
-
-pub(crate) fn open_row(at: &State, leader: &Leader, transaction: u64, open: &OpenTransaction, now: Millis) -> Row {
-    let no_answers = leader.schedule.no_answers(transaction);
-    let state = if open.parked.is_some() {
-        TransactionState::Parked
-    } else if open.next_due <= now && leader.schedule.is_without_checker(open.topic) {
-        TransactionState::WaitingForChecker
-    } else {
-        TransactionState::Open
-    };
-    let next = no_answers.map_or(open.next_due, |no_answers| no_answers.next_at.max(open.next_due));
-    Row {
-        transaction,
-        half: at.place_of_half(transaction).unwrap_or(transaction),
-        topic: topic_text(at, open.topic),
-        state,
-        open: Some(open.clone()),
-        ended: None,
-        no_answer_at: no_answers.map(|no_answers| no_answers.last_at).or(open
-            .failure
-            .as_ref()
-            .filter(|_| open.parked.is_some())
-            .map(|failure| failure.at)),
-        last_error: last_error(leader, transaction, open.failure.as_deref()),
-        next_check_at: Some(next).filter(|at| *at != Millis::NEVER),
-    }
-}
-
-pub(crate) fn ended_row(at: &State, leader: &Leader, transaction: u64, ended: &Ended) -> Row {
-    let state = match ended.outcome {
-        TransactionOutcome::Committed => TransactionState::Committed,
-        TransactionOutcome::RolledBack => TransactionState::RolledBack,
-    };
-    let topic = topic_text(at, ended.topic);
-    let half = transaction;
-    Row {
-        transaction,
-        half,
-        topic,
-        state,
-        open: None,
-        ended: Some(*ended),
-        no_answer_at: None,
-        last_error: last_error(leader, transaction, None),
-        next_check_at: None,
-    }
-}
-
-/// The last error of asks about a transaction: what this node saw, or what the log says.
-fn last_error(leader: &Leader, transaction: u64, failure: Option<&Failure>) -> Option<ErrorView> {
-    let seen = leader.schedule.last_error(transaction).map(|error| ErrorView {
-        by: error.by.clone(),
-        text: error.text.clone(),
-        trace: error.trace.clone(),
-        at_ms: error.at.0,
-    });
-    let recorded = failure.map(|failure| ErrorView {
-        by: failure.by.clone(),
-        text: failure.error.clone(),
-        trace: failure.trace.clone(),
-        at_ms: failure.at.0,
-    });
-    seen.or(recorded)
-}
-
-/// An ask without an answer, as the last that was heard of a transaction.
-fn no_answer(at: Millis, error: Option<&ErrorView>) -> AnswerView {
-    let (by, text) = match error {
-        Some(error) => (error.by.clone(), error.text.clone()),
-        None => (String::new(), "no answer; of so many transactions without one the words are not kept".to_owned()),
-    };
-    AnswerView { by, verdict: None, text, at_ms: at.0 }
-}
-
-fn row(state: &State, leader: &Leader, transaction: u64, now: Millis) -> Option<Row> {
-    let open = state.open_transactions().get(transaction);
-    match open {
-        Some(open) => Some(open_row(state, leader, transaction, open, now)),
-        None => state.outcomes().get(transaction).map(|ended| ended_row(state, leader, transaction, ended)),
-    }
-}
-
-impl Inner {
-    pub(crate) fn view(self: &Arc<Self>, row: Row) -> TransactionView {
-        let half = stored::message(&self.reader, row.half).ok().map(|(_, half)| half);
-        let last = row.open.as_ref().and_then(|open| {
-            let answer = open.last_answer.as_deref()?;
-            Some(AnswerView {
-                by: answer.by.clone(),
-                verdict: Some(if open.is_resumed() { "resume" } else { "unknown" }),
-                text: answer.reason.clone(),
-                at_ms: answer.at.0,
-            })
-        });
-        let no_answer = row.no_answer_at.map(|at| no_answer(at, row.last_error.as_ref()));
-        let newer = [no_answer, last].into_iter().flatten().max_by_key(|answer| answer.at_ms);
-        let decided = row.ended.and_then(|ended| self.decision(&ended));
-        TransactionView {
-            transaction: row.transaction,
-            topic: row.topic,
-            state: row.state,
-            checks: row.open.as_ref().map(|open| open.checks).or(row.ended.map(|ended| ended.checks)).unwrap_or(0),
-            opened_at_ms: half.as_ref().map(|half| half.stored_at.0).or(row.open.as_ref().map(|open| open.opened_at.0)),
-            next_check_at_ms: row.next_check_at.map(|at| at.0),
-            ended_at_ms: row.ended.map(|ended| ended.at.0),
-            last_answer: decided.or(newer),
-            last_error: row.last_error,
-            parked_because: row.open.and_then(|open| open.parked).map(|parked| parked.reason.into()),
-            producer: half.as_ref().map_or_else(String::new, |half| half.producer.clone()),
-            message_id: half.as_ref().map_or_else(String::new, |half| half.message.message_id.clone()),
-            keys: half.map_or_else(Vec::new, |half| half.message.keys),
-        }
-    }
-
-    /// Who ended a transaction and why, from the record that did.
-    fn decision(&self, ended: &Ended) -> Option<AnswerView> {
-        let record = stored::record(&self.reader, ended.record).ok()?;
-        let (frame, _) = Frame::split(&record).ok()?;
-        frame.verify().ok()?;
-        let Record::End(End { outcome, by, reason, .. }) = Record::decode(&frame).ok()? else { return None };
-        let verdict = match outcome {
-            TransactionOutcome::Committed => "commit",
-            TransactionOutcome::RolledBack => "rollback",
-        };
-        Some(AnswerView { by: by.to_string(), verdict: Some(verdict), text: reason, at_ms: ended.at.0 })
-    }
 }

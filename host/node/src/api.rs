@@ -364,3 +364,27 @@ pub enum Health {
     /// It is going down.
     Stopping,
 }
+
+/// Everything, for a consumer that gave no filter.
+impl Default for ReceiveRequest {
+    fn default() -> Self {
+        Self {
+            topic: ResourceName::default(),
+            group: ResourceName::default(),
+            client_id: String::new(),
+            max: 1,
+            filter: TagFilter::All,
+            invisible_ms: None,
+            auto_renew: false,
+            wait: Duration::ZERO,
+        }
+    }
+}
+
+/// What an operator decides about a transaction.
+impl EndRequest {
+    /// A decision of an operator.
+    pub fn by_operator(transaction: u64, outcome: TransactionOutcome, name: String, reason: String) -> Self {
+        Self { topic: None, message_id: None, transaction, outcome, by: EndedBy::Operator { name }, reason }
+    }
+}

@@ -8,7 +8,7 @@ mod checks;
 mod config;
 mod damage;
 mod directory;
-mod halves;
+mod messages;
 mod metrics;
 mod names;
 mod node;
@@ -25,6 +25,7 @@ mod shortages;
 mod start;
 mod stopping;
 mod stored;
+mod transactions;
 mod turns;
 mod watch;
 mod writable;
@@ -38,11 +39,12 @@ pub use api::{
 };
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, Known, LostMessages};
+pub use messages::Messages;
 pub use metrics::{
     CheckCounts, Checks, GroupLag, Metrics, OTHER, PRODUCER, ProcessUse, SERIES_MAX, Series, SeriesView,
     TopicTransactions,
 };
-pub use node::{Components, Identity, LogDamage, Messages, Node, Search, Status, Transactions};
+pub use node::{Components, Identity, LogDamage, Node, Search, Status};
 pub use plugins::{UploadError, limits_in_force};
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::RetentionReport;
@@ -51,6 +53,7 @@ pub use sessions::{
 };
 pub use settings::Settings;
 pub use start::check_start;
+pub use transactions::Transactions;
 pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use vouch_leader::{OTHER, SERIES_MAX, Series};
 pub use vouch_plugin::{CompilerProgram, compiler_process, mask_document};

@@ -11,8 +11,9 @@ use vouch_storage::{
 };
 
 use crate::clock::{Clock, SystemTimeSource, TimeSource};
+use crate::messages::Messages;
 use crate::metrics::{Metrics, Views};
-use crate::node::{Components, Identity, Inner, LogDamage, Messages, Node, Search, Status, Transactions};
+use crate::node::{Components, Identity, Inner, LogDamage, Node, Search, Status};
 use crate::plugins::PluginHost;
 use crate::retention;
 use crate::routes::Routes;
@@ -21,6 +22,7 @@ use crate::settings::Settings;
 use crate::shard::{Begun, Command, Inbox, Lead, Leadership, Output, Shard, Shared};
 use crate::shortages::Shortages;
 use crate::stopping::Stopping;
+use crate::transactions::{Ends, Halves, Transactions};
 use crate::turns::SearchTurns;
 use crate::writable::Writable;
 use crate::{NodeConfig, checks, plugins, watch};
@@ -126,7 +128,35 @@ impl Node {
             clock: shared.clock.clone(),
             writable: Writable::new(shared.clone()),
         });
+        let halves = Arc::new(Halves { shard: shard.clone(), log: reader.clone(), routes: routes.clone() });
+        let ends = Arc::new(Ends { shard: shard.clone(), shortages: shortages.clone(), metrics: metrics.clone() });
+        let turns = SearchTurns::new();
+        let messages = Arc::new(Messages {
+            shard: shard.clone(),
+            log: reader.clone(),
+            routes: routes.clone(),
+            sessions: shared.sessions.clone(),
+            clock: shared.clock.clone(),
+            writable: Writable::new(shared.clone()),
+            shortages: shortages.clone(),
+            metrics: metrics.clone(),
+        });
+        let transactions = Arc::new(Transactions {
+            shard: shard.clone(),
+            log: reader.clone(),
+            served: log.clone(),
+            routes: routes.clone(),
+            halves: halves.clone(),
+            ends: ends.clone(),
+            clock: shared.clock.clone(),
+            turns: turns.clone(),
+            writable: Writable::new(shared.clone()),
+            metrics: metrics.clone(),
+        });
         let inner = Arc::new(Inner {
+            halves,
+            ends,
+            transactions: transactions.clone(),
             routes,
             shard,
             log,
@@ -144,7 +174,7 @@ impl Node {
             stopping: Arc::new(Stopping::new()),
             metrics,
             views: Views::default(),
-            searches: SearchTurns::new(),
+            searches: turns,
             config,
             folders: Arc::new(Mutex::new(Some(folders))),
         });
@@ -156,8 +186,8 @@ impl Node {
         }
         let identity = Identity { cluster_id: init.cluster_id, handle_key: init.handle_key, shard: ShardId::FIRST };
         Ok(Self {
-            messages: Messages(inner.clone()),
-            transactions: Transactions(inner.clone()),
+            messages,
+            transactions,
             settings,
             components: Components(inner.clone()),
             search: Search(inner.clone()),

@@ -1,10 +1,13 @@
-//! Turns of those who look through many messages or transactions: few look at a time.
+//! Looking through many messages or transactions for an administrator: in steps, so that nobody who sends waits long for
+//! somebody who looks, and few at a time.
 
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use vouch_broker::{NotDone, NothingStored};
 
+/// Entries that one step looks at on the executor's thread: some tens of microseconds of index entries.
+pub(crate) const STEP: usize = 4096;
 /// Searches at the same time; others wait for their turn.
 const SEARCHES_MAX: usize = 2;
 
@@ -21,4 +24,10 @@ impl SearchTurns {
     pub(crate) async fn take(&self) -> Result<SemaphorePermit<'_>, NotDone> {
         self.0.acquire().await.map_err(|_| NotDone::NothingStored(NothingStored::Stopping))
     }
+}
+
+/// Runs what reads files on a thread where that may take time.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| NotDone::internal(format!("the search failed: {error}")))
 }

@@ -61,7 +61,7 @@ async fn ask_component(inner: &Arc<Inner>, due: &Due, name: &str) {
         () = ended(&due.ask) => return,
         () = inner.stopping.cancelled() => return,
     };
-    let half = match inner.half(due.transaction).await {
+    let half = match inner.halves.get(due.transaction).await {
         Ok(half) => half,
         // The body cannot be read: this one is reported, the others go on (S3.f).
         Err(error) => return no_answer(inner, due, name, Unanswered::of(name, error)).await,
@@ -119,7 +119,7 @@ async fn record(inner: &Inner, due: &Due, verdict: Verdict, by: EndedBy) -> Resu
         }
     };
     let queue = inner.routes.queue_for(&due.topic).await?;
-    inner.end(&End { transaction: due.transaction, outcome, queue, by, reason }).await.map(drop)
+    inner.ends.end(&End { transaction: due.transaction, outcome, queue, by, reason }).await.map(drop)
 }
 
 /// Records that nobody knows. Whether that counted: meanwhile the ask may have had an answer.
@@ -266,7 +266,7 @@ async fn park(inner: &Inner, failed: ComponentFailed) {
 
 /// Asks live producers, one after another, until one was asked that lives on: its answer ends the ask, or its silence.
 async fn ask_producers(inner: &Arc<Inner>, due: &Due) {
-    let half = match inner.half(due.transaction).await {
+    let half = match inner.halves.get(due.transaction).await {
         Ok(half) => {
             say_answered(inner, HALVES);
             half

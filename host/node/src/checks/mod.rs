@@ -3,7 +3,8 @@
 
 mod ask;
 mod outages;
-mod undecided;
+mod schedule;
+mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;

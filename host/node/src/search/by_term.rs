@@ -6,8 +6,9 @@ use std::sync::Arc;
 use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Trouble, Walked, stretches};
-use super::{ATTEMPTS_MAX, Place, STEP, blocking};
+use super::{ATTEMPTS_MAX, Place};
 use crate::node::Inner;
+use crate::turns::{STEP, blocking};
 use vouch_storage::{LookupFile, Postings, Term};
 
 /// Postings that are looked at together.

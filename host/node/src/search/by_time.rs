@@ -7,8 +7,9 @@ use std::sync::Arc;
 use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Stretch, Trouble, Walked, stretches};
-use super::{ATTEMPTS_MAX, Place, STEP, blocking};
+use super::{ATTEMPTS_MAX, Place};
 use crate::node::Inner;
+use crate::turns::{STEP, blocking};
 use vouch_storage::{LookupFile, SAMPLE_EVERY};
 
 /// Messages that one page looks at: committed halves that are older than wanted may lie between younger messages. A page

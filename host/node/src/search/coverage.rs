@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use vouch_broker::{NotDone, NothingStored, QueueOffset, State, StoredMessage, TopicId};
 
-use super::{Place, STEP, blocking};
+use super::Place;
 use crate::node::Inner;
+use crate::turns::{STEP, blocking};
 use vouch_storage as storage;
 use vouch_storage::{LookupFault as Fault, LookupFile, Row};
 

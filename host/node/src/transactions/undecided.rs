@@ -4,7 +4,7 @@ use vouch_broker::record::{CheckAnswered, EndedBy};
 use vouch_broker::state::Applied;
 use vouch_broker::{NotDone, ResourceName, State};
 
-use crate::Transactions;
+use super::Transactions;
 use crate::metrics::{Answered, PRODUCER};
 use vouch_leader::Leader;
 
@@ -19,21 +19,21 @@ impl Transactions {
         message_id: Option<&str>,
         client_id: &str,
     ) -> Result<bool, NotDone> {
-        self.0.writable.check()?;
-        self.0.half_named(transaction, topic, message_id).await?;
+        self.writable.check()?;
+        self.halves.named(transaction, topic, message_id).await?;
         let client = client_id.to_owned();
         let find = move |_: &State, leader: &mut Leader| {
             let (ask, number, asked_at) = leader.schedule.under_way(transaction)?;
             ask.went_to(&client).then_some((number, asked_at))
         };
-        let Some((check_number, asked_at)) = self.0.shard.lead(find).await? else { return Ok(false) };
+        let Some((check_number, asked_at)) = self.shard.lead(find).await? else { return Ok(false) };
         let by = EndedBy::Client { client_id: client_id.to_owned(), from_check: true };
         let answer =
             CheckAnswered { transaction, check_number, asked_at, retry_after_ms: None, by, reason: String::new() };
-        let applied = self.0.shard.propose_one(|out| answer.encode(out)).await?;
+        let applied = self.shard.propose_one(|out| answer.encode(out)).await?;
         let counted = matches!(applied, Applied::Counted { .. });
         if counted {
-            self.0.metrics.checks.count(PRODUCER, Answered::Unknown);
+            self.metrics.checks.count(PRODUCER, Answered::Unknown);
         }
         Ok(counted)
     }

@@ -1,22 +1,33 @@
 //! Half messages: where they lie, and what a caller says of them held against what they are.
 
+use std::sync::Arc;
+
 use vouch_broker::record::MessageHead;
 use vouch_broker::{
     MessageKind, NotDone, Refusal, ResourceName, ShardId, State, StoredMessage, TopicId, TransactionId,
 };
+use vouch_commitlog::LogReader;
 
-use crate::node::Inner;
+use crate::routes::Routes;
+use crate::shard::Shard;
 use crate::stored;
-use vouch_storage as storage;
 
-impl Inner {
-    pub(crate) fn unknown(&self, transaction: u64, why: String) -> NotDone {
-        let id = TransactionId { shard: ShardId::FIRST, position: transaction }.to_string();
-        NotDone::Refused(Refusal::UnknownTransaction { id, why })
-    }
+/// Refuses what a caller named, since it is no transaction, or not the one that the caller means.
+pub(crate) fn unknown(transaction: u64, why: String) -> NotDone {
+    let id = TransactionId { shard: ShardId::FIRST, position: transaction }.to_string();
+    NotDone::Refused(Refusal::UnknownTransaction { id, why })
+}
 
+/// Finds half messages.
+pub(crate) struct Halves {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) log: LogReader,
+    pub(crate) routes: Arc<Routes>,
+}
+
+impl Halves {
     /// The topic of a transaction, if a caller names it rightly.
-    pub(crate) async fn half_named(
+    pub(crate) async fn named(
         &self,
         transaction: u64,
         topic: Option<&ResourceName>,
@@ -33,23 +44,23 @@ impl Inner {
             // open and whose half is damaged must end all the same.
             None => match self.shard.read(move |state| topic_of(state, transaction)).await? {
                 Some(topic) => (topic, None),
-                None => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
+                None => return Err(unknown(transaction, "no half message has this id".to_owned())),
             },
         };
         let name = self.routes.topic_name(id).await?;
         if let Some(said) = topic.filter(|said| **said != name) {
-            return Err(self.unknown(transaction, format!("it belongs to topic {name}, not to {said}")));
+            return Err(unknown(transaction, format!("it belongs to topic {name}, not to {said}")));
         }
         if let (Some(said), Some(half)) = (message_id, half)
             && said != half.message.message_id
         {
-            return Err(self.unknown(transaction, format!("it belongs to another message than {said}")));
+            return Err(unknown(transaction, format!("it belongs to another message than {said}")));
         }
         Ok(name)
     }
 
     /// The half of an open transaction, wherever it lies.
-    pub(crate) async fn half(&self, transaction: u64) -> Result<StoredMessage, NotDone> {
+    pub(crate) async fn get(&self, transaction: u64) -> Result<StoredMessage, NotDone> {
         match self.half_at(transaction) {
             Ok((_, half)) => Ok(half),
             Err(refusal) => self.half_elsewhere(transaction).await?.map(|(_, half)| half).ok_or(refusal),
@@ -58,12 +69,12 @@ impl Inner {
 
     /// The half whose record first lay here, if it still does.
     fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), NotDone> {
-        let (head, half) = stored::message(&self.reader, transaction)?;
+        let (head, half) = stored::message(&self.log, transaction)?;
         // Where one half lies now, another one was never.
         if half.message.kind == MessageKind::Transaction && self.transaction_at(transaction) == transaction {
             Ok((head, half))
         } else {
-            Err(self.unknown(transaction, "no half message has this id".to_owned()))
+            Err(unknown(transaction, "no half message has this id".to_owned()))
         }
     }
 
@@ -71,14 +82,14 @@ impl Inner {
     async fn half_elsewhere(&self, transaction: u64) -> Result<Option<(MessageHead, StoredMessage)>, NotDone> {
         let find = move |state: &State| state.place_of_half(transaction);
         match self.shard.read(find).await? {
-            Some(place) => stored::message(&self.reader, place).map(Some),
+            Some(place) => stored::message(&self.log, place).map(Some),
             None => Ok(None),
         }
     }
 
     /// The transaction whose half lies at this position of the log.
     pub(crate) fn transaction_at(&self, position: u64) -> u64 {
-        storage::transaction_at(&self.reader, position)
+        vouch_storage::transaction_at(&self.log, position)
     }
 }
 

@@ -1,0 +1,149 @@
+//! How a message is sent, received and acknowledged.
+
+mod deliveries;
+mod encoding;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use vouch_broker::record::{Ack, ChangeInvisible, DeadLetter, DeadLetterSized};
+use vouch_broker::{AckLevel, Handle, MessageKind, NotDone, Refusal, State};
+use vouch_commitlog::LogReader;
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::routes::Routes;
+use crate::sessions::{SESSION_LIMIT, Sessions};
+use crate::shard::{Poll, RENEWED_LEASE_MS, Shard};
+use crate::shortages::Shortages;
+use crate::writable::Writable;
+use crate::{Delivery, Receipt, ReceiveRequest, SendRequest};
+use encoding::{encode_send, receipt};
+
+/// A lease without a stated length lasts this long.
+const DEFAULT_LEASE_MS: u64 = 60_000;
+/// Longest a receive waits.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Messages: sent, received, acknowledged.
+///
+/// What a call names and is not there is refused with a [`Refusal`]; where nothing can be written, or space or room among
+/// what is under way is missing, with [`NothingStored`](vouch_broker::NothingStored). [`NotDone::Unknown`] alone leaves open
+/// whether something was stored.
+pub struct Messages {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) log: LogReader,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) writable: Writable,
+    pub(crate) shortages: Arc<Shortages>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Messages {
+    /// Stores messages: all of them or none. Resolves when they are durable, or, on a topic with the ack level `memory`,
+    /// when they are written.
+    pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, NotDone> {
+        let began = Instant::now();
+        request.topic.check_sent_to()?;
+        self.writable.check()?;
+        self.shortages.check_disk()?;
+        let route = self.routes.route_for_send(&request.topic).await?;
+        let records = encode_send(&route, &request, self.clock.now())?;
+        let halves = request.messages.iter().any(|message| message.kind == MessageKind::Transaction);
+        if halves {
+            self.sessions.note_half(&request.producer, &request.topic, Instant::now());
+        }
+        let in_memory = route.info.config.ack == AckLevel::Memory && !halves;
+        let proposed = match in_memory {
+            false => self.shard.propose_if_room(records).await,
+            true => self.shard.propose_in_memory(records).await,
+        };
+        let outcomes = self.shortages.counted(proposed)?;
+        self.metrics.sends.observe(began.elapsed());
+        let stored = outcomes.len() as u64;
+        self.metrics.messages_in.fetch_add(stored, Ordering::Relaxed);
+        if in_memory {
+            self.metrics.messages_in_memory.fetch_add(stored, Ordering::Relaxed);
+        }
+        outcomes.into_iter().map(receipt).collect()
+    }
+
+    /// Waits for messages of a topic and leases them to the caller. Empty if none came in time.
+    ///
+    /// If the future is dropped while it waits, nothing is leased.
+    pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
+        let began = Instant::now();
+        self.writable.check()?;
+        request.group.check_group()?;
+        let default = if request.auto_renew { RENEWED_LEASE_MS } else { DEFAULT_LEASE_MS };
+        let invisible_ms = request.invisible_ms.filter(|_| !request.auto_renew).unwrap_or(default);
+        let (topic, client_id) = (request.topic.clone(), request.client_id.clone());
+        let batch = self
+            .shard
+            .receive(|reply| Poll {
+                topic: request.topic,
+                group: request.group,
+                client_id: request.client_id,
+                filter: request.filter,
+                max: request.max as usize,
+                invisible_ms,
+                auto_renew: request.auto_renew,
+                until: Instant::now() + request.wait.min(WAIT_MAX),
+                reply,
+            })
+            .await?;
+        let Some(batch) = batch else { return Ok(Vec::new()) };
+        let lease = Duration::from_millis(invisible_ms).min(SESSION_LIMIT);
+        self.sessions.leased(&client_id, Instant::now() + lease);
+        let deliveries = self.deliveries(&batch, invisible_ms, &topic).await?;
+        self.metrics.receives.observe(began.elapsed());
+        self.metrics.messages_out.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
+        Ok(deliveries)
+    }
+
+    /// Marks messages as done; one answer a handle, in order. Resolves when that is durable.
+    pub async fn ack(&self, handles: &[Handle]) -> Result<Vec<Result<(), Refusal>>, NotDone> {
+        let mut records = Vec::new();
+        for handle in handles {
+            let Handle { group, topic, queue, offset, generation, .. } = *handle;
+            Ack { group, topic, queue, offset, generation }.encode(&mut records);
+        }
+        let outcomes = self.shortages.counted(self.shard.propose(records).await)?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.map(drop)).collect())
+    }
+
+    /// Lets a lease end `invisible_ms` from now and returns the handle to use from now on. `suspend`: the delivery does
+    /// not count as an attempt.
+    pub async fn change_invisible(&self, handle: Handle, invisible_ms: u64, suspend: bool) -> Result<Handle, NotDone> {
+        let now = self.clock.now();
+        let changed = Handle { generation: self.clock.generation(now), deadline: now.plus_ms(invisible_ms), ..handle };
+        let Handle { group, topic, queue, offset, generation, .. } = handle;
+        let record = ChangeInvisible {
+            group,
+            topic,
+            queue,
+            offset,
+            generation,
+            new_generation: changed.generation,
+            deadline: changed.deadline,
+            uncounted: suspend,
+        };
+        self.shard.propose_one(|out| record.encode(out)).await?;
+        Ok(changed)
+    }
+
+    /// Moves a message to its group's dead letters; one that is done or in other hands is left alone (§4.9).
+    pub async fn forward_to_dead_letter(&self, handle: Handle, reason: &str) -> Result<(), NotDone> {
+        let Handle { group, topic, queue, offset, generation, .. } = handle;
+        let find = move |state: &State| state.topics().get(topic).and_then(|topic| topic.entry(queue, offset));
+        // What cannot be read is moved all the same, and counts as nothing.
+        let entry = self.shard.read(find).await?;
+        let record_len = entry.and_then(|entry| vouch_storage::record_len(&self.log, entry.position).ok()).unwrap_or(0);
+        let letter = DeadLetter { group, topic, queue, offset, generation, reason: reason.to_owned() };
+        let record = DeadLetterSized { letter, record_len };
+        self.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+}

@@ -1,0 +1,49 @@
+//! The end of a transaction, whoever decided.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vouch_broker::record::{End, EndedBy};
+use vouch_broker::state::Applied;
+use vouch_broker::{NotDone, Refusal, TransactionOutcome};
+
+use crate::EndReceipt;
+use crate::metrics::{Answered, Metrics, PRODUCER};
+use crate::shard::Shard;
+use crate::shortages::Shortages;
+
+/// Ends transactions, and counts how that went.
+pub(crate) struct Ends {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) shortages: Arc<Shortages>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Ends {
+    /// Ends a transaction, whoever decided, and counts how that went.
+    pub(crate) async fn end(&self, end: &End) -> Result<EndReceipt, NotDone> {
+        let applied = self.shortages.counted(self.shard.propose_one(|out| end.encode(out)).await);
+        let counter = match &applied {
+            Err(NotDone::Refused(Refusal::OutcomeConflict { .. })) => Some(&self.metrics.end_conflicts),
+            Ok(Applied::Ended { outcome: TransactionOutcome::Committed, repeated: false }) => {
+                Some(&self.metrics.commits)
+            }
+            Ok(Applied::Ended { outcome: TransactionOutcome::RolledBack, repeated: false }) => {
+                Some(&self.metrics.rollbacks)
+            }
+            _ => None,
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if let (EndedBy::Client { from_check: true, .. }, Ok(Applied::Ended { outcome, repeated: false })) =
+            (&end.by, &applied)
+        {
+            self.metrics.checks.count(PRODUCER, Answered::Ended(*outcome));
+        }
+        match applied? {
+            Applied::Ended { outcome, repeated } => Ok(EndReceipt { outcome, repeated }),
+            other => Err(NotDone::Unknown(format!("an end was answered with {other:?}"))),
+        }
+    }
+}

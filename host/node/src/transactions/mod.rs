@@ -1,0 +1,69 @@
+//! Transactions: how they end, and what is shown of them.
+
+mod ends;
+mod halves;
+mod list;
+mod undecided;
+mod view;
+
+use std::sync::Arc;
+
+use vouch_broker::NotDone;
+use vouch_broker::record::{End, Resume};
+use vouch_commitlog::LogReader;
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::routes::Routes;
+use crate::served::ServedLog;
+use crate::shard::Shard;
+use crate::turns::SearchTurns;
+use crate::writable::Writable;
+use crate::{EndReceipt, EndRequest, TransactionView};
+pub(crate) use ends::Ends;
+pub(crate) use halves::Halves;
+use halves::unknown;
+
+/// Transactions: ended, resumed, shown. A transaction is named by the log position of its half's record; who names one that
+/// is none is refused with [`Refusal::UnknownTransaction`](vouch_broker::Refusal::UnknownTransaction). What changes something
+/// resolves when that is durable.
+pub struct Transactions {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) log: LogReader,
+    pub(crate) served: Arc<ServedLog>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) halves: Arc<Halves>,
+    pub(crate) ends: Arc<Ends>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) turns: SearchTurns,
+    pub(crate) writable: Writable,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Transactions {
+    /// Ends a transaction. A repeat gets the recorded outcome, the opposite a conflict that names it (ruling 6).
+    pub async fn end(&self, request: EndRequest) -> Result<EndReceipt, NotDone> {
+        self.writable.check()?;
+        let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
+        let topic = self.halves.named(transaction, topic.as_ref(), message_id.as_deref()).await?;
+        let queue = self.routes.queue_for(&topic).await?;
+        self.ends.end(&End { transaction, outcome, queue, by, reason }).await
+    }
+
+    /// One transaction.
+    pub async fn get(&self, transaction: u64) -> Result<TransactionView, NotDone> {
+        let now = self.clock.now();
+        let row = self.shard.lead(move |state, leader| view::row(state, leader, transaction, now)).await?;
+        let unknown = || unknown(transaction, "no transaction has this id".to_owned());
+        let row = row.ok_or_else(|| self.served.if_all_is_served(unknown()))?;
+        Ok(row.view(&self.log))
+    }
+
+    /// Lets the asking about a parked transaction begin again, with a fresh counter.
+    pub async fn resume(&self, transaction: u64, by: String, reason: String) -> Result<(), NotDone> {
+        self.writable.check()?;
+        self.get(transaction).await?;
+        let record = Resume { transaction, by, reason };
+        self.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+}
