@@ -38,16 +38,17 @@ pub use api::{
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use config::NodeConfig;
-pub use damage::{Damage, DamagedStretch, Known, LostMessages};
+pub use damage::{Damage, DamagedStretch, Known, LogDamage, LostMessages};
 pub use messages::Messages;
 pub use metrics::{
     CheckCounts, Checks, GroupLag, Metrics, OTHER, PRODUCER, ProcessUse, SERIES_MAX, Series, SeriesView,
     TopicTransactions,
 };
-pub use node::{Components, Identity, LogDamage, Node, Search, Status};
+pub use node::{Components, Identity, Node, Status};
 pub use plugins::{UploadError, limits_in_force};
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::RetentionReport;
+pub use search::Search;
 pub use sessions::{
     Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions, machine,
 };

@@ -1,6 +1,5 @@
 //! A running node, as the edges see it.
 
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -8,11 +7,13 @@ use vouch_broker::{NotDone, NothingStored, ShardId};
 use vouch_commitlog::{DurationCounts, LogReader, Recovery};
 use vouch_storage::{DiskUse, Folders, LookupReport, Lookups, ScrubReport};
 
+use crate::damage::LogDamage;
 use crate::messages::Messages;
 use crate::metrics::{Metrics, SeriesView, Views};
 use crate::plugins::PluginHost;
 use crate::retention::RetentionReport;
 use crate::routes::Routes;
+use crate::search::Search;
 use crate::served::ServedLog;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
@@ -20,7 +21,6 @@ use crate::shard::{Shard, Shared};
 use crate::shortages::Shortages;
 use crate::stopping::Stopping;
 use crate::transactions::{Ends, Halves, Transactions};
-use crate::turns::SearchTurns;
 use crate::writable::Writable;
 use crate::{Health, NodeConfig};
 
@@ -36,9 +36,9 @@ pub struct Node {
     /// Plugins, their components, and bindings.
     pub components: Components,
     /// Finds messages.
-    pub search: Search,
+    pub search: Arc<Search>,
     /// What of the log is damaged.
-    pub damage: LogDamage,
+    pub damage: Arc<LogDamage>,
     /// How the node is.
     pub status: Status,
     /// What was counted since the node started.
@@ -53,14 +53,6 @@ pub struct Node {
 /// Plugins with their components, and bindings.
 #[derive(Clone)]
 pub struct Components(pub(crate) Arc<Inner>);
-
-/// Finds messages.
-#[derive(Clone)]
-pub struct Search(pub(crate) Arc<Inner>);
-
-/// What of the log is damaged.
-#[derive(Clone)]
-pub struct LogDamage(pub(crate) Arc<Inner>);
 
 /// How the node is.
 #[derive(Clone)]
@@ -80,8 +72,6 @@ pub struct Identity {
 pub(crate) struct Inner {
     pub(crate) shard: Arc<Shard>,
     pub(crate) log: Arc<ServedLog>,
-    /// What the log should still hold and lies before its first file.
-    pub(crate) missing: Option<Range<u64>>,
     pub(crate) scrub: Arc<ScrubReport>,
     pub(crate) lookups: Arc<Lookups>,
     pub(crate) retention: Arc<RetentionReport>,
@@ -93,13 +83,11 @@ pub(crate) struct Inner {
     pub(crate) routes: Arc<Routes>,
     pub(crate) halves: Arc<Halves>,
     pub(crate) ends: Arc<Ends>,
-    pub(crate) transactions: Arc<Transactions>,
     pub(crate) reader: LogReader,
     pub(crate) plugins: PluginHost,
     pub(crate) stopping: Arc<Stopping>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) views: Views,
-    pub(crate) searches: SearchTurns,
     pub(crate) config: NodeConfig,
     /// The folder's, until the node is stopped: tasks that end later find the log closed.
     pub(crate) folders: Arc<Mutex<Option<Folders>>>,

@@ -11,12 +11,14 @@ use vouch_storage::{
 };
 
 use crate::clock::{Clock, SystemTimeSource, TimeSource};
+use crate::damage::LogDamage;
 use crate::messages::Messages;
 use crate::metrics::{Metrics, Views};
-use crate::node::{Components, Identity, Inner, LogDamage, Node, Search, Status};
+use crate::node::{Components, Identity, Inner, Node, Status};
 use crate::plugins::PluginHost;
 use crate::retention;
 use crate::routes::Routes;
+use crate::search::{MessagePlaces, Search};
 use crate::served::{ServedLog, Upkeep};
 use crate::settings::Settings;
 use crate::shard::{Begun, Command, Inbox, Lead, Leadership, Output, Shard, Shared};
@@ -153,14 +155,30 @@ impl Node {
             writable: Writable::new(shared.clone()),
             metrics: metrics.clone(),
         });
+        let search = Arc::new(Search {
+            shard: shard.clone(),
+            places: MessagePlaces { shard: shard.clone(), log: reader.clone(), lookups: lookups.clone() },
+            transactions: transactions.clone(),
+            halves: halves.clone(),
+            turns: turns.clone(),
+        });
+        let damage = Arc::new(LogDamage {
+            shard: shard.clone(),
+            log: reader.clone(),
+            served: log.clone(),
+            folder: storage.folder(),
+            segment_size,
+            missing,
+            scrub: scrub.clone(),
+            routes: routes.clone(),
+            turns,
+        });
         let inner = Arc::new(Inner {
             halves,
             ends,
-            transactions: transactions.clone(),
             routes,
             shard,
             log,
-            missing,
             scrub,
             lookups,
             retention: Arc::default(),
@@ -174,7 +192,6 @@ impl Node {
             stopping: Arc::new(Stopping::new()),
             metrics,
             views: Views::default(),
-            searches: turns,
             config,
             folders: Arc::new(Mutex::new(Some(folders))),
         });
@@ -190,8 +207,8 @@ impl Node {
             transactions,
             settings,
             components: Components(inner.clone()),
-            search: Search(inner.clone()),
-            damage: LogDamage(inner.clone()),
+            search,
+            damage,
             status: Status(inner.clone()),
             metrics: inner.metrics.clone(),
             sessions: inner.shared.sessions.clone(),

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Trouble, Walked, stretches};
-use super::{ATTEMPTS_MAX, Place};
-use crate::node::Inner;
+use super::places::{ATTEMPTS_MAX, FoundPlace, MessagePlaces};
 use crate::turns::{STEP, blocking};
 use vouch_storage::{LookupFile, Postings, Term};
 
@@ -54,11 +53,11 @@ impl Wanted {
 struct Newest {
     limit: usize,
     /// Newest first, each once.
-    found: Vec<(Place, StoredMessage)>,
+    found: Vec<(FoundPlace, StoredMessage)>,
 }
 
 impl Newest {
-    fn add(&mut self, more: Vec<(Place, StoredMessage)>) {
+    fn add(&mut self, more: Vec<(FoundPlace, StoredMessage)>) {
         if more.is_empty() {
             return;
         }
@@ -76,9 +75,13 @@ impl Newest {
     }
 }
 
-impl Inner {
+impl MessagePlaces {
     /// The newest messages of a topic that are wanted: committed ones and open halves.
-    pub(super) async fn newest(&self, topic: TopicId, wanted: Wanted) -> Result<Vec<(Place, StoredMessage)>, NotDone> {
+    pub(super) async fn newest(
+        &self,
+        topic: TopicId,
+        wanted: Wanted,
+    ) -> Result<Vec<(FoundPlace, StoredMessage)>, NotDone> {
         let wanted = Arc::new(wanted);
         let mut newest = Newest { limit: wanted.limit, found: Vec::new() };
         let mut after = None;
@@ -166,7 +169,7 @@ impl Inner {
             let Some(batch) = batch else { return Ok(()) };
             postings = rest;
             // Whether each is still there, and there, is for the state to say.
-            let look = move |state: &State| -> Vec<Place> {
+            let look = move |state: &State| -> Vec<FoundPlace> {
                 let Some(of) = state.topics().get(topic) else { return Vec::new() };
                 let there = |(position, queue, offset): &(u64, u32, QueueOffset)| {
                     of.entry(*queue, *offset).is_some_and(|entry| entry.position == *position)
@@ -180,7 +183,12 @@ impl Inner {
     }
 
     /// Reads the messages at these places and keeps those that are wanted and among the newest.
-    async fn keep(&self, mut places: Vec<Place>, wanted: &Arc<Wanted>, newest: &mut Newest) -> Result<(), NotDone> {
+    async fn keep(
+        &self,
+        mut places: Vec<FoundPlace>,
+        wanted: &Arc<Wanted>,
+        newest: &mut Newest,
+    ) -> Result<(), NotDone> {
         let (below, floor) = (wanted.below, newest.floor());
         places.retain(|(position, _)| *position < below && *position >= floor);
         if !places.is_empty() {
@@ -192,9 +200,9 @@ impl Inner {
 }
 
 /// Position, queue and offset of the next postings from `floor` on, none if there are no more.
-type Batch = Option<Vec<(u64, u32, QueueOffset)>>;
+type PostingBatch = Option<Vec<(u64, u32, u64)>>;
 
-fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, Batch), vouch_storage::LookupFault> {
+fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, PostingBatch), vouch_storage::LookupFault> {
     let mut batch = Vec::new();
     while batch.len() < BATCH
         && let Some(found) = postings.next_found()?.filter(|found| found.position >= floor)
@@ -205,7 +213,7 @@ fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, Batch), v
 }
 
 /// The topic's transactions among the next open ones, and where to go on.
-fn open_halves(state: &State, topic: TopicId, after: Option<u64>) -> (Vec<Place>, Option<u64>) {
+fn open_halves(state: &State, topic: TopicId, after: Option<u64>) -> (Vec<FoundPlace>, Option<u64>) {
     let (mut halves, mut last) = (Vec::new(), None);
     for (n, (transaction, open)) in state.open_transactions().iter(after).take(STEP).enumerate() {
         if open.topic == topic {

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Stretch, Trouble, Walked, stretches};
-use super::{ATTEMPTS_MAX, Place};
-use crate::node::Inner;
+use super::places::{ATTEMPTS_MAX, FoundPlace, MessagePlaces};
 use crate::turns::{STEP, blocking};
 use vouch_storage::{LookupFile, SAMPLE_EVERY};
 
@@ -17,22 +16,22 @@ use vouch_storage::{LookupFile, SAMPLE_EVERY};
 const LOOK_MAX: usize = 100_000;
 
 /// One page.
-pub(super) struct Since {
-    pub(super) found: Vec<(Place, StoredMessage)>,
+pub(super) struct SincePage {
+    pub(super) found: Vec<(FoundPlace, StoredMessage)>,
     /// The offset of each queue at which the next page begins; `None` if there is nothing more.
     pub(super) next: Option<Vec<QueueOffset>>,
 }
 
 /// A queue in the merge.
-struct Head {
+struct QueueHead {
     queue: u32,
     /// Read, and not given yet.
-    read: VecDeque<(Place, StoredMessage)>,
+    read: VecDeque<(FoundPlace, StoredMessage)>,
     /// Offsets that are to be read.
     rest: Range<QueueOffset>,
 }
 
-impl Head {
+impl QueueHead {
     /// The first offset that was not given.
     fn next(&self) -> QueueOffset {
         let front = self.read.front().and_then(|((_, place), _)| *place);
@@ -40,7 +39,7 @@ impl Head {
     }
 }
 
-impl Inner {
+impl MessagePlaces {
     /// Messages stored at `since_ms` or later, at most `limit`. `after`: the offsets at which the page begins, as the page
     /// before gave them.
     pub(super) async fn since(
@@ -49,7 +48,7 @@ impl Inner {
         since_ms: u64,
         after: Option<Vec<QueueOffset>>,
         limit: usize,
-    ) -> Result<Since, NotDone> {
+    ) -> Result<SincePage, NotDone> {
         for _ in 0..ATTEMPTS_MAX {
             let extent = self.extent(topic).await?;
             match self.first_offsets(&extent, since_ms, after.as_deref()).await {
@@ -147,19 +146,13 @@ impl Inner {
     }
 
     /// Gives the queues' messages from these offsets on, the earliest of those that are next in their queues first.
-    async fn merge(
-        &self,
-        extent: Extent,
-        firsts: Vec<QueueOffset>,
-        since_ms: u64,
-        limit: usize,
-    ) -> Result<Since, NotDone> {
+    async fn merge(&self, extent: Extent, firsts: Vec<u64>, since_ms: u64, limit: usize) -> Result<SincePage, NotDone> {
         let Extent { topic, queues } = extent;
         let head = |((queue, offsets), first): ((u32, &Range<QueueOffset>), QueueOffset)| {
             let rest = first.clamp(offsets.start, offsets.end)..offsets.end;
-            Head { queue, read: VecDeque::new(), rest }
+            QueueHead { queue, read: VecDeque::new(), rest }
         };
-        let mut heads: Vec<Head> = (0..).zip(&queues).zip(firsts).map(head).collect();
+        let mut heads: Vec<QueueHead> = (0..).zip(&queues).zip(firsts).map(head).collect();
         let batch = (limit / heads.len().max(1) + 1).min(STEP) as u64;
         let (mut found, mut looked) = (Vec::new(), 0);
         while found.len() < limit && looked < LOOK_MAX {
@@ -171,7 +164,7 @@ impl Inner {
                     head.rest.start = end;
                 }
             }
-            let time = |head: &Head| head.read.front().map(|(_, message)| message.stored_at);
+            let time = |head: &QueueHead| head.read.front().map(|(_, message)| message.stored_at);
             let earliest = heads.iter_mut().filter(|head| !head.read.is_empty()).min_by_key(|head| time(head));
             let Some((place, message)) = earliest.and_then(|head| head.read.pop_front()) else { break };
             looked += 1;
@@ -180,6 +173,6 @@ impl Inner {
             }
         }
         let more = heads.iter().any(|head| !head.read.is_empty() || !head.rest.is_empty());
-        Ok(Since { found, next: more.then(|| heads.iter().map(Head::next).collect()) })
+        Ok(SincePage { found, next: more.then(|| heads.iter().map(QueueHead::next).collect()) })
     }
 }

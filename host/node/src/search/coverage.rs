@@ -4,12 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{NotDone, NothingStored, QueueOffset, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, NothingStored, TopicId};
 
-use super::Place;
-use crate::node::Inner;
-use crate::turns::{STEP, blocking};
-use vouch_storage as storage;
 use vouch_storage::{LookupFault as Fault, LookupFile, Row};
 
 /// Most messages that one search reads one by one. More wait for the index only after a start from a log without one.
@@ -92,53 +88,6 @@ impl Walked {
             "more than {WALK_MAX} messages of the topic are not in the lookup index yet; try again when it is made (the metric \
              vouch_lookup_missing says how many of its files are to come; a damaged log that is only read gets none)"
         ))))
-    }
-}
-
-impl Inner {
-    /// A topic as it is now; empty if it was deleted meanwhile.
-    pub(super) async fn extent(&self, topic: TopicId) -> Result<Extent, NotDone> {
-        let look = move |state: &State| {
-            let found = state.topics().get(topic);
-            let offsets = |queue| found.map(|topic| topic.start(queue)..topic.end(queue));
-            let queues = (0..found.map_or(0, |topic| topic.queue_count())).filter_map(offsets).collect();
-            Extent { topic, queues }
-        };
-        self.shard.read(look).await
-    }
-
-    /// Where the messages of some offsets lie; those that are no longer there are left out.
-    pub(super) async fn places(
-        &self,
-        topic: TopicId,
-        queue: u32,
-        offsets: Range<QueueOffset>,
-    ) -> Result<Vec<Place>, NotDone> {
-        debug_assert!(offsets.end.since(offsets.start) <= STEP as u64);
-        let look = move |state: &State| {
-            let Some(topic) = state.topics().get(topic) else { return Vec::new() };
-            let place = |offset| topic.entry(queue, offset).map(|entry| (entry.position, Some((queue, offset))));
-            QueueOffset::each(offsets).filter_map(place).collect()
-        };
-        self.shard.read(look).await
-    }
-
-    /// Reads the messages at some places and keeps those that are wanted. What cannot be read is left out: the scrubber
-    /// and whoever receives it tell of it.
-    pub(super) async fn read(
-        &self,
-        places: Vec<Place>,
-        wanted: impl Fn(&StoredMessage) -> bool + Send + 'static,
-    ) -> Result<Vec<(Place, StoredMessage)>, NotDone> {
-        let log = self.reader.clone();
-        blocking(move || {
-            let read = |place: Place| {
-                let (_, message) = storage::message(&log, place.0).ok()?;
-                wanted(&message).then_some((place, message))
-            };
-            places.into_iter().filter_map(read).collect()
-        })
-        .await
     }
 }
 

@@ -1,0 +1,67 @@
+//! What of the log is damaged, and what was in it.
+
+mod content;
+mod report;
+mod stretches;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use vouch_broker::NotDone;
+use vouch_commitlog::LogReader;
+use vouch_storage::{ScrubReport, ShardFolder};
+
+use crate::routes::Routes;
+use crate::served::ServedLog;
+use crate::shard::Shard;
+use crate::turns::SearchTurns;
+pub use report::{Damage, DamagedStretch, Known, LostMessages};
+use stretches::stretch;
+
+/// Most stretches that are told one by one.
+const STRETCHES_MAX: usize = 100;
+
+/// What of the log is damaged.
+pub struct LogDamage {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) log: LogReader,
+    pub(crate) served: Arc<ServedLog>,
+    pub(crate) folder: ShardFolder,
+    pub(crate) segment_size: u64,
+    /// What the log should still hold and lies before its first file.
+    pub(crate) missing: Option<Range<u64>>,
+    pub(crate) scrub: Arc<ScrubReport>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) turns: SearchTurns,
+}
+
+impl LogDamage {
+    /// What of the log is damaged, as far as it is known, and what was in it. Looks through the indexes of all queues, in
+    /// steps.
+    pub async fn report(&self) -> Result<Damage, NotDone> {
+        let _turn = self.turns.take().await?;
+        let (mut stretches, served_to, not_served_bytes) = match &*self.served {
+            ServedLog::Damaged(log) => {
+                let stretches = log.found.damage.iter().map(stretch).chain(self.doubtful(log.doubtful_to));
+                let mut stretches: Vec<_> = stretches.collect();
+                if let Some(lost) = &log.lost {
+                    stretches.push(self.without_parts(lost).await?);
+                }
+                (stretches, Some(log.served_to), log.not_served_bytes())
+            }
+            ServedLog::Kept(_) => {
+                let mut stretches: Vec<_> = self.scrub.found().iter().map(stretch).collect();
+                for file in self.scrub.lost() {
+                    stretches.push(self.lost_file(file).await?);
+                }
+                (stretches, None, 0)
+            }
+        };
+        stretches.extend(self.missing_head());
+        stretches.sort_by_key(|stretch| stretch.from);
+        let omitted = stretches.len().saturating_sub(STRETCHES_MAX) as u64;
+        stretches.truncate(STRETCHES_MAX);
+        self.find_what_was_there(&mut stretches, served_to.unwrap_or(u64::MAX)).await?;
+        Ok(Damage { served_to, log_end: self.log.end().0, not_served_bytes, stretches, omitted })
+    }
+}
