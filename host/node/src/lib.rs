@@ -1,10 +1,10 @@
 //! Brings the crates to life: the shard's executor thread on the commit log, timers, sessions, the checkback runner,
 //! component files, shutdown. The edges call [`Node`] and nothing below it.
 
-mod admin;
-mod answerers;
 mod api;
 mod checks;
+mod clock;
+mod components;
 mod config;
 mod damage;
 mod directory;
@@ -12,10 +12,10 @@ mod messages;
 mod metrics;
 mod names;
 mod node;
-mod plugins;
 mod questions;
 mod retention;
 mod routes;
+mod running;
 mod search;
 mod served;
 mod sessions;
@@ -23,6 +23,7 @@ mod settings;
 mod shard;
 mod shortages;
 mod start;
+mod status;
 mod stopping;
 mod stored;
 mod transactions;
@@ -31,12 +32,13 @@ mod watch;
 mod writable;
 mod written;
 
-pub use admin::Numbers;
 pub use api::{
     AnswerView, Delivery, EndReceipt, EndRequest, ErrorView, Expect, GapView, GroupInfo, Health, MessageMark,
     MessagePage, MessageQuery, MessageView, PAGE_MAX, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
+pub use clock::{SystemTimeSource, TimeSource};
+pub use components::{Components, UploadError, limits_in_force};
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, Known, LogDamage, LostMessages};
 pub use messages::Messages;
@@ -44,8 +46,7 @@ pub use metrics::{
     CheckCounts, Checks, GroupLag, Metrics, OTHER, PRODUCER, ProcessUse, SERIES_MAX, Series, SeriesView,
     TopicTransactions,
 };
-pub use node::{Components, Identity, Node, Status};
-pub use plugins::{UploadError, limits_in_force};
+pub use node::{Identity, Node};
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::RetentionReport;
 pub use search::Search;
@@ -54,6 +55,7 @@ pub use sessions::{
 };
 pub use settings::Settings;
 pub use start::check_start;
+pub use status::{Numbers, Status};
 pub use transactions::Transactions;
 pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use vouch_leader::{OTHER, SERIES_MAX, Series};

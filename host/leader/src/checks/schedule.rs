@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use vouch_broker::record::Record;
-use vouch_broker::state::OpenTransaction;
+use vouch_broker::state::{BindingEntry, OpenTransaction};
 use vouch_broker::{Millis, ResourceName, State, TopicId};
 
 use super::errors::{AskError, AskErrors};
@@ -37,6 +37,8 @@ pub enum Checker {
     Component {
         /// Name of the binding.
         binding: String,
+        /// The binding as it was when the ask fell due.
+        entry: Arc<BindingEntry>,
     },
     /// A live producer of the topic.
     Producer,

@@ -1,53 +1,83 @@
 //! Asking about open transactions: the runner takes what is due from the schedule, asks the bound component or a live
 //! producer, and proposes what they say. Only the log decides (rulings 1–7).
 
+mod answers;
 mod ask;
 mod outages;
+mod producers;
 mod schedule;
+mod unanswered;
 mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use vouch_broker::{Millis, NotDone};
 
 pub(crate) use outages::Outages;
 use vouch_leader::checks::{Checker, Due};
 
-use crate::node::Inner;
+use crate::clock::Clock;
+use crate::components::BoundComponents;
+use crate::metrics::Metrics;
+use crate::routes::Routes;
+use crate::sessions::Sessions;
+use crate::shard::Shard;
+use crate::stopping::Stopping;
+use crate::transactions::{Ends, Halves};
 
 /// The runner looks again after this long even if nothing seems due: a safety net, not a rhythm.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 /// And never more often than this.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(5);
 
+/// What asking takes.
+pub(crate) struct Asker {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) bound: Arc<BoundComponents>,
+    pub(crate) halves: Arc<Halves>,
+    pub(crate) ends: Arc<Ends>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What was said about checks without an answer.
+    pub(crate) outages: Arc<Outages>,
+    /// A check may be due earlier than was known, or a binding changed.
+    pub(crate) changed: Arc<Notify>,
+    pub(crate) stopping: Arc<Stopping>,
+}
+
 /// Asks until the node stops.
-pub(crate) async fn run(inner: Arc<Inner>) {
+pub(crate) async fn run(asker: Arc<Asker>) {
     loop {
-        let Ok((due, next)) = take_due(&inner).await else { return };
+        let Ok((due, next)) = take_due(&asker).await else { return };
         for due in due {
-            tokio::spawn(ask::ask(inner.clone(), due));
+            tokio::spawn(ask::ask(asker.clone(), due));
         }
-        let now = inner.shared.clock.now();
+        let now = asker.clock.now();
         let pause = next.map_or(LOOK_AT_LEAST_EVERY, |at| Duration::from_millis(at.ms_since(now)));
         tokio::select! {
             () = tokio::time::sleep(pause.clamp(LOOK_AT_MOST_EVERY, LOOK_AT_LEAST_EVERY)) => {}
-            () = inner.shared.checks_changed.notified() => {}
-            () = inner.shared.sessions.producers_changed() => {}
-            () = inner.stopping.cancelled() => return,
+            () = asker.changed.notified() => {}
+            () = asker.sessions.producers_changed() => {}
+            () = asker.stopping.cancelled() => return,
         }
     }
 }
 
-async fn take_due(inner: &Arc<Inner>) -> Result<(Vec<Due>, Option<Millis>), NotDone> {
-    let shared = inner.shared.clone();
-    inner
+async fn take_due(asker: &Asker) -> Result<(Vec<Due>, Option<Millis>), NotDone> {
+    let (clock, sessions) = (asker.clock.clone(), asker.sessions.clone());
+    asker
         .shard
         .lead(move |state, leader| {
-            let now = shared.clock.now();
+            let now = clock.now();
             leader.schedule.take(state, now, |topic| match state.plugins().binding_of_topic(topic) {
-                Some((binding, _)) => Some(Checker::Component { binding: binding.to_owned() }),
-                None if shared.sessions.has_producer(topic, "") => Some(Checker::Producer),
+                Some((binding, entry)) => {
+                    Some(Checker::Component { binding: binding.to_owned(), entry: Arc::new(entry.clone()) })
+                }
+                None if sessions.has_producer(topic, "") => Some(Checker::Producer),
                 None => None,
             })
         })

@@ -20,7 +20,7 @@ struct Outage {
 
 /// What an answer says of an outage.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
+pub(crate) enum AfterAnswer {
     /// There was none, or its end is looked after.
     Nothing,
     /// It is over: how long it lasted, and how many asks got no answer.
@@ -60,14 +60,14 @@ impl Outages {
     }
 
     /// A checker answered: what [`Self::no_answer`] said may be over.
-    pub(crate) fn answered(&self, checker: &str, now: Instant) -> Answered {
+    pub(crate) fn answered(&self, checker: &str, now: Instant) -> AfterAnswer {
         let mut outages = self.outages();
-        let Some(outage) = outages.get_mut(checker) else { return Answered::Nothing };
+        let Some(outage) = outages.get_mut(checker) else { return AfterAnswer::Nothing };
         outage.ended.get_or_insert(now);
         let said = now.saturating_duration_since(outage.said_at);
         if said < SAY_EVERY {
             let looked_after = std::mem::replace(&mut outage.looked_after, true);
-            return if looked_after { Answered::Nothing } else { Answered::AskAgain(SAY_EVERY - said) };
+            return if looked_after { AfterAnswer::Nothing } else { AfterAnswer::AskAgain(SAY_EVERY - said) };
         }
         let over = outage.over();
         outages.remove(checker);
@@ -75,27 +75,27 @@ impl Outages {
     }
 
     /// Looks again: whether nothing but answers came since one did.
-    pub(crate) fn over(&self, checker: &str) -> Answered {
+    pub(crate) fn over(&self, checker: &str) -> AfterAnswer {
         let mut outages = self.outages();
-        let Some(outage) = outages.get_mut(checker) else { return Answered::Nothing };
+        let Some(outage) = outages.get_mut(checker) else { return AfterAnswer::Nothing };
         outage.looked_after = false;
         let over = outage.over();
-        if over != Answered::Nothing {
+        if over != AfterAnswer::Nothing {
             outages.remove(checker);
         }
         over
     }
 
-    /// The binding is gone.
-    pub(crate) fn forget(&self, checker: &str) {
-        self.outages().remove(checker);
+    /// Forgets checkers that are gone.
+    pub(crate) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.outages().retain(|checker, _| is_there(checker));
     }
 }
 
 impl Outage {
-    fn over(&self) -> Answered {
+    fn over(&self) -> AfterAnswer {
         let lasted = self.ended.map(|ended| ended.saturating_duration_since(self.since));
-        lasted.map_or(Answered::Nothing, |lasted| Answered::Over(lasted, self.unanswered))
+        lasted.map_or(AfterAnswer::Nothing, |lasted| AfterAnswer::Over(lasted, self.unanswered))
     }
 }
 
@@ -119,16 +119,16 @@ mod tests {
         let (outages, began) = (Outages::default(), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
         let seconds = Duration::from_secs;
-        assert_eq!(outages.answered("a", at(0)), Answered::Nothing, "there was none");
+        assert_eq!(outages.answered("a", at(0)), AfterAnswer::Nothing, "there was none");
         outages.no_answer("a", at(0));
-        assert_eq!(outages.answered("a", at(1)), Answered::AskAgain(seconds(59)));
+        assert_eq!(outages.answered("a", at(1)), AfterAnswer::AskAgain(seconds(59)));
         assert_eq!(outages.no_answer("a", at(2)), None, "some are answered and others are not: one line a minute");
-        assert_eq!(outages.over("a"), Answered::Nothing, "it is not over");
-        assert_eq!(outages.answered("a", at(7)), Answered::AskAgain(seconds(53)));
-        assert_eq!(outages.answered("a", at(8)), Answered::Nothing, "somebody looks after it");
-        assert_eq!(outages.over("a"), Answered::Over(seconds(7), 2), "it ended with the first answer");
-        assert_eq!((outages.over("a"), outages.answered("a", at(62))), (Answered::Nothing, Answered::Nothing));
+        assert_eq!(outages.over("a"), AfterAnswer::Nothing, "it is not over");
+        assert_eq!(outages.answered("a", at(7)), AfterAnswer::AskAgain(seconds(53)));
+        assert_eq!(outages.answered("a", at(8)), AfterAnswer::Nothing, "somebody looks after it");
+        assert_eq!(outages.over("a"), AfterAnswer::Over(seconds(7), 2), "it ended with the first answer");
+        assert_eq!((outages.over("a"), outages.answered("a", at(62))), (AfterAnswer::Nothing, AfterAnswer::Nothing));
         assert_eq!(outages.no_answer("a", at(63)), Some(1), "a new one");
-        assert_eq!(outages.answered("a", at(200)), Answered::Over(seconds(137), 1));
+        assert_eq!(outages.answered("a", at(200)), AfterAnswer::Over(seconds(137), 1));
     }
 }

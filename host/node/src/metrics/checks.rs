@@ -12,11 +12,11 @@ pub const PRODUCER: &str = "";
 /// Checks of one binding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckCounts {
-    /// Answered *commit*.
+    /// CheckOutcome *commit*.
     pub commit: u64,
-    /// Answered *rollback*.
+    /// CheckOutcome *rollback*.
     pub rollback: u64,
-    /// Answered *unknown*, silence included.
+    /// CheckOutcome *unknown*, silence included.
     pub unknown: u64,
     /// Without an answer.
     pub no_answer: u64,
@@ -32,7 +32,7 @@ impl CheckCounts {
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
+pub(crate) enum CheckOutcome {
     Ended(TransactionOutcome),
     Unknown,
     NoAnswer,
@@ -48,14 +48,14 @@ impl Checks {
     }
 
     /// Counts a check of a binding, or of [`PRODUCER`].
-    pub(crate) fn count(&self, binding: &str, verdict: Answered) {
+    pub(crate) fn count(&self, binding: &str, verdict: CheckOutcome) {
         let mut series = self.series();
         let counts = if binding == OTHER { series.other() } else { series.of(binding.to_owned()) };
         *match verdict {
-            Answered::Ended(TransactionOutcome::Committed) => &mut counts.commit,
-            Answered::Ended(TransactionOutcome::RolledBack) => &mut counts.rollback,
-            Answered::Unknown => &mut counts.unknown,
-            Answered::NoAnswer => &mut counts.no_answer,
+            CheckOutcome::Ended(TransactionOutcome::Committed) => &mut counts.commit,
+            CheckOutcome::Ended(TransactionOutcome::RolledBack) => &mut counts.rollback,
+            CheckOutcome::Unknown => &mut counts.unknown,
+            CheckOutcome::NoAnswer => &mut counts.no_answer,
         } += 1;
     }
 

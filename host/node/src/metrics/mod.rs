@@ -13,7 +13,7 @@ pub use checks::{CheckCounts, Checks, PRODUCER};
 pub use process::ProcessUse;
 pub use view::{GroupLag, SeriesView, TopicTransactions};
 
-pub(crate) use checks::Answered;
+pub(crate) use checks::CheckOutcome;
 pub(crate) use view::Views;
 
 /// Counters that no state holds. What a message touches is an atomic addition.

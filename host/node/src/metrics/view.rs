@@ -9,8 +9,8 @@ use vouch_broker::{Millis, NotDone};
 use vouch_commitlog::LogReader;
 
 use super::walk::{Hints, PairRow, TopicRow, Walk};
-use crate::node::Inner;
-use vouch_leader::OTHER;
+use crate::clock::Clock;
+use crate::shard::Shard;
 use vouch_storage as storage;
 
 /// Whoever asks earlier gets what was made.
@@ -64,23 +64,31 @@ struct Kept {
     times: HashMap<u64, Millis>,
 }
 
-/// The last view, and what makes the next one cheaper.
-#[derive(Default)]
-pub(crate) struct Views(Mutex<Kept>);
+/// Makes views, and keeps the last one with what makes the next one cheaper.
+pub(crate) struct Views {
+    shard: Arc<Shard>,
+    clock: Arc<Clock>,
+    log: LogReader,
+    kept: Mutex<Kept>,
+}
 
 impl Views {
+    pub(crate) fn new(shard: Arc<Shard>, clock: Arc<Clock>, log: LogReader) -> Self {
+        Self { shard, clock, log, kept: Mutex::default() }
+    }
+
     /// A view that is not older than a second.
     ///
     /// The executor looks at a bounded number of things in each of its turns. What lies on a disk is read elsewhere.
-    pub(crate) async fn get(&self, inner: &Arc<Inner>) -> Result<Arc<SeriesView>, NotDone> {
-        let mut kept = self.0.lock().await;
+    pub(crate) async fn get(&self) -> Result<Arc<SeriesView>, NotDone> {
+        let mut kept = self.kept.lock().await;
         if let Some((_, view)) = kept.made.as_ref().filter(|(at, _)| at.elapsed() < FRESH_FOR) {
             return Ok(view.clone());
         }
-        let now = inner.shared.clock.now();
+        let now = self.clock.now();
         let mut walk = Walk::new(now, std::mem::take(&mut kept.hints));
         loop {
-            let turn = inner.shard.lead(move |state, leader| {
+            let turn = self.shard.lead(move |state, leader| {
                 let done = walk.turn(state, leader);
                 (walk, done)
             });
@@ -91,7 +99,7 @@ impl Views {
             }
         }
         kept.hints = walk.take_hints();
-        let (log, times) = (inner.reader.clone(), std::mem::take(&mut kept.times));
+        let (log, times) = (self.log.clone(), std::mem::take(&mut kept.times));
         let read = tokio::task::spawn_blocking(move || view(walk, now, &log, &times));
         let (view, times) = read.await.map_err(|error| NotDone::internal(error.to_string()))?;
         let view = Arc::new(view);

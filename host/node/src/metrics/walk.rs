@@ -70,7 +70,7 @@ pub(super) type Hints = HashMap<TopicId, u64>;
 
 /// Where the walk is.
 #[derive(Debug)]
-enum At {
+enum WalkAt {
     /// Behind this group and topic.
     Pairs(Option<(GroupId, TopicId)>),
     /// In the middle of one whose messages in flight are counted: from this place of it on.
@@ -89,7 +89,7 @@ enum At {
 /// One look through the state. The state goes on meanwhile: a sum may miss what happened during the look.
 #[derive(Debug)]
 pub(super) struct Walk {
-    at: At,
+    at: WalkAt,
     now: Millis,
     pub(super) pairs: Vec<PairRow>,
     /// Lag and in flight of all groups and topics that have no row.
@@ -107,7 +107,7 @@ pub(super) struct Walk {
 impl Walk {
     pub(super) fn new(now: Millis, hints: Hints) -> Self {
         Self {
-            at: At::Pairs(None),
+            at: WalkAt::Pairs(None),
             now,
             pairs: Vec::new(),
             other_pairs: None,
@@ -125,28 +125,28 @@ impl Walk {
     pub(super) fn turn(&mut self, state: &State, leader: &mut Leader) -> bool {
         let mut work = 0;
         while work < TURN_WORK {
-            work += match std::mem::replace(&mut self.at, At::End) {
-                At::Pairs(after) => self.pairs(state, leader, after),
-                At::Counting { pair, row, from } => self.count(state, pair, row, from, TURN_WORK - work),
-                At::Topics(after) => self.topics(state, after, TURN_WORK - work),
-                At::Open(after) => self.open(state, after, TURN_WORK - work),
-                At::End => return true,
+            work += match std::mem::replace(&mut self.at, WalkAt::End) {
+                WalkAt::Pairs(after) => self.pairs(state, leader, after),
+                WalkAt::Counting { pair, row, from } => self.count(state, pair, row, from, TURN_WORK - work),
+                WalkAt::Topics(after) => self.topics(state, after, TURN_WORK - work),
+                WalkAt::Open(after) => self.open(state, after, TURN_WORK - work),
+                WalkAt::End => return true,
             };
         }
-        matches!(self.at, At::End)
+        matches!(self.at, WalkAt::End)
     }
 
     fn pairs(&mut self, state: &State, leader: &mut Leader, after: Option<(GroupId, TopicId)>) -> usize {
         let next = state.groups().progress_after(after).next();
         let Some((group, id, progress)) = next else {
             self.dead_letters(state, leader);
-            self.at = At::Topics(None);
+            self.at = WalkAt::Topics(None);
             return 1;
         };
         let pair = (group.id, id);
         // A group's progress goes with the topic.
         let Some(topic) = state.topics().get(id) else {
-            self.at = At::Pairs(Some(pair));
+            self.at = WalkAt::Pairs(Some(pair));
             return 1;
         };
         let mut row = PairRow { lag: progress.unfinished(), ..PairRow::default() };
@@ -161,8 +161,8 @@ impl Walk {
             (row.group, row.topic) = (group.name.to_string(), topic.name.to_string());
         }
         let work = 1 + topic.queue_count() as usize;
-        let from = (self.now.plus_ms(1), 0, QueueOffset::FIRST);
-        self.at = At::Counting { pair, row: Box::new(row), from };
+        let from = (self.now.plus_ms(1), 0, 0);
+        self.at = WalkAt::Counting { pair, row: Box::new(row), from };
         work
     }
 
@@ -182,16 +182,16 @@ impl Walk {
             work += 1;
             if due.next().is_none() {
                 self.take(*row);
-                self.at = At::Pairs(Some(pair));
+                self.at = WalkAt::Pairs(Some(pair));
                 return work;
             }
             row.in_flight += 1;
         }
         self.at = match due.peek() {
-            Some(next) => At::Counting { pair, row, from: *next },
+            Some(next) => WalkAt::Counting { pair, row, from: *next },
             None => {
                 self.take(*row);
-                At::Pairs(Some(pair))
+                WalkAt::Pairs(Some(pair))
             }
         };
         work
@@ -244,13 +244,13 @@ impl Walk {
                 }
             }
             if work >= room {
-                self.at = At::Topics(Some(topic.name.clone()));
+                self.at = WalkAt::Topics(Some(topic.name.clone()));
                 return work;
             }
         }
         // Ids are given in ascending order, and what ended never opens again: a search goes on where the one before ended.
         let first = self.sought.keys().map(|topic| self.hints.get(topic).copied().unwrap_or(0)).min();
-        self.at = first.map_or(At::End, |first| At::Open(first.checked_sub(1)));
+        self.at = first.map_or(WalkAt::End, |first| WalkAt::Open(first.checked_sub(1)));
         work.max(1)
     }
 
@@ -272,7 +272,7 @@ impl Walk {
         self.scanned += work;
         let more = !self.sought.is_empty() && work > 0;
         if more && self.scanned < OPEN_SCAN_MAX {
-            self.at = At::Open(last);
+            self.at = WalkAt::Open(last);
         } else {
             // Nothing of what is still sought lies below.
             for topic in std::mem::take(&mut self.sought).into_keys() {

@@ -8,7 +8,7 @@ use vouch_broker::state::Applied;
 use vouch_broker::{NotDone, Refusal, TransactionOutcome};
 
 use crate::EndReceipt;
-use crate::metrics::{Answered, Metrics, PRODUCER};
+use crate::metrics::{CheckOutcome, Metrics, PRODUCER};
 use crate::shard::Shard;
 use crate::shortages::Shortages;
 
@@ -39,7 +39,7 @@ impl Ends {
         if let (EndedBy::Client { from_check: true, .. }, Ok(Applied::Ended { outcome, repeated: false })) =
             (&end.by, &applied)
         {
-            self.metrics.checks.count(PRODUCER, Answered::Ended(*outcome));
+            self.metrics.checks.count(PRODUCER, CheckOutcome::Ended(*outcome));
         }
         match applied? {
             Applied::Ended { outcome, repeated } => Ok(EndReceipt { outcome, repeated }),

@@ -5,8 +5,8 @@ use vouch_broker::state::Applied;
 use vouch_broker::{NotDone, ResourceName, State};
 
 use super::Transactions;
-use crate::metrics::{Answered, PRODUCER};
-use vouch_leader::Leader;
+use crate::metrics::{CheckOutcome, PRODUCER};
+use crate::shard::Leader;
 
 impl Transactions {
     /// A client says that it cannot decide about a transaction, which it names as for an end. Counts if it is a producer
@@ -33,7 +33,7 @@ impl Transactions {
         let applied = self.shard.propose_one(|out| answer.encode(out)).await?;
         let counted = matches!(applied, Applied::Counted { .. });
         if counted {
-            self.metrics.checks.count(PRODUCER, Answered::Unknown);
+            self.metrics.checks.count(PRODUCER, CheckOutcome::Unknown);
         }
         Ok(counted)
     }

@@ -43,6 +43,10 @@ impl<T: Clone> Answerers<T> {
             return slot.made.clone();
         }
         let made = Arc::<OnceCell<T>>::default();
+        // One of before it was set anew is made for whoever still asks for it, and not kept.
+        if slots.get(name).is_some_and(|slot| slot.revision > revision) {
+            return made;
+        }
         slots.insert(name.to_owned(), Slot { revision, made: made.clone() });
         made
     }
@@ -52,9 +56,9 @@ impl<T: Clone> Answerers<T> {
         self.slots().get(name)?.made.get().cloned()
     }
 
-    /// There is no such binding any more.
-    pub(crate) fn forget(&self, name: &str) {
-        self.slots().remove(name);
+    /// Lets go of what was made under other names than these.
+    pub(crate) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.slots().retain(|name, _| is_there(name));
     }
 }
 
@@ -80,6 +84,8 @@ mod tests {
         assert_eq!((answerers.get("quick"), answerers.get("slow")), (Some(7), None));
         let new = pin!(answerers.get_or_make("slow", 2, async { Ok::<_, ()>(8) }));
         assert_eq!(poll(new), Poll::Ready(Ok(8)), "a binding that was set anew does not wait for what it was");
+        let old = pin!(answerers.get_or_make("slow", 1, async { Ok::<_, ()>(9) }));
+        assert_eq!((poll(old), answerers.get("slow")), (Poll::Ready(Ok(9)), Some(8)), "and what it was takes no place");
     }
 
     #[test]
@@ -106,7 +112,7 @@ mod tests {
     fn a_binding_that_was_removed_is_forgotten() {
         let answerers = Answerers::<u32>::default();
         assert_eq!(poll(pin!(answerers.get_or_make("b", 1, async { Ok::<_, ()>(7) }))), Poll::Ready(Ok(7)));
-        answerers.forget("b");
+        answerers.retain(|name| name != "b");
         assert_eq!(answerers.get("b"), None);
     }
 }

@@ -1,0 +1,92 @@
+//! What was answered, on its way into the log.
+
+use std::ops::RangeInclusive;
+
+use vouch_broker::record::{CheckAnswered, End, EndedBy};
+use vouch_broker::state::Applied;
+use vouch_broker::{Millis, NotDone, Refusal, ShardId, TransactionId, TransactionOutcome};
+use vouch_plugin::Verdict;
+
+use super::{Asker, Due};
+use crate::metrics::CheckOutcome;
+
+/// Pause before a transaction is looked at again whose producers went away.
+pub(super) const ASK_AGAIN_MS: u64 = 1000;
+/// A verdict's retry-after is clamped to this range (ruling 3).
+const RETRY_AFTER_MS: RangeInclusive<u64> = 1000..=24 * 60 * 60 * 1000;
+
+/// A verdict, as it is counted.
+pub(super) fn outcome_of(verdict: &Verdict) -> CheckOutcome {
+    match verdict {
+        Verdict::Commit => CheckOutcome::Ended(TransactionOutcome::Committed),
+        Verdict::Rollback(_) => CheckOutcome::Ended(TransactionOutcome::RolledBack),
+        Verdict::Unknown { .. } => CheckOutcome::Unknown,
+    }
+}
+
+/// Proposes what a component said.
+pub(super) async fn record(asker: &Asker, due: &Due, verdict: Verdict, by: EndedBy) -> Result<(), NotDone> {
+    let (outcome, reason) = match verdict {
+        Verdict::Commit => (TransactionOutcome::Committed, String::new()),
+        Verdict::Rollback(reason) => (TransactionOutcome::RolledBack, reason),
+        Verdict::Unknown { reason, retry_after } => {
+            let clamp = |ms: u64| ms.clamp(*RETRY_AFTER_MS.start(), *RETRY_AFTER_MS.end());
+            let retry_after_ms = retry_after.map(|after| clamp(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
+            return count_unknown(asker, due, retry_after_ms, by, reason).await.map(drop);
+        }
+    };
+    let queue = asker.routes.queue_for(&due.topic).await?;
+    asker.ends.end(&End { transaction: due.transaction, outcome, queue, by, reason }).await.map(drop)
+}
+
+/// Records that nobody knows. Whether that counted: meanwhile the ask may have had an answer.
+pub(super) async fn count_unknown(
+    asker: &Asker,
+    due: &Due,
+    retry_after_ms: Option<u64>,
+    by: EndedBy,
+    reason: String,
+) -> Result<bool, NotDone> {
+    let this = due.clone();
+    if !asker.shard.lead(move |_, leader| leader.schedule.is_under_way(&this)).await? {
+        // Meanwhile the ask was answered by another, or the transaction was parked and resumed.
+        return Ok(false);
+    }
+    let answer = CheckAnswered {
+        transaction: due.transaction,
+        check_number: due.number,
+        asked_at: due.asked_at,
+        retry_after_ms,
+        by,
+        reason,
+    };
+    let applied = asker.shard.propose_one(|out| answer.encode(out)).await?;
+    Ok(matches!(applied, Applied::Counted { .. }))
+}
+
+/// What was answered is on record, and the record ended the ask. If it could not be recorded, ask again; a refusal that
+/// says the transaction ended meanwhile is as good as an answer.
+pub(super) async fn finish(asker: &Asker, due: &Due, recorded: Result<(), NotDone>) {
+    match recorded {
+        Ok(()) => {}
+        Err(
+            NotDone::Refused(Refusal::OutcomeConflict { .. })
+            | NotDone::Refused(Refusal::AlreadyEnded { .. })
+            | NotDone::Refused(Refusal::TopicNotFound(_)),
+        ) => {
+            ask_again(asker, due, asker.clock.now()).await;
+        }
+        Err(refusal) => {
+            let id = TransactionId { shard: ShardId::FIRST, position: due.transaction };
+            tracing::warn!(transaction = %id, %refusal, "what was answered could not be recorded; asking again");
+            ask_again(asker, due, asker.clock.now().plus_ms(ASK_AGAIN_MS)).await;
+        }
+    }
+}
+
+/// Nobody was asked, or nothing came of it: it is asked again then, and nothing is counted.
+pub(super) async fn ask_again(asker: &Asker, due: &Due, at: Millis) {
+    let due = due.clone();
+    // A node that stops needs no schedule.
+    let _ = asker.shard.lead(move |_, leader| leader.schedule.ask_again(&due, at)).await;
+}

@@ -1,0 +1,81 @@
+//! Asking live producers over their streams (rulings 1 and 2).
+
+use std::time::{Duration, Instant};
+
+use vouch_broker::record::EndedBy;
+
+use super::answers::{ASK_AGAIN_MS, ask_again, count_unknown, finish};
+use super::outages::HALVES;
+use super::unanswered::{Unanswered, no_answer, say_answered};
+use super::{Asker, Due};
+use crate::metrics::{CheckOutcome, PRODUCER};
+use crate::questions::CheckCommand;
+use crate::sessions::{AfterAsk, Asked};
+
+/// A producer that lives on for this long without a call for the ask is *silent* (ruling 1).
+const SILENCE: Duration = Duration::from_secs(15);
+/// A stream that did not take the question for this long is not read; another one is asked.
+const UNREAD: Duration = Duration::from_secs(5);
+/// How often to look what became of a question. Takes a lock for a moment and asks nobody.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Asks live producers, one after another, until one was asked that lives on: its answer ends the ask, or its silence.
+pub(super) async fn ask_producers(asker: &Asker, due: &Due) {
+    let half = match asker.halves.get(due.transaction).await {
+        Ok(half) => {
+            say_answered(asker, HALVES);
+            half
+        }
+        Err(error) => return no_answer(asker, due, HALVES, Unanswered::of("producer", error)).await,
+    };
+    let command = CheckCommand { topic: due.topic.clone(), transaction: due.transaction, half };
+    let mut tried = Vec::new();
+    let silent = loop {
+        let note = |client: &str, question: &_| due.ask.note(client, question);
+        let Some(asked) = asker.sessions.ask(&command, &tried, note) else {
+            let at = asker.clock.now().plus_ms(ASK_AGAIN_MS);
+            return ask_again(asker, due, at).await;
+        };
+        let waited = tokio::select! {
+            waited = wait_for(asker, due, &asked) => waited,
+            () = due.ask.ended() => return,
+            () = asker.stopping.cancelled() => return,
+        };
+        match waited {
+            Waited::Silent => break asked.client_id,
+            // That one was not asked, or is gone: it has not answered, and somebody else may.
+            Waited::InVain => tried.push(asked.stream),
+        }
+    };
+    let by = EndedBy::Silence { client_id: silent };
+    let counted = count_unknown(asker, due, None, by, "unknown (silent)".to_owned()).await;
+    if counted == Ok(true) {
+        asker.metrics.checks.count(PRODUCER, CheckOutcome::Unknown);
+    }
+    finish(asker, due, counted.map(drop)).await;
+}
+
+/// What came of waiting for a producer that was asked.
+enum Waited {
+    /// It read the question, lives, and does not say.
+    Silent,
+    /// It never read the question, or is gone.
+    InVain,
+}
+
+async fn wait_for(asker: &Asker, due: &Due, asked: &Asked) -> Waited {
+    let step = Duration::from_millis(due.step_ms);
+    let (silence, unread) = (SILENCE.min(step), Instant::now() + UNREAD.min(step));
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        match asker.sessions.after_ask(asked, silence, Instant::now()) {
+            AfterAsk::Silent => return Waited::Silent,
+            AfterAsk::Lost => {
+                asked.question.withdraw();
+                return Waited::InVain;
+            }
+            AfterAsk::Unread if Instant::now() >= unread && asked.question.withdraw() => return Waited::InVain,
+            AfterAsk::Unread | AfterAsk::NotYet => {}
+        }
+    }
+}

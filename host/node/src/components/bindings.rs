@@ -1,0 +1,131 @@
+//! Bindings: set, removed, listed.
+
+use vouch_broker::record::{BindingDelete, BindingPut};
+use vouch_broker::state::BindingEntry;
+use vouch_broker::{MessageKind, NotDone, Refusal, ResourceName, State, TopicType};
+use vouch_registry::{Digest, Reference, ReferenceError, Target};
+
+use super::Components;
+use super::bound::bind;
+use super::document::{BindingDocument, refuse_masked};
+use crate::written::written;
+use crate::{Expect, Written};
+
+impl Components {
+    /// Sets a binding. Returns what was written, the digest that answers, and what the component wants and is not
+    /// granted.
+    pub async fn put_binding(
+        &self,
+        name: &str,
+        spec: &str,
+        expect: Expect,
+    ) -> Result<(Written, String, Vec<String>), NotDone> {
+        self.writable.check()?;
+        vouch_registry::check_binding_name(name)
+            .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
+        let (digest, warnings) = self.try_bind(name, spec).await?;
+        let put = BindingPut {
+            name: name.to_owned(),
+            digest: digest.0,
+            spec: spec.to_owned(),
+            expected_revision: expect.revision(),
+        };
+        let written = written(&self.shard, |out| put.encode(out)).await?;
+        Ok((written, digest.to_string(), warnings))
+    }
+
+    /// Removes a binding.
+    pub async fn delete_binding(&self, name: &str) -> Result<(), NotDone> {
+        self.writable.check()?;
+        let record = BindingDelete { name: name.to_owned() };
+        self.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// Bindings in the order of their names, after a name.
+    pub async fn bindings(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, BindingEntry)>, NotDone> {
+        let list = move |state: &State| {
+            let bindings = state.plugins().bindings();
+            let bindings = bindings.filter(|(name, _)| after.as_deref().is_none_or(|after| *name > after));
+            bindings.take(limit).map(|(name, binding)| (name.to_owned(), binding.clone())).collect()
+        };
+        self.shard.read(list).await
+    }
+
+    /// A binding; `None` if there is none by that name.
+    pub async fn binding(&self, name: &str) -> Result<Option<BindingEntry>, NotDone> {
+        let name = name.to_owned();
+        self.shard.read(move |state| state.plugins().binding(&name).cloned()).await
+    }
+
+    /// Names of bindings that use a plugin, in their order, with the digests that answer.
+    pub async fn bindings_of_plugin(&self, plugin: &str, limit: usize) -> Result<Vec<(String, Digest)>, NotDone> {
+        let plugin = plugin.to_owned();
+        let list = move |state: &State| {
+            let bindings = state.plugins().bindings().filter(|(_, binding)| binding.plugin == plugin);
+            bindings.take(limit).map(|(name, binding)| (name.to_owned(), Digest(binding.digest))).collect()
+        };
+        self.shard.read(list).await
+    }
+
+    /// A binding that was asked on this node, which has the log of what its component said, and its revision: with each
+    /// revision a new log begins.
+    pub async fn binding_log(&self, name: &str) -> Option<(u64, vouch_plugin::Binding)> {
+        self.bound.logs_of(name)
+    }
+
+    /// What a binding would lack, without setting it: its warnings. Refuses one that cannot do what it is set for.
+    async fn try_bind(&self, name: &str, spec: &str) -> Result<(Digest, Vec<String>), NotDone> {
+        refuse_masked(spec)?;
+        let document = BindingDocument::parse(spec)?;
+        let digest = self.resolve(&document.plugin).await?;
+        let plugin = self.bound.load(digest).await?;
+        // First what bounds how much there is to look through.
+        let mut warnings = bind(&plugin, &document, name, 0)?.binding.warnings();
+        let spec = document.spec(name)?;
+        let checked = tokio::task::spawn_blocking(move || plugin.check_config(&spec.config, &spec.grants)).await;
+        checked
+            .map_err(|error| NotDone::internal(format!("the config cannot be checked: {error}")))?
+            .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
+        warnings.extend(self.warnings_of_topics(&document.topics).await?);
+        Ok((digest, warnings))
+    }
+
+    /// Refuses topics that do not exist, and says of which no transaction can come.
+    async fn warnings_of_topics(&self, topics: &[String]) -> Result<Vec<String>, NotDone> {
+        let names: Vec<ResourceName> = topics.iter().map(|topic| ResourceName::parse(topic)).collect();
+        let look = move |state: &State| {
+            let topics = names.iter().map(|name| state.topics().named(name));
+            topics.map(|topic| topic.map(|topic| (topic.name.clone(), topic.config.topic_type))).collect()
+        };
+        let found: Result<Vec<_>, Refusal> = self.shard.read(look).await?;
+        let without = found?.into_iter().filter(|(_, topic_type)| !topic_type.takes(MessageKind::Transaction));
+        let warning = |(name, topic_type): (ResourceName, TopicType)| {
+            format!(
+                "topic {name} has type {}, which takes no half messages: the component is never asked about it",
+                topic_type.as_str()
+            )
+        };
+        Ok(without.map(warning).collect())
+    }
+
+    /// The digest that a reference means now (ruling 7).
+    async fn resolve(&self, reference: &str) -> Result<Digest, NotDone> {
+        let Reference { name, target } = reference
+            .parse()
+            .map_err(|error: ReferenceError| NotDone::Refused(Refusal::Invalid(format!("\"plugin\": {error}"))))?;
+        let missing = NotDone::Refused(Refusal::NotFound(format!(
+            "plugin {reference} does not exist; push it with: vouch plugin push"
+        )));
+        let find = move |state: &State| {
+            let plugins = state.plugins();
+            match target {
+                Target::Tag(tag) => plugins.tag(&name, &tag).map(|tag| Digest(tag.digest)),
+                Target::Digest(digest) => plugins
+                    .plugin(&name)
+                    .filter(|plugin| plugin.tags.values().flatten().any(|tag| tag.digest == digest.0))
+                    .map(|_| digest),
+            }
+        };
+        self.shard.read(find).await?.ok_or(missing)
+    }
+}

@@ -1,0 +1,93 @@
+//! Components in the broker: uploads into the log, files and compiled code out of it, bindings ready to be asked.
+
+mod answerers;
+mod bindings;
+mod bound;
+mod document;
+mod engine;
+mod file;
+mod pending;
+mod upload;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use vouch_broker::record::{PluginDelete, TagDelete};
+use vouch_broker::state::PluginEntry;
+use vouch_broker::{NotDone, Refusal, State};
+use vouch_plugin::Engine;
+use vouch_registry::Digest;
+
+use crate::shard::Shard;
+use crate::shortages::Shortages;
+use crate::writable::Writable;
+pub(crate) use bound::BoundComponents;
+pub use document::limits_in_force;
+pub(crate) use engine::{check_settings, open_store, remove_unused, start_engine};
+pub(crate) use file::ComponentFiles;
+pub(crate) use pending::Answerer;
+pub use upload::UploadError;
+
+/// Plugins with their components and tags, and bindings. What changes something resolves when that is durable, and is
+/// refused with [`NothingStored`](vouch_broker::NothingStored) where nothing can be written.
+pub struct Components {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) files: ComponentFiles,
+    pub(crate) engine: Engine,
+    pub(crate) bound: Arc<BoundComponents>,
+    pub(crate) writable: Writable,
+    pub(crate) shortages: Arc<Shortages>,
+}
+
+impl Components {
+    /// The digest that a tag points at.
+    pub async fn tag(&self, name: &str, tag: &str) -> Result<Option<String>, NotDone> {
+        let (name, tag) = (name.to_owned(), tag.to_owned());
+        let find = move |state: &State| state.plugins().tag(&name, &tag);
+        Ok(self.shard.read(find).await?.map(|tag| Digest(tag.digest).to_string()))
+    }
+
+    /// Plugins in the order of their names, after a name.
+    pub async fn plugins(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, PluginEntry)>, NotDone> {
+        let list = move |state: &State| {
+            let plugins = state.plugins().plugins();
+            let plugins = plugins.filter(|(name, _)| after.as_deref().is_none_or(|after| *name > after));
+            plugins.take(limit).map(|(name, plugin)| (name.to_owned(), plugin.clone())).collect()
+        };
+        self.shard.read(list).await
+    }
+
+    /// A plugin; `None` if there is none by that name.
+    pub async fn plugin(&self, name: &str) -> Result<Option<PluginEntry>, NotDone> {
+        let name = name.to_owned();
+        self.shard.read(move |state| state.plugins().plugin(&name).cloned()).await
+    }
+
+    /// The file of a component.
+    pub async fn file(&self, digest: Digest) -> Result<Bytes, NotDone> {
+        self.files.get(digest).await
+    }
+
+    /// Verdict of a component's upload, as JSON; `None` if the component is not here.
+    pub async fn verdict(&self, digest: &str) -> Result<Option<String>, NotDone> {
+        let digest: Digest = digest
+            .parse()
+            .map_err(|error: vouch_registry::DigestError| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
+        let find = move |state: &State| state.plugins().artifact(&digest.0).map(|artifact| artifact.verdict.clone());
+        Ok(self.shard.read(find).await?.filter(|verdict| !verdict.is_empty()))
+    }
+
+    /// Removes a tag.
+    pub async fn delete_tag(&self, name: &str, tag: &str) -> Result<(), NotDone> {
+        self.writable.check()?;
+        let record = TagDelete { name: name.to_owned(), tag: tag.to_owned() };
+        self.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// Removes a plugin with all its tags.
+    pub async fn delete_plugin(&self, name: &str) -> Result<(), NotDone> {
+        self.writable.check()?;
+        let record = PluginDelete { name: name.to_owned() };
+        self.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+}

@@ -1,0 +1,50 @@
+//! What runs for as long as the node does, and how it ends.
+
+use std::sync::{Arc, PoisonError};
+
+use vouch_commitlog::LogReader;
+use vouch_storage::Lookups;
+
+use crate::served::ServedLog;
+use crate::shard::Shard;
+use crate::stopping::Stopping;
+use crate::watch::HeldFolders;
+use crate::writable::Writable;
+
+/// What runs for as long as the node does.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) served: Arc<ServedLog>,
+    pub(crate) log: LogReader,
+    pub(crate) lookups: Arc<Lookups>,
+    pub(crate) writable: Writable,
+    pub(crate) stopping: Arc<Stopping>,
+    pub(crate) folders: Arc<HeldFolders>,
+}
+
+impl Running {
+    /// Ends it all, and lets go of the folder.
+    pub(crate) async fn stop(&self) {
+        self.stopping.cancel();
+        let running = self.clone();
+        let stop = move || {
+            // Held to the end: whoever calls meanwhile must not let go of a folder that is still written to.
+            let mut folders = running.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(upkeep) = running.served.upkeep() {
+                upkeep.scrub.stop();
+            }
+            running.lookups.stop();
+            running.shard.stop();
+            if let Some(upkeep) = running.served.upkeep() {
+                // All of a log that closed without an error is durable.
+                upkeep.snapshotter.stop(running.writable.closed().is_none().then(|| running.log.end().0));
+            }
+            // Not after a panic above: then the log may still be open.
+            drop(folders.take());
+        };
+        if let Err(error) = tokio::task::spawn_blocking(stop).await {
+            tracing::error!(%error, "stopping the shard failed");
+        }
+    }
+}

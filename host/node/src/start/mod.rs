@@ -1,0 +1,116 @@
+//! Starting a node. Nobody else knows all of its parts.
+
+mod parts;
+mod tasks;
+mod writing;
+
+use std::sync::{Arc, Mutex};
+
+use vouch_broker::ShardId;
+use vouch_storage::{Lookups, Opened, OpenedLog, Requests, StartError, StartProgress};
+
+use crate::clock::{Clock, SystemTimeSource, TimeSource};
+use crate::node::{Identity, Node};
+use crate::served::ServedLog;
+use crate::shard::{Inbox, Shard, Shared};
+use crate::stopping::Stopping;
+use crate::{NodeConfig, components};
+use parts::Parts;
+use writing::{Begin, read_only, tell_recovery};
+
+/// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
+/// the log. Nothing is changed or taken: whether another process holds the folder is not asked.
+///
+/// # Errors
+/// Those of [`Node::start`].
+pub fn check_start(config: &NodeConfig) -> Result<(), StartError> {
+    components::check_settings(config)?;
+    vouch_storage::check_start(&config.storage())
+}
+
+impl Node {
+    /// Opens the data folder, recovers the log and starts. Blocks while it recovers; call it inside a tokio runtime,
+    /// whose workers then run the checks.
+    ///
+    /// A log that is damaged is served read-only, if [`NodeConfig::on_damage`] says so: nothing is written, nobody is asked
+    /// about transactions, and nothing of the folder's log and snapshots changes.
+    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
+        Self::start_with(config, Arc::new(SystemTimeSource))
+    }
+
+    /// The same, for somebody who watches how far it is, and may give it up.
+    pub fn start_watched(config: NodeConfig, progress: &StartProgress) -> Result<Self, StartError> {
+        Self::begin(config, Arc::new(SystemTimeSource), progress)
+    }
+
+    /// The same with other clocks than the machine's: for tests of what a wrong clock does.
+    pub fn start_with(config: NodeConfig, time: Arc<dyn TimeSource>) -> Result<Self, StartError> {
+        Self::begin(config, time, &StartProgress::default())
+    }
+
+    fn begin(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, StartError> {
+        components::check_settings(&config)?;
+        let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
+        let storage = config.storage();
+        let report_to = inbox.clone();
+        let opened = vouch_storage::open(&storage, &move |durable| report_to.report(durable), progress)?;
+        let clock = Clock::start(opened.logged, time);
+        let (store, engine) = (components::open_store(&config)?, components::start_engine(&config)?);
+        // Who does not want the node any more finds the log as it was.
+        progress.go_on()?;
+        let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
+        let kept = matches!(opened.log, OpenedLog::Whole { .. });
+        let (log, parts) = (opened.reader.clone(), opened.state.named_parts());
+        let lookups = Lookups::of_shard(&storage.folder(), log, opened.segment_size, parts, kept)?;
+        let Opened { mut folders, state, reader, segment_size, snapshots, snapshot, passed_over, missing, log, .. } =
+            opened;
+        let shared = Arc::new(Shared::new(clock, requests));
+        let (shard, init, served, scrub) = match log {
+            OpenedLog::Whole { appender, recovery } => {
+                tell_recovery(&recovery, snapshot);
+                components::remove_unused(&store, state.plugins());
+                let begin = Begin {
+                    config: &config,
+                    segment_size,
+                    folders: &mut folders,
+                    state,
+                    inbox,
+                    reader: &reader,
+                    shared: &shared,
+                };
+                let writing = begin.writing(appender, recovery, snapshots, &lookups);
+                // What failed leaves nothing behind that writes to a folder which is let go.
+                let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;
+                if passed_over {
+                    // Who makes it takes away what cannot be used. It is a newer one than those, whatever they covered.
+                    shared.snapshots.want(begun.applied);
+                }
+                let report = upkeep.scrub.report.clone();
+                (shard, begun.init, ServedLog::Kept(Arc::new(upkeep)), report)
+            }
+            OpenedLog::Damaged(damaged) => {
+                let init = state.cluster().init.clone().expect("what is certain of a log has its first record");
+                let shard = Shard::start(state, read_only(&damaged), None, inbox, shared.clone());
+                (shard.map_err(StartError::Thread)?, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
+            }
+        };
+        let parts = Parts {
+            shard: Arc::new(shard),
+            served: Arc::new(served),
+            log: reader,
+            lookups: Arc::new(lookups),
+            scrub,
+            shared,
+            folder: storage.folder(),
+            segment_size,
+            missing,
+            store,
+            engine,
+            identity: Identity { cluster_id: init.cluster_id, handle_key: init.handle_key, shard: ShardId::FIRST },
+            stopping: Arc::new(Stopping::new()),
+            folders: Arc::new(Mutex::new(Some(folders))),
+            config,
+        };
+        Ok(parts.into_node())
+    }
+}

@@ -1,0 +1,76 @@
+//! What runs beside the faces of a node that writes.
+
+use std::sync::Arc;
+
+use super::parts::{Common, Parts};
+use crate::checks::{self, Asker};
+use crate::retention::{self, Retention};
+use crate::served::Upkeep;
+use crate::watch::{self, FolderWatch};
+
+/// What the tasks are made of.
+pub(super) struct Tasks<'a> {
+    pub(super) parts: &'a Parts,
+    pub(super) common: &'a Common,
+    pub(super) upkeep: &'a Arc<Upkeep>,
+}
+
+impl Tasks<'_> {
+    /// Starts them. They run until the node stops.
+    pub(super) fn start(&self) {
+        tokio::spawn(checks::run(self.asker()));
+        tokio::spawn(retention::run(self.retention()));
+        tokio::spawn(watch::run(self.watch()));
+    }
+
+    fn asker(&self) -> Arc<Asker> {
+        let (parts, common) = (self.parts, self.common);
+        Arc::new(Asker {
+            shard: parts.shard.clone(),
+            clock: parts.shared.clock.clone(),
+            sessions: parts.shared.sessions.clone(),
+            bound: common.bound.clone(),
+            halves: common.halves.clone(),
+            ends: common.ends.clone(),
+            routes: common.routes.clone(),
+            metrics: common.metrics.clone(),
+            outages: Arc::default(),
+            changed: parts.shared.checks_changed.clone(),
+            stopping: parts.stopping.clone(),
+        })
+    }
+
+    fn retention(&self) -> Retention {
+        let (parts, common) = (self.parts, self.common);
+        Retention {
+            shard: parts.shard.clone(),
+            log: parts.log.clone(),
+            upkeep: self.upkeep.clone(),
+            clock: parts.shared.clock.clone(),
+            sessions: parts.shared.sessions.clone(),
+            writable: parts.writable(),
+            snapshots: parts.shared.snapshots.clone(),
+            report: common.retention.clone(),
+            disk: common.disk.clone(),
+            segment_size: parts.segment_size,
+            data_dir: parts.config.data_dir.clone(),
+            disk_limit: parts.config.disk_limit,
+            every: parts.config.retention_every,
+            stopping: parts.stopping.clone(),
+        }
+    }
+
+    fn watch(&self) -> FolderWatch {
+        let parts = self.parts;
+        FolderWatch {
+            shard: parts.shard.clone(),
+            log: parts.log.clone(),
+            upkeep: self.upkeep.clone(),
+            lookups: parts.lookups.clone(),
+            folders: parts.folders.clone(),
+            folder: parts.folder.clone(),
+            segment_size: parts.segment_size,
+            stopping: parts.stopping.clone(),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The threads of a node, and what is said of its log before they begin.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use vouch_broker::{NothingStored, State};
+use vouch_commitlog::{Appender, LogReader, Recovery};
+use vouch_storage::{
+    DamagedLog, Folders, Listeners, Lookups, Scrub, ScrubbedFiles, Snapshots, Snapshotter, StartError,
+};
+
+use crate::NodeConfig;
+use crate::served::Upkeep;
+use crate::shard::{Begun, Command, Inbox, Lead, Leadership, Output, Shard, Shared};
+
+/// Damaged places that a start tells one by one.
+const TOLD_MAX: usize = 100;
+
+/// Says what is damaged, and that nothing is written.
+pub(super) fn read_only(damaged: &DamagedLog) -> Output {
+    let DamagedLog { found, served_to, lost, .. } = damaged;
+    if let Some(lost) = lost {
+        tracing::error!("{lost}");
+    }
+    for range in found.damage.iter().take(TOLD_MAX) {
+        tracing::error!(%range, entries_lost = range.entries_lost(), "the log is damaged");
+    }
+    let (places, end) = (found.damage.len(), found.end.0);
+    tracing::warn!(places, served_to, end, "serving read-only what is whole of a damaged log; nothing is written");
+    let what_to_do = "GET /v1/damage lists what is lost; restore the folder from a backup";
+    let positions = (end, found.durable.0.min(end), *served_to);
+    Output::Refused { why: NothingStored::ReadOnly(what_to_do.to_owned()), positions }
+}
+
+/// Says what recovery found.
+pub(super) fn tell_recovery(recovery: &Recovery, snapshot: u64) {
+    let (entries, end, clean) = (recovery.entries, recovery.end.0, recovery.clean);
+    let took_ms = recovery.duration.as_millis() as u64;
+    tracing::info!(entries, end, snapshot, clean, took_ms, "recovered the log");
+}
+
+/// What the threads of a node begin with.
+pub(super) struct Begin<'a> {
+    pub(super) config: &'a NodeConfig,
+    pub(super) segment_size: u64,
+    pub(super) folders: &'a mut Folders,
+    pub(super) state: State,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) reader: &'a LogReader,
+    pub(super) shared: &'a Arc<Shared>,
+}
+
+impl Begin<'_> {
+    /// Starts the shard, and what looks after its log when its first records are durable.
+    pub(super) fn writing(
+        self,
+        appender: Appender,
+        recovery: Recovery,
+        snapshots: Snapshots,
+        lookups: &Lookups,
+    ) -> Result<(Shard, Begun, Upkeep), StartError> {
+        let Self { config, segment_size, folders, state, inbox, reader, shared } = self;
+        let housekeeping = appender.housekeeping();
+        let adopted = state.parts().last().copied().unwrap_or(0);
+        let prepared = config.zero_ahead.min(segment_size);
+        let output = Output::Log { appender, reader: reader.clone(), prepared };
+        let (on_begun, begun) = sync_channel(1);
+        let (leadership, cluster_id) = (Leadership::of_one(&recovery), folders.cluster_id()?);
+        let lead = Lead { leadership, cluster_id, segment_size, on_begun };
+        let shard = Shard::start(state, output, Some(lead), inbox.clone(), shared.clone());
+        let shard = shard.map_err(StartError::Thread)?;
+        let look_after = || {
+            let ended = |_| Err(shared.closed().cloned().unwrap_or(NothingStored::Stopping).into());
+            let begun = begun.recv().unwrap_or_else(ended).map_err(StartError::FirstRecords)?;
+            folders.begun()?;
+            let snapshots = Arc::new(snapshots);
+            let place = config.storage().folder().scrub();
+            let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: shared.snapshots.clone() };
+            let scrub = Scrub::start(housekeeping.clone(), files, config.scrub_rate, place);
+            let scrub = scrub.map_err(StartError::Thread)?;
+            let mending = inbox.clone();
+            let listeners = Listeners {
+                adopt: Box::new(move |position, part| inbox.push(Command::Adopt(position, part))),
+                mended: Box::new(move |part, copies| mending.push(Command::ReadFrom(part, copies))),
+                sealed: Box::new(lookups.announcer()),
+            };
+            let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);
+            let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)
+                .inspect_err(|_| scrub.stop())
+                .map_err(StartError::Thread)?;
+            Ok((begun, Upkeep { housekeeping, snapshotter, scrub, recovery }))
+        };
+        match look_after() {
+            Ok((begun, upkeep)) => Ok((shard, begun, upkeep)),
+            Err(error) => {
+                shard.stop();
+                Err(error)
+            }
+        }
+    }
+}
