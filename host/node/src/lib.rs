@@ -3,7 +3,6 @@
 
 mod api;
 mod checks;
-mod clock;
 mod components;
 mod config;
 mod damage;
@@ -20,7 +19,6 @@ mod search;
 mod served;
 mod sessions;
 mod settings;
-mod shard;
 mod shortages;
 mod start;
 mod status;
@@ -37,15 +35,11 @@ pub use api::{
     MessagePage, MessageQuery, MessageView, PAGE_MAX, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
-pub use clock::{SystemTimeSource, TimeSource};
 pub use components::{Components, UploadError, limits_in_force};
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, Known, LogDamage, LostMessages};
 pub use messages::Messages;
-pub use metrics::{
-    CheckCounts, Checks, GroupLag, Metrics, OTHER, PRODUCER, ProcessUse, SERIES_MAX, Series, SeriesView,
-    TopicTransactions,
-};
+pub use metrics::{CheckCounts, Checks, GroupLag, Metrics, PRODUCER, ProcessUse, SeriesView, TopicTransactions};
 pub use node::{Identity, Node};
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::RetentionReport;

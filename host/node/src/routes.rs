@@ -7,9 +7,9 @@ use vouch_broker::{GroupId, NotDone, Refusal, ResourceName, State, TopicConfig, 
 
 use crate::directory::{Directory, Route};
 use crate::served::ServedLog;
-use crate::shard::Shard;
 use crate::written::put_topic;
 use crate::{Expect, GroupInfo, TopicInfo};
+use vouch_shard::Shard;
 
 /// Finds topics and groups by their names.
 pub(crate) struct Routes {

@@ -6,10 +6,10 @@ use vouch_commitlog::LogReader;
 use vouch_storage::Lookups;
 
 use crate::served::ServedLog;
-use crate::shard::Shard;
 use crate::stopping::Stopping;
 use crate::watch::HeldFolders;
 use crate::writable::Writable;
+use vouch_shard::Shard;
 
 /// What runs for as long as the node does.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use vouch_broker::{NotDone, NothingStored};
 use vouch_storage::{DiskUse, Full};
 
 use crate::metrics::Metrics;
-use crate::shard::short_of;
+use vouch_shard::short_of;
 
 /// Says whether there is space for what can wait, and counts what found none.
 pub(crate) struct Shortages {

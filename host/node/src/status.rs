@@ -2,25 +2,25 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use vouch_broker::{NotDone, NothingStored, State};
 use vouch_commitlog::{DurationCounts, Recovery, Usage};
 use vouch_storage::{DiskUse, LookupReport, Lookups, ScrubReport};
 
 use crate::Health;
-use crate::clock::Clock;
 use crate::metrics::{SeriesView, Views};
 use crate::retention::RetentionReport;
 use crate::served::ServedLog;
-use crate::shard::{Leader, Shard, Shared, Standing};
 use crate::stopping::Stopping;
 use crate::writable::Writable;
+use vouch_leader::Leader;
+use vouch_shard::clock::Clock;
+use vouch_shard::{Shard, Signals, Standing};
 
 /// How the node is. What is asked here changes nothing, and is answered as well where nothing can be written.
 pub struct Status {
     pub(crate) shard: Arc<Shard>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) signals: Arc<Signals>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) writable: Writable,
     pub(crate) log: Arc<ServedLog>,
@@ -61,9 +61,9 @@ impl Status {
         let look = move |state: &State, leader: &mut Leader| {
             let (resends, reused_ids) = state.resends();
             Numbers {
-                appended,
-                durable,
-                applied,
+                appended: appended.0,
+                durable: durable.0,
+                applied: applied.0,
                 topics: state.topics().len(),
                 groups: state.groups().len(),
                 open_transactions: state.open_transactions().len(),
@@ -102,12 +102,12 @@ impl Status {
 
     /// Messages that were acknowledged in memory (ack level `memory`) and then not stored.
     pub fn refused_in_memory(&self) -> u64 {
-        self.shared.refused_in_memory.load(Ordering::Relaxed)
+        self.signals.refused_in_memory()
     }
 
     /// Looks for messages that receives made: when they came, and when something came that they may want.
     pub fn receive_scans(&self) -> u64 {
-        self.shared.scans.load(Ordering::Relaxed)
+        self.signals.scans()
     }
 
     /// What the scrubber found since the node started.

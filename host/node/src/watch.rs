@@ -8,8 +8,8 @@ use vouch_commitlog::LogReader;
 use vouch_storage::{Folders, Lookups, ShardFolder};
 
 use crate::served::Upkeep;
-use crate::shard::Shard;
 use crate::stopping::Stopping;
+use vouch_shard::Shard;
 
 /// How often it is looked: what is acknowledged meanwhile may lie in a folder that nobody finds any more.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use vouch_broker::{NotDone, NothingStored};
 
-use crate::shard::Shared;
+use vouch_shard::Signals;
 
 /// Says whether the log takes writes; clones say the same.
 #[derive(Clone)]
-pub(crate) struct Writable(Arc<Shared>);
+pub(crate) struct Writable(Arc<Signals>);
 
 impl Writable {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+    pub(crate) fn new(signals: Arc<Signals>) -> Self {
+        Self(signals)
     }
 
     /// Why nothing can be written, if so: [`NothingStored::Poisoned`] or [`NothingStored::ReadOnly`].

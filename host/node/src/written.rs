@@ -4,8 +4,8 @@ use vouch_broker::record::TopicPut;
 use vouch_broker::state::Applied;
 use vouch_broker::{NotDone, ResourceName, TopicConfig};
 
-use crate::shard::Shard;
 use crate::{Expect, Written};
+use vouch_shard::Shard;
 
 /// Proposes an administrator's write. Resolves when it is durable.
 pub(crate) async fn written(shard: &Shard, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Written, NotDone> {

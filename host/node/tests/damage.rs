@@ -293,7 +293,7 @@ async fn whatever_is_damaged_what_is_served_is_a_beginning_of_what_was_or_all_th
         assert!(!damage.stretches.is_empty(), "{what}");
         let lost =
             damage.stretches.iter().filter_map(|stretch| stretch.known.as_ref()).flat_map(|known| &known.messages);
-        let lost: Vec<u64> = lost.flat_map(|lost| lost.offsets.clone()).collect();
+        let lost: Vec<u64> = lost.flat_map(numbers).collect();
         let served = node.settings.topics(None, 10).await.unwrap()[0].1 as u32;
         let expected = ids((0..served).filter(|n| !lost.contains(&u64::from(*n))));
         assert_eq!(listed(&node, "t").await, expected, "{what}: {damage:?}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NotDone, NothingStored, Refusal, ResourceName, TopicConfig, TransactionOutcome};
+use vouch_broker::{NotDone, NothingStored, QueueOffset, Refusal, ResourceName, TopicConfig, TransactionOutcome};
 use vouch_node::{EndRequest, Expect, Node, NodeConfig, PluginUpload, Receipt, SendRequest, TransactionState};
 use vouch_storage::{backup, check_backup, restore};
 
@@ -157,7 +157,7 @@ async fn what_a_group_has_not_consumed_keeps_the_log_until_it_is_consumed() {
     topic(&node, "t", r#"{"queues":1,"retention_size":"1MiB"}"#).await;
     send_one(&node, 0).await.unwrap();
     let held = node.messages.receive(receive("t", "slow")).await.unwrap();
-    assert_eq!((held.len(), held[0].offset), (1, 0));
+    assert_eq!((held.len(), held[0].offset), (1, QueueOffset(0)));
     let mut sent = 1;
     while sent < 64 {
         send_one(&node, sent).await.unwrap();
@@ -195,7 +195,7 @@ async fn where_the_topic_says_so_nobody_holds_the_log_and_the_gap_is_told() {
     assert_eq!(node.status.retention().missed.load(Ordering::Relaxed), missed);
     topic(&node, "t", r#"{"queues":1}"#).await;
     let rest = all(&node, "slow").await;
-    let begins = node.settings.gaps("slow").await.unwrap().first().unwrap().gap.to;
+    let begins = node.settings.gaps("slow").await.unwrap().first().unwrap().gap.to.0;
     assert_eq!((rest.first().unwrap().0, rest.last().unwrap().0), (begins, sent as u64 - 1));
     node.stop().await;
 }

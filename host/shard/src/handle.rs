@@ -31,11 +31,8 @@ impl Drop for Ending {
     }
 }
 
-/// A running shard. Clones are the same shard.
-#[derive(Clone)]
-pub struct Shard(Arc<Running>);
-
-struct Running {
+/// A running shard.
+pub struct Shard {
     inbox: Arc<Inbox>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -66,12 +63,12 @@ impl Shard {
             executor.run(lead);
         };
         let thread = std::thread::Builder::new().name("vouch-shard-0".to_owned()).spawn(run)?;
-        Ok(Self(Arc::new(Running { inbox, thread: Mutex::new(Some(thread)) })))
+        Ok(Self { inbox, thread: Mutex::new(Some(thread)) })
     }
 
     /// Bytes that are proposed and not answered.
     pub fn in_flight(&self) -> u64 {
-        self.0.inbox.in_flight()
+        self.inbox.in_flight()
     }
 
     /// Proposes framed records that happen together; resolves when they are durable and applied, one outcome a record.
@@ -93,9 +90,9 @@ impl Shard {
     }
 
     async fn propose_as(&self, records: Vec<u8>, claim: Claim) -> Result<Vec<Outcome>, NotDone> {
-        let cost = self.0.inbox.reserve(records.len())?;
+        let cost = self.inbox.reserve(records.len())?;
         let (reply, answer) = Reply::new();
-        self.0.inbox.push(Request::Propose(Proposal { records, told: Told::Caller(reply), cost, claim }));
+        self.inbox.push(Request::Propose(Proposal { records, told: Told::Caller(reply), cost, claim }));
         answer.await.unwrap_or_else(|_| Err(no_answer()))
     }
 
@@ -109,7 +106,7 @@ impl Shard {
     /// Waits for messages; `None` if there were none in time.
     pub async fn receive(&self, make: impl FnOnce(Box<dyn Waiter>) -> Poll) -> Result<Option<Batch>, NotDone> {
         let (reply, answer) = oneshot::channel();
-        self.0.inbox.push(Request::Receive(make(Box::new(WaitingTask(reply)))));
+        self.inbox.push(Request::Receive(make(Box::new(WaitingTask(reply)))));
         answer.await.unwrap_or(Err(NotDone::NothingStored(NothingStored::Stopping)))
     }
 
@@ -162,15 +159,15 @@ impl Shard {
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, NotDone> {
         let (reply, answer) = oneshot::channel();
-        self.0.inbox.push(request(reply));
+        self.inbox.push(request(reply));
         answer.await.map_err(|_| NotDone::NothingStored(NothingStored::Stopping))
     }
 
     /// Answers polls, makes everything proposed durable, closes the log. Blocks; a second call does nothing.
     pub fn stop(&self) {
-        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            self.0.inbox.push(Request::Stop);
+            self.inbox.push(Request::Stop);
             if thread.join().is_err() {
                 tracing::error!("the shard's thread ended by a panic; recovery will sort the log out");
             }

@@ -12,11 +12,11 @@ use crate::clock::Clock;
 /// What a shard shows of itself. All of it may be read at any time, by anybody.
 pub struct Signals {
     /// The log's time.
-    pub clock: Clock,
+    pub clock: Arc<Clock>,
     /// How far the state is that a snapshot would hold.
     pub snapshots: Arc<Requests>,
     /// A check may be due earlier than was known, or a binding changed.
-    pub checks_changed: Notify,
+    pub checks_changed: Arc<Notify>,
     /// Counts how often topics or groups changed: what is remembered of them from before is void.
     directory: AtomicU64,
     refused_in_memory: AtomicU64,
@@ -28,9 +28,9 @@ impl Signals {
     /// Nothing happened yet.
     pub fn new(clock: Clock, snapshots: Arc<Requests>) -> Self {
         Self {
-            clock,
+            clock: Arc::new(clock),
             snapshots,
-            checks_changed: Notify::new(),
+            checks_changed: Arc::default(),
             directory: AtomicU64::new(0),
             refused_in_memory: AtomicU64::new(0),
             scans: AtomicU64::new(0),

@@ -7,7 +7,9 @@ use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, Refusal, ShardId, TransactionId, TransactionOutcome};
 use vouch_plugin::Verdict;
 
-use super::{Asker, Due};
+use vouch_leader::checks::Due;
+
+use super::Asker;
 use crate::metrics::CheckOutcome;
 
 /// Pause before a transaction is looked at again whose producers went away.

@@ -11,8 +11,10 @@ use vouch_plugin::{Checked, NoAnswer};
 use super::answers::{finish, outcome_of, record};
 use super::producers::ask_producers;
 use super::unanswered::{Unanswered, no_answer, say_answered, tell_unanswered};
-use super::{Asker, Checker, Due};
-use crate::shard::Leader;
+use vouch_leader::checks::{Checker, Due};
+
+use super::{Asker, ended};
+use vouch_leader::Leader;
 
 /// Asks once and records what comes of it.
 pub(super) async fn ask(asker: Arc<Asker>, due: Due) {
@@ -31,7 +33,7 @@ async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntr
     // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
     let admission = tokio::select! {
         admission = answerer.binding.admit() => admission,
-        () = due.ask.ended() => return,
+        () = ended(&due.ask) => return,
         () = asker.stopping.cancelled() => return,
     };
     let half = match asker.halves.get(due.transaction).await {

@@ -5,27 +5,25 @@ mod answers;
 mod ask;
 mod outages;
 mod producers;
-mod schedule;
 mod unanswered;
-mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use vouch_broker::{Millis, NotDone};
 
 pub(crate) use outages::Outages;
-use vouch_leader::checks::{Checker, Due};
+use vouch_leader::checks::{Ask, Checker, Due};
 
-use crate::clock::Clock;
 use crate::components::BoundComponents;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::sessions::Sessions;
-use crate::shard::Shard;
 use crate::stopping::Stopping;
 use crate::transactions::{Ends, Halves};
+use vouch_shard::Shard;
+use vouch_shard::clock::Clock;
 
 /// The runner looks again after this long even if nothing seems due: a safety net, not a rhythm.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
@@ -65,6 +63,14 @@ pub(crate) async fn run(asker: Arc<Asker>) {
             () = asker.stopping.cancelled() => return,
         }
     }
+}
+
+/// Resolves when an ask is over.
+async fn ended(ask: &Ask) {
+    let (tell, told) = oneshot::channel::<()>();
+    ask.at_end(move || drop(tell));
+    // Nothing is ever sent: that whoever would send is gone is the word.
+    let _ = told.await;
 }
 
 async fn take_due(asker: &Asker) -> Result<(Vec<Due>, Option<Millis>), NotDone> {

@@ -1,5 +1,6 @@
 //! Asking live producers over their streams (rulings 1 and 2).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vouch_broker::record::EndedBy;
@@ -7,9 +8,11 @@ use vouch_broker::record::EndedBy;
 use super::answers::{ASK_AGAIN_MS, ask_again, count_unknown, finish};
 use super::outages::HALVES;
 use super::unanswered::{Unanswered, no_answer, say_answered};
-use super::{Asker, Due};
+use vouch_leader::checks::Due;
+
+use super::{Asker, ended};
 use crate::metrics::{CheckOutcome, PRODUCER};
-use crate::questions::CheckCommand;
+use crate::questions::{CheckCommand, Question};
 use crate::sessions::{AfterAsk, Asked};
 
 /// A producer that lives on for this long without a call for the ask is *silent* (ruling 1).
@@ -31,14 +34,14 @@ pub(super) async fn ask_producers(asker: &Asker, due: &Due) {
     let command = CheckCommand { topic: due.topic.clone(), transaction: due.transaction, half };
     let mut tried = Vec::new();
     let silent = loop {
-        let note = |client: &str, question: &_| due.ask.note(client, question);
+        let note = |client: &str, question: &Question| due.ask.note(client, Arc::new(question.clone()));
         let Some(asked) = asker.sessions.ask(&command, &tried, note) else {
             let at = asker.clock.now().plus_ms(ASK_AGAIN_MS);
             return ask_again(asker, due, at).await;
         };
         let waited = tokio::select! {
             waited = wait_for(asker, due, &asked) => waited,
-            () = due.ask.ended() => return,
+            () = ended(&due.ask) => return,
             () = asker.stopping.cancelled() => return,
         };
         match waited {

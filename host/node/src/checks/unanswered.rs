@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use vouch_broker::record::{ComponentFailed, EndedBy};
 use vouch_broker::{Millis, NotDone, Refusal, ShardId, TransactionId};
 
-use super::errors::AskError;
 use super::outages::{AfterAnswer, HALVES};
-use super::{Asker, Due};
+use vouch_leader::checks::AskError;
+use vouch_leader::checks::Due;
+
+use super::Asker;
 use crate::components::Answerer;
 use crate::metrics::{CheckOutcome, PRODUCER};
 

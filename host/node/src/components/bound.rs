@@ -12,7 +12,7 @@ use super::answerers::Answerers;
 use super::document::{BindingDocument, Fallback};
 use super::file::ComponentFiles;
 use super::pending::Answerer;
-use crate::shard::Shard;
+use vouch_shard::Shard;
 
 /// Components, loaded and joined with the grants of their bindings.
 pub(crate) struct BoundComponents {

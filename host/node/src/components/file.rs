@@ -9,8 +9,8 @@ use vouch_broker::{NotDone, Refusal};
 use vouch_commitlog::LogReader;
 use vouch_registry::{ArtifactStore, Digest};
 
-use crate::shard::Shard;
 use crate::stored;
+use vouch_shard::Shard;
 
 /// The files of components. They are read, hashed, written and synced on threads where that may take time: a component has
 /// megabytes.

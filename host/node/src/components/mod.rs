@@ -18,7 +18,6 @@ use vouch_broker::{NotDone, Refusal, State};
 use vouch_plugin::Engine;
 use vouch_registry::Digest;
 
-use crate::shard::Shard;
 use crate::shortages::Shortages;
 use crate::writable::Writable;
 pub(crate) use bound::BoundComponents;
@@ -27,6 +26,7 @@ pub(crate) use engine::{check_settings, open_store, remove_unused, start_engine}
 pub(crate) use file::ComponentFiles;
 pub(crate) use pending::Answerer;
 pub use upload::UploadError;
+use vouch_shard::Shard;
 
 /// Plugins with their components and tags, and bindings. What changes something resolves when that is durable, and is
 /// refused with [`NothingStored`](vouch_broker::NothingStored) where nothing can be written.

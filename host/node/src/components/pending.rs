@@ -9,7 +9,7 @@ use vouch_plugin::{Binding, Message, Pending};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 
-use crate::checks::Due;
+use vouch_leader::checks::Due;
 
 /// A binding that can be asked.
 #[derive(Clone)]

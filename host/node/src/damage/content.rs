@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 
 use vouch_broker::state::{Body, QueueGap};
-use vouch_broker::{NotDone, State, TopicId};
+use vouch_broker::{NotDone, QueueOffset, State, TopicId};
 
 use super::{DamagedStretch, Known, LogDamage, LostMessages};
 
@@ -20,7 +20,7 @@ impl LogDamage {
         let mut names = HashMap::new();
         for QueueGap { topic, queue, offsets } in gaps.into_iter().take(ROWS_MAX) {
             let topic = self.name_of(topic, &mut names).await?;
-            known.messages.push(LostMessages { topic, queue, offsets: offsets.start..=offsets.end - 1 });
+            known.messages.push(LostMessages { topic, queue, offsets: offsets.start..=QueueOffset(offsets.end.0 - 1) });
         }
         Ok(known)
     }
@@ -81,7 +81,7 @@ struct StretchContent {
     range: Range<u64>,
     known: Known,
     /// Messages, gathered to runs of neighbours.
-    rows: Vec<(TopicId, u32, RangeInclusive<u64>)>,
+    rows: Vec<(TopicId, u32, RangeInclusive<QueueOffset>)>,
 }
 
 impl StretchContent {
@@ -101,7 +101,7 @@ impl StretchContent {
         let Some(queued) = body.queued.filter(|_| self.range.contains(&body.position)) else { return };
         let (topic, queue, offset) = (queued.topic, queued.queue, queued.offset);
         if let Some((last_topic, last_queue, offsets)) = self.rows.last_mut()
-            && (*last_topic, *last_queue, offsets.end() + 1) == (topic, queue, offset)
+            && (*last_topic, *last_queue, offsets.end().next()) == (topic, queue, offset)
         {
             *offsets = *offsets.start()..=offset;
         } else if self.rows.len() == ROWS_MAX {

@@ -13,10 +13,10 @@ use vouch_storage::{ScrubReport, ShardFolder};
 
 use crate::routes::Routes;
 use crate::served::ServedLog;
-use crate::shard::Shard;
 use crate::turns::SearchTurns;
 pub use report::{Damage, DamagedStretch, Known, LostMessages};
 use stretches::stretch;
+use vouch_shard::Shard;
 
 /// Most stretches that are told one by one.
 const STRETCHES_MAX: usize = 100;

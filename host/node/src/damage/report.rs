@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use vouch_broker::QueueOffset;
 
 /// What of a node's log is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,5 +65,5 @@ pub struct LostMessages {
     /// The queue.
     pub queue: u32,
     /// Offsets from the first to the last.
-    pub offsets: RangeInclusive<u64>,
+    pub offsets: RangeInclusive<QueueOffset>,
 }

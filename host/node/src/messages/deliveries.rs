@@ -3,8 +3,8 @@
 use vouch_broker::{Handle, NotDone, ResourceName, ShardId};
 
 use super::Messages;
-use crate::shard::Batch;
 use crate::{Delivery, stored};
+use vouch_leader::Batch;
 
 impl Messages {
     /// Reads the messages of a batch. Those that cannot be read are left out and said in the log.
@@ -20,7 +20,7 @@ impl Messages {
                 Ok(found) => found,
                 Err(refusal) => {
                     // One bad message is reported, the others go on; its lease ends and it is tried again.
-                    tracing::error!(%topic, picked.queue, picked.offset, %refusal, "a message cannot be delivered");
+                    tracing::error!(%topic, picked.queue, %picked.offset, %refusal, "a message cannot be delivered");
                     continue;
                 }
             };

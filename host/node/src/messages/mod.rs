@@ -11,15 +11,16 @@ use vouch_broker::record::{Ack, ChangeInvisible, DeadLetter, DeadLetterSized};
 use vouch_broker::{AckLevel, Handle, MessageKind, NotDone, Refusal, State};
 use vouch_commitlog::LogReader;
 
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::sessions::{SESSION_LIMIT, Sessions};
-use crate::shard::{Poll, RENEWED_LEASE_MS, Shard};
 use crate::shortages::Shortages;
 use crate::writable::Writable;
 use crate::{Delivery, Receipt, ReceiveRequest, SendRequest};
 use encoding::{encode_send, receipt};
+use vouch_leader::{Poll, RENEWED_LEASE_MS};
+use vouch_shard::Shard;
+use vouch_shard::clock::Clock;
 
 /// A lease without a stated length lasts this long.
 const DEFAULT_LEASE_MS: u64 = 60_000;
@@ -83,7 +84,7 @@ impl Messages {
         let (topic, client_id) = (request.topic.clone(), request.client_id.clone());
         let batch = self
             .shard
-            .receive(|reply| Poll {
+            .receive(|waiter| Poll {
                 topic: request.topic,
                 group: request.group,
                 client_id: request.client_id,
@@ -92,7 +93,7 @@ impl Messages {
                 invisible_ms,
                 auto_renew: request.auto_renew,
                 until: Instant::now() + request.wait.min(WAIT_MAX),
-                reply,
+                waiter,
             })
             .await?;
         let Some(batch) = batch else { return Ok(Vec::new()) };

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use vouch_broker::{Millis, NotDone};
 use vouch_commitlog::LogReader;
+use vouch_leader::OTHER;
 
 use super::walk::{Hints, PairRow, TopicRow, Walk};
-use crate::clock::Clock;
-use crate::shard::Shard;
+use vouch_shard::Shard;
+use vouch_shard::clock::Clock;
 use vouch_storage as storage;
 
 /// Whoever asks earlier gets what was made.

@@ -161,7 +161,7 @@ impl Walk {
             (row.group, row.topic) = (group.name.to_string(), topic.name.to_string());
         }
         let work = 1 + topic.queue_count() as usize;
-        let from = (self.now.plus_ms(1), 0, 0);
+        let from = (self.now.plus_ms(1), 0, QueueOffset::FIRST);
         self.at = WalkAt::Counting { pair, row: Box::new(row), from };
         work
     }

@@ -7,8 +7,8 @@ use vouch_broker::state::Applied;
 use vouch_broker::{GroupId, Millis, NotDone, State};
 
 use super::Keeper;
-use crate::clock::Clock;
 use crate::sessions::Sessions;
+use vouch_shard::clock::Clock;
 
 /// A living group is noted in the log once in this time, if nothing else shows that it lives.
 const SEEN_EVERY_MS: u64 = 24 * 60 * 60 * 1000;

@@ -21,14 +21,14 @@ use vouch_broker::{GroupId, NotDone, NothingStored};
 use vouch_commitlog::LogReader;
 use vouch_storage::{DiskUse, Requests};
 
-use crate::clock::Clock;
 use crate::served::Upkeep;
 use crate::sessions::Sessions;
-use crate::shard::Shard;
 use crate::stopping::Stopping;
 use crate::writable::Writable;
 use release::release;
 pub use report::RetentionReport;
+use vouch_shard::Shard;
+use vouch_shard::clock::Clock;
 
 /// How often the disk is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ pub(crate) struct Retention {
 impl Retention {
     /// Everything before this position is applied.
     async fn applied(&self) -> Result<u64, NotDone> {
-        Ok(self.shard.standing().await?.applied)
+        Ok(self.shard.standing().await?.applied.0)
     }
 }
 

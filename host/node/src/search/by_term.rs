@@ -200,7 +200,7 @@ impl MessagePlaces {
 }
 
 /// Position, queue and offset of the next postings from `floor` on, none if there are no more.
-type PostingBatch = Option<Vec<(u64, u32, u64)>>;
+type PostingBatch = Option<Vec<(u64, u32, QueueOffset)>>;
 
 fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, PostingBatch), vouch_storage::LookupFault> {
     let mut batch = Vec::new();

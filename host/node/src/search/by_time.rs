@@ -146,7 +146,13 @@ impl MessagePlaces {
     }
 
     /// Gives the queues' messages from these offsets on, the earliest of those that are next in their queues first.
-    async fn merge(&self, extent: Extent, firsts: Vec<u64>, since_ms: u64, limit: usize) -> Result<SincePage, NotDone> {
+    async fn merge(
+        &self,
+        extent: Extent,
+        firsts: Vec<QueueOffset>,
+        since_ms: u64,
+        limit: usize,
+    ) -> Result<SincePage, NotDone> {
         let Extent { topic, queues } = extent;
         let head = |((queue, offsets), first): ((u32, &Range<QueueOffset>), QueueOffset)| {
             let rest = first.clamp(offsets.start, offsets.end)..offsets.end;

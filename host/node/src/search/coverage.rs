@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{NotDone, NothingStored, TopicId};
+use vouch_broker::{NotDone, NothingStored, QueueOffset, TopicId};
 
 use vouch_storage::{LookupFault as Fault, LookupFile, Row};
 

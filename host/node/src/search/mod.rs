@@ -11,7 +11,6 @@ use std::sync::Arc;
 use vouch_broker::{MessageKind, NotDone, Refusal, State, StoredMessage, TopicId};
 
 use crate::names::topic_named;
-use crate::shard::Shard;
 use crate::transactions::{Halves, Transactions};
 use crate::turns::SearchTurns;
 use crate::{MessageMark, MessagePage, MessageQuery, MessageView, PAGE_MAX};
@@ -19,6 +18,7 @@ use by_term::{Named, Wanted};
 use by_time::SincePage;
 use places::FoundPlace;
 pub(crate) use places::MessagePlaces;
+use vouch_shard::Shard;
 
 /// Finds messages by their ids, their keys and their times. Two searches run at a time, others wait for their turn; each is
 /// refused with [`TooMany`](vouch_broker::NothingStored::TooMany) where it would read millions of messages one by one.

@@ -3,19 +3,19 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{NotDone, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
 use vouch_commitlog::LogReader;
 use vouch_storage::Lookups;
 
 use super::coverage::Extent;
-use crate::shard::Shard;
 use crate::turns::{STEP, blocking};
+use vouch_shard::Shard;
 
 /// How often a search begins again without a file of the lookup index that was found damaged.
 pub(super) const ATTEMPTS_MAX: usize = 100;
 
 /// Position of a message, and its queue and offset; none for a half message that is still open.
-pub(super) type FoundPlace = (u64, Option<(u32, u64)>);
+pub(super) type FoundPlace = (u64, Option<(u32, QueueOffset)>);
 
 /// What a search goes through: the state, the log, the lookup index.
 pub(crate) struct MessagePlaces {
@@ -41,13 +41,13 @@ impl MessagePlaces {
         &self,
         topic: TopicId,
         queue: u32,
-        offsets: Range<u64>,
+        offsets: Range<QueueOffset>,
     ) -> Result<Vec<FoundPlace>, NotDone> {
-        debug_assert!(offsets.end - offsets.start <= STEP as u64);
+        debug_assert!(offsets.end.since(offsets.start) <= STEP as u64);
         let look = move |state: &State| {
             let Some(topic) = state.topics().get(topic) else { return Vec::new() };
             let place = |offset| topic.entry(queue, offset).map(|entry| (entry.position, Some((queue, offset))));
-            offsets.filter_map(place).collect()
+            QueueOffset::each(offsets).filter_map(place).collect()
         };
         self.shard.read(look).await
     }

@@ -3,24 +3,33 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::node::Inner;
+use vouch_shard::Shard;
+
+use super::Sessions;
+use crate::stopping::Stopping;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What ends sessions.
+pub(crate) struct Expiry {
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) stopping: Arc<Stopping>,
+}
+
 /// Looks until the node stops; where thousands of sessions are over, on and on until none is left.
-pub(crate) async fn run(inner: Arc<Inner>) {
+pub(crate) async fn run(expiry: Expiry) {
     loop {
-        let over = inner.shared.sessions.expire(Instant::now());
+        let over = expiry.sessions.expire(Instant::now());
         if !over.dead.is_empty() {
-            let dead = over.dead;
-            // A shard that stops, or does not lead, gives nothing up.
-            let _ = inner.shard.lead(move |_, leader| leader.died(dead)).await;
+            // A shard that stops gives nothing up.
+            let _ = expiry.shard.lead(move |_, leader| leader.died(over.dead)).await;
         }
         let pause = if over.more { Duration::ZERO } else { LOOK_EVERY };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = inner.stopping.cancelled() => return,
+            () = expiry.stopping.cancelled() => return,
         }
     }
 }

@@ -34,7 +34,7 @@ use vouch_broker::{ResourceName, TagFilter};
 use vouch_leader::Dead;
 
 pub(crate) use asking::{AfterAsk, Asked};
-pub(crate) use expiry::run as expire;
+pub(crate) use expiry::{Expiry, run as expire};
 pub use lease_life::DEAD_AFTER;
 pub use room::{NoRoom, machine};
 use table::{Declared, Table};

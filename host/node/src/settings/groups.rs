@@ -76,7 +76,7 @@ impl Settings {
             let view = |(id, progress): (_, &Progress)| {
                 let topic = state.topics().get(id)?;
                 let unseen: u64 =
-                    (0..topic.queue_count()).map(|queue| topic.end(queue).saturating_sub(progress.next(queue))).sum();
+                    (0..topic.queue_count()).map(|queue| topic.end(queue).saturating_since(progress.next(queue))).sum();
                 let in_flight = progress.in_flight(now);
                 let lag = unseen + progress.unfinished();
                 Some(ProgressView { topic: topic.name.to_string(), lag, in_flight, ready: lag - in_flight })

@@ -5,10 +5,10 @@ mod topics;
 
 use std::sync::Arc;
 
-use crate::clock::Clock;
 use crate::routes::Routes;
-use crate::shard::Shard;
 use crate::writable::Writable;
+use vouch_shard::Shard;
+use vouch_shard::clock::Clock;
 
 /// Topics and groups: made, changed, deleted, listed. What changes something resolves when that is durable, and is refused
 /// with [`NothingStored`](vouch_broker::NothingStored) where nothing can be written.

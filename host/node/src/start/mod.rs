@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex};
 use vouch_broker::ShardId;
 use vouch_storage::{Lookups, Opened, OpenedLog, Requests, StartError, StartProgress};
 
-use crate::clock::{Clock, SystemTimeSource, TimeSource};
 use crate::node::{Identity, Node};
 use crate::served::ServedLog;
-use crate::shard::{Inbox, Shard, Shared};
+use crate::sessions::Sessions;
 use crate::stopping::Stopping;
 use crate::{NodeConfig, components};
 use parts::Parts;
+use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
+use vouch_shard::{Inbox, Shard, Signals};
 use writing::{Begin, read_only, tell_recovery};
 
 /// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
@@ -64,7 +65,8 @@ impl Node {
         let lookups = Lookups::of_shard(&storage.folder(), log, opened.segment_size, parts, kept)?;
         let Opened { mut folders, state, reader, segment_size, snapshots, snapshot, passed_over, missing, log, .. } =
             opened;
-        let shared = Arc::new(Shared::new(clock, requests));
+        let signals = Arc::new(Signals::new(clock, requests));
+        let sessions = Arc::<Sessions>::default();
         let (shard, init, served, scrub) = match log {
             OpenedLog::Whole { appender, recovery } => {
                 tell_recovery(&recovery, snapshot);
@@ -76,21 +78,22 @@ impl Node {
                     state,
                     inbox,
                     reader: &reader,
-                    shared: &shared,
+                    signals: &signals,
+                    sessions: &sessions,
                 };
                 let writing = begin.writing(appender, recovery, snapshots, &lookups);
                 // What failed leaves nothing behind that writes to a folder which is let go.
                 let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;
                 if passed_over {
                     // Who makes it takes away what cannot be used. It is a newer one than those, whatever they covered.
-                    shared.snapshots.want(begun.applied);
+                    signals.snapshots.want(begun.applied.0);
                 }
                 let report = upkeep.scrub.report.clone();
                 (shard, begun.init, ServedLog::Kept(Arc::new(upkeep)), report)
             }
             OpenedLog::Damaged(damaged) => {
                 let init = state.cluster().init.clone().expect("what is certain of a log has its first record");
-                let shard = Shard::start(state, read_only(&damaged), None, inbox, shared.clone());
+                let shard = Shard::start(state, read_only(&damaged), None, inbox, signals.clone(), sessions.clone());
                 (shard.map_err(StartError::Thread)?, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
             }
         };
@@ -100,7 +103,8 @@ impl Node {
             log: reader,
             lookups: Arc::new(lookups),
             scrub,
-            shared,
+            signals,
+            sessions,
             folder: storage.folder(),
             segment_size,
             missing,

@@ -12,6 +12,7 @@ use super::tasks::Tasks;
 use crate::NodeConfig;
 use crate::components::{BoundComponents, ComponentFiles, Components};
 use crate::damage::LogDamage;
+use crate::directory::Directory;
 use crate::messages::Messages;
 use crate::metrics::{Metrics, Views};
 use crate::node::{Identity, Node};
@@ -20,8 +21,8 @@ use crate::routes::Routes;
 use crate::running::Running;
 use crate::search::{MessagePlaces, Search};
 use crate::served::ServedLog;
+use crate::sessions::{self, Expiry, Sessions};
 use crate::settings::Settings;
-use crate::shard::{Shard, Shared};
 use crate::shortages::Shortages;
 use crate::status::Status;
 use crate::stopping::Stopping;
@@ -29,13 +30,15 @@ use crate::transactions::{Ends, Halves, Transactions};
 use crate::turns::SearchTurns;
 use crate::watch::HeldFolders;
 use crate::writable::Writable;
+use vouch_shard::{Shard, Signals};
 
 /// What a node is made of, when its shard runs.
 pub(super) struct Parts {
     pub(super) config: NodeConfig,
     pub(super) identity: Identity,
     pub(super) shard: Arc<Shard>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) signals: Arc<Signals>,
+    pub(super) sessions: Arc<Sessions>,
     pub(super) served: Arc<ServedLog>,
     pub(super) log: LogReader,
     pub(super) lookups: Arc<Lookups>,
@@ -78,10 +81,11 @@ impl Parts {
             damage: self.damage(&common),
             status: self.status(&common),
             metrics: common.metrics.clone(),
-            sessions: self.shared.sessions.clone(),
+            sessions: self.sessions.clone(),
             identity: self.identity,
             running: self.running(),
         };
+        tokio::spawn(sessions::expire(self.expiry()));
         if let Some(upkeep) = self.served.upkeep() {
             Tasks { parts: &self, common: &common, upkeep }.start();
         }
@@ -89,7 +93,11 @@ impl Parts {
     }
 
     pub(super) fn writable(&self) -> Writable {
-        Writable::new(self.shared.clone())
+        Writable::new(self.signals.clone())
+    }
+
+    fn expiry(&self) -> Expiry {
+        Expiry { sessions: self.sessions.clone(), shard: self.shard.clone(), stopping: self.stopping.clone() }
     }
 
     fn common(&self) -> Common {
@@ -99,7 +107,7 @@ impl Parts {
         let shortages = Arc::new(Shortages::new(disk.clone(), metrics.clone()));
         let routes = Arc::new(Routes {
             shard: shard.clone(),
-            directory: self.shared.directory.clone(),
+            directory: Arc::new(Directory::new(self.signals.clone())),
             log: self.served.clone(),
             makes_topics: self.config.auto_create_topics,
         });
@@ -123,8 +131,8 @@ impl Parts {
             shard: self.shard.clone(),
             log: self.log.clone(),
             routes: common.routes.clone(),
-            sessions: self.shared.sessions.clone(),
-            clock: self.shared.clock.clone(),
+            sessions: self.sessions.clone(),
+            clock: self.signals.clock.clone(),
             writable: self.writable(),
             shortages: common.shortages.clone(),
             metrics: common.metrics.clone(),
@@ -139,7 +147,7 @@ impl Parts {
             routes: common.routes.clone(),
             halves: common.halves.clone(),
             ends: common.ends.clone(),
-            clock: self.shared.clock.clone(),
+            clock: self.signals.clock.clone(),
             turns: common.turns.clone(),
             writable: self.writable(),
             metrics: common.metrics.clone(),
@@ -150,7 +158,7 @@ impl Parts {
         Arc::new(Settings {
             shard: self.shard.clone(),
             routes: common.routes.clone(),
-            clock: self.shared.clock.clone(),
+            clock: self.signals.clock.clone(),
             writable: self.writable(),
         })
     }
@@ -194,8 +202,8 @@ impl Parts {
     fn status(&self, common: &Common) -> Arc<Status> {
         Arc::new(Status {
             shard: self.shard.clone(),
-            shared: self.shared.clone(),
-            clock: self.shared.clock.clone(),
+            signals: self.signals.clone(),
+            clock: self.signals.clock.clone(),
             writable: self.writable(),
             log: self.served.clone(),
             data_dir: self.config.data_dir.clone(),
@@ -204,7 +212,7 @@ impl Parts {
             lookups: self.lookups.clone(),
             retention: common.retention.clone(),
             disk: common.disk.clone(),
-            views: Views::new(self.shard.clone(), self.shared.clock.clone(), self.log.clone()),
+            views: Views::new(self.shard.clone(), self.signals.clock.clone(), self.log.clone()),
             stopping: self.stopping.clone(),
         })
     }

@@ -27,15 +27,15 @@ impl Tasks<'_> {
         let (parts, common) = (self.parts, self.common);
         Arc::new(Asker {
             shard: parts.shard.clone(),
-            clock: parts.shared.clock.clone(),
-            sessions: parts.shared.sessions.clone(),
+            clock: parts.signals.clock.clone(),
+            sessions: parts.sessions.clone(),
             bound: common.bound.clone(),
             halves: common.halves.clone(),
             ends: common.ends.clone(),
             routes: common.routes.clone(),
             metrics: common.metrics.clone(),
             outages: Arc::default(),
-            changed: parts.shared.checks_changed.clone(),
+            changed: parts.signals.checks_changed.clone(),
             stopping: parts.stopping.clone(),
         })
     }
@@ -46,10 +46,10 @@ impl Tasks<'_> {
             shard: parts.shard.clone(),
             log: parts.log.clone(),
             upkeep: self.upkeep.clone(),
-            clock: parts.shared.clock.clone(),
-            sessions: parts.shared.sessions.clone(),
+            clock: parts.signals.clock.clone(),
+            sessions: parts.sessions.clone(),
             writable: parts.writable(),
-            snapshots: parts.shared.snapshots.clone(),
+            snapshots: parts.signals.snapshots.clone(),
             report: common.retention.clone(),
             disk: common.disk.clone(),
             segment_size: parts.segment_size,

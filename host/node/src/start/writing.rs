@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use vouch_broker::{NothingStored, State};
-use vouch_commitlog::{Appender, LogReader, Recovery};
+use vouch_commitlog::{Appender, LogPosition, LogReader, Recovery};
 use vouch_storage::{
     DamagedLog, Folders, Listeners, Lookups, Scrub, ScrubbedFiles, Snapshots, Snapshotter, StartError,
 };
 
 use crate::NodeConfig;
 use crate::served::Upkeep;
-use crate::shard::{Begun, Command, Inbox, Lead, Leadership, Output, Shard, Shared};
+use crate::sessions::Sessions;
+use vouch_shard::{Begun, Inbox, Lead, Leadership, Output, Request, Shard, Signals};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
@@ -28,8 +29,9 @@ pub(super) fn read_only(damaged: &DamagedLog) -> Output {
     let (places, end) = (found.damage.len(), found.end.0);
     tracing::warn!(places, served_to, end, "serving read-only what is whole of a damaged log; nothing is written");
     let what_to_do = "GET /v1/damage lists what is lost; restore the folder from a backup";
-    let positions = (end, found.durable.0.min(end), *served_to);
-    Output::Refused { why: NothingStored::ReadOnly(what_to_do.to_owned()), positions }
+    let (appended, durable) = (found.end, found.durable.min(found.end));
+    let why = NothingStored::ReadOnly(what_to_do.to_owned());
+    Output::Refused { why, appended, durable, applied: LogPosition(*served_to) }
 }
 
 /// Says what recovery found.
@@ -47,7 +49,8 @@ pub(super) struct Begin<'a> {
     pub(super) state: State,
     pub(super) inbox: Arc<Inbox>,
     pub(super) reader: &'a LogReader,
-    pub(super) shared: &'a Arc<Shared>,
+    pub(super) signals: &'a Arc<Signals>,
+    pub(super) sessions: &'a Arc<Sessions>,
 }
 
 impl Begin<'_> {
@@ -59,32 +62,34 @@ impl Begin<'_> {
         snapshots: Snapshots,
         lookups: &Lookups,
     ) -> Result<(Shard, Begun, Upkeep), StartError> {
-        let Self { config, segment_size, folders, state, inbox, reader, shared } = self;
+        let Self { config, segment_size, folders, state, inbox, reader, signals, sessions } = self;
         let housekeeping = appender.housekeeping();
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = config.zero_ahead.min(segment_size);
         let output = Output::Log { appender, reader: reader.clone(), prepared };
         let (on_begun, begun) = sync_channel(1);
         let (leadership, cluster_id) = (Leadership::of_one(&recovery), folders.cluster_id()?);
-        let lead = Lead { leadership, cluster_id, segment_size, on_begun };
-        let shard = Shard::start(state, output, Some(lead), inbox.clone(), shared.clone());
+        let (handle_key, leapt_from) = (rand::random(), signals.clock.leapt_from());
+        let lead = Lead { leadership, cluster_id, segment_size, handle_key, leapt_from };
+        let lead = Some((lead, on_begun));
+        let shard = Shard::start(state, output, lead, inbox.clone(), signals.clone(), sessions.clone());
         let shard = shard.map_err(StartError::Thread)?;
         let look_after = || {
-            let ended = |_| Err(shared.closed().cloned().unwrap_or(NothingStored::Stopping).into());
+            let ended = |_| Err(signals.closed().cloned().unwrap_or(NothingStored::Stopping).into());
             let begun = begun.recv().unwrap_or_else(ended).map_err(StartError::FirstRecords)?;
             folders.begun()?;
             let snapshots = Arc::new(snapshots);
             let place = config.storage().folder().scrub();
-            let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: shared.snapshots.clone() };
+            let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: signals.snapshots.clone() };
             let scrub = Scrub::start(housekeeping.clone(), files, config.scrub_rate, place);
             let scrub = scrub.map_err(StartError::Thread)?;
             let mending = inbox.clone();
             let listeners = Listeners {
-                adopt: Box::new(move |position, part| inbox.push(Command::Adopt(position, part))),
-                mended: Box::new(move |part, copies| mending.push(Command::ReadFrom(part, copies))),
+                adopt: Box::new(move |position, part| inbox.push(Request::Adopt(position, part))),
+                mended: Box::new(move |part, copies| mending.push(Request::ReadFrom(part, copies))),
                 sealed: Box::new(lookups.announcer()),
             };
-            let (requests, every) = (shared.snapshots.clone(), config.snapshot_every);
+            let (requests, every) = (signals.snapshots.clone(), config.snapshot_every);
             let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)
                 .inspect_err(|_| scrub.stop())
                 .map_err(StartError::Thread)?;

@@ -9,8 +9,8 @@ use vouch_broker::{NotDone, Refusal, TransactionOutcome};
 
 use crate::EndReceipt;
 use crate::metrics::{CheckOutcome, Metrics, PRODUCER};
-use crate::shard::Shard;
 use crate::shortages::Shortages;
+use vouch_shard::Shard;
 
 /// Ends transactions, and counts how that went.
 pub(crate) struct Ends {

@@ -9,8 +9,8 @@ use vouch_broker::{
 use vouch_commitlog::LogReader;
 
 use crate::routes::Routes;
-use crate::shard::Shard;
 use crate::stored;
+use vouch_shard::Shard;
 
 /// Refuses what a caller named, since it is no transaction, or not the one that the caller means.
 pub(crate) fn unknown(transaction: u64, why: String) -> NotDone {

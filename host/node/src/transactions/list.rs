@@ -6,9 +6,9 @@ use vouch_broker::{Millis, NotDone, State};
 
 use super::Transactions;
 use super::view::{TransactionRow, ended_row, open_row};
-use crate::shard::Leader;
 use crate::turns::{STEP, blocking};
 use crate::{PAGE_MAX, TransactionMark, TransactionQuery, TransactionState, TransactionView};
+use vouch_leader::Leader;
 
 impl Transactions {
     /// Transactions, open ones in the order in which they were opened, ended ones in the order of their ends.

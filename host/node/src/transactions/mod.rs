@@ -12,17 +12,17 @@ use vouch_broker::NotDone;
 use vouch_broker::record::{End, Resume};
 use vouch_commitlog::LogReader;
 
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::served::ServedLog;
-use crate::shard::Shard;
 use crate::turns::SearchTurns;
 use crate::writable::Writable;
 use crate::{EndReceipt, EndRequest, TransactionView};
 pub(crate) use ends::Ends;
 pub(crate) use halves::Halves;
 use halves::unknown;
+use vouch_shard::Shard;
+use vouch_shard::clock::Clock;
 
 /// Transactions: ended, resumed, shown. A transaction is named by the log position of its half's record; who names one that
 /// is none is refused with [`Refusal::UnknownTransaction`](vouch_broker::Refusal::UnknownTransaction). What changes something

@@ -6,7 +6,7 @@ use vouch_broker::{NotDone, ResourceName, State};
 
 use super::Transactions;
 use crate::metrics::{CheckOutcome, PRODUCER};
-use crate::shard::Leader;
+use vouch_leader::Leader;
 
 impl Transactions {
     /// A client says that it cannot decide about a transaction, which it names as for an end. Counts if it is a producer

@@ -6,9 +6,9 @@ use vouch_broker::{Millis, State, TransactionOutcome};
 use vouch_commitlog::LogReader;
 
 use crate::names::topic_text;
-use crate::shard::Leader;
 use crate::stored;
 use crate::{AnswerView, ErrorView, TransactionState, TransactionView};
+use vouch_leader::Leader;
 
 /// A transaction as the executor knows it; what the half's record says is read outside.
 pub(crate) struct TransactionRow {

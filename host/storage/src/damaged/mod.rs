@@ -47,7 +47,7 @@ impl std::fmt::Display for LostParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let files: Vec<String> = self.files.iter().map(|file| file.display().to_string()).collect();
         let Gaps { queues, sent, outcomes } = &self.gaps;
-        let messages: u64 = queues.iter().map(|gap| gap.offsets.end - gap.offsets.start).sum();
+        let messages: u64 = queues.iter().map(|gap| gap.offsets.end.since(gap.offsets.start)).sum();
         write!(
             f,
             "no copy of {} is whole: nobody knows any more where {messages} messages lie in the log; with that {outcomes} \

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 
 use vouch_broker::{QueueOffset, TopicId};
-use vouch_commitlog::Checkpoint;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::section::{Item, Section, u32_at, u64_at};

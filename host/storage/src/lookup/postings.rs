@@ -1,6 +1,6 @@
 //! Going through what is filed under one hash.
 
-use vouch_broker::TopicId;
+use vouch_broker::{QueueOffset, TopicId};
 
 use super::Fault;
 use super::format::{Posting, Row};
@@ -48,7 +48,7 @@ impl Postings {
             return Err(Fault::Other);
         }
         let row = self.rows.get(&self.pages, &mut self.cursor, posting.row.into())?;
-        let offset = row.first.saturating_add(posting.index.into());
+        let offset = QueueOffset(row.first.0.saturating_add(posting.index.into()));
         Ok(Some(Found { position: posting.position, topic: row.topic, queue: row.queue, offset }))
     }
 }
@@ -63,5 +63,5 @@ pub struct Found {
     /// Its queue.
     pub queue: u32,
     /// Its offset in the queue.
-    pub offset: u64,
+    pub offset: QueueOffset,
 }
