@@ -11,7 +11,6 @@ mod messages;
 mod metrics;
 mod names;
 mod node;
-mod questions;
 mod retention;
 mod routes;
 mod running;
@@ -41,9 +40,9 @@ pub use damage::{Damage, DamagedStretch, Known, LogDamage, LostMessages};
 pub use messages::Messages;
 pub use metrics::{CheckCounts, Checks, GroupLag, Metrics, PRODUCER, ProcessUse, SeriesView, TopicTransactions};
 pub use node::{Identity, Node};
-pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use retention::RetentionReport;
 pub use search::Search;
+pub use sessions::{CheckCommand, Question, TelemetryStream};
 pub use sessions::{
     Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions, machine,
 };

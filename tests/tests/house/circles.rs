@@ -10,37 +10,7 @@ use crate::arrows::{self, Arrows};
 
 /// The circles that are left, by crate. A circle may lose files, or fall into smaller ones; it gets no new ones, and
 /// what is in none any more leaves this list.
-const LEFT: &[(&str, &[&str])] = &[
-    (
-        "vouch-node",
-        &[
-            "admin.rs",
-            "checks/ask.rs",
-            "checks/mod.rs",
-            "metrics/mod.rs",
-            "metrics/view.rs",
-            "node.rs",
-            "plugins.rs",
-            "retention/mod.rs",
-            "search.rs",
-            "search/by_term.rs",
-            "search/by_time.rs",
-            "search/coverage.rs",
-            "start.rs",
-            "watch.rs",
-        ],
-    ),
-    (
-        "vouch-node",
-        &[
-            "sessions/asking.rs",
-            "sessions/filters.rs",
-            "sessions/lease_life.rs",
-            "sessions/room.rs",
-            "sessions/table.rs",
-        ],
-    ),
-];
+const LEFT: &[(&str, &[&str])] = &[];
 
 /// The crates of the host with the file that each begins with.
 fn roots() -> anyhow::Result<Vec<(String, PathBuf)>> {

@@ -12,7 +12,7 @@ use vouch_leader::checks::Due;
 
 use super::{Asker, ended};
 use crate::metrics::{CheckOutcome, PRODUCER};
-use crate::questions::{CheckCommand, Question};
+use crate::sessions::CheckCommand;
 use crate::sessions::{AfterAsk, Asked};
 
 /// A producer that lives on for this long without a call for the ask is *silent* (ruling 1).

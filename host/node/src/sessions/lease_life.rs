@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vouch_leader::Dead;
 
 use super::Sessions;
-use super::table::{Session, Table};
+use super::session::Session;
 
 /// A consumer without a stream that was not heard for this long is dead: push consumers send a heartbeat every 10 s.
 pub const DEAD_AFTER: Duration = Duration::from_secs(30);
@@ -27,9 +27,9 @@ pub(super) fn dead_consumer(id: &Arc<str>, session: &Session) -> Option<Dead> {
 #[derive(Default)]
 pub(super) struct LeaseLife {
     /// Sessions without a stream, by when they were heard; they may have been heard since.
-    fading: BTreeSet<(Instant, Arc<str>)>,
+    pub(super) fading: BTreeSet<(Instant, Arc<str>)>,
     /// Consumers that said that they leave, by when they did.
-    left: BTreeSet<(Instant, Dead)>,
+    pub(super) left: BTreeSet<(Instant, Dead)>,
 }
 
 impl LeaseLife {
@@ -54,7 +54,7 @@ impl LeaseLife {
         }
     }
 
-    fn long_ago(at: Instant, now: Instant) -> bool {
+    pub(super) fn long_ago(at: Instant, now: Instant) -> bool {
         now.saturating_duration_since(at) > DEAD_AFTER
     }
 }
@@ -76,45 +76,11 @@ impl Sessions {
 }
 
 impl Session {
-    fn lease_until(&mut self, until: Instant) {
+    pub(super) fn lease_until(&mut self, until: Instant) {
         self.leased_until = self.leased_until.max(Some(until));
     }
 
-    fn keeps_leases(&self, now: Instant) -> bool {
+    pub(super) fn keeps_leases(&self, now: Instant) -> bool {
         self.has_open_stream() || !LeaseLife::long_ago(self.last_heard, now)
-    }
-}
-
-impl Table {
-    /// Names consumers that died, about `at_once` of them. Returns how many were looked at.
-    pub(super) fn find_dead(&mut self, now: Instant, at_once: usize, dead: &mut Vec<Dead>) -> usize {
-        let mut looked_at = 0;
-        while looked_at < at_once
-            && self.leases.fading.first().is_some_and(|(at, _)| LeaseLife::long_ago(*at, now))
-            && let Some((_, id)) = self.leases.fading.pop_first()
-        {
-            looked_at += 1;
-            let Some(session) = self.by_client.get_mut(&id) else { continue };
-            session.fading = false;
-            if session.keeps_leases(now) {
-                // With a stream it waits for the end of that.
-                self.leases.fade(&id, session);
-                continue;
-            }
-            dead.extend(dead_consumer(&id, session));
-            session.dead = true;
-        }
-        while looked_at < at_once
-            && self.leases.left.first().is_some_and(|(at, _)| LeaseLife::long_ago(*at, now))
-            && let Some((_, left)) = self.leases.left.pop_first()
-        {
-            looked_at += 1;
-            // It may have come back under its old name.
-            let back = self.by_client.get(&left.client_id);
-            if !back.is_some_and(|session| session.keeps_leases(now)) {
-                dead.push(left);
-            }
-        }
-        looked_at
     }
 }

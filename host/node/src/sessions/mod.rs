@@ -17,11 +17,16 @@
 //! All of this lies under one lock that every call takes. No operation on it costs more than the session that it is
 //! about, and a look into an index: what is due is found by time, who makes room by the order in which sessions may go.
 
+mod admission;
 mod asking;
-mod expiry;
+mod ending;
 mod filters;
+mod groups;
 mod lease_life;
+mod producers;
+mod questions;
 mod room;
+mod session;
 mod table;
 
 use std::net::IpAddr;
@@ -34,10 +39,13 @@ use vouch_broker::{ResourceName, TagFilter};
 use vouch_leader::Dead;
 
 pub(crate) use asking::{AfterAsk, Asked};
-pub(crate) use expiry::{Expiry, run as expire};
+pub(crate) use filters::FilterOf;
 pub use lease_life::DEAD_AFTER;
+pub(crate) use lease_life::Dead;
+pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use room::{NoRoom, machine};
-use table::{Declared, Table};
+use session::Declared;
+use table::Table;
 
 /// Silence after which a session is over. Well above the longest heartbeat interval of any client, 30 s.
 pub const SESSION_LIMIT: Duration = Duration::from_secs(120);

@@ -6,14 +6,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vouch_broker::{ResourceName, TagFilter};
 
-use super::table::{Declared, Session, Table};
-use super::{Client, SESSIONS_MAX};
+use super::SESSIONS_MAX;
+use super::session::{Declared, Session};
 
 /// A session that was heard this recently makes room for nobody.
 pub(super) const SPOKE_LATELY: Duration = Duration::from_secs(60);
@@ -25,8 +24,6 @@ const SESSION_BYTES_MAX: usize = 512 << 10;
 const SESSION_BYTES: usize = 1024;
 /// A name in a session counts for this many bytes and its length, twice: it is in an index as well.
 const NAME_BYTES: usize = 96;
-/// Silent sessions that are looked at for one newcomer.
-const LOOKS: usize = 64;
 
 /// Why a client gets no session, or its session cannot hold more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,39 +52,40 @@ pub enum NoRoom {
 
 /// How much there may be of what. Not settings: parameters, so that a test need not fill a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct RoomBounds {
     pub(super) sessions: usize,
     pub(super) bytes: usize,
     pub(super) session_bytes: usize,
 }
 
-impl Default for Bounds {
+impl Default for RoomBounds {
     fn default() -> Self {
         Self { sessions: SESSIONS_MAX, bytes: BYTES_MAX, session_bytes: SESSION_BYTES_MAX }
     }
 }
 
 /// When, and which client.
-type Since = (Instant, Arc<str>);
+pub(super) type SilentSince = (Instant, Arc<str>);
 
+/// What some sessions take.
 #[derive(Default)]
-struct Used {
+pub(super) struct Used {
     sessions: usize,
     bytes: usize,
     /// Sessions that made no call but their settings and have no stream, by when that closed.
-    mute: BTreeSet<Since>,
+    pub(super) mute: BTreeSet<SilentSince>,
 }
 
 /// What sessions take, and the orders in which they go.
 #[derive(Default)]
 pub(super) struct Room {
-    pub(super) bounds: Bounds,
-    all: Used,
-    shares: HashMap<IpAddr, Used>,
+    pub(super) bounds: RoomBounds,
+    pub(super) all: Used,
+    pub(super) shares: HashMap<IpAddr, Used>,
     /// All sessions, by a time no later than when they were heard.
-    silent: BTreeSet<Since>,
+    pub(super) silent: BTreeSet<SilentSince>,
     /// Where the last search among the silent ones stopped at one that stays.
-    searched_to: Option<Since>,
+    pub(super) searched_to: Option<SilentSince>,
 }
 
 /// What stands for one machine, as far as an address tells: a customer of an IPv6 network has 64 bits to choose from.
@@ -111,8 +109,8 @@ impl Room {
     }
 
     /// What is missing for so much more.
-    fn lacks(&self, address: Option<IpAddr>, sessions: usize, bytes: usize) -> Option<NoRoom> {
-        let Bounds { sessions: sessions_max, bytes: bytes_max, .. } = self.bounds;
+    pub(super) fn lacks(&self, address: Option<IpAddr>, sessions: usize, bytes: usize) -> Option<NoRoom> {
+        let RoomBounds { sessions: sessions_max, bytes: bytes_max, .. } = self.bounds;
         if let Some(machine) = address.map(machine)
             && let Some(share) = self.shares.get(&machine)
             && (share.sessions + sessions > sessions_max / 2 || share.bytes + bytes > bytes_max / 2)
@@ -189,19 +187,6 @@ impl Room {
     }
 }
 
-impl Declared {
-    /// Bytes that a session counts for which holds this.
-    fn bytes(&self) -> usize {
-        let topics: usize = self.topics.iter().map(name_bytes).sum();
-        let filters: usize = self.subscriptions.iter().map(|(topic, filter)| subscription_bytes(topic, filter)).sum();
-        SESSION_BYTES + self.group.as_ref().map_or(0, name_bytes) + topics + filters
-    }
-}
-
-fn name_bytes(name: &ResourceName) -> usize {
-    2 * (NAME_BYTES + name.namespace.len() + name.name.len())
-}
-
 /// Bytes that one subscription counts for.
 pub(super) fn subscription_bytes(topic: &ResourceName, filter: &TagFilter) -> usize {
     let filter = match filter {
@@ -211,77 +196,15 @@ pub(super) fn subscription_bytes(topic: &ResourceName, filter: &TagFilter) -> us
     name_bytes(topic) + filter
 }
 
-impl Table {
-    /// Sees to it that a client's session can hold this. Returns the bytes that it will count for.
-    pub(super) fn make_room(&mut self, client: Client<'_>, declared: &Declared, now: Instant) -> Result<usize, NoRoom> {
-        self.make_room_for(client, declared.bytes(), now)
+impl Declared {
+    /// Bytes that a session counts for which holds this.
+    pub(super) fn bytes(&self) -> usize {
+        let topics: usize = self.topics.iter().map(name_bytes).sum();
+        let filters: usize = self.subscriptions.iter().map(|(topic, filter)| subscription_bytes(topic, filter)).sum();
+        SESSION_BYTES + self.group.as_ref().map_or(0, name_bytes) + topics + filters
     }
+}
 
-    /// Sees to it that a client's session can count for so many bytes, and returns them.
-    pub(super) fn make_room_for(&mut self, client: Client<'_>, bytes: usize, now: Instant) -> Result<usize, NoRoom> {
-        let max = self.room.bounds.session_bytes;
-        if bytes > max {
-            return Err(NoRoom::Declaration { bytes, max });
-        }
-        let (address, sessions, more) = match self.by_client.get(client.id) {
-            Some(session) => (session.address, 0, bytes.saturating_sub(session.bytes)),
-            None => (client.address, 1, bytes),
-        };
-        if sessions == 0 && more == 0 {
-            return Ok(bytes);
-        }
-        while let Some(lack) = self.room.lacks(address, sessions, more) {
-            let of = match lack {
-                NoRoom::Share(machine) => Some(machine),
-                _ => None,
-            };
-            let Some(id) = self.first_to_go(of, client.id, now) else { return Err(lack) };
-            tracing::debug!(client = &*id, "session ended: another client needs its place");
-            // Whoever is silent for so long has no lease.
-            self.end_by_silence(&id, &mut Vec::new());
-        }
-        Ok(bytes)
-    }
-
-    /// The session that makes room, of this machine or of all, but not the one `but`.
-    fn first_to_go(&mut self, of: Option<IpAddr>, but: &str, now: Instant) -> Option<Arc<str>> {
-        let used = match of {
-            Some(machine) => self.room.shares.get(&machine)?,
-            None => &self.room.all,
-        };
-        let mute = used.mute.iter().map(|(_, id)| id).find(|id| ***id != *but);
-        mute.cloned().or_else(|| self.silent_to_go(of, but, now))
-    }
-
-    /// One search costs [`LOOKS`] at most, and the next one goes on where it stopped.
-    fn silent_to_go(&mut self, of: Option<IpAddr>, but: &str, now: Instant) -> Option<Arc<str>> {
-        for _ in 0..LOOKS {
-            let from = self.room.searched_to.take();
-            let next = match &from {
-                Some(place) => self.room.silent.range((Excluded(place), Unbounded)).next(),
-                None => self.room.silent.first(),
-            };
-            let silent = |at: Instant| now.saturating_duration_since(at) >= SPOKE_LATELY;
-            let Some((at, id)) = next.filter(|(at, _)| silent(*at)).cloned() else {
-                // Whoever comes behind was heard of late. Those before are looked at once more.
-                from.as_ref()?;
-                continue;
-            };
-            let session = self.by_client.get_mut(&id)?;
-            if session.last_heard > at {
-                self.room.heard_since(&id, session);
-                self.room.searched_to = from;
-                continue;
-            }
-            let leased = session.leased_until.is_some_and(|until| until > now);
-            let stays = leased || session.has_open_stream() || *id == *but;
-            if stays || of.is_some_and(|of| session.address.map(machine) != Some(of)) {
-                self.room.searched_to = Some((at, id));
-                continue;
-            }
-            self.room.searched_to = from;
-            return Some(id);
-        }
-        None
-    }
+fn name_bytes(name: &ResourceName) -> usize {
+    2 * (NAME_BYTES + name.namespace.len() + name.name.len())
 }

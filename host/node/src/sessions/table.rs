@@ -1,76 +1,18 @@
 //! The sessions themselves, and the indexes over what they declared.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use vouch_broker::{ResourceName, TagFilter};
+use vouch_broker::ResourceName;
 
-use super::asking::Producers;
-use super::filters::{Differing, Groups, Told};
+use super::groups::{Differing, Groups, Told};
 use super::lease_life::LeaseLife;
+use super::producers::Producers;
+use super::questions::TelemetryStream;
 use super::room::{NoRoom, Room};
-use super::{Client, Declaration, Role, SESSION_LIMIT, SETTINGS_ONLY_LIMIT};
-use crate::questions::TelemetryStream;
-
-/// What a session holds about its client, fit to be compared and looked up.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Declared {
-    pub(super) role: Role,
-    pub(super) topics: BTreeSet<ResourceName>,
-    pub(super) group: Option<ResourceName>,
-    pub(super) subscriptions: BTreeMap<ResourceName, TagFilter>,
-    /// The client said so in its settings; else it follows from its calls.
-    pub(super) told: bool,
-}
-
-impl Declared {
-    /// What settings say.
-    pub(super) fn told(declaration: Declaration) -> Self {
-        let Declaration { role, topics, group, subscriptions } = declaration;
-        let (topics, subscriptions) = (topics.into_iter().collect(), subscriptions.into_iter().collect());
-        Self { role, topics, group, subscriptions, told: true }
-    }
-}
-
-/// What is known of one client.
-pub(super) struct Session {
-    pub(super) declared: Declared,
-    /// Topics that the client sent half messages to, among those it declared or not.
-    pub(super) halves: BTreeSet<ResourceName>,
-    pub(super) streams: Vec<Arc<dyn TelemetryStream>>,
-    pub(super) last_heard: Instant,
-    /// It made a call besides its settings.
-    pub(super) called: bool,
-    /// When its last stream closed; when it began, if it never had one.
-    pub(super) streamless_since: Instant,
-    /// Leases of this client may live until then; `None` if it never got one.
-    pub(super) leased_until: Option<Instant>,
-    /// It waits in the order of those that may be dead.
-    pub(super) fading: bool,
-    /// Its leases were given up.
-    pub(super) dead: bool,
-    /// Tells this session from an earlier one of the same client, which was lost.
-    pub(super) generation: u64,
-    /// Whose share it is in.
-    pub(super) address: Option<IpAddr>,
-    /// Bytes that it counts for.
-    pub(super) bytes: usize,
-    /// Its place in the order of silence: no later than when it was last heard.
-    pub(super) silent_from: Instant,
-}
-
-impl Session {
-    pub(super) fn has_open_stream(&self) -> bool {
-        self.streams.iter().any(|stream| stream.is_open())
-    }
-
-    /// It made no call but its settings, and its stream is gone.
-    pub(super) fn is_mute(&self) -> bool {
-        !self.called && self.streams.is_empty()
-    }
-}
+use super::session::{Declared, Session, add_stream};
+use super::{Client, Role};
 
 /// All of them.
 #[derive(Default)]
@@ -209,7 +151,7 @@ impl Table {
         let Some(session) = self.by_client.get_mut(&id) else { return false };
         let was_mute = session.is_mute();
         let first = session.streams.is_empty();
-        super::asking::add(&mut session.streams, stream);
+        add_stream(&mut session.streams, stream);
         if was_mute {
             self.room.not_mute(&id, session.address, session.streamless_since);
         }
@@ -255,39 +197,5 @@ impl Table {
             self.producers.keep_for(&id, stream);
         }
         Some((id, session))
-    }
-
-    /// Ends sessions whose time is over, about `at_once` of them, and names the consumers whose leases are free. Returns
-    /// how many were looked at.
-    pub(super) fn expire(&mut self, now: Instant, at_once: usize, over: &mut super::Over) -> usize {
-        let mut looked_at = 0;
-        while looked_at < at_once {
-            let Some(id) = self.room.mute_since(now, SETTINGS_ONLY_LIMIT) else { break };
-            looked_at += 1;
-            self.end(&id);
-        }
-        while looked_at < at_once {
-            let Some(id) = self.room.silent_since(now, SESSION_LIMIT) else { break };
-            looked_at += 1;
-            let Some(session) = self.by_client.get_mut(&id) else { break };
-            if now.saturating_duration_since(session.last_heard) <= SESSION_LIMIT {
-                self.room.heard_since(&id, session);
-                continue;
-            }
-            tracing::debug!(client = &*id, "session ended by silence");
-            self.end_by_silence(&id, &mut over.dead);
-            over.silent += 1;
-        }
-        looked_at + self.find_dead(now, at_once - looked_at, &mut over.dead)
-    }
-
-    /// Ends a session whose client may come again: what a producer declared is remembered if it ever made a call, a
-    /// consumer's leases are free.
-    pub(super) fn end_by_silence(&mut self, client_id: &str, dead: &mut Vec<super::Dead>) {
-        let Some((id, session)) = self.end(client_id) else { return };
-        dead.extend(super::lease_life::dead_consumer(&id, &session));
-        if session.declared.role == Role::Producer && session.called {
-            self.producers.remember(id, session.declared.topics);
-        }
     }
 }

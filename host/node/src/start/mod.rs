@@ -1,5 +1,6 @@
 //! Starting a node. Nobody else knows all of its parts.
 
+mod faces;
 mod parts;
 mod tasks;
 mod writing;

@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, StoredMessage};
 
+use super::questions::{CheckCommand, Question, TelemetryStream};
 use super::*;
-use crate::questions::{CheckCommand, Question, TelemetryStream};
-use vouch_leader::Members as _;
 
 /// A stream that writes at once, unless its client does not read.
 #[derive(Default)]

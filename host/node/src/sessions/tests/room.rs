@@ -1,9 +1,9 @@
 //! Room for sessions, and who goes first.
 
-use super::super::room::{Bounds, SPOKE_LATELY};
+use super::super::room::{RoomBounds, SPOKE_LATELY};
 use super::*;
 
-fn with_bounds(change: impl FnOnce(&mut Bounds)) -> Sessions {
+fn with_bounds(change: impl FnOnce(&mut RoomBounds)) -> Sessions {
     let sessions = Sessions::default();
     change(&mut sessions.table().room.bounds);
     sessions

@@ -1,6 +1,8 @@
 //! Streams and what producers can be asked about.
 
-use super::super::asking::{EARLY_MAX, OFFERS_MAX, REMEMBERED_MAX, STREAMS_MAX};
+use super::super::asking::OFFERS_MAX;
+use super::super::producers::{EARLY_MAX, REMEMBERED_MAX};
+use super::super::session::STREAMS_MAX;
 use super::*;
 
 #[test]

@@ -21,10 +21,10 @@ pub struct CheckCommand {
 /// A command in a queue has asked nobody: a client that does not read may never see it. So the question itself says
 /// whether it was written, and one that nobody waits for any more is never written.
 #[derive(Clone, Debug)]
-pub struct Question(Arc<Mutex<Stage>>);
+pub struct Question(Arc<Mutex<QuestionStage>>);
 
 #[derive(Debug)]
-enum Stage {
+enum QuestionStage {
     Waiting(Box<CheckCommand>),
     Written(Instant),
     Withdrawn,
@@ -33,10 +33,10 @@ enum Stage {
 impl Question {
     /// A question that waits.
     pub fn new(command: CheckCommand) -> Self {
-        Self(Arc::new(Mutex::new(Stage::Waiting(Box::new(command)))))
+        Self(Arc::new(Mutex::new(QuestionStage::Waiting(Box::new(command)))))
     }
 
-    fn stage(&self) -> MutexGuard<'_, Stage> {
+    fn stage(&self) -> MutexGuard<'_, QuestionStage> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -44,12 +44,12 @@ impl Question {
     /// client counts as asked (ruling 1).
     pub fn take(&self) -> Option<CheckCommand> {
         let mut stage = self.stage();
-        if !matches!(*stage, Stage::Waiting(_)) {
+        if !matches!(*stage, QuestionStage::Waiting(_)) {
             return None;
         }
-        match std::mem::replace(&mut *stage, Stage::Written(Instant::now())) {
-            Stage::Waiting(command) => Some(*command),
-            Stage::Written(_) | Stage::Withdrawn => None,
+        match std::mem::replace(&mut *stage, QuestionStage::Written(Instant::now())) {
+            QuestionStage::Waiting(command) => Some(*command),
+            QuestionStage::Written(_) | QuestionStage::Withdrawn => None,
         }
     }
 
@@ -57,9 +57,9 @@ impl Question {
     /// whether that was in time.
     pub fn withdraw(&self) -> bool {
         let mut stage = self.stage();
-        let in_time = !matches!(*stage, Stage::Written(_));
+        let in_time = !matches!(*stage, QuestionStage::Written(_));
         if in_time {
-            *stage = Stage::Withdrawn;
+            *stage = QuestionStage::Withdrawn;
         }
         in_time
     }
@@ -67,8 +67,8 @@ impl Question {
     /// When it was written, if it was.
     pub fn written_at(&self) -> Option<Instant> {
         match *self.stage() {
-            Stage::Written(at) => Some(at),
-            Stage::Waiting(_) | Stage::Withdrawn => None,
+            QuestionStage::Written(at) => Some(at),
+            QuestionStage::Waiting(_) | QuestionStage::Withdrawn => None,
         }
     }
 }

@@ -1,0 +1,144 @@
+//! The faces of a node, made of its parts.
+
+use std::sync::Arc;
+
+use super::parts::{Common, Parts};
+use super::tasks::Tasks;
+use crate::components::Components;
+use crate::damage::LogDamage;
+use crate::messages::Messages;
+use crate::metrics::Views;
+use crate::node::Node;
+use crate::running::Running;
+use crate::search::{MessagePlaces, Search};
+use crate::settings::Settings;
+use crate::status::Status;
+use crate::transactions::Transactions;
+
+impl Parts {
+    /// Makes the faces, and starts what runs beside them. Within a tokio runtime.
+    pub(super) fn into_node(self) -> Node {
+        let common = self.common();
+        let transactions = self.transactions(&common);
+        let node = Node {
+            messages: self.messages(&common),
+            settings: self.settings(&common),
+            components: self.components(&common),
+            search: self.search(&common, transactions.clone()),
+            transactions,
+            damage: self.damage(&common),
+            status: self.status(&common),
+            metrics: common.metrics.clone(),
+            sessions: self.shared.sessions.clone(),
+            identity: self.identity,
+            running: self.running(),
+        };
+        if let Some(upkeep) = self.served.upkeep() {
+            Tasks { parts: &self, common: &common, upkeep }.start();
+        }
+        node
+    }
+
+    fn messages(&self, common: &Common) -> Arc<Messages> {
+        Arc::new(Messages {
+            shard: self.shard.clone(),
+            log: self.log.clone(),
+            routes: common.routes.clone(),
+            sessions: self.shared.sessions.clone(),
+            clock: self.shared.clock.clone(),
+            writable: self.writable(),
+            shortages: common.shortages.clone(),
+            metrics: common.metrics.clone(),
+        })
+    }
+
+    fn transactions(&self, common: &Common) -> Arc<Transactions> {
+        Arc::new(Transactions {
+            shard: self.shard.clone(),
+            log: self.log.clone(),
+            served: self.served.clone(),
+            routes: common.routes.clone(),
+            halves: common.halves.clone(),
+            ends: common.ends.clone(),
+            clock: self.shared.clock.clone(),
+            turns: common.turns.clone(),
+            writable: self.writable(),
+            metrics: common.metrics.clone(),
+        })
+    }
+
+    fn settings(&self, common: &Common) -> Arc<Settings> {
+        Arc::new(Settings {
+            shard: self.shard.clone(),
+            routes: common.routes.clone(),
+            clock: self.shared.clock.clone(),
+            writable: self.writable(),
+        })
+    }
+
+    fn components(&self, common: &Common) -> Arc<Components> {
+        Arc::new(Components {
+            shard: self.shard.clone(),
+            files: common.files.clone(),
+            engine: self.engine.clone(),
+            bound: common.bound.clone(),
+            writable: self.writable(),
+            shortages: common.shortages.clone(),
+        })
+    }
+
+    fn search(&self, common: &Common, transactions: Arc<Transactions>) -> Arc<Search> {
+        let (shard, log, lookups) = (self.shard.clone(), self.log.clone(), self.lookups.clone());
+        Arc::new(Search {
+            shard: shard.clone(),
+            places: MessagePlaces { shard, log, lookups },
+            transactions,
+            halves: common.halves.clone(),
+            turns: common.turns.clone(),
+        })
+    }
+
+    fn damage(&self, common: &Common) -> Arc<LogDamage> {
+        Arc::new(LogDamage {
+            shard: self.shard.clone(),
+            log: self.log.clone(),
+            served: self.served.clone(),
+            folder: self.folder.clone(),
+            segment_size: self.segment_size,
+            missing: self.missing.clone(),
+            scrub: self.scrub.clone(),
+            routes: common.routes.clone(),
+            turns: common.turns.clone(),
+        })
+    }
+
+    fn status(&self, common: &Common) -> Arc<Status> {
+        Arc::new(Status {
+            shard: self.shard.clone(),
+            shared: self.shared.clone(),
+            clock: self.shared.clock.clone(),
+            writable: self.writable(),
+            log: self.served.clone(),
+            data_dir: self.config.data_dir.clone(),
+            bytes_in_flight_max: self.config.bytes_in_flight,
+            scrub: self.scrub.clone(),
+            lookups: self.lookups.clone(),
+            retention: common.retention.clone(),
+            disk: common.disk.clone(),
+            views: Views::new(self.shard.clone(), self.shared.clock.clone(), self.log.clone()),
+            stopping: self.stopping.clone(),
+        })
+    }
+
+    fn running(&self) -> Arc<Running> {
+        Arc::new(Running {
+            shard: self.shard.clone(),
+            served: self.served.clone(),
+            log: self.log.clone(),
+            lookups: self.lookups.clone(),
+            writable: self.writable(),
+            stopping: self.stopping.clone(),
+            folders: self.folders.clone(),
+        })
+    }
+}
