@@ -111,6 +111,12 @@ pub(crate) async fn show_tag(
     Ok((etag(&moves[0].0), Json(document)).into_response())
 }
 
+/// The digest of a component, taken on a thread where that may take time.
+async fn digest_of(wasm: Bytes) -> Result<String, NothingStored> {
+    let taken = tokio::task::spawn_blocking(move || Digest::of(&wasm).to_string()).await;
+    taken.map_err(|error| NothingStored::Internal(format!("the component cannot be hashed: {error}")))
+}
+
 /// `PUT /v1/plugins/{name}/tags/{tag}`: 201 for a new tag, 200 for the same component; another one needs `If-Match` with
 /// the digest that the tag points at now (428 without, 412 with a wrong one).
 pub(crate) async fn upload(
@@ -127,7 +133,7 @@ pub(crate) async fn upload(
     demands.check(&what, current.as_deref())?;
     if let Some(current) = &current
         && !demands.says_what_it_replaces()
-        && *current != Digest::of(&wasm).to_string()
+        && *current != digest_of(wasm.clone()).await?
     {
         return Err(Problem::precondition_required(format!(
             "{what} points at another component; to move it, send If-Match: \"{current}\""
