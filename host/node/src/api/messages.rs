@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vouch_broker::{Handle, NewMessage, ResourceName, StoredMessage, TagFilter, TopicId};
+use vouch_broker::{Handle, NewMessage, QueueOffset, ResourceName, StoredMessage, TagFilter, TopicId};
 
 use super::transactions::TransactionView;
 
@@ -25,7 +25,7 @@ pub enum Receipt {
         /// The queue.
         queue: u32,
         /// Its offset there.
-        offset: u64,
+        offset: QueueOffset,
     },
     /// It is a half message, durable and invisible.
     Prepared {
@@ -66,7 +66,7 @@ pub struct Delivery {
     /// The queue.
     pub queue: u32,
     /// Its offset there.
-    pub offset: u64,
+    pub offset: QueueOffset,
     /// Which delivery this is, from 1.
     pub attempt: u32,
     /// Token of the lease.
@@ -85,7 +85,7 @@ pub struct MessageView {
     /// The topic it was sent to.
     pub topic: String,
     /// Queue and offset, if it is in a queue.
-    pub place: Option<(u32, u64)>,
+    pub place: Option<(u32, QueueOffset)>,
     /// The transaction, for a half message.
     pub transaction: Option<TransactionView>,
 }
@@ -100,7 +100,7 @@ pub enum MessageMark {
         /// The topic's life: its offsets mean nothing in another one.
         topic: TopicId,
         /// The next offset of each queue.
-        next: Vec<u64>,
+        next: Vec<QueueOffset>,
     },
 }
 

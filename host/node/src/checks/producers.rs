@@ -12,8 +12,8 @@ use vouch_leader::checks::Due;
 
 use super::{Asker, ended};
 use crate::metrics::{CheckOutcome, PRODUCER};
-use crate::sessions::CheckCommand;
 use crate::sessions::{AfterAsk, Asked};
+use crate::sessions::{CheckCommand, Question};
 
 /// A producer that lives on for this long without a call for the ask is *silent* (ruling 1).
 const SILENCE: Duration = Duration::from_secs(15);

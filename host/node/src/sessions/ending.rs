@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use super::lease_life::{Dead, LeaseLife};
+use vouch_leader::Dead;
+
+use super::lease_life::{LeaseLife, dead_consumer};
 use super::table::Table;
 use super::{Over, Role, SESSION_LIMIT, SETTINGS_ONLY_LIMIT};
 
@@ -35,7 +37,7 @@ impl Table {
     /// consumer's leases are free.
     pub(super) fn end_by_silence(&mut self, client_id: &str, dead: &mut Vec<Dead>) {
         let Some((id, session)) = self.end(client_id) else { return };
-        dead.extend(Dead::of(&id, &session));
+        dead.extend(dead_consumer(&id, &session));
         if session.declared.role == Role::Producer && session.called {
             self.producers.remember(id, session.declared.topics);
         }
@@ -56,7 +58,7 @@ impl Table {
                 self.leases.fade(&id, session);
                 continue;
             }
-            dead.extend(Dead::of(&id, session));
+            dead.extend(dead_consumer(&id, session));
             session.dead = true;
         }
         while looked_at < at_once

@@ -14,9 +14,6 @@ use super::session::Declared;
 use super::table::Table;
 use super::{Client, Role, Sessions};
 
-/// A group, a topic, and what one member asks for there.
-pub(crate) type FilterOf<'a> = (&'a ResourceName, &'a ResourceName, &'a TagFilter);
-
 impl Table {
     /// A consumer asks for this. `None` if that is known.
     fn wants(
@@ -138,8 +135,7 @@ impl Members for Sessions {
         self.table().groups.on(group, topic).is_some_and(|filters| !filters.is_empty())
     }
 
-    /// Whether some live member of a group asks for this of a topic.
-    pub(crate) fn has_filter(&self, (group, topic, filter): FilterOf<'_>) -> bool {
+    fn has_filter(&self, (group, topic, filter): FilterOf<'_>) -> bool {
         self.table().groups.on(group, topic).is_some_and(|filters| filters.contains_key(filter))
     }
 }

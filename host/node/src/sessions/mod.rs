@@ -20,6 +20,7 @@
 mod admission;
 mod asking;
 mod ending;
+mod expiry;
 mod filters;
 mod groups;
 mod lease_life;
@@ -39,9 +40,8 @@ use vouch_broker::{ResourceName, TagFilter};
 use vouch_leader::Dead;
 
 pub(crate) use asking::{AfterAsk, Asked};
-pub(crate) use filters::FilterOf;
+pub(crate) use expiry::{Expiry, run as expire};
 pub use lease_life::DEAD_AFTER;
-pub(crate) use lease_life::Dead;
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use room::{NoRoom, machine};
 use session::Declared;

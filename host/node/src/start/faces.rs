@@ -11,6 +11,7 @@ use crate::metrics::Views;
 use crate::node::Node;
 use crate::running::Running;
 use crate::search::{MessagePlaces, Search};
+use crate::sessions;
 use crate::settings::Settings;
 use crate::status::Status;
 use crate::transactions::Transactions;
@@ -29,10 +30,11 @@ impl Parts {
             damage: self.damage(&common),
             status: self.status(&common),
             metrics: common.metrics.clone(),
-            sessions: self.shared.sessions.clone(),
+            sessions: self.sessions.clone(),
             identity: self.identity,
             running: self.running(),
         };
+        tokio::spawn(sessions::expire(self.expiry()));
         if let Some(upkeep) = self.served.upkeep() {
             Tasks { parts: &self, common: &common, upkeep }.start();
         }
@@ -44,8 +46,8 @@ impl Parts {
             shard: self.shard.clone(),
             log: self.log.clone(),
             routes: common.routes.clone(),
-            sessions: self.shared.sessions.clone(),
-            clock: self.shared.clock.clone(),
+            sessions: self.sessions.clone(),
+            clock: self.signals.clock.clone(),
             writable: self.writable(),
             shortages: common.shortages.clone(),
             metrics: common.metrics.clone(),
@@ -60,7 +62,7 @@ impl Parts {
             routes: common.routes.clone(),
             halves: common.halves.clone(),
             ends: common.ends.clone(),
-            clock: self.shared.clock.clone(),
+            clock: self.signals.clock.clone(),
             turns: common.turns.clone(),
             writable: self.writable(),
             metrics: common.metrics.clone(),
@@ -71,7 +73,7 @@ impl Parts {
         Arc::new(Settings {
             shard: self.shard.clone(),
             routes: common.routes.clone(),
-            clock: self.shared.clock.clone(),
+            clock: self.signals.clock.clone(),
             writable: self.writable(),
         })
     }
@@ -115,8 +117,8 @@ impl Parts {
     fn status(&self, common: &Common) -> Arc<Status> {
         Arc::new(Status {
             shard: self.shard.clone(),
-            shared: self.shared.clone(),
-            clock: self.shared.clock.clone(),
+            signals: self.signals.clone(),
+            clock: self.signals.clock.clone(),
             writable: self.writable(),
             log: self.served.clone(),
             data_dir: self.config.data_dir.clone(),
@@ -125,7 +127,7 @@ impl Parts {
             lookups: self.lookups.clone(),
             retention: common.retention.clone(),
             disk: common.disk.clone(),
-            views: Views::new(self.shard.clone(), self.shared.clock.clone(), self.log.clone()),
+            views: Views::new(self.shard.clone(), self.signals.clock.clone(), self.log.clone()),
             stopping: self.stopping.clone(),
         })
     }

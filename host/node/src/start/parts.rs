@@ -10,12 +10,13 @@ use vouch_storage::{DiskUse, Lookups, ScrubReport, ShardFolder};
 
 use crate::NodeConfig;
 use crate::components::{BoundComponents, ComponentFiles};
+use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::node::Identity;
 use crate::retention::RetentionReport;
 use crate::routes::Routes;
 use crate::served::ServedLog;
-use crate::shard::{Shard, Shared};
+use crate::sessions::{Expiry, Sessions};
 use crate::shortages::Shortages;
 use crate::stopping::Stopping;
 use crate::transactions::{Ends, Halves};
@@ -64,7 +65,7 @@ impl Parts {
         Writable::new(self.signals.clone())
     }
 
-    fn expiry(&self) -> Expiry {
+    pub(super) fn expiry(&self) -> Expiry {
         Expiry { sessions: self.sessions.clone(), shard: self.shard.clone(), stopping: self.stopping.clone() }
     }
 

@@ -12,6 +12,7 @@ use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, StoredMessage}
 
 use super::questions::{CheckCommand, Question, TelemetryStream};
 use super::*;
+use vouch_leader::Members as _;
 
 /// A stream that writes at once, unless its client does not read.
 #[derive(Default)]
