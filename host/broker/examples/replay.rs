@@ -14,8 +14,8 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::RecordAt;
 use vouch_broker::{
-    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, ResourceName, State,
-    TopicConfig, TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, RecordPosition,
+    ResourceName, State, TopicConfig, TopicId, TransactionOutcome,
 };
 
 const TOPIC: TopicId = TopicId(1);
@@ -92,7 +92,7 @@ fn apply(state: &mut State, log: &[u8], mut position: usize) -> u64 {
     while position < log.len() {
         let (frame, _) = Frame::split(&log[position..]).expect("a record just written");
         let record = Record::decode(&frame).expect("a record just written");
-        let at = RecordAt { position: position as u64, time: Millis(START + count / 20) };
+        let at = RecordAt { position: RecordPosition(position as u64), time: Millis(START + count / 20) };
         state.apply(at, &record, &mut effects).expect("a record that can be applied");
         effects.clear();
         count += 1;
@@ -176,7 +176,7 @@ fn main() {
 
 fn snapshot(report: &mut Report, state: &State, count: u64) {
     let started = Cpu::start();
-    let bytes = state.snapshot(0);
+    let bytes = state.snapshot(RecordPosition(0));
     report.line("  a snapshot of it", count, started.elapsed(), bytes.len() as u64);
     let (before, started) = (resident(), Cpu::start());
     let read = State::from_snapshot(&bytes, &mut |part| Err::<Bytes, _>(std::io::Error::other(part.to_string())));

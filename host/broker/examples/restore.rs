@@ -11,7 +11,7 @@ use bytes::Bytes;
 use vouch_broker::check::CheckOverrides;
 use vouch_broker::record::{Identity, MessageHead, Record, TopicPut};
 use vouch_broker::state::RecordAt;
-use vouch_broker::{Millis, ResourceName, State, TagHash, TopicConfig, TopicId};
+use vouch_broker::{Millis, RecordPosition, ResourceName, State, TagHash, TopicConfig, TopicId};
 
 const QUEUES: u32 = 8;
 
@@ -30,7 +30,10 @@ impl Feed {
 
     fn apply(&mut self, state: &mut State, record: &Record) {
         // 20 000 records a second.
-        let at = RecordAt { position: self.position, time: Millis(1_700_000_000_000 + self.position / 20_000) };
+        let at = RecordAt {
+            position: RecordPosition(self.position),
+            time: Millis(1_700_000_000_000 + self.position / 20_000),
+        };
         state.apply(at, record, &mut Vec::new()).expect("a record that can be applied");
         self.position += 1000;
     }
@@ -91,7 +94,7 @@ fn main() {
     let mut parts = BTreeMap::new();
     let part = measure("seal", || sealer.seal(1).expect("something to seal"), Bytes::len);
     parts.insert(1, part.clone());
-    let snapshot = measure("snapshot", || sealer.snapshot(1), Vec::len);
+    let snapshot = measure("snapshot", || sealer.snapshot(RecordPosition(1)), Vec::len);
     measure("adopt", || live.adopt(1, part.clone()).expect("the same log"), |()| 0);
     drop(live);
     drop(sealer);
@@ -100,7 +103,7 @@ fn main() {
     let mut state = State::default();
     Feed::new(&mut state).messages(&mut state, count / 10, Record::Half);
     measure("seal open transactions' resends", || parts.insert(2, state.seal(2).expect("something to seal")), |_| 0);
-    let snapshot = measure("snapshot of open transactions", || state.snapshot(1), Vec::len);
+    let snapshot = measure("snapshot of open transactions", || state.snapshot(RecordPosition(1)), Vec::len);
     drop(state);
     drop(measure("restore open transactions", || read(&snapshot, &parts), |_| 0));
 }

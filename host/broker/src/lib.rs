@@ -16,6 +16,7 @@ mod name;
 mod not_done;
 mod queue_offset;
 pub mod record;
+mod record_position;
 mod refusal;
 mod shard_id;
 mod size_text;
@@ -41,6 +42,7 @@ pub use name::{
 };
 pub use not_done::{NotDone, NothingStored};
 pub use queue_offset::QueueOffset;
+pub use record_position::RecordPosition;
 pub use refusal::{Refusal, TransactionOutcome};
 pub use shard_id::ShardId;
 pub use state::State;

@@ -17,8 +17,8 @@ use crate::record::{
 };
 use crate::state::{Applied, Effect, Outcome, Progress, RecordAt, SnapshotError};
 use crate::{
-    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, ResourceName, State,
-    TagHash, TopicConfig, TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, RecordPosition,
+    ResourceName, State, TagHash, TopicConfig, TopicId, TransactionOutcome,
 };
 
 /// When the log of a test begins.
@@ -70,7 +70,7 @@ pub struct Log {
     pub effects: Vec<Effect>,
     /// Time of the next record.
     pub now: Millis,
-    position: u64,
+    position: RecordPosition,
     ids: u64,
 }
 
@@ -84,7 +84,8 @@ impl Log {
     /// A log with its first record.
     pub fn new() -> Self {
         let state = State::default();
-        let mut log = Self { state, records: Vec::new(), effects: Vec::new(), now: START, position: 64, ids: 0 };
+        let mut log =
+            Self { state, records: Vec::new(), effects: Vec::new(), now: START, position: RecordPosition(64), ids: 0 };
         log.apply(Record::ClusterInit(cluster_init())).unwrap();
         log
     }
@@ -92,7 +93,7 @@ impl Log {
     /// Appends a record and applies it.
     pub fn apply(&mut self, record: Record) -> Outcome {
         let at = RecordAt { position: self.position, time: self.now };
-        self.position += 100;
+        self.position = self.position.plus(100);
         self.effects.clear();
         let outcome = self.state.apply(at, &record, &mut self.effects);
         self.records.push((at, record));
@@ -100,12 +101,12 @@ impl Log {
     }
 
     /// Position of the last record.
-    pub fn last_position(&self) -> u64 {
-        self.position - 100
+    pub fn last_position(&self) -> RecordPosition {
+        RecordPosition(self.position.0 - 100)
     }
 
     /// Where a record that was carried to this position lay at first.
-    pub fn carried_from(&self, position: u64) -> Option<u64> {
+    pub fn carried_from(&self, position: RecordPosition) -> Option<RecordPosition> {
         self.records.iter().find_map(|(at, record)| match record {
             Record::Carried(carried) if at.position == position => Some(carried.from),
             _ => None,
@@ -121,9 +122,9 @@ impl Log {
     pub fn refused(&mut self, record: Record) -> crate::Refusal {
         // Moves the log's clock, which every record does.
         self.apply(Record::NodeStarted(NodeStarted { version: "0.1.0".to_owned() })).unwrap();
-        let before = self.state.snapshot(0);
+        let before = self.state.snapshot(RecordPosition::START);
         let refusal = self.apply(record).unwrap_err();
-        assert!(before == self.state.snapshot(0), "a refusal changed the state: {refusal}");
+        assert!(before == self.state.snapshot(RecordPosition::START), "a refusal changed the state: {refusal}");
         refusal
     }
 
@@ -221,14 +222,14 @@ pub struct Parts(
 
 impl Parts {
     /// Reads a snapshot with these parts.
-    pub fn read(&self, snapshot: &[u8]) -> Result<(u64, State), SnapshotError> {
+    pub fn read(&self, snapshot: &[u8]) -> Result<(RecordPosition, State), SnapshotError> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         State::from_snapshot(snapshot, &mut |part| self.0.get(&part).cloned().ok_or_else(missing))
     }
 }
 
 /// Reads a snapshot that needs no part.
-pub fn read_snapshot(snapshot: &[u8]) -> Result<(u64, State), SnapshotError> {
+pub fn read_snapshot(snapshot: &[u8]) -> Result<(RecordPosition, State), SnapshotError> {
     Parts::default().read(snapshot)
 }
 

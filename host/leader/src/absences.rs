@@ -118,7 +118,7 @@ impl Absences {
 mod tests {
     use vouch_broker::record::{FilterNoted, Frame, GroupPut, Join, Record, TopicPut};
     use vouch_broker::state::RecordAt;
-    use vouch_broker::{GroupConfig, Millis, ResourceName, TopicConfig};
+    use vouch_broker::{GroupConfig, Millis, RecordPosition, ResourceName, TopicConfig};
 
     use super::*;
 
@@ -128,7 +128,7 @@ mod tests {
         let mut rest = records;
         while !rest.is_empty() {
             let (frame, next) = Frame::split(rest).unwrap();
-            let at = RecordAt { position: 1, time: Millis(1) };
+            let at = RecordAt { position: RecordPosition(1), time: Millis(1) };
             state.apply(at, &Record::decode(&frame).unwrap(), &mut Vec::new()).unwrap();
             rest = next;
         }

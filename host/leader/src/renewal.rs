@@ -112,18 +112,19 @@ mod tests {
     };
 
     use super::*;
+    use vouch_broker::RecordPosition;
 
     const NOW: Millis = Millis(1_000_000);
 
     struct Bench {
         state: State,
-        position: u64,
+        position: RecordPosition,
     }
 
     impl Bench {
         /// A group of one topic with one queue of `messages`.
         fn new(messages: u64) -> (Self, GroupId, TopicId) {
-            let mut bench = Self { state: State::default(), position: 0 };
+            let mut bench = Self { state: State::default(), position: RecordPosition(0) };
             let (topic, group) = (ResourceName::plain("orders"), ResourceName::plain("g"));
             let config = TopicConfig { queues: 1, ..TopicConfig::default() };
             bench.apply(&Record::TopicPut(TopicPut { name: topic.clone(), config, expected_revision: None }));
@@ -157,7 +158,7 @@ mod tests {
         }
 
         fn apply(&mut self, record: &Record) {
-            self.position += 64;
+            self.position = self.position.plus(64);
             let at = RecordAt { position: self.position, time: NOW };
             self.state.apply(at, record, &mut Vec::new()).unwrap();
         }

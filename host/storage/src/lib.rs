@@ -10,6 +10,7 @@ mod folder;
 mod layout;
 mod lookup;
 mod open;
+mod position;
 mod progress;
 mod recover;
 mod replay;
@@ -34,6 +35,7 @@ pub use lookup::{
     Fault as LookupFault, Found as Posted, LookupFile, LookupReport, Lookups, Postings, Row, SAMPLE_EVERY, Term,
 };
 pub use open::{Opened, OpenedLog, check_start, open};
+pub use position::{log_position, record_position};
 pub use progress::{StartProgress, StartStep};
 pub use replay::{Unreadable, replay};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};

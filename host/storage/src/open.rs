@@ -120,7 +120,7 @@ fn what_is_missing(state: &State, log_start: u64) -> Option<Range<u64>> {
     if log_start == 0 {
         return None;
     }
-    let first = state.needed_from();
+    let first = state.needed_from().0;
     if first >= log_start {
         return None;
     }

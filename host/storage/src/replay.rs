@@ -2,17 +2,18 @@
 
 use vouch_broker::record::{DecodeError, Frame, Record};
 use vouch_broker::state::RecordAt;
-use vouch_broker::{Millis, State};
+use vouch_broker::{Millis, RecordPosition, State};
 use vouch_commitlog::Entry;
 
 use crate::error::StartError;
+use crate::position::record_position;
 use crate::version::FEATURE_LEVEL;
 
 /// A record of the log that cannot be applied: the node must not guess what it meant.
 #[derive(Debug, thiserror::Error)]
 #[error("the record at position {position}, written by Vouch {version}, cannot be read: {why}")]
 pub struct Unreadable {
-    position: u64,
+    position: RecordPosition,
     version: String,
     why: DecodeError,
 }
@@ -25,7 +26,7 @@ pub fn replay(state: &mut State, entry: &Entry) -> Result<(), Unreadable> {
     let time = Millis(entry.leader_time_ms);
     let mut effects = Vec::new();
     let mut records: &[u8] = &entry.payload;
-    let mut position = entry.payload_position.0;
+    let mut position = record_position(entry.payload_position);
     while !records.is_empty() {
         let unreadable =
             |state: &State, why| Unreadable { position, version: state.cluster().last_version.clone(), why };
@@ -34,7 +35,7 @@ pub fn replay(state: &mut State, entry: &Entry) -> Result<(), Unreadable> {
         // What was refused then is refused now; its caller was told then.
         let _ = state.apply(RecordAt { position, time }, &record, &mut effects);
         effects.clear();
-        position += u64::from(frame.record_len());
+        position = position.plus(frame.record_len().into());
         records = rest;
     }
     Ok(())

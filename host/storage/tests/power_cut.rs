@@ -7,7 +7,7 @@ use vouch_broker::check::CheckOverrides;
 use vouch_broker::record::{Frame, GroupPut, Join, MessagePlace, Record, TopicPut, encode_message};
 use vouch_broker::state::RecordAt;
 use vouch_broker::testing::{START, cluster_init, message, replay};
-use vouch_broker::{GroupConfig, ResourceName, State, TopicConfig};
+use vouch_broker::{GroupConfig, RecordPosition, ResourceName, State, TopicConfig};
 use vouch_commitlog::simulated::{Image, LOSSES, Rng, SimDisk, Steps, open};
 use vouch_commitlog::{Appender, Entry, EntryHeader, EntryKind, LogConfig, Recovery};
 
@@ -24,7 +24,10 @@ fn recover(disk: &SimDisk) -> (Appender, Recovery, Vec<(RecordAt, Record)>) {
     let (appender, _, recovery) = open(disk, &config(), drop, &mut |entry: Entry| {
         let (frame, rest) = Frame::split(&entry.payload)?;
         assert!(rest.is_empty());
-        found.push((RecordAt { position: entry.payload_position.0, time: START }, Record::decode(&frame)?));
+        found.push((
+            RecordAt { position: RecordPosition(entry.payload_position.0), time: START },
+            Record::decode(&frame)?,
+        ));
         Ok(())
     })
     .unwrap();
@@ -69,7 +72,7 @@ fn what_a_power_cut_leaves_makes_the_state_that_it_made_before() {
             let bytes = record(index, &state);
             let header = EntryHeader { term: 1, index, leader_time_ms: START.0, kind: EntryKind::Records };
             let appended = appender.append(header, &[&bytes]).unwrap();
-            let at = RecordAt { position: appended.payload_position.0, time: START };
+            let at = RecordAt { position: RecordPosition(appended.payload_position.0), time: START };
             let record = Record::decode(&Frame::split(&bytes).unwrap().0).unwrap();
             state.apply(at, &record, &mut effects).unwrap();
             written.push((at, record));
@@ -89,9 +92,12 @@ fn what_a_power_cut_leaves_makes_the_state_that_it_made_before() {
             assert!(found.len() <= written.len() && found == written[..found.len()], "{context}");
             cut_short += u64::from(found.len() < written.len());
             let (now, before) = (replay(State::default(), &found), replay(State::default(), &written[..found.len()]));
-            assert!(now.snapshot(0) == before.snapshot(0), "{context}");
+            assert!(now.snapshot(RecordPosition(0)) == before.snapshot(RecordPosition(0)), "{context}");
         }
-        assert!(state.snapshot(0) == replay(State::default(), &written).snapshot(0), "seed {seed}");
+        assert!(
+            state.snapshot(RecordPosition(0)) == replay(State::default(), &written).snapshot(RecordPosition(0)),
+            "seed {seed}"
+        );
     }
     assert!(cut_short > SEEDS, "most cuts lose something: {cut_short}");
 }

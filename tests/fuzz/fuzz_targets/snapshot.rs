@@ -5,8 +5,8 @@ use std::io;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use vouch_broker::State;
 use vouch_broker::state::SnapshotError;
+use vouch_broker::{RecordPosition, State};
 use vouch_fuzz::{repair_snapshot, within_memory};
 
 /// Memory per byte of a snapshot: a topic of a few bytes has queues and tables.
@@ -19,7 +19,7 @@ static PARTS: [&[u8]; 3] = [
     include_bytes!("../../../host/broker/fixtures/snapshot-v4.part-4711"),
 ];
 
-fn read(bytes: &[u8], part: &'static [u8]) -> Result<(u64, State), SnapshotError> {
+fn read(bytes: &[u8], part: &'static [u8]) -> Result<(RecordPosition, State), SnapshotError> {
     State::from_snapshot(bytes, &mut |id| match id {
         4711 => Ok(Bytes::from_static(part)),
         _ => Err(io::ErrorKind::NotFound.into()),

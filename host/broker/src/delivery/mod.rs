@@ -13,7 +13,7 @@ pub use reservations::Reservations;
 pub(crate) use reservations::subject;
 
 use crate::record::Lease;
-use crate::{Generation, GroupId, Millis, QueueOffset, State, TagFilter, TopicId};
+use crate::{Generation, GroupId, Millis, QueueOffset, RecordPosition, State, TagFilter, TopicId};
 use scan::Scan;
 
 /// Most messages in one batch (protocol paper §7.1).
@@ -50,7 +50,7 @@ pub struct Picked {
     /// Which delivery this is, from 1.
     pub attempt: u32,
     /// Log position of the record that holds the body.
-    pub position: u64,
+    pub position: RecordPosition,
 }
 
 /// What to do for one receive. All of it may be there without a message: a scan that found none still decides.

@@ -2,7 +2,7 @@
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::{Fields, Frame, Record};
-use crate::{GroupId, QueueOffset, TopicId};
+use crate::{GroupId, QueueOffset, RecordPosition, TopicId};
 
 /// Messages of a topic are past their retention: its queues begin later from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub struct Queued {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// Where the record lay at first: the transaction, for a half message.
-    pub from: u64,
+    pub from: RecordPosition,
     /// The place that is to point here, for a message of a queue.
     pub queued: Option<Queued>,
     /// The whole record as it lay there, its frame included.
@@ -95,7 +95,7 @@ impl Fields for Carried {
     const KIND: u16 = KIND_CARRIED;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.u64(self.from);
+        w.u64(self.from.0);
         w.option(self.queued, |w, queued| {
             w.u32(queued.topic.0);
             w.u32(queued.queue);
@@ -105,7 +105,7 @@ impl Fields for Carried {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let (from, queued) = (r.u64("from")?, r.option("place", queued)?);
+        let (from, queued) = (RecordPosition(r.u64("from")?), r.option("place", queued)?);
         let carried = Self { from, queued, record: r.bytes("record")?.to_vec() };
         carried.kept()?;
         Ok(carried)
@@ -157,7 +157,7 @@ impl Carried {
 ///
 /// # Errors
 /// The record is damaged.
-pub fn before_carried(record: &bytes::Bytes) -> Result<Option<(u64, bytes::Bytes)>, DecodeError> {
+pub fn before_carried(record: &bytes::Bytes) -> Result<Option<(RecordPosition, bytes::Bytes)>, DecodeError> {
     let (frame, _) = Frame::split(record)?;
     if frame.kind() != KIND_CARRIED {
         return Ok(None);
@@ -167,7 +167,7 @@ pub fn before_carried(record: &bytes::Bytes) -> Result<Option<(u64, bytes::Bytes
         return Err(DecodeError::UnknownKind { kind: frame.kind(), version: frame.version() });
     }
     let mut r = Reader(frame.fields());
-    let from = r.u64("from")?;
+    let from = RecordPosition(r.u64("from")?);
     r.option("place", queued)?;
     let inner = r.bytes("record")?;
     r.end()?;
@@ -198,10 +198,10 @@ mod tests {
             .encode(&mut ack);
         let mut chunk = Vec::new();
         super::super::PluginChunk { digest: [1; 32], offset: 0, total: 1, data: vec![7] }.encode(&mut chunk);
-        let good = framed(&Carried { from: 5, queued: None, record: chunk.clone() });
+        let good = framed(&Carried { from: RecordPosition(5), queued: None, record: chunk.clone() });
         assert!(Record::decode(&Frame::split(&good).unwrap().0).is_ok());
         for record in [ack, good, chunk[..chunk.len() - 1].to_vec(), [chunk.clone(), vec![0]].concat()] {
-            let bytes = framed(&Carried { from: 5, queued: None, record });
+            let bytes = framed(&Carried { from: RecordPosition(5), queued: None, record });
             assert!(Record::decode(&Frame::split(&bytes).unwrap().0).is_err());
         }
     }

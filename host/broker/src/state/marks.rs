@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::fault::PartError;
 use super::leaps::Now;
 use super::part::{MARK_LEN, Of, PartWriter, Row};
-use crate::{Millis, TopicId};
+use crate::{Millis, RecordPosition, TopicId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
@@ -32,7 +32,7 @@ impl Marks {
         out.row(Of::Mark(topic), 0, 1, |bytes| {
             bytes.extend_from_slice(&received_bytes.to_le_bytes());
             bytes.extend_from_slice(&now.0.to_le_bytes());
-            (0, 0)
+            (RecordPosition::START, RecordPosition::START)
         });
     }
 

@@ -160,10 +160,10 @@ impl SealedEntries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TagHash;
+    use crate::{RecordPosition, TagHash};
 
     fn entry(n: u64) -> IndexEntry {
-        IndexEntry { position: n * 100, tag: TagHash(n) }
+        IndexEntry { position: RecordPosition(n * 100), tag: TagHash(n) }
     }
 
     fn bytes(count: u64) -> Vec<u8> {

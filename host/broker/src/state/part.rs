@@ -12,7 +12,7 @@ use super::fault::{PartError, SnapshotError};
 use super::index_entry::INDEX_ENTRY_LEN;
 use super::pages::{PartHealth, SealedEntries};
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{QueueOffset, TopicId};
+use crate::{QueueOffset, RecordPosition, TopicId};
 
 const MAGIC: &[u8; 8] = b"VOUCHPRT";
 /// Version 1 had no marks.
@@ -95,9 +95,9 @@ pub(super) struct Row {
     /// How many there are; never 0.
     pub(super) count: u64,
     /// Smallest log position among them; 0 where entries have none.
-    pub(super) lowest: u64,
+    pub(super) lowest: RecordPosition,
     /// Largest log position among them; 0 where entries have none.
-    pub(super) highest: u64,
+    pub(super) highest: RecordPosition,
     pub(super) data: Range<usize>,
     pub(super) checksum: u32,
 }
@@ -123,7 +123,7 @@ impl Row {
         for number in [kind, topic, queue, self.checksum] {
             w.u32(number);
         }
-        for number in [self.first, self.count, self.lowest, self.highest, self.data.start as u64] {
+        for number in [self.first, self.count, self.lowest.0, self.highest.0, self.data.start as u64] {
             w.u64(number);
         }
     }
@@ -133,7 +133,7 @@ impl Row {
         let of = Of::from_numbers((r.u32("kind of row")?, r.u32("topic")?, r.u32("queue")?))?;
         let checksum = r.u32("checksum of entries")?;
         let (first, count) = (r.u64("first entry")?, r.u64("number of entries")?);
-        let (lowest, highest) = (r.u64("lowest position")?, r.u64("highest position")?);
+        let (lowest, highest) = (RecordPosition(r.u64("lowest position")?), RecordPosition(r.u64("highest position")?));
         let start = r.u64("place of entries")?;
         if start != at as u64 {
             return Err(DecodeError::Value { field: "place of entries", value: start });
@@ -289,7 +289,13 @@ impl PartWriter {
     }
 
     /// Appends a row: `write` appends its entries and returns their lowest and highest position.
-    pub(super) fn row(&mut self, of: Of, first: u64, count: u64, write: impl FnOnce(&mut Vec<u8>) -> (u64, u64)) {
+    pub(super) fn row(
+        &mut self,
+        of: Of,
+        first: u64,
+        count: u64,
+        write: impl FnOnce(&mut Vec<u8>) -> (RecordPosition, RecordPosition),
+    ) {
         let start = self.bytes.len();
         let (lowest, highest) = write(&mut self.bytes);
         let data = start..self.bytes.len();

@@ -11,7 +11,7 @@ use super::part::{Of, Part, Row};
 use super::part_check::whole_row;
 use super::{IndexEntry, RecordAt};
 use crate::record::{Carried, End, MessageHead, Record};
-use crate::{TopicId, TransactionOutcome};
+use crate::{RecordPosition, TopicId, TransactionOutcome};
 
 /// Makes rows of queues again that are damaged in both copies of a part.
 ///
@@ -26,7 +26,7 @@ pub struct PartRebuild {
     sent: HashMap<u64, (u64, TopicId, bool)>,
     halves: HashMap<u64, MessageHead>,
     /// Where halves lie that were carried on.
-    carried: HashMap<u64, u64>,
+    carried: HashMap<u64, RecordPosition>,
     ended: HashSet<u64>,
 }
 
@@ -58,15 +58,15 @@ impl PartRebuild {
                 self.append(head.topic, head.queue, IndexEntry { position: at.position, tag: head.tag });
             }
             Record::Half(head) if !self.is_resend(&head, true) => {
-                self.halves.insert(at.position, head);
+                self.halves.insert(at.position.0, head);
             }
             Record::Carried(Carried { from, queued: None, .. }) => {
-                self.carried.insert(from, at.position);
+                self.carried.insert(from.0, at.position);
             }
             Record::End(End { transaction, outcome, queue, .. }) if self.ended.insert(transaction) => {
                 let head = self.halves.remove(&transaction).or_else(|| half(transaction));
                 if let Some(head) = head.filter(|_| outcome == TransactionOutcome::Committed) {
-                    let position = self.carried.get(&transaction).copied().unwrap_or(transaction);
+                    let position = self.carried.get(&transaction).copied().unwrap_or(RecordPosition(transaction));
                     self.append(head.topic, queue, IndexEntry { position, tag: head.tag });
                 }
             }
@@ -141,7 +141,7 @@ mod tests {
         };
         let rebuilt = |copies: [&Bytes; 2], records: &[(RecordAt, Record)]| {
             let mut rebuild = PartRebuild::of(1_000_000, named, copies)?;
-            let half = |transaction| match &log.records.iter().find(|(at, _)| at.position == transaction)?.1 {
+            let half = |transaction| match &log.records.iter().find(|(at, _)| at.position.0 == transaction)?.1 {
                 Record::Half(head) => Some(*head),
                 _ => None,
             };

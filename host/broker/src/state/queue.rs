@@ -8,12 +8,12 @@ use super::index_entry::{EntryAt, INDEX_ENTRY_LEN, IndexEntry, entries};
 use super::pages::SealedEntries;
 use super::part::{Part, PartWriter, Row};
 use super::snapshot::Unreadable;
-use crate::QueueOffset;
 use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::{QueueOffset, RecordPosition};
 
-/// The lowest of some places; 0 if one of them is not known.
-fn lowest(places: impl Iterator<Item = (QueueOffset, Option<u64>)>) -> Option<u64> {
-    places.map(|(_, position)| position.unwrap_or(0)).min()
+/// The lowest of some places; the log's start if one of them is not known.
+fn lowest(places: impl Iterator<Item = (QueueOffset, Option<RecordPosition>)>) -> Option<RecordPosition> {
+    places.map(|(_, position)| position.unwrap_or(RecordPosition::START)).min()
 }
 
 /// A stretch of entries that lies in a part.
@@ -22,7 +22,7 @@ struct Run {
     first: QueueOffset,
     part: u64,
     /// Smallest position among its entries: a committed half is older than its neighbours.
-    lowest: u64,
+    lowest: RecordPosition,
     entries: SealedEntries,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct QueueIndex {
     tail: Vec<IndexEntry>,
     /// Offsets of messages whose records were carried to another place of the log, with that place. Few: parts keep
     /// saying where a record lay when they were sealed.
-    moved: BTreeMap<QueueOffset, u64>,
+    moved: BTreeMap<QueueOffset, RecordPosition>,
 }
 
 impl QueueIndex {
@@ -68,7 +68,7 @@ impl QueueIndex {
     }
 
     /// The record of the message at this offset lies there now.
-    pub(super) fn carry(&mut self, offset: QueueOffset, place: u64) {
+    pub(super) fn carry(&mut self, offset: QueueOffset, place: RecordPosition) {
         if (self.start..self.end()).contains(&offset) {
             self.moved.insert(offset, place);
         }
@@ -113,8 +113,8 @@ impl QueueIndex {
 
     /// The smallest log position among the entries at or above an offset; `None` if there are none. Looks at one run
     /// and the tail, and at runs with entries that were carried; of the other runs the minimum is known. Where an entry
-    /// cannot be read it may lie anywhere: 0.
-    pub(super) fn lowest_position_from(&self, offset: QueueOffset) -> Option<u64> {
+    /// cannot be read it may lie anywhere: at the log's start.
+    pub(super) fn lowest_position_from(&self, offset: QueueOffset) -> Option<RecordPosition> {
         let offset = offset.max(self.start);
         let lowest_of = |run: &Run| {
             let known = run.first >= offset && self.moved.range(run.first..run.end()).next().is_none();
@@ -127,13 +127,13 @@ impl QueueIndex {
     }
 
     /// Messages that were carried, from an offset on: their offsets and places.
-    pub(super) fn carried_from(&self, offset: QueueOffset) -> impl Iterator<Item = (QueueOffset, u64)> {
+    pub(super) fn carried_from(&self, offset: QueueOffset) -> impl Iterator<Item = (QueueOffset, RecordPosition)> {
         self.moved.range(offset..).map(|(offset, place)| (*offset, *place))
     }
 
     /// Offsets in this range, which does not go beyond one run or the tail, with where their records lie; `None` where no
     /// copy of a part says it.
-    fn places(&self, offsets: Range<QueueOffset>) -> impl Iterator<Item = (QueueOffset, Option<u64>)> + '_ {
+    fn places(&self, offsets: Range<QueueOffset>) -> impl Iterator<Item = (QueueOffset, Option<RecordPosition>)> + '_ {
         let Range { start, end } = offsets;
         let len = end.saturating_since(start) as usize;
         let run =
@@ -153,10 +153,10 @@ impl QueueIndex {
     /// entries, takes them from it, and says at which offset to go on.
     pub(super) fn offsets_in(
         &self,
-        stretch: &Range<u64>,
+        stretch: &Range<RecordPosition>,
         from: QueueOffset,
         room: &mut usize,
-    ) -> (Vec<(QueueOffset, u64)>, Option<QueueOffset>) {
+    ) -> (Vec<(QueueOffset, RecordPosition)>, Option<QueueOffset>) {
         let below = |run: &&Run| run.lowest < stretch.end || self.moved.range(run.first..run.end()).next().is_some();
         let from = from.max(self.start);
         let first = self.runs.partition_point(|run| run.end() <= from);
@@ -204,7 +204,7 @@ impl QueueIndex {
     /// Writes what is in no part as a row.
     pub(super) fn write_row(&self, of: super::part::Of, out: &mut PartWriter) {
         out.row(of, self.tail_first.0, self.tail.len() as u64, |bytes| {
-            let (mut lowest, mut highest) = (u64::MAX, 0);
+            let (mut lowest, mut highest) = (RecordPosition::BEYOND, RecordPosition::START);
             for entry in &self.tail {
                 (lowest, highest) = (lowest.min(entry.position), highest.max(entry.position));
                 bytes.extend_from_slice(&entry.to_bytes());
@@ -311,14 +311,14 @@ impl QueueIndex {
         w.varint(self.moved.len() as u64);
         for (offset, place) in &self.moved {
             w.varint(offset.0);
-            w.u64(*place);
+            w.u64(place.0);
         }
     }
 
     /// Reads what follows in version 3 of the section.
     pub(super) fn read_moved(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
         for (offset, place) in
-            r.list("carried messages", |r| Ok((QueueOffset(r.varint("offset")?), r.u64("place")?)))?
+            r.list("carried messages", |r| Ok((QueueOffset(r.varint("offset")?), RecordPosition(r.u64("place")?))))?
         {
             let ascends = self.moved.last_key_value().is_none_or(|(before, _)| *before < offset);
             if !ascends || !(self.start..self.end()).contains(&offset) {

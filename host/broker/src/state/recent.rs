@@ -13,8 +13,8 @@ use super::fault::PartError;
 use super::leaps::{Leaps, Now};
 use super::part::{Of, Part, PartWriter, RECENT_ENTRY_LEN, Row};
 use super::snapshot::{Source, Unreadable};
-use crate::Millis;
 use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::{Millis, RecordPosition};
 
 /// Parts of the index. A part that grows moves its own slots only, so that no record waits for millions of them.
 const PARTS: usize = 256;
@@ -227,7 +227,7 @@ impl<V: Happened> Recent<V> {
         if self.unsealed() > 0 {
             out.row(V::OF, self.unsealed_from(), self.unsealed() as u64, |bytes| {
                 self.unsealed_bytes().for_each(|entry| bytes.extend_from_slice(&entry));
-                (0, 0)
+                (RecordPosition::START, RecordPosition::START)
             });
         }
     }

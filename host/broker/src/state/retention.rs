@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::State;
 use crate::record::{Expire, Queued};
-use crate::{Millis, QueueOffset, TopicId, Unconsumed};
+use crate::{Millis, QueueOffset, RecordPosition, TopicId, Unconsumed};
 
 /// Topics, and groups of those with something to let go, that one call of [`State::expirations`] looks at, about, and the
 /// most topics that it finds something for: the shard does nothing else meanwhile.
@@ -24,7 +24,7 @@ pub type QueuePlace = (TopicId, u32, QueueOffset);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body {
     /// Where it lies now.
-    pub position: u64,
+    pub position: RecordPosition,
     /// The transaction, for the half of an open one.
     pub transaction: Option<u64>,
     /// Its place, for a message of a queue.
@@ -67,18 +67,19 @@ impl State {
         starts
     }
 
-    /// The lowest log position that this state refers to; `u64::MAX` if there is none. Looks at every queue, and at every
+    /// Where the lowest record lies that this state refers to; [`RecordPosition::BEYOND`] if there is none. Looks at every queue, and at every
     /// entry that is in no part: not for a thread that must answer quickly.
-    pub fn needed_from(&self) -> u64 {
+    pub fn needed_from(&self) -> RecordPosition {
         let queues = self.topics.iter().filter_map(|topic| topic.lowest_position()).min();
-        let half = self.transactions.halves_in(0..u64::MAX).map(|(_, place)| place).next();
+        let half =
+            self.transactions.halves_in(RecordPosition::START..RecordPosition::BEYOND).map(|(_, place)| place).next();
         let halves = half.into_iter().chain(self.transactions.lowest_carried());
         let all = halves.chain(self.chunks().map(|body| body.position)).chain(queues);
-        all.min().unwrap_or(u64::MAX)
+        all.min().unwrap_or(RecordPosition::BEYOND)
     }
 
     /// Halves of open transactions and pieces of components in a stretch of the log, at most `max` of them.
-    pub fn bodies_in(&self, stretch: Range<u64>, max: usize) -> Vec<Body> {
+    pub fn bodies_in(&self, stretch: Range<RecordPosition>, max: usize) -> Vec<Body> {
         let halves = self.transactions.halves_in(stretch.clone());
         let halves =
             halves.map(|(transaction, position)| Body { position, transaction: Some(transaction), queued: None });
@@ -86,14 +87,18 @@ impl State {
     }
 
     /// Messages of queues in a stretch of the log, and where to go on: a step looks at a bounded number of entries.
-    pub fn messages_in(&self, stretch: &Range<u64>, from: Option<QueuePlace>) -> (Vec<Body>, Option<QueuePlace>) {
+    pub fn messages_in(
+        &self,
+        stretch: &Range<RecordPosition>,
+        from: Option<QueuePlace>,
+    ) -> (Vec<Body>, Option<QueuePlace>) {
         self.some_messages_in(stretch, from, ENTRIES_AT_ONCE)
     }
 
     /// The same with room for so many entries, which must be more than [`QUEUE_COST`].
     pub(super) fn some_messages_in(
         &self,
-        stretch: &Range<u64>,
+        stretch: &Range<RecordPosition>,
         from: Option<QueuePlace>,
         mut room: usize,
     ) -> (Vec<Body>, Option<QueuePlace>) {
@@ -136,7 +141,7 @@ impl State {
     }
 
     /// Where the half of an open transaction lies; `None` if it is not open.
-    pub fn place_of_half(&self, transaction: u64) -> Option<u64> {
+    pub fn place_of_half(&self, transaction: u64) -> Option<RecordPosition> {
         self.transactions.open.get(transaction).map(|_| self.transactions.place_of(transaction))
     }
 }

@@ -14,6 +14,7 @@ use super::part::{Copies, MARK_LEN, Of, Part, PartWriter, RECENT_ENTRY_LEN};
 use super::snapshot::{self, Named, Parts, Readable};
 use super::transactions::Transactions;
 use super::{Cluster, Groups, Plugins, State, Topics};
+use crate::RecordPosition;
 
 /// The sections of a snapshot behind that of parts, in their order.
 const SECTIONS: [Readable; 6] = [
@@ -179,7 +180,7 @@ impl State {
     }
 
     /// Writes the whole state; it covers the log up to `position`. What lies in parts is named, the rest is written out.
-    pub fn snapshot(&self, position: u64) -> Vec<u8> {
+    pub fn snapshot(&self, position: RecordPosition) -> Vec<u8> {
         let mut bytes = snapshot::begin(position);
         snapshot::section(&mut bytes, &self.needed_parts());
         snapshot::section(&mut bytes, &self.cluster);
@@ -205,7 +206,7 @@ impl State {
     pub fn from_snapshot<C: Into<Copies>>(
         bytes: &[u8],
         part: &mut dyn FnMut(u64) -> io::Result<C>,
-    ) -> Result<(u64, Self), SnapshotError> {
+    ) -> Result<(RecordPosition, Self), SnapshotError> {
         Self::read_snapshot(bytes, true, &mut |id| part(id).map(Into::into))
     }
 
@@ -218,7 +219,7 @@ impl State {
     pub fn from_snapshot_with_gaps<C: Into<Copies>>(
         bytes: &[u8],
         part: &mut dyn FnMut(u64) -> io::Result<C>,
-    ) -> Result<(u64, Self), SnapshotError> {
+    ) -> Result<(RecordPosition, Self), SnapshotError> {
         Self::read_snapshot(bytes, false, &mut |id| part(id).map(Into::into))
     }
 
@@ -226,7 +227,7 @@ impl State {
         bytes: &[u8],
         whole: bool,
         part: &mut dyn FnMut(u64) -> io::Result<Copies>,
-    ) -> Result<(u64, Self), SnapshotError> {
+    ) -> Result<(RecordPosition, Self), SnapshotError> {
         let (position, mut r) = snapshot::open(bytes)?;
         let named = snapshot::named(&mut r)?;
         let mut health = Health::default();

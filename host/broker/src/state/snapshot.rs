@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use super::fault::SnapshotError;
 use super::part::Part;
+use crate::RecordPosition;
 use crate::record::codec::{DecodeError, Reader, Writer};
 
 const MAGIC: &[u8; 8] = b"VOUCHSNP";
@@ -70,9 +71,9 @@ impl From<SnapshotError> for Unreadable {
 }
 
 /// Begins a snapshot that covers the log up to `position`.
-pub(crate) fn begin(position: u64) -> Vec<u8> {
+pub(crate) fn begin(position: RecordPosition) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&position.to_le_bytes());
+    bytes.extend_from_slice(&position.0.to_le_bytes());
     let checksum = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
@@ -102,12 +103,12 @@ fn section_checksum(version: u8, head: &[u8], contents: &[u8]) -> u32 {
 }
 
 /// Opens a snapshot: the position it covers, and a reader at its first section.
-pub(crate) fn open(bytes: &[u8]) -> Result<(u64, Reader<'_>), SnapshotError> {
+pub(crate) fn open(bytes: &[u8]) -> Result<(RecordPosition, Reader<'_>), SnapshotError> {
     let mut r = Reader(bytes);
     if r.take(8, "magic").map_err(SnapshotError::Short)? != MAGIC {
         return Err(SnapshotError::Magic);
     }
-    let position = r.u64("position").map_err(SnapshotError::Short)?;
+    let position = RecordPosition(r.u64("position").map_err(SnapshotError::Short)?);
     let found = r.u32("checksum").map_err(SnapshotError::Short)?;
     let computed = crc32c::crc32c(&bytes[..16]);
     if found != computed {

@@ -11,7 +11,7 @@ use super::part::{Of, Part, PartWriter};
 use super::queue::QueueIndex;
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::codec::{Reader, Writer};
-use crate::{Millis, QueueOffset, Refusal, ResourceName, TopicConfig, TopicId};
+use crate::{Millis, QueueOffset, RecordPosition, Refusal, ResourceName, TopicConfig, TopicId};
 
 /// Most topics in a cluster.
 pub const TOPICS_MAX: usize = 100_000;
@@ -72,7 +72,7 @@ impl Topic {
 
     /// The smallest log position among a queue's messages at or above an offset: what the log must keep for them. A
     /// committed half is older than its neighbours. `None` if there are no such messages.
-    pub fn lowest_position_from(&self, queue: u32, offset: QueueOffset) -> Option<u64> {
+    pub fn lowest_position_from(&self, queue: u32, offset: QueueOffset) -> Option<RecordPosition> {
         self.queues.get(queue as usize)?.lowest_position_from(offset)
     }
 
@@ -97,7 +97,7 @@ impl Topic {
     }
 
     /// The record of a message lies there now.
-    pub(super) fn carry(&mut self, queue: u32, offset: QueueOffset, place: u64) {
+    pub(super) fn carry(&mut self, queue: u32, offset: QueueOffset, place: RecordPosition) {
         if let Some(index) = self.queues.get_mut(queue as usize) {
             index.carry(offset, place);
         }
@@ -105,7 +105,7 @@ impl Topic {
 
     /// Messages whose records were carried to another place of the log, by queue and offset, with that place: at most `max`
     /// after one of them.
-    pub fn carried(&self, after: Option<(u32, QueueOffset)>, max: usize) -> Vec<(u32, QueueOffset, u64)> {
+    pub fn carried(&self, after: Option<(u32, QueueOffset)>, max: usize) -> Vec<(u32, QueueOffset, RecordPosition)> {
         let (first, above) = after.map_or((0, QueueOffset::FIRST), |(queue, offset)| (queue, offset.next()));
         let from = |queue| if queue == first { above } else { QueueOffset::FIRST };
         let queues = (0..).zip(&self.queues).skip(first as usize);
@@ -119,10 +119,10 @@ impl Topic {
     pub(super) fn offsets_in(
         &self,
         queue: u32,
-        stretch: &Range<u64>,
+        stretch: &Range<RecordPosition>,
         from: QueueOffset,
         room: &mut usize,
-    ) -> (Vec<(QueueOffset, u64)>, Option<QueueOffset>) {
+    ) -> (Vec<(QueueOffset, RecordPosition)>, Option<QueueOffset>) {
         let index = self.queues.get(queue as usize);
         index.map_or_else(|| (Vec::new(), None), |index| index.offsets_in(stretch, from, room))
     }
@@ -149,7 +149,7 @@ impl Topic {
     }
 
     /// The smallest log position among all its messages.
-    pub(super) fn lowest_position(&self) -> Option<u64> {
+    pub(super) fn lowest_position(&self) -> Option<RecordPosition> {
         self.queues.iter().filter_map(|index| index.lowest_position_from(index.start())).min()
     }
 

@@ -11,7 +11,7 @@ use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::check::CheckOverrides;
 use crate::record::Identity;
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{Millis, TagHash, TopicId, TransactionOutcome};
+use crate::{Millis, RecordPosition, TagHash, TopicId, TransactionOutcome};
 
 /// How long the outcome of an ended transaction is remembered (ruling 6).
 pub const OUTCOME_MEMORY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -111,7 +111,7 @@ pub struct Ended {
     /// Topic of the half.
     pub topic: TopicId,
     /// Log position of the record that ended it: who and why are there.
-    pub record: u64,
+    pub record: RecordPosition,
     /// Answered checks that counted.
     pub checks: u32,
 }
@@ -320,7 +320,7 @@ impl Happened for Ended {
         let mut bytes = [0; _];
         bytes[..8].copy_from_slice(&transaction.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.at.0.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.record.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.record.0.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.topic.0.to_le_bytes());
         bytes[28..32].copy_from_slice(&self.checks.to_le_bytes());
         bytes[32..].copy_from_slice(&u64::from(self.outcome as u8).to_le_bytes());
@@ -329,7 +329,8 @@ impl Happened for Ended {
 
     fn from_bytes(bytes: &EntryBytes) -> Result<(u64, Self), DecodeError> {
         let mut r = Reader(bytes);
-        let (transaction, at, record) = (r.u64("transaction")?, Millis(r.u64("ended at")?), r.u64("end record")?);
+        let (transaction, at) = (r.u64("transaction")?, Millis(r.u64("ended at")?));
+        let record = RecordPosition(r.u64("end record")?);
         let (topic, checks) = (TopicId(r.u32("topic")?), r.u32("checks")?);
         Ok((transaction, Ended { outcome: outcome(r.u64("outcome")?)?, at, topic, record, checks }))
     }
@@ -395,9 +396,9 @@ pub(super) struct Transactions {
     pub(super) open: Box<dyn OpenTransactions>,
     pub(super) outcomes: Outcomes,
     /// Open ones whose half was carried to another place of the log, with that place.
-    carried: BTreeMap<u64, u64>,
+    carried: BTreeMap<u64, RecordPosition>,
     /// The same by place.
-    by_place: BTreeMap<u64, u64>,
+    by_place: BTreeMap<RecordPosition, u64>,
 }
 
 impl Default for Transactions {
@@ -413,12 +414,12 @@ impl Default for Transactions {
 
 impl Transactions {
     /// Where the half of an open transaction lies.
-    pub(super) fn place_of(&self, transaction: u64) -> u64 {
-        self.carried.get(&transaction).copied().unwrap_or(transaction)
+    pub(super) fn place_of(&self, transaction: u64) -> RecordPosition {
+        self.carried.get(&transaction).copied().unwrap_or(RecordPosition(transaction))
     }
 
     /// The half of an open transaction lies there now.
-    pub(super) fn carry(&mut self, transaction: u64, place: u64) {
+    pub(super) fn carry(&mut self, transaction: u64, place: RecordPosition) {
         if self.open.get(transaction).is_some() {
             if let Some(before) = self.carried.insert(transaction, place) {
                 self.by_place.remove(&before);
@@ -428,28 +429,32 @@ impl Transactions {
     }
 
     /// Takes an open transaction out, and says where its half lies.
-    pub(super) fn remove(&mut self, transaction: u64) -> u64 {
+    pub(super) fn remove(&mut self, transaction: u64) -> RecordPosition {
         self.open.remove(transaction);
         match self.carried.remove(&transaction) {
             Some(place) => {
                 self.by_place.remove(&place);
                 place
             }
-            None => transaction,
+            None => RecordPosition(transaction),
         }
     }
 
     /// The lowest place to which one was carried.
-    pub(super) fn lowest_carried(&self) -> Option<u64> {
+    pub(super) fn lowest_carried(&self) -> Option<RecordPosition> {
         self.by_place.first_key_value().map(|(place, _)| *place)
     }
 
     /// Open transactions whose halves lie in this stretch of the log, with their places; those that were never carried
     /// first.
-    pub(super) fn halves_in(&self, places: std::ops::Range<u64>) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub(super) fn halves_in(
+        &self,
+        places: std::ops::Range<RecordPosition>,
+    ) -> impl Iterator<Item = (u64, RecordPosition)> + '_ {
         let below = places.end;
-        let first = self.open.iter(places.start.checked_sub(1)).map(|(transaction, _)| (transaction, transaction));
-        let first = first.take_while(move |(transaction, _)| *transaction < below);
+        let first = self.open.iter(places.start.0.checked_sub(1));
+        let first = first.map(|(transaction, _)| (transaction, RecordPosition(transaction)));
+        let first = first.take_while(move |(_, place)| *place < below);
         let carried = self.by_place.range(places).map(|(place, transaction)| (*transaction, *place));
         first.filter(|(transaction, _)| !self.carried.contains_key(transaction)).chain(carried)
     }
@@ -538,7 +543,7 @@ impl Snapshot for Transactions {
         w.varint(self.carried.len() as u64);
         for (transaction, place) in &self.carried {
             w.u64(*transaction);
-            w.u64(*place);
+            w.u64(place.0);
         }
         self.outcomes.0.write(w);
     }
@@ -548,8 +553,10 @@ impl Snapshot for Transactions {
             Box::new(MemoryTransactions::restore(r.list("open transactions", |r| read_open(r, source.version))?)?);
         let mut read = Self { open, ..Self::default() };
         if source.version >= 3 {
-            for (transaction, place) in r.list("carried halves", |r| Ok((r.u64("transaction")?, r.u64("place")?)))? {
-                if read.open.get(transaction).is_none() || place <= transaction {
+            for (transaction, place) in
+                r.list("carried halves", |r| Ok((r.u64("transaction")?, RecordPosition(r.u64("place")?))))?
+            {
+                if read.open.get(transaction).is_none() || place.0 <= transaction {
                     return Err(DecodeError::Value { field: "carried half", value: transaction }.into());
                 }
                 read.carry(transaction, place);
@@ -570,5 +577,8 @@ impl Snapshot for Transactions {
 fn read_ended_v1(r: &mut Reader<'_>) -> Result<(u64, Ended), DecodeError> {
     let (transaction, outcome) = (r.u64("transaction")?, outcome(r.u8("outcome")?.into())?);
     let (at, topic) = (Millis(r.u64("ended at")?), TopicId(r.u32("topic")?));
-    Ok((transaction, Ended { outcome, at, topic, record: r.u64("end record")?, checks: r.u32("checks")? }))
+    Ok((
+        transaction,
+        Ended { outcome, at, topic, record: RecordPosition(r.u64("end record")?), checks: r.u32("checks")? },
+    ))
 }

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use vouch_broker::{BodyEncoding, MessageKind, NothingStored, QueueOffset, ShardId, TopicId};
+use vouch_broker::{BodyEncoding, MessageKind, NothingStored, QueueOffset, RecordPosition, ShardId, TopicId};
 use vouch_node::{MessageMark, MessageQuery, MessageView};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
@@ -104,7 +104,7 @@ fn mark_text(mark: &MessageMark) -> String {
 fn mark(text: &str) -> Result<MessageMark, String> {
     let read = || {
         let Some(numbers) = text.strip_prefix(QUEUES_MARK) else {
-            return text.parse().ok().map(MessageMark::Below);
+            return text.parse().ok().map(|position| MessageMark::Below(RecordPosition(position)));
         };
         let mut numbers = numbers.split('-');
         let topic = TopicId(numbers.next()?.parse().ok()?);
@@ -219,6 +219,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
+    use vouch_broker::RecordPosition;
 
     #[test]
     fn marks_are_read_as_they_were_written() {
@@ -227,7 +228,10 @@ mod tests {
             let queues = MessageMark::Queues { topic: TopicId(3), next };
             assert_eq!(mark(&mark_text(&queues)), Ok(queues));
         }
-        assert_eq!(mark(&mark_text(&MessageMark::Below(u64::MAX))), Ok(MessageMark::Below(u64::MAX)));
+        assert_eq!(
+            mark(&mark_text(&MessageMark::Below(RecordPosition(u64::MAX)))),
+            Ok(MessageMark::Below(RecordPosition(u64::MAX)))
+        );
         for wrong in ["", "x", "-1", "queues-", "queues-x", "queues-1-", "queues-1--2", "18446744073709551616"] {
             assert!(mark(wrong).is_err(), "{wrong}");
         }

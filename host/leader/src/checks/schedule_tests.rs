@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use vouch_broker::check::CheckOverrides;
 use vouch_broker::record::{CheckAnswered, End, EndedBy, Frame, MessagePlace, Park, Resume, TopicPut, encode_message};
 use vouch_broker::state::{Applied, Effect, Outcome, RecordAt};
-use vouch_broker::{BodyEncoding, CheckPolicy, MessageKind, NewMessage, TopicConfig, TopicType, TransactionOutcome};
+use vouch_broker::{
+    BodyEncoding, CheckPolicy, MessageKind, NewMessage, RecordPosition, TopicConfig, TopicType, TransactionOutcome,
+};
 
 use super::*;
 
@@ -20,7 +22,7 @@ struct Bench {
     state: State,
     schedule: Schedule,
     now: Millis,
-    position: u64,
+    position: RecordPosition,
     /// Who may be asked.
     with_checker: bool,
 }
@@ -28,8 +30,13 @@ struct Bench {
 impl Bench {
     fn new(asks_max: usize, asks_per_topic_max: usize, topics: u32) -> Self {
         let schedule = Schedule::with_room(asks_max, asks_per_topic_max);
-        let mut bench =
-            Self { state: State::default(), schedule, now: Millis(1_000_000), position: 0, with_checker: true };
+        let mut bench = Self {
+            state: State::default(),
+            schedule,
+            now: Millis(1_000_000),
+            position: RecordPosition(0),
+            with_checker: true,
+        };
         for topic in 0..topics {
             let step = std::time::Duration::from_millis(STEP_MS);
             let transaction = CheckPolicy { immunity: step, interval: step, max_checks: 4, ..CheckPolicy::default() };
@@ -45,7 +52,7 @@ impl Bench {
     }
 
     fn apply(&mut self, record: &Record) -> Outcome {
-        self.position += 64;
+        self.position = self.position.plus(64);
         let mut effects = Vec::new();
         let outcome = self.state.apply(RecordAt { position: self.position, time: self.now }, record, &mut effects);
         self.schedule.applied(record, &self.state);

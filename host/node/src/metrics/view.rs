@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use vouch_broker::{Millis, NotDone};
+use vouch_broker::{Millis, NotDone, RecordPosition};
 use vouch_commitlog::LogReader;
 use vouch_leader::OTHER;
 
@@ -62,7 +62,7 @@ struct Kept {
     made: Option<(Instant, Arc<SeriesView>)>,
     hints: Hints,
     /// When messages were stored that were the oldest in the last look, by log position.
-    times: HashMap<u64, Millis>,
+    times: HashMap<RecordPosition, Millis>,
 }
 
 /// Makes views, and keeps the last one with what makes the next one cheaper.
@@ -114,7 +114,12 @@ fn seconds_since(at: Millis, now: Millis) -> f64 {
     now.ms_since(at) as f64 / 1000.0
 }
 
-fn view(walk: Walk, now: Millis, log: &LogReader, known: &HashMap<u64, Millis>) -> (SeriesView, HashMap<u64, Millis>) {
+fn view(
+    walk: Walk,
+    now: Millis,
+    log: &LogReader,
+    known: &HashMap<RecordPosition, Millis>,
+) -> (SeriesView, HashMap<RecordPosition, Millis>) {
     let mut times = HashMap::new();
     let mut view = SeriesView::default();
     for PairRow { group, topic, lag, in_flight, oldest } in walk.pairs {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use vouch_broker::state::{EntryAt, Progress, Topic};
-use vouch_broker::{GroupId, Millis, QueueOffset, ResourceName, State, TopicId, TopicType};
+use vouch_broker::{GroupId, Millis, QueueOffset, RecordPosition, ResourceName, State, TopicId, TopicType};
 
 use vouch_leader::Leader;
 use vouch_leader::{OTHER, SERIES_MAX};
@@ -29,7 +29,7 @@ pub(super) struct PairRow {
 /// Candidates for the oldest of some messages.
 #[derive(Debug, Default)]
 pub(super) struct Oldest {
-    log: Option<u64>,
+    log: Option<RecordPosition>,
     /// Those in the oldest part: what lies in a part is older than what lies in a later one, or in memory.
     part: u64,
     in_part: Vec<EntryAt>,
@@ -52,7 +52,7 @@ impl Oldest {
     }
 
     /// The log position of the oldest. May read from the disk.
-    pub(super) fn position(&self) -> Option<u64> {
+    pub(super) fn position(&self) -> Option<RecordPosition> {
         self.in_part.iter().filter_map(EntryAt::position).chain(self.log).min()
     }
 }

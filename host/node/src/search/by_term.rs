@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, StoredMessage, TopicId};
 
 use super::coverage::{Extent, Trouble, Walked, stretches};
 use super::places::{ATTEMPTS_MAX, FoundPlace, MessagePlaces};
@@ -25,7 +25,7 @@ pub(super) enum Named {
 pub(super) struct Wanted {
     pub(super) named: Named,
     /// Only those at log positions below this one.
-    pub(super) below: u64,
+    pub(super) below: RecordPosition,
     /// Only those stored at this time or later, in milliseconds since 1970.
     pub(super) since_ms: u64,
     /// At most so many, the newest.
@@ -68,10 +68,10 @@ impl Newest {
         self.found.truncate(self.limit);
     }
 
-    /// Nothing at or below this position is among the newest; 0 while there is room.
-    fn floor(&self) -> u64 {
+    /// Nothing at or below this position is among the newest; the start of the log while there is room.
+    fn floor(&self) -> RecordPosition {
         let last = self.found.last().filter(|_| self.found.len() == self.limit);
-        last.map_or(0, |((position, _), _)| *position)
+        last.map_or(RecordPosition::START, |((position, _), _)| *position)
     }
 }
 
@@ -128,7 +128,7 @@ impl MessagePlaces {
         self.newest_carried(topic, wanted, newest).await?;
         for file in files.iter().rev() {
             // Everything in it, and in those before it, lies below its part.
-            if file.part() <= newest.floor() {
+            if file.part() <= newest.floor().0 {
                 break;
             }
             if file.latest_ms() >= wanted.since_ms {
@@ -171,7 +171,7 @@ impl MessagePlaces {
             // Whether each is still there, and there, is for the state to say.
             let look = move |state: &State| -> Vec<FoundPlace> {
                 let Some(of) = state.topics().get(topic) else { return Vec::new() };
-                let there = |(position, queue, offset): &(u64, u32, QueueOffset)| {
+                let there = |(position, queue, offset): &(RecordPosition, u32, QueueOffset)| {
                     of.entry(*queue, *offset).is_some_and(|entry| entry.position == *position)
                 };
                 let places = batch.into_iter().filter(there);
@@ -217,7 +217,7 @@ fn open_halves(state: &State, topic: TopicId, after: Option<u64>) -> (Vec<FoundP
     let (mut halves, mut last) = (Vec::new(), None);
     for (n, (transaction, open)) in state.open_transactions().iter(after).take(STEP).enumerate() {
         if open.topic == topic {
-            let position = state.place_of_half(transaction).unwrap_or(transaction);
+            let position = state.place_of_half(transaction).unwrap_or(RecordPosition(transaction));
             halves.push((position, None));
         }
         last = Some(transaction).filter(|_| n + 1 == STEP);

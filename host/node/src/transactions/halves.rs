@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vouch_broker::record::MessageHead;
 use vouch_broker::{
-    MessageKind, NotDone, Refusal, ResourceName, ShardId, State, StoredMessage, TopicId, TransactionId,
+    MessageKind, NotDone, RecordPosition, Refusal, ResourceName, ShardId, State, StoredMessage, TopicId, TransactionId,
 };
 use vouch_commitlog::LogReader;
 
@@ -71,7 +71,9 @@ impl Halves {
     fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), NotDone> {
         let (head, half) = stored::message(&self.log, transaction)?;
         // Where one half lies now, another one was never.
-        if half.message.kind == MessageKind::Transaction && self.transaction_at(transaction) == transaction {
+        if half.message.kind == MessageKind::Transaction
+            && self.transaction_at(RecordPosition(transaction)) == transaction
+        {
             Ok((head, half))
         } else {
             Err(unknown(transaction, "no half message has this id".to_owned()))

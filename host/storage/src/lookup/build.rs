@@ -4,11 +4,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use vouch_broker::RecordPosition;
 use vouch_broker::state::{PartView, SnapshotError};
 use vouch_commitlog::{Checkpoint, LogPosition, LogReader, ReadError};
 
 use super::format::Term;
 use super::writer::{LookupWriter, RUN_MAX};
+use crate::position::record_position;
 use crate::stored;
 
 /// Messages that are read in the order of the log before the next ones: 24 MiB of memory.
@@ -104,7 +106,11 @@ fn last_entry(source: &Source<'_>) -> Result<Checkpoint, BuildError> {
 }
 
 /// Files messages in the order in which the log has them, so that it is read once and forwards.
-fn file(chunk: &mut Vec<(u64, u32, u32)>, writer: &mut LookupWriter, source: &Source<'_>) -> Result<u64, BuildError> {
+fn file(
+    chunk: &mut Vec<(RecordPosition, u32, u32)>,
+    writer: &mut LookupWriter,
+    source: &Source<'_>,
+) -> Result<u64, BuildError> {
     chunk.sort_unstable();
     let mut unreadable = 0;
     for (n, (position, row, index)) in chunk.drain(..).enumerate() {
@@ -119,7 +125,7 @@ fn file(chunk: &mut Vec<(u64, u32, u32)>, writer: &mut LookupWriter, source: &So
                 writer.message((row, index), position, stored.stored_at.0, terms)?;
             }
             // What the log has released is past its retention, and nobody is shown it.
-            Err(_) if position < source.log.start().0 => {}
+            Err(_) if position < record_position(source.log.start()) => {}
             Err(refusal) => {
                 tracing::warn!(%refusal, part = source.id, "a message is left out of the lookup index");
                 unreadable += 1;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use vouch_broker::{QueueOffset, TopicId};
+use vouch_broker::{QueueOffset, RecordPosition, TopicId};
 use vouch_commitlog::Checkpoint;
 
 use super::Fault;
@@ -101,7 +101,7 @@ impl LookupFile {
     }
 
     /// Messages filed under a hash at positions below `below`, newest first.
-    pub fn postings(&self, hash: u64, below: u64) -> Result<Postings, Fault> {
+    pub fn postings(&self, hash: u64, below: RecordPosition) -> Result<Postings, Fault> {
         let before = |posting: &Posting| posting.hash < hash || (posting.hash == hash && posting.position >= below);
         let pages = self.pages()?;
         let mut heads = Vec::with_capacity(self.runs.len());

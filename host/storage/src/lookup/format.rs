@@ -41,7 +41,7 @@ pub(crate) struct Posting {
     /// [`Term::hash`].
     pub(crate) hash: u64,
     /// Log position of the message.
-    pub(crate) position: u64,
+    pub(crate) position: RecordPosition,
     /// Number of the row that holds it.
     pub(crate) row: u32,
     /// Its offset after the row's first.
@@ -60,13 +60,18 @@ impl Item for Posting {
 
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.hash.to_le_bytes());
-        out.extend_from_slice(&self.position.to_le_bytes());
+        out.extend_from_slice(&self.position.0.to_le_bytes());
         out.extend_from_slice(&self.row.to_le_bytes());
         out.extend_from_slice(&self.index.to_le_bytes());
     }
 
     fn read(bytes: &[u8]) -> Self {
-        Self { hash: u64_at(bytes, 0), position: u64_at(bytes, 8), row: u32_at(bytes, 16), index: u32_at(bytes, 20) }
+        Self {
+            hash: u64_at(bytes, 0),
+            position: RecordPosition(u64_at(bytes, 8)),
+            row: u32_at(bytes, 16),
+            index: u32_at(bytes, 20),
+        }
     }
 }
 

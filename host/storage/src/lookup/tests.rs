@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use vouch_broker::{QueueOffset, TopicId};
+use vouch_broker::{QueueOffset, RecordPosition, TopicId};
 use vouch_commitlog::Checkpoint;
 
 use super::Fault;
@@ -38,18 +38,18 @@ fn write(path: &Path, messages: &[Message], run_max: usize) {
     let mut writer = LookupWriter::create(path, 0xabcd, checkpoint(), rows, run_max).unwrap();
     for (place, (_, _, _, position, time, id, keys)) in places.into_iter().zip(messages) {
         let terms = std::iter::once(Term::Id(id)).chain(keys.iter().map(|key| Term::Key(key)));
-        writer.message(place, *position, *time, terms).unwrap();
+        writer.message(place, RecordPosition(*position), *time, terms).unwrap();
     }
     writer.finish().unwrap();
 }
 
 /// Everything that the file has for a term: position, queue, offset.
 fn find(file: &LookupFile, topic: u32, term: Term<'_>, below: u64) -> Result<Vec<(u64, u32, u64)>, Fault> {
-    let mut postings = file.postings(term.hash(TopicId(topic)), below)?;
+    let mut postings = file.postings(term.hash(TopicId(topic)), RecordPosition(below))?;
     let mut all = Vec::new();
     while let Some(found) = postings.next_found()? {
         assert_eq!(found.topic, TopicId(topic));
-        all.push((found.position, found.queue, found.offset.0));
+        all.push((found.position.0, found.queue, found.offset.0));
     }
     Ok(all)
 }

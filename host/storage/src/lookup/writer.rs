@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use vouch_broker::{QueueOffset, TopicId};
+use vouch_broker::{QueueOffset, RecordPosition, TopicId};
 use vouch_commitlog::Checkpoint;
 
 use super::format::{Posting, Row, SAMPLE_EVERY, Sample, Term};
@@ -56,7 +56,7 @@ impl LookupWriter {
     pub(super) fn message<'a>(
         &mut self,
         (row, index): (u32, u32),
-        position: u64,
+        position: RecordPosition,
         stored_at_ms: u64,
         terms: impl IntoIterator<Item = Term<'a>>,
     ) -> io::Result<()> {

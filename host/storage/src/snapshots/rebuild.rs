@@ -4,9 +4,9 @@ use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
-use vouch_broker::Millis;
 use vouch_broker::record::{Frame, MessageHead, Record};
 use vouch_broker::state::{PartRebuild, RecordAt};
+use vouch_broker::{Millis, RecordPosition};
 use vouch_commitlog::{LogPosition, LogReader, map_file};
 
 use super::Snapshots;
@@ -65,12 +65,12 @@ impl Snapshots {
             }
             let time = Millis(entry.leader_time_ms);
             let mut records: &[u8] = &entry.payload;
-            let mut position = entry.payload_position.0;
+            let mut position = record_position(entry.payload_position);
             while !records.is_empty() {
                 let (frame, rest) = Frame::split(records).ok()?;
                 let record = Record::decode(&frame).ok()?;
                 rebuild.record(RecordAt { position, time }, record, |half| read_half(reader, half));
-                position += u64::from(frame.record_len());
+                position = position.plus(frame.record_len().into());
                 records = rest;
             }
         }
@@ -79,7 +79,7 @@ impl Snapshots {
 }
 
 fn read_half(reader: &LogReader, transaction: u64) -> Option<MessageHead> {
-    let record = stored::record(reader, transaction).ok()?;
+    let record = stored::record(reader, RecordPosition(transaction)).ok()?;
     let (frame, _) = Frame::split(&record).ok()?;
     match Record::decode(&frame).ok()? {
         Record::Half(head) => Some(head),

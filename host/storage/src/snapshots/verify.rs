@@ -180,7 +180,7 @@ impl Snapshots {
 
 #[cfg(test)]
 mod tests {
-    use vouch_broker::State;
+    use vouch_broker::{RecordPosition, State};
     use vouch_commitlog::Checkpoint;
 
     use super::*;
@@ -214,7 +214,7 @@ mod tests {
         let whole = |position| {
             let end = LogPosition(position);
             let head = Checkpoint { position: LogPosition(0), end, term: 1, index: 1, checksum: 0 };
-            [&head.encode()[..], &State::default().snapshot(position)].concat()
+            [&head.encode()[..], &State::default().snapshot(RecordPosition(position))].concat()
         };
         let put = |position: u64, bytes: &[u8]| {
             for extension in ["snapshot", "snapshot2"] {

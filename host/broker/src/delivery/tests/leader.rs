@@ -6,7 +6,9 @@ use crate::delivery::{Noting, Picks, Reservations, Wanted, noting, pick};
 use crate::record::{DeadLetter, DeadLetterSized, FilterNoted, FiltersGone, Record};
 use crate::state::Outcome;
 use crate::testing::{Log, read_snapshot, replay};
-use crate::{Generation, GroupConfig, GroupId, Millis, QueueOffset, State, TagFilter, TagHash, TopicId};
+use crate::{
+    Generation, GroupConfig, GroupId, Millis, QueueOffset, RecordPosition, State, TagFilter, TagHash, TopicId,
+};
 
 /// Deliveries that a message gets.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
@@ -63,7 +65,7 @@ impl Leader {
         self.in_flight.clear();
         self.reservations = Reservations::default();
         let half = self.log.records.len() / 2;
-        let bytes = replay(State::default(), &self.log.records[..half]).snapshot(0);
+        let bytes = replay(State::default(), &self.log.records[..half]).snapshot(RecordPosition(0));
         let (_, state) = read_snapshot(&bytes).expect("a snapshot just written");
         self.log.state = replay(state, &self.log.records[half..]);
     }

@@ -9,7 +9,7 @@ use super::oracle::{Ended, Oracle, Place};
 use crate::delivery::{BATCH_MAX, Picks};
 use crate::record::{Ack, Again, ChangeInvisible, Lease, MessageHead, Record, Renew};
 use crate::testing::head;
-use crate::{Generation, QueueOffset, TagFilter, TagHash};
+use crate::{Generation, QueueOffset, RecordPosition, TagFilter, TagHash};
 
 const QUEUES: u32 = 2;
 
@@ -246,7 +246,7 @@ impl Model {
         let positions = |topic: &crate::state::Topic| {
             let all = QueueOffset::each(QueueOffset::FIRST..topic.end(0))
                 .map(|offset| topic.entry(0, offset).unwrap().position);
-            all.collect::<std::collections::BTreeSet<u64>>().len() as u64
+            all.collect::<std::collections::BTreeSet<RecordPosition>>().len() as u64
         };
         assert_eq!(dead.map_or(0, positions), ended(Ended::Dead), "a dead letter moved twice");
     }

@@ -5,7 +5,7 @@ use crate::delivery::{Noting, filters, is_noted, noting};
 use crate::record::{FilterNoted, FiltersGone, Join, Record, TopicDelete};
 use crate::state::{FILTERS_MAX, GROUP_FILTER_TAGS_MAX, NoFilterRoom};
 use crate::testing::{lease, read_snapshot, whole};
-use crate::{GroupConfig, GroupId, QueueOffset, Refusal, TagFilter, TagHash};
+use crate::{GroupConfig, GroupId, QueueOffset, RecordPosition, Refusal, TagFilter, TagHash};
 
 fn tag(n: usize) -> TagFilter {
     TagFilter::tags([n.to_string().as_str()])
@@ -131,7 +131,7 @@ fn one_group_has_its_share_of_all_tags_and_leaves_the_rest_to_others() {
     // As in a log from before there was a share: what was noted then is noted again when it is read.
     desk.log.apply(Record::FilterNoted(FilterNoted { group, topic: third, filter: with_tags(7, 9) })).unwrap();
     // The share is counted from a snapshot, too, and is free again with what took it.
-    let (_, state) = read_snapshot(&desk.log.state.snapshot(0)).unwrap();
+    let (_, state) = read_snapshot(&desk.log.state.snapshot(RecordPosition(0))).unwrap();
     desk.log.state = state;
     assert_eq!(desk.noting(&with_tags(5, 1)), Noting::Refused(NoFilterRoom::OfGroup));
     let name = crate::ResourceName::plain("u");
@@ -145,7 +145,7 @@ fn nothing_that_a_noted_filter_matches_is_done_unseen_whatever_a_lease_says() {
     let mut desk = desk();
     desk.log.send_all(desk.topic, &[Some("1"), Some("2"), Some("3"), Some("2")]);
     desk.filters([&tag(1), &tag(2)]);
-    let (_, state) = read_snapshot(&desk.log.state.snapshot(0)).unwrap();
+    let (_, state) = read_snapshot(&desk.log.state.snapshot(RecordPosition(0))).unwrap();
     desk.log.state = state;
     let careless = lease(
         &desk.log,

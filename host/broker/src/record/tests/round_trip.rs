@@ -11,7 +11,8 @@ use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
     BodyEncoding, CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset,
-    ResourceName, StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TopicType, TransactionOutcome, Unconsumed,
+    RecordPosition, ResourceName, StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TopicType,
+    TransactionOutcome, Unconsumed,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -120,7 +121,7 @@ fn administration() -> impl Strategy<Value = Record> {
         (any::<u64>(), any::<[u8; 32]>(), vec(any::<u8>(), 1..40)).prop_map(|(from, digest, data)| {
             let mut record = Vec::new();
             PluginChunk { digest, offset: from, total: 100, data }.encode(&mut record);
-            Record::Carried(Carried { from, queued: None, record })
+            Record::Carried(Carried { from: RecordPosition(from), queued: None, record })
         }),
     ]
 }

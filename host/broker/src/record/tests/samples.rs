@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
-    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, ResourceName,
-    TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, RecordPosition,
+    ResourceName, TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome,
 };
 
 /// A record, what it decodes to, and its kind.
@@ -104,7 +104,7 @@ fn administration() -> Vec<Sample> {
         sample!(Seen { groups: vec![GroupId(1), GroupId(7)] }),
         sample!(Leapt { from: Millis(0x0506), doubted: true }),
         sample!(LeapsBelieved { to: Millis(0x0506) }),
-        sample!(Carried { from: 0x0304, queued: None, record: carried }),
+        sample!(Carried { from: RecordPosition(0x0304), queued: None, record: carried }),
     ]
 }
 

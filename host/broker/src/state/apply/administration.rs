@@ -11,12 +11,12 @@ impl State {
         check_revision("topic", &put.name, before.map_or(0, |topic| topic.revision), put.expected_revision)?;
         let checks = |max_checks| max_checks != 0;
         let checked = before.map(|topic| checks(topic.config.transaction.max_checks));
-        let (id, created) = self.topics.put(&put.name, &put.config, at.position)?;
+        let (id, created) = self.topics.put(&put.name, &put.config, at.position.0)?;
         if checked.is_some_and(|checked| checked != checks(put.config.transaction.max_checks)) {
             self.reschedule(at.time, id, effects);
         }
         effects.push(Effect::Directory);
-        Ok(Applied::Set { created, revision: at.position })
+        Ok(Applied::Set { created, revision: at.position.0 })
     }
 
     /// The checks of a topic were switched on or off: its open transactions follow, as later ones will.
@@ -42,10 +42,10 @@ impl State {
     pub(super) fn group_put(&mut self, at: RecordAt, put: &GroupPut, effects: &mut Vec<Effect>) -> Outcome {
         let current = self.groups.named(&put.name).map_or(0, |group| group.revision);
         check_revision("group", &put.name, current, put.expected_revision)?;
-        let created = self.groups.put(&put.name, &put.config, at.position, at.time)?;
+        let created = self.groups.put(&put.name, &put.config, at.position.0, at.time)?;
         effects.push(Effect::Directory);
         effects.push(Effect::Joined);
-        Ok(Applied::Set { created, revision: at.position })
+        Ok(Applied::Set { created, revision: at.position.0 })
     }
 
     pub(super) fn group_delete(&mut self, delete: &GroupDelete, effects: &mut Vec<Effect>) -> Outcome {
@@ -58,10 +58,10 @@ impl State {
     pub(super) fn group_made(&mut self, at: RecordAt, made: &GroupMade, effects: &mut Vec<Effect>) -> Outcome {
         let current = self.groups.named(&made.name).map_or(0, |group| group.revision);
         check_revision("group", &made.name, current, Some(0))?;
-        self.groups.make(&made.name, &made.config, at.position, at.time)?;
+        self.groups.make(&made.name, &made.config, at.position.0, at.time)?;
         effects.push(Effect::Directory);
         effects.push(Effect::Joined);
-        Ok(Applied::Set { created: true, revision: at.position })
+        Ok(Applied::Set { created: true, revision: at.position.0 })
     }
 
     /// A group that was used or seen since the record was proposed stays: nothing that anybody finished comes again.
@@ -118,7 +118,7 @@ impl State {
     }
 
     pub(super) fn plugin_record(&mut self, at: RecordAt, record: &Record, effects: &mut Vec<Effect>) -> Outcome {
-        let set = |created| Applied::Set { created, revision: at.position };
+        let set = |created| Applied::Set { created, revision: at.position.0 };
         let applied = match record {
             Record::PluginChunk(chunk) => {
                 self.plugins.chunk(at.position, chunk);
@@ -131,7 +131,7 @@ impl State {
                 let current = self.plugins.binding(&put.name).map_or(0, |binding| binding.revision);
                 check_revision("binding", &put.name, current, put.expected_revision)?;
                 let mut topics = self.topics_of_binding(&put.name);
-                let applied = set(self.plugins.bind(put, at.position)?);
+                let applied = set(self.plugins.bind(put, at.position.0)?);
                 topics.extend(self.topics_of_binding(&put.name));
                 self.resume_failed(at, &topics, effects);
                 applied

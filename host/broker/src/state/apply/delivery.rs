@@ -163,7 +163,7 @@ impl State {
         let id = match self.topics.named(&target) {
             Ok(topic) => topic.id,
             Err(_) => {
-                let (id, _) = self.topics.put(&target, &TopicConfig::dead_letters(), at.position)?;
+                let (id, _) = self.topics.put(&target, &TopicConfig::dead_letters(), at.position.0)?;
                 effects.push(Effect::Directory);
                 id
             }

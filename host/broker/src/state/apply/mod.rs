@@ -7,13 +7,13 @@ mod transaction;
 
 use super::{Leap, State};
 use crate::record::{ClusterInit, Leapt, Record};
-use crate::{GroupId, Millis, QueueOffset, Refusal, TagHash, TopicId, TransactionOutcome};
+use crate::{GroupId, Millis, QueueOffset, RecordPosition, Refusal, TagHash, TopicId, TransactionOutcome};
 
 /// Where and when a record lies in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordAt {
     /// Log position of the record's first byte.
-    pub position: u64,
+    pub position: RecordPosition,
     /// Leader time of its entry.
     pub time: Millis,
 }

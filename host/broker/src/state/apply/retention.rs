@@ -42,7 +42,7 @@ impl State {
                     topic.carry(queue, offset, at.position);
                 }
             }
-            Kept::Half => self.transactions.carry(carried.from, at.position),
+            Kept::Half => self.transactions.carry(carried.from.0, at.position),
             Kept::Chunk(digest, offset) => self.plugins.carry(&digest, offset, carried.from, at.position),
         }
         Ok(Applied::Done)

@@ -47,9 +47,9 @@ impl State {
             last_answer: None,
             failure: None,
         };
-        self.transactions.open.put(at.position, open);
-        self.dedup.remember(head, at.time, Stored::Half { transaction: at.position }, &self.leaps);
-        Ok(Applied::Prepared { transaction: at.position })
+        self.transactions.open.put(at.position.0, open);
+        self.dedup.remember(head, at.time, Stored::Half { transaction: at.position.0 }, &self.leaps);
+        Ok(Applied::Prepared { transaction: at.position.0 })
     }
 
     pub(super) fn end(&mut self, at: RecordAt, end: &End, effects: &mut Vec<Effect>) -> Outcome {

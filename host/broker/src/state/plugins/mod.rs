@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::record::{BindingPut, PluginChunk, PluginPublish};
-use crate::{Millis, Refusal, ResourceName};
+use crate::{Millis, RecordPosition, Refusal, ResourceName};
 
 /// SHA-256 of a component.
 pub type Digest = [u8; 32];
@@ -31,7 +31,7 @@ pub struct Artifact {
     /// Bytes of the whole component.
     pub total: u64,
     /// Log position and offset in the component of each chunk record, ascending by offset.
-    pub chunks: Vec<(u64, u64)>,
+    pub chunks: Vec<(RecordPosition, u64)>,
     /// Bytes that are there.
     pub received: u64,
     /// Verdict of the upload, as JSON; empty until it is published.
@@ -146,7 +146,7 @@ impl Plugins {
 
     /// Adds a piece of a component. A second upload of the same one, after one that was cut off, adds only what is
     /// missing; if it is cut into other pieces, or says another length, it begins anew.
-    pub(super) fn chunk(&mut self, position: u64, chunk: &PluginChunk) {
+    pub(super) fn chunk(&mut self, position: RecordPosition, chunk: &PluginChunk) {
         if !self.artifacts.contains_key(&chunk.digest) {
             self.make_room_for_upload();
         }
@@ -175,7 +175,7 @@ impl Plugins {
     }
 
     /// A piece of a component lies there now.
-    pub(super) fn carry(&mut self, digest: &Digest, offset: u64, from: u64, position: u64) {
+    pub(super) fn carry(&mut self, digest: &Digest, offset: u64, from: RecordPosition, position: RecordPosition) {
         let chunks = self.artifacts.get_mut(digest).map(|artifact| artifact.chunks.iter_mut());
         for (place, at) in chunks.into_iter().flatten() {
             // A piece that was uploaded anew meanwhile lies elsewhere, and stays there.
@@ -191,7 +191,8 @@ impl Plugins {
         if unfinished().count() < UPLOADS_MAX {
             return;
         }
-        let begun = |artifact: &Artifact| artifact.chunks.first().map_or(0, |(position, _)| *position);
+        let begun =
+            |artifact: &Artifact| artifact.chunks.first().map_or(RecordPosition::START, |(position, _)| *position);
         let oldest = unfinished().min_by_key(|(_, artifact)| begun(artifact)).map(|(digest, _)| *digest);
         if let Some(digest) = oldest {
             self.artifacts.remove(&digest);

@@ -1,9 +1,9 @@
 //! How components and bindings lie in a snapshot.
 
 use super::{Artifact, BindingEntry, Digest, PluginEntry, Plugins, Tag};
-use crate::Millis;
 use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::state::snapshot::{Snapshot, Source, Unreadable};
+use crate::{Millis, RecordPosition};
 
 impl Writer<'_> {
     fn digest(&mut self, digest: &Digest) {
@@ -29,7 +29,7 @@ impl Snapshot for Plugins {
             w.text(&artifact.verdict);
             w.varint(artifact.chunks.len() as u64);
             for (position, offset) in &artifact.chunks {
-                w.u64(*position);
+                w.u64(position.0);
                 w.u64(*offset);
             }
         }
@@ -68,7 +68,7 @@ impl Snapshot for Plugins {
                 total: r.u64("total")?,
                 received: r.u64("received")?,
                 verdict: r.string("verdict")?,
-                chunks: r.list("chunks", |r| Ok((r.u64("position")?, r.u64("offset")?)))?,
+                chunks: r.list("chunks", |r| Ok((RecordPosition(r.u64("position")?), r.u64("offset")?)))?,
             };
             plugins.artifacts.insert(digest, artifact);
         }

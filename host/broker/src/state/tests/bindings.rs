@@ -30,11 +30,11 @@ fn a_binding_answers_for_the_topics_that_it_names() {
     let mut log = with_plugin();
     let spec = to_topics(r#""orders","bills""#);
     let set = log.apply(put("b", 1, &spec, None)).unwrap();
-    assert_eq!(set, Applied::Set { created: true, revision: log.last_position() });
+    assert_eq!(set, Applied::Set { created: true, revision: log.last_position().0 });
     assert_eq!(log.effects, [Effect::Plugins]);
     let (name, binding) = log.state.plugins().binding_of_topic(&ResourceName::plain("bills")).unwrap();
     assert_eq!((name, binding.digest, binding.plugin.as_str()), ("b", [1; 32], "p"));
-    assert_eq!((&binding.spec, binding.revision), (&spec, log.last_position()));
+    assert_eq!((&binding.spec, binding.revision), (&spec, log.last_position().0));
     assert!(log.state.plugins().binding_of_topic(&ResourceName::plain("others")).is_none());
 }
 
@@ -70,7 +70,7 @@ fn a_binding_is_changed_by_its_revision() {
     let mut log = with_plugin();
     let spec = to_topics(r#""orders""#);
     log.apply(put("b", 1, &spec, Some(0))).unwrap();
-    let revision = log.last_position();
+    let revision = log.last_position().0;
     assert!(matches!(log.refused(put("b", 1, &spec, Some(0))), Refusal::PreconditionFailed(_)));
     assert!(matches!(log.refused(put("c", 1, &spec, Some(revision))), Refusal::PreconditionFailed(_)));
     let changed = log.apply(put("b", 1, &spec, Some(revision))).unwrap();

@@ -6,7 +6,7 @@ use crate::check::CheckOverrides;
 use crate::record::{BindingDelete, BindingPut, ComponentFailed, EndedBy, Park, Record, Resume};
 use crate::state::{Applied, Effect, OpenTransaction};
 use crate::testing::{Log, START, end, unknown};
-use crate::{CheckPolicy, Millis, Refusal, TopicConfig, TopicId, TransactionOutcome};
+use crate::{CheckPolicy, Millis, RecordPosition, Refusal, TopicConfig, TopicId, TransactionOutcome};
 
 fn policy() -> CheckPolicy {
     CheckPolicy { immunity: Duration::from_secs(6), interval: Duration::from_secs(30), max_checks: 3, schedule: vec![] }
@@ -107,10 +107,10 @@ fn an_answer_to_another_check_than_the_next_counts_nothing() {
     let topic = topic(&mut log, "orders", policy());
     let transaction = log.half(topic);
     log.apply(unknown(transaction, 1, START)).unwrap();
-    let before = log.state.snapshot(0);
+    let before = log.state.snapshot(RecordPosition(0));
     for stale in [0, 1, 3, u32::MAX] {
         assert_eq!(log.apply(unknown(transaction, stale, START.plus_ms(5))), Ok(Applied::Done));
-        assert!(log.effects.is_empty() && before == log.state.snapshot(0), "answer to check {stale}");
+        assert!(log.effects.is_empty() && before == log.state.snapshot(RecordPosition(0)), "answer to check {stale}");
     }
 }
 
@@ -129,9 +129,9 @@ fn the_last_counted_unknown_parks_and_nothing_else_is_asked() {
     assert_eq!((parked.next_due, parked.checks), (Millis::NEVER, 3));
     assert!(parked.parked.as_ref().unwrap().reason.contains('3'));
     assert_eq!((log.state.open_transactions().parked(), due(&log, topic)), (1, vec![]));
-    let before = log.state.snapshot(0);
+    let before = log.state.snapshot(RecordPosition(0));
     assert_eq!(log.apply(unknown(transaction, 4, START)), Ok(Applied::Done));
-    assert!(before == log.state.snapshot(0), "a parked transaction counts nothing");
+    assert!(before == log.state.snapshot(RecordPosition(0)), "a parked transaction counts nothing");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::record::{Again, DeadLetter, LeasedRange, Record, TopicDelete};
 use crate::state::{Applied, Effect};
 use crate::testing::{Log, ack, again, lease, whole};
-use crate::{Generation, GroupConfig, GroupId, QueueOffset, Refusal, ResourceName, TagHash, TopicId};
+use crate::{Generation, GroupConfig, GroupId, QueueOffset, RecordPosition, Refusal, ResourceName, TagHash, TopicId};
 
 fn letter(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Record {
     let reason = "17 deliveries".to_owned();
@@ -26,7 +26,7 @@ fn leased(config: GroupConfig) -> (Log, GroupId, TopicId) {
     (log, group, topic)
 }
 
-fn entries(log: &Log, name: &str) -> Vec<(u64, TagHash)> {
+fn entries(log: &Log, name: &str) -> Vec<(RecordPosition, TagHash)> {
     let topic = log.state.topics().get(log.topic_id(name)).unwrap();
     QueueOffset::each(topic.start(0)..topic.end(0))
         .map(|offset| topic.entry(0, offset).unwrap())

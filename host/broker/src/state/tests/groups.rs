@@ -5,7 +5,7 @@ use crate::record::{
 };
 use crate::state::{Applied, Effect, MADE_GROUPS_MAX, UNUSED_GROUPS_MAX, UNUSED_MS};
 use crate::testing::{Log, ack, lease, read_snapshot, whole};
-use crate::{GroupConfig, GroupId, QueueOffset, Refusal, ResourceName, StartPosition, TagFilter};
+use crate::{GroupConfig, GroupId, QueueOffset, RecordPosition, Refusal, ResourceName, StartPosition, TagFilter};
 
 fn put(config: GroupConfig, expected_revision: Option<u64>) -> Record {
     Record::GroupPut(GroupPut { name: ResourceName::plain("g"), config, expected_revision })
@@ -66,7 +66,7 @@ fn settings_change_without_touching_progress_and_guard_their_revision() {
     let three = GroupConfig { max_attempts: 3, ..GroupConfig::default() };
     assert!(matches!(log.refused(put(three.clone(), Some(0))), Refusal::PreconditionFailed(_)));
     let changed = log.apply(put(three, Some(revision))).unwrap();
-    assert_eq!(changed, Applied::Set { created: false, revision: log.last_position() });
+    assert_eq!(changed, Applied::Set { created: false, revision: log.last_position().0 });
     assert_eq!(log.state.groups().get(group).unwrap().config.max_attempts, 3);
     assert_eq!(log.progress(group, topic).unfinished(), 1);
 }
@@ -157,10 +157,10 @@ fn a_group_that_was_used_or_that_an_operator_set_stays() {
     log.apply(Record::Join(Join { group, topic })).unwrap();
     log.apply(lease(&log, group, topic, 1, whole(0, 0, 2))).unwrap();
     assert!(log.apply(ack(group, topic, 1, 7)).is_err());
-    log.state = read_snapshot(&log.state.snapshot(0)).unwrap().1;
+    log.state = read_snapshot(&log.state.snapshot(RecordPosition(0))).unwrap().1;
     assert!(log.state.groups().get(group).unwrap().is_unused(), "a refused ack uses nothing");
     log.apply(ack(group, topic, 1, 1)).unwrap();
-    log.state = read_snapshot(&log.state.snapshot(0)).unwrap().1;
+    log.state = read_snapshot(&log.state.snapshot(RecordPosition(0))).unwrap().1;
     log.pass_ms(99 * UNUSED_MS);
     assert!(!forgets(&mut log), "it acknowledged a message");
     log.apply(delete()).unwrap();

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::record::Record;
 use crate::state::retention::QUEUE_COST;
 use crate::state::{Applied, Gap, Outcome, RecordAt};
-use crate::{GroupId, Millis, QueueOffset, State, TagFilter, TagHash, TopicId, TransactionOutcome, Unconsumed};
+use crate::{
+    GroupId, Millis, QueueOffset, RecordPosition, State, TagFilter, TagHash, TopicId, TransactionOutcome, Unconsumed,
+};
 
 /// Looks at the state after every record and remembers what must not change.
 #[derive(Default)]
@@ -20,7 +22,7 @@ pub(super) struct Watch {
     /// Messages below the cursors that were not done.
     unfinished: BTreeSet<(GroupId, TopicId, u32, QueueOffset)>,
     /// Where halves were carried: place, and transaction.
-    carried: BTreeMap<u64, u64>,
+    carried: BTreeMap<RecordPosition, RecordPosition>,
 }
 
 impl Watch {
@@ -37,7 +39,7 @@ impl Watch {
 
     fn note(&mut self, at: RecordAt, record: &Record, outcome: &Outcome) {
         match (record, outcome) {
-            (Record::Half(_), Ok(Applied::Prepared { transaction })) if *transaction == at.position => {
+            (Record::Half(_), Ok(Applied::Prepared { transaction })) if *transaction == at.position.0 => {
                 self.halves.insert(*transaction);
             }
             // I4: an end that is not a repeat is the only one of its transaction.
@@ -51,7 +53,7 @@ impl Watch {
                 assert_eq!(self.ended.get(&end.transaction), Some(outcome), "a repeat got another outcome");
             }
             // The first copy of a half says which transaction it is, wherever it is carried later.
-            (Record::Carried(carried), Ok(_)) if self.halves.contains(&carried.from) => {
+            (Record::Carried(carried), Ok(_)) if self.halves.contains(&carried.from.0) => {
                 self.carried.insert(at.position, carried.from);
             }
             _ => {}
@@ -87,30 +89,32 @@ impl Watch {
         });
         let halves = state.open_transactions().iter(None).map(|(id, _)| state.place_of_half(id).expect("it is open"));
         let artifacts = state.plugins().artifacts().flat_map(|(_, artifact)| &artifact.chunks);
-        let bodies: BTreeSet<u64> = halves.chain(artifacts.map(|(position, _)| *position)).collect();
-        let mut entries: Vec<u64> = entries.collect();
+        let bodies: BTreeSet<RecordPosition> = halves.chain(artifacts.map(|(position, _)| *position)).collect();
+        let mut entries: Vec<RecordPosition> = entries.collect();
         entries.sort_unstable();
         let needed = bodies.iter().chain(&entries).min().copied();
-        assert_eq!(state.needed_from(), needed.unwrap_or(u64::MAX));
-        let found = state.bodies_in(0..u64::MAX, usize::MAX);
-        assert_eq!(found.iter().map(|body| body.position).collect::<BTreeSet<u64>>(), bodies);
-        let (all, next) = state.messages_in(&(0..u64::MAX), None);
+        assert_eq!(state.needed_from(), needed.unwrap_or(RecordPosition::BEYOND));
+        let found = state.bodies_in(RecordPosition(0)..RecordPosition::BEYOND, usize::MAX);
+        assert_eq!(found.iter().map(|body| body.position).collect::<BTreeSet<RecordPosition>>(), bodies);
+        let (all, next) = state.messages_in(&(RecordPosition(0)..RecordPosition::BEYOND), None);
         assert!(next.is_none());
-        let (mut stepped, mut from) = state.some_messages_in(&(0..u64::MAX), None, QUEUE_COST + 2);
+        let (mut stepped, mut from) =
+            state.some_messages_in(&(RecordPosition(0)..RecordPosition::BEYOND), None, QUEUE_COST + 2);
         while from.is_some() {
-            let (more, next) = state.some_messages_in(&(0..u64::MAX), from, QUEUE_COST + 2);
+            let (more, next) =
+                state.some_messages_in(&(RecordPosition(0)..RecordPosition::BEYOND), from, QUEUE_COST + 2);
             stepped.extend(more);
             from = next;
         }
         assert!(stepped == all, "in steps: {stepped:?}, at once: {all:?}");
-        let mut found: Vec<u64> = all.iter().map(|body| body.position).collect();
+        let mut found: Vec<RecordPosition> = all.iter().map(|body| body.position).collect();
         found.sort_unstable();
         assert!(found == entries);
     }
 
     /// I6: offsets without holes, each entry resolves, and a queue only grows. Returns how often each position is
     /// indexed, by topic.
-    fn queues(&mut self, state: &State) -> BTreeMap<(TopicId, u64), usize> {
+    fn queues(&mut self, state: &State) -> BTreeMap<(TopicId, RecordPosition), usize> {
         let mut indexed = BTreeMap::new();
         for topic in state.topics().iter() {
             for queue in 0..topic.queue_count() {
@@ -135,27 +139,27 @@ impl Watch {
     }
 
     /// I3, I4: an open or rolled-back half is in no queue, a committed one is once in its own topic.
-    fn transactions(&mut self, state: &State, indexed: &BTreeMap<(TopicId, u64), usize>) {
+    fn transactions(&mut self, state: &State, indexed: &BTreeMap<(TopicId, RecordPosition), usize>) {
         let open = state.open_transactions();
         let everywhere = |position| indexed.iter().filter(|((_, p), _)| *p == position).map(|(_, n)| n).sum::<usize>();
         for half in &self.halves {
             match (self.ended.get(half), open.get(*half)) {
                 (Some(_), Some(_)) => panic!("transaction {half} ended and is open"),
                 (Some(TransactionOutcome::RolledBack), None) | (None, Some(_)) => {
-                    assert_eq!(everywhere(*half), 0, "half {half} can be seen");
+                    assert_eq!(everywhere(RecordPosition(*half)), 0, "half {half} can be seen");
                 }
                 (Some(TransactionOutcome::Committed), None) => {
                     let recorded = state.outcomes().get(*half).map(|ended| ended.topic);
                     let topic = recorded.and_then(|topic| state.topics().get(topic));
                     if let Some(topic) = topic {
                         let kept = (0..topic.queue_count()).all(|queue| topic.start(queue) == QueueOffset::FIRST);
-                        let times = indexed.get(&(topic.id, *half)).copied().unwrap_or(0);
+                        let times = indexed.get(&(topic.id, RecordPosition(*half))).copied().unwrap_or(0);
                         assert!(times == 1 || (times == 0 && !kept), "commit of {half}");
                     }
                 }
                 (None, None) => {
                     self.lost.insert(*half);
-                    assert_eq!(everywhere(*half), 0, "a lost half {half} can be seen");
+                    assert_eq!(everywhere(RecordPosition(*half)), 0, "a lost half {half} can be seen");
                 }
             }
         }

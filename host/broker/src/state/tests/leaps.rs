@@ -9,7 +9,9 @@ use crate::record::codec::Writer;
 use crate::record::{Expire, LeapsBelieved, Leapt, NodeStarted, Record};
 use crate::state::{Applied, DEDUP_WINDOW_MS, LEAPS_MAX, Leap, OUTCOME_MEMORY_MS, PIN_MS};
 use crate::testing::{Log, end, head, read_snapshot};
-use crate::{GroupConfig, Millis, QueueOffset, Refusal, TopicConfig, TopicId, TransactionOutcome, Unconsumed};
+use crate::{
+    GroupConfig, Millis, QueueOffset, RecordPosition, Refusal, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
+};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -153,11 +155,11 @@ fn a_group_keeps_its_right_over_a_leap_of_either_kind() {
 #[test]
 fn leaps_are_in_snapshots_and_a_log_without_them_has_none_there() {
     let mut log = Log::new();
-    let bytes = log.state.snapshot(7);
+    let bytes = log.state.snapshot(RecordPosition(7));
     let (_, state) = read_snapshot(&bytes).unwrap();
     assert_eq!(state.leaps(), log.state.leaps());
     start_after(&mut log, HOUR_MS);
-    let with = log.state.snapshot(7);
+    let with = log.state.snapshot(RecordPosition(7));
     let mut section = vec![8, 0, 2];
     let mut contents = vec![1];
     let from = log.now.0 - HOUR_MS;
@@ -168,14 +170,14 @@ fn leaps_are_in_snapshots_and_a_log_without_them_has_none_there() {
     assert!(with.ends_with(&[section, contents].concat()));
     let (_, state) = read_snapshot(&with).unwrap();
     assert_eq!(state.leaps(), log.state.leaps());
-    assert!(state.snapshot(7) == with);
+    assert!(state.snapshot(RecordPosition(7)) == with);
 }
 
 #[test]
 fn leaps_that_no_version_writes_are_refused() {
     let mut log = Log::new();
     start_after(&mut log, HOUR_MS);
-    let bytes = log.state.snapshot(7);
+    let bytes = log.state.snapshot(RecordPosition(7));
     let with = |leaps: &[(u64, u64, bool, bool)]| {
         let mut contents = Vec::new();
         let mut w = Writer(&mut contents);

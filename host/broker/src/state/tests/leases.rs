@@ -3,7 +3,7 @@
 use crate::record::{Again, ChangeInvisible, LeasedRange, Record, Renew};
 use crate::state::{Applied, Effect, Exception, UNFINISHED_MAX};
 use crate::testing::{Log, START, ack, again, lease, whole};
-use crate::{Generation, GroupConfig, GroupId, Handle, Millis, QueueOffset, Refusal, TopicId};
+use crate::{Generation, GroupConfig, GroupId, Handle, Millis, QueueOffset, RecordPosition, Refusal, TopicId};
 
 /// A group that holds the first message of a topic with three of them, by generation 1, for 60 s.
 fn leased() -> (Log, GroupId, TopicId) {
@@ -205,7 +205,7 @@ fn a_range_that_would_leave_a_gap_is_ignored_and_its_messages_come_again() {
 #[test]
 fn a_range_beyond_the_queue_or_of_no_queue_is_ignored() {
     let (mut log, group, topic) = leased();
-    let before = log.state.snapshot(0);
+    let before = log.state.snapshot(RecordPosition(0));
     let empty = |queue, from, to| LeasedRange { queue, from, to, leased: vec![], left: vec![] };
     for range in [
         whole(0, 1, 4),
@@ -214,7 +214,7 @@ fn a_range_beyond_the_queue_or_of_no_queue_is_ignored() {
         empty(u32::MAX, QueueOffset(0), QueueOffset(u64::MAX)),
     ] {
         log.apply(lease(&log, group, topic, 2, range)).unwrap();
-        assert!(before == log.state.snapshot(0));
+        assert!(before == log.state.snapshot(RecordPosition(0)));
     }
 }
 

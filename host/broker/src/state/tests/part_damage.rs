@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::state::{Copies, Gaps, IndexEntry, PartError, QueueGap, SnapshotError};
 use crate::testing::{Log, Parts, end};
-use crate::{QueueOffset, State, TopicId, TransactionOutcome};
+use crate::{QueueOffset, RecordPosition, State, TopicId, TransactionOutcome};
 
 /// Three parts of two topics, each with messages that were sent and transactions that ended; and the last part's rest.
 struct Sealed {
@@ -50,7 +50,7 @@ fn first_entry(part: &Bytes) -> usize {
 #[test]
 fn what_one_copy_lost_is_read_from_the_other_and_noted_until_both_are_whole_again() {
     let Sealed { state, parts, topics } = sealed();
-    let (position, mut read) = parts.read(&state.snapshot(30_000)).unwrap();
+    let (position, mut read) = parts.read(&state.snapshot(RecordPosition(30_000))).unwrap();
     let expected = entries(&state, topics[0], 0);
     let part = &parts.0[&20_000];
     let (first, second) = (damaged(part, first_entry(part) + 3), part.clone());
@@ -68,8 +68,8 @@ fn what_one_copy_lost_is_read_from_the_other_and_noted_until_both_are_whole_agai
     assert!(lost[50..100].iter().all(Option::is_none));
     assert_eq!(read.lost_parts(), [20_000]);
     let lowest = read.topics().get(topics[0]).unwrap().lowest_position_from(0, QueueOffset(60));
-    assert_eq!(lowest, Some(0), "it may lie anywhere: the log keeps all of it");
-    assert!(read.snapshot(position) == state.snapshot(30_000), "none of it is in a snapshot");
+    assert_eq!(lowest, Some(RecordPosition::START), "it may lie anywhere: the log keeps all of it");
+    assert!(read.snapshot(position) == state.snapshot(RecordPosition(30_000)), "none of it is in a snapshot");
 
     // Another part is never taken for it.
     let refused = read.read_from(20_000, parts.0[&30_000].clone().into()).unwrap_err();
@@ -82,7 +82,7 @@ fn what_one_copy_lost_is_read_from_the_other_and_noted_until_both_are_whole_agai
 #[test]
 fn without_a_part_that_is_lost_the_rest_is_read_and_what_is_missing_is_told() {
     let Sealed { state, parts, topics: [a, b] } = sealed();
-    let snapshot = state.snapshot(30_000);
+    let snapshot = state.snapshot(RecordPosition(30_000));
     let with = |parts: &Parts| {
         let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
         let read =
@@ -131,7 +131,7 @@ fn without_a_part_that_is_lost_the_rest_is_read_and_what_is_missing_is_told() {
 #[test]
 fn a_snapshot_says_which_parts_it_names_and_whether_it_is_as_it_was_written() {
     let Sealed { state, parts, .. } = sealed();
-    let snapshot = state.snapshot(30_000);
+    let snapshot = state.snapshot(RecordPosition(30_000));
     State::check_snapshot(&snapshot).unwrap();
     assert_eq!(State::parts_of_snapshot(&snapshot).unwrap(), parts.read(&snapshot).unwrap().1.named_parts());
     for at in 0..snapshot.len() {

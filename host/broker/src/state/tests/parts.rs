@@ -11,14 +11,17 @@ use crate::record::{
 };
 use crate::state::{Applied, EntryAt, PIN_MS, PartError, SnapshotError};
 use crate::testing::{Log, Parts, ack, end, lease, message, whole};
-use crate::{GroupConfig, MessageKind, NewMessage, QueueOffset, ResourceName, State, TagFilter, TransactionOutcome};
+use crate::{
+    GroupConfig, MessageKind, NewMessage, QueueOffset, RecordPosition, ResourceName, State, TagFilter,
+    TransactionOutcome,
+};
 
 /// A sealed state with its part and snapshot.
 fn sealed() -> (State, Parts, Vec<u8>) {
     let mut state = full().state;
     let mut parts = Parts::default();
     parts.0.insert(4711, state.seal(4711).unwrap());
-    let snapshot = state.snapshot(4711);
+    let snapshot = state.snapshot(RecordPosition(4711));
     (state, parts, snapshot)
 }
 
@@ -36,7 +39,7 @@ fn a_sealed_state_reads_and_is_read_back_as_the_same_state() {
     let (position, read) = parts.read(&snapshot).unwrap();
     assert!(read.snapshot(position) == snapshot);
     assert_eq!(read.parts(), [4711]);
-    assert!(canonical(&read, &parts) == full().state.snapshot(7));
+    assert!(canonical(&read, &parts) == full().state.snapshot(RecordPosition(7)));
     assert!(State::default().seal(1).is_none());
 }
 
@@ -72,7 +75,7 @@ fn a_snapshot_of_a_sealed_state_does_not_grow_with_messages() {
             log.apply(end(half, TransactionOutcome::Committed)).unwrap();
         }
         log.state.seal(1_000_000).unwrap();
-        log.state.snapshot(1_000_000).len()
+        log.state.snapshot(RecordPosition(1_000_000)).len()
     });
     // Offsets are varints.
     assert!(sizes[1] <= sizes[0] + 8, "{sizes:?}");
@@ -109,7 +112,7 @@ fn every_byte_of_a_part_has_its_meaning() {
     let rows = [
         // Kind, topic, queue; first, count, lowest, highest, place, length.
         ([1, 1, 0], [0, 1, half, half, data as u64], 16),
-        ([1, 1, 1], [0, 1, sent.position, sent.position, data as u64 + 16], 16),
+        ([1, 1, 1], [0, 1, sent.position.0, sent.position.0, data as u64 + 16], 16),
         ([2, 0, 0], [0, 2, 0, 0, data as u64 + 32], 80),
         ([3, 0, 0], [0, 1, 0, 0, data as u64 + 112], 40),
         ([4, 1, 0], [0, 1, 0, 0, data as u64 + 152], 16),
@@ -122,12 +125,12 @@ fn every_byte_of_a_part_has_its_meaning() {
         assert_eq!(start % 8, 0);
         assert_eq!(u32_at(at + 12), crc32c::crc32c(&bytes[start..start + len]));
     }
-    assert_eq!((u64_at(data), u64_at(data + 8)), (committed.position, committed.tag.0));
-    assert_eq!((u64_at(data + 16), u64_at(data + 24)), (sent.position, sent.tag.0));
+    assert_eq!((u64_at(data), u64_at(data + 8)), (committed.position.0, committed.tag.0));
+    assert_eq!((u64_at(data + 16), u64_at(data + 24)), (sent.position.0, sent.tag.0));
     assert_eq!(bytes.len(), data + 168);
     // The outcome: transaction, time, the end's record, topic, checks, outcome.
     let (time, record) = (log.now.0, log.last_position());
-    assert_eq!([112, 120, 128, 144].map(|at| u64_at(data + at)), [half, time, record, 1]);
+    assert_eq!([112, 120, 128, 144].map(|at| u64_at(data + at)), [half, time, record.0, 1]);
     assert_eq!([136, 140].map(|at| u32_at(data + at)), [1, 0]);
     // The mark: bytes of a half and a message, time.
     assert_eq!([152, 160].map(|at| u64_at(data + at)), [200, time]);
@@ -137,7 +140,7 @@ fn every_byte_of_a_part_has_its_meaning() {
 fn every_flipped_bit_and_every_cut_of_a_part_is_found() {
     let (state, parts, snapshot) = sealed();
     let bytes = &parts.0[&4711];
-    let unsealed = full().state.snapshot(7);
+    let unsealed = full().state.snapshot(RecordPosition(7));
     let mut live = full().state;
     let mut seen = HashSet::new();
     let mut refused = |damaged: Vec<u8>, what: &str| {
@@ -145,7 +148,7 @@ fn every_flipped_bit_and_every_cut_of_a_part_is_found() {
         let parts = Parts([(4711, part.clone())].into());
         seen.insert(std::mem::discriminant(&part_error(parts.read(&snapshot))));
         part_error(live.adopt(4711, part));
-        assert!(live.snapshot(7) == unsealed, "{what}: a part that was refused changed the state");
+        assert!(live.snapshot(RecordPosition(7)) == unsealed, "{what}: a part that was refused changed the state");
     };
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.to_vec();
@@ -158,7 +161,7 @@ fn every_flipped_bit_and_every_cut_of_a_part_is_found() {
     refused([&bytes[..], &[0; 8]].concat(), "longer");
     assert!(seen.len() >= 4);
     live.adopt(4711, bytes.clone()).unwrap();
-    assert!(live.snapshot(4711) == snapshot && state.snapshot(4711) == snapshot);
+    assert!(live.snapshot(RecordPosition(4711)) == snapshot && state.snapshot(RecordPosition(4711)) == snapshot);
 }
 
 #[test]
@@ -215,10 +218,10 @@ fn a_part_that_does_not_fit_is_refused_and_changes_nothing() {
     let mut sealer = crate::testing::replay(sealer, &log.records[log.records.len() - 2..]);
     let second = sealer.seal(20).unwrap();
     let refused = |state: &mut State, part, bytes: &bytes::Bytes| {
-        let before = state.snapshot(0);
+        let before = state.snapshot(RecordPosition(0));
         match state.adopt(part, bytes.clone()) {
             Err(SnapshotError::Part { part: named, why: PartError::Misfit(why) }) if named == part => {
-                assert!(state.snapshot(0) == before, "{why}");
+                assert!(state.snapshot(RecordPosition(0)) == before, "{why}");
                 why
             }
             other => panic!("{other:?}"),
@@ -248,7 +251,7 @@ fn a_part_that_does_not_fit_is_refused_and_changes_nothing() {
     assert!(refused(&mut log.state, 10, &first).contains("already"));
     log.state.adopt(20, second).unwrap();
     assert!(refused(&mut log.state, 10, &first).contains("already"));
-    assert!(log.state.snapshot(0) == sealer.snapshot(0));
+    assert!(log.state.snapshot(RecordPosition(0)) == sealer.snapshot(RecordPosition(0)));
 }
 
 #[test]
@@ -287,10 +290,10 @@ fn a_state_adopts_a_part_whose_topics_and_messages_it_forgot_meanwhile() {
     let parts = Parts([(10, part.clone())].into());
     log.state.adopt(10, part).unwrap();
     assert_eq!(log.state.parts(), [10]);
-    assert!(canonical(&log.state, &parts) == log.replay().snapshot(7));
+    assert!(canonical(&log.state, &parts) == log.replay().snapshot(RecordPosition(7)));
     log.apply(Record::TopicDelete(TopicDelete { name: ResourceName::plain("two"), force: true })).unwrap();
     assert!(log.state.parts().is_empty());
-    assert!(canonical(&log.state, &Parts::default()) == log.replay().snapshot(7));
+    assert!(canonical(&log.state, &Parts::default()) == log.replay().snapshot(RecordPosition(7)));
 }
 
 #[test]
@@ -306,8 +309,8 @@ fn a_state_adopts_a_part_of_which_it_forgot_the_first_messages_and_is_read_back_
     log.send(topic, 0, None);
     let parts = Parts([(10, part.clone())].into());
     log.state.adopt(10, part).unwrap();
-    assert!(canonical(&log.state, &parts) == log.replay().snapshot(7));
-    let (_, mut read) = parts.read(&log.state.snapshot(0)).unwrap();
+    assert!(canonical(&log.state, &parts) == log.replay().snapshot(RecordPosition(7)));
+    let (_, mut read) = parts.read(&log.state.snapshot(RecordPosition(0))).unwrap();
     assert!(read.seal(20) == log.state.seal(20));
 }
 
@@ -318,10 +321,10 @@ fn a_snapshot_of_version_2_and_its_part_are_read_and_written_as_they_were() {
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v2.part-4711"));
     let parts = Parts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
-    assert_eq!((position, state.parts()), (4711, vec![4711]));
+    assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
     let mut expected = full().state;
     expected.forget_retention();
-    assert!(canonical(&state, &parts) == expected.snapshot(7));
+    assert!(canonical(&state, &parts) == expected.snapshot(RecordPosition(7)));
 }
 
 /// A state with gaps and carried records besides.
@@ -334,14 +337,14 @@ fn fuller() -> State {
     let place = MessagePlace { topic, queue: 0, stored_at: log.now };
     encode_message(&mut half, place, "client", &message, CheckOverrides::default());
     let (from, _) = log.state.open_transactions().iter(None).next().unwrap();
-    log.apply(Record::Carried(Carried { from, queued: None, record: half })).unwrap();
+    log.apply(Record::Carried(Carried { from: RecordPosition(from), queued: None, record: half })).unwrap();
     let digest = [1; 32];
     let (from, offset) = log.state.plugins().artifact(&digest).unwrap().chunks[0];
     PluginChunk { digest, offset, total: 3, data: vec![1; 3] }.encode(&mut piece);
     log.apply(Record::Carried(Carried { from, queued: None, record: piece })).unwrap();
     let (queued, mut record) = (Some(Queued { topic, queue: 0, offset: QueueOffset(3) }), Vec::new());
     encode_message(&mut record, place, "client", plain, CheckOverrides::default());
-    log.apply(Record::Carried(Carried { from: 4, queued, record })).unwrap();
+    log.apply(Record::Carried(Carried { from: RecordPosition(4), queued, record })).unwrap();
     log.pass_ms(PIN_MS + 1);
     let Applied::Expired { messages, missed } =
         log.apply(Record::Expire(Expire { topic, starts: vec![(0, QueueOffset(2))] })).unwrap()
@@ -359,9 +362,12 @@ fn a_snapshot_of_version_3_and_its_part_are_read() {
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v3.part-4711"));
     let parts = Parts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
-    assert_eq!((position, state.parts()), (4711, vec![4711]));
+    assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
     let mut written = fuller();
-    assert!(written.seal(4711) == Some(part) && written.snapshot(4711) == state.snapshot(4711));
+    assert!(
+        written.seal(4711) == Some(part)
+            && written.snapshot(RecordPosition(4711)) == state.snapshot(RecordPosition(4711))
+    );
 }
 
 /// A state with filters and groups that receives made besides: one that was used, and one that was not. A transaction on
@@ -408,7 +414,7 @@ fn a_snapshot_of_version_4_and_its_part_are_read_and_written_as_they_were() {
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v4.part-4711"));
     let parts = Parts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
-    assert_eq!((position, state.parts()), (4711, vec![4711]));
-    assert!(state.snapshot(4711) == fixture);
-    assert!(written.seal(4711) == Some(part) && written.snapshot(4711) == fixture);
+    assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
+    assert!(state.snapshot(RecordPosition(4711)) == fixture);
+    assert!(written.seal(4711) == Some(part) && written.snapshot(RecordPosition(4711)) == fixture);
 }

@@ -51,7 +51,7 @@ fn a_component_is_published_when_all_its_pieces_are_there() {
     log.apply(chunk(1, 4, 10, 6)).unwrap();
     assert_eq!(log.state.plugins().artifact(&[1; 32]).unwrap().chunks, [(first, 0), (log.last_position(), 4)]);
     let published = log.apply(publish("p", "1", 1, None)).unwrap();
-    assert_eq!(published, Applied::Set { created: true, revision: log.last_position() });
+    assert_eq!(published, Applied::Set { created: true, revision: log.last_position().0 });
     assert_eq!(log.effects, [Effect::Plugins]);
     assert_eq!(log.state.plugins().artifact(&[1; 32]).unwrap().verdict, "{}");
 }

@@ -6,12 +6,12 @@ use crate::record::codec::{Reader, Writer};
 use crate::state::IndexEntry;
 use crate::state::part::{Of, Part, PartWriter};
 use crate::state::queue::QueueIndex;
-use crate::{QueueOffset, TagHash, TopicId};
+use crate::{QueueOffset, RecordPosition, TagHash, TopicId};
 
 const OF: Of = Of::Queue(TopicId(1), 0);
 
 fn entry(position: u64) -> IndexEntry {
-    IndexEntry { position, tag: TagHash(position.wrapping_mul(0x9e37_79b9_7f4a_7c15)) }
+    IndexEntry { position: RecordPosition(position), tag: TagHash(position.wrapping_mul(0x9e37_79b9_7f4a_7c15)) }
 }
 
 /// Seals the tail, if there is one.
@@ -47,21 +47,27 @@ fn assert_is(index: &QueueIndex, start: u64, list: &[(u64, u64)]) {
         let expected = list
             .get(offset as usize)
             .filter(|_| offset >= start)
-            .map(|(position, first)| IndexEntry { position: *position, ..entry(*first) });
+            .map(|(position, first)| IndexEntry { position: RecordPosition(*position), ..entry(*first) });
         assert_eq!(index.get(QueueOffset(offset)), expected, "offset {offset} of {start}..{end}");
         let from = list.iter().skip(offset.max(start) as usize).map(|(position, _)| position);
         assert_eq!(
             index.lowest_position_from(QueueOffset(offset)),
-            from.min().copied(),
+            from.min().copied().map(RecordPosition),
             "from {offset} of {start}..{end}"
         );
     }
-    let kept = (0..).zip(list).skip(start as usize).map(|(offset, (position, _))| (QueueOffset(offset), *position));
-    let expected: Vec<_> = kept.filter(|(_, position)| (20..60).contains(position)).collect();
-    assert_eq!(index.offsets_in(&(20..60), QueueOffset(0), &mut 1000), (expected.clone(), None));
+    let kept = (0..)
+        .zip(list)
+        .skip(start as usize)
+        .map(|(offset, (position, _))| (QueueOffset(offset), RecordPosition(*position)));
+    let expected: Vec<_> = kept.filter(|(_, position)| (20..60).contains(&position.0)).collect();
+    assert_eq!(
+        index.offsets_in(&(RecordPosition(20)..RecordPosition(60)), QueueOffset(0), &mut 1000),
+        (expected.clone(), None)
+    );
     let (mut stepped, mut from) = (Vec::new(), Some(QueueOffset(0)));
     while let Some(at) = from {
-        let (more, next) = index.offsets_in(&(20..60), at, &mut 3);
+        let (more, next) = index.offsets_in(&(RecordPosition(20)..RecordPosition(60)), at, &mut 3);
         stepped.extend(more);
         from = next;
     }
@@ -94,8 +100,8 @@ proptest! {
                 }
                 7 => {
                     let offset = a % (list.len() as u64 + 1);
-                    index.carry(QueueOffset(offset), 2 * a);
-                    follower.carry(QueueOffset(offset), 2 * a);
+                    index.carry(QueueOffset(offset), RecordPosition(2 * a));
+                    follower.carry(QueueOffset(offset), RecordPosition(2 * a));
                     if offset >= start && let Some((position, _)) = list.get_mut(offset as usize) {
                         *position = 2 * a;
                     }
@@ -125,11 +131,11 @@ fn a_row_whose_bounds_are_not_those_of_its_entries_does_not_fit() {
     }
     let part = seal(&index, 1).unwrap();
     let row = part.row(OF).unwrap();
-    assert_eq!((row.lowest, row.highest), (10, 30));
+    assert_eq!((row.lowest.0, row.highest.0), (10, 30));
     assert_eq!(index.fits(row, &part.entries(row)), Ok(()));
     for (lowest, highest) in [(9, 30), (10, 31)] {
         let mut other = row.clone();
-        (other.lowest, other.highest) = (lowest, highest);
+        (other.lowest, other.highest) = (RecordPosition(lowest), RecordPosition(highest));
         assert!(index.fits(&other, &part.entries(row)).is_err());
     }
 }

@@ -7,8 +7,8 @@ mod sealing;
 use proptest::prelude::*;
 
 use super::invariants::Watch;
-use crate::State;
 use crate::testing::{Log, read_snapshot, replay};
+use crate::{RecordPosition, State};
 
 use random::{Step, beginning, interpret};
 pub(super) use sealing::canonical;
@@ -50,14 +50,14 @@ proptest! {
         at in proptest::collection::vec(any::<proptest::sample::Index>(), 6),
     ) {
         let (log, outcomes) = run(&steps);
-        let whole = log.state.snapshot(7);
-        prop_assert!(log.replay().snapshot(7) == whole, "a replay gives another state");
+        let whole = log.state.snapshot(RecordPosition(7));
+        prop_assert!(log.replay().snapshot(RecordPosition(7)) == whole, "a replay gives another state");
         for at in at {
             let k = at.index(log.records.len() + 1);
-            let bytes = replay(State::default(), &log.records[..k]).snapshot(k as u64);
+            let bytes = replay(State::default(), &log.records[..k]).snapshot(RecordPosition(k as u64));
             let (position, mut state) = read_snapshot(&bytes).unwrap();
-            prop_assert_eq!(position, k as u64);
-            prop_assert!(state.snapshot(k as u64) == bytes, "read and written again after {}", k);
+            prop_assert_eq!(position, RecordPosition(k as u64));
+            prop_assert!(state.snapshot(RecordPosition(k as u64)) == bytes, "read and written again after {}", k);
             let mut effects = Vec::new();
             for ((at, record), expected) in log.records[k..].iter().zip(&outcomes[k..]) {
                 effects.clear();
@@ -67,7 +67,7 @@ proptest! {
                 };
                 prop_assert_eq!(&said, expected, "after a snapshot at {}: {:?}", k, record);
             }
-            prop_assert!(state.snapshot(7) == whole, "a snapshot at {} gives another state", k);
+            prop_assert!(state.snapshot(RecordPosition(7)) == whole, "a snapshot at {} gives another state", k);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::record::{
 use crate::state::{Applied, GAPS_MAX, Gap, PIN_MS};
 use crate::testing::{Log, ack, end, lease, message, whole};
 use crate::{
-    Generation, GroupConfig, MessageKind, NewMessage, QueueOffset, StartPosition, TopicConfig, TopicId,
+    Generation, GroupConfig, MessageKind, NewMessage, QueueOffset, RecordPosition, StartPosition, TopicConfig, TopicId,
     TransactionOutcome, Unconsumed,
 };
 
@@ -240,29 +240,37 @@ fn a_half_that_was_carried_is_committed_from_where_it_lies_now() {
     let mut log = Log::new();
     let topic = topic(&mut log, TopicConfig::default());
     let (committed, rolled_back, open) = (log.half(topic), log.half(topic), log.half(topic));
-    let bodies = log.state.bodies_in(0..open, 10);
-    assert_eq!(bodies.iter().map(|body| body.position).collect::<Vec<_>>(), [committed, rolled_back]);
+    let bodies = log.state.bodies_in(RecordPosition(0)..RecordPosition(open), 10);
+    assert_eq!(
+        bodies.iter().map(|body| body.position).collect::<Vec<_>>(),
+        [committed, rolled_back].map(RecordPosition)
+    );
     let mut places = Vec::new();
     for body in bodies {
         log.apply(Record::Carried(Carried {
-            from: body.transaction.unwrap(),
+            from: RecordPosition(body.transaction.unwrap()),
             queued: None,
             record: half_record(&log, topic),
         }))
         .unwrap();
         places.push(log.last_position());
     }
-    assert!(log.state.bodies_in(0..open, 10).is_empty());
+    assert!(log.state.bodies_in(RecordPosition(0)..RecordPosition(open), 10).is_empty());
     assert_eq!(log.state.place_of_half(committed), Some(places[0]));
-    assert_eq!(log.state.needed_from(), open);
+    assert_eq!(log.state.needed_from(), RecordPosition(open));
     log.apply(end(rolled_back, TransactionOutcome::RolledBack)).unwrap();
     log.apply(end(committed, TransactionOutcome::Committed)).unwrap();
     assert_eq!(log.state.topics().get(topic).unwrap().entry(0, QueueOffset(0)).unwrap().position, places[0]);
     assert_eq!(log.state.place_of_half(committed), None);
     // One that comes too late changes nothing.
-    log.apply(Record::Carried(Carried { from: committed, queued: None, record: half_record(&log, topic) })).unwrap();
-    assert_eq!(log.state.bodies_in(0..u64::MAX, 10).len(), 1);
-    assert_eq!(log.replay().snapshot(7), log.state.snapshot(7));
+    log.apply(Record::Carried(Carried {
+        from: RecordPosition(committed),
+        queued: None,
+        record: half_record(&log, topic),
+    }))
+    .unwrap();
+    assert_eq!(log.state.bodies_in(RecordPosition(0)..RecordPosition::BEYOND, 10).len(), 1);
+    assert_eq!(log.replay().snapshot(RecordPosition(7)), log.state.snapshot(RecordPosition(7)));
 }
 
 #[test]
@@ -270,11 +278,11 @@ fn a_carried_half_is_read_like_the_first_and_says_which_transaction_it_is() {
     let log = Log::new();
     let half = half_record(&log, TopicId(3));
     let mut carried = Vec::new();
-    Carried { from: 4711, queued: None, record: half.clone() }.encode(&mut carried);
+    Carried { from: RecordPosition(4711), queued: None, record: half.clone() }.encode(&mut carried);
     let (half, carried) = (Bytes::from(half), Bytes::from(carried));
     assert_eq!(decode_stored(&carried).unwrap(), decode_stored(&half).unwrap());
     assert_eq!(before_carried(&half), Ok(None));
-    assert_eq!(before_carried(&carried), Ok(Some((4711, half))));
+    assert_eq!(before_carried(&carried), Ok(Some((RecordPosition(4711), half))));
     for at in 0..carried.len() {
         let mut damaged = carried.to_vec();
         damaged[at] ^= 1;
@@ -312,7 +320,7 @@ fn a_message_that_was_carried_is_found_where_it_lies_now_until_it_goes() {
     assert_eq!((0..4).map(|offset| place(&log, QueueOffset(offset)).unwrap()).collect::<Vec<_>>(), now);
     log.pass_ms(HOUR_MS + 1);
     assert_eq!(expire(&mut log), (4, 0));
-    assert_eq!((place(&log, QueueOffset(1)), log.state.needed_from()), (None, u64::MAX));
+    assert_eq!((place(&log, QueueOffset(1)), log.state.needed_from()), (None, RecordPosition::BEYOND));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::record::codec::Writer;
 use crate::record::{Again, LeasedRange, Park, Record, TopicDelete};
 use crate::state::SnapshotError;
 use crate::testing::{Log, ack, again, end, lease, read_snapshot, unknown, whole};
-use crate::{GroupConfig, QueueOffset, ResourceName, TransactionOutcome};
+use crate::{GroupConfig, QueueOffset, RecordPosition, ResourceName, TransactionOutcome};
 
 /// A state in which every section holds something.
 pub(super) fn full() -> Log {
@@ -85,10 +85,10 @@ fn damaged_section(bytes: &[u8]) -> u16 {
 #[test]
 fn a_snapshot_says_where_it_ends_and_reads_back_as_the_same_state() {
     let log = full();
-    let bytes = log.state.snapshot(4711);
+    let bytes = log.state.snapshot(RecordPosition(4711));
     let (position, state) = read_snapshot(&bytes).unwrap();
-    assert_eq!(position, 4711);
-    assert!(state.snapshot(4711) == bytes);
+    assert_eq!(position, RecordPosition(4711));
+    assert!(state.snapshot(RecordPosition(4711)) == bytes);
     assert_eq!(state.cluster(), log.state.cluster());
     assert_eq!(state.plugins(), log.state.plugins());
     assert_eq!(state.open_transactions().len(), log.state.open_transactions().len());
@@ -99,22 +99,22 @@ fn a_snapshot_says_where_it_ends_and_reads_back_as_the_same_state() {
 fn a_snapshot_of_version_1_is_read() {
     let fixture = include_bytes!("../../../fixtures/snapshot-v1");
     let (position, state) = read_snapshot(fixture).unwrap();
-    assert_eq!(position, 4711);
+    assert_eq!(position, RecordPosition(4711));
     let mut expected = full().state;
     expected.forget_retention();
-    assert!(state.snapshot(4711) == expected.snapshot(4711));
+    assert!(state.snapshot(RecordPosition(4711)) == expected.snapshot(RecordPosition(4711)));
 }
 
 #[test]
 fn an_empty_state_has_a_snapshot_too() {
-    let bytes = State::default().snapshot(0);
+    let bytes = State::default().snapshot(RecordPosition(0));
     let (position, state) = read_snapshot(&bytes).unwrap();
-    assert_eq!((position, state.snapshot(0) == bytes), (0, true));
+    assert_eq!((position, state.snapshot(RecordPosition(0)) == bytes), (RecordPosition(0), true));
 }
 
 #[test]
 fn the_head_and_the_sections_of_a_snapshot_have_these_bytes() {
-    let bytes = State::default().snapshot(0x0102);
+    let bytes = State::default().snapshot(RecordPosition(0x0102));
     let head: Vec<u8> = [b"VOUCHSNP".as_slice(), &[2, 1, 0, 0, 0, 0, 0, 0]].concat();
     assert_eq!(&bytes[..16], head);
     assert_eq!(bytes[16..20], crc32c::crc32c(&head).to_le_bytes());
@@ -131,7 +131,7 @@ fn the_head_and_the_sections_of_a_snapshot_have_these_bytes() {
 
 #[test]
 fn every_flipped_bit_and_every_cut_is_found() {
-    let bytes = full().state.snapshot(4711);
+    let bytes = full().state.snapshot(RecordPosition(4711));
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -146,7 +146,7 @@ fn every_flipped_bit_and_every_cut_is_found() {
 
 #[test]
 fn a_section_of_another_version_is_refused_by_name() {
-    let mut bytes = State::default().snapshot(0);
+    let mut bytes = State::default().snapshot(RecordPosition(0));
     bytes[38] = 2;
     let error = read_snapshot(&bytes).unwrap_err();
     assert_eq!(error, SnapshotError::Unexpected { found: 1, version: 2, expected: 1 });
@@ -156,7 +156,7 @@ fn a_section_of_another_version_is_refused_by_name() {
 
 #[test]
 fn huge_counts_with_a_fitting_checksum_ask_for_no_memory() {
-    let bytes = State::default().snapshot(0);
+    let bytes = State::default().snapshot(RecordPosition(0));
     let huge = |prefix: &[u8]| {
         let mut contents = prefix.to_vec();
         Writer(&mut contents).varint(u64::MAX);
@@ -174,7 +174,7 @@ fn huge_counts_with_a_fitting_checksum_ask_for_no_memory() {
 fn a_queue_of_an_impossible_length_asks_for_no_memory() {
     let mut log = Log::new();
     log.topic("t", 1);
-    let bytes = log.state.snapshot(0);
+    let bytes = log.state.snapshot(RecordPosition(0));
     let contents = bytes[section(&bytes, 2)].to_vec();
     // The queue's length is the byte in front of the empty list of deleted topics.
     let mut longer = contents[..contents.len() - 2].to_vec();
@@ -187,7 +187,7 @@ fn a_queue_of_an_impossible_length_asks_for_no_memory() {
 fn settings_with_too_many_queues_ask_for_no_memory() {
     let mut log = Log::new();
     log.topic("t", 1024);
-    let bytes = log.state.snapshot(0);
+    let bytes = log.state.snapshot(RecordPosition(0));
     let contents = bytes[section(&bytes, 2)].to_vec();
     let at = contents.windows(4).position(|window| window == b"1024").unwrap();
     let mut more = contents;
@@ -204,14 +204,14 @@ proptest! {
         number in 1u16..=7,
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let bytes = full().state.snapshot(0);
+        let bytes = full().state.snapshot(RecordPosition(0));
         let mut contents = bytes[section(&bytes, number)].to_vec();
         for (at, value) in changes {
             let at = at.index(contents.len());
             contents[at] = value;
         }
         if let Ok((_, state)) = read_snapshot(&with_section(&bytes, number, &contents)) {
-            state.snapshot(0);
+            state.snapshot(RecordPosition(0));
         }
     }
 }

@@ -21,12 +21,12 @@ fn with_queues(queues: u32) -> TopicConfig {
 fn a_topic_has_the_position_of_its_last_change_as_revision() {
     let mut log = Log::new();
     let created = log.apply(put("t", with_queues(1), None)).unwrap();
-    assert_eq!(created, Applied::Set { created: true, revision: log.last_position() });
+    assert_eq!(created, Applied::Set { created: true, revision: log.last_position().0 });
     assert_eq!(log.effects, [Effect::Directory]);
     let changed = log.apply(put("t", with_queues(2), None)).unwrap();
-    assert_eq!(changed, Applied::Set { created: false, revision: log.last_position() });
+    assert_eq!(changed, Applied::Set { created: false, revision: log.last_position().0 });
     let topic = log.state.topics().named(&ResourceName::plain("t")).unwrap();
-    assert_eq!((topic.revision, topic.queue_count()), (log.last_position(), 2));
+    assert_eq!((topic.revision, topic.queue_count()), (log.last_position().0, 2));
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_change_with_a_stale_revision_is_refused() {
     let mut log = Log::new();
     assert!(matches!(log.refused(put("t", with_queues(1), Some(77))), Refusal::PreconditionFailed(_)));
     log.apply(put("t", with_queues(1), Some(0))).unwrap();
-    let revision = log.last_position();
+    let revision = log.last_position().0;
     assert!(matches!(log.refused(put("t", with_queues(1), Some(0))), Refusal::PreconditionFailed(_)));
     assert!(matches!(log.refused(put("t", with_queues(1), Some(revision + 1))), Refusal::PreconditionFailed(_)));
     log.apply(put("t", with_queues(2), Some(revision))).unwrap();

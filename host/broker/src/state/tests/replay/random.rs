@@ -8,8 +8,8 @@ use crate::record::*;
 use crate::state::PIN_MS;
 use crate::testing::{Log, head};
 use crate::{
-    CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, ResourceName,
-    StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
+    CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, RecordPosition,
+    ResourceName, StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
 };
 
 /// Numbers from which a record is made, small so that records meet.
@@ -180,17 +180,21 @@ fn carried(log: &Log, step: Step) -> Record {
             let first = |position| log.carried_from(position).unwrap_or(position);
             encode_message(&mut record, place, "client", &message, CheckOverrides::default());
             let queued = Some(Queued { topic: step.topic(), queue, offset: QueueOffset(offset) });
-            Record::Carried(Carried { from: entry.map_or(77, |entry| first(entry.position)), queued, record })
+            Record::Carried(Carried {
+                from: entry.map_or(RecordPosition(77), |entry| first(entry.position)),
+                queued,
+                record,
+            })
         }
         2 => {
             let half = NewMessage { kind: MessageKind::Transaction, ..message };
             encode_message(&mut record, place, "client", &half, CheckOverrides::default());
-            Record::Carried(Carried { from: transaction(log, step), queued: None, record })
+            Record::Carried(Carried { from: RecordPosition(transaction(log, step)), queued: None, record })
         }
         _ => {
             let digest = [(step.a % 3) as u8 + 1; 32];
             let chunks = log.state.plugins().artifact(&digest).map_or(&[][..], |artifact| &artifact.chunks);
-            let (from, offset) = chunks.get(usize::from(step.b) % 2).copied().unwrap_or((77, 0));
+            let (from, offset) = chunks.get(usize::from(step.b) % 2).copied().unwrap_or((RecordPosition(77), 0));
             PluginChunk { digest, offset, total: 8, data: vec![1; 4] }.encode(&mut record);
             Record::Carried(Carried { from, queued: None, record })
         }
@@ -208,7 +212,7 @@ fn message(step: Step) -> MessageHead {
 /// A transaction that is or was there, or none.
 fn transaction(log: &Log, step: Step) -> u64 {
     let halves = log.records.iter().filter(|(_, record)| matches!(record, Record::Half(_)));
-    let mut all: Vec<u64> = halves.map(|(at, _)| at.position).collect();
+    let mut all: Vec<u64> = halves.map(|(at, _)| at.position.0).collect();
     all.push(u64::from(step.a) * 100);
     all[usize::from(step.a) % all.len()]
 }
@@ -263,7 +267,7 @@ fn lease(log: &Log, step: Step) -> Record {
     let again = due.chain(left).take(usize::from(step.c >> 10) % 4).zip(decide);
     let again = again.map(|((queue, offset), becomes)| LeasedAgain { queue, offset, becomes }).collect();
     let renewed_for = step.c.is_multiple_of(2).then(|| "client".to_owned());
-    let (generation, deadline) = (log.last_position(), log.now.plus_ms(60_000));
+    let (generation, deadline) = (log.last_position().0, log.now.plus_ms(60_000));
     Record::Lease(Lease { group, topic, generation: Generation(generation), deadline, renewed_for, fresh, again })
 }
 
@@ -286,7 +290,7 @@ fn about_a_lease(log: &Log, step: Step) -> Record {
             leases: vec![(queue, offset, Generation(generation)), (queue, QueueOffset(0), Generation(1))],
         }),
         1 => {
-            let (new_generation, uncounted) = (log.last_position(), step.c.is_multiple_of(2));
+            let (new_generation, uncounted) = (log.last_position().0, step.c.is_multiple_of(2));
             Record::ChangeInvisible(ChangeInvisible {
                 group,
                 topic,

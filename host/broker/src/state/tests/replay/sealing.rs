@@ -8,7 +8,7 @@ use crate::delivery::{Picks, Reservations, Wanted, pick};
 use crate::record::Record;
 use crate::state::RecordAt;
 use crate::testing::{Parts, replay};
-use crate::{Generation, GroupId, Millis, QueueOffset, State, TagFilter, TopicId};
+use crate::{Generation, GroupId, Millis, QueueOffset, RecordPosition, State, TagFilter, TopicId};
 
 /// What a node has on its disk, and its live state.
 #[derive(Default)]
@@ -33,7 +33,7 @@ impl Node {
     fn recover(&self, records: &[(RecordAt, Record)]) -> State {
         let Some((covered, bytes)) = &self.snapshot else { return replay(State::default(), records) };
         let (position, state) = self.parts.read(bytes).unwrap();
-        assert_eq!(position, *covered as u64);
+        assert_eq!(position, RecordPosition(*covered as u64));
         replay(state, &records[*covered..])
     }
 
@@ -46,7 +46,7 @@ impl Node {
             self.sealed += 1;
         }
         assert!(state.seal(self.last_part + 1).is_none(), "sealed twice");
-        self.snapshot = Some((records, state.snapshot(records as u64)));
+        self.snapshot = Some((records, state.snapshot(RecordPosition(records as u64))));
         // What the snapshot does not name is deleted; a live state that reads from it keeps its bytes.
         let needed = state.parts();
         assert!(needed.is_sorted());
@@ -81,12 +81,12 @@ impl Node {
             return;
         }
         let part = self.waiting.remove(0);
-        let before = self.live.snapshot(0);
+        let before = self.live.snapshot(RecordPosition(0));
         match self.live.adopt(part, self.parts.0[&part].clone()) {
             Ok(()) => self.adopted += 1,
             Err(why) => {
                 assert!(self.lost, "{why}");
-                assert!(self.live.snapshot(0) == before, "a part that was refused changed the state");
+                assert!(self.live.snapshot(RecordPosition(0)) == before, "a part that was refused changed the state");
                 self.refused += 1;
             }
         }
@@ -95,9 +95,9 @@ impl Node {
 
 /// The state with everything in memory again, after it was written and read.
 pub(in crate::state::tests) fn canonical(state: &State, parts: &Parts) -> Vec<u8> {
-    let (_, mut state) = parts.read(&state.snapshot(7)).unwrap();
+    let (_, mut state) = parts.read(&state.snapshot(RecordPosition(7))).unwrap();
     state.unseal();
-    state.snapshot(7)
+    state.snapshot(RecordPosition(7))
 }
 
 fn picks(state: &State, now: Millis) -> Vec<Picks> {
@@ -138,7 +138,7 @@ fn same(node: &Node, plain: &State, now: Millis) {
     // What the live state reads from may be deleted already where a later snapshot needs it no more; it must not be what
     // the live state needs.
     parts.0.retain(|part, _| live.parts().contains(part));
-    assert!(canonical(live, &parts) == plain.snapshot(7));
+    assert!(canonical(live, &parts) == plain.snapshot(RecordPosition(7)));
 }
 
 /// Runs records and actions; what the node did is in it.
@@ -164,7 +164,7 @@ fn drive(steps: &[Step], actions: &[(prop::sample::Index, u8)]) -> Node {
         }
     }
     same(&node, &plain, log.now);
-    assert!(plain.snapshot(7) == log.state.snapshot(7));
+    assert!(plain.snapshot(RecordPosition(7)) == log.state.snapshot(RecordPosition(7)));
     node
 }
 
