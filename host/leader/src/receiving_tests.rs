@@ -10,8 +10,8 @@ use vouch_broker::record::{
 use vouch_broker::state::{FILTERS_MAX, RecordAt};
 use vouch_broker::testing::message;
 use vouch_broker::{
-    Generation, GroupConfig, GroupId, Millis, NothingStored, QueueOffset, ResourceName, State, TagFilter, TopicConfig,
-    TopicId,
+    Generation, GroupConfig, GroupId, Millis, NothingStored, QueueOffset, RecordPosition, ResourceName, State,
+    TagFilter, TopicConfig, TopicId,
 };
 
 use super::{SCAN_COST, TURN_WORK};
@@ -46,7 +46,7 @@ impl Bench {
         while !rest.is_empty() {
             let (frame, next) = Frame::split(rest).unwrap();
             let record = Record::decode(&frame).unwrap();
-            state.apply(RecordAt { position: 1, time: Millis(1) }, &record, &mut Vec::new()).unwrap();
+            state.apply(RecordAt { position: RecordPosition(1), time: Millis(1) }, &record, &mut Vec::new()).unwrap();
             rest = next;
         }
         Self { leader: Leader::of(&state), state, around: Around::default(), began: Instant::now() }
@@ -190,7 +190,7 @@ fn a_receive_that_is_woken_in_vain_says_when_to_look_again() {
     }];
     let (group, again) = (GroupId(1), vec![]);
     let lease = Lease { group, topic: TOPIC, generation: Generation(1), deadline, renewed_for: None, fresh, again };
-    let at = RecordAt { position: 1, time: Millis(1) };
+    let at = RecordAt { position: RecordPosition(1), time: Millis(1) };
     bench.state.apply(at, &Record::Lease(lease), &mut Vec::new()).unwrap();
     let (poll, _answer) = bench.poll(1, Duration::from_secs(60));
     bench.receive(poll);
@@ -208,7 +208,7 @@ fn a_group_that_has_all_its_filters_looks_at_no_others() {
     let mut bench = Bench::new(1);
     let group = GroupId(1);
     let tag = |n: usize| TagFilter::tags([n.to_string().as_str()]);
-    let at = RecordAt { position: 1, time: Millis(1) };
+    let at = RecordAt { position: RecordPosition(1), time: Millis(1) };
     bench.around.living.filters = (0..3 * FILTERS_MAX).map(tag).collect();
     for n in 0..FILTERS_MAX {
         let noted = Record::FilterNoted(FilterNoted { group, topic: TOPIC, filter: tag(n) });

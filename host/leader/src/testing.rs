@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
-use vouch_broker::{Generation, Millis, ResourceName, TagFilter};
+use vouch_broker::{Generation, Millis, RecordPosition, ResourceName, TagFilter};
 
 use crate::{Answer, Batch, FilterOf, Members, Outside, Waiter};
 
@@ -63,7 +63,7 @@ impl Outside for Around {
         Generation(self.generation.get())
     }
 
-    fn record_len(&self, _: u64) -> u32 {
+    fn record_len(&self, _: RecordPosition) -> u32 {
         100
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use vouch_broker::{Generation, Millis, ResourceName, State, TagFilter};
+use vouch_broker::{Generation, Millis, RecordPosition, ResourceName, State, TagFilter};
 
 /// A group, a topic, and the filter of a member that receives from it.
 pub type FilterOf<'a> = (&'a ResourceName, &'a ResourceName, &'a TagFilter);
@@ -31,7 +31,7 @@ pub trait Outside {
 
     /// Bytes of the record of a message that lies at this position; 0 where it cannot be read, which whoever reads the
     /// message will say.
-    fn record_len(&self, position: u64) -> u32;
+    fn record_len(&self, position: RecordPosition) -> u32;
 }
 
 /// The consumers that live: what a leader must know of sessions, which belong to nodes.

@@ -2,17 +2,17 @@
 
 use bytes::Bytes;
 use vouch_broker::record::MessageHead;
-use vouch_broker::{NotDone, StoredMessage};
+use vouch_broker::{NotDone, RecordPosition, StoredMessage};
 use vouch_commitlog::LogReader;
 use vouch_storage::StoredError;
 
 /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
-pub(crate) fn record(log: &LogReader, position: u64) -> Result<Bytes, NotDone> {
+pub(crate) fn record(log: &LogReader, position: RecordPosition) -> Result<Bytes, NotDone> {
     vouch_storage::record(log, position).map_err(unreadable)
 }
 
 /// The message at a log position, verified.
-pub(crate) fn message(log: &LogReader, position: u64) -> Result<(MessageHead, StoredMessage), NotDone> {
+pub(crate) fn message(log: &LogReader, position: RecordPosition) -> Result<(MessageHead, StoredMessage), NotDone> {
     vouch_storage::message(log, position).map_err(unreadable)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use vouch_broker::{Generation, Millis, NotDone, NothingStored, State};
+use vouch_broker::{Generation, Millis, NotDone, NothingStored, RecordPosition, State};
 use vouch_commitlog::LogReader;
 use vouch_leader::{Members, Outside};
 
@@ -34,7 +34,7 @@ impl Outside for Surroundings {
         self.signals.clock.generation(time)
     }
 
-    fn record_len(&self, position: u64) -> u32 {
+    fn record_len(&self, position: RecordPosition) -> u32 {
         // Its length is the first thing that a record says.
         self.reader.as_ref().and_then(|log| vouch_storage::record_len(log, position).ok()).unwrap_or(0)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vouch_broker::{Handle, NewMessage, QueueOffset, ResourceName, StoredMessage, TagFilter, TopicId};
+use vouch_broker::{Handle, NewMessage, QueueOffset, RecordPosition, ResourceName, StoredMessage, TagFilter, TopicId};
 
 use super::transactions::TransactionView;
 
@@ -94,7 +94,7 @@ pub struct MessageView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageMark {
     /// Of a list by key: messages at log positions below this one.
-    Below(u64),
+    Below(RecordPosition),
     /// Of a list of what is in queues.
     Queues {
         /// The topic's life: its offsets mean nothing in another one.

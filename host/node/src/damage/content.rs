@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 
 use vouch_broker::state::{Body, QueueGap};
-use vouch_broker::{NotDone, QueueOffset, State, TopicId};
+use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, TopicId};
 
 use super::{DamagedStretch, Known, LogDamage, LostMessages};
 
@@ -34,13 +34,13 @@ impl LogDamage {
         let mut found: Vec<StretchContent> = Vec::new();
         for (n, stretch) in stretches.iter().enumerate() {
             if stretch.length > 0 && stretch.from < served_to && stretch.known.is_none() {
-                let range = stretch.from..stretch.to;
+                let range = RecordPosition(stretch.from)..RecordPosition(stretch.to);
                 let look_in = range.clone();
                 let look = move |state: &State| state.bodies_in(look_in, BODIES_MAX);
                 found.push(StretchContent::new(n, range, self.shard.read(look).await?));
             }
         }
-        let first = found.iter().map(|found| found.range.start).min().unwrap_or(0);
+        let first = found.iter().map(|found| found.range.start).min().unwrap_or(RecordPosition::START);
         let hull = first..found.iter().map(|found| found.range.end).max().unwrap_or(first);
         let mut from = None;
         while !hull.is_empty() {
@@ -78,14 +78,14 @@ impl LogDamage {
 struct StretchContent {
     /// Which one.
     stretch: usize,
-    range: Range<u64>,
+    range: Range<RecordPosition>,
     known: Known,
     /// Messages, gathered to runs of neighbours.
     rows: Vec<(TopicId, u32, RangeInclusive<QueueOffset>)>,
 }
 
 impl StretchContent {
-    fn new(stretch: usize, range: Range<u64>, bodies: Vec<Body>) -> Self {
+    fn new(stretch: usize, range: Range<RecordPosition>, bodies: Vec<Body>) -> Self {
         let mut known = Known { omitted: u64::from(bodies.len() == BODIES_MAX), ..Known::default() };
         for body in bodies {
             match body.transaction {

@@ -7,7 +7,7 @@ use std::vec::IntoIter;
 
 use vouch_broker::record::{Carried, Frame, before_carried};
 use vouch_broker::state::Body;
-use vouch_broker::{NotDone, State};
+use vouch_broker::{NotDone, RecordPosition, State};
 use vouch_commitlog::LogReader;
 use vouch_storage::Bound;
 
@@ -114,12 +114,13 @@ fn next_batch(log: &LogReader, mut rest: IntoIter<Body>) -> (Vec<u8>, u64, IntoI
 
 /// What is needed of a stretch of the log, and how many bytes that is; `None` if it is much.
 async fn little_that_is_needed(of: &Retention, stretch: &Range<u64>) -> Result<Option<(Vec<Body>, u64)>, NotDone> {
-    let range = stretch.clone();
+    let records = RecordPosition(stretch.start)..RecordPosition(stretch.end);
+    let range = records.clone();
     let look = move |state: &State| state.bodies_in(range, CARRY_MAX + 1);
     let mut bodies = of.shard.read(look).await?;
     let mut after = None;
     loop {
-        let range = stretch.clone();
+        let range = records.clone();
         let look = move |state: &State| state.messages_in(&range, after);
         let (more, next) = of.shard.read(look).await?;
         bodies.extend(more);
@@ -154,6 +155,7 @@ fn carried(log: &LogReader, body: Body) -> Result<Carried, NotDone> {
     let (frame, _) = Frame::split(&record).map_err(unreadable)?;
     frame.verify().map_err(unreadable)?;
     // A piece of a component is known by where it lies, a message by where it lay at first.
-    let from = if transaction.is_none() && queued.is_none() { position } else { transaction.unwrap_or(from) };
+    let from =
+        if transaction.is_none() && queued.is_none() { position } else { transaction.map_or(from, RecordPosition) };
     Ok(Carried { from, queued, record: record.to_vec() })
 }

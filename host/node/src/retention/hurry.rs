@@ -40,7 +40,7 @@ impl Keeper {
         let would_free = async || {
             // In this order: what is applied between the two looks may be needed, and lies behind the first.
             let applied = self.of.shard.standing().await?.applied.0;
-            let needed = move |state: &State| state.needed_from().min(applied);
+            let needed = move |state: &State| state.needed_from().0.min(applied);
             let freed = self.of.shard.read(needed).await?.saturating_sub(start) / size;
             Ok::<_, NotDone>(bounds.is_none_or(|bounds| freed > free(&bounds.newer)))
         };

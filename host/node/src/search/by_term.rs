@@ -200,9 +200,12 @@ impl MessagePlaces {
 }
 
 /// Position, queue and offset of the next postings from `floor` on, none if there are no more.
-type PostingBatch = Option<Vec<(u64, u32, QueueOffset)>>;
+type PostingBatch = Option<Vec<(RecordPosition, u32, QueueOffset)>>;
 
-fn next_batch(mut postings: Postings, floor: u64) -> Result<(Postings, PostingBatch), vouch_storage::LookupFault> {
+fn next_batch(
+    mut postings: Postings,
+    floor: RecordPosition,
+) -> Result<(Postings, PostingBatch), vouch_storage::LookupFault> {
     let mut batch = Vec::new();
     while batch.len() < BATCH
         && let Some(found) = postings.next_found()?.filter(|found| found.position >= floor)

@@ -8,7 +8,7 @@ mod places;
 
 use std::sync::Arc;
 
-use vouch_broker::{MessageKind, NotDone, Refusal, State, StoredMessage, TopicId};
+use vouch_broker::{MessageKind, NotDone, RecordPosition, Refusal, State, StoredMessage, TopicId};
 
 use crate::names::topic_named;
 use crate::transactions::{Halves, Transactions};
@@ -36,7 +36,7 @@ impl Search {
         let _turn = self.turns.take().await?;
         let id = self.topic_id(topic).await?;
         let named = Named::Id(message_id.to_owned());
-        let wanted = Wanted { named, below: u64::MAX, since_ms: 0, limit: PAGE_MAX };
+        let wanted = Wanted { named, below: RecordPosition::BEYOND, since_ms: 0, limit: PAGE_MAX };
         let found = self.places.newest(id, wanted).await?;
         Ok(self.message_views(topic, found).await)
     }
@@ -50,7 +50,8 @@ impl Search {
         let since_ms = since_ms.unwrap_or(0);
         let (found, next) = match (key, after) {
             (Some(key), after @ (None | Some(MessageMark::Below(_)))) => {
-                let below = if let Some(MessageMark::Below(position)) = after { position } else { u64::MAX };
+                let below =
+                    if let Some(MessageMark::Below(position)) = after { position } else { RecordPosition::BEYOND };
                 let wanted = Wanted { named: Named::Key(key), below, since_ms, limit: limit + 1 };
                 let mut found = self.places.newest(id, wanted).await?;
                 let more = found.len() > limit;

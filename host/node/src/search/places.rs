@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
+use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, StoredMessage, TopicId};
 use vouch_commitlog::LogReader;
 use vouch_storage::Lookups;
 
@@ -15,7 +15,7 @@ use vouch_shard::Shard;
 pub(super) const ATTEMPTS_MAX: usize = 100;
 
 /// Position of a message, and its queue and offset; none for a half message that is still open.
-pub(super) type FoundPlace = (u64, Option<(u32, QueueOffset)>);
+pub(super) type FoundPlace = (RecordPosition, Option<(u32, QueueOffset)>);
 
 /// What a search goes through: the state, the log, the lookup index.
 pub(crate) struct MessagePlaces {

@@ -69,7 +69,7 @@ impl Halves {
 
     /// The half whose record first lay here, if it still does.
     fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), NotDone> {
-        let (head, half) = stored::message(&self.log, transaction)?;
+        let (head, half) = stored::message(&self.log, RecordPosition(transaction))?;
         // Where one half lies now, another one was never.
         if half.message.kind == MessageKind::Transaction
             && self.transaction_at(RecordPosition(transaction)) == transaction
@@ -90,7 +90,7 @@ impl Halves {
     }
 
     /// The transaction whose half lies at this position of the log.
-    pub(crate) fn transaction_at(&self, position: u64) -> u64 {
+    pub(crate) fn transaction_at(&self, position: RecordPosition) -> u64 {
         vouch_storage::transaction_at(&self.log, position)
     }
 }

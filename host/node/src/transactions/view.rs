@@ -2,7 +2,7 @@
 
 use vouch_broker::record::{End, Frame, Record};
 use vouch_broker::state::{Ended, Failure, OpenTransaction};
-use vouch_broker::{Millis, State, TransactionOutcome};
+use vouch_broker::{Millis, RecordPosition, State, TransactionOutcome};
 use vouch_commitlog::LogReader;
 
 use crate::names::topic_text;
@@ -14,7 +14,7 @@ use vouch_leader::Leader;
 pub(crate) struct TransactionRow {
     transaction: u64,
     /// Where its half lies, if it still does.
-    half: u64,
+    half: RecordPosition,
     topic: String,
     pub(super) state: TransactionState,
     open: Option<OpenTransaction>,
@@ -89,7 +89,7 @@ pub(super) fn open_row(
     let next = no_answers.map_or(open.next_due, |no_answers| no_answers.next_at.max(open.next_due));
     TransactionRow {
         transaction,
-        half: at.place_of_half(transaction).unwrap_or(transaction),
+        half: at.place_of_half(transaction).unwrap_or(RecordPosition(transaction)),
         topic: topic_text(at, open.topic),
         state,
         open: Some(open.clone()),
@@ -110,7 +110,7 @@ pub(super) fn ended_row(at: &State, leader: &Leader, transaction: u64, ended: &E
         TransactionOutcome::RolledBack => TransactionState::RolledBack,
     };
     let topic = topic_text(at, ended.topic);
-    let half = transaction;
+    let half = RecordPosition(transaction);
     TransactionRow {
         transaction,
         half,

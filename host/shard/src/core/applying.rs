@@ -1,8 +1,8 @@
 //! From durable entries to the state: the one place where it changes.
 
+use vouch_broker::NotDone;
 use vouch_broker::record::{Frame, Record};
 use vouch_broker::state::{Outcome, RecordAt};
-use vouch_broker::{Millis, NotDone};
 use vouch_commitlog::LogPosition;
 use vouch_leader::Outside;
 
@@ -17,7 +17,8 @@ impl Core {
         let (mut answers, mut refused_in_memory) = (Vec::new(), 0);
         while let Some(entry) = self.written.pop_front_if(|entry| entry.end <= durable) {
             for (position, proposal) in entry.proposals {
-                let outcomes = self.apply_proposal(position, entry.time, &proposal.records);
+                let at = RecordAt { position, time: entry.time };
+                let outcomes = self.apply_proposal(at, &proposal.records);
                 if proposal.claim == Claim::RoomInMemory {
                     refused_in_memory += refused(&outcomes);
                 }
@@ -40,24 +41,24 @@ impl Core {
         self.commands.push_back(Command::Applied(self.applied));
     }
 
-    fn apply_proposal(&mut self, mut position: u64, time: Millis, mut records: &[u8]) -> Result<Vec<Outcome>, NotDone> {
+    fn apply_proposal(&mut self, mut at: RecordAt, mut records: &[u8]) -> Result<Vec<Outcome>, NotDone> {
         let mut outcomes = Vec::with_capacity(1);
         while !records.is_empty() {
             let defect = |why| NotDone::Unknown(format!("a record that this node wrote cannot be read: {why}"));
             let (frame, rest) = Frame::split(records).map_err(defect)?;
             let record = Record::decode(&frame).map_err(defect)?;
             let effects = self.effects.len();
-            let outcome = self.state.apply(RecordAt { position, time }, &record, &mut self.effects);
+            let outcome = self.state.apply(at, &record, &mut self.effects);
             let had_effects = self.effects.len() > effects;
             self.news.tell(&self.state, &record, &outcome, self.now.at);
-            self.note_leap(&record, time);
+            self.note_leap(&record, at.time);
             if let Some(leader) = &mut self.leader
                 && leader.applied(&self.state, &record, had_effects)
             {
                 self.commands.push_back(Command::ChecksChanged);
             }
             outcomes.push(outcome);
-            position += u64::from(frame.record_len());
+            at.position = at.position.plus(frame.record_len().into());
             records = rest;
         }
         Ok(outcomes)

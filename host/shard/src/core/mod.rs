@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use vouch_broker::state::Effect;
-use vouch_broker::{Millis, NothingStored, State};
+use vouch_broker::{Millis, NothingStored, RecordPosition, State};
 use vouch_commitlog::LogPosition;
 use vouch_leader::{Leader, Outside, Turn};
 
@@ -59,7 +59,7 @@ struct Written {
     end: LogPosition,
     time: Millis,
     /// With the position of the first record of each.
-    proposals: Vec<(u64, Proposal)>,
+    proposals: Vec<(RecordPosition, Proposal)>,
 }
 
 /// What is to be written, in this order.

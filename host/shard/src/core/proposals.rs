@@ -159,7 +159,7 @@ impl Core {
         }
         assert!(time >= self.latest, "the times of entries never go back: {time:?} after {:?}", self.latest);
         self.latest = time;
-        let mut position = appended.payload_position.0;
+        let mut position = vouch_storage::record_position(appended.payload_position);
         let mut placed = Vec::with_capacity(proposals.len());
         for mut proposal in proposals {
             let len = proposal.records.len() as u64;
@@ -169,7 +169,7 @@ impl Core {
                 self.answer(told, 0, Ok(in_memory(&proposal.records)));
             }
             placed.push((position, proposal));
-            position += len;
+            position = position.plus(len);
         }
         self.written.push_back(Written { end: appended.end, time, proposals: placed });
     }

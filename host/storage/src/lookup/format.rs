@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use vouch_broker::{QueueOffset, TopicId};
+use vouch_broker::{QueueOffset, RecordPosition, TopicId};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::section::{Item, Section, u32_at, u64_at};

@@ -1,6 +1,6 @@
 //! Going through what is filed under one hash.
 
-use vouch_broker::{QueueOffset, TopicId};
+use vouch_broker::{QueueOffset, RecordPosition, TopicId};
 
 use super::Fault;
 use super::format::{Posting, Row};
@@ -57,7 +57,7 @@ impl Postings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Log position of the message.
-    pub position: u64,
+    pub position: RecordPosition,
     /// Its topic.
     pub topic: TopicId,
     /// Its queue.

@@ -16,7 +16,7 @@ pub struct Bound {
 impl Bound {
     pub(crate) fn of(loaded: &Loaded) -> Self {
         let Loaded { checkpoint, state } = loaded;
-        Self { covers: checkpoint.end.0, last_entry: checkpoint.position.0, refers_to: state.needed_from() }
+        Self { covers: checkpoint.end.0, last_entry: checkpoint.position.0, refers_to: state.needed_from().0 }
     }
 
     /// Where the log must begin for it, at the latest.

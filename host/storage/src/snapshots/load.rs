@@ -17,6 +17,7 @@ use super::store::{Kind, Which};
 use super::stored::state_of;
 use super::{Loaded, SnapshotFailure, Snapshots};
 use crate::layout::ShardFolder;
+use crate::position::record_position;
 
 /// Position before which the log in a data folder was durable, as its snapshots say; 0 without any. Nothing is changed.
 ///
@@ -145,7 +146,7 @@ impl Snapshots {
             return Err(SnapshotFailure::Io { path, source: io::Error::from_raw_os_error(errno) });
         }
         let (position, state) = read.map_err(failed)?;
-        if position != checkpoint.end.0 {
+        if position != record_position(checkpoint.end) {
             // Both have a checksum of their own, so somebody put two files together.
             return Err(SnapshotFailure::Checkpoint { path, why: CheckpointError::Damaged });
         }

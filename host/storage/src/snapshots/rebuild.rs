@@ -12,6 +12,7 @@ use vouch_commitlog::{LogPosition, LogReader, map_file};
 use super::Snapshots;
 use super::store::{Rooms, Which};
 use super::stored::{Stored, state_of};
+use crate::position::record_position;
 use crate::stored;
 
 impl Snapshots {

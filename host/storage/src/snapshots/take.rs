@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use vouch_broker::RecordPosition;
 
 use vouch_broker::State;
 use vouch_broker::state::PartView;
@@ -137,7 +138,7 @@ impl Snapshots {
 
         // The part first: a snapshot never names what is not on disk.
         self.seal(&mut state, position, sealed)?;
-        let bytes = state.snapshot(position);
+        let bytes = state.snapshot(RecordPosition(position));
         let path = self.store.path(Kind::Snapshot, position, Which::First);
         self.store.put(Kind::Snapshot, position, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
         self.verify(Stored::Snapshot(position)).map_err(unlike_written)?;
