@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use vouch_storage::{Backup, BackupError, BackupProgress, BackupStep};
 
+use crate::config::DATA_DIR;
 use crate::failure::Usage;
 use crate::output;
 
@@ -18,7 +19,7 @@ pub(crate) struct BackupArgs {
     #[arg(value_name = "TARGET_DIR")]
     target: PathBuf,
     /// Data folder of the node.
-    #[arg(long, env = "VOUCH_DATA_DIR", value_name = "DIR", default_value = "./vouch-data")]
+    #[arg(long, env = "VOUCH_DATA_DIR", value_name = "DIR", default_value = DATA_DIR)]
     data_dir: PathBuf,
     /// Print JSON.
     #[arg(long)]

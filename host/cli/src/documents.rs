@@ -9,11 +9,11 @@ use std::fs;
 use clap::{Command, CommandFactory, Parser};
 
 use crate::args::Cli;
-use crate::config::SETTINGS;
+use crate::config::{CONFIG_VARIABLE, GRPC_ADDR, HTTP_ADDR, SETTINGS, Setting};
 use quoted::{code_lines, code_spans, documents, files, root, words};
 
 /// Variables that no setting has.
-const OTHER_VARIABLES: [&str; 1] = ["VOUCH_CONFIG"];
+const OTHER_VARIABLES: [&str; 1] = [CONFIG_VARIABLE];
 /// Flags in documents that belong to other programs: the order service of the example.
 const OTHER_FLAGS: [&str; 1] = ["--die-at"];
 
@@ -163,18 +163,23 @@ fn the_help_at_the_top_names_every_subcommand() {
 #[test]
 fn every_setting_is_a_flag_whose_help_tells_its_default_and_its_variable() {
     let serve = built().find_subcommand("serve").unwrap().clone();
-    for setting in &SETTINGS {
-        let flag = serve.get_arguments().find(|flag| flag.get_id().as_str() == setting.key);
-        let flag = flag.unwrap_or_else(|| panic!("serve has no flag for {}", setting.key));
-        assert_eq!(flag.get_long(), Some(setting.key.replace('_', "-").as_str()));
-        let variable = format!("VOUCH_{}", setting.key.to_uppercase());
-        assert_eq!(flag.get_env().map(|name| name.to_string_lossy().into_owned()), Some(variable));
+    for setting in SETTINGS {
+        let flag = serve.get_arguments().find(|flag| flag.get_id().as_str() == setting.name);
+        let flag = flag.unwrap_or_else(|| panic!("serve has no flag for {}", setting.name));
+        assert_eq!(flag.get_long(), Some(setting.flag_name().as_str()));
+        assert_eq!(flag.get_env().map(|name| name.to_string_lossy().into_owned()), Some(setting.variable()));
         let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
-        match setting.default {
+        match setting.default_text().as_str() {
             "" | "false" => {}
-            default => assert!(help.contains(&format!("[default: {default}]")), "--{}: {help}", setting.key),
+            default => assert!(help.contains(&format!("[default: {default}]")), "--{}: {help}", setting.name),
         }
     }
+}
+
+#[test]
+fn the_help_at_the_top_names_the_ports_that_a_node_has_by_default() {
+    let help = built().get_after_help().map(ToString::to_string).unwrap_or_default();
+    assert!(help.contains(&format!("gRPC on {GRPC_ADDR}, HTTP on {HTTP_ADDR}")), "{help}");
 }
 
 /// Rows of tables below such a heading: what their first cell names in backticks, and the cell below `default`.
@@ -207,7 +212,7 @@ fn every_setting_in_a_table_exists_and_has_that_default() {
     let api: serde_json::Value = serde_json::from_str(include_str!("../../gateway/openapi.json")).unwrap();
     let schemas = &api["components"]["schemas"];
     let of_node: Vec<(String, String)> =
-        SETTINGS.iter().map(|setting| (setting.key.to_owned(), setting.default.to_owned())).collect();
+        SETTINGS.iter().map(|setting| (setting.name.to_owned(), setting.default_text())).collect();
     let tables = [
         ("setting of the node", of_node),
         ("setting of a topic", defaults(&schemas["Topic"])),
@@ -233,8 +238,7 @@ fn every_setting_in_a_table_exists_and_has_that_default() {
 
 #[test]
 fn every_variable_and_flag_in_a_document_exists() {
-    let known: BTreeSet<String> =
-        SETTINGS.iter().map(|setting| format!("VOUCH_{}", setting.key.to_uppercase())).collect();
+    let known: BTreeSet<String> = SETTINGS.iter().map(Setting::variable).collect();
     let flags: BTreeSet<String> = commands()
         .iter()
         .flat_map(|(_, command)| {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Method, Request, Response, StatusCode};
 
+use crate::config::HTTP_ADDR;
 use crate::escape;
 use crate::failure::{Problem, Usage};
 use crate::ports;
@@ -28,7 +29,7 @@ const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_')
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct HttpArgs {
     /// Address of the node's HTTP API.
-    #[arg(long, env = "VOUCH_HTTP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "VOUCH_HTTP_ADDR", value_name = "ADDR", default_value = HTTP_ADDR)]
     http: String,
     /// Token of the HTTP API, where the node asks for one.
     #[arg(long = "http-token", env = "VOUCH_HTTP_TOKEN", value_name = "TOKEN", hide_env_values = true)]
@@ -198,7 +199,7 @@ fn base_url(address: &str) -> anyhow::Result<String> {
     let host = address.strip_prefix("http://").unwrap_or(address);
     if host.is_empty() || host.contains(['/', ' ', '?', '#', '@']) {
         return Err(Usage::error(format!(
-            "`{address}` is not the address of an HTTP API; write host:port, for example 127.0.0.1:8080"
+            "`{address}` is not the address of an HTTP API; write host:port, for example {HTTP_ADDR}"
         )));
     }
     Ok(format!("http://{host}"))

@@ -13,6 +13,7 @@ use vouch_broker::record::{Frame, Record, decode_stored};
 use vouch_commitlog::{DumpError, Entry, EntryKind, LogFolder, LogPosition, Verification};
 use vouch_storage::{ShardFolder, StoredCopies, verify_snapshots};
 
+use crate::config::DATA_DIR;
 use crate::damage;
 use crate::escape;
 use crate::failure::Problem;
@@ -64,7 +65,7 @@ scrubber has found since it started. Exits with 1 if anything is damaged.")]
 #[derive(Debug, Args)]
 pub(crate) struct FolderArgs {
     /// Data folder of the node.
-    #[arg(long, env = "VOUCH_DATA_DIR", value_name = "DIR", default_value = "./vouch-data")]
+    #[arg(long, env = "VOUCH_DATA_DIR", value_name = "DIR", default_value = DATA_DIR)]
     data_dir: PathBuf,
     /// Print JSON.
     #[arg(long)]

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::config::{GRPC_ADDR, HTTP_ADDR};
 use crate::failure::Problem;
 
 /// How long each step of a question may take.
@@ -21,9 +22,11 @@ pub(crate) fn taken_for_grpc(address: &str) -> Option<anyhow::Error> {
         Problem::local(
             "wrong-port",
             &format!("{address} is an HTTP port, and this command speaks gRPC"),
-            "name the gRPC port of the node with --grpc ADDR or VOUCH_GRPC_ADDR; a node has it on 8081 if it is not told \
-             otherwise, and says so when it starts"
-                .to_owned(),
+            format!(
+                "name the gRPC port of the node with --grpc ADDR or VOUCH_GRPC_ADDR; a node has it on {} if it is not told \
+                 otherwise, and says so when it starts",
+                port(GRPC_ADDR)
+            ),
         )
     })
 }
@@ -34,11 +37,18 @@ pub(crate) fn taken_for_http(address: &str) -> Option<anyhow::Error> {
         Problem::local(
             "wrong-port",
             &format!("{address} is a gRPC port, and this command speaks HTTP"),
-            "name the HTTP port of the node with --http ADDR or VOUCH_HTTP_ADDR; a node has it on 8080 if it is not told \
-             otherwise, and says so when it starts"
-                .to_owned(),
+            format!(
+                "name the HTTP port of the node with --http ADDR or VOUCH_HTTP_ADDR; a node has it on {} if it is not told \
+                 otherwise, and says so when it starts",
+                port(HTTP_ADDR)
+            ),
         )
     })
+}
+
+/// What stands behind the last colon of an address.
+fn port(address: &str) -> &str {
+    address.rsplit(':').next().unwrap_or(address)
 }
 
 /// The first bytes of an answer: as many as the head of a frame of HTTP/2 has.

@@ -26,7 +26,7 @@ use crate::runtime;
 use logging::Log;
 use reload::{Origin, Reloading};
 pub(crate) use settings::COMPILE_COMPONENT;
-use settings::{Settings, connections};
+use settings::{Settings, Wanted, connections};
 use signals::Signals;
 
 /// A start that is given up has this long to end by itself. What it reads then it may go on reading until the process ends: it
@@ -70,7 +70,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let mut resolved = args.settings.resolve()?;
     let descriptors = descriptors::reachable();
     if let Ok((wanted, fit)) = connections(&resolved, descriptors)
-        && fit.grpc < wanted
+        && fit.grpc < wanted.connections
     {
         resolved.lower("connections", fit.grpc.to_string(), format!("{descriptors} files may be open"));
     }
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         }
     };
     let log = Log::start(settings.log_format, std::mem::take(&mut settings.log_filter));
-    tell_limits(&settings, started.is_given("connections"), descriptors);
+    tell_limits(&settings, descriptors);
     let reloading = Reloading::new(Origin { args, started, descriptors: limit }, log)?;
     let ended = runtime.block_on(serve(settings, signals, reloading));
     runtime.shutdown_timeout(GIVEN_UP_WITHIN);
@@ -241,17 +241,18 @@ fn warn_of_unknown_variables() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `wanted`: somebody said how many connections there may be, and gets less.
-fn tell_limits(settings: &Settings, wanted: bool, descriptors: Descriptors) {
+/// Says that the limit of open files was raised, and that it leaves fewer connections than are wanted: a warning where
+/// somebody set how many.
+fn tell_limits(settings: &Settings, descriptors: Descriptors) {
     let Descriptors { limit, before } = descriptors;
     let Connections { grpc, http } = settings.gateway.connections;
     if limit > before {
         tracing::info!(limit, before, "raised the limit of open files");
     }
-    if grpc < settings.connections_wanted {
+    let Wanted { connections, by_somebody } = settings.connections_wanted;
+    if grpc < connections {
         const LOWERED: &str = "connections lowered: the limit of open files (ulimit -n) leaves no more";
-        let connections = settings.connections_wanted;
-        match wanted {
+        match by_somebody {
             true => tracing::warn!(limit, grpc, http, connections, "{LOWERED}"),
             false => tracing::info!(limit, grpc, http, connections, "{LOWERED}"),
         }

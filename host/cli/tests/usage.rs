@@ -114,6 +114,10 @@ fn a_wrong_configuration_exits_2_before_anything_is_started() {
         ("log_format = 'xml'", "neither text nor json"),
         ("bytes_in_flight = '1GB'", "is not a size"),
         ("bytes_in_flight = 0", "is less than 1MiB"),
+        ("log_level = 5", "log_level is the whole number 5; write a level in quotes"),
+        ("http_hosts = ['a']", "http_hosts is a list; write names in quotes"),
+        ("connections = 99999999999999999999", "is not a whole number above 0"),
+        ("http_token = 'sesame", "line 1 is not TOML"),
     ];
     for (text, sentence) in cases {
         std::fs::write(&file, text).unwrap();

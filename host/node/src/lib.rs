@@ -52,7 +52,7 @@ pub use status::{Numbers, Status};
 pub use transactions::Transactions;
 pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use vouch_leader::{OTHER, SERIES_MAX, Series};
-pub use vouch_plugin::{CompilerProgram, compiler_process, mask_document};
+pub use vouch_plugin::{CompilerProgram, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY, compiler_process, mask_document};
 pub use vouch_shard::clock::{SystemTimeSource, TimeSource};
 pub use vouch_storage::{
     BackupError, DEFAULT_SEGMENT_SIZE, DiskUse, LookupReport, OnDamage, ScrubReport, StartError, StartProgress,

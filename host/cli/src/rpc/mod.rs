@@ -17,6 +17,7 @@ use vouch_broker::ResourceName;
 use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
 use vouch_protocol::wire::{self, telemetry_command::Command};
 
+use crate::config::GRPC_ADDR;
 use crate::escape;
 use crate::failure::{Problem, Usage};
 use crate::ports;
@@ -32,7 +33,7 @@ const COMMANDS_WAITING: usize = 8;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GrpcArgs {
     /// Address of the node's gRPC service.
-    #[arg(long, env = "VOUCH_GRPC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    #[arg(long, env = "VOUCH_GRPC_ADDR", value_name = "ADDR", default_value = GRPC_ADDR)]
     pub(crate) grpc: String,
 }
 
@@ -169,7 +170,7 @@ pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
     let host = host_of(address);
     if host.is_empty() || host.contains(['/', ' ', '@']) || !host.contains(':') {
         return Err(Usage::error(format!(
-            "`{address}` is not the address of a gRPC service; write host:port, for example 127.0.0.1:8081"
+            "`{address}` is not the address of a gRPC service; write host:port, for example {GRPC_ADDR}"
         )));
     }
     let endpoint = Endpoint::from_shared(format!("http://{host}"))

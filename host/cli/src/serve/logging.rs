@@ -5,73 +5,17 @@ use std::io::{self, IsTerminal};
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Resolved;
+use crate::config::{self, LogFormat, Resolved};
 use crate::escape;
 use crate::failure::Usage;
 
-/// How lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LogFormat {
-    /// For people.
-    Text,
-    /// One document a line.
-    Json,
-}
-
-impl LogFormat {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("`{text}` is neither text nor json")),
-        }
-    }
-}
-
 /// Which lines are written: what `log_level` says, or `RUST_LOG` where nobody set it, or `info`.
 pub(super) fn filter(resolved: &Resolved) -> anyhow::Result<EnvFilter> {
-    const EXAMPLE: &str = "write for example info,vouch_node=debug";
-    let builder = || EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
-    let read = |text: &str| {
-        check_directives(text).map_err(|error| format!("{error}; {EXAMPLE}"))?;
-        builder().parse(text).map_err(|error| format!("{error}; {EXAMPLE}"))
-    };
-    if resolved.optional("log_level")?.is_some() {
-        return resolved.get("log_level", read);
+    if let Some(level) = resolved.log_level()? {
+        return config::filter(&level).map_err(Usage::error);
     }
     let text = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    read(&text).map_err(|error| Usage::error(format!("RUST_LOG: {error}")))
-}
-
-/// Refuses what the library takes for the name of a module whose lines alone are written: a misspelt level would silence the
-/// node, errors included.
-fn check_directives(text: &str) -> Result<(), String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    const OURS: [&str; 8] = [
-        "vouch",
-        "vouch_broker",
-        "vouch_commitlog",
-        "vouch_gateway",
-        "vouch_node",
-        "vouch_plugin",
-        "vouch_protocol",
-        "vouch_registry",
-    ];
-    for directive in
-        text.split(',').map(str::trim).filter(|directive| !directive.is_empty() && !directive.contains('['))
-    {
-        let Some((module, _)) = directive.split_once('=') else {
-            if LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive)) {
-                continue;
-            }
-            return Err(format!("`{directive}` is no level; the levels are {}", LEVELS.join(", ")));
-        };
-        let first = module.split("::").next().unwrap_or_default();
-        if first.starts_with("vouch") && !OURS.contains(&first) {
-            return Err(format!("`{module}` is no part of the program; its parts are {}", OURS.join(", ")));
-        }
-    }
-    Ok(())
+    config::filter(&text).map_err(|error| Usage::error(format!("RUST_LOG: {error}")))
 }
 
 /// The running log.
@@ -162,23 +106,5 @@ mod tests {
         let document: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(document["fields"]["message"], HOSTILE);
         assert_eq!(document["fields"]["text"], HOSTILE);
-    }
-
-    #[test]
-    fn a_level_that_does_not_exist_is_refused_and_silences_nothing() {
-        for right in
-            ["", "info", "WARN", "info,vouch_node=debug", "off, h2=trace", "vouch_node::checks=trace", "[span]=debug"]
-        {
-            assert_eq!(check_directives(right), Ok(()), "{right}");
-        }
-        for wrong in ["inf", "warning", "info;debug", "vouch_nod=debug", "info,vouch_node"] {
-            assert!(check_directives(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_format_is_one_of_two() {
-        assert_eq!((LogFormat::parse("text"), LogFormat::parse("json")), (Ok(LogFormat::Text), Ok(LogFormat::Json)));
-        assert!(LogFormat::parse("xml").is_err());
     }
 }

@@ -11,19 +11,6 @@ use super::signals::{Signals, Told};
 use crate::config::{Resolved, SettingArgs};
 use crate::failure;
 
-/// Settings that hold from a reload on. The others hold from the next start on.
-const RELOADED: [&str; 9] = [
-    "tls_certificate",
-    "tls_key",
-    "http_token",
-    "http_token_file",
-    "http_hosts",
-    "insecure",
-    "insecure_http",
-    "insecure_grpc",
-    "log_level",
-];
-
 /// Where settings come from, and what they were.
 #[derive(Clone)]
 pub(super) struct Origin {
@@ -48,7 +35,7 @@ pub(super) struct Reloading {
 
 impl Reloading {
     pub(super) fn new(origin: Origin, log: Log) -> anyhow::Result<Self> {
-        let log_level = origin.started.optional("log_level")?;
+        let log_level = origin.started.log_level()?;
         Ok(Self { origin, log, log_level, reading: None, again: false })
     }
 
@@ -121,8 +108,8 @@ impl Origin {
         let resolved = self.args.resolve()?;
         let Settings { gateway, log_filter, .. } = Settings::reread(&resolved, &self.started, self.descriptors)?;
         let edges = rereading.read(&gateway)?;
-        let others = resolved.differing(&self.started).filter(|key| !RELOADED.contains(key));
-        let (log_level, with_the_next_start) = (resolved.optional("log_level")?, names(others));
+        let others = resolved.differing(&self.started).filter(|setting| !setting.reloads);
+        let (log_level, with_the_next_start) = (resolved.log_level()?, names(others.map(|setting| setting.name)));
         Ok(Reread { edges, log_filter, log_level, with_the_next_start })
     }
 }
@@ -144,17 +131,4 @@ struct Changed {
 fn names(names: impl Iterator<Item = &'static str>) -> String {
     let names: Vec<_> = names.collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::SETTINGS;
-
-    #[test]
-    fn what_is_reloaded_are_settings() {
-        for key in RELOADED {
-            assert!(SETTINGS.iter().any(|known| known.key == key), "{key}");
-        }
-    }
 }

@@ -2,20 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
-use vouch_gateway::{Certificate, Connections, DESCRIPTORS_MIN, GatewayConfig, TOKEN_MAX_BYTES};
-use vouch_node::{CompilerProgram, NodeConfig, OnDamage};
-use vouch_protocol::limits::{INVISIBLE_MAX, RECEIVE_INVISIBLE_LEAST};
+use vouch_gateway::{
+    Certificate, Connections, DESCRIPTORS_MIN, GRPC_CONNECTIONS_DEFAULT, GatewayConfig, TOKEN_MAX_BYTES,
+};
+use vouch_node::{CompilerProgram, NodeConfig};
 
-use super::logging::{self, LogFormat};
-use crate::config::Resolved;
+use super::logging;
+use crate::config::{LogFormat, Resolved};
 use crate::failure::Usage;
-use crate::text;
 
 /// The command that a node starts itself with to compile a component.
 pub(crate) const COMPILE_COMPONENT: &str = "compile-component";
@@ -26,8 +23,16 @@ pub(super) struct Settings {
     pub(super) gateway: GatewayConfig,
     pub(super) log_format: LogFormat,
     pub(super) log_filter: EnvFilter,
-    /// Connections that somebody wanted; `gateway` has what fits.
-    pub(super) connections_wanted: usize,
+    /// gRPC connections that are wanted, by whom; `gateway` has what fits.
+    pub(super) connections_wanted: Wanted,
+}
+
+/// How many gRPC connections there should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) connections: usize,
+    /// Somebody set it; else it is the default, of which nobody needs to be warned that it does not fit.
+    pub(super) by_somebody: bool,
 }
 
 impl Settings {
@@ -44,25 +49,25 @@ impl Settings {
 
     fn read_as(resolved: &Resolved, started: Option<&Resolved>, descriptors: u64) -> anyhow::Result<Self> {
         let node = NodeConfig {
-            data_dir: resolved.get("data_dir", folder)?,
-            segment_size: resolved.given("segment_size", text::bytes)?,
-            zero_ahead: resolved.get("zero_ahead", text::bytes)?,
-            syncs_in_flight: resolved.get("syncs_in_flight", count)?,
-            snapshot_every: resolved.get("snapshot_every", snapshot_every)?,
-            scrub_rate: resolved.get("scrub_rate", text::bytes)?,
-            retention_every: resolved.get("retention_every", retention_every)?,
-            disk_high_water: resolved.get("disk_high_water", percent)?,
-            disk_limit: resolved.get("disk_limit", size_or_none)?,
-            on_damage: resolved.get("on_damage", on_damage)?,
-            bytes_in_flight: resolved.get("bytes_in_flight", bytes_in_flight)?,
-            auto_create_topics: resolved.get("auto_create_topics", yes_or_no)?,
-            plugin_threads: resolved.get("plugin_threads", count)?,
-            plugin_concurrency: resolved.get("plugin_concurrency", count)?,
+            data_dir: resolved.data_dir()?,
+            segment_size: resolved.segment_size()?,
+            zero_ahead: resolved.zero_ahead()?,
+            syncs_in_flight: resolved.syncs_in_flight()?,
+            snapshot_every: resolved.snapshot_every()?,
+            scrub_rate: resolved.scrub_rate()?,
+            retention_every: resolved.retention_every()?,
+            disk_high_water: resolved.disk_high_water()?,
+            disk_limit: resolved.disk_limit()?,
+            on_damage: resolved.on_damage()?,
+            bytes_in_flight: resolved.bytes_in_flight()?,
+            auto_create_topics: resolved.auto_create_topics()?,
+            plugin_threads: resolved.plugin_threads()?,
+            plugin_concurrency: resolved.plugin_concurrency()?,
             plugin_compiler: CompilerProgram::this_program([COMPILE_COMPONENT]),
         };
         let (connections_wanted, connections) = connections(resolved, descriptors)?;
         let gateway = GatewayConfig { connections, ..gateway(resolved, started)? };
-        let log_format = resolved.get("log_format", LogFormat::parse)?;
+        let log_format = resolved.log_format()?;
         Ok(Self { node, gateway, log_format, log_filter: logging::filter(resolved)?, connections_wanted })
     }
 
@@ -75,74 +80,23 @@ impl Settings {
     }
 }
 
-/// Less would only keep the shard from its work.
-fn retention_every(text: &str) -> Result<Duration, String> {
-    const LEAST: Duration = Duration::from_millis(100);
-    match text::length(text)? {
-        short if short < LEAST => {
-            Err(format!("`{text}` is less than 100ms, the least there may lie between two looks"))
-        }
-        length => Ok(length),
-    }
-}
-
-/// Less would end while a message is on its way; more than the longest lease would refuse every receive.
-fn receive_invisible_min(text: &str) -> Result<Duration, String> {
-    match text::length(text)? {
-        short if short < RECEIVE_INVISIBLE_LEAST => {
-            Err(format!("`{text}` is less than 1s, the shortest invisible time that a receive can have"))
-        }
-        long if long > INVISIBLE_MAX => Err(format!("`{text}` is more than 12h, the longest invisible time there is")),
-        length => Ok(length),
-    }
-}
-
-fn size_or_none(text: &str) -> Result<Option<u64>, String> {
-    if text.is_empty() { Ok(None) } else { text::bytes(text).map(Some) }
-}
-
-fn percent(text: &str) -> Result<u8, String> {
-    let percent = text.parse().ok().filter(|percent| (1..=99).contains(percent));
-    percent.ok_or_else(|| format!("`{text}` is not a percentage; write a whole number from 1 to 99"))
-}
-
-/// With less, requests would wait for each other. 0 is not how to say that there is no bound: memory has one.
-fn bytes_in_flight(text: &str) -> Result<u64, String> {
-    const LEAST: u64 = 1 << 20;
-    match text::bytes(text)? {
-        small if small < LEAST => Err(format!("`{text}` is less than 1MiB, the least that may be in flight")),
-        size => Ok(size),
-    }
-}
-
-/// Less would write more snapshots than log.
-fn snapshot_every(text: &str) -> Result<u64, String> {
-    const LEAST: u64 = 1 << 20;
-    match text::bytes(text)? {
-        small if small < LEAST => {
-            Err(format!("`{text}` is less than 1MiB, the least there may lie between two snapshots"))
-        }
-        size => Ok(size),
-    }
-}
-
 fn gateway(resolved: &Resolved, started: Option<&Resolved>) -> anyhow::Result<GatewayConfig> {
-    let (grpc, http) = (resolved.get("grpc_addr", address)?, resolved.get("http_addr", address)?);
+    let (grpc, http) = (resolved.grpc_addr()?, resolved.http_addr()?);
     let mut config = GatewayConfig::new(grpc, http, certificate(resolved, started.unwrap_or(resolved))?);
     config.http_token = http_token(resolved, started.is_some())?;
-    let both = resolved.get("insecure", yes_or_no)?;
-    config.insecure_http = resolved.get("insecure_http", yes_or_no)? || both;
-    config.insecure_grpc = resolved.get("insecure_grpc", yes_or_no)? || both;
-    config.http_hosts = resolved.get("http_hosts", names)?;
-    config.receive_invisible_min = resolved.get("receive_invisible_min", receive_invisible_min)?;
+    let both = resolved.insecure()?;
+    config.insecure_http = resolved.insecure_http()? || both;
+    config.insecure_grpc = resolved.insecure_grpc()? || both;
+    config.http_hosts = resolved.http_hosts()?;
+    config.receive_invisible_min = resolved.receive_invisible_min()?;
     Ok(config)
 }
 
 /// The token, or what the file with it says, without the end of its line. A pipe is read by the start and not `again`: who
 /// wrote the token into it is gone, and reading would wait for ever or find it empty.
 fn http_token(resolved: &Resolved, again: bool) -> anyhow::Result<Option<String>> {
-    let (token, file) = (resolved.optional("http_token")?, resolved.optional("http_token_file")?);
-    if token.is_none() && resolved.is_given("http_token") {
+    let (token, file) = (resolved.http_token()?, resolved.http_token_file()?);
+    if token.as_ref().is_some_and(String::is_empty) {
         // A variable that a deployment left empty would take away the token of the file, and let everybody in.
         return Err(Usage::error(
             "http_token is set and empty; write the token, or leave the setting (VOUCH_HTTP_TOKEN, --http-token) out to have none",
@@ -154,30 +108,22 @@ fn http_token(resolved: &Resolved, again: bool) -> anyhow::Result<Option<String>
     }
     if again && fs::metadata(&file).is_ok_and(|found| !found.is_file()) {
         return Err(Usage::error(format!(
-            "{file} is not a regular file, and a node that runs reads its token from nothing else: a pipe cannot be read \
-             twice; keep the token in a file, or restart the node"
+            "{} is not a regular file, and a node that runs reads its token from nothing else: a pipe cannot be read \
+             twice; keep the token in a file, or restart the node",
+            file.display()
         )));
     }
     let mut text = String::new();
-    let read = File::open(&file).and_then(|file| file.take(2 * TOKEN_MAX_BYTES as u64).read_to_string(&mut text));
-    read.map_err(|error| Usage::error(format!("cannot read the token from {file}: {error}")))?;
+    let read = File::open(&file).and_then(|opened| opened.take(2 * TOKEN_MAX_BYTES as u64).read_to_string(&mut text));
+    read.map_err(|error| Usage::error(format!("cannot read the token from {}: {error}", file.display())))?;
     Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
-/// Names separated by commas.
-fn names(text: &str) -> Result<Vec<String>, String> {
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    match names.as_slice() {
-        [only] if only.is_empty() => Ok(Vec::new()),
-        _ if names.iter().any(String::is_empty) => Err(format!("`{text}` has an empty name between its commas")),
-        _ => Ok(names),
-    }
-}
-
 /// The gRPC connections that are wanted, and those of both ports that fit.
-pub(super) fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Result<(usize, Connections)> {
-    let wanted = resolved.get("connections", count)?;
-    let fit = Connections::within(descriptors, wanted).with_context(|| {
+pub(super) fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Result<(Wanted, Connections)> {
+    let given = resolved.connections()?;
+    let wanted = Wanted { connections: given.unwrap_or(GRPC_CONNECTIONS_DEFAULT), by_somebody: given.is_some() };
+    let fit = Connections::within(descriptors, wanted.connections).with_context(|| {
         format!(
             "{descriptors} files may be open, and a node needs {DESCRIPTORS_MIN}, better 65536; raise the limit with \
              `ulimit -n`, or LimitNOFILE= of a systemd unit"
@@ -188,36 +134,12 @@ pub(super) fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Resu
 
 /// Both files or neither; then the pair in the data folder of `runs`.
 fn certificate(resolved: &Resolved, runs: &Resolved) -> anyhow::Result<Certificate> {
-    match (resolved.optional("tls_certificate")?, resolved.optional("tls_key")?) {
-        (None, None) => Ok(Certificate::SelfSigned { folder: runs.get("data_dir", folder)?.join("tls") }),
-        (Some(certificate), Some(key)) => Ok(Certificate::Files { certificate: certificate.into(), key: key.into() }),
+    match (resolved.tls_certificate()?, resolved.tls_key()?) {
+        (None, None) => Ok(Certificate::SelfSigned { folder: runs.data_dir()?.join("tls") }),
+        (Some(certificate), Some(key)) => Ok(Certificate::Files { certificate, key }),
         (Some(_), None) => Err(Usage::error("tls_certificate is set without tls_key; set both or neither")),
         (None, Some(_)) => Err(Usage::error("tls_key is set without tls_certificate; set both or neither")),
     }
-}
-
-fn folder(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("a folder is needed".to_owned()) } else { Ok(PathBuf::from(text)) }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("`{text}` is not an address; write IP:PORT, for example 127.0.0.1:8081"))
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| format!("`{text}` is not a whole number above 0"))
-}
-
-fn on_damage(text: &str) -> Result<OnDamage, String> {
-    match text {
-        "refuse" => Ok(OnDamage::Refuse),
-        "read-only" => Ok(OnDamage::ReadOnly),
-        _ => Err(format!("`{text}` is neither refuse nor read-only")),
-    }
-}
-
-fn yes_or_no(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
 }
 
 #[cfg(test)]
@@ -240,24 +162,5 @@ mod tests {
         let first = Certificate::SelfSigned { folder: "/first/tls".into() };
         assert_eq!(Settings::read(&started, 65536).unwrap().gateway.certificate, first);
         assert_eq!(Settings::reread(&now, &started, 65536).unwrap().gateway.certificate, first);
-    }
-
-    #[test]
-    fn values_are_read_from_both_sides_of_their_bounds() {
-        assert_eq!(count("1"), Ok(1));
-        assert!(count("0").is_err() && count("-1").is_err() && count("x").is_err());
-        assert_eq!((yes_or_no("true"), yes_or_no("false")), (Ok(true), Ok(false)));
-        assert!(yes_or_no("yes").is_err());
-        assert!(address("127.0.0.1:0").is_ok() && address("[::1]:8081").is_ok());
-        assert!(address("localhost:1").is_err() && address("127.0.0.1").is_err());
-        assert_eq!(names(""), Ok(Vec::new()));
-        assert_eq!(names("a.example, b.example").map(|names| names.len()), Ok(2));
-        assert!(names("a.example,").is_err());
-        let (least, most) = (receive_invisible_min("1s"), receive_invisible_min("12h"));
-        assert_eq!((least, most), (Ok(RECEIVE_INVISIBLE_LEAST), Ok(INVISIBLE_MAX)));
-        assert!(receive_invisible_min("999ms").is_err() && receive_invisible_min("12h 1s").is_err());
-        assert_eq!((on_damage("refuse"), on_damage("read-only")), (Ok(OnDamage::Refuse), Ok(OnDamage::ReadOnly)));
-        assert!(on_damage("ignore").is_err() && on_damage("").is_err());
-        assert!(folder("").is_err());
     }
 }
