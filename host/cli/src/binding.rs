@@ -113,8 +113,7 @@ impl BindingSettings {
     fn document(&self) -> anyhow::Result<Value> {
         if let Some(file) = &self.file {
             let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            let parsed: Result<Value, _> = serde_json::from_str(&text);
-            return parsed.map_err(|error| Usage::error(format!("{} is not JSON: {error}", file.display())));
+            return text::json(&text).map_err(|why| Usage::error(format!("{} {why}", file.display())));
         }
         let mut document = Map::new();
         set_some(&mut document, "plugin", self.plugin.clone());

@@ -12,6 +12,7 @@ use crate::config::HTTP_ADDR;
 use crate::escape;
 use crate::failure::{Problem, Usage};
 use crate::ports;
+use crate::text;
 
 /// How long a node may take to answer an operator's request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -146,7 +147,7 @@ impl HttpClient {
         let etag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
         let created = answer.status() == StatusCode::CREATED;
         let text = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_string()?;
-        let body = if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text)? };
+        let body = if text.trim().is_empty() { Value::Null } else { document(&text)? };
         Ok(Answer { body, etag, created })
     }
 
@@ -210,11 +211,20 @@ fn refusal(status: StatusCode, text: &str) -> anyhow::Error {
     if let Some(problem) = document.and_then(Problem::from_document) {
         return problem.into();
     }
+    unexpected(&format!("the node answered {status} without a problem document"), text)
+}
+
+/// The document of an answer that says that all went well.
+fn document(text: &str) -> anyhow::Result<Value> {
+    text::json(text).map_err(|why| unexpected(&format!("what the node answered {why}"), text))
+}
+
+/// Whoever answered so is no node, or something stands between: its first words tell which.
+fn unexpected(title: &str, text: &str) -> anyhow::Error {
     let start: String = text.trim().chars().take(200).collect();
-    let title = format!("the node answered {status} without a problem document");
     Problem::local(
         "unexpected-answer",
-        &title,
+        title,
         if start.is_empty() { "the answer was empty".to_owned() } else { escape::line(&start).into_owned() },
     )
 }
@@ -257,5 +267,12 @@ mod tests {
     fn an_answer_that_is_no_problem_document_is_still_explained() {
         let text = refusal(StatusCode::BAD_GATEWAY, "<html>proxy</html>").to_string();
         assert!(text.contains("502") && text.contains("<html>proxy"), "{text}");
+    }
+
+    #[test]
+    fn an_answer_that_is_no_document_is_told_with_its_first_words() {
+        assert_eq!(document("{\"a\": 1}").unwrap()["a"], 1);
+        let text = document("<html>welcome\n</html>").unwrap_err().to_string();
+        assert_eq!(text, "what the node answered is not JSON: look at line 1, column 1\n  <html>welcome\\n</html>");
     }
 }

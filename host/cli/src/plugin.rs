@@ -334,7 +334,7 @@ fn logs(args: &LogsArgs) -> anyhow::Result<()> {
         // Other lines name the event, or keep the connection alive.
         let event = event?;
         let Some(data) = event.strip_prefix("data:") else { continue };
-        let line: Value = serde_json::from_str(data).context("the node sent a log line that is no JSON")?;
+        let line = text::json(data).map_err(|why| anyhow::anyhow!("a log line from the node {why}"))?;
         said = true;
         output::line(printed(&line, args.http.json))?;
     }

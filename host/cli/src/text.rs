@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use vouch_broker::RETENTION_SIZE_MIN;
 
 /// A length of time as the API takes it: `6s`, `1m 30s`, `72h`. Kept as written.
 pub(crate) fn duration(text: &str) -> Result<String, String> {
@@ -58,12 +59,25 @@ pub(crate) fn kept_for(text: &str) -> Result<String, String> {
     }
 }
 
-/// A size that is kept, not 0 for the same reason.
+/// A size that is kept: no less than the node takes, which is not 0 for the same reason.
 pub(crate) fn kept_size(text: &str) -> Result<String, String> {
     match bytes(text)? {
-        0 => Err(format!("`{text}` would keep nothing; write for example 10GiB")),
+        small if small < RETENTION_SIZE_MIN => {
+            Err(format!("`{text}` would keep nothing; the least is {RETENTION_SIZE_MIN}B; write for example 10GiB"))
+        }
         _ => Ok(text.to_owned()),
     }
+}
+
+/// Reads a document. What is wrong with it is told by its place, in words that nobody needs a manual for.
+///
+/// # Errors
+/// Why it is none, to follow a name for the text.
+pub(crate) fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::error::Category::Eof => "is not JSON: it ends before it is complete".to_owned(),
+        _ => format!("is not JSON: look at line {}, column {}", error.line(), error.column()),
+    })
 }
 
 /// What a setting becomes.
@@ -146,6 +160,24 @@ mod tests {
         for wrong in ["17179869184GiB", "64MB", "MiB", "-1", "1.5GiB", ""] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_would_keep_nothing_is_refused_and_the_least_is_taken() {
+        assert_eq!((kept_size("1B").unwrap(), kept_for("1s").unwrap()), ("1B".to_owned(), "1s".to_owned()));
+        for nothing in ["0", "0B", "0GiB"] {
+            let wrong = kept_size(nothing).unwrap_err();
+            assert!(wrong.starts_with(&format!("`{nothing}` would keep nothing; the least is 1B")), "{wrong}");
+        }
+        assert!(kept_for("0s").unwrap_err().contains("would keep nothing"));
+    }
+
+    #[test]
+    fn what_is_no_document_is_told_by_its_place_and_in_no_librarys_words() {
+        assert_eq!(json("{\"a\": 1}").unwrap()["a"], 1);
+        assert_eq!(json("{\n  a: 1\n}").unwrap_err(), "is not JSON: look at line 2, column 3");
+        assert_eq!(json("{\"a\":").unwrap_err(), "is not JSON: it ends before it is complete");
+        assert_eq!(json("").unwrap_err(), "is not JSON: it ends before it is complete");
     }
 
     #[test]

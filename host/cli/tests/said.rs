@@ -157,6 +157,10 @@ fn retention_can_be_taken_away_again_and_the_list_shows_it() {
     node.admin(&["topic", "update", "t", "--retention-size", "none"]).succeeded();
     let shown = node.admin(&["topic", "show", "t", "--json"]).succeeded().json();
     assert!(shown["retention"].is_null() && shown["retention_size"].is_null(), "{shown}");
+    // The least of both, and less than that.
+    node.admin(&["topic", "update", "t", "--retention", "1s", "--retention-size", "1B"]).succeeded();
+    let refused = node.admin(&["topic", "update", "t", "--retention", "999ms"]).failed_with(1);
+    assert!(refused.stderr.contains("1s"), "{refused:?}");
     node.admin(&["topic", "create", "u", "--retention", "none", "--schedule", "none"]).succeeded();
 
     node.admin(&["topic", "create", "rest"]).succeeded();

@@ -8,13 +8,14 @@ use support::{Ran, run, vouch};
 
 #[test]
 fn wrong_flags_and_values_exit_2_and_say_why() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["serv"], "unrecognized subcommand"),
         (&["topic", "create"], "<NAME>"),
         (&["topic", "create", "x", "--type", "queue"], "possible values: normal, fifo, delay, transaction, mixed"),
         (&["topic", "create", "x", "--queues", "0"], "0 is not in 1.."),
         (&["topic", "create", "x", "--max-checks", "1001"], "1001 is not in 0..=1000"),
         (&["topic", "create", "x", "--immunity", "6"], "write a number with a unit"),
+        (&["topic", "create", "x", "--retention-size", "0B"], "the least is 1B"),
         (&["plugin", "push", "check", "f.wasm"], "write NAME:TAG, for example check:1.0"),
         (&["binding", "set", "b", "--plugin", "c:1", "--memory", "64MB"], "write for example 64KiB"),
         (&["binding", "set", "b", "--plugin", "c:1", "--config", "novalue"], "is not name=value"),
@@ -58,6 +59,15 @@ fn closing_texts_of_help_are_wrapped_for_the_screen_that_is_there() {
         let ran = Ran::of(&command.output().unwrap()).succeeded();
         assert!(ran.stdout.contains(line), "{columns:?}: {ran:?}");
     }
+}
+
+#[test]
+fn a_file_that_is_no_document_is_wrong_usage_and_told_by_its_place() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{\n  plugin: 1\n}").unwrap();
+    let path = file.path().to_str().unwrap();
+    let ran = run(&["binding", "set", "b", "--file", path]).failed_with(2);
+    assert_eq!(ran.stderr, format!("vouch: {path} is not JSON: look at line 2, column 3\n"));
 }
 
 #[test]
