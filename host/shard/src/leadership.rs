@@ -22,6 +22,12 @@ impl Leadership {
         Self { term: recovery.last_term.max(FIRST_TERM), index: recovery.last_index }
     }
 
+    /// To go on in a term, behind the entry with this index.
+    #[cfg(test)]
+    pub(crate) fn new(term: u64, index: u64) -> Self {
+        Self { term, index }
+    }
+
     /// The header of the next entry.
     pub(crate) fn header(&self, kind: EntryKind, time: Millis) -> EntryHeader {
         EntryHeader { term: self.term, index: self.index + 1, leader_time_ms: time.0, kind }

@@ -1,0 +1,383 @@
+//! A core on a log that is a list, at a time that a test sets.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use vouch_broker::check::CheckOverrides;
+use vouch_broker::record::{Ack, MessagePlace, encode_message};
+use vouch_broker::state::{Applied, Outcome};
+use vouch_broker::testing::message;
+use vouch_broker::{
+    Generation, GroupId, Millis, NewMessage, NotDone, NothingStored, QueueOffset, RecordPosition, ResourceName, State,
+    TagFilter, TopicId,
+};
+use vouch_commitlog::{
+    AppendError, Appended, Checkpoint, EntryKind, LogPosition, Operation, PoisonReport, Shortage,
+};
+use vouch_leader::{Answer, Batch, FilterOf, Leader, Members, Outside, Poll, Waiter};
+
+use crate::core::{
+    Beginning, Claim, ClockSays, Command, Core, Entry, Event, LogStanding, Moment, Proposal, Request, Told,
+};
+use crate::leadership::{Lead, Leadership};
+use crate::reply::Reply;
+
+/// When a run begins.
+const BEGIN: Millis = Millis(1_000_000);
+/// Bytes of an entry besides its payload.
+const HEADER: u64 = 64;
+
+/// What comes of a proposal.
+pub(super) type Outcomes = oneshot::Receiver<Result<Vec<Outcome>, NotDone>>;
+
+/// Nobody lives, so nothing is renewed and no filter goes.
+#[derive(Default)]
+struct Around {
+    generation: Cell<u64>,
+}
+
+impl Outside for Around {
+    fn members(&self) -> &dyn Members {
+        &Nobody
+    }
+
+    fn new_generation(&self, _: Millis) -> Generation {
+        self.generation.set(self.generation.get() + 1);
+        Generation(self.generation.get())
+    }
+
+    fn record_len(&self, _: RecordPosition) -> u32 {
+        100
+    }
+}
+
+struct Nobody;
+
+impl Members for Nobody {
+    fn keeps_leases(&self, _: &str, _: Instant) -> bool {
+        false
+    }
+
+    fn unnoted_filters(
+        &self,
+        _: &ResourceName,
+        _: &ResourceName,
+        _: usize,
+        _: &mut dyn FnMut(&TagFilter) -> bool,
+    ) -> Vec<TagFilter> {
+        Vec::new()
+    }
+
+    fn has_member_on(&self, _: &ResourceName, _: &ResourceName) -> bool {
+        false
+    }
+
+    fn has_filter(&self, _: FilterOf<'_>) -> bool {
+        false
+    }
+}
+
+/// A caller's end of a receive. Dropped, he went away.
+pub(super) struct Caller(Arc<Mutex<Option<Answer>>>);
+
+struct Waiting(Weak<Mutex<Option<Answer>>>);
+
+impl Waiter for Waiting {
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    fn answer(self: Box<Self>, answer: Answer) -> Result<(), Batch> {
+        match (self.0.upgrade(), answer) {
+            (Some(heard), answer) => *heard.lock().unwrap() = Some(answer),
+            (None, Ok(Some(batch))) => return Err(batch),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Caller {
+    /// What he heard, once.
+    pub(super) fn heard(&self) -> Option<Answer> {
+        self.0.lock().unwrap().take()
+    }
+}
+
+/// A log in memory. What is appended is durable when [`Bench::sync`] says so.
+#[derive(Default)]
+struct List {
+    end: u64,
+    durable: u64,
+    /// Since when the last group is not covered by a mark, if it is not.
+    covered: bool,
+    /// It has no space left for entries.
+    full: bool,
+    failed: bool,
+}
+
+/// A core that leads, with what it wanted done so far, told in words.
+pub(super) struct Bench {
+    pub(super) core: Core,
+    around: Around,
+    log: List,
+    began: Instant,
+    passed: Duration,
+    /// One line for each command.
+    pub(super) trace: Vec<String>,
+    /// Why it is closed, if it said so.
+    pub(super) closed: Option<NothingStored>,
+    /// The highest position that it called applied.
+    pub(super) applied: u64,
+}
+
+impl Bench {
+    /// A core that leads and whose start is durable.
+    pub(super) fn new() -> Self {
+        let began = Instant::now();
+        let list = List { covered: true, ..List::default() };
+        let beginning = Beginning {
+            state: State::default(),
+            applied: LogPosition(0),
+            log: standing(&list),
+            reserve: 1000,
+            closed: None,
+        };
+        let now = Moment { time: BEGIN, at: began };
+        let mut bench = Self {
+            core: Core::new(beginning, now),
+            around: Around::default(),
+            log: list,
+            began,
+            passed: Duration::ZERO,
+            trace: Vec::new(),
+            closed: None,
+            applied: 0,
+        };
+        let leadership = Leadership::new(1, 0);
+        let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
+        bench.core.begin_turn(bench.now(), standing(&bench.log));
+        bench.tell(Event::Leads(Lead { leadership, cluster_id, segment_size, handle_key, leapt_from: None }));
+        bench.carry_out();
+        bench.sync();
+        bench
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        Moment { time: BEGIN.plus_ms(self.passed.as_millis() as u64), at: self.began + self.passed }
+    }
+
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.passed += Duration::from_millis(ms);
+        self.turn(Vec::new());
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.core.step(event, &self.around);
+    }
+
+    /// One turn in which these requests are heard.
+    pub(super) fn turn(&mut self, requests: Vec<Request>) {
+        self.core.begin_turn(self.now(), standing(&self.log));
+        for request in requests {
+            self.tell(Event::Request(request));
+        }
+        let clock = self.core.second_is_over().then(ClockSays::default);
+        self.tell(Event::TurnEnds(clock));
+        self.carry_out();
+    }
+
+    /// All that is appended becomes durable.
+    pub(super) fn sync(&mut self) {
+        if self.log.failed {
+            return;
+        }
+        self.log.durable = self.log.end;
+        self.core.begin_turn(self.now(), standing(&self.log));
+        self.tell(Event::Durable(LogPosition(self.log.durable)));
+        self.carry_out();
+        self.turn(Vec::new());
+    }
+
+    /// All that is appended is durable and applied, and of what that brings nothing is carried out yet.
+    pub(super) fn durable_untold(&mut self) {
+        self.log.durable = self.log.end;
+        self.core.begin_turn(self.now(), standing(&self.log));
+        self.tell(Event::Durable(LogPosition(self.log.durable)));
+        self.tell(Event::TurnEnds(None));
+    }
+
+    /// What is left to be done is.
+    pub(super) fn go_on(&mut self) {
+        self.carry_out();
+    }
+
+    /// The log fails, with all in it that is not durable.
+    pub(super) fn fail(&mut self) {
+        self.log.failed = true;
+        self.core.begin_turn(self.now(), standing(&self.log));
+        self.tell(Event::Failed("the disk is gone".to_owned()));
+        self.carry_out();
+    }
+
+    pub(super) fn fill(&mut self, full: bool) {
+        self.log.full = full;
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(command) = self.core.next_command() {
+            self.trace.push(told(&command));
+            match command {
+                Command::Append(entry) => {
+                    let appended = self.append(&entry);
+                    self.core.log_stands(standing(&self.log));
+                    self.tell(Event::Appended(entry, appended));
+                }
+                Command::Answer { told: Told::Caller(reply), answer, .. } => reply.send(answer),
+                Command::AnswerReceive(waiter, answer) => {
+                    if let Err(batch) = waiter.answer(answer) {
+                        self.tell(Event::NotTaken(batch));
+                    }
+                }
+                Command::Applied(to) => {
+                    assert!(to.0 <= self.log.durable, "what is not durable is not applied");
+                    self.applied = to.0;
+                }
+                Command::Close(why) => self.closed = Some(why),
+                _ => {}
+            }
+        }
+    }
+
+    fn append(&mut self, entry: &Entry) -> Result<Appended, AppendError> {
+        assert!(self.closed.is_none(), "nothing is appended to a log that is closed");
+        if self.log.failed {
+            let cause = Arc::new(std::io::Error::other("the disk is gone"));
+            let report = PoisonReport { file: "segment".into(), offset: 0, operation: Operation::Sync, cause };
+            return Err(AppendError::Poisoned(report));
+        }
+        if self.log.full {
+            return Err(AppendError::Short { shortage: Shortage::Space, file: "segment".into() });
+        }
+        let position = LogPosition(self.log.end);
+        let payload_position = LogPosition(self.log.end + HEADER);
+        let len: usize = entry.proposals.iter().map(|proposal| proposal.records.len()).sum();
+        self.log.end = payload_position.0 + (len as u64).next_multiple_of(8);
+        self.log.covered = entry.header.kind == EntryKind::Mark;
+        let end = LogPosition(self.log.end);
+        Ok(Appended { position, payload_position, end, checkpoint: checkpoint(entry, position, end) })
+    }
+
+    // What callers do.
+
+    /// Proposes records; they are on their way when the next turn ends.
+    pub(super) fn propose(encode: impl FnOnce(&mut Vec<u8>)) -> (Request, Outcomes) {
+        let mut records = Vec::new();
+        encode(&mut records);
+        let (reply, outcomes) = Reply::new();
+        (Request::Propose(Proposal { records, told: Told::Caller(reply), cost: 1, claim: Claim::Reserve }), outcomes)
+    }
+
+    /// Lets records happen, and says what came of the first.
+    pub(super) fn happen(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<Applied, NotDone> {
+        let (request, mut outcomes) = Self::propose(encode);
+        self.turn(vec![request]);
+        self.sync();
+        let outcomes = outcomes.try_recv().expect("it is durable and answered")?;
+        Ok(outcomes.into_iter().next().expect("one record")?)
+    }
+
+    pub(super) fn send(topic: TopicId, message: &NewMessage, now: Millis, claim: Claim) -> (Request, Outcomes) {
+        let mut records = Vec::new();
+        let place = MessagePlace { topic, queue: 0, stored_at: now };
+        encode_message(&mut records, place, "producer", message, CheckOverrides::default());
+        let (reply, outcomes) = Reply::new();
+        (Request::Propose(Proposal { records, told: Told::Caller(reply), cost: 1, claim }), outcomes)
+    }
+
+    pub(super) fn plain(id: u64) -> NewMessage {
+        message(&format!("m{id}"))
+    }
+
+    /// A receive of so many messages that waits for so long; its leases last as long.
+    pub(super) fn receive(&self, max: usize, wait_ms: u64, invisible_ms: u64) -> (Request, Caller) {
+        let heard = Arc::default();
+        let waiter = Box::new(Waiting(Arc::downgrade(&heard)));
+        let poll = Poll {
+            topic: ResourceName::plain("t"),
+            group: ResourceName::plain("g"),
+            client_id: "consumer".to_owned(),
+            filter: TagFilter::All,
+            max,
+            invisible_ms,
+            auto_renew: false,
+            until: self.now().at + Duration::from_millis(wait_ms),
+            waiter,
+        };
+        (Request::Receive(poll), Caller(heard))
+    }
+
+    pub(super) fn ack(&mut self, topic: TopicId, group: GroupId, offset: QueueOffset, generation: Generation) -> bool {
+        let ack = Ack { group, topic, queue: 0, offset, generation };
+        self.happen(|out| _ = ack.encode(out)).is_ok()
+    }
+
+    /// What the leader says, or does.
+    pub(super) fn lead<T: Send + 'static>(&mut self, look: impl FnOnce(&State, &mut Leader) -> T + Send + 'static) -> T {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let look = move |state: &State, leader: &mut Leader| tell.send(look(state, leader)).unwrap();
+        self.turn(vec![Request::Lead(Box::new(look))]);
+        told.recv().unwrap()
+    }
+
+    /// Another replica leads from now on, with the same log: nothing of the old leader is left.
+    pub(super) fn another_leader(&mut self) {
+        assert!(self.core.written.is_empty() && self.core.batch.is_empty(), "a new leader has applied what there is");
+        let stopping = || Err(NothingStored::Stopping.into());
+        if let Some(leader) = &mut self.core.leader {
+            leader.answer_all(stopping);
+        }
+        self.core.take_wants();
+        self.core.leader = Some(Leader::of(&self.core.state));
+        self.carry_out();
+    }
+}
+
+fn checkpoint(entry: &Entry, position: LogPosition, end: LogPosition) -> Checkpoint {
+    Checkpoint { position, end, term: entry.header.term, index: entry.header.index, checksum: 0 }
+}
+
+fn standing(log: &List) -> LogStanding {
+    LogStanding {
+        appended: LogPosition(log.end),
+        durable: LogPosition(log.durable),
+        covered: log.covered,
+        mark_due_in: None,
+        short: log.full.then_some((Shortage::Space, 0)),
+        failed: log.failed,
+    }
+}
+
+/// A command in words that say all that others can see of it.
+fn told(command: &Command) -> String {
+    match command {
+        Command::Append(entry) => {
+            let records: Vec<&[u8]> = entry.proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
+            format!("append {:?} {records:?}", entry.header)
+        }
+        Command::Answer { cost, answer, .. } => format!("answer {cost} {answer:?}"),
+        Command::AnswerReceive(_, answer) => format!("answer a receive {answer:?}"),
+        Command::Applied(to) => format!("applied {to}"),
+        Command::DirectoryChanged => "directory changed".to_owned(),
+        Command::ChecksChanged => "checks changed".to_owned(),
+        Command::FollowClock(time) => format!("follow {time:?}"),
+        Command::Close(why) => format!("close {why}"),
+        Command::DropLog => "drop the log".to_owned(),
+        Command::RefusedInMemory(messages) => format!("refused in memory {messages}"),
+        Command::MendParts(parts) => format!("mend {parts:?}"),
+        Command::TellBegun(begun) => format!("begun {begun:?}"),
+        Command::Done(_) => "done".to_owned(),
+    }
+}

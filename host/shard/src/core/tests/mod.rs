@@ -1,0 +1,5 @@
+//! The core without a thread, a file or a clock: what a seed brings is repeated to the bit.
+
+mod bench;
+mod leaders;
+mod runs;
