@@ -180,7 +180,7 @@ impl Promises {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn leaders_that_come_and_go_lose_nothing_bring_nothing_back_and_ask_nothing_out_of_turn(
