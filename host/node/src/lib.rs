@@ -36,10 +36,10 @@ pub use api::{
 };
 pub use components::{Components, UploadError, limits_in_force};
 pub use config::NodeConfig;
-pub use damage::{Damage, DamagedStretch, Known, LogDamage, LostMessages};
+pub use damage::{Damage, DamagedStretch, LogDamage, LostContent, LostMessages};
 pub use messages::Messages;
 pub use metrics::{CheckCounts, Checks, GroupLag, Metrics, PRODUCER, ProcessUse, SeriesView, TopicTransactions};
-pub use node::{Identity, Node};
+pub use node::{Node, NodeIdentity};
 pub use retention::RetentionReport;
 pub use search::Search;
 pub use sessions::{CheckCommand, Question, TelemetryStream};

@@ -8,14 +8,16 @@ use crate::components::Components;
 use crate::damage::LogDamage;
 use crate::messages::Messages;
 use crate::metrics::Metrics;
-use crate::running::Running;
+use crate::running::RunningNode;
 use crate::search::Search;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::status::Status;
 use crate::transactions::Transactions;
 
-/// A running node. Clones are the same node.
+/// A running node: its faces, and nothing else. Clones are the same node, and cost some counters.
+///
+/// Each face got what it works with when it was made, and knows no other but those that it names.
 #[derive(Clone)]
 pub struct Node {
     /// Sends, receives and acknowledges.
@@ -37,13 +39,13 @@ pub struct Node {
     /// Who is connected.
     pub sessions: Arc<Sessions>,
     /// Whose node it is.
-    pub identity: Identity,
-    pub(crate) running: Arc<Running>,
+    pub identity: NodeIdentity,
+    pub(crate) running: Arc<RunningNode>,
 }
 
 /// Whose node it is; made with the cluster.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity {
+pub struct NodeIdentity {
     /// The cluster.
     pub cluster_id: [u8; 16],
     /// Key of the check value in receipt handles.

@@ -14,7 +14,9 @@ use vouch_shard::Shard;
 /// Finds topics and groups by their names.
 pub(crate) struct Routes {
     pub(crate) shard: Arc<Shard>,
+    /// What is known of topics and groups, emptied when they change.
     pub(crate) directory: Arc<Directory>,
+    /// Says whether a topic may lie where a damaged log is not served.
     pub(crate) log: Arc<ServedLog>,
     /// A send to a topic that does not exist makes it.
     pub(crate) makes_topics: bool,
@@ -59,19 +61,25 @@ impl Routes {
         }
     }
 
-    /// A queue of a topic, in turn.
+    /// A queue of a topic, in turn: for a message that comes into being here, such as a committed half.
+    ///
+    /// # Errors
+    /// Those of [`Self::route`].
     pub(crate) async fn queue_for(&self, topic: &ResourceName) -> Result<u32, NotDone> {
         self.route(topic).await.map(|route| route.next_queue())
     }
 
     /// The name of a topic that is or was there.
+    ///
+    /// # Errors
+    /// An internal error for a number that was never given out.
     pub(crate) async fn topic_name(&self, id: TopicId) -> Result<ResourceName, NotDone> {
         let find = move |state: &State| state.topics().name_of(id).cloned();
         let name = self.shard.read(find).await?;
         name.ok_or_else(|| NotDone::internal(format!("topic number {} was never given out", id.0)))
     }
 
-    /// The number of a group; `None` if there is none of that name.
+    /// The number of a group; `None` if there is none of that name. Cached, so that an acknowledgement asks nobody.
     pub(crate) async fn group_id(&self, name: &ResourceName) -> Result<Option<GroupId>, NotDone> {
         let directory = &self.directory;
         if let Some(known) = directory.group(name) {

@@ -13,18 +13,23 @@ use vouch_shard::Shard;
 
 /// What runs for as long as the node does.
 #[derive(Clone)]
-pub(crate) struct Running {
+pub(crate) struct RunningNode {
     pub(crate) shard: Arc<Shard>,
+    /// Who looks after the log ends around the shard.
     pub(crate) served: Arc<ServedLog>,
     pub(crate) log: LogReader,
     pub(crate) lookups: Arc<Lookups>,
+    /// A log that closed well is durable to its end.
     pub(crate) writable: Writable,
+    /// Tells tasks, which end by themselves.
     pub(crate) stopping: Arc<Stopping>,
+    /// Let go last: until then the folder is written to.
     pub(crate) folders: Arc<HeldFolders>,
 }
 
-impl Running {
-    /// Ends it all, and lets go of the folder.
+impl RunningNode {
+    /// Ends it all, and lets go of the folder. Resolves when another process may have it; who calls meanwhile waits for
+    /// the same.
     pub(crate) async fn stop(&self) {
         self.stopping.cancel();
         let running = self.clone();

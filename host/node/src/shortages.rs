@@ -11,16 +11,22 @@ use vouch_shard::short_of;
 
 /// Says whether there is space for what can wait, and counts what found none.
 pub(crate) struct Shortages {
+    /// How full it is, and how many were refused for it.
     disk: Arc<DiskUse>,
+    /// Counts those that too much in flight refused.
     metrics: Arc<Metrics>,
 }
 
 impl Shortages {
+    /// For the disk that retention measures.
     pub(crate) fn new(disk: Arc<DiskUse>, metrics: Arc<Metrics>) -> Self {
         Self { disk, metrics }
     }
 
-    /// Refuses what can wait while the disk is full.
+    /// Refuses what can wait while the disk is full, so that ends and acknowledgements still find room.
+    ///
+    /// # Errors
+    /// [`NothingStored::StorageFull`], or [`NothingStored::Short`] of something else than space.
     pub(crate) fn check_disk(&self) -> Result<(), NotDone> {
         self.disk.check().map_err(|full| match full {
             Full::Short(shortage) => short_of(shortage, full.to_string()),

@@ -20,22 +20,27 @@ use vouch_shard::{Shard, Signals, Standing};
 /// How the node is. What is asked here changes nothing, and is answered as well where nothing can be written.
 pub struct Status {
     pub(crate) shard: Arc<Shard>,
+    /// Counts what only the executor sees.
     pub(crate) signals: Arc<Signals>,
     pub(crate) clock: Arc<Clock>,
+    /// Why nothing is written, if so.
     pub(crate) writable: Writable,
     pub(crate) log: Arc<ServedLog>,
+    /// Where the last backup is noted.
     pub(crate) data_dir: PathBuf,
+    /// Bytes that may be proposed and not answered.
     pub(crate) bytes_in_flight_max: u64,
     pub(crate) scrub: Arc<ScrubReport>,
     pub(crate) lookups: Arc<Lookups>,
     pub(crate) retention: Arc<RetentionReport>,
     pub(crate) disk: Arc<DiskUse>,
+    /// Makes what groups and topics have, at most once a second.
     pub(crate) views: Views,
     pub(crate) stopping: Arc<Stopping>,
 }
 
 impl Status {
-    /// Whether it serves.
+    /// Whether it serves: [`Health::ReadOnly`] and [`Health::Poisoned`] say why nothing is written. Costs nothing.
     pub fn health(&self) -> Health {
         match self.writable.closed() {
             _ if self.stopping.is_cancelled() => Health::Stopping,
@@ -46,8 +51,8 @@ impl Status {
         }
     }
 
-    /// Whether anything can be written; every call that writes asks first. What a request names may lie behind the damage
-    /// of a log that is only read: then nobody can say that it is not there.
+    /// Whether anything can be written; every call that writes asks first. What a request names may lie behind the
+    /// damage of a log that is only read: then nobody can say that it is not there.
     ///
     /// # Errors
     /// [`NothingStored::ReadOnly`] or [`NothingStored::Poisoned`].
@@ -55,7 +60,10 @@ impl Status {
         self.writable.check()
     }
 
-    /// Numbers for metrics and the cluster's status.
+    /// Numbers for metrics and the cluster's status, of one moment.
+    ///
+    /// # Errors
+    /// [`NothingStored::Stopping`].
     pub async fn numbers(&self) -> Result<Numbers, NotDone> {
         let Standing { appended, durable, applied, waiting_polls, .. } = self.shard.standing().await?;
         let look = move |state: &State, leader: &mut Leader| {
@@ -120,12 +128,12 @@ impl Status {
         &self.retention
     }
 
-    /// How full the disk is.
+    /// How full the disk is, as it was measured a second ago at most.
     pub fn disk(&self) -> &DiskUse {
         &self.disk
     }
 
-    /// What the log occupies.
+    /// What the log occupies, in bytes.
     pub fn log_usage(&self) -> Usage {
         self.log.usage()
     }

@@ -6,14 +6,17 @@ use tokio::sync::watch;
 pub(crate) struct Stopping(watch::Sender<bool>);
 
 impl Stopping {
+    /// The node runs.
     pub(crate) fn new() -> Self {
         Self(watch::Sender::new(false))
     }
 
+    /// The node stops from now on.
     pub(crate) fn cancel(&self) {
         self.0.send_replace(true);
     }
 
+    /// Whether it stops.
     pub(crate) fn is_cancelled(&self) -> bool {
         *self.0.borrow()
     }

@@ -7,15 +7,22 @@ use vouch_commitlog::LogReader;
 use vouch_storage::StoredError;
 
 /// The record at a log position, its frame included. Zero-copy; its checksum is for the caller to verify.
+///
+/// # Errors
+/// An internal error where no record can be read there: to be told, not to be tried again.
 pub(crate) fn record(log: &LogReader, position: RecordPosition) -> Result<Bytes, NotDone> {
     vouch_storage::record(log, position).map_err(unreadable)
 }
 
 /// The message at a log position, verified.
+///
+/// # Errors
+/// An internal error where there is none, or where it is damaged.
 pub(crate) fn message(log: &LogReader, position: RecordPosition) -> Result<(MessageHead, StoredMessage), NotDone> {
     vouch_storage::message(log, position).map_err(unreadable)
 }
 
+/// Nobody can do anything about it but look after the disk.
 fn unreadable(error: StoredError) -> NotDone {
     NotDone::internal(error.to_string())
 }

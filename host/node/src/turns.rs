@@ -16,6 +16,7 @@ const SEARCHES_MAX: usize = 2;
 pub(crate) struct SearchTurns(Arc<Semaphore>);
 
 impl SearchTurns {
+    /// All turns are free.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(SEARCHES_MAX)))
     }
@@ -26,7 +27,7 @@ impl SearchTurns {
     }
 }
 
-/// Runs what reads files on a thread where that may take time.
+/// Runs what reads files on a thread where that may take time: a worker that waits for a disk serves nobody.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| NotDone::internal(format!("the search failed: {error}")))

@@ -21,10 +21,12 @@ pub(crate) type HeldFolders = Mutex<Option<Folders>>;
 pub(crate) struct FolderWatch {
     pub(crate) shard: Arc<Shard>,
     pub(crate) log: LogReader,
+    /// Ended when the folder is gone, since it would write to another node's.
     pub(crate) upkeep: Arc<Upkeep>,
     pub(crate) lookups: Arc<Lookups>,
     pub(crate) folders: Arc<HeldFolders>,
     pub(crate) folder: ShardFolder,
+    /// Bytes of a segment: says which file is written to.
     pub(crate) segment_size: u64,
     pub(crate) stopping: Arc<Stopping>,
 }
@@ -54,7 +56,8 @@ impl FolderWatch {
     }
 }
 
-/// Runs until the node stops, or may write no more.
+/// Looks once a second until the node stops, or may write no more. What is acknowledged within that second may be lost
+/// with the folder; nothing after it is.
 pub(crate) async fn run(watch: FolderWatch) {
     loop {
         let (held, segment) = (watch.folders.clone(), watch.current_segment());

@@ -11,6 +11,7 @@ use vouch_shard::Signals;
 pub(crate) struct Writable(Arc<Signals>);
 
 impl Writable {
+    /// For the shard that shares this.
     pub(crate) fn new(signals: Arc<Signals>) -> Self {
         Self(signals)
     }

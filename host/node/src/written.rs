@@ -8,6 +8,9 @@ use crate::{Expect, Written};
 use vouch_shard::Shard;
 
 /// Proposes an administrator's write. Resolves when it is durable.
+///
+/// # Errors
+/// What the state refuses, such as a precondition that does not hold.
 pub(crate) async fn written(shard: &Shard, encode: impl FnOnce(&mut Vec<u8>) -> usize) -> Result<Written, NotDone> {
     match shard.propose_one(encode).await? {
         Applied::Set { created, revision } => Ok(Written { created, revision }),
@@ -15,7 +18,10 @@ pub(crate) async fn written(shard: &Shard, encode: impl FnOnce(&mut Vec<u8>) -> 
     }
 }
 
-/// Makes a topic, or replaces its settings.
+/// Makes a topic, or replaces its settings. Resolves when that is durable.
+///
+/// # Errors
+/// A refusal of the settings, or of what is there already.
 pub(crate) async fn put_topic(
     shard: &Shard,
     name: ResourceName,

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 use vouch_broker::{ShardId, TransactionId};
-use vouch_node::{Damage, DamagedStretch, Known};
+use vouch_node::{Damage, DamagedStretch, LostContent};
 
 use super::App;
 use super::problem::Problem;
@@ -40,8 +40,8 @@ fn stretch_json(shard: ShardId, stretch: DamagedStretch) -> Value {
     })
 }
 
-fn known_json(shard: ShardId, known: Known) -> Value {
-    let Known { messages, transactions, component_pieces, omitted } = known;
+fn known_json(shard: ShardId, known: LostContent) -> Value {
+    let LostContent { messages, transactions, component_pieces, omitted } = known;
     let messages: Vec<Value> = messages
         .into_iter()
         .map(|lost| {

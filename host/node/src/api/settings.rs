@@ -43,6 +43,7 @@ pub enum Expect {
 }
 
 impl Expect {
+    /// The revision that a record demands; 0 for nothing.
     pub(crate) fn revision(self) -> Option<u64> {
         match self {
             Self::Anything => None,

@@ -41,7 +41,7 @@ pub(super) async fn record(asker: &Asker, due: &Due, verdict: Verdict, by: Ended
     asker.ends.end(&End { transaction: due.transaction, outcome, queue, by, reason }).await.map(drop)
 }
 
-/// Records that nobody knows. Whether that counted: meanwhile the ask may have had an answer.
+/// Records that nobody knows. Whether that counted: meanwhile the ask may have had an answer. Durable then.
 pub(super) async fn count_unknown(
     asker: &Asker,
     due: &Due,

@@ -16,7 +16,7 @@ use vouch_leader::checks::{Checker, Due};
 use super::{Asker, ended};
 use vouch_leader::Leader;
 
-/// Asks once and records what comes of it.
+/// Asks once and records what comes of it. Whatever that is, the runner looks again after it.
 pub(super) async fn ask(asker: Arc<Asker>, due: Due) {
     match due.checker.clone() {
         Checker::Component { binding, entry } => ask_component(&asker, &due, &binding, &entry).await,
@@ -25,6 +25,8 @@ pub(super) async fn ask(asker: Arc<Asker>, due: Due) {
     asker.changed.notify_one();
 }
 
+/// Asks a bound component. What it says is recorded; where it says nothing, a live producer is asked if the binding
+/// wants that, and else it is asked again later.
 async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntry) {
     let answerer = match asker.bound.answerer(name, entry).await {
         Ok(answerer) => answerer,

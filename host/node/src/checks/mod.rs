@@ -34,16 +34,22 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(5);
 pub(crate) struct Asker {
     pub(crate) shard: Arc<Shard>,
     pub(crate) clock: Arc<Clock>,
+    /// Producers that live, and their streams.
     pub(crate) sessions: Arc<Sessions>,
+    /// Components that are bound.
     pub(crate) bound: Arc<BoundComponents>,
+    /// What is asked about.
     pub(crate) halves: Arc<Halves>,
+    /// What is answered.
     pub(crate) ends: Arc<Ends>,
+    /// Which queue a committed half goes to.
     pub(crate) routes: Arc<Routes>,
     pub(crate) metrics: Arc<Metrics>,
     /// What was said about checks without an answer.
     pub(crate) outages: Arc<Outages>,
     /// A check may be due earlier than was known, or a binding changed.
     pub(crate) changed: Arc<Notify>,
+    /// Asks under way end with the node.
     pub(crate) stopping: Arc<Stopping>,
 }
 
@@ -73,6 +79,8 @@ async fn ended(ask: &Ask) {
     let _ = told.await;
 }
 
+/// Takes what is due from the schedule, and says when to look again if nothing changes. Whom to ask is decided here:
+/// the binding as it is now goes along.
 async fn take_due(asker: &Asker) -> Result<(Vec<Due>, Option<Millis>), NotDone> {
     let (clock, sessions) = (asker.clock.clone(), asker.sessions.clone());
     asker

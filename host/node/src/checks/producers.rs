@@ -66,6 +66,8 @@ enum Waited {
     InVain,
 }
 
+/// Waits for what becomes of a question, for as long as a live client may be silent, or one that does not read may hold
+/// it.
 async fn wait_for(asker: &Asker, due: &Due, asked: &Asked) -> Waited {
     let step = Duration::from_millis(due.step_ms);
     let (silence, unread) = (SILENCE.min(step), Instant::now() + UNREAD.min(step));

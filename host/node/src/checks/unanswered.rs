@@ -35,6 +35,7 @@ impl Unanswered {
         Self { by: by.to_owned(), text: error.to_string(), trace: String::new(), failed: None }
     }
 
+    /// The same, as operators see it.
     pub(super) fn error(&self, at: Millis) -> AskError {
         AskError { by: self.by.clone(), text: self.text.clone(), trace: self.trace.clone(), at }
     }
@@ -56,6 +57,7 @@ pub(super) fn say_answered(asker: &Asker, checker: &str) {
     }
 }
 
+/// Says the end of an outage, if it is one.
 fn say_over(checker: &str, outage: AfterAnswer) {
     if let AfterAnswer::Over(lasted, unanswered) = outage {
         let lasted = humantime::format_duration(Duration::from_secs(lasted.as_secs()));
@@ -113,6 +115,7 @@ pub(super) async fn no_answer(asker: &Asker, due: &Due, checker: &str, unanswere
     }
 }
 
+/// Parks a transaction on which its component always fails; a decision still ends it.
 async fn park(asker: &Asker, failed: ComponentFailed) {
     let id = TransactionId { shard: ShardId::FIRST, position: failed.transaction };
     match asker.shard.propose_one(|out| failed.encode(out)).await {

@@ -13,7 +13,11 @@ use crate::{Expect, Written};
 
 impl Components {
     /// Sets a binding. Returns what was written, the digest that answers, and what the component wants and is not
-    /// granted.
+    /// granted. It is loaded and held against its config first: what cannot answer is not set.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for a document that cannot be read or does not fit its component; [`Refusal::NotFound`] for
+    /// a plugin that is not there; a refusal of topics that are not there, or that have a binding already.
     pub async fn put_binding(
         &self,
         name: &str,
@@ -34,14 +38,14 @@ impl Components {
         Ok((written, digest.to_string(), warnings))
     }
 
-    /// Removes a binding.
+    /// Removes a binding. Asks that are under way may still be answered.
     pub async fn delete_binding(&self, name: &str) -> Result<(), NotDone> {
         self.writable.check()?;
         let record = BindingDelete { name: name.to_owned() };
         self.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
-    /// Bindings in the order of their names, after a name.
+    /// Bindings in the order of their names, after a name; at most `limit`.
     pub async fn bindings(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, BindingEntry)>, NotDone> {
         let list = move |state: &State| {
             let bindings = state.plugins().bindings();

@@ -19,15 +19,23 @@ pub(crate) struct BoundComponents {
     shard: Arc<Shard>,
     files: ComponentFiles,
     engine: Engine,
+    /// By the name of the binding.
     answerers: Answerers<Answerer>,
 }
 
 impl BoundComponents {
+    /// None is made yet.
     pub(crate) fn new(shard: Arc<Shard>, files: ComponentFiles, engine: Engine) -> Self {
         Self { shard, files, engine, answerers: Answerers::default() }
     }
 
-    /// This binding, loaded and joined with its grants. Made once for each time that it is set.
+    /// This binding, loaded and joined with its grants. Made once for each time that it is set: who comes meanwhile
+    /// waits for the one that makes it. `entry`: the binding as the asker knows it; the shard is not asked for it
+    /// again.
+    ///
+    /// # Errors
+    /// Why it cannot be asked: its component is gone, or does not load, or is not what the binding needs. The next
+    /// caller tries again.
     pub(crate) async fn answerer(&self, name: &str, entry: &BindingEntry) -> Result<Answerer, NotDone> {
         let make = async {
             self.forget_removed().await?;
@@ -53,6 +61,10 @@ impl BoundComponents {
         self.answerers.get(name).map(|answerer| (answerer.revision, answerer.binding))
     }
 
+    /// A component, compiled, from its file.
+    ///
+    /// # Errors
+    /// Those of reading it, and an internal error where it does not load.
     pub(super) async fn load(&self, digest: Digest) -> Result<Plugin, NotDone> {
         let wasm = self.files.get(digest).await?;
         self.engine.load(&digest.to_string(), wasm).await.map_err(|error| NotDone::internal(error.to_string()))

@@ -27,6 +27,7 @@ pub(super) struct BindingDocument {
     limits: Limits,
 }
 
+/// Components get the body unless their binding says otherwise.
 fn yes() -> bool {
     true
 }
@@ -41,6 +42,11 @@ pub(super) enum Fallback {
 }
 
 impl BindingDocument {
+    /// Reads a binding. What it says is checked as far as that needs no component: its topics, and that all of it is
+    /// known.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], without secrets; [`Refusal::NotBuilt`] for what is to come.
     pub(super) fn parse(spec: &str) -> Result<Self, NotDone> {
         let document: Self = serde_json::from_str(spec).map_err(|error| {
             NotDone::Refused(Refusal::Invalid(format!("the binding cannot be read: {}", mask_urls(&error.to_string()))))

@@ -17,7 +17,9 @@ use vouch_shard::Shard;
 #[derive(Clone)]
 pub(crate) struct ComponentFiles {
     pub(crate) shard: Arc<Shard>,
+    /// Has the chunks of every component.
     pub(crate) log: LogReader,
+    /// The folder of the files.
     pub(crate) store: ArtifactStore,
 }
 
@@ -62,6 +64,7 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
     done.map_err(|error| NotDone::internal(format!("the component could not be handled: {error}")))
 }
 
+/// The bytes of a component out of the log, each chunk verified. They may have been carried to another place.
 fn read_chunks(log: &LogReader, artifact: &Artifact) -> Result<Bytes, NotDone> {
     let mut wasm = BytesMut::with_capacity(usize::try_from(artifact.total).unwrap_or(0));
     for (position, _) in &artifact.chunks {
@@ -76,6 +79,7 @@ fn read_chunks(log: &LogReader, artifact: &Artifact) -> Result<Bytes, NotDone> {
     Ok(wasm.freeze())
 }
 
+/// A record out of the log, verified.
 fn decode(record: &Bytes) -> Result<Record, NotDone> {
     let defect = |why: DecodeError| NotDone::internal(why.to_string());
     let (frame, _) = Frame::split(record).map_err(defect)?;

@@ -1,4 +1,7 @@
 //! Components in the broker: uploads into the log, files and compiled code out of it, bindings ready to be asked.
+//!
+//! The log has the bytes of every component; the file in this node's folder is a copy, made again from the log where it
+//! is missing or damaged. No whole component is read, hashed, written or synced on a thread that serves calls.
 
 mod answerers;
 mod bindings;
@@ -32,22 +35,26 @@ use vouch_shard::Shard;
 /// refused with [`NothingStored`](vouch_broker::NothingStored) where nothing can be written.
 pub struct Components {
     pub(crate) shard: Arc<Shard>,
+    /// The files of components.
     pub(crate) files: ComponentFiles,
+    /// Looks at uploads.
     pub(crate) engine: Engine,
+    /// Bindings that are ready to be asked.
     pub(crate) bound: Arc<BoundComponents>,
     pub(crate) writable: Writable,
+    /// An upload can wait where the disk is full.
     pub(crate) shortages: Arc<Shortages>,
 }
 
 impl Components {
-    /// The digest that a tag points at.
+    /// The digest that a tag points at, as `sha256:…`; `None` if there is no such tag.
     pub async fn tag(&self, name: &str, tag: &str) -> Result<Option<String>, NotDone> {
         let (name, tag) = (name.to_owned(), tag.to_owned());
         let find = move |state: &State| state.plugins().tag(&name, &tag);
         Ok(self.shard.read(find).await?.map(|tag| Digest(tag.digest).to_string()))
     }
 
-    /// Plugins in the order of their names, after a name.
+    /// Plugins in the order of their names, after a name; at most `limit`.
     pub async fn plugins(&self, after: Option<String>, limit: usize) -> Result<Vec<(String, PluginEntry)>, NotDone> {
         let list = move |state: &State| {
             let plugins = state.plugins().plugins();
@@ -63,12 +70,19 @@ impl Components {
         self.shard.read(move |state| state.plugins().plugin(&name).cloned()).await
     }
 
-    /// The file of a component.
+    /// The file of a component, from this node's folder or from the log.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where the log has no such component; an internal error where its file or its chunks cannot
+    /// be read.
     pub async fn file(&self, digest: Digest) -> Result<Bytes, NotDone> {
         self.files.get(digest).await
     }
 
     /// Verdict of a component's upload, as JSON; `None` if the component is not here.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for what is no digest.
     pub async fn verdict(&self, digest: &str) -> Result<Option<String>, NotDone> {
         let digest: Digest = digest
             .parse()
@@ -77,7 +91,10 @@ impl Components {
         Ok(self.shard.read(find).await?.filter(|verdict| !verdict.is_empty()))
     }
 
-    /// Removes a tag.
+    /// Removes a tag. The last one takes the plugin with it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`]; a conflict where that plugin is used by a binding.
     pub async fn delete_tag(&self, name: &str, tag: &str) -> Result<(), NotDone> {
         self.writable.check()?;
         let record = TagDelete { name: name.to_owned(), tag: tag.to_owned() };
@@ -85,6 +102,9 @@ impl Components {
     }
 
     /// Removes a plugin with all its tags.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`]; a conflict where a binding uses it, which names the binding.
     pub async fn delete_plugin(&self, name: &str) -> Result<(), NotDone> {
         self.writable.check()?;
         let record = PluginDelete { name: name.to_owned() };

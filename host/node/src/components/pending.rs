@@ -26,7 +26,8 @@ pub(crate) struct Answerer {
 impl Answerer {
     /// What the component is asked.
     ///
-    /// Decompresses the body: takes up to a second and up to `limits.memory`, so it belongs into a place of the binding.
+    /// Decompresses the body: takes up to a second and up to `limits.memory`, so it belongs into a place of the
+    /// binding.
     pub(crate) fn pending(&self, due: &Due, half: StoredMessage) -> Pending {
         let half = &half;
         let message = &half.message;
@@ -55,6 +56,8 @@ impl Answerer {
         }
     }
 
+    /// The body that a component gets, and how large it is. Never fails: a transaction must not be stuck for a body
+    /// that cannot be decompressed.
     fn body(&self, transaction: u64, half: &StoredMessage) -> (u64, Bytes) {
         let max = self.binding.body_max().as_usize();
         body_for(half, self.binding.wants_body(), max).unwrap_or_else(|error| {
@@ -91,11 +94,13 @@ fn body_for(half: &StoredMessage, wanted: bool, max: usize) -> Result<(u64, Byte
     }
 }
 
+/// The body as it came, if it is wanted, and its size.
 fn as_sent(half: &StoredMessage, wanted: bool) -> (u64, Bytes) {
     let body = &half.message.body;
     (body.len() as u64, if wanted { body.clone() } else { Bytes::new() })
 }
 
+/// What the broker knows of the message beside what its producer said.
 fn attributes(half: &StoredMessage) -> Vec<(String, String)> {
     let mut attributes = vec![("message-type".to_owned(), "transaction".to_owned())];
     if let Some(trace) = &half.message.trace_context {

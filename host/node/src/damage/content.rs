@@ -6,7 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use vouch_broker::state::{Body, QueueGap};
 use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, TopicId};
 
-use super::{DamagedStretch, Known, LogDamage, LostMessages};
+use super::{DamagedStretch, LogDamage, LostContent, LostMessages};
 
 /// Most rows that are told for each stretch.
 const ROWS_MAX: usize = 1000;
@@ -15,8 +15,8 @@ const BODIES_MAX: usize = 10_000;
 
 impl LogDamage {
     /// Messages of queues, by the names of their topics.
-    pub(super) async fn known(&self, gaps: Vec<QueueGap>) -> Result<Known, NotDone> {
-        let mut known = Known { omitted: gaps.len().saturating_sub(ROWS_MAX) as u64, ..Known::default() };
+    pub(super) async fn known(&self, gaps: Vec<QueueGap>) -> Result<LostContent, NotDone> {
+        let mut known = LostContent { omitted: gaps.len().saturating_sub(ROWS_MAX) as u64, ..LostContent::default() };
         let mut names = HashMap::new();
         for QueueGap { topic, queue, offsets } in gaps.into_iter().take(ROWS_MAX) {
             let topic = self.name_of(topic, &mut names).await?;
@@ -31,13 +31,13 @@ impl LogDamage {
         stretches: &mut [DamagedStretch],
         served_to: u64,
     ) -> Result<(), NotDone> {
-        let mut found: Vec<StretchContent> = Vec::new();
+        let mut found: Vec<StretchSearch> = Vec::new();
         for (n, stretch) in stretches.iter().enumerate() {
             if stretch.length > 0 && stretch.from < served_to && stretch.known.is_none() {
                 let range = RecordPosition(stretch.from)..RecordPosition(stretch.to);
                 let look_in = range.clone();
                 let look = move |state: &State| state.bodies_in(look_in, BODIES_MAX);
-                found.push(StretchContent::new(n, range, self.shard.read(look).await?));
+                found.push(StretchSearch::new(n, range, self.shard.read(look).await?));
             }
         }
         let first = found.iter().map(|found| found.range.start).min().unwrap_or(RecordPosition::START);
@@ -54,7 +54,7 @@ impl LogDamage {
             from = Some(next);
         }
         let mut names = HashMap::new();
-        for StretchContent { stretch, mut known, rows, .. } in found {
+        for StretchSearch { stretch, mut known, rows, .. } in found {
             for (topic, queue, offsets) in rows {
                 let topic = self.name_of(topic, &mut names).await?;
                 known.messages.push(LostMessages { topic, queue, offsets });
@@ -64,6 +64,7 @@ impl LogDamage {
         Ok(())
     }
 
+    /// The name of a topic, asked for once in a report.
     async fn name_of(&self, topic: TopicId, names: &mut HashMap<TopicId, String>) -> Result<String, NotDone> {
         if let Some(name) = names.get(&topic) {
             return Ok(name.clone());
@@ -75,18 +76,19 @@ impl LogDamage {
 }
 
 /// What was found of one stretch.
-struct StretchContent {
+struct StretchSearch {
     /// Which one.
     stretch: usize,
     range: Range<RecordPosition>,
-    known: Known,
+    known: LostContent,
     /// Messages, gathered to runs of neighbours.
     rows: Vec<(TopicId, u32, RangeInclusive<QueueOffset>)>,
 }
 
-impl StretchContent {
+impl StretchSearch {
+    /// Begins with what is known without looking through the queues.
     fn new(stretch: usize, range: Range<RecordPosition>, bodies: Vec<Body>) -> Self {
-        let mut known = Known { omitted: u64::from(bodies.len() == BODIES_MAX), ..Known::default() };
+        let mut known = LostContent { omitted: u64::from(bodies.len() == BODIES_MAX), ..LostContent::default() };
         for body in bodies {
             match body.transaction {
                 None => known.component_pieces += 1,
@@ -97,6 +99,7 @@ impl StretchContent {
         Self { stretch, range, known, rows: Vec::new() }
     }
 
+    /// Takes a message of a queue if it lay in the stretch.
     fn add(&mut self, body: &Body) {
         let Some(queued) = body.queued.filter(|_| self.range.contains(&body.position)) else { return };
         let (topic, queue, offset) = (queued.topic, queued.queue, queued.offset);

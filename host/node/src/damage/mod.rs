@@ -14,30 +14,37 @@ use vouch_storage::{ScrubReport, ShardFolder};
 use crate::routes::Routes;
 use crate::served::ServedLog;
 use crate::turns::SearchTurns;
-pub use report::{Damage, DamagedStretch, Known, LostMessages};
+pub use report::{Damage, DamagedStretch, LostContent, LostMessages};
 use stretches::stretch;
 use vouch_shard::Shard;
 
 /// Most stretches that are told one by one.
 const STRETCHES_MAX: usize = 100;
 
-/// What of the log is damaged.
+/// What of the log is damaged: found by the start of a log that is served read-only, and by the scrubber of any other.
+/// To ask changes and mends nothing.
 pub struct LogDamage {
     pub(crate) shard: Arc<Shard>,
     pub(crate) log: LogReader,
     pub(crate) served: Arc<ServedLog>,
     pub(crate) folder: ShardFolder,
+    /// Bytes of a segment: says in which file a position lies.
     pub(crate) segment_size: u64,
     /// What the log should still hold and lies before its first file.
     pub(crate) missing: Option<Range<u64>>,
+    /// What the scrubber found since the node started.
     pub(crate) scrub: Arc<ScrubReport>,
     pub(crate) routes: Arc<Routes>,
+    /// Looking through many is done by few at a time.
     pub(crate) turns: SearchTurns,
 }
 
 impl LogDamage {
-    /// What of the log is damaged, as far as it is known, and what was in it. Looks through the indexes of all queues, in
-    /// steps.
+    /// What of the log is damaged, as far as it is known, and what was in it. Looks through the indexes of all queues,
+    /// in steps, and waits for its turn first.
+    ///
+    /// # Errors
+    /// [`NothingStored::Stopping`](vouch_broker::NothingStored::Stopping).
     pub async fn report(&self) -> Result<Damage, NotDone> {
         let _turn = self.turns.take().await?;
         let (mut stretches, served_to, not_served_bytes) = match &*self.served {

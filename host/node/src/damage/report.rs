@@ -41,12 +41,12 @@ pub struct DamagedStretch {
     pub entries_lost: Option<u64>,
     /// What was in it. `None` where nobody knows: the state does not reach so far, or whole entries meet that do not follow
     /// one another.
-    pub known: Option<Known>,
+    pub known: Option<LostContent>,
 }
 
 /// What is still needed and was in a damaged stretch. What had expired or ended is not missed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct LostContent {
     /// Messages of queues, by topic, queue and offset.
     pub messages: Vec<LostMessages>,
     /// Open transactions whose half lay there.

@@ -7,7 +7,7 @@ use vouch_broker::{NotDone, State};
 use vouch_commitlog::DamagedRange;
 use vouch_storage::{LostFile, LostParts, is_break};
 
-use super::{DamagedStretch, Known, LogDamage};
+use super::{DamagedStretch, LogDamage, LostContent};
 
 /// What the log itself says of a stretch.
 pub(super) fn stretch(range: &DamagedRange) -> DamagedStretch {
@@ -21,7 +21,7 @@ pub(super) fn stretch(range: &DamagedRange) -> DamagedStretch {
 }
 
 /// A stretch of the log in which messages are whole and cannot be found.
-fn unfindable(file: PathBuf, stretch: Range<u64>, reason: String, known: Known) -> DamagedStretch {
+fn unfindable(file: PathBuf, stretch: Range<u64>, reason: String, known: LostContent) -> DamagedStretch {
     let length = std::fs::metadata(&file).map_or(0, |file| file.len());
     let Range { start: from, end: to } = stretch;
     DamagedStretch { file, offset: 0, length, from, to, reason, entries_lost: None, known: Some(known) }
@@ -51,7 +51,7 @@ impl LogDamage {
     pub(super) async fn lost_file(&self, LostFile { file, part, reason }: LostFile) -> Result<DamagedStretch, NotDone> {
         let Some(part) = part else {
             let reason = format!("both copies of this snapshot are damaged: {reason}; the next one takes its place");
-            return Ok(unfindable(file, 0..0, reason, Known::default()));
+            return Ok(unfindable(file, 0..0, reason, LostContent::default()));
         };
         let look = move |state: &State| {
             let before = state.parts().into_iter().rfind(|other| *other < part);
@@ -62,11 +62,13 @@ impl LogDamage {
         Ok(unfindable(file, stretch, reason, self.known(messages).await?))
     }
 
+    /// The file that a log position lies in.
     fn segment_file(&self, position: u64) -> PathBuf {
         let start = position - position % self.segment_size;
         self.folder.segment(start)
     }
 
+    /// A stretch of which nothing is to be had, whatever its bytes say.
     fn whole_stretch(&self, Range { start, end }: Range<u64>, reason: &str) -> DamagedStretch {
         DamagedStretch {
             file: self.segment_file(start),

@@ -39,6 +39,7 @@ pub(super) fn encode_send(route: &Route, request: &SendRequest, now: Millis) -> 
     Ok(records)
 }
 
+/// The kind as users write it.
 fn kind_name(kind: MessageKind) -> &'static str {
     match kind {
         MessageKind::Normal => "normal",

@@ -1,4 +1,7 @@
 //! How a message is sent, received and acknowledged.
+//!
+//! Each call is one round: what it asks for becomes records, the shard writes them, and the caller hears what became of
+//! them when they are durable. Only sends to a topic with the ack level `memory` are answered earlier.
 
 mod deliveries;
 mod encoding;
@@ -38,14 +41,24 @@ pub struct Messages {
     pub(crate) routes: Arc<Routes>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) clock: Arc<Clock>,
+    /// Asked before anything that may name what a damaged log does not serve.
     pub(crate) writable: Writable,
     pub(crate) shortages: Arc<Shortages>,
+    /// Counts what goes in and out, and how long it takes.
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Messages {
-    /// Stores messages: all of them or none. Resolves when they are durable, or, on a topic with the ack level `memory`,
-    /// when they are written.
+    /// Stores messages: all of them or none. Resolves when they are durable, or, on a topic with the ack level
+    /// `memory`, when they are written. Half messages are durable in any case.
+    ///
+    /// If the future is dropped, the messages may be stored all the same. A message that is sent again under its id is
+    /// recognised for a while, and stored once.
+    ///
+    /// # Errors
+    /// [`Refusal::TopicNotFound`], unless the node makes topics by itself, [`Refusal::TypeMismatch`] and other refusals
+    /// of what is sent; [`StorageFull`](vouch_broker::NothingStored::StorageFull) and
+    /// [`Overloaded`](vouch_broker::NothingStored::Overloaded), since a send can wait until there is room.
     pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, NotDone> {
         let began = Instant::now();
         request.topic.check_sent_to()?;
@@ -72,9 +85,14 @@ impl Messages {
         outcomes.into_iter().map(receipt).collect()
     }
 
-    /// Waits for messages of a topic and leases them to the caller. Empty if none came in time.
+    /// Waits for messages of a topic and leases them to the caller. Empty if none came in time; it waits for 20 s at
+    /// most. Nobody else of the group gets the same messages while the leases last.
     ///
     /// If the future is dropped while it waits, nothing is leased.
+    ///
+    /// # Errors
+    /// Refusals of the topic and of the name of the group; [`NothingStored`](vouch_broker::NothingStored) where no
+    /// lease can be written.
     pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
         let began = Instant::now();
         self.writable.check()?;
@@ -105,7 +123,11 @@ impl Messages {
         Ok(deliveries)
     }
 
-    /// Marks messages as done; one answer a handle, in order. Resolves when that is durable.
+    /// Marks messages as done; one answer a handle, in order. Resolves when that is durable. It is written also where
+    /// there is no room for sends any more.
+    ///
+    /// # Errors
+    /// Of a handle: a [`Refusal`]; the others count all the same. Of the call: [`NotDone`], for all of them.
     pub async fn ack(&self, handles: &[Handle]) -> Result<Vec<Result<(), Refusal>>, NotDone> {
         let mut records = Vec::new();
         for handle in handles {
@@ -116,8 +138,11 @@ impl Messages {
         Ok(outcomes.into_iter().map(|outcome| outcome.map(drop)).collect())
     }
 
-    /// Lets a lease end `invisible_ms` from now and returns the handle to use from now on. `suspend`: the delivery does
-    /// not count as an attempt.
+    /// Lets a lease end `invisible_ms` milliseconds from now and returns the handle to use from now on. `suspend`: the
+    /// delivery does not count as an attempt. Resolves when that is durable.
+    ///
+    /// # Errors
+    /// A [`Refusal`] of the handle.
     pub async fn change_invisible(&self, handle: Handle, invisible_ms: u64, suspend: bool) -> Result<Handle, NotDone> {
         let now = self.clock.now();
         let changed = Handle { generation: self.clock.generation(now), deadline: now.plus_ms(invisible_ms), ..handle };
@@ -136,7 +161,11 @@ impl Messages {
         Ok(changed)
     }
 
-    /// Moves a message to its group's dead letters; one that is done or in other hands is left alone (§4.9).
+    /// Moves a message to its group's dead letters; one that is done or in other hands is left alone (§4.9). Resolves
+    /// when that is durable. A message that cannot be read is moved all the same.
+    ///
+    /// # Errors
+    /// A [`Refusal`] of the handle.
     pub async fn forward_to_dead_letter(&self, handle: Handle, reason: &str) -> Result<(), NotDone> {
         let Handle { group, topic, queue, offset, generation, .. } = handle;
         let find = move |state: &State| state.topics().get(topic).and_then(|topic| topic.entry(queue, offset));

@@ -58,7 +58,7 @@ pub struct SeriesView {
 }
 
 #[derive(Default)]
-struct Kept {
+struct KeptView {
     made: Option<(Instant, Arc<SeriesView>)>,
     hints: Hints,
     /// When messages were stored that were the oldest in the last look, by log position.
@@ -70,10 +70,11 @@ pub(crate) struct Views {
     shard: Arc<Shard>,
     clock: Arc<Clock>,
     log: LogReader,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptView>,
 }
 
 impl Views {
+    /// Nothing is made before somebody asks.
     pub(crate) fn new(shard: Arc<Shard>, clock: Arc<Clock>, log: LogReader) -> Self {
         Self { shard, clock, log, kept: Mutex::default() }
     }
@@ -114,6 +115,8 @@ fn seconds_since(at: Millis, now: Millis) -> f64 {
     now.ms_since(at) as f64 / 1000.0
 }
 
+/// Makes a view of a walk. Reads the times of messages that were not known before from the log: up to one for each
+/// group and topic. Also returns the times that are worth remembering.
 fn view(
     walk: Walk,
     now: Millis,

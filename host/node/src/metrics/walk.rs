@@ -105,6 +105,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
+    /// A walk that has seen nothing. `hints`: what the one before it left.
     pub(super) fn new(now: Millis, hints: Hints) -> Self {
         Self {
             at: WalkAt::Pairs(None),
@@ -136,6 +137,7 @@ impl Walk {
         matches!(self.at, WalkAt::End)
     }
 
+    /// Looks at the next group and topic.
     fn pairs(&mut self, state: &State, leader: &mut Leader, after: Option<(GroupId, TopicId)>) -> usize {
         let next = state.groups().progress_after(after).next();
         let Some((group, id, progress)) = next else {
@@ -197,6 +199,7 @@ impl Walk {
         work
     }
 
+    /// Takes a row, or adds it to the rest where there are too many.
     fn take(&mut self, row: PairRow) {
         // A row without names found no room; a name that means the rest is no name.
         if row.group.is_empty() || row.group == OTHER {
@@ -207,6 +210,7 @@ impl Walk {
         }
     }
 
+    /// Takes what was counted of dead letters, by the names that the groups have now.
     fn dead_letters(&mut self, state: &State, leader: &mut Leader) {
         let groups = state.groups();
         leader.dead_letters.retain(|group| groups.get(*group).is_some());
@@ -221,6 +225,7 @@ impl Walk {
         }
     }
 
+    /// Looks at the next topics for transactions.
     fn topics(&mut self, state: &State, after: Option<ResourceName>, room: usize) -> usize {
         let open = state.open_transactions();
         let mut work = 0;

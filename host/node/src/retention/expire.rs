@@ -9,7 +9,8 @@ use vouch_broker::{NotDone, Refusal, State, TopicId};
 use super::{Keeper, Retention};
 
 impl Keeper {
-    /// Lets messages go that are past their retention.
+    /// Lets messages go that are past their retention: by a record for each topic, durable before anything follows from
+    /// it.
     pub(super) async fn expire(&mut self) -> Result<(), NotDone> {
         let now = self.of.clock.now();
         let mut after = None;
@@ -24,6 +25,7 @@ impl Keeper {
         }
     }
 
+    /// Lets messages of one topic go, and tells of those that groups had not finished.
     async fn expire_one(&mut self, expire: &Expire) -> Result<(), NotDone> {
         let topic = topic_text(&self.of, expire.topic).await?;
         let applied = match self.of.shard.propose_one(|out| expire.encode(out)).await {
@@ -48,6 +50,7 @@ impl Keeper {
     }
 }
 
+/// The name of a topic for the node's log; empty where it is forgotten.
 async fn topic_text(of: &Retention, id: TopicId) -> Result<String, NotDone> {
     let find = move |state: &State| state.topics().name_of(id).map(ToString::to_string);
     Ok(of.shard.read(find).await?.unwrap_or_default())

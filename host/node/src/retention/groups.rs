@@ -56,6 +56,7 @@ struct GroupsLook {
 }
 
 impl GroupsLook {
+    /// Looks at some groups, beginning after one.
     fn new(state: &State, (clock, sessions): (&Clock, &Sessions), after: Option<GroupId>) -> Self {
         let now = clock.now();
         let mut look = Self { living: Vec::new(), unused: Vec::new(), next: None };

@@ -37,16 +37,22 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Retention {
     pub(crate) shard: Arc<Shard>,
     pub(crate) log: LogReader,
+    /// Snapshots and segments.
     pub(crate) upkeep: Arc<Upkeep>,
     pub(crate) clock: Arc<Clock>,
+    /// Which groups live.
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) writable: Writable,
     /// Who wants snapshots.
     pub(crate) snapshots: Arc<Requests>,
+    /// What it did, for metrics.
     pub(crate) report: Arc<RetentionReport>,
+    /// What it measures, for those who are refused by it.
     pub(crate) disk: Arc<DiskUse>,
     pub(crate) segment_size: u64,
+    /// The folder whose disk is measured.
     pub(crate) data_dir: PathBuf,
+    /// Bytes that the log may take; `None` for the whole disk.
     pub(crate) disk_limit: Option<u64>,
     /// Between two passes.
     pub(crate) every: Duration,
@@ -82,7 +88,8 @@ struct Keeper {
     mostly_free: Option<(u64, u64)>,
 }
 
-/// Runs until the node stops.
+/// Measures the disk once a second, and makes a pass when one is due, until the node stops. A pass that does not end is
+/// told once and begins anew: each step is safe to repeat.
 pub(crate) async fn run(retention: Retention) {
     let mut keeper = Keeper::new(retention);
     let (mut next, mut was_full) = (Instant::now(), false);
@@ -115,6 +122,8 @@ impl Keeper {
         }
     }
 
+    /// Tells why a pass did not end, if that is news. That the node stops, or that nothing can be written, is told
+    /// elsewhere.
     fn tell(&mut self, refusal: Option<NotDone>) {
         let refusal = refusal.filter(|refusal| {
             !matches!(
@@ -131,6 +140,7 @@ impl Keeper {
         self.trouble = trouble;
     }
 
+    /// One pass. Its order is what makes it safe; see the top of this module.
     async fn pass(&mut self, full: bool) -> Result<(), NotDone> {
         if self.of.writable.closed().is_some() {
             return Ok(());
@@ -151,6 +161,7 @@ impl Keeper {
         carried
     }
 
+    /// Something was let go or carried: it is worth a snapshot.
     async fn note_change(&mut self) -> Result<(), NotDone> {
         let applied = self.of.applied().await?;
         self.changed = Some((applied, self.changed.map_or_else(Instant::now, |(_, since)| since)));

@@ -9,7 +9,8 @@ use vouch_storage::Bounds;
 
 use super::Retention;
 
-/// Releases the segments that neither snapshot needs.
+/// Releases the segments that neither snapshot needs. Both are read back first: from then on the log alone says no
+/// longer what happened.
 pub(super) async fn release(of: &Retention, bounds: Bounds) -> Result<(), NotDone> {
     let Some(older) = bounds.older else { return Ok(()) };
     let before = older.log_from().min(bounds.newer.log_from());

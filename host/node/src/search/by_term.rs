@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, StoredMessage, TopicId};
 
-use super::coverage::{Extent, Trouble, Walked, stretches};
+use super::coverage::{SearchTrouble, TopicExtent, WalkBudget, stretches};
 use super::places::{ATTEMPTS_MAX, FoundPlace, MessagePlaces};
 use crate::turns::{STEP, blocking};
 use vouch_storage::{LookupFile, Postings, Term};
@@ -15,15 +15,15 @@ const BATCH: usize = 1024;
 
 /// By what messages are looked for.
 #[derive(Clone, Debug)]
-pub(super) enum Named {
+pub(super) enum SearchTerm {
     Id(String),
     Key(String),
 }
 
 /// Which messages are looked for.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) named: Named,
+pub(super) struct WantedMessages {
+    pub(super) named: SearchTerm,
     /// Only those at log positions below this one.
     pub(super) below: RecordPosition,
     /// Only those stored at this time or later, in milliseconds since 1970.
@@ -32,18 +32,20 @@ pub(super) struct Wanted {
     pub(super) limit: usize,
 }
 
-impl Wanted {
+impl WantedMessages {
+    /// The term under which the lookup index files it.
     fn term(&self) -> Term<'_> {
         match &self.named {
-            Named::Id(id) => Term::Id(id),
-            Named::Key(key) => Term::Key(key),
+            SearchTerm::Id(id) => Term::Id(id),
+            SearchTerm::Key(key) => Term::Key(key),
         }
     }
 
+    /// Whether a message is one: what the index says is a hint, since it has hashes.
     fn fits(&self, stored: &StoredMessage) -> bool {
         let named = match &self.named {
-            Named::Id(id) => stored.message.message_id == *id,
-            Named::Key(key) => stored.message.keys.contains(key),
+            SearchTerm::Id(id) => stored.message.message_id == *id,
+            SearchTerm::Key(key) => stored.message.keys.contains(key),
         };
         named && stored.stored_at.0 >= self.since_ms
     }
@@ -57,6 +59,7 @@ struct Newest {
 }
 
 impl Newest {
+    /// Adds messages; in any order, some perhaps again.
     fn add(&mut self, more: Vec<(FoundPlace, StoredMessage)>) {
         if more.is_empty() {
             return;
@@ -80,7 +83,7 @@ impl MessagePlaces {
     pub(super) async fn newest(
         &self,
         topic: TopicId,
-        wanted: Wanted,
+        wanted: WantedMessages,
     ) -> Result<Vec<(FoundPlace, StoredMessage)>, NotDone> {
         let wanted = Arc::new(wanted);
         let mut newest = Newest { limit: wanted.limit, found: Vec::new() };
@@ -97,23 +100,25 @@ impl MessagePlaces {
             let extent = self.extent(topic).await?;
             match self.newest_in_queues(&files, extent, &wanted, &mut newest).await {
                 Ok(()) => return Ok(newest.found),
-                Err(Trouble::NotDone(not_done)) => return Err(not_done),
-                Err(Trouble::Unusable(file, fault)) => self.lookups.give_up(&file, &fault),
+                Err(SearchTrouble::NotDone(not_done)) => return Err(not_done),
+                Err(SearchTrouble::Unusable(file, fault)) => self.lookups.give_up(&file, &fault),
             }
         }
         Err(NotDone::internal("the lookup index is damaged in too many places; look after the disk".to_owned()))
     }
 
+    /// Goes through what no file covers, then what was carried, then the files, the newest first, until older ones
+    /// cannot count.
     async fn newest_in_queues(
         &self,
         files: &Arc<Vec<Arc<LookupFile>>>,
-        extent: Extent,
-        wanted: &Arc<Wanted>,
+        extent: TopicExtent,
+        wanted: &Arc<WantedMessages>,
         newest: &mut Newest,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SearchTrouble> {
         let topic = extent.topic;
         let covering = files.clone();
-        let mut walked = Walked::new();
+        let mut walked = WalkBudget::new();
         let stretches = blocking(move || stretches(&covering, &extent)).await??;
         for stretch in stretches.iter().rev().filter(|stretch| stretch.covered.is_none()) {
             walked.count(stretch.offsets.end.since(stretch.offsets.start))?;
@@ -139,7 +144,12 @@ impl MessagePlaces {
     }
 
     /// Messages that were carried to another place of the log lie elsewhere than their part and its file say.
-    async fn newest_carried(&self, topic: TopicId, wanted: &Arc<Wanted>, newest: &mut Newest) -> Result<(), Trouble> {
+    async fn newest_carried(
+        &self,
+        topic: TopicId,
+        wanted: &Arc<WantedMessages>,
+        newest: &mut Newest,
+    ) -> Result<(), SearchTrouble> {
         let mut after = None;
         loop {
             let look = move |state: &State| {
@@ -153,15 +163,16 @@ impl MessagePlaces {
         }
     }
 
+    /// Goes through what a file has under the term, newest first, in batches.
     async fn newest_in_file(
         &self,
         file: &Arc<LookupFile>,
         topic: TopicId,
-        wanted: &Arc<Wanted>,
+        wanted: &Arc<WantedMessages>,
         newest: &mut Newest,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SearchTrouble> {
         let (hash, below, from) = (wanted.term().hash(topic), wanted.below, file.clone());
-        let unusable = |fault| Trouble::Unusable(file.clone(), fault);
+        let unusable = |fault| SearchTrouble::Unusable(file.clone(), fault);
         let mut postings = blocking(move || from.postings(hash, below)).await?.map_err(unusable)?;
         loop {
             let floor = newest.floor();
@@ -186,7 +197,7 @@ impl MessagePlaces {
     async fn keep(
         &self,
         mut places: Vec<FoundPlace>,
-        wanted: &Arc<Wanted>,
+        wanted: &Arc<WantedMessages>,
         newest: &mut Newest,
     ) -> Result<(), NotDone> {
         let (below, floor) = (wanted.below, newest.floor());
@@ -202,6 +213,7 @@ impl MessagePlaces {
 /// Position, queue and offset of the next postings from `floor` on, none if there are no more.
 type PostingBatch = Option<Vec<(RecordPosition, u32, QueueOffset)>>;
 
+/// Reads the next postings of a file.
 fn next_batch(
     mut postings: Postings,
     floor: RecordPosition,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vouch_broker::{NotDone, QueueOffset, State, StoredMessage, TopicId};
 
-use super::coverage::{Extent, Stretch, Trouble, Walked, stretches};
+use super::coverage::{SearchTrouble, Stretch, TopicExtent, WalkBudget, stretches};
 use super::places::{ATTEMPTS_MAX, FoundPlace, MessagePlaces};
 use crate::turns::{STEP, blocking};
 use vouch_storage::{LookupFile, SAMPLE_EVERY};
@@ -53,8 +53,8 @@ impl MessagePlaces {
             let extent = self.extent(topic).await?;
             match self.first_offsets(&extent, since_ms, after.as_deref()).await {
                 Ok(firsts) => return self.merge(extent, firsts, since_ms, limit).await,
-                Err(Trouble::NotDone(not_done)) => return Err(not_done),
-                Err(Trouble::Unusable(file, fault)) => self.lookups.give_up(&file, &fault),
+                Err(SearchTrouble::NotDone(not_done)) => return Err(not_done),
+                Err(SearchTrouble::Unusable(file, fault)) => self.lookups.give_up(&file, &fault),
             }
         }
         Err(NotDone::internal("the lookup index is damaged in too many places; look after the disk".to_owned()))
@@ -63,10 +63,10 @@ impl MessagePlaces {
     /// The first offset of each queue with a message of this time or later. A queue in `after` begins there.
     async fn first_offsets(
         &self,
-        extent: &Extent,
+        extent: &TopicExtent,
         since_ms: u64,
         after: Option<&[QueueOffset]>,
-    ) -> Result<Vec<QueueOffset>, Trouble> {
+    ) -> Result<Vec<QueueOffset>, SearchTrouble> {
         let after = after.unwrap_or_default();
         let mut firsts: Vec<Option<QueueOffset>> = extent.queues.iter().map(|_| None).collect();
         for (first, after) in firsts.iter_mut().zip(after) {
@@ -77,9 +77,9 @@ impl MessagePlaces {
             let starts = firsts.into_iter().zip(&extent.queues).map(|(first, queue)| first.unwrap_or(queue.start));
             return Ok(starts.collect());
         }
-        let (files, of): (Arc<Vec<Arc<LookupFile>>>, Extent) = (self.lookups.ready(), extent.clone());
+        let (files, of): (Arc<Vec<Arc<LookupFile>>>, TopicExtent) = (self.lookups.ready(), extent.clone());
         let stretches = blocking(move || stretches(&files, &of)).await??;
-        let mut walked = Walked::new();
+        let mut walked = WalkBudget::new();
         for stretch in stretches {
             if firsts[stretch.queue as usize].is_none() {
                 let queue = stretch.queue as usize;
@@ -116,18 +116,19 @@ impl MessagePlaces {
         }
     }
 
+    /// The first message of a time or later in one stretch of a queue.
     async fn first_in(
         &self,
         topic: TopicId,
         stretch: Stretch,
         since_ms: u64,
-        walked: &mut Walked,
-    ) -> Result<Option<QueueOffset>, Trouble> {
+        walked: &mut WalkBudget,
+    ) -> Result<Option<QueueOffset>, SearchTrouble> {
         let Stretch { queue, mut offsets, covered } = stretch;
         if let Some((file, row)) = covered {
             let of = file.clone();
             let candidates = blocking(move || of.since(&row, since_ms)).await?;
-            let candidates = candidates.map_err(|fault| Trouble::Unusable(file, fault))?;
+            let candidates = candidates.map_err(|fault| SearchTrouble::Unusable(file, fault))?;
             offsets = offsets.start.max(candidates.start)..offsets.end.min(candidates.end);
         }
         // The file says in which few it is; whatever it does not cover is walked in bigger steps.
@@ -148,12 +149,12 @@ impl MessagePlaces {
     /// Gives the queues' messages from these offsets on, the earliest of those that are next in their queues first.
     async fn merge(
         &self,
-        extent: Extent,
+        extent: TopicExtent,
         firsts: Vec<QueueOffset>,
         since_ms: u64,
         limit: usize,
     ) -> Result<SincePage, NotDone> {
-        let Extent { topic, queues } = extent;
+        let TopicExtent { topic, queues } = extent;
         let head = |((queue, offsets), first): ((u32, &Range<QueueOffset>), QueueOffset)| {
             let rest = first.clamp(offsets.start, offsets.end)..offsets.end;
             QueueHead { queue, read: VecDeque::new(), rest }

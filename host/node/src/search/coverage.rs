@@ -12,14 +12,14 @@ use vouch_storage::{LookupFault as Fault, LookupFile, Row};
 const WALK_MAX: u64 = 8_000_000;
 
 /// Why an attempt at a search ends.
-pub(super) enum Trouble {
+pub(super) enum SearchTrouble {
     /// The caller is told.
     NotDone(NotDone),
     /// This file cannot be used: it is given up, and the search begins again without it.
     Unusable(Arc<LookupFile>, Fault),
 }
 
-impl From<NotDone> for Trouble {
+impl From<NotDone> for SearchTrouble {
     fn from(not_done: NotDone) -> Self {
         Self::NotDone(not_done)
     }
@@ -27,7 +27,7 @@ impl From<NotDone> for Trouble {
 
 /// A topic as it is when a search begins: what comes later is not looked for.
 #[derive(Clone, Debug)]
-pub(super) struct Extent {
+pub(super) struct TopicExtent {
     pub(super) topic: TopicId,
     /// Of each queue the offsets that are there.
     pub(super) queues: Vec<Range<QueueOffset>>,
@@ -41,10 +41,10 @@ pub(super) struct Stretch {
 }
 
 /// All of a topic in stretches, ascending by queue and offset. A file counts only for what it says that it covers.
-pub(super) fn stretches(files: &[Arc<LookupFile>], extent: &Extent) -> Result<Vec<Stretch>, Trouble> {
+pub(super) fn stretches(files: &[Arc<LookupFile>], extent: &TopicExtent) -> Result<Vec<Stretch>, SearchTrouble> {
     let mut rows: Vec<Vec<(Arc<LookupFile>, Row)>> = extent.queues.iter().map(|_| Vec::new()).collect();
     for file in files {
-        let found = file.rows_of(extent.topic).map_err(|fault| Trouble::Unusable(file.clone(), fault))?;
+        let found = file.rows_of(extent.topic).map_err(|fault| SearchTrouble::Unusable(file.clone(), fault))?;
         for row in found {
             if let Some(rows) = rows.get_mut(row.queue as usize) {
                 rows.push((file.clone(), row));
@@ -71,9 +71,10 @@ pub(super) fn stretches(files: &[Arc<LookupFile>], extent: &Extent) -> Result<Ve
 }
 
 /// How much a search may still read message by message.
-pub(super) struct Walked(u64);
+pub(super) struct WalkBudget(u64);
 
-impl Walked {
+impl WalkBudget {
+    /// Nothing was read yet.
     pub(super) fn new() -> Self {
         Self(0)
     }
@@ -108,7 +109,7 @@ mod tests {
         .map(Arc::new)
         .collect();
         let queues = [3..35, 0..8, 0..0, 4..6].map(|queue| QueueOffset(queue.start)..QueueOffset(queue.end));
-        let extent = Extent { topic: TopicId(2), queues: queues.into() };
+        let extent = TopicExtent { topic: TopicId(2), queues: queues.into() };
         let told = |files: &[&Arc<LookupFile>]| {
             let files: Vec<_> = files.iter().map(|file| (*file).clone()).collect();
             let found = stretches(&files, &extent).unwrap_or_else(|_| panic!("the files are whole"));

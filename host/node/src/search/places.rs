@@ -7,7 +7,7 @@ use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, StoredMessage, T
 use vouch_commitlog::LogReader;
 use vouch_storage::Lookups;
 
-use super::coverage::Extent;
+use super::coverage::TopicExtent;
 use crate::turns::{STEP, blocking};
 use vouch_shard::Shard;
 
@@ -21,17 +21,18 @@ pub(super) type FoundPlace = (RecordPosition, Option<(u32, QueueOffset)>);
 pub(crate) struct MessagePlaces {
     pub(crate) shard: Arc<Shard>,
     pub(crate) log: LogReader,
+    /// Which messages of a part have a term, and when they were stored.
     pub(crate) lookups: Arc<Lookups>,
 }
 
 impl MessagePlaces {
     /// A topic as it is now; empty if it was deleted meanwhile.
-    pub(super) async fn extent(&self, topic: TopicId) -> Result<Extent, NotDone> {
+    pub(super) async fn extent(&self, topic: TopicId) -> Result<TopicExtent, NotDone> {
         let look = move |state: &State| {
             let found = state.topics().get(topic);
             let offsets = |queue| found.map(|topic| topic.start(queue)..topic.end(queue));
             let queues = (0..found.map_or(0, |topic| topic.queue_count())).filter_map(offsets).collect();
-            Extent { topic, queues }
+            TopicExtent { topic, queues }
         };
         self.shard.read(look).await
     }

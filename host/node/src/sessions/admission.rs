@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Client;
 use super::room::{NoRoom, SPOKE_LATELY, machine};
-use super::session::Declared;
+use super::session::DeclaredByClient;
 use super::table::Table;
 
 /// Silent sessions that are looked at for one newcomer.
@@ -15,7 +15,12 @@ const LOOKS: usize = 64;
 
 impl Table {
     /// Sees to it that a client's session can hold this. Returns the bytes that it will count for.
-    pub(super) fn make_room(&mut self, client: Client<'_>, declared: &Declared, now: Instant) -> Result<usize, NoRoom> {
+    pub(super) fn make_room(
+        &mut self,
+        client: Client<'_>,
+        declared: &DeclaredByClient,
+        now: Instant,
+    ) -> Result<usize, NoRoom> {
         self.make_room_for(client, declared.bytes(), now)
     }
 

@@ -10,7 +10,7 @@ use vouch_leader::{FilterOf, Members};
 
 use super::groups::Differing;
 use super::room::{NoRoom, subscription_bytes};
-use super::session::Declared;
+use super::session::DeclaredByClient;
 use super::table::Table;
 use super::{Client, Role, Sessions};
 
@@ -39,7 +39,8 @@ impl Table {
             None => {
                 let role = if auto_renew { Role::PushConsumer } else { Role::SimpleConsumer };
                 let subscriptions = [(topic.clone(), filter.clone())].into();
-                let declared = Declared { role, group: Some(group.clone()), subscriptions, ..Declared::default() };
+                let declared =
+                    DeclaredByClient { role, group: Some(group.clone()), subscriptions, ..DeclaredByClient::default() };
                 self.put(client, declared, now)
             }
         };
@@ -99,6 +100,7 @@ impl Sessions {
         Ok(())
     }
 
+    /// Counts that members differ, and says so in the node's log, to each group once a minute.
     pub(super) fn report(&self, client_id: &str, differing: Vec<Differing>, now: Instant) {
         for Differing { group, topic, filters } in differing {
             self.filter_differences.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::{ResourceName, TagFilter};
 
-use super::session::Declared;
+use super::session::DeclaredByClient;
 
 /// A group is told at most once in this time that its members differ.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -14,9 +14,9 @@ const TOLD_MAX: usize = 1024;
 
 /// Groups that were told lately that their members differ.
 #[derive(Default)]
-pub(super) struct Told(HashMap<ResourceName, Instant>);
+pub(super) struct ToldGroups(HashMap<ResourceName, Instant>);
 
-impl Told {
+impl ToldGroups {
     /// Whether the group is to be told now.
     pub(super) fn may_tell(&mut self, group: &ResourceName, now: Instant) -> bool {
         let lately = |at: &Instant| now.saturating_duration_since(*at) < TELL_EVERY;
@@ -36,10 +36,10 @@ impl Told {
 
 /// Consumer groups with a member that lives, and what the members want.
 #[derive(Default)]
-pub(super) struct Groups(HashMap<ResourceName, Group>);
+pub(super) struct LiveGroups(HashMap<ResourceName, LiveGroup>);
 
 #[derive(Default)]
-struct Group {
+struct LiveGroup {
     members: usize,
     /// By topic: each different filter, and how many members have it.
     filters: HashMap<ResourceName, HashMap<TagFilter, usize>>,
@@ -53,7 +53,7 @@ pub(super) struct Differing {
     pub(super) filters: usize,
 }
 
-impl Group {
+impl LiveGroup {
     /// Returns whether the filter is a new one.
     fn add(&mut self, topic: &ResourceName, filter: &TagFilter) -> bool {
         if !self.filters.contains_key(topic) {
@@ -97,19 +97,20 @@ impl Group {
     }
 }
 
-impl Groups {
+impl LiveGroups {
+    /// Whether a member of this group lives.
     pub(super) fn has_member(&self, group: &ResourceName) -> bool {
         self.0.contains_key(group)
     }
 
     /// A member's declaration is another one now. Gives the topics on which its group differs otherwise than before;
     /// that a group has one filter fewer because a member left it is nothing to report.
-    pub(super) fn change(&mut self, before: &Declared, after: &Declared) -> Vec<Differing> {
+    pub(super) fn change(&mut self, before: &DeclaredByClient, after: &DeclaredByClient) -> Vec<Differing> {
         let stays = before.group == after.group;
         let mut changed = Vec::new();
         if let Some(name) = &after.group {
             if !self.0.contains_key(name) {
-                self.0.insert(name.clone(), Group::default());
+                self.0.insert(name.clone(), LiveGroup::default());
             }
             if let Some(group) = self.0.get_mut(name) {
                 group.members += 1;
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_group_is_told_once_a_minute_that_its_members_differ_and_groups_that_are_told_are_bounded() {
-        let (mut told, now) = (Told::default(), Instant::now());
+        let (mut told, now) = (ToldGroups::default(), Instant::now());
         let name = |n: usize| ResourceName::plain(n.to_string());
         for n in 0..TOLD_MAX {
             assert!(told.may_tell(&name(n), now));

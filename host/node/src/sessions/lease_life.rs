@@ -54,6 +54,7 @@ impl LeaseLife {
         }
     }
 
+    /// Whether a consumer that was last heard then is dead.
     pub(super) fn long_ago(at: Instant, now: Instant) -> bool {
         now.saturating_duration_since(at) > DEAD_AFTER
     }

@@ -44,7 +44,7 @@ pub(crate) use expiry::{Expiry, run as expire};
 pub use lease_life::DEAD_AFTER;
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use room::{NoRoom, machine};
-use session::Declared;
+use session::DeclaredByClient;
 use table::Table;
 
 /// Silence after which a session is over. Well above the longest heartbeat interval of any client, 30 s.
@@ -125,6 +125,7 @@ impl Sessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts a client that found no room.
     fn counted<T>(&self, admitted: Result<T, NoRoom>) -> Result<T, NoRoom> {
         admitted.inspect_err(|_| {
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +146,7 @@ impl Sessions {
         now: Instant,
     ) -> Result<(), NoRoom> {
         let client = client.into();
-        let declared = Declared::told(declaration);
+        let declared = DeclaredByClient::told(declaration);
         let new_producer = !declared.topics.is_empty();
         let differing = self.table().declare(client, declared, now);
         self.report(client.id, self.counted(differing)?, now);

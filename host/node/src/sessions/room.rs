@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use vouch_broker::{ResourceName, TagFilter};
 
 use super::SESSIONS_MAX;
-use super::session::{Declared, Session};
+use super::session::{DeclaredByClient, Session};
 
 /// A session that was heard this recently makes room for nobody.
 pub(super) const SPOKE_LATELY: Duration = Duration::from_secs(60);
@@ -97,6 +97,7 @@ pub fn machine(address: IpAddr) -> IpAddr {
 }
 
 impl Room {
+    /// Changes what all sessions take, and what those of one machine take.
     fn used(&mut self, address: Option<IpAddr>, each: impl Fn(&mut Used)) {
         each(&mut self.all);
         if let Some(machine) = address.map(machine) {
@@ -196,7 +197,7 @@ pub(super) fn subscription_bytes(topic: &ResourceName, filter: &TagFilter) -> us
     name_bytes(topic) + filter
 }
 
-impl Declared {
+impl DeclaredByClient {
     /// Bytes that a session counts for which holds this.
     pub(super) fn bytes(&self) -> usize {
         let topics: usize = self.topics.iter().map(name_bytes).sum();
@@ -205,6 +206,7 @@ impl Declared {
     }
 }
 
+/// Bytes that a name counts for.
 fn name_bytes(name: &ResourceName) -> usize {
     2 * (NAME_BYTES + name.namespace.len() + name.name.len())
 }

@@ -15,7 +15,7 @@ pub(super) const STREAMS_MAX: usize = 64;
 
 /// What a session holds about its client, fit to be compared and looked up.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Declared {
+pub(super) struct DeclaredByClient {
     pub(super) role: Role,
     pub(super) topics: BTreeSet<ResourceName>,
     pub(super) group: Option<ResourceName>,
@@ -24,7 +24,7 @@ pub(super) struct Declared {
     pub(super) told: bool,
 }
 
-impl Declared {
+impl DeclaredByClient {
     /// What settings say.
     pub(super) fn told(declaration: Declaration) -> Self {
         let Declaration { role, topics, group, subscriptions } = declaration;
@@ -35,7 +35,7 @@ impl Declared {
 
 /// What is known of one client.
 pub(super) struct Session {
-    pub(super) declared: Declared,
+    pub(super) declared: DeclaredByClient,
     /// Topics that the client sent half messages to, among those it declared or not.
     pub(super) halves: BTreeSet<ResourceName>,
     pub(super) streams: Vec<Arc<dyn TelemetryStream>>,
@@ -61,6 +61,7 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Whether a question can be handed to it now.
     pub(super) fn has_open_stream(&self) -> bool {
         self.streams.iter().any(|stream| stream.is_open())
     }

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use vouch_broker::ResourceName;
 
-use super::groups::{Differing, Groups, Told};
+use super::groups::{Differing, LiveGroups, ToldGroups};
 use super::lease_life::LeaseLife;
 use super::producers::Producers;
 use super::questions::TelemetryStream;
 use super::room::{NoRoom, Room};
-use super::session::{Declared, Session, add_stream};
+use super::session::{DeclaredByClient, Session, add_stream};
 use super::{Client, Role};
 
 /// All of them.
@@ -23,13 +23,14 @@ pub(super) struct Table {
     /// Sessions so far.
     generations: u64,
     pub(super) producers: Producers,
-    pub(super) groups: Groups,
-    pub(super) told: Told,
+    pub(super) groups: LiveGroups,
+    pub(super) told: ToldGroups,
     pub(super) room: Room,
     pub(super) leases: LeaseLife,
 }
 
 impl Table {
+    /// How many there are: producers, consumers.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.producing, self.by_client.len() - self.producing)
     }
@@ -38,7 +39,7 @@ impl Table {
     pub(super) fn declare(
         &mut self,
         client: Client<'_>,
-        mut declared: Declared,
+        mut declared: DeclaredByClient,
         now: Instant,
     ) -> Result<Vec<Differing>, NoRoom> {
         if let Some(session) = self.by_client.get(client.id) {
@@ -52,6 +53,7 @@ impl Table {
         self.put(client, declared, now)
     }
 
+    /// A call says what a client is that sent no settings.
     pub(super) fn introduce(
         &mut self,
         client: Client<'_>,
@@ -60,7 +62,7 @@ impl Table {
         now: Instant,
     ) -> Result<(), NoRoom> {
         let topics = if role == Role::Producer { self.producers.recall(client.id) } else { BTreeSet::new() };
-        let declared = Declared { role, topics, group, ..Declared::default() };
+        let declared = DeclaredByClient { role, topics, group, ..DeclaredByClient::default() };
         self.put(client, declared, now)?;
         self.heard(client.id, now);
         Ok(())
@@ -70,7 +72,7 @@ impl Table {
     pub(super) fn put(
         &mut self,
         client: Client<'_>,
-        declared: Declared,
+        declared: DeclaredByClient,
         now: Instant,
     ) -> Result<Vec<Differing>, NoRoom> {
         let bytes = self.make_room(client, &declared, now)?;
@@ -100,7 +102,7 @@ impl Table {
         let id: Arc<str> = client.id.into();
         self.generations += 1;
         let session = Session {
-            declared: Declared::default(),
+            declared: DeclaredByClient::default(),
             halves: BTreeSet::new(),
             streams: self.producers.claim(client.id),
             last_heard: now,
@@ -120,6 +122,7 @@ impl Table {
         id
     }
 
+    /// The client made a call. Returns whether it is known.
     pub(super) fn heard(&mut self, client_id: &str, now: Instant) -> bool {
         let Some(session) = self.by_client.get_mut(client_id) else { return false };
         session.last_heard = now;
@@ -192,7 +195,7 @@ impl Table {
         self.room.leave(&id, &session);
         self.producers.unlist(&id, &session.declared.topics);
         self.producing -= usize::from(session.declared.role == Role::Producer);
-        self.groups.change(&session.declared, &Declared::default());
+        self.groups.change(&session.declared, &DeclaredByClient::default());
         for stream in std::mem::take(&mut session.streams) {
             self.producers.keep_for(&id, stream);
         }

@@ -20,7 +20,12 @@ impl Settings {
         self.routes.group(name).await
     }
 
-    /// Creates a group or replaces its settings.
+    /// Creates a group or replaces its settings. A topic that it names for its dead letters must be there.
+    ///
+    /// # Errors
+    /// A refusal of the name or the settings; [`TopicNotFound`](vouch_broker::Refusal::TopicNotFound) for the dead
+    /// letters' topic; [`PreconditionFailed`](vouch_broker::Refusal::PreconditionFailed) where something else is there
+    /// than expected.
     pub async fn put_group(&self, name: &str, config: GroupConfig, expect: Expect) -> Result<Written, NotDone> {
         self.writable.check()?;
         let name = group_named(name)?;
@@ -34,6 +39,9 @@ impl Settings {
     }
 
     /// What a group missed lately, the latest first.
+    ///
+    /// # Errors
+    /// A refusal where there is no such group, as of all below that name one.
     pub async fn gaps(&self, group: &str) -> Result<Vec<GapView>, NotDone> {
         let name = group_named(group)?;
         let look = move |state: &State| {
@@ -43,14 +51,14 @@ impl Settings {
         self.shard.read(look).await?
     }
 
-    /// Deletes a group and its progress.
+    /// Deletes a group and its progress. Resolves when that is durable.
     pub async fn delete_group(&self, name: &str) -> Result<(), NotDone> {
         self.writable.check()?;
         let record = GroupDelete { name: group_named(name)? };
         self.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
-    /// Groups in the order of their names, after a name.
+    /// Groups in the order of their names, after a name; at most `limit`, and at most [`PAGE_MAX`].
     pub async fn groups(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<GroupInfo>, NotDone> {
         let list = move |state: &State| {
             let groups = state.groups().iter();
@@ -68,7 +76,7 @@ impl Settings {
         self.shard.read(list).await
     }
 
-    /// Progress of a group on every topic that it received from.
+    /// Progress of a group on every topic that it received from, in messages.
     pub async fn progress(&self, group: &str) -> Result<Vec<ProgressView>, NotDone> {
         let (name, now) = (group_named(group)?, self.clock.now());
         let look = move |state: &State| {

@@ -14,7 +14,9 @@ use vouch_shard::clock::Clock;
 /// with [`NothingStored`](vouch_broker::NothingStored) where nothing can be written.
 pub struct Settings {
     pub(crate) shard: Arc<Shard>,
+    /// Finds topics and groups by their names.
     pub(crate) routes: Arc<Routes>,
+    /// What is in flight is so until a time.
     pub(crate) clock: Arc<Clock>,
     pub(crate) writable: Writable,
 }

@@ -10,17 +10,27 @@ use crate::{Expect, PAGE_MAX, TopicInfo, Written};
 
 impl Settings {
     /// A topic.
+    ///
+    /// # Errors
+    /// [`Refusal::TopicNotFound`].
     pub async fn topic(&self, name: &ResourceName) -> Result<TopicInfo, NotDone> {
         self.routes.route(name).await.map(|route| route.info.clone())
     }
 
-    /// A topic for a route: made on the spot where the node makes topics by itself.
+    /// A topic for a route: made on the spot where the node makes topics by itself, and durable then.
+    ///
+    /// # Errors
+    /// [`Refusal::TopicNotFound`], or a refusal of the name.
     pub async fn topic_for_route(&self, name: &ResourceName) -> Result<TopicInfo, NotDone> {
         self.routes.route_for_send(name).await.map(|route| route.info.clone())
     }
 
-    /// Creates a topic or replaces its settings. Names of topics and groups are read by [`ResourceName::parse`] here and
-    /// below. A topic of dead letters is made by the broker; of one that is there retention can be set.
+    /// Creates a topic or replaces its settings. Names of topics and groups are read by [`ResourceName::parse`] here
+    /// and below. A topic of dead letters is made by the broker; of one that is there retention can be set.
+    ///
+    /// # Errors
+    /// A refusal of the name or the settings; [`Refusal::PreconditionFailed`] where something else is there than
+    /// expected.
     pub async fn put_topic(&self, name: &str, config: TopicConfig, expect: Expect) -> Result<Written, NotDone> {
         self.writable.check()?;
         let name = ResourceName::parse(name);
@@ -54,8 +64,11 @@ impl Settings {
         Ok(if matches!(expect, Expect::Anything) { Expect::Revision(now.revision) } else { expect })
     }
 
-    /// Deletes a topic; `force`: even with open transactions, unconsumed messages, or a binding that settles there. Where a
-    /// person forces it, call [`Settings::delete_topic_by_force`].
+    /// Deletes a topic; `force`: even with open transactions, unconsumed messages, or a binding that settles there.
+    /// Where a person forces it, call [`Settings::delete_topic_by_force`]. Resolves when that is durable.
+    ///
+    /// # Errors
+    /// [`Refusal::TopicNotFound`]; [`Refusal::Conflict`] where it is in use and `force` is not set.
     pub async fn delete_topic(&self, name: &str, force: bool) -> Result<(), NotDone> {
         self.writable.check()?;
         let name = topic_named(name)?;
@@ -70,8 +83,11 @@ impl Settings {
         self.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 
-    /// Deletes a topic with everything in it (CT-2: a recorded door). Who did it and why is kept in the log.
-    /// Returns what was left behind, in a sentence for each.
+    /// Deletes a topic with everything in it (CT-2: a recorded door). Who did it and why is kept in the log, durable
+    /// when it resolves. Returns what was left behind, in a sentence for each.
+    ///
+    /// # Errors
+    /// [`Refusal::TopicNotFound`].
     pub async fn delete_topic_by_force(&self, name: &str, by: String, reason: String) -> Result<Vec<String>, NotDone> {
         self.writable.check()?;
         let record = TopicForced { name: topic_named(name)?, by, reason };
@@ -99,7 +115,8 @@ impl Settings {
         self.shard.read(find).await
     }
 
-    /// Topics in the order of their names, after a name.
+    /// Topics in the order of their names, after a name, each with how many messages it has; at most `limit`, and at
+    /// most [`PAGE_MAX`].
     pub async fn topics(&self, after: Option<ResourceName>, limit: usize) -> Result<Vec<(TopicInfo, u64)>, NotDone> {
         let list = move |state: &State| {
             let topics = state.topics().iter();

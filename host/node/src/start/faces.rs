@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use super::parts::{Common, Parts};
-use super::tasks::Tasks;
+use super::parts::{CommonParts, NodeParts};
+use super::tasks::NodeTasks;
 use crate::components::Components;
 use crate::damage::LogDamage;
 use crate::messages::Messages;
 use crate::metrics::Views;
 use crate::node::Node;
-use crate::running::Running;
+use crate::running::RunningNode;
 use crate::search::{MessagePlaces, Search};
 use crate::sessions;
 use crate::settings::Settings;
 use crate::status::Status;
 use crate::transactions::Transactions;
 
-impl Parts {
-    /// Makes the faces, and starts what runs beside them. Within a tokio runtime.
+impl NodeParts {
+    /// Makes the faces, and starts what runs beside them. Within a tokio runtime, whose workers run it.
     pub(super) fn into_node(self) -> Node {
         let common = self.common();
         let transactions = self.transactions(&common);
@@ -36,12 +36,12 @@ impl Parts {
         };
         tokio::spawn(sessions::expire(self.expiry()));
         if let Some(upkeep) = self.served.upkeep() {
-            Tasks { parts: &self, common: &common, upkeep }.start();
+            NodeTasks { parts: &self, common: &common, upkeep }.start();
         }
         node
     }
 
-    fn messages(&self, common: &Common) -> Arc<Messages> {
+    fn messages(&self, common: &CommonParts) -> Arc<Messages> {
         Arc::new(Messages {
             shard: self.shard.clone(),
             log: self.log.clone(),
@@ -54,7 +54,7 @@ impl Parts {
         })
     }
 
-    fn transactions(&self, common: &Common) -> Arc<Transactions> {
+    fn transactions(&self, common: &CommonParts) -> Arc<Transactions> {
         Arc::new(Transactions {
             shard: self.shard.clone(),
             log: self.log.clone(),
@@ -69,7 +69,7 @@ impl Parts {
         })
     }
 
-    fn settings(&self, common: &Common) -> Arc<Settings> {
+    fn settings(&self, common: &CommonParts) -> Arc<Settings> {
         Arc::new(Settings {
             shard: self.shard.clone(),
             routes: common.routes.clone(),
@@ -78,7 +78,7 @@ impl Parts {
         })
     }
 
-    fn components(&self, common: &Common) -> Arc<Components> {
+    fn components(&self, common: &CommonParts) -> Arc<Components> {
         Arc::new(Components {
             shard: self.shard.clone(),
             files: common.files.clone(),
@@ -89,7 +89,7 @@ impl Parts {
         })
     }
 
-    fn search(&self, common: &Common, transactions: Arc<Transactions>) -> Arc<Search> {
+    fn search(&self, common: &CommonParts, transactions: Arc<Transactions>) -> Arc<Search> {
         let (shard, log, lookups) = (self.shard.clone(), self.log.clone(), self.lookups.clone());
         Arc::new(Search {
             shard: shard.clone(),
@@ -100,7 +100,7 @@ impl Parts {
         })
     }
 
-    fn damage(&self, common: &Common) -> Arc<LogDamage> {
+    fn damage(&self, common: &CommonParts) -> Arc<LogDamage> {
         Arc::new(LogDamage {
             shard: self.shard.clone(),
             log: self.log.clone(),
@@ -114,7 +114,7 @@ impl Parts {
         })
     }
 
-    fn status(&self, common: &Common) -> Arc<Status> {
+    fn status(&self, common: &CommonParts) -> Arc<Status> {
         Arc::new(Status {
             shard: self.shard.clone(),
             signals: self.signals.clone(),
@@ -132,8 +132,9 @@ impl Parts {
         })
     }
 
-    fn running(&self) -> Arc<Running> {
-        Arc::new(Running {
+    /// What a stop ends, in its order.
+    fn running(&self) -> Arc<RunningNode> {
+        Arc::new(RunningNode {
             shard: self.shard.clone(),
             served: self.served.clone(),
             log: self.log.clone(),

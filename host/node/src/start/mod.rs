@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex};
 use vouch_broker::ShardId;
 use vouch_storage::{Lookups, Opened, OpenedLog, Requests, StartError, StartProgress};
 
-use crate::node::{Identity, Node};
+use crate::node::{Node, NodeIdentity};
 use crate::served::ServedLog;
 use crate::sessions::Sessions;
 use crate::stopping::Stopping;
 use crate::{NodeConfig, components};
-use parts::Parts;
+use parts::NodeParts;
 use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
 use vouch_shard::{Inbox, Shard, Signals};
 use writing::{Begin, read_only, tell_recovery};
@@ -50,6 +50,7 @@ impl Node {
         Self::begin(config, time, &StartProgress::default())
     }
 
+    /// Opens the folder, starts the threads, and makes a node of it all. What fails leaves nothing running.
     fn begin(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, StartError> {
         components::check_settings(&config)?;
         let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
@@ -98,7 +99,7 @@ impl Node {
                 (shard.map_err(StartError::Thread)?, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
             }
         };
-        let parts = Parts {
+        let parts = NodeParts {
             shard: Arc::new(shard),
             served: Arc::new(served),
             log: reader,
@@ -111,7 +112,7 @@ impl Node {
             missing,
             store,
             engine,
-            identity: Identity { cluster_id: init.cluster_id, handle_key: init.handle_key, shard: ShardId::FIRST },
+            identity: NodeIdentity { cluster_id: init.cluster_id, handle_key: init.handle_key, shard: ShardId::FIRST },
             stopping: Arc::new(Stopping::new()),
             folders: Arc::new(Mutex::new(Some(folders))),
             config,

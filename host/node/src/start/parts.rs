@@ -12,7 +12,7 @@ use crate::NodeConfig;
 use crate::components::{BoundComponents, ComponentFiles};
 use crate::directory::Directory;
 use crate::metrics::Metrics;
-use crate::node::Identity;
+use crate::node::NodeIdentity;
 use crate::retention::RetentionReport;
 use crate::routes::Routes;
 use crate::served::ServedLog;
@@ -26,41 +26,58 @@ use crate::writable::Writable;
 use vouch_shard::{Shard, Signals};
 
 /// What a node is made of, when its shard runs.
-pub(super) struct Parts {
+pub(super) struct NodeParts {
     pub(super) config: NodeConfig,
-    pub(super) identity: Identity,
+    pub(super) identity: NodeIdentity,
     pub(super) shard: Arc<Shard>,
+    /// What the executor shares with tasks.
     pub(super) signals: Arc<Signals>,
     pub(super) sessions: Arc<Sessions>,
+    /// The log, with what looks after it where it is written.
     pub(super) served: Arc<ServedLog>,
+    /// Reads the log, whoever writes it.
     pub(super) log: LogReader,
     pub(super) lookups: Arc<Lookups>,
+    /// What the scrubber found.
     pub(super) scrub: Arc<ScrubReport>,
     pub(super) folder: ShardFolder,
     pub(super) segment_size: u64,
     /// What the log should still hold and lies before its first file.
     pub(super) missing: Option<Range<u64>>,
+    /// The files of components.
     pub(super) store: ArtifactStore,
     pub(super) engine: Engine,
+    /// Tells tasks that the node stops.
     pub(super) stopping: Arc<Stopping>,
+    /// The folder, until the node is stopped.
     pub(super) folders: Arc<HeldFolders>,
 }
 
 /// What several faces, or tasks, have in common.
-pub(super) struct Common {
+pub(super) struct CommonParts {
+    /// Topics and groups by their names.
     pub(super) routes: Arc<Routes>,
+    /// Finds half messages.
     pub(super) halves: Arc<Halves>,
+    /// Ends transactions.
     pub(super) ends: Arc<Ends>,
+    /// Bindings that are ready to be asked.
     pub(super) bound: Arc<BoundComponents>,
+    /// Files of components.
     pub(super) files: ComponentFiles,
+    /// Turns to search.
     pub(super) turns: SearchTurns,
+    /// How full the disk is.
     pub(super) disk: Arc<DiskUse>,
+    /// What is refused for want of space.
     pub(super) shortages: Arc<Shortages>,
     pub(super) metrics: Arc<Metrics>,
+    /// What retention did.
     pub(super) retention: Arc<RetentionReport>,
 }
 
-impl Parts {
+impl NodeParts {
+    /// Says whether the log takes writes.
     pub(super) fn writable(&self) -> Writable {
         Writable::new(self.signals.clone())
     }
@@ -69,7 +86,8 @@ impl Parts {
         Expiry { sessions: self.sessions.clone(), shard: self.shard.clone(), stopping: self.stopping.clone() }
     }
 
-    pub(super) fn common(&self) -> Common {
+    /// What several faces, or tasks, have in common, each made once.
+    pub(super) fn common(&self) -> CommonParts {
         let (shard, log) = (self.shard.clone(), self.log.clone());
         let disk = Arc::new(DiskUse::new(self.config.disk_high_water));
         let metrics = Arc::<Metrics>::default();
@@ -81,7 +99,7 @@ impl Parts {
             makes_topics: self.config.auto_create_topics,
         });
         let files = ComponentFiles { shard: shard.clone(), log: log.clone(), store: self.store.clone() };
-        Common {
+        CommonParts {
             halves: Arc::new(Halves { shard: shard.clone(), log, routes: routes.clone() }),
             routes,
             ends: Arc::new(Ends { shard: shard.clone(), shortages: shortages.clone(), metrics: metrics.clone() }),

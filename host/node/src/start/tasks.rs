@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use super::parts::{Common, Parts};
+use super::parts::{CommonParts, NodeParts};
 use crate::checks::{self, Asker};
 use crate::retention::{self, Retention};
 use crate::served::Upkeep;
 use crate::watch::{self, FolderWatch};
 
 /// What the tasks are made of.
-pub(super) struct Tasks<'a> {
-    pub(super) parts: &'a Parts,
-    pub(super) common: &'a Common,
+pub(super) struct NodeTasks<'a> {
+    pub(super) parts: &'a NodeParts,
+    pub(super) common: &'a CommonParts,
     pub(super) upkeep: &'a Arc<Upkeep>,
 }
 
-impl Tasks<'_> {
+impl NodeTasks<'_> {
     /// Starts them. They run until the node stops.
     pub(super) fn start(&self) {
         tokio::spawn(checks::run(self.asker()));
@@ -23,6 +23,7 @@ impl Tasks<'_> {
         tokio::spawn(watch::run(self.watch()));
     }
 
+    /// What asks about open transactions.
     fn asker(&self) -> Arc<Asker> {
         let (parts, common) = (self.parts, self.common);
         Arc::new(Asker {
@@ -40,6 +41,7 @@ impl Tasks<'_> {
         })
     }
 
+    /// What lets messages and segments go.
     fn retention(&self) -> Retention {
         let (parts, common) = (self.parts, self.common);
         Retention {
@@ -60,6 +62,7 @@ impl Tasks<'_> {
         }
     }
 
+    /// What notices that the folder is gone.
     fn watch(&self) -> FolderWatch {
         let parts = self.parts;
         FolderWatch {

@@ -20,7 +20,10 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Ends a transaction, whoever decided, and counts how that went.
+    /// Ends a transaction, whoever decided, and counts how that went. Resolves when it is durable.
+    ///
+    /// # Errors
+    /// [`Refusal::OutcomeConflict`] where it had ended the other way.
     pub(crate) async fn end(&self, end: &End) -> Result<EndReceipt, NotDone> {
         let applied = self.shortages.counted(self.shard.propose_one(|out| end.encode(out)).await);
         let counter = match &applied {

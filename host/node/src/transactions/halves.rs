@@ -26,7 +26,10 @@ pub(crate) struct Halves {
 }
 
 impl Halves {
-    /// The topic of a transaction, if a caller names it rightly.
+    /// The topic of a transaction, if a caller names it rightly. The half may lie elsewhere by now, or be gone.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownTransaction`], which says what does not fit.
     pub(crate) async fn named(
         &self,
         transaction: u64,
@@ -59,7 +62,10 @@ impl Halves {
         Ok(name)
     }
 
-    /// The half of an open transaction, wherever it lies.
+    /// The half of an open transaction, wherever it lies. Read and verified.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownTransaction`]; an internal error where its record is damaged.
     pub(crate) async fn get(&self, transaction: u64) -> Result<StoredMessage, NotDone> {
         match self.half_at(transaction) {
             Ok((_, half)) => Ok(half),

@@ -11,7 +11,11 @@ use crate::{PAGE_MAX, TransactionMark, TransactionQuery, TransactionState, Trans
 use vouch_leader::Leader;
 
 impl Transactions {
-    /// Transactions, open ones in the order in which they were opened, ended ones in the order of their ends.
+    /// Transactions, open ones in the order in which they were opened, ended ones in the order of their ends; at most
+    /// [`PAGE_MAX`]. Waits for its turn: few search at a time. The last row says where the next page begins.
+    ///
+    /// # Errors
+    /// [`NothingStored::Stopping`](vouch_broker::NothingStored::Stopping) when the node ends meanwhile.
     pub async fn list(&self, query: TransactionQuery) -> Result<Vec<TransactionView>, NotDone> {
         let _turn = self.turns.take().await?;
         let now = self.clock.now();
@@ -40,6 +44,7 @@ enum ListPosition {
 }
 
 impl ListPosition {
+    /// Where a list begins, or goes on behind the page before.
     fn begin(query: &TransactionQuery) -> Self {
         let ended_only = matches!(query.state, Some(TransactionState::Committed | TransactionState::RolledBack));
         match query.after {

@@ -1,4 +1,7 @@
 //! Transactions: how they end, and what is shown of them.
+//!
+//! A transaction begins with its half message, which [`crate::Messages::send`] stores, and ends with one record,
+//! whoever decides: its producer, a component, an operator. What is said of it later is held against that record.
 
 mod ends;
 mod halves;
@@ -30,18 +33,28 @@ use vouch_shard::clock::Clock;
 pub struct Transactions {
     pub(crate) shard: Arc<Shard>,
     pub(crate) log: LogReader,
+    /// Says whether something may lie where a damaged log is not served.
     pub(crate) served: Arc<ServedLog>,
     pub(crate) routes: Arc<Routes>,
+    /// Finds what a caller names.
     pub(crate) halves: Arc<Halves>,
+    /// Ends them, whoever decides.
     pub(crate) ends: Arc<Ends>,
     pub(crate) clock: Arc<Clock>,
+    /// Looking through many is done by few at a time.
     pub(crate) turns: SearchTurns,
     pub(crate) writable: Writable,
+    /// Counts what producers answer.
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Transactions {
     /// Ends a transaction. A repeat gets the recorded outcome, the opposite a conflict that names it (ruling 6).
+    /// Resolves when the end is durable; it is written also where there is no room for sends any more.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownTransaction`](vouch_broker::Refusal::UnknownTransaction) if topic, message and transaction do
+    /// not belong together; [`Refusal::OutcomeConflict`](vouch_broker::Refusal::OutcomeConflict).
     pub async fn end(&self, request: EndRequest) -> Result<EndReceipt, NotDone> {
         self.writable.check()?;
         let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
@@ -50,7 +63,12 @@ impl Transactions {
         self.ends.end(&End { transaction, outcome, queue, by, reason }).await
     }
 
-    /// One transaction.
+    /// One transaction, open or ended, for as long as its outcome is remembered.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownTransaction`](vouch_broker::Refusal::UnknownTransaction), or
+    /// [`NothingStored::ReadOnly`](vouch_broker::NothingStored::ReadOnly) where it may lie behind the damage of the
+    /// log.
     pub async fn get(&self, transaction: u64) -> Result<TransactionView, NotDone> {
         let now = self.clock.now();
         let row = self.shard.lead(move |state, leader| view::row(state, leader, transaction, now)).await?;
@@ -59,7 +77,11 @@ impl Transactions {
         Ok(row.view(&self.log))
     }
 
-    /// Lets the asking about a parked transaction begin again, with a fresh counter.
+    /// Lets the asking about a parked transaction begin again, with a fresh counter. Resolves when that is durable. Who
+    /// did it and why is kept in the log.
+    ///
+    /// # Errors
+    /// Those of [`Self::get`], and a refusal of one that is not parked.
     pub async fn resume(&self, transaction: u64, by: String, reason: String) -> Result<(), NotDone> {
         self.writable.check()?;
         self.get(transaction).await?;

@@ -9,9 +9,13 @@ use crate::metrics::{CheckOutcome, PRODUCER};
 use vouch_leader::Leader;
 
 impl Transactions {
-    /// A client says that it cannot decide about a transaction, which it names as for an end. Counts if it is a producer
-    /// that the ask under way went to (ruling 1), else changes nothing: not what a stranger says, nor the sender of the
-    /// half that was not asked, nor anybody while a component is asked. Returns whether it counted.
+    /// A client says that it cannot decide about a transaction, which it names as for an end. Counts if it is a
+    /// producer that the ask under way went to (ruling 1), else changes nothing: not what a stranger says, nor the
+    /// sender of the half that was not asked, nor anybody while a component is asked. Returns whether it counted, which
+    /// is durable then.
+    ///
+    /// # Errors
+    /// Those of [`Self::end`].
     pub async fn undecided(
         &self,
         transaction: u64,

@@ -71,6 +71,7 @@ pub(super) fn row(state: &State, leader: &Leader, transaction: u64, now: Millis)
     }
 }
 
+/// A transaction that is open: what the state has of it, and what the leader knows of asks about it.
 pub(super) fn open_row(
     at: &State,
     leader: &Leader,
@@ -104,6 +105,7 @@ pub(super) fn open_row(
     }
 }
 
+/// One that ended, for as long as its outcome is remembered.
 pub(super) fn ended_row(at: &State, leader: &Leader, transaction: u64, ended: &Ended) -> TransactionRow {
     let state = match ended.outcome {
         TransactionOutcome::Committed => TransactionState::Committed,

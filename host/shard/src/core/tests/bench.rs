@@ -13,9 +13,7 @@ use vouch_broker::{
     Generation, GroupId, Millis, NewMessage, NotDone, NothingStored, QueueOffset, RecordPosition, ResourceName, State,
     TagFilter, TopicId,
 };
-use vouch_commitlog::{
-    AppendError, Appended, Checkpoint, EntryKind, LogPosition, Operation, PoisonReport, Shortage,
-};
+use vouch_commitlog::{AppendError, Appended, Checkpoint, EntryKind, LogPosition, Operation, PoisonReport, Shortage};
 use vouch_leader::{Answer, Batch, FilterOf, Leader, Members, Outside, Poll, Waiter};
 
 use crate::core::{
@@ -325,7 +323,10 @@ impl Bench {
     }
 
     /// What the leader says, or does.
-    pub(super) fn lead<T: Send + 'static>(&mut self, look: impl FnOnce(&State, &mut Leader) -> T + Send + 'static) -> T {
+    pub(super) fn lead<T: Send + 'static>(
+        &mut self,
+        look: impl FnOnce(&State, &mut Leader) -> T + Send + 'static,
+    ) -> T {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let look = move |state: &State, leader: &mut Leader| tell.send(look(state, leader)).unwrap();
         self.turn(vec![Request::Lead(Box::new(look))]);

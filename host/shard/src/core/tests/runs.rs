@@ -35,8 +35,7 @@ pub(super) fn topic_and_group(bench: &mut Bench) -> (vouch_broker::TopicId, vouc
     let config = TopicConfig { queues: 1, topic_type: TopicType::Mixed, transaction, ..TopicConfig::default() };
     let put = TopicPut { name: ResourceName::plain("t"), config, expected_revision: None };
     bench.happen(|out| _ = put.encode(out)).unwrap();
-    let put =
-        GroupPut { name: ResourceName::plain("g"), config: GroupConfig::default(), expected_revision: None };
+    let put = GroupPut { name: ResourceName::plain("g"), config: GroupConfig::default(), expected_revision: None };
     bench.happen(|out| _ = put.encode(out)).unwrap();
     let topic = bench.core.state().topics().named(&ResourceName::plain("t")).unwrap().id;
     let group = bench.core.state().groups().named(&ResourceName::plain("g")).unwrap().id;
@@ -69,16 +68,7 @@ struct Run {
 impl Run {
     fn new(seed: u64) -> Self {
         let (bench, dice) = (Bench::new(), Dice(seed));
-        Self {
-            bench,
-            dice,
-            sends: vec![],
-            receives: vec![],
-            batches: vec![],
-            asks: vec![],
-            stored: 0,
-            ended: 0,
-        }
+        Self { bench, dice, sends: vec![], receives: vec![], batches: vec![], asks: vec![], stored: 0, ended: 0 }
     }
 
     fn step(&mut self, n: u64) {
@@ -204,7 +194,10 @@ fn a_seed_repeats_a_run_of_sends_receives_checks_and_a_log_that_fails_to_the_bit
         ended += first.ended;
         handed_out += first.bench.trace.iter().filter(|told| told.contains("answer a receive Ok(Some(")).count();
     }
-    assert!(stored > 1000 && ended > 100 && handed_out > 500, "{stored} stored, {ended} ended, {handed_out} handed out");
+    assert!(
+        stored > 1000 && ended > 100 && handed_out > 500,
+        "{stored} stored, {ended} ended, {handed_out} handed out"
+    );
 }
 
 #[test]
