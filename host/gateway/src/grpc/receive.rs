@@ -320,12 +320,12 @@ impl Source {
             return;
         }
         let (topic, group) = (self.topic.clone(), self.group.clone());
-        let node = self.shared.node.clone();
+        let messages = self.shared.node.messages.clone();
         runtime.spawn(async move {
             for handle in handles {
                 let changed = match back {
-                    Back::Unseen => node.messages.change_invisible(handle, 0, true).await,
-                    Back::Failed => node.messages.change_invisible(handle, FAILED_AGAIN_MS, false).await,
+                    Back::Unseen => messages.change_invisible(handle, 0, true).await,
+                    Back::Failed => messages.change_invisible(handle, FAILED_AGAIN_MS, false).await,
                 };
                 if let Err(refusal) = changed {
                     tracing::debug!(%topic, %group, %refusal, "a lease that nobody got runs out by itself");
