@@ -21,6 +21,7 @@ mod stored;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod version;
+mod zeros;
 
 pub use backup::{
     Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, last_backup_ms, restore,

@@ -2,13 +2,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{SeekFrom, seek};
-
-use super::copy::{BLOCK, Extent, digest};
+use super::copy::{Extent, digest};
 use super::{BackupError, damaged, failed};
+use crate::zeros::only_zeros;
 
 /// Refuses a file that is not as the manifest says.
 pub(super) fn compare(
@@ -35,35 +34,10 @@ pub(super) fn open_exact(path: &Path, extent: Extent) -> Result<File, BackupErro
     if found != extent.length {
         return Err(damaged(path, format!("it has {found} bytes instead of {}", extent.length)));
     }
-    match zeros_from(&file, extent).map_err(failed("read", path))? {
+    match only_zeros(&file, extent.data..extent.length).map_err(failed("read", path))? {
         true => Ok(file),
         false => Err(damaged(path, format!("something was written behind its {} bytes", extent.data))),
     }
-}
-
-/// Whether a file holds only zeros behind what counts. Holes are skipped, not read.
-fn zeros_from(file: &File, extent: Extent) -> io::Result<bool> {
-    let mut buffer = vec![0; BLOCK];
-    let mut at = extent.data;
-    while at < extent.length {
-        match seek(file, SeekFrom::Data(at)) {
-            Ok(data) => at = data,
-            Err(rustix::io::Errno::NXIO) => return Ok(true),
-            // A file system that does not tell holes: all of it is read.
-            Err(rustix::io::Errno::INVAL) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let hole = seek(file, SeekFrom::Hole(at)).unwrap_or(extent.length);
-        while at < hole {
-            let step = buffer.len().min(usize::try_from(hole - at).unwrap_or(usize::MAX));
-            file.read_exact_at(&mut buffer[..step], at)?;
-            if buffer[..step].iter().any(|byte| *byte != 0) {
-                return Ok(false);
-            }
-            at += step as u64;
-        }
-    }
-    Ok(true)
 }
 
 /// Whether a file still has this name. A segment loses its name for ever before its bytes change: if it has it still,

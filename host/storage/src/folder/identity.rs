@@ -4,7 +4,8 @@
 //! A folder that has the file has had a log, from which something may have been acknowledged: without one it is never
 //! begun anew. So a first start writes `identity.part`, makes the log, and gives the file its name when the first records
 //! are durable, before anything is served. Where it was interrupted the next one goes on with the same identity, whatever
-//! lies in the log by then: nothing of a log is ever removed for it.
+//! lies in the log by then: no entry of a log is ever removed for it. Only where it cannot go on so, since the setting of the
+//! segment size is another one by now, and there is no entry in the log, the log and the identity are made anew.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use vouch_files::{create, sync};
 
 use super::holdings::Holdings;
+use super::unwritten;
 use crate::config::{DEFAULT_SEGMENT_SIZE, StorageConfig};
 use crate::error::{StartError, failed};
 
@@ -39,7 +41,13 @@ impl Identity {
     pub(super) fn of_folder(config: &StorageConfig) -> Result<(Self, bool), StartError> {
         match Self::look(config)? {
             Some(found) => Ok(found),
-            None => Ok((Self::make(config, &config.data_dir.join(UNFINISHED_FILE))?, true)),
+            None => {
+                let shard = config.folder();
+                if Holdings::of_folder(&shard)?.segments {
+                    unwritten::remove(&shard)?;
+                }
+                Ok((Self::make(config, &config.data_dir.join(UNFINISHED_FILE))?, true))
+            }
         }
     }
 
@@ -59,10 +67,16 @@ impl Identity {
             None if !holdings.segments && !holdings.others => return Ok(None),
             None => Self::read(&unfinished),
         };
+        // A smaller segment may be what helps where the disk was too full for the first entry.
+        let anew = || Ok::<_, StartError>(!holdings.others && unwritten::is_unwritten(&config.folder())?);
         match begun {
-            Ok(Some(identity)) if holdings.segments => Ok(Some((identity.agreeing_with(config)?, true))),
+            Ok(Some(identity)) if holdings.segments => match identity.agreeing_with(config) {
+                Err(StartError::SegmentSize { .. }) if anew()? => Ok(None),
+                agreeing => Ok(Some((agreeing?, true))),
+            },
             Ok(Some(_)) => Err(unknown("it is missing, and so is the log, and the folder holds snapshots of one")),
             Ok(None) => Err(unknown("it is missing, and the folder holds a log")),
+            Err(StartError::Identity { .. }) if holdings.segments && anew()? => Ok(None),
             Err(_) => Err(unknown("it is missing, identity.part cannot be read, and the folder holds a log")),
         }
     }

@@ -8,6 +8,7 @@ mod possible;
 mod private;
 mod process;
 mod refusals;
+mod unwritten;
 
 pub use beginning::Folders;
 pub(crate) use beginning::{look, open};

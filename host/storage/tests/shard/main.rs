@@ -1,0 +1,6 @@
+//! A shard on real folders, opened, written, damaged and opened again: everything that needs no node above it.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
+mod common;
+mod folder;
