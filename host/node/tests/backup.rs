@@ -1,10 +1,10 @@
-//! Backups: what is in them, what is not, and what is never restored.
+//! Backups of a node that serves. What else is in one, and what is never restored, is tested where backups are made.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
 mod common;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,9 @@ use vouch_broker::TransactionOutcome;
 use vouch_broker::record::EndedBy;
 use vouch_commitlog::{LogFolder, LogPosition};
 use vouch_node::{EndRequest, Node, NodeConfig, PluginUpload, TransactionState};
-use vouch_storage::{Backup, BackupError, BackupProgress, BackupStep, backup, check_backup, restore};
+use vouch_storage::{Backup, BackupError, BackupProgress, backup, check_backup, restore};
 
 const MIB: usize = 1 << 20;
-const SEGMENT: u64 = 4 << 20;
 
 fn quiet() -> impl FnMut(BackupProgress) {
     |_| ()
@@ -56,18 +55,6 @@ async fn covered(node: &Node, data: &Path) {
     while log_of(data).verify(LogPosition(0), &mut |_| ()).unwrap().durable.0 < durable {
         tokio::task::yield_now().await;
     }
-}
-
-/// A stopped node's folder with 10 MiB of log in three segments, and a snapshot of all of it.
-async fn stopped(folder: &Path) -> PathBuf {
-    let data = folder.join("data");
-    let node = Node::start(snapshots(&data, false)).unwrap();
-    topic(&node, "t", "{}").await;
-    for n in 0..20 {
-        send(&node, "t", message(&format!("m{n}"), &"b".repeat(MIB / 2))).await;
-    }
-    node.stop().await;
-    data
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -166,224 +153,4 @@ async fn a_running_node_under_load_is_copied_and_nothing_acknowledged_is_missing
 
 async fn lag(node: &Node) -> u64 {
     node.settings.progress("g").await.unwrap().iter().filter(|topic| topic.topic == "t").map(|topic| topic.lag).sum()
-}
-
-#[tokio::test]
-async fn what_no_mark_covers_is_left_out_while_a_node_runs_and_taken_when_none_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = stopped(folder.path()).await;
-    fs::remove_dir_all(data.join("shards/0/snapshots")).unwrap();
-    let found = log_of(&data).verify(LogPosition(0), &mut |_| ()).unwrap();
-    // The mark of the stop tells that all before it is durable, and is itself covered by none.
-    assert!(found.durable < found.end);
-    let stopped = take(&data, &folder.path().join("stopped")).unwrap();
-    assert_eq!((stopped.log_end, stopped.node_was_running), (found.end.0, false));
-    let lock = File::open(data.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let running = take(&data, &folder.path().join("running")).unwrap();
-    assert_eq!((running.log_end, running.node_was_running), (found.durable.0, true));
-    drop(lock);
-    for backup in ["stopped", "running"] {
-        let restored = folder.path().join(format!("restored-{backup}"));
-        put_back(&folder.path().join(backup), &restored).unwrap();
-        let node = Node::start(config(&restored)).unwrap();
-        assert_eq!(receive_now(&node, "t", "g").await.len(), 20);
-        node.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_backup_is_as_sparse_as_its_source_and_a_restored_node_can_be_backed_up() {
-    use std::os::unix::fs::MetadataExt;
-    let folder = tempfile::tempdir().unwrap();
-    let data = stopped(folder.path()).await;
-    let (first, second, restored) =
-        (folder.path().join("first"), folder.path().join("second"), folder.path().join("restored"));
-    let taken = take(&data, &first).unwrap();
-    fs::create_dir(&restored).unwrap();
-    put_back(&first, &restored).unwrap();
-    for copy in [&first, &restored] {
-        let logs = files(&copy.join("shards/0/log"));
-        assert_eq!(logs.len(), 3);
-        assert!(logs.iter().all(|log| fs::metadata(log).unwrap().len() == SEGMENT));
-        let occupied: u64 = logs.iter().map(|log| fs::metadata(log).unwrap().blocks() * 512).sum();
-        assert!(occupied < taken.log_end + MIB as u64, "{occupied} bytes are occupied");
-    }
-    let again = take(&restored, &second).unwrap();
-    assert_eq!((again.log_end, again.snapshot, again.node_was_running), (taken.log_end, taken.snapshot, false));
-}
-
-#[tokio::test]
-async fn whatever_is_wrong_with_a_backup_it_is_refused_and_nothing_appears() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = stopped(folder.path()).await;
-    let (target, restored) = (folder.path().join("backup"), folder.path().join("restored"));
-    take(&data, &target).unwrap();
-    let refused = |case: &str, sentence: &str| {
-        for error in [check(&target).unwrap_err(), put_back(&target, &restored).unwrap_err()] {
-            let error = error.to_string();
-            assert!(error.contains(sentence), "{case}: {error}");
-        }
-        assert!(!restored.exists(), "{case}");
-        assert_eq!(files(folder.path()).len(), files(&data).len() + files(&target).len(), "{case}: nothing is left");
-    };
-    for file in files(&target) {
-        let (name, bytes) = (file.display().to_string(), fs::read(&file).unwrap());
-        for at in [0, bytes.len() / 2, bytes.len() - 2] {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 1;
-            fs::write(&file, flipped).unwrap();
-            refused(&format!("{name}: byte {at} flipped"), "damaged");
-        }
-        fs::write(&file, &bytes[..bytes.len() - 2]).unwrap();
-        refused(&format!("{name}: truncated"), "damaged");
-        fs::remove_file(&file).unwrap();
-        let manifest = file.ends_with("backup.json");
-        refused(&format!("{name}: missing"), if manifest { "is no backup" } else { "it is missing" });
-        fs::write(&file, &bytes).unwrap();
-    }
-    let manifest = target.join("backup.json");
-    let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(&manifest, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
-    refused("another version", "format version 2");
-    fs::write(&manifest, text.replace("identity.json", "../dentity.js")).unwrap();
-    refused("a path that leads out", "damaged");
-    fs::write(&manifest, text).unwrap();
-    put_back(&target, &restored).unwrap();
-}
-
-#[tokio::test]
-async fn folders_that_hold_something_or_are_not_a_nodes_are_refused_and_left_as_they_are() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = stopped(folder.path()).await;
-    let (target, other) = (folder.path().join("backup"), folder.path().join("other"));
-    fs::create_dir(&other).unwrap();
-    fs::write(other.join("precious"), "mine").unwrap();
-    assert!(matches!(take(&data, &other), Err(BackupError::NotEmpty { .. })));
-    assert!(matches!(take(&other, &target), Err(BackupError::NotANode { .. })));
-    assert!(matches!(take(&folder.path().join("nowhere"), &target), Err(BackupError::NotANode { .. })));
-    assert!(matches!(take(&data, &data.join("backup")), Err(BackupError::InsideDataFolder(_))));
-    assert!(!target.exists() && !data.join("backup").exists());
-    take(&data, &target).unwrap();
-    assert!(matches!(take(&data, &target), Err(BackupError::NotEmpty { .. })));
-    assert!(matches!(put_back(&target, &other), Err(BackupError::NotEmpty { .. })));
-    assert!(matches!(put_back(&other, &folder.path().join("restored")), Err(BackupError::NoBackup(_))));
-    assert_eq!(files(&other), [other.join("precious")]);
-    check(&target).expect("a refused backup leaves the one that is there alone");
-}
-
-#[tokio::test]
-async fn a_damaged_log_is_told_and_not_copied() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = stopped(folder.path()).await;
-    let target = folder.path().join("backup");
-    for segment in [0, 2 * SEGMENT] {
-        let file = data.join(format!("shards/0/log/{segment:020}.log"));
-        let sound = fs::read(&file).unwrap();
-        let mut bytes = sound.clone();
-        bytes[MIB] ^= 1;
-        fs::write(&file, bytes).unwrap();
-        let error = take(&data, &target).unwrap_err();
-        assert!(matches!(&error, BackupError::SourceDamaged(_)), "{error}");
-        assert!(error.to_string().contains(&file.display().to_string()), "{error}");
-        assert!(!target.exists());
-        fs::write(&file, sound).unwrap();
-    }
-    // Nobody releases segments of a folder on which no node runs: one that is missing at the beginning is lost.
-    fs::remove_file(data.join(format!("shards/0/log/{:020}.log", 0))).unwrap();
-    let error = take(&data, &target).unwrap_err();
-    assert!(matches!(&error, BackupError::SourceDamaged(_)), "{error}");
-    assert!(error.to_string().contains("needs it from"), "{error}");
-}
-
-/// Calls `once` when so many bytes are copied.
-fn at_byte(bytes: u64, once: impl FnOnce()) -> impl FnMut(BackupProgress) {
-    let mut once = Some(once);
-    move |progress| {
-        if progress.step == BackupStep::Files
-            && progress.done_bytes >= bytes
-            && let Some(once) = once.take()
-        {
-            once();
-        }
-    }
-}
-
-/// A stopped node whose snapshot refers to nothing that was there before.
-async fn emptied(folder: &Path) -> PathBuf {
-    let data = stopped(folder).await;
-    let node = Node::start(config(&data)).unwrap();
-    for (topic, _) in node.settings.topics(None, 100).await.unwrap() {
-        node.settings.delete_topic(&topic.name.name, true).await.unwrap();
-    }
-    for (plugin, _) in node.components.plugins(None, 100).await.unwrap() {
-        node.components.delete_plugin(&plugin).await.unwrap();
-    }
-    topic(&node, "late", "{}").await;
-    // More than a stop thinks worth a snapshot.
-    for n in 0..20 {
-        send(&node, "late", message(&format!("late{n}"), &"b".repeat(MIB / 2))).await;
-    }
-    node.stop().await;
-    data
-}
-
-#[tokio::test]
-async fn a_segment_that_is_released_or_used_again_meanwhile_lets_the_copy_begin_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = emptied(folder.path()).await;
-    let log = data.join("shards/0/log");
-    let (first, second) = (log.join(format!("{:020}.log", 0)), log.join(format!("{SEGMENT:020}.log")));
-    let spare = log.join(format!("{:020}.spare", 0));
-    // Before it was copied.
-    let target = folder.path().join("released");
-    let mut release = at_byte(1, || fs::rename(&first, &spare).unwrap());
-    let taken = backup(&data, &target, &mut release).unwrap();
-    assert_eq!(taken.log_start, SEGMENT);
-    assert_eq!(check(&target).unwrap(), taken);
-    // While it is copied: it is used again for other bytes, under another name.
-    let target = folder.path().join("used-again");
-    let mut reuse = at_byte(2 * MIB as u64, || {
-        let file = File::options().write(true).open(&second).unwrap();
-        fs::rename(&second, log.join(format!("{SEGMENT:020}.spare"))).unwrap();
-        file.set_len(0).unwrap();
-        file.set_len(SEGMENT).unwrap();
-    });
-    let taken = backup(&data, &target, &mut reuse).unwrap();
-    assert_eq!(taken.log_start, 2 * SEGMENT);
-    assert_eq!(check(&target).unwrap(), taken);
-}
-
-#[tokio::test]
-async fn a_snapshot_that_is_tidied_away_meanwhile_lets_the_copy_begin_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = stopped(folder.path()).await;
-    let target = folder.path().join("backup");
-    let mut tidy = at_byte(1, || fs::remove_dir_all(data.join("shards/0/snapshots")).unwrap());
-    let taken = backup(&data, &target, &mut tidy).unwrap();
-    assert_eq!((taken.log_start, taken.snapshot), (0, None));
-    let restored = folder.path().join("restored");
-    put_back(&target, &restored).unwrap();
-    let node = Node::start(config(&restored)).unwrap();
-    assert_eq!(receive_now(&node, "t", "g").await.len(), 20);
-    node.stop().await;
-}
-
-#[tokio::test]
-async fn a_folder_that_never_holds_still_is_given_up_and_nothing_is_left() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = stopped(folder.path()).await;
-    fs::remove_dir_all(data.join("shards/0/snapshots")).unwrap();
-    fs::remove_file(data.join(format!("shards/0/log/{:020}.log", 0))).unwrap();
-    let target = folder.path().join("backup");
-    // Where no node runs nobody changes anything: something is lost.
-    let error = take(&data, &target).unwrap_err();
-    assert!(matches!(&error, BackupError::SourceDamaged(_)), "{error}");
-    // As a node that runs.
-    let lock = File::open(data.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let error = take(&data, &target).unwrap_err();
-    assert!(matches!(error, BackupError::KeptChanging { .. }), "{error}");
-    assert!(error.to_string().contains("no snapshot can be read"), "{error}");
-    assert!(!target.exists());
 }

@@ -15,9 +15,7 @@ use common::{config, message, receive_now, send, topic};
 use vouch_broker::state::PartView;
 use vouch_broker::{QueueOffset, ResourceName, TopicId};
 use vouch_node::{Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, StartError};
-use vouch_storage::{
-    BackupError, CopyFate, DamagedCopy, StoredCopies, backup, check_backup, restore, verify_snapshots,
-};
+use vouch_storage::{BackupError, CopyFate, StoredCopies, backup, verify_snapshots};
 
 /// A condition that should come true by itself is given up after this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -154,9 +152,6 @@ fn flip(file: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
-/// What can happen to a file.
-const DAMAGES: [&str; 3] = ["flipped", "cut", "removed"];
-
 fn damage(what: &str, file: &Path, at: u64) {
     match what {
         "flipped" => flip(file, at),
@@ -203,56 +198,6 @@ async fn received(node: &Node, group: &str) -> Vec<String> {
 async fn listed(node: &Node, topic: &str) -> usize {
     let query = MessageQuery { topic: topic.to_owned(), key: None, since_ms: None, after: None, limit: 1000 };
     node.search.list(query).await.unwrap().messages.len()
-}
-
-#[tokio::test]
-async fn whatever_happens_to_one_copy_of_a_part_or_snapshot_a_start_serves_everything_and_both_are_whole_again() {
-    let stopped = Stopped::new().await;
-    let before = contents(&stopped.data);
-    let newest = number(named(&stopped.data, "snapshot").last().unwrap());
-    for what in DAMAGES {
-        for extension in ["part", "part2", "snapshot", "snapshot2"] {
-            let case = format!("{extension}, {what}");
-            let (_folder, data) = stopped.copy();
-            let is_part = extension.starts_with("part");
-            let (number, at) = if is_part { (stopped.part, stopped.places[0]) } else { (newest, 60) };
-            let file = snapshots(&data).join(format!("{number:020}.{extension}"));
-            damage(what, &file, at);
-
-            let found = verify(&data);
-            if what == "removed" && extension.ends_with('2') {
-                assert_eq!((&found.to_be_made, found.damage.len()), (&vec![file.clone()], 0), "{case}");
-            } else {
-                let [DamagedCopy { file: named, fate: CopyFate::FromOtherCopy, .. }] = found.damage.as_slice() else {
-                    panic!("{case}: {found:?}")
-                };
-                assert_eq!(*named, file, "{case}");
-            }
-            let kept = contents(&data);
-            // A backup takes the copy that is whole.
-            let target = data.with_file_name("backup");
-            let taken = backup(&data, &target, &mut |_| ()).unwrap_or_else(|error| panic!("{case}: {error}"));
-            assert_eq!(taken.snapshot, Some(newest), "{case}");
-            check_backup(&target, &mut |_| ()).unwrap();
-            assert!(contents(&data) == kept, "{case}: looking changes nothing");
-
-            let node = Node::start(scrubbed(&data)).unwrap_or_else(|error| panic!("{case}: {error}"));
-            assert_eq!(received(&node, "g").await, expected(), "{case}");
-            // The one that the start met is mended at once, the other one by the scrubber.
-            until(&case, || {
-                fs::read(&file).is_ok_and(|bytes| bytes == before[file.file_name().unwrap().to_str().unwrap()])
-            })
-            .await;
-            assert_eq!(
-                (node.status.health(), node.damage.report().await.unwrap().stretches),
-                (Health::Ready, vec![]),
-                "{case}"
-            );
-            node.stop().await;
-            let found = verify(&data);
-            assert!(found.damage.is_empty() && found.to_be_made.is_empty(), "{case}: {found:?}");
-        }
-    }
 }
 
 #[tokio::test]
@@ -344,107 +289,6 @@ async fn what_both_copies_lost_is_refused_or_left_out_and_told_by_topic_queue_an
         drop(node);
         assert!(contents(&data) == before, "{case}: reading changes nothing");
     }
-}
-
-#[tokio::test]
-async fn a_queue_that_both_copies_lost_is_made_again_from_the_log() {
-    let stopped = Stopped::new().await;
-    let before = contents(&stopped.data);
-    for b in ["flipped", "cut"] {
-        let (_folder, data) = stopped.copy();
-        let files = ["part", "part2"].map(|extension| stopped.part(&data, extension));
-        damage("flipped", &files[0], stopped.places[0]);
-        damage(b, &files[1], if b == "cut" { stopped.places[1] } else { stopped.places[0] });
-        let fates: Vec<_> = verify(&data).damage.into_iter().map(|copy| copy.fate).collect();
-        assert_eq!(fates, [CopyFate::FromLog; 2]);
-        let node = Node::start(quiet(&data)).unwrap();
-        assert_eq!(received(&node, "g").await, expected(), "{b}");
-        node.stop().await;
-        assert!(contents(&data) == before, "{b}");
-    }
-}
-
-#[tokio::test]
-async fn two_copies_that_lost_different_things_give_a_whole_one() {
-    let stopped = Stopped::new().await;
-    let before = contents(&stopped.data);
-    let (_folder, data) = stopped.copy();
-    // In one row, and in another one.
-    flip(&stopped.part(&data, "part"), stopped.places[0]);
-    flip(&stopped.part(&data, "part2"), stopped.places[1]);
-    flip(&stopped.part(&data, "part2"), stopped.places[2] - 1);
-    let node = Node::start(scrubbed(&data)).unwrap();
-    assert_eq!(received(&node, "g").await, expected());
-    until("both are whole", || verify(&data).damage.is_empty()).await;
-    node.stop().await;
-    let (name, bytes) =
-        before.iter().find(|(name, _)| name.ends_with(".part") && name.contains(&stopped.part.to_string())).unwrap();
-    assert_eq!(&contents(&data)[name], bytes);
-}
-
-#[tokio::test]
-async fn a_snapshot_that_is_lost_in_both_copies_is_passed_over_for_the_older_one() {
-    let stopped = Stopped::new().await;
-    let (_folder, data) = stopped.copy();
-    for extension in ["snapshot", "snapshot2"] {
-        flip(named(&data, extension).last().unwrap(), 60);
-    }
-    let fates: Vec<_> = verify(&data).damage.into_iter().map(|copy| copy.fate).collect();
-    assert_eq!(fates, [CopyFate::FromLog; 2]);
-    let node = Node::start(eager(&data)).unwrap();
-    assert_eq!(received(&node, "g").await, expected());
-    // There is more log than a start should read: the next one is made at once, and takes its place.
-    until("the next one took its place", || verify(&data).damage.is_empty()).await;
-    node.stop().await;
-}
-
-/// What an earlier version left, which knew of no second copy, and what a kill leaves between two writes.
-#[tokio::test]
-async fn a_folder_with_one_copy_of_each_file_gets_the_second_ones_at_its_first_start() {
-    let stopped = Stopped::new().await;
-    let before = contents(&stopped.data);
-    for all in [true, false] {
-        let (_folder, data) = stopped.copy();
-        let mut removed = [named(&data, "snapshot2"), named(&data, "part2")];
-        if !all {
-            // Of each the newest.
-            removed = removed.map(|mut files| files.split_off(files.len() - 1));
-        }
-        let removed = removed.concat();
-        removed.iter().for_each(|file| fs::remove_file(file).unwrap());
-        fs::write(removed[0].with_extension("unfinished"), "half").unwrap();
-        let found = verify(&data);
-        assert_eq!((found.to_be_made.len(), found.damage.len()), (removed.len(), 0), "{found:?}");
-        let node = Node::start(quiet(&data)).unwrap();
-        assert_eq!(received(&node, "g").await, expected());
-        until("all are there", || verify(&data).to_be_made.is_empty()).await;
-        node.stop().await;
-        assert!(contents(&data) == before, "{all}");
-    }
-}
-
-#[tokio::test]
-async fn a_restored_folder_has_two_copies_of_everything_when_it_has_started() {
-    let stopped = Stopped::new().await;
-    let (_folder, data) = stopped.copy();
-    flip(&stopped.part(&data, "part"), stopped.places[0]);
-    let (target, again) = (data.with_file_name("backup"), data.with_file_name("again"));
-    backup(&data, &target, &mut |_| ()).unwrap();
-    restore(&target, &again, &mut |_| ()).unwrap();
-    assert!(
-        named(&again, "part2").is_empty() && verify(&again).damage.is_empty(),
-        "a backup has one copy, which is whole"
-    );
-    let node = Node::start(quiet(&again)).unwrap();
-    assert_eq!(received(&node, "g").await, expected());
-    until("all are there", || verify(&again).to_be_made.is_empty()).await;
-    node.stop().await;
-    // It is one snapshot only, and no longer without a spare.
-    flip(&stopped.part(&again, "part"), stopped.places[0]);
-    flip(named(&again, "snapshot").last().unwrap(), 60);
-    let node = Node::start(quiet(&again)).unwrap();
-    assert_eq!(received(&node, "g2").await, expected());
-    node.stop().await;
 }
 
 /// A lookup file is made from its part: of a damaged one, from the other copy.

@@ -231,77 +231,9 @@ async fn a_node_that_writes_tells_what_its_scrubber_found() {
     node.stop().await;
 }
 
-#[tokio::test]
-async fn a_log_of_which_nothing_is_certain_is_refused_either_way() {
-    let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(config(folder.path())).unwrap();
-    topic(&node, "t", "{}").await;
-    node.stop().await;
-    drop(node);
-    let first = folder.path().join("shards/0/log/00000000000000000000.log");
-    fs::File::options().write(true).open(first).unwrap().write_all_at(b"lost", 4096 + 80).unwrap();
-    let before = contents(folder.path());
-    let refused = Node::start(read_only(folder.path())).err().unwrap();
-    assert!(matches!(refused, StartError::NothingCertain(_)), "{refused}");
-    assert!(refused.to_string().contains("restore the folder from a backup"), "{refused}");
-    assert!(contents(folder.path()) == before);
-}
-
 fn copy_folder(from: &Path, to: &Path) {
     let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(copied.success());
-}
-
-/// What can happen to the file of a segment, to the last entry of a snapshot, and what is served then.
-#[tokio::test]
-async fn whatever_is_damaged_what_is_served_is_a_beginning_of_what_was_or_all_that_is_whole() {
-    let whole = tempfile::tempdir().unwrap();
-    let origin = whole.path().join("data");
-    fill(&origin, 0..60).await;
-    let snapshots = fs::read_dir(origin.join("shards/0/snapshots")).unwrap();
-    let newest = snapshots
-        .filter_map(|file| file.unwrap().path().file_name()?.to_str()?.strip_suffix(".snapshot")?.parse().ok());
-    let newest: u64 = newest.max().unwrap();
-    let segment = |folder: &Path, n: u64| folder.join(format!("shards/0/log/{:020}.log", n << 22));
-    let open = |path: PathBuf| fs::File::options().write(true).open(path).unwrap();
-    type Happens<'a> = (&'a str, Box<dyn Fn(&Path) + 'a>, bool);
-    let cases: [Happens; 5] = [
-        ("a file is cut short", Box::new(|folder| open(segment(folder, 1)).set_len(1 << 20).unwrap()), false),
-        ("a header is damaged", Box::new(|folder| open(segment(folder, 1)).write_all_at(b"lost", 12).unwrap()), true),
-        ("the first byte is", Box::new(|folder| open(segment(folder, 2)).write_all_at(b"?", 0).unwrap()), true),
-        ("the last file is missing", Box::new(|folder| fs::remove_file(segment(folder, 5)).unwrap()), false),
-        (
-            "the last entry of the newest snapshot is damaged",
-            Box::new(|folder| {
-                let at = newest - 24;
-                open(segment(folder, at >> 22)).write_all_at(b"????????", at % (4 << 20)).unwrap();
-            }),
-            false,
-        ),
-    ];
-    for (what, happens, all) in cases {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        copy_folder(&origin, &data);
-        happens(&data);
-        let before = contents(&data);
-        let refused = Node::start(config(&data)).err().unwrap_or_else(|| panic!("{what}: it starts"));
-        assert!(matches!(refused, StartError::Damaged(_)), "{what}: {refused}");
-        let node = Node::start(read_only(&data)).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(matches!(node.status.health(), Health::ReadOnly(_)), "{what}");
-        let damage = node.damage.report().await.unwrap();
-        assert!(!damage.stretches.is_empty(), "{what}");
-        let lost =
-            damage.stretches.iter().filter_map(|stretch| stretch.known.as_ref()).flat_map(|known| &known.messages);
-        let lost: Vec<u64> = lost.flat_map(numbers).collect();
-        let served = node.settings.topics(None, 10).await.unwrap()[0].1 as u32;
-        let expected = ids((0..served).filter(|n| !lost.contains(&u64::from(*n))));
-        assert_eq!(listed(&node, "t").await, expected, "{what}: {damage:?}");
-        assert!(served > 8 && (!all || (served, lost.len()) == (60, 0)), "{what}: {served} served, {lost:?} lost");
-        node.stop().await;
-        drop(node);
-        assert!(contents(&data) == before, "{what}: reading changes nothing");
-    }
 }
 
 /// A segment of another life of the same node, as somebody may put it there who has an older backup.

@@ -47,7 +47,7 @@ const LEFT: &[(&str, Figure, f64)] = &[
     ("protocol", Figure::Documentation, 0.141),
     ("registry", Figure::Documentation, 0.135),
     ("storage", Figure::Documentation, 0.139),
-    ("storage", Figure::Tests, 0.174),
+    ("storage", Figure::Tests, 0.49),
 ];
 
 impl Figure {

@@ -180,33 +180,6 @@ async fn messages_are_found_across_parts_and_behind_them_and_after_a_restart() {
 }
 
 #[tokio::test]
-async fn missing_files_are_made_again_as_they_were_and_strange_ones_go() {
-    let folder = tempfile::tempdir().unwrap();
-    let node = started(often(folder.path())).await;
-    fill(&node).await;
-    indexed(&node).await;
-    node.stop().await;
-    drop(node);
-    let node = started(never(folder.path())).await;
-    indexed(&node).await;
-    node.stop().await;
-    drop(node);
-    let before = files(folder.path());
-    fs::remove_dir_all(lookup_folder(folder.path())).unwrap();
-    fs::create_dir(lookup_folder(folder.path())).unwrap();
-    for stray in ["00000000000000000005.lookup", "00000000000000000009.unfinished"] {
-        fs::write(lookup_folder(folder.path()).join(stray), b"left over").unwrap();
-    }
-    let node = started(never(folder.path())).await;
-    check(&node).await;
-    indexed(&node).await;
-    check(&node).await;
-    assert_eq!(read(&node.status.lookup().builds), before.len() as u64);
-    node.stop().await;
-    assert!(files(folder.path()) == before, "the same files, byte for byte");
-}
-
-#[tokio::test]
 async fn marks_belong_to_one_list_of_one_topic() {
     let folder = tempfile::tempdir().unwrap();
     let node = started(never(folder.path())).await;

@@ -2,5 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
+mod backup;
 mod common;
+mod copies;
+mod damage;
 mod folder;
+mod lookup;
+mod scrub;
+mod snapshots;
