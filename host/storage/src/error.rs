@@ -165,6 +165,7 @@ pub enum StartError {
     GivenUp,
 }
 
+/// For `map_err`: what was tried with which file. The action is a verb that follows *cannot*.
 pub(crate) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StartError + 'a {
     move |source| StartError::Io { action, path: path.to_owned(), source }
 }

@@ -90,6 +90,7 @@ impl StartProgress {
         if self.given_up.load(Ordering::Relaxed) { Err(StartError::GivenUp) } else { Ok(()) }
     }
 
+    /// What the start is at from now on. Whoever waits sees it at the next look.
     pub(crate) fn enter(&self, step: StartStep) {
         *self.locked() = step;
     }

@@ -10,6 +10,7 @@ use crate::progress::{StartProgress, StartStep};
 use crate::replay::replay;
 use crate::snapshots::{Loaded, Snapshots};
 
+/// A log that goes on, with the state that it makes. While this lives, nobody else may have the folder.
 pub(crate) struct Recovered {
     pub(crate) state: State,
     pub(crate) snapshot: u64,
@@ -19,6 +20,14 @@ pub(crate) struct Recovered {
 }
 
 /// Reads the newest snapshot that fits the log, and the log from there.
+///
+/// An older snapshot and more of the log give the same state, so one that does not fit is passed over and nothing is
+/// lost by it but time. Whether the log itself is whole is for [`CommitLog::open`] to say; an error of it ends the
+/// attempt.
+///
+/// # Errors
+/// [`StartError::NoSnapshot`] where the log does not begin at 0 and no snapshot can be read; [`StartError::GivenUp`];
+/// what the log says.
 pub(crate) fn recover(
     snapshots: &Snapshots,
     snapshot_dir: &Path,

@@ -33,6 +33,8 @@ pub fn record_len(log: &LogReader, position: RecordPosition) -> Result<u32, Stor
     Ok(u32::try_from(announced_len(log, position)?).unwrap_or(u32::MAX))
 }
 
+/// Bytes of the record, frame included. The frame is not verified here: a length that is nonsense is met when so much
+/// is read.
 fn announced_len(log: &LogReader, position: RecordPosition) -> Result<usize, StoredError> {
     let head = log.read(log_position(position), FRAME_LEN).map_err(|error| StoredError::Log(position, error))?;
     Frame::announced_len(&head).map_err(|error| StoredError::Record(position, error))

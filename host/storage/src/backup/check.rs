@@ -42,6 +42,7 @@ pub(super) struct Expected {
 }
 
 impl Expected {
+    /// What a manifest says of the folder that it lies in.
     pub(super) fn of(manifest: &Manifest) -> Self {
         Self {
             cluster_id: manifest.cluster_id.clone(),

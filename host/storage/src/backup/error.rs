@@ -82,10 +82,12 @@ pub enum BackupError {
     Log(#[from] OpenError),
 }
 
+/// For `map_err`: what was tried with which file. The action is a verb that follows *cannot*.
 pub(super) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BackupError + 'a {
     move |source| BackupError::Io { action, path: path.to_owned(), source }
 }
 
+/// A file of a backup, or the folder, is not as it must be.
 pub(super) fn damaged(path: &Path, why: impl ToString) -> BackupError {
     BackupError::Damaged { path: path.to_owned(), why: why.to_string() }
 }

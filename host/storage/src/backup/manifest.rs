@@ -63,6 +63,8 @@ struct Versioned {
 }
 
 impl Manifest {
+    /// Over all that it says but the digest itself. It tells damage, and is no signature: whoever can write the file
+    /// can write this as well.
     fn digest(&self) -> String {
         let unsigned = Self { sha256: String::new(), ..self.clone() };
         hexadecimal(&Sha256::digest(serde_json::to_vec(&unsigned).expect("numbers and texts can always be written")))

@@ -28,6 +28,8 @@ impl From<BackupError> for Trouble {
     }
 }
 
+/// What is to be copied, in the order in which it is copied. It holds at the moment of the look: what goes meanwhile is
+/// noticed by whoever copies.
 pub(super) struct Plan {
     pub(super) cluster_id: [u8; 16],
     pub(super) segment_size: u64,
@@ -151,6 +153,7 @@ fn named(path: &Path) -> String {
     path.to_str().expect("these files are named in plain letters").to_owned()
 }
 
+/// A whole file, as long as it is now. One that has gone since it was listed lets the look begin again.
 fn file(from: PathBuf, path: String, kind: FileKind) -> Result<Planned, Trouble> {
     match fs::metadata(&from) {
         Ok(metadata) => Ok(Planned { kind, path, extent: Extent::whole(metadata.len()), from }),

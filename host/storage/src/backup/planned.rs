@@ -17,6 +17,7 @@ pub(super) enum FileKind {
     Component,
 }
 
+/// A file, and how much of it counts.
 pub(super) struct Planned {
     pub(super) kind: FileKind,
     /// Below the folder, in the backup.

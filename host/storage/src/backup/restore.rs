@@ -46,6 +46,8 @@ pub fn restore(backup: &Path, data_dir: &Path, on_progress: OnProgress<'_>) -> R
     Ok(manifest.summary())
 }
 
+/// Copies everything, and compares each file with its digest on the way. The manifest itself is not copied: the folder
+/// becomes a node's.
 fn copy_files(
     backup: &Path,
     folder: &Path,
@@ -75,6 +77,8 @@ struct Stage {
 }
 
 impl Stage {
+    /// A hidden folder beside the data folder, so that it gets its name by one step; inside it where nothing can be
+    /// made beside, or renamed to it.
     fn beside(data_dir: &Path) -> Result<Self, BackupError> {
         let above = parent(data_dir);
         fs::create_dir_all(above).map_err(failed("create", above))?;

@@ -56,6 +56,7 @@ pub fn backup(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Re
     Ok(manifest.summary())
 }
 
+/// A backup inside the data folder would be in the next one as well, and be lost with what it is a backup of.
 fn refuse_inside(data_dir: &Path, target: &Path) -> Result<(), BackupError> {
     let data_dir = data_dir.canonicalize().map_err(failed("find", data_dir))?;
     let real = target.canonicalize().map_err(failed("find", target))?;
@@ -96,6 +97,8 @@ fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<M
     })
 }
 
+/// Copies what was planned, in its order. A segment must have its name still when it is copied: then what was read is
+/// what it was.
 fn copy_files(target: &Path, plan: &Plan, on_progress: OnProgress<'_>) -> Result<Vec<FileEntry>, Trouble> {
     let total_bytes = plan.files.iter().map(|file| file.extent.data).sum();
     let mut done_bytes = 0;

@@ -98,6 +98,7 @@ fn may_be_damage(error: &OpenError) -> bool {
     }
 }
 
+/// Tells whoever waits for the start at each step, and the log every few seconds.
 fn tell_progress(progress: &StartProgress) -> impl FnMut(Progress) {
     let mut told = Instant::now();
     move |Progress { done_bytes, total_bytes }| {

@@ -17,6 +17,7 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
+    /// Looks at names alone, and reads no file. A folder that is missing holds nothing.
     pub(super) fn of_folder(shard: &ShardFolder) -> Result<Self, StartError> {
         let has = |folder: PathBuf, extensions: &[&str]| -> Result<bool, StartError> {
             let entries = match fs::read_dir(&folder) {

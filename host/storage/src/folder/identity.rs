@@ -81,6 +81,7 @@ impl Identity {
         }
     }
 
+    /// The same, unless the setting says another segment size: segments of two sizes make no log.
     fn agreeing_with(self, config: &StorageConfig) -> Result<Self, StartError> {
         match config.segment_size {
             Some(setting) if setting != self.segment_size => {
@@ -125,6 +126,10 @@ impl Identity {
         kept.map_err(failed("write", &path))
     }
 
+    /// The number that each segment of the log names, too.
+    ///
+    /// # Errors
+    /// The file does not say a number: somebody wrote it by hand.
     pub(crate) fn cluster_id(&self) -> Result<[u8; 16], StartError> {
         u128::from_str_radix(&self.cluster_id, 16).map(u128::to_be_bytes).map_err(|error| StartError::Identity {
             path: PathBuf::from(IDENTITY_FILE),

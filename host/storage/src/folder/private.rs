@@ -47,6 +47,7 @@ pub(crate) fn restrict(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS))
 }
 
+/// A file, or a folder with all that is in it. Goes on behind what cannot be changed, and tells the first of it.
 fn tighten_all(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -43,6 +43,7 @@ pub(super) fn remove(shard: &ShardFolder) -> Result<(), StartError> {
     sync(&log).map_err(failed("sync", &log))
 }
 
+/// Everything that is called a segment, whatever it is.
 fn segments(log: &Path) -> Result<Vec<PathBuf>, StartError> {
     let entries = fs::read_dir(log).map_err(failed("list", log))?;
     let paths: Result<Vec<_>, io::Error> = entries.map(|entry| entry.map(|entry| entry.path())).collect();

@@ -65,6 +65,8 @@ pub(super) fn build(path: &Path, unfinished: &Path, source: &Source<'_>) -> Resu
     built
 }
 
+/// Writes all of the file under its unfinished name. It is not synced: what a power cut takes of it is found by the
+/// checksums, and made again.
 fn write(path: &Path, source: &Source<'_>) -> Result<u64, BuildError> {
     let part = source.part;
     let checkpoint = last_entry(source)?;

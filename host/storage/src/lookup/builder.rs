@@ -36,6 +36,7 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Where the file of a part lies, whether it is there or not.
     pub(super) fn path(&self, part: u64) -> PathBuf {
         self.folder.join(format!("{part:020}.{EXTENSION}"))
     }
@@ -48,6 +49,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
+    /// Works until the node stops. An error of one file is told, and the next one is made: searches go on without it.
     pub(super) fn run(self) {
         if let Err(error) = rustix::process::nice(NICE) {
             tracing::warn!(%error, "the lookup index is made at normal priority");
@@ -84,6 +86,7 @@ impl Builder {
         Ok(())
     }
 
+    /// A part by its id, from a copy that is whole if there is one.
     fn part(&self, id: u64) -> Result<PartView, BuildError> {
         let bytes = (self.place.load_part)(id)?;
         Ok(PartView::open(id, bytes)?)
@@ -106,6 +109,8 @@ impl Builder {
         }
     }
 
+    /// The file that is there, if it was made from this part and from this history of the log. The checksum of the last
+    /// entry covers all before it, so the comparison of one entry is enough.
     pub(super) fn opened(&self, id: u64) -> Result<LookupFile, Fault> {
         let file = LookupFile::open(&self.place.path(id), id)?;
         let known = self.shared.work().get(id).and_then(|part| part.checksum);
@@ -116,6 +121,7 @@ impl Builder {
         if belongs { Ok(file) } else { Err(Fault::Other) }
     }
 
+    /// Makes a file and uses it from then on. What the node stopped in the middle is made after the next start.
     fn build(&self, id: u64) {
         if id <= self.place.log.start().0 {
             return self.release(id);
@@ -139,6 +145,7 @@ impl Builder {
         }
     }
 
+    /// Makes a file, and opens it again as a start would.
     fn built(&self, id: u64) -> Result<LookupFile, BuildError> {
         let part = self.part(id)?;
         // A segment begins with an entry, and so does what follows a part.

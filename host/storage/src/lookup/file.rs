@@ -42,6 +42,7 @@ impl LookupFile {
         if fit { Ok(Self { path: path.to_owned(), head, runs }) } else { Err(Fault::Other) }
     }
 
+    /// Opens the file once more. One of another length is not the file whose first page was read.
     fn pages(&self) -> Result<Pages, Fault> {
         let pages = Pages::open(File::open(&self.path)?, self.head.part)?;
         if pages.count() == self.head.pages { Ok(pages) } else { Err(Fault::Length(pages.count() * PAGE_LEN as u64)) }

@@ -30,6 +30,7 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// The content of the first page; the rest of it is zeros.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(CONTENT_LEN);
         bytes.extend_from_slice(MAGIC);

@@ -22,6 +22,7 @@ pub(super) fn checksum(part: u64, page: u64, content: &[u8]) -> u32 {
 pub(super) struct Page([u8; PAGE_LEN]);
 
 impl Page {
+    /// Everything in it but the checksum, and zeros behind what was written.
     pub(super) fn content(&self) -> &[u8] {
         &self.0[..CONTENT_LEN]
     }
@@ -49,6 +50,10 @@ impl Pages {
         self.count
     }
 
+    /// Reads one page and compares it with its checksum.
+    ///
+    /// # Errors
+    /// [`Fault::Page`] where it is not as it was written, [`Fault::Io`] where it cannot be read or lies behind the end.
     pub(super) fn read(&self, page: u64) -> Result<Page, Fault> {
         let mut bytes = [0; PAGE_LEN];
         // Beyond the end it is an error, too: counts of pages come from the file.

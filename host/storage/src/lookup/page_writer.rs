@@ -24,6 +24,7 @@ impl PageWriter {
         Ok(Self { file, part, next_page: 1, content: Vec::with_capacity(CONTENT_LEN) })
     }
 
+    /// The bytes of a page with its checksum.
     fn page(part: u64, number: u64, mut content: Vec<u8>) -> Vec<u8> {
         content.resize(CONTENT_LEN, 0);
         let checksum = checksum(part, number, &content);
@@ -31,6 +32,7 @@ impl PageWriter {
         content
     }
 
+    /// Writes what was gathered as a page, if it is anything. The next item begins another.
     fn flush(&mut self) -> io::Result<()> {
         if !self.content.is_empty() {
             let page = Self::page(self.part, self.next_page, std::mem::take(&mut self.content));

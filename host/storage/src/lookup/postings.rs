@@ -7,6 +7,7 @@ use super::format::{Posting, Row};
 use super::page::Pages;
 use super::section::{Cursor, Section};
 
+/// How far one run was gone through. A hash may be filed in every run of a file, newest first in each.
 pub(super) struct RunHead {
     pub(super) run: Section<Posting>,
     pub(super) next: u64,
@@ -26,6 +27,7 @@ pub struct Postings {
 }
 
 impl Postings {
+    /// Goes on in one run: to its next posting of the hash, or to its end.
     pub(super) fn fill(&mut self, head: usize) -> Result<(), Fault> {
         let head = &mut self.heads[head];
         head.posting = None;

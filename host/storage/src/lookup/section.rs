@@ -48,6 +48,7 @@ pub(super) struct Window<T> {
 }
 
 impl<T> Window<T> {
+    /// Where to look so that half of the window goes, however the items are spread.
     pub(super) fn middle(&self) -> u64 {
         self.items.start + (self.items.end - self.items.start) / 2
     }
@@ -65,6 +66,7 @@ impl<T: Item> Section<T> {
         self.first_page.checked_add(self.items.div_ceil(Self::PER_PAGE)).is_some_and(|end| end <= pages)
     }
 
+    /// One item out of the page that holds it.
     fn at(page: &Page, item: u64) -> T {
         let place = (item % Self::PER_PAGE) as usize * T::LEN;
         T::read(&page.content()[place..place + T::LEN])

@@ -11,8 +11,13 @@ use super::work::{Standing, Task, Work};
 /// What could not be made is tried again after this long, or when the next part is sealed.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// The files that are used now. Whoever searches keeps the list that he began with, also when a file is given up
+/// meanwhile.
 pub(super) type Ready = Arc<Vec<Arc<LookupFile>>>;
 
+///
+/// What is to be done is changed under one lock, and what is ready is published for those who search, who never wait
+/// for the thread.
 pub(super) struct Shared {
     pub(super) work: Mutex<Work>,
     pub(super) changed: Condvar,
@@ -42,6 +47,8 @@ impl Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    /// Changes the list of files that are used, and counts anew. The guard of the work proves that nobody else does so
+    /// at the same time.
     pub(super) fn change(&self, work: &Work, change: impl FnOnce(&mut Vec<Arc<LookupFile>>)) {
         let mut files = (*self.ready()).clone();
         change(&mut files);
@@ -62,6 +69,7 @@ impl Shared {
         }
     }
 
+    /// Notes how it stands about a part; one that is gone meanwhile is none to note anything of.
     pub(super) fn set(&self, part: u64, standing: Standing) {
         let mut work = self.work();
         work.set(part, standing);

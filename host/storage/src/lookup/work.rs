@@ -17,6 +17,7 @@ pub(super) enum Standing {
     Released,
 }
 
+/// What is known of the file of one part.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
     pub(super) standing: Standing,

@@ -72,6 +72,7 @@ impl LookupWriter {
         Ok(())
     }
 
+    /// Sorts the postings that were gathered and writes them as a run.
     fn end_run(&mut self) -> io::Result<()> {
         self.postings.sort_unstable_by_key(Posting::order);
         // A message may name a key twice.

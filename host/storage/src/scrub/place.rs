@@ -27,6 +27,7 @@ impl Place {
         position.filter(|position| *position < end).unwrap_or(LogPosition(0))
     }
 
+    /// Notes a place. That it cannot be noted is told, and costs no more than reading some of the log again.
     pub(super) fn keep(&mut self, position: LogPosition) {
         if self.kept == Some(position) {
             return;

@@ -27,6 +27,8 @@ fn next_turn(stop: &(Mutex<bool>, Condvar), pace: Duration) -> bool {
     !*stopped
 }
 
+/// Goes round until it is stopped, at `rate` bytes a second. What is damaged is told and counted, and nothing of the
+/// log is changed; copies of snapshots are mended.
 pub(super) fn run(
     log: &Housekeeping,
     files: &ScrubbedFiles,

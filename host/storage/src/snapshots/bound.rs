@@ -14,6 +14,8 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Of a state that was just read or made. It holds for the snapshot as it is stored, whatever the running state
+    /// needs by now.
     pub(crate) fn of(loaded: &Loaded) -> Self {
         let Loaded { checkpoint, state } = loaded;
         Self { covers: checkpoint.end.0, last_entry: checkpoint.position.0, refers_to: state.needed_from().0 }

@@ -18,6 +18,7 @@ use super::stored::Stored;
 use super::{SnapshotFailure, Snapshots};
 
 impl Snapshots {
+    /// Where a copy lies, whether it is there or not.
     pub(super) fn copy_path(&self, stored: Stored, which: Which) -> PathBuf {
         let (kind, position) = stored.place();
         self.store.path(kind, position, which)
@@ -122,6 +123,7 @@ impl Snapshots {
         self.copy_path(stored, whole.unwrap_or(Which::First))
     }
 
+    /// Notes that a copy was met that cannot be used: [`Self::seems_whole`] says so until it is mended.
     fn suspect(&self, stored: Stored) {
         self.making().suspects.insert(stored);
     }

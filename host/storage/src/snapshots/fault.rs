@@ -42,6 +42,8 @@ impl Fault {
         }
     }
 
+    /// Nothing lies there under its name. Of a second copy that is no damage: an earlier version made none, or a crash
+    /// came between.
     pub(crate) fn is_missing(&self) -> bool {
         match self {
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,

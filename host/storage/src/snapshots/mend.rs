@@ -147,6 +147,7 @@ impl Snapshots {
     }
 }
 
+/// What was written just now, and reads back as something else: the disk does not keep what it is given.
 pub(super) fn unlike_written((path, why): (PathBuf, Fault)) -> SnapshotFailure {
     SnapshotFailure::Io { path, source: io::Error::other(why) }
 }

@@ -56,6 +56,7 @@ impl Snapshots {
         self.store.path(Kind::Part, id, Which::First)
     }
 
+    /// The file name of its first copy, by which a backup calls it.
     fn name_of(&self, stored: Stored) -> String {
         let (kind, position) = stored.place();
         let path = self.store.path(kind, position, Which::First);

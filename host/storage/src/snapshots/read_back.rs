@@ -25,11 +25,15 @@ impl Snapshots {
         bounds.into_iter().try_for_each(|bound| self.read_one_back(bound.covers))
     }
 
+    /// From now on no file goes, until what this gives is dropped. Whoever tidies meanwhile leaves it to the next
+    /// snapshot.
     pub(super) fn keep_files(&self) -> ReadingBack<'_> {
         self.reading_back.fetch_add(1, Ordering::Relaxed);
         ReadingBack(self)
     }
 
+    /// One snapshot with its parts: read whole first, and then each file in both copies, unless this process found both
+    /// whole before.
     fn read_one_back(&self, covered: u64) -> Result<(), SnapshotFailure> {
         let loaded = self.load(covered)?;
         let parts = loaded.state.named_parts().into_iter().map(|(id, checksum)| Stored::Part(id, checksum));

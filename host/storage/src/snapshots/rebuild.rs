@@ -52,6 +52,8 @@ impl Snapshots {
         all.filter(|(stored, _)| !self.has_whole(*stored)).collect()
     }
 
+    /// The bytes of a part as they were written; `None` where the log does not have all that it takes. A record that
+    /// cannot be read ends it: half of a part would be another part.
     fn rebuilt(&self, stored: Stored, stretch: Range<u64>, reader: &LogReader) -> Option<Vec<u8>> {
         let Stored::Part(id, checksum) = stored else { return None };
         let [first, second] =
@@ -79,6 +81,7 @@ impl Snapshots {
     }
 }
 
+/// The head of the half that a commit refers to, which may lie long before the part.
 fn read_half(reader: &LogReader, transaction: u64) -> Option<MessageHead> {
     let record = stored::record(reader, RecordPosition(transaction)).ok()?;
     let (frame, _) = Frame::split(&record).ok()?;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// What is asked for and not done yet. Of several snapshots that were asked for the last one counts: it covers the
+/// others.
 #[derive(Default)]
 pub(super) struct Waiting {
     /// Everything before this position is applied, and a snapshot of it is wanted.
@@ -52,6 +54,8 @@ impl Requests {
         self.want_if_due(self.applied.load(Ordering::SeqCst));
     }
 
+    /// Asks once for what has fallen due. Two threads may come here at the same time, and then it is asked for twice,
+    /// which is one snapshot of the later position.
     fn want_if_due(&self, applied: u64) {
         if applied >= self.due.load(Ordering::SeqCst) {
             // Not again before this one is made.

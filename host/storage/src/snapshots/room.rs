@@ -22,6 +22,7 @@ pub(super) const LEAST: u64 = 256 << 10;
 const LEFT_TO_OTHERS: u64 = 3;
 const EXTENSION: &str = "room";
 
+/// The file of a kind with this number.
 fn path(folder: &Path, of: &str, n: usize) -> PathBuf {
     folder.join(format!("{of}-{n}.{EXTENSION}"))
 }
@@ -59,6 +60,7 @@ pub(super) fn set_aside(folder: &Path, of: &str, sizes: &[u64]) {
     }
 }
 
+/// Bytes that this process could still have; 0 where the system does not say, and then none are taken.
 fn free(folder: &Path) -> u64 {
     statvfs(folder).map_or(0, |disk| disk.f_bavail * disk.f_frsize)
 }

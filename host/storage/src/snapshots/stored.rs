@@ -19,6 +19,7 @@ pub(crate) enum Stored {
 }
 
 impl Stored {
+    /// What it is called by: its kind, and the position or id in its name.
     pub(super) fn place(self) -> (Kind, u64) {
         match self {
             Self::Snapshot(position) => (Kind::Snapshot, position),

@@ -181,6 +181,7 @@ impl Snapshots {
         if self.reading_back.load(Ordering::Relaxed) > 0 { Ok(()) } else { self.store.tidy(kept, needed) }
     }
 
+    /// Keeps a state for the next snapshot, which then reads no file; or nothing, where it takes too much memory.
     fn keep_warm(&self, loaded: Option<Loaded>) {
         self.making().warm = loaded.filter(|loaded| loaded.state.tables_bytes() <= WARM_BYTES);
     }

@@ -143,6 +143,7 @@ fn look(
     Ok(found)
 }
 
+/// Where the only shard of a data folder lies.
 fn shard_of(data_dir: &Path) -> ShardFolder {
     ShardFolder::of(data_dir, ShardId::FIRST)
 }

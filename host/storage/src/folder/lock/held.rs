@@ -13,6 +13,7 @@ use super::attempt::{Attempt, attempt};
 use super::note::Note;
 use super::what::What;
 
+/// One lock that this process has, as long as the file is open.
 pub(super) struct Held {
     pub(super) what: What,
     pub(super) path: PathBuf,
@@ -77,6 +78,7 @@ impl Held {
     }
 }
 
+/// All bytes of a file that is open, also of one that has no name any more.
 fn content(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;

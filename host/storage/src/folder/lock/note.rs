@@ -34,12 +34,14 @@ pub(super) struct Note {
 }
 
 impl Note {
+    /// What it says; `None` where it says nothing that can be read, as under an earlier version.
     pub(super) fn read(dir: &Path) -> Option<Self> {
         let mut text = Vec::new();
         File::open(dir.join(LOCK_FILE)).ok()?.take(NOTE_MAX_BYTES).read_to_end(&mut text).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
+    /// Says that this process holds the folder, and what for. Not synced: after a power cut nobody holds it.
     pub(super) fn write(file: &File, purpose: Purpose) -> io::Result<()> {
         let text = serde_json::to_vec(&Self { pid: std::process::id(), purpose })?;
         // Where one lies already this needs no block of a full disk.

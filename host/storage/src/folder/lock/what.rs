@@ -17,6 +17,8 @@ pub(super) enum What {
 }
 
 impl What {
+    /// Opens it for a lock. Only the note is made where it is missing: what else is missing was never there, or was
+    /// taken away.
     pub(super) fn open(self, path: &Path) -> io::Result<File> {
         match self {
             Self::Folder => File::open(path),

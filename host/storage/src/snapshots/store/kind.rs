@@ -23,6 +23,7 @@ impl Kind {
         self.extension(Which::First)
     }
 
+    /// What the name of a copy ends with. Folders of earlier versions have these names.
     pub(super) fn extension(self, which: Which) -> &'static str {
         match (self, which) {
             (Self::Snapshot, Which::First) => "snapshot",

@@ -91,6 +91,8 @@ impl Store {
         self.put_copy(kind, position, which, &[content], rooms).map(|()| true)
     }
 
+    /// Writes one copy of a file of which another is there. A crash leaves the old one or the new one, and both are
+    /// read alike.
     fn put_copy(&self, kind: Kind, position: u64, which: Which, content: &[&[u8]], rooms: Rooms) -> io::Result<()> {
         let path = self.path(kind, position, which);
         let written = self.write_copy(&path, content);
@@ -154,6 +156,7 @@ struct Written {
     was_room: bool,
 }
 
+/// Writes and syncs. What is here afterwards survives a power cut, but not yet its name.
 fn write(path: &Path, content: &[&[u8]]) -> io::Result<()> {
     let mut file = create(path)?;
     for bytes in content {
