@@ -74,13 +74,14 @@ impl Args for SettingArgs {
 
 /// The flag of a setting, with its variable.
 fn flag(setting: &Setting) -> Arg {
+    let about = setting.about();
     let flag = Arg::new(setting.name)
         .long(setting.flag_name())
         .env(setting.variable())
-        .value_name(setting.form.placeholder())
-        .hide_env_values(setting.form.is_secret())
+        .value_name(about.placeholder)
+        .hide_env_values(about.is_secret)
         .help(setting.help());
-    match setting.form.in_file() {
+    match about.in_file {
         // `--insecure` alone, but never `--insecure true`: what follows belongs to the next flag.
         InFile::YesOrNo => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
         InFile::Text | InFile::Number => flag,

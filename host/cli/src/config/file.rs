@@ -62,14 +62,12 @@ impl File {
 
 /// The value as a flag would have it. A number where text is meant is a mistake: `data_dir = 5` would make a folder `5`.
 fn value_text(setting: &Setting, value: &DeValue<'_>) -> Result<String, String> {
-    match (setting.form.in_file(), value) {
+    let about = setting.about();
+    match (about.in_file, value) {
         (_, DeValue::String(text)) => Ok(text.clone().into_owned()),
         (InFile::Number, DeValue::Integer(number)) => Ok(decimal(number)),
         (InFile::YesOrNo, DeValue::Boolean(yes)) => Ok(yes.to_string()),
-        _ => {
-            let found = found(value, setting.form.is_secret());
-            Err(format!("{} is {found}; write {}", setting.name, setting.form.expected()))
-        }
+        _ => Err(format!("{} is {}; write {}", setting.name, found(value, about.is_secret), about.expected)),
     }
 }
 

@@ -32,11 +32,11 @@ fn quoted(text: &str) -> String {
 
 /// From where to where, in a cell.
 fn range(setting: &Setting) -> String {
-    match setting.form.bounds() {
-        [Some(least), Some(most)] => format!("`{}` {least} to {most}", setting.form.placeholder()),
-        [Some(least), None] => format!("`{}` from {least} on", setting.form.placeholder()),
-        [None, Some(most)] => format!("`{}` to {most}", setting.form.placeholder()),
-        [None, None] => format!("`{}`", setting.form.placeholder()),
+    match setting.about().bounds {
+        [Some(least), Some(most)] => format!("`{}` {least} to {most}", setting.about().placeholder),
+        [Some(least), None] => format!("`{}` from {least} on", setting.about().placeholder),
+        [None, Some(most)] => format!("`{}` to {most}", setting.about().placeholder),
+        [None, None] => format!("`{}`", setting.about().placeholder),
     }
 }
 
@@ -63,9 +63,9 @@ fn tables() -> String {
     lines.extend(["", "| value | what to write in the file |", "|---|---|"].map(str::to_owned));
     let mut forms = BTreeMap::new();
     for setting in SETTINGS {
-        let expected = setting.form.expected();
-        let before = forms.insert(setting.form.placeholder(), expected.clone());
-        assert!(before.is_none_or(|before| before == expected), "{} has two meanings", setting.form.placeholder());
+        let expected = setting.about().expected;
+        let before = forms.insert(setting.about().placeholder, expected.clone());
+        assert!(before.is_none_or(|before| before == expected), "{} has two meanings", setting.about().placeholder);
     }
     lines.extend(forms.iter().map(|(placeholder, expected)| format!("| `{placeholder}` | {expected} |")));
     lines.join("\n")

@@ -67,7 +67,7 @@ impl SettingValue {
     fn plain(&self) -> String {
         match self.text.as_str() {
             "" => "-".to_owned(),
-            _ if self.setting.form.is_secret() => "(set)".to_owned(),
+            _ if self.setting.about().is_secret => "(set)".to_owned(),
             text => text.to_owned(),
         }
     }

@@ -1,6 +1,6 @@
 //! One row of the table of settings, and what follows from it.
 
-use super::forms::Written;
+use super::forms::{About, Described};
 
 /// A setting, as its row in the table says.
 #[derive(Debug)]
@@ -10,7 +10,7 @@ pub(crate) struct Setting {
     /// What it does, line by line as above its row: `{least}` and `{most}` stand for the bounds of its form.
     pub(super) text: &'static [&'static str],
     /// How its value is written.
-    pub(crate) form: &'static dyn Written,
+    pub(super) form: &'static dyn Described,
     /// What holds where nobody says otherwise.
     pub(super) default: DefaultValue,
     /// Whether SIGHUP changes it. The others hold from the next start on.
@@ -27,6 +27,11 @@ pub(super) enum DefaultValue {
 }
 
 impl Setting {
+    /// How its value is written.
+    pub(crate) fn about(&self) -> About {
+        self.form.about()
+    }
+
     /// The flag, with its dashes: `--grpc-addr`.
     pub(crate) fn flag(&self) -> String {
         format!("--{}", self.flag_name())
@@ -61,7 +66,7 @@ impl Setting {
 
     /// What it does, in one line that ends with a full stop.
     pub(crate) fn text(&self) -> String {
-        let [least, most] = self.form.bounds().map(Option::unwrap_or_default);
+        let [least, most] = self.about().bounds.map(Option::unwrap_or_default);
         let lines: Vec<&str> = self.text.iter().map(|line| line.trim()).collect();
         lines.join(" ").replace("{least}", &least).replace("{most}", &most)
     }

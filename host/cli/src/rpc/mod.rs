@@ -1,9 +1,10 @@
 //! A gRPC session as an official client has it: headers on every call, Settings first, heartbeats, a farewell.
 
 pub(crate) mod calls;
+mod failed;
+mod ids;
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -18,9 +19,11 @@ use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
 use vouch_protocol::wire::{self, telemetry_command::Command};
 
 use crate::config::GRPC_ADDR;
-use crate::escape;
-use crate::failure::{Problem, Usage};
-use crate::ports;
+use crate::failure::Usage;
+pub(crate) use failed::{check, transport, wrong_port};
+use failed::{or_wrong_port, refused, silent, source_text, unreachable_node};
+use ids::client_id;
+pub(crate) use ids::message_id;
 
 /// How long a connection, a Settings exchange or a unary call may take: what official clients allow.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -143,22 +146,6 @@ impl Role {
     }
 }
 
-/// The error, or that the address is the HTTP port of a node: that one closes connections of other protocols without a word,
-/// as a gRPC port does whose places are taken.
-async fn or_wrong_port(address: &str, error: anyhow::Error) -> anyhow::Error {
-    let kind = error.downcast_ref::<Problem>().map(|problem| problem.document()["type"].clone());
-    if kind.is_none_or(|kind| kind != "urn:vouch:cli:closed" && kind != "urn:vouch:cli:transport") {
-        return error;
-    }
-    wrong_port(address).await.unwrap_or(error)
-}
-
-/// The error where the address is the HTTP port of a node.
-pub(crate) async fn wrong_port(address: &str) -> Option<anyhow::Error> {
-    let host = host_of(address).to_owned();
-    tokio::task::spawn_blocking(move || ports::taken_for_grpc(&host)).await.ok().flatten()
-}
-
 /// What of an address is host and port.
 fn host_of(address: &str) -> &str {
     let address = address.trim();
@@ -189,66 +176,6 @@ pub(crate) fn unary<T>(message: T) -> Request<T> {
 /// A name on the wire: `name`, or `namespace/name`.
 pub(crate) fn resource(name: &str) -> wire::Resource {
     vouch_protocol::validate::resource(&ResourceName::parse(name))
-}
-
-/// Turns a missing or bad status into the error a person sees.
-pub(crate) fn check(status: Option<&wire::Status>) -> anyhow::Result<()> {
-    let Some(status) = status else {
-        return Err(Problem::local("refused", "the broker's answer has no status", "is this a Vouch node?".to_owned()));
-    };
-    match wire::Code::try_from(status.code) {
-        Ok(wire::Code::Ok) => Ok(()),
-        code => Err(refused(code.map_or("unknown code", |code| code.as_str_name()), status.code, &status.message)),
-    }
-}
-
-/// A transport failure as the error a person sees.
-pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
-    // What the node says itself has no source here.
-    let here = std::error::Error::source(error).is_some();
-    if here && matches!(error.code(), tonic::Code::Cancelled | tonic::Code::Unknown) {
-        return Problem::local(
-            "closed",
-            "the node closed the connection before it answered",
-            "its places for gRPC connections may all be taken (its log says so, and `connections` in its settings is how \
-             many there are), or it is stopping: end other clients or try again in a moment"
-                .to_owned(),
-        );
-    }
-    Problem::local(
-        "transport",
-        &format!("the call failed: {} ({:?})", escape::line(error.message()), error.code()),
-        match error.code() {
-            tonic::Code::Unavailable if !here => {
-                "the node said so itself; `/readyz` on its HTTP port tells how far it is"
-            }
-            tonic::Code::Unavailable => "check that the node runs and that --grpc names its gRPC address",
-            tonic::Code::DeadlineExceeded => "it may have happened all the same; look before you repeat it",
-            _ => "",
-        }
-        .to_owned(),
-    )
-}
-
-/// A new message id in the form official clients use: version, machine, process, seconds since 2021, sequence.
-pub(crate) fn message_id() -> String {
-    static SEQUENCE: AtomicU32 = AtomicU32::new(0);
-    const FIRST_OF_2021: u64 = 1_609_459_200;
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
-    let seconds = since_1970.saturating_sub(FIRST_OF_2021) & 0xFFFF_FFFF;
-    format!("01{:012X}{:04X}{seconds:08X}{sequence:08X}", machine(), std::process::id() & 0xFFFF)
-}
-
-/// Random bits that stand for the machine, as in official clients without a network card.
-fn machine() -> u64 {
-    static MACHINE: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *MACHINE.get_or_init(|| rand::random::<u64>() & 0xFFFF_FFFF_FFFF)
-}
-
-/// An id for one client instance; unique on this machine for as long as it matters.
-fn client_id() -> String {
-    format!("vouch-cli@{}@{:012x}", std::process::id(), rand::random::<u64>() & 0xFFFF_FFFF_FFFF)
 }
 
 fn settings(role: &Role) -> wire::TelemetryCommand {
@@ -324,52 +251,10 @@ async fn keep_alive(mut client: Client, role: Role, mut incoming: Streaming<wire
     }
 }
 
-fn refused(name: &str, code: i32, message: &str) -> anyhow::Error {
-    let title = if message.is_empty() { "the broker refused".into() } else { escape::line(message) };
-    Problem::local("refused", &title, format!("the broker answered {name} ({code})"))
-}
-
-fn silent(address: &str) -> anyhow::Error {
-    unreachable_node(address, &format!("connected, but no settings came within {ANSWER_WITHIN:?}"))
-}
-
-fn unreachable_node(address: &str, why: &str) -> anyhow::Error {
-    Problem::local(
-        "unreachable",
-        &format!("no answer from a Vouch node at {address}: {why}"),
-        "start a node with: vouch serve; or name the one you mean with --grpc ADDR or VOUCH_GRPC_ADDR".to_owned(),
-    )
-}
-
-/// The innermost cause: `transport error` alone helps nobody.
-fn source_text(error: &dyn std::error::Error) -> String {
-    let mut current = error;
-    while let Some(source) = current.source() {
-        current = source;
-    }
-    current.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn message_ids_have_the_form_of_official_clients_and_differ() {
-        let (first, second) = (message_id(), message_id());
-        assert_eq!(first.len(), 34);
-        assert!(first.starts_with("01") && first.bytes().all(|byte| byte.is_ascii_hexdigit()), "{first}");
-        assert_ne!(first, second);
-    }
-
-    #[test]
-    fn a_refusal_carries_the_brokers_sentence_and_code() {
-        let status = wire::Status { code: wire::Code::TopicNotFound as i32, message: "no topic x".to_owned() };
-        let text = check(Some(&status)).unwrap_err().to_string();
-        assert_eq!(text, "no topic x\n  the broker answered TOPIC_NOT_FOUND (40402)");
-        assert!(check(None).is_err());
-        assert!(check(Some(&wire::Status { code: 20_000, message: String::new() })).is_ok());
-    }
+    use crate::failure::Problem;
 
     #[tokio::test]
     async fn what_is_no_address_is_wrong_usage() {

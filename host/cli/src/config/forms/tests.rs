@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use vouch_protocol::limits::{INVISIBLE_MAX, RECEIVE_INVISIBLE_LEAST};
 
 use super::*;
+use crate::text;
 
 #[test]
 fn sizes_and_times_are_written_so_that_they_are_read_back() {
@@ -48,13 +51,13 @@ fn what_is_beyond_a_bound_is_told_with_the_bound() {
     assert_eq!((time.read("1s"), time.read("12h")), (Ok(RECEIVE_INVISIBLE_LEAST), Ok(INVISIBLE_MAX)));
     assert_eq!(time.read("999ms"), Err("`999ms` is less than 1s, the shortest".to_owned()));
     assert_eq!(time.read("12h 1s"), Err("`12h 1s` is more than 12h, the longest".to_owned()));
-    assert_eq!(time.bounds().map(Option::unwrap), ["1s", "12h"]);
+    assert_eq!(time.about().bounds.map(Option::unwrap), ["1s", "12h"]);
 }
 
 #[test]
 fn bounds_that_somebody_else_holds_to_are_only_told() {
     let count = Count(Bounds::told(1, 4));
-    assert_eq!((count.read("5"), count.bounds().map(Option::unwrap)), (Ok(5), ["1".to_owned(), "4".to_owned()]));
+    assert_eq!((count.read("5"), count.about().bounds.map(Option::unwrap)), (Ok(5), ["1".to_owned(), "4".to_owned()]));
 }
 
 #[test]
@@ -63,7 +66,7 @@ fn a_word_is_one_of_two() {
     assert_eq!((choice.read("one"), choice.read("two")), (Ok(1), Ok(2)));
     assert_eq!(choice.read("three"), Err("`three` is neither one nor two".to_owned()));
     assert!(choice.read("").is_err());
-    assert_eq!((choice.word(2), choice.expected()), ("two".to_owned(), "\"one\" or \"two\"".to_owned()));
+    assert_eq!((choice.word(2), choice.about().expected), ("two".to_owned(), "\"one\" or \"two\"".to_owned()));
 }
 
 #[test]
@@ -73,5 +76,5 @@ fn nothing_is_a_value_only_where_a_form_says_so() {
     assert!(Size(Bounds::NONE).read("").is_err() && OrNone(Size(Bounds::NONE)).read("x").is_err());
     let given = IfGiven(Size(Bounds::NONE));
     assert_eq!((given.take("1KiB", false), given.take("1KiB", true)), (Ok(None), Ok(Some(1024))));
-    assert!(IfGiven(Token).is_secret() && !OrNone(File).is_secret());
+    assert!(IfGiven(Token).about().is_secret && !OrNone(File).about().is_secret);
 }

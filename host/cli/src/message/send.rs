@@ -1,0 +1,112 @@
+//! `vouch message send`: one message, or a half message and what becomes of it.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+use vouch_protocol::wire;
+
+use crate::escape;
+use crate::failure::Usage;
+use crate::output;
+use crate::rpc::calls::{Resolution, end_transaction, new_message, send_message};
+use crate::rpc::{GrpcArgs, Role, Session};
+use crate::text;
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("content").required(true))]
+pub(crate) struct Send {
+    topic: String,
+    /// The body as text.
+    #[arg(long, value_name = "TEXT", group = "content")]
+    body: Option<String>,
+    /// The body from a file; `-` is standard input.
+    #[arg(long, value_name = "FILE", group = "content")]
+    file: Option<PathBuf>,
+    /// Tag, for filters.
+    #[arg(long)]
+    tag: Option<String>,
+    /// Key under which the message is found; may be repeated.
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<String>,
+    /// Property of the application; may be repeated.
+    #[arg(long = "property", value_name = "NAME=VALUE", value_parser = text::pair)]
+    properties: Vec<(String, String)>,
+    /// Send a half message, then do this with it.
+    #[arg(long, value_enum)]
+    transaction: Option<Resolution>,
+    #[command(flatten)]
+    grpc: GrpcArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn send_one(send: &Send) -> anyhow::Result<()> {
+    let message = build(send)?;
+    let session = Session::open(&send.grpc.grpc, Role::Producer { topics: vec![send.topic.clone()] }).await?;
+    let sent = session
+        .until_done(async |session| {
+            let receipt = send_message(&mut session.client, message).await?;
+            if let (Some(resolution), false) = (send.transaction, receipt.transaction_id.is_empty()) {
+                end_transaction(&mut session.client, &send.topic, &receipt, resolution).await?;
+            }
+            Ok(receipt)
+        })
+        .await;
+    print_receipt(send, &sent?)
+}
+
+fn build(send: &Send) -> anyhow::Result<wire::Message> {
+    let kind = if send.transaction.is_some() { wire::MessageType::Transaction } else { wire::MessageType::Normal };
+    let mut message = new_message(&send.topic, read_body(send)?, kind);
+    message.user_properties = send.properties.iter().cloned().collect();
+    if let Some(system) = &mut message.system_properties {
+        system.tag.clone_from(&send.tag);
+        system.keys.clone_from(&send.keys);
+    }
+    Ok(message)
+}
+
+fn read_body(send: &Send) -> anyhow::Result<Vec<u8>> {
+    let body = match (&send.body, &send.file) {
+        (Some(text), _) => text.clone().into_bytes(),
+        (None, Some(path)) if path.as_os_str() == "-" => {
+            let mut body = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut body).context("cannot read the body from standard input")?;
+            body
+        }
+        (None, Some(path)) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        (None, None) => Vec::new(),
+    };
+    if body.is_empty() {
+        return Err(Usage::error("the body is empty; a message has at least one byte"));
+    }
+    Ok(body)
+}
+
+fn print_receipt(send: &Send, receipt: &wire::SendResultEntry) -> anyhow::Result<()> {
+    let outcome = match send.transaction {
+        None => "sent",
+        Some(Resolution::Commit) => "committed",
+        Some(Resolution::Rollback) => "rolled back",
+        Some(Resolution::LeaveOpen) => "open",
+    };
+    if send.json {
+        let mut document = json!({"topic": send.topic, "message_id": receipt.message_id, "outcome": outcome});
+        if send.transaction.is_some() {
+            document["transaction_id"] = json!(receipt.transaction_id);
+        } else {
+            document["offset"] = json!(receipt.offset);
+        }
+        return Ok(output::json(&document)?);
+    }
+    let transaction = match send.transaction {
+        Some(_) => format!(", transaction {}", receipt.transaction_id),
+        None => String::new(),
+    };
+    let receipt = format!("{outcome}: message {} on {}{transaction}", receipt.message_id, send.topic);
+    Ok(output::line(escape::line(&receipt))?)
+}

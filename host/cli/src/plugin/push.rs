@@ -1,0 +1,88 @@
+//! Putting components under tags.
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::reference::{Reference, Version, path, tag_path};
+use super::shown::described;
+use crate::failure::{Problem, Usage};
+use crate::http::{Answer, HttpArgs, HttpClient, segment};
+use crate::output;
+
+pub(super) fn push(reference: &Reference, file: &Path, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
+    let Version::Tag(tag) = &reference.version else {
+        return Err(Usage::error("a component is pushed under a tag, NAME:TAG; the node computes its digest"));
+    };
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read the component {}", file.display()))?;
+    let (answer, moved) = put_tag(&http.client()?, &reference.name, tag, bytes, replace)?;
+    print_verdict(http, &answer, moved, &format!("{}:{tag}", reference.name))
+}
+
+/// Puts a component under a tag. The node refuses to move a tag that names another one, unless `replace`.
+/// Returns its verdict, and whether the tag named another one before.
+pub(crate) fn put_tag(
+    client: &HttpClient,
+    name: &str,
+    tag: &str,
+    bytes: Vec<u8>,
+    replace: bool,
+) -> anyhow::Result<(Answer, bool)> {
+    let path = tag_path(name, tag);
+    let current = if replace { current_digest(client, &path)? } else { None };
+    let mut headers = vec![("content-type", "application/wasm")];
+    if let Some(etag) = &current {
+        headers.push(("if-match", etag));
+    }
+    let answer = client.put_bytes(&path, bytes, &headers).map_err(|error| explain_taken(error, name, tag))?;
+    let moved = current.is_some() && answer.etag != current;
+    Ok((answer, moved))
+}
+
+/// The entity tag of what a plugin tag names now; `None` if there is no such tag.
+fn current_digest(client: &HttpClient, path: &str) -> anyhow::Result<Option<String>> {
+    match client.get(path) {
+        Ok(answer) => Ok(answer.etag),
+        Err(error) if status(&error) == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn status(error: &anyhow::Error) -> Option<u16> {
+    error.downcast_ref::<Problem>().and_then(Problem::status)
+}
+
+fn explain_taken(error: anyhow::Error, name: &str, tag: &str) -> anyhow::Error {
+    let error = Problem::explain(error, 428, || {
+        format!("{name}:{tag} names another component already; --replace moves the tag")
+    });
+    Problem::explain(error, 412, || format!("somebody else moved {name}:{tag} meanwhile; look at it, then try again"))
+}
+
+pub(super) fn retag(source: &Reference, tag: &str, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
+    let client = http.client()?;
+    let digest = match &source.version {
+        Version::Digest(digest) => digest.clone(),
+        Version::Tag(_) => {
+            let found = client.get(&source.path())?.body;
+            found.get("digest").and_then(Value::as_str).context("the node's answer has no digest")?.to_owned()
+        }
+    };
+    let bytes = client.get_bytes(&format!("{}/digests/{}", path(&source.name), segment(&digest)))?;
+    let (answer, moved) = put_tag(&client, &source.name, tag, bytes, replace)?;
+    print_verdict(http, &answer, moved, &format!("{}:{tag}", source.name))
+}
+
+fn print_verdict(http: &HttpArgs, answer: &Answer, moved: bool, reference: &str) -> anyhow::Result<()> {
+    if http.json {
+        return Ok(output::json(&answer.body)?);
+    }
+    let what = match (answer.created, moved) {
+        (true, _) => "pushed",
+        (_, true) => "moved to another component",
+        _ => "is up to date",
+    };
+    output::line(format_args!("{reference} {what}"))?;
+    Ok(output::line(described(&answer.body))?)
+}

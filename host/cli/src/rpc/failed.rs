@@ -1,0 +1,104 @@
+//! What went wrong with a call, as a person sees it.
+
+use tonic::Status as GrpcStatus;
+use vouch_protocol::wire;
+
+use super::{ANSWER_WITHIN, host_of};
+use crate::escape;
+use crate::failure::Problem;
+use crate::ports;
+
+/// The error, or that the address is the HTTP port of a node: that one closes connections of other protocols without a word,
+/// as a gRPC port does whose places are taken.
+pub(super) async fn or_wrong_port(address: &str, error: anyhow::Error) -> anyhow::Error {
+    let kind = error.downcast_ref::<Problem>().map(|problem| problem.document()["type"].clone());
+    if kind.is_none_or(|kind| kind != "urn:vouch:cli:closed" && kind != "urn:vouch:cli:transport") {
+        return error;
+    }
+    wrong_port(address).await.unwrap_or(error)
+}
+
+/// The error where the address is the HTTP port of a node.
+pub(crate) async fn wrong_port(address: &str) -> Option<anyhow::Error> {
+    let host = host_of(address).to_owned();
+    tokio::task::spawn_blocking(move || ports::taken_for_grpc(&host)).await.ok().flatten()
+}
+
+/// Turns a missing or bad status into the error a person sees.
+pub(crate) fn check(status: Option<&wire::Status>) -> anyhow::Result<()> {
+    let Some(status) = status else {
+        return Err(Problem::local("refused", "the broker's answer has no status", "is this a Vouch node?".to_owned()));
+    };
+    match wire::Code::try_from(status.code) {
+        Ok(wire::Code::Ok) => Ok(()),
+        code => Err(refused(code.map_or("unknown code", |code| code.as_str_name()), status.code, &status.message)),
+    }
+}
+
+/// A transport failure as the error a person sees.
+pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
+    // What the node says itself has no source here.
+    let here = std::error::Error::source(error).is_some();
+    if here && matches!(error.code(), tonic::Code::Cancelled | tonic::Code::Unknown) {
+        return Problem::local(
+            "closed",
+            "the node closed the connection before it answered",
+            "its places for gRPC connections may all be taken (its log says so, and `connections` in its settings is how \
+             many there are), or it is stopping: end other clients or try again in a moment"
+                .to_owned(),
+        );
+    }
+    Problem::local(
+        "transport",
+        &format!("the call failed: {} ({:?})", escape::line(error.message()), error.code()),
+        match error.code() {
+            tonic::Code::Unavailable if !here => {
+                "the node said so itself; `/readyz` on its HTTP port tells how far it is"
+            }
+            tonic::Code::Unavailable => "check that the node runs and that --grpc names its gRPC address",
+            tonic::Code::DeadlineExceeded => "it may have happened all the same; look before you repeat it",
+            _ => "",
+        }
+        .to_owned(),
+    )
+}
+
+pub(super) fn refused(name: &str, code: i32, message: &str) -> anyhow::Error {
+    let title = if message.is_empty() { "the broker refused".into() } else { escape::line(message) };
+    Problem::local("refused", &title, format!("the broker answered {name} ({code})"))
+}
+
+pub(super) fn silent(address: &str) -> anyhow::Error {
+    unreachable_node(address, &format!("connected, but no settings came within {ANSWER_WITHIN:?}"))
+}
+
+pub(super) fn unreachable_node(address: &str, why: &str) -> anyhow::Error {
+    Problem::local(
+        "unreachable",
+        &format!("no answer from a Vouch node at {address}: {why}"),
+        "start a node with: vouch serve; or name the one you mean with --grpc ADDR or VOUCH_GRPC_ADDR".to_owned(),
+    )
+}
+
+/// The innermost cause: `transport error` alone helps nobody.
+pub(super) fn source_text(error: &dyn std::error::Error) -> String {
+    let mut current = error;
+    while let Some(source) = current.source() {
+        current = source;
+    }
+    current.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_carries_the_brokers_sentence_and_code() {
+        let status = wire::Status { code: wire::Code::TopicNotFound as i32, message: "no topic x".to_owned() };
+        let text = check(Some(&status)).unwrap_err().to_string();
+        assert_eq!(text, "no topic x\n  the broker answered TOPIC_NOT_FOUND (40402)");
+        assert!(check(None).is_err());
+        assert!(check(Some(&wire::Status { code: 20_000, message: String::new() })).is_ok());
+    }
+}
