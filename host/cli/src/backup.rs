@@ -1,4 +1,8 @@
 //! `vouch backup` and `vouch restore`.
+//!
+//! Both copy whole files and read back what they wrote, and neither changes its source. A copy that was cut short is
+//! never taken for a whole one: a backup is one only when its `backup.json` is there, and a data folder appears under
+//! its name when all of it is made.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -13,6 +17,7 @@ use crate::config::DATA_DIR;
 use crate::failure::Usage;
 use crate::output;
 
+/// What is copied, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     /// Folder for the backup: empty, or one that does not exist.
@@ -26,6 +31,7 @@ pub(crate) struct BackupArgs {
     pub(crate) json: bool,
 }
 
+/// What is made of which backup.
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
     /// Folder that `vouch backup` made.
@@ -43,6 +49,10 @@ pub(crate) struct RestoreArgs {
 }
 
 /// Runs `vouch backup`.
+///
+/// # Errors
+/// The target is in use or has no room, the folder is no node's, or what was copied is not what was written: then the
+/// target is no backup, and may be deleted.
 pub(crate) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     let taken = with_bar(|progress| vouch_storage::backup(&args.data_dir, &args.target, progress))?;
     let BackupArgs { target, data_dir, json } = args;
@@ -60,6 +70,10 @@ pub(crate) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
 }
 
 /// Runs `vouch restore`.
+///
+/// # Errors
+/// The backup is damaged or not complete, or the folder to make exists and is not empty: then nothing appears in it.
+/// [`Usage`]: neither a folder nor `--check` was named.
 pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     let folder = args.backup.display();
     if args.check {
@@ -88,6 +102,9 @@ pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
 }
 
 /// Runs something long with a bar for the person who waits; nothing where nobody does.
+///
+/// # Errors
+/// Those of `run`; the bar is taken away before.
 fn with_bar(run: impl FnOnce(&mut dyn FnMut(BackupProgress)) -> Result<Backup, BackupError>) -> anyhow::Result<Backup> {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     let style = ProgressStyle::with_template("{msg:20} {bar:40} {bytes} of {total_bytes}, {eta} left");
@@ -104,12 +121,14 @@ fn with_bar(run: impl FnOnce(&mut dyn FnMut(BackupProgress)) -> Result<Backup, B
     Ok(done?)
 }
 
+/// A time in UTC, of milliseconds since 1970.
 fn time(ms: u64) -> String {
     // What is beyond the calendar is damage that nobody should die of.
     const LAST_MS: u64 = 253_402_300_799_999;
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms.min(LAST_MS))).to_string()
 }
 
+/// A backup in one line: whose it is, how far it reaches, how large it is, and who made it when.
 fn describe(backup: &Backup) -> String {
     format!(
         "cluster {}, log positions {} to {}, newest record of {}, {} in {} files, made {} by Vouch {}",
@@ -124,6 +143,8 @@ fn describe(backup: &Backup) -> String {
     )
 }
 
+/// The same for scripts. `newest_record` is the time up to which everything is in it; `log_start` and `log_end` are
+/// positions in bytes.
 fn document(backup: &Backup, folder: &Path) -> Value {
     json!({
         "folder": folder.display().to_string(),

@@ -1,4 +1,8 @@
 //! `vouch binding`: which component answers for which topic, and what it may do.
+//!
+//! A binding is replaced as a whole, so that what it is never depends on what it was. The node checks the document
+//! against the component (does it export what is needed, is every origin granted that its config names) and refuses or
+//! warns; its sentences are printed as they come, in words of flags (`failure`).
 
 use std::path::PathBuf;
 
@@ -12,6 +16,7 @@ use crate::output::{self, Table, cell};
 use crate::resource::{self, Page};
 use crate::text::{self, set_some};
 
+/// What can be done with bindings.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BindingCommand {
     /// Create a binding, or replace it; what is not named takes its default.
@@ -64,6 +69,7 @@ impl BindingCommand {
     }
 }
 
+/// Who is asked where the component gives no answer. The node's default is nobody.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Fallback {
     /// Without an answer of the component, wait.
@@ -72,6 +78,7 @@ pub(crate) enum Fallback {
     Producer,
 }
 
+/// A binding in flags. What is not named is not sent, and has the node's default.
 #[derive(Debug, Default, Args)]
 pub(crate) struct BindingSettings {
     /// The whole binding as a JSON file, as the HTTP API takes it. Excludes the other settings.
@@ -110,6 +117,10 @@ pub(crate) struct BindingSettings {
 }
 
 impl BindingSettings {
+    /// The document that the API takes: of the file as it is, or of the flags.
+    ///
+    /// # Errors
+    /// The file cannot be read. [`Usage`]: it is no JSON; what in it is wrong the node tells.
     fn document(&self) -> anyhow::Result<Value> {
         if let Some(file) = &self.file {
             let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -126,18 +137,21 @@ impl BindingSettings {
         Ok(Value::Object(document))
     }
 
+    /// What the component may do beyond its own memory: origins that it may call. None, if no flag says so.
     fn grants(&self) -> Option<Value> {
         let private = self.allow_private_http.iter().map(|origin| json!({"origin": origin, "private": true}));
         let http: Vec<Value> = self.allow_http.iter().map(|origin| json!(origin)).chain(private).collect();
         (!http.is_empty()).then(|| json!({"http": http}))
     }
 
+    /// The component's config; values are text, as components read them.
     fn config_object(&self) -> Option<Value> {
         let members: Map<String, Value> =
             self.config.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         (!members.is_empty()).then_some(Value::Object(members))
     }
 
+    /// What one call may use, where a flag says so.
     fn limits(&self) -> Option<Value> {
         let mut limits = Map::new();
         set_some(&mut limits, "memory", self.memory.clone());
@@ -157,10 +171,12 @@ pub(crate) fn run(command: BindingCommand) -> anyhow::Result<()> {
     }
 }
 
+/// The path of a binding in the HTTP API.
 fn path(name: &str) -> String {
     format!("/v1/bindings/{}", segment(name))
 }
 
+/// Sets a binding, and says which component answers from now on. What the node warns of goes to standard error.
 fn set(name: &str, settings: &BindingSettings, http: &HttpArgs) -> anyhow::Result<()> {
     let document = settings.document()?;
     let answer = http.client()?.put(&path(name), &document, &[])?;
@@ -181,6 +197,7 @@ fn component(binding: &Value) -> String {
     }
 }
 
+/// Prints a page of bindings, a line each.
 fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/bindings{}", page.query(&[])))?;
     if http.json {

@@ -27,13 +27,17 @@ const TICKS_PER_SECOND: u32 = 100;
 /// A child process of this binary. Killed when dropped; it also stops by itself when this process is gone, because its
 /// standard input then ends.
 pub(crate) struct Server {
+    /// For messages to people.
     name: &'static str,
+    /// Owned: nobody else waits for it.
     process: Child,
+    /// The file with what it writes on standard error.
     messages: PathBuf,
     /// Where it listens.
     pub(crate) endpoints: Endpoints,
     /// Its standard output, line by line.
     pub(crate) lines: Option<BufReader<ChildStdout>>,
+    /// Open while the child is to run.
     input: Option<ChildStdin>,
 }
 
@@ -76,6 +80,10 @@ impl Server {
         Ok(server)
     }
 
+    /// Waits for the file with its endpoints.
+    ///
+    /// # Errors
+    /// It ended, or wrote none in time.
     fn wait_until_ready(&mut self, folder: &Path) -> anyhow::Result<Endpoints> {
         let give_up_at = Instant::now() + READY_WITHIN;
         loop {
@@ -130,6 +138,9 @@ impl Server {
     }
 
     /// Writes a line to the child's standard input.
+    ///
+    /// # Errors
+    /// It has ended, or was told to.
     pub(crate) fn tell(&mut self, line: &str) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("the child's input is closed")?;
         writeln!(input, "{line}").and_then(|()| input.flush()).with_context(|| format!("{} does not listen", self.name))
@@ -143,6 +154,9 @@ impl Server {
     }
 
     /// Lets the process stop by itself: its input ends. Kills it if it takes too long.
+    ///
+    /// # Errors
+    /// It ended with another status than 0, or not within [`STOPPED_WITHIN`]; then it is killed.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         drop(self.input.take());
         let give_up_at = Instant::now() + STOPPED_WITHIN;
@@ -174,7 +188,9 @@ impl Drop for Server {
 /// Bytes that were read from the disk, and bytes that were changed in memory to be written there, by pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DiskUse {
+    /// From the disk, not from the page cache.
     pub(crate) read_bytes: u64,
+    /// To be written, by whole pages.
     pub(crate) written_bytes: u64,
 }
 

@@ -1,4 +1,7 @@
 //! `vouch log damage`: what a node knows to be damaged in its log.
+//!
+//! The node tells what it knows: all of it where it serves a damaged log read-only, else what its scrubber has come
+//! across so far.
 
 use std::fmt::Write;
 
@@ -12,6 +15,9 @@ use crate::output;
 const ADVICE: &str = "  restore what is lost from a backup, and look after the disk";
 
 /// Prints it; fails if there is any.
+///
+/// # Errors
+/// Any damage is one, with the places in its detail, so that a script sees it by the exit status.
 pub(crate) fn show(http: &HttpArgs) -> anyhow::Result<()> {
     let mut answer = http.client()?.get("/v1/damage")?.body;
     let stretches = answer["damage"].as_array().map_or(&[][..], Vec::as_slice);
@@ -31,6 +37,7 @@ pub(crate) fn show(http: &HttpArgs) -> anyhow::Result<()> {
     Err(Problem::from_document(answer).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into))
 }
 
+/// How much is damaged, and how far the log is served where it is served read-only.
 fn sentence(answer: &Value, count: u64) -> String {
     match answer["served_to"].as_u64() {
         None => format!("the log is damaged in {count} places, as far as this node has looked"),

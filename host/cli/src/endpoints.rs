@@ -1,4 +1,7 @@
 //! `endpoints.json`: where a server of this program listens, written so that a reader never sees half of it.
+//!
+//! `vouch serve` writes it when the node is ready and removes it when it stops. Tests and the demo wait for it; scripts
+//! that start a node with port 0 read the ports from it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -31,6 +34,9 @@ impl Endpoints {
     }
 
     /// Writes the file; it appears when it is whole.
+    ///
+    /// # Errors
+    /// What the system says; then an earlier file, if any, is still there.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         let unfinished = folder.join(format!("{FILE_NAME}.new"));
         let text = serde_json::to_vec(self)?;
@@ -46,6 +52,9 @@ impl Endpoints {
     }
 
     /// Reads the file; `None` if the server is not ready.
+    ///
+    /// # Errors
+    /// What the system says, or the file is none of ours: it is never seen half written.
     pub(crate) fn read(folder: &Path) -> io::Result<Option<Self>> {
         match fs::read(Self::path(folder)) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),

@@ -25,6 +25,7 @@ fn acts_on_the_screen(letter: char) -> bool {
         )
 }
 
+/// The text with letters of one kind written in another way; borrowed where it has none.
 fn replaced(text: &str, is_replaced: impl Fn(char) -> bool, mut write: impl FnMut(&mut String, char)) -> Cow<'_, str> {
     if !text.chars().any(&is_replaced) {
         return Cow::Borrowed(text);
@@ -36,6 +37,7 @@ fn replaced(text: &str, is_replaced: impl Fn(char) -> bool, mut write: impl FnMu
     Cow::Owned(safe)
 }
 
+/// One letter as Rust writes it in a text.
 fn escape(to: &mut String, letter: char) {
     match letter {
         '\n' => to.push_str("\\n"),
@@ -46,6 +48,7 @@ fn escape(to: &mut String, letter: char) {
 }
 
 /// A text of others in a line, or in a cell of a table: it stays in it.
+/// Whatever is a line of its own, or a part of one, goes through this.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     replaced(text, acts_on_the_screen, escape)
 }

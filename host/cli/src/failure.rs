@@ -1,4 +1,7 @@
 //! How a command fails: what is printed, where, and with which exit status.
+//!
+//! Three kinds are told apart. [`Usage`]: what was asked for is wrong, exit status 2. [`Problem`]: a document, mostly
+//! the node's own, that scripts get as it came. Everything else is an error with its causes, told in one sentence.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -47,6 +50,7 @@ const IN_FLAGS: [(&str, &str); 12] = [
     ),
 ];
 
+/// The node's sentence in words of the command line.
 fn in_flags(text: &str) -> String {
     IN_FLAGS.iter().fold(text.to_owned(), |text, (api, flags)| text.replace(api, flags))
 }
@@ -91,6 +95,7 @@ impl Problem {
         if self.status().is_some() { escape::line(text) } else { escape::lines(text) }
     }
 
+    /// A member of the document that is text with something in it.
     fn text(&self, name: &str) -> Option<&str> {
         self.raw.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }

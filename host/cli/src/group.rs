@@ -1,4 +1,6 @@
 //! `vouch group`: create, list, show, update and delete consumer groups over the HTTP API.
+//!
+//! A group also comes into being with its first receive, with the node's defaults.
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
@@ -8,6 +10,7 @@ use crate::output::{self, Table, cell};
 use crate::resource::{self, Page};
 use crate::text::{self, Setting, set_some};
 
+/// What can be done with groups.
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupCommand {
     /// Create a group; fails if it exists. A group also comes into being when a consumer first receives.
@@ -65,6 +68,7 @@ impl GroupCommand {
     }
 }
 
+/// Where a group begins on a topic that it has never read.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Start {
     /// The oldest message that is kept.
@@ -73,6 +77,8 @@ pub(crate) enum Start {
     End,
 }
 
+/// The settings of a group in flags. What is not named is not sent: a new group has the node's default, an old one
+/// keeps what it has.
 #[derive(Debug, Default, Args)]
 pub(crate) struct GroupSettings {
     /// Where the group starts on a topic it has never read.
@@ -90,6 +96,7 @@ pub(crate) struct GroupSettings {
 }
 
 impl GroupSettings {
+    /// The members that were named, as the API takes them; `null` takes one back to its default.
     fn document(&self) -> Map<String, Value> {
         let mut document = Map::new();
         set_some(&mut document, "start", resource::value_name(self.start));
@@ -115,10 +122,12 @@ pub(crate) fn run(command: GroupCommand) -> anyhow::Result<()> {
     }
 }
 
+/// The path of a group in the HTTP API.
 fn path(name: &str) -> String {
     format!("/v1/groups/{}", segment(name))
 }
 
+/// Prints a page of groups, a line each.
 fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/groups{}", page.query(&[])))?;
     if http.json {
@@ -133,6 +142,8 @@ fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
     page.more(&answer.body)
 }
 
+/// Shows a group with its progress on each topic, and the gaps: stretches of messages that expired before it received
+/// them. These are three answers of the node; between them a message may come or go.
 fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
     let client = http.client()?;
     let mut group = client.get(&path(name))?.body;

@@ -1,4 +1,7 @@
 //! The HTTP client of the operator's commands: addresses, encoding of names, problems as errors.
+//!
+//! Waits are bounded: 5 s for the connection, 30 s for an answer, ten minutes for an upload. The proxies that the
+//! environment names are not used: administration goes to the node that was named, and to no other.
 
 use std::io::{self, BufRead, BufReader};
 use std::time::Duration;
@@ -65,6 +68,7 @@ pub(crate) struct HttpClient {
     token: Option<String>,
 }
 
+/// What makes requests; `None` waits as long as the node sends.
 fn agent(answer_within: Option<Duration>) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -131,6 +135,7 @@ impl HttpClient {
         self.document(self.request(Method::DELETE, path, &[]), Vec::new())
     }
 
+    /// A request to a path of the API, with the token if there is one.
     fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> ureq::http::request::Builder {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
@@ -142,6 +147,10 @@ impl HttpClient {
         request
     }
 
+    /// Sends a request and reads the document that answers it.
+    ///
+    /// # Errors
+    /// As `send`; or the answer is no JSON, so that it is hardly a node's.
     fn document(&self, request: ureq::http::request::Builder, body: Vec<u8>) -> anyhow::Result<Answer> {
         let mut answer = self.send(request, body)?;
         let etag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
@@ -151,6 +160,10 @@ impl HttpClient {
         Ok(Answer { body, etag, created })
     }
 
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// [`Problem`]: the node's refusal, or what to do about a node that does not answer.
     fn send(&self, request: ureq::http::request::Builder, body: Vec<u8>) -> anyhow::Result<Response<ureq::Body>> {
         let request = request.body(body).map_err(|error| Usage::error(format!("the request is malformed: {error}")))?;
         let mut answer = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
@@ -162,6 +175,7 @@ impl HttpClient {
         Err(refusal(status, &text))
     }
 
+    /// What to do about a node that does not answer: it may not run, or the address may be that of its gRPC port.
     fn unreachable(&self, error: &ureq::Error) -> anyhow::Error {
         // Something listens there, and what it says or does is not what an HTTP server would.
         if let ureq::Error::Protocol(_) | ureq::Error::Io(_) = error {
@@ -195,6 +209,10 @@ pub(crate) fn query(parameters: &[(&str, Option<&str>)]) -> String {
     text
 }
 
+/// The address as the beginning of a URL.
+///
+/// # Errors
+/// [`Usage`]: it is none, or one with a path, a user or TLS, which the API does not have.
 fn base_url(address: &str) -> anyhow::Result<String> {
     let address = address.trim().trim_end_matches('/');
     let host = address.strip_prefix("http://").unwrap_or(address);
@@ -206,6 +224,7 @@ fn base_url(address: &str) -> anyhow::Result<String> {
     Ok(format!("http://{host}"))
 }
 
+/// The node's problem document, or what came instead: a proxy answers with a page of its own.
 fn refusal(status: StatusCode, text: &str) -> anyhow::Error {
     let document: Option<Value> = serde_json::from_str(text).ok();
     if let Some(problem) = document.and_then(Problem::from_document) {

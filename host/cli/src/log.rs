@@ -1,4 +1,7 @@
 //! `vouch log`: the log of a data folder, of a stopped or a running node, looked at without a change.
+//!
+//! The folder is read without a lock, so that a running node can be looked at; what it writes meanwhile may be seen
+//! half written, and is then told as a tail, never as damage.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -25,6 +28,7 @@ use crate::output::{self, Table};
 /// A record's text is cut here: a piece of a component has megabytes.
 const TEXT_MAX: usize = 400;
 
+/// What can be looked at.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
     /// List the segments: what they hold, by the headers of their entries.
@@ -62,6 +66,7 @@ scrubber has found since it started. Exits with 1 if anything is damaged.")]
     Damage(HttpArgs),
 }
 
+/// Which data folder is read.
 #[derive(Debug, Args)]
 pub(crate) struct FolderArgs {
     /// Data folder of the node.
@@ -72,6 +77,7 @@ pub(crate) struct FolderArgs {
     json: bool,
 }
 
+/// Which entries are printed. Positions are bytes since the log began, as `vouch log inspect` shows them.
 #[derive(Debug, Args)]
 pub(crate) struct DumpArgs {
     #[command(flatten)]
@@ -101,6 +107,7 @@ impl LogCommand {
     }
 }
 
+/// Runs `vouch log`.
 pub(crate) fn run(command: LogCommand) -> anyhow::Result<()> {
     match command {
         LogCommand::Inspect(args) => inspect(&args),
@@ -110,6 +117,10 @@ pub(crate) fn run(command: LogCommand) -> anyhow::Result<()> {
     }
 }
 
+/// The log in a data folder.
+///
+/// # Errors
+/// There is none, or its first segment cannot be read.
 fn open(args: &FolderArgs) -> anyhow::Result<LogFolder> {
     let folder = ShardFolder::of(&args.data_dir, ShardId::FIRST).log();
     if !folder.is_dir() {
@@ -122,6 +133,7 @@ fn open(args: &FolderArgs) -> anyhow::Result<LogFolder> {
     LogFolder::open(&folder).with_context(|| format!("the log in {} cannot be read", folder.display()))
 }
 
+/// Lists the segments, by the headers of their entries alone: quick, and no proof that what lies between them is whole.
 fn inspect(args: &FolderArgs) -> anyhow::Result<()> {
     let folder = open(args)?;
     let (identity, segments) = (folder.identity(), folder.segments()?);
@@ -159,6 +171,10 @@ fn inspect(args: &FolderArgs) -> anyhow::Result<()> {
     Ok(table.print()?)
 }
 
+/// Reads every byte of the log and of the snapshots, and says whether a start would serve all of it.
+///
+/// # Errors
+/// Anything is damaged: [`log_damage::found`]. Or something cannot be read.
 fn verify(args: &FolderArgs) -> anyhow::Result<()> {
     let folder = open(args)?;
     let bar = progress_bar();

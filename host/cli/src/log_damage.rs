@@ -1,4 +1,7 @@
 //! What `vouch log verify` found damaged, as people and programs read it.
+//!
+//! Three fates are told apart: what another copy or the log itself still says is *repairable*, and a start repairs it;
+//! what nothing else says is *lost*; what was never acknowledged is no damage at all, but a torn tail.
 
 use serde_json::{Value, json};
 use vouch_commitlog::Verification;
@@ -8,6 +11,8 @@ use crate::failure::Problem;
 use crate::log_pieces::{describe, file_name, hex, range_json, segment_json};
 
 /// The failure that says it.
+///
+/// A problem document with everything that [`json`] has, so that `--json` tells a script more than the sentence.
 pub(crate) fn found(verification: &Verification, copies: &StoredCopies) -> anyhow::Error {
     let ranges = verification.damage.iter().map(|range| format!("  {}", describe(range)));
     let files = copies.damage.iter().map(|copy| format!("  {}", paragraph(copy)));
@@ -22,6 +27,7 @@ pub(crate) fn found(verification: &Verification, copies: &StoredCopies) -> anyho
     Problem::from_document(document).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into)
 }
 
+/// How many places of the log, and how many files of snapshots, are damaged.
 fn title(verification: &Verification, copies: &StoredCopies) -> String {
     let (places, files) = (verification.damage.len(), copies.damage.len());
     match (places, files) {
@@ -31,6 +37,7 @@ fn title(verification: &Verification, copies: &StoredCopies) -> String {
     }
 }
 
+/// What to do next. A node starts by itself only where everything can be made again.
 fn advice(verification: &Verification, copies: &StoredCopies) -> &'static str {
     let is_lost = copies.damage.iter().any(|copy| copy.fate == CopyFate::Lost);
     if !verification.damage.is_empty() || is_lost {
@@ -42,6 +49,7 @@ fn advice(verification: &Verification, copies: &StoredCopies) -> &'static str {
     }
 }
 
+/// One damaged file, why it is, and whether what was in it is said elsewhere.
 fn paragraph(copy: &DamagedCopy) -> String {
     let fate = match copy.fate {
         CopyFate::FromOtherCopy => "repairable, the other copy is whole",
@@ -52,6 +60,7 @@ fn paragraph(copy: &DamagedCopy) -> String {
 }
 
 /// All of it, for programs.
+/// Positions and lengths are bytes. `sound` is whether nothing is damaged, neither in the log nor in snapshots.
 pub(crate) fn json(verification: &Verification, copies: &StoredCopies) -> Value {
     let Verification { identity, start, end, durable, entries, damage, tail, segments } = verification;
     json!({
@@ -74,6 +83,7 @@ pub(crate) fn json(verification: &Verification, copies: &StoredCopies) -> Value 
     })
 }
 
+/// One damaged file for programs; `state` is `repairable` or `lost`.
 fn copy_json(copy: &DamagedCopy) -> Value {
     let state = match copy.fate {
         CopyFate::FromOtherCopy | CopyFate::FromLog => "repairable",

@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 use vouch_commitlog::{DamagedRange, SegmentInfo};
 
 /// A damaged stretch of the log, in one line.
+///
+/// How many entries are lost is known where the headers around the stretch tell their numbers.
 pub(crate) fn describe(range: &DamagedRange) -> String {
     match range.entries_lost() {
         Some(lost) => format!("{range}; {lost} entries lost"),
@@ -14,6 +16,9 @@ pub(crate) fn describe(range: &DamagedRange) -> String {
 }
 
 /// A damaged stretch of the log.
+///
+/// `offset` and `length` are bytes of the file, `from` and `to` positions in the log; `entries_lost` is null where
+/// nobody knows.
 pub(crate) fn range_json(range: &DamagedRange) -> Value {
     json!({
         "file": file_name(&range.file),
@@ -28,6 +33,8 @@ pub(crate) fn range_json(range: &DamagedRange) -> Value {
 }
 
 /// A segment.
+///
+/// `used_bytes` end with the last entry, `prepared_bytes` with what is filled with zeros ahead of it.
 pub(crate) fn segment_json(segment: &SegmentInfo) -> Value {
     let mut members = Map::new();
     members.insert("file".to_owned(), json!(file_name(&segment.file)));

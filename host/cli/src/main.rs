@@ -1,4 +1,8 @@
 //! The binary `vouch`: runs a node, shows what it is for, measures it, and carries the operator's commands.
+//!
+//! What goes wrong is told once, by `report`: the sentence for people on standard error, the document for scripts on
+//! standard output where `--json` was given. The exit status is 0 when all was done, 1 when it failed, 2 when flags or
+//! settings are wrong.
 
 mod args;
 mod backup;
@@ -38,6 +42,8 @@ use clap::Parser;
 
 use crate::args::{Cli, Command};
 
+/// Reads the command line, runs the command, and says how it ended. What is wrong with the flags themselves is told by
+/// the parser, which ends the process with 2.
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let as_json = cli.command.prints_json();
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs a command to its end. Commands that serve return when they were told to stop.
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => serve::run(&args),

@@ -1,4 +1,7 @@
 //! `vouch message`: send and receive over gRPC like an official client, and look at a stored message over HTTP.
+//!
+//! Sending and receiving is what official clients do, so what a message goes through here it goes through with them.
+//! Looking at messages changes nothing: nobody's progress, and no lease.
 
 mod look;
 mod receive;
@@ -13,6 +16,7 @@ use look::{list, show, since};
 use receive::{Receive, receive_some};
 use send::{Send, send_one};
 
+/// What can be done with messages.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MessageCommand {
     /// Send one message; with --transaction, as a half message.
@@ -83,6 +87,7 @@ pub(crate) fn run(command: MessageCommand) -> anyhow::Result<()> {
     }
 }
 
+/// A runtime of one thread: a command makes its calls one after the other.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the network runtime")
 }

@@ -36,6 +36,7 @@ pub(crate) fn body(head: &str, body: &[u8]) -> io::Result<()> {
     output.write_all(&line)
 }
 
+/// What [`body`] prints. The head is escaped in any case: it has ids and keys that others chose.
 fn body_line(head: &str, body: &[u8], terminal: bool) -> Vec<u8> {
     let head = escape::line(head);
     let shown = String::from_utf8_lossy(body);
@@ -80,11 +81,13 @@ impl Table {
         line(self.render())
     }
 
+    /// Letters of the longest cell of a column.
     fn width(&self, column: usize) -> usize {
         let cells = std::iter::once(&self.headings).chain(&self.rows);
         cells.map(|cells| cells[column].chars().count()).max().unwrap_or(0)
     }
 
+    /// One row, its cells filled up to the widths of their columns.
     fn render_row(&self, cells: &[String], widths: &[usize]) -> String {
         let mut text = String::new();
         for (column, cell) in cells.iter().enumerate() {
@@ -133,6 +136,7 @@ pub(crate) fn describe(object: &Value) -> String {
     text.trim_end().to_owned()
 }
 
+/// Adds the members of an object, `depth` levels down. What is no object has none.
 fn describe_into(text: &mut String, object: &Value, depth: usize) {
     let Some(members) = object.as_object() else {
         return;

@@ -1,4 +1,7 @@
 //! `vouch plugin`: upload components, look at them, move tags, read what they say, delete.
+//!
+//! A tag is put with the component itself, so that a tag never names what the node has not looked through. What a
+//! component is refused for comes back as the node's sentence.
 
 mod logs;
 mod push;
@@ -19,6 +22,7 @@ pub(crate) use reference::Reference;
 use reference::path;
 use shown::{list, show};
 
+/// What can be done with plugins.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
     /// Upload a component under a name and a tag; prints the node's verdict on it.
@@ -126,6 +130,10 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
     }
 }
 
+/// Deletes a plugin, a tag or a component: which of them the form of the reference says.
+///
+/// # Errors
+/// [`Usage`]: it is none of the three. The node refuses while a binding uses the component.
 fn delete(reference: &str, http: &HttpArgs) -> anyhow::Result<()> {
     let path = match Reference::parse(reference) {
         Ok(reference) => reference.path(),

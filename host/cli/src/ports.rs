@@ -1,4 +1,7 @@
 //! Which of a node's two ports an address is: asked when a call on it failed in a way that the wrong one explains.
+//!
+//! Both ports of a node look alike to somebody who mistypes one. A call on the wrong one fails with an error of the
+//! protocol, which says nothing to a person; so the port is asked, once the call has failed, in the other protocol.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

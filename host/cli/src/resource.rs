@@ -1,4 +1,7 @@
 //! What `topic`, `group` and `binding` have in common: named documents that are created, shown, changed and deleted.
+//!
+//! Every function prints what came of it: a sentence for a person, or with `--json` the node's document. A refusal
+//! comes back as a [`Problem`] in the node's own words.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
@@ -36,6 +39,7 @@ impl Page {
     }
 }
 
+/// The mark after which the next page begins, if there is one.
 fn next_mark(list: &Value) -> Option<&str> {
     list.get("next").and_then(Value::as_str)
 }
@@ -51,6 +55,9 @@ pub(crate) fn value_name<T: ValueEnum>(value: Option<T>) -> Option<String> {
 }
 
 /// Creates a document; refused if there is one.
+///
+/// # Errors
+/// There is one already, told with the command that changes it; or the node refuses the document.
 pub(crate) fn create(
     http: &HttpArgs,
     kind: &str,
@@ -79,6 +86,9 @@ fn leave_out_defaults(document: &mut Map<String, Value>) {
 }
 
 /// Changes the named members of a document and keeps the others.
+///
+/// # Errors
+/// [`Usage`]: nothing was named. Or there is no such document, or the node refuses the change.
 pub(crate) fn update(
     http: &HttpArgs,
     kind: &str,
@@ -105,6 +115,9 @@ pub(crate) fn show(http: &HttpArgs, path: &str) -> anyhow::Result<()> {
 }
 
 /// Deletes one document.
+///
+/// # Errors
+/// There is none, or something still needs it; the node says what, and which flag overrules it if one does.
 pub(crate) fn delete(http: &HttpArgs, kind: &str, path: &str, name: &str) -> anyhow::Result<()> {
     let answer = http.client()?.delete(path)?;
     warnings(http, &answer.body)?;

@@ -1,4 +1,6 @@
 //! The runtime of servers, the same for a node and for the servers it is measured against.
+//!
+//! Commands that make a call or two have a small runtime of their own (`message`).
 
 use anyhow::Context;
 
@@ -12,6 +14,8 @@ pub(crate) fn server() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Ready when standard input ends: the process that started this one is gone, or wants it to stop.
+/// Where the thread that watches cannot be started this is never ready: better a server that outlives its parent than
+/// one that ends at once.
 pub(crate) async fn parent_gone() {
     let (gone, told) = tokio::sync::oneshot::channel();
     let watch = move || {

@@ -1,4 +1,7 @@
 //! `vouch serve` and `vouch config check`.
+//!
+//! Both read the settings in the same order and say the same of what is wrong. Only `serve` goes on from there: it
+//! takes the ports, answers probes on them, recovers the log, and serves until a signal.
 
 mod logging;
 mod reload;
@@ -33,6 +36,7 @@ use signals::Signals;
 /// has not begun to change anything, or is cut short as by a crash.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(2);
 
+/// What a node is started with.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
@@ -42,6 +46,7 @@ pub(crate) struct ServeArgs {
     stop_with_parent: bool,
 }
 
+/// What can be done with settings.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Show every setting, its value and where that comes from, and whether a node would start with them.
@@ -56,6 +61,7 @@ a running node can be checked.")]
     Check(Box<CheckArgs>),
 }
 
+/// The settings that are checked, and how they are shown.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
@@ -66,6 +72,10 @@ pub(crate) struct CheckArgs {
 }
 
 /// Runs `vouch config check`.
+///
+/// # Errors
+/// What `serve` would refuse before it takes a port. The table is printed before that, so that the wrong value is seen
+/// with its source.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let mut resolved = args.settings.resolve()?;
     let descriptors = descriptors::reachable();
@@ -86,6 +96,9 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<()> {
 }
 
 /// Runs `vouch serve` until a signal.
+///
+/// # Errors
+/// A setting is wrong, a port is taken, or the node does not start; what is served ends with the process in any case.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let descriptors = descriptors::raise();
     let runtime = runtime::server()?;
@@ -125,6 +138,8 @@ fn read(args: &SettingArgs, descriptors: u64) -> anyhow::Result<(Resolved, Setti
     Ok((started, settings))
 }
 
+/// Takes the ports and serves from the first moment on: probes and refusals while the log is recovered, everything
+/// afterwards. Returns when what was in flight is finished, or its time is over.
 async fn serve(settings: Settings, mut signals: Signals, mut reloading: Reloading) -> anyhow::Result<()> {
     let data_dir = settings.node.data_dir.clone();
     remove_stale_endpoints(&data_dir)?;
@@ -235,6 +250,8 @@ fn announce(gateway: &Gateway, health: &Health, data_dir: &Path) -> anyhow::Resu
     Ok(())
 }
 
+/// Notes variables that look like settings and are none, on standard error. They are no error: a newer version may know
+/// them.
 fn warn_of_unknown_variables() -> anyhow::Result<()> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     unknown_variables(names).iter().try_for_each(|warning| output::note(format_args!("warning: {warning}")))?;
@@ -251,6 +268,7 @@ fn tell_limits(settings: &Settings, descriptors: Descriptors) {
     }
     let Wanted { connections, by_somebody } = settings.connections_wanted;
     if grpc < connections {
+        /// One sentence for both levels.
         const LOWERED: &str = "connections lowered: the limit of open files (ulimit -n) leaves no more";
         match by_somebody {
             true => tracing::warn!(limit, grpc, http, connections, "{LOWERED}"),

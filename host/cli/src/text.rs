@@ -1,4 +1,8 @@
 //! Parsers of argument values that the node would refuse anyway: a typing mistake is told before anything is sent.
+//!
+//! Each is a parser of [`clap`], so that what is wrong is told with the flag it was given to, and ends the command with
+//! 2. What they return is text, as it was written, where the node reads the value itself: only one of the two should
+//! decide what `1m 30s` means.
 
 use std::time::Duration;
 
@@ -11,6 +15,9 @@ pub(crate) fn duration(text: &str) -> Result<String, String> {
 }
 
 /// The same as a [`Duration`].
+///
+/// # Errors
+/// It is none, or has no unit: a bare number could be seconds as well as milliseconds.
 pub(crate) fn length(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write a number with a unit, for example 500ms, 6s, 30m or 72h"))
@@ -30,6 +37,9 @@ pub(crate) fn durations(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// A size in bytes with a binary unit: `512`, `64KiB`, `256MiB`, `1GiB`.
+///
+/// # Errors
+/// It is none, has a decimal unit (`MB`), of which people mean two different things, or is more than there can be.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
@@ -91,6 +101,7 @@ pub(crate) enum Setting<T> {
 
 /// `null` is how the API writes that a setting goes back to its default.
 impl<T: Into<Value>> From<Setting<T>> for Value {
+    /// `null` for the default, else the value.
     fn from(setting: Setting<T>) -> Self {
         match setting {
             Setting::To(value) => value.into(),

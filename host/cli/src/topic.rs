@@ -1,4 +1,7 @@
 //! `vouch topic`: create, list, show, update and delete topics over the HTTP API.
+//!
+//! Times and sizes are checked for their form before they are sent; whether a value is within bounds only the node
+//! knows, and says so.
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
@@ -8,6 +11,7 @@ use crate::output::{self, Table, cell};
 use crate::resource::{self, Page};
 use crate::text::{self, Setting, set_some};
 
+/// What can be done with topics.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicCommand {
     /// Create a topic; fails if it exists.
@@ -77,6 +81,7 @@ impl TopicCommand {
     }
 }
 
+/// What kind of messages a topic takes, by its names in the API.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum TopicType {
     Normal,
@@ -86,6 +91,7 @@ pub(crate) enum TopicType {
     Mixed,
 }
 
+/// When a plain send is answered. Half messages and ends of transactions are always on disk before.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Acknowledge {
     /// Answered after the message is on disk.
@@ -94,6 +100,7 @@ pub(crate) enum Acknowledge {
     Memory,
 }
 
+/// What becomes of messages past their retention that a group has not finished.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Unconsumed {
     /// They are kept, while somebody of the group was there within seven days.
@@ -102,6 +109,8 @@ pub(crate) enum Unconsumed {
     Expire,
 }
 
+/// The settings of a topic in flags. What is not named is not sent: a new topic has the node's default, an old one
+/// keeps what it has.
 #[derive(Debug, Default, Args)]
 pub(crate) struct TopicSettings {
     /// What kind of messages the topic takes; fifo and delay are not available yet.
@@ -177,10 +186,12 @@ pub(crate) fn run(command: TopicCommand) -> anyhow::Result<()> {
     }
 }
 
+/// The path of a topic in the HTTP API.
 fn path(name: &str) -> String {
     format!("/v1/topics/{}", segment(name))
 }
 
+/// Prints a page of topics, a line each.
 fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/topics{}", page.query(&[])))?;
     if http.json {

@@ -1,4 +1,7 @@
 //! `vouch transaction`: look at open, parked and ended transactions, and decide them by hand.
+//!
+//! A decision by hand is final, like that of a component: it is in the log with the name of who made it and why. A
+//! transaction that ended meanwhile is not decided twice; the node answers how it ended.
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -8,6 +11,7 @@ use crate::output::{self, Table, cell};
 use crate::resource::{self, Page};
 use crate::text;
 
+/// What can be done with transactions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TransactionCommand {
     /// List transactions: open and parked ones in the order in which they were opened, then ended ones in that of their ends.
@@ -76,6 +80,7 @@ impl TransactionCommand {
     }
 }
 
+/// States by which a list is narrowed, by their names in the API.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum State {
@@ -86,6 +91,7 @@ pub(crate) enum State {
     RolledBack,
 }
 
+/// Who decides and why, for the log.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Decision {
     /// Who decides; the login name if absent.
@@ -112,10 +118,12 @@ pub(crate) fn run(command: TransactionCommand) -> anyhow::Result<()> {
     }
 }
 
+/// The path of a transaction in the HTTP API.
 fn path(id: &str) -> String {
     format!("/v1/transactions/{}", segment(id))
 }
 
+/// Prints a page of transactions, a line each, with who answered last and what.
 fn list(page: &Page, filters: &[(&str, Option<&str>)], http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/transactions{}", page.query(filters)))?;
     if http.json {
@@ -159,6 +167,10 @@ fn who(by: &str) -> &str {
         .unwrap_or(by)
 }
 
+/// Commits, rolls back or resumes by hand.
+///
+/// # Errors
+/// There is no such transaction, or it ended in another way meanwhile.
 fn decide(id: &str, action: &str, decision: &Decision, http: &HttpArgs) -> anyhow::Result<()> {
     let body = json!({"by": decision.by, "reason": decision.reason});
     let answer = http.client()?.post(&format!("{}/{action}", path(id)), &body)?;

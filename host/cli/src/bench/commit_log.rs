@@ -32,6 +32,7 @@ const QUIET_FOR: Duration = Duration::from_millis(300);
 /// And this is how long it may take.
 const QUIET_WITHIN: Duration = Duration::from_secs(120);
 
+/// How large the groups are, how many are in flight, and for how long.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LogArgs {
     /// Bytes of a group: what is written and synced at once.
@@ -83,8 +84,11 @@ pub(crate) fn run(args: &LogArgs) -> anyhow::Result<()> {
 
 /// What both sides do in one turn.
 struct Work {
+    /// What is written each time; it does not compress.
     group: Vec<u8>,
+    /// Groups in flight.
     syncs: usize,
+    /// When a turn ends at the latest.
     seconds: Duration,
     /// Segment of the log, size of the raw file.
     file_bytes: u64,
@@ -99,6 +103,7 @@ struct Pair {
 }
 
 impl Work {
+    /// The same work for every turn.
     fn new(args: &LogArgs) -> Self {
         let mut group = vec![0; args.group as usize];
         rand::fill(group.as_mut_slice());
@@ -112,6 +117,7 @@ impl Work {
     }
 }
 
+/// One turn of each, in files of their own.
 fn measure_both(folder: &Path, work: &Work, log_first: bool) -> anyhow::Result<Pair> {
     if log_first {
         let log = measure_log(&folder.join("log"), work)?;
@@ -129,14 +135,17 @@ struct Reported {
     poisoned: Option<String>,
 }
 
+/// What the log says, shared between its thread and the one that appends.
 #[derive(Clone)]
 struct Reports(Arc<(Mutex<Reported>, Condvar)>);
 
 impl Reports {
+    /// Nothing is durable yet.
     fn new() -> Self {
         Self(Arc::new((Mutex::new(Reported { to: 0, at: Instant::now(), poisoned: None }), Condvar::new())))
     }
 
+    /// Notes a report of the log.
     fn take(&self, durable: Durable) {
         let (lock, changed) = &*self.0;
         let mut reported = lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,6 +198,7 @@ impl Outstanding {
     }
 }
 
+/// The log's turn.
 fn measure_log(folder: &Path, work: &Work) -> anyhow::Result<Measured> {
     let mut config = LogConfig::new(folder, *b"vouch-bench-log!", 0);
     config.segment_size = work.file_bytes;
@@ -217,6 +227,7 @@ fn measure_log(folder: &Path, work: &Work) -> anyhow::Result<Measured> {
     Ok(measured(outstanding.durable, elapsed, outstanding.latencies))
 }
 
+/// One group as an entry; gives its end.
 fn append(appender: &mut Appender, index: u64, group: &[u8]) -> anyhow::Result<LogPosition> {
     let header = EntryHeader { term: 1, index, leader_time_ms: index, kind: EntryKind::Records };
     Ok(appender.append(header, &[group]).context("cannot append")?.end)
@@ -244,6 +255,7 @@ fn wait_until_written() -> anyhow::Result<()> {
     }
 }
 
+/// The turn of the raw file.
 fn measure_raw(path: &Path, work: &Work) -> anyhow::Result<Measured> {
     drop(create_zero_filled(path, work.file_bytes).context("cannot fill the raw file")?);
     let next = AtomicU64::new(0);
@@ -265,6 +277,7 @@ fn measure_raw(path: &Path, work: &Work) -> anyhow::Result<Measured> {
     Ok(measured(groups, elapsed, latencies))
 }
 
+/// One writer of as many as there may be syncs in flight. They take groups by turns from one counter.
 fn write_raw(file: &File, next: &AtomicU64, work: &Work, began: Instant) -> anyhow::Result<(u64, Latencies)> {
     let (mut groups, mut latencies) = (0, Latencies::new());
     loop {
@@ -280,10 +293,12 @@ fn write_raw(file: &File, next: &AtomicU64, work: &Work, began: Instant) -> anyh
     }
 }
 
+/// A turn in numbers.
 fn measured(groups: u64, elapsed: Duration, latencies: Latencies) -> Measured {
     Measured { messages: groups, failures: 0, first_failure: None, elapsed, latencies, server_cpu: None }
 }
 
+/// What is measured, and the headings of the rounds.
 fn heading(args: &LogArgs, scratch: &Scratch) -> String {
     format!(
         "commit log and raw device: groups of {} bytes, {} syncs in flight, both files\n\
@@ -304,6 +319,7 @@ fn heading(args: &LogArgs, scratch: &Scratch) -> String {
     )
 }
 
+/// A line for each side.
 fn render(number: u32, pair: &Pair, work: &Work) -> String {
     let line = |name: &str, seen: &Measured| {
         let percentile = |percent| short(seen.latencies.percentile(percent));
@@ -319,6 +335,7 @@ fn render(number: u32, pair: &Pair, work: &Work) -> String {
     format!("{}\n{}", line("log", &pair.log), line("raw", &pair.raw))
 }
 
+/// Everything, for `--json`; times are microseconds.
 fn document(args: &LogArgs, rounds: &[Pair], ratios: &[f64]) -> Value {
     let side = |seen: &Measured| {
         json!({

@@ -15,8 +15,11 @@ use crate::http::{HttpClient, segment};
 
 /// A server, and what is sent to it.
 pub(super) struct Contestant {
+    /// As the report names it.
     pub(super) name: &'static str,
+    /// Where its gRPC service is.
     pub(super) address: String,
+    /// What is sent to it.
     pub(super) load: Load,
     /// `None`: a node that ran already.
     pub(super) process: Option<Server>,

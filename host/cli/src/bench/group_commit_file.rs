@@ -76,6 +76,7 @@ pub(crate) fn create_zero_filled(path: &Path, size: u64) -> io::Result<File> {
     Ok(file)
 }
 
+/// The writer: takes what waits, writes it as one group, syncs, answers all of it, until nobody can send any more.
 fn write(file: &File, waiting: &Receiver<Append>) {
     let mut bytes = Vec::with_capacity(GROUP_MAX_BYTES);
     let mut done = Vec::new();
@@ -100,6 +101,7 @@ fn write(file: &File, waiting: &Receiver<Append>) {
     }
 }
 
+/// Adds one request to the group.
 fn add(append: Append, bytes: &mut Vec<u8>, done: &mut Vec<oneshot::Sender<bool>>) {
     match append.what {
         What::Messages(messages) => messages.iter().for_each(|message| add_message(message, bytes)),
@@ -117,6 +119,7 @@ fn add_message(message: &wire::Message, bytes: &mut Vec<u8>) {
     add_field(&message.body, bytes);
 }
 
+/// The length in four bytes, and the field.
 fn add_field(field: &[u8], bytes: &mut Vec<u8>) {
     let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
     bytes.extend_from_slice(&length.to_le_bytes());

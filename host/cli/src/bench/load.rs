@@ -177,13 +177,16 @@ fn start_pace(load: &Load, begin: Instant, end: Instant) -> anyhow::Result<Pace>
     Ok(Pace::Open(Arc::new(Mutex::new(waiting))))
 }
 
+/// A stub with the headers of one client.
 type Client = MessagingServiceClient<tonic::service::interceptor::InterceptedService<Channel, rpc::Headers>>;
 
+/// A client of its own on a shared connection.
 fn client(channel: Channel, number: u32) -> Client {
     let headers = rpc::Headers::numbered(number);
     MessagingServiceClient::with_interceptor(channel, headers).max_encoding_message_size(usize::MAX)
 }
 
+/// One producer.
 struct Sender {
     client: Client,
     load: Load,
@@ -192,6 +195,7 @@ struct Sender {
     turn: usize,
 }
 
+/// Sends until the time is over or the budget is spent.
 async fn produce(mut sender: Sender, pace: Pace, interval: Interval, left: Arc<AtomicU64>) -> Seen {
     let batch = u64::from(sender.load.batch);
     let mut seen = Seen::none();
@@ -233,6 +237,7 @@ impl Sender {
         Ok(())
     }
 
+    /// Commits a half message.
     async fn commit(&mut self, topic: &str, half: wire::SendResultEntry) -> Result<(), String> {
         let request = wire::EndTransactionRequest {
             topic: Some(rpc::resource(topic)),
@@ -246,12 +251,14 @@ impl Sender {
         check(answer.into_inner().status.as_ref())
     }
 
+    /// A message with a body that all share.
     fn message(&self, topic: &str) -> wire::Message {
         let kind = if self.load.transactions { wire::MessageType::Transaction } else { wire::MessageType::Normal };
         rpc::calls::new_message(topic, self.body.clone(), kind)
     }
 }
 
+/// What the server refused, if it did.
 fn check(status: Option<&wire::Status>) -> Result<(), String> {
     match status {
         Some(status) if status.code == Code::Ok as i32 => Ok(()),
@@ -261,6 +268,7 @@ fn check(status: Option<&wire::Status>) -> Result<(), String> {
 }
 
 impl Seen {
+    /// Nothing yet.
     fn none() -> Self {
         Self { messages: 0, failures: 0, first_failure: None, latencies: Latencies::new(), last: None }
     }
@@ -282,6 +290,7 @@ impl Seen {
         }
     }
 
+    /// The sum of both; of two first failures one is kept.
     fn add(&mut self, other: &Self) {
         self.messages += other.messages;
         self.failures += other.failures;

@@ -1,4 +1,7 @@
 //! `vouch bench`: load on a node and, in the same run and by turns, on two servers that show what is possible here.
+//!
+//! Absolute numbers say little about a machine that nobody else has. What counts is the ratio to what the same machine
+//! does in the same minute with a server that only answers, and with one that only writes.
 
 mod background;
 mod commit_log;
@@ -29,6 +32,7 @@ use crate::text;
 
 pub(crate) use self::peer_server::{PeerArgs, serve_bare, serve_null};
 
+/// What can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Send messages and wait for each to be on disk.
@@ -60,6 +64,7 @@ impl BenchCommand {
     }
 }
 
+/// The load of plain sends.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SendArgs {
     #[command(flatten)]
@@ -73,6 +78,7 @@ pub(crate) struct SendArgs {
     background: bool,
 }
 
+/// A load, where it goes, and for how long.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
     /// gRPC address of a running node; without it a node is started in a temporary folder.
@@ -133,6 +139,7 @@ impl LoadArgs {
         self.load(load::topics("bench-transaction", 1), true)
     }
 
+    /// The load on these topics.
     fn load(&self, topics: Arc<[String]>, transactions: bool) -> Load {
         Load {
             topics,
@@ -165,6 +172,11 @@ pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<()> {
     }
 }
 
+/// Measures round by round and prints each as it ends.
+///
+/// # Errors
+/// A request failed, or a server answered nothing: then no number of it is worth anything. What was measured is printed
+/// before.
 fn measure(args: &LoadArgs, load: &Load) -> anyhow::Result<()> {
     let scratch = Scratch::create(args.dir.as_deref())?;
     let contestants = contestants::all(args, load, scratch.path())?;
@@ -189,6 +201,7 @@ fn measure(args: &LoadArgs, load: &Load) -> anyhow::Result<()> {
     report::complain_about_failures(&report.rounds)
 }
 
+/// The runtime of the load.
 fn runtime() -> anyhow::Result<Runtime> {
     Runtime::new().context("cannot start the load generator's runtime")
 }

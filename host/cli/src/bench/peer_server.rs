@@ -27,8 +27,10 @@ const STREAMS_MAX: u32 = 2048;
 const HEADERS_MAX_BYTES: u32 = 16 * 1024;
 /// Pings, as at a node.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// Who does not answer one for so long is gone.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Where it says where it listens.
 #[derive(Debug, Args)]
 pub(crate) struct PeerArgs {
     /// Folder for the endpoints and the file.
@@ -48,6 +50,7 @@ pub(crate) fn serve_bare(args: &PeerArgs) -> anyhow::Result<()> {
     writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))
 }
 
+/// Serves one of the two until standard input ends.
 fn serve(peer: Peer, folder: &Path) -> anyhow::Result<()> {
     // Dropping the runtime drops the connections, and with them the last handles of the store.
     runtime::server()?.block_on(async {
@@ -62,6 +65,7 @@ fn serve(peer: Peer, folder: &Path) -> anyhow::Result<()> {
     })
 }
 
+/// Takes connections for ever.
 async fn accept(listener: &TcpListener, service: MessagingServiceServer<Peer>) -> anyhow::Result<()> {
     loop {
         let (stream, _) = listener.accept().await.context("cannot accept a connection")?;
@@ -70,6 +74,7 @@ async fn accept(listener: &TcpListener, service: MessagingServiceServer<Peer>) -
     }
 }
 
+/// Speaks with one client until it leaves.
 async fn speak(stream: TcpStream, service: MessagingServiceServer<Peer>) {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

@@ -30,6 +30,7 @@ impl Peer {
         Self { store: Some(store) }
     }
 
+    /// Makes something durable; at *null* that is nothing.
     async fn keep(&self, what: What) -> Result<(), Status> {
         match &self.store {
             None => Ok(()),
@@ -39,10 +40,12 @@ impl Peer {
     }
 }
 
+/// The status of what was done.
 fn ok() -> Option<wire::Status> {
     Some(wire::Status { code: Code::Ok as i32, message: String::new() })
 }
 
+/// The receipt of a message: what a client checks of it, and nothing that would have to be stored.
 fn entry(message: &wire::Message) -> wire::SendResultEntry {
     let system = message.system_properties.as_ref();
     let message_id = system.map(|system| system.message_id.clone()).unwrap_or_default();
@@ -51,6 +54,7 @@ fn entry(message: &wire::Message) -> wire::SendResultEntry {
     wire::SendResultEntry { status: ok(), message_id, transaction_id, offset: 0, recall_handle: String::new() }
 }
 
+/// What every other call is answered with.
 fn unmeasured<T>() -> Result<Response<T>, Status> {
     Err(Status::unimplemented("this server exists for measurements of sends and transactions only"))
 }

@@ -111,6 +111,7 @@ impl Report {
         })
     }
 
+    /// The ratios to one server, round by round and in the middle.
     fn ratio_document(&self, peer: &str) -> Value {
         let entries = COMPARED.map(|(_, name, quantity)| {
             let ratios = self.ratios(peer, quantity);
@@ -119,6 +120,7 @@ impl Report {
         Value::Object(entries.into_iter().collect())
     }
 
+    /// The servers that the node is compared with.
     fn peers(&self) -> impl Iterator<Item = &'static str> {
         self.rounds.first().into_iter().flat_map(|round| round.seen.iter().skip(1).map(|(name, _)| *name))
     }

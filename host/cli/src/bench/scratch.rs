@@ -31,6 +31,7 @@ impl Scratch {
         bail!("no folder on a disk; name one with --dir ({})", reasons.join("; "))
     }
 
+    /// A new folder in this one.
     fn inside(parent: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("vouch-bench-").tempdir_in(parent);
         Ok(Self { folder: folder.with_context(|| format!("cannot create a folder in {}", parent.display()))? })
@@ -47,6 +48,8 @@ impl Scratch {
     }
 }
 
+/// # Errors
+/// The folder is not there, or what lies in it never reaches a disk.
 fn on_disk(folder: &Path) -> anyhow::Result<()> {
     let kind = rustix::fs::statfs(folder).context("cannot look at its file system")?.f_type as u64;
     match IN_MEMORY.iter().find(|(magic, _)| *magic == kind & 0xFFFF_FFFF) {

@@ -51,6 +51,7 @@ struct Lowered {
 }
 
 impl SettingValue {
+    /// A value that holds as it was written.
     pub(super) fn new(setting: &'static Setting, text: String, source: Source) -> Self {
         Self { setting, text, source, lowered: None }
     }
@@ -92,6 +93,7 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
+    /// The value of a setting that the table has.
     fn find(&self, name: &str) -> &SettingValue {
         let found = self.values.iter().find(|value| value.setting.name == name);
         found.expect("the names that are asked for are those of the table, each of which has a value")

@@ -164,9 +164,11 @@ settings! {
     log_level -> Option<String> = OrNone(Level), default Nothing("RUST_LOG, or info"), sighup;
 }
 
+/// What a start does with a damaged log.
 const ON_DAMAGE: Choice<OnDamage> =
     Choice { placeholder: "WHAT", of: [("refuse", OnDamage::Refuse), ("read-only", OnDamage::ReadOnly)] };
 
+/// How lines of the log are written.
 const LOG_FORMAT: Choice<LogFormat> =
     Choice { placeholder: "FORMAT", of: [("text", LogFormat::Text), ("json", LogFormat::Json)] };
 

@@ -15,7 +15,9 @@ pub(crate) const AWAITING_PAYMENT: &str = "awaiting-payment";
 /// What is said of an order that was not placed with the message that was asked about, and never will be.
 pub(crate) const CANCELLED: &str = "cancelled";
 
+/// The order's row is written.
 const COMMITTED: &str = "committed";
+/// Somebody was told that there is none.
 const ROLLED_BACK: &str = "rolled_back";
 
 /// Makes the file and its tables.

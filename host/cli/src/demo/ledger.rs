@@ -26,10 +26,15 @@ pub(super) struct Evidence {
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
+    /// Its number.
     order: String,
+    /// Status of its row, as the database has it.
     row: Option<String>,
+    /// How its transaction ended, as the broker has it.
     outcome: String,
+    /// Who ended it.
     decider: String,
+    /// How often the consumer wrote it down.
     delivered: usize,
 }
 
@@ -82,6 +87,7 @@ impl Ledger {
         Ok(())
     }
 
+    /// What is said when it adds up.
     fn sum(&self) -> String {
         let with_row = self.entries.iter().filter(|entry| entry.row.is_some()).count();
         let committed = self.entries.iter().filter(|entry| entry.outcome == "committed").count();
@@ -96,6 +102,7 @@ impl Ledger {
 }
 
 impl Evidence {
+    /// What the three say of one order.
     fn entry(&self, order: &str) -> Entry {
         let transaction = self.transactions.iter().find(|(of, _)| of == order).map(|(_, transaction)| transaction);
         Entry {

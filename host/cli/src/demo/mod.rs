@@ -1,4 +1,7 @@
 //! `vouch demo`: shows on real input what Vouch is for, and proves at the end that nothing was lost or invented.
+//!
+//! Every process is a real one, and so are the files and sockets: the service is killed with SIGKILL. The ledger at the
+//! end asks three witnesses that know nothing of each other, and the command fails if they disagree.
 
 mod database;
 mod event;
@@ -29,6 +32,7 @@ pub(crate) use self::shipping::{ShippingArgs, run as run_shipping};
 /// The last delivery is acknowledged within this.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
 
+/// How the story is told.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Shorten the waits.
@@ -63,6 +67,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks the three witnesses and prints what they say.
 fn draw_up(stage: &mut Stage) -> anyhow::Result<Ledger> {
     wait_until_quiet(stage)?;
     stage

@@ -17,6 +17,7 @@ use super::database;
 use super::event::{Event, What};
 use super::listen;
 
+/// Where its endpoints go, and which database it reads.
 #[derive(Debug, Args)]
 pub(crate) struct OrdersApiArgs {
     #[arg(long)]
@@ -25,6 +26,7 @@ pub(crate) struct OrdersApiArgs {
     database: PathBuf,
 }
 
+/// A status and a document.
 type Answer = (StatusCode, Json<Value>);
 
 /// Runs `demo-orders-api` until standard input ends.
@@ -45,6 +47,8 @@ struct Question {
     message: Option<String>,
 }
 
+/// Says what became of an order. With `?message=` the answer is binding: if no row was written with that message, none
+/// can follow.
 async fn show(
     State(database): State<Arc<PathBuf>>,
     Path(id): Path<String>,
@@ -69,6 +73,7 @@ async fn show(
     (status, Json(body))
 }
 
+/// The payment arrives.
 async fn pay(State(database): State<Arc<PathBuf>>, Path(id): Path<String>) -> Answer {
     match database::pay(&database, &id) {
         Ok(true) => {
@@ -80,6 +85,7 @@ async fn pay(State(database): State<Arc<PathBuf>>, Path(id): Path<String>) -> An
     }
 }
 
+/// Tells the stage.
 fn tell(order: &str, what: What, text: String) {
     Event { who: "orders API".to_owned(), order: order.to_owned(), what, text, transaction: None }.tell();
 }

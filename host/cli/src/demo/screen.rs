@@ -63,6 +63,7 @@ impl Screen {
         self.step_in(who, text, Some(style))
     }
 
+    /// When since the chapter began, who, what.
     fn step_in(&self, who: &str, text: &str, style: Option<Style>) -> io::Result<()> {
         let at = self.chapter_began.elapsed().as_secs_f64();
         let wrapped = wrap(text, STEP_INDENT);
@@ -83,6 +84,7 @@ impl Screen {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
+    /// Prints at once: a story that comes in blocks is none.
     fn print(&self, text: &str) -> io::Result<()> {
         let mut output = io::stdout().lock();
         writeln!(output, "{text}")?;

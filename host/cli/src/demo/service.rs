@@ -21,6 +21,7 @@ use super::listen;
 use crate::rpc::calls::{self, Resolution};
 use crate::rpc::{Client, GrpcArgs, Role, Session};
 
+/// Where its endpoints go, which database it writes, and where it sends.
 #[derive(Debug, Args)]
 pub(crate) struct ServiceArgs {
     #[arg(long)]
@@ -58,10 +59,12 @@ pub(crate) enum Hold {
     AfterRow,
 }
 
+/// What the handler of orders needs.
 struct Service {
     client: Client,
     database: PathBuf,
     topic: String,
+    /// The stage lets it go on from where it holds.
     go_on: Notify,
 }
 
@@ -84,6 +87,7 @@ pub(crate) fn run(args: ServiceArgs) -> anyhow::Result<()> {
     })
 }
 
+/// An order comes in. Whatever fails, the broker is told nothing: it finds out by itself.
 async fn take_order(State(service): State<Arc<Service>>, Json(order): Json<NewOrder>) -> (StatusCode, Json<Value>) {
     match service.take(&order).await {
         Ok(()) => (StatusCode::CREATED, Json(json!({"id": order.id}))),
@@ -121,6 +125,7 @@ impl Service {
         Ok(())
     }
 
+    /// The half message, with the order's number as its key, by which the component asks.
     async fn send_half(&self, order: &NewOrder) -> anyhow::Result<SendResultEntry> {
         let body = json!({"order": order.id, "item": order.item}).to_string();
         let mut half = calls::new_message(&self.topic, body, MessageType::Transaction);
@@ -131,10 +136,12 @@ impl Service {
     }
 }
 
+/// What went wrong, as the transcript shows it.
 fn database_error(error: rusqlite::Error) -> anyhow::Error {
     anyhow::anyhow!("{}", database::brief(&error))
 }
 
+/// Tells the stage.
 fn tell(order: &NewOrder, what: What, text: String, transaction: Option<String>) {
     Event { who: "service".to_owned(), order: order.id.clone(), what, text, transaction }.tell();
 }

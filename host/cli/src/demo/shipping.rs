@@ -22,6 +22,7 @@ const POLL: Duration = Duration::from_secs(5);
 /// How long a message stays with this consumer.
 const INVISIBLE: Duration = Duration::from_secs(30);
 
+/// Where its endpoints and its log go, and what it receives.
 #[derive(Debug, Args)]
 pub(crate) struct ShippingArgs {
     #[arg(long)]
@@ -65,6 +66,8 @@ pub(crate) fn run(args: &ShippingArgs) -> anyhow::Result<()> {
     })
 }
 
+/// Receives for ever: writes each order down, then acknowledges it. What dies in between comes again, and is seen twice
+/// in the log.
 async fn receive(args: &ShippingArgs, session: &mut Session, log: &mut File) -> anyhow::Result<()> {
     loop {
         let fetch =
@@ -78,6 +81,7 @@ async fn receive(args: &ShippingArgs, session: &mut Session, log: &mut File) -> 
     }
 }
 
+/// What a message says.
 fn shipment(received: &wire::Message) -> anyhow::Result<Shipment> {
     let body: Value = serde_json::from_slice(&received.body).context("the body is no JSON")?;
     let order = body.get("order").and_then(Value::as_str).context("the body names no order")?.to_owned();
@@ -93,6 +97,7 @@ fn write(log: &mut File, shipment: &Shipment) -> io::Result<()> {
     log.sync_data()
 }
 
+/// Tells the stage.
 fn tell(shipment: &Shipment) {
     let again = if shipment.attempt > 1 { format!(", delivery {}", shipment.attempt) } else { String::new() };
     Event {

@@ -24,6 +24,7 @@ pub(super) const TOPIC: &str = "orders";
 pub(super) const GROUP: &str = "shipping";
 /// The component that ships with the broker.
 const COMPONENT: &[u8] = include_bytes!("../../../../plugins/dist/http-checkback.wasm");
+/// Under this name it is uploaded.
 const COMPONENT_NAME: &str = "http-checkback";
 /// No step may take longer.
 const STEP_WITHIN: Duration = Duration::from_secs(60);
@@ -49,16 +50,23 @@ pub(super) struct Played {
 
 /// Everything that plays.
 pub(super) struct Stage {
+    /// Where the story is told.
     pub(super) screen: Screen,
+    /// The orders so far, as they were placed.
     pub(super) played: Vec<Played>,
+    /// What an operator has: asks the node.
     pub(super) http: HttpClient,
     pub(super) http_address: String,
     pub(super) grpc_address: String,
     pub(super) orders_api: String,
+    /// The beginning of the component's digest.
     pub(super) component: String,
     pub(super) pace: Pace,
+    /// Holds everything that is on disk; gone at the end.
     folder: TempDir,
+    /// None while it is dead.
     service: Option<Server>,
+    /// The orders API and the consumer.
     others: Vec<Server>,
     node: Server,
     events: Receiver<Event>,
@@ -218,6 +226,7 @@ impl Stage {
         }
     }
 
+    /// Tells what is new about transactions that have not ended.
     fn look(&mut self) -> anyhow::Result<()> {
         for played in &mut self.played {
             if !played.watch.has_ended() {
@@ -232,6 +241,7 @@ impl Stage {
         Ok(())
     }
 
+    /// The story cannot go on; the node's log says why, if anything does.
     fn give_up<T>(&self, what: &str) -> anyhow::Result<T> {
         bail!("waited {STEP_WITHIN:?} for {what} in vain; the node's last words:\n{}", self.node.last_messages())
     }
@@ -270,6 +280,7 @@ impl Stage {
     }
 }
 
+/// The node, as `vouch serve` starts it.
 fn start_node(folder: &Path) -> anyhow::Result<Server> {
     let folder = folder.join("broker");
     let flags = ["serve", "--stop-with-parent", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];

@@ -22,6 +22,7 @@ pub(super) struct Expected {
     pub(super) delivered: usize,
 }
 
+/// One that is paid and reaches the consumer once.
 const fn delivered(order: &'static str, decider: &'static str) -> Expected {
     Expected { order, row: Some(database::PAID), outcome: "committed", decider, delivered: 1 }
 }

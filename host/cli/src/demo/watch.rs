@@ -9,8 +9,11 @@ use crate::output::cell;
 /// A line of the transcript.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
+    /// Who did something.
     pub(super) who: &'static str,
+    /// What it was.
     pub(super) text: String,
+    /// How it is set off.
     pub(super) style: Option<Style>,
 }
 
@@ -49,6 +52,7 @@ impl Watch {
     }
 }
 
+/// A line of an ask without an answer begins so.
 const NO_ANSWER: &str = "got no answer";
 
 /// The transaction as the API shows it.
@@ -71,6 +75,7 @@ pub(super) fn ended(transaction: &Value) -> Option<&'static str> {
     }
 }
 
+/// What the broker says of a transaction now and did not say before.
 fn changes(before: &Value, now: &Value) -> Vec<Line> {
     if let Some(outcome) = ended(now) {
         return if ended(before).is_none() { vec![end(now, outcome)] } else { Vec::new() };
@@ -82,6 +87,7 @@ fn changes(before: &Value, now: &Value) -> Vec<Line> {
     }
 }
 
+/// How it ended, and by whom.
 fn end(now: &Value, outcome: &str) -> Line {
     let by = decider(now);
     let reason = reason(now.get("last_answer").unwrap_or(&Value::Null)).map(|why| format!(" ({why})"));
@@ -90,6 +96,7 @@ fn end(now: &Value, outcome: &str) -> Line {
     Line { who: "broker", text, style: Some(Style::Good) }
 }
 
+/// An ask, and what came of it.
 fn asked(now: &Value, answer: &Value) -> Line {
     let text = match answer.get("error").and_then(Value::as_str) {
         Some(error) => format!("{NO_ANSWER} ({}); counts nothing, asks again", brief(error)),
@@ -101,6 +108,7 @@ fn asked(now: &Value, answer: &Value) -> Line {
     Line { who: "component", text, style: None }
 }
 
+/// Why the component decided so, if it said.
 fn reason(answer: &Value) -> Option<String> {
     let text = answer.get("reason").or_else(|| answer.get("text"))?.as_str()?;
     (!text.is_empty()).then(|| brief(text).to_owned())

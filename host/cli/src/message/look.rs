@@ -13,6 +13,7 @@ use crate::text;
 /// Letters of a body that a list shows.
 const BODY_SHOWN: usize = 60;
 
+/// Shows where a message is. One id may have several places: a client that sends again uses its id again.
 pub(super) fn show(topic: &str, id: &str, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/messages/{}/{}", segment(topic), segment(id)))?;
     if http.json {
@@ -39,6 +40,7 @@ pub(super) fn since(text: &str) -> Result<String, String> {
     Ok(humantime::format_rfc3339_millis(then).to_string())
 }
 
+/// Prints a page of messages, a line each, with the beginning of the body.
 pub(super) fn list(topic: &str, filters: &[(&str, Option<&str>)], page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/messages/{}{}", segment(topic), page.query(filters)))?;
     if http.json {

@@ -1,4 +1,7 @@
 //! `vouch message receive`: messages for a group, acknowledged one by one as they are printed.
+//!
+//! A message is acknowledged after it is printed, so what is cut short comes again, and nothing is lost on the way to a
+//! file or a pipe.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,7 @@ const BATCH: u32 = 32;
 /// The longest a single receive waits at the broker.
 const LONGEST_POLL: Duration = Duration::from_secs(20);
 
+/// What is received, how many and for how long.
 #[derive(Debug, Args)]
 pub(crate) struct Receive {
     topic: String,
@@ -46,6 +50,10 @@ pub(crate) struct Receive {
     pub(super) json: bool,
 }
 
+/// Receives until as many came as were asked for, or nothing more comes.
+///
+/// # Errors
+/// The node does not answer or refuses; what was printed before is acknowledged, unless `--no-ack` is set.
 pub(super) async fn receive_some(receive: &Receive) -> anyhow::Result<()> {
     let role = Role::SimpleConsumer {
         group: receive.group.clone(),
@@ -91,6 +99,7 @@ async fn receive_in(session: &mut Session, receive: &Receive) -> anyhow::Result<
     Ok(receive.count - left)
 }
 
+/// One message: a line for a person, a document for a script.
 fn print_message(receive: &Receive, message: &wire::Message) -> anyhow::Result<()> {
     if receive.json {
         return Ok(output::json_line(&as_json(message))?);

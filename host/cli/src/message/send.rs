@@ -15,6 +15,7 @@ use crate::rpc::calls::{Resolution, end_transaction, new_message, send_message};
 use crate::rpc::{GrpcArgs, Role, Session};
 use crate::text;
 
+/// What is sent, and how.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("content").required(true))]
 pub(crate) struct Send {
@@ -44,6 +45,10 @@ pub(crate) struct Send {
     pub(super) json: bool,
 }
 
+/// Sends one message, ends its transaction if it is a half message that is to end, and prints the receipt.
+///
+/// # Errors
+/// The node does not answer or refuses. After a time-out the message may be stored all the same.
 pub(super) async fn send_one(send: &Send) -> anyhow::Result<()> {
     let message = build(send)?;
     let session = Session::open(&send.grpc.grpc, Role::Producer { topics: vec![send.topic.clone()] }).await?;
@@ -59,6 +64,7 @@ pub(super) async fn send_one(send: &Send) -> anyhow::Result<()> {
     print_receipt(send, &sent?)
 }
 
+/// The message on the wire.
 fn build(send: &Send) -> anyhow::Result<wire::Message> {
     let kind = if send.transaction.is_some() { wire::MessageType::Transaction } else { wire::MessageType::Normal };
     let mut message = new_message(&send.topic, read_body(send)?, kind);
@@ -70,6 +76,10 @@ fn build(send: &Send) -> anyhow::Result<wire::Message> {
     Ok(message)
 }
 
+/// The body, from where the flags say.
+///
+/// # Errors
+/// The file cannot be read. [`Usage`]: it is empty, which no message may be.
 fn read_body(send: &Send) -> anyhow::Result<Vec<u8>> {
     let body = match (&send.body, &send.file) {
         (Some(text), _) => text.clone().into_bytes(),
@@ -87,6 +97,7 @@ fn read_body(send: &Send) -> anyhow::Result<Vec<u8>> {
     Ok(body)
 }
 
+/// What became of the message, with what it is found by: offset or transaction.
 fn print_receipt(send: &Send, receipt: &wire::SendResultEntry) -> anyhow::Result<()> {
     let outcome = match send.transaction {
         None => "sent",

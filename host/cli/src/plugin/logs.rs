@@ -9,6 +9,7 @@ use crate::http::{HttpArgs, query};
 use crate::output::{self, cell};
 use crate::text;
 
+/// Whose lines, from when on, and whether to wait for more.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// The plugin.
@@ -24,6 +25,10 @@ pub(crate) struct LogsArgs {
     pub(super) http: HttpArgs,
 }
 
+/// Prints lines as they come: those that are kept, and with `--follow` the new ones until the node ends the stream.
+///
+/// # Errors
+/// There is no such plugin, or the connection breaks. That nothing is kept is no error; it is noted on standard error.
 pub(super) fn logs(args: &LogsArgs) -> anyhow::Result<()> {
     let follow = (!args.follow).then_some("false");
     let filters = query(&[("follow", follow), ("since", args.since.as_deref())]);

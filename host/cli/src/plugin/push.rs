@@ -11,6 +11,11 @@ use crate::failure::{Problem, Usage};
 use crate::http::{Answer, HttpArgs, HttpClient, segment};
 use crate::output;
 
+/// Uploads a file, and prints what the node found in it.
+///
+/// # Errors
+/// [`Usage`]: the reference has a digest, which is not for the uploader to say. The file cannot be read, or the node
+/// refuses it.
 pub(super) fn push(reference: &Reference, file: &Path, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
     let Version::Tag(tag) = &reference.version else {
         return Err(Usage::error("a component is pushed under a tag, NAME:TAG; the node computes its digest"));
@@ -22,6 +27,10 @@ pub(super) fn push(reference: &Reference, file: &Path, replace: bool, http: &Htt
 
 /// Puts a component under a tag. The node refuses to move a tag that names another one, unless `replace`.
 /// Returns its verdict, and whether the tag named another one before.
+///
+/// # Errors
+/// The tag names another component and `replace` is not set, or somebody moved it meanwhile; or the node refuses the
+/// component.
 pub(crate) fn put_tag(
     client: &HttpClient,
     name: &str,
@@ -49,10 +58,12 @@ fn current_digest(client: &HttpClient, path: &str) -> anyhow::Result<Option<Stri
     }
 }
 
+/// The HTTP status with which a node refused, if it did.
 fn status(error: &anyhow::Error) -> Option<u16> {
     error.downcast_ref::<Problem>().and_then(Problem::status)
 }
 
+/// What the node's preconditions mean to a person: the tag is taken, or was moved just now.
 fn explain_taken(error: anyhow::Error, name: &str, tag: &str) -> anyhow::Error {
     let error = Problem::explain(error, 428, || {
         format!("{name}:{tag} names another component already; --replace moves the tag")
@@ -60,6 +71,8 @@ fn explain_taken(error: anyhow::Error, name: &str, tag: &str) -> anyhow::Error {
     Problem::explain(error, 412, || format!("somebody else moved {name}:{tag} meanwhile; look at it, then try again"))
 }
 
+/// Puts another tag on a component that the node has. It is fetched and sent back, since the API takes a tag together with
+/// the bytes that it names.
 pub(super) fn retag(source: &Reference, tag: &str, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
     let client = http.client()?;
     let digest = match &source.version {
@@ -74,6 +87,7 @@ pub(super) fn retag(source: &Reference, tag: &str, replace: bool, http: &HttpArg
     print_verdict(http, &answer, moved, &format!("{}:{tag}", source.name))
 }
 
+/// What became of the tag, and what the component is.
 fn print_verdict(http: &HttpArgs, answer: &Answer, moved: bool, reference: &str) -> anyhow::Result<()> {
     if http.json {
         return Ok(output::json(&answer.body)?);

@@ -17,6 +17,10 @@ pub(super) enum Version {
 }
 
 impl Reference {
+    /// Reads a reference.
+    ///
+    /// # Errors
+    /// It has neither tag nor digest, or one of its parts is empty.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (name, version) = match text.split_once('@') {
             Some((name, digest)) => (name, Version::Digest(digest.to_owned())),
@@ -32,6 +36,7 @@ impl Reference {
         Ok(Self { name: name.to_owned(), version })
     }
 
+    /// Where the API has the component.
     pub(super) fn path(&self) -> String {
         match &self.version {
             Version::Tag(tag) => tag_path(&self.name, tag),

@@ -7,6 +7,7 @@ use crate::http::HttpArgs;
 use crate::output::{self, Table, cell};
 use crate::resource::{self, Page};
 
+/// Shows a plugin: its tags, and each of its components with what it reads of a binding's config.
 pub(super) fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
     let mut answer = http.client()?.get(&path(name))?.body;
     if http.json {
@@ -52,6 +53,7 @@ fn demands(setting: &Value) -> String {
     required.then(|| "required".to_owned()).into_iter().chain(needs).collect::<Vec<_>>().join(", ")
 }
 
+/// Prints a page of plugins, a line each.
 pub(super) fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/plugins{}", page.query(&[])))?;
     if http.json {

@@ -40,6 +40,10 @@ pub(crate) fn new_message(topic: &str, body: impl Into<Bytes>, kind: wire::Messa
 }
 
 /// Sends one message and gives back its receipt.
+///
+/// # Errors
+/// The node refuses the request or the message, or does not answer in time: then the message may be stored all the
+/// same.
 pub(crate) async fn send_message(client: &mut Client, message: wire::Message) -> anyhow::Result<wire::SendResultEntry> {
     let request = wire::SendMessageRequest { messages: vec![message] };
     let answer = client.send_message(unary(request)).await.map_err(|error| transport(&error))?.into_inner();
@@ -50,6 +54,9 @@ pub(crate) async fn send_message(client: &mut Client, message: wire::Message) ->
 }
 
 /// Ends the transaction of a half message, or leaves it open.
+///
+/// # Errors
+/// The node refuses, for example because the transaction ended in another way; or it does not answer in time.
 pub(crate) async fn end_transaction(
     client: &mut Client,
     topic: &str,
@@ -75,11 +82,17 @@ pub(crate) async fn end_transaction(
 
 /// One ReceiveMessage call.
 pub(crate) struct Fetch<'a> {
+    /// From which topic.
     pub(crate) topic: &'a str,
+    /// For which group.
     pub(crate) group: &'a str,
+    /// Tags that are wanted; `*` is all.
     pub(crate) filter: &'a str,
+    /// How many at most.
     pub(crate) batch: u32,
+    /// How long the node waits for a first one.
     pub(crate) poll: Duration,
+    /// How long nobody else gets them.
     pub(crate) invisible: Duration,
 }
 
@@ -113,6 +126,9 @@ pub(crate) async fn fetch_messages(client: &mut Client, fetch: &Fetch<'_>) -> an
 }
 
 /// Acknowledges one message.
+///
+/// # Errors
+/// The lease is over, so that the message comes again; or the node does not answer in time.
 pub(crate) async fn acknowledge(
     client: &mut Client,
     topic: &str,

@@ -25,6 +25,9 @@ pub(crate) async fn wrong_port(address: &str) -> Option<anyhow::Error> {
 }
 
 /// Turns a missing or bad status into the error a person sees.
+///
+/// # Errors
+/// Any code but OK, in the node's own words.
 pub(crate) fn check(status: Option<&wire::Status>) -> anyhow::Result<()> {
     let Some(status) = status else {
         return Err(Problem::local("refused", "the broker's answer has no status", "is this a Vouch node?".to_owned()));
@@ -63,15 +66,18 @@ pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
     )
 }
 
+/// A refusal in the node's words, with the name of its code for whoever looks it up.
 pub(super) fn refused(name: &str, code: i32, message: &str) -> anyhow::Error {
     let title = if message.is_empty() { "the broker refused".into() } else { escape::line(message) };
     Problem::local("refused", &title, format!("the broker answered {name} ({code})"))
 }
 
+/// The port is open, and whoever has it does not speak: hardly a node.
 pub(super) fn silent(address: &str) -> anyhow::Error {
     unreachable_node(address, &format!("connected, but no settings came within {ANSWER_WITHIN:?}"))
 }
 
+/// Nobody answers there, and what to do about it.
 pub(super) fn unreachable_node(address: &str, why: &str) -> anyhow::Error {
     Problem::local(
         "unreachable",

@@ -1,4 +1,7 @@
 //! A gRPC session as an official client has it: headers on every call, Settings first, heartbeats, a farewell.
+//!
+//! The commands use it for single messages, the demo for its producer and consumer, `vouch bench` for its headers.
+//! Calls have 3 s, as with official clients; who waits longer is told, and the call may have happened all the same.
 
 pub(crate) mod calls;
 mod failed;
@@ -67,6 +70,7 @@ impl Headers {
 }
 
 impl Interceptor for Headers {
+    /// Puts the headers on a call.
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, GrpcStatus> {
         let headers = request.metadata_mut();
         headers.insert("x-mq-client-id", self.client_id.clone());
@@ -131,6 +135,7 @@ impl Session {
 }
 
 impl Role {
+    /// The group of a consumer; producers have none.
     fn group(&self) -> Option<wire::Resource> {
         match self {
             Self::Producer { .. } => None,
@@ -138,6 +143,7 @@ impl Role {
         }
     }
 
+    /// What the client says it is.
     fn client_type(&self) -> wire::ClientType {
         match self {
             Self::Producer { .. } => wire::ClientType::Producer,
@@ -153,6 +159,10 @@ fn host_of(address: &str) -> &str {
 }
 
 /// Opens an HTTP/2 connection in plain text.
+///
+/// # Errors
+/// [`Usage`]: the address is none. A [`Problem`](crate::failure::Problem) that says how to start or name a node: nobody
+/// answers there.
 pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
     let host = host_of(address);
     if host.is_empty() || host.contains(['/', ' ', '@']) || !host.contains(':') {
@@ -178,6 +188,7 @@ pub(crate) fn resource(name: &str) -> wire::Resource {
     vouch_protocol::validate::resource(&ResourceName::parse(name))
 }
 
+/// The first command on the telemetry stream: who the client is and what it wants.
 fn settings(role: &Role) -> wire::TelemetryCommand {
     use wire::settings::PubSub;
     let pub_sub = match role {
@@ -216,6 +227,9 @@ pub(crate) fn filter(expression: &str) -> wire::FilterExpression {
 }
 
 /// Waits for the broker's Settings; what comes after them is left in the stream.
+///
+/// # Errors
+/// The node refuses the settings, in its own words, or ends the stream without any.
 async fn exchange_settings(
     client: &mut Client,
     outgoing: mpsc::Receiver<wire::TelemetryCommand>,

@@ -1,4 +1,8 @@
 //! Lines of the node's log: their form, which never changes while it runs, and which of them are written, which may.
+//!
+//! Lines go to standard error; standard output is for what commands print. Text is escaped field by field
+//! ([`escape::log_fields`]), JSON as a whole: nothing that a client or a component wrote starts a line of its own or
+//! acts on a terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -10,6 +14,9 @@ use crate::escape;
 use crate::failure::Usage;
 
 /// Which lines are written: what `log_level` says, or `RUST_LOG` where nobody set it, or `info`.
+///
+/// # Errors
+/// [`Usage`]: what is set is no level; the text names where it stands.
 pub(super) fn filter(resolved: &Resolved) -> anyhow::Result<EnvFilter> {
     if let Some(level) = resolved.log_level()? {
         return config::filter(&level).map_err(Usage::error);

@@ -1,4 +1,7 @@
 //! What SIGHUP does: files and settings are read anew, and what can change while the node serves does.
+//!
+//! All of it is taken over, or nothing is: everything is read and checked first, on a thread of its own, and only then
+//! exchanged. A node that was told to reload and could not goes on as before, and says in its log what to mend.
 
 use anyhow::Context;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -34,6 +37,7 @@ pub(super) struct Reloading {
 }
 
 impl Reloading {
+    /// Nothing is being read yet.
     pub(super) fn new(origin: Origin, log: Log) -> anyhow::Result<Self> {
         let log_level = origin.started.log_level()?;
         Ok(Self { origin, log, log_level, reading: None, again: false })
@@ -83,6 +87,7 @@ impl Reloading {
         }
     }
 
+    /// Exchanges what was read for what holds.
     fn take_over(&mut self, read: Reread, gateway: &Gateway) -> anyhow::Result<Changed> {
         // The only step that can fail is the first.
         self.log.set(read.log_filter)?;
@@ -104,6 +109,10 @@ async fn read(reading: &mut Option<JoinHandle<anyhow::Result<Reread>>>) -> anyho
 }
 
 impl Origin {
+    /// Reads settings and files anew. What holds from the next start on only is named, so that nobody waits for it.
+    ///
+    /// # Errors
+    /// What a start would refuse; or there is something that can be read once only.
     fn read(&self, rereading: &Rereading) -> anyhow::Result<Reread> {
         let resolved = self.args.resolve()?;
         let Settings { gateway, log_filter, .. } = Settings::reread(&resolved, &self.started, self.descriptors)?;

@@ -1,4 +1,8 @@
 //! What a node is started with: every setting read, and all that can be checked before anything is taken or made.
+//!
+//! Each value is read by its form in the table (`config::table`), which holds it to its own bounds. What is checked
+//! here and in [`Settings::check`] is what no value can tell by itself: settings that contradict each other, files, and
+//! what the machine has.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -19,9 +23,13 @@ pub(crate) const COMPILE_COMPONENT: &str = "compile-component";
 
 /// What a node is started with, read and checked.
 pub(super) struct Settings {
+    /// For `node`: folder, log, limits.
     pub(super) node: NodeConfig,
+    /// For `gateway`: addresses, certificate, who may come in.
     pub(super) gateway: GatewayConfig,
+    /// How lines of the log are written, for as long as the process runs.
     pub(super) log_format: LogFormat,
+    /// Which of them, until a reload.
     pub(super) log_filter: EnvFilter,
     /// gRPC connections that are wanted, by whom; `gateway` has what fits.
     pub(super) connections_wanted: Wanted,
@@ -30,6 +38,7 @@ pub(super) struct Settings {
 /// How many gRPC connections there should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
+    /// How many.
     pub(super) connections: usize,
     /// Somebody set it; else it is the default, of which nobody needs to be warned that it does not fit.
     pub(super) by_somebody: bool,
@@ -47,6 +56,7 @@ impl Settings {
         Self::read_as(resolved, Some(started), descriptors)
     }
 
+    /// Reads everything; `started` are the settings of a node that runs.
     fn read_as(resolved: &Resolved, started: Option<&Resolved>, descriptors: u64) -> anyhow::Result<Self> {
         let node = NodeConfig {
             data_dir: resolved.data_dir()?,
@@ -80,6 +90,7 @@ impl Settings {
     }
 }
 
+/// What is for the ports.
 fn gateway(resolved: &Resolved, started: Option<&Resolved>) -> anyhow::Result<GatewayConfig> {
     let (grpc, http) = (resolved.grpc_addr()?, resolved.http_addr()?);
     let mut config = GatewayConfig::new(grpc, http, certificate(resolved, started.unwrap_or(resolved))?);
@@ -120,6 +131,9 @@ fn http_token(resolved: &Resolved, again: bool) -> anyhow::Result<Option<String>
 }
 
 /// The gRPC connections that are wanted, and those of both ports that fit.
+///
+/// # Errors
+/// [`DESCRIPTORS_MIN`]: fewer files may be open than a node needs at all.
 pub(super) fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Result<(Wanted, Connections)> {
     let given = resolved.connections()?;
     let wanted = Wanted { connections: given.unwrap_or(GRPC_CONNECTIONS_DEFAULT), by_somebody: given.is_some() };
@@ -133,6 +147,9 @@ pub(super) fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Resu
 }
 
 /// Both files or neither; then the pair in the data folder of `runs`.
+///
+/// # Errors
+/// [`Usage`]: one of the two is set without the other.
 fn certificate(resolved: &Resolved, runs: &Resolved) -> anyhow::Result<Certificate> {
     match (resolved.tls_certificate()?, resolved.tls_key()?) {
         (None, None) => Ok(Certificate::SelfSigned { folder: runs.data_dir()?.join("tls") }),

@@ -25,10 +25,15 @@ use crate::output;
 
 /// All that takes part.
 struct Setting {
+    /// Of the load.
     runtime: Runtime,
+    /// The node that does nothing besides.
     quiet: Node,
+    /// The node that does everything besides.
     busy: Node,
+    /// The bare server, with and without reads and writes beside it.
     bare: Contestant,
+    /// What is read and written beside it.
     file: PlainFile,
 }
 
@@ -56,6 +61,7 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
 }
 
 impl Setting {
+    /// Starts what runs through all rounds. The busy node is prepared first, which takes longest.
     fn create(args: &LoadArgs, folder: &Path) -> anyhow::Result<Self> {
         let (runtime, load) = (runtime()?, args.plain(1));
         let busy = Node::busy(&runtime, &folder.join("busy"), &load)?;
@@ -74,10 +80,12 @@ impl Setting {
         Ok(BackgroundRound { number: number + 1, vouch, vouch_beside, bare, bare_beside, done, plain })
     }
 
+    /// One turn of a server.
     fn turn(&self, contestant: &Contestant, args: &LoadArgs, at_both_ends: impl Fn()) -> anyhow::Result<Measured> {
         self.runtime.block_on(contestant.turn(args.window(), at_both_ends))
     }
 
+    /// A turn of the node without background work, which is started for it and stopped afterwards.
     fn quiet_turn(&self, args: &LoadArgs) -> anyhow::Result<Measured> {
         let node = self.quiet.start()?;
         node.wait_until_still()?;
@@ -86,6 +94,7 @@ impl Setting {
         Ok(measured)
     }
 
+    /// A turn of the other one, with what it did meanwhile.
     fn busy_turn(&self, args: &LoadArgs) -> anyhow::Result<(Measured, Done)> {
         let node = self.busy.start()?;
         let looks = RefCell::new(Vec::new());
@@ -97,6 +106,7 @@ impl Setting {
         Ok((measured, Done { pages, ..done.unwrap_or_default() }))
     }
 
+    /// A turn of the bare server beside as many reads and writes as the busy node had.
     fn bare_beside(&self, args: &LoadArgs, rates: PerSecond) -> anyhow::Result<Measured> {
         let background = |stop: &AtomicBool| self.file.read_and_write(rates, stop);
         Ok(beside(background, || self.turn(&self.bare, args, || ()))?.0)

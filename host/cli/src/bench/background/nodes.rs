@@ -30,6 +30,7 @@ const KEPT: &str = "128MiB";
 const QUIET: [&str; 6] = ["--scrub-rate", "0", "--snapshot-every", "1024GiB", "--zero-ahead", "1GiB"];
 /// Pages of messages that are read in a second, and messages of a page.
 const PAGES_PER_SECOND: u32 = 10;
+/// So many are read at once.
 const PAGE_MESSAGES: &str = "64";
 /// The busy node is ready when it has released so many segments: the log goes on in their files then.
 const RELEASED_AT_FIRST: u64 = 3;
@@ -37,6 +38,7 @@ const RELEASED_AT_FIRST: u64 = 3;
 const TURNS_AT_FIRST: u32 = 240;
 /// Zero-filling is done when nothing was written for so long, and may take so long.
 const STILL_FOR: Duration = Duration::from_millis(300);
+/// And this is how long that may take.
 const STILL_WITHIN: Duration = Duration::from_secs(120);
 
 /// What the busy node did.
@@ -61,6 +63,7 @@ impl Done {
         Some(Self { lookup_files, segments, ..Self::default() })
     }
 
+    /// What came to it since an earlier look.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             lookup_files: self.lookup_files.saturating_sub(before.lookup_files),
@@ -84,10 +87,15 @@ impl Done {
 
 /// A node that runs in its turns only.
 pub(super) struct Node {
+    /// As the report names it.
     name: &'static str,
+    /// Its data folder, kept from turn to turn.
     folder: PathBuf,
+    /// Flags of `vouch serve`.
     settings: &'static [&'static str],
+    /// Settings of its topic.
     topic: Value,
+    /// What is sent to it.
     load: Load,
 }
 
@@ -135,6 +143,7 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// The process, of which its use of the disk is read.
     fn process(&self) -> anyhow::Result<&Server> {
         self.contestant.process.as_ref().context("the node is not a process of ours")
     }
@@ -181,6 +190,7 @@ impl Running {
         Ok(pages)
     }
 
+    /// Stops it; what it prepared ahead stays for its next turn.
     pub(super) fn stop(self) -> anyhow::Result<()> {
         self.contestant.process.map_or(Ok(()), Server::stop)
     }

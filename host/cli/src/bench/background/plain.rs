@@ -15,12 +15,15 @@ use crate::child::DiskUse;
 
 /// Size of the file; reads take its first half, writes its second, round and round.
 const FILE_BYTES: u64 = 512 << 20;
+/// Where writes begin.
 const HALF: u64 = FILE_BYTES / 2;
 /// Reads and writes in a second; every so many-th write is followed by a sync.
 const STEPS_PER_SECOND: u32 = 20;
+/// So many writes are synced at once.
 const STEPS_PER_SYNC: u64 = 5;
 /// Most bytes of a step.
 const STEP_MAX_BYTES: usize = 64 << 20;
+/// Steps are whole pages of the page cache.
 const PAGE: usize = 4096;
 
 /// Bytes a second of background work.
@@ -31,6 +34,7 @@ pub(super) struct PerSecond {
 }
 
 impl PerSecond {
+    /// What was used in a time, by the second.
     pub(super) fn of(used: DiskUse, time: Duration) -> Self {
         let per_second = |bytes: u64| bytes as f64 / time.as_secs_f64().max(f64::MIN_POSITIVE);
         Self { read: per_second(used.read_bytes), written: per_second(used.written_bytes) }
@@ -43,6 +47,7 @@ pub(super) struct PlainFile {
 }
 
 impl PlainFile {
+    /// Makes the file, with blocks on disk throughout.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         let file =
             create_zero_filled(path, FILE_BYTES).context("cannot create the file of the plain background work")?;
@@ -68,11 +73,13 @@ struct Steps {
 }
 
 impl Steps {
+    /// Steps of a size that makes these rates.
     fn new(rates: PerSecond) -> Self {
         let (into, from) = (vec![0; step_bytes(rates.read)], vec![7; step_bytes(rates.written)]);
         Self { read_at: 0, write_at: HALF, taken: 0, into, from }
     }
 
+    /// One read and one write.
     fn take(&mut self, file: &File) -> anyhow::Result<()> {
         let (read, write) = (self.into.len() as u64, self.from.len() as u64);
         if self.read_at + read > HALF {

@@ -11,10 +11,15 @@ use super::plain::PerSecond;
 
 /// One round.
 pub(super) struct BackgroundRound {
+    /// From 1.
     pub(super) number: u32,
+    /// The node without background work.
     pub(super) vouch: Measured,
+    /// The node with it.
     pub(super) vouch_beside: Measured,
+    /// The bare server alone.
     pub(super) bare: Measured,
+    /// The bare server beside plain reads and writes.
     pub(super) bare_beside: Measured,
     /// What the node did beside the sends.
     pub(super) done: Done,
@@ -33,14 +38,17 @@ const KEPT: [(&str, &str, Kept); 3] = [
 ];
 
 impl BackgroundRound {
+    /// Of the node.
     fn vouch_keeps(&self) -> Option<f64> {
         ratio(self.vouch_beside.rate(), self.vouch.rate())
     }
 
+    /// Of the bare server.
     fn bare_keeps(&self) -> Option<f64> {
         ratio(self.bare_beside.rate(), self.bare.rate())
     }
 
+    /// The four as servers of one round.
     fn as_round(&self) -> Round {
         let named = [
             ("vouch", &self.vouch),
@@ -64,6 +72,7 @@ impl BackgroundRound {
         )
     }
 
+    /// The round for `--json`; rates are bytes a second.
     fn document(&self) -> Value {
         let seen: serde_json::Map<String, Value> =
             self.as_round().seen.iter().map(|(name, seen)| ((*name).to_owned(), seen.document())).collect();
@@ -88,15 +97,18 @@ pub(super) struct BackgroundReport {
 }
 
 impl BackgroundReport {
+    /// Nothing measured yet.
     pub(super) fn new(load: Load, rounds_wanted: u32, seconds: u32, disk: String) -> Self {
         Self { load, rounds_wanted, seconds, disk, rounds: Vec::new() }
     }
 
+    /// What is measured, and the headings of the rounds.
     pub(super) fn heading(&self) -> String {
         let report = Report::new(self.load.clone(), self.rounds_wanted, self.seconds, self.disk.clone());
         format!("With a +: beside background work; bare beside as many plain reads and writes.\n{}", report.heading())
     }
 
+    /// The shares of all rounds in which both sides were measured.
     fn kept(&self, kept: Kept) -> Vec<f64> {
         self.rounds.iter().filter_map(kept).collect()
     }

@@ -54,6 +54,7 @@ impl<T: Copy + PartialOrd> Bounds<T> {
         Ok(value)
     }
 
+    /// Both bounds as people write them, also those that somebody else holds to.
     pub(super) fn shown(&self, shown: fn(T) -> String) -> [Option<String>; 2] {
         [self.least, self.most].map(|bound| bound.map(|bound| shown(bound.at)))
     }
