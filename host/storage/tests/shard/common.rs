@@ -15,7 +15,9 @@ use vouch_broker::check::CheckOverrides;
 use vouch_broker::record::{ClusterInit, MessagePlace, NodeStarted, TopicDelete, TopicPut, encode_message};
 use vouch_broker::state::Copies;
 use vouch_broker::testing::message;
-use vouch_broker::{MessageKind, Millis, NewMessage, NotDone, ResourceName, ShardId, State, TopicConfig, TopicId};
+use vouch_broker::{
+    MessageKind, Millis, NewMessage, NotDone, QueueOffset, ResourceName, ShardId, State, TopicConfig, TopicId,
+};
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogPosition, LogReader, Recovery};
 use vouch_storage::{
     Bounds, DamagedLog, FEATURE_LEVEL, Folders, Listeners, OnDamage, Opened, OpenedLog, Requests, Scrub, ScrubReport,
@@ -272,8 +274,9 @@ pub(crate) fn scrubbed_once(shard: &Shard, data: &Path) -> Arc<ScrubReport> {
 /// Ids of the messages of a topic that can be read, in their order.
 pub(crate) fn listed(state: &State, reader: &LogReader, topic: &str) -> Vec<String> {
     let topic = state.topics().named(&ResourceName::plain(topic)).unwrap();
-    let places = (0..topic.queue_count())
-        .flat_map(|queue| (topic.start(queue)..topic.end(queue)).filter_map(move |offset| topic.entry(queue, offset)));
+    let places = (0..topic.queue_count()).flat_map(|queue| {
+        QueueOffset::each(topic.start(queue)..topic.end(queue)).filter_map(move |offset| topic.entry(queue, offset))
+    });
     places
         .filter_map(|entry| vouch_storage::message(reader, entry.position).ok())
         .map(|(_, stored)| stored.message.message_id)

@@ -200,7 +200,7 @@ fn what_both_copies_of_a_part_lost_is_left_out_and_the_rest_is_read() {
     let told = opened.log.lost.as_ref().expect("a part is lost");
     assert_eq!(told.files, std::slice::from_ref(&lost));
     assert_eq!(told.stretch.end, number(&lost));
-    let gaps: Vec<_> = told.gaps.queues.iter().map(|gap| gap.offsets.clone().count()).collect();
+    let gaps: Vec<_> = told.gaps.queues.iter().map(|gap| gap.offsets.end.since(gap.offsets.start)).collect();
     assert_eq!(gaps, [4]);
     assert!(told.to_string().contains("nobody knows any more where 4 messages lie"), "{told}");
     // With what was remembered of resends forgotten, nothing behind the snapshot is believed.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use vouch_broker::testing::message;
-use vouch_broker::{NewMessage, TopicId};
+use vouch_broker::{NewMessage, QueueOffset, RecordPosition, TopicId};
 use vouch_storage::{LookupFault, Lookups, Posted, Term};
 
 use crate::common::{PATIENCE, SEGMENT, Shard, body, config, damage};
@@ -76,9 +76,9 @@ fn filled(data: &Path) -> (Shard, TopicId, TopicId) {
 fn find(lookups: &Lookups, topic: TopicId, term: Term<'_>) -> Result<Vec<Posted>, LookupFault> {
     let mut all = Vec::new();
     for file in lookups.ready().iter().rev() {
-        let mut postings = file.postings(term.hash(topic), u64::MAX)?;
+        let mut postings = file.postings(term.hash(topic), RecordPosition::BEYOND)?;
         while let Some(found) = postings.next_found()? {
-            assert!(found.position < file.part(), "a file covers what lies before its part's end");
+            assert!(found.position.0 < file.part(), "a file covers what lies before its part's end");
             all.push(found);
         }
     }
@@ -146,7 +146,7 @@ fn each_place_that_is_found_is_the_one_in_the_queue() {
     indexed(&lookups);
     for n in 0..PARTS * EACH {
         let [posted] = find(&lookups, t, Term::Id(&format!("m{n}"))).unwrap().try_into().unwrap();
-        assert_eq!((posted.topic, posted.queue, posted.offset), (t, n % 3, u64::from(n / 3)));
+        assert_eq!((posted.topic, posted.queue, posted.offset), (t, n % 3, QueueOffset(u64::from(n / 3))));
         let topic = shard.state.topics().get(t).unwrap();
         assert_eq!(topic.entry(posted.queue, posted.offset).unwrap().position, posted.position);
     }
@@ -162,7 +162,7 @@ fn the_parts_together_cover_each_queue_without_a_gap_and_know_the_times() {
     indexed(&lookups);
     for (topic, queues) in [(t, 3), (other, 1)] {
         for queue in 0..queues {
-            let mut next = 0;
+            let mut next = QueueOffset::FIRST;
             for file in lookups.ready().iter() {
                 let rows = file.rows_of(topic).unwrap();
                 assert!(rows.is_sorted_by_key(|row| row.queue));
@@ -174,7 +174,7 @@ fn the_parts_together_cover_each_queue_without_a_gap_and_know_the_times() {
                 assert!(file.since(row, file.latest_ms() + 1).unwrap().is_empty());
             }
             let sent = (0..PARTS * EACH).filter(|n| queues == 1 || n % 3 == queue).count() as u64;
-            assert_eq!(next, sent);
+            assert_eq!(next.0, sent);
         }
     }
     let latest: Vec<u64> = lookups.ready().iter().map(|file| file.latest_ms()).collect();
