@@ -26,6 +26,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Binding(Arc<Bound>);
 
+/// What all clones of a binding share. It never changes: a binding that is set anew is another one, and checks that run
+/// in the old one end there.
 struct Bound {
     engine: Arc<EngineCore>,
     code: Arc<PluginCode>,
@@ -55,6 +57,8 @@ struct Places {
 }
 
 impl Binding {
+    /// Of a spec that was validated against this code. From now on places of the node are kept for it, until the last
+    /// clone goes.
     pub(crate) fn new(engine: Arc<EngineCore>, code: Arc<PluginCode>, spec: BindingSpec) -> Self {
         let BindingSpec { name, grants, limits, config, body } = spec;
         let name = Name::from(name);
@@ -196,6 +200,12 @@ impl Admission {
 }
 
 impl Binding {
+    /// Asks in a task of its own, so that a guest that computes holds no thread of the caller. The places are held
+    /// until the guest is really gone, not only until the caller has his answer: what runs is what counts. If this is
+    /// dropped the task is aborted at its next yield, which every epoch brings.
+    ///
+    /// A panic of the host is an answer of its own ([`NoAnswer::Host`]): the next check begins in a fresh instance, so
+    /// nothing of this one is left to be wrong.
     async fn run(
         &self,
         prepared: impl Future<Output = Result<(Pending, Places), JoinError>> + Send + 'static,
@@ -222,6 +232,8 @@ impl Binding {
         }
     }
 
+    /// Everything that one call gets. The gate and the log are new for each: what one call spends of its bounds is none
+    /// of the next one's business.
     fn setup(&self, pending: &Pending) -> CallSetup {
         let bound = &self.0;
         let log = CallLog::new(Arc::clone(&bound.log), Arc::clone(&bound.secrets), pending.transaction_id.clone());

@@ -20,14 +20,23 @@ use crate::declared::Declared;
 
 /// First bytes of every file; the number is the version of this layout.
 const MAGIC: &[u8; 16] = b"vouch-artifact-2";
+/// Bytes of a SHA-256.
 const CHECKSUM_LEN: usize = 32;
+/// What stands before the compiled code.
 const HEADER_LEN: usize = MAGIC.len() + CHECKSUM_LEN;
+/// What the names of these files end with. Files of another name in the folder are left alone.
 const EXTENSION: &str = "cwasm";
 /// Most files kept; beyond it the longest unused go. Compiled code is some 10 times the size of a component.
 pub(crate) const MAX_ARTIFACTS: usize = 128;
 /// Largest compiled code, as it is made and as it is read back.
 pub(crate) const MAX_ARTIFACT_BYTES: u64 = 256 << 20;
 
+/// Compiled components on the disk, by the digest of the component and by what the engine compiles for.
+///
+/// # To ensure correctness
+/// What is read from here is executed. So the folder is its owner's alone, a file is compared with its checksum before
+/// the engine sees it, and the name says for which engine it was made: another version, another processor or another
+/// setting finds no file and compiles.
 pub(crate) struct ArtifactCache {
     folder: PathBuf,
     compatibility: u64,
@@ -44,6 +53,7 @@ impl ArtifactCache {
         Ok(Self { folder: folder.to_owned(), compatibility: hasher.finish() })
     }
 
+    /// Where the code of a component lies, whether it is there or not.
     fn path(&self, digest: &str) -> PathBuf {
         let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
         self.folder.join(format!("{:016x}-{hex}.{EXTENSION}", self.compatibility))
@@ -130,6 +140,7 @@ fn write(path: &Path, artifact: &[u8]) -> io::Result<()> {
     })
 }
 
+/// Removes a file that is of no use. That it cannot be is told: the next start meets it again.
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "file in the plugin cache not removed");
@@ -149,6 +160,10 @@ pub(crate) fn component_of(engine: &Engine, artifact: &Artifact) -> wasmtime::Re
     deserialize(engine, artifact.bytes())
 }
 
+/// Turns bytes that the compiler wrote into code.
+///
+/// # Errors
+/// They do not begin as they were written, or are for another engine.
 #[allow(unsafe_code, reason = "the engine offers no safe way back from a file to code")]
 fn deserialize(engine: &Engine, artifact: &[u8]) -> wasmtime::Result<(Component, Option<Declared>)> {
     let Some((declared, code)) = Artifact::parts(artifact) else {

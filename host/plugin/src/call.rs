@@ -64,6 +64,8 @@ fn out_of_time(deadline: Duration, leashed: bool, worked: Duration) -> NoAnswer 
     if worked > deadline / 2 && !leashed { NoAnswer::TimeUsedUp { deadline } } else { NoAnswer::Deadline { deadline } }
 }
 
+/// One call in a store of its own, from the instantiation to the answer. It has no time limit here: whoever polls it
+/// ends it, and dropping it frees the instance with all that the guest holds.
 async fn run(setup: CallSetup, pending: Pending) -> Checked {
     let CallSetup { pre, limits, config, gate, log, body, leash: _ } = setup;
     let said = log.clone();
@@ -108,10 +110,14 @@ fn read(answer: Result<checkback::Verdict, String>, limits: &Limits, log: &CallL
     Checked::Answer(verdict)
 }
 
+/// The guest said more than its binding allows. Nothing of it is kept, not even its beginning: half a reason may say
+/// the opposite.
 fn over_output(limits: &Limits) -> Checked {
     Checked::NoAnswer(NoAnswer::OutputTooLarge { limit: limits.output })
 }
 
+/// Why there was no answer, by what ended the guest. The order matters: an error of ours is looked for before anything
+/// that a guest could bring about to look like it.
 fn classify(error: &wasmtime::Error, limits: &Limits) -> NoAnswer {
     if error.is::<OverMemory>() {
         return NoAnswer::MemoryLimit { limit: limits.memory };
@@ -131,6 +137,7 @@ fn classify(error: &wasmtime::Error, limits: &Limits) -> NoAnswer {
     NoAnswer::Trap { why: without_trace(error), trace }
 }
 
+/// The question in the words of the WIT world.
 fn to_wit(pending: Pending, with_body: bool) -> checkback::Pending {
     let Pending { transaction_id, half, producer, opened_at_ms, asked_at_ms, check_number, checks_left } = pending;
     checkback::Pending {
@@ -144,6 +151,8 @@ fn to_wit(pending: Pending, with_body: bool) -> checkback::Pending {
     }
 }
 
+/// The message in the words of the WIT world. `with_body` is the binding's choice; without it the guest sees how large
+/// the body is, and no more.
 fn message_to_wit(message: Message, with_body: bool) -> types::Message {
     types::Message {
         id: message.id,

@@ -27,6 +27,7 @@ pub(crate) struct PluginCode {
 }
 
 impl PluginCode {
+    /// Of a component that was compiled and linked. It is shared by all bindings of the same digest.
     pub(crate) fn new(digest: String, compiled: Compiled<(Face, CheckbackHostPre<CallState>)>) -> Self {
         let largest_pages = compiled.component.resources_required().and_then(|r| r.max_initial_memory_size);
         let initial_memory = largest_pages.map(|pages| ByteSize(pages.saturating_mul(WASM_PAGE)));

@@ -145,10 +145,13 @@ impl Engine {
         self.0.places.held()
     }
 
+    /// Code that somebody still holds, so that it is not read or compiled twice.
     fn loaded(&self, digest: &str) -> Option<Arc<PluginCode>> {
         self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(digest)?.upgrade()
     }
 
+    /// Compiles or takes from the cache, and links. What does not link is not kept: it would be refused at each start
+    /// anew.
     async fn compile(
         &self,
         purpose: Purpose,
@@ -164,6 +167,8 @@ impl Engine {
     }
 }
 
+/// The engine's settings with every instance in a pool that is reserved once. Each number is the bound that a guest
+/// meets when it instantiates, so none of them is left to a default.
 fn pooling(config: &EngineConfig) -> Config {
     // Validated to be at most 1024.
     let places = u32::try_from(config.concurrency).unwrap_or(u32::MAX);

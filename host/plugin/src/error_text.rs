@@ -11,6 +11,7 @@ pub(crate) const MAX_ERROR_TEXT: usize = 2048;
 const BACKTRACE: &str = "error while executing at wasm backtrace:";
 /// Most functions named of a backtrace, and most bytes of each name.
 const MAX_FRAMES: usize = 16;
+/// Most bytes of the name of one function in a trace: names of generic code run to kilobytes.
 const MAX_FRAME_NAME: usize = 128;
 
 /// The error and its causes on one line, with the place in the guest, cut to [`MAX_ERROR_TEXT`].
@@ -69,6 +70,7 @@ fn start_of(text: &(impl fmt::Display + ?Sized), most: usize) -> String {
     start.text
 }
 
+/// Keeps the beginning of a text that is written, and drops the rest: an error may print megabytes.
 struct Start {
     text: String,
     most: usize,

@@ -139,6 +139,10 @@ pub enum OriginError {
 }
 
 impl Origin {
+    /// The origin of a URL, with the port that its scheme means if it names none.
+    ///
+    /// # Errors
+    /// A sentence for whoever sets the grant.
     pub(crate) fn of(url: &Url) -> Result<Self, OriginError> {
         let https = match url.scheme() {
             "http" => false,

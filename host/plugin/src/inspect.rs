@@ -68,6 +68,7 @@ pub(crate) fn link(linker: &Linker<CallState>, component: &Component) -> Result<
     linker.instantiate_pre(component).and_then(CheckbackHostPre::new).map_err(|error| Refused::invalid(&error))
 }
 
+/// What an import of a component asks for: nothing that could do harm, or what a binding has to grant.
 enum Need {
     Nothing,
     Grant,

@@ -79,6 +79,7 @@ impl Limits {
     }
 }
 
+/// Refuses a limit that lies outside of what this version can keep, and names the bound that it breaks.
 fn within<T: PartialOrd>(
     field: &'static str,
     value: T,

@@ -53,6 +53,8 @@ pub(crate) struct LogRing {
     lines: Mutex<Lines>,
 }
 
+/// The last lines, and how many there ever were: numbers go on over what is forgotten, so that a reader who comes back
+/// sees that he missed some.
 #[derive(Default)]
 struct Lines {
     written: u64,
@@ -60,6 +62,7 @@ struct Lines {
 }
 
 impl LogRing {
+    /// A log without lines. A binding that is set anew begins another one.
     pub(crate) fn new(binding: &str, digest: &str) -> Arc<Self> {
         Arc::new(Self { binding: binding.to_owned(), digest: digest.to_owned(), lines: Mutex::default() })
     }
@@ -70,6 +73,7 @@ impl LogRing {
         lines.last.iter().filter(|line| line.number > number).cloned().collect()
     }
 
+    /// Adds a line and forgets the oldest beyond [`RING_LINES`]. The text has no secrets any more and is cut.
     fn write(&self, level: Level, source: LogSource, transaction_id: &str, text: String) {
         self.trace(level, source, transaction_id, &text);
         let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
@@ -98,6 +102,7 @@ impl LogRing {
     }
 }
 
+/// As `GET` of the log tells the level.
 fn name_of(level: Level) -> &'static str {
     match level {
         Level::Trace => "trace",
@@ -112,6 +117,7 @@ fn name_of(level: Level) -> &'static str {
 #[derive(Clone)]
 pub(crate) struct CallLog(Arc<Call>);
 
+/// Who speaks, and how much was said so far.
 struct Call {
     ring: Arc<LogRing>,
     secrets: Arc<Secrets>,
@@ -119,6 +125,7 @@ struct Call {
     counts: Mutex<Counts>,
 }
 
+/// Lines of one call. Those that were dropped are told once, at its end.
 #[derive(Default)]
 struct Counts {
     kept: usize,
@@ -126,6 +133,7 @@ struct Counts {
 }
 
 impl CallLog {
+    /// The voice of a call about this transaction. All that goes through it is cleaned of these secrets.
     pub(crate) fn new(ring: Arc<LogRing>, secrets: Arc<Secrets>, transaction_id: String) -> Self {
         Self(Arc::new(Call { ring, secrets, transaction_id, counts: Mutex::default() }))
     }
@@ -135,6 +143,8 @@ impl CallLog {
         self.0.secrets.hide(text);
     }
 
+    /// Adds a line of the guest, or of the host about it. Beyond [`MAX_LINES_PER_CALL`] it is only counted: a guest
+    /// that writes in a loop costs neither memory nor the lines of others.
     pub(crate) fn write(&self, level: Level, source: LogSource, mut text: String) {
         {
             let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);

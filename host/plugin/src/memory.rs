@@ -14,7 +14,9 @@ use crate::quantity::ByteSize;
 
 /// Most core modules, memories and tables inside one component: what tools make of a guest, with room to spare.
 pub(crate) const MAX_CORE_INSTANCES: u32 = 32;
+/// Most memories of one guest. One is what compilers make.
 pub(crate) const MAX_MEMORIES: u32 = 4;
+/// Most tables of one guest.
 pub(crate) const MAX_TABLES: u32 = 16;
 /// Most elements in all tables of one instance.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
@@ -50,6 +52,7 @@ pub(crate) struct MemoryCap {
 pub(crate) struct OverMemory(ByteSize);
 
 impl MemoryCap {
+    /// A guest that holds nothing yet.
     pub(crate) fn new(limit: ByteSize) -> Self {
         Self { limit, memory_bytes: 0, table_elements: 0, held: 0, kept: 0 }
     }
@@ -70,11 +73,14 @@ impl MemoryCap {
         self.hold(0, resources)
     }
 
+    /// Whether so many more bytes would be too many, by what is counted so far: which may count what the guest has let
+    /// go of.
     fn is_over(&self, more: usize) -> bool {
         let sum = self.memory_bytes.saturating_add(self.held).saturating_add(self.kept).saturating_add(more);
         sum > self.limit.as_usize()
     }
 
+    /// Stops the guest, for good, if it is over.
     fn refuse_if(&self, is_over: bool) -> wasmtime::Result<()> {
         // Refusing with a value lets the guest go on with half a data structure, which most answer with an abort that names no
         // cause. An error stops it here and says why.
@@ -125,10 +131,12 @@ pub(crate) fn weight_of_field(name: &str, value: &[u8]) -> usize {
     name.len().saturating_add(value.len()).saturating_add(FIELD_HELD)
 }
 
+/// Header fields with all that the map keeps beside their bytes.
 pub(crate) fn weight_of_fields(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| weight_of_field(name.as_str(), value.as_bytes())).fold(0, usize::saturating_add)
 }
 
+/// A request that the guest builds. Its body is counted by what it may buffer, not by what is in it.
 fn weight_of_request(request: &HostOutgoingRequest) -> usize {
     let HostOutgoingRequest { method, scheme, authority, path_with_query, headers, body } = request;
     [
@@ -143,10 +151,12 @@ fn weight_of_request(request: &HostOutgoingRequest) -> usize {
     .fold(0, usize::saturating_add)
 }
 
+/// Only a method with a name of the guest's own takes anything.
 pub(crate) fn weight_of_method(method: &Method) -> usize {
     if let Method::Other(name) = method { name.len() } else { 0 }
 }
 
+/// Only a scheme with a name of the guest's own takes anything.
 pub(crate) fn weight_of_scheme(scheme: &Scheme) -> usize {
     if let Scheme::Other(name) = scheme { name.len() } else { 0 }
 }

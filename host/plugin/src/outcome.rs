@@ -187,6 +187,7 @@ impl NoAnswer {
         }
     }
 
+    /// Every text in it that a component wrote, for whoever takes secrets out of them.
     fn each_text(&mut self, each: &mut impl FnMut(&mut String)) {
         match self {
             Self::GuestError(text) | Self::Host(text) => each(text),

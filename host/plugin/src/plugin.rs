@@ -15,6 +15,7 @@ pub struct Plugin {
 }
 
 impl Plugin {
+    /// A component that was looked at and compiled. It keeps its code in memory, as its bindings do.
     pub(crate) fn new(engine: Arc<EngineCore>, code: Arc<PluginCode>) -> Self {
         Self { engine, code }
     }
@@ -53,6 +54,10 @@ impl Plugin {
         Ok(Binding::new(Arc::clone(&self.engine), Arc::clone(&self.code), spec))
     }
 
+    /// Whether a binding can be what its spec says. All of it is checked before anything is stored or started.
+    ///
+    /// # Errors
+    /// A sentence for whoever sets the binding. It tells no values of secrets.
     fn validate(&self, spec: &BindingSpec) -> Result<(), BindError> {
         let settings = &self.engine.config;
         spec.limits.validate(settings.max_memory, settings.concurrency)?;
@@ -74,6 +79,7 @@ impl Plugin {
     }
 }
 
+/// Refuses what is larger than its bound, and names both.
 fn at_most(what: &str, size: usize, limit: usize) -> Result<(), BindError> {
     if size <= limit { Ok(()) } else { Err(BindError::TooLarge { what: what.to_owned(), size, limit }) }
 }

@@ -146,6 +146,7 @@ fn mask_member(name: &str, value: &mut Value, levels: Option<usize>) {
     }
 }
 
+/// Masks what of a JSON value is a secret by its name, down to so many levels.
 fn mask_value(value: &mut Value, levels: Option<usize>) {
     match value {
         Value::Object(members) => members.iter_mut().for_each(|(name, value)| mask_member(name, value, levels)),
@@ -162,6 +163,7 @@ fn mask_value(value: &mut Value, levels: Option<usize>) {
     }
 }
 
+/// Whether it only names where a secret is to be found, which is none itself.
 fn is_reference(value: &Value) -> bool {
     value.as_object().is_some_and(|members| members.len() == 1 && members.get("secret").is_some_and(Value::is_string))
 }
@@ -289,6 +291,7 @@ fn secrets_of_url(text: &str, begin: usize, found: &mut Vec<Range<usize>>) {
     }
 }
 
+/// Whether it is nothing but a name in braces, which the component fills in: the name itself is no secret.
 fn is_filled_in(value: &str) -> bool {
     let name = value.strip_prefix('{').and_then(|value| value.strip_suffix('}'));
     name.is_some_and(|name| !name.contains(['{', '}']))
@@ -417,6 +420,7 @@ impl Secrets {
         found
     }
 
+    /// Adds a secret to be taken out, in each form in which it may show.
     fn add(&mut self, secret: &str) {
         // What the component says has the values in place of the templates.
         let pieces: Vec<&str> = secret.split('{').flat_map(|piece| piece.rsplit('}').next()).collect();
@@ -459,6 +463,7 @@ impl Secrets {
     }
 }
 
+/// The text without a word, wherever it stands by itself.
 fn without_word(text: &str, word: &str) -> String {
     let mut hidden = String::with_capacity(text.len());
     let mut from = 0;

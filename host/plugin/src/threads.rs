@@ -75,6 +75,8 @@ pub(crate) struct Running {
 pub(crate) struct Run(Arc<AtomicUsize>);
 
 impl Running {
+    /// Counts a guest as running until what this gives is dropped. The first one wakes the ticker, which sleeps while
+    /// there is none.
     pub(crate) fn enter(&self) -> Run {
         if self.guests.fetch_add(1, Ordering::SeqCst) == 0 {
             self.ticker.unpark();

@@ -129,11 +129,13 @@ impl Refused {
         }
     }
 
+    /// The component is refused for what the engine says of it.
     pub(crate) fn invalid(error: &wasmtime::Error) -> Self {
         Self::Invalid { reason: describe(error) }
     }
 }
 
+/// Names for a sentence.
 fn list(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }

@@ -20,6 +20,7 @@ pub struct Outcome {
     pub retry_after_ms: Option<u64>,
 }
 
+/// One row of the table: the same outcome for both edges.
 const fn row(code: Code, http: u16, urn: &'static str, title: &'static str) -> Outcome {
     Outcome { code, http, urn, title, retry_after_ms: None }
 }
@@ -78,6 +79,8 @@ pub fn refused(refusal: &Refusal) -> Outcome {
     }
 }
 
+/// What a client is told where it is certain that nothing was stored: it may send again without a second copy of the
+/// message.
 fn nothing_stored(why: &NothingStored) -> Outcome {
     match why {
         NothingStored::Overloaded { retry_after_ms, .. } => Outcome {
@@ -104,6 +107,7 @@ fn nothing_stored(why: &NothingStored) -> Outcome {
     }
 }
 
+/// More of something than its bound: trying again later helps.
 fn too_many() -> Outcome {
     Outcome {
         retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
@@ -111,10 +115,12 @@ fn too_many() -> Outcome {
     }
 }
 
+/// A defect of the broker. What it was is in the log, not in the answer.
 fn internal() -> Outcome {
     row(Code::InternalServerError, 500, "urn:vouch:error:internal", "Internal error")
 }
 
+/// A name that breaks a rule of names, by which kind of name it is.
 fn name_outcome(error: &NameError) -> Outcome {
     let what = match error {
         NameError::Blank { what }

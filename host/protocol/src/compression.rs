@@ -26,6 +26,7 @@ pub(crate) fn is_known(body: &[u8]) -> bool {
     is_gzip(body) || is_zlib(body)
 }
 
+/// By its first two bytes (RFC 1952).
 fn is_gzip(body: &[u8]) -> bool {
     body.starts_with(&[0x1f, 0x8b])
 }
@@ -54,6 +55,8 @@ pub fn decompressed_len(body: &[u8]) -> Result<u64, DecompressError> {
     if len > max { Err(DecompressError::TooLarge(DECOMPRESSED_BODY_MAX_BYTES)) } else { Ok(len) }
 }
 
+/// What decompresses a body piece by piece. Whoever reads from it bounds what comes out: a few bytes may become
+/// gigabytes.
 fn reader(body: &[u8]) -> Result<Box<dyn Read + '_>, DecompressError> {
     if is_gzip(body) {
         Ok(Box::new(MultiGzDecoder::new(body)))

@@ -22,8 +22,11 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use vouch_broker::{Generation, GroupId, Handle, Millis, QueueOffset, ShardId, TopicId};
 
+/// First byte of every handle; one of another version is none of ours.
 const VERSION: u8 = 1;
+/// Bytes of what a handle says.
 const FIELDS_LEN: usize = 39;
+/// Bytes of the check value behind it: enough that nobody guesses one.
 const MAC_LEN: usize = 16;
 const BYTES_LEN: usize = FIELDS_LEN + MAC_LEN;
 /// Length of a handle's text in characters.
@@ -113,6 +116,7 @@ impl HandleKey {
     }
 }
 
+/// So many bytes of the fields, from a place on. The length was checked before.
 fn part<const N: usize>(fields: &[u8], at: usize) -> [u8; N] {
     fields[at..at + N].try_into().expect("the fields end at byte 39")
 }

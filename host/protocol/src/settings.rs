@@ -44,6 +44,7 @@ fn simple_poll(wish: Option<Duration>) -> Duration {
     wish.filter(|wish| *wish >= Duration::from_secs(1)).unwrap_or(limits::LONG_POLL_MAX).min(limits::LONG_POLL_MAX)
 }
 
+/// How a producer is to send again: soon at first, and then ever later.
 fn producer_retry() -> RetryPolicy {
     RetryPolicy {
         max_attempts: limits::PRODUCER_ATTEMPTS,
@@ -55,10 +56,12 @@ fn producer_retry() -> RetryPolicy {
     }
 }
 
+/// How often a message of the group is handed out, in the width that the wire has for it.
 fn attempts(group: &GroupConfig) -> i32 {
     i32::try_from(group.max_attempts).unwrap_or(i32::MAX)
 }
 
+/// The steps between two attempts of a group, as its clients are told.
 fn group_retry(group: &GroupConfig) -> RetryPolicy {
     let next = group.backoff.iter().copied().map(wire_duration).collect();
     RetryPolicy {

@@ -15,6 +15,7 @@ pub struct Shape {
     fields: &'static [Field],
 }
 
+/// What a field of the interface definition may hold, as `build.rs` writes it down.
 #[derive(Debug)]
 struct Field {
     number: u32,
@@ -72,6 +73,7 @@ struct Count {
 }
 
 impl Count {
+    /// Counts one element, which may be one too many of its kind in the whole request.
     fn add(&mut self, field: &Field) -> Result<(), Unfit> {
         let (count, most) = match field.repeats {
             None => return Ok(()),
@@ -118,6 +120,8 @@ fn key(bytes: &mut &[u8]) -> Result<(u32, u64), Unfit> {
     }
 }
 
+/// A number of one to ten bytes, and what follows. It is read before anything is decoded, so each length is held
+/// against what is there.
 fn varint(bytes: &mut &[u8]) -> Result<u64, Unfit> {
     let mut value = 0;
     for shift in (0..70).step_by(7) {
@@ -135,6 +139,7 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, Unfit> {
     Err(Unfit::Malformed)
 }
 
+/// So many bytes, if there are so many.
 fn take<'a>(bytes: &mut &'a [u8], len: u64) -> Result<&'a [u8], Unfit> {
     let len = usize::try_from(len).map_err(|_| Unfit::Malformed)?;
     let (taken, rest) = bytes.split_at_checked(len).ok_or(Unfit::Malformed)?;
@@ -147,6 +152,7 @@ fn length_delimited<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Unfit> {
     take(bytes, len)
 }
 
+/// Passes over a field that nobody knows. Groups may lie in one another, up to a depth.
 fn skip(bytes: &mut &[u8], number: u32, wire_type: u64, depth: usize) -> Result<(), Unfit> {
     match wire_type {
         VARINT => varint(bytes).map(drop),

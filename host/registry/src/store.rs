@@ -28,6 +28,7 @@ pub struct ArtifactStore {
     folder: PathBuf,
 }
 
+/// For `map_err`: what was tried with which file. The action is a verb that follows *cannot*.
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
     move |source| StoreError { action, path: path.to_owned(), source }
 }
@@ -40,12 +41,17 @@ impl ArtifactStore {
         Ok(Self { folder })
     }
 
+    /// Where the file of a digest lies, whether it is there or not. Equal bytes have one file, however many names they
+    /// have.
     fn path(&self, digest: &Digest) -> PathBuf {
         let name = digest.to_string();
         self.folder.join(format!("{}.wasm", name.trim_start_matches("sha256:")))
     }
 
     /// Keeps a component. Written beside its place and renamed, so that a crash leaves the whole file or none.
+    ///
+    /// # Errors
+    /// The system refuses. Nothing that is half written lies there under its name, and a repeat does no harm.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         let path = self.path(&digest);
@@ -61,6 +67,9 @@ impl ArtifactStore {
     }
 
     /// The component with this digest; `None` if it is not here, or its bytes are damaged: take them from the log.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read: that says nothing of its bytes.
     pub fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         let path = self.path(digest);
         match fs::read(&path) {

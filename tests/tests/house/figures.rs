@@ -43,10 +43,7 @@ const LEFT: &[(&str, Figure, f64)] = &[
     ("gateway", Figure::Documentation, 0.096),
     ("node", Figure::LongFile, 428.0),
     ("node", Figure::Documentation, 0.127),
-    ("plugin", Figure::Documentation, 0.127),
-    ("protocol", Figure::Documentation, 0.141),
-    ("registry", Figure::Documentation, 0.135),
-    ("storage", Figure::Tests, 0.489),
+    ("storage", Figure::Tests, 0.488),
 ];
 
 impl Figure {

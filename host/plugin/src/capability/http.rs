@@ -22,16 +22,19 @@ use crate::{
     memory::{BODY_HELD, weight_of_field, weight_of_fields, weight_of_method, weight_of_scheme},
 };
 
+/// The store of a call, as its host functions get it.
 type Store<'a> = StoreContextMut<'a, CallState>;
 type Fields = Resource<FieldMap>;
 type Request = Resource<held::HostOutgoingRequest>;
 
 impl CallState {
+    /// Counts what the guest hands over before it is taken, so that it is stopped before the memory is used.
     fn hold(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.cap.hold(bytes, &mut self.table)
     }
 }
 
+/// Gives a refusal to the guest as its own error; what is no refusal ends the call.
 fn header<T>(outcome: Result<T, HeaderError>) -> wasmtime::Result<(Result<T, types::HeaderError>,)> {
     match outcome {
         Ok(value) => Ok((Ok(value),)),
@@ -39,6 +42,7 @@ fn header<T>(outcome: Result<T, HeaderError>) -> wasmtime::Result<(Result<T, typ
     }
 }
 
+/// The same for errors of a request.
 fn http<T>(outcome: Result<T, HttpError>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     match outcome {
         Ok(value) => Ok((Ok(value),)),
@@ -84,6 +88,8 @@ pub(crate) fn count_what_is_held(linker: &mut Linker<CallState>) -> wasmtime::Re
     Ok(())
 }
 
+/// The functions by which a guest builds a request, each with its memory counted first. They stand in place of the
+/// engine's own, which count nothing.
 fn count_requests(types: &mut wasmtime::component::LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
     types.func_wrap(
         "[method]outgoing-request.set-method",

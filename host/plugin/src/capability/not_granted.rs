@@ -9,10 +9,12 @@ use crate::{
     guest::CallState,
 };
 
+/// What a component is told that calls what nobody can grant.
 fn sentence(interface: &str) -> String {
     format!("the binding does not grant {interface}; this version of the broker cannot grant it")
 }
 
+/// An answer, and no trap: a component may do without.
 fn state_refused<T>() -> Result<T, StateError> {
     Err(StateError::NotGranted(sentence("state")))
 }

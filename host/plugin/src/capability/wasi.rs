@@ -67,6 +67,7 @@ struct Unfinished {
 }
 
 impl Unfinished {
+    /// Writes what was gathered as one line of the log.
     fn end_line(&mut self) {
         if !self.bytes.is_empty() {
             let mut text = String::from_utf8_lossy(&self.bytes).into_owned();
@@ -85,6 +86,7 @@ impl Drop for Unfinished {
 }
 
 impl LineStream {
+    /// A stream whose lines have this level.
     fn new(log: &CallLog, level: Level) -> Self {
         let unfinished = Unfinished { bytes: Vec::new(), level, log: log.clone() };
         Self { unfinished: Arc::new(Mutex::new(unfinished)) }

@@ -74,10 +74,13 @@ pub(super) fn compile(
     Err(why(status, job, &refusal, &String::from_utf8_lossy(&said)))
 }
 
+/// A file without a name that no other process can open. It goes with its last holder.
 fn in_memory(name: &str) -> io::Result<File> {
     Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
 }
 
+/// Starts the process with the job and the component in one file, which it writes its answer into: there is no pipe
+/// that could fill up, and nothing on a disk.
 fn start(program: &Program, job: &Job, wasm: &[u8], exchange: &mut File, words: &File) -> io::Result<Running> {
     Head::write(job, exchange)?;
     exchange.write_all(wasm)?;
@@ -97,6 +100,7 @@ fn start(program: &Program, job: &Job, wasm: &[u8], exchange: &mut File, words: 
     Ok(Running(child))
 }
 
+/// What the process wrote, up to [`MAX_WORDS`]: it may have written anything.
 fn read(file: &mut File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.rewind()?;

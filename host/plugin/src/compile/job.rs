@@ -45,6 +45,7 @@ impl Artifact {
         Self(bytes)
     }
 
+    /// What the compiler made, in one piece. The length of what the component says of its config comes first.
     fn new(declared: Option<&Declared>, code: &[u8]) -> Result<Self, Refused> {
         let unwritable = |error: &dyn ToString| Refused::Invalid { reason: error.to_string() };
         let json =
@@ -53,6 +54,7 @@ impl Artifact {
         Ok(Self([&len.to_le_bytes(), json.as_slice(), code].concat()))
     }
 
+    /// All of it, as it goes into a file.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -96,14 +98,18 @@ impl Job {
         Duration::from_secs(self.seconds) * PATIENCE
     }
 
+    /// The component takes more memory to compile than is allowed. It is the component's fault, and trying again is of
+    /// no use; so are the next two.
     pub(super) fn over_memory(&self) -> Refused {
         Refused::TooCostly { what: "memory".into(), limit: self.memory.to_string() }
     }
 
+    /// It takes more processor time than is allowed.
     pub(super) fn over_time(&self) -> Refused {
         Refused::TooCostly { what: "processor time".into(), limit: format!("{}s", self.seconds) }
     }
 
+    /// It becomes more code than is allowed.
     pub(super) fn over_artifact(&self) -> Refused {
         Refused::TooCostly { what: "compiled code".into(), limit: self.artifact.to_string() }
     }

@@ -57,6 +57,7 @@ pub(crate) struct Compiler {
     aside: Handle,
 }
 
+/// By which program, and within which bounds.
 struct How {
     program: CompilerProgram,
     job: Job,
@@ -91,10 +92,12 @@ pub(crate) fn digest_of(bytes: &[u8]) -> String {
 }
 
 impl Lane {
+    /// Nobody compiles on it yet.
     fn new(pool: rayon::ThreadPool) -> Self {
         Self { pool, turn: Arc::new(Semaphore::new(1)) }
     }
 
+    /// Waits for its turn, in the order of asking.
     async fn turn(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.turn).acquire_owned().await.expect("this semaphore is never closed")
     }
@@ -121,6 +124,8 @@ impl Lane {
 }
 
 impl How {
+    /// Compiles, on a thread that may be blocked for minutes. A process is ended once `is_wanted` says no; nothing ends
+    /// it within this one.
     fn compile(&self, wasm: &[u8], is_wanted: &dyn Fn() -> bool) -> Result<Artifact, CompileError> {
         match &self.program {
             CompilerProgram::InProcess => Ok(self.job.run(wasm)?),

@@ -36,6 +36,7 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Writes what the process must know before it looks at the component.
     pub(super) fn write(job: &Job, to: &mut impl Write) -> io::Result<()> {
         let head = Self { parent: process::id(), job: job.clone() };
         let json = serde_json::to_vec(&head).map_err(io::Error::other)?;
@@ -43,6 +44,7 @@ impl Head {
         to.write_all(&json)
     }
 
+    /// Reads it in the process. Only the broker wrote it, so it is not bounded.
     fn read(from: &mut impl Read) -> io::Result<Self> {
         let mut length = [0; 4];
         from.read_exact(&mut length)?;
@@ -65,6 +67,7 @@ pub fn compiler_process() -> ! {
     })
 }
 
+/// All that the process does. The limits come before the first byte of the component.
 fn work() -> io::Result<i32> {
     let mut exchange = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let Head { parent, job } = Head::read(&mut exchange)?;
@@ -85,6 +88,7 @@ fn work() -> io::Result<i32> {
     }
 }
 
+/// A refusal as the broker reads it.
 fn told(refused: &Refused) -> io::Result<Vec<u8>> {
     serde_json::to_vec(refused).map_err(io::Error::other)
 }

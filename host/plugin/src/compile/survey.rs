@@ -54,6 +54,8 @@ pub(crate) fn survey(wasm: &[u8]) -> Result<Option<Declared>, Refused> {
     Ok(counts.declared)
 }
 
+/// One pass over all of the component, which stops at the first bound that is broken: what it takes is bounded by the
+/// length of the file and by the bounds.
 fn count(wasm: &[u8]) -> Result<Counts, Refused> {
     let mut counts = Counts::default();
     for payload in Parser::new(0).parse_all(wasm) {
@@ -68,10 +70,12 @@ fn count(wasm: &[u8]) -> Result<Counts, Refused> {
     Ok(counts)
 }
 
+/// It is no component, as far as it can be read.
 fn unreadable(error: &wasmparser::Error) -> Refused {
     Refused::Invalid { reason: error.to_string() }
 }
 
+/// Refuses what is larger than its bound, and names both.
 fn at_most(what: &'static str, size: usize, limit: usize) -> Result<(), Refused> {
     if size <= limit {
         return Ok(());
@@ -121,6 +125,7 @@ struct Module {
 }
 
 impl Module {
+    /// The type with this index; one without values for what is none of a function.
     fn signature(&self, index: u32) -> Signature {
         self.types.get(index as usize).copied().unwrap_or_default()
     }
@@ -130,17 +135,20 @@ impl Module {
         self.callee(u32::try_from(self.imported + self.bodies).unwrap_or(u32::MAX))
     }
 
+    /// The type of a function, imported ones first.
     fn callee(&self, function: u32) -> Signature {
         self.functions.get(function as usize).map_or_else(Signature::default, |index| self.signature(*index))
     }
 }
 
+/// Adds up over the whole file: many small modules cost as much as a large one.
 fn add(sum: &mut usize, more: usize, what: &'static str, limit: usize) -> Result<(), Refused> {
     *sum = sum.saturating_add(more);
     at_most(what, *sum, limit)
 }
 
 impl Counts {
+    /// Takes what the component says of its config, which it may say once.
     fn declare(&mut self, section: &[u8]) -> Result<(), Refused> {
         let declared = Declared::parse(section).map_err(|reason| Refused::Invalid { reason })?;
         if self.declared.replace(declared).is_some() {
@@ -149,6 +157,7 @@ impl Counts {
         Ok(())
     }
 
+    /// Counts one piece of a module. What is of a component goes on to [`Self::see_component`].
     fn see(&mut self, payload: Payload<'_>) -> Result<(), Refused> {
         match payload {
             Payload::Version { encoding, .. } => self.enter(encoding),
@@ -204,6 +213,7 @@ impl Counts {
         }
     }
 
+    /// Counts one piece of a component. Only what the outermost one imports and exports is what a binding meets.
     fn see_component(&mut self, payload: Payload<'_>) -> Result<(), Refused> {
         match payload {
             Payload::InstanceSection(section) => self.items(section.count()),
@@ -251,6 +261,7 @@ impl Counts {
         }
     }
 
+    /// A module or a component begins, in the one where the pass is.
     fn enter(&mut self, encoding: wasmparser::Encoding) -> Result<(), Refused> {
         self.enclosing.push(Module::default());
         match encoding {
@@ -270,18 +281,22 @@ impl Counts {
         self.enclosing.last_mut().expect("one was just pushed if there was none")
     }
 
+    /// Entries of sections of components.
     fn items(&mut self, count: u32) -> Result<(), Refused> {
         add(&mut self.component_items, count as usize, "number of component types and instances", MAX_COMPONENT_ITEMS)
     }
 
+    /// What a module defines besides functions.
     fn define(&mut self, count: u32) -> Result<(), Refused> {
         add(&mut self.definitions, count as usize, "number of globals, tables and memories", MAX_DEFINITIONS)
     }
 
+    /// Data and element segments, each of which is copied when a guest is made.
     fn segment(&mut self, count: u32) -> Result<(), Refused> {
         add(&mut self.segments, count as usize, "number of data and element segments", MAX_SEGMENTS)
     }
 
+    /// The body of a function: its length, its locals, and the work that it means for the compiler.
     fn function(&mut self, body: &FunctionBody<'_>) -> Result<(), Refused> {
         let range = body.range();
         at_most("longest function, in bytes,", range.end - range.start, MAX_FUNCTION_BYTES)?;
@@ -299,6 +314,7 @@ impl Counts {
     }
 }
 
+/// Names are printed, compared and kept.
 fn name(name: &str) -> Result<(), Refused> {
     at_most("longest name of an import or export, in bytes,", name.len(), MAX_INTERFACE_NAME)
 }
@@ -360,6 +376,7 @@ impl Code<'_> {
         passed.saturating_add(1)
     }
 
+    /// A block begins; what it takes and gives.
     fn open(&mut self, ty: BlockType, is_loop: bool) -> usize {
         let Signature { params, results } = match ty {
             BlockType::Empty => Signature::default(),
@@ -371,6 +388,7 @@ impl Code<'_> {
         params + results
     }
 
+    /// What a branch to the block at this depth passes on; nothing for one that is not there, which the engine refuses.
     fn passed_to(&self, relative_depth: u32) -> usize {
         let index = self.blocks.len().checked_sub(1 + relative_depth as usize);
         index.map_or(0, |index| self.blocks[index].0)

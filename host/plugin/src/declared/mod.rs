@@ -60,6 +60,7 @@ pub enum SettingType {
 }
 
 impl SettingType {
+    /// Whether its value is several values.
     fn is_list(&self) -> bool {
         matches!(self, Self::List | Self::StatusList)
     }
@@ -122,6 +123,7 @@ pub struct Case {
     pub other: BTreeMap<String, Value>,
 }
 
+/// Left out of what is written.
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -173,6 +175,7 @@ impl Declared {
         Ok(declared)
     }
 
+    /// The setting of this name.
     fn named(&self, name: &str) -> Option<&Setting> {
         self.0.iter().find(|setting| setting.name == name)
     }
@@ -241,6 +244,7 @@ impl Declared {
         Ok(())
     }
 
+    /// A sentence about a name that the component does not read, with the one that was probably meant.
     fn unknown(&self, name: &str) -> String {
         const ALIKE: f64 = 0.7;
         let alike = |setting: &&Setting| strsim::damerau_levenshtein(&setting.name, name);
@@ -278,6 +282,7 @@ impl Setting {
         if crate::mask_urls(value).contains(&shown) { shown } else { crate::MASK.to_owned() }
     }
 
+    /// What holds of a value by itself, whatever else is set.
     fn check(&self, value: &str, grants: &[HttpGrant]) -> Result<(), String> {
         let Self { name, values, .. } = self;
         if !values.is_empty() {
@@ -307,6 +312,8 @@ impl Setting {
         }
     }
 
+    /// Whether a value is of a type. A type of a later version is any text: what this version cannot judge it does not
+    /// refuse.
     fn check_kind(&self, kind: &SettingType, value: &str, grants: &[HttpGrant]) -> Result<(), String> {
         let name = &self.name;
         let is_none = |what: &str| Err(format!("config `{name}` is `{}`; {what}", self.shown(value, value)));
@@ -340,6 +347,7 @@ impl Setting {
         }
     }
 
+    /// What holds besides in a case. The sentence says how to get out of the case as well.
     fn check_case(&self, case: &Case, value: &str, grants: &[HttpGrant]) -> Result<(), String> {
         let never: BTreeSet<&str> = case.never.iter().map(String::as_str).collect();
         let forbidden = match self.parts(value).find(|part| never.contains(part)) {
@@ -354,6 +362,7 @@ impl Setting {
         forbidden.map_err(|what| format!("{what}{}", case.ways_out()))
     }
 
+    /// Refuses a value that stands in both of two settings of which each must have its own.
     fn check_apart<'a>(&self, value: &str, theirs: impl Iterator<Item = &'a str>, other: &str) -> Result<(), String> {
         let theirs: BTreeSet<&str> = theirs.collect();
         self.parts(value).find(|part| theirs.contains(part)).map_or(Ok(()), |both| {
@@ -365,6 +374,7 @@ impl Setting {
 }
 
 impl Case {
+    /// Whether it says anything now. One with a condition that this version does not know says nothing.
     fn holds(&self, given: impl Fn(&String) -> bool) -> bool {
         self.other.is_empty() && self.set.iter().all(&given) && !self.unset.iter().any(&given)
     }

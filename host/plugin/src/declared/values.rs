@@ -170,6 +170,7 @@ pub(super) fn variables(text: &str, known: &[String]) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// Whether a name is one of those that `known` stands for.
 fn is_variable(name: &str, known: &str) -> bool {
     match known.strip_suffix('*') {
         Some(prefix) => name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()),
@@ -190,6 +191,7 @@ fn nearest(name: &str, known: &[String]) -> Option<String> {
     plain.min_by_key(far).filter(|known| far(known) <= WRONG && known.len() > WRONG).cloned()
 }
 
+/// The variables as they are written in a value.
 fn told(known: &[String]) -> String {
     let written = |known: &String| match known.strip_suffix('*') {
         Some(prefix) => format!("{{{prefix}NAME}}"),

@@ -12,6 +12,7 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Not one of those that only a machine or a network behind it is reached by.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let special = a == 0 // this network
@@ -26,6 +27,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !special
 }
 
+/// The same; what stands for an IPv4 address is judged as that one.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let s = address.segments();
     let embedded = |high: u16, low: u16| {

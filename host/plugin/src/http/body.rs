@@ -25,6 +25,7 @@ pub(super) struct WatchedBody<B> {
 }
 
 impl<B> WatchedBody<B> {
+    /// Watches a body that the guest reads: while it waits for more, the time is not its own.
     pub(super) fn new(body: B, trouble: Trouble) -> Self {
         Self { body, trouble, waits: false }
     }
@@ -62,6 +63,7 @@ pub(super) struct BoundedBody {
 }
 
 impl BoundedBody {
+    /// Bounds a body to so many bytes, and keeps the request open until it is read or dropped.
     pub(super) fn new(incoming: Incoming, limit: u64, open: Open) -> Self {
         Self { incoming, limit, left: limit, open: Some(open) }
     }

@@ -37,6 +37,7 @@ pub(super) struct Bounds {
     pub(super) body: u64,
 }
 
+/// What a request goes over, with TLS or without.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -87,6 +88,8 @@ pub(super) async fn send(
     Ok((response, Box::new(driver)))
 }
 
+/// Tries the addresses in their order, one after the other, and tells the last failure. All of them were checked
+/// before: nothing is looked up here once more, so a name that points elsewhere by now changes nothing.
 async fn connect(to: &Destination) -> Result<Box<dyn Stream>, Error> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in &to.addresses {
@@ -98,6 +101,7 @@ async fn connect(to: &Destination) -> Result<Box<dyn Stream>, Error> {
     Err(if last.kind() == io::ErrorKind::ConnectionRefused { Error::ConnectionRefused } else { Error::Connect(last) })
 }
 
+/// Speaks TLS where the grant says `https`, by the name in the grant and not by the address.
 async fn secure(stream: TcpStream, to: &Destination) -> Result<Box<dyn Stream>, Error> {
     // Requests are small and the guest waits: never hold one back to fill a packet.
     stream.set_nodelay(true).map_err(Error::Connect)?;
@@ -118,6 +122,7 @@ fn in_origin_form(mut request: Request<WasiBody>) -> Result<Request<WasiBody>, E
     Ok(request)
 }
 
+/// What is wrong with the head of a response, in the words of the WIT world.
 fn header_error(error: hyper::Error) -> Error {
     if error.is_parse_too_large() {
         return Error::HttpResponseHeaderSectionSize(u32::try_from(MAX_RESPONSE_HEADER).ok());
@@ -128,6 +133,7 @@ fn header_error(error: hyper::Error) -> Error {
     Error::Hyper(error)
 }
 
+/// How long the body says that it is, to be refused before it is read.
 fn content_length<B>(response: &Response<B>) -> Option<u64> {
     response.headers().get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -50,6 +50,7 @@ pub(crate) struct HttpGate {
 }
 
 impl HttpGate {
+    /// The gate of one call: its bounds begin anew with it.
     pub(crate) fn new(
         grants: Arc<[HttpGrant]>,
         resolver: Arc<dyn Resolver>,
@@ -101,6 +102,7 @@ impl HttpGate {
     }
 }
 
+/// Bytes of a request but its body, as far as the guest chose them.
 fn head_bytes(request: &Request<WasiBody>) -> usize {
     let uri = request.uri();
     let address = uri.authority().map_or(0, |authority| authority.as_str().len())
@@ -136,6 +138,7 @@ async fn addresses(grant: &HttpGrant, resolver: &dyn Resolver) -> Result<Vec<Soc
     Ok(found.into_iter().map(|address| SocketAddr::from((address, origin.port))).collect())
 }
 
+/// The response, when it begins, and what drives the connection from then on.
 type Sending = Box<dyn Future<Output = Result<(Response<WasiBody>, Driver), Error>> + Send>;
 
 impl WasiHttpHooks for HttpGate {

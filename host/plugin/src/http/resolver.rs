@@ -24,6 +24,7 @@ pub trait Resolver: Send + Sync {
 
 /// An answer that many may wait for; the error as kind and text, which can be copied.
 type Answer = Result<Vec<IpAddr>, (io::ErrorKind, String)>;
+/// Look-ups that have no answer yet, by name.
 type UnderWay = HashMap<String, watch::Receiver<Option<Answer>>>;
 
 /// The system's own look-up, once at a time for each name.
@@ -37,6 +38,7 @@ pub struct SystemResolver {
 }
 
 impl SystemResolver {
+    /// A panic elsewhere leaves the table whole.
     fn under_way(&self) -> MutexGuard<'_, UnderWay> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,6 +79,7 @@ impl Drop for Running {
     }
 }
 
+/// Asks the system, which may take as long as it likes: for threads that may be blocked.
 fn system(host: &str) -> Answer {
     // The port is of no interest to a look-up, but the call wants one.
     match (host, 0).to_socket_addrs() {
@@ -85,6 +88,7 @@ fn system(host: &str) -> Answer {
     }
 }
 
+/// Waits for an answer that many may wait for. Dropping it ends the waiting of this one alone.
 async fn answered(mut answer: watch::Receiver<Option<Answer>>) -> io::Result<Vec<IpAddr>> {
     let told = answer.wait_for(Option::is_some).await.map(|told| told.clone());
     match told {

@@ -9,6 +9,7 @@ use std::sync::{
 #[derive(Clone, Default)]
 pub(crate) struct Trouble(Arc<Befell>);
 
+/// What went wrong, and whether the guest waits just now.
 #[derive(Default)]
 struct Befell {
     /// The first request that failed.

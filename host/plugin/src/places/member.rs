@@ -27,16 +27,19 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// It is there once more: a binding that is set anew may come before the old one has gone, under the same name.
     pub(super) fn join(&mut self, deadline: Duration) {
         self.deadlines.push(deadline);
     }
 
+    /// One of those that joined with this deadline goes. What it did so far is still known while it holds places.
     pub(super) fn leave(&mut self, deadline: Duration) {
         if let Some(index) = self.deadlines.iter().position(|joined| *joined == deadline) {
             self.deadlines.swap_remove(index);
         }
     }
 
+    /// How long its checks may take, by the longest of those that are there.
     fn deadline(&self) -> Duration {
         self.deadlines.iter().copied().max().unwrap_or_default()
     }
@@ -53,6 +56,8 @@ impl Member {
         self.holds.push((now, expected));
     }
 
+    /// Counts what the check that is done really took, in place of what was assumed when it got its place. Half of what
+    /// is known comes from the last check: a service that works again is quick after a few.
     pub(super) fn give_back(&mut self, since: Duration, now: Duration) {
         let Some(index) = self.holds.iter().position(|(taken, _)| *taken == since) else { return };
         let (_, expected) = self.holds.swap_remove(index);
@@ -82,6 +87,7 @@ impl Member {
         self.leashed = Some((since, leash));
     }
 
+    /// Whether one of its places must be given back before its check is done.
     pub(super) fn is_leashed(&self) -> bool {
         self.leashed.is_some()
     }

@@ -18,6 +18,8 @@ use turns::{Ticket, Turns};
 #[derive(Clone)]
 pub(crate) struct NodePlaces(Arc<Mutex<Line>>);
 
+/// Who has a place, and who waits for one. All of it is behind one lock, which is never held over anything that takes
+/// time.
 struct Line {
     turns: Turns,
     /// How those in line are called; each is told when it got its place, and on what leash.
@@ -52,11 +54,13 @@ struct Waiting {
 }
 
 impl NodePlaces {
+    /// So many places, all of them free.
     pub(crate) fn new(places: usize) -> Self {
         let line = Line { turns: Turns::new(places), calls: HashMap::new(), began: Instant::now() };
         Self(Arc::new(Mutex::new(line)))
     }
 
+    /// A panic elsewhere leaves the line whole: whoever holds a place gives it back when he is dropped.
     fn line(&self) -> MutexGuard<'_, Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,10 +86,12 @@ impl NodePlaces {
         self.place(binding, since, leash)
     }
 
+    /// What gives the place back, whatever becomes of the check.
     fn place(&self, binding: &Name, since: Duration, leash: Option<Duration>) -> NodePlace {
         NodePlace { places: self.clone(), binding: Arc::clone(binding), since, leash }
     }
 
+    /// Gets in line, and calls whoever's turn it is: that may be the one who has just come.
     fn get_in_line(&self, binding: &Name) -> Waiting {
         let (call, called) = oneshot::channel();
         let mut line = self.line();
@@ -109,10 +115,12 @@ impl NodePlace {
 }
 
 impl Line {
+    /// Time since the first place, by a clock that never goes back.
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
+    /// Hands out places until nobody may take another one. To be called after each change that could let somebody in.
     fn call_next(&mut self) {
         let now = self.now();
         while let Some(ticket) = self.turns.next(now) {
@@ -123,6 +131,7 @@ impl Line {
         }
     }
 
+    /// A place is free again, and who waits may have it.
     fn give_back(&mut self, binding: &Name, since: Duration) {
         let now = self.now();
         self.turns.give_back(binding, since, now);

@@ -63,6 +63,7 @@ struct Shares {
 }
 
 impl Turns {
+    /// So many places, and nobody there yet.
     pub(crate) fn new(places: usize) -> Self {
         let (bindings, waiting, least) = (BTreeMap::new(), VecDeque::new(), Duration::ZERO);
         Self { places, free: places, bindings, waiting, next_ticket: 0, least, leash: None }
@@ -78,6 +79,7 @@ impl Turns {
         self.change(binding, |member| member.leave(deadline));
     }
 
+    /// Changes a binding that is known, and forgets it when nothing refers to it any more.
     fn change(&mut self, binding: &Name, change: impl FnOnce(&mut Member)) {
         let Some(member) = self.bindings.get_mut(binding) else { return };
         change(member);
@@ -171,6 +173,8 @@ impl Turns {
         self.places - self.for_quick()
     }
 
+    /// How the places are shared at this moment. It goes over all bindings, of which a node has hundreds at most, and
+    /// is right for as long as nothing changes: a check becomes slow by time passing alone.
     fn shares(&self, now: Duration) -> Shares {
         let (mut idle, mut slow_idle, mut slow, mut long, mut leashed) = (0, 0, 0, 0, 0);
         for member in self.bindings.values() {
@@ -192,11 +196,14 @@ impl Turns {
         Shares { now, slow, long, leashed, kept: (wanted + 1).min(self.places / 2).max(1) }
     }
 
+    /// Whether a binding may have a place now, for as long as it takes or on a leash. One that is there no longer may
+    /// have what is free.
     fn may_take(&self, shares: &Shares, binding: &Name) -> bool {
         let Some(member) = self.bindings.get(binding) else { return self.free > 0 };
         self.may_keep(shares, member) || self.leash_of(shares, member).is_some()
     }
 
+    /// The leash on which it may have a place, if so.
     fn leash_of(&self, shares: &Shares, member: &Member) -> Option<Duration> {
         // Where it is the only place for quick ones, they would wait for it again and again.
         let room = self.for_leashed() < self.for_quick();
@@ -214,6 +221,7 @@ impl Turns {
             }
     }
 
+    /// Takes a place that [`Self::may_take`] allowed, with these shares. Nothing may have changed between.
     fn take(&mut self, shares: &Shares, binding: &Name) {
         let now = shares.now;
         self.leash = self

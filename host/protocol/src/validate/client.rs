@@ -112,6 +112,7 @@ pub fn settings(settings: &wire::Settings, names: Names<'_>) -> Result<Declared,
     Ok(declared)
 }
 
+/// Refuses a list that is longer than what a client may bring.
 fn bounded(what: &str, count: usize) -> Result<(), Violation> {
     let max = limits::DECLARED_TOPICS_MAX;
     if count <= max {

@@ -47,6 +47,8 @@ pub fn send(request: wire::SendMessageRequest, names: Names<'_>, arrival: Arriva
     Ok(Send { topic, messages })
 }
 
+/// Bounds a batch by the number of its messages and by their bytes. A single one is bounded elsewhere, with a code of
+/// its own.
 fn check_batch(messages: &[wire::Message]) -> Result<(), Violation> {
     if messages.len() > limits::SEND_BATCH_MAX {
         let text =
@@ -63,6 +65,7 @@ fn check_batch(messages: &[wire::Message]) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A message as the broker takes it. Nothing is stored of a request of which one message is refused.
 fn new_message(message: wire::Message, arrival: Arrival<'_>) -> Result<NewMessage, Violation> {
     let wire::Message { user_properties, system_properties, body, .. } = message;
     let system = system_properties.unwrap_or_default();
@@ -216,6 +219,8 @@ fn kind(system: &SystemProperties, group: Option<&str>) -> Result<MessageKind, V
     kind.map_err(|what| Refusal::NotBuilt(what).into())
 }
 
+/// What the body is, as the client says. One that is marked as compressed and begins otherwise is refused: no consumer
+/// could read it.
 fn encoding(number: i32, body: &[u8]) -> Result<BodyEncoding, Violation> {
     match Encoding::try_from(number) {
         Ok(Encoding::Unspecified | Encoding::Identity) => Ok(BodyEncoding::Identity),
