@@ -160,3 +160,41 @@ fn document(backup: &Backup, folder: &Path) -> Value {
         "bytes": backup.bytes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backup() -> Backup {
+        Backup {
+            cluster_id: "00ff".to_owned(),
+            made_at_ms: 1_700_000_000_007,
+            vouch: "0.1.0".to_owned(),
+            log_start: 4096,
+            log_end: 8192,
+            snapshot: None,
+            newest_record_ms: 1_699_999_999_000,
+            node_was_running: true,
+            files: 3,
+            bytes: 2048,
+        }
+    }
+
+    #[test]
+    fn a_backup_is_told_with_how_far_it_reaches() {
+        assert_eq!(
+            describe(&backup()),
+            "cluster 00ff, log positions 4096 to 8192, newest record of 2023-11-14T22:13:19.000Z, 2.00 KiB in 3 files, \
+             made 2023-11-14T22:13:20.007Z by Vouch 0.1.0"
+        );
+        let document = document(&backup(), Path::new("/b"));
+        assert_eq!((&document["folder"], &document["log_end"]), (&json!("/b"), &json!(8192)));
+        assert_eq!((&document["snapshot"], &document["node_was_running"]), (&Value::Null, &json!(true)));
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_ends_nobody() {
+        assert_eq!(time(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+}

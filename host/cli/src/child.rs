@@ -247,6 +247,18 @@ mod tests {
         assert_eq!(cpu_time_of("42 (x) S 1"), None);
     }
 
+    /// Where a child is started from a test, it is the program of the tests.
+    #[test]
+    fn a_child_that_ends_before_it_listens_is_told_with_its_last_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("server");
+        let arguments = vec!["--no-such-flag".into()];
+        let start = Start { name: "the server", arguments, folder: &place, environment: &[] };
+        let error = Server::start(start).map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with("the server ended before it listened (exit status: "), "{error}");
+        assert!(error.contains("no-such-flag"), "{error}");
+    }
+
     #[test]
     fn this_process_uses_processor_time() {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();

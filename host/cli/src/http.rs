@@ -249,49 +249,6 @@ fn unexpected(title: &str, text: &str) -> anyhow::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_one_path_segment() {
-        assert_eq!(segment("%DLQ%g"), "%25DLQ%25g");
-        assert_eq!(segment("team/order-checkback"), "team%2Forder-checkback");
-        assert_eq!(segment("sha256:ab_c.d~e"), "sha256%3Aab_c.d~e");
-    }
-
-    #[test]
-    fn only_set_parameters_are_sent() {
-        assert_eq!(query(&[("state", None), ("topic", None)]), "");
-        assert_eq!(
-            query(&[("state", Some("open")), ("topic", None), ("after", Some("a/b"))]),
-            "?state=open&after=a%2Fb"
-        );
-    }
-
-    #[test]
-    fn addresses_are_taken_with_and_without_scheme() {
-        assert_eq!(base_url("127.0.0.1:8080").unwrap(), "http://127.0.0.1:8080");
-        assert_eq!(base_url("http://broker:80/").unwrap(), "http://broker:80");
-    }
-
-    #[test]
-    fn what_is_no_address_is_wrong_usage() {
-        for address in ["", "https://x:1", "a b", "host:80/path", "u@h:1"] {
-            let error = base_url(address).unwrap_err();
-            assert!(error.is::<Usage>(), "{address}");
-        }
-    }
-
-    #[test]
-    fn an_answer_that_is_no_problem_document_is_still_explained() {
-        let text = refusal(StatusCode::BAD_GATEWAY, "<html>proxy</html>").to_string();
-        assert!(text.contains("502") && text.contains("<html>proxy"), "{text}");
-    }
-
-    #[test]
-    fn an_answer_that_is_no_document_is_told_with_its_first_words() {
-        assert_eq!(document("{\"a\": 1}").unwrap()["a"], 1);
-        let text = document("<html>welcome\n</html>").unwrap_err().to_string();
-        assert_eq!(text, "what the node answered is not JSON: look at line 1, column 1\n  <html>welcome\\n</html>");
-    }
-}
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;

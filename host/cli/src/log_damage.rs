@@ -91,3 +91,57 @@ fn copy_json(copy: &DamagedCopy) -> Value {
     };
     json!({"file": file_name(&copy.file), "reason": copy.reason, "state": state})
 }
+
+#[cfg(test)]
+mod tests {
+    use vouch_commitlog::{LogIdentity, LogPosition};
+
+    use super::*;
+    use crate::failure;
+    use crate::log_pieces::tests::range;
+
+    fn verification(damaged: bool) -> Verification {
+        Verification {
+            identity: LogIdentity { cluster_id: [7; 16], shard: 0, segment_size: 4 << 20 },
+            start: LogPosition(0),
+            end: LogPosition(8192),
+            durable: LogPosition(8192),
+            entries: 3,
+            damage: damaged.then(|| range(Some(9))).into_iter().collect(),
+            tail: None,
+            segments: Vec::new(),
+        }
+    }
+
+    fn copies(fates: &[CopyFate]) -> StoredCopies {
+        let copy =
+            |fate: &CopyFate| DamagedCopy { file: "/d/a.snapshot".into(), reason: "torn".to_owned(), fate: *fate };
+        StoredCopies { files: 4, damage: fates.iter().map(copy).collect(), to_be_made: Vec::new() }
+    }
+
+    #[test]
+    fn what_can_be_made_again_is_told_from_what_is_lost() {
+        let told = |damaged, fates: &[CopyFate]| found(&verification(damaged), &copies(fates)).to_string();
+        let repairable = told(false, &[CopyFate::FromOtherCopy, CopyFate::FromLog]);
+        assert!(repairable.starts_with("the log is sound, and 2 files of its snapshots are damaged"), "{repairable}");
+        assert!(repairable.contains("makes the damaged files again") && repairable.contains("the other copy is whole"));
+        let lost = told(false, &[CopyFate::Lost]);
+        assert!(lost.contains("restore the folder from a backup") && lost.contains("nothing else says"), "{lost}");
+        let both = told(true, &[CopyFate::FromLog]);
+        assert!(both.starts_with("the log is damaged in 1 places, and 1 files of its snapshots are"), "{both}");
+        assert!(told(true, &[]).starts_with("the log is damaged in 1 places\n"));
+    }
+
+    #[test]
+    fn a_script_gets_everything_that_was_found_beside_the_sentence() {
+        let document = failure::document(&found(&verification(true), &copies(&[CopyFate::Lost])));
+        assert_eq!((&document["type"], &document["sound"]), (&json!("urn:vouch:cli:damaged"), &json!(false)));
+        assert_eq!(document["damage"][0]["entries_lost"], 2);
+        assert_eq!(
+            document["snapshots"]["damage"][0],
+            json!({"file": "a.snapshot", "reason": "torn", "state": "lost"})
+        );
+        let whole = json(&verification(false), &copies(&[]));
+        assert_eq!((&whole["sound"], &whole["tail"], &whole["end"]), (&json!(true), &Value::Null, &json!(8192)));
+    }
+}

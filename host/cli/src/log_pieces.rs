@@ -59,3 +59,42 @@ pub(crate) fn file_name(path: &Path) -> String {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use vouch_commitlog::LogPosition;
+
+    use super::*;
+
+    /// A stretch of a segment, with the numbers of the entries around it if they are known.
+    pub(crate) fn range(index_before: Option<u64>) -> DamagedRange {
+        DamagedRange {
+            file: "/d/log/00000000000000000000.log".into(),
+            offset: 4096,
+            length: 512,
+            from: LogPosition(4096),
+            to: LogPosition(4608),
+            reason: "a checksum does not match".to_owned(),
+            headers: 1,
+            index_before,
+            index_after: Some(12),
+        }
+    }
+
+    #[test]
+    fn how_many_entries_are_lost_is_told_where_it_is_known() {
+        assert!(describe(&range(Some(9))).ends_with("; 2 entries lost"), "{}", describe(&range(Some(9))));
+        assert_eq!(describe(&range(None)), range(None).to_string());
+        assert_eq!(
+            (&range_json(&range(Some(9)))["entries_lost"], &range_json(&range(None))["entries_lost"]),
+            (&json!(2), &Value::Null)
+        );
+        assert_eq!(range_json(&range(None))["file"], "00000000000000000000.log");
+    }
+
+    #[test]
+    fn files_and_ids_are_written_short() {
+        assert_eq!((file_name(Path::new("/a/b.log")).as_str(), file_name(Path::new("/")).as_str()), ("b.log", ""));
+        assert_eq!(hex(&[0, 0x0f, 0xff]), "000fff");
+    }
+}

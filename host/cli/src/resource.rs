@@ -145,8 +145,10 @@ pub(crate) fn report(http: &HttpArgs, body: &Value, sentence: String) -> anyhow:
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
+    use crate::http::fake::FakeNode;
 
     #[test]
     fn lists_are_read_with_and_without_a_frame() {
@@ -163,6 +165,36 @@ mod tests {
         let Value::Object(mut document) = document else { panic!("an object") };
         leave_out_defaults(&mut document);
         assert_eq!(Value::Object(document), json!({"queues": 4, "transaction": {"max_checks": 3}}));
+    }
+
+    fn object(document: Value) -> Map<String, Value> {
+        let Value::Object(members) = document else { panic!("an object") };
+        members
+    }
+
+    #[test]
+    fn what_is_created_may_not_be_there_and_what_is_told_then_names_the_command_that_changes_it() {
+        let node = FakeNode::answering(&[
+            ("201 Created", "{}"),
+            ("412 Precondition Failed", "{\"title\": \"x\", \"status\": 412}"),
+        ]);
+        let http = node.args(false);
+        create(&http, "topic", "/v1/topics/t", "t", object(json!({"queues": 4, "retention": null}))).unwrap();
+        let taken = create(&http, "topic", "/v1/topics/t", "t", Map::new()).unwrap_err().to_string();
+        assert_eq!(taken, "topic t exists already; change it with: vouch topic update t");
+        let asked = node.asked();
+        assert!(asked.iter().all(|asked| asked.headers.contains(&"if-none-match: *".to_owned())));
+        assert_eq!(asked[0].body, "{\"queues\":4}", "what is null is the default anyway");
+    }
+
+    #[test]
+    fn a_change_of_nothing_is_wrong_usage_and_asks_nobody() {
+        let node = FakeNode::answering(&[("200 OK", "{}")]);
+        let error = update(&node.args(false), "group", "/v1/groups/g", "g", Map::new()).unwrap_err();
+        assert!(error.is::<Usage>() && error.to_string().contains("vouch group update --help"), "{error}");
+        assert!(node.lines().is_empty());
+        update(&node.args(false), "group", "/v1/groups/g", "g", object(json!({"backoff": null}))).unwrap();
+        assert_eq!(node.asked()[0].body, "{\"backoff\":null}", "a default that is asked for is sent");
     }
 
     #[test]

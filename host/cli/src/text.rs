@@ -174,6 +174,19 @@ mod tests {
     }
 
     #[test]
+    fn none_and_an_empty_name_go_back_to_the_default() {
+        let wait = or_none(duration);
+        assert_eq!((wait("none"), wait("6s")), (Ok(Setting::Default), Ok(Setting::To("6s".to_owned()))));
+        assert!(wait("6").unwrap_err().ends_with("; or write none for the default"));
+        assert_eq!((or_empty(""), or_empty("none")), (Ok(Setting::Default), Ok(Setting::To("none".to_owned()))));
+        let mut object = serde_json::Map::new();
+        set_some(&mut object, "a", None::<u32>);
+        set_some(&mut object, "b", Some(Setting::<u32>::Default));
+        set_some(&mut object, "c", Some(Setting::To(7)));
+        assert_eq!(Value::Object(object), serde_json::json!({"b": null, "c": 7}));
+    }
+
+    #[test]
     fn what_would_keep_nothing_is_refused_and_the_least_is_taken() {
         assert_eq!((kept_size("1B").unwrap(), kept_for("1s").unwrap()), ("1B".to_owned(), "1s".to_owned()));
         for nothing in ["0", "0B", "0GiB"] {

@@ -89,3 +89,31 @@ async fn pay(State(database): State<Arc<PathBuf>>, Path(id): Path<String>) -> An
 fn tell(order: &str, what: What, text: String) {
     Event { who: "orders API".to_owned(), order: order.to_owned(), what, text, transaction: None }.tell();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn asked(database: &Arc<PathBuf>, message: Option<&str>) -> (u16, Value) {
+        let question = Query(Question { message: message.map(str::to_owned) });
+        let (status, Json(body)) =
+            show(State(database.clone()), Path("A-1".to_owned()), question, HeaderMap::new()).await;
+        (status.as_u16(), body)
+    }
+
+    #[tokio::test]
+    async fn an_answer_about_a_message_is_binding_and_a_database_that_is_away_gives_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Arc::new(folder.path().join("orders.db"));
+        assert_eq!(asked(&path, Some("m1")).await.0, 503);
+        database::create(&path).unwrap();
+        assert_eq!(asked(&path, None).await.0, 404, "nobody was told anything: a row may follow");
+        assert_eq!(asked(&path, Some("m1")).await, (200, json!({"id": "A-1", "status": database::CANCELLED})));
+        assert!(database::insert(&path, "m1", "A-1", "lamp", database::PAID).is_err());
+        database::insert(&path, "m2", "A-1", "lamp", database::AWAITING_PAYMENT).unwrap();
+        assert_eq!(asked(&path, Some("m2")).await.1["status"], database::AWAITING_PAYMENT);
+        let paid = |id: &str| pay(State(path.clone()), Path(id.to_owned()));
+        assert_eq!((paid("A-1").await.0, paid("A-2").await.0), (StatusCode::OK, StatusCode::NOT_FOUND));
+        assert_eq!(asked(&path, None).await.1["status"], database::PAID);
+    }
+}

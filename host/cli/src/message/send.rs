@@ -121,3 +121,47 @@ fn print_receipt(send: &Send, receipt: &wire::SendResultEntry) -> anyhow::Result
     let receipt = format!("{outcome}: message {} on {}{transaction}", receipt.message_id, send.topic);
     Ok(output::line(escape::line(&receipt))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        send: Send,
+    }
+
+    fn line(flags: &[&str]) -> Send {
+        Line::try_parse_from([&["send", "t"], flags].concat()).unwrap().send
+    }
+
+    #[test]
+    fn a_message_is_built_of_its_flags() {
+        let flags = ["--body", "hello", "--tag", "a", "--key", "k", "--key", "l", "--property", "p=1=2"];
+        let message = build(&line(&flags)).unwrap();
+        let system = message.system_properties.unwrap();
+        assert_eq!((message.body.as_ref(), system.tag.as_deref()), (&b"hello"[..], Some("a")));
+        assert_eq!((system.keys, message.user_properties["p"].as_str()), (vec!["k".to_owned(), "l".to_owned()], "1=2"));
+        assert_eq!(system.message_type, wire::MessageType::Normal as i32);
+        let half = build(&line(&["--body", "x", "--transaction", "commit"])).unwrap();
+        assert_eq!(half.system_properties.unwrap().message_type, wire::MessageType::Transaction as i32);
+    }
+
+    #[test]
+    fn a_body_comes_from_the_flag_or_a_file_and_is_never_empty() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let from_file = line(&["--file", file.path().to_str().unwrap()]);
+        assert!(read_body(&from_file).unwrap_err().is::<Usage>());
+        std::fs::write(file.path(), [0xFF, 0]).unwrap();
+        assert_eq!(read_body(&from_file).unwrap(), [0xFF, 0]);
+        assert!(read_body(&line(&["--body", ""])).unwrap_err().is::<Usage>());
+        assert_eq!(read_body(&line(&["--file", "/none"])).unwrap_err().to_string(), "cannot read /none");
+        assert!(
+            Line::try_parse_from(["send", "t"]).is_err()
+                && Line::try_parse_from(["send", "t", "--body", "a", "--file", "b"]).is_err()
+        );
+    }
+}

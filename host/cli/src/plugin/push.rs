@@ -100,3 +100,58 @@ fn print_verdict(http: &HttpArgs, answer: &Answer, moved: bool, reference: &str)
     output::line(format_args!("{reference} {what}"))?;
     Ok(output::line(described(&answer.body))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::fake::FakeNode;
+
+    const TAKEN: (&str, &str) = ("428 Precondition Required", "{\"title\": \"x\", \"status\": 428}");
+    const MOVED: (&str, &str) = ("412 Precondition Failed", "{\"title\": \"x\", \"status\": 412}");
+    const GONE: (&str, &str) = ("404 Not Found", "{\"title\": \"x\", \"status\": 404}");
+
+    fn put(node: &FakeNode, replace: bool) -> anyhow::Result<(Answer, bool)> {
+        put_tag(&node.args(false).client().unwrap(), "check", "1.0", b"wasm".to_vec(), replace)
+    }
+
+    #[test]
+    fn a_tag_that_is_taken_is_moved_only_where_that_is_asked_for() {
+        let node = FakeNode::answering(&[TAKEN]);
+        let told = put(&node, false).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(told, "check:1.0 names another component already; --replace moves the tag");
+        assert_eq!(node.lines(), ["PUT /v1/plugins/check/tags/1.0"], "what it names is not asked for");
+
+        let node = FakeNode::answering(&[("200 OK\r\netag: \"old\"", "{}"), ("200 OK\r\netag: \"new\"", "{}")]);
+        let (_, moved) = put(&node, true).unwrap();
+        assert!(moved && node.asked()[1].headers.contains(&"if-match: \"old\"".to_owned()), "{:?}", node.asked());
+    }
+
+    #[test]
+    fn a_tag_that_somebody_else_moves_meanwhile_stays_theirs() {
+        let node = FakeNode::answering(&[("200 OK\r\netag: \"old\"", "{}"), MOVED]);
+        let told = put(&node, true).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(told, "somebody else moved check:1.0 meanwhile; look at it, then try again");
+    }
+
+    #[test]
+    fn a_tag_that_is_new_or_names_the_same_is_not_called_moved() {
+        let node = FakeNode::answering(&[GONE, ("201 Created\r\netag: \"new\"", "{}")]);
+        let (answer, moved) = put(&node, true).unwrap();
+        assert!(answer.created && !moved);
+        assert!(!node.asked()[1].headers.iter().any(|header| header.starts_with("if-match")));
+        let same = ("200 OK\r\netag: \"same\"", "{}");
+        assert!(!put(&FakeNode::answering(&[same, same]), true).unwrap().1);
+    }
+
+    #[test]
+    fn a_component_is_not_pushed_under_a_digest_of_the_uploaders_making() {
+        let reference = Reference::parse("check@sha256:ab").unwrap();
+        let error =
+            push(&reference, Path::new("/none.wasm"), false, &FakeNode::answering(&[]).args(false)).unwrap_err();
+        assert!(error.is::<Usage>(), "{error}");
+        let reference = Reference::parse("check:1.0").unwrap();
+        let error =
+            push(&reference, Path::new("/none.wasm"), false, &FakeNode::answering(&[]).args(false)).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the component /none.wasm");
+    }
+}

@@ -100,6 +100,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_node_says_is_told_from_what_befell_the_connection() {
+        let told = |status: GrpcStatus| transport(&status).to_string();
+        let starting = told(GrpcStatus::unavailable("the log is being recovered"));
+        assert!(starting.contains("recovered") && starting.contains("/readyz"), "{starting}");
+        let late = told(GrpcStatus::deadline_exceeded("3s"));
+        assert!(late.contains("it may have happened all the same"), "{late}");
+        let broken = |code| {
+            let mut status = GrpcStatus::new(code, "h2");
+            status.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
+            status
+        };
+        assert!(told(broken(tonic::Code::Unavailable)).contains("check that the node runs"));
+        let closed = transport(&broken(tonic::Code::Cancelled));
+        assert_eq!(closed.downcast_ref::<Problem>().unwrap().document()["type"], "urn:vouch:cli:closed");
+        let hostile = told(GrpcStatus::internal("a\n\u{1b}[2J"));
+        assert!(hostile.starts_with("the call failed: a\\n\\u{1b}[2J (Internal)"), "{hostile}");
+    }
+
+    #[test]
+    fn the_innermost_cause_is_told() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+        assert_eq!(source_text(&Outer(std::io::Error::other("inner"))), "inner");
+        assert!(silent("h:1").to_string().contains("connected, but no settings came within 3s"));
+    }
+
+    #[test]
     fn a_refusal_carries_the_brokers_sentence_and_code() {
         let status = wire::Status { code: wire::Code::TopicNotFound as i32, message: "no topic x".to_owned() };
         let text = check(Some(&status)).unwrap_err().to_string();

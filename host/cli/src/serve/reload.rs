@@ -141,3 +141,25 @@ fn names(names: impl Iterator<Item = &'static str>) -> String {
     let names: Vec<_> = names.collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SETTINGS;
+
+    /// What `Gateway::take_over` and the log take over, and nothing else: of the rest a reload says that it waits.
+    #[test]
+    fn what_sighup_changes_is_who_may_come_in_and_what_the_log_tells() {
+        let reloads: Vec<&str> =
+            SETTINGS.iter().filter(|setting| setting.reloads).map(|setting| setting.name).collect();
+        let doors = ["http_token", "http_token_file", "http_hosts", "insecure_http", "insecure_grpc", "insecure"];
+        let others = ["tls_certificate", "tls_key", "log_level"];
+        assert_eq!(reloads, [&doors[..], &others].concat());
+    }
+
+    #[test]
+    fn names_for_the_log_are_never_an_empty_text() {
+        assert_eq!(names(std::iter::empty()), "nothing");
+        assert_eq!(names(["a", "b"].into_iter()), "a, b");
+    }
+}
