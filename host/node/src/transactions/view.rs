@@ -140,7 +140,8 @@ fn last_error(leader: &Leader, transaction: u64, failure: Option<&Failure>) -> O
         trace: failure.trace.clone(),
         at_ms: failure.at.0,
     });
-    seen.or(recorded)
+    // What the log says was written a moment after it was heard: the later one is shown now and after a restart.
+    [seen, recorded].into_iter().flatten().max_by_key(|error| error.at_ms)
 }
 
 /// An ask without an answer, as the last that was heard of a transaction.
