@@ -1,4 +1,7 @@
 //! Accepting connections, also when the system has no descriptor for one.
+//!
+//! A process that has no descriptor left must not stop listening, and must not spin either: each refusal is followed by
+//! a pause, and a few descriptors are kept to be given up for probes.
 
 use std::fs::File;
 use std::io;
@@ -48,7 +51,9 @@ pub(crate) struct Acceptor {
 /// A connection, and whether it has the descriptor of a spare.
 #[derive(Debug)]
 pub(crate) struct Accepted {
+    /// The connection.
     pub(crate) stream: TcpStream,
+    /// Who connected.
     pub(crate) peer: SocketAddr,
     /// The process has no descriptors left: let it go soon.
     pub(crate) scarce: bool,
@@ -96,6 +101,8 @@ impl Acceptor {
         }
     }
 
+    /// Takes as many spares as are missing and can be had. They are files that say nothing and cost one descriptor
+    /// each.
     fn keep_spares(&mut self) {
         while self.spares.len() < self.spares_max {
             let Ok(spare) = File::open("/dev/null") else { return };
@@ -113,7 +120,9 @@ fn concerns_one(error: &io::Error) -> bool {
 /// No descriptor is left, of this process or of the system.
 fn is_scarcity(error: &io::Error) -> bool {
     // The same numbers on every Linux.
+    /// The whole system has none.
     const ENFILE: i32 = 23;
+    /// This process may have no more.
     const EMFILE: i32 = 24;
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }

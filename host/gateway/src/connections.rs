@@ -1,4 +1,7 @@
 //! How many connections there may be: what the process's descriptors allow, less what everything else needs.
+//!
+//! What is wanted is a setting; what fits follows from the limit of open files, and is lowered without a word to
+//! clients. `vouch config check` shows both.
 
 /// Descriptors that connections never take. They belong to the log (its segments, the next one, syncs, snapshots, the
 /// scrubber), the lookup index, a backup, what components connect to, the runtime, and the places kept for probes. A node
@@ -31,6 +34,8 @@ impl Default for Connections {
 impl Connections {
     /// `grpc` connections, and those of HTTP, or what fits in so many descriptors. Nothing if that is too little to serve
     /// anybody ([`DESCRIPTORS_MIN`]).
+    ///
+    /// The log goes first: what is reserved for it no connection gets, however many are wanted.
     #[must_use]
     pub fn within(descriptors: u64, grpc: usize) -> Option<Self> {
         if descriptors < DESCRIPTORS_MIN {

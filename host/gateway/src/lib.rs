@@ -1,4 +1,8 @@
 //! The edges: gRPC service, HTTP API, TLS.
+//!
+//! Both ports are taken before the node starts ([`GatewayConfig::bind`]) and answer from then on ([`open`]): probes are
+//! told how far the start is, and everything else is told to try again. What waits for clients is bounded on each port
+//! by itself, in bytes and in time, so that nobody who reads nothing costs others more than their wait.
 
 mod accept;
 mod connections;
@@ -99,6 +103,8 @@ pub enum ServeError {
 }
 
 /// The running edges of a node.
+///
+/// It holds no node until [`Gateway::serve`] gives it one, and should be stopped with [`Gateway::shutdown`]: dropping it stops both ports, too, and waits for nothing.
 pub struct Gateway {
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
@@ -217,6 +223,7 @@ impl Gateway {
         reloaded
     }
 
+    /// The settings that hold now; a reload replaces them as a whole.
     fn config(&self) -> MutexGuard<'_, GatewayConfig> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,6 +255,7 @@ impl GatewayConfig {
         Ok(())
     }
 
+    /// Who may come in, on both ports.
     fn check_doors(&self) -> Result<(), ServeError> {
         self.door()?;
         if !self.grpc_addr.ip().to_canonical().is_loopback() && !self.insecure_grpc {
@@ -261,6 +269,8 @@ impl GatewayConfig {
     ///
     /// # Errors
     /// [`ServeError::Listen`].
+    ///
+    /// The ports are taken for a moment and given back.
     pub fn check_addresses(&self) -> Result<(), ServeError> {
         [self.grpc_addr, self.http_addr].into_iter().try_for_each(|address| match bind(address) {
             Err(ServeError::Listen { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => Ok(()),
@@ -268,6 +278,7 @@ impl GatewayConfig {
         })
     }
 
+    /// The rules of the HTTP port.
     fn door(&self) -> Result<http::Door, DoorError> {
         http::Door::new(self.http_addr, self.http_token.clone(), self.insecure_http, &self.http_hosts)
     }
@@ -290,6 +301,7 @@ impl GatewayConfig {
     }
 }
 
+/// Takes an address without listening on it: clients are refused until somebody listens.
 fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpSocket), ServeError> {
     let take = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -337,6 +349,7 @@ pub fn open(config: GatewayConfig, ports: Ports, progress: Arc<StartProgress>) -
     Ok(Gateway { grpc_addr, http_addr, config, doors, tls, services, api, outbound, http_outbound, stop, grpc, http })
 }
 
+/// Listens on an address that was taken, and says which port it became.
 fn listen((address, socket): (SocketAddr, TcpSocket)) -> Result<(TcpListener, SocketAddr), ServeError> {
     /// Connections that wait to be accepted, at most.
     const BACKLOG: u32 = 1024;

@@ -1,4 +1,7 @@
 //! The gRPC port: plaintext and TLS on the same one, told apart by the first byte (protocol paper §3.1).
+//!
+//! A connection has one task. It ends when the peer leaves, answers no ping, sends nothing in the time of its
+//! handshake, or does not take its answers; and when the node stops, after the calls that are under way.
 
 use std::io;
 use std::net::SocketAddr;
@@ -111,6 +114,7 @@ pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
+/// Tells of a task that panicked. Its connection is gone, the port goes on.
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection ended by a defect");
@@ -150,11 +154,18 @@ async fn connection(
     }
 }
 
+/// A connection after its first byte.
 enum Opened {
+    /// HTTP/2 without TLS.
     Plain(TcpStream),
+    /// TLS, whose handshake is over.
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
+/// Tells TLS from plain text by the first byte, which stays unread, and makes the handshake.
+///
+/// # Errors
+/// The peer left, or its handshake fails. Clients that check certificates and do not know ours leave here.
 async fn open(stream: TcpStream, tls: Tls) -> io::Result<Opened> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
@@ -219,7 +230,9 @@ async fn speak<S, B>(
 
 /// Counts what was read, to tell a peer that says nothing from one that has nothing to say.
 struct CountRead<S> {
+    /// What is read and written.
     stream: S,
+    /// Bytes that were read, shared with who waits for the first of them.
     read: Arc<AtomicUsize>,
 }
 

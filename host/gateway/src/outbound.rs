@@ -1,5 +1,9 @@
 //! Bounds what waits to be written: the bytes of answers that are made and not yet taken by their clients, on each connection
 //! and on all together, and how long a client may take over them.
+//!
+//! Two kinds of answers are bounded in two ways. Streamed ones ask for room before their next part is made, and wait
+//! for it. Short ones are made at once, since they answer what was done already; where too many lie about, the
+//! connection is closed that leaves most.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -31,22 +35,30 @@ pub(crate) const SHORTAGE_HURRY: u32 = 6;
 /// All that waits to be written on one port.
 #[derive(Debug)]
 pub(crate) struct Outbound {
+    /// What is left, in units.
     permits: Arc<Semaphore>,
+    /// All there is, in bytes.
     max: usize,
+    /// What one connection has of it, in bytes.
     connection_max: usize,
     /// What is left to the clients of each address that has connections.
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     /// Bytes of short answers.
     answers: AtomicUsize,
+    /// The number that was given out last.
     last: AtomicU64,
+    /// What was handed to the transport and is not let go of, by number, so the oldest first.
     waiting: Mutex<BTreeMap<u64, Waiting>>,
 }
 
 /// Bytes that a connection has not taken yet.
 #[derive(Debug)]
 struct Waiting {
+    /// When it was handed over.
     since: Instant,
+    /// How much it is.
     bytes: usize,
+    /// Who is to take it.
     connection: Arc<ConnectionOutbound>,
 }
 
@@ -76,16 +88,19 @@ impl Outbound {
         self.share(Some((address, permits)))
     }
 
+    /// A connection with its share, and perhaps that of its address.
     fn share(self: &Arc<Self>, address: Option<(IpAddr, Arc<Semaphore>)>) -> Arc<ConnectionOutbound> {
         let permits = Arc::new(Semaphore::new(self.connection_max / UNIT));
         let (answers, close) = (AtomicUsize::new(0), Arc::default());
         Arc::new(ConnectionOutbound { node: self.clone(), permits, address, answers, close })
     }
 
+    /// Held for a look-up at a time.
     fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, Weak<Semaphore>>> {
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Held for a look-up at a time, and for a walk once a second.
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,6 +195,7 @@ impl ConnectionOutbound {
     }
 }
 
+/// Bytes on their way: counted until the transport drops them.
 #[derive(Debug)]
 struct HeldBytes {
     bytes: Bytes,
@@ -191,6 +207,7 @@ struct HeldBytes {
 }
 
 impl HeldBytes {
+    /// Counts them from now on.
     fn new(connection: &Arc<ConnectionOutbound>, bytes: Bytes, room: Option<Room>) -> Self {
         let id = connection.node.last.fetch_add(1, Ordering::Relaxed);
         let waiting = Waiting { since: Instant::now(), bytes: bytes.len(), connection: connection.clone() };
@@ -231,6 +248,7 @@ impl Room {
     }
 }
 
+/// A request for room that waits for its turn.
 type Asking = Pin<Box<dyn Future<Output = Option<Room>> + Send + Sync>>;
 
 /// Asks for room, in turn with others.

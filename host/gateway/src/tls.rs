@@ -83,6 +83,7 @@ pub enum TlsError {
 pub(crate) struct Tls(watch::Receiver<Option<Loaded>>);
 
 impl Tls {
+    /// The current certificate, and what sets another one: connections that are open keep theirs.
     pub(crate) fn new(loaded: Option<Loaded>) -> (watch::Sender<Option<Loaded>>, Self) {
         let (set, current) = watch::channel(loaded);
         (set, Self(current))
@@ -102,6 +103,7 @@ impl Tls {
 /// A certificate that was read, with what the port does with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
+    /// What a handshake is made with.
     config: Arc<ServerConfig>,
     /// The server's own first.
     chain: Vec<CertificateDer<'static>>,
@@ -115,6 +117,9 @@ impl Loaded {
 }
 
 /// The certificate, which is made if need be.
+///
+/// # Errors
+/// A file cannot be read or written, or certificate and key do not belong together.
 pub(crate) fn load(certificate: &Certificate) -> Result<Loaded, TlsError> {
     match certificate {
         Certificate::Files { certificate, key } => read(certificate, key),
@@ -145,6 +150,9 @@ pub(crate) fn load_again(certificate: &Certificate, in_use: bool) -> Result<Opti
 }
 
 /// Reads both files. The port speaks HTTP/2 only, and asks for no client certificates.
+///
+/// # Errors
+/// A file is missing, is no PEM, or is none that can be read twice; or the two do not belong together.
 fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
     let unreadable = |what, path: &Path, why: &dyn std::fmt::Display| TlsError::Read {
         what,
@@ -175,6 +183,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
     Ok(Loaded { config: Arc::new(config), chain })
 }
 
+/// Where certificate and key of a self-signed pair lie.
 fn kept(folder: &Path) -> (PathBuf, PathBuf) {
     (folder.join("certificate.pem"), folder.join("key.pem"))
 }

@@ -1,4 +1,7 @@
 //! What was not done, on its way to a client.
+//!
+//! There is one table of codes (`protocol::code`), for gRPC and HTTP alike. A sentence is for the person who reads the
+//! client's log: it says what to do next, and nothing of what only our own log should hold.
 
 use std::borrow::Cow;
 
@@ -13,8 +16,11 @@ use super::trailer::RetryAfter;
 /// Why a call is answered with something else than OK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
+    /// The code of the answer.
     pub(super) code: Code,
+    /// The sentence that goes with it.
     pub(super) text: Cow<'static, str>,
+    /// When it is worth another try, in milliseconds: the trailer of what was throttled.
     pub(super) retry_after_ms: Option<u64>,
 }
 
@@ -53,6 +59,7 @@ impl Refused {
         Self { text: format!("{}: {}", self.code.as_str_name(), self.text).into(), ..self }
     }
 
+    /// As this client is spoken to.
     pub(super) fn status(self, voice: Voice) -> wire::Status {
         voice.status(self.code, self.text)
     }

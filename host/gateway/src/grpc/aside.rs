@@ -1,4 +1,7 @@
 //! Work that would keep others waiting: decompressing and digesting bodies, a few at a time on threads of their own.
+//!
+//! A body is worth it if it is compressed or has more than 64 KiB (`protocol::takes_long`); below, the change of threads would cost
+//! more than the work.
 
 use std::sync::Arc;
 

@@ -25,22 +25,29 @@ impl Voice {
 /// A call's metadata, as far as it matters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller<'a> {
+    /// As it came.
     metadata: &'a MetadataMap,
+    /// How its client is spoken to.
     voice: Voice,
 }
 
 impl<'a> Caller<'a> {
+    /// Reads nothing yet but which client it is.
     pub(super) fn of(metadata: &'a MetadataMap) -> Self {
         let is = |name, value: &str| metadata.get(name).is_some_and(|found| found.as_bytes() == value.as_bytes());
         let rust_5_0_0 = is("x-mq-language", "RUST") && is("x-mq-client-version", "5.0.0");
         Self { metadata, voice: Voice { rust_5_0_0 } }
     }
 
+    /// A header that is text.
     fn text(&self, name: &str) -> Option<&'a str> {
         self.metadata.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Header `x-mq-client-id`.
+    ///
+    /// # Errors
+    /// There is none, or it is blank or too long.
     pub(super) fn client_id(&self) -> Result<&'a str, Violation> {
         client_id(self.text("x-mq-client-id"))
     }

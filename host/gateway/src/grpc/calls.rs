@@ -1,4 +1,6 @@
 //! How many calls came, by method and by the code of their answer: the numbers behind a rate of errors.
+//!
+//! Codes are counted as they are meant, also where an old client is told another one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +15,7 @@ macro_rules! methods {
         impl Method {
             const ALL: &'static [Self] = &[$(Self::$method),+];
 
+            /// As the interface writes it.
             fn name(self) -> &'static str {
                 match self { $(Self::$method => stringify!($method)),+ }
             }

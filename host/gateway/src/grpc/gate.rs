@@ -20,18 +20,25 @@ use super::trailer::AnswerBody;
 use super::{Messaging, Shared};
 use crate::outbound::ConnectionOutbound;
 
+/// What is behind the gate.
 type Served = WithTrailer<MessagingServiceServer<Messaging>>;
 
 /// The service of one connection: closed until the node serves, and from then on open.
 pub(crate) struct Gate {
+    /// Empty until the node serves.
     served: Arc<OnceLock<Arc<Shared>>>,
+    /// How far the start is until then.
     progress: Arc<StartProgress>,
+    /// Of the peer.
     address: IpAddr,
+    /// What waits for it.
     outbound: Arc<ConnectionOutbound>,
+    /// Made with the first call that is served.
     service: OnceLock<Served>,
 }
 
 impl Gate {
+    /// The gate of one connection.
     pub(super) fn new(
         served: Arc<OnceLock<Arc<Shared>>>,
         progress: Arc<StartProgress>,
@@ -41,6 +48,7 @@ impl Gate {
         Self { served, progress, address, outbound, service: OnceLock::new() }
     }
 
+    /// The service, if the node serves.
     fn open(&self) -> Option<&Served> {
         let make = |shared: &Arc<Shared>| {
             let messaging = Messaging { shared: shared.clone(), address: self.address, peer: self.address.to_string() };
@@ -65,6 +73,7 @@ impl Service<Request<Incoming>> for Gate {
     type Error = Infallible;
     type Future = Either<<Served as Service<Request<Incoming>>>::Future, Ready<Result<Self::Response, Infallible>>>;
 
+    /// Serves a call or says that it is too early; nothing waits here.
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         match self.open() {
             Some(service) => Either::Left(service.call(request)),

@@ -46,11 +46,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Bytes that are being received.
 #[derive(Debug)]
 struct Pool {
+    /// Bytes that are here now.
     held: AtomicU64,
+    /// Bytes that may be.
     max: u64,
 }
 
 impl Pool {
+    /// An empty one.
     fn new(max: u64) -> Self {
         Self { held: AtomicU64::new(0), max }
     }
@@ -66,10 +69,12 @@ impl Pool {
         Err(before)
     }
 
+    /// Gives back what was added.
     fn remove(&self, bytes: u64) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// More than half is taken: whoever sends has to hurry.
     fn is_short(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.max / 2
     }
@@ -78,15 +83,19 @@ impl Pool {
 /// The two bounds: of SendMessage, and of all other calls.
 #[derive(Debug)]
 struct Pools {
+    /// Of SendMessage.
     sends: Pool,
+    /// Of everything else, so that an acknowledgement never waits for sends.
     calls: Pool,
 }
 
 impl Pools {
+    /// Two empty ones.
     fn new(sends: u64, calls: u64) -> Self {
         Self { sends: Pool::new(sends), calls: Pool::new(calls) }
     }
 
+    /// Where a call counts.
     fn of(&self, method: Method) -> &Pool {
         match method {
             Method::Send => &self.sends,
@@ -116,11 +125,17 @@ impl Inbound {
 /// Bytes that are being received on one connection.
 #[derive(Debug)]
 pub(super) struct ConnectionInbound {
+    /// Of all connections.
     node: Arc<Inbound>,
+    /// Of this one: a part of all, so that no connection holds all room.
     own: Pools,
 }
 
 impl ConnectionInbound {
+    /// Counts more of a message on this connection and on all.
+    ///
+    /// # Errors
+    /// One of the two has no room, and says so; then nothing is counted.
     fn add(&self, method: Method, own: u64, bytes: u64) -> Result<(), Status> {
         let (connection, node) = (self.own.of(method), self.node.0.of(method));
         connection.add(own, bytes).map_err(|before| refused(before, connection.max, "on this connection"))?;
@@ -130,6 +145,7 @@ impl ConnectionInbound {
         })
     }
 
+    /// Gives back what was added, on this connection and on all.
     fn remove(&self, method: Method, bytes: u64) {
         self.own.of(method).remove(bytes);
         self.node.0.of(method).remove(bytes);
@@ -159,6 +175,7 @@ enum Method {
 }
 
 impl Method {
+    /// By the last part of the path.
     fn of(path: &str) -> Self {
         match path.rsplit('/').next() {
             Some("SendMessage") => Self::Send,
@@ -167,6 +184,7 @@ impl Method {
         }
     }
 
+    /// Bytes of one message.
     fn most(self) -> usize {
         match self {
             Self::Send => SEND_MAX_BYTES,
@@ -179,8 +197,11 @@ impl Method {
 #[derive(Debug)]
 struct Gathering {
     connection: Arc<ConnectionInbound>,
+    /// Which bound it counts with.
     method: Method,
+    /// Flag and length of the message that begins, as far as they have come.
     prefix: [u8; PREFIX_LEN],
+    /// How many bytes of that.
     prefix_len: usize,
     /// Of the message that has begun, and not yet here.
     left: u64,
@@ -193,12 +214,16 @@ struct Gathering {
 }
 
 impl Gathering {
+    /// Nothing has come yet.
     fn new(connection: Arc<ConnectionInbound>, method: Method) -> Self {
         let (held, whole) = (VecDeque::new(), VecDeque::new());
         Self { connection, method, prefix: [0; PREFIX_LEN], prefix_len: 0, left: 0, held, counted: 0, whole }
     }
 
     /// Takes what has come. Returns what can be handed on as it is: most requests come in one piece.
+    ///
+    /// # Errors
+    /// A message announces more than the call takes, or there is no room for what has come of it.
     fn take(&mut self, mut data: Bytes) -> Result<Option<Bytes>, Status> {
         let end = self.last_end(&data)?;
         if end == data.len() && self.held.is_empty() && self.whole.is_empty() {
@@ -254,6 +279,7 @@ impl Gathering {
         !self.held.is_empty()
     }
 
+    /// What is whole counts no more: whoever takes it counts it.
     fn release(&mut self) {
         self.connection.remove(self.method, std::mem::take(&mut self.counted));
     }
@@ -268,11 +294,13 @@ impl Drop for Gathering {
 /// When a request must be here.
 #[derive(Debug)]
 struct Hurry {
+    /// Bytes that have come.
     arrived: u64,
     /// Since it is waited for: most requests are here at once, and need no clock.
     waiting: Option<Waiting>,
 }
 
+/// Since when a request is waited for.
 #[derive(Debug)]
 struct Waiting {
     began: Instant,
@@ -280,6 +308,7 @@ struct Waiting {
 }
 
 impl Hurry {
+    /// Nothing has come, and nobody waits.
     fn new() -> Self {
         Self { arrived: 0, waiting: None }
     }
@@ -314,20 +343,28 @@ impl Hurry {
 /// A request's body that counts, and comes in whole messages.
 #[derive(Debug)]
 pub(crate) struct CountedBody {
+    /// What comes, in pieces of the transport's making.
     body: Incoming,
+    /// What has come and is not whole.
     gathering: Gathering,
     /// None between two messages of a stream.
     hurry: Option<Hurry>,
+    /// Nothing more comes.
     ended: bool,
 }
 
 impl CountedBody {
+    /// The body of a call to this path.
     pub(super) fn new(body: Incoming, path: &str, connection: Arc<ConnectionInbound>) -> Self {
         let method = Method::of(path);
         let hurry = (method != Method::Telemetry).then(Hurry::new);
         Self { body, gathering: Gathering::new(connection, method), hurry, ended: false }
     }
 
+    /// A piece that has come: gives what can be handed on, and sets the clock of the next.
+    ///
+    /// # Errors
+    /// The message is larger than the call takes, or there is no room.
     fn take(&mut self, data: Bytes) -> Result<Option<Bytes>, Status> {
         let arrived = data.len() as u64;
         let whole = self.gathering.take(data)?;
@@ -344,6 +381,7 @@ impl Body for CountedBody {
     type Data = Bytes;
     type Error = Status;
 
+    /// Gives whole messages only. A body that is cut off, too large or too slow ends with the status that says so.
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         loop {
             if let Some(data) = self.gathering.whole.pop_front() {

@@ -10,6 +10,7 @@ use vouch_protocol::limits::RECEIVE_BATCH_MAX;
 /// Topics and groups that are remembered. With more, all are forgotten, which costs some receives.
 const PLACES_MAX: usize = 1024;
 
+/// A topic and a group.
 type Place = (ResourceName, ResourceName);
 
 /// Topics and groups whose last answers had messages that travel alone.
@@ -17,6 +18,7 @@ type Place = (ResourceName, ResourceName);
 pub(super) struct LargeMessages(Mutex<HashMap<Place, u32>>);
 
 impl LargeMessages {
+    /// Held for a look-up.
     fn places(&self) -> MutexGuard<'_, HashMap<Place, u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

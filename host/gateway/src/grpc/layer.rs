@@ -18,12 +18,16 @@ const STREAMS: [&str; 2] = ["ReceiveMessage", "Telemetry"];
 /// A gRPC service whose requests and answers are counted, and whose answers get their trailer.
 #[derive(Clone, Debug)]
 pub(crate) struct WithTrailer<S> {
+    /// The generated service.
     service: S,
+    /// What comes of this connection.
     inbound: Arc<ConnectionInbound>,
+    /// What goes to it.
     outbound: Arc<ConnectionOutbound>,
 }
 
 impl<S> WithTrailer<S> {
+    /// Around a service, for one connection.
     pub(super) fn new(service: S, inbound: Arc<ConnectionInbound>, outbound: Arc<ConnectionOutbound>) -> Self {
         Self { service, inbound, outbound }
     }
@@ -48,6 +52,7 @@ where
     }
 }
 
+/// A call under way.
 pub(crate) struct TrailerFuture<F> {
     answer: F,
     streams: bool,

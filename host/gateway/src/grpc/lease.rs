@@ -1,4 +1,8 @@
 //! AckMessage, ChangeInvisibleDuration and ForwardMessageToDeadLetterQueue (§4.7 to §4.9).
+//!
+//! A handle names topic, group, queue, offset and the lease of its delivery, and is sealed: what a client made up or
+//! changed is refused before anything is looked up. That a handle fits is no proof that its lease still holds; that the
+//! log decides.
 
 use vouch_broker::{GroupId, Handle, NotDone, Refusal, ResourceName, TopicId};
 use vouch_protocol::validate::{self, Forward};
@@ -14,11 +18,15 @@ use super::caller::Caller;
 
 /// The topic and group that a request names.
 struct Place {
+    /// The topic, as it exists now: one that was made again under its name is another.
     topic: TopicId,
+    /// The group, likewise.
     group: GroupId,
 }
 
 impl Place {
+    /// # Errors
+    /// The handle is of another topic or group.
     fn holds(&self, handle: &Handle) -> Result<(), Refusal> {
         if handle.topic == self.topic && handle.group == self.group {
             Ok(())
@@ -29,11 +37,16 @@ impl Place {
 }
 
 impl Messaging {
+    /// # Errors
+    /// The text is no handle of this cluster.
     fn open(&self, text: &str) -> Result<Handle, Refusal> {
         self.shared.handles.open(text).map_err(|error| Refusal::InvalidHandle(error.as_str()))
     }
 
     /// What the names of a request stand for now.
+    ///
+    /// # Errors
+    /// The topic or the group does not exist.
     async fn place(&self, topic: &ResourceName, group: &ResourceName) -> Result<Place, Refused> {
         let topic = self.shared.node.settings.topic(topic).await?.id;
         let group = self.shared.node.settings.group_id(group).await?;
@@ -42,6 +55,10 @@ impl Messaging {
     }
 
     /// Acknowledges each entry on its own. The answer mirrors the entries.
+    ///
+    /// # Errors
+    /// The request itself is wrong, or the log takes nothing. That single handles are not good is no error: the answer
+    /// has a status for each.
     pub(super) async fn ack(
         &self,
         caller: Caller<'_>,
@@ -77,6 +94,9 @@ impl Messaging {
     }
 
     /// Lets a lease end at another time. The handle of the answer replaces the old one.
+    ///
+    /// # Errors
+    /// The handle is none, or its lease is over.
     pub(super) async fn change_invisible(
         &self,
         caller: Caller<'_>,
@@ -120,6 +140,7 @@ impl Messaging {
     }
 }
 
+/// What became of one acknowledgement, under what the client named it by.
 fn result_entry(entry: AckMessageEntry, status: Status) -> AckMessageResultEntry {
     let AckMessageEntry { message_id, receipt_handle, .. } = entry;
     AckMessageResultEntry { message_id, receipt_handle, status: Some(status) }

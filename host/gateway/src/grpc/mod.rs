@@ -1,6 +1,10 @@
 //! The service `apache.rocketmq.v2.MessagingService`: each call from metadata to answer.
 //!
 //! Results travel in the `status` of an ordinary answer; a gRPC error is for what is not built and for broken streams.
+//!
+//! A call goes through these hands: `gate` (does the node serve yet), `layer` and `inbound` (its bytes, counted), the
+//! generated service, `service` (metadata apart, the call to its module), and on the way out `answer` (code and
+//! sentence) and `trailer` (its bytes, counted again).
 
 mod answer;
 mod aside;
@@ -40,11 +44,17 @@ use trailer::AnswerBody;
 
 /// What all connections share.
 pub(crate) struct Shared {
+    /// Does what is asked for.
     node: Node,
+    /// Seals receipt handles and opens them.
     handles: HandleKey,
+    /// What is being received.
     inbound: Arc<Inbound>,
+    /// Where bodies are decompressed and digested.
     aside: Aside,
+    /// Where messages travel alone.
     large: LargeMessages,
+    /// What was answered, for `/metrics`.
     calls: Arc<Calls>,
     /// Address of this node, as messages name it.
     store_host: String,
@@ -54,6 +64,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// For a node that serves at `address`.
     pub(crate) fn new(
         node: Node,
         address: SocketAddr,
@@ -83,7 +94,9 @@ impl Shared {
 /// Gives each connection its service.
 #[derive(Clone)]
 pub(crate) struct Services {
+    /// Empty until the node serves.
     served: Arc<OnceLock<Arc<Shared>>>,
+    /// How far the start is until then.
     progress: Arc<StartProgress>,
 }
 
@@ -111,7 +124,9 @@ impl Connect for Services {
 /// The service as one peer sees it.
 pub(crate) struct Messaging {
     shared: Arc<Shared>,
+    /// Where it is.
     address: IpAddr,
+    /// The same as text: the born host of its messages.
     peer: String,
 }
 

@@ -58,6 +58,11 @@ impl Messaging {
         response
     }
 
+    /// What the node is asked for, checked, with the subscription noted under the client's session.
+    ///
+    /// # Errors
+    /// Something in the request is wrong, or the session finds no room for what it declares. Both are told in the
+    /// stream.
     fn prepare(&self, caller: Caller<'_>, request: ReceiveMessageRequest) -> Result<ReceiveRequest, Refused> {
         let client_id = caller.client_id()?;
         let receive = validate::receive(request, caller.names(), self.shared.receive_invisible_min)?;
@@ -77,6 +82,7 @@ impl Messaging {
     }
 }
 
+/// Waits for messages, for as long as the request says or until the node stops: then there were none.
 async fn poll(shared: Arc<Shared>, receive: ReceiveRequest) -> Result<Vec<Delivery>, Refused> {
     let stopped = shared.stopped();
     tokio::select! {
@@ -88,14 +94,19 @@ async fn poll(shared: Arc<Shared>, receive: ReceiveRequest) -> Result<Vec<Delive
 
 /// Where the messages of a poll come from.
 struct Source {
+    /// What all share.
     shared: Arc<Shared>,
+    /// From where they come.
     topic: ResourceName,
+    /// For whom.
     group: ResourceName,
+    /// As the client wrote it: acknowledgements name it so.
     wire_topic: Resource,
     /// Of the answer that they go into.
     part: PartRoom,
 }
 
+/// How far an answer is.
 enum Stage {
     /// Waiting for messages.
     Polling {
@@ -115,13 +126,17 @@ enum Stage {
 
 /// The answer to ReceiveMessage.
 pub(crate) struct ReceiveStream {
+    /// How far it is.
     stage: Stage,
+    /// How its client is spoken to.
     voice: Voice,
+    /// The trailer, where it is refused for want of room.
     retry_after: RetryAfter,
     calls: Arc<Calls>,
 }
 
 impl ReceiveStream {
+    /// The status that begins the answer, and what comes after it.
     fn polled(&mut self, polled: Result<Vec<Delivery>, Refused>, source: Source) -> Content {
         match polled {
             Ok(messages) if messages.is_empty() => {
@@ -138,6 +153,7 @@ impl ReceiveStream {
         }
     }
 
+    /// The status of a refusal, which ends the answer.
     fn refused(&mut self, refused: Refused) -> Content {
         self.stage = Stage::End;
         self.calls.count(Method::ReceiveMessage, refused.code);
@@ -147,6 +163,7 @@ impl ReceiveStream {
         Content::Status(refused.status(self.voice))
     }
 
+    /// The next element.
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Content>> {
         let time = || Content::DeliveryTimestamp(timestamp(wall_clock()));
         let content = match &mut self.stage {
@@ -197,21 +214,26 @@ impl Stream for ReceiveStream {
 /// the rest is given back, and it is given back where others came before. If its answer breaks, that counts: such a client
 /// would ask for it for ever.
 struct Leased {
+    /// Leased, and not made yet.
     messages: vec::IntoIter<Delivery>,
     /// Of what is handed to the transport.
     handed: Vec<Handle>,
+    /// Is being made aside, in room of its own.
     making: Option<(Handle, Working<Message>, RoomKept)>,
     /// Something was handed over that may not have left yet: at first the status.
     gathered: bool,
+    /// Where they come from, and where they go back.
     source: Source,
     /// A message travels alone here, or has to.
     large: bool,
     /// What is handed over is such a message.
     alone: bool,
+    /// The last element is told: the client has seen all of it when it reads the end.
     time_told: bool,
 }
 
 impl Leased {
+    /// They are on their way from now on.
     fn new(messages: Vec<Delivery>, source: Source) -> Self {
         let handed = Vec::with_capacity(messages.len());
         Self {
@@ -270,6 +292,7 @@ impl Leased {
         }
     }
 
+    /// What makes the message that a client sees of a delivery, wherever it runs.
     fn making_of(&self, delivery: Delivery) -> impl FnOnce() -> Message + Send + 'static {
         let shared = &self.source.shared;
         let delivered = Delivered {
@@ -285,6 +308,7 @@ impl Leased {
         move || delivered_message(message, delivered, &shared.store_host)
     }
 
+    /// Gives back what was not begun.
     fn give_back_rest(&mut self) {
         self.source.give_back(self.messages.by_ref().map(|delivery| delivery.handle).collect(), Back::Unseen);
     }

@@ -1,4 +1,7 @@
 //! QueryRoute and QueryAssignment (§4.1, §4.5).
+//!
+//! There is one broker, and a client reaches it where it already does. So a route is no answer to where, only to what:
+//! how many queues there are, and which kinds of messages they take.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -26,6 +29,9 @@ const ANY_QUEUE: i32 = -1;
 impl Messaging {
     /// All queues of a topic, reachable where the client already is: with its own endpoints echoed it opens no second
     /// connection, and the address works through containers and forwarded ports.
+    ///
+    /// # Errors
+    /// The topic does not exist and is not made, or the access point of the request cannot be echoed.
     pub(super) async fn query_route(
         &self,
         caller: Caller<'_>,
@@ -59,6 +65,7 @@ impl Messaging {
     }
 }
 
+/// A queue of a topic, as a route lists it.
 fn queue(topic: &Option<Resource>, id: i32, endpoints: Endpoints, accepted: Vec<i32>) -> MessageQueue {
     MessageQueue {
         topic: topic.clone(),
@@ -76,6 +83,9 @@ fn accepted_types(topic_type: TopicType) -> Vec<i32> {
 }
 
 /// The endpoints of the request, fit to be echoed.
+///
+/// # Errors
+/// It has no address, too many, or one without a host or a port.
 fn access_point(endpoints: Option<Endpoints>) -> Result<Endpoints, Violation> {
     let refuse = |text: &'static str| Err(Violation::new(Code::IllegalAccessPoint, text));
     let mut endpoints = endpoints.unwrap_or_default();

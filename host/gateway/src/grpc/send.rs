@@ -11,6 +11,10 @@ use super::caller::Caller;
 
 impl Messaging {
     /// Stores all messages of the request or none, and answers when they are durable.
+    ///
+    /// # Errors
+    /// Nothing of it is stored: a message is wrong, the topic does not exist or does not take its kind, or there is no
+    /// room. Or nobody knows whether it is stored, where the log broke meanwhile; the code tells the two apart.
     pub(super) async fn send(
         &self,
         caller: Caller<'_>,
@@ -31,6 +35,7 @@ impl Messaging {
         Ok(SendMessageResponse { status: Some(ok()), entries })
     }
 
+    /// The receipt of one message.
     fn entry(&self, message_id: String, receipt: Receipt) -> SendResultEntry {
         let entry = SendResultEntry { status: Some(ok()), message_id, ..Default::default() };
         match receipt {

@@ -1,4 +1,7 @@
 //! The table of calls: metadata apart, message to its module, refusals into the answer.
+//!
+//! Every call is counted by its code when it is answered, refused or not. What is not built yet is said as a gRPC
+//! error, where clients stop asking, or in the answer, where they would take an error for a broken connection.
 
 use tonic::{Request, Response, Status, Streaming};
 use vouch_broker::Refusal;
@@ -12,15 +15,18 @@ use super::receive::ReceiveStream;
 use super::telemetry::TelemetryStream;
 use super::{Messaging, lease};
 
+/// An answer, or an error of the call as a whole.
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The code that an answer says, where it is not the same for all that succeed.
 trait Answered {
+    /// OK, unless the answer itself says otherwise.
     fn code(&self) -> Code {
         Code::Ok
     }
 }
 
+/// Of these every answer that is no refusal is OK.
 macro_rules! ok_if_answered {
     ($($answer:ty),+ $(,)?) => { $(impl Answered for $answer {})+ };
 }
@@ -58,6 +64,7 @@ impl Messaging {
         answer(caller, result, refused)
     }
 
+    /// A call that is not built, answered with an error of the call and not with a status.
     fn unimplemented<T>(&self, method: Method) -> Answer<T> {
         self.shared.calls.count(method, Code::NotImplemented);
         Err(Status::unimplemented(format!("{method:?} is not available in this version of Vouch")))

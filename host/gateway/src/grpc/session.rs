@@ -1,4 +1,6 @@
 //! Heartbeat and NotifyClientTermination (§4.2, §4.3), and what every other call says about its client.
+//!
+//! A client is introduced by its heartbeat or its settings; any call of a known one keeps it alive. Sessions are not in the log: after a restart clients introduce themselves again.
 
 use std::time::Instant;
 
@@ -40,6 +42,9 @@ impl Messaging {
     }
 
     /// A client that is not known, for instance after a restart, gets its session from the heartbeat.
+    ///
+    /// # Errors
+    /// The client does not say what it is, or finds no room among the sessions.
     pub(super) fn heartbeat(
         &self,
         caller: Caller<'_>,

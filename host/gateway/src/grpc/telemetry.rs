@@ -37,6 +37,9 @@ const REFUSAL_READ: Duration = Duration::from_secs(1);
 
 impl Messaging {
     /// Opens the stream. Its headers leave at once: the Rust client waits for them.
+    ///
+    /// # Errors
+    /// The client has no id. What is wrong with its settings it is told over the stream.
     pub(super) fn telemetry(
         &self,
         caller: Caller<'_>,
@@ -71,26 +74,33 @@ impl Messaging {
 
 /// What waits to be written.
 enum Outgoing {
+    /// Settings, or a refusal of them.
     Command(Box<TelemetryCommand>),
+    /// What became of a half message: asked only when the client has room for it.
     Question(Question),
 }
 
 /// What the server writes: commands, then the end that the reading side decides.
 pub(crate) struct TelemetryStream {
+    /// What the other side of the dialog wants to say.
     queue: mpsc::Receiver<Outgoing>,
     /// The question at the front of the queue, which waits until what is gathered has left.
     next: Option<Question>,
     /// Something was handed over that may not have left yet.
     gathered: bool,
+    /// How it ends; taken with the end.
     end: Option<oneshot::Receiver<Result<(), Status>>>,
+    /// Makes questions.
     asks: AskedAs,
 }
 
 impl TelemetryStream {
+    /// Nothing was said yet.
     fn new(queue: mpsc::Receiver<Outgoing>, end: oneshot::Receiver<Result<(), Status>>, asks: AskedAs) -> Self {
         Self { queue, next: None, gathered: false, end: Some(end), asks }
     }
 
+    /// Hands a command to the transport.
     fn hand(&mut self, command: TelemetryCommand) -> Poll<Option<Result<TelemetryCommand, Status>>> {
         self.gathered = true;
         Poll::Ready(Some(Ok(command)))
@@ -99,8 +109,11 @@ impl TelemetryStream {
 
 /// What a question says of this node.
 struct AskedAs {
+    /// Where the transaction is.
     shard: ShardId,
+    /// This node, as messages name it.
     store_host: String,
+    /// Where long bodies are made.
     aside: Aside,
     /// Of the stream that they go into.
     part: PartRoom,
@@ -127,6 +140,7 @@ impl AskedAs {
         None
     }
 
+    /// The question that is made aside, when it is; nothing where none is made.
     fn poll_making(&mut self, cx: &mut Context<'_>) -> Poll<Option<TelemetryCommand>> {
         let Some((making, _)) = &mut self.making else { return Poll::Ready(None) };
         let made = ready!(Pin::new(making).poll(cx));
@@ -183,6 +197,7 @@ struct Questions {
 }
 
 impl Questions {
+    /// Puts something into the queue; whether it fits.
     fn send(&self, outgoing: Outgoing) -> bool {
         self.sender.try_send(outgoing).is_ok()
     }
@@ -281,6 +296,10 @@ impl Dialog {
         }
     }
 
+    /// Takes the client's settings and answers with those that hold.
+    ///
+    /// # Errors
+    /// They cannot be used: the stream ends with the reason.
     async fn settle(&mut self, sent: wire::Settings) -> Result<Option<wire::Settings>, Status> {
         let names = Names { namespace: self.namespace.as_deref() };
         let declared = match validate::settings(&sent, names) {
@@ -321,6 +340,7 @@ impl Dialog {
         }
     }
 
+    /// Notes what the client declares under its session.
     fn declare(&self, declared: Declared) -> Result<(), Status> {
         let Declared { role, topics, group, subscriptions, .. } = declared;
         let declaration = Declaration { role: node_role(role), topics, group, subscriptions };
@@ -342,6 +362,7 @@ impl Dialog {
         self.shared.node.sessions.attach(&self.client_id, self.questions.clone());
     }
 
+    /// Answers settings. Where the client reads nothing the answer is dropped.
     fn reply(&self, status: wire::Status, settings: wire::Settings) {
         let command = TelemetryCommand { status: Some(status), command: Some(Command::Settings(settings)) };
         if !self.questions.send(Outgoing::Command(Box::new(command))) {
@@ -359,6 +380,7 @@ impl Drop for Dialog {
     }
 }
 
+/// For ever, if there is no such time.
 async fn sleep_until(when: Option<tokio::time::Instant>) {
     match when {
         Some(when) => tokio::time::sleep_until(when).await,
@@ -374,6 +396,7 @@ fn refuse(violation: &Violation) -> Status {
     }
 }
 
+/// The code by its name, and the sentence: all that a client's log shows of a stream's end.
 fn describe(violation: &Violation) -> String {
     format!("{}: {violation}", violation.code.as_str_name())
 }

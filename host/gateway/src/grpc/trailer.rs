@@ -22,6 +22,7 @@ const PART_MAX_BYTES: usize = (4 << 20) + (256 << 10);
 pub(super) struct RetryAfter(Arc<OnceLock<u64>>);
 
 impl RetryAfter {
+    /// Set from the beginning.
     pub(super) fn ms(ms: u64) -> Self {
         Self(Arc::new(OnceLock::from(ms)))
     }
@@ -44,6 +45,7 @@ impl PartRoom {
         RoomKept(self.clone())
     }
 
+    /// Whether a part is being made.
     pub(super) fn is_kept(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -64,7 +66,9 @@ pub(super) type Grpc = Response<tonic::body::Body>;
 
 /// An answer whose bytes count until they are taken.
 pub(crate) struct AnswerBody {
+    /// As the service made it.
     body: tonic::body::Body,
+    /// What may be set until it ends.
     retry_after: Option<RetryAfter>,
     /// The answer is a stream, which asks for room. Most are not: they stay small.
     streams: Option<Box<Parts>>,
@@ -92,13 +96,16 @@ impl AnswerBody {
 
 /// The room of a stream's parts.
 struct Parts {
+    /// Its turn for room.
     asked: RoomAsked,
+    /// Whether one is being made.
     part: PartRoom,
     /// Room of the part that is being made.
     kept: Option<Room>,
 }
 
 impl Parts {
+    /// Room for the next part: what is kept, or what comes with its turn.
     fn poll_room(&mut self, cx: &mut Context<'_>, of: &Arc<ConnectionOutbound>) -> Poll<Option<Room>> {
         match self.kept.take() {
             Some(room) => Poll::Ready(Some(room)),
@@ -144,6 +151,7 @@ impl Body for AnswerBody {
     }
 }
 
+/// The last frame with the trailer, and every other as it is.
 fn with_trailer(frame: Frame<Bytes>, retry_after: Option<u64>) -> Frame<Bytes> {
     match (frame.into_trailers(), retry_after) {
         (Ok(mut trailers), Some(ms)) => {
@@ -155,6 +163,7 @@ fn with_trailer(frame: Frame<Bytes>, retry_after: Option<u64>) -> Frame<Bytes> {
     }
 }
 
+/// Milliseconds, as the interface wants them.
 fn add(trailers: &mut HeaderMap, ms: u64) {
     trailers.insert(RETRY_AFTER, HeaderValue::from(ms));
 }

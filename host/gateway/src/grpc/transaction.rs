@@ -12,6 +12,10 @@ use super::caller::Caller;
 
 impl Messaging {
     /// Ends a transaction, or takes note that its producer cannot decide.
+    ///
+    /// # Errors
+    /// There is no such transaction, it is of another topic or message, or it ended in the other way. That it ended in
+    /// the same way is OK: clients repeat what they got no answer to.
     pub(super) async fn end_transaction(
         &self,
         caller: Caller<'_>,

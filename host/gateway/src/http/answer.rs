@@ -1,4 +1,6 @@
 //! How answers look: documents with their entity tag, lists in pages, times.
+//!
+//! Lists have one form: `items`, and `next` where there are more.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -22,7 +22,9 @@ const MESSAGE_PAGES_MAX: usize = 2;
 
 /// What all requests share.
 pub(crate) struct App {
+    /// Does what is asked for.
     pub(super) node: Node,
+    /// Who may come in.
     pub(super) doors: Arc<Doors>,
     /// Where gRPC clients connect.
     pub(super) grpc_addr: SocketAddr,
@@ -32,9 +34,13 @@ pub(crate) struct App {
     pub(super) http_outbound: Arc<HttpOutbound>,
     /// What was answered there.
     pub(super) calls: Arc<Calls>,
+    /// Turns for uploads.
     uploads: Arc<Semaphore>,
+    /// Turns for readers of logs.
     log_readers: Arc<Semaphore>,
+    /// Turns for pages of messages, which wait for each other; the other two refuse instead.
     pub(super) message_pages: Arc<Semaphore>,
+    /// Ends what would go on for ever.
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -61,15 +67,20 @@ impl App {
         }
     }
 
+    /// # Errors
+    /// As many upload already; the caller should try again.
     pub(super) fn upload_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
         place(&self.uploads, || format!("{UPLOADS_MAX} components are being uploaded; wait for one to finish"))
     }
 
+    /// # Errors
+    /// As many read already.
     pub(super) fn log_reader_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
         place(&self.log_readers, || format!("{LOG_READERS_MAX} readers follow logs already; end one of them"))
     }
 }
 
+/// A turn that is free now.
 fn place(places: &Arc<Semaphore>, full: impl FnOnce() -> String) -> Result<OwnedSemaphorePermit, Problem> {
     places.clone().try_acquire_owned().map_err(|_| NothingStored::TooMany(full()).into())
 }

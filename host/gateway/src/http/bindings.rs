@@ -1,4 +1,6 @@
 //! `/v1/bindings`: which component answers for which topic, with what it may do.
+//!
+//! What is written is kept as it was sent; what is shown has secrets masked and defaults filled in.
 
 use std::sync::Arc;
 
@@ -42,10 +44,12 @@ fn shown(name: &str, digest: &str, spec: &str) -> Result<Map<String, Value>, Pro
     Ok(document)
 }
 
+/// A binding of the log as it is shown.
 fn entry(name: &str, entry: &BindingEntry) -> Result<Map<String, Value>, Problem> {
     shown(name, &Digest(entry.digest).to_string(), &entry.spec)
 }
 
+/// The refusal that says how to set one.
 fn missing(name: &str) -> Refusal {
     Refusal::NotFound(format!("there is no binding {name}; set one with: vouch binding set {name}"))
 }
@@ -68,6 +72,10 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Names(name): Names<String>
 }
 
 /// `PUT /v1/bindings/{name}`: from the next check on, this component answers (ruling 7: by the digest of now).
+///
+/// # Errors
+/// The document is wrong, the component does not fit it, or a precondition does not hold; the binding stays what it
+/// was.
 pub(crate) async fn replace(
     State(app): State<Arc<App>>,
     Names(name): Names<String>,

@@ -1,4 +1,7 @@
 //! Whether the node lives, whether it serves, and how far its log is.
+//!
+//! `/healthz` asks nothing of the node, so that a supervisor does not restart one that is only busy; `/readyz` is what
+//! a load balancer should ask.
 
 use std::sync::Arc;
 

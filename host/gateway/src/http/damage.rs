@@ -1,4 +1,6 @@
 //! What of the log is damaged, and what was in it.
+//!
+//! Reading this is cheap and changes nothing: what is known was found by a start or by the scrubber.
 
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
     })))
 }
 
+/// A damaged stretch; `offset` and `length` are bytes of its file, `from` and `to` positions in the log. `lost` is null
+/// where nobody knows what was in it.
 fn stretch_json(shard: ShardId, stretch: DamagedStretch) -> Value {
     let DamagedStretch { file, offset, length, from, to, reason, entries_lost, known } = stretch;
     json!({
@@ -40,6 +44,7 @@ fn stretch_json(shard: ShardId, stretch: DamagedStretch) -> Value {
     })
 }
 
+/// What was in it and is lost, bounded; `omitted` counts the rest.
 fn known_json(shard: ShardId, known: LostContent) -> Value {
     let LostContent { messages, transactions, component_pieces, omitted } = known;
     let messages: Vec<Value> = messages

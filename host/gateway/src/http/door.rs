@@ -43,10 +43,12 @@ pub enum DoorError {
 pub(crate) struct Doors(RwLock<Arc<Door>>);
 
 impl Doors {
+    /// The rules to begin with.
     pub(crate) fn new(door: Door) -> Arc<Self> {
         Arc::new(Self(RwLock::new(Arc::new(door))))
     }
 
+    /// The rules that hold now. A request is held against one set of them from beginning to end.
     pub(crate) fn now(&self) -> Arc<Door> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -63,8 +65,11 @@ impl Doors {
 /// The rules of one HTTP port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Door {
+    /// Where the port listens, as configured.
     address: SocketAddr,
+    /// Further names, in small letters.
     hosts: Vec<String>,
+    /// What requests must carry.
     token: Option<String>,
 }
 
@@ -93,12 +98,19 @@ impl Door {
     }
 
     /// Lets a request in, or says why not.
+    ///
+    /// # Errors
+    /// It is not let in, and nothing is told of what is behind the door, not even whether a path exists.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let host = self.check_host(uri, headers)?;
         self.check_origin(&host, headers)?;
         if WITHOUT_TOKEN.contains(&uri.path()) { Ok(()) } else { self.check_token(headers) }
     }
 
+    /// The name by which the request calls this server.
+    ///
+    /// # Errors
+    /// It calls it by none, or by one that is not ours.
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<Authority, Problem> {
         let said = one(headers, &header::HOST)?;
         let said = said.ok_or_else(|| Problem::malformed("the request has no Host header; send one"))?;
@@ -126,6 +138,8 @@ impl Door {
         ip.to_canonical().is_loopback() || !self.address.ip().to_canonical().is_loopback()
     }
 
+    /// # Errors
+    /// The request comes from a web page of somebody else's.
     fn check_origin(&self, host: &Authority, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(origin) = one(headers, &header::ORIGIN)? else { return Ok(()) };
         let from = origin.split_once("://").and_then(|(_, authority)| authority.parse::<Authority>().ok());
@@ -141,6 +155,8 @@ impl Door {
         )))
     }
 
+    /// # Errors
+    /// There is no token, or another one.
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(token) = &self.token else { return Ok(()) };
         let how = "send it as `authorization: Bearer TOKEN`";

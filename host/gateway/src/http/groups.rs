@@ -28,11 +28,14 @@ pub(crate) async fn progress(State(app): State<Arc<App>>, Names(name): Names<Str
 /// A gap as the API shows it.
 #[derive(Serialize)]
 struct GapDocument {
+    /// Where it missed something.
     topic: String,
     queue: u32,
+    /// The first offset that is gone.
     from: QueueOffset,
     to: QueueOffset,
     messages: u64,
+    /// When they were gone, by the log's time.
     at: String,
 }
 

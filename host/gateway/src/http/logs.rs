@@ -27,6 +27,9 @@ const BINDINGS_MAX: usize = 1000;
 /// `GET /v1/plugins/{name}/logs`: the lines that are kept of every binding of the plugin that was asked on this node, one
 /// binding after another, then each new one; with `follow=false` it ends before those. An event is named `log` and holds
 /// the line with its binding and digest.
+///
+/// # Errors
+/// There is no such plugin, or as many readers as there may be.
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     Names(name): Names<String>,
@@ -50,17 +53,23 @@ pub(crate) async fn stream(
     Ok(Sse::new(reader.events()).keep_alive(KeepAlive::default()).into_response())
 }
 
+/// One reader and how far it is. Nothing is sent to it twice, and nothing is missed as long as it reads faster than 256
+/// lines come between two looks.
 struct LogReader {
+    /// Where bindings are found.
     app: Arc<App>,
+    /// Whose components are read.
     plugin: String,
     /// Lines from before this time are left out.
     since_ms: u64,
+    /// Whether it goes on when all is read.
     follow: bool,
     /// How far the log of each binding was read: the revision of the binding, with each of which a new log begins, and the
     /// number of the last line.
     read: HashMap<String, (u64, u64)>,
     /// Bindings that this look has still to read.
     to_read: VecDeque<String>,
+    /// The first look is made at once.
     first: bool,
     /// Given back when the reader goes away.
     #[expect(dead_code, reason = "held, not read")]
@@ -68,6 +77,7 @@ struct LogReader {
 }
 
 impl LogReader {
+    /// What it sends, for as long as it lasts.
     fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
         let batches = futures_util::stream::unfold(self, |mut reader| async move {
             let lines = reader.next().await?;
@@ -107,6 +117,7 @@ impl LogReader {
         Some(())
     }
 
+    /// The lines of one binding that were not sent yet.
     async fn lines_of(&mut self, name: &str) -> Vec<Result<Event, Infallible>> {
         let Some((revision, binding)) = self.app.node.components.binding_log(name).await else { return Vec::new() };
         let read = self.read.entry(name.to_owned()).or_default();

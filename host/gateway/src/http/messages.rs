@@ -39,6 +39,9 @@ pub(crate) async fn show(
 
 /// `GET /v1/messages/{topic}`: with `key` the messages that have it, newest first; without, what is in the queues, from
 /// `since` on, each queue in its order and all of them merged by time.
+///
+/// # Errors
+/// There is no such topic, or the mark is of another list.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Names(topic): Names<String>,
@@ -65,6 +68,7 @@ async fn in_turn<T, E: Into<Problem>>(
     Ok((turn, found))
 }
 
+/// A defect, which the log tells of.
 fn failed(what: &str) -> NothingStored {
     NothingStored::Internal(format!("a page of messages was not made: {what}"))
 }
@@ -114,6 +118,7 @@ fn mark(text: &str) -> Result<MessageMark, String> {
     read().ok_or_else(|| "give the `next` of the page before, or leave it out".to_owned())
 }
 
+/// A message as JSON, with its body as long as there is room.
 fn item(shard: ShardId, view: MessageView, room: &mut Bodies) -> Value {
     let message = view.message.message;
     let properties: Map<String, Value> =
@@ -141,6 +146,7 @@ fn item(shard: ShardId, view: MessageView, room: &mut Bodies) -> Value {
     item
 }
 
+/// As topics name their types.
 fn kind(kind: MessageKind) -> &'static str {
     match kind {
         MessageKind::Normal => "normal",
@@ -152,7 +158,9 @@ fn kind(kind: MessageKind) -> &'static str {
 
 /// What the bodies of one answer may still take.
 struct Bodies {
+    /// Bytes of the answer.
     left: usize,
+    /// Bytes of work.
     decompressed_left: u64,
 }
 
@@ -191,6 +199,7 @@ impl Bodies {
         }
     }
 
+    /// How large a body would be that finds no room: exactly, as long as it may still be looked at.
     fn left_out(&mut self, stored: &Bytes) -> (&'static str, Value) {
         const MOST: u64 = DECOMPRESSED_BODY_MAX_BYTES as u64;
         let mut len = stored.len() as u64;

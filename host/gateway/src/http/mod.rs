@@ -1,4 +1,8 @@
 //! The HTTP API: administration, transactions, components, metrics, health (interfaces.md §2).
+//!
+//! A request goes through these hands: `server` (a place, and room for its answer), `door` (may it come in), `routes`
+//! (which path, which parameters, its body as a whole), the handler, and `problem` or `answer`. Handlers are one module
+//! for each kind of thing; none of them blocks.
 
 mod answer;
 mod app;

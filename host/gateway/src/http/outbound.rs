@@ -31,17 +31,21 @@ pub(crate) struct HttpOutbound {
 #[derive(Debug)]
 pub(super) struct AnswerRoom {
     _room: Room,
+    /// How much of it is taken.
     bytes: usize,
+    /// By whose clients.
     address: IpAddr,
     of: Arc<HttpOutbound>,
 }
 
 impl HttpOutbound {
+    /// With nothing on its way.
     pub(crate) fn new() -> Arc<Self> {
         let all = Outbound::new(HTTP_OUTBOUND_MAX_BYTES, HTTP_OUTBOUND_MAX_BYTES);
         Arc::new(Self { all, by_address: Mutex::default() })
     }
 
+    /// What one more connection is counted with.
     pub(super) fn connection(&self) -> Arc<ConnectionOutbound> {
         self.all.connection()
     }
@@ -56,11 +60,15 @@ impl HttpOutbound {
         self.all.bytes()
     }
 
+    /// Held for a look-up.
     fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Room for an answer of so many bytes to a client of this address; none is needed for a small one.
+    ///
+    /// # Errors
+    /// There is none: the refusal takes the answer's place, and what was asked for may have been done.
     pub(super) fn room_for(self: &Arc<Self>, address: IpAddr, bytes: usize) -> Result<Option<AnswerRoom>, Problem> {
         if bytes < SMALL_ANSWER_BYTES {
             return Ok(None);
@@ -89,6 +97,7 @@ impl Drop for AnswerRoom {
     }
 }
 
+/// The refusal that takes the answer's place.
 fn no_room(bytes: usize, whose: &str) -> Problem {
     NothingStored::TooMany(format!(
         "{bytes} bytes of an answer find no room beside those {whose} have not read yet; ask again, or for a smaller page"

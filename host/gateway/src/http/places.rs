@@ -40,6 +40,7 @@ pub(super) enum Kind {
     Probe,
 }
 
+/// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
     /// No whole head of a request was read since then.
@@ -50,6 +51,7 @@ enum Doing {
     Leaving,
 }
 
+/// A connection that has a place.
 #[derive(Debug)]
 struct Open {
     kind: Kind,
@@ -60,8 +62,11 @@ struct Open {
 /// All places of the port.
 #[derive(Debug)]
 pub(crate) struct Places {
+    /// For all requests.
     most: usize,
+    /// The number that was given out last, and all that have a place.
     open: Mutex<(u64, HashMap<u64, Open>)>,
+    /// Somebody left.
     freed: Notify,
 }
 
@@ -71,11 +76,14 @@ impl Places {
         Arc::new(Self { most, open: Mutex::default(), freed: Notify::new() })
     }
 
+    /// Held for a look at all places, of which there are a thousand at most.
     fn open(&self) -> MutexGuard<'_, (u64, HashMap<u64, Open>)> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for a newcomer, if need be of one that waits. `scarce`: there are no descriptors, let it bring a probe.
+    ///
+    /// A newcomer never takes the place of a request under way.
     pub(super) fn take(self: &Arc<Self>, now: Instant, scarce: bool) -> Taken {
         let mut open = self.open();
         let (last, all) = &mut *open;
@@ -110,6 +118,7 @@ impl Places {
     }
 }
 
+/// How many of a kind there are that do not leave.
 fn staying(all: &HashMap<u64, Open>, kind: Kind) -> usize {
     all.values().filter(|one| one.kind == kind && one.doing != Doing::Leaving).count()
 }
@@ -158,6 +167,7 @@ impl Place {
         Some(Answering(self.clone()))
     }
 
+    /// A request is answered: it waits for the next one, unless there are others.
     fn answered(&self) {
         if let Some(one) = self.places.open().1.get_mut(&self.id)
             && let Doing::Answering(count) = one.doing

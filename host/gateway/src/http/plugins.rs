@@ -59,6 +59,8 @@ async fn recorded_verdict(app: &App, digest: &str) -> Result<Map<String, Value>,
     Ok(verdict(parsed))
 }
 
+/// # Errors
+/// There is no such plugin.
 async fn found(app: &App, name: &str) -> Result<PluginEntry, Problem> {
     let missing = || Refusal::NotFound(format!("there is no plugin {name}; push it with: vouch plugin push"));
     Ok(app.node.components.plugin(name).await?.ok_or_else(missing)?)

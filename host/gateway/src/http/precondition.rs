@@ -16,6 +16,10 @@ enum Tags {
 }
 
 impl Tags {
+    /// Reads all headers of this name.
+    ///
+    /// # Errors
+    /// One is no list of tags in quotes: such as a tag whose quotes a shell took away.
     fn of(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Problem> {
         let wrong = || {
             let example = "\"42\", or * for whatever is there";
@@ -37,6 +41,7 @@ impl Tags {
         Ok(if tags.is_empty() { None } else { Some(Self::OneOf(tags)) })
     }
 
+    /// Whether what is there is named.
     fn matches(&self, current: Option<&str>) -> bool {
         match (self, current) {
             (_, None) => false,
@@ -49,7 +54,9 @@ impl Tags {
 /// What a write demands of what is there.
 #[derive(Debug)]
 pub(crate) struct Preconditions {
+    /// What has to be there.
     if_match: Option<Tags>,
+    /// What must not.
     if_none_match: Option<Tags>,
 }
 
@@ -73,6 +80,9 @@ impl Preconditions {
     }
 
     /// Holds them against the tag of what is there; `None` if nothing is.
+    ///
+    /// # Errors
+    /// One does not hold: the sentence says what tag is there now.
     pub(crate) fn check(&self, what: &str, current: Option<&str>) -> Result<(), Problem> {
         let is = || match current {
             Some(tag) => format!("{what} has the tag \"{tag}\" now"),
@@ -90,6 +100,9 @@ impl Preconditions {
 
     /// The same against a revision, as a demand that the log checks again when the write is applied: what was read
     /// here may change before.
+    ///
+    /// # Errors
+    /// They do not hold now. That they hold until the write is applied the log sees to.
     pub(crate) fn expect(&self, what: &str, current: Option<u64>) -> Result<Expect, Problem> {
         self.check(what, current.map(|revision| revision.to_string()).as_deref())?;
         Ok(match current {

@@ -36,6 +36,7 @@ impl Problem {
         self
     }
 
+    /// Adds a header to the answer.
     fn header(mut self, name: HeaderName, value: &str) -> Self {
         self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
         self

@@ -63,6 +63,9 @@ impl Params {
     }
 
     /// The parameter read by `parse`, which says what it should be.
+    ///
+    /// # Errors
+    /// `parse` refuses it: the sentence names the parameter and what it should be.
     pub(crate) fn read<T>(
         &self,
         name: &str,
@@ -93,6 +96,9 @@ impl Params {
     }
 
     /// Which part of a list is wanted.
+    ///
+    /// # Errors
+    /// The limit is not 1 to [`PAGE_MAX`].
     pub(crate) fn page(&self) -> Result<Page, Problem> {
         let parse = |text: &str| match text.parse::<usize>() {
             Ok(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
@@ -111,6 +117,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
     }
 }
 
+/// A name or a value of a query, in which `+` is a blank.
 fn decode(text: &str) -> Result<String, Problem> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
@@ -147,6 +154,9 @@ pub(crate) fn time_or_ago(text: &str) -> Result<u64, String> {
 }
 
 /// Reads a body that is a JSON object.
+///
+/// # Errors
+/// It is empty, no JSON, or another kind of document.
 pub(crate) fn object(body: &[u8]) -> Result<serde_json::Map<String, Value>, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem::malformed("the body is empty; send a JSON object, {} if nothing is to be said"));
@@ -159,6 +169,9 @@ pub(crate) fn object(body: &[u8]) -> Result<serde_json::Map<String, Value>, Prob
 }
 
 /// Takes out a member that answers carry and requests may repeat; it must say what the path says.
+///
+/// # Errors
+/// It says another name: one of the two is a mistake, and only the caller knows which.
 pub(crate) fn take_name(object: &mut serde_json::Map<String, Value>, name: &str) -> Result<(), Problem> {
     match object.remove("name") {
         Some(said) if said != name => {

@@ -25,8 +25,11 @@ const CHANGE_TRIES: usize = 8;
 
 /// Settings under a name.
 pub(crate) struct Found<C> {
+    /// As lists show it.
     name: ResourceName,
+    /// The settings, all of them.
     config: C,
+    /// Changes with each write: the entity tag.
     revision: u64,
 }
 
@@ -37,18 +40,22 @@ pub(crate) trait Resource {
     /// The settings.
     type Config: Serialize + DeserializeOwned + Clone + Send + Sync;
 
+    /// The refusal of what does not exist, with the command that makes it.
     fn missing(name: ResourceName) -> Refusal;
     /// Whether there can be one of this name.
     fn check(name: &ResourceName) -> Result<(), NameError>;
+    /// One, by its name.
     fn find(
         node: &Node,
         name: &ResourceName,
     ) -> impl Future<Output = Result<Option<Found<Self::Config>>, NotDone>> + Send;
+    /// So many, in the order of their names, after this one.
     fn page(
         node: &Node,
         after: Option<ResourceName>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Found<Self::Config>>, NotDone>> + Send;
+    /// Writes the settings, if what is there is what is expected. The log checks that again when it applies the write.
     fn put(
         node: &Node,
         name: &str,
@@ -145,6 +152,7 @@ fn settings(config: &impl Serialize) -> Result<Map<String, Value>, NothingStored
     }
 }
 
+/// The settings with their name.
 fn shown(name: &ResourceName, config: &impl Serialize) -> Result<Map<String, Value>, NothingStored> {
     let mut document = settings(config)?;
     document.insert("name".to_owned(), name.to_string().into());
@@ -178,6 +186,10 @@ pub(crate) async fn show<R: Resource>(
 }
 
 /// `PUT`: replaces the settings; absent ones take their defaults.
+///
+/// # Errors
+/// The document is wrong, the settings contradict each other or what is there, or a precondition does not hold; nothing
+/// is changed then.
 pub(crate) async fn replace<R: Resource>(
     State(app): State<Arc<App>>,
     Names(name): Names<String>,
@@ -198,16 +210,21 @@ pub(crate) async fn replace<R: Resource>(
     put_answer::<R>(&name, &config, done)
 }
 
+/// As sentences name it.
 fn what<R: Resource>(name: &str) -> String {
     format!("{} {name}", R::WHAT)
 }
 
+/// What is there now, 201 if it was not there before.
 fn put_answer<R: Resource>(name: &str, config: &R::Config, done: Written) -> Result<Response, Problem> {
     let shown = shown(&ResourceName::parse(name), config)?;
     Ok((written(done.created), etag(done.revision), Json(shown)).into_response())
 }
 
 /// `PATCH`: changes the settings that are named (RFC 7396); `null` sets one back to its default.
+///
+/// # Errors
+/// As [`replace`]; or others changed it again and again meanwhile.
 pub(crate) async fn change<R: Resource>(
     State(app): State<Arc<App>>,
     Names(name): Names<String>,
@@ -253,6 +270,9 @@ fn merge(document: &mut Map<String, Value>, changes: Map<String, Value>) {
 }
 
 /// `DELETE /v1/topics/{topic}`; `?force=true` also with what is in it, and `by` and `reason` go on record.
+///
+/// # Errors
+/// It holds open transactions or messages that a group has not finished, or a binding names it, and nobody forces it.
 pub(crate) async fn remove_topic(
     State(app): State<Arc<App>>,
     Names(name): Names<String>,

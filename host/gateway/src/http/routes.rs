@@ -50,6 +50,7 @@ impl Media {
         }
     }
 
+    /// Bytes of a body, and how long it may take to come.
     const fn bounds(self) -> (usize, Duration) {
         match self {
             Self::Json | Self::MergePatch => (JSON_MAX_BYTES, JSON_WITHIN),
@@ -60,7 +61,9 @@ impl Media {
 
 /// One method of one path.
 pub(crate) struct Route {
+    /// Its name in capitals.
     pub(crate) method: &'static str,
+    /// With `{names}` for what varies.
     pub(crate) path: &'static str,
     /// Query parameters that it knows; any other is refused.
     pub(crate) query: &'static [&'static str],
@@ -68,31 +71,39 @@ pub(crate) struct Route {
     pub(crate) body: Option<Media>,
     /// Whether it honours `If-Match` and `If-None-Match`; where a write does not, they are refused.
     pub(crate) conditional: bool,
+    /// What serves it.
     mount: fn() -> MethodRouter<Arc<App>>,
 }
 
+/// Made once, when the router is.
 type Mount = fn() -> MethodRouter<Arc<App>>;
 
+/// One that changes nothing.
 const fn reads(path: &'static str, query: &'static [&'static str], mount: Mount) -> Route {
     Route { method: "GET", path, query, body: None, conditional: false, mount }
 }
 
+/// One that replaces a document.
 const fn puts(path: &'static str, body: Media, mount: Mount) -> Route {
     Route { method: "PUT", path, query: &[], body: Some(body), conditional: true, mount }
 }
 
+/// One that changes members of a document.
 const fn patches(path: &'static str, mount: Mount) -> Route {
     Route { method: "PATCH", path, query: &[], body: Some(Media::MergePatch), conditional: true, mount }
 }
 
+/// One that does something once.
 const fn decides(path: &'static str, mount: Mount) -> Route {
     Route { method: "POST", path, query: &[], body: Some(Media::Json), conditional: false, mount }
 }
 
+/// One that takes something away.
 const fn deletes(path: &'static str, query: &'static [&'static str], mount: Mount) -> Route {
     Route { method: "DELETE", path, query, body: None, conditional: false, mount }
 }
 
+/// What every list takes.
 const PAGE: &[&str] = &["limit", "after"];
 
 /// The API.
@@ -165,6 +176,10 @@ async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 }
 
 /// Holds a request against its route, then hands it on with its whole body.
+///
+/// # Errors
+/// The request says something that this path does not know: it is refused before the handler sees it, and nothing is
+/// done.
 async fn admit(route: &'static Route, app: Arc<App>, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     check_query(route, parts.uri.query().unwrap_or_default())?;
@@ -185,6 +200,9 @@ async fn admit(route: &'static Route, app: Arc<App>, request: Request, next: Nex
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }
 
+/// # Errors
+/// A parameter that the path does not know: one that is misspelt must not be passed over, since it would change what is
+/// done.
 fn check_query(route: &Route, query: &str) -> Result<(), Problem> {
     let params = Params::parse(query)?;
     let Some(unknown) = params.names().find(|name| !route.query.contains(name)) else { return Ok(()) };
@@ -195,6 +213,8 @@ fn check_query(route: &Route, query: &str) -> Result<(), Problem> {
     Err(Problem::parameter(format!("`{unknown}` is not a query parameter here; {known}")))
 }
 
+/// # Errors
+/// There is one where none means anything.
 fn check_no_body(headers: &HeaderMap) -> Result<(), Problem> {
     let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
     if length || headers.contains_key(header::TRANSFER_ENCODING) {
@@ -203,6 +223,9 @@ fn check_no_body(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
+/// # Errors
+/// The body is said to be something else. None of the types can be sent by a web page unasked, so this keeps foreign
+/// pages out, too.
 fn check_media(media: Media, headers: &HeaderMap) -> Result<(), Problem> {
     let said = headers.get(header::CONTENT_TYPE).map(|said| said.to_str().unwrap_or("(not text)"));
     let essence = said.and_then(|said| said.split(';').next()).map(str::trim);
@@ -212,6 +235,10 @@ fn check_media(media: Media, headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::media_type(media.content_type(), said))
 }
 
+/// The whole body, within its bounds.
+///
+/// # Errors
+/// It is too large, comes too slowly, or is cut off.
 async fn read(body: Body, headers: &HeaderMap, media: Media) -> Result<Bytes, Problem> {
     let (limit, within) = media.bounds();
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -226,12 +253,14 @@ async fn read(body: Body, headers: &HeaderMap, media: Media) -> Result<Bytes, Pr
     }
 }
 
+/// A path that exists, with a method that it has not.
 async fn other_method(method: Method, path: MatchedPath) -> Problem {
     let path = path.as_str();
     let methods: Vec<_> = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method).collect();
     Problem::method_not_allowed(method.as_str(), path, &methods.join(", "))
 }
 
+/// A path that does not exist: what is near is named.
 async fn nothing_here(uri: Uri) -> Problem {
     let mut parts = uri.path().split('/').skip(1);
     let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

@@ -95,12 +95,14 @@ async fn place(places: &Arc<Places>, scarce: bool) -> Option<Place> {
     }
 }
 
+/// Tells of a task that panicked. Its connection is gone, the port goes on.
 fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "an HTTP connection ended by a defect");
     }
 }
 
+/// One connection, until its peer leaves, it has to make way, its client takes nothing, or the node stops.
 async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, mut stopping: watch::Receiver<bool>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "HTTP connection closed before it began");
@@ -180,6 +182,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     }
 }
 
+/// What a request is told that came in on a place for probes and is none.
 fn all_in_use() -> Problem {
     let probes = PROBES.join(", ");
     NothingStored::TooMany(format!("all HTTP connections are in use, and only {probes} are answered; try again later"))
@@ -221,6 +224,7 @@ impl http_body::Body for HeldBody {
     }
 }
 
+/// Bytes on their way, with the room that they have.
 struct HeldBytes {
     bytes: Bytes,
     _held: Arc<Held>,

@@ -21,6 +21,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    /// For a node that starts.
     pub(crate) fn new(doors: Arc<Doors>, progress: Arc<StartProgress>) -> Self {
         let not_yet = move || std::future::ready(Problem::recovering(&progress.step()));
         let starting = Router::new()

@@ -28,17 +28,23 @@ const ENDED_MARK: &str = "ended-";
 /// A transaction as JSON.
 #[derive(Serialize)]
 pub(crate) struct TransactionDocument {
+    /// As clients have it.
     id: String,
+    /// Where the message goes when it is committed.
     topic: String,
     state: TransactionState,
     /// Answered checks that count.
     checks: u32,
+    /// Null for one that ended and whose half message is past its retention.
     opened_at: Option<String>,
+    /// Null where nobody will be asked.
     next_check_at: Option<String>,
     ended_at: Option<String>,
+    /// Who answered last and what, or who decided.
     last_answer: Option<Value>,
     /// The last ask that got no answer, whatever was answered since.
     last_error: Option<Value>,
+    /// Why nobody is asked any more.
     parked_because: Option<String>,
     message_id: String,
     keys: Vec<String>,
@@ -46,6 +52,7 @@ pub(crate) struct TransactionDocument {
 }
 
 impl TransactionDocument {
+    /// Times are written in UTC.
     pub(crate) fn new(shard: ShardId, view: TransactionView) -> Self {
         Self {
             id: TransactionId { shard, position: view.transaction }.to_string(),
@@ -76,6 +83,7 @@ fn last_answer(answer: AnswerView) -> Value {
     }
 }
 
+/// What went wrong, with the trace of a component that trapped.
 fn last_error(ErrorView { by, text, trace, at_ms }: ErrorView) -> Value {
     let mut error = json!({"by": by, "error": text, "at": time(at_ms)});
     if !trace.is_empty() {
@@ -94,10 +102,14 @@ fn position(app: &App, id: &str) -> Result<u64, Problem> {
     Ok(parsed.position)
 }
 
+/// # Errors
+/// There is no such transaction, or its outcome is forgotten.
 async fn found(app: &App, position: u64) -> Result<TransactionDocument, Problem> {
     Ok(TransactionDocument::new(app.node.identity.shard, app.node.transactions.get(position).await?))
 }
 
+/// # Errors
+/// It is none; all of them are named.
 fn state(text: &str) -> Result<TransactionState, String> {
     Ok(match text {
         "open" => TransactionState::Open,
@@ -164,6 +176,8 @@ struct Decision {
 }
 
 impl Decision {
+    /// # Errors
+    /// The body is no object, does not say who decides, or a name or a reason is too long.
     fn read(body: &[u8]) -> Result<Self, Problem> {
         let decision: Self = document(object(body)?)?;
         let invalid = |text: String| Err(Refusal::Invalid(text).into());
@@ -205,6 +219,10 @@ pub(crate) async fn roll_back(
     end(app, id, body, TransactionOutcome::RolledBack).await
 }
 
+/// Ends a transaction as an operator says.
+///
+/// # Errors
+/// It ended in the other way, or there is none.
 async fn end(
     State(app): State<Arc<App>>,
     Names(id): Names<String>,

@@ -1,4 +1,7 @@
 //! Metrics of groups, topics, bindings and calls, histograms, and the process.
+//!
+//! Labels come from names that clients choose, so there are at most a thousand of a metric; the rest is summed under
+//! `other`.
 
 use prometheus_client::registry::{Registry, Unit};
 use vouch_node::{CheckCounts, GroupLag, Node, OTHER, ProcessUse, Series, SeriesView, TopicTransactions};
@@ -6,6 +9,7 @@ use vouch_node::{CheckCounts, GroupLag, Node, OTHER, ProcessUse, Series, SeriesV
 use super::super::App;
 use super::family::{Family, Labels, Samples};
 
+/// Registers samples that were counted elsewhere.
 fn register(registry: &mut Registry, name: &'static str, help: &'static str, unit: Option<Unit>, samples: Samples) {
     registry.register_collector(Box::new(Family { name, help, unit, samples }));
 }

@@ -1,4 +1,7 @@
 //! `/metrics`: the numbers of this node in the OpenMetrics text format, which Prometheus reads.
+//!
+//! Names, units and help texts are part of what users rely on: `host/docs/metrics.md` lists each, and a test holds the
+//! two together.
 
 mod family;
 mod labelled;
@@ -21,15 +24,19 @@ use vouch_node::{Health, Node, Numbers, ProcessUse, SeriesView};
 use super::App;
 use super::problem::Problem;
 
+/// What Prometheus asks for.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What has to be read from files.
 struct Outside {
+    /// What the process uses of the machine.
     process: ProcessUse,
+    /// How old the last backup is; nothing where none was taken.
     backup_age_seconds: Option<f64>,
 }
 
 impl Outside {
+    /// Reads files below `/proc`, so not on a thread that serves others.
     fn read(node: &Node) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let age = |at: u64| now.saturating_sub(at) as f64;
@@ -88,6 +95,7 @@ fn registry(app: &App, (numbers, view): (&Numbers, &SeriesView), backup_age_seco
     registry
 }
 
+/// What only grows: counters since the start.
 fn count(registry: &mut Registry, node: &Node, numbers: &Numbers) {
     let metrics = &node.metrics;
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -165,10 +173,12 @@ fn count(registry: &mut Registry, node: &Node, numbers: &Numbers) {
     }
 }
 
+/// The unit of all times in metrics.
 fn seconds(ms: f64) -> f64 {
     ms / 1000.0
 }
 
+/// What goes up and down: as it is at this moment.
 fn measure(registry: &mut Registry, node: &Node, numbers: &Numbers) {
     let (producers, consumers) = node.sessions.count();
     for (name, help, value) in [
