@@ -4,6 +4,7 @@
 //! settings there are stands in one place, [`table`]; flags, variables, keys, defaults and documents are made of it.
 
 mod args;
+mod defaults;
 mod file;
 mod forms;
 mod log_lines;
@@ -15,17 +16,11 @@ mod setting;
 mod table;
 
 pub(crate) use args::SettingArgs;
+#[cfg(test)]
+pub(crate) use defaults::CONFIG_VARIABLE;
+pub(crate) use defaults::{DATA_DIR, GRPC_ADDR, HTTP_ADDR};
 pub(crate) use log_lines::{LogFormat, filter};
 pub(crate) use names::unknown_variables;
 pub(crate) use resolved::Resolved;
 #[cfg(test)]
 pub(crate) use {setting::Setting, table::SETTINGS};
-
-/// Where a node keeps everything, if nobody says otherwise; commands that work on a data folder look there, too.
-pub(crate) const DATA_DIR: &str = "./vouch-data";
-/// Where the gRPC service is, if nobody says otherwise: of a node, and for those who call it.
-pub(crate) const GRPC_ADDR: &str = "127.0.0.1:8081";
-/// Where the HTTP API is, if nobody says otherwise.
-pub(crate) const HTTP_ADDR: &str = "127.0.0.1:8080";
-/// The variable that names the file with the settings.
-pub(crate) const CONFIG_VARIABLE: &str = "VOUCH_CONFIG";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use super::CONFIG_VARIABLE;
+use super::defaults::CONFIG_VARIABLE;
 use super::file::File;
 use super::forms::InFile;
 use super::resolved::{Resolved, SettingValue, Source};

@@ -1,6 +1,6 @@
 //! Names that are none, and which one was meant.
 
-use super::CONFIG_VARIABLE;
+use super::defaults::CONFIG_VARIABLE;
 use super::setting::Setting;
 use super::table::SETTINGS;
 

@@ -13,6 +13,7 @@ use vouch_gateway::GRPC_CONNECTIONS_DEFAULT;
 use vouch_node::{DEFAULT_SEGMENT_SIZE, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY, NodeConfig, OnDamage};
 use vouch_protocol::limits::{INVISIBLE_MAX, RECEIVE_INVISIBLE_LEAST, RECEIVE_INVISIBLE_MIN};
 
+use super::defaults::{DATA_DIR, GRPC_ADDR, HTTP_ADDR};
 use super::forms::{
     Address, Bounds, Choice, Count, File, Folder, Form, IfGiven, Level, Names, OrNone, Percent, Size, Time, Token,
     YesOrNo, size, time,
@@ -21,7 +22,6 @@ use super::log_lines::LogFormat;
 use super::resolved::Resolved;
 use super::setting::DefaultValue::{Nothing, Value};
 use super::setting::Setting;
-use super::{DATA_DIR, GRPC_ADDR, HTTP_ADDR};
 
 /// Makes [`SETTINGS`] of its rows, and of each a function that reads the value, of the type behind the arrow.
 macro_rules! settings {

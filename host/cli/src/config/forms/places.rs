@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{About, Described, Form};
-use crate::config::GRPC_ADDR;
+use crate::config::defaults::GRPC_ADDR;
 
 /// A folder, which has a name.
 #[derive(Debug)]
