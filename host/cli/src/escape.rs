@@ -53,7 +53,7 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
     replaced(text, acts_on_the_screen, escape)
 }
 
-/// Lines of this program's own making. Texts of others in them went through [`line`] before; what did not starts new lines at
+/// Lines of this program's own making. Texts of others in them went through [`line()`] before; what did not starts new lines at
 /// most.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     replaced(text, |letter| letter != '\n' && acts_on_the_screen(letter), escape)

@@ -12,7 +12,7 @@ use crate::log_pieces::{describe, file_name, hex, range_json, segment_json};
 
 /// The failure that says it.
 ///
-/// A problem document with everything that [`json`] has, so that `--json` tells a script more than the sentence.
+/// A problem document with everything that [`json()`] has, so that `--json` tells a script more than the sentence.
 pub(crate) fn found(verification: &Verification, copies: &StoredCopies) -> anyhow::Error {
     let ranges = verification.damage.iter().map(|range| format!("  {}", describe(range)));
     let files = copies.damage.iter().map(|copy| format!("  {}", paragraph(copy)));
