@@ -111,8 +111,13 @@ struct List {
     durable: u64,
     /// Since when the last group is not covered by a mark, if it is not.
     covered: bool,
+    /// Nothing was appended for some time.
+    idle: bool,
+    entries: Vec<(EntryKind, Millis)>,
     /// It has no space left for entries.
     full: bool,
+    /// It finds no more than what is kept for ends.
+    nearly_full: bool,
     failed: bool,
 }
 
@@ -132,19 +137,32 @@ pub(super) struct Bench {
 }
 
 impl Bench {
+    /// A core on a log that is only read.
+    pub(super) fn read_only(why: NothingStored) -> Self {
+        let mut bench = Self::before(Some(why.clone()));
+        bench.closed = Some(why);
+        bench
+    }
+
     /// A core that leads and whose start is durable.
     pub(super) fn new() -> Self {
+        let mut bench = Self::before(None);
+        let leadership = Leadership::new(1, 0);
+        let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
+        bench.core.begin_turn(bench.now(), standing(&bench.log));
+        bench.tell(Event::Leads(Lead { leadership, cluster_id, segment_size, handle_key, leapt_from: None }));
+        bench.carry_out();
+        bench.sync();
+        bench
+    }
+
+    fn before(closed: Option<NothingStored>) -> Self {
         let began = Instant::now();
         let list = List { covered: true, ..List::default() };
-        let beginning = Beginning {
-            state: State::default(),
-            applied: LogPosition(0),
-            log: standing(&list),
-            reserve: 1000,
-            closed: None,
-        };
+        let beginning =
+            Beginning { state: State::default(), applied: LogPosition(0), log: standing(&list), reserve: 1000, closed };
         let now = Moment { time: BEGIN, at: began };
-        let mut bench = Self {
+        Self {
             core: Core::new(beginning, now),
             around: Around::default(),
             log: list,
@@ -153,14 +171,7 @@ impl Bench {
             trace: Vec::new(),
             closed: None,
             applied: 0,
-        };
-        let leadership = Leadership::new(1, 0);
-        let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
-        bench.core.begin_turn(bench.now(), standing(&bench.log));
-        bench.tell(Event::Leads(Lead { leadership, cluster_id, segment_size, handle_key, leapt_from: None }));
-        bench.carry_out();
-        bench.sync();
-        bench
+        }
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -185,6 +196,40 @@ impl Bench {
         let clock = self.core.second_is_over().then(ClockSays::default);
         self.tell(Event::TurnEnds(clock));
         self.carry_out();
+    }
+
+    /// These requests are heard in a turn that goes on.
+    pub(super) fn hear(&mut self, requests: Vec<Request>) {
+        for request in requests {
+            self.tell(Event::Request(request));
+        }
+        self.carry_out();
+    }
+
+    /// A turn in which the clock says this, whether a second is over or not.
+    pub(super) fn turn_with(&mut self, clock: ClockSays) {
+        self.core.begin_turn(self.now(), standing(&self.log));
+        self.tell(Event::TurnEnds(Some(clock)));
+        self.carry_out();
+    }
+
+    /// The log has been idle for long enough to need a mark.
+    pub(super) fn idle(&mut self) {
+        self.log.idle = true;
+        self.turn(Vec::new());
+        self.log.idle = false;
+    }
+
+    /// All that was written is durable, and the log is about to close.
+    pub(super) fn cover_end(&mut self) {
+        self.core.begin_turn(self.now(), standing(&self.log));
+        self.tell(Event::CoverEnd);
+        self.carry_out();
+    }
+
+    /// Kinds and times of the entries, in their order.
+    pub(super) fn entries(&self) -> Vec<(EntryKind, Millis)> {
+        self.log.entries.clone()
     }
 
     /// All that is appended becomes durable.
@@ -220,6 +265,11 @@ impl Bench {
         self.carry_out();
     }
 
+    /// The log cannot grow, and takes entries into what it has.
+    pub(super) fn nearly_fill(&mut self) {
+        self.log.nearly_full = true;
+    }
+
     pub(super) fn fill(&mut self, full: bool) {
         self.log.full = full;
     }
@@ -243,6 +293,7 @@ impl Bench {
                     assert!(to.0 <= self.log.durable, "what is not durable is not applied");
                     self.applied = to.0;
                 }
+                Command::Done(tell) => tell(),
                 Command::Close(why) => self.closed = Some(why),
                 _ => {}
             }
@@ -264,6 +315,7 @@ impl Bench {
         let len: usize = entry.proposals.iter().map(|proposal| proposal.records.len()).sum();
         self.log.end = payload_position.0 + (len as u64).next_multiple_of(8);
         self.log.covered = entry.header.kind == EntryKind::Mark;
+        self.log.entries.push((entry.header.kind, Millis(entry.header.leader_time_ms)));
         let end = LogPosition(self.log.end);
         Ok(Appended { position, payload_position, end, checkpoint: checkpoint(entry, position, end) })
     }
@@ -355,8 +407,8 @@ fn standing(log: &List) -> LogStanding {
         appended: LogPosition(log.end),
         durable: LogPosition(log.durable),
         covered: log.covered,
-        mark_due_in: None,
-        short: log.full.then_some((Shortage::Space, 0)),
+        mark_due_in: (log.idle && !log.covered).then_some(Duration::ZERO),
+        short: (log.full || log.nearly_full).then_some((Shortage::Space, 0)),
         failed: log.failed,
     }
 }
