@@ -14,8 +14,8 @@ use vouch_broker::record::{
 };
 use vouch_broker::state::RecordAt;
 use vouch_broker::{
-    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, RecordPosition,
-    ResourceName, State, TopicConfig, TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, HalfPosition, MessageKind, Millis, NewMessage, QueueOffset,
+    RecordPosition, ResourceName, State, TopicConfig, TopicId, TransactionOutcome,
 };
 
 const TOPIC: TopicId = TopicId(1);
@@ -65,7 +65,7 @@ fn ends(out: &mut Vec<u8>, transactions: &[u64]) {
     for (n, transaction) in transactions.iter().enumerate() {
         let by = EndedBy::Client { client_id: "host@1@2@abc".to_owned(), from_check: false };
         let (outcome, queue) = (TransactionOutcome::Committed, n as u32 % QUEUES);
-        End { transaction: *transaction, outcome, queue, by, reason: String::new() }.encode(out);
+        End { transaction: HalfPosition(*transaction), outcome, queue, by, reason: String::new() }.encode(out);
     }
 }
 

@@ -10,6 +10,7 @@ pub mod delivery;
 mod duration_text;
 mod filter;
 mod generation;
+mod half_position;
 mod handle;
 mod message;
 mod name;
@@ -33,6 +34,7 @@ pub use config::{
 };
 pub use filter::{TagFilter, TagHash};
 pub use generation::Generation;
+pub use half_position::HalfPosition;
 pub use handle::Handle;
 pub use message::{BodyEncoding, MessageKind, NewMessage, StoredMessage};
 pub use name::{

@@ -17,8 +17,8 @@ use crate::record::{
 };
 use crate::state::{Applied, Effect, Outcome, Progress, RecordAt, SnapshotError};
 use crate::{
-    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, RecordPosition,
-    ResourceName, State, TagHash, TopicConfig, TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, HalfPosition, MessageKind, Millis, NewMessage, QueueOffset,
+    RecordPosition, ResourceName, State, TagHash, TopicConfig, TopicId, TransactionOutcome,
 };
 
 /// When the log of a test begins.
@@ -178,12 +178,12 @@ impl Log {
     }
 
     /// Prepares a transaction under a new id.
-    pub fn half(&mut self, topic: TopicId) -> u64 {
+    pub fn half(&mut self, topic: TopicId) -> HalfPosition {
         self.half_with(topic, CheckOverrides::default())
     }
 
     /// The same with settings of its own for the checks.
-    pub fn half_with(&mut self, topic: TopicId, checks: CheckOverrides) -> u64 {
+    pub fn half_with(&mut self, topic: TopicId, checks: CheckOverrides) -> HalfPosition {
         self.ids += 1;
         let id = format!("half-{}", self.ids);
         match self.apply(Record::Half(MessageHead { checks, ..head(topic, 0, &id, 0) })).unwrap() {
@@ -234,13 +234,13 @@ pub fn read_snapshot(snapshot: &[u8]) -> Result<(RecordPosition, State), Snapsho
 }
 
 /// Ends a transaction by its producer.
-pub fn end(transaction: u64, outcome: TransactionOutcome) -> Record {
+pub fn end(transaction: HalfPosition, outcome: TransactionOutcome) -> Record {
     let by = EndedBy::Client { client_id: "client".to_owned(), from_check: false };
     Record::End(End { transaction, outcome, queue: 0, by, reason: String::new() })
 }
 
 /// The answer *unknown* to a check.
-pub fn unknown(transaction: u64, check_number: u32, asked_at: Millis) -> Record {
+pub fn unknown(transaction: HalfPosition, check_number: u32, asked_at: Millis) -> Record {
     Record::CheckAnswered(CheckAnswered {
         transaction,
         check_number,

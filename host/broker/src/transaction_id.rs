@@ -1,22 +1,22 @@
-//! Transaction ids as clients and people see them (ruling 20): shard and position, opaque to clients.
+//! Transaction ids as clients and people see them (ruling 20): shard and half, opaque to clients.
 
-use crate::ShardId;
+use crate::{HalfPosition, ShardId};
 
 /// Prefix that tells a transaction id from other hexadecimal text, and its format from later ones.
 const VERSION: char = 'T';
 
-/// A transaction: the shard that holds it and the log position of its half message's record.
+/// A transaction: the shard that holds it, and its half message in the log of that shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionId {
     /// The shard.
     pub shard: ShardId,
-    /// Log position of the half's record.
-    pub position: u64,
+    /// Its half message.
+    pub half: HalfPosition,
 }
 
 impl std::fmt::Display for TransactionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{VERSION}{:04X}{:016X}", self.shard.0, self.position)
+        write!(f, "{VERSION}{:04X}{:016X}", self.shard.0, self.half.0)
     }
 }
 
@@ -34,14 +34,14 @@ impl std::str::FromStr for TransactionId {
         }
         Ok(Self {
             shard: ShardId(u16::from_str_radix(&digits[..4], 16).map_err(|_| unknown())?),
-            position: u64::from_str_radix(&digits[4..], 16).map_err(|_| unknown())?,
+            half: HalfPosition(u64::from_str_radix(&digits[4..], 16).map_err(|_| unknown())?),
         })
     }
 }
 
 /// The id of a transaction of the first shard, for messages to people.
-pub(crate) fn transaction_name(position: u64) -> String {
-    TransactionId { shard: ShardId::FIRST, position }.to_string()
+pub(crate) fn transaction_name(half: HalfPosition) -> String {
+    TransactionId { shard: ShardId::FIRST, half }.to_string()
 }
 
 #[cfg(test)]
@@ -50,8 +50,8 @@ mod tests {
 
     #[test]
     fn an_id_reads_back_as_written_and_anything_else_is_refused() {
-        for position in [0, 77, u64::MAX] {
-            let id = TransactionId { shard: ShardId(3), position };
+        for half in [0, 77, u64::MAX].map(HalfPosition) {
+            let id = TransactionId { shard: ShardId(3), half };
             assert_eq!(id.to_string().parse(), Ok(id));
         }
         for bad in [

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use vouch_broker::ShardId;
 use vouch_commitlog::{DEFAULT_SYNCS_IN_FLIGHT, DEFAULT_ZERO_AHEAD};
 use vouch_plugin::{CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY};
 use vouch_storage::{OnDamage, StorageConfig};
+
+use crate::served_shard::SHARD;
 
 /// Settings of a node; every one is enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl NodeConfig {
     pub(crate) fn storage(&self) -> StorageConfig {
         StorageConfig {
             data_dir: self.data_dir.clone(),
-            shard: ShardId::FIRST,
+            shard: SHARD,
             segment_size: self.segment_size,
             zero_ahead: self.zero_ahead,
             syncs_in_flight: self.syncs_in_flight,

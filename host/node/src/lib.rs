@@ -16,6 +16,7 @@ mod routes;
 mod running;
 mod search;
 mod served;
+mod served_shard;
 mod sessions;
 mod settings;
 mod shortages;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
-use vouch_broker::TransactionOutcome;
 use vouch_broker::record::EndedBy;
+use vouch_broker::{TransactionId, TransactionOutcome};
 use vouch_commitlog::{LogFolder, LogPosition};
 use vouch_node::{EndRequest, Node, NodeConfig, PluginUpload, TransactionState};
 use vouch_storage::{Backup, BackupError, BackupProgress, backup, check_backup, restore};
@@ -43,7 +43,7 @@ fn snapshots(folder: &Path, often: bool) -> NodeConfig {
     NodeConfig { snapshot_every: if often { 1 << 20 } else { 1 << 40 }, ..config(folder) }
 }
 
-async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) {
+async fn end(node: &Node, transaction: TransactionId, outcome: TransactionOutcome) {
     let by = EndedBy::Operator { name: "test".to_owned() };
     let request = EndRequest { topic: None, message_id: None, transaction, outcome, by, reason: String::new() };
     node.transactions.end(request).await.unwrap();

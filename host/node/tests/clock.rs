@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NotDone, Refusal, TransactionOutcome};
+use vouch_broker::{NotDone, Refusal, TransactionId, TransactionOutcome};
 use vouch_node::{Delivery, EndRequest, Node, NodeConfig, Receipt, ReceiveRequest, TimeSource, TransactionState};
 
 const SECOND: u64 = 1_000;
@@ -250,7 +250,7 @@ async fn a_wall_clock_that_is_ahead_deletes_nothing_until_it_held_and_then_nothi
     node.stop().await;
 }
 
-async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Result<bool, NotDone> {
+async fn end(node: &Node, transaction: TransactionId, outcome: TransactionOutcome) -> Result<bool, NotDone> {
     let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
     let request = EndRequest { transaction, outcome, topic: None, message_id: None, by, reason: String::new() };
     node.transactions.end(request).await.map(|receipt| receipt.repeated)

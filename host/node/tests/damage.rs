@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use common::{config, half, message, prepare, receive, send, topic, topic_config};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NotDone, NothingStored, QueueOffset, ResourceName, TransactionOutcome};
+use vouch_broker::{NotDone, NothingStored, QueueOffset, ResourceName, TransactionId, TransactionOutcome};
 use vouch_node::{
     Damage, EndRequest, Expect, Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, PluginUpload,
     SendRequest, StartError, TransactionState,
@@ -87,7 +87,7 @@ fn lost(topic: &str, offsets: std::ops::RangeInclusive<u64>) -> LostMessages {
     LostMessages { topic: topic.to_owned(), queue: 0, offsets }
 }
 
-async fn assert_nothing_is_written(node: &Node, open: u64) {
+async fn assert_nothing_is_written(node: &Node, open: TransactionId) {
     let refused = |what: &str, refusal: NotDone| {
         assert!(matches!(refusal, NotDone::NothingStored(NothingStored::ReadOnly(_))), "{what}: {refusal}");
     };
@@ -194,7 +194,7 @@ async fn what_was_damaged_below_the_snapshot_is_told_by_queue_and_offset_and_the
     let (entries, file) = stretches.split_at(stretches.len() - 1);
     let known: Vec<_> = entries.iter().map(|stretch| stretch.known.as_ref().unwrap()).collect();
     let offsets: Vec<u64> = known.iter().flat_map(|known| &known.messages).flat_map(numbers).collect();
-    let open_ones: Vec<u64> = known.iter().flat_map(|known| known.transactions.clone()).collect();
+    let open_ones: Vec<TransactionId> = known.iter().flat_map(|known| known.transactions.clone()).collect();
     assert_eq!((offsets, open_ones), (vec![2, 3], vec![open]), "{entries:?}");
     assert!(known.iter().flat_map(|known| &known.messages).all(|lost| lost.topic == "t" && lost.queue == 0));
     assert_eq!(entries.iter().filter_map(|stretch| stretch.entries_lost).sum::<u64>(), 3);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NotDone, NothingStored, ResourceName, TransactionOutcome};
+use vouch_broker::{NotDone, NothingStored, ResourceName, TransactionId, TransactionOutcome};
 use vouch_node::{EndRequest, Node, NodeConfig, Receipt, SendRequest, TransactionState};
 
 /// A condition that should come true by itself is given up after this long.
@@ -116,7 +116,7 @@ async fn send_when_there_is_room(node: &Node, topic: &str, id: &str) {
     }
 }
 
-async fn commit(node: &Node, transaction: u64) {
+async fn commit(node: &Node, transaction: TransactionId) {
     let by = EndedBy::Operator { name: "ann".to_owned() };
     let (outcome, reason) = (TransactionOutcome::Committed, String::new());
     let end = EndRequest { topic: None, message_id: None, transaction, outcome, by, reason };

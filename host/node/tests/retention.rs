@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NotDone, NothingStored, QueueOffset, Refusal, ResourceName, TopicConfig, TransactionOutcome};
+use vouch_broker::{
+    HalfPosition, NotDone, NothingStored, QueueOffset, Refusal, ResourceName, TopicConfig, TransactionId,
+    TransactionOutcome,
+};
 use vouch_node::{EndRequest, Expect, Node, NodeConfig, PluginUpload, Receipt, SendRequest, TransactionState};
 use vouch_storage::{backup, check_backup, restore};
 
@@ -63,7 +66,7 @@ async fn send_until(node: &Node, folder: &Path, first: usize, done: impl Fn() ->
     n
 }
 
-async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) -> Result<bool, NotDone> {
+async fn end(node: &Node, transaction: TransactionId, outcome: TransactionOutcome) -> Result<bool, NotDone> {
     let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
     let (topic, reason) = (Some(ResourceName::plain("x")), String::new());
     let request = EndRequest { transaction, outcome, topic, message_id: Some("h".to_owned()), by, reason };
@@ -223,7 +226,7 @@ async fn open_transactions_and_components_are_carried_on_and_are_as_they_were() 
     let end_now = node.status.log_usage().end.0;
     let sent = send_until(&node, &here, sent, || log_start(&node) >= end_now).await;
     for transaction in &open[..3] {
-        assert!(log_start(&node) > *transaction);
+        assert!(log_start(&node) > transaction.half.0);
         let view = node.transactions.get(*transaction).await.unwrap();
         assert_eq!((view.state, view.message_id.as_str()), (TransactionState::Open, "h"));
         assert_eq!(view.keys, ["key-h"]);
@@ -237,8 +240,9 @@ async fn open_transactions_and_components_are_carried_on_and_are_as_they_were() 
         Err(NotDone::Refused(Refusal::OutcomeConflict { .. }))
     ));
     assert_eq!(end(&node, open[0], TransactionOutcome::Committed).await, Ok(false));
+    let nowhere = TransactionId { half: HalfPosition(12_345), ..open[0] };
     assert!(matches!(
-        end(&node, 12_345, TransactionOutcome::Committed).await,
+        end(&node, nowhere, TransactionOutcome::Committed).await,
         Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))
     ));
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
-use vouch_broker::{ResourceName, TransactionOutcome};
+use vouch_broker::{ResourceName, TransactionId, TransactionOutcome};
 use vouch_node::{EndRequest, Node, NodeConfig, TransactionState};
 use vouch_storage::verify_snapshots;
 
@@ -33,7 +33,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 /// Ten mebibytes of messages, some of them consumed, and transactions in every state.
-async fn fill(node: &Node) -> Vec<u64> {
+async fn fill(node: &Node) -> Vec<TransactionId> {
     topic(node, "t", r#"{"queues":2}"#).await;
     topic(node, "x", r#"{"type":"transaction","transaction":{"immunity":"1h","interval":"1h"}}"#).await;
     let mut transactions = Vec::new();
@@ -50,7 +50,7 @@ async fn fill(node: &Node) -> Vec<u64> {
     transactions
 }
 
-async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) {
+async fn end(node: &Node, transaction: TransactionId, outcome: TransactionOutcome) {
     let request = EndRequest {
         transaction,
         outcome,
@@ -63,7 +63,7 @@ async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) {
 }
 
 /// Everything that [`fill`] wrote is there, and goes on from where it was.
-async fn check(node: &Node, transactions: &[u64]) {
+async fn check(node: &Node, transactions: &[TransactionId]) {
     let state = async |n: usize| node.transactions.get(transactions[n]).await.unwrap().state;
     assert_eq!(state(3).await, TransactionState::Committed);
     assert_eq!(state(4).await, TransactionState::RolledBack);

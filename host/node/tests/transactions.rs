@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::checking::{order_service, until};
 use common::{half, prepare, receive, receive_now, start, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NotDone, Refusal, ResourceName, TransactionOutcome};
+use vouch_broker::{HalfPosition, NotDone, Refusal, ResourceName, ShardId, TransactionId, TransactionOutcome};
 use vouch_node::{
     Declaration, EndRequest, Expect, Node, PluginUpload, Question, Role, TelemetryStream, TransactionState,
 };
@@ -23,7 +23,7 @@ const QUICK: &str = r#"{"type":"transaction","transaction":{"immunity":"50ms","i
 const SLOW: &str = r#"{"type":"transaction","transaction":{"immunity":"50ms","interval":"1m","max_checks":3}}"#;
 const NEVER_ASKED: &str = r#"{"type":"transaction","transaction":{"max_checks":0}}"#;
 
-fn end(transaction: u64, outcome: TransactionOutcome) -> EndRequest {
+fn end(transaction: TransactionId, outcome: TransactionOutcome) -> EndRequest {
     let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
     EndRequest { topic: None, message_id: None, transaction, outcome, by, reason: String::new() }
 }
@@ -96,7 +96,10 @@ async fn an_id_that_is_no_transaction_or_of_another_message_is_refused() {
     let node = start(folder.path()).await;
     topic(&node, "orders", NEVER_ASKED).await;
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
-    for wrong in [0, 1, transaction + 1, u64::MAX] {
+    let nowhere =
+        [0, 1, transaction.half.0 + 1, u64::MAX].map(|half| TransactionId { half: HalfPosition(half), ..transaction });
+    let elsewhere = TransactionId { shard: ShardId(1), ..transaction };
+    for wrong in nowhere.into_iter().chain([elsewhere]) {
         let refused = node.transactions.end(end(wrong, TransactionOutcome::Committed)).await;
         assert!(matches!(refused, Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))), "{wrong}: {refused:?}");
     }
@@ -333,9 +336,8 @@ async fn only_a_producer_that_was_asked_can_say_that_it_is_undecided() {
     let transaction = prepare(&node, "orders", half("m1", "x")).await;
     asked.until_offered(1).await;
     let (orders, payments) = (ResourceName::plain("orders"), ResourceName::plain("payments"));
-    for (topic, message, id) in
-        [(&payments, "m1", transaction), (&orders, "m2", transaction), (&orders, "m1", transaction + 1)]
-    {
+    let other = TransactionId { half: HalfPosition(transaction.half.0 + 1), ..transaction };
+    for (topic, message, id) in [(&payments, "m1", transaction), (&orders, "m2", transaction), (&orders, "m1", other)] {
         let refused = node.transactions.undecided(id, Some(topic), Some(message), "producer-2").await;
         assert!(
             matches!(refused, Err(NotDone::Refused(Refusal::UnknownTransaction { .. }))),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use vouch_broker::record::DecodeError;
 use vouch_broker::record::{FRAME_LEN, Frame, MessageHead, before_carried, decode_stored};
-use vouch_broker::{RecordPosition, StoredMessage};
+use vouch_broker::{HalfPosition, RecordPosition, StoredMessage};
 use vouch_commitlog::{LogReader, ReadError};
 
 use crate::position::log_position;
@@ -46,7 +46,7 @@ pub fn message(log: &LogReader, position: RecordPosition) -> Result<(MessageHead
 }
 
 /// The transaction whose half lies at this position: where the half lay at first, if it was carried there.
-pub fn transaction_at(log: &LogReader, position: RecordPosition) -> u64 {
+pub fn transaction_at(log: &LogReader, position: RecordPosition) -> HalfPosition {
     let carried = record(log, position).ok().and_then(|record| before_carried(&record).ok().flatten());
-    carried.map_or(position, |(first, _)| first).0
+    HalfPosition::of(carried.map_or(position, |(first, _)| first))
 }

@@ -3,7 +3,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use vouch_broker::{ShardId, TransactionId};
+use vouch_broker::{HalfPosition, ShardId, TransactionId};
 use vouch_fuzz::within_memory;
 
 #[derive(Arbitrary, Debug)]
@@ -25,7 +25,7 @@ fn check(text: &str) {
 }
 
 fuzz_target!(|case: Case| {
-    let id = TransactionId { shard: ShardId(case.shard), position: case.position };
+    let id = TransactionId { shard: ShardId(case.shard), half: HalfPosition(case.position) };
     assert_eq!(id.to_string().parse(), Ok(id));
     let mut changed = id.to_string().into_bytes();
     for (at, byte) in case.changes {

@@ -1,8 +1,8 @@
-//! Records about transactions. A transaction is identified by the position of its half message's record.
+//! Records about transactions. A transaction is identified by the place where its half message was first written.
 
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
-use crate::{Millis, TransactionOutcome};
+use crate::{HalfPosition, Millis, TransactionOutcome};
 
 /// Who decided or answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +83,8 @@ impl std::fmt::Display for EndedBy {
 /// Ends a transaction: the final and the end mark are this one record (TX-13).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Position of the half message's record.
-    pub transaction: u64,
+    /// The transaction.
+    pub transaction: HalfPosition,
     /// What becomes of it.
     pub outcome: TransactionOutcome,
     /// Queue that a committed message goes to; the leader chose it.
@@ -99,7 +99,7 @@ impl Fields for End {
     const KIND: u16 = 32;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.u64(self.transaction);
+        w.u64(self.transaction.0);
         w.u8(self.outcome as u8);
         w.u32(self.queue);
         self.by.write(w);
@@ -107,7 +107,7 @@ impl Fields for End {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let transaction = r.u64("transaction")?;
+        let transaction = HalfPosition(r.u64("transaction")?);
         let outcome = r.u8("outcome")?;
         Ok(Self {
             transaction,
@@ -123,8 +123,8 @@ impl Fields for End {
 /// A check was answered *unknown*: counts one (ruling 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckAnswered {
-    /// Position of the half message's record.
-    pub transaction: u64,
+    /// The transaction.
+    pub transaction: HalfPosition,
     /// Which check was answered, from 1; an answer to another one than the next is stale and counts nothing.
     pub check_number: u32,
     /// When it was asked.
@@ -141,7 +141,7 @@ impl Fields for CheckAnswered {
     const KIND: u16 = 33;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.u64(self.transaction);
+        w.u64(self.transaction.0);
         w.u32(self.check_number);
         w.u64(self.asked_at.0);
         w.option(self.retry_after_ms, |w, ms| w.u64(ms));
@@ -151,7 +151,7 @@ impl Fields for CheckAnswered {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            transaction: r.u64("transaction")?,
+            transaction: HalfPosition(r.u64("transaction")?),
             check_number: r.u32("check number")?,
             asked_at: Millis(r.u64("asked at")?),
             retry_after_ms: r.option("retry after", |r| r.u64("retry after"))?,
@@ -165,8 +165,8 @@ impl Fields for CheckAnswered {
 /// a component fails [`ComponentFailed`] says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Park {
-    /// Position of the half message's record.
-    pub transaction: u64,
+    /// The transaction.
+    pub transaction: HalfPosition,
     /// Why.
     pub reason: String,
 }
@@ -175,12 +175,12 @@ impl Fields for Park {
     const KIND: u16 = 34;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.u64(self.transaction);
+        w.u64(self.transaction.0);
         w.text(&self.reason);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { transaction: r.u64("transaction")?, reason: r.string("reason")? })
+        Ok(Self { transaction: HalfPosition(r.u64("transaction")?), reason: r.string("reason")? })
     }
 }
 
@@ -188,8 +188,8 @@ impl Fields for Park {
 /// the binding is set anew (ruling 4). The input is the half message, which is kept while the transaction is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComponentFailed {
-    /// Position of the half message's record.
-    pub transaction: u64,
+    /// The transaction.
+    pub transaction: HalfPosition,
     /// Which check it was, from 1; stale if that one was answered meanwhile.
     pub check_number: u32,
     /// Log position of the record that set the binding that failed; stale if it was set anew meanwhile.
@@ -208,7 +208,7 @@ impl Fields for ComponentFailed {
     const KIND: u16 = 36;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.u64(self.transaction);
+        w.u64(self.transaction.0);
         w.u32(self.check_number);
         w.u64(self.binding_revision);
         w.u32(self.failures);
@@ -219,7 +219,7 @@ impl Fields for ComponentFailed {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            transaction: r.u64("transaction")?,
+            transaction: HalfPosition(r.u64("transaction")?),
             check_number: r.u32("check number")?,
             binding_revision: r.u64("binding revision")?,
             failures: r.u32("failures")?,
@@ -233,8 +233,8 @@ impl Fields for ComponentFailed {
 /// An operator lets the asking begin again, with a fresh counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// Position of the half message's record.
-    pub transaction: u64,
+    /// The transaction.
+    pub transaction: HalfPosition,
     /// Who.
     pub by: String,
     /// Why.
@@ -245,12 +245,12 @@ impl Fields for Resume {
     const KIND: u16 = 35;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.u64(self.transaction);
+        w.u64(self.transaction.0);
         w.text(&self.by);
         w.text(&self.reason);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { transaction: r.u64("transaction")?, by: r.string("by")?, reason: r.string("reason")? })
+        Ok(Self { transaction: HalfPosition(r.u64("transaction")?), by: r.string("by")?, reason: r.string("reason")? })
     }
 }

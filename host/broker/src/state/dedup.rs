@@ -6,7 +6,7 @@ use super::recent::{EntryBytes, Happened, Recent};
 use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::record::MessageHead;
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{Millis, QueueOffset, TopicId};
+use crate::{HalfPosition, Millis, QueueOffset, TopicId};
 
 /// How long a sent message is remembered.
 pub const DEDUP_WINDOW_MS: u64 = 10 * 60 * 1000;
@@ -21,7 +21,7 @@ const NO_QUEUE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
     InQueue { queue: u32, offset: QueueOffset },
-    Half { transaction: u64 },
+    Half { transaction: HalfPosition },
 }
 
 /// A message that was sent lately, packed: there are millions.
@@ -41,14 +41,14 @@ impl Sent {
     fn new(head: &MessageHead, at: Millis, stored: Stored) -> Self {
         let (queue, place) = match stored {
             Stored::InQueue { queue, offset } => (queue, offset.0),
-            Stored::Half { transaction } => (NO_QUEUE, transaction),
+            Stored::Half { transaction } => (NO_QUEUE, transaction.0),
         };
         Self { content: head.content, at, topic: head.topic, queue, place }
     }
 
     fn stored(&self) -> Stored {
         match self.queue {
-            NO_QUEUE => Stored::Half { transaction: self.place },
+            NO_QUEUE => Stored::Half { transaction: HalfPosition(self.place) },
             queue => Stored::InQueue { queue, offset: QueueOffset(self.place) },
         }
     }

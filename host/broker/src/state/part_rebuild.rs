@@ -11,7 +11,7 @@ use super::part::{Of, Part, Row};
 use super::part_check::whole_row;
 use super::{IndexEntry, RecordAt};
 use crate::record::{Carried, End, MessageHead, Record};
-use crate::{RecordPosition, TopicId, TransactionOutcome};
+use crate::{HalfPosition, RecordPosition, TopicId, TransactionOutcome};
 
 /// Makes rows of queues again that are damaged in both copies of a part.
 ///
@@ -24,10 +24,10 @@ pub struct PartRebuild {
     queues: BTreeMap<(TopicId, u32), Vec<IndexEntry>>,
     /// By identity: content and topic of the last message, and whether it was a half. A resend is stored once.
     sent: HashMap<u64, (u64, TopicId, bool)>,
-    halves: HashMap<u64, MessageHead>,
+    halves: HashMap<HalfPosition, MessageHead>,
     /// Where halves lie that were carried on.
-    carried: HashMap<u64, RecordPosition>,
-    ended: HashSet<u64>,
+    carried: HashMap<HalfPosition, RecordPosition>,
+    ended: HashSet<HalfPosition>,
 }
 
 impl PartRebuild {
@@ -52,21 +52,21 @@ impl PartRebuild {
     }
 
     /// The next record. `half` reads the half of a transaction from the log, for one that was opened before the stretch.
-    pub fn record(&mut self, at: RecordAt, record: Record, half: impl FnOnce(u64) -> Option<MessageHead>) {
+    pub fn record(&mut self, at: RecordAt, record: Record, half: impl FnOnce(HalfPosition) -> Option<MessageHead>) {
         match record {
             Record::Message(head) if !self.is_resend(&head, false) => {
                 self.append(head.topic, head.queue, IndexEntry { position: at.position, tag: head.tag });
             }
             Record::Half(head) if !self.is_resend(&head, true) => {
-                self.halves.insert(at.position.0, head);
+                self.halves.insert(HalfPosition::of(at.position), head);
             }
             Record::Carried(Carried { from, queued: None, .. }) => {
-                self.carried.insert(from.0, at.position);
+                self.carried.insert(HalfPosition::of(from), at.position);
             }
             Record::End(End { transaction, outcome, queue, .. }) if self.ended.insert(transaction) => {
                 let head = self.halves.remove(&transaction).or_else(|| half(transaction));
                 if let Some(head) = head.filter(|_| outcome == TransactionOutcome::Committed) {
-                    let position = self.carried.get(&transaction).copied().unwrap_or(RecordPosition(transaction));
+                    let position = self.carried.get(&transaction).copied().unwrap_or(transaction.first_place());
                     self.append(head.topic, queue, IndexEntry { position, tag: head.tag });
                 }
             }
@@ -141,7 +141,12 @@ mod tests {
         };
         let rebuilt = |copies: [&Bytes; 2], records: &[(RecordAt, Record)]| {
             let mut rebuild = PartRebuild::of(1_000_000, named, copies)?;
-            let half = |transaction| match &log.records.iter().find(|(at, _)| at.position.0 == transaction)?.1 {
+            let half = |transaction: HalfPosition| match &log
+                .records
+                .iter()
+                .find(|(at, _)| at.position == transaction.first_place())?
+                .1
+            {
                 Record::Half(head) => Some(*head),
                 _ => None,
             };

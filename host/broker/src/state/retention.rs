@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::State;
 use crate::record::{Expire, Queued};
-use crate::{Millis, QueueOffset, RecordPosition, TopicId, Unconsumed};
+use crate::{HalfPosition, Millis, QueueOffset, RecordPosition, TopicId, Unconsumed};
 
 /// Topics, and groups of those with something to let go, that one call of [`State::expirations`] looks at, about, and the
 /// most topics that it finds something for: the shard does nothing else meanwhile.
@@ -26,7 +26,7 @@ pub struct Body {
     /// Where it lies now.
     pub position: RecordPosition,
     /// The transaction, for the half of an open one.
-    pub transaction: Option<u64>,
+    pub transaction: Option<HalfPosition>,
     /// Its place, for a message of a queue.
     pub queued: Option<Queued>,
 }
@@ -141,7 +141,7 @@ impl State {
     }
 
     /// Where the half of an open transaction lies; `None` if it is not open.
-    pub fn place_of_half(&self, transaction: u64) -> Option<RecordPosition> {
+    pub fn place_of_half(&self, transaction: HalfPosition) -> Option<RecordPosition> {
         self.transactions.open.get(transaction).map(|_| self.transactions.place_of(transaction))
     }
 }

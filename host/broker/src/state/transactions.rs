@@ -11,7 +11,7 @@ use super::snapshot::{Snapshot, Source, Unreadable};
 use crate::check::CheckOverrides;
 use crate::record::Identity;
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::{Millis, RecordPosition, TagHash, TopicId, TransactionOutcome};
+use crate::{HalfPosition, Millis, RecordPosition, TagHash, TopicId, TransactionOutcome};
 
 /// How long the outcome of an ended transaction is remembered (ruling 6).
 pub const OUTCOME_MEMORY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -124,18 +124,22 @@ pub struct Ended {
 /// a check pass costs what is due, whatever else is open (TX-H4), and a topic that nobody can be asked about costs
 /// nothing. `waiting_for_binding` lists exactly those that are parked until a binding is set.
 pub trait OpenTransactions: Send {
-    /// The open transaction whose half lies at this position.
-    fn get(&self, transaction: u64) -> Option<&OpenTransaction>;
+    /// The open transaction of this half.
+    fn get(&self, transaction: HalfPosition) -> Option<&OpenTransaction>;
     /// Adds or replaces one.
-    fn put(&mut self, transaction: u64, open: OpenTransaction);
+    fn put(&mut self, transaction: HalfPosition, open: OpenTransaction);
     /// Takes one out.
-    fn remove(&mut self, transaction: u64) -> Option<OpenTransaction>;
+    fn remove(&mut self, transaction: HalfPosition) -> Option<OpenTransaction>;
     /// Transactions of a topic by the time of their next check, from `after` (exclusive) on.
-    fn due(&self, topic: TopicId, after: Option<(Millis, u64)>) -> Box<dyn Iterator<Item = (Millis, u64)> + '_>;
+    fn due(
+        &self,
+        topic: TopicId,
+        after: Option<(Millis, HalfPosition)>,
+    ) -> Box<dyn Iterator<Item = (Millis, HalfPosition)> + '_>;
     /// Topics with a transaction that is to be checked at some time.
     fn topics_to_check(&self) -> Box<dyn Iterator<Item = TopicId> + '_>;
     /// Open ones in the order in which they were opened, from `after` (exclusive) on.
-    fn iter(&self, after: Option<u64>) -> Box<dyn Iterator<Item = (u64, &OpenTransaction)> + '_>;
+    fn iter(&self, after: Option<HalfPosition>) -> Box<dyn Iterator<Item = (HalfPosition, &OpenTransaction)> + '_>;
     /// How many are open, parked ones included.
     fn len(&self) -> usize;
     /// Whether none is open.
@@ -149,7 +153,7 @@ pub trait OpenTransactions: Send {
     /// How many of them are parked.
     fn parked_in_topic(&self, topic: TopicId) -> usize;
     /// Those that are parked until a binding for their topic is set, by topic and transaction.
-    fn waiting_for_binding(&self) -> Box<dyn Iterator<Item = (TopicId, u64)> + '_>;
+    fn waiting_for_binding(&self) -> Box<dyn Iterator<Item = (TopicId, HalfPosition)> + '_>;
 }
 
 /// Slots that are kept when no transaction is open; the room of a burst above them is given back.
@@ -162,10 +166,10 @@ pub struct MemoryTransactions {
     slots: Vec<Option<OpenTransaction>>,
     empty: Vec<u32>,
     /// The slot of each transaction, in the order in which they were opened.
-    open: BTreeMap<u64, u32>,
-    due: BTreeMap<TopicId, BTreeSet<(Millis, u64)>>,
+    open: BTreeMap<HalfPosition, u32>,
+    due: BTreeMap<TopicId, BTreeSet<(Millis, HalfPosition)>>,
     parked: usize,
-    waiting_for_binding: BTreeSet<(TopicId, u64)>,
+    waiting_for_binding: BTreeSet<(TopicId, HalfPosition)>,
     by_topic: HashMap<TopicId, Counts>,
 }
 
@@ -187,13 +191,13 @@ impl MemoryTransactions {
     }
 
     /// The table of these, which ascend. Trees are built from what is in order, not entry by entry.
-    fn restore(all: Vec<(u64, OpenTransaction)>) -> Result<Self, DecodeError> {
+    fn restore(all: Vec<(HalfPosition, OpenTransaction)>) -> Result<Self, DecodeError> {
         if let Some(pair) = all.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
-            return Err(DecodeError::Value { field: "transaction", value: pair[1].0 });
+            return Err(DecodeError::Value { field: "transaction", value: pair[1].0.0 });
         }
         let mut table =
             Self { open: all.iter().zip(0..).map(|((id, _), slot)| (*id, slot)).collect(), ..Self::default() };
-        let mut due: BTreeMap<TopicId, Vec<(Millis, u64)>> = BTreeMap::new();
+        let mut due: BTreeMap<TopicId, Vec<(Millis, HalfPosition)>> = BTreeMap::new();
         for (id, open) in &all {
             if open.next_due != Millis::NEVER {
                 due.entry(open.topic).or_default().push((open.next_due, *id));
@@ -210,11 +214,11 @@ impl MemoryTransactions {
 }
 
 impl OpenTransactions for MemoryTransactions {
-    fn get(&self, transaction: u64) -> Option<&OpenTransaction> {
+    fn get(&self, transaction: HalfPosition) -> Option<&OpenTransaction> {
         self.slots[*self.open.get(&transaction)? as usize].as_ref()
     }
 
-    fn put(&mut self, transaction: u64, open: OpenTransaction) {
+    fn put(&mut self, transaction: HalfPosition, open: OpenTransaction) {
         self.remove(transaction);
         if open.next_due != Millis::NEVER {
             self.due.entry(open.topic).or_default().insert((open.next_due, transaction));
@@ -231,7 +235,7 @@ impl OpenTransactions for MemoryTransactions {
         self.open.insert(transaction, slot);
     }
 
-    fn remove(&mut self, transaction: u64) -> Option<OpenTransaction> {
+    fn remove(&mut self, transaction: HalfPosition) -> Option<OpenTransaction> {
         let slot = self.open.remove(&transaction)?;
         let open = self.slots[slot as usize].take()?;
         self.empty.push(slot);
@@ -258,7 +262,11 @@ impl OpenTransactions for MemoryTransactions {
         Some(open)
     }
 
-    fn due(&self, topic: TopicId, after: Option<(Millis, u64)>) -> Box<dyn Iterator<Item = (Millis, u64)> + '_> {
+    fn due(
+        &self,
+        topic: TopicId,
+        after: Option<(Millis, HalfPosition)>,
+    ) -> Box<dyn Iterator<Item = (Millis, HalfPosition)> + '_> {
         use std::ops::Bound::{Excluded, Unbounded};
         let start = after.map_or(Unbounded, Excluded);
         Box::new(self.due.get(&topic).into_iter().flat_map(move |due| due.range((start, Unbounded)).copied()))
@@ -268,7 +276,7 @@ impl OpenTransactions for MemoryTransactions {
         Box::new(self.due.keys().copied())
     }
 
-    fn iter(&self, after: Option<u64>) -> Box<dyn Iterator<Item = (u64, &OpenTransaction)> + '_> {
+    fn iter(&self, after: Option<HalfPosition>) -> Box<dyn Iterator<Item = (HalfPosition, &OpenTransaction)> + '_> {
         use std::ops::Bound::{Excluded, Unbounded};
         let start = after.map_or(Unbounded, Excluded);
         Box::new(self.open.range((start, Unbounded)).filter_map(|(id, slot)| {
@@ -293,7 +301,7 @@ impl OpenTransactions for MemoryTransactions {
         self.by_topic.get(&topic).map_or(0, |counts| counts.parked)
     }
 
-    fn waiting_for_binding(&self) -> Box<dyn Iterator<Item = (TopicId, u64)> + '_> {
+    fn waiting_for_binding(&self) -> Box<dyn Iterator<Item = (TopicId, HalfPosition)> + '_> {
         Box::new(self.waiting_for_binding.iter().copied())
     }
 }
@@ -341,28 +349,36 @@ fn outcome(value: u64) -> Result<TransactionOutcome, DecodeError> {
     outcome.ok_or(DecodeError::Value { field: "outcome", value })
 }
 
+/// An entry of the table, whose keys are numbers.
+fn named((transaction, ended): (u64, &Ended)) -> (HalfPosition, &Ended) {
+    (HalfPosition(transaction), ended)
+}
+
 impl Outcomes {
     /// How a transaction ended, if that was not dropped yet.
-    pub fn get(&self, transaction: u64) -> Option<&Ended> {
-        self.0.latest(transaction)
+    pub fn get(&self, transaction: HalfPosition) -> Option<&Ended> {
+        self.0.latest(transaction.0)
     }
 
     /// How a transaction ended, if that is remembered at `now`: for [`OUTCOME_MEMORY_MS`], whether or not others ended
     /// meanwhile.
-    pub fn remembered(&self, transaction: u64, now: Now<'_>) -> Option<&Ended> {
-        self.0.get(transaction, now)
+    pub fn remembered(&self, transaction: HalfPosition, now: Now<'_>) -> Option<&Ended> {
+        self.0.get(transaction.0, now)
     }
 
     /// Ended ones, the oldest end first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &Ended)> {
-        self.0.iter()
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (HalfPosition, &Ended)> {
+        self.0.iter().map(named)
     }
 
     /// Ended ones after this one, the oldest end first; all of them without one, or if it is forgotten.
-    pub fn iter_after(&self, transaction: Option<u64>) -> Box<dyn Iterator<Item = (u64, &Ended)> + '_> {
+    pub fn iter_after(
+        &self,
+        transaction: Option<HalfPosition>,
+    ) -> Box<dyn Iterator<Item = (HalfPosition, &Ended)> + '_> {
         match transaction {
-            Some(transaction) => Box::new(self.0.iter_after(transaction)),
-            None => Box::new(self.0.iter()),
+            Some(transaction) => Box::new(self.0.iter_after(transaction.0).map(named)),
+            None => Box::new(self.0.iter().map(named)),
         }
     }
 
@@ -376,8 +392,8 @@ impl Outcomes {
         self.0.len() == 0
     }
 
-    pub(super) fn put(&mut self, transaction: u64, ended: Ended, leaps: &Leaps) {
-        self.0.put(transaction, ended, leaps);
+    pub(super) fn put(&mut self, transaction: HalfPosition, ended: Ended, leaps: &Leaps) {
+        self.0.put(transaction.0, ended, leaps);
     }
 
     /// The table, for parts.
@@ -396,9 +412,9 @@ pub(super) struct Transactions {
     pub(super) open: Box<dyn OpenTransactions>,
     pub(super) outcomes: Outcomes,
     /// Open ones whose half was carried to another place of the log, with that place.
-    carried: BTreeMap<u64, RecordPosition>,
+    carried: BTreeMap<HalfPosition, RecordPosition>,
     /// The same by place.
-    by_place: BTreeMap<RecordPosition, u64>,
+    by_place: BTreeMap<RecordPosition, HalfPosition>,
 }
 
 impl Default for Transactions {
@@ -414,12 +430,12 @@ impl Default for Transactions {
 
 impl Transactions {
     /// Where the half of an open transaction lies.
-    pub(super) fn place_of(&self, transaction: u64) -> RecordPosition {
-        self.carried.get(&transaction).copied().unwrap_or(RecordPosition(transaction))
+    pub(super) fn place_of(&self, transaction: HalfPosition) -> RecordPosition {
+        self.carried.get(&transaction).copied().unwrap_or(transaction.first_place())
     }
 
     /// The half of an open transaction lies there now.
-    pub(super) fn carry(&mut self, transaction: u64, place: RecordPosition) {
+    pub(super) fn carry(&mut self, transaction: HalfPosition, place: RecordPosition) {
         if self.open.get(transaction).is_some() {
             if let Some(before) = self.carried.insert(transaction, place) {
                 self.by_place.remove(&before);
@@ -429,14 +445,14 @@ impl Transactions {
     }
 
     /// Takes an open transaction out, and says where its half lies.
-    pub(super) fn remove(&mut self, transaction: u64) -> RecordPosition {
+    pub(super) fn remove(&mut self, transaction: HalfPosition) -> RecordPosition {
         self.open.remove(transaction);
         match self.carried.remove(&transaction) {
             Some(place) => {
                 self.by_place.remove(&place);
                 place
             }
-            None => RecordPosition(transaction),
+            None => transaction.first_place(),
         }
     }
 
@@ -450,18 +466,18 @@ impl Transactions {
     pub(super) fn halves_in(
         &self,
         places: std::ops::Range<RecordPosition>,
-    ) -> impl Iterator<Item = (u64, RecordPosition)> + '_ {
+    ) -> impl Iterator<Item = (HalfPosition, RecordPosition)> + '_ {
         let below = places.end;
-        let first = self.open.iter(places.start.0.checked_sub(1));
-        let first = first.map(|(transaction, _)| (transaction, RecordPosition(transaction)));
+        let first = self.open.iter(places.start.0.checked_sub(1).map(HalfPosition));
+        let first = first.map(|(transaction, _)| (transaction, transaction.first_place()));
         let first = first.take_while(move |(_, place)| *place < below);
         let carried = self.by_place.range(places).map(|(place, transaction)| (*transaction, *place));
         first.filter(|(transaction, _)| !self.carried.contains_key(transaction)).chain(carried)
     }
 }
 
-fn write_open(w: &mut Writer<'_>, transaction: u64, open: &OpenTransaction) {
-    w.u64(transaction);
+fn write_open(w: &mut Writer<'_>, transaction: HalfPosition, open: &OpenTransaction) {
+    w.u64(transaction.0);
     w.u32(open.topic.0);
     w.u64(open.identity.0);
     w.u64(open.tag.0);
@@ -489,8 +505,8 @@ fn write_open(w: &mut Writer<'_>, transaction: u64, open: &OpenTransaction) {
     });
 }
 
-fn read_open(r: &mut Reader<'_>, version: u8) -> Result<(u64, OpenTransaction), DecodeError> {
-    let transaction = r.u64("transaction")?;
+fn read_open(r: &mut Reader<'_>, version: u8) -> Result<(HalfPosition, OpenTransaction), DecodeError> {
+    let transaction = HalfPosition(r.u64("transaction")?);
     let open = OpenTransaction {
         topic: TopicId(r.u32("topic")?),
         identity: Identity(r.u64("identity")?),
@@ -542,7 +558,7 @@ impl Snapshot for Transactions {
         }
         w.varint(self.carried.len() as u64);
         for (transaction, place) in &self.carried {
-            w.u64(*transaction);
+            w.u64(transaction.0);
             w.u64(place.0);
         }
         self.outcomes.0.write(w);
@@ -553,11 +569,11 @@ impl Snapshot for Transactions {
             Box::new(MemoryTransactions::restore(r.list("open transactions", |r| read_open(r, source.version))?)?);
         let mut read = Self { open, ..Self::default() };
         if source.version >= 3 {
-            for (transaction, place) in
-                r.list("carried halves", |r| Ok((r.u64("transaction")?, RecordPosition(r.u64("place")?))))?
-            {
-                if read.open.get(transaction).is_none() || place.0 <= transaction {
-                    return Err(DecodeError::Value { field: "carried half", value: transaction }.into());
+            for (transaction, place) in r.list("carried halves", |r| {
+                Ok((HalfPosition(r.u64("transaction")?), RecordPosition(r.u64("place")?)))
+            })? {
+                if read.open.get(transaction).is_none() || place <= transaction.first_place() {
+                    return Err(DecodeError::Value { field: "carried half", value: transaction.0 }.into());
                 }
                 read.carry(transaction, place);
             }

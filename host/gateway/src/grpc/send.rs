@@ -1,6 +1,6 @@
 //! SendMessage (§4.4).
 
-use vouch_broker::{MessageKind, Millis, TransactionId};
+use vouch_broker::{MessageKind, Millis};
 use vouch_node::{Receipt, SendRequest};
 use vouch_protocol::validate::{self, Arrival};
 use vouch_protocol::wire::{SendMessageRequest, SendMessageResponse, SendResultEntry, Status};
@@ -42,10 +42,7 @@ impl Messaging {
             Receipt::Stored { offset, .. } => {
                 SendResultEntry { offset: i64::try_from(offset.0).unwrap_or(i64::MAX), ..entry }
             }
-            Receipt::Prepared { transaction: position } => {
-                let transaction = TransactionId { shard: self.shared.node.identity.shard, position };
-                SendResultEntry { transaction_id: transaction.to_string(), ..entry }
-            }
+            Receipt::Prepared { transaction } => SendResultEntry { transaction_id: transaction.to_string(), ..entry },
             // Said, because it is less than others get (ruling 16); where the message will be is not known yet.
             Receipt::InMemory => {
                 let message = "accepted in memory, not on disk yet: the topic's ack level is memory".to_owned();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
-use vouch_broker::{GroupConfig, ShardId, TransactionId};
+use vouch_broker::GroupConfig;
 use vouch_node::{CheckCommand, Client, Declaration, NoRoom, Question};
 use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
 use vouch_protocol::wire::telemetry_command::Command;
@@ -61,9 +61,9 @@ impl Messaging {
             told_why: false,
             refused_with: None,
         };
-        let (shard, store_host) = (self.shared.node.identity.shard, self.shared.store_host.clone());
+        let store_host = self.shared.store_host.clone();
         let part = PartRoom::default();
-        let asks = AskedAs { shard, store_host, aside: self.shared.aside.clone(), part: part.clone(), making: None };
+        let asks = AskedAs { store_host, aside: self.shared.aside.clone(), part: part.clone(), making: None };
         dialog.attach();
         tokio::spawn(dialog.run(commands, end));
         let mut response = Response::new(TelemetryStream::new(receiver, ended, asks));
@@ -109,8 +109,6 @@ impl TelemetryStream {
 
 /// What a question says of this node.
 struct AskedAs {
-    /// Where the transaction is.
-    shard: ShardId,
     /// This node, as messages name it.
     store_host: String,
     /// Where long bodies are made.
@@ -124,12 +122,13 @@ struct AskedAs {
 impl AskedAs {
     /// The question, or None while it is made aside.
     fn command(&mut self, question: CheckCommand) -> Option<TelemetryCommand> {
-        let (shard, store_host, aside) = (self.shard, self.store_host.clone(), takes_long(&question.half));
+        let (store_host, aside) = (self.store_host.clone(), takes_long(&question.half));
         let make = move || {
-            let transaction = TransactionId { shard, position: question.transaction };
             let message = half_message(question.half, resource(&question.topic), &store_host);
-            let question =
-                RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: transaction.to_string() };
+            let question = RecoverOrphanedTransactionCommand {
+                message: Some(message),
+                transaction_id: question.transaction.to_string(),
+            };
             TelemetryCommand { status: Some(ok()), command: Some(Command::RecoverOrphanedTransactionCommand(question)) }
         };
         if !aside {

@@ -1,7 +1,9 @@
 use std::task::Waker;
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName, ShardId, StoredMessage};
+use vouch_broker::{
+    BodyEncoding, HalfPosition, MessageKind, Millis, NewMessage, ResourceName, ShardId, StoredMessage, TransactionId,
+};
 use vouch_node::TelemetryStream as _;
 
 use super::*;
@@ -12,7 +14,7 @@ fn stream() -> (Arc<Questions>, TelemetryStream, End) {
     let (sender, queue) = mpsc::channel(QUEUE_LEN);
     let (end, ended) = oneshot::channel();
     let (store_host, part) = ("here".to_owned(), PartRoom::default());
-    let asks = AskedAs { shard: ShardId::FIRST, store_host, aside: Aside::default(), part, making: None };
+    let asks = AskedAs { store_host, aside: Aside::default(), part, making: None };
     let questions = Arc::new(Questions { sender, ended: AtomicBool::new(false) });
     (questions, TelemetryStream::new(queue, ended, asks), end)
 }
@@ -21,7 +23,8 @@ fn question(transaction: u64) -> Question {
     question_of(transaction, Bytes::from_static(b"x"))
 }
 
-fn question_of(transaction: u64, body: Bytes) -> Question {
+fn question_of(half: u64, body: Bytes) -> Question {
+    let transaction = TransactionId { shard: ShardId::FIRST, half: HalfPosition(half) };
     let message = NewMessage {
         message_id: "m".to_owned(),
         tag: None,
@@ -57,8 +60,8 @@ fn asked(stream: &mut TelemetryStream) -> Option<String> {
     }
 }
 
-fn id(position: u64) -> Option<String> {
-    Some(TransactionId { shard: ShardId(0), position }.to_string())
+fn id(half: u64) -> Option<String> {
+    Some(TransactionId { shard: ShardId(0), half: HalfPosition(half) }.to_string())
 }
 
 #[test]

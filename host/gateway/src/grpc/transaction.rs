@@ -29,7 +29,7 @@ impl Messaging {
             let why = "it belongs to another node".to_owned();
             return Err(Refusal::UnknownTransaction { id: decision.transaction.to_string(), why }.into());
         }
-        let transaction = decision.transaction.position;
+        let transaction = decision.transaction;
         let Some(commit) = decision.commit else {
             node.transactions
                 .undecided(transaction, Some(&decision.topic), Some(&decision.message_id), client_id)

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
-use vouch_broker::{ShardId, TransactionId};
 use vouch_node::{Damage, DamagedStretch, LostContent};
 
 use super::App;
@@ -16,8 +15,7 @@ use super::problem::Problem;
 /// `GET /v1/damage`: for a log that is served read-only what its start found, for any other what the scrubber found.
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     let Damage { served_to, log_end, not_served_bytes, stretches, omitted } = app.node.damage.report().await?;
-    let stretches: Vec<Value> =
-        stretches.into_iter().map(|stretch| stretch_json(app.node.identity.shard, stretch)).collect();
+    let stretches: Vec<Value> = stretches.into_iter().map(stretch_json).collect();
     Ok(Json(json!({
         "mode": if served_to.is_some() { "read-only" } else { "read-write" },
         "served_to": served_to,
@@ -30,7 +28,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
 
 /// A damaged stretch; `offset` and `length` are bytes of its file, `from` and `to` positions in the log. `lost` is null
 /// where nobody knows what was in it.
-fn stretch_json(shard: ShardId, stretch: DamagedStretch) -> Value {
+fn stretch_json(stretch: DamagedStretch) -> Value {
     let DamagedStretch { file, offset, length, from, to, reason, entries_lost, known } = stretch;
     json!({
         "file": file.display().to_string(),
@@ -40,12 +38,12 @@ fn stretch_json(shard: ShardId, stretch: DamagedStretch) -> Value {
         "to": to,
         "reason": reason,
         "entries_lost": entries_lost,
-        "lost": known.map(|known| known_json(shard, known)),
+        "lost": known.map(known_json),
     })
 }
 
 /// What was in it and is lost, bounded; `omitted` counts the rest.
-fn known_json(shard: ShardId, known: LostContent) -> Value {
+fn known_json(known: LostContent) -> Value {
     let LostContent { messages, transactions, component_pieces, omitted } = known;
     let messages: Vec<Value> = messages
         .into_iter()
@@ -54,8 +52,7 @@ fn known_json(shard: ShardId, known: LostContent) -> Value {
             json!({"topic": lost.topic, "queue": lost.queue, "first_offset": first, "last_offset": last})
         })
         .collect();
-    let id = |position| TransactionId { shard, position }.to_string();
-    let transactions: Vec<String> = transactions.into_iter().map(id).collect();
+    let transactions: Vec<String> = transactions.iter().map(ToString::to_string).collect();
     json!({
         "messages": messages,
         "open_transactions": transactions,

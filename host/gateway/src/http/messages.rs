@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use vouch_broker::{BodyEncoding, MessageKind, NothingStored, QueueOffset, RecordPosition, ShardId, TopicId};
+use vouch_broker::{BodyEncoding, MessageKind, NothingStored, QueueOffset, RecordPosition, TopicId};
 use vouch_node::{MessageMark, MessageQuery, MessageView};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
@@ -34,7 +34,7 @@ pub(crate) async fn show(
     Names((topic, id)): Names<(String, String)>,
 ) -> Result<Response, Problem> {
     let (turn, found) = in_turn(&app.message_pages, app.node.search.by_id(&topic, &id)).await?;
-    page(&app, turn, found, None).await
+    page(turn, found, None).await
 }
 
 /// `GET /v1/messages/{topic}`: with `key` the messages that have it, newest first; without, what is in the queues, from
@@ -55,7 +55,7 @@ pub(crate) async fn list(
     let (since_ms, after) = (params.read("since", time_ms)?, params.read("after", mark)?);
     let query = MessageQuery { topic, key, since_ms, after, limit: page_of.limit };
     let (turn, found) = in_turn(&app.message_pages, app.node.search.list(query)).await?;
-    page(&app, turn, found.messages, found.next.as_ref().map(mark_text)).await
+    page(turn, found.messages, found.next.as_ref().map(mark_text)).await
 }
 
 /// What is found, in turn with others: who waits holds no messages yet.
@@ -74,17 +74,11 @@ fn failed(what: &str) -> NothingStored {
 }
 
 /// Made aside: bodies are decompressed and written as JSON.
-async fn page(
-    app: &App,
-    turn: OwnedSemaphorePermit,
-    found: Vec<MessageView>,
-    next: Option<String>,
-) -> Result<Response, Problem> {
-    let shard = app.node.identity.shard;
+async fn page(turn: OwnedSemaphorePermit, found: Vec<MessageView>, next: Option<String>) -> Result<Response, Problem> {
     let making = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let mut room = Bodies { left: BODIES_MAX_BYTES, decompressed_left: DECOMPRESSED_MAX_BYTES };
-        let items: Vec<Value> = found.into_iter().map(|view| item(shard, view, &mut room)).collect();
+        let items: Vec<Value> = found.into_iter().map(|view| item(view, &mut room)).collect();
         answer::list(items, next)
     });
     making.await.map_err(|error| failed(&error.to_string()).into())
@@ -119,7 +113,7 @@ fn mark(text: &str) -> Result<MessageMark, String> {
 }
 
 /// A message as JSON, with its body as long as there is room.
-fn item(shard: ShardId, view: MessageView, room: &mut Bodies) -> Value {
+fn item(view: MessageView, room: &mut Bodies) -> Value {
     let message = view.message.message;
     let properties: Map<String, Value> =
         message.properties.into_iter().map(|(name, value)| (name, value.into())).collect();
@@ -129,7 +123,7 @@ fn item(shard: ShardId, view: MessageView, room: &mut Bodies) -> Value {
         "topic": view.topic,
         "type": kind(message.kind),
         "place": place,
-        "transaction": view.transaction.map(|transaction| TransactionDocument::new(shard, transaction)),
+        "transaction": view.transaction.map(TransactionDocument::new),
         "tag": message.tag,
         "keys": message.keys,
         "message_group": message.message_group,

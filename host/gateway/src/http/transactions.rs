@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vouch_broker::{Refusal, ResourceName, ShardId, TransactionId, TransactionOutcome};
+use vouch_broker::{Refusal, ResourceName, TransactionId, TransactionOutcome};
 use vouch_node::{
     AnswerView, EndRequest, ErrorView, TransactionMark, TransactionQuery, TransactionState, TransactionView,
 };
@@ -53,9 +53,9 @@ pub(crate) struct TransactionDocument {
 
 impl TransactionDocument {
     /// Times are written in UTC.
-    pub(crate) fn new(shard: ShardId, view: TransactionView) -> Self {
+    pub(crate) fn new(view: TransactionView) -> Self {
         Self {
-            id: TransactionId { shard, position: view.transaction }.to_string(),
+            id: view.transaction.to_string(),
             topic: view.topic,
             state: view.state,
             checks: view.checks,
@@ -92,20 +92,20 @@ fn last_error(ErrorView { by, text, trace, at_ms }: ErrorView) -> Value {
     error
 }
 
-/// The log position that an id names on this node.
-fn position(app: &App, id: &str) -> Result<u64, Problem> {
+/// The transaction of this node that an id names.
+fn named(app: &App, id: &str) -> Result<TransactionId, Problem> {
     let parsed: TransactionId = id.parse()?;
     if parsed.shard != app.node.identity.shard {
         let why = format!("its shard {} is not served by this node", parsed.shard);
         return Err(Refusal::UnknownTransaction { id: id.to_owned(), why }.into());
     }
-    Ok(parsed.position)
+    Ok(parsed)
 }
 
 /// # Errors
 /// There is no such transaction, or its outcome is forgotten.
-async fn found(app: &App, position: u64) -> Result<TransactionDocument, Problem> {
-    Ok(TransactionDocument::new(app.node.identity.shard, app.node.transactions.get(position).await?))
+async fn found(app: &App, transaction: TransactionId) -> Result<TransactionDocument, Problem> {
+    Ok(TransactionDocument::new(app.node.transactions.get(transaction).await?))
 }
 
 /// # Errors
@@ -125,8 +125,8 @@ fn state(text: &str) -> Result<TransactionState, String> {
 fn mark(app: &App, text: &str) -> Result<TransactionMark, String> {
     let (ended, id) = text.strip_prefix(ENDED_MARK).map_or((false, text), |id| (true, id));
     let wrong = |_| "give the `next` of the page before, or leave it out".to_owned();
-    let position = position(app, id).map_err(wrong)?;
-    Ok(if ended { TransactionMark::Ended(position) } else { TransactionMark::Open(position) })
+    let after = named(app, id).map_err(wrong)?;
+    Ok(if ended { TransactionMark::Ended(after) } else { TransactionMark::Open(after) })
 }
 
 /// `GET /v1/transactions`: open ones first, in the order in which they were opened, then ended ones in
@@ -142,20 +142,18 @@ pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<
         limit: page.limit,
     };
     let views = app.node.transactions.list(query.clone()).await?;
-    let shard = app.node.identity.shard;
     let next = match views.last().filter(|_| views.len() == page.limit) {
         Some(last) => {
             let ended = last.ended_at_ms.is_some();
-            let position = last.transaction;
-            let mark = if ended { TransactionMark::Ended(position) } else { TransactionMark::Open(position) };
+            let id = last.transaction;
+            let mark = if ended { TransactionMark::Ended(id) } else { TransactionMark::Open(id) };
             (query.after, query.limit) = (Some(mark), 1);
             let more = app.node.transactions.list(query).await?;
-            let id = TransactionId { shard, position };
             (!more.is_empty()).then(|| if ended { format!("{ENDED_MARK}{id}") } else { id.to_string() })
         }
         None => None,
     };
-    Ok(answer::list(views.into_iter().map(|view| TransactionDocument::new(shard, view)).collect::<Vec<_>>(), next))
+    Ok(answer::list(views.into_iter().map(TransactionDocument::new).collect::<Vec<_>>(), next))
 }
 
 /// `GET /v1/transactions/{id}`.
@@ -163,7 +161,7 @@ pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Names(id): Names<String>,
 ) -> Result<Json<TransactionDocument>, Problem> {
-    Ok(Json(found(&app, position(&app, &id)?).await?))
+    Ok(Json(found(&app, named(&app, &id)?).await?))
 }
 
 /// Who decides, and why.
@@ -229,10 +227,10 @@ async fn end(
     body: Bytes,
     outcome: TransactionOutcome,
 ) -> Result<Json<EndDocument>, Problem> {
-    let position = position(&app, &id)?;
+    let transaction = named(&app, &id)?;
     let Decision { by, reason } = Decision::read(&body)?;
-    let receipt = app.node.transactions.end(EndRequest::by_operator(position, outcome, by, reason)).await?;
-    let transaction = found(&app, position).await?;
+    let receipt = app.node.transactions.end(EndRequest::by_operator(transaction, outcome, by, reason)).await?;
+    let transaction = found(&app, transaction).await?;
     Ok(Json(EndDocument { transaction, outcome: receipt.outcome, repeated: receipt.repeated }))
 }
 
@@ -242,8 +240,8 @@ pub(crate) async fn resume(
     Names(id): Names<String>,
     body: Bytes,
 ) -> Result<Json<TransactionDocument>, Problem> {
-    let position = position(&app, &id)?;
+    let transaction = named(&app, &id)?;
     let Decision { by, reason } = Decision::read(&body)?;
-    app.node.transactions.resume(position, by, reason).await?;
-    Ok(Json(found(&app, position).await?))
+    app.node.transactions.resume(transaction, by, reason).await?;
+    Ok(Json(found(&app, transaction).await?))
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName, ShardId, TransactionId};
+use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName};
 use vouch_gateway::{Certificate, Gateway, GatewayConfig};
 use vouch_node::{Node, NodeConfig, OnDamage, Receipt, SendRequest};
 
@@ -136,7 +136,7 @@ impl Api {
     pub(crate) async fn half(&self, topic: &str, message_id: &str) -> String {
         let half = NewMessage { kind: MessageKind::Transaction, ..message(message_id, b"body") };
         match self.send(topic, half).await {
-            Receipt::Prepared { transaction } => TransactionId { shard: ShardId(0), position: transaction }.to_string(),
+            Receipt::Prepared { transaction } => transaction.to_string(),
             receipt => panic!("a half message was stored as a plain one: {receipt:?}"),
         }
     }

@@ -58,10 +58,8 @@ fn told(metrics: &str) -> (BTreeMap<String, BTreeSet<String>>, BTreeMap<String, 
 async fn answered_check(api: &Api) {
     let id: TransactionId = api.half("orders", "2").await.parse().unwrap();
     let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: true };
-    let end = EndRequest {
-        by,
-        ..EndRequest::by_operator(id.position, TransactionOutcome::Committed, String::new(), String::new())
-    };
+    let end =
+        EndRequest { by, ..EndRequest::by_operator(id, TransactionOutcome::Committed, String::new(), String::new()) };
     api.node.transactions.end(end).await.unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! Transactions: listed, shown, and decided by an operator.
 
 use serde_json::{Value, json};
-use vouch_broker::{ResourceName, ShardId, TransactionId};
+use vouch_broker::{HalfPosition, ResourceName, ShardId, TransactionId};
 use vouch_node::ReceiveRequest;
 
 use crate::api::{Api, detail, each};
@@ -111,9 +111,9 @@ async fn ids_that_are_no_transaction_are_not_found() {
     let api = Api::start().await;
     api.transaction_topic("orders").await;
     api.half("orders", "m1").await;
-    let other_shard = TransactionId { shard: ShardId(1), position: 0 }.to_string();
-    let nowhere = TransactionId { shard: ShardId(0), position: 1 }.to_string();
-    let beyond = TransactionId { shard: ShardId(0), position: u64::MAX }.to_string();
+    let other_shard = TransactionId { shard: ShardId(1), half: HalfPosition(0) }.to_string();
+    let nowhere = TransactionId { shard: ShardId(0), half: HalfPosition(1) }.to_string();
+    let beyond = TransactionId { shard: ShardId(0), half: HalfPosition(u64::MAX) }.to_string();
     for id in ["x", "T0", "%20", &other_shard, &nowhere, &beyond] {
         api.get(&format!("/v1/transactions/{id}")).await.expect_problem(404, "unknown-transaction");
         for action in ["commit", "rollback", "resume"] {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use vouch_broker::Millis;
+use vouch_broker::{HalfPosition, Millis};
 
 /// Errors that are remembered, the latest: in a long outage with more open transactions than these, one that was not asked
 /// about lately shows how often there was no answer, without the words. At most 80 MiB.
@@ -24,15 +24,15 @@ pub struct AskError {
 /// The last error of each transaction, the latest [`ERRORS_MAX`] of them.
 #[derive(Debug, Default)]
 pub(crate) struct AskErrors {
-    errors: HashMap<u64, (u64, AskError)>,
+    errors: HashMap<HalfPosition, (u64, AskError)>,
     /// Transactions in the order of their errors, with the number of the error; one that is not the last is passed over.
-    order: VecDeque<(u64, u64)>,
+    order: VecDeque<(HalfPosition, u64)>,
     noted: u64,
 }
 
 impl AskErrors {
     /// Remembers an error in place of the transaction's earlier one.
-    pub(crate) fn note(&mut self, transaction: u64, error: AskError) {
+    pub(crate) fn note(&mut self, transaction: HalfPosition, error: AskError) {
         self.noted += 1;
         self.errors.insert(transaction, (self.noted, error));
         self.order.push_back((transaction, self.noted));
@@ -45,7 +45,7 @@ impl AskErrors {
     }
 
     /// The last error of a transaction, if it is remembered.
-    pub(crate) fn of(&self, transaction: u64) -> Option<&AskError> {
+    pub(crate) fn of(&self, transaction: HalfPosition) -> Option<&AskError> {
         self.errors.get(&transaction).map(|(_, error)| error)
     }
 }
@@ -62,22 +62,22 @@ mod tests {
     fn the_latest_error_of_each_transaction_is_remembered_up_to_the_bound() {
         let mut errors = AskErrors::default();
         for transaction in 0..ERRORS_MAX as u64 {
-            errors.note(transaction, error(1));
+            errors.note(HalfPosition(transaction), error(1));
         }
-        assert!(errors.of(0).is_some());
-        errors.note(0, error(2));
-        errors.note(ERRORS_MAX as u64, error(3));
-        assert_eq!(errors.of(0).map(|error| error.at), Some(Millis(2)), "it was renewed");
-        assert!(errors.of(1).is_none(), "the oldest went");
+        assert!(errors.of(HalfPosition(0)).is_some());
+        errors.note(HalfPosition(0), error(2));
+        errors.note(HalfPosition(ERRORS_MAX as u64), error(3));
+        assert_eq!(errors.of(HalfPosition(0)).map(|error| error.at), Some(Millis(2)), "it was renewed");
+        assert!(errors.of(HalfPosition(1)).is_none(), "the oldest went");
         assert_eq!(errors.errors.len(), ERRORS_MAX);
     }
 
     #[test]
     fn one_transaction_that_fails_for_ever_takes_no_more_room() {
         let mut errors = AskErrors::default();
-        errors.note(7, error(1));
-        (0..5 * ERRORS_MAX as u64).for_each(|at| errors.note(8, error(at)));
+        errors.note(HalfPosition(7), error(1));
+        (0..5 * ERRORS_MAX as u64).for_each(|at| errors.note(HalfPosition(8), error(at)));
         assert!(errors.order.len() <= 2 * ERRORS_MAX);
-        assert_eq!(errors.of(8).map(|error| error.at.0), Some(5 * ERRORS_MAX as u64 - 1));
+        assert_eq!(errors.of(HalfPosition(8)).map(|error| error.at.0), Some(5 * ERRORS_MAX as u64 - 1));
     }
 }

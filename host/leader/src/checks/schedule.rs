@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use vouch_broker::record::Record;
 use vouch_broker::state::{BindingEntry, OpenTransaction};
-use vouch_broker::{Millis, ResourceName, State, TopicId};
+use vouch_broker::{HalfPosition, Millis, ResourceName, State, TopicId};
 
 use super::errors::{AskError, AskErrors};
 use super::under_way::Ask;
@@ -48,7 +48,7 @@ pub enum Checker {
 #[derive(Clone, Debug)]
 pub struct Due {
     /// About this transaction.
-    pub transaction: u64,
+    pub transaction: HalfPosition,
     /// Of this topic.
     pub topic: ResourceName,
     /// Who is asked.
@@ -110,9 +110,9 @@ struct Tracked {
 #[derive(Default)]
 struct TopicPart {
     /// How far the index was taken.
-    cursor: Option<(Millis, u64)>,
+    cursor: Option<(Millis, HalfPosition)>,
     /// Transactions in the phase [`Phase::Again`], by time.
-    again: BTreeSet<(Millis, u64)>,
+    again: BTreeSet<(Millis, HalfPosition)>,
     /// Transactions in the phase [`Phase::Asking`].
     asks: usize,
     /// Something was due and nobody could be asked.
@@ -121,7 +121,7 @@ struct TopicPart {
 
 /// The leader's side of checking.
 pub struct Schedule {
-    tracked: HashMap<u64, Tracked>,
+    tracked: HashMap<HalfPosition, Tracked>,
     topics: HashMap<TopicId, TopicPart>,
     /// Asks under way, in all.
     asks: usize,
@@ -148,7 +148,7 @@ impl Schedule {
     }
 
     /// Puts a transaction into a phase, out of whatever phase it is in.
-    fn put(&mut self, transaction: u64, tracked: Tracked) {
+    fn put(&mut self, transaction: HalfPosition, tracked: Tracked) {
         self.remove(transaction);
         let topic = self.topics.entry(tracked.topic).or_default();
         match &tracked.phase {
@@ -164,7 +164,7 @@ impl Schedule {
     }
 
     /// Stops tracking a transaction. An ask about it that is under way is over.
-    fn remove(&mut self, transaction: u64) -> Option<Tracked> {
+    fn remove(&mut self, transaction: HalfPosition) -> Option<Tracked> {
         let tracked = self.tracked.remove(&transaction)?;
         let topic = self.topics.entry(tracked.topic).or_default();
         match &tracked.phase {
@@ -182,7 +182,7 @@ impl Schedule {
 
     /// A transaction of this topic is due at a time that may lie before what was taken already.
     pub fn due_changed(&mut self, topic: TopicId, at: Millis) {
-        let before = at.0.checked_sub(1).map(|ms| (Millis(ms), u64::MAX));
+        let before = at.0.checked_sub(1).map(|ms| (Millis(ms), HalfPosition(u64::MAX)));
         if let Some(part) = self.topics.get_mut(&topic) {
             part.cursor = part.cursor.min(before);
         }
@@ -274,7 +274,7 @@ impl Schedule {
 
     /// The transaction that is due first, of those that are not being asked about, and when that is. One that has to
     /// wait for its repetition is due then and not when the index says.
-    fn first(&mut self, state: &State, topic: TopicId, now: Millis) -> Option<(Millis, u64)> {
+    fn first(&mut self, state: &State, topic: TopicId, now: Millis) -> Option<(Millis, HalfPosition)> {
         let part = self.topics.entry(topic).or_default();
         let mut fresh = None;
         for (at, transaction) in state.open_transactions().due(topic, part.cursor) {
@@ -293,7 +293,7 @@ impl Schedule {
     fn ask(
         &mut self,
         state: &State,
-        transaction: u64,
+        transaction: HalfPosition,
         topic: &ResourceName,
         checker: &Checker,
         now: Millis,
@@ -325,7 +325,7 @@ impl Schedule {
     }
 
     /// The ask about a transaction that is under way: itself, its number and when it was made.
-    pub fn under_way(&self, transaction: u64) -> Option<(&Ask, u32, Millis)> {
+    pub fn under_way(&self, transaction: HalfPosition) -> Option<(&Ask, u32, Millis)> {
         let tracked = self.tracked.get(&transaction)?;
         match &tracked.phase {
             Phase::Asking { ask, asked_at } => Some((ask, tracked.number, *asked_at)),
@@ -350,7 +350,7 @@ impl Schedule {
         }
     }
 
-    fn settled(&mut self, transaction: u64, state: &State) -> bool {
+    fn settled(&mut self, transaction: HalfPosition, state: &State) -> bool {
         let Some(tracked) = self.tracked.get(&transaction) else { return false };
         let open = state.open_transactions().get(transaction);
         // A late answer to an earlier ask changes nothing, and the ask that is under way goes on.
@@ -405,17 +405,17 @@ impl Schedule {
     }
 
     /// An ask about a transaction got no answer, and another one is asked instead.
-    pub fn note_error(&mut self, transaction: u64, error: AskError) {
+    pub fn note_error(&mut self, transaction: HalfPosition, error: AskError) {
         self.errors.note(transaction, error);
     }
 
     /// Asks about a transaction that got no answer, if the last one did.
-    pub fn no_answers(&self, transaction: u64) -> Option<&NoAnswers> {
+    pub fn no_answers(&self, transaction: HalfPosition) -> Option<&NoAnswers> {
         self.tracked.get(&transaction)?.no_answers.as_ref()
     }
 
     /// The last error of asks about a transaction, answered, parked or ended since or not.
-    pub fn last_error(&self, transaction: u64) -> Option<&AskError> {
+    pub fn last_error(&self, transaction: HalfPosition) -> Option<&AskError> {
         self.errors.of(transaction)
     }
 

@@ -9,7 +9,8 @@ use vouch_broker::check::CheckOverrides;
 use vouch_broker::record::{CheckAnswered, End, EndedBy, Frame, MessagePlace, Park, Resume, TopicPut, encode_message};
 use vouch_broker::state::{Applied, Effect, Outcome, RecordAt};
 use vouch_broker::{
-    BodyEncoding, CheckPolicy, MessageKind, NewMessage, RecordPosition, TopicConfig, TopicType, TransactionOutcome,
+    BodyEncoding, CheckPolicy, HalfPosition, MessageKind, NewMessage, RecordPosition, TopicConfig, TopicType,
+    TransactionOutcome,
 };
 
 use super::*;
@@ -64,7 +65,7 @@ impl Bench {
         outcome
     }
 
-    fn open(&mut self, topic: TopicId) -> u64 {
+    fn open(&mut self, topic: TopicId) -> HalfPosition {
         let message = NewMessage {
             message_id: format!("m{}", self.position),
             tag: None,
@@ -99,7 +100,7 @@ impl Bench {
         self.schedule.take(&self.state, self.now, |_| checker.clone())
     }
 
-    fn taken(&mut self) -> Vec<u64> {
+    fn taken(&mut self) -> Vec<HalfPosition> {
         self.take().0.iter().map(|due| due.transaction).collect()
     }
 
@@ -114,16 +115,16 @@ impl Bench {
         }))
     }
 
-    fn end(&mut self, transaction: u64) -> Outcome {
+    fn end(&mut self, transaction: HalfPosition) -> Outcome {
         let outcome = TransactionOutcome::Committed;
         self.apply(&Record::End(End { transaction, outcome, queue: 0, by: by(), reason: String::new() }))
     }
 
-    fn park(&mut self, transaction: u64) -> Outcome {
+    fn park(&mut self, transaction: HalfPosition) -> Outcome {
         self.apply(&Record::Park(Park { transaction, reason: "no answer".to_owned() }))
     }
 
-    fn resume(&mut self, transaction: u64) -> Outcome {
+    fn resume(&mut self, transaction: HalfPosition) -> Outcome {
         self.apply(&Record::Resume(Resume { transaction, by: "ada".to_owned(), reason: String::new() }))
     }
 
@@ -322,7 +323,7 @@ fn those_without_an_answer_do_not_keep_others_waiting() {
 #[test]
 fn nothing_is_kept_of_a_topic_without_open_transactions() {
     let mut bench = Bench::new(10, 10, 1);
-    let ids: Vec<u64> = (0..3).map(|_| bench.open(bench.topic(0))).collect();
+    let ids: Vec<HalfPosition> = (0..3).map(|_| bench.open(bench.topic(0))).collect();
     bench.pass(STEP_MS);
     let asks = bench.take().0;
     bench.schedule.ask_again(&asks[0], bench.now);
@@ -372,23 +373,23 @@ fn step() -> impl Strategy<Value = Step> {
 /// What the schedule must know, in the plainest form.
 #[derive(Default)]
 struct Model {
-    transactions: Vec<u64>,
+    transactions: Vec<HalfPosition>,
     under_way: Vec<Due>,
     over: Vec<Due>,
-    again: BTreeMap<u64, Millis>,
+    again: BTreeMap<HalfPosition, Millis>,
 }
 
 impl Model {
     /// Since when each transaction waits to be asked about, or will; without those that are never asked about.
-    fn due_at(&self, bench: &Bench) -> BTreeMap<u64, Millis> {
-        let asked: BTreeSet<u64> = self.under_way.iter().map(|due| due.transaction).collect();
-        let open = |id: &u64| bench.state.open_transactions().get(*id).filter(|open| open.parked.is_none());
+    fn due_at(&self, bench: &Bench) -> BTreeMap<HalfPosition, Millis> {
+        let asked: BTreeSet<HalfPosition> = self.under_way.iter().map(|due| due.transaction).collect();
+        let open = |id: &HalfPosition| bench.state.open_transactions().get(*id).filter(|open| open.parked.is_none());
         let waiting = self.transactions.iter().filter(|id| !asked.contains(id));
         waiting.filter_map(|id| Some((*id, self.again.get(id).copied().unwrap_or(open(id)?.next_due)))).collect()
     }
 
     /// The log said something new about a transaction.
-    fn forget(&mut self, transaction: u64) {
+    fn forget(&mut self, transaction: HalfPosition) {
         self.again.remove(&transaction);
         self.over.extend(self.under_way.extract_if(.., |due| due.transaction == transaction));
     }
@@ -458,7 +459,7 @@ impl Model {
         self.compare(bench);
     }
 
-    fn log(&mut self, bench: &mut Bench, which: usize, write: impl Fn(&mut Bench, u64) -> Outcome) {
+    fn log(&mut self, bench: &mut Bench, which: usize, write: impl Fn(&mut Bench, HalfPosition) -> Outcome) {
         if let Some(transaction) = Self::pick(&self.transactions, which) {
             let _ = write(bench, transaction);
             self.forget(transaction);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vouch_broker::{Handle, NewMessage, QueueOffset, RecordPosition, ResourceName, StoredMessage, TagFilter, TopicId};
+use vouch_broker::{
+    Handle, NewMessage, QueueOffset, RecordPosition, ResourceName, StoredMessage, TagFilter, TopicId, TransactionId,
+};
 
 use super::transactions::TransactionView;
 
@@ -29,8 +31,8 @@ pub enum Receipt {
     },
     /// It is a half message, durable and invisible.
     Prepared {
-        /// The transaction: log position of the half's record.
-        transaction: u64,
+        /// The transaction.
+        transaction: TransactionId,
     },
     /// It is written and not durable: the topic's ack level is `memory`. Its place is not known yet, and a crash of the
     /// machine may still lose it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use vouch_broker::record::EndedBy;
-use vouch_broker::{ResourceName, TransactionOutcome};
+use vouch_broker::{ResourceName, TransactionId, TransactionOutcome};
 
 /// Ends a transaction.
 #[derive(Debug)]
@@ -13,8 +13,8 @@ pub struct EndRequest {
     pub topic: Option<ResourceName>,
     /// Message id of the half, as the caller says; checked if given.
     pub message_id: Option<String>,
-    /// The transaction: log position of the half's record.
-    pub transaction: u64,
+    /// The transaction.
+    pub transaction: TransactionId,
     /// What becomes of it.
     pub outcome: TransactionOutcome,
     /// Who decides.
@@ -77,8 +77,8 @@ pub struct ErrorView {
 /// A transaction as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionView {
-    /// Log position of the half's record.
-    pub transaction: u64,
+    /// The transaction.
+    pub transaction: TransactionId,
     /// Topic of the half.
     pub topic: String,
     /// State.
@@ -111,9 +111,9 @@ pub struct TransactionView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionMark {
     /// After this one, which was open.
-    Open(u64),
+    Open(TransactionId),
     /// After this one, which had ended.
-    Ended(u64),
+    Ended(TransactionId),
 }
 
 /// Which transactions to list.
@@ -134,7 +134,7 @@ pub struct TransactionQuery {
 /// What an operator decides about a transaction.
 impl EndRequest {
     /// A decision of an operator.
-    pub fn by_operator(transaction: u64, outcome: TransactionOutcome, name: String, reason: String) -> Self {
+    pub fn by_operator(transaction: TransactionId, outcome: TransactionOutcome, name: String, reason: String) -> Self {
         Self { topic: None, message_id: None, transaction, outcome, by: EndedBy::Operator { name }, reason }
     }
 }

@@ -4,13 +4,14 @@ use std::ops::RangeInclusive;
 
 use vouch_broker::record::{CheckAnswered, End, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{Millis, NotDone, Refusal, ShardId, TransactionId, TransactionOutcome};
+use vouch_broker::{Millis, NotDone, Refusal, TransactionOutcome};
 use vouch_plugin::Verdict;
 
 use vouch_leader::checks::Due;
 
 use super::Asker;
 use crate::metrics::CheckOutcome;
+use crate::served_shard::transaction_id;
 
 /// Pause before a transaction is looked at again whose producers went away.
 pub(super) const ASK_AGAIN_MS: u64 = 1000;
@@ -79,7 +80,7 @@ pub(super) async fn finish(asker: &Asker, due: &Due, recorded: Result<(), NotDon
             ask_again(asker, due, asker.clock.now()).await;
         }
         Err(refusal) => {
-            let id = TransactionId { shard: ShardId::FIRST, position: due.transaction };
+            let id = transaction_id(due.transaction);
             tracing::warn!(transaction = %id, %refusal, "what was answered could not be recorded; asking again");
             ask_again(asker, due, asker.clock.now().plus_ms(ASK_AGAIN_MS)).await;
         }

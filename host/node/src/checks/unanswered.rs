@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vouch_broker::record::{ComponentFailed, EndedBy};
-use vouch_broker::{Millis, NotDone, Refusal, ShardId, TransactionId};
+use vouch_broker::{Millis, NotDone, Refusal};
 
 use super::outages::{AfterAnswer, HALVES};
 use vouch_leader::checks::AskError;
@@ -14,6 +14,7 @@ use vouch_leader::checks::Due;
 use super::Asker;
 use crate::components::Answerer;
 use crate::metrics::{CheckOutcome, PRODUCER};
+use crate::served_shard::transaction_id;
 
 /// A transaction on which its component failed so often in a row is parked, if the same binding answered others since the
 /// first of these failures (ruling 4).
@@ -67,7 +68,7 @@ fn say_over(checker: &str, outage: AfterAnswer) {
 
 /// Says that a checker gave no answer, also where somebody else is asked for it.
 pub(super) async fn tell_unanswered(asker: &Asker, due: &Due, checker: &str, unanswered: &Unanswered) {
-    let id = TransactionId { shard: ShardId::FIRST, position: due.transaction };
+    let id = transaction_id(due.transaction);
     let (by, text) = (&unanswered.by, &unanswered.text);
     let said = asker.outages.no_answer(checker, Instant::now());
     if said == Some(1) {
@@ -117,7 +118,7 @@ pub(super) async fn no_answer(asker: &Asker, due: &Due, checker: &str, unanswere
 
 /// Parks a transaction on which its component always fails; a decision still ends it.
 async fn park(asker: &Asker, failed: ComponentFailed) {
-    let id = TransactionId { shard: ShardId::FIRST, position: failed.transaction };
+    let id = transaction_id(failed.transaction);
     match asker.shard.propose_one(|out| failed.encode(out)).await {
         // What is parked is told where it is applied. Or somebody decided meanwhile, or the binding was set anew.
         Ok(_) | Err(NotDone::Refused(Refusal::AlreadyEnded { .. })) => {}

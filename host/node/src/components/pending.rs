@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, Millis, ShardId, StoredMessage, TransactionId};
+use vouch_broker::{BodyEncoding, HalfPosition, Millis, StoredMessage};
 use vouch_plugin::{Binding, Message, Pending};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 
+use crate::served_shard::transaction_id;
 use vouch_leader::checks::Due;
 
 /// A binding that can be asked.
@@ -33,7 +34,7 @@ impl Answerer {
         let message = &half.message;
         let (body_size, body) = self.body(due.transaction, half);
         Pending {
-            transaction_id: TransactionId { shard: ShardId::FIRST, position: due.transaction }.to_string(),
+            transaction_id: transaction_id(due.transaction).to_string(),
             half: Message {
                 id: message.message_id.clone(),
                 topic: due.topic.to_string(),
@@ -58,10 +59,10 @@ impl Answerer {
 
     /// The body that a component gets, and how large it is. Never fails: a transaction must not be stuck for a body
     /// that cannot be decompressed.
-    fn body(&self, transaction: u64, half: &StoredMessage) -> (u64, Bytes) {
+    fn body(&self, transaction: HalfPosition, half: &StoredMessage) -> (u64, Bytes) {
         let max = self.binding.body_max().as_usize();
         body_for(half, self.binding.wants_body(), max).unwrap_or_else(|error| {
-            let id = TransactionId { shard: ShardId::FIRST, position: transaction };
+            let id = transaction_id(transaction);
             tracing::warn!(transaction = %id, %error, "the body of a half message is handed over as it was sent");
             as_sent(half, self.binding.wants_body())
         })

@@ -6,6 +6,8 @@ use std::ops::{Range, RangeInclusive};
 use vouch_broker::state::{Body, QueueGap};
 use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, TopicId};
 
+use crate::served_shard::transaction_id;
+
 use super::{DamagedStretch, LogDamage, LostContent, LostMessages};
 
 /// Most rows that are told for each stretch.
@@ -93,7 +95,7 @@ impl StretchSearch {
             match body.transaction {
                 None => known.component_pieces += 1,
                 Some(_) if known.transactions.len() == ROWS_MAX => known.omitted += 1,
-                Some(transaction) => known.transactions.push(transaction),
+                Some(transaction) => known.transactions.push(transaction_id(transaction)),
             }
         }
         Self { stretch, range, known, rows: Vec::new() }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use vouch_broker::QueueOffset;
+use vouch_broker::{QueueOffset, TransactionId};
 
 /// What of a node's log is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct LostContent {
     /// Messages of queues, by topic, queue and offset.
     pub messages: Vec<LostMessages>,
     /// Open transactions whose half lay there.
-    pub transactions: Vec<u64>,
+    pub transactions: Vec<TransactionId>,
     /// Pieces of components that lay there: upload these again.
     pub component_pieces: u64,
     /// Rows of messages and transactions beyond those; at least so many.

@@ -1,8 +1,9 @@
 //! What was picked for a consumer, read and handed out.
 
-use vouch_broker::{Handle, NotDone, ResourceName, ShardId};
+use vouch_broker::{Handle, NotDone, ResourceName};
 
 use super::Messages;
+use crate::served_shard::SHARD;
 use crate::{Delivery, stored};
 use vouch_leader::Batch;
 
@@ -31,7 +32,7 @@ impl Messages {
                 Some((origin.name, message.message.message_id.clone()))
             };
             let handle = Handle {
-                shard: ShardId::FIRST,
+                shard: SHARD,
                 topic: batch.topic,
                 group: batch.group,
                 queue: picked.queue,

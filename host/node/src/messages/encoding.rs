@@ -5,6 +5,7 @@ use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{MessageKind, Millis, NotDone, Refusal, check::CheckOverrides};
 
 use crate::directory::Route;
+use crate::served_shard::transaction_id;
 use crate::{Receipt, SendRequest};
 
 /// The records of a send, all for the next queue of its topic.
@@ -53,7 +54,7 @@ fn kind_name(kind: MessageKind) -> &'static str {
 pub(super) fn receipt(outcome: Outcome) -> Result<Receipt, NotDone> {
     match outcome? {
         Applied::Stored { queue, offset } => Ok(Receipt::Stored { queue, offset }),
-        Applied::Prepared { transaction } => Ok(Receipt::Prepared { transaction }),
+        Applied::Prepared { transaction } => Ok(Receipt::Prepared { transaction: transaction_id(transaction) }),
         Applied::Done => Ok(Receipt::InMemory),
         other => Err(NotDone::Unknown(format!("a send was answered with {other:?}"))),
     }

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use vouch_broker::state::{EntryAt, Progress, Topic};
-use vouch_broker::{GroupId, Millis, QueueOffset, RecordPosition, ResourceName, State, TopicId, TopicType};
+use vouch_broker::{
+    GroupId, HalfPosition, Millis, QueueOffset, RecordPosition, ResourceName, State, TopicId, TopicType,
+};
 
 use vouch_leader::Leader;
 use vouch_leader::{OTHER, SERIES_MAX};
@@ -66,7 +68,7 @@ pub(super) struct TopicRow {
 }
 
 /// For each topic an open transaction below which it has none, as earlier looks found: mostly its oldest.
-pub(super) type Hints = HashMap<TopicId, u64>;
+pub(super) type Hints = HashMap<TopicId, HalfPosition>;
 
 /// Where the walk is.
 #[derive(Debug)]
@@ -82,7 +84,7 @@ enum WalkAt {
     /// Behind the topic with this name.
     Topics(Option<ResourceName>),
     /// Behind this open transaction, looking for the oldest of these topics.
-    Open(Option<u64>),
+    Open(Option<HalfPosition>),
     End,
 }
 
@@ -254,13 +256,13 @@ impl Walk {
             }
         }
         // Ids are given in ascending order, and what ended never opens again: a search goes on where the one before ended.
-        let first = self.sought.keys().map(|topic| self.hints.get(topic).copied().unwrap_or(0)).min();
-        self.at = first.map_or(WalkAt::End, |first| WalkAt::Open(first.checked_sub(1)));
+        let first = self.sought.keys().map(|topic| self.hints.get(topic).copied().unwrap_or(HalfPosition(0))).min();
+        self.at = first.map_or(WalkAt::End, |first| WalkAt::Open(first.0.checked_sub(1).map(HalfPosition)));
         work.max(1)
     }
 
     /// Looks for the oldest open transaction of each topic that lacks one.
-    fn open(&mut self, state: &State, after: Option<u64>, room: usize) -> usize {
+    fn open(&mut self, state: &State, after: Option<HalfPosition>, room: usize) -> usize {
         let mut work = 0;
         let mut last = after;
         for (transaction, open) in state.open_transactions().iter(after) {
@@ -281,7 +283,7 @@ impl Walk {
         } else {
             // Nothing of what is still sought lies below.
             for topic in std::mem::take(&mut self.sought).into_keys() {
-                self.hints.insert(topic, last.map_or(0, |last| last + 1));
+                self.hints.insert(topic, last.map_or(HalfPosition(0), |last| HalfPosition(last.0 + 1)));
             }
         }
         work.max(1)

@@ -7,7 +7,7 @@ use std::vec::IntoIter;
 
 use vouch_broker::record::{Carried, Frame, before_carried};
 use vouch_broker::state::Body;
-use vouch_broker::{NotDone, RecordPosition, State};
+use vouch_broker::{HalfPosition, NotDone, RecordPosition, State};
 use vouch_commitlog::LogReader;
 use vouch_storage::Bound;
 
@@ -155,7 +155,10 @@ fn carried(log: &LogReader, body: Body) -> Result<Carried, NotDone> {
     let (frame, _) = Frame::split(&record).map_err(unreadable)?;
     frame.verify().map_err(unreadable)?;
     // A piece of a component is known by where it lies, a message by where it lay at first.
-    let from =
-        if transaction.is_none() && queued.is_none() { position } else { transaction.map_or(from, RecordPosition) };
+    let from = if transaction.is_none() && queued.is_none() {
+        position
+    } else {
+        transaction.map_or(from, HalfPosition::first_place)
+    };
     Ok(Carried { from, queued, record: record.to_vec() })
 }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, StoredMessage, TopicId};
+use vouch_broker::{HalfPosition, NotDone, QueueOffset, RecordPosition, State, StoredMessage, TopicId};
 
 use super::coverage::{SearchTrouble, TopicExtent, WalkBudget, stretches};
 use super::places::{ATTEMPTS_MAX, FoundPlace, MessagePlaces};
@@ -228,11 +228,11 @@ fn next_batch(
 }
 
 /// The topic's transactions among the next open ones, and where to go on.
-fn open_halves(state: &State, topic: TopicId, after: Option<u64>) -> (Vec<FoundPlace>, Option<u64>) {
+fn open_halves(state: &State, topic: TopicId, after: Option<HalfPosition>) -> (Vec<FoundPlace>, Option<HalfPosition>) {
     let (mut halves, mut last) = (Vec::new(), None);
     for (n, (transaction, open)) in state.open_transactions().iter(after).take(STEP).enumerate() {
         if open.topic == topic {
-            let position = state.place_of_half(transaction).unwrap_or(RecordPosition(transaction));
+            let position = state.place_of_half(transaction).unwrap_or(transaction.first_place());
             halves.push((position, None));
         }
         last = Some(transaction).filter(|_| n + 1 == STEP);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use vouch_broker::{ResourceName, StoredMessage};
+use vouch_broker::{ResourceName, StoredMessage, TransactionId};
 
 /// A question about a half message, for a producer's telemetry stream.
 #[derive(Clone, Debug)]
@@ -11,7 +11,7 @@ pub struct CheckCommand {
     /// Topic of the half.
     pub topic: ResourceName,
     /// The transaction.
-    pub transaction: u64,
+    pub transaction: TransactionId,
     /// The half message.
     pub half: StoredMessage,
 }

@@ -7,11 +7,11 @@ mod writing;
 
 use std::sync::{Arc, Mutex};
 
-use vouch_broker::ShardId;
 use vouch_storage::{Lookups, Opened, OpenedLog, Requests, StartError, StartProgress};
 
 use crate::node::{Node, NodeIdentity};
 use crate::served::ServedLog;
+use crate::served_shard::SHARD;
 use crate::sessions::Sessions;
 use crate::stopping::Stopping;
 use crate::{NodeConfig, components};
@@ -112,7 +112,7 @@ impl Node {
             missing,
             store,
             engine,
-            identity: NodeIdentity { cluster_id: init.cluster_id, handle_key: init.handle_key, shard: ShardId::FIRST },
+            identity: NodeIdentity { cluster_id: init.cluster_id, handle_key: init.handle_key, shard: SHARD },
             stopping: Arc::new(Stopping::new()),
             folders: Arc::new(Mutex::new(Some(folders))),
             config,

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use vouch_broker::record::MessageHead;
 use vouch_broker::{
-    MessageKind, NotDone, RecordPosition, Refusal, ResourceName, ShardId, State, StoredMessage, TopicId, TransactionId,
+    HalfPosition, MessageKind, NotDone, RecordPosition, Refusal, ResourceName, State, StoredMessage, TopicId,
 };
 use vouch_commitlog::LogReader;
 
 use crate::routes::Routes;
+use crate::served_shard::transaction_id;
 use crate::stored;
 use vouch_shard::Shard;
 
 /// Refuses what a caller named, since it is no transaction, or not the one that the caller means.
-pub(crate) fn unknown(transaction: u64, why: String) -> NotDone {
-    let id = TransactionId { shard: ShardId::FIRST, position: transaction }.to_string();
+pub(crate) fn unknown(transaction: HalfPosition, why: String) -> NotDone {
+    let id = transaction_id(transaction).to_string();
     NotDone::Refused(Refusal::UnknownTransaction { id, why })
 }
 
@@ -32,7 +33,7 @@ impl Halves {
     /// [`Refusal::UnknownTransaction`], which says what does not fit.
     pub(crate) async fn named(
         &self,
-        transaction: u64,
+        transaction: HalfPosition,
         topic: Option<&ResourceName>,
         message_id: Option<&str>,
     ) -> Result<ResourceName, NotDone> {
@@ -66,7 +67,7 @@ impl Halves {
     ///
     /// # Errors
     /// [`Refusal::UnknownTransaction`]; an internal error where its record is damaged.
-    pub(crate) async fn get(&self, transaction: u64) -> Result<StoredMessage, NotDone> {
+    pub(crate) async fn get(&self, transaction: HalfPosition) -> Result<StoredMessage, NotDone> {
         match self.half_at(transaction) {
             Ok((_, half)) => Ok(half),
             Err(refusal) => self.half_elsewhere(transaction).await?.map(|(_, half)| half).ok_or(refusal),
@@ -74,11 +75,11 @@ impl Halves {
     }
 
     /// The half whose record first lay here, if it still does.
-    fn half_at(&self, transaction: u64) -> Result<(MessageHead, StoredMessage), NotDone> {
-        let (head, half) = stored::message(&self.log, RecordPosition(transaction))?;
+    fn half_at(&self, transaction: HalfPosition) -> Result<(MessageHead, StoredMessage), NotDone> {
+        let (head, half) = stored::message(&self.log, transaction.first_place())?;
         // Where one half lies now, another one was never.
         if half.message.kind == MessageKind::Transaction
-            && self.transaction_at(RecordPosition(transaction)) == transaction
+            && self.transaction_at(transaction.first_place()) == transaction
         {
             Ok((head, half))
         } else {
@@ -87,7 +88,7 @@ impl Halves {
     }
 
     /// The half of an open transaction that was carried to another place.
-    async fn half_elsewhere(&self, transaction: u64) -> Result<Option<(MessageHead, StoredMessage)>, NotDone> {
+    async fn half_elsewhere(&self, transaction: HalfPosition) -> Result<Option<(MessageHead, StoredMessage)>, NotDone> {
         let find = move |state: &State| state.place_of_half(transaction);
         match self.shard.read(find).await? {
             Some(place) => stored::message(&self.log, place).map(Some),
@@ -96,13 +97,13 @@ impl Halves {
     }
 
     /// The transaction whose half lies at this position of the log.
-    pub(crate) fn transaction_at(&self, position: RecordPosition) -> u64 {
+    pub(crate) fn transaction_at(&self, position: RecordPosition) -> HalfPosition {
         vouch_storage::transaction_at(&self.log, position)
     }
 }
 
 /// The topic of a transaction that is open, or whose outcome is remembered.
-fn topic_of(state: &State, transaction: u64) -> Option<TopicId> {
+fn topic_of(state: &State, transaction: HalfPosition) -> Option<TopicId> {
     let open = state.open_transactions().get(transaction).map(|open| open.topic);
     open.or_else(|| state.outcomes().get(transaction).map(|ended| ended.topic))
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use vouch_broker::{Millis, NotDone, State};
+use vouch_broker::{HalfPosition, Millis, NotDone, State};
 
 use super::Transactions;
 use super::view::{TransactionRow, ended_row, open_row};
+use crate::served_shard::half_of;
 use crate::turns::{STEP, blocking};
 use crate::{PAGE_MAX, TransactionMark, TransactionQuery, TransactionState, TransactionView};
 use vouch_leader::Leader;
@@ -15,11 +16,15 @@ impl Transactions {
     /// [`PAGE_MAX`]. Waits for its turn: few search at a time. The last row says where the next page begins.
     ///
     /// # Errors
-    /// [`NothingStored::Stopping`](vouch_broker::NothingStored::Stopping) when the node ends meanwhile.
+    /// [`Refusal::UnknownTransaction`](vouch_broker::Refusal::UnknownTransaction) if the page before ended with a transaction of
+    /// another shard; [`NothingStored::Stopping`](vouch_broker::NothingStored::Stopping) when the node ends meanwhile.
     pub async fn list(&self, query: TransactionQuery) -> Result<Vec<TransactionView>, NotDone> {
         let _turn = self.turns.take().await?;
         let now = self.clock.now();
         let limit = query.limit.clamp(1, PAGE_MAX);
+        if let Some(TransactionMark::Open(after) | TransactionMark::Ended(after)) = query.after {
+            half_of(after)?;
+        }
         let mut at = Some(ListPosition::begin(&query));
         let query = Arc::new(query);
         let mut rows = Vec::new();
@@ -39,8 +44,8 @@ impl Transactions {
 /// Where a list of transactions goes on.
 #[derive(Clone, Copy)]
 enum ListPosition {
-    Open(Option<u64>),
-    Ended(Option<u64>),
+    Open(Option<HalfPosition>),
+    Ended(Option<HalfPosition>),
 }
 
 impl ListPosition {
@@ -51,8 +56,8 @@ impl ListPosition {
             None if ended_only => Self::Ended(None),
             None => Self::Open(None),
             Some(TransactionMark::Open(_)) if ended_only => Self::Ended(None),
-            Some(TransactionMark::Open(after)) => Self::Open(Some(after)),
-            Some(TransactionMark::Ended(after)) => Self::Ended(Some(after)),
+            Some(TransactionMark::Open(after)) => Self::Open(Some(after.half)),
+            Some(TransactionMark::Ended(after)) => Self::Ended(Some(after.half)),
         }
     }
 }

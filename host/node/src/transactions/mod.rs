@@ -11,13 +11,14 @@ mod view;
 
 use std::sync::Arc;
 
-use vouch_broker::NotDone;
 use vouch_broker::record::{End, Resume};
+use vouch_broker::{NotDone, TransactionId};
 use vouch_commitlog::LogReader;
 
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::served::ServedLog;
+use crate::served_shard::half_of;
 use crate::turns::SearchTurns;
 use crate::writable::Writable;
 use crate::{EndReceipt, EndRequest, TransactionView};
@@ -27,9 +28,10 @@ use halves::unknown;
 use vouch_shard::Shard;
 use vouch_shard::clock::Clock;
 
-/// Transactions: ended, resumed, shown. A transaction is named by the log position of its half's record; who names one that
-/// is none is refused with [`Refusal::UnknownTransaction`](vouch_broker::Refusal::UnknownTransaction). What changes something
-/// resolves when that is durable.
+/// Transactions: ended, resumed, shown. A transaction is named by its shard and the place where its half was first
+/// written; who names one that is none, or one of another shard, is refused with
+/// [`Refusal::UnknownTransaction`](vouch_broker::Refusal::UnknownTransaction). What changes something resolves when that is
+/// durable.
 pub struct Transactions {
     pub(crate) shard: Arc<Shard>,
     pub(crate) log: LogReader,
@@ -58,6 +60,7 @@ impl Transactions {
     pub async fn end(&self, request: EndRequest) -> Result<EndReceipt, NotDone> {
         self.writable.check()?;
         let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
+        let transaction = half_of(transaction)?;
         let topic = self.halves.named(transaction, topic.as_ref(), message_id.as_deref()).await?;
         let queue = self.routes.queue_for(&topic).await?;
         self.ends.end(&End { transaction, outcome, queue, by, reason }).await
@@ -69,7 +72,8 @@ impl Transactions {
     /// [`Refusal::UnknownTransaction`](vouch_broker::Refusal::UnknownTransaction), or
     /// [`NothingStored::ReadOnly`](vouch_broker::NothingStored::ReadOnly) where it may lie behind the damage of the
     /// log.
-    pub async fn get(&self, transaction: u64) -> Result<TransactionView, NotDone> {
+    pub async fn get(&self, transaction: TransactionId) -> Result<TransactionView, NotDone> {
+        let transaction = half_of(transaction)?;
         let now = self.clock.now();
         let row = self.shard.lead(move |state, leader| view::row(state, leader, transaction, now)).await?;
         let unknown = || unknown(transaction, "no transaction has this id".to_owned());
@@ -82,10 +86,10 @@ impl Transactions {
     ///
     /// # Errors
     /// Those of [`Self::get`], and a refusal of one that is not parked.
-    pub async fn resume(&self, transaction: u64, by: String, reason: String) -> Result<(), NotDone> {
+    pub async fn resume(&self, transaction: TransactionId, by: String, reason: String) -> Result<(), NotDone> {
         self.writable.check()?;
         self.get(transaction).await?;
-        let record = Resume { transaction, by, reason };
+        let record = Resume { transaction: half_of(transaction)?, by, reason };
         self.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 }

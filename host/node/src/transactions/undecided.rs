@@ -2,10 +2,11 @@
 
 use vouch_broker::record::{CheckAnswered, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{NotDone, ResourceName, State};
+use vouch_broker::{NotDone, ResourceName, State, TransactionId};
 
 use super::Transactions;
 use crate::metrics::{CheckOutcome, PRODUCER};
+use crate::served_shard::half_of;
 use vouch_leader::Leader;
 
 impl Transactions {
@@ -18,12 +19,13 @@ impl Transactions {
     /// Those of [`Self::end`].
     pub async fn undecided(
         &self,
-        transaction: u64,
+        transaction: TransactionId,
         topic: Option<&ResourceName>,
         message_id: Option<&str>,
         client_id: &str,
     ) -> Result<bool, NotDone> {
         self.writable.check()?;
+        let transaction = half_of(transaction)?;
         self.halves.named(transaction, topic, message_id).await?;
         let client = client_id.to_owned();
         let find = move |_: &State, leader: &mut Leader| {

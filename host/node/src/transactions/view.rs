@@ -2,17 +2,18 @@
 
 use vouch_broker::record::{End, Frame, Record};
 use vouch_broker::state::{Ended, Failure, OpenTransaction};
-use vouch_broker::{Millis, RecordPosition, State, TransactionOutcome};
+use vouch_broker::{HalfPosition, Millis, RecordPosition, State, TransactionOutcome};
 use vouch_commitlog::LogReader;
 
 use crate::names::topic_text;
+use crate::served_shard::transaction_id;
 use crate::stored;
 use crate::{AnswerView, ErrorView, TransactionState, TransactionView};
 use vouch_leader::Leader;
 
 /// A transaction as the executor knows it; what the half's record says is read outside.
 pub(crate) struct TransactionRow {
-    transaction: u64,
+    transaction: HalfPosition,
     /// Where its half lies, if it still does.
     half: RecordPosition,
     topic: String,
@@ -42,7 +43,7 @@ impl TransactionRow {
         let newer = [no_answer, last].into_iter().flatten().max_by_key(|answer| answer.at_ms);
         let decided = self.ended.and_then(|ended| decision(log, &ended));
         TransactionView {
-            transaction: self.transaction,
+            transaction: transaction_id(self.transaction),
             topic: self.topic,
             state: self.state,
             checks: self.open.as_ref().map(|open| open.checks).or(self.ended.map(|ended| ended.checks)).unwrap_or(0),
@@ -63,7 +64,7 @@ impl TransactionRow {
 }
 
 /// A transaction that is open, or whose outcome is remembered.
-pub(super) fn row(state: &State, leader: &Leader, transaction: u64, now: Millis) -> Option<TransactionRow> {
+pub(super) fn row(state: &State, leader: &Leader, transaction: HalfPosition, now: Millis) -> Option<TransactionRow> {
     let open = state.open_transactions().get(transaction);
     match open {
         Some(open) => Some(open_row(state, leader, transaction, open, now)),
@@ -75,7 +76,7 @@ pub(super) fn row(state: &State, leader: &Leader, transaction: u64, now: Millis)
 pub(super) fn open_row(
     at: &State,
     leader: &Leader,
-    transaction: u64,
+    transaction: HalfPosition,
     open: &OpenTransaction,
     now: Millis,
 ) -> TransactionRow {
@@ -90,7 +91,7 @@ pub(super) fn open_row(
     let next = no_answers.map_or(open.next_due, |no_answers| no_answers.next_at.max(open.next_due));
     TransactionRow {
         transaction,
-        half: at.place_of_half(transaction).unwrap_or(RecordPosition(transaction)),
+        half: at.place_of_half(transaction).unwrap_or(transaction.first_place()),
         topic: topic_text(at, open.topic),
         state,
         open: Some(open.clone()),
@@ -106,13 +107,13 @@ pub(super) fn open_row(
 }
 
 /// One that ended, for as long as its outcome is remembered.
-pub(super) fn ended_row(at: &State, leader: &Leader, transaction: u64, ended: &Ended) -> TransactionRow {
+pub(super) fn ended_row(at: &State, leader: &Leader, transaction: HalfPosition, ended: &Ended) -> TransactionRow {
     let state = match ended.outcome {
         TransactionOutcome::Committed => TransactionState::Committed,
         TransactionOutcome::RolledBack => TransactionState::RolledBack,
     };
     let topic = topic_text(at, ended.topic);
-    let half = RecordPosition(transaction);
+    let half = transaction.first_place();
     TransactionRow {
         transaction,
         half,
@@ -127,7 +128,7 @@ pub(super) fn ended_row(at: &State, leader: &Leader, transaction: u64, ended: &E
 }
 
 /// The last error of asks about a transaction: what this node saw, or what the log says.
-fn last_error(leader: &Leader, transaction: u64, failure: Option<&Failure>) -> Option<ErrorView> {
+fn last_error(leader: &Leader, transaction: HalfPosition, failure: Option<&Failure>) -> Option<ErrorView> {
     let seen = leader.schedule.last_error(transaction).map(|error| ErrorView {
         by: error.by.clone(),
         text: error.text.clone(),

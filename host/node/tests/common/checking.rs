@@ -6,10 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use vouch_broker::TransactionId;
 use vouch_node::{Node, TransactionView};
 
 /// Waits until a transaction is as wanted; the deadline only bounds a failing test.
-pub(crate) async fn until(node: &Node, transaction: u64, wanted: impl Fn(&TransactionView) -> bool) -> TransactionView {
+pub(crate) async fn until(
+    node: &Node,
+    transaction: TransactionId,
+    wanted: impl Fn(&TransactionView) -> bool,
+) -> TransactionView {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let view = node.transactions.get(transaction).await.unwrap();

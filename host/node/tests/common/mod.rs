@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName, TopicConfig};
+use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName, TopicConfig, TransactionId};
 use vouch_node::{Delivery, Expect, Node, NodeConfig, Receipt, ReceiveRequest, SendRequest};
 
 /// Small segments, so that tests roll them.
@@ -56,7 +56,7 @@ pub(crate) async fn send(node: &Node, topic: &str, message: NewMessage) -> Recei
     node.messages.send(request).await.expect("the send is accepted")[0]
 }
 
-pub(crate) async fn prepare(node: &Node, topic: &str, message: NewMessage) -> u64 {
+pub(crate) async fn prepare(node: &Node, topic: &str, message: NewMessage) -> TransactionId {
     match send(node, topic, message).await {
         Receipt::Prepared { transaction } => transaction,
         receipt => panic!("a half message was stored as a plain one: {receipt:?}"),

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use common::{config, half, message, prepare, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NewMessage, NotDone, Refusal, TransactionOutcome};
+use vouch_broker::{NewMessage, NotDone, Refusal, TransactionId, TransactionOutcome};
 use vouch_node::{EndRequest, MessageQuery, MessageView, Node, NodeConfig, StartError};
 
 /// A part for every 256 KiB of log.
@@ -230,7 +230,7 @@ async fn open_transactions_are_found_by_id_and_key_and_are_in_no_queue() {
     node.stop().await;
 }
 
-async fn end(node: &Node, transaction: u64, outcome: TransactionOutcome) {
+async fn end(node: &Node, transaction: TransactionId, outcome: TransactionOutcome) {
     let by = EndedBy::Operator { name: "test".to_owned() };
     let request = EndRequest { topic: None, message_id: None, transaction, outcome, by, reason: String::new() };
     node.transactions.end(request).await.unwrap();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use vouch_broker::{NewMessage, QueueOffset, TransactionOutcome};
+use vouch_broker::{NewMessage, QueueOffset, TransactionId, TransactionOutcome};
 use vouch_node::{MessageQuery, Node, Receipt};
 
 use crate::common::{half, message, prepare, receive_now, send, topic};
@@ -25,7 +25,7 @@ struct Sent {
 struct Model {
     /// In queues, by place.
     stored: BTreeMap<(u32, QueueOffset), Sent>,
-    open: Vec<(u64, Sent)>,
+    open: Vec<(TransactionId, Sent)>,
 }
 
 impl Model {

@@ -76,7 +76,10 @@ mod tests {
         assert_eq!(of(2).unwrap().commit, Some(false));
         assert_eq!(of(0).unwrap().commit, None);
         assert_eq!(of(3).map_err(|violation| violation.code), Err(Code::BadRequest));
-        assert_eq!(of(1).unwrap().transaction, TransactionId { shard: vouch_broker::ShardId(0), position: 42 });
+        assert_eq!(
+            of(1).unwrap().transaction,
+            TransactionId { shard: vouch_broker::ShardId(0), half: vouch_broker::HalfPosition(42) }
+        );
         assert!(of(1).unwrap().from_check);
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{End, EndedBy, Record};
 use vouch_broker::state::{Applied, Outcome};
-use vouch_broker::{ShardId, State, TransactionId, TransactionOutcome};
+use vouch_broker::{HalfPosition, ShardId, State, TransactionId, TransactionOutcome};
 use vouch_registry::Digest;
 
 /// Lines of one kind in a second; what comes beyond is counted, and told in one line when the second is over.
@@ -192,8 +192,8 @@ impl News {
     }
 }
 
-fn id(transaction: u64) -> TransactionId {
-    TransactionId { shard: ShardId::FIRST, position: transaction }
+fn id(transaction: HalfPosition) -> TransactionId {
+    TransactionId { shard: ShardId::FIRST, half: transaction }
 }
 
 fn verdict(outcome: TransactionOutcome) -> &'static str {

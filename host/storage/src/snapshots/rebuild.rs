@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use vouch_broker::record::{Frame, MessageHead, Record};
 use vouch_broker::state::{PartRebuild, RecordAt};
-use vouch_broker::{Millis, RecordPosition};
+use vouch_broker::{HalfPosition, Millis};
 use vouch_commitlog::{LogPosition, LogReader, map_file};
 
 use super::Snapshots;
@@ -82,8 +82,8 @@ impl Snapshots {
 }
 
 /// The head of the half that a commit refers to, which may lie long before the part.
-fn read_half(reader: &LogReader, transaction: u64) -> Option<MessageHead> {
-    let record = stored::record(reader, RecordPosition(transaction)).ok()?;
+fn read_half(reader: &LogReader, transaction: HalfPosition) -> Option<MessageHead> {
+    let record = stored::record(reader, transaction.first_place()).ok()?;
     let (frame, _) = Frame::split(&record).ok()?;
     match Record::decode(&frame).ok()? {
         Record::Half(head) => Some(head),

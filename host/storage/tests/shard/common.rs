@@ -16,7 +16,8 @@ use vouch_broker::record::{ClusterInit, MessagePlace, NodeStarted, TopicDelete, 
 use vouch_broker::state::Copies;
 use vouch_broker::testing::message;
 use vouch_broker::{
-    MessageKind, Millis, NewMessage, NotDone, QueueOffset, ResourceName, ShardId, State, TopicConfig, TopicId,
+    HalfPosition, MessageKind, Millis, NewMessage, NotDone, QueueOffset, ResourceName, ShardId, State, TopicConfig,
+    TopicId,
 };
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogPosition, LogReader, Recovery};
 use vouch_storage::{
@@ -193,8 +194,8 @@ impl Shard {
     }
 
     /// Prepares a transaction; its id.
-    pub(crate) fn half(&mut self, topic: TopicId, id: &str) -> u64 {
-        self.send_to(topic, 0, NewMessage { kind: MessageKind::Transaction, ..message(id) })
+    pub(crate) fn half(&mut self, topic: TopicId, id: &str) -> HalfPosition {
+        HalfPosition(self.send_to(topic, 0, NewMessage { kind: MessageKind::Transaction, ..message(id) }))
     }
 
     /// Sends these messages of half a mebibyte each.

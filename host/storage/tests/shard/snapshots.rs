@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use vouch_broker::TransactionOutcome;
 use vouch_broker::record::{End, EndedBy};
+use vouch_broker::{HalfPosition, TransactionOutcome};
 use vouch_storage::{StartError, StartProgress, StartStep, known_durable, verify_snapshots};
 
 use crate::common::{
@@ -13,7 +13,7 @@ use crate::common::{
 };
 
 /// Ten mebibytes of messages, and transactions in every state.
-fn fill(shard: &mut Shard) -> Vec<u64> {
+fn fill(shard: &mut Shard) -> Vec<HalfPosition> {
     let t = shard.topic("t", r#"{"queues": 1}"#);
     let x = shard
         .topic("x", r#"{"queues": 1, "type": "transaction", "transaction": {"immunity": "1h", "interval": "1h"}}"#);
@@ -27,7 +27,7 @@ fn fill(shard: &mut Shard) -> Vec<u64> {
     transactions
 }
 
-fn end(shard: &mut Shard, transaction: u64, outcome: TransactionOutcome) {
+fn end(shard: &mut Shard, transaction: HalfPosition, outcome: TransactionOutcome) {
     let (by, mut records) = (EndedBy::Operator { name: "test".to_owned() }, Vec::new());
     End { transaction, outcome, queue: 0, by, reason: String::new() }.encode(&mut records);
     shard.write(&records);

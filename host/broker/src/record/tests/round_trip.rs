@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
-    BodyEncoding, CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset,
-    RecordPosition, ResourceName, StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TopicType,
+    BodyEncoding, CheckPolicy, Generation, GroupConfig, GroupId, HalfPosition, MessageKind, Millis, NewMessage,
+    QueueOffset, RecordPosition, ResourceName, StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TopicType,
     TransactionOutcome, Unconsumed,
 };
 
@@ -129,27 +129,37 @@ fn administration() -> impl Strategy<Value = Record> {
 fn transactions() -> impl Strategy<Value = Record> {
     let outcomes = vec![TransactionOutcome::Committed, TransactionOutcome::RolledBack];
     let end = (any::<u64>(), proptest::sample::select(outcomes), any::<u32>(), ended_by(), text()).prop_map(
-        |(transaction, outcome, queue, by, reason)| Record::End(End { transaction, outcome, queue, by, reason }),
+        |(transaction, outcome, queue, by, reason)| {
+            Record::End(End { transaction: HalfPosition(transaction), outcome, queue, by, reason })
+        },
     );
     let answered = (any::<u64>(), any::<u32>(), millis(), option::of(any::<u64>()), ended_by(), text()).prop_map(
         |(transaction, check_number, asked_at, retry_after_ms, by, reason)| {
-            let answer = CheckAnswered { transaction, check_number, asked_at, retry_after_ms, by, reason };
+            let answer = CheckAnswered {
+                transaction: HalfPosition(transaction),
+                check_number,
+                asked_at,
+                retry_after_ms,
+                by,
+                reason,
+            };
             Record::CheckAnswered(answer)
         },
     );
     prop_oneof![
         end,
         answered,
-        (any::<u64>(), text()).prop_map(|(transaction, reason)| Record::Park(Park { transaction, reason })),
+        (any::<u64>(), text())
+            .prop_map(|(transaction, reason)| Record::Park(Park { transaction: HalfPosition(transaction), reason })),
         (any::<u64>(), text(), text()).prop_map(|(transaction, by, reason)| Record::Resume(Resume {
-            transaction,
+            transaction: HalfPosition(transaction),
             by,
             reason
         })),
         (any::<u64>(), any::<u32>(), any::<u64>(), any::<u32>(), ended_by(), text(), text()).prop_map(
             |(transaction, check_number, binding_revision, failures, by, error, trace)| {
                 Record::ComponentFailed(ComponentFailed {
-                    transaction,
+                    transaction: HalfPosition(transaction),
                     check_number,
                     binding_revision,
                     failures,

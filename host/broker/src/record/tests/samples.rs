@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::{
-    BodyEncoding, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, RecordPosition,
-    ResourceName, TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome,
+    BodyEncoding, Generation, GroupConfig, GroupId, HalfPosition, MessageKind, Millis, NewMessage, QueueOffset,
+    RecordPosition, ResourceName, TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome,
 };
 
 /// A record, what it decodes to, and its kind.
@@ -112,24 +112,24 @@ fn transactions() -> Vec<Sample> {
     let (transaction, reason) = (0x1122, "why".to_owned());
     vec![
         sample!(End {
-            transaction,
+            transaction: HalfPosition(transaction),
             outcome: TransactionOutcome::Committed,
             queue: 2,
             by: EndedBy::Client { client_id: "c".to_owned(), from_check: true },
             reason: String::new()
         }),
         sample!(CheckAnswered {
-            transaction,
+            transaction: HalfPosition(transaction),
             check_number: 3,
             asked_at: Millis(0x0708),
             retry_after_ms: Some(1000),
             by: by_component(),
             reason: reason.clone()
         }),
-        sample!(Park { transaction, reason: reason.clone() }),
-        sample!(Resume { transaction, by: "o".to_owned(), reason }),
+        sample!(Park { transaction: HalfPosition(transaction), reason: reason.clone() }),
+        sample!(Resume { transaction: HalfPosition(transaction), by: "o".to_owned(), reason }),
         sample!(ComponentFailed {
-            transaction,
+            transaction: HalfPosition(transaction),
             check_number: 3,
             binding_revision: 0x0506,
             failures: 10,

@@ -3,7 +3,7 @@
 use super::{Applied, Effect, Outcome, RecordAt};
 use crate::record::{GroupDelete, GroupMade, GroupPut, GroupsUnused, Record, TopicPut};
 use crate::state::{Now, Progress, State, Topic};
-use crate::{Millis, Refusal, ResourceName, TopicId};
+use crate::{HalfPosition, Millis, Refusal, ResourceName, TopicId};
 
 impl State {
     pub(super) fn topic_put(&mut self, at: RecordAt, put: &TopicPut, effects: &mut Vec<Effect>) -> Outcome {
@@ -97,7 +97,8 @@ impl State {
         }
         if self.transactions.open.in_topic(id) > 0 {
             let all = self.transactions.open.iter(None);
-            let lost: Vec<u64> = all.filter(|(_, open)| open.topic == id).map(|(transaction, _)| transaction).collect();
+            let lost: Vec<HalfPosition> =
+                all.filter(|(_, open)| open.topic == id).map(|(transaction, _)| transaction).collect();
             for transaction in lost {
                 self.transactions.remove(transaction);
             }

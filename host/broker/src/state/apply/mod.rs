@@ -7,7 +7,9 @@ mod transaction;
 
 use super::{Leap, State};
 use crate::record::{ClusterInit, Leapt, Record};
-use crate::{GroupId, Millis, QueueOffset, RecordPosition, Refusal, TagHash, TopicId, TransactionOutcome};
+use crate::{
+    GroupId, HalfPosition, Millis, QueueOffset, RecordPosition, Refusal, TagHash, TopicId, TransactionOutcome,
+};
 
 /// Where and when a record lies in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +41,8 @@ pub enum Applied {
     },
     /// A half message is open; for a resend, the first one.
     Prepared {
-        /// Position of the half's record.
-        transaction: u64,
+        /// The transaction.
+        transaction: HalfPosition,
     },
     /// A transaction ended now, or had ended the same way before.
     Ended {

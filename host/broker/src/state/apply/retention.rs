@@ -1,9 +1,9 @@
 //! What is past its retention, and what is carried on.
 
 use super::{Applied, Effect, Outcome, RecordAt};
-use crate::Refusal;
 use crate::record::{Carried, Expire, Kept, Queued, Seen};
 use crate::state::State;
+use crate::{HalfPosition, Refusal};
 
 impl State {
     /// Lets queues begin later, as far as nobody has a right to what lies before (ruling 13). Who misses something gets
@@ -42,7 +42,7 @@ impl State {
                     topic.carry(queue, offset, at.position);
                 }
             }
-            Kept::Half => self.transactions.carry(carried.from.0, at.position),
+            Kept::Half => self.transactions.carry(HalfPosition::of(carried.from), at.position),
             Kept::Chunk(digest, offset) => self.plugins.carry(&digest, offset, carried.from, at.position),
         }
         Ok(Applied::Done)

@@ -4,7 +4,7 @@ use super::{Applied, Effect, Outcome, RecordAt};
 use crate::record::{CheckAnswered, ComponentFailed, End, MessageHead, Park, Resume};
 use crate::state::dedup::Stored;
 use crate::state::{Ended, Failure, IndexEntry, LastAnswer, Now, OpenTransaction, Parked, State};
-use crate::{Millis, Refusal, TopicId, TransactionOutcome, transaction_name};
+use crate::{HalfPosition, Millis, Refusal, TopicId, TransactionOutcome, transaction_name};
 
 impl State {
     pub(super) fn message(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
@@ -47,9 +47,10 @@ impl State {
             last_answer: None,
             failure: None,
         };
-        self.transactions.open.put(at.position.0, open);
-        self.dedup.remember(head, at.time, Stored::Half { transaction: at.position.0 }, &self.leaps);
-        Ok(Applied::Prepared { transaction: at.position.0 })
+        let transaction = HalfPosition::of(at.position);
+        self.transactions.open.put(transaction, open);
+        self.dedup.remember(head, at.time, Stored::Half { transaction }, &self.leaps);
+        Ok(Applied::Prepared { transaction })
     }
 
     pub(super) fn end(&mut self, at: RecordAt, end: &End, effects: &mut Vec<Effect>) -> Outcome {
@@ -156,7 +157,7 @@ impl State {
         let named = |id: &TopicId| {
             self.topics.get(*id).is_some_and(|topic| topics.iter().any(|bound| topic.name.is_written(bound)))
         };
-        let waiting: Vec<u64> = self
+        let waiting: Vec<HalfPosition> = self
             .transactions
             .open
             .waiting_for_binding()

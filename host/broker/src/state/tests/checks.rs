@@ -6,7 +6,7 @@ use crate::check::CheckOverrides;
 use crate::record::{BindingDelete, BindingPut, ComponentFailed, EndedBy, Park, Record, Resume};
 use crate::state::{Applied, Effect, OpenTransaction};
 use crate::testing::{Log, START, end, unknown};
-use crate::{CheckPolicy, Millis, RecordPosition, Refusal, TopicConfig, TopicId, TransactionOutcome};
+use crate::{CheckPolicy, HalfPosition, Millis, RecordPosition, Refusal, TopicConfig, TopicId, TransactionOutcome};
 
 fn policy() -> CheckPolicy {
     CheckPolicy { immunity: Duration::from_secs(6), interval: Duration::from_secs(30), max_checks: 3, schedule: vec![] }
@@ -17,15 +17,15 @@ fn topic(log: &mut Log, name: &str, transaction: CheckPolicy) -> TopicId {
     log.topic_id(name)
 }
 
-fn open(log: &Log, transaction: u64) -> &OpenTransaction {
+fn open(log: &Log, transaction: HalfPosition) -> &OpenTransaction {
     log.state.open_transactions().get(transaction).unwrap()
 }
 
-fn due(log: &Log, topic: TopicId) -> Vec<(u64, u64)> {
+fn due(log: &Log, topic: TopicId) -> Vec<(u64, HalfPosition)> {
     log.state.open_transactions().due(topic, None).map(|(at, id)| (at.0 - START.0, id)).collect()
 }
 
-fn resume(transaction: u64) -> Record {
+fn resume(transaction: HalfPosition) -> Record {
     Record::Resume(Resume { transaction, by: "op".to_owned(), reason: String::new() })
 }
 
@@ -175,7 +175,7 @@ fn a_resumed_transaction_is_asked_at_once_with_a_fresh_count() {
 }
 
 /// A topic with a binding, and a transaction that is parked because the component failed on it.
-fn parked_by_failure(log: &mut Log) -> (TopicId, u64) {
+fn parked_by_failure(log: &mut Log) -> (TopicId, HalfPosition) {
     let topic = topic(log, "orders", policy());
     super::plugins::push(log, "p", "1", 1).unwrap();
     let revision = bind(log, "b", "orders");
@@ -192,7 +192,7 @@ fn bind(log: &mut Log, name: &str, topic: &str) -> u64 {
     log.state.plugins().binding(name).unwrap().revision
 }
 
-fn failed(transaction: u64, check_number: u32, binding_revision: u64) -> Record {
+fn failed(transaction: HalfPosition, check_number: u32, binding_revision: u64) -> Record {
     Record::ComponentFailed(ComponentFailed {
         transaction,
         check_number,
@@ -288,7 +288,7 @@ fn only_a_parked_transaction_is_resumed() {
     log.apply(end(ended, TransactionOutcome::RolledBack)).unwrap();
     let recorded = TransactionOutcome::RolledBack;
     assert!(matches!(log.refused(resume(ended)), Refusal::OutcomeConflict { recorded: r, .. } if r == recorded));
-    assert!(matches!(log.refused(resume(12)), Refusal::AlreadyEnded { .. }));
+    assert!(matches!(log.refused(resume(HalfPosition(12))), Refusal::AlreadyEnded { .. }));
 }
 
 #[test]

@@ -6,15 +6,16 @@ use crate::record::Record;
 use crate::state::retention::QUEUE_COST;
 use crate::state::{Applied, Gap, Outcome, RecordAt};
 use crate::{
-    GroupId, Millis, QueueOffset, RecordPosition, State, TagFilter, TagHash, TopicId, TransactionOutcome, Unconsumed,
+    GroupId, HalfPosition, Millis, QueueOffset, RecordPosition, State, TagFilter, TagHash, TopicId, TransactionOutcome,
+    Unconsumed,
 };
 
 /// Looks at the state after every record and remembers what must not change.
 #[derive(Default)]
 pub(super) struct Watch {
-    halves: BTreeSet<u64>,
-    ended: BTreeMap<u64, TransactionOutcome>,
-    lost: BTreeSet<u64>,
+    halves: BTreeSet<HalfPosition>,
+    ended: BTreeMap<HalfPosition, TransactionOutcome>,
+    lost: BTreeSet<HalfPosition>,
     ends: BTreeMap<(TopicId, u32), QueueOffset>,
     cursors: BTreeMap<(GroupId, TopicId, u32), QueueOffset>,
     starts: BTreeMap<(TopicId, u32), QueueOffset>,
@@ -39,7 +40,9 @@ impl Watch {
 
     fn note(&mut self, at: RecordAt, record: &Record, outcome: &Outcome) {
         match (record, outcome) {
-            (Record::Half(_), Ok(Applied::Prepared { transaction })) if *transaction == at.position.0 => {
+            (Record::Half(_), Ok(Applied::Prepared { transaction }))
+                if *transaction == HalfPosition::of(at.position) =>
+            {
                 self.halves.insert(*transaction);
             }
             // I4: an end that is not a repeat is the only one of its transaction.
@@ -53,7 +56,7 @@ impl Watch {
                 assert_eq!(self.ended.get(&end.transaction), Some(outcome), "a repeat got another outcome");
             }
             // The first copy of a half says which transaction it is, wherever it is carried later.
-            (Record::Carried(carried), Ok(_)) if self.halves.contains(&carried.from.0) => {
+            (Record::Carried(carried), Ok(_)) if self.halves.contains(&HalfPosition::of(carried.from)) => {
                 self.carried.insert(at.position, carried.from);
             }
             _ => {}
@@ -146,24 +149,24 @@ impl Watch {
             match (self.ended.get(half), open.get(*half)) {
                 (Some(_), Some(_)) => panic!("transaction {half} ended and is open"),
                 (Some(TransactionOutcome::RolledBack), None) | (None, Some(_)) => {
-                    assert_eq!(everywhere(RecordPosition(*half)), 0, "half {half} can be seen");
+                    assert_eq!(everywhere(half.first_place()), 0, "half {half} can be seen");
                 }
                 (Some(TransactionOutcome::Committed), None) => {
                     let recorded = state.outcomes().get(*half).map(|ended| ended.topic);
                     let topic = recorded.and_then(|topic| state.topics().get(topic));
                     if let Some(topic) = topic {
                         let kept = (0..topic.queue_count()).all(|queue| topic.start(queue) == QueueOffset::FIRST);
-                        let times = indexed.get(&(topic.id, RecordPosition(*half))).copied().unwrap_or(0);
+                        let times = indexed.get(&(topic.id, half.first_place())).copied().unwrap_or(0);
                         assert!(times == 1 || (times == 0 && !kept), "commit of {half}");
                     }
                 }
                 (None, None) => {
                     self.lost.insert(*half);
-                    assert_eq!(everywhere(RecordPosition(*half)), 0, "a lost half {half} can be seen");
+                    assert_eq!(everywhere(half.first_place()), 0, "a lost half {half} can be seen");
                 }
             }
         }
-        let all: Vec<u64> = open.iter(None).map(|(id, _)| id).collect();
+        let all: Vec<HalfPosition> = open.iter(None).map(|(id, _)| id).collect();
         assert_eq!((all.len(), all.is_sorted()), (open.len(), true));
         assert_eq!(open.iter(None).filter(|(_, o)| o.parked.is_some()).count(), open.parked());
         let waiting = open.iter(None).filter(|(_, o)| o.parked.as_ref().is_some_and(|parked| parked.until_bound));

@@ -111,7 +111,7 @@ fn every_byte_of_a_part_has_its_meaning() {
     let data = 40 + 5 * 56;
     let rows = [
         // Kind, topic, queue; first, count, lowest, highest, place, length.
-        ([1, 1, 0], [0, 1, half, half, data as u64], 16),
+        ([1, 1, 0], [0, 1, half.0, half.0, data as u64], 16),
         ([1, 1, 1], [0, 1, sent.position.0, sent.position.0, data as u64 + 16], 16),
         ([2, 0, 0], [0, 2, 0, 0, data as u64 + 32], 80),
         ([3, 0, 0], [0, 1, 0, 0, data as u64 + 112], 40),
@@ -130,7 +130,7 @@ fn every_byte_of_a_part_has_its_meaning() {
     assert_eq!(bytes.len(), data + 168);
     // The outcome: transaction, time, the end's record, topic, checks, outcome.
     let (time, record) = (log.now.0, log.last_position());
-    assert_eq!([112, 120, 128, 144].map(|at| u64_at(data + at)), [half, time, record.0, 1]);
+    assert_eq!([112, 120, 128, 144].map(|at| u64_at(data + at)), [half.0, time, record.0, 1]);
     assert_eq!([136, 140].map(|at| u32_at(data + at)), [1, 0]);
     // The mark: bytes of a half and a message, time.
     assert_eq!([152, 160].map(|at| u64_at(data + at)), [200, time]);
@@ -337,7 +337,7 @@ fn fuller() -> State {
     let place = MessagePlace { topic, queue: 0, stored_at: log.now };
     encode_message(&mut half, place, "client", &message, CheckOverrides::default());
     let (from, _) = log.state.open_transactions().iter(None).next().unwrap();
-    log.apply(Record::Carried(Carried { from: RecordPosition(from), queued: None, record: half })).unwrap();
+    log.apply(Record::Carried(Carried { from: from.first_place(), queued: None, record: half })).unwrap();
     let digest = [1; 32];
     let (from, offset) = log.state.plugins().artifact(&digest).unwrap().chunks[0];
     PluginChunk { digest, offset, total: 3, data: vec![1; 3] }.encode(&mut piece);

@@ -3,7 +3,7 @@
 use crate::record::{MessageHead, Record, TopicDelete};
 use crate::state::{Applied, DEDUP_WINDOW_MS};
 use crate::testing::{Log, end, head};
-use crate::{QueueOffset, ResourceName, TopicId, TransactionOutcome};
+use crate::{HalfPosition, QueueOffset, ResourceName, TopicId, TransactionOutcome};
 
 fn send(log: &mut Log, head: MessageHead) -> Applied {
     log.apply(Record::Message(head)).unwrap()
@@ -87,8 +87,8 @@ fn a_repeated_half_gets_the_transaction_of_the_first() {
     let topic = log.topic("orders", 1);
     let half = Record::Half(head(topic, 0, "a", 7));
     let prepared = log.apply(half.clone()).unwrap();
-    assert_eq!(prepared, Applied::Prepared { transaction: log.last_position().0 });
-    let transaction = log.last_position().0;
+    assert_eq!(prepared, Applied::Prepared { transaction: HalfPosition::of(log.last_position()) });
+    let transaction = HalfPosition::of(log.last_position());
     assert_eq!(log.apply(half.clone()), Ok(prepared.clone()));
     assert_eq!(log.state.open_transactions().len(), 1);
     log.apply(end(transaction, TransactionOutcome::Committed)).unwrap();
@@ -103,7 +103,7 @@ fn a_half_message_and_a_plain_one_are_never_the_same() {
     log.apply(Record::Half(head(topic, 0, "a", 7))).unwrap();
     assert_eq!(send(&mut log, head(topic, 0, "a", 7)), stored(0, 0));
     let again = log.apply(Record::Half(head(topic, 0, "a", 7))).unwrap();
-    assert_eq!(again, Applied::Prepared { transaction: log.last_position().0 });
+    assert_eq!(again, Applied::Prepared { transaction: HalfPosition::of(log.last_position()) });
     assert_eq!(log.state.resends(), (0, 2), "counted as what they are");
 }
 

@@ -12,8 +12,8 @@ use crate::record::{
 use crate::state::{Applied, GAPS_MAX, Gap, PIN_MS};
 use crate::testing::{Log, ack, end, lease, message, whole};
 use crate::{
-    Generation, GroupConfig, MessageKind, NewMessage, QueueOffset, RecordPosition, StartPosition, TopicConfig, TopicId,
-    TransactionOutcome, Unconsumed,
+    Generation, GroupConfig, HalfPosition, MessageKind, NewMessage, QueueOffset, RecordPosition, StartPosition,
+    TopicConfig, TopicId, TransactionOutcome, Unconsumed,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -240,31 +240,31 @@ fn a_half_that_was_carried_is_committed_from_where_it_lies_now() {
     let mut log = Log::new();
     let topic = topic(&mut log, TopicConfig::default());
     let (committed, rolled_back, open) = (log.half(topic), log.half(topic), log.half(topic));
-    let bodies = log.state.bodies_in(RecordPosition(0)..RecordPosition(open), 10);
+    let bodies = log.state.bodies_in(RecordPosition(0)..open.first_place(), 10);
     assert_eq!(
         bodies.iter().map(|body| body.position).collect::<Vec<_>>(),
-        [committed, rolled_back].map(RecordPosition)
+        [committed, rolled_back].map(HalfPosition::first_place)
     );
     let mut places = Vec::new();
     for body in bodies {
         log.apply(Record::Carried(Carried {
-            from: RecordPosition(body.transaction.unwrap()),
+            from: body.transaction.unwrap().first_place(),
             queued: None,
             record: half_record(&log, topic),
         }))
         .unwrap();
         places.push(log.last_position());
     }
-    assert!(log.state.bodies_in(RecordPosition(0)..RecordPosition(open), 10).is_empty());
+    assert!(log.state.bodies_in(RecordPosition(0)..open.first_place(), 10).is_empty());
     assert_eq!(log.state.place_of_half(committed), Some(places[0]));
-    assert_eq!(log.state.needed_from(), RecordPosition(open));
+    assert_eq!(log.state.needed_from(), open.first_place());
     log.apply(end(rolled_back, TransactionOutcome::RolledBack)).unwrap();
     log.apply(end(committed, TransactionOutcome::Committed)).unwrap();
     assert_eq!(log.state.topics().get(topic).unwrap().entry(0, QueueOffset(0)).unwrap().position, places[0]);
     assert_eq!(log.state.place_of_half(committed), None);
     // One that comes too late changes nothing.
     log.apply(Record::Carried(Carried {
-        from: RecordPosition(committed),
+        from: committed.first_place(),
         queued: None,
         record: half_record(&log, topic),
     }))

@@ -3,7 +3,7 @@
 use crate::record::{Park, Record, TopicDelete};
 use crate::state::{Applied, Effect, Ended, OUTCOME_MEMORY_MS};
 use crate::testing::{Log, end, head, unknown};
-use crate::{QueueOffset, RecordPosition, Refusal, ResourceName, TagHash, TransactionOutcome};
+use crate::{HalfPosition, QueueOffset, Refusal, ResourceName, TagHash, TransactionOutcome};
 
 use TransactionOutcome::{Committed, RolledBack};
 
@@ -20,14 +20,14 @@ fn a_half_message_is_in_no_queue_until_its_commit() {
     let mut log = Log::new();
     let topic = log.topic("orders", 4);
     let transaction = log.half(topic);
-    assert_eq!(transaction, log.last_position().0);
+    assert_eq!(transaction, HalfPosition::of(log.last_position()));
     assert_eq!(log.state.topics().get(topic).unwrap().messages(), 0);
     assert_eq!(log.state.open_transactions().in_topic(topic), 1);
 
     assert_eq!(log.apply(end(transaction, Committed)), first(Committed));
     assert_eq!(log.effects, [Effect::Arrived(topic, TagHash(0))]);
     let entry = log.state.topics().get(topic).unwrap().entry(0, QueueOffset(0)).unwrap();
-    assert_eq!(entry.position, RecordPosition(transaction), "the index points at the half's body");
+    assert_eq!(entry.position, transaction.first_place(), "the index points at the half's body");
     assert_eq!(log.state.open_transactions().in_topic(topic), 0);
 }
 
@@ -37,7 +37,7 @@ fn a_committed_message_keeps_the_tag_of_its_half() {
     let topic = log.topic("orders", 1);
     let tag = TagHash::of(Some("paid"));
     log.apply(Record::Half(crate::record::MessageHead { tag, ..head(topic, 0, "h", 0) })).unwrap();
-    log.apply(end(log.last_position().0, Committed)).unwrap();
+    log.apply(end(HalfPosition::of(log.last_position()), Committed)).unwrap();
     assert_eq!(log.state.topics().get(topic).unwrap().entry(0, QueueOffset(0)).unwrap().tag, tag);
 }
 
@@ -114,9 +114,9 @@ fn an_end_for_what_is_no_transaction_changes_nothing() {
     let mut log = Log::new();
     let topic = log.topic("orders", 1);
     log.send(topic, 0, None);
-    let position = log.last_position().0;
+    let position = HalfPosition::of(log.last_position());
     assert!(matches!(log.refused(end(position, Committed)), Refusal::AlreadyEnded { .. }));
-    assert!(matches!(log.refused(end(u64::MAX, RolledBack)), Refusal::AlreadyEnded { .. }));
+    assert!(matches!(log.refused(end(HalfPosition(u64::MAX), RolledBack)), Refusal::AlreadyEnded { .. }));
 }
 
 #[test]

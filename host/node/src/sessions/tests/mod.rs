@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, StoredMessage};
+use vouch_broker::{BodyEncoding, HalfPosition, MessageKind, Millis, NewMessage, StoredMessage};
 
 use super::questions::{CheckCommand, Question, TelemetryStream};
 use super::*;
+use crate::served_shard::transaction_id;
 use vouch_leader::Members as _;
 
 /// A stream that writes at once, unless its client does not read.
@@ -82,7 +83,7 @@ fn command(origin: &str) -> CheckCommand {
         body: Bytes::from_static(b"x"),
     };
     let half = StoredMessage { message, producer: origin.to_owned(), stored_at: Millis(2) };
-    CheckCommand { topic: ResourceName::plain("orders"), transaction: 7, half }
+    CheckCommand { topic: ResourceName::plain("orders"), transaction: transaction_id(HalfPosition(7)), half }
 }
 
 /// Sessions with a live producer per client, all of topic `orders`.

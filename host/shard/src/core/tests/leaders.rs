@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use vouch_broker::record::{CheckAnswered, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{Generation, GroupId, QueueOffset, TopicId};
+use vouch_broker::{Generation, GroupId, HalfPosition, QueueOffset, TopicId};
 use vouch_leader::checks::Due;
 
 use super::bench::{Bench, Caller};
@@ -56,7 +56,7 @@ struct Promises {
     /// Asks whose answer is not in the log.
     asked: Vec<Due>,
     /// How many checks of each transaction are in the log.
-    checks: BTreeMap<String, u32>,
+    checks: BTreeMap<HalfPosition, u32>,
 }
 
 impl Promises {
@@ -124,7 +124,7 @@ impl Promises {
             let open = self.bench.core.state().open_transactions().get(due.transaction).cloned();
             let open = open.expect("only what is open is asked about");
             prop_assert!(open.next_due <= self.bench.now().time, "asked before its time");
-            let recorded = self.checks.get(&format!("{:?}", due.transaction)).copied().unwrap_or(0);
+            let recorded = self.checks.get(&due.transaction).copied().unwrap_or(0);
             prop_assert_eq!((due.number, open.checks), (recorded + 1, recorded), "a check is counted once");
             let twice = self.asked.iter().any(|other| other.transaction == due.transaction);
             prop_assert!(!twice, "one leader asks about a transaction once at a time");
@@ -148,7 +148,7 @@ impl Promises {
             reason: String::new(),
         };
         if let Ok(Applied::Counted { .. }) = self.bench.happen(|out| _ = answer.encode(out)) {
-            *self.checks.entry(format!("{:?}", due.transaction)).or_default() += 1;
+            *self.checks.entry(due.transaction).or_default() += 1;
         }
     }
 

@@ -8,8 +8,9 @@ use crate::record::*;
 use crate::state::PIN_MS;
 use crate::testing::{Log, head};
 use crate::{
-    CheckPolicy, Generation, GroupConfig, GroupId, MessageKind, Millis, NewMessage, QueueOffset, RecordPosition,
-    ResourceName, StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
+    CheckPolicy, Generation, GroupConfig, GroupId, HalfPosition, MessageKind, Millis, NewMessage, QueueOffset,
+    RecordPosition, ResourceName, StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome,
+    Unconsumed,
 };
 
 /// Numbers from which a record is made, small so that records meet.
@@ -189,7 +190,7 @@ fn carried(log: &Log, step: Step) -> Record {
         2 => {
             let half = NewMessage { kind: MessageKind::Transaction, ..message };
             encode_message(&mut record, place, "client", &half, CheckOverrides::default());
-            Record::Carried(Carried { from: RecordPosition(transaction(log, step)), queued: None, record })
+            Record::Carried(Carried { from: transaction(log, step).first_place(), queued: None, record })
         }
         _ => {
             let digest = [(step.a % 3) as u8 + 1; 32];
@@ -210,10 +211,10 @@ fn message(step: Step) -> MessageHead {
 }
 
 /// A transaction that is or was there, or none.
-fn transaction(log: &Log, step: Step) -> u64 {
+fn transaction(log: &Log, step: Step) -> HalfPosition {
     let halves = log.records.iter().filter(|(_, record)| matches!(record, Record::Half(_)));
-    let mut all: Vec<u64> = halves.map(|(at, _)| at.position.0).collect();
-    all.push(u64::from(step.a) * 100);
+    let mut all: Vec<HalfPosition> = halves.map(|(at, _)| HalfPosition::of(at.position)).collect();
+    all.push(HalfPosition(u64::from(step.a) * 100));
     all[usize::from(step.a) % all.len()]
 }
 
