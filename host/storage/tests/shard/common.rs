@@ -145,7 +145,11 @@ impl Shard {
     }
 
     /// Where an entry lies, and where its first record does.
-    fn append(&mut self, kind: EntryKind, payload: &[u8]) -> Result<(LogPosition, LogPosition), AppendError> {
+    pub(crate) fn append(
+        &mut self,
+        kind: EntryKind,
+        payload: &[u8],
+    ) -> Result<(LogPosition, LogPosition), AppendError> {
         self.index += 1;
         self.now = self.now.plus_ms(1);
         let header = EntryHeader { term: self.term, index: self.index, leader_time_ms: self.now.0, kind };

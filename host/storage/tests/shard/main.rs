@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
 mod backup;
+mod chains;
 mod common;
 mod copies;
+mod cuts;
 mod damage;
 mod folder;
+mod held;
 mod lookup;
 mod scrub;
 mod snapshots;
