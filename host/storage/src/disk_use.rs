@@ -154,4 +154,46 @@ mod tests {
         disk.measured(Space { used: 4, total: 10 }, 0, None, Some(Shortage::Descriptors));
         assert!(disk.check().is_err_and(|full| full.to_string().contains("file descriptors")));
     }
+
+    #[test]
+    fn each_mark_is_met_from_both_sides_on_a_disk_and_a_limit_of_any_size() {
+        for mark in [1_u8, 50, 90, 99, 100] {
+            for total in [100_u64, 100 << 33, u64::MAX / 100 * 100] {
+                let at = total / 100 * u64::from(mark);
+                let full = |used| DiskUse::new(mark).measured(Space { used, total }, 0, None, None);
+                assert!(!full(at - 1) && full(at), "{mark} % of {total}");
+                let full = |log| DiskUse::new(mark).measured(Space { used: 0, total: 1 }, log, Some(total), None);
+                assert!(!full(at - 1) && full(at), "{mark} % of a limit of {total}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_measured_is_told_and_only_refusals_are_counted() {
+        let disk = DiskUse::new(80);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (used, log, refused) in [(10, 3, 0), (85, 40, 2), (20, 5, 2)] {
+            disk.measured(Space { used, total: 100 }, log, Some(1000), None);
+            assert_eq!((read(&disk.used_bytes), read(&disk.total_bytes), read(&disk.log_bytes)), (used, 100, log));
+            let _ = (disk.check(), disk.check());
+            assert_eq!(read(&disk.refused), refused, "{used} of 100 used");
+        }
+    }
+
+    #[test]
+    fn whoever_is_refused_hears_what_is_missing_and_what_helps() {
+        let disk = DiskUse::new(95);
+        let space = Space { used: 0, total: 100 };
+        for shortage in [Shortage::Descriptors, Shortage::Memory] {
+            disk.measured(space, 0, None, Some(shortage));
+            let told = disk.check().unwrap_err();
+            assert_eq!(told, Full::Short(shortage));
+            assert!(told.to_string().contains(shortage.remedy()) && told.to_string().contains("nothing was stored"));
+        }
+        // Of space alone the mark is told, which is what an operator sets.
+        disk.measured(space, 0, None, Some(Shortage::Space));
+        assert_eq!(disk.check().unwrap_err(), Full::Disk { high_water: 95 });
+        disk.measured(space, 0, None, None);
+        assert!(disk.check().is_ok() && !disk.is_full());
+    }
 }

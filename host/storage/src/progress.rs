@@ -121,4 +121,25 @@ mod tests {
         progress.replayed(11);
         assert_eq!(progress.step(), StartStep::Replaying { replayed_bytes: 10, total_bytes: 10 });
     }
+
+    #[test]
+    fn each_step_is_told_in_words_and_a_start_that_is_given_up_goes_no_further() {
+        let progress = StartProgress::default();
+        let steps = [
+            (StartStep::Opening, "is being opened"),
+            (StartStep::Waiting { holder: "process 7 (vouch backup)".to_owned() }, "waiting for process 7"),
+            (StartStep::ReadingSnapshot, "newest snapshot"),
+            (StartStep::Looking { done_bytes: 3, total_bytes: 9 }, "3 of 9 bytes"),
+            (StartStep::Beginning, "the log is recovered"),
+        ];
+        for (step, words) in steps {
+            progress.enter(step.clone());
+            assert_eq!(progress.step(), step);
+            assert!(step.to_string().contains(words), "{step}");
+            progress.go_on().unwrap();
+        }
+        progress.give_up();
+        assert!(matches!(progress.go_on(), Err(StartError::GivenUp)));
+        assert_eq!(progress.step(), StartStep::Beginning, "that it was given up changes nothing of how far it is");
+    }
 }

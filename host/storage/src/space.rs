@@ -35,4 +35,12 @@ mod tests {
         let space = Space::of_folder(Path::new("/")).unwrap();
         assert!(space.used > 0 && space.total >= space.used);
     }
+
+    #[test]
+    fn a_percentage_is_reached_exactly_where_it_is_and_never_overflows() {
+        let space = |used, total| Space { used, total };
+        assert!(space(u64::MAX, u64::MAX).reaches(100) && !space(u64::MAX - 1, u64::MAX).reaches(100));
+        assert!(space(1, 100).reaches(1) && !space(0, 100).reaches(1));
+        assert!(space(0, 0).reaches(90), "where nothing can be had, everything is used");
+    }
 }

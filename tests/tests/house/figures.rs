@@ -43,7 +43,6 @@ const LEFT: &[(&str, Figure, f64)] = &[
     ("gateway", Figure::Documentation, 0.096),
     ("node", Figure::LongFile, 428.0),
     ("node", Figure::Documentation, 0.127),
-    ("storage", Figure::Tests, 0.55),
 ];
 
 impl Figure {

@@ -109,3 +109,35 @@ fn tell_progress(progress: &StartProgress) -> impl FnMut(Progress) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_cannot_read_is_damage_and_a_system_that_refuses_is_not() {
+        let io =
+            |errno: Errno| OpenError::Io { action: "read", file: "segment".into(), source: io::Error::from(errno) };
+        for errno in [Errno::IO, Errno::FAULT] {
+            assert!(may_be_damage(&io(errno)), "{errno}");
+        }
+        // What a start meets for want of something, or of a right, would be met again by whoever looks closer.
+        for errno in [Errno::MFILE, Errno::NOMEM, Errno::NOSPC, Errno::ACCESS, Errno::NOENT] {
+            assert!(!may_be_damage(&io(errno)), "{errno}");
+        }
+        let no_log = OpenError::NoLog { directory: "log".into() };
+        assert!(!may_be_damage(&no_log));
+    }
+
+    #[test]
+    fn whoever_waits_sees_how_far_the_look_has_come() {
+        let progress = StartProgress::default();
+        let mut tell = tell_progress(&progress);
+        for done_bytes in [0, 5, 10] {
+            tell(Progress { done_bytes, total_bytes: 10 });
+            assert_eq!(progress.step(), StartStep::Looking { done_bytes, total_bytes: 10 });
+        }
+    }
+}

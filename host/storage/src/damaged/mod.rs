@@ -83,3 +83,75 @@ impl DamagedLog {
 pub fn is_break(range: &DamagedRange) -> bool {
     range.from == range.to
 }
+
+#[cfg(test)]
+mod tests {
+    use vouch_broker::TopicId;
+    use vouch_broker::state::QueueGap;
+    use vouch_commitlog::LogIdentity;
+
+    use super::*;
+
+    fn range(from: u64, to: u64) -> DamagedRange {
+        DamagedRange {
+            file: PathBuf::from("segment"),
+            offset: from,
+            length: to - from,
+            from: LogPosition(from),
+            to: LogPosition(to),
+            reason: "it is damaged".to_owned(),
+            headers: 0,
+            index_before: None,
+            index_after: None,
+        }
+    }
+
+    fn damaged(served_to: u64, end: u64, damage: Vec<DamagedRange>) -> DamagedLog {
+        let found = Verification {
+            identity: LogIdentity { cluster_id: [1; 16], shard: 0, segment_size: 100 },
+            start: LogPosition(0),
+            end: LogPosition(end),
+            durable: LogPosition(end),
+            entries: 1,
+            damage,
+            tail: None,
+            segments: Vec::new(),
+        };
+        DamagedLog { found, served_to, doubtful_to: 0, lost: None }
+    }
+
+    #[test]
+    fn what_is_whole_behind_what_is_served_is_counted_without_the_damage_in_it() {
+        let bytes = |served_to, damage| damaged(served_to, 1000, damage).not_served_bytes();
+        assert_eq!(bytes(1000, vec![]), 0, "all of it is served");
+        assert_eq!(bytes(300, vec![range(300, 400)]), 600);
+        assert_eq!(bytes(300, vec![range(100, 200), range(300, 400), range(900, 1000)]), 500);
+        // One that begins before counts from there on, and one that reaches beyond the end counts up to it.
+        assert_eq!(bytes(300, vec![range(200, 400), range(950, 2000)]), 550);
+        assert_eq!(bytes(2000, vec![range(100, 200)]), 0, "a snapshot may cover more than the log still has");
+        assert_eq!(bytes(500, vec![range(500, 500)]), 500, "where histories meet nothing is lost");
+    }
+
+    #[test]
+    fn where_whole_entries_do_not_follow_one_another_nothing_lies_between() {
+        assert!(is_break(&range(700, 700)) && !is_break(&range(700, 701)));
+    }
+
+    #[test]
+    fn a_log_that_is_only_read_occupies_what_lies_there() {
+        let usage = damaged(0, 1000, vec![]).usage();
+        assert_eq!((usage.start.0, usage.end.0, usage.spare_bytes, usage.held_bytes), (0, 1000, 0, 0));
+        assert_eq!((usage.segments, usage.segment_bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_is_lost_with_parts_is_told_by_file_and_number() {
+        let gap = |queue, offsets| QueueGap { topic: TopicId(1), queue, offsets };
+        let gaps = Gaps { queues: vec![gap(0, 5..8), gap(1, 0..4)], sent: 9, outcomes: 2 };
+        let files = vec![PathBuf::from("/data/1.part"), PathBuf::from("/data/2.part")];
+        let told = LostParts { files, stretch: 0..100, gaps }.to_string();
+        for words in ["/data/1.part, /data/2.part", "where 7 messages lie", "2 outcomes", "9 messages are lost"] {
+            assert!(told.contains(words), "{told}");
+        }
+    }
+}

@@ -41,3 +41,39 @@ impl Holdings {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use vouch_broker::ShardId;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_log_was_needed_for_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = ShardFolder::of(folder.path(), ShardId::FIRST);
+        let holdings = || Holdings::of_folder(&shard).unwrap();
+        let (nothing, others) =
+            (Holdings { segments: false, others: false }, Holdings { segments: false, others: true });
+        assert_eq!(holdings(), nothing, "no folder at all");
+        fs::create_dir_all(shard.log()).unwrap();
+        fs::create_dir_all(shard.snapshots()).unwrap();
+        let place = |path: &Path| fs::write(path, "").unwrap();
+        for ours in ["part-0.room", "7.part.unfinished", "notes.txt"] {
+            place(&shard.snapshots().join(ours));
+        }
+        place(&shard.log().join("lost+found"));
+        assert_eq!(holdings(), nothing, "room that was set aside, what was never finished, what is somebody's");
+        for kept in ["1.snapshot", "1.snapshot2", "1.part", "1.part2"] {
+            place(&shard.snapshots().join(kept));
+            assert_eq!(holdings(), others, "{kept}");
+            fs::remove_file(shard.snapshots().join(kept)).unwrap();
+        }
+        place(&shard.log().join("1.spare"));
+        assert_eq!(holdings(), others, "a file that was a segment once");
+        place(&shard.segment(0));
+        assert_eq!(holdings(), Holdings { segments: true, others: true });
+    }
+}

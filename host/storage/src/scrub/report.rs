@@ -58,3 +58,52 @@ impl ScrubReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(from: u64, to: u64) -> DamagedRange {
+        DamagedRange {
+            file: PathBuf::from("segment"),
+            offset: from,
+            length: to - from,
+            from: LogPosition(from),
+            to: LogPosition(to),
+            reason: "it is damaged".to_owned(),
+            headers: 0,
+            index_before: None,
+            index_after: None,
+        }
+    }
+
+    fn known(report: &ScrubReport) -> Vec<u64> {
+        report.found().iter().map(|range| range.from.0).collect()
+    }
+
+    #[test]
+    fn each_range_is_kept_once_by_its_place_and_only_as_long_as_the_log_has_it() {
+        let report = ScrubReport::default();
+        report.note(&[range(500, 600), range(100, 200)], LogPosition(0));
+        report.note(&[range(300, 400), range(100, 200)], LogPosition(0));
+        assert_eq!(known(&report), [100, 300, 500]);
+        // One that ends where the log begins is gone; one that reaches into it is not.
+        report.note(&[], LogPosition(200));
+        assert_eq!(known(&report), [300, 500]);
+        report.note(&[range(700, 800)], LogPosition(399));
+        assert_eq!(known(&report), [300, 500, 700]);
+        report.note(&[], LogPosition(u64::MAX));
+        assert!(known(&report).is_empty());
+    }
+
+    #[test]
+    fn a_disk_that_loses_everything_fills_no_memory() {
+        let report = ScrubReport::default();
+        let many: Vec<_> = (0..FOUND_MAX as u64 + 7).map(|n| range(n * 10, n * 10 + 5)).collect();
+        report.note(&many, LogPosition(0));
+        assert_eq!(known(&report).len(), FOUND_MAX);
+        // What comes free is there for others.
+        report.note(&[range(1 << 40, (1 << 40) + 1)], LogPosition(100));
+        assert_eq!((known(&report).len(), known(&report).last()), (FOUND_MAX - 9, Some(&(1 << 40))));
+    }
+}

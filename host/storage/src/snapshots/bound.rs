@@ -35,3 +35,17 @@ pub struct Bounds {
     /// The newest one.
     pub newer: Bound,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_begins_with_the_last_entry_of_a_snapshot_or_with_what_its_state_refers_to() {
+        let bound = |last_entry, refers_to| Bound { covers: 1000, last_entry, refers_to };
+        assert_eq!(bound(900, 400).log_from(), 400);
+        // A state that refers to nothing any more still has to be found to belong to its log.
+        assert_eq!(bound(900, u64::MAX).log_from(), 900);
+        assert_eq!(bound(0, 0).log_from(), 0);
+    }
+}

@@ -52,3 +52,43 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_too_little_of_is_told_from_what_is_wrong_with_a_copy() {
+        const ENOSPC: i32 = 28;
+        const EMFILE: i32 = 24;
+        const EIO: i32 = 5;
+        let of_part = |errno| PartError::Io { kind: io::ErrorKind::Other, errno, why: String::new() };
+        for errno in [ENOSPC, EMFILE] {
+            for fault in [Fault::Io(io::Error::from_raw_os_error(errno)), Fault::Part(of_part(Some(errno)))] {
+                assert_eq!(fault.shortage().unwrap().raw_os_error(), Some(errno));
+            }
+        }
+        let faults = [
+            Fault::Io(io::Error::from_raw_os_error(EIO)),
+            Fault::Io(io::ErrorKind::NotFound.into()),
+            Fault::Part(of_part(Some(EIO))),
+            Fault::Part(of_part(None)),
+            Fault::Head(CheckpointError::Damaged),
+            Fault::Stopped,
+        ];
+        for fault in faults {
+            let told = fault.to_string();
+            assert_eq!(fault.shortage().unwrap_err().to_string(), told);
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_not_there_is_told_from_one_that_is_damaged() {
+        let of_part = |kind| Fault::Part(PartError::Io { kind, errno: None, why: String::new() });
+        assert!(Fault::Io(io::ErrorKind::NotFound.into()).is_missing());
+        assert!(of_part(io::ErrorKind::NotFound).is_missing());
+        assert!(!Fault::Io(io::ErrorKind::PermissionDenied.into()).is_missing());
+        assert!(!of_part(io::ErrorKind::UnexpectedEof).is_missing());
+        assert!(!Fault::Head(CheckpointError::Damaged).is_missing());
+    }
+}

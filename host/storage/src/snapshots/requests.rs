@@ -89,3 +89,55 @@ impl Requests {
         self.waiting().stopping
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_snapshots_that_are_asked_for_the_last_one_is_made() {
+        let requests = Requests::due_at(u64::MAX);
+        requests.want(10);
+        requests.want(30);
+        assert_eq!(requests.next().target, Some(30));
+        assert_eq!(requests.waiting().target, None, "it was taken");
+    }
+
+    #[test]
+    fn damaged_parts_are_asked_for_once_each_and_come_with_the_snapshot_that_is_due() {
+        let requests = Requests::due_at(100);
+        requests.damaged([7, 3]);
+        requests.damaged([7]);
+        requests.applied(100);
+        let Waiting { target, damaged, stopping } = requests.next();
+        assert_eq!((target, damaged.into_iter().collect::<Vec<_>>(), stopping), (Some(100), vec![3, 7], false));
+        requests.damaged([]);
+        assert!(requests.waiting().damaged.is_empty());
+    }
+
+    #[test]
+    fn a_stop_is_heard_by_who_waits_and_is_not_forgotten() {
+        let requests = Requests::due_at(u64::MAX);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| requests.next().stopping);
+            requests.waiting().stopping = true;
+            requests.changed.notify_one();
+            assert!(waiting.join().unwrap());
+        });
+        assert!(requests.is_stopping() && requests.next().stopping);
+    }
+
+    #[test]
+    fn nothing_is_due_before_its_position_and_nothing_twice() {
+        let requests = Requests::due_at(100);
+        (0..100).for_each(|position| requests.applied(position));
+        assert_eq!(requests.waiting().target, None);
+        requests.applied(100);
+        requests.applied(101);
+        assert_eq!(requests.next().target, Some(100), "asked for when it fell due");
+        requests.next_due(200);
+        assert_eq!(requests.waiting().target, None);
+        requests.applied(200);
+        assert_eq!(requests.next().target, Some(200));
+    }
+}
