@@ -134,4 +134,78 @@ mod tests {
             assert!(!unfinished.exists());
         }
     }
+
+    type Appear = fn(&Path, &Path, &str) -> io::Result<()>;
+    const BOTH: [Appear; 2] = [
+        |path, unfinished, content| appear(path, unfinished, |file| file.write_all(content.as_bytes())),
+        |path, unfinished, content| appear_durably(path, unfinished, |file| file.write_all(content.as_bytes())),
+    ];
+
+    /// What a crash leaves after each step: nothing beside, half of it beside, all of it beside, or the new file.
+    #[test]
+    fn whatever_step_a_crash_came_at_the_old_file_or_the_new_one_is_there_and_the_next_write_goes_through() {
+        for write in BOTH {
+            for left in [None, Some(""), Some("ne"), Some("new and longer than what comes next")] {
+                let folder = tempfile::tempdir().unwrap();
+                let (path, unfinished) = (folder.path().join("file"), folder.path().join("file.new"));
+                fs::write(&path, "old").unwrap();
+                if let Some(left) = left {
+                    fs::write(&unfinished, left).unwrap();
+                }
+                assert_eq!(fs::read_to_string(&path).unwrap(), "old", "{left:?}");
+                write(&path, &unfinished, "next").unwrap();
+                assert_eq!(fs::read_to_string(&path).unwrap(), "next", "nothing of what was left is in it: {left:?}");
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{left:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_old_file_and_nothing_beside_it() {
+        for write in BOTH {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, unfinished) = (folder.path().join("file"), folder.path().join("file.new"));
+            // It cannot be created: its folder is missing, or a folder has its name.
+            assert!(write(&folder.path().join("none/file"), &folder.path().join("none/file.new"), "x").is_err());
+            fs::write(&path, "old").unwrap();
+            fs::create_dir(&unfinished).unwrap();
+            assert!(write(&path, &unfinished, "x").is_err());
+            fs::remove_dir(&unfinished).unwrap();
+            // It cannot be written: the disk is full.
+            std::os::unix::fs::symlink("/dev/full", &unfinished).unwrap();
+            assert_eq!(write(&path, &unfinished, "x").unwrap_err().kind(), io::ErrorKind::StorageFull);
+            assert!(fs::symlink_metadata(&unfinished).is_err(), "what was half written is gone");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+            // It cannot get its name: a folder that holds something has that.
+            fs::create_dir_all(folder.path().join("taken/by")).unwrap();
+            assert!(write(&folder.path().join("taken"), &unfinished, "x").is_err());
+            assert!(!unfinished.exists() && folder.path().join("taken/by").exists());
+            write(&path, &unfinished, "new").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        }
+    }
+
+    #[test]
+    fn what_others_could_read_they_cannot_once_it_is_written_anew() {
+        for write in BOTH {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, unfinished) = (folder.path().join("file"), folder.path().join("file.new"));
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            write(&path, &unfinished, "new").unwrap();
+            assert_eq!(mode(&path), 0o600);
+        }
+    }
+
+    #[test]
+    fn folders_are_synced_up_to_the_one_that_may_not_be_opened_and_a_missing_one_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b/c");
+        assert_eq!(sync(&deep).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(sync_with_those_above(&deep).is_err());
+        create_dir_all(&deep).unwrap();
+        create_dir_all(&deep).expect("it may be there");
+        sync_with_those_above(&deep).unwrap();
+        sync_with_those_above(&deep.join("..")).unwrap();
+    }
 }
