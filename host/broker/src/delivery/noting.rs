@@ -31,10 +31,13 @@ impl<'a> Place<'a> {
         Some(Self { group, noted: group.progress(topic)?.filters(), on_their_way })
     }
 
+    /// Whether the group has it once all that is on its way is applied. Asked before each receive, so it looks for no
+    /// room.
     fn stays(&self, filter: &TagFilter) -> bool {
         self.on_their_way.map_or_else(|| self.noted.contains(filter), |filters| filters.stays(filter, self.noted))
     }
 
+    /// How many different ones the group has at most, if every record that is on its way is applied.
     fn filters(&self) -> usize {
         let more = |filters: &FiltersOnTheirWay| filters.noted().filter(|filter| !self.noted.contains(filter)).count();
         self.noted.len() + self.on_their_way.map_or(0, more)

@@ -40,6 +40,7 @@ impl FiltersOnTheirWay {
         self.0.get(filter).map_or_else(|| applied.contains(filter), |way| way.stays)
     }
 
+    /// Notes one more record about a filter. The last one in the order of the log says whether it stays.
     fn hold(&mut self, filter: &TagFilter, noted: bool) {
         let way = self.0.entry(filter.clone()).or_default();
         *(if noted { &mut way.noting } else { &mut way.letting_go }) += 1;
@@ -66,6 +67,8 @@ impl FiltersOnTheirWay {
     }
 }
 
+/// What of one group on one topic is decided by records that are on their way. The state does not know of them yet, and
+/// a scan must not decide the same a second time.
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
     /// Per queue: ranges of fresh messages that records on their way decide, in the order of the log, each by its end
@@ -113,11 +116,14 @@ struct TagsOnTheirWay {
 }
 
 impl TagsOnTheirWay {
+    /// One more record on its way notes a filter with so many tags.
     fn add(&mut self, group: GroupId, tags: usize) {
         *self.of_group.entry(group).or_default() += tags;
         self.of_all += tags;
     }
 
+    /// The same record is applied, or never will be. Nothing is taken back that was not added: whoever calls says 0 for
+    /// what was forgotten with its group.
     fn remove(&mut self, group: GroupId, tags: usize) {
         if tags == 0 {
             return;
@@ -218,6 +224,8 @@ impl Reservations {
         });
     }
 
+    /// What is on its way for a group on a topic, to be read by a scan and to be turned on by it. It is made where
+    /// there is none yet.
     pub(super) fn of(&mut self, subject: (GroupId, TopicId)) -> &mut Reserved {
         self.subjects.entry(subject).or_default()
     }
@@ -233,6 +241,12 @@ impl Reservations {
         FilterTags { of_group: of_group.get(&group).copied().unwrap_or(0), of_all: *of_all }
     }
 
+    /// The one way back from [`Self::hold`], with the same record. `ranges_at` does what differs: a range that is
+    /// applied goes with all before it, since records are applied in their order; one that is abandoned goes with all
+    /// behind it, since those would leave a gap.
+    ///
+    /// What was held for a group or topic that went meanwhile is gone already ([`Self::retain_living`]), and is passed
+    /// over.
     fn forget(
         &mut self,
         record: &Record,

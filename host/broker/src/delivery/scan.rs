@@ -10,6 +10,15 @@ use crate::{QueueOffset, TagFilter, TagHash};
 /// next one goes on where it stopped, since all that was looked at is decided by the record.
 pub(super) const SCAN_MAX: usize = 4096;
 
+/// One look at what a group may have of a topic, for one receive of one member. It changes nothing but the turn of the
+/// queues: what it decides becomes a lease record, and holds when that is applied.
+///
+/// # To ensure correctness
+/// - It decides no place that a record on its way decides.
+/// - Everything that it looks at it decides, for the member that asks or not, so that the next scan begins behind it.
+/// What nobody wants is done, what another member wants is left for that one (ruling 12).
+/// - What the group has in hand and unfinished is bounded ([`UNFINISHED_MAX`]): fresh messages are looked at only as
+/// far as there is room.
 pub(super) struct Scan<'a> {
     topic: &'a Topic,
     progress: &'a Progress,
@@ -27,6 +36,7 @@ pub(super) struct Scan<'a> {
     fresh: Vec<LeasedRange>,
 }
 
+/// For whom a message is, by its tag.
 enum Match {
     Mine,
     Others,
@@ -34,6 +44,7 @@ enum Match {
 }
 
 impl<'a> Scan<'a> {
+    /// A scan that has looked at nothing. How many it may hand out is clamped here, whatever the member asked for.
     pub(super) fn new(
         topic: &'a Topic,
         progress: &'a Progress,
@@ -68,6 +79,7 @@ impl<'a> Scan<'a> {
         self.finish()
     }
 
+    /// The member has as many as it asked for, and no further place is looked at: what is not looked at is not decided.
     fn full(&self) -> bool {
         self.picks.messages.len() >= self.max
     }
@@ -91,6 +103,7 @@ impl<'a> Scan<'a> {
         self.progress.filters().matches(tag) || self.on_their_way.matches(tag)
     }
 
+    /// For whom a message with this tag is. The member that asks goes before the others, who may want it as well.
     fn whose(&self, tag: TagHash) -> Match {
         if self.wanted.filter.matches(tag) {
             Match::Mine
@@ -144,6 +157,8 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Decides one place below the cursor. One that was handed out too often is none of the lease: it is told as
+    /// exhausted, and becomes a dead letter by a record of its own.
     fn decide_again(&mut self, queue: u32, offset: QueueOffset) {
         let Some(exception) = self.progress.exception(queue, offset) else { return };
         let Some(entry) = self.topic.entry(queue, offset) else { return };
@@ -179,6 +194,8 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// One stretch of a queue, from where neither the state nor a record on its way has decided. It has no gap, for the
+    /// cursor moves over all of it at once.
     fn fresh_of_queue(&mut self, queue: u32, from: QueueOffset) {
         let mut range = LeasedRange { queue, from, to: from, leased: Vec::new(), left: Vec::new() };
         while self.room > 0
@@ -192,6 +209,7 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Decides the next fresh message of a queue. One that nobody wants takes no room: it is done with the same record.
     fn decide_fresh(&mut self, range: &mut LeasedRange, entry: &IndexEntry) {
         let offset = range.to;
         match self.whose(entry.tag) {
@@ -210,6 +228,7 @@ impl<'a> Scan<'a> {
         range.to = range.to.next();
     }
 
+    /// The record of all that was decided, if anything was, and whether the same member should ask on at once.
     fn finish(mut self) -> Picks {
         let decided = !self.fresh.is_empty() || !self.again.is_empty();
         // Without a decision the next call would stop at the same place, and nothing would end the asking.

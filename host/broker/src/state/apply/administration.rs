@@ -6,6 +6,8 @@ use crate::state::{Now, Progress, State, Topic};
 use crate::{HalfPosition, Millis, Refusal, ResourceName, TopicId};
 
 impl State {
+    /// A repeat of the same record is one more revision, unless it says which one it expects. Queues are only ever
+    /// added: an offset that was handed out keeps its meaning.
     pub(super) fn topic_put(&mut self, at: RecordAt, put: &TopicPut, effects: &mut Vec<Effect>) -> Outcome {
         let before = self.topics.named(&put.name).ok();
         check_revision("topic", &put.name, before.map_or(0, |topic| topic.revision), put.expected_revision)?;
@@ -39,6 +41,7 @@ impl State {
         }
     }
 
+    /// Makes a group, or changes its settings from now on: leases that live keep the deadline that they have.
     pub(super) fn group_put(&mut self, at: RecordAt, put: &GroupPut, effects: &mut Vec<Effect>) -> Outcome {
         let current = self.groups.named(&put.name).map_or(0, |group| group.revision);
         check_revision("group", &put.name, current, put.expected_revision)?;
@@ -48,6 +51,8 @@ impl State {
         Ok(Applied::Set { created, revision: at.position.0 })
     }
 
+    /// With the group goes what it received. A handle of it that comes later finds no group, and one of the same name
+    /// that is made again has another id: it begins anew.
     pub(super) fn group_delete(&mut self, delete: &GroupDelete, effects: &mut Vec<Effect>) -> Outcome {
         let id = self.groups.named(&delete.name)?.id;
         self.groups.delete(id);
@@ -55,6 +60,8 @@ impl State {
         Ok(Applied::Done)
     }
 
+    /// As a receive does that names a group which is not there. Two members may propose it at once: the second finds it
+    /// made and is refused, and its receive goes on with the group that is there.
     pub(super) fn group_made(&mut self, at: RecordAt, made: &GroupMade, effects: &mut Vec<Effect>) -> Outcome {
         let current = self.groups.named(&made.name).map_or(0, |group| group.revision);
         check_revision("group", &made.name, current, Some(0))?;
@@ -77,6 +84,9 @@ impl State {
         Ok(Applied::Forgotten { groups })
     }
 
+    /// Whether anything would be lost is decided here and not by who proposed it: a message may have come between. What
+    /// goes with the topic goes in this order: transactions that could no longer end, what groups know of it, the topic
+    /// itself; its name stays for dead letters that came from it.
     pub(super) fn topic_delete(&mut self, name: &ResourceName, force: bool, effects: &mut Vec<Effect>) -> Outcome {
         let topic = self.topics.named(name)?;
         let id = topic.id;
@@ -118,6 +128,8 @@ impl State {
         self.groups.iter().filter_map(|group| group.progress(topic.id)).map(left).max().unwrap_or(topic.messages_kept())
     }
 
+    /// All that has to do with components. Pieces of one change nothing that anybody sees before the record that
+    /// publishes them.
     pub(super) fn plugin_record(&mut self, at: RecordAt, record: &Record, effects: &mut Vec<Effect>) -> Outcome {
         let set = |created| Applied::Set { created, revision: at.position.0 };
         let applied = match record {
@@ -151,11 +163,14 @@ impl State {
 }
 
 impl State {
+    /// Asked before and after a binding changes: transactions of both are asked about again.
     fn topics_of_binding(&self, name: &str) -> Vec<String> {
         self.plugins.binding(name).map_or_else(Vec::new, |binding| binding.topics.clone())
     }
 }
 
+/// Whether what is to be changed is still what the caller read; 0 is what does not exist. Decided when the record is
+/// applied, so of two that read the same one the first in the log wins.
 fn check_revision(
     what: &str,
     name: &dyn std::fmt::Display,

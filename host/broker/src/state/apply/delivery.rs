@@ -6,6 +6,8 @@ use crate::state::{Exception, Progress, State};
 use crate::{Refusal, StartPosition, TopicConfig};
 
 impl State {
+    /// Where a group begins is decided once, at the position of this record: what is sent while it is on its way lies
+    /// behind *the end*. A second one changes nothing of a group that has joined.
     pub(super) fn join(&mut self, at: RecordAt, join: &Join, effects: &mut Vec<Effect>) -> Outcome {
         let topic = &*self.topics.get_mut(join.topic)?;
         self.groups.join(join.group, join.topic, |config| {
@@ -20,6 +22,8 @@ impl State {
         Ok(Applied::Done)
     }
 
+    /// Before the first lease for the filter, in the order of the log: a lease skips nothing that a noted filter
+    /// matches, and so needs to know it. A repeat changes nothing.
     pub(super) fn filter_noted(&mut self, at: RecordAt, noted: &FilterNoted) -> Outcome {
         self.groups.note_filter(noted.group, noted.topic, &noted.filter)?;
         self.groups.see(noted.group, at.time);
@@ -80,6 +84,8 @@ impl State {
     // A receive passes over a message while a record about it is on its way. If that record then changes nothing and
     // the message is free, `Available` says so: nothing else would.
 
+    /// Moves the deadlines of leases that still live and are of the generation that is named; the rest of the list is
+    /// passed over. One that is over by now is free, and whoever waits for it is told.
     pub(super) fn renew(&mut self, at: RecordAt, renew: &Renew, effects: &mut Vec<Effect>) -> Outcome {
         let progress = self.groups.progress_mut(renew.group, renew.topic)?;
         let mut over = false;
@@ -95,6 +101,8 @@ impl State {
         Ok(Applied::Done)
     }
 
+    /// Done means done: a repeat finds nothing to do and is answered like the first. One with the handle of an earlier
+    /// lease is refused, since the message is in other hands by now.
     pub(super) fn ack(&mut self, at: RecordAt, ack: &Ack, effects: &mut Vec<Effect>) -> Outcome {
         let progress = self.groups.progress_mut(ack.group, ack.topic)?;
         let (queue, offset) = (ack.queue, ack.offset);
@@ -113,6 +121,8 @@ impl State {
         Ok(Applied::Done)
     }
 
+    /// Gives the lease another end and another generation. So a repeat with the old handle is refused, and only the new
+    /// handle can acknowledge: of two answers on their way one counts.
     pub(super) fn change_invisible(
         &mut self,
         at: RecordAt,

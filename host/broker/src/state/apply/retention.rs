@@ -27,6 +27,8 @@ impl State {
         Ok(Applied::Expired { messages, missed })
     }
 
+    /// That groups live, as of the time in the log: what is forgotten for want of use is decided by this and by no
+    /// clock.
     pub(super) fn seen(&mut self, at: RecordAt, seen: &Seen) -> Outcome {
         seen.groups.iter().for_each(|group| self.groups.see(*group, at.time));
         Ok(Applied::Done)

@@ -7,6 +7,8 @@ use crate::state::{Ended, Failure, IndexEntry, LastAnswer, Now, OpenTransaction,
 use crate::{HalfPosition, Millis, Refusal, TopicId, TransactionOutcome, transaction_name};
 
 impl State {
+    /// A resend is answered with the place of the first copy, as long as that is remembered. It is looked for before
+    /// anything is changed: the offset of a message is given out once.
     pub(super) fn message(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
         let now = Now::new(at.time, &self.leaps);
         let topic = self.topics.get_mut(head.topic)?;
@@ -20,6 +22,8 @@ impl State {
         Ok(Applied::Stored { queue, offset })
     }
 
+    /// The position of the record is the id of the transaction, which nobody has to give out: it is there once in the
+    /// log. A resend is answered with the first one, even if that has ended meanwhile: its end says the rest.
     pub(super) fn half(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
         let now = Now::new(at.time, &self.leaps);
         let topic = self.topics.get_mut(head.topic)?;
@@ -53,6 +57,8 @@ impl State {
         Ok(Applied::Prepared { transaction })
     }
 
+    /// The first end in the log decides, whoever it comes from; any other is answered by [`Self::end_again`]. The
+    /// message of a commit gets its offset here, in the order of the ends, and lies in the log where its half lies.
     pub(super) fn end(&mut self, at: RecordAt, end: &End, effects: &mut Vec<Effect>) -> Outcome {
         let Some(open) = self.transactions.open.get(end.transaction) else {
             return self.end_again(at, end);
@@ -70,6 +76,8 @@ impl State {
         Ok(Applied::Ended { outcome: end.outcome, repeated: false })
     }
 
+    /// The answer to an end of what is not open: the same outcome is a repeat and succeeds, the other one is a
+    /// conflict, and of what nobody remembers only that is said. Nothing is changed.
     fn end_again(&self, at: RecordAt, end: &End) -> Outcome {
         let id = transaction_name(end.transaction);
         match self.transactions.outcomes.remembered(end.transaction, self.at(at.time)) {
@@ -81,6 +89,9 @@ impl State {
         }
     }
 
+    /// Counts an *unknown*. It names the number of the check that it answers, so a repeat, or an answer that comes
+    /// after another one, counts nothing. When the last one that is allowed comes the transaction is parked, and never
+    /// ended: that is for somebody to decide.
     pub(super) fn check_answered(
         &mut self,
         at: RecordAt,
@@ -115,6 +126,7 @@ impl State {
         Ok(Applied::Counted { parked })
     }
 
+    /// Ends the asking and not the transaction. A repeat keeps the first reason.
     pub(super) fn park(&mut self, park: &Park) -> Outcome {
         let Some(mut open) = self.transactions.open.get(park.transaction).cloned() else {
             return Err(Refusal::AlreadyEnded { id: transaction_name(park.transaction) });
@@ -127,6 +139,8 @@ impl State {
         Ok(Applied::Counted { parked: true })
     }
 
+    /// Parks what a component fails on again and again, until it is bound anew. The record names the check and the
+    /// binding that it is about, and changes nothing where either has moved on.
     pub(super) fn component_failed(&mut self, at: RecordAt, failed: &ComponentFailed) -> Outcome {
         let Some(mut open) = self.transactions.open.get(failed.transaction).cloned() else {
             return Err(Refusal::AlreadyEnded { id: transaction_name(failed.transaction) });
@@ -176,6 +190,8 @@ impl State {
         }
     }
 
+    /// Asks again from the first check on. What was parked and ended meanwhile is told with its outcome: whoever
+    /// resumes meant to see to its end.
     pub(super) fn resume(&mut self, at: RecordAt, resume: &Resume, effects: &mut Vec<Effect>) -> Outcome {
         let id = transaction_name(resume.transaction);
         let Some(mut open) = self.transactions.open.get(resume.transaction).cloned() else {
