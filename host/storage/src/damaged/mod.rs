@@ -146,7 +146,9 @@ mod tests {
 
     #[test]
     fn what_is_lost_with_parts_is_told_by_file_and_number() {
-        let gap = |queue, offsets| QueueGap { topic: TopicId(1), queue, offsets };
+        let offsets =
+            |range: std::ops::Range<u64>| vouch_broker::QueueOffset(range.start)..vouch_broker::QueueOffset(range.end);
+        let gap = |queue, range| QueueGap { topic: TopicId(1), queue, offsets: offsets(range) };
         let gaps = Gaps { queues: vec![gap(0, 5..8), gap(1, 0..4)], sent: 9, outcomes: 2 };
         let files = vec![PathBuf::from("/data/1.part"), PathBuf::from("/data/2.part")];
         let told = LostParts { files, stretch: 0..100, gaps }.to_string();

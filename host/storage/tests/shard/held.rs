@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use vouch_broker::HalfPosition;
+use vouch_broker::RecordPosition;
 
 use vouch_commitlog::EntryKind;
 use vouch_storage::{StartError, StoredError, message, record, record_len, transaction_at};
@@ -75,8 +77,9 @@ fn a_record_is_read_by_its_place_and_nothing_else_passes_for_one() {
     let mut shard = Shard::start(folder.path());
     let t = shard.topic("t", r#"{"queues": 1}"#);
     let x = shard.topic("x", r#"{"queues": 1, "type": "transaction", "transaction": {"immunity": "1h"}}"#);
-    let place = shard.send(t, "m1", 5000);
-    let half = shard.half(x, "h1");
+    let place = RecordPosition(shard.send(t, "m1", 5000));
+    let transaction = shard.half(x, "h1");
+    let half = transaction.first_place();
     let log = &shard.reader;
     let (head, stored) = message(log, place).unwrap();
     assert_eq!((head.topic, head.queue, stored.message.message_id.as_str()), (t, 0, "m1"));
@@ -86,15 +89,15 @@ fn a_record_is_read_by_its_place_and_nothing_else_passes_for_one() {
     assert!(bytes.len() > 5000);
     assert_eq!(message(log, half).unwrap().1.message.message_id, "h1");
     // A half that was never carried lies where it lay.
-    assert_eq!(transaction_at(log, half), half);
-    for nonsense in [place + 1, place - 1, half + 8] {
+    assert_eq!(transaction_at(log, half), transaction);
+    for nonsense in [place.plus(1), RecordPosition(place.0 - 1), half.plus(8)] {
         let error = message(log, nonsense).unwrap_err();
         assert!(error.to_string().contains(&nonsense.to_string()), "{error}");
     }
-    let behind = log.end().0 + (1 << 20);
+    let behind = RecordPosition(log.end().0 + (1 << 20));
     assert!(matches!(record(log, behind), Err(StoredError::Log(at, _)) if at == behind));
     assert!(matches!(record_len(log, behind), Err(StoredError::Log(..))));
-    assert_eq!(transaction_at(log, behind), behind, "nobody knows better");
+    assert_eq!(transaction_at(log, behind), HalfPosition::of(behind), "nobody knows better");
     shard.stop();
 }
 
