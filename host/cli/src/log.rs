@@ -186,7 +186,7 @@ fn verify(args: &FolderArgs) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     let verification = verification?;
-    let copies = verify_snapshots(&args.data_dir, verification.start.0, &mut |_| ()).with_context(unreadable)?;
+    let copies = verify_snapshots(&args.data_dir, verification.start, &mut |_| ()).with_context(unreadable)?;
     if !verification.is_sound() || !copies.damage.is_empty() {
         return Err(log_damage::found(&verification, &copies));
     }

@@ -25,7 +25,7 @@ use crate::{DamagedRange, DumpError, LogIdentity, LogPosition, OpenError, Progre
 ///
 /// # Errors
 /// The folder cannot be listed.
-pub fn segments_span(directory: &Path) -> io::Result<Range<u64>> {
+pub fn segments_span(directory: &Path) -> io::Result<Range<LogPosition>> {
     /// What a file has on the disk is counted so.
     const BLOCK: u64 = 512;
     let mut span: Option<Range<u64>> = None;
@@ -37,7 +37,8 @@ pub fn segments_span(directory: &Path) -> io::Result<Range<u64>> {
         let end = start.saturating_add(file.len().min(file.blocks().saturating_mul(BLOCK)));
         span = Some(span.map_or(start..end, |span| span.start.min(start)..span.end.max(end)));
     }
-    Ok(span.unwrap_or_default())
+    let Range { start, end } = span.unwrap_or_default();
+    Ok(LogPosition(start)..LogPosition(end))
 }
 
 /// A folder of segment files. Everything is read by copies, so nothing a running node does to its files is a danger:

@@ -43,7 +43,7 @@ impl RunningNode {
             running.shard.stop();
             if let Some(upkeep) = running.served.upkeep() {
                 // All of a log that closed without an error is durable.
-                upkeep.snapshotter.stop(running.writable.closed().is_none().then(|| running.log.end().0));
+                upkeep.snapshotter.stop(running.writable.closed().is_none().then(|| running.log.end()));
             }
             // Not after a panic above: then the log may still be open.
             drop(folders.take());

@@ -54,7 +54,7 @@ impl ServedLog {
             let text = format!("what was asked for is not there, or is lost: {lost}; restore the folder from a backup");
             return NotDone::NothingStored(NothingStored::ReadOnly(text));
         }
-        if log.served_to >= log.found.end.0 {
+        if log.served_to >= log.found.end {
             return not_there;
         }
         NotDone::NothingStored(NothingStored::ReadOnly(format!(

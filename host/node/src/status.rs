@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vouch_broker::{NotDone, NothingStored, State};
-use vouch_commitlog::{DurationCounts, Recovery, Usage};
+use vouch_commitlog::{DurationCounts, LogPosition, Recovery, Usage};
 use vouch_storage::{DiskUse, LookupReport, Lookups, ScrubReport};
 
 use crate::Health;
@@ -69,9 +69,9 @@ impl Status {
         let look = move |state: &State, leader: &mut Leader| {
             let (resends, reused_ids) = state.resends();
             Numbers {
-                appended: appended.0,
-                durable: durable.0,
-                applied: applied.0,
+                appended,
+                durable,
+                applied,
                 topics: state.topics().len(),
                 groups: state.groups().len(),
                 open_transactions: state.open_transactions().len(),
@@ -173,14 +173,14 @@ impl Status {
 }
 
 /// Numbers of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbers {
     /// Log position after the last entry.
-    pub appended: u64,
+    pub appended: LogPosition,
     /// Everything before this log position is durable.
-    pub durable: u64,
+    pub durable: LogPosition,
     /// Everything before this log position is applied.
-    pub applied: u64,
+    pub applied: LogPosition,
     /// Topics.
     pub topics: usize,
     /// Groups.

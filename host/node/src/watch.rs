@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
-use vouch_commitlog::LogReader;
+use vouch_commitlog::{LogPosition, LogReader};
 use vouch_storage::{Folders, Lookups, ShardFolder};
 
 use crate::served::Upkeep;
@@ -35,8 +35,7 @@ impl FolderWatch {
     /// The file that the log is written to. It has its name before the first byte of it counts, and keeps it for as long.
     fn current_segment(&self) -> PathBuf {
         let last = self.log.end().0.saturating_sub(1);
-        let start = last - last % self.segment_size;
-        self.folder.segment(start)
+        self.folder.segment(LogPosition(last - last % self.segment_size))
     }
 
     /// Writes no more, and looks after nothing any more: what lies there now may be another node's.

@@ -52,7 +52,7 @@ async fn end(node: &Node, transaction: TransactionId, outcome: TransactionOutcom
 /// Waits until the log itself says that everything acknowledged so far is durable.
 async fn covered(node: &Node, data: &Path) {
     let durable = node.status.numbers().await.unwrap().durable;
-    while log_of(data).verify(LogPosition(0), &mut |_| ()).unwrap().durable.0 < durable {
+    while log_of(data).verify(LogPosition(0), &mut |_| ()).unwrap().durable < durable {
         tokio::task::yield_now().await;
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use common::{config, message, receive_now, send, topic};
 use vouch_broker::state::PartView;
 use vouch_broker::{QueueOffset, ResourceName, TopicId};
+use vouch_commitlog::LogPosition;
 use vouch_node::{Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, StartError};
 use vouch_storage::{BackupError, CopyFate, StoredCopies, backup, verify_snapshots};
 
@@ -181,7 +182,7 @@ fn contents(data: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn verify(data: &Path) -> StoredCopies {
-    verify_snapshots(data, 4 << 20, &mut |_| ()).unwrap()
+    verify_snapshots(data, LogPosition(4 << 20), &mut |_| ()).unwrap()
 }
 
 fn expected() -> Vec<String> {
@@ -274,7 +275,7 @@ async fn what_both_copies_lost_is_refused_or_left_out_and_told_by_topic_queue_an
         let of_t =
             LostMessages { topic: "t".to_owned(), queue: 0, offsets: QueueOffset(0)..=QueueOffset(MESSAGES - 1) };
         assert!(lost.contains(&of_t), "{case}: {lost:?}");
-        assert_eq!((&stretch.file, stretch.to), (&files[0], stopped.part), "{case}");
+        assert_eq!((&stretch.file, stretch.to.0), (&files[0], stopped.part), "{case}");
         assert_eq!(listed(&node, "t").await, 0, "{case}");
         let also_lost: u64 = lost
             .iter()
@@ -284,7 +285,7 @@ async fn what_both_copies_lost_is_refused_or_left_out_and_told_by_topic_queue_an
         // It is one message, sent again and again: nobody takes a resend for another one, with what it resends forgotten.
         assert_eq!(listed(&node, "fill").await as u64 + also_lost, fill as u64, "{case}: the rest is read");
         let newest = number(named(&data, "snapshot").last().unwrap());
-        assert_eq!(damage.served_to, Some(newest), "{case}: what follows stood on what is lost");
+        assert_eq!(damage.served_to, Some(LogPosition(newest)), "{case}: what follows stood on what is lost");
         node.stop().await;
         drop(node);
         assert!(contents(&data) == before, "{case}: reading changes nothing");

@@ -27,7 +27,7 @@ fn log_dir(data: &Path) -> PathBuf {
 /// All that the log of a stopped node holds.
 fn entries(data: &Path) -> Vec<Entry> {
     let log = LogFolder::open(&log_dir(data)).unwrap();
-    log.entries(LogPosition(0), LogPosition(u64::MAX)).unwrap().map(Result::unwrap).collect()
+    log.entries(LogPosition(0), LogPosition::BEYOND).unwrap().map(Result::unwrap).collect()
 }
 
 fn records(entry: &Entry) -> Vec<Record> {
@@ -76,7 +76,7 @@ async fn a_log_begins_with_whose_it_is_and_each_start_says_so() {
         let status = node.status.numbers().await.unwrap();
         node.stop().await;
         let said = &entries(folder.path())[before.len()];
-        assert!(said.kind == EntryKind::Records && said.end.0 <= status.durable.min(status.applied), "{status:?}");
+        assert!(said.kind == EntryKind::Records && said.end <= status.durable.min(status.applied), "{status:?}");
     }
     let entries = entries(folder.path());
     assert_leaders(&entries, 1);

@@ -274,7 +274,7 @@ async fn a_receive_whose_group_cannot_be_made_is_told_why_and_writes_nothing_mor
     let appended = node.status.numbers().await.unwrap().appended;
     let again = node.messages.receive(receive("t", "one-too-many")).await.unwrap_err();
     assert!(matches!(again, NotDone::Refused(Refusal::TooMany(_))), "{again:?}");
-    let grown = node.status.numbers().await.unwrap().appended - appended;
+    let grown = node.status.numbers().await.unwrap().appended.since(appended);
     assert!(grown < 4096, "one refused receive made the log grow by {grown} bytes");
     node.stop().await;
 }

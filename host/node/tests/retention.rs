@@ -377,7 +377,7 @@ async fn a_full_disk_is_freed_by_deleting_what_fills_it() {
     // The last snapshot that was due knows nothing of what makes room: another one must come though the log hardly grows.
     let end = node.status.numbers().await.unwrap().durable;
     let began = Instant::now();
-    while newest_snapshot(folder.path()).is_none_or(|newest| newest + MIB as u64 <= end) {
+    while newest_snapshot(folder.path()).is_none_or(|newest| newest + MIB as u64 <= end.0) {
         assert!(began.elapsed() < PATIENCE, "a snapshot that is due is not made");
         tokio::task::yield_now().await;
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::{ResourceName, TransactionId, TransactionOutcome};
+use vouch_commitlog::LogPosition;
 use vouch_node::{EndRequest, Node, NodeConfig, TransactionState};
 use vouch_storage::verify_snapshots;
 
@@ -97,7 +98,7 @@ async fn a_start_that_can_use_no_snapshot_makes_one_at_once_and_takes_away_what_
         bytes[60] ^= 1;
         fs::write(copy, bytes).unwrap();
     }
-    let damaged = || verify_snapshots(folder.path(), 0, &mut |_| ()).unwrap().damage.len();
+    let damaged = || verify_snapshots(folder.path(), LogPosition(0), &mut |_| ()).unwrap().damage.len();
     assert_eq!(damaged(), 2);
     let node = Node::start(rarely(folder.path())).unwrap();
     assert!(node.status.recovery().unwrap().scanned_bytes > 9 * MIB as u64, "all of the log was read");

@@ -153,7 +153,7 @@ impl Executor {
                         self.tell(Event::NotTaken(batch));
                     }
                 }
-                Command::Applied(to) => self.signals.snapshots.applied(to.0),
+                Command::Applied(to) => self.signals.snapshots.applied(to),
                 Command::DirectoryChanged => self.signals.directory_changed(),
                 Command::ChecksChanged => self.signals.checks_changed.notify_one(),
                 Command::FollowClock(time) => self.signals.clock.follow(time),

@@ -77,7 +77,7 @@ fn new_log(uncovered: bool) -> Start {
     }
     let output = Output::Log { appender, reader: reader.clone(), prepared: 1 << 20 };
     let clock = Clock::start(Millis(0), Arc::new(SystemTimeSource));
-    let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(u64::MAX))));
+    let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND))));
     let (on_begun, begun) = sync_channel(1);
     let leadership = Leadership::of_one(&recovery);
     let lead = Lead { leadership, cluster_id: CLUSTER, segment_size: SEGMENT, handle_key: [3; 32], leapt_from: None };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vouch_broker::NotDone;
-use vouch_commitlog::OpenError;
+use vouch_commitlog::{LogPosition, OpenError};
 
 use crate::version::{FEATURE_LEVEL, VERSION};
 
@@ -147,7 +147,7 @@ pub enum StartError {
     )]
     NoSnapshot {
         /// First position of the log.
-        start: u64,
+        start: LogPosition,
         /// Folder of the snapshots.
         snapshots: PathBuf,
     },

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use vouch_broker::ShardId;
+use vouch_commitlog::LogPosition;
 
 /// The folder of all shards, in a data folder.
 pub(crate) const SHARDS: &str = "shards";
@@ -30,8 +31,8 @@ impl ShardFolder {
     }
 
     /// The segment that begins at a position of the log.
-    pub fn segment(&self, start: u64) -> PathBuf {
-        self.log().join(format!("{start:020}.log"))
+    pub fn segment(&self, start: LogPosition) -> PathBuf {
+        self.log().join(format!("{:020}.log", start.0))
     }
 
     /// Snapshots of its state, and their parts.
@@ -58,7 +59,7 @@ mod tests {
     #[test]
     fn the_first_shard_lies_where_it_always_lay() {
         let folder = ShardFolder::of(Path::new("/data"), ShardId::FIRST);
-        let paths = [folder.segment(4096), folder.snapshots(), folder.lookup(), folder.scrub()];
+        let paths = [folder.segment(LogPosition(4096)), folder.snapshots(), folder.lookup(), folder.scrub()];
         let expected = ["log/00000000000000004096.log", "snapshots", "lookup", "scrub"];
         assert_eq!(paths, expected.map(|name| Path::new("/data/shards/0").join(name)));
         assert_eq!(ShardFolder::of(Path::new(""), ShardId::FIRST).log(), Path::new("shards/0/log"));

@@ -36,7 +36,7 @@ pub use lookup::{
     Fault as LookupFault, Found as Posted, LookupFile, LookupReport, Lookups, Postings, Row, SAMPLE_EVERY, Term,
 };
 pub use open::{Opened, OpenedLog, check_start, open};
-pub use position::{log_position, record_position};
+pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
 pub use replay::{Unreadable, replay};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use vouch_broker::{Millis, State};
-use vouch_commitlog::{Appender, Durable, LogReader, Recovery};
+use vouch_commitlog::{Appender, Durable, LogPosition, LogReader, Recovery};
 
 use crate::config::StorageConfig;
 use crate::damaged::{self, DamagedLog};
 use crate::error::{StartError, failed};
 use crate::folder::{self, Folders};
+use crate::position::log_position;
 use crate::progress::{StartProgress, StartStep};
 use crate::recover::{Recovered, recover};
 use crate::replay::check_feature_level;
@@ -26,12 +27,12 @@ pub struct Opened {
     pub segment_size: u64,
     /// The shard's snapshots.
     pub snapshots: Snapshots,
-    /// Position that the snapshot covers from which the state was read; 0 without one.
-    pub snapshot: u64,
+    /// Position that the snapshot covers from which the state was read; the start of the log without one.
+    pub snapshot: LogPosition,
     /// There is a newer one, which cannot be used.
     pub passed_over: bool,
     /// What the log should still hold and lies before its first file.
-    pub missing: Option<Range<u64>>,
+    pub missing: Option<Range<LogPosition>>,
     /// How the log was opened.
     pub log: OpenedLog,
     /// The data folder, held as long as this lives. The last of all: whoever drops this lets go of the folder when nothing
@@ -111,22 +112,22 @@ pub fn open(
     };
     progress.enter(StartStep::Beginning);
     let passed_over = snapshots.newest_position().is_some_and(|newest| newest != snapshot);
-    let missing = what_is_missing(&state, reader.start().0);
+    let missing = what_is_missing(&state, reader.start());
     Ok(Opened { folders, state, logged, reader, segment_size, snapshots, snapshot, passed_over, missing, log })
 }
 
 /// Segments that only retention may remove were removed by somebody: what lay in them is told, and the rest is served.
-fn what_is_missing(state: &State, log_start: u64) -> Option<Range<u64>> {
-    if log_start == 0 {
+fn what_is_missing(state: &State, log_start: LogPosition) -> Option<Range<LogPosition>> {
+    if log_start == LogPosition::START {
         return None;
     }
-    let first = state.needed_from().0;
+    let first = log_position(state.needed_from());
     if first >= log_start {
         return None;
     }
     tracing::error!(
-        log_start,
-        first,
+        log_start = log_start.0,
+        first = first.0,
         "the log begins behind messages that are not past their retention; they cannot be read, `vouch log damage` lists \
          them: restore the folder from a backup"
     );

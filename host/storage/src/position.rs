@@ -1,5 +1,7 @@
 //! The state says where records begin, the log where its bytes lie: two names of the same places, held together here.
 
+use std::ops::Range;
+
 use vouch_broker::RecordPosition;
 use vouch_commitlog::LogPosition;
 
@@ -11,4 +13,9 @@ pub fn log_position(record: RecordPosition) -> LogPosition {
 /// The record that begins at this place of the log, or the first one behind it.
 pub fn record_position(place: LogPosition) -> RecordPosition {
     RecordPosition(place.0)
+}
+
+/// Where the records of a stretch of the log begin.
+pub fn records_in(stretch: &Range<LogPosition>) -> Range<RecordPosition> {
+    record_position(stretch.start)..record_position(stretch.end)
 }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use vouch_broker::State;
-use vouch_commitlog::{Appender, CommitLog, Durable, LogConfig, LogReader, OpenError, Recovery, segments_span};
+use vouch_commitlog::{
+    Appender, CommitLog, Durable, LogConfig, LogPosition, LogReader, OpenError, Recovery, segments_span,
+};
 
 use crate::error::{StartError, failed};
 use crate::progress::{StartProgress, StartStep};
@@ -13,7 +15,7 @@ use crate::snapshots::{Loaded, Snapshots};
 /// A log that goes on, with the state that it makes. While this lives, nobody else may have the folder.
 pub(crate) struct Recovered {
     pub(crate) state: State,
-    pub(crate) snapshot: u64,
+    pub(crate) snapshot: LogPosition,
     pub(crate) appender: Appender,
     pub(crate) reader: LogReader,
     pub(crate) recovery: Recovery,
@@ -35,7 +37,7 @@ pub(crate) fn recover(
     on_durable: &(impl Fn(Durable) + Clone + Send + Sync + 'static),
     progress: &StartProgress,
 ) -> Result<Recovered, StartError> {
-    let mut below = u64::MAX;
+    let mut below = LogPosition::BEYOND;
     loop {
         progress.enter(StartStep::ReadingSnapshot);
         let loaded = snapshots.newest_below(below).map_err(failed("read", snapshot_dir))?;
@@ -47,25 +49,25 @@ pub(crate) fn recover(
         let on_durable = Box::new(on_durable.clone());
         // That it cannot be listed is told by the log itself.
         let span = segments_span(&log.directory).unwrap_or_default();
-        let from = checkpoint.map_or(span.start, |checkpoint| checkpoint.end.0);
-        progress.replays(span.end.saturating_sub(from));
+        let from = checkpoint.map_or(span.start, |checkpoint| checkpoint.end);
+        progress.replays(span.end.saturating_since(from));
         let opened = CommitLog::open(log.clone(), on_durable, &mut |entry| -> Result<(), Interrupted> {
             progress.go_on()?;
-            progress.replayed(entry.end.0.saturating_sub(from));
+            progress.replayed(entry.end.saturating_since(from));
             Ok(replay(&mut state, &entry)?)
         });
         match (opened, checkpoint) {
             (Err(OpenError::Entry { .. }), _) if progress.go_on().is_err() => return Err(StartError::GivenUp),
-            (Ok((_, reader, _)), None) if reader.start().0 > 0 => {
-                return Err(StartError::NoSnapshot { start: reader.start().0, snapshots: snapshot_dir.to_owned() });
+            (Ok((_, reader, _)), None) if reader.start() > LogPosition::START => {
+                return Err(StartError::NoSnapshot { start: reader.start(), snapshots: snapshot_dir.to_owned() });
             }
             (Ok((appender, reader, recovery)), _) => {
-                let snapshot = checkpoint.map_or(0, |checkpoint| checkpoint.end.0);
+                let snapshot = checkpoint.map_or(LogPosition::START, |checkpoint| checkpoint.end);
                 return Ok(Recovered { state, snapshot, appender, reader, recovery });
             }
             (Err(error @ OpenError::Checkpoint { .. }), Some(checkpoint)) => {
                 tracing::warn!(%error, "the newest snapshot does not fit the log; trying an older one, or the whole log");
-                below = checkpoint.end.0;
+                below = checkpoint.end;
             }
             (Err(error), _) => return Err(error.into()),
         }

@@ -59,11 +59,11 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
             "id": NODE_ID,
             "role": if read_only { "read-only" } else { "leader" },
             "grpc": app.grpc_addr.to_string(),
-            "appended": numbers.appended,
-            "durable": numbers.durable,
+            "appended": numbers.appended.0,
+            "durable": numbers.durable.0,
             // A majority of one has what the node has.
-            "committed": numbers.durable,
-            "applied": numbers.applied,
+            "committed": numbers.durable.0,
+            "applied": numbers.applied.0,
         }],
     })))
 }

@@ -18,8 +18,8 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
     let stretches: Vec<Value> = stretches.into_iter().map(stretch_json).collect();
     Ok(Json(json!({
         "mode": if served_to.is_some() { "read-only" } else { "read-write" },
-        "served_to": served_to,
-        "log_end": log_end,
+        "served_to": served_to.map(|position| position.0),
+        "log_end": log_end.0,
         "not_served_bytes": not_served_bytes,
         "damage": stretches,
         "omitted": omitted,
@@ -34,8 +34,8 @@ fn stretch_json(stretch: DamagedStretch) -> Value {
         "file": file.display().to_string(),
         "offset": offset,
         "length": length,
-        "from": from,
-        "to": to,
+        "from": from.0,
+        "to": to.0,
         "reason": reason,
         "entries_lost": entries_lost,
         "lost": known.map(known_json),

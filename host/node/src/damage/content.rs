@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
+use vouch_commitlog::LogPosition;
 
 use vouch_broker::state::{Body, QueueGap};
 use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, TopicId};
@@ -31,12 +32,12 @@ impl LogDamage {
     pub(super) async fn find_what_was_there(
         &self,
         stretches: &mut [DamagedStretch],
-        served_to: u64,
+        served_to: LogPosition,
     ) -> Result<(), NotDone> {
         let mut found: Vec<StretchSearch> = Vec::new();
         for (n, stretch) in stretches.iter().enumerate() {
             if stretch.length > 0 && stretch.from < served_to && stretch.known.is_none() {
-                let range = RecordPosition(stretch.from)..RecordPosition(stretch.to);
+                let range = vouch_storage::records_in(&(stretch.from..stretch.to));
                 let look_in = range.clone();
                 let look = move |state: &State| state.bodies_in(look_in, BODIES_MAX);
                 found.push(StretchSearch::new(n, range, self.shard.read(look).await?));

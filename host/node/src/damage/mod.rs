@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use vouch_broker::NotDone;
-use vouch_commitlog::LogReader;
+use vouch_commitlog::{LogPosition, LogReader};
 use vouch_storage::{ScrubReport, ShardFolder};
 
 use crate::routes::Routes;
@@ -31,7 +31,7 @@ pub struct LogDamage {
     /// Bytes of a segment: says in which file a position lies.
     pub(crate) segment_size: u64,
     /// What the log should still hold and lies before its first file.
-    pub(crate) missing: Option<Range<u64>>,
+    pub(crate) missing: Option<Range<LogPosition>>,
     /// What the scrubber found since the node started.
     pub(crate) scrub: Arc<ScrubReport>,
     pub(crate) routes: Arc<Routes>,
@@ -68,7 +68,7 @@ impl LogDamage {
         stretches.sort_by_key(|stretch| stretch.from);
         let omitted = stretches.len().saturating_sub(STRETCHES_MAX) as u64;
         stretches.truncate(STRETCHES_MAX);
-        self.find_what_was_there(&mut stretches, served_to.unwrap_or(u64::MAX)).await?;
-        Ok(Damage { served_to, log_end: self.log.end().0, not_served_bytes, stretches, omitted })
+        self.find_what_was_there(&mut stretches, served_to.unwrap_or(LogPosition::BEYOND)).await?;
+        Ok(Damage { served_to, log_end: self.log.end(), not_served_bytes, stretches, omitted })
     }
 }

@@ -3,14 +3,15 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use vouch_broker::{QueueOffset, TransactionId};
+use vouch_commitlog::LogPosition;
 
 /// What of a node's log is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The node serves read-only: everything before this log position is applied, and nothing behind it.
-    pub served_to: Option<u64>,
+    pub served_to: Option<LogPosition>,
     /// End of the log.
-    pub log_end: u64,
+    pub log_end: LogPosition,
     /// Whole bytes behind `served_to`. What they would mean depends on what was lost before them; `vouch log dump` shows
     /// them.
     pub not_served_bytes: u64,
@@ -32,9 +33,9 @@ pub struct DamagedStretch {
     /// Bytes of it. 0 where whole entries meet that do not follow one another.
     pub length: u64,
     /// First log position of it.
-    pub from: u64,
+    pub from: LogPosition,
     /// First log position after it.
-    pub to: u64,
+    pub to: LogPosition,
     /// What does not hold at its beginning.
     pub reason: String,
     /// Entries that were lost, as far as those around them tell.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use vouch_broker::{NotDone, State};
-use vouch_commitlog::DamagedRange;
+use vouch_commitlog::{DamagedRange, LogPosition};
 use vouch_storage::{LostFile, LostParts, is_break};
 
 use super::{DamagedStretch, LogDamage, LostContent};
@@ -17,11 +17,11 @@ pub(super) fn stretch(range: &DamagedRange) -> DamagedStretch {
         reason.push_str("; what lies on one side of it is of another history");
     }
     let entries_lost = range.entries_lost().filter(|_| !is_break(range));
-    DamagedStretch { file, offset, length, from: from.0, to: to.0, reason, entries_lost, known: None }
+    DamagedStretch { file, offset, length, from, to, reason, entries_lost, known: None }
 }
 
 /// A stretch of the log in which messages are whole and cannot be found.
-fn unfindable(file: PathBuf, stretch: Range<u64>, reason: String, known: LostContent) -> DamagedStretch {
+fn unfindable(file: PathBuf, stretch: Range<LogPosition>, reason: String, known: LostContent) -> DamagedStretch {
     let length = std::fs::metadata(&file).map_or(0, |file| file.len());
     let Range { start: from, end: to } = stretch;
     DamagedStretch { file, offset: 0, length, from, to, reason, entries_lost: None, known: Some(known) }
@@ -35,8 +35,8 @@ impl LogDamage {
     }
 
     /// What is whole and not read, for it may be of another history.
-    pub(super) fn doubtful(&self, doubtful_to: u64) -> Option<DamagedStretch> {
-        let stretch = self.log.start().0..doubtful_to;
+    pub(super) fn doubtful(&self, doubtful_to: LogPosition) -> Option<DamagedStretch> {
+        let stretch = self.log.start()..doubtful_to;
         (!stretch.is_empty()).then(|| self.whole_stretch(stretch, "it may be of another history, and is not read"))
     }
 
@@ -51,11 +51,11 @@ impl LogDamage {
     pub(super) async fn lost_file(&self, LostFile { file, part, reason }: LostFile) -> Result<DamagedStretch, NotDone> {
         let Some(part) = part else {
             let reason = format!("both copies of this snapshot are damaged: {reason}; the next one takes its place");
-            return Ok(unfindable(file, 0..0, reason, LostContent::default()));
+            return Ok(unfindable(file, LogPosition::START..LogPosition::START, reason, LostContent::default()));
         };
         let look = move |state: &State| {
             let before = state.parts().into_iter().rfind(|other| *other < part);
-            (before.unwrap_or(0)..part, state.messages_of_part(part))
+            (LogPosition(before.unwrap_or(0))..LogPosition(part), state.messages_of_part(part))
         };
         let (stretch, messages) = self.shard.read(look).await?;
         let reason = format!("both copies of this part are damaged, and a start will not find its messages: {reason}");
@@ -63,17 +63,16 @@ impl LogDamage {
     }
 
     /// The file that a log position lies in.
-    fn segment_file(&self, position: u64) -> PathBuf {
-        let start = position - position % self.segment_size;
-        self.folder.segment(start)
+    fn segment_file(&self, position: LogPosition) -> PathBuf {
+        self.folder.segment(LogPosition(position.0 - position.0 % self.segment_size))
     }
 
     /// A stretch of which nothing is to be had, whatever its bytes say.
-    fn whole_stretch(&self, Range { start, end }: Range<u64>, reason: &str) -> DamagedStretch {
+    fn whole_stretch(&self, Range { start, end }: Range<LogPosition>, reason: &str) -> DamagedStretch {
         DamagedStretch {
             file: self.segment_file(start),
-            offset: start % self.segment_size,
-            length: end - start,
+            offset: start.0 % self.segment_size,
+            length: end.since(start),
             from: start,
             to: end,
             reason: reason.to_owned(),

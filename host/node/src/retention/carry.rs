@@ -7,8 +7,8 @@ use std::vec::IntoIter;
 
 use vouch_broker::record::{Carried, Frame, before_carried};
 use vouch_broker::state::Body;
-use vouch_broker::{HalfPosition, NotDone, RecordPosition, State};
-use vouch_commitlog::LogReader;
+use vouch_broker::{HalfPosition, NotDone, State};
+use vouch_commitlog::{LogPosition, LogReader};
 use vouch_storage::Bound;
 
 use super::{Keeper, Retention};
@@ -38,7 +38,7 @@ impl Keeper {
     pub(super) async fn carry(&mut self, bound: Bound, full: bool) -> Result<(), NotDone> {
         let size = self.of.segment_size;
         let usage = self.of.upkeep.housekeeping.usage();
-        let segment = usage.start.0..usage.start.0 + size;
+        let segment = usage.start..usage.start.plus(size);
         let look = (segment.start, bound.covers, full);
         let known = self.looked.is_some_and(|(looked, at)| looked == look && (!full || at.elapsed() < LOOK_AGAIN_FULL));
         if known || bound.last_entry < segment.end || bound.log_from() >= segment.end {
@@ -49,10 +49,10 @@ impl Keeper {
             self.looked = Some((look, Instant::now()));
             return Ok(());
         };
-        let now = (segment.start, usage.end.0);
+        let now = (segment.start, usage.end);
         let (_, end_then) =
             *self.mostly_free.insert(self.mostly_free.filter(|(start, _)| *start == now.0).unwrap_or(now));
-        if !full && usage.end.0 - end_then < CARRY_AFTER * size {
+        if !full && usage.end.since(end_then) < CARRY_AFTER * size {
             self.looked = Some((look, Instant::now()));
             return Ok(());
         }
@@ -62,7 +62,7 @@ impl Keeper {
         let ended = carry_all(&self.of, bodies, reserved, &mut count).await;
         if count > 0 {
             self.of.report.carried.fetch_add(count, Ordering::Relaxed);
-            tracing::info!(segment = segment.start, count, "carried on what is still needed of a segment");
+            tracing::info!(segment = segment.start.0, count, "carried on what is still needed of a segment");
             self.note_change().await?;
         }
         ended?;
@@ -113,8 +113,11 @@ fn next_batch(log: &LogReader, mut rest: IntoIter<Body>) -> (Vec<u8>, u64, IntoI
 }
 
 /// What is needed of a stretch of the log, and how many bytes that is; `None` if it is much.
-async fn little_that_is_needed(of: &Retention, stretch: &Range<u64>) -> Result<Option<(Vec<Body>, u64)>, NotDone> {
-    let records = RecordPosition(stretch.start)..RecordPosition(stretch.end);
+async fn little_that_is_needed(
+    of: &Retention,
+    stretch: &Range<LogPosition>,
+) -> Result<Option<(Vec<Body>, u64)>, NotDone> {
+    let records = vouch_storage::records_in(stretch);
     let range = records.clone();
     let look = move |state: &State| state.bodies_in(range, CARRY_MAX + 1);
     let mut bodies = of.shard.read(look).await?;
@@ -130,7 +133,7 @@ async fn little_that_is_needed(of: &Retention, stretch: &Range<u64>) -> Result<O
         let Some(next) = next else { break };
         after = Some(next);
     }
-    let (log, max) = (of.log.clone(), (stretch.end - stretch.start) / CARRY_SHARE);
+    let (log, max) = (of.log.clone(), stretch.end.since(stretch.start) / CARRY_SHARE);
     let weigh = move || {
         let mut bytes = 0;
         for body in &bodies {

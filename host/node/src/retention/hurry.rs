@@ -1,6 +1,7 @@
 //! Snapshots that are made for retention, where waiting for the next one would take too long.
 
 use std::time::{Duration, Instant};
+use vouch_commitlog::LogPosition;
 
 use vouch_broker::record::Seen;
 use vouch_broker::{NotDone, State};
@@ -18,11 +19,11 @@ impl Keeper {
     /// Asks for a snapshot where waiting for the next one would take too long: the disk is full, or the log stands still.
     pub(super) async fn hurry(&mut self, bounds: Option<Bounds>, full: bool) -> Result<(), NotDone> {
         let usage = self.of.upkeep.housekeeping.usage();
-        let (start, size) = (usage.start.0, self.of.segment_size);
-        let free = |bound: &Bound| bound.log_from().saturating_sub(start) / size;
+        let (start, size) = (usage.start, self.of.segment_size);
+        let free = |bound: &Bound| bound.log_from().saturating_since(start) / size;
         let waits = match (bounds, self.changed) {
             // A newer snapshot may say that more is free than the last one does.
-            (None, _) => usage.end.0 - start >= 2 * size,
+            (None, _) => usage.end.since(start) >= 2 * size,
             (Some(bounds), Some((changed, _))) if bounds.newer.covers < changed => true,
             (Some(Bounds { older, newer }), _) => free(&newer) > older.as_ref().map_or(0, free),
         };
@@ -34,14 +35,15 @@ impl Keeper {
             self.newest = Some((covers, Instant::now()));
         }
         let age = self.newest.map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        let late = waits && self.changed.get_or_insert_with(|| (0, Instant::now())).1.elapsed() >= RELEASE_WITHIN;
+        let late = waits
+            && self.changed.get_or_insert_with(|| (LogPosition::START, Instant::now())).1.elapsed() >= RELEASE_WITHIN;
         // While it is full anything may have made room: a topic was deleted, a transaction was ended. One that frees nothing
         // is not made: it would take what is set aside for one that does.
         let would_free = async || {
             // In this order: what is applied between the two looks may be needed, and lies behind the first.
-            let applied = self.of.shard.standing().await?.applied.0;
-            let needed = move |state: &State| state.needed_from().0.min(applied);
-            let freed = self.of.shard.read(needed).await?.saturating_sub(start) / size;
+            let applied = self.of.shard.standing().await?.applied;
+            let needed = move |state: &State| vouch_storage::log_position(state.needed_from()).min(applied);
+            let freed = self.of.shard.read(needed).await?.saturating_since(start) / size;
             Ok::<_, NotDone>(bounds.is_none_or(|bounds| freed > free(&bounds.newer)))
         };
         let pressed = full && (waits || age >= FULL_SNAPSHOT_EVERY && would_free().await?);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vouch_broker::{GroupId, NotDone, NothingStored};
-use vouch_commitlog::LogReader;
+use vouch_commitlog::{LogPosition, LogReader};
 use vouch_storage::{DiskUse, Requests};
 
 use crate::served::Upkeep;
@@ -61,8 +61,8 @@ pub(crate) struct Retention {
 
 impl Retention {
     /// Everything before this position is applied.
-    async fn applied(&self) -> Result<u64, NotDone> {
-        Ok(self.shard.standing().await?.applied.0)
+    async fn applied(&self) -> Result<LogPosition, NotDone> {
+        Ok(self.shard.standing().await?.applied)
     }
 }
 
@@ -73,19 +73,19 @@ struct Keeper {
     trouble: Option<&'static str>,
     /// Log position behind the last record that let something go or carried something, and since when it waits to be in
     /// both snapshots.
-    changed: Option<(u64, Instant)>,
+    changed: Option<(LogPosition, Instant)>,
     /// Where groups are looked at next.
     after_group: Option<GroupId>,
     /// What the newest snapshot covers, and since when that is known.
-    newest: Option<(Option<u64>, Instant)>,
+    newest: Option<(Option<LogPosition>, Instant)>,
     /// What the newest snapshot covered when the log was last made to go on for the next one.
-    nudged: Option<u64>,
+    nudged: Option<LogPosition>,
     /// The first segment, what the newest snapshot covered, and whether the disk was full, when it was last looked at what
     /// is needed of that segment, and when: nothing new is known until one of them changes. On a full disk no snapshot need
     /// come, so it is looked again after a while.
-    looked: Option<((u64, u64, bool), Instant)>,
+    looked: Option<((LogPosition, LogPosition, bool), Instant)>,
     /// The first segment, of which little is needed, and where the log ended when that was found.
-    mostly_free: Option<(u64, u64)>,
+    mostly_free: Option<(LogPosition, LogPosition)>,
 }
 
 /// Measures the disk once a second, and makes a pass when one is due, until the node stops. A pass that does not end is

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use vouch_broker::NotDone;
-use vouch_commitlog::{LogPosition, Released};
+use vouch_commitlog::Released;
 use vouch_storage::Bounds;
 
 use super::Retention;
@@ -14,8 +14,8 @@ use super::Retention;
 pub(super) async fn release(of: &Retention, bounds: Bounds) -> Result<(), NotDone> {
     let Some(older) = bounds.older else { return Ok(()) };
     let before = older.log_from().min(bounds.newer.log_from());
-    let Range { start, end } = of.upkeep.housekeeping.usage().start.0..before;
-    if end.saturating_sub(start) < of.segment_size {
+    let Range { start, end } = of.upkeep.housekeeping.usage().start..before;
+    if end.saturating_since(start) < of.segment_size {
         return Ok(());
     }
     let releasing = of.upkeep.clone();
@@ -28,7 +28,7 @@ pub(super) async fn release(of: &Retention, bounds: Bounds) -> Result<(), NotDon
             }
             return Ok(Released::default());
         }
-        releasing.housekeeping.release_before(LogPosition(before))
+        releasing.housekeeping.release_before(before)
     })
     .await;
     match released {

@@ -61,7 +61,7 @@ impl Node {
         let (store, engine) = (components::open_store(&config)?, components::start_engine(&config)?);
         // Who does not want the node any more finds the log as it was.
         progress.go_on()?;
-        let requests = Arc::new(Requests::due_at(opened.snapshot + config.snapshot_every));
+        let requests = Arc::new(Requests::due_at(opened.snapshot.plus(config.snapshot_every)));
         let kept = matches!(opened.log, OpenedLog::Whole { .. });
         let (log, parts) = (opened.reader.clone(), opened.state.named_parts());
         let lookups = Lookups::of_shard(&storage.folder(), log, opened.segment_size, parts, kept)?;
@@ -88,7 +88,7 @@ impl Node {
                 let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;
                 if passed_over {
                     // Who makes it takes away what cannot be used. It is a newer one than those, whatever they covered.
-                    signals.snapshots.want(begun.applied.0);
+                    signals.snapshots.want(begun.applied);
                 }
                 let report = upkeep.scrub.report.clone();
                 (shard, begun.init, ServedLog::Kept(Arc::new(upkeep)), report)

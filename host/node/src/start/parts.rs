@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vouch_commitlog::LogReader;
+use vouch_commitlog::{LogPosition, LogReader};
 use vouch_plugin::Engine;
 use vouch_registry::ArtifactStore;
 use vouch_storage::{DiskUse, Lookups, ScrubReport, ShardFolder};
@@ -43,7 +43,7 @@ pub(super) struct NodeParts {
     pub(super) folder: ShardFolder,
     pub(super) segment_size: u64,
     /// What the log should still hold and lies before its first file.
-    pub(super) missing: Option<Range<u64>>,
+    pub(super) missing: Option<Range<LogPosition>>,
     /// The files of components.
     pub(super) store: ArtifactStore,
     pub(super) engine: Engine,

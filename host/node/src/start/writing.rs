@@ -26,19 +26,24 @@ pub(super) fn read_only(damaged: &DamagedLog) -> Output {
     for range in found.damage.iter().take(TOLD_MAX) {
         tracing::error!(%range, entries_lost = range.entries_lost(), "the log is damaged");
     }
-    let (places, end) = (found.damage.len(), found.end.0);
-    tracing::warn!(places, served_to, end, "serving read-only what is whole of a damaged log; nothing is written");
+    let (places, end) = (found.damage.len(), found.end);
+    tracing::warn!(
+        places,
+        served_to = served_to.0,
+        end = end.0,
+        "serving read-only what is whole of a damaged log; nothing is written"
+    );
     let what_to_do = "GET /v1/damage lists what is lost; restore the folder from a backup";
     let (appended, durable) = (found.end, found.durable.min(found.end));
     let why = NothingStored::ReadOnly(what_to_do.to_owned());
-    Output::Refused { why, appended, durable, applied: LogPosition(*served_to) }
+    Output::Refused { why, appended, durable, applied: *served_to }
 }
 
 /// Says what recovery found.
-pub(super) fn tell_recovery(recovery: &Recovery, snapshot: u64) {
+pub(super) fn tell_recovery(recovery: &Recovery, snapshot: LogPosition) {
     let (entries, end, clean) = (recovery.entries, recovery.end.0, recovery.clean);
     let took_ms = recovery.duration.as_millis() as u64;
-    tracing::info!(entries, end, snapshot, clean, took_ms, "recovered the log");
+    tracing::info!(entries, end, snapshot = snapshot.0, clean, took_ms, "recovered the log");
 }
 
 /// What the threads of a node begin with.

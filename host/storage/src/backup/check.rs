@@ -36,9 +36,9 @@ pub fn check_backup(backup: &Path, on_progress: OnProgress<'_>) -> Result<Backup
 pub(super) struct Expected {
     pub(super) cluster_id: String,
     pub(super) segment_size: u64,
-    pub(super) log_start: u64,
-    pub(super) log_end: u64,
-    pub(super) snapshot: Option<u64>,
+    pub(super) log_start: LogPosition,
+    pub(super) log_end: LogPosition,
+    pub(super) snapshot: Option<LogPosition>,
 }
 
 impl Expected {
@@ -47,9 +47,9 @@ impl Expected {
         Self {
             cluster_id: manifest.cluster_id.clone(),
             segment_size: manifest.segment_size,
-            log_start: manifest.log_start,
-            log_end: manifest.log_end,
-            snapshot: manifest.snapshot,
+            log_start: LogPosition(manifest.log_start),
+            log_end: LogPosition(manifest.log_end),
+            snapshot: manifest.snapshot.map(LogPosition),
         }
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn check_folder(
     let mut log = LogConfig::new(&log_folder, cluster_id, SHARD.0);
     log.segment_size = identity.segment_size;
     log.checkpoint = checkpoint;
-    log.known_durable = LogPosition(expected.log_end);
+    log.known_durable = expected.log_end;
     let mut progress = |Progress { done_bytes, total_bytes }: Progress| {
         on_progress(BackupProgress { step: BackupStep::Log, done_bytes, total_bytes });
     };
@@ -91,7 +91,7 @@ pub(super) fn check_folder(
     {
         return Err(damaged(folder, "the snapshot is not one of this log"));
     }
-    let from = checkpoint.map_or(LogPosition(expected.log_start), |checkpoint| checkpoint.end);
+    let from = checkpoint.map_or(expected.log_start, |checkpoint| checkpoint.end);
     for entry in reader.entries_from(from) {
         let entry = entry.map_err(|error| damaged(&log_folder, error))?;
         replay(&mut state, &entry).map_err(|error| damaged(&log_folder, error))?;
@@ -107,8 +107,8 @@ fn check_extent(found: &Verification, expected: &Expected) -> Result<(), String>
     }
     let end = expected.log_end;
     // Behind a full segment there may be one that holds only its header.
-    let next = if end.is_multiple_of(expected.segment_size) { end + SEGMENT_HEADER_LEN } else { end };
-    let (first, last) = (found.start.0, found.end.0);
+    let next = if end.0.is_multiple_of(expected.segment_size) { end.plus(SEGMENT_HEADER_LEN) } else { end };
+    let (first, last) = (found.start, found.end);
     if first != expected.log_start || !(end..=next).contains(&last) || found.tail.is_some() {
         let start = expected.log_start;
         return Err(format!("the log covers positions {first} to {last} instead of {start} to {end}"));

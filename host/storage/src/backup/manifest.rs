@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::copy::{Extent, hexadecimal};
 use super::{Backup, BackupError, MANIFEST_FILE, damaged, failed, folder};
+use vouch_commitlog::LogPosition;
 use vouch_files::{appear_durably, create};
 
 /// Version of the format.
@@ -126,9 +127,9 @@ impl Manifest {
             cluster_id: self.cluster_id.clone(),
             made_at_ms: self.made_at_ms,
             vouch: self.vouch.clone(),
-            log_start: self.log_start,
-            log_end: self.log_end,
-            snapshot: self.snapshot,
+            log_start: LogPosition(self.log_start),
+            log_end: LogPosition(self.log_end),
+            snapshot: self.snapshot.map(LogPosition),
             newest_record_ms: self.newest_record_ms,
             node_was_running: self.node_was_running,
             files: self.files.len(),

@@ -21,6 +21,7 @@ mod restore;
 mod take;
 
 use std::path::Path;
+use vouch_commitlog::LogPosition;
 
 use vouch_broker::ShardId;
 
@@ -47,11 +48,11 @@ pub struct Backup {
     /// Version of the program that took it.
     pub vouch: String,
     /// First position of the log in it.
-    pub log_start: u64,
+    pub log_start: LogPosition,
     /// Everything that is in it lies before this position.
-    pub log_end: u64,
+    pub log_end: LogPosition,
     /// Position that the snapshot in it covers; `None` if the log tells everything.
-    pub snapshot: Option<u64>,
+    pub snapshot: Option<LogPosition>,
     /// Leader time of the newest record in it, milliseconds since 1970.
     pub newest_record_ms: u64,
     /// Whether a node ran on the folder when it was taken. Then it ends where the log says that it was durable, which

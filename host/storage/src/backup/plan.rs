@@ -33,10 +33,10 @@ impl From<BackupError> for Trouble {
 pub(super) struct Plan {
     pub(super) cluster_id: [u8; 16],
     pub(super) segment_size: u64,
-    pub(super) log_start: u64,
-    pub(super) log_end: u64,
+    pub(super) log_start: LogPosition,
+    pub(super) log_end: LogPosition,
     /// Position that the snapshot covers.
-    pub(super) snapshot: Option<u64>,
+    pub(super) snapshot: Option<LogPosition>,
     pub(super) node_runs: bool,
     pub(super) files: Vec<Planned>,
 }
@@ -69,7 +69,7 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
     // one covers, and that is noticed.
     let snapshot_folder = shard_of(data_dir).snapshots();
     let snapshots = Snapshots::of_folder(&snapshot_folder);
-    let newest = match snapshots.newest_below(u64::MAX) {
+    let newest = match snapshots.newest_below(LogPosition::BEYOND) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         newest => newest.map_err(failed("list", &snapshot_folder))?,
     };
@@ -78,7 +78,7 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
         files.push(file(from, named(&shard_of(Path::new("")).snapshots().join(name)), FileKind::Snapshot)?);
     }
     // Where the log must begin for it: with its last entry, or earlier, with the oldest record that its state refers to.
-    let needed = newest.as_ref().map_or(0, |loaded| Bound::of(loaded).log_from());
+    let needed = newest.as_ref().map_or(LogPosition::START, |loaded| Bound::of(loaded).log_from());
     let checkpoint = newest.map(|loaded| loaded.checkpoint);
 
     let log = LogFolder::open(&log_folder).map_err(BackupError::Log)?;
@@ -89,7 +89,7 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
     let (log_end, node_runs) = log_end(data_dir, &log, checkpoint)?;
     let size = identity.segment_size;
     let segments = segments(&log_folder, log_end)?;
-    let log_start = segments.first().copied().unwrap_or(0);
+    let log_start = segments.first().copied().unwrap_or(LogPosition::START);
     if log_start > needed {
         let why = match checkpoint {
             Some(_) => format!("the log begins at position {log_start}, and the snapshot needs it from {needed} on"),
@@ -103,13 +103,13 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
     }
     for start in segments {
         // A segment that is full leads to one that may be empty: its header belongs to the log.
-        let data = size.min((log_end - start).max(SEGMENT_HEADER_LEN));
+        let data = size.min(log_end.since(start).max(SEGMENT_HEADER_LEN));
         let path = named(&shard_of(Path::new("")).segment(start));
         let from = data_dir.join(&path);
         files.push(Planned { kind: FileKind::Segment, path, from, extent: Extent { data, length: size } });
     }
     files.extend(components(data_dir)?);
-    let snapshot = checkpoint.map(|checkpoint| checkpoint.end.0);
+    let snapshot = checkpoint.map(|checkpoint| checkpoint.end);
     Ok(Plan { cluster_id, segment_size: size, log_start, log_end, snapshot, node_runs, files })
 }
 
@@ -118,7 +118,7 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
 /// What a node has written and not noted as durable may never have been acknowledged, and a power cut may still take it
 /// back: it is left out. Where no node runs nobody can add to the log, and a start would serve everything that is whole,
 /// which includes what was acknowledged in the last moments before a crash.
-fn log_end(data_dir: &Path, log: &LogFolder, snapshot: Option<Checkpoint>) -> Result<(u64, bool), Trouble> {
+fn log_end(data_dir: &Path, log: &LogFolder, snapshot: Option<Checkpoint>) -> Result<(LogPosition, bool), Trouble> {
     // Held only until the end of the log is found.
     let lock = SharedLock::of_folder(data_dir).map_err(failed("lock", data_dir))?;
     // What lies before the snapshot's end is durable, and no older mark is higher.
@@ -133,16 +133,16 @@ fn log_end(data_dir: &Path, log: &LogFolder, snapshot: Option<Checkpoint>) -> Re
     if position.0 <= SEGMENT_HEADER_LEN {
         return Err(BackupError::NothingDurable.into());
     }
-    Ok((position.0, lock.is_none()))
+    Ok((position, lock.is_none()))
 }
 
 /// Starts of the segments with anything before `end`, in order, and of the one that begins there.
-fn segments(folder: &Path, end: u64) -> Result<Vec<u64>, BackupError> {
+fn segments(folder: &Path, end: LogPosition) -> Result<Vec<LogPosition>, BackupError> {
     let mut starts = Vec::new();
     for path in list(folder)? {
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
         let start = name.filter(|digits| digits.len() == 20).and_then(|digits| digits.parse::<u64>().ok());
-        starts.extend(start.filter(|start| *start <= end));
+        starts.extend(start.map(LogPosition).filter(|start| *start <= end));
     }
     starts.sort_unstable();
     Ok(starts)

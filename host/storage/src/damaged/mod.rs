@@ -25,9 +25,9 @@ pub struct DamagedLog {
     /// What a look at all of it found.
     pub found: Verification,
     /// The state is that of this position: nothing before it that counts is missing.
-    pub served_to: u64,
-    /// Before this position the log may be of another history, and nothing of it is read; 0 if all of it is of one.
-    pub doubtful_to: u64,
+    pub served_to: LogPosition,
+    /// Before this position the log may be of another history, and nothing of it is read; its start if all of it is of one.
+    pub doubtful_to: LogPosition,
     /// What is missing in the state with parts that are lost.
     pub lost: Option<LostParts>,
 }
@@ -38,7 +38,7 @@ pub struct LostParts {
     /// Their files.
     pub files: Vec<PathBuf>,
     /// The stretch of the log of which they told where messages lie.
-    pub stretch: Range<u64>,
+    pub stretch: Range<LogPosition>,
     /// What they told of it.
     pub gaps: Gaps,
 }
@@ -60,9 +60,9 @@ impl std::fmt::Display for LostParts {
 impl DamagedLog {
     /// Whole bytes behind [`Self::served_to`]: nobody knows what they would mean without what was lost before them.
     pub fn not_served_bytes(&self) -> u64 {
-        let clip = |position: LogPosition| position.0.clamp(self.served_to, self.found.end.0.max(self.served_to));
-        let lost: u64 = self.found.damage.iter().map(|range| clip(range.to) - clip(range.from)).sum();
-        self.found.end.0.saturating_sub(self.served_to).saturating_sub(lost)
+        let clip = |position: LogPosition| position.clamp(self.served_to, self.found.end.max(self.served_to));
+        let lost: u64 = self.found.damage.iter().map(|range| clip(range.to).since(clip(range.from))).sum();
+        self.found.end.saturating_since(self.served_to).saturating_sub(lost)
     }
 
     /// What it occupies.
@@ -117,7 +117,7 @@ mod tests {
             tail: None,
             segments: Vec::new(),
         };
-        DamagedLog { found, served_to, doubtful_to: 0, lost: None }
+        DamagedLog { found, served_to: LogPosition(served_to), doubtful_to: LogPosition::START, lost: None }
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         let gap = |queue, range| QueueGap { topic: TopicId(1), queue, offsets: offsets(range) };
         let gaps = Gaps { queues: vec![gap(0, 5..8), gap(1, 0..4)], sent: 9, outcomes: 2 };
         let files = vec![PathBuf::from("/data/1.part"), PathBuf::from("/data/2.part")];
-        let told = LostParts { files, stretch: 0..100, gaps }.to_string();
+        let told = LostParts { files, stretch: LogPosition(0)..LogPosition(100), gaps }.to_string();
         for words in ["/data/1.part, /data/2.part", "where 7 messages lie", "2 outcomes", "9 messages are lost"] {
             assert!(told.contains(words), "{told}");
         }

@@ -11,8 +11,8 @@ use crate::snapshots::{Loaded, Snapshots};
 /// A damaged log, with the state that is certain.
 pub(crate) struct ReadOnly {
     pub(crate) state: State,
-    /// Position that the snapshot covers from which the state was read; 0 without one.
-    pub(crate) snapshot: u64,
+    /// Position that the snapshot covers from which the state was read; the start of the log without one.
+    pub(crate) snapshot: LogPosition,
     pub(crate) reader: LogReader,
     pub(crate) log: DamagedLog,
 }
@@ -22,39 +22,39 @@ pub(super) fn read(mut opened: ReadOnlyLog, snapshots: &Snapshots) -> Result<Rea
     let uncertain = |error: std::io::Error| StartError::NothingCertain(error.to_string());
     let mut loaded = snapshots.newest_of(&opened.reader).map_err(uncertain)?;
     let mut lost = None;
-    if loaded.is_none() && opened.reader.start().0 > 0 {
+    if loaded.is_none() && opened.reader.start() > LogPosition::START {
         loaded = snapshots.newest_with_gaps_of(&opened.reader).map_err(uncertain)?;
         lost = loaded.as_ref().map(|loaded| lost_parts(snapshots, loaded));
     }
     let (mut state, snapshot) = match loaded {
-        Some(Loaded { checkpoint, state }) => (state, checkpoint.end.0),
-        None => (State::default(), 0),
+        Some(Loaded { checkpoint, state }) => (state, checkpoint.end),
+        None => (State::default(), LogPosition::START),
     };
     // Whole entries that do not follow one another: those on one side are of another history. What chains to the snapshot
     // without any damage between is of this one.
-    let below = || opened.verification.damage.iter().filter(|range| range.from.0 < snapshot);
+    let below = || opened.verification.damage.iter().filter(|range| range.from < snapshot);
     let doubtful_to = below().any(is_break).then(|| below().map(|range| range.to).max()).flatten();
     if let Some(doubtful_to) = doubtful_to {
         opened.distrust_before(doubtful_to);
     }
     let ReadOnlyLog { reader, verification: found } = opened;
     // The entry that the snapshot ends with is whole, so no damage reaches across its end.
-    let damaged = found.damage.iter().map(|range| range.from.0).filter(|from| *from >= snapshot).min();
+    let damaged = found.damage.iter().map(|range| range.from).filter(|from| *from >= snapshot).min();
     // Without what was remembered of messages a resend behind the snapshot would be taken for another message.
     let forgetful = lost.as_ref().is_some_and(|lost| lost.gaps.sent > 0);
-    let limit = if forgetful { snapshot } else { damaged.unwrap_or(found.end.0) };
-    let mut entries = reader.entries_from(LogPosition(snapshot));
+    let limit = if forgetful { snapshot } else { damaged.unwrap_or(found.end) };
+    let mut entries = reader.entries_from(snapshot);
     while let Some(Ok(entry)) = entries.next()
-        && entry.position.0 < limit
+        && entry.position < limit
     {
         replay(&mut state, &entry).map_err(|error| StartError::NothingCertain(error.to_string()))?;
     }
-    let served_to = entries.position().0.min(limit);
+    let served_to = entries.position().min(limit);
     if state.cluster().init.is_none() {
         let why = "the beginning of the log is lost, and no snapshot belongs to it".to_owned();
         return Err(StartError::NothingCertain(why));
     }
-    let log = DamagedLog { found, served_to, doubtful_to: doubtful_to.map_or(0, |position| position.0), lost };
+    let log = DamagedLog { found, served_to, doubtful_to: doubtful_to.unwrap_or(LogPosition::START), lost };
     Ok(ReadOnly { state, snapshot, reader, log })
 }
 
@@ -65,5 +65,5 @@ fn lost_parts(snapshots: &Snapshots, loaded: &Loaded) -> LostParts {
     let (first, last) = (lost.first().copied().unwrap_or(0), lost.last().copied().unwrap_or(0));
     let before = parts.into_iter().rfind(|part| *part < first).unwrap_or(0);
     let files = lost.iter().map(|part| snapshots.part_file(*part)).collect();
-    LostParts { files, stretch: before..last, gaps: loaded.state.gaps() }
+    LostParts { files, stretch: LogPosition(before)..LogPosition(last), gaps: loaded.state.gaps() }
 }

@@ -73,7 +73,7 @@ mod tests {
         }
         place(&shard.log().join("1.spare"));
         assert_eq!(holdings(), others, "a file that was a segment once");
-        place(&shard.segment(0));
+        place(&shard.segment(vouch_commitlog::LogPosition::START));
         assert_eq!(holdings(), Holdings { segments: true, others: true });
     }
 }

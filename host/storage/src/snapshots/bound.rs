@@ -1,16 +1,18 @@
 //! What a stored snapshot needs of the log: as long as one may be needed, the log is released no further.
 
 use super::Loaded;
+use crate::position::log_position;
+use vouch_commitlog::LogPosition;
 
 /// What a stored snapshot needs of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// The snapshot covers the log before this position.
-    pub covers: u64,
+    pub covers: LogPosition,
     /// Where the last entry in it lies, by which a start knows that snapshot and log belong together.
-    pub last_entry: u64,
+    pub last_entry: LogPosition,
     /// The lowest position that its state refers to.
-    pub refers_to: u64,
+    pub refers_to: LogPosition,
 }
 
 impl Bound {
@@ -18,11 +20,12 @@ impl Bound {
     /// needs by now.
     pub(crate) fn of(loaded: &Loaded) -> Self {
         let Loaded { checkpoint, state } = loaded;
-        Self { covers: checkpoint.end.0, last_entry: checkpoint.position.0, refers_to: state.needed_from().0 }
+        let refers_to = log_position(state.needed_from());
+        Self { covers: checkpoint.end, last_entry: checkpoint.position, refers_to }
     }
 
     /// Where the log must begin for it, at the latest.
-    pub fn log_from(&self) -> u64 {
+    pub fn log_from(&self) -> LogPosition {
         self.last_entry.min(self.refers_to)
     }
 }
@@ -42,10 +45,14 @@ mod tests {
 
     #[test]
     fn the_log_begins_with_the_last_entry_of_a_snapshot_or_with_what_its_state_refers_to() {
-        let bound = |last_entry, refers_to| Bound { covers: 1000, last_entry, refers_to };
-        assert_eq!(bound(900, 400).log_from(), 400);
+        let bound = |last_entry, refers_to| Bound {
+            covers: LogPosition(1000),
+            last_entry: LogPosition(last_entry),
+            refers_to: LogPosition(refers_to),
+        };
+        assert_eq!(bound(900, 400).log_from(), LogPosition(400));
         // A state that refers to nothing any more still has to be found to belong to its log.
-        assert_eq!(bound(900, u64::MAX).log_from(), 900);
-        assert_eq!(bound(0, 0).log_from(), 0);
+        assert_eq!(bound(900, u64::MAX).log_from(), LogPosition(900));
+        assert_eq!(bound(0, 0).log_from(), LogPosition::START);
     }
 }

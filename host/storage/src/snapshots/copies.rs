@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use vouch_broker::State;
 use vouch_broker::state::{Copies, PartView, check_part, merge_part};
-use vouch_commitlog::{Checkpoint, CheckpointError, Shortage, map_file, map_spare_file};
+use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, Shortage, map_file, map_spare_file};
 
 use super::fault::Fault;
 use super::store::{Kind, Which};
@@ -25,13 +25,13 @@ impl Snapshots {
     }
 
     /// A whole copy of a snapshot, without its parts.
-    pub(super) fn snapshot_bytes(&self, position: u64) -> Result<(Checkpoint, Bytes), SnapshotFailure> {
+    pub(super) fn snapshot_bytes(&self, position: LogPosition) -> Result<(Checkpoint, Bytes), SnapshotFailure> {
         let read = |which| {
             let bytes = self.whole(Stored::Snapshot(position), which)?;
             Ok::<_, Fault>((Checkpoint::decode(&bytes[..Checkpoint::ENCODED_LEN])?, bytes))
         };
         let failed = |why: Fault| {
-            let path = self.store.path(Kind::Snapshot, position, Which::First);
+            let path = self.store.path(Kind::Snapshot, position.0, Which::First);
             match why {
                 Fault::Head(why) => SnapshotFailure::Checkpoint { path, why },
                 Fault::Snapshot(why) => SnapshotFailure::State { path, why },
@@ -171,7 +171,7 @@ pub(super) fn check(stored: Stored, bytes: &[u8]) -> Result<(), Fault> {
             let checkpoint = Checkpoint::decode(head)?;
             State::check_snapshot(state)?;
             // Both have a checksum of their own, so somebody put two files together, or gave one another's name.
-            if checkpoint.end.0 == position { Ok(()) } else { Err(CheckpointError::Damaged.into()) }
+            if checkpoint.end == position { Ok(()) } else { Err(CheckpointError::Damaged.into()) }
         }
     }
 }

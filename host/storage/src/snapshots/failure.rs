@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use vouch_broker::state::SnapshotError;
-use vouch_commitlog::{CheckpointError, ReadError};
+use vouch_commitlog::{CheckpointError, LogPosition, ReadError};
 
 use crate::replay::Unreadable;
 
@@ -43,7 +43,7 @@ pub enum SnapshotFailure {
     Record(#[from] Unreadable),
     /// The log does not begin at its beginning, and there is no snapshot to begin with.
     #[error("there is no snapshot, and the log begins at position {0}")]
-    NoBeginning(u64),
+    NoBeginning(LogPosition),
     /// A part that is needed cannot be read.
     #[error("part {0} is damaged in both copies")]
     Lost(u64),

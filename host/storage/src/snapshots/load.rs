@@ -34,14 +34,14 @@ impl Snapshots {
     /// # Errors
     /// There is too little of something to look. Without it a log that lost its end would pass for one that was cut short.
     pub(crate) fn known_durable(&self) -> io::Result<LogPosition> {
-        let covered = match self.store.positions(Kind::Snapshot) {
+        let covered = match self.covered() {
             Err(error) if Shortage::of(&error).is_some() => return Err(error),
             covered => covered.unwrap_or_default(),
         };
         let mut known = LogPosition(0);
         for (covered, which) in covered.into_iter().flat_map(|covered| Which::BOTH.map(|which| (covered, which))) {
             let mut head = [0; Checkpoint::ENCODED_LEN];
-            let path = self.store.path(Kind::Snapshot, covered, which);
+            let path = self.store.path(Kind::Snapshot, covered.0, which);
             match File::open(path).and_then(|mut file| file.read_exact(&mut head)) {
                 Ok(()) => known = Checkpoint::decode(&head).map_or(known, |checkpoint| known.max(checkpoint.end)),
                 Err(error) if Shortage::of(&error).is_some() => return Err(error),
@@ -58,7 +58,7 @@ impl Snapshots {
 
     /// The newest snapshot that is whole itself and belongs to this log, read without what is lost of its parts.
     pub(crate) fn newest_with_gaps_of(&self, reader: &LogReader) -> io::Result<Option<Loaded>> {
-        for covered in self.store.positions(Kind::Snapshot)?.into_iter().rev() {
+        for covered in self.covered()?.into_iter().rev() {
             let loaded = match self.load_from(covered, false) {
                 Ok(loaded) => loaded,
                 Err(SnapshotFailure::Io { source, .. }) if Shortage::of(&source).is_some() => return Err(source),
@@ -73,8 +73,8 @@ impl Snapshots {
 
     /// The newest snapshot below a position that can be read. What cannot be read is told and passed over: an older one
     /// and more of the log give the same state.
-    pub(crate) fn newest_below(&self, position: u64) -> io::Result<Option<Loaded>> {
-        for covered in self.store.positions(Kind::Snapshot)?.into_iter().rev().filter(|covered| *covered < position) {
+    pub(crate) fn newest_below(&self, position: LogPosition) -> io::Result<Option<Loaded>> {
+        for covered in self.covered()?.into_iter().rev().filter(|covered| *covered < position) {
             match self.load(covered) {
                 Ok(loaded) => return Ok(Some(loaded)),
                 // It may be as good as any: whoever goes on without it would do much for nothing, and a start might refuse.
@@ -91,26 +91,26 @@ impl Snapshots {
     /// another history may lie in the folder, where a log was put back without its snapshots. A start passes it over; to
     /// go on from it here would make a snapshot that fits this log and holds the other one's state.
     pub(crate) fn newest_of(&self, reader: &LogReader) -> io::Result<Option<Loaded>> {
-        let mut below = u64::MAX;
+        let mut below = LogPosition::BEYOND;
         while let Some(loaded) = self.newest_below(below)? {
             let checkpoint = loaded.checkpoint;
             if reader.checkpoint_at(checkpoint.position).is_ok_and(|found| found == checkpoint) {
                 return Ok(Some(loaded));
             }
-            below = checkpoint.end.0;
+            below = checkpoint.end;
         }
         Ok(None)
     }
 
     /// Position that the newest snapshot covers.
-    pub fn newest_position(&self) -> Option<u64> {
-        self.store.positions(Kind::Snapshot).ok()?.pop()
+    pub fn newest_position(&self) -> Option<LogPosition> {
+        self.covered().ok()?.pop()
     }
 
     /// The snapshot that covers everything before this position, from copies that are whole.
-    pub fn load(&self, covered: u64) -> Result<Loaded, SnapshotFailure> {
+    pub fn load(&self, covered: LogPosition) -> Result<Loaded, SnapshotFailure> {
         self.load_from(covered, true).or_else(|failure| {
-            if !self.store.positions(Kind::Snapshot).is_ok_and(|there| there.contains(&covered)) {
+            if !self.covered().is_ok_and(|there| there.contains(&covered)) {
                 // A newer one took its place. That says nothing of the parts, which may be many to look at again.
                 return Err(failure);
             }
@@ -121,8 +121,8 @@ impl Snapshots {
     }
 
     /// `whole`: with everything that lies in its parts.
-    fn load_from(&self, covered: u64, whole: bool) -> Result<Loaded, SnapshotFailure> {
-        let path = self.store.path(Kind::Snapshot, covered, Which::First);
+    fn load_from(&self, covered: LogPosition, whole: bool) -> Result<Loaded, SnapshotFailure> {
+        let path = self.store.path(Kind::Snapshot, covered.0, Which::First);
         let (checkpoint, bytes) = self.snapshot_bytes(covered)?;
         let state = state_of(&bytes);
         let failed = |why| SnapshotFailure::State { path: path.clone(), why };

@@ -36,7 +36,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vouch_broker::State;
-use vouch_commitlog::Checkpoint;
+use vouch_commitlog::{Checkpoint, LogPosition};
 
 pub use bound::{Bound, Bounds};
 pub use failure::SnapshotFailure;
@@ -77,7 +77,7 @@ struct Making {
 /// What was made.
 pub struct Taken {
     /// Position that the new snapshot covers.
-    pub position: u64,
+    pub position: LogPosition,
     /// Parts that it names, ascending.
     pub parts: Vec<u64>,
     /// Bytes of the snapshot without its parts, in both copies.

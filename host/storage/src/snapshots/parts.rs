@@ -17,7 +17,7 @@ impl Snapshots {
     /// What a snapshot consists of, for who copies it: each file's name and a copy of it that is whole.
     pub(crate) fn files(&self, loaded: &Loaded) -> Vec<(String, PathBuf)> {
         let parts = loaded.state.named_parts().into_iter().map(|(id, checksum)| Stored::Part(id, checksum));
-        let stored = std::iter::once(Stored::Snapshot(loaded.checkpoint.end.0)).chain(parts);
+        let stored = std::iter::once(Stored::Snapshot(loaded.checkpoint.end)).chain(parts);
         stored.map(|stored| (self.name_of(stored), self.whole_file(stored))).collect()
     }
 
@@ -45,7 +45,7 @@ impl Snapshots {
 
     /// Parts that a snapshot names and of which no copy is whole, ascending.
     pub(crate) fn lost_parts(&self, loaded: &Loaded) -> Vec<u64> {
-        let Ok((_, bytes)) = self.snapshot_bytes(loaded.checkpoint.end.0) else { return Vec::new() };
+        let Ok((_, bytes)) = self.snapshot_bytes(loaded.checkpoint.end) else { return Vec::new() };
         let named = State::parts_of_snapshot(state_of(&bytes)).unwrap_or_default();
         let lost = named.into_iter().filter(|(id, checksum)| !self.has_whole(Stored::Part(*id, *checksum)));
         lost.map(|(id, _)| id).collect()

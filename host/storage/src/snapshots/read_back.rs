@@ -1,6 +1,7 @@
 //! Reading kept snapshots back before the log's beginning goes: from then on nothing else says what they say.
 
 use std::sync::atomic::Ordering;
+use vouch_commitlog::LogPosition;
 
 use super::mend::{Mended, tell, unlike_written};
 use super::store::{Rooms, Which};
@@ -34,7 +35,7 @@ impl Snapshots {
 
     /// One snapshot with its parts: read whole first, and then each file in both copies, unless this process found both
     /// whole before.
-    fn read_one_back(&self, covered: u64) -> Result<(), SnapshotFailure> {
+    fn read_one_back(&self, covered: LogPosition) -> Result<(), SnapshotFailure> {
         let loaded = self.load(covered)?;
         let parts = loaded.state.named_parts().into_iter().map(|(id, checksum)| Stored::Part(id, checksum));
         for stored in std::iter::once(Stored::Snapshot(covered)).chain(parts) {

@@ -43,27 +43,30 @@ impl Snapshots {
     }
 
     /// Parts of the newest snapshot that are lost, and the stretch of the log that each covers.
-    fn lost_of_newest(&self) -> Vec<(Stored, Range<u64>)> {
+    fn lost_of_newest(&self) -> Vec<(Stored, Range<LogPosition>)> {
         let newest = self.newest_position().and_then(|position| self.snapshot_bytes(position).ok());
         let Some((_, bytes)) = newest else { return Vec::new() };
         let named = vouch_broker::State::parts_of_snapshot(state_of(&bytes)).unwrap_or_default();
         let before = std::iter::once(0).chain(named.iter().map(|(id, _)| *id));
-        let all = named.iter().zip(before).map(|((id, checksum), before)| (Stored::Part(*id, *checksum), before..*id));
+        let all = named
+            .iter()
+            .zip(before)
+            .map(|((id, checksum), before)| (Stored::Part(*id, *checksum), LogPosition(before)..LogPosition(*id)));
         all.filter(|(stored, _)| !self.has_whole(*stored)).collect()
     }
 
     /// The bytes of a part as they were written; `None` where the log does not have all that it takes. A record that
     /// cannot be read ends it: half of a part would be another part.
-    fn rebuilt(&self, stored: Stored, stretch: Range<u64>, reader: &LogReader) -> Option<Vec<u8>> {
+    fn rebuilt(&self, stored: Stored, stretch: Range<LogPosition>, reader: &LogReader) -> Option<Vec<u8>> {
         let Stored::Part(id, checksum) = stored else { return None };
         let [first, second] =
             Which::BOTH.map(|which| map_file(&self.copy_path(stored, which)).unwrap_or_else(|_| Bytes::new()));
         let mut rebuild = PartRebuild::of(id, checksum, [&first, &second])?;
         // Of a part that went before nobody knows where it ended: more of the log is read then than was in this one.
-        let from = LogPosition(stretch.start.max(reader.start().0));
+        let from = stretch.start.max(reader.start());
         for entry in reader.entries_from(from) {
             let entry = entry.ok()?;
-            if entry.position.0 >= stretch.end {
+            if entry.position >= stretch.end {
                 break;
             }
             let time = Millis(entry.leader_time_ms);

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use vouch_commitlog::LogPosition;
 
 /// What is asked for and not done yet. Of several snapshots that were asked for the last one counts: it covers the
 /// others.
 #[derive(Default)]
 pub(super) struct Waiting {
     /// Everything before this position is applied, and a snapshot of it is wanted.
-    pub(super) target: Option<u64>,
+    pub(super) target: Option<LogPosition>,
     /// Parts in which damage was found: they are mended first.
     pub(super) damaged: BTreeSet<u64>,
     pub(super) stopping: bool,
@@ -27,9 +28,9 @@ pub struct Requests {
 
 impl Requests {
     /// The first snapshot is due at this position.
-    pub fn due_at(position: u64) -> Self {
+    pub fn due_at(position: LogPosition) -> Self {
         Self {
-            due: AtomicU64::new(position),
+            due: AtomicU64::new(position.0),
             applied: AtomicU64::new(0),
             waiting: Mutex::default(),
             changed: Condvar::new(),
@@ -41,23 +42,23 @@ impl Requests {
     }
 
     /// Everything before this position is durable and applied. Called for every group: one comparison.
-    pub fn applied(&self, position: u64) {
+    pub fn applied(&self, position: LogPosition) {
         // In this order here, and in the other one in `next_due`: one of the two sees what the other wrote.
-        self.applied.store(position, Ordering::SeqCst);
+        self.applied.store(position.0, Ordering::SeqCst);
         self.want_if_due(position);
     }
 
     /// The next snapshot is due at this position, which may be applied already: where the log stands still from then on,
     /// nobody else would ask for it.
-    pub(super) fn next_due(&self, position: u64) {
-        self.due.store(position, Ordering::SeqCst);
-        self.want_if_due(self.applied.load(Ordering::SeqCst));
+    pub(super) fn next_due(&self, position: LogPosition) {
+        self.due.store(position.0, Ordering::SeqCst);
+        self.want_if_due(LogPosition(self.applied.load(Ordering::SeqCst)));
     }
 
     /// Asks once for what has fallen due. Two threads may come here at the same time, and then it is asked for twice,
     /// which is one snapshot of the later position.
-    fn want_if_due(&self, applied: u64) {
-        if applied >= self.due.load(Ordering::SeqCst) {
+    fn want_if_due(&self, applied: LogPosition) {
+        if applied.0 >= self.due.load(Ordering::SeqCst) {
             // Not again before this one is made.
             self.due.store(u64::MAX, Ordering::SeqCst);
             self.want(applied);
@@ -65,7 +66,7 @@ impl Requests {
     }
 
     /// A snapshot of everything before this position, which is durable and applied, is wanted now.
-    pub fn want(&self, position: u64) {
+    pub fn want(&self, position: LogPosition) {
         self.waiting().target = Some(position);
         self.changed.notify_one();
     }
@@ -96,28 +97,31 @@ mod tests {
 
     #[test]
     fn of_several_snapshots_that_are_asked_for_the_last_one_is_made() {
-        let requests = Requests::due_at(u64::MAX);
-        requests.want(10);
-        requests.want(30);
-        assert_eq!(requests.next().target, Some(30));
+        let requests = Requests::due_at(LogPosition::BEYOND);
+        requests.want(LogPosition(10));
+        requests.want(LogPosition(30));
+        assert_eq!(requests.next().target, Some(LogPosition(30)));
         assert_eq!(requests.waiting().target, None, "it was taken");
     }
 
     #[test]
     fn damaged_parts_are_asked_for_once_each_and_come_with_the_snapshot_that_is_due() {
-        let requests = Requests::due_at(100);
+        let requests = Requests::due_at(LogPosition(100));
         requests.damaged([7, 3]);
         requests.damaged([7]);
-        requests.applied(100);
+        requests.applied(LogPosition(100));
         let Waiting { target, damaged, stopping } = requests.next();
-        assert_eq!((target, damaged.into_iter().collect::<Vec<_>>(), stopping), (Some(100), vec![3, 7], false));
+        assert_eq!(
+            (target, damaged.into_iter().collect::<Vec<_>>(), stopping),
+            (Some(LogPosition(100)), vec![3, 7], false)
+        );
         requests.damaged([]);
         assert!(requests.waiting().damaged.is_empty());
     }
 
     #[test]
     fn a_stop_is_heard_by_who_waits_and_is_not_forgotten() {
-        let requests = Requests::due_at(u64::MAX);
+        let requests = Requests::due_at(LogPosition::BEYOND);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| requests.next().stopping);
             requests.waiting().stopping = true;
@@ -129,15 +133,15 @@ mod tests {
 
     #[test]
     fn nothing_is_due_before_its_position_and_nothing_twice() {
-        let requests = Requests::due_at(100);
-        (0..100).for_each(|position| requests.applied(position));
+        let requests = Requests::due_at(LogPosition(100));
+        (0..100).for_each(|position| requests.applied(LogPosition(position)));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(100);
-        requests.applied(101);
-        assert_eq!(requests.next().target, Some(100), "asked for when it fell due");
-        requests.next_due(200);
+        requests.applied(LogPosition(100));
+        requests.applied(LogPosition(101));
+        assert_eq!(requests.next().target, Some(LogPosition(100)), "asked for when it fell due");
+        requests.next_due(LogPosition(200));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(200);
-        assert_eq!(requests.next().target, Some(200));
+        requests.applied(LogPosition(200));
+        assert_eq!(requests.next().target, Some(LogPosition(200)));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use vouch_broker::State;
-use vouch_commitlog::{Checkpoint, Shortage};
+use vouch_commitlog::{Checkpoint, LogPosition, Shortage};
 
 use super::store::Kind;
 use super::{SnapshotFailure, Snapshots};
@@ -13,7 +13,7 @@ use super::{SnapshotFailure, Snapshots};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stored {
     /// The snapshot that covers the log before this position.
-    Snapshot(u64),
+    Snapshot(LogPosition),
     /// A part, by id and by the checksum that a snapshot names.
     Part(u64, u32),
 }
@@ -22,7 +22,7 @@ impl Stored {
     /// What it is called by: its kind, and the position or id in its name.
     pub(super) fn place(self) -> (Kind, u64) {
         match self {
-            Self::Snapshot(position) => (Kind::Snapshot, position),
+            Self::Snapshot(covered) => (Kind::Snapshot, covered.0),
             Self::Part(id, _) => (Kind::Part, id),
         }
     }
@@ -37,11 +37,16 @@ impl Stored {
 }
 
 impl Snapshots {
+    /// Positions that snapshots cover, ascending.
+    pub(super) fn covered(&self) -> io::Result<Vec<LogPosition>> {
+        Ok(self.store.positions(Kind::Snapshot)?.into_iter().map(LogPosition).collect())
+    }
+
     /// Everything that a start may need: the snapshots, and the parts that they name. Parts of a snapshot of which no copy
     /// is whole are not known by it.
     pub(crate) fn stored(&self) -> io::Result<Vec<Stored>> {
         let mut stored = BTreeSet::new();
-        for position in self.store.positions(Kind::Snapshot)? {
+        for position in self.covered()? {
             stored.insert(Stored::Snapshot(position));
             match self.snapshot_bytes(position) {
                 Ok((_, bytes)) => {

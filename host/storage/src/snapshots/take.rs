@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use vouch_broker::RecordPosition;
 
 use vouch_broker::State;
 use vouch_broker::state::PartView;
@@ -20,6 +19,7 @@ use super::mend::unlike_written;
 use super::store::{Kind, Which};
 use super::stored::{Stored, state_of};
 use super::{Bound, Bounds, Loaded, SnapshotFailure, Snapshots, Taken};
+use crate::position::record_position;
 use crate::replay::replay;
 
 /// A state whose tables take no more memory than this is kept for the next snapshot, which then reads no file. A larger one
@@ -46,7 +46,7 @@ impl Snapshots {
     pub(crate) fn take(
         &self,
         reader: &LogReader,
-        target: u64,
+        target: LogPosition,
         part_bytes: u64,
     ) -> Result<Option<Taken>, SnapshotFailure> {
         let mut sealed = Vec::new();
@@ -69,9 +69,9 @@ impl Snapshots {
         }
         let io = |source| SnapshotFailure::Io { path: self.store.path(Kind::Part, sealed[0], Which::First), source };
         let mut named = BTreeSet::new();
-        for covered in self.store.positions(Kind::Snapshot).map_err(io)? {
+        for covered in self.covered().map_err(io)? {
             let (_, bytes) = self.snapshot_bytes(covered)?;
-            let path = self.store.path(Kind::Snapshot, covered, Which::First);
+            let path = self.store.path(Kind::Snapshot, covered.0, Which::First);
             let parts = State::parts_of_snapshot(state_of(&bytes));
             named.extend(parts.map_err(|why| SnapshotFailure::State { path, why })?.into_iter().map(|(id, _)| id));
         }
@@ -84,7 +84,7 @@ impl Snapshots {
     fn try_take(
         &self,
         reader: &LogReader,
-        target: u64,
+        target: LogPosition,
         part_bytes: u64,
         sealed: &mut Vec<u64>,
     ) -> Result<Option<Taken>, SnapshotFailure> {
@@ -102,27 +102,27 @@ impl Snapshots {
         };
         let (mut state, last) = match base {
             Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
-            None if reader.start().0 == 0 => (State::default(), None),
-            None => return Err(SnapshotFailure::NoBeginning(reader.start().0)),
+            None if reader.start() == LogPosition::START => (State::default(), None),
+            None => return Err(SnapshotFailure::NoBeginning(reader.start())),
         };
         let mut needed = state.parts();
-        let mut kept: Vec<u64> = last.iter().map(|checkpoint| checkpoint.end.0).collect();
+        let mut kept: Vec<LogPosition> = last.iter().map(|checkpoint| checkpoint.end).collect();
         let mut newest = None;
-        let mut part_from = last.map_or(0, |checkpoint| checkpoint.end.0);
-        let sealed_bytes = part_bytes_when(target.saturating_sub(part_from), part_bytes);
-        for entry in reader.entries_from(last.map_or(LogPosition(0), |checkpoint| checkpoint.end)) {
+        let mut part_from = last.map_or(LogPosition::START, |checkpoint| checkpoint.end);
+        let sealed_bytes = part_bytes_when(target.saturating_since(part_from), part_bytes);
+        for entry in reader.entries_from(part_from) {
             let entry = entry?;
             if self.store.is_given_up() {
                 return Err(SnapshotFailure::GivenUp);
             }
-            if entry.end.0 > target {
+            if entry.end > target {
                 break;
             }
             replay(&mut state, &entry)?;
             newest = Some(entry.position);
-            if entry.end.0 - part_from >= sealed_bytes {
-                self.seal(&mut state, entry.end.0, sealed)?;
-                part_from = entry.end.0;
+            if entry.end.since(part_from) >= sealed_bytes {
+                self.seal(&mut state, entry.end, sealed)?;
+                part_from = entry.end;
             }
         }
         // What was replayed may have asked a part for what neither copy has any more.
@@ -134,13 +134,13 @@ impl Snapshots {
             return Ok(None);
         };
         let checkpoint = reader.checkpoint_at(newest)?;
-        let position = checkpoint.end.0;
+        let position = checkpoint.end;
 
         // The part first: a snapshot never names what is not on disk.
         self.seal(&mut state, position, sealed)?;
-        let bytes = state.snapshot(RecordPosition(position));
-        let path = self.store.path(Kind::Snapshot, position, Which::First);
-        self.store.put(Kind::Snapshot, position, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
+        let bytes = state.snapshot(record_position(position));
+        let path = self.store.path(Kind::Snapshot, position.0, Which::First);
+        self.store.put(Kind::Snapshot, position.0, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
         self.verify(Stored::Snapshot(position)).map_err(unlike_written)?;
         let parts = state.parts();
         needed.extend(&parts);
@@ -162,8 +162,10 @@ impl Snapshots {
         Ok(Some(Taken { position, parts, len: bytes.len() * Which::BOTH.len() }))
     }
 
-    /// Stores what is in no part yet, reads it back, and lets the state read from there.
-    fn seal(&self, state: &mut State, position: u64, sealed: &mut Vec<u64>) -> Result<(), SnapshotFailure> {
+    /// Stores what is in no part yet, reads it back, and lets the state read from there. The part is named by the position
+    /// that it covers.
+    fn seal(&self, state: &mut State, covered: LogPosition, sealed: &mut Vec<u64>) -> Result<(), SnapshotFailure> {
+        let position = covered.0;
         let Some(part) = state.next_part(position) else { return Ok(()) };
         sealed.push(position);
         let path = self.store.path(Kind::Part, position, Which::First);
@@ -177,8 +179,9 @@ impl Snapshots {
     }
 
     /// Takes away what is not kept and not needed; with the next snapshot, if somebody reads.
-    pub(super) fn tidy(&self, kept: &[u64], needed: &[u64]) -> io::Result<()> {
-        if self.reading_back.load(Ordering::Relaxed) > 0 { Ok(()) } else { self.store.tidy(kept, needed) }
+    pub(super) fn tidy(&self, kept: &[LogPosition], needed: &[u64]) -> io::Result<()> {
+        let kept: Vec<u64> = kept.iter().map(|covered| covered.0).collect();
+        if self.reading_back.load(Ordering::Relaxed) > 0 { Ok(()) } else { self.store.tidy(&kept, needed) }
     }
 
     /// Keeps a state for the next snapshot, which then reads no file; or nothing, where it takes too much memory.

@@ -1,6 +1,7 @@
 use super::store::{Kind, Which};
 use super::take::{LARGEST_GROWN_PART, part_bytes_when};
 use super::*;
+use vouch_commitlog::LogPosition;
 
 #[test]
 fn what_is_set_aside_for_parts_follows_the_log_between_snapshots_within_bounds() {
@@ -61,10 +62,10 @@ fn who_reads_snapshots_back_keeps_their_files_however_many_newer_ones_come() {
         snapshots.store.put(Kind::Snapshot, position, &[b"snapshot"]).unwrap();
     }
     let reading = snapshots.keep_files();
-    snapshots.tidy(&[7, 9], &[9]).unwrap();
+    snapshots.tidy(&[LogPosition(7), LogPosition(9)], &[9]).unwrap();
     assert_eq!((there(Kind::Snapshot), there(Kind::Part)), (vec![3, 7, 9], vec![3, 7, 9]));
     drop(reading);
-    snapshots.tidy(&[7, 9], &[9]).unwrap();
+    snapshots.tidy(&[LogPosition(7), LogPosition(9)], &[9]).unwrap();
     assert_eq!((there(Kind::Snapshot), there(Kind::Part)), (vec![7, 9], vec![9]));
 }
 
@@ -74,9 +75,9 @@ fn that_a_snapshot_went_says_nothing_of_the_parts_that_were_read_back() {
     let snapshots = Snapshots::of_folder(folder.path());
     let part = Stored::Part(3, 1);
     snapshots.making().verified.insert(part);
-    assert!(snapshots.load(9).is_err());
+    assert!(snapshots.load(LogPosition(9)).is_err());
     assert!(snapshots.is_verified(part));
     snapshots.store.put(Kind::Snapshot, 9, &[b"damaged"]).unwrap();
-    assert!(snapshots.load(9).is_err());
+    assert!(snapshots.load(LogPosition(9)).is_err());
     assert!(!snapshots.is_verified(part), "now each copy is looked at again");
 }

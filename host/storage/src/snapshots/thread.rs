@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use vouch_commitlog::{LogReader, Shortage};
+use vouch_commitlog::{LogPosition, LogReader, Shortage};
 
 use super::listeners::Listeners;
 use super::mend::tell;
@@ -58,9 +58,9 @@ impl Snapshotter {
                     Some(Taken { position, parts, len }) => {
                         (listeners.sealed)(&parts);
                         adopted = adopt(&making, parts, adopted, &listeners);
-                        position + every.max(len as u64 * SNAPSHOT_SHARE)
+                        position.plus(every.max(len as u64 * SNAPSHOT_SHARE))
                     }
-                    None => target + every,
+                    None => target.plus(every),
                 };
                 asked.next_due(next);
                 // What it tidied away may have made the room that was missing.
@@ -89,7 +89,7 @@ impl Snapshotter {
     }
 
     /// Ends the thread; then, if `last` says how far a closed log is durable, makes one more snapshot for a quick start.
-    pub fn stop(&self, last: Option<u64>) {
+    pub fn stop(&self, last: Option<LogPosition>) {
         // Held to the end: whoever stops it meanwhile must not go on, and let go of the folder, while it still writes.
         let mut running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(thread) = running.take() else { return };
@@ -99,8 +99,8 @@ impl Snapshotter {
             tracing::error!("the thread that makes snapshots ended by a panic; the next start reads more of the log");
             return;
         }
-        let newest = || self.snapshots.newest_position().unwrap_or(0);
-        if let Some(last) = last.filter(|last| last.saturating_sub(newest()) >= WORTH_IT_ON_STOP) {
+        let newest = || self.snapshots.newest_position().unwrap_or(LogPosition::START);
+        if let Some(last) = last.filter(|last| last.saturating_since(newest()) >= WORTH_IT_ON_STOP) {
             make(&self.snapshots, &self.reader, last, self.every);
         }
         // Somebody may still be about to release segments, and mend a copy for that.
@@ -163,13 +163,13 @@ fn adopt(snapshots: &Snapshots, parts: Vec<u64>, mut adopted: u64, listeners: &L
 }
 
 /// Makes one and tells how it went. A failure costs the next start time, and nothing else.
-fn make(snapshots: &Snapshots, reader: &LogReader, target: u64, part_bytes: u64) -> Option<Taken> {
+fn make(snapshots: &Snapshots, reader: &LogReader, target: LogPosition, part_bytes: u64) -> Option<Taken> {
     let began = Instant::now();
     match snapshots.take(reader, target, part_bytes) {
         Ok(Some(taken)) => {
             let took_ms = began.elapsed().as_millis() as u64;
             let parts = taken.parts.len();
-            tracing::info!(position = taken.position, bytes = taken.len, parts, took_ms, "made a snapshot");
+            tracing::info!(position = taken.position.0, bytes = taken.len, parts, took_ms, "made a snapshot");
             Some(taken)
         }
         Ok(None) => None,
@@ -188,17 +188,17 @@ mod tests {
 
     #[test]
     fn a_snapshot_that_fell_due_while_another_was_made_is_asked_for_though_the_log_stands_still() {
-        let requests = Requests::due_at(50);
-        requests.applied(49);
+        let requests = Requests::due_at(LogPosition(50));
+        requests.applied(LogPosition(49));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(60);
-        assert_eq!(requests.next().target, Some(60));
-        requests.applied(200);
+        requests.applied(LogPosition(60));
+        assert_eq!(requests.next().target, Some(LogPosition(60)));
+        requests.applied(LogPosition(200));
         assert_eq!(requests.waiting().target, None, "one is being made");
-        requests.next_due(201);
+        requests.next_due(LogPosition(201));
         assert_eq!(requests.waiting().target, None);
-        requests.next_due(150);
-        assert_eq!(requests.waiting().target, Some(200));
+        requests.next_due(LogPosition(150));
+        assert_eq!(requests.waiting().target, Some(LogPosition(200)));
     }
 
     #[test]

@@ -53,13 +53,13 @@ const AGAIN_AFTER_MS: [u64; 8] = [50, 100, 200, 400, 500, 500, 500, 500];
 
 /// Reads both copies of every snapshot in a data folder and of every part that a snapshot names. Nothing is changed, and a
 /// node may run on the folder: what it tidies away meanwhile is no damage, nor is what it makes again within seconds.
-/// `log_start`: where the log begins; if that is not at 0, that there is no snapshot at all is damage of their folder.
+/// `log_start`: where the log begins; if that is not where every log began, that there is no snapshot at all is damage of their folder.
 ///
 /// # Errors
 /// The folder cannot be listed.
 pub fn verify_snapshots(
     data_dir: &Path,
-    log_start: u64,
+    log_start: LogPosition,
     on_bytes: &mut dyn FnMut(u64),
 ) -> std::io::Result<StoredCopies> {
     let mut pauses = AGAIN_AFTER_MS.into_iter().map(Duration::from_millis);
@@ -73,14 +73,14 @@ pub fn verify_snapshots(
 /// `again`: waits, and says whether to look again at what seems damaged.
 fn verify(
     data_dir: &Path,
-    log_start: u64,
+    log_start: LogPosition,
     on_bytes: &mut dyn FnMut(u64),
     again: &mut dyn FnMut() -> bool,
 ) -> std::io::Result<StoredCopies> {
     let folder = shard_of(data_dir).snapshots();
     let snapshots = Snapshots::of_folder(&folder);
     let all = if folder.is_dir() { snapshots.stored()? } else { Vec::new() };
-    if all.is_empty() && log_start > 0 {
+    if all.is_empty() && log_start > LogPosition::START {
         let reason = format!("the log begins at position {log_start} and needs a snapshot, and none is there");
         let damage = vec![DamagedCopy { file: folder, reason, fate: CopyFate::Lost }];
         return Ok(StoredCopies { damage, ..StoredCopies::default() });
@@ -109,7 +109,7 @@ fn look(
     snapshots: &Snapshots,
     stored: Stored,
     data_dir: &Path,
-    log_start: u64,
+    log_start: LogPosition,
     on_bytes: &mut dyn FnMut(u64),
 ) -> std::io::Result<StoredCopies> {
     let mut pace = |bytes| {
@@ -169,13 +169,13 @@ fn is_rebuilt_by_a_start(snapshots: &Snapshots, stored: Stored, data_dir: &Path)
 
 impl Snapshots {
     /// Whether a start finds its state without this file, of which no copy is whole.
-    fn start_needs_none(&self, stored: Stored, log_start: u64) -> bool {
+    fn start_needs_none(&self, stored: Stored, log_start: LogPosition) -> bool {
         let all = self.stored().unwrap_or_default();
         let mut snapshots = all.into_iter().filter_map(|other| match other {
             Stored::Snapshot(position) if other != stored => Some(position),
             _ => None,
         });
-        log_start == 0 || snapshots.any(|position| self.load(position).is_ok())
+        log_start == LogPosition::START || snapshots.any(|position| self.load(position).is_ok())
     }
 }
 
@@ -197,8 +197,8 @@ mod tests {
                 // No snapshot names it, so no start reads it.
                 std::fs::write(folder.join("00000000000000000007.part"), b"part").unwrap();
             }
-            assert_eq!(verify(0), StoredCopies::default(), "{there}");
-            let found = verify(4096);
+            assert_eq!(verify(LogPosition(0)), StoredCopies::default(), "{there}");
+            let found = verify(LogPosition(4096));
             let [DamagedCopy { file, reason, fate: CopyFate::Lost }] = found.damage.as_slice() else {
                 panic!("{there}: {found:?}")
             };
@@ -228,7 +228,7 @@ mod tests {
             put(9, &whole(9));
             std::fs::write(&torn, &whole(9)[..60]).unwrap();
             let mut read = 0;
-            let found = verify(data.path(), 0, &mut |bytes| read += bytes, again).unwrap();
+            let found = verify(data.path(), LogPosition(0), &mut |bytes| read += bytes, again).unwrap();
             (found, read as usize)
         };
         let (found, once) = verify(&mut || false);

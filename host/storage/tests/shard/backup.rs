@@ -37,11 +37,11 @@ fn what_no_mark_covers_is_left_out_while_a_node_runs_and_taken_when_none_does() 
     // The mark of the stop tells that all before it is durable, and is itself covered by none.
     assert!(found.durable < found.end);
     let stopped = take(&data, &folder.path().join("stopped")).unwrap();
-    assert_eq!((stopped.log_end, stopped.node_was_running), (found.end.0, false));
+    assert_eq!((stopped.log_end, stopped.node_was_running), (found.end, false));
     let lock = File::open(data.join("lock")).unwrap();
     lock.lock().unwrap();
     let running = take(&data, &folder.path().join("running")).unwrap();
-    assert_eq!((running.log_end, running.node_was_running), (found.durable.0, true));
+    assert_eq!((running.log_end, running.node_was_running), (found.durable, true));
     drop(lock);
     for backup in ["stopped", "running"] {
         let restored = folder.path().join(format!("restored-{backup}"));
@@ -65,7 +65,7 @@ fn a_backup_is_as_sparse_as_its_source_and_a_restored_node_can_be_backed_up() {
         assert_eq!(logs.len(), 3);
         assert!(logs.iter().all(|log| fs::metadata(log).unwrap().len() == SEGMENT));
         let occupied: u64 = logs.iter().map(|log| fs::metadata(log).unwrap().blocks() * 512).sum();
-        assert!(occupied < taken.log_end + MIB as u64, "{occupied} bytes are occupied");
+        assert!(occupied < taken.log_end.0 + MIB as u64, "{occupied} bytes are occupied");
     }
     let again = take(&restored, &second).unwrap();
     assert_eq!((again.log_end, again.snapshot, again.node_was_running), (taken.log_end, taken.snapshot, false));
@@ -190,7 +190,7 @@ fn a_segment_that_is_released_or_used_again_meanwhile_lets_the_copy_begin_again(
     let target = folder.path().join("released");
     let mut release = at_byte(1, || fs::rename(&first, &spare).unwrap());
     let taken = backup(&data, &target, &mut release).unwrap();
-    assert_eq!(taken.log_start, SEGMENT);
+    assert_eq!(taken.log_start.0, SEGMENT);
     assert_eq!(check(&target).unwrap(), taken);
     // While it is copied: it is used again for other bytes, under another name.
     let target = folder.path().join("used-again");
@@ -201,7 +201,7 @@ fn a_segment_that_is_released_or_used_again_meanwhile_lets_the_copy_begin_again(
         file.set_len(SEGMENT).unwrap();
     });
     let taken = backup(&data, &target, &mut reuse).unwrap();
-    assert_eq!(taken.log_start, 2 * SEGMENT);
+    assert_eq!(taken.log_start.0, 2 * SEGMENT);
     assert_eq!(check(&target).unwrap(), taken);
 }
 
@@ -212,7 +212,7 @@ fn a_snapshot_that_is_tidied_away_meanwhile_lets_the_copy_begin_again() {
     let target = folder.path().join("backup");
     let mut tidy = at_byte(1, || fs::remove_dir_all(data.join("shards/0/snapshots")).unwrap());
     let taken = backup(&data, &target, &mut tidy).unwrap();
-    assert_eq!((taken.log_start, taken.snapshot), (0, None));
+    assert_eq!((taken.log_start, taken.snapshot), (LogPosition::START, None));
     let restored = folder.path().join("restored");
     put_back(&target, &restored).unwrap();
     still_has(&restored, &ids(0..20));

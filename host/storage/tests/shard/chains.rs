@@ -55,7 +55,7 @@ fn a_backup_of_a_shard_without_the_beginning_of_its_log_is_as_good() {
     let data = released(folder.path());
     let (target, restored) = (folder.path().join("backup"), folder.path().join("restored"));
     let taken = take(&data, &target).unwrap();
-    assert!(taken.log_start >= 4 << 20 && taken.snapshot.is_some(), "{taken:?}");
+    assert!(taken.log_start.0 >= 4 << 20 && taken.snapshot.is_some(), "{taken:?}");
     // One copy of each file, of the newest snapshot alone.
     assert!(named(&target, "snapshot2").is_empty() && named(&target, "part2").is_empty());
     assert_eq!(named(&target, "snapshot").len(), 1);
@@ -65,7 +65,7 @@ fn a_backup_of_a_shard_without_the_beginning_of_its_log_is_as_good() {
     // The second copies are made by then.
     scrubbed_once(&shard, &restored);
     shard.kill();
-    let whole = verify_snapshots(&restored, 4 << 20, &mut |_| ()).unwrap();
+    let whole = verify_snapshots(&restored, vouch_commitlog::LogPosition(4 << 20), &mut |_| ()).unwrap();
     assert!(whole.damage.is_empty() && whole.to_be_made.is_empty(), "{whole:?}");
 }
 
@@ -118,8 +118,8 @@ fn a_running_shard_is_copied_up_to_its_last_mark_and_a_killed_one_to_its_end() {
     shard.fill(topic, 3..4);
     let (running, killed) = (folder.path().join("running"), folder.path().join("killed"));
     let taken = take(&data, &running).unwrap();
-    assert!(taken.node_was_running && taken.log_end < shard.reader.end().0, "{taken:?}");
-    let end = shard.reader.end().0;
+    assert!(taken.node_was_running && taken.log_end < shard.reader.end(), "{taken:?}");
+    let end = shard.reader.end();
     shard.kill();
     let taken = take(&data, &killed).unwrap();
     assert_eq!((taken.node_was_running, taken.log_end), (false, end));

@@ -100,7 +100,8 @@ impl Shard {
             mended: Box::new(move |part, copies| drop(mends.send(Heard::Mended(part, copies)))),
             sealed: Box::new(move |parts| drop(tell.send(Heard::Sealed(parts.to_vec())))),
         };
-        let (snapshots, requests) = (Arc::new(snapshots), Arc::new(Requests::due_at(u64::MAX)));
+        let (snapshots, requests) =
+            (Arc::new(snapshots), Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND)));
         let adopted = state.parts().last().copied().unwrap_or(0);
         let snapshotter =
             Snapshotter::start(snapshots.clone(), requests.clone(), reader.clone(), 1 << 40, adopted, listeners);
@@ -123,7 +124,7 @@ impl Shard {
             heard,
             appender,
             recovery,
-            snapshot,
+            snapshot: snapshot.0,
             passed_over,
             term,
             index,
@@ -211,12 +212,12 @@ impl Shard {
 
     /// Makes a snapshot of everything, and reads from its parts from then on; what it covers.
     pub(crate) fn snapshot(&mut self) -> u64 {
-        self.requests.want(self.reader.end().0);
+        self.requests.want(self.reader.end());
         let mut named: Option<Vec<u64>> = None;
         loop {
             let adopted = self.state.parts().last().copied();
             if named.as_ref().is_some_and(|parts| parts.last().copied() <= adopted) {
-                return self.snapshots.newest_position().unwrap();
+                return self.snapshots.newest_position().unwrap().0;
             }
             match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
                 Heard::Sealed(parts) => named = Some(parts),
@@ -230,7 +231,7 @@ impl Shard {
     pub(crate) fn release(&self) -> u64 {
         let Some(Bounds { older: Some(older), newer }) = self.snapshotter.bounds() else { panic!("there are two") };
         self.snapshotter.read_back([older, newer]).unwrap();
-        let to = LogPosition(older.log_from().min(newer.log_from()));
+        let to = older.log_from().min(newer.log_from());
         self.appender.housekeeping().release_before(to).unwrap();
         self.reader.start().0
     }
@@ -239,7 +240,7 @@ impl Shard {
     pub(crate) fn stop_with(mut self, last: bool) {
         self.mark();
         let end = self.appender.close().unwrap();
-        self.snapshotter.stop(last.then_some(end.0));
+        self.snapshotter.stop(last.then_some(end));
     }
 
     pub(crate) fn stop(self) {

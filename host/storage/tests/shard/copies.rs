@@ -17,7 +17,7 @@ use crate::common::{
 use crate::snapshots::released;
 
 fn verify(data: &Path) -> StoredCopies {
-    verify_snapshots(data, SEGMENT, &mut |_| ()).unwrap()
+    verify_snapshots(data, vouch_commitlog::LogPosition(SEGMENT), &mut |_| ()).unwrap()
 }
 
 /// The files of the snapshots by name.
@@ -106,7 +106,7 @@ fn whatever_happens_to_one_copy_of_a_part_or_snapshot_a_start_reads_everything_a
             // A backup takes the copy that is whole.
             let target = data.with_file_name("backup");
             let taken = backup(&data, &target, &mut |_| ()).unwrap_or_else(|error| panic!("{case}: {error}"));
-            assert_eq!(taken.snapshot, Some(origin.newest), "{case}");
+            assert_eq!(taken.snapshot, Some(vouch_commitlog::LogPosition(origin.newest)), "{case}");
             check_backup(&target, &mut |_| ()).unwrap();
             assert!(stored(&data) == kept, "{case}: looking changes nothing");
 

@@ -86,7 +86,7 @@ fn a_cut_at_any_step_of_a_snapshot_leaves_one_that_a_start_goes_on_from() {
         let copy = folder.path().join(format!("step{step}"));
         copy_tree(&data, &copy);
         put(&copy, files);
-        let found = verify_snapshots(&copy, 0, &mut |_| ()).unwrap();
+        let found = verify_snapshots(&copy, vouch_commitlog::LogPosition(0), &mut |_| ()).unwrap();
         assert!(found.damage.is_empty(), "step {step}: what a crash leaves is no damage: {found:?}");
         let mut shard = Shard::start(&copy);
         assert_eq!((shard.snapshot, shard.passed_over), (positions(files), false), "step {step}");
@@ -97,7 +97,7 @@ fn a_cut_at_any_step_of_a_snapshot_leaves_one_that_a_start_goes_on_from() {
         assert_eq!(named(&copy, "snapshot").len(), 2, "step {step}");
         scrubbed_once(&shard, &copy);
         assert!(stored(&copy).keys().all(|name| !name.ends_with("unfinished")), "step {step}");
-        let found = verify_snapshots(&copy, 0, &mut |_| ()).unwrap();
+        let found = verify_snapshots(&copy, vouch_commitlog::LogPosition(0), &mut |_| ()).unwrap();
         assert!(found.damage.is_empty() && found.to_be_made.is_empty(), "step {step}: {found:?}");
         shard.kill();
     }

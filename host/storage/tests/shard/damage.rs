@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use vouch_commitlog::LogPosition;
 
 use vouch_storage::{StartError, is_break};
 
@@ -37,7 +38,7 @@ fn a_log_that_is_damaged_behind_its_snapshot_is_refused_or_read_up_to_the_damage
     assert_eq!(opened.listed("t"), ids(0..5));
     let log = &opened.log;
     let [stretch] = log.found.damage.as_slice() else { panic!("{:?}", log.found) };
-    assert_eq!((log.served_to, log.doubtful_to), (stretch.from.0, 0));
+    assert_eq!((log.served_to, log.doubtful_to), (stretch.from, LogPosition::START));
     assert!(covered < stretch.from.0 && log.lost.is_none());
     let behind = log.found.end.0 - stretch.to.0;
     assert_eq!(log.not_served_bytes(), behind, "two messages are whole behind it");
@@ -148,7 +149,7 @@ fn of_a_log_that_is_put_together_from_two_histories_only_the_one_of_the_snapshot
         assert!(is_break(seam) && !is_break(missing), "{seam} {missing}");
         assert!((SEGMENT..5 << 20).contains(&seam.from.0), "{seam}");
         // What has no whole way to the snapshot is not believed.
-        assert_eq!((log.doubtful_to, missing.to.0), (3 * SEGMENT, 3 * SEGMENT));
+        assert_eq!((log.doubtful_to.0, missing.to.0), (3 * SEGMENT, 3 * SEGMENT));
         let read = opened.listed("t");
         assert!(!read.is_empty() && ids(0..30).ends_with(&read), "{read:?}");
         assert!(!read.contains(&"m000".to_owned()) && !read.contains(&"m012".to_owned()), "{read:?}");
@@ -162,7 +163,7 @@ fn segments_that_are_missing_at_the_beginning_are_told_while_the_rest_is_written
     fs::remove_file(segment(&data, 0)).unwrap();
     let opened = open(&config(&data)).unwrap();
     let missing = opened.missing.clone().expect("something is missing");
-    assert!(missing.start > 0 && missing.end == SEGMENT, "{missing:?}");
+    assert!(missing.start > LogPosition::START && missing.end == LogPosition(SEGMENT), "{missing:?}");
     let read = listed(&opened.state, &opened.reader, "t");
     assert!(ids(0..20).ends_with(&read) && (10..20).contains(&read.len()), "{read:?}");
     drop(opened);
@@ -199,12 +200,12 @@ fn what_both_copies_of_a_part_lost_is_left_out_and_the_rest_is_read() {
     let opened = Damaged::open(&data).unwrap();
     let told = opened.log.lost.as_ref().expect("a part is lost");
     assert_eq!(told.files, std::slice::from_ref(&lost));
-    assert_eq!(told.stretch.end, number(&lost));
+    assert_eq!(told.stretch.end.0, number(&lost));
     let gaps: Vec<_> = told.gaps.queues.iter().map(|gap| gap.offsets.end.since(gap.offsets.start)).collect();
     assert_eq!(gaps, [4]);
     assert!(told.to_string().contains("nobody knows any more where 4 messages lie"), "{told}");
     // With what was remembered of resends forgotten, nothing behind the snapshot is believed.
-    assert_eq!(opened.log.served_to, newest);
+    assert_eq!(opened.log.served_to.0, newest);
     assert_eq!(opened.listed("t"), ids(24..28));
     assert!(opened.log.found.is_sound() && opened.log.usage().start.0 >= SEGMENT);
     drop(opened);

@@ -136,8 +136,8 @@ fn a_newer_snapshot_takes_the_place_of_those_before_it_and_two_are_kept() {
         shard.fill(topic, n..n + 1);
         made.push(shard.snapshot());
         let bounds = shard.snapshotter.bounds().unwrap();
-        assert_eq!(bounds.newer.covers, made[n as usize]);
-        assert_eq!(bounds.older.map(|older| older.covers), made.iter().rev().nth(1).copied());
+        assert_eq!(bounds.newer.covers.0, made[n as usize]);
+        assert_eq!(bounds.older.map(|older| older.covers.0), made.iter().rev().nth(1).copied());
     }
     let there: Vec<u64> = named(folder.path(), "snapshot").iter().map(|file| number(file)).collect();
     assert_eq!(there, made[3..]);
@@ -314,7 +314,7 @@ fn without_the_beginning_of_its_log_a_shard_starts_from_either_snapshot_and_from
     assert!(matches!(error, StartError::NoSnapshot { .. }), "{error}");
     assert!(error.to_string().contains("no snapshot in") && error.to_string().contains("log verify"), "{error}");
     assert!(contents(&data) == before, "a refused start changes nothing");
-    let found = verify_snapshots(&data, 4 << 20, &mut |_| ()).unwrap();
+    let found = verify_snapshots(&data, vouch_commitlog::LogPosition(4 << 20), &mut |_| ()).unwrap();
     assert_eq!(found.damage.len(), 4, "{found:?}");
 }
 

@@ -242,9 +242,9 @@ fn measure(registry: &mut Registry, node: &Node, numbers: &Numbers) {
         ("log_held", "Bytes of deleted files that readers still hold", log.held_bytes),
         ("in_flight", "Bytes accepted and not yet answered", node.status.bytes_in_flight()),
         ("lookup", "Bytes of the lookup index", node.status.lookup().bytes.load(Ordering::Relaxed)),
-        ("log_appended", "Log position after the last entry", numbers.appended),
-        ("log_durable", "Log position before which everything is on disk", numbers.durable),
-        ("log_applied", "Log position before which everything is applied", numbers.applied),
+        ("log_appended", "Log position after the last entry", numbers.appended.0),
+        ("log_durable", "Log position before which everything is on disk", numbers.durable.0),
+        ("log_applied", "Log position before which everything is applied", numbers.applied.0),
     ] {
         registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(value));
     }
