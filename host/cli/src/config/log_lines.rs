@@ -26,15 +26,19 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
 /// node, errors included.
 fn check_directives(text: &str) -> Result<(), String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    const OURS: [&str; 8] = [
+    const OURS: [&str; 12] = [
         "vouch",
         "vouch_broker",
         "vouch_commitlog",
+        "vouch_files",
         "vouch_gateway",
+        "vouch_leader",
         "vouch_node",
         "vouch_plugin",
         "vouch_protocol",
         "vouch_registry",
+        "vouch_shard",
+        "vouch_storage",
     ];
     for directive in
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty() && !directive.contains('['))
@@ -59,9 +63,16 @@ mod tests {
 
     #[test]
     fn a_level_that_does_not_exist_is_refused_and_silences_nothing() {
-        for right in
-            ["", "info", "WARN", "info,vouch_node=debug", "off, h2=trace", "vouch_node::checks=trace", "[span]=debug"]
-        {
+        for right in [
+            "",
+            "info",
+            "WARN",
+            "info,vouch_node=debug",
+            "off, h2=trace",
+            "vouch_node::checks=trace",
+            "vouch_shard=debug",
+            "[span]=debug",
+        ] {
             assert_eq!(check_directives(right), Ok(()), "{right}");
         }
         for wrong in ["inf", "warning", "info;debug", "vouch_nod=debug", "info,vouch_node"] {
