@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::Span;
 use vouch_broker::{NotDone, NothingStored};
 
 /// Entries that one step looks at on the executor's thread: some tens of microseconds of index entries.
@@ -29,6 +30,7 @@ impl SearchTurns {
 
 /// Runs what reads files on a thread where that may take time: a worker that waits for a disk serves nobody.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let span = Span::current();
+    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
     done.map_err(|error| NotDone::internal(format!("the search failed: {error}")))
 }

@@ -6,6 +6,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinHandle},
 };
+use tracing::{Instrument, Span};
 
 use crate::{
     call::{self, CallSetup},
@@ -194,7 +195,8 @@ impl Admission {
     /// the process, and holds the place while it does. So no more is prepared at once than runs at once.
     pub async fn check_prepared(self, prepare: impl FnOnce() -> Pending + Send + 'static) -> Checked {
         let Self { binding, places } = self;
-        let prepared = binding.0.engine.guests.spawn_blocking(move || (prepare(), places));
+        let span = Span::current();
+        let prepared = binding.0.engine.guests.spawn_blocking(move || (span.in_scope(prepare), places));
         binding.run(prepared).await
     }
 }
@@ -211,7 +213,7 @@ impl Binding {
         prepared: impl Future<Output = Result<(Pending, Places), JoinError>> + Send + 'static,
     ) -> Checked {
         let (binding, running) = (self.clone(), self.0.engine.running.clone());
-        let mut task = StopOnDrop(self.0.engine.guests.spawn(async move {
+        let checking = async move {
             let (pending, places) = prepared.await?;
             let run = running.enter();
             let mut setup = binding.setup(&pending);
@@ -222,7 +224,9 @@ impl Binding {
             let checked = call::check(setup, pending).await;
             drop((run, places));
             Ok::<_, JoinError>(checked)
-        }));
+        };
+        // What is logged of the call belongs to whoever asks.
+        let mut task = StopOnDrop(self.0.engine.guests.spawn(checking.instrument(Span::current())));
         match (&mut task.0).await {
             Ok(Ok(checked)) => checked,
             Ok(Err(error)) | Err(error) => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tracing::Span;
 
 /// Bodies at once: each takes a processor for some milliseconds, and a few megabytes.
 const BODIES_MAX: usize = 4;
@@ -24,12 +25,12 @@ impl Default for Aside {
 impl Aside {
     /// Runs `work` on a thread aside when its turn has come. Work whose handle was aborted before is not begun.
     pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Working<T> {
-        let turns = self.0.clone();
+        let (turns, span) = (self.0.clone(), Span::current());
         Working(tokio::spawn(async move {
             // The semaphore is never closed.
             let turn = turns.acquire_owned().await.ok();
             let working = tokio::task::spawn_blocking(move || {
-                let done = work();
+                let done = span.in_scope(work);
                 drop(turn);
                 done
             });

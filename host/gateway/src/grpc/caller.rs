@@ -7,6 +7,9 @@ use vouch_protocol::validate::{Names, Violation, client_id};
 use vouch_protocol::wire::Code;
 use vouch_protocol::{code, wire};
 
+/// Longest header that the log repeats; a `traceparent` has 55 bytes, the id of a request 36. Longer ones are none.
+const TRACE_MAX_BYTES: usize = 128;
+
 /// How a client is spoken to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Voice {
@@ -50,6 +53,16 @@ impl<'a> Caller<'a> {
     /// There is none, or it is blank or too long.
     pub(super) fn client_id(&self) -> Result<&'a str, Violation> {
         client_id(self.text("x-mq-client-id"))
+    }
+
+    /// Header `x-mq-request-id`, which official clients send with each call: by it their log and this one belong together.
+    pub(super) fn request_id(&self) -> Option<&'a str> {
+        self.text("x-mq-request-id").filter(|id| id.len() <= TRACE_MAX_BYTES)
+    }
+
+    /// Header `traceparent` (W3C Trace Context), if whoever calls is traced.
+    pub(super) fn traceparent(&self) -> Option<&'a str> {
+        self.text("traceparent").filter(|trace| trace.len() <= TRACE_MAX_BYTES)
     }
 
     /// How names are read in this call.

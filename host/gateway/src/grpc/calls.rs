@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tracing::field::Empty;
+use tracing::{Span, info_span};
 use vouch_protocol::wire::Code;
 
 macro_rules! methods {
@@ -19,6 +21,25 @@ macro_rules! methods {
             fn name(self) -> &'static str {
                 match self { $(Self::$method => stringify!($method)),+ }
             }
+
+            /// The span of such a call, which has its name. Its fields are filled in where they are known. It stands for
+            /// itself: the transport may have spans of its own around it.
+            pub(super) fn span(self) -> Span {
+                match self {
+                    $(Self::$method => info_span!(
+                        parent: None,
+                        stringify!($method),
+                        client_id = Empty,
+                        request_id = Empty,
+                        traceparent = Empty,
+                        topic = Empty,
+                        group = Empty,
+                        message_id = Empty,
+                        queue = Empty,
+                        transaction = Empty,
+                    )),+
+                }
+            }
         }
     };
 }
@@ -27,6 +48,13 @@ methods! {
     QueryRoute, QueryAssignment, Heartbeat, NotifyClientTermination, SendMessage, EndTransaction, ReceiveMessage,
     AckMessage, ChangeInvisibleDuration, ForwardMessageToDeadLetterQueue, Telemetry, RecallMessage,
     SyncLiteSubscription, PullMessage, UpdateOffset, GetOffset, QueryOffset,
+}
+
+impl Method {
+    /// Calls that come once for each message or few: what is done for each of them is counted in nanoseconds.
+    pub(super) fn is_frequent(self) -> bool {
+        matches!(self, Self::SendMessage | Self::AckMessage)
+    }
 }
 
 /// Every code that an answer can have, ascending.

@@ -15,6 +15,7 @@ use vouch_protocol::wire::{
 use super::Messaging;
 use super::answer::{Refused, ok, summary};
 use super::caller::Caller;
+use super::span::{About, told};
 
 /// The topic and group that a request names.
 struct Place {
@@ -75,9 +76,19 @@ impl Messaging {
             }
         }
         let handles: Vec<_> = results.iter().flatten().copied().collect();
+        let message_ids = || request.entries.iter().map(|entry| entry.message_id.as_str()).collect::<Vec<_>>();
+        let queue = handles.first().map(|handle| handle.queue);
+        if told() {
+            About { topic: Some(&topic), group: Some(&group), message_ids: &message_ids(), queue, ..About::default() }
+                .record();
+        }
         let mut acked = match handles.as_slice() {
             [] => Vec::new(),
-            handles => self.shared.node.messages.ack(handles).await?,
+            handles => self.shared.node.messages.ack(handles).await.inspect_err(|not_done| {
+                let message_ids = &message_ids();
+                About { topic: Some(&topic), group: Some(&group), message_ids, queue, ..About::default() }
+                    .record_defect(caller, not_done);
+            })?,
         }
         .into_iter();
         let mut settle = |_| acked.next().unwrap_or_else(|| Err(Refusal::Internal("an ack has no result".to_owned())));
@@ -105,7 +116,15 @@ impl Messaging {
         self.heard(caller.client_id()?);
         self.shared.node.status.check_writable()?;
         let change = validate::change(request, caller.names())?;
+        About {
+            topic: Some(&change.topic),
+            group: Some(&change.group),
+            message_ids: &[&request.message_id],
+            ..About::default()
+        }
+        .record();
         let handle = self.open(&request.receipt_handle)?;
+        About { queue: Some(handle.queue), ..About::default() }.record();
         self.place(&change.topic, &change.group).await?.holds(&handle)?;
         let invisible_ms = u64::try_from(change.invisible.as_millis()).unwrap_or(u64::MAX);
         let handle = self.shared.node.messages.change_invisible(handle, invisible_ms, change.suspend).await?;
@@ -125,8 +144,11 @@ impl Messaging {
         let client_id = caller.client_id()?;
         self.heard(client_id);
         self.shared.node.status.check_writable()?;
+        let message_id = request.message_id.clone();
         let Forward { topic, group, handle, attempts } = validate::forward(request, caller.names())?;
+        About { topic: Some(&topic), group: Some(&group), message_ids: &[&message_id], ..About::default() }.record();
         let handle = self.open(&handle)?;
+        About { queue: Some(handle.queue), ..About::default() }.record();
         self.place(&topic, &group).await?.holds(&handle)?;
         let reason = format!("forwarded by {client_id} after {attempts} attempts");
         match self.shared.node.messages.forward_to_dead_letter(handle, &reason).await {

@@ -20,6 +20,7 @@ mod route;
 mod send;
 mod service;
 mod session;
+mod span;
 mod telemetry;
 mod trailer;
 mod transaction;

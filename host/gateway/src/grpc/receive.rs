@@ -9,6 +9,7 @@ use std::vec;
 use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::Status;
+use tracing::{Instrument, Span};
 use vouch_broker::{Handle, ResourceName};
 use vouch_node::{Delivery, ReceiveRequest};
 use vouch_protocol::limits::ELEMENT_ALONE_BYTES;
@@ -23,6 +24,7 @@ use super::answer::{Refused, ok};
 use super::aside::Working;
 use super::caller::{Caller, Voice};
 use super::calls::{Calls, Method};
+use super::span::{About, Call, tell, told};
 use super::trailer::{PartRoom, RetryAfter, RoomKept};
 use super::{Messaging, Shared, wall_clock};
 
@@ -32,11 +34,11 @@ const FAILED_AGAIN_MS: u64 = 5000;
 impl Messaging {
     /// The response headers leave at once; the poll runs while the client reads the stream. A client that goes away
     /// drops the stream and with it the poll, which takes no lease then.
-    pub(super) fn receive(&self, caller: Caller<'_>, request: ReceiveMessageRequest) -> tonic::Response<ReceiveStream> {
+    pub(super) fn receive(&self, call: &Call<'_>, request: ReceiveMessageRequest) -> tonic::Response<ReceiveStream> {
         // Acks are addressed with the topic as the client wrote it.
         let wire_topic = request.message_queue.as_ref().and_then(|queue| queue.topic.clone()).unwrap_or_default();
         let part = PartRoom::default();
-        let stage = match self.prepare(caller, request) {
+        let stage = match call.span.in_scope(|| self.prepare(call.caller, request)) {
             Ok(receive) => {
                 let source = Source {
                     shared: Arc::clone(&self.shared),
@@ -44,6 +46,7 @@ impl Messaging {
                     group: receive.group.clone(),
                     wire_topic,
                     part: part.clone(),
+                    span: call.span.clone(),
                 };
                 Stage::Polling { poll: Box::pin(poll(Arc::clone(&self.shared), receive)), source: Some(source) }
             }
@@ -51,7 +54,8 @@ impl Messaging {
         };
         let retry_after = RetryAfter::default();
         let calls = self.shared.calls();
-        let stream = ReceiveStream { stage, voice: caller.voice(), retry_after: retry_after.clone(), calls };
+        let (span, voice) = (call.span.clone(), call.caller.voice());
+        let stream = ReceiveStream { stage, voice, retry_after: retry_after.clone(), calls, span };
         let mut response = tonic::Response::new(stream);
         response.extensions_mut().insert(retry_after);
         response.extensions_mut().insert(part);
@@ -66,6 +70,7 @@ impl Messaging {
     fn prepare(&self, caller: Caller<'_>, request: ReceiveMessageRequest) -> Result<ReceiveRequest, Refused> {
         let client_id = caller.client_id()?;
         let receive = validate::receive(request, caller.names(), self.shared.receive_invisible_min)?;
+        About { topic: Some(&receive.topic), group: Some(&receive.group), ..About::default() }.record();
         self.note_receive(client_id, &receive.group, (&receive.topic, &receive.filter), receive.auto_renew)?;
         let invisible_ms = receive.invisible.map(|length| u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
         let max = self.shared.large.most(&receive.topic, &receive.group, receive.max);
@@ -104,6 +109,8 @@ struct Source {
     wire_topic: Resource,
     /// Of the answer that they go into.
     part: PartRoom,
+    /// Of the call, for what becomes of leases after it.
+    span: Span,
 }
 
 /// How far an answer is.
@@ -133,6 +140,8 @@ pub(crate) struct ReceiveStream {
     /// The trailer, where it is refused for want of room.
     retry_after: RetryAfter,
     calls: Arc<Calls>,
+    /// Entered whenever the stream is looked at: the call runs as long as its answer is read.
+    span: Span,
 }
 
 impl ReceiveStream {
@@ -142,9 +151,12 @@ impl ReceiveStream {
             Ok(messages) if messages.is_empty() => {
                 self.stage = Stage::Time;
                 self.calls.count(Method::ReceiveMessage, Code::MessageNotFound);
+                tell(&self.span, Code::MessageNotFound, None);
                 Content::Status(self.voice.status(Code::MessageNotFound, "no message arrived in time"))
             }
             Ok(messages) => {
+                tell_handed_out(&messages);
+                tell(&self.span, Code::Ok, None);
                 self.stage = Stage::Delivering(Leased::new(messages, source));
                 self.calls.count(Method::ReceiveMessage, Code::Ok);
                 Content::Status(ok())
@@ -157,6 +169,7 @@ impl ReceiveStream {
     fn refused(&mut self, refused: Refused) -> Content {
         self.stage = Stage::End;
         self.calls.count(Method::ReceiveMessage, refused.code);
+        tell(&self.span, refused.code, Some(&refused));
         if let Some(ms) = refused.retry_after_ms {
             self.retry_after.set(ms);
         }
@@ -202,8 +215,20 @@ impl Stream for ReceiveStream {
     type Item = Result<ReceiveMessageResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let span = self.span.clone();
+        let _within = span.enter();
         let content = ready!(self.poll_content(cx));
         Poll::Ready(content.map(|content| Ok(ReceiveMessageResponse { content: Some(content) })))
+    }
+}
+
+/// Says of each message who has it now, where lines about single calls are written.
+fn tell_handed_out(messages: &[Delivery]) {
+    if told() {
+        for delivery in messages {
+            let (message_id, queue, offset) = (&delivery.message.message.message_id, delivery.queue, delivery.offset);
+            tracing::debug!(message_id, queue, %offset, attempt = delivery.attempt, "handed out");
+        }
     }
 }
 
@@ -345,7 +370,7 @@ impl Source {
         }
         let (topic, group) = (self.topic.clone(), self.group.clone());
         let messages = self.shared.node.messages.clone();
-        runtime.spawn(async move {
+        let giving_back = async move {
             for handle in handles {
                 let changed = match back {
                     Back::Unseen => messages.change_invisible(handle, 0, true).await,
@@ -355,7 +380,8 @@ impl Source {
                     tracing::debug!(%topic, %group, %refusal, "a lease that nobody got runs out by itself");
                 }
             }
-        });
+        };
+        runtime.spawn(giving_back.instrument(self.span.clone()));
     }
 }
 

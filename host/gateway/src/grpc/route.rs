@@ -16,6 +16,7 @@ use vouch_protocol::wire::{
 use super::Messaging;
 use super::answer::{Refused, ok};
 use super::caller::Caller;
+use super::span::About;
 
 /// Name of the one broker in a route.
 const BROKER_NAME: &str = "vouch";
@@ -40,6 +41,7 @@ impl Messaging {
         let client_id = caller.client_id()?;
         self.heard(client_id);
         let topic = caller.names().topic(request.topic.clone())?;
+        About { topic: Some(&topic), ..About::default() }.record();
         let endpoints = access_point(request.endpoints)?;
         let info = self.shared.node.settings.topic_for_route(&topic).await?;
         self.shared.node.sessions.note_route(client_id, &topic, Instant::now());
@@ -57,7 +59,8 @@ impl Messaging {
     ) -> Result<QueryAssignmentResponse, Refused> {
         self.heard(caller.client_id()?);
         let topic = caller.names().topic(request.topic.clone())?;
-        caller.names().group(request.group)?;
+        let group = caller.names().group(request.group)?;
+        About { topic: Some(&topic), group: Some(&group), ..About::default() }.record();
         let endpoints = access_point(request.endpoints)?;
         self.shared.node.settings.topic(&topic).await?;
         let message_queue = Some(queue(&request.topic, ANY_QUEUE, endpoints, Vec::new()));

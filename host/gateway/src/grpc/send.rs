@@ -8,6 +8,7 @@ use vouch_protocol::wire::{SendMessageRequest, SendMessageResponse, SendResultEn
 use super::Messaging;
 use super::answer::{Refused, ok};
 use super::caller::Caller;
+use super::span::{About, told};
 
 impl Messaging {
     /// Stores all messages of the request or none, and answers when they are durable.
@@ -29,10 +30,32 @@ impl Messaging {
             self.introduce_producer(client_id);
         }
         let ids: Vec<_> = messages.iter().map(|message| message.message_id.clone()).collect();
-        let request = SendRequest { topic, producer: client_id.to_owned(), messages };
-        let receipts = self.shared.node.messages.send(request).await?;
+        let named = || ids.iter().map(String::as_str).collect::<Vec<_>>();
+        if told() {
+            About { topic: Some(&topic), message_ids: &named(), ..About::default() }.record();
+        }
+        let request = SendRequest { topic: topic.clone(), producer: client_id.to_owned(), messages };
+        let receipts = self.shared.node.messages.send(request).await.inspect_err(|not_done| {
+            About { topic: Some(&topic), message_ids: &named(), ..About::default() }.record_defect(caller, not_done);
+        })?;
+        if told() {
+            Self::record_receipts(&receipts);
+        }
         let entries = ids.into_iter().zip(receipts).map(|(id, receipt)| self.entry(id, receipt)).collect();
         Ok(SendMessageResponse { status: Some(ok()), entries })
+    }
+
+    /// Where the messages went, into the span of the call: their one queue, or their transactions.
+    fn record_receipts(receipts: &[Receipt]) {
+        let (mut queue, mut transactions) = (None, Vec::new());
+        for receipt in receipts {
+            match receipt {
+                Receipt::Stored { queue: stored, .. } => queue = Some(*stored),
+                Receipt::Prepared { transaction } => transactions.push(*transaction),
+                Receipt::InMemory => {}
+            }
+        }
+        About { queue, transactions: &transactions, ..About::default() }.record();
     }
 
     /// The receipt of one message.

@@ -9,9 +9,9 @@ use vouch_protocol::wire::messaging_service_server::MessagingService;
 use vouch_protocol::wire::*;
 
 use super::answer::{Refused, answer};
-use super::caller::Caller;
 use super::calls::Method;
 use super::receive::ReceiveStream;
+use super::span::Call;
 use super::telemetry::TelemetryStream;
 use super::{Messaging, lease};
 
@@ -51,17 +51,17 @@ impl Answered for AckMessageResponse {
 }
 
 impl Messaging {
-    /// The answer of a call, which is counted.
+    /// The answer of a call, which is counted, and told where each call is.
     fn answered<T: Answered>(
         &self,
-        method: Method,
-        caller: Caller<'_>,
+        call: &Call<'_>,
         result: Result<T, Refused>,
         refused: impl FnOnce(vouch_protocol::wire::Status) -> T,
     ) -> Response<T> {
         let code = result.as_ref().map_or_else(|why| why.code, Answered::code);
-        self.shared.calls.count(method, code);
-        answer(caller, result, refused)
+        self.shared.calls.count(call.method, code);
+        call.tell(code, result.as_ref().err());
+        answer(call.caller, result, refused)
     }
 
     /// A call that is not built, answered with an error of the call and not with a status.
@@ -75,29 +75,24 @@ impl Messaging {
 impl MessagingService for Messaging {
     async fn query_route(&self, request: Request<QueryRouteRequest>) -> Answer<QueryRouteResponse> {
         let (metadata, _, request) = request.into_parts();
-        let caller = Caller::of(&metadata);
-        let result = self.query_route(caller, request).await;
-        Ok(self.answered(Method::QueryRoute, caller, result, |status| QueryRouteResponse {
-            status: Some(status),
-            ..Default::default()
-        }))
+        let call = Call::begin(Method::QueryRoute, &metadata);
+        let result = call.run(self.query_route(call.caller, request)).await;
+        Ok(self.answered(&call, result, |status| QueryRouteResponse { status: Some(status), ..Default::default() }))
     }
 
     async fn query_assignment(&self, request: Request<QueryAssignmentRequest>) -> Answer<QueryAssignmentResponse> {
         let (metadata, _, request) = request.into_parts();
-        let caller = Caller::of(&metadata);
-        let result = self.query_assignment(caller, request).await;
-        Ok(self.answered(Method::QueryAssignment, caller, result, |status| QueryAssignmentResponse {
-            status: Some(status),
-            ..Default::default()
-        }))
+        let call = Call::begin(Method::QueryAssignment, &metadata);
+        let result = call.run(self.query_assignment(call.caller, request)).await;
+        Ok(self
+            .answered(&call, result, |status| QueryAssignmentResponse { status: Some(status), ..Default::default() }))
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
         let (metadata, _, request) = request.into_parts();
-        let caller = Caller::of(&metadata);
-        Ok(self.answered(Method::Heartbeat, caller, self.heartbeat(caller, request), |status| HeartbeatResponse {
-            status: Some(status),
+        let call = Call::begin(Method::Heartbeat, &metadata);
+        Ok(self.answered(&call, call.span.in_scope(|| self.heartbeat(call.caller, request)), |status| {
+            HeartbeatResponse { status: Some(status) }
         }))
     }
 
@@ -105,41 +100,37 @@ impl MessagingService for Messaging {
         &self,
         request: Request<NotifyClientTerminationRequest>,
     ) -> Answer<NotifyClientTerminationResponse> {
-        let caller = Caller::of(request.metadata());
+        let call = Call::begin(Method::NotifyClientTermination, request.metadata());
         let refused = |status| NotifyClientTerminationResponse { status: Some(status) };
-        Ok(self.answered(Method::NotifyClientTermination, caller, self.terminate(caller), refused))
+        Ok(self.answered(&call, call.span.in_scope(|| self.terminate(call.caller)), refused))
     }
 
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
         let (metadata, _, request) = request.into_parts();
-        let caller = Caller::of(&metadata);
-        let result = self.send(caller, request).await;
-        Ok(self.answered(Method::SendMessage, caller, result, |status| SendMessageResponse {
-            status: Some(status),
-            entries: Vec::new(),
-        }))
+        let call = Call::begin(Method::SendMessage, &metadata);
+        let result = call.run(self.send(call.caller, request)).await;
+        Ok(self.answered(&call, result, |status| SendMessageResponse { status: Some(status), entries: Vec::new() }))
     }
 
     async fn end_transaction(&self, request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
         let (metadata, _, request) = request.into_parts();
-        let caller = Caller::of(&metadata);
-        let result = self.end_transaction(caller, request).await;
-        Ok(self
-            .answered(Method::EndTransaction, caller, result, |status| EndTransactionResponse { status: Some(status) }))
+        let call = Call::begin(Method::EndTransaction, &metadata);
+        let result = call.run(self.end_transaction(call.caller, request)).await;
+        Ok(self.answered(&call, result, |status| EndTransactionResponse { status: Some(status) }))
     }
 
     type ReceiveMessageStream = ReceiveStream;
 
     async fn receive_message(&self, request: Request<ReceiveMessageRequest>) -> Answer<ReceiveStream> {
         let (metadata, _, request) = request.into_parts();
-        Ok(self.receive(Caller::of(&metadata), request))
+        Ok(self.receive(&Call::begin(Method::ReceiveMessage, &metadata), request))
     }
 
     async fn ack_message(&self, request: Request<AckMessageRequest>) -> Answer<AckMessageResponse> {
         let (metadata, _, mut request) = request.into_parts();
-        let caller = Caller::of(&metadata);
-        let result = self.ack(caller, &mut request).await.map_err(Refused::named);
-        Ok(self.answered(Method::AckMessage, caller, result, |status| lease::mirrored(request.entries, &status)))
+        let call = Call::begin(Method::AckMessage, &metadata);
+        let result = call.run(self.ack(call.caller, &mut request)).await.map_err(Refused::named);
+        Ok(self.answered(&call, result, |status| lease::mirrored(request.entries, &status)))
     }
 
     async fn change_invisible_duration(
@@ -147,12 +138,12 @@ impl MessagingService for Messaging {
         request: Request<ChangeInvisibleDurationRequest>,
     ) -> Answer<ChangeInvisibleDurationResponse> {
         let (metadata, _, mut request) = request.into_parts();
-        let caller = Caller::of(&metadata);
-        let result = self.change_invisible(caller, &mut request).await.map_err(Refused::named);
+        let call = Call::begin(Method::ChangeInvisibleDuration, &metadata);
+        let result = call.run(self.change_invisible(call.caller, &mut request)).await.map_err(Refused::named);
         // Clients keep what comes back before they look at the status.
         let refused =
             |status| ChangeInvisibleDurationResponse { status: Some(status), receipt_handle: request.receipt_handle };
-        Ok(self.answered(Method::ChangeInvisibleDuration, caller, result, refused))
+        Ok(self.answered(&call, result, refused))
     }
 
     async fn forward_message_to_dead_letter_queue(
@@ -160,38 +151,31 @@ impl MessagingService for Messaging {
         request: Request<ForwardMessageToDeadLetterQueueRequest>,
     ) -> Answer<ForwardMessageToDeadLetterQueueResponse> {
         let (metadata, _, request) = request.into_parts();
-        let caller = Caller::of(&metadata);
-        let result = self.forward(caller, request).await.map_err(Refused::named);
-        Ok(self.answered(Method::ForwardMessageToDeadLetterQueue, caller, result, |status| {
-            ForwardMessageToDeadLetterQueueResponse { status: Some(status) }
-        }))
+        let call = Call::begin(Method::ForwardMessageToDeadLetterQueue, &metadata);
+        let result = call.run(self.forward(call.caller, request)).await.map_err(Refused::named);
+        Ok(self.answered(&call, result, |status| ForwardMessageToDeadLetterQueueResponse { status: Some(status) }))
     }
 
     type TelemetryStream = TelemetryStream;
 
     async fn telemetry(&self, request: Request<Streaming<TelemetryCommand>>) -> Answer<TelemetryStream> {
         let (metadata, _, commands) = request.into_parts();
-        self.telemetry(Caller::of(&metadata), commands)
+        self.telemetry(&Call::begin(Method::Telemetry, &metadata), commands)
     }
 
     async fn recall_message(&self, request: Request<RecallMessageRequest>) -> Answer<RecallMessageResponse> {
-        let caller = Caller::of(request.metadata());
+        let call = Call::begin(Method::RecallMessage, request.metadata());
         let refusal = Err(Refused::from(Refusal::NotBuilt("recalling a message")));
-        Ok(self.answered(Method::RecallMessage, caller, refusal, |status| RecallMessageResponse {
-            status: Some(status),
-            ..Default::default()
-        }))
+        Ok(self.answered(&call, refusal, |status| RecallMessageResponse { status: Some(status), ..Default::default() }))
     }
 
     async fn sync_lite_subscription(
         &self,
         request: Request<SyncLiteSubscriptionRequest>,
     ) -> Answer<SyncLiteSubscriptionResponse> {
-        let caller = Caller::of(request.metadata());
+        let call = Call::begin(Method::SyncLiteSubscription, request.metadata());
         let refusal = Err(Refused::from(Refusal::NotBuilt("a subscription to lite topics")));
-        Ok(self.answered(Method::SyncLiteSubscription, caller, refusal, |status| SyncLiteSubscriptionResponse {
-            status: Some(status),
-        }))
+        Ok(self.answered(&call, refusal, |status| SyncLiteSubscriptionResponse { status: Some(status) }))
     }
 
     type PullMessageStream = tokio_stream::Empty<Result<PullMessageResponse, Status>>;

@@ -12,6 +12,7 @@ use vouch_protocol::wire::{Code, HeartbeatRequest, HeartbeatResponse, NotifyClie
 use super::Messaging;
 use super::answer::{Refused, ok};
 use super::caller::Caller;
+use super::span::About;
 
 /// The role as the node names it.
 pub(super) fn node_role(role: validate::Role) -> Role {
@@ -52,6 +53,7 @@ impl Messaging {
     ) -> Result<HeartbeatResponse, Refused> {
         let client_id = caller.client_id()?;
         let (role, group) = validate::heartbeat(request, caller.names())?;
+        About { group: group.as_ref(), ..About::default() }.record();
         let sessions = &self.shared.node.sessions;
         sessions
             .introduce(self.client(client_id), node_role(role), group, Instant::now())

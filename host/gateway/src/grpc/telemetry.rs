@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
+use tracing::{Instrument, Span};
 use vouch_broker::GroupConfig;
 use vouch_node::{CheckCommand, Client, Declaration, NoRoom, Question};
 use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
@@ -19,9 +20,9 @@ use vouch_protocol::{half_message, settings, takes_long};
 
 use super::answer::ok;
 use super::aside::{Aside, Working};
-use super::caller::Caller;
 use super::calls::Method;
 use super::session::node_role;
+use super::span::{Call, tell};
 use super::trailer::{PartRoom, RoomKept};
 use super::{Messaging, Shared};
 
@@ -42,11 +43,13 @@ impl Messaging {
     /// The client has no id. What is wrong with its settings it is told over the stream.
     pub(super) fn telemetry(
         &self,
-        caller: Caller<'_>,
+        call: &Call<'_>,
         commands: Streaming<TelemetryCommand>,
     ) -> Result<Response<TelemetryStream>, Status> {
+        let (caller, span) = (call.caller, call.span.clone());
         let client_id = caller.client_id().map_err(|violation| {
             self.shared.calls.count(Method::Telemetry, violation.code);
+            tell(&span, violation.code, None);
             Status::invalid_argument(describe(&violation))
         })?;
         let (sender, receiver) = mpsc::channel(QUEUE_LEN);
@@ -64,8 +67,8 @@ impl Messaging {
         let store_host = self.shared.store_host.clone();
         let part = PartRoom::default();
         let asks = AskedAs { store_host, aside: self.shared.aside.clone(), part: part.clone(), making: None };
-        dialog.attach();
-        tokio::spawn(dialog.run(commands, end));
+        span.in_scope(|| dialog.attach());
+        tokio::spawn(dialog.run(commands, end).instrument(span));
         let mut response = Response::new(TelemetryStream::new(receiver, ended, asks));
         response.extensions_mut().insert(part);
         Ok(response)
@@ -268,6 +271,7 @@ impl Dialog {
         let is_fault = result.as_ref().is_err_and(|status| !left(status));
         let code = self.refused_with.unwrap_or(if is_fault { Code::BadRequest } else { Code::Ok });
         self.shared.calls.count(Method::Telemetry, code);
+        tell(&Span::current(), code, None);
         self.questions.ended.store(true, Ordering::Release);
         // The receiver is gone if the connection is.
         let _ = end.send(result);

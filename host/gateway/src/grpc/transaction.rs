@@ -9,6 +9,7 @@ use vouch_protocol::wire::{EndTransactionRequest, EndTransactionResponse};
 use super::Messaging;
 use super::answer::{Refused, ok};
 use super::caller::Caller;
+use super::span::About;
 
 impl Messaging {
     /// Ends a transaction, or takes note that its producer cannot decide.
@@ -24,6 +25,13 @@ impl Messaging {
         let client_id = caller.client_id()?;
         self.heard(client_id);
         let decision = validate::decision(request, caller.names())?;
+        About {
+            topic: Some(&decision.topic),
+            message_ids: &[&decision.message_id],
+            transactions: &[decision.transaction],
+            ..About::default()
+        }
+        .record();
         let node = &self.shared.node;
         if decision.transaction.shard != node.identity.shard {
             let why = "it belongs to another node".to_owned();

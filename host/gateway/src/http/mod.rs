@@ -24,6 +24,7 @@ mod resource;
 mod root;
 mod routes;
 mod server;
+mod span;
 mod starting;
 mod transactions;
 

@@ -11,6 +11,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tracing::Instrument;
 use vouch_broker::Refusal;
 
 use super::App;
@@ -18,7 +19,7 @@ use super::precondition::Preconditions;
 use super::problem::Problem;
 use super::request::Params;
 use super::resource::{self, Groups, Topics};
-use super::{bindings, cluster, damage, groups, logs, messages, metrics, plugins, root, transactions};
+use super::{bindings, cluster, damage, groups, logs, messages, metrics, plugins, root, span, transactions};
 
 /// Most bytes of a JSON body.
 pub(crate) const JSON_MAX_BYTES: usize = 256 * 1024;
@@ -167,12 +168,18 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The first thing that happens to every request.
+/// The first thing that happens to every request: it gets its span, and is let in or not.
 async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.doors.now().check(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
+    let span = span::of(&request);
+    let answering = async {
+        let response = match app.doors.now().check(request.uri(), request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        };
+        span::tell(&response);
+        response
+    };
+    answering.instrument(span).await
 }
 
 /// Holds a request against its route, then hands it on with its whole body.
@@ -182,6 +189,7 @@ async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 /// done.
 async fn admit(route: &'static Route, app: Arc<App>, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
+    span::record_route(route.path, parts.uri.path());
     check_query(route, parts.uri.query().unwrap_or_default())?;
     if !route.conditional && route.method != "GET" && !Preconditions::of(&parts.headers)?.is_empty() {
         return Err(Refusal::NotBuilt("If-Match or If-None-Match on this request").into());

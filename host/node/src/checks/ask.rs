@@ -10,6 +10,7 @@ use vouch_plugin::{Checked, NoAnswer};
 
 use super::answers::{finish, outcome_of, record};
 use super::producers::ask_producers;
+use super::span::record_half;
 use super::unanswered::{Unanswered, no_answer, say_answered, tell_unanswered};
 use vouch_leader::checks::{Checker, Due};
 
@@ -43,6 +44,7 @@ async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntr
         // The body cannot be read: this one is reported, the others go on (S3.f).
         Err(error) => return no_answer(asker, due, name, Unanswered::of(name, error)).await,
     };
+    record_half(&half);
     let (asking, about, origin) = (answerer.clone(), due.clone(), half.producer.clone());
     let began = Instant::now();
     let checked = admission.check_prepared(move || asking.pending(&about, half)).await;
@@ -52,7 +54,9 @@ async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntr
         Checked::Answer(verdict) => {
             answerer.answered(asker.clock.now());
             say_answered(asker, name);
-            asker.metrics.checks.count(name, outcome_of(&verdict));
+            let outcome = outcome_of(&verdict);
+            asker.metrics.checks.count(name, outcome);
+            tracing::debug!(verdict = outcome.as_str(), "a component answered");
             record(asker, due, verdict, by).await
         }
         Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => Err(NotDone::internal("no place was free".to_owned())),

@@ -5,12 +5,14 @@ mod answers;
 mod ask;
 mod outages;
 mod producers;
+mod span;
 mod unanswered;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tracing::Instrument;
 use vouch_broker::{Millis, NotDone};
 
 pub(crate) use outages::Outages;
@@ -58,7 +60,8 @@ pub(crate) async fn run(asker: Arc<Asker>) {
     loop {
         let Ok((due, next)) = take_due(&asker).await else { return };
         for due in due {
-            tokio::spawn(ask::ask(asker.clone(), due));
+            let span = span::of(&due);
+            tokio::spawn(ask::ask(asker.clone(), due).instrument(span));
         }
         let now = asker.clock.now();
         let pause = next.map_or(LOOK_AT_LEAST_EVERY, |at| Duration::from_millis(at.ms_since(now)));

@@ -7,6 +7,7 @@ use vouch_broker::record::EndedBy;
 
 use super::answers::{ASK_AGAIN_MS, ask_again, count_unknown, finish};
 use super::outages::HALVES;
+use super::span::{record_client, record_half};
 use super::unanswered::{Unanswered, no_answer, say_answered};
 use vouch_leader::checks::Due;
 
@@ -28,6 +29,7 @@ pub(super) async fn ask_producers(asker: &Asker, due: &Due) {
     let half = match asker.halves.get(due.transaction).await {
         Ok(half) => {
             say_answered(asker, HALVES);
+            record_half(&half);
             half
         }
         Err(error) => return no_answer(asker, due, HALVES, Unanswered::of("producer", error)).await,
@@ -40,6 +42,8 @@ pub(super) async fn ask_producers(asker: &Asker, due: &Due) {
             let at = asker.clock.now().plus_ms(ASK_AGAIN_MS);
             return ask_again(asker, due, at).await;
         };
+        record_client(&asked.client_id);
+        tracing::debug!(client_id = asked.client_id, "a producer is asked");
         let waited = tokio::select! {
             waited = wait_for(asker, due, &asked) => waited,
             () = ended(&due.ask) => return,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tracing::Span;
 use vouch_broker::record::{DecodeError, Frame, Record, before_carried};
 use vouch_broker::state::Artifact;
 use vouch_broker::{NotDone, Refusal};
@@ -60,7 +61,8 @@ impl ComponentFiles {
 
 /// Runs what reads or writes a whole component on a thread where that may take time.
 pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let span = Span::current();
+    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
     done.map_err(|error| NotDone::internal(format!("the component could not be handled: {error}")))
 }
 

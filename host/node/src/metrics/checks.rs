@@ -38,6 +38,18 @@ pub(crate) enum CheckOutcome {
     NoAnswer,
 }
 
+impl CheckOutcome {
+    /// As lines of the log have it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended(TransactionOutcome::Committed) => "commit",
+            Self::Ended(TransactionOutcome::RolledBack) => "rollback",
+            Self::Unknown => "unknown",
+            Self::NoAnswer => "no answer",
+        }
+    }
+}
+
 /// Checks by binding. Behind a lock: a check costs the call of a component, or a question to a client.
 #[derive(Debug, Default)]
 pub struct Checks(Mutex<Series<String, CheckCounts>>);

@@ -16,6 +16,7 @@ use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
 };
+use tracing::Span;
 use wasmtime::{Engine, component::Component};
 
 use crate::{
@@ -109,8 +110,10 @@ impl Lane {
         work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, CompileError> + Send + 'static,
     ) -> Result<T, CompileError> {
         let (send, receive) = oneshot::channel();
+        let span = Span::current();
         self.pool.spawn(move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&|| !send.is_closed())));
+            let work = || span.in_scope(|| work(&|| !send.is_closed()));
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             drop(turn);
             // The caller may have gone; what was compiled by then is in the cache all the same.
             let _gone = send.send(outcome);
@@ -159,8 +162,8 @@ impl Compiler {
     ) -> Result<Compiled<T>, CompileError> {
         let kept = {
             let (cache, engine, digest) = (Arc::clone(&self.cache), self.engine.clone(), digest.clone());
-            let accept = accept.clone();
-            self.aside.spawn_blocking(move || cached(&cache, &engine, &digest, accept))
+            let (accept, span) = (accept.clone(), Span::current());
+            self.aside.spawn_blocking(move || span.in_scope(|| cached(&cache, &engine, &digest, accept)))
         };
         if let Some(kept) = kept.await.map_err(|error| CompileError::Host(error.to_string()))? {
             return Ok(kept?);

@@ -1,0 +1,140 @@
+//! The span of a call: what the log's lines within it say of it, so that one call can be followed.
+//!
+//! A span costs what is written into it. So the calls that come a hundred thousand times a second ([`Method::is_frequent`])
+//! write nothing into theirs at the default level: their fields are filled in when lines about single calls are written
+//! ([`told`]), or when the call fails by a defect, before the line that says so. All other calls say at once who calls and
+//! about what.
+//!
+//! No id is made up here: a call that is to be followed across programs brings `traceparent` or `x-mq-request-id`, as official
+//! clients do, and these are written as they came.
+
+use std::fmt::{self, Display};
+
+use tonic::metadata::MetadataMap;
+use tracing::field::display;
+use tracing::level_filters::LevelFilter;
+use tracing::{Instrument, Span, record_all};
+use vouch_broker::{NotDone, ResourceName, TransactionId};
+use vouch_protocol::wire::Code;
+
+use super::answer::Refused;
+use super::caller::Caller;
+use super::calls::Method;
+
+/// Ids of one call that its span names; of the others it says how many there are.
+const IDS_MAX: usize = 32;
+
+/// Whether lines about single calls are written somewhere. One load of an atomic number.
+pub(super) fn told() -> bool {
+    LevelFilter::current() >= LevelFilter::DEBUG
+}
+
+/// A call under way: which one, whose, and its span.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) caller: Caller<'a>,
+    pub(super) span: Span,
+}
+
+impl<'a> Call<'a> {
+    /// Opens the span.
+    pub(super) fn begin(method: Method, metadata: &'a MetadataMap) -> Self {
+        let (caller, span) = (Caller::of(metadata), method.span());
+        if !method.is_frequent() || told() {
+            record_caller(&span, caller);
+        }
+        Self { method, caller, span }
+    }
+
+    /// Does what the call asks for, within its span.
+    pub(super) fn run<T>(
+        &self,
+        doing: impl Future<Output = Result<T, Refused>>,
+    ) -> impl Future<Output = Result<T, Refused>> {
+        doing.instrument(self.span.clone())
+    }
+
+    /// Says how the call is answered, where lines about single calls are written.
+    pub(super) fn tell(&self, code: Code, refused: Option<&Refused>) {
+        tell(&self.span, code, refused);
+    }
+}
+
+/// The last line of a call.
+pub(super) fn tell(span: &Span, code: Code, refused: Option<&Refused>) {
+    if told() {
+        let why = refused.map(|refused| refused.text.as_ref());
+        span.in_scope(|| tracing::debug!(code = code.as_str_name(), why, "answered"));
+    }
+}
+
+/// Who calls. A header that is no text, or a client id that is none, is left out: the answer says so.
+fn record_caller(span: &Span, caller: Caller<'_>) {
+    let client_id = caller.client_id().ok();
+    record_all!(span, client_id, request_id = caller.request_id(), traceparent = caller.traceparent());
+}
+
+/// What a call is about, as far as it is known by now. What is not is left as it was.
+#[derive(Default)]
+pub(super) struct About<'a> {
+    pub(super) topic: Option<&'a ResourceName>,
+    pub(super) group: Option<&'a ResourceName>,
+    pub(super) message_ids: &'a [&'a str],
+    pub(super) queue: Option<u32>,
+    pub(super) transactions: &'a [TransactionId],
+}
+
+impl About<'_> {
+    /// Writes it into the span of the call that runs here.
+    pub(super) fn record(&self) {
+        let span = Span::current();
+        let message_id = (!self.message_ids.is_empty()).then(|| display(Ids(self.message_ids)));
+        let transaction = (!self.transactions.is_empty()).then(|| display(Ids(self.transactions)));
+        record_all!(
+            span,
+            topic = self.topic.map(display),
+            group = self.group.map(display),
+            message_id,
+            queue = self.queue,
+            transaction
+        );
+    }
+
+    /// The same for a call that is frequent and wrote nothing of itself until it failed: a defect is logged, and its line says
+    /// what was called. A refusal is the client's to look at.
+    pub(super) fn record_defect(&self, caller: Caller<'_>, not_done: &NotDone) {
+        if not_done.is_internal() && !told() {
+            record_caller(&Span::current(), caller);
+            self.record();
+        }
+    }
+}
+
+/// Several ids in one field, with commas between them.
+struct Ids<'a, T>(&'a [T]);
+
+impl<T: Display> Display for Ids<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, id) in self.0.iter().take(IDS_MAX).enumerate() {
+            write!(f, "{}{id}", if nth > 0 { "," } else { "" })?;
+        }
+        match self.0.len().saturating_sub(IDS_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_names_so_many_ids_and_counts_the_others() {
+        assert_eq!(Ids(&["a"]).to_string(), "a");
+        assert_eq!(Ids(&["a", "b"]).to_string(), "a,b");
+        let ids: Vec<_> = (0..IDS_MAX + 2).collect();
+        assert!(Ids(&ids).to_string().ends_with(",31 and 2 more"), "{}", Ids(&ids));
+        assert!(Ids(&ids[..IDS_MAX]).to_string().ends_with(",31"));
+    }
+}
