@@ -117,10 +117,10 @@ impl Absences {
 #[cfg(test)]
 mod tests {
     use vouch_broker::record::{FilterNoted, Frame, GroupPut, Join, Record, TopicPut};
-    use vouch_broker::state::RecordAt;
-    use vouch_broker::{GroupConfig, Millis, RecordPosition, ResourceName, TopicConfig};
+    use vouch_broker::{GroupConfig, ResourceName, TopicConfig};
 
     use super::*;
+    use crate::testing::next_at;
 
     const SUBJECT: (GroupId, TopicId) = (GroupId(1), TopicId(1));
 
@@ -128,8 +128,7 @@ mod tests {
         let mut rest = records;
         while !rest.is_empty() {
             let (frame, next) = Frame::split(rest).unwrap();
-            let at = RecordAt { position: RecordPosition(1), time: Millis(1) };
-            state.apply(at, &Record::decode(&frame).unwrap(), &mut Vec::new()).unwrap();
+            state.apply(next_at(state), &Record::decode(&frame).unwrap(), &mut Vec::new()).unwrap();
             rest = next;
         }
     }

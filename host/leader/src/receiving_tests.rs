@@ -7,15 +7,15 @@ use vouch_broker::delivery::filters;
 use vouch_broker::record::{
     FilterNoted, FiltersGone, Frame, GroupPut, Join, Lease, LeasedRange, MessagePlace, Record, TopicPut, encode_message,
 };
-use vouch_broker::state::{FILTERS_MAX, RecordAt};
+use vouch_broker::state::FILTERS_MAX;
 use vouch_broker::testing::message;
 use vouch_broker::{
-    Generation, GroupConfig, GroupId, Millis, NothingStored, QueueOffset, RecordPosition, ResourceName, State,
-    TagFilter, TopicConfig, TopicId,
+    Generation, GroupConfig, GroupId, Millis, NothingStored, QueueOffset, ResourceName, State, TagFilter, TopicConfig,
+    TopicId,
 };
 
 use super::{SCAN_COST, TURN_WORK};
-use crate::testing::{Around, Caller};
+use crate::testing::{Around, Caller, next_at};
 use crate::{Leader, Poll, Turn};
 
 const TOPIC: TopicId = TopicId(1);
@@ -46,7 +46,7 @@ impl Bench {
         while !rest.is_empty() {
             let (frame, next) = Frame::split(rest).unwrap();
             let record = Record::decode(&frame).unwrap();
-            state.apply(RecordAt { position: RecordPosition(1), time: Millis(1) }, &record, &mut Vec::new()).unwrap();
+            state.apply(next_at(&state), &record, &mut Vec::new()).unwrap();
             rest = next;
         }
         Self { leader: Leader::of(&state), state, around: Around::default(), began: Instant::now() }
@@ -190,7 +190,7 @@ fn a_receive_that_is_woken_in_vain_says_when_to_look_again() {
     }];
     let (group, again) = (GroupId(1), vec![]);
     let lease = Lease { group, topic: TOPIC, generation: Generation(1), deadline, renewed_for: None, fresh, again };
-    let at = RecordAt { position: RecordPosition(1), time: Millis(1) };
+    let at = next_at(&bench.state);
     bench.state.apply(at, &Record::Lease(lease), &mut Vec::new()).unwrap();
     let (poll, _answer) = bench.poll(1, Duration::from_secs(60));
     bench.receive(poll);
@@ -208,10 +208,10 @@ fn a_group_that_has_all_its_filters_looks_at_no_others() {
     let mut bench = Bench::new(1);
     let group = GroupId(1);
     let tag = |n: usize| TagFilter::tags([n.to_string().as_str()]);
-    let at = RecordAt { position: RecordPosition(1), time: Millis(1) };
     bench.around.living.filters = (0..3 * FILTERS_MAX).map(tag).collect();
     for n in 0..FILTERS_MAX {
         let noted = Record::FilterNoted(FilterNoted { group, topic: TOPIC, filter: tag(n) });
+        let at = next_at(&bench.state);
         bench.state.apply(at, &noted, &mut Vec::new()).unwrap();
     }
     let receive = |bench: &mut Bench| {
@@ -225,6 +225,7 @@ fn a_group_that_has_all_its_filters_looks_at_no_others() {
     // One scan of one queue looks at two places here.
     assert!(work < SCAN_COST + 8, "{work}");
     let gone = FiltersGone { group, topic: TOPIC, filters: vec![tag(1), tag(2)] };
+    let at = next_at(&bench.state);
     bench.state.apply(at, &Record::FiltersGone(gone), &mut Vec::new()).unwrap();
     let (work, _second_answer) = receive(&mut bench);
     assert!((SCAN_COST + 2..SCAN_COST + FILTERS_MAX + 8).contains(&work), "its looks at the others count: {work}");

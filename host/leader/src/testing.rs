@@ -4,9 +4,15 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
-use vouch_broker::{Generation, Millis, RecordPosition, ResourceName, TagFilter};
+use vouch_broker::state::RecordAt;
+use vouch_broker::{Generation, Millis, RecordPosition, ResourceName, State, TagFilter};
 
 use crate::{Answer, Batch, FilterOf, Members, Outside, Waiter};
+
+/// Where the next record of a log lies, of its first millisecond.
+pub(crate) fn next_at(state: &State) -> RecordAt {
+    RecordAt { position: state.last_applied().unwrap_or(RecordPosition(0)).plus(1), time: Millis(1) }
+}
 
 /// A caller's end of a receive. Dropped, he went away.
 pub(crate) struct Caller(Arc<Mutex<Option<Answer>>>);

@@ -106,6 +106,8 @@ impl Reserved {
 pub struct Reservations {
     subjects: HashMap<(GroupId, TopicId), Reserved>,
     filter_tags: TagsOnTheirWay,
+    /// Records on their way, also those about groups and topics that are gone.
+    held: u64,
 }
 
 /// Tags of the filters that records on their way note, of each group and of all.
@@ -179,14 +181,25 @@ fn each_place(record: &Record, mut each: impl FnMut(Place)) {
 
 impl Reservations {
     /// Notes what a record on its way will change.
+    ///
+    /// # Panics
+    /// If a lease takes what one before it takes, or has its generation: a message would be handed out twice, and the record
+    /// of one lease would release what the other holds. Leases come from this leader alone, which picked their messages and
+    /// counted their generations; what is read from a log is never held.
     pub fn hold(&mut self, record: &Record) {
         let Some(subject) = subject(record) else { return };
+        self.held += 1;
         let (group, _) = subject;
         let reserved = self.subjects.entry(subject).or_default();
         each_place(record, |place| *reserved.places.entry(place).or_default() += 1);
         if let Record::Lease(lease) = record {
             for range in &lease.fresh {
-                reserved.ranges.entry(range.queue).or_default().push_back((range.to, lease.generation));
+                let ranges = reserved.ranges.entry(range.queue).or_default();
+                if let Some((to, generation)) = ranges.back() {
+                    assert!(*to <= range.from, "a lease takes offset {} of a queue, held up to {to}", range.from);
+                    assert!(*generation < lease.generation, "two leases of a queue have one generation");
+                }
+                ranges.push_back((range.to, lease.generation));
             }
         }
         each_filter(record, |filter, noted| {
@@ -198,6 +211,10 @@ impl Reservations {
     }
 
     /// Forgets what a record changed: it is applied, and the state says it now.
+    ///
+    /// # Panics
+    /// If more records are released or abandoned than were held: something was released twice, and what it held the first
+    /// time is free for others too early.
     pub fn release(&mut self, record: &Record) {
         self.forget(record, false, |ranges, at| _ = ranges.drain(..=at));
     }
@@ -254,6 +271,9 @@ impl Reservations {
         ranges_at: impl Fn(&mut VecDeque<(QueueOffset, Generation)>, usize),
     ) {
         let Some(subject) = subject(record) else { return };
+        assert!(self.held > 0, "a record about {subject:?} is released and was not held");
+        self.held -= 1;
+        // Groups and topics that went took what was held for them along.
         let Some(reserved) = self.subjects.get_mut(&subject) else { return };
         each_filter(record, |filter, noted| {
             let held = reserved.filters.forget(filter, noted, abandoned);

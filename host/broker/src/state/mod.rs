@@ -56,7 +56,7 @@ use pages::Health;
 use snapshot::Named;
 use transactions::Transactions;
 
-use crate::{Handle, Millis, Refusal};
+use crate::{Handle, Millis, RecordPosition, Refusal};
 
 /// Everything that the log says, in memory: a pure function of its records.
 #[derive(Default)]
@@ -72,6 +72,8 @@ pub struct State {
     named: Named,
     /// What was found damaged in them.
     health: Health,
+    /// The last record that was applied since this state was made or read.
+    last_applied: Option<RecordPosition>,
 }
 
 impl std::fmt::Debug for State {
@@ -119,6 +121,12 @@ impl State {
     /// Components and bindings.
     pub fn plugins(&self) -> &Plugins {
         &self.plugins
+    }
+
+    /// Where the last record lies that was applied since this state was made, or read from a snapshot. The next one lies behind
+    /// it.
+    pub fn last_applied(&self) -> Option<RecordPosition> {
+        self.last_applied
     }
 
     /// Resends that were recognised, and ids that were used again for other content.

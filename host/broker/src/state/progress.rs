@@ -171,18 +171,24 @@ impl Progress {
         }
     }
 
+    /// Takes an exception that was in its queue out of the order in which it waits.
+    ///
+    /// # Panics
+    /// If it is not in there: it would have waited for ever, and nobody would have got its message. No record and no snapshot
+    /// can bring this about: [`Self::set`] alone adds exceptions, and to both.
     fn unindex(&mut self, queue: u32, offset: QueueOffset, old: &Exception) {
         let Some(tag) = old.left else {
-            self.due.remove(&(old.visible_at, queue, offset));
+            let waited = self.due.remove(&(old.visible_at, queue, offset));
+            assert!(waited, "offset {offset} of queue {queue} waited for no time");
             return;
         };
-        if let Some(places) = self.left.get_mut(&tag) {
-            places.remove(&(queue, offset));
-            self.left_len -= 1;
-            if places.is_empty() {
-                self.left.remove(&tag);
-                self.unwanted.remove(&tag);
-            }
+        let places = self.left.get_mut(&tag);
+        let waited = places.is_some_and(|places| places.remove(&(queue, offset)));
+        assert!(waited, "offset {offset} of queue {queue} waited for no member");
+        self.left_len -= 1;
+        if self.left.get(&tag).is_some_and(BTreeSet::is_empty) {
+            self.left.remove(&tag);
+            self.unwanted.remove(&tag);
         }
     }
 
@@ -380,5 +386,34 @@ impl Progress {
             progress.unwanted.retain(|tag| !progress.filters.matches(*tag));
         }
         Ok(progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: (u32, QueueOffset) = (0, QueueOffset::FIRST);
+
+    fn with(exception: Exception) -> Progress {
+        let mut progress = Progress::starting_at([QueueOffset(1)]);
+        progress.set(PLACE.0, PLACE.1, exception);
+        progress
+    }
+
+    #[test]
+    #[should_panic(expected = "offset 0 of queue 0 waited for no time")]
+    fn a_message_that_is_not_done_waits_for_its_time() {
+        let mut progress = with(Exception { left: None, ..Exception::left(TagHash(1), 1) });
+        progress.due.clear();
+        progress.remove(PLACE.0, PLACE.1);
+    }
+
+    #[test]
+    #[should_panic(expected = "offset 0 of queue 0 waited for no member")]
+    fn a_message_that_was_left_waits_for_a_member() {
+        let mut progress = with(Exception::left(TagHash(1), 1));
+        progress.left.clear();
+        progress.remove(PLACE.0, PLACE.1);
     }
 }

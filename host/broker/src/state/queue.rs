@@ -53,8 +53,13 @@ pub(super) struct QueueIndex {
 
 impl QueueIndex {
     /// Adds an entry and returns its queue offset.
+    ///
+    /// # Panics
+    /// If the queue begins behind its end: the offset was handed out before, and its message would never be received. Where a
+    /// queue begins is clamped when it moves, and a snapshot that says otherwise is refused.
     pub(super) fn append(&mut self, entry: IndexEntry) -> QueueOffset {
         let offset = self.end();
+        assert!(self.start <= offset, "a queue that begins at {} goes on at {offset}", self.start);
         self.tail.push(entry);
         offset
     }
@@ -352,5 +357,17 @@ impl QueueIndex {
             .collect();
         let moved = std::mem::take(&mut self.moved);
         *self = Self { start: self.start, runs: Vec::new(), tail_first: self.start, tail, moved };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "a queue that begins at 5 goes on at 0")]
+    fn an_offset_below_the_start_is_never_handed_out() {
+        let mut queue = QueueIndex { start: QueueOffset(5), ..QueueIndex::default() };
+        queue.append(IndexEntry::UNKNOWN);
     }
 }

@@ -256,6 +256,7 @@ impl State {
             leaps: if snapshot::is_next::<Leaps>(&r) { snapshot::next(&mut r, from)? } else { Leaps::default() },
             named,
             health,
+            last_applied: None,
         };
         r.end().map_err(SnapshotError::Trailing)?;
         // Snapshots of before retention do not say when a group was last seen: nothing of its is lost for that.

@@ -72,6 +72,7 @@ fn expired_deliveries_of_a_slow_member_are_passed_on_once_and_not_looked_at_agai
 fn a_group_at_its_bound_gets_no_fresh_messages_but_its_redeliveries() {
     let mut desk = desk(UNFINISHED_MAX as usize + 2, None);
     let lease = crate::testing::lease(&desk.log, desk.group, desk.topic, 1, whole(0, 0, UNFINISHED_MAX));
+    desk.reservations.hold(&lease);
     desk.apply(lease);
     assert!(desk.all(9).is_empty());
     desk.log.apply(ack(desk.group, desk.topic, 5, 1)).unwrap();

@@ -99,12 +99,14 @@ fn the_last_lease_that_the_log_did_not_take_gives_up_its_own_messages_only() {
 fn nothing_is_kept_for_groups_and_topics_that_are_gone() {
     let mut desk = desk(1);
     let picks = desk.all(1);
-    desk.hold(&picks);
+    let lease = desk.hold(&picks);
     desk.reservations.retain_living(&desk.log.state);
     assert!(desk.all(1).is_empty(), "alive: the lease is still on its way");
     let name = crate::ResourceName::plain("t");
     desk.log.apply(Record::TopicDelete(TopicDelete { name, force: true })).unwrap();
     desk.reservations.retain_living(&desk.log.state);
+    // It is on its way still, and comes back.
+    desk.reservations.release(&lease);
     let nothing = format!("{:?}", crate::delivery::Reservations::default());
     assert_eq!(format!("{:?}", desk.reservations), nothing);
 }
@@ -131,4 +133,36 @@ fn filters_on_their_way_to_a_topic_that_is_gone_are_forgotten_once() {
         desk.reservations.release(&late);
         assert_eq!(desk.reservations.filter_tags(group), FilterTags::default());
     }
+}
+
+#[test]
+#[should_panic(expected = "is released and was not held")]
+fn what_was_held_once_is_not_released_twice() {
+    let mut desk = desk(1);
+    let picks = desk.all(1);
+    let record = desk.hold(&picks);
+    desk.reservations.abandon(&record);
+    desk.reservations.abandon(&record);
+}
+
+#[test]
+#[should_panic(expected = "a lease takes offset 0 of a queue, held up to 2")]
+fn no_lease_takes_what_one_on_its_way_takes() {
+    let mut desk = desk(2);
+    let picks = desk.all(2);
+    desk.hold(&picks);
+    let mut again = picks.lease.clone().unwrap();
+    again.generation = Generation(again.generation.0 + 1);
+    desk.reservations.hold(&Record::Lease(again));
+}
+
+#[test]
+#[should_panic(expected = "two leases of a queue have one generation")]
+fn no_two_leases_of_a_queue_have_one_generation() {
+    let mut desk = desk(2);
+    let first = desk.all(1);
+    desk.hold(&first);
+    let mut second = desk.all(1);
+    second.lease.as_mut().unwrap().generation = first.lease.unwrap().generation;
+    desk.hold(&second);
 }

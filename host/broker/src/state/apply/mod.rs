@@ -98,7 +98,13 @@ impl State {
     /// Applies the next record of the log.
     ///
     /// A refusal changes nothing but counters. Effects are for the leader; replay throws them away.
+    ///
+    /// # Panics
+    /// If the record lies at or before one that was applied: applied twice, a message would be in its queue twice. No record
+    /// can bring this about, whatever it says: where it lies comes from the log, and is counted in bytes.
     pub fn apply(&mut self, at: RecordAt, record: &Record, effects: &mut Vec<Effect>) -> Outcome {
+        let last = self.last_applied.replace(at.position);
+        assert!(last < Some(at.position), "the record at {} is applied after that at {last:?}", at.position);
         let before = self.cluster.clock;
         self.cluster.clock = before.max(at.time);
         match record {

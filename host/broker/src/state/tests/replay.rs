@@ -134,3 +134,12 @@ fn the_random_records_do_a_bit_of_everything() {
         assert!(seen.contains(&format!("Err({refusal}")), "nothing was refused as {refusal}");
     }
 }
+
+/// Whoever replays a log is to begin where the snapshot ends: applied twice, each message would be in its queue twice.
+#[test]
+#[should_panic(expected = "is applied after that at")]
+fn a_record_is_applied_once() {
+    let mut log = Log::new();
+    let (at, record) = log.records[0].clone();
+    let _ = log.state.apply(at, &record, &mut Vec::new());
+}
