@@ -16,9 +16,9 @@ pub(super) const SCAN_MAX: usize = 4096;
 /// # To ensure correctness
 /// - It decides no place that a record on its way decides.
 /// - Everything that it looks at it decides, for the member that asks or not, so that the next scan begins behind it.
-/// What nobody wants is done, what another member wants is left for that one (ruling 12).
+///   What nobody wants is done, what another member wants is left for that one (ruling 12).
 /// - What the group has in hand and unfinished is bounded ([`UNFINISHED_MAX`]): fresh messages are looked at only as
-/// far as there is room.
+///   far as there is room.
 pub(super) struct Scan<'a> {
     topic: &'a Topic,
     progress: &'a Progress,

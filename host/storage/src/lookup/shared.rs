@@ -98,3 +98,26 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::covering::covering;
+    use super::*;
+
+    #[test]
+    fn a_file_whose_part_went_while_it_was_made_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = Shared::new(Work::new([(1000, 1), (2000, 2), (3000, 3)]));
+        let parts = || shared.ready().iter().map(|file| file.part()).collect::<Vec<_>>();
+        for part in [3000, 1000] {
+            shared.put(covering(folder.path(), part, &[(1, 0, 0, 5)]));
+        }
+        assert_eq!((parts(), shared.report.missing.load(Ordering::Relaxed)), (vec![1000, 3000], 1), "ascending");
+        shared.work().sealed(&[1000, 3000]);
+        shared.put(covering(folder.path(), 2000, &[(1, 0, 5, 5)]));
+        assert_eq!(parts(), [1000, 3000]);
+        let (files, bytes) = (&shared.report.files, &shared.report.bytes);
+        assert_eq!(files.load(Ordering::Relaxed), 2);
+        assert_eq!(bytes.load(Ordering::Relaxed), shared.ready().iter().map(|file| file.len()).sum::<u64>());
+    }
+}

@@ -102,7 +102,7 @@ fn check(shard: &Shard, lookups: &Lookups, topics: [TopicId; 2]) {
         assert_eq!(found(shard, lookups, topic, Term::Key("even-1")), newest(2, 1));
         for n in 0..PARTS * EACH {
             let (id, own) = (format!("m{n}"), format!("own-{n}"));
-            assert_eq!(found(shard, lookups, topic, Term::Id(&id)), [id.clone()]);
+            assert_eq!(found(shard, lookups, topic, Term::Id(&id)), std::slice::from_ref(&id));
             assert_eq!(found(shard, lookups, topic, Term::Key(&own)), [id]);
         }
         let behind = format!("m{}", PARTS * EACH);
@@ -343,7 +343,7 @@ fn a_part_that_is_sealed_gets_its_file_and_one_that_goes_takes_it_along() {
     shard.snapshot();
     announce(&shard.state.parts());
     indexed(&lookups);
-    assert_eq!(found(&shard, &lookups, t, Term::Id(&behind)), [behind.clone()]);
+    assert_eq!(found(&shard, &lookups, t, Term::Id(&behind)), std::slice::from_ref(&behind));
     assert_eq!(read(&lookups.report().files), 5);
     // Somebody still reads from a file that goes.
     let held = lookups.ready();
