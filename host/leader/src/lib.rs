@@ -70,6 +70,8 @@ pub struct Leader {
     absences: Absences,
     /// Consumers that died with leases that are not given up yet.
     orphans: Orphans,
+    /// Some died since it was last looked.
+    some_died: bool,
     /// Looks for messages since they were last counted.
     scans: u64,
     wants: Wants,
@@ -104,6 +106,7 @@ impl Leader {
             log_refuses: false,
             absences: Absences::default(),
             orphans: Orphans::default(),
+            some_died: false,
             scans: 0,
             wants: Wants::default(),
         }

@@ -72,11 +72,15 @@ impl Leader {
     /// What it wanted so far goes to the log now: closes the group of messages that are leased by that. Returns whether there
     /// are any to [`Self::hand_out`] when it is there.
     pub fn seal_deliveries(&mut self) -> bool {
-        let sealed = !self.deliveries.is_empty();
-        if sealed {
-            self.sealed.push_back(std::mem::take(&mut self.deliveries));
+        if self.deliveries.is_empty() {
+            if self.sealed.is_empty() {
+                // Of leases that handed nothing out: nobody asks what became of them.
+                self.unleased.clear();
+            }
+            return false;
         }
-        sealed
+        self.sealed.push_back(std::mem::take(&mut self.deliveries));
+        true
     }
 
     /// All that the first sealed group needs is written, or was refused: hands its messages out. `closed`: nothing is written

@@ -5,8 +5,12 @@ use vouch_broker::ResourceName;
 use crate::{Dead, FilterOf, Leader, Turn, renewal};
 
 impl Leader {
-    /// Answers receives that waited long enough, and wakes those for whom a lease ended.
+    /// Answers receives that waited long enough, wakes those for whom a lease ended, and gives up the leases of consumers
+    /// that just died.
     pub fn tick(&mut self, turn: &Turn<'_>) {
+        if std::mem::take(&mut self.some_died) {
+            self.give_up_leases(turn);
+        }
         for poll in self.polls.timed_out(turn.at) {
             self.answer(poll, Ok(None));
         }
@@ -24,25 +28,30 @@ impl Leader {
     /// Once a second while the log takes records: extends leases of consumers that live, gives up those of consumers that
     /// died, and lets filters go that nobody has.
     pub fn each_second(&mut self, turn: &Turn<'_>) {
+        self.give_up_leases(turn);
         self.renew_leases(turn);
         self.let_filters_go(turn);
     }
 
-    /// These consumers died; their leases are given up at the next look.
+    /// These consumers died; their leases are given up when the turn ends, or, where they are very many, in the next seconds.
     pub fn died(&mut self, dead: Vec<Dead>) {
         self.orphans.add(dead);
+        self.some_died = true;
     }
 
     fn renew_leases(&mut self, turn: &Turn<'_>) {
         let members = turn.outside.members();
-        let is_alive = |client: &str| members.keeps_leases(client, turn.at);
-        let given_up = self.orphans.take(turn.state, turn.time, is_alive);
-        let renewals = renewal::due(turn.state, turn.time, is_alive);
-        for change in given_up {
-            self.propose(|out| change.encode(out));
-        }
+        let renewals = renewal::due(turn.state, turn.time, |client| members.keeps_leases(client, turn.at));
         for renewal in renewals {
             self.propose(|out| renewal.encode(out));
+        }
+    }
+
+    fn give_up_leases(&mut self, turn: &Turn<'_>) {
+        let members = turn.outside.members();
+        let given_up = self.orphans.take(turn.state, turn.time, |client| members.keeps_leases(client, turn.at));
+        for change in given_up {
+            self.propose(|out| change.encode(out));
         }
     }
 
