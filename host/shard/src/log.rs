@@ -100,7 +100,7 @@ impl Log {
 
     /// Ends the log's threads without another sync: nothing is written there any more.
     pub(crate) fn let_go(&mut self) {
-        self.fixed = LogStanding { failed: true, ..self.standing() };
+        self.fixed = LogStanding { failed: true, short: None, ..self.standing() };
         drop(self.appender.take());
     }
 

@@ -26,7 +26,7 @@ impl<T: Clone> Answerers<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is there for this revision, or what `make` makes. If that fails, the next caller tries again.
+    /// What is there for this revision, or for a newer one, or what `make` makes. If that fails, the next caller tries again.
     pub(crate) async fn get_or_make<E>(
         &self,
         name: &str,
@@ -39,13 +39,17 @@ impl<T: Clone> Answerers<T> {
 
     fn slot(&self, name: &str, revision: u64) -> Arc<OnceCell<T>> {
         let mut slots = self.slots();
-        if let Some(slot) = slots.get(name).filter(|slot| slot.revision == revision) {
-            return slot.made.clone();
-        }
         let made = Arc::<OnceCell<T>>::default();
-        // One of before it was set anew is made for whoever still asks for it, and not kept.
-        if slots.get(name).is_some_and(|slot| slot.revision > revision) {
-            return made;
+        if let Some(slot) = slots.get(name) {
+            // Whoever still asks for one of before it was set anew gets that of now, once it is made: a storm of such asks
+            // makes none of its own. Until then one is made for him, and not kept.
+            let of_now = slot.revision > revision && slot.made.get().is_some();
+            if slot.revision == revision || of_now {
+                return slot.made.clone();
+            }
+            if slot.revision > revision {
+                return made;
+            }
         }
         slots.insert(name.to_owned(), Slot { revision, made: made.clone() });
         made
@@ -85,7 +89,7 @@ mod tests {
         let new = pin!(answerers.get_or_make("slow", 2, async { Ok::<_, ()>(8) }));
         assert_eq!(poll(new), Poll::Ready(Ok(8)), "a binding that was set anew does not wait for what it was");
         let old = pin!(answerers.get_or_make("slow", 1, async { Ok::<_, ()>(9) }));
-        assert_eq!((poll(old), answerers.get("slow")), (Poll::Ready(Ok(9)), Some(8)), "and what it was takes no place");
+        assert_eq!((poll(old), answerers.get("slow")), (Poll::Ready(Ok(8)), Some(8)), "and is asked for what it was");
     }
 
     #[test]

@@ -43,6 +43,8 @@ impl Core {
         match record {
             // One that is in doubt is where the clock began.
             Record::Leapt(Leapt { doubted: false, .. }) => {
+                // What this turn still decides lies behind the leap: a lease of before it would be over at once.
+                self.now.time = self.now.time.max(time);
                 self.commands.push_back(Command::FollowClock(time));
                 self.commands.push_back(Command::ChecksChanged);
             }

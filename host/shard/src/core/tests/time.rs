@@ -32,6 +32,22 @@ fn a_leap_has_an_entry_of_its_own_behind_what_came_before_it_and_is_followed_whe
 }
 
 #[test]
+fn a_receive_that_is_served_when_a_leap_becomes_durable_gets_a_lease_that_lies_behind_it() {
+    let mut bench = Bench::new();
+    let (topic, _) = topic_and_group(&mut bench);
+    let (from, to) = (bench.now().time, bench.now().time.plus_ms(HOUR_MS));
+    let (receive, caller) = bench.receive(1, 60_000, 5000);
+    bench.turn(vec![receive]);
+    let (send, _outcomes) = Bench::send(topic, &Bench::plain(1), from, Claim::Room);
+    bench.hear(vec![send]);
+    bench.turn_with(ClockSays { leap: Some(Ahead { from, to }), agreed: false });
+    bench.durable_untold();
+    bench.go_on();
+    let batch = caller.heard().unwrap().unwrap().expect("the message came with the leap");
+    assert_eq!(batch.deadline, to.plus_ms(5000));
+}
+
+#[test]
 fn a_leap_waits_while_the_last_one_is_ahead_of_the_clock() {
     let mut bench = Bench::new();
     let from = bench.now().time;
