@@ -1,10 +1,10 @@
 //! The lookup index over several parts: what is filed is found where it lies, whatever state the files are in.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use std::{fs, io};
 
 use bytes::Bytes;
 use vouch_broker::testing::message;
@@ -23,9 +23,14 @@ fn lookup_folder(data: &Path) -> PathBuf {
 }
 
 /// Names and bytes of the files of the index.
+/// Files of the index with what they hold. One that goes meanwhile is not there.
 fn files(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let all = fs::read_dir(lookup_folder(data)).unwrap().map(|entry| entry.unwrap().path());
-    all.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    let content = |path: PathBuf| match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        read => Some((path, read.unwrap())),
+    };
+    all.filter_map(content).collect()
 }
 
 fn read(counter: &AtomicU64) -> u64 {
