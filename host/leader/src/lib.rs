@@ -19,8 +19,8 @@ mod receiving;
 mod renewal;
 mod series;
 mod serving;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod turn;
 mod upkeep;
 

@@ -16,7 +16,7 @@ use vouch_broker::{
 
 use super::{SCAN_COST, TURN_WORK};
 use crate::testing::{Around, Caller, next_at};
-use crate::{Leader, Poll, Turn};
+use crate::{Dead, Leader, Poll, Turn};
 
 const TOPIC: TopicId = TopicId(1);
 const NOW: Millis = Millis(1_000);
@@ -88,8 +88,9 @@ impl Bench {
         for records in self.leader.take_wants().records {
             self.leader.unproposed(&records, &why);
         }
-        self.leader.seal_deliveries();
-        self.leader.hand_out(None);
+        if self.leader.seal_deliveries() {
+            self.leader.hand_out(None);
+        }
         self.tell();
     }
 
@@ -230,4 +231,36 @@ fn a_group_that_has_all_its_filters_looks_at_no_others() {
     let (work, _second_answer) = receive(&mut bench);
     assert!((SCAN_COST + 2..SCAN_COST + FILTERS_MAX + 8).contains(&work), "its looks at the others count: {work}");
     assert_eq!(filters(&bench.state, &bench.leader.reservations, (group, TOPIC)), FILTERS_MAX);
+}
+
+#[test]
+fn a_log_that_refuses_leases_which_hand_nothing_out_fills_no_memory() {
+    let mut bench = Bench::new(1);
+    for _ in 0..3 {
+        let (mut poll, _answer) = bench.poll(1, Duration::ZERO);
+        // Nobody of the group wants the message: it is passed over, which is a lease without a message.
+        poll.filter = TagFilter::tags(["another"]);
+        bench.receive(poll);
+        assert_eq!(bench.deliveries(), 0);
+        assert!(!bench.leader.wants.records.is_empty(), "it was decided again");
+        bench.refuse_all();
+        assert!(bench.leader.unleased.is_empty());
+    }
+}
+
+#[test]
+fn leases_of_a_consumer_that_died_are_given_up_in_the_turn_that_hears_of_it() {
+    let mut bench = Bench::new(1);
+    let from = QueueOffset(0);
+    let fresh = vec![LeasedRange { queue: 0, from, to: from.next(), leased: vec![from], left: vec![] }];
+    let (group, deadline, renewed_for) = (GroupId(1), NOW.plus_ms(60_000), Some("dead".to_owned()));
+    let lease = Lease { group, topic: TOPIC, generation: Generation(1), deadline, renewed_for, fresh, again: vec![] };
+    bench.state.apply(next_at(&bench.state), &Record::Lease(lease), &mut Vec::new()).unwrap();
+    bench.act(Leader::tick);
+    assert!(bench.leader.wants.records.is_empty(), "nobody died yet");
+    bench.leader.died(vec![Dead { client_id: "dead".into(), group: ResourceName::plain("g1") }]);
+    bench.act(Leader::tick);
+    let [given_up] = bench.leader.take_wants().records.try_into().unwrap();
+    let record = Record::decode(&Frame::split(&given_up).unwrap().0).unwrap();
+    assert!(matches!(record, Record::ChangeInvisible(change) if change.deadline == NOW && !change.uncounted));
 }

@@ -1,4 +1,7 @@
-//! Callers and surroundings that tests hold in their hands.
+//! Callers and surroundings that tests hold in their hands. Crates above get them with the feature `testing`, as a
+//! development dependency; nothing that is shipped has them. What cannot be, in a test, panics.
+
+#![allow(clippy::unwrap_used, reason = "a test that goes wrong here is to fail here")]
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, Weak};
@@ -10,12 +13,12 @@ use vouch_broker::{Generation, Millis, RecordPosition, ResourceName, State, TagF
 use crate::{Answer, Batch, FilterOf, Members, Outside, Waiter};
 
 /// Where the next record of a log lies, of its first millisecond.
-pub(crate) fn next_at(state: &State) -> RecordAt {
+pub fn next_at(state: &State) -> RecordAt {
     RecordAt { position: state.last_applied().unwrap_or(RecordPosition(0)).plus(1), time: Millis(1) }
 }
 
 /// A caller's end of a receive. Dropped, he went away.
-pub(crate) struct Caller(Arc<Mutex<Option<Answer>>>);
+pub struct Caller(Arc<Mutex<Option<Answer>>>);
 
 struct Waiting(Weak<Mutex<Option<Answer>>>);
 
@@ -35,28 +38,32 @@ impl Waiter for Waiting {
 }
 
 impl Caller {
-    pub(crate) fn new() -> (Box<dyn Waiter>, Self) {
+    /// A caller who waits, behind the end that a [`crate::Poll`] has of him.
+    pub fn new() -> (Box<dyn Waiter>, Self) {
         let heard = Arc::default();
         (Box::new(Waiting(Arc::downgrade(&heard))), Self(heard))
     }
 
     /// What he heard since this was last asked.
-    pub(crate) fn heard(&self) -> Option<Answer> {
+    pub fn heard(&self) -> Option<Answer> {
         self.0.lock().unwrap().take()
     }
 }
 
 /// Surroundings in which the members are those that a test names.
 #[derive(Default)]
-pub(crate) struct Around {
-    pub(crate) generation: Cell<u64>,
-    pub(crate) living: Living,
+pub struct Around {
+    /// The number that was given last.
+    pub generation: Cell<u64>,
+    /// Who lives.
+    pub living: Living,
 }
 
 /// Filters of members that live, all of one group and topic. Nobody keeps leases.
 #[derive(Default)]
-pub(crate) struct Living {
-    pub(crate) filters: Vec<TagFilter>,
+pub struct Living {
+    /// What they ask for; none if nobody lives.
+    pub filters: Vec<TagFilter>,
 }
 
 impl Outside for Around {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vouch_broker::record::NodeStarted;
-use vouch_broker::{Millis, NotDone, NothingStored, ResourceName, State, TagFilter};
+use vouch_broker::{Millis, NotDone, NothingStored, State};
 use vouch_commitlog::{CommitLog, EntryKind, LogConfig, LogReader};
-use vouch_leader::FilterOf;
+use vouch_leader::testing::Living;
 use vouch_storage::{Requests, VERSION};
 
 use super::*;
@@ -19,33 +19,6 @@ use crate::leadership::Leadership;
 const CLUSTER: [u8; 16] = [7; 16];
 const SEGMENT: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// No consumer lives.
-struct Nobody;
-
-impl Members for Nobody {
-    fn keeps_leases(&self, _: &str, _: Instant) -> bool {
-        false
-    }
-
-    fn unnoted_filters(
-        &self,
-        _: &ResourceName,
-        _: &ResourceName,
-        _: usize,
-        _: &mut dyn FnMut(&TagFilter) -> bool,
-    ) -> Vec<TagFilter> {
-        Vec::new()
-    }
-
-    fn has_member_on(&self, _: &ResourceName, _: &ResourceName) -> bool {
-        false
-    }
-
-    fn has_filter(&self, _: FilterOf<'_>) -> bool {
-        false
-    }
-}
 
 fn standing(executor: &mut Executor) -> Standing {
     let (tell, told) = sync_channel(1);
@@ -87,7 +60,8 @@ fn new_log(uncovered: bool) -> Start {
 #[test]
 fn who_waits_for_the_start_hears_of_it_when_the_first_records_are_durable_and_not_before() {
     let Start { _folder, output, reader, inbox, signals, lead, begun } = new_log(false);
-    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals.clone(), Arc::new(Nobody));
+    let mut executor =
+        Executor::new(State::default(), output, inbox.clone(), signals.clone(), Arc::new(Living::default()));
     inbox.serve_here();
     executor.lead(lead.0, lead.1);
     let Standing { appended, applied, .. } = standing(&mut executor);
@@ -107,7 +81,7 @@ fn who_waits_for_the_start_hears_of_it_when_the_first_records_are_durable_and_no
 #[test]
 fn who_waits_for_a_start_that_the_log_refuses_hears_that_too() {
     let Start { _folder, output, inbox, signals, lead, begun, .. } = new_log(false);
-    let mut executor = Executor::new(State::default(), output, inbox, signals, Arc::new(Nobody));
+    let mut executor = Executor::new(State::default(), output, inbox, signals, Arc::new(Living::default()));
     executor.tell(Event::Request(Request::Fence("the folder is gone".to_owned(), Box::new(|| ()))));
     executor.carry_out();
     executor.lead(lead.0, lead.1);
@@ -120,7 +94,7 @@ fn who_waits_for_a_start_that_the_log_refuses_hears_that_too() {
 fn a_shard_that_does_not_lead_writes_nothing() {
     let Start { _folder, output, reader, inbox, signals, .. } = new_log(true);
     let begin = reader.end();
-    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Nobody));
+    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Living::default()));
     let mut records = Vec::new();
     NodeStarted { version: VERSION.to_owned() }.encode(&mut records);
     let proposal = Proposal { records, told: Told::Nobody, cost: 0, claim: Claim::Reserve };
@@ -135,7 +109,7 @@ fn a_shard_that_does_not_lead_writes_nothing() {
 #[test]
 fn a_fence_that_comes_while_a_shard_stops_keeps_it_from_writing_even_the_mark_of_the_end() {
     let Start { _folder, output, reader, inbox, signals, lead, begun: _begun } = new_log(false);
-    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Nobody));
+    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Living::default()));
     inbox.serve_here();
     executor.lead(lead.0, lead.1);
     let begun_at = reader.end();
@@ -149,7 +123,7 @@ fn a_fence_that_comes_while_a_shard_stops_keeps_it_from_writing_even_the_mark_of
 #[test]
 fn a_shard_that_stopped_writing_for_a_lost_part_still_covers_the_end_of_its_log() {
     let Start { _folder, output, reader, inbox, signals, lead, begun: _begun } = new_log(false);
-    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Nobody));
+    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Living::default()));
     inbox.serve_here();
     executor.lead(lead.0, lead.1);
     let begun_at = reader.end();

@@ -94,8 +94,12 @@ const UNSAFE_CRATE: &str = "vouch-commitlog";
 const UNSAFE_FILE: (&str, &str) = ("vouch-plugin", "host/plugin/src/cache.rs");
 
 /// Features with which a crate lends out what its own tests use.
-const FEATURES_OF_TESTS: [(&str, &str); 3] =
-    [("vouch-broker", "testing"), ("vouch-commitlog", "simulated-disk"), ("vouch-storage", "testing")];
+const FEATURES_OF_TESTS: [(&str, &str); 4] = [
+    ("vouch-broker", "testing"),
+    ("vouch-commitlog", "simulated-disk"),
+    ("vouch-leader", "testing"),
+    ("vouch-storage", "testing"),
+];
 
 /// No source file may be longer.
 const MOST_LINES: usize = 600;

@@ -1,7 +1,6 @@
 //! A core on a log that is a list, at a time that a test sets.
 
-use std::cell::Cell;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -10,11 +9,12 @@ use vouch_broker::record::{Ack, MessagePlace, encode_message};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::testing::message;
 use vouch_broker::{
-    Generation, GroupId, Millis, NewMessage, NotDone, NothingStored, QueueOffset, RecordPosition, ResourceName, State,
-    TagFilter, TopicId,
+    Generation, GroupId, Millis, NewMessage, NotDone, NothingStored, QueueOffset, ResourceName, State, TagFilter,
+    TopicId,
 };
 use vouch_commitlog::{AppendError, Appended, Checkpoint, EntryKind, LogPosition, Operation, PoisonReport, Shortage};
-use vouch_leader::{Answer, Batch, FilterOf, Leader, Members, Outside, Poll, Waiter};
+use vouch_leader::testing::{Around, Caller};
+use vouch_leader::{Leader, Poll};
 
 use crate::core::{
     Beginning, Claim, ClockSays, Command, Core, Entry, Event, LogStanding, Moment, Proposal, Request, Told,
@@ -29,80 +29,6 @@ const HEADER: u64 = 64;
 
 /// What comes of a proposal.
 pub(super) type Outcomes = oneshot::Receiver<Result<Vec<Outcome>, NotDone>>;
-
-/// Nobody lives, so nothing is renewed and no filter goes.
-#[derive(Default)]
-struct Around {
-    generation: Cell<u64>,
-}
-
-impl Outside for Around {
-    fn members(&self) -> &dyn Members {
-        &Nobody
-    }
-
-    fn new_generation(&self, _: Millis) -> Generation {
-        self.generation.set(self.generation.get() + 1);
-        Generation(self.generation.get())
-    }
-
-    fn record_len(&self, _: RecordPosition) -> u32 {
-        100
-    }
-}
-
-struct Nobody;
-
-impl Members for Nobody {
-    fn keeps_leases(&self, _: &str, _: Instant) -> bool {
-        false
-    }
-
-    fn unnoted_filters(
-        &self,
-        _: &ResourceName,
-        _: &ResourceName,
-        _: usize,
-        _: &mut dyn FnMut(&TagFilter) -> bool,
-    ) -> Vec<TagFilter> {
-        Vec::new()
-    }
-
-    fn has_member_on(&self, _: &ResourceName, _: &ResourceName) -> bool {
-        false
-    }
-
-    fn has_filter(&self, _: FilterOf<'_>) -> bool {
-        false
-    }
-}
-
-/// A caller's end of a receive. Dropped, he went away.
-pub(super) struct Caller(Arc<Mutex<Option<Answer>>>);
-
-struct Waiting(Weak<Mutex<Option<Answer>>>);
-
-impl Waiter for Waiting {
-    fn is_gone(&self) -> bool {
-        self.0.strong_count() == 0
-    }
-
-    fn answer(self: Box<Self>, answer: Answer) -> Result<(), Batch> {
-        match (self.0.upgrade(), answer) {
-            (Some(heard), answer) => *heard.lock().unwrap() = Some(answer),
-            (None, Ok(Some(batch))) => return Err(batch),
-            (None, _) => {}
-        }
-        Ok(())
-    }
-}
-
-impl Caller {
-    /// What he heard, once.
-    pub(super) fn heard(&self) -> Option<Answer> {
-        self.0.lock().unwrap().take()
-    }
-}
 
 /// A log in memory. What is appended is durable when [`Bench::sync`] says so.
 #[derive(Default)]
@@ -353,8 +279,7 @@ impl Bench {
 
     /// A receive of so many messages that waits for so long; its leases last as long.
     pub(super) fn receive(&self, max: usize, wait_ms: u64, invisible_ms: u64) -> (Request, Caller) {
-        let heard = Arc::default();
-        let waiter = Box::new(Waiting(Arc::downgrade(&heard)));
+        let (waiter, caller) = Caller::new();
         let poll = Poll {
             topic: ResourceName::plain("t"),
             group: ResourceName::plain("g"),
@@ -366,7 +291,7 @@ impl Bench {
             until: self.now().at + Duration::from_millis(wait_ms),
             waiter,
         };
-        (Request::Receive(poll), Caller(heard))
+        (Request::Receive(poll), caller)
     }
 
     pub(super) fn ack(&mut self, topic: TopicId, group: GroupId, offset: QueueOffset, generation: Generation) -> bool {

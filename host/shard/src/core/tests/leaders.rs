@@ -7,8 +7,9 @@ use vouch_broker::record::{CheckAnswered, EndedBy};
 use vouch_broker::state::Applied;
 use vouch_broker::{Generation, GroupId, HalfPosition, QueueOffset, TopicId};
 use vouch_leader::checks::Due;
+use vouch_leader::testing::Caller;
 
-use super::bench::{Bench, Caller};
+use super::bench::Bench;
 use super::runs::{half, take_due, topic_and_group};
 use crate::core::Claim;
 

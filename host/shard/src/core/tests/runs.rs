@@ -8,8 +8,9 @@ use vouch_broker::{
 };
 use vouch_leader::Batch;
 use vouch_leader::checks::{Checker, Due};
+use vouch_leader::testing::Caller;
 
-use super::bench::{Bench, Caller, Outcomes};
+use super::bench::{Bench, Outcomes};
 use crate::core::Claim;
 
 /// Steps of a run.
