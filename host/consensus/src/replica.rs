@@ -1,0 +1,332 @@
+//! One member of a group: the algorithm of the crate `raft`, and what it lacks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raft::eraftpb::{Entry, EntryType};
+use raft::{Config, RawNode, StateRole};
+
+use crate::beginning::Beginning;
+use crate::broken::Broken;
+use crate::command::{Carried, Command, Received};
+use crate::pending::Steps;
+use crate::timeouts::Timeouts;
+use crate::translate::{from_raft, to_raft};
+use crate::view::{Descriptor, ONE_MESSAGE, View};
+use crate::vote::Vote;
+use crate::{Body, EntryId, EntryKind, Message, NodeId, NotLeading, Role, Slot};
+
+/// Append messages that may be under way to one follower before it has answered any.
+const MESSAGES_UNDER_WAY: usize = 64;
+
+/// One member of a group. `B` is what an entry holds while it is on its way here from a leader.
+pub struct Replica<B> {
+    raw: RawNode<View>,
+    timeouts: Timeouts,
+    steps: Steps,
+    /// Everything up to this index is durable here.
+    durable: u64,
+    /// What whoever runs it was told to save last.
+    saved: Vote,
+    /// What came with the entries of the message that is being taken.
+    arrived: BTreeMap<u64, (EntryId, B)>,
+    /// The entry that is proposed: the log has it already.
+    proposed: Option<Descriptor>,
+    /// The first entry of the term that this replica leads.
+    leads_since: Option<EntryId>,
+    commands: VecDeque<Command<B>>,
+    broken: Option<Broken>,
+}
+
+impl<B: Carried> Replica<B> {
+    /// A replica that follows.
+    ///
+    /// # Errors
+    /// What it begins with cannot be: a commit beyond the log's end, say.
+    pub fn new(beginning: Beginning) -> Result<Self, Broken> {
+        let Beginning { node, members, vote, applied, commit, before, before_end, entries, pace, draw } = beginning;
+        let view = View::new(before, before_end, entries, (vote, commit, members));
+        let durable = view.last();
+        let config = Config {
+            id: node.0,
+            election_tick: pace.election,
+            heartbeat_tick: pace.heartbeat,
+            applied,
+            max_size_per_msg: ONE_MESSAGE,
+            max_inflight_msgs: MESSAGES_UNDER_WAY,
+            check_quorum: true,
+            pre_vote: true,
+            // What is proposed is bounded in bytes before it comes here; the crate would count names.
+            max_uncommitted_size: raft::NO_LIMIT,
+            max_committed_size_per_ready: raft::NO_LIMIT,
+            ..Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = catch_unwind(AssertUnwindSafe(|| RawNode::new(&config, view, &logger)))
+            .map_err(|panic| Broken::by(panic.as_ref()))?
+            .map_err(|error| Broken(error.to_string()))?;
+        let mut replica = Self {
+            raw,
+            timeouts: Timeouts::new(draw, pace.election),
+            steps: Steps::default(),
+            durable,
+            saved: vote,
+            arrived: BTreeMap::new(),
+            proposed: None,
+            leads_since: None,
+            commands: VecDeque::new(),
+            broken: None,
+        };
+        replica.timeouts.replace(&mut replica.raw);
+        Ok(replica)
+    }
+
+    /// What is to be done next; `None` when all is done that was asked for so far.
+    pub fn next_command(&mut self) -> Option<Command<B>> {
+        self.commands.pop_front()
+    }
+
+    /// What it is to its group.
+    pub fn role(&self) -> Role {
+        match self.leads_since {
+            Some(since) => Role::Leads { since },
+            None => Role::Follows { leader: Some(self.raw.raft.leader_id).filter(|id| *id != 0).map(NodeId) },
+        }
+    }
+
+    /// The term it is in.
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    /// Everything up to this index is committed, as far as it knows.
+    pub fn commit(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// Index of the last entry.
+    pub fn last(&self) -> u64 {
+        self.raw.store().last()
+    }
+
+    /// From where to where an entry lies in the log, with all that goes in front of it; `None` if the log has another one, or
+    /// does not keep it any more.
+    pub fn span(&self, entry: EntryId) -> Option<(u64, u64)> {
+        let view = self.raw.store();
+        let term = view.get(entry.index)?.term;
+        (term == entry.term).then_some((view.end_of(entry.index - 1)?, view.end_of(entry.index)?))
+    }
+
+    /// Index of the first entry that it still knows, less one, and its term.
+    pub fn before(&self) -> EntryId {
+        self.raw.store().before()
+    }
+
+    /// The term of an entry that it still knows.
+    pub fn term_of(&self, index: u64) -> Option<u64> {
+        self.raw.store().term_of(index)
+    }
+
+    /// Time has passed by one tick.
+    pub fn tick(&mut self) {
+        self.guarded(|replica| {
+            // The only voter wins at once, and must have on the disk what it then says is decided.
+            let waits = replica.durable < replica.last() && replica.raw.raft.state != StateRole::Leader;
+            if !(waits && replica.raw.raft.prs().conf().voters().ids().len() == 1) {
+                replica.raw.tick();
+            }
+        });
+    }
+
+    /// Asks for votes now, as the only member of a group does when it starts.
+    pub fn campaign(&mut self) {
+        self.guarded(|replica| {
+            let _ = replica.raw.campaign();
+        });
+    }
+
+    /// Another member said this; `bodies` is what came with its entries, one each.
+    ///
+    /// # Panics
+    /// If there are not as many bodies as entries.
+    pub fn message(&mut self, message: &Message, bodies: Vec<B>) {
+        if let Body::Append(append) = &message.body {
+            assert_eq!(append.entries.len(), bodies.len(), "each entry comes with what it holds");
+            let ids = append.entries.iter().map(|(id, _)| *id);
+            self.arrived = ids.zip(bodies).map(|(id, body)| (id.index, (id, body))).collect();
+        }
+        self.guarded(|replica| {
+            // It refuses answers of nodes that do not belong to the group.
+            let _ = replica.raw.step(to_raft(message));
+        });
+        // What it did not take is a repetition, or of a leader of the past.
+        self.arrived.clear();
+    }
+
+    /// The name of the next entry, which may be appended at the end of the log now, and must be told with [`Self::proposed`]
+    /// before anything else.
+    ///
+    /// # Errors
+    /// It does not lead. The crate would send a proposal on to the leader, and that of a leader that hands over it would drop:
+    /// neither is left to it.
+    pub fn slot(&self) -> Result<Slot, NotLeading> {
+        let leader = Some(self.raw.raft.leader_id).filter(|id| *id != 0).map(NodeId);
+        if self.leads_since.is_none() || self.broken.is_some() {
+            return Err(leader.map_or(NotLeading::Nobody, NotLeading::Another));
+        }
+        if let Some(to) = self.raw.raft.lead_transferee {
+            return Err(NotLeading::HandingOver(NodeId(to)));
+        }
+        Ok(EntryId { index: self.last() + 1, term: self.term() })
+    }
+
+    /// The entry of [`Self::slot`] is in the log, and ends there.
+    pub fn proposed(&mut self, slot: Slot, end: u64, kind: EntryKind) {
+        assert_eq!(self.slot(), Ok(slot), "what is appended has the name that was given for it");
+        self.proposed = Some(Descriptor { term: slot.term, end, kind });
+        self.guarded(|replica| {
+            // It takes whatever a leader proposes that hands over to nobody: that was asked in `slot`.
+            replica.raw.propose(Vec::new(), Vec::new()).expect("a leader takes what it proposes");
+        });
+        assert!(self.proposed.is_none() || self.broken.is_some(), "what was proposed is among what is to be appended");
+    }
+
+    /// The entry that [`Command::Begin`] asked for is in the log, and ends there.
+    pub fn appended(&mut self, entry: EntryId, end: u64) {
+        assert_eq!(entry.index, self.last(), "a term's first entry is the last one of its leader's log");
+        self.raw.mut_store().begun(end);
+    }
+
+    /// Everything before this position is durable. After a cut it may be lower than before; then it counts for less.
+    pub fn durable(&mut self, position: u64) {
+        let view = self.raw.store();
+        while view.end_of(self.durable + 1).is_some_and(|end| end <= position) {
+            self.durable += 1;
+        }
+        self.guarded(|_| ());
+    }
+
+    /// Everything up to this index is applied.
+    pub fn applied(&mut self, to: u64) {
+        self.guarded(|replica| replica.raw.advance_apply_to(to));
+    }
+
+    /// What lies up to this index is covered by both snapshots: its names are forgotten. Whoever needs them pulls a snapshot.
+    pub fn forget(&mut self, up_to: u64) {
+        let up_to = up_to.min(self.raw.raft.raft_log.applied);
+        self.raw.mut_store().forget(up_to);
+    }
+
+    /// Hands leadership over to this member, as soon as that has all entries.
+    pub fn hand_over(&mut self, to: NodeId) {
+        self.guarded(|replica| replica.raw.transfer_leader(to.0));
+    }
+
+    /// Messages to this member may be lost since now: what was under way to it is sent again.
+    pub fn unreachable(&mut self, node: NodeId) {
+        self.guarded(|replica| replica.raw.report_unreachable(node.0));
+    }
+
+    /// Lets the crate do something, and takes what it wants. Where it panics, nothing that it wanted in this call is done.
+    fn guarded(&mut self, act: impl FnOnce(&mut Self)) {
+        if self.broken.is_some() {
+            return;
+        }
+        let so_far = self.commands.len();
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            act(self);
+            self.take_what_it_wants();
+            self.timeouts.replace(&mut self.raw);
+        }));
+        if let Err(panic) = done {
+            let broken = Broken::by(panic.as_ref());
+            self.commands.truncate(so_far);
+            self.commands.push_back(Command::Break(broken.clone()));
+            self.broken = Some(broken);
+        }
+    }
+
+    fn take_what_it_wants(&mut self) {
+        loop {
+            self.count_durable_steps();
+            if !self.raw.has_ready() {
+                return;
+            }
+            let mut ready = self.raw.ready();
+            self.save_vote();
+            self.note_role();
+            let mut last = None;
+            for entry in ready.take_entries() {
+                last = Some(self.take_entry(&entry));
+            }
+            for message in ready.take_messages() {
+                self.commands.extend(from_raft(&message).map(Command::Send));
+            }
+            let held = ready.take_persisted_messages().iter().filter_map(from_raft).collect();
+            self.steps.push(ready.number(), last, held);
+            if let Some(committed) = ready.take_committed_entries().last() {
+                self.commands.push_back(Command::Commit { to: committed.index });
+            }
+            self.raw.advance_append_async(ready);
+        }
+    }
+
+    /// Steps whose entries are durable count, and what relied on them is said.
+    fn count_durable_steps(&mut self) {
+        while let Some((number, messages)) = self.steps.pop_durable(self.durable) {
+            self.commands.extend(messages.into_iter().map(Command::Send));
+            self.raw.on_persist_ready(number);
+        }
+    }
+
+    fn save_vote(&mut self) {
+        let raft = &self.raw.raft;
+        let vote = Vote { term: raft.term, given_to: Some(raft.vote).filter(|id| *id != 0).map(NodeId) };
+        if vote != self.saved {
+            self.saved = vote;
+            self.commands.push_back(Command::SaveVote(vote));
+        }
+    }
+
+    fn note_role(&mut self) {
+        if self.raw.raft.state != StateRole::Leader {
+            self.leads_since = None;
+        }
+    }
+
+    /// An entry is to be in the log: it came from a leader, was proposed here, or begins the term of this leader.
+    fn take_entry(&mut self, entry: &Entry) -> EntryId {
+        let id = EntryId { index: entry.index, term: entry.term };
+        if id.index <= self.last() {
+            self.cut(id.index - 1);
+        }
+        let view = self.raw.mut_store();
+        if let Some((_, body)) = self.arrived.remove(&id.index).filter(|(arrived, _)| *arrived == id) {
+            let kind = kind_of(entry);
+            view.push(Descriptor { term: id.term, end: body.end(), kind });
+            self.commands.push_back(Command::Append(Received { id, kind, body }));
+        } else if let Some(descriptor) = self.proposed.take() {
+            view.push(descriptor);
+        } else {
+            assert!(self.leads_since.is_none(), "a leader begins its term once");
+            self.leads_since = Some(id);
+            view.begin(id.term);
+            self.commands.push_back(Command::Begin(id));
+        }
+        id
+    }
+
+    fn cut(&mut self, behind: u64) {
+        self.commands.push_back(Command::Cut { behind });
+        self.raw.mut_store().cut(behind);
+        self.steps.cut(behind);
+        self.durable = self.durable.min(behind);
+    }
+}
+
+fn kind_of(entry: &Entry) -> EntryKind {
+    match entry.get_entry_type() {
+        EntryType::EntryNormal => EntryKind::Ordinary,
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => EntryKind::Members,
+    }
+}

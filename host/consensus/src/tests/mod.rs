@@ -1,0 +1,5 @@
+mod alone;
+mod bench;
+mod broken;
+mod cut;
+mod group;
