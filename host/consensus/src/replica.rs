@@ -94,6 +94,13 @@ impl<B: Carried> Replica<B> {
         }
     }
 
+    /// Whether it is the only member of its group: what is on its disk is decided.
+    pub fn is_alone(&self) -> bool {
+        let raft = &self.raw.raft;
+        let voters = raft.prs().conf().voters().ids();
+        voters.len() == 1 && voters.contains(raft.id) && raft.prs().conf().learners().is_empty()
+    }
+
     /// The term it is in.
     pub fn term(&self) -> u64 {
         self.raw.raft.term

@@ -59,13 +59,13 @@ impl Executor {
         signals: Arc<Signals>,
         members: Arc<dyn Members>,
     ) -> Self {
-        let Found { log, applied, reserve, closed } = Log::of(output);
+        let Found { log, applied, reserve, replica, closed } = Log::of(output);
         if let Some(why) = &closed {
             signals.close(why.clone());
         }
         let outside = Surroundings { signals: signals.clone(), members, reader: log.reader().cloned() };
         let now = Moment { time: signals.clock.now(), at: Instant::now() };
-        let beginning = Beginning { state, applied, log: log.standing(), reserve, closed };
+        let beginning = Beginning { state, applied, log: log.standing(), reserve, replica, closed };
         Self { core: Core::new(beginning, now), log, inbox, signals, outside, on_begun: None }
     }
 
@@ -102,7 +102,7 @@ impl Executor {
     pub(crate) fn lead(&mut self, lead: Lead, on_begun: OnBegun) {
         self.on_begun = Some(on_begun);
         self.begin_turn();
-        self.tell(Event::Leads(lead));
+        self.tell(Event::MayLead(lead));
         self.carry_out();
     }
 
@@ -137,6 +137,11 @@ impl Executor {
     fn carry_out(&mut self) {
         while let Some(command) = self.core.next_command() {
             match command {
+                Command::SaveVote(vote) => {
+                    if let Err(why) = self.log.save_vote(vote) {
+                        self.tell(Event::Failed(why));
+                    }
+                }
                 Command::Append(entry) => {
                     let appended = self.log.append(&entry);
                     self.core.log_stands(self.log.standing());

@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod core;
 mod executor;
+mod group;
 mod handle;
 mod inbox;
 mod leadership;
@@ -16,8 +17,9 @@ mod signals;
 
 pub use self::core::{Request, Standing, short_of};
 pub use executor::OnBegun;
+pub use group::alone;
 pub use handle::Shard;
 pub use inbox::Inbox;
-pub use leadership::{Begun, Lead, Leadership};
+pub use leadership::{Begun, Lead};
 pub use log::Output;
 pub use signals::Signals;

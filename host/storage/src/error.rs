@@ -154,6 +154,9 @@ pub enum StartError {
     /// What a start proposes first was not stored.
     #[error("the log cannot be written: {}", why(.0))]
     FirstRecords(NotDone),
+    /// What was recovered is no beginning for a replica.
+    #[error("the log cannot be led: {0}")]
+    Replica(String),
     /// The components' folder or engine does not start.
     #[error("plugins cannot run: {0}")]
     Plugins(String),

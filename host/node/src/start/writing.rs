@@ -12,7 +12,7 @@ use vouch_storage::{
 use crate::NodeConfig;
 use crate::served::Upkeep;
 use crate::sessions::Sessions;
-use vouch_shard::{Begun, Inbox, Lead, Leadership, Output, Request, Shard, Signals};
+use vouch_shard::{Begun, Inbox, Lead, Output, Request, Shard, Signals};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
@@ -71,11 +71,13 @@ impl Begin<'_> {
         let housekeeping = appender.housekeeping();
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = config.zero_ahead.min(segment_size);
-        let output = Output::Log { appender, reader: reader.clone(), prepared };
+        let replica =
+            Box::new(vouch_shard::alone(&recovery).map_err(|broken| StartError::Replica(broken.to_string()))?);
+        let output = Output::Log { appender, reader: reader.clone(), prepared, replica };
         let (on_begun, begun) = sync_channel(1);
-        let (leadership, cluster_id) = (Leadership::of_one(&recovery), folders.cluster_id()?);
+        let cluster_id = folders.cluster_id()?;
         let (handle_key, leapt_from) = (rand::random(), signals.clock.leapt_from());
-        let lead = Lead { leadership, cluster_id, segment_size, handle_key, leapt_from };
+        let lead = Lead { cluster_id, segment_size, handle_key, leapt_from };
         let lead = Some((lead, on_begun));
         let shard = Shard::start(state, output, lead, inbox.clone(), signals.clone(), sessions.clone());
         let shard = shard.map_err(StartError::Thread)?;

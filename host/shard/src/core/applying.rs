@@ -1,21 +1,23 @@
-//! From durable entries to the state: the one place where it changes.
+//! From committed entries to the state: the one place where it changes.
 
 use vouch_broker::NotDone;
 use vouch_broker::record::{Frame, Record};
 use vouch_broker::state::{Outcome, RecordAt};
-use vouch_commitlog::LogPosition;
-use vouch_leader::Outside;
+use vouch_consensus::{Replica, Role};
+use vouch_leader::{Leader, Outside};
 
 use super::answers::refused;
 use super::{Claim, Command, Core};
 
 impl Core {
-    /// Everything before this position is durable: applies it, and tells everybody whom it concerns. Whoever waits hears of
+    /// Everything up to this index is committed: applies it, and tells everybody whom it concerns. Whoever waits hears of
     /// it after everything that was in the same entries is applied, and after what it changed is forgotten elsewhere.
-    pub(super) fn apply_up_to(&mut self, durable: LogPosition, outside: &dyn Outside) {
-        self.applied = self.applied.max(durable);
+    pub(super) fn apply_up_to(&mut self, committed: u64, outside: &dyn Outside) {
         let (mut answers, mut refused_in_memory) = (Vec::new(), 0);
-        while let Some(entry) = self.written.pop_front_if(|entry| entry.end <= durable) {
+        let mut leads = false;
+        while let Some(entry) = self.written.pop_front_if(|entry| entry.index <= committed) {
+            self.applied = entry.end;
+            leads |= self.begins_term(entry.index);
             for (position, proposal) in entry.proposals {
                 let at = RecordAt { position, time: entry.time };
                 let outcomes = self.apply_proposal(at, &proposal.records);
@@ -33,12 +35,29 @@ impl Core {
             tracing::warn!(refused_in_memory, "messages that were acknowledged in memory were not stored");
             self.commands.push_back(Command::RefusedInMemory(refused_in_memory));
         }
+        if let Some(replica) = &mut self.replica {
+            replica.applied(committed);
+        }
         self.take_effects();
         self.receive_joined(outside);
         for (told, cost, outcomes) in answers {
             self.answer(told, cost, outcomes);
         }
         self.commands.push_back(Command::Applied(self.applied));
+        if leads {
+            self.lead(outside);
+        }
+    }
+
+    /// Whether the entry with this index is the first of the term that this replica leads: then it has applied all that was in
+    /// the log before.
+    fn begins_term(&mut self, index: u64) -> bool {
+        let role = self.replica.as_ref().map(Replica::role);
+        let begins = self.closed.is_none() && matches!(role, Some(Role::Leads { since }) if since.index == index);
+        if begins {
+            self.leader = Some(Leader::of(&self.state));
+        }
+        begins
     }
 
     fn apply_proposal(&mut self, mut at: RecordAt, mut records: &[u8]) -> Result<Vec<Outcome>, NotDone> {
@@ -81,7 +100,7 @@ impl Core {
     /// Receives that waited for a record go on; where nothing is written any more they hear why.
     fn receive_joined(&mut self, outside: &dyn Outside) {
         if self.closed.is_none() {
-            self.lead_on(outside, vouch_leader::Leader::receive_joined);
+            self.lead_on(outside, Leader::receive_joined);
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::leadership::Begun;
 
 /// What is to be done.
 pub enum Command {
+    /// Make term and vote durable. What stands behind it relies on that: if it fails, report that with
+    /// [`super::Event::Failed`], and send nothing.
+    SaveVote(vouch_consensus::Vote),
     /// Append this entry at the log's end, and report it with [`super::Event::Appended`].
     ///
     /// At once, and before anything else is appended: there is one at a time, and the index in its header is that of the
@@ -17,7 +20,7 @@ pub enum Command {
     Append(Entry),
     /// Tell somebody what became of what he proposed, and give back what that held of the bytes in flight.
     ///
-    /// Outcomes that say *done* come only for records that are durable and applied: a power cut loses none of them, and
+    /// Outcomes that say *done* come only for records that are committed and applied: a power cut loses none of them, and
     /// whoever reads after this sees them. With `Unknown` they may be in the log all the same. The one exception are outcomes
     /// of proposals that asked for it (ack level `memory`): these are written, and say no more than that.
     Answer {
@@ -35,7 +38,7 @@ pub enum Command {
     AnswerReceive(Box<dyn Waiter>, Answer),
     /// Everything before this position is applied: a snapshot may hold it.
     ///
-    /// Only what is durable is applied, so no snapshot is ahead of its log.
+    /// Only what is committed and durable here is applied, so no snapshot is ahead of its log.
     Applied(vouch_commitlog::LogPosition),
     /// Topics or groups changed: forget what is remembered of them. Before whoever changed them hears of it, which stands
     /// behind this.

@@ -3,7 +3,7 @@
 use vouch_broker::{NotDone, NothingStored};
 use vouch_commitlog::EntryKind;
 
-use super::{Command, Core, Entry};
+use super::{Command, Core, Entry, Request};
 
 impl Core {
     /// The log takes no more writes: nothing that is not durable is ever acknowledged.
@@ -28,6 +28,22 @@ impl Core {
             leader.answer_all(|| Err(why.clone().into()));
         }
         self.take_wants();
+        for request in std::mem::take(&mut self.early) {
+            self.refuse_early(request, &why);
+        }
+        if self.awaits_begun {
+            self.tell_begun(Err(why.into()));
+        }
+    }
+
+    /// A request that waited for a term to begin, which it does not; one that looks at something is told by being dropped.
+    pub(super) fn refuse_early(&mut self, request: Request, why: &NothingStored) {
+        let refused = || NotDone::from(why.clone());
+        match request {
+            Request::Propose(proposal) => self.answer(proposal.told, proposal.cost, Err(refused())),
+            Request::Receive(poll) => self.commands.push_back(Command::AnswerReceive(poll.waiter, Err(refused()))),
+            _ => {}
+        }
     }
 
     /// The folder is not this node's any more: nothing is written there, not even what would close the log well.
@@ -57,7 +73,7 @@ impl Core {
         if self.closed.is_some() {
             return self.cover_what_a_lost_part_closed();
         }
-        self.marks.propose_end(self.log.covered || self.leadership.is_none());
+        self.marks.propose_end(self.log.covered || self.leader.is_none());
         self.write_mark(false);
     }
 
@@ -66,10 +82,10 @@ impl Core {
     fn cover_what_a_lost_part_closed(&mut self) {
         let time = self.time();
         let whole = !self.log.failed && self.log.durable == self.log.appended;
-        if let Some(leadership) = self.leadership.as_ref().filter(|_| whole && !self.log.covered && !self.at_the_log) {
-            let header = leadership.header(EntryKind::Mark, time);
+        if let Some(slot) = self.slot().filter(|_| whole && !self.log.covered && !self.at_the_log) {
+            let header = self.header(slot, EntryKind::Mark, time);
             self.at_the_log = true;
-            self.commands.push_back(Command::Append(Entry { header, proposals: Vec::new() }));
+            self.commands.push_back(Command::Append(Entry { header, begins: false, proposals: Vec::new() }));
         }
     }
 }

@@ -108,6 +108,8 @@ pub struct LogStanding {
 pub struct Entry {
     /// Term, index, time and kind.
     pub header: EntryHeader,
+    /// With it a leader begins its term; it holds nothing.
+    pub begins: bool,
     /// What it holds, in this order; nothing if it is a mark.
     pub proposals: Vec<Proposal>,
 }
@@ -125,8 +127,8 @@ pub struct ClockSays {
 pub enum Event {
     /// Somebody asks for something.
     Request(Request),
-    /// This replica leads from now on.
-    Leads(Lead),
+    /// This replica may lead from now on, and says this when it first does. The only member of a group does at once.
+    MayLead(Lead),
     /// What was to be appended is, or is not.
     Appended(Entry, Result<Appended, AppendError>),
     /// Everything before this position is durable.

@@ -1,34 +1,61 @@
-//! Who writes a log: whoever leads its group, and nobody else (ruling 29). A group of one is led by its only member as soon as
-//! its thread runs; what a node's start has to say is the first thing that it proposes.
+//! Who writes a log: whoever leads its group, and nobody else (ruling 29). The only member of a group leads as soon as its
+//! thread runs; what a node's start has to say is the first thing that it proposes.
 
-use vouch_broker::NotDone;
 use vouch_broker::record::{ClusterInit, Leapt, NodeStarted};
 use vouch_broker::state::Outcome;
-use vouch_leader::Leader;
+use vouch_broker::{Millis, NotDone};
+use vouch_commitlog::EntryKind;
+use vouch_consensus::EntryId;
+use vouch_leader::Outside;
 use vouch_storage::{FEATURE_LEVEL, VERSION};
 
-use super::{Claim, Command, Core, Proposal, Told};
+use super::{Claim, Command, Core, Entry, Proposal, Told};
 use crate::leadership::{Begun, Lead};
 
 impl Core {
-    /// Leads from now on: all that is in the log is applied. The first batch says what every log begins with, and that this
-    /// node goes on from here; it has an entry of its own.
-    pub(super) fn lead(&mut self, lead: Lead) {
-        let Lead { leadership, cluster_id, segment_size, handle_key, leapt_from } = lead;
-        assert!(self.written.is_empty() && self.batch.is_empty(), "who did not lead has proposed nothing");
-        self.leadership = Some(leadership);
-        self.leader = Some(Leader::of(&self.state));
-        let mut records = Vec::new();
-        if self.state.cluster().init.is_none() {
-            let (feature_level, written_by) = (FEATURE_LEVEL, VERSION.to_owned());
-            ClusterInit { cluster_id, segment_size, handle_key, feature_level, written_by }.encode(&mut records);
+    /// May lead from now on. The only member of a group asks for its own vote at once.
+    pub(super) fn may_lead(&mut self, lead: Lead, outside: &dyn Outside) {
+        if let Some(why) = &self.closed {
+            let why = why.clone().into();
+            return self.tell_begun(Err(why));
         }
+        self.start = Some(lead);
+        self.awaits_begun = true;
+        if let Some(replica) = self.replica.as_mut().filter(|replica| replica.is_alone()) {
+            replica.campaign();
+        }
+        self.decide(outside);
+    }
+
+    /// It was elected: its term begins with an entry that holds nothing. When that is committed, all before it is.
+    pub(super) fn begin_term(&mut self, EntryId { term, index }: EntryId) {
+        let header = self.header(EntryId { term, index }, EntryKind::Records, self.time());
+        self.at_the_log = true;
+        self.commands.push_back(Command::Append(Entry { header, begins: true, proposals: Vec::new() }));
+    }
+
+    /// Leads: all that was in the log when its term began is applied. The first batch says what every log begins with, and that
+    /// this node goes on from here; it has an entry of its own.
+    pub(super) fn lead(&mut self, outside: &dyn Outside) {
+        let mut records = Vec::new();
+        let start = self.start.as_mut();
+        let leapt_from: Option<Millis> = start.and_then(|start| {
+            if self.state.cluster().init.is_none() {
+                let Lead { cluster_id, segment_size, handle_key, .. } = *start;
+                let (feature_level, written_by) = (FEATURE_LEVEL, VERSION.to_owned());
+                ClusterInit { cluster_id, segment_size, handle_key, feature_level, written_by }.encode(&mut records);
+            }
+            start.leapt_from.take()
+        });
         NodeStarted { version: VERSION.to_owned() }.encode(&mut records);
         if let Some(from) = leapt_from {
             Leapt { from, doubted: true }.encode(&mut records);
         }
         self.propose(Proposal { records, told: Told::Start, cost: 0, claim: Claim::Reserve });
         self.write_batch();
+        for request in std::mem::take(&mut self.early) {
+            self.request(request, outside);
+        }
     }
 
     /// Tells whoever waits for the start what became of what it proposed.
@@ -38,6 +65,7 @@ impl Core {
             Ok(Some(refusal)) => Err(refusal.into()),
             Ok(None) => self.begun(),
         };
+        self.awaits_begun = false;
         self.commands.push_back(Command::TellBegun(begun));
     }
 

@@ -3,7 +3,7 @@
 //!
 //! # To ensure correctness
 //!
-//! - The state changes in [`applying`] alone, by entries that are durable, in the order of the log.
+//! - The state changes in [`applying`] alone, by entries that are committed, in the order of the log.
 //! - An entry goes to the log when the one before it is there, or was refused. What is written and not yet durable waits in
 //!   `written`, in the order of the log.
 //! - What was leased is handed out behind the entry with its lease, and not at all if the log refused that.
@@ -11,7 +11,9 @@
 
 mod answers;
 mod applying;
+mod body;
 mod command;
+mod deciding;
 mod ends;
 mod event;
 mod leading;
@@ -30,13 +32,16 @@ use std::time::{Duration, Instant};
 use vouch_broker::state::Effect;
 use vouch_broker::{Millis, NothingStored, RecordPosition, State};
 use vouch_commitlog::LogPosition;
+use vouch_consensus::Replica;
 use vouch_leader::{Leader, Outside, Turn};
 
-use crate::leadership::Leadership;
+use crate::leadership::Lead;
 use crate::reply::Reply;
 
 pub use answers::short_of;
+pub use body::Body;
 pub use command::Command;
+
 pub use event::{Claim, ClockSays, Entry, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request, Standing};
 use marks::Marks;
 use news::News;
@@ -54,8 +59,9 @@ pub enum Told {
     Start,
 }
 
-/// An entry that is written and not yet durable.
+/// An entry that is written and not yet committed.
 struct Written {
+    index: u64,
     end: LogPosition,
     time: Millis,
     /// With the position of the first record of each.
@@ -82,6 +88,8 @@ pub struct Beginning {
     pub log: LogStanding,
     /// Bytes of it that sends leave to others when it cannot grow.
     pub reserve: u64,
+    /// Its part in its group; `None`: its log is only read.
+    pub replica: Option<Replica<Body>>,
     /// Why nothing may be written, if so: then it is as good as a leader that writes nothing.
     pub closed: Option<NothingStored>,
 }
@@ -91,8 +99,14 @@ pub struct Core {
     state: State,
     /// What it keeps while it leads.
     leader: Option<Leader>,
-    /// The right to write the log; `None`: it writes nothing.
-    leadership: Option<Leadership>,
+    /// Its part in its group; `None`: it writes nothing.
+    replica: Option<Replica<Body>>,
+    /// What it says when it first leads.
+    start: Option<Lead>,
+    /// What was asked before the first entry of the term that it leads is applied: it waits for that.
+    early: Vec<Request>,
+    /// Somebody waits for the start.
+    awaits_begun: bool,
     log: LogStanding,
     reserve: u64,
     /// Why nothing is written: the log failed, or is only read.
@@ -123,13 +137,16 @@ pub struct Core {
 }
 
 impl Core {
-    /// A replica that neither leads nor follows yet; one whose log is only read is looked at as if it led.
+    /// A replica that does not lead yet; one whose log is only read is looked at as if it led.
     pub fn new(beginning: Beginning, now: Moment) -> Self {
-        let Beginning { state, applied, log, reserve, closed } = beginning;
+        let Beginning { state, applied, log, reserve, replica, closed } = beginning;
         let leader = closed.is_some().then(|| Leader::of(&state));
         Self {
             leader,
-            leadership: None,
+            replica,
+            start: None,
+            early: Vec::new(),
+            awaits_begun: false,
             log,
             reserve,
             closed,
@@ -170,9 +187,9 @@ impl Core {
     pub fn step(&mut self, event: Event, outside: &dyn Outside) {
         match event {
             Event::Request(request) => self.request(request, outside),
-            Event::Leads(lead) => self.lead(lead),
-            Event::Appended(entry, appended) => self.appended(entry, appended),
-            Event::Durable(to) => self.apply_up_to(to, outside),
+            Event::MayLead(lead) => self.may_lead(lead, outside),
+            Event::Appended(entry, appended) => self.appended(entry, appended, outside),
+            Event::Durable(to) => self.durable(to, outside),
             Event::Failed(why) => self.poison(why),
             Event::NotTaken(batch) => {
                 self.lead_on(outside, |leader, turn| leader.not_taken(turn, &batch));

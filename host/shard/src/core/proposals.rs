@@ -1,7 +1,9 @@
 //! From proposals to entries: what waits, what is with the log, what is written.
 
 use vouch_broker::{Millis, NotDone, NothingStored};
-use vouch_commitlog::{AppendError, Appended, EntryKind, Shortage};
+use vouch_commitlog::{AppendError, Appended, EntryHeader, EntryKind, LogPosition, Shortage};
+use vouch_consensus::EntryId;
+use vouch_leader::Outside;
 
 use super::answers::{in_memory, short_of, why_not_appended};
 use super::{Claim, Command, Core, Entry, Proposal, ToWrite, Told, Written};
@@ -51,7 +53,7 @@ impl Core {
 
     /// Why nothing can be written, if so.
     fn why_closed(&self) -> Option<NothingStored> {
-        let leads = self.leadership.is_some();
+        let leads = self.leader.is_some();
         self.closed.clone().or_else(|| (!leads).then_some(NothingStored::Stopping))
     }
 
@@ -108,11 +110,11 @@ impl Core {
     }
 
     fn write_entry(&mut self, kind: EntryKind, proposals: Vec<Proposal>, time: Millis) {
-        match (self.why_closed(), &self.leadership) {
-            (None, Some(leadership)) => {
-                let header = leadership.header(kind, time);
+        match (self.why_closed(), self.slot()) {
+            (None, Some(slot)) => {
+                let header = self.header(slot, kind, time);
                 self.at_the_log = true;
-                self.commands.push_back(Command::Append(Entry { header, proposals }));
+                self.commands.push_back(Command::Append(Entry { header, begins: false, proposals }));
             }
             (why, _) => {
                 let why = why.unwrap_or(NothingStored::Stopping);
@@ -122,22 +124,30 @@ impl Core {
     }
 
     /// The log took an entry, or did not.
-    pub(super) fn appended(&mut self, entry: Entry, appended: Result<Appended, AppendError>) {
+    pub(super) fn appended(&mut self, entry: Entry, appended: Result<Appended, AppendError>, outside: &dyn Outside) {
         self.at_the_log = false;
-        let Entry { header, proposals } = entry;
+        let Entry { header, begins, proposals } = entry;
         if header.kind == EntryKind::Records
             && let Some(leader) = &mut self.leader
         {
             leader.log_took(appended.is_ok());
         }
         match appended {
-            Ok(appended) => self.note_written(header.kind, Millis(header.leader_time_ms), proposals, appended),
+            Ok(appended) => {
+                self.note_written(header, proposals, appended);
+                self.tell_replica(header, begins, appended.end);
+                self.decide(outside);
+            }
             Err(AppendError::Poisoned(report)) => {
                 self.poison(report.to_string());
                 for proposal in proposals {
                     // The write may have reached the disk in part; recovery decides.
                     self.unpropose(proposal, NotDone::Unknown(format!("the commit log failed: {report}")));
                 }
+            }
+            Err(error) if begins => {
+                self.tell_begun(Err(why_not_appended(&error)));
+                self.poison(format!("the first entry of a leader's term was refused: {error}"));
             }
             Err(error) => {
                 if header.kind == EntryKind::Mark {
@@ -150,11 +160,20 @@ impl Core {
         }
     }
 
-    fn note_written(&mut self, kind: EntryKind, time: Millis, proposals: Vec<Proposal>, appended: Appended) {
-        if let Some(leadership) = &mut self.leadership {
-            leadership.appended();
+    /// An entry of this replica's own is in the log.
+    fn tell_replica(&mut self, header: EntryHeader, begins: bool, end: LogPosition) {
+        let Some(replica) = &mut self.replica else { return };
+        let id = EntryId { index: header.index, term: header.term };
+        if begins {
+            replica.appended(id, end.0);
+        } else {
+            replica.proposed(id, end.0, vouch_consensus::EntryKind::Ordinary);
         }
-        if kind == EntryKind::Mark {
+    }
+
+    fn note_written(&mut self, header: EntryHeader, proposals: Vec<Proposal>, appended: Appended) {
+        let time = Millis(header.leader_time_ms);
+        if header.kind == EntryKind::Mark {
             self.marks.written();
         }
         assert!(time >= self.latest, "the times of entries never go back: {time:?} after {:?}", self.latest);
@@ -171,7 +190,7 @@ impl Core {
             placed.push((position, proposal));
             position = position.plus(len);
         }
-        self.written.push_back(Written { end: appended.end, time, proposals: placed });
+        self.written.push_back(Written { index: header.index, end: appended.end, time, proposals: placed });
     }
 
     /// A proposal that was taken does not get into the log, or nobody knows whether it did.

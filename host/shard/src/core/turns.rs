@@ -13,6 +13,9 @@ const PATIENCE_MIN: Duration = Duration::from_micros(100);
 impl Core {
     pub(super) fn request(&mut self, request: Request, outside: &dyn Outside) {
         match request {
+            Request::Propose(_) | Request::Receive(_) | Request::Lead(_) if self.term_begins() => {
+                self.early.push(request)
+            }
             Request::Propose(proposal) if self.stopping => {
                 self.answer(proposal.told, proposal.cost, Err(NothingStored::Stopping.into()));
             }
@@ -37,6 +40,11 @@ impl Core {
             }
             Request::Stop => self.stop(),
         }
+    }
+
+    /// It was elected, and has not applied yet what was in the log before.
+    fn term_begins(&self) -> bool {
+        self.closed.is_none() && !self.stopping && self.leader.is_none() && self.slot().is_some()
     }
 
     fn receive(&mut self, poll: Poll, outside: &dyn Outside) {
@@ -82,7 +90,7 @@ impl Core {
 
     /// Whether it writes its log.
     pub(super) fn writes(&self) -> bool {
-        self.closed.is_none() && self.leadership.is_some()
+        self.closed.is_none() && self.leader.is_some() && self.slot().is_some()
     }
 
     /// How long there is nothing to do by the clock, seen from this moment.

@@ -13,13 +13,15 @@ use vouch_broker::{
     TopicId,
 };
 use vouch_commitlog::{AppendError, Appended, Checkpoint, EntryKind, LogPosition, Operation, PoisonReport, Shortage};
+use vouch_consensus::EntryId;
 use vouch_leader::testing::{Around, Caller};
 use vouch_leader::{Leader, Poll};
 
 use crate::core::{
     Beginning, Claim, ClockSays, Command, Core, Entry, Event, LogStanding, Moment, Proposal, Request, Told,
 };
-use crate::leadership::{Lead, Leadership};
+use crate::group::behind;
+use crate::leadership::Lead;
 use crate::reply::Reply;
 
 /// When a run begins.
@@ -73,11 +75,12 @@ impl Bench {
     /// A core that leads and whose start is durable.
     pub(super) fn new() -> Self {
         let mut bench = Self::before(None);
-        let leadership = Leadership::new(1, 0);
         let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
         bench.core.begin_turn(bench.now(), standing(&bench.log));
-        bench.tell(Event::Leads(Lead { leadership, cluster_id, segment_size, handle_key, leapt_from: None }));
+        bench.tell(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }));
         bench.carry_out();
+        // The first entry of its term, and then what it says first.
+        bench.sync();
         bench.sync();
         bench
     }
@@ -85,8 +88,9 @@ impl Bench {
     fn before(closed: Option<NothingStored>) -> Self {
         let began = Instant::now();
         let list = List { covered: true, ..List::default() };
-        let beginning =
-            Beginning { state: State::default(), applied: LogPosition(0), log: standing(&list), reserve: 1000, closed };
+        let replica = closed.is_none().then(|| behind(EntryId::default(), LogPosition(0)).unwrap());
+        let (state, applied, log, reserve) = (State::default(), LogPosition(0), standing(&list), 1000);
+        let beginning = Beginning { state, applied, log, reserve, replica, closed };
         let now = Moment { time: BEGIN, at: began };
         Self {
             core: Core::new(beginning, now),
@@ -341,6 +345,7 @@ fn standing(log: &List) -> LogStanding {
 /// A command in words that say all that others can see of it.
 fn told(command: &Command) -> String {
     match command {
+        Command::SaveVote(vote) => format!("save {vote:?}"),
         Command::Append(entry) => {
             let records: Vec<&[u8]> = entry.proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
             format!("append {:?} {records:?}", entry.header)
