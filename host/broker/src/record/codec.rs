@@ -203,3 +203,15 @@ impl<'a> Reader<'a> {
         if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Trailing(self.0.len())) }
     }
 }
+
+/// Refuses numbers that do not ascend, so that a list without an order of its own has one encoding.
+pub(super) fn ascending(field: &'static str, numbers: impl Iterator<Item = u32>) -> Result<(), DecodeError> {
+    let mut before = None;
+    for number in numbers {
+        if before >= Some(number) {
+            return Err(DecodeError::Value { field, value: number.into() });
+        }
+        before = Some(number);
+    }
+    Ok(())
+}

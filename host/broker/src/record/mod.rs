@@ -3,31 +3,33 @@
 //! A record is framed ([`frame`]) and lies inside an entry of the commit log; several records of one entry happen
 //! together. Unknown kinds are never skipped: a broker that cannot read a record must not guess what it meant.
 
-mod administration;
+mod cluster;
 pub(crate) mod codec;
 mod delivery;
 mod filters;
 mod frame;
+mod groups;
 mod message;
 mod plugin;
 mod retention;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod transaction;
 
-pub use administration::{
-    ClusterInit, GroupDelete, GroupMade, GroupPut, GroupsUnused, Join, LeapsBelieved, Leapt, NodeStarted, TopicDelete,
-    TopicForced, TopicPut,
-};
+pub use cluster::{ClusterInit, LeapsBelieved, Leapt, NodeStarted};
 pub use codec::DecodeError;
 pub use delivery::{Ack, Again, ChangeInvisible, DeadLetter, DeadLetterSized, Lease, LeasedAgain, LeasedRange, Renew};
 pub use filters::{FilterNoted, FiltersGone};
 pub(crate) use filters::{read_filters, write_filters};
 pub use frame::{FRAME_LEN, Frame};
+pub use groups::{GroupDelete, GroupMade, GroupPut, GroupsUnused, Join};
 pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message, stored_at};
 pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
 pub(crate) use retention::Kept;
 pub use retention::{Carried, Expire, Queued, Seen, before_carried};
+pub use topics::{TopicDelete, TopicForced, TopicPut};
 pub use transaction::{CheckAnswered, ComponentFailed, End, EndedBy, Park, Resume};
 
 use codec::{Reader, Writer};

@@ -1,6 +1,6 @@
 //! Records about what leaves the log, and about what must not leave it with the rest.
 
-use super::codec::{DecodeError, Reader, Writer};
+use super::codec::{DecodeError, Reader, Writer, ascending};
 use super::{Fields, Frame, Record};
 use crate::{GroupId, QueueOffset, RecordPosition, TopicId};
 
@@ -55,17 +55,6 @@ impl Fields for Seen {
         ascending("group", groups.iter().map(|group| group.0))?;
         Ok(Self { groups })
     }
-}
-
-pub(super) fn ascending(field: &'static str, numbers: impl Iterator<Item = u32>) -> Result<(), DecodeError> {
-    let mut before = None;
-    for number in numbers {
-        if before >= Some(number) {
-            return Err(DecodeError::Value { field, value: number.into() });
-        }
-        before = Some(number);
-    }
-    Ok(())
 }
 
 /// The place of a message in a queue.

@@ -1,0 +1,104 @@
+//! Records about the log itself: whose it is, who opened it, and what its time did.
+
+use super::Fields;
+use super::codec::{DecodeError, Reader, Writer};
+use crate::Millis;
+
+/// The first record of every log (ruling 20).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterInit {
+    /// Made once, at random.
+    pub cluster_id: [u8; 16],
+    /// Bytes in a segment of the log.
+    pub segment_size: u64,
+    /// Key of the check value in receipt handles.
+    pub handle_key: [u8; 32],
+    /// Meanings that every node of the cluster understands.
+    pub feature_level: u32,
+    /// Version of Vouch that made the log.
+    pub written_by: String,
+}
+
+impl Fields for ClusterInit {
+    const KIND: u16 = 1;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.0.extend_from_slice(&self.cluster_id);
+        w.u64(self.segment_size);
+        w.0.extend_from_slice(&self.handle_key);
+        w.u32(self.feature_level);
+        w.text(&self.written_by);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            cluster_id: r.take(16, "cluster id")?.try_into().expect("sixteen bytes were taken"),
+            segment_size: r.u64("segment size")?,
+            handle_key: r.take(32, "handle key")?.try_into().expect("thirty-two bytes were taken"),
+            feature_level: r.u32("feature level")?,
+            written_by: r.string("written by")?,
+        })
+    }
+}
+
+/// A node opened the log for writing: tells which version wrote what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStarted {
+    /// Version of Vouch.
+    pub version: String,
+}
+
+impl Fields for NodeStarted {
+    const KIND: u16 = 2;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.text(&self.version);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { version: r.string("version")? })
+    }
+}
+
+/// The log's time went ahead to that of this entry, and nobody lived through what lies between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leapt {
+    /// Until then time went by the boot-time clock. Where the wall clock was followed: until it was first seen ahead.
+    pub from: Millis,
+    /// A node started, and only the wall clock says that so much time passed: it makes nothing older until
+    /// [`LeapsBelieved`]. Otherwise the wall clock was ahead for long enough, and what was stored meanwhile counts as
+    /// stored now.
+    pub doubted: bool,
+}
+
+impl Fields for Leapt {
+    const KIND: u16 = 13;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u64(self.from.0);
+        w.u8(self.doubted.into());
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { from: Millis(r.u64("leapt from")?), doubted: r.flag("doubted")? })
+    }
+}
+
+/// The wall clock agreed with the log's time for long enough: the time that was in doubt did pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeapsBelieved {
+    /// Leaps that ended by then.
+    pub to: Millis,
+}
+
+impl Fields for LeapsBelieved {
+    const KIND: u16 = 14;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u64(self.to.0);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { to: Millis(r.u64("leaps to")?) })
+    }
+}
