@@ -17,6 +17,7 @@ pub struct GroupPut {
 
 impl Fields for GroupPut {
     const KIND: u16 = 5;
+    const ONE_ENCODING: bool = false;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.name(&self.name);
@@ -86,6 +87,7 @@ pub struct GroupMade {
 
 impl Fields for GroupMade {
     const KIND: u16 = 11;
+    const ONE_ENCODING: bool = false;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.name(&self.name);

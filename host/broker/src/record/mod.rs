@@ -40,10 +40,90 @@ pub(crate) trait Fields: Sized {
     const KIND: u16;
     /// Version of the layout that is written.
     const VERSION: u8 = 1;
+    /// Whether a value has one encoding. Settings are JSON, which may be written in several ways.
+    const ONE_ENCODING: bool = true;
 
     fn write(&self, w: &mut Writer<'_>);
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
 }
+
+/// Every kind with fields of its own, and a sentence about it. Handed to a macro, so that whatever every kind has (its place in
+/// [`Record`], what it changes, its sample) is asked of it where that is kept.
+macro_rules! each_kind {
+    ($then:ident) => {
+        $then! {
+            /// The first record of a log.
+            ClusterInit,
+            /// A node opened the log.
+            NodeStarted,
+            /// Time leapt.
+            Leapt,
+            /// The time that was in doubt did pass.
+            LeapsBelieved,
+            /// A topic was created or changed.
+            TopicPut,
+            /// A topic was deleted.
+            TopicDelete,
+            /// A topic was deleted by force, and who did that.
+            TopicForced,
+            /// A group was created or changed.
+            GroupPut,
+            /// A group was deleted.
+            GroupDelete,
+            /// A receive made a group.
+            GroupMade,
+            /// Groups that nobody used are gone.
+            GroupsUnused,
+            /// A group receives from a topic for the first time.
+            Join,
+            /// Messages are past their retention.
+            Expire,
+            /// Groups live.
+            Seen,
+            /// A record that is still needed has another place.
+            Carried,
+            /// A transaction ended.
+            End,
+            /// A check was answered *unknown*.
+            CheckAnswered,
+            /// The asking stopped.
+            Park,
+            /// The asking goes on.
+            Resume,
+            /// The asking stopped because the component fails.
+            ComponentFailed,
+            /// Messages were handed out.
+            Lease,
+            /// Leases were extended by the broker.
+            Renew,
+            /// A message is done for a group.
+            Ack,
+            /// A lease ends at another time.
+            ChangeInvisible,
+            /// A message moved to a dead-letter topic; no longer written.
+            DeadLetter,
+            /// A message of so many bytes moved to a dead-letter topic.
+            DeadLetterSized,
+            /// A member of a group brought a filter.
+            FilterNoted,
+            /// No member has these filters any more.
+            FiltersGone,
+            /// A piece of a component.
+            PluginChunk,
+            /// A component got a name and a tag.
+            PluginPublish,
+            /// A tag was removed.
+            TagDelete,
+            /// A plugin was removed.
+            PluginDelete,
+            /// A binding was set.
+            BindingPut,
+            /// A binding was removed.
+            BindingDelete,
+        }
+    };
+}
+pub(crate) use each_kind;
 
 macro_rules! records {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
@@ -70,6 +150,14 @@ macro_rules! records {
                         Ok(Self::$name(record))
                     })+
                     (kind, version) => Err(DecodeError::UnknownKind { kind, version }),
+                }
+            }
+
+            /// Whether what is read and encoded again gives the same bytes.
+            pub fn has_one_encoding(&self) -> bool {
+                match self {
+                    Self::Message(_) | Self::Half(_) => true,
+                    $(Self::$name(_) => $name::ONE_ENCODING,)+
                 }
             }
         }
@@ -108,73 +196,4 @@ pub const fn changes_delivery(kind: u16) -> bool {
     matches!(kind, 48..=63)
 }
 
-records! {
-    /// The first record of a log.
-    ClusterInit,
-    /// A node opened the log.
-    NodeStarted,
-    /// Time leapt.
-    Leapt,
-    /// The time that was in doubt did pass.
-    LeapsBelieved,
-    /// A topic was created or changed.
-    TopicPut,
-    /// A topic was deleted.
-    TopicDelete,
-    /// A topic was deleted by force, and who did that.
-    TopicForced,
-    /// A group was created or changed.
-    GroupPut,
-    /// A group was deleted.
-    GroupDelete,
-    /// A receive made a group.
-    GroupMade,
-    /// Groups that nobody used are gone.
-    GroupsUnused,
-    /// A group receives from a topic for the first time.
-    Join,
-    /// Messages are past their retention.
-    Expire,
-    /// Groups live.
-    Seen,
-    /// A record that is still needed has another place.
-    Carried,
-    /// A transaction ended.
-    End,
-    /// A check was answered *unknown*.
-    CheckAnswered,
-    /// The asking stopped.
-    Park,
-    /// The asking goes on.
-    Resume,
-    /// The asking stopped because the component fails.
-    ComponentFailed,
-    /// Messages were handed out.
-    Lease,
-    /// Leases were extended by the broker.
-    Renew,
-    /// A message is done for a group.
-    Ack,
-    /// A lease ends at another time.
-    ChangeInvisible,
-    /// A message moved to a dead-letter topic; no longer written.
-    DeadLetter,
-    /// A message of so many bytes moved to a dead-letter topic.
-    DeadLetterSized,
-    /// A member of a group brought a filter.
-    FilterNoted,
-    /// No member has these filters any more.
-    FiltersGone,
-    /// A piece of a component.
-    PluginChunk,
-    /// A component got a name and a tag.
-    PluginPublish,
-    /// A tag was removed.
-    TagDelete,
-    /// A plugin was removed.
-    PluginDelete,
-    /// A binding was set.
-    BindingPut,
-    /// A binding was removed.
-    BindingDelete,
-}
+each_kind!(records);

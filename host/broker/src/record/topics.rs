@@ -17,6 +17,7 @@ pub struct TopicPut {
 
 impl Fields for TopicPut {
     const KIND: u16 = 3;
+    const ONE_ENCODING: bool = false;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.name(&self.name);

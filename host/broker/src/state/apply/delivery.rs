@@ -1,63 +1,32 @@
 //! What a group received, and what became of it.
 
-use super::{Applied, Effect, Outcome, RecordAt};
-use crate::record::{Ack, Again, ChangeInvisible, DeadLetter, FilterNoted, FiltersGone, Join, Lease, Renew};
-use crate::state::{Exception, Progress, State};
-use crate::{Refusal, StartPosition, TopicConfig};
+use super::{Applied, Apply, Effect, Outcome, RecordAt};
+use crate::record::{Ack, Again, ChangeInvisible, DeadLetter, DeadLetterSized, Lease, Renew};
+use crate::state::{Exception, State};
+use crate::{Refusal, TopicConfig};
 
-impl State {
-    /// Where a group begins is decided once, at the position of this record: what is sent while it is on its way lies
-    /// behind *the end*. A second one changes nothing of a group that has joined.
-    pub(super) fn join(&mut self, at: RecordAt, join: &Join, effects: &mut Vec<Effect>) -> Outcome {
-        let topic = &*self.topics.get_mut(join.topic)?;
-        self.groups.join(join.group, join.topic, |config| {
-            Progress::starting_at((0..topic.queue_count()).map(|queue| match config.start {
-                StartPosition::Beginning => topic.start(queue),
-                StartPosition::End => topic.end(queue),
-            }))
-        })?;
-        self.groups.see(join.group, at.time);
-        effects.push(Effect::Joined);
-        effects.push(Effect::AvailableTo(join.group, join.topic));
-        Ok(Applied::Done)
-    }
-
-    /// Before the first lease for the filter, in the order of the log: a lease skips nothing that a noted filter
-    /// matches, and so needs to know it. A repeat changes nothing.
-    pub(super) fn filter_noted(&mut self, at: RecordAt, noted: &FilterNoted) -> Outcome {
-        self.groups.note_filter(noted.group, noted.topic, &noted.filter)?;
-        self.groups.see(noted.group, at.time);
-        Ok(Applied::Done)
-    }
-
-    /// What was left for these filters alone is done by the next receive of the group, which may then have fresh messages.
-    pub(super) fn filters_gone(&mut self, gone: &FiltersGone, effects: &mut Vec<Effect>) -> Outcome {
-        self.groups.drop_filters(gone.group, gone.topic, &gone.filters)?;
-        effects.push(Effect::AvailableTo(gone.group, gone.topic));
-        Ok(Applied::Done)
-    }
-
-    /// Ranges of queues or offsets that the topic does not have are ignored: the cursor stays within the queue (I6). So
-    /// are redeliveries of a message whose lease lives: it never has two owners, whatever the leader did. Nor is anything
-    /// skipped that a filter of the group matches (ruling 12).
-    pub(super) fn lease(&mut self, at: RecordAt, lease: &Lease, effects: &mut Vec<Effect>) -> Outcome {
-        let progress = self.groups.progress_mut(lease.group, lease.topic)?;
-        let topic = self.topics.get_mut(lease.topic)?;
+/// Ranges of queues or offsets that the topic does not have are ignored: the cursor stays within the queue (I6). So
+/// are redeliveries of a message whose lease lives: it never has two owners, whatever the leader did. Nor is anything
+/// skipped that a filter of the group matches (ruling 12).
+impl Apply for Lease {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        let progress = state.groups.progress_mut(self.group, self.topic)?;
+        let topic = state.topics.get_mut(self.topic)?;
         let tag = |queue, offset| topic.entry(queue, offset).map(|entry| entry.tag);
         let exception = Exception {
             attempts: 1,
             suspended: false,
-            generation: lease.generation,
-            visible_at: lease.deadline,
+            generation: self.generation,
+            visible_at: self.deadline,
             left: None,
             leased_at: at.time,
-            renewed_for: lease.renewed_for.as_deref().map(Into::into),
+            renewed_for: self.renewed_for.as_deref().map(Into::into),
         };
         let (mut freed, mut left) = (false, false);
-        for range in lease.fresh.iter().filter(|range| range.to <= topic.end(range.queue)) {
+        for range in self.fresh.iter().filter(|range| range.to <= topic.end(range.queue)) {
             left |= progress.take_range(range, &exception, |offset| tag(range.queue, offset));
         }
-        for again in &lease.again {
+        for again in &self.again {
             let (queue, offset) = (again.queue, again.offset);
             if !progress.is_free(queue, offset, at.time) {
                 continue;
@@ -73,41 +42,45 @@ impl State {
                 }
             }
         }
-        self.groups.see(lease.group, at.time);
-        effects.push(Effect::VisibleAt(lease.group, lease.topic, lease.deadline));
+        state.groups.see(self.group, at.time);
+        effects.push(Effect::VisibleAt(self.group, self.topic, self.deadline));
         if left || freed {
-            effects.push(Effect::AvailableTo(lease.group, lease.topic));
+            effects.push(Effect::AvailableTo(self.group, self.topic));
         }
         Ok(Applied::Done)
     }
+}
 
-    // A receive passes over a message while a record about it is on its way. If that record then changes nothing and
-    // the message is free, `Available` says so: nothing else would.
+// A receive passes over a message while a record about it is on its way. If that record then changes nothing and
+// the message is free, `Available` says so: nothing else would.
 
-    /// Moves the deadlines of leases that still live and are of the generation that is named; the rest of the list is
-    /// passed over. One that is over by now is free, and whoever waits for it is told.
-    pub(super) fn renew(&mut self, at: RecordAt, renew: &Renew, effects: &mut Vec<Effect>) -> Outcome {
-        let progress = self.groups.progress_mut(renew.group, renew.topic)?;
+/// Moves the deadlines of leases that still live and are of the generation that is named; the rest of the list is
+/// passed over. One that is over by now is free, and whoever waits for it is told.
+impl Apply for Renew {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        let progress = state.groups.progress_mut(self.group, self.topic)?;
         let mut over = false;
-        for (queue, offset, generation) in &renew.leases {
-            progress.renew(*queue, *offset, *generation, renew.deadline, at.time);
+        for (queue, offset, generation) in &self.leases {
+            progress.renew(*queue, *offset, *generation, self.deadline, at.time);
             over |= progress.is_free(*queue, *offset, at.time);
         }
-        self.groups.see(renew.group, at.time);
-        effects.push(Effect::VisibleAt(renew.group, renew.topic, renew.deadline));
+        state.groups.see(self.group, at.time);
+        effects.push(Effect::VisibleAt(self.group, self.topic, self.deadline));
         if over {
-            effects.push(Effect::AvailableTo(renew.group, renew.topic));
+            effects.push(Effect::AvailableTo(self.group, self.topic));
         }
         Ok(Applied::Done)
     }
+}
 
-    /// Done means done: a repeat finds nothing to do and is answered like the first. One with the handle of an earlier
-    /// lease is refused, since the message is in other hands by now.
-    pub(super) fn ack(&mut self, at: RecordAt, ack: &Ack, effects: &mut Vec<Effect>) -> Outcome {
-        let progress = self.groups.progress_mut(ack.group, ack.topic)?;
-        let (queue, offset) = (ack.queue, ack.offset);
-        let available = Effect::AvailableTo(ack.group, ack.topic);
-        let held = match progress.lease(queue, offset, ack.generation, at.time) {
+/// Done means done: a repeat finds nothing to do and is answered like the first. One with the handle of an earlier
+/// lease is refused, since the message is in other hands by now.
+impl Apply for Ack {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        let progress = state.groups.progress_mut(self.group, self.topic)?;
+        let (queue, offset) = (self.queue, self.offset);
+        let available = Effect::AvailableTo(self.group, self.topic);
+        let held = match progress.lease(queue, offset, self.generation, at.time) {
             Ok(lease) => lease.is_some(),
             Err(refusal) => {
                 effects.extend(progress.is_free(queue, offset, at.time).then_some(available));
@@ -116,40 +89,51 @@ impl State {
         };
         if held {
             effects.extend(progress.remove(queue, offset).then_some(available));
-            self.groups.note_used(ack.group);
+            state.groups.note_used(self.group);
         }
         Ok(Applied::Done)
     }
+}
 
-    /// Gives the lease another end and another generation. So a repeat with the old handle is refused, and only the new
-    /// handle can acknowledge: of two answers on their way one counts.
-    pub(super) fn change_invisible(
-        &mut self,
-        at: RecordAt,
-        change: &ChangeInvisible,
-        effects: &mut Vec<Effect>,
-    ) -> Outcome {
-        let progress = self.groups.progress_mut(change.group, change.topic)?;
-        match progress.lease(change.queue, change.offset, change.generation, at.time) {
+/// Gives the lease another end and another generation. So a repeat with the old handle is refused, and only the new
+/// handle can acknowledge: of two answers on their way one counts.
+impl Apply for ChangeInvisible {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        let progress = state.groups.progress_mut(self.group, self.topic)?;
+        match progress.lease(self.queue, self.offset, self.generation, at.time) {
             Ok(Some(_)) => {}
             Ok(None) => return Err(Refusal::InvalidHandle("the message was acknowledged")),
             Err(refusal) => {
-                let free = progress.is_free(change.queue, change.offset, at.time);
-                effects.extend(free.then_some(Effect::AvailableTo(change.group, change.topic)));
+                let free = progress.is_free(self.queue, self.offset, at.time);
+                effects.extend(free.then_some(Effect::AvailableTo(self.group, self.topic)));
                 return Err(refusal);
             }
         }
-        progress.change(change.queue, change.offset, change.new_generation, change.deadline, change.uncounted);
-        effects.push(Effect::VisibleAt(change.group, change.topic, change.deadline));
+        progress.change(self.queue, self.offset, self.new_generation, self.deadline, self.uncounted);
+        effects.push(Effect::VisibleAt(self.group, self.topic, self.deadline));
         Ok(Applied::Done)
     }
+}
 
+impl Apply for DeadLetter {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        state.dead_letter(at, self, 0, effects)
+    }
+}
+
+impl Apply for DeadLetterSized {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        state.dead_letter(at, &self.letter, self.record_len, effects)
+    }
+}
+
+impl State {
     /// Moves a message to the dead letters. One that is done, or in other hands by now, is left alone without an
     /// error: clients repeat a refused forward for ever (protocol paper §4.9).
     ///
     /// A group that consumes its own dead letters finds them at the end of the same topic again: endless, but nothing
     /// is lost.
-    pub(super) fn dead_letter(
+    fn dead_letter(
         &mut self,
         at: RecordAt,
         letter: &DeadLetter,

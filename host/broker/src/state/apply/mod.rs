@@ -1,12 +1,17 @@
 //! Applying records. Everything here is decided by the record, its position, its time and the state: no clock, no I/O.
 
-mod administration;
+mod cluster;
 mod delivery;
+mod filters;
+mod groups;
+mod message;
+mod plugin;
 mod retention;
+mod topics;
 mod transaction;
 
-use super::{Leap, State};
-use crate::record::{ClusterInit, Leapt, Record};
+use super::State;
+use crate::record::{Record, each_kind};
 use crate::{
     GroupId, HalfPosition, Millis, QueueOffset, RecordPosition, Refusal, TagHash, TopicId, TransactionOutcome,
 };
@@ -94,6 +99,33 @@ pub enum Effect {
 /// A record's answer, or why it changed nothing. Both are deterministic.
 pub type Outcome = Result<Applied, Refusal>;
 
+/// What a record of one kind changes. Every kind of [`each_kind`] has it: without, the crate does not build.
+///
+/// # To ensure correctness
+/// Decided by nothing but the record, where it lies, and the state: all replicas, and every replay, decide the same. What
+/// cannot be is refused, and then nothing is changed; it never panics over what a record says.
+trait Apply {
+    /// Changes the state, whose clock still shows the time of the record before.
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome;
+}
+
+/// Leads each kind to what it changes.
+macro_rules! applied_by_kind {
+    ($($(#[$doc:meta])* $kind:ident),+ $(,)?) => {
+        impl Apply for Record {
+            fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+                match self {
+                    Self::Message(head) => state.message(at, head, effects),
+                    Self::Half(head) => state.half(at, head, effects),
+                    $(Self::$kind(record) => record.apply(state, at, effects),)+
+                }
+            }
+        }
+    };
+}
+
+each_kind!(applied_by_kind);
+
 impl State {
     /// Applies the next record of the log.
     ///
@@ -105,68 +137,24 @@ impl State {
     pub fn apply(&mut self, at: RecordAt, record: &Record, effects: &mut Vec<Effect>) -> Outcome {
         let last = self.last_applied.replace(at.position);
         assert!(last < Some(at.position), "the record at {} is applied after that at {last:?}", at.position);
-        let before = self.cluster.clock;
-        self.cluster.clock = before.max(at.time);
-        match record {
-            Record::Message(head) => self.message(at, head, effects),
-            Record::Half(head) => self.half(at, head, effects),
-            Record::End(end) => self.end(at, end, effects),
-            Record::CheckAnswered(answer) => self.check_answered(at, answer, effects),
-            Record::Park(park) => self.park(park),
-            Record::Resume(resume) => self.resume(at, resume, effects),
-            Record::ComponentFailed(failed) => self.component_failed(at, failed),
-            Record::Lease(lease) => self.lease(at, lease, effects),
-            Record::Renew(renew) => self.renew(at, renew, effects),
-            Record::Ack(ack) => self.ack(at, ack, effects),
-            Record::ChangeInvisible(change) => self.change_invisible(at, change, effects),
-            Record::DeadLetter(letter) => self.dead_letter(at, letter, 0, effects),
-            Record::DeadLetterSized(sized) => self.dead_letter(at, &sized.letter, sized.record_len, effects),
-            Record::Join(join) => self.join(at, join, effects),
-            Record::FilterNoted(noted) => self.filter_noted(at, noted),
-            Record::FiltersGone(gone) => self.filters_gone(gone, effects),
-            Record::Expire(expire) => self.expire(at, expire, effects),
-            Record::Seen(seen) => self.seen(at, seen),
-            Record::Carried(carried) => self.carried(at, carried),
-            Record::ClusterInit(init) => self.cluster_init(init),
-            Record::NodeStarted(started) => {
-                // While no node ran nobody could be seen: it is not held against a group (ruling 13).
-                self.groups.forgive(at.time.ms_since(before), at.time);
-                self.cluster.last_version.clone_from(&started.version);
-                Ok(Applied::Done)
-            }
-            Record::Leapt(leapt) => self.leapt(at, leapt),
-            Record::LeapsBelieved(believed) => {
-                self.leaps.believe(believed.to);
-                Ok(Applied::Done)
-            }
-            Record::TopicPut(put) => self.topic_put(at, put, effects),
-            Record::TopicDelete(delete) => self.topic_delete(&delete.name, delete.force, effects),
-            Record::TopicForced(forced) => self.topic_delete(&forced.name, true, effects),
-            Record::GroupPut(put) => self.group_put(at, put, effects),
-            Record::GroupDelete(delete) => self.group_delete(delete, effects),
-            Record::GroupMade(made) => self.group_made(at, made, effects),
-            Record::GroupsUnused(unused) => self.groups_unused(at, unused, effects),
-            other => self.plugin_record(at, other, effects),
-        }
+        let outcome = Apply::apply(record, self, at, effects);
+        self.cluster.clock = self.cluster.clock.max(at.time);
+        outcome
     }
+}
 
-    /// Happens once: another identity or key would make every handle and every follower of this log wrong.
-    fn cluster_init(&mut self, init: &ClusterInit) -> Outcome {
-        if self.cluster.init.is_some() {
-            return Err(Refusal::Conflict("the cluster has its identity already; it is made once".to_owned()));
-        }
-        self.cluster.init = Some(init.clone());
-        self.cluster.last_version.clone_from(&init.written_by);
-        Ok(Applied::Done)
-    }
-
-    /// Time that nobody lived through: not held against a group either (ruling 13).
-    fn leapt(&mut self, at: RecordAt, leapt: &Leapt) -> Outcome {
-        let Leapt { from, doubted } = *leapt;
-        self.leaps.add(Leap { from, to: at.time, doubted, stamped: !doubted });
-        if !doubted {
-            self.groups.forgive(at.time.ms_since(from), at.time);
-        }
-        Ok(Applied::Done)
+/// Whether what is to be changed is still what the caller read; 0 is what does not exist. Decided when the record is
+/// applied, so of two that read the same one the first in the log wins.
+fn check_revision(
+    what: &str,
+    name: &dyn std::fmt::Display,
+    current: u64,
+    expected: Option<u64>,
+) -> Result<(), Refusal> {
+    match expected {
+        Some(expected) if expected != current => Err(Refusal::PreconditionFailed(format!(
+            "{what} {name} was changed meanwhile; read it, then send its ETag in If-Match"
+        ))),
+        _ => Ok(()),
     }
 }
