@@ -1,0 +1,71 @@
+//! Of the log itself.
+
+use proptest::prelude::*;
+
+use super::Sampled;
+use super::values::{millis, text};
+use crate::Millis;
+use crate::record::{ClusterInit, LeapsBelieved, Leapt, NodeStarted};
+
+impl Sampled for ClusterInit {
+    const GOLDEN: &str = "4e000000 97e00aa1 0100 01 00 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0000004000000000 \
+         bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 01000000 05302e312e30";
+
+    fn sample() -> Self {
+        Self {
+            cluster_id: [0xaa; 16],
+            segment_size: 0x4000_0000,
+            handle_key: [0xbb; 32],
+            feature_level: 1,
+            written_by: "0.1.0".to_owned(),
+        }
+    }
+
+    fn strategy() -> impl Strategy<Value = Self> + 'static {
+        (any::<[u8; 16]>(), any::<u64>(), any::<[u8; 32]>(), any::<u32>(), text()).prop_map(
+            |(cluster_id, segment_size, handle_key, feature_level, written_by)| Self {
+                cluster_id,
+                segment_size,
+                handle_key,
+                feature_level,
+                written_by,
+            },
+        )
+    }
+}
+
+impl Sampled for NodeStarted {
+    const GOLDEN: &str = "12000000 dbcdde9a 0200 01 00 05302e312e30";
+
+    fn sample() -> Self {
+        Self { version: "0.1.0".to_owned() }
+    }
+
+    fn strategy() -> impl Strategy<Value = Self> + 'static {
+        text().prop_map(|version| Self { version })
+    }
+}
+
+impl Sampled for Leapt {
+    const GOLDEN: &str = "15000000 165ad9f2 0d00 01 00 0605000000000000 01";
+
+    fn sample() -> Self {
+        Self { from: Millis(0x0506), doubted: true }
+    }
+
+    fn strategy() -> impl Strategy<Value = Self> + 'static {
+        (millis(), any::<bool>()).prop_map(|(from, doubted)| Self { from, doubted })
+    }
+}
+
+impl Sampled for LeapsBelieved {
+    const GOLDEN: &str = "14000000 1370f6b7 0e00 01 00 0605000000000000";
+
+    fn sample() -> Self {
+        Self { to: Millis(0x0506) }
+    }
+
+    fn strategy() -> impl Strategy<Value = Self> + 'static {
+        millis().prop_map(|to| Self { to })
+    }
+}
