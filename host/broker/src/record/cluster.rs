@@ -4,6 +4,23 @@ use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
 use crate::Millis;
 
+/// The kinds of this family, each with its sentence: a link of the chain of [`super::each_kind`].
+macro_rules! cluster_kinds {
+    ([$next:path $(, $rest:path)*] $($before:tt)*) => {
+        $next! { [$($rest),*] $($before)*
+            /// The first record of a log.
+            ClusterInit,
+            /// A node opened the log.
+            NodeStarted,
+            /// Time leapt.
+            Leapt,
+            /// The time that was in doubt did pass.
+            LeapsBelieved,
+        }
+    };
+}
+pub(crate) use cluster_kinds;
+
 /// The first record of every log (ruling 20).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterInit {

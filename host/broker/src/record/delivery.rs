@@ -4,6 +4,27 @@ use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
 use crate::{Generation, GroupId, Millis, QueueOffset, TopicId};
 
+/// The kinds of this family, each with its sentence: a link of the chain of [`super::each_kind`].
+macro_rules! delivery_kinds {
+    ([$next:path $(, $rest:path)*] $($before:tt)*) => {
+        $next! { [$($rest),*] $($before)*
+            /// Messages were handed out.
+            Lease,
+            /// Leases were extended by the broker.
+            Renew,
+            /// A message is done for a group.
+            Ack,
+            /// A lease ends at another time.
+            ChangeInvisible,
+            /// A message moved to a dead-letter topic; no longer written.
+            DeadLetter,
+            /// A message of so many bytes moved to a dead-letter topic.
+            DeadLetterSized,
+        }
+    };
+}
+pub(crate) use delivery_kinds;
+
 /// Messages that a group never saw before: everything in `from..to` of one queue is decided by this record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeasedRange {

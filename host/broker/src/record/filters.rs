@@ -4,6 +4,19 @@ use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
 use crate::{GroupId, TagFilter, TagHash, TopicId};
 
+/// The kinds of this family, each with its sentence: a link of the chain of [`super::each_kind`].
+macro_rules! filters_kinds {
+    ([$next:path $(, $rest:path)*] $($before:tt)*) => {
+        $next! { [$($rest),*] $($before)*
+            /// A member of a group brought a filter.
+            FilterNoted,
+            /// No member has these filters any more.
+            FiltersGone,
+        }
+    };
+}
+pub(crate) use filters_kinds;
+
 pub(crate) fn write_filter(w: &mut Writer<'_>, filter: &TagFilter) {
     match filter {
         TagFilter::All => w.u8(0),

@@ -4,6 +4,25 @@ use super::Fields;
 use super::codec::{DecodeError, Reader, Writer, ascending};
 use crate::{GroupConfig, GroupId, ResourceName, TopicId};
 
+/// The kinds of this family, each with its sentence: a link of the chain of [`super::each_kind`].
+macro_rules! groups_kinds {
+    ([$next:path $(, $rest:path)*] $($before:tt)*) => {
+        $next! { [$($rest),*] $($before)*
+            /// A group was created or changed.
+            GroupPut,
+            /// A group was deleted.
+            GroupDelete,
+            /// A receive made a group.
+            GroupMade,
+            /// Groups that nobody used are gone.
+            GroupsUnused,
+            /// A group receives from a topic for the first time.
+            Join,
+        }
+    };
+}
+pub(crate) use groups_kinds;
+
 /// Creates a group, or replaces its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupPut {

@@ -18,19 +18,17 @@ mod tests;
 mod topics;
 mod transaction;
 
-pub use cluster::{ClusterInit, LeapsBelieved, Leapt, NodeStarted};
+pub use cluster::*;
 pub use codec::DecodeError;
-pub use delivery::{Ack, Again, ChangeInvisible, DeadLetter, DeadLetterSized, Lease, LeasedAgain, LeasedRange, Renew};
-pub use filters::{FilterNoted, FiltersGone};
-pub(crate) use filters::{read_filters, write_filters};
+pub use delivery::*;
+pub use filters::*;
 pub use frame::{FRAME_LEN, Frame};
-pub use groups::{GroupDelete, GroupMade, GroupPut, GroupsUnused, Join};
+pub use groups::*;
 pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message, stored_at};
-pub use plugin::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
-pub(crate) use retention::Kept;
-pub use retention::{Carried, Expire, Queued, Seen, before_carried};
-pub use topics::{TopicDelete, TopicForced, TopicPut};
-pub use transaction::{CheckAnswered, ComponentFailed, End, EndedBy, Park, Resume};
+pub use plugin::*;
+pub use retention::*;
+pub use topics::*;
+pub use transaction::*;
 
 use codec::{Reader, Writer};
 
@@ -47,86 +45,29 @@ pub(crate) trait Fields: Sized {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
 }
 
-/// Every kind with fields of its own, and a sentence about it. Handed to a macro, so that whatever every kind has (its place in
-/// [`Record`], what it changes, its sample) is asked of it where that is kept.
+/// Hands every kind that has fields of its own to a macro, with a sentence about each: behind `[]`, and a comma behind each.
+/// So whatever every kind has (its place in [`Record`], what it changes, its sample) is asked of it where that is kept.
+///
+/// The families are a chain. Each has its kinds in a list at the top of its own file, so that a new kind is told to nobody
+/// else: it calls the next macro with its kinds behind those that it was called with.
 macro_rules! each_kind {
-    ($then:ident) => {
-        $then! {
-            /// The first record of a log.
-            ClusterInit,
-            /// A node opened the log.
-            NodeStarted,
-            /// Time leapt.
-            Leapt,
-            /// The time that was in doubt did pass.
-            LeapsBelieved,
-            /// A topic was created or changed.
-            TopicPut,
-            /// A topic was deleted.
-            TopicDelete,
-            /// A topic was deleted by force, and who did that.
-            TopicForced,
-            /// A group was created or changed.
-            GroupPut,
-            /// A group was deleted.
-            GroupDelete,
-            /// A receive made a group.
-            GroupMade,
-            /// Groups that nobody used are gone.
-            GroupsUnused,
-            /// A group receives from a topic for the first time.
-            Join,
-            /// Messages are past their retention.
-            Expire,
-            /// Groups live.
-            Seen,
-            /// A record that is still needed has another place.
-            Carried,
-            /// A transaction ended.
-            End,
-            /// A check was answered *unknown*.
-            CheckAnswered,
-            /// The asking stopped.
-            Park,
-            /// The asking goes on.
-            Resume,
-            /// The asking stopped because the component fails.
-            ComponentFailed,
-            /// Messages were handed out.
-            Lease,
-            /// Leases were extended by the broker.
-            Renew,
-            /// A message is done for a group.
-            Ack,
-            /// A lease ends at another time.
-            ChangeInvisible,
-            /// A message moved to a dead-letter topic; no longer written.
-            DeadLetter,
-            /// A message of so many bytes moved to a dead-letter topic.
-            DeadLetterSized,
-            /// A member of a group brought a filter.
-            FilterNoted,
-            /// No member has these filters any more.
-            FiltersGone,
-            /// A piece of a component.
-            PluginChunk,
-            /// A component got a name and a tag.
-            PluginPublish,
-            /// A tag was removed.
-            TagDelete,
-            /// A plugin was removed.
-            PluginDelete,
-            /// A binding was set.
-            BindingPut,
-            /// A binding was removed.
-            BindingDelete,
-        }
+    ($then:path) => {
+        $crate::record::cluster_kinds! { [
+            $crate::record::topics_kinds,
+            $crate::record::groups_kinds,
+            $crate::record::retention_kinds,
+            $crate::record::transaction_kinds,
+            $crate::record::delivery_kinds,
+            $crate::record::filters_kinds,
+            $crate::record::plugin_kinds,
+            $then
+        ] }
     };
 }
 pub(crate) use each_kind;
 
 macro_rules! records {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+    ([] $($(#[$doc:meta])* $name:ident,)+) => {
         /// One decoded record.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Record {

@@ -3,6 +3,27 @@
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
 
+/// The kinds of this family, each with its sentence: a link of the chain of [`super::each_kind`].
+macro_rules! plugin_kinds {
+    ([$next:path $(, $rest:path)*] $($before:tt)*) => {
+        $next! { [$($rest),*] $($before)*
+            /// A piece of a component.
+            PluginChunk,
+            /// A component got a name and a tag.
+            PluginPublish,
+            /// A tag was removed.
+            TagDelete,
+            /// A plugin was removed.
+            PluginDelete,
+            /// A binding was set.
+            BindingPut,
+            /// A binding was removed.
+            BindingDelete,
+        }
+    };
+}
+pub(crate) use plugin_kinds;
+
 /// A piece of a component's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginChunk {

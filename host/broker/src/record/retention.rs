@@ -4,6 +4,21 @@ use super::codec::{DecodeError, Reader, Writer, ascending};
 use super::{Fields, Frame, Record};
 use crate::{GroupId, QueueOffset, RecordPosition, TopicId};
 
+/// The kinds of this family, each with its sentence: a link of the chain of [`super::each_kind`].
+macro_rules! retention_kinds {
+    ([$next:path $(, $rest:path)*] $($before:tt)*) => {
+        $next! { [$($rest),*] $($before)*
+            /// Messages are past their retention.
+            Expire,
+            /// Groups live.
+            Seen,
+            /// A record that is still needed has another place.
+            Carried,
+        }
+    };
+}
+pub(crate) use retention_kinds;
+
 /// Messages of a topic are past their retention: its queues begin later from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expire {

@@ -4,6 +4,21 @@ use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
 use crate::{ResourceName, TopicConfig};
 
+/// The kinds of this family, each with its sentence: a link of the chain of [`super::each_kind`].
+macro_rules! topics_kinds {
+    ([$next:path $(, $rest:path)*] $($before:tt)*) => {
+        $next! { [$($rest),*] $($before)*
+            /// A topic was created or changed.
+            TopicPut,
+            /// A topic was deleted.
+            TopicDelete,
+            /// A topic was deleted by force, and who did that.
+            TopicForced,
+        }
+    };
+}
+pub(crate) use topics_kinds;
+
 /// Creates a topic, or replaces its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPut {

@@ -4,6 +4,25 @@ use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
 use crate::{HalfPosition, Millis, TransactionOutcome};
 
+/// The kinds of this family, each with its sentence: a link of the chain of [`super::each_kind`].
+macro_rules! transaction_kinds {
+    ([$next:path $(, $rest:path)*] $($before:tt)*) => {
+        $next! { [$($rest),*] $($before)*
+            /// A transaction ended.
+            End,
+            /// A check was answered *unknown*.
+            CheckAnswered,
+            /// The asking stopped.
+            Park,
+            /// The asking goes on.
+            Resume,
+            /// The asking stopped because the component fails.
+            ComponentFailed,
+        }
+    };
+}
+pub(crate) use transaction_kinds;
+
 /// Who decided or answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndedBy {

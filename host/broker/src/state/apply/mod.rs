@@ -111,7 +111,7 @@ trait Apply {
 
 /// Leads each kind to what it changes.
 macro_rules! applied_by_kind {
-    ($($(#[$doc:meta])* $kind:ident),+ $(,)?) => {
+    ([] $($(#[$doc:meta])* $kind:ident,)+) => {
         impl Apply for Record {
             fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
                 match self {

@@ -43,7 +43,7 @@ pub(super) struct Sample {
 
 /// The table: a row for each kind, in the order of [`each_kind`].
 macro_rules! table {
-    ($($(#[$doc:meta])* $kind:ident),+ $(,)?) => {
+    ([] $($(#[$doc:meta])* $kind:ident,)+) => {
         /// One sample of every kind, those of messages and halves first.
         pub(super) fn samples() -> Vec<Sample> {
             let mut samples = message::samples();
