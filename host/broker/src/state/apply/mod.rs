@@ -117,7 +117,7 @@ macro_rules! applied_by_kind {
                 match self {
                     Self::Message(head) => state.message(at, head, effects),
                     Self::Half(head) => state.half(at, head, effects),
-                    $(Self::$kind(record) => record.apply(state, at, effects),)+
+                    $(Self::$kind(record) => <crate::record::$kind as Apply>::apply(record, state, at, effects),)+
                 }
             }
         }

@@ -48,9 +48,9 @@ macro_rules! table {
         pub(super) fn samples() -> Vec<Sample> {
             let mut samples = message::samples();
             $({
-                let (value, mut bytes) = ($kind::sample(), Vec::new());
+                let (value, mut bytes) = (<$kind as Sampled>::sample(), Vec::new());
                 assert_eq!(value.encode(&mut bytes), bytes.len());
-                let (name, golden) = (stringify!($kind), $kind::GOLDEN);
+                let (name, golden) = (stringify!($kind), <$kind as Sampled>::GOLDEN);
                 samples.push(Sample { name, record: Record::$kind(value), bytes, golden });
             })+
             samples
@@ -58,7 +58,7 @@ macro_rules! table {
 
         /// Draws one record of every kind but messages and halves, whatever their fields hold.
         pub(super) fn one_of_each() -> Vec<BoxedStrategy<Record>> {
-            vec![$($kind::strategy().prop_map(Record::$kind).boxed()),+]
+            vec![$(<$kind as Sampled>::strategy().prop_map(Record::$kind).boxed()),+]
         }
     };
 }
