@@ -1,11 +1,14 @@
 //! The single writer.
 
+mod cut;
+mod spans;
+
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::format::{
-    ALIGNMENT, ENTRY_HEADER_LEN, EntryKind, MAX_PAYLOAD, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, padded,
+    ALIGNMENT, ENTRY_HEADER_LEN, EntryKind, SEGMENT_HEADER_LEN, Stored, StoredHeader, StoredKind, max_payload, padded,
 };
 use crate::group_commit::{Failure, GroupCommit, Stop};
 use crate::housekeeping::{self, SharedState};
@@ -129,22 +132,33 @@ impl Appender {
             return Err(AppendError::MarkWithPayload { len });
         }
         if self.position_for(len) != self.tail.end {
-            self.roll()?;
+            self.roll(ENTRY_HEADER_LEN + padded(len))?;
         }
-        let position = self.tail.end;
         let checkpoint = self.write(StoredKind::Entry(header.kind), header, payload, len)?;
-        if header.kind == EntryKind::Records {
+        Ok(self.entry_written(header.kind, checkpoint))
+    }
+
+    /// Lets others know of the entry that was written last.
+    fn entry_written(&mut self, kind: EntryKind, checkpoint: Checkpoint) -> Appended {
+        if kind == EntryKind::Records {
             self.tail.records_end = self.tail.end;
         }
         self.last_append = Instant::now();
         self.view.publish(self.tail.end);
         self.space.appended(self.tail.end);
-        Ok(Appended {
-            position: LogPosition(position),
-            payload_position: LogPosition(position + ENTRY_HEADER_LEN),
-            end: LogPosition(self.tail.end),
+        Appended {
+            position: checkpoint.position,
+            payload_position: checkpoint.position.plus(ENTRY_HEADER_LEN),
+            end: checkpoint.end,
             checkpoint,
-        })
+        }
+    }
+
+    /// Everything below `position` stays as it is from now on, for a log that is told so ([`crate::Settles::ByCaller`]):
+    /// it is handed out without a copy, and no cut reaches below it. Only what is appended and durable here settles; a
+    /// position that is lower than the one before changes nothing.
+    pub fn settle(&mut self, position: LogPosition) {
+        self.view.settled().raise(position.0.min(self.tail.end).min(self.commit.durable()));
     }
 
     /// Syncs on this thread what no sync has begun to cover yet, and counts it; `on_durable` may be called from here.
@@ -172,8 +186,7 @@ impl Appender {
 
     /// Largest payload in bytes that an entry of this log can carry.
     pub fn max_payload(&self) -> u64 {
-        // Room for the header of a filler is left behind every entry that does not end its segment exactly.
-        MAX_PAYLOAD.min((self.view.segment_size - SEGMENT_HEADER_LEN - 2 * ENTRY_HEADER_LEN) / ALIGNMENT * ALIGNMENT)
+        max_payload(self.view.segment_size)
     }
 
     /// `None` while space ahead of the log can be prepared. From the first attempt that met a [`Shortage`] on, such as a
@@ -264,21 +277,35 @@ impl Appender {
         if fits { self.tail.end } else { self.segment.end + SEGMENT_HEADER_LEN }
     }
 
-    /// Goes on in the next segment; what is left of this one is closed by a filler.
-    fn roll(&mut self) -> Result<(), AppendError> {
-        let next = self.space.next().map_err(|failure| self.refuse(failure))?;
+    /// Goes on in the next segment, with an entry of `len` bytes; what is left of this one is closed by a filler.
+    fn roll(&mut self, len: u64) -> Result<(), AppendError> {
+        let next = self.next_segment(len)?;
         if self.tail.end < self.segment.end {
             let zeros = vec![0; (self.segment.end - self.tail.end - ENTRY_HEADER_LEN) as usize];
             let Tail { term, index, leader_time_ms, .. } = self.tail;
             let header = EntryHeader { term, index, leader_time_ms, kind: EntryKind::Mark };
             self.write(StoredKind::Filler, header, &[&zeros], zeros.len() as u64)?;
         }
+        self.enter(next);
+        Ok(())
+    }
+
+    /// The next segment, with room for `len` bytes of entries, and with this one prepared to its end. All of it before
+    /// anything is written: what is refused leaves nothing behind, no filler either.
+    fn next_segment(&self, len: u64) -> Result<Arc<WriteSegment>, AppendError> {
+        let next = self.space.next().map_err(|failure| self.refuse(failure))?;
+        let until = next.start + SEGMENT_HEADER_LEN + len;
+        let prepared = self.space.ensure(self.segment.end).and_then(|()| self.space.ensure_next(&next, until));
+        prepared.map_err(|failure| self.refuse(failure))?;
+        Ok(next)
+    }
+
+    fn enter(&mut self, next: Arc<WriteSegment>) {
         self.space.advance();
         self.commit.roll(next.clone());
         self.view.add_segment(next.mapping.clone());
         self.tail.end = next.start + SEGMENT_HEADER_LEN;
         self.segment = next;
-        Ok(())
     }
 
     fn write(
@@ -288,40 +315,45 @@ impl Appender {
         payload: &[&[u8]],
         len: u64,
     ) -> Result<Checkpoint, AppendError> {
-        let position = self.tail.end;
-        let stored = StoredHeader {
+        let header = StoredHeader {
             kind,
             payload_len: u32::try_from(len).expect("a payload or filler is shorter than a segment, at most 4 GiB"),
             previous: self.tail.previous,
             term: header.term,
             index: header.index,
-            position,
+            position: self.tail.end,
             durable_mark: self.durable_mark(),
             leader_time_ms: header.leader_time_ms,
         };
-        self.space.ensure(stored.end()).map_err(|failure| self.refuse(failure))?;
-        let (bytes, crc) = stored.encode(self.view.seed, payload);
-        let zeros = padded(len) - len + self.rest_of_page(stored.end());
+        self.space.ensure(header.end()).map_err(|failure| self.refuse(failure))?;
+        let (bytes, checksum) = header.encode(self.view.seed, payload);
+        self.put(&Stored { header, checksum, bytes }, payload, padded(len) - len)
+    }
+
+    /// Writes header, payload and padding at the end of the log, where space is prepared.
+    fn put(&mut self, stored: &Stored, payload: &[&[u8]], padding: u64) -> Result<Checkpoint, AppendError> {
+        let Stored { header, checksum, bytes } = stored;
+        let zeros = padding + self.rest_of_page(header.end());
         let mut parts = Vec::with_capacity(payload.len() + 2);
-        parts.push(IoSlice::new(&bytes));
+        parts.push(IoSlice::new(bytes));
         parts.extend(payload.iter().map(|part| IoSlice::new(part)));
         parts.push(IoSlice::new(&ZEROS[..zeros as usize]));
-        let offset = self.segment.offset(position);
+        let offset = self.segment.offset(header.position);
         self.segment.file.write_at(offset, &mut parts).map_err(|cause| {
             let segment = self.segment.name.clone();
             AppendError::from(self.commit.poison(Failure { segment, offset, operation: Operation::Write, cause }))
         })?;
-        self.pages_taken_to = self.pages_taken_to.max(stored.end().next_multiple_of(PAGE));
+        self.pages_taken_to = self.pages_taken_to.max(header.end().next_multiple_of(PAGE));
         self.tail = Tail {
-            end: stored.end(),
-            previous: crc,
+            end: header.end(),
+            previous: *checksum,
             term: header.term,
             index: header.index,
             leader_time_ms: header.leader_time_ms,
-            mark: stored.durable_mark,
+            mark: header.durable_mark,
             records_end: self.tail.records_end,
         };
-        Ok(Checkpoint::new(&stored, crc))
+        Ok(Checkpoint::new(header, *checksum))
     }
 
     /// How many bytes behind an entry that ends at `end` are overwritten with it, in a segment made of a used file: a

@@ -73,6 +73,14 @@ bugs! {
     UNSETTLED_BYTES_SHARED
     /// A segment is used before its name is durable.
     DIRECTORY_NOT_SYNCED
+    /// A cut forgets the entries behind it and leaves their bytes on the disk.
+    SUFFIX_NOT_CUT
+    /// A cut takes the entry along behind which it should begin.
+    CUT_OFF_BY_ONE
+    /// A sync that began before a cut counts after it.
+    SYNC_OF_BEFORE_THE_CUT_COUNTED
+    /// The file of a segment that was cut off is kept for the next one.
+    CUT_SEGMENT_KEPT
     /// The durable mark of an entry is written as 0, as if nothing were known.
     NO_DURABLE_MARK
 }

@@ -1,6 +1,7 @@
 //! The place from which a snapshot needs the log.
 
 use crate::LogPosition;
+use crate::format::SEGMENT_HEADER_LEN;
 
 /// Names one entry for certain: by its place and by its checksum, which covers its payload and, through the checksum
 /// of the entry before it, everything that came earlier.
@@ -42,6 +43,11 @@ const VERSION: u8 = 1;
 const COVERED: usize = 8;
 
 impl Checkpoint {
+    /// Where every log began, before its first entry: for a cut that leaves nothing.
+    pub const BEFORE_ALL: Self = {
+        let first = LogPosition(SEGMENT_HEADER_LEN);
+        Self { position: first, end: first, term: 0, index: 0, checksum: 0 }
+    };
     /// Bytes of an encoded checkpoint.
     pub const ENCODED_LEN: usize = 48;
 

@@ -48,6 +48,40 @@ pub struct LogConfig {
     /// A position this node knows by itself to be durable here (a replica's own note, ruling 17): damage below it is
     /// never taken for a torn tail. 0 where nothing is known.
     pub known_durable: LogPosition,
+    /// Whether the durable marks in entries prove anything of this disk. They do in the log of a node that wrote all of
+    /// them itself. A replica has entries from others, whose marks speak of the disks of these: there `known_durable` and
+    /// the checkpoint alone tell a torn tail from damage.
+    pub marks_prove: bool,
+    /// From where on the log stays as it is.
+    pub settles: Settles,
+    /// A cut ([`crate::Appender::cut`]) that was noted, and whose note was not taken back: it is finished before anything
+    /// else, as often as it takes.
+    pub unfinished_cut: Option<UnfinishedCut>,
+}
+
+/// Who says which part of the log stays as it is: only that is handed out without a copy, and no cut reaches below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settles {
+    /// What is durable stays: so it is on a node that has the log for itself.
+    WithDurable,
+    /// What the caller says by [`crate::Appender::settle`]: so it is in a group, whose members may have to cut off what
+    /// is durable here and was not committed.
+    ByCaller {
+        /// What is known to stay at the start, such as what was committed before.
+        from: LogPosition,
+    },
+}
+
+/// A cut as its caller notes it, durably and before [`crate::Appender::cut`] begins.
+///
+/// The note is to be taken back, durably, when the cut has returned or a start with it has, and before anything is
+/// appended: a start that finds it zeroes everything from `to` up to `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnfinishedCut {
+    /// Where the log is to end: the end of the entry that was given to the cut.
+    pub to: LogPosition,
+    /// Where it ended before ([`crate::Appender::appended`]).
+    pub end: LogPosition,
 }
 
 impl LogConfig {
@@ -62,7 +96,16 @@ impl LogConfig {
             syncs_in_flight: DEFAULT_SYNCS_IN_FLIGHT,
             checkpoint: None,
             known_durable: LogPosition(0),
+            marks_prove: true,
+            settles: Settles::WithDurable,
+            unfinished_cut: None,
         }
+    }
+
+    /// What the caller knows to be durable, by itself and by its snapshot. What was to be cut off counts no more.
+    pub(crate) fn known(&self) -> u64 {
+        let kept = self.unfinished_cut.map_or(LogPosition::BEYOND, |cut| cut.to);
+        self.known_durable.min(kept).max(self.checkpoint.map_or(LogPosition::START, |checkpoint| checkpoint.end)).0
     }
 
     /// The same without its checkpoint, to read the whole log after [`crate::OpenError::Checkpoint`]. What the

@@ -16,6 +16,8 @@ pub enum Operation {
     Sync,
     /// Creating or zero-filling a segment ahead of use.
     Prepare,
+    /// Taking a segment away that was cut off.
+    Remove,
 }
 
 impl std::fmt::Display for Operation {
@@ -24,6 +26,7 @@ impl std::fmt::Display for Operation {
             Self::Write => "writing",
             Self::Sync => "syncing",
             Self::Prepare => "preparing",
+            Self::Remove => "removing",
         })
     }
 }
@@ -78,6 +81,76 @@ pub enum AppendError {
     /// that failed, otherwise it was not written.
     #[error(transparent)]
     Poisoned(#[from] PoisonReport),
+}
+
+/// Why the end of the log was not cut off.
+#[derive(Debug, thiserror::Error)]
+pub enum CutError {
+    /// The log does not hold the entry behind which it was to end. Nothing was changed. The caller is mistaken about its
+    /// log: it must not go on with it.
+    #[error("cannot cut the log behind {last}, which it does not hold: {reason}; nothing was changed")]
+    NotThere {
+        /// The entry that was given.
+        last: Checkpoint,
+        /// What does not hold.
+        reason: String,
+    },
+    /// What was to be cut off is settled, so it was handed out as what never changes. Nothing was changed. The caller is
+    /// mistaken about what was committed: it must not go on.
+    #[error(
+        "cannot cut the log at position {to}: everything below {settled} was settled and never changes; nothing was \
+         changed"
+    )]
+    Settled {
+        /// Where the log was to end.
+        to: LogPosition,
+        /// First position that may be cut off.
+        settled: LogPosition,
+    },
+    /// The segment in which the log is to end could not be opened for the moment. Nothing was changed: try again when the
+    /// shortage has passed.
+    #[error("no {shortage} left to open {}; {} and try again", file.display(), shortage.remedy())]
+    Short {
+        /// Of what.
+        shortage: Shortage,
+        /// The segment file.
+        file: PathBuf,
+    },
+    /// The log is or became poisoned: see [`PoisonReport`]. A start with the noted cut finishes it.
+    #[error(transparent)]
+    Poisoned(#[from] PoisonReport),
+}
+
+/// Why what another replica sent was not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendSpanError {
+    /// The logs differ before it: nothing was written. Whoever asked for it is mistaken about where this log ends; where
+    /// the entries agree and this still differs, one of the logs is not what it should be.
+    #[error(
+        "entry {index} goes to position {begins} behind checksum {previous:08x}, but this log ends at {end} with checksum \
+         {own:08x}; nothing was written"
+    )]
+    Elsewhere {
+        /// Index of the entry.
+        index: u64,
+        /// Where what was sent begins.
+        begins: LogPosition,
+        /// The checksum of what must lie before it.
+        previous: u32,
+        /// Where this log ends.
+        end: LogPosition,
+        /// The checksum of its last entry.
+        own: u32,
+    },
+    /// It was read from, or decoded for, a log of another cluster, shard or segment size. Nothing was written.
+    #[error("entry {index} is of another log than the one that it was to be appended to; nothing was written")]
+    OtherLog {
+        /// Index of the entry.
+        index: u64,
+    },
+    /// As with any other entry.
+    #[error(transparent)]
+    Append(#[from] AppendError),
 }
 
 /// Why old segments were not released.
@@ -171,6 +244,14 @@ pub enum ReadError {
         position: LogPosition,
         /// The length asked for, in bytes.
         len: u64,
+    },
+    /// The two positions are not the ends of two entries that follow one another: one of them is wrong.
+    #[error("what lies between positions {from} and {to} is not one entry with what belongs to it")]
+    NotOneEntry {
+        /// Where the entry before it should end.
+        from: LogPosition,
+        /// Where it should end.
+        to: LogPosition,
     },
     /// No sound entry starts there: the position is not an entry's, or the bytes were damaged since they were
     /// written. In the second case stop using the file and recover.
@@ -320,6 +401,20 @@ pub enum OpenError {
         offset: u64,
         /// What is there instead.
         reason: String,
+    },
+    /// The cut that was noted cannot be one of this log. Nothing was changed. The note or the snapshot belongs to another
+    /// state of the folder: restore it from a backup or a replica.
+    #[error(
+        "a cut of the log from position {end} to {to} was noted, which cannot be finished: {reason}; nothing was \
+         changed: restore the folder from a backup or a replica"
+    )]
+    UnfinishedCut {
+        /// Where the log was to end.
+        to: LogPosition,
+        /// Where it ended before.
+        end: LogPosition,
+        /// What does not hold.
+        reason: &'static str,
     },
     /// The caller refused an entry; the cause says why.
     #[error("the entry at position {position} was refused: {source}")]

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use crate::Shortage;
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, Mapping};
 use crate::format::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::segment::{WriteSegment, file_name};
 use crate::spares::{Spares, parse_spare_name};
@@ -71,6 +71,17 @@ impl SegmentFactory {
         let mapping = file.map(self.segment_size)?;
         let (name, end) = (file_name(start), start + self.segment_size);
         Ok(WriteSegment { start, end, recycled, name, file, sync_files, mapping })
+    }
+
+    /// Opens a segment that readers have mapped, to write on in it.
+    pub(crate) fn reopen(&self, start: u64, mapping: Arc<dyn Mapping>) -> io::Result<WriteSegment> {
+        let mut block = vec![0; SEGMENT_HEADER_LEN as usize];
+        mapping.copy(0, &mut block);
+        let header = SegmentHeader::decode(&block).ok().filter(|header| header.same_segment(&self.header(start)));
+        let recycled = header.ok_or(io::ErrorKind::InvalidData)?.recycled;
+        let name = file_name(start);
+        let (file, sync_files) = (self.disk.open(&name)?, self.open_for_sync(&name)?);
+        Ok(WriteSegment { start, end: start + self.segment_size, recycled, name, file, sync_files, mapping })
     }
 
     fn open_for_sync(&self, name: &str) -> io::Result<Vec<Arc<dyn File>>> {

@@ -45,6 +45,7 @@ pub fn segments_span(directory: &Path) -> io::Result<Range<LogPosition>> {
 /// what it writes meanwhile is seen or not, what it releases meanwhile is left out.
 pub struct LogFolder {
     files: Files,
+    marks_prove: bool,
 }
 
 impl LogFolder {
@@ -57,7 +58,14 @@ impl LogFolder {
     }
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self, OpenError> {
-        Ok(Self { files: Files::of_folder(disk, directory.to_path_buf())? })
+        Ok(Self { files: Files::of_folder(disk, directory.to_path_buf())?, marks_prove: true })
+    }
+
+    /// Whether the durable marks in entries prove anything of this disk, as [`crate::LogConfig::marks_prove`] says of a
+    /// start; they do where nobody says otherwise.
+    #[must_use]
+    pub fn marks_prove(self, marks_prove: bool) -> Self {
+        Self { marks_prove, ..self }
     }
 
     /// Which log it is.
@@ -71,7 +79,7 @@ impl LogFolder {
     /// # Errors
     /// A file belongs to another log, a newer program wrote it, or it cannot be read.
     pub fn segments(&self) -> Result<Vec<SegmentInfo>, OpenError> {
-        let known = Known { headers_only: true, ..Known::default() };
+        let known = Known { durable: 0, marks_prove: self.marks_prove, from: 0, headers_only: true };
         Ok(survey(&self.files, known, &mut |_| ())?.segments)
     }
 
@@ -101,7 +109,9 @@ impl LogFolder {
         known_durable: LogPosition,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Verification, OpenError> {
-        survey(&self.files, Known { durable: known_durable.0, from: from.0, headers_only: false }, progress)
+        let Self { files, marks_prove } = self;
+        let known = Known { durable: known_durable.0, marks_prove: *marks_prove, from: from.0, headers_only: false };
+        survey(files, known, progress)
     }
 
     /// Every whole entry that ends above `from` and begins below `to`, marks included, verified and copied. Damage in

@@ -180,6 +180,22 @@ pub(crate) fn padded(payload_len: u64) -> u64 {
 
 const HEADER: usize = ENTRY_HEADER_LEN as usize;
 
+/// Largest payload in bytes that an entry can carry in segments of this size: room for the header of a filler is left
+/// behind every entry that does not end its segment exactly.
+pub(crate) fn max_payload(segment_size: u64) -> u64 {
+    let room = segment_size.saturating_sub(SEGMENT_HEADER_LEN + 2 * ENTRY_HEADER_LEN);
+    MAX_PAYLOAD.min(room / ALIGNMENT * ALIGNMENT)
+}
+
+/// A header as it lies in the log, with what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) header: StoredHeader,
+    /// The entry's checksum.
+    pub(crate) checksum: u32,
+    pub(crate) bytes: [u8; HEADER],
+}
+
 impl StoredHeader {
     /// Where the next entry starts, segment ends apart.
     pub(crate) fn end(&self) -> u64 {
@@ -263,6 +279,11 @@ pub(crate) fn verify_entry(seed: u32, header: &[u8; HEADER], padded_payload: &[u
 /// The checksum that an entry's header states, and the checksum over the header alone, to go on with the padded payload.
 pub(crate) fn entry_checksum(seed: u32, header: &[u8; HEADER]) -> (u32, u32) {
     (u32_at(header, 4), crc32c_append(seed, &header[8..]))
+}
+
+/// The position that the bytes of a header state, whether or not they are sound.
+pub(crate) fn stated_position(header: &[u8; HEADER]) -> u64 {
+    u64_at(header, 40)
 }
 
 /// Whether an entry header might start with these eight bytes; a quick look before the checksum.

@@ -1,5 +1,7 @@
 //! Group commit as a state machine: which sync covers what, what counts, what is reported. Threads are in `sync.rs`.
 
+mod cut;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,7 +13,9 @@ use crate::{Durations, LogPosition, Operation, PoisonReport};
 /// What the log reports about durability, always in order and never two at a time.
 #[derive(Clone, Debug)]
 pub enum Durable {
-    /// Everything before `to` survives a power cut. Positions only grow.
+    /// Everything before `to` survives a power cut. Positions only grow, but for one report after each
+    /// [`crate::Appender::cut`] of durable entries, which is lower than the one before it. A report of before the cut may
+    /// still be on its way through the caller's hands: whoever cuts asks [`crate::Appender::durable`] what holds.
     Up {
         /// First position that is not yet known durable.
         to: LogPosition,
@@ -83,8 +87,10 @@ struct State {
     /// Threads that sleep for want of work, and whether one of them has been called.
     idle: usize,
     called: bool,
-    /// Callers of `wait_durable`.
+    /// Callers that sleep until everything is durable, or until no sync is in flight.
     waiting: usize,
+    /// No sync begins: the end of the log is being cut off.
+    cutting: bool,
     stop: Stop,
 }
 
@@ -96,8 +102,8 @@ pub(crate) struct GroupCommit {
     /// Everything appended became durable, or the log was poisoned.
     settled: Condvar,
     durable: AtomicU64,
-    /// Of a group of one: what is durable stays.
-    stays: Arc<Settled>,
+    /// Where what is durable stays: what is told so.
+    stays: Option<Arc<Settled>>,
     /// How long its syncs take.
     pub(crate) syncs: Durations,
     poison: OnceLock<PoisonReport>,
@@ -106,10 +112,11 @@ pub(crate) struct GroupCommit {
 }
 
 impl GroupCommit {
-    /// `end` is durable already and `segment` is the one appended to. What becomes durable is settled.
+    /// `end` is durable already and `segment` is the one appended to. What becomes durable is settled, if there is
+    /// somebody to tell.
     pub(crate) fn new(
         end: u64,
-        stays: Arc<Settled>,
+        stays: Option<Arc<Settled>>,
         segment: Arc<WriteSegment>,
         on_durable: OnDurable,
         path_of: Box<dyn Fn(&str) -> std::path::PathBuf + Send + Sync>,
@@ -126,6 +133,7 @@ impl GroupCommit {
             idle: 0,
             called: false,
             waiting: 0,
+            cutting: false,
             stop: Stop::Running,
         };
         Self {
@@ -177,13 +185,22 @@ impl GroupCommit {
         }
     }
 
+    /// Wakes a sleeping thread if there is something to sync.
+    fn call<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.taken < state.appended && state.idle > 0 && !state.called {
+            state.called = true;
+            self.work.notify_one();
+        }
+        state
+    }
+
     /// The next sync, if there is anything to do: all that was appended since the last one began.
     pub(crate) fn begin(&self, slot: usize) -> Option<SyncJob> {
         self.begin_locked(&mut self.lock(), slot)
     }
 
     fn begin_locked(&self, state: &mut State, slot: usize) -> Option<SyncJob> {
-        if state.taken == state.appended || self.poison.get().is_some() || state.stop == Stop::Now {
+        if state.taken == state.appended || state.cutting || self.poison.get().is_some() || state.stop == Stop::Now {
             return None;
         }
         let (from, to) = (state.taken, state.appended);
@@ -248,7 +265,9 @@ impl GroupCommit {
             state.segments.pop_front();
         }
         // First: whoever knows that it is durable reads it without a copy.
-        self.stays.raise(durable);
+        if let Some(stays) = &self.stays {
+            stays.raise(durable);
+        }
         self.durable.store(durable, Ordering::Release);
     }
 
@@ -299,7 +318,7 @@ impl GroupCommit {
             state = self.lock();
             state.reporting = false;
         }
-        if state.waiting > 0 && state.reported == state.appended {
+        if state.waiting > 0 && (state.cutting || state.reported == state.appended) {
             self.settled.notify_all();
         }
         state

@@ -110,8 +110,8 @@ impl Housekeeping {
     /// next: a power cut leaves a log that begins later, never one with a gap. `position` should be that of the
     /// checkpoint of a durable snapshot, so that the log can still be replayed behind it.
     ///
-    /// A segment stays, whatever `position` says, until a later one holds a durable entry: the log always knows the
-    /// index it goes on with. What readers hold of a removed segment stays valid and keeps its space occupied
+    /// A segment stays, whatever `position` says, until a later one holds an entry that is durable and settled: the log
+    /// always knows the index it goes on with. What readers hold of a removed segment stays valid and keeps its space occupied
     /// ([`Usage::held_bytes`]); files that nobody holds are kept for the next segments, a few of them. Takes two
     /// changes of the folder a segment, and the time the file system needs to free its blocks: not for a thread that
     /// must answer quickly.
@@ -130,7 +130,7 @@ impl Housekeeping {
             if let Some(report) = self.commit.poisoned() {
                 return Err(report.clone().into());
             }
-            let first = state.pending.take().or_else(|| self.view.release_first(position.0, self.commit.durable()));
+            let first = state.pending.take().or_else(|| self.view.release_first(position.0, self.kept()));
             let Some((start, mapping)) = first else {
                 released.start = LogPosition(self.view.start());
                 return Ok(released);
@@ -209,6 +209,11 @@ impl Housekeeping {
             spare_bytes: self.factory().spares.count() * size,
             held_bytes: held * size,
         }
+    }
+
+    /// Below this the log is durable and stays as it is.
+    pub(crate) fn kept(&self) -> u64 {
+        self.commit.durable().min(self.view.settled().position())
     }
 
     pub(crate) fn factory(&self) -> &SegmentFactory {

@@ -9,6 +9,7 @@ mod appender;
 mod bugs;
 mod checkpoint;
 mod config;
+mod cutting;
 mod disk;
 mod durations;
 mod error;
@@ -30,6 +31,7 @@ mod settled;
 mod shortage;
 #[cfg(any(test, feature = "simulated-disk"))]
 pub mod simulated;
+mod span;
 mod spares;
 mod survey;
 #[cfg(test)]
@@ -41,11 +43,14 @@ pub use appender::{Appended, Appender, EntryHeader, MARK_AFTER};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::{
     ConfigError, DEFAULT_SEGMENT_SIZE, DEFAULT_SYNCS_IN_FLIGHT, DEFAULT_ZERO_AHEAD, LogConfig, MAX_SEGMENT_SIZE,
-    MAX_SYNCS_IN_FLIGHT, MAX_ZERO_AHEAD, MIN_SEGMENT_SIZE, MIN_ZERO_AHEAD, SEGMENT_SIZE_STEP,
+    MAX_SYNCS_IN_FLIGHT, MAX_ZERO_AHEAD, MIN_SEGMENT_SIZE, MIN_ZERO_AHEAD, SEGMENT_SIZE_STEP, Settles, UnfinishedCut,
 };
 pub use disk::{map_file, map_spare_file};
 pub use durations::{DURATION_BOUNDS, DurationCounts, Durations};
-pub use error::{AppendError, DumpError, OpenError, Operation, PoisonReport, ReadError, ReleaseError, ScrubError};
+pub use error::{
+    AppendError, AppendSpanError, CutError, DumpError, OpenError, Operation, PoisonReport, ReadError, ReleaseError,
+    ScrubError,
+};
 pub use folder::{FolderEntries, LogFolder, segments_span};
 pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGMENT_HEADER_LEN};
 pub use group_commit::Durable;
@@ -53,9 +58,10 @@ pub use housekeeping::{Housekeeping, Released, Usage};
 pub use log::CommitLog;
 pub use position::LogPosition;
 pub use read_only::ReadOnlyLog;
-pub use reader::{Entries, Entry, LogReader};
+pub use reader::{Entries, Entry, EntryAt, EntryHeaders, LogReader};
 pub use recovery::Recovery;
 pub use scrub::{ScrubStep, Scrubber};
 pub use shortage::Shortage;
+pub use span::{EntrySpan, SpanError};
 pub use survey::report::{Cut, DamagedRange, LogIdentity, Progress, SegmentInfo, Verification};
 pub use uncached::UncachedFile;

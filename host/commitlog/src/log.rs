@@ -13,7 +13,7 @@ use crate::preallocate::Preallocator;
 use crate::reader::View;
 use crate::recovery::{OnEntry, recover};
 use crate::settled::Settled;
-use crate::{Appender, Entry, LogConfig, LogReader, OpenError, Recovery};
+use crate::{Appender, Entry, LogConfig, LogReader, OpenError, Recovery, Settles};
 
 /// The commit log of one shard: an endless sequence of checksummed entries in segment files.
 pub struct CommitLog;
@@ -80,9 +80,14 @@ pub(crate) fn open_on(
     let end = recovered.tail.end;
     let seed = checksum_seed(&config.cluster_id, config.shard);
     let path_of = Box::new(move |name: &str| -> PathBuf { disk.path(name) });
-    // All that recovery kept is durable, and stays.
-    let settled = Arc::new(Settled::at(end));
-    let commit = Arc::new(GroupCommit::new(end, settled.clone(), recovered.segment.clone(), on_durable, path_of));
+    // All that recovery kept is durable. In the log of a single node it stays, too.
+    let (from, with_durable) = match config.settles {
+        Settles::WithDurable => (end, true),
+        Settles::ByCaller { from } => (from.0.min(end), false),
+    };
+    let settled = Arc::new(Settled::at(from));
+    let stays = with_durable.then(|| settled.clone());
+    let commit = Arc::new(GroupCommit::new(end, stays, recovered.segment.clone(), on_durable, path_of));
     let view = Arc::new(View::new(config.segment_size, seed, recovered.start, recovered.mappings, end, settled));
     let segment = recovered.segment;
     let horizon = Horizon::new(seed);

@@ -4,6 +4,8 @@
 //! filled cannot run out in the middle of an entry. In a segment that was made of a used file the blocks are written
 //! already: there, preparing is raising the horizon.
 
+mod cut;
+
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -55,7 +57,8 @@ pub(crate) struct Preallocator {
     factory: SegmentFactory,
     zero_ahead: u64,
     frontier: Mutex<Frontier>,
-    /// Space below is prepared: zero-filled, at least reserved, or below the horizon. Grows only under the frontier's lock.
+    /// Space below is prepared: zero-filled, at least reserved, or below the horizon. Changes only under the frontier's
+    /// lock, and only a cut lets it sink.
     ready: AtomicU64,
     /// Of what there was too little to prepare more, if all of what should be ahead has not been prepared since; 0 for none.
     short: AtomicU8,
@@ -205,14 +208,26 @@ impl Preallocator {
             return Ok(());
         }
         let mut frontier = self.lock_urgently();
-        let ready = self.ready.load(Ordering::Relaxed);
+        let segment = frontier.current.clone();
+        self.prepare(&mut frontier, &segment, end)
+    }
+
+    /// The same for the segment that comes next, where all of the current one is prepared.
+    pub(crate) fn ensure_next(&self, next: &WriteSegment, end: u64) -> Result<(), Failure> {
+        if end <= self.ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.prepare(&mut self.lock_urgently(), next, end)
+    }
+
+    fn prepare(&self, frontier: &mut Frontier, segment: &WriteSegment, end: u64) -> Result<(), Failure> {
+        let ready = self.ready.load(Ordering::Relaxed).max(self.factory.first_entry(segment.start));
         if end <= ready {
             return Ok(());
         }
-        let segment = frontier.current.clone();
         let until = end.max(ready + RESERVE_STEP).next_multiple_of(PAGE).min(segment.end);
         if segment.recycled {
-            return self.note_shortage(self.raise(&mut frontier.horizon, &segment, until));
+            return self.note_shortage(self.raise(&mut frontier.horizon, segment, until));
         }
         let reserved = segment.file.reserve(segment.offset(ready), until - ready);
         self.note_shortage(reserved.map_err(|cause| prepare_failure(&segment.name, segment.offset(ready), cause)))?;

@@ -33,7 +33,7 @@ impl CommitLog {
     ///
     /// Every segment that does not end at or before `from` is read and verified; 0 means all of them. Served are
     /// entries that are whole, in place and below the end as a start would judge it; `config.known_durable` and
-    /// `config.checkpoint` count as known to be durable. Nothing is cut, nothing is synced, no thread runs: what is
+    /// `config.checkpoint` count as known to be durable, and marks only with `config.marks_prove`. Nothing is cut, nothing is synced, no thread runs: what is
     /// served may not have been durable if the system crashed just before. The caller locks the folder: a node that runs
     /// on it may use the file of a released segment again, and what [`LogReader`] had handed out would change. For the
     /// log of a running node there is [`crate::LogFolder`], which reads by copies.
@@ -59,9 +59,8 @@ pub(crate) fn open_read_only_on(
     let LogConfig { cluster_id, shard, segment_size, .. } = *config;
     let identity = LogIdentity { cluster_id, shard, segment_size };
     let files = Files::new(disk, PathBuf::from(&config.directory), identity);
-    let checkpoint = config.checkpoint.map_or(0, |checkpoint| checkpoint.end.0);
-    let durable = config.known_durable.0.max(checkpoint);
-    let verification = survey(&files, Known { durable, from: from.0, headers_only: false }, progress)?;
+    let known = Known { durable: config.known(), marks_prove: config.marks_prove, from: from.0, headers_only: false };
+    let verification = survey(&files, known, progress)?;
     if verification.segments.is_empty() {
         return Err(OpenError::NoLog { directory: files.directory });
     }

@@ -1,19 +1,21 @@
 //! Reading: ranges of the mapped segments, and entries one after the other; without a copy where the bytes will never
 //! change ([`crate::settled`]), as copies above that.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod headers;
+mod spans;
+mod view;
+
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use crate::disk::{Mapping, bytes_of};
-use crate::format::{
-    ENTRY_HEADER_LEN, EntryKind, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, checksum_seed, padded, verify_entry,
-};
-use crate::segment::file_name;
-use crate::settled::Settled;
-use crate::{Checkpoint, LogIdentity, LogPosition, ReadError};
+pub use self::headers::{EntryAt, EntryHeaders};
+use self::view::Segments;
+pub(crate) use self::view::View;
+use crate::disk::bytes_of;
+use crate::format::{ENTRY_HEADER_LEN, EntryKind, StoredHeader, StoredKind};
+use crate::{Checkpoint, LogPosition, ReadError};
 
 /// One entry as it lies in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,154 +49,6 @@ impl Entry {
             leader_time_ms: header.leader_time_ms,
             kind,
             payload,
-        }
-    }
-}
-
-/// What readers share with the appender.
-pub(crate) struct View {
-    pub(crate) segment_size: u64,
-    pub(crate) seed: u32,
-    appended: AtomicU64,
-    /// What lies above is handed out as copies.
-    settled: Arc<Settled>,
-    segments: RwLock<Segments>,
-    /// Ranges that are not served, in order; only in a log that is open for reading only.
-    damage: Vec<(u64, u64)>,
-}
-
-/// Mappings of consecutive segments.
-struct Segments {
-    start: u64,
-    /// `None` where the file is missing.
-    mappings: VecDeque<Option<Arc<dyn Mapping>>>,
-}
-
-impl View {
-    /// `mappings` are consecutive segments, the first of which starts at `start`.
-    pub(crate) fn new(
-        segment_size: u64,
-        seed: u32,
-        start: u64,
-        mappings: Vec<Arc<dyn Mapping>>,
-        end: u64,
-        settled: Arc<Settled>,
-    ) -> Self {
-        let mappings = mappings.into_iter().map(Some).collect();
-        let segments = RwLock::new(Segments { start, mappings });
-        Self { segment_size, seed, appended: AtomicU64::new(end), settled, segments, damage: Vec::new() }
-    }
-
-    /// The same of a damaged log, in which some files and some ranges are not served, and which was durable up to
-    /// `durable`.
-    pub(crate) fn damaged(
-        identity: &LogIdentity,
-        (start, end): (u64, u64),
-        durable: u64,
-        mappings: VecDeque<Option<Arc<dyn Mapping>>>,
-        damage: Vec<(u64, u64)>,
-    ) -> Self {
-        let seed = checksum_seed(&identity.cluster_id, identity.shard);
-        let segments = RwLock::new(Segments { start, mappings });
-        let (appended, settled) = (AtomicU64::new(end), Arc::new(Settled::at(durable.min(end))));
-        Self { segment_size: identity.segment_size, seed, appended, settled, segments, damage }
-    }
-
-    pub(crate) fn appended(&self) -> u64 {
-        self.appended.load(Ordering::Acquire)
-    }
-
-    /// Bytes below `end` are written.
-    pub(crate) fn publish(&self, end: u64) {
-        self.appended.store(end, Ordering::Release);
-    }
-
-    pub(crate) fn add_segment(&self, mapping: Arc<dyn Mapping>) {
-        self.segments.write().unwrap_or_else(PoisonError::into_inner).mappings.push_back(Some(mapping));
-    }
-
-    /// Takes the first segment out if it lies entirely below `before` and a later one holds an entry below `durable`.
-    pub(crate) fn release_first(&self, before: u64, durable: u64) -> Option<(u64, Arc<dyn Mapping>)> {
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        let (start, end) = (segments.start, segments.start + self.segment_size);
-        if end > before || durable <= end + SEGMENT_HEADER_LEN {
-            return None;
-        }
-        let mapping = segments.mappings.pop_front().flatten()?;
-        segments.start = end;
-        Some((start, mapping))
-    }
-
-    pub(crate) fn start(&self) -> u64 {
-        self.extent().0
-    }
-
-    /// Start of the first segment, and how many there are.
-    pub(crate) fn extent(&self) -> (u64, u64) {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        (segments.start, segments.mappings.len() as u64)
-    }
-
-    /// The mapping of the segment that holds the whole range, and the range's offset in it.
-    fn locate(&self, position: u64, len: u64) -> Result<(Arc<dyn Mapping>, u64), ReadError> {
-        let end = self.appended();
-        let at = LogPosition(position);
-        let offset = position % self.segment_size;
-        if position.checked_add(len).is_none_or(|range_end| range_end > end) {
-            return Err(ReadError::BeyondEnd { position: at, len, end: LogPosition(end) });
-        }
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        if position < segments.start {
-            return Err(ReadError::BeforeStart { position: at, start: LogPosition(segments.start) });
-        }
-        if let Some((_, to)) = self.damage.iter().find(|(from, to)| *from < position + len.max(1) && position < *to) {
-            return Err(ReadError::Damaged { position: at, resume: LogPosition(*to) });
-        }
-        if offset < SEGMENT_HEADER_LEN || offset + len > self.segment_size {
-            return Err(ReadError::OutsideEntries { position: at, len });
-        }
-        let number = (position - segments.start) / self.segment_size;
-        let mapping = segments.mappings.get(number as usize).cloned().flatten();
-        // Only a range of length 0 at the very end can be in a segment that is not there yet.
-        mapping.map(|mapping| (mapping, offset)).ok_or(ReadError::OutsideEntries { position: at, len })
-    }
-
-    /// The entry that starts at `position`, verified; a filler gives `None` for its entry. Returns the end, too.
-    fn entry(&self, position: u64) -> Result<(Option<Entry>, u64), ReadError> {
-        let (header, _, payload) = self.stored(position)?;
-        let entry = match header.kind {
-            StoredKind::Filler => None,
-            StoredKind::Entry(kind) => Some(Entry::new(&header, kind, payload)),
-        };
-        Ok((entry, header.end()))
-    }
-
-    /// Header, checksum and payload of what is stored at `position`, verified.
-    fn stored(&self, position: u64) -> Result<(StoredHeader, u32, Bytes), ReadError> {
-        let (mapping, offset) = self.locate(position, ENTRY_HEADER_LEN)?;
-        let mut bytes = [0; ENTRY_HEADER_LEN as usize];
-        mapping.copy(offset, &mut bytes);
-        let header =
-            StoredHeader::decode(self.seed, &bytes, position).map_err(|fault| self.not_an_entry(position, fault))?;
-        let payload_len = padded(header.payload_len.into());
-        let (mapping, offset) = self.locate(position, ENTRY_HEADER_LEN + payload_len)?;
-        let payload = bytes_of(
-            mapping,
-            &self.settled,
-            position + ENTRY_HEADER_LEN,
-            offset + ENTRY_HEADER_LEN,
-            payload_len as usize,
-        );
-        let crc = verify_entry(self.seed, &bytes, &payload).map_err(|fault| self.not_an_entry(position, fault))?;
-        Ok((header, crc, payload.slice(..header.payload_len as usize)))
-    }
-
-    fn not_an_entry(&self, position: u64, fault: crate::format::EntryFault) -> ReadError {
-        ReadError::NotAnEntry {
-            position: LogPosition(position),
-            segment: file_name(position - position % self.segment_size),
-            offset: position % self.segment_size,
-            reason: fault.to_string(),
         }
     }
 }
@@ -243,6 +97,11 @@ impl LogReader {
         LogPosition(self.view.appended())
     }
 
+    /// What lies below never changes, and is handed out without a copy.
+    pub fn settled(&self) -> LogPosition {
+        LogPosition(self.view.settled().position())
+    }
+
     /// The `len` bytes from `position` on, without a copy if they are durable, and without a check against the checksum (that
     /// covers whole entries: see [`Self::entries_from`]).
     ///
@@ -275,7 +134,9 @@ impl LogReader {
     /// No sound entry starts there.
     pub fn checkpoint_at(&self, position: LogPosition) -> Result<Checkpoint, ReadError> {
         match self.view.stored(position.0)? {
-            (header, crc, _) if header.kind != StoredKind::Filler => Ok(Checkpoint::new(&header, crc)),
+            (stored, _) if stored.header.kind != StoredKind::Filler => {
+                Ok(Checkpoint::new(&stored.header, stored.checksum))
+            }
             _ => Err(ReadError::OutsideEntries { position, len: 0 }),
         }
     }
@@ -306,12 +167,7 @@ impl Iterator for Entries {
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.failed {
-            if self.position.is_multiple_of(self.view.segment_size) && self.position < self.view.appended() {
-                self.position += SEGMENT_HEADER_LEN;
-            }
-            if self.position >= self.view.appended() {
-                return None;
-            }
+            self.position = self.view.next_entry(self.position)?;
             match self.view.entry(self.position) {
                 Ok((entry, end)) => {
                     self.position = end;

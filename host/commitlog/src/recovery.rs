@@ -5,6 +5,7 @@ mod checkpoint;
 mod cut;
 mod headers;
 mod leftover;
+mod unfinished;
 
 use std::error::Error;
 use std::io;
@@ -85,6 +86,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered, OpenError> {
     let started = Instant::now();
     let mut recovery = Scan::begin(factory, config)?;
+    recovery.finish_cut()?;
     recovery.walk(on_entry)?;
     let remains = recovery.look_behind_the_end()?;
     recovery.refuse_damage(&remains)?;
@@ -288,7 +290,7 @@ impl<'a> Scan<'a> {
 
     /// Collects what lies behind the chain's end.
     fn look_behind_the_end(&self) -> Result<Remains, OpenError> {
-        let mut remains = Remains::new(self.seed, self.certain().max(self.config.known_durable.0));
+        let mut remains = Remains::new(self.seed, self.certain(), self.config.marks_prove);
         for (number, found) in self.found.iter().enumerate().skip(self.at) {
             let from = self.tail.end.max(self.factory.first_entry(found.start));
             remains.look(found, from, self.written_to(found)).map_err(self.io("read", found.start))?;

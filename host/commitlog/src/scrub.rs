@@ -36,7 +36,7 @@ struct Sealed {
 
 /// Reads what was written long ago and compares it with its checksums, as slowly as its caller wants.
 ///
-/// Only segments that are full and durable are read, header included; each of their bytes belongs to an entry, and the
+/// Only segments that are full, durable and settled are read, header included; each of their bytes belongs to an entry, and the
 /// checksum of each entry to the one before it. Files are read past the page cache (`O_DIRECT`): so the medium is
 /// verified, not a copy that happens to be in memory, and no page that readers need is evicted. On a file system that
 /// has no direct reads, ordinary reads are used instead; what they leave in the cache is for the kernel to reclaim.
@@ -107,7 +107,7 @@ impl Scrubber {
             // Released meanwhile.
             (self.next, self.previous, self.last_index) = (start, None, None);
         }
-        if self.next + size > self.log.commit.durable().min(self.log.view.appended()) {
+        if self.next + size > self.log.kept() {
             step.damage.extend(self.held.take());
             (self.next, self.previous, self.last_index) = (start, None, None);
             return Ok(false);

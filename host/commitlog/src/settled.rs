@@ -2,7 +2,8 @@
 //!
 //! # To ensure correctness
 //! - The position only rises, and only to where entries are certain to stay: that is what is durable in the log of a single
-//!   node, and what is committed in that of several. [`crate::group_commit`] alone raises it.
+//!   node, where [`crate::group_commit`] raises it, and what is committed in that of several, where the caller does
+//!   ([`crate::Appender::settle`]). A cut below it is refused.
 //! - Nothing below it is ever overwritten with other bytes while a mapping of the file is left. Recovery cuts behind the end
 //!   of what was durable and writes the rest again as it is; a released file is used again only when nobody maps it; a
 //!   repair writes another file.

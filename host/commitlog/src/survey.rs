@@ -21,10 +21,12 @@ use crate::{LogPosition, OpenError};
 const REPORT_EVERY: u64 = 8 << 20;
 
 /// What a look takes for granted, and where it begins.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     /// Durable for certain.
     pub(crate) durable: u64,
+    /// Durable marks in entries say what else is.
+    pub(crate) marks_prove: bool,
     /// Segments that end at or before this position are left out.
     pub(crate) from: u64,
     /// Only headers are looked at: quick, and says nothing about payloads.
@@ -37,7 +39,7 @@ pub(crate) fn survey(
     known: Known,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verification, OpenError> {
-    let (findings, next) = (Findings::new(known.durable), VecDeque::new());
+    let (findings, next) = (Findings::new(known.durable, known.marks_prove), VecDeque::new());
     let mut survey = Survey { files, known, progress, findings, next, total_bytes: 0, open_end: None };
     survey.walk()?;
     Ok(survey.findings.judge(files))
@@ -136,7 +138,7 @@ impl Survey<'_> {
     /// The segment at `released` left the log while it was looked at, and all before it: what was found is gone. Gives
     /// the first segment that is still there.
     fn begin_anew(&mut self, released: u64) -> Result<Option<u64>, OpenError> {
-        self.findings = Findings::new(self.known.durable);
+        self.findings = Findings::new(self.known.durable, self.known.marks_prove);
         self.open_end = None;
         self.list(released + self.size())?;
         Ok(self.next.front().copied())

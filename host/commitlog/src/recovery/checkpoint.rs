@@ -18,10 +18,11 @@ impl Scan<'_> {
         Ok(true)
     }
 
-    /// Everything below this is known to be on the disk: an entry's mark says so, or a snapshot that was made of
-    /// entries which had been reported durable.
+    /// Everything below this is known to be on the disk: the caller says so, by itself or by a snapshot that was made of
+    /// entries which had been reported durable, or an entry's mark, where marks prove anything.
     pub(super) fn certain(&self) -> u64 {
-        self.tail.mark.max(self.config.checkpoint.map_or(0, |checkpoint| checkpoint.end.0))
+        let marked = if self.config.marks_prove { self.tail.mark } else { 0 };
+        marked.max(self.config.known())
     }
 
     fn begin_behind(&mut self, checkpoint: &Checkpoint) -> Result<(), OpenError> {

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use super::Scan;
 use super::headers::Found;
 use super::leftover::Remains;
-use crate::disk::File;
+use crate::cutting::write_zeros;
 use crate::segment::file_name;
 use crate::{Cut, LogPosition, OpenError};
 
@@ -63,14 +63,4 @@ impl Scan<'_> {
         }
         Ok(())
     }
-}
-
-fn write_zeros(file: &dyn File, mut offset: u64, mut len: u64) -> io::Result<()> {
-    let zeros = vec![0; (1 << 20).min(len as usize)];
-    while len > 0 {
-        let part = len.min(zeros.len() as u64);
-        file.write_at(offset, &mut [IoSlice::new(&zeros[..part as usize])])?;
-        (offset, len) = (offset + part, len - part);
-    }
-    Ok(())
 }

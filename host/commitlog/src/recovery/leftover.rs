@@ -11,7 +11,9 @@ const WINDOW: u64 = 1 << 20;
 /// Findings behind the end of the chain.
 pub(crate) struct Remains {
     seed: u32,
-    /// Highest position that any sound header, in the chain or behind it, says is durable.
+    /// Whether marks tell what is durable here.
+    marks_prove: bool,
+    /// Highest position that the caller or any sound header, in the chain or behind it, says is durable.
     pub(crate) durable: u64,
     /// Position of the last sound header behind the end.
     pub(crate) last_header: Option<u64>,
@@ -24,8 +26,8 @@ pub(crate) struct Remains {
 }
 
 impl Remains {
-    pub(crate) fn new(seed: u32, durable: u64) -> Self {
-        Self { seed, durable, last_header: None, last_byte: None, last_byte_here: None, searched: 0 }
+    pub(crate) fn new(seed: u32, durable: u64, marks_prove: bool) -> Self {
+        Self { seed, marks_prove, durable, last_header: None, last_byte: None, last_byte_here: None, searched: 0 }
     }
 
     /// Looks through a segment from position `from` on, up to the offset from which on nothing was written. Holes are
@@ -87,7 +89,9 @@ impl Remains {
         };
         match decoded {
             Ok(header) => {
-                self.durable = self.durable.max(header.durable_mark);
+                if self.marks_prove {
+                    self.durable = self.durable.max(header.durable_mark);
+                }
                 self.last_header = Some(header.position);
                 let end = at + ENTRY_HEADER_LEN + padded(header.payload_len.into());
                 // A length that no entry can have says nothing about where the next one is.

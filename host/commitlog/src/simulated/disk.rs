@@ -75,6 +75,11 @@ pub enum Event {
         /// The position.
         to: u64,
     },
+    /// Not of the disk: the caller has noted that the log is to be cut off at this position.
+    Cut {
+        /// The position.
+        to: u64,
+    },
     /// Not of the disk: the caller asks the log to release what lies before this position.
     ReleaseAsked {
         /// The position.
@@ -112,6 +117,10 @@ pub enum Fault {
     Sync,
     /// A sync of the folder fails.
     SyncDirectory,
+    /// A write of zeros stops half-way with EIO.
+    WriteOfZeros,
+    /// A file cannot be removed.
+    Remove,
     /// No space for new files and new blocks, until cleared.
     NoSpace,
     /// Nothing can be opened, until cleared.
@@ -283,10 +292,13 @@ impl SimDisk {
         self.lock().inodes[inode].data[offset] ^= 4;
     }
 
-    /// Highest position reported durable within the first `events`.
+    /// Up to where the log was durable after the first `events`, as was reported: that far, or up to a later cut below.
     pub fn reported(&self, events: usize) -> u64 {
-        let reported = |event: &Event| if let Event::Reported { to } = event { Some(*to) } else { None };
-        self.lock().events[..events].iter().filter_map(reported).max().unwrap_or(0)
+        self.lock().events[..events].iter().fold(0, |durable, event| match event {
+            Event::Reported { to } => *to,
+            Event::Cut { to } => durable.min(*to),
+            _ => durable,
+        })
     }
 
     /// Bytes read by everybody so far.
@@ -382,6 +394,9 @@ impl Disk for SimDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.lock();
         state.enough(false)?;
+        if SimFile::take_fault(&mut state, Fault::Remove) {
+            return Err(io_error());
+        }
         state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
         state.events.push(Event::Remove { name: name.to_owned() });
         Ok(())
@@ -463,7 +478,7 @@ impl File for SimFile {
         if end > state.inodes[self.inode].allocated && state.faults.contains(&Fault::NoSpace) {
             return Err(no_space());
         }
-        let failed = !zeros && Self::take_fault(&mut state, Fault::Write);
+        let failed = Self::take_fault(&mut state, if zeros { Fault::WriteOfZeros } else { Fault::Write });
         if failed {
             data.truncate(data.len() / 2);
         }

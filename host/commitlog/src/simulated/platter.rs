@@ -73,7 +73,7 @@ impl Platter {
                 let file = &mut self.files[*inode];
                 file.adrift.append(&mut file.pending);
             }
-            Event::Reported { .. } | Event::ReleaseAsked { .. } | Event::Released { .. } => {}
+            Event::Reported { .. } | Event::Cut { .. } | Event::ReleaseAsked { .. } | Event::Released { .. } => {}
         }
     }
 

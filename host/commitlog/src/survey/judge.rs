@@ -64,8 +64,9 @@ pub(crate) struct Findings {
     pub(crate) start: Option<u64>,
     segments: Vec<SegmentInfo>,
     holes: Vec<Noted>,
-    /// Highest position that anything says is durable.
+    /// Highest position that anything says is durable that counts.
     durable: u64,
+    marks_prove: bool,
     /// Whole entries, marks included, and the index of the last.
     entries: u64,
     last_index: Option<u64>,
@@ -79,12 +80,13 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    pub(crate) fn new(durable: u64) -> Self {
+    pub(crate) fn new(durable: u64, marks_prove: bool) -> Self {
         Self {
             start: None,
             segments: Vec::new(),
             holes: Vec::new(),
             durable,
+            marks_prove,
             entries: 0,
             last_index: None,
             end: 0,
@@ -127,7 +129,7 @@ impl Findings {
         count_entry(self.segment(), header);
         self.previous = Some(crc);
         self.end = header.end();
-        self.durable = self.durable.max(header.durable_mark);
+        self.note_mark(header.durable_mark);
         self.last_header = Some(header.position);
         self.last_byte = Some(header.end() - 1);
         self.after_filler = header.kind == StoredKind::Filler;
@@ -141,8 +143,14 @@ impl Findings {
         }
     }
 
+    fn note_mark(&mut self, mark: u64) {
+        if self.marks_prove {
+            self.durable = self.durable.max(mark);
+        }
+    }
+
     pub(crate) fn note_gap(&mut self, gap: &Gap) {
-        self.durable = self.durable.max(gap.durable);
+        self.note_mark(gap.durable);
         self.last_header = self.last_header.max(gap.last_header);
         self.last_byte = self.last_byte.max(gap.last_byte);
         let fault = match &gap.unreadable {

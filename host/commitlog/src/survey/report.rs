@@ -99,7 +99,7 @@ pub struct Verification {
     pub start: LogPosition,
     /// End of what counts.
     pub end: LogPosition,
-    /// Everything below was durable, as marks and the caller know.
+    /// Everything below was durable, as the caller knows, and marks, where they prove anything.
     pub durable: LogPosition,
     /// Whole entries below `end`, marks included.
     pub entries: u64,

@@ -3,8 +3,8 @@
 
 use crate::simulated::{self, Event, Image, Rng, SimDisk, Steps};
 use crate::{
-    AppendError, Appender, Checkpoint, Entry, EntryHeader, EntryKind, LogConfig, LogPosition, LogReader, OpenError,
-    Recovery,
+    AppendError, AppendSpanError, Appended, Appender, Checkpoint, CutError, Entry, EntryHeader, EntryKind, EntrySpan,
+    LogConfig, LogPosition, LogReader, OpenError, Recovery, Settles, UnfinishedCut,
 };
 
 pub(super) const SEGMENT: u64 = 16 << 10;
@@ -17,6 +17,11 @@ pub(super) fn config() -> LogConfig {
         syncs_in_flight: 3,
         ..LogConfig::new("sim", *b"cluster-of-tests", 3)
     }
+}
+
+/// That of a replica: what is durable may be cut off until the caller says otherwise, and marks prove nothing.
+pub(super) fn replica() -> LogConfig {
+    LogConfig { marks_prove: false, settles: Settles::ByCaller { from: LogPosition(0) }, ..config() }
 }
 
 /// A log that is open on a simulated disk, and what it handed over.
@@ -49,43 +54,82 @@ pub(super) struct Submitted {
     pub(super) written_at: usize,
 }
 
+/// A cut of the log's end.
+pub(super) struct CutDone {
+    /// How many events had happened when it was noted, and when the note was taken back.
+    pub(super) began: usize,
+    pub(super) ended: usize,
+    pub(super) note: UnfinishedCut,
+    /// What there was before it.
+    pub(super) before: Vec<Submitted>,
+}
+
 pub(super) struct Run {
     pub(super) log: Opened,
     pub(super) rng: Rng,
     pub(super) submitted: Vec<Submitted>,
+    pub(super) cuts: Vec<CutDone>,
     steps: Steps,
 }
 
 impl Run {
     pub(super) fn new(image: Image, rng: Rng) -> Self {
-        let log = open(image).unwrap();
-        let steps = Steps::new(config().syncs_in_flight);
+        Self::with(SimDisk::new(image), &config(), rng)
+    }
+
+    pub(super) fn with(disk: SimDisk, config: &LogConfig, rng: Rng) -> Self {
+        let log = open_disk(disk, config).unwrap();
+        let steps = Steps::new(config.syncs_in_flight);
         let checkpoint = |entry: &Entry| log.reader.checkpoint_at(entry.position).unwrap();
         let at = |entry: &Entry| Submitted { entry: entry.clone(), checkpoint: checkpoint(entry), written_at: 0 };
         let submitted = log.entries.iter().map(at).collect();
-        Self { log, rng, submitted, steps }
+        Self { log, rng, submitted, steps, cuts: Vec::new() }
     }
 
     /// The next entry's header and payload: a function of its number alone, so that a lost entry that is appended
     /// again has the same bytes.
     pub(super) fn append(&mut self, kind: EntryKind, len: usize) -> Result<(), AppendError> {
+        self.append_in(0, kind, len)
+    }
+
+    /// The same for one of several leaders: each writes other bytes.
+    pub(super) fn append_in(&mut self, leader: u64, kind: EntryKind, len: usize) -> Result<(), AppendError> {
         let number = self.submitted.last().map_or(1, |last| last.entry.index + 1);
-        let payload: Vec<u8> = (0..len as u64).map(|at| (number * 37 + at * 11 + at / 256) as u8 | 1).collect();
-        let header = EntryHeader { term: 1 + number / 50, index: number, leader_time_ms: 1_000_000, kind };
+        let first = leader * 53 + number * 37;
+        let payload: Vec<u8> = (0..len as u64).map(|at| (first + at * 11 + at / 256) as u8 | 1).collect();
+        let header = EntryHeader { term: 1 + leader + number / 50, index: number, leader_time_ms: 1_000_000, kind };
         let (one, two) = payload.split_at(len / 3);
         let appended = self.log.appender.append(header, &[one, two])?;
-        let entry = Entry {
-            position: appended.position,
-            payload_position: appended.payload_position,
-            end: appended.end,
-            term: header.term,
-            index: header.index,
-            leader_time_ms: header.leader_time_ms,
-            kind,
-            payload: payload.into(),
-        };
+        let entry = self.log.reader.entry_at(appended.position).unwrap();
+        assert_eq!(entry.payload, payload);
+        self.submit(entry, appended);
+        Ok(())
+    }
+
+    /// What another replica sent.
+    pub(super) fn append_span(&mut self, span: &EntrySpan) -> Result<(), AppendSpanError> {
+        let appended = self.log.appender.append_span(span)?;
+        self.submit(span.entry(), appended);
+        Ok(())
+    }
+
+    fn submit(&mut self, entry: Entry, appended: Appended) {
         let (checkpoint, written_at) = (appended.checkpoint, self.log.disk.events());
+        assert_eq!((entry.position, entry.end), (appended.position, appended.end));
         self.submitted.push(Submitted { entry, checkpoint, written_at });
+    }
+
+    /// Cuts off all but the first `kept` entries that are there, at least one, as a caller does who notes it.
+    pub(super) fn cut(&mut self, kept: usize) -> Result<(), CutError> {
+        let last = self.submitted[kept - 1].checkpoint;
+        let note = UnfinishedCut { to: last.end, end: self.log.appender.appended() };
+        self.log.disk.record(Event::Cut { to: last.end.0 });
+        let began = self.log.disk.events();
+        self.log.appender.cut(&last)?;
+        self.log.disk.record(Event::Cut { to: last.end.0 });
+        let before = self.submitted.clone();
+        self.submitted.truncate(kept);
+        self.cuts.push(CutDone { began, ended: self.log.disk.events(), note, before });
         Ok(())
     }
 

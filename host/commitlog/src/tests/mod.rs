@@ -4,6 +4,7 @@ mod bit_flips;
 mod block_layer;
 mod bugs_are_caught;
 mod checkpoint;
+mod cutting;
 mod decoders;
 mod driver;
 mod faults;
