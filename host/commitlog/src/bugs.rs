@@ -81,6 +81,8 @@ bugs! {
     SYNC_OF_BEFORE_THE_CUT_COUNTED
     /// The file of a segment that was cut off is kept for the next one.
     CUT_SEGMENT_KEPT
+    /// Marks in a replica's entries, which speak of the disks of others, tell damage from a torn tail.
+    MARKS_OF_OTHERS_TRUSTED
     /// The durable mark of an entry is written as 0, as if nothing were known.
     NO_DURABLE_MARK
 }

@@ -102,6 +102,15 @@ impl LogConfig {
         }
     }
 
+    /// Whether a mark in an entry says anything of this disk.
+    pub(crate) fn trusts_marks(&self) -> bool {
+        #[cfg(test)]
+        if crate::bugs::MARKS_OF_OTHERS_TRUSTED.injected() {
+            return true;
+        }
+        self.marks_prove
+    }
+
     /// What the caller knows to be durable, by itself and by its snapshot. What was to be cut off counts no more.
     pub(crate) fn known(&self) -> u64 {
         let kept = self.unfinished_cut.map_or(LogPosition::BEYOND, |cut| cut.to);

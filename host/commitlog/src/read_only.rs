@@ -59,7 +59,8 @@ pub(crate) fn open_read_only_on(
     let LogConfig { cluster_id, shard, segment_size, .. } = *config;
     let identity = LogIdentity { cluster_id, shard, segment_size };
     let files = Files::new(disk, PathBuf::from(&config.directory), identity);
-    let known = Known { durable: config.known(), marks_prove: config.marks_prove, from: from.0, headers_only: false };
+    let known =
+        Known { durable: config.known(), marks_prove: config.trusts_marks(), from: from.0, headers_only: false };
     let verification = survey(&files, known, progress)?;
     if verification.segments.is_empty() {
         return Err(OpenError::NoLog { directory: files.directory });

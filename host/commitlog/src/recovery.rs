@@ -290,7 +290,7 @@ impl<'a> Scan<'a> {
 
     /// Collects what lies behind the chain's end.
     fn look_behind_the_end(&self) -> Result<Remains, OpenError> {
-        let mut remains = Remains::new(self.seed, self.certain(), self.config.marks_prove);
+        let mut remains = Remains::new(self.seed, self.certain(), self.config.trusts_marks());
         for (number, found) in self.found.iter().enumerate().skip(self.at) {
             let from = self.tail.end.max(self.factory.first_entry(found.start));
             remains.look(found, from, self.written_to(found)).map_err(self.io("read", found.start))?;

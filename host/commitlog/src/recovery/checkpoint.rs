@@ -21,7 +21,7 @@ impl Scan<'_> {
     /// Everything below this is known to be on the disk: the caller says so, by itself or by a snapshot that was made of
     /// entries which had been reported durable, or an entry's mark, where marks prove anything.
     pub(super) fn certain(&self) -> u64 {
-        let marked = if self.config.marks_prove { self.tail.mark } else { 0 };
+        let marked = if self.config.trusts_marks() { self.tail.mark } else { 0 };
         marked.max(self.config.known())
     }
 

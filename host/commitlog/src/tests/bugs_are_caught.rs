@@ -1,6 +1,7 @@
 //! Each of these mistakes is made once on purpose: the suites above would not let it pass.
 
 use super::bit_flips;
+use super::cutting;
 use super::driver::{Run, config, open};
 use super::faults;
 use super::power_cuts::violation;
@@ -93,6 +94,39 @@ fn a_file_that_is_used_again_while_a_reader_holds_it() {
 fn bytes_that_may_be_cut_off_handed_out_without_a_copy() {
     let caught = bugs::UNSETTLED_BYTES_SHARED.during(settled::bytes_changed_above_the_durable_position);
     println!("{}", caught.expect("an overwrite above the durable position catches it"));
+}
+
+#[test]
+fn a_suffix_that_is_forgotten_and_not_cut_off() {
+    power_cuts_catch(&bugs::SUFFIX_NOT_CUT);
+    let caught = bugs::SUFFIX_NOT_CUT.during(|| (0..60).find_map(cutting::torn_cut));
+    println!("{}", caught.expect("power cuts during a cut catch it"));
+}
+
+#[test]
+fn a_cut_that_takes_one_entry_too_many() {
+    power_cuts_catch(&bugs::CUT_OFF_BY_ONE);
+    let caught = bugs::CUT_OFF_BY_ONE.during(|| (0..60).find_map(cutting::torn_cut));
+    println!("{}", caught.expect("power cuts during a cut catch it"));
+}
+
+#[test]
+fn a_sync_of_before_a_cut_that_counts_after_it() {
+    power_cuts_catch(&bugs::SYNC_OF_BEFORE_THE_CUT_COUNTED);
+    let caught = bugs::SYNC_OF_BEFORE_THE_CUT_COUNTED.during(cutting::sync_of_before_counted);
+    println!("{}", caught.expect("a sync over a cut catches it"));
+}
+
+#[test]
+fn a_segment_that_was_cut_off_and_becomes_a_spare() {
+    let caught = bugs::CUT_SEGMENT_KEPT.during(cutting::cut_segment_comes_again);
+    println!("{}", caught.expect("going on behind a cut catches it"));
+}
+
+/// Entries that others wrote state what was durable on the disks of these.
+#[test]
+fn marks_that_are_trusted_in_the_log_of_a_replica() {
+    power_cuts_catch(&bugs::MARKS_OF_OTHERS_TRUSTED);
 }
 
 #[test]

@@ -69,6 +69,9 @@ pub(super) struct Run {
     pub(super) rng: Rng,
     pub(super) submitted: Vec<Submitted>,
     pub(super) cuts: Vec<CutDone>,
+    pub(super) config: LogConfig,
+    /// How many events had happened when it was open.
+    pub(super) opened_at: usize,
     steps: Steps,
 }
 
@@ -83,7 +86,8 @@ impl Run {
         let checkpoint = |entry: &Entry| log.reader.checkpoint_at(entry.position).unwrap();
         let at = |entry: &Entry| Submitted { entry: entry.clone(), checkpoint: checkpoint(entry), written_at: 0 };
         let submitted = log.entries.iter().map(at).collect();
-        Self { log, rng, submitted, steps, cuts: Vec::new() }
+        let opened_at = log.disk.events();
+        Self { log, rng, submitted, steps, cuts: Vec::new(), config: config.clone(), opened_at }
     }
 
     /// The next entry's header and payload: a function of its number alone, so that a lost entry that is appended
@@ -100,8 +104,16 @@ impl Run {
         let header = EntryHeader { term: 1 + leader + number / 50, index: number, leader_time_ms: 1_000_000, kind };
         let (one, two) = payload.split_at(len / 3);
         let appended = self.log.appender.append(header, &[one, two])?;
-        let entry = self.log.reader.entry_at(appended.position).unwrap();
-        assert_eq!(entry.payload, payload);
+        let entry = Entry {
+            position: appended.position,
+            payload_position: appended.payload_position,
+            end: appended.end,
+            term: header.term,
+            index: header.index,
+            leader_time_ms: header.leader_time_ms,
+            kind,
+            payload: payload.into(),
+        };
         self.submit(entry, appended);
         Ok(())
     }
@@ -161,6 +173,58 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Does one random thing that only a replica of a group does: what others wrote comes, what is committed settles,
+    /// and what is not is cut off.
+    pub(super) fn step_of_a_replica(&mut self) {
+        match self.rng.below(8) {
+            0 if self.submitted.len() > 1 => {
+                let kept = self.submitted.len() - self.rng.below(self.submitted.len().min(12) as u64) as usize;
+                if self.submitted[kept - 1].entry.end >= self.log.reader.settled() {
+                    self.cut(kept).unwrap();
+                }
+            }
+            1..=3 => {
+                let spans = self.of_another_leader();
+                for span in spans {
+                    self.append_span(&span).unwrap();
+                }
+            }
+            4 => {
+                let durable = self.log.appender.durable().0;
+                let settled = self.log.reader.settled().0;
+                let committed = settled + self.rng.below(durable.saturating_sub(settled) / 2 + 1);
+                self.log.appender.settle(LogPosition(committed));
+            }
+            _ => self.step().unwrap(),
+        }
+    }
+
+    /// What a leader sends that has the same log up to here, and goes on with bytes of its own.
+    fn of_another_leader(&mut self) -> Vec<EntrySpan> {
+        let disk = self.log.disk.fork(self.log.disk.events());
+        let mut leader = Self::with(disk, &replica(), Rng::new(self.rng.next()));
+        let own = leader.submitted.len();
+        let mut begins = leader.log.appender.appended();
+        for _ in 0..1 + leader.rng.below(4) {
+            let len = leader.length();
+            leader.append_in(1 + self.rng.below(3), EntryKind::Records, len).unwrap();
+        }
+        let ends = leader.submitted[own..].iter().map(|submitted| submitted.entry.end);
+        ends.map(|end| leader.log.reader.span(std::mem::replace(&mut begins, end), end).unwrap()).collect()
+    }
+
+    /// What had been given to the log and not been cut off when so many events had happened, and the note of a cut that
+    /// was under way.
+    pub(super) fn history(&self, events: usize) -> (&[Submitted], Option<UnfinishedCut>) {
+        let under_way = self.cuts.iter().find(|cut| cut.began <= events && events < cut.ended).map(|cut| cut.note);
+        let later = self.cuts.iter().find(|cut| events < cut.began);
+        let there = later.map_or(&self.submitted, |cut| &cut.before);
+        // What was cut off then, or is being cut off, is in no list of a later time.
+        let kept = under_way
+            .map_or(usize::MAX, |note| there.iter().take_while(|submitted| submitted.entry.end <= note.to).count());
+        (&there[..kept.min(there.len())], under_way)
     }
 
     /// Releases what a snapshot that ends with some durable entry does not need. What the log says about it is

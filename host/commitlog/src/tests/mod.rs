@@ -17,4 +17,5 @@ mod scrub;
 mod settled;
 mod shortages;
 mod space;
+mod spans;
 mod survey;

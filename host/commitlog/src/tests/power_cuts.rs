@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::driver::{Opened, Run, Submitted, config, open, open_disk};
+use super::driver::{Opened, Run, Submitted, config, open, open_disk, replica};
 use super::recycled;
 use crate::format::{ENTRY_HEADER_LEN, StoredHeader, checksum_seed};
 use crate::segment::file_name;
@@ -34,9 +34,10 @@ impl Said {
     fn within(run: &Run, events: usize) -> Self {
         let (Opened { disk, recovery, .. }, released) = (&run.log, run.log.disk.released(events));
         let start = recovery.start.0;
+        let cut = run.cuts.iter().filter(|cut| cut.began <= events).map(|cut| cut.note.to.0).min();
         Self {
             events,
-            durable: disk.reported(events).max(recovery.end.0),
+            durable: disk.reported(events).max(recovery.end.0.min(cut.unwrap_or(u64::MAX))),
             released: (released.0.max(start), released.1.max(start)),
         }
     }
@@ -76,6 +77,12 @@ fn check(submitted: &[Submitted], said: Said, opened: &Result<Opened, OpenError>
 /// One power cut and what follows: a second cut during recovery, and more entries after it.
 fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), String> {
     let said = Said::within(run, at);
+    let (history, note) = run.history(at);
+    // A replica notes now and then how far it is durable; the log of a single node is not told.
+    let knows = !run.config.marks_prove && at >= run.opened_at;
+    let known_durable = if knows { rng.below(said.durable + 1) } else { 0 };
+    let noted = LogConfig { known_durable: LogPosition(known_durable), ..run.config.clone() };
+    let config = LogConfig { unfinished_cut: note, ..noted.clone() };
     // Now and then only the process dies, and the power later: then all is there that was written.
     let killed = rng.chance(3);
     let disk = match killed {
@@ -84,10 +91,10 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
     };
     let before = disk.events();
     let found = disk.fork(before);
-    let opened = open_disk(disk, &config());
-    check(&run.submitted, said, &opened)?;
+    let opened = open_disk(disk, &config);
+    check(history, said, &opened)?;
     let opened = opened.map_err(|error| error.to_string())?;
-    let submitted = left(&run.submitted, opened.recovery.start);
+    let submitted = left(history, opened.recovery.start);
     let written = submitted.iter().filter(|submitted| submitted.written_at <= at).count();
     if killed && opened.entries.len() != written {
         return Err(format!("{written} entries were written, {} are there after a kill", opened.entries.len()));
@@ -97,20 +104,39 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
     }
     let disk = &opened.disk;
     nothing_is_left_behind_the_end(submitted, &opened)?;
-    start_behind_a_checkpoint(submitted, &opened, &found, said, rng)?;
+    nothing_that_was_cut_off_is_left(run, &opened)?;
+    start_behind_a_checkpoint(submitted, &opened, &found, (said, &config), rng)?;
 
     // The power is cut again somewhere in the recovery, or right after it.
     let again_at = before + rng.below((disk.events() - before) as u64 + 1) as usize;
-    let again = open(disk.after_power_cut(again_at, LOSSES[rng.below(4) as usize], rng));
-    check(&run.submitted, said, &again).map_err(|error| format!("second cut: {error}"))?;
-    let kept = open(disk.after_power_cut(disk.events(), Loss::All, rng)).map_err(|error| error.to_string())?;
+    let image = disk.after_power_cut(again_at, LOSSES[rng.below(4) as usize], rng);
+    let again = open_disk(SimDisk::new(image), &config);
+    check(history, said, &again).map_err(|error| format!("second cut: {error}"))?;
+    let image = disk.after_power_cut(disk.events(), Loss::All, rng);
+    let kept = open_disk(SimDisk::new(image), &noted).map_err(|error| error.to_string())?;
     if kept.entries != opened.entries {
         return Err(format!("served {} entries, {} are left", opened.entries.len(), kept.entries.len()));
     }
     if kept.recovery.cut.is_some() {
         return Err("what was cut came back".to_owned());
     }
-    go_on(opened, submitted, rng)
+    go_on(opened, submitted, &noted, rng)
+}
+
+/// The same of what others wrote, and a cut took away.
+fn nothing_that_was_cut_off_is_left(run: &Run, opened: &Opened) -> Result<(), String> {
+    let seed = checksum_seed(&config().cluster_id, config().shard);
+    let cut_off = run.cuts.iter().flat_map(|cut| &cut.before).chain(&run.submitted);
+    for position in cut_off.map(|submitted| submitted.entry.position.0) {
+        let offset = position % config().segment_size;
+        let header = opened.disk.bytes_at(&file_name(position - offset), offset, ENTRY_HEADER_LEN as usize);
+        let header: Option<[u8; ENTRY_HEADER_LEN as usize]> = header.and_then(|header| header.try_into().ok());
+        let sound = header.is_some_and(|header| StoredHeader::decode(seed, &header, position).is_ok());
+        if sound && position >= opened.recovery.end.0 {
+            return Err(format!("a header at {position} is left, the log ends at {}", opened.recovery.end));
+        }
+    }
+    Ok(())
 }
 
 /// Nothing that was written behind the end may join the log again when what was lost before it is appended again.
@@ -135,7 +161,7 @@ fn start_behind_a_checkpoint(
     submitted: &[Submitted],
     whole: &Opened,
     found: &SimDisk,
-    said: Said,
+    (said, config): (Said, &LogConfig),
     rng: &mut Rng,
 ) -> Result<(), String> {
     let durable = submitted.iter().filter(|submitted| submitted.entry.end.0 <= said.durable).count();
@@ -144,14 +170,14 @@ fn start_behind_a_checkpoint(
     }
     let covered = rng.below(durable as u64) as usize;
     let checkpoint = submitted[covered].checkpoint;
-    let behind = LogConfig { checkpoint: Some(checkpoint), ..config() };
+    let behind = LogConfig { checkpoint: Some(checkpoint), ..config.clone() };
     let part = open_disk(found.fork(found.events()), &behind).map_err(|error| format!("{checkpoint}: {error}"))?;
     let same = part.entries == whole.entries[covered + 1..] && part.recovery.end == whole.recovery.end;
     if !same || part.recovery.checkpoint != whole.recovery.checkpoint || part.recovery.cut != whole.recovery.cut {
         return Err(format!("behind {checkpoint}: {:?} instead of {:?}", part.recovery, whole.recovery));
     }
-    let kept =
-        open(part.disk.after_power_cut(part.disk.events(), Loss::All, rng)).map_err(|error| error.to_string())?;
+    let image = part.disk.after_power_cut(part.disk.events(), Loss::All, rng);
+    let kept = open_disk(SimDisk::new(image), config).map_err(|error| error.to_string())?;
     match kept.entries == whole.entries {
         true => Ok(()),
         false => {
@@ -161,10 +187,11 @@ fn start_behind_a_checkpoint(
 }
 
 /// The recovered log takes the lost entry again, byte for byte: what followed it before must not come back.
-fn go_on(opened: Opened, before: &[Submitted], rng: &mut Rng) -> Result<(), String> {
+fn go_on(opened: Opened, before: &[Submitted], config: &LogConfig, rng: &mut Rng) -> Result<(), String> {
     let Opened { disk, entries, recovery, .. } = opened;
     let start = recovery.start;
-    let mut run = Run::new(disk.after_power_cut(disk.events(), LOSSES[rng.below(4) as usize], rng), rng.clone());
+    let image = disk.after_power_cut(disk.events(), LOSSES[rng.below(4) as usize], rng);
+    let mut run = Run::with(SimDisk::new(image), config, rng.clone());
     if run.submitted.len() != entries.len() {
         return Err(format!("{} entries were there, now {}", entries.len(), run.submitted.len()));
     }
@@ -177,7 +204,8 @@ fn go_on(opened: Opened, before: &[Submitted], rng: &mut Rng) -> Result<(), Stri
     }
     let end = run.log.disk.events();
     for at in [at, end] {
-        let opened = open(run.log.disk.after_power_cut(at, LOSSES[rng.below(4) as usize], rng));
+        let image = run.log.disk.after_power_cut(at, LOSSES[rng.below(4) as usize], rng);
+        let opened = open_disk(SimDisk::new(image), config);
         let said = Said { released: (start.0, start.0), ..Said::within(&run, at) };
         check(&run.submitted, said, &opened).map_err(|error| format!("going on: {error}"))?;
     }
@@ -189,9 +217,17 @@ pub(super) fn violation(seed: u64) -> Option<String> {
     let mut rng = Rng::new(seed);
     // Every other log is in files that were segments before.
     let image = if seed.is_multiple_of(2) { Image::new() } else { recycled::in_used_files().log.disk.image() };
-    let mut run = Run::new(image, Rng::new(rng.next()));
-    for _ in 0..40 + rng.below(120) {
-        run.step().unwrap();
+    // Every third is a replica's, which others write to and which may have to cut off what they wrote.
+    let in_group = seed.is_multiple_of(3);
+    let config = if in_group { replica() } else { config() };
+    let mut run = Run::with(SimDisk::new(image), &config, Rng::new(rng.next()));
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        for _ in 0..40 + rng.below(120) {
+            if in_group { run.step_of_a_replica() } else { run.step().unwrap() }
+        }
+    }));
+    if ran.is_err() {
+        return Some(format!("seed {seed}: panicked while it ran"));
     }
     let events = run.log.disk.events() as u64;
     for number in 0..CUTS_PER_RUN {
