@@ -85,4 +85,12 @@ bugs! {
     MARKS_OF_OTHERS_TRUSTED
     /// The durable mark of an entry is written as 0, as if nothing were known.
     NO_DURABLE_MARK
+    /// A note is written over the one before.
+    NOTE_IN_ONE_SLOT
+    /// What is read of a note is believed without having been written again.
+    NOTE_BELIEVED_AS_READ
+    /// A note is written again after an error.
+    NOTE_WRITTEN_AFTER_ERROR
+    /// A note's file gets its name before anything in it is durable.
+    NOTE_NAMED_BEFORE_SYNC
 }

@@ -20,6 +20,7 @@ mod group_commit;
 mod horizon;
 mod housekeeping;
 mod log;
+mod note;
 mod position;
 mod preallocate;
 mod read_only;
@@ -56,6 +57,7 @@ pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGME
 pub use group_commit::Durable;
 pub use housekeeping::{Housekeeping, Released, Usage};
 pub use log::CommitLog;
+pub use note::{MAX_NOTE_LEN, NoteError, NoteFile};
 pub use position::LogPosition;
 pub use read_only::ReadOnlyLog;
 pub use reader::{Entries, Entry, EntryAt, EntryHeaders, LogReader};

@@ -8,10 +8,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that goes wrong here is to fail here")]
 
 mod disk;
+mod notes;
 mod platter;
 mod rng;
 mod steps;
 
 pub use disk::{Event, Fault, Image, LOSSES, Loss, SimDisk};
+pub use notes::{open_note, read_note};
 pub use rng::Rng;
 pub use steps::{Steps, open};
