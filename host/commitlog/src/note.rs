@@ -129,6 +129,14 @@ impl NoteFile {
         self.open.as_ref().map(|open| &*open.newest.note)
     }
 
+    /// Whether it can still be written.
+    ///
+    /// # Errors
+    /// The first that [`Self::write`] met.
+    pub fn check(&self) -> io::Result<()> {
+        self.failed.as_ref().map_or(Ok(()), |failed| Err(failed.again()))
+    }
+
     /// How a person finds the file.
     pub fn path(&self) -> PathBuf {
         self.disk.path(&self.name)
@@ -144,14 +152,11 @@ impl NoteFile {
     /// If the note has more than [`MAX_NOTE_LEN`] bytes.
     pub fn write(&mut self, note: &[u8]) -> io::Result<()> {
         assert!(note.len() <= MAX_NOTE_LEN, "a note of {} bytes does not fit into its slot", note.len());
-        if let Some(failed) = &self.failed {
-            #[cfg(test)]
-            if crate::bugs::NOTE_WRITTEN_AFTER_ERROR.injected() {
-                self.failed = None;
-                return self.write(note);
-            }
-            return Err(failed.again());
+        #[cfg(test)]
+        if crate::bugs::NOTE_WRITTEN_AFTER_ERROR.injected() {
+            self.failed = None;
         }
+        self.check()?;
         let written = match self.open.take() {
             Some(open) => Self::write_next(open, note),
             None => self.create(note).map_err(|error| (None, error)),

@@ -10,6 +10,9 @@ pub(crate) const SHARDS: &str = "shards";
 /// The components' files, in a data folder.
 pub const COMPONENTS: &str = "plugins/components";
 
+/// What a replica notes of itself, in the folder of its shard.
+pub(crate) const REPLICA: &str = "replica";
+
 /// Where the files of a shard are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardFolder(PathBuf);
@@ -45,6 +48,11 @@ impl ShardFolder {
         self.0.join("lookup")
     }
 
+    /// What the replica notes of itself.
+    pub fn replica(&self) -> PathBuf {
+        self.0.join(REPLICA)
+    }
+
     /// Where the scrubber notes how far it is.
     pub fn scrub(&self) -> PathBuf {
         self.0.join("scrub")
@@ -59,8 +67,9 @@ mod tests {
     #[test]
     fn the_first_shard_lies_where_it_always_lay() {
         let folder = ShardFolder::of(Path::new("/data"), ShardId::FIRST);
-        let paths = [folder.segment(LogPosition(4096)), folder.snapshots(), folder.lookup(), folder.scrub()];
-        let expected = ["log/00000000000000004096.log", "snapshots", "lookup", "scrub"];
+        let paths =
+            [folder.segment(LogPosition(4096)), folder.snapshots(), folder.lookup(), folder.replica(), folder.scrub()];
+        let expected = ["log/00000000000000004096.log", "snapshots", "lookup", "replica", "scrub"];
         assert_eq!(paths, expected.map(|name| Path::new("/data/shards/0").join(name)));
         assert_eq!(ShardFolder::of(Path::new(""), ShardId::FIRST).log(), Path::new("shards/0/log"));
     }

@@ -14,6 +14,7 @@ mod position;
 mod progress;
 mod recover;
 mod replay;
+mod replica;
 mod scrub;
 mod snapshots;
 mod space;
@@ -39,6 +40,7 @@ pub use open::{Opened, OpenedLog, check_start, open};
 pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
 pub use replay::{Unreadable, replay};
+pub use replica::{Committed, LogName, NodeId, NotedCut, Replica, ReplicaError, ReplicaNote};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};
 pub use snapshots::{
     Bound, Bounds, CopyFate, DamagedCopy, Listeners, Loaded, Requests, SnapshotFailure, Snapshots, Snapshotter,
