@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use vouch_broker::ShardId;
 use vouch_broker::record::{Frame, Record, decode_stored};
 use vouch_commitlog::{DumpError, Entry, EntryKind, LogFolder, LogPosition, Verification};
-use vouch_storage::{ShardFolder, StoredCopies, verify_snapshots};
+use vouch_storage::{Known, ShardFolder, StoredCopies, verify_snapshots};
 
 use crate::config::DATA_DIR;
 use crate::damage;
@@ -179,8 +179,9 @@ fn verify(args: &FolderArgs) -> anyhow::Result<()> {
     let folder = open(args)?;
     let bar = progress_bar();
     let unreadable = || format!("the snapshots in {} cannot be read", args.data_dir.display());
-    let known = vouch_storage::known_durable(&args.data_dir).with_context(unreadable)?;
-    let verification = folder.verify(known, &mut |progress| {
+    let known = Known::of_log(&args.data_dir, folder.identity())?;
+    let folder = known.look_at(folder);
+    let verification = folder.verify(known.durable, &mut |progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.done_bytes);
     });

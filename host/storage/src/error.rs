@@ -7,6 +7,7 @@ use std::time::Duration;
 use vouch_broker::NotDone;
 use vouch_commitlog::{LogPosition, OpenError};
 
+use crate::replica::ReplicaError;
 use crate::version::{FEATURE_LEVEL, VERSION};
 
 /// Why a node does not start.
@@ -115,6 +116,9 @@ pub enum StartError {
         /// Bytes in a segment of this log.
         segment_size: u64,
     },
+    /// What the replica noted of itself cannot be gone by.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
     /// The log does not open.
     #[error(transparent)]
     Log(#[from] OpenError),

@@ -7,6 +7,7 @@ mod damaged;
 mod disk_use;
 mod error;
 mod folder;
+mod known;
 mod layout;
 mod lookup;
 mod open;
@@ -32,6 +33,7 @@ pub use damaged::{DamagedLog, LostParts, is_break};
 pub use disk_use::{DiskUse, Full};
 pub use error::StartError;
 pub use folder::{Folders, in_use};
+pub use known::Known;
 pub use layout::{COMPONENTS, ShardFolder};
 pub use lookup::{
     Fault as LookupFault, Found as Posted, LookupFile, LookupReport, Lookups, Postings, Row, SAMPLE_EVERY, Term,
@@ -44,7 +46,7 @@ pub use replica::{Committed, LogName, NodeId, NotedCut, Replica, ReplicaError, R
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};
 pub use snapshots::{
     Bound, Bounds, CopyFate, DamagedCopy, Listeners, Loaded, Requests, SnapshotFailure, Snapshots, Snapshotter,
-    StoredCopies, Taken, known_durable, verify_snapshots,
+    StoredCopies, Taken, verify_snapshots,
 };
 pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};

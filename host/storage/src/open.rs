@@ -9,10 +9,12 @@ use crate::config::StorageConfig;
 use crate::damaged::{self, DamagedLog};
 use crate::error::{StartError, failed};
 use crate::folder::{self, Folders};
+use crate::known::Known;
 use crate::position::log_position;
 use crate::progress::{StartProgress, StartStep};
 use crate::recover::{Recovered, recover};
 use crate::replay::check_feature_level;
+use crate::replica::{LogName, Replica};
 use crate::snapshots::Snapshots;
 
 /// A log with the state that it says.
@@ -48,6 +50,8 @@ pub enum OpenedLog {
         appender: Appender,
         /// What the recovery found.
         recovery: Recovery,
+        /// What the replica notes of itself. An incarnation of it has begun.
+        replica: Box<Replica>,
     },
     /// It is only read.
     Damaged(DamagedLog),
@@ -82,8 +86,8 @@ pub fn open(
     let segment_size = identity.segment_size;
     let mut log = config.log(segment_size);
     (log.directory, log.cluster_id) = (config.folder().log(), identity.cluster_id()?);
-    // If the log ends before it, that is damage (ruling 17).
-    log.known_durable = snapshots.known_durable().map_err(failed("read", &snapshot_dir))?;
+    let name = LogName { cluster_id: log.cluster_id, shard: config.shard };
+    Known::of_shard(&config.folder(), name, &snapshots)?.tell(&mut log);
     let mut recovered = recover(&snapshots, &snapshot_dir, log.clone(), on_durable, progress);
     if matches!(recovered, Err(StartError::NoSnapshot { .. })) && damaged::rebuild(&log, &snapshots, progress) {
         recovered = recover(&snapshots, &snapshot_dir, log.clone(), on_durable, progress);
@@ -102,7 +106,8 @@ pub fn open(
             check_feature_level(&state)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
-            (state, logged, snapshot, reader, OpenedLog::Whole { appender, recovery })
+            let replica = Box::new(Replica::of_shard(&config.folder(), name, &recovery)?);
+            (state, logged, snapshot, reader, OpenedLog::Whole { appender, recovery, replica })
         }
         Err(damaged::ReadOnly { state, snapshot, reader, log }) => {
             check_feature_level(&state)?;

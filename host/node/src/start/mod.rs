@@ -70,7 +70,7 @@ impl Node {
         let signals = Arc::new(Signals::new(clock, requests));
         let sessions = Arc::<Sessions>::default();
         let (shard, init, served, scrub) = match log {
-            OpenedLog::Whole { appender, recovery } => {
+            OpenedLog::Whole { appender, recovery, .. } => {
                 tell_recovery(&recovery, snapshot);
                 components::remove_unused(&store, state.plugins());
                 let begin = Begin {

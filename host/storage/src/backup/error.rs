@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use vouch_commitlog::OpenError;
 
+use crate::replica::ReplicaError;
+
 /// Written last: a folder without it is no backup.
 pub(super) const MANIFEST_FILE: &str = "backup.json";
 
@@ -77,6 +79,9 @@ pub enum BackupError {
         /// What the system said.
         source: io::Error,
     },
+    /// What the replica noted of itself does not say how far the log was durable.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
     /// The log cannot be looked at.
     #[error(transparent)]
     Log(#[from] OpenError),

@@ -9,9 +9,11 @@ use vouch_commitlog::{Checkpoint, LogFolder, LogPosition, SEGMENT_HEADER_LEN, Ve
 use super::components::{components, list};
 use super::copy::Extent;
 use super::planned::{FileKind, Planned};
-use super::{BackupError, failed, shard_of};
+use super::{BackupError, SHARD, failed, shard_of};
 use crate::error::StartError;
 use crate::folder::{IDENTITY_FILE, Identity, SharedLock};
+use crate::known::Known;
+use crate::replica::{LogName, Replica};
 use crate::snapshots::{Bound, Snapshots};
 
 /// Why a backup does not go on.
@@ -86,7 +88,7 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
         let why = format!("its log is not of the cluster that {IDENTITY_FILE} names");
         return Err(BackupError::NotANode { path: data_dir.to_owned(), why }.into());
     }
-    let (log_end, node_runs) = log_end(data_dir, &log, checkpoint)?;
+    let (log_end, node_runs) = log_end(data_dir, log, checkpoint)?;
     let size = identity.segment_size;
     let segments = segments(&log_folder, log_end)?;
     let log_start = segments.first().copied().unwrap_or(LogPosition::START);
@@ -118,22 +120,32 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
 /// What a node has written and not noted as durable may never have been acknowledged, and a power cut may still take it
 /// back: it is left out. Where no node runs nobody can add to the log, and a start would serve everything that is whole,
 /// which includes what was acknowledged in the last moments before a crash.
-fn log_end(data_dir: &Path, log: &LogFolder, snapshot: Option<Checkpoint>) -> Result<(LogPosition, bool), Trouble> {
+fn log_end(data_dir: &Path, log: LogFolder, snapshot: Option<Checkpoint>) -> Result<(LogPosition, bool), Trouble> {
     // Held only until the end of the log is found.
     let lock = SharedLock::of_folder(data_dir).map_err(failed("lock", data_dir))?;
     // What lies before the snapshot's end is durable, and no older mark is higher.
     let nothing = (LogPosition(0), LogPosition(0));
-    let (from, known_durable) = snapshot.map_or(nothing, |checkpoint| (checkpoint.position, checkpoint.end));
+    let (from, covered) = snapshot.map_or(nothing, |checkpoint| (checkpoint.position, checkpoint.end));
+    let known = known(data_dir, &log, covered, lock.is_none())?;
     let Verification { end, durable, damage, .. } =
-        log.verify_from(from, known_durable, &mut |_| ()).map_err(BackupError::Log)?;
+        known.look_at(log).verify_from(from, known.durable, &mut |_| ()).map_err(BackupError::Log)?;
     if let Some(first) = damage.first() {
         return Err(BackupError::SourceDamaged(first.to_string()).into());
     }
-    let position = if lock.is_some() { end } else { durable };
+    let whole = if lock.is_some() { end } else { durable };
+    let position = whole.min(known.copied_to(lock.is_none()));
     if position.0 <= SEGMENT_HEADER_LEN {
         return Err(BackupError::NothingDurable.into());
     }
     Ok((position, lock.is_none()))
+}
+
+/// What the folder knows of its log, with a snapshot that covers it up to there. `running`: a node may be writing to it.
+fn known(data_dir: &Path, log: &LogFolder, covered: LogPosition, running: bool) -> Result<Known, BackupError> {
+    let name = LogName { cluster_id: log.identity().cluster_id, shard: SHARD };
+    let note = Replica::look(&shard_of(data_dir), name)?;
+    let known = Known::of_note(note.as_ref()).and_durable(covered);
+    Ok(if running { known.while_it_is_written() } else { known })
 }
 
 /// Starts of the segments with anything before `end`, in order, and of the one that begins there.

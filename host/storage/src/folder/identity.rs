@@ -43,6 +43,7 @@ impl Identity {
             Some(found) => Ok(found),
             None => {
                 let shard = config.folder();
+                unwritten::remove_replica(&shard)?;
                 if Holdings::of_folder(&shard)?.segments {
                     unwritten::remove(&shard)?;
                 }

@@ -43,6 +43,22 @@ pub(super) fn remove(shard: &ShardFolder) -> Result<(), StartError> {
     sync(&log).map_err(failed("sync", &log))
 }
 
+/// Removes what the replica of such a log noted, or of one whose files are gone: what is made anew is another cluster. Durable
+/// when this returns, and done first, so that the file never stands beside a log that it knows nothing of.
+///
+/// Nothing is lost with it: a vote is given only when the folder has its identity for good.
+///
+/// # Errors
+/// It cannot be removed.
+pub(super) fn remove_replica(shard: &ShardFolder) -> Result<(), StartError> {
+    let file = shard.replica();
+    match fs::remove_file(&file) {
+        Ok(()) => sync(shard.path()).map_err(failed("sync", shard.path())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("remove", &file)(error)),
+    }
+}
+
 /// Everything that is called a segment, whatever it is.
 fn segments(log: &Path) -> Result<Vec<PathBuf>, StartError> {
     let entries = fs::read_dir(log).map_err(failed("list", log))?;

@@ -49,8 +49,12 @@ pub enum ReplicaError {
         /// What it says.
         version: u8,
     },
-    /// Put back the file that belongs to this log.
-    #[error("{} is that of another log: files of two data folders were put together; put back the one that belongs here", .0.display())]
+    /// Put back what belongs together.
+    #[error(
+        "{} belongs to the log of another cluster: files of two data folders were put together; put back what belongs here, or, \
+         if this node never was in a cluster of several nodes, move that file away and start again",
+        .0.display()
+    )]
     Foreign(PathBuf),
 }
 
@@ -107,6 +111,11 @@ impl Replica {
         let path = replica.file.path();
         replica.put(next).map_err(|source| NoteError::Io { action: "write", file: path, source })?;
         Ok(replica)
+    }
+
+    /// The same with the file in a shard's folder.
+    pub(crate) fn of_shard(folder: &ShardFolder, log: LogName, recovery: &Recovery) -> Result<Self, ReplicaError> {
+        Self::begin(NoteFile::open(folder.path(), REPLICA)?, log, recovery)
     }
 
     /// What a file says of the replica of this log, before that is recovered; nothing where there is no file yet.

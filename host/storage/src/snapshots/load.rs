@@ -8,24 +8,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 
-use vouch_broker::{ShardId, State};
+use vouch_broker::State;
 use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, Shortage};
 
 use super::store::{Kind, Which};
 use super::stored::state_of;
 use super::{Loaded, SnapshotFailure, Snapshots};
-use crate::layout::ShardFolder;
 use crate::position::record_position;
-
-/// Position before which the log in a data folder was durable, as its snapshots say; 0 without any. Nothing is changed.
-///
-/// # Errors
-/// There is too little of something to look.
-pub fn known_durable(data_dir: &Path) -> io::Result<LogPosition> {
-    Snapshots::of_folder(ShardFolder::of(data_dir, ShardId::FIRST).snapshots()).known_durable()
-}
 
 impl Snapshots {
     /// The highest log position that any of them says was durable when it was made, also of those that cannot be read

@@ -41,7 +41,6 @@ use vouch_commitlog::{Checkpoint, LogPosition};
 pub use bound::{Bound, Bounds};
 pub use failure::SnapshotFailure;
 pub use listeners::Listeners;
-pub use load::known_durable;
 pub(crate) use mend::{Mended, tell};
 pub use requests::Requests;
 pub(crate) use store::Rooms;

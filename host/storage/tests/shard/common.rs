@@ -21,8 +21,8 @@ use vouch_broker::{
 };
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogPosition, LogReader, Recovery};
 use vouch_storage::{
-    Bounds, DamagedLog, FEATURE_LEVEL, Folders, Listeners, OnDamage, Opened, OpenedLog, Requests, Scrub, ScrubReport,
-    ScrubbedFiles, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig, VERSION, replay,
+    Bounds, DamagedLog, FEATURE_LEVEL, Folders, Listeners, OnDamage, Opened, OpenedLog, Replica, Requests, Scrub,
+    ScrubReport, ScrubbedFiles, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig, VERSION, replay,
 };
 
 /// Longer than anything here takes.
@@ -73,6 +73,7 @@ pub(crate) struct Shard {
     pub(crate) heard: Receiver<Heard>,
     pub(crate) appender: Appender,
     pub(crate) recovery: Recovery,
+    pub(crate) replica: Box<Replica>,
     /// Position that the snapshot covers from which it was read.
     pub(crate) snapshot: u64,
     pub(crate) passed_over: bool,
@@ -91,7 +92,7 @@ impl Shard {
     pub(crate) fn start_with(config: &StorageConfig) -> Result<Self, StartError> {
         let Opened { state, logged, reader, segment_size, snapshots, snapshot, passed_over, log, folders, .. } =
             open(config)?;
-        let OpenedLog::Whole { appender, recovery } = log else { panic!("the log is damaged") };
+        let OpenedLog::Whole { appender, recovery, replica } = log else { panic!("the log is damaged") };
         let (tell, heard) = channel();
         let (adopts, mends) = (tell.clone(), tell.clone());
         // Whoever does not listen any more is at his end.
@@ -124,6 +125,7 @@ impl Shard {
             heard,
             appender,
             recovery,
+            replica,
             snapshot: snapshot.0,
             passed_over,
             term,

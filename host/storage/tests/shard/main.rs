@@ -11,5 +11,6 @@ mod damage;
 mod folder;
 mod held;
 mod lookup;
+mod replica;
 mod scrub;
 mod snapshots;
