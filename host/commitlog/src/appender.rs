@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::format::{
     ALIGNMENT, ENTRY_HEADER_LEN, EntryKind, SEGMENT_HEADER_LEN, Stored, StoredHeader, StoredKind, max_payload, padded,
 };
-use crate::group_commit::{Failure, GroupCommit, Stop};
+use crate::group_commit::{GroupCommit, IoFailure, Stop};
 use crate::housekeeping::{self, SharedState};
 use crate::preallocate::{PAGE, Preallocator, shortage};
 use crate::reader::View;
@@ -341,7 +341,7 @@ impl Appender {
         let offset = self.segment.offset(header.position);
         self.segment.file.write_at(offset, &mut parts).map_err(|cause| {
             let segment = self.segment.name.clone();
-            AppendError::from(self.commit.poison(Failure { segment, offset, operation: Operation::Write, cause }))
+            AppendError::from(self.commit.poison(IoFailure { segment, offset, operation: Operation::Write, cause }))
         })?;
         self.pages_taken_to = self.pages_taken_to.max(header.end().next_multiple_of(PAGE));
         self.tail = Tail {
@@ -371,7 +371,7 @@ impl Appender {
         self.commit.durable()
     }
 
-    fn refuse(&self, failure: Failure) -> AppendError {
+    fn refuse(&self, failure: IoFailure) -> AppendError {
         match shortage(&failure) {
             Some(shortage) => self.space.short(shortage, &failure),
             None => self.commit.poison(failure).into(),

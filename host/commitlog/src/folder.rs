@@ -15,10 +15,10 @@ use crate::format::{ENTRY_HEADER_LEN, SEGMENT_HEADER_LEN, StoredHeader, StoredKi
 use crate::reader::Entry;
 use crate::segment::parse_file_name;
 use crate::survey::files::{Files, HeaderState};
-use crate::survey::walker::{Finding, Gap, Walker, entries_limit, stored_len};
-use crate::survey::window::{READ_STEP, Window};
+use crate::survey::walker::{BrokenRange, Finding, Walker, entries_limit, stored_len};
+use crate::survey::window::{READ_STEP, ReadWindow};
 use crate::survey::{Known, survey};
-use crate::{DamagedRange, DumpError, LogIdentity, LogPosition, OpenError, Progress, SegmentInfo, Verification};
+use crate::{DamagedRange, DumpError, LogIdentity, LogPosition, OpenError, SegmentInfo, SurveyProgress, Verification};
 
 /// From where to where entries lie in the segment files of a folder, by the names and sizes of the files. Nothing is opened, so
 /// this is quick, and the end is one that the entries do not go beyond: what is prepared behind them counts as well.
@@ -93,7 +93,7 @@ impl LogFolder {
     pub fn verify(
         &self,
         known_durable: LogPosition,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(SurveyProgress),
     ) -> Result<Verification, OpenError> {
         self.verify_from(LogPosition(0), known_durable, progress)
     }
@@ -107,7 +107,7 @@ impl LogFolder {
         &self,
         from: LogPosition,
         known_durable: LogPosition,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(SurveyProgress),
     ) -> Result<Verification, OpenError> {
         let Self { files, marks_prove } = self;
         let known = Known { durable: known_durable.0, marks_prove: *marks_prove, from: from.0, headers_only: false };
@@ -209,7 +209,7 @@ impl FolderEntries<'_> {
         }
         if segment.size > SEGMENT_HEADER_LEN {
             let limit = entries_limit(segment.size, size);
-            let window = Window::new(segment.file.clone(), limit, READ_STEP);
+            let window = ReadWindow::new(segment.file.clone(), limit, READ_STEP);
             let walker = Walker::new(window, self.files.seed, start, SEGMENT_HEADER_LEN);
             self.open = Some(OpenSegment { start, limit, file: segment.file, walker });
         }
@@ -239,7 +239,7 @@ impl FolderEntries<'_> {
             return Ok(None);
         }
         let mut bytes = vec![0; stored_len(header) as usize];
-        let mut window = Window::new(open.file.clone(), open.limit, READ_STEP);
+        let mut window = ReadWindow::new(open.file.clone(), open.limit, READ_STEP);
         let io = self.files.io("read", open.start);
         if !window.copy(header.position - open.start, &mut bytes).map_err(io)? {
             return Ok(None);
@@ -277,7 +277,7 @@ impl FolderEntries<'_> {
         Ok(true)
     }
 
-    fn gap(&mut self, gap: &Gap) -> Result<(), OpenError> {
+    fn gap(&mut self, gap: &BrokenRange) -> Result<(), OpenError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let start = open.start;
         if !self.files.exists(start)? {

@@ -36,7 +36,7 @@ pub(crate) struct SyncJob {
 }
 
 /// A failed operation, before the file's path is known.
-pub(crate) struct Failure {
+pub(crate) struct IoFailure {
     pub(crate) segment: String,
     pub(crate) offset: u64,
     pub(crate) operation: Operation,
@@ -46,11 +46,11 @@ pub(crate) struct Failure {
 impl SyncJob {
     /// Syncs every segment of the range, older ones first. Never call it twice: a second sync may succeed on data
     /// that the first one lost.
-    pub(crate) fn run(&self) -> Result<(), Failure> {
+    pub(crate) fn run(&self) -> Result<(), IoFailure> {
         for segment in &self.segments {
             if let Err(cause) = segment.sync_files[self.slot].sync() {
                 let offset = segment.offset(self.from.max(segment.start));
-                return Err(Failure { segment: segment.name.clone(), offset, operation: Operation::Sync, cause });
+                return Err(IoFailure { segment: segment.name.clone(), offset, operation: Operation::Sync, cause });
             }
         }
         Ok(())
@@ -236,7 +236,7 @@ impl GroupCommit {
     }
 
     /// Takes the outcome of a sync. A success counts when every earlier one has succeeded and nothing has failed.
-    pub(crate) fn complete(&self, job: &SyncJob, outcome: Result<(), Failure>) {
+    pub(crate) fn complete(&self, job: &SyncJob, outcome: Result<(), IoFailure>) {
         let mut state = self.lock();
         match outcome {
             Ok(()) => self.count(&mut state, job.id),
@@ -272,7 +272,7 @@ impl GroupCommit {
     }
 
     /// Records the first failure; later ones change nothing. A sync thread reports it.
-    pub(crate) fn poison(&self, failure: Failure) -> PoisonReport {
+    pub(crate) fn poison(&self, failure: IoFailure) -> PoisonReport {
         let mut state = self.lock();
         self.fail(&mut state, failure);
         drop(state);
@@ -280,8 +280,8 @@ impl GroupCommit {
         self.poison.get().cloned().expect("a failure was recorded just now")
     }
 
-    fn fail(&self, state: &mut State, failure: Failure) {
-        let Failure { segment, offset, operation, cause } = failure;
+    fn fail(&self, state: &mut State, failure: IoFailure) {
+        let IoFailure { segment, offset, operation, cause } = failure;
         let report = PoisonReport { file: (self.path_of)(&segment), offset, operation, cause: Arc::new(cause) };
         if self.poison.set(report).is_ok() {
             state.called = true;

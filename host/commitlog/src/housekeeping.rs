@@ -25,7 +25,7 @@ pub struct Released {
 
 /// What a log occupies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct LogUsage {
     /// First position of the log.
     pub start: LogPosition,
     /// First position that is not appended yet.
@@ -112,7 +112,7 @@ impl Housekeeping {
     ///
     /// A segment stays, whatever `position` says, until a later one holds an entry that is durable and settled: the log
     /// always knows the index it goes on with. What readers hold of a removed segment stays valid and keeps its space occupied
-    /// ([`Usage::held_bytes`]); files that nobody holds are kept for the next segments, a few of them. Takes two
+    /// ([`LogUsage::held_bytes`]); files that nobody holds are kept for the next segments, a few of them. Takes two
     /// changes of the folder a segment, and the time the file system needs to free its blocks: not for a thread that
     /// must answer quickly.
     ///
@@ -193,7 +193,7 @@ impl Housekeeping {
     }
 
     /// What the log occupies now.
-    pub fn usage(&self) -> Usage {
+    pub fn usage(&self) -> LogUsage {
         let mut state = lock(&self.state);
         state.held.retain(|mapping| mapping.strong_count() > 0);
         let held = state.held.len() as u64;
@@ -201,7 +201,7 @@ impl Housekeeping {
         let size = self.view.segment_size;
         let (start, segments) = self.view.extent();
         let segments = segments + u64::from(self.space.next_is_prepared());
-        Usage {
+        LogUsage {
             start: LogPosition(start),
             end: LogPosition(self.view.appended()),
             segments,

@@ -55,7 +55,7 @@ pub use error::{
 pub use folder::{FolderEntries, LogFolder, segments_span};
 pub use format::{ENTRY_HEADER_LEN, EntryKind, FORMAT_VERSION, MAX_PAYLOAD, SEGMENT_HEADER_LEN};
 pub use group_commit::Durable;
-pub use housekeeping::{Housekeeping, Released, Usage};
+pub use housekeeping::{Housekeeping, LogUsage, Released};
 pub use log::CommitLog;
 pub use note::{MAX_NOTE_LEN, NoteError, NoteFile};
 pub use position::LogPosition;
@@ -65,5 +65,5 @@ pub use recovery::Recovery;
 pub use scrub::{ScrubStep, Scrubber};
 pub use shortage::Shortage;
 pub use span::{EntrySpan, SpanError};
-pub use survey::report::{Cut, DamagedRange, LogIdentity, Progress, SegmentInfo, Verification};
+pub use survey::report::{Cut, DamagedRange, LogIdentity, SegmentInfo, SurveyProgress, Verification};
 pub use uncached::UncachedFile;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::factory::SegmentFactory;
 use crate::format::{ENTRY_HEADER_LEN, SEGMENT_HEADER_LEN};
-use crate::group_commit::Failure;
+use crate::group_commit::IoFailure;
 use crate::horizon::{HORIZON_FILE, Horizon};
 use crate::segment::{WriteSegment, file_name};
 use crate::{AppendError, Operation, Shortage};
@@ -64,14 +64,14 @@ pub(crate) struct Preallocator {
     short: AtomicU8,
     /// The appender wants the lock: the filler lets it pass.
     urgent: AtomicBool,
-    called: Mutex<Call>,
+    called: Mutex<PreallocatorCall>,
     call: Condvar,
     /// A call is under way, so that the appender need not take a lock to make another.
     calling: AtomicBool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Call {
+pub(crate) enum PreallocatorCall {
     None,
     Fill,
     Stop,
@@ -94,7 +94,7 @@ impl Preallocator {
             ready: AtomicU64::new(ready),
             short: AtomicU8::new(0),
             urgent: AtomicBool::new(false),
-            called: Mutex::new(Call::Fill),
+            called: Mutex::new(PreallocatorCall::Fill),
             call: Condvar::new(),
             calling: AtomicBool::new(false),
         }
@@ -105,7 +105,7 @@ impl Preallocator {
     }
 
     /// Prepares one more piece of the space that should be there when `appended` is the append point.
-    pub(crate) fn step(&self, appended: u64) -> Result<Step, Failure> {
+    pub(crate) fn step(&self, appended: u64) -> Result<Step, IoFailure> {
         let mut step = self.try_step(appended);
         // The current segment may want the blocks that a spare file holds for one that comes later.
         let full = step.as_ref().is_err_and(|failure| shortage(failure) == Some(Shortage::Space));
@@ -119,7 +119,7 @@ impl Preallocator {
         step
     }
 
-    fn try_step(&self, appended: u64) -> Result<Step, Failure> {
+    fn try_step(&self, appended: u64) -> Result<Step, IoFailure> {
         let mut frontier = self.lock();
         let target = self.target(appended, frontier.current.end);
         let ready = self.ready.load(Ordering::Relaxed);
@@ -160,7 +160,7 @@ impl Preallocator {
     }
 
     /// Remembers of what there was too little.
-    fn note_shortage<T>(&self, outcome: Result<T, Failure>) -> Result<T, Failure> {
+    fn note_shortage<T>(&self, outcome: Result<T, IoFailure>) -> Result<T, IoFailure> {
         if let Some(shortage) = outcome.as_ref().err().and_then(shortage) {
             self.short.store(shortage as u8, Ordering::Release);
         }
@@ -189,7 +189,7 @@ impl Preallocator {
     }
 
     /// Lets `segment` be written up to `until`.
-    fn raise(&self, horizon: &mut Horizon, segment: &WriteSegment, until: u64) -> Result<(), Failure> {
+    fn raise(&self, horizon: &mut Horizon, segment: &WriteSegment, until: u64) -> Result<(), IoFailure> {
         let until = until.next_multiple_of(PAGE).min(segment.end);
         let raised = horizon.raise(&*self.factory.disk, until);
         raised.map_err(|cause| prepare_failure(HORIZON_FILE, 0, cause))?;
@@ -197,13 +197,13 @@ impl Preallocator {
         Ok(())
     }
 
-    fn create(&self, start: u64) -> Result<Arc<WriteSegment>, Failure> {
+    fn create(&self, start: u64) -> Result<Arc<WriteSegment>, IoFailure> {
         let created = self.factory.create(start).map(Arc::new);
         created.map_err(|cause| prepare_failure(&file_name(start), 0, cause))
     }
 
     /// Sees to it that the current segment is prepared up to `end`.
-    pub(crate) fn ensure(&self, end: u64) -> Result<(), Failure> {
+    pub(crate) fn ensure(&self, end: u64) -> Result<(), IoFailure> {
         if end <= self.ready.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -236,7 +236,7 @@ impl Preallocator {
     }
 
     /// The next segment, created now if it is not there yet. The caller decides with [`Self::advance`] to use it.
-    pub(crate) fn next(&self) -> Result<Arc<WriteSegment>, Failure> {
+    pub(crate) fn next(&self) -> Result<Arc<WriteSegment>, IoFailure> {
         let mut frontier = self.lock_urgently();
         if frontier.next.is_none() {
             frontier.next = Some(self.note_shortage(self.create(frontier.current.end))?);
@@ -266,13 +266,13 @@ impl Preallocator {
         let ahead = self.ready.load(Ordering::Relaxed).saturating_sub(end);
         let used = ahead < self.zero_ahead - self.zero_ahead / REFILL_PART;
         if used && self.short.load(Ordering::Relaxed) == 0 && !self.calling.swap(true, Ordering::AcqRel) {
-            self.send(Call::Fill);
+            self.send(PreallocatorCall::Fill);
         }
     }
 
-    pub(crate) fn send(&self, call: Call) {
+    pub(crate) fn send(&self, call: PreallocatorCall) {
         let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
-        if *called != Call::Stop {
+        if *called != PreallocatorCall::Stop {
             *called = call;
         }
         drop(called);
@@ -282,7 +282,7 @@ impl Preallocator {
     /// Waits until called, or until it is time to look for space again; `false` when the thread should end.
     pub(crate) fn wait(&self) -> bool {
         let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
-        while *called == Call::None {
+        while *called == PreallocatorCall::None {
             if self.shortage().is_none() {
                 called = self.call.wait(called).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -290,13 +290,13 @@ impl Preallocator {
             let waited = self.call.wait_timeout(called, RETRY_SPACE_AFTER);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             called = guard;
-            if timeout.timed_out() && *called == Call::None {
+            if timeout.timed_out() && *called == PreallocatorCall::None {
                 return true;
             }
         }
-        let go_on = *called == Call::Fill;
+        let go_on = *called == PreallocatorCall::Fill;
         if go_on {
-            *called = Call::None;
+            *called = PreallocatorCall::None;
             self.calling.store(false, Ordering::Release);
         }
         go_on
@@ -304,12 +304,12 @@ impl Preallocator {
 
     /// Whether the thread was told to end.
     pub(crate) fn stopping(&self) -> bool {
-        *self.called.lock().unwrap_or_else(PoisonError::into_inner) == Call::Stop
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) == PreallocatorCall::Stop
     }
 
     #[cfg(test)]
     pub(crate) fn is_called(&self) -> bool {
-        *self.called.lock().unwrap_or_else(PoisonError::into_inner) == Call::Fill
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) == PreallocatorCall::Fill
     }
 
     pub(crate) fn factory(&self) -> &SegmentFactory {
@@ -329,20 +329,20 @@ impl Preallocator {
     }
 }
 
-fn prepare_failure(segment: &str, offset: u64, cause: io::Error) -> Failure {
-    Failure { segment: segment.to_owned(), offset, operation: Operation::Prepare, cause }
+fn prepare_failure(segment: &str, offset: u64, cause: io::Error) -> IoFailure {
+    IoFailure { segment: segment.to_owned(), offset, operation: Operation::Prepare, cause }
 }
 
 /// Running out of something while preparing is not a broken disk: nothing was lost, and it passes.
-pub(crate) fn shortage(failure: &Failure) -> Option<Shortage> {
+pub(crate) fn shortage(failure: &IoFailure) -> Option<Shortage> {
     if failure.operation == Operation::Prepare { Shortage::of(&failure.cause) } else { None }
 }
 
 impl Preallocator {
     /// The error for an append that found no prepared space, where that is a refusal. The filler looks whether that
     /// still is so: an entry longer than the space ahead may be refused although the filler has nothing to do.
-    pub(crate) fn short(&self, shortage: Shortage, failure: &Failure) -> AppendError {
-        self.send(Call::Fill);
+    pub(crate) fn short(&self, shortage: Shortage, failure: &IoFailure) -> AppendError {
+        self.send(PreallocatorCall::Fill);
         AppendError::Short { shortage, file: self.factory.disk.path(&failure.segment) }
     }
 }

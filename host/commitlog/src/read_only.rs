@@ -8,7 +8,7 @@ use crate::disk::{Disk, Mapping, RealDisk};
 use crate::reader::View;
 use crate::survey::files::Files;
 use crate::survey::{Known, survey};
-use crate::{CommitLog, LogConfig, LogIdentity, LogPosition, LogReader, OpenError, Progress, Verification};
+use crate::{CommitLog, LogConfig, LogIdentity, LogPosition, LogReader, OpenError, SurveyProgress, Verification};
 
 /// A log that is open for reading only.
 pub struct ReadOnlyLog {
@@ -43,7 +43,7 @@ impl CommitLog {
     pub fn open_read_only(
         config: &LogConfig,
         from: LogPosition,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(SurveyProgress),
     ) -> Result<ReadOnlyLog, OpenError> {
         config.validate()?;
         open_read_only_on(Arc::new(RealDisk::read_only(&config.directory)), config, from, progress)
@@ -54,7 +54,7 @@ pub(crate) fn open_read_only_on(
     disk: Arc<dyn Disk>,
     config: &LogConfig,
     from: LogPosition,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(SurveyProgress),
 ) -> Result<ReadOnlyLog, OpenError> {
     let LogConfig { cluster_id, shard, segment_size, .. } = *config;
     let identity = LogIdentity { cluster_id, shard, segment_size };

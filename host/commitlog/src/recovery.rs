@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use self::headers::Found;
+use self::headers::FoundSegment;
 use self::leftover::Remains;
 use crate::appender::Tail;
 use crate::disk::Mapping;
@@ -114,7 +114,7 @@ struct Scan<'a> {
     seed: u32,
     /// Nothing in a recycled segment was written from here on; `None` where nothing is known.
     horizon: Option<u64>,
-    found: Vec<Found>,
+    found: Vec<FoundSegment>,
     /// Index in `found` of the segment in which `tail.end` lies.
     at: usize,
     tail: Tail,
@@ -303,7 +303,7 @@ impl<'a> Scan<'a> {
 
     /// Offset in a segment from which on nothing was ever written. A horizon below the end of the chain is not the one
     /// that this log was written under.
-    fn written_to(&self, found: &Found) -> u64 {
+    fn written_to(&self, found: &FoundSegment) -> u64 {
         match self.horizon.filter(|horizon| found.recycled && *horizon >= self.tail.end) {
             Some(horizon) => horizon.saturating_sub(found.start).min(found.size),
             None => found.size,
@@ -349,7 +349,7 @@ impl<'a> Scan<'a> {
             return Ok(self.recovered(Arc::new(created), Vec::new(), started, None));
         }
         let last = self.found.len() - 1;
-        let Found { start, recycled, .. } = self.found[last];
+        let FoundSegment { start, recycled, .. } = self.found[last];
         let opened = self.factory.open(start, self.found[last].file.clone(), recycled);
         let segment = Arc::new(opened.map_err(self.io("open", start))?);
         self.report.searched_bytes = remains.searched;
@@ -399,7 +399,7 @@ struct ReadAhead {
 
 impl ReadAhead {
     /// Sees to it that the file is in memory up to `offset`; a sector that cannot be read is an error here.
-    fn to(&mut self, found: &Found, offset: u64) -> io::Result<()> {
+    fn to(&mut self, found: &FoundSegment, offset: u64) -> io::Result<()> {
         if offset <= self.populated {
             return Ok(());
         }

@@ -9,8 +9,8 @@ use crate::format::{EntryFault, SEGMENT_HEADER_LEN};
 use crate::segment::file_name;
 use crate::survey::files::read_header;
 use crate::survey::report::DamagedRange;
-use crate::survey::walker::{Finding, Gap, Walker, whole_entry_at};
-use crate::survey::window::{READ_STEP, Window};
+use crate::survey::walker::{BrokenRange, Finding, Walker, whole_entry_at};
+use crate::survey::window::{READ_STEP, ReadWindow};
 use crate::{LogPosition, ScrubError, Shortage};
 
 /// What one step of a scrubber did.
@@ -135,7 +135,7 @@ impl Scrubber {
             let reason = "the segment header is not as it was written".to_owned();
             step.damage.push(self.range(start, start + SEGMENT_HEADER_LEN, reason, 0));
         }
-        let window = Window::new(file.clone(), size, READ_STEP);
+        let window = ReadWindow::new(file.clone(), size, READ_STEP);
         let walker = Walker::new(window, self.log.view.seed, start, SEGMENT_HEADER_LEN);
         self.open = Some(Sealed { start, file, walker });
         Ok(())
@@ -169,7 +169,7 @@ impl Scrubber {
         Ok(())
     }
 
-    fn gap(&mut self, start: u64, gap: &Gap, step: &mut ScrubStep) {
+    fn gap(&mut self, start: u64, gap: &BrokenRange, step: &mut ScrubStep) {
         if self.log.view.start() > start {
             // Released meanwhile, and its file may hold another segment by now.
             (self.open, self.previous, self.held) = (None, None, None);

@@ -10,10 +10,10 @@ pub(crate) mod window;
 use std::collections::VecDeque;
 
 use self::files::{Files, HeaderState, SegmentFile};
-use self::judge::{Fault, Findings, Hole};
-use self::report::{Progress, SegmentInfo, Verification};
-use self::walker::{Finding, Gap, Walker, entries_limit, stored_len};
-use self::window::{READ_STEP, Window};
+use self::judge::{Findings, Hole, RangeFault};
+use self::report::{SegmentInfo, SurveyProgress, Verification};
+use self::walker::{BrokenRange, Finding, Walker, entries_limit, stored_len};
+use self::window::{READ_STEP, ReadWindow};
 use crate::format::{ALIGNMENT, EntryFault, SEGMENT_HEADER_LEN, StoredHeader, StoredKind};
 use crate::{LogPosition, OpenError};
 
@@ -37,7 +37,7 @@ pub(crate) struct Known {
 pub(crate) fn survey(
     files: &Files,
     known: Known,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(SurveyProgress),
 ) -> Result<Verification, OpenError> {
     let (findings, next) = (Findings::new(known.durable, known.marks_prove), VecDeque::new());
     let mut survey = Survey { files, known, progress, findings, next, total_bytes: 0, open_end: None };
@@ -48,7 +48,7 @@ pub(crate) fn survey(
 struct Survey<'a> {
     files: &'a Files,
     known: Known,
-    progress: &'a mut dyn FnMut(Progress),
+    progress: &'a mut dyn FnMut(SurveyProgress),
     findings: Findings,
     /// Segments that are there and not looked at yet.
     next: VecDeque<u64>,
@@ -84,7 +84,7 @@ impl Survey<'_> {
 
     fn report(&mut self, done_to: u64) {
         let done_bytes = done_to.saturating_sub(self.findings.start.unwrap_or(done_to));
-        (self.progress)(Progress { done_bytes, total_bytes: self.total_bytes.max(done_bytes) });
+        (self.progress)(SurveyProgress { done_bytes, total_bytes: self.total_bytes.max(done_bytes) });
     }
 
     fn walk(&mut self) -> Result<(), OpenError> {
@@ -152,7 +152,7 @@ impl Survey<'_> {
             if first && !self.files.is_missing(expected)? {
                 return Ok(false);
             }
-            let hole = Hole { from: expected, to: expected + self.size(), fault: Fault::Missing, headers: 0 };
+            let hole = Hole { from: expected, to: expected + self.size(), fault: RangeFault::Missing, headers: 0 };
             self.findings.note_hole(hole, true);
             expected += self.size();
         }
@@ -180,12 +180,13 @@ impl Survey<'_> {
         };
         self.findings.begin_segment(start, self.is_sound(segment), info);
         if let HeaderState::Of(other) = header {
-            let hole = Hole { from: start, to: start + self.size(), fault: Fault::Misnamed(*other), headers: 0 };
+            let hole = Hole { from: start, to: start + self.size(), fault: RangeFault::Misnamed(*other), headers: 0 };
             self.findings.note_hole(hole, true);
             return Ok(Walked::ToItsEnd);
         }
         if *header == HeaderState::Damaged && *size >= SEGMENT_HEADER_LEN {
-            let hole = Hole { from: start, to: start + SEGMENT_HEADER_LEN, fault: Fault::SegmentHeader, headers: 0 };
+            let hole =
+                Hole { from: start, to: start + SEGMENT_HEADER_LEN, fault: RangeFault::SegmentHeader, headers: 0 };
             self.findings.note_hole(hole, false);
         }
         if *size >= SEGMENT_HEADER_LEN {
@@ -197,7 +198,7 @@ impl Survey<'_> {
         if *size != self.size() {
             let (found, expected) = (*size, self.size());
             let from = start + found.min(expected) / ALIGNMENT * ALIGNMENT;
-            let fault = Fault::SegmentLength { found, expected };
+            let fault = RangeFault::SegmentLength { found, expected };
             self.findings.note_hole(Hole { from, to: start + expected, fault, headers: 0 }, false);
         }
         self.measure(start, segment)?;
@@ -217,7 +218,7 @@ impl Survey<'_> {
     fn walk_entries(&mut self, start: u64, position: u64, segment: &SegmentFile) -> Result<Walked, OpenError> {
         let limit = entries_limit(segment.size, self.size());
         let step = if self.known.headers_only { 64 << 10 } else { READ_STEP };
-        let window = Window::new(segment.file.clone(), limit, step);
+        let window = ReadWindow::new(segment.file.clone(), limit, step);
         let mut walker = Walker::new(window, self.files.seed, start, position - start);
         if self.known.headers_only {
             walker = walker.headers_only();
@@ -266,7 +267,7 @@ impl Survey<'_> {
     }
 
     /// A sound header of an unknown version or kind is no damage, and nothing can be said about what follows it.
-    fn refuse_newer(&self, start: u64, gap: &Gap) -> Result<(), OpenError> {
+    fn refuse_newer(&self, start: u64, gap: &BrokenRange) -> Result<(), OpenError> {
         let (file, offset) = (self.files.path(start), gap.from - start);
         match gap.fault {
             EntryFault::Version(version) => Err(OpenError::UnknownFormat { file, offset, version }),

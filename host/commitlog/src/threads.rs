@@ -6,8 +6,8 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use crate::Operation;
-use crate::group_commit::{Failure, GroupCommit, Stop};
-use crate::preallocate::{Call, Preallocator, Step, shortage};
+use crate::group_commit::{GroupCommit, IoFailure, Stop};
+use crate::preallocate::{Preallocator, PreallocatorCall, Step, shortage};
 use crate::reader::View;
 
 /// The running threads of one log; they end when told to.
@@ -50,7 +50,7 @@ impl Threads {
     /// Ends all threads and waits for them.
     pub(crate) fn end(&mut self, stop: Stop) {
         self.commit.stop(stop);
-        self.space.send(Call::Stop);
+        self.space.send(PreallocatorCall::Stop);
         for handle in self.handles.drain(..) {
             if handle.join().is_err() {
                 tracing::error!("a thread of the commit log panicked");
@@ -88,7 +88,7 @@ fn fill_loop(commit: &GroupCommit, space: &Preallocator, view: &View) {
                     };
                     // The appender refuses entries when it gets here, and calls again when it goes on.
                     if !std::mem::replace(&mut warned, true) {
-                        let Failure { segment, cause, .. } = failure;
+                        let IoFailure { segment, cause, .. } = failure;
                         tracing::warn!(segment, %cause, "no {shortage} left to prepare the commit log's next bytes");
                     }
                     break;
@@ -99,14 +99,16 @@ fn fill_loop(commit: &GroupCommit, space: &Preallocator, view: &View) {
 }
 
 /// One step, synced; `false` if there is enough.
-pub(crate) fn fill(space: &Preallocator, appended: u64) -> Result<bool, Failure> {
+pub(crate) fn fill(space: &Preallocator, appended: u64) -> Result<bool, IoFailure> {
     match space.step(appended)? {
         Step::Enough => Ok(false),
         Step::Created | Step::Raised => Ok(true),
         Step::Filled(segment) => match segment.file.sync() {
             Ok(()) => Ok(true),
             // Whatever the cause: entries in the same file may be lost with the zeros.
-            Err(cause) => Err(Failure { segment: segment.name.clone(), offset: 0, operation: Operation::Sync, cause }),
+            Err(cause) => {
+                Err(IoFailure { segment: segment.name.clone(), offset: 0, operation: Operation::Sync, cause })
+            }
         },
     }
 }

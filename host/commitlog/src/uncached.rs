@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 
 use crate::disk::{Disk, RealDisk};
-use crate::survey::window::{READ_STEP, Window};
+use crate::survey::window::{READ_STEP, ReadWindow};
 
 /// A file that is read past the page cache where the system can do that, as the [`Scrubber`](crate::Scrubber) reads
 /// segments: what is read is what the medium holds.
-pub struct UncachedFile(Window);
+pub struct UncachedFile(ReadWindow);
 
 impl UncachedFile {
     /// Opens a file, which must not change.
@@ -21,7 +21,7 @@ impl UncachedFile {
         };
         let file = RealDisk::read_only(folder).open_uncached(name)?;
         let len = file.size()?;
-        Ok(Self(Window::new(file, len, READ_STEP)))
+        Ok(Self(ReadWindow::new(file, len, READ_STEP)))
     }
 
     /// Bytes of the file.

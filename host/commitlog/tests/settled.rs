@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use vouch_commitlog::{CommitLog, LogConfig, LogPosition, Progress, ReadOnlyLog};
+use vouch_commitlog::{CommitLog, LogConfig, LogPosition, ReadOnlyLog, SurveyProgress};
 
 use common::{body, config, first_segment, open, records, two_groups};
 
@@ -32,7 +32,7 @@ fn is_mapped(bytes: &Bytes) -> bool {
 }
 
 fn read_only(config: &LogConfig) -> ReadOnlyLog {
-    CommitLog::open_read_only(config, LogPosition(0), &mut |_: Progress| ()).unwrap()
+    CommitLog::open_read_only(config, LogPosition(0), &mut |_: SurveyProgress| ()).unwrap()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vouch_commitlog::{
-    Checkpoint, CommitLog, DumpError, LogConfig, LogFolder, LogPosition, OpenError, Progress, ReadError,
+    Checkpoint, CommitLog, DumpError, LogConfig, LogFolder, LogPosition, OpenError, ReadError, SurveyProgress,
 };
 
 use common::{CLUSTER, Open, body, close, config, first_segment, open, records, three_segments, wait_durable};
@@ -40,7 +40,7 @@ fn a_damaged_log_can_be_read_and_is_not_changed() {
     let log = CommitLog::open_read_only(&config(folder.path()), LogPosition(0), &mut |progress| seen.push(progress));
     let log = log.unwrap();
     assert_eq!(log.verification.damage.len(), 3, "{:#?}", log.verification.damage);
-    assert!(matches!(seen.last(), Some(Progress { done_bytes, total_bytes }) if done_bytes >= total_bytes));
+    assert!(matches!(seen.last(), Some(SurveyProgress { done_bytes, total_bytes }) if done_bytes >= total_bytes));
     for entry in &all {
         let read = log.reader.entry_at(entry.position);
         match (entry.position.0 >> 22, entry.position == all[2].position) {

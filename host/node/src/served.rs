@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vouch_broker::{NotDone, NothingStored};
-use vouch_commitlog::{Housekeeping, Recovery, Usage};
+use vouch_commitlog::{Housekeeping, LogUsage, Recovery};
 use vouch_storage::{DamagedLog, Scrub, Snapshotter};
 
 /// The log of a node, and who looks after it.
@@ -32,7 +32,7 @@ impl Upkeep {
 
 impl ServedLog {
     /// What it occupies.
-    pub(crate) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> LogUsage {
         match self {
             Self::Kept(upkeep) => upkeep.housekeeping.usage(),
             Self::Damaged(log) => log.usage(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vouch_broker::{NotDone, NothingStored, State};
-use vouch_commitlog::{DurationCounts, LogPosition, Recovery, Usage};
+use vouch_commitlog::{DurationCounts, LogPosition, LogUsage, Recovery};
 use vouch_storage::{DiskUse, LookupReport, Lookups, ScrubReport};
 
 use crate::Health;
@@ -134,7 +134,7 @@ impl Status {
     }
 
     /// What the log occupies, in bytes.
-    pub fn log_usage(&self) -> Usage {
+    pub fn log_usage(&self) -> LogUsage {
         self.log.usage()
     }
 

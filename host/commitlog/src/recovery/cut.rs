@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 
 use super::Scan;
-use super::headers::Found;
+use super::headers::FoundSegment;
 use super::leftover::Remains;
 use crate::cutting::write_zeros;
 use crate::segment::file_name;
@@ -38,7 +38,7 @@ impl Scan<'_> {
         if crate::bugs::TAIL_NOT_SYNCED.injected() && self.report.cut.is_none() {
             return Ok(());
         }
-        let doubtful = |found: &&Found| found.start + self.config.segment_size > self.certain();
+        let doubtful = |found: &&FoundSegment| found.start + self.config.segment_size > self.certain();
         for found in self.found.iter().filter(doubtful) {
             self.write_again(found).map_err(self.io("write again the last entries of", found.start))?;
             found.file.sync().map_err(self.io("sync", found.start))?;
@@ -47,7 +47,7 @@ impl Scan<'_> {
         self.factory.disk.sync_directory().map_err(self.io("sync the folder of", self.tail.end))
     }
 
-    fn write_again(&self, found: &Found) -> io::Result<()> {
+    fn write_again(&self, found: &FoundSegment) -> io::Result<()> {
         #[cfg(test)]
         if crate::bugs::CLEAN_PAGES_TRUSTED.injected() {
             return Ok(());

@@ -10,7 +10,7 @@ use crate::segment::{file_name, parse_file_name};
 use crate::{LogPosition, OpenError};
 
 /// A file that may be a segment.
-pub(crate) struct Found {
+pub(crate) struct FoundSegment {
     pub(crate) start: u64,
     pub(crate) size: u64,
     pub(crate) file: Arc<dyn File>,
@@ -46,7 +46,7 @@ impl Scan<'_> {
         }
     }
 
-    fn look_at(&self, start: u64) -> Result<Found, OpenError> {
+    fn look_at(&self, start: u64) -> Result<FoundSegment, OpenError> {
         let file = self.factory.disk.open(&file_name(start)).map_err(self.io("open", start))?;
         let size = file.size().map_err(self.io("look at", start))?;
         let mapping = file.map(size).map_err(self.io("map", start))?;
@@ -55,7 +55,7 @@ impl Scan<'_> {
         let recycled = header.is_some_and(|header| header.recycled);
         #[cfg(test)]
         let recycled = recycled && !crate::bugs::OLD_BYTES_TAKEN_FOR_TAIL.injected();
-        Ok(Found { start, size, file, mapping, sound, recycled })
+        Ok(FoundSegment { start, size, file, mapping, sound, recycled })
     }
 
     /// The header, if it is sound; a sound one that does not fit is refused.
@@ -92,7 +92,7 @@ impl Scan<'_> {
         Ok(Some(header))
     }
 
-    pub(super) fn unsound(&self, found: &Found, durable: u64) -> OpenError {
+    pub(super) fn unsound(&self, found: &FoundSegment, durable: u64) -> OpenError {
         let file = self.path(found.start);
         if found.size != self.config.segment_size {
             return OpenError::SegmentLength { file, found: found.size, expected: self.config.segment_size };

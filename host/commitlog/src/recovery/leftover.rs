@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::headers::Found;
+use super::headers::FoundSegment;
 use crate::format::{ALIGNMENT, ENTRY_HEADER_LEN, EntryFault, StoredHeader, may_start_entry, padded};
 
 /// Bytes looked at in one go.
@@ -32,7 +32,7 @@ impl Remains {
 
     /// Looks through a segment from position `from` on, up to the offset from which on nothing was written. Holes are
     /// skipped: nothing was written there either.
-    pub(crate) fn look(&mut self, found: &Found, from: u64, written_to: u64) -> io::Result<()> {
+    pub(crate) fn look(&mut self, found: &FoundSegment, from: u64, written_to: u64) -> io::Result<()> {
         let mut offset = from.saturating_sub(found.start);
         // A header may be found whole although the bytes before it are not: try every place one can start at. But
         // trust a sound one about its payload, so that nothing inside a message body is taken for an entry.
@@ -73,7 +73,7 @@ impl Remains {
     }
 
     /// Notes the header at `at`, if it is a sound one, and gives the offset of its end.
-    fn note_header(&mut self, found: &Found, at: u64) -> Option<u64> {
+    fn note_header(&mut self, found: &FoundSegment, at: u64) -> Option<u64> {
         if at + ENTRY_HEADER_LEN > found.size {
             return None;
         }

@@ -22,7 +22,7 @@ pub type Image = BTreeMap<String, Vec<u8>>;
 
 /// What happened to a disk, in this order.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum DiskEvent {
     /// A file was made.
     Create {
         /// Its name.
@@ -94,7 +94,7 @@ pub enum Event {
 
 /// What a power cut does to what was not synced.
 #[derive(Clone, Copy, Debug)]
-pub enum Loss {
+pub enum PowerLoss {
     /// All of it is lost.
     All,
     /// All of it reached the disk.
@@ -106,11 +106,11 @@ pub enum Loss {
 }
 
 /// Every way to lose what was not synced.
-pub const LOSSES: [Loss; 4] = [Loss::All, Loss::Nothing, Loss::OlderHalf, Loss::Sectors];
+pub const LOSSES: [PowerLoss; 4] = [PowerLoss::All, PowerLoss::Nothing, PowerLoss::OlderHalf, PowerLoss::Sectors];
 
 /// The next operation of a kind fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum SimFault {
     /// A write stops half-way with EIO.
     Write,
     /// A sync finds that the write-back failed.
@@ -143,8 +143,8 @@ struct State {
     base: Image,
     names: BTreeMap<String, usize>,
     inodes: Vec<Inode>,
-    events: Vec<Event>,
-    faults: Vec<Fault>,
+    events: Vec<DiskEvent>,
+    faults: Vec<SimFault>,
     bytes_read: u64,
     /// Ranges of files that the medium cannot read any more.
     unreadable: Vec<(usize, std::ops::Range<u64>)>,
@@ -162,26 +162,26 @@ impl State {
 impl State {
     /// Whether there is enough for what takes memory, and perhaps a descriptor.
     fn enough(&self, opens: bool) -> io::Result<()> {
-        if self.faults.contains(&Fault::Memory) {
+        if self.faults.contains(&SimFault::Memory) {
             return Err(rustix::io::Errno::NOMEM.into());
         }
-        if opens && self.faults.contains(&Fault::Descriptors) {
+        if opens && self.faults.contains(&SimFault::Descriptors) {
             return Err(rustix::io::Errno::MFILE.into());
         }
         Ok(())
     }
 
-    fn replay(&mut self, event: &Event) {
+    fn replay(&mut self, event: &DiskEvent) {
         match event {
-            Event::Create { name, inode } => {
+            DiskEvent::Create { name, inode } => {
                 assert_eq!(*inode, self.inodes.len());
                 self.inodes.push(Inode::default());
                 self.names.insert(name.clone(), *inode);
             }
-            Event::Remove { name } => drop(self.names.remove(name)),
-            Event::Rename { from, to } => rename(&mut self.names, from, to),
-            Event::Size { inode, size } => self.inodes[*inode].data.resize(*size as usize, 0),
-            Event::Write { inode, offset, data } => {
+            DiskEvent::Remove { name } => drop(self.names.remove(name)),
+            DiskEvent::Rename { from, to } => rename(&mut self.names, from, to),
+            DiskEvent::Size { inode, size } => self.inodes[*inode].data.resize(*size as usize, 0),
+            DiskEvent::Write { inode, offset, data } => {
                 let inode = &mut self.inodes[*inode];
                 let end = *offset + data.len() as u64;
                 inode.data[*offset as usize..end as usize].copy_from_slice(data);
@@ -234,7 +234,7 @@ impl SimDisk {
     }
 
     /// Notes what happened above the disk, in its place among what happened on it.
-    pub fn record(&self, event: Event) {
+    pub fn record(&self, event: DiskEvent) {
         self.lock().events.push(event);
     }
 
@@ -251,11 +251,11 @@ impl SimDisk {
         let (mut dirty, mut pages) = (BTreeMap::<usize, BTreeSet<u64>>::new(), 0);
         for event in &state.events[events..] {
             match event {
-                Event::Write { inode, offset, data } if Some(inode) != except => {
+                DiskEvent::Write { inode, offset, data } if Some(inode) != except => {
                     let last = (offset + data.len().max(1) as u64 - 1) / 4096;
                     dirty.entry(*inode).or_default().extend(offset / 4096..=last);
                 }
-                Event::Sync { inode } => pages += dirty.remove(inode).map_or(0, |pages| pages.len()),
+                DiskEvent::Sync { inode } => pages += dirty.remove(inode).map_or(0, |pages| pages.len()),
                 _ => {}
             }
         }
@@ -263,7 +263,7 @@ impl SimDisk {
     }
 
     /// Lets an operation fail.
-    pub fn inject(&self, fault: Fault) {
+    pub fn inject(&self, fault: SimFault) {
         self.lock().faults.push(fault);
     }
 
@@ -277,7 +277,7 @@ impl SimDisk {
         let mut state = self.lock();
         let inode = state.names[name];
         state.inodes[inode].failures += 1;
-        state.events.push(Event::WritebackFailed { inode });
+        state.events.push(DiskEvent::WritebackFailed { inode });
     }
 
     /// The medium cannot read a range of a file any more.
@@ -295,8 +295,8 @@ impl SimDisk {
     /// Up to where the log was durable after the first `events`, as was reported: that far, or up to a later cut below.
     pub fn reported(&self, events: usize) -> u64 {
         self.lock().events[..events].iter().fold(0, |durable, event| match event {
-            Event::Reported { to } => *to,
-            Event::Cut { to } => durable.min(*to),
+            DiskEvent::Reported { to } => *to,
+            DiskEvent::Cut { to } => durable.min(*to),
             _ => durable,
         })
     }
@@ -309,20 +309,21 @@ impl SimDisk {
     /// Within the first `events`: up to where segments were certainly released, and up to where at most.
     pub fn released(&self, events: usize) -> (u64, u64) {
         let state = self.lock();
-        let highest = |of: fn(&Event) -> Option<u64>| state.events[..events].iter().filter_map(of).max().unwrap_or(0);
-        let released = highest(|event| if let Event::Released { start } = event { Some(*start) } else { None });
-        let asked = highest(|event| if let Event::ReleaseAsked { before } = event { Some(*before) } else { None });
+        let highest =
+            |of: fn(&DiskEvent) -> Option<u64>| state.events[..events].iter().filter_map(of).max().unwrap_or(0);
+        let released = highest(|event| if let DiskEvent::Released { start } = event { Some(*start) } else { None });
+        let asked = highest(|event| if let DiskEvent::ReleaseAsked { before } = event { Some(*before) } else { None });
         (released, asked)
     }
 
     /// Syncs of files so far.
     pub fn syncs(&self) -> usize {
-        self.lock().events.iter().filter(|event| matches!(event, Event::Sync { .. })).count()
+        self.lock().events.iter().filter(|event| matches!(event, DiskEvent::Sync { .. })).count()
     }
 
     /// Segment files that were created.
     pub fn creations(&self) -> usize {
-        let of_segment = |event: &&Event| matches!(event, Event::Create { name, .. } if name.ends_with(".log"));
+        let of_segment = |event: &&DiskEvent| matches!(event, DiskEvent::Create { name, .. } if name.ends_with(".log"));
         self.lock().events.iter().filter(of_segment).count()
     }
 
@@ -340,7 +341,7 @@ impl SimDisk {
     }
 
     /// What is on the disk when the power is cut after the first `events`.
-    pub fn after_power_cut(&self, events: usize, loss: Loss, rng: &mut Rng) -> Image {
+    pub fn after_power_cut(&self, events: usize, loss: PowerLoss, rng: &mut Rng) -> Image {
         let state = self.lock();
         let mut platter = Platter::new(&state.base, state.inodes.len());
         for event in &state.events[..events] {
@@ -369,13 +370,13 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         state.enough(true)?;
-        if state.faults.contains(&Fault::NoSpace) {
+        if state.faults.contains(&SimFault::NoSpace) {
             return Err(no_space());
         }
         let inode = state.inodes.len();
         state.inodes.push(Inode::default());
         state.names.insert(name.to_owned(), inode);
-        state.events.push(Event::Create { name: name.to_owned(), inode });
+        state.events.push(DiskEvent::Create { name: name.to_owned(), inode });
         Ok(Arc::new(SimFile { disk: self.clone(), inode, seen: Mutex::new(0) }))
     }
 
@@ -398,7 +399,7 @@ impl Disk for SimDisk {
             return Err(io_error());
         }
         state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
-        state.events.push(Event::Remove { name: name.to_owned() });
+        state.events.push(DiskEvent::Remove { name: name.to_owned() });
         Ok(())
     }
 
@@ -412,15 +413,15 @@ impl Disk for SimDisk {
         }
         state.enough(false)?;
         rename(&mut state.names, from, to);
-        state.events.push(Event::Rename { from: from.to_owned(), to: to.to_owned() });
+        state.events.push(DiskEvent::Rename { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        if SimFile::take_fault(&mut self.lock(), Fault::SyncDirectory) {
+        if SimFile::take_fault(&mut self.lock(), SimFault::SyncDirectory) {
             return Err(io_error());
         }
-        self.record(Event::SyncDirectory);
+        self.record(DiskEvent::SyncDirectory);
         Ok(())
     }
 
@@ -437,7 +438,7 @@ struct SimFile {
 }
 
 impl SimFile {
-    fn take_fault(state: &mut State, fault: Fault) -> bool {
+    fn take_fault(state: &mut State, fault: SimFault) -> bool {
         let at = state.faults.iter().position(|planned| *planned == fault);
         at.map(|at| state.faults.remove(at)).is_some()
     }
@@ -451,7 +452,7 @@ impl File for SimFile {
     fn set_size(&self, size: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
         state.inodes[self.inode].data.resize(size as usize, 0);
-        state.events.push(Event::Size { inode: self.inode, size });
+        state.events.push(DiskEvent::Size { inode: self.inode, size });
         Ok(())
     }
 
@@ -475,10 +476,10 @@ impl File for SimFile {
         if zeros {
             state.enough(false)?;
         }
-        if end > state.inodes[self.inode].allocated && state.faults.contains(&Fault::NoSpace) {
+        if end > state.inodes[self.inode].allocated && state.faults.contains(&SimFault::NoSpace) {
             return Err(no_space());
         }
-        let failed = Self::take_fault(&mut state, if zeros { Fault::WriteOfZeros } else { Fault::Write });
+        let failed = Self::take_fault(&mut state, if zeros { SimFault::WriteOfZeros } else { SimFault::Write });
         if failed {
             data.truncate(data.len() / 2);
         }
@@ -488,20 +489,20 @@ impl File for SimFile {
         inode.data[start..end].copy_from_slice(&data);
         inode.high = inode.high.max(end as u64);
         inode.allocated = inode.allocated.max(end as u64);
-        state.events.push(Event::Write { inode: self.inode, offset, data });
+        state.events.push(DiskEvent::Write { inode: self.inode, offset, data });
         if failed { Err(io_error()) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
-        if Self::take_fault(&mut state, Fault::Sync) {
+        if Self::take_fault(&mut state, SimFault::Sync) {
             state.inodes[self.inode].failures += 1;
-            state.events.push(Event::WritebackFailed { inode: self.inode });
+            state.events.push(DiskEvent::WritebackFailed { inode: self.inode });
         }
         let mut seen = self.seen.lock().unwrap();
         let failures = state.inodes[self.inode].failures;
         // What is still pending reaches the disk, whatever happened before.
-        state.events.push(Event::Sync { inode: self.inode });
+        state.events.push(DiskEvent::Sync { inode: self.inode });
         if std::mem::replace(&mut *seen, failures) < failures {
             return Err(io_error());
         }
@@ -511,7 +512,7 @@ impl File for SimFile {
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
         state.enough(false)?;
-        if state.faults.contains(&Fault::NoSpace) {
+        if state.faults.contains(&SimFault::NoSpace) {
             return Err(no_space());
         }
         let inode = &mut state.inodes[self.inode];

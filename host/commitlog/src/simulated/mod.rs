@@ -13,7 +13,7 @@ mod platter;
 mod rng;
 mod steps;
 
-pub use disk::{Event, Fault, Image, LOSSES, Loss, SimDisk};
+pub use disk::{DiskEvent, Image, LOSSES, PowerLoss, SimDisk, SimFault};
 pub use notes::{open_note, read_note};
 pub use rng::Rng;
 pub use steps::{Steps, open};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::disk::{Event, Image, Loss};
+use super::disk::{DiskEvent, Image, PowerLoss};
 use super::rng::Rng;
 
 const SECTOR: usize = 512;
@@ -49,31 +49,31 @@ impl Platter {
         Self { files, names: base.keys().cloned().zip(0..).collect(), pending_names: Vec::new() }
     }
 
-    pub(super) fn take(&mut self, event: &Event) {
+    pub(super) fn take(&mut self, event: &DiskEvent) {
         match event {
-            Event::Create { name, inode } => self.pending_names.push(NameChange::Set(name.clone(), *inode)),
-            Event::Remove { name } => self.pending_names.push(NameChange::Remove(name.clone())),
-            Event::Rename { from, to } => self.pending_names.push(NameChange::Rename(from.clone(), to.clone())),
-            Event::SyncDirectory => {
+            DiskEvent::Create { name, inode } => self.pending_names.push(NameChange::Set(name.clone(), *inode)),
+            DiskEvent::Remove { name } => self.pending_names.push(NameChange::Remove(name.clone())),
+            DiskEvent::Rename { from, to } => self.pending_names.push(NameChange::Rename(from.clone(), to.clone())),
+            DiskEvent::SyncDirectory => {
                 for change in std::mem::take(&mut self.pending_names) {
                     self.change_name(change);
                 }
             }
-            Event::Size { inode, size } => self.files[*inode].pending.push(Change::Size(*size)),
-            Event::Write { inode, offset, data } => {
+            DiskEvent::Size { inode, size } => self.files[*inode].pending.push(Change::Size(*size)),
+            DiskEvent::Write { inode, offset, data } => {
                 self.files[*inode].pending.push(Change::Write(*offset, data.clone()));
             }
-            Event::Sync { inode } => {
+            DiskEvent::Sync { inode } => {
                 let file = &mut self.files[*inode];
                 for change in std::mem::take(&mut file.pending) {
                     apply(&mut file.durable, &change, |_| true);
                 }
             }
-            Event::WritebackFailed { inode } => {
+            DiskEvent::WritebackFailed { inode } => {
                 let file = &mut self.files[*inode];
                 file.adrift.append(&mut file.pending);
             }
-            Event::Reported { .. } | Event::Cut { .. } | Event::ReleaseAsked { .. } | Event::Released { .. } => {}
+            DiskEvent::Reported { .. } | DiskEvent::Cut { .. } | DiskEvent::ReleaseAsked { .. } | DiskEvent::Released { .. } => {}
         }
     }
 
@@ -85,13 +85,13 @@ impl Platter {
         }
     }
 
-    pub(super) fn cut(mut self, loss: Loss, rng: &mut Rng) -> Image {
+    pub(super) fn cut(mut self, loss: PowerLoss, rng: &mut Rng) -> Image {
         for (number, change) in std::mem::take(&mut self.pending_names).into_iter().enumerate() {
             let kept = match loss {
-                Loss::All => false,
-                Loss::Nothing => true,
-                Loss::OlderHalf => number % 2 == 1,
-                Loss::Sectors => rng.chance(2),
+                PowerLoss::All => false,
+                PowerLoss::Nothing => true,
+                PowerLoss::OlderHalf => number % 2 == 1,
+                PowerLoss::Sectors => rng.chance(2),
             };
             if kept {
                 self.change_name(change);
@@ -100,18 +100,18 @@ impl Platter {
         for file in &mut self.files {
             // What a failed write-back lost is worst when it is all gone.
             for change in std::mem::take(&mut file.adrift) {
-                if !matches!(loss, Loss::All) {
+                if !matches!(loss, PowerLoss::All) {
                     apply(&mut file.durable, &change, |_| rng.chance(2));
                 }
             }
             let half = file.pending.len() / 2;
             for (number, change) in std::mem::take(&mut file.pending).into_iter().enumerate() {
                 match loss {
-                    Loss::All => {}
-                    Loss::Nothing => apply(&mut file.durable, &change, |_| true),
-                    Loss::OlderHalf if number < half => {}
-                    Loss::OlderHalf => apply(&mut file.durable, &change, |_| true),
-                    Loss::Sectors => apply(&mut file.durable, &change, |_| rng.chance(2)),
+                    PowerLoss::All => {}
+                    PowerLoss::Nothing => apply(&mut file.durable, &change, |_| true),
+                    PowerLoss::OlderHalf if number < half => {}
+                    PowerLoss::OlderHalf => apply(&mut file.durable, &change, |_| true),
+                    PowerLoss::Sectors => apply(&mut file.durable, &change, |_| rng.chance(2)),
                 }
             }
         }

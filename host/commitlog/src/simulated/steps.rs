@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use super::disk::{Event, SimDisk};
-use crate::group_commit::{Failure, SyncJob};
+use super::disk::{DiskEvent, SimDisk};
+use crate::group_commit::{IoFailure, SyncJob};
 use crate::log::open_on;
 use crate::preallocate::shortage;
 use crate::threads::fill;
@@ -24,7 +24,7 @@ pub fn open(
     let reports = disk.clone();
     let on_durable = Box::new(move |news: Durable| {
         if let Durable::Up { to } = news {
-            reports.record(Event::Reported { to: to.0 });
+            reports.record(DiskEvent::Reported { to: to.0 });
         }
         on_durable(news);
     });
@@ -34,7 +34,7 @@ pub fn open(
 enum Slot {
     Idle,
     Begun(SyncJob),
-    Ran(SyncJob, Result<(), Failure>),
+    Ran(SyncJob, Result<(), IoFailure>),
 }
 
 /// The syncs of one log that are under way.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::report::LogIdentity;
 use super::walker::{entries_limit, whole_entry_at};
-use super::window::Window;
+use super::window::ReadWindow;
 use crate::OpenError;
 use crate::disk::{Disk, File};
 use crate::error::hexadecimal;
@@ -48,7 +48,7 @@ pub(crate) fn segment_starts(disk: &dyn Disk) -> io::Result<Vec<u64>> {
 /// The header block of a file.
 pub(crate) fn read_header(file: &Arc<dyn File>, size: u64) -> io::Result<Result<SegmentHeader, SegmentHeaderFault>> {
     let mut block = vec![0; SEGMENT_HEADER_LEN as usize];
-    let mut window = Window::new(file.clone(), size.min(SEGMENT_HEADER_LEN), SEGMENT_HEADER_LEN as usize);
+    let mut window = ReadWindow::new(file.clone(), size.min(SEGMENT_HEADER_LEN), SEGMENT_HEADER_LEN as usize);
     // A block that cannot be read shows zeros, and is damaged.
     Ok(match window.copy(0, &mut block)? {
         true => SegmentHeader::decode(&block),

@@ -3,13 +3,13 @@
 use super::count_entry;
 use super::files::Files;
 use super::report::{DamagedRange, SegmentInfo, Verification};
-use super::walker::Gap;
+use super::walker::BrokenRange;
 use crate::format::{EntryFault, SEGMENT_HEADER_LEN, StoredHeader, StoredKind};
 use crate::{Cut, LogPosition};
 
 /// Why a range holds nothing whole.
 #[derive(Clone, Debug)]
-pub(crate) enum Fault {
+pub(crate) enum RangeFault {
     Entry(EntryFault),
     Unreadable(String),
     SegmentHeader,
@@ -18,7 +18,7 @@ pub(crate) enum Fault {
     Misnamed(u64),
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for RangeFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Entry(fault) => fault.fmt(f),
@@ -36,7 +36,7 @@ impl std::fmt::Display for Fault {
 pub(crate) struct Hole {
     pub(crate) from: u64,
     pub(crate) to: u64,
-    pub(crate) fault: Fault,
+    pub(crate) fault: RangeFault,
     pub(crate) headers: u64,
 }
 
@@ -123,7 +123,7 @@ impl Findings {
 
     pub(crate) fn note_entry(&mut self, header: &StoredHeader, crc: u32) {
         if self.previous.is_some_and(|previous| previous != header.previous) {
-            let fault = Fault::Entry(EntryFault::Chain);
+            let fault = RangeFault::Entry(EntryFault::Chain);
             self.note_hole(Hole { from: header.position, to: header.position, fault, headers: 0 }, false);
         }
         count_entry(self.segment(), header);
@@ -149,20 +149,20 @@ impl Findings {
         }
     }
 
-    pub(crate) fn note_gap(&mut self, gap: &Gap) {
+    pub(crate) fn note_gap(&mut self, gap: &BrokenRange) {
         self.note_mark(gap.durable);
         self.last_header = self.last_header.max(gap.last_header);
         self.last_byte = self.last_byte.max(gap.last_byte);
         let fault = match &gap.unreadable {
-            Some(why) => Fault::Unreadable(why.clone()),
-            None => Fault::Entry(gap.fault),
+            Some(why) => RangeFault::Unreadable(why.clone()),
+            None => RangeFault::Entry(gap.fault),
         };
         // What the disk cannot read is damage wherever it is: nobody knows what it held.
         self.note_hole(Hole { from: gap.from, to: gap.to, fault, headers: gap.headers }, gap.unreadable.is_some());
     }
 
     pub(crate) fn note_hole(&mut self, hole: Hole, certain: bool) {
-        let of_file = matches!(hole.fault, Fault::SegmentHeader | Fault::SegmentLength { .. });
+        let of_file = matches!(hole.fault, RangeFault::SegmentHeader | RangeFault::SegmentLength { .. });
         self.previous = None;
         self.holes.push(Noted {
             hole,
@@ -198,10 +198,10 @@ impl Findings {
         let last_start = self.segments.last().map_or(0, |info| info.start.0);
         if self.after_filler && self.end.is_multiple_of(size) && !self.ends_before(self.end) {
             // A filler leads to a file that existed before the filler was written.
-            let hole = Hole { from: self.end, to: self.end + size, fault: Fault::Missing, headers: 0 };
+            let hole = Hole { from: self.end, to: self.end + size, fault: RangeFault::Missing, headers: 0 };
             self.note_hole(hole, true);
         } else if self.durable > self.end && self.end.is_multiple_of(size) {
-            let hole = Hole { from: self.end, to: self.durable, fault: Fault::Missing, headers: 0 };
+            let hole = Hole { from: self.end, to: self.durable, fault: RangeFault::Missing, headers: 0 };
             self.note_hole(hole, true);
         }
         let (damage, harmless): (Vec<&Noted>, Vec<&Noted>) =

@@ -120,7 +120,7 @@ impl Verification {
 
 /// How far a look at a log has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct SurveyProgress {
     /// Bytes of segment files behind it, holes included.
     pub done_bytes: u64,
     /// Bytes of all segment files that were there at the beginning; more may come while a node runs.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::window::Window;
+use super::window::ReadWindow;
 use crate::disk::File;
 use crate::format::{
     ALIGNMENT, ENTRY_HEADER_LEN, EntryFault, SEGMENT_HEADER_LEN, StoredHeader, entry_checksum, may_start_entry, padded,
@@ -17,7 +17,7 @@ pub(crate) enum Finding {
     /// A whole entry, fillers included, and its checksum. It need not follow the one before it.
     Entry(StoredHeader, u32),
     /// A range without a whole entry.
-    Gap(Gap),
+    Gap(BrokenRange),
     /// The end of what there is to see.
     End,
     /// The budget is used up: go on with another.
@@ -26,7 +26,7 @@ pub(crate) enum Finding {
 
 /// A range in which no entry is whole. Positions, not offsets.
 #[derive(Clone, Debug)]
-pub(crate) struct Gap {
+pub(crate) struct BrokenRange {
     pub(crate) from: u64,
     /// Start of the next whole entry, or the end of the file.
     pub(crate) to: u64,
@@ -52,13 +52,13 @@ enum State {
 
 /// Walks one file.
 pub(crate) struct Walker {
-    window: Window,
+    window: ReadWindow,
     seed: u32,
     segment_start: u64,
     /// Offset of the next header to look at, or from which to search.
     at: u64,
     state: State,
-    gap: Option<Gap>,
+    gap: Option<BrokenRange>,
     /// The entry that ended a gap.
     ready: Option<(StoredHeader, u32)>,
     /// Payloads are not looked at.
@@ -69,7 +69,7 @@ pub(crate) struct Walker {
 
 impl Walker {
     /// Walks the entries from `offset` on, which must be the place of an entry.
-    pub(crate) fn new(window: Window, seed: u32, segment_start: u64, offset: u64) -> Self {
+    pub(crate) fn new(window: ReadWindow, seed: u32, segment_start: u64, offset: u64) -> Self {
         let (state, gap, ready) = (State::Header, None, None);
         Self { window, seed, segment_start, at: offset, state, gap, ready, headers_only: false, old_bytes: false }
     }
@@ -123,12 +123,12 @@ impl Walker {
             if let Some((header, crc)) = found {
                 let Some(gap) = self.gap.take() else { return Ok(Finding::Entry(header, crc)) };
                 self.ready = Some((header, crc));
-                return Ok(Finding::Gap(Gap { to: header.position, ..gap }));
+                return Ok(Finding::Gap(BrokenRange { to: header.position, ..gap }));
             }
             if matches!(self.state, State::Ended)
                 && let Some(gap) = self.gap.take()
             {
-                return Ok(Finding::Gap(Gap { to: self.segment_start + self.window.limit(), ..gap }));
+                return Ok(Finding::Gap(BrokenRange { to: self.segment_start + self.window.limit(), ..gap }));
             }
         }
     }
@@ -210,7 +210,8 @@ impl Walker {
             let unreadable = self.window.unreadable(self.at, self.at + ENTRY_HEADER_LEN).map(str::to_owned);
             let from = self.position();
             let (headers, durable, last_header, last_byte) = (0, 0, None, None);
-            self.gap = Some(Gap { from, to: from, fault, unreadable, headers, durable, last_header, last_byte });
+            self.gap =
+                Some(BrokenRange { from, to: from, fault, unreadable, headers, durable, last_header, last_byte });
         }
         None
     }
@@ -280,7 +281,7 @@ impl Walker {
 
 /// Whether a whole entry starts at `position`, read anew.
 pub(crate) fn whole_entry_at(file: Arc<dyn File>, limit: u64, seed: u32, position: u64, start: u64) -> bool {
-    let mut walker = Walker::new(Window::new(file, limit, 64 << 10), seed, start, position - start);
+    let mut walker = Walker::new(ReadWindow::new(file, limit, 64 << 10), seed, start, position - start);
     loop {
         match walker.state {
             State::Header | State::Payload { .. } => {}

@@ -12,7 +12,7 @@ const PAGE: usize = 4096;
 pub(crate) const READ_STEP: usize = 256 << 10;
 
 /// A part of a file in memory.
-pub(crate) struct Window {
+pub(crate) struct ReadWindow {
     file: Arc<dyn File>,
     /// Nothing from here on is looked at.
     limit: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Window {
     pub(crate) bytes_read: u64,
 }
 
-impl Window {
+impl ReadWindow {
     /// Sees the first `limit` bytes of the file and reads `step` at a time, a multiple of 4096.
     pub(crate) fn new(file: Arc<dyn File>, limit: u64, step: usize) -> Self {
         let memory = vec![0; step + PAGE];

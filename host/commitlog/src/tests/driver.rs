@@ -1,7 +1,7 @@
 //! Runs a log on the simulated disk, one step at a time and without threads, so that a seed decides everything:
 //! in particular which sync begins, ends and is counted when.
 
-use crate::simulated::{self, Event, Image, Rng, SimDisk, Steps};
+use crate::simulated::{self, DiskEvent, Image, Rng, SimDisk, Steps};
 use crate::{
     AppendError, AppendSpanError, Appended, Appender, Checkpoint, CutError, Entry, EntryHeader, EntryKind, EntrySpan,
     LogConfig, LogPosition, LogReader, OpenError, Recovery, Settles, UnfinishedCut,
@@ -239,10 +239,10 @@ impl Run {
         let read = self.rng.below(durable as u64) as usize;
         let held = self.rng.chance(3).then(|| self.log.reader.entry_at(self.submitted[read].entry.position));
         let before = self.submitted[self.rng.below(durable as u64) as usize].entry.position;
-        self.log.disk.record(Event::ReleaseAsked { before: before.0 });
+        self.log.disk.record(DiskEvent::ReleaseAsked { before: before.0 });
         if let Ok(released) = self.log.appender.housekeeping().release_before(before) {
             assert_eq!(released.start, self.log.reader.start());
-            self.log.disk.record(Event::Released { start: released.start.0 });
+            self.log.disk.record(DiskEvent::Released { start: released.start.0 });
         }
         drop(held);
     }
@@ -271,6 +271,6 @@ impl Run {
             self.settle();
         }
         let events = self.log.disk.events();
-        self.log.disk.after_power_cut(events, simulated::Loss::All, &mut self.rng)
+        self.log.disk.after_power_cut(events, simulated::PowerLoss::All, &mut self.rng)
     }
 }

@@ -8,7 +8,7 @@ use super::driver::{Run, Submitted, config, open, open_disk};
 use crate::group_commit::Durable;
 use crate::log::open_on;
 use crate::segment::file_name;
-use crate::simulated::{Fault, Image, LOSSES, Loss, Rng, SimDisk};
+use crate::simulated::{Image, LOSSES, PowerLoss, Rng, SimDisk, SimFault};
 use crate::{AppendError, EntryHeader, EntryKind, LogConfig, Operation, Shortage};
 
 /// Runs a log into a random fault and checks that whatever was reported durable is there after the power is cut.
@@ -19,8 +19,8 @@ pub(super) fn violation(seed: u64) -> Option<String> {
     for number in 0..120 {
         if number == fault_at {
             match rng.below(3) {
-                0 => run.log.disk.inject(Fault::Write),
-                1 => run.log.disk.inject(Fault::Sync),
+                0 => run.log.disk.inject(SimFault::Write),
+                1 => run.log.disk.inject(SimFault::Sync),
                 _ => {
                     let end = run.log.appender.appended().0 - 1;
                     let name = file_name(end - end % config().segment_size);
@@ -57,7 +57,7 @@ pub(super) fn violation(seed: u64) -> Option<String> {
         Ok(opened) => opened,
         Err(error) => return Some(format!("seed {seed}, after a restart: {error}")),
     };
-    let kept = opened.disk.after_power_cut(opened.disk.events(), Loss::All, &mut rng);
+    let kept = opened.disk.after_power_cut(opened.disk.events(), PowerLoss::All, &mut rng);
     match open(kept) {
         // Behind a checkpoint fewer are handed over.
         Ok(kept) if kept.entries.ends_with(&opened.entries) && kept.recovery.end == opened.recovery.end => None,
@@ -85,7 +85,7 @@ fn a_failed_sync_refuses_every_later_append() {
     run.settle();
     let durable = run.log.appender.durable();
     run.append(EntryKind::Records, 10).unwrap();
-    run.log.disk.inject(Fault::Sync);
+    run.log.disk.inject(SimFault::Sync);
     for _ in 0..3 {
         run.step_sync(0);
     }
@@ -112,7 +112,7 @@ fn a_success_does_not_count_after_an_overlapping_failure() {
     run.append(EntryKind::Records, 10).unwrap();
     run.step_sync(1); // begins
     run.step_sync(0); // runs, succeeds
-    run.log.disk.inject(Fault::Sync);
+    run.log.disk.inject(SimFault::Sync);
     run.step_sync(1); // runs, fails
     run.step_sync(1); // is counted first
     run.step_sync(0);
@@ -121,7 +121,7 @@ fn a_success_does_not_count_after_an_overlapping_failure() {
 
 #[test]
 fn a_failed_write_is_reported_once_by_the_threads() {
-    for fault in [Fault::Write, Fault::Sync] {
+    for fault in [SimFault::Write, SimFault::Sync] {
         let disk = SimDisk::new(Image::new());
         let (send, reports) = channel();
         let on_durable = Box::new(move |news| drop(send.send(news)));
@@ -147,7 +147,7 @@ fn a_failed_write_is_reported_once_by_the_threads() {
 fn a_full_disk_refuses_entries_and_goes_on_when_there_is_space() {
     let mut run = Run::new(Image::new(), Rng::new(1));
     run.append(EntryKind::Records, 100).unwrap();
-    run.log.disk.inject(Fault::NoSpace);
+    run.log.disk.inject(SimFault::NoSpace);
     let refused = loop {
         if let Err(error) = run.append(EntryKind::Records, 3000) {
             break error;

@@ -7,7 +7,7 @@ use super::driver::{Opened, Run, Submitted, config, open, open_disk, replica};
 use super::recycled;
 use crate::format::{ENTRY_HEADER_LEN, StoredHeader, checksum_seed};
 use crate::segment::file_name;
-use crate::simulated::{Image, LOSSES, Loss, Rng, SimDisk};
+use crate::simulated::{Image, LOSSES, PowerLoss, Rng, SimDisk};
 use crate::{EntryKind, LogConfig, LogPosition, OpenError};
 
 /// Distinct cut points of a normal test run. `VOUCH_POWER_CUTS` asks for more, `VOUCH_SEED` for another seed.
@@ -75,7 +75,7 @@ fn check(submitted: &[Submitted], said: Said, opened: &Result<Opened, OpenError>
 }
 
 /// One power cut and what follows: a second cut during recovery, and more entries after it.
-fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), String> {
+fn cut_once(run: &Run, at: usize, loss: PowerLoss, rng: &mut Rng) -> Result<(), String> {
     let said = Said::within(run, at);
     let (history, note) = run.history(at);
     // A replica notes now and then how far it is durable; the log of a single node is not told.
@@ -112,7 +112,7 @@ fn cut_once(run: &Run, at: usize, loss: Loss, rng: &mut Rng) -> Result<(), Strin
     let image = disk.after_power_cut(again_at, LOSSES[rng.below(4) as usize], rng);
     let again = open_disk(SimDisk::new(image), &config);
     check(history, said, &again).map_err(|error| format!("second cut: {error}"))?;
-    let image = disk.after_power_cut(disk.events(), Loss::All, rng);
+    let image = disk.after_power_cut(disk.events(), PowerLoss::All, rng);
     let kept = open_disk(SimDisk::new(image), &noted).map_err(|error| error.to_string())?;
     if kept.entries != opened.entries {
         return Err(format!("served {} entries, {} are left", opened.entries.len(), kept.entries.len()));
@@ -176,7 +176,7 @@ fn start_behind_a_checkpoint(
     if !same || part.recovery.checkpoint != whole.recovery.checkpoint || part.recovery.cut != whole.recovery.cut {
         return Err(format!("behind {checkpoint}: {:?} instead of {:?}", part.recovery, whole.recovery));
     }
-    let image = part.disk.after_power_cut(part.disk.events(), Loss::All, rng);
+    let image = part.disk.after_power_cut(part.disk.events(), PowerLoss::All, rng);
     let kept = open_disk(SimDisk::new(image), config).map_err(|error| error.to_string())?;
     match kept.entries == whole.entries {
         true => Ok(()),

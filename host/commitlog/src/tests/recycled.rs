@@ -9,7 +9,7 @@ use crate::format::{ENTRY_HEADER_LEN, checksum_seed};
 use crate::horizon::{self, HORIZON_FILE};
 use crate::log::open_on;
 use crate::segment::{file_name, parse_file_name};
-use crate::simulated::{Image, LOSSES, Loss, Rng};
+use crate::simulated::{Image, LOSSES, PowerLoss, Rng};
 use crate::spares::spare_name;
 use crate::threads::fill;
 use crate::{EntryHeader, EntryKind, LogPosition, OpenError};
@@ -135,7 +135,7 @@ fn a_horizon_that_was_read_but_never_synced_is_made_durable_before_it_counts() {
         opened.appender.append(header, &[&[9; 900]]).unwrap();
     }
     let (events, end) = (opened.disk.events(), opened.appender.appended().0);
-    let lost = opened.disk.after_power_cut(events, Loss::All, &mut Rng::new(1));
+    let lost = opened.disk.after_power_cut(events, PowerLoss::All, &mut Rng::new(1));
     assert!(says(&lost) >= end, "written to {end} under a horizon at {}", says(&lost));
 }
 

@@ -117,7 +117,7 @@ fn nothing_is_released_after_the_log_was_closed_or_poisoned() {
     assert_eq!(disk.image().into_keys().collect::<Vec<_>>(), before);
 
     let mut run = full_segments(3);
-    run.log.disk.inject(crate::simulated::Fault::Write);
+    run.log.disk.inject(crate::simulated::SimFault::Write);
     run.append(EntryKind::Records, 10).unwrap_err();
     let error = run.log.appender.housekeeping().release_before(LogPosition(2 * SEGMENT)).unwrap_err();
     assert!(matches!(error, crate::ReleaseError::Poisoned(_)), "{error}");
@@ -128,7 +128,7 @@ fn nothing_is_released_after_the_log_was_closed_or_poisoned() {
 fn a_failed_removal_ends_the_releasing_and_leaves_no_gap() {
     let run = full_segments(4);
     let housekeeping = run.log.appender.housekeeping();
-    run.log.disk.inject(crate::simulated::Fault::SyncDirectory);
+    run.log.disk.inject(crate::simulated::SimFault::SyncDirectory);
     let error = housekeeping.release_before(LogPosition(3 * SEGMENT)).unwrap_err();
     assert!(matches!(&error, crate::ReleaseError::Io { file, .. } if file.ends_with("00000000000000000000.log")));
     let error = housekeeping.release_before(LogPosition(3 * SEGMENT)).unwrap_err();

@@ -2,11 +2,14 @@
 //! itself when they pass.
 
 use super::driver::{Run, config, open};
-use crate::simulated::{Fault, Image, Rng};
+use crate::simulated::{Image, Rng, SimFault};
 use crate::{AppendError, EntryKind, LogPosition, ReleaseError, Shortage};
 
-const FAULTS: [(Fault, Shortage); 3] =
-    [(Fault::NoSpace, Shortage::Space), (Fault::Descriptors, Shortage::Descriptors), (Fault::Memory, Shortage::Memory)];
+const FAULTS: [(SimFault, Shortage); 3] = [
+    (SimFault::NoSpace, Shortage::Space),
+    (SimFault::Descriptors, Shortage::Descriptors),
+    (SimFault::Memory, Shortage::Memory),
+];
 
 /// Runs a log in and out of shortages; what ended for good or was lost by it.
 fn trouble(seed: u64) -> Option<String> {
@@ -88,7 +91,7 @@ fn sealed() -> Run {
 fn a_segment_that_cannot_be_removed_for_the_moment_goes_before_any_other() {
     let mut run = sealed();
     let housekeeping = run.log.appender.housekeeping();
-    run.log.disk.inject(Fault::Memory);
+    run.log.disk.inject(SimFault::Memory);
     let before = LogPosition(2 * config().segment_size);
     for _ in 0..2 {
         let refused = housekeeping.release_before(before).unwrap_err();
@@ -106,7 +109,7 @@ fn a_segment_that_cannot_be_removed_for_the_moment_goes_before_any_other() {
 fn the_scrubber_reads_again_what_it_could_not_open_and_calls_it_no_damage() {
     let run = sealed();
     let mut scrubber = run.log.appender.housekeeping().scrubber(LogPosition(0));
-    run.log.disk.inject(Fault::Descriptors);
+    run.log.disk.inject(SimFault::Descriptors);
     for _ in 0..3 {
         let error = scrubber.step(1 << 20).unwrap_err();
         assert_eq!(Shortage::of(&error.source), Some(Shortage::Descriptors));

@@ -7,7 +7,7 @@ use super::driver::{Run, SEGMENT, config, open};
 use crate::format::{ENTRY_HEADER_LEN, padded};
 use crate::log::open_on;
 use crate::preallocate::{Step, shortage};
-use crate::simulated::{Fault, Image, Rng, SimDisk};
+use crate::simulated::{Image, Rng, SimDisk, SimFault};
 use crate::{AppendError, EntryHeader, EntryKind, Shortage};
 
 /// Prepares all that should be ahead; whether there was space for it.
@@ -47,7 +47,7 @@ fn taken(payload_len: u64) -> u64 {
 
 /// Runs into a full disk or another shortage and appends what the log says it still takes. Gives the first promise that was not kept, and
 /// the largest that was made.
-fn a_promise_broken(seed: u64, fault: Fault) -> (Option<String>, u64) {
+fn a_promise_broken(seed: u64, fault: SimFault) -> (Option<String>, u64) {
     let mut run = somewhere(seed);
     run.log.disk.inject(fault);
     let mut left = loop {
@@ -83,7 +83,7 @@ fn a_full_disk_takes_as_much_as_the_log_says_and_so_does_any_other_shortage() {
     println!("seeds 0 to 600");
     let mut largest = 0;
     for seed in 0..600 {
-        for fault in [Fault::NoSpace, Fault::Descriptors, Fault::Memory] {
+        for fault in [SimFault::NoSpace, SimFault::Descriptors, SimFault::Memory] {
             let (broken, promised) = a_promise_broken(seed, fault);
             assert_eq!(broken, None, "{fault:?}");
             largest = largest.max(promised);
@@ -101,7 +101,7 @@ fn as_much_as_configured_is_prepared_at_every_place_also_across_the_end_of_a_seg
             assert!(fill_up(&run));
         }
         assert!(fill_up(&run));
-        run.log.disk.inject(Fault::NoSpace);
+        run.log.disk.inject(SimFault::NoSpace);
         // Without the place of an entry that may not fit at the end of a segment.
         let mut left = config().zero_ahead - taken(200);
         while left >= taken(200) {
@@ -115,7 +115,7 @@ fn as_much_as_configured_is_prepared_at_every_place_also_across_the_end_of_a_seg
 fn entries_are_refused_only_behind_what_was_promised_and_taken_again_when_there_is_space() {
     let mut run = somewhere(0);
     assert_eq!(run.log.appender.short_of_space(), None);
-    run.log.disk.inject(Fault::NoSpace);
+    run.log.disk.inject(SimFault::NoSpace);
     let refused = loop {
         if let Err(error) = run.append(EntryKind::Records, 500) {
             break error;
@@ -139,7 +139,7 @@ fn entries_are_refused_only_behind_what_was_promised_and_taken_again_when_there_
 fn the_thread_finds_new_space_without_an_append() {
     let disk = SimDisk::new(Image::new());
     let (mut appender, _, _) = open_on(Arc::new(disk.clone()), &config(), Box::new(|_| ()), &mut |_| Ok(())).unwrap();
-    disk.inject(Fault::NoSpace);
+    disk.inject(SimFault::NoSpace);
     appender.start(1).unwrap();
     let waiting_since = Instant::now();
     let in_time = || assert!(waiting_since.elapsed() < Duration::from_secs(60), "the thread does not look");
@@ -162,7 +162,7 @@ fn an_entry_too_long_for_what_is_left_does_not_leave_the_log_short_for_ever() {
     let mut run = Run::new(Image::new(), Rng::new(1));
     assert!(fill_up(&run));
     assert!(run.log.appender.space.wait() && !run.log.appender.space.is_called(), "the call of the start is taken");
-    run.log.disk.inject(Fault::NoSpace);
+    run.log.disk.inject(SimFault::NoSpace);
     // Longer than all that is kept ahead, which is whole: nothing else would make the thread look.
     let refused = run.append(EntryKind::Records, 11 << 10).unwrap_err();
     assert!(matches!(refused, AppendError::Short { shortage: Shortage::Space, .. }), "{refused}");

@@ -1,6 +1,6 @@
 //! How full the disk is.
 
-use vouch_commitlog::Usage;
+use vouch_commitlog::LogUsage;
 use vouch_storage::Space;
 
 use super::Keeper;
@@ -12,7 +12,7 @@ impl Keeper {
         let (disk, upkeep) = (self.of.disk.clone(), self.of.upkeep.clone());
         let (data_dir, disk_limit) = (self.of.data_dir.clone(), self.of.disk_limit);
         let measured = tokio::task::spawn_blocking(move || {
-            let Usage { segment_bytes, held_bytes, spare_bytes, .. } = upkeep.housekeeping.usage();
+            let LogUsage { segment_bytes, held_bytes, spare_bytes, .. } = upkeep.housekeeping.usage();
             let mut space = Space::of_folder(&data_dir)?;
             // Files that wait to become segments again are room for messages.
             space.used = space.used.saturating_sub(spare_bytes);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use vouch_broker::State;
-use vouch_commitlog::{CommitLog, LogConfig, LogPosition, Progress, SEGMENT_HEADER_LEN, Verification};
+use vouch_commitlog::{CommitLog, LogConfig, LogPosition, SEGMENT_HEADER_LEN, SurveyProgress, Verification};
 
 use super::compare::compare;
 use super::copy::hexadecimal;
@@ -78,7 +78,7 @@ pub(super) fn check_folder(
     log.segment_size = identity.segment_size;
     log.checkpoint = checkpoint;
     log.known_durable = expected.log_end;
-    let mut progress = |Progress { done_bytes, total_bytes }: Progress| {
+    let mut progress = |SurveyProgress { done_bytes, total_bytes }: SurveyProgress| {
         on_progress(BackupProgress { step: BackupStep::Log, done_bytes, total_bytes });
     };
     let opened = CommitLog::open_read_only(&log, LogPosition(0), &mut progress);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use vouch_commitlog::{CommitLog, LogConfig, LogPosition, OpenError, Progress};
+use vouch_commitlog::{CommitLog, LogConfig, LogPosition, OpenError, SurveyProgress};
 
 use super::read::{ReadOnly, read};
 use crate::config::OnDamage;
@@ -99,9 +99,9 @@ fn may_be_damage(error: &OpenError) -> bool {
 }
 
 /// Tells whoever waits for the start at each step, and the log every few seconds.
-fn tell_progress(progress: &StartProgress) -> impl FnMut(Progress) {
+fn tell_progress(progress: &StartProgress) -> impl FnMut(SurveyProgress) {
     let mut told = Instant::now();
-    move |Progress { done_bytes, total_bytes }| {
+    move |SurveyProgress { done_bytes, total_bytes }| {
         progress.enter(StartStep::Looking { done_bytes, total_bytes });
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
@@ -136,7 +136,7 @@ mod tests {
         let progress = StartProgress::default();
         let mut tell = tell_progress(&progress);
         for done_bytes in [0, 5, 10] {
-            tell(Progress { done_bytes, total_bytes: 10 });
+            tell(SurveyProgress { done_bytes, total_bytes: 10 });
             assert_eq!(progress.step(), StartStep::Looking { done_bytes, total_bytes: 10 });
         }
     }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use vouch_broker::state::Gaps;
-use vouch_commitlog::{DamagedRange, LogPosition, Usage, Verification};
+use vouch_commitlog::{DamagedRange, LogPosition, LogUsage, Verification};
 
 pub(crate) use judge::{judge, rebuild, without_parts};
 pub(crate) use read::ReadOnly;
@@ -66,9 +66,9 @@ impl DamagedLog {
     }
 
     /// What it occupies.
-    pub fn usage(&self) -> Usage {
+    pub fn usage(&self) -> LogUsage {
         let Verification { start, end, segments, .. } = &self.found;
-        Usage {
+        LogUsage {
             start: *start,
             end: *end,
             segments: segments.len() as u64,

@@ -4,7 +4,7 @@ use super::judge::{Cut, Life};
 use super::setting;
 use super::virtual_disk::{Scratch, VirtualDisk};
 use super::workload::{History, Run, Said};
-use crate::simulated::{LOSSES, Loss, Rng};
+use crate::simulated::{LOSSES, PowerLoss, Rng};
 
 /// Lives of one log: each begins with the image of a cut in the life before.
 const LIVES: usize = 3;
@@ -23,7 +23,7 @@ pub(super) fn all_over(life: &Life, rng: &mut Rng) -> Vec<Cut> {
             cuts.push(Cut { requests, loss: LOSSES[rng.below(4) as usize], seed: rng.next() });
         }
         if flush < life.requests.len() {
-            cuts.push(Cut { requests: flush + 1, loss: Loss::All, seed: 0 });
+            cuts.push(Cut { requests: flush + 1, loss: PowerLoss::All, seed: 0 });
         }
         from = flush + 1;
     }

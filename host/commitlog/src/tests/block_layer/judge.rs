@@ -14,7 +14,7 @@ use super::workload::{History, Submitted, config, copied};
 use super::write_log::{Request, parse};
 use crate::disk::RealDisk;
 use crate::log::open_on;
-use crate::simulated::{Loss, Rng};
+use crate::simulated::{PowerLoss, Rng};
 use crate::{Entry, LogPosition, OpenError, Recovery};
 
 /// Images that are judged at a time.
@@ -105,7 +105,7 @@ fn judge(scratch: &Scratch, place: usize, history: &History, length: u64, image:
 pub(super) struct Cut {
     /// Requests that were done.
     pub(super) requests: usize,
-    pub(super) loss: Loss,
+    pub(super) loss: PowerLoss,
     /// Of the choice of sectors.
     pub(super) seed: u64,
 }

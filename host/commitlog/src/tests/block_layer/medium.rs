@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::write_log::{Request, SECTOR};
-use crate::simulated::{Loss, Rng};
+use crate::simulated::{PowerLoss, Rng};
 
 /// What a file system takes for written whole or not at all, in bytes.
 pub(super) const BLOCK: usize = 4096;
@@ -43,17 +43,17 @@ impl Medium {
     }
 
     /// What is there when the power is cut now.
-    pub(super) fn cut(&self, loss: Loss, rng: &mut Rng) -> Vec<u8> {
+    pub(super) fn cut(&self, loss: PowerLoss, rng: &mut Rng) -> Vec<u8> {
         let mut medium = self.durable.clone();
         let half = self.pending.len() / 2;
         for (number, request) in self.pending.iter().enumerate() {
             match loss {
                 _ if request.fua => apply(&mut medium, request, SECTOR, |_| true),
-                Loss::All => {}
-                Loss::Nothing => apply(&mut medium, request, SECTOR, |_| true),
-                Loss::OlderHalf if number < half => {}
-                Loss::OlderHalf => apply(&mut medium, request, SECTOR, |_| true),
-                Loss::Sectors => self.tear(&mut medium, request, rng),
+                PowerLoss::All => {}
+                PowerLoss::Nothing => apply(&mut medium, request, SECTOR, |_| true),
+                PowerLoss::OlderHalf if number < half => {}
+                PowerLoss::OlderHalf => apply(&mut medium, request, SECTOR, |_| true),
+                PowerLoss::Sectors => self.tear(&mut medium, request, rng),
             }
         }
         medium
@@ -96,11 +96,11 @@ fn only_a_flush_makes_what_stands_before_it_safe() {
     let mut medium = Medium::new(vec![0; 4 * BLOCK], BTreeSet::new());
     medium.take(&write(0, 1, 1, false));
     medium.take(&write(1, 1, 2, true));
-    assert_eq!(medium.cut(Loss::All, &mut Rng::new(1))[..2 * SECTOR], [vec![0; SECTOR], vec![2; SECTOR]].concat());
+    assert_eq!(medium.cut(PowerLoss::All, &mut Rng::new(1))[..2 * SECTOR], [vec![0; SECTOR], vec![2; SECTOR]].concat());
     medium.take(&flush());
     medium.take(&write(0, 1, 3, false));
-    assert_eq!(medium.cut(Loss::All, &mut Rng::new(1))[0], 1);
-    assert_eq!(medium.cut(Loss::Nothing, &mut Rng::new(1))[0], 3);
+    assert_eq!(medium.cut(PowerLoss::All, &mut Rng::new(1))[0], 1);
+    assert_eq!(medium.cut(PowerLoss::Nothing, &mut Rng::new(1))[0], 3);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn only_blocks_of_the_log_tear_inside() {
     medium.take(&write(0, 16, 9, false));
     let mut torn = 0;
     for seed in 0..100 {
-        let cut = medium.cut(Loss::Sectors, &mut Rng::new(seed));
+        let cut = medium.cut(PowerLoss::Sectors, &mut Rng::new(seed));
         let kept = |block: usize| cut[block * BLOCK..(block + 1) * BLOCK].iter().filter(|byte| **byte == 9).count();
         assert!(kept(0) == 0 || kept(0) == BLOCK, "a block of the file system was torn");
         torn += usize::from(kept(1) > 0 && kept(1) < BLOCK);
