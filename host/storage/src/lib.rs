@@ -35,18 +35,16 @@ pub use error::StartError;
 pub use folder::{Folders, in_use};
 pub use known::Known;
 pub use layout::{COMPONENTS, ShardFolder};
-pub use lookup::{
-    Fault as LookupFault, Found as Posted, LookupFile, LookupReport, Lookups, Postings, Row, SAMPLE_EVERY, Term,
-};
+pub use lookup::{LookupFault, LookupFile, LookupReport, Lookups, Posted, Postings, QueueStretch, SAMPLE_EVERY, Term};
 pub use open::{Opened, OpenedLog, check_start, open};
 pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
-pub use replay::{Unreadable, replay};
+pub use replay::{UnreadableRecord, replay};
 pub use replica::{Committed, LogName, NodeId, NotedCut, Replica, ReplicaError, ReplicaNote};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};
 pub use snapshots::{
-    Bound, Bounds, CopyFate, DamagedCopy, Listeners, Loaded, Requests, SnapshotFailure, Snapshots, Snapshotter,
-    StoredCopies, Taken, verify_snapshots,
+    Bound, Bounds, CopyFate, DamagedCopy, Listeners, LoadedState, Requests, SnapshotFailure, Snapshots, Snapshotter,
+    StoredCopies, TakenSnapshot, verify_snapshots,
 };
 pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};

@@ -12,7 +12,7 @@ use crate::folder::{self, Folders};
 use crate::known::Known;
 use crate::position::log_position;
 use crate::progress::{StartProgress, StartStep};
-use crate::recover::{Recovered, recover};
+use crate::recover::{RecoveredShard, recover};
 use crate::replay::check_feature_level;
 use crate::replica::{LogName, Replica};
 use crate::snapshots::Snapshots;
@@ -102,7 +102,7 @@ pub fn open(
         Ok(recovered) => Ok(recovered),
     };
     let (state, logged, snapshot, reader, log) = match recovered {
-        Ok(Recovered { state, snapshot, appender, reader, recovery }) => {
+        Ok(RecoveredShard { state, snapshot, appender, reader, recovery }) => {
             check_feature_level(&state)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));

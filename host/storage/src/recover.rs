@@ -10,10 +10,10 @@ use vouch_commitlog::{
 use crate::error::{StartError, failed};
 use crate::progress::{StartProgress, StartStep};
 use crate::replay::replay;
-use crate::snapshots::{Loaded, Snapshots};
+use crate::snapshots::{LoadedState, Snapshots};
 
 /// A log that goes on, with the state that it makes. While this lives, nobody else may have the folder.
-pub(crate) struct Recovered {
+pub(crate) struct RecoveredShard {
     pub(crate) state: State,
     pub(crate) snapshot: LogPosition,
     pub(crate) appender: Appender,
@@ -36,13 +36,13 @@ pub(crate) fn recover(
     mut log: LogConfig,
     on_durable: &(impl Fn(Durable) + Clone + Send + Sync + 'static),
     progress: &StartProgress,
-) -> Result<Recovered, StartError> {
+) -> Result<RecoveredShard, StartError> {
     let mut below = LogPosition::BEYOND;
     loop {
         progress.enter(StartStep::ReadingSnapshot);
         let loaded = snapshots.newest_below(below).map_err(failed("read", snapshot_dir))?;
         let (mut state, checkpoint) = match loaded {
-            Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
+            Some(LoadedState { checkpoint, state }) => (state, Some(checkpoint)),
             None => (State::default(), None),
         };
         log.checkpoint = checkpoint;
@@ -63,7 +63,7 @@ pub(crate) fn recover(
             }
             (Ok((appender, reader, recovery)), _) => {
                 let snapshot = checkpoint.map_or(LogPosition::START, |checkpoint| checkpoint.end);
-                return Ok(Recovered { state, snapshot, appender, reader, recovery });
+                return Ok(RecoveredShard { state, snapshot, appender, reader, recovery });
             }
             (Err(error @ OpenError::Checkpoint { .. }), Some(checkpoint)) => {
                 tracing::warn!(%error, "the newest snapshot does not fit the log; trying an older one, or the whole log");

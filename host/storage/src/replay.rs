@@ -12,7 +12,7 @@ use crate::version::FEATURE_LEVEL;
 /// A record of the log that cannot be applied: the node must not guess what it meant.
 #[derive(Debug, thiserror::Error)]
 #[error("the record at position {position}, written by Vouch {version}, cannot be read: {why}")]
-pub struct Unreadable {
+pub struct UnreadableRecord {
     position: RecordPosition,
     version: String,
     why: DecodeError,
@@ -22,14 +22,14 @@ pub struct Unreadable {
 ///
 /// # Errors
 /// A record of it cannot be read.
-pub fn replay(state: &mut State, entry: &Entry) -> Result<(), Unreadable> {
+pub fn replay(state: &mut State, entry: &Entry) -> Result<(), UnreadableRecord> {
     let time = Millis(entry.leader_time_ms);
     let mut effects = Vec::new();
     let mut records: &[u8] = &entry.payload;
     let mut position = record_position(entry.payload_position);
     while !records.is_empty() {
         let unreadable =
-            |state: &State, why| Unreadable { position, version: state.cluster().last_version.clone(), why };
+            |state: &State, why| UnreadableRecord { position, version: state.cluster().last_version.clone(), why };
         let (frame, rest) = Frame::split(records).map_err(|why| unreadable(state, why))?;
         let record = Record::decode(&frame).map_err(|why| unreadable(state, why))?;
         // What was refused then is refused now; its caller was told then.

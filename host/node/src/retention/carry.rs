@@ -9,7 +9,7 @@ use vouch_broker::record::{Carried, Frame, before_carried};
 use vouch_broker::state::Body;
 use vouch_broker::{HalfPosition, NotDone, State};
 use vouch_commitlog::{LogPosition, LogReader};
-use vouch_storage::Bound;
+use vouch_storage::SnapshotBound;
 
 use super::{Keeper, Retention};
 use crate::stored;
@@ -35,7 +35,7 @@ impl Keeper {
     ///
     /// Not at once: what is left of a segment is mostly younger than what went, and goes soon by itself. Only what stays
     /// behind while the log grows by some segments is carried, or where the disk is full.
-    pub(super) async fn carry(&mut self, bound: Bound, full: bool) -> Result<(), NotDone> {
+    pub(super) async fn carry(&mut self, bound: SnapshotBound, full: bool) -> Result<(), NotDone> {
         let size = self.of.segment_size;
         let usage = self.of.upkeep.housekeeping.usage();
         let segment = usage.start..usage.start.plus(size);

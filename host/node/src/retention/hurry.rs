@@ -5,7 +5,7 @@ use vouch_commitlog::LogPosition;
 
 use vouch_broker::record::Seen;
 use vouch_broker::{NotDone, State};
-use vouch_storage::{Bound, Bounds};
+use vouch_storage::{SnapshotBound, SnapshotBounds};
 
 use super::Keeper;
 
@@ -17,15 +17,15 @@ const FULL_SNAPSHOT_EVERY: Duration = Duration::from_secs(2);
 
 impl Keeper {
     /// Asks for a snapshot where waiting for the next one would take too long: the disk is full, or the log stands still.
-    pub(super) async fn hurry(&mut self, bounds: Option<Bounds>, full: bool) -> Result<(), NotDone> {
+    pub(super) async fn hurry(&mut self, bounds: Option<SnapshotBounds>, full: bool) -> Result<(), NotDone> {
         let usage = self.of.upkeep.housekeeping.usage();
         let (start, size) = (usage.start, self.of.segment_size);
-        let free = |bound: &Bound| bound.log_from().saturating_since(start) / size;
+        let free = |bound: &SnapshotBound| bound.log_from().saturating_since(start) / size;
         let waits = match (bounds, self.changed) {
             // A newer snapshot may say that more is free than the last one does.
             (None, _) => usage.end.since(start) >= 2 * size,
             (Some(bounds), Some((changed, _))) if bounds.newer.covers < changed => true,
-            (Some(Bounds { older, newer }), _) => free(&newer) > older.as_ref().map_or(0, free),
+            (Some(SnapshotBounds { older, newer }), _) => free(&newer) > older.as_ref().map_or(0, free),
         };
         if !waits {
             self.changed = None;

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 
 use vouch_broker::NotDone;
 use vouch_commitlog::Released;
-use vouch_storage::Bounds;
+use vouch_storage::SnapshotBounds;
 
 use super::Retention;
 
 /// Releases the segments that neither snapshot needs. Both are read back first: from then on the log alone says no
 /// longer what happened.
-pub(super) async fn release(of: &Retention, bounds: Bounds) -> Result<(), NotDone> {
+pub(super) async fn release(of: &Retention, bounds: SnapshotBounds) -> Result<(), NotDone> {
     let Some(older) = bounds.older else { return Ok(()) };
     let before = older.log_from().min(bounds.newer.log_from());
     let Range { start, end } = of.upkeep.housekeeping.usage().start..before;

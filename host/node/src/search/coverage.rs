@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vouch_broker::{NotDone, NothingStored, QueueOffset, TopicId};
 
-use vouch_storage::{LookupFault as Fault, LookupFile, Row};
+use vouch_storage::{LookupFault, LookupFile, QueueStretch};
 
 /// Most messages that one search reads one by one. More wait for the index only after a start from a log without one.
 const WALK_MAX: u64 = 8_000_000;
@@ -16,7 +16,7 @@ pub(super) enum SearchTrouble {
     /// The caller is told.
     NotDone(NotDone),
     /// This file cannot be used: it is given up, and the search begins again without it.
-    Unusable(Arc<LookupFile>, Fault),
+    Unusable(Arc<LookupFile>, LookupFault),
 }
 
 impl From<NotDone> for SearchTrouble {
@@ -37,12 +37,12 @@ pub(super) struct TopicExtent {
 pub(super) struct Stretch {
     pub(super) queue: u32,
     pub(super) offsets: Range<QueueOffset>,
-    pub(super) covered: Option<(Arc<LookupFile>, Row)>,
+    pub(super) covered: Option<(Arc<LookupFile>, QueueStretch)>,
 }
 
 /// All of a topic in stretches, ascending by queue and offset. A file counts only for what it says that it covers.
 pub(super) fn stretches(files: &[Arc<LookupFile>], extent: &TopicExtent) -> Result<Vec<Stretch>, SearchTrouble> {
-    let mut rows: Vec<Vec<(Arc<LookupFile>, Row)>> = extent.queues.iter().map(|_| Vec::new()).collect();
+    let mut rows: Vec<Vec<(Arc<LookupFile>, QueueStretch)>> = extent.queues.iter().map(|_| Vec::new()).collect();
     for file in files {
         let found = file.rows_of(extent.topic).map_err(|fault| SearchTrouble::Unusable(file.clone(), fault))?;
         for row in found {

@@ -11,7 +11,7 @@ use super::manifest::Manifest;
 use super::plan;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, SHARD, damaged, shard_of};
 use crate::replay::{check_feature_level, replay};
-use crate::snapshots::{Loaded, Snapshots};
+use crate::snapshots::{LoadedState, Snapshots};
 
 /// Checks a backup without restoring it: every file against its length and digest, every entry of the log, the
 /// snapshot, and every record that a start would read. Nothing is changed.
@@ -28,12 +28,12 @@ pub fn check_backup(backup: &Path, on_progress: OnProgress<'_>) -> Result<Backup
             on_progress(BackupProgress { step: BackupStep::Files, done_bytes, total_bytes });
         })?;
     }
-    check_folder(backup, &Expected::of(&manifest), on_progress)?;
+    check_folder(backup, &ExpectedFolder::of(&manifest), on_progress)?;
     Ok(manifest.summary())
 }
 
 /// What a folder must hold.
-pub(super) struct Expected {
+pub(super) struct ExpectedFolder {
     pub(super) cluster_id: String,
     pub(super) segment_size: u64,
     pub(super) log_start: LogPosition,
@@ -41,7 +41,7 @@ pub(super) struct Expected {
     pub(super) snapshot: Option<LogPosition>,
 }
 
-impl Expected {
+impl ExpectedFolder {
     /// What a manifest says of the folder that it lies in.
     pub(super) fn of(manifest: &Manifest) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Expected {
 /// the newest record.
 pub(super) fn check_folder(
     folder: &Path,
-    expected: &Expected,
+    expected: &ExpectedFolder,
     on_progress: OnProgress<'_>,
 ) -> Result<u64, BackupError> {
     let identity = plan::identity(folder)?;
@@ -69,7 +69,7 @@ pub(super) fn check_folder(
     let snapshots = Snapshots::of_folder(shard_of(folder).snapshots());
     let loaded = expected.snapshot.map(|position| snapshots.load(position)).transpose();
     let (checkpoint, mut state) = match loaded.map_err(|error| damaged(folder, error))? {
-        Some(Loaded { checkpoint, state }) => (Some(checkpoint), state),
+        Some(LoadedState { checkpoint, state }) => (Some(checkpoint), state),
         None => (None, State::default()),
     };
 
@@ -101,7 +101,7 @@ pub(super) fn check_folder(
 }
 
 /// The log is whole, and reaches exactly as far as it should.
-fn check_extent(found: &Verification, expected: &Expected) -> Result<(), String> {
+fn check_extent(found: &Verification, expected: &ExpectedFolder) -> Result<(), String> {
     if let Some(first) = found.damage.first() {
         return Err(first.to_string());
     }

@@ -11,20 +11,20 @@ use super::copy::Extent;
 use super::planned::{FileKind, Planned};
 use super::{BackupError, SHARD, failed, shard_of};
 use crate::error::StartError;
-use crate::folder::{IDENTITY_FILE, Identity, SharedLock};
+use crate::folder::{IDENTITY_FILE, FolderIdentity, SharedLock};
 use crate::known::Known;
 use crate::replica::{LogName, Replica};
-use crate::snapshots::{Bound, Snapshots};
+use crate::snapshots::{SnapshotBound, Snapshots};
 
 /// Why a backup does not go on.
-pub(super) enum Trouble {
+pub(super) enum BackupTrouble {
     /// The node tidied something away meanwhile: it can be tried again.
     Changed(String),
     /// It makes no sense to try again.
     Failed(BackupError),
 }
 
-impl From<BackupError> for Trouble {
+impl From<BackupError> for BackupTrouble {
     fn from(error: BackupError) -> Self {
         Self::Failed(error)
     }
@@ -44,9 +44,9 @@ pub(super) struct Plan {
 }
 
 /// The identity of a data folder, or that it is none.
-pub(super) fn identity(data_dir: &Path) -> Result<Identity, BackupError> {
+pub(super) fn identity(data_dir: &Path) -> Result<FolderIdentity, BackupError> {
     let not_a_node = |why: String| BackupError::NotANode { path: data_dir.to_owned(), why };
-    match Identity::read(&data_dir.join(IDENTITY_FILE)) {
+    match FolderIdentity::read(&data_dir.join(IDENTITY_FILE)) {
         Ok(Some(identity)) => Ok(identity),
         Ok(None) => Err(not_a_node(format!("it holds no {IDENTITY_FILE}"))),
         Err(StartError::Io { action, path, source }) => Err(BackupError::Io { action, path, source }),
@@ -55,7 +55,7 @@ pub(super) fn identity(data_dir: &Path) -> Result<Identity, BackupError> {
 }
 
 /// Looks at a data folder.
-pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
+pub(super) fn plan(data_dir: &Path) -> Result<Plan, BackupTrouble> {
     let identity = identity(data_dir)?;
     let cluster_id = identity
         .cluster_id()
@@ -80,7 +80,7 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
         files.push(file(from, named(&shard_of(Path::new("")).snapshots().join(name)), FileKind::Snapshot)?);
     }
     // Where the log must begin for it: with its last entry, or earlier, with the oldest record that its state refers to.
-    let needed = newest.as_ref().map_or(LogPosition::START, |loaded| Bound::of(loaded).log_from());
+    let needed = newest.as_ref().map_or(LogPosition::START, |loaded| SnapshotBound::of(loaded).log_from());
     let checkpoint = newest.map(|loaded| loaded.checkpoint);
 
     let log = LogFolder::open(&log_folder).map_err(BackupError::Log)?;
@@ -101,7 +101,7 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
             }
         };
         // Where no node runs nobody has just released them.
-        return Err(if node_runs { Trouble::Changed(why) } else { BackupError::SourceDamaged(why).into() });
+        return Err(if node_runs { BackupTrouble::Changed(why) } else { BackupError::SourceDamaged(why).into() });
     }
     for start in segments {
         // A segment that is full leads to one that may be empty: its header belongs to the log.
@@ -120,7 +120,7 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, Trouble> {
 /// What a node has written and not noted as durable may never have been acknowledged, and a power cut may still take it
 /// back: it is left out. Where no node runs nobody can add to the log, and a start would serve everything that is whole,
 /// which includes what was acknowledged in the last moments before a crash.
-fn log_end(data_dir: &Path, log: LogFolder, snapshot: Option<Checkpoint>) -> Result<(LogPosition, bool), Trouble> {
+fn log_end(data_dir: &Path, log: LogFolder, snapshot: Option<Checkpoint>) -> Result<(LogPosition, bool), BackupTrouble> {
     // Held only until the end of the log is found.
     let lock = SharedLock::of_folder(data_dir).map_err(failed("lock", data_dir))?;
     // What lies before the snapshot's end is durable, and no older mark is higher.
@@ -166,11 +166,11 @@ fn named(path: &Path) -> String {
 }
 
 /// A whole file, as long as it is now. One that has gone since it was listed lets the look begin again.
-fn file(from: PathBuf, path: String, kind: FileKind) -> Result<Planned, Trouble> {
+fn file(from: PathBuf, path: String, kind: FileKind) -> Result<Planned, BackupTrouble> {
     match fs::metadata(&from) {
         Ok(metadata) => Ok(Planned { kind, path, extent: Extent::whole(metadata.len()), from }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Trouble::Changed(format!("{} was removed", from.display())))
+            Err(BackupTrouble::Changed(format!("{} was removed", from.display())))
         }
         Err(error) => Err(failed("look at", &from)(error).into()),
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::check::{Expected, check_folder};
+use super::check::{ExpectedFolder, check_folder};
 use super::compare::open_exact;
 use super::copy::copy;
 use super::filling::{Filling, lock, require_empty};
@@ -37,7 +37,7 @@ pub fn restore(backup: &Path, data_dir: &Path, on_progress: OnProgress<'_>) -> R
     let stage = Stage::beside(data_dir)?;
     let folder = stage.filling.path();
     copy_files(backup, folder, &manifest, on_progress)?;
-    check_folder(folder, &Expected::of(&manifest), on_progress)?;
+    check_folder(folder, &ExpectedFolder::of(&manifest), on_progress)?;
     // The folder is held until it has its name: a start that comes earlier says for whom it waits.
     note_restore(folder).map_err(failed("write", &folder.join(LOCK_FILE)))?;
     sync_folders(folder)?;

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::check::{Expected, check_folder};
+use super::check::{ExpectedFolder, check_folder};
 use super::compare::still_named;
 use super::copy::{copy, hexadecimal};
 use super::filling::{Filling, require_empty};
 use super::folder::{sync_above, sync_folders};
 use super::manifest::{FORMAT, FileEntry, Manifest};
 use super::note;
-use super::plan::{Plan, Trouble, plan};
+use super::plan::{BackupTrouble, Plan, plan};
 use super::planned::{FileKind, Planned};
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, SHARD, failed};
 use crate::version::VERSION;
@@ -37,11 +37,11 @@ pub fn backup(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Re
     let mut manifest = loop {
         match take(data_dir, target.path(), on_progress) {
             Ok(manifest) => break manifest,
-            Err(Trouble::Failed(error)) => return Err(error),
-            Err(Trouble::Changed(why)) if attempts == ATTEMPTS => {
+            Err(BackupTrouble::Failed(error)) => return Err(error),
+            Err(BackupTrouble::Changed(why)) if attempts == ATTEMPTS => {
                 return Err(BackupError::KeptChanging { attempts, why });
             }
-            Err(Trouble::Changed(why)) => {
+            Err(BackupTrouble::Changed(why)) => {
                 tracing::info!(attempts, why, "the node removed what was being copied; beginning again");
                 target.empty().map_err(failed("empty", target.path()))?;
                 attempts += 1;
@@ -64,13 +64,13 @@ fn refuse_inside(data_dir: &Path, target: &Path) -> Result<(), BackupError> {
 }
 
 /// One attempt. Gives the manifest, which is not written yet.
-fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<Manifest, Trouble> {
+fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<Manifest, BackupTrouble> {
     let made_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     Manifest::announce(target)?;
     let plan = plan(data_dir)?;
     let files = copy_files(target, &plan, on_progress)?;
     let Plan { cluster_id, segment_size, log_start, log_end, snapshot, node_runs, .. } = plan;
-    let expected = Expected { cluster_id: hexadecimal(&cluster_id), segment_size, log_start, log_end, snapshot };
+    let expected = ExpectedFolder { cluster_id: hexadecimal(&cluster_id), segment_size, log_start, log_end, snapshot };
     // The segments kept their names while they were copied, so what does not hold now did not hold there.
     let newest_record_ms = check_folder(target, &expected, on_progress).map_err(|error| match error {
         BackupError::Damaged { why, .. } => {
@@ -99,7 +99,7 @@ fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<M
 
 /// Copies what was planned, in its order. A segment must have its name still when it is copied: then what was read is
 /// what it was.
-fn copy_files(target: &Path, plan: &Plan, on_progress: OnProgress<'_>) -> Result<Vec<FileEntry>, Trouble> {
+fn copy_files(target: &Path, plan: &Plan, on_progress: OnProgress<'_>) -> Result<Vec<FileEntry>, BackupTrouble> {
     let total_bytes = plan.files.iter().map(|file| file.extent.data).sum();
     let mut done_bytes = 0;
     let mut files = Vec::new();
@@ -114,13 +114,13 @@ fn copy_files(target: &Path, plan: &Plan, on_progress: OnProgress<'_>) -> Result
             Err(BackupError::Io { source, path: refused, .. }) if gone(&source) && refused == *from => match kind {
                 FileKind::Component => continue,
                 FileKind::Fixed | FileKind::Snapshot | FileKind::Segment => {
-                    return Err(Trouble::Changed(format!("{} was removed", from.display())));
+                    return Err(BackupTrouble::Changed(format!("{} was removed", from.display())));
                 }
             },
             Err(error) => return Err(error.into()),
         };
         if *kind == FileKind::Segment && !still_named(&copied.source, from)? {
-            return Err(Trouble::Changed(format!("{} was released", from.display())));
+            return Err(BackupTrouble::Changed(format!("{} was released", from.display())));
         }
         files.push(FileEntry { path: path.clone(), length: extent.length, data: extent.data, sha256: copied.sha256 });
     }

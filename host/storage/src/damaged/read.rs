@@ -6,7 +6,7 @@ use vouch_commitlog::{LogPosition, LogReader, ReadOnlyLog};
 use super::{DamagedLog, LostParts, is_break};
 use crate::error::StartError;
 use crate::replay::replay;
-use crate::snapshots::{Loaded, Snapshots};
+use crate::snapshots::{LoadedState, Snapshots};
 
 /// A damaged log, with the state that is certain.
 pub(crate) struct ReadOnly {
@@ -27,7 +27,7 @@ pub(super) fn read(mut opened: ReadOnlyLog, snapshots: &Snapshots) -> Result<Rea
         lost = loaded.as_ref().map(|loaded| lost_parts(snapshots, loaded));
     }
     let (mut state, snapshot) = match loaded {
-        Some(Loaded { checkpoint, state }) => (state, checkpoint.end),
+        Some(LoadedState { checkpoint, state }) => (state, checkpoint.end),
         None => (State::default(), LogPosition::START),
     };
     // Whole entries that do not follow one another: those on one side are of another history. What chains to the snapshot
@@ -59,7 +59,7 @@ pub(super) fn read(mut opened: ReadOnlyLog, snapshots: &Snapshots) -> Result<Rea
 }
 
 /// What a state lacks that was read without some of its parts.
-fn lost_parts(snapshots: &Snapshots, loaded: &Loaded) -> LostParts {
+fn lost_parts(snapshots: &Snapshots, loaded: &LoadedState) -> LostParts {
     let parts = loaded.state.parts();
     let lost: Vec<u64> = snapshots.lost_parts(loaded).into_iter().collect();
     let (first, last) = (lost.first().copied().unwrap_or(0), lost.last().copied().unwrap_or(0));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vouch_files::{create_dir_all, sync_with_those_above};
 
-use super::identity::Identity;
+use super::identity::FolderIdentity;
 use super::lock::{FolderLock, in_use};
 use super::possible;
 use super::private::tighten;
@@ -18,7 +18,7 @@ use crate::replica::{LogName, Replica};
 /// A data folder that is held as long as this lives.
 pub struct Folders {
     lock: FolderLock,
-    identity: Identity,
+    identity: FolderIdentity,
     /// This is its first start, which [`Self::begun`] ends.
     first: bool,
     data_dir: PathBuf,
@@ -34,7 +34,7 @@ pub(crate) fn open(config: &StorageConfig, progress: &StartProgress) -> Result<F
     // A restore may have ended just before.
     refuse_others(dir)?;
     tighten(dir);
-    let (identity, first) = Identity::of_folder(config)?;
+    let (identity, first) = FolderIdentity::of_folder(config)?;
     config.check_disk_limit(identity.segment_size)?;
     let shard = config.folder();
     let log = shard.log();
@@ -57,7 +57,7 @@ pub(crate) fn look(config: &StorageConfig) -> Result<(), StartError> {
     let dir = &config.data_dir;
     refuse_others(dir)?;
     possible::look(dir)?;
-    let segment_size = match Identity::look(config) {
+    let segment_size = match FolderIdentity::look(config) {
         Ok(Some((identity, _))) => {
             Replica::look(&config.folder(), LogName { cluster_id: identity.cluster_id()?, shard: config.shard })?;
             identity.segment_size
@@ -75,7 +75,7 @@ pub(crate) fn look(config: &StorageConfig) -> Result<(), StartError> {
 
 impl Folders {
     /// Whose log lies in it.
-    pub(crate) fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &FolderIdentity {
         &self.identity
     }
 
@@ -102,7 +102,7 @@ impl Folders {
     /// That cannot be noted in it.
     pub fn begun(&mut self) -> Result<(), StartError> {
         if std::mem::take(&mut self.first) {
-            Identity::keep(&self.data_dir)?;
+            FolderIdentity::keep(&self.data_dir)?;
             self.lock.hold_identity()?;
         }
         Ok(())

@@ -27,12 +27,12 @@ pub(super) const UNFINISHED_FILE: &str = "identity.part";
 /// What must be known before the log can be opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Identity {
+pub(crate) struct FolderIdentity {
     cluster_id: String,
     pub(crate) segment_size: u64,
 }
 
-impl Identity {
+impl FolderIdentity {
     /// The identity of a folder, and whether its first start has yet to end ([`Self::keep`]).
     ///
     /// # Errors

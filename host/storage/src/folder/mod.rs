@@ -12,7 +12,7 @@ mod unwritten;
 
 pub use beginning::Folders;
 pub(crate) use beginning::{look, open};
-pub(crate) use identity::{IDENTITY_FILE, Identity};
+pub(crate) use identity::{FolderIdentity, IDENTITY_FILE};
 pub use lock::in_use;
 pub(crate) use lock::{LOCK_FILE, SharedLock, note_restore};
 pub(crate) use private::restrict;

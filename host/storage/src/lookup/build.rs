@@ -42,7 +42,7 @@ pub(super) enum BuildError {
 }
 
 /// What a file is made from.
-pub(super) struct Source<'a> {
+pub(super) struct PartSource<'a> {
     /// The part's id.
     pub(super) id: u64,
     pub(super) part: &'a PartView,
@@ -53,7 +53,7 @@ pub(super) struct Source<'a> {
 }
 
 /// Makes the file. It appears under its name when it is whole. Returns how many messages could not be read.
-pub(super) fn build(path: &Path, unfinished: &Path, source: &Source<'_>) -> Result<u64, BuildError> {
+pub(super) fn build(path: &Path, unfinished: &Path, source: &PartSource<'_>) -> Result<u64, BuildError> {
     let built = write(unfinished, source).and_then(|unreadable| {
         fs::rename(unfinished, path)?;
         Ok(unreadable)
@@ -67,7 +67,7 @@ pub(super) fn build(path: &Path, unfinished: &Path, source: &Source<'_>) -> Resu
 
 /// Writes all of the file under its unfinished name. It is not synced: what a power cut takes of it is found by the
 /// checksums, and made again.
-fn write(path: &Path, source: &Source<'_>) -> Result<u64, BuildError> {
+fn write(path: &Path, source: &PartSource<'_>) -> Result<u64, BuildError> {
     let part = source.part;
     let checkpoint = last_entry(source)?;
     if let Some(row) = part.queue_rows().find(|row| row.count > u64::from(u32::MAX)) {
@@ -91,7 +91,7 @@ fn write(path: &Path, source: &Source<'_>) -> Result<u64, BuildError> {
 }
 
 /// The last entry that the part covers. By its checksum the file belongs to one history of the log.
-fn last_entry(source: &Source<'_>) -> Result<Checkpoint, BuildError> {
+fn last_entry(source: &PartSource<'_>) -> Result<Checkpoint, BuildError> {
     let mut last = None;
     for (n, entry) in source.log.entries_from(source.near).enumerate() {
         let entry = entry?;
@@ -111,7 +111,7 @@ fn last_entry(source: &Source<'_>) -> Result<Checkpoint, BuildError> {
 fn file(
     chunk: &mut Vec<(RecordPosition, u32, u32)>,
     writer: &mut LookupWriter,
-    source: &Source<'_>,
+    source: &PartSource<'_>,
 ) -> Result<u64, BuildError> {
     chunk.sort_unstable();
     let mut unreadable = 0;

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use vouch_broker::state::PartView;
 use vouch_commitlog::{LogPosition, LogReader};
 
-use super::build::{BuildError, Source, build};
+use super::build::{BuildError, PartSource, build};
 use super::file::LookupFile;
-use super::shared::Shared;
-use super::work::{Standing, Task};
-use super::{Fault, LookupReport};
+use super::shared::SharedLookups;
+use super::work::{FileStanding, Task};
+use super::{LookupFault, LookupReport};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -26,7 +26,7 @@ const UNFINISHED: &str = "unfinished";
 pub(super) type LoadPart = Box<dyn Fn(u64) -> io::Result<Bytes> + Send>;
 
 /// What the files are made of, and where they lie.
-pub(super) struct Place {
+pub(super) struct LookupSources {
     /// The folder of the files; made if it is missing.
     pub(super) folder: PathBuf,
     pub(super) log: LogReader,
@@ -35,7 +35,7 @@ pub(super) struct Place {
     pub(super) load_part: LoadPart,
 }
 
-impl Place {
+impl LookupSources {
     /// Where the file of a part lies, whether it is there or not.
     pub(super) fn path(&self, part: u64) -> PathBuf {
         self.folder.join(format!("{part:020}.{EXTENSION}"))
@@ -44,8 +44,8 @@ impl Place {
 
 /// The thread.
 pub(super) struct Builder {
-    pub(super) shared: Arc<Shared>,
-    pub(super) place: Place,
+    pub(super) shared: Arc<SharedLookups>,
+    pub(super) place: LookupSources,
 }
 
 impl Builder {
@@ -104,21 +104,21 @@ impl Builder {
                     tracing::warn!(%fault, part = id, "a lookup file cannot be used and is made again");
                     LookupReport::add(&self.shared.report.damaged);
                 }
-                self.shared.set(id, Standing::Missing);
+                self.shared.set(id, FileStanding::Missing);
             }
         }
     }
 
     /// The file that is there, if it was made from this part and from this history of the log. The checksum of the last
     /// entry covers all before it, so the comparison of one entry is enough.
-    pub(super) fn opened(&self, id: u64) -> Result<LookupFile, Fault> {
+    pub(super) fn opened(&self, id: u64) -> Result<LookupFile, LookupFault> {
         let file = LookupFile::open(&self.place.path(id), id)?;
         let known = self.shared.work().get(id).and_then(|part| part.checksum);
         let checksum = known.or_else(|| self.part(id).ok().map(|part| part.checksum()));
         let checkpoint = file.checkpoint();
         let of_this_log = self.place.log.checkpoint_at(checkpoint.position).is_ok_and(|found| found == checkpoint);
         let belongs = checksum.is_some_and(|checksum| file.is_of(checksum)) && of_this_log;
-        if belongs { Ok(file) } else { Err(Fault::Other) }
+        if belongs { Ok(file) } else { Err(LookupFault::Other) }
     }
 
     /// Makes a file and uses it from then on. What the node stopped in the middle is made after the next start.
@@ -139,7 +139,7 @@ impl Builder {
                 let gone = self.shared.work().get(id).is_none();
                 if !gone {
                     tracing::warn!(%error, part = id, "no lookup file was made; searches look through its messages");
-                    self.shared.set(id, Standing::Failed);
+                    self.shared.set(id, FileStanding::Failed);
                 }
             }
         }
@@ -152,7 +152,7 @@ impl Builder {
         let segment = (id - 1) - (id - 1) % self.place.segment_size;
         let near = LogPosition(self.shared.work().before(id).unwrap_or(0).max(segment));
         let stopping = || self.shared.is_stopping();
-        let source = Source { id, part: &part, log: &self.place.log, near, stopping: &stopping };
+        let source = PartSource { id, part: &part, log: &self.place.log, near, stopping: &stopping };
         let path = self.place.path(id);
         build(&path, &path.with_extension(UNFINISHED), &source)?;
         LookupFile::open(&path, id).map_err(|fault| BuildError::Io(io::Error::other(fault)))
@@ -161,7 +161,7 @@ impl Builder {
     /// Nobody looks for what the log has released.
     fn release(&self, id: u64) {
         remove(&self.place.path(id));
-        self.shared.set(id, Standing::Released);
+        self.shared.set(id, FileStanding::Released);
     }
 }
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use vouch_broker::{QueueOffset, RecordPosition, TopicId};
 use vouch_commitlog::Checkpoint;
 
-use super::Fault;
-use super::format::{Posting, Row, SAMPLE_EVERY};
-use super::head::Head;
+use super::LookupFault;
+use super::format::{Posting, QueueStretch, SAMPLE_EVERY};
+use super::head::LookupHead;
 use super::page::{PAGE_LEN, Pages};
 use super::postings::{Postings, RunHead};
-use super::section::{Cursor, Section, Window};
+use super::section::{Cursor, SearchWindow, Section};
 
 /// How often a hash is aimed at where hashes spread evenly; then the rest is halved, however they spread.
 const AIMED: u32 = 4;
@@ -22,30 +22,34 @@ const AIMED: u32 = 4;
 /// It is open only while something is looked up: a log has more parts than a process may have open files.
 pub struct LookupFile {
     path: PathBuf,
-    head: Head,
+    head: LookupHead,
     runs: Vec<Section<Posting>>,
 }
 
 impl LookupFile {
     /// Opens the file that should be for this part. Its first page is whole then; the others are verified when they are
     /// read.
-    pub(super) fn open(path: &Path, part: u64) -> Result<Self, Fault> {
+    pub(super) fn open(path: &Path, part: u64) -> Result<Self, LookupFault> {
         let pages = Pages::open(File::open(path)?, part)?;
-        let head = Head::decode(pages.read(0)?.content(), pages.count())?;
+        let head = LookupHead::decode(pages.read(0)?.content(), pages.count())?;
         if head.part != part || head.checkpoint.end.0 != part {
-            return Err(Fault::Other);
+            return Err(LookupFault::Other);
         }
         let mut cursor = Cursor::default();
         let runs = (0..head.runs.items).map(|run| head.runs.get(&pages, &mut cursor, run));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
         let fit = runs.iter().all(|run| run.fits(pages.count()));
-        if fit { Ok(Self { path: path.to_owned(), head, runs }) } else { Err(Fault::Other) }
+        if fit { Ok(Self { path: path.to_owned(), head, runs }) } else { Err(LookupFault::Other) }
     }
 
     /// Opens the file once more. One of another length is not the file whose first page was read.
-    fn pages(&self) -> Result<Pages, Fault> {
+    fn pages(&self) -> Result<Pages, LookupFault> {
         let pages = Pages::open(File::open(&self.path)?, self.head.part)?;
-        if pages.count() == self.head.pages { Ok(pages) } else { Err(Fault::Length(pages.count() * PAGE_LEN as u64)) }
+        if pages.count() == self.head.pages {
+            Ok(pages)
+        } else {
+            Err(LookupFault::Length(pages.count() * PAGE_LEN as u64))
+        }
     }
 
     /// The part whose messages are in it: all of them lie below this position of the log.
@@ -74,9 +78,9 @@ impl LookupFile {
     }
 
     /// The stretches of a topic's queues that it covers, ascending.
-    pub fn rows_of(&self, topic: TopicId) -> Result<Vec<Row>, Fault> {
+    pub fn rows_of(&self, topic: TopicId) -> Result<Vec<QueueStretch>, LookupFault> {
         let (rows, pages) = (self.head.rows, self.pages()?);
-        let mut next = rows.partition_point(&pages, 0..rows.items, Window::middle, |row| row.topic < topic)?;
+        let mut next = rows.partition_point(&pages, 0..rows.items, SearchWindow::middle, |row| row.topic < topic)?;
         let (mut found, mut cursor) = (Vec::new(), Cursor::default());
         while next < rows.items {
             let row = rows.get(&pages, &mut cursor, next)?;
@@ -90,25 +94,26 @@ impl LookupFile {
     }
 
     /// Offsets of a row from which on messages may be as late as a time; none before them is. Empty if none is.
-    pub fn since(&self, row: &Row, since_ms: u64) -> Result<Range<QueueOffset>, Fault> {
+    pub fn since(&self, row: &QueueStretch, since_ms: u64) -> Result<Range<QueueOffset>, LookupFault> {
         let samples = row.sample..row.sample.saturating_add(row.samples());
         if samples.end > self.head.samples.items {
-            return Err(Fault::Other);
+            return Err(LookupFault::Other);
         }
         let earlier = |sample: &super::format::Sample| sample.0 < since_ms;
-        let found = self.head.samples.partition_point(&self.pages()?, samples.clone(), Window::middle, earlier)?;
+        let found =
+            self.head.samples.partition_point(&self.pages()?, samples.clone(), SearchWindow::middle, earlier)?;
         let from = row.first.0.saturating_add((found - samples.start) * SAMPLE_EVERY);
         Ok(QueueOffset(from).min(row.end())..row.end())
     }
 
     /// Messages filed under a hash at positions below `below`, newest first.
-    pub fn postings(&self, hash: u64, below: RecordPosition) -> Result<Postings, Fault> {
+    pub fn postings(&self, hash: u64, below: RecordPosition) -> Result<Postings, LookupFault> {
         let before = |posting: &Posting| posting.hash < hash || (posting.hash == hash && posting.position >= below);
         let pages = self.pages()?;
         let mut heads = Vec::with_capacity(self.runs.len());
         for run in &self.runs {
             let mut aimed = 0;
-            let aim = |window: &Window<Posting>| {
+            let aim = |window: &SearchWindow<Posting>| {
                 aimed += 1;
                 if aimed > AIMED { window.middle() } else { even(window, hash) }
             };
@@ -122,7 +127,7 @@ impl LookupFile {
 }
 
 /// Where a hash lies if hashes spread evenly between those that are known.
-fn even(window: &Window<Posting>, hash: u64) -> u64 {
+fn even(window: &SearchWindow<Posting>, hash: u64) -> u64 {
     let low = window.below.map_or(0, |posting| posting.hash);
     let high = window.above.map_or(u64::MAX, |posting| posting.hash);
     let span = u128::from(high.saturating_sub(low)) + 1;

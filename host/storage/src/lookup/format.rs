@@ -77,7 +77,7 @@ impl Item for Posting {
 
 /// A stretch of a queue that the file covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct QueueStretch {
     /// The topic.
     pub topic: TopicId,
     /// The queue.
@@ -90,7 +90,7 @@ pub struct Row {
     pub(super) sample: u64,
 }
 
-impl Row {
+impl QueueStretch {
     /// The offset after its last message.
     pub fn end(&self) -> QueueOffset {
         self.first.plus(self.count)
@@ -102,7 +102,7 @@ impl Row {
     }
 }
 
-impl Item for Row {
+impl Item for QueueStretch {
     const LEN: usize = 32;
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -2,8 +2,8 @@
 
 use vouch_commitlog::Checkpoint;
 
-use super::Fault;
-use super::format::{Posting, Row, Sample};
+use super::LookupFault;
+use super::format::{Posting, QueueStretch, Sample};
 use super::page::{CONTENT_LEN, PAGE_LEN};
 use super::section::{Section, u32_at, u64_at};
 
@@ -13,7 +13,7 @@ const MAGIC: &[u8; 8] = b"VOUCHLKP";
 const VERSION: u32 = 1;
 
 /// The first page.
-pub(super) struct Head {
+pub(super) struct LookupHead {
     /// The part whose messages are in the file.
     pub(super) part: u64,
     /// Checksum of that part.
@@ -24,12 +24,12 @@ pub(super) struct Head {
     pub(super) pages: u64,
     /// The latest time of a message, in milliseconds since 1970; 0 without messages.
     pub(super) latest_ms: u64,
-    pub(super) rows: Section<Row>,
+    pub(super) rows: Section<QueueStretch>,
     pub(super) samples: Section<Sample>,
     pub(super) runs: Section<Section<Posting>>,
 }
 
-impl Head {
+impl LookupHead {
     /// The content of the first page; the rest of it is zeros.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(CONTENT_LEN);
@@ -51,16 +51,16 @@ impl Head {
     }
 
     /// Reads the contents of the first page of a file with so many pages.
-    pub(super) fn decode(bytes: &[u8], pages: u64) -> Result<Self, Fault> {
+    pub(super) fn decode(bytes: &[u8], pages: u64) -> Result<Self, LookupFault> {
         if bytes[..8] != *MAGIC || u32_at(bytes, 8) != VERSION {
-            return Err(Fault::Version);
+            return Err(LookupFault::Version);
         }
         let at = 24 + Checkpoint::ENCODED_LEN;
         let number = |n: usize| u64_at(bytes, at + 8 * n);
         let head = Self {
             part_checksum: u32_at(bytes, 12),
             part: u64_at(bytes, 16),
-            checkpoint: Checkpoint::decode(&bytes[24..at]).map_err(|_| Fault::Page(0))?,
+            checkpoint: Checkpoint::decode(&bytes[24..at]).map_err(|_| LookupFault::Page(0))?,
             pages: number(0),
             latest_ms: number(1),
             rows: Section::new(number(2), number(3)),
@@ -68,6 +68,6 @@ impl Head {
             runs: Section::new(number(6), number(7)),
         };
         let whole = head.pages == pages && head.rows.fits(pages) && head.samples.fits(pages) && head.runs.fits(pages);
-        if whole { Ok(head) } else { Err(Fault::Length(pages * PAGE_LEN as u64)) }
+        if whole { Ok(head) } else { Err(LookupFault::Length(pages * PAGE_LEN as u64)) }
     }
 }

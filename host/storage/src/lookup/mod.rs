@@ -29,13 +29,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(any(test, feature = "testing"))]
 pub use covering::covering;
 pub use file::LookupFile;
-pub use format::{Row, SAMPLE_EVERY, Term};
-pub use postings::{Found, Postings};
+pub use format::{QueueStretch, SAMPLE_EVERY, Term};
+pub use postings::{Posted, Postings};
 pub use service::Lookups;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum LookupFault {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -53,7 +53,7 @@ pub enum Fault {
     Other,
 }
 
-impl Fault {
+impl LookupFault {
     fn is_missing(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::Fault;
+use super::LookupFault;
 
 /// Bytes of a page.
 pub(super) const PAGE_LEN: usize = 4096;
@@ -19,9 +19,9 @@ pub(super) fn checksum(part: u64, page: u64, content: &[u8]) -> u32 {
 
 /// The contents of a page, which are as they were written.
 #[derive(Clone)]
-pub(super) struct Page([u8; PAGE_LEN]);
+pub(super) struct LookupPage([u8; PAGE_LEN]);
 
-impl Page {
+impl LookupPage {
     /// Everything in it but the checksum, and zeros behind what was written.
     pub(super) fn content(&self) -> &[u8] {
         &self.0[..CONTENT_LEN]
@@ -38,10 +38,10 @@ pub(super) struct Pages {
 
 impl Pages {
     /// The pages of the file for this part.
-    pub(super) fn open(file: File, part: u64) -> Result<Self, Fault> {
+    pub(super) fn open(file: File, part: u64) -> Result<Self, LookupFault> {
         let len = file.metadata()?.len();
         if len == 0 || !len.is_multiple_of(PAGE_LEN as u64) {
-            return Err(Fault::Length(len));
+            return Err(LookupFault::Length(len));
         }
         Ok(Self { file, part, count: len / PAGE_LEN as u64 })
     }
@@ -53,16 +53,16 @@ impl Pages {
     /// Reads one page and compares it with its checksum.
     ///
     /// # Errors
-    /// [`Fault::Page`] where it is not as it was written, [`Fault::Io`] where it cannot be read or lies behind the end.
-    pub(super) fn read(&self, page: u64) -> Result<Page, Fault> {
+    /// [`LookupFault::Page`] where it is not as it was written, [`LookupFault::Io`] where it cannot be read or lies behind the end.
+    pub(super) fn read(&self, page: u64) -> Result<LookupPage, LookupFault> {
         let mut bytes = [0; PAGE_LEN];
         // Beyond the end it is an error, too: counts of pages come from the file.
-        let at = page.checked_mul(PAGE_LEN as u64).ok_or(Fault::Page(page))?;
+        let at = page.checked_mul(PAGE_LEN as u64).ok_or(LookupFault::Page(page))?;
         self.file.read_exact_at(&mut bytes, at)?;
         let (content, found) = bytes.split_at(CONTENT_LEN);
         if checksum(self.part, page, content).to_le_bytes() != found {
-            return Err(Fault::Page(page));
+            return Err(LookupFault::Page(page));
         }
-        Ok(Page(bytes))
+        Ok(LookupPage(bytes))
     }
 }

@@ -71,9 +71,9 @@ impl PageWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Fault;
+    use super::super::LookupFault;
     use super::super::page::Pages;
-    use super::super::section::{Cursor, Window, u64_at};
+    use super::super::section::{Cursor, SearchWindow, u64_at};
     use super::*;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,13 +116,16 @@ mod tests {
             }
             for target in 0..=items * 10 + 10 {
                 let expected = target.div_ceil(10).min(items);
-                for aim in [|window: &Window<Number>| window.middle(), |_: &Window<Number>| 0, |_: &Window<Number>| 700]
-                {
+                for aim in [
+                    |window: &SearchWindow<Number>| window.middle(),
+                    |_: &SearchWindow<Number>| 0,
+                    |_: &SearchWindow<Number>| 700,
+                ] {
                     let found = section.partition_point(&pages, 0..items, aim, |item| item.0 < target).unwrap();
                     assert_eq!(found, expected);
                 }
             }
-            let part_of = section.partition_point(&pages, items / 3..items / 2, Window::middle, |_| true);
+            let part_of = section.partition_point(&pages, items / 3..items / 2, SearchWindow::middle, |_| true);
             assert_eq!(part_of.unwrap(), items / 2);
         }
     }
@@ -134,20 +137,20 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         let pages = opened(&folder, 9);
         assert_eq!(&pages.read(0).unwrap().content()[..5], b"first");
-        assert!(matches!(opened(&folder, 8).read(0), Err(Fault::Page(0))));
-        assert!(matches!(pages.read(pages.count()), Err(Fault::Io(_))));
+        assert!(matches!(opened(&folder, 8).read(0), Err(LookupFault::Page(0))));
+        assert!(matches!(pages.read(pages.count()), Err(LookupFault::Io(_))));
         assert!(pages.read(u64::MAX).is_err());
         let mut swapped = whole.clone();
         swapped.copy_within(PAGE_LEN..2 * PAGE_LEN, 2 * PAGE_LEN);
         std::fs::write(&path, &swapped).unwrap();
-        assert!(opened(&folder, 9).read(1).is_ok() && matches!(opened(&folder, 9).read(2), Err(Fault::Page(2))));
+        assert!(opened(&folder, 9).read(1).is_ok() && matches!(opened(&folder, 9).read(2), Err(LookupFault::Page(2))));
         for at in [0, 100, CONTENT_LEN, PAGE_LEN - 1] {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x10;
             std::fs::write(&path, &flipped).unwrap();
-            assert!(matches!(opened(&folder, 9).read(0), Err(Fault::Page(0))), "byte {at}");
+            assert!(matches!(opened(&folder, 9).read(0), Err(LookupFault::Page(0))), "byte {at}");
         }
         std::fs::write(&path, &whole[..PAGE_LEN + 1]).unwrap();
-        assert!(matches!(Pages::open(File::open(&path).unwrap(), 9), Err(Fault::Length(_))));
+        assert!(matches!(Pages::open(File::open(&path).unwrap(), 9), Err(LookupFault::Length(_))));
     }
 }

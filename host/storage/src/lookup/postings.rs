@@ -2,8 +2,8 @@
 
 use vouch_broker::{QueueOffset, RecordPosition, TopicId};
 
-use super::Fault;
-use super::format::{Posting, Row};
+use super::LookupFault;
+use super::format::{Posting, QueueStretch};
 use super::page::Pages;
 use super::section::{Cursor, Section};
 
@@ -21,14 +21,14 @@ pub struct Postings {
     pub(super) pages: Pages,
     pub(super) hash: u64,
     pub(super) heads: Vec<RunHead>,
-    pub(super) rows: Section<Row>,
+    pub(super) rows: Section<QueueStretch>,
     /// In the rows.
     pub(super) cursor: Cursor,
 }
 
 impl Postings {
     /// Goes on in one run: to its next posting of the hash, or to its end.
-    pub(super) fn fill(&mut self, head: usize) -> Result<(), Fault> {
+    pub(super) fn fill(&mut self, head: usize) -> Result<(), LookupFault> {
         let head = &mut self.heads[head];
         head.posting = None;
         if head.next < head.run.items {
@@ -40,24 +40,24 @@ impl Postings {
     }
 
     /// The next one: its position, topic, queue and offset.
-    pub fn next_found(&mut self) -> Result<Option<Found>, Fault> {
+    pub fn next_found(&mut self) -> Result<Option<Posted>, LookupFault> {
         let newest = (0..self.heads.len()).max_by_key(|head| self.heads[*head].posting.map(|posting| posting.position));
         let Some((head, posting)) = newest.and_then(|head| Some((head, self.heads[head].posting?))) else {
             return Ok(None);
         };
         self.fill(head)?;
         if u64::from(posting.row) >= self.rows.items {
-            return Err(Fault::Other);
+            return Err(LookupFault::Other);
         }
         let row = self.rows.get(&self.pages, &mut self.cursor, posting.row.into())?;
         let offset = QueueOffset(row.first.0.saturating_add(posting.index.into()));
-        Ok(Some(Found { position: posting.position, topic: row.topic, queue: row.queue, offset }))
+        Ok(Some(Posted { position: posting.position, topic: row.topic, queue: row.queue, offset }))
     }
 }
 
 /// Where a message lies that may have a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Posted {
     /// Log position of the message.
     pub position: RecordPosition,
     /// Its topic.

@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::Fault;
-use super::page::{CONTENT_LEN, Page, Pages};
+use super::LookupFault;
+use super::page::{CONTENT_LEN, LookupPage, Pages};
 
 /// Something of a fixed size; pages hold as many as fit, none lies across two of them.
 pub(super) trait Item: Copy {
@@ -41,13 +41,13 @@ impl<T> Clone for Section<T> {
 impl<T> Copy for Section<T> {}
 
 /// What is known while an item is looked for: it lies in `items`, behind `below` and at or before `above`.
-pub(super) struct Window<T> {
+pub(super) struct SearchWindow<T> {
     pub(super) items: Range<u64>,
     pub(super) below: Option<T>,
     pub(super) above: Option<T>,
 }
 
-impl<T> Window<T> {
+impl<T> SearchWindow<T> {
     /// Where to look so that half of the window goes, however the items are spread.
     pub(super) fn middle(&self) -> u64 {
         self.items.start + (self.items.end - self.items.start) / 2
@@ -67,13 +67,13 @@ impl<T: Item> Section<T> {
     }
 
     /// One item out of the page that holds it.
-    fn at(page: &Page, item: u64) -> T {
+    fn at(page: &LookupPage, item: u64) -> T {
         let place = (item % Self::PER_PAGE) as usize * T::LEN;
         T::read(&page.content()[place..place + T::LEN])
     }
 
     /// One item. Reads its page unless that is the last one that `cursor` read.
-    pub(super) fn get(&self, pages: &Pages, cursor: &mut Cursor, item: u64) -> Result<T, Fault> {
+    pub(super) fn get(&self, pages: &Pages, cursor: &mut Cursor, item: u64) -> Result<T, LookupFault> {
         let number = self.first_page + item / Self::PER_PAGE;
         match &cursor.0 {
             Some((read, page)) if *read == number => Ok(Self::at(page, item)),
@@ -91,10 +91,10 @@ impl<T: Item> Section<T> {
         &self,
         pages: &Pages,
         items: Range<u64>,
-        mut aim: impl FnMut(&Window<T>) -> u64,
+        mut aim: impl FnMut(&SearchWindow<T>) -> u64,
         before: impl Fn(&T) -> bool,
-    ) -> Result<u64, Fault> {
-        let mut window = Window { items, below: None, above: None };
+    ) -> Result<u64, LookupFault> {
+        let mut window = SearchWindow { items, below: None, above: None };
         while !window.items.is_empty() {
             let aimed = aim(&window).clamp(window.items.start, window.items.end - 1);
             let page_first = aimed - aimed % Self::PER_PAGE;
@@ -116,4 +116,4 @@ impl<T: Item> Section<T> {
 
 /// The last page that was read of a section.
 #[derive(Default)]
-pub(super) struct Cursor(Option<(u64, Page)>);
+pub(super) struct Cursor(Option<(u64, LookupPage)>);

@@ -10,18 +10,18 @@ use std::thread::JoinHandle;
 use vouch_commitlog::LogReader;
 use vouch_files::create_dir_all;
 
-use super::builder::{Builder, EXTENSION, Place};
+use super::builder::{Builder, EXTENSION, LookupSources};
 use super::file::LookupFile;
-use super::shared::{Ready, Shared};
-use super::work::Work;
-use super::{Fault, LookupReport};
+use super::shared::{Ready, SharedLookups};
+use super::work::LookupWork;
+use super::{LookupFault, LookupReport};
 use crate::error::{StartError, failed};
 use crate::layout::ShardFolder;
 use crate::snapshots::Snapshots;
 
 /// The lookup index of a shard.
 pub struct Lookups {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLookups>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -41,7 +41,7 @@ impl Lookups {
     ) -> Result<Self, StartError> {
         let (folder, snapshots) = (shard.lookup(), Snapshots::of_folder(shard.snapshots()));
         let load_part = Box::new(move |part| snapshots.whole_part(part));
-        let place = Place { folder: folder.clone(), log, segment_size, load_part };
+        let place = LookupSources { folder: folder.clone(), log, segment_size, load_part };
         match kept {
             true => Self::start(place, parts).map_err(failed("prepare", &folder)),
             false => Ok(Self::as_they_are(place, parts)),
@@ -50,20 +50,20 @@ impl Lookups {
 
     /// Starts with these parts and their checksums. Files are opened and made by a thread of their own: a start waits for
     /// none of it.
-    fn start(place: Place, parts: Vec<(u64, u32)>) -> io::Result<Self> {
+    fn start(place: LookupSources, parts: Vec<(u64, u32)>) -> io::Result<Self> {
         create_dir_all(&place.folder)?;
         let folder = place.folder.clone();
-        let shared = Arc::new(Shared::new(Work::new(parts)));
+        let shared = Arc::new(SharedLookups::new(LookupWork::new(parts)));
         let builder = Builder { shared: shared.clone(), place };
         let thread = std::thread::Builder::new().name("vouch-lookup".to_owned()).spawn(move || builder.run())?;
         Ok(Self { shared, folder, thread: Mutex::new(Some(thread)) })
     }
 
     /// Uses the files of these parts that can be used as they are. None is made, none is removed.
-    fn as_they_are(place: Place, parts: Vec<(u64, u32)>) -> Self {
+    fn as_they_are(place: LookupSources, parts: Vec<(u64, u32)>) -> Self {
         let folder = place.folder.clone();
         let ids: Vec<u64> = parts.iter().map(|(part, _)| *part).collect();
-        let shared = Arc::new(Shared::new(Work::new(parts)));
+        let shared = Arc::new(SharedLookups::new(LookupWork::new(parts)));
         let builder = Builder { shared: shared.clone(), place };
         for part in ids {
             match builder.opened(part) {
@@ -98,7 +98,7 @@ impl Lookups {
     }
 
     /// A file cannot be used: it is made again.
-    pub fn give_up(&self, file: &Arc<LookupFile>, fault: &Fault) {
+    pub fn give_up(&self, file: &Arc<LookupFile>, fault: &LookupFault) {
         let shared = &self.shared;
         let mut work = shared.work();
         if !shared.ready().iter().any(|ready| Arc::ptr_eq(ready, file)) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::LookupReport;
 use super::file::LookupFile;
-use super::work::{Standing, Task, Work};
+use super::work::{FileStanding, LookupWork, Task};
 
 /// What could not be made is tried again after this long, or when the next part is sealed.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -18,8 +18,8 @@ pub(super) type Ready = Arc<Vec<Arc<LookupFile>>>;
 ///
 /// What is to be done is changed under one lock, and what is ready is published for those who search, who never wait
 /// for the thread.
-pub(super) struct Shared {
-    pub(super) work: Mutex<Work>,
+pub(super) struct SharedLookups {
+    pub(super) work: Mutex<LookupWork>,
     pub(super) changed: Condvar,
     pub(super) stopping: AtomicBool,
     /// The files that are used, ascending by part. Changed only by who holds `work`.
@@ -27,15 +27,15 @@ pub(super) struct Shared {
     pub(super) report: LookupReport,
 }
 
-impl Shared {
-    pub(super) fn new(work: Work) -> Self {
+impl SharedLookups {
+    pub(super) fn new(work: LookupWork) -> Self {
         let report = LookupReport::default();
         report.missing.store(work.missing(), Ordering::Relaxed);
         let (work, changed, stopping) = (Mutex::new(work), Condvar::new(), AtomicBool::new(false));
         Self { work, changed, stopping, ready: RwLock::default(), report }
     }
 
-    pub(super) fn work(&self) -> MutexGuard<'_, Work> {
+    pub(super) fn work(&self) -> MutexGuard<'_, LookupWork> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -49,7 +49,7 @@ impl Shared {
 
     /// Changes the list of files that are used, and counts anew. The guard of the work proves that nobody else does so
     /// at the same time.
-    pub(super) fn change(&self, work: &Work, change: impl FnOnce(&mut Vec<Arc<LookupFile>>)) {
+    pub(super) fn change(&self, work: &LookupWork, change: impl FnOnce(&mut Vec<Arc<LookupFile>>)) {
         let mut files = (*self.ready()).clone();
         change(&mut files);
         self.report.files.store(files.len() as u64, Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Shared {
     /// Uses a file from now on, if its part is still there.
     pub(super) fn put(&self, file: LookupFile) {
         let mut work = self.work();
-        if work.set(file.part(), Standing::Ready) {
+        if work.set(file.part(), FileStanding::Ready) {
             self.change(&work, |files| {
                 let at = files.partition_point(|before| before.part() < file.part());
                 files.insert(at, Arc::new(file));
@@ -70,7 +70,7 @@ impl Shared {
     }
 
     /// Notes how it stands about a part; one that is gone meanwhile is none to note anything of.
-    pub(super) fn set(&self, part: u64, standing: Standing) {
+    pub(super) fn set(&self, part: u64, standing: FileStanding) {
         let mut work = self.work();
         work.set(part, standing);
         self.change(&work, |_| ());
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_file_whose_part_went_while_it_was_made_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
-        let shared = Shared::new(Work::new([(1000, 1), (2000, 2), (3000, 3)]));
+        let shared = SharedLookups::new(LookupWork::new([(1000, 1), (2000, 2), (3000, 3)]));
         let parts = || shared.ready().iter().map(|file| file.part()).collect::<Vec<_>>();
         for part in [3000, 1000] {
             shared.put(covering(folder.path(), part, &[(1, 0, 0, 5)]));

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use vouch_broker::{QueueOffset, RecordPosition, TopicId};
 use vouch_commitlog::Checkpoint;
 
-use super::Fault;
+use super::LookupFault;
 use super::covering::checkpoint_at;
 use super::file::LookupFile;
 use super::format::{SAMPLE_EVERY, Term};
@@ -44,7 +44,7 @@ fn write(path: &Path, messages: &[Message], run_max: usize) {
 }
 
 /// Everything that the file has for a term: position, queue, offset.
-fn find(file: &LookupFile, topic: u32, term: Term<'_>, below: u64) -> Result<Vec<(u64, u32, u64)>, Fault> {
+fn find(file: &LookupFile, topic: u32, term: Term<'_>, below: u64) -> Result<Vec<(u64, u32, u64)>, LookupFault> {
     let mut postings = file.postings(term.hash(TopicId(topic)), RecordPosition(below))?;
     let mut all = Vec::new();
     while let Some(found) = postings.next_found()? {
@@ -96,7 +96,7 @@ fn a_file_of_version_1_is_read_for_ever_and_equal_messages_make_equal_bytes() {
 }
 
 /// Every answer about the sample is right, or an error.
-fn check_sample(file: &LookupFile) -> Result<(), Fault> {
+fn check_sample(file: &LookupFile) -> Result<(), LookupFault> {
     let messages = sample();
     assert!(file.is_of(0xabcd) && file.checkpoint() == checkpoint());
     for n in 0..152 {

@@ -6,8 +6,8 @@ use std::path::Path;
 use vouch_broker::{QueueOffset, RecordPosition, TopicId};
 use vouch_commitlog::Checkpoint;
 
-use super::format::{Posting, Row, SAMPLE_EVERY, Sample, Term};
-use super::head::Head;
+use super::format::{Posting, QueueStretch, SAMPLE_EVERY, Sample, Term};
+use super::head::LookupHead;
 use super::page_writer::PageWriter;
 use super::section::Section;
 use vouch_files::create;
@@ -21,7 +21,7 @@ pub(super) struct LookupWriter {
     part: u64,
     part_checksum: u32,
     checkpoint: Checkpoint,
-    rows: Vec<Row>,
+    rows: Vec<QueueStretch>,
     /// The latest time of each group of messages.
     latest: Vec<u64>,
     postings: Vec<Posting>,
@@ -43,7 +43,7 @@ impl LookupWriter {
         let mut sample = 0;
         let mut placed = Vec::new();
         for (topic, queue, first, count) in rows {
-            let row = Row { topic, queue, first, count, sample };
+            let row = QueueStretch { topic, queue, first, count, sample };
             sample += row.samples();
             placed.push(row);
         }
@@ -60,7 +60,7 @@ impl LookupWriter {
         stored_at_ms: u64,
         terms: impl IntoIterator<Item = Term<'a>>,
     ) -> io::Result<()> {
-        let Row { topic, sample, .. } = self.rows[row as usize];
+        let QueueStretch { topic, sample, .. } = self.rows[row as usize];
         let latest = &mut self.latest[(sample + u64::from(index) / SAMPLE_EVERY) as usize];
         *latest = stored_at_ms.max(*latest);
         for term in terms {
@@ -95,7 +95,7 @@ impl LookupWriter {
             }
         }
         let latest_ms = self.latest.iter().copied().max().unwrap_or(0);
-        let head = Head {
+        let head = LookupHead {
             part: self.part,
             part_checksum: self.part_checksum,
             checkpoint: self.checkpoint,

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use vouch_commitlog::Housekeeping;
 
 pub use files::ScrubbedFiles;
-use place::Place;
+use place::ScrubPlace;
 pub use report::{LostFile, ScrubReport};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
@@ -40,7 +40,7 @@ impl Scrub {
                 if let Err(error) = rustix::process::nice(NICE) {
                     tracing::warn!(%error, "the log is scrubbed at normal priority");
                 }
-                round::run(&log, &files, rate, Place::new(place), &report, &stop);
+                round::run(&log, &files, rate, ScrubPlace::new(place), &report, &stop);
             };
             thread = Some(std::thread::Builder::new().name("vouch-scrub".to_owned()).spawn(run)?);
         }

@@ -10,12 +10,12 @@ use vouch_files::appear;
 const MAX_PLACE_BYTES: usize = 20;
 
 /// Where the scrubber is, in a file of its own. Not synced: if it is lost, some of the log is read again.
-pub(super) struct Place {
+pub(super) struct ScrubPlace {
     file: PathBuf,
     kept: Option<LogPosition>,
 }
 
-impl Place {
+impl ScrubPlace {
     pub(super) fn new(file: PathBuf) -> Self {
         Self { file, kept: None }
     }
@@ -48,11 +48,11 @@ mod tests {
     #[test]
     fn a_place_is_kept_and_one_that_cannot_be_used_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let mut place = Place::new(folder.path().join("scrub"));
+        let mut place = ScrubPlace::new(folder.path().join("scrub"));
         let end = LogPosition(1 << 30);
         assert_eq!(place.read(end), LogPosition(0), "nothing was kept yet");
         place.keep(LogPosition(4 << 20));
-        assert_eq!(Place::new(folder.path().join("scrub")).read(end), LogPosition(4 << 20));
+        assert_eq!(ScrubPlace::new(folder.path().join("scrub")).read(end), LogPosition(4 << 20));
         assert_eq!(place.read(LogPosition(4 << 20)), LogPosition(0), "the log was put back to an earlier state");
         for spoiled in ["", "-1", "4 MiB", "99999999999999999999999", &"0".repeat(1 << 16)] {
             std::fs::write(folder.path().join("scrub"), spoiled).unwrap();

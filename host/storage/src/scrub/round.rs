@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vouch_commitlog::{Housekeeping, LogPosition, Scrubber, Shortage};
 
 use super::files::{ScrubbedFiles, look_at_files};
-use super::place::Place;
+use super::place::ScrubPlace;
 use super::report::ScrubReport;
 
 /// Read at once: little, so that a sync of the log never waits for long.
@@ -33,7 +33,7 @@ pub(super) fn run(
     log: &Housekeeping,
     files: &ScrubbedFiles,
     rate: u64,
-    mut place: Place,
+    mut place: ScrubPlace,
     report: &ScrubReport,
     stop: &(Mutex<bool>, Condvar),
 ) {

@@ -1,12 +1,12 @@
 //! What a stored snapshot needs of the log: as long as one may be needed, the log is released no further.
 
-use super::Loaded;
+use super::LoadedState;
 use crate::position::log_position;
 use vouch_commitlog::LogPosition;
 
 /// What a stored snapshot needs of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub struct SnapshotBound {
     /// The snapshot covers the log before this position.
     pub covers: LogPosition,
     /// Where the last entry in it lies, by which a start knows that snapshot and log belong together.
@@ -15,11 +15,11 @@ pub struct Bound {
     pub refers_to: LogPosition,
 }
 
-impl Bound {
+impl SnapshotBound {
     /// Of a state that was just read or made. It holds for the snapshot as it is stored, whatever the running state
     /// needs by now.
-    pub(crate) fn of(loaded: &Loaded) -> Self {
-        let Loaded { checkpoint, state } = loaded;
+    pub(crate) fn of(loaded: &LoadedState) -> Self {
+        let LoadedState { checkpoint, state } = loaded;
         let refers_to = log_position(state.needed_from());
         Self { covers: checkpoint.end, last_entry: checkpoint.position, refers_to }
     }
@@ -32,11 +32,11 @@ impl Bound {
 
 /// What the two snapshots need that are kept: a start can go on from either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct SnapshotBounds {
     /// `None` before there are two.
-    pub older: Option<Bound>,
+    pub older: Option<SnapshotBound>,
     /// The newest one.
-    pub newer: Bound,
+    pub newer: SnapshotBound,
 }
 
 #[cfg(test)]
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn the_log_begins_with_the_last_entry_of_a_snapshot_or_with_what_its_state_refers_to() {
-        let bound = |last_entry, refers_to| Bound {
+        let bound = |last_entry, refers_to| SnapshotBound {
             covers: LogPosition(1000),
             last_entry: LogPosition(last_entry),
             refers_to: LogPosition(refers_to),

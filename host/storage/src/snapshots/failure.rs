@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use vouch_broker::state::SnapshotError;
 use vouch_commitlog::{CheckpointError, LogPosition, ReadError};
 
-use crate::replay::Unreadable;
+use crate::replay::UnreadableRecord;
 
 /// Why no snapshot was made, or one cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum SnapshotFailure {
     Log(#[from] ReadError),
     /// A record of the log cannot be read.
     #[error(transparent)]
-    Record(#[from] Unreadable),
+    Record(#[from] UnreadableRecord),
     /// The log does not begin at its beginning, and there is no snapshot to begin with.
     #[error("there is no snapshot, and the log begins at position {0}")]
     NoBeginning(LogPosition),

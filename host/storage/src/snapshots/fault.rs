@@ -7,7 +7,7 @@ use vouch_commitlog::{CheckpointError, Shortage};
 
 /// Why a copy cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum CopyFault {
     /// It is not there, or cannot be read.
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -25,7 +25,7 @@ pub(crate) enum Fault {
     Stopped,
 }
 
-impl Fault {
+impl CopyFault {
     /// The error that says of what there is too little, where that is why: it is not a fault of the copy.
     ///
     /// # Errors
@@ -64,17 +64,17 @@ mod tests {
         const EIO: i32 = 5;
         let of_part = |errno| PartError::Io { kind: io::ErrorKind::Other, errno, why: String::new() };
         for errno in [ENOSPC, EMFILE] {
-            for fault in [Fault::Io(io::Error::from_raw_os_error(errno)), Fault::Part(of_part(Some(errno)))] {
+            for fault in [CopyFault::Io(io::Error::from_raw_os_error(errno)), CopyFault::Part(of_part(Some(errno)))] {
                 assert_eq!(fault.shortage().unwrap().raw_os_error(), Some(errno));
             }
         }
         let faults = [
-            Fault::Io(io::Error::from_raw_os_error(EIO)),
-            Fault::Io(io::ErrorKind::NotFound.into()),
-            Fault::Part(of_part(Some(EIO))),
-            Fault::Part(of_part(None)),
-            Fault::Head(CheckpointError::Damaged),
-            Fault::Stopped,
+            CopyFault::Io(io::Error::from_raw_os_error(EIO)),
+            CopyFault::Io(io::ErrorKind::NotFound.into()),
+            CopyFault::Part(of_part(Some(EIO))),
+            CopyFault::Part(of_part(None)),
+            CopyFault::Head(CheckpointError::Damaged),
+            CopyFault::Stopped,
         ];
         for fault in faults {
             let told = fault.to_string();
@@ -84,11 +84,11 @@ mod tests {
 
     #[test]
     fn a_copy_that_is_not_there_is_told_from_one_that_is_damaged() {
-        let of_part = |kind| Fault::Part(PartError::Io { kind, errno: None, why: String::new() });
-        assert!(Fault::Io(io::ErrorKind::NotFound.into()).is_missing());
+        let of_part = |kind| CopyFault::Part(PartError::Io { kind, errno: None, why: String::new() });
+        assert!(CopyFault::Io(io::ErrorKind::NotFound.into()).is_missing());
         assert!(of_part(io::ErrorKind::NotFound).is_missing());
-        assert!(!Fault::Io(io::ErrorKind::PermissionDenied.into()).is_missing());
+        assert!(!CopyFault::Io(io::ErrorKind::PermissionDenied.into()).is_missing());
         assert!(!of_part(io::ErrorKind::UnexpectedEof).is_missing());
-        assert!(!Fault::Head(CheckpointError::Damaged).is_missing());
+        assert!(!CopyFault::Head(CheckpointError::Damaged).is_missing());
     }
 }

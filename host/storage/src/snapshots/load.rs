@@ -12,9 +12,9 @@ use std::io::{self, Read};
 use vouch_broker::State;
 use vouch_commitlog::{Checkpoint, CheckpointError, LogPosition, LogReader, Shortage};
 
-use super::store::{Kind, Which};
+use super::store::{CopyKind, Which};
 use super::stored::state_of;
-use super::{Loaded, SnapshotFailure, Snapshots};
+use super::{LoadedState, SnapshotFailure, Snapshots};
 use crate::position::record_position;
 
 impl Snapshots {
@@ -31,7 +31,7 @@ impl Snapshots {
         let mut known = LogPosition(0);
         for (covered, which) in covered.into_iter().flat_map(|covered| Which::BOTH.map(|which| (covered, which))) {
             let mut head = [0; Checkpoint::ENCODED_LEN];
-            let path = self.store.path(Kind::Snapshot, covered.0, which);
+            let path = self.store.path(CopyKind::Snapshot, covered.0, which);
             match File::open(path).and_then(|mut file| file.read_exact(&mut head)) {
                 Ok(()) => known = Checkpoint::decode(&head).map_or(known, |checkpoint| known.max(checkpoint.end)),
                 Err(error) if Shortage::of(&error).is_some() => return Err(error),
@@ -47,7 +47,7 @@ impl Snapshots {
     }
 
     /// The newest snapshot that is whole itself and belongs to this log, read without what is lost of its parts.
-    pub(crate) fn newest_with_gaps_of(&self, reader: &LogReader) -> io::Result<Option<Loaded>> {
+    pub(crate) fn newest_with_gaps_of(&self, reader: &LogReader) -> io::Result<Option<LoadedState>> {
         for covered in self.covered()?.into_iter().rev() {
             let loaded = match self.load_from(covered, false) {
                 Ok(loaded) => loaded,
@@ -63,7 +63,7 @@ impl Snapshots {
 
     /// The newest snapshot below a position that can be read. What cannot be read is told and passed over: an older one
     /// and more of the log give the same state.
-    pub(crate) fn newest_below(&self, position: LogPosition) -> io::Result<Option<Loaded>> {
+    pub(crate) fn newest_below(&self, position: LogPosition) -> io::Result<Option<LoadedState>> {
         for covered in self.covered()?.into_iter().rev().filter(|covered| *covered < position) {
             match self.load(covered) {
                 Ok(loaded) => return Ok(Some(loaded)),
@@ -80,7 +80,7 @@ impl Snapshots {
     /// The newest snapshot that can be read and belongs to this log: its last entry lies there, checksum and all. One of
     /// another history may lie in the folder, where a log was put back without its snapshots. A start passes it over; to
     /// go on from it here would make a snapshot that fits this log and holds the other one's state.
-    pub(crate) fn newest_of(&self, reader: &LogReader) -> io::Result<Option<Loaded>> {
+    pub(crate) fn newest_of(&self, reader: &LogReader) -> io::Result<Option<LoadedState>> {
         let mut below = LogPosition::BEYOND;
         while let Some(loaded) = self.newest_below(below)? {
             let checkpoint = loaded.checkpoint;
@@ -98,7 +98,7 @@ impl Snapshots {
     }
 
     /// The snapshot that covers everything before this position, from copies that are whole.
-    pub fn load(&self, covered: LogPosition) -> Result<Loaded, SnapshotFailure> {
+    pub fn load(&self, covered: LogPosition) -> Result<LoadedState, SnapshotFailure> {
         self.load_from(covered, true).or_else(|failure| {
             if !self.covered().is_ok_and(|there| there.contains(&covered)) {
                 // A newer one took its place. That says nothing of the parts, which may be many to look at again.
@@ -111,8 +111,8 @@ impl Snapshots {
     }
 
     /// `whole`: with everything that lies in its parts.
-    fn load_from(&self, covered: LogPosition, whole: bool) -> Result<Loaded, SnapshotFailure> {
-        let path = self.store.path(Kind::Snapshot, covered.0, Which::First);
+    fn load_from(&self, covered: LogPosition, whole: bool) -> Result<LoadedState, SnapshotFailure> {
+        let path = self.store.path(CopyKind::Snapshot, covered.0, Which::First);
         let (checkpoint, bytes) = self.snapshot_bytes(covered)?;
         let state = state_of(&bytes);
         let failed = |why| SnapshotFailure::State { path: path.clone(), why };
@@ -140,6 +140,6 @@ impl Snapshots {
             // Both have a checksum of their own, so somebody put two files together.
             return Err(SnapshotFailure::Checkpoint { path, why: CheckpointError::Damaged });
         }
-        Ok(Loaded { checkpoint, state })
+        Ok(LoadedState { checkpoint, state })
     }
 }

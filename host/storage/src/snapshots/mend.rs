@@ -7,9 +7,9 @@ use vouch_broker::state::check_part;
 use vouch_commitlog::UncachedFile;
 
 use super::copies::check;
-use super::fault::Fault;
+use super::fault::CopyFault;
 use super::store::{Rooms, Which};
-use super::stored::Stored;
+use super::stored::StoredFile;
 use super::{SnapshotFailure, Snapshots};
 
 /// Bytes of a snapshot that are read at once.
@@ -21,9 +21,9 @@ pub(crate) enum Mended {
     /// Both are whole.
     Whole,
     /// These were not, for these reasons, and are again.
-    Again(Vec<(PathBuf, Fault)>),
+    Again(Vec<(PathBuf, CopyFault)>),
     /// Neither can be used, for these reasons.
-    Lost([(PathBuf, Fault); 2]),
+    Lost([(PathBuf, CopyFault); 2]),
     /// Nothing needs the file any more.
     Gone,
     /// It was given up: the node stops.
@@ -38,7 +38,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// One of them is not what was written.
-    pub(super) fn verify(&self, stored: Stored) -> Result<(), (PathBuf, Fault)> {
+    pub(super) fn verify(&self, stored: StoredFile) -> Result<(), (PathBuf, CopyFault)> {
         for which in Which::BOTH {
             self.look(stored, which, &mut |_| true).map_err(|fault| (self.copy_path(stored, which), fault))?;
         }
@@ -50,13 +50,13 @@ impl Snapshots {
     ///
     /// # Errors
     /// A copy cannot be written: the disk is full, or fails.
-    pub(crate) fn mend(&self, stored: Stored, rooms: Rooms, pace: Pace<'_>) -> io::Result<Mended> {
+    pub(crate) fn mend(&self, stored: StoredFile, rooms: Rooms, pace: Pace<'_>) -> io::Result<Mended> {
         self.making().verified.remove(&stored);
         let mut faults = Vec::new();
         for which in Which::BOTH {
             match self.look(stored, which, pace) {
                 Ok(()) => {}
-                Err(Fault::Stopped) => return Ok(Mended::Stopped),
+                Err(CopyFault::Stopped) => return Ok(Mended::Stopped),
                 Err(fault) => match fault.shortage() {
                     Ok(short) => return Err(short),
                     Err(fault) => faults.push((which, fault)),
@@ -97,8 +97,8 @@ impl Snapshots {
                     // What was written is not yet what the medium gives back.
                     match self.look(stored, *which, pace) {
                         Ok(()) => {}
-                        Err(Fault::Stopped) => return Ok(Mended::Stopped),
-                        Err(Fault::Io(error)) => return Err(error),
+                        Err(CopyFault::Stopped) => return Ok(Mended::Stopped),
+                        Err(CopyFault::Io(error)) => return Err(error),
                         Err(fault) => return Err(io::Error::other(fault)),
                     }
                 }
@@ -115,8 +115,8 @@ impl Snapshots {
     ///
     /// # Errors
     /// There is too little of something to look at a copy: it says nothing of it.
-    pub(crate) fn faults(&self, stored: Stored, pace: Pace<'_>) -> io::Result<[(PathBuf, Option<Fault>); 2]> {
-        let mut look = |which| match self.look(stored, which, pace).map_err(Fault::shortage) {
+    pub(crate) fn faults(&self, stored: StoredFile, pace: Pace<'_>) -> io::Result<[(PathBuf, Option<CopyFault>); 2]> {
+        let mut look = |which| match self.look(stored, which, pace).map_err(CopyFault::shortage) {
             Ok(()) => Ok((self.copy_path(stored, which), None)),
             Err(Err(fault)) => Ok((self.copy_path(stored, which), Some(fault))),
             Err(Ok(short)) => Err(short),
@@ -125,7 +125,7 @@ impl Snapshots {
     }
 
     /// Reads a copy from the medium, once from its beginning to its end.
-    fn look(&self, stored: Stored, which: Which, pace: Pace<'_>) -> Result<(), Fault> {
+    fn look(&self, stored: StoredFile, which: Which, pace: Pace<'_>) -> Result<(), CopyFault> {
         let mut file = UncachedFile::open(&self.copy_path(stored, which))?;
         let len = file.size();
         let mut stopped = false;
@@ -135,20 +135,20 @@ impl Snapshots {
             if stopped { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
         };
         let looked = match stored {
-            Stored::Part(id, checksum) => check_part(id, checksum, len, &mut read).map_err(Fault::from),
-            Stored::Snapshot(_) => {
+            StoredFile::Part(id, checksum) => check_part(id, checksum, len, &mut read).map_err(CopyFault::from),
+            StoredFile::Snapshot(_) => {
                 let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
                 let mut pieces = (0..).step_by(STEP).zip(bytes.chunks_mut(STEP));
                 let all = pieces.try_for_each(|(at, piece)| read(at, piece));
-                all.map_err(Fault::from).and_then(|()| check(stored, &bytes))
+                all.map_err(CopyFault::from).and_then(|()| check(stored, &bytes))
             }
         };
-        if stopped { Err(Fault::Stopped) } else { looked }
+        if stopped { Err(CopyFault::Stopped) } else { looked }
     }
 }
 
 /// What was written just now, and reads back as something else: the disk does not keep what it is given.
-pub(super) fn unlike_written((path, why): (PathBuf, Fault)) -> SnapshotFailure {
+pub(super) fn unlike_written((path, why): (PathBuf, CopyFault)) -> SnapshotFailure {
     SnapshotFailure::Io { path, source: io::Error::other(why) }
 }
 

@@ -38,19 +38,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vouch_broker::State;
 use vouch_commitlog::{Checkpoint, LogPosition};
 
-pub use bound::{Bound, Bounds};
+pub use bound::{SnapshotBound, SnapshotBounds};
 pub use failure::SnapshotFailure;
 pub use listeners::Listeners;
 pub(crate) use mend::{Mended, tell};
 pub use requests::Requests;
 pub(crate) use store::Rooms;
 use store::Store;
-use stored::Stored;
+use stored::StoredFile;
 pub use thread::Snapshotter;
 pub use verify::{CopyFate, DamagedCopy, StoredCopies, verify_snapshots};
 
 /// A state, and the last entry that is in it.
-pub struct Loaded {
+pub struct LoadedState {
     /// Where the entry lies.
     pub checkpoint: Checkpoint,
     /// The state.
@@ -65,16 +65,16 @@ const ROOM_BYTES: u64 = 64 << 20;
 /// What one snapshot leaves for the next, and what is known of the files.
 #[derive(Default)]
 struct Making {
-    warm: Option<Loaded>,
-    bounds: Option<Bounds>,
+    warm: Option<LoadedState>,
+    bounds: Option<SnapshotBounds>,
     /// Files of which a copy was found damaged or missing when they were read.
-    suspects: BTreeSet<Stored>,
+    suspects: BTreeSet<StoredFile>,
     /// Files of which both copies were found whole by this process.
-    verified: BTreeSet<Stored>,
+    verified: BTreeSet<StoredFile>,
 }
 
 /// What was made.
-pub struct Taken {
+pub struct TakenSnapshot {
     /// Position that the new snapshot covers.
     pub position: LogPosition,
     /// Parts that it names, ascending.
@@ -123,7 +123,7 @@ impl Snapshots {
     }
 
     /// What the log must keep for the snapshots that are kept; `None` before this process made one.
-    pub(crate) fn bounds(&self) -> Option<Bounds> {
+    pub(crate) fn bounds(&self) -> Option<SnapshotBounds> {
         self.making().bounds
     }
 }

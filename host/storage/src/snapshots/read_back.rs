@@ -5,8 +5,8 @@ use vouch_commitlog::LogPosition;
 
 use super::mend::{Mended, tell, unlike_written};
 use super::store::{Rooms, Which};
-use super::stored::Stored;
-use super::{Bound, SnapshotFailure, Snapshots};
+use super::stored::StoredFile;
+use super::{SnapshotBound, SnapshotFailure, Snapshots};
 
 /// Keeps all files where they are until it is dropped.
 pub(super) struct ReadingBack<'a>(&'a Snapshots);
@@ -21,7 +21,7 @@ impl Snapshots {
     /// Whether these snapshots can be read with all their parts, and each of their files lies on the disk twice: then the log
     /// may go on without what they say. Copies that are damaged or missing are made again. None of the files goes meanwhile:
     /// a fast sender brings newer snapshots sooner than the parts of these are read, and would do so each time.
-    pub(crate) fn read_back(&self, bounds: [Bound; 2]) -> Result<(), SnapshotFailure> {
+    pub(crate) fn read_back(&self, bounds: [SnapshotBound; 2]) -> Result<(), SnapshotFailure> {
         let _stay = self.keep_files();
         bounds.into_iter().try_for_each(|bound| self.read_one_back(bound.covers))
     }
@@ -37,8 +37,8 @@ impl Snapshots {
     /// whole before.
     fn read_one_back(&self, covered: LogPosition) -> Result<(), SnapshotFailure> {
         let loaded = self.load(covered)?;
-        let parts = loaded.state.named_parts().into_iter().map(|(id, checksum)| Stored::Part(id, checksum));
-        for stored in std::iter::once(Stored::Snapshot(covered)).chain(parts) {
+        let parts = loaded.state.named_parts().into_iter().map(|(id, checksum)| StoredFile::Part(id, checksum));
+        for stored in std::iter::once(StoredFile::Snapshot(covered)).chain(parts) {
             if self.is_verified(stored) && self.seems_whole(stored) {
                 continue;
             }

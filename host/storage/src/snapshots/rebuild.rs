@@ -11,7 +11,7 @@ use vouch_commitlog::{LogPosition, LogReader, map_file};
 
 use super::Snapshots;
 use super::store::{Rooms, Which};
-use super::stored::{Stored, state_of};
+use super::stored::{StoredFile, state_of};
 use crate::position::record_position;
 use crate::stored;
 
@@ -37,13 +37,13 @@ impl Snapshots {
     }
 
     /// Whether a start makes a part again, of which no copy is whole.
-    pub(super) fn can_be_rebuilt(&self, stored: Stored, reader: &LogReader) -> bool {
+    pub(super) fn can_be_rebuilt(&self, stored: StoredFile, reader: &LogReader) -> bool {
         let mut lost = self.lost_of_newest().into_iter();
         lost.any(|(other, stretch)| other == stored && self.rebuilt(stored, stretch, reader).is_some())
     }
 
     /// Parts of the newest snapshot that are lost, and the stretch of the log that each covers.
-    fn lost_of_newest(&self) -> Vec<(Stored, Range<LogPosition>)> {
+    fn lost_of_newest(&self) -> Vec<(StoredFile, Range<LogPosition>)> {
         let newest = self.newest_position().and_then(|position| self.snapshot_bytes(position).ok());
         let Some((_, bytes)) = newest else { return Vec::new() };
         let named = vouch_broker::State::parts_of_snapshot(state_of(&bytes)).unwrap_or_default();
@@ -51,14 +51,14 @@ impl Snapshots {
         let all = named
             .iter()
             .zip(before)
-            .map(|((id, checksum), before)| (Stored::Part(*id, *checksum), LogPosition(before)..LogPosition(*id)));
+            .map(|((id, checksum), before)| (StoredFile::Part(*id, *checksum), LogPosition(before)..LogPosition(*id)));
         all.filter(|(stored, _)| !self.has_whole(*stored)).collect()
     }
 
     /// The bytes of a part as they were written; `None` where the log does not have all that it takes. A record that
     /// cannot be read ends it: half of a part would be another part.
-    fn rebuilt(&self, stored: Stored, stretch: Range<LogPosition>, reader: &LogReader) -> Option<Vec<u8>> {
-        let Stored::Part(id, checksum) = stored else { return None };
+    fn rebuilt(&self, stored: StoredFile, stretch: Range<LogPosition>, reader: &LogReader) -> Option<Vec<u8>> {
+        let StoredFile::Part(id, checksum) = stored else { return None };
         let [first, second] =
             Which::BOTH.map(|which| map_file(&self.copy_path(stored, which)).unwrap_or_else(|_| Bytes::new()));
         let mut rebuild = PartRebuild::of(id, checksum, [&first, &second])?;

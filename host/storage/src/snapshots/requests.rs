@@ -8,7 +8,7 @@ use vouch_commitlog::LogPosition;
 /// What is asked for and not done yet. Of several snapshots that were asked for the last one counts: it covers the
 /// others.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct PendingRequests {
     /// Everything before this position is applied, and a snapshot of it is wanted.
     pub(super) target: Option<LogPosition>,
     /// Parts in which damage was found: they are mended first.
@@ -22,7 +22,7 @@ pub struct Requests {
     due: AtomicU64,
     /// Everything before this position is.
     applied: AtomicU64,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<PendingRequests>,
     pub(super) changed: Condvar,
 }
 
@@ -37,7 +37,7 @@ impl Requests {
         }
     }
 
-    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    pub(super) fn waiting(&self) -> MutexGuard<'_, PendingRequests> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,13 +77,13 @@ impl Requests {
         self.changed.notify_one();
     }
 
-    pub(super) fn next(&self) -> Waiting {
+    pub(super) fn next(&self) -> PendingRequests {
         let mut waiting = self.waiting();
         while waiting.target.is_none() && waiting.damaged.is_empty() && !waiting.stopping {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         let damaged = std::mem::take(&mut waiting.damaged);
-        Waiting { target: waiting.target.take(), damaged, stopping: waiting.stopping }
+        PendingRequests { target: waiting.target.take(), damaged, stopping: waiting.stopping }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -110,7 +110,7 @@ mod tests {
         requests.damaged([7, 3]);
         requests.damaged([7]);
         requests.applied(LogPosition(100));
-        let Waiting { target, damaged, stopping } = requests.next();
+        let PendingRequests { target, damaged, stopping } = requests.next();
         assert_eq!(
             (target, damaged.into_iter().collect::<Vec<_>>(), stopping),
             (Some(LogPosition(100)), vec![3, 7], false)

@@ -16,9 +16,9 @@ use vouch_broker::state::PartView;
 use vouch_commitlog::{LogPosition, LogReader};
 
 use super::mend::unlike_written;
-use super::store::{Kind, Which};
-use super::stored::{Stored, state_of};
-use super::{Bound, Bounds, Loaded, SnapshotFailure, Snapshots, Taken};
+use super::store::{CopyKind, Which};
+use super::stored::{StoredFile, state_of};
+use super::{LoadedState, SnapshotBound, SnapshotBounds, SnapshotFailure, Snapshots, TakenSnapshot};
 use crate::position::record_position;
 use crate::replay::replay;
 
@@ -48,7 +48,7 @@ impl Snapshots {
         reader: &LogReader,
         target: LogPosition,
         part_bytes: u64,
-    ) -> Result<Option<Taken>, SnapshotFailure> {
+    ) -> Result<Option<TakenSnapshot>, SnapshotFailure> {
         let mut sealed = Vec::new();
         let taken = self.try_take(reader, target, part_bytes, &mut sealed);
         if taken.is_err() && !self.store.is_given_up() {
@@ -67,17 +67,18 @@ impl Snapshots {
         if sealed.is_empty() {
             return Ok(());
         }
-        let io = |source| SnapshotFailure::Io { path: self.store.path(Kind::Part, sealed[0], Which::First), source };
+        let io =
+            |source| SnapshotFailure::Io { path: self.store.path(CopyKind::Part, sealed[0], Which::First), source };
         let mut named = BTreeSet::new();
         for covered in self.covered().map_err(io)? {
             let (_, bytes) = self.snapshot_bytes(covered)?;
-            let path = self.store.path(Kind::Snapshot, covered.0, Which::First);
+            let path = self.store.path(CopyKind::Snapshot, covered.0, Which::First);
             let parts = State::parts_of_snapshot(state_of(&bytes));
             named.extend(parts.map_err(|why| SnapshotFailure::State { path, why })?.into_iter().map(|(id, _)| id));
         }
         let unneeded: Vec<u64> = sealed.iter().copied().filter(|part| !named.contains(part)).collect();
         self.making().verified.retain(|stored| stored.part().is_none_or(|part| !unneeded.contains(&part)));
-        self.store.take_back_all(Kind::Part, &unneeded, as_room).map_err(io)
+        self.store.take_back_all(CopyKind::Part, &unneeded, as_room).map_err(io)
     }
 
     /// `sealed` gets the parts that are stored for it.
@@ -87,21 +88,21 @@ impl Snapshots {
         target: LogPosition,
         part_bytes: u64,
         sealed: &mut Vec<u64>,
-    ) -> Result<Option<Taken>, SnapshotFailure> {
+    ) -> Result<Option<TakenSnapshot>, SnapshotFailure> {
         let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
-        let folder = self.store.path(Kind::Snapshot, 0, Which::First);
+        let folder = self.store.path(CopyKind::Snapshot, 0, Which::First);
         // If anything fails below, the next one begins with what is on disk.
         let warm = self.making().warm.take();
         let (base, older) = match warm {
             Some(warm) => (Some(warm), self.bounds().map(|bounds| bounds.newer)),
             None => {
                 let base = self.newest_of(reader).map_err(io(folder.clone()))?;
-                let bound = base.as_ref().map(Bound::of);
+                let bound = base.as_ref().map(SnapshotBound::of);
                 (base, bound)
             }
         };
         let (mut state, last) = match base {
-            Some(Loaded { checkpoint, state }) => (state, Some(checkpoint)),
+            Some(LoadedState { checkpoint, state }) => (state, Some(checkpoint)),
             None if reader.start() == LogPosition::START => (State::default(), None),
             None => return Err(SnapshotFailure::NoBeginning(reader.start())),
         };
@@ -130,7 +131,7 @@ impl Snapshots {
             return Err(SnapshotFailure::Lost(*part));
         }
         let Some(newest) = newest else {
-            self.keep_warm(last.map(|checkpoint| Loaded { checkpoint, state }));
+            self.keep_warm(last.map(|checkpoint| LoadedState { checkpoint, state }));
             return Ok(None);
         };
         let checkpoint = reader.checkpoint_at(newest)?;
@@ -139,27 +140,27 @@ impl Snapshots {
         // The part first: a snapshot never names what is not on disk.
         self.seal(&mut state, position, sealed)?;
         let bytes = state.snapshot(record_position(position));
-        let path = self.store.path(Kind::Snapshot, position.0, Which::First);
-        self.store.put(Kind::Snapshot, position.0, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
-        self.verify(Stored::Snapshot(position)).map_err(unlike_written)?;
+        let path = self.store.path(CopyKind::Snapshot, position.0, Which::First);
+        self.store.put(CopyKind::Snapshot, position.0, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
+        self.verify(StoredFile::Snapshot(position)).map_err(unlike_written)?;
         let parts = state.parts();
         needed.extend(&parts);
         kept.push(position);
         self.tidy(&kept, &needed).map_err(io(folder))?;
         // Behind the tidying, which may have made room for it.
         self.set_room_aside(part_bytes);
-        let loaded = Loaded { checkpoint, state };
+        let loaded = LoadedState { checkpoint, state };
         let mut making = self.making();
-        making.bounds = Some(Bounds { older, newer: Bound::of(&loaded) });
-        let stays = |stored: &Stored| match stored {
-            Stored::Snapshot(position) => kept.contains(position),
-            Stored::Part(id, _) => needed.contains(id),
+        making.bounds = Some(SnapshotBounds { older, newer: SnapshotBound::of(&loaded) });
+        let stays = |stored: &StoredFile| match stored {
+            StoredFile::Snapshot(position) => kept.contains(position),
+            StoredFile::Part(id, _) => needed.contains(id),
         };
         making.verified.retain(stays);
         making.suspects.retain(stays);
         drop(making);
         self.keep_warm(Some(loaded));
-        Ok(Some(Taken { position, parts, len: bytes.len() * Which::BOTH.len() }))
+        Ok(Some(TakenSnapshot { position, parts, len: bytes.len() * Which::BOTH.len() }))
     }
 
     /// Stores what is in no part yet, reads it back, and lets the state read from there. The part is named by the position
@@ -168,10 +169,10 @@ impl Snapshots {
         let position = covered.0;
         let Some(part) = state.next_part(position) else { return Ok(()) };
         sealed.push(position);
-        let path = self.store.path(Kind::Part, position, Which::First);
+        let path = self.store.path(CopyKind::Part, position, Which::First);
         let io = |source| SnapshotFailure::Io { path: path.clone(), source };
-        self.store.put(Kind::Part, position, &[&part]).map_err(io)?;
-        let stored = PartView::open(position, part).map(|part| Stored::Part(position, part.checksum()));
+        self.store.put(CopyKind::Part, position, &[&part]).map_err(io)?;
+        let stored = PartView::open(position, part).map(|part| StoredFile::Part(position, part.checksum()));
         self.verify(stored.map_err(|why| SnapshotFailure::State { path: path.clone(), why })?)
             .map_err(unlike_written)?;
         let stored = self.part(position).map_err(io)?;
@@ -185,7 +186,7 @@ impl Snapshots {
     }
 
     /// Keeps a state for the next snapshot, which then reads no file; or nothing, where it takes too much memory.
-    fn keep_warm(&self, loaded: Option<Loaded>) {
+    fn keep_warm(&self, loaded: Option<LoadedState>) {
         self.making().warm = loaded.filter(|loaded| loaded.state.tables_bytes() <= WARM_BYTES);
     }
 }

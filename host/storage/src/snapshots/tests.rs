@@ -1,4 +1,4 @@
-use super::store::{Kind, Which};
+use super::store::{CopyKind, Which};
 use super::take::{LARGEST_GROWN_PART, part_bytes_when};
 use super::*;
 use vouch_commitlog::LogPosition;
@@ -33,11 +33,11 @@ fn parts_grow_where_snapshots_are_behind_and_no_further_than_they_must() {
 fn parts_of_a_snapshot_that_was_not_made_are_room_again_unless_one_may_name_them() {
     let folder = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::of_folder(folder.path());
-    let parts = || snapshots.store.positions(Kind::Part).unwrap();
+    let parts = || snapshots.store.positions(CopyKind::Part).unwrap();
     for part in [3, 7] {
-        snapshots.store.put(Kind::Part, part, &[&[1; 8192]]).unwrap();
+        snapshots.store.put(CopyKind::Part, part, &[&[1; 8192]]).unwrap();
     }
-    let unreadable = snapshots.store.path(Kind::Snapshot, 9, Which::First);
+    let unreadable = snapshots.store.path(CopyKind::Snapshot, 9, Which::First);
     std::fs::write(&unreadable, b"cut short").unwrap();
     assert!(snapshots.take_back(&[7], true).is_err(), "nobody knows what it names");
     assert_eq!(parts(), [3, 7]);
@@ -58,26 +58,26 @@ fn who_reads_snapshots_back_keeps_their_files_however_many_newer_ones_come() {
     let snapshots = Snapshots::of_folder(folder.path());
     let there = |kind| snapshots.store.positions(kind).unwrap();
     for position in [3, 7, 9] {
-        snapshots.store.put(Kind::Part, position, &[b"part"]).unwrap();
-        snapshots.store.put(Kind::Snapshot, position, &[b"snapshot"]).unwrap();
+        snapshots.store.put(CopyKind::Part, position, &[b"part"]).unwrap();
+        snapshots.store.put(CopyKind::Snapshot, position, &[b"snapshot"]).unwrap();
     }
     let reading = snapshots.keep_files();
     snapshots.tidy(&[LogPosition(7), LogPosition(9)], &[9]).unwrap();
-    assert_eq!((there(Kind::Snapshot), there(Kind::Part)), (vec![3, 7, 9], vec![3, 7, 9]));
+    assert_eq!((there(CopyKind::Snapshot), there(CopyKind::Part)), (vec![3, 7, 9], vec![3, 7, 9]));
     drop(reading);
     snapshots.tidy(&[LogPosition(7), LogPosition(9)], &[9]).unwrap();
-    assert_eq!((there(Kind::Snapshot), there(Kind::Part)), (vec![7, 9], vec![9]));
+    assert_eq!((there(CopyKind::Snapshot), there(CopyKind::Part)), (vec![7, 9], vec![9]));
 }
 
 #[test]
 fn that_a_snapshot_went_says_nothing_of_the_parts_that_were_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::of_folder(folder.path());
-    let part = Stored::Part(3, 1);
+    let part = StoredFile::Part(3, 1);
     snapshots.making().verified.insert(part);
     assert!(snapshots.load(LogPosition(9)).is_err());
     assert!(snapshots.is_verified(part));
-    snapshots.store.put(Kind::Snapshot, 9, &[b"damaged"]).unwrap();
+    snapshots.store.put(CopyKind::Snapshot, 9, &[b"damaged"]).unwrap();
     assert!(snapshots.load(LogPosition(9)).is_err());
     assert!(!snapshots.is_verified(part), "now each copy is looked at again");
 }

@@ -8,9 +8,9 @@ use vouch_commitlog::{LogPosition, LogReader, Shortage};
 
 use super::listeners::Listeners;
 use super::mend::tell;
-use super::requests::{Requests, Waiting};
+use super::requests::{PendingRequests, Requests};
 use super::store::Rooms;
-use super::{Bound, Bounds, SnapshotFailure, Snapshots, Taken};
+use super::{SnapshotBound, SnapshotBounds, SnapshotFailure, Snapshots, TakenSnapshot};
 
 /// How far the thread stands back behind the rest of the process (`nice`).
 const NICE: i32 = 15;
@@ -48,14 +48,14 @@ impl Snapshotter {
             let mut mended = mend_all(&making, &asked);
             making.set_room_aside(every);
             loop {
-                let Waiting { target, damaged, stopping } = asked.next();
+                let PendingRequests { target, damaged, stopping } = asked.next();
                 if stopping {
                     return;
                 }
                 damaged.into_iter().for_each(|part| mend(&making, part, &listeners));
                 let Some(target) = target else { continue };
                 let next = match make(&making, &log, target, every) {
-                    Some(Taken { position, parts, len }) => {
+                    Some(TakenSnapshot { position, parts, len }) => {
                         (listeners.sealed)(&parts);
                         adopted = adopt(&making, parts, adopted, &listeners);
                         position.plus(every.max(len as u64 * SNAPSHOT_SHARE))
@@ -74,12 +74,12 @@ impl Snapshotter {
     }
 
     /// What the log must keep for the snapshots that are kept; `None` before this process made one.
-    pub fn bounds(&self) -> Option<Bounds> {
+    pub fn bounds(&self) -> Option<SnapshotBounds> {
         self.snapshots.bounds()
     }
 
     /// Whether both of these can be read, with all their parts, and lie on the disk twice.
-    pub fn read_back(&self, bounds: [Bound; 2]) -> Result<(), SnapshotFailure> {
+    pub fn read_back(&self, bounds: [SnapshotBound; 2]) -> Result<(), SnapshotFailure> {
         self.snapshots.read_back(bounds)
     }
 
@@ -163,7 +163,7 @@ fn adopt(snapshots: &Snapshots, parts: Vec<u64>, mut adopted: u64, listeners: &L
 }
 
 /// Makes one and tells how it went. A failure costs the next start time, and nothing else.
-fn make(snapshots: &Snapshots, reader: &LogReader, target: LogPosition, part_bytes: u64) -> Option<Taken> {
+fn make(snapshots: &Snapshots, reader: &LogReader, target: LogPosition, part_bytes: u64) -> Option<TakenSnapshot> {
     let began = Instant::now();
     match snapshots.take(reader, target, part_bytes) {
         Ok(Some(taken)) => {

@@ -8,10 +8,10 @@ use vouch_broker::ShardId;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition};
 
 use super::Snapshots;
-use super::fault::Fault;
+use super::fault::CopyFault;
 use super::store::Which;
-use super::stored::Stored;
-use crate::folder::{IDENTITY_FILE, Identity, SharedLock, in_use};
+use super::stored::StoredFile;
+use crate::folder::{FolderIdentity, IDENTITY_FILE, SharedLock, in_use};
 use crate::layout::ShardFolder;
 
 /// What becomes of a damaged copy.
@@ -107,7 +107,7 @@ fn verify(
 /// Both copies of one file.
 fn look(
     snapshots: &Snapshots,
-    stored: Stored,
+    stored: StoredFile,
     data_dir: &Path,
     log_start: LogPosition,
     on_bytes: &mut dyn FnMut(u64),
@@ -121,7 +121,7 @@ fn look(
     if faults.iter().all(|(_, fault)| fault.is_none()) || !snapshots.stored()?.contains(&stored) {
         return Ok(StoredCopies { files: 2, ..StoredCopies::default() });
     }
-    let files = faults.iter().filter(|(_, fault)| !fault.as_ref().is_some_and(Fault::is_missing)).count() as u64;
+    let files = faults.iter().filter(|(_, fault)| !fault.as_ref().is_some_and(CopyFault::is_missing)).count() as u64;
     let mut found = StoredCopies { files, ..StoredCopies::default() };
     let fate = match &faults {
         [(_, Some(_)), (_, Some(_))]
@@ -157,9 +157,9 @@ impl StoredCopies {
 }
 
 /// Whether a start makes a part again from the log. Not known while a node runs, which may release what is read here.
-fn is_rebuilt_by_a_start(snapshots: &Snapshots, stored: Stored, data_dir: &Path) -> bool {
+fn is_rebuilt_by_a_start(snapshots: &Snapshots, stored: StoredFile, data_dir: &Path) -> bool {
     let Ok(Some(_lock)) = SharedLock::of_folder(data_dir) else { return false };
-    let Ok(Some(identity)) = Identity::read(&data_dir.join(IDENTITY_FILE)) else { return false };
+    let Ok(Some(identity)) = FolderIdentity::read(&data_dir.join(IDENTITY_FILE)) else { return false };
     let Ok(cluster_id) = identity.cluster_id() else { return false };
     let mut log = LogConfig::new(shard_of(data_dir).log(), cluster_id, ShardId::FIRST.0);
     log.segment_size = identity.segment_size;
@@ -169,10 +169,10 @@ fn is_rebuilt_by_a_start(snapshots: &Snapshots, stored: Stored, data_dir: &Path)
 
 impl Snapshots {
     /// Whether a start finds its state without this file, of which no copy is whole.
-    fn start_needs_none(&self, stored: Stored, log_start: LogPosition) -> bool {
+    fn start_needs_none(&self, stored: StoredFile, log_start: LogPosition) -> bool {
         let all = self.stored().unwrap_or_default();
         let mut snapshots = all.into_iter().filter_map(|other| match other {
-            Stored::Snapshot(position) if other != stored => Some(position),
+            StoredFile::Snapshot(position) if other != stored => Some(position),
             _ => None,
         });
         log_start == LogPosition::START || snapshots.any(|position| self.load(position).is_ok())

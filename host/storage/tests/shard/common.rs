@@ -21,7 +21,7 @@ use vouch_broker::{
 };
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogPosition, LogReader, Recovery};
 use vouch_storage::{
-    Bounds, DamagedLog, FEATURE_LEVEL, Folders, Listeners, OnDamage, Opened, OpenedLog, Replica, Requests, Scrub,
+    SnapshotBounds, DamagedLog, FEATURE_LEVEL, Folders, Listeners, OnDamage, Opened, OpenedLog, Replica, Requests, Scrub,
     ScrubReport, ScrubbedFiles, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig, VERSION, replay,
 };
 
@@ -231,7 +231,9 @@ impl Shard {
 
     /// Releases what neither kept snapshot needs, and says where the log begins then.
     pub(crate) fn release(&self) -> u64 {
-        let Some(Bounds { older: Some(older), newer }) = self.snapshotter.bounds() else { panic!("there are two") };
+        let Some(SnapshotBounds { older: Some(older), newer }) = self.snapshotter.bounds() else {
+            panic!("there are two")
+        };
         self.snapshotter.read_back([older, newer]).unwrap();
         let to = older.log_from().min(newer.log_from());
         self.appender.housekeeping().release_before(to).unwrap();

@@ -11,11 +11,11 @@ use vouch_files::appear_durably;
 
 use super::attempt::{Attempt, attempt};
 use super::note::Note;
-use super::what::What;
+use super::what::LockTarget;
 
 /// One lock that this process has, as long as the file is open.
 pub(super) struct Held {
-    pub(super) what: What,
+    pub(super) what: LockTarget,
     pub(super) path: PathBuf,
     pub(super) file: File,
 }
@@ -43,9 +43,9 @@ impl Held {
             None => fenced(&format!("{how} ({error})")),
         };
         let same_content = match self.what {
-            What::Folder => return Err(fenced("was moved, removed or replaced")),
-            What::Note => true,
-            What::Identity => is_same(&self.file, &self.path).map_err(|error| unless_short(error, "changed"))?,
+            LockTarget::Folder => return Err(fenced("was moved, removed or replaced")),
+            LockTarget::Note => true,
+            LockTarget::Identity => is_same(&self.file, &self.path).map_err(|error| unless_short(error, "changed"))?,
         };
         if !same_content {
             return Err(fenced("was replaced by another"));
@@ -62,7 +62,7 @@ impl Held {
 
     /// Writes it again, if it is not there, and holds it; whether it can be had.
     fn put_back(&mut self) -> io::Result<bool> {
-        if self.what == What::Identity && !self.path.try_exists()? {
+        if self.what == LockTarget::Identity && !self.path.try_exists()? {
             let content = content(&self.file)?;
             appear_durably(&self.path, &self.path.with_extension("again"), |file| file.write_all(&content))?;
         }
@@ -71,7 +71,7 @@ impl Held {
             Attempt::Held(file) => self.file = file,
             Attempt::Busy(_) | Attempt::Unlockable(_) => return Ok(false),
         }
-        if self.what == What::Note {
+        if self.what == LockTarget::Note {
             Note::of_node(&self.file, &self.path);
         }
         Ok(true)

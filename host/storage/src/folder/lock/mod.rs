@@ -29,7 +29,7 @@ use note::Note;
 pub(crate) use note::{LOCK_FILE, note_restore};
 pub(crate) use shared::SharedLock;
 pub use shared::in_use;
-use what::What;
+use what::LockTarget;
 
 use crate::error::{StartError, failed};
 use crate::progress::{StartProgress, StartStep};
@@ -90,25 +90,25 @@ impl FolderLock {
     fn try_exclusive(dir: &Path) -> Result<Self, Refused> {
         let mut lock = Self { dir: dir.to_owned(), held: Vec::new(), blind: false };
         // The folder first: it is there, so nothing is made where another process is at work.
-        lock.hold(What::Folder, dir.to_owned())?;
+        lock.hold(LockTarget::Folder, dir.to_owned())?;
         let path = dir.join(LOCK_FILE);
-        lock.hold(What::Note, path.clone())?;
+        lock.hold(LockTarget::Note, path.clone())?;
         if let Some(held) = lock.held.last() {
             Note::of_node(&held.file, &path);
         }
         Ok(lock)
     }
 
-    fn hold(&mut self, what: What, path: PathBuf) -> Result<(), Refused> {
+    fn hold(&mut self, what: LockTarget, path: PathBuf) -> Result<(), Refused> {
         let attempt = attempt(&path, FlockOperation::NonBlockingLockExclusive, || what.open(&path));
         let file = match attempt.map_err(|source| Refused::Failed(failed("lock", &path)(source)))? {
             Attempt::Held(file) => file,
             Attempt::Busy(file) => {
                 // Once this process holds the note, that names nobody else.
-                let noted = self.held.iter().all(|held| held.what != What::Note).then_some(self.dir.as_path());
+                let noted = self.held.iter().all(|held| held.what != LockTarget::Note).then_some(self.dir.as_path());
                 return Err(Refused::Busy(Holder::of(noted, &file)));
             }
-            Attempt::Unlockable(file) if what == What::Folder => {
+            Attempt::Unlockable(file) if what == LockTarget::Folder => {
                 tracing::debug!(path = %path.display(), "this file system locks no folders");
                 file
             }
@@ -122,16 +122,16 @@ impl FolderLock {
 
     /// Holds the folder of the log, too, which may be reached from another data folder as well.
     pub(crate) fn hold_log(&mut self, log_dir: &Path) -> Result<(), StartError> {
-        self.hold_more(What::Folder, log_dir)
+        self.hold_more(LockTarget::Folder, log_dir)
     }
 
     /// Holds `identity.json`, too, which is there now.
     pub(crate) fn hold_identity(&mut self) -> Result<(), StartError> {
         let path = self.dir.join(IDENTITY_FILE);
-        self.hold_more(What::Identity, &path)
+        self.hold_more(LockTarget::Identity, &path)
     }
 
-    fn hold_more(&mut self, what: What, path: &Path) -> Result<(), StartError> {
+    fn hold_more(&mut self, what: LockTarget, path: &Path) -> Result<(), StartError> {
         self.hold(what, path.to_owned()).map_err(|refused| match refused {
             Refused::Failed(error) => error,
             Refused::Busy(holder) => StartError::Locked { path: path.to_owned(), holder: holder.to_string() },

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::what::What;
+use super::what::LockTarget;
 
 /// Says who holds the folder.
 pub(crate) const LOCK_FILE: &str = "lock";
@@ -17,7 +17,7 @@ const NOTE_MAX_BYTES: u64 = 1024;
 /// What a process does with a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Purpose {
+pub(crate) enum FolderPurpose {
     /// A node runs on it.
     Serve,
     /// It is being looked at, and must stay as it is meanwhile.
@@ -30,7 +30,7 @@ pub(crate) enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
     pub(super) pid: u32,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: FolderPurpose,
 }
 
 impl Note {
@@ -42,7 +42,7 @@ impl Note {
     }
 
     /// Says that this process holds the folder, and what for. Not synced: after a power cut nobody holds it.
-    pub(super) fn write(file: &File, purpose: Purpose) -> io::Result<()> {
+    pub(super) fn write(file: &File, purpose: FolderPurpose) -> io::Result<()> {
         let text = serde_json::to_vec(&Self { pid: std::process::id(), purpose })?;
         // Where one lies already this needs no block of a full disk.
         let written = file.write_all_at(&text, 0).and_then(|()| file.set_len(text.len() as u64));
@@ -54,7 +54,7 @@ impl Note {
 
     /// Says that a node runs on the folder. The lock holds without it, so a full disk keeps nobody from starting.
     pub(super) fn of_node(file: &File, path: &Path) {
-        if let Err(error) = Self::write(file, Purpose::Serve) {
+        if let Err(error) = Self::write(file, FolderPurpose::Serve) {
             tracing::warn!(%error, path = %path.display(), "it does not say who holds the data folder, which is held all the same");
         }
     }
@@ -62,7 +62,7 @@ impl Note {
 
 /// Writes into a folder that is being restored who holds it.
 pub(crate) fn note_restore(dir: &Path) -> io::Result<()> {
-    let file = What::Note.open(&dir.join(LOCK_FILE))?;
-    Note::write(&file, Purpose::Restore)?;
+    let file = LockTarget::Note.open(&dir.join(LOCK_FILE))?;
+    Note::write(&file, FolderPurpose::Restore)?;
     file.sync_all()
 }

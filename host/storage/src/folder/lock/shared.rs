@@ -8,7 +8,7 @@ use rustix::fs::FlockOperation;
 
 use super::attempt::{Attempt, attempt};
 use super::holder::Holder;
-use super::note::{LOCK_FILE, Note, Purpose};
+use super::note::{FolderPurpose, LOCK_FILE, Note};
 use crate::error::StartError;
 
 /// Keeps nodes from starting while it is held. They wait for that.
@@ -38,7 +38,7 @@ impl SharedLock {
         // Only where the file is there: one that the tool's user owned would keep the node from it. Who may not write it
         // stays unnamed.
         if let Ok(file) = File::options().write(true).open(&path) {
-            let _ = Note::write(&file, Purpose::Backup);
+            let _ = Note::write(&file, FolderPurpose::Backup);
         }
         Ok(if held.is_empty() { None } else { Some(Self { _held: held }) })
     }

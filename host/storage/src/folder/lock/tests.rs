@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use super::note::Purpose;
+use super::note::FolderPurpose;
 use super::*;
 
 fn exclusive(dir: &Path) -> Result<FolderLock, StartError> {
@@ -166,6 +166,6 @@ fn a_shorter_note_leaves_nothing_of_a_longer_one() {
     let path = folder.path().join(LOCK_FILE);
     fs::write(&path, "x".repeat(200)).unwrap();
     note_restore(folder.path()).unwrap();
-    let note = Note { pid: std::process::id(), purpose: Purpose::Restore };
+    let note = Note { pid: std::process::id(), purpose: FolderPurpose::Restore };
     assert_eq!(Note::read(folder.path()), Some(note));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// What is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum LockTarget {
     /// The data folder or that of the log.
     Folder,
     /// The file `lock`.
@@ -16,7 +16,7 @@ pub(super) enum What {
     Identity,
 }
 
-impl What {
+impl LockTarget {
     /// Opens it for a lock. Only the note is made where it is missing: what else is missing was never there, or was
     /// taken away.
     pub(super) fn open(self, path: &Path) -> io::Result<File> {

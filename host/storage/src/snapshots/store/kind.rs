@@ -4,12 +4,12 @@ use std::path::Path;
 
 /// Which of two kinds of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum CopyKind {
     Snapshot,
     Part,
 }
 
-impl Kind {
+impl CopyKind {
     pub(super) const BOTH: [Self; 2] = [Self::Snapshot, Self::Part];
 
     /// Whether a file of this name is a copy of one.

@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use vouch_files::create_dir_all;
 
 use super::room;
-pub(crate) use kind::{Kind, Which};
+pub(crate) use kind::{CopyKind, Which};
 pub(crate) use put::Rooms;
 pub(super) use put::is_full;
 
@@ -44,7 +44,7 @@ impl Store {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == room::UNFINISHED) {
                 // It may have been room that was set aside, which a full disk would not give again.
-                let kind = Kind::BOTH.into_iter().find(|kind| kind.is_of(path.file_stem().map(Path::new)));
+                let kind = CopyKind::BOTH.into_iter().find(|kind| kind.is_of(path.file_stem().map(Path::new)));
                 match kind {
                     Some(kind) if room::give_back(&self.folder, kind.name(), ROOMS, &path) => {}
                     _ => fs::remove_file(path)?,
@@ -71,11 +71,11 @@ impl Store {
             let len = |path| fs::metadata(path).map_or(0, |file| file.len());
             files.map(len).max().unwrap_or(0) / 4 * 5
         };
-        let (snapshot, part) = (largest(Kind::Snapshot), largest(Kind::Part).max(part_bytes));
+        let (snapshot, part) = (largest(CopyKind::Snapshot), largest(CopyKind::Part).max(part_bytes));
         let rest = room::LEAST;
         let sizes: [u64; ROOMS] = [part, part, part, part, rest, rest, rest, rest];
-        room::set_aside(&self.folder, Kind::Part.name(), &sizes);
-        room::set_aside(&self.folder, Kind::Snapshot.name(), &[snapshot; 4]);
+        room::set_aside(&self.folder, CopyKind::Part.name(), &sizes);
+        room::set_aside(&self.folder, CopyKind::Snapshot.name(), &[snapshot; 4]);
     }
 
     /// The folder as it is: nothing in it is changed, and a running node may be writing there.
@@ -131,12 +131,12 @@ impl Store {
     }
 
     /// A copy of the file of this kind for this position.
-    pub(crate) fn path(&self, kind: Kind, position: u64, which: Which) -> PathBuf {
+    pub(crate) fn path(&self, kind: CopyKind, position: u64, which: Which) -> PathBuf {
         self.folder.join(format!("{position:020}.{}", kind.extension(which)))
     }
 
     /// Positions of the files of this kind of which there is a copy, ascending.
-    pub(crate) fn positions(&self, kind: Kind) -> io::Result<Vec<u64>> {
+    pub(crate) fn positions(&self, kind: CopyKind) -> io::Result<Vec<u64>> {
         let mut positions = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// Takes back files of a kind that nothing needs and nobody reads. `as_room`: their blocks are room for the next ones.
-    pub(crate) fn take_back_all(&self, kind: Kind, positions: &[u64], as_room: bool) -> io::Result<()> {
+    pub(crate) fn take_back_all(&self, kind: CopyKind, positions: &[u64], as_room: bool) -> io::Result<()> {
         let _changing = self.changing();
         for position in positions {
             for which in Which::GOING {
@@ -167,7 +167,7 @@ impl Store {
     }
 
     /// `as_room`: its blocks stay where they are, for the next of its kind. Freed, others would have them first.
-    fn discard(&self, kind: Kind, path: &Path, as_room: bool) -> io::Result<()> {
+    fn discard(&self, kind: CopyKind, path: &Path, as_room: bool) -> io::Result<()> {
         self.check()?;
         if as_room && room::give_back(&self.folder, kind.name(), ROOMS, path) {
             return Ok(());
@@ -183,13 +183,13 @@ impl Store {
     pub(crate) fn tidy(&self, kept: &[u64], needed: &[u64]) -> io::Result<()> {
         let _changing = self.changing();
         self.check()?;
-        self.remove_all_but(Kind::Snapshot, kept)?;
+        self.remove_all_but(CopyKind::Snapshot, kept)?;
         // A part goes only when no snapshot that names it can come back.
         File::open(&self.folder)?.sync_all()?;
-        self.remove_all_but(Kind::Part, needed)
+        self.remove_all_but(CopyKind::Part, needed)
     }
 
-    fn remove_all_but(&self, kind: Kind, kept: &[u64]) -> io::Result<()> {
+    fn remove_all_but(&self, kind: CopyKind, kept: &[u64]) -> io::Result<()> {
         for position in self.positions(kind)?.into_iter().filter(|position| !kept.contains(position)) {
             for which in Which::GOING {
                 self.discard(kind, &self.path(kind, position, which), false)?;

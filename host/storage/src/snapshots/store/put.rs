@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::super::room;
-use super::kind::{Kind, Which};
+use super::kind::{CopyKind, Which};
 use super::{ROOMS, Store};
 use vouch_files::create;
 
@@ -25,7 +25,7 @@ pub(crate) enum Rooms {
 impl Store {
     /// Stores a file; when this returns, both copies survive a power cut. One with the same name is replaced. On a full disk
     /// it is written where room was set aside.
-    pub(crate) fn put(&self, kind: Kind, position: u64, content: &[&[u8]]) -> io::Result<()> {
+    pub(crate) fn put(&self, kind: CopyKind, position: u64, content: &[&[u8]]) -> io::Result<()> {
         let _changing = self.changing();
         self.check()?;
         let paths = Which::BOTH.map(|which| self.path(kind, position, which));
@@ -49,7 +49,7 @@ impl Store {
     }
 
     /// Writes both copies under other names. Side by side: what takes time is waiting for the disk, which takes both at once.
-    fn write_both(&self, kind: Kind, paths: &[PathBuf; 2], content: &[&[u8]]) -> [io::Result<Written>; 2] {
+    fn write_both(&self, kind: CopyKind, paths: &[PathBuf; 2], content: &[&[u8]]) -> [io::Result<Written>; 2] {
         let write = |which: usize| self.write_copy(&paths[which], content);
         let (mut first, mut second) = std::thread::scope(|scope| {
             let second =
@@ -77,7 +77,7 @@ impl Store {
     /// Makes a copy of a file again. Whether there was one to be replaced: of a file that was removed meanwhile none is made.
     pub(crate) fn mend(
         &self,
-        kind: Kind,
+        kind: CopyKind,
         position: u64,
         which: Which,
         content: &[u8],
@@ -93,7 +93,7 @@ impl Store {
 
     /// Writes one copy of a file of which another is there. A crash leaves the old one or the new one, and both are
     /// read alike.
-    fn put_copy(&self, kind: Kind, position: u64, which: Which, content: &[&[u8]], rooms: Rooms) -> io::Result<()> {
+    fn put_copy(&self, kind: CopyKind, position: u64, which: Which, content: &[&[u8]], rooms: Rooms) -> io::Result<()> {
         let path = self.path(kind, position, which);
         let written = self.write_copy(&path, content);
         let written = match rooms {
@@ -124,7 +124,7 @@ impl Store {
         &self,
         written: io::Result<Written>,
         path: &Path,
-        kind: Kind,
+        kind: CopyKind,
         content: &[&[u8]],
     ) -> io::Result<Written> {
         match written {
