@@ -61,7 +61,7 @@ pub fn cluster_init() -> ClusterInit {
 }
 
 /// A log with the state that it makes.
-pub struct Log {
+pub struct RecordLog {
     /// What all records so far have made.
     pub state: State,
     /// The records, with where and when.
@@ -74,13 +74,13 @@ pub struct Log {
     ids: u64,
 }
 
-impl Default for Log {
+impl Default for RecordLog {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Log {
+impl RecordLog {
     /// A log with its first record.
     pub fn new() -> Self {
         let state = State::default();
@@ -215,12 +215,12 @@ pub fn replay(mut state: State, records: &[(RecordAt, Record)]) -> State {
 
 /// Parts as a node stores them.
 #[derive(Clone, Debug, Default)]
-pub struct Parts(
+pub struct StoredParts(
     /// By their ids.
     pub BTreeMap<u64, Bytes>,
 );
 
-impl Parts {
+impl StoredParts {
     /// Reads a snapshot with these parts.
     pub fn read(&self, snapshot: &[u8]) -> Result<(RecordPosition, State), SnapshotError> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
@@ -230,7 +230,7 @@ impl Parts {
 
 /// Reads a snapshot that needs no part.
 pub fn read_snapshot(snapshot: &[u8]) -> Result<(RecordPosition, State), SnapshotError> {
-    Parts::default().read(snapshot)
+    StoredParts::default().read(snapshot)
 }
 
 /// Ends a transaction by its producer.
@@ -252,7 +252,7 @@ pub fn unknown(transaction: HalfPosition, check_number: u32, asked_at: Millis) -
 }
 
 /// Leases `leased` out of `from..to` of queue 0, for 60 s.
-pub fn lease(log: &Log, group: GroupId, topic: TopicId, generation: u64, range: LeasedRange) -> Record {
+pub fn lease(log: &RecordLog, group: GroupId, topic: TopicId, generation: u64, range: LeasedRange) -> Record {
     let (generation, deadline) = (Generation(generation), log.now.plus_ms(60_000));
     Record::Lease(Lease { group, topic, generation, deadline, renewed_for: None, fresh: vec![range], again: vec![] })
 }
@@ -264,7 +264,7 @@ pub fn whole(queue: u32, from: u64, to: u64) -> LeasedRange {
 }
 
 /// Decides messages of queue 0 below the cursor, for 60 s.
-pub fn again(log: &Log, group: GroupId, topic: TopicId, generation: u64, list: &[(u64, Again)]) -> Record {
+pub fn again(log: &RecordLog, group: GroupId, topic: TopicId, generation: u64, list: &[(u64, Again)]) -> Record {
     let (generation, deadline) = (Generation(generation), log.now.plus_ms(60_000));
     let decided =
         |(offset, becomes): &(u64, Again)| LeasedAgain { queue: 0, offset: QueueOffset(*offset), becomes: *becomes };

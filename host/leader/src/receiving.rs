@@ -1,6 +1,6 @@
 //! Receives: what a poll gets, what it waits for, and the groups that come into being with their first one.
 
-use vouch_broker::delivery::{Noting, Wanted, filters, is_noted, noting, pick};
+use vouch_broker::delivery::{Demand, Noting, filters, is_noted, noting, pick};
 use vouch_broker::record::{DeadLetter, DeadLetterSized, FilterNoted, GroupMade, Join, Lease};
 use vouch_broker::state::FILTERS_MAX;
 use vouch_broker::{GroupConfig, GroupId, NotDone, NothingStored, Refusal, TagFilter, TopicId};
@@ -92,7 +92,7 @@ impl Leader {
             self.answer(poll, Err(refusal));
             return Served::Answered;
         }
-        let wanted = Wanted {
+        let wanted = Demand {
             group,
             topic,
             filter: &poll.filter,

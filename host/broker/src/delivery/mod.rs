@@ -21,7 +21,7 @@ pub const BATCH_MAX: usize = 32;
 
 /// What a consumer asks for.
 #[derive(Debug)]
-pub struct Wanted<'a> {
+pub struct Demand<'a> {
     /// The group's life.
     pub group: GroupId,
     /// The topic's life.
@@ -86,7 +86,7 @@ impl Picks {
 ///
 /// Redeliveries come first, then what other members left (ruling 12), then messages that the group never saw, queue by
 /// queue in turn; of these none while [`crate::state::UNFINISHED_MAX`] messages are not done.
-pub fn pick(state: &State, reservations: &mut Reservations, wanted: &Wanted<'_>) -> Picks {
+pub fn pick(state: &State, reservations: &mut Reservations, wanted: &Demand<'_>) -> Picks {
     let Some(topic) = state.topics().get(wanted.topic) else { return Picks::default() };
     let Some(group) = state.groups().get(wanted.group) else { return Picks::default() };
     let Some(progress) = group.progress(wanted.topic) else { return Picks::default() };

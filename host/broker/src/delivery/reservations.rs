@@ -7,7 +7,7 @@ use crate::state::{FilterTags, Filters};
 use crate::{Generation, GroupId, QueueOffset, State, TagFilter, TagHash, TopicId};
 
 /// A queue and an offset in it.
-pub(super) type Place = (u32, QueueOffset);
+pub(super) type QueueAndOffset = (u32, QueueOffset);
 
 /// Filters of a group on a topic that records on their way note or let go.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ pub(super) struct Reserved {
     /// and the generation of its lease. Each begins where the one before ends.
     ranges: HashMap<u32, VecDeque<(QueueOffset, Generation)>>,
     /// Places that a record on its way changes, with the number of such records.
-    places: HashMap<Place, u32>,
+    places: HashMap<QueueAndOffset, u32>,
     /// Queue with which the next scan of fresh messages begins.
     pub(super) turn: u32,
     pub(super) filters: FiltersOnTheirWay,
@@ -83,7 +83,7 @@ pub(super) struct Reserved {
 
 impl Reserved {
     /// Whether a record on its way changes this place.
-    pub(super) fn holds(&self, place: Place) -> bool {
+    pub(super) fn holds(&self, place: QueueAndOffset) -> bool {
         self.places.contains_key(&place)
     }
 
@@ -166,7 +166,7 @@ fn each_filter(record: &Record, mut each: impl FnMut(&TagFilter, bool)) {
 }
 
 /// Calls `each` with every place below the cursor that a record changes.
-fn each_place(record: &Record, mut each: impl FnMut(Place)) {
+fn each_place(record: &Record, mut each: impl FnMut(QueueAndOffset)) {
     match record {
         Record::Lease(lease) => lease.again.iter().for_each(|again| each((again.queue, again.offset))),
         Record::Renew(renew) => renew.leases.iter().for_each(|(queue, offset, _)| each((*queue, *offset))),

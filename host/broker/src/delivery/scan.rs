@@ -1,7 +1,7 @@
 //! The scan behind one receive.
 
 use super::reservations::{FiltersOnTheirWay, Reserved};
-use super::{BATCH_MAX, Picked, Picks, Wanted};
+use super::{BATCH_MAX, Demand, Picked, Picks};
 use crate::record::{Again, Lease, LeasedAgain, LeasedRange};
 use crate::state::{IndexEntry, Progress, Topic, UNFINISHED_MAX};
 use crate::{QueueOffset, TagFilter, TagHash};
@@ -23,7 +23,7 @@ pub(super) struct Scan<'a> {
     topic: &'a Topic,
     progress: &'a Progress,
     on_their_way: &'a FiltersOnTheirWay,
-    wanted: &'a Wanted<'a>,
+    wanted: &'a Demand<'a>,
     max_attempts: u32,
     max: usize,
     /// Fresh messages that the group may take on (see [`UNFINISHED_MAX`]).
@@ -49,7 +49,7 @@ impl<'a> Scan<'a> {
         topic: &'a Topic,
         progress: &'a Progress,
         on_their_way: &'a FiltersOnTheirWay,
-        wanted: &'a Wanted<'a>,
+        wanted: &'a Demand<'a>,
         max_attempts: u32,
     ) -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! What the log says about the cluster itself.
 
-use super::snapshot::{Snapshot, Source, Unreadable};
+use super::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::Millis;
 use crate::record::codec::{Reader, Writer};
 use crate::record::{ClusterInit, Fields};
@@ -25,7 +25,7 @@ impl Snapshot for Cluster {
         w.u64(self.clock.0);
     }
 
-    fn read(r: &mut Reader<'_>, _: &Source<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, _: &SectionSource<'_>) -> Result<Self, Unreadable> {
         Ok(Self {
             init: r.option("cluster", ClusterInit::read)?,
             last_version: r.string("last version")?,

@@ -3,7 +3,7 @@
 use super::leaps::{Leaps, Now};
 use super::part::{Of, RECENT_ENTRY_LEN};
 use super::recent::{EntryBytes, Happened, Recent};
-use super::snapshot::{Snapshot, Source, Unreadable};
+use super::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::record::MessageHead;
 use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::{HalfPosition, Millis, QueueOffset, TopicId};
@@ -19,7 +19,7 @@ const NO_QUEUE: u32 = u32::MAX;
 
 /// Where the first copy of a message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stored {
+pub(super) enum FirstCopy {
     InQueue { queue: u32, offset: QueueOffset },
     Half { transaction: HalfPosition },
 }
@@ -38,18 +38,18 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    fn new(head: &MessageHead, at: Millis, stored: Stored) -> Self {
+    fn new(head: &MessageHead, at: Millis, stored: FirstCopy) -> Self {
         let (queue, place) = match stored {
-            Stored::InQueue { queue, offset } => (queue, offset.0),
-            Stored::Half { transaction } => (NO_QUEUE, transaction.0),
+            FirstCopy::InQueue { queue, offset } => (queue, offset.0),
+            FirstCopy::Half { transaction } => (NO_QUEUE, transaction.0),
         };
         Self { content: head.content, at, topic: head.topic, queue, place }
     }
 
-    fn stored(&self) -> Stored {
+    fn stored(&self) -> FirstCopy {
         match self.queue {
-            NO_QUEUE => Stored::Half { transaction: HalfPosition(self.place) },
-            queue => Stored::InQueue { queue, offset: QueueOffset(self.place) },
+            NO_QUEUE => FirstCopy::Half { transaction: HalfPosition(self.place) },
+            queue => FirstCopy::InQueue { queue, offset: QueueOffset(self.place) },
         }
     }
 }
@@ -105,7 +105,7 @@ impl Default for Dedup {
 impl Dedup {
     /// Where the first copy went, if this is a resend: of a half message if `half`, else of one for a queue. Compared
     /// with the latest message under this id only.
-    pub(super) fn first_copy(&mut self, head: &MessageHead, half: bool, now: Now<'_>) -> Option<Stored> {
+    pub(super) fn first_copy(&mut self, head: &MessageHead, half: bool, now: Now<'_>) -> Option<FirstCopy> {
         let sent = self.sent.get(head.identity.0, now)?;
         let same = sent.content == head.content && sent.topic == head.topic && (sent.queue == NO_QUEUE) == half;
         let stored = same.then(|| sent.stored());
@@ -113,7 +113,7 @@ impl Dedup {
         stored
     }
 
-    pub(super) fn remember(&mut self, head: &MessageHead, at: Millis, stored: Stored, leaps: &Leaps) {
+    pub(super) fn remember(&mut self, head: &MessageHead, at: Millis, stored: FirstCopy, leaps: &Leaps) {
         self.sent.put(head.identity.0, Sent::new(head, at, stored), leaps);
     }
 }
@@ -140,7 +140,7 @@ impl Snapshot for Dedup {
         self.sent.write(w);
     }
 
-    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable> {
         let mut dedup =
             Dedup { reused_ids: r.u64("reused ids")?, suppressed: r.u64("suppressed")?, ..Dedup::default() };
         if source.version == 1 {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::filters::{Crowd, NoFilterRoom, check_room};
 use super::leaps::Now;
 use super::progress::Progress;
-use super::snapshot::{Snapshot, Source, Unreadable};
+use super::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::{GroupConfig, GroupId, Millis, QueueOffset, Refusal, ResourceName, TagFilter, TopicId};
 
@@ -438,7 +438,7 @@ impl Snapshot for Groups {
         }
     }
 
-    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable> {
         let mut groups = Groups { last_id: r.u32("last group")?, ..Groups::default() };
         for _ in 0..r.count("groups")? {
             let (id, name, config) = (GroupId(r.u32("group")?), r.name("group name")?, r.json("group settings")?);

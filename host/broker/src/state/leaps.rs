@@ -5,7 +5,7 @@
 //! right to, messages past their retention) goes by ages, which are counted here: a leap that may be a mistake of the wall
 //! clock makes nothing older.
 
-use super::snapshot::{Snapshot, Source, Unreadable};
+use super::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::Millis;
 use crate::record::codec::{DecodeError, Reader, Writer};
 
@@ -126,7 +126,7 @@ impl Snapshot for Leaps {
         }
     }
 
-    fn read(r: &mut Reader<'_>, _: &Source<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, _: &SectionSource<'_>) -> Result<Self, Unreadable> {
         let mut leaps = Self::default();
         for _ in 0..r.count("leaps")? {
             let (from, to) = (Millis(r.u64("leap from")?), Millis(r.u64("leap to")?));

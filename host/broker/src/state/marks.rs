@@ -19,14 +19,14 @@ struct Mark {
 
 /// The marks of one topic, by part. Not in snapshots: they lie in the parts that queues need.
 #[derive(Debug, Default)]
-pub(super) struct Marks(VecDeque<Mark>);
+pub(super) struct TopicMarks(VecDeque<Mark>);
 
 fn numbers(entry: &[u8]) -> Option<(u64, Millis)> {
     let both = u128::from_le_bytes(*entry.first_chunk::<MARK_LEN>()?);
     Some((both as u64, Millis((both >> 64) as u64)))
 }
 
-impl Marks {
+impl TopicMarks {
     /// Writes the row of a topic that has received so much by now.
     pub(super) fn write_row(topic: TopicId, received_bytes: u64, now: Millis, out: &mut PartWriter) {
         out.row(Of::Mark(topic), 0, 1, |bytes| {

@@ -40,8 +40,8 @@ pub use part_check::{check_part, merge_part};
 pub use part_rebuild::PartRebuild;
 pub use part_view::{PartView, QueueEntries, QueueRow};
 pub use plugins::{
-    Artifact, BINDINGS_MAX, BindingEntry, Digest, PLUGINS_MAX, PluginEntry, Plugins, TAG_HISTORY_MAX, TAGS_MAX, Tag,
-    UPLOADS_MAX, used_by_bindings,
+    Artifact, BINDINGS_MAX, BindingEntry, ComponentDigest, PLUGINS_MAX, PluginEntry, Plugins, TAG_HISTORY_MAX,
+    TAGS_MAX, Tag, UPLOADS_MAX, used_by_bindings,
 };
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
 pub use retention::{Body, QueuePlace};
@@ -52,9 +52,9 @@ pub use transactions::{
 };
 
 use dedup::Dedup;
-use pages::Health;
+use pages::PartsHealth;
 use snapshot::Named;
-use transactions::Transactions;
+use transactions::TransactionTables;
 
 use crate::{Handle, Millis, RecordPosition, Refusal};
 
@@ -65,13 +65,13 @@ pub struct State {
     leaps: Leaps,
     topics: Topics,
     groups: Groups,
-    transactions: Transactions,
+    transactions: TransactionTables,
     dedup: Dedup,
     plugins: Plugins,
     /// Parts that queues read from or that hold what is remembered; may name some that nothing needs any more.
     named: Named,
     /// What was found damaged in them.
-    health: Health,
+    health: PartsHealth,
     /// The last record that was applied since this state was made or read.
     last_applied: Option<RecordPosition>,
 }

@@ -40,12 +40,12 @@ impl PartHealth {
 
 /// What was found of the parts that a state reads from.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct PartsHealth {
     worst: Arc<AtomicU8>,
     parts: BTreeMap<u64, Arc<PartHealth>>,
 }
 
-impl Health {
+impl PartsHealth {
     /// That of one part, known from now on.
     pub(super) fn of(&mut self, part: u64) -> Arc<PartHealth> {
         let new = || Arc::new(PartHealth { found: AtomicU8::default(), worst: self.worst.clone() });
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_page_that_is_damaged_is_read_from_the_other_copy_and_only_what_no_copy_has_is_lost() {
         let whole = bytes(200);
-        let mut health = Health::default();
+        let mut health = PartsHealth::default();
         let mut sealed = SealedEntries::new(whole.clone().into(), whole.clone().into(), health.of(7));
         let all = |sealed: &SealedEntries| sealed.iter_from(0).collect::<Vec<_>>();
         let expected: Vec<_> = (0..200).map(|n| Some(entry(n))).collect();

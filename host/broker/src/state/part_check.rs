@@ -95,10 +95,10 @@ pub(super) fn whole_row(row: &Row, copies: [&Bytes; 2]) -> Option<Bytes> {
 mod tests {
     use super::*;
     use crate::state::PartView;
-    use crate::testing::Log;
+    use crate::testing::RecordLog;
 
     fn part() -> (Bytes, u32) {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let (a, b) = (log.topic("a", 1), log.topic("b", 1));
         for _ in 0..5 {
             log.send(a, 0, None);

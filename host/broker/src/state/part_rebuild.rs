@@ -106,11 +106,11 @@ impl PartRebuild {
 mod tests {
     use super::*;
     use crate::state::PartView;
-    use crate::testing::{Log, end, head};
+    use crate::testing::{RecordLog, end, head};
 
     #[test]
     fn a_queue_is_made_again_from_its_records_or_not_at_all() {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let (a, b) = (log.topic("a", 2), log.topic("b", 1));
         let early = log.half(b);
         log.send(a, 0, None);

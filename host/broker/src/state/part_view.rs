@@ -82,11 +82,11 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Log;
+    use crate::testing::RecordLog;
 
     #[test]
     fn a_view_says_what_the_queues_say_and_gives_no_damaged_entries() {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let (a, b) = (log.topic("a", 2), log.topic("b", 1));
         for n in 0..5 {
             log.send(a, n % 2, None);

@@ -12,7 +12,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::fault::PartError;
 use super::leaps::{Leaps, Now};
 use super::part::{Of, Part, PartWriter, RECENT_ENTRY_LEN, Row};
-use super::snapshot::{Source, Unreadable};
+use super::snapshot::{SectionSource, Unreadable};
 use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::{Millis, RecordPosition};
 
@@ -273,7 +273,7 @@ impl<V: Happened> Recent<V> {
     }
 
     /// Reads what [`Recent::write`] wrote into an empty table, with the entries that lie in parts.
-    pub(super) fn read(&mut self, r: &mut Reader<'_>, source: &Source<'_>) -> Result<(), Unreadable> {
+    pub(super) fn read(&mut self, r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<(), Unreadable> {
         self.first = r.u64("number of the first entry")?;
         let unsealed_from = r.u64("number of the first entry in no part")?;
         let mut stretches = Vec::new();

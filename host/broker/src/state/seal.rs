@@ -9,10 +9,10 @@ use super::dedup::Dedup;
 use super::fault::{Gaps, PartError, QueueGap, SnapshotError};
 use super::index_entry::INDEX_ENTRY_LEN;
 use super::leaps::Leaps;
-use super::pages::Health;
+use super::pages::PartsHealth;
 use super::part::{Copies, MARK_LEN, Of, Part, PartWriter, RECENT_ENTRY_LEN};
-use super::snapshot::{self, Named, Parts, Readable};
-use super::transactions::Transactions;
+use super::snapshot::{self, Named, Readable, SnapshotParts};
+use super::transactions::TransactionTables;
 use super::{Cluster, Groups, Plugins, State, Topics};
 use crate::RecordPosition;
 
@@ -21,7 +21,7 @@ const SECTIONS: [Readable; 6] = [
     Readable::of::<Cluster>(),
     Readable::of::<Topics>(),
     Readable::of::<Groups>(),
-    Readable::of::<Transactions>(),
+    Readable::of::<TransactionTables>(),
     Readable::of::<Dedup>(),
     Readable::of::<Plugins>(),
 ];
@@ -230,7 +230,7 @@ impl State {
     ) -> Result<(RecordPosition, Self), SnapshotError> {
         let (position, mut r) = snapshot::open(bytes)?;
         let named = snapshot::named(&mut r)?;
-        let mut health = Health::default();
+        let mut health = PartsHealth::default();
         let mut parts = Vec::with_capacity(named.0.len());
         for (id, named) in &named.0 {
             match open_named(*id, *named, part) {
@@ -245,7 +245,7 @@ impl State {
         if !whole {
             parts.iter_mut().for_each(Part::leave_out_damaged_rows);
         }
-        let from = Parts { parts: &parts, whole };
+        let from = SnapshotParts { parts: &parts, whole };
         let mut state = Self {
             cluster: snapshot::next(&mut r, from)?,
             topics: snapshot::next(&mut r, from)?,

@@ -37,11 +37,11 @@ pub(crate) trait Snapshot: Sized {
     const VERSION: u8 = 1;
 
     fn write(&self, w: &mut Writer<'_>);
-    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable>;
+    fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable>;
 }
 
 /// What a section is read with.
-pub(crate) struct Source<'a> {
+pub(crate) struct SectionSource<'a> {
     /// Version of its layout.
     pub(crate) version: u8,
     /// Parts that the snapshot names, ascending.
@@ -153,7 +153,7 @@ impl<'a> Section<'a> {
 
 /// What a section is read with, but for its version.
 #[derive(Clone, Copy)]
-pub(crate) struct Parts<'a> {
+pub(crate) struct SnapshotParts<'a> {
     /// In the order of their ids.
     pub(crate) parts: &'a [Part],
     /// Whether all are there that the snapshot names.
@@ -161,13 +161,13 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Reads the next section, which must be this kind.
-pub(crate) fn next<S: Snapshot>(r: &mut Reader<'_>, from: Parts<'_>) -> Result<S, SnapshotError> {
+pub(crate) fn next<S: Snapshot>(r: &mut Reader<'_>, from: SnapshotParts<'_>) -> Result<S, SnapshotError> {
     let Section { kind, version, contents } =
         Section::take(r, |found, version| Readable::of::<S>().check(found, version))?;
     let damaged = |why| SnapshotError::Section { section: kind, why };
     let mut section = Reader(contents);
-    let Parts { parts, whole } = from;
-    let state = S::read(&mut section, &Source { version, parts, whole }).map_err(|why| match why {
+    let SnapshotParts { parts, whole } = from;
+    let state = S::read(&mut section, &SectionSource { version, parts, whole }).map_err(|why| match why {
         Unreadable::Section(why) => damaged(why),
         Unreadable::Part(why) => why,
     })?;
@@ -224,7 +224,7 @@ impl Snapshot for Named {
         }
     }
 
-    fn read(r: &mut Reader<'_>, _: &Source<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, _: &SectionSource<'_>) -> Result<Self, Unreadable> {
         let mut named = BTreeMap::new();
         for _ in 0..r.count("parts")? {
             let (part, checksum) = (r.u64("part")?, r.u32("checksum")?);
@@ -239,5 +239,5 @@ impl Snapshot for Named {
 
 /// Reads the section of parts; a snapshot of version 1 has none.
 pub(crate) fn named(r: &mut Reader<'_>) -> Result<Named, SnapshotError> {
-    if is_next::<Named>(r) { next(r, Parts { parts: &[], whole: true }) } else { Ok(Named::default()) }
+    if is_next::<Named>(r) { next(r, SnapshotParts { parts: &[], whole: true }) } else { Ok(Named::default()) }
 }

@@ -6,10 +6,10 @@ use std::ops::Range;
 use super::fault::{PartError, QueueGap};
 use super::index_entry::{EntryAt, IndexEntry};
 use super::leaps::Now;
-use super::marks::Marks;
+use super::marks::TopicMarks;
 use super::part::{Of, Part, PartWriter};
 use super::queue::QueueIndex;
-use super::snapshot::{Snapshot, Source, Unreadable};
+use super::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::record::codec::{Reader, Writer};
 use crate::{Millis, QueueOffset, RecordPosition, Refusal, ResourceName, TopicConfig, TopicId};
 
@@ -33,7 +33,7 @@ pub struct Topic {
     received_bytes: u64,
     queues: Vec<QueueIndex>,
     /// What it had received when parts were sealed: tells how old and how much what lies in them is.
-    marks: Marks,
+    marks: TopicMarks,
 }
 
 impl std::fmt::Debug for Topic {
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Topic {
 
 impl Topic {
     fn new(id: TopicId, name: ResourceName, config: TopicConfig, revision: u64) -> Self {
-        let (queues, marks) = (Vec::new(), Marks::default());
+        let (queues, marks) = (Vec::new(), TopicMarks::default());
         let mut topic = Self { id, name, config, revision, received_bytes: 0, queues, marks };
         topic.grow();
         topic
@@ -313,7 +313,7 @@ impl Snapshot for Topics {
         }
     }
 
-    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable> {
         let mut topics = Topics { last_id: r.u32("last topic")?, ..Topics::default() };
         for _ in 0..r.count("topics")? {
             let (id, name) = (TopicId(r.u32("topic")?), r.name("topic name")?);
@@ -379,7 +379,7 @@ impl Topics {
 
     /// Writes the mark of each of them.
     pub(super) fn write_marks(&self, now: Millis, out: &mut PartWriter) {
-        self.unsealed_topics().for_each(|topic| Marks::write_row(topic.id, topic.received_bytes, now, out));
+        self.unsealed_topics().for_each(|topic| TopicMarks::write_row(topic.id, topic.received_bytes, now, out));
     }
 
     /// Whether the rows of a part say what the queues have in memory.
@@ -433,7 +433,7 @@ impl Topics {
     }
 
     /// Gives the queues what lies in the parts of the snapshot.
-    fn attach(&mut self, source: &Source<'_>) -> Result<(), Unreadable> {
+    fn attach(&mut self, source: &SectionSource<'_>) -> Result<(), Unreadable> {
         for part in source.parts {
             for row in &part.rows {
                 if let Of::Queue(topic, queue) = row.of

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use super::leaps::{Leaps, Now};
 use super::part::Of;
 use super::recent::{EntryBytes, Happened, Recent};
-use super::snapshot::{Snapshot, Source, Unreadable};
+use super::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::check::CheckOverrides;
 use crate::record::Identity;
 use crate::record::codec::{DecodeError, Reader, Writer};
@@ -415,7 +415,7 @@ impl Outcomes {
 }
 
 /// Both tables as the state holds them.
-pub(super) struct Transactions {
+pub(super) struct TransactionTables {
     pub(super) open: Box<dyn OpenTransactions>,
     pub(super) outcomes: Outcomes,
     /// Open ones whose half was carried to another place of the log, with that place.
@@ -424,7 +424,7 @@ pub(super) struct Transactions {
     by_place: BTreeMap<RecordPosition, HalfPosition>,
 }
 
-impl Default for Transactions {
+impl Default for TransactionTables {
     fn default() -> Self {
         Self {
             open: Box::<MemoryTransactions>::default(),
@@ -435,7 +435,7 @@ impl Default for Transactions {
     }
 }
 
-impl Transactions {
+impl TransactionTables {
     /// Where the half of an open transaction lies.
     pub(super) fn place_of(&self, transaction: HalfPosition) -> RecordPosition {
         self.carried.get(&transaction).copied().unwrap_or(transaction.first_place())

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::delivery::{Noting, Picks, Reservations, Wanted, noting, pick};
+use crate::delivery::{Demand, Noting, Picks, Reservations, noting, pick};
 use crate::record::{DeadLetter, DeadLetterSized, FilterNoted, FiltersGone, Record};
 use crate::state::Outcome;
-use crate::testing::{Log, read_snapshot, replay};
+use crate::testing::{RecordLog, read_snapshot, replay};
 use crate::{
     Generation, GroupConfig, GroupId, Millis, QueueOffset, RecordPosition, State, TagFilter, TagHash, TopicId,
 };
@@ -16,7 +16,7 @@ pub(super) const MAX_ATTEMPTS: u32 = 3;
 pub(super) const LEASE_MS: u64 = 60_000;
 
 pub(super) struct Leader {
-    pub(super) log: Log,
+    pub(super) log: RecordLog,
     pub(super) topic: TopicId,
     pub(super) group: GroupId,
     pub(super) now: Millis,
@@ -28,7 +28,7 @@ pub(super) struct Leader {
 
 impl Leader {
     pub(super) fn new(queues: u32) -> Self {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let topic = log.topic("t", queues);
         let group = log.member("g", topic, GroupConfig { max_attempts: MAX_ATTEMPTS, ..GroupConfig::default() });
         let (now, reservations) = (log.now, Reservations::default());
@@ -98,7 +98,7 @@ impl Leader {
     /// What a member gets now; nothing is proposed yet.
     pub(super) fn pick(&mut self, filter: &TagFilter, max: usize) -> Picks {
         let generation = self.next_generation();
-        let wanted = Wanted {
+        let wanted = Demand {
             group: self.group,
             topic: self.topic,
             filter,

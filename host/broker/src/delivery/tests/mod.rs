@@ -11,14 +11,14 @@ mod order;
 
 use std::collections::BTreeSet;
 
-use crate::delivery::{Picks, Reservations, Wanted, pick};
+use crate::delivery::{Demand, Picks, Reservations, pick};
 use crate::record::{FilterNoted, FiltersGone, Record};
-use crate::testing::Log;
+use crate::testing::RecordLog;
 use crate::{Generation, GroupConfig, GroupId, Millis, TagFilter, TopicId};
 
 /// A leader with one group on one topic, on which every proposed record is applied at once unless a test holds it.
 struct Desk {
-    log: Log,
+    log: RecordLog,
     reservations: Reservations,
     topic: TopicId,
     group: GroupId,
@@ -27,7 +27,7 @@ struct Desk {
 
 impl Desk {
     fn new(queues: u32, config: GroupConfig) -> Self {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let topic = log.topic("t", queues);
         let group = log.member("g", topic, config);
         Self { log, reservations: Reservations::default(), topic, group, generation: 0 }
@@ -37,7 +37,7 @@ impl Desk {
     fn pick(&mut self, filter: &TagFilter, others: &[TagFilter], max: usize) -> Picks {
         self.filters(others.iter().chain([filter]));
         self.generation += 1;
-        let wanted = Wanted {
+        let wanted = Demand {
             group: self.group,
             topic: self.topic,
             filter,

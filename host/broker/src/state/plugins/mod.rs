@@ -10,7 +10,7 @@ use crate::record::{BindingPut, PluginChunk, PluginPublish};
 use crate::{Millis, RecordPosition, Refusal, ResourceName};
 
 /// SHA-256 of a component.
-pub type Digest = [u8; 32];
+pub type ComponentDigest = [u8; 32];
 
 /// Most plugins (names) in a cluster.
 pub const PLUGINS_MAX: usize = 10_000;
@@ -49,7 +49,7 @@ impl Artifact {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
     /// The component.
-    pub digest: Digest,
+    pub digest: ComponentDigest,
     /// When it was set.
     pub since: Millis,
 }
@@ -67,7 +67,7 @@ pub struct BindingEntry {
     /// Name of the plugin, which stays while it is bound.
     pub plugin: String,
     /// The component that answers: what the plugin's tag pointed at when the binding was set.
-    pub digest: Digest,
+    pub digest: ComponentDigest,
     /// The whole binding as the user wrote it, as JSON.
     pub spec: String,
     /// Topics for which it answers checks, as the user wrote them ([`ResourceName::parse`]).
@@ -93,19 +93,19 @@ struct BindingTargets {
 /// Everything about components.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plugins {
-    artifacts: BTreeMap<Digest, Artifact>,
+    artifacts: BTreeMap<ComponentDigest, Artifact>,
     plugins: BTreeMap<String, PluginEntry>,
     bindings: BTreeMap<String, BindingEntry>,
 }
 
 impl Plugins {
     /// The component with this digest.
-    pub fn artifact(&self, digest: &Digest) -> Option<&Artifact> {
+    pub fn artifact(&self, digest: &ComponentDigest) -> Option<&Artifact> {
         self.artifacts.get(digest)
     }
 
     /// All components.
-    pub fn artifacts(&self) -> impl Iterator<Item = (&Digest, &Artifact)> {
+    pub fn artifacts(&self) -> impl Iterator<Item = (&ComponentDigest, &Artifact)> {
         self.artifacts.iter()
     }
 
@@ -175,7 +175,13 @@ impl Plugins {
     }
 
     /// A piece of a component lies there now.
-    pub(super) fn carry(&mut self, digest: &Digest, offset: u64, from: RecordPosition, position: RecordPosition) {
+    pub(super) fn carry(
+        &mut self,
+        digest: &ComponentDigest,
+        offset: u64,
+        from: RecordPosition,
+        position: RecordPosition,
+    ) {
         let chunks = self.artifacts.get_mut(digest).map(|artifact| artifact.chunks.iter_mut());
         for (place, at) in chunks.into_iter().flatten() {
             // A piece that was uploaded anew meanwhile lies elsewhere, and stays there.

@@ -1,18 +1,18 @@
 //! How components and bindings lie in a snapshot.
 
-use super::{Artifact, BindingEntry, Digest, PluginEntry, Plugins, Tag};
+use super::{Artifact, BindingEntry, ComponentDigest, PluginEntry, Plugins, Tag};
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::state::snapshot::{Snapshot, Source, Unreadable};
+use crate::state::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::{Millis, RecordPosition};
 
 impl Writer<'_> {
-    fn digest(&mut self, digest: &Digest) {
+    fn digest(&mut self, digest: &ComponentDigest) {
         self.0.extend_from_slice(digest);
     }
 }
 
 impl Reader<'_> {
-    fn digest(&mut self) -> Result<Digest, DecodeError> {
+    fn digest(&mut self) -> Result<ComponentDigest, DecodeError> {
         Ok(self.take(32, "digest")?.try_into().expect("thirty-two bytes were taken"))
     }
 }
@@ -60,7 +60,7 @@ impl Snapshot for Plugins {
         }
     }
 
-    fn read(r: &mut Reader<'_>, _: &Source<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, _: &SectionSource<'_>) -> Result<Self, Unreadable> {
         let mut plugins = Plugins::default();
         for _ in 0..r.count("components")? {
             let digest = r.digest()?;

@@ -80,7 +80,7 @@ fn a_table_is_read_with_all_its_parts_in_order_or_not_at_all() {
     recent.write(&mut Writer(&mut bytes));
     let read = |parts: &[Part]| {
         let mut read = Recent::<At>::new(10, 100);
-        let all = read.read(&mut Reader(&bytes), &Source { version: 2, parts, whole: true }).is_ok();
+        let all = read.read(&mut Reader(&bytes), &SectionSource { version: 2, parts, whole: true }).is_ok();
         assert!(!all || (read.iter().eq(recent.iter()) && read.unsealed() == 0));
         all
     };

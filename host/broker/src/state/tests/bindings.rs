@@ -3,7 +3,7 @@
 use super::plugins::{delete, delete_tag, push};
 use crate::record::{BindingDelete, BindingPut, Record};
 use crate::state::{Applied, Effect};
-use crate::testing::Log;
+use crate::testing::RecordLog;
 use crate::{Refusal, ResourceName};
 
 fn put(name: &str, digest: u8, spec: &str, expected_revision: Option<u64>) -> Record {
@@ -19,8 +19,8 @@ fn unbind(name: &str) -> Record {
     Record::BindingDelete(BindingDelete { name: name.to_owned() })
 }
 
-fn with_plugin() -> Log {
-    let mut log = Log::new();
+fn with_plugin() -> RecordLog {
+    let mut log = RecordLog::new();
     push(&mut log, "p", "1", 1).unwrap();
     log
 }

@@ -5,23 +5,23 @@ use std::time::Duration;
 use crate::check::CheckOverrides;
 use crate::record::{BindingDelete, BindingPut, ComponentFailed, EndedBy, Park, Record, Resume};
 use crate::state::{Applied, Effect, OpenTransaction};
-use crate::testing::{Log, START, end, unknown};
+use crate::testing::{RecordLog, START, end, unknown};
 use crate::{CheckPolicy, HalfPosition, Millis, RecordPosition, Refusal, TopicConfig, TopicId, TransactionOutcome};
 
 fn policy() -> CheckPolicy {
     CheckPolicy { immunity: Duration::from_secs(6), interval: Duration::from_secs(30), max_checks: 3, schedule: vec![] }
 }
 
-fn topic(log: &mut Log, name: &str, transaction: CheckPolicy) -> TopicId {
+fn topic(log: &mut RecordLog, name: &str, transaction: CheckPolicy) -> TopicId {
     log.put_topic(name, &TopicConfig { queues: 1, transaction, ..TopicConfig::default() }).unwrap();
     log.topic_id(name)
 }
 
-fn open(log: &Log, transaction: HalfPosition) -> &OpenTransaction {
+fn open(log: &RecordLog, transaction: HalfPosition) -> &OpenTransaction {
     log.state.open_transactions().get(transaction).unwrap()
 }
 
-fn due(log: &Log, topic: TopicId) -> Vec<(u64, HalfPosition)> {
+fn due(log: &RecordLog, topic: TopicId) -> Vec<(u64, HalfPosition)> {
     log.state.open_transactions().due(topic, None).map(|(at, id)| (at.0 - START.0, id)).collect()
 }
 
@@ -31,7 +31,7 @@ fn resume(transaction: HalfPosition) -> Record {
 
 #[test]
 fn open_transactions_are_listed_by_the_time_of_their_next_check() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let orders = topic(&mut log, "orders", policy());
     let other = topic(&mut log, "other", policy());
     let first_s = |first_ms| CheckOverrides { first_ms: Some(first_ms), ..CheckOverrides::default() };
@@ -50,7 +50,7 @@ fn open_transactions_are_listed_by_the_time_of_their_next_check() {
 
 #[test]
 fn the_next_check_is_one_step_after_the_time_of_the_ask() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, "orders", policy());
     let transaction = log.half(topic);
     assert_eq!(log.effects, [Effect::CheckDue(topic, START.plus_ms(6_000))]);
@@ -65,7 +65,7 @@ fn the_next_check_is_one_step_after_the_time_of_the_ask() {
 
 #[test]
 fn a_schedule_replaces_the_interval_and_its_last_step_repeats() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let schedule = [10, 20].map(Duration::from_secs).to_vec();
     let topic = topic(&mut log, "orders", CheckPolicy { schedule, max_checks: 9, ..policy() });
     let transaction = log.half(topic);
@@ -77,7 +77,7 @@ fn a_schedule_replaces_the_interval_and_its_last_step_repeats() {
 
 #[test]
 fn what_the_half_asks_for_comes_before_the_topic() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let schedule = vec![Duration::from_secs(10)];
     let topic = topic(&mut log, "orders", CheckPolicy { schedule, ..policy() });
     let checks = CheckOverrides { first_ms: Some(1), interval_ms: Some(2), max: Some(2) };
@@ -90,7 +90,7 @@ fn what_the_half_asks_for_comes_before_the_topic() {
 
 #[test]
 fn a_retry_after_replaces_one_step_and_counts() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, "orders", policy());
     let transaction = log.half(topic);
     let Record::CheckAnswered(mut answer) = unknown(transaction, 1, START) else { unreachable!() };
@@ -103,7 +103,7 @@ fn a_retry_after_replaces_one_step_and_counts() {
 
 #[test]
 fn an_answer_to_another_check_than_the_next_counts_nothing() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, "orders", policy());
     let transaction = log.half(topic);
     log.apply(unknown(transaction, 1, START)).unwrap();
@@ -116,7 +116,7 @@ fn an_answer_to_another_check_than_the_next_counts_nothing() {
 
 #[test]
 fn the_last_counted_unknown_parks_and_nothing_else_is_asked() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, "orders", policy());
     let transaction = log.half(topic);
     for number in 1..=2 {
@@ -136,7 +136,7 @@ fn the_last_counted_unknown_parks_and_nothing_else_is_asked() {
 
 #[test]
 fn a_park_keeps_the_count_and_the_first_reason() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, "orders", policy());
     let transaction = log.half(topic);
     log.apply(unknown(transaction, 1, START)).unwrap();
@@ -152,12 +152,12 @@ fn a_park_keeps_the_count_and_the_first_reason() {
 
 #[test]
 fn a_resumed_transaction_is_asked_at_once_with_a_fresh_count() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, "orders", policy());
     let transaction = log.half(topic);
     (1..=3).for_each(|number| assert!(log.apply(unknown(transaction, number, START)).is_ok()));
     log.pass_ms(1_000);
-    let counts = |log: &Log| {
+    let counts = |log: &RecordLog| {
         let open = log.state.open_transactions();
         (open.in_topic(topic), open.parked_in_topic(topic), open.parked())
     };
@@ -175,7 +175,7 @@ fn a_resumed_transaction_is_asked_at_once_with_a_fresh_count() {
 }
 
 /// A topic with a binding, and a transaction that is parked because the component failed on it.
-fn parked_by_failure(log: &mut Log) -> (TopicId, HalfPosition) {
+fn parked_by_failure(log: &mut RecordLog) -> (TopicId, HalfPosition) {
     let topic = topic(log, "orders", policy());
     super::plugins::push(log, "p", "1", 1).unwrap();
     let revision = bind(log, "b", "orders");
@@ -185,7 +185,7 @@ fn parked_by_failure(log: &mut Log) -> (TopicId, HalfPosition) {
     (topic, transaction)
 }
 
-fn bind(log: &mut Log, name: &str, topic: &str) -> u64 {
+fn bind(log: &mut RecordLog, name: &str, topic: &str) -> u64 {
     let spec = format!(r#"{{"plugin":"p:1","topics":["{topic}"]}}"#);
     log.apply(Record::BindingPut(BindingPut { name: name.to_owned(), digest: [1; 32], spec, expected_revision: None }))
         .unwrap();
@@ -206,7 +206,7 @@ fn failed(transaction: HalfPosition, check_number: u32, binding_revision: u64) -
 
 #[test]
 fn what_its_component_fails_on_is_parked_with_the_error_until_the_binding_is_set_again() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (topic, transaction) = parked_by_failure(&mut log);
     let parked = open(&log, transaction);
     assert!(parked.parked.as_ref().unwrap().reason.contains("10 times"), "{parked:?}");
@@ -227,7 +227,7 @@ fn what_its_component_fails_on_is_parked_with_the_error_until_the_binding_is_set
 
 #[test]
 fn without_its_binding_a_failed_transaction_is_no_longer_parked() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (topic, transaction) = parked_by_failure(&mut log);
     log.apply(Record::BindingDelete(BindingDelete { name: "b".to_owned() })).unwrap();
     assert_eq!((open(&log, transaction).parked.is_none(), due(&log, topic).len()), (true, 1));
@@ -236,7 +236,7 @@ fn without_its_binding_a_failed_transaction_is_no_longer_parked() {
 
 #[test]
 fn a_topic_that_its_binding_no_longer_names_is_freed_too() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (topic, transaction) = parked_by_failure(&mut log);
     bind(&mut log, "b", "elsewhere");
     assert_eq!((open(&log, transaction).parked.is_none(), due(&log, topic).len()), (true, 1));
@@ -244,7 +244,7 @@ fn a_topic_that_its_binding_no_longer_names_is_freed_too() {
 
 #[test]
 fn setting_a_binding_resumes_nothing_that_was_parked_by_its_answers() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (topic, _) = parked_by_failure(&mut log);
     let answered = log.half(topic);
     (1..=3).for_each(|number| assert!(log.apply(unknown(answered, number, START)).is_ok()));
@@ -254,7 +254,7 @@ fn setting_a_binding_resumes_nothing_that_was_parked_by_its_answers() {
 
 #[test]
 fn a_failure_of_a_check_that_was_answered_or_of_a_binding_that_was_set_anew_parks_nothing() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, "orders", policy());
     super::plugins::push(&mut log, "p", "1", 1).unwrap();
     let old = bind(&mut log, "b", "orders");
@@ -272,7 +272,7 @@ fn a_failure_of_a_check_that_was_answered_or_of_a_binding_that_was_set_anew_park
 
 #[test]
 fn where_checks_were_switched_off_meanwhile_nothing_is_due_after_the_binding_is_set() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (orders, transaction) = parked_by_failure(&mut log);
     topic(&mut log, "orders", CheckPolicy { max_checks: 0, ..policy() });
     bind(&mut log, "b", "orders");
@@ -281,7 +281,7 @@ fn where_checks_were_switched_off_meanwhile_nothing_is_due_after_the_binding_is_
 
 #[test]
 fn only_a_parked_transaction_is_resumed() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, "orders", policy());
     let (asked, ended) = (log.half(topic), log.half(topic));
     assert!(matches!(log.refused(resume(asked)), Refusal::Conflict(_)));
@@ -293,7 +293,7 @@ fn only_a_parked_transaction_is_resumed() {
 
 #[test]
 fn with_no_checks_allowed_nobody_is_ever_asked() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let never = topic(&mut log, "never", CheckPolicy { max_checks: 0, ..policy() });
     let usual = topic(&mut log, "usual", policy());
     let a = log.half(never);
@@ -312,7 +312,7 @@ fn with_no_checks_allowed_nobody_is_ever_asked() {
 
 #[test]
 fn switching_checks_off_and_on_reaches_transactions_that_are_open_already() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let orders = topic(&mut log, "orders", policy());
     let (usual, parked) = (log.half(orders), log.half(orders));
     let own = log.half_with(orders, CheckOverrides { max: Some(5), ..CheckOverrides::default() });

@@ -2,7 +2,7 @@
 
 use crate::record::{Again, DeadLetter, LeasedRange, Record, TopicDelete};
 use crate::state::{Applied, Effect};
-use crate::testing::{Log, ack, again, lease, whole};
+use crate::testing::{RecordLog, ack, again, lease, whole};
 use crate::{Generation, GroupConfig, GroupId, QueueOffset, RecordPosition, Refusal, ResourceName, TagHash, TopicId};
 
 fn letter(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Record {
@@ -17,8 +17,8 @@ fn letter(group: GroupId, topic: TopicId, offset: u64, generation: u64) -> Recor
     })
 }
 
-fn leased(config: GroupConfig) -> (Log, GroupId, TopicId) {
-    let mut log = Log::new();
+fn leased(config: GroupConfig) -> (RecordLog, GroupId, TopicId) {
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send_all(topic, &[Some("a"), None]);
     let group = log.member("g", topic, config);
@@ -26,7 +26,7 @@ fn leased(config: GroupConfig) -> (Log, GroupId, TopicId) {
     (log, group, topic)
 }
 
-fn entries(log: &Log, name: &str) -> Vec<(RecordPosition, TagHash)> {
+fn entries(log: &RecordLog, name: &str) -> Vec<(RecordPosition, TagHash)> {
     let topic = log.state.topics().get(log.topic_id(name)).unwrap();
     QueueOffset::each(topic.start(0)..topic.end(0))
         .map(|offset| topic.entry(0, offset).unwrap())
@@ -80,7 +80,7 @@ fn a_lease_that_ran_out_but_was_not_given_to_another_still_moves() {
 
 #[test]
 fn a_message_that_waits_for_another_member_moves_by_generation_0_only() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send(topic, 0, Some("a"));
     let group = log.member("g", topic, GroupConfig::default());

@@ -4,7 +4,7 @@ use crate::record::{
     FilterNoted, GroupDelete, GroupMade, GroupPut, GroupsUnused, Join, NodeStarted, Record, Seen, TopicDelete,
 };
 use crate::state::{Applied, Effect, MADE_GROUPS_MAX, UNUSED_GROUPS_MAX, UNUSED_MS};
-use crate::testing::{Log, ack, lease, read_snapshot, whole};
+use crate::testing::{RecordLog, ack, lease, read_snapshot, whole};
 use crate::{GroupConfig, GroupId, QueueOffset, RecordPosition, Refusal, ResourceName, StartPosition, TagFilter};
 
 fn put(config: GroupConfig, expected_revision: Option<u64>) -> Record {
@@ -21,7 +21,7 @@ fn from_end() -> GroupConfig {
 
 #[test]
 fn a_group_begins_where_its_settings_say() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 2);
     log.send_all(topic, &[None, None]);
     log.send(topic, 1, None);
@@ -34,7 +34,7 @@ fn a_group_begins_where_its_settings_say() {
 
 #[test]
 fn joining_again_moves_nothing() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     let group = log.member("g", topic, from_end());
     log.send(topic, 0, None);
@@ -44,7 +44,7 @@ fn joining_again_moves_nothing() {
 
 #[test]
 fn a_queue_that_is_added_later_is_read_from_its_first_message() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send(topic, 0, None);
     let group = log.member("g", topic, from_end());
@@ -57,7 +57,7 @@ fn a_queue_that_is_added_later_is_read_from_its_first_message() {
 
 #[test]
 fn settings_change_without_touching_progress_and_guard_their_revision() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send(topic, 0, None);
     let group = log.member("g", topic, GroupConfig::default());
@@ -73,7 +73,7 @@ fn settings_change_without_touching_progress_and_guard_their_revision() {
 
 #[test]
 fn a_group_made_anew_resurrects_nothing() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send(topic, 0, None);
     let first = log.member("g", topic, GroupConfig::default());
@@ -90,7 +90,7 @@ fn a_group_made_anew_resurrects_nothing() {
 
 #[test]
 fn a_group_that_is_gone_cannot_join() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     let join = Record::Join(Join { group: GroupId(9), topic });
     assert!(matches!(log.refused(join), Refusal::NotFound(_)));
@@ -100,7 +100,7 @@ fn made(name: &str) -> Record {
     Record::GroupMade(GroupMade { name: ResourceName::plain(name), config: GroupConfig::default() })
 }
 
-fn id(log: &Log, name: &str) -> GroupId {
+fn id(log: &RecordLog, name: &str) -> GroupId {
     log.state.groups().named(&ResourceName::plain(name)).unwrap().id
 }
 
@@ -109,7 +109,7 @@ fn unused(groups: &[GroupId]) -> Record {
 }
 
 /// Of `g`, and what became of it.
-fn forgets(log: &mut Log) -> bool {
+fn forgets(log: &mut RecordLog) -> bool {
     let group = id(log, "g");
     match log.apply(unused(&[group])).unwrap() {
         Applied::Forgotten { groups } => groups == 1,
@@ -119,7 +119,7 @@ fn forgets(log: &mut Log) -> bool {
 
 #[test]
 fn a_group_that_a_receive_made_and_nobody_used_goes_a_day_after_it_was_last_seen() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     log.apply(made("g")).unwrap();
     assert_eq!(log.effects, [Effect::Directory, Effect::Joined]);
     assert!(matches!(log.refused(made("g")), Refusal::PreconditionFailed(_)));
@@ -137,7 +137,7 @@ fn a_group_that_a_receive_made_and_nobody_used_goes_a_day_after_it_was_last_seen
 
 #[test]
 fn time_in_which_no_node_ran_is_not_held_against_an_unused_group() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     log.apply(made("g")).unwrap();
     log.pass_ms(9 * UNUSED_MS);
     log.apply(Record::NodeStarted(NodeStarted { version: "0.1.0".to_owned() })).unwrap();
@@ -149,7 +149,7 @@ fn time_in_which_no_node_ran_is_not_held_against_an_unused_group() {
 
 #[test]
 fn a_group_that_was_used_or_that_an_operator_set_stays() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send_all(topic, &[None, None]);
     log.apply(made("g")).unwrap();
@@ -176,11 +176,11 @@ fn a_group_that_was_used_or_that_an_operator_set_stays() {
 
 #[test]
 fn receives_make_a_bounded_number_of_groups_and_leave_room_for_operators() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send(topic, 0, None);
-    let make = |log: &mut Log, n: usize| log.apply(made(&format!("made-{n}")));
-    let consume = |log: &mut Log, n: usize| {
+    let make = |log: &mut RecordLog, n: usize| log.apply(made(&format!("made-{n}")));
+    let consume = |log: &mut RecordLog, n: usize| {
         let group = id(log, &format!("made-{n}"));
         log.apply(Record::Join(Join { group, topic })).unwrap();
         log.apply(lease(log, group, topic, 1, whole(0, 0, 1))).unwrap();
@@ -205,7 +205,7 @@ fn receives_make_a_bounded_number_of_groups_and_leave_room_for_operators() {
 /// Filters live with the group's progress, and go with the lives that they belong to.
 #[test]
 fn a_topic_or_group_made_anew_has_none_of_the_filters_of_the_old_one() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     let group = log.member("g", topic, GroupConfig::default());
     let noted = |group, topic| Record::FilterNoted(FilterNoted { group, topic, filter: TagFilter::tags(["a"]) });
@@ -226,7 +226,7 @@ fn a_topic_or_group_made_anew_has_none_of_the_filters_of_the_old_one() {
 
 #[test]
 fn a_member_that_brings_a_filter_shows_that_its_group_lives() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     let group = log.member("g", topic, GroupConfig::default());
     log.pass_ms(5);

@@ -8,7 +8,7 @@ use super::snapshots::with_section;
 use crate::record::codec::Writer;
 use crate::record::{Expire, LeapsBelieved, Leapt, NodeStarted, Record};
 use crate::state::{Applied, DEDUP_WINDOW_MS, LEAPS_MAX, Leap, OUTCOME_MEMORY_MS, PIN_MS};
-use crate::testing::{Log, end, head, read_snapshot};
+use crate::testing::{RecordLog, end, head, read_snapshot};
 use crate::{
     GroupConfig, Millis, QueueOffset, RecordPosition, Refusal, TopicConfig, TopicId, TransactionOutcome, Unconsumed,
 };
@@ -18,7 +18,7 @@ const HOUR_MS: u64 = 60 * MINUTE_MS;
 const YEARS_MS: u64 = 10 * 365 * 24 * HOUR_MS;
 
 /// A node starts, and the wall clock says that so much time passed.
-fn start_after(log: &mut Log, ms: u64) {
+fn start_after(log: &mut RecordLog, ms: u64) {
     let from = log.now;
     log.pass_ms(ms);
     log.apply(Record::NodeStarted(NodeStarted { version: "0.1.0".to_owned() })).unwrap();
@@ -26,31 +26,31 @@ fn start_after(log: &mut Log, ms: u64) {
 }
 
 /// A running node follows a wall clock that was ahead since a moment.
-fn follow(log: &mut Log, ms: u64, since: Millis) {
+fn follow(log: &mut RecordLog, ms: u64, since: Millis) {
     log.pass_ms(ms);
     log.apply(Record::Leapt(Leapt { from: since, doubted: false })).unwrap();
 }
 
-fn believe(log: &mut Log) {
+fn believe(log: &mut RecordLog) {
     let to = log.now;
     log.apply(Record::LeapsBelieved(LeapsBelieved { to })).unwrap();
 }
 
-fn for_an_hour(log: &mut Log, unconsumed: Unconsumed) -> TopicId {
+fn for_an_hour(log: &mut RecordLog, unconsumed: Unconsumed) -> TopicId {
     let kept =
         TopicConfig { queues: 1, retention: Some(Duration::from_hours(1)), unconsumed, ..TopicConfig::default() };
     log.put_topic("t", &kept).unwrap();
     log.topic_id("t")
 }
 
-fn expirations(log: &Log) -> Vec<Expire> {
+fn expirations(log: &RecordLog) -> Vec<Expire> {
     log.state.expirations(log.now, None).0
 }
 
 #[test]
 fn a_resend_after_a_doubtful_start_is_recognised_until_its_window_was_lived() {
     for ms in [HOUR_MS, 24 * HOUR_MS, YEARS_MS] {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let topic = log.topic("t", 1);
         log.apply(Record::Message(head(topic, 0, "a", 7))).unwrap();
         log.pass_ms(MINUTE_MS);
@@ -68,7 +68,7 @@ fn a_resend_after_a_doubtful_start_is_recognised_until_its_window_was_lived() {
 
 #[test]
 fn an_outcome_outlives_a_doubtful_start_and_not_one_that_is_believed() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     let transaction = log.half(topic);
     log.apply(end(transaction, TransactionOutcome::Committed)).unwrap();
@@ -83,7 +83,7 @@ fn an_outcome_outlives_a_doubtful_start_and_not_one_that_is_believed() {
 
 #[test]
 fn nothing_expires_for_a_doubtful_start_and_all_of_it_when_that_is_believed() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = for_an_hour(&mut log, Unconsumed::Expire);
     log.send(topic, 0, None);
     log.state.seal(1000).unwrap();
@@ -97,7 +97,7 @@ fn nothing_expires_for_a_doubtful_start_and_all_of_it_when_that_is_believed() {
     log.pass_ms(1);
     assert_eq!(expirations(&log).len(), 1);
 
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = for_an_hour(&mut log, Unconsumed::Expire);
     log.send(topic, 0, None);
     log.state.seal(1000).unwrap();
@@ -109,7 +109,7 @@ fn nothing_expires_for_a_doubtful_start_and_all_of_it_when_that_is_believed() {
 
 #[test]
 fn what_was_stored_while_the_wall_clock_was_ahead_is_not_older_for_following_it() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = for_an_hour(&mut log, Unconsumed::Expire);
     log.send(topic, 0, None);
     log.state.seal(1000).unwrap();
@@ -132,7 +132,7 @@ fn what_was_stored_while_the_wall_clock_was_ahead_is_not_older_for_following_it(
 #[test]
 fn a_group_keeps_its_right_over_a_leap_of_either_kind() {
     for doubted in [true, false] {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let topic = for_an_hour(&mut log, Unconsumed::Keep);
         log.member("g", topic, GroupConfig::default());
         log.send(topic, 0, None);
@@ -154,7 +154,7 @@ fn a_group_keeps_its_right_over_a_leap_of_either_kind() {
 
 #[test]
 fn leaps_are_in_snapshots_and_a_log_without_them_has_none_there() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let bytes = log.state.snapshot(RecordPosition(7));
     let (_, state) = read_snapshot(&bytes).unwrap();
     assert_eq!(state.leaps(), log.state.leaps());
@@ -175,7 +175,7 @@ fn leaps_are_in_snapshots_and_a_log_without_them_has_none_there() {
 
 #[test]
 fn leaps_that_no_version_writes_are_refused() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     start_after(&mut log, HOUR_MS);
     let bytes = log.state.snapshot(RecordPosition(7));
     let with = |leaps: &[(u64, u64, bool, bool)]| {
@@ -199,7 +199,7 @@ fn leaps_that_no_version_writes_are_refused() {
 
 #[test]
 fn beyond_the_bound_the_oldest_leap_goes_and_what_is_in_doubt_stays_so() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let first = log.now;
     start_after(&mut log, YEARS_MS);
     let second = log.now;
@@ -237,7 +237,7 @@ proptest! {
         steps in proptest::collection::vec((0u8..5, 1u64..100), 1..60),
         probes in proptest::collection::vec(0u64..8000, 2..40),
     ) {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let begin = log.now;
         for (what, ms) in steps {
             match what {

@@ -2,12 +2,12 @@
 
 use crate::record::{Again, ChangeInvisible, LeasedRange, Record, Renew};
 use crate::state::{Applied, Effect, Exception, UNFINISHED_MAX};
-use crate::testing::{Log, START, ack, again, lease, whole};
+use crate::testing::{RecordLog, START, ack, again, lease, whole};
 use crate::{Generation, GroupConfig, GroupId, Handle, Millis, QueueOffset, RecordPosition, Refusal, TopicId};
 
 /// A group that holds the first message of a topic with three of them, by generation 1, for 60 s.
-fn leased() -> (Log, GroupId, TopicId) {
-    let mut log = Log::new();
+fn leased() -> (RecordLog, GroupId, TopicId) {
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send_all(topic, &[None; 3]);
     let group = log.member("g", topic, GroupConfig::default());
@@ -29,7 +29,7 @@ fn change(group: GroupId, topic: TopicId, generation: u64, deadline: Millis, unc
     })
 }
 
-fn held(log: &Log, group: GroupId, topic: TopicId) -> &Exception {
+fn held(log: &RecordLog, group: GroupId, topic: TopicId) -> &Exception {
     log.progress(group, topic).exception(0, QueueOffset(0)).unwrap()
 }
 
@@ -240,7 +240,7 @@ fn a_handle_is_checked_against_the_state_as_an_ack_would_be() {
 
 #[test]
 fn a_group_at_its_bound_is_told_when_there_is_room_again() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     let count = UNFINISHED_MAX + 1;
     log.send_all(topic, &vec![None; count as usize]);

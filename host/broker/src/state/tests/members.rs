@@ -2,7 +2,7 @@
 
 use crate::record::{Again, LeasedRange, Record};
 use crate::state::Effect;
-use crate::testing::{Log, ack, again, lease, whole};
+use crate::testing::{RecordLog, ack, again, lease, whole};
 use crate::{Generation, GroupConfig, GroupId, QueueOffset, Refusal, TagHash, TopicId};
 
 fn tag(text: &str) -> TagHash {
@@ -10,8 +10,8 @@ fn tag(text: &str) -> TagHash {
 }
 
 /// Messages a, b, none; the first is leased, the others are left for another member.
-fn left() -> (Log, GroupId, TopicId) {
-    let mut log = Log::new();
+fn left() -> (RecordLog, GroupId, TopicId) {
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send_all(topic, &[Some("a"), Some("b"), None]);
     let group = log.member("g", topic, GroupConfig::default());
@@ -84,7 +84,7 @@ fn a_delivery_that_ran_out_and_is_passed_on_still_counts() {
 
 #[test]
 fn what_matches_no_member_is_passed_over() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send_all(topic, &[None; 5]);
     let group = log.member("g", topic, GroupConfig::default());

@@ -3,20 +3,20 @@
 use bytes::Bytes;
 
 use crate::state::{Copies, Gaps, IndexEntry, PartError, QueueGap, SnapshotError};
-use crate::testing::{Log, Parts, end};
+use crate::testing::{RecordLog, StoredParts, end};
 use crate::{QueueOffset, RecordPosition, State, TopicId, TransactionOutcome};
 
 /// Three parts of two topics, each with messages that were sent and transactions that ended; and the last part's rest.
 struct Sealed {
     state: State,
-    parts: Parts,
+    parts: StoredParts,
     topics: [TopicId; 2],
 }
 
 fn sealed() -> Sealed {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topics = [log.topic("a", 2), log.topic("b", 1)];
-    let mut parts = Parts::default();
+    let mut parts = StoredParts::default();
     for part in [10_000, 20_000, 30_000] {
         for n in 0..100 {
             log.send(topics[0], n % 2, None);
@@ -83,7 +83,7 @@ fn what_one_copy_lost_is_read_from_the_other_and_noted_until_both_are_whole_agai
 fn without_a_part_that_is_lost_the_rest_is_read_and_what_is_missing_is_told() {
     let Sealed { state, parts, topics: [a, b] } = sealed();
     let snapshot = state.snapshot(RecordPosition(30_000));
-    let with = |parts: &Parts| {
+    let with = |parts: &StoredParts| {
         let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
         let read =
             State::from_snapshot_with_gaps(&snapshot, &mut |part| parts.0.get(&part).cloned().ok_or_else(missing));

@@ -10,16 +10,16 @@ use crate::record::{
     Record, TopicDelete, encode_message,
 };
 use crate::state::{Applied, EntryAt, PIN_MS, PartError, SnapshotError};
-use crate::testing::{Log, Parts, ack, end, lease, message, whole};
+use crate::testing::{RecordLog, StoredParts, ack, end, lease, message, whole};
 use crate::{
     GroupConfig, MessageKind, NewMessage, QueueOffset, RecordPosition, ResourceName, State, TagFilter,
     TransactionOutcome,
 };
 
 /// A sealed state with its part and snapshot.
-fn sealed() -> (State, Parts, Vec<u8>) {
+fn sealed() -> (State, StoredParts, Vec<u8>) {
     let mut state = full().state;
-    let mut parts = Parts::default();
+    let mut parts = StoredParts::default();
     parts.0.insert(4711, state.seal(4711).unwrap());
     let snapshot = state.snapshot(RecordPosition(4711));
     (state, parts, snapshot)
@@ -45,7 +45,7 @@ fn a_sealed_state_reads_and_is_read_back_as_the_same_state() {
 
 #[test]
 fn the_place_of_a_message_is_had_without_reading_its_part() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     for _ in 0..100 {
         log.send(topic, 0, None);
@@ -67,7 +67,7 @@ fn the_place_of_a_message_is_had_without_reading_its_part() {
 #[test]
 fn a_snapshot_of_a_sealed_state_does_not_grow_with_messages() {
     let sizes = [10, 10_000].map(|messages| {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let topic = log.topic("t", 4);
         for n in 0..messages {
             log.send(topic, n % 4, None);
@@ -84,7 +84,7 @@ fn a_snapshot_of_a_sealed_state_does_not_grow_with_messages() {
 #[test]
 fn an_idle_queue_costs_nothing_in_a_part() {
     let sizes = [1, 1024].map(|queues| {
-        let mut log = Log::new();
+        let mut log = RecordLog::new();
         let topic = log.topic("t", queues);
         log.send(topic, 0, None);
         log.state.seal(1).unwrap().len()
@@ -94,7 +94,7 @@ fn an_idle_queue_costs_nothing_in_a_part() {
 
 #[test]
 fn every_byte_of_a_part_has_its_meaning() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 2);
     let half = log.half(topic);
     log.send(topic, 1, Some("a"));
@@ -145,7 +145,7 @@ fn every_flipped_bit_and_every_cut_of_a_part_is_found() {
     let mut seen = HashSet::new();
     let mut refused = |damaged: Vec<u8>, what: &str| {
         let part = bytes::Bytes::from(damaged);
-        let parts = Parts([(4711, part.clone())].into());
+        let parts = StoredParts([(4711, part.clone())].into());
         seen.insert(std::mem::discriminant(&part_error(parts.read(&snapshot))));
         part_error(live.adopt(4711, part));
         assert!(live.snapshot(RecordPosition(7)) == unsealed, "{what}: a part that was refused changed the state");
@@ -182,19 +182,19 @@ fn every_flipped_bit_of_a_snapshot_that_names_parts_is_found() {
 #[test]
 fn a_part_that_is_missing_or_another_one_is_refused_by_its_id() {
     let (_, parts, snapshot) = sealed();
-    let missing = part_error(Parts::default().read(&snapshot));
+    let missing = part_error(StoredParts::default().read(&snapshot));
     assert!(matches!(missing, PartError::Io { kind: std::io::ErrorKind::NotFound, .. }));
     let other_id = full().state.seal(4712).unwrap();
-    assert_eq!(part_error(Parts([(4711, other_id.clone())].into()).read(&snapshot)), PartError::Id(4712));
+    assert_eq!(part_error(StoredParts([(4711, other_id.clone())].into()).read(&snapshot)), PartError::Id(4712));
     assert_eq!(part_error(full().state.adopt(4711, other_id)), PartError::Id(4712));
     let mut log = full();
     let topic = log.topic_id("t");
     log.send(topic, 0, None);
     let other = log.state.seal(4711).unwrap();
-    assert!(matches!(part_error(Parts([(4711, other)].into()).read(&snapshot)), PartError::Other { .. }));
+    assert!(matches!(part_error(StoredParts([(4711, other)].into()).read(&snapshot)), PartError::Other { .. }));
     let error = parts.read(&snapshot[..snapshot.len() - 1]).unwrap_err();
     assert!(matches!(error, SnapshotError::Short(_)));
-    assert!(part_error(Parts::default().read(&snapshot)).to_string().contains("cannot be read"));
+    assert!(part_error(StoredParts::default().read(&snapshot)).to_string().contains("cannot be read"));
 }
 
 /// Damage that a checksum would not find.
@@ -208,7 +208,7 @@ fn a_snapshot_whose_queues_need_a_part_that_it_does_not_name_is_refused() {
 /// What another log's state sealed, or this one's with a gap before it.
 #[test]
 fn a_part_that_does_not_fit_is_refused_and_changes_nothing() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (one, two) = (log.topic("one", 1), log.topic("two", 2));
     log.send(one, 0, None);
     let mut sealer = log.replay();
@@ -234,13 +234,13 @@ fn a_part_that_does_not_fit_is_refused_and_changes_nothing() {
     let mut behind = crate::testing::replay(State::default(), &log.records[..3]);
     assert!(refused(&mut behind, 10, &first).contains("follow"));
     // Another message in the same place.
-    let mut other = Log::new();
+    let mut other = RecordLog::new();
     let topic = other.topic("one", 1);
     other.topic("two", 2);
     other.send(topic, 0, Some("tag"));
     assert!(refused(&mut other.state, 10, &first).contains("differs"));
     // The same queue, sent by somebody else.
-    let mut other = Log::new();
+    let mut other = RecordLog::new();
     let topic = other.topic("one", 1);
     other.topic("two", 2);
     let head = crate::testing::head(topic, 0, "somebody", 0);
@@ -256,7 +256,7 @@ fn a_part_that_does_not_fit_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_part_is_needed_until_its_topics_are_deleted_and_its_messages_forgotten() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (one, two) = (log.topic("one", 1), log.topic("two", 1));
     log.send(one, 0, None);
     assert!(log.state.seal(10).is_some());
@@ -279,7 +279,7 @@ fn a_part_is_needed_until_its_topics_are_deleted_and_its_messages_forgotten() {
 
 #[test]
 fn a_state_adopts_a_part_whose_topics_and_messages_it_forgot_meanwhile() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (one, two) = (log.topic("one", 1), log.topic("two", 1));
     log.send(one, 0, None);
     log.send(two, 0, None);
@@ -287,18 +287,18 @@ fn a_state_adopts_a_part_whose_topics_and_messages_it_forgot_meanwhile() {
     log.apply(Record::TopicDelete(TopicDelete { name: ResourceName::plain("one"), force: true })).unwrap();
     log.pass_ms(600_001);
     log.send(two, 0, None);
-    let parts = Parts([(10, part.clone())].into());
+    let parts = StoredParts([(10, part.clone())].into());
     log.state.adopt(10, part).unwrap();
     assert_eq!(log.state.parts(), [10]);
     assert!(canonical(&log.state, &parts) == log.replay().snapshot(RecordPosition(7)));
     log.apply(Record::TopicDelete(TopicDelete { name: ResourceName::plain("two"), force: true })).unwrap();
     assert!(log.state.parts().is_empty());
-    assert!(canonical(&log.state, &Parts::default()) == log.replay().snapshot(RecordPosition(7)));
+    assert!(canonical(&log.state, &StoredParts::default()) == log.replay().snapshot(RecordPosition(7)));
 }
 
 #[test]
 fn a_state_adopts_a_part_of_which_it_forgot_the_first_messages_and_is_read_back_without_them() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send(topic, 0, None);
     log.pass_ms(300_000);
@@ -307,7 +307,7 @@ fn a_state_adopts_a_part_of_which_it_forgot_the_first_messages_and_is_read_back_
     let part = log.replay().seal(10).unwrap();
     log.pass_ms(300_001);
     log.send(topic, 0, None);
-    let parts = Parts([(10, part.clone())].into());
+    let parts = StoredParts([(10, part.clone())].into());
     log.state.adopt(10, part).unwrap();
     assert!(canonical(&log.state, &parts) == log.replay().snapshot(RecordPosition(7)));
     let (_, mut read) = parts.read(&log.state.snapshot(RecordPosition(0))).unwrap();
@@ -319,7 +319,7 @@ fn a_state_adopts_a_part_of_which_it_forgot_the_first_messages_and_is_read_back_
 fn a_snapshot_of_version_2_and_its_part_are_read_and_written_as_they_were() {
     let fixture = include_bytes!("../../../fixtures/snapshot-v2");
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v2.part-4711"));
-    let parts = Parts([(4711, part.clone())].into());
+    let parts = StoredParts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
     let mut expected = full().state;
@@ -360,7 +360,7 @@ fn fuller() -> State {
 fn a_snapshot_of_version_3_and_its_part_are_read() {
     let fixture = include_bytes!("../../../fixtures/snapshot-v3");
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v3.part-4711"));
-    let parts = Parts([(4711, part.clone())].into());
+    let parts = StoredParts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
     let mut written = fuller();
@@ -412,7 +412,7 @@ fn a_snapshot_of_version_4_and_its_part_are_read_and_written_as_they_were() {
     let fixture = include_bytes!("../../../fixtures/snapshot-v4");
     State::check_snapshot(fixture).unwrap();
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v4.part-4711"));
-    let parts = Parts([(4711, part.clone())].into());
+    let parts = StoredParts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
     assert!(state.snapshot(RecordPosition(4711)) == fixture);

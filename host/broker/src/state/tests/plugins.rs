@@ -2,7 +2,7 @@
 
 use crate::record::{PluginChunk, PluginDelete, PluginPublish, Record, TagDelete};
 use crate::state::{Applied, Effect, Outcome, TAG_HISTORY_MAX, UPLOADS_MAX};
-use crate::testing::Log;
+use crate::testing::RecordLog;
 use crate::{Millis, Refusal};
 
 pub(super) fn chunk(digest: u8, offset: u64, total: u64, len: usize) -> Record {
@@ -19,17 +19,17 @@ fn publish(name: &str, tag: &str, digest: u8, expected: Option<u8>) -> Record {
 }
 
 /// Uploads a component of one piece and tags it, whatever the tag pointed at.
-pub(super) fn push(log: &mut Log, name: &str, tag: &str, digest: u8) -> Outcome {
+pub(super) fn push(log: &mut RecordLog, name: &str, tag: &str, digest: u8) -> Outcome {
     log.apply(chunk(digest, 0, 4, 4)).unwrap();
     let expected = log.state.plugins().tag(name, tag).map(|tag| tag.digest);
     log.apply(publishing(name, tag, [digest; 32], expected))
 }
 
-fn has(log: &Log, digest: u8) -> bool {
+fn has(log: &RecordLog, digest: u8) -> bool {
     log.state.plugins().artifact(&[digest; 32]).is_some()
 }
 
-fn points_at(log: &Log, name: &str, tag: &str) -> Option<u8> {
+fn points_at(log: &RecordLog, name: &str, tag: &str) -> Option<u8> {
     log.state.plugins().tag(name, tag).map(|tag| tag.digest[0])
 }
 
@@ -43,7 +43,7 @@ pub(super) fn delete(name: &str) -> Record {
 
 #[test]
 fn a_component_is_published_when_all_its_pieces_are_there() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     assert!(matches!(log.refused(publish("p", "1", 1, None)), Refusal::Conflict(_)));
     log.apply(chunk(1, 0, 10, 4)).unwrap();
     let first = log.last_position();
@@ -58,7 +58,7 @@ fn a_component_is_published_when_all_its_pieces_are_there() {
 
 #[test]
 fn an_upload_that_was_cut_off_is_completed_by_the_next() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     for (offset, len) in [(0, 4), (0, 4), (4, 4), (8, 2)] {
         log.apply(chunk(1, offset, 10, len)).unwrap();
     }
@@ -69,7 +69,7 @@ fn an_upload_that_was_cut_off_is_completed_by_the_next() {
 
 #[test]
 fn an_upload_in_other_pieces_begins_anew_instead_of_never_ending() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     for (offset, len) in [(0, 4), (4, 4), (0, 5), (5, 5)] {
         log.apply(chunk(1, offset, 10, len)).unwrap();
     }
@@ -80,7 +80,7 @@ fn an_upload_in_other_pieces_begins_anew_instead_of_never_ending() {
 
 #[test]
 fn pieces_that_do_not_fit_are_ignored() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     log.apply(chunk(1, 0, 10, 4)).unwrap();
     for (offset, total, len) in [(5, 10, 5), (4, 10, 7), (4, 11, 7), (u64::MAX, 10, 1), (4, 10, 0)] {
         log.apply(chunk(1, offset, total, len)).unwrap();
@@ -93,7 +93,7 @@ fn pieces_that_do_not_fit_are_ignored() {
 
 #[test]
 fn a_tag_moves_only_from_where_the_caller_saw_it() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     push(&mut log, "p", "1", 1).unwrap();
     log.apply(chunk(2, 0, 4, 4)).unwrap();
     for wrong in [None, Some(3)] {
@@ -107,7 +107,7 @@ fn a_tag_moves_only_from_where_the_caller_saw_it() {
 
 #[test]
 fn publishing_the_same_component_again_is_fine_and_makes_no_history() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     push(&mut log, "p", "1", 1).unwrap();
     let again = log.apply(publish("p", "1", 1, None)).unwrap();
     assert!(matches!(again, Applied::Set { created: false, .. }));
@@ -116,7 +116,7 @@ fn publishing_the_same_component_again_is_fine_and_makes_no_history() {
 
 #[test]
 fn a_tag_keeps_its_history_and_the_components_in_it() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     push(&mut log, "p", "1", 1).unwrap();
     log.pass_ms(5);
     push(&mut log, "p", "1", 2).unwrap();
@@ -130,7 +130,7 @@ fn a_tag_keeps_its_history_and_the_components_in_it() {
 
 #[test]
 fn the_history_of_a_tag_is_bounded() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     for n in 0..=TAG_HISTORY_MAX {
         push(&mut log, "p", "1", (n % 2) as u8 + 2).unwrap();
         if n == 0 {
@@ -143,7 +143,7 @@ fn the_history_of_a_tag_is_bounded() {
 
 #[test]
 fn unfinished_uploads_are_bounded_and_the_oldest_goes() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     push(&mut log, "p", "1", 1).unwrap();
     let digest = |n: usize| {
         let mut digest = [0; 32];
@@ -160,7 +160,7 @@ fn unfinished_uploads_are_bounded_and_the_oldest_goes() {
 
 #[test]
 fn a_deleted_plugin_takes_its_components_along_unless_another_has_them() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     push(&mut log, "p", "1", 1).unwrap();
     push(&mut log, "p", "2", 2).unwrap();
     push(&mut log, "q", "1", 2).unwrap();
@@ -173,7 +173,7 @@ fn a_deleted_plugin_takes_its_components_along_unless_another_has_them() {
 
 #[test]
 fn the_last_tag_takes_the_plugin_along() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     push(&mut log, "p", "1", 1).unwrap();
     push(&mut log, "p", "2", 2).unwrap();
     assert!(matches!(log.refused(delete_tag("p", "3")), Refusal::NotFound(_)));

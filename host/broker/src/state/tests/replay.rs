@@ -7,7 +7,7 @@ mod sealing;
 use proptest::prelude::*;
 
 use super::invariants::Watch;
-use crate::testing::{Log, read_snapshot, replay};
+use crate::testing::{RecordLog, read_snapshot, replay};
 use crate::{RecordPosition, State};
 
 use random::{Step, beginning, interpret};
@@ -20,11 +20,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Applies random records and asserts the invariants after each; the outcomes are kept.
-fn run(steps: &[Step]) -> (Log, Vec<String>) {
-    let mut log = Log::new();
+fn run(steps: &[Step]) -> (RecordLog, Vec<String>) {
+    let mut log = RecordLog::new();
     let mut watch = Watch::default();
     let mut outcomes = vec![String::new()];
-    let mut apply = |log: &mut Log, record| {
+    let mut apply = |log: &mut RecordLog, record| {
         let outcome = log.apply(record);
         let (at, record) = log.records.last().unwrap();
         watch.check(&log.state, *at, record, &outcome);
@@ -139,7 +139,7 @@ fn the_random_records_do_a_bit_of_everything() {
 #[test]
 #[should_panic(expected = "is applied after that at")]
 fn a_record_is_applied_once() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (at, record) = log.records[0].clone();
     let _ = log.state.apply(at, &record, &mut Vec::new());
 }

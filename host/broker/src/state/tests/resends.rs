@@ -2,10 +2,10 @@
 
 use crate::record::{MessageHead, Record, TopicDelete};
 use crate::state::{Applied, DEDUP_WINDOW_MS};
-use crate::testing::{Log, end, head};
+use crate::testing::{RecordLog, end, head};
 use crate::{HalfPosition, QueueOffset, ResourceName, TopicId, TransactionOutcome};
 
-fn send(log: &mut Log, head: MessageHead) -> Applied {
+fn send(log: &mut RecordLog, head: MessageHead) -> Applied {
     log.apply(Record::Message(head)).unwrap()
 }
 
@@ -13,13 +13,13 @@ fn stored(queue: u32, offset: u64) -> Applied {
     Applied::Stored { queue, offset: QueueOffset(offset) }
 }
 
-fn messages(log: &Log, topic: TopicId) -> u64 {
+fn messages(log: &RecordLog, topic: TopicId) -> u64 {
     log.state.topics().get(topic).unwrap().messages()
 }
 
 #[test]
 fn a_resend_gets_the_place_of_the_first_copy() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 4);
     log.send(topic, 2, None);
     assert_eq!(send(&mut log, head(topic, 2, "a", 7)), stored(2, 1));
@@ -30,7 +30,7 @@ fn a_resend_gets_the_place_of_the_first_copy() {
 
 #[test]
 fn the_same_id_with_other_content_is_stored_and_counted() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     send(&mut log, head(topic, 0, "a", 7));
     assert_eq!(send(&mut log, head(topic, 0, "a", 8)), stored(0, 1));
@@ -40,7 +40,7 @@ fn the_same_id_with_other_content_is_stored_and_counted() {
 
 #[test]
 fn another_client_may_use_the_same_id() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     send(&mut log, head(topic, 0, "a", 7));
     let identity = crate::record::Identity::of("another client", "a");
@@ -50,7 +50,7 @@ fn another_client_may_use_the_same_id() {
 
 #[test]
 fn a_resend_is_recognised_to_the_end_of_the_window_and_not_longer() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     send(&mut log, head(topic, 0, "a", 7));
     log.pass_ms(DEDUP_WINDOW_MS);
@@ -62,7 +62,7 @@ fn a_resend_is_recognised_to_the_end_of_the_window_and_not_longer() {
 
 #[test]
 fn a_message_for_another_topic_is_no_resend() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let (a, b) = (log.topic("a", 1), log.topic("b", 1));
     send(&mut log, head(a, 0, "id", 7));
     assert_eq!(send(&mut log, head(b, 0, "id", 7)), stored(0, 0));
@@ -71,7 +71,7 @@ fn a_message_for_another_topic_is_no_resend() {
 
 #[test]
 fn a_message_for_a_topic_made_anew_is_no_resend_of_one_that_went_with_the_first() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let first = log.topic("orders", 1);
     send(&mut log, head(first, 0, "a", 7));
     let name = ResourceName::plain("orders");
@@ -83,7 +83,7 @@ fn a_message_for_a_topic_made_anew_is_no_resend_of_one_that_went_with_the_first(
 
 #[test]
 fn a_repeated_half_gets_the_transaction_of_the_first() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     let half = Record::Half(head(topic, 0, "a", 7));
     let prepared = log.apply(half.clone()).unwrap();
@@ -98,7 +98,7 @@ fn a_repeated_half_gets_the_transaction_of_the_first() {
 
 #[test]
 fn a_half_message_and_a_plain_one_are_never_the_same() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     log.apply(Record::Half(head(topic, 0, "a", 7))).unwrap();
     assert_eq!(send(&mut log, head(topic, 0, "a", 7)), stored(0, 0));
@@ -109,7 +109,7 @@ fn a_half_message_and_a_plain_one_are_never_the_same() {
 
 #[test]
 fn a_message_that_was_refused_is_not_remembered() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     log.refused(Record::Message(head(TopicId(1), 0, "a", 7)));
     let topic = log.topic("orders", 1);
     assert_eq!(topic, TopicId(1));

@@ -10,7 +10,7 @@ use crate::record::{
     before_carried, decode_stored, encode_message,
 };
 use crate::state::{Applied, GAPS_MAX, Gap, PIN_MS};
-use crate::testing::{Log, ack, end, lease, message, whole};
+use crate::testing::{RecordLog, ack, end, lease, message, whole};
 use crate::{
     Generation, GroupConfig, HalfPosition, MessageKind, NewMessage, QueueOffset, RecordPosition, StartPosition,
     TopicConfig, TopicId, TransactionOutcome, Unconsumed,
@@ -19,7 +19,7 @@ use crate::{
 const HOUR_MS: u64 = 3_600_000;
 
 /// A topic with one queue and this setting.
-fn topic(log: &mut Log, config: TopicConfig) -> TopicId {
+fn topic(log: &mut RecordLog, config: TopicConfig) -> TopicId {
     log.put_topic("t", &TopicConfig { queues: 1, ..config }).unwrap();
     log.topic_id("t")
 }
@@ -29,7 +29,7 @@ fn for_an_hour(unconsumed: Unconsumed) -> TopicConfig {
 }
 
 /// Sends so many messages and seals them.
-fn send_and_seal(log: &mut Log, topic: TopicId, count: u64, part: u64) {
+fn send_and_seal(log: &mut RecordLog, topic: TopicId, count: u64, part: u64) {
     for _ in 0..count {
         log.send(topic, 0, None);
     }
@@ -37,12 +37,12 @@ fn send_and_seal(log: &mut Log, topic: TopicId, count: u64, part: u64) {
 }
 
 /// What a node would propose now.
-fn expirations(log: &Log) -> Vec<Expire> {
+fn expirations(log: &RecordLog) -> Vec<Expire> {
     log.state.expirations(log.now, None).0
 }
 
 /// Applies it.
-fn expire(log: &mut Log) -> (u64, u64) {
+fn expire(log: &mut RecordLog) -> (u64, u64) {
     let mut sum = (0, 0);
     for expire in expirations(log) {
         let Applied::Expired { messages, missed } = log.apply(Record::Expire(expire)).unwrap() else { unreachable!() };
@@ -52,13 +52,13 @@ fn expire(log: &mut Log) -> (u64, u64) {
     sum
 }
 
-fn start(log: &Log, topic: TopicId) -> u64 {
+fn start(log: &RecordLog, topic: TopicId) -> u64 {
     log.state.topics().get(topic).unwrap().start(0).0
 }
 
 #[test]
 fn messages_go_part_by_part_when_all_of_a_part_is_past_its_time() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, for_an_hour(Unconsumed::Keep));
     send_and_seal(&mut log, topic, 3, 1000);
     log.pass_ms(HOUR_MS / 2);
@@ -77,7 +77,7 @@ fn messages_go_part_by_part_when_all_of_a_part_is_past_its_time() {
 
 #[test]
 fn messages_go_when_newer_ones_fill_the_size_that_is_kept() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     // A record of the test log counts 100 bytes.
     let config = TopicConfig { retention_size: Some(500), ..TopicConfig::default() };
     let topic = topic(&mut log, config);
@@ -93,7 +93,7 @@ fn messages_go_when_newer_ones_fill_the_size_that_is_kept() {
 
 #[test]
 fn dead_letters_count_as_the_messages_that_they_keep() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, TopicConfig::default());
     let group = log.member("g", topic, GroupConfig::default());
     for offset in 0..4 {
@@ -110,7 +110,7 @@ fn dead_letters_count_as_the_messages_that_they_keep() {
         log.apply(Record::DeadLetterSized(DeadLetterSized { letter, record_len: 100 })).unwrap();
         log.state.seal(1000 * (offset + 1)).unwrap();
     }
-    let keep = |log: &mut Log, bytes| {
+    let keep = |log: &mut RecordLog, bytes| {
         let config = TopicConfig { retention_size: Some(bytes), ..TopicConfig::dead_letters() };
         log.put_topic("%DLQ%g", &config).unwrap();
     };
@@ -124,7 +124,7 @@ fn dead_letters_count_as_the_messages_that_they_keep() {
 
 #[test]
 fn what_a_group_has_not_finished_is_kept_for_it_until_nobody_was_there_for_a_week() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, for_an_hour(Unconsumed::Keep));
     let group = log.member("g", topic, GroupConfig::default());
     send_and_seal(&mut log, topic, 5, 1000);
@@ -152,7 +152,7 @@ fn what_a_group_has_not_finished_is_kept_for_it_until_nobody_was_there_for_a_wee
 
 #[test]
 fn time_in_which_no_node_ran_is_not_held_against_a_group() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, for_an_hour(Unconsumed::Keep));
     log.member("g", topic, GroupConfig::default());
     send_and_seal(&mut log, topic, 2, 1000);
@@ -169,7 +169,7 @@ fn time_in_which_no_node_ran_is_not_held_against_a_group() {
 
 #[test]
 fn where_the_topic_says_so_a_group_that_lives_misses_what_it_was_late_for() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, for_an_hour(Unconsumed::Expire));
     let group = log.member("g", topic, GroupConfig::default());
     send_and_seal(&mut log, topic, 4, 1000);
@@ -183,7 +183,7 @@ fn where_the_topic_says_so_a_group_that_lives_misses_what_it_was_late_for() {
 
 #[test]
 fn only_the_latest_gaps_are_remembered_and_all_are_counted() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, TopicConfig { unconsumed: Unconsumed::Expire, ..TopicConfig::default() });
     let group = log.member("g", topic, GroupConfig::default());
     for offset in 0..=GAPS_MAX as u64 {
@@ -198,7 +198,7 @@ fn only_the_latest_gaps_are_remembered_and_all_are_counted() {
 
 #[test]
 fn a_new_group_begins_at_the_oldest_message_that_is_there() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, for_an_hour(Unconsumed::Keep));
     send_and_seal(&mut log, topic, 3, 1000);
     log.pass_ms(HOUR_MS + 1);
@@ -217,7 +217,7 @@ fn a_new_group_begins_at_the_oldest_message_that_is_there() {
 
 #[test]
 fn a_topic_is_deleted_without_force_when_all_that_is_left_was_consumed_or_went() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, for_an_hour(Unconsumed::Keep));
     send_and_seal(&mut log, topic, 3, 1000);
     log.pass_ms(HOUR_MS + 1);
@@ -227,7 +227,7 @@ fn a_topic_is_deleted_without_force_when_all_that_is_left_was_consumed_or_went()
 }
 
 /// A half message's record as it lies in the log.
-fn half_record(log: &Log, topic: TopicId) -> Vec<u8> {
+fn half_record(log: &RecordLog, topic: TopicId) -> Vec<u8> {
     let mut record = Vec::new();
     let half = NewMessage { kind: MessageKind::Transaction, ..message("h") };
     let place = MessagePlace { topic, queue: 0, stored_at: log.now };
@@ -237,7 +237,7 @@ fn half_record(log: &Log, topic: TopicId) -> Vec<u8> {
 
 #[test]
 fn a_half_that_was_carried_is_committed_from_where_it_lies_now() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, TopicConfig::default());
     let (committed, rolled_back, open) = (log.half(topic), log.half(topic), log.half(topic));
     let bodies = log.state.bodies_in(RecordPosition(0)..open.first_place(), 10);
@@ -275,7 +275,7 @@ fn a_half_that_was_carried_is_committed_from_where_it_lies_now() {
 
 #[test]
 fn a_carried_half_is_read_like_the_first_and_says_which_transaction_it_is() {
-    let log = Log::new();
+    let log = RecordLog::new();
     let half = half_record(&log, TopicId(3));
     let mut carried = Vec::new();
     Carried { from: RecordPosition(4711), queued: None, record: half.clone() }.encode(&mut carried);
@@ -292,11 +292,12 @@ fn a_carried_half_is_read_like_the_first_and_says_which_transaction_it_is() {
 
 #[test]
 fn a_message_that_was_carried_is_found_where_it_lies_now_until_it_goes() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = topic(&mut log, for_an_hour(Unconsumed::Keep));
     send_and_seal(&mut log, topic, 3, 1000);
     log.send(topic, 0, None);
-    let place = |log: &Log, offset| log.state.topics().get(topic).unwrap().entry(0, offset).map(|entry| entry.position);
+    let place =
+        |log: &RecordLog, offset| log.state.topics().get(topic).unwrap().entry(0, offset).map(|entry| entry.position);
     let before: Vec<_> = (0..4).map(|offset| place(&log, QueueOffset(offset)).unwrap()).collect();
     let (found, _) = log.state.messages_in(&(before[1]..before[3]), None);
     assert_eq!(found.iter().map(|body| body.position).collect::<Vec<_>>(), before[1..3]);
@@ -325,9 +326,9 @@ fn a_message_that_was_carried_is_found_where_it_lies_now_until_it_goes() {
 
 #[test]
 fn a_piece_of_a_component_that_was_carried_lies_where_it_was_put() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     super::plugins::push(&mut log, "p", "1", 1).unwrap();
-    let chunks = |log: &Log| log.state.plugins().artifact(&[1; 32]).unwrap().chunks.clone();
+    let chunks = |log: &RecordLog| log.state.plugins().artifact(&[1; 32]).unwrap().chunks.clone();
     let before = chunks(&log);
     let (from, offset) = before[0];
     let mut record = Vec::new();
@@ -343,7 +344,7 @@ fn a_piece_of_a_component_that_was_carried_lies_where_it_was_put() {
 
 #[test]
 fn topics_are_looked_at_in_steps_and_none_is_left_out() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     for (n, part) in (0..20).zip(1000..) {
         log.put_topic(&format!("t{n}"), &TopicConfig { queues: 1, ..for_an_hour(Unconsumed::Keep) }).unwrap();
         let topic = log.topic_id(&format!("t{n}"));

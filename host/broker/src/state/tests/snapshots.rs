@@ -6,12 +6,12 @@ use crate::State;
 use crate::record::codec::Writer;
 use crate::record::{Again, LeasedRange, Park, Record, TopicDelete};
 use crate::state::SnapshotError;
-use crate::testing::{Log, ack, again, end, lease, read_snapshot, unknown, whole};
+use crate::testing::{RecordLog, ack, again, end, lease, read_snapshot, unknown, whole};
 use crate::{GroupConfig, QueueOffset, RecordPosition, ResourceName, TransactionOutcome};
 
 /// A state in which every section holds something.
-pub(super) fn full() -> Log {
-    let mut log = Log::new();
+pub(super) fn full() -> RecordLog {
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 2);
     log.topic("gone", 1);
     log.apply(Record::TopicDelete(TopicDelete { name: ResourceName::plain("gone"), force: false })).unwrap();
@@ -172,7 +172,7 @@ fn huge_counts_with_a_fitting_checksum_ask_for_no_memory() {
 
 #[test]
 fn a_queue_of_an_impossible_length_asks_for_no_memory() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     log.topic("t", 1);
     let bytes = log.state.snapshot(RecordPosition(0));
     let contents = bytes[section(&bytes, 2)].to_vec();
@@ -185,7 +185,7 @@ fn a_queue_of_an_impossible_length_asks_for_no_memory() {
 
 #[test]
 fn settings_with_too_many_queues_ask_for_no_memory() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     log.topic("t", 1024);
     let bytes = log.state.snapshot(RecordPosition(0));
     let contents = bytes[section(&bytes, 2)].to_vec();

@@ -2,7 +2,7 @@
 
 use crate::record::{Join, Record, TopicDelete, TopicPut};
 use crate::state::{Applied, Effect};
-use crate::testing::{Log, ack, head, lease, whole};
+use crate::testing::{RecordLog, ack, head, lease, whole};
 use crate::{GroupConfig, QueueOffset, Refusal, ResourceName, TopicConfig, TopicId, TopicType};
 
 fn put(name: &str, config: TopicConfig, expected_revision: Option<u64>) -> Record {
@@ -19,7 +19,7 @@ fn with_queues(queues: u32) -> TopicConfig {
 
 #[test]
 fn a_topic_has_the_position_of_its_last_change_as_revision() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let created = log.apply(put("t", with_queues(1), None)).unwrap();
     assert_eq!(created, Applied::Set { created: true, revision: log.last_position().0 });
     assert_eq!(log.effects, [Effect::Directory]);
@@ -31,7 +31,7 @@ fn a_topic_has_the_position_of_its_last_change_as_revision() {
 
 #[test]
 fn a_change_with_a_stale_revision_is_refused() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     assert!(matches!(log.refused(put("t", with_queues(1), Some(77))), Refusal::PreconditionFailed(_)));
     log.apply(put("t", with_queues(1), Some(0))).unwrap();
     let revision = log.last_position().0;
@@ -43,7 +43,7 @@ fn a_change_with_a_stale_revision_is_refused() {
 
 #[test]
 fn queues_grow_and_never_shrink() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 2);
     log.send(topic, 1, None);
     assert!(matches!(log.refused(put("t", with_queues(1), None)), Refusal::Conflict(_)));
@@ -54,7 +54,7 @@ fn queues_grow_and_never_shrink() {
 
 #[test]
 fn the_type_of_a_topic_stays() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     log.topic("t", 1);
     let mixed = TopicConfig { topic_type: TopicType::Mixed, queues: 1, ..TopicConfig::default() };
     assert!(matches!(log.refused(put("t", mixed, None)), Refusal::Conflict(text) if text.contains("mixed")));
@@ -62,7 +62,7 @@ fn the_type_of_a_topic_stays() {
 
 #[test]
 fn offsets_are_counted_in_each_queue_from_0() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 2);
     assert_eq!([0, 1, 0, 3].map(|queue| log.send(topic, queue, None)), [0, 0, 1, 1].map(QueueOffset));
     let topic = log.state.topics().get(topic).unwrap();
@@ -75,7 +75,7 @@ fn offsets_are_counted_in_each_queue_from_0() {
 
 #[test]
 fn a_topic_with_open_transactions_is_deleted_by_force_only() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     let transaction = log.half(topic);
     assert!(matches!(log.refused(delete("t", false)), Refusal::Conflict(text) if text.contains("1 open")));
@@ -86,7 +86,7 @@ fn a_topic_with_open_transactions_is_deleted_by_force_only() {
 
 #[test]
 fn a_topic_with_messages_that_a_group_did_not_finish_is_deleted_by_force_only() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     assert!(log.apply(delete("t", false)).is_ok(), "empty");
     let topic = { log.topic("t", 1).max(topic) };
@@ -103,7 +103,7 @@ fn a_topic_with_messages_that_a_group_did_not_finish_is_deleted_by_force_only() 
 
 #[test]
 fn the_slowest_group_decides_whether_a_topic_is_consumed() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.send(topic, 0, None);
     let fast = log.member("fast", topic, GroupConfig::default());
@@ -115,7 +115,7 @@ fn the_slowest_group_decides_whether_a_topic_is_consumed() {
 
 #[test]
 fn a_topic_made_anew_resurrects_nothing() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let first = log.topic("t", 1);
     log.send(first, 0, None);
     let group = log.member("g", first, GroupConfig::default());
@@ -133,7 +133,7 @@ fn a_topic_made_anew_resurrects_nothing() {
 
 #[test]
 fn a_deleted_topic_keeps_its_name_for_its_dead_letters() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
     log.apply(delete("t", false)).unwrap();
     assert_eq!(log.state.topics().name_of(topic), Some(&ResourceName::plain("t")));
@@ -144,7 +144,7 @@ fn a_deleted_topic_keeps_its_name_for_its_dead_letters() {
 
 #[test]
 fn namespaces_keep_equal_names_apart() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let name = ResourceName { namespace: "n".to_owned(), name: "t".to_owned() };
     let inside = TopicPut { name: name.clone(), config: with_queues(1), expected_revision: None };
     log.apply(Record::TopicPut(inside)).unwrap();

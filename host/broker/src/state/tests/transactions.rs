@@ -2,7 +2,7 @@
 
 use crate::record::{Park, Record, TopicDelete};
 use crate::state::{Applied, Effect, Ended, OUTCOME_MEMORY_MS};
-use crate::testing::{Log, end, head, unknown};
+use crate::testing::{RecordLog, end, head, unknown};
 use crate::{HalfPosition, QueueOffset, Refusal, ResourceName, TagHash, TransactionOutcome};
 
 use TransactionOutcome::{Committed, RolledBack};
@@ -17,7 +17,7 @@ fn repeated(outcome: TransactionOutcome) -> Result<Applied, Refusal> {
 
 #[test]
 fn a_half_message_is_in_no_queue_until_its_commit() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 4);
     let transaction = log.half(topic);
     assert_eq!(transaction, HalfPosition::of(log.last_position()));
@@ -33,7 +33,7 @@ fn a_half_message_is_in_no_queue_until_its_commit() {
 
 #[test]
 fn a_committed_message_keeps_the_tag_of_its_half() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     let tag = TagHash::of(Some("paid"));
     log.apply(Record::Half(crate::record::MessageHead { tag, ..head(topic, 0, "h", 0) })).unwrap();
@@ -43,7 +43,7 @@ fn a_committed_message_keeps_the_tag_of_its_half() {
 
 #[test]
 fn a_rolled_back_message_never_reaches_a_queue() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 4);
     let transaction = log.half(topic);
     assert_eq!(log.apply(end(transaction, RolledBack)), first(RolledBack));
@@ -54,7 +54,7 @@ fn a_rolled_back_message_never_reaches_a_queue() {
 
 #[test]
 fn a_repeat_gets_the_recorded_outcome_and_adds_nothing() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 4);
     for outcome in [Committed, RolledBack] {
         let transaction = log.half(topic);
@@ -68,7 +68,7 @@ fn a_repeat_gets_the_recorded_outcome_and_adds_nothing() {
 
 #[test]
 fn the_opposite_end_is_a_conflict_that_names_the_recorded_outcome() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 4);
     for (recorded, opposite, text) in [(Committed, RolledBack, "committed"), (RolledBack, Committed, "rolled back")] {
         let transaction = log.half(topic);
@@ -81,7 +81,7 @@ fn the_opposite_end_is_a_conflict_that_names_the_recorded_outcome() {
 
 #[test]
 fn an_outcome_is_remembered_to_the_end_of_its_day_and_not_longer() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     let transaction = log.half(topic);
     log.apply(end(transaction, Committed)).unwrap();
@@ -97,7 +97,7 @@ fn an_outcome_is_remembered_to_the_end_of_its_day_and_not_longer() {
 
 #[test]
 fn outcomes_that_are_too_old_leave_the_memory_when_another_comes() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     let (old, young) = (log.half(topic), log.half(topic));
     log.apply(end(old, Committed)).unwrap();
@@ -111,7 +111,7 @@ fn outcomes_that_are_too_old_leave_the_memory_when_another_comes() {
 
 #[test]
 fn an_end_for_what_is_no_transaction_changes_nothing() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     log.send(topic, 0, None);
     let position = HalfPosition::of(log.last_position());
@@ -121,7 +121,7 @@ fn an_end_for_what_is_no_transaction_changes_nothing() {
 
 #[test]
 fn a_parked_transaction_is_still_ended_by_a_decision() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     let (a, b) = (log.half(topic), log.half(topic));
     for (transaction, outcome) in [(a, Committed), (b, RolledBack)] {
@@ -135,7 +135,7 @@ fn a_parked_transaction_is_still_ended_by_a_decision() {
 
 #[test]
 fn a_commit_goes_to_a_queue_that_exists_even_if_the_leader_named_another() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 4);
     let transaction = log.half(topic);
     let Record::End(mut end) = end(transaction, Committed) else { unreachable!() };
@@ -146,7 +146,7 @@ fn a_commit_goes_to_a_queue_that_exists_even_if_the_leader_named_another() {
 
 #[test]
 fn an_answer_or_a_park_after_the_end_changes_nothing() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     let transaction = log.half(topic);
     log.apply(end(transaction, Committed)).unwrap();
@@ -158,7 +158,7 @@ fn an_answer_or_a_park_after_the_end_changes_nothing() {
 
 #[test]
 fn a_transaction_lost_with_its_topic_cannot_be_committed_into_the_next_one() {
-    let mut log = Log::new();
+    let mut log = RecordLog::new();
     let topic = log.topic("orders", 1);
     let (lost, kept_elsewhere) = (log.half(topic), log.topic("other", 1));
     let other = log.half(kept_elsewhere);

@@ -73,7 +73,7 @@ fn read_open(r: &mut Reader<'_>, version: u8) -> Result<(HalfPosition, OpenTrans
     Ok((transaction, open))
 }
 
-impl Snapshot for Transactions {
+impl Snapshot for TransactionTables {
     const SECTION: u16 = 4;
     const VERSION: u8 = 4;
 
@@ -90,7 +90,7 @@ impl Snapshot for Transactions {
         self.outcomes.0.write(w);
     }
 
-    fn read(r: &mut Reader<'_>, source: &Source<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable> {
         let open =
             Box::new(MemoryTransactions::restore(r.list("open transactions", |r| read_open(r, source.version))?)?);
         let mut read = Self { open, ..Self::default() };

@@ -20,7 +20,7 @@ fn open() -> OpenTransaction {
 #[test]
 #[should_panic(expected = "transaction 7 ends and is not open")]
 fn a_transaction_ends_once() {
-    let mut transactions = Transactions::default();
+    let mut transactions = TransactionTables::default();
     transactions.open.put(HalfPosition(7), open());
     transactions.remove(HalfPosition(7));
     transactions.remove(HalfPosition(7));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::state::PIN_MS;
-use crate::testing::{Log, head};
+use crate::testing::{RecordLog, head};
 use crate::{
     CheckPolicy, Generation, GroupConfig, GroupId, HalfPosition, MessageKind, Millis, NewMessage, QueueOffset,
     RecordPosition, ResourceName, StartPosition, TagFilter, TagHash, TopicConfig, TopicId, TransactionOutcome,
@@ -66,7 +66,7 @@ pub(super) fn beginning() -> Vec<Record> {
 }
 
 /// The record for this step; `None` if it only lets time pass.
-pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
+pub(super) fn interpret(log: &mut RecordLog, step: Step) -> Option<Record> {
     Some(match step.what % 54 {
         0 | 1 => {
             let long = [600_001, 86_400_001, PIN_MS + 1];
@@ -119,7 +119,7 @@ pub(super) fn interpret(log: &mut Log, step: Step) -> Option<Record> {
 }
 
 /// A group and a topic that it joined, now and then others.
-fn joined(log: &Log, step: Step) -> (GroupId, TopicId) {
+fn joined(log: &RecordLog, step: Step) -> (GroupId, TopicId) {
     let all: Vec<_> = log.state.groups().progress_after(None).map(|(group, topic, _)| (group.id, topic)).collect();
     if all.is_empty() || step.a.is_multiple_of(8) {
         return (step.group(), step.topic());
@@ -136,7 +136,7 @@ fn filter(of: u16) -> TagFilter {
     }
 }
 
-fn topic_put(log: &Log, step: Step) -> Record {
+fn topic_put(log: &RecordLog, step: Step) -> Record {
     let name = step.name("t", step.a);
     let max_checks = [0, 1, 2, 15][usize::from(step.b >> 4) % 4];
     let schedule = if step.b & 8 == 0 { vec![] } else { vec![Duration::from_secs(1), Duration::from_secs(2)] };
@@ -147,7 +147,7 @@ fn topic_put(log: &Log, step: Step) -> Record {
     Record::TopicPut(TopicPut { name, config, expected_revision })
 }
 
-fn group_put(log: &Log, step: Step) -> Record {
+fn group_put(log: &RecordLog, step: Step) -> Record {
     let name = step.name("g", step.a);
     let start = if step.b.is_multiple_of(2) { StartPosition::Beginning } else { StartPosition::End };
     // Not one of the topics above: a dead letter there would count as a second commit.
@@ -158,7 +158,7 @@ fn group_put(log: &Log, step: Step) -> Record {
 }
 
 /// Lets some queues begin a little later than they do.
-fn expire(log: &Log, step: Step) -> Record {
+fn expire(log: &RecordLog, step: Step) -> Record {
     let topic = step.topic();
     let start = |queue| log.state.topics().get(topic).map_or(QueueOffset::FIRST, |topic| topic.start(queue));
     let starts = [(0, step.b % 4), (1, step.c % 4), (2, 1)].into_iter().skip(usize::from(step.c >> 4) % 3);
@@ -169,7 +169,7 @@ fn expire(log: &Log, step: Step) -> Record {
 }
 
 /// Carries a message, a half, or a piece of a component, that may be needed or not.
-fn carried(log: &Log, step: Step) -> Record {
+fn carried(log: &RecordLog, step: Step) -> Record {
     let mut record = Vec::new();
     let kind = if step.c.is_multiple_of(3) { MessageKind::Transaction } else { MessageKind::Normal };
     let place = MessagePlace { topic: step.topic(), queue: 0, stored_at: log.now };
@@ -211,20 +211,20 @@ fn message(step: Step) -> MessageHead {
 }
 
 /// A transaction that is or was there, or none.
-fn transaction(log: &Log, step: Step) -> HalfPosition {
+fn transaction(log: &RecordLog, step: Step) -> HalfPosition {
     let halves = log.records.iter().filter(|(_, record)| matches!(record, Record::Half(_)));
     let mut all: Vec<HalfPosition> = halves.map(|(at, _)| HalfPosition::of(at.position)).collect();
     all.push(HalfPosition(u64::from(step.a) * 100));
     all[usize::from(step.a) % all.len()]
 }
 
-fn end(log: &Log, step: Step) -> Record {
+fn end(log: &RecordLog, step: Step) -> Record {
     let outcome = if step.b.is_multiple_of(3) { TransactionOutcome::RolledBack } else { TransactionOutcome::Committed };
     let (transaction, queue) = (transaction(log, step), u32::from(step.c % 5));
     Record::End(End { transaction, outcome, queue, by: step.by(), reason: String::new() })
 }
 
-fn check_answered(log: &Log, step: Step) -> Record {
+fn check_answered(log: &RecordLog, step: Step) -> Record {
     let transaction = transaction(log, step);
     let next = log.state.open_transactions().get(transaction).map_or(1, |open| open.checks + 1);
     let check_number = if step.b.is_multiple_of(4) { u32::from(step.c % 4) } else { next };
@@ -233,7 +233,7 @@ fn check_answered(log: &Log, step: Step) -> Record {
     Record::CheckAnswered(CheckAnswered { transaction, check_number, asked_at, retry_after_ms, by: step.by(), reason })
 }
 
-fn component_failed(log: &Log, step: Step) -> Record {
+fn component_failed(log: &RecordLog, step: Step) -> Record {
     let transaction = transaction(log, step);
     let open = log.state.open_transactions().get(transaction);
     let check_number = open.map_or(1, |open| open.checks + 1) + u32::from(step.b.is_multiple_of(8));
@@ -250,7 +250,7 @@ fn component_failed(log: &Log, step: Step) -> Record {
     })
 }
 
-fn lease(log: &Log, step: Step) -> Record {
+fn lease(log: &RecordLog, step: Step) -> Record {
     let (group, topic) = joined(log, step);
     let progress = log.state.groups().get(group).and_then(|group| group.progress(topic));
     let queue = u32::from(step.c % 3);
@@ -273,7 +273,7 @@ fn lease(log: &Log, step: Step) -> Record {
 }
 
 /// About a lease that is there, or about none.
-fn about_a_lease(log: &Log, step: Step) -> Record {
+fn about_a_lease(log: &RecordLog, step: Step) -> Record {
     let (group, topic) = joined(log, step);
     let progress = log.state.groups().get(group).and_then(|group| group.progress(topic));
     let mut places: Vec<(u32, QueueOffset)> =
@@ -312,7 +312,7 @@ fn about_a_lease(log: &Log, step: Step) -> Record {
     }
 }
 
-fn plugin(log: &Log, step: Step) -> Record {
+fn plugin(log: &RecordLog, step: Step) -> Record {
     let digest = [(step.a % 3) as u8 + 1; 32];
     let name = format!("p{}", step.b % 2);
     let tag = (step.b >> 2 & 1).to_string();

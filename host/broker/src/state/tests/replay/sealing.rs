@@ -4,17 +4,17 @@
 use proptest::prelude::*;
 
 use super::{Step, run, steps};
-use crate::delivery::{Picks, Reservations, Wanted, pick};
+use crate::delivery::{Demand, Picks, Reservations, pick};
 use crate::record::Record;
 use crate::state::RecordAt;
-use crate::testing::{Parts, replay};
+use crate::testing::{StoredParts, replay};
 use crate::{Generation, GroupId, Millis, QueueOffset, RecordPosition, State, TagFilter, TopicId};
 
 /// What a node has on its disk, and its live state.
 #[derive(Default)]
 struct Node {
     live: State,
-    parts: Parts,
+    parts: StoredParts,
     /// The latest snapshot: how many records it covers, and its bytes.
     snapshot: Option<(usize, Vec<u8>)>,
     /// Parts that were stored and that the live state has not adopted.
@@ -94,7 +94,7 @@ impl Node {
 }
 
 /// The state with everything in memory again, after it was written and read.
-pub(in crate::state::tests) fn canonical(state: &State, parts: &Parts) -> Vec<u8> {
+pub(in crate::state::tests) fn canonical(state: &State, parts: &StoredParts) -> Vec<u8> {
     let (_, mut state) = parts.read(&state.snapshot(RecordPosition(7))).unwrap();
     state.unseal();
     state.snapshot(RecordPosition(7))
@@ -105,7 +105,7 @@ fn picks(state: &State, now: Millis) -> Vec<Picks> {
     ids.map(|(group, topic)| {
         let filter = &TagFilter::All;
         let (generation, deadline) = (1_000_000, now.plus_ms(1));
-        let wanted = Wanted {
+        let wanted = Demand {
             group,
             topic,
             filter,
