@@ -7,7 +7,7 @@ use crate::wire::Code;
 
 /// A refusal as the edges show it. The sentence for the person is the refusal's own text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ShownRefusal {
     /// Code in the `Status` of a gRPC answer.
     pub code: Code,
     /// HTTP status.
@@ -21,12 +21,12 @@ pub struct Outcome {
 }
 
 /// One row of the table: the same outcome for both edges.
-const fn row(code: Code, http: u16, urn: &'static str, title: &'static str) -> Outcome {
-    Outcome { code, http, urn, title, retry_after_ms: None }
+const fn row(code: Code, http: u16, urn: &'static str, title: &'static str) -> ShownRefusal {
+    ShownRefusal { code, http, urn, title, retry_after_ms: None }
 }
 
 /// The table (ruling 21).
-pub fn outcome(not_done: &NotDone) -> Outcome {
+pub fn outcome(not_done: &NotDone) -> ShownRefusal {
     match not_done {
         NotDone::Refused(refusal) => refused(refusal),
         NotDone::NothingStored(why) => nothing_stored(why),
@@ -37,7 +37,7 @@ pub fn outcome(not_done: &NotDone) -> Outcome {
 }
 
 /// The rows of what the state, or the request itself, says no to.
-pub fn refused(refusal: &Refusal) -> Outcome {
+pub fn refused(refusal: &Refusal) -> ShownRefusal {
     match refusal {
         Refusal::Name(error) => name_outcome(error),
         Refusal::TopicNotFound(_) => {
@@ -81,17 +81,17 @@ pub fn refused(refusal: &Refusal) -> Outcome {
 
 /// What a client is told where it is certain that nothing was stored: it may send again without a second copy of the
 /// message.
-fn nothing_stored(why: &NothingStored) -> Outcome {
+fn nothing_stored(why: &NothingStored) -> ShownRefusal {
     match why {
-        NothingStored::Overloaded { retry_after_ms, .. } => Outcome {
+        NothingStored::Overloaded { retry_after_ms, .. } => ShownRefusal {
             retry_after_ms: Some(*retry_after_ms),
             ..row(Code::TooManyRequests, 429, "urn:vouch:error:overloaded", "Overloaded")
         },
-        NothingStored::StorageFull(_) => Outcome {
+        NothingStored::StorageFull(_) => ShownRefusal {
             retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
             ..row(Code::TooManyRequests, 507, "urn:vouch:error:storage-full", "The disk is full")
         },
-        NothingStored::Short(_) => Outcome {
+        NothingStored::Short(_) => ShownRefusal {
             retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
             ..row(Code::TooManyRequests, 503, "urn:vouch:error:short", "Something is short for the moment")
         },
@@ -108,20 +108,20 @@ fn nothing_stored(why: &NothingStored) -> Outcome {
 }
 
 /// More of something than its bound: trying again later helps.
-fn too_many() -> Outcome {
-    Outcome {
+fn too_many() -> ShownRefusal {
+    ShownRefusal {
         retry_after_ms: Some(RETRY_AFTER.as_millis() as u64),
         ..row(Code::TooManyRequests, 429, "urn:vouch:error:too-many", "Too many")
     }
 }
 
 /// A defect of the broker. What it was is in the log, not in the answer.
-fn internal() -> Outcome {
+fn internal() -> ShownRefusal {
     row(Code::InternalServerError, 500, "urn:vouch:error:internal", "Internal error")
 }
 
 /// A name that breaks a rule of names, by which kind of name it is.
-fn name_outcome(error: &NameError) -> Outcome {
+fn name_outcome(error: &NameError) -> ShownRefusal {
     let what = match error {
         NameError::Blank { what }
         | NameError::TooLong { what, .. }

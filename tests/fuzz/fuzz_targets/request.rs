@@ -6,7 +6,7 @@ use prost::Message;
 use vouch_broker::check::CheckOverrides;
 use vouch_broker::{MessageKind, Millis, TransactionId};
 use vouch_fuzz::within_memory;
-use vouch_protocol::validate::{self, Arrival, Names};
+use vouch_protocol::validate::{self, Arrival, CallNames};
 use vouch_protocol::{limits, wire};
 
 /// Memory per byte of a request: a message of two bytes is one of many fields in memory.
@@ -23,7 +23,7 @@ fn send(bytes: &[u8]) -> Option<()> {
     let request: wire::SendMessageRequest = decode(bytes)?;
     let count = request.messages.len();
     let arrival = Arrival { at: Millis(1_700_000_000_000), peer: "192.0.2.1" };
-    let sent = validate::send(request, Names::default(), arrival).ok()?;
+    let sent = validate::send(request, CallNames::default(), arrival).ok()?;
     assert!((1..=limits::SEND_BATCH_MAX).contains(&count) && sent.messages.len() == count);
     for message in sent.messages {
         assert!((1..=limits::BODY_MAX_BYTES).contains(&message.body.len()));
@@ -35,7 +35,7 @@ fn send(bytes: &[u8]) -> Option<()> {
 }
 
 fn receive(bytes: &[u8]) -> Option<()> {
-    let received = validate::receive(decode(bytes)?, Names::default(), limits::RECEIVE_INVISIBLE_MIN).ok()?;
+    let received = validate::receive(decode(bytes)?, CallNames::default(), limits::RECEIVE_INVISIBLE_MIN).ok()?;
     assert!((1..=limits::RECEIVE_BATCH_MAX).contains(&received.max));
     let allowed = limits::RECEIVE_INVISIBLE_MIN..=limits::INVISIBLE_MAX;
     assert!(received.invisible.is_none_or(|length| allowed.contains(&length)));
@@ -45,7 +45,7 @@ fn receive(bytes: &[u8]) -> Option<()> {
 
 fn ack(bytes: &[u8]) -> Option<()> {
     let mut request: wire::AckMessageRequest = decode(bytes)?;
-    validate::acks(&mut request, Names::default()).ok()?;
+    validate::acks(&mut request, CallNames::default()).ok()?;
     assert!((1..=limits::ACK_BATCH_MAX).contains(&request.entries.len()));
     Some(())
 }
@@ -53,7 +53,7 @@ fn ack(bytes: &[u8]) -> Option<()> {
 fn end(bytes: &[u8]) -> Option<()> {
     let request: wire::EndTransactionRequest = decode(bytes)?;
     let text = request.transaction_id.clone();
-    let decision = validate::decision(request, Names::default()).ok()?;
+    let decision = validate::decision(request, CallNames::default()).ok()?;
     assert_eq!(text.parse::<TransactionId>(), Ok(decision.transaction));
     assert!(!decision.message_id.is_empty());
     Some(())
@@ -61,14 +61,14 @@ fn end(bytes: &[u8]) -> Option<()> {
 
 fn change(bytes: &[u8]) -> Option<()> {
     let mut request: wire::ChangeInvisibleDurationRequest = decode(bytes)?;
-    let change = validate::change(&mut request, Names::default()).ok()?;
+    let change = validate::change(&mut request, CallNames::default()).ok()?;
     assert!(change.invisible <= limits::INVISIBLE_MAX);
     Some(())
 }
 
 fn settings(bytes: &[u8]) -> Option<()> {
     let request: wire::Settings = decode(bytes)?;
-    let declared = validate::settings(&request, Names::default()).ok()?;
+    let declared = validate::settings(&request, CallNames::default()).ok()?;
     assert!(declared.topics.iter().all(|topic| !topic.name.is_empty()));
     Some(())
 }
@@ -82,6 +82,6 @@ fuzz_target!(|data: &[u8]| {
         3 => end(bytes),
         4 => change(bytes),
         5 => settings(bytes),
-        _ => decode(bytes).and_then(|request| validate::forward(request, Names::default()).ok()).map(drop),
+        _ => decode(bytes).and_then(|request| validate::forward(request, CallNames::default()).ok()).map(drop),
     };
 });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
-use vouch_protocol::validate::{Names, Violation, client_id};
+use vouch_protocol::validate::{CallNames, Violation, client_id};
 use vouch_protocol::wire::Code;
 use vouch_protocol::{code, wire};
 
@@ -66,8 +66,8 @@ impl<'a> Caller<'a> {
     }
 
     /// How names are read in this call.
-    pub(super) fn names(&self) -> Names<'a> {
-        Names { namespace: self.text("x-mq-namespace") }
+    pub(super) fn names(&self) -> CallNames<'a> {
+        CallNames { namespace: self.text("x-mq-namespace") }
     }
 
     /// Time left, as the client says. Clients send up to decades.

@@ -25,7 +25,7 @@ impl Messaging {
         let known = self.heard(client_id);
         // What is recorded goes by the log's time, not by a wall clock that may be set.
         let arrival = Arrival { at: Millis(self.shared.node.status.now_ms()), peer: &self.peer };
-        let validate::Send { topic, messages } = validate::send(request, caller.names(), arrival)?;
+        let validate::ValidSend { topic, messages } = validate::send(request, caller.names(), arrival)?;
         if !known && messages.iter().any(|message| message.kind == MessageKind::Transaction) {
             self.introduce_producer(client_id);
         }

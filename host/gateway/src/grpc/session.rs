@@ -15,11 +15,11 @@ use super::caller::Caller;
 use super::span::About;
 
 /// The role as the node names it.
-pub(super) fn node_role(role: validate::Role) -> Role {
+pub(super) fn node_role(role: validate::ClientRole) -> Role {
     match role {
-        validate::Role::Producer => Role::Producer,
-        validate::Role::PushConsumer => Role::PushConsumer,
-        validate::Role::SimpleConsumer => Role::SimpleConsumer,
+        validate::ClientRole::Producer => Role::Producer,
+        validate::ClientRole::PushConsumer => Role::PushConsumer,
+        validate::ClientRole::SimpleConsumer => Role::SimpleConsumer,
     }
 }
 

@@ -13,7 +13,7 @@ use tonic::{Response, Status, Streaming};
 use tracing::{Instrument, Span};
 use vouch_broker::GroupConfig;
 use vouch_node::{CheckCommand, Client, Declaration, NoRoom, Question};
-use vouch_protocol::validate::{self, Declared, Names, Violation, resource};
+use vouch_protocol::validate::{self, CallNames, DeclaredClient, Violation, resource};
 use vouch_protocol::wire::telemetry_command::Command;
 use vouch_protocol::wire::{self, Code, Language, RecoverOrphanedTransactionCommand, TelemetryCommand};
 use vouch_protocol::{half_message, settings, takes_long};
@@ -304,7 +304,7 @@ impl Dialog {
     /// # Errors
     /// They cannot be used: the stream ends with the reason.
     async fn settle(&mut self, sent: wire::Settings) -> Result<Option<wire::Settings>, Status> {
-        let names = Names { namespace: self.namespace.as_deref() };
+        let names = CallNames { namespace: self.namespace.as_deref() };
         let declared = match validate::settings(&sent, names) {
             Ok(declared) => declared,
             Err(violation) => {
@@ -344,8 +344,8 @@ impl Dialog {
     }
 
     /// Notes what the client declares under its session.
-    fn declare(&self, declared: Declared) -> Result<(), Status> {
-        let Declared { role, topics, group, subscriptions, .. } = declared;
+    fn declare(&self, declared: DeclaredClient) -> Result<(), Status> {
+        let DeclaredClient { role, topics, group, subscriptions, .. } = declared;
         let declaration = Declaration { role: node_role(role), topics, group, subscriptions };
         let sessions = &self.shared.node.sessions;
         let client = Client { id: &self.client_id, address: Some(self.address) };

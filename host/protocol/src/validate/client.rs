@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vouch_broker::{Refusal, ResourceName, TagFilter};
 
-use super::{Names, Violation, consume, is_blank, refuse};
+use super::{CallNames, Violation, consume, is_blank, refuse};
 use crate::convert::duration;
 use crate::limits;
 use crate::wire::{self, ClientType, Code, Language, settings::PubSub};
@@ -26,7 +26,7 @@ pub fn client_id(header: Option<&str>) -> Result<&str, Violation> {
 
 /// What a client is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
+pub enum ClientRole {
     /// Sends.
     Producer,
     /// Receives in a loop; the server renews its leases.
@@ -35,7 +35,7 @@ pub enum Role {
     SimpleConsumer,
 }
 
-impl Role {
+impl ClientRole {
     fn of(number: i32) -> Result<Option<Self>, Violation> {
         match ClientType::try_from(number) {
             Ok(ClientType::Unspecified) => Ok(None),
@@ -53,9 +53,9 @@ impl Role {
 
 /// What a client declared about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Declared {
+pub struct DeclaredClient {
     /// Producer or consumer.
-    pub role: Role,
+    pub role: ClientRole,
     /// Implementation language, as the client's software declares it.
     pub language: Language,
     /// Topics that a producer sends to: it may be asked about half messages in them.
@@ -69,12 +69,12 @@ pub struct Declared {
 }
 
 /// Checks the Settings of a client.
-pub fn settings(settings: &wire::Settings, names: Names<'_>) -> Result<Declared, Violation> {
+pub fn settings(settings: &wire::Settings, names: CallNames<'_>) -> Result<DeclaredClient, Violation> {
     check_client_properties(settings)?;
-    let role = Role::of(settings.client_type.unwrap_or_default())?;
+    let role = ClientRole::of(settings.client_type.unwrap_or_default())?;
     let agent = settings.user_agent.as_ref();
-    let mut declared = Declared {
-        role: Role::Producer,
+    let mut declared = DeclaredClient {
+        role: ClientRole::Producer,
         language: agent.map_or(Language::Unspecified, wire::Ua::language),
         topics: Vec::new(),
         group: None,
@@ -83,7 +83,7 @@ pub fn settings(settings: &wire::Settings, names: Names<'_>) -> Result<Declared,
     };
     match &settings.pub_sub {
         Some(PubSub::Publishing(publishing)) => {
-            if !matches!(role, None | Some(Role::Producer)) {
+            if !matches!(role, None | Some(ClientRole::Producer)) {
                 return refuse(Code::UnrecognizedClientType, "publishing settings need the client type PRODUCER");
             }
             bounded("topics", publishing.topics.len())?;
@@ -92,10 +92,10 @@ pub fn settings(settings: &wire::Settings, names: Names<'_>) -> Result<Declared,
         }
         Some(PubSub::Subscription(subscription)) => {
             declared.role = match role {
-                Some(Role::Producer) => {
+                Some(ClientRole::Producer) => {
                     return refuse(Code::UnrecognizedClientType, "a PRODUCER needs publishing settings");
                 }
-                role => role.unwrap_or(Role::SimpleConsumer),
+                role => role.unwrap_or(ClientRole::SimpleConsumer),
             };
             declared.group = Some(names.group(subscription.group.clone())?);
             bounded("subscriptions", subscription.subscriptions.len())?;
@@ -159,15 +159,18 @@ fn map_encoded_len(properties: &std::collections::BTreeMap<String, String>) -> u
 }
 
 /// Checks a Heartbeat: its role, and the group of a consumer. A session can be built from it (§4.2).
-pub fn heartbeat(request: wire::HeartbeatRequest, names: Names<'_>) -> Result<(Role, Option<ResourceName>), Violation> {
-    let role = match Role::of(request.client_type)? {
+pub fn heartbeat(
+    request: wire::HeartbeatRequest,
+    names: CallNames<'_>,
+) -> Result<(ClientRole, Option<ResourceName>), Violation> {
+    let role = match ClientRole::of(request.client_type)? {
         Some(role) => role,
-        None if request.group.is_some() => Role::SimpleConsumer,
-        None => Role::Producer,
+        None if request.group.is_some() => ClientRole::SimpleConsumer,
+        None => ClientRole::Producer,
     };
     let group = match role {
-        Role::Producer => None,
-        Role::PushConsumer | Role::SimpleConsumer => Some(names.group(request.group)?),
+        ClientRole::Producer => None,
+        ClientRole::PushConsumer | ClientRole::SimpleConsumer => Some(names.group(request.group)?),
     };
     Ok((role, group))
 }

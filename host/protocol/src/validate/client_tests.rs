@@ -38,7 +38,7 @@ fn consumer(subscriptions: &[(&str, &str)]) -> Settings {
 }
 
 fn code(settings: &Settings) -> Option<Code> {
-    super::settings(settings, Names::default()).err().map(|violation| violation.code)
+    super::settings(settings, CallNames::default()).err().map(|violation| violation.code)
 }
 
 #[test]
@@ -53,16 +53,16 @@ fn the_client_id_must_be_there_and_bounded() {
 
 #[test]
 fn a_producer_declares_its_topics() {
-    let declared = settings(&producer(&["a", "b"]), Names::default()).unwrap();
-    assert_eq!(declared.role, Role::Producer);
+    let declared = settings(&producer(&["a", "b"]), CallNames::default()).unwrap();
+    assert_eq!(declared.role, ClientRole::Producer);
     assert_eq!(declared.topics, [ResourceName::plain("a"), ResourceName::plain("b")]);
     assert_eq!((declared.group, declared.language), (None, Language::NodeJs));
 }
 
 #[test]
 fn a_consumer_declares_its_group_and_subscriptions() {
-    let declared = settings(&consumer(&[("a", "x || y"), ("b", "*")]), Names::default()).unwrap();
-    assert_eq!(declared.role, Role::PushConsumer);
+    let declared = settings(&consumer(&[("a", "x || y"), ("b", "*")]), CallNames::default()).unwrap();
+    assert_eq!(declared.role, ClientRole::PushConsumer);
     assert_eq!(declared.group, Some(ResourceName::plain("group")));
     let expected =
         [(ResourceName::plain("a"), TagFilter::tags(["x", "y"])), (ResourceName::plain("b"), TagFilter::All)];
@@ -134,12 +134,12 @@ fn client_properties_are_bounded_on_both_sides() {
 fn a_heartbeat_is_enough_to_know_a_client() {
     let beat = |client_type: ClientType, group: Option<&str>| {
         let request = wire::HeartbeatRequest { client_type: client_type as i32, group: group.map(resource) };
-        heartbeat(request, Names::default()).map_err(|violation| violation.code)
+        heartbeat(request, CallNames::default()).map_err(|violation| violation.code)
     };
-    assert_eq!(beat(ClientType::Producer, None), Ok((Role::Producer, None)));
+    assert_eq!(beat(ClientType::Producer, None), Ok((ClientRole::Producer, None)));
     let group = Some(ResourceName::plain("g"));
-    assert_eq!(beat(ClientType::PushConsumer, Some("g")), Ok((Role::PushConsumer, group.clone())));
-    assert_eq!(beat(ClientType::Unspecified, Some("g")), Ok((Role::SimpleConsumer, group)));
+    assert_eq!(beat(ClientType::PushConsumer, Some("g")), Ok((ClientRole::PushConsumer, group.clone())));
+    assert_eq!(beat(ClientType::Unspecified, Some("g")), Ok((ClientRole::SimpleConsumer, group)));
     assert_eq!(beat(ClientType::SimpleConsumer, None), Err(Code::IllegalConsumerGroup));
     assert_eq!(beat(ClientType::PushConsumer, Some("a.b")), Err(Code::IllegalConsumerGroup));
 }
@@ -148,10 +148,10 @@ proptest! {
     #[test]
     fn no_bytes_make_the_checks_panic(bytes: Vec<u8>) {
         if let Ok(settings) = Settings::decode(&bytes[..]) {
-            let _ = super::settings(&settings, Names::default());
+            let _ = super::settings(&settings, CallNames::default());
         }
         if let Ok(request) = wire::HeartbeatRequest::decode(&bytes[..]) {
-            let _ = heartbeat(request, Names::default());
+            let _ = heartbeat(request, CallNames::default());
         }
     }
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use vouch_broker::{Refusal, ResourceName, TagFilter};
 
-use super::{Names, Violation, refuse};
+use super::{CallNames, Violation, refuse};
 use crate::convert::duration;
 use crate::limits;
 use crate::wire::{self, Code, FilterExpression, FilterType};
 
 /// A request to receive that broke no rule of the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receive {
+pub struct ValidReceive {
     /// Consumer group.
     pub group: ResourceName,
     /// Topic; the queue of the request is no restriction (§4.6.2).
@@ -31,16 +31,16 @@ pub struct Receive {
 /// Checks a ReceiveMessage request. `invisible_min` is the shortest lease that it may ask for.
 pub fn receive(
     request: wire::ReceiveMessageRequest,
-    names: Names<'_>,
+    names: CallNames<'_>,
     invisible_min: Duration,
-) -> Result<Receive, Violation> {
+) -> Result<ValidReceive, Violation> {
     let topic = names.topic(request.message_queue.and_then(|queue| queue.topic))?;
     let group = names.group(request.group)?;
     let invisible = match request.invisible_duration {
         Some(wire) if !request.auto_renew => Some(invisible(&wire, invisible_min)?),
         _ => None,
     };
-    Ok(Receive {
+    Ok(ValidReceive {
         group,
         topic,
         max: u32::try_from(request.batch_size).unwrap_or(0).clamp(1, limits::RECEIVE_BATCH_MAX),
@@ -123,7 +123,7 @@ pub fn tag_filter(filter: Option<&FilterExpression>) -> Result<TagFilter, Violat
 /// in the answer, also in a refusal (§4.7).
 pub fn acks(
     request: &mut wire::AckMessageRequest,
-    names: Names<'_>,
+    names: CallNames<'_>,
 ) -> Result<(ResourceName, ResourceName), Violation> {
     let topic = names.topic(request.topic.take())?;
     let group = names.group(request.group.take())?;
@@ -151,7 +151,7 @@ pub struct Change {
 }
 
 /// Checks a ChangeInvisibleDuration request; its handle stays with the caller, who has to echo it.
-pub fn change(request: &mut wire::ChangeInvisibleDurationRequest, names: Names<'_>) -> Result<Change, Violation> {
+pub fn change(request: &mut wire::ChangeInvisibleDurationRequest, names: CallNames<'_>) -> Result<Change, Violation> {
     let topic = names.topic(request.topic.take())?;
     let group = names.group(request.group.take())?;
     let invisible = invisible_duration(request.invisible_duration.as_ref())?;
@@ -172,7 +172,10 @@ pub struct Forward {
 }
 
 /// Checks a ForwardMessageToDeadLetterQueue request.
-pub fn forward(request: wire::ForwardMessageToDeadLetterQueueRequest, names: Names<'_>) -> Result<Forward, Violation> {
+pub fn forward(
+    request: wire::ForwardMessageToDeadLetterQueueRequest,
+    names: CallNames<'_>,
+) -> Result<Forward, Violation> {
     let topic = names.topic(request.topic)?;
     let group = names.group(request.group)?;
     Ok(Forward { group, topic, handle: request.receipt_handle, attempts: request.delivery_attempt })

@@ -31,7 +31,7 @@ fn a_receive_is_read_with_its_bounds() {
     let read = |change: fn(&mut wire::ReceiveMessageRequest)| {
         let mut request = request();
         change(&mut request);
-        receive(request, Names::default(), limits::RECEIVE_INVISIBLE_MIN).map_err(|violation| violation.code)
+        receive(request, CallNames::default(), limits::RECEIVE_INVISIBLE_MIN).map_err(|violation| violation.code)
     };
     let plain = read(|_| ()).unwrap();
     assert_eq!((plain.topic.name.as_str(), plain.group.name.as_str(), plain.max), ("orders", "group", 16));
@@ -39,7 +39,7 @@ fn a_receive_is_read_with_its_bounds() {
     for (wanted, given) in [(i32::MIN, 1), (-1, 1), (0, 1), (1, 1), (32, 32), (33, 32), (i32::MAX, 32)] {
         let mut request = request();
         request.batch_size = wanted;
-        assert_eq!(receive(request, Names::default(), limits::RECEIVE_INVISIBLE_MIN).unwrap().max, given);
+        assert_eq!(receive(request, CallNames::default(), limits::RECEIVE_INVISIBLE_MIN).unwrap().max, given);
     }
     assert_eq!(read(|request| request.message_queue = None), Err(Code::IllegalTopic));
     assert_eq!(read(|request| request.group = None), Err(Code::IllegalConsumerGroup));
@@ -51,7 +51,7 @@ fn the_lease_of_a_receive_is_bounded_unless_the_server_renews_it() {
         let mut request = request();
         request.invisible_duration = Some(prost_types::Duration { seconds, nanos });
         request.auto_renew = auto_renew;
-        receive(request, Names::default(), min).map(|receive| receive.invisible)
+        receive(request, CallNames::default(), min).map(|receive| receive.invisible)
     };
     let (min, least) = (limits::RECEIVE_INVISIBLE_MIN, limits::RECEIVE_INVISIBLE_LEAST);
     assert_eq!(receive_for(10, 0, false, min), Ok(Some(Duration::from_secs(10))));
@@ -145,7 +145,7 @@ fn acknowledgements_are_bounded_on_both_sides() {
     let with = |count| {
         let entries = vec![AckMessageEntry::default(); count];
         let mut request = wire::AckMessageRequest { group: resource("g"), topic: resource("t"), entries };
-        let checked = acks(&mut request, Names::default()).map_err(|violation| violation.code);
+        let checked = acks(&mut request, CallNames::default()).map_err(|violation| violation.code);
         assert_eq!(request.entries.len(), count, "the answer mirrors them");
         checked.map(|(topic, group)| (topic.name, group.name))
     };
@@ -165,7 +165,7 @@ fn a_change_and_a_forward_are_read() {
         suspend: Some(true),
         ..Default::default()
     };
-    let changed = change(&mut request, Names::default()).unwrap();
+    let changed = change(&mut request, CallNames::default()).unwrap();
     assert_eq!((changed.invisible, changed.suspend), (Duration::from_secs(30), true));
     assert_eq!(request.receipt_handle, "handle", "the answer echoes it");
     let request = wire::ForwardMessageToDeadLetterQueueRequest {
@@ -175,7 +175,7 @@ fn a_change_and_a_forward_are_read() {
         delivery_attempt: 4,
         ..Default::default()
     };
-    let forwarded = forward(request, Names::default()).unwrap();
+    let forwarded = forward(request, CallNames::default()).unwrap();
     assert_eq!((forwarded.handle.as_str(), forwarded.attempts), ("handle", 4));
 }
 
@@ -183,13 +183,13 @@ proptest! {
     #[test]
     fn no_bytes_make_the_checks_panic(bytes: Vec<u8>) {
         if let Ok(request) = wire::ReceiveMessageRequest::decode(&bytes[..]) {
-            let _ = receive(request, Names::default(), limits::RECEIVE_INVISIBLE_MIN);
+            let _ = receive(request, CallNames::default(), limits::RECEIVE_INVISIBLE_MIN);
         }
         if let Ok(mut request) = wire::AckMessageRequest::decode(&bytes[..]) {
-            let _ = acks(&mut request, Names::default());
+            let _ = acks(&mut request, CallNames::default());
         }
         if let Ok(mut request) = wire::ChangeInvisibleDurationRequest::decode(&bytes[..]) {
-            let _ = change(&mut request, Names::default());
+            let _ = change(&mut request, CallNames::default());
         }
     }
 

@@ -12,12 +12,12 @@ use std::borrow::Cow;
 
 use vouch_broker::{NameError, Refusal};
 
-pub use client::{Declared, Role, client_id, heartbeat, settings};
+pub use client::{ClientRole, DeclaredClient, client_id, heartbeat, settings};
 pub use consume::{
-    Change, Forward, Receive, acks, change, forward, invisible_duration, poll_wait, receive, tag_filter,
+    Change, Forward, ValidReceive, acks, change, forward, invisible_duration, poll_wait, receive, tag_filter,
 };
-pub use name::{Names, resource};
-pub use send::{Arrival, Send, send};
+pub use name::{CallNames, resource};
+pub use send::{Arrival, ValidSend, send};
 pub use transaction::{Decision, decision};
 
 use crate::code;

@@ -7,12 +7,12 @@ use crate::wire::Resource;
 
 /// How the names of one call are read.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Names<'a> {
+pub struct CallNames<'a> {
     /// Header `x-mq-namespace`. It rules where it is not empty; the field of the request is the fallback (§4.0).
     pub namespace: Option<&'a str>,
 }
 
-impl Names<'_> {
+impl CallNames<'_> {
     /// The topic of a request.
     pub fn topic(&self, resource: Option<Resource>) -> Result<ResourceName, Violation> {
         let name = self.place(resource)?;
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_namespace_of_the_header_rules_and_the_field_is_the_fallback() {
-        let of = |header| Names { namespace: header }.topic(wire("field", "t")).unwrap().namespace;
+        let of = |header| CallNames { namespace: header }.topic(wire("field", "t")).unwrap().namespace;
         assert_eq!(of(Some("header")), "header");
         assert_eq!(of(Some("")), "field");
         assert_eq!(of(None), "field");
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn names_have_their_own_codes_and_bounds_on_both_sides() {
-        let names = Names::default();
+        let names = CallNames::default();
         let topic = |name: &str| names.topic(wire("", name)).map_err(|violation| violation.code);
         let group = |name: &str| names.group(wire("", name)).map_err(|violation| violation.code);
         assert!(topic(&"t".repeat(127)).is_ok());
@@ -72,14 +72,14 @@ mod tests {
         assert!(group(&"g".repeat(120)).is_ok());
         assert_eq!(group(&"g".repeat(121)), Err(Code::IllegalConsumerGroup));
         assert_eq!(names.topic(None).map_err(|violation| violation.code), Err(Code::IllegalTopic));
-        let namespace = Names { namespace: Some("a/b") }.topic(wire("", "t"));
+        let namespace = CallNames { namespace: Some("a/b") }.topic(wire("", "t"));
         assert_eq!(namespace.map_err(|violation| violation.code), Err(Code::BadRequest));
     }
 
     #[test]
     fn a_namespace_that_the_header_overrules_is_bounded_as_one_that_rules() {
         let of = |namespace: &str| {
-            let (header, plain) = (Names { namespace: Some("header") }, Names::default());
+            let (header, plain) = (CallNames { namespace: Some("header") }, CallNames::default());
             let read = [header, plain].map(|names| {
                 let (topic, group) = (names.topic(wire(namespace, "n")), names.group(wire(namespace, "n")));
                 [topic, group].map(|name| name.map(drop).map_err(|violation| violation.code))

@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 use vouch_broker::check::CheckOverrides;
 use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, Refusal, ResourceName};
 
-use super::{Names, Violation, has_control, is_blank, refuse};
+use super::{CallNames, Violation, has_control, is_blank, refuse};
 use crate::convert::{duration, millis};
 use crate::reserved::is_reserved;
 use crate::wire::{self, Code, Encoding, MessageType, SystemProperties};
@@ -24,7 +24,7 @@ pub struct Arrival<'a> {
 
 /// A request to send that broke no rule of the wire. Whether the topic exists and takes the kind is the broker's to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Send {
+pub struct ValidSend {
     /// The one topic of all messages.
     pub topic: ResourceName,
     /// At least one, in the order of the request.
@@ -32,7 +32,11 @@ pub struct Send {
 }
 
 /// Checks a request to send. All or nothing: one bad message refuses the request.
-pub fn send(request: wire::SendMessageRequest, names: Names<'_>, arrival: Arrival<'_>) -> Result<Send, Violation> {
+pub fn send(
+    request: wire::SendMessageRequest,
+    names: CallNames<'_>,
+    arrival: Arrival<'_>,
+) -> Result<ValidSend, Violation> {
     let mut messages = request.messages;
     let Some(first) = messages.first_mut() else {
         return refuse(Code::MessageCorrupted, "the request has no messages; send at least one");
@@ -44,7 +48,7 @@ pub fn send(request: wire::SendMessageRequest, names: Names<'_>, arrival: Arriva
     }
     check_batch(&messages)?;
     let messages = messages.into_iter().map(|message| new_message(message, arrival)).collect::<Result<_, _>>()?;
-    Ok(Send { topic, messages })
+    Ok(ValidSend { topic, messages })
 }
 
 /// Bounds a batch by the number of its messages and by their bytes. A single one is bounded elsewhere, with a code of

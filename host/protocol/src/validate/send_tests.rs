@@ -19,8 +19,8 @@ fn message() -> Message {
     }
 }
 
-fn check(messages: Vec<Message>) -> Result<Send, Violation> {
-    send(SendMessageRequest { messages }, Names::default(), Arrival { at: NOW, peer: "10.0.0.9" })
+fn check(messages: Vec<Message>) -> Result<ValidSend, Violation> {
+    send(SendMessageRequest { messages }, CallNames::default(), Arrival { at: NOW, peer: "10.0.0.9" })
 }
 
 /// The code that a change of the good message earns; none if it is still good.
@@ -43,7 +43,7 @@ fn a_plain_message_passes_with_all_it_says() {
     system.born_host = "host".into();
     system.trace_context = Some("trace".into());
     system.delivery_attempt = Some(77);
-    let Send { topic, messages } = check(vec![sent]).unwrap();
+    let ValidSend { topic, messages } = check(vec![sent]).unwrap();
     assert_eq!(topic, ResourceName::plain("orders"));
     let expected = NewMessage {
         message_id: "01AB".into(),
@@ -286,7 +286,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_check_panic(bytes: Vec<u8>) {
         if let Ok(request) = SendMessageRequest::decode(&bytes[..]) {
-            let _ = send(request, Names::default(), Arrival { at: NOW, peer: "" });
+            let _ = send(request, CallNames::default(), Arrival { at: NOW, peer: "" });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use vouch_broker::{ResourceName, TransactionId};
 
-use super::{Names, Violation, is_blank, refuse};
+use super::{CallNames, Violation, is_blank, refuse};
 use crate::wire::{self, Code, TransactionResolution, TransactionSource};
 
 /// Characters of a strange transaction id that a refusal repeats; real ones have 21.
@@ -24,7 +24,7 @@ pub struct Decision {
 }
 
 /// Checks an EndTransaction request.
-pub fn decision(request: wire::EndTransactionRequest, names: Names<'_>) -> Result<Decision, Violation> {
+pub fn decision(request: wire::EndTransactionRequest, names: CallNames<'_>) -> Result<Decision, Violation> {
     let topic = names.topic(request.topic)?;
     if is_blank(&request.transaction_id) {
         let text = "the transaction id is blank; send the one from the receipt of the half message";
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_decision_is_read() {
-        let of = |resolution| decision(request(ID, resolution), Names::default());
+        let of = |resolution| decision(request(ID, resolution), CallNames::default());
         assert_eq!(of(1).unwrap().commit, Some(true));
         assert_eq!(of(2).unwrap().commit, Some(false));
         assert_eq!(of(0).unwrap().commit, None);
@@ -86,11 +86,11 @@ mod tests {
     #[test]
     fn a_blank_or_strange_transaction_id_has_its_code() {
         for id in ["", "  ", "x", "X0000000000000000002A", &"f".repeat(10_000)] {
-            let violation = decision(request(id, 1), Names::default()).unwrap_err();
+            let violation = decision(request(id, 1), CallNames::default()).unwrap_err();
             assert_eq!(violation.code, Code::InvalidTransactionId, "{id:?}");
             assert!(violation.text.len() < 1000);
         }
         let blank_message = wire::EndTransactionRequest { message_id: " ".into(), ..request(ID, 1) };
-        assert_eq!(decision(blank_message, Names::default()).unwrap_err().code, Code::IllegalMessageId);
+        assert_eq!(decision(blank_message, CallNames::default()).unwrap_err().code, Code::IllegalMessageId);
     }
 }
