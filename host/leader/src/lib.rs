@@ -36,7 +36,7 @@ use polls::Polls;
 use renewal::Orphans;
 
 pub use outcomes::Changed;
-pub use poll::{Answer, Batch, Poll, Waiter};
+pub use poll::{Batch, Poll, ReceiveAnswer, Waiter};
 pub use renewal::RENEWED_LEASE_MS;
 pub use series::{OTHER, SERIES_MAX, Series};
 pub use turn::{Dead, FilterOf, Members, Outside, Turn};
@@ -84,7 +84,7 @@ pub struct Wants {
     /// proposed must come back by [`Leader::unproposed`].
     pub records: Vec<Vec<u8>>,
     /// Answers to receives. Messages among them are leased in the log.
-    pub answers: Vec<(Box<dyn Waiter>, Answer)>,
+    pub answers: Vec<(Box<dyn Waiter>, ReceiveAnswer)>,
 }
 
 impl Leader {
@@ -140,7 +140,7 @@ impl Leader {
 
     /// Answers everybody who waits: nothing will come any more. `answer` makes what each hears. Whom messages are leased to
     /// already hears with [`Self::hand_out`] what became of that.
-    pub fn answer_all(&mut self, answer: impl Fn() -> Answer) {
+    pub fn answer_all(&mut self, answer: impl Fn() -> ReceiveAnswer) {
         let joined = std::mem::take(&mut self.joined).into_iter().map(|(poll, _)| poll);
         let waiting = self.polls.drain();
         for poll in waiting.into_iter().chain(joined) {
@@ -156,7 +156,7 @@ impl Leader {
         self.wants.records.push(records);
     }
 
-    fn answer(&mut self, poll: Poll, answer: Answer) {
+    fn answer(&mut self, poll: Poll, answer: ReceiveAnswer) {
         self.wants.answers.push((poll.waiter, answer));
     }
 }

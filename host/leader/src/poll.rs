@@ -21,7 +21,7 @@ pub struct Batch {
 }
 
 /// What a receive gets: messages, nothing in time, or why not.
-pub type Answer = Result<Option<Batch>, NotDone>;
+pub type ReceiveAnswer = Result<Option<Batch>, NotDone>;
 
 /// Somebody who waits for the answer to a receive.
 pub trait Waiter: Send {
@@ -32,7 +32,7 @@ pub trait Waiter: Send {
     ///
     /// # Errors
     /// He went away: the messages that he does not get.
-    fn answer(self: Box<Self>, answer: Answer) -> Result<(), Batch>;
+    fn answer(self: Box<Self>, answer: ReceiveAnswer) -> Result<(), Batch>;
 }
 
 /// One receive.

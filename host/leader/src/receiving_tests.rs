@@ -15,7 +15,7 @@ use vouch_broker::{
 };
 
 use super::{SCAN_COST, TURN_WORK};
-use crate::testing::{Around, Caller, next_at};
+use crate::testing::{Around, ReceiveCaller, next_at};
 use crate::{Dead, Leader, Poll, Turn};
 
 const TOPIC: TopicId = TopicId(1);
@@ -74,8 +74,8 @@ impl Bench {
     }
 
     /// A receive of this group that waits for so long.
-    fn poll(&self, group: u32, wait: Duration) -> (Poll, Caller) {
-        let (waiter, answer) = Caller::new();
+    fn poll(&self, group: u32, wait: Duration) -> (Poll, ReceiveCaller) {
+        let (waiter, answer) = ReceiveCaller::new();
         let (topic, group) = (ResourceName::plain("t"), ResourceName::plain(format!("g{group}")));
         let (client_id, filter, until) = ("c".to_owned(), TagFilter::All, self.began + wait);
         (Poll { topic, group, client_id, filter, max: 1, invisible_ms: 1000, auto_renew: false, until, waiter }, answer)

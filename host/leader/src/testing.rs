@@ -10,7 +10,7 @@ use std::time::Instant;
 use vouch_broker::state::RecordAt;
 use vouch_broker::{Generation, Millis, RecordPosition, ResourceName, State, TagFilter};
 
-use crate::{Answer, Batch, FilterOf, Members, Outside, Waiter};
+use crate::{Batch, FilterOf, Members, Outside, ReceiveAnswer, Waiter};
 
 /// Where the next record of a log lies, of its first millisecond.
 pub fn next_at(state: &State) -> RecordAt {
@@ -18,16 +18,16 @@ pub fn next_at(state: &State) -> RecordAt {
 }
 
 /// A caller's end of a receive. Dropped, he went away.
-pub struct Caller(Arc<Mutex<Option<Answer>>>);
+pub struct ReceiveCaller(Arc<Mutex<Option<ReceiveAnswer>>>);
 
-struct Waiting(Weak<Mutex<Option<Answer>>>);
+struct Waiting(Weak<Mutex<Option<ReceiveAnswer>>>);
 
 impl Waiter for Waiting {
     fn is_gone(&self) -> bool {
         self.0.strong_count() == 0
     }
 
-    fn answer(self: Box<Self>, answer: Answer) -> Result<(), Batch> {
+    fn answer(self: Box<Self>, answer: ReceiveAnswer) -> Result<(), Batch> {
         match (self.0.upgrade(), answer) {
             (Some(heard), answer) => *heard.lock().unwrap() = Some(answer),
             (None, Ok(Some(batch))) => return Err(batch),
@@ -37,7 +37,7 @@ impl Waiter for Waiting {
     }
 }
 
-impl Caller {
+impl ReceiveCaller {
     /// A caller who waits, behind the end that a [`crate::Poll`] has of him.
     pub fn new() -> (Box<dyn Waiter>, Self) {
         let heard = Arc::default();
@@ -45,7 +45,7 @@ impl Caller {
     }
 
     /// What he heard since this was last asked.
-    pub fn heard(&self) -> Option<Answer> {
+    pub fn heard(&self) -> Option<ReceiveAnswer> {
         self.0.lock().unwrap().take()
     }
 }

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 use vouch_broker::NotDone;
 use vouch_broker::state::Outcome;
-use vouch_leader::{Answer, Batch, Waiter};
+use vouch_leader::{Batch, ReceiveAnswer, Waiter};
 
 /// A caller who proposed something.
 pub struct Reply(oneshot::Sender<Result<Vec<Outcome>, NotDone>>);
@@ -22,14 +22,14 @@ impl Reply {
 }
 
 /// A caller who waits for messages.
-pub(crate) struct WaitingTask(pub(crate) oneshot::Sender<Answer>);
+pub(crate) struct WaitingTask(pub(crate) oneshot::Sender<ReceiveAnswer>);
 
 impl Waiter for WaitingTask {
     fn is_gone(&self) -> bool {
         self.0.is_closed()
     }
 
-    fn answer(self: Box<Self>, answer: Answer) -> Result<(), Batch> {
+    fn answer(self: Box<Self>, answer: ReceiveAnswer) -> Result<(), Batch> {
         match self.0.send(answer) {
             Err(Ok(Some(batch))) => Err(batch),
             _ => Ok(()),

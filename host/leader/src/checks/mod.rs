@@ -7,4 +7,4 @@ mod under_way;
 
 pub use errors::AskError;
 pub use schedule::{Checker, Due, Failing, NoAnswers, Schedule};
-pub use under_way::{Ask, Question};
+pub use under_way::{Ask, HandedQuestion};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A question that was handed to a client's stream.
-pub trait Question: Send + Sync {
+pub trait HandedQuestion: Send + Sync {
     /// Whether it was written to the client: from there on what the client says, or its silence, is an answer (ruling 1).
     fn was_written(&self) -> bool;
 
@@ -18,7 +18,7 @@ type AtEnd = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct Shared {
     /// Clients that it went to; none for a component's.
-    questions: Vec<(String, Arc<dyn Question>)>,
+    questions: Vec<(String, Arc<dyn HandedQuestion>)>,
     over: bool,
     at_end: Vec<AtEnd>,
 }
@@ -40,7 +40,7 @@ impl Ask {
 
     /// A question is about to be handed to a client's stream. Noted before, since the answer may be quick. Where the ask is
     /// over it is withdrawn at once.
-    pub fn note(&self, client_id: &str, question: Arc<dyn Question>) {
+    pub fn note(&self, client_id: &str, question: Arc<dyn HandedQuestion>) {
         let mut shared = self.shared();
         if shared.over {
             question.withdraw();

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::*;
 
-use crate::testing::Caller;
+use crate::testing::ReceiveCaller;
 
-fn poll(group: &str, filter: TagFilter, until: Instant) -> (Poll, Caller) {
-    let (waiter, answer) = Caller::new();
+fn poll(group: &str, filter: TagFilter, until: Instant) -> (Poll, ReceiveCaller) {
+    let (waiter, answer) = ReceiveCaller::new();
     let (topic, group) = (ResourceName::plain("t"), ResourceName::plain(group));
     let client_id = "client".to_owned();
     (Poll { topic, group, client_id, filter, max: 1, invisible_ms: 1, auto_renew: false, until, waiter }, answer)

@@ -73,7 +73,7 @@ impl Question {
     }
 }
 
-impl vouch_leader::checks::Question for Question {
+impl vouch_leader::checks::HandedQuestion for Question {
     fn was_written(&self) -> bool {
         self.written_at().is_some()
     }

@@ -2,7 +2,7 @@
 
 use vouch_broker::state::Outcome;
 use vouch_broker::{Millis, NotDone, NothingStored};
-use vouch_leader::{Answer, Waiter};
+use vouch_leader::{ReceiveAnswer, Waiter};
 
 use super::Told;
 use super::event::Entry;
@@ -35,7 +35,7 @@ pub enum Command {
     ///
     /// Messages among it are leased: the lease is written in front of everything that may lease them again, so they are
     /// handed to nobody else, but it need not be durable; after a power cut they are delivered once more.
-    AnswerReceive(Box<dyn Waiter>, Answer),
+    AnswerReceive(Box<dyn Waiter>, ReceiveAnswer),
     /// Everything before this position is applied: a snapshot may hold it.
     ///
     /// Only what is committed and durable here is applied, so no snapshot is ahead of its log.

@@ -14,7 +14,7 @@ use vouch_broker::{
 };
 use vouch_commitlog::{AppendError, Appended, Checkpoint, EntryKind, LogPosition, Operation, PoisonReport, Shortage};
 use vouch_consensus::EntryId;
-use vouch_leader::testing::{Around, Caller};
+use vouch_leader::testing::{Around, ReceiveCaller};
 use vouch_leader::{Leader, Poll};
 
 use crate::core::{
@@ -282,8 +282,8 @@ impl Bench {
     }
 
     /// A receive of so many messages that waits for so long; its leases last as long.
-    pub(super) fn receive(&self, max: usize, wait_ms: u64, invisible_ms: u64) -> (Request, Caller) {
-        let (waiter, caller) = Caller::new();
+    pub(super) fn receive(&self, max: usize, wait_ms: u64, invisible_ms: u64) -> (Request, ReceiveCaller) {
+        let (waiter, caller) = ReceiveCaller::new();
         let poll = Poll {
             topic: ResourceName::plain("t"),
             group: ResourceName::plain("g"),

@@ -7,7 +7,7 @@ use vouch_broker::record::{CheckAnswered, EndedBy};
 use vouch_broker::state::Applied;
 use vouch_broker::{Generation, GroupId, HalfPosition, QueueOffset, TopicId};
 use vouch_leader::checks::Due;
-use vouch_leader::testing::Caller;
+use vouch_leader::testing::ReceiveCaller;
 
 use super::bench::Bench;
 use super::runs::{half, take_due, topic_and_group};
@@ -53,7 +53,7 @@ struct Promises {
     /// Handed out last with this generation, and how often in all.
     handed_out: BTreeMap<QueueOffset, (Generation, u32)>,
     acked: BTreeSet<QueueOffset>,
-    waiting: Vec<Caller>,
+    waiting: Vec<ReceiveCaller>,
     /// Asks whose answer is not in the log.
     asked: Vec<Due>,
     /// How many checks of each transaction are in the log.
@@ -94,7 +94,7 @@ impl Promises {
 
     /// Takes what was handed out: nothing that was acknowledged, and each with the number that comes next.
     fn hear(&mut self) -> Result<(), TestCaseError> {
-        let answers: Vec<_> = self.waiting.iter().filter_map(Caller::heard).collect();
+        let answers: Vec<_> = self.waiting.iter().filter_map(ReceiveCaller::heard).collect();
         for batch in answers.into_iter().filter_map(Result::ok).flatten() {
             for message in &batch.messages {
                 prop_assert!(!self.acked.contains(&message.offset), "{} was acknowledged", message.offset);

@@ -8,7 +8,7 @@ use vouch_broker::{
 };
 use vouch_leader::Batch;
 use vouch_leader::checks::{Checker, Due};
-use vouch_leader::testing::Caller;
+use vouch_leader::testing::ReceiveCaller;
 
 use super::bench::{Bench, Outcomes};
 use crate::core::Claim;
@@ -59,7 +59,7 @@ struct Run {
     bench: Bench,
     dice: Dice,
     sends: Vec<(u64, Outcomes)>,
-    receives: Vec<Caller>,
+    receives: Vec<ReceiveCaller>,
     batches: Vec<Batch>,
     asks: Vec<Due>,
     stored: u64,
