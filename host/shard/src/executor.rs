@@ -9,10 +9,10 @@ use vouch_broker::{Generation, Millis, NotDone, NothingStored, RecordPosition, S
 use vouch_commitlog::LogReader;
 use vouch_leader::{Members, Outside};
 
-use crate::core::{Beginning, ClockSays, Command, Core, Event, Moment, Request, Told};
-use crate::inbox::{Inbox, Taken};
+use crate::core::{Beginning, ClockSays, Command, Core, Event, Hearer, Moment, Request};
+use crate::inbox::{Inbox, InboxContents};
 use crate::leadership::{Begun, Lead};
-use crate::log::{Found, Log, Output};
+use crate::log::{Log, Output, ShardBeginning};
 use crate::signals::Signals;
 
 /// Hears how the log goes on in this life of the node.
@@ -59,7 +59,7 @@ impl Executor {
         signals: Arc<Signals>,
         members: Arc<dyn Members>,
     ) -> Self {
-        let Found { log, applied, reserve, replica, closed } = Log::of(output);
+        let ShardBeginning { log, applied, reserve, replica, closed } = Log::of(output);
         if let Some(why) = &closed {
             signals.close(why.clone());
         }
@@ -79,7 +79,7 @@ impl Executor {
         let mut stopping = false;
         while !stopping {
             let patience = self.core.patience(self.moment());
-            let Taken { mut requests, durable, poisoned } = self.inbox.take(Some(patience), spare);
+            let InboxContents { mut requests, durable, poisoned } = self.inbox.take(Some(patience), spare);
             self.begin_turn();
             self.tell_log(durable, poisoned);
             for request in requests.drain(..) {
@@ -149,7 +149,7 @@ impl Executor {
                 }
                 Command::Answer { told, cost, answer } => {
                     self.inbox.release(cost);
-                    if let Told::Caller(reply) = told {
+                    if let Hearer::Caller(reply) = told {
                         reply.send(answer);
                     }
                 }
@@ -186,7 +186,7 @@ impl Executor {
         self.tell(Event::CoverEnd);
         self.carry_out();
         self.finish_written();
-        let Taken { requests, .. } = self.inbox.take(Some(Duration::ZERO), Vec::new());
+        let InboxContents { requests, .. } = self.inbox.take(Some(Duration::ZERO), Vec::new());
         requests.into_iter().for_each(|request| self.tell(Event::Request(request)));
         self.carry_out();
         if let Err(error) = self.log.close() {
@@ -198,7 +198,7 @@ impl Executor {
     /// Waits until all that is written is durable and applied; what comes meanwhile is refused.
     fn finish_written(&mut self) {
         while self.core.waits_for_the_log() {
-            let Taken { requests, durable, poisoned } = self.inbox.take(None, Vec::new());
+            let InboxContents { requests, durable, poisoned } = self.inbox.take(None, Vec::new());
             self.begin_turn();
             self.tell_log(durable, poisoned);
             requests.into_iter().for_each(|request| self.tell(Event::Request(request)));

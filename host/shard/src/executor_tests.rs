@@ -98,7 +98,7 @@ fn a_shard_that_does_not_lead_writes_nothing() {
     let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Living::default()));
     let mut records = Vec::new();
     NodeStarted { version: VERSION.to_owned() }.encode(&mut records);
-    let proposal = Proposal { records, told: Told::Nobody, cost: 0, claim: Claim::Reserve };
+    let proposal = Proposal { records, told: Hearer::Nobody, cost: 0, claim: Claim::Reserve };
     executor.tell(Event::Request(Request::Propose(proposal)));
     executor.tell(Event::TurnEnds(None));
     executor.carry_out();

@@ -8,7 +8,7 @@ use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
 use vouch_leader::{Batch, Leader, Members, Poll, Waiter};
 
-use crate::core::{Claim, Proposal, Request, Standing, Told};
+use crate::core::{Claim, Hearer, Proposal, Request, Standing};
 use crate::executor::{Executor, OnBegun};
 use crate::inbox::Inbox;
 use crate::leadership::Lead;
@@ -92,7 +92,7 @@ impl Shard {
     async fn propose_as(&self, records: Vec<u8>, claim: Claim) -> Result<Vec<Outcome>, NotDone> {
         let cost = self.inbox.reserve(records.len())?;
         let (reply, answer) = Reply::new();
-        self.inbox.push(Request::Propose(Proposal { records, told: Told::Caller(reply), cost, claim }));
+        self.inbox.push(Request::Propose(Proposal { records, told: Hearer::Caller(reply), cost, claim }));
         answer.await.unwrap_or_else(|_| Err(no_answer()))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use vouch_broker::{NotDone, NothingStored};
 use vouch_commitlog::{Durable, LogPosition};
 
-use crate::core::{Proposal, Request, Told};
+use crate::core::{Hearer, Proposal, Request};
 
 /// Bytes that a request costs besides its records: queue entries, replies, indexes.
 const COMMAND_COST: u64 = 512;
@@ -18,7 +18,7 @@ const RETRY_AFTER_MS: u64 = 200;
 
 /// Drops a request that nobody has looked at.
 fn refuse(request: Request) {
-    if let Request::Propose(Proposal { told: Told::Caller(reply), .. }) = request {
+    if let Request::Propose(Proposal { told: Hearer::Caller(reply), .. }) = request {
         reply.send(Err(NothingStored::Stopping.into()));
     }
 }
@@ -33,7 +33,7 @@ struct Waiting {
 }
 
 /// What the executor finds when it looks.
-pub(crate) struct Taken {
+pub(crate) struct InboxContents {
     pub(crate) requests: Vec<Request>,
     /// Everything before this position is durable.
     pub(crate) durable: Option<LogPosition>,
@@ -140,7 +140,7 @@ impl Inbox {
     }
 
     /// Takes everything that waits; sleeps up to `patience` (for ever if `None`) while there is nothing.
-    pub(crate) fn take(&self, patience: Option<Duration>, spare: Vec<Request>) -> Taken {
+    pub(crate) fn take(&self, patience: Option<Duration>, spare: Vec<Request>) -> InboxContents {
         let mut spare = spare;
         loop {
             // First say "asleep", then look: what comes after the look finds the word and wakes.
@@ -149,7 +149,8 @@ impl Inbox {
             let empty = waiting.requests.is_empty() && waiting.durable.is_none() && waiting.poisoned.is_none();
             if !empty || patience == Some(Duration::ZERO) {
                 let requests = std::mem::replace(&mut waiting.requests, std::mem::take(&mut spare));
-                let taken = Taken { requests, durable: waiting.durable.take(), poisoned: waiting.poisoned.take() };
+                let taken =
+                    InboxContents { requests, durable: waiting.durable.take(), poisoned: waiting.poisoned.take() };
                 drop(waiting);
                 self.asleep.store(false, Ordering::Release);
                 return taken;

@@ -5,7 +5,7 @@ use vouch_commitlog::{AppendError, Appended, Appender, LogPosition, LogReader};
 
 use vouch_consensus::{Replica, Vote};
 
-use crate::core::{Body, Entry, LogStanding};
+use crate::core::{Body, EntryToAppend, LogStanding};
 
 /// Space of the log that sends leave to what ends transactions, acknowledges or makes room when the disk is full: some
 /// hundred thousand such records. At most half of what is prepared ahead.
@@ -47,7 +47,7 @@ pub(crate) struct Log {
 }
 
 /// How a shard begins on a log.
-pub(crate) struct Found {
+pub(crate) struct ShardBeginning {
     pub(crate) log: Log,
     pub(crate) applied: LogPosition,
     pub(crate) reserve: u64,
@@ -60,17 +60,17 @@ fn fixed(appended: LogPosition, durable: LogPosition) -> LogStanding {
 }
 
 impl Log {
-    pub(crate) fn of(output: Output) -> Found {
+    pub(crate) fn of(output: Output) -> ShardBeginning {
         match output {
             Output::Log { appender, reader, prepared, replica } => {
                 // What was recovered is durable and applied before the executor begins.
                 let applied = appender.appended();
                 let log = Self { fixed: fixed(applied, applied), appender: Some(appender), reader: Some(reader) };
-                Found { log, applied, reserve: RESERVE_BYTES.min(prepared / 2), replica: Some(*replica), closed: None }
+                ShardBeginning { log, applied, reserve: RESERVE_BYTES.min(prepared / 2), replica: Some(*replica), closed: None }
             }
             Output::Refused { why, appended, durable, applied } => {
                 let log = Self { appender: None, reader: None, fixed: fixed(appended, durable) };
-                Found { log, applied, reserve: 0, replica: None, closed: Some(why) }
+                ShardBeginning { log, applied, reserve: 0, replica: None, closed: Some(why) }
             }
         }
     }
@@ -97,7 +97,7 @@ impl Log {
     ///
     /// # Errors
     /// Those of [`Appender::append`].
-    pub(crate) fn append(&mut self, entry: &Entry) -> Result<Appended, AppendError> {
+    pub(crate) fn append(&mut self, entry: &EntryToAppend) -> Result<Appended, AppendError> {
         let parts: Vec<&[u8]> = entry.proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
         let appender = self.appender.as_mut().expect("a core writes nothing to a log that is closed");
         appender.append(entry.header, &parts)

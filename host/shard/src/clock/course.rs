@@ -41,7 +41,7 @@ pub(super) struct Reading {
 
 /// The log's time is to go ahead, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ahead {
+pub(super) struct AheadMicros {
     /// The log's time when it last was the wall clock's: what was stored since has times that are too early.
     pub(super) from: u64,
     /// What the wall clock says.
@@ -50,7 +50,7 @@ pub(super) struct Ahead {
 
 /// Something that a person should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum ClockNews {
     /// The wall clock is behind by so much.
     Behind(u64),
     /// The wall clock is ahead by so much, and is not followed yet.
@@ -112,7 +112,7 @@ impl Course {
     }
 
     /// Goes on to a later reading.
-    pub(super) fn advance(&mut self, reading: Reading) -> Option<Told> {
+    pub(super) fn advance(&mut self, reading: Reading) -> Option<ClockNews> {
         let passed = reading.boot.saturating_sub(self.last.boot);
         let boot = self.last.boot.max(reading.boot);
         self.last = Reading { boot, wall: reading.wall };
@@ -140,19 +140,19 @@ impl Course {
         self.tell(by)
     }
 
-    fn tell(&mut self, by: u64) -> Option<Told> {
+    fn tell(&mut self, by: u64) -> Option<ClockNews> {
         let Reading { boot, wall } = self.last;
         let behind = self.log.saturating_sub(wall);
         let (off, told) = if self.lead.is_some() && by > AT_ONCE {
-            (Off::Ahead, Told::Ahead(by))
+            (Off::Ahead, ClockNews::Ahead(by))
         } else if behind > AGREE {
-            (Off::Behind, Told::Behind(behind))
+            (Off::Behind, ClockNews::Behind(behind))
         } else if self.off == Some(Off::Behind) && behind > 0 {
             return None;
         } else if self.off.take().is_some() {
-            return Some(Told::Met);
+            return Some(ClockNews::Met);
         } else {
-            return (self.lead.is_none() && by > AGREE).then_some(Told::Followed(by));
+            return (self.lead.is_none() && by > AGREE).then_some(ClockNews::Followed(by));
         };
         let lately = self.told_at.is_some_and(|at| boot - at < TELL_EVERY);
         if self.off == Some(off) || lately {
@@ -163,11 +163,11 @@ impl Course {
     }
 
     /// The leap that is due: the wall clock was ahead for long enough. Nothing leaps until [`Course::follow`].
-    pub(super) fn due(&self) -> Option<Ahead> {
+    pub(super) fn due(&self) -> Option<AheadMicros> {
         let Lead { since, .. } = self.lead?;
         let to = self.last.wall.min(NEVER);
         let far = to.saturating_sub(self.log) > AT_ONCE;
-        (far && self.last.boot - since >= HELD).then_some(Ahead { from: self.met, to })
+        (far && self.last.boot - since >= HELD).then_some(AheadMicros { from: self.met, to })
     }
 
     /// Time leaps ahead, if it is not there yet.

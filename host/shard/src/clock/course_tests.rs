@@ -16,8 +16,8 @@ struct Machine {
     boot: u64,
     off: i64,
     course: Course,
-    leaps: Vec<Ahead>,
-    told: Vec<Told>,
+    leaps: Vec<AheadMicros>,
+    told: Vec<ClockNews>,
 }
 
 impl Machine {
@@ -79,7 +79,7 @@ fn what_was_ahead_for_less_than_a_quarter_of_an_hour_leaves_no_trace() {
             machine.off = 0;
             machine.pass(MINUTE);
             assert_eq!((machine.error(), machine.leaps.len()), (0, 0));
-            assert_eq!(machine.told, [Told::Ahead(ahead), Told::Met]);
+            assert_eq!(machine.told, [ClockNews::Ahead(ahead), ClockNews::Met]);
         }
     }
 }
@@ -97,9 +97,9 @@ fn what_was_ahead_for_a_quarter_of_an_hour_is_followed() {
         machine.pass(SECOND);
         assert_eq!(machine.error(), signed(ahead));
         let to = before + HELD + SECOND + ahead;
-        assert_eq!(machine.leaps, [Ahead { from: before, to }]);
+        assert_eq!(machine.leaps, [AheadMicros { from: before, to }]);
         machine.pass(SECOND);
-        assert_eq!(machine.told, [Told::Ahead(ahead), Told::Met]);
+        assert_eq!(machine.told, [ClockNews::Ahead(ahead), ClockNews::Met]);
     }
 }
 
@@ -116,7 +116,7 @@ fn a_wall_clock_that_went_back_is_met_at_nine_tenths_of_the_pace() {
         assert_eq!(machine.error(), machine.off);
         assert!(machine.leaps.is_empty());
         assert_eq!(machine.told.len(), 2);
-        assert!(matches!(machine.told[..], [Told::Behind(_), Told::Met]), "{:?}", machine.told);
+        assert!(matches!(machine.told[..], [ClockNews::Behind(_), ClockNews::Met]), "{:?}", machine.told);
     }
 }
 
@@ -159,7 +159,11 @@ fn to_2036_and_back_while_it_runs_is_met_and_while_it_is_down_takes_its_time() {
     machine.off = 0;
     machine.pass(10 * HOUR);
     assert_eq!(machine.error(), signed(YEARS - HOUR), "it goes on, slower");
-    assert!(matches!(machine.told[..], [Told::Ahead(_), Told::Met, Told::Behind(_)]), "{:?}", machine.told);
+    assert!(
+        matches!(machine.told[..], [ClockNews::Ahead(_), ClockNews::Met, ClockNews::Behind(_)]),
+        "{:?}",
+        machine.told
+    );
 
     // The same log at the next start.
     let logged = machine.course.log();
@@ -286,7 +290,7 @@ fn small_steps_are_followed_at_once_until_they_make_a_minute() {
     let mut machine = Machine::running();
     machine.off = signed(MINUTE);
     machine.pass(SECOND);
-    assert_eq!((machine.error(), machine.told.as_slice()), (signed(MINUTE), &[Told::Followed(MINUTE)][..]));
+    assert_eq!((machine.error(), machine.told.as_slice()), (signed(MINUTE), &[ClockNews::Followed(MINUTE)][..]));
     // A minute more must wait until the first one is paid.
     machine.off = signed(2 * MINUTE);
     machine.pass(14 * MINUTE);

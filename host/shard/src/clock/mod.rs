@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use vouch_broker::{Generation, Millis};
 
-use course::{Course, NEVER, Reading, Told};
+use course::{ClockNews, Course, NEVER, Reading};
 pub use source::{SystemTimeSource, TimeSource};
 
 /// Bits of a generation below the millisecond: leases that one millisecond can hold before numbers run ahead.
@@ -140,7 +140,7 @@ impl Clock {
     /// The leap that is due, because the wall clock was ahead for long enough. Time goes on as before until the leap is in
     /// the log, and then [`Clock::follow`]s.
     pub fn due(&self) -> Option<Ahead> {
-        let course::Ahead { from, to } = self.course().due()?;
+        let course::AheadMicros { from, to } = self.course().due()?;
         Some(Ahead { from: Millis(from / 1000), to: Millis(to / 1000) })
     }
 
@@ -199,10 +199,10 @@ fn read(source: &dyn TimeSource) -> Reading {
     best.1
 }
 
-fn tell(told: Told, course: &Course) {
+fn tell(told: ClockNews, course: &Course) {
     let (time, wall_clock) = (text(course.log() / 1000), text(course.last().wall / 1000));
     match told {
-        Told::Behind(by) => {
+        ClockNews::Behind(by) => {
             let (behind_seconds, meet_in_seconds) = (by / 1_000_000, by / 100_000);
             tracing::warn!(
                 time,
@@ -212,7 +212,7 @@ fn tell(told: Told, course: &Course) {
                 "the wall clock is behind the log's time, which goes at nine tenths of its pace until they meet"
             );
         }
-        Told::Ahead(by) => {
+        ClockNews::Ahead(by) => {
             let ahead_seconds = by / 1_000_000;
             tracing::warn!(
                 time,
@@ -221,10 +221,10 @@ fn tell(told: Told, course: &Course) {
                 "the wall clock is ahead of the log's time; it is followed if that holds for a quarter of an hour"
             );
         }
-        Told::Followed(by) => {
+        ClockNews::Followed(by) => {
             tracing::info!(time, went_ahead_ms = by / 1000, "the wall clock went ahead and is followed");
         }
-        Told::Met => tracing::info!(time, "the wall clock and the log's time agree again"),
+        ClockNews::Met => tracing::info!(time, "the wall clock and the log's time agree again"),
     }
 }
 

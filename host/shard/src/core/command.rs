@@ -4,8 +4,8 @@ use vouch_broker::state::Outcome;
 use vouch_broker::{Millis, NotDone, NothingStored};
 use vouch_leader::{ReceiveAnswer, Waiter};
 
-use super::Told;
-use super::event::Entry;
+use super::Hearer;
+use super::event::EntryToAppend;
 use crate::leadership::Begun;
 
 /// What is to be done.
@@ -17,7 +17,7 @@ pub enum Command {
     ///
     /// At once, and before anything else is appended: there is one at a time, and the index in its header is that of the
     /// log's next entry.
-    Append(Entry),
+    Append(EntryToAppend),
     /// Tell somebody what became of what he proposed, and give back what that held of the bytes in flight.
     ///
     /// Outcomes that say *done* come only for records that are committed and applied: a power cut loses none of them, and
@@ -25,7 +25,7 @@ pub enum Command {
     /// of proposals that asked for it (ack level `memory`): these are written, and say no more than that.
     Answer {
         /// Whom to tell.
-        told: Told,
+        told: Hearer,
         /// Bytes to give back.
         cost: u64,
         /// One outcome a record, or why there is none.

@@ -3,7 +3,7 @@
 use vouch_broker::{NotDone, NothingStored};
 use vouch_commitlog::EntryKind;
 
-use super::{Command, Core, Entry, Request};
+use super::{Command, Core, EntryToAppend, Request};
 
 impl Core {
     /// The log takes no more writes: nothing that is not durable is ever acknowledged.
@@ -85,7 +85,7 @@ impl Core {
         if let Some(slot) = self.slot().filter(|_| whole && !self.log.covered && !self.at_the_log) {
             let header = self.header(slot, EntryKind::Mark, time);
             self.at_the_log = true;
-            self.commands.push_back(Command::Append(Entry { header, begins: false, proposals: Vec::new() }));
+            self.commands.push_back(Command::Append(EntryToAppend { header, begins: false, proposals: Vec::new() }));
         }
     }
 }

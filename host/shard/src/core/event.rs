@@ -7,7 +7,7 @@ use vouch_broker::{Millis, State};
 use vouch_commitlog::{AppendError, Appended, EntryHeader, LogPosition, Shortage};
 use vouch_leader::{Batch, Leader, Poll};
 
-use super::Told;
+use super::Hearer;
 use crate::clock::Ahead;
 use crate::leadership::Lead;
 
@@ -36,7 +36,7 @@ pub struct Proposal {
     /// Framed records, one after the other.
     pub records: Vec<u8>,
     /// Who hears what became of them: one outcome a record.
-    pub told: Told,
+    pub told: Hearer,
     /// Counted in bytes in flight.
     pub cost: u64,
     /// What it may have of the log's space.
@@ -105,7 +105,7 @@ pub struct LogStanding {
 }
 
 /// An entry to append. It comes back with what became of it.
-pub struct Entry {
+pub struct EntryToAppend {
     /// Term, index, time and kind.
     pub header: EntryHeader,
     /// With it a leader begins its term; it holds nothing.
@@ -130,7 +130,7 @@ pub enum Event {
     /// This replica may lead from now on, and says this when it first does. The only member of a group does at once.
     MayLead(Lead),
     /// What was to be appended is, or is not.
-    Appended(Entry, Result<Appended, AppendError>),
+    Appended(EntryToAppend, Result<Appended, AppendError>),
     /// Everything before this position is durable.
     Durable(LogPosition),
     /// The log failed, for this reason.

@@ -9,7 +9,7 @@ use vouch_consensus::EntryId;
 use vouch_leader::Outside;
 use vouch_storage::{FEATURE_LEVEL, VERSION};
 
-use super::{Claim, Command, Core, Entry, Proposal, Told};
+use super::{Claim, Command, Core, Entry, Proposal, Hearer};
 use crate::leadership::{Begun, Lead};
 
 impl Core {
@@ -51,7 +51,7 @@ impl Core {
         if let Some(from) = leapt_from {
             Leapt { from, doubted: true }.encode(&mut records);
         }
-        self.propose(Proposal { records, told: Told::Start, cost: 0, claim: Claim::Reserve });
+        self.propose(Proposal { records, told: Hearer::Start, cost: 0, claim: Claim::Reserve });
         self.write_batch();
         for request in std::mem::take(&mut self.early) {
             self.request(request, outside);

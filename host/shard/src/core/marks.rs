@@ -10,14 +10,14 @@ const MARK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the core knows of the next mark.
 #[derive(Default)]
-pub(super) struct Marks {
+pub(super) struct NextMark {
     /// The next entry is one, unless there are records to write: these cover what came before as well.
     proposed: bool,
     /// The last one was refused, which was said; no other is tried before.
     again_at: Option<Instant>,
 }
 
-impl Marks {
+impl NextMark {
     /// How long there is no mark to propose in a log that needs one in `due_in`.
     pub(super) fn due_in(&self, due_in: Duration, now: Instant) -> Duration {
         due_in.max(self.again_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)))

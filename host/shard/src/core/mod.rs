@@ -42,15 +42,15 @@ pub use answers::short_of;
 pub use body::Body;
 pub use command::Command;
 
-pub use event::{Claim, ClockSays, Entry, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request, Standing};
-use marks::Marks;
+pub use event::{Claim, ClockSays, EntryToAppend, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request, Standing};
+use marks::NextMark;
 use news::News;
 
 /// Between two looks at leases that living consumers hold, and at filters that nobody has.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Who hears what became of a proposal.
-pub enum Told {
+pub enum Hearer {
     /// Nobody: the broker's own.
     Nobody,
     /// A caller.
@@ -124,7 +124,7 @@ pub struct Core {
     written: VecDeque<Written>,
     effects: Vec<Effect>,
     commands: VecDeque<Command>,
-    marks: Marks,
+    marks: NextMark,
     /// When it was last looked what the clock decided.
     kept_time_at: Millis,
     /// When the next look at what is done once a second is due.
@@ -160,7 +160,7 @@ impl Core {
             written: VecDeque::new(),
             effects: Vec::new(),
             commands: VecDeque::new(),
-            marks: Marks::default(),
+            marks: NextMark::default(),
             kept_time_at: now.time,
             next_second: now.at + SECOND,
             damaged_told: None,
@@ -227,7 +227,7 @@ impl Core {
             self.commands.push_back(Command::AnswerReceive(waiter, answer));
         }
         for records in wants.records {
-            self.propose_held(Proposal { records, told: Told::Nobody, cost: 0, claim: Claim::Reserve });
+            self.propose_held(Proposal { records, told: Hearer::Nobody, cost: 0, claim: Claim::Reserve });
         }
     }
 }

@@ -6,7 +6,7 @@ use vouch_consensus::EntryId;
 use vouch_leader::Outside;
 
 use super::answers::{in_memory, short_of, why_not_appended};
-use super::{Claim, Command, Core, Entry, Proposal, ToWrite, Told, Written};
+use super::{Claim, Command, Core, EntryToAppend, Hearer, Proposal, ToWrite, Written};
 
 /// Payload of one log entry stays below this where it can: a bigger entry delays those behind it.
 const ENTRY_TARGET: usize = 1 << 20;
@@ -48,7 +48,7 @@ impl Core {
     pub(super) fn propose_own(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> usize) {
         let mut records = Vec::new();
         encode(&mut records);
-        self.propose(Proposal { records, told: Told::Nobody, cost: 0, claim: Claim::Reserve });
+        self.propose(Proposal { records, told: Hearer::Nobody, cost: 0, claim: Claim::Reserve });
     }
 
     /// Why nothing can be written, if so.
@@ -114,7 +114,7 @@ impl Core {
             (None, Some(slot)) => {
                 let header = self.header(slot, kind, time);
                 self.at_the_log = true;
-                self.commands.push_back(Command::Append(Entry { header, begins: false, proposals }));
+                self.commands.push_back(Command::Append(EntryToAppend { header, begins: false, proposals }));
             }
             (why, _) => {
                 let why = why.unwrap_or(NothingStored::Stopping);
@@ -124,9 +124,9 @@ impl Core {
     }
 
     /// The log took an entry, or did not.
-    pub(super) fn appended(&mut self, entry: Entry, appended: Result<Appended, AppendError>, outside: &dyn Outside) {
+    pub(super) fn appended(&mut self, entry: EntryToAppend, appended: Result<Appended, AppendError>, outside: &dyn Outside) {
         self.at_the_log = false;
-        let Entry { header, begins, proposals } = entry;
+        let EntryToAppend { header, begins, proposals } = entry;
         if header.kind == EntryKind::Records
             && let Some(leader) = &mut self.leader
         {
@@ -184,7 +184,7 @@ impl Core {
             let len = proposal.records.len() as u64;
             if proposal.claim == Claim::RoomInMemory {
                 // What it holds of the bytes in flight is given back when it is durable.
-                let told = std::mem::replace(&mut proposal.told, Told::Nobody);
+                let told = std::mem::replace(&mut proposal.told, Hearer::Nobody);
                 self.answer(told, 0, Ok(in_memory(&proposal.records)));
             }
             placed.push((position, proposal));
@@ -202,10 +202,15 @@ impl Core {
         self.take_wants();
     }
 
-    pub(super) fn answer(&mut self, told: Told, cost: u64, answer: Result<Vec<vouch_broker::state::Outcome>, NotDone>) {
+    pub(super) fn answer(
+        &mut self,
+        told: Hearer,
+        cost: u64,
+        answer: Result<Vec<vouch_broker::state::Outcome>, NotDone>,
+    ) {
         match told {
-            Told::Start => self.tell_begun(answer),
-            Told::Nobody if cost == 0 => {}
+            Hearer::Start => self.tell_begun(answer),
+            Hearer::Nobody if cost == 0 => {}
             told => self.commands.push_back(Command::Answer { told, cost, answer }),
         }
     }

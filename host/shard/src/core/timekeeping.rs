@@ -3,7 +3,7 @@
 use vouch_broker::Millis;
 use vouch_broker::record::{LeapsBelieved, Leapt, Record};
 
-use super::{Claim, ClockSays, Command, Core, Proposal, ToWrite, Told};
+use super::{Claim, ClockSays, Command, Core, Hearer, Proposal, ToWrite};
 
 /// So much time between two looks was not felt by the timers: the machine slept.
 const NOT_FELT_MS: u64 = 5_000;
@@ -27,7 +27,7 @@ impl Core {
             self.write_batch();
             let mut records = Vec::new();
             Leapt { from: ahead.from, doubted: false }.encode(&mut records);
-            let leap = Proposal { records, told: Told::Nobody, cost: 0, claim: Claim::Reserve };
+            let leap = Proposal { records, told: Hearer::Nobody, cost: 0, claim: Claim::Reserve };
             self.to_write.push_back(ToWrite::Leap(leap, ahead.to));
         }
         if clock.agreed

@@ -18,7 +18,7 @@ use vouch_leader::testing::{Around, ReceiveCaller};
 use vouch_leader::{Leader, Poll};
 
 use crate::core::{
-    Beginning, Claim, ClockSays, Command, Core, Entry, Event, LogStanding, Moment, Proposal, Request, Told,
+    Beginning, Claim, ClockSays, Command, Core, EntryToAppend, Event, Hearer, LogStanding, Moment, Proposal, Request,
 };
 use crate::group::behind;
 use crate::leadership::Lead;
@@ -213,7 +213,7 @@ impl Bench {
                     self.core.log_stands(standing(&self.log));
                     self.tell(Event::Appended(entry, appended));
                 }
-                Command::Answer { told: Told::Caller(reply), answer, .. } => reply.send(answer),
+                Command::Answer { told: Hearer::Caller(reply), answer, .. } => reply.send(answer),
                 Command::AnswerReceive(waiter, answer) => {
                     if let Err(batch) = waiter.answer(answer) {
                         self.tell(Event::NotTaken(batch));
@@ -230,7 +230,7 @@ impl Bench {
         }
     }
 
-    fn append(&mut self, entry: &Entry) -> Result<Appended, AppendError> {
+    fn append(&mut self, entry: &EntryToAppend) -> Result<Appended, AppendError> {
         assert!(self.closed.is_none(), "nothing is appended to a log that is closed");
         if self.log.failed {
             let cause = Arc::new(std::io::Error::other("the disk is gone"));
@@ -257,7 +257,7 @@ impl Bench {
         let mut records = Vec::new();
         encode(&mut records);
         let (reply, outcomes) = Reply::new();
-        (Request::Propose(Proposal { records, told: Told::Caller(reply), cost: 1, claim: Claim::Reserve }), outcomes)
+        (Request::Propose(Proposal { records, told: Hearer::Caller(reply), cost: 1, claim: Claim::Reserve }), outcomes)
     }
 
     /// Lets records happen, and says what came of the first.
@@ -274,7 +274,7 @@ impl Bench {
         let place = MessagePlace { topic, queue: 0, stored_at: now };
         encode_message(&mut records, place, "producer", message, CheckOverrides::default());
         let (reply, outcomes) = Reply::new();
-        (Request::Propose(Proposal { records, told: Told::Caller(reply), cost: 1, claim }), outcomes)
+        (Request::Propose(Proposal { records, told: Hearer::Caller(reply), cost: 1, claim }), outcomes)
     }
 
     pub(super) fn plain(id: u64) -> NewMessage {
@@ -327,7 +327,7 @@ impl Bench {
     }
 }
 
-fn checkpoint(entry: &Entry, position: LogPosition, end: LogPosition) -> Checkpoint {
+fn checkpoint(entry: &EntryToAppend, position: LogPosition, end: LogPosition) -> Checkpoint {
     Checkpoint { position, end, term: entry.header.term, index: entry.header.index, checksum: 0 }
 }
 
