@@ -110,7 +110,7 @@ pub struct Gateway {
     http_addr: SocketAddr,
     config: Mutex<GatewayConfig>,
     doors: Arc<http::Doors>,
-    tls: watch::Sender<Option<tls::Loaded>>,
+    tls: watch::Sender<Option<tls::LoadedCertificate>>,
     services: grpc::Services,
     api: http::Api,
     outbound: Arc<Outbound>,
@@ -164,7 +164,7 @@ impl Rereading {
 pub struct Reread {
     config: GatewayConfig,
     door: http::Door,
-    loaded: Option<tls::Loaded>,
+    loaded: Option<tls::LoadedCertificate>,
 }
 
 impl Gateway {
@@ -190,7 +190,7 @@ impl Gateway {
         }
         let stopping = self.stop.subscribe();
         let least = self.config().receive_invisible_min;
-        let shared = grpc::Shared::new(node.clone(), self.grpc_addr, least, stopping.clone());
+        let shared = grpc::GrpcShared::new(node.clone(), self.grpc_addr, least, stopping.clone());
         let waiting = (self.grpc_addr, self.outbound.clone(), shared.calls());
         self.services.serve(shared);
         let router = http::router(node, self.doors.clone(), waiting, self.http_outbound.clone(), stopping);

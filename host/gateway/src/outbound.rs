@@ -133,10 +133,10 @@ impl Outbound {
     }
 
     /// Room for `bytes` of an answer that is not made yet, if there is some now.
-    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Room> {
+    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<OutboundRoom> {
         let permits = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         let node = self.permits.clone().try_acquire_many_owned(permits).ok()?;
-        Some(Room { _connection: None, _address: None, node })
+        Some(OutboundRoom { _connection: None, _address: None, node })
     }
 }
 
@@ -171,7 +171,7 @@ impl ConnectionOutbound {
     }
 
     /// Bytes on their way. They count, and their time runs, until the transport has let go of them.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: Bytes, room: Option<Room>) -> Bytes {
+    pub(crate) fn hold(self: &Arc<Self>, bytes: Bytes, room: Option<OutboundRoom>) -> Bytes {
         Bytes::from_owner(HeldBytes::new(self, bytes, room))
     }
 
@@ -203,12 +203,12 @@ struct HeldBytes {
     connection: Arc<ConnectionOutbound>,
     /// Bytes of a short answer.
     short: usize,
-    _room: Option<Room>,
+    _room: Option<OutboundRoom>,
 }
 
 impl HeldBytes {
     /// Counts them from now on.
-    fn new(connection: &Arc<ConnectionOutbound>, bytes: Bytes, room: Option<Room>) -> Self {
+    fn new(connection: &Arc<ConnectionOutbound>, bytes: Bytes, room: Option<OutboundRoom>) -> Self {
         let id = connection.node.last.fetch_add(1, Ordering::Relaxed);
         let waiting = Waiting { since: Instant::now(), bytes: bytes.len(), connection: connection.clone() };
         connection.node.waiting().insert(id, waiting);
@@ -232,13 +232,13 @@ impl Drop for HeldBytes {
 
 /// Room for bytes that wait to be written.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct OutboundRoom {
     _connection: Option<OwnedSemaphorePermit>,
     _address: Option<OwnedSemaphorePermit>,
     node: OwnedSemaphorePermit,
 }
 
-impl Room {
+impl OutboundRoom {
     /// Keeps the room for `bytes`, and gives back what is beyond.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         for permit in [Some(&mut self.node), self._address.as_mut(), self._connection.as_mut()].into_iter().flatten() {
@@ -249,7 +249,7 @@ impl Room {
 }
 
 /// A request for room that waits for its turn.
-type Asking = Pin<Box<dyn Future<Output = Option<Room>> + Send + Sync>>;
+type Asking = Pin<Box<dyn Future<Output = Option<OutboundRoom>> + Send + Sync>>;
 
 /// Asks for room, in turn with others.
 #[derive(Default)]
@@ -262,7 +262,7 @@ impl RoomAsked {
         cx: &mut Context<'_>,
         of: &Arc<ConnectionOutbound>,
         bytes: usize,
-    ) -> Poll<Option<Room>> {
+    ) -> Poll<Option<OutboundRoom>> {
         if self.0.is_none() {
             let permits = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
             let (connection, node) = (of.permits.clone(), of.node.permits.clone());
@@ -271,7 +271,7 @@ impl RoomAsked {
                 && let Ok(address) = address.clone().map(|address| address.try_acquire_many_owned(permits)).transpose()
                 && let Ok(node) = node.clone().try_acquire_many_owned(permits)
             {
-                return Poll::Ready(Some(Room { _connection: Some(connection), _address: address, node }));
+                return Poll::Ready(Some(OutboundRoom { _connection: Some(connection), _address: address, node }));
             }
             self.0 = Some(Box::pin(async move {
                 let connection = connection.acquire_many_owned(permits).await.ok()?;
@@ -280,7 +280,7 @@ impl RoomAsked {
                     None => None,
                 };
                 let node = node.acquire_many_owned(permits).await.ok()?;
-                Some(Room { _connection: Some(connection), _address: address, node })
+                Some(OutboundRoom { _connection: Some(connection), _address: address, node })
             }));
         }
         let room = match &mut self.0 {
@@ -296,7 +296,7 @@ impl RoomAsked {
 mod tests {
     use super::*;
 
-    fn ask(asked: &mut RoomAsked, of: &Arc<ConnectionOutbound>, bytes: usize) -> Option<Room> {
+    fn ask(asked: &mut RoomAsked, of: &Arc<ConnectionOutbound>, bytes: usize) -> Option<OutboundRoom> {
         match asked.poll(&mut Context::from_waker(std::task::Waker::noop()), of, bytes) {
             Poll::Ready(room) => Some(room.unwrap()),
             Poll::Pending => None,

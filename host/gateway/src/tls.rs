@@ -80,11 +80,11 @@ pub enum TlsError {
 
 /// The certificate that is in use, for each new connection; none while a node starts that has yet to make one.
 #[derive(Clone, Debug)]
-pub(crate) struct Tls(watch::Receiver<Option<Loaded>>);
+pub(crate) struct Tls(watch::Receiver<Option<LoadedCertificate>>);
 
 impl Tls {
     /// The current certificate, and what sets another one: connections that are open keep theirs.
-    pub(crate) fn new(loaded: Option<Loaded>) -> (watch::Sender<Option<Loaded>>, Self) {
+    pub(crate) fn new(loaded: Option<LoadedCertificate>) -> (watch::Sender<Option<LoadedCertificate>>, Self) {
         let (set, current) = watch::channel(loaded);
         (set, Self(current))
     }
@@ -102,14 +102,14 @@ impl Tls {
 
 /// A certificate that was read, with what the port does with it.
 #[derive(Clone, Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedCertificate {
     /// What a handshake is made with.
     config: Arc<ServerConfig>,
     /// The server's own first.
     chain: Vec<CertificateDer<'static>>,
 }
 
-impl Loaded {
+impl LoadedCertificate {
     /// Whether another certificate was read.
     pub(crate) fn differs(&self, before: &Self) -> bool {
         self.chain != before.chain
@@ -120,7 +120,7 @@ impl Loaded {
 ///
 /// # Errors
 /// A file cannot be read or written, or certificate and key do not belong together.
-pub(crate) fn load(certificate: &Certificate) -> Result<Loaded, TlsError> {
+pub(crate) fn load(certificate: &Certificate) -> Result<LoadedCertificate, TlsError> {
     match certificate {
         Certificate::Files { certificate, key } => read(certificate, key),
         Certificate::SelfSigned { folder } => {
@@ -131,7 +131,7 @@ pub(crate) fn load(certificate: &Certificate) -> Result<Loaded, TlsError> {
 }
 
 /// The certificate as it lies on the disk; none if it has yet to be made. Nothing is written.
-pub(crate) fn load_kept(certificate: &Certificate) -> Result<Option<Loaded>, TlsError> {
+pub(crate) fn load_kept(certificate: &Certificate) -> Result<Option<LoadedCertificate>, TlsError> {
     match certificate {
         Certificate::Files { certificate, key } => read(certificate, key).map(Some),
         Certificate::SelfSigned { folder } => {
@@ -142,7 +142,7 @@ pub(crate) fn load_kept(certificate: &Certificate) -> Result<Option<Loaded>, Tls
 }
 
 /// The certificate for a node that runs, which has one already if it is `in_use`; another is then not left in its place.
-pub(crate) fn load_again(certificate: &Certificate, in_use: bool) -> Result<Option<Loaded>, TlsError> {
+pub(crate) fn load_again(certificate: &Certificate, in_use: bool) -> Result<Option<LoadedCertificate>, TlsError> {
     match (load_kept(certificate)?, certificate) {
         (None, Certificate::SelfSigned { folder }) if in_use => Err(TlsError::NotMade { folder: folder.clone() }),
         (loaded, _) => Ok(loaded),
@@ -153,7 +153,7 @@ pub(crate) fn load_again(certificate: &Certificate, in_use: bool) -> Result<Opti
 ///
 /// # Errors
 /// A file is missing, is no PEM, or is none that can be read twice; or the two do not belong together.
-fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
+fn read(certificate: &Path, key: &Path) -> Result<LoadedCertificate, TlsError> {
     let unreadable = |what, path: &Path, why: &dyn std::fmt::Display| TlsError::Read {
         what,
         path: path.to_owned(),
@@ -180,7 +180,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
         .with_single_cert(chain.clone(), secret)
         .map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Loaded { config: Arc::new(config), chain })
+    Ok(LoadedCertificate { config: Arc::new(config), chain })
 }
 
 /// Where certificate and key of a self-signed pair lie.

@@ -10,12 +10,12 @@ use vouch_protocol::code;
 use vouch_protocol::validate::Violation;
 use vouch_protocol::wire::{self, Code};
 
-use super::caller::{Caller, Voice};
+use super::caller::{CallMetadata, Voice};
 use super::trailer::RetryAfter;
 
 /// Why a call is answered with something else than OK.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct RefusedCall {
     /// The code of the answer.
     pub(super) code: Code,
     /// The sentence that goes with it.
@@ -24,13 +24,13 @@ pub(super) struct Refused {
     pub(super) retry_after_ms: Option<u64>,
 }
 
-impl From<Violation> for Refused {
+impl From<Violation> for RefusedCall {
     fn from(violation: Violation) -> Self {
         Self { code: violation.code, text: violation.text, retry_after_ms: None }
     }
 }
 
-impl From<NotDone> for Refused {
+impl From<NotDone> for RefusedCall {
     fn from(not_done: NotDone) -> Self {
         if not_done.is_internal() {
             tracing::error!(error = %not_done, "a call failed by a defect");
@@ -40,19 +40,19 @@ impl From<NotDone> for Refused {
     }
 }
 
-impl From<Refusal> for Refused {
+impl From<Refusal> for RefusedCall {
     fn from(refusal: Refusal) -> Self {
         NotDone::from(refusal).into()
     }
 }
 
-impl From<NothingStored> for Refused {
+impl From<NothingStored> for RefusedCall {
     fn from(why: NothingStored) -> Self {
         NotDone::from(why).into()
     }
 }
 
-impl Refused {
+impl RefusedCall {
     /// With the name of its code before the sentence. Clients that repeat a call until its handle is refused know that by
     /// this text where they pass on no code.
     pub(super) fn named(self) -> Self {
@@ -82,8 +82,8 @@ pub(super) fn summary<'a>(mut entries: impl Iterator<Item = &'a wire::Status>) -
 
 /// An answer: what was found, or `refused` made from the status. Throttling adds the trailer `retry-after-ms`.
 pub(super) fn answer<T>(
-    caller: Caller<'_>,
-    result: Result<T, Refused>,
+    caller: CallMetadata<'_>,
+    result: Result<T, RefusedCall>,
     refused: impl FnOnce(wire::Status) -> T,
 ) -> tonic::Response<T> {
     match result {

@@ -27,14 +27,14 @@ impl Voice {
 
 /// A call's metadata, as far as it matters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Caller<'a> {
+pub(super) struct CallMetadata<'a> {
     /// As it came.
     metadata: &'a MetadataMap,
     /// How its client is spoken to.
     voice: Voice,
 }
 
-impl<'a> Caller<'a> {
+impl<'a> CallMetadata<'a> {
     /// Reads nothing yet but which client it is.
     pub(super) fn of(metadata: &'a MetadataMap) -> Self {
         let is = |name, value: &str| metadata.get(name).is_some_and(|found| found.as_bytes() == value.as_bytes());
@@ -130,7 +130,7 @@ mod tests {
     fn only_the_rust_client_5_0_0_gets_its_old_codes() {
         let code = |language, version| {
             let metadata = metadata(&[("x-mq-language", language), ("x-mq-client-version", version)]);
-            Caller::of(&metadata).voice().status(Code::MessageBodyEmpty, "").code()
+            CallMetadata::of(&metadata).voice().status(Code::MessageBodyEmpty, "").code()
         };
         assert_eq!(code("RUST", "5.0.0"), Code::MessageCorrupted);
         assert_eq!(code("RUST", "5.1.0"), Code::MessageBodyEmpty);
@@ -147,7 +147,7 @@ mod tests {
             ("authorization", "MQv2-HMAC-SHA1 Credential=, SignedHeaders=x-mq-date-time, Signature=00"),
             ("x-mq-namespace", ""),
         ]);
-        let caller = Caller::of(&metadata);
+        let caller = CallMetadata::of(&metadata);
         assert_eq!(caller.client_id(), Ok("host@1@0@x"));
         assert_eq!(caller.names().namespace, Some(""));
         assert_eq!(caller.deadline(), None);

@@ -17,7 +17,7 @@ use vouch_protocol::wire::messaging_service_server::MessagingServiceServer;
 
 use super::layer::WithTrailer;
 use super::trailer::AnswerBody;
-use super::{Messaging, Shared};
+use super::{GrpcShared, Messaging};
 use crate::outbound::ConnectionOutbound;
 
 /// What is behind the gate.
@@ -26,7 +26,7 @@ type Served = WithTrailer<MessagingServiceServer<Messaging>>;
 /// The service of one connection: closed until the node serves, and from then on open.
 pub(crate) struct Gate {
     /// Empty until the node serves.
-    served: Arc<OnceLock<Arc<Shared>>>,
+    served: Arc<OnceLock<Arc<GrpcShared>>>,
     /// How far the start is until then.
     progress: Arc<StartProgress>,
     /// Of the peer.
@@ -40,7 +40,7 @@ pub(crate) struct Gate {
 impl Gate {
     /// The gate of one connection.
     pub(super) fn new(
-        served: Arc<OnceLock<Arc<Shared>>>,
+        served: Arc<OnceLock<Arc<GrpcShared>>>,
         progress: Arc<StartProgress>,
         address: IpAddr,
         outbound: Arc<ConnectionOutbound>,
@@ -50,7 +50,7 @@ impl Gate {
 
     /// The service, if the node serves.
     fn open(&self) -> Option<&Served> {
-        let make = |shared: &Arc<Shared>| {
+        let make = |shared: &Arc<GrpcShared>| {
             let messaging = Messaging { shared: shared.clone(), address: self.address, peer: self.address.to_string() };
             let service = MessagingServiceServer::new(messaging).max_decoding_message_size(SEND_MAX_BYTES);
             WithTrailer::new(service, shared.inbound.connection(), self.outbound.clone())

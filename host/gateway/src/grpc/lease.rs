@@ -13,9 +13,9 @@ use vouch_protocol::wire::{
 };
 
 use super::Messaging;
-use super::answer::{Refused, ok, summary};
-use super::caller::Caller;
-use super::span::{About, told};
+use super::answer::{RefusedCall, ok, summary};
+use super::caller::CallMetadata;
+use super::span::{CallSubject, told};
 
 /// The topic and group that a request names.
 struct Place {
@@ -48,7 +48,7 @@ impl Messaging {
     ///
     /// # Errors
     /// The topic or the group does not exist.
-    async fn place(&self, topic: &ResourceName, group: &ResourceName) -> Result<Place, Refused> {
+    async fn place(&self, topic: &ResourceName, group: &ResourceName) -> Result<Place, RefusedCall> {
         let topic = self.shared.node.settings.topic(topic).await?.id;
         let group = self.shared.node.settings.group_id(group).await?;
         let group = group.ok_or(Refusal::InvalidHandle("its group does not exist"))?;
@@ -62,9 +62,9 @@ impl Messaging {
     /// has a status for each.
     pub(super) async fn ack(
         &self,
-        caller: Caller<'_>,
+        caller: CallMetadata<'_>,
         request: &mut AckMessageRequest,
-    ) -> Result<AckMessageResponse, Refused> {
+    ) -> Result<AckMessageResponse, RefusedCall> {
         self.heard(caller.client_id()?);
         self.shared.node.status.check_writable()?;
         let (topic, group) = validate::acks(request, caller.names())?;
@@ -79,14 +79,20 @@ impl Messaging {
         let message_ids = || request.entries.iter().map(|entry| entry.message_id.as_str()).collect::<Vec<_>>();
         let queue = handles.first().map(|handle| handle.queue);
         if told() {
-            About { topic: Some(&topic), group: Some(&group), message_ids: &message_ids(), queue, ..About::default() }
-                .record();
+            CallSubject {
+                topic: Some(&topic),
+                group: Some(&group),
+                message_ids: &message_ids(),
+                queue,
+                ..CallSubject::default()
+            }
+            .record();
         }
         let mut acked = match handles.as_slice() {
             [] => Vec::new(),
             handles => self.shared.node.messages.ack(handles).await.inspect_err(|not_done| {
                 let message_ids = &message_ids();
-                About { topic: Some(&topic), group: Some(&group), message_ids, queue, ..About::default() }
+                CallSubject { topic: Some(&topic), group: Some(&group), message_ids, queue, ..CallSubject::default() }
                     .record_defect(caller, not_done);
             })?,
         }
@@ -97,7 +103,7 @@ impl Messaging {
             .zip(results)
             .map(|(entry, result)| match result.and_then(&mut settle) {
                 Ok(()) => result_entry(entry, ok()),
-                Err(refusal) => result_entry(entry, Refused::from(refusal).named().status(caller.voice())),
+                Err(refusal) => result_entry(entry, RefusedCall::from(refusal).named().status(caller.voice())),
             })
             .collect();
         let status = summary(entries.iter().filter_map(|entry| entry.status.as_ref()));
@@ -110,21 +116,21 @@ impl Messaging {
     /// The handle is none, or its lease is over.
     pub(super) async fn change_invisible(
         &self,
-        caller: Caller<'_>,
+        caller: CallMetadata<'_>,
         request: &mut ChangeInvisibleDurationRequest,
-    ) -> Result<ChangeInvisibleDurationResponse, Refused> {
+    ) -> Result<ChangeInvisibleDurationResponse, RefusedCall> {
         self.heard(caller.client_id()?);
         self.shared.node.status.check_writable()?;
         let change = validate::change(request, caller.names())?;
-        About {
+        CallSubject {
             topic: Some(&change.topic),
             group: Some(&change.group),
             message_ids: &[&request.message_id],
-            ..About::default()
+            ..CallSubject::default()
         }
         .record();
         let handle = self.open(&request.receipt_handle)?;
-        About { queue: Some(handle.queue), ..About::default() }.record();
+        CallSubject { queue: Some(handle.queue), ..CallSubject::default() }.record();
         self.place(&change.topic, &change.group).await?.holds(&handle)?;
         let invisible_ms = u64::try_from(change.invisible.as_millis()).unwrap_or(u64::MAX);
         let handle = self.shared.node.messages.change_invisible(handle, invisible_ms, change.suspend).await?;
@@ -138,17 +144,18 @@ impl Messaging {
     /// over (the message was moved, acknowledged or handed out again) is answered with OK, and nothing is moved.
     pub(super) async fn forward(
         &self,
-        caller: Caller<'_>,
+        caller: CallMetadata<'_>,
         request: ForwardMessageToDeadLetterQueueRequest,
-    ) -> Result<ForwardMessageToDeadLetterQueueResponse, Refused> {
+    ) -> Result<ForwardMessageToDeadLetterQueueResponse, RefusedCall> {
         let client_id = caller.client_id()?;
         self.heard(client_id);
         self.shared.node.status.check_writable()?;
         let message_id = request.message_id.clone();
         let Forward { topic, group, handle, attempts } = validate::forward(request, caller.names())?;
-        About { topic: Some(&topic), group: Some(&group), message_ids: &[&message_id], ..About::default() }.record();
+        CallSubject { topic: Some(&topic), group: Some(&group), message_ids: &[&message_id], ..CallSubject::default() }
+            .record();
         let handle = self.open(&handle)?;
-        About { queue: Some(handle.queue), ..About::default() }.record();
+        CallSubject { queue: Some(handle.queue), ..CallSubject::default() }.record();
         self.place(&topic, &group).await?.holds(&handle)?;
         let reason = format!("forwarded by {client_id} after {attempts} attempts");
         match self.shared.node.messages.forward_to_dead_letter(handle, &reason).await {

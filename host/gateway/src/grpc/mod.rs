@@ -44,7 +44,7 @@ use large::LargeMessages;
 use trailer::AnswerBody;
 
 /// What all connections share.
-pub(crate) struct Shared {
+pub(crate) struct GrpcShared {
     /// Does what is asked for.
     node: Node,
     /// Seals receipt handles and opens them.
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     stopping: watch::Receiver<bool>,
 }
 
-impl Shared {
+impl GrpcShared {
     /// For a node that serves at `address`.
     pub(crate) fn new(
         node: Node,
@@ -96,7 +96,7 @@ impl Shared {
 #[derive(Clone)]
 pub(crate) struct Services {
     /// Empty until the node serves.
-    served: Arc<OnceLock<Arc<Shared>>>,
+    served: Arc<OnceLock<Arc<GrpcShared>>>,
     /// How far the start is until then.
     progress: Arc<StartProgress>,
 }
@@ -108,7 +108,7 @@ impl Services {
     }
 
     /// From now on calls are served, also on connections that are open already.
-    pub(crate) fn serve(&self, shared: Arc<Shared>) {
+    pub(crate) fn serve(&self, shared: Arc<GrpcShared>) {
         self.served.get_or_init(|| shared);
     }
 }
@@ -124,7 +124,7 @@ impl Connect for Services {
 
 /// The service as one peer sees it.
 pub(crate) struct Messaging {
-    shared: Arc<Shared>,
+    shared: Arc<GrpcShared>,
     /// Where it is.
     address: IpAddr,
     /// The same as text: the born host of its messages.

@@ -20,13 +20,13 @@ use vouch_protocol::wire::{
 };
 use vouch_protocol::{Delivered, delivered_message, takes_long, timestamp};
 
-use super::answer::{Refused, ok};
+use super::answer::{RefusedCall, ok};
 use super::aside::Working;
-use super::caller::{Caller, Voice};
+use super::caller::{CallMetadata, Voice};
 use super::calls::{Calls, Method};
-use super::span::{About, Call, tell, told};
+use super::span::{CallSubject, CallUnderWay, tell, told};
 use super::trailer::{PartRoom, RetryAfter, RoomKept};
-use super::{Messaging, Shared, wall_clock};
+use super::{GrpcShared, Messaging, wall_clock};
 
 /// When a message comes again whose answer broke, and that travelled alone.
 const FAILED_AGAIN_MS: u64 = 5000;
@@ -34,7 +34,11 @@ const FAILED_AGAIN_MS: u64 = 5000;
 impl Messaging {
     /// The response headers leave at once; the poll runs while the client reads the stream. A client that goes away
     /// drops the stream and with it the poll, which takes no lease then.
-    pub(super) fn receive(&self, call: &Call<'_>, request: ReceiveMessageRequest) -> tonic::Response<ReceiveStream> {
+    pub(super) fn receive(
+        &self,
+        call: &CallUnderWay<'_>,
+        request: ReceiveMessageRequest,
+    ) -> tonic::Response<ReceiveStream> {
         // Acks are addressed with the topic as the client wrote it.
         let wire_topic = request.message_queue.as_ref().and_then(|queue| queue.topic.clone()).unwrap_or_default();
         let part = PartRoom::default();
@@ -67,10 +71,10 @@ impl Messaging {
     /// # Errors
     /// Something in the request is wrong, or the session finds no room for what it declares. Both are told in the
     /// stream.
-    fn prepare(&self, caller: Caller<'_>, request: ReceiveMessageRequest) -> Result<ReceiveRequest, Refused> {
+    fn prepare(&self, caller: CallMetadata<'_>, request: ReceiveMessageRequest) -> Result<ReceiveRequest, RefusedCall> {
         let client_id = caller.client_id()?;
         let receive = validate::receive(request, caller.names(), self.shared.receive_invisible_min)?;
-        About { topic: Some(&receive.topic), group: Some(&receive.group), ..About::default() }.record();
+        CallSubject { topic: Some(&receive.topic), group: Some(&receive.group), ..CallSubject::default() }.record();
         self.note_receive(client_id, &receive.group, (&receive.topic, &receive.filter), receive.auto_renew)?;
         let invisible_ms = receive.invisible.map(|length| u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
         let max = self.shared.large.most(&receive.topic, &receive.group, receive.max);
@@ -88,7 +92,7 @@ impl Messaging {
 }
 
 /// Waits for messages, for as long as the request says or until the node stops: then there were none.
-async fn poll(shared: Arc<Shared>, receive: ReceiveRequest) -> Result<Vec<Delivery>, Refused> {
+async fn poll(shared: Arc<GrpcShared>, receive: ReceiveRequest) -> Result<Vec<Delivery>, RefusedCall> {
     let stopped = shared.stopped();
     tokio::select! {
         biased;
@@ -100,7 +104,7 @@ async fn poll(shared: Arc<Shared>, receive: ReceiveRequest) -> Result<Vec<Delive
 /// Where the messages of a poll come from.
 struct Source {
     /// What all share.
-    shared: Arc<Shared>,
+    shared: Arc<GrpcShared>,
     /// From where they come.
     topic: ResourceName,
     /// For whom.
@@ -117,12 +121,12 @@ struct Source {
 enum Stage {
     /// Waiting for messages.
     Polling {
-        poll: Pin<Box<dyn Future<Output = Result<Vec<Delivery>, Refused>> + Send>>,
+        poll: Pin<Box<dyn Future<Output = Result<Vec<Delivery>, RefusedCall>> + Send>>,
         /// Taken by the next stage.
         source: Option<Source>,
     },
     /// The status with the code, then the end.
-    Refused(Refused),
+    Refused(RefusedCall),
     /// The messages one by one, then the time.
     Delivering(Leased),
     /// The time, then the end.
@@ -146,7 +150,7 @@ pub(crate) struct ReceiveStream {
 
 impl ReceiveStream {
     /// The status that begins the answer, and what comes after it.
-    fn polled(&mut self, polled: Result<Vec<Delivery>, Refused>, source: Source) -> Content {
+    fn polled(&mut self, polled: Result<Vec<Delivery>, RefusedCall>, source: Source) -> Content {
         match polled {
             Ok(messages) if messages.is_empty() => {
                 self.stage = Stage::Time;
@@ -166,7 +170,7 @@ impl ReceiveStream {
     }
 
     /// The status of a refusal, which ends the answer.
-    fn refused(&mut self, refused: Refused) -> Content {
+    fn refused(&mut self, refused: RefusedCall) -> Content {
         self.stage = Stage::End;
         self.calls.count(Method::ReceiveMessage, refused.code);
         tell(&self.span, refused.code, Some(&refused));

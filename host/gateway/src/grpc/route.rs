@@ -14,9 +14,9 @@ use vouch_protocol::wire::{
 };
 
 use super::Messaging;
-use super::answer::{Refused, ok};
-use super::caller::Caller;
-use super::span::About;
+use super::answer::{RefusedCall, ok};
+use super::caller::CallMetadata;
+use super::span::CallSubject;
 
 /// Name of the one broker in a route.
 const BROKER_NAME: &str = "vouch";
@@ -35,13 +35,13 @@ impl Messaging {
     /// The topic does not exist and is not made, or the access point of the request cannot be echoed.
     pub(super) async fn query_route(
         &self,
-        caller: Caller<'_>,
+        caller: CallMetadata<'_>,
         request: QueryRouteRequest,
-    ) -> Result<QueryRouteResponse, Refused> {
+    ) -> Result<QueryRouteResponse, RefusedCall> {
         let client_id = caller.client_id()?;
         self.heard(client_id);
         let topic = caller.names().topic(request.topic.clone())?;
-        About { topic: Some(&topic), ..About::default() }.record();
+        CallSubject { topic: Some(&topic), ..CallSubject::default() }.record();
         let endpoints = access_point(request.endpoints)?;
         let info = self.shared.node.settings.topic_for_route(&topic).await?;
         self.shared.node.sessions.note_route(client_id, &topic, Instant::now());
@@ -54,13 +54,13 @@ impl Messaging {
     /// The same for every consumer of the group: what is received is decided here, not by the queues a client holds.
     pub(super) async fn query_assignment(
         &self,
-        caller: Caller<'_>,
+        caller: CallMetadata<'_>,
         request: QueryAssignmentRequest,
-    ) -> Result<QueryAssignmentResponse, Refused> {
+    ) -> Result<QueryAssignmentResponse, RefusedCall> {
         self.heard(caller.client_id()?);
         let topic = caller.names().topic(request.topic.clone())?;
         let group = caller.names().group(request.group)?;
-        About { topic: Some(&topic), group: Some(&group), ..About::default() }.record();
+        CallSubject { topic: Some(&topic), group: Some(&group), ..CallSubject::default() }.record();
         let endpoints = access_point(request.endpoints)?;
         self.shared.node.settings.topic(&topic).await?;
         let message_queue = Some(queue(&request.topic, ANY_QUEUE, endpoints, Vec::new()));

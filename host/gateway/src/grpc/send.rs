@@ -6,9 +6,9 @@ use vouch_protocol::validate::{self, Arrival};
 use vouch_protocol::wire::{SendMessageRequest, SendMessageResponse, SendResultEntry, Status};
 
 use super::Messaging;
-use super::answer::{Refused, ok};
-use super::caller::Caller;
-use super::span::{About, told};
+use super::answer::{RefusedCall, ok};
+use super::caller::CallMetadata;
+use super::span::{CallSubject, told};
 
 impl Messaging {
     /// Stores all messages of the request or none, and answers when they are durable.
@@ -18,9 +18,9 @@ impl Messaging {
     /// room. Or nobody knows whether it is stored, where the log broke meanwhile; the code tells the two apart.
     pub(super) async fn send(
         &self,
-        caller: Caller<'_>,
+        caller: CallMetadata<'_>,
         request: SendMessageRequest,
-    ) -> Result<SendMessageResponse, Refused> {
+    ) -> Result<SendMessageResponse, RefusedCall> {
         let client_id = caller.client_id()?;
         let known = self.heard(client_id);
         // What is recorded goes by the log's time, not by a wall clock that may be set.
@@ -32,11 +32,12 @@ impl Messaging {
         let ids: Vec<_> = messages.iter().map(|message| message.message_id.clone()).collect();
         let named = || ids.iter().map(String::as_str).collect::<Vec<_>>();
         if told() {
-            About { topic: Some(&topic), message_ids: &named(), ..About::default() }.record();
+            CallSubject { topic: Some(&topic), message_ids: &named(), ..CallSubject::default() }.record();
         }
         let request = SendRequest { topic: topic.clone(), producer: client_id.to_owned(), messages };
         let receipts = self.shared.node.messages.send(request).await.inspect_err(|not_done| {
-            About { topic: Some(&topic), message_ids: &named(), ..About::default() }.record_defect(caller, not_done);
+            CallSubject { topic: Some(&topic), message_ids: &named(), ..CallSubject::default() }
+                .record_defect(caller, not_done);
         })?;
         if told() {
             Self::record_receipts(&receipts);
@@ -55,7 +56,7 @@ impl Messaging {
                 Receipt::InMemory => {}
             }
         }
-        About { queue, transactions: &transactions, ..About::default() }.record();
+        CallSubject { queue, transactions: &transactions, ..CallSubject::default() }.record();
     }
 
     /// The receipt of one message.

@@ -8,11 +8,11 @@ use vouch_broker::Refusal;
 use vouch_protocol::wire::messaging_service_server::MessagingService;
 use vouch_protocol::wire::*;
 
-use super::answer::{Refused, answer};
+use super::answer::{RefusedCall, answer};
 use super::calls::Method;
 use super::receive::ReceiveStream;
-use super::span::Call;
-use super::telemetry::TelemetryStream;
+use super::span::CallUnderWay;
+use super::telemetry::TelemetryOutput;
 use super::{Messaging, lease};
 
 /// An answer, or an error of the call as a whole.
@@ -54,8 +54,8 @@ impl Messaging {
     /// The answer of a call, which is counted, and told where each call is.
     fn answered<T: Answered>(
         &self,
-        call: &Call<'_>,
-        result: Result<T, Refused>,
+        call: &CallUnderWay<'_>,
+        result: Result<T, RefusedCall>,
         refused: impl FnOnce(vouch_protocol::wire::Status) -> T,
     ) -> Response<T> {
         let code = result.as_ref().map_or_else(|why| why.code, Answered::code);
@@ -75,14 +75,14 @@ impl Messaging {
 impl MessagingService for Messaging {
     async fn query_route(&self, request: Request<QueryRouteRequest>) -> Answer<QueryRouteResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = Call::begin(Method::QueryRoute, &metadata);
+        let call = CallUnderWay::begin(Method::QueryRoute, &metadata);
         let result = call.run(self.query_route(call.caller, request)).await;
         Ok(self.answered(&call, result, |status| QueryRouteResponse { status: Some(status), ..Default::default() }))
     }
 
     async fn query_assignment(&self, request: Request<QueryAssignmentRequest>) -> Answer<QueryAssignmentResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = Call::begin(Method::QueryAssignment, &metadata);
+        let call = CallUnderWay::begin(Method::QueryAssignment, &metadata);
         let result = call.run(self.query_assignment(call.caller, request)).await;
         Ok(self
             .answered(&call, result, |status| QueryAssignmentResponse { status: Some(status), ..Default::default() }))
@@ -90,7 +90,7 @@ impl MessagingService for Messaging {
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = Call::begin(Method::Heartbeat, &metadata);
+        let call = CallUnderWay::begin(Method::Heartbeat, &metadata);
         Ok(self.answered(&call, call.span.in_scope(|| self.heartbeat(call.caller, request)), |status| {
             HeartbeatResponse { status: Some(status) }
         }))
@@ -100,21 +100,21 @@ impl MessagingService for Messaging {
         &self,
         request: Request<NotifyClientTerminationRequest>,
     ) -> Answer<NotifyClientTerminationResponse> {
-        let call = Call::begin(Method::NotifyClientTermination, request.metadata());
+        let call = CallUnderWay::begin(Method::NotifyClientTermination, request.metadata());
         let refused = |status| NotifyClientTerminationResponse { status: Some(status) };
         Ok(self.answered(&call, call.span.in_scope(|| self.terminate(call.caller)), refused))
     }
 
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = Call::begin(Method::SendMessage, &metadata);
+        let call = CallUnderWay::begin(Method::SendMessage, &metadata);
         let result = call.run(self.send(call.caller, request)).await;
         Ok(self.answered(&call, result, |status| SendMessageResponse { status: Some(status), entries: Vec::new() }))
     }
 
     async fn end_transaction(&self, request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = Call::begin(Method::EndTransaction, &metadata);
+        let call = CallUnderWay::begin(Method::EndTransaction, &metadata);
         let result = call.run(self.end_transaction(call.caller, request)).await;
         Ok(self.answered(&call, result, |status| EndTransactionResponse { status: Some(status) }))
     }
@@ -123,13 +123,13 @@ impl MessagingService for Messaging {
 
     async fn receive_message(&self, request: Request<ReceiveMessageRequest>) -> Answer<ReceiveStream> {
         let (metadata, _, request) = request.into_parts();
-        Ok(self.receive(&Call::begin(Method::ReceiveMessage, &metadata), request))
+        Ok(self.receive(&CallUnderWay::begin(Method::ReceiveMessage, &metadata), request))
     }
 
     async fn ack_message(&self, request: Request<AckMessageRequest>) -> Answer<AckMessageResponse> {
         let (metadata, _, mut request) = request.into_parts();
-        let call = Call::begin(Method::AckMessage, &metadata);
-        let result = call.run(self.ack(call.caller, &mut request)).await.map_err(Refused::named);
+        let call = CallUnderWay::begin(Method::AckMessage, &metadata);
+        let result = call.run(self.ack(call.caller, &mut request)).await.map_err(RefusedCall::named);
         Ok(self.answered(&call, result, |status| lease::mirrored(request.entries, &status)))
     }
 
@@ -138,8 +138,8 @@ impl MessagingService for Messaging {
         request: Request<ChangeInvisibleDurationRequest>,
     ) -> Answer<ChangeInvisibleDurationResponse> {
         let (metadata, _, mut request) = request.into_parts();
-        let call = Call::begin(Method::ChangeInvisibleDuration, &metadata);
-        let result = call.run(self.change_invisible(call.caller, &mut request)).await.map_err(Refused::named);
+        let call = CallUnderWay::begin(Method::ChangeInvisibleDuration, &metadata);
+        let result = call.run(self.change_invisible(call.caller, &mut request)).await.map_err(RefusedCall::named);
         // Clients keep what comes back before they look at the status.
         let refused =
             |status| ChangeInvisibleDurationResponse { status: Some(status), receipt_handle: request.receipt_handle };
@@ -151,21 +151,21 @@ impl MessagingService for Messaging {
         request: Request<ForwardMessageToDeadLetterQueueRequest>,
     ) -> Answer<ForwardMessageToDeadLetterQueueResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = Call::begin(Method::ForwardMessageToDeadLetterQueue, &metadata);
-        let result = call.run(self.forward(call.caller, request)).await.map_err(Refused::named);
+        let call = CallUnderWay::begin(Method::ForwardMessageToDeadLetterQueue, &metadata);
+        let result = call.run(self.forward(call.caller, request)).await.map_err(RefusedCall::named);
         Ok(self.answered(&call, result, |status| ForwardMessageToDeadLetterQueueResponse { status: Some(status) }))
     }
 
-    type TelemetryStream = TelemetryStream;
+    type TelemetryStream = TelemetryOutput;
 
-    async fn telemetry(&self, request: Request<Streaming<TelemetryCommand>>) -> Answer<TelemetryStream> {
+    async fn telemetry(&self, request: Request<Streaming<TelemetryCommand>>) -> Answer<TelemetryOutput> {
         let (metadata, _, commands) = request.into_parts();
-        self.telemetry(&Call::begin(Method::Telemetry, &metadata), commands)
+        self.telemetry(&CallUnderWay::begin(Method::Telemetry, &metadata), commands)
     }
 
     async fn recall_message(&self, request: Request<RecallMessageRequest>) -> Answer<RecallMessageResponse> {
-        let call = Call::begin(Method::RecallMessage, request.metadata());
-        let refusal = Err(Refused::from(Refusal::NotBuilt("recalling a message")));
+        let call = CallUnderWay::begin(Method::RecallMessage, request.metadata());
+        let refusal = Err(RefusedCall::from(Refusal::NotBuilt("recalling a message")));
         Ok(self.answered(&call, refusal, |status| RecallMessageResponse { status: Some(status), ..Default::default() }))
     }
 
@@ -173,8 +173,8 @@ impl MessagingService for Messaging {
         &self,
         request: Request<SyncLiteSubscriptionRequest>,
     ) -> Answer<SyncLiteSubscriptionResponse> {
-        let call = Call::begin(Method::SyncLiteSubscription, request.metadata());
-        let refusal = Err(Refused::from(Refusal::NotBuilt("a subscription to lite topics")));
+        let call = CallUnderWay::begin(Method::SyncLiteSubscription, request.metadata());
+        let refusal = Err(RefusedCall::from(Refusal::NotBuilt("a subscription to lite topics")));
         Ok(self.answered(&call, refusal, |status| SyncLiteSubscriptionResponse { status: Some(status) }))
     }
 

@@ -10,9 +10,9 @@ use vouch_protocol::validate::{self, Violation};
 use vouch_protocol::wire::{Code, HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationResponse};
 
 use super::Messaging;
-use super::answer::{Refused, ok};
-use super::caller::Caller;
-use super::span::About;
+use super::answer::{RefusedCall, ok};
+use super::caller::CallMetadata;
+use super::span::CallSubject;
 
 /// The role as the node names it.
 pub(super) fn node_role(role: validate::ClientRole) -> Role {
@@ -24,7 +24,7 @@ pub(super) fn node_role(role: validate::ClientRole) -> Role {
 }
 
 /// The refusal of a client that finds no room.
-pub(super) fn refuse(no_room: &NoRoom) -> Refused {
+pub(super) fn refuse(no_room: &NoRoom) -> RefusedCall {
     match no_room {
         NoRoom::Declaration { .. } => Violation::new(Code::BadRequest, no_room.to_string()).into(),
         NoRoom::Sessions(_) | NoRoom::Bytes(_) | NoRoom::Share(_) => NothingStored::TooMany(no_room.to_string()).into(),
@@ -48,12 +48,12 @@ impl Messaging {
     /// The client does not say what it is, or finds no room among the sessions.
     pub(super) fn heartbeat(
         &self,
-        caller: Caller<'_>,
+        caller: CallMetadata<'_>,
         request: HeartbeatRequest,
-    ) -> Result<HeartbeatResponse, Refused> {
+    ) -> Result<HeartbeatResponse, RefusedCall> {
         let client_id = caller.client_id()?;
         let (role, group) = validate::heartbeat(request, caller.names())?;
-        About { group: group.as_ref(), ..About::default() }.record();
+        CallSubject { group: group.as_ref(), ..CallSubject::default() }.record();
         let sessions = &self.shared.node.sessions;
         sessions
             .introduce(self.client(client_id), node_role(role), group, Instant::now())
@@ -62,7 +62,7 @@ impl Messaging {
     }
 
     /// Always OK for a known or unknown client: the Rust client turns anything else into an error of its shutdown.
-    pub(super) fn terminate(&self, caller: Caller<'_>) -> Result<NotifyClientTerminationResponse, Refused> {
+    pub(super) fn terminate(&self, caller: CallMetadata<'_>) -> Result<NotifyClientTerminationResponse, RefusedCall> {
         self.shared.node.sessions.close(caller.client_id()?, Instant::now());
         Ok(NotifyClientTerminationResponse { status: Some(ok()) })
     }
@@ -84,7 +84,7 @@ impl Messaging {
         group: &ResourceName,
         subscription: (&ResourceName, &TagFilter),
         auto_renew: bool,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), RefusedCall> {
         let (sessions, client) = (&self.shared.node.sessions, self.client(client_id));
         sessions.note_receive(client, group, subscription, auto_renew, Instant::now()).map_err(|why| refuse(&why))
     }

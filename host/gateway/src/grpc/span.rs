@@ -17,8 +17,8 @@ use tracing::{Instrument, Span, record_all};
 use vouch_broker::{NotDone, ResourceName, TransactionId};
 use vouch_protocol::wire::Code;
 
-use super::answer::Refused;
-use super::caller::Caller;
+use super::answer::RefusedCall;
+use super::caller::CallMetadata;
 use super::calls::Method;
 
 /// Ids of one call that its span names; of the others it says how many there are.
@@ -30,16 +30,16 @@ pub(super) fn told() -> bool {
 }
 
 /// A call under way: which one, whose, and its span.
-pub(super) struct Call<'a> {
+pub(super) struct CallUnderWay<'a> {
     pub(super) method: Method,
-    pub(super) caller: Caller<'a>,
+    pub(super) caller: CallMetadata<'a>,
     pub(super) span: Span,
 }
 
-impl<'a> Call<'a> {
+impl<'a> CallUnderWay<'a> {
     /// Opens the span.
     pub(super) fn begin(method: Method, metadata: &'a MetadataMap) -> Self {
-        let (caller, span) = (Caller::of(metadata), method.span());
+        let (caller, span) = (CallMetadata::of(metadata), method.span());
         if !method.is_frequent() || told() {
             record_caller(&span, caller);
         }
@@ -49,19 +49,19 @@ impl<'a> Call<'a> {
     /// Does what the call asks for, within its span.
     pub(super) fn run<T>(
         &self,
-        doing: impl Future<Output = Result<T, Refused>>,
-    ) -> impl Future<Output = Result<T, Refused>> {
+        doing: impl Future<Output = Result<T, RefusedCall>>,
+    ) -> impl Future<Output = Result<T, RefusedCall>> {
         doing.instrument(self.span.clone())
     }
 
     /// Says how the call is answered, where lines about single calls are written.
-    pub(super) fn tell(&self, code: Code, refused: Option<&Refused>) {
+    pub(super) fn tell(&self, code: Code, refused: Option<&RefusedCall>) {
         tell(&self.span, code, refused);
     }
 }
 
 /// The last line of a call.
-pub(super) fn tell(span: &Span, code: Code, refused: Option<&Refused>) {
+pub(super) fn tell(span: &Span, code: Code, refused: Option<&RefusedCall>) {
     if told() {
         let why = refused.map(|refused| refused.text.as_ref());
         span.in_scope(|| tracing::debug!(code = code.as_str_name(), why, "answered"));
@@ -69,14 +69,14 @@ pub(super) fn tell(span: &Span, code: Code, refused: Option<&Refused>) {
 }
 
 /// Who calls. A header that is no text, or a client id that is none, is left out: the answer says so.
-fn record_caller(span: &Span, caller: Caller<'_>) {
+fn record_caller(span: &Span, caller: CallMetadata<'_>) {
     let client_id = caller.client_id().ok();
     record_all!(span, client_id, request_id = caller.request_id(), traceparent = caller.traceparent());
 }
 
 /// What a call is about, as far as it is known by now. What is not is left as it was.
 #[derive(Default)]
-pub(super) struct About<'a> {
+pub(super) struct CallSubject<'a> {
     pub(super) topic: Option<&'a ResourceName>,
     pub(super) group: Option<&'a ResourceName>,
     pub(super) message_ids: &'a [&'a str],
@@ -84,7 +84,7 @@ pub(super) struct About<'a> {
     pub(super) transactions: &'a [TransactionId],
 }
 
-impl About<'_> {
+impl CallSubject<'_> {
     /// Writes it into the span of the call that runs here.
     pub(super) fn record(&self) {
         let span = Span::current();
@@ -102,7 +102,7 @@ impl About<'_> {
 
     /// The same for a call that is frequent and wrote nothing of itself until it failed: a defect is logged, and its line says
     /// what was called. A refusal is the client's to look at.
-    pub(super) fn record_defect(&self, caller: Caller<'_>, not_done: &NotDone) {
+    pub(super) fn record_defect(&self, caller: CallMetadata<'_>, not_done: &NotDone) {
         if not_done.is_internal() && !told() {
             record_caller(&Span::current(), caller);
             self.record();

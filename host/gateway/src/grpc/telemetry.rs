@@ -22,9 +22,9 @@ use super::answer::ok;
 use super::aside::{Aside, Working};
 use super::calls::Method;
 use super::session::node_role;
-use super::span::{Call, tell};
+use super::span::{CallUnderWay, tell};
 use super::trailer::{PartRoom, RoomKept};
-use super::{Messaging, Shared};
+use super::{GrpcShared, Messaging};
 
 /// Commands that wait for a client to read them. A Python push consumer stops reading after its first settings: what
 /// does not fit is dropped, and nothing waits for it.
@@ -43,9 +43,9 @@ impl Messaging {
     /// The client has no id. What is wrong with its settings it is told over the stream.
     pub(super) fn telemetry(
         &self,
-        call: &Call<'_>,
+        call: &CallUnderWay<'_>,
         commands: Streaming<TelemetryCommand>,
-    ) -> Result<Response<TelemetryStream>, Status> {
+    ) -> Result<Response<TelemetryOutput>, Status> {
         let (caller, span) = (call.caller, call.span.clone());
         let client_id = caller.client_id().map_err(|violation| {
             self.shared.calls.count(Method::Telemetry, violation.code);
@@ -69,7 +69,7 @@ impl Messaging {
         let asks = AskedAs { store_host, aside: self.shared.aside.clone(), part: part.clone(), making: None };
         span.in_scope(|| dialog.attach());
         tokio::spawn(dialog.run(commands, end).instrument(span));
-        let mut response = Response::new(TelemetryStream::new(receiver, ended, asks));
+        let mut response = Response::new(TelemetryOutput::new(receiver, ended, asks));
         response.extensions_mut().insert(part);
         Ok(response)
     }
@@ -84,7 +84,7 @@ enum Outgoing {
 }
 
 /// What the server writes: commands, then the end that the reading side decides.
-pub(crate) struct TelemetryStream {
+pub(crate) struct TelemetryOutput {
     /// What the other side of the dialog wants to say.
     queue: mpsc::Receiver<Outgoing>,
     /// The question at the front of the queue, which waits until what is gathered has left.
@@ -97,7 +97,7 @@ pub(crate) struct TelemetryStream {
     asks: AskedAs,
 }
 
-impl TelemetryStream {
+impl TelemetryOutput {
     /// Nothing was said yet.
     fn new(queue: mpsc::Receiver<Outgoing>, end: oneshot::Receiver<Result<(), Status>>, asks: AskedAs) -> Self {
         Self { queue, next: None, gathered: false, end: Some(end), asks }
@@ -151,7 +151,7 @@ impl AskedAs {
     }
 }
 
-impl Stream for TelemetryStream {
+impl Stream for TelemetryOutput {
     type Item = Result<TelemetryCommand, Status>;
 
     /// Called when the transport wants one more piece, which it does before it asks whether the client has room for it. Only
@@ -217,7 +217,7 @@ impl vouch_node::TelemetryStream for Questions {
 
 /// The reading side of one stream.
 struct Dialog {
-    shared: Arc<Shared>,
+    shared: Arc<GrpcShared>,
     client_id: String,
     address: IpAddr,
     namespace: Option<String>,

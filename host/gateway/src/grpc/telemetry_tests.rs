@@ -10,13 +10,13 @@ use super::*;
 
 type End = oneshot::Sender<Result<(), Status>>;
 
-fn stream() -> (Arc<Questions>, TelemetryStream, End) {
+fn stream() -> (Arc<Questions>, TelemetryOutput, End) {
     let (sender, queue) = mpsc::channel(QUEUE_LEN);
     let (end, ended) = oneshot::channel();
     let (store_host, part) = ("here".to_owned(), PartRoom::default());
     let asks = AskedAs { store_host, aside: Aside::default(), part, making: None };
     let questions = Arc::new(Questions { sender, ended: AtomicBool::new(false) });
-    (questions, TelemetryStream::new(queue, ended, asks), end)
+    (questions, TelemetryOutput::new(queue, ended, asks), end)
 }
 
 fn question(transaction: u64) -> Question {
@@ -44,12 +44,12 @@ fn question_of(half: u64, body: Bytes) -> Question {
     Question::new(CheckCommand { topic: ResourceName::plain("orders"), transaction, half })
 }
 
-fn poll(stream: &mut TelemetryStream) -> Poll<Option<Result<TelemetryCommand, Status>>> {
+fn poll(stream: &mut TelemetryOutput) -> Poll<Option<Result<TelemetryCommand, Status>>> {
     Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
 }
 
 /// The transaction that the stream asks about now, if it asks.
-fn asked(stream: &mut TelemetryStream) -> Option<String> {
+fn asked(stream: &mut TelemetryOutput) -> Option<String> {
     match poll(stream) {
         Poll::Ready(Some(Ok(TelemetryCommand {
             command: Some(Command::RecoverOrphanedTransactionCommand(command)),

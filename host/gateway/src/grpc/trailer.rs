@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::outbound::{ConnectionOutbound, Room, RoomAsked};
+use crate::outbound::{ConnectionOutbound, OutboundRoom, RoomAsked};
 
 /// Name of the trailer.
 pub(super) const RETRY_AFTER: &str = "retry-after-ms";
@@ -101,12 +101,12 @@ struct Parts {
     /// Whether one is being made.
     part: PartRoom,
     /// Room of the part that is being made.
-    kept: Option<Room>,
+    kept: Option<OutboundRoom>,
 }
 
 impl Parts {
     /// Room for the next part: what is kept, or what comes with its turn.
-    fn poll_room(&mut self, cx: &mut Context<'_>, of: &Arc<ConnectionOutbound>) -> Poll<Option<Room>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>, of: &Arc<ConnectionOutbound>) -> Poll<Option<OutboundRoom>> {
         match self.kept.take() {
             Some(room) => Poll::Ready(Some(room)),
             None => self.asked.poll(cx, of, PART_MAX_BYTES),
@@ -134,7 +134,7 @@ impl Body for AnswerBody {
         let retry_after = this.retry_after.as_ref().and_then(|retry_after| retry_after.0.get().copied());
         let hold = |bytes: Bytes| match room.take() {
             Some(mut room) => {
-                Room::shrink(&mut room, bytes.len());
+                OutboundRoom::shrink(&mut room, bytes.len());
                 this.outbound.hold(bytes, Some(room))
             }
             None => this.outbound.hold_short(bytes),

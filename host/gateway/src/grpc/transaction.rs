@@ -7,9 +7,9 @@ use vouch_protocol::validate;
 use vouch_protocol::wire::{EndTransactionRequest, EndTransactionResponse};
 
 use super::Messaging;
-use super::answer::{Refused, ok};
-use super::caller::Caller;
-use super::span::About;
+use super::answer::{RefusedCall, ok};
+use super::caller::CallMetadata;
+use super::span::CallSubject;
 
 impl Messaging {
     /// Ends a transaction, or takes note that its producer cannot decide.
@@ -19,17 +19,17 @@ impl Messaging {
     /// the same way is OK: clients repeat what they got no answer to.
     pub(super) async fn end_transaction(
         &self,
-        caller: Caller<'_>,
+        caller: CallMetadata<'_>,
         request: EndTransactionRequest,
-    ) -> Result<EndTransactionResponse, Refused> {
+    ) -> Result<EndTransactionResponse, RefusedCall> {
         let client_id = caller.client_id()?;
         self.heard(client_id);
         let decision = validate::decision(request, caller.names())?;
-        About {
+        CallSubject {
             topic: Some(&decision.topic),
             message_ids: &[&decision.message_id],
             transactions: &[decision.transaction],
-            ..About::default()
+            ..CallSubject::default()
         }
         .record();
         let node = &self.shared.node;

@@ -18,7 +18,7 @@ use super::App;
 use super::answer::{self, etag, written};
 use super::precondition::Preconditions;
 use super::problem::Problem;
-use super::request::{Names, Params, object, take_name};
+use super::request::{Params, PathNames, object, take_name};
 
 /// Members of an answer that a request may repeat and that mean nothing in it.
 const TOLD_ONLY: [&str; 2] = ["digest", "warnings"];
@@ -66,7 +66,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<
 }
 
 /// `GET /v1/bindings/{name}`.
-pub(crate) async fn show(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
+pub(crate) async fn show(State(app): State<Arc<App>>, PathNames(name): PathNames<String>) -> Result<Response, Problem> {
     let binding = app.node.components.binding(&name).await?.ok_or_else(|| missing(&name))?;
     Ok((etag(binding.revision), Json(entry(&name, &binding)?)).into_response())
 }
@@ -78,7 +78,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Names(name): Names<String>
 /// was.
 pub(crate) async fn replace(
     State(app): State<Arc<App>>,
-    Names(name): Names<String>,
+    PathNames(name): PathNames<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -95,7 +95,10 @@ pub(crate) async fn replace(
 }
 
 /// `DELETE /v1/bindings/{name}`: its open transactions wait for a producer, or for another binding.
-pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<StatusCode, Problem> {
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    PathNames(name): PathNames<String>,
+) -> Result<StatusCode, Problem> {
     app.node.components.delete_binding(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -11,17 +11,23 @@ use vouch_node::GapView;
 use super::App;
 use super::answer;
 use super::problem::Problem;
-use super::request::Names;
+use super::request::PathNames;
 use vouch_broker::QueueOffset;
 
 /// `DELETE /v1/groups/{group}`: the group and its progress are gone.
-pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<StatusCode, Problem> {
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    PathNames(name): PathNames<String>,
+) -> Result<StatusCode, Problem> {
     app.node.settings.delete_group(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /v1/groups/{group}/progress`: lag, in flight and ready, of each topic that the group received from.
-pub(crate) async fn progress(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
+pub(crate) async fn progress(
+    State(app): State<Arc<App>>,
+    PathNames(name): PathNames<String>,
+) -> Result<Response, Problem> {
     Ok(answer::list(app.node.settings.progress(&name).await?, None))
 }
 
@@ -47,7 +53,7 @@ impl From<GapView> for GapDocument {
 }
 
 /// `GET /v1/groups/{group}/gaps`: messages that the group had not finished when their retention was over, the latest 100.
-pub(crate) async fn gaps(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Response, Problem> {
+pub(crate) async fn gaps(State(app): State<Arc<App>>, PathNames(name): PathNames<String>) -> Result<Response, Problem> {
     let gaps: Vec<GapDocument> = app.node.settings.gaps(&name).await?.into_iter().map(GapDocument::from).collect();
     Ok(answer::list(gaps, None))
 }

@@ -16,7 +16,7 @@ use vouch_broker::Refusal;
 use super::App;
 use super::answer::time;
 use super::problem::Problem;
-use super::request::{Names, Params, time_or_ago};
+use super::request::{Params, PathNames, time_or_ago};
 use crate::listener::stopped;
 
 /// Pause between two looks for new lines.
@@ -32,7 +32,7 @@ const BINDINGS_MAX: usize = 1000;
 /// There is no such plugin, or as many readers as there may be.
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
-    Names(name): Names<String>,
+    PathNames(name): PathNames<String>,
     params: Params,
 ) -> Result<Response, Problem> {
     let follow = params.switch_or("follow", true)?;
@@ -40,7 +40,7 @@ pub(crate) async fn stream(
     let missing = || Refusal::NotFound(format!("there is no plugin {name}; push it with: vouch plugin push"));
     app.node.components.plugin(&name).await?.ok_or_else(missing)?;
     let place = app.log_reader_place()?;
-    let reader = LogReader {
+    let reader = BindingLogReader {
         app,
         plugin: name,
         since_ms,
@@ -55,7 +55,7 @@ pub(crate) async fn stream(
 
 /// One reader and how far it is. Nothing is sent to it twice, and nothing is missed as long as it reads faster than 256
 /// lines come between two looks.
-struct LogReader {
+struct BindingLogReader {
     /// Where bindings are found.
     app: Arc<App>,
     /// Whose components are read.
@@ -76,7 +76,7 @@ struct LogReader {
     place: OwnedSemaphorePermit,
 }
 
-impl LogReader {
+impl BindingLogReader {
     /// What it sends, for as long as it lasts.
     fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
         let batches = futures_util::stream::unfold(self, |mut reader| async move {

@@ -17,7 +17,7 @@ use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 use super::App;
 use super::answer::{self, time};
 use super::problem::Problem;
-use super::request::{Names, Params, time_ms};
+use super::request::{Params, PathNames, time_ms};
 use super::transactions::TransactionDocument;
 
 /// Bytes of bodies in one answer, as JSON writes them; what is beyond is left out and said to be.
@@ -31,7 +31,7 @@ const QUEUES_MARK: &str = "queues-";
 /// The newest thousand of what is in queues, and of open transactions.
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
-    Names((topic, id)): Names<(String, String)>,
+    PathNames((topic, id)): PathNames<(String, String)>,
 ) -> Result<Response, Problem> {
     let (turn, found) = in_turn(&app.message_pages, app.node.search.by_id(&topic, &id)).await?;
     page(turn, found, None).await
@@ -44,7 +44,7 @@ pub(crate) async fn show(
 /// There is no such topic, or the mark is of another list.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    Names(topic): Names<String>,
+    PathNames(topic): PathNames<String>,
     params: Params,
 ) -> Result<Response, Problem> {
     let page_of = params.page()?;

@@ -9,7 +9,7 @@ use vouch_broker::NothingStored;
 use vouch_node::machine;
 
 use super::problem::Problem;
-use crate::outbound::{ConnectionOutbound, Outbound, Room};
+use crate::outbound::{ConnectionOutbound, Outbound, OutboundRoom};
 
 /// Bytes of answers that are made and not yet taken by their clients, on all connections. An answer that does not fit is
 /// replaced by a refusal; those of fewer than [`SMALL_ANSWER_BYTES`] always fit.
@@ -30,7 +30,7 @@ pub(crate) struct HttpOutbound {
 /// Room for one answer.
 #[derive(Debug)]
 pub(super) struct AnswerRoom {
-    _room: Room,
+    _room: OutboundRoom,
     /// How much of it is taken.
     bytes: usize,
     /// By whose clients.

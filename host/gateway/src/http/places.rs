@@ -22,9 +22,9 @@ const LEAVING_MAX: usize = 32;
 
 /// What a newcomer gets.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum PlaceTaken {
     /// A place.
-    Place(Place),
+    Place(ConnectionPlace),
     /// One soon: others are about to leave. See [`Places::freed`].
     Later,
     /// None: all places are those of requests under way.
@@ -33,7 +33,7 @@ pub(super) enum Taken {
 
 /// What a place is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ConnectionKind {
     /// All requests.
     Any,
     /// One probe.
@@ -54,7 +54,7 @@ enum Doing {
 /// A connection that has a place.
 #[derive(Debug)]
 struct Open {
-    kind: Kind,
+    kind: ConnectionKind,
     doing: Doing,
     close: Arc<Notify>,
 }
@@ -84,24 +84,24 @@ impl Places {
     /// A place for a newcomer, if need be of one that waits. `scarce`: there are no descriptors, let it bring a probe.
     ///
     /// A newcomer never takes the place of a request under way.
-    pub(super) fn take(self: &Arc<Self>, now: Instant, scarce: bool) -> Taken {
+    pub(super) fn take(self: &Arc<Self>, now: Instant, scarce: bool) -> PlaceTaken {
         let mut open = self.open();
         let (last, all) = &mut *open;
         let may_leave = all.values().filter(|one| one.doing == Doing::Leaving).count() < LEAVING_MAX;
         let idle = |since: Instant| now.saturating_duration_since(since) >= IDLE_MIN;
-        let any = staying(all, Kind::Any) < self.most || (may_leave && evict(all, Kind::Any, idle));
-        let kind = if any && !scarce { Kind::Any } else { Kind::Probe };
-        let full = kind == Kind::Probe && staying(all, kind) >= PROBE_CONNECTIONS;
+        let any = staying(all, ConnectionKind::Any) < self.most || (may_leave && evict(all, ConnectionKind::Any, idle));
+        let kind = if any && !scarce { ConnectionKind::Any } else { ConnectionKind::Probe };
+        let full = kind == ConnectionKind::Probe && staying(all, kind) >= PROBE_CONNECTIONS;
         if full && !may_leave {
-            return Taken::Later;
+            return PlaceTaken::Later;
         }
         if full && !evict(all, kind, |_| true) {
-            return Taken::Full;
+            return PlaceTaken::Full;
         }
         *last += 1;
         let close = Arc::new(Notify::new());
         all.insert(*last, Open { kind, doing: Doing::Waiting(now), close: close.clone() });
-        Taken::Place(Place { places: self.clone(), id: *last, kind, close })
+        PlaceTaken::Place(ConnectionPlace { places: self.clone(), id: *last, kind, close })
     }
 
     /// Resolves when a place became free since this was awaited last.
@@ -112,19 +112,19 @@ impl Places {
     /// Closes the connection that has waited longest for a request, whichever that is.
     pub(super) fn make_room(&self) {
         let all = &mut self.open().1;
-        if !evict(all, Kind::Probe, |_| true) {
-            evict(all, Kind::Any, |_| true);
+        if !evict(all, ConnectionKind::Probe, |_| true) {
+            evict(all, ConnectionKind::Any, |_| true);
         }
     }
 }
 
 /// How many of a kind there are that do not leave.
-fn staying(all: &HashMap<u64, Open>, kind: Kind) -> usize {
+fn staying(all: &HashMap<u64, Open>, kind: ConnectionKind) -> usize {
     all.values().filter(|one| one.kind == kind && one.doing != Doing::Leaving).count()
 }
 
 /// Lets the one leave that has waited longest, if it waits since a time that is `long_ago`.
-fn evict(all: &mut HashMap<u64, Open>, kind: Kind, long_ago: impl FnOnce(Instant) -> bool) -> bool {
+fn evict(all: &mut HashMap<u64, Open>, kind: ConnectionKind, long_ago: impl FnOnce(Instant) -> bool) -> bool {
     let waits = |(id, one): (&u64, &Open)| match one.doing {
         Doing::Waiting(since) if one.kind == kind => Some((since, *id)),
         _ => None,
@@ -142,14 +142,14 @@ fn evict(all: &mut HashMap<u64, Open>, kind: Kind, long_ago: impl FnOnce(Instant
 
 /// The place of one connection; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPlace {
     places: Arc<Places>,
     id: u64,
-    pub(super) kind: Kind,
+    pub(super) kind: ConnectionKind,
     close: Arc<Notify>,
 }
 
-impl Place {
+impl ConnectionPlace {
     /// Resolves when this connection has to make way.
     pub(super) async fn makes_way(&self) {
         self.close.notified().await;
@@ -177,7 +177,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.places.open().1.remove(&self.id);
         self.places.freed.notify_one();
@@ -186,7 +186,7 @@ impl Drop for Place {
 
 /// A request under way: until this is dropped its connection does not make way.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<Place>);
+pub(super) struct Answering(Arc<ConnectionPlace>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -198,14 +198,14 @@ impl Drop for Answering {
 mod tests {
     use super::*;
 
-    fn take(places: &Arc<Places>, now: Instant) -> Option<Place> {
+    fn take(places: &Arc<Places>, now: Instant) -> Option<ConnectionPlace> {
         match places.take(now, false) {
-            Taken::Place(place) => Some(place),
-            Taken::Later | Taken::Full => None,
+            PlaceTaken::Place(place) => Some(place),
+            PlaceTaken::Later | PlaceTaken::Full => None,
         }
     }
 
-    fn closes(place: &Place) -> bool {
+    fn closes(place: &ConnectionPlace) -> bool {
         matches!(place.places.open().1[&place.id].doing, Doing::Leaving)
     }
 
@@ -217,10 +217,10 @@ mod tests {
         let busy = taken[0].answer().unwrap();
         let fourth = take(&places, after(3)).unwrap();
         assert_eq!(taken.iter().map(|place| closes(place)).collect::<Vec<_>>(), [false, true, false]);
-        assert_eq!(fourth.kind, Kind::Any);
+        assert_eq!(fourth.kind, ConnectionKind::Any);
         assert!(taken[1].answer().is_none(), "what makes way is not answered any more");
         // Nobody else has waited long: the next one may bring a probe.
-        assert_eq!(take(&places, after(3)).unwrap().kind, Kind::Probe);
+        assert_eq!(take(&places, after(3)).unwrap().kind, ConnectionKind::Probe);
         assert!(!closes(&taken[2]) && !closes(&fourth));
         drop(busy);
         assert!(taken[0].answer().is_some());
@@ -232,16 +232,16 @@ mod tests {
         let taken: Vec<_> = (0..2).map(|_| Arc::new(take(&places, now).unwrap())).collect();
         let busy: Vec<_> = taken.iter().map(|place| place.answer().unwrap()).collect();
         let probes: Vec<_> = (0..PROBE_CONNECTIONS).map(|_| Arc::new(take(&places, now).unwrap())).collect();
-        assert!(probes.iter().all(|place| place.kind == Kind::Probe && !closes(place)));
+        assert!(probes.iter().all(|place| place.kind == ConnectionKind::Probe && !closes(place)));
         let one_more = Arc::new(take(&places, now).unwrap());
-        assert_eq!((one_more.kind, probes.iter().filter(|place| closes(place)).count()), (Kind::Probe, 1));
+        assert_eq!((one_more.kind, probes.iter().filter(|place| closes(place)).count()), (ConnectionKind::Probe, 1));
         let answered = probes.iter().chain([&one_more]).filter_map(|place| place.answer());
         let _answered: Vec<_> = answered.collect();
-        assert!(matches!(places.take(now, false), Taken::Full), "all are probes under way");
+        assert!(matches!(places.take(now, false), PlaceTaken::Full), "all are probes under way");
         drop(busy);
         drop(taken);
-        assert_eq!(take(&places, now).unwrap().kind, Kind::Any);
-        assert!(matches!(places.take(now, true), Taken::Full), "without descriptors only a probe is let in");
+        assert_eq!(take(&places, now).unwrap().kind, ConnectionKind::Any);
+        assert!(matches!(places.take(now, true), PlaceTaken::Full), "without descriptors only a probe is let in");
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         let (places, now) = (Places::new(0), Instant::now());
         let let_in: Vec<_> = (0..1000).map_while(|_| take(&places, now)).collect();
         assert_eq!(let_in.len(), PROBE_CONNECTIONS + LEAVING_MAX);
-        assert!(matches!(places.take(now, false), Taken::Later));
+        assert!(matches!(places.take(now, false), PlaceTaken::Later));
         drop(let_in);
         assert!(take(&places, now).is_some());
     }

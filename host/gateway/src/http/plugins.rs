@@ -18,7 +18,7 @@ use super::App;
 use super::answer::{self, etag, time, written};
 use super::precondition::Preconditions;
 use super::problem::Problem;
-use super::request::{Names, Params};
+use super::request::{Params, PathNames};
 
 fn invalid(error: impl std::fmt::Display) -> Problem {
     Refusal::Invalid(error.to_string()).into()
@@ -78,7 +78,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<
 }
 
 /// `GET /v1/plugins/{name}`: tags, components with their verdicts.
-pub(crate) async fn show(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    PathNames(name): PathNames<String>,
+) -> Result<Json<Value>, Problem> {
     let plugin = found(&app, &name).await?;
     let mut components = Vec::new();
     for digest in digests(&plugin) {
@@ -90,7 +93,10 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Names(name): Names<String>
 }
 
 /// `DELETE /v1/plugins/{name}`: with all its tags; refused while a binding uses it.
-pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<String>) -> Result<StatusCode, Problem> {
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    PathNames(name): PathNames<String>,
+) -> Result<StatusCode, Problem> {
     app.node.components.delete_plugin(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -98,7 +104,7 @@ pub(crate) async fn remove(State(app): State<Arc<App>>, Names(name): Names<Strin
 /// `GET /v1/plugins/{name}/tags/{tag}`: what the tag points at, the verdict on it, and what it pointed at before.
 pub(crate) async fn show_tag(
     State(app): State<Arc<App>>,
-    Names((name, tag)): Names<(String, String)>,
+    PathNames((name, tag)): PathNames<(String, String)>,
 ) -> Result<Response, Problem> {
     let plugin = found(&app, &name).await?;
     let missing = || Refusal::NotFound(format!("plugin {name} has no tag {tag}"));
@@ -123,7 +129,7 @@ async fn digest_of(wasm: Bytes) -> Result<String, NothingStored> {
 /// the digest that the tag points at now (428 without, 412 with a wrong one).
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
-    Names((name, tag)): Names<(String, String)>,
+    PathNames((name, tag)): PathNames<(String, String)>,
     headers: HeaderMap,
     wasm: Bytes,
 ) -> Result<Response, Problem> {
@@ -154,7 +160,7 @@ pub(crate) async fn upload(
 /// `DELETE /v1/plugins/{name}/tags/{tag}`.
 pub(crate) async fn remove_tag(
     State(app): State<Arc<App>>,
-    Names((name, tag)): Names<(String, String)>,
+    PathNames((name, tag)): PathNames<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     app.node.components.delete_tag(&name, &tag).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -173,7 +179,7 @@ async fn component_of(app: &App, name: &str, digest: &str) -> Result<(PluginEntr
 /// `GET /v1/plugins/{name}/digests/{digest}`: the component's file.
 pub(crate) async fn component(
     State(app): State<Arc<App>>,
-    Names((name, digest)): Names<(String, String)>,
+    PathNames((name, digest)): PathNames<(String, String)>,
 ) -> Result<Response, Problem> {
     let (_, digest) = component_of(&app, &name, &digest).await?;
     let wasm = app.node.components.file(digest).await?;
@@ -183,7 +189,7 @@ pub(crate) async fn component(
 /// `DELETE /v1/plugins/{name}/digests/{digest}`: every tag that points at it now; refused while a binding uses it.
 pub(crate) async fn remove_component(
     State(app): State<Arc<App>>,
-    Names((name, digest)): Names<(String, String)>,
+    PathNames((name, digest)): PathNames<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let (plugin, digest) = component_of(&app, &name, &digest).await?;
     let bindings = app.node.components.bindings_of_plugin(&name, usize::MAX).await?;

@@ -18,9 +18,9 @@ pub(crate) const PAGE_MAX: usize = 1000;
 pub(crate) const PAGE_DEFAULT: usize = 100;
 
 /// Names in the path, percent-decoded: `%25DLQ%25g` is `%DLQ%g`, and `%2F` stays inside its name.
-pub(crate) struct Names<T>(pub(crate) T);
+pub(crate) struct PathNames<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T> {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathNames<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -99,13 +99,13 @@ impl Params {
     ///
     /// # Errors
     /// The limit is not 1 to [`PAGE_MAX`].
-    pub(crate) fn page(&self) -> Result<Page, Problem> {
+    pub(crate) fn page(&self) -> Result<PageQuery, Problem> {
         let parse = |text: &str| match text.parse::<usize>() {
             Ok(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
             _ => Err(format!("it must be 1 to {PAGE_MAX}")),
         };
         let limit = self.read("limit", parse)?.unwrap_or(PAGE_DEFAULT);
-        Ok(Page { after: self.text("after").map(str::to_owned), limit })
+        Ok(PageQuery { after: self.text("after").map(str::to_owned), limit })
     }
 }
 
@@ -126,7 +126,7 @@ fn decode(text: &str) -> Result<String, Problem> {
 
 /// Part of a list.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Page {
+pub(crate) struct PageQuery {
     /// The mark after which it begins: `next` of the page before.
     pub(crate) after: Option<String>,
     /// Items at most, 1 to [`PAGE_MAX`].

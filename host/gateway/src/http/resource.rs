@@ -17,14 +17,14 @@ use super::App;
 use super::answer::{self, etag, written};
 use super::precondition::Preconditions;
 use super::problem::Problem;
-use super::request::{Names, Params, document, object, take_name};
+use super::request::{Params, PathNames, document, object, take_name};
 use super::transactions::{BY_MAX_BYTES, REASON_MAX_BYTES};
 
 /// A change that nobody's tag protects is tried again when somebody else was faster, this often.
 const CHANGE_TRIES: usize = 8;
 
 /// Settings under a name.
-pub(crate) struct Found<C> {
+pub(crate) struct FoundResource<C> {
     /// As lists show it.
     name: ResourceName,
     /// The settings, all of them.
@@ -48,13 +48,13 @@ pub(crate) trait Resource {
     fn find(
         node: &Node,
         name: &ResourceName,
-    ) -> impl Future<Output = Result<Option<Found<Self::Config>>, NotDone>> + Send;
+    ) -> impl Future<Output = Result<Option<FoundResource<Self::Config>>, NotDone>> + Send;
     /// So many, in the order of their names, after this one.
     fn page(
         node: &Node,
         after: Option<ResourceName>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Found<Self::Config>>, NotDone>> + Send;
+    ) -> impl Future<Output = Result<Vec<FoundResource<Self::Config>>, NotDone>> + Send;
     /// Writes the settings, if what is there is what is expected. The log checks that again when it applies the write.
     fn put(
         node: &Node,
@@ -65,15 +65,15 @@ pub(crate) trait Resource {
 }
 
 /// `/v1/topics`.
-pub(crate) struct Topics;
+pub(crate) struct TopicResources;
 
-impl From<TopicInfo> for Found<TopicConfig> {
+impl From<TopicInfo> for FoundResource<TopicConfig> {
     fn from(info: TopicInfo) -> Self {
         Self { name: info.name, config: info.config, revision: info.revision }
     }
 }
 
-impl Resource for Topics {
+impl Resource for TopicResources {
     const WHAT: &'static str = "topic";
     type Config = TopicConfig;
 
@@ -85,7 +85,7 @@ impl Resource for Topics {
         name.check_topic()
     }
 
-    async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<TopicConfig>>, NotDone> {
+    async fn find(node: &Node, name: &ResourceName) -> Result<Option<FoundResource<TopicConfig>>, NotDone> {
         match node.settings.topic(name).await {
             Ok(info) => Ok(Some(info.into())),
             Err(NotDone::Refused(Refusal::TopicNotFound(_))) => Ok(None),
@@ -93,7 +93,11 @@ impl Resource for Topics {
         }
     }
 
-    async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<TopicConfig>>, NotDone> {
+    async fn page(
+        node: &Node,
+        after: Option<ResourceName>,
+        limit: usize,
+    ) -> Result<Vec<FoundResource<TopicConfig>>, NotDone> {
         let topics = node.settings.topics(after, limit).await?;
         Ok(topics.into_iter().map(|(info, _)| info.into()).collect())
     }
@@ -104,15 +108,15 @@ impl Resource for Topics {
 }
 
 /// `/v1/groups`.
-pub(crate) struct Groups;
+pub(crate) struct GroupResources;
 
-impl From<GroupInfo> for Found<GroupConfig> {
+impl From<GroupInfo> for FoundResource<GroupConfig> {
     fn from(info: GroupInfo) -> Self {
         Self { name: info.name, config: info.config, revision: info.revision }
     }
 }
 
-impl Resource for Groups {
+impl Resource for GroupResources {
     const WHAT: &'static str = "group";
     type Config = GroupConfig;
 
@@ -124,11 +128,15 @@ impl Resource for Groups {
         name.check_group()
     }
 
-    async fn find(node: &Node, name: &ResourceName) -> Result<Option<Found<GroupConfig>>, NotDone> {
+    async fn find(node: &Node, name: &ResourceName) -> Result<Option<FoundResource<GroupConfig>>, NotDone> {
         Ok(node.settings.group(name).await?.map(Into::into))
     }
 
-    async fn page(node: &Node, after: Option<ResourceName>, limit: usize) -> Result<Vec<Found<GroupConfig>>, NotDone> {
+    async fn page(
+        node: &Node,
+        after: Option<ResourceName>,
+        limit: usize,
+    ) -> Result<Vec<FoundResource<GroupConfig>>, NotDone> {
         Ok(node.settings.groups(after, limit).await?.into_iter().map(Into::into).collect())
     }
 
@@ -178,7 +186,7 @@ pub(crate) async fn list<R: Resource>(State(app): State<Arc<App>>, params: Param
 /// `GET /v1/topics/{topic}`, `GET /v1/groups/{group}`.
 pub(crate) async fn show<R: Resource>(
     State(app): State<Arc<App>>,
-    Names(name): Names<String>,
+    PathNames(name): PathNames<String>,
 ) -> Result<Response, Problem> {
     let name = named::<R>(&name)?;
     let found = R::find(&app.node, &name).await?.ok_or_else(|| R::missing(name))?;
@@ -192,7 +200,7 @@ pub(crate) async fn show<R: Resource>(
 /// is changed then.
 pub(crate) async fn replace<R: Resource>(
     State(app): State<Arc<App>>,
-    Names(name): Names<String>,
+    PathNames(name): PathNames<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -227,7 +235,7 @@ fn put_answer<R: Resource>(name: &str, config: &R::Config, done: Written) -> Res
 /// As [`replace`]; or others changed it again and again meanwhile.
 pub(crate) async fn change<R: Resource>(
     State(app): State<Arc<App>>,
-    Names(name): Names<String>,
+    PathNames(name): PathNames<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -275,7 +283,7 @@ fn merge(document: &mut Map<String, Value>, changes: Map<String, Value>) {
 /// It holds open transactions or messages that a group has not finished, or a binding names it, and nobody forces it.
 pub(crate) async fn remove_topic(
     State(app): State<Arc<App>>,
-    Names(name): Names<String>,
+    PathNames(name): PathNames<String>,
     params: Params,
 ) -> Result<Response, Problem> {
     let force = params.switch("force")?;

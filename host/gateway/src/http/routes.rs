@@ -18,7 +18,7 @@ use super::App;
 use super::precondition::Preconditions;
 use super::problem::Problem;
 use super::request::Params;
-use super::resource::{self, Groups, Topics};
+use super::resource::{self, GroupResources, TopicResources};
 use super::{bindings, cluster, damage, groups, logs, messages, metrics, plugins, root, span, transactions};
 
 /// Most bytes of a JSON body.
@@ -61,7 +61,7 @@ impl Media {
 }
 
 /// One method of one path.
-pub(crate) struct Route {
+pub(crate) struct HttpRoute {
     /// Its name in capitals.
     pub(crate) method: &'static str,
     /// With `{names}` for what varies.
@@ -80,49 +80,49 @@ pub(crate) struct Route {
 type Mount = fn() -> MethodRouter<Arc<App>>;
 
 /// One that changes nothing.
-const fn reads(path: &'static str, query: &'static [&'static str], mount: Mount) -> Route {
-    Route { method: "GET", path, query, body: None, conditional: false, mount }
+const fn reads(path: &'static str, query: &'static [&'static str], mount: Mount) -> HttpRoute {
+    HttpRoute { method: "GET", path, query, body: None, conditional: false, mount }
 }
 
 /// One that replaces a document.
-const fn puts(path: &'static str, body: Media, mount: Mount) -> Route {
-    Route { method: "PUT", path, query: &[], body: Some(body), conditional: true, mount }
+const fn puts(path: &'static str, body: Media, mount: Mount) -> HttpRoute {
+    HttpRoute { method: "PUT", path, query: &[], body: Some(body), conditional: true, mount }
 }
 
 /// One that changes members of a document.
-const fn patches(path: &'static str, mount: Mount) -> Route {
-    Route { method: "PATCH", path, query: &[], body: Some(Media::MergePatch), conditional: true, mount }
+const fn patches(path: &'static str, mount: Mount) -> HttpRoute {
+    HttpRoute { method: "PATCH", path, query: &[], body: Some(Media::MergePatch), conditional: true, mount }
 }
 
 /// One that does something once.
-const fn decides(path: &'static str, mount: Mount) -> Route {
-    Route { method: "POST", path, query: &[], body: Some(Media::Json), conditional: false, mount }
+const fn decides(path: &'static str, mount: Mount) -> HttpRoute {
+    HttpRoute { method: "POST", path, query: &[], body: Some(Media::Json), conditional: false, mount }
 }
 
 /// One that takes something away.
-const fn deletes(path: &'static str, query: &'static [&'static str], mount: Mount) -> Route {
-    Route { method: "DELETE", path, query, body: None, conditional: false, mount }
+const fn deletes(path: &'static str, query: &'static [&'static str], mount: Mount) -> HttpRoute {
+    HttpRoute { method: "DELETE", path, query, body: None, conditional: false, mount }
 }
 
 /// What every list takes.
 const PAGE: &[&str] = &["limit", "after"];
 
 /// The API.
-pub(crate) static ROUTES: &[Route] = &[
+pub(crate) static ROUTES: &[HttpRoute] = &[
     reads("/", &[], || get(root::page)),
     reads("/healthz", &[], || get(cluster::alive)),
     reads("/readyz", &[], || get(cluster::ready)),
     reads("/metrics", &[], || get(metrics::text)),
     reads("/openapi.json", &[], || get(root::openapi)),
-    reads("/v1/topics", PAGE, || get(resource::list::<Topics>)),
-    reads("/v1/topics/{topic}", &[], || get(resource::show::<Topics>)),
-    puts("/v1/topics/{topic}", Media::Json, || put(resource::replace::<Topics>)),
-    patches("/v1/topics/{topic}", || patch(resource::change::<Topics>)),
+    reads("/v1/topics", PAGE, || get(resource::list::<TopicResources>)),
+    reads("/v1/topics/{topic}", &[], || get(resource::show::<TopicResources>)),
+    puts("/v1/topics/{topic}", Media::Json, || put(resource::replace::<TopicResources>)),
+    patches("/v1/topics/{topic}", || patch(resource::change::<TopicResources>)),
     deletes("/v1/topics/{topic}", &["force", "by", "reason"], || delete(resource::remove_topic)),
-    reads("/v1/groups", PAGE, || get(resource::list::<Groups>)),
-    reads("/v1/groups/{group}", &[], || get(resource::show::<Groups>)),
-    puts("/v1/groups/{group}", Media::Json, || put(resource::replace::<Groups>)),
-    patches("/v1/groups/{group}", || patch(resource::change::<Groups>)),
+    reads("/v1/groups", PAGE, || get(resource::list::<GroupResources>)),
+    reads("/v1/groups/{group}", &[], || get(resource::show::<GroupResources>)),
+    puts("/v1/groups/{group}", Media::Json, || put(resource::replace::<GroupResources>)),
+    patches("/v1/groups/{group}", || patch(resource::change::<GroupResources>)),
     deletes("/v1/groups/{group}", &[], || delete(groups::remove)),
     reads("/v1/groups/{group}/progress", &[], || get(groups::progress)),
     reads("/v1/groups/{group}/gaps", &[], || get(groups::gaps)),
@@ -152,7 +152,7 @@ pub(crate) static ROUTES: &[Route] = &[
 
 /// The API as a service.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let mount = |router: Router<Arc<App>>, route: &'static Route| {
+    let mount = |router: Router<Arc<App>>, route: &'static HttpRoute| {
         let admitting = app.clone();
         let admit = from_fn(move |request, next| admit(route, admitting.clone(), request, next));
         router.route(route.path, (route.mount)().route_layer(admit))
@@ -187,7 +187,7 @@ async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 /// # Errors
 /// The request says something that this path does not know: it is refused before the handler sees it, and nothing is
 /// done.
-async fn admit(route: &'static Route, app: Arc<App>, request: Request, next: Next) -> Result<Response, Problem> {
+async fn admit(route: &'static HttpRoute, app: Arc<App>, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     span::record_route(route.path, parts.uri.path());
     check_query(route, parts.uri.query().unwrap_or_default())?;
@@ -211,7 +211,7 @@ async fn admit(route: &'static Route, app: Arc<App>, request: Request, next: Nex
 /// # Errors
 /// A parameter that the path does not know: one that is misspelt must not be passed over, since it would change what is
 /// done.
-fn check_query(route: &Route, query: &str) -> Result<(), Problem> {
+fn check_query(route: &HttpRoute, query: &str) -> Result<(), Problem> {
     let params = Params::parse(query)?;
     let Some(unknown) = params.names().find(|name| !route.query.contains(name)) else { return Ok(()) };
     let known = match route.query {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use vouch_broker::NothingStored;
 
 use super::outbound::{AnswerRoom, HttpOutbound};
-use super::places::{Answering, Kind, PROBE_TIMEOUT, Place, Places, Taken};
+use super::places::{Answering, ConnectionKind, ConnectionPlace, PROBE_TIMEOUT, PlaceTaken, Places};
 use super::problem::Problem;
 use super::starting::Api;
 use crate::accept::{Acceptor, Seldom};
@@ -63,7 +63,7 @@ pub(crate) async fn serve(
                     refused.tell(|times| tracing::warn!(%peer, times, "HTTP connections refused: all places are taken"));
                     continue;
                 };
-                if place.kind == Kind::Probe {
+                if place.kind == ConnectionKind::Probe {
                     probes_only.tell(|times| {
                         tracing::warn!(%peer, times, "HTTP connections let in for probes alone: all places are taken");
                     });
@@ -85,12 +85,12 @@ pub(crate) async fn serve(
 }
 
 /// A place for a newcomer, as soon as those that were told to leave are gone.
-async fn place(places: &Arc<Places>, scarce: bool) -> Option<Place> {
+async fn place(places: &Arc<Places>, scarce: bool) -> Option<ConnectionPlace> {
     loop {
         match places.take(Instant::now(), scarce) {
-            Taken::Place(place) => return Some(place),
-            Taken::Full => return None,
-            Taken::Later => places.freed().await,
+            PlaceTaken::Place(place) => return Some(place),
+            PlaceTaken::Full => return None,
+            PlaceTaken::Later => places.freed().await,
         }
     }
 }
@@ -119,7 +119,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, mut s
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = place.makes_way() => return tracing::debug!(%peer, "HTTP connection closed: others need its place"),
-        () = probe_late, if place.kind == Kind::Probe => {
+        () = probe_late, if place.kind == ConnectionKind::Probe => {
             return tracing::debug!(%peer, "HTTP connection closed: it brought no probe in {PROBE_TIMEOUT:?}");
         }
         () = outbound.stalls() => {
@@ -138,14 +138,14 @@ async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, mut s
 /// The API on one connection.
 struct Service {
     api: Api,
-    place: Arc<Place>,
+    place: Arc<ConnectionPlace>,
     address: IpAddr,
     all: Arc<HttpOutbound>,
     outbound: Arc<ConnectionOutbound>,
 }
 
 impl Service {
-    fn new(api: Api, place: Place, address: IpAddr, all: &Arc<HttpOutbound>) -> Self {
+    fn new(api: Api, place: ConnectionPlace, address: IpAddr, all: &Arc<HttpOutbound>) -> Self {
         let (outbound, place) = (all.connection(), Arc::new(place));
         Self { api, place, address, all: all.clone(), outbound }
     }
@@ -159,7 +159,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // A connection that makes way is dropped in a moment.
         let Some(answering) = self.place.answer() else { return Box::pin(std::future::pending()) };
-        let for_probes = self.place.kind == Kind::Probe;
+        let for_probes = self.place.kind == ConnectionKind::Probe;
         let admitted = !for_probes || PROBES.contains(&request.uri().path());
         let answer = admitted.then(|| TowerToHyperService::new(self.api.now()).call(request));
         let (all, address, outbound) = (self.all.clone(), self.address, self.outbound.clone());

@@ -16,7 +16,7 @@ use vouch_node::{
 use super::App;
 use super::answer::{self, time};
 use super::problem::Problem;
-use super::request::{Names, Params, document, object};
+use super::request::{Params, PathNames, document, object};
 
 /// Longest name of who decides, in bytes.
 pub(crate) const BY_MAX_BYTES: usize = 256;
@@ -159,7 +159,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<
 /// `GET /v1/transactions/{id}`.
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
-    Names(id): Names<String>,
+    PathNames(id): PathNames<String>,
 ) -> Result<Json<TransactionDocument>, Problem> {
     Ok(Json(found(&app, named(&app, &id)?).await?))
 }
@@ -204,14 +204,18 @@ pub(crate) struct EndDocument {
 }
 
 /// `POST /v1/transactions/{id}/commit`.
-pub(crate) async fn commit(app: State<Arc<App>>, id: Names<String>, body: Bytes) -> Result<Json<EndDocument>, Problem> {
+pub(crate) async fn commit(
+    app: State<Arc<App>>,
+    id: PathNames<String>,
+    body: Bytes,
+) -> Result<Json<EndDocument>, Problem> {
     end(app, id, body, TransactionOutcome::Committed).await
 }
 
 /// `POST /v1/transactions/{id}/rollback`.
 pub(crate) async fn roll_back(
     app: State<Arc<App>>,
-    id: Names<String>,
+    id: PathNames<String>,
     body: Bytes,
 ) -> Result<Json<EndDocument>, Problem> {
     end(app, id, body, TransactionOutcome::RolledBack).await
@@ -223,7 +227,7 @@ pub(crate) async fn roll_back(
 /// It ended in the other way, or there is none.
 async fn end(
     State(app): State<Arc<App>>,
-    Names(id): Names<String>,
+    PathNames(id): PathNames<String>,
     body: Bytes,
     outcome: TransactionOutcome,
 ) -> Result<Json<EndDocument>, Problem> {
@@ -237,7 +241,7 @@ async fn end(
 /// `POST /v1/transactions/{id}/resume`: asks again for a parked one.
 pub(crate) async fn resume(
     State(app): State<Arc<App>>,
-    Names(id): Names<String>,
+    PathNames(id): PathNames<String>,
     body: Bytes,
 ) -> Result<Json<TransactionDocument>, Problem> {
     let transaction = named(&app, &id)?;

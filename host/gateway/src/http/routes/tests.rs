@@ -55,7 +55,7 @@ fn mounted() -> BTreeMap<(String, String), Said> {
         let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         names.map(str::to_owned).collect()
     };
-    let said = |route: &Route| Said {
+    let said = |route: &HttpRoute| Said {
         query: route.query.iter().map(ToString::to_string).collect(),
         names: names(route.path),
         body: route.body.map(|media| media.content_type().to_owned()),
