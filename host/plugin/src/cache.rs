@@ -15,8 +15,8 @@ use std::{
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, component::Component};
 
-use crate::compile::Artifact;
-use crate::declared::Declared;
+use crate::compile::CompiledCode;
+use crate::declared::DeclaredConfig;
 
 /// First bytes of every file; the number is the version of this layout.
 const MAGIC: &[u8; 16] = b"vouch-artifact-2";
@@ -61,7 +61,7 @@ impl ArtifactCache {
 
     /// The component compiled earlier from the file with this digest, and what it says of its config. A file that is damaged or of another kind is removed
     /// and answered with `None`: compile again.
-    pub(crate) fn take(&self, engine: &Engine, digest: &str) -> Option<(Component, Option<Declared>)> {
+    pub(crate) fn take(&self, engine: &Engine, digest: &str) -> Option<(Component, Option<DeclaredConfig>)> {
         let path = self.path(digest);
         let artifact = match read(&path) {
             Ok(artifact) => artifact,
@@ -89,7 +89,7 @@ impl ArtifactCache {
     }
 
     /// Keeps a compiled component. A failure costs a compilation at the next start and is logged, no more.
-    pub(crate) fn keep(&self, digest: &str, artifact: &Artifact) {
+    pub(crate) fn keep(&self, digest: &str, artifact: &CompiledCode) {
         let path = self.path(digest);
         if let Err(error) = write(&path, artifact.bytes()) {
             tracing::warn!(path = %path.display(), %error, "compiled plugin not kept: it is compiled again at the next start");
@@ -156,7 +156,10 @@ fn touch(path: &Path) {
 }
 
 /// The component that was compiled just now, and what it says of its config.
-pub(crate) fn component_of(engine: &Engine, artifact: &Artifact) -> wasmtime::Result<(Component, Option<Declared>)> {
+pub(crate) fn component_of(
+    engine: &Engine,
+    artifact: &CompiledCode,
+) -> wasmtime::Result<(Component, Option<DeclaredConfig>)> {
     deserialize(engine, artifact.bytes())
 }
 
@@ -165,15 +168,15 @@ pub(crate) fn component_of(engine: &Engine, artifact: &Artifact) -> wasmtime::Re
 /// # Errors
 /// They do not begin as they were written, or are for another engine.
 #[allow(unsafe_code, reason = "the engine offers no safe way back from a file to code")]
-fn deserialize(engine: &Engine, artifact: &[u8]) -> wasmtime::Result<(Component, Option<Declared>)> {
-    let Some((declared, code)) = Artifact::parts(artifact) else {
+fn deserialize(engine: &Engine, artifact: &[u8]) -> wasmtime::Result<(Component, Option<DeclaredConfig>)> {
+    let Some((declared, code)) = CompiledCode::parts(artifact) else {
         wasmtime::bail!("it does not begin as it was written")
     };
     // SAFETY: `Component::deserialize` wants bytes that the engine's own compiler made. There are two ways here. Those of an
-    // `Artifact` were made in this run: by the compiler in this process, or by the same program in a process that this one
+    // `CompiledCode` were made in this run: by the compiler in this process, or by the same program in a process that this one
     // started and that wrote them into a file in memory that no third process can open; it ended with success, so they are
     // whole. Those of a file lay in a folder that the broker made for its owner alone and that only this module writes to; the
-    // checksum over them was just verified, so they are what was written, and only `keep` writes, an `Artifact`. The engine
+    // checksum over them was just verified, so they are what was written, and only `keep` writes, an `CompiledCode`. The engine
     // itself then checks version, settings and processor features in the artifact. Someone who can forge a file with its
     // checksum in that folder runs as the broker's user already.
     unsafe { Component::deserialize(engine, code) }.map(|component| (component, declared))
@@ -190,9 +193,9 @@ mod tests {
         (folder, engine, cache)
     }
 
-    fn artifact(engine: &Engine) -> Artifact {
+    fn artifact(engine: &Engine) -> CompiledCode {
         let text = r#"(component (instance $i) (export "vouch:plugin/checkback@0.1.0" (instance $i)))"#;
-        Artifact::for_test(engine, &wat::parse_str(text).unwrap())
+        CompiledCode::for_test(engine, &wat::parse_str(text).unwrap())
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::{
     bindings::CheckbackHostPre,
     compile::{Compiled, CompiledFrom},
-    declared::Declared,
+    declared::DeclaredConfig,
     guest::CallState,
     inspect::Face,
     quantity::ByteSize,
@@ -22,7 +22,7 @@ pub(crate) struct PluginCode {
     /// What its largest memory takes before it runs; unknown for the rare component that wants modules from its host.
     pub(crate) initial_memory: Option<ByteSize>,
     /// What it says of its config; unknown for a component that does not.
-    pub(crate) declared: Option<Declared>,
+    pub(crate) declared: Option<DeclaredConfig>,
     pub(crate) from: CompiledFrom,
 }
 

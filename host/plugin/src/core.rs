@@ -10,7 +10,7 @@ use wasmtime::component::Linker;
 
 use crate::{
     code::PluginCode, compile::Compiler, config::EngineConfig, guest::CallState, http::Resolver, places::NodePlaces,
-    threads::Running,
+    threads::RunningGuests,
 };
 
 /// The inside of [`crate::Engine`]; the last one to hold it stops its threads.
@@ -21,7 +21,7 @@ pub(crate) struct EngineCore {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) places: NodePlaces,
-    pub(crate) running: Running,
+    pub(crate) running: RunningGuests,
     pub(crate) guests: Handle,
     /// Code in use, so that two bindings of one component share it.
     pub(crate) loaded: Mutex<HashMap<String, Weak<PluginCode>>>,

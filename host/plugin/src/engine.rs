@@ -13,10 +13,10 @@ use crate::{
     cache::{ArtifactCache, MAX_ARTIFACT_BYTES},
     capability,
     code::PluginCode,
-    compile::{Compiled, Compiler, Job, Purpose, engine_settings},
+    compile::{CompilePurpose, Compiled, Compiler, Job, engine_settings},
     config::{CompilerProgram, EngineConfig},
     core::EngineCore,
-    declared::Declared,
+    declared::DeclaredConfig,
     error::{CompileError, EngineError, InspectError, LoadError},
     error_text::describe,
     guest::CallState,
@@ -102,9 +102,9 @@ impl Engine {
         inspect::screen(&wasm, self.0.config.max_component_size)?;
         let size = wasm.len() as u64;
         let digest = self.0.compiler.digest(wasm.clone()).await?;
-        let compiled = self.compile(Purpose::Upload, digest.clone(), wasm).await?;
+        let compiled = self.compile(CompilePurpose::Upload, digest.clone(), wasm).await?;
         let (face, _) = compiled.accepted;
-        let warnings = compiled.declared.as_ref().map(Declared::unknown_to_this_version).unwrap_or_default();
+        let warnings = compiled.declared.as_ref().map(DeclaredConfig::unknown_to_this_version).unwrap_or_default();
         Ok(UploadVerdict {
             digest,
             worlds: face.worlds,
@@ -131,7 +131,7 @@ impl Engine {
         if found != digest {
             return Err(LoadError::DigestMismatch { expected: digest.to_owned(), found });
         }
-        let compiled = self.compile(Purpose::Load, found.clone(), wasm).await?;
+        let compiled = self.compile(CompilePurpose::Load, found.clone(), wasm).await?;
         let code = Arc::new(PluginCode::new(found, compiled));
         let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.retain(|_, code| code.strong_count() > 0);
@@ -154,7 +154,7 @@ impl Engine {
     /// anew.
     async fn compile(
         &self,
-        purpose: Purpose,
+        purpose: CompilePurpose,
         digest: String,
         wasm: Bytes,
     ) -> Result<Compiled<(Face, CheckbackHostPre<CallState>)>, CompileError> {

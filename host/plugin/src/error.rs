@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{http::CaFileError, limits::LimitError, quantity::ByteSize, upload::Refused};
+use crate::{http::CaFileError, limits::LimitError, quantity::ByteSize, upload::UploadRefused};
 
 /// Why the engine does not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ pub enum LoadError {
     },
     /// It would be refused as an upload, too.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] UploadRefused),
     /// The host could not compile it; nothing speaks against it. Try again, and look at the machine.
     #[error("the component could not be compiled: {0}")]
     Host(String),
@@ -78,7 +78,7 @@ impl From<CompileError> for LoadError {
 pub enum InspectError {
     /// It is refused.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] UploadRefused),
     /// The host could not look at it; nothing speaks against it. Try again, and look at the machine.
     #[error("the component could not be compiled: {0}")]
     Host(String),
@@ -98,7 +98,7 @@ impl From<CompileError> for InspectError {
 pub(crate) enum CompileError {
     /// The component is to blame.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] UploadRefused),
     /// The host is: it may work another time.
     #[error("{0}")]
     Host(String),

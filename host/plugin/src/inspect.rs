@@ -6,14 +6,18 @@ use crate::{
     bindings::CheckbackHostPre,
     guest::CallState,
     quantity::ByteSize,
-    upload::{Refused, World},
+    upload::{UploadRefused, World},
 };
 
 /// Looks at the first bytes and the size, before anything is compiled.
-pub(crate) fn screen(wasm: &[u8], largest: ByteSize) -> Result<(), Refused> {
+pub(crate) fn screen(wasm: &[u8], largest: ByteSize) -> Result<(), UploadRefused> {
     let size = ByteSize(wasm.len() as u64);
     if size > largest {
-        return Err(Refused::TooLarge { what: "file".into(), size: size.to_string(), limit: largest.to_string() });
+        return Err(UploadRefused::TooLarge {
+            what: "file".into(),
+            size: size.to_string(),
+            limit: largest.to_string(),
+        });
     }
     let found = match wasm {
         [] => "the file is empty",
@@ -24,7 +28,7 @@ pub(crate) fn screen(wasm: &[u8], largest: ByteSize) -> Result<(), Refused> {
         [0, b'a', b's', b'm', ..] => "it is of an unknown version of WebAssembly",
         _ => "it does not begin as WebAssembly does",
     };
-    Err(Refused::NotAComponent { found: found.to_owned() })
+    Err(UploadRefused::NotAComponent { found: found.to_owned() })
 }
 
 /// What a component's imports and exports say, before it is linked.
@@ -35,14 +39,14 @@ pub(crate) struct Face {
 }
 
 /// Reads imports and exports, and refuses what cannot be run.
-pub(crate) fn face(component: &Component) -> Result<Face, Refused> {
+pub(crate) fn face(component: &Component) -> Result<Face, UploadRefused> {
     let (ty, engine) = (component.component_type(), component.engine());
     let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let worlds = worlds(&exports)?;
     let mut imports_wanted = Vec::new();
     for (name, _) in ty.imports(engine) {
         match grantable(name) {
-            None => return Err(Refused::ImportNotGrantable { name: name.to_owned() }),
+            None => return Err(UploadRefused::ImportNotGrantable { name: name.to_owned() }),
             Some(Need::Grant) => imports_wanted.push(name.to_owned()),
             Some(Need::Nothing) => {}
         }
@@ -51,21 +55,24 @@ pub(crate) fn face(component: &Component) -> Result<Face, Refused> {
 }
 
 /// What these exports make of a component, if this version runs it.
-pub(crate) fn worlds(exports: &[String]) -> Result<Vec<World>, Refused> {
+pub(crate) fn worlds(exports: &[String]) -> Result<Vec<World>, UploadRefused> {
     let worlds: Vec<World> = [World::Checkback, World::CheckbackBatch, World::Consumer]
         .into_iter()
         .filter(|world| exports.iter().any(|name| is_ours(name, world.name())))
         .collect();
     match worlds.first() {
-        None => Err(Refused::NoKnownInterface { exports: exports.to_vec() }),
+        None => Err(UploadRefused::NoKnownInterface { exports: exports.to_vec() }),
         Some(World::Checkback) => Ok(worlds),
-        Some(world) => Err(Refused::NotYetRun { world: *world }),
+        Some(world) => Err(UploadRefused::NotYetRun { world: *world }),
     }
 }
 
 /// Links without running: finds imports and exports whose shape differs from the interface they name.
-pub(crate) fn link(linker: &Linker<CallState>, component: &Component) -> Result<CheckbackHostPre<CallState>, Refused> {
-    linker.instantiate_pre(component).and_then(CheckbackHostPre::new).map_err(|error| Refused::invalid(&error))
+pub(crate) fn link(
+    linker: &Linker<CallState>,
+    component: &Component,
+) -> Result<CheckbackHostPre<CallState>, UploadRefused> {
+    linker.instantiate_pre(component).and_then(CheckbackHostPre::new).map_err(|error| UploadRefused::invalid(&error))
 }
 
 /// What an import of a component asks for: nothing that could do harm, or what a binding has to grant.

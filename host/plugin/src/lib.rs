@@ -47,7 +47,7 @@ pub use config::{
     CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY, EngineConfig, MAX_GUEST_THREADS,
     MAX_NODE_CONCURRENCY, Program,
 };
-pub use declared::{Case, Declared, Setting, SettingType};
+pub use declared::{Case, DeclaredConfig, Setting, SettingType};
 pub use engine::Engine;
 pub use error::{BindError, EngineError, InspectError, LoadError};
 pub use grants::{Grants, HttpGrant, Origin, OriginError};
@@ -59,4 +59,4 @@ pub use plugin::Plugin;
 pub use quantity::{ByteSize, QuantityError};
 pub use secrets::{MASK, is_secret_name, mask_document, mask_urls, masked_member};
 pub use spec::BindingSpec;
-pub use upload::{Refused, UploadVerdict, World};
+pub use upload::{UploadRefused, UploadVerdict, World};

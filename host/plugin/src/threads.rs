@@ -66,7 +66,7 @@ pub(crate) fn compile_pool(threads: usize) -> Result<rayon::ThreadPool, rayon::T
 
 /// Counts running guests. The epoch ticker sleeps while there are none, so an idle broker is not woken.
 #[derive(Clone)]
-pub(crate) struct Running {
+pub(crate) struct RunningGuests {
     guests: Arc<AtomicUsize>,
     ticker: Thread,
 }
@@ -74,7 +74,7 @@ pub(crate) struct Running {
 /// One running guest; ends when dropped.
 pub(crate) struct Run(Arc<AtomicUsize>);
 
-impl Running {
+impl RunningGuests {
     /// Counts a guest as running until what this gives is dropped. The first one wakes the ticker, which sleeps while
     /// there is none.
     pub(crate) fn enter(&self) -> Run {
@@ -98,7 +98,7 @@ impl Drop for Run {
 
 /// Starts the thread that moves the engine's epoch every [`EPOCH`] while a guest runs. It ends with its engine. It keeps
 /// the normal priority: it must get its turn when guests take every core.
-pub(crate) fn start_ticker(engine: EngineWeak) -> io::Result<Running> {
+pub(crate) fn start_ticker(engine: EngineWeak) -> io::Result<RunningGuests> {
     let guests = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&guests);
     let ticker = thread::Builder::new().name("vouch-epoch".to_owned()).spawn(move || {
@@ -113,7 +113,7 @@ pub(crate) fn start_ticker(engine: EngineWeak) -> io::Result<Running> {
             }
         }
     })?;
-    Ok(Running { guests, ticker: ticker.thread().clone() })
+    Ok(RunningGuests { guests, ticker: ticker.thread().clone() })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{declared::Declared, error_text::describe};
+use crate::{declared::DeclaredConfig, error_text::describe};
 
 /// What a component exports, and so what it can be bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub struct UploadVerdict {
     pub exports: Vec<String>,
     /// What it reads of a binding's config, if it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub config: Option<Declared>,
+    pub config: Option<DeclaredConfig>,
     /// What its author should know: what it says of its config and this version does not check.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -59,7 +59,7 @@ fn as_ms<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::
 
 /// Why an uploaded file is refused. The sentence is for the author of the plugin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub enum Refused {
+pub enum UploadRefused {
     /// Not a WebAssembly component.
     #[error("this is not a WebAssembly component: {found}")]
     NotAComponent {
@@ -115,7 +115,7 @@ pub enum Refused {
     },
 }
 
-impl Refused {
+impl UploadRefused {
     /// A stable word for error URNs, metrics and tests.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -2,7 +2,7 @@
 
 use vouch_broker::record::{PluginChunk, PluginPublish};
 use vouch_broker::{NotDone, Refusal};
-use vouch_plugin::{InspectError, Refused, UploadVerdict};
+use vouch_plugin::{InspectError, UploadRefused, UploadVerdict};
 use vouch_registry::{Digest, ReferenceError, check_plugin_name, check_tag};
 
 use super::Components;
@@ -18,7 +18,7 @@ const CHUNK: usize = 1 << 20;
 pub enum UploadError {
     /// The component itself is refused; its author reads this.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] UploadRefused),
     /// It was not stored, or nobody knows.
     #[error(transparent)]
     NotDone(#[from] NotDone),

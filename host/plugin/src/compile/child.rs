@@ -16,10 +16,10 @@ use rustix::{
 
 use super::{
     CompileError,
-    job::{Artifact, Job},
-    process::{COMPILED, Head, PANICKED, REFUSED},
+    job::{CompiledCode, Job},
+    process::{COMPILED, JobHead, PANICKED, REFUSED},
 };
-use crate::{config::Program, error_text::cut, upload::Refused};
+use crate::{config::Program, error_text::cut, upload::UploadRefused};
 
 /// How often the process is looked after: the system offers no wait with an end.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -44,7 +44,7 @@ pub(super) fn compile(
     job: &Job,
     wasm: &[u8],
     is_wanted: &dyn Fn() -> bool,
-) -> Result<Artifact, CompileError> {
+) -> Result<CompiledCode, CompileError> {
     let failed = |error: io::Error| CompileError::Host(format!("the compiler's process: {error}"));
     let mut exchange = in_memory("vouch-compile").map_err(failed)?;
     let mut words = in_memory("vouch-compile-words").map_err(failed)?;
@@ -67,7 +67,7 @@ pub(super) fn compile(
         let mut bytes = Vec::new();
         exchange.rewind().and_then(|()| exchange.read_to_end(&mut bytes)).map_err(failed)?;
         // It was written whole: the process said so.
-        return Ok(Artifact::of_compiler(bytes));
+        return Ok(CompiledCode::of_compiler(bytes));
     }
     let refusal = read(&mut exchange).map_err(failed)?;
     let said = read(&mut words).map_err(failed)?;
@@ -82,7 +82,7 @@ fn in_memory(name: &str) -> io::Result<File> {
 /// Starts the process with the job and the component in one file, which it writes its answer into: there is no pipe
 /// that could fill up, and nothing on a disk.
 fn start(program: &Program, job: &Job, wasm: &[u8], exchange: &mut File, words: &File) -> io::Result<Running> {
-    Head::write(job, exchange)?;
+    JobHead::write(job, exchange)?;
     exchange.write_all(wasm)?;
     exchange.rewind()?;
     let child = Command::new(&program.path)
@@ -110,10 +110,10 @@ fn read(file: &mut File) -> io::Result<Vec<u8>> {
 
 /// What the end of the process says about the component.
 fn why(status: ExitStatus, job: &Job, refusal: &[u8], said: &str) -> CompileError {
-    let invalid = |reason: &str| CompileError::from(Refused::Invalid { reason: reason.to_owned() });
+    let invalid = |reason: &str| CompileError::from(UploadRefused::Invalid { reason: reason.to_owned() });
     match status.code() {
         Some(REFUSED) => {
-            return match serde_json::from_slice::<Refused>(refusal) {
+            return match serde_json::from_slice::<UploadRefused>(refusal) {
                 Ok(refused) => refused.into(),
                 Err(error) => CompileError::Host(format!("the compiler's process refuses without a reason: {error}")),
             };

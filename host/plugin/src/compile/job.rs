@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Engine, OutOfMemory};
 
 use super::survey::survey;
-use crate::{declared::Declared, error_text::describe, quantity::ByteSize, upload::Refused};
+use crate::{declared::DeclaredConfig, error_text::describe, quantity::ByteSize, upload::UploadRefused};
 
 /// What a compilation is made with. The engine that runs the code has to be set in the same way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,17 +37,17 @@ pub(crate) fn engine_settings(memory_reservation: Option<ByteSize>) -> Config {
 
 /// Compiled code as the compiler made it, in this run of the broker or of the process that it started for it, behind what the
 /// component says of its config: the length of that as JSON in four bytes, 0 if it says nothing, the JSON, the code.
-pub(crate) struct Artifact(Vec<u8>);
+pub(crate) struct CompiledCode(Vec<u8>);
 
-impl Artifact {
+impl CompiledCode {
     /// To be called with what [`Job::run`] made, and with nothing else: it is executed.
     pub(super) fn of_compiler(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
     /// What the compiler made, in one piece. The length of what the component says of its config comes first.
-    fn new(declared: Option<&Declared>, code: &[u8]) -> Result<Self, Refused> {
-        let unwritable = |error: &dyn ToString| Refused::Invalid { reason: error.to_string() };
+    fn new(declared: Option<&DeclaredConfig>, code: &[u8]) -> Result<Self, UploadRefused> {
+        let unwritable = |error: &dyn ToString| UploadRefused::Invalid { reason: error.to_string() };
         let json =
             declared.map(serde_json::to_vec).transpose().map_err(|error| unwritable(&error))?.unwrap_or_default();
         let len = u32::try_from(json.len()).map_err(|error| unwritable(&error))?;
@@ -60,7 +60,7 @@ impl Artifact {
     }
 
     /// What the component says of its config, and the code; `None` if it is not what the compiler wrote.
-    pub(crate) fn parts(bytes: &[u8]) -> Option<(Option<Declared>, &[u8])> {
+    pub(crate) fn parts(bytes: &[u8]) -> Option<(Option<DeclaredConfig>, &[u8])> {
         let (len, rest) = bytes.split_first_chunk::<4>()?;
         let (json, code) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
         let declared = if json.is_empty() { None } else { Some(serde_json::from_slice(json).ok()?) };
@@ -79,7 +79,7 @@ const PATIENCE: u32 = 4;
 
 impl Job {
     /// Looks at the component and compiles it, on the threads of the pool that this is called in.
-    pub(crate) fn run(&self, wasm: &[u8]) -> Result<Artifact, Refused> {
+    pub(crate) fn run(&self, wasm: &[u8]) -> Result<CompiledCode, UploadRefused> {
         let declared = survey(wasm)?;
         let code = Engine::new(&engine_settings(self.memory_reservation))
             .and_then(|engine| engine.precompile_component(wasm))
@@ -87,10 +87,10 @@ impl Job {
                 if error.is::<OutOfMemory>() {
                     self.over_memory()
                 } else {
-                    Refused::Invalid { reason: describe(&error) }
+                    UploadRefused::Invalid { reason: describe(&error) }
                 }
             })?;
-        Artifact::new(declared.as_ref(), &code)
+        CompiledCode::new(declared.as_ref(), &code)
     }
 
     /// How long the process may last in all.
@@ -100,18 +100,18 @@ impl Job {
 
     /// The component takes more memory to compile than is allowed. It is the component's fault, and trying again is of
     /// no use; so are the next two.
-    pub(super) fn over_memory(&self) -> Refused {
-        Refused::TooCostly { what: "memory".into(), limit: self.memory.to_string() }
+    pub(super) fn over_memory(&self) -> UploadRefused {
+        UploadRefused::TooCostly { what: "memory".into(), limit: self.memory.to_string() }
     }
 
     /// It takes more processor time than is allowed.
-    pub(super) fn over_time(&self) -> Refused {
-        Refused::TooCostly { what: "processor time".into(), limit: format!("{}s", self.seconds) }
+    pub(super) fn over_time(&self) -> UploadRefused {
+        UploadRefused::TooCostly { what: "processor time".into(), limit: format!("{}s", self.seconds) }
     }
 
     /// It becomes more code than is allowed.
-    pub(super) fn over_artifact(&self) -> Refused {
-        Refused::TooCostly { what: "compiled code".into(), limit: self.artifact.to_string() }
+    pub(super) fn over_artifact(&self) -> UploadRefused {
+        UploadRefused::TooCostly { what: "compiled code".into(), limit: self.artifact.to_string() }
     }
 
     /// For tests that compile what costs nothing.

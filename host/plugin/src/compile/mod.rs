@@ -20,19 +20,19 @@ use tracing::Span;
 use wasmtime::{Engine, component::Component};
 
 use crate::{
-    cache::ArtifactCache, config::CompilerProgram, declared::Declared, error::CompileError, error_text::describe,
-    upload::Refused,
+    cache::ArtifactCache, config::CompilerProgram, declared::DeclaredConfig, error::CompileError, error_text::describe,
+    upload::UploadRefused,
 };
 
 pub use process::compiler_process;
 
-pub(crate) use job::{Artifact, Job, engine_settings};
+pub(crate) use job::{CompiledCode, Job, engine_settings};
 
 /// A component ready to be used, what was made of it, and how it came about.
 pub(crate) struct Compiled<T> {
     pub(crate) component: Component,
     /// What it says of its config.
-    pub(crate) declared: Option<Declared>,
+    pub(crate) declared: Option<DeclaredConfig>,
     pub(crate) accepted: T,
     pub(crate) from: CompiledFrom,
     pub(crate) took: Duration,
@@ -67,7 +67,7 @@ struct How {
 /// Who waits for the code. An upload may be large and its author patient, while checks wait for a component that is bound;
 /// so each has threads of its own.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Purpose {
+pub(crate) enum CompilePurpose {
     /// To look at an upload.
     Upload,
     /// To ask a component.
@@ -120,7 +120,9 @@ impl Lane {
         });
         match receive.await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Refused::Invalid { reason: "the compiler panicked on this component".to_owned() }.into()),
+            Ok(Err(_)) => {
+                Err(UploadRefused::Invalid { reason: "the compiler panicked on this component".to_owned() }.into())
+            }
             Err(_) => Err(CompileError::Host("the threads that compile are gone".to_owned())),
         }
     }
@@ -129,7 +131,7 @@ impl Lane {
 impl How {
     /// Compiles, on a thread that may be blocked for minutes. A process is ended once `is_wanted` says no; nothing ends
     /// it within this one.
-    fn compile(&self, wasm: &[u8], is_wanted: &dyn Fn() -> bool) -> Result<Artifact, CompileError> {
+    fn compile(&self, wasm: &[u8], is_wanted: &dyn Fn() -> bool) -> Result<CompiledCode, CompileError> {
         match &self.program {
             CompilerProgram::InProcess => Ok(self.job.run(wasm)?),
             CompilerProgram::Process(program) => child::compile(program, &self.job, wasm, is_wanted),
@@ -155,10 +157,10 @@ impl Compiler {
     /// under way is ended.
     pub(crate) async fn compile<T: Send + 'static>(
         &self,
-        purpose: Purpose,
+        purpose: CompilePurpose,
         digest: String,
         wasm: Bytes,
-        accept: impl Fn(&Component) -> Result<T, Refused> + Clone + Send + 'static,
+        accept: impl Fn(&Component) -> Result<T, UploadRefused> + Clone + Send + 'static,
     ) -> Result<Compiled<T>, CompileError> {
         let kept = {
             let (cache, engine, digest) = (Arc::clone(&self.cache), self.engine.clone(), digest.clone());
@@ -169,8 +171,8 @@ impl Compiler {
             return Ok(kept?);
         }
         let lane = match purpose {
-            Purpose::Upload => &self.uploads,
-            Purpose::Load => &self.loads,
+            CompilePurpose::Upload => &self.uploads,
+            CompilePurpose::Load => &self.loads,
         };
         let turn = lane.turn().await;
         let (engine, cache, how) = (self.engine.clone(), Arc::clone(&self.cache), Arc::clone(&self.how));
@@ -203,8 +205,8 @@ fn cached<T>(
     cache: &ArtifactCache,
     engine: &Engine,
     digest: &str,
-    accept: impl Fn(&Component) -> Result<T, Refused>,
-) -> Option<Result<Compiled<T>, Refused>> {
+    accept: impl Fn(&Component) -> Result<T, UploadRefused>,
+) -> Option<Result<Compiled<T>, UploadRefused>> {
     let started = Instant::now();
     let (component, declared) = cache.take(engine, digest)?;
     let accepted = accept(&component);
@@ -234,7 +236,7 @@ mod tests {
     }
 
     /// Compiles, and says where the code came from; the deadline only bounds a failing test.
-    async fn compile(compiler: &Compiler, purpose: Purpose) -> CompiledFrom {
+    async fn compile(compiler: &Compiler, purpose: CompilePurpose) -> CompiledFrom {
         let (digest, wasm) = component();
         let compiled = compiler.compile(purpose, digest, wasm, |_| Ok(()));
         tokio::time::timeout(Duration::from_secs(10), compiled).await.expect("it waits for nobody").unwrap().from
@@ -254,7 +256,7 @@ mod tests {
         let (digest, wasm) = component();
         assert_eq!(compiler.digest(wasm).await.unwrap(), digest);
         for from in [CompiledFrom::Compiler, CompiledFrom::Cache] {
-            assert_eq!(compile(&compiler, Purpose::Load).await, from);
+            assert_eq!(compile(&compiler, CompilePurpose::Load).await, from);
         }
         end.wait();
     }
@@ -263,9 +265,9 @@ mod tests {
     async fn code_in_the_cache_waits_for_no_turn() {
         let folder = tempfile::tempdir().unwrap();
         let compiler = compiler(folder.path());
-        assert_eq!(compile(&compiler, Purpose::Upload).await, CompiledFrom::Compiler);
+        assert_eq!(compile(&compiler, CompilePurpose::Upload).await, CompiledFrom::Compiler);
         let _turns = (compiler.uploads.turn().await, compiler.loads.turn().await);
-        for purpose in [Purpose::Upload, Purpose::Load] {
+        for purpose in [CompilePurpose::Upload, CompilePurpose::Load] {
             assert_eq!(compile(&compiler, purpose).await, CompiledFrom::Cache);
         }
     }
@@ -274,13 +276,14 @@ mod tests {
     async fn only_what_was_accepted_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let compiler = compiler(folder.path());
-        let refused = Refused::NoKnownInterface { exports: Vec::new() };
+        let refused = UploadRefused::NoKnownInterface { exports: Vec::new() };
         let (digest, wasm) = component();
         let refuse = refused.clone();
-        let outcome = compiler.compile(Purpose::Upload, digest, wasm, move |_| Err::<(), _>(refuse.clone())).await;
+        let outcome =
+            compiler.compile(CompilePurpose::Upload, digest, wasm, move |_| Err::<(), _>(refuse.clone())).await;
         assert_eq!(outcome.err(), Some(CompileError::Refused(refused)));
         assert_eq!(std::fs::read_dir(folder.path().join("compiled")).unwrap().count(), 0);
-        assert_eq!(compile(&compiler, Purpose::Upload).await, CompiledFrom::Compiler);
+        assert_eq!(compile(&compiler, CompilePurpose::Upload).await, CompiledFrom::Compiler);
     }
 
     #[tokio::test]
@@ -304,6 +307,6 @@ mod tests {
         assert!(upload.await.unwrap_err().is_cancelled());
         assert_eq!(compiler.uploads.turn.available_permits(), 0, "the work goes on");
         end.wait();
-        assert_eq!(compile(&compiler, Purpose::Upload).await, CompiledFrom::Compiler, "the turn came free");
+        assert_eq!(compile(&compiler, CompilePurpose::Upload).await, CompiledFrom::Compiler, "the turn came free");
     }
 }

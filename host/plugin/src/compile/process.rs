@@ -16,11 +16,11 @@ use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_p
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
-use crate::upload::Refused;
+use crate::upload::UploadRefused;
 
 /// How the process ends: the file holds the compiled code.
 pub(super) const COMPILED: i32 = 0;
-/// The file holds the [`Refused`] as JSON.
+/// The file holds the [`UploadRefused`] as JSON.
 pub(super) const REFUSED: i32 = 10;
 /// The compiler has a bug, which this component shows.
 pub(super) const PANICKED: i32 = 11;
@@ -29,13 +29,13 @@ pub(super) const FAILED: i32 = 12;
 
 /// What stands before the component: the length of this in four bytes, and this as JSON.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct JobHead {
     /// Who started the process and reads what it writes.
     parent: u32,
     job: Job,
 }
 
-impl Head {
+impl JobHead {
     /// Writes what the process must know before it looks at the component.
     pub(super) fn write(job: &Job, to: &mut impl Write) -> io::Result<()> {
         let head = Self { parent: process::id(), job: job.clone() };
@@ -70,7 +70,7 @@ pub fn compiler_process() -> ! {
 /// All that the process does. The limits come before the first byte of the component.
 fn work() -> io::Result<i32> {
     let mut exchange = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let Head { parent, job } = Head::read(&mut exchange)?;
+    let JobHead { parent, job } = JobHead::read(&mut exchange)?;
     end_with(parent)?;
     limit(&job)?;
     let mut wasm = Vec::new();
@@ -89,7 +89,7 @@ fn work() -> io::Result<i32> {
 }
 
 /// A refusal as the broker reads it.
-fn told(refused: &Refused) -> io::Result<Vec<u8>> {
+fn told(refused: &UploadRefused) -> io::Result<Vec<u8>> {
     serde_json::to_vec(refused).map_err(io::Error::other)
 }
 

@@ -8,9 +8,9 @@
 
 use wasmparser::{BlockType, ComponentType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
-use crate::declared::{Declared, SECTION};
+use crate::declared::{DeclaredConfig, SECTION};
 use crate::inspect::worlds;
-use crate::upload::Refused;
+use crate::upload::UploadRefused;
 
 /// Most components in one another.
 pub(crate) const MAX_NESTED_COMPONENTS: usize = 8;
@@ -48,7 +48,7 @@ pub(crate) const MAX_FUNCTION_WORK: usize = 500_000;
 pub(crate) const MAX_WORK: usize = 100_000_000;
 
 /// Looks through a component. Returns what it says of its config, if it does.
-pub(crate) fn survey(wasm: &[u8]) -> Result<Option<Declared>, Refused> {
+pub(crate) fn survey(wasm: &[u8]) -> Result<Option<DeclaredConfig>, UploadRefused> {
     let counts = count(wasm)?;
     worlds(&counts.exported)?;
     Ok(counts.declared)
@@ -56,7 +56,7 @@ pub(crate) fn survey(wasm: &[u8]) -> Result<Option<Declared>, Refused> {
 
 /// One pass over all of the component, which stops at the first bound that is broken: what it takes is bounded by the
 /// length of the file and by the bounds.
-fn count(wasm: &[u8]) -> Result<Counts, Refused> {
+fn count(wasm: &[u8]) -> Result<Counts, UploadRefused> {
     let mut counts = Counts::default();
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(|error| unreadable(&error))?;
@@ -71,16 +71,16 @@ fn count(wasm: &[u8]) -> Result<Counts, Refused> {
 }
 
 /// It is no component, as far as it can be read.
-fn unreadable(error: &wasmparser::Error) -> Refused {
-    Refused::Invalid { reason: error.to_string() }
+fn unreadable(error: &wasmparser::Error) -> UploadRefused {
+    UploadRefused::Invalid { reason: error.to_string() }
 }
 
 /// Refuses what is larger than its bound, and names both.
-fn at_most(what: &'static str, size: usize, limit: usize) -> Result<(), Refused> {
+fn at_most(what: &'static str, size: usize, limit: usize) -> Result<(), UploadRefused> {
     if size <= limit {
         return Ok(());
     }
-    Err(Refused::TooLarge { what: what.into(), size: size.to_string(), limit: limit.to_string() })
+    Err(UploadRefused::TooLarge { what: what.into(), size: size.to_string(), limit: limit.to_string() })
 }
 
 /// What was seen so far, over all modules and components.
@@ -102,7 +102,7 @@ struct Counts {
     segments: usize,
     functions: usize,
     work: usize,
-    declared: Option<Declared>,
+    declared: Option<DeclaredConfig>,
 }
 
 /// Parameters and results of a function.
@@ -142,23 +142,23 @@ impl Module {
 }
 
 /// Adds up over the whole file: many small modules cost as much as a large one.
-fn add(sum: &mut usize, more: usize, what: &'static str, limit: usize) -> Result<(), Refused> {
+fn add(sum: &mut usize, more: usize, what: &'static str, limit: usize) -> Result<(), UploadRefused> {
     *sum = sum.saturating_add(more);
     at_most(what, *sum, limit)
 }
 
 impl Counts {
     /// Takes what the component says of its config, which it may say once.
-    fn declare(&mut self, section: &[u8]) -> Result<(), Refused> {
-        let declared = Declared::parse(section).map_err(|reason| Refused::Invalid { reason })?;
+    fn declare(&mut self, section: &[u8]) -> Result<(), UploadRefused> {
+        let declared = DeclaredConfig::parse(section).map_err(|reason| UploadRefused::Invalid { reason })?;
         if self.declared.replace(declared).is_some() {
-            return Err(Refused::Invalid { reason: format!("it has more than one section {SECTION}") });
+            return Err(UploadRefused::Invalid { reason: format!("it has more than one section {SECTION}") });
         }
         Ok(())
     }
 
     /// Counts one piece of a module. What is of a component goes on to [`Self::see_component`].
-    fn see(&mut self, payload: Payload<'_>) -> Result<(), Refused> {
+    fn see(&mut self, payload: Payload<'_>) -> Result<(), UploadRefused> {
         match payload {
             Payload::Version { encoding, .. } => self.enter(encoding),
             Payload::End(_) => {
@@ -214,7 +214,7 @@ impl Counts {
     }
 
     /// Counts one piece of a component. Only what the outermost one imports and exports is what a binding meets.
-    fn see_component(&mut self, payload: Payload<'_>) -> Result<(), Refused> {
+    fn see_component(&mut self, payload: Payload<'_>) -> Result<(), UploadRefused> {
         match payload {
             Payload::InstanceSection(section) => self.items(section.count()),
             Payload::CoreTypeSection(section) => self.items(section.count()),
@@ -262,7 +262,7 @@ impl Counts {
     }
 
     /// A module or a component begins, in the one where the pass is.
-    fn enter(&mut self, encoding: wasmparser::Encoding) -> Result<(), Refused> {
+    fn enter(&mut self, encoding: wasmparser::Encoding) -> Result<(), UploadRefused> {
         self.enclosing.push(Module::default());
         match encoding {
             wasmparser::Encoding::Module => add(&mut self.modules, 1, "number of core modules", MAX_MODULES),
@@ -282,22 +282,22 @@ impl Counts {
     }
 
     /// Entries of sections of components.
-    fn items(&mut self, count: u32) -> Result<(), Refused> {
+    fn items(&mut self, count: u32) -> Result<(), UploadRefused> {
         add(&mut self.component_items, count as usize, "number of component types and instances", MAX_COMPONENT_ITEMS)
     }
 
     /// What a module defines besides functions.
-    fn define(&mut self, count: u32) -> Result<(), Refused> {
+    fn define(&mut self, count: u32) -> Result<(), UploadRefused> {
         add(&mut self.definitions, count as usize, "number of globals, tables and memories", MAX_DEFINITIONS)
     }
 
     /// Data and element segments, each of which is copied when a guest is made.
-    fn segment(&mut self, count: u32) -> Result<(), Refused> {
+    fn segment(&mut self, count: u32) -> Result<(), UploadRefused> {
         add(&mut self.segments, count as usize, "number of data and element segments", MAX_SEGMENTS)
     }
 
     /// The body of a function: its length, its locals, and the work that it means for the compiler.
-    fn function(&mut self, body: &FunctionBody<'_>) -> Result<(), Refused> {
+    fn function(&mut self, body: &FunctionBody<'_>) -> Result<(), UploadRefused> {
         let range = body.range();
         at_most("longest function, in bytes,", range.end - range.start, MAX_FUNCTION_BYTES)?;
         let mut locals = 0_usize;
@@ -315,7 +315,7 @@ impl Counts {
 }
 
 /// Names are printed, compared and kept.
-fn name(name: &str) -> Result<(), Refused> {
+fn name(name: &str) -> Result<(), UploadRefused> {
     at_most("longest name of an import or export, in bytes,", name.len(), MAX_INTERFACE_NAME)
 }
 
@@ -329,7 +329,7 @@ struct Code<'a> {
 
 impl Code<'_> {
     /// Values that the compiler has to keep of a function: of each local, of each operator one and what it passes on.
-    fn weigh(mut self, body: &FunctionBody<'_>, locals: usize) -> Result<usize, Refused> {
+    fn weigh(mut self, body: &FunctionBody<'_>, locals: usize) -> Result<usize, UploadRefused> {
         let mut work = locals;
         let mut operators = body.get_operators_reader().map_err(|error| unreadable(&error))?;
         while !operators.eof() {
@@ -399,7 +399,7 @@ impl Code<'_> {
 mod tests {
     use super::*;
 
-    fn look(text: &str) -> Result<(), Refused> {
+    fn look(text: &str) -> Result<(), UploadRefused> {
         count(&wat::parse_str(text).unwrap()).map(drop)
     }
 
@@ -466,7 +466,9 @@ mod tests {
         for (what, limit, make) in cases {
             assert_eq!(look(&make(limit)), Ok(()), "{what}");
             let refused = look(&make(limit + 1)).unwrap_err();
-            let Refused::TooLarge { what: named, limit: told, .. } = &refused else { panic!("{what}: {refused}") };
+            let UploadRefused::TooLarge { what: named, limit: told, .. } = &refused else {
+                panic!("{what}: {refused}")
+            };
             assert!(named.contains(what), "{refused}");
             assert_eq!(*told, limit.to_string(), "{refused}");
         }
@@ -516,7 +518,7 @@ mod tests {
         assert_eq!(of(&export("vouch:plugin/checkback@0.1.0")), Ok(()));
         let inside = format!("(component {})", export("vouch:plugin/checkback@0.1.0"));
         for (text, exports) in [(inside, vec![]), (export("a:b/c@0.1.0"), vec!["a:b/c@0.1.0".to_owned()])] {
-            assert_eq!(of(&text), Err(Refused::NoKnownInterface { exports }), "{text}");
+            assert_eq!(of(&text), Err(UploadRefused::NoKnownInterface { exports }), "{text}");
         }
         let refused = of(&export("vouch:plugin/consumer@0.1.0")).unwrap_err();
         assert_eq!(refused.kind(), "not-yet-run");

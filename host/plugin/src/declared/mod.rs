@@ -131,9 +131,9 @@ fn is_false(flag: &bool) -> bool {
 /// All that a component reads of its config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Declared(Vec<Setting>);
+pub struct DeclaredConfig(Vec<Setting>);
 
-impl Declared {
+impl DeclaredConfig {
     /// Reads the section.
     ///
     /// # Errors

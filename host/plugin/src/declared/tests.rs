@@ -24,7 +24,7 @@ fn checked_by(declared: &str, config: &[(&str, &str)]) -> Result<(), String> {
     let config = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let grants = ["http://h", "https://h:1", "http://127.0.0.1:9000", "http://[::1]:9", "http://xn--mller-kva.de"];
     let grants = grants.map(|origin| HttpGrant { origin: origin.parse().unwrap(), private: false });
-    Declared::parse(declared.as_bytes()).unwrap().check(&config, &grants)
+    DeclaredConfig::parse(declared.as_bytes()).unwrap().check(&config, &grants)
 }
 
 fn checked(config: &[(&str, &str)]) -> Result<(), String> {
@@ -80,11 +80,11 @@ fn what_does_not_fit_is_named_with_what_to_do() {
 fn a_section_is_bounded_and_says_what_it_lists() {
     let one = |name: usize| format!(r#"{{"name":"{name}"}}"#);
     let list = |count: usize| format!("[{}]", (0..count).map(one).collect::<Vec<_>>().join(","));
-    assert_eq!(Declared::parse(list(MAX_SETTINGS).as_bytes()).unwrap().settings().len(), MAX_SETTINGS);
+    assert_eq!(DeclaredConfig::parse(list(MAX_SETTINGS).as_bytes()).unwrap().settings().len(), MAX_SETTINGS);
     let cases = |count: usize| format!(r#"[{{"name":"a","when":[{}]}}]"#, vec!["{}"; count].join(","));
-    assert!(Declared::parse(cases(MAX_CASES).as_bytes()).is_ok());
+    assert!(DeclaredConfig::parse(cases(MAX_CASES).as_bytes()).is_ok());
     let padded = |len: usize| format!("[]{}", " ".repeat(len - 2));
-    assert!(Declared::parse(padded(MAX_SECTION).as_bytes()).is_ok());
+    assert!(DeclaredConfig::parse(padded(MAX_SECTION).as_bytes()).is_ok());
     for (section, words) in [
         (list(MAX_SETTINGS + 1), "129 settings"),
         (padded(MAX_SECTION + 1), "65537 bytes"),
@@ -99,7 +99,7 @@ fn a_section_is_bounded_and_says_what_it_lists() {
         (r#"[{"name":"a","when":[{"unset":["b"]}]}]"#.to_owned(), "`b`"),
         (cases(MAX_CASES + 1), "17 cases"),
     ] {
-        let error = Declared::parse(section.as_bytes()).unwrap_err();
+        let error = DeclaredConfig::parse(section.as_bytes()).unwrap_err();
         assert!(error.contains(words) && error.contains(SECTION), "{error}");
     }
 }
@@ -213,19 +213,19 @@ fn what_a_later_version_has_come_to_know_checks_nothing_and_is_kept() {
     ]"#;
     assert_eq!(checked_by(tomorrow, &[("count", "many"), ("a", "x")]), Ok(()));
     assert!(checked_by(tomorrow, &[("a", "x")]).unwrap_err().contains("`count` is missing"), "what it knows it checks");
-    let declared = Declared::parse(tomorrow.as_bytes()).unwrap();
+    let declared = DeclaredConfig::parse(tomorrow.as_bytes()).unwrap();
     let told = declared.unknown_to_this_version();
     let expected =
         ["`at-most` of `count`", "the type `number` of `count`", "`beyond` of `a`", "the type `moon-phase` of `a`"];
     assert!(told.len() == 4 && expected.iter().all(|what| told.iter().any(|told| told.contains(what))), "{told:?}");
-    assert!(Declared::parse(ASKING.as_bytes()).unwrap().unknown_to_this_version().is_empty());
+    assert!(DeclaredConfig::parse(ASKING.as_bytes()).unwrap().unknown_to_this_version().is_empty());
 
     // The cache of compiled code gives it back to the version that knows it.
     for section in [tomorrow, ASKING, FENCED] {
-        let declared = Declared::parse(section.as_bytes()).unwrap();
+        let declared = DeclaredConfig::parse(section.as_bytes()).unwrap();
         let again = serde_json::to_vec(&declared).unwrap();
-        assert_eq!(Declared::parse(&again).unwrap(), declared);
-        assert_eq!(serde_json::from_slice::<Declared>(&again).unwrap(), declared);
+        assert_eq!(DeclaredConfig::parse(&again).unwrap(), declared);
+        assert_eq!(serde_json::from_slice::<DeclaredConfig>(&again).unwrap(), declared);
     }
     let written = serde_json::to_value(&declared).unwrap();
     assert_eq!(written[0], serde_json::json!({"name": "count", "type": "number", "at-most": 7, "required": true}));

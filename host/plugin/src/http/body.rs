@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::Error;
 
-use super::trouble::Trouble;
+use super::trouble::RequestTrouble;
 
 /// The place of an open request: whoever holds something of it holds this.
 pub(super) type Open = Arc<OwnedSemaphorePermit>;
@@ -20,13 +20,13 @@ pub(super) type Open = Arc<OwnedSemaphorePermit>;
 /// A response's body that says when its next piece is waited for.
 pub(super) struct WatchedBody<B> {
     body: B,
-    trouble: Trouble,
+    trouble: RequestTrouble,
     waits: bool,
 }
 
 impl<B> WatchedBody<B> {
     /// Watches a body that the guest reads: while it waits for more, the time is not its own.
-    pub(super) fn new(body: B, trouble: Trouble) -> Self {
+    pub(super) fn new(body: B, trouble: RequestTrouble) -> Self {
         Self { body, trouble, waits: false }
     }
 }

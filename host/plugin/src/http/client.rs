@@ -31,7 +31,7 @@ pub(super) struct Destination {
 }
 
 /// How long each step may take, and how much may come back. The deadline of the check ends all of it besides.
-pub(super) struct Bounds {
+pub(super) struct StepBounds {
     pub(super) connect: Duration,
     pub(super) first_byte: Duration,
     pub(super) body: u64,
@@ -48,7 +48,7 @@ pub(super) type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
 pub(super) async fn send(
     request: Request<WasiBody>,
     to: Destination,
-    bounds: Bounds,
+    bounds: StepBounds,
     open: Open,
 ) -> Result<(Response<WasiBody>, Driver), Error> {
     let stream = timeout(bounds.connect, connect(&to)).await.map_err(|_| Error::ConnectionTimeout)??;

@@ -12,9 +12,9 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bin
 use super::{
     address::is_public,
     body::{Open, WatchedBody},
-    client::{Bounds, Destination, Driver, send},
+    client::{Destination, Driver, StepBounds, send},
     resolver::Resolver,
-    trouble::Trouble,
+    trouble::RequestTrouble,
 };
 use crate::{
     bindings::host::Level,
@@ -46,7 +46,7 @@ pub(crate) struct HttpGate {
     pub(crate) deadline: Duration,
     pub(crate) log: CallLog,
     /// What befell requests that were let through.
-    pub(crate) trouble: Trouble,
+    pub(crate) trouble: RequestTrouble,
 }
 
 impl HttpGate {
@@ -68,7 +68,7 @@ impl HttpGate {
             response_limit: limits.http_response.0,
             deadline: limits.deadline,
             log,
-            trouble: Trouble::default(),
+            trouble: RequestTrouble::default(),
         }
     }
 
@@ -158,7 +158,7 @@ impl WasiHttpHooks for HttpGate {
             Err(refusal) => return Box::new(std::future::ready(Err(refuse(refusal)))),
         };
         let options = options.unwrap_or_default();
-        let bounds = Bounds {
+        let bounds = StepBounds {
             connect: options.connect_timeout.map_or(self.deadline, |asked| asked.min(self.deadline)),
             first_byte: options.first_byte_timeout.map_or(self.deadline, |asked| asked.min(self.deadline)),
             body: self.response_limit,

@@ -7,7 +7,7 @@ use std::sync::{
 
 /// What befell the requests of a call through nobody's fault in here: a guest that fails after it has an excuse.
 #[derive(Clone, Default)]
-pub(crate) struct Trouble(Arc<Befell>);
+pub(crate) struct RequestTrouble(Arc<Befell>);
 
 /// What went wrong, and whether the guest waits just now.
 #[derive(Default)]
@@ -19,7 +19,7 @@ struct Befell {
     awaited: AtomicUsize,
 }
 
-impl Trouble {
+impl RequestTrouble {
     /// A request failed.
     pub(super) fn note(&self, text: impl FnOnce() -> String) {
         self.0.first.get_or_init(text);

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use vouch_plugin::{
-    BindingSpec, ByteSize, CompiledFrom, CompilerProgram, Engine, EngineConfig, InspectError, Program, Refused,
+    BindingSpec, ByteSize, CompiledFrom, CompilerProgram, Engine, EngineConfig, InspectError, Program, UploadRefused,
 };
 
 use crate::{
@@ -112,7 +112,7 @@ async fn what_takes_too_much_memory_or_time_is_refused_by_name_and_ends_nothing_
     let short_time = house(|config| config.compile_time = Duration::from_secs(1));
     for (house, what, limit) in [(small_memory, "memory", "64MiB"), (short_time, "processor time", "1s")] {
         let refusal = refused(house.engine.inspect(costly(8, 400, 400)).await);
-        assert_eq!(refusal, Refused::TooCostly { what: what.into(), limit: limit.to_owned() });
+        assert_eq!(refusal, UploadRefused::TooCostly { what: what.into(), limit: limit.to_owned() });
         assert_eq!(refusal.kind(), "too-costly");
         assert!(refusal.to_string().contains(&format!("{limit} of {what}")), "{refusal}");
         assert_eq!(cached(&house), 0);
@@ -130,7 +130,7 @@ async fn as_many_functions_as_a_component_may_have_compile_within_the_limits_of_
     house.engine.inspect(with_function(&"(func)".repeat(MOST - 2))).await.unwrap();
     let refusal = refused(house.engine.inspect(with_function(&"(func)".repeat(MOST - 1))).await);
     let (size, limit) = ((MOST + 1).to_string(), MOST.to_string());
-    assert_eq!(refusal, Refused::TooLarge { what: "number of functions".into(), size, limit });
+    assert_eq!(refusal, UploadRefused::TooLarge { what: "number of functions".into(), size, limit });
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn what_cannot_be_read_without_overflowing_a_stack_ends_only_its_own_proce
     length.push(left as u8);
     let wasm = [b"\0asm\x0d\0\x01\0\x07".as_slice(), &length, &types].concat();
     let refusal = refused(house(|_| {}).engine.inspect(wasm.into()).await);
-    assert!(matches!(&refusal, Refused::Invalid { reason } if reason.contains("nested too deeply")), "{refusal}");
+    assert!(matches!(&refusal, UploadRefused::Invalid { reason } if reason.contains("nested too deeply")), "{refusal}");
 }
 
 #[tokio::test]

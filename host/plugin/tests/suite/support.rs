@@ -4,8 +4,8 @@ use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use vouch_plugin::{
-    Binding, BindingSpec, Checked, Engine, EngineConfig, InspectError, Message, NoAnswer, Pending, Plugin, Refused,
-    Resolver, Resolving, UploadVerdict, Verdict,
+    Binding, BindingSpec, Checked, Engine, EngineConfig, InspectError, Message, NoAnswer, Pending, Plugin, Resolver,
+    Resolving, UploadRefused, UploadVerdict, Verdict,
 };
 
 /// Long enough never to pass in a test that does not want it to.
@@ -114,7 +114,7 @@ pub(crate) fn guest_error(checked: Checked) -> String {
 }
 
 #[track_caller]
-pub(crate) fn refused(inspected: Result<UploadVerdict, InspectError>) -> Refused {
+pub(crate) fn refused(inspected: Result<UploadVerdict, InspectError>) -> UploadRefused {
     match inspected {
         Err(InspectError::Refused(refused)) => refused,
         other => panic!("{other:?}"),

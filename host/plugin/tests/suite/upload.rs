@@ -1,14 +1,14 @@
 //! What an upload is told.
 
 use bytes::Bytes;
-use vouch_plugin::{ByteSize, Refused, World};
+use vouch_plugin::{ByteSize, UploadRefused, World};
 
 use crate::{
     guests::{self, CHECKBACK, check, commit},
     support::{self, House},
 };
 
-async fn refused(wasm: impl Into<Bytes>) -> Refused {
+async fn refused(wasm: impl Into<Bytes>) -> UploadRefused {
     support::refused(House::new().engine.inspect(wasm.into()).await)
 }
 
@@ -61,7 +61,10 @@ async fn a_broken_component_is_invalid() {
 async fn a_component_of_another_world_is_refused() {
     let package = "package test:other; interface greet { hi: func() -> string; } world w { export greet; }";
     let refusal = refused(guests::dummy("test:other/w", &[package])).await;
-    assert!(matches!(&refusal, Refused::NoKnownInterface { exports } if exports == &["test:other/greet"]), "{refusal}");
+    assert!(
+        matches!(&refusal, UploadRefused::NoKnownInterface { exports } if exports == &["test:other/greet"]),
+        "{refusal}"
+    );
     let nothing = refused(wat::parse_str("(component)").unwrap()).await;
     assert_eq!(nothing.kind(), "no-known-interface");
     assert!(nothing.to_string().contains("nothing"), "{nothing}");
@@ -74,7 +77,7 @@ async fn worlds_that_this_version_does_not_run_are_named() {
         ("vouch:plugin/checkback-batch-plugin@0.1.0", World::CheckbackBatch),
     ] {
         let refusal = refused(guests::dummy(world, &[])).await;
-        assert_eq!(refusal, Refused::NotYetRun { world: expected });
+        assert_eq!(refusal, UploadRefused::NotYetRun { world: expected });
         assert!(refusal.to_string().contains(expected.name()), "{refusal}");
     }
 }
@@ -107,7 +110,7 @@ async fn an_import_that_no_one_can_grant_is_refused_by_name() {
         let world = format!("package test:w; world w {{ include {CHECKBACK}; import {interface}; }}");
         let packages: Vec<&str> = [package.as_str(), &world].into_iter().filter(|text| !text.is_empty()).collect();
         let refusal = refused(guests::dummy("test:w/w", &packages)).await;
-        assert_eq!(refusal, Refused::ImportNotGrantable { name: interface.to_owned() });
+        assert_eq!(refusal, UploadRefused::ImportNotGrantable { name: interface.to_owned() });
         assert!(refusal.to_string().contains(interface), "{refusal}");
     }
 }
