@@ -31,11 +31,11 @@ Exit status: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: VouchCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum VouchCommand {
     /// Run a node.
     #[command(after_help = "\
 Examples:
@@ -131,7 +131,7 @@ anything appears in the data folder. The restored node has the identity of the o
     },
 }
 
-impl Command {
+impl VouchCommand {
     /// Whether `--json` was given, so that a failure is printed as a document too.
     pub(crate) fn prints_json(&self) -> bool {
         match self {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use vouch_storage::{Backup, BackupError, BackupProgress, BackupStep};
 
 use crate::config::DATA_DIR;
-use crate::failure::Usage;
+use crate::failure::WrongUsage;
 use crate::output;
 
 /// What is copied, and where to.
@@ -73,7 +73,7 @@ pub(crate) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The backup is damaged or not complete, or the folder to make exists and is not empty: then nothing appears in it.
-/// [`Usage`]: neither a folder nor `--check` was named.
+/// [`WrongUsage`]: neither a folder nor `--check` was named.
 pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     let folder = args.backup.display();
     if args.check {
@@ -84,7 +84,7 @@ pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
         return Ok(output::line(format_args!("the backup in {folder} is sound: {}", describe(&checked)))?);
     }
     let Some(data_dir) = &args.data_dir else {
-        return Err(Usage::error("name the folder to make with --data-dir, or verify the backup with --check"));
+        return Err(WrongUsage::error("name the folder to make with --data-dir, or verify the backup with --check"));
     };
     let restored = with_bar(|progress| vouch_storage::restore(&args.backup, data_dir, progress))?;
     // Also with `--json`: whoever reads the terminal must not miss it.

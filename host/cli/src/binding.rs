@@ -10,10 +10,10 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::failure::Usage;
+use crate::failure::WrongUsage;
 use crate::http::{HttpArgs, segment};
-use crate::output::{self, Table, cell};
-use crate::resource::{self, Page};
+use crate::output::{self, TextTable, cell};
+use crate::resource::{self, PageArgs};
 use crate::text::{self, set_some};
 
 /// What can be done with bindings.
@@ -38,7 +38,7 @@ Examples:
     #[command(after_help = "Example:\n  vouch binding list")]
     List {
         #[command(flatten)]
-        page: Page,
+        page: PageArgs,
         #[command(flatten)]
         http: HttpArgs,
     },
@@ -120,11 +120,11 @@ impl BindingSettings {
     /// The document that the API takes: of the file as it is, or of the flags.
     ///
     /// # Errors
-    /// The file cannot be read. [`Usage`]: it is no JSON; what in it is wrong the node tells.
+    /// The file cannot be read. [`WrongUsage`]: it is no JSON; what in it is wrong the node tells.
     fn document(&self) -> anyhow::Result<Value> {
         if let Some(file) = &self.file {
             let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            return text::json(&text).map_err(|why| Usage::error(format!("{} {why}", file.display())));
+            return text::json(&text).map_err(|why| WrongUsage::error(format!("{} {why}", file.display())));
         }
         let mut document = Map::new();
         set_some(&mut document, "plugin", self.plugin.clone());
@@ -198,12 +198,12 @@ fn component(binding: &Value) -> String {
 }
 
 /// Prints a page of bindings, a line each.
-fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+fn list(page: &PageArgs, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/bindings{}", page.query(&[])))?;
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
-    let mut table = Table::new(&["NAME", "COMPONENT", "TOPICS", "FALLBACK"]);
+    let mut table = TextTable::new(&["NAME", "COMPONENT", "TOPICS", "FALLBACK"]);
     for binding in resource::items(&answer.body) {
         table.row([cell(binding, "name"), component(binding), cell(binding, "topics"), cell(binding, "fallback")]);
     }
@@ -240,6 +240,6 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "plugin: yaml").unwrap();
         let settings = BindingSettings { file: Some(file.path().to_owned()), ..BindingSettings::default() };
-        assert!(settings.document().unwrap_err().is::<Usage>());
+        assert!(settings.document().unwrap_err().is::<WrongUsage>());
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Server {
 }
 
 /// How a child is started.
-pub(crate) struct Start<'a> {
+pub(crate) struct ChildStart<'a> {
     /// Its name in messages.
     pub(crate) name: &'static str,
     /// Arguments of this binary.
@@ -58,7 +58,7 @@ impl Server {
     ///
     /// # Errors
     /// The child ended or did not listen in time: the error shows the last lines it wrote.
-    pub(crate) fn start(start: Start<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn start(start: ChildStart<'_>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         std::fs::create_dir_all(start.folder).with_context(|| format!("cannot create {}", start.folder.display()))?;
         Endpoints::remove(start.folder).context("cannot remove the endpoints of an earlier run")?;
@@ -121,8 +121,8 @@ impl Server {
 
     /// What the process's own threads have made the disk read and write so far, of those whose name is wanted. Those of
     /// threads that have ended are left out.
-    pub(crate) fn disk_use(&self, is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<DiskUse> {
-        let mut total = DiskUse::default();
+    pub(crate) fn disk_use(&self, is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<ChildDiskUse> {
+        let mut total = ChildDiskUse::default();
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
         for thread in threads.with_context(|| format!("cannot list the threads of {}", self.name))? {
             let thread = thread.context("cannot list threads")?.path();
@@ -130,7 +130,7 @@ impl Server {
             let read = |file| std::fs::read_to_string(thread.join(file));
             let (Ok(name), Ok(io)) = (read("comm"), read("io")) else { continue };
             if is_wanted(name.trim_end()) {
-                let used = DiskUse::parse(&io);
+                let used = ChildDiskUse::parse(&io);
                 total += used.with_context(|| format!("cannot understand what {} read and wrote", self.name))?;
             }
         }
@@ -187,14 +187,14 @@ impl Drop for Server {
 
 /// Bytes that were read from the disk, and bytes that were changed in memory to be written there, by pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DiskUse {
+pub(crate) struct ChildDiskUse {
     /// From the disk, not from the page cache.
     pub(crate) read_bytes: u64,
     /// To be written, by whole pages.
     pub(crate) written_bytes: u64,
 }
 
-impl DiskUse {
+impl ChildDiskUse {
     /// Of a file `/proc/<pid>/io`, or that of a thread.
     fn parse(io: &str) -> Option<Self> {
         let bytes = |name: &str| io.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok();
@@ -210,7 +210,7 @@ impl DiskUse {
     }
 }
 
-impl AddAssign for DiskUse {
+impl AddAssign for ChildDiskUse {
     fn add_assign(&mut self, other: Self) {
         self.read_bytes += other.read_bytes;
         self.written_bytes += other.written_bytes;
@@ -253,7 +253,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("server");
         let arguments = vec!["--no-such-flag".into()];
-        let start = Start { name: "the server", arguments, folder: &place, environment: &[] };
+        let start = ChildStart { name: "the server", arguments, folder: &place, environment: &[] };
         let error = Server::start(start).map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("the server ended before it listened (exit status: "), "{error}");
         assert!(error.contains("no-such-flag"), "{error}");
@@ -268,11 +268,11 @@ mod tests {
     #[test]
     fn what_was_read_and_written_is_told_apart_from_what_was_only_moved() {
         let io = "rchar: 9\nwchar: 8\nsyscr: 1\nsyscw: 1\nread_bytes: 40\nwrite_bytes: 70\ncancelled_write_bytes: 3\n";
-        let used = DiskUse::parse(io).unwrap();
-        assert_eq!(used, DiskUse { read_bytes: 40, written_bytes: 70 });
-        let before = DiskUse { read_bytes: 10, written_bytes: 80 };
-        assert_eq!(used.since(before), DiskUse { read_bytes: 30, written_bytes: 0 });
-        assert_eq!(DiskUse::parse("read_bytes: 1\n"), None, "half of it is not there");
-        assert!(DiskUse::parse(&std::fs::read_to_string("/proc/self/io").unwrap()).is_some());
+        let used = ChildDiskUse::parse(io).unwrap();
+        assert_eq!(used, ChildDiskUse { read_bytes: 40, written_bytes: 70 });
+        let before = ChildDiskUse { read_bytes: 10, written_bytes: 80 };
+        assert_eq!(used.since(before), ChildDiskUse { read_bytes: 30, written_bytes: 0 });
+        assert_eq!(ChildDiskUse::parse("read_bytes: 1\n"), None, "half of it is not there");
+        assert!(ChildDiskUse::parse(&std::fs::read_to_string("/proc/self/io").unwrap()).is_some());
     }
 }

@@ -23,4 +23,4 @@ pub(crate) use log_lines::{LogFormat, filter};
 pub(crate) use names::unknown_variables;
 pub(crate) use resolved::Resolved;
 #[cfg(test)]
-pub(crate) use {setting::Setting, table::SETTINGS};
+pub(crate) use {setting::SettingRow, table::SETTINGS};

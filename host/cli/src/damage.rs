@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::failure::Problem;
+use crate::failure::ProblemAnswer;
 use crate::http::HttpArgs;
 use crate::output;
 
@@ -34,7 +34,7 @@ pub(crate) fn show(http: &HttpArgs) -> anyhow::Result<()> {
         members.insert("title".to_owned(), json!(title));
         members.insert("detail".to_owned(), json!(detail));
     }
-    Err(Problem::from_document(answer).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into))
+    Err(ProblemAnswer::from_document(answer).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into))
 }
 
 /// How much is damaged, and how far the log is served where it is served read-only.

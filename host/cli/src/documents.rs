@@ -9,7 +9,7 @@ use std::fs;
 use clap::{Command, CommandFactory, Parser};
 
 use crate::args::Cli;
-use crate::config::{CONFIG_VARIABLE, GRPC_ADDR, HTTP_ADDR, SETTINGS, Setting};
+use crate::config::{CONFIG_VARIABLE, GRPC_ADDR, HTTP_ADDR, SETTINGS, SettingRow};
 use quoted::{code_lines, code_spans, documents, files, root, words};
 
 /// Variables that no setting has.
@@ -238,7 +238,7 @@ fn every_setting_in_a_table_exists_and_has_that_default() {
 
 #[test]
 fn every_variable_and_flag_in_a_document_exists() {
-    let known: BTreeSet<String> = SETTINGS.iter().map(Setting::variable).collect();
+    let known: BTreeSet<String> = SETTINGS.iter().map(SettingRow::variable).collect();
     let flags: BTreeSet<String> = commands()
         .iter()
         .flat_map(|(_, command)| {

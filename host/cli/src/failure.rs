@@ -1,6 +1,6 @@
 //! How a command fails: what is printed, where, and with which exit status.
 //!
-//! Three kinds are told apart. [`Usage`]: what was asked for is wrong, exit status 2. [`Problem`]: a document, mostly
+//! Three kinds are told apart. [`WrongUsage`]: what was asked for is wrong, exit status 2. [`ProblemAnswer`]: a document, mostly
 //! the node's own, that scripts get as it came. Everything else is an error with its causes, told in one sentence.
 
 use std::borrow::Cow;
@@ -13,9 +13,9 @@ use crate::escape;
 /// The command was understood but its arguments or settings are wrong. Exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
+pub(crate) struct WrongUsage(pub(crate) String);
 
-impl Usage {
+impl WrongUsage {
     /// A wrong-usage failure, ready to return.
     pub(crate) fn error(text: impl Into<String>) -> anyhow::Error {
         Self(text.into()).into()
@@ -24,7 +24,7 @@ impl Usage {
 
 /// An `application/problem+json` answer: from the node, or made here when the node could not be asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Problem {
+pub(crate) struct ProblemAnswer {
     /// The document as it came, for `--json`.
     raw: Value,
     /// What is said to a person instead of its title and detail.
@@ -55,9 +55,9 @@ fn in_flags(text: &str) -> String {
     IN_FLAGS.iter().fold(text.to_owned(), |text, (api, flags)| text.replace(api, flags))
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for ProblemAnswer {}
 
-impl Problem {
+impl ProblemAnswer {
     /// Reads a problem document. `None` if it is none: neither `title` nor `detail`.
     pub(crate) fn from_document(raw: Value) -> Option<Self> {
         let has = |name: &str| raw.get(name).is_some_and(Value::is_string);
@@ -102,7 +102,7 @@ impl Problem {
 }
 
 /// Title, then what to do next.
-impl fmt::Display for Problem {
+impl fmt::Display for ProblemAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(told) = &self.told {
             return f.write_str(told);
@@ -128,15 +128,15 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
 
 /// 2 for wrong usage, 1 for everything else.
 pub(crate) fn exit_status(error: &anyhow::Error) -> u8 {
-    if error.is::<Usage>() { 2 } else { 1 }
+    if error.is::<WrongUsage>() { 2 } else { 1 }
 }
 
 /// The error as a JSON document, so that a script has one form to read whoever found it.
 pub(crate) fn document(error: &anyhow::Error) -> Value {
-    if let Some(problem) = error.downcast_ref::<Problem>() {
+    if let Some(problem) = error.downcast_ref::<ProblemAnswer>() {
         return problem.document().clone();
     }
-    let kind = if error.is::<Usage>() { "usage" } else { "failed" };
+    let kind = if error.is::<WrongUsage>() { "usage" } else { "failed" };
     json!({"type": format!("urn:vouch:cli:{kind}"), "title": error.to_string(), "detail": sentence(error)})
 }
 
@@ -144,8 +144,8 @@ pub(crate) fn document(error: &anyhow::Error) -> Value {
 mod tests {
     use super::*;
 
-    fn problem(raw: Value) -> Problem {
-        Problem::from_document(raw).unwrap()
+    fn problem(raw: Value) -> ProblemAnswer {
+        ProblemAnswer::from_document(raw).unwrap()
     }
 
     #[test]
@@ -185,23 +185,23 @@ mod tests {
         let raw = json!({"title": "Conflict", "detail": "delete with force=true and lose them", "status": 409});
         let error: anyhow::Error = problem(raw.clone()).into();
         assert_eq!(error.to_string(), "Conflict\n  delete with --force and lose them");
-        let other = Problem::explain(error, 412, || unreachable!("another status"));
-        let told = Problem::explain(other, 409, || "say --force".to_owned());
+        let other = ProblemAnswer::explain(error, 412, || unreachable!("another status"));
+        let told = ProblemAnswer::explain(other, 409, || "say --force".to_owned());
         assert_eq!((told.to_string().as_str(), document(&told)), ("say --force", raw));
-        let local = Problem::explain(anyhow::anyhow!("disk full"), 409, || "x".to_owned());
+        let local = ProblemAnswer::explain(anyhow::anyhow!("disk full"), 409, || "x".to_owned());
         assert_eq!(local.to_string(), "disk full");
     }
 
     #[test]
     fn other_json_is_no_problem_document() {
-        assert!(Problem::from_document(json!({"items": []})).is_none());
-        assert!(Problem::from_document(json!({"title": 7})).is_none());
+        assert!(ProblemAnswer::from_document(json!({"items": []})).is_none());
+        assert!(ProblemAnswer::from_document(json!({"title": 7})).is_none());
     }
 
     #[test]
     fn wrong_usage_exits_2_and_failures_exit_1() {
-        assert_eq!(exit_status(&Usage::error("no such flag")), 2);
+        assert_eq!(exit_status(&WrongUsage::error("no such flag")), 2);
         assert_eq!(exit_status(&anyhow::anyhow!("disk full")), 1);
-        assert_eq!(document(&Usage::error("no such flag"))["type"], "urn:vouch:cli:usage");
+        assert_eq!(document(&WrongUsage::error("no such flag"))["type"], "urn:vouch:cli:usage");
     }
 }

@@ -6,9 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 
 use crate::http::{HttpArgs, segment};
-use crate::output::{self, Table, cell};
-use crate::resource::{self, Page};
-use crate::text::{self, Setting, set_some};
+use crate::output::{self, TextTable, cell};
+use crate::resource::{self, PageArgs};
+use crate::text::{self, SettingChange, set_some};
 
 /// What can be done with groups.
 #[derive(Debug, Subcommand)]
@@ -26,7 +26,7 @@ pub(crate) enum GroupCommand {
     #[command(after_help = "Example:\n  vouch group list --json")]
     List {
         #[command(flatten)]
-        page: Page,
+        page: PageArgs,
         #[command(flatten)]
         http: HttpArgs,
     },
@@ -89,10 +89,10 @@ pub(crate) struct GroupSettings {
     max_attempts: Option<u32>,
     /// Delays between deliveries to push clients, separated by commas; the last one repeats. `none` goes back to the default.
     #[arg(long, value_name = "TIMES", value_parser = text::or_none(text::durations))]
-    backoff: Option<Setting<Vec<String>>>,
+    backoff: Option<SettingChange<Vec<String>>>,
     /// Topic for messages that were delivered in vain. An empty text goes back to the default, %DLQ% and the group's name.
     #[arg(long, value_name = "TOPIC", value_parser = text::or_empty)]
-    dead_letter_topic: Option<Setting<String>>,
+    dead_letter_topic: Option<SettingChange<String>>,
 }
 
 impl GroupSettings {
@@ -128,12 +128,12 @@ fn path(name: &str) -> String {
 }
 
 /// Prints a page of groups, a line each.
-fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+fn list(page: &PageArgs, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/groups{}", page.query(&[])))?;
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
-    let mut table = Table::new(&["NAME", "ORDERED", "START", ">ATTEMPTS", "DEAD LETTERS"]);
+    let mut table = TextTable::new(&["NAME", "ORDERED", "START", ">ATTEMPTS", "DEAD LETTERS"]);
     for group in resource::items(&answer.body) {
         let columns = ["name", "ordered", "start", "max_attempts", "dead_letter_topic"];
         table.row(columns.map(|name| cell(group, name)));
@@ -157,7 +157,7 @@ fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
         return Ok(output::json(&group)?);
     }
     output::line(output::describe(&group))?;
-    let mut table = Table::new(&["TOPIC", ">LAG", ">READY", ">IN FLIGHT"]);
+    let mut table = TextTable::new(&["TOPIC", ">LAG", ">READY", ">IN FLIGHT"]);
     for topic in resource::items(&progress) {
         table.row(["topic", "lag", "ready", "in_flight"].map(|name| cell(topic, name)));
     }
@@ -166,7 +166,7 @@ fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
     let gaps = resource::items(&gaps);
     if !gaps.is_empty() {
         output::line("")?;
-        let mut table = Table::new(&["MISSED OF", ">QUEUE", ">FROM", ">TO", ">MESSAGES", "AT"]);
+        let mut table = TextTable::new(&["MISSED OF", ">QUEUE", ">FROM", ">TO", ">MESSAGES", "AT"]);
         for gap in gaps {
             table.row(["topic", "queue", "from", "to", "messages", "at"].map(|name| cell(gap, name)));
         }
@@ -185,7 +185,7 @@ mod tests {
         let settings = GroupSettings { start: Some(Start::End), max_attempts: Some(3), ..GroupSettings::default() };
         assert_eq!(Value::Object(settings.document()), serde_json::json!({"start": "end", "max_attempts": 3}));
         let settings = GroupSettings {
-            backoff: Some(Setting::Default),
+            backoff: Some(SettingChange::Default),
             dead_letter_topic: Some(text::or_empty("").unwrap()),
             ..GroupSettings::default()
         };

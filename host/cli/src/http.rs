@@ -13,7 +13,7 @@ use ureq::http::{Method, Request, Response, StatusCode};
 
 use crate::config::HTTP_ADDR;
 use crate::escape;
-use crate::failure::{Problem, Usage};
+use crate::failure::{ProblemAnswer, WrongUsage};
 use crate::ports;
 use crate::text;
 
@@ -52,7 +52,7 @@ impl HttpArgs {
 
 /// An answer with what is needed to change what it describes.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     /// The document; `Null` if the answer had no body.
     pub(crate) body: Value,
     /// The entity tag, for `If-Match`.
@@ -61,7 +61,7 @@ pub(crate) struct Answer {
     pub(crate) created: bool,
 }
 
-/// Asks one node. Every method turns a refusal into a [`Problem`] and an unreachable node into one that says what to do.
+/// Asks one node. Every method turns a refusal into a [`ProblemAnswer`] and an unreachable node into one that says what to do.
 pub(crate) struct HttpClient {
     agent: Agent,
     base: String,
@@ -88,7 +88,7 @@ impl HttpClient {
     }
 
     /// Reads a document.
-    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Answer> {
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<HttpAnswer> {
         self.document(self.request(Method::GET, path, &[]), Vec::new())
     }
 
@@ -106,32 +106,32 @@ impl HttpClient {
     }
 
     /// Replaces a document. `headers` carry a precondition, if any.
-    pub(crate) fn put(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    pub(crate) fn put(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> anyhow::Result<HttpAnswer> {
         let mut all = vec![("content-type", "application/json")];
         all.extend_from_slice(headers);
         self.document(self.request(Method::PUT, path, &all), body.to_string().into_bytes())
     }
 
     /// Changes the members that are named (RFC 7396).
-    pub(crate) fn patch(&self, path: &str, changes: &Value) -> anyhow::Result<Answer> {
+    pub(crate) fn patch(&self, path: &str, changes: &Value) -> anyhow::Result<HttpAnswer> {
         let headers = [("content-type", "application/merge-patch+json")];
         self.document(self.request(Method::PATCH, path, &headers), changes.to_string().into_bytes())
     }
 
     /// Uploads a file.
-    pub(crate) fn put_bytes(&self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    pub(crate) fn put_bytes(&self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<HttpAnswer> {
         let patient = Self { agent: agent(Some(UPLOADED_WITHIN)), base: self.base.clone(), token: self.token.clone() };
         patient.document(self.request(Method::PUT, path, headers), body)
     }
 
     /// Asks for something to be done.
-    pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<HttpAnswer> {
         let headers = [("content-type", "application/json")];
         self.document(self.request(Method::POST, path, &headers), body.to_string().into_bytes())
     }
 
     /// Deletes.
-    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<HttpAnswer> {
         self.document(self.request(Method::DELETE, path, &[]), Vec::new())
     }
 
@@ -151,21 +151,22 @@ impl HttpClient {
     ///
     /// # Errors
     /// As `send`; or the answer is no JSON, so that it is hardly a node's.
-    fn document(&self, request: ureq::http::request::Builder, body: Vec<u8>) -> anyhow::Result<Answer> {
+    fn document(&self, request: ureq::http::request::Builder, body: Vec<u8>) -> anyhow::Result<HttpAnswer> {
         let mut answer = self.send(request, body)?;
         let etag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
         let created = answer.status() == StatusCode::CREATED;
         let text = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_string()?;
         let body = if text.trim().is_empty() { Value::Null } else { document(&text)? };
-        Ok(Answer { body, etag, created })
+        Ok(HttpAnswer { body, etag, created })
     }
 
     /// Sends a request.
     ///
     /// # Errors
-    /// [`Problem`]: the node's refusal, or what to do about a node that does not answer.
+    /// [`ProblemAnswer`]: the node's refusal, or what to do about a node that does not answer.
     fn send(&self, request: ureq::http::request::Builder, body: Vec<u8>) -> anyhow::Result<Response<ureq::Body>> {
-        let request = request.body(body).map_err(|error| Usage::error(format!("the request is malformed: {error}")))?;
+        let request =
+            request.body(body).map_err(|error| WrongUsage::error(format!("the request is malformed: {error}")))?;
         let mut answer = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
         if answer.status().is_success() {
             return Ok(answer);
@@ -184,7 +185,7 @@ impl HttpClient {
                 return wrong_port;
             }
         }
-        Problem::local(
+        ProblemAnswer::local(
             "unreachable",
             &format!("no answer from a Vouch node at {}: {error}", self.base),
             "start a node with: vouch serve; or name the one you mean with --http ADDR or VOUCH_HTTP_ADDR".to_owned(),
@@ -212,12 +213,12 @@ pub(crate) fn query(parameters: &[(&str, Option<&str>)]) -> String {
 /// The address as the beginning of a URL.
 ///
 /// # Errors
-/// [`Usage`]: it is none, or one with a path, a user or TLS, which the API does not have.
+/// [`WrongUsage`]: it is none, or one with a path, a user or TLS, which the API does not have.
 fn base_url(address: &str) -> anyhow::Result<String> {
     let address = address.trim().trim_end_matches('/');
     let host = address.strip_prefix("http://").unwrap_or(address);
     if host.is_empty() || host.contains(['/', ' ', '?', '#', '@']) {
-        return Err(Usage::error(format!(
+        return Err(WrongUsage::error(format!(
             "`{address}` is not the address of an HTTP API; write host:port, for example {HTTP_ADDR}"
         )));
     }
@@ -227,7 +228,7 @@ fn base_url(address: &str) -> anyhow::Result<String> {
 /// The node's problem document, or what came instead: a proxy answers with a page of its own.
 fn refusal(status: StatusCode, text: &str) -> anyhow::Error {
     let document: Option<Value> = serde_json::from_str(text).ok();
-    if let Some(problem) = document.and_then(Problem::from_document) {
+    if let Some(problem) = document.and_then(ProblemAnswer::from_document) {
         return problem.into();
     }
     unexpected(&format!("the node answered {status} without a problem document"), text)
@@ -241,7 +242,7 @@ fn document(text: &str) -> anyhow::Result<Value> {
 /// Whoever answered so is no node, or something stands between: its first words tell which.
 fn unexpected(title: &str, text: &str) -> anyhow::Error {
     let start: String = text.trim().chars().take(200).collect();
-    Problem::local(
+    ProblemAnswer::local(
         "unexpected-answer",
         title,
         if start.is_empty() { "the answer was empty".to_owned() } else { escape::line(&start).into_owned() },

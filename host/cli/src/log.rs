@@ -19,11 +19,11 @@ use vouch_storage::{Known, ShardFolder, StoredCopies, verify_snapshots};
 use crate::config::DATA_DIR;
 use crate::damage;
 use crate::escape;
-use crate::failure::Problem;
+use crate::failure::ProblemAnswer;
 use crate::http::HttpArgs;
 use crate::log_damage;
 use crate::log_pieces::{describe, file_name, hex, range_json, segment_json};
-use crate::output::{self, Table};
+use crate::output::{self, TextTable};
 
 /// A record's text is cut here: a piece of a component has megabytes.
 const TEXT_MAX: usize = 400;
@@ -124,7 +124,7 @@ pub(crate) fn run(command: LogCommand) -> anyhow::Result<()> {
 fn open(args: &FolderArgs) -> anyhow::Result<LogFolder> {
     let folder = ShardFolder::of(&args.data_dir, ShardId::FIRST).log();
     if !folder.is_dir() {
-        return Err(Problem::local(
+        return Err(ProblemAnswer::local(
             "no-log",
             &format!("there is no log in {}", args.data_dir.display()),
             "name the data folder of a node with --data-dir".to_owned(),
@@ -154,7 +154,7 @@ fn inspect(args: &FolderArgs) -> anyhow::Result<()> {
         identity.segment_size
     ))?;
     let mut table =
-        Table::new(&["FILE", "HEADER", ">ENTRIES", ">FIRST", ">LAST", ">USED", ">PREPARED", ">DURABLE MARK"]);
+        TextTable::new(&["FILE", "HEADER", ">ENTRIES", ">FIRST", ">LAST", ">USED", ">PREPARED", ">DURABLE MARK"]);
     for segment in &segments {
         let index = |index: Option<u64>| index.map_or_else(|| "-".to_owned(), |index| index.to_string());
         table.row([

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use vouch_commitlog::Verification;
 use vouch_storage::{CopyFate, DamagedCopy, StoredCopies};
 
-use crate::failure::Problem;
+use crate::failure::ProblemAnswer;
 use crate::log_pieces::{describe, file_name, hex, range_json, segment_json};
 
 /// The failure that says it.
@@ -24,7 +24,7 @@ pub(crate) fn found(verification: &Verification, copies: &StoredCopies) -> anyho
         members.insert("title".to_owned(), json!(title));
         members.insert("detail".to_owned(), json!(format!("{next}\n{}", places.join("\n"))));
     }
-    Problem::from_document(document).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into)
+    ProblemAnswer::from_document(document).map_or_else(|| anyhow::anyhow!("the log is damaged"), Into::into)
 }
 
 /// How many places of the log, and how many files of snapshots, are damaged.

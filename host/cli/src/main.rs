@@ -40,7 +40,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, VouchCommand};
 
 /// Reads the command line, runs the command, and says how it ended. What is wrong with the flags themselves is told by
 /// the parser, which ends the process with 2.
@@ -55,28 +55,28 @@ fn main() -> ExitCode {
 }
 
 /// Runs a command to its end. Commands that serve return when they were told to stop.
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: VouchCommand) -> anyhow::Result<()> {
     match command {
-        Command::Serve(args) => serve::run(&args),
-        Command::Demo(args) => demo::run(&args),
-        Command::Config(serve::ConfigCommand::Check(args)) => serve::check(&args),
-        Command::DemoService(args) => demo::run_service(args),
-        Command::DemoOrdersApi(args) => demo::run_orders_api(args),
-        Command::DemoShipping(args) => demo::run_shipping(&args),
-        Command::Topic(command) => topic::run(command),
-        Command::Group(command) => group::run(command),
-        Command::Plugin(command) => plugin::run(command),
-        Command::Binding(command) => binding::run(*command),
-        Command::Transaction(command) => transaction::run(command),
-        Command::Message(command) => message::run(command),
-        Command::Log(command) => log::run(command),
-        Command::Backup(args) => backup::backup(&args),
-        Command::Restore(args) => backup::restore(&args),
-        Command::Bench(command) => bench::run(&command),
-        Command::BenchNull(args) => bench::serve_null(&args),
-        Command::BenchBare(args) => bench::serve_bare(&args),
-        Command::CompileComponent => vouch_node::compiler_process(),
-        Command::Completions { shell } => args::completions(shell),
+        VouchCommand::Serve(args) => serve::run(&args),
+        VouchCommand::Demo(args) => demo::run(&args),
+        VouchCommand::Config(serve::ConfigCommand::Check(args)) => serve::check(&args),
+        VouchCommand::DemoService(args) => demo::run_service(args),
+        VouchCommand::DemoOrdersApi(args) => demo::run_orders_api(args),
+        VouchCommand::DemoShipping(args) => demo::run_shipping(&args),
+        VouchCommand::Topic(command) => topic::run(command),
+        VouchCommand::Group(command) => group::run(command),
+        VouchCommand::Plugin(command) => plugin::run(command),
+        VouchCommand::Binding(command) => binding::run(*command),
+        VouchCommand::Transaction(command) => transaction::run(command),
+        VouchCommand::Message(command) => message::run(command),
+        VouchCommand::Log(command) => log::run(command),
+        VouchCommand::Backup(args) => backup::backup(&args),
+        VouchCommand::Restore(args) => backup::restore(&args),
+        VouchCommand::Bench(command) => bench::run(&command),
+        VouchCommand::BenchNull(args) => bench::serve_null(&args),
+        VouchCommand::BenchBare(args) => bench::serve_bare(&args),
+        VouchCommand::CompileComponent => vouch_node::compiler_process(),
+        VouchCommand::Completions { shell } => args::completions(shell),
     }
 }
 

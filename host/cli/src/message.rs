@@ -11,10 +11,10 @@ use anyhow::Context;
 use clap::Subcommand;
 
 use crate::http::HttpArgs;
-use crate::resource::Page;
+use crate::resource::PageArgs;
 use look::{list, show, since};
-use receive::{Receive, receive_some};
-use send::{Send, send_one};
+use receive::{ReceiveCommand, receive_some};
+use send::{SendCommand, send_one};
 
 /// What can be done with messages.
 #[derive(Debug, Subcommand)]
@@ -24,7 +24,7 @@ pub(crate) enum MessageCommand {
 Examples:
   vouch message send greetings --body hello --tag first
   vouch message send orders --body '{\"id\":17}' --key 17 --transaction leave-open")]
-    Send(Box<Send>),
+    Send(Box<SendCommand>),
     /// Receive messages for a group and acknowledge them.
     #[command(after_help = "\
 Examples:
@@ -32,7 +32,7 @@ Examples:
   vouch message receive tenant/orders --group tenant/shipping
 
 On a terminal what is in a body and would act on the terminal is escaped; into a file or a pipe it goes as it was sent.")]
-    Receive(Box<Receive>),
+    Receive(Box<ReceiveCommand>),
     /// Show where a message is, by its id.
     #[command(after_help = "Example:\n  vouch message show orders 01AB12CD34EF56007F0C3B2A1900000001")]
     Show {
@@ -58,7 +58,7 @@ Examples:
         #[arg(long, value_name = "TIME", value_parser = since)]
         since: Option<String>,
         #[command(flatten)]
-        page: Page,
+        page: PageArgs,
         #[command(flatten)]
         http: HttpArgs,
     },

@@ -45,13 +45,13 @@ fn body_line(head: &str, body: &[u8], terminal: bool) -> Vec<u8> {
 }
 
 /// Rows under headings, as wide as their longest cell. An empty table prints its headings, so that it is never silent.
-pub(crate) struct Table {
+pub(crate) struct TextTable {
     headings: Vec<String>,
     rows: Vec<Vec<String>>,
     numbers: Vec<bool>,
 }
 
-impl Table {
+impl TextTable {
     /// A table with these headings. A heading that starts with `>` makes its column right-aligned (numbers).
     pub(crate) fn new(headings: &[&str]) -> Self {
         Self {
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_carry_no_trailing_blanks() {
-        let mut table = Table::new(&["NAME", ">QUEUES", "TYPE"]);
+        let mut table = TextTable::new(&["NAME", ">QUEUES", "TYPE"]);
         table.row(["orders".to_owned(), "8".to_owned(), "transaction".to_owned()]);
         table.row(["a".to_owned(), "16".to_owned(), String::new()]);
         assert_eq!(table.render(), "NAME    QUEUES  TYPE\norders       8  transaction\na           16");
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_still_shows_its_headings() {
-        assert_eq!(Table::new(&["NAME", "TYPE"]).render(), "NAME  TYPE");
+        assert_eq!(TextTable::new(&["NAME", "TYPE"]).render(), "NAME  TYPE");
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_others_wrote_stays_in_its_cell_and_in_its_line() {
-        let mut table = Table::new(&["KEYS", "TAG"]);
+        let mut table = TextTable::new(&["KEYS", "TAG"]);
         table.row(["a\nb".to_owned(), "\u{1b}[2J".to_owned()]);
         assert_eq!(table.render(), "KEYS  TAG\na\\nb  \\u{1b}[2J");
         let text = describe(&json!({"reason\n": "x\nstate: committed", "last_error": {"trace": "0: f\n1: g\u{202e}"}}));

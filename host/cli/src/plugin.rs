@@ -12,13 +12,13 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::failure::Usage;
+use crate::failure::WrongUsage;
 use crate::http::HttpArgs;
-use crate::resource::{self, Page};
+use crate::resource::{self, PageArgs};
 use logs::{LogsArgs, logs};
 pub(crate) use push::put_tag;
 use push::{push, retag};
-pub(crate) use reference::Reference;
+pub(crate) use reference::ComponentReference;
 use reference::path;
 use shown::{list, show};
 
@@ -32,8 +32,8 @@ Example:
       target/wasm32-wasip2/release/order_checkback.wasm")]
     Push {
         /// Name and tag.
-        #[arg(value_name = "NAME:TAG", value_parser = Reference::parse)]
-        reference: Reference,
+        #[arg(value_name = "NAME:TAG", value_parser = ComponentReference::parse)]
+        reference: ComponentReference,
         /// The component, a .wasm file.
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -47,7 +47,7 @@ Example:
     #[command(after_help = "Example:\n  vouch plugin list")]
     List {
         #[command(flatten)]
-        page: Page,
+        page: PageArgs,
         #[command(flatten)]
         http: HttpArgs,
     },
@@ -67,8 +67,8 @@ Example:
 A binding keeps the component it was set with; set it again to follow the tag.")]
     Tag {
         /// The component: by tag, or by digest as NAME@sha256:HEX.
-        #[arg(value_name = "NAME:TAG", value_parser = Reference::parse)]
-        source: Reference,
+        #[arg(value_name = "NAME:TAG", value_parser = ComponentReference::parse)]
+        source: ComponentReference,
         /// The new tag.
         #[arg(value_name = "NEW_TAG")]
         tag: String,
@@ -133,12 +133,12 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
 /// Deletes a plugin, a tag or a component: which of them the form of the reference says.
 ///
 /// # Errors
-/// [`Usage`]: it is none of the three. The node refuses while a binding uses the component.
+/// [`WrongUsage`]: it is none of the three. The node refuses while a binding uses the component.
 fn delete(reference: &str, http: &HttpArgs) -> anyhow::Result<()> {
-    let path = match Reference::parse(reference) {
+    let path = match ComponentReference::parse(reference) {
         Ok(reference) => reference.path(),
         Err(_) if !reference.contains([':', '@']) => path(reference),
-        Err(error) => return Err(Usage::error(error)),
+        Err(error) => return Err(WrongUsage::error(error)),
     };
     resource::delete(http, "plugin", &path, reference)
 }

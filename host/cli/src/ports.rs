@@ -8,7 +8,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::config::{GRPC_ADDR, HTTP_ADDR};
-use crate::failure::Problem;
+use crate::failure::ProblemAnswer;
 
 /// How long each step of a question may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ pub(crate) fn taken_for_grpc(address: &str) -> Option<anyhow::Error> {
     // The one path that is answered while all places are taken.
     let asked = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     answer(address, asked.as_bytes()).filter(|answer| answer.starts_with(b"HTTP/1.")).map(|_| {
-        Problem::local(
+        ProblemAnswer::local(
             "wrong-port",
             &format!("{address} is an HTTP port, and this command speaks gRPC"),
             format!(
@@ -37,7 +37,7 @@ pub(crate) fn taken_for_grpc(address: &str) -> Option<anyhow::Error> {
 /// The same where it was taken for the HTTP API and is the gRPC port.
 pub(crate) fn taken_for_http(address: &str) -> Option<anyhow::Error> {
     answer(address, HTTP_2).filter(|answer| answer[3] == SETTINGS && answer[5..9] == [0; 4]).map(|_| {
-        Problem::local(
+        ProblemAnswer::local(
             "wrong-port",
             &format!("{address} is a gRPC port, and this command speaks HTTP"),
             format!(

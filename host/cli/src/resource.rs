@@ -1,18 +1,18 @@
 //! What `topic`, `group` and `binding` have in common: named documents that are created, shown, changed and deleted.
 //!
 //! Every function prints what came of it: a sentence for a person, or with `--json` the node's document. A refusal
-//! comes back as a [`Problem`] in the node's own words.
+//! comes back as a [`ProblemAnswer`] in the node's own words.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
-use crate::failure::{Problem, Usage};
+use crate::failure::{ProblemAnswer, WrongUsage};
 use crate::http::{HttpArgs, query};
 use crate::output;
 
 /// Which part of a list is shown.
 #[derive(Debug, Args)]
-pub(crate) struct Page {
+pub(crate) struct PageArgs {
     /// How many are shown at most, 1 to 1000; 100 if it is not said.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: Option<u32>,
@@ -21,7 +21,7 @@ pub(crate) struct Page {
     after: Option<String>,
 }
 
-impl Page {
+impl PageArgs {
     /// The query of this page with further filters.
     pub(crate) fn query(&self, filters: &[(&str, Option<&str>)]) -> String {
         let limit = self.limit.map(|limit| limit.to_string());
@@ -72,7 +72,7 @@ pub(crate) fn create(
         .put(path, &Value::Object(document), &[("if-none-match", "*")])
         // The node's "precondition failed" after `If-None-Match: *` means that the thing is there already.
         .map_err(|error| {
-            Problem::explain(error, 412, || {
+            ProblemAnswer::explain(error, 412, || {
                 format!("{kind} {name} exists already; change it with: vouch {kind} update {name}")
             })
         })?;
@@ -88,7 +88,7 @@ fn leave_out_defaults(document: &mut Map<String, Value>) {
 /// Changes the named members of a document and keeps the others.
 ///
 /// # Errors
-/// [`Usage`]: nothing was named. Or there is no such document, or the node refuses the change.
+/// [`WrongUsage`]: nothing was named. Or there is no such document, or the node refuses the change.
 pub(crate) fn update(
     http: &HttpArgs,
     kind: &str,
@@ -97,7 +97,9 @@ pub(crate) fn update(
     changes: Map<String, Value>,
 ) -> anyhow::Result<()> {
     if changes.is_empty() {
-        return Err(Usage::error(format!("nothing to change: name at least one setting (vouch {kind} update --help)")));
+        return Err(WrongUsage::error(format!(
+            "nothing to change: name at least one setting (vouch {kind} update --help)"
+        )));
     }
     let answer = http.client()?.patch(path, &Value::Object(changes))?;
     report(http, &answer.body, format!("{kind} {name} updated"))
@@ -191,7 +193,7 @@ mod tests {
     fn a_change_of_nothing_is_wrong_usage_and_asks_nobody() {
         let node = FakeNode::answering(&[("200 OK", "{}")]);
         let error = update(&node.args(false), "group", "/v1/groups/g", "g", Map::new()).unwrap_err();
-        assert!(error.is::<Usage>() && error.to_string().contains("vouch group update --help"), "{error}");
+        assert!(error.is::<WrongUsage>() && error.to_string().contains("vouch group update --help"), "{error}");
         assert!(node.lines().is_empty());
         update(&node.args(false), "group", "/v1/groups/g", "g", object(json!({"backoff": null}))).unwrap();
         assert_eq!(node.asked()[0].body, "{\"backoff\":null}", "a default that is asked for is sent");
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_page_is_part_of_the_query() {
-        let page = Page { limit: Some(10), after: Some("a b".to_owned()) };
+        let page = PageArgs { limit: Some(10), after: Some("a b".to_owned()) };
         assert_eq!(page.query(&[("state", Some("open"))]), "?state=open&limit=10&after=a%20b");
     }
 }

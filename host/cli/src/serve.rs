@@ -24,13 +24,13 @@ use vouch_node::{Health, Node, NodeConfig, StartError, StartProgress};
 use crate::config::{Resolved, SettingArgs, unknown_variables};
 use crate::descriptors::{self, Descriptors};
 use crate::endpoints::Endpoints;
-use crate::output::{self, Table};
+use crate::output::{self, TextTable};
 use crate::runtime;
-use logging::Log;
-use reload::{Origin, Reloading};
+use logging::NodeLog;
+use reload::{Reloading, SettingsOrigin};
 pub(crate) use settings::COMPILE_COMPONENT;
-use settings::{Settings, Wanted, connections};
-use signals::Signals;
+use settings::{ServeSettings, WantedConnections, connections};
+use signals::ProcessSignals;
 
 /// A start that is given up has this long to end by itself. What it reads then it may go on reading until the process ends: it
 /// has not begun to change anything, or is cut short as by a crash.
@@ -87,12 +87,12 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     if args.json {
         output::json(&resolved.document())?;
     } else {
-        let mut table = Table::new(&["SETTING", "VALUE", "FROM"]);
+        let mut table = TextTable::new(&["SETTING", "VALUE", "FROM"]);
         resolved.rows().for_each(|row| table.row(row));
         table.print()?;
     }
     warn_of_unknown_variables()?;
-    Settings::read(&resolved, descriptors)?.check()
+    ServeSettings::read(&resolved, descriptors)?.check()
 }
 
 /// Runs `vouch serve` until a signal.
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let runtime = runtime::server()?;
     let mut signals = {
         let _inside = runtime.enter();
-        Signals::listen(args.stop_with_parent)?
+        ProcessSignals::listen(args.stop_with_parent)?
     };
     let (args, limit) = (args.settings.clone(), descriptors.limit);
     let reading = {
@@ -120,9 +120,9 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let log = Log::start(settings.log_format, std::mem::take(&mut settings.log_filter));
+    let log = NodeLog::start(settings.log_format, std::mem::take(&mut settings.log_filter));
     tell_limits(&settings, descriptors);
-    let reloading = Reloading::new(Origin { args, started, descriptors: limit }, log)?;
+    let reloading = Reloading::new(SettingsOrigin { args, started, descriptors: limit }, log)?;
     let ended = runtime.block_on(serve(settings, signals, reloading));
     runtime.shutdown_timeout(GIVEN_UP_WITHIN);
     ended
@@ -130,9 +130,9 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 
 /// Reads everything that a start needs to know before it takes a port, and checks it. A pipe that nobody writes to, and a file
 /// in a network that is gone, block for ever.
-fn read(args: &SettingArgs, descriptors: u64) -> anyhow::Result<(Resolved, Settings)> {
+fn read(args: &SettingArgs, descriptors: u64) -> anyhow::Result<(Resolved, ServeSettings)> {
     let started = args.resolve()?;
-    let settings = Settings::read(&started, descriptors)?;
+    let settings = ServeSettings::read(&started, descriptors)?;
     warn_of_unknown_variables()?;
     settings.check()?;
     Ok((started, settings))
@@ -140,7 +140,7 @@ fn read(args: &SettingArgs, descriptors: u64) -> anyhow::Result<(Resolved, Setti
 
 /// Takes the ports and serves from the first moment on: probes and refusals while the log is recovered, everything
 /// afterwards. Returns when what was in flight is finished, or its time is over.
-async fn serve(settings: Settings, mut signals: Signals, mut reloading: Reloading) -> anyhow::Result<()> {
+async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloading: Reloading) -> anyhow::Result<()> {
     let data_dir = settings.node.data_dir.clone();
     remove_stale_endpoints(&data_dir)?;
     let ports = take_ports(&settings)?;
@@ -178,7 +178,7 @@ async fn start(
     config: NodeConfig,
     progress: Arc<StartProgress>,
     gateway: &Gateway,
-    signals: &mut Signals,
+    signals: &mut ProcessSignals,
     reloading: &mut Reloading,
 ) -> anyhow::Result<Option<Node>> {
     let watched = progress.clone();
@@ -206,7 +206,7 @@ async fn start(
 
 /// Takes the ports before anything is made or changed in the folder. Where one is in use by a node on the same folder, that
 /// is what is told.
-fn take_ports(settings: &Settings) -> anyhow::Result<Ports> {
+fn take_ports(settings: &ServeSettings) -> anyhow::Result<Ports> {
     settings.gateway.bind().map_err(|error| match vouch_storage::in_use(&settings.node.data_dir) {
         Some(in_use) => anyhow::Error::new(in_use).context("the node does not start"),
         None => error.into(),
@@ -260,13 +260,13 @@ fn warn_of_unknown_variables() -> anyhow::Result<()> {
 
 /// Says that the limit of open files was raised, and that it leaves fewer connections than are wanted: a warning where
 /// somebody set how many.
-fn tell_limits(settings: &Settings, descriptors: Descriptors) {
+fn tell_limits(settings: &ServeSettings, descriptors: Descriptors) {
     let Descriptors { limit, before } = descriptors;
     let Connections { grpc, http } = settings.gateway.connections;
     if limit > before {
         tracing::info!(limit, before, "raised the limit of open files");
     }
-    let Wanted { connections, by_somebody } = settings.connections_wanted;
+    let WantedConnections { connections, by_somebody } = settings.connections_wanted;
     if grpc < connections {
         /// One sentence for both levels.
         const LOWERED: &str = "connections lowered: the limit of open files (ulimit -n) leaves no more";

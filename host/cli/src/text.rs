@@ -92,7 +92,7 @@ pub(crate) fn json(text: &str) -> Result<Value, String> {
 
 /// What a setting becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Setting<T> {
+pub(crate) enum SettingChange<T> {
     /// This value.
     To(T),
     /// What it is where nobody sets it.
@@ -100,12 +100,12 @@ pub(crate) enum Setting<T> {
 }
 
 /// `null` is how the API writes that a setting goes back to its default.
-impl<T: Into<Value>> From<Setting<T>> for Value {
+impl<T: Into<Value>> From<SettingChange<T>> for Value {
     /// `null` for the default, else the value.
-    fn from(setting: Setting<T>) -> Self {
+    fn from(setting: SettingChange<T>) -> Self {
         match setting {
-            Setting::To(value) => value.into(),
-            Setting::Default => Self::Null,
+            SettingChange::To(value) => value.into(),
+            SettingChange::Default => Self::Null,
         }
     }
 }
@@ -113,16 +113,16 @@ impl<T: Into<Value>> From<Setting<T>> for Value {
 /// What `parse` reads, or `none`.
 pub(crate) fn or_none<T>(
     parse: impl Fn(&str) -> Result<T, String> + Clone,
-) -> impl Fn(&str) -> Result<Setting<T>, String> + Clone {
+) -> impl Fn(&str) -> Result<SettingChange<T>, String> + Clone {
     move |text| match text {
-        "none" => Ok(Setting::Default),
-        _ => parse(text).map(Setting::To).map_err(|wrong| format!("{wrong}; or write none for the default")),
+        "none" => Ok(SettingChange::Default),
+        _ => parse(text).map(SettingChange::To).map_err(|wrong| format!("{wrong}; or write none for the default")),
     }
 }
 
 /// A name, or nothing for the default: any word may be a name.
-pub(crate) fn or_empty(text: &str) -> Result<Setting<String>, String> {
-    Ok(if text.is_empty() { Setting::Default } else { Setting::To(text.to_owned()) })
+pub(crate) fn or_empty(text: &str) -> Result<SettingChange<String>, String> {
+    Ok(if text.is_empty() { SettingChange::Default } else { SettingChange::To(text.to_owned()) })
 }
 
 /// `name=value`; the value may hold further `=`.
@@ -176,13 +176,16 @@ mod tests {
     #[test]
     fn none_and_an_empty_name_go_back_to_the_default() {
         let wait = or_none(duration);
-        assert_eq!((wait("none"), wait("6s")), (Ok(Setting::Default), Ok(Setting::To("6s".to_owned()))));
+        assert_eq!((wait("none"), wait("6s")), (Ok(SettingChange::Default), Ok(SettingChange::To("6s".to_owned()))));
         assert!(wait("6").unwrap_err().ends_with("; or write none for the default"));
-        assert_eq!((or_empty(""), or_empty("none")), (Ok(Setting::Default), Ok(Setting::To("none".to_owned()))));
+        assert_eq!(
+            (or_empty(""), or_empty("none")),
+            (Ok(SettingChange::Default), Ok(SettingChange::To("none".to_owned())))
+        );
         let mut object = serde_json::Map::new();
         set_some(&mut object, "a", None::<u32>);
-        set_some(&mut object, "b", Some(Setting::<u32>::Default));
-        set_some(&mut object, "c", Some(Setting::To(7)));
+        set_some(&mut object, "b", Some(SettingChange::<u32>::Default));
+        set_some(&mut object, "c", Some(SettingChange::To(7)));
         assert_eq!(Value::Object(object), serde_json::json!({"b": null, "c": 7}));
     }
 

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use crate::http::{HttpArgs, query, segment};
-use crate::output::{self, Table, cell};
-use crate::resource::{self, Page};
-use crate::text::{self, Setting, set_some};
+use crate::output::{self, TextTable, cell};
+use crate::resource::{self, PageArgs};
+use crate::text::{self, SettingChange, set_some};
 
 /// What can be done with topics.
 #[derive(Debug, Subcommand)]
@@ -27,7 +27,7 @@ pub(crate) enum TopicCommand {
     #[command(after_help = "Example:\n  vouch topic list --json")]
     List {
         #[command(flatten)]
-        page: Page,
+        page: PageArgs,
         #[command(flatten)]
         http: HttpArgs,
     },
@@ -124,10 +124,10 @@ pub(crate) struct TopicSettings {
     ack: Option<Acknowledge>,
     /// How long messages are kept after they came into their queue, for example 72h; `none`, the default: for ever.
     #[arg(long, value_name = "TIME", value_parser = text::or_none(text::kept_for))]
-    retention: Option<Setting<String>>,
+    retention: Option<SettingChange<String>>,
     /// How many bytes of messages are kept, the newest, for example 10GiB; `none`, the default: all.
     #[arg(long, value_name = "SIZE", value_parser = text::or_none(text::kept_size))]
-    retention_size: Option<Setting<String>>,
+    retention_size: Option<SettingChange<String>>,
     /// What becomes of messages past their retention that a group has not finished.
     #[arg(long, value_enum)]
     unconsumed: Option<Unconsumed>,
@@ -143,7 +143,7 @@ pub(crate) struct TopicSettings {
     /// Transactions: times between checks, separated by commas; replaces the interval, its last step repeats. `none`, the
     /// default: the interval.
     #[arg(long, value_name = "TIMES", value_parser = text::or_none(text::durations))]
-    schedule: Option<Setting<Vec<String>>>,
+    schedule: Option<SettingChange<Vec<String>>>,
 }
 
 impl TopicSettings {
@@ -192,12 +192,12 @@ fn path(name: &str) -> String {
 }
 
 /// Prints a page of topics, a line each.
-fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+fn list(page: &PageArgs, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/topics{}", page.query(&[])))?;
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
-    let mut table = Table::new(&["NAME", "TYPE", ">QUEUES", "ACK", "RETENTION", "CHECKS"]);
+    let mut table = TextTable::new(&["NAME", "TYPE", ">QUEUES", "ACK", "RETENTION", "CHECKS"]);
     for topic in resource::items(&answer.body) {
         table.row([
             cell(topic, "name"),
@@ -245,7 +245,7 @@ mod tests {
         let settings = TopicSettings {
             kind: Some(TopicType::Transaction),
             queues: Some(4),
-            schedule: Some(Setting::To(vec!["10s".to_owned()])),
+            schedule: Some(SettingChange::To(vec!["10s".to_owned()])),
             ..TopicSettings::default()
         };
         let expected = json!({"type": "transaction", "queues": 4, "transaction": {"schedule": ["10s"]}});

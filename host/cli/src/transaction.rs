@@ -7,8 +7,8 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::http::{HttpArgs, segment};
-use crate::output::{self, Table, cell};
-use crate::resource::{self, Page};
+use crate::output::{self, TextTable, cell};
+use crate::resource::{self, PageArgs};
 use crate::text;
 
 /// What can be done with transactions.
@@ -27,7 +27,7 @@ pub(crate) enum TransactionCommand {
         #[arg(long, value_name = "TIME", value_parser = text::duration)]
         older_than: Option<String>,
         #[command(flatten)]
-        page: Page,
+        page: PageArgs,
         #[command(flatten)]
         http: HttpArgs,
     },
@@ -124,12 +124,12 @@ fn path(id: &str) -> String {
 }
 
 /// Prints a page of transactions, a line each, with who answered last and what.
-fn list(page: &Page, filters: &[(&str, Option<&str>)], http: &HttpArgs) -> anyhow::Result<()> {
+fn list(page: &PageArgs, filters: &[(&str, Option<&str>)], http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/transactions{}", page.query(filters)))?;
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
-    let mut table = Table::new(&["ID", "TOPIC", "STATE", ">CHECKS", "OPENED", "NEXT CHECK", "LAST ANSWER"]);
+    let mut table = TextTable::new(&["ID", "TOPIC", "STATE", ">CHECKS", "OPENED", "NEXT CHECK", "LAST ANSWER"]);
     for transaction in resource::items(&answer.body) {
         let columns = ["id", "topic", "state", "checks", "opened_at", "next_check_at"];
         let cells = columns.map(|name| cell(transaction, name)).into_iter();

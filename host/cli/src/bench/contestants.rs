@@ -7,10 +7,10 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::LoadArgs;
-use super::load::{self, Load, Window};
+use super::load::{self, Load, SendWindow};
 use super::stats::Measured;
-use crate::child::{Server, Start};
-use crate::failure::Problem;
+use crate::child::{ChildStart, Server};
+use crate::failure::ProblemAnswer;
 use crate::http::{HttpClient, segment};
 
 /// A server, and what is sent to it.
@@ -27,7 +27,7 @@ pub(super) struct Contestant {
 
 impl Contestant {
     /// Sends its load for the time of one turn. `at_both_ends` is called at the beginning and the end of what is measured.
-    pub(super) async fn turn(&self, window: Window, at_both_ends: impl Fn()) -> anyhow::Result<Measured> {
+    pub(super) async fn turn(&self, window: SendWindow, at_both_ends: impl Fn()) -> anyhow::Result<Measured> {
         let cpu = || {
             at_both_ends();
             self.process.as_ref().map(Server::cpu_time).transpose()
@@ -70,14 +70,14 @@ pub(super) fn start_node(folder: &Path, settings: &[&str]) -> anyhow::Result<Ser
         ["serve", "--stop-with-parent", "--grpc-addr", "127.0.0.1:0"].map(Into::into).into();
     arguments.extend(["--http-addr".into(), "127.0.0.1:0".into(), "--data-dir".into(), folder.into()]);
     arguments.extend(settings.iter().map(Into::into));
-    Server::start(Start { name: "the node", arguments, folder, environment: &[("RUST_LOG", "warn")] })
+    Server::start(ChildStart { name: "the node", arguments, folder, environment: &[("RUST_LOG", "warn")] })
 }
 
 /// The null or the bare server.
 pub(super) fn peer(name: &'static str, folder: &Path, load: &Load) -> anyhow::Result<Contestant> {
     let folder = folder.join(name);
     let arguments = vec![format!("bench-{name}").into(), "--dir".into(), folder.clone().into()];
-    let process = Server::start(Start { name, arguments, folder: &folder, environment: &[] })?;
+    let process = Server::start(ChildStart { name, arguments, folder: &folder, environment: &[] })?;
     Ok(Contestant { name, address: process.grpc()?, load: load.clone(), process: Some(process) })
 }
 
@@ -86,7 +86,7 @@ pub(super) fn create_topics(http: &HttpClient, load: &Load, settings: &Value) ->
     for topic in load.topics.iter() {
         let created = http.put(&format!("/v1/topics/{}", segment(topic)), settings, &[("if-none-match", "*")]);
         match created {
-            Err(error) if error.downcast_ref::<Problem>().and_then(Problem::status) == Some(412) => {}
+            Err(error) if error.downcast_ref::<ProblemAnswer>().and_then(ProblemAnswer::status) == Some(412) => {}
             other => drop(other.with_context(|| format!("cannot create the topic {topic}"))?),
         }
     }

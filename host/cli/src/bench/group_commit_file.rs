@@ -25,12 +25,12 @@ const FILL_BYTES: usize = 1 << 20;
 
 /// Something to make durable, and who waits for it.
 struct Append {
-    what: What,
+    what: StoreRequest,
     done: oneshot::Sender<bool>,
 }
 
 /// What one request stores.
-pub(crate) enum What {
+pub(crate) enum StoreRequest {
     /// Messages of a send.
     Messages(Vec<wire::Message>),
     /// The end of a transaction.
@@ -55,7 +55,7 @@ impl GroupCommitFile {
     }
 
     /// Returns whether it is on disk.
-    pub(crate) async fn append(&self, what: What) -> bool {
+    pub(crate) async fn append(&self, what: StoreRequest) -> bool {
         let (done, answer) = oneshot::channel();
         // A full queue cannot be: it is longer than the number of requests in flight. Treat it as a failure.
         self.queue.try_send(Append { what, done }).is_ok() && answer.await.unwrap_or(false)
@@ -104,8 +104,8 @@ fn write(file: &File, waiting: &Receiver<Append>) {
 /// Adds one request to the group.
 fn add(append: Append, bytes: &mut Vec<u8>, done: &mut Vec<oneshot::Sender<bool>>) {
     match append.what {
-        What::Messages(messages) => messages.iter().for_each(|message| add_message(message, bytes)),
-        What::End(id) => add_field(id.as_bytes(), bytes),
+        StoreRequest::Messages(messages) => messages.iter().for_each(|message| add_message(message, bytes)),
+        StoreRequest::End(id) => add_field(id.as_bytes(), bytes),
     }
     done.push(append.done);
 }
@@ -148,8 +148,8 @@ mod tests {
         let (file, writer) = GroupCommitFile::create(&path).unwrap();
         let mut message = wire::Message { body: b"hello".to_vec().into(), ..wire::Message::default() };
         message.topic = Some(wire::Resource { name: "t".to_owned(), ..wire::Resource::default() });
-        assert!(file.append(What::Messages(vec![message])).await);
-        assert!(file.append(What::End("id".to_owned())).await);
+        assert!(file.append(StoreRequest::Messages(vec![message])).await);
+        assert!(file.append(StoreRequest::End("id".to_owned())).await);
         let stored = std::fs::read(&path).unwrap();
         let expected = b"\x01\0\0\0t\0\0\0\0\x05\0\0\0hello\x02\0\0\0id";
         assert_eq!(&stored[..expected.len()], expected);

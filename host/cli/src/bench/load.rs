@@ -65,7 +65,7 @@ pub(crate) fn topics(name: &str, count: u32) -> Arc<[String]> {
 
 /// How long it is sent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
+pub(crate) struct SendWindow {
     /// Not measured.
     pub(crate) warmup: Duration,
     /// Measured.
@@ -102,7 +102,7 @@ struct Seen {
 pub(crate) async fn run(
     address: &str,
     load: &Load,
-    window: Window,
+    window: SendWindow,
     cpu: impl Fn() -> anyhow::Result<Option<Duration>>,
 ) -> anyhow::Result<Measured> {
     let mut channels = Vec::new();

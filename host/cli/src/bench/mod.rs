@@ -23,7 +23,7 @@ use clap::{Args, Subcommand};
 use tokio::runtime::Runtime;
 
 use self::contestants::Contestant;
-use self::load::{Load, Window};
+use self::load::{Load, SendWindow};
 use self::report::{Report, Round};
 use self::scratch::Scratch;
 use crate::child::Server;
@@ -153,8 +153,8 @@ impl LoadArgs {
     }
 
     /// The time of one turn.
-    fn window(&self) -> Window {
-        Window {
+    fn window(&self) -> SendWindow {
+        SendWindow {
             warmup: self.warmup,
             measured: Duration::from_secs(u64::from(self.seconds)),
             messages_max: self.messages_max,

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use vouch_protocol::wire::messaging_service_server::MessagingService;
 use vouch_protocol::wire::{self, Code};
 
-use super::group_commit_file::{GroupCommitFile, What};
+use super::group_commit_file::{GroupCommitFile, StoreRequest};
 
 /// What every stream of a call that is not measured is.
 type NoStream<T> = tokio_stream::Empty<Result<T, Status>>;
@@ -31,7 +31,7 @@ impl Peer {
     }
 
     /// Makes something durable; at *null* that is nothing.
-    async fn keep(&self, what: What) -> Result<(), Status> {
+    async fn keep(&self, what: StoreRequest) -> Result<(), Status> {
         match &self.store {
             None => Ok(()),
             Some(store) if store.append(what).await => Ok(()),
@@ -71,7 +71,7 @@ impl MessagingService for Peer {
     ) -> Result<Response<wire::SendMessageResponse>, Status> {
         let messages = request.into_inner().messages;
         let entries = messages.iter().map(entry).collect();
-        self.keep(What::Messages(messages)).await?;
+        self.keep(StoreRequest::Messages(messages)).await?;
         Ok(Response::new(wire::SendMessageResponse { status: ok(), entries }))
     }
 
@@ -79,7 +79,7 @@ impl MessagingService for Peer {
         &self,
         request: Request<wire::EndTransactionRequest>,
     ) -> Result<Response<wire::EndTransactionResponse>, Status> {
-        self.keep(What::End(request.into_inner().transaction_id)).await?;
+        self.keep(StoreRequest::End(request.into_inner().transaction_id)).await?;
         Ok(Response::new(wire::EndTransactionResponse { status: ok() }))
     }
 

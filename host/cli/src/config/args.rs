@@ -6,10 +6,10 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::defaults::CONFIG_VARIABLE;
-use super::file::File;
+use super::file::SettingsFile;
 use super::forms::InFile;
-use super::resolved::{Resolved, SettingValue, Source};
-use super::setting::Setting;
+use super::resolved::{Resolved, SettingSource, SettingValue};
+use super::setting::SettingRow;
 use super::table::SETTINGS;
 
 /// The flag that names the file.
@@ -28,7 +28,7 @@ pub(crate) struct SettingArgs {
 struct Given {
     name: &'static str,
     text: String,
-    source: Source,
+    source: SettingSource,
 }
 
 impl SettingArgs {
@@ -37,18 +37,18 @@ impl SettingArgs {
     /// # Errors
     /// [`Usage`](crate::failure::Usage): the file cannot be read, is no TOML, or has a key or a value that it cannot have.
     pub(crate) fn resolve(&self) -> anyhow::Result<Resolved> {
-        let file = self.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
+        let file = self.config.as_deref().map(SettingsFile::read).transpose()?.unwrap_or_default();
         Ok(self.over(&file))
     }
 
     /// Each setting as a flag or a variable says, or else the file, or else the default.
-    fn over(&self, file: &File) -> Resolved {
-        let value = |setting: &'static Setting| {
+    fn over(&self, file: &SettingsFile) -> Resolved {
+        let value = |setting: &'static SettingRow| {
             let given = self.given.iter().find(|given| given.name == setting.name);
             let (text, source) = match (given, file.get(setting.name)) {
                 (Some(given), _) => (given.text.clone(), given.source),
-                (None, Some(text)) => (text.to_owned(), Source::File),
-                (None, None) => (setting.default_text(), Source::Default),
+                (None, Some(text)) => (text.to_owned(), SettingSource::File),
+                (None, None) => (setting.default_text(), SettingSource::Default),
             };
             SettingValue::new(setting, text, source)
         };
@@ -73,7 +73,7 @@ impl Args for SettingArgs {
 }
 
 /// The flag of a setting, with its variable.
-fn flag(setting: &Setting) -> Arg {
+fn flag(setting: &SettingRow) -> Arg {
     let about = setting.about();
     let flag = Arg::new(setting.name)
         .long(setting.flag_name())
@@ -93,7 +93,7 @@ impl FromArgMatches for SettingArgs {
         let given = SETTINGS.iter().filter_map(|setting| {
             let text = matches.get_one::<String>(setting.name)?.clone();
             let from_environment = matches.value_source(setting.name) == Some(ValueSource::EnvVariable);
-            let source = if from_environment { Source::Environment } else { Source::Flag };
+            let source = if from_environment { SettingSource::Environment } else { SettingSource::Flag };
             Some(Given { name: setting.name, text, source })
         });
         Ok(Self { config: matches.get_one::<PathBuf>(CONFIG).cloned(), given: given.collect() })

@@ -7,37 +7,37 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::forms::InFile;
 use super::names;
-use super::setting::Setting;
+use super::setting::SettingRow;
 use super::table::SETTINGS;
-use crate::failure::Usage;
+use crate::failure::WrongUsage;
 
 /// What a line of a file looks like.
 const EXAMPLE: &str = "data_dir = \"./vouch-data\"";
 
 /// The settings of a file, as texts.
 #[derive(Debug, Default)]
-pub(super) struct File {
+pub(super) struct SettingsFile {
     values: Vec<(&'static str, String)>,
 }
 
-impl File {
+impl SettingsFile {
     /// Reads a file. Blocks for ever where it is a pipe that nobody writes to.
     ///
     /// # Errors
-    /// [`Usage`], beginning with the path: the file cannot be read, is no TOML, has a key that does not exist or a value of
+    /// [`WrongUsage`], beginning with the path: the file cannot be read, is no TOML, has a key that does not exist or a value of
     /// the wrong type, or is a pipe that was read before.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
-            .map_err(|error| Usage::error(format!("cannot read the configuration {shown}: {error}")))?;
+            .map_err(|error| WrongUsage::error(format!("cannot read the configuration {shown}: {error}")))?;
         let is_pipe = || std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
         if text.is_empty() && is_pipe() {
             // Settings that were there the first time would be gone without a word.
-            return Err(Usage::error(format!(
+            return Err(WrongUsage::error(format!(
                 "{shown} is a pipe and has nothing more; a configuration to be read again is a file"
             )));
         }
-        Self::parse(&text).map_err(|why| Usage::error(format!("{shown}: {why}")))
+        Self::parse(&text).map_err(|why| WrongUsage::error(format!("{shown}: {why}")))
     }
 
     /// Reads the text of a file.
@@ -61,7 +61,7 @@ impl File {
 }
 
 /// The value as a flag would have it. A number where text is meant is a mistake: `data_dir = 5` would make a folder `5`.
-fn value_text(setting: &Setting, value: &DeValue<'_>) -> Result<String, String> {
+fn value_text(setting: &SettingRow, value: &DeValue<'_>) -> Result<String, String> {
     let about = setting.about();
     match (about.in_file, value) {
         (_, DeValue::String(text)) => Ok(text.clone().into_owned()),
@@ -109,26 +109,26 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_that_names_the_nearest_one() {
-        let error = File::parse("grcp_addr = '127.0.0.1:1'").unwrap_err();
+        let error = SettingsFile::parse("grcp_addr = '127.0.0.1:1'").unwrap_err();
         assert_eq!(error, "`grcp_addr` is not a setting; did you mean `grpc_addr`?");
-        let error = File::parse("colour = 'red'").unwrap_err();
+        let error = SettingsFile::parse("colour = 'red'").unwrap_err();
         assert!(error.contains("vouch serve --help"), "{error}");
     }
 
     #[test]
     fn a_value_is_text_or_what_its_setting_is() {
-        let file = File::parse("syncs_in_flight = 4\nauto_create_topics = true\nzero_ahead = '1MiB'").unwrap();
+        let file = SettingsFile::parse("syncs_in_flight = 4\nauto_create_topics = true\nzero_ahead = '1MiB'").unwrap();
         assert_eq!(file.get("syncs_in_flight"), Some("4"));
         assert_eq!(file.get("auto_create_topics"), Some("true"));
         assert_eq!(file.get("zero_ahead"), Some("1MiB"));
         assert_eq!(file.get("data_dir"), None);
         for text in ["syncs_in_flight = '4'", "insecure = 'true'", "zero_ahead = 1048576", "disk_high_water = 80"] {
-            assert!(File::parse(text).is_ok(), "{text}");
+            assert!(SettingsFile::parse(text).is_ok(), "{text}");
         }
         for (text, number) in
             [("0x10", "16"), ("1_000", "1000"), ("-1", "-1"), ("99999999999999999999", "99999999999999999999")]
         {
-            let file = File::parse(&format!("connections = {text}")).unwrap();
+            let file = SettingsFile::parse(&format!("connections = {text}")).unwrap();
             assert_eq!(file.get("connections"), Some(number));
         }
     }
@@ -153,7 +153,7 @@ mod tests {
             ("[data_dir]\na = 1", "data_dir is a table; write the path"),
             ("http_token = 48151623", "http_token is a whole number; write the token in quotes"),
         ] {
-            let error = File::parse(text).unwrap_err();
+            let error = SettingsFile::parse(text).unwrap_err();
             assert!(error.starts_with(told), "{text}: {error}");
         }
     }
@@ -166,7 +166,7 @@ mod tests {
             ("data_dir = './x'\n\nhttp_token = 'sesame\n", "line 3 is not TOML: "),
             ("insecure = yes", "line 1 is not TOML: "),
         ] {
-            let error = File::parse(text).unwrap_err();
+            let error = SettingsFile::parse(text).unwrap_err();
             assert!(error.starts_with(line), "{error}");
             assert!(error.ends_with(EXAMPLE) && !error.contains('\n') && !error.contains("sesame"), "{error}");
         }

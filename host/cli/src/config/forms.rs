@@ -12,11 +12,11 @@ mod words;
 
 use std::fmt;
 
-pub(crate) use bounds::Bounds;
+pub(crate) use bounds::FormBounds;
 pub(crate) use numbers::{Count, Percent, Size, Time, size, time};
 pub(crate) use optional::{IfGiven, OrNone};
-pub(crate) use places::{Address, File, Folder};
-pub(crate) use words::{Choice, Level, Names, Token, YesOrNo};
+pub(crate) use places::{Address, FilePath, Folder};
+pub(crate) use words::{Choice, Level, NameList, Token, YesOrNo};
 
 /// What a value may be in a TOML file. Text is always taken: a flag and a variable have nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) enum InFile {
 
 /// What is known of a form without the type of its values: enough for help texts, the file, and the page for operators.
 #[derive(Debug)]
-pub(crate) struct About {
+pub(crate) struct FormText {
     /// What stands for the value in a help text: `SIZE`.
     pub(crate) placeholder: &'static str,
     /// What is to be written in the file, to follow the word *write*: `true or false`.
@@ -44,7 +44,7 @@ pub(crate) struct About {
     pub(crate) is_secret: bool,
 }
 
-impl About {
+impl FormText {
     /// Of a form that is text in the file, has no bounds and no secrets.
     fn text(placeholder: &'static str, expected: impl Into<String>) -> Self {
         Self { placeholder, expected: expected.into(), in_file: InFile::Text, bounds: [None, None], is_secret: false }
@@ -54,7 +54,7 @@ impl About {
 /// A form, whatever it reads: what the rows of the table have in common.
 pub(crate) trait Described: fmt::Debug + Sync {
     /// What is known of it.
-    fn about(&self) -> About;
+    fn about(&self) -> FormText;
 }
 
 /// A form with the type of what it reads.

@@ -1,7 +1,7 @@
 //! Names that are none, and which one was meant.
 
 use super::defaults::CONFIG_VARIABLE;
-use super::setting::Setting;
+use super::setting::SettingRow;
 use super::table::SETTINGS;
 
 /// Names further away than this from every known one get no suggestion.
@@ -16,7 +16,7 @@ pub(super) fn unknown_key(key: &str) -> String {
 /// Variables that look like settings and are none: a typing mistake must not pass in silence.
 pub(crate) fn unknown_variables(environment: impl Iterator<Item = String>) -> Vec<String> {
     let others = [CONFIG_VARIABLE.to_owned()];
-    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).chain(others).collect();
+    let known: Vec<String> = SETTINGS.iter().map(SettingRow::variable).chain(others).collect();
     let unknown = environment.filter(|name| name.starts_with("VOUCH_") && !known.contains(name));
     unknown.map(|name| format!("{name} is not a setting{}", suggestion(&name, known.iter()))).collect()
 }

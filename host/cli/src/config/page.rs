@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::setting::{DefaultValue, Setting};
+use super::setting::{DefaultValue, SettingRow};
 use super::table::SETTINGS;
 
 /// Between these lines nobody writes by hand.
@@ -31,7 +31,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// From where to where, in a cell.
-fn range(setting: &Setting) -> String {
+fn range(setting: &SettingRow) -> String {
     match setting.about().bounds {
         [Some(least), Some(most)] => format!("`{}` {least} to {most}", setting.about().placeholder),
         [Some(least), None] => format!("`{}` from {least} on", setting.about().placeholder),
@@ -40,7 +40,7 @@ fn range(setting: &Setting) -> String {
     }
 }
 
-fn default_cell(setting: &Setting) -> String {
+fn default_cell(setting: &SettingRow) -> String {
     match setting.default {
         DefaultValue::Value(text) => format!("`{}`", text()),
         DefaultValue::Nothing("") => "–".to_owned(),

@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::setting::Setting;
-use crate::failure::Usage;
+use super::setting::SettingRow;
+use crate::failure::WrongUsage;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum SettingSource {
     /// The command line.
     Flag,
     /// The variable.
@@ -20,7 +20,7 @@ pub(crate) enum Source {
     Default,
 }
 
-impl Source {
+impl SettingSource {
     /// One word for it, as `vouch config check` shows it.
     pub(crate) fn kind(self) -> &'static str {
         match self {
@@ -35,10 +35,10 @@ impl Source {
 /// One setting with its value.
 #[derive(Clone, Debug)]
 pub(super) struct SettingValue {
-    pub(super) setting: &'static Setting,
+    pub(super) setting: &'static SettingRow,
     /// As it was written.
     pub(super) text: String,
-    pub(super) source: Source,
+    pub(super) source: SettingSource,
     /// What holds instead, and why.
     lowered: Option<Lowered>,
 }
@@ -52,7 +52,7 @@ struct Lowered {
 
 impl SettingValue {
     /// A value that holds as it was written.
-    pub(super) fn new(setting: &'static Setting, text: String, source: Source) -> Self {
+    pub(super) fn new(setting: &'static SettingRow, text: String, source: SettingSource) -> Self {
         Self { setting, text, source, lowered: None }
     }
 
@@ -78,10 +78,10 @@ impl SettingValue {
 impl fmt::Display for SettingValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source {
-            Source::Flag => f.write_str(&self.setting.flag()),
-            Source::Environment => f.write_str(&self.setting.variable()),
-            Source::File => write!(f, "{} in the file", self.setting.name),
-            Source::Default => write!(f, "the default of {}", self.setting.name),
+            SettingSource::Flag => f.write_str(&self.setting.flag()),
+            SettingSource::Environment => f.write_str(&self.setting.variable()),
+            SettingSource::File => write!(f, "{} in the file", self.setting.name),
+            SettingSource::Default => write!(f, "the default of {}", self.setting.name),
         }
     }
 }
@@ -102,18 +102,19 @@ impl Resolved {
     /// What `take` makes of a value's text; it is told whether somebody set it.
     ///
     /// # Errors
-    /// [`Usage`]: the value is wrong; the text names where it stands.
+    /// [`WrongUsage`]: the value is wrong; the text names where it stands.
     pub(super) fn read<T>(
         &self,
         name: &'static str,
         take: impl FnOnce(&str, bool) -> Result<T, String>,
     ) -> anyhow::Result<T> {
         let value = self.find(name);
-        take(&value.text, value.source != Source::Default).map_err(|why| Usage::error(format!("{value}: {why}")))
+        take(&value.text, value.source != SettingSource::Default)
+            .map_err(|why| WrongUsage::error(format!("{value}: {why}")))
     }
 
     /// Settings that have another value than in `other`.
-    pub(crate) fn differing(&self, other: &Self) -> impl Iterator<Item = &'static Setting> {
+    pub(crate) fn differing(&self, other: &Self) -> impl Iterator<Item = &'static SettingRow> {
         let pairs = self.values.iter().zip(&other.values);
         pairs.filter(|(now, before)| now.text != before.text).map(|(now, _)| now.setting)
     }

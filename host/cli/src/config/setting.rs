@@ -1,11 +1,11 @@
 //! One row of the table of settings, and what follows from it.
 
-use super::forms::{About, Described};
+use super::forms::{Described, FormText};
 
 /// A setting, as its row in the table says.
 #[derive(Debug)]
-pub(crate) struct Setting {
-    /// Its name, as the file has it. [`Setting::flag`] and [`Setting::variable`] follow from it.
+pub(crate) struct SettingRow {
+    /// Its name, as the file has it. [`SettingRow::flag`] and [`SettingRow::variable`] follow from it.
     pub(crate) name: &'static str,
     /// What it does, line by line as above its row: `{least}` and `{most}` stand for the bounds of its form.
     pub(super) text: &'static [&'static str],
@@ -26,9 +26,9 @@ pub(super) enum DefaultValue {
     Nothing(&'static str),
 }
 
-impl Setting {
+impl SettingRow {
     /// How its value is written.
-    pub(crate) fn about(&self) -> About {
+    pub(crate) fn about(&self) -> FormText {
         self.form.about()
     }
 

@@ -15,13 +15,13 @@ use vouch_protocol::limits::{INVISIBLE_MAX, RECEIVE_INVISIBLE_LEAST, RECEIVE_INV
 
 use super::defaults::{DATA_DIR, GRPC_ADDR, HTTP_ADDR};
 use super::forms::{
-    Address, Bounds, Choice, Count, File, Folder, Form, IfGiven, Level, Names, OrNone, Percent, Size, Time, Token,
-    YesOrNo, size, time,
+    Address, Choice, Count, FilePath, Folder, Form, FormBounds, IfGiven, Level, NameList, OrNone, Percent, Size, Time,
+    Token, YesOrNo, size, time,
 };
 use super::log_lines::LogFormat;
 use super::resolved::Resolved;
 use super::setting::DefaultValue::{Nothing, Value};
-use super::setting::Setting;
+use super::setting::SettingRow;
 
 /// Makes [`SETTINGS`] of its rows, and of each a function that reads the value, of the type behind the arrow.
 macro_rules! settings {
@@ -30,8 +30,8 @@ macro_rules! settings {
         $name:ident -> $value:ty = $form:expr, default $default:expr, $changed_by:ident;
     )+) => {
         /// Every setting, in the order of `vouch config check`.
-        pub(crate) static SETTINGS: &[Setting] = &[$(
-            Setting {
+        pub(crate) static SETTINGS: &[SettingRow] = &[$(
+            SettingRow {
                 name: stringify!($name),
                 text: &[$($text),+],
                 form: &$form,
@@ -71,10 +71,10 @@ settings! {
     http_token -> Option<String> = IfGiven(Token), default Nothing(""), sighup;
 
     /// File that holds the token, instead; SIGHUP reads it anew.
-    http_token_file -> Option<PathBuf> = OrNone(File), default Nothing(""), sighup;
+    http_token_file -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), sighup;
 
     /// Further names by which HTTP clients call this node, separated by commas; others are refused.
-    http_hosts -> Vec<String> = Names, default Nothing(""), sighup;
+    http_hosts -> Vec<String> = NameList, default Nothing(""), sighup;
 
     /// Serve HTTP beyond loopback without a token.
     insecure_http -> bool = YesOrNo, default Value(no), sighup;
@@ -87,53 +87,53 @@ settings! {
     insecure -> bool = YesOrNo, default Value(no), sighup;
 
     /// PEM file with the certificate of the gRPC service; without it a self-signed one is made. SIGHUP reads it anew.
-    tls_certificate -> Option<PathBuf> = OrNone(File), default Nothing(""), sighup;
+    tls_certificate -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), sighup;
 
     /// PEM file with its private key.
-    tls_key -> Option<PathBuf> = OrNone(File), default Nothing(""), sighup;
+    tls_key -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), sighup;
 
     /// A send to a topic that does not exist creates it, with type normal.
     auto_create_topics -> bool = YesOrNo, default Value(|| node().auto_create_topics.to_string()), start;
 
     /// Shortest invisible time that a receive may ask for, {least} to {most}; a receive with auto-renewal names none.
-    receive_invisible_min -> Duration = Time(Bounds::between(
+    receive_invisible_min -> Duration = Time(FormBounds::between(
         // Less would end while a message is on its way; more would refuse every receive.
         (RECEIVE_INVISIBLE_LEAST, "the shortest invisible time that a receive can have"),
         (INVISIBLE_MAX, "the longest invisible time there is"),
     )), default Value(|| time(RECEIVE_INVISIBLE_MIN)), start;
 
     /// gRPC connections at once; lowered to what the limit of open files leaves.
-    connections -> Option<usize> = IfGiven(Count(Bounds::NONE)),
+    connections -> Option<usize> = IfGiven(Count(FormBounds::NONE)),
         default Value(|| GRPC_CONNECTIONS_DEFAULT.to_string()), start;
 
     /// Bytes accepted and not yet on disk, beyond which requests are refused; at least {least}.
     // With less, requests would wait for each other. 0 is not how to say that there is no bound: memory has one.
-    bytes_in_flight -> u64 = Size(Bounds::at_least(1 << 20, "the least that may be in flight")),
+    bytes_in_flight -> u64 = Size(FormBounds::at_least(1 << 20, "the least that may be in flight")),
         default Value(|| size(node().bytes_in_flight)), start;
 
     /// Size of a segment of the log; fixed when the data folder is made.
-    segment_size -> Option<u64> = IfGiven(Size(Bounds::told(MIN_SEGMENT_SIZE, MAX_SEGMENT_SIZE))),
+    segment_size -> Option<u64> = IfGiven(Size(FormBounds::told(MIN_SEGMENT_SIZE, MAX_SEGMENT_SIZE))),
         default Value(|| size(DEFAULT_SEGMENT_SIZE)), start;
 
     /// Bytes of the log kept zero-filled ahead of the writer.
-    zero_ahead -> u64 = Size(Bounds::told(MIN_ZERO_AHEAD, MAX_ZERO_AHEAD)),
+    zero_ahead -> u64 = Size(FormBounds::told(MIN_ZERO_AHEAD, MAX_ZERO_AHEAD)),
         default Value(|| size(node().zero_ahead)), start;
 
     /// Overlapping syncs of the log, {least} to {most}.
-    syncs_in_flight -> usize = Count(Bounds::told(1, MAX_SYNCS_IN_FLIGHT)),
+    syncs_in_flight -> usize = Count(FormBounds::told(1, MAX_SYNCS_IN_FLIGHT)),
         default Value(|| node().syncs_in_flight.to_string()), start;
 
     /// Bytes of log between two snapshots of the state; a start reads at most about so much.
     // Less would write more snapshots than log.
-    snapshot_every -> u64 = Size(Bounds::at_least(1 << 20, "the least there may lie between two snapshots")),
+    snapshot_every -> u64 = Size(FormBounds::at_least(1 << 20, "the least there may lie between two snapshots")),
         default Value(|| size(node().snapshot_every)), start;
 
     /// Bytes a second of the log that are read again to find what a disk lost; 0 for none.
-    scrub_rate -> u64 = Size(Bounds::NONE), default Value(|| size(node().scrub_rate)), start;
+    scrub_rate -> u64 = Size(FormBounds::NONE), default Value(|| size(node().scrub_rate)), start;
 
     /// How often messages past their retention are looked for, and space that nobody needs is released.
     // Less would only keep the shard from its work.
-    retention_every -> Duration = Time(Bounds::at_least(
+    retention_every -> Duration = Time(FormBounds::at_least(
         Duration::from_millis(100),
         "the least there may lie between two looks",
     )), default Value(|| time(node().retention_every)), start;
@@ -142,18 +142,18 @@ settings! {
     disk_high_water -> u8 = Percent, default Value(|| node().disk_high_water.to_string()), start;
 
     /// Bytes that the log may take of the disk; counts like a disk of that size.
-    disk_limit -> Option<u64> = OrNone(Size(Bounds::NONE)), default Nothing("all of it"), start;
+    disk_limit -> Option<u64> = OrNone(Size(FormBounds::NONE)), default Nothing("all of it"), start;
 
     /// What a start does with a log that is damaged inside: refuse, or read-only, which serves what is whole and
     /// refuses all writes.
     on_damage -> OnDamage = ON_DAMAGE, default Value(|| ON_DAMAGE.word(OnDamage::default())), start;
 
     /// Threads that run components, and as many that compile one.
-    plugin_threads -> usize = Count(Bounds::told(1, MAX_GUEST_THREADS)),
+    plugin_threads -> usize = Count(FormBounds::told(1, MAX_GUEST_THREADS)),
         default Value(|| node().plugin_threads.to_string()), start;
 
     /// Calls of components at the same time, on the whole node; some are left for bindings that have none running.
-    plugin_concurrency -> usize = Count(Bounds::told(1, MAX_NODE_CONCURRENCY)),
+    plugin_concurrency -> usize = Count(FormBounds::told(1, MAX_NODE_CONCURRENCY)),
         default Value(|| node().plugin_concurrency.to_string()), start;
 
     /// How log lines are written: text or json.

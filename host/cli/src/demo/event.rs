@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 /// Something happened in one of the processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Event {
+pub(crate) struct DemoEvent {
     /// Who says it, as the transcript names them.
     pub(crate) who: String,
     /// The order it is about.
     pub(crate) order: String,
     /// What happened, for the story to wait on.
-    pub(crate) what: What,
+    pub(crate) what: DemoMoment,
     /// What happened, for a person.
     pub(crate) text: String,
     /// The transaction of the half message, once it has one.
@@ -24,7 +24,7 @@ pub(crate) struct Event {
 /// The moments that the story waits on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum What {
+pub(crate) enum DemoMoment {
     /// The broker has the half message.
     HalfStored,
     /// The database has the row.
@@ -41,7 +41,7 @@ pub(crate) enum What {
     Received,
 }
 
-impl Event {
+impl DemoEvent {
     /// Tells the stage. A stage that is gone needs to know nothing: the process is about to end.
     pub(crate) fn tell(&self) {
         let mut output = std::io::stdout().lock();
@@ -51,7 +51,7 @@ impl Event {
 }
 
 /// Hands on what a process tells until it ends. Lines that are no events are none of the story's business.
-pub(crate) fn forward(lines: impl BufRead, events: &Sender<Event>) {
+pub(crate) fn forward(lines: impl BufRead, events: &Sender<DemoEvent>) {
     for line in lines.lines().map_while(Result::ok) {
         if let Ok(event) = serde_json::from_str(&line)
             && events.send(event).is_err()
@@ -67,10 +67,10 @@ mod tests {
 
     #[test]
     fn other_lines_are_passed_over() {
-        let event = Event {
+        let event = DemoEvent {
             who: "service".to_owned(),
             order: "A-1001".to_owned(),
-            what: What::HalfStored,
+            what: DemoMoment::HalfStored,
             text: "stored".to_owned(),
             transaction: Some("0001".to_owned()),
         };

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::screen::{Screen, Style};
 use super::shipping::Shipment;
-use super::story::Expected;
+use super::story::ExpectedOrder;
 use super::watch;
 
 /// What the witnesses say.
@@ -46,7 +46,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Draws it up.
-    pub(super) fn new(evidence: &Evidence, expected: &[Expected]) -> Self {
+    pub(super) fn new(evidence: &Evidence, expected: &[ExpectedOrder]) -> Self {
         let mut orders: BTreeSet<&str> = expected.iter().map(|expected| expected.order).collect();
         orders.extend(evidence.rows.iter().map(|(order, _)| order.as_str()));
         orders.extend(evidence.transactions.iter().map(|(order, _)| order.as_str()));
@@ -127,7 +127,7 @@ impl Entry {
     }
 
     /// What the story promised.
-    fn surprise(&self, expected: &[Expected]) -> Option<String> {
+    fn surprise(&self, expected: &[ExpectedOrder]) -> Option<String> {
         let Some(wanted) = expected.iter().find(|expected| expected.order == self.order) else {
             return Some(format!("{}: nobody ordered this", self.order));
         };

@@ -22,7 +22,7 @@ use clap::Args;
 use serde_json::Value;
 
 use self::ledger::{Evidence, Ledger};
-use self::stage::{GROUP, Pace, Stage, TOPIC};
+use self::stage::{DemoStage, GROUP, Pace, TOPIC};
 use crate::resource;
 
 pub(crate) use self::orders_api::{OrdersApiArgs, run as run_orders_api};
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let pace =
         if args.fast { Pace { immunity: "1s", interval: "500ms" } } else { Pace { immunity: "2s", interval: "3s" } };
     let began = Instant::now();
-    let mut stage = Stage::build(pace).context("the stage could not be built")?;
+    let mut stage = DemoStage::build(pace).context("the stage could not be built")?;
     story::introduce(&stage)?;
     story::healthy(&mut stage)?;
     story::database_down(&mut stage)?;
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 }
 
 /// Asks the three witnesses and prints what they say.
-fn draw_up(stage: &mut Stage) -> anyhow::Result<Ledger> {
+fn draw_up(stage: &mut DemoStage) -> anyhow::Result<Ledger> {
     wait_until_quiet(stage)?;
     stage
         .screen
@@ -89,7 +89,7 @@ fn draw_up(stage: &mut Stage) -> anyhow::Result<Ledger> {
 }
 
 /// Everything that was committed is delivered and acknowledged, says the broker.
-fn wait_until_quiet(stage: &Stage) -> anyhow::Result<()> {
+fn wait_until_quiet(stage: &DemoStage) -> anyhow::Result<()> {
     let give_up_at = Instant::now() + QUIET_WITHIN;
     loop {
         let progress = stage.http.get(&format!("/v1/groups/{GROUP}/progress"))?.body;
@@ -105,7 +105,7 @@ fn wait_until_quiet(stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// Transactions of the topic that have not ended, whatever they wait for.
-fn count_open(stage: &Stage) -> anyhow::Result<usize> {
+fn count_open(stage: &DemoStage) -> anyhow::Result<usize> {
     let list = stage.http.get(&format!("/v1/transactions?topic={TOPIC}"))?.body;
     Ok(resource::items(&list).iter().filter(|transaction: &&Value| watch::ended(transaction).is_none()).count())
 }

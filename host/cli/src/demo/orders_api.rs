@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::database;
-use super::event::{Event, What};
+use super::event::{DemoEvent, DemoMoment};
 use super::listen;
 
 /// Where its endpoints go, and which database it reads.
@@ -69,7 +69,7 @@ async fn show(
     };
     let asking = headers.get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or("somebody");
     let asking = asking.split('/').next().unwrap_or(asking).trim_start_matches("vouch-");
-    tell(&id, What::Asked, format!("asked by {asking}, answers {} {said}", status.as_u16()));
+    tell(&id, DemoMoment::Asked, format!("asked by {asking}, answers {} {said}", status.as_u16()));
     (status, Json(body))
 }
 
@@ -77,7 +77,7 @@ async fn show(
 async fn pay(State(database): State<Arc<PathBuf>>, Path(id): Path<String>) -> Answer {
     match database::pay(&database, &id) {
         Ok(true) => {
-            tell(&id, What::Paid, "the payment arrives; row updated: paid".to_owned());
+            tell(&id, DemoMoment::Paid, "the payment arrives; row updated: paid".to_owned());
             (StatusCode::OK, Json(json!({"id": id, "status": database::PAID})))
         }
         Ok(false) => (StatusCode::NOT_FOUND, Json(json!({"error": "no such order"}))),
@@ -86,8 +86,8 @@ async fn pay(State(database): State<Arc<PathBuf>>, Path(id): Path<String>) -> An
 }
 
 /// Tells the stage.
-fn tell(order: &str, what: What, text: String) {
-    Event { who: "orders API".to_owned(), order: order.to_owned(), what, text, transaction: None }.tell();
+fn tell(order: &str, what: DemoMoment, text: String) {
+    DemoEvent { who: "orders API".to_owned(), order: order.to_owned(), what, text, transaction: None }.tell();
 }
 
 #[cfg(test)]

@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 use vouch_protocol::wire::{MessageType, SendResultEntry};
 
 use super::database;
-use super::event::{Event, What};
+use super::event::{DemoEvent, DemoMoment};
 use super::listen;
 use crate::rpc::calls::{self, Resolution};
-use crate::rpc::{Client, GrpcArgs, Role, Session};
+use crate::rpc::{GrpcArgs, MessagingStub, RpcRole, RpcSession};
 
 /// Where its endpoints go, which database it writes, and where it sends.
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ pub(crate) enum Hold {
 
 /// What the handler of orders needs.
 struct Service {
-    client: Client,
+    client: MessagingStub,
     database: PathBuf,
     topic: String,
     /// The stage lets it go on from where it holds.
@@ -71,8 +71,8 @@ struct Service {
 /// Runs `demo-service` until standard input ends or it is killed.
 pub(crate) fn run(args: ServiceArgs) -> anyhow::Result<()> {
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(async {
-        let role = Role::Producer { topics: vec![args.topic.clone()] };
-        let session = Session::open(&args.grpc.grpc, role).await?;
+        let role = RpcRole::Producer { topics: vec![args.topic.clone()] };
+        let session = RpcSession::open(&args.grpc.grpc, role).await?;
         let service = Arc::new(Service {
             client: session.client.clone(),
             database: args.database,
@@ -92,7 +92,7 @@ async fn take_order(State(service): State<Arc<Service>>, Json(order): Json<NewOr
     match service.take(&order).await {
         Ok(()) => (StatusCode::CREATED, Json(json!({"id": order.id}))),
         Err(error) => {
-            tell(&order, What::Failed, format!("fails ({error:#}); tells the broker nothing"), None);
+            tell(&order, DemoMoment::Failed, format!("fails ({error:#}); tells the broker nothing"), None);
             (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": format!("{error:#}")})))
         }
     }
@@ -103,13 +103,13 @@ impl Service {
     async fn take(&self, order: &NewOrder) -> anyhow::Result<()> {
         let half = self.send_half(order).await?;
         let transaction = Some(half.transaction_id.clone());
-        tell(order, What::HalfStored, "half message stored; no consumer can see it".to_owned(), transaction);
+        tell(order, DemoMoment::HalfStored, "half message stored; no consumer can see it".to_owned(), transaction);
         if order.hold == Hold::BeforeRow {
             self.go_on.notified().await;
         }
         database::insert(&self.database, &half.message_id, &order.id, &order.item, &order.status)
             .map_err(database_error)?;
-        tell(order, What::RowWritten, format!("row written to orders.db: {}", order.status), None);
+        tell(order, DemoMoment::RowWritten, format!("row written to orders.db: {}", order.status), None);
         if order.hold == Hold::AfterRow {
             self.go_on.notified().await;
         }
@@ -121,7 +121,7 @@ impl Service {
             Resolution::Commit => "tells the broker: commit",
             _ => "cannot know whether it will be paid; tells the broker nothing",
         };
-        tell(order, What::Told, text.to_owned(), None);
+        tell(order, DemoMoment::Told, text.to_owned(), None);
         Ok(())
     }
 
@@ -142,6 +142,6 @@ fn database_error(error: rusqlite::Error) -> anyhow::Error {
 }
 
 /// Tells the stage.
-fn tell(order: &NewOrder, what: What, text: String, transaction: Option<String>) {
-    Event { who: "service".to_owned(), order: order.id.clone(), what, text, transaction }.tell();
+fn tell(order: &NewOrder, what: DemoMoment, text: String, transaction: Option<String>) {
+    DemoEvent { who: "service".to_owned(), order: order.id.clone(), what, text, transaction }.tell();
 }

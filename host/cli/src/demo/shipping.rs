@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vouch_protocol::wire;
 
-use super::event::{Event, What};
+use super::event::{DemoEvent, DemoMoment};
 use crate::endpoints::Endpoints;
 use crate::rpc::calls::{self, Fetch};
-use crate::rpc::{GrpcArgs, Role, Session};
+use crate::rpc::{GrpcArgs, RpcRole, RpcSession};
 use crate::runtime;
 
 /// How long one receive waits.
@@ -52,9 +52,12 @@ pub(crate) struct Shipment {
 /// Runs `demo-shipping` until standard input ends.
 pub(crate) fn run(args: &ShippingArgs) -> anyhow::Result<()> {
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(async {
-        let role =
-            Role::SimpleConsumer { group: args.group.clone(), topic: args.topic.clone(), expression: "*".to_owned() };
-        let mut session = Session::open(&args.grpc.grpc, role).await?;
+        let role = RpcRole::SimpleConsumer {
+            group: args.group.clone(),
+            topic: args.topic.clone(),
+            expression: "*".to_owned(),
+        };
+        let mut session = RpcSession::open(&args.grpc.grpc, role).await?;
         let mut log = OpenOptions::new().create(true).append(true).open(&args.log).context("cannot open the log")?;
         Endpoints { grpc: None, http: None, pid: std::process::id() }.write(&args.dir)?;
         let ended = tokio::select! {
@@ -68,7 +71,7 @@ pub(crate) fn run(args: &ShippingArgs) -> anyhow::Result<()> {
 
 /// Receives for ever: writes each order down, then acknowledges it. What dies in between comes again, and is seen twice
 /// in the log.
-async fn receive(args: &ShippingArgs, session: &mut Session, log: &mut File) -> anyhow::Result<()> {
+async fn receive(args: &ShippingArgs, session: &mut RpcSession, log: &mut File) -> anyhow::Result<()> {
     loop {
         let fetch =
             Fetch { topic: &args.topic, group: &args.group, filter: "*", batch: 8, poll: POLL, invisible: INVISIBLE };
@@ -100,10 +103,10 @@ fn write(log: &mut File, shipment: &Shipment) -> io::Result<()> {
 /// Tells the stage.
 fn tell(shipment: &Shipment) {
     let again = if shipment.attempt > 1 { format!(", delivery {}", shipment.attempt) } else { String::new() };
-    Event {
+    DemoEvent {
         who: "shipping".to_owned(),
         order: shipment.order.clone(),
-        what: What::Received,
+        what: DemoMoment::Received,
         text: format!("receives {}{again}; acknowledges it", shipment.order),
         transaction: None,
     }

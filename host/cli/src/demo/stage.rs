@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::database;
-use super::event::{self, Event, What};
+use super::event::{self, DemoEvent, DemoMoment};
 use super::screen::{Screen, Style};
 use super::service::{Hold, NewOrder};
 use super::watch::Watch;
-use crate::child::{Server, Start};
+use crate::child::{ChildStart, Server};
 use crate::http::HttpClient;
 use crate::plugin;
 
@@ -49,7 +49,7 @@ pub(super) struct Played {
 }
 
 /// Everything that plays.
-pub(super) struct Stage {
+pub(super) struct DemoStage {
     /// Where the story is told.
     pub(super) screen: Screen,
     /// The orders so far, as they were placed.
@@ -69,11 +69,11 @@ pub(super) struct Stage {
     /// The orders API and the consumer.
     others: Vec<Server>,
     node: Server,
-    events: Receiver<Event>,
-    teller: Sender<Event>,
+    events: Receiver<DemoEvent>,
+    teller: Sender<DemoEvent>,
 }
 
-impl Stage {
+impl DemoStage {
     /// Starts everything but the order service.
     pub(super) fn build(pace: Pace) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("vouch-demo-").tempdir().context("no temporary folder")?;
@@ -161,7 +161,7 @@ impl Stage {
             // The customer's answer is part of the story only in the events that the service tells.
             let _ = http.post("/orders", &document);
         });
-        self.until(id, What::HalfStored)
+        self.until(id, DemoMoment::HalfStored)
     }
 
     /// Lets a held service go on.
@@ -177,7 +177,7 @@ impl Stage {
     }
 
     /// Plays until this event happened.
-    pub(super) fn until(&mut self, order: &str, what: What) -> anyhow::Result<()> {
+    pub(super) fn until(&mut self, order: &str, what: DemoMoment) -> anyhow::Result<()> {
         let give_up_at = Instant::now() + STEP_WITHIN;
         while Instant::now() < give_up_at {
             if let Some(event) = self.next()?
@@ -203,18 +203,18 @@ impl Stage {
     }
 
     /// Shows what happens next, if something does soon.
-    fn next(&mut self) -> anyhow::Result<Option<Event>> {
+    fn next(&mut self) -> anyhow::Result<Option<DemoEvent>> {
         match self.events.recv_timeout(LOOK_EVERY) {
             Ok(event) => {
                 // What is received was committed before: tell that first.
-                if event.what == What::Received {
+                if event.what == DemoMoment::Received {
                     self.look()?;
                 }
                 if let Some(transaction) = &event.transaction {
                     let watch = Watch::new(transaction.clone());
                     self.played.push(Played { order: event.order.clone(), watch });
                 }
-                let style = (event.what == What::Failed).then_some(Style::Bad);
+                let style = (event.what == DemoMoment::Failed).then_some(Style::Bad);
                 match style {
                     Some(style) => self.screen.strong_step(&event.who, &event.text, style)?,
                     None => self.screen.step(&event.who, &event.text)?,
@@ -266,7 +266,7 @@ impl Stage {
         if command == "demo-shipping" {
             arguments.extend(["--log".into(), self.shipping_log().into()]);
         }
-        let mut server = Server::start(Start { name, arguments, folder: &folder, environment: &[] })?;
+        let mut server = Server::start(ChildStart { name, arguments, folder: &folder, environment: &[] })?;
         let lines = server.lines.take().context("the process has no output")?;
         let teller = self.teller.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || event::forward(lines, &teller))?;
@@ -288,5 +288,5 @@ fn start_node(folder: &Path) -> anyhow::Result<Server> {
     // A small log is enough for five orders, and quicker to make than the default.
     arguments.extend(["--segment-size".into(), "16MiB".into(), "--zero-ahead".into(), "1MiB".into()]);
     arguments.extend(["--data-dir".into(), folder.clone().into()]);
-    Server::start(Start { name: "the node", arguments, folder: &folder, environment: &[] })
+    Server::start(ChildStart { name: "the node", arguments, folder: &folder, environment: &[] })
 }

@@ -1,15 +1,15 @@
 //! What is played: five orders.
 
 use super::database;
-use super::event::What;
+use super::event::DemoMoment;
 use super::screen::Style;
 use super::service::Hold;
-use super::stage::Stage;
+use super::stage::DemoStage;
 use crate::http::HttpClient;
 use serde_json::json;
 
 /// What must be true of an order at the end.
-pub(super) struct Expected {
+pub(super) struct ExpectedOrder {
     /// Its number.
     pub(super) order: &'static str,
     /// Status of its row; `None`: no row.
@@ -23,21 +23,21 @@ pub(super) struct Expected {
 }
 
 /// One that is paid and reaches the consumer once.
-const fn delivered(order: &'static str, decider: &'static str) -> Expected {
-    Expected { order, row: Some(database::PAID), outcome: "committed", decider, delivered: 1 }
+const fn delivered(order: &'static str, decider: &'static str) -> ExpectedOrder {
+    ExpectedOrder { order, row: Some(database::PAID), outcome: "committed", decider, delivered: 1 }
 }
 
 /// The end of the story.
-pub(super) const EXPECTED: [Expected; 5] = [
+pub(super) const EXPECTED: [ExpectedOrder; 5] = [
     delivered("A-1001", "client"),
     delivered("A-1002", "component"),
     delivered("A-1003", "component"),
-    Expected { order: "A-1004", row: None, outcome: "rolled back", decider: "component", delivered: 0 },
+    ExpectedOrder { order: "A-1004", row: None, outcome: "rolled back", decider: "component", delivered: 0 },
     delivered("A-1005", "component"),
 ];
 
 /// Says what the demo is about and who plays.
-pub(super) fn introduce(stage: &Stage) -> anyhow::Result<()> {
+pub(super) fn introduce(stage: &DemoStage) -> anyhow::Result<()> {
     let screen = &stage.screen;
     screen
         .line(&screen.styled("vouch demo: five orders, and a service that dies at the worst moment", Style::Strong))?;
@@ -69,48 +69,48 @@ pub(super) fn introduce(stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// Everything goes well.
-pub(super) fn healthy(stage: &mut Stage) -> anyhow::Result<()> {
+pub(super) fn healthy(stage: &mut DemoStage) -> anyhow::Result<()> {
     stage
         .screen
         .chapter("1  A healthy order", "The service lives to say how it ended. The component is not needed.")?;
     stage.start_service()?;
     stage.order("A-1001", "a lamp", database::PAID, Hold::Never)?;
-    stage.until("A-1001", What::Received)
+    stage.until("A-1001", DemoMoment::Received)
 }
 
 /// The database goes down after the row is written, so the service fails before it can commit.
-pub(super) fn database_down(stage: &mut Stage) -> anyhow::Result<()> {
+pub(super) fn database_down(stage: &mut DemoStage) -> anyhow::Result<()> {
     stage.screen.chapter(
         "2  The database goes down in the middle of an order, and comes back",
         "The row is written, then everything fails. While nobody can read the database, nobody may guess: an answer that is none changes nothing and counts nothing.",
     )?;
     stage.order("A-1002", "a chair", database::PAID, Hold::AfterRow)?;
-    stage.until("A-1002", What::RowWritten)?;
+    stage.until("A-1002", DemoMoment::RowWritten)?;
     let (database, away) = (stage.database(), stage.database().with_extension("db.away"));
     std::fs::rename(&database, &away)?;
     stage.screen.strong_step("database", "goes down (orders.db is moved away)", Style::Bad)?;
     stage.go_on()?;
-    stage.until("A-1002", What::Failed)?;
+    stage.until("A-1002", DemoMoment::Failed)?;
     stage.until_watched("A-1002", |watch| watch.unanswered >= 1)?;
     std::fs::rename(&away, &database)?;
     stage.screen.step("database", "is back")?;
-    stage.until("A-1002", What::Received)
+    stage.until("A-1002", DemoMoment::Received)
 }
 
 /// The service is killed between its database and its message.
-pub(super) fn killed_after_row(stage: &mut Stage) -> anyhow::Result<()> {
+pub(super) fn killed_after_row(stage: &mut DemoStage) -> anyhow::Result<()> {
     stage.screen.chapter(
         "3  The service is killed after its database, before its message",
         "The row is there, and the only process that knew of the message is gone. No producer is connected: the component asks the orders API instead.",
     )?;
     stage.order("A-1003", "a table", database::PAID, Hold::AfterRow)?;
-    stage.until("A-1003", What::RowWritten)?;
+    stage.until("A-1003", DemoMoment::RowWritten)?;
     stage.kill_service("is killed (kill -9)")?;
-    stage.until("A-1003", What::Received)
+    stage.until("A-1003", DemoMoment::Received)
 }
 
 /// The service is killed before its database: the order never happened.
-pub(super) fn killed_before_row(stage: &mut Stage) -> anyhow::Result<()> {
+pub(super) fn killed_before_row(stage: &mut DemoStage) -> anyhow::Result<()> {
     stage.screen.chapter(
         "4  The service is killed before its database: this order never happened",
         "The message is there, the row is not. To deliver it would invent an order. The orders API says no and notes that it did: a row that came later, from a service that was only slow, would collide with that.",
@@ -122,12 +122,12 @@ pub(super) fn killed_before_row(stage: &mut Stage) -> anyhow::Result<()> {
 }
 
 /// The row is there, the payment is not.
-pub(super) fn payment_awaited(stage: &mut Stage) -> anyhow::Result<()> {
+pub(super) fn payment_awaited(stage: &mut DemoStage) -> anyhow::Result<()> {
     stage.screen.chapter("5  The order waits for its payment", "Nothing is broken; it is only too early to know.")?;
     stage.start_service()?;
     stage.order("A-1005", "a bed", database::AWAITING_PAYMENT, Hold::Never)?;
-    stage.until("A-1005", What::Told)?;
+    stage.until("A-1005", DemoMoment::Told)?;
     stage.until_watched("A-1005", |watch| watch.checks() >= 2)?;
     HttpClient::new(&stage.orders_api, None)?.post("/orders/A-1005/payment", &json!({}))?;
-    stage.until("A-1005", What::Received)
+    stage.until("A-1005", DemoMoment::Received)
 }

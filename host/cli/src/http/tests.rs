@@ -24,7 +24,7 @@ fn addresses_are_taken_with_and_without_scheme() {
 fn what_is_no_address_is_wrong_usage() {
     for address in ["", "https://x:1", "a b", "host:80/path", "u@h:1"] {
         let error = base_url(address).unwrap_err();
-        assert!(error.is::<Usage>(), "{address}");
+        assert!(error.is::<WrongUsage>(), "{address}");
     }
 }
 
@@ -66,10 +66,10 @@ fn a_refusal_is_the_nodes_problem_and_a_node_that_is_gone_is_one_of_ours() {
     let node = FakeNode::answering(&[("404 Not Found", "{\"title\": \"no such topic\", \"status\": 404}")]);
     let client = node.args(false).client().unwrap();
     let refused = client.get("/v1/topics/t").unwrap_err();
-    let problem = refused.downcast_ref::<Problem>().unwrap();
+    let problem = refused.downcast_ref::<ProblemAnswer>().unwrap();
     assert_eq!((problem.status(), problem.to_string().as_str()), (Some(404), "no such topic"));
     let gone = client.get("/v1/topics/t").unwrap_err();
-    assert_eq!(gone.downcast_ref::<Problem>().unwrap().document()["type"], "urn:vouch:cli:unreachable");
+    assert_eq!(gone.downcast_ref::<ProblemAnswer>().unwrap().document()["type"], "urn:vouch:cli:unreachable");
     assert!(gone.to_string().contains("start a node with: vouch serve"), "{gone}");
 }
 

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::failure::Problem;
+use crate::failure::ProblemAnswer;
 use crate::http::{HttpArgs, segment};
-use crate::output::{self, Table, cell};
-use crate::resource::{self, Page};
+use crate::output::{self, TextTable, cell};
+use crate::resource::{self, PageArgs};
 use crate::text;
 
 /// Letters of a body that a list shows.
@@ -23,7 +23,7 @@ pub(super) fn show(topic: &str, id: &str, http: &HttpArgs) -> anyhow::Result<()>
     if found.is_empty() {
         let title = format!("no message of {topic} has the id {id}");
         let detail = "looked for in what the topic's queues hold and in its open transactions";
-        return Err(Problem::local("not-found", &title, detail.to_owned()));
+        return Err(ProblemAnswer::local("not-found", &title, detail.to_owned()));
     }
     Ok(output::line(found.join("\n\n"))?)
 }
@@ -41,12 +41,17 @@ pub(super) fn since(text: &str) -> Result<String, String> {
 }
 
 /// Prints a page of messages, a line each, with the beginning of the body.
-pub(super) fn list(topic: &str, filters: &[(&str, Option<&str>)], page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+pub(super) fn list(
+    topic: &str,
+    filters: &[(&str, Option<&str>)],
+    page: &PageArgs,
+    http: &HttpArgs,
+) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/messages/{}{}", segment(topic), page.query(filters)))?;
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
-    let mut table = Table::new(&["ID", "STORED", ">QUEUE", ">OFFSET", "TAG", "KEYS", "BODY"]);
+    let mut table = TextTable::new(&["ID", "STORED", ">QUEUE", ">OFFSET", "TAG", "KEYS", "BODY"]);
     for message in resource::items(&answer.body) {
         let place = message.get("place").unwrap_or(&Value::Null);
         let before = [cell(message, "id"), cell(message, "stored_at"), cell(place, "queue"), cell(place, "offset")];

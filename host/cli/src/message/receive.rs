@@ -13,7 +13,7 @@ use vouch_protocol::wire;
 
 use crate::output;
 use crate::rpc::calls::{Fetch, acknowledge, fetch_messages};
-use crate::rpc::{GrpcArgs, Role, Session};
+use crate::rpc::{GrpcArgs, RpcRole, RpcSession};
 use crate::text;
 
 /// Messages asked for in one receive: the most the protocol gives.
@@ -23,7 +23,7 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 
 /// What is received, how many and for how long.
 #[derive(Debug, Args)]
-pub(crate) struct Receive {
+pub(crate) struct ReceiveCommand {
     topic: String,
     /// Consumer group.
     #[arg(long)]
@@ -54,13 +54,13 @@ pub(crate) struct Receive {
 ///
 /// # Errors
 /// The node does not answer or refuses; what was printed before is acknowledged, unless `--no-ack` is set.
-pub(super) async fn receive_some(receive: &Receive) -> anyhow::Result<()> {
-    let role = Role::SimpleConsumer {
+pub(super) async fn receive_some(receive: &ReceiveCommand) -> anyhow::Result<()> {
+    let role = RpcRole::SimpleConsumer {
         group: receive.group.clone(),
         topic: receive.topic.clone(),
         expression: receive.filter.clone(),
     };
-    let session = Session::open(&receive.grpc.grpc, role).await?;
+    let session = RpcSession::open(&receive.grpc.grpc, role).await?;
     let received = session.until_done(async |session| receive_in(session, receive).await).await?;
     if received == 0 {
         output::note(format_args!("nothing to receive from {} within {:?}", receive.topic, receive.wait))?;
@@ -69,7 +69,7 @@ pub(super) async fn receive_some(receive: &Receive) -> anyhow::Result<()> {
 }
 
 /// How many were received.
-async fn receive_in(session: &mut Session, receive: &Receive) -> anyhow::Result<u32> {
+async fn receive_in(session: &mut RpcSession, receive: &ReceiveCommand) -> anyhow::Result<u32> {
     let mut left = receive.count;
     let mut give_up_at = Instant::now() + receive.wait;
     while left > 0 {
@@ -100,7 +100,7 @@ async fn receive_in(session: &mut Session, receive: &Receive) -> anyhow::Result<
 }
 
 /// One message: a line for a person, a document for a script.
-fn print_message(receive: &Receive, message: &wire::Message) -> anyhow::Result<()> {
+fn print_message(receive: &ReceiveCommand, message: &wire::Message) -> anyhow::Result<()> {
     if receive.json {
         return Ok(output::json_line(&as_json(message))?);
     }

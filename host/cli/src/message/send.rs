@@ -9,16 +9,16 @@ use serde_json::json;
 use vouch_protocol::wire;
 
 use crate::escape;
-use crate::failure::Usage;
+use crate::failure::WrongUsage;
 use crate::output;
 use crate::rpc::calls::{Resolution, end_transaction, new_message, send_message};
-use crate::rpc::{GrpcArgs, Role, Session};
+use crate::rpc::{GrpcArgs, RpcRole, RpcSession};
 use crate::text;
 
 /// What is sent, and how.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("content").required(true))]
-pub(crate) struct Send {
+pub(crate) struct SendCommand {
     topic: String,
     /// The body as text.
     #[arg(long, value_name = "TEXT", group = "content")]
@@ -49,9 +49,9 @@ pub(crate) struct Send {
 ///
 /// # Errors
 /// The node does not answer or refuses. After a time-out the message may be stored all the same.
-pub(super) async fn send_one(send: &Send) -> anyhow::Result<()> {
+pub(super) async fn send_one(send: &SendCommand) -> anyhow::Result<()> {
     let message = build(send)?;
-    let session = Session::open(&send.grpc.grpc, Role::Producer { topics: vec![send.topic.clone()] }).await?;
+    let session = RpcSession::open(&send.grpc.grpc, RpcRole::Producer { topics: vec![send.topic.clone()] }).await?;
     let sent = session
         .until_done(async |session| {
             let receipt = send_message(&mut session.client, message).await?;
@@ -65,7 +65,7 @@ pub(super) async fn send_one(send: &Send) -> anyhow::Result<()> {
 }
 
 /// The message on the wire.
-fn build(send: &Send) -> anyhow::Result<wire::Message> {
+fn build(send: &SendCommand) -> anyhow::Result<wire::Message> {
     let kind = if send.transaction.is_some() { wire::MessageType::Transaction } else { wire::MessageType::Normal };
     let mut message = new_message(&send.topic, read_body(send)?, kind);
     message.user_properties = send.properties.iter().cloned().collect();
@@ -79,8 +79,8 @@ fn build(send: &Send) -> anyhow::Result<wire::Message> {
 /// The body, from where the flags say.
 ///
 /// # Errors
-/// The file cannot be read. [`Usage`]: it is empty, which no message may be.
-fn read_body(send: &Send) -> anyhow::Result<Vec<u8>> {
+/// The file cannot be read. [`WrongUsage`]: it is empty, which no message may be.
+fn read_body(send: &SendCommand) -> anyhow::Result<Vec<u8>> {
     let body = match (&send.body, &send.file) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(path)) if path.as_os_str() == "-" => {
@@ -92,13 +92,13 @@ fn read_body(send: &Send) -> anyhow::Result<Vec<u8>> {
         (None, None) => Vec::new(),
     };
     if body.is_empty() {
-        return Err(Usage::error("the body is empty; a message has at least one byte"));
+        return Err(WrongUsage::error("the body is empty; a message has at least one byte"));
     }
     Ok(body)
 }
 
 /// What became of the message, with what it is found by: offset or transaction.
-fn print_receipt(send: &Send, receipt: &wire::SendResultEntry) -> anyhow::Result<()> {
+fn print_receipt(send: &SendCommand, receipt: &wire::SendResultEntry) -> anyhow::Result<()> {
     let outcome = match send.transaction {
         None => "sent",
         Some(Resolution::Commit) => "committed",
@@ -131,10 +131,10 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        send: Send,
+        send: SendCommand,
     }
 
-    fn line(flags: &[&str]) -> Send {
+    fn line(flags: &[&str]) -> SendCommand {
         Line::try_parse_from([&["send", "t"], flags].concat()).unwrap().send
     }
 
@@ -154,10 +154,10 @@ mod tests {
     fn a_body_comes_from_the_flag_or_a_file_and_is_never_empty() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let from_file = line(&["--file", file.path().to_str().unwrap()]);
-        assert!(read_body(&from_file).unwrap_err().is::<Usage>());
+        assert!(read_body(&from_file).unwrap_err().is::<WrongUsage>());
         std::fs::write(file.path(), [0xFF, 0]).unwrap();
         assert_eq!(read_body(&from_file).unwrap(), [0xFF, 0]);
-        assert!(read_body(&line(&["--body", ""])).unwrap_err().is::<Usage>());
+        assert!(read_body(&line(&["--body", ""])).unwrap_err().is::<WrongUsage>());
         assert_eq!(read_body(&line(&["--file", "/none"])).unwrap_err().to_string(), "cannot read /none");
         assert!(
             Line::try_parse_from(["send", "t"]).is_err()

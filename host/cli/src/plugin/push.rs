@@ -5,20 +5,20 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::Value;
 
-use super::reference::{Reference, Version, path, tag_path};
+use super::reference::{ComponentReference, Version, path, tag_path};
 use super::shown::described;
-use crate::failure::{Problem, Usage};
-use crate::http::{Answer, HttpArgs, HttpClient, segment};
+use crate::failure::{ProblemAnswer, WrongUsage};
+use crate::http::{HttpAnswer, HttpArgs, HttpClient, segment};
 use crate::output;
 
 /// Uploads a file, and prints what the node found in it.
 ///
 /// # Errors
-/// [`Usage`]: the reference has a digest, which is not for the uploader to say. The file cannot be read, or the node
+/// [`WrongUsage`]: the reference has a digest, which is not for the uploader to say. The file cannot be read, or the node
 /// refuses it.
-pub(super) fn push(reference: &Reference, file: &Path, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
+pub(super) fn push(reference: &ComponentReference, file: &Path, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
     let Version::Tag(tag) = &reference.version else {
-        return Err(Usage::error("a component is pushed under a tag, NAME:TAG; the node computes its digest"));
+        return Err(WrongUsage::error("a component is pushed under a tag, NAME:TAG; the node computes its digest"));
     };
     let bytes = std::fs::read(file).with_context(|| format!("cannot read the component {}", file.display()))?;
     let (answer, moved) = put_tag(&http.client()?, &reference.name, tag, bytes, replace)?;
@@ -37,7 +37,7 @@ pub(crate) fn put_tag(
     tag: &str,
     bytes: Vec<u8>,
     replace: bool,
-) -> anyhow::Result<(Answer, bool)> {
+) -> anyhow::Result<(HttpAnswer, bool)> {
     let path = tag_path(name, tag);
     let current = if replace { current_digest(client, &path)? } else { None };
     let mut headers = vec![("content-type", "application/wasm")];
@@ -60,20 +60,22 @@ fn current_digest(client: &HttpClient, path: &str) -> anyhow::Result<Option<Stri
 
 /// The HTTP status with which a node refused, if it did.
 fn status(error: &anyhow::Error) -> Option<u16> {
-    error.downcast_ref::<Problem>().and_then(Problem::status)
+    error.downcast_ref::<ProblemAnswer>().and_then(ProblemAnswer::status)
 }
 
 /// What the node's preconditions mean to a person: the tag is taken, or was moved just now.
 fn explain_taken(error: anyhow::Error, name: &str, tag: &str) -> anyhow::Error {
-    let error = Problem::explain(error, 428, || {
+    let error = ProblemAnswer::explain(error, 428, || {
         format!("{name}:{tag} names another component already; --replace moves the tag")
     });
-    Problem::explain(error, 412, || format!("somebody else moved {name}:{tag} meanwhile; look at it, then try again"))
+    ProblemAnswer::explain(error, 412, || {
+        format!("somebody else moved {name}:{tag} meanwhile; look at it, then try again")
+    })
 }
 
 /// Puts another tag on a component that the node has. It is fetched and sent back, since the API takes a tag together with
 /// the bytes that it names.
-pub(super) fn retag(source: &Reference, tag: &str, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
+pub(super) fn retag(source: &ComponentReference, tag: &str, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
     let client = http.client()?;
     let digest = match &source.version {
         Version::Digest(digest) => digest.clone(),
@@ -88,7 +90,7 @@ pub(super) fn retag(source: &Reference, tag: &str, replace: bool, http: &HttpArg
 }
 
 /// What became of the tag, and what the component is.
-fn print_verdict(http: &HttpArgs, answer: &Answer, moved: bool, reference: &str) -> anyhow::Result<()> {
+fn print_verdict(http: &HttpArgs, answer: &HttpAnswer, moved: bool, reference: &str) -> anyhow::Result<()> {
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
@@ -110,7 +112,7 @@ mod tests {
     const MOVED: (&str, &str) = ("412 Precondition Failed", "{\"title\": \"x\", \"status\": 412}");
     const GONE: (&str, &str) = ("404 Not Found", "{\"title\": \"x\", \"status\": 404}");
 
-    fn put(node: &FakeNode, replace: bool) -> anyhow::Result<(Answer, bool)> {
+    fn put(node: &FakeNode, replace: bool) -> anyhow::Result<(HttpAnswer, bool)> {
         put_tag(&node.args(false).client().unwrap(), "check", "1.0", b"wasm".to_vec(), replace)
     }
 
@@ -145,11 +147,11 @@ mod tests {
 
     #[test]
     fn a_component_is_not_pushed_under_a_digest_of_the_uploaders_making() {
-        let reference = Reference::parse("check@sha256:ab").unwrap();
+        let reference = ComponentReference::parse("check@sha256:ab").unwrap();
         let error =
             push(&reference, Path::new("/none.wasm"), false, &FakeNode::answering(&[]).args(false)).unwrap_err();
-        assert!(error.is::<Usage>(), "{error}");
-        let reference = Reference::parse("check:1.0").unwrap();
+        assert!(error.is::<WrongUsage>(), "{error}");
+        let reference = ComponentReference::parse("check:1.0").unwrap();
         let error =
             push(&reference, Path::new("/none.wasm"), false, &FakeNode::answering(&[]).args(false)).unwrap_err();
         assert_eq!(error.to_string(), "cannot read the component /none.wasm");

@@ -4,7 +4,7 @@ use crate::http::segment;
 
 /// A component by name and tag, or by name and digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reference {
+pub(crate) struct ComponentReference {
     pub(super) name: String,
     pub(super) version: Version,
 }
@@ -16,7 +16,7 @@ pub(super) enum Version {
     Digest(String),
 }
 
-impl Reference {
+impl ComponentReference {
     /// Reads a reference.
     ///
     /// # Errors
@@ -61,16 +61,16 @@ mod tests {
 
     #[test]
     fn a_reference_names_a_tag_or_a_digest() {
-        let tagged = Reference::parse("team/check:1.0").unwrap();
+        let tagged = ComponentReference::parse("team/check:1.0").unwrap();
         assert_eq!(tagged.path(), "/v1/plugins/team%2Fcheck/tags/1.0");
-        let digest = Reference::parse("check@sha256:ab").unwrap();
+        let digest = ComponentReference::parse("check@sha256:ab").unwrap();
         assert_eq!(digest.path(), "/v1/plugins/check/digests/sha256%3Aab");
     }
 
     #[test]
     fn a_reference_without_tag_says_how_to_write_one() {
-        assert!(Reference::parse("check").unwrap_err().contains("check:1.0"));
-        assert!(Reference::parse("check:").is_err());
-        assert!(Reference::parse(":1.0").is_err());
+        assert!(ComponentReference::parse("check").unwrap_err().contains("check:1.0"));
+        assert!(ComponentReference::parse("check:").is_err());
+        assert!(ComponentReference::parse(":1.0").is_err());
     }
 }

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::reference::path;
 use crate::http::HttpArgs;
-use crate::output::{self, Table, cell};
-use crate::resource::{self, Page};
+use crate::output::{self, TextTable, cell};
+use crate::resource::{self, PageArgs};
 
 /// Shows a plugin: its tags, and each of its components with what it reads of a binding's config.
 pub(super) fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
@@ -27,7 +27,7 @@ pub(super) fn described(component: &Value) -> String {
     let settings = component.get("config").and_then(Value::as_array).filter(|settings| !settings.is_empty()).cloned();
     let Some(settings) = settings else { return output::describe(&component) };
     component.as_object_mut().expect("it has a member").remove("config");
-    let mut table = Table::new(&["NAME", "VALUE", ""]);
+    let mut table = TextTable::new(&["NAME", "VALUE", ""]);
     settings.iter().for_each(|setting| table.row([cell(setting, "name"), value_of(setting), demands(setting)]));
     let table: Vec<String> = table.render().lines().map(|line| format!("  {line}")).collect();
     format!(
@@ -54,12 +54,12 @@ fn demands(setting: &Value) -> String {
 }
 
 /// Prints a page of plugins, a line each.
-pub(super) fn list(page: &Page, http: &HttpArgs) -> anyhow::Result<()> {
+pub(super) fn list(page: &PageArgs, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.get(&format!("/v1/plugins{}", page.query(&[])))?;
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
-    let mut table = Table::new(&["NAME", "TAGS", ">COMPONENTS"]);
+    let mut table = TextTable::new(&["NAME", "TAGS", ">COMPONENTS"]);
     for plugin in resource::items(&answer.body) {
         let components = plugin.get("digests").and_then(Value::as_array).map_or(0, Vec::len);
         table.row([cell(plugin, "name"), tags(plugin), components.to_string()]);

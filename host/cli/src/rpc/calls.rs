@@ -6,7 +6,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use vouch_protocol::wire::{self, receive_message_response::Content};
 
-use super::{Client, check, filter, message_id, resource, transport, unary};
+use super::{MessagingStub, check, filter, message_id, resource, transport, unary};
 
 /// What a receive may take beyond its poll.
 const POLL_MARGIN: Duration = Duration::from_secs(3);
@@ -44,7 +44,10 @@ pub(crate) fn new_message(topic: &str, body: impl Into<Bytes>, kind: wire::Messa
 /// # Errors
 /// The node refuses the request or the message, or does not answer in time: then the message may be stored all the
 /// same.
-pub(crate) async fn send_message(client: &mut Client, message: wire::Message) -> anyhow::Result<wire::SendResultEntry> {
+pub(crate) async fn send_message(
+    client: &mut MessagingStub,
+    message: wire::Message,
+) -> anyhow::Result<wire::SendResultEntry> {
     let request = wire::SendMessageRequest { messages: vec![message] };
     let answer = client.send_message(unary(request)).await.map_err(|error| transport(&error))?.into_inner();
     check(answer.status.as_ref())?;
@@ -58,7 +61,7 @@ pub(crate) async fn send_message(client: &mut Client, message: wire::Message) ->
 /// # Errors
 /// The node refuses, for example because the transaction ended in another way; or it does not answer in time.
 pub(crate) async fn end_transaction(
-    client: &mut Client,
+    client: &mut MessagingStub,
     topic: &str,
     receipt: &wire::SendResultEntry,
     resolution: Resolution,
@@ -97,7 +100,10 @@ pub(crate) struct Fetch<'a> {
 }
 
 /// Receives what there is, waiting up to `poll` for a first message.
-pub(crate) async fn fetch_messages(client: &mut Client, fetch: &Fetch<'_>) -> anyhow::Result<Vec<wire::Message>> {
+pub(crate) async fn fetch_messages(
+    client: &mut MessagingStub,
+    fetch: &Fetch<'_>,
+) -> anyhow::Result<Vec<wire::Message>> {
     let queue = wire::MessageQueue { topic: Some(resource(fetch.topic)), id: -1, ..wire::MessageQueue::default() };
     let message = wire::ReceiveMessageRequest {
         group: Some(resource(fetch.group)),
@@ -130,7 +136,7 @@ pub(crate) async fn fetch_messages(client: &mut Client, fetch: &Fetch<'_>) -> an
 /// # Errors
 /// The lease is over, so that the message comes again; or the node does not answer in time.
 pub(crate) async fn acknowledge(
-    client: &mut Client,
+    client: &mut MessagingStub,
     topic: &str,
     group: &str,
     message: &wire::Message,

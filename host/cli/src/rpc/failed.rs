@@ -5,13 +5,13 @@ use vouch_protocol::wire;
 
 use super::{ANSWER_WITHIN, host_of};
 use crate::escape;
-use crate::failure::Problem;
+use crate::failure::ProblemAnswer;
 use crate::ports;
 
 /// The error, or that the address is the HTTP port of a node: that one closes connections of other protocols without a word,
 /// as a gRPC port does whose places are taken.
 pub(super) async fn or_wrong_port(address: &str, error: anyhow::Error) -> anyhow::Error {
-    let kind = error.downcast_ref::<Problem>().map(|problem| problem.document()["type"].clone());
+    let kind = error.downcast_ref::<ProblemAnswer>().map(|problem| problem.document()["type"].clone());
     if kind.is_none_or(|kind| kind != "urn:vouch:cli:closed" && kind != "urn:vouch:cli:transport") {
         return error;
     }
@@ -30,7 +30,11 @@ pub(crate) async fn wrong_port(address: &str) -> Option<anyhow::Error> {
 /// Any code but OK, in the node's own words.
 pub(crate) fn check(status: Option<&wire::Status>) -> anyhow::Result<()> {
     let Some(status) = status else {
-        return Err(Problem::local("refused", "the broker's answer has no status", "is this a Vouch node?".to_owned()));
+        return Err(ProblemAnswer::local(
+            "refused",
+            "the broker's answer has no status",
+            "is this a Vouch node?".to_owned(),
+        ));
     };
     match wire::Code::try_from(status.code) {
         Ok(wire::Code::Ok) => Ok(()),
@@ -43,7 +47,7 @@ pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
     // What the node says itself has no source here.
     let here = std::error::Error::source(error).is_some();
     if here && matches!(error.code(), tonic::Code::Cancelled | tonic::Code::Unknown) {
-        return Problem::local(
+        return ProblemAnswer::local(
             "closed",
             "the node closed the connection before it answered",
             "its places for gRPC connections may all be taken (its log says so, and `connections` in its settings is how \
@@ -51,7 +55,7 @@ pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
                 .to_owned(),
         );
     }
-    Problem::local(
+    ProblemAnswer::local(
         "transport",
         &format!("the call failed: {} ({:?})", escape::line(error.message()), error.code()),
         match error.code() {
@@ -69,7 +73,7 @@ pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
 /// A refusal in the node's words, with the name of its code for whoever looks it up.
 pub(super) fn refused(name: &str, code: i32, message: &str) -> anyhow::Error {
     let title = if message.is_empty() { "the broker refused".into() } else { escape::line(message) };
-    Problem::local("refused", &title, format!("the broker answered {name} ({code})"))
+    ProblemAnswer::local("refused", &title, format!("the broker answered {name} ({code})"))
 }
 
 /// The port is open, and whoever has it does not speak: hardly a node.
@@ -79,7 +83,7 @@ pub(super) fn silent(address: &str) -> anyhow::Error {
 
 /// Nobody answers there, and what to do about it.
 pub(super) fn unreachable_node(address: &str, why: &str) -> anyhow::Error {
-    Problem::local(
+    ProblemAnswer::local(
         "unreachable",
         &format!("no answer from a Vouch node at {address}: {why}"),
         "start a node with: vouch serve; or name the one you mean with --grpc ADDR or VOUCH_GRPC_ADDR".to_owned(),
@@ -113,7 +117,7 @@ mod tests {
         };
         assert!(told(broken(tonic::Code::Unavailable)).contains("check that the node runs"));
         let closed = transport(&broken(tonic::Code::Cancelled));
-        assert_eq!(closed.downcast_ref::<Problem>().unwrap().document()["type"], "urn:vouch:cli:closed");
+        assert_eq!(closed.downcast_ref::<ProblemAnswer>().unwrap().document()["type"], "urn:vouch:cli:closed");
         let hostile = told(GrpcStatus::internal("a\n\u{1b}[2J"));
         assert!(hostile.starts_with("the call failed: a\\n\\u{1b}[2J (Internal)"), "{hostile}");
     }

@@ -22,7 +22,7 @@ use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
 use vouch_protocol::wire::{self, telemetry_command::Command};
 
 use crate::config::GRPC_ADDR;
-use crate::failure::Usage;
+use crate::failure::WrongUsage;
 pub(crate) use failed::{check, transport, wrong_port};
 use failed::{or_wrong_port, refused, silent, source_text, unreachable_node};
 use ids::client_id;
@@ -45,7 +45,7 @@ pub(crate) struct GrpcArgs {
 
 /// What the session is for.
 #[derive(Clone, Debug)]
-pub(crate) enum Role {
+pub(crate) enum RpcRole {
     /// Sends to these topics.
     Producer { topics: Vec<String> },
     /// Receives from a topic for a group, message by message.
@@ -53,7 +53,7 @@ pub(crate) enum Role {
 }
 
 /// The stub with the session's headers.
-pub(crate) type Client = MessagingServiceClient<InterceptedService<Channel, Headers>>;
+pub(crate) type MessagingStub = MessagingServiceClient<InterceptedService<Channel, Headers>>;
 
 /// Adds what every call of a client carries.
 #[derive(Clone)]
@@ -82,21 +82,21 @@ impl Interceptor for Headers {
 }
 
 /// One client instance of one node.
-pub(crate) struct Session {
+pub(crate) struct RpcSession {
     /// For calls.
-    pub(crate) client: Client,
-    role: Role,
+    pub(crate) client: MessagingStub,
+    role: RpcRole,
     heartbeat: JoinHandle<()>,
     /// Keeps our half of the telemetry stream open.
     _telemetry: mpsc::Sender<wire::TelemetryCommand>,
 }
 
-impl Session {
+impl RpcSession {
     /// Connects and exchanges Settings.
     ///
     /// # Errors
     /// A problem that says how to reach a node, or the broker's refusal of the settings.
-    pub(crate) async fn open(address: &str, role: Role) -> anyhow::Result<Self> {
+    pub(crate) async fn open(address: &str, role: RpcRole) -> anyhow::Result<Self> {
         let channel = connect(address).await?;
         let headers = Headers::numbered(0);
         let mut client = MessagingServiceClient::with_interceptor(channel, headers).max_decoding_message_size(64 << 20);
@@ -134,7 +134,7 @@ impl Session {
     }
 }
 
-impl Role {
+impl RpcRole {
     /// The group of a consumer; producers have none.
     fn group(&self) -> Option<wire::Resource> {
         match self {
@@ -161,17 +161,17 @@ fn host_of(address: &str) -> &str {
 /// Opens an HTTP/2 connection in plain text.
 ///
 /// # Errors
-/// [`Usage`]: the address is none. A [`Problem`](crate::failure::Problem) that says how to start or name a node: nobody
+/// [`WrongUsage`]: the address is none. A [`Problem`](crate::failure::Problem) that says how to start or name a node: nobody
 /// answers there.
 pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
     let host = host_of(address);
     if host.is_empty() || host.contains(['/', ' ', '@']) || !host.contains(':') {
-        return Err(Usage::error(format!(
+        return Err(WrongUsage::error(format!(
             "`{address}` is not the address of a gRPC service; write host:port, for example {GRPC_ADDR}"
         )));
     }
     let endpoint = Endpoint::from_shared(format!("http://{host}"))
-        .map_err(|error| Usage::error(format!("`{address}` is not an address: {error}")))?;
+        .map_err(|error| WrongUsage::error(format!("`{address}` is not an address: {error}")))?;
     let endpoint = endpoint.connect_timeout(ANSWER_WITHIN).tcp_nodelay(true);
     endpoint.connect().await.map_err(|error| unreachable_node(address, &source_text(&error)))
 }
@@ -189,14 +189,14 @@ pub(crate) fn resource(name: &str) -> wire::Resource {
 }
 
 /// The first command on the telemetry stream: who the client is and what it wants.
-fn settings(role: &Role) -> wire::TelemetryCommand {
+fn settings(role: &RpcRole) -> wire::TelemetryCommand {
     use wire::settings::PubSub;
     let pub_sub = match role {
-        Role::Producer { topics } => PubSub::Publishing(wire::Publishing {
+        RpcRole::Producer { topics } => PubSub::Publishing(wire::Publishing {
             topics: topics.iter().map(|topic| resource(topic)).collect(),
             ..wire::Publishing::default()
         }),
-        Role::SimpleConsumer { group, topic, expression } => PubSub::Subscription(wire::Subscription {
+        RpcRole::SimpleConsumer { group, topic, expression } => PubSub::Subscription(wire::Subscription {
             group: Some(resource(group)),
             subscriptions: vec![wire::SubscriptionEntry {
                 topic: Some(resource(topic)),
@@ -231,7 +231,7 @@ pub(crate) fn filter(expression: &str) -> wire::FilterExpression {
 /// # Errors
 /// The node refuses the settings, in its own words, or ends the stream without any.
 async fn exchange_settings(
-    client: &mut Client,
+    client: &mut MessagingStub,
     outgoing: mpsc::Receiver<wire::TelemetryCommand>,
 ) -> anyhow::Result<Streaming<wire::TelemetryCommand>> {
     let answer = client.telemetry(Request::new(ReceiverStream::new(outgoing))).await;
@@ -249,7 +249,7 @@ async fn exchange_settings(
 
 /// Heartbeats until the session is dropped; the broker's commands are read and left unanswered, as a client without
 /// a checker does.
-async fn keep_alive(mut client: Client, role: Role, mut incoming: Streaming<wire::TelemetryCommand>) {
+async fn keep_alive(mut client: MessagingStub, role: RpcRole, mut incoming: Streaming<wire::TelemetryCommand>) {
     // Not at once: most sessions are over by then, and a heartbeat that is under way at the farewell would begin another one.
     let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_EVERY, HEARTBEAT_EVERY);
     let mut open = true;
@@ -268,12 +268,12 @@ async fn keep_alive(mut client: Client, role: Role, mut incoming: Streaming<wire
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Problem;
+    use crate::failure::ProblemAnswer;
 
     #[tokio::test]
     async fn what_is_no_address_is_wrong_usage() {
         for address in ["", "broker", "a b:1", "u@h:1", "h:1/x"] {
-            assert!(connect(address).await.unwrap_err().is::<Usage>(), "{address}");
+            assert!(connect(address).await.unwrap_err().is::<WrongUsage>(), "{address}");
         }
     }
 
@@ -282,7 +282,7 @@ mod tests {
         // Bound and dropped: nobody listens there now.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = connect(&free.to_string()).await.unwrap_err();
-        assert!(error.is::<Problem>());
+        assert!(error.is::<ProblemAnswer>());
         assert!(error.to_string().contains("vouch serve"), "{error}");
     }
 }

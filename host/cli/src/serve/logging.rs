@@ -11,26 +11,26 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, LogFormat, Resolved};
 use crate::escape;
-use crate::failure::Usage;
+use crate::failure::WrongUsage;
 
 /// Which lines are written: what `log_level` says, or `RUST_LOG` where nobody set it, or `info`.
 ///
 /// # Errors
-/// [`Usage`]: what is set is no level; the text names where it stands.
+/// [`WrongUsage`]: what is set is no level; the text names where it stands.
 pub(super) fn filter(resolved: &Resolved) -> anyhow::Result<EnvFilter> {
     if let Some(level) = resolved.log_level()? {
-        return config::filter(&level).map_err(Usage::error);
+        return config::filter(&level).map_err(WrongUsage::error);
     }
     let text = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    config::filter(&text).map_err(|error| Usage::error(format!("RUST_LOG: {error}")))
+    config::filter(&text).map_err(|error| WrongUsage::error(format!("RUST_LOG: {error}")))
 }
 
 /// The running log.
-pub(super) struct Log {
+pub(super) struct NodeLog {
     set_filter: Box<dyn Fn(EnvFilter) -> Result<(), tracing_subscriber::reload::Error>>,
 }
 
-impl Log {
+impl NodeLog {
     /// Starts writing to standard error.
     pub(super) fn start(format: LogFormat, filter: EnvFilter) -> Self {
         let lines = tracing_subscriber::fmt().with_env_filter(filter);

@@ -8,15 +8,15 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing_subscriber::EnvFilter;
 use vouch_gateway::{Gateway, Reloaded, Rereading};
 
-use super::logging::Log;
-use super::settings::Settings;
-use super::signals::{Signals, Told};
+use super::logging::NodeLog;
+use super::settings::ServeSettings;
+use super::signals::{ProcessSignals, SignalOrder};
 use crate::config::{Resolved, SettingArgs};
 use crate::failure;
 
 /// Where settings come from, and what they were.
 #[derive(Clone)]
-pub(super) struct Origin {
+pub(super) struct SettingsOrigin {
     pub(super) args: SettingArgs,
     /// With these the node started.
     pub(super) started: Resolved,
@@ -26,8 +26,8 @@ pub(super) struct Origin {
 
 /// What SIGHUP does, and how far it is.
 pub(super) struct Reloading {
-    origin: Origin,
-    log: Log,
+    origin: SettingsOrigin,
+    log: NodeLog,
     /// As it holds now.
     log_level: Option<String>,
     /// Reads on a thread of its own: where a file lies in a network that is gone, this takes for ever.
@@ -38,19 +38,19 @@ pub(super) struct Reloading {
 
 impl Reloading {
     /// Nothing is being read yet.
-    pub(super) fn new(origin: Origin, log: Log) -> anyhow::Result<Self> {
+    pub(super) fn new(origin: SettingsOrigin, log: NodeLog) -> anyhow::Result<Self> {
         let log_level = origin.started.log_level()?;
         Ok(Self { origin, log, log_level, reading: None, again: false })
     }
 
     /// Reloads whenever it is told to, until the node is to stop; says why. Nothing is lost when this is dropped while it
     /// waits.
-    pub(super) async fn until_stop(&mut self, signals: &mut Signals, gateway: &Gateway) -> &'static str {
+    pub(super) async fn until_stop(&mut self, signals: &mut ProcessSignals, gateway: &Gateway) -> &'static str {
         loop {
             tokio::select! {
                 told = signals.next() => match told {
-                    Told::Stop(why) => return why,
-                    Told::Reload => self.begin(gateway),
+                    SignalOrder::Stop(why) => return why,
+                    SignalOrder::Reload => self.begin(gateway),
                 },
                 read = read(&mut self.reading) => self.end(read, gateway),
             }
@@ -108,14 +108,15 @@ async fn read(reading: &mut Option<JoinHandle<anyhow::Result<Reread>>>) -> anyho
     read.context("the reading ended by a defect")?
 }
 
-impl Origin {
+impl SettingsOrigin {
     /// Reads settings and files anew. What holds from the next start on only is named, so that nobody waits for it.
     ///
     /// # Errors
     /// What a start would refuse; or there is something that can be read once only.
     fn read(&self, rereading: &Rereading) -> anyhow::Result<Reread> {
         let resolved = self.args.resolve()?;
-        let Settings { gateway, log_filter, .. } = Settings::reread(&resolved, &self.started, self.descriptors)?;
+        let ServeSettings { gateway, log_filter, .. } =
+            ServeSettings::reread(&resolved, &self.started, self.descriptors)?;
         let edges = rereading.read(&gateway)?;
         let others = resolved.differing(&self.started).filter(|setting| !setting.reloads);
         let (log_level, with_the_next_start) = (resolved.log_level()?, names(others.map(|setting| setting.name)));

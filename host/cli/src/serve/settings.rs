@@ -1,7 +1,7 @@
 //! What a node is started with: every setting read, and all that can be checked before anything is taken or made.
 //!
 //! Each value is read by its form in the table (`config::table`), which holds it to its own bounds. What is checked
-//! here and in [`Settings::check`] is what no value can tell by itself: settings that contradict each other, files, and
+//! here and in [`ServeSettings::check`] is what no value can tell by itself: settings that contradict each other, files, and
 //! what the machine has.
 
 use std::fs::{self, File};
@@ -16,13 +16,13 @@ use vouch_node::{CompilerProgram, NodeConfig};
 
 use super::logging;
 use crate::config::{LogFormat, Resolved};
-use crate::failure::Usage;
+use crate::failure::WrongUsage;
 
 /// The command that a node starts itself with to compile a component.
 pub(crate) const COMPILE_COMPONENT: &str = "compile-component";
 
 /// What a node is started with, read and checked.
-pub(super) struct Settings {
+pub(super) struct ServeSettings {
     /// For `node`: folder, log, limits.
     pub(super) node: NodeConfig,
     /// For `gateway`: addresses, certificate, who may come in.
@@ -32,19 +32,19 @@ pub(super) struct Settings {
     /// Which of them, until a reload.
     pub(super) log_filter: EnvFilter,
     /// gRPC connections that are wanted, by whom; `gateway` has what fits.
-    pub(super) connections_wanted: Wanted,
+    pub(super) connections_wanted: WantedConnections,
 }
 
 /// How many gRPC connections there should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct WantedConnections {
     /// How many.
     pub(super) connections: usize,
     /// Somebody set it; else it is the default, of which nobody needs to be warned that it does not fit.
     pub(super) by_somebody: bool,
 }
 
-impl Settings {
+impl ServeSettings {
     /// `descriptors` are those that this process may have. May block for ever, where a file is a pipe or lies in a network.
     pub(super) fn read(resolved: &Resolved, descriptors: u64) -> anyhow::Result<Self> {
         Self::read_as(resolved, None, descriptors)
@@ -109,16 +109,16 @@ fn http_token(resolved: &Resolved, again: bool) -> anyhow::Result<Option<String>
     let (token, file) = (resolved.http_token()?, resolved.http_token_file()?);
     if token.as_ref().is_some_and(String::is_empty) {
         // A variable that a deployment left empty would take away the token of the file, and let everybody in.
-        return Err(Usage::error(
+        return Err(WrongUsage::error(
             "http_token is set and empty; write the token, or leave the setting (VOUCH_HTTP_TOKEN, --http-token) out to have none",
         ));
     }
     let Some(file) = file else { return Ok(token) };
     if token.is_some() {
-        return Err(Usage::error("http_token and http_token_file are both set; set one of them"));
+        return Err(WrongUsage::error("http_token and http_token_file are both set; set one of them"));
     }
     if again && fs::metadata(&file).is_ok_and(|found| !found.is_file()) {
-        return Err(Usage::error(format!(
+        return Err(WrongUsage::error(format!(
             "{} is not a regular file, and a node that runs reads its token from nothing else: a pipe cannot be read \
              twice; keep the token in a file, or restart the node",
             file.display()
@@ -126,7 +126,7 @@ fn http_token(resolved: &Resolved, again: bool) -> anyhow::Result<Option<String>
     }
     let mut text = String::new();
     let read = File::open(&file).and_then(|opened| opened.take(2 * TOKEN_MAX_BYTES as u64).read_to_string(&mut text));
-    read.map_err(|error| Usage::error(format!("cannot read the token from {}: {error}", file.display())))?;
+    read.map_err(|error| WrongUsage::error(format!("cannot read the token from {}: {error}", file.display())))?;
     Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
@@ -134,9 +134,10 @@ fn http_token(resolved: &Resolved, again: bool) -> anyhow::Result<Option<String>
 ///
 /// # Errors
 /// [`DESCRIPTORS_MIN`]: fewer files may be open than a node needs at all.
-pub(super) fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Result<(Wanted, Connections)> {
+pub(super) fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Result<(WantedConnections, Connections)> {
     let given = resolved.connections()?;
-    let wanted = Wanted { connections: given.unwrap_or(GRPC_CONNECTIONS_DEFAULT), by_somebody: given.is_some() };
+    let wanted =
+        WantedConnections { connections: given.unwrap_or(GRPC_CONNECTIONS_DEFAULT), by_somebody: given.is_some() };
     let fit = Connections::within(descriptors, wanted.connections).with_context(|| {
         format!(
             "{descriptors} files may be open, and a node needs {DESCRIPTORS_MIN}, better 65536; raise the limit with \
@@ -149,13 +150,13 @@ pub(super) fn connections(resolved: &Resolved, descriptors: u64) -> anyhow::Resu
 /// Both files or neither; then the pair in the data folder of `runs`.
 ///
 /// # Errors
-/// [`Usage`]: one of the two is set without the other.
+/// [`WrongUsage`]: one of the two is set without the other.
 fn certificate(resolved: &Resolved, runs: &Resolved) -> anyhow::Result<Certificate> {
     match (resolved.tls_certificate()?, resolved.tls_key()?) {
         (None, None) => Ok(Certificate::SelfSigned { folder: runs.data_dir()?.join("tls") }),
         (Some(certificate), Some(key)) => Ok(Certificate::Files { certificate, key }),
-        (Some(_), None) => Err(Usage::error("tls_certificate is set without tls_key; set both or neither")),
-        (None, Some(_)) => Err(Usage::error("tls_key is set without tls_certificate; set both or neither")),
+        (Some(_), None) => Err(WrongUsage::error("tls_certificate is set without tls_key; set both or neither")),
+        (None, Some(_)) => Err(WrongUsage::error("tls_key is set without tls_certificate; set both or neither")),
     }
 }
 
@@ -177,7 +178,7 @@ mod tests {
         let resolved = |data_dir| Given::parse_from(["vouch", "--data-dir", data_dir]).settings.resolve().unwrap();
         let (started, now) = (resolved("/first"), resolved("/second"));
         let first = Certificate::SelfSigned { folder: "/first/tls".into() };
-        assert_eq!(Settings::read(&started, 65536).unwrap().gateway.certificate, first);
-        assert_eq!(Settings::reread(&now, &started, 65536).unwrap().gateway.certificate, first);
+        assert_eq!(ServeSettings::read(&started, 65536).unwrap().gateway.certificate, first);
+        assert_eq!(ServeSettings::reread(&now, &started, 65536).unwrap().gateway.certificate, first);
     }
 }

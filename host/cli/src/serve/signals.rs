@@ -18,7 +18,7 @@ const PARENT_GONE_WAITS: Duration = Duration::from_secs(2);
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum SignalOrder {
     /// Stop; for what reason.
     Stop(&'static str),
     /// Read certificates, tokens and the log level anew.
@@ -27,7 +27,7 @@ pub(super) enum Told {
 
 /// Every signal that would end the process is listened for, from before anything else happens: process 1 of a container is not
 /// even ended by those that it does not listen for.
-pub(super) struct Signals {
+pub(super) struct ProcessSignals {
     stop: Stop,
     hangup: Signal,
     user: [Signal; 2],
@@ -40,7 +40,7 @@ struct Stop {
     parent: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-impl Signals {
+impl ProcessSignals {
     /// Needs a tokio runtime around it. `with_parent`: the end of standard input stops the node, too.
     pub(super) fn listen(with_parent: bool) -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
@@ -53,13 +53,13 @@ impl Signals {
         Ok(Self { stop, hangup, user: [listen(SignalKind::user_defined1())?, listen(SignalKind::user_defined2())?] })
     }
 
-    /// The next thing to do. Nothing is lost when this is dropped while it waits; after [`Told::Stop`] it is not asked again.
-    pub(super) async fn next(&mut self) -> Told {
+    /// The next thing to do. Nothing is lost when this is dropped while it waits; after [`SignalOrder::Stop`] it is not asked again.
+    pub(super) async fn next(&mut self) -> SignalOrder {
         let [first, second] = &mut self.user;
         loop {
             tokio::select! {
-                why = self.stop.next() => return Told::Stop(why),
-                _ = self.hangup.recv() => return Told::Reload,
+                why = self.stop.next() => return SignalOrder::Stop(why),
+                _ = self.hangup.recv() => return SignalOrder::Reload,
                 _ = first.recv() => tracing::debug!("SIGUSR1 means nothing here"),
                 _ = second.recv() => tracing::debug!("SIGUSR2 means nothing here"),
             }
@@ -67,7 +67,7 @@ impl Signals {
     }
 
     /// What `work` comes to, which may block for ever and then ends with the process; or why the node is to stop before. Every
-    /// other signal waits for [`Signals::next`].
+    /// other signal waits for [`ProcessSignals::next`].
     pub(super) async fn beside<T: Send + 'static>(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::Runtime;
 
-use self::nodes::{Done, Node};
+use self::nodes::{Done, NodeInTurns};
 use self::plain::{PerSecond, PlainFile};
 use self::report::{BackgroundReport, BackgroundRound};
 use super::contestants::{self, Contestant};
@@ -24,13 +24,13 @@ use super::{LoadArgs, runtime};
 use crate::output;
 
 /// All that takes part.
-struct Setting {
+struct Arrangement {
     /// Of the load.
     runtime: Runtime,
     /// The node that does nothing besides.
-    quiet: Node,
+    quiet: NodeInTurns,
     /// The node that does everything besides.
-    busy: Node,
+    busy: NodeInTurns,
     /// The bare server, with and without reads and writes beside it.
     bare: Contestant,
     /// What is read and written beside it.
@@ -44,7 +44,7 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     if !args.json {
         output::line(report.heading())?;
     }
-    let setting = Setting::create(args, scratch.path())?;
+    let setting = Arrangement::create(args, scratch.path())?;
     for number in 0..args.rounds {
         let round = setting.round(args, number)?;
         if !args.json {
@@ -60,12 +60,12 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     report.complain()
 }
 
-impl Setting {
+impl Arrangement {
     /// Starts what runs through all rounds. The busy node is prepared first, which takes longest.
     fn create(args: &LoadArgs, folder: &Path) -> anyhow::Result<Self> {
         let (runtime, load) = (runtime()?, args.plain(1));
-        let busy = Node::busy(&runtime, &folder.join("busy"), &load)?;
-        let quiet = Node::quiet(&folder.join("quiet"), &load);
+        let busy = NodeInTurns::busy(&runtime, &folder.join("busy"), &load)?;
+        let quiet = NodeInTurns::quiet(&folder.join("quiet"), &load);
         let bare = contestants::peer("bare", folder, &load)?;
         Ok(Self { runtime, quiet, busy, bare, file: PlainFile::create(&folder.join("plain"))? })
     }

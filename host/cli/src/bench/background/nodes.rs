@@ -14,9 +14,9 @@ use vouch_broker::ShardId;
 use vouch_storage::ShardFolder;
 
 use super::super::contestants::{Contestant, create_topics, start_node};
-use super::super::load::{Load, Window};
+use super::super::load::{Load, SendWindow};
 use super::plain::paced;
-use crate::child::{DiskUse, Server};
+use crate::child::{ChildDiskUse, Server};
 use crate::http::{HttpClient, query, segment};
 
 /// Scrubs at the default rate; segments, snapshots and passes are smaller and more frequent than by default, so that some
@@ -51,7 +51,7 @@ pub(super) struct Done {
     /// Pages of messages read.
     pub(super) pages: u64,
     /// What was read and written for all that.
-    pub(super) disk: DiskUse,
+    pub(super) disk: ChildDiskUse,
 }
 
 impl Done {
@@ -86,7 +86,7 @@ impl Done {
 }
 
 /// A node that runs in its turns only.
-pub(super) struct Node {
+pub(super) struct NodeInTurns {
     /// As the report names it.
     name: &'static str,
     /// Its data folder, kept from turn to turn.
@@ -99,13 +99,13 @@ pub(super) struct Node {
     load: Load,
 }
 
-impl Node {
+impl NodeInTurns {
     /// The node with all its background work. Sends to it until its log goes on in used files.
     pub(super) fn busy(runtime: &Runtime, folder: &Path, load: &Load) -> anyhow::Result<Self> {
         let topic = json!({"type": "normal", "retention_size": KEPT});
         let busy = Self { name: "vouch+", folder: folder.to_owned(), settings: &BUSY, topic, load: load.clone() };
         let running = busy.start()?;
-        let window = Window { warmup: Duration::ZERO, measured: Duration::from_secs(1), messages_max: u64::MAX };
+        let window = SendWindow { warmup: Duration::ZERO, measured: Duration::from_secs(1), messages_max: u64::MAX };
         for _ in 0..TURNS_AT_FIRST {
             runtime.block_on(running.contestant.turn(window, || ()))?;
             if running.look()?.segments >= RELEASED_AT_FIRST {

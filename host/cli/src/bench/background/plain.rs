@@ -11,7 +11,7 @@ use anyhow::Context;
 use rustix::fs::Advice;
 
 use super::super::group_commit_file::create_zero_filled;
-use crate::child::DiskUse;
+use crate::child::ChildDiskUse;
 
 /// Size of the file; reads take its first half, writes its second, round and round.
 const FILE_BYTES: u64 = 512 << 20;
@@ -35,7 +35,7 @@ pub(super) struct PerSecond {
 
 impl PerSecond {
     /// What was used in a time, by the second.
-    pub(super) fn of(used: DiskUse, time: Duration) -> Self {
+    pub(super) fn of(used: ChildDiskUse, time: Duration) -> Self {
         let per_second = |bytes: u64| bytes as f64 / time.as_secs_f64().max(f64::MIN_POSITIVE);
         Self { read: per_second(used.read_bytes), written: per_second(used.written_bytes) }
     }
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn rates_are_bytes_by_seconds() {
-        let used = DiskUse { read_bytes: 80, written_bytes: 300 };
+        let used = ChildDiskUse { read_bytes: 80, written_bytes: 300 };
         assert_eq!(PerSecond::of(used, Duration::from_secs(2)), PerSecond { read: 40.0, written: 150.0 });
     }
 

@@ -1,7 +1,7 @@
 use clap::Parser;
 
 use super::*;
-use crate::failure::{self, Usage};
+use crate::failure::{self, WrongUsage};
 
 #[derive(Parser)]
 struct Line {
@@ -17,12 +17,12 @@ fn line(flags: &[&str]) -> SettingArgs {
 /// The same, as if a variable had said it.
 fn environment(flag: &str) -> SettingArgs {
     let mut args = line(&[flag]);
-    args.given.iter_mut().for_each(|given| given.source = Source::Environment);
+    args.given.iter_mut().for_each(|given| given.source = SettingSource::Environment);
     args
 }
 
 fn resolved(args: &SettingArgs, file: &str) -> Resolved {
-    args.over(&File::parse(file).unwrap())
+    args.over(&SettingsFile::parse(file).unwrap())
 }
 
 fn text(resolved: &Resolved, name: &str) -> (String, &'static str) {
@@ -45,7 +45,7 @@ fn a_flag_wins_over_the_file_over_the_default() {
 fn a_wrong_value_is_told_with_where_it_stands() {
     let told = |args: &SettingArgs, file| {
         let error = resolved(args, file).segment_size().unwrap_err();
-        assert!(error.is::<Usage>());
+        assert!(error.is::<WrongUsage>());
         error.to_string()
     };
     let wrong = "`big` is not a size; write for example 64KiB, 256MiB or 1GiB";
@@ -158,6 +158,6 @@ fn every_setting_has_a_flag_and_a_variable_and_is_found_by_its_name() {
         assert_eq!(flag.get_long(), Some(setting.flag_name().as_str()));
         assert_eq!(flag.get_env().and_then(|name| name.to_str()), Some(setting.variable().as_str()));
         let given = line(&[&format!("{}=x", setting.flag())]);
-        assert_eq!(text(&given.over(&File::default()), setting.name), ("x".to_owned(), "flag"));
+        assert_eq!(text(&given.over(&SettingsFile::default()), setting.name), ("x".to_owned(), "flag"));
     }
 }

@@ -11,12 +11,12 @@ struct Bound<T> {
 
 /// Between what values lie.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds<T> {
+pub(crate) struct FormBounds<T> {
     least: Option<Bound<T>>,
     most: Option<Bound<T>>,
 }
 
-impl<T: Copy> Bounds<T> {
+impl<T: Copy> FormBounds<T> {
     /// None.
     pub(crate) const NONE: Self = Self { least: None, most: None };
 
@@ -38,7 +38,7 @@ impl<T: Copy> Bounds<T> {
     }
 }
 
-impl<T: Copy + PartialOrd> Bounds<T> {
+impl<T: Copy + PartialOrd> FormBounds<T> {
     /// The value, if it is within the bounds that are held to here.
     pub(super) fn hold(&self, value: T, text: &str, shown: fn(T) -> String) -> Result<T, String> {
         let beyond = |bound: Option<Bound<T>>, is_beyond: fn(&T, &T) -> bool| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{About, Bounds, Described, Form, InFile};
+use super::{Described, Form, FormBounds, FormText, InFile};
 use crate::text;
 
 /// Bytes as people write them, in the largest unit that leaves nothing over: `64MiB`. [`text::bytes`] reads it back.
@@ -25,12 +25,12 @@ pub(crate) fn time(length: Duration) -> String {
 
 /// Bytes.
 #[derive(Debug)]
-pub(crate) struct Size(pub(crate) Bounds<u64>);
+pub(crate) struct Size(pub(crate) FormBounds<u64>);
 
 impl Described for Size {
-    fn about(&self) -> About {
+    fn about(&self) -> FormText {
         const EXPECTED: &str = "a size in quotes, for example \"64KiB\", \"256MiB\" or \"1GiB\", or a number of bytes";
-        About { in_file: InFile::Number, bounds: self.0.shown(size), ..About::text("SIZE", EXPECTED) }
+        FormText { in_file: InFile::Number, bounds: self.0.shown(size), ..FormText::text("SIZE", EXPECTED) }
     }
 }
 
@@ -44,12 +44,12 @@ impl Form for Size {
 
 /// A length of time.
 #[derive(Debug)]
-pub(crate) struct Time(pub(crate) Bounds<Duration>);
+pub(crate) struct Time(pub(crate) FormBounds<Duration>);
 
 impl Described for Time {
-    fn about(&self) -> About {
+    fn about(&self) -> FormText {
         const EXPECTED: &str = "a length of time in quotes, for example \"500ms\", \"10s\" or \"1m 30s\"";
-        About { bounds: self.0.shown(time), ..About::text("TIME", EXPECTED) }
+        FormText { bounds: self.0.shown(time), ..FormText::text("TIME", EXPECTED) }
     }
 }
 
@@ -63,12 +63,12 @@ impl Form for Time {
 
 /// How many there are; never none.
 #[derive(Debug)]
-pub(crate) struct Count(pub(crate) Bounds<usize>);
+pub(crate) struct Count(pub(crate) FormBounds<usize>);
 
 impl Described for Count {
-    fn about(&self) -> About {
+    fn about(&self) -> FormText {
         let bounds = self.0.shown(|count| count.to_string());
-        About { in_file: InFile::Number, bounds, ..About::text("N", "a whole number above 0") }
+        FormText { in_file: InFile::Number, bounds, ..FormText::text("N", "a whole number above 0") }
     }
 }
 
@@ -97,9 +97,9 @@ impl Percent {
 }
 
 impl Described for Percent {
-    fn about(&self) -> About {
+    fn about(&self) -> FormText {
         let bounds = [Self::LEAST, Self::MOST].map(|bound| Some(bound.to_string()));
-        About { in_file: InFile::Number, bounds, ..About::text("PERCENT", Self::expected()) }
+        FormText { in_file: InFile::Number, bounds, ..FormText::text("PERCENT", Self::expected()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Forms around others, for values that need not be there.
 
-use super::{About, Described, Form};
+use super::{Described, Form, FormText};
 
 /// A form in which nothing at all can be written, too: that is no value.
 #[derive(Debug)]
@@ -31,13 +31,13 @@ impl<F: Form> Form for IfGiven<F> {
 }
 
 impl<F: Described> Described for OrNone<F> {
-    fn about(&self) -> About {
+    fn about(&self) -> FormText {
         self.0.about()
     }
 }
 
 impl<F: Described> Described for IfGiven<F> {
-    fn about(&self) -> About {
+    fn about(&self) -> FormText {
         self.0.about()
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{About, Described, Form};
+use super::{Described, Form, FormText};
 use crate::config::defaults::GRPC_ADDR;
 
 /// A folder, which has a name.
@@ -11,8 +11,8 @@ use crate::config::defaults::GRPC_ADDR;
 pub(crate) struct Folder;
 
 impl Described for Folder {
-    fn about(&self) -> About {
-        About::text("DIR", "the path of a folder in quotes, for example \"/var/lib/vouch\"")
+    fn about(&self) -> FormText {
+        FormText::text("DIR", "the path of a folder in quotes, for example \"/var/lib/vouch\"")
     }
 }
 
@@ -26,15 +26,15 @@ impl Form for Folder {
 
 /// A file, which is read later, by whoever needs what is in it.
 #[derive(Debug)]
-pub(crate) struct File;
+pub(crate) struct FilePath;
 
-impl Described for File {
-    fn about(&self) -> About {
-        About::text("FILE", "the path of a file in quotes, for example \"/etc/vouch/key.pem\"")
+impl Described for FilePath {
+    fn about(&self) -> FormText {
+        FormText::text("FILE", "the path of a file in quotes, for example \"/etc/vouch/key.pem\"")
     }
 }
 
-impl Form for File {
+impl Form for FilePath {
     type Value = PathBuf;
 
     fn read(&self, text: &str) -> Result<PathBuf, String> {
@@ -47,8 +47,8 @@ impl Form for File {
 pub(crate) struct Address;
 
 impl Described for Address {
-    fn about(&self) -> About {
-        About::text("ADDR", format!("IP:PORT in quotes, for example \"{GRPC_ADDR}\""))
+    fn about(&self) -> FormText {
+        FormText::text("ADDR", format!("IP:PORT in quotes, for example \"{GRPC_ADDR}\""))
     }
 }
 

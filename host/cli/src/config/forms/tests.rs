@@ -27,7 +27,7 @@ fn sizes_and_times_are_written_so_that_they_are_read_back() {
 
 #[test]
 fn values_are_read_from_both_sides_of_their_bounds() {
-    let count = Count(Bounds::NONE);
+    let count = Count(FormBounds::NONE);
     assert_eq!(count.read("1"), Ok(1));
     assert!(count.read("0").is_err() && count.read("-1").is_err() && count.read("x").is_err());
     assert_eq!((YesOrNo.read("true"), YesOrNo.read("false")), (Ok(true), Ok(false)));
@@ -36,18 +36,18 @@ fn values_are_read_from_both_sides_of_their_bounds() {
     assert!(Percent.read("0").is_err() && Percent.read("100").is_err() && Percent.read("-1").is_err());
     assert!(Address.read("127.0.0.1:0").is_ok() && Address.read("[::1]:8081").is_ok());
     assert!(Address.read("localhost:1").is_err() && Address.read("127.0.0.1").is_err());
-    assert_eq!(Names.read(""), Ok(Vec::new()));
-    assert_eq!(Names.read("a.example, b.example").map(|names| names.len()), Ok(2));
-    assert!(Names.read("a.example,").is_err());
+    assert_eq!(NameList.read(""), Ok(Vec::new()));
+    assert_eq!(NameList.read("a.example, b.example").map(|names| names.len()), Ok(2));
+    assert!(NameList.read("a.example,").is_err());
     assert!(Folder.read("").is_err());
 }
 
 #[test]
 fn what_is_beyond_a_bound_is_told_with_the_bound() {
-    let size = Size(Bounds::at_least(1 << 20, "the least there is"));
+    let size = Size(FormBounds::at_least(1 << 20, "the least there is"));
     assert_eq!(size.read("1MiB"), Ok(1 << 20));
     assert_eq!(size.read("1048575"), Err("`1048575` is less than 1MiB, the least there is".to_owned()));
-    let time = Time(Bounds::between((RECEIVE_INVISIBLE_LEAST, "the shortest"), (INVISIBLE_MAX, "the longest")));
+    let time = Time(FormBounds::between((RECEIVE_INVISIBLE_LEAST, "the shortest"), (INVISIBLE_MAX, "the longest")));
     assert_eq!((time.read("1s"), time.read("12h")), (Ok(RECEIVE_INVISIBLE_LEAST), Ok(INVISIBLE_MAX)));
     assert_eq!(time.read("999ms"), Err("`999ms` is less than 1s, the shortest".to_owned()));
     assert_eq!(time.read("12h 1s"), Err("`12h 1s` is more than 12h, the longest".to_owned()));
@@ -56,7 +56,7 @@ fn what_is_beyond_a_bound_is_told_with_the_bound() {
 
 #[test]
 fn bounds_that_somebody_else_holds_to_are_only_told() {
-    let count = Count(Bounds::told(1, 4));
+    let count = Count(FormBounds::told(1, 4));
     assert_eq!((count.read("5"), count.about().bounds.map(Option::unwrap)), (Ok(5), ["1".to_owned(), "4".to_owned()]));
 }
 
@@ -71,10 +71,10 @@ fn a_word_is_one_of_two() {
 
 #[test]
 fn nothing_is_a_value_only_where_a_form_says_so() {
-    assert_eq!(OrNone(Size(Bounds::NONE)).read(""), Ok(None));
-    assert_eq!(OrNone(Size(Bounds::NONE)).read("1KiB"), Ok(Some(1024)));
-    assert!(Size(Bounds::NONE).read("").is_err() && OrNone(Size(Bounds::NONE)).read("x").is_err());
-    let given = IfGiven(Size(Bounds::NONE));
+    assert_eq!(OrNone(Size(FormBounds::NONE)).read(""), Ok(None));
+    assert_eq!(OrNone(Size(FormBounds::NONE)).read("1KiB"), Ok(Some(1024)));
+    assert!(Size(FormBounds::NONE).read("").is_err() && OrNone(Size(FormBounds::NONE)).read("x").is_err());
+    let given = IfGiven(Size(FormBounds::NONE));
     assert_eq!((given.take("1KiB", false), given.take("1KiB", true)), (Ok(None), Ok(Some(1024))));
-    assert!(IfGiven(Token).about().is_secret && !OrNone(File).about().is_secret);
+    assert!(IfGiven(Token).about().is_secret && !OrNone(FilePath).about().is_secret);
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{About, Described, Form, InFile};
+use super::{Described, Form, FormText, InFile};
 use crate::config::log_lines;
 
 /// `true` or `false`; a flag alone is `true`.
@@ -10,8 +10,8 @@ use crate::config::log_lines;
 pub(crate) struct YesOrNo;
 
 impl Described for YesOrNo {
-    fn about(&self) -> About {
-        About { in_file: InFile::YesOrNo, ..About::text("BOOL", "true or false") }
+    fn about(&self) -> FormText {
+        FormText { in_file: InFile::YesOrNo, ..FormText::text("BOOL", "true or false") }
     }
 }
 
@@ -41,9 +41,9 @@ impl<T: Copy + PartialEq> Choice<T> {
 }
 
 impl<T: fmt::Debug + Sync> Described for Choice<T> {
-    fn about(&self) -> About {
+    fn about(&self) -> FormText {
         let [(one, _), (other, _)] = &self.of;
-        About::text(self.placeholder, format!("\"{one}\" or \"{other}\""))
+        FormText::text(self.placeholder, format!("\"{one}\" or \"{other}\""))
     }
 }
 
@@ -59,15 +59,15 @@ impl<T: Copy + fmt::Debug + Sync> Form for Choice<T> {
 
 /// Names separated by commas, or none.
 #[derive(Debug)]
-pub(crate) struct Names;
+pub(crate) struct NameList;
 
-impl Described for Names {
-    fn about(&self) -> About {
-        About::text("NAMES", "names in quotes, separated by commas, for example \"a.example,b.example\"")
+impl Described for NameList {
+    fn about(&self) -> FormText {
+        FormText::text("NAMES", "names in quotes, separated by commas, for example \"a.example,b.example\"")
     }
 }
 
-impl Form for Names {
+impl Form for NameList {
     type Value = Vec<String>;
 
     fn read(&self, text: &str) -> Result<Vec<String>, String> {
@@ -85,8 +85,8 @@ impl Form for Names {
 pub(crate) struct Token;
 
 impl Described for Token {
-    fn about(&self) -> About {
-        About { is_secret: true, ..About::text("TOKEN", "the token in quotes") }
+    fn about(&self) -> FormText {
+        FormText { is_secret: true, ..FormText::text("TOKEN", "the token in quotes") }
     }
 }
 
@@ -103,8 +103,8 @@ impl Form for Token {
 pub(crate) struct Level;
 
 impl Described for Level {
-    fn about(&self) -> About {
-        About::text("LEVEL", "a level in quotes, for example \"info\" or \"info,vouch_node=debug\"")
+    fn about(&self) -> FormText {
+        FormText::text("LEVEL", "a level in quotes, for example \"info\" or \"info,vouch_node=debug\"")
     }
 }
 
