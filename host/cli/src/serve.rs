@@ -19,7 +19,7 @@ use clap::{Args, Subcommand};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use vouch_gateway::{Connections, Gateway, Ports};
-use vouch_node::{Health, Node, NodeConfig, StartError, StartProgress};
+use vouch_node::{Node, NodeConfig, NodeHealth, StartError, StartProgress};
 
 use crate::config::{Resolved, SettingArgs, unknown_variables};
 use crate::descriptors::{self, Descriptors};
@@ -230,11 +230,11 @@ fn remove_stale_endpoints(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes the endpoints, then says that the node is ready.
-fn announce(gateway: &Gateway, health: &Health, data_dir: &Path) -> anyhow::Result<()> {
+fn announce(gateway: &Gateway, health: &NodeHealth, data_dir: &Path) -> anyhow::Result<()> {
     let (grpc, http) = (gateway.grpc_addr(), gateway.http_addr());
     let endpoints = Endpoints { grpc: Some(grpc), http: Some(http), pid: std::process::id() };
     endpoints.write(data_dir).context("cannot write the endpoints")?;
-    if let Health::ReadOnly(what_to_do) = health {
+    if let NodeHealth::ReadOnly(what_to_do) = health {
         tracing::warn!(%grpc, %http, data_dir = %data_dir.display(), what_to_do, "serving a damaged log read-only");
         if std::io::stdout().is_terminal() {
             output::line(format_args!(

@@ -12,12 +12,12 @@ use crate::TopicInfo;
 
 /// A topic with the turn of its queues.
 #[derive(Debug)]
-pub(crate) struct Route {
+pub(crate) struct TopicRoute {
     pub(crate) info: TopicInfo,
     turn: AtomicU32,
 }
 
-impl Route {
+impl TopicRoute {
     /// The next queue: each in turn, whatever the client wished (protocol paper §4.4.3).
     pub(crate) fn next_queue(&self) -> u32 {
         self.turn.fetch_add(1, Ordering::Relaxed) % self.info.config.queues
@@ -26,7 +26,7 @@ impl Route {
 
 #[derive(Default)]
 struct Known {
-    routes: HashMap<ResourceName, Arc<Route>>,
+    routes: HashMap<ResourceName, Arc<TopicRoute>>,
     groups: HashMap<ResourceName, GroupId>,
     /// Of which directory of the shard this is known: of another one it is void.
     directory: u64,
@@ -61,7 +61,7 @@ impl Directory {
     }
 
     /// A topic that is known here.
-    pub(crate) fn route(&self, name: &ResourceName) -> Option<Arc<Route>> {
+    pub(crate) fn route(&self, name: &ResourceName) -> Option<Arc<TopicRoute>> {
         self.known(|known| known.routes.get(name).cloned())
     }
 
@@ -71,9 +71,9 @@ impl Directory {
     }
 
     /// Remembers an answer of the shard.
-    pub(crate) fn put(&self, info: TopicInfo, generation: u64) -> Arc<Route> {
+    pub(crate) fn put(&self, info: TopicInfo, generation: u64) -> Arc<TopicRoute> {
         let name = info.name.clone();
-        let route = Arc::new(Route { info, turn: AtomicU32::new(0) });
+        let route = Arc::new(TopicRoute { info, turn: AtomicU32::new(0) });
         if let Some(mut known) = self.known_of(generation) {
             known.routes.insert(name, route.clone());
         }

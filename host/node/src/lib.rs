@@ -31,8 +31,8 @@ mod writable;
 mod written;
 
 pub use api::{
-    AnswerView, Delivery, EndReceipt, EndRequest, ErrorView, Expect, GapView, GroupInfo, Health, MessageMark,
-    MessagePage, MessageQuery, MessageView, PAGE_MAX, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
+    AnswerView, Delivery, EndReceipt, EndRequest, ErrorView, Expect, GapView, GroupInfo, MessageMark, MessagePage,
+    MessageQuery, MessageView, NodeHealth, PAGE_MAX, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use components::{Components, UploadError, limits_in_force};
@@ -45,7 +45,8 @@ pub use retention::RetentionReport;
 pub use search::Search;
 pub use sessions::{CheckCommand, Question, TelemetryStream};
 pub use sessions::{
-    Client, DEAD_AFTER, Declaration, NoRoom, Role, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, Sessions, machine,
+    Client, DEAD_AFTER, Declaration, NoRoom, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, SessionRole, Sessions,
+    machine,
 };
 pub use settings::Settings;
 pub use start::check_start;

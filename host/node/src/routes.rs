@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vouch_broker::{GroupId, NotDone, Refusal, ResourceName, State, TopicConfig, TopicId};
 
-use crate::directory::{Directory, Route};
+use crate::directory::{Directory, TopicRoute};
 use crate::served::ServedLog;
 use crate::written::put_topic;
 use crate::{Expect, GroupInfo, TopicInfo};
@@ -27,7 +27,7 @@ impl Routes {
     ///
     /// # Errors
     /// [`Refusal::TopicNotFound`], unless it may lie where a damaged log is not served.
-    pub(crate) async fn route(&self, name: &ResourceName) -> Result<Arc<Route>, NotDone> {
+    pub(crate) async fn route(&self, name: &ResourceName) -> Result<Arc<TopicRoute>, NotDone> {
         if let Some(route) = self.directory.route(name) {
             return Ok(route);
         }
@@ -46,7 +46,7 @@ impl Routes {
     }
 
     /// The same for a send, or for who is about to send: made on the spot where the node makes topics by itself.
-    pub(crate) async fn route_for_send(&self, name: &ResourceName) -> Result<Arc<Route>, NotDone> {
+    pub(crate) async fn route_for_send(&self, name: &ResourceName) -> Result<Arc<TopicRoute>, NotDone> {
         match self.route(name).await {
             Err(NotDone::Refused(Refusal::TopicNotFound(_))) if self.makes_topics => {
                 name.check_new_topic()?;

@@ -7,7 +7,7 @@ use vouch_broker::{NotDone, NothingStored, State};
 use vouch_commitlog::{DurationCounts, LogPosition, LogUsage, Recovery};
 use vouch_storage::{DiskUse, LookupReport, Lookups, ScrubReport};
 
-use crate::Health;
+use crate::NodeHealth;
 use crate::metrics::{SeriesView, Views};
 use crate::retention::RetentionReport;
 use crate::served::ServedLog;
@@ -40,14 +40,14 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether it serves: [`Health::ReadOnly`] and [`Health::Poisoned`] say why nothing is written. Costs nothing.
-    pub fn health(&self) -> Health {
+    /// Whether it serves: [`NodeHealth::ReadOnly`] and [`NodeHealth::Poisoned`] say why nothing is written. Costs nothing.
+    pub fn health(&self) -> NodeHealth {
         match self.writable.closed() {
-            _ if self.stopping.is_cancelled() => Health::Stopping,
-            None => Health::Ready,
-            Some(NothingStored::ReadOnly(reason)) => Health::ReadOnly(reason.clone()),
-            Some(NothingStored::Poisoned(reason)) => Health::Poisoned(reason.clone()),
-            Some(other) => Health::Poisoned(other.to_string()),
+            _ if self.stopping.is_cancelled() => NodeHealth::Stopping,
+            None => NodeHealth::Ready,
+            Some(NothingStored::ReadOnly(reason)) => NodeHealth::ReadOnly(reason.clone()),
+            Some(NothingStored::Poisoned(reason)) => NodeHealth::Poisoned(reason.clone()),
+            Some(other) => NodeHealth::Poisoned(other.to_string()),
         }
     }
 

@@ -15,7 +15,7 @@ use common::{config, message, receive_now, send, topic};
 use vouch_broker::state::PartView;
 use vouch_broker::{QueueOffset, ResourceName, TopicId};
 use vouch_commitlog::LogPosition;
-use vouch_node::{Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, StartError};
+use vouch_node::{LostMessages, MessageQuery, Node, NodeConfig, NodeHealth, OnDamage, StartError};
 use vouch_storage::{BackupError, CopyFate, StoredCopies, backup, verify_snapshots};
 
 /// A condition that should come true by itself is given up after this long.
@@ -218,7 +218,7 @@ async fn a_running_node_reads_on_from_the_other_copy_and_mends_the_damaged_one()
     flip(&first, stopped.places[0] + 1);
     assert_eq!(received(&node, "g3").await, expected());
     until("it is mended again", || fs::read(&first).unwrap() == whole).await;
-    assert_eq!(node.status.health(), Health::Ready);
+    assert_eq!(node.status.health(), NodeHealth::Ready);
     node.stop().await;
 }
 
@@ -234,8 +234,8 @@ async fn a_running_node_that_finds_neither_copy_of_what_it_is_asked_for_says_not
     let received =
         node.messages.receive(vouch_node::ReceiveRequest { wait: Duration::ZERO, ..common::receive("t", "g") }).await;
     assert!(received.is_err() || received.unwrap().is_empty());
-    until("it stops writing", || matches!(node.status.health(), Health::Poisoned(_))).await;
-    let Health::Poisoned(reason) = node.status.health() else { unreachable!() };
+    until("it stops writing", || matches!(node.status.health(), NodeHealth::Poisoned(_))).await;
+    let NodeHealth::Poisoned(reason) = node.status.health() else { unreachable!() };
     assert!(reason.contains(&format!("part {}", stopped.part)) && reason.contains("log verify"), "{reason}");
     node.stop().await;
 }
@@ -268,7 +268,7 @@ async fn what_both_copies_lost_is_refused_or_left_out_and_told_by_topic_queue_an
         assert!(refused.to_string().contains("--on-damage read-only"), "{refused}");
 
         let node = Node::start(read_only(&data)).unwrap_or_else(|error| panic!("{case}: {error}"));
-        assert!(matches!(node.status.health(), Health::ReadOnly(_)), "{case}");
+        assert!(matches!(node.status.health(), NodeHealth::ReadOnly(_)), "{case}");
         let damage = node.damage.report().await.unwrap();
         let [stretch] = damage.stretches.as_slice() else { panic!("{case}: {damage:?}") };
         let lost = &stretch.known.as_ref().unwrap().messages;

@@ -14,7 +14,7 @@ use common::{config, half, message, prepare, receive, send, topic, topic_config}
 use vouch_broker::record::EndedBy;
 use vouch_broker::{NotDone, NothingStored, QueueOffset, ResourceName, TransactionId, TransactionOutcome};
 use vouch_node::{
-    Damage, EndRequest, Expect, Health, LostMessages, MessageQuery, Node, NodeConfig, OnDamage, PluginUpload,
+    Damage, EndRequest, Expect, LostMessages, MessageQuery, Node, NodeConfig, NodeHealth, OnDamage, PluginUpload,
     SendRequest, StartError, TransactionState,
 };
 
@@ -112,7 +112,7 @@ async fn assert_nothing_is_written(node: &Node, open: TransactionId) {
 async fn a_log_that_is_damaged_behind_its_snapshot_is_refused_or_read_up_to_the_damage_and_never_changed() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(read_only(folder.path())).unwrap();
-    assert_eq!(node.status.health(), Health::Ready, "a whole log is served as ever");
+    assert_eq!(node.status.health(), NodeHealth::Ready, "a whole log is served as ever");
     topic(&node, "t", r#"{"queues": 1}"#).await;
     topic(&node, "x", r#"{"type": "transaction", "transaction": {"max_checks": 0}}"#).await;
     let open = prepare(&node, "x", half("h", "half")).await;
@@ -129,7 +129,7 @@ async fn a_log_that_is_damaged_behind_its_snapshot_is_refused_or_read_up_to_the_
     assert!(contents(folder.path()) == before, "a refused start changes nothing");
 
     let node = Node::start(read_only(folder.path())).unwrap();
-    assert!(matches!(node.status.health(), Health::ReadOnly(_)), "{:?}", node.status.health());
+    assert!(matches!(node.status.health(), NodeHealth::ReadOnly(_)), "{:?}", node.status.health());
     assert_eq!(listed(&node, "t").await, ids(0..5));
     assert_eq!(node.search.by_id("t", "m004").await.unwrap()[0].message.message.body, body("m004").as_bytes());
     assert_eq!(
@@ -156,7 +156,7 @@ async fn a_log_that_is_damaged_behind_its_snapshot_is_refused_or_read_up_to_the_
     // The file is put back as it was.
     damage(folder.path(), "m005");
     let node = Node::start(read_only(folder.path())).unwrap();
-    assert_eq!((node.status.health(), listed(&node, "t").await), (Health::Ready, ids(0..8)));
+    assert_eq!((node.status.health(), listed(&node, "t").await), (NodeHealth::Ready, ids(0..8)));
     assert!(node.damage.report().await.unwrap().stretches.is_empty());
     send_numbered(&node, "t", 8..9).await;
     node.stop().await;
@@ -220,7 +220,7 @@ async fn a_node_that_writes_tells_what_its_scrubber_found() {
     damage(folder.path(), "m003");
 
     let node = Node::start(NodeConfig { scrub_rate: 1 << 30, ..often(folder.path()) }).unwrap();
-    assert_eq!(node.status.health(), Health::Ready, "it lies below the snapshot, where a start does not look");
+    assert_eq!(node.status.health(), NodeHealth::Ready, "it lies below the snapshot, where a start does not look");
     while node.status.scrub().rounds.load(Ordering::Relaxed) < 1 {
         tokio::task::yield_now().await;
     }

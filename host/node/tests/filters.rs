@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{message, receive, send, start, topic};
 use vouch_broker::state::FILTERS_MAX;
 use vouch_broker::{NewMessage, NotDone, Refusal, ResourceName, TagFilter};
-use vouch_node::{Declaration, Delivery, Node, ReceiveRequest, Role};
+use vouch_node::{Declaration, Delivery, Node, ReceiveRequest, SessionRole};
 
 fn tagged(id: &str, tag: &str) -> NewMessage {
     NewMessage { tag: Some(tag.to_owned()), ..message(id, "x") }
@@ -79,7 +79,7 @@ async fn a_member_that_only_declared_what_it_wants_finds_it_after_a_restart() {
     let node = start(folder.path()).await;
     topic(&node, "t", r#"{"queues":1}"#).await;
     let declaration = Declaration {
-        role: Role::PushConsumer,
+        role: SessionRole::PushConsumer,
         topics: vec![],
         group: Some(ResourceName::plain("g")),
         subscriptions: vec![(ResourceName::plain("t"), TagFilter::All)],

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{config, message, receive_now, send, topic};
 use vouch_broker::{NotDone, NothingStored, ResourceName};
-use vouch_node::{Health, Node, NodeConfig, PluginUpload, SendRequest, StartError};
+use vouch_node::{Node, NodeConfig, NodeHealth, PluginUpload, SendRequest, StartError};
 use vouch_storage::{backup, restore};
 
 /// Longer than anything here takes.
@@ -59,7 +59,7 @@ async fn a_lock_that_is_removed_lets_no_second_node_in_and_is_put_back() {
     assert_eq!(fs::read(&identity).unwrap(), was);
     let me = format!("process {} (vouch serve)", std::process::id());
     until("the lock says who holds it", async || refused(config(folder.path())).to_string().contains(&me)).await;
-    assert_eq!(node.status.health(), Health::Ready);
+    assert_eq!(node.status.health(), NodeHealth::Ready);
     send(&node, "t", message("m", "x")).await;
     node.stop().await;
     still_has_its_message(folder.path()).await;
@@ -75,7 +75,7 @@ async fn fenced(node: &Node) -> (usize, String) {
         match node.messages.send(request).await {
             Ok(_) => acknowledged += 1,
             Err(NotDone::NothingStored(NothingStored::Poisoned(reason)) | NotDone::Unknown(reason)) => {
-                assert!(matches!(node.status.health(), Health::Poisoned(_)));
+                assert!(matches!(node.status.health(), NodeHealth::Poisoned(_)));
                 return (acknowledged, reason);
             }
             Err(refusal) => panic!("{refusal}"),

@@ -13,7 +13,7 @@ use common::{config, half, message, prepare, receive_now, topic};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{NotDone, NothingStored, ResourceName, TransactionOutcome};
-use vouch_node::{EndRequest, Health, Node, SendRequest};
+use vouch_node::{EndRequest, Node, NodeHealth, SendRequest};
 
 /// Says that this process is the child.
 const CHILD: &str = "VOUCH_TEST_WITHOUT_DESCRIPTORS";
@@ -70,7 +70,7 @@ async fn run_out_of_descriptors() {
         matches!(&refusal, NotDone::NothingStored(NothingStored::Short(text)) if text.contains("file descriptors")),
         "{refusal}"
     );
-    assert_eq!(node.status.health(), Health::Ready, "nothing is wrong with the log");
+    assert_eq!(node.status.health(), NodeHealth::Ready, "nothing is wrong with the log");
     // What ends something finds the space that was kept for it.
     let by = EndedBy::Operator { name: "ann".to_owned() };
     let outcome = TransactionOutcome::Committed;

@@ -15,7 +15,7 @@ use common::{half, prepare, receive, receive_now, start, topic};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{HalfPosition, NotDone, Refusal, ResourceName, ShardId, TransactionId, TransactionOutcome};
 use vouch_node::{
-    Declaration, EndRequest, Expect, Node, PluginUpload, Question, Role, TelemetryStream, TransactionState,
+    Declaration, EndRequest, Expect, Node, PluginUpload, Question, SessionRole, TelemetryStream, TransactionState,
 };
 
 const QUICK: &str = r#"{"type":"transaction","transaction":{"immunity":"50ms","interval":"100ms","max_checks":3}}"#;
@@ -265,7 +265,7 @@ impl TelemetryStream for Producer {
 
 fn declare_producer(node: &Node, client: &str) {
     let declaration = Declaration {
-        role: Role::Producer,
+        role: SessionRole::Producer,
         topics: vec![ResourceName::plain("orders")],
         group: None,
         subscriptions: vec![],

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use vouch_broker::{NothingStored, ResourceName, TagFilter};
-use vouch_node::{Client, NoRoom, Role};
+use vouch_node::{Client, NoRoom, SessionRole};
 use vouch_protocol::validate::{self, Violation};
 use vouch_protocol::wire::{Code, HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationResponse};
 
@@ -15,11 +15,11 @@ use super::caller::CallMetadata;
 use super::span::CallSubject;
 
 /// The role as the node names it.
-pub(super) fn node_role(role: validate::ClientRole) -> Role {
+pub(super) fn node_role(role: validate::ClientRole) -> SessionRole {
     match role {
-        validate::ClientRole::Producer => Role::Producer,
-        validate::ClientRole::PushConsumer => Role::PushConsumer,
-        validate::ClientRole::SimpleConsumer => Role::SimpleConsumer,
+        validate::ClientRole::Producer => SessionRole::Producer,
+        validate::ClientRole::PushConsumer => SessionRole::PushConsumer,
+        validate::ClientRole::SimpleConsumer => SessionRole::SimpleConsumer,
     }
 }
 
@@ -71,7 +71,7 @@ impl Messaging {
     /// are asked.
     pub(super) fn introduce_producer(&self, client_id: &str) {
         let sessions = &self.shared.node.sessions;
-        if let Err(no_room) = sessions.introduce(self.client(client_id), Role::Producer, None, Instant::now()) {
+        if let Err(no_room) = sessions.introduce(self.client(client_id), SessionRole::Producer, None, Instant::now()) {
             tracing::debug!(client_id, %no_room, "a producer of half messages gets no session");
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
-use vouch_node::Health;
+use vouch_node::NodeHealth;
 
 use super::App;
 use super::problem::Problem;
@@ -26,18 +26,18 @@ pub(crate) async fn alive() -> Json<Value> {
 /// `GET /readyz`: the node takes requests, or 503 with the reason. While it recovers, `starting` answers.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     match app.node.status.health() {
-        Health::Ready => Ok(Json(json!({"status": "ready"}))),
-        Health::Poisoned(reason) => Err(Problem::not_ready(
+        NodeHealth::Ready => Ok(Json(json!({"status": "ready"}))),
+        NodeHealth::Poisoned(reason) => Err(Problem::not_ready(
             "urn:vouch:error:log-poisoned",
             "The commit log takes no writes",
             format!("the log takes no writes: {reason}"),
         )),
-        Health::ReadOnly(what_to_do) => Err(Problem::not_ready(
+        NodeHealth::ReadOnly(what_to_do) => Err(Problem::not_ready(
             "urn:vouch:error:read-only",
             "The node serves read-only",
             format!("the log is damaged, and what is whole of it can be read and not written: {what_to_do}"),
         )),
-        Health::Stopping => Err(Problem::not_ready(
+        NodeHealth::Stopping => Err(Problem::not_ready(
             "urn:vouch:error:stopping",
             "The node is stopping",
             "the node is stopping; try again in a moment",
@@ -48,7 +48,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Pr
 /// `GET /v1/cluster`: one node, which leads itself.
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     let numbers = app.node.status.numbers().await?;
-    let read_only = matches!(app.node.status.health(), Health::ReadOnly(_));
+    let read_only = matches!(app.node.status.health(), NodeHealth::ReadOnly(_));
     let id: String = app.node.identity.cluster_id.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Json(json!({
         "id": id,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 use tokio::net::TcpStream;
 use vouch_broker::{ResourceName, TagFilter};
-use vouch_node::{Declaration, ReceiveRequest, Role};
+use vouch_node::{Declaration, ReceiveRequest, SessionRole};
 
 use crate::api::{Api, message};
 
@@ -53,7 +53,7 @@ async fn metrics_follow_what_happens() {
     for (client, tag) in [("a", "red"), ("b", "blue")] {
         let subscriptions = vec![(ResourceName::plain("plain"), TagFilter::tags([tag]))];
         let group = Some(ResourceName::plain("shop"));
-        let declaration = Declaration { role: Role::PushConsumer, topics: vec![], group, subscriptions };
+        let declaration = Declaration { role: SessionRole::PushConsumer, topics: vec![], group, subscriptions };
         api.node.sessions.declare(client, declaration, Instant::now()).unwrap();
     }
 

@@ -19,7 +19,7 @@ pub const PAGE_MAX: usize = 1000;
 
 /// Health of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
+pub enum NodeHealth {
     /// It serves.
     Ready,
     /// The log takes no more writes; the reason.

@@ -4,7 +4,7 @@ use vouch_broker::record::{MessagePlace, encode_message};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{MessageKind, Millis, NotDone, Refusal, check::CheckOverrides};
 
-use crate::directory::Route;
+use crate::directory::TopicRoute;
 use crate::served_shard::transaction_id;
 use crate::{Receipt, SendRequest};
 
@@ -12,7 +12,7 @@ use crate::{Receipt, SendRequest};
 ///
 /// # Errors
 /// A [`Refusal`] of a message that the topic does not take, or of what a half message says of its checks.
-pub(super) fn encode_send(route: &Route, request: &SendRequest, now: Millis) -> Result<Vec<u8>, NotDone> {
+pub(super) fn encode_send(route: &TopicRoute, request: &SendRequest, now: Millis) -> Result<Vec<u8>, NotDone> {
     let config = &route.info.config;
     let place = MessagePlace { topic: route.info.id, queue: route.next_queue(), stored_at: now };
     let room: usize = request.messages.iter().map(|message| message.body.len() + 512).sum();

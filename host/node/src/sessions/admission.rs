@@ -8,12 +8,12 @@ use std::time::Instant;
 use super::Client;
 use super::room::{NoRoom, SPOKE_LATELY, machine};
 use super::session::DeclaredByClient;
-use super::table::Table;
+use super::table::SessionTable;
 
 /// Silent sessions that are looked at for one newcomer.
 const LOOKS: usize = 64;
 
-impl Table {
+impl SessionTable {
     /// Sees to it that a client's session can hold this. Returns the bytes that it will count for.
     pub(super) fn make_room(
         &mut self,

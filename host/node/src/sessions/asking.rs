@@ -9,8 +9,8 @@ use vouch_broker::ResourceName;
 use super::producers::Askable;
 use super::questions::{CheckCommand, Question, TelemetryStream};
 use super::session::Session;
-use super::table::Table;
-use super::{Role, Sessions};
+use super::table::SessionTable;
+use super::{SessionRole, Sessions};
 
 /// Producers that one question is offered to before it is left to a later time.
 pub(super) const OFFERS_MAX: usize = 64;
@@ -71,7 +71,7 @@ impl Sessions {
         let mut table = self.table();
         let unknown = |session: &Session| {
             let declared = &session.declared;
-            declared.role == Role::Producer && !declared.told && !declared.topics.contains(topic)
+            declared.role == SessionRole::Producer && !declared.told && !declared.topics.contains(topic)
         };
         if table.by_client.get(client_id).is_some_and(unknown) {
             table.add_topic(client_id, topic, now);
@@ -151,7 +151,7 @@ fn offer(
     None
 }
 
-impl Table {
+impl SessionTable {
     /// A client can be asked about one more topic, if there is room for its name.
     fn add_topic(&mut self, client_id: &str, topic: &ResourceName, now: Instant) {
         let Some(session) = self.by_client.get(client_id) else { return };
@@ -171,7 +171,7 @@ impl Table {
         topic: &'a ResourceName,
         origin: &'a str,
     ) -> impl Iterator<Item = (&'a Arc<str>, &'a Session)> {
-        let own = self.by_client.get_key_value(origin).filter(|(_, s)| s.declared.role == Role::Producer);
+        let own = self.by_client.get_key_value(origin).filter(|(_, s)| s.declared.role == SessionRole::Producer);
         let askable = self.producers.by_topic.get(topic);
         let in_turn = askable.into_iter().flat_map(|Askable { clients, asked }| {
             let after = asked.as_ref().map_or(Unbounded, Excluded);

@@ -5,10 +5,10 @@ use std::time::Instant;
 use vouch_leader::Dead;
 
 use super::lease_life::{LeaseLife, dead_consumer};
-use super::table::Table;
-use super::{Over, Role, SESSION_LIMIT, SETTINGS_ONLY_LIMIT};
+use super::table::SessionTable;
+use super::{Over, SESSION_LIMIT, SETTINGS_ONLY_LIMIT, SessionRole};
 
-impl Table {
+impl SessionTable {
     /// Ends sessions whose time is over, about `at_once` of them, and names the consumers whose leases are free. Returns
     /// how many were looked at.
     pub(super) fn expire(&mut self, now: Instant, at_once: usize, over: &mut Over) -> usize {
@@ -38,7 +38,7 @@ impl Table {
     pub(super) fn end_by_silence(&mut self, client_id: &str, dead: &mut Vec<Dead>) {
         let Some((id, session)) = self.end(client_id) else { return };
         dead.extend(dead_consumer(&id, &session));
-        if session.declared.role == Role::Producer && session.called {
+        if session.declared.role == SessionRole::Producer && session.called {
             self.producers.remember(id, session.declared.topics);
         }
     }

@@ -11,10 +11,10 @@ use vouch_leader::{FilterOf, Members};
 use super::groups::Differing;
 use super::room::{NoRoom, subscription_bytes};
 use super::session::DeclaredByClient;
-use super::table::Table;
-use super::{Client, Role, Sessions};
+use super::table::SessionTable;
+use super::{Client, SessionRole, Sessions};
 
-impl Table {
+impl SessionTable {
     /// A consumer asks for this. `None` if that is known.
     fn wants(
         &mut self,
@@ -37,7 +37,7 @@ impl Table {
                 self.wants_besides(client, (topic, filter), bytes, now)
             }
             None => {
-                let role = if auto_renew { Role::PushConsumer } else { Role::SimpleConsumer };
+                let role = if auto_renew { SessionRole::PushConsumer } else { SessionRole::SimpleConsumer };
                 let subscriptions = [(topic.clone(), filter.clone())].into();
                 let declared =
                     DeclaredByClient { role, group: Some(group.clone()), subscriptions, ..DeclaredByClient::default() };

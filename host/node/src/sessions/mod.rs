@@ -45,7 +45,7 @@ pub use lease_life::DEAD_AFTER;
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub use room::{NoRoom, machine};
 use session::DeclaredByClient;
-use table::Table;
+use table::SessionTable;
 
 /// Silence after which a session is over. Well above the longest heartbeat interval of any client, 30 s.
 pub const SESSION_LIMIT: Duration = Duration::from_secs(120);
@@ -60,7 +60,7 @@ const ENDED_IN_A_TURN: usize = 2048;
 
 /// What a client is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
+pub enum SessionRole {
     /// Sends.
     #[default]
     Producer,
@@ -74,7 +74,7 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declaration {
     /// What it is.
-    pub role: Role,
+    pub role: SessionRole,
     /// Topics that a producer declared.
     pub topics: Vec<ResourceName>,
     /// Group of a consumer.
@@ -112,7 +112,7 @@ pub(crate) struct Over {
 /// All sessions of this node.
 #[derive(Default)]
 pub struct Sessions {
-    table: Mutex<Table>,
+    table: Mutex<SessionTable>,
     producers_changed: Notify,
     /// Times that filters in a group came to differ, or came to differ in another way.
     filter_differences: AtomicU64,
@@ -121,7 +121,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, SessionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -170,7 +170,7 @@ impl Sessions {
     pub fn introduce<'a>(
         &self,
         client: impl Into<Client<'a>>,
-        role: Role,
+        role: SessionRole,
         group: Option<ResourceName>,
         now: Instant,
     ) -> Result<(), NoRoom> {

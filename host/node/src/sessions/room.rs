@@ -78,7 +78,7 @@ pub(super) struct Used {
 
 /// What sessions take, and the orders in which they go.
 #[derive(Default)]
-pub(super) struct Room {
+pub(super) struct SessionRoom {
     pub(super) bounds: RoomBounds,
     pub(super) all: Used,
     pub(super) shares: HashMap<IpAddr, Used>,
@@ -96,7 +96,7 @@ pub fn machine(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Room {
+impl SessionRoom {
     /// Changes what all sessions take, and what those of one machine take.
     fn used(&mut self, address: Option<IpAddr>, each: impl Fn(&mut Used)) {
         each(&mut self.all);

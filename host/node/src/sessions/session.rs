@@ -8,7 +8,7 @@ use std::time::Instant;
 use vouch_broker::{ResourceName, TagFilter};
 
 use super::questions::TelemetryStream;
-use super::{Declaration, Role};
+use super::{Declaration, SessionRole};
 
 /// Streams of one client that commands may go over; of more, the newest.
 pub(super) const STREAMS_MAX: usize = 64;
@@ -16,7 +16,7 @@ pub(super) const STREAMS_MAX: usize = 64;
 /// What a session holds about its client, fit to be compared and looked up.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DeclaredByClient {
-    pub(super) role: Role,
+    pub(super) role: SessionRole,
     pub(super) topics: BTreeSet<ResourceName>,
     pub(super) group: Option<ResourceName>,
     pub(super) subscriptions: BTreeMap<ResourceName, TagFilter>,

@@ -10,13 +10,13 @@ use super::groups::{Differing, LiveGroups, ToldGroups};
 use super::lease_life::LeaseLife;
 use super::producers::Producers;
 use super::questions::TelemetryStream;
-use super::room::{NoRoom, Room};
+use super::room::{NoRoom, SessionRoom};
 use super::session::{DeclaredByClient, Session, add_stream};
-use super::{Client, Role};
+use super::{Client, SessionRole};
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct SessionTable {
     pub(super) by_client: HashMap<Arc<str>, Session>,
     /// Those of them that are producers.
     producing: usize,
@@ -25,11 +25,11 @@ pub(super) struct Table {
     pub(super) producers: Producers,
     pub(super) groups: LiveGroups,
     pub(super) told: ToldGroups,
-    pub(super) room: Room,
+    pub(super) room: SessionRoom,
     pub(super) leases: LeaseLife,
 }
 
-impl Table {
+impl SessionTable {
     /// How many there are: producers, consumers.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.producing, self.by_client.len() - self.producing)
@@ -46,7 +46,7 @@ impl Table {
             if declared.subscriptions.is_empty() && session.declared.group == declared.group {
                 declared.subscriptions.clone_from(&session.declared.subscriptions);
             }
-            if declared.role == Role::Producer {
+            if declared.role == SessionRole::Producer {
                 declared.topics.extend(session.halves.iter().cloned());
             }
         }
@@ -57,11 +57,11 @@ impl Table {
     pub(super) fn introduce(
         &mut self,
         client: Client<'_>,
-        role: Role,
+        role: SessionRole,
         group: Option<ResourceName>,
         now: Instant,
     ) -> Result<(), NoRoom> {
-        let topics = if role == Role::Producer { self.producers.recall(client.id) } else { BTreeSet::new() };
+        let topics = if role == SessionRole::Producer { self.producers.recall(client.id) } else { BTreeSet::new() };
         let declared = DeclaredByClient { role, topics, group, ..DeclaredByClient::default() };
         self.put(client, declared, now)?;
         self.heard(client.id, now);
@@ -90,8 +90,8 @@ impl Table {
             self.producers.unlist(&id, &before.topics);
             self.producers.list(&id, &after.topics);
         }
-        self.producing -= usize::from(before.role == Role::Producer);
-        self.producing += usize::from(after.role == Role::Producer);
+        self.producing -= usize::from(before.role == SessionRole::Producer);
+        self.producing += usize::from(after.role == SessionRole::Producer);
         let differing = self.groups.change(&before, after);
         self.leases.revive(&id, session);
         Ok(differing)
@@ -194,7 +194,7 @@ impl Table {
         let (id, mut session) = self.by_client.remove_entry(client_id)?;
         self.room.leave(&id, &session);
         self.producers.unlist(&id, &session.declared.topics);
-        self.producing -= usize::from(session.declared.role == Role::Producer);
+        self.producing -= usize::from(session.declared.role == SessionRole::Producer);
         self.groups.change(&session.declared, &DeclaredByClient::default());
         for stream in std::mem::take(&mut session.streams) {
             self.producers.keep_for(&id, stream);

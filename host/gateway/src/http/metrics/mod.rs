@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use vouch_broker::NothingStored;
-use vouch_node::{Health, Node, Numbers, ProcessUse, SeriesView};
+use vouch_node::{Node, NodeHealth, Numbers, ProcessUse, SeriesView};
 
 use super::App;
 use super::problem::Problem;
@@ -211,9 +211,9 @@ fn measure(registry: &mut Registry, node: &Node, numbers: &Numbers) {
         (
             "read_only",
             "1 while a damaged log is served read-only.",
-            u64::from(matches!(node.status.health(), Health::ReadOnly(_))),
+            u64::from(matches!(node.status.health(), NodeHealth::ReadOnly(_))),
         ),
-        ("ready", "1 while the node takes requests.", u64::from(node.status.health() == Health::Ready)),
+        ("ready", "1 while the node takes requests.", u64::from(node.status.health() == NodeHealth::Ready)),
     ] {
         registry.register(name, help, ConstGauge::new(value));
     }

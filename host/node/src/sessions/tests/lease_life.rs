@@ -85,7 +85,7 @@ fn a_consumer_that_left_has_thirty_seconds_to_acknowledge_unless_it_comes_back()
         sessions.close("a", now);
         assert!(dead(&sessions, now + DEAD_AFTER).is_empty());
         if comes_back {
-            sessions.introduce("a", Role::PushConsumer, Some(topic("g")), now + DEAD_AFTER).unwrap();
+            sessions.introduce("a", SessionRole::PushConsumer, Some(topic("g")), now + DEAD_AFTER).unwrap();
         }
         assert_eq!(dead(&sessions, now + DEAD_AFTER + MS).is_empty(), comes_back);
     }
@@ -96,7 +96,7 @@ fn so_many_are_remembered_that_left() {
     let (now, sessions) = (Instant::now(), Sessions::default());
     for number in 0..=LEFT_MAX {
         let id = format!("c{number}");
-        sessions.introduce(id.as_str(), Role::PushConsumer, Some(topic("g")), now).unwrap();
+        sessions.introduce(id.as_str(), SessionRole::PushConsumer, Some(topic("g")), now).unwrap();
         sessions.leased(&id, now);
         sessions.close(&id, now);
     }
@@ -107,7 +107,7 @@ fn so_many_are_remembered_that_left() {
 fn whoever_had_no_lease_is_not_named_and_one_that_is_renewed_has_one() {
     let (now, sessions) = (Instant::now(), Sessions::default());
     for client in ["idle", "renewed"] {
-        sessions.introduce(client, Role::PushConsumer, Some(topic("g")), now).unwrap();
+        sessions.introduce(client, SessionRole::PushConsumer, Some(topic("g")), now).unwrap();
     }
     assert!(sessions.keeps_leases("renewed", now), "after a restart, this tells of leases from before");
     assert_eq!(dead(&sessions, now + DEAD_AFTER + MS), ["renewed of g"]);

@@ -53,12 +53,17 @@ impl TelemetryStream for Recorder {
 }
 
 fn producer(topic: &str) -> Declaration {
-    Declaration { role: Role::Producer, topics: vec![ResourceName::plain(topic)], group: None, subscriptions: vec![] }
+    Declaration {
+        role: SessionRole::Producer,
+        topics: vec![ResourceName::plain(topic)],
+        group: None,
+        subscriptions: vec![],
+    }
 }
 
 fn consumer(group: &str, tag: &str) -> Declaration {
     Declaration {
-        role: Role::PushConsumer,
+        role: SessionRole::PushConsumer,
         topics: vec![],
         group: Some(ResourceName::plain(group)),
         subscriptions: vec![(ResourceName::plain("orders"), TagFilter::tags([tag]))],

@@ -85,12 +85,12 @@ fn a_newcomer_takes_the_place_of_one_that_only_sent_its_settings_the_oldest_firs
 fn nobody_goes_with_an_open_stream_or_a_lease_or_a_call_in_the_last_minute() {
     let (sessions, now) = (with_bounds(|bounds| bounds.sessions = 3), Instant::now());
     for client in ["a", "b", "c"] {
-        sessions.introduce(client, Role::SimpleConsumer, Some(topic("g")), now).unwrap();
+        sessions.introduce(client, SessionRole::SimpleConsumer, Some(topic("g")), now).unwrap();
     }
     sessions.attach("a", open());
     sessions.leased("b", now + SPOKE_LATELY + MS * 2);
     sessions.heard("c", now + MS);
-    let arrive = |client: &str, at| sessions.introduce(client, Role::Producer, None, at);
+    let arrive = |client: &str, at| sessions.introduce(client, SessionRole::Producer, None, at);
     assert!(arrive("x", now + SPOKE_LATELY).is_err());
     arrive("x", now + SPOKE_LATELY + MS).unwrap();
     assert_eq!(known(&sessions, &["a", "b", "c", "x"]), "abx", "c was silent for a minute");
@@ -101,12 +101,12 @@ fn a_search_for_room_goes_on_where_the_last_one_stopped() {
     let (sessions, now) = (with_bounds(|bounds| bounds.sessions = 201), Instant::now());
     for number in 0..200 {
         let id = format!("a{number:03}");
-        sessions.introduce(id.as_str(), Role::Producer, None, now).unwrap();
+        sessions.introduce(id.as_str(), SessionRole::Producer, None, now).unwrap();
         sessions.attach(&id, open());
     }
-    sessions.introduce("z", Role::Producer, None, now).unwrap();
-    let refused =
-        (0..10).take_while(|_| sessions.introduce("newcomer", Role::Producer, None, now + SPOKE_LATELY).is_err());
+    sessions.introduce("z", SessionRole::Producer, None, now).unwrap();
+    let refused = (0..10)
+        .take_while(|_| sessions.introduce("newcomer", SessionRole::Producer, None, now + SPOKE_LATELY).is_err());
     assert_eq!(refused.count(), 3, "each search looks at 64 of the 200 that stay");
     assert_eq!(known(&sessions, &["z", "newcomer"]), "newcomer");
 }
@@ -225,7 +225,7 @@ fn so_many_sessions_end_at_once_and_the_rest_is_said_to_be_left() {
     let (sessions, now) = (Sessions::default(), Instant::now());
     for number in 0..ENDED_IN_A_TURN + LEFT {
         let id = format!("c{number}");
-        sessions.introduce(id.as_str(), Role::Producer, None, now).unwrap();
+        sessions.introduce(id.as_str(), SessionRole::Producer, None, now).unwrap();
     }
     let at = now + SESSION_LIMIT + MS;
     let over = sessions.expire(at);

@@ -22,7 +22,7 @@ fn a_stream_that_opens_before_its_client_is_known_counts_with_the_first_call() {
     let stream = open();
     sessions.attach("a", stream.clone());
     assert_eq!(asked_client(&sessions, "a"), None, "whether it is a producer is not known");
-    sessions.introduce("a", Role::Producer, None, Instant::now()).unwrap();
+    sessions.introduce("a", SessionRole::Producer, None, Instant::now()).unwrap();
     assert_eq!(asked_client(&sessions, "a").as_deref(), Some("a"), "about its own halves");
     assert_eq!(asked_client(&sessions, "gone"), None, "its topics are not known");
     sessions.note_route("a", &topic("orders"), Instant::now());
@@ -38,15 +38,15 @@ fn a_stream_that_closed_before_its_client_is_known_is_forgotten() {
     sessions.attach("a", stream.clone());
     close(&sessions, "a", &stream, Instant::now());
     assert_eq!(sessions.table().producers.early_streams(), 0);
-    sessions.introduce("a", Role::Producer, None, Instant::now()).unwrap();
+    sessions.introduce("a", SessionRole::Producer, None, Instant::now()).unwrap();
     assert!(sessions.table().by_client["a"].streams.is_empty());
 }
 
 #[test]
 fn routes_tell_the_topics_of_producers_only_and_only_while_their_settings_are_not_known() {
     let (sessions, _streams) = with_producers(&["told"]);
-    sessions.introduce("consumer", Role::PushConsumer, Some(topic("g")), Instant::now()).unwrap();
-    sessions.introduce("met", Role::Producer, None, Instant::now()).unwrap();
+    sessions.introduce("consumer", SessionRole::PushConsumer, Some(topic("g")), Instant::now()).unwrap();
+    sessions.introduce("met", SessionRole::Producer, None, Instant::now()).unwrap();
     for client in ["consumer", "met"] {
         sessions.attach(client, open());
     }
@@ -79,7 +79,7 @@ fn a_producer_that_comes_back_after_a_silence_is_asked_about_what_it_declared() 
     sessions.expire(now + SESSION_LIMIT + MS * 1000);
     assert_eq!((sessions.count(), asked_client(&sessions, "gone")), ((0, 0), None));
     for client in ["a", "settings only"] {
-        sessions.introduce(client, Role::Producer, None, now).unwrap();
+        sessions.introduce(client, SessionRole::Producer, None, now).unwrap();
     }
     assert!(sessions.table().by_client["settings only"].declared.topics.is_empty());
     for _ in 0..2 {
@@ -101,7 +101,7 @@ fn so_many_producers_are_remembered_and_the_oldest_is_forgotten_first() {
     while sessions.expire(now + Duration::from_secs(REMEMBERED_MAX as u64) + SESSION_LIMIT + MS).more {}
     assert_eq!(sessions.count(), (0, 0));
     let topics = |id: &str| {
-        sessions.introduce(id, Role::Producer, None, now).unwrap();
+        sessions.introduce(id, SessionRole::Producer, None, now).unwrap();
         sessions.table().by_client[id].declared.topics.len()
     };
     assert_eq!((topics(&ids[0]), topics(&ids[1]), topics(&ids[REMEMBERED_MAX])), (0, 1, 1));
@@ -158,7 +158,7 @@ fn so_many_streams_are_kept_for_clients_that_are_not_known() {
         sessions.attach(&id(number), stream.clone());
     }
     let known = |number: usize| {
-        sessions.introduce(id(number).as_str(), Role::Producer, None, Instant::now()).unwrap();
+        sessions.introduce(id(number).as_str(), SessionRole::Producer, None, Instant::now()).unwrap();
         asked_client(&sessions, &id(number)).is_some()
     };
     assert!(known(0) && known(EARLY_MAX - 1) && !known(EARLY_MAX));
