@@ -1,7 +1,8 @@
 //! How a command fails: what is printed, where, and with which exit status.
 //!
-//! Three kinds are told apart. [`WrongUsage`]: what was asked for is wrong, exit status 2. [`ProblemAnswer`]: a document, mostly
-//! the node's own, that scripts get as it came. Everything else is an error with its causes, told in one sentence.
+//! Three kinds are told apart. [`WrongUsage`]: what was asked for is wrong, exit status 2. [`ProblemAnswer`]: a
+//! document, mostly the node's own, that scripts get as it came. Everything else is an error with its causes, told in
+//! one sentence.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -61,7 +61,8 @@ pub(crate) struct HttpAnswer {
     pub(crate) created: bool,
 }
 
-/// Asks one node. Every method turns a refusal into a [`ProblemAnswer`] and an unreachable node into one that says what to do.
+/// Asks one node. Every method turns a refusal into a [`ProblemAnswer`] and an unreachable node into one that says what
+/// to do.
 pub(crate) struct HttpClient {
     agent: Agent,
     base: String,

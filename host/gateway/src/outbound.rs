@@ -233,8 +233,11 @@ impl Drop for HeldBytes {
 /// Room for bytes that wait to be written.
 #[derive(Debug)]
 pub(crate) struct OutboundRoom {
+    /// Of what one connection may have.
     _connection: Option<OwnedSemaphorePermit>,
+    /// Of what all connections from one address may have.
     _address: Option<OwnedSemaphorePermit>,
+    /// Of what all of them may have.
     node: OwnedSemaphorePermit,
 }
 

@@ -40,7 +40,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether it serves: [`NodeHealth::ReadOnly`] and [`NodeHealth::Poisoned`] say why nothing is written. Costs nothing.
+    /// Whether it serves: [`NodeHealth::ReadOnly`] and [`NodeHealth::Poisoned`] say why nothing is written. Costs
+    /// nothing.
     pub fn health(&self) -> NodeHealth {
         match self.writable.closed() {
             _ if self.stopping.is_cancelled() => NodeHealth::Stopping,

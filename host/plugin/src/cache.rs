@@ -172,13 +172,13 @@ fn deserialize(engine: &Engine, artifact: &[u8]) -> wasmtime::Result<(Component,
     let Some((declared, code)) = CompiledCode::parts(artifact) else {
         wasmtime::bail!("it does not begin as it was written")
     };
-    // SAFETY: `Component::deserialize` wants bytes that the engine's own compiler made. There are two ways here. Those of an
-    // `CompiledCode` were made in this run: by the compiler in this process, or by the same program in a process that this one
-    // started and that wrote them into a file in memory that no third process can open; it ended with success, so they are
-    // whole. Those of a file lay in a folder that the broker made for its owner alone and that only this module writes to; the
-    // checksum over them was just verified, so they are what was written, and only `keep` writes, an `CompiledCode`. The engine
-    // itself then checks version, settings and processor features in the artifact. Someone who can forge a file with its
-    // checksum in that folder runs as the broker's user already.
+    // SAFETY: `Component::deserialize` wants bytes that the engine's own compiler made. There are two ways here. Those of a
+    // `CompiledCode` were made in this run: by the compiler in this process, or by the same program in a process that
+    // this one started and that wrote them into a file in memory that no third process can open; it ended with success,
+    // so they are whole. Those of a file lay in a folder that the broker made for its owner alone and that only this
+    // module writes to; the checksum over them was just verified, so they are what was written, and only `keep` writes,
+    // a `CompiledCode`. The engine itself then checks version, settings and processor features in the artifact. Someone
+    // who can forge a file with its checksum in that folder runs as the broker's user already.
     unsafe { Component::deserialize(engine, code) }.map(|component| (component, declared))
 }
 

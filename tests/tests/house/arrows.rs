@@ -1,4 +1,4 @@
-//! Which files of a crate name each other.
+//! Which files name each other, and which types they name.
 //!
 //! The modules of a crate are read with a parser, and each path in shipped code is followed, through imports and
 //! re-exports, to the file that declares what it names: an arrow leads from the file with the path to that one. What is
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::Root;
 use crate::names::{self, Names};
 
 /// A path as it is written, one string for each segment.
@@ -21,42 +22,87 @@ pub(crate) type Arrows = BTreeMap<(String, String), BTreeSet<String>>;
 /// A module with what is declared in it and what it names.
 struct Module {
     file: usize,
+    /// The root of its crate.
+    root: usize,
     parent: Option<usize>,
     children: BTreeMap<String, usize>,
     names: Names,
 }
 
+/// The types of crates. Files are told relative to the folder of these.
+pub(crate) struct Types {
+    /// All files.
+    pub(crate) files: Vec<String>,
+    pub(crate) types: Vec<NamedType>,
+}
+
+/// A type, and who names it.
+pub(crate) struct NamedType {
+    pub(crate) name: String,
+    /// The file that declares it.
+    pub(crate) file: String,
+    /// Other files that import it, or name it by a path.
+    pub(crate) named_by: BTreeSet<String>,
+}
+
 /// What a path leads to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Target {
     Module(usize),
-    /// Something that is declared in this module.
-    Item(usize),
+    /// Something of this name that is declared in this module.
+    Item(usize, String),
     /// Another crate, or what only tests have.
     Outside,
 }
 
-/// A crate's modules, the root first.
+/// The modules of crates, of each its root before the others.
 struct Modules {
-    source: PathBuf,
+    /// The names of files are relative to this folder.
+    folder: PathBuf,
     files: Vec<String>,
     modules: Vec<Module>,
+    /// The roots of those that others may name, by the name that a path calls them by.
+    libraries: BTreeMap<String, usize>,
 }
 
 /// The arrows between the files of the crate whose root is this file (`lib.rs` or `main.rs`).
 pub(crate) fn of(root: &Path) -> anyhow::Result<Arrows> {
-    let source = root.parent().context("the root of a crate lies in a folder")?.to_owned();
-    let mut crate_ = Modules { source: source.clone(), files: Vec::new(), modules: Vec::new() };
-    crate_.read_file(root, &source, None)?;
-    Ok(crate_.arrows())
+    let source = root.parent().context("the root of a crate lies in a folder")?;
+    let mut modules = Modules::below(source);
+    modules.read_root(root)?;
+    Ok(modules.arrows())
+}
+
+/// The types that the crates with these roots declare, all of them below `folder`.
+pub(crate) fn types(folder: &Path, roots: &[Root]) -> anyhow::Result<Types> {
+    let mut modules = Modules::below(folder);
+    for root in roots {
+        let read = modules.read_root(&root.path)?;
+        if root.is_library {
+            modules.libraries.insert(root.package.replace('-', "_"), read);
+        }
+    }
+    let types = modules.types();
+    Ok(Types { files: modules.files, types })
 }
 
 impl Modules {
+    fn below(folder: &Path) -> Self {
+        let (files, modules, libraries) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { folder: folder.to_owned(), files, modules, libraries }
+    }
+
+    /// Reads a crate, and says which module is its root.
+    fn read_root(&mut self, path: &Path) -> anyhow::Result<usize> {
+        let source = path.parent().context("the root of a crate lies in a folder")?;
+        self.read_file(path, source, None)
+    }
+
     /// Reads the module that is this file, whose children lie in `folder`.
     fn read_file(&mut self, path: &Path, folder: &Path, parent: Option<usize>) -> anyhow::Result<usize> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let parsed = syn::parse_file(&text).with_context(|| path.display().to_string())?;
-        self.files.push(path.strip_prefix(&self.source)?.display().to_string());
+        self.files.push(path.strip_prefix(&self.folder)?.display().to_string());
         self.read_module(&parsed.items, self.files.len() - 1, folder, parent)
     }
 
@@ -69,7 +115,8 @@ impl Modules {
     ) -> anyhow::Result<usize> {
         let index = self.modules.len();
         let names = Names::of(items);
-        self.modules.push(Module { file, parent, children: BTreeMap::new(), names });
+        let root = parent.map_or(index, |parent| self.modules[parent].root);
+        self.modules.push(Module { file, root, parent, children: BTreeMap::new(), names });
         for item in items {
             let syn::Item::Mod(child) = item else { continue };
             if names::only_for_tests(&child.attrs) {
@@ -90,17 +137,44 @@ impl Modules {
         Ok(index)
     }
 
+    /// The paths that a module imports or writes, but for those to all names of a module.
+    fn paths(module: &Module) -> impl Iterator<Item = &Segments> {
+        module.names.paths.iter().chain(module.names.imports.values().flatten())
+    }
+
+    fn types(&self) -> Vec<NamedType> {
+        let mut named_by: BTreeMap<(usize, String), BTreeSet<usize>> = BTreeMap::new();
+        for (index, module) in self.modules.iter().enumerate() {
+            named_by.extend(module.names.types.iter().map(|name| ((index, name.clone()), BTreeSet::new())));
+        }
+        for (index, module) in self.modules.iter().enumerate() {
+            for path in Self::paths(module) {
+                if let Some(Target::Item(target, name)) = self.follow(index, path, &mut BTreeSet::new())
+                    && let Some(files) = named_by.get_mut(&(target, name))
+                {
+                    files.insert(module.file);
+                }
+            }
+        }
+        let named = named_by.into_iter().map(|((module, name), files)| {
+            let file = self.modules[module].file;
+            let others = files.into_iter().filter(|other| *other != file);
+            let named_by = others.map(|other| self.files[other].clone()).collect();
+            NamedType { name, file: self.files[file].clone(), named_by }
+        });
+        named.collect()
+    }
+
     fn arrows(&self) -> Arrows {
         let mut arrows = Arrows::new();
         for (index, module) in self.modules.iter().enumerate() {
-            let imports = module.names.imports.values().flatten();
-            for path in module.names.paths.iter().chain(imports) {
-                if let Some(Target::Item(target)) = self.follow(index, path, &mut BTreeSet::new()) {
+            for path in Self::paths(module) {
+                if let Some(Target::Item(target, _)) = self.follow(index, path, &mut BTreeSet::new()) {
                     self.draw(index, target, path, &mut arrows);
                 }
             }
             for path in &module.names.globs {
-                if let Some(Target::Module(target) | Target::Item(target)) =
+                if let Some(Target::Module(target) | Target::Item(target, _)) =
                     self.follow(index, path, &mut BTreeSet::new())
                 {
                     self.draw(index, target, path, &mut arrows);
@@ -132,12 +206,13 @@ impl Modules {
     /// What a path in this module leads to; `None` for what no module of the crate declares.
     fn follow(&self, from: usize, path: &[String], seen: &mut BTreeSet<(usize, String)>) -> Option<Target> {
         let (mut at, mut rest) = match path.split_first()? {
-            (first, rest) if first == "crate" => (0, rest),
+            (first, rest) if first == "crate" => (self.modules[from].root, rest),
             (first, rest) if first == "self" => (from, rest),
             (first, rest) if first == "super" => (self.modules[from].parent?, rest),
-            (first, rest) => match self.declared(from, first, !rest.is_empty(), seen)? {
-                Target::Module(module) => (module, rest),
-                found => return Some(found),
+            (first, rest) => match self.declared(from, first, !rest.is_empty(), seen) {
+                Some(Target::Module(module)) => (module, rest),
+                Some(found) => return Some(found),
+                None => (*self.libraries.get(first)?, rest),
             },
         };
         while let Some((segment, behind)) = rest.split_first() {
@@ -150,7 +225,7 @@ impl Modules {
                 Some(Target::Module(module)) => at = module,
                 Some(found) => return Some(found),
                 // The compiler found it, so a macro made it.
-                None => return Some(Target::Item(at)),
+                None => return Some(Target::Item(at, segment.clone())),
             }
         }
         Some(Target::Module(at))
@@ -170,7 +245,7 @@ impl Modules {
             return child;
         }
         if names.items.contains(name) {
-            return Some(Target::Item(module));
+            return Some(Target::Item(module, name.to_owned()));
         }
         if names.only_for_tests.contains(name) {
             return Some(Target::Outside);

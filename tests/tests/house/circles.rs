@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::Context as _;
 
@@ -11,22 +10,6 @@ use crate::arrows::{self, Arrows};
 /// The circles that are left, by crate. A circle may lose files, or fall into smaller ones; it gets no new ones, and
 /// what is in none any more leaves this list.
 const LEFT: &[(&str, &[&str])] = &[];
-
-/// The crates of the host with the file that each begins with.
-fn roots() -> anyhow::Result<Vec<(String, PathBuf)>> {
-    let metadata = crate::metadata()?;
-    let mut roots = Vec::new();
-    for package in metadata["packages"].as_array().context("cargo metadata lists packages")? {
-        let name = package["name"].as_str().context("a package has a name")?;
-        for target in package["targets"].as_array().context("a package has targets")? {
-            let kinds = target["kind"].as_array().context("a target has kinds")?;
-            if name != "vouch-tests" && kinds.iter().any(|kind| kind == "lib" || kind == "bin") {
-                roots.push((name.to_owned(), target["src_path"].as_str().context("src_path")?.into()));
-            }
-        }
-    }
-    Ok(roots)
-}
 
 /// One line for each arrow within a circle, with a path that draws it.
 fn told(circle: &BTreeSet<String>, arrows: &Arrows) -> String {
@@ -46,8 +29,8 @@ fn no_files_of_a_crate_import_each_other_in_a_circle() -> anyhow::Result<()> {
     for (name, circle) in LEFT {
         listed.entry(name).or_default().push(circle.iter().copied().collect());
     }
-    for (name, root) in roots()? {
-        let arrows = arrows::of(&root)?;
+    for crate::Root { package: name, path, .. } in crate::roots()? {
+        let arrows = arrows::of(&path)?;
         let mut gone: BTreeSet<&str> = listed.get(name.as_str()).into_iter().flatten().flatten().copied().collect();
         for circle in arrows::circles(&arrows) {
             let files: BTreeSet<&str> = circle.iter().map(String::as_str).collect();

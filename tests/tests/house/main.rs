@@ -1,10 +1,11 @@
 //! The house rules that a machine can check: who may depend on whom, where `unsafe` may live, what is pure,
-//! which files import each other, and the figures that it is held to.
+//! which files import each other, which names stand for one type, and the figures that it is held to.
 
 mod arrows;
 mod circles;
 mod figures;
 mod names;
+mod said_once;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -135,6 +136,31 @@ fn metadata() -> anyhow::Result<serde_json::Value> {
         .output()?;
     anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The file that a crate of the host begins with.
+struct Root {
+    package: String,
+    /// Other crates may use it.
+    is_library: bool,
+    path: PathBuf,
+}
+
+fn roots() -> anyhow::Result<Vec<Root>> {
+    let metadata = metadata()?;
+    let mut roots = Vec::new();
+    for package in metadata["packages"].as_array().context("cargo metadata lists packages")? {
+        let name = package["name"].as_str().context("a package has a name")?;
+        for target in package["targets"].as_array().context("a package has targets")? {
+            let kinds = target["kind"].as_array().context("a target has kinds")?;
+            let is = |kind: &str| kinds.iter().any(|other| other == kind);
+            if name != "vouch-tests" && (is("lib") || is("bin")) {
+                let path = target["src_path"].as_str().context("src_path")?.into();
+                roots.push(Root { package: name.to_owned(), is_library: is("lib"), path });
+            }
+        }
+    }
+    Ok(roots)
 }
 
 /// Every crate of the workspace with the crates of the workspace it depends on.

@@ -12,6 +12,8 @@ use crate::arrows::Segments;
 pub(crate) struct Names {
     /// What it declares.
     pub(crate) items: BTreeSet<String>,
+    /// Structs, enums, traits and aliases among it.
+    pub(crate) types: BTreeSet<String>,
     /// What it declares for tests only: a path to it, behind `cfg(test)` as well, leads nowhere.
     pub(crate) only_for_tests: BTreeSet<String>,
     /// By the name that the import gives; a name may stand for a type and a function of two origins.
@@ -31,6 +33,9 @@ impl Names {
                 if tests {
                     names.only_for_tests.insert(name);
                 } else if !matches!(item, syn::Item::Mod(_)) {
+                    if is_type(item) {
+                        names.types.insert(name.clone());
+                    }
                     names.items.insert(name);
                 }
             }
@@ -174,6 +179,10 @@ fn attributes(item: &syn::Item) -> &[syn::Attribute] {
         syn::Item::Use(item) => &item.attrs,
         _ => &[],
     }
+}
+
+fn is_type(item: &syn::Item) -> bool {
+    matches!(item, syn::Item::Enum(_) | syn::Item::Struct(_) | syn::Item::Trait(_) | syn::Item::Type(_))
 }
 
 fn declared_name(item: &syn::Item) -> Option<String> {

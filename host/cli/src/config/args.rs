@@ -35,7 +35,8 @@ impl SettingArgs {
     /// The file, the environment and the flags together. Blocks for ever where the file is a pipe that nobody writes to.
     ///
     /// # Errors
-    /// [`Usage`](crate::failure::Usage): the file cannot be read, is no TOML, or has a key or a value that it cannot have.
+    /// [`WrongUsage`](crate::failure::WrongUsage): the file cannot be read, is no TOML, or has a key or a value that it
+    /// cannot have.
     pub(crate) fn resolve(&self) -> anyhow::Result<Resolved> {
         let file = self.config.as_deref().map(SettingsFile::read).transpose()?.unwrap_or_default();
         Ok(self.over(&file))

@@ -24,8 +24,8 @@ impl SettingsFile {
     /// Reads a file. Blocks for ever where it is a pipe that nobody writes to.
     ///
     /// # Errors
-    /// [`WrongUsage`], beginning with the path: the file cannot be read, is no TOML, has a key that does not exist or a value of
-    /// the wrong type, or is a pipe that was read before.
+    /// [`WrongUsage`], beginning with the path: the file cannot be read, is no TOML, has a key that does not exist or a
+    /// value of the wrong type, or is a pipe that was read before.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         let text = std::fs::read_to_string(path)

@@ -43,7 +43,7 @@ macro_rules! settings {
         /// Reads each setting by its form.
         ///
         /// # Errors
-        /// Of each: [`Usage`](crate::failure::Usage), the value is wrong; the text names where it stands.
+        /// Of each: [`WrongUsage`](crate::failure::WrongUsage), the value is wrong; the text names where it stands.
         impl Resolved {
             $(
                 $(#[doc = $text])+

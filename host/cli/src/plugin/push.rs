@@ -14,8 +14,8 @@ use crate::output;
 /// Uploads a file, and prints what the node found in it.
 ///
 /// # Errors
-/// [`WrongUsage`]: the reference has a digest, which is not for the uploader to say. The file cannot be read, or the node
-/// refuses it.
+/// [`WrongUsage`]: the reference has a digest, which is not for the uploader to say. The file cannot be read, or the
+/// node refuses it.
 pub(super) fn push(reference: &ComponentReference, file: &Path, replace: bool, http: &HttpArgs) -> anyhow::Result<()> {
     let Version::Tag(tag) = &reference.version else {
         return Err(WrongUsage::error("a component is pushed under a tag, NAME:TAG; the node computes its digest"));

@@ -161,8 +161,8 @@ fn host_of(address: &str) -> &str {
 /// Opens an HTTP/2 connection in plain text.
 ///
 /// # Errors
-/// [`WrongUsage`]: the address is none. A [`Problem`](crate::failure::Problem) that says how to start or name a node: nobody
-/// answers there.
+/// [`WrongUsage`]: the address is none. A [`ProblemAnswer`](crate::failure::ProblemAnswer) that says how to start or
+/// name a node: nobody answers there.
 pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
     let host = host_of(address);
     if host.is_empty() || host.contains(['/', ' ', '@']) || !host.contains(':') {

@@ -1,8 +1,8 @@
 //! What a node is started with: every setting read, and all that can be checked before anything is taken or made.
 //!
 //! Each value is read by its form in the table (`config::table`), which holds it to its own bounds. What is checked
-//! here and in [`ServeSettings::check`] is what no value can tell by itself: settings that contradict each other, files, and
-//! what the machine has.
+//! here and in [`ServeSettings::check`] is what no value can tell by itself: settings that contradict each other,
+//! files, and what the machine has.
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -53,7 +53,8 @@ impl ProcessSignals {
         Ok(Self { stop, hangup, user: [listen(SignalKind::user_defined1())?, listen(SignalKind::user_defined2())?] })
     }
 
-    /// The next thing to do. Nothing is lost when this is dropped while it waits; after [`SignalOrder::Stop`] it is not asked again.
+    /// The next thing to do. Nothing is lost when this is dropped while it waits; after [`SignalOrder::Stop`] it is not
+    /// asked again.
     pub(super) async fn next(&mut self) -> SignalOrder {
         let [first, second] = &mut self.user;
         loop {

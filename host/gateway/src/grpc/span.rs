@@ -31,8 +31,11 @@ pub(super) fn told() -> bool {
 
 /// A call under way: which one, whose, and its span.
 pub(super) struct CallUnderWay<'a> {
+    /// Which one.
     pub(super) method: Method,
+    /// Whose.
     pub(super) caller: CallMetadata<'a>,
+    /// What is logged while it runs says this of it.
     pub(super) span: Span,
 }
 

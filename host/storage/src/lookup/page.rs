@@ -53,7 +53,8 @@ impl Pages {
     /// Reads one page and compares it with its checksum.
     ///
     /// # Errors
-    /// [`LookupFault::Page`] where it is not as it was written, [`LookupFault::Io`] where it cannot be read or lies behind the end.
+    /// [`LookupFault::Page`] where it is not as it was written, [`LookupFault::Io`] where it cannot be read or lies
+    /// behind the end.
     pub(super) fn read(&self, page: u64) -> Result<LookupPage, LookupFault> {
         let mut bytes = [0; PAGE_LEN];
         // Beyond the end it is an error, too: counts of pages come from the file.
