@@ -119,6 +119,14 @@ struct TopicPart {
     without_checker: bool,
 }
 
+/// What comes first in a topic, of what is not being asked about.
+enum First {
+    /// This transaction, which has been due since then.
+    Due(Millis, HalfPosition),
+    /// Nothing is due before this time; nothing ever is if there is none.
+    Later(Option<Millis>),
+}
+
 /// The leader's side of checking.
 pub struct Schedule {
     tracked: HashMap<HalfPosition, Tracked>,
@@ -200,13 +208,12 @@ impl Schedule {
         let mut with_work = Vec::new();
         self.busy_topics = 0;
         for id in self.topics_in_turn(state) {
-            let first = self.first(state, id, now).map(|(at, _)| at);
-            let is_due = first.is_some_and(|at| at <= now);
+            let first = self.first(state, id, now);
+            let is_due = matches!(first, First::Due(..));
             self.busy_topics += usize::from(is_due || self.topics.get(&id).is_some_and(|part| part.asks > 0));
-            if is_due {
-                with_work.push(id);
-            } else {
-                next = earlier(next, first);
+            match first {
+                First::Due(..) => with_work.push(id),
+                First::Later(at) => next = earlier(next, at),
             }
         }
         let mut turn_given = false;
@@ -217,12 +224,12 @@ impl Schedule {
             // Due, and nobody to ask: attempts do not move. A new producer or binding wakes the runner.
             let Some(checker) = checker else { continue };
             due.extend(self.take_from(state, id, &topic.name, &checker, now));
-            let first = self.first(state, id, now).map(|(at, _)| at);
-            if self.asks >= self.asks_max && first.is_some_and(|at| at <= now) && !turn_given {
+            match self.first(state, id, now) {
                 // The end of an ask wakes the runner, and this topic goes first.
-                (self.turn, turn_given) = (id, true);
+                First::Due(..) if self.asks >= self.asks_max && !turn_given => (self.turn, turn_given) = (id, true),
+                First::Due(..) => {}
+                First::Later(at) => next = earlier(next, at),
             }
-            next = earlier(next, first.filter(|at| *at > now));
         }
         (due, next)
     }
@@ -236,9 +243,9 @@ impl Schedule {
         now: Millis,
     ) -> Vec<Due> {
         let mut due = Vec::new();
-        while self.has_room(id) {
-            let first = self.first(state, id, now).filter(|(at, _)| *at <= now);
-            let Some((at, transaction)) = first else { break };
+        while self.has_room(id)
+            && let First::Due(at, transaction) = self.first(state, id, now)
+        {
             if !self.tracked.contains_key(&transaction) {
                 self.topics.entry(id).or_default().cursor = Some((at, transaction));
             }
@@ -273,8 +280,8 @@ impl Schedule {
     }
 
     /// The transaction that is due first, of those that are not being asked about, and when that is. One that has to
-    /// wait for its repetition is due then and not when the index says.
-    fn first(&mut self, state: &State, topic: TopicId, now: Millis) -> Option<(Millis, HalfPosition)> {
+    /// wait for its repetition is due then and not when the index says. Here and nowhere else is decided what is due.
+    fn first(&mut self, state: &State, topic: TopicId, now: Millis) -> First {
         let part = self.topics.entry(topic).or_default();
         let mut fresh = None;
         for (at, transaction) in state.open_transactions().due(topic, part.cursor) {
@@ -287,7 +294,10 @@ impl Schedule {
             }
         }
         // The one that waits longest goes first: those that get no answer again and again do not keep others waiting.
-        earlier(fresh, part.again.first().copied())
+        match earlier(fresh, part.again.first().copied()) {
+            Some((at, transaction)) if at <= now => First::Due(at, transaction),
+            later => First::Later(later.map(|(at, _)| at)),
+        }
     }
 
     fn ask(
@@ -301,7 +311,7 @@ impl Schedule {
         let before = self.remove(transaction);
         let open = state.open_transactions().get(transaction)?;
         if open.next_due > now {
-            // Its time changed while it waited to be asked about again: the index knows.
+            // Its checks were switched off while it waited to be asked about again: the index knows.
             self.due_changed(open.topic, open.next_due);
             return None;
         }

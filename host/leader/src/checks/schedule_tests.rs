@@ -39,13 +39,17 @@ impl Bench {
             with_checker: true,
         };
         for topic in 0..topics {
-            let step = std::time::Duration::from_millis(STEP_MS);
-            let transaction = CheckPolicy { immunity: step, interval: step, max_checks: 4, ..CheckPolicy::default() };
-            let config = TopicConfig { topic_type: TopicType::Transaction, transaction, ..TopicConfig::default() };
-            let name = ResourceName::plain(format!("t{topic}"));
-            bench.apply(&Record::TopicPut(TopicPut { name, config, expected_revision: None })).unwrap();
+            bench.put_topic(topic, 4);
         }
         bench
+    }
+
+    fn put_topic(&mut self, number: u32, max_checks: u32) {
+        let step = std::time::Duration::from_millis(STEP_MS);
+        let transaction = CheckPolicy { immunity: step, interval: step, max_checks, ..CheckPolicy::default() };
+        let config = TopicConfig { topic_type: TopicType::Transaction, transaction, ..TopicConfig::default() };
+        let name = ResourceName::plain(format!("t{number}"));
+        self.apply(&Record::TopicPut(TopicPut { name, config, expected_revision: None })).unwrap();
     }
 
     fn topic(&self, number: u32) -> TopicId {
@@ -66,6 +70,10 @@ impl Bench {
     }
 
     fn open(&mut self, topic: TopicId) -> HalfPosition {
+        self.open_with(topic, CheckOverrides::default())
+    }
+
+    fn open_with(&mut self, topic: TopicId, checks: CheckOverrides) -> HalfPosition {
         let message = NewMessage {
             message_id: format!("m{}", self.position),
             tag: None,
@@ -83,7 +91,7 @@ impl Bench {
         };
         let mut bytes = Vec::new();
         let place = MessagePlace { topic, queue: 0, stored_at: self.now };
-        encode_message(&mut bytes, place, "producer", &message, CheckOverrides::default());
+        encode_message(&mut bytes, place, "producer", &message, checks);
         let record = Record::decode(&Frame::split(&bytes).unwrap().0).unwrap();
         match self.apply(&record).unwrap() {
             Applied::Prepared { transaction } => transaction,
@@ -173,6 +181,58 @@ fn one_that_is_to_be_asked_again_is_not_found_a_second_time_when_the_index_is_re
         bench.pass(1000);
     }
     assert_eq!(bench.taken(), [transaction], "its place was given back each time");
+}
+
+#[test]
+fn those_that_are_due_take_none_along_that_is_not() {
+    let mut bench = Bench::new(10, 10, 1);
+    let topic = bench.topic(0);
+    let again = bench.open(topic);
+    bench.pass(STEP_MS);
+    let due = bench.take().0.remove(0);
+    bench.schedule.ask_again(&due, bench.now.plus_ms(1001));
+    let first = bench.open(topic);
+    bench.pass(1);
+    let last = bench.open(topic);
+    bench.pass(999);
+    assert_eq!(bench.take().1, Some(bench.now.plus_ms(1)), "none is due");
+    bench.pass(1);
+    assert_eq!(bench.taken(), [again]);
+    bench.pass(STEP_MS - 1001);
+    assert_eq!(bench.take().0.iter().map(|due| due.transaction).collect::<Vec<_>>(), [first]);
+    bench.pass(1);
+    assert_eq!(bench.taken(), [last]);
+}
+
+#[test]
+fn nobody_is_missed_in_a_topic_before_something_in_it_is_due() {
+    let mut bench = Bench::new(10, 10, 1);
+    let topic = bench.topic(0);
+    bench.open(topic);
+    bench.with_checker = false;
+    bench.pass(STEP_MS - 1);
+    assert_eq!(bench.take().1, Some(bench.now.plus_ms(1)));
+    assert!(!bench.schedule.is_without_checker(topic));
+    bench.pass(1);
+    bench.take();
+    assert!(bench.schedule.is_without_checker(topic));
+}
+
+#[test]
+fn one_whose_checks_were_switched_off_while_it_waited_is_asked_when_they_are_on_again() {
+    let mut bench = Bench::new(10, 10, 1);
+    let topic = bench.topic(0);
+    let switched = bench.open(topic);
+    let asked_anyway = bench.open_with(topic, CheckOverrides { max: Some(4), ..CheckOverrides::default() });
+    bench.pass(STEP_MS);
+    for due in bench.take().0 {
+        assert_eq!(bench.no_answer(&due), Some(1));
+    }
+    bench.put_topic(0, 0);
+    bench.pass(STEP_MS);
+    assert_eq!(bench.taken(), [asked_anyway]);
+    bench.put_topic(0, 4);
+    assert_eq!(bench.taken(), [switched]);
 }
 
 #[test]
