@@ -59,7 +59,9 @@ impl Core {
 
     /// Lets what was proposed be written, and then what it leased be handed out.
     pub(super) fn write_batch(&mut self) {
-        self.write_mark(!self.batch.is_empty());
+        // A leap that is still to be written covers what came before as well as records do that follow.
+        let leaps = self.to_write.iter().any(|next| matches!(next, ToWrite::Leap(..)));
+        self.write_mark(leaps || !self.batch.is_empty());
         let mut batch = std::mem::take(&mut self.batch).into_iter().peekable();
         while batch.peek().is_some() {
             let mut len = 0;

@@ -150,6 +150,13 @@ impl Bench {
         self.log.idle = false;
     }
 
+    /// The same in a turn in which the clock says this.
+    pub(super) fn idle_with(&mut self, clock: ClockSays) {
+        self.log.idle = true;
+        self.turn_with(clock);
+        self.log.idle = false;
+    }
+
     /// All that was written is durable, and the log is about to close.
     pub(super) fn cover_end(&mut self) {
         self.core.begin_turn(self.now(), standing(&self.log));

@@ -84,6 +84,19 @@ fn an_idle_log_gets_one_mark_and_none_where_records_follow_at_once() {
 }
 
 #[test]
+fn a_leap_covers_what_came_before_it_and_gets_a_mark_itself_when_the_log_is_idle_behind_it() {
+    let mut bench = Bench::new();
+    topic_and_group(&mut bench);
+    let before = bench.entries().len();
+    let (from, to) = (bench.now().time, bench.now().time.plus_ms(HOUR_MS));
+    bench.idle_with(ClockSays { leap: Some(Ahead { from, to }), agreed: false });
+    assert_eq!(bench.entries()[before..], [(EntryKind::Records, to)]);
+    bench.sync();
+    bench.idle();
+    assert_eq!(bench.entries()[before..], [(EntryKind::Records, to), (EntryKind::Mark, to)]);
+}
+
+#[test]
 fn a_mark_for_which_there_is_no_room_is_tried_again_a_second_later() {
     let mut bench = Bench::new();
     let tried = |bench: &Bench| bench.trace.iter().filter(|told| told.contains("Mark")).count();
