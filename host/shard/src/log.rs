@@ -122,3 +122,39 @@ impl Log {
         self.appender.map_or(Ok(()), |appender| appender.close().map(drop))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vouch_broker::Millis;
+    use vouch_commitlog::simulated::{Image, SimDisk, SimFault, Steps, open};
+    use vouch_commitlog::{EntryHeader, EntryKind, LogConfig, Shortage};
+
+    use super::*;
+    use crate::core::{Claim, Hearer, Proposal};
+
+    fn entry(index: u64) -> EntryToAppend {
+        let header = EntryHeader { term: 1, index, leader_time_ms: Millis(1).0, kind: EntryKind::Records };
+        let proposal = Proposal { records: vec![1; 1000], told: Hearer::Nobody, cost: 0, claim: Claim::Reserve };
+        EntryToAppend { header, proposals: vec![proposal] }
+    }
+
+    #[test]
+    fn a_log_that_was_let_go_is_short_of_nothing_any_more() {
+        let disk = SimDisk::new(Image::new());
+        let config = LogConfig { segment_size: 16 << 10, zero_ahead: 4 << 10, ..LogConfig::new("log", [1; 16], 0) };
+        let (appender, reader, _) = open(&disk, &config, drop, &mut |_| Ok(())).unwrap();
+        let mut log = Log::of(Output::Log { appender, reader, prepared: 4 << 10 }).log;
+        disk.inject(SimFault::NoSpace);
+        for index in 1.. {
+            Steps::fill(log.appender.as_ref().unwrap());
+            if log.standing().short.is_some() {
+                break;
+            }
+            log.append(&entry(index)).unwrap();
+        }
+        assert!(matches!(log.standing().short, Some((Shortage::Space, _))));
+        log.let_go();
+        let standing = log.standing();
+        assert!(standing.failed && standing.short.is_none(), "{:?}", standing.short);
+    }
+}
