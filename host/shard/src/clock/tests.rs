@@ -112,6 +112,9 @@ fn time_never_goes_back_between_threads() {
         // However the threads are scheduled, the clocks go on for some time, and are asked after that.
         while calls.load(Ordering::SeqCst) < 100_000 || n < 10_000 || latest.load(Ordering::SeqCst) <= 1_000_000 {
             n += 1;
+            if n == 10_000 {
+                before = calls.load(Ordering::SeqCst);
+            }
             match n % 500 {
                 0 => drop(clocks.wall.fetch_add(90_000_000, Ordering::SeqCst)),
                 250 => drop(clocks.wall.fetch_sub(90_000_000, Ordering::SeqCst)),
