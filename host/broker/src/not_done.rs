@@ -68,6 +68,12 @@ pub enum NothingStored {
     /// Certainly not accepted; the node serves a damaged log, of which only what is whole can be read.
     #[error("the log is damaged and this node only reads what is whole of it; nothing was stored: {0}")]
     ReadOnly(String),
+    /// Another member of the group leads, or nobody: ask that one, or wait until one is elected. Nothing was stored.
+    #[error("this node does not lead{}; nothing was stored, try again", leader.map(|node| format!(", node {node} does")).unwrap_or_default())]
+    NotLeading {
+        /// The id of the node that leads, if this one knows.
+        leader: Option<u64>,
+    },
     /// The node is stopping; nothing was stored.
     #[error("the node is stopping; nothing was stored, try again in a moment")]
     Stopping,

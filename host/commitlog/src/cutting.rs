@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 
 use crate::Operation;
 use crate::disk::{Disk, File};
-use crate::group_commit::Failure;
+use crate::group_commit::IoFailure;
 use crate::segment::file_name;
 
 /// Zeros written at once.
@@ -35,7 +35,7 @@ pub(crate) struct Doomed<'a> {
 
 impl Doomed<'_> {
     /// Takes it off the disk. When this returns, all of it is gone for good.
-    pub(crate) fn take_off(&self, disk: &dyn Disk) -> Result<(), Failure> {
+    pub(crate) fn take_off(&self, disk: &dyn Disk) -> Result<(), IoFailure> {
         #[cfg(test)]
         if crate::bugs::SUFFIX_NOT_CUT.injected() {
             return Ok(());
@@ -68,8 +68,8 @@ impl Doomed<'_> {
     }
 }
 
-fn failure(segment: u64, offset: u64, operation: Operation, cause: io::Error) -> Failure {
-    Failure { segment: file_name(segment), offset, operation, cause }
+fn failure(segment: u64, offset: u64, operation: Operation, cause: io::Error) -> IoFailure {
+    IoFailure { segment: file_name(segment), offset, operation, cause }
 }
 
 /// Overwrites a range with zeros.

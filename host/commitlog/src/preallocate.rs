@@ -213,14 +213,14 @@ impl Preallocator {
     }
 
     /// The same for the segment that comes next, where all of the current one is prepared.
-    pub(crate) fn ensure_next(&self, next: &WriteSegment, end: u64) -> Result<(), Failure> {
+    pub(crate) fn ensure_next(&self, next: &WriteSegment, end: u64) -> Result<(), IoFailure> {
         if end <= self.ready.load(Ordering::Acquire) {
             return Ok(());
         }
         self.prepare(&mut self.lock_urgently(), next, end)
     }
 
-    fn prepare(&self, frontier: &mut Frontier, segment: &WriteSegment, end: u64) -> Result<(), Failure> {
+    fn prepare(&self, frontier: &mut Frontier, segment: &WriteSegment, end: u64) -> Result<(), IoFailure> {
         let ready = self.ready.load(Ordering::Relaxed).max(self.factory.first_entry(segment.start));
         if end <= ready {
             return Ok(());

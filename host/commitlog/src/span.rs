@@ -113,6 +113,11 @@ impl EntrySpan {
         LogPosition(self.entry.header.position)
     }
 
+    /// Where the payload's first byte lies.
+    pub fn payload_position(&self) -> LogPosition {
+        LogPosition(self.entry.header.position + ENTRY_HEADER_LEN)
+    }
+
     /// First position after the entry.
     pub fn end(&self) -> LogPosition {
         LogPosition(self.entry.header.end())

@@ -101,6 +101,15 @@ impl Leader {
         }
     }
 
+    /// It leads no more: answers everybody who waits, those as well whose leases are on their way.
+    pub fn end(&mut self, why: &NothingStored) {
+        self.answer_all(|| Err(why.clone().into()));
+        self.sealed.push_back(std::mem::take(&mut self.deliveries));
+        while !self.sealed.is_empty() {
+            self.hand_out(Some(why));
+        }
+    }
+
     /// The consumer went away before it got its messages: they become visible at once, uncounted.
     pub fn not_taken(&mut self, turn: &Turn<'_>, batch: &Batch) {
         for message in &batch.messages {

@@ -101,6 +101,9 @@ fn nothing_stored(why: &NothingStored) -> ShownRefusal {
         NothingStored::ReadOnly(_) => {
             row(Code::HaNotAvailable, 503, "urn:vouch:error:read-only", "The node serves read-only")
         }
+        NothingStored::NotLeading { .. } => {
+            row(Code::HaNotAvailable, 503, "urn:vouch:error:not-leading", "Another node leads, or none")
+        }
         NothingStored::Stopping => row(Code::HaNotAvailable, 503, "urn:vouch:error:stopping", "The node is stopping"),
         NothingStored::TooMany(_) => too_many(),
         NothingStored::Internal(_) => internal(),
@@ -188,6 +191,7 @@ mod tests {
             (NotDone::Unknown("x".into()), 50401, 504),
             (NothingStored::Poisoned("x".into()).into(), 50002, 503),
             (NothingStored::ReadOnly("x".into()).into(), 50002, 503),
+            (NothingStored::NotLeading { leader: Some(2) }.into(), 50002, 503),
             (NothingStored::Stopping.into(), 50002, 503),
             (Refusal::Internal("x".into()).into(), 50001, 500),
         ]
@@ -218,6 +222,7 @@ mod tests {
             NotDone::NothingStored(NothingStored::StorageFull(_)) => 19,
             NotDone::NothingStored(NothingStored::ReadOnly(_)) => 20,
             NotDone::NothingStored(NothingStored::Short(_)) => 21,
+            NotDone::NothingStored(NothingStored::NotLeading { .. }) => 22,
         }
     }
 
@@ -234,7 +239,7 @@ mod tests {
             assert_eq!(*seen.entry(shown.urn).or_insert(position), position, "two errors share {}", shown.urn);
         }
         let positions: Vec<_> = seen.into_values().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-        assert_eq!(positions, (0..22).collect::<Vec<_>>(), "a variant is missing from the list above");
+        assert_eq!(positions, (0..23).collect::<Vec<_>>(), "a variant is missing from the list above");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::core::{Beginning, ClockSays, Command, Core, Event, Hearer, Moment, Re
 use crate::inbox::{Inbox, InboxContents};
 use crate::leadership::{Begun, Lead};
 use crate::log::{Log, Output, ShardBeginning};
+use crate::peers::Peers;
 use crate::signals::Signals;
 
 /// Hears how the log goes on in this life of the node.
@@ -47,6 +48,7 @@ pub(crate) struct Executor {
     inbox: Arc<Inbox>,
     signals: Arc<Signals>,
     outside: Surroundings,
+    peers: Arc<dyn Peers>,
     /// Whoever waits for the start.
     on_begun: Option<OnBegun>,
 }
@@ -58,15 +60,16 @@ impl Executor {
         inbox: Arc<Inbox>,
         signals: Arc<Signals>,
         members: Arc<dyn Members>,
-    ) -> Self {
-        let ShardBeginning { log, applied, reserve, replica, closed } = Log::of(output);
+        peers: Arc<dyn Peers>,
+    ) -> std::io::Result<Self> {
+        let ShardBeginning { log, applied, tail, reserve, replica, closed } = Log::of(output, &inbox)?;
         if let Some(why) = &closed {
             signals.close(why.clone());
         }
         let outside = Surroundings { signals: signals.clone(), members, reader: log.reader().cloned() };
         let now = Moment { time: signals.clock.now(), at: Instant::now() };
-        let beginning = Beginning { state, applied, log: log.standing(), reserve, replica, closed };
-        Self { core: Core::new(beginning, now), log, inbox, signals, outside, on_begun: None }
+        let beginning = Beginning { state, applied, log: log.standing(), tail, reserve, replica, closed };
+        Ok(Self { core: Core::new(beginning, now), log, inbox, signals, outside, peers, on_begun: None })
     }
 
     /// Runs until it is stopped; then the log is closed and everything proposed is answered. `lead`: from now on.
@@ -87,7 +90,12 @@ impl Executor {
                 if matches!(request, Request::Stop) {
                     stopping = true;
                 } else {
+                    let from_the_group = matches!(request, Request::Message(..));
                     self.tell(Event::Request(request));
+                    if from_the_group {
+                        // What it decided is done before it hears more.
+                        self.carry_out();
+                    }
                 }
             }
             let clock = self.core.second_is_over().then(|| self.ask_clock());
@@ -137,11 +145,14 @@ impl Executor {
     fn carry_out(&mut self) {
         while let Some(command) = self.core.next_command() {
             match command {
-                Command::SaveVote(vote) => {
-                    if let Err(why) = self.log.save_vote(vote) {
-                        self.tell(Event::Failed(why));
-                    }
-                }
+                Command::SaveVote(vote) => self.must(|log| log.save_vote(vote)),
+                Command::Cut { span, .. } => self.must(|log| log.cut(span)),
+                Command::AppendSpan(span) => self.must(|log| log.append_span(&span)),
+                Command::Send(message, places) => match self.log.spans(&places) {
+                    Ok(spans) => self.peers.send(message, spans),
+                    // The other member gets them from a leader whose disk is sound.
+                    Err(error) => tracing::error!(%error, "entries of the log cannot be read, and are not sent"),
+                },
                 Command::Append(entry) => {
                     let appended = self.log.append(&entry);
                     self.core.log_stands(self.log.standing());
@@ -158,7 +169,10 @@ impl Executor {
                         self.tell(Event::NotTaken(batch));
                     }
                 }
-                Command::Applied(to) => self.signals.snapshots.applied(to),
+                Command::Applied(commit) => {
+                    self.log.committed(commit);
+                    self.signals.snapshots.applied(commit.position);
+                }
                 Command::DirectoryChanged => self.signals.directory_changed(),
                 Command::ChecksChanged => self.signals.checks_changed.notify_one(),
                 Command::FollowClock(time) => self.signals.clock.follow(time),
@@ -172,6 +186,15 @@ impl Executor {
                 }
                 Command::Done(tell) => tell(),
             }
+        }
+    }
+
+    /// Does something without which nothing more may be promised.
+    fn must(&mut self, act: impl FnOnce(&mut Log) -> Result<(), String>) {
+        let done = act(&mut self.log);
+        self.core.log_stands(self.log.standing());
+        if let Err(why) = done {
+            self.tell(Event::Failed(why));
         }
     }
 

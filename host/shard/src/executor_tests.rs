@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vouch_broker::record::NodeStarted;
-use vouch_broker::{Millis, NotDone, NothingStored, State};
-use vouch_commitlog::{CommitLog, EntryHeader, EntryKind, LogConfig, LogReader};
+use vouch_broker::{Millis, NotDone, NothingStored, ShardId, State};
+use vouch_commitlog::{CommitLog, EntryHeader, EntryKind, LogConfig, LogReader, NoteFile};
 use vouch_leader::testing::Living;
-use vouch_storage::{Requests, VERSION};
+use vouch_storage::{LogName, ReplicaFile, Requests, VERSION};
 
 use super::*;
 use crate::clock::{Clock, SystemTimeSource};
 use crate::core::{Claim, Proposal, Standing};
 use crate::group::alone;
+use crate::peers::NoPeers;
 
 const CLUSTER: [u8; 16] = [7; 16];
 const SEGMENT: u64 = 4 << 20;
@@ -37,6 +38,10 @@ struct Start {
     begun: Receiver<Result<Begun, NotDone>>,
 }
 
+fn executor(output: Output, inbox: Arc<Inbox>, signals: Arc<Signals>) -> Executor {
+    Executor::new(State::default(), output, inbox, signals, Arc::new(Living::default()), Arc::new(NoPeers)).unwrap()
+}
+
 /// `uncovered`: there is an entry that asks for a mark.
 fn new_log(uncovered: bool) -> Start {
     let folder = tempfile::tempdir().unwrap();
@@ -49,8 +54,11 @@ fn new_log(uncovered: bool) -> Start {
         let header = EntryHeader { term: 1, index: 1, leader_time_ms: 1, kind: EntryKind::Records };
         appender.append(header, &[]).unwrap();
     }
-    let replica = Box::new(alone(&recovery).unwrap());
-    let output = Output::Log { appender, reader: reader.clone(), prepared: 1 << 20, replica };
+    let name = LogName { cluster_id: CLUSTER, shard: ShardId::FIRST };
+    let file = ReplicaFile::begin(NoteFile::open(folder.path(), "replica").unwrap(), name, &recovery).unwrap();
+    let (replica, file) = (Box::new(alone(&recovery, file.note()).unwrap()), Box::new(file));
+    let (log, base, tail) = (reader.clone(), recovery.checkpoint, Vec::new());
+    let output = Output::Log { appender, reader: log, prepared: 1 << 20, replica, file, base, tail };
     let clock = Clock::start(Millis(0), Arc::new(SystemTimeSource));
     let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND))));
     let (on_begun, begun) = sync_channel(1);
@@ -61,8 +69,7 @@ fn new_log(uncovered: bool) -> Start {
 #[test]
 fn who_waits_for_the_start_hears_of_it_when_the_first_records_are_durable_and_not_before() {
     let Start { _folder, output, reader, inbox, signals, lead, begun } = new_log(false);
-    let mut executor =
-        Executor::new(State::default(), output, inbox.clone(), signals.clone(), Arc::new(Living::default()));
+    let mut executor = executor(output, inbox.clone(), signals.clone());
     inbox.serve_here();
     executor.lead(lead.0, lead.1);
     let Standing { appended, applied, .. } = standing(&mut executor);
@@ -82,7 +89,7 @@ fn who_waits_for_the_start_hears_of_it_when_the_first_records_are_durable_and_no
 #[test]
 fn who_waits_for_a_start_that_the_log_refuses_hears_that_too() {
     let Start { _folder, output, inbox, signals, lead, begun, .. } = new_log(false);
-    let mut executor = Executor::new(State::default(), output, inbox, signals, Arc::new(Living::default()));
+    let mut executor = executor(output, inbox, signals);
     executor.tell(Event::Request(Request::Fence("the folder is gone".to_owned(), Box::new(|| ()))));
     executor.carry_out();
     executor.lead(lead.0, lead.1);
@@ -95,7 +102,7 @@ fn who_waits_for_a_start_that_the_log_refuses_hears_that_too() {
 fn a_shard_that_does_not_lead_writes_nothing() {
     let Start { _folder, output, reader, inbox, signals, .. } = new_log(true);
     let begin = reader.end();
-    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Living::default()));
+    let mut executor = executor(output, inbox.clone(), signals);
     let mut records = Vec::new();
     NodeStarted { version: VERSION.to_owned() }.encode(&mut records);
     let proposal = Proposal { records, told: Hearer::Nobody, cost: 0, claim: Claim::Reserve };
@@ -110,7 +117,7 @@ fn a_shard_that_does_not_lead_writes_nothing() {
 #[test]
 fn a_fence_that_comes_while_a_shard_stops_keeps_it_from_writing_even_the_mark_of_the_end() {
     let Start { _folder, output, reader, inbox, signals, lead, begun: _begun } = new_log(false);
-    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Living::default()));
+    let mut executor = executor(output, inbox.clone(), signals);
     inbox.serve_here();
     executor.lead(lead.0, lead.1);
     let begun_at = reader.end();
@@ -124,7 +131,7 @@ fn a_fence_that_comes_while_a_shard_stops_keeps_it_from_writing_even_the_mark_of
 #[test]
 fn a_shard_that_stopped_writing_for_a_lost_part_still_covers_the_end_of_its_log() {
     let Start { _folder, output, reader, inbox, signals, lead, begun: _begun } = new_log(false);
-    let mut executor = Executor::new(State::default(), output, inbox.clone(), signals, Arc::new(Living::default()));
+    let mut executor = executor(output, inbox.clone(), signals);
     inbox.serve_here();
     executor.lead(lead.0, lead.1);
     let begun_at = reader.end();

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use vouch_commitlog::{LogPosition, Recovery};
 use vouch_consensus::{Beginning, Broken, EntryId, Members, NodeId, Pace, Replica, Vote};
+use vouch_storage::ReplicaNote;
 
 use crate::core::Body;
 
@@ -14,18 +15,18 @@ const PACE: Pace = Pace { election: 10, heartbeat: 2 };
 ///
 /// # Errors
 /// What is given cannot be.
-pub fn alone(recovery: &Recovery) -> Result<Replica<Body>, Broken> {
-    behind(EntryId { index: recovery.last_index, term: recovery.last_term }, recovery.end)
+pub fn alone(recovery: &Recovery, note: &ReplicaNote) -> Result<Replica<Body>, Broken> {
+    let vote = Vote { term: note.term, given_to: note.vote };
+    behind(EntryId { index: recovery.last_index, term: recovery.last_term }, recovery.end, vote)
 }
 
 /// The replica of a group of one whose log ends with this entry.
-pub(crate) fn behind(last: EntryId, end: LogPosition) -> Result<Replica<Body>, Broken> {
+pub(crate) fn behind(last: EntryId, end: LogPosition, vote: Vote) -> Result<Replica<Body>, Broken> {
     let node = NodeId::FIRST;
     Replica::new(Beginning {
         node,
         members: Members::voters([node]),
-        // Terms never sink.
-        vote: Vote { term: last.term, given_to: None },
+        vote,
         applied: last.index,
         commit: last.index,
         before: last,

@@ -13,6 +13,7 @@ use crate::executor::{Executor, OnBegun};
 use crate::inbox::Inbox;
 use crate::leadership::Lead;
 use crate::log::Output;
+use crate::peers::Peers;
 use crate::reply::{Reply, WaitingTask};
 use crate::signals::Signals;
 
@@ -55,8 +56,9 @@ impl Shard {
         inbox: Arc<Inbox>,
         signals: Arc<Signals>,
         members: Arc<dyn Members>,
+        peers: Arc<dyn Peers>,
     ) -> std::io::Result<Self> {
-        let executor = Executor::new(state, output, inbox.clone(), signals.clone(), members);
+        let executor = Executor::new(state, output, inbox.clone(), signals.clone(), members, peers)?;
         let ending = Ending { inbox: inbox.clone(), signals };
         let run = move || {
             let _ending = ending;

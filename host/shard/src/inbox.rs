@@ -126,6 +126,12 @@ impl Inbox {
         self.wake();
     }
 
+    /// Something that the log relies on failed, for this reason; called from any thread.
+    pub(crate) fn fail(&self, reason: String) {
+        self.waiting().poisoned.get_or_insert(reason);
+        self.wake();
+    }
+
     fn wake(&self) {
         if self.asleep.swap(false, Ordering::AcqRel)
             && let Some(executor) = self.executor.lock().unwrap_or_else(PoisonError::into_inner).as_ref()

@@ -12,6 +12,8 @@ mod handle;
 mod inbox;
 mod leadership;
 mod log;
+mod noting;
+mod peers;
 mod reply;
 mod signals;
 
@@ -22,4 +24,5 @@ pub use handle::Shard;
 pub use inbox::Inbox;
 pub use leadership::{Begun, Lead};
 pub use log::Output;
+pub use peers::{NoPeers, Peers};
 pub use signals::Signals;

@@ -1,11 +1,17 @@
 //! The log of a shard, as its executor writes it.
 
-use vouch_broker::NothingStored;
-use vouch_commitlog::{AppendError, Appended, Appender, LogPosition, LogReader};
+use std::sync::Arc;
 
+use vouch_broker::NothingStored;
+use vouch_commitlog::{
+    AppendError, Appended, Appender, Checkpoint, Entry, EntrySpan, LogPosition, LogReader, ReadError,
+};
 use vouch_consensus::{Replica, Vote};
+use vouch_storage::{Committed, NotedCut, ReplicaFile};
 
 use crate::core::{Body, EntryToAppend, LogStanding};
+use crate::inbox::Inbox;
+use crate::noting::Noting;
 
 /// Space of the log that sends leave to what ends transactions, acknowledges or makes room when the disk is full: some
 /// hundred thousand such records. At most half of what is prepared ahead.
@@ -23,6 +29,12 @@ pub enum Output {
         prepared: u64,
         /// Its part in its group.
         replica: Box<Replica<Body>>,
+        /// What it notes beside the log.
+        file: Box<ReplicaFile>,
+        /// The last entry that is applied: nothing before it is ever cut off.
+        base: Option<Checkpoint>,
+        /// The entries behind that.
+        tail: Vec<Entry>,
     },
     /// Nowhere: the log is damaged and only read.
     Refused {
@@ -42,6 +54,12 @@ pub(crate) struct Log {
     /// `None`: the log is only read, or was let go.
     appender: Option<Appender>,
     reader: Option<LogReader>,
+    /// `None`: nothing is noted.
+    noting: Option<Noting>,
+    /// How far it is known to be committed.
+    commit: Option<Committed>,
+    /// The entry behind which it began in this life; `None` at the very beginning.
+    base: Option<Checkpoint>,
     /// How it stands where there is no appender.
     fixed: LogStanding,
 }
@@ -50,6 +68,7 @@ pub(crate) struct Log {
 pub(crate) struct ShardBeginning {
     pub(crate) log: Log,
     pub(crate) applied: LogPosition,
+    pub(crate) tail: Vec<Entry>,
     pub(crate) reserve: u64,
     pub(crate) replica: Option<Replica<Body>>,
     pub(crate) closed: Option<NothingStored>,
@@ -60,19 +79,34 @@ fn fixed(appended: LogPosition, durable: LogPosition) -> LogStanding {
 }
 
 impl Log {
-    pub(crate) fn of(output: Output) -> ShardBeginning {
-        match output {
-            Output::Log { appender, reader, prepared, replica } => {
-                // What was recovered is durable and applied before the executor begins.
-                let applied = appender.appended();
-                let log = Self { fixed: fixed(applied, applied), appender: Some(appender), reader: Some(reader) };
-                ShardBeginning { log, applied, reserve: RESERVE_BYTES.min(prepared / 2), replica: Some(*replica), closed: None }
+    /// `inbox` hears if something cannot be noted beside the log.
+    ///
+    /// # Errors
+    /// The system gave no thread.
+    pub(crate) fn of(output: Output, inbox: &Arc<Inbox>) -> std::io::Result<ShardBeginning> {
+        Ok(match output {
+            Output::Log { appender, reader, prepared, replica, file, base, tail } => {
+                // What was recovered is durable before the executor begins, and applied but for the tail.
+                let end = appender.appended();
+                let log = Self {
+                    noting: Some(Noting::start(*file, inbox.clone())?),
+                    commit: None,
+                    base,
+                    fixed: fixed(end, end),
+                    appender: Some(appender),
+                    reader: Some(reader),
+                };
+                let applied = tail.first().and(base).map_or(end, |base| base.end);
+                let reserve = RESERVE_BYTES.min(prepared / 2);
+                ShardBeginning { log, applied, tail, reserve, replica: Some(*replica), closed: None }
             }
             Output::Refused { why, appended, durable, applied } => {
-                let log = Self { appender: None, reader: None, fixed: fixed(appended, durable) };
-                ShardBeginning { log, applied, reserve: 0, replica: None, closed: Some(why) }
+                let fixed = fixed(appended, durable);
+                let log = Self { appender: None, reader: None, noting: None, commit: None, base: None, fixed };
+                let (tail, reserve, replica) = (Vec::new(), 0, None);
+                ShardBeginning { log, applied, tail, reserve, replica, closed: Some(why) }
             }
-        }
+        })
     }
 
     /// Reads what was appended; nothing where nothing is.
@@ -107,43 +141,99 @@ impl Log {
     ///
     /// # Errors
     /// Why not, in a sentence.
-    pub(crate) fn save_vote(&mut self, _: Vote) -> Result<(), String> {
-        Ok(())
+    pub(crate) fn save_vote(&mut self, vote: Vote) -> Result<(), String> {
+        let Some(noting) = &self.noting else { return Err("the log is only read".to_owned()) };
+        noting.save_vote(vote).map_err(|error| format!("a vote cannot be noted: {error}"))
+    }
+
+    /// Appends an entry of a leader, byte for byte.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub(crate) fn append_span(&mut self, span: &EntrySpan) -> Result<(), String> {
+        let Some(appender) = &mut self.appender else { return Err("the log is only read".to_owned()) };
+        appender.append_span(span).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Cuts off what lies behind an entry.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub(crate) fn cut(&mut self, span: Option<(LogPosition, LogPosition)>) -> Result<(), String> {
+        let (Some(appender), Some(noting), Some(reader)) = (&mut self.appender, &self.noting, &self.reader) else {
+            return Err("the log is only read".to_owned());
+        };
+        let last = match span {
+            Some((from, to)) => reader.span(from, to).map_err(|error| error.to_string())?.checkpoint(),
+            None => self.base.ok_or("nothing stays of the log, which no leader may ask for")?,
+        };
+        let cut = NotedCut { to: last.end, end: appender.appended() };
+        let cut = noting.cut(cut, || appender.cut(&last).map_err(std::io::Error::other));
+        cut.map_err(|error: std::io::Error| format!("the end of the log cannot be cut off: {error}"))
+    }
+
+    /// The entries in these places, with what goes in front of each.
+    pub(crate) fn spans(&self, places: &[(LogPosition, LogPosition)]) -> Result<Vec<EntrySpan>, ReadError> {
+        let reader = self.reader.as_ref().into_iter();
+        reader.flat_map(|reader| places.iter().map(|(from, to)| reader.span(*from, *to))).collect()
+    }
+
+    /// The log is committed up to there: its bytes stay, and that is noted some time later.
+    pub(crate) fn committed(&mut self, commit: Committed) {
+        let Some(appender) = &mut self.appender else { return };
+        appender.settle(commit.position);
+        self.commit = Some(commit);
+        if let Some(noting) = &self.noting {
+            noting.follow(appender.durable(), commit);
+        }
     }
 
     /// Ends the log's threads without another sync: nothing is written there any more.
     pub(crate) fn let_go(&mut self) {
         self.fixed = LogStanding { failed: true, short: None, ..self.standing() };
         drop(self.appender.take());
+        drop(self.noting.take());
     }
 
-    /// Makes all of it durable and closes it, if it is there.
+    /// Makes all of it durable, notes that, and closes it, if it is there.
     pub(crate) fn close(self) -> Result<(), AppendError> {
-        self.appender.map_or(Ok(()), |appender| appender.close().map(drop))
+        let end = self.appender.map(Appender::close).transpose()?;
+        if let Some(noting) = self.noting {
+            noting.end(end.zip(self.commit));
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use vouch_broker::Millis;
-    use vouch_commitlog::simulated::{Image, SimDisk, SimFault, Steps, open};
+    use vouch_broker::{Millis, ShardId};
+    use vouch_commitlog::simulated::{Image, SimDisk, SimFault, Steps, open, open_note};
     use vouch_commitlog::{EntryHeader, EntryKind, LogConfig, Shortage};
+
+    use vouch_storage::LogName;
 
     use super::*;
     use crate::core::{Claim, Hearer, Proposal};
+    use crate::group::alone;
 
     fn entry(index: u64) -> EntryToAppend {
         let header = EntryHeader { term: 1, index, leader_time_ms: Millis(1).0, kind: EntryKind::Records };
         let proposal = Proposal { records: vec![1; 1000], told: Hearer::Nobody, cost: 0, claim: Claim::Reserve };
-        EntryToAppend { header, proposals: vec![proposal] }
+        EntryToAppend { header, begins: false, proposals: vec![proposal] }
     }
 
     #[test]
     fn a_log_that_was_let_go_is_short_of_nothing_any_more() {
         let disk = SimDisk::new(Image::new());
         let config = LogConfig { segment_size: 16 << 10, zero_ahead: 4 << 10, ..LogConfig::new("log", [1; 16], 0) };
-        let (appender, reader, _) = open(&disk, &config, drop, &mut |_| Ok(())).unwrap();
-        let mut log = Log::of(Output::Log { appender, reader, prepared: 4 << 10 }).log;
+        let (appender, reader, recovery) = open(&disk, &config, drop, &mut |_| Ok(())).unwrap();
+        let name = LogName { cluster_id: [1; 16], shard: ShardId::FIRST };
+        let file = ReplicaFile::begin(open_note(&disk, "replica").unwrap(), name, &recovery).unwrap();
+        let (replica, file) = (Box::new(alone(&recovery, file.note()).unwrap()), Box::new(file));
+        let (prepared, base, tail) = (4 << 10, None, Vec::new());
+        let output = Output::Log { appender, reader, prepared, replica, file, base, tail };
+        let mut log = Log::of(output, &Arc::new(Inbox::new(1))).unwrap().log;
         disk.inject(SimFault::NoSpace);
         for index in 1.. {
             Steps::fill(log.appender.as_ref().unwrap());

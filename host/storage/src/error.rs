@@ -160,7 +160,7 @@ pub enum StartError {
     FirstRecords(NotDone),
     /// What was recovered is no beginning for a replica.
     #[error("the log cannot be led: {0}")]
-    Replica(String),
+    Group(String),
     /// The components' folder or engine does not start.
     #[error("plugins cannot run: {0}")]
     Plugins(String),

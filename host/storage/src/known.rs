@@ -8,7 +8,7 @@ use vouch_commitlog::{LogConfig, LogFolder, LogIdentity, LogPosition};
 use crate::error::{StartError, failed};
 use crate::folder::in_use;
 use crate::layout::ShardFolder;
-use crate::replica::{LogName, NotedCut, Replica, ReplicaNote};
+use crate::replica::{LogName, NotedCut, ReplicaFile, ReplicaNote};
 use crate::snapshots::Snapshots;
 
 /// What tells a torn tail from damage, as far as the log itself does not.
@@ -41,7 +41,7 @@ impl Known {
     /// The same of a shard's folder where nobody is at work but who asks.
     pub(crate) fn of_shard(folder: &ShardFolder, log: LogName, snapshots: &Snapshots) -> Result<Self, StartError> {
         let covered = snapshots.known_durable().map_err(failed("read", &folder.snapshots()))?;
-        let note = Replica::look(folder, log)?;
+        let note = ReplicaFile::look(folder, log)?;
         Ok(Self::of_note(note.as_ref()).and_durable(covered))
     }
 
@@ -93,7 +93,9 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::{Committed, NodeId};
+    use vouch_consensus::NodeId;
+
+    use crate::replica::Committed;
 
     fn note(member: bool) -> ReplicaNote {
         ReplicaNote {

@@ -40,11 +40,11 @@ pub use open::{Opened, OpenedLog, check_start, open};
 pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
 pub use replay::{UnreadableRecord, replay};
-pub use replica::{Committed, LogName, NodeId, NotedCut, Replica, ReplicaError, ReplicaNote};
+pub use replica::{Committed, LogName, NotedCut, ReplicaError, ReplicaFile, ReplicaNote};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};
 pub use snapshots::{
-    Bound, Bounds, CopyFate, DamagedCopy, Listeners, LoadedState, Requests, SnapshotFailure, Snapshots, Snapshotter,
-    StoredCopies, TakenSnapshot, verify_snapshots,
+    CopyFate, DamagedCopy, Listeners, LoadedState, Requests, SnapshotBound, SnapshotBounds, SnapshotFailure, Snapshots,
+    Snapshotter, StoredCopies, TakenSnapshot, verify_snapshots,
 };
 pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};

@@ -14,7 +14,7 @@ use crate::position::log_position;
 use crate::progress::{StartProgress, StartStep};
 use crate::recover::{RecoveredShard, recover};
 use crate::replay::check_feature_level;
-use crate::replica::{LogName, Replica};
+use crate::replica::{LogName, ReplicaFile};
 use crate::snapshots::Snapshots;
 
 /// A log with the state that it says.
@@ -51,7 +51,7 @@ pub enum OpenedLog {
         /// What the recovery found.
         recovery: Recovery,
         /// What the replica notes of itself. An incarnation of it has begun.
-        replica: Box<Replica>,
+        replica: Box<ReplicaFile>,
     },
     /// It is only read.
     Damaged(DamagedLog),
@@ -106,7 +106,7 @@ pub fn open(
             check_feature_level(&state)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
-            let replica = Box::new(Replica::of_shard(&config.folder(), name, &recovery)?);
+            let replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery)?);
             (state, logged, snapshot, reader, OpenedLog::Whole { appender, recovery, replica })
         }
         Err(damaged::ReadOnly { state, snapshot, reader, log }) => {

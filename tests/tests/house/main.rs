@@ -22,7 +22,8 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("vouch-broker", &[]),
     ("vouch-plugin", &["vouch-files"]),
     ("vouch-registry", &["vouch-files"]),
-    ("vouch-storage", &["vouch-commitlog", "vouch-broker", "vouch-registry", "vouch-files"]),
+    // Consensus for what a replica must never forget: its vote, and who it is.
+    ("vouch-storage", &["vouch-commitlog", "vouch-consensus", "vouch-broker", "vouch-registry", "vouch-files"]),
     ("vouch-protocol", &["vouch-broker"]),
     ("vouch-consensus", &[]),
     ("vouch-leader", &["vouch-broker"]),

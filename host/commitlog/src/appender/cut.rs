@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Appender, Tail};
 use crate::cutting::Doomed;
 use crate::format::{EntryKind, StoredHeader, StoredKind};
-use crate::group_commit::Failure;
-use crate::preallocate::{Call, PAGE};
+use crate::group_commit::IoFailure;
+use crate::preallocate::{PAGE, PreallocatorCall};
 use crate::segment::{WriteSegment, file_name};
 use crate::{Checkpoint, CutError, LogPosition, Operation, PoisonReport, Shortage};
 
@@ -91,7 +91,7 @@ impl Appender {
             Some(shortage) => CutError::Short { shortage, file: self.space.factory().disk.path(&file_name(start)) },
             None => {
                 let (segment, operation) = (file_name(start), Operation::Prepare);
-                self.commit.poison(Failure { segment, offset: 0, operation, cause }).into()
+                self.commit.poison(IoFailure { segment, offset: 0, operation, cause }).into()
             }
         })
     }
@@ -125,7 +125,7 @@ impl Appender {
         drop(space);
         (self.tail, self.segment) = (tail, segment.clone());
         self.commit.cut(to, segment);
-        self.space.send(Call::Fill);
+        self.space.send(PreallocatorCall::Fill);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::bugs::{self, Bug};
-use crate::simulated::{Fault, Image, LOSSES, Loss, Rng, SimDisk, open_note, read_note};
+use crate::simulated::{Image, LOSSES, PowerLoss, Rng, SimDisk, SimFault, open_note, read_note};
 
 const NAME: &str = "note";
 /// Notes of a life; enough for each slot to be written over twice.
@@ -62,7 +62,7 @@ impl Life {
         let mut ends = vec![("killed".to_owned(), self.disk.fork(events))];
         for loss in LOSSES {
             // Which sectors are lost is drawn.
-            let times = if matches!(loss, Loss::Sectors) { 4 } else { 1 };
+            let times = if matches!(loss, PowerLoss::Sectors) { 4 } else { 1 };
             for _ in 0..times {
                 let image = self.disk.after_power_cut(events, loss, rng);
                 ends.push((format!("{loss:?}"), SimDisk::new(image)));
@@ -113,7 +113,7 @@ fn violation() -> Option<String> {
 /// A write that fails, at every step; then another one, and a power cut.
 fn violation_of_a_fault() -> Option<String> {
     let mut rng = Rng::new(7);
-    for fault in [Fault::Write, Fault::Sync, Fault::SyncDirectory, Fault::NoSpace, Fault::Descriptors] {
+    for fault in [SimFault::Write, SimFault::Sync, SimFault::SyncDirectory, SimFault::NoSpace, SimFault::Descriptors] {
         for good in 0..3 {
             let disk = SimDisk::new(Image::new());
             let mut file = open_note(&disk, NAME).unwrap();
@@ -146,7 +146,7 @@ fn violation_of_a_fault() -> Option<String> {
                         Ok(file) => number(file.note()),
                         Err(error) => return Some(format!("{fault:?}, {told}: {error}")),
                     };
-                    let left = SimDisk::new(disk.after_power_cut(disk.events(), Loss::All, &mut rng));
+                    let left = SimDisk::new(disk.after_power_cut(disk.events(), PowerLoss::All, &mut rng));
                     let left = number(read_note(&left, NAME).unwrap().as_deref());
                     if found < durable || left < found {
                         return Some(format!(

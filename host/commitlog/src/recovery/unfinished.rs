@@ -3,7 +3,7 @@
 use super::Scan;
 use crate::cutting::Doomed;
 use crate::format::SEGMENT_HEADER_LEN;
-use crate::group_commit::Failure;
+use crate::group_commit::IoFailure;
 use crate::{OpenError, Operation, UnfinishedCut};
 
 impl Scan<'_> {
@@ -44,8 +44,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn not_finished(&self, failure: Failure) -> OpenError {
-        let Failure { segment, operation, cause, .. } = failure;
+    fn not_finished(&self, failure: IoFailure) -> OpenError {
+        let IoFailure { segment, operation, cause, .. } = failure;
         let action = match operation {
             Operation::Remove => "finish a cut by removing",
             Operation::Sync => "finish a cut by syncing",

@@ -395,7 +395,7 @@ impl Disk for SimDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.lock();
         state.enough(false)?;
-        if SimFile::take_fault(&mut state, Fault::Remove) {
+        if SimFile::take_fault(&mut state, SimFault::Remove) {
             return Err(io_error());
         }
         state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;

@@ -73,7 +73,10 @@ impl Platter {
                 let file = &mut self.files[*inode];
                 file.adrift.append(&mut file.pending);
             }
-            DiskEvent::Reported { .. } | DiskEvent::Cut { .. } | DiskEvent::ReleaseAsked { .. } | DiskEvent::Released { .. } => {}
+            DiskEvent::Reported { .. }
+            | DiskEvent::Cut { .. }
+            | DiskEvent::ReleaseAsked { .. }
+            | DiskEvent::Released { .. } => {}
         }
     }
 

@@ -4,7 +4,7 @@ use super::driver::{Opened, Run, SEGMENT, open_disk, replica};
 use super::recycled;
 use crate::format::SEGMENT_HEADER_LEN;
 use crate::segment::{file_name, parse_file_name};
-use crate::simulated::{Fault, Image, LOSSES, Loss, Rng, SimDisk};
+use crate::simulated::{Image, LOSSES, PowerLoss, Rng, SimDisk, SimFault};
 use crate::{
     Checkpoint, CutError, Durable, Entry, EntryKind, LogConfig, LogPosition, Operation, Settles, Shortage,
     UnfinishedCut,
@@ -78,7 +78,7 @@ fn a_log_that_was_cut_behind_any_entry_is_as_if_the_rest_had_never_been() {
             run.settle();
             let events = run.log.disk.events();
             let opened =
-                open_disk(SimDisk::new(run.log.disk.after_power_cut(events, Loss::All, &mut run.rng)), &replica());
+                open_disk(SimDisk::new(run.log.disk.after_power_cut(events, PowerLoss::All, &mut run.rng)), &replica());
             assert_eq!(opened.unwrap().entries, entries(&run), "seed {seed}, {kept} kept");
         }
     }
@@ -218,10 +218,10 @@ fn a_segment_that_holds_what_may_be_cut_off_is_not_released() {
 #[test]
 fn whatever_fails_during_a_cut_ends_the_log_and_the_next_start_finishes_it() {
     for (fault, operation) in [
-        (Fault::WriteOfZeros, Operation::Write),
-        (Fault::Sync, Operation::Sync),
-        (Fault::Remove, Operation::Remove),
-        (Fault::SyncDirectory, Operation::Remove),
+        (SimFault::WriteOfZeros, Operation::Write),
+        (SimFault::Sync, Operation::Sync),
+        (SimFault::Remove, Operation::Remove),
+        (SimFault::SyncDirectory, Operation::Remove),
     ] {
         let mut run = some_log(4);
         run.settle();
@@ -244,7 +244,7 @@ fn a_cut_that_lacks_descriptors_changes_nothing_and_is_tried_again() {
     let mut run = some_log(6);
     run.settle();
     let (events, end) = (run.log.disk.events(), run.log.appender.appended());
-    run.log.disk.inject(Fault::Descriptors);
+    run.log.disk.inject(SimFault::Descriptors);
     let error = run.log.appender.cut(&run.submitted[2].checkpoint).unwrap_err();
     assert!(matches!(error, CutError::Short { shortage: Shortage::Descriptors, .. }), "{error}");
     assert_eq!((run.log.disk.events(), run.log.appender.appended()), (events, end));

@@ -135,10 +135,10 @@ impl Run {
     pub(super) fn cut(&mut self, kept: usize) -> Result<(), CutError> {
         let last = self.submitted[kept - 1].checkpoint;
         let note = UnfinishedCut { to: last.end, end: self.log.appender.appended() };
-        self.log.disk.record(Event::Cut { to: last.end.0 });
+        self.log.disk.record(DiskEvent::Cut { to: last.end.0 });
         let began = self.log.disk.events();
         self.log.appender.cut(&last)?;
-        self.log.disk.record(Event::Cut { to: last.end.0 });
+        self.log.disk.record(DiskEvent::Cut { to: last.end.0 });
         let before = self.submitted.clone();
         self.submitted.truncate(kept);
         self.cuts.push(CutDone { began, ended: self.log.disk.events(), note, before });

@@ -4,7 +4,7 @@ use super::cutting::{segments, some_log};
 use super::driver::{Run, SEGMENT, config, replica};
 use super::recycled;
 use crate::format::{ENTRY_HEADER_LEN, SEGMENT_HEADER_LEN, StoredHeader, StoredKind, checksum_seed};
-use crate::simulated::{Fault, Image, Rng, SimDisk};
+use crate::simulated::{Image, Rng, SimDisk, SimFault};
 use crate::{
     AppendError, AppendSpanError, EntryHeader, EntryKind, EntrySpan, LogConfig, LogIdentity, LogPosition, LogReader,
     ReadError, SpanError,
@@ -210,7 +210,8 @@ fn what_there_is_no_space_for_is_refused_as_a_whole() {
         let short_at = follower.rng.below(all.len() as u64) as usize;
         for (number, span) in all.iter().enumerate() {
             if number >= short_at && follower.rng.chance(2) {
-                let fault = [Fault::NoSpace, Fault::Descriptors, Fault::Memory][follower.rng.below(3) as usize];
+                let fault =
+                    [SimFault::NoSpace, SimFault::Descriptors, SimFault::Memory][follower.rng.below(3) as usize];
                 follower.log.disk.inject(fault);
             }
             let end = follower.log.appender.appended();

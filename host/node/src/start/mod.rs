@@ -17,7 +17,7 @@ use crate::stopping::Stopping;
 use crate::{NodeConfig, components};
 use parts::NodeParts;
 use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
-use vouch_shard::{Inbox, Shard, Signals};
+use vouch_shard::{Inbox, NoPeers, Shard, Signals};
 use writing::{Begin, read_only, tell_recovery};
 
 /// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
@@ -70,7 +70,7 @@ impl Node {
         let signals = Arc::new(Signals::new(clock, requests));
         let sessions = Arc::<Sessions>::default();
         let (shard, init, served, scrub) = match log {
-            OpenedLog::Whole { appender, recovery, .. } => {
+            OpenedLog::Whole { appender, recovery, replica } => {
                 tell_recovery(&recovery, snapshot);
                 components::remove_unused(&store, state.plugins());
                 let begin = Begin {
@@ -83,7 +83,7 @@ impl Node {
                     signals: &signals,
                     sessions: &sessions,
                 };
-                let writing = begin.writing(appender, recovery, snapshots, &lookups);
+                let writing = begin.writing(appender, recovery, replica, snapshots, &lookups);
                 // What failed leaves nothing behind that writes to a folder which is let go.
                 let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;
                 if passed_over {
@@ -95,7 +95,8 @@ impl Node {
             }
             OpenedLog::Damaged(damaged) => {
                 let init = state.cluster().init.clone().expect("what is certain of a log has its first record");
-                let shard = Shard::start(state, read_only(&damaged), None, inbox, signals.clone(), sessions.clone());
+                let (output, peers) = (read_only(&damaged), Arc::new(NoPeers));
+                let shard = Shard::start(state, output, None, inbox, signals.clone(), sessions.clone(), peers);
                 (shard.map_err(StartError::Thread)?, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
             }
         };

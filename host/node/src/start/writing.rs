@@ -6,13 +6,13 @@ use std::sync::mpsc::sync_channel;
 use vouch_broker::{NothingStored, State};
 use vouch_commitlog::{Appender, LogPosition, LogReader, Recovery};
 use vouch_storage::{
-    DamagedLog, Folders, Listeners, Lookups, Scrub, ScrubbedFiles, Snapshots, Snapshotter, StartError,
+    DamagedLog, Folders, Listeners, Lookups, ReplicaFile, Scrub, ScrubbedFiles, Snapshots, Snapshotter, StartError,
 };
 
 use crate::NodeConfig;
 use crate::served::Upkeep;
 use crate::sessions::Sessions;
-use vouch_shard::{Begun, Inbox, Lead, Output, Request, Shard, Signals};
+use vouch_shard::{Begun, Inbox, Lead, NoPeers, Output, Request, Shard, Signals};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
@@ -64,6 +64,7 @@ impl Begin<'_> {
         self,
         appender: Appender,
         recovery: Recovery,
+        file: Box<ReplicaFile>,
         snapshots: Snapshots,
         lookups: &Lookups,
     ) -> Result<(Shard, Begun, Upkeep), StartError> {
@@ -71,15 +72,17 @@ impl Begin<'_> {
         let housekeeping = appender.housekeeping();
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = config.zero_ahead.min(segment_size);
-        let replica =
-            Box::new(vouch_shard::alone(&recovery).map_err(|broken| StartError::Replica(broken.to_string()))?);
-        let output = Output::Log { appender, reader: reader.clone(), prepared, replica };
+        let alone = vouch_shard::alone(&recovery, file.note());
+        let replica = Box::new(alone.map_err(|broken| StartError::Group(broken.to_string()))?);
+        let (reader_of_shard, base, tail) = (reader.clone(), recovery.checkpoint, Vec::new());
+        let output = Output::Log { appender, reader: reader_of_shard, prepared, replica, file, base, tail };
         let (on_begun, begun) = sync_channel(1);
         let cluster_id = folders.cluster_id()?;
         let (handle_key, leapt_from) = (rand::random(), signals.clock.leapt_from());
         let lead = Lead { cluster_id, segment_size, handle_key, leapt_from };
         let lead = Some((lead, on_begun));
-        let shard = Shard::start(state, output, lead, inbox.clone(), signals.clone(), sessions.clone());
+        let shard =
+            Shard::start(state, output, lead, inbox.clone(), signals.clone(), sessions.clone(), Arc::new(NoPeers));
         let shard = shard.map_err(StartError::Thread)?;
         let look_after = || {
             let ended = |_| Err(signals.closed().cloned().unwrap_or(NothingStored::Stopping).into());

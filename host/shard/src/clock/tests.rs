@@ -108,9 +108,9 @@ fn time_never_goes_back_between_threads() {
                 }
             });
         }
-        let mut n = 0;
-        // However the threads are scheduled, the clocks go on for some time, and are asked after that.
-        while calls.load(Ordering::SeqCst) < 100_000 || n < 10_000 || latest.load(Ordering::SeqCst) <= 1_000_000 {
+        let (mut n, mut before) = (0, 0);
+        // However the threads are scheduled, the clocks go on for some time, and are looked at behind that.
+        while n < 10_000 || calls.load(Ordering::SeqCst) < before + 100_000 {
             n += 1;
             if n == 10_000 {
                 before = calls.load(Ordering::SeqCst);

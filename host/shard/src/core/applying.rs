@@ -5,8 +5,10 @@ use vouch_broker::record::{Frame, Record};
 use vouch_broker::state::{Outcome, RecordAt};
 use vouch_consensus::{Replica, Role};
 use vouch_leader::{Leader, Outside};
+use vouch_storage::Committed;
 
 use super::answers::refused;
+use super::written::Holds;
 use super::{Claim, Command, Core};
 
 impl Core {
@@ -14,11 +16,22 @@ impl Core {
     /// it after everything that was in the same entries is applied, and after what it changed is forgotten elsewhere.
     pub(super) fn apply_up_to(&mut self, committed: u64, outside: &dyn Outside) {
         let (mut answers, mut refused_in_memory) = (Vec::new(), 0);
-        let mut leads = false;
-        while let Some(entry) = self.written.pop_front_if(|entry| entry.index <= committed) {
+        let (mut leads, mut index) = (false, None);
+        while let Some(entry) = self.written.pop_front_if(|entry| entry.id.index <= committed) {
             self.applied = entry.end;
-            leads |= self.begins_term(entry.index);
-            for (position, proposal) in entry.proposals {
+            index = Some(entry.id.index);
+            let proposals = match entry.holds {
+                Holds::Proposals(_, proposals) => proposals,
+                Holds::Records(position, records) => {
+                    let at = RecordAt { position, time: entry.time };
+                    if let Err(defect) = self.apply_proposal(at, &records) {
+                        return self.poison(defect.to_string());
+                    }
+                    Vec::new()
+                }
+            };
+            leads |= self.begins_term(entry.id.index);
+            for (position, proposal) in proposals {
                 let at = RecordAt { position, time: entry.time };
                 let outcomes = self.apply_proposal(at, &proposal.records);
                 if proposal.claim == Claim::RoomInMemory {
@@ -39,13 +52,23 @@ impl Core {
             replica.applied(committed);
         }
         self.take_effects();
+        self.hand_out_committed(committed);
         self.receive_joined(outside);
         for (told, cost, outcomes) in answers {
             self.answer(told, cost, outcomes);
         }
-        self.commands.push_back(Command::Applied(self.applied));
+        if let Some(index) = index {
+            self.commands.push_back(Command::Applied(Committed { index, position: self.applied }));
+        }
         if leads {
             self.lead(outside);
+        }
+    }
+
+    /// What was leased by entries that are committed now is handed out.
+    fn hand_out_committed(&mut self, committed: u64) {
+        while self.handing_out.pop_front_if(|index| *index <= committed).is_some() {
+            self.hand_out();
         }
     }
 

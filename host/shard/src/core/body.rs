@@ -1,12 +1,14 @@
-//! What entries of other leaders hold.
+//! What entries of another leader hold while they are on their way.
 
+use vouch_commitlog::EntrySpan;
 use vouch_consensus::Carried;
 
-/// What comes with an entry of another leader.
-pub enum Body {}
+/// An entry as it lies in its leader's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body(pub EntrySpan);
 
 impl Carried for Body {
     fn end(&self) -> u64 {
-        match *self {}
+        self.0.end().0
     }
 }

@@ -2,6 +2,8 @@
 
 use vouch_broker::state::Outcome;
 use vouch_broker::{Millis, NotDone, NothingStored};
+use vouch_commitlog::{EntrySpan, LogPosition};
+use vouch_consensus::{EntryId, Message};
 use vouch_leader::{ReceiveAnswer, Waiter};
 
 use super::Hearer;
@@ -13,6 +15,21 @@ pub enum Command {
     /// Make term and vote durable. What stands behind it relies on that: if it fails, report that with
     /// [`super::Event::Failed`], and send nothing.
     SaveVote(vouch_consensus::Vote),
+    /// Cut off what is in the log behind this entry: the leader of a later term has other entries there. Note it first; nothing of
+    /// it is committed, and no sync that began before counts for what comes there.
+    Cut {
+        /// Name of the last entry that stays.
+        last: EntryId,
+        /// From where to where that lies, with what goes in front of it; `None`: nothing stays that is known by name, and the
+        /// log ends where the first entry begins.
+        span: Option<(LogPosition, LogPosition)>,
+    },
+    /// Append this entry of a leader, byte for byte. The log must end where it begins: if it does not, the log is another one,
+    /// and nothing more may be done with it.
+    AppendSpan(EntrySpan),
+    /// Send this to another member, with these entries of the log: from where to where each lies, with what goes in front of it.
+    /// All that it says of this replica is durable.
+    Send(Message, Vec<(LogPosition, LogPosition)>),
     /// Append this entry at the log's end, and report it with [`super::Event::Appended`].
     ///
     /// At once, and before anything else is appended: there is one at a time, and the index in its header is that of the
@@ -36,10 +53,10 @@ pub enum Command {
     /// Messages among it are leased: the lease is written in front of everything that may lease them again, so they are
     /// handed to nobody else, but it need not be durable; after a power cut they are delivered once more.
     AnswerReceive(Box<dyn Waiter>, ReceiveAnswer),
-    /// Everything before this position is applied: a snapshot may hold it.
+    /// Everything up to this entry is applied: its bytes stay for ever, and a snapshot may hold it.
     ///
     /// Only what is committed and durable here is applied, so no snapshot is ahead of its log.
-    Applied(vouch_commitlog::LogPosition),
+    Applied(vouch_storage::Committed),
     /// Topics or groups changed: forget what is remembered of them. Before whoever changed them hears of it, which stands
     /// behind this.
     DirectoryChanged,

@@ -2,10 +2,11 @@
 
 use vouch_broker::Millis;
 use vouch_commitlog::{EntryHeader, EntryKind, LogPosition};
-use vouch_consensus::{Command as Decision, EntryId, Slot};
+use vouch_consensus::{Body as Said, Command as Decision, EntryId, Message, Received, Replica, Role, Slot};
 use vouch_leader::Outside;
 
-use super::{Command, Core};
+use super::written::Written;
+use super::{Body, Command, Core};
 
 impl Core {
     /// Everything before this position is durable.
@@ -18,16 +19,64 @@ impl Core {
 
     /// Takes over what the group decided.
     pub(super) fn decide(&mut self, outside: &dyn Outside) {
-        while let Some(decision) = self.replica.as_mut().and_then(vouch_consensus::Replica::next_command) {
+        while let Some(decision) = self.replica.as_mut().and_then(Replica::next_command) {
             match decision {
                 Decision::SaveVote(vote) => self.commands.push_back(Command::SaveVote(vote)),
                 Decision::Begin(id) => self.begin_term(id),
                 Decision::Commit { to } => self.apply_up_to(to, outside),
+                Decision::Append(received) => self.receive_entry(received),
+                Decision::Cut { behind } => self.cut(behind),
+                Decision::Send(message) => self.send(message),
                 Decision::Break(broken) => self.poison(broken.to_string()),
-                Decision::Append(received) => match received.body {},
-                Decision::Cut { .. } | Decision::Send(_) => unreachable!("a group of one"),
             }
         }
+        self.follow_the_role();
+    }
+
+    /// Leads no more, if so.
+    fn follow_the_role(&mut self) {
+        if let Some(Role::Follows { leader }) = self.replica.as_ref().map(Replica::role)
+            && self.closed.is_none()
+            && (self.leader.is_some() || !self.early.is_empty())
+        {
+            self.lead_no_more(leader);
+        }
+    }
+
+    fn receive_entry(&mut self, received: Received<Body>) {
+        let Received { id, body, .. } = received;
+        let written = Written::received(id, &body);
+        self.latest = self.latest.max(written.time);
+        self.written.push_back(written);
+        self.commands.push_back(Command::AppendSpan(body.0));
+    }
+
+    fn send(&mut self, message: Message) {
+        let entries = match &message.body {
+            Said::Append(append) => append.entries.as_slice(),
+            _ => &[],
+        };
+        let replica = self.replica.as_ref().expect("a replica wants to send");
+        let spans = entries.iter().map_while(|(id, _)| replica.span(*id));
+        let spans: Vec<_> = spans.map(|(from, to)| (LogPosition(from), LogPosition(to))).collect();
+        // An entry that is not there any more was cut off since, by a leader of a later term: nobody needs the message.
+        if spans.len() == entries.len() {
+            self.commands.push_back(Command::Send(message, spans));
+        }
+    }
+
+    /// Entries behind this index are others in the log of a later leader.
+    fn cut(&mut self, behind: u64) {
+        let replica = self.replica.as_ref().expect("a replica wants to cut");
+        let last = EntryId { index: behind, term: replica.term_of(behind).unwrap_or(0) };
+        let span = replica.span(last).map(|(from, to)| (LogPosition(from), LogPosition(to)));
+        self.commands.push_back(Command::Cut { last, span });
+        while let Some(entry) = self.written.pop_back_if(|entry| entry.id.index > behind) {
+            self.forget_proposals(entry);
+        }
+        // Times of entries that are gone do not bind those that come.
+        let clock = self.state.cluster().clock;
+        self.latest = self.written.back().map_or(clock, |last| last.time.max(clock));
     }
 
     /// The name of the next entry, if this replica leads.

@@ -16,7 +16,7 @@ impl Core {
         self.closed = Some(why.clone());
         self.commands.push_back(Command::Close(why.clone()));
         for entry in std::mem::take(&mut self.written) {
-            for (_, proposal) in entry.proposals {
+            for proposal in entry.proposals() {
                 // Some of it may be on the disk; recovery decides.
                 self.unpropose(proposal, NotDone::Unknown(format!("the commit log failed: {reason}")));
             }
@@ -65,7 +65,9 @@ impl Core {
 
     /// Whether entries are written of which nobody knows yet whether they are durable.
     pub fn waits_for_the_log(&self) -> bool {
-        self.closed.is_none() && !self.written.is_empty()
+        // What others are to decide is not waited for: whoever proposed it hears that nobody knows.
+        let alone = self.replica.as_ref().is_some_and(vouch_consensus::Replica::is_alone);
+        self.closed.is_none() && alone && !self.written.is_empty()
     }
 
     /// Lets the end of a log that is about to close be covered by a mark: all of it is durable.

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use vouch_broker::state::Copies;
 use vouch_broker::{Millis, State};
 use vouch_commitlog::{AppendError, Appended, EntryHeader, LogPosition, Shortage};
+use vouch_consensus::Message;
 use vouch_leader::{Batch, Leader, Poll};
 
+use super::Body;
 use super::Hearer;
 use crate::clock::Ahead;
 use crate::leadership::Lead;
@@ -54,6 +56,8 @@ pub enum Request {
     Propose(Proposal),
     /// Hand out messages, now or when some come.
     Receive(Poll),
+    /// Hear what another member of the group says, with what came with its entries, one each.
+    Message(Message, Vec<Body>),
     /// Look at the state.
     Read(Look),
     /// Look at the state and at what the leader keeps. Dropped, which tells its caller, by a shard that does not lead.

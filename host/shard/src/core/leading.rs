@@ -9,7 +9,7 @@ use vouch_consensus::EntryId;
 use vouch_leader::Outside;
 use vouch_storage::{FEATURE_LEVEL, VERSION};
 
-use super::{Claim, Command, Core, Entry, Proposal, Hearer};
+use super::{Claim, Command, Core, EntryToAppend, Hearer, Proposal};
 use crate::leadership::{Begun, Lead};
 
 impl Core {
@@ -31,7 +31,7 @@ impl Core {
     pub(super) fn begin_term(&mut self, EntryId { term, index }: EntryId) {
         let header = self.header(EntryId { term, index }, EntryKind::Records, self.time());
         self.at_the_log = true;
-        self.commands.push_back(Command::Append(Entry { header, begins: true, proposals: Vec::new() }));
+        self.commands.push_back(Command::Append(EntryToAppend { header, begins: true, proposals: Vec::new() }));
     }
 
     /// Leads: all that was in the log when its term began is applied. The first batch says what every log begins with, and that

@@ -16,6 +16,7 @@ mod command;
 mod deciding;
 mod ends;
 mod event;
+mod following;
 mod leading;
 mod marks;
 mod news;
@@ -25,24 +26,28 @@ mod tests;
 mod timekeeping;
 mod turns;
 mod upkeep;
+mod written;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use vouch_broker::state::Effect;
-use vouch_broker::{Millis, NothingStored, RecordPosition, State};
+use vouch_broker::{Millis, NothingStored, State};
 use vouch_commitlog::LogPosition;
 use vouch_consensus::Replica;
 use vouch_leader::{Leader, Outside, Turn};
 
 use crate::leadership::Lead;
 use crate::reply::Reply;
+use written::Written;
 
 pub use answers::short_of;
 pub use body::Body;
 pub use command::Command;
 
-pub use event::{Claim, ClockSays, EntryToAppend, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request, Standing};
+pub use event::{
+    Claim, ClockSays, EntryToAppend, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request, Standing,
+};
 use marks::NextMark;
 use news::News;
 
@@ -57,15 +62,6 @@ pub enum Hearer {
     Caller(Reply),
     /// Whoever waits for the start.
     Start,
-}
-
-/// An entry that is written and not yet committed.
-struct Written {
-    index: u64,
-    end: LogPosition,
-    time: Millis,
-    /// With the position of the first record of each.
-    proposals: Vec<(RecordPosition, Proposal)>,
 }
 
 /// What is to be written, in this order.
@@ -86,6 +82,8 @@ pub struct Beginning {
     pub applied: LogPosition,
     /// How the log stands.
     pub log: LogStanding,
+    /// The entries behind that, of which it is not known whether they are committed.
+    pub tail: Vec<vouch_commitlog::Entry>,
     /// Bytes of it that sends leave to others when it cannot grow.
     pub reserve: u64,
     /// Its part in its group; `None`: its log is only read.
@@ -122,6 +120,10 @@ pub struct Core {
     /// An entry is with the log, and what became of it is not known.
     at_the_log: bool,
     written: VecDeque<Written>,
+    /// Where others decide, too, what was leased is handed out when the entry with this index is committed.
+    handing_out: VecDeque<u64>,
+    /// When the next tick of its group's time is due; `None` before the first, and for one that is alone.
+    next_tick: Option<Instant>,
     effects: Vec<Effect>,
     commands: VecDeque<Command>,
     marks: NextMark,
@@ -136,10 +138,21 @@ pub struct Core {
     stopping: bool,
 }
 
+impl ToWrite {
+    /// What is proposed by it.
+    fn proposals(self) -> Vec<Proposal> {
+        match self {
+            Self::Records(proposals) => proposals,
+            Self::Leap(leap, _) => vec![leap],
+            Self::Mark | Self::HandOut => Vec::new(),
+        }
+    }
+}
+
 impl Core {
     /// A replica that does not lead yet; one whose log is only read is looked at as if it led.
     pub fn new(beginning: Beginning, now: Moment) -> Self {
-        let Beginning { state, applied, log, reserve, replica, closed } = beginning;
+        let Beginning { state, applied, log, tail, reserve, replica, closed } = beginning;
         let leader = closed.is_some().then(|| Leader::of(&state));
         Self {
             leader,
@@ -151,13 +164,15 @@ impl Core {
             reserve,
             closed,
             applied,
-            latest: state.cluster().clock,
+            latest: tail.last().map_or(Millis(0), |last| Millis(last.leader_time_ms)).max(state.cluster().clock),
             state,
             now,
             batch: Vec::new(),
             to_write: VecDeque::new(),
             at_the_log: false,
-            written: VecDeque::new(),
+            written: tail.into_iter().map(Written::found).collect(),
+            handing_out: VecDeque::new(),
+            next_tick: None,
             effects: Vec::new(),
             commands: VecDeque::new(),
             marks: NextMark::default(),
@@ -203,7 +218,13 @@ impl Core {
 
     /// What is to be done next; `None` when all is done that the events so far ask for.
     pub fn next_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        while let Some(command) = self.commands.pop_front() {
+            // A replica whose log failed votes no more, and acknowledges nothing.
+            if self.closed.is_none() || !matches!(command, Command::Send(..) | Command::SaveVote(_)) {
+                return Some(command);
+            }
+        }
+        None
     }
 
     /// The state, to be looked at.

@@ -6,7 +6,8 @@ use vouch_consensus::EntryId;
 use vouch_leader::Outside;
 
 use super::answers::{in_memory, short_of, why_not_appended};
-use super::{Claim, Command, Core, EntryToAppend, Hearer, Proposal, ToWrite, Written};
+use super::written::{Holds, Written};
+use super::{Claim, Command, Core, EntryToAppend, Hearer, Proposal, ToWrite};
 
 /// Payload of one log entry stays below this where it can: a bigger entry delays those behind it.
 const ENTRY_TARGET: usize = 1 << 20;
@@ -54,7 +55,7 @@ impl Core {
     /// Why nothing can be written, if so.
     fn why_closed(&self) -> Option<NothingStored> {
         let leads = self.leader.is_some();
-        self.closed.clone().or_else(|| (!leads).then_some(NothingStored::Stopping))
+        self.closed.clone().or_else(|| (!leads).then(|| self.not_leading()))
     }
 
     /// Lets what was proposed be written, and then what it leased be handed out.
@@ -95,14 +96,20 @@ impl Core {
                 ToWrite::Records(proposals) => self.write_entry(EntryKind::Records, proposals, self.time()),
                 ToWrite::Leap(leap, to) => self.write_entry(EntryKind::Records, vec![leap], to),
                 ToWrite::Mark => self.write_entry(EntryKind::Mark, Vec::new(), self.time()),
-                ToWrite::HandOut => {
-                    if let Some(leader) = &mut self.leader {
-                        leader.hand_out(self.closed.as_ref());
-                    }
-                    self.take_wants();
-                }
+                ToWrite::HandOut => match self.hands_out_when_committed() {
+                    Some(index) => self.handing_out.push_back(index),
+                    None => self.hand_out(),
+                },
             }
         }
+    }
+
+    /// What the first sealed group of leases needs is there, or was refused.
+    pub(super) fn hand_out(&mut self) {
+        if let Some(leader) = &mut self.leader {
+            leader.hand_out(self.closed.as_ref());
+        }
+        self.take_wants();
     }
 
     /// Time for an entry: no earlier than that of the one before it, which may be ahead of the clock while a leap is on its
@@ -119,14 +126,19 @@ impl Core {
                 self.commands.push_back(Command::Append(EntryToAppend { header, begins: false, proposals }));
             }
             (why, _) => {
-                let why = why.unwrap_or(NothingStored::Stopping);
+                let why = why.unwrap_or_else(|| self.not_leading());
                 proposals.into_iter().for_each(|proposal| self.unpropose(proposal, why.clone().into()));
             }
         }
     }
 
     /// The log took an entry, or did not.
-    pub(super) fn appended(&mut self, entry: EntryToAppend, appended: Result<Appended, AppendError>, outside: &dyn Outside) {
+    pub(super) fn appended(
+        &mut self,
+        entry: EntryToAppend,
+        appended: Result<Appended, AppendError>,
+        outside: &dyn Outside,
+    ) {
         self.at_the_log = false;
         let EntryToAppend { header, begins, proposals } = entry;
         if header.kind == EntryKind::Records
@@ -192,7 +204,8 @@ impl Core {
             placed.push((position, proposal));
             position = position.plus(len);
         }
-        self.written.push_back(Written { index: header.index, end: appended.end, time, proposals: placed });
+        let id = EntryId { index: header.index, term: header.term };
+        self.written.push_back(Written { id, end: appended.end, time, holds: Holds::Proposals(self.now.at, placed) });
     }
 
     /// A proposal that was taken does not get into the log, or nobody knows whether it did.

@@ -24,6 +24,7 @@ impl Core {
             // Dropping one tells its caller.
             Request::Read(_) | Request::Lead(_) | Request::Standing(_) if self.stopping => {}
             Request::Adopt(..) | Request::ReadFrom(..) if self.stopping => {}
+            Request::Message(message, bodies) => self.message(&message, bodies, outside),
             Request::Read(look) => look(&self.state),
             Request::Lead(look) => {
                 if let Some(leader) = &mut self.leader {
@@ -48,8 +49,9 @@ impl Core {
     }
 
     fn receive(&mut self, poll: Poll, outside: &dyn Outside) {
-        let stopping = self.stopping || self.leader.is_none();
-        let why = self.closed.clone().or_else(|| stopping.then_some(NothingStored::Stopping));
+        let why = self.closed.clone();
+        let why = why.or_else(|| self.stopping.then_some(NothingStored::Stopping));
+        let why = why.or_else(|| self.leader.is_none().then(|| self.not_leading()));
         match why {
             Some(why) => self.commands.push_back(Command::AnswerReceive(poll.waiter, Err(NotDone::from(why)))),
             None => _ = self.lead_on(outside, |leader, turn| leader.receive(turn, poll)),
@@ -64,6 +66,7 @@ impl Core {
     /// Everybody was heard: serves whoever waits, does what is due, and lets all that was decided be written.
     pub(super) fn end_turn(&mut self, clock: Option<ClockSays>, outside: &dyn Outside) {
         let Moment { at, .. } = self.now;
+        self.pass_time(outside);
         self.lead_on(outside, |leader, turn| {
             leader.serve_ready(turn);
             leader.tick(turn);
@@ -101,7 +104,8 @@ impl Core {
         let until = |at: Instant| at.saturating_duration_since(now.at);
         let look = self.leader.as_ref().and_then(|leader| leader.next_look(now.time, now.at)).map(until);
         let mark = self.log.mark_due_in.filter(|_| self.writes()).map(|due_in| self.marks.due_in(due_in, now.at));
-        let soonest = [look, mark].into_iter().flatten().fold(until(self.next_second), Duration::min);
+        let tick = self.next_tick(now.at).map(until);
+        let soonest = [look, mark, tick].into_iter().flatten().fold(until(self.next_second), Duration::min);
         soonest.max(PATIENCE_MIN)
     }
 

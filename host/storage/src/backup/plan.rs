@@ -11,9 +11,9 @@ use super::copy::Extent;
 use super::planned::{FileKind, Planned};
 use super::{BackupError, SHARD, failed, shard_of};
 use crate::error::StartError;
-use crate::folder::{IDENTITY_FILE, FolderIdentity, SharedLock};
+use crate::folder::{FolderIdentity, IDENTITY_FILE, SharedLock};
 use crate::known::Known;
-use crate::replica::{LogName, Replica};
+use crate::replica::{LogName, ReplicaFile};
 use crate::snapshots::{SnapshotBound, Snapshots};
 
 /// Why a backup does not go on.
@@ -120,7 +120,11 @@ pub(super) fn plan(data_dir: &Path) -> Result<Plan, BackupTrouble> {
 /// What a node has written and not noted as durable may never have been acknowledged, and a power cut may still take it
 /// back: it is left out. Where no node runs nobody can add to the log, and a start would serve everything that is whole,
 /// which includes what was acknowledged in the last moments before a crash.
-fn log_end(data_dir: &Path, log: LogFolder, snapshot: Option<Checkpoint>) -> Result<(LogPosition, bool), BackupTrouble> {
+fn log_end(
+    data_dir: &Path,
+    log: LogFolder,
+    snapshot: Option<Checkpoint>,
+) -> Result<(LogPosition, bool), BackupTrouble> {
     // Held only until the end of the log is found.
     let lock = SharedLock::of_folder(data_dir).map_err(failed("lock", data_dir))?;
     // What lies before the snapshot's end is durable, and no older mark is higher.
@@ -143,7 +147,7 @@ fn log_end(data_dir: &Path, log: LogFolder, snapshot: Option<Checkpoint>) -> Res
 /// What the folder knows of its log, with a snapshot that covers it up to there. `running`: a node may be writing to it.
 fn known(data_dir: &Path, log: &LogFolder, covered: LogPosition, running: bool) -> Result<Known, BackupError> {
     let name = LogName { cluster_id: log.identity().cluster_id, shard: SHARD };
-    let note = Replica::look(&shard_of(data_dir), name)?;
+    let note = ReplicaFile::look(&shard_of(data_dir), name)?;
     let known = Known::of_note(note.as_ref()).and_durable(covered);
     Ok(if running { known.while_it_is_written() } else { known })
 }

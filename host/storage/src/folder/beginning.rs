@@ -13,7 +13,7 @@ use super::refusals::{refuse_others, refuse_shared_segments};
 use crate::config::{DEFAULT_SEGMENT_SIZE, StorageConfig};
 use crate::error::{StartError, failed};
 use crate::progress::StartProgress;
-use crate::replica::{LogName, Replica};
+use crate::replica::{LogName, ReplicaFile};
 
 /// A data folder that is held as long as this lives.
 pub struct Folders {
@@ -59,7 +59,7 @@ pub(crate) fn look(config: &StorageConfig) -> Result<(), StartError> {
     possible::look(dir)?;
     let segment_size = match FolderIdentity::look(config) {
         Ok(Some((identity, _))) => {
-            Replica::look(&config.folder(), LogName { cluster_id: identity.cluster_id()?, shard: config.shard })?;
+            ReplicaFile::look(&config.folder(), LogName { cluster_id: identity.cluster_id()?, shard: config.shard })?;
             identity.segment_size
         }
         Ok(None) => config.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE),

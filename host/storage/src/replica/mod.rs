@@ -15,10 +15,11 @@ use std::io;
 use std::path::PathBuf;
 
 use vouch_commitlog::{LogPosition, NoteError, NoteFile, Recovery};
+use vouch_consensus::NodeId;
 
 use crate::layout::{REPLICA, ShardFolder};
 use note::Unread;
-pub use note::{Committed, LogName, NodeId, NotedCut, ReplicaNote};
+pub use note::{Committed, LogName, NotedCut, ReplicaNote};
 
 /// Why a replica file cannot be gone by.
 #[derive(Debug, thiserror::Error)]
@@ -69,13 +70,13 @@ impl From<NoteError> for ReplicaError {
 }
 
 /// The replica file of a log that is written, and the right to change it.
-pub struct Replica {
+pub struct ReplicaFile {
     file: NoteFile,
     log: LogName,
     note: ReplicaNote,
 }
 
-impl Replica {
+impl ReplicaFile {
     /// Begins an incarnation of the replica whose log was just recovered. `recovery` went by what [`Self::noted`] says: it
     /// refused a log that ends before what was durable, and went to the end with a cut that was under way.
     ///

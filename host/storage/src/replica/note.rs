@@ -2,15 +2,7 @@
 
 use vouch_broker::ShardId;
 use vouch_commitlog::LogPosition;
-
-/// A node of a cluster. The cluster gives it, counted up, and each is used once: a folder that was wiped is another node's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub u64);
-
-impl NodeId {
-    /// The node that a cluster begins with.
-    pub const FIRST: Self = Self(1);
-}
+use vouch_consensus::NodeId;
 
 /// Which log a replica is one of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use vouch_broker::ShardId;
-use vouch_commitlog::simulated::{Fault, Image, LOSSES, Rng, SimDisk, open_note};
+use vouch_commitlog::simulated::{Image, LOSSES, Rng, SimDisk, SimFault, open_note};
 
 use super::*;
 
@@ -28,8 +28,8 @@ fn recovered(term: u64, index: u64, end: u64) -> Recovery {
     }
 }
 
-fn begin(disk: &SimDisk, recovery: &Recovery) -> Result<Replica, ReplicaError> {
-    Replica::begin(open_note(disk, REPLICA)?, LOG, recovery)
+fn begin(disk: &SimDisk, recovery: &Recovery) -> Result<ReplicaFile, ReplicaError> {
+    ReplicaFile::begin(open_note(disk, REPLICA)?, LOG, recovery)
 }
 
 fn disk() -> SimDisk {
@@ -45,7 +45,7 @@ fn cut(to: u64, end: u64) -> NotedCut {
 }
 
 /// A replica of three in term 3, durable up to 9000, of which 8000 are committed.
-fn member(disk: &SimDisk) -> Replica {
+fn member(disk: &SimDisk) -> ReplicaFile {
     let mut replica = begin(disk, &recovered(2, 5, 5000)).unwrap();
     replica.is_member(NodeId(4)).unwrap();
     replica.term_and_vote(3, Some(NodeId(2))).unwrap();
@@ -56,7 +56,7 @@ fn member(disk: &SimDisk) -> Replica {
 #[test]
 fn a_folder_without_the_file_is_that_of_a_node_that_is_alone() {
     let disk = disk();
-    assert!(Replica::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap().is_none());
+    assert!(ReplicaFile::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap().is_none());
     let replica = begin(&disk, &recovered(3, 12, 7000)).unwrap();
     let expected = ReplicaNote {
         incarnation: 1,
@@ -66,7 +66,7 @@ fn a_folder_without_the_file_is_that_of_a_node_that_is_alone() {
         ..ReplicaNote::of_one()
     };
     assert_eq!((replica.note(), expected.member), (&expected, false));
-    assert_eq!(Replica::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap(), Some(expected));
+    assert_eq!(ReplicaFile::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap(), Some(expected));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_cut_takes_the_durable_position_back_and_is_known_until_it_ended() {
 
 #[test]
 fn what_must_not_happen_ends_it_and_nothing_is_noted() {
-    type Wrong = fn(&mut Replica) -> io::Result<()>;
+    type Wrong = fn(&mut ReplicaFile) -> io::Result<()>;
     let wrong: [(&str, Wrong); 10] = [
         ("does not sink", |replica| replica.term_and_vote(2, None)),
         ("the vote of term 3", |replica| replica.term_and_vote(3, Some(NodeId(1)))),
@@ -156,7 +156,7 @@ fn what_must_not_happen_ends_it_and_nothing_is_noted() {
         let panicked = catch_unwind(AssertUnwindSafe(|| wrong(&mut replica))).expect_err(words);
         let told = panicked.downcast_ref::<String>().unwrap();
         assert!(told.contains(words), "{words}: {told}");
-        let noted = Replica::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap();
+        let noted = ReplicaFile::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap();
         assert_eq!(noted.as_ref(), Some(replica.note()), "{words}");
     }
     let mut cutting = member(&disk());
@@ -186,7 +186,7 @@ fn what_is_noted_already_is_not_written_again() {
 fn after_an_error_every_call_gives_it_whatever_it_asks_for() {
     let disk = disk();
     let mut replica = member(&disk);
-    disk.inject(Fault::Sync);
+    disk.inject(SimFault::Sync);
     let first = replica.term_and_vote(4, Some(NodeId(4))).unwrap_err().to_string();
     let events = disk.events();
     for again in [
@@ -231,7 +231,7 @@ fn whatever_a_power_cut_does_a_vote_that_was_told_stands_and_no_incarnation_come
     let mut notes = vec![(None, 0)];
     let mut replica = begin(&first, &recovered(0, 0, 4096)).unwrap();
     notes.push((Some(replica.note().clone()), first.events()));
-    let steps: [fn(&mut Replica) -> io::Result<()>; 6] = [
+    let steps: [fn(&mut ReplicaFile) -> io::Result<()>; 6] = [
         |replica| replica.is_member(NodeId(3)),
         |replica| replica.term_and_vote(1, Some(NodeId(2))),
         |replica| replica.durable(LogPosition(6000), committed(4, 5000)),
@@ -248,7 +248,7 @@ fn whatever_a_power_cut_does_a_vote_that_was_told_stands_and_no_incarnation_come
         let possible = &notes[returned..notes.len().min(returned + 2)];
         for loss in LOSSES.repeat(3) {
             for disk in [SimDisk::new(first.after_power_cut(at, loss, &mut rng)), first.fork(at)] {
-                let found = Replica::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap();
+                let found = ReplicaFile::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap();
                 assert!(possible.iter().any(|(note, _)| *note == found), "after event {at}, {loss:?}: {found:?}");
                 let incarnation = begin(&disk, &recovered(0, 0, 6000)).unwrap().note().incarnation;
                 assert_eq!(incarnation, found.map_or(1, |found| found.incarnation + 1));

@@ -21,8 +21,9 @@ use vouch_broker::{
 };
 use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogPosition, LogReader, Recovery};
 use vouch_storage::{
-    SnapshotBounds, DamagedLog, FEATURE_LEVEL, Folders, Listeners, OnDamage, Opened, OpenedLog, Replica, Requests, Scrub,
-    ScrubReport, ScrubbedFiles, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig, VERSION, replay,
+    DamagedLog, FEATURE_LEVEL, Folders, Listeners, OnDamage, Opened, OpenedLog, ReplicaFile, Requests, Scrub,
+    ScrubReport, ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig,
+    VERSION, replay,
 };
 
 /// Longer than anything here takes.
@@ -73,7 +74,7 @@ pub(crate) struct Shard {
     pub(crate) heard: Receiver<Heard>,
     pub(crate) appender: Appender,
     pub(crate) recovery: Recovery,
-    pub(crate) replica: Box<Replica>,
+    pub(crate) replica: Box<ReplicaFile>,
     /// Position that the snapshot covers from which it was read.
     pub(crate) snapshot: u64,
     pub(crate) passed_over: bool,

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use vouch_broker::ShardId;
 use vouch_commitlog::{LogFolder, LogPosition, NoteFile};
+use vouch_consensus::NodeId;
 use vouch_storage::{
-    BackupError, Committed, Known, LogName, NodeId, OpenedLog, Replica, ReplicaNote, ShardFolder, StartError,
+    BackupError, Committed, Known, LogName, OpenedLog, ReplicaFile, ReplicaNote, ShardFolder, StartError,
     StorageConfig, backup, check_start, restore,
 };
 
@@ -26,7 +27,7 @@ fn log_of(data: &Path) -> LogFolder {
 fn noted(data: &Path) -> Option<ReplicaNote> {
     let log = log_of(data).identity();
     let log = LogName { cluster_id: log.cluster_id, shard: ShardId::FIRST };
-    Replica::look(&ShardFolder::of(data, ShardId::FIRST), log).unwrap()
+    ReplicaFile::look(&ShardFolder::of(data, ShardId::FIRST), log).unwrap()
 }
 
 /// All that was written is durable, and known to be committed.

@@ -2,7 +2,7 @@
 
 use super::{Applied, Effect, Outcome, RecordAt};
 use crate::record::MessageHead;
-use crate::state::dedup::Stored;
+use crate::state::dedup::FirstCopy;
 use crate::state::{IndexEntry, Now, OpenTransaction, State};
 use crate::{HalfPosition, Millis};
 
@@ -12,12 +12,12 @@ impl State {
     pub(super) fn message(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
         let now = Now::new(at.time, &self.leaps);
         let topic = self.topics.get_mut(head.topic)?;
-        if let Some(Stored::InQueue { queue, offset }) = self.dedup.first_copy(head, false, now) {
+        if let Some(FirstCopy::InQueue { queue, offset }) = self.dedup.first_copy(head, false, now) {
             return Ok(Applied::Stored { queue, offset });
         }
         topic.received(head.record_len);
         let (queue, offset) = topic.append(head.queue, IndexEntry { position: at.position, tag: head.tag });
-        self.dedup.remember(head, at.time, Stored::InQueue { queue, offset }, &self.leaps);
+        self.dedup.remember(head, at.time, FirstCopy::InQueue { queue, offset }, &self.leaps);
         effects.push(Effect::Arrived(head.topic, head.tag));
         Ok(Applied::Stored { queue, offset })
     }
@@ -27,7 +27,7 @@ impl State {
     pub(super) fn half(&mut self, at: RecordAt, head: &MessageHead, effects: &mut Vec<Effect>) -> Outcome {
         let now = Now::new(at.time, &self.leaps);
         let topic = self.topics.get_mut(head.topic)?;
-        if let Some(Stored::Half { transaction }) = self.dedup.first_copy(head, true, now) {
+        if let Some(FirstCopy::Half { transaction }) = self.dedup.first_copy(head, true, now) {
             return Ok(Applied::Prepared { transaction });
         }
         topic.received(head.record_len);
@@ -53,7 +53,7 @@ impl State {
         };
         let transaction = HalfPosition::of(at.position);
         self.transactions.open.put(transaction, open);
-        self.dedup.remember(head, at.time, Stored::Half { transaction }, &self.leaps);
+        self.dedup.remember(head, at.time, FirstCopy::Half { transaction }, &self.leaps);
         Ok(Applied::Prepared { transaction })
     }
 }

@@ -13,7 +13,7 @@ use vouch_broker::{
     TopicId,
 };
 use vouch_commitlog::{AppendError, Appended, Checkpoint, EntryKind, LogPosition, Operation, PoisonReport, Shortage};
-use vouch_consensus::EntryId;
+use vouch_consensus::{EntryId, Vote};
 use vouch_leader::testing::{Around, ReceiveCaller};
 use vouch_leader::{Leader, Poll};
 
@@ -88,9 +88,9 @@ impl Bench {
     fn before(closed: Option<NothingStored>) -> Self {
         let began = Instant::now();
         let list = List { covered: true, ..List::default() };
-        let replica = closed.is_none().then(|| behind(EntryId::default(), LogPosition(0)).unwrap());
+        let replica = closed.is_none().then(|| behind(EntryId::default(), LogPosition(0), Vote::default()).unwrap());
         let (state, applied, log, reserve) = (State::default(), LogPosition(0), standing(&list), 1000);
-        let beginning = Beginning { state, applied, log, reserve, replica, closed };
+        let beginning = Beginning { state, applied, log, tail: Vec::new(), reserve, replica, closed };
         let now = Moment { time: BEGIN, at: began };
         Self {
             core: Core::new(beginning, now),
@@ -227,8 +227,8 @@ impl Bench {
                     }
                 }
                 Command::Applied(to) => {
-                    assert!(to.0 <= self.log.durable, "what is not durable is not applied");
-                    self.applied = to.0;
+                    assert!(to.position.0 <= self.log.durable, "what is not durable is not applied");
+                    self.applied = to.position.0;
                 }
                 Command::Done(tell) => tell(),
                 Command::Close(why) => self.closed = Some(why),
@@ -359,7 +359,8 @@ fn told(command: &Command) -> String {
         }
         Command::Answer { cost, answer, .. } => format!("answer {cost} {answer:?}"),
         Command::AnswerReceive(_, answer) => format!("answer a receive {answer:?}"),
-        Command::Applied(to) => format!("applied {to}"),
+        Command::Applied(to) => format!("applied {to:?}"),
+        Command::Cut { .. } | Command::AppendSpan(_) | Command::Send(..) => unreachable!("a group of one"),
         Command::DirectoryChanged => "directory changed".to_owned(),
         Command::ChecksChanged => "checks changed".to_owned(),
         Command::FollowClock(time) => format!("follow {time:?}"),

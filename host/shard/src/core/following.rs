@@ -1,0 +1,126 @@
+//! A member of a group of several: what others say, the time that passes for the group, and the end of a leadership.
+
+use std::time::{Duration, Instant};
+
+use vouch_broker::{NotDone, NothingStored};
+use vouch_consensus::{Append, Body as Said, EntryId, Message, NodeId, Replica};
+use vouch_leader::Outside;
+
+use super::written::Written;
+use super::{Body, Command, Core};
+
+/// A tick of the group's time.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+/// Who proposed something hears after this long that nobody knows, if the group has not decided.
+pub(super) const DECIDED_WITHIN: Duration = Duration::from_millis(2_500);
+
+impl Core {
+    /// Another member said something.
+    pub(super) fn message(&mut self, message: &Message, bodies: Vec<Body>, outside: &dyn Outside) {
+        if self.closed.is_some() {
+            return;
+        }
+        let (message, bodies) = self.as_far_as_there_is_room(message, bodies);
+        if let Some(replica) = &mut self.replica {
+            replica.message(&message, bodies);
+        }
+        self.decide(outside);
+    }
+
+    /// A log that cannot grow takes no entries that it has no room for; that their leader lives is heard.
+    fn as_far_as_there_is_room(&self, message: &Message, bodies: Vec<Body>) -> (Message, Vec<Body>) {
+        let (Some((_, left)), Said::Append(append)) = (self.log.short, &message.body) else {
+            return (message.clone(), bodies);
+        };
+        let needed = bodies.last().map_or(0, |Body(last)| last.end().saturating_since(self.log.appended));
+        if needed <= left {
+            return (message.clone(), bodies);
+        }
+        let Append { previous, commit, .. } = *append;
+        let body = Said::Append(Append { previous, commit: commit.min(previous.index), entries: Vec::new() });
+        (Message { body, ..message.clone() }, Vec::new())
+    }
+
+    /// Lets the group's time pass, if it is due. One that slept does not catch up: its time stood still.
+    pub(super) fn pass_time(&mut self, outside: &dyn Outside) {
+        let now = self.now.at;
+        let Some(replica) = self.replica.as_mut().filter(|replica| !replica.is_alone()) else { return };
+        if self.next_tick.is_some_and(|at| now < at) || self.closed.is_some() {
+            return;
+        }
+        self.next_tick = Some(self.next_tick.map_or(now, |at| at.max(now - TICK)) + TICK);
+        replica.tick();
+        self.decide(outside);
+        self.give_up_waiting();
+    }
+
+    /// When the next tick is due, for one that is not alone.
+    pub(super) fn next_tick(&self, now: Instant) -> Option<Instant> {
+        let group = self.closed.is_none() && self.replica.as_ref().is_some_and(|replica| !replica.is_alone());
+        group.then(|| self.next_tick.unwrap_or(now))
+    }
+
+    /// Those who have waited for too long hear that nobody knows: what they proposed may still be decided.
+    fn give_up_waiting(&mut self) {
+        let Some(since) = self.now.at.checked_sub(DECIDED_WITHIN) else { return };
+        let waited: Vec<_> = self.written.iter_mut().flat_map(|entry| entry.give_up(since)).collect();
+        for (told, cost) in waited {
+            self.answer(told, cost, Err(undecided()));
+        }
+    }
+
+    /// An entry of this replica's own was cut off here. Another member may have it, and lead one day: nobody knows.
+    pub(super) fn forget_proposals(&mut self, entry: Written) {
+        for proposal in entry.proposals() {
+            self.answer(proposal.told, proposal.cost, Err(undecided()));
+        }
+    }
+
+    /// Another member leads, or nobody. What only a leader keeps is dropped; what is written and not decided may still be.
+    pub(super) fn lead_no_more(&mut self, leader: Option<NodeId>) {
+        let why = NothingStored::NotLeading { leader: leader.map(|node| node.0) };
+        self.at_the_log = false;
+        let to_write = std::mem::take(&mut self.to_write).into_iter().flat_map(super::ToWrite::proposals);
+        let unwritten: Vec<_> = to_write.chain(std::mem::take(&mut self.batch)).collect();
+        for proposal in unwritten {
+            self.unpropose(proposal, why.clone().into());
+        }
+        self.handing_out.clear();
+        if let Some(mut old) = self.leader.take() {
+            old.end(&why);
+            for (waiter, answer) in old.take_wants().answers {
+                self.commands.push_back(Command::AnswerReceive(waiter, answer));
+            }
+        }
+        for request in std::mem::take(&mut self.early) {
+            self.refuse_early(request, &why);
+        }
+        tracing::info!(leader = leader.map(|node| node.0), "this node leads no more");
+    }
+
+    /// Why nothing is taken here: another one leads.
+    pub(super) fn not_leading(&self) -> NothingStored {
+        match self.replica.as_ref().map(Replica::role) {
+            Some(vouch_consensus::Role::Follows { leader }) if self.start.is_some() => {
+                NothingStored::NotLeading { leader: leader.map(|node| node.0) }
+            }
+            _ => NothingStored::Stopping,
+        }
+    }
+
+    /// Whether what was leased is handed out only when that is decided: not where nobody else decides (ruling 10).
+    pub(super) fn hands_out_when_committed(&self) -> Option<u64> {
+        self.replica.as_ref().filter(|replica| !replica.is_alone()).map(Replica::last)
+    }
+
+    /// The index of the last entry that is applied.
+    pub fn last_entry(&self) -> Option<EntryId> {
+        let replica = self.replica.as_ref()?;
+        let index = replica.last();
+        Some(EntryId { index, term: replica.term_of(index)? })
+    }
+}
+
+fn undecided() -> NotDone {
+    NotDone::Unknown("the group did not decide in time, or leads another way since".to_owned())
+}
