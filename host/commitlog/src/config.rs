@@ -50,7 +50,7 @@ pub struct LogConfig {
     pub known_durable: LogPosition,
     /// Whether the durable marks in entries prove anything of this disk. They do in the log of a node that wrote all of
     /// them itself. A replica has entries from others, whose marks speak of the disks of these: there `known_durable` and
-    /// the checkpoint alone tell a torn tail from damage.
+    /// the checkpoint alone tell a torn tail from damage, and a start writes again all that lies behind both.
     pub marks_prove: bool,
     /// From where on the log stays as it is.
     pub settles: Settles,

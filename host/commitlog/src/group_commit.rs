@@ -14,8 +14,8 @@ use crate::{Durations, LogPosition, Operation, PoisonReport};
 #[derive(Clone, Debug)]
 pub enum Durable {
     /// Everything before `to` survives a power cut. Positions only grow, but for one report after each
-    /// [`crate::Appender::cut`] of durable entries, which is lower than the one before it. A report of before the cut may
-    /// still be on its way through the caller's hands: whoever cuts asks [`crate::Appender::durable`] what holds.
+    /// [`crate::Appender::cut`] of durable entries, which is lower than the one before it and comes before the cut
+    /// returns. What was reported before that one and is still in the caller's hands holds no more.
     Up {
         /// First position that is not yet known durable.
         to: LogPosition,

@@ -17,7 +17,7 @@ impl Appender {
     ///
     /// The caller has noted the cut before ([`crate::UnfinishedCut`]): a start that is given the note comes to the same
     /// log, wherever the power was cut. Syncs that are in flight end first, and count for nothing above the cut, so
-    /// [`Self::durable`] may be lower than before. Readers that come to what is cut off are told that the log ends before
+    /// [`Self::durable`] may be lower than before, and `on_durable` is told so, perhaps from here. Readers that come to what is cut off are told that the log ends before
     /// it, or, if they are there at that very moment, that no sound entry is there; bytes that they hold do not change.
     ///
     /// # Errors

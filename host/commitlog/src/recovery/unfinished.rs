@@ -4,7 +4,7 @@ use super::Scan;
 use crate::cutting::Doomed;
 use crate::format::SEGMENT_HEADER_LEN;
 use crate::group_commit::IoFailure;
-use crate::{OpenError, Operation, UnfinishedCut};
+use crate::{OpenError, Operation, Settles, UnfinishedCut};
 
 impl Scan<'_> {
     /// Finishes the cut that the caller had noted. Any number of starts may begin with it, whatever the one before left.
@@ -13,6 +13,11 @@ impl Scan<'_> {
         let refused = |reason| OpenError::UnfinishedCut { to, end, reason };
         if self.config.checkpoint.is_some_and(|checkpoint| checkpoint.end > to) {
             return Err(refused("the snapshot covers what lies behind it"));
+        }
+        if let Settles::ByCaller { from } = self.config.settles
+            && from > to
+        {
+            return Err(refused("what lies behind it was settled"));
         }
         // Where an entry ends its segment exactly the log ends there, and not in the next one.
         let Some(last_byte) = to.0.checked_sub(1) else { return Err(refused("entries do not end there")) };

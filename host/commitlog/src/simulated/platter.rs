@@ -28,6 +28,31 @@ enum Change {
     Write(u64, Vec<u8>),
 }
 
+impl Change {
+    /// The same, sector by sector.
+    fn sectors(self) -> Vec<Self> {
+        let Self::Write(offset, data) = self else { return vec![self] };
+        let (mut at, mut rest, mut sectors) = (offset, data.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            let (sector, after) = rest.split_at(rest.len().min(SECTOR - at as usize % SECTOR));
+            sectors.push(Self::Write(at, sector.to_vec()));
+            (at, rest) = (at + sector.len() as u64, after);
+        }
+        sectors
+    }
+
+    /// Whether it reaches into the sector of another one: a page goes to the disk as it is then.
+    fn covers(&self, sector: &Self) -> bool {
+        match (self, sector) {
+            (Self::Write(offset, data), Self::Write(at, _)) => {
+                let (from, to) = (*offset as usize / SECTOR, (*offset as usize + data.len()).div_ceil(SECTOR));
+                (from..to).contains(&(*at as usize / SECTOR))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The disk behind the page cache: what is durable, and what is on its way.
 pub(super) struct Platter {
     files: Vec<Stored>,
@@ -66,12 +91,14 @@ impl Platter {
             DiskEvent::Sync { inode } => {
                 let file = &mut self.files[*inode];
                 for change in std::mem::take(&mut file.pending) {
+                    // What is written over what was lost lies on the disk in its place.
+                    file.adrift.retain(|lost| !change.covers(lost));
                     apply(&mut file.durable, &change, |_| true);
                 }
             }
             DiskEvent::WritebackFailed { inode } => {
                 let file = &mut self.files[*inode];
-                file.adrift.append(&mut file.pending);
+                file.adrift.extend(std::mem::take(&mut file.pending).into_iter().flat_map(Change::sectors));
             }
             DiskEvent::Reported { .. }
             | DiskEvent::Cut { .. }

@@ -6,7 +6,7 @@ use crate::format::SEGMENT_HEADER_LEN;
 use crate::segment::{file_name, parse_file_name};
 use crate::simulated::{Image, LOSSES, PowerLoss, Rng, SimDisk, SimFault};
 use crate::{
-    Checkpoint, CutError, Durable, Entry, EntryKind, LogConfig, LogPosition, Operation, Settles, Shortage,
+    Checkpoint, CutError, Durable, Entry, EntryKind, LogConfig, LogPosition, OpenError, Operation, Settles, Shortage,
     UnfinishedCut,
 };
 
@@ -213,6 +213,51 @@ fn a_segment_that_holds_what_may_be_cut_off_is_not_released() {
     let in_second = run.submitted.iter().find(|submitted| submitted.entry.position.0 > SEGMENT).unwrap();
     run.log.appender.settle(in_second.entry.end);
     assert_eq!(housekeeping.release_before(LogPosition::BEYOND).unwrap().start.0, SEGMENT);
+}
+
+#[test]
+fn a_noted_cut_that_cannot_be_one_of_this_log_is_refused_and_nothing_changes() {
+    let mut run = some_log(8);
+    run.settle();
+    let (first, later) = (run.submitted[0].checkpoint, run.submitted.last().unwrap().checkpoint);
+    let note = UnfinishedCut { to: first.end, end: run.log.appender.appended() };
+    let image = run.log.disk.image();
+    let missing = {
+        let mut image = image.clone();
+        image.remove(&file_name(0));
+        image
+    };
+    let inside_header = UnfinishedCut { to: LogPosition(SEGMENT + 64), ..note };
+    for (image, config) in [
+        (&image, LogConfig { checkpoint: Some(later), ..noted(note) }),
+        (&image, LogConfig { settles: Settles::ByCaller { from: later.end }, ..noted(note) }),
+        (&image, noted(UnfinishedCut { to: LogPosition(0), ..note })),
+        (&image, noted(inside_header)),
+        (&missing, noted(note)),
+    ] {
+        let disk = SimDisk::new(image.clone());
+        let error = open_disk(disk.clone(), &config).map(|opened| opened.recovery).unwrap_err();
+        let expected = matches!(error, OpenError::UnfinishedCut { .. } | OpenError::SegmentMissing { .. });
+        assert!(expected && disk.events() == 0, "{error}");
+    }
+    // A log that ends before the cut has nothing to cut off.
+    let beyond = UnfinishedCut { to: LogPosition(9 * SEGMENT + 8192), end: LogPosition(10 * SEGMENT) };
+    let opened = open_disk(SimDisk::new(image), &noted(beyond)).unwrap();
+    assert_eq!(opened.entries, entries(&run));
+}
+
+/// What was noted to be durable before the cut counts no more above it.
+#[test]
+fn a_position_known_durable_above_a_noted_cut_is_no_damage() {
+    let mut run = some_log(10);
+    run.settle();
+    let note = UnfinishedCut { to: run.submitted[4].entry.end, end: run.log.appender.appended() };
+    let config = LogConfig { known_durable: note.end, ..noted(note) };
+    let opened = open_disk(SimDisk::new(run.log.disk.image()), &config).unwrap();
+    assert_eq!(opened.entries, entries(&run)[..5]);
+    let damaged = LogConfig { unfinished_cut: None, ..config };
+    let error = open_disk(opened.disk.clone(), &damaged).map(|opened| opened.recovery).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }
 
 #[test]

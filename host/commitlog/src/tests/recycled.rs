@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::driver::{Opened, Run, SEGMENT, config, open, open_disk};
+use super::driver::{Opened, Run, SEGMENT, config, open, open_disk, replica};
 use super::release::{fill_to, full_segments};
 use crate::disk::RealDisk;
 use crate::format::{ENTRY_HEADER_LEN, checksum_seed};
 use crate::horizon::{self, HORIZON_FILE};
 use crate::log::open_on;
 use crate::segment::{file_name, parse_file_name};
-use crate::simulated::{Image, LOSSES, PowerLoss, Rng};
+use crate::simulated::{Image, LOSSES, PowerLoss, Rng, SimDisk};
 use crate::spares::spare_name;
 use crate::threads::fill;
 use crate::{EntryHeader, EntryKind, LogPosition, OpenError};
@@ -137,6 +137,42 @@ fn a_horizon_that_was_read_but_never_synced_is_made_durable_before_it_counts() {
     let (events, end) = (opened.disk.events(), opened.appender.appended().0);
     let lost = opened.disk.after_power_cut(events, PowerLoss::All, &mut Rng::new(1));
     assert!(says(&lost) >= end, "written to {end} under a horizon at {}", says(&lost));
+}
+
+/// A log in used files is cut off, across the end of a segment, and goes on in others: the horizon is not below what is
+/// written then, though nobody raised it anew, and a start finds the end of the log by it.
+#[test]
+fn the_horizon_stays_where_it_is_when_the_log_is_cut_off() {
+    let image = in_used_files().log.disk.image();
+    let seed = checksum_seed(&config().cluster_id, config().shard);
+    let says = |image: &Image| horizon::decode(seed, &image[HORIZON_FILE]).unwrap();
+    let mut run = Run::with(SimDisk::new(image), &replica(), Rng::new(9));
+    let kept = run.submitted.len();
+    fill_to(&mut run, 7 * SEGMENT);
+    let before = says(&run.log.disk.image());
+    // Another two segments are released, so that there are used files for the next ones.
+    run.log.appender.settle(run.submitted[kept - 1].entry.end);
+    run.log.appender.housekeeping().release_before(run.log.appender.durable()).unwrap();
+    run.cut(kept).unwrap();
+    assert_eq!(says(&run.log.disk.image()), before);
+    let (mut rng, mut used) = (Rng::new(1), 0);
+    while run.log.appender.appended().0 < 8 * SEGMENT {
+        run.append_in(4, EntryKind::Records, 900).unwrap();
+        prepare(&run);
+        run.step_sync(0);
+        let (events, end) = (run.log.disk.events(), run.log.appender.appended().0);
+        let lost = run.log.disk.after_power_cut(events, PowerLoss::All, &mut rng);
+        let in_used_file = lost[&last_file(&run)][8] == 2;
+        used += u32::from(in_used_file);
+        assert!(!in_used_file || says(&lost) >= end, "written to {end} under a horizon at {}", says(&lost));
+        let opened = open_disk(SimDisk::new(lost), &replica()).unwrap();
+        let start = opened.recovery.start;
+        let wanted: Vec<_> = run.submitted.iter().filter(|one| one.entry.position >= start).collect();
+        let same = opened.entries.iter().zip(&wanted).all(|(found, wanted)| *found == wanted.entry);
+        let durable = wanted.iter().filter(|one| one.entry.end <= run.log.appender.durable()).count();
+        assert!(same && opened.entries.len() >= durable && opened.entries.len() <= wanted.len());
+    }
+    assert!(used > 20, "{used}");
 }
 
 /// A group that was kept behind a lost one lies among old bytes: it is found and erased, wherever the horizon is.

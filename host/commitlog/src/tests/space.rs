@@ -135,6 +135,29 @@ fn entries_are_refused_only_behind_what_was_promised_and_taken_again_when_there_
     assert_eq!(open(run.close()).unwrap().entries[..entries.len()], entries);
 }
 
+/// At the end of a segment, too: no filler is written for an entry that is not.
+#[test]
+fn an_entry_that_is_refused_leaves_nothing_behind() {
+    let mut refused_at_an_end = 0;
+    for seed in 0..200 {
+        let mut run = somewhere(seed);
+        run.log.disk.inject([SimFault::NoSpace, SimFault::Descriptors, SimFault::Memory][(seed % 3) as usize]);
+        let (end, image) = loop {
+            let before = (run.log.appender.appended(), run.log.disk.image());
+            let len = run.length();
+            if run.append(EntryKind::Records, len).is_err() {
+                let left = SEGMENT - before.0.0 % SEGMENT;
+                refused_at_an_end += u32::from(left < taken(len as u64) && left < SEGMENT);
+                break before;
+            }
+        };
+        assert_eq!(run.log.appender.appended(), end, "seed {seed}");
+        let now = run.log.disk.image();
+        assert!(image.iter().all(|(name, bytes)| now[name] == *bytes), "seed {seed}");
+    }
+    assert!(refused_at_an_end > 20, "{refused_at_an_end}");
+}
+
 #[test]
 fn the_thread_finds_new_space_without_an_append() {
     let disk = SimDisk::new(Image::new());

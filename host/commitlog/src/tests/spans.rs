@@ -18,9 +18,9 @@ fn identity() -> LogIdentity {
 /// Every index behind the entry that ends at `from`, as it is sent. A mark that repeats an index is none of its own.
 pub(super) fn spans(reader: &LogReader, from: LogPosition) -> Vec<EntrySpan> {
     let mut begins = from;
-    let mut headers = reader.headers_from(from).map(Result::unwrap).peekable();
+    let headers = reader.headers_from(from).map(Result::unwrap);
     let mut spans = Vec::new();
-    while let Some(header) = headers.next() {
+    for header in headers {
         if header.kind == EntryKind::Mark && spans.last().is_some_and(|span: &EntrySpan| span.index() == header.index) {
             continue;
         }
