@@ -31,7 +31,7 @@ pub(super) async fn ask(asker: Arc<Asker>, due: Due) {
 async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntry) {
     let answerer = match asker.bound.answerer(name, entry).await {
         Ok(answerer) => answerer,
-        Err(error) => return no_answer(asker, due, name, Unanswered::of(name, error)).await,
+        Err(error) => return no_answer(asker, due, name, Unanswered::of(name, Some(entry.revision), error)).await,
     };
     // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
     let admission = tokio::select! {
@@ -42,7 +42,7 @@ async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntr
     let half = match asker.halves.get(due.transaction).await {
         Ok(half) => half,
         // The body cannot be read: this one is reported, the others go on (S3.f).
-        Err(error) => return no_answer(asker, due, name, Unanswered::of(name, error)).await,
+        Err(error) => return no_answer(asker, due, name, Unanswered::of(name, Some(entry.revision), error)).await,
     };
     record_half(&half);
     let (asking, about, origin) = (answerer.clone(), due.clone(), half.producer.clone());
@@ -65,6 +65,7 @@ async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntr
                 by: by.to_string(),
                 text: reason.to_string(),
                 trace: reason.trace().to_owned(),
+                binding: Some(answerer.revision),
                 failed: reason.blames_component().then(|| (by, answerer.clone())),
             };
             if answerer.fallback_to_producer && asker.sessions.has_producer(&due.topic, &origin) {

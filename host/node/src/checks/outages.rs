@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 struct Outage {
+    /// Revision of the binding that gave no answer last; `None` where that is none.
+    binding: Option<u64>,
     since: Instant,
     said_at: Instant,
     /// Asks without an answer since it began.
@@ -42,10 +44,13 @@ impl Outages {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An ask got no answer. Returns how many did not since the checker last answered, if it is time to say so.
-    pub(crate) fn no_answer(&self, checker: &str, now: Instant) -> Option<u64> {
+    /// An ask got no answer. `binding`: the revision of the binding that was asked, if that is the checker. Returns how many
+    /// did not since the checker last answered, if it is time to say so.
+    pub(crate) fn no_answer(&self, checker: &str, binding: Option<u64>, now: Instant) -> Option<u64> {
         let mut outages = self.outages();
         if let Some(outage) = outages.get_mut(checker) {
+            // An ask of before it was set anew may end late.
+            outage.binding = outage.binding.max(binding);
             outage.unanswered += 1;
             outage.ended = None;
             let say = now.saturating_duration_since(outage.said_at) >= SAY_EVERY;
@@ -54,7 +59,7 @@ impl Outages {
                 outage.unanswered
             });
         }
-        let new = Outage { since: now, said_at: now, unanswered: 1, ended: None, looked_after: false };
+        let new = Outage { binding, since: now, said_at: now, unanswered: 1, ended: None, looked_after: false };
         outages.insert(checker.to_owned(), new);
         Some(1)
     }
@@ -86,9 +91,9 @@ impl Outages {
         over
     }
 
-    /// Forgets checkers that are gone.
-    pub(crate) fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.outages().retain(|checker, _| is_there(checker));
+    /// Keeps what was said of bindings that are there, by their names and revisions, and of what is no binding.
+    pub(crate) fn retain(&self, is_there: impl Fn(&str, u64) -> bool) {
+        self.outages().retain(|checker, outage| outage.binding.is_none_or(|revision| is_there(checker, revision)));
     }
 }
 
@@ -102,16 +107,17 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::components::BindingsThen;
 
     #[test]
     fn an_outage_is_said_at_its_beginning_and_once_a_minute() {
         let (outages, began) = (Outages::default(), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
-        assert_eq!(outages.no_answer("a", at(0)), Some(1));
-        assert!((1..600).all(|n| outages.no_answer("a", at(n / 10)).is_none()));
-        assert_eq!(outages.no_answer("b", at(59)), Some(1), "another one has lines of its own");
-        assert_eq!(outages.no_answer("a", at(60)), Some(601));
-        assert_eq!(outages.no_answer("a", at(61)), None);
+        assert_eq!(outages.no_answer("a", Some(1), at(0)), Some(1));
+        assert!((1..600).all(|n| outages.no_answer("a", Some(1), at(n / 10)).is_none()));
+        assert_eq!(outages.no_answer("b", Some(1), at(59)), Some(1), "another one has lines of its own");
+        assert_eq!(outages.no_answer("a", Some(1), at(60)), Some(601));
+        assert_eq!(outages.no_answer("a", Some(1), at(61)), None);
     }
 
     #[test]
@@ -120,15 +126,33 @@ mod tests {
         let at = |seconds| began + Duration::from_secs(seconds);
         let seconds = Duration::from_secs;
         assert_eq!(outages.answered("a", at(0)), AfterAnswer::Nothing, "there was none");
-        outages.no_answer("a", at(0));
+        outages.no_answer("a", Some(1), at(0));
         assert_eq!(outages.answered("a", at(1)), AfterAnswer::AskAgain(seconds(59)));
-        assert_eq!(outages.no_answer("a", at(2)), None, "some are answered and others are not: one line a minute");
+        assert_eq!(
+            outages.no_answer("a", Some(1), at(2)),
+            None,
+            "some are answered and others are not: one line a minute"
+        );
         assert_eq!(outages.over("a"), AfterAnswer::Nothing, "it is not over");
         assert_eq!(outages.answered("a", at(7)), AfterAnswer::AskAgain(seconds(53)));
         assert_eq!(outages.answered("a", at(8)), AfterAnswer::Nothing, "somebody looks after it");
         assert_eq!(outages.over("a"), AfterAnswer::Over(seconds(7), 2), "it ended with the first answer");
         assert_eq!((outages.over("a"), outages.answered("a", at(62))), (AfterAnswer::Nothing, AfterAnswer::Nothing));
-        assert_eq!(outages.no_answer("a", at(63)), Some(1), "a new one");
+        assert_eq!(outages.no_answer("a", Some(1), at(63)), Some(1), "a new one");
         assert_eq!(outages.answered("a", at(200)), AfterAnswer::Over(seconds(137), 1));
+    }
+
+    #[test]
+    fn what_was_said_of_a_binding_goes_with_it_and_not_with_an_older_one_of_its_name() {
+        let (outages, now) = (Outages::default(), Instant::now());
+        outages.no_answer(HALVES, None, now);
+        outages.no_answer("removed", Some(3), now);
+        outages.no_answer("set anew", Some(4), now);
+        let then = BindingsThen::behind(7, []);
+        assert_eq!(outages.no_answer("set anew", Some(9), now), None);
+        assert_eq!(outages.no_answer("set anew", Some(4), now), None, "one of before it was set anew ends late");
+        outages.retain(|checker, revision| !then.had_lost(checker, revision));
+        let is_known = |checker: &str| outages.outages().contains_key(checker);
+        assert_eq!([HALVES, "removed", "set anew"].map(is_known), [true, false, true]);
     }
 }

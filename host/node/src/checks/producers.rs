@@ -32,7 +32,7 @@ pub(super) async fn ask_producers(asker: &Asker, due: &Due) {
             record_half(&half);
             half
         }
-        Err(error) => return no_answer(asker, due, HALVES, Unanswered::of("producer", error)).await,
+        Err(error) => return no_answer(asker, due, HALVES, Unanswered::of("producer", None, error)).await,
     };
     let command = CheckCommand { topic: due.topic.clone(), transaction: transaction_id(due.transaction), half };
     let mut tried = Vec::new();

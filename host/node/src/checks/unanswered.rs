@@ -1,6 +1,5 @@
 //! Asks without an answer: nothing is counted, and they are asked again.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use vouch_leader::checks::AskError;
 use vouch_leader::checks::Due;
 
 use super::Asker;
-use crate::components::Answerer;
+use crate::components::{Answerer, BindingsThen};
 use crate::metrics::{CheckOutcome, PRODUCER};
 use crate::served_shard::transaction_id;
 
@@ -26,14 +25,16 @@ pub(super) struct Unanswered {
     pub(super) text: String,
     /// Where in the component; empty where that is not known.
     pub(super) trace: String,
+    /// Revision of the binding that was asked, if one was.
+    pub(super) binding: Option<u64>,
     /// If the component itself failed: who that was.
     pub(super) failed: Option<(EndedBy, Answerer)>,
 }
 
 impl Unanswered {
-    /// Nobody could be asked.
-    pub(super) fn of(by: &str, error: NotDone) -> Self {
-        Self { by: by.to_owned(), text: error.to_string(), trace: String::new(), failed: None }
+    /// Nobody could be asked: no producer, or not this binding.
+    pub(super) fn of(by: &str, binding: Option<u64>, error: NotDone) -> Self {
+        Self { by: by.to_owned(), text: error.to_string(), trace: String::new(), binding, failed: None }
     }
 
     /// The same, as operators see it.
@@ -70,7 +71,7 @@ fn say_over(checker: &str, outage: AfterAnswer) {
 pub(super) async fn tell_unanswered(asker: &Asker, due: &Due, checker: &str, unanswered: &Unanswered) {
     let id = transaction_id(due.transaction);
     let (by, text) = (&unanswered.by, &unanswered.text);
-    let said = asker.outages.no_answer(checker, Instant::now());
+    let said = asker.outages.no_answer(checker, unanswered.binding, Instant::now());
     if said == Some(1) {
         forget_removed(asker).await;
     }
@@ -87,11 +88,9 @@ pub(super) async fn tell_unanswered(asker: &Asker, due: &Due, checker: &str, una
 
 /// What was said of bindings that are gone goes when the next outage begins.
 async fn forget_removed(asker: &Asker) {
-    let names =
-        asker.shard.read(|state| state.plugins().bindings().map(|(name, _)| name.to_owned()).collect::<HashSet<_>>());
     // A node that stops says nothing more.
-    if let Ok(names) = names.await {
-        asker.outages.retain(|checker| checker == HALVES || names.contains(checker));
+    if let Ok(then) = BindingsThen::look(&asker.shard).await {
+        asker.outages.retain(|checker, revision| !then.had_lost(checker, revision));
     }
 }
 

@@ -60,9 +60,9 @@ impl<T: Clone> Answerers<T> {
         self.slots().get(name)?.made.get().cloned()
     }
 
-    /// Lets go of what was made under other names than these.
-    pub(crate) fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.slots().retain(|name, _| is_there(name));
+    /// Keeps what was made of bindings that are there, by their names and the revisions for which it was made.
+    pub(crate) fn retain(&self, is_there: impl Fn(&str, u64) -> bool) {
+        self.slots().retain(|name, slot| is_there(name, slot.revision));
     }
 }
 
@@ -73,6 +73,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::components::BindingsThen;
 
     fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
@@ -116,7 +117,9 @@ mod tests {
     fn a_binding_that_was_removed_is_forgotten() {
         let answerers = Answerers::<u32>::default();
         assert_eq!(poll(pin!(answerers.get_or_make("b", 1, async { Ok::<_, ()>(7) }))), Poll::Ready(Ok(7)));
-        answerers.retain(|name| name != "b");
-        assert_eq!(answerers.get("b"), None);
+        let then = BindingsThen::behind(5, []);
+        assert_eq!(poll(pin!(answerers.get_or_make("c", 9, async { Ok::<_, ()>(8) }))), Poll::Ready(Ok(8)));
+        answerers.retain(|name, revision| !then.had_lost(name, revision));
+        assert_eq!((answerers.get("b"), answerers.get("c")), (None, Some(8)), "what was made since stays");
     }
 }

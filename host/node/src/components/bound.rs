@@ -1,6 +1,5 @@
 //! Bindings that are ready to be asked.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use vouch_broker::state::BindingEntry;
@@ -12,6 +11,7 @@ use super::answerers::Answerers;
 use super::document::{BindingDocument, Fallback};
 use super::file::ComponentFiles;
 use super::pending::Answerer;
+use super::there::BindingsThen;
 use vouch_shard::Shard;
 
 /// Components, loaded and joined with the grants of their bindings.
@@ -48,11 +48,8 @@ impl BoundComponents {
 
     /// What was made of bindings that are gone goes when the next one is made.
     async fn forget_removed(&self) -> Result<(), NotDone> {
-        let names = self
-            .shard
-            .read(|state| state.plugins().bindings().map(|(name, _)| name.to_owned()).collect::<HashSet<_>>());
-        let names = names.await?;
-        self.answerers.retain(|name| names.contains(name));
+        let then = BindingsThen::look(&self.shard).await?;
+        self.answerers.retain(|name, revision| !then.had_lost(name, revision));
         Ok(())
     }
 

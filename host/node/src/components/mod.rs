@@ -10,6 +10,7 @@ mod document;
 mod engine;
 mod file;
 mod pending;
+mod there;
 mod upload;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use document::limits_in_force;
 pub(crate) use engine::{check_settings, open_store, remove_unused, start_engine};
 pub(crate) use file::ComponentFiles;
 pub(crate) use pending::Answerer;
+pub(crate) use there::BindingsThen;
 pub use upload::UploadError;
 use vouch_shard::Shard;
 
