@@ -132,7 +132,8 @@ impl Executor {
 
     fn tell_log(&mut self, durable: Option<vouch_commitlog::LogPosition>, poisoned: Option<String>) {
         if let Some(to) = durable {
-            self.tell(Event::Durable(to));
+            // A report of before a cut speaks of bytes that are gone; the log itself knows.
+            self.tell(Event::Durable(to.min(self.log.standing().durable)));
         }
         if let Some(reason) = poisoned {
             self.tell(Event::Failed(reason));

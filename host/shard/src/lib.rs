@@ -25,4 +25,5 @@ pub use inbox::Inbox;
 pub use leadership::{Begun, Lead};
 pub use log::Output;
 pub use peers::{NoPeers, Peers};
+pub use reply::Reply;
 pub use signals::Signals;

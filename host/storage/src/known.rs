@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use vouch_broker::ShardId;
-use vouch_commitlog::{LogConfig, LogFolder, LogIdentity, LogPosition};
+use vouch_commitlog::{LogConfig, LogFolder, LogIdentity, LogPosition, Settles, UnfinishedCut};
 
 use crate::error::{StartError, failed};
 use crate::folder::in_use;
@@ -46,7 +46,7 @@ impl Known {
     }
 
     /// What a replica noted, if it noted anything yet.
-    pub(crate) fn of_note(note: Option<&ReplicaNote>) -> Self {
+    pub fn of_note(note: Option<&ReplicaNote>) -> Self {
         match note {
             None => Self { durable: LogPosition::START, marks_prove: true, cut: None, kept: LogPosition::BEYOND },
             Some(note) => Self {
@@ -76,17 +76,19 @@ impl Known {
     }
 
     /// Lets the log be recovered, or read, by it.
-    pub(crate) fn tell(&self, log: &mut LogConfig) {
+    pub fn tell(&self, log: &mut LogConfig) {
         log.known_durable = self.durable;
-        // HERE: log.marks_prove = self.marks_prove;
-        // HERE: log.unfinished_cut = self.cut.map(|cut| UnfinishedCut { to: cut.to, end: cut.end });
+        log.marks_prove = self.marks_prove;
+        log.unfinished_cut = self.cut.map(|cut| UnfinishedCut { to: cut.to, end: cut.end });
+        if !self.marks_prove {
+            log.settles = Settles::ByCaller { from: self.kept };
+        }
     }
 
     /// Lets a folder be looked at by it; [`Self::durable`] is told with each look.
     #[must_use]
     pub fn look_at(&self, log: LogFolder) -> LogFolder {
-        // HERE: log.marks_prove(self.marks_prove)
-        log
+        log.marks_prove(self.marks_prove)
     }
 }
 

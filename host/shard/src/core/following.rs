@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vouch_broker::{NotDone, NothingStored};
-use vouch_consensus::{Append, Body as Said, EntryId, Message, NodeId, Replica};
+use vouch_consensus::{Append, Body as Said, Message, NodeId, Replica, Role};
 use vouch_leader::Outside;
 
 use super::written::Written;
@@ -101,7 +101,7 @@ impl Core {
     /// Why nothing is taken here: another one leads.
     pub(super) fn not_leading(&self) -> NothingStored {
         match self.replica.as_ref().map(Replica::role) {
-            Some(vouch_consensus::Role::Follows { leader }) if self.start.is_some() => {
+            Some(Role::Follows { leader }) if self.start.is_some() => {
                 NothingStored::NotLeading { leader: leader.map(|node| node.0) }
             }
             _ => NothingStored::Stopping,
@@ -113,11 +113,10 @@ impl Core {
         self.replica.as_ref().filter(|replica| !replica.is_alone()).map(Replica::last)
     }
 
-    /// The index of the last entry that is applied.
-    pub fn last_entry(&self) -> Option<EntryId> {
+    /// The term in which it leads, if it does.
+    pub fn leads_in(&self) -> Option<u64> {
         let replica = self.replica.as_ref()?;
-        let index = replica.last();
-        Some(EntryId { index, term: replica.term_of(index)? })
+        matches!(replica.role(), Role::Leads { .. }).then(|| replica.term())
     }
 }
 

@@ -219,8 +219,12 @@ impl Core {
     /// What is to be done next; `None` when all is done that the events so far ask for.
     pub fn next_command(&mut self) -> Option<Command> {
         while let Some(command) = self.commands.pop_front() {
-            // A replica whose log failed votes no more, and acknowledges nothing.
-            if self.closed.is_none() || !matches!(command, Command::Send(..) | Command::SaveVote(_)) {
+            // A replica whose log failed takes part in nothing any more: it votes and acknowledges no more, and takes no entry.
+            let part = matches!(
+                command,
+                Command::Send(..) | Command::SaveVote(_) | Command::AppendSpan(_) | Command::Cut { .. }
+            );
+            if self.closed.is_none() || !part {
                 return Some(command);
             }
         }

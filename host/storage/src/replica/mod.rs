@@ -14,7 +14,7 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
-use vouch_commitlog::{LogPosition, NoteError, NoteFile, Recovery};
+use vouch_commitlog::{Appender, LogPosition, NoteError, NoteFile, Recovery};
 use vouch_consensus::NodeId;
 
 use crate::layout::{REPLICA, ShardFolder};
@@ -196,6 +196,18 @@ impl ReplicaFile {
     /// What the system said, now or earlier: see above.
     pub fn cut_ended(&mut self) -> io::Result<()> {
         self.put(ReplicaNote { cut: None, ..self.note.clone() })
+    }
+
+    /// Cuts off what lies in the log behind its last entry: a filler whose entry a power cut took. It belongs to the index that
+    /// comes next, and another leader may have no filler there.
+    ///
+    /// # Errors
+    /// It cannot be noted or cut: the log must not be written.
+    pub fn end_with_an_entry(&mut self, appender: &mut Appender, recovery: &Recovery) -> io::Result<()> {
+        let Some(last) = recovery.checkpoint.filter(|last| last.end < recovery.end) else { return Ok(()) };
+        self.cut_begins(NotedCut { to: last.end, end: recovery.end })?;
+        appender.cut(&last).map_err(io::Error::other)?;
+        self.cut_ended()
     }
 
     /// This replica is one of several from now on, as the node that its cluster calls so, and for ever: marks in entries speak of

@@ -1,0 +1,35 @@
+//! What happened, one line each: the last of them are told when a run fails.
+
+use std::collections::VecDeque;
+
+/// So many lines are kept.
+const KEPT: usize = 400;
+
+/// The lines of a run.
+#[derive(Default)]
+pub(crate) struct Trace {
+    lines: VecDeque<String>,
+    /// Of all lines so far: equal for equal runs.
+    digest: u64,
+    pub(crate) now: u64,
+}
+
+impl Trace {
+    pub(crate) fn line(&mut self, line: String) {
+        for byte in line.bytes().chain(self.now.to_le_bytes()) {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if self.lines.len() == KEPT {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(format!("{:>8} {line}", self.now));
+    }
+
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    pub(crate) fn told(&self) -> String {
+        self.lines.iter().fold(String::new(), |text, line| text + line + "\n")
+    }
+}

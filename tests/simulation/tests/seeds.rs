@@ -1,0 +1,59 @@
+//! Runs of the simulator: some seeds that are fixed, and fresh ones for some time.
+
+use std::time::{Duration, Instant};
+
+use vouch_simulation::{Plan, Report, run};
+
+fn plan(seed: u64) -> Plan {
+    Plan { seed, nodes: if seed.is_multiple_of(3) { 5 } else { 3 }, faults_ms: 15_000, clients: 6 }
+}
+
+fn must(plan: Plan) -> Report {
+    run(plan).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+#[test]
+fn seeds_that_are_fixed() {
+    for seed in 1..=20 {
+        must(plan(seed));
+    }
+}
+
+#[test]
+fn a_seed_repeats_a_run_to_the_bit() {
+    let digests = [4, 4].map(|seed| must(plan(seed)).digest);
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn fresh_seeds() {
+    let seconds =
+        std::env::var("VOUCH_SIMULATION_SECONDS").map_or(10, |text| text.parse().expect("a number of seconds"));
+    let first = std::env::var("VOUCH_SEED").ok().map(|text| text.parse().expect("a seed"));
+    let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let (began, mut seed) = (Instant::now(), first.unwrap_or_else(clock));
+    println!("the first seed is {seed}; VOUCH_SEED repeats it, VOUCH_SIMULATION_SECONDS says for how long");
+    let mut all = Report::default();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let report = must(plan(seed));
+        all.virtual_ms += report.virtual_ms;
+        all.calls += report.calls;
+        all.done += report.done;
+        all.terms += report.terms;
+        for (kind, count) in report.faults.0 {
+            *all.faults.0.entry(kind).or_default() += count;
+        }
+        seed += 1;
+    }
+    let wall = began.elapsed().as_secs_f64();
+    let a_second = |number: u64| (number as f64 / wall).round();
+    println!(
+        "{:.0} s of virtual time in {wall:.0} s; in each: {} calls ({} done), {} faults, {} leaders\n{:?}",
+        all.virtual_ms as f64 / 1000.0,
+        a_second(all.calls),
+        a_second(all.done),
+        a_second(all.faults.total()),
+        a_second(all.terms),
+        all.faults.0
+    );
+}
