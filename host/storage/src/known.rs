@@ -20,6 +20,8 @@ pub struct Known {
     pub marks_prove: bool,
     /// A cut that is under way.
     pub cut: Option<NotedCut>,
+    /// Entries up to this index are committed; those behind it wait for what a leader says. Alone, all that is durable is.
+    pub committed: u64,
     /// Nothing before this position is ever cut off. Everything that is durable, unless it is one of several replicas.
     kept: LogPosition,
 }
@@ -48,11 +50,18 @@ impl Known {
     /// What a replica noted, if it noted anything yet.
     pub fn of_note(note: Option<&ReplicaNote>) -> Self {
         match note {
-            None => Self { durable: LogPosition::START, marks_prove: true, cut: None, kept: LogPosition::BEYOND },
+            None => Self {
+                durable: LogPosition::START,
+                marks_prove: true,
+                cut: None,
+                committed: u64::MAX,
+                kept: LogPosition::BEYOND,
+            },
             Some(note) => Self {
                 durable: note.durable,
                 marks_prove: !note.member,
                 cut: note.cut,
+                committed: if note.member { note.commit.index } else { u64::MAX },
                 kept: if note.member { note.commit.position } else { LogPosition::BEYOND },
             },
         }

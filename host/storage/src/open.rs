@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use vouch_broker::{Millis, State};
-use vouch_commitlog::{Appender, Durable, LogPosition, LogReader, Recovery};
+use vouch_commitlog::{Appender, Checkpoint, Durable, Entry, LogPosition, LogReader, Recovery};
 
 use crate::config::StorageConfig;
 use crate::damaged::{self, DamagedLog};
@@ -50,6 +50,10 @@ pub enum OpenedLog {
         appender: Appender,
         /// What the recovery found.
         recovery: Recovery,
+        /// The last entry that is in the state; `None`: the log is empty.
+        base: Option<Checkpoint>,
+        /// The entries behind that, of which only a leader knows whether they are committed. Alone there are none.
+        tail: Vec<Entry>,
         /// What the replica notes of itself. An incarnation of it has begun.
         replica: Box<ReplicaFile>,
     },
@@ -87,10 +91,12 @@ pub fn open(
     let mut log = config.log(segment_size);
     (log.directory, log.cluster_id) = (config.folder().log(), identity.cluster_id()?);
     let name = LogName { cluster_id: log.cluster_id, shard: config.shard };
-    Known::of_shard(&config.folder(), name, &snapshots)?.tell(&mut log);
-    let mut recovered = recover(&snapshots, &snapshot_dir, log.clone(), on_durable, progress);
+    let known = Known::of_shard(&config.folder(), name, &snapshots)?;
+    known.tell(&mut log);
+    let recover = || recover(&snapshots, &snapshot_dir, log.clone(), known.committed, on_durable, progress);
+    let mut recovered = recover();
     if matches!(recovered, Err(StartError::NoSnapshot { .. })) && damaged::rebuild(&log, &snapshots, progress) {
-        recovered = recover(&snapshots, &snapshot_dir, log.clone(), on_durable, progress);
+        recovered = recover();
     }
     progress.go_on()?;
     let recovered = match recovered {
@@ -102,12 +108,16 @@ pub fn open(
         Ok(recovered) => Ok(recovered),
     };
     let (state, logged, snapshot, reader, log) = match recovered {
-        Ok(RecoveredShard { state, snapshot, appender, reader, recovery }) => {
+        Ok(RecoveredShard { state, snapshot, base, tail, mut appender, reader, recovery }) => {
             check_feature_level(&state)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
-            let replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery)?);
-            (state, logged, snapshot, reader, OpenedLog::Whole { appender, recovery, replica })
+            let mut replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery)?);
+            if replica.note().member {
+                let ended = replica.end_with_an_entry(&mut appender, &recovery);
+                ended.map_err(failed("cut off the end of", &log.directory))?;
+            }
+            (state, logged, snapshot, reader, OpenedLog::Whole { appender, recovery, base, tail, replica })
         }
         Err(damaged::ReadOnly { state, snapshot, reader, log }) => {
             check_feature_level(&state)?;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use vouch_broker::State;
 use vouch_commitlog::{
-    Appender, CommitLog, Durable, LogConfig, LogPosition, LogReader, OpenError, Recovery, segments_span,
+    Appender, Checkpoint, CommitLog, Durable, Entry, LogConfig, LogPosition, LogReader, OpenError, Recovery,
+    segments_span,
 };
 
 use crate::error::{StartError, failed};
@@ -16,12 +17,18 @@ use crate::snapshots::{LoadedState, Snapshots};
 pub(crate) struct RecoveredShard {
     pub(crate) state: State,
     pub(crate) snapshot: LogPosition,
+    /// The last entry that is in the state; `None`: none is.
+    pub(crate) base: Option<Checkpoint>,
+    /// The entries behind that: it is not known whether they are committed.
+    pub(crate) tail: Vec<Entry>,
     pub(crate) appender: Appender,
     pub(crate) reader: LogReader,
     pub(crate) recovery: Recovery,
 }
 
 /// Reads the newest snapshot that fits the log, and the log from there.
+///
+/// `committed`: only entries up to this index are applied, and those that a snapshot covers.
 ///
 /// An older snapshot and more of the log give the same state, so one that does not fit is passed over and nothing is
 /// lost by it but time. Whether the log itself is whole is for [`CommitLog::open`] to say; an error of it ends the
@@ -34,6 +41,7 @@ pub(crate) fn recover(
     snapshots: &Snapshots,
     snapshot_dir: &Path,
     mut log: LogConfig,
+    committed: u64,
     on_durable: &(impl Fn(Durable) + Clone + Send + Sync + 'static),
     progress: &StartProgress,
 ) -> Result<RecoveredShard, StartError> {
@@ -51,9 +59,15 @@ pub(crate) fn recover(
         let span = segments_span(&log.directory).unwrap_or_default();
         let from = checkpoint.map_or(span.start, |checkpoint| checkpoint.end);
         progress.replays(span.end.saturating_since(from));
+        let (mut tail, mut last) = (Vec::new(), checkpoint.map(|checkpoint| checkpoint.position));
         let opened = CommitLog::open(log.clone(), on_durable, &mut |entry| -> Result<(), Interrupted> {
             progress.go_on()?;
             progress.replayed(entry.end.saturating_since(from));
+            if entry.index > committed {
+                tail.push(entry);
+                return Ok(());
+            }
+            last = Some(entry.position);
             Ok(replay(&mut state, &entry)?)
         });
         match (opened, checkpoint) {
@@ -63,7 +77,9 @@ pub(crate) fn recover(
             }
             (Ok((appender, reader, recovery)), _) => {
                 let snapshot = checkpoint.map_or(LogPosition::START, |checkpoint| checkpoint.end);
-                return Ok(RecoveredShard { state, snapshot, appender, reader, recovery });
+                let base = last.map(|last| reader.checkpoint_at(last)).transpose();
+                let base = base.map_err(|error| StartError::Group(error.to_string()))?;
+                return Ok(RecoveredShard { state, snapshot, base, tail, appender, reader, recovery });
             }
             (Err(error @ OpenError::Checkpoint { .. }), Some(checkpoint)) => {
                 tracing::warn!(%error, "the newest snapshot does not fit the log; trying an older one, or the whole log");

@@ -50,6 +50,8 @@ pub(crate) struct Node {
     around: Around,
     news: Arc<Mutex<News>>,
     base: Checkpoint,
+    /// The log's time that it follows.
+    clock_floor: u64,
     commit: Committed,
     noted_at: u64,
     pub(crate) incarnation: u64,
@@ -149,8 +151,6 @@ impl Machine {
         let beginning = Beginning { state, applied: applied_to, log, tail, reserve: 1 << 10, replica, closed: None };
         let core = Core::new(beginning, self.moment(now));
         let around = Around::default();
-        // Generations of different lives differ, as those of clocks do.
-        around.generation.set((BEGIN + now) << 20 | self.id.0 << 16);
         let mut node = Node {
             id: self.id,
             core,
@@ -161,6 +161,7 @@ impl Machine {
             around,
             news,
             base,
+            clock_floor: 0,
             commit: applied,
             noted_at: now,
             incarnation,
@@ -189,8 +190,11 @@ impl Machine {
 
     /// One turn of its node, if it runs.
     pub(crate) fn turn(&mut self, now: u64, requests: Vec<Request>, frames: Vec<Frame>, outside: &mut Outside<'_>) {
-        let moment = self.moment(now);
+        let mut moment = self.moment(now);
         let Some(node) = &mut self.node else { return };
+        moment.time = moment.time.max(Millis(node.clock_floor));
+        let generation = node.around.generation.get().max(moment.time.0 << 20);
+        node.around.generation.set(generation);
         node.begin(moment);
         let News { durable, failed } = std::mem::take(&mut *node.news.lock().unwrap());
         if let Some(to) = durable {
@@ -310,6 +314,7 @@ impl Node {
                     outside.trace.line(format!("{} closes: {why}", self.id));
                     self.failed = Some(why.to_string());
                 }
+                Command::FollowClock(time) => self.clock_floor = self.clock_floor.max(time.0),
                 Command::Done(tell) => tell(),
                 _ => {}
             }

@@ -70,7 +70,7 @@ impl Node {
         let signals = Arc::new(Signals::new(clock, requests));
         let sessions = Arc::<Sessions>::default();
         let (shard, init, served, scrub) = match log {
-            OpenedLog::Whole { appender, recovery, replica } => {
+            OpenedLog::Whole { appender, recovery, base, tail, replica } => {
                 tell_recovery(&recovery, snapshot);
                 components::remove_unused(&store, state.plugins());
                 let begin = Begin {
@@ -83,7 +83,7 @@ impl Node {
                     signals: &signals,
                     sessions: &sessions,
                 };
-                let writing = begin.writing(appender, recovery, replica, snapshots, &lookups);
+                let writing = begin.writing(appender, recovery, replica, (base, tail), snapshots, &lookups);
                 // What failed leaves nothing behind that writes to a folder which is let go.
                 let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;
                 if passed_over {

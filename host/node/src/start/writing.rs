@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use vouch_broker::{NothingStored, State};
-use vouch_commitlog::{Appender, LogPosition, LogReader, Recovery};
+use vouch_commitlog::{Appender, Checkpoint, Entry, LogPosition, LogReader, Recovery};
 use vouch_storage::{
     DamagedLog, Folders, Listeners, Lookups, ReplicaFile, Scrub, ScrubbedFiles, Snapshots, Snapshotter, StartError,
 };
@@ -65,6 +65,7 @@ impl Begin<'_> {
         appender: Appender,
         recovery: Recovery,
         file: Box<ReplicaFile>,
+        (base, tail): (Option<Checkpoint>, Vec<Entry>),
         snapshots: Snapshots,
         lookups: &Lookups,
     ) -> Result<(Shard, Begun, Upkeep), StartError> {
@@ -74,8 +75,7 @@ impl Begin<'_> {
         let prepared = config.zero_ahead.min(segment_size);
         let alone = vouch_shard::alone(&recovery, file.note());
         let replica = Box::new(alone.map_err(|broken| StartError::Group(broken.to_string()))?);
-        let (reader_of_shard, base, tail) = (reader.clone(), recovery.checkpoint, Vec::new());
-        let output = Output::Log { appender, reader: reader_of_shard, prepared, replica, file, base, tail };
+        let output = Output::Log { appender, reader: reader.clone(), prepared, replica, file, base, tail };
         let (on_begun, begun) = sync_channel(1);
         let cluster_id = folders.cluster_id()?;
         let (handle_key, leapt_from) = (rand::random(), signals.clock.leapt_from());

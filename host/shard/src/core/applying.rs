@@ -50,6 +50,10 @@ impl Core {
         }
         if let Some(replica) = &mut self.replica {
             replica.applied(committed);
+            if replica.is_alone() {
+                // Nobody else asks for them.
+                replica.forget(committed);
+            }
         }
         self.take_effects();
         self.hand_out_committed(committed);

@@ -37,6 +37,12 @@ impl Core {
     /// Leads: all that was in the log when its term began is applied. The first batch says what every log begins with, and that
     /// this node goes on from here; it has an entry of its own.
     pub(super) fn lead(&mut self, outside: &dyn Outside) {
+        if self.latest > self.now.time {
+            // The log's time goes on from its last entry, whoever wrote that: no lease is of an earlier generation than one of
+            // the leader before.
+            self.now.time = self.latest;
+            self.commands.push_back(Command::FollowClock(self.latest));
+        }
         let mut records = Vec::new();
         let start = self.start.as_mut();
         let leapt_from: Option<Millis> = start.and_then(|start| {

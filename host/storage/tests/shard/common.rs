@@ -19,7 +19,9 @@ use vouch_broker::{
     HalfPosition, MessageKind, Millis, NewMessage, NotDone, QueueOffset, ResourceName, ShardId, State, TopicConfig,
     TopicId,
 };
-use vouch_commitlog::{AppendError, Appender, EntryHeader, EntryKind, LogPosition, LogReader, Recovery};
+use vouch_commitlog::{
+    AppendError, Appender, Checkpoint, Entry, EntryHeader, EntryKind, LogPosition, LogReader, Recovery,
+};
 use vouch_storage::{
     DamagedLog, FEATURE_LEVEL, Folders, Listeners, OnDamage, Opened, OpenedLog, ReplicaFile, Requests, Scrub,
     ScrubReport, ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig,
@@ -75,6 +77,9 @@ pub(crate) struct Shard {
     pub(crate) appender: Appender,
     pub(crate) recovery: Recovery,
     pub(crate) replica: Box<ReplicaFile>,
+    /// The last entry in the state, and those behind it.
+    pub(crate) base: Option<Checkpoint>,
+    pub(crate) tail: Vec<Entry>,
     /// Position that the snapshot covers from which it was read.
     pub(crate) snapshot: u64,
     pub(crate) passed_over: bool,
@@ -93,7 +98,7 @@ impl Shard {
     pub(crate) fn start_with(config: &StorageConfig) -> Result<Self, StartError> {
         let Opened { state, logged, reader, segment_size, snapshots, snapshot, passed_over, log, folders, .. } =
             open(config)?;
-        let OpenedLog::Whole { appender, recovery, replica } = log else { panic!("the log is damaged") };
+        let OpenedLog::Whole { appender, recovery, base, tail, replica } = log else { panic!("the log is damaged") };
         let (tell, heard) = channel();
         let (adopts, mends) = (tell.clone(), tell.clone());
         // Whoever does not listen any more is at his end.
@@ -127,6 +132,8 @@ impl Shard {
             appender,
             recovery,
             replica,
+            base,
+            tail,
             snapshot: snapshot.0,
             passed_over,
             term,
@@ -259,6 +266,11 @@ impl Shard {
     }
 
     /// Ids of the messages of a topic that can be read, in their order.
+    /// Index of the last entry.
+    pub(crate) fn last_index(&self) -> u64 {
+        self.index
+    }
+
     pub(crate) fn listed(&self, topic: &str) -> Vec<String> {
         listed(&self.state, &self.reader, topic)
     }

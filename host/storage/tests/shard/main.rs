@@ -11,6 +11,7 @@ mod damage;
 mod folder;
 mod held;
 mod lookup;
+mod members;
 mod replica;
 mod scrub;
 mod snapshots;
