@@ -172,7 +172,7 @@ impl Executor {
                 }
                 Command::Applied(commit) => {
                     self.log.committed(commit);
-                    self.signals.snapshots.applied(commit.position);
+                    self.signals.snapshots.applied(commit);
                 }
                 Command::DirectoryChanged => self.signals.directory_changed(),
                 Command::ChecksChanged => self.signals.checks_changed.notify_one(),

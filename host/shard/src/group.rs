@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use vouch_commitlog::{LogPosition, Recovery};
-use vouch_consensus::{Beginning, Broken, EntryId, Members, NodeId, Pace, Replica, Vote};
+use vouch_commitlog::{Checkpoint, LogPosition, LogReader, Recovery};
+use vouch_consensus::{Beginning, Broken, Descriptor, Draw, EntryId, EntryKind, Members, NodeId, Pace, Replica, Vote};
 use vouch_storage::ReplicaNote;
 
 use crate::core::Body;
 
-/// How fast the time of a group passes.
-const PACE: Pace = Pace { election: 10, heartbeat: 2 };
+/// How fast the time of a group passes, in ticks of 50 ms: a leader is missed after one to two seconds.
+const PACE: Pace = Pace { election: 20, heartbeat: 4 };
 
 /// The replica of a group of one, whose log is recovered and applied: nobody else decides, so all that is there is committed.
 ///
@@ -18,6 +18,62 @@ const PACE: Pace = Pace { election: 10, heartbeat: 2 };
 pub fn alone(recovery: &Recovery, note: &ReplicaNote) -> Result<Replica<Body>, Broken> {
     let vote = Vote { term: note.term, given_to: note.vote };
     behind(EntryId { index: recovery.last_index, term: recovery.last_term }, recovery.end, vote)
+}
+
+/// What a member of a group begins with, whose folder is opened.
+pub struct Member<'a> {
+    /// Who it is.
+    pub node: NodeId,
+    /// Who belongs to the group, as of the last entry that is applied.
+    pub members: Members,
+    /// What it noted.
+    pub note: &'a ReplicaNote,
+    /// Its log, all of it durable.
+    pub log: &'a LogReader,
+    /// The last entry that the older of its snapshots covers: behind it the group's log begins, as this member knows it; `None`:
+    /// at the beginning of the log, which is all there.
+    pub before: Option<Checkpoint>,
+    /// The last entry that is applied.
+    pub applied: Checkpoint,
+    /// Where its random numbers come from.
+    pub draw: Draw,
+}
+
+/// The replica of a member: of each entry of its log it learns the name and the end, and reads no more than headers.
+///
+/// # Errors
+/// What is given cannot be; a header cannot be read.
+pub fn member(begins: Member<'_>) -> Result<Replica<Body>, Broken> {
+    let Member { node, members, note, log, before, applied, draw } = begins;
+    let (first, before_end) = before.map_or((EntryId::default(), log.start()), |before| {
+        (EntryId { index: before.index, term: before.term }, before.end)
+    });
+    let mut entries = VecDeque::new();
+    let mut last = first.index;
+    for header in log.headers_from(before_end) {
+        let header = header.map_err(|error| Broken(error.to_string()))?;
+        // A mark by which an earlier release closed its log repeats the index before it: it belongs to the next entry.
+        if header.index == last {
+            continue;
+        }
+        if header.index != last + 1 {
+            return Err(Broken(format!("entry {} follows entry {last} in the log", header.index)));
+        }
+        last = header.index;
+        entries.push_back(Descriptor { term: header.term, end: header.end.0, kind: EntryKind::Ordinary });
+    }
+    Replica::new(Beginning {
+        node,
+        members,
+        vote: Vote { term: note.term, given_to: note.vote },
+        applied: applied.index,
+        commit: applied.index,
+        before: first,
+        before_end: before_end.0,
+        entries,
+        pace: PACE,
+        draw,
+    })
 }
 
 /// The replica of a group of one whose log ends with this entry.

@@ -19,7 +19,7 @@ mod signals;
 
 pub use self::core::{Request, Standing, short_of};
 pub use executor::OnBegun;
-pub use group::alone;
+pub use group::{Member, alone, member};
 pub use handle::Shard;
 pub use inbox::Inbox;
 pub use leadership::{Begun, Lead};

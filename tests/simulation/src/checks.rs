@@ -109,7 +109,9 @@ fn messages(events: &[Event], content: &Content) -> Result<(), Wrong> {
             .filter_map(|heard| if let Heard::Done(applied) = heard { Some(format!("{applied:?}")) } else { None })
             .collect();
         if !done.is_empty() && there == 0 {
-            return Err(format!("I1: message m{id} was acknowledged and is not in the log"));
+            let calls: Vec<_> =
+                events.iter().filter(|event| event.call == Call::Send(id) || event.call == Call::Half(id)).collect();
+            return Err(format!("I1: message m{id} was acknowledged and is not in the log: {calls:?}"));
         }
         if done.len() > 1 {
             return Err(format!("I10: message m{id} was acknowledged as {done:?}, which is more than one"));

@@ -33,6 +33,9 @@ pub(crate) fn strike(
     trace: &mut Trace,
 ) {
     let at = rng.below(machines.len() as u64) as usize;
+    for machine in machines.iter() {
+        trace.line(machine.stands());
+    }
     let machine = &mut machines[at];
     let id = machine.id;
     let runs = machine.node.is_some();

@@ -10,10 +10,10 @@ use vouch_commitlog::simulated::{Image, Rng, SimDisk, Steps, open, open_note};
 use vouch_commitlog::{
     Appender, Checkpoint, Durable, Entry, EntrySpan, LogConfig, LogIdentity, LogPosition, LogReader,
 };
-use vouch_consensus::{Beginning as ReplicaBeginning, Descriptor, EntryId, EntryKind, Members, NodeId, Pace, Replica};
+use vouch_consensus::{Members, NodeId};
 use vouch_leader::testing::Around;
-use vouch_shard::Lead;
 use vouch_shard::core::{Beginning, Body, ClockSays, Command, Core, Event, Hearer, LogStanding, Moment, Request};
+use vouch_shard::{Lead, Member, member};
 use vouch_storage::{Committed, Known, LogName, NotedCut, ReplicaFile, replay};
 
 use crate::network::Frame;
@@ -103,7 +103,7 @@ impl Machine {
         let mut config = log_config();
         Known::of_note(note.as_ref()).tell(&mut config);
         let known = note.as_ref().map_or(1, |note| note.commit.index.max(1));
-        let (mut state, mut tail, mut entries) = (State::default(), Vec::new(), Vec::new());
+        let (mut state, mut tail) = (State::default(), Vec::new());
         let news = Arc::<Mutex<News>>::default();
         let reports = news.clone();
         let on_durable = move |report: Durable| {
@@ -115,7 +115,6 @@ impl Machine {
         };
         let (mut base, mut applied) = (None, Committed::default());
         let opened = open(&self.disk, &config, on_durable, &mut |entry: Entry| {
-            entries.push(Descriptor { term: entry.term, end: entry.end.0, kind: EntryKind::Ordinary });
             if entry.index <= known {
                 replay(&mut state, &entry)?;
                 applied = Committed { index: entry.index, position: entry.end };
@@ -133,16 +132,13 @@ impl Machine {
         file.end_with_an_entry(&mut appender, &recovery).map_err(|error| error.to_string())?;
         let base = reader.checkpoint_at(base.ok_or("the log is empty")?).map_err(|error| error.to_string())?;
         let mut draws = Rng::new(self.rng.next());
-        let replica = Replica::new(ReplicaBeginning {
+        let replica = member(Member {
             node: self.id,
             members: members.clone(),
-            vote: vouch_consensus::Vote { term: file.note().term, given_to: file.note().vote },
-            applied: applied.index,
-            commit: applied.index,
-            before: EntryId::default(),
-            before_end: 0,
-            entries: entries.into(),
-            pace: Pace { election: 20, heartbeat: 4 },
+            note: file.note(),
+            log: &reader,
+            before: None,
+            applied: base,
             draw: Box::new(move |below| draws.below(below)),
         });
         let replica = Some(replica.map_err(|broken| broken.to_string())?);
@@ -228,6 +224,13 @@ impl Machine {
                 Steps::fill(&node.appender);
             }
         }
+    }
+
+    /// How far its log is, for the trace.
+    pub(crate) fn stands(&self) -> String {
+        let Some(node) = &self.node else { return format!("{} is down", self.id) };
+        let log = standing(&node.appender);
+        format!("{}: appended {} durable {} committed {:?}", self.id, log.appended, log.durable, node.commit)
     }
 
     pub(crate) fn has_news(&self) -> bool {

@@ -15,7 +15,7 @@ use vouch_shard::core::Request;
 use crate::checks::{self, Committed};
 use crate::clients::{Client, Names};
 use crate::faults::{self, Faults};
-use crate::machine::{BEGIN, Machine, Outside, log_config};
+use crate::machine::{BEGIN, Machine, Node, Outside, log_config};
 use crate::network::{Frame, Network, Weather};
 use crate::trace::Trace;
 
@@ -195,7 +195,9 @@ impl World {
             if self.now == 0 || *starts_at > 0 && *starts_at <= self.now {
                 self.trace.line(format!("{} starts", machine.id));
                 *starts_at = 0;
-                if let Err(why) = machine.start(self.now, &self.members) {
+                let started = machine.start(self.now, &self.members);
+                self.trace.line(machine.stands());
+                if let Err(why) = started {
                     self.trace.line(format!("{} does not start: {why}", machine.id));
                     machine.disk.clear_faults();
                     *starts_at = self.now + 100;
@@ -265,16 +267,19 @@ impl World {
         Ok(())
     }
 
-    /// All clients are answered, and all machines have one log.
+    /// All clients are answered, somebody leads, and all machines have all of his log and know that it is committed.
     fn has_come_to_rest(&self) -> bool {
-        let commits: Vec<_> =
-            self.machines.iter().filter_map(|machine| Some(machine.node.as_ref()?.commit().index)).collect();
-        let leads = |machine: &Machine| machine.node.as_ref().is_some_and(|node| node.core.leads_in().is_some());
-        let one_log = commits.len() == self.machines.len() && commits.iter().all(|commit| *commit == commits[0]);
-        one_log && self.clients.iter().all(Client::is_idle) && self.machines.iter().any(leads)
+        let nodes: Vec<_> = self.machines.iter().filter_map(|machine| machine.node.as_ref()).collect();
+        let Some(leader) = nodes.iter().find(|node| node.core.leads_in().is_some()) else { return false };
+        let end = leader.reader().end();
+        let has_all = |node: &&Node| node.reader().end() == end && node.commit().position == end;
+        nodes.len() == self.machines.len() && nodes.iter().all(has_all) && self.clients.iter().all(Client::is_idle)
     }
 
     fn check_the_end(&mut self) -> Result<(), String> {
+        for machine in &self.machines {
+            self.trace.line(machine.stands());
+        }
         let nodes: Vec<_> = self.machines.iter().filter_map(|machine| machine.node.as_ref()).collect();
         let end = nodes[0].commit().position;
         let bytes = |at: usize| {

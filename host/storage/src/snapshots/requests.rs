@@ -5,6 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use vouch_commitlog::LogPosition;
 
+use crate::replica::Committed;
+
+/// A snapshot is due after so many entries, however small they are: a replica keeps a name of each that lies behind the older
+/// of its two snapshots.
+const MOST_ENTRIES: u64 = 1_000_000;
+
 /// What is asked for and not done yet. Of several snapshots that were asked for the last one counts: it covers the
 /// others.
 #[derive(Default)]
@@ -22,6 +28,10 @@ pub struct Requests {
     due: AtomicU64,
     /// Everything before this position is.
     applied: AtomicU64,
+    /// The next snapshot is due when the entry with this index is applied; 0: that is not known yet.
+    due_entry: AtomicU64,
+    /// The last entry that is.
+    applied_entry: AtomicU64,
     waiting: Mutex<PendingRequests>,
     pub(super) changed: Condvar,
 }
@@ -32,6 +42,8 @@ impl Requests {
         Self {
             due: AtomicU64::new(position.0),
             applied: AtomicU64::new(0),
+            due_entry: AtomicU64::new(0),
+            applied_entry: AtomicU64::new(0),
             waiting: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -41,27 +53,35 @@ impl Requests {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything before this position is durable and applied. Called for every group: one comparison.
-    pub fn applied(&self, position: LogPosition) {
+    /// Everything up to this entry is durable and applied. Called for every group: two comparisons.
+    pub fn applied(&self, commit: Committed) {
         // In this order here, and in the other one in `next_due`: one of the two sees what the other wrote.
-        self.applied.store(position.0, Ordering::SeqCst);
-        self.want_if_due(position);
+        self.applied.store(commit.position.0, Ordering::SeqCst);
+        self.applied_entry.store(commit.index, Ordering::SeqCst);
+        if self.due_entry.load(Ordering::Relaxed) == 0 {
+            self.due_entry.store(commit.index + MOST_ENTRIES, Ordering::SeqCst);
+        }
+        self.want_if_due(commit);
     }
 
     /// The next snapshot is due at this position, which may be applied already: where the log stands still from then on,
     /// nobody else would ask for it.
     pub(super) fn next_due(&self, position: LogPosition) {
         self.due.store(position.0, Ordering::SeqCst);
-        self.want_if_due(LogPosition(self.applied.load(Ordering::SeqCst)));
+        self.due_entry.store(self.applied_entry.load(Ordering::SeqCst) + MOST_ENTRIES, Ordering::SeqCst);
+        let position = LogPosition(self.applied.load(Ordering::SeqCst));
+        self.want_if_due(Committed { index: self.applied_entry.load(Ordering::SeqCst), position });
     }
 
     /// Asks once for what has fallen due. Two threads may come here at the same time, and then it is asked for twice,
     /// which is one snapshot of the later position.
-    fn want_if_due(&self, applied: LogPosition) {
-        if applied.0 >= self.due.load(Ordering::SeqCst) {
+    fn want_if_due(&self, applied: Committed) {
+        let due = applied.position.0 >= self.due.load(Ordering::SeqCst);
+        if due || applied.index >= self.due_entry.load(Ordering::SeqCst) {
             // Not again before this one is made.
             self.due.store(u64::MAX, Ordering::SeqCst);
-            self.want(applied);
+            self.due_entry.store(u64::MAX, Ordering::SeqCst);
+            self.want(applied.position);
         }
     }
 
@@ -95,6 +115,28 @@ impl Requests {
 mod tests {
     use super::*;
 
+    /// Everything before this position is applied, and the entries there are few.
+    fn at(position: u64) -> Committed {
+        Committed { index: 1, position: LogPosition(position) }
+    }
+
+    #[test]
+    fn many_small_entries_make_a_snapshot_due_and_each_snapshot_counts_them_anew() {
+        let requests = Requests::due_at(LogPosition(1_000));
+        let entry = |index| Committed { index, position: LogPosition(500) };
+        requests.applied(entry(70));
+        requests.applied(entry(70 + MOST_ENTRIES - 1));
+        assert_eq!(requests.waiting().target, None);
+        requests.applied(entry(70 + MOST_ENTRIES));
+        assert_eq!(requests.next().target, Some(LogPosition(500)));
+        requests.applied(entry(80 + MOST_ENTRIES));
+        requests.next_due(LogPosition(1_500));
+        requests.applied(entry(79 + 2 * MOST_ENTRIES));
+        assert_eq!(requests.waiting().target, None);
+        requests.applied(entry(80 + 2 * MOST_ENTRIES));
+        assert_eq!(requests.next().target, Some(LogPosition(500)));
+    }
+
     #[test]
     fn of_several_snapshots_that_are_asked_for_the_last_one_is_made() {
         let requests = Requests::due_at(LogPosition::BEYOND);
@@ -109,7 +151,7 @@ mod tests {
         let requests = Requests::due_at(LogPosition(100));
         requests.damaged([7, 3]);
         requests.damaged([7]);
-        requests.applied(LogPosition(100));
+        requests.applied(at(100));
         let PendingRequests { target, damaged, stopping } = requests.next();
         assert_eq!(
             (target, damaged.into_iter().collect::<Vec<_>>(), stopping),
@@ -134,14 +176,14 @@ mod tests {
     #[test]
     fn nothing_is_due_before_its_position_and_nothing_twice() {
         let requests = Requests::due_at(LogPosition(100));
-        (0..100).for_each(|position| requests.applied(LogPosition(position)));
+        (0..100).for_each(|position| requests.applied(at(position)));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(LogPosition(100));
-        requests.applied(LogPosition(101));
+        requests.applied(at(100));
+        requests.applied(at(101));
         assert_eq!(requests.next().target, Some(LogPosition(100)), "asked for when it fell due");
         requests.next_due(LogPosition(200));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(LogPosition(200));
+        requests.applied(at(200));
         assert_eq!(requests.next().target, Some(LogPosition(200)));
     }
 }

@@ -51,6 +51,7 @@ fn what_is_torn_behind_what_was_noted_as_durable_is_cut_whatever_marks_say() {
     let data = folder.path();
     let mut shard = Shard::start(data);
     shard.replica.is_member(NodeId(2)).unwrap();
+    shard.replica.term_and_vote(9, None).unwrap();
     let topic = shard.topic("t", r#"{"queues": 1}"#);
     shard.send(topic, "m000", 1000);
     let (position, index) = (shard.appender.durable(), shard.last_index());
