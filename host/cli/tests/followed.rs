@@ -6,37 +6,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::Node;
+use support::lines::{LEVEL, line, lines, log};
 
 const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
-/// Lines about single calls, without those of the libraries.
-const LEVEL: &str = "info,vouch_gateway=debug,vouch_node=debug,vouch_shard=debug";
-
-fn log(node: &Node) -> String {
-    support::read(&node.folder.path().join("node.log"))
-}
-
-/// The lines of a log of documents.
-fn lines(node: &Node) -> Vec<Value> {
-    // The last one may be half written.
-    let (text, whole) = (log(node), |line: &&str| line.ends_with('\n'));
-    text.split_inclusive('\n').filter(whole).map(|line| serde_json::from_str(line).expect(line)).collect()
-}
-
-/// The first line with this message for which `holds`.
-fn line(node: &Node, message: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    let give_up_at = Instant::now() + Duration::from_secs(30);
-    loop {
-        let lines = lines(node);
-        if let Some(line) = lines.into_iter().find(|line| line["fields"]["message"] == message && holds(line)) {
-            return line;
-        }
-        assert!(Instant::now() < give_up_at, "no line {message:?} that is wanted: {}", log(node));
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn a_transaction_is_followed_from_its_half_to_its_checks_and_its_end() {
     let node = Node::start(&["--log-format", "json", "--log-level", LEVEL]);

@@ -31,7 +31,7 @@ use vouch_broker::delivery::Reservations;
 use vouch_broker::{Generation, GroupId, Millis, NotDone, State, TopicId};
 
 use absences::Absences;
-use checks::Schedule;
+use checks::{Rebinding, Schedule};
 use polls::Polls;
 use renewal::Orphans;
 
@@ -52,6 +52,8 @@ pub struct Leader {
     pub dead_letters: DeadLetters,
     /// What records on their way to the log will change.
     reservations: Reservations,
+    /// Bindings that records on their way set or delete.
+    rebinding: Rebinding,
     polls: Polls,
     /// Receives whose group came into being or joined its topic, or did not: they look again.
     joined: Vec<(Poll, Option<NotDone>)>,
@@ -96,6 +98,7 @@ impl Leader {
             schedule: Schedule::default(),
             dead_letters: DeadLetters::default(),
             reservations: Reservations::default(),
+            rebinding: Rebinding::default(),
             polls: Polls::default(),
             joined: Vec::new(),
             deliveries: Vec::new(),
@@ -125,6 +128,12 @@ impl Leader {
     /// Receives that wait.
     pub fn waiting(&self) -> usize {
         self.polls.len()
+    }
+
+    /// Whether a binding, as the record at this position set it, decides what is proposed now: it is still the same, and
+    /// nothing that changes it goes to the log before.
+    pub fn is_bound(&self, state: &State, name: &str, revision: u64) -> bool {
+        self.rebinding.stays(state, name, revision)
     }
 
     /// Whether there is work for receives that does not wait for anything.

@@ -1,6 +1,6 @@
 //! What becomes of proposals, this leader's own and others', and what that means for those who wait.
 
-use vouch_broker::record::{DeadLetterSized, Frame, Record, changes_delivery};
+use vouch_broker::record::{DeadLetterSized, Frame, Record, changes_binding, changes_delivery};
 use vouch_broker::state::{Effect, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
 
@@ -27,13 +27,13 @@ impl Changed {
     }
 }
 
-/// Those of some framed records that change a group's progress: they must be held, and released.
-fn delivery_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
+/// Those of some framed records that change a group's progress or a binding: they must be held, and released.
+fn held_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
     std::iter::from_fn(move || {
         while !records.is_empty() {
             let (frame, rest) = Frame::split(records).ok()?;
             records = rest;
-            if changes_delivery(frame.kind()) {
+            if changes_delivery(frame.kind()) || changes_binding(frame.kind()) {
                 return Record::decode(&frame).ok();
             }
         }
@@ -42,18 +42,21 @@ fn delivery_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
 }
 
 impl Leader {
-    /// These framed records are on their way to the log: what they will change is not handed out meanwhile.
+    /// These framed records are on their way to the log: what they will change is not handed out meanwhile, and decides
+    /// nothing.
     pub fn proposed(&mut self, records: &[u8]) {
-        for record in delivery_records(records) {
+        for record in held_records(records) {
             self.reservations.hold(&record);
+            self.rebinding.hold(&record);
         }
     }
 
     /// Records that were [`Self::proposed`] did not get into the log. Whoever waits for what they would have done hears why,
     /// or looks again later.
     pub fn unproposed(&mut self, records: &[u8], why: &NotDone) {
-        for record in delivery_records(records) {
+        for record in held_records(records) {
             self.reservations.abandon(&record);
+            self.rebinding.release(&record);
             if let Record::Lease(lease) = &record {
                 self.unleased.push((lease.generation, why.clone()));
                 self.unserved.insert((lease.topic, lease.group));
@@ -131,6 +134,7 @@ impl Leader {
     /// changed whom to ask about transactions.
     pub fn applied(&mut self, state: &State, record: &Record, had_effects: bool) -> bool {
         self.reservations.release(record);
+        self.rebinding.release(record);
         if let Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }) = record
             && had_effects
         {

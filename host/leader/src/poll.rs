@@ -1,5 +1,6 @@
 //! One receive, and what it gets.
 
+use core::net::IpAddr;
 use std::time::Instant;
 
 use vouch_broker::delivery::Picked;
@@ -25,6 +26,9 @@ pub type ReceiveAnswer = Result<Option<Batch>, NotDone>;
 
 /// Somebody who waits for the answer to a receive.
 pub trait Waiter: Send {
+    /// His number, which no other has, and which is higher than those of all who came before.
+    fn number(&self) -> u64;
+
     /// Whether he went away.
     fn is_gone(&self) -> bool;
 
@@ -43,6 +47,8 @@ pub struct Poll {
     pub group: ResourceName,
     /// For whom leases are renewed, if [`Self::auto_renew`].
     pub client_id: String,
+    /// The machine that it came from, if that is known: its receives share half of the room.
+    pub machine: Option<IpAddr>,
     /// What the consumer takes.
     pub filter: TagFilter,
     /// Messages at most.

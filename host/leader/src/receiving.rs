@@ -5,7 +5,6 @@ use vouch_broker::record::{DeadLetter, DeadLetterSized, FilterNoted, GroupMade, 
 use vouch_broker::state::FILTERS_MAX;
 use vouch_broker::{GroupConfig, GroupId, NotDone, NothingStored, Refusal, TagFilter, TopicId};
 
-use crate::polls::POLLS_MAX;
 use crate::{Batch, Leader, Poll, Turn};
 
 /// Work for receives in one turn of the shard, about a millisecond or two; the rest waits for the next turn, after what
@@ -40,13 +39,18 @@ impl Leader {
         // What comes now does not take all of the turn from those that wait for theirs.
         let most = if self.polls.any_ready() { TURN_WORK / 2 } else { TURN_WORK };
         if self.work < most {
-            self.serve(turn, poll, topic, false);
-        } else if self.polls.len() >= POLLS_MAX {
-            self.refuse_too_many(poll);
+            self.serve(turn, poll, topic);
+        } else if let Some(lack) = self.polls.lacks(&poll) {
+            self.refuse_too_many(poll, lack);
         } else {
-            let line = self.polls.wait(topic, poll, false);
+            let line = self.polls.wait(topic, poll);
             self.polls.make_ready(line);
         }
+    }
+
+    /// Who waits under this number went away: he takes no room any more.
+    pub fn gone(&mut self, number: u64) {
+        self.polls.remove(number);
     }
 
     /// Lets the group come into being and join the topic; the receive goes on when that is in the log.
@@ -59,8 +63,8 @@ impl Leader {
                 GroupMade { name: poll.group.clone(), config }.encode(&mut records)
             }
         };
-        if self.polls.len() >= POLLS_MAX {
-            return self.refuse_too_many(poll);
+        if let Some(lack) = self.polls.lacks(&poll) {
+            return self.refuse_too_many(poll, lack);
         }
         if self.polls.wait_to_join(records.clone(), poll) {
             self.propose(|out| {
@@ -82,7 +86,7 @@ impl Leader {
     }
 
     /// Gives a receive what is there, or lets it wait: behind the others like it, or where it stood.
-    pub(crate) fn serve(&mut self, turn: &Turn<'_>, poll: Poll, topic: TopicId, stood_first: bool) -> Served {
+    pub(crate) fn serve(&mut self, turn: &Turn<'_>, poll: Poll, topic: TopicId) -> Served {
         let now = turn.time;
         let Ok(group) = turn.state.groups().named(&poll.group).map(|group| group.id) else {
             self.receive(turn, poll);
@@ -124,23 +128,17 @@ impl Leader {
         }
         // Where the log takes nothing the scan would stop at the same place again.
         let more = picks.more && !self.log_refuses;
-        self.wait_for_messages(turn, poll, topic, (stood_first, more))
+        self.wait_for_messages(turn, poll, topic, more)
     }
 
     /// `more`: the scan stopped at its bound, and goes on in the receive's next turn, after other work.
-    fn wait_for_messages(
-        &mut self,
-        turn: &Turn<'_>,
-        poll: Poll,
-        topic: TopicId,
-        (stood_first, more): (bool, bool),
-    ) -> Served {
+    fn wait_for_messages(&mut self, turn: &Turn<'_>, poll: Poll, topic: TopicId, more: bool) -> Served {
         if poll.until <= turn.at && !more {
             self.answer(poll, Ok(None));
             return Served::Answered;
         }
-        if self.polls.len() >= POLLS_MAX {
-            self.refuse_too_many(poll);
+        if let Some(lack) = self.polls.lacks(&poll) {
+            self.refuse_too_many(poll, lack);
             return Served::Answered;
         }
         if let Ok(group) = turn.state.groups().named(&poll.group) {
@@ -152,7 +150,7 @@ impl Leader {
                 self.unserved.insert((topic, group.id));
             }
         }
-        let line = self.polls.wait(topic, poll, stood_first);
+        let line = self.polls.wait(topic, poll);
         if more {
             self.polls.make_ready(line);
         }
@@ -190,9 +188,8 @@ impl Leader {
         Ok(())
     }
 
-    fn refuse_too_many(&mut self, poll: Poll) {
-        let text = format!("{POLLS_MAX} receives are waiting already; receive again later");
-        self.answer(poll, Err(NotDone::NothingStored(NothingStored::TooMany(text))));
+    fn refuse_too_many(&mut self, poll: Poll, lack: String) {
+        self.answer(poll, Err(NotDone::NothingStored(NothingStored::TooMany(lack))));
     }
 }
 

@@ -78,7 +78,8 @@ impl Bench {
         let (waiter, answer) = ReceiveCaller::new();
         let (topic, group) = (ResourceName::plain("t"), ResourceName::plain(format!("g{group}")));
         let (client_id, filter, until) = ("c".to_owned(), TagFilter::All, self.began + wait);
-        (Poll { topic, group, client_id, filter, max: 1, invisible_ms: 1000, auto_renew: false, until, waiter }, answer)
+        let (max, invisible_ms, auto_renew, machine) = (1, 1000, false, None);
+        (Poll { topic, group, client_id, machine, filter, max, invisible_ms, auto_renew, until, waiter }, answer)
     }
 
     /// The log takes nothing of what is wanted so far.
@@ -109,7 +110,7 @@ fn many_who_want_one_message_are_served_in_several_turns_and_all_of_them() {
     let mut answers = Vec::new();
     for group in 1..=GROUPS {
         let (poll, answer) = bench.poll(group, Duration::from_secs(60));
-        bench.leader.polls.wait(TOPIC, poll, false);
+        bench.leader.polls.wait(TOPIC, poll);
         answers.push(answer);
     }
     bench.leader.polls.wake_all(TOPIC);
@@ -148,7 +149,7 @@ fn a_receive_that_comes_when_the_turn_is_over_is_looked_at_in_the_next_one_howev
 fn receives_that_come_leave_half_of_a_turn_to_those_that_wait_for_theirs() {
     let mut bench = Bench::new(2);
     let (first, _first_answer) = bench.poll(1, Duration::from_secs(60));
-    bench.leader.polls.wait(TOPIC, first, false);
+    bench.leader.polls.wait(TOPIC, first);
     bench.leader.polls.wake_all(TOPIC);
     bench.leader.work = TURN_WORK / 2;
     let (second, _second_answer) = bench.poll(2, Duration::from_secs(60));

@@ -24,7 +24,7 @@ impl Leader {
     /// Serves a line until the first that gets nothing: those behind it would get nothing, too.
     fn serve_line(&mut self, turn: &Turn<'_>, topic: TopicId, line: LineNumber) {
         while let Some(poll) = self.polls.take_first(line) {
-            if self.serve(turn, poll, topic, true) == Served::Waits {
+            if self.serve(turn, poll, topic) == Served::Waits {
                 break;
             }
             if self.work >= TURN_WORK {

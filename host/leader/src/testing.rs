@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that goes wrong here is to fail here")]
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
@@ -20,9 +21,16 @@ pub fn next_at(state: &State) -> RecordAt {
 /// A caller's end of a receive. Dropped, he went away.
 pub struct ReceiveCaller(Arc<Mutex<Option<ReceiveAnswer>>>);
 
-struct Waiting(Weak<Mutex<Option<ReceiveAnswer>>>);
+struct Waiting(Weak<Mutex<Option<ReceiveAnswer>>>, u64);
+
+/// Numbers of those who wait, in all tests of a process.
+static CALLERS: AtomicU64 = AtomicU64::new(0);
 
 impl Waiter for Waiting {
+    fn number(&self) -> u64 {
+        self.1
+    }
+
     fn is_gone(&self) -> bool {
         self.0.strong_count() == 0
     }
@@ -41,7 +49,8 @@ impl ReceiveCaller {
     /// A caller who waits, behind the end that a [`crate::Poll`] has of him.
     pub fn new() -> (Box<dyn Waiter>, Self) {
         let heard = Arc::default();
-        (Box::new(Waiting(Arc::downgrade(&heard))), Self(heard))
+        let number = CALLERS.fetch_add(1, Ordering::Relaxed);
+        (Box::new(Waiting(Arc::downgrade(&heard), number)), Self(heard))
     }
 
     /// What he heard since this was last asked.

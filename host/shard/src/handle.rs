@@ -1,5 +1,6 @@
 //! One shard, as tasks talk to it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -8,14 +9,15 @@ use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
 use vouch_leader::{Batch, Leader, Members, Poll, Waiter};
 
-use crate::core::{Claim, Hearer, Proposal, Request, Standing};
+use crate::core::{Claim, Condition, Hearer, Proposal, Request, Standing};
 use crate::executor::{Executor, OnBegun};
 use crate::inbox::Inbox;
 use crate::leadership::Lead;
 use crate::log::Output;
 use crate::peers::Peers;
-use crate::reply::{Reply, WaitingTask};
+use crate::reply::Reply;
 use crate::signals::Signals;
+use crate::waiting::Waits;
 
 /// Runs when the executor's thread ends, however it ends: nobody waits for an answer that nobody gives.
 struct Ending {
@@ -35,6 +37,8 @@ impl Drop for Ending {
 /// A running shard.
 pub struct Shard {
     inbox: Arc<Inbox>,
+    /// Receives so far.
+    receives: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -65,7 +69,7 @@ impl Shard {
             executor.run(lead);
         };
         let thread = std::thread::Builder::new().name("vouch-shard-0".to_owned()).spawn(run)?;
-        Ok(Self { inbox, thread: Mutex::new(Some(thread)) })
+        Ok(Self { inbox, receives: AtomicU64::new(0), thread: Mutex::new(Some(thread)) })
     }
 
     /// Bytes that are proposed and not answered.
@@ -92,9 +96,18 @@ impl Shard {
     }
 
     async fn propose_as(&self, records: Vec<u8>, claim: Claim) -> Result<Vec<Outcome>, NotDone> {
+        self.propose_by(records, claim, Request::Propose).await
+    }
+
+    async fn propose_by(
+        &self,
+        records: Vec<u8>,
+        claim: Claim,
+        request: impl FnOnce(Proposal) -> Request,
+    ) -> Result<Vec<Outcome>, NotDone> {
         let cost = self.inbox.reserve(records.len())?;
         let (reply, answer) = Reply::new();
-        self.inbox.push(Request::Propose(Proposal { records, told: Hearer::Caller(reply), cost, claim }));
+        self.inbox.push(request(Proposal { records, told: Hearer::Caller(reply), cost, claim }));
         answer.await.unwrap_or_else(|_| Err(no_answer()))
     }
 
@@ -105,11 +118,28 @@ impl Shard {
         single(self.propose(records).await?)
     }
 
-    /// Waits for messages; `None` if there were none in time.
+    /// Proposes one record if this holds when it is its turn, which is decided on the executor's thread: what was proposed
+    /// before is applied, or on its way and known to the leader. `None`: it did not hold, and nothing was written.
+    pub async fn propose_one_if(
+        &self,
+        condition: impl FnOnce(&State, &Leader) -> bool + Send + 'static,
+        encode: impl FnOnce(&mut Vec<u8>) -> usize,
+    ) -> Result<Option<Applied>, NotDone> {
+        let mut records = Vec::new();
+        encode(&mut records);
+        let condition: Condition = Box::new(condition);
+        let outcomes =
+            self.propose_by(records, Claim::Reserve, |proposal| Request::ProposeIf(condition, proposal)).await?;
+        if outcomes.is_empty() { Ok(None) } else { single(outcomes).map(Some) }
+    }
+
+    /// Waits for messages; `None` if there were none in time. If the returned future is dropped, nothing is leased, or what
+    /// was is visible again.
     pub async fn receive(&self, make: impl FnOnce(Box<dyn Waiter>) -> Poll) -> Result<Option<Batch>, NotDone> {
-        let (reply, answer) = oneshot::channel();
-        self.inbox.push(Request::Receive(make(Box::new(WaitingTask(reply)))));
-        answer.await.unwrap_or(Err(NotDone::NothingStored(NothingStored::Stopping)))
+        let number = self.receives.fetch_add(1, Ordering::Relaxed);
+        let (task, waits) = Waits::new(self.inbox.clone(), number);
+        self.inbox.push(Request::Receive(make(Box::new(task))));
+        waits.answer().await.unwrap_or(Err(NotDone::NothingStored(NothingStored::Stopping)))
     }
 
     /// Looks at the state on the executor's thread, between two batches: a bounded piece of it, for everybody else waits.

@@ -18,7 +18,9 @@ const RETRY_AFTER_MS: u64 = 200;
 
 /// Drops a request that nobody has looked at.
 fn refuse(request: Request) {
-    if let Request::Propose(Proposal { told: Hearer::Caller(reply), .. }) = request {
+    if let Request::Propose(proposal) | Request::ProposeIf(_, proposal) = request
+        && let Proposal { told: Hearer::Caller(reply), .. } = proposal
+    {
         reply.send(Err(NothingStored::Stopping.into()));
     }
 }

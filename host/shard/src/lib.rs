@@ -16,6 +16,7 @@ mod noting;
 mod peers;
 mod reply;
 mod signals;
+mod waiting;
 
 pub use self::core::{Request, Standing, short_of};
 pub use executor::OnBegun;

@@ -3,7 +3,6 @@
 use tokio::sync::oneshot;
 use vouch_broker::NotDone;
 use vouch_broker::state::Outcome;
-use vouch_leader::{Batch, ReceiveAnswer, Waiter};
 
 /// A caller who proposed something.
 pub struct Reply(oneshot::Sender<Result<Vec<Outcome>, NotDone>>);
@@ -18,21 +17,5 @@ impl Reply {
     /// Tells him. A caller that went away does not change what the log says.
     pub fn send(self, answer: Result<Vec<Outcome>, NotDone>) {
         let _ = self.0.send(answer);
-    }
-}
-
-/// A caller who waits for messages.
-pub(crate) struct WaitingTask(pub(crate) oneshot::Sender<ReceiveAnswer>);
-
-impl Waiter for WaitingTask {
-    fn is_gone(&self) -> bool {
-        self.0.is_closed()
-    }
-
-    fn answer(self: Box<Self>, answer: ReceiveAnswer) -> Result<(), Batch> {
-        match self.0.send(answer) {
-            Err(Ok(Some(batch))) => Err(batch),
-            _ => Ok(()),
-        }
     }
 }

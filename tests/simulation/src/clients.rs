@@ -279,6 +279,7 @@ fn ask(call: &Call, now: u64, began: Instant, names: Names) -> (Request, Waits) 
                 topic: ResourceName::plain("t"),
                 group: ResourceName::plain("g"),
                 client_id: "consumer".to_owned(),
+                machine: None,
                 filter: TagFilter::All,
                 max: 4,
                 invisible_ms: INVISIBLE_MS,

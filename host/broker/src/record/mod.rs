@@ -137,4 +137,10 @@ pub const fn changes_delivery(kind: u16) -> bool {
     matches!(kind, 48..=63)
 }
 
+/// Whether records of this kind set or delete a binding. Whoever lets a binding decide reckons with those that are on their
+/// way: one that is overlooked means a decision by what somebody deleted.
+pub const fn changes_binding(kind: u16) -> bool {
+    matches!(kind, BindingPut::KIND | BindingDelete::KIND)
+}
+
 each_kind!(records);

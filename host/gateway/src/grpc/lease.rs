@@ -15,7 +15,7 @@ use vouch_protocol::wire::{
 use super::Messaging;
 use super::answer::{RefusedCall, ok, summary};
 use super::caller::CallMetadata;
-use super::span::{CallSubject, told};
+use super::span::{CallSubject, one_queue, told};
 
 /// The topic and group that a request names.
 struct Place {
@@ -77,7 +77,7 @@ impl Messaging {
         }
         let handles: Vec<_> = results.iter().flatten().copied().collect();
         let message_ids = || request.entries.iter().map(|entry| entry.message_id.as_str()).collect::<Vec<_>>();
-        let queue = handles.first().map(|handle| handle.queue);
+        let queue = one_queue(handles.iter().map(|handle| handle.queue));
         if told() {
             CallSubject {
                 topic: Some(&topic),

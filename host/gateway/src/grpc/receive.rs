@@ -24,7 +24,7 @@ use super::answer::{RefusedCall, ok};
 use super::aside::Working;
 use super::caller::{CallMetadata, Voice};
 use super::calls::{Calls, Method};
-use super::span::{CallSubject, CallUnderWay, tell, told};
+use super::span::{CallSubject, CallUnderWay, tell, tell_gone, told};
 use super::trailer::{PartRoom, RetryAfter, RoomKept};
 use super::{GrpcShared, Messaging, wall_clock};
 
@@ -33,7 +33,7 @@ const FAILED_AGAIN_MS: u64 = 5000;
 
 impl Messaging {
     /// The response headers leave at once; the poll runs while the client reads the stream. A client that goes away
-    /// drops the stream and with it the poll, which takes no lease then.
+    /// drops the stream and with it the poll, which takes neither a lease nor room then.
     pub(super) fn receive(
         &self,
         call: &CallUnderWay<'_>,
@@ -82,6 +82,7 @@ impl Messaging {
             topic: receive.topic,
             group: receive.group,
             client_id: client_id.to_owned(),
+            address: Some(self.address),
             max,
             filter: receive.filter,
             invisible_ms,
@@ -173,7 +174,7 @@ impl ReceiveStream {
     fn refused(&mut self, refused: RefusedCall) -> Content {
         self.stage = Stage::End;
         self.calls.count(Method::ReceiveMessage, refused.code);
-        tell(&self.span, refused.code, Some(&refused));
+        tell(&self.span, refused.code, Some(refused.text.as_ref()));
         if let Some(ms) = refused.retry_after_ms {
             self.retry_after.set(ms);
         }
@@ -215,6 +216,15 @@ impl ReceiveStream {
     }
 }
 
+/// Nobody reads an answer that was not begun. It is not counted: it has no code.
+impl Drop for ReceiveStream {
+    fn drop(&mut self) {
+        if matches!(self.stage, Stage::Polling { .. } | Stage::Refused(_)) {
+            tell_gone(&self.span);
+        }
+    }
+}
+
 impl Stream for ReceiveStream {
     type Item = Result<ReceiveMessageResponse, Status>;
 
@@ -230,8 +240,8 @@ impl Stream for ReceiveStream {
 fn tell_handed_out(messages: &[Delivery]) {
     if told() {
         for delivery in messages {
-            let (message_id, queue, offset) = (&delivery.message.message.message_id, delivery.queue, delivery.offset);
-            tracing::debug!(message_id, queue, %offset, attempt = delivery.attempt, "handed out");
+            let (message_id, queue, offset) = (&delivery.message.message.message_id, delivery.queue, delivery.offset.0);
+            tracing::debug!(message_id, queue, offset, attempt = delivery.attempt, "handed out");
         }
     }
 }

@@ -8,7 +8,7 @@ use vouch_protocol::wire::{SendMessageRequest, SendMessageResponse, SendResultEn
 use super::Messaging;
 use super::answer::{RefusedCall, ok};
 use super::caller::CallMetadata;
-use super::span::{CallSubject, told};
+use super::span::{CallSubject, one_queue, told};
 
 impl Messaging {
     /// Stores all messages of the request or none, and answers when they are durable.
@@ -48,15 +48,16 @@ impl Messaging {
 
     /// Where the messages went, into the span of the call: their one queue, or their transactions.
     fn record_receipts(receipts: &[Receipt]) {
-        let (mut queue, mut transactions) = (None, Vec::new());
+        let (mut queues, mut transactions) = (Vec::new(), Vec::new());
         for receipt in receipts {
             match receipt {
-                Receipt::Stored { queue: stored, .. } => queue = Some(*stored),
+                Receipt::Stored { queue, .. } => queues.push(*queue),
                 Receipt::Prepared { transaction } => transactions.push(*transaction),
                 Receipt::InMemory => {}
             }
         }
-        CallSubject { queue, transactions: &transactions, ..CallSubject::default() }.record();
+        CallSubject { queue: one_queue(queues.into_iter()), transactions: &transactions, ..CallSubject::default() }
+            .record();
     }
 
     /// The receipt of one message.

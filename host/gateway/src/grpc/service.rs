@@ -3,6 +3,7 @@
 //! Every call is counted by its code when it is answered, refused or not. What is not built yet is said as a gRPC
 //! error, where clients stop asking, or in the answer, where they would take an error for a broken connection.
 
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use vouch_broker::Refusal;
 use vouch_protocol::wire::messaging_service_server::MessagingService;
@@ -11,7 +12,7 @@ use vouch_protocol::wire::*;
 use super::answer::{RefusedCall, answer};
 use super::calls::Method;
 use super::receive::ReceiveStream;
-use super::span::CallUnderWay;
+use super::span::{CallUnderWay, told};
 use super::telemetry::TelemetryOutput;
 use super::{Messaging, lease};
 
@@ -23,6 +24,11 @@ trait Answered {
     /// OK, unless the answer itself says otherwise.
     fn code(&self) -> Code {
         Code::Ok
+    }
+
+    /// Why it is not OK, where the answer itself says so.
+    fn why(&self) -> Option<String> {
+        None
     }
 }
 
@@ -48,6 +54,16 @@ impl Answered for AckMessageResponse {
     fn code(&self) -> Code {
         self.status.as_ref().map_or(Code::Ok, vouch_protocol::wire::Status::code)
     }
+
+    fn why(&self) -> Option<String> {
+        let statuses = self.entries.iter().filter_map(|entry| entry.status.as_ref());
+        let mut refused = statuses.filter(|status| status.code() != Code::Ok);
+        let first = refused.next()?.message.clone();
+        match refused.count() {
+            0 => Some(first),
+            more => Some(format!("{first}; and {more} more entries are refused")),
+        }
+    }
 }
 
 impl Messaging {
@@ -60,14 +76,19 @@ impl Messaging {
     ) -> Response<T> {
         let code = result.as_ref().map_or_else(|why| why.code, Answered::code);
         self.shared.calls.count(call.method, code);
-        call.tell(code, result.as_ref().err());
+        if told() {
+            let why = result.as_ref().map_or_else(|refused| Some(refused.text.to_string()), Answered::why);
+            call.tell(code, why.as_deref());
+        }
         answer(call.caller, result, refused)
     }
 
     /// A call that is not built, answered with an error of the call and not with a status.
-    fn unimplemented<T>(&self, method: Method) -> Answer<T> {
+    fn unimplemented<T>(&self, method: Method, metadata: &MetadataMap) -> Answer<T> {
         self.shared.calls.count(method, Code::NotImplemented);
-        Err(Status::unimplemented(format!("{method:?} is not available in this version of Vouch")))
+        let text = format!("{method:?} is not available in this version of Vouch");
+        CallUnderWay::begin(method, metadata).tell(Code::NotImplemented, Some(text.as_str()));
+        Err(Status::unimplemented(text))
     }
 }
 
@@ -100,9 +121,10 @@ impl MessagingService for Messaging {
         &self,
         request: Request<NotifyClientTerminationRequest>,
     ) -> Answer<NotifyClientTerminationResponse> {
-        let call = CallUnderWay::begin(Method::NotifyClientTermination, request.metadata());
+        let (metadata, _, request) = request.into_parts();
+        let call = CallUnderWay::begin(Method::NotifyClientTermination, &metadata);
         let refused = |status| NotifyClientTerminationResponse { status: Some(status) };
-        Ok(self.answered(&call, call.span.in_scope(|| self.terminate(call.caller)), refused))
+        Ok(self.answered(&call, call.span.in_scope(|| self.terminate(call.caller, request)), refused))
     }
 
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
@@ -180,19 +202,19 @@ impl MessagingService for Messaging {
 
     type PullMessageStream = tokio_stream::Empty<Result<PullMessageResponse, Status>>;
 
-    async fn pull_message(&self, _: Request<PullMessageRequest>) -> Answer<Self::PullMessageStream> {
-        self.unimplemented(Method::PullMessage)
+    async fn pull_message(&self, request: Request<PullMessageRequest>) -> Answer<Self::PullMessageStream> {
+        self.unimplemented(Method::PullMessage, request.metadata())
     }
 
-    async fn update_offset(&self, _: Request<UpdateOffsetRequest>) -> Answer<UpdateOffsetResponse> {
-        self.unimplemented(Method::UpdateOffset)
+    async fn update_offset(&self, request: Request<UpdateOffsetRequest>) -> Answer<UpdateOffsetResponse> {
+        self.unimplemented(Method::UpdateOffset, request.metadata())
     }
 
-    async fn get_offset(&self, _: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
-        self.unimplemented(Method::GetOffset)
+    async fn get_offset(&self, request: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
+        self.unimplemented(Method::GetOffset, request.metadata())
     }
 
-    async fn query_offset(&self, _: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
-        self.unimplemented(Method::QueryOffset)
+    async fn query_offset(&self, request: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
+        self.unimplemented(Method::QueryOffset, request.metadata())
     }
 }

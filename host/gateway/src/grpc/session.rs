@@ -7,7 +7,9 @@ use std::time::Instant;
 use vouch_broker::{NothingStored, ResourceName, TagFilter};
 use vouch_node::{Client, NoRoom, SessionRole};
 use vouch_protocol::validate::{self, Violation};
-use vouch_protocol::wire::{Code, HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationResponse};
+use vouch_protocol::wire::{
+    Code, HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationRequest, NotifyClientTerminationResponse,
+};
 
 use super::Messaging;
 use super::answer::{RefusedCall, ok};
@@ -62,7 +64,14 @@ impl Messaging {
     }
 
     /// Always OK for a known or unknown client: the Rust client turns anything else into an error of its shutdown.
-    pub(super) fn terminate(&self, caller: CallMetadata<'_>) -> Result<NotifyClientTerminationResponse, RefusedCall> {
+    /// The group only says whose the client was.
+    pub(super) fn terminate(
+        &self,
+        caller: CallMetadata<'_>,
+        request: NotifyClientTerminationRequest,
+    ) -> Result<NotifyClientTerminationResponse, RefusedCall> {
+        let group = request.group.and_then(|group| caller.names().group(Some(group)).ok());
+        CallSubject { group: group.as_ref(), ..CallSubject::default() }.record();
         self.shared.node.sessions.close(caller.client_id()?, Instant::now());
         Ok(NotifyClientTerminationResponse { status: Some(ok()) })
     }

@@ -50,24 +50,59 @@ impl<'a> CallUnderWay<'a> {
     }
 
     /// Does what the call asks for, within its span.
+    ///
+    /// A transport that learns that nobody waits for the answer any more drops what is under way, wherever it is: then the last
+    /// line of the call says so.
     pub(super) fn run<T>(
         &self,
         doing: impl Future<Output = Result<T, RefusedCall>>,
     ) -> impl Future<Output = Result<T, RefusedCall>> {
+        let unheard = Unheard(told().then(|| self.span.clone()));
+        let doing = async move {
+            let done = doing.await;
+            unheard.heard();
+            done
+        };
         doing.instrument(self.span.clone())
     }
 
     /// Says how the call is answered, where lines about single calls are written.
-    pub(super) fn tell(&self, code: Code, refused: Option<&RefusedCall>) {
-        tell(&self.span, code, refused);
+    pub(super) fn tell(&self, code: Code, why: Option<&str>) {
+        tell(&self.span, code, why);
     }
 }
 
-/// The last line of a call.
-pub(super) fn tell(span: &Span, code: Code, refused: Option<&RefusedCall>) {
+/// The last line of a call. `why`: where it was refused.
+pub(super) fn tell(span: &Span, code: Code, why: Option<&str>) {
     if told() {
-        let why = refused.map(|refused| refused.text.as_ref());
         span.in_scope(|| tracing::debug!(code = code.as_str_name(), why, "answered"));
+    }
+}
+
+/// The last line of a call whose caller went away before it was answered.
+pub(super) fn tell_gone(span: &Span) {
+    if told() {
+        span.in_scope(|| tracing::debug!("the caller went away before the answer"));
+    }
+}
+
+/// A call under way, where lines about single calls are written: elsewhere nothing is kept for it.
+///
+/// Dropped before it was done, nobody heard its answer: its caller went away.
+struct Unheard(Option<Span>);
+
+impl Unheard {
+    /// It is done, and is answered.
+    fn heard(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(span) = &self.0 {
+            tell_gone(span);
+        }
     }
 }
 
@@ -91,7 +126,7 @@ impl CallSubject<'_> {
     /// Writes it into the span of the call that runs here.
     pub(super) fn record(&self) {
         let span = Span::current();
-        let message_id = (!self.message_ids.is_empty()).then(|| display(Ids(self.message_ids)));
+        let message_id = self.message_ids.iter().any(|id| !id.is_empty()).then(|| display(Ids(self.message_ids)));
         let transaction = (!self.transactions.is_empty()).then(|| display(Ids(self.transactions)));
         record_all!(
             span,
@@ -113,6 +148,20 @@ impl CallSubject<'_> {
     }
 }
 
+/// The queue of all of them, if it is one: a batch that lies in several has none that could be named, and the first alone would
+/// send whoever looks for the others to the wrong place.
+pub(super) fn one_queue(mut queues: impl Iterator<Item = u32>) -> Option<u32> {
+    let first = queues.next()?;
+    queues.all(|queue| queue == first).then_some(first)
+}
+
+/// What a client declares over its stream. Topics are named as ids are.
+pub(super) fn record_declared(group: Option<&ResourceName>, topics: &[ResourceName]) {
+    let topic = (!topics.is_empty()).then(|| display(Ids(topics)));
+    let span = Span::current();
+    record_all!(span, group = group.map(display), topic);
+}
+
 /// Several ids in one field, with commas between them.
 struct Ids<'a, T>(&'a [T]);
 
@@ -131,6 +180,12 @@ impl<T: Display> Display for Ids<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_is_named_where_it_is_that_of_all() {
+        let of = |queues: &[u32]| one_queue(queues.iter().copied());
+        assert_eq!((of(&[]), of(&[3]), of(&[3, 3]), of(&[3, 3, 4])), (None, Some(3), Some(3), None));
+    }
 
     #[test]
     fn a_field_names_so_many_ids_and_counts_the_others() {

@@ -14,6 +14,7 @@ use tracing::{Instrument, Span};
 use vouch_broker::GroupConfig;
 use vouch_node::{CheckCommand, Client, Declaration, NoRoom, Question};
 use vouch_protocol::validate::{self, CallNames, DeclaredClient, Violation, resource};
+use vouch_protocol::wire::settings::PubSub;
 use vouch_protocol::wire::telemetry_command::Command;
 use vouch_protocol::wire::{self, Code, Language, RecoverOrphanedTransactionCommand, TelemetryCommand};
 use vouch_protocol::{half_message, settings, takes_long};
@@ -22,7 +23,7 @@ use super::answer::ok;
 use super::aside::{Aside, Working};
 use super::calls::Method;
 use super::session::node_role;
-use super::span::{CallUnderWay, tell};
+use super::span::{CallUnderWay, record_declared, tell};
 use super::trailer::{PartRoom, RoomKept};
 use super::{GrpcShared, Messaging};
 
@@ -49,7 +50,7 @@ impl Messaging {
         let (caller, span) = (call.caller, call.span.clone());
         let client_id = caller.client_id().map_err(|violation| {
             self.shared.calls.count(Method::Telemetry, violation.code);
-            tell(&span, violation.code, None);
+            tell(&span, violation.code, Some(violation.text.as_ref()));
             Status::invalid_argument(describe(&violation))
         })?;
         let (sender, receiver) = mpsc::channel(QUEUE_LEN);
@@ -227,8 +228,8 @@ struct Dialog {
     settled: bool,
     /// It was told on the stream why that ends.
     told_why: bool,
-    /// The code of what ends it, if it was refused.
-    refused_with: Option<Code>,
+    /// What ends it, if it was refused.
+    refused_with: Option<Violation>,
 }
 
 impl Dialog {
@@ -269,9 +270,11 @@ impl Dialog {
             matches!(status.code(), tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Unavailable)
         };
         let is_fault = result.as_ref().is_err_and(|status| !left(status));
-        let code = self.refused_with.unwrap_or(if is_fault { Code::BadRequest } else { Code::Ok });
+        let fault = result.as_ref().err().filter(|_| is_fault).map(|status| (Code::BadRequest, status.message()));
+        let refused = self.refused_with.as_ref().map(|violation| (violation.code, &*violation.text));
+        let (code, why) = refused.or(fault).map_or((Code::Ok, None), |(code, why)| (code, Some(why)));
         self.shared.calls.count(Method::Telemetry, code);
-        tell(&Span::current(), code, None);
+        tell(&Span::current(), code, why);
         self.questions.ended.store(true, Ordering::Release);
         // The receiver is gone if the connection is.
         let _ = end.send(result);
@@ -305,12 +308,17 @@ impl Dialog {
     /// They cannot be used: the stream ends with the reason.
     async fn settle(&mut self, sent: wire::Settings) -> Result<Option<wire::Settings>, Status> {
         let names = CallNames { namespace: self.namespace.as_deref() };
+        // Once: what a span says a second time stands beside the first in lines for people.
+        if !self.settled {
+            record_names(&sent, names);
+        }
         let declared = match validate::settings(&sent, names) {
             Ok(declared) => declared,
             Err(violation) => {
-                self.refused_with = Some(violation.code);
                 self.tell_why(sent, &violation);
-                return Err(refuse(&violation));
+                let refused = refuse(&violation);
+                self.refused_with = Some(violation);
+                return Err(refused);
             }
         };
         let group = match &declared.group {
@@ -381,6 +389,20 @@ impl Drop for Dialog {
         let stream: Arc<dyn vouch_node::TelemetryStream> = self.questions.clone();
         self.shared.node.sessions.detach(&self.client_id, &stream, Instant::now());
     }
+}
+
+/// Whose stream it is, and about what, also where that is refused: names that are none are left out.
+fn record_names(sent: &wire::Settings, names: CallNames<'_>) {
+    let (group, topics): (_, Vec<_>) = match &sent.pub_sub {
+        Some(PubSub::Publishing(publishing)) => (None, publishing.topics.iter().cloned().map(Some).collect()),
+        Some(PubSub::Subscription(subscription)) => {
+            let topics = subscription.subscriptions.iter().map(|entry| entry.topic.clone());
+            (names.group(subscription.group.clone()).ok(), topics.collect())
+        }
+        None => (None, Vec::new()),
+    };
+    let topics: Vec<_> = topics.into_iter().filter_map(|topic| names.topic(topic).ok()).collect();
+    record_declared(group.as_ref(), &topics);
 }
 
 /// For ever, if there is no such time.

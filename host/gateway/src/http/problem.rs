@@ -10,6 +10,10 @@ use vouch_node::{StartStep, UploadError};
 /// When to ask a node again that recovers.
 const RECOVERING_RETRY_MS: u64 = 1000;
 
+/// What is wrong with a request, in the answer that says so: the last line of the request repeats it.
+#[derive(Clone, Debug)]
+pub(super) struct Why(pub(super) String);
+
 /// A request that is refused. What the broker refuses has its status, URN and title from the one table of
 /// `vouch-protocol`; the rest are errors that only HTTP has.
 #[derive(Debug)]
@@ -186,6 +190,7 @@ impl IntoResponse for Problem {
         if self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED && !self.expected {
             tracing::error!(status = self.status.as_u16(), urn = self.urn, detail = self.detail, "a request failed");
         }
+        let why = Why(self.detail.clone());
         let mut document = self.members;
         document.insert("type".to_owned(), self.urn.into());
         document.insert("title".to_owned(), self.title.into());
@@ -195,6 +200,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers);
+        response.extensions_mut().insert(why);
         response
     }
 }

@@ -172,11 +172,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let span = span::of(&request);
     let answering = async {
+        let unheard = span::Unheard::begin();
         let response = match app.doors.now().check(request.uri(), request.headers()) {
             Ok(()) => next.run(request).await,
             Err(problem) => problem.into_response(),
         };
-        span::tell(&response);
+        unheard.tell(&response);
         response
     };
     answering.instrument(span).await

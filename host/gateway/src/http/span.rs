@@ -9,6 +9,8 @@ use percent_encoding::percent_decode_str;
 use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
 
+use super::problem::Why;
+
 /// Most characters of a field. A path may have 64 KiB, of anything.
 const FIELD_MAX_CHARS: usize = 256;
 
@@ -72,8 +74,33 @@ fn shown(name: &str) -> String {
 }
 
 /// The last line of a request, where lines about single requests are written.
-pub(super) fn tell(response: &Response) {
-    tracing::debug!(status = response.status().as_u16(), "answered");
+fn tell(response: &Response) {
+    let why = response.extensions().get::<Why>().map(|why| why.0.as_str());
+    tracing::debug!(status = response.status().as_u16(), why, "answered");
+}
+
+/// A request under way. Dropped before it was answered, its caller went away.
+pub(super) struct Unheard(bool);
+
+impl Unheard {
+    /// From here on its caller may go away.
+    pub(super) fn begin() -> Self {
+        Self(true)
+    }
+
+    /// It is answered.
+    pub(super) fn tell(mut self, response: &Response) {
+        self.0 = false;
+        tell(response);
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if self.0 {
+            tracing::debug!("the caller went away before the answer");
+        }
+    }
 }
 
 #[cfg(test)]

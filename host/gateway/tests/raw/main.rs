@@ -12,3 +12,4 @@ mod sending;
 mod sessions;
 mod transactions;
 mod transport;
+mod waiting;

@@ -91,19 +91,19 @@ pub struct Failing {
     pub since: Millis,
 }
 
-enum Phase {
-    /// Somebody is being asked.
-    Asking { ask: Arc<Ask>, asked_at: Millis },
+pub(super) enum Phase {
+    /// This one is being asked.
+    Asking { ask: Arc<Ask>, asked_at: Millis, checker: Checker },
     /// To be asked about again at this time, whatever the index says.
     Again(Millis),
 }
 
 /// A transaction that was asked about and whose answer is not in the log.
-struct Tracked {
-    topic: TopicId,
+pub(super) struct Tracked {
+    pub(super) topic: TopicId,
     /// Number of the ask that is under way, or that comes again.
     number: u32,
-    phase: Phase,
+    pub(super) phase: Phase,
     no_answers: Option<NoAnswers>,
 }
 
@@ -129,10 +129,10 @@ enum First {
 
 /// The leader's side of checking.
 pub struct Schedule {
-    tracked: HashMap<HalfPosition, Tracked>,
+    pub(super) tracked: HashMap<HalfPosition, Tracked>,
     topics: HashMap<TopicId, TopicPart>,
-    /// Asks under way, in all.
-    asks: usize,
+    /// Transactions in the phase [`Phase::Asking`], of all topics.
+    pub(super) asks: BTreeSet<HalfPosition>,
     asks_max: usize,
     asks_per_topic_max: usize,
     /// Topics with asks under way, or with something due when the last pass looked.
@@ -152,7 +152,8 @@ impl Schedule {
     fn with_room(asks_max: usize, asks_per_topic_max: usize) -> Self {
         let (tracked, topics) = (HashMap::new(), HashMap::new());
         let errors = AskErrors::default();
-        Self { tracked, topics, asks: 0, asks_max, asks_per_topic_max, busy_topics: 0, errors, turn: TopicId(0) }
+        let asks = BTreeSet::new();
+        Self { tracked, topics, asks, asks_max, asks_per_topic_max, busy_topics: 0, errors, turn: TopicId(0) }
     }
 
     /// Puts a transaction into a phase, out of whatever phase it is in.
@@ -162,7 +163,7 @@ impl Schedule {
         match &tracked.phase {
             Phase::Asking { .. } => {
                 topic.asks += 1;
-                self.asks += 1;
+                self.asks.insert(transaction);
             }
             Phase::Again(at) => {
                 topic.again.insert((*at, transaction));
@@ -172,13 +173,13 @@ impl Schedule {
     }
 
     /// Stops tracking a transaction. An ask about it that is under way is over.
-    fn remove(&mut self, transaction: HalfPosition) -> Option<Tracked> {
+    pub(super) fn remove(&mut self, transaction: HalfPosition) -> Option<Tracked> {
         let tracked = self.tracked.remove(&transaction)?;
         let topic = self.topics.entry(tracked.topic).or_default();
         match &tracked.phase {
             Phase::Asking { ask, .. } => {
                 topic.asks -= 1;
-                self.asks -= 1;
+                self.asks.remove(&transaction);
                 ask.end();
             }
             Phase::Again(at) => {
@@ -226,7 +227,9 @@ impl Schedule {
             due.extend(self.take_from(state, id, &topic.name, &checker, now));
             match self.first(state, id, now) {
                 // The end of an ask wakes the runner, and this topic goes first.
-                First::Due(..) if self.asks >= self.asks_max && !turn_given => (self.turn, turn_given) = (id, true),
+                First::Due(..) if self.asks.len() >= self.asks_max && !turn_given => {
+                    (self.turn, turn_given) = (id, true)
+                }
                 First::Due(..) => {}
                 First::Later(at) => next = earlier(next, at),
             }
@@ -259,7 +262,7 @@ impl Schedule {
     fn has_room(&self, topic: TopicId) -> bool {
         let in_topic = self.topics.get(&topic).map_or(0, |part| part.asks);
         let share = (self.asks_max / self.busy_topics.max(1)).max(1);
-        in_topic < self.asks_per_topic_max && (self.asks < self.asks_max || in_topic < share)
+        in_topic < self.asks_per_topic_max && (self.asks.len() < self.asks_max || in_topic < share)
     }
 
     fn topics_in_turn(&mut self, state: &State) -> Vec<TopicId> {
@@ -318,7 +321,7 @@ impl Schedule {
         let policy = &state.topics().get(open.topic)?.config.transaction;
         let number = open.checks + 1;
         let ask = Arc::<Ask>::default();
-        let phase = Phase::Asking { ask: ask.clone(), asked_at: now };
+        let phase = Phase::Asking { ask: ask.clone(), asked_at: now, checker: checker.clone() };
         let no_answers = before.and_then(|before| before.no_answers);
         self.put(transaction, Tracked { topic: open.topic, number, phase, no_answers });
         Some(Due {
@@ -338,7 +341,7 @@ impl Schedule {
     pub fn under_way(&self, transaction: HalfPosition) -> Option<(&Ask, u32, Millis)> {
         let tracked = self.tracked.get(&transaction)?;
         match &tracked.phase {
-            Phase::Asking { ask, asked_at } => Some((ask, tracked.number, *asked_at)),
+            Phase::Asking { ask, asked_at, .. } => Some((ask, tracked.number, *asked_at)),
             Phase::Again(_) => None,
         }
     }
@@ -356,6 +359,9 @@ impl Schedule {
             Record::CheckAnswered(answer) => self.settled(answer.transaction, state),
             Record::Park(park) => self.settled(park.transaction, state),
             Record::ComponentFailed(failed) => self.settled(failed.transaction, state),
+            Record::BindingPut(_) | Record::BindingDelete(_) | Record::TopicDelete(_) | Record::TopicForced(_) => {
+                self.end_superseded(state)
+            }
             _ => false,
         }
     }
@@ -436,7 +442,7 @@ impl Schedule {
 
     /// Asks under way.
     pub fn asking(&self) -> usize {
-        self.asks
+        self.asks.len()
     }
 }
 

@@ -66,6 +66,11 @@ impl Ask {
         at_end.into_iter().for_each(|run| run());
     }
 
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        self.shared().over
+    }
+
     /// Runs this when the ask is over: at once, if it is.
     pub fn at_end(&self, run: impl FnOnce() + Send + 'static) {
         let mut shared = self.shared();

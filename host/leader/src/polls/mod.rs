@@ -1,14 +1,14 @@
 //! Receives that wait for messages.
 
+mod room;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 use vouch_broker::{GroupId, Millis, ResourceName, TagFilter, TagHash, TopicId};
 
 use crate::poll::Poll;
-
-/// Most receives that wait at once.
-pub(crate) const POLLS_MAX: usize = 100_000;
+use room::Room;
 
 /// Names a line for as long as it is there.
 pub(crate) type LineNumber = u64;
@@ -18,8 +18,8 @@ struct Line {
     topic: TopicId,
     group: ResourceName,
     filter: TagFilter,
-    /// Its receives, in the order in which they came.
-    polls: VecDeque<u64>,
+    /// Its receives by their numbers: in the order in which they came.
+    polls: BTreeSet<u64>,
     /// It is to be served, because something came that it may want.
     ready: bool,
 }
@@ -38,11 +38,12 @@ struct OnTopic {
 /// Waiting receives.
 #[derive(Default)]
 pub(crate) struct Polls {
-    /// By number, in the order in which they came.
+    /// By the numbers of those who wait.
     waiting: HashMap<u64, (LineNumber, Poll)>,
     lines: HashMap<LineNumber, Line>,
-    /// Of receives and lines.
-    last_number: u64,
+    last_line: LineNumber,
+    /// What they take of the room for all.
+    room: Room,
     topics: HashMap<TopicId, OnTopic>,
     /// Topics with lines to serve, in turn: many lines of one topic do not keep those of another waiting.
     ready: VecDeque<TopicId>,
@@ -58,21 +59,22 @@ pub(crate) struct Polls {
 
 impl Polls {
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + self.joining.values().map(Vec::len).sum::<usize>()
+        self.room.taken()
     }
 
-    /// Waits behind the others of its line; in front of them if it was the first of them just now.
-    pub(crate) fn wait(&mut self, topic: TopicId, poll: Poll, in_front: bool) -> LineNumber {
-        self.last_number += 1;
-        let number = self.last_number;
+    /// Why this receive cannot wait, if it cannot.
+    pub(crate) fn lacks(&self, poll: &Poll) -> Option<String> {
+        self.room.lacks(poll.machine)
+    }
+
+    /// Waits behind those of its line that came before. One that waited already keeps its place.
+    pub(crate) fn wait(&mut self, topic: TopicId, poll: Poll) -> LineNumber {
+        let number = poll.waiter.number();
+        self.room.enter(poll.machine);
         self.by_time.insert((poll.until, number));
         let line = self.line_for(topic, &poll);
         if let Some(line) = self.lines.get_mut(&line) {
-            if in_front {
-                line.polls.push_front(number);
-            } else {
-                line.polls.push_back(number);
-            }
+            line.polls.insert(number);
         }
         self.waiting.insert(number, (line, poll));
         line
@@ -83,8 +85,8 @@ impl Polls {
         if let Some(line) = known {
             return *line;
         }
-        self.last_number += 1;
-        let number = self.last_number;
+        self.last_line += 1;
+        let number = self.last_line;
         let on = self.topics.entry(topic).or_default();
         match &poll.filter {
             TagFilter::All => _ = on.all.insert(number),
@@ -94,7 +96,7 @@ impl Polls {
         }
         let (group, filter) = (poll.group.clone(), poll.filter.clone());
         on.groups.entry(group.clone()).or_default().insert(filter.clone(), number);
-        self.lines.insert(number, Line { topic, group, filter, polls: VecDeque::new(), ready: false });
+        self.lines.insert(number, Line { topic, group, filter, polls: BTreeSet::new(), ready: false });
         number
     }
 
@@ -131,6 +133,7 @@ impl Polls {
     /// Waits for a record that is on its way into the log, however little time the receive has: it ends with the log's
     /// next group, and an answer before it would call a full topic empty. Returns whether it is the first to wait for it.
     pub(crate) fn wait_to_join(&mut self, record: Vec<u8>, poll: Poll) -> bool {
+        self.room.enter(poll.machine);
         let waiting = self.joining.entry(record).or_default();
         waiting.push(poll);
         waiting.len() == 1
@@ -139,7 +142,12 @@ impl Polls {
     /// The receives that waited for this record, which happened or was refused.
     pub(crate) fn joined(&mut self, record: &[u8]) -> Vec<Poll> {
         // For nearly every record nobody waits: do not even hash it.
-        if self.joining.is_empty() { Vec::new() } else { self.joining.remove(record).unwrap_or_default() }
+        if self.joining.is_empty() {
+            return Vec::new();
+        }
+        let joined = self.joining.remove(record).unwrap_or_default();
+        joined.iter().for_each(|poll| self.room.leave(poll.machine));
+        joined
     }
 
     pub(crate) fn any_on(&self, topic: TopicId) -> bool {
@@ -221,23 +229,23 @@ impl Polls {
     /// Takes the first receive of a line whose caller still waits. The line stays until it is settled.
     pub(crate) fn take_first(&mut self, line: LineNumber) -> Option<Poll> {
         loop {
-            let number = self.lines.get_mut(&line)?.polls.pop_front()?;
+            let number = self.lines.get_mut(&line)?.polls.pop_first()?;
             let Some((_, poll)) = self.waiting.remove(&number) else { continue };
             self.by_time.remove(&(poll.until, number));
+            self.room.leave(poll.machine);
             if !poll.waiter.is_gone() {
                 return Some(poll);
             }
         }
     }
 
-    fn remove(&mut self, number: u64) -> Option<Poll> {
+    /// Takes a receive out of its line, if it waits in one. What it costs is the same wherever it stands.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Poll> {
         let (line, poll) = self.waiting.remove(&number)?;
         self.by_time.remove(&(poll.until, number));
+        self.room.leave(poll.machine);
         if let Some(line) = self.lines.get_mut(&line) {
-            // Near the front: who came first is served, or gives up, first.
-            if let Some(at) = line.polls.iter().position(|other| *other == number) {
-                line.polls.remove(at);
-            }
+            line.polls.remove(&number);
         }
         self.settle(line);
         Some(poll)
@@ -294,6 +302,7 @@ impl Polls {
         self.topics.clear();
         self.ready.clear();
         self.by_time.clear();
+        self.room.clear();
         let waiting = self.waiting.drain().map(|(_, (_, poll))| poll);
         waiting.chain(self.joining.drain().flat_map(|(_, polls)| polls)).collect()
     }

@@ -10,7 +10,8 @@ fn poll(group: &str, filter: TagFilter, until: Instant) -> (Poll, ReceiveCaller)
     let (waiter, answer) = ReceiveCaller::new();
     let (topic, group) = (ResourceName::plain("t"), ResourceName::plain(group));
     let client_id = "client".to_owned();
-    (Poll { topic, group, client_id, filter, max: 1, invisible_ms: 1, auto_renew: false, until, waiter }, answer)
+    let (max, invisible_ms, auto_renew, machine) = (1, 1, false, None);
+    (Poll { topic, group, client_id, machine, filter, max, invisible_ms, auto_renew, until, waiter }, answer)
 }
 
 const TOPIC: TopicId = TopicId(1);
@@ -34,14 +35,14 @@ fn receives_of_one_group_and_filter_stand_in_one_line_and_are_served_in_their_or
         [("g", TagFilter::All, 9), ("g", TagFilter::All, 5), ("g", tags(&[1]), 6), ("h", TagFilter::All, 7)]
     {
         let (poll, answer) = poll(group, filter, at(until));
-        lines.push(polls.wait(TOPIC, poll, false));
+        lines.push(polls.wait(TOPIC, poll));
         answers.push(answer);
     }
     assert!(lines[0] == lines[1] && lines[1] != lines[2] && lines[0] != lines[3]);
     assert_eq!((polls.len(), polls.first_timeout()), (4, Some(at(5))));
     let first = polls.take_first(lines[0]).unwrap();
     assert_eq!(first.until, at(9));
-    polls.wait(TOPIC, first, true);
+    polls.wait(TOPIC, first);
     assert_eq!(polls.take_first(lines[0]).unwrap().until, at(9), "it keeps its place");
     assert_eq!(polls.timed_out(at(6)).iter().map(|poll| poll.until).collect::<Vec<_>>(), [at(5), at(6)]);
     assert!(polls.take_first(lines[0]).is_none());
@@ -56,12 +57,34 @@ fn a_receive_whose_caller_is_gone_is_passed_over_and_its_line_goes_with_the_last
     let (gone, answer) = poll("g", tags(&[1, 2]), until);
     drop(answer);
     let (there, _answer) = poll("g", tags(&[1, 2]), until + Duration::from_secs(1));
-    polls.wait(TOPIC, gone, false);
-    let line = polls.wait(TOPIC, there, false);
+    polls.wait(TOPIC, gone);
+    let line = polls.wait(TOPIC, there);
     assert_eq!(polls.take_first(line).unwrap().until, until + Duration::from_secs(1));
     assert!(polls.any_on(TOPIC));
     polls.settle(line);
     assert!(!polls.any_on(TOPIC) && polls.lines.is_empty());
+}
+
+#[test]
+fn who_goes_away_leaves_nothing_wherever_he_stands_and_the_others_keep_their_order() {
+    let (mut polls, until) = (Polls::default(), Instant::now());
+    let (mut answers, mut numbers, mut line) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..5 {
+        let (poll, answer) = poll("g", TagFilter::All, until);
+        numbers.push(poll.waiter.number());
+        answers.push(answer);
+        line = polls.wait(TOPIC, poll);
+    }
+    for gone in [2, 0, 4] {
+        assert!(polls.remove(numbers[gone]).is_some() && polls.remove(numbers[gone]).is_none());
+    }
+    assert_eq!((polls.len(), polls.by_time.len(), polls.lines[&line].polls.len()), (2, 2, 2));
+    let first = polls.take_first(line).unwrap();
+    assert_eq!(first.waiter.number(), numbers[1]);
+    polls.wait(TOPIC, first);
+    assert_eq!(polls.take_first(line).unwrap().waiter.number(), numbers[1], "it keeps its place");
+    polls.remove(numbers[3]);
+    assert!(polls.len() == 0 && !polls.any_on(TOPIC) && polls.lines.is_empty() && polls.by_time.is_empty());
 }
 
 #[test]
@@ -84,7 +107,7 @@ fn a_message_wakes_the_lines_that_want_it_and_no_others_and_each_once() {
         [("g", tags(&[1])), ("g", tags(&[1, 2])), ("g", tags(&[3])), ("h", TagFilter::All), ("h", tags(&[2]))]
     {
         let (poll, answer) = poll(group, filter, until);
-        lines.push(polls.wait(TOPIC, poll, false));
+        lines.push(polls.wait(TOPIC, poll));
         answers.push(answer);
     }
     polls.wake_for(vec![(TOPIC, TagHash(1)), (TOPIC, TagHash(1))]);
@@ -111,7 +134,7 @@ fn lines_that_take_everything_are_looked_at_once_however_many_different_tags_cam
         .map(|(n, filter)| {
             let (poll, answer) = poll(&format!("g{n}"), filter, until);
             answers.push(answer);
-            polls.wait(TOPIC, poll, false)
+            polls.wait(TOPIC, poll)
         })
         .collect();
     let arrived: Vec<_> = (0..5_000).map(|tag| (TOPIC, TagHash(tag))).collect();
@@ -127,7 +150,7 @@ fn topics_take_turns_however_many_lines_one_of_them_has() {
     let mut answers = Vec::new();
     for (topic, group) in [(1, "a"), (1, "b"), (1, "c"), (2, "a")] {
         let (poll, answer) = poll(group, TagFilter::All, until);
-        polls.wait(TopicId(topic), poll, false);
+        polls.wait(TopicId(topic), poll);
         answers.push(answer);
     }
     polls.wake_all(TopicId(1));
@@ -140,7 +163,7 @@ fn topics_take_turns_however_many_lines_one_of_them_has() {
 fn a_receive_whose_turn_is_still_to_come_does_not_time_out() {
     let (mut polls, now) = (Polls::default(), Instant::now());
     let (poll, _answer) = poll("g", TagFilter::All, now);
-    let line = polls.wait(TOPIC, poll, false);
+    let line = polls.wait(TOPIC, poll);
     polls.make_ready(line);
     assert!(polls.timed_out(now).is_empty());
     assert_eq!(polls.next_ready(), Some((TOPIC, line)));

@@ -1,5 +1,6 @@
 //! Messages, as they are sent, received and found.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vouch_broker::{
@@ -48,6 +49,8 @@ pub struct ReceiveRequest {
     pub group: ResourceName,
     /// The consumer.
     pub client_id: String,
+    /// Where its calls come from, if that is known: receives of one machine take half of the room for those that wait.
+    pub address: Option<IpAddr>,
     /// Messages wanted, at most 32 are given.
     pub max: u32,
     /// Which of them.
@@ -137,6 +140,7 @@ impl Default for ReceiveRequest {
             topic: ResourceName::default(),
             group: ResourceName::default(),
             client_id: String::new(),
+            address: None,
             max: 1,
             filter: TagFilter::All,
             invisible_ms: None,

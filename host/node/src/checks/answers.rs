@@ -4,12 +4,14 @@ use std::ops::RangeInclusive;
 
 use vouch_broker::record::{CheckAnswered, End, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{Millis, NotDone, Refusal, TransactionOutcome};
+use vouch_broker::{Millis, NotDone, Refusal, State, TransactionOutcome};
 use vouch_plugin::Verdict;
 
+use vouch_leader::Leader;
 use vouch_leader::checks::Due;
 
 use super::Asker;
+use super::binding::Bound;
 use crate::metrics::CheckOutcome;
 use crate::served_shard::transaction_id;
 
@@ -27,34 +29,46 @@ pub(super) fn outcome_of(verdict: &Verdict) -> CheckOutcome {
     }
 }
 
-/// Proposes what a component said.
-pub(super) async fn record(asker: &Asker, due: &Due, verdict: Verdict, by: EndedBy) -> Result<(), NotDone> {
+/// Proposes what a component said. Returns whether that was taken: neither from a binding that is another one by now, nor
+/// where nobody waits for it.
+pub(super) async fn record(
+    asker: &Asker,
+    due: &Due,
+    verdict: Verdict,
+    by: EndedBy,
+    bound: &Bound,
+) -> Result<bool, NotDone> {
     let (outcome, reason) = match verdict {
         Verdict::Commit => (TransactionOutcome::Committed, String::new()),
         Verdict::Rollback(reason) => (TransactionOutcome::RolledBack, reason),
         Verdict::Unknown { reason, retry_after } => {
             let clamp = |ms: u64| ms.clamp(*RETRY_AFTER_MS.start(), *RETRY_AFTER_MS.end());
             let retry_after_ms = retry_after.map(|after| clamp(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
-            return count_unknown(asker, due, retry_after_ms, by, reason).await.map(drop);
+            return count_unknown(asker, due, retry_after_ms, by, reason, Some(bound.clone())).await;
         }
     };
     let queue = asker.routes.queue_for(&due.topic).await?;
-    asker.ends.end(&End { transaction: due.transaction, outcome, queue, by, reason }).await.map(drop)
+    let end = End { transaction: due.transaction, outcome, queue, by, reason };
+    let bound = bound.clone();
+    let ended = asker.ends.end_if(move |state, leader| bound.stays(state, leader), &end).await?;
+    Ok(ended.is_some())
 }
 
-/// Records that nobody knows. Whether that counted: meanwhile the ask may have had an answer. Durable then.
+/// Records that nobody knows: `bound` where a component said so. Whether that counted: meanwhile the ask may have had an
+/// answer, or the binding is another one. Durable then.
 pub(super) async fn count_unknown(
     asker: &Asker,
     due: &Due,
     retry_after_ms: Option<u64>,
     by: EndedBy,
     reason: String,
+    bound: Option<Bound>,
 ) -> Result<bool, NotDone> {
     let this = due.clone();
-    if !asker.shard.lead(move |_, leader| leader.schedule.is_under_way(&this)).await? {
-        // Meanwhile the ask was answered by another, or the transaction was parked and resumed.
-        return Ok(false);
-    }
+    // Meanwhile the ask may be answered by another, or the transaction parked and resumed.
+    let is_awaited = move |state: &State, leader: &Leader| {
+        leader.schedule.is_under_way(&this) && bound.is_none_or(|bound| bound.stays(state, leader))
+    };
     let answer = CheckAnswered {
         transaction: due.transaction,
         check_number: due.number,
@@ -63,8 +77,8 @@ pub(super) async fn count_unknown(
         by,
         reason,
     };
-    let applied = asker.shard.propose_one(|out| answer.encode(out)).await?;
-    Ok(matches!(applied, Applied::Counted { .. }))
+    let applied = asker.shard.propose_one_if(is_awaited, |out| answer.encode(out)).await?;
+    Ok(matches!(applied, Some(Applied::Counted { .. })))
 }
 
 /// What was answered is on record, and the record ended the ask. If it could not be recorded, ask again; a refusal that

@@ -6,9 +6,10 @@ use std::time::Instant;
 use vouch_broker::record::EndedBy;
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{NotDone, State};
-use vouch_plugin::{Checked, NoAnswer};
+use vouch_plugin::{Checked, NoAnswer, Verdict};
 
-use super::answers::{finish, outcome_of, record};
+use super::answers::{ask_again, finish, outcome_of, record};
+use super::binding::Bound;
 use super::producers::ask_producers;
 use super::span::record_half;
 use super::unanswered::{Unanswered, no_answer, say_answered, tell_unanswered};
@@ -31,53 +32,77 @@ pub(super) async fn ask(asker: Arc<Asker>, due: Due) {
 async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntry) {
     let answerer = match asker.bound.answerer(name, entry).await {
         Ok(answerer) => answerer,
+        // It is another one by now, and nobody asks this one any more.
+        Err(_) if due.ask.is_over() => return,
         Err(error) => return no_answer(asker, due, name, Unanswered::of(name, Some(entry.revision), error)).await,
     };
     // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
+    // First whether the ask is over: a place that is free at last is not for a binding that is gone.
     let admission = tokio::select! {
-        admission = answerer.binding.admit() => admission,
+        biased;
         () = ended(&due.ask) => return,
         () = asker.stopping.cancelled() => return,
+        admission = answerer.binding.admit() => admission,
     };
     let half = match asker.halves.get(due.transaction).await {
         Ok(half) => half,
         // The body cannot be read: this one is reported, the others go on (S3.f).
         Err(error) => return no_answer(asker, due, name, Unanswered::of(name, Some(entry.revision), error)).await,
     };
+    if due.ask.is_over() {
+        return;
+    }
     record_half(&half);
     let (asking, about, origin) = (answerer.clone(), due.clone(), half.producer.clone());
     let began = Instant::now();
     let checked = admission.check_prepared(move || asking.pending(&about, half)).await;
     asker.metrics.check_calls.observe(began.elapsed());
     let by = EndedBy::Component { binding: name.to_owned(), digest: answerer.binding.digest().to_owned() };
-    let recorded = match checked {
+    let bound = Bound { name: name.to_owned(), revision: answerer.revision };
+    let reason = match checked {
         Checked::Answer(verdict) => {
             answerer.answered(asker.clock.now());
-            say_answered(asker, name);
-            let outcome = outcome_of(&verdict);
-            asker.metrics.checks.count(name, outcome);
-            tracing::debug!(verdict = outcome.as_str(), "a component answered");
-            record(asker, due, verdict, by).await
+            return answered(asker, due, verdict, by, &bound).await;
         }
-        Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => Err(NotDone::internal("no place was free".to_owned())),
-        Checked::NoAnswer(reason) => {
-            let unanswered = Unanswered {
-                by: by.to_string(),
-                text: reason.to_string(),
-                trace: reason.trace().to_owned(),
-                binding: Some(answerer.revision),
-                failed: reason.blames_component().then(|| (by, answerer.clone())),
-            };
-            if answerer.fallback_to_producer && asker.sessions.has_producer(&due.topic, &origin) {
-                let (transaction, error) = (due.transaction, unanswered.error(asker.clock.now()));
-                let note = move |_: &State, leader: &mut Leader| leader.schedule.note_error(transaction, error);
-                // A node that stops needs no schedule.
-                let _ = asker.shard.lead(note).await;
-                tell_unanswered(asker, due, name, &unanswered).await;
-                return ask_producers(asker, due).await;
-            }
-            return no_answer(asker, due, name, unanswered).await;
+        Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => {
+            return finish(asker, due, Err(NotDone::internal("no place was free".to_owned()))).await;
         }
+        Checked::NoAnswer(reason) => reason,
     };
-    finish(asker, due, recorded).await;
+    if bound.is_superseded(asker, due, "no answer").await {
+        return;
+    }
+    let unanswered = Unanswered {
+        by: by.to_string(),
+        text: reason.to_string(),
+        trace: reason.trace().to_owned(),
+        binding: Some(answerer.revision),
+        failed: reason.blames_component().then(|| (by, answerer.clone())),
+    };
+    if answerer.fallback_to_producer && asker.sessions.has_producer(&due.topic, &origin) {
+        let (transaction, error) = (due.transaction, unanswered.error(asker.clock.now()));
+        let note = move |_: &State, leader: &mut Leader| leader.schedule.note_error(transaction, error);
+        // A node that stops needs no schedule.
+        let _ = asker.shard.lead(note).await;
+        tell_unanswered(asker, due, name, &unanswered).await;
+        return ask_producers(asker, due).await;
+    }
+    no_answer(asker, due, name, unanswered).await;
+}
+
+/// A component answered: that is recorded and counted, unless its binding is another one by now.
+async fn answered(asker: &Asker, due: &Due, verdict: Verdict, by: EndedBy, bound: &Bound) {
+    let outcome = outcome_of(&verdict);
+    tracing::debug!(verdict = outcome.as_str(), "a component answered");
+    let recorded = record(asker, due, verdict, by, bound).await;
+    if recorded == Ok(false) {
+        if bound.is_superseded(asker, due, outcome.as_str()).await {
+            return;
+        }
+        // Nobody waits for it any more, or the change that stood against it was refused.
+        ask_again(asker, due, asker.clock.now()).await;
+    }
+    say_answered(asker, &bound.name);
+    asker.metrics.checks.count(&bound.name, outcome);
+    finish(asker, due, recorded.map(drop)).await;
 }

@@ -3,6 +3,7 @@
 
 mod answers;
 mod ask;
+mod binding;
 mod outages;
 mod producers;
 mod span;

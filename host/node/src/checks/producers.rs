@@ -55,9 +55,10 @@ pub(super) async fn ask_producers(asker: &Asker, due: &Due) {
             Waited::InVain => tried.push(asked.stream),
         }
     };
-    let by = EndedBy::Silence { client_id: silent };
-    let counted = count_unknown(asker, due, None, by, "unknown (silent)".to_owned()).await;
+    let by = EndedBy::Silence { client_id: silent.clone() };
+    let counted = count_unknown(asker, due, None, by, "unknown (silent)".to_owned(), None).await;
     if counted == Ok(true) {
+        tracing::debug!(client_id = silent, checks = due.number, "a producer said nothing; that counts as unknown");
         asker.metrics.checks.count(PRODUCER, CheckOutcome::Unknown);
     }
     finish(asker, due, counted.map(drop)).await;

@@ -38,7 +38,8 @@ impl Components {
         Ok((written, digest.to_string(), warnings))
     }
 
-    /// Removes a binding. Asks that are under way may still be answered.
+    /// Removes a binding. What it was asked and did not answer before is asked again, of whoever is bound then: when this
+    /// resolves the binding decides nothing any more.
     pub async fn delete_binding(&self, name: &str) -> Result<(), NotDone> {
         self.writable.check()?;
         let record = BindingDelete { name: name.to_owned() };

@@ -21,7 +21,8 @@ impl Messages {
                 Ok(found) => found,
                 Err(refusal) => {
                     // One bad message is reported, the others go on; its lease ends and it is tried again.
-                    tracing::error!(%topic, picked.queue, %picked.offset, %refusal, "a message cannot be delivered");
+                    let (queue, offset) = (picked.queue, picked.offset.0);
+                    tracing::error!(%topic, queue, offset, %refusal, "a message cannot be delivered");
                     continue;
                 }
             };

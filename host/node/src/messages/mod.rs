@@ -16,7 +16,7 @@ use vouch_commitlog::LogReader;
 
 use crate::metrics::Metrics;
 use crate::routes::Routes;
-use crate::sessions::{SESSION_LIMIT, Sessions};
+use crate::sessions::{SESSION_LIMIT, Sessions, machine};
 use crate::shortages::Shortages;
 use crate::writable::Writable;
 use crate::{Delivery, Receipt, ReceiveRequest, SendRequest};
@@ -106,6 +106,7 @@ impl Messages {
                 topic: request.topic,
                 group: request.group,
                 client_id: request.client_id,
+                machine: request.address.map(machine),
                 filter: request.filter,
                 max: request.max as usize,
                 invisible_ms,

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use vouch_broker::record::{End, EndedBy};
 use vouch_broker::state::Applied;
-use vouch_broker::{NotDone, Refusal, TransactionOutcome};
+use vouch_broker::{NotDone, Refusal, State, TransactionOutcome};
+use vouch_leader::Leader;
 
 use crate::EndReceipt;
 use crate::metrics::{CheckOutcome, Metrics, PRODUCER};
@@ -25,7 +26,21 @@ impl Ends {
     /// # Errors
     /// [`Refusal::OutcomeConflict`] where it had ended the other way.
     pub(crate) async fn end(&self, end: &End) -> Result<EndReceipt, NotDone> {
-        let applied = self.shortages.counted(self.shard.propose_one(|out| end.encode(out)).await);
+        self.ended(end, self.shard.propose_one(|out| end.encode(out)).await)
+    }
+
+    /// The same if this holds when the end is proposed; `None` if it does not.
+    pub(crate) async fn end_if(
+        &self,
+        condition: impl FnOnce(&State, &Leader) -> bool + Send + 'static,
+        end: &End,
+    ) -> Result<Option<EndReceipt>, NotDone> {
+        let applied = self.shard.propose_one_if(condition, |out| end.encode(out)).await.transpose();
+        applied.map(|applied| self.ended(end, applied)).transpose()
+    }
+
+    fn ended(&self, end: &End, applied: Result<Applied, NotDone>) -> Result<EndReceipt, NotDone> {
+        let applied = self.shortages.counted(applied);
         let counter = match &applied {
             Err(NotDone::Refused(Refusal::OutcomeConflict { .. })) => Some(&self.metrics.end_conflicts),
             Ok(Applied::Ended { outcome: TransactionOutcome::Committed, repeated: false }) => {

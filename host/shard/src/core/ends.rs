@@ -40,7 +40,9 @@ impl Core {
     pub(super) fn refuse_early(&mut self, request: Request, why: &NothingStored) {
         let refused = || NotDone::from(why.clone());
         match request {
-            Request::Propose(proposal) => self.answer(proposal.told, proposal.cost, Err(refused())),
+            Request::Propose(proposal) | Request::ProposeIf(_, proposal) => {
+                self.answer(proposal.told, proposal.cost, Err(refused()));
+            }
             Request::Receive(poll) => self.commands.push_back(Command::AnswerReceive(poll.waiter, Err(refused()))),
             _ => {}
         }

@@ -50,14 +50,25 @@ pub type Look = Box<dyn FnOnce(&State) + Send>;
 /// A look at the state and at what the leader keeps.
 pub type LeaderLook = Box<dyn FnOnce(&State, &mut Leader) + Send>;
 
+/// Whether something is still to happen, by the state and by what its leader keeps.
+///
+/// What is applied later was proposed behind it. So a condition that reckons with what is on its way, as
+/// [`Leader::is_bound`] does, holds when the record is applied, too; one that looks at the state alone may not.
+pub type Condition = Box<dyn FnOnce(&State, &Leader) -> bool + Send>;
+
 /// What somebody asks of a shard.
 pub enum Request {
     /// Let these records happen.
     Propose(Proposal),
+    /// The same if this holds when it is their turn: all that was proposed before is applied, or on its way and known to the
+    /// leader. Where it does not hold nothing is written, and there are no outcomes.
+    ProposeIf(Condition, Proposal),
     /// Hand out messages, now or when some come.
     Receive(Poll),
     /// Hear what another member of the group says, with what came with its entries, one each.
     Message(Message, Vec<Body>),
+    /// Who waited to receive under this number went away, with these messages or none.
+    Gone(u64, Option<Batch>),
     /// Look at the state.
     Read(Look),
     /// Look at the state and at what the leader keeps. Dropped, which tells its caller, by a shard that does not lead.

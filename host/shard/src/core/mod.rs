@@ -46,7 +46,8 @@ pub use body::Body;
 pub use command::Command;
 
 pub use event::{
-    Claim, ClockSays, EntryToAppend, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request, Standing,
+    Claim, ClockSays, Condition, EntryToAppend, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request,
+    Standing,
 };
 use marks::NextMark;
 use news::News;

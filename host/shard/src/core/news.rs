@@ -84,7 +84,7 @@ impl News {
                 if self.parked.may_tell(now) {
                     let (transaction, by, checks) =
                         (id(answer.transaction), answer.by.to_string(), answer.check_number);
-                    tracing::warn!(%transaction, ?by, checks, "parked: all checks were answered \"unknown\"; decide it, or resume it");
+                    tracing::warn!(%transaction, by, checks, "parked: all checks were answered \"unknown\"; decide it, or resume it");
                 }
             }
             (Record::ComponentFailed(failed), Applied::Counted { parked: true }) => {
@@ -92,7 +92,7 @@ impl News {
                     let (transaction, by, failures) = (id(failed.transaction), failed.by.to_string(), failed.failures);
                     let error = &failed.error;
                     tracing::warn!(
-                        %transaction, ?by, failures, ?error,
+                        %transaction, by, failures, error,
                         "parked: the component fails on it and answers about others; mend it and set its binding again"
                     );
                 }
@@ -100,7 +100,7 @@ impl News {
             (Record::Resume(resume), _) => {
                 if self.settled.may_tell(now) {
                     let (by, reason) = (&resume.by, &resume.reason);
-                    tracing::info!(transaction = %id(resume.transaction), ?by, ?reason, "an operator resumed a parked transaction");
+                    tracing::info!(transaction = %id(resume.transaction), by, reason, "an operator resumed a parked transaction");
                 }
             }
             (Record::GroupMade(made), _) => {
@@ -121,14 +121,14 @@ impl News {
         let by = || end.by.to_string();
         match &end.by {
             EndedBy::Client { .. } | EndedBy::Silence { .. } => {
-                tracing::debug!(%transaction, topic = topic(), outcome, by = ?by(), "settled by its producer");
+                tracing::debug!(%transaction, topic = topic(), outcome, by = by(), "settled by its producer");
             }
             _ if !self.settled.may_tell(now) => {}
             EndedBy::Component { binding, .. } => {
-                tracing::info!(%transaction, topic = topic(), outcome, binding, by = ?by(), ?reason, "settled by a component");
+                tracing::info!(%transaction, topic = topic(), outcome, binding, by = by(), reason, "settled by a component");
             }
             EndedBy::Operator { name } => {
-                tracing::info!(%transaction, topic = topic(), outcome, by = ?name, ?reason, "settled by an operator");
+                tracing::info!(%transaction, topic = topic(), outcome, by = name, reason, "settled by an operator");
             }
         }
     }
@@ -157,7 +157,7 @@ impl News {
             Record::TopicDelete(delete) => tracing::info!(topic = %delete.name, "topic deleted"),
             Record::TopicForced(forced) => {
                 let (by, reason) = (&forced.by, &forced.reason);
-                tracing::warn!(topic = %forced.name, ?by, ?reason, "topic deleted by force, with what was in it");
+                tracing::warn!(topic = %forced.name, by, reason, "topic deleted by force, with what was in it");
                 if let Some((binding, _)) = state.plugins().binding_of_topic(&forced.name) {
                     tracing::warn!(
                         binding, topic = %forced.name,

@@ -13,14 +13,28 @@ const PATIENCE_MIN: Duration = Duration::from_micros(100);
 impl Core {
     pub(super) fn request(&mut self, request: Request, outside: &dyn Outside) {
         match request {
-            Request::Propose(_) | Request::Receive(_) | Request::Lead(_) if self.term_begins() => {
+            Request::Propose(_) | Request::ProposeIf(..) | Request::Receive(_) | Request::Lead(_)
+                if self.term_begins() =>
+            {
                 self.early.push(request)
             }
-            Request::Propose(proposal) if self.stopping => {
+            Request::Propose(proposal) | Request::ProposeIf(_, proposal) if self.stopping => {
                 self.answer(proposal.told, proposal.cost, Err(NothingStored::Stopping.into()));
             }
             Request::Propose(proposal) => self.propose(proposal),
+            Request::ProposeIf(condition, proposal) => match &self.leader {
+                Some(leader) if !condition(&self.state, leader) => {
+                    self.answer(proposal.told, proposal.cost, Ok(Vec::new()));
+                }
+                _ => self.propose(proposal),
+            },
             Request::Receive(poll) => self.receive(poll, outside),
+            Request::Gone(number, unheard) => {
+                self.lead_on(outside, |leader, turn| {
+                    leader.gone(number);
+                    unheard.iter().for_each(|batch| leader.not_taken(turn, batch));
+                });
+            }
             // Dropping one tells its caller.
             Request::Read(_) | Request::Lead(_) | Request::Standing(_) if self.stopping => {}
             Request::Adopt(..) | Request::ReadFrom(..) if self.stopping => {}

@@ -295,6 +295,7 @@ impl Bench {
             topic: ResourceName::plain("t"),
             group: ResourceName::plain("g"),
             client_id: "consumer".to_owned(),
+            machine: None,
             filter: TagFilter::All,
             max,
             invisible_ms,

@@ -1,6 +1,7 @@
 //! The core without a thread, a file or a clock: what a seed brings is repeated to the bit.
 
 mod bench;
+mod conditions;
 mod ends;
 mod leaders;
 mod runs;
