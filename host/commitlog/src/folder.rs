@@ -17,7 +17,7 @@ use crate::segment::parse_file_name;
 use crate::survey::files::{Files, HeaderState};
 use crate::survey::walker::{BrokenRange, Finding, Walker, entries_limit, stored_len};
 use crate::survey::window::{READ_STEP, ReadWindow};
-use crate::survey::{Known, survey};
+use crate::survey::{SurveyBounds, survey};
 use crate::{DamagedRange, DumpError, LogIdentity, LogPosition, OpenError, SegmentInfo, SurveyProgress, Verification};
 
 /// From where to where entries lie in the segment files of a folder, by the names and sizes of the files. Nothing is opened, so
@@ -79,7 +79,7 @@ impl LogFolder {
     /// # Errors
     /// A file belongs to another log, a newer program wrote it, or it cannot be read.
     pub fn segments(&self) -> Result<Vec<SegmentInfo>, OpenError> {
-        let known = Known { durable: 0, marks_prove: self.marks_prove, from: 0, headers_only: true };
+        let known = SurveyBounds { durable: 0, marks_prove: self.marks_prove, from: 0, headers_only: true };
         Ok(survey(&self.files, known, &mut |_| ())?.segments)
     }
 
@@ -110,7 +110,8 @@ impl LogFolder {
         progress: &mut dyn FnMut(SurveyProgress),
     ) -> Result<Verification, OpenError> {
         let Self { files, marks_prove } = self;
-        let known = Known { durable: known_durable.0, marks_prove: *marks_prove, from: from.0, headers_only: false };
+        let known =
+            SurveyBounds { durable: known_durable.0, marks_prove: *marks_prove, from: from.0, headers_only: false };
         survey(files, known, progress)
     }
 

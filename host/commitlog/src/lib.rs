@@ -60,7 +60,7 @@ pub use log::CommitLog;
 pub use note::{MAX_NOTE_LEN, NoteError, NoteFile};
 pub use position::LogPosition;
 pub use read_only::ReadOnlyLog;
-pub use reader::{Entries, Entry, EntryAt, EntryHeaders, LogReader};
+pub use reader::{Entries, Entry, EntryHeaderAt, EntryHeaders, LogReader};
 pub use recovery::Recovery;
 pub use scrub::{ScrubStep, Scrubber};
 pub use shortage::Shortage;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, Mapping, RealDisk};
 use crate::reader::View;
 use crate::survey::files::Files;
-use crate::survey::{Known, survey};
+use crate::survey::{SurveyBounds, survey};
 use crate::{CommitLog, LogConfig, LogIdentity, LogPosition, LogReader, OpenError, SurveyProgress, Verification};
 
 /// A log that is open for reading only.
@@ -60,7 +60,7 @@ pub(crate) fn open_read_only_on(
     let identity = LogIdentity { cluster_id, shard, segment_size };
     let files = Files::new(disk, PathBuf::from(&config.directory), identity);
     let known =
-        Known { durable: config.known(), marks_prove: config.trusts_marks(), from: from.0, headers_only: false };
+        SurveyBounds { durable: config.known(), marks_prove: config.trusts_marks(), from: from.0, headers_only: false };
     let verification = survey(&files, known, progress)?;
     if verification.segments.is_empty() {
         return Err(OpenError::NoLog { directory: files.directory });

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-pub use self::headers::{EntryAt, EntryHeaders};
+pub use self::headers::{EntryHeaderAt, EntryHeaders};
 use self::view::Segments;
 pub(crate) use self::view::View;
 use crate::disk::bytes_of;

@@ -22,7 +22,7 @@ const REPORT_EVERY: u64 = 8 << 20;
 
 /// What a look takes for granted, and where it begins.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
+pub(crate) struct SurveyBounds {
     /// Durable for certain.
     pub(crate) durable: u64,
     /// Durable marks in entries say what else is.
@@ -36,7 +36,7 @@ pub(crate) struct Known {
 /// Looks at a log.
 pub(crate) fn survey(
     files: &Files,
-    known: Known,
+    known: SurveyBounds,
     progress: &mut dyn FnMut(SurveyProgress),
 ) -> Result<Verification, OpenError> {
     let (findings, next) = (Findings::new(known.durable, known.marks_prove), VecDeque::new());
@@ -47,7 +47,7 @@ pub(crate) fn survey(
 
 struct Survey<'a> {
     files: &'a Files,
-    known: Known,
+    known: SurveyBounds,
     progress: &'a mut dyn FnMut(SurveyProgress),
     findings: Findings,
     /// Segments that are there and not looked at yet.

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::{Descriptor, Draw, EntryId, Members, NodeId, Vote};
+use crate::{Descriptor, Draw, EntryId, GroupMembers, NodeId, Vote};
 
 /// How fast time passes, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct GroupPace {
     /// A follower that heard nothing of its leader for this long, and up to twice as long, asks for votes; a leader that heard
     /// nothing of a majority for this long leads no more.
     pub election: usize,
@@ -15,11 +15,11 @@ pub struct Pace {
 }
 
 /// How a replica begins.
-pub struct Beginning {
+pub struct ReplicaBeginning {
     /// Who it is.
     pub node: NodeId,
     /// Who belongs to the group, as of the last entry that is applied.
-    pub members: Members,
+    pub members: GroupMembers,
     /// What it promised.
     pub vote: Vote,
     /// Everything up to this index is applied, hence committed.
@@ -33,7 +33,7 @@ pub struct Beginning {
     /// The entries of the log behind it, all of them durable.
     pub entries: VecDeque<Descriptor>,
     /// How fast its time passes.
-    pub pace: Pace,
+    pub pace: GroupPace,
     /// Where its random numbers come from.
     pub draw: Draw,
 }

@@ -3,10 +3,10 @@
 
 use crate::broken::Broken;
 use crate::vote::Vote;
-use crate::{EntryId, EntryKind, Message};
+use crate::{EntryId, EntryRole, GroupMessage};
 
 /// What an entry holds while it is on its way from a leader.
-pub trait Carried {
+pub trait EndsAt {
     /// Position of the log behind the entry, which is the same on all replicas.
     fn end(&self) -> u64;
 }
@@ -17,14 +17,14 @@ pub struct Received<B> {
     /// Its name.
     pub id: EntryId,
     /// What it is to the group.
-    pub kind: EntryKind,
+    pub kind: EntryRole,
     /// What came with it.
     pub body: B,
 }
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command<B> {
+pub enum Decision<B> {
     /// Make term and vote durable, before any message that stands behind this is sent: whoever forgets a vote may give it twice,
     /// and two lead in one term (RF-2). If that fails, the replica must not be told anything more.
     SaveVote(Vote),
@@ -39,7 +39,7 @@ pub enum Command<B> {
     /// begins its term (RF-8).
     Begin(EntryId),
     /// Send this. What it says of this replica's own log is durable, and so is the term that it names.
-    Send(Message),
+    Send(GroupMessage),
     /// Everything up to this index is committed, and durable here: it may be applied, and stays for ever.
     Commit {
         /// The last index that is.

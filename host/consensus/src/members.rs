@@ -20,7 +20,7 @@ impl fmt::Display for NodeId {
 
 /// The members of a group. While it changes from one set of voters to another, both decide (joint consensus).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members {
+pub struct GroupMembers {
     /// Those whose majority decides.
     pub voters: BTreeSet<NodeId>,
     /// Those whose majority decides as well until the change is over; empty unless one is under way.
@@ -31,7 +31,7 @@ pub struct Members {
     pub learners_next: BTreeSet<NodeId>,
 }
 
-impl Members {
+impl GroupMembers {
     /// A group of these voters.
     pub fn voters(voters: impl IntoIterator<Item = NodeId>) -> Self {
         Self { voters: voters.into_iter().collect(), ..Self::default() }

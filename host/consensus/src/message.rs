@@ -13,7 +13,7 @@ pub struct EntryId {
 
 /// What an entry is to a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryKind {
+pub enum EntryRole {
     /// Records, a mark, or nothing: the group does not look inside.
     Ordinary,
     /// A change of the members, alone in its entry.
@@ -22,7 +22,7 @@ pub enum EntryKind {
 
 /// What one member says to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct GroupMessage {
     /// Who says it.
     pub from: NodeId,
     /// To whom.
@@ -30,16 +30,16 @@ pub struct Message {
     /// The term in which it was said; 0 where the kind of message has none.
     pub term: u64,
     /// What is said.
-    pub body: Body,
+    pub body: Said,
 }
 
 /// What is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum Said {
     /// A leader gives the entries behind one that the follower should have.
     Append(Append),
     /// The follower has the entries, durably; or refuses.
-    Appended(Appended),
+    Appended(AppendAnswer),
     /// A candidate asks for a vote.
     AskVote {
         /// It only asks whether it would get one: nobody's term changes.
@@ -82,12 +82,12 @@ pub struct Append {
     /// Everything up to this index is committed.
     pub commit: u64,
     /// The entries, in order; what they hold travels beside.
-    pub entries: Vec<(EntryId, EntryKind)>,
+    pub entries: Vec<(EntryId, EntryRole)>,
 }
 
 /// What became of entries at a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Appended {
+pub struct AppendAnswer {
     /// Last index that it has of them and knows to be durable; where it refuses, the index before what it was sent.
     pub index: u64,
     /// Everything up to this index is committed, as it knows.

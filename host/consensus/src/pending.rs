@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{Body, EntryId, Message};
+use crate::{EntryId, GroupMessage, Said};
 
 /// Entries of one step, and the messages that rely on them.
 struct Pending {
@@ -10,7 +10,7 @@ struct Pending {
     number: u64,
     /// The last entry of it; `None`: it has none.
     last: Option<EntryId>,
-    messages: Vec<Message>,
+    messages: Vec<GroupMessage>,
     /// Entries of it were cut off before they were durable.
     cut: bool,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    pub(crate) fn push(&mut self, number: u64, last: Option<EntryId>, messages: Vec<Message>) {
+    pub(crate) fn push(&mut self, number: u64, last: Option<EntryId>, messages: Vec<GroupMessage>) {
         self.pending.push_back(Pending { number, last, messages, cut: false });
     }
 
@@ -34,14 +34,14 @@ impl Steps {
                 step.cut = true;
             }
             step.messages.retain(|message| match &message.body {
-                Body::Appended(appended) => appended.rejected.is_some() || appended.index <= behind,
+                Said::Appended(appended) => appended.rejected.is_some() || appended.index <= behind,
                 _ => true,
             });
         }
     }
 
     /// The next step that counts, given that everything up to this index is durable.
-    pub(crate) fn pop_durable(&mut self, durable: u64) -> Option<(u64, Vec<Message>)> {
+    pub(crate) fn pop_durable(&mut self, durable: u64) -> Option<(u64, Vec<GroupMessage>)> {
         let step = self.pending.pop_front_if(|step| step.cut || step.last.is_none_or(|last| last.index <= durable))?;
         Some((step.number, step.messages))
     }

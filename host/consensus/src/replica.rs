@@ -6,22 +6,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use raft::eraftpb::{Entry, EntryType};
 use raft::{Config, RawNode, StateRole};
 
-use crate::beginning::Beginning;
+use crate::beginning::ReplicaBeginning;
 use crate::broken::Broken;
-use crate::command::{Carried, Command, Received};
+use crate::command::{Decision, EndsAt, Received};
 use crate::pending::Steps;
 use crate::timeouts::Timeouts;
 use crate::translate::{from_raft, to_raft};
-use crate::view::{Descriptor, ONE_MESSAGE, View};
+use crate::view::{Descriptor, LogView, ONE_MESSAGE};
 use crate::vote::Vote;
-use crate::{Body, EntryId, EntryKind, Message, NodeId, NotLeading, Role, Slot};
+use crate::{EntryId, EntryRole, GroupMessage, NodeId, NotLeading, Role, Said, Slot};
 
 /// Append messages that may be under way to one follower before it has answered any.
 const MESSAGES_UNDER_WAY: usize = 64;
 
 /// One member of a group. `B` is what an entry holds while it is on its way here from a leader.
 pub struct Replica<B> {
-    raw: RawNode<View>,
+    raw: RawNode<LogView>,
     timeouts: Timeouts,
     steps: Steps,
     /// Everything up to this index is durable here.
@@ -34,18 +34,19 @@ pub struct Replica<B> {
     proposed: Option<Descriptor>,
     /// The first entry of the term that this replica leads.
     leads_since: Option<EntryId>,
-    commands: VecDeque<Command<B>>,
+    commands: VecDeque<Decision<B>>,
     broken: Option<Broken>,
 }
 
-impl<B: Carried> Replica<B> {
+impl<B: EndsAt> Replica<B> {
     /// A replica that follows.
     ///
     /// # Errors
     /// What it begins with cannot be: a commit beyond the log's end, say.
-    pub fn new(beginning: Beginning) -> Result<Self, Broken> {
-        let Beginning { node, members, vote, applied, commit, before, before_end, entries, pace, draw } = beginning;
-        let view = View::new(before, before_end, entries, (vote, commit, members));
+    pub fn new(beginning: ReplicaBeginning) -> Result<Self, Broken> {
+        let ReplicaBeginning { node, members, vote, applied, commit, before, before_end, entries, pace, draw } =
+            beginning;
+        let view = LogView::new(before, before_end, entries, (vote, commit, members));
         let durable = view.last();
         let config = Config {
             id: node.0,
@@ -82,7 +83,7 @@ impl<B: Carried> Replica<B> {
     }
 
     /// What is to be done next; `None` when all is done that was asked for so far.
-    pub fn next_command(&mut self) -> Option<Command<B>> {
+    pub fn next_command(&mut self) -> Option<Decision<B>> {
         self.commands.pop_front()
     }
 
@@ -156,8 +157,8 @@ impl<B: Carried> Replica<B> {
     ///
     /// # Panics
     /// If there are not as many bodies as entries.
-    pub fn message(&mut self, message: &Message, bodies: Vec<B>) {
-        if let Body::Append(append) = &message.body {
+    pub fn message(&mut self, message: &GroupMessage, bodies: Vec<B>) {
+        if let Said::Append(append) = &message.body {
             assert_eq!(append.entries.len(), bodies.len(), "each entry comes with what it holds");
             let ids = append.entries.iter().map(|(id, _)| *id);
             self.arrived = ids.zip(bodies).map(|(id, body)| (id.index, (id, body))).collect();
@@ -188,7 +189,7 @@ impl<B: Carried> Replica<B> {
     }
 
     /// The entry of [`Self::slot`] is in the log, and ends there.
-    pub fn proposed(&mut self, slot: Slot, end: u64, kind: EntryKind) {
+    pub fn proposed(&mut self, slot: Slot, end: u64, kind: EntryRole) {
         assert_eq!(self.slot(), Ok(slot), "what is appended has the name that was given for it");
         self.proposed = Some(Descriptor { term: slot.term, end, kind });
         self.guarded(|replica| {
@@ -198,7 +199,7 @@ impl<B: Carried> Replica<B> {
         assert!(self.proposed.is_none() || self.broken.is_some(), "what was proposed is among what is to be appended");
     }
 
-    /// The entry that [`Command::Begin`] asked for is in the log, and ends there.
+    /// The entry that [`Decision::Begin`] asked for is in the log, and ends there.
     pub fn appended(&mut self, entry: EntryId, end: u64) {
         assert_eq!(entry.index, self.last(), "a term's first entry is the last one of its leader's log");
         self.raw.mut_store().begun(end);
@@ -248,7 +249,7 @@ impl<B: Carried> Replica<B> {
         if let Err(panic) = done {
             let broken = Broken::by(panic.as_ref());
             self.commands.truncate(so_far);
-            self.commands.push_back(Command::Break(broken.clone()));
+            self.commands.push_back(Decision::Break(broken.clone()));
             self.broken = Some(broken);
         }
     }
@@ -267,12 +268,12 @@ impl<B: Carried> Replica<B> {
                 last = Some(self.take_entry(&entry));
             }
             for message in ready.take_messages() {
-                self.commands.extend(from_raft(&message).map(Command::Send));
+                self.commands.extend(from_raft(&message).map(Decision::Send));
             }
             let held = ready.take_persisted_messages().iter().filter_map(from_raft).collect();
             self.steps.push(ready.number(), last, held);
             if let Some(committed) = ready.take_committed_entries().last() {
-                self.commands.push_back(Command::Commit { to: committed.index });
+                self.commands.push_back(Decision::Commit { to: committed.index });
             }
             self.raw.advance_append_async(ready);
         }
@@ -281,7 +282,7 @@ impl<B: Carried> Replica<B> {
     /// Steps whose entries are durable count, and what relied on them is said.
     fn count_durable_steps(&mut self) {
         while let Some((number, messages)) = self.steps.pop_durable(self.durable) {
-            self.commands.extend(messages.into_iter().map(Command::Send));
+            self.commands.extend(messages.into_iter().map(Decision::Send));
             self.raw.on_persist_ready(number);
         }
     }
@@ -291,7 +292,7 @@ impl<B: Carried> Replica<B> {
         let vote = Vote { term: raft.term, given_to: Some(raft.vote).filter(|id| *id != 0).map(NodeId) };
         if vote != self.saved {
             self.saved = vote;
-            self.commands.push_back(Command::SaveVote(vote));
+            self.commands.push_back(Decision::SaveVote(vote));
         }
     }
 
@@ -311,29 +312,29 @@ impl<B: Carried> Replica<B> {
         if let Some((_, body)) = self.arrived.remove(&id.index).filter(|(arrived, _)| *arrived == id) {
             let kind = kind_of(entry);
             view.push(Descriptor { term: id.term, end: body.end(), kind });
-            self.commands.push_back(Command::Append(Received { id, kind, body }));
+            self.commands.push_back(Decision::Append(Received { id, kind, body }));
         } else if let Some(descriptor) = self.proposed.take() {
             view.push(descriptor);
         } else {
             assert!(self.leads_since.is_none(), "a leader begins its term once");
             self.leads_since = Some(id);
             view.begin(id.term);
-            self.commands.push_back(Command::Begin(id));
+            self.commands.push_back(Decision::Begin(id));
         }
         id
     }
 
     fn cut(&mut self, behind: u64) {
-        self.commands.push_back(Command::Cut { behind });
+        self.commands.push_back(Decision::Cut { behind });
         self.raw.mut_store().cut(behind);
         self.steps.cut(behind);
         self.durable = self.durable.min(behind);
     }
 }
 
-fn kind_of(entry: &Entry) -> EntryKind {
+fn kind_of(entry: &Entry) -> EntryRole {
     match entry.get_entry_type() {
-        EntryType::EntryNormal => EntryKind::Ordinary,
-        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => EntryKind::Members,
+        EntryType::EntryNormal => EntryRole::Ordinary,
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => EntryRole::Members,
     }
 }

@@ -3,7 +3,7 @@
 
 use raft::RawNode;
 
-use crate::view::View;
+use crate::view::LogView;
 
 /// Draws a number below the one given, all with the same likelihood.
 pub type Draw = Box<dyn FnMut(u64) -> u64 + Send>;
@@ -26,7 +26,7 @@ impl Timeouts {
 
     /// Puts ours in the place of what the crate may have drawn from randomness that nobody can repeat. After each call of it:
     /// it draws in one call and looks at what it drew in a later one.
-    pub(crate) fn replace(&mut self, raw: &mut RawNode<View>) {
+    pub(crate) fn replace(&mut self, raw: &mut RawNode<LogView>) {
         let now = (raw.raft.term, raw.raft.state, raw.raft.leader_id);
         if self.since != now {
             self.since = now;

@@ -6,7 +6,7 @@ use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, StorageError};
 
 use crate::vote::Vote;
-use crate::{EntryId, EntryKind, Members};
+use crate::{EntryId, EntryRole, GroupMembers};
 
 /// One entry, as the group knows it: 24 bytes, kept from the older snapshot on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Descriptor {
     /// Position of the log behind it, in bytes.
     pub end: u64,
     /// What it is to the group.
-    pub kind: EntryKind,
+    pub kind: EntryRole,
 }
 
 /// Asked for by the crate for one message: ours below is what bounds it.
@@ -30,22 +30,22 @@ const MESSAGE_ENTRIES: usize = 64;
 const NOT_YET: u64 = u64::MAX;
 
 /// The log, as the algorithm sees it.
-pub(crate) struct View {
+pub(crate) struct LogView {
     /// The entry before the first; of index and term 0 where the log is whole.
     before: EntryId,
     /// Position behind it.
     before_end: u64,
     entries: VecDeque<Descriptor>,
     /// As the replica began.
-    began_with: (Vote, u64, Members),
+    began_with: (Vote, u64, GroupMembers),
 }
 
-impl View {
+impl LogView {
     pub(crate) fn new(
         before: EntryId,
         before_end: u64,
         entries: VecDeque<Descriptor>,
-        began_with: (Vote, u64, Members),
+        began_with: (Vote, u64, GroupMembers),
     ) -> Self {
         Self { before, before_end, entries, began_with }
     }
@@ -79,7 +79,7 @@ impl View {
 
     /// The first entry of a leader's term: where it ends is not known before it is in the log.
     pub(crate) fn begin(&mut self, term: u64) {
-        self.push(Descriptor { term, end: NOT_YET, kind: EntryKind::Ordinary });
+        self.push(Descriptor { term, end: NOT_YET, kind: EntryRole::Ordinary });
     }
 
     /// That entry is in the log, and ends there.
@@ -117,17 +117,17 @@ impl View {
 }
 
 /// An entry without what it holds.
-pub(crate) fn bare_entry(id: EntryId, kind: EntryKind) -> Entry {
+pub(crate) fn bare_entry(id: EntryId, kind: EntryRole) -> Entry {
     let mut entry = Entry::default();
     (entry.index, entry.term) = (id.index, id.term);
     entry.set_entry_type(match kind {
-        EntryKind::Ordinary => EntryType::EntryNormal,
-        EntryKind::Members => EntryType::EntryConfChangeV2,
+        EntryRole::Ordinary => EntryType::EntryNormal,
+        EntryRole::Members => EntryType::EntryConfChangeV2,
     });
     entry
 }
 
-pub(crate) fn conf_state(members: &Members) -> ConfState {
+pub(crate) fn conf_state(members: &GroupMembers) -> ConfState {
     let ids = |nodes: &std::collections::BTreeSet<crate::NodeId>| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
     let mut state = ConfState::default();
     state.set_voters(ids(&members.voters));
@@ -137,7 +137,7 @@ pub(crate) fn conf_state(members: &Members) -> ConfState {
     state
 }
 
-impl raft::Storage for View {
+impl raft::Storage for LogView {
     fn initial_state(&self) -> raft::Result<RaftState> {
         let (vote, commit, members) = &self.began_with;
         let mut hard_state = HardState::default();

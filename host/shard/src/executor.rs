@@ -9,7 +9,7 @@ use vouch_broker::{Generation, Millis, NotDone, NothingStored, RecordPosition, S
 use vouch_commitlog::LogReader;
 use vouch_leader::{Members, Outside};
 
-use crate::core::{Beginning, ClockSays, Command, Core, Event, Hearer, Moment, Request};
+use crate::core::{ClockSays, Command, Core, CoreBeginning, Event, Hearer, Moment, Request};
 use crate::inbox::{Inbox, InboxContents};
 use crate::leadership::{Begun, Lead};
 use crate::log::{Log, Output, ShardBeginning};
@@ -68,7 +68,7 @@ impl Executor {
         }
         let outside = Surroundings { signals: signals.clone(), members, reader: log.reader().cloned() };
         let now = Moment { time: signals.clock.now(), at: Instant::now() };
-        let beginning = Beginning { state, applied, log: log.standing(), tail, reserve, replica, closed };
+        let beginning = CoreBeginning { state, applied, log: log.standing(), tail, reserve, replica, closed };
         Ok(Self { core: Core::new(beginning, now), log, inbox, signals, outside, peers, on_begun: None })
     }
 

@@ -3,19 +3,21 @@
 use std::collections::VecDeque;
 
 use vouch_commitlog::{Checkpoint, LogPosition, LogReader, Recovery};
-use vouch_consensus::{Beginning, Broken, Descriptor, Draw, EntryId, EntryKind, Members, NodeId, Pace, Replica, Vote};
+use vouch_consensus::{
+    Broken, Descriptor, Draw, EntryId, EntryRole, GroupMembers, GroupPace, NodeId, Replica, ReplicaBeginning, Vote,
+};
 use vouch_storage::ReplicaNote;
 
-use crate::core::Body;
+use crate::core::LeaderEntry;
 
 /// How fast the time of a group passes, in ticks of 50 ms: a leader is missed after one to two seconds.
-const PACE: Pace = Pace { election: 20, heartbeat: 4 };
+const PACE: GroupPace = GroupPace { election: 20, heartbeat: 4 };
 
 /// The replica of a group of one, whose log is recovered and applied: nobody else decides, so all that is there is committed.
 ///
 /// # Errors
 /// What is given cannot be.
-pub fn alone(recovery: &Recovery, note: &ReplicaNote) -> Result<Replica<Body>, Broken> {
+pub fn alone(recovery: &Recovery, note: &ReplicaNote) -> Result<Replica<LeaderEntry>, Broken> {
     let vote = Vote { term: note.term, given_to: note.vote };
     behind(EntryId { index: recovery.last_index, term: recovery.last_term }, recovery.end, vote)
 }
@@ -25,7 +27,7 @@ pub struct Member<'a> {
     /// Who it is.
     pub node: NodeId,
     /// Who belongs to the group, as of the last entry that is applied.
-    pub members: Members,
+    pub members: GroupMembers,
     /// What it noted.
     pub note: &'a ReplicaNote,
     /// Its log, all of it durable.
@@ -43,7 +45,7 @@ pub struct Member<'a> {
 ///
 /// # Errors
 /// What is given cannot be; a header cannot be read.
-pub fn member(begins: Member<'_>) -> Result<Replica<Body>, Broken> {
+pub fn member(begins: Member<'_>) -> Result<Replica<LeaderEntry>, Broken> {
     let Member { node, members, note, log, before, applied, draw } = begins;
     let (first, before_end) = before.map_or((EntryId::default(), log.start()), |before| {
         (EntryId { index: before.index, term: before.term }, before.end)
@@ -60,9 +62,9 @@ pub fn member(begins: Member<'_>) -> Result<Replica<Body>, Broken> {
             return Err(Broken(format!("entry {} follows entry {last} in the log", header.index)));
         }
         last = header.index;
-        entries.push_back(Descriptor { term: header.term, end: header.end.0, kind: EntryKind::Ordinary });
+        entries.push_back(Descriptor { term: header.term, end: header.end.0, kind: EntryRole::Ordinary });
     }
-    Replica::new(Beginning {
+    Replica::new(ReplicaBeginning {
         node,
         members,
         vote: Vote { term: note.term, given_to: note.vote },
@@ -77,11 +79,11 @@ pub fn member(begins: Member<'_>) -> Result<Replica<Body>, Broken> {
 }
 
 /// The replica of a group of one whose log ends with this entry.
-pub(crate) fn behind(last: EntryId, end: LogPosition, vote: Vote) -> Result<Replica<Body>, Broken> {
+pub(crate) fn behind(last: EntryId, end: LogPosition, vote: Vote) -> Result<Replica<LeaderEntry>, Broken> {
     let node = NodeId::FIRST;
-    Replica::new(Beginning {
+    Replica::new(ReplicaBeginning {
         node,
-        members: Members::voters([node]),
+        members: GroupMembers::voters([node]),
         vote,
         applied: last.index,
         commit: last.index,

@@ -9,9 +9,9 @@ use vouch_commitlog::{
 use vouch_consensus::{Replica, Vote};
 use vouch_storage::{Committed, NotedCut, ReplicaFile};
 
-use crate::core::{Body, EntryToAppend, LogStanding};
+use crate::core::{EntryToAppend, LeaderEntry, LogStanding};
 use crate::inbox::Inbox;
-use crate::noting::Noting;
+use crate::noting::NoteKeeper;
 
 /// Space of the log that sends leave to what ends transactions, acknowledges or makes room when the disk is full: some
 /// hundred thousand such records. At most half of what is prepared ahead.
@@ -28,7 +28,7 @@ pub enum Output {
         /// Bytes of the log that are kept prepared ahead.
         prepared: u64,
         /// Its part in its group.
-        replica: Box<Replica<Body>>,
+        replica: Box<Replica<LeaderEntry>>,
         /// What it notes beside the log.
         file: Box<ReplicaFile>,
         /// The last entry that is applied: nothing before it is ever cut off.
@@ -55,7 +55,7 @@ pub(crate) struct Log {
     appender: Option<Appender>,
     reader: Option<LogReader>,
     /// `None`: nothing is noted.
-    noting: Option<Noting>,
+    noting: Option<NoteKeeper>,
     /// How far it is known to be committed.
     commit: Option<Committed>,
     /// The entry behind which it began in this life; `None` at the very beginning.
@@ -70,7 +70,7 @@ pub(crate) struct ShardBeginning {
     pub(crate) applied: LogPosition,
     pub(crate) tail: Vec<Entry>,
     pub(crate) reserve: u64,
-    pub(crate) replica: Option<Replica<Body>>,
+    pub(crate) replica: Option<Replica<LeaderEntry>>,
     pub(crate) closed: Option<NothingStored>,
 }
 
@@ -89,7 +89,7 @@ impl Log {
                 // What was recovered is durable before the executor begins, and applied but for the tail.
                 let end = appender.appended();
                 let log = Self {
-                    noting: Some(Noting::start(*file, inbox.clone())?),
+                    noting: Some(NoteKeeper::start(*file, inbox.clone())?),
                     commit: None,
                     base,
                     fixed: fixed(end, end),

@@ -32,12 +32,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The note, and the thread that keeps it up with the log, so that no sync of it delays an entry.
-pub(crate) struct Noting {
+pub(crate) struct NoteKeeper {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Noting {
+impl NoteKeeper {
     /// `inbox` hears if the file cannot be written: then nothing more may be promised.
     pub(crate) fn start(file: ReplicaFile, inbox: Arc<Inbox>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { file: Mutex::new(file), wanted: Mutex::default(), changed: Condvar::new() });
@@ -95,7 +95,7 @@ impl Noting {
     }
 }
 
-impl Drop for Noting {
+impl Drop for NoteKeeper {
     fn drop(&mut self) {
         let mut wanted = locked(&self.shared.wanted);
         (wanted.progress, wanted.ends) = (None, true);

@@ -1,7 +1,7 @@
 //! The other members of a group, as a replica sends to them.
 
 use vouch_commitlog::EntrySpan;
-use vouch_consensus::Message;
+use vouch_consensus::GroupMessage;
 
 /// Takes messages to the other members.
 ///
@@ -10,7 +10,7 @@ use vouch_consensus::Message;
 /// own.
 pub trait Peers: Send + Sync {
     /// Sends a message, with what its entries hold. Never waits.
-    fn send(&self, message: Message, entries: Vec<EntrySpan>);
+    fn send(&self, message: GroupMessage, entries: Vec<EntrySpan>);
 }
 
 /// There are none.
@@ -18,5 +18,5 @@ pub trait Peers: Send + Sync {
 pub struct NoPeers;
 
 impl Peers for NoPeers {
-    fn send(&self, _: Message, _: Vec<EntrySpan>) {}
+    fn send(&self, _: GroupMessage, _: Vec<EntrySpan>) {}
 }

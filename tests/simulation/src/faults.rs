@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vouch_commitlog::simulated::{LOSSES, Rng, SimFault};
-use vouch_consensus::{Members, NodeId};
+use vouch_consensus::{GroupMembers, NodeId};
 
 use crate::machine::Machine;
 use crate::network::{Network, Weather};
@@ -119,7 +119,12 @@ fn cut_off(machines: &[Machine], network: &mut Network, rng: &mut Rng) {
 }
 
 /// Nothing goes wrong any more, and everybody starts.
-pub(crate) fn heal(machines: &mut [Machine], network: &mut Network, members: &Members, now: u64) -> Result<(), String> {
+pub(crate) fn heal(
+    machines: &mut [Machine],
+    network: &mut Network,
+    members: &GroupMembers,
+    now: u64,
+) -> Result<(), String> {
     (network.cut_off, network.weather) = (Vec::new(), Weather { delay_ms: 2, ..Weather::default() });
     for machine in machines {
         machine.disk.clear_faults();

@@ -10,9 +10,11 @@ use vouch_commitlog::simulated::{Image, Rng, SimDisk, Steps, open, open_note};
 use vouch_commitlog::{
     Appender, Checkpoint, Durable, Entry, EntrySpan, LogConfig, LogIdentity, LogPosition, LogReader,
 };
-use vouch_consensus::{Members, NodeId};
+use vouch_consensus::{GroupMembers, NodeId};
 use vouch_leader::testing::Around;
-use vouch_shard::core::{Beginning, Body, ClockSays, Command, Core, Event, Hearer, LogStanding, Moment, Request};
+use vouch_shard::core::{
+    ClockSays, Command, Core, CoreBeginning, Event, Hearer, LeaderEntry, LogStanding, Moment, Request,
+};
 use vouch_shard::{Lead, Member, member};
 use vouch_storage::{Committed, Known, LogName, NotedCut, ReplicaFile, replay};
 
@@ -97,7 +99,7 @@ impl Machine {
     ///
     /// # Errors
     /// Why it does not start.
-    pub(crate) fn start(&mut self, now: u64, members: &Members) -> Result<(), String> {
+    pub(crate) fn start(&mut self, now: u64, members: &GroupMembers) -> Result<(), String> {
         let file = open_note(&self.disk, "replica").map_err(|error| error.to_string())?;
         let note = ReplicaFile::noted(&file, NAME).map_err(|error| error.to_string())?;
         let mut config = log_config();
@@ -144,7 +146,8 @@ impl Machine {
         let replica = Some(replica.map_err(|broken| broken.to_string())?);
         let incarnation = file.note().incarnation;
         let (log, applied_to) = (standing(&appender), applied.position);
-        let beginning = Beginning { state, applied: applied_to, log, tail, reserve: 1 << 10, replica, closed: None };
+        let beginning =
+            CoreBeginning { state, applied: applied_to, log, tail, reserve: 1 << 10, replica, closed: None };
         let core = Core::new(beginning, self.moment(now));
         let around = Around::default();
         let mut node = Node {
@@ -270,7 +273,7 @@ impl Node {
             return;
         }
         *known = from;
-        let decoded = entries.into_iter().map(|bytes| EntrySpan::decode(bytes, &identity()).map(Body));
+        let decoded = entries.into_iter().map(|bytes| EntrySpan::decode(bytes, &identity()).map(LeaderEntry));
         let Ok(bodies) = decoded.collect::<Result<Vec<_>, _>>() else {
             return outside.trace.line(format!("{} drops a damaged frame", message.to));
         };

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use vouch_commitlog::simulated::Rng;
-use vouch_consensus::{Message, NodeId};
+use vouch_consensus::{GroupMessage, NodeId};
 
 /// A message in a frame: with what its entries hold, and with the incarnations of both ends (ruling 31).
 #[derive(Clone)]
 pub(crate) struct Frame {
-    pub(crate) message: Message,
+    pub(crate) message: GroupMessage,
     pub(crate) entries: Vec<Bytes>,
     pub(crate) from: u64,
     /// That of the other end, as the sender knows it; 0 if it has not heard of it.

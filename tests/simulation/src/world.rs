@@ -9,7 +9,7 @@ use vouch_broker::testing::cluster_init;
 use vouch_broker::{GroupConfig, Millis, RecordPosition, ResourceName, State, TopicConfig, TopicType};
 use vouch_commitlog::simulated::{Image, Rng, SimDisk, Steps, open};
 use vouch_commitlog::{EntryHeader, EntryKind};
-use vouch_consensus::{Members, NodeId};
+use vouch_consensus::{GroupMembers, NodeId};
 use vouch_shard::core::Request;
 
 use crate::checks::{self, Committed};
@@ -102,7 +102,7 @@ struct World {
     rng: Rng,
     now: u64,
     began: Instant,
-    members: Members,
+    members: GroupMembers,
     machines: Vec<Machine>,
     /// When a machine that is down starts again.
     starts_at: Vec<u64>,
@@ -144,7 +144,7 @@ impl World {
             rng,
             now: 0,
             began,
-            members: Members::voters(ids()),
+            members: GroupMembers::voters(ids()),
             starts_at: vec![0; machines.len()],
             machines,
             network: Network::in_weather(weather),

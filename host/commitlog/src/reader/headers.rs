@@ -8,7 +8,7 @@ use crate::{Checkpoint, LogPosition, ReadError};
 
 /// Where an entry lies and what its header says. The header's own checksum was verified, the payload was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryAt {
+pub struct EntryHeaderAt {
     /// Where its header starts.
     pub position: LogPosition,
     /// First position after it, padding included.
@@ -27,7 +27,7 @@ pub struct EntryAt {
     pub checksum: u32,
 }
 
-impl EntryAt {
+impl EntryHeaderAt {
     fn new(stored: &Stored, kind: EntryKind) -> Self {
         let header = &stored.header;
         Self {
@@ -83,14 +83,14 @@ impl EntryHeaders {
 }
 
 impl Iterator for EntryHeaders {
-    type Item = Result<EntryAt, ReadError>;
+    type Item = Result<EntryHeaderAt, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.failed {
             match self.step()? {
                 Ok(stored) => {
                     if let StoredKind::Entry(kind) = stored.header.kind {
-                        return Some(Ok(EntryAt::new(&stored, kind)));
+                        return Some(Ok(EntryHeaderAt::new(&stored, kind)));
                     }
                 }
                 Err(error) => return Some(Err(error)),

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use super::bench::{Member, Rng};
-use crate::{EntryId, Members, NodeId, NotLeading, Role};
+use crate::{EntryId, GroupMembers, NodeId, NotLeading, Role};
 
 fn alone() -> Member {
-    Member::new(1, &Members::voters([NodeId(1)]), Rng(1))
+    Member::new(1, &GroupMembers::voters([NodeId(1)]), Rng(1))
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn after_a_start_it_leads_in_a_later_term_and_what_was_there_is_committed_with_i
     member.propose(5, &mut network);
     member.sync(2, &mut network);
     member.crash(&mut Rng(3));
-    member.start(&Members::voters([NodeId(1)]), Rng(2));
+    member.start(&GroupMembers::voters([NodeId(1)]), Rng(2));
     member.replica().campaign();
     member.carry_out(&mut network);
     assert_eq!((member.vote.term, member.commit), (2, 0), "what is committed is known by an entry of the own term");

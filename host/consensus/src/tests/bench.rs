@@ -1,10 +1,10 @@
-//! Members of a group in one thread: their logs are lists, a queue is the network, and a seed decides everything.
+//! GroupMembers of a group in one thread: their logs are lists, a queue is the network, and a seed decides everything.
 
 use std::collections::VecDeque;
 
 use crate::{
-    Beginning, Body, Carried, Command, Descriptor, EntryId, EntryKind, Members, Message, NodeId, Pace, Replica, Role,
-    Vote,
+    Decision, Descriptor, EndsAt, EntryId, EntryRole, GroupMembers, GroupMessage, GroupPace, NodeId, Replica,
+    ReplicaBeginning, Role, Said, Vote,
 };
 
 /// Numbers from a seed (splitmix64).
@@ -38,7 +38,7 @@ pub(super) struct Line {
 
 const LINE: u64 = 10;
 
-impl Carried for Line {
+impl EndsAt for Line {
     fn end(&self) -> u64 {
         self.id.index * LINE
     }
@@ -57,13 +57,13 @@ pub(super) struct Member {
     pub(super) trace: Vec<String>,
 }
 
-pub(super) const PACE: Pace = Pace { election: 10, heartbeat: 2 };
+pub(super) const PACE: GroupPace = GroupPace { election: 10, heartbeat: 2 };
 
 /// A message under way, with what its entries hold.
-pub(super) type Sent = (Message, Vec<Line>);
+pub(super) type Sent = (GroupMessage, Vec<Line>);
 
 impl Member {
-    pub(super) fn new(node: u64, members: &Members, rng: Rng) -> Self {
+    pub(super) fn new(node: u64, members: &GroupMembers, rng: Rng) -> Self {
         let node = NodeId(node);
         let (log, vote, trace) = (Vec::new(), Vote::default(), Vec::new());
         let mut member = Self { node, replica: None, log, synced: 0, vote, commit: 0, trace };
@@ -72,11 +72,11 @@ impl Member {
     }
 
     /// Starts with what is on its disk.
-    pub(super) fn start(&mut self, members: &Members, mut rng: Rng) {
+    pub(super) fn start(&mut self, members: &GroupMembers, mut rng: Rng) {
         self.commit = 0;
         let entries = self.log.iter();
-        let entries = entries.map(|line| Descriptor { term: line.id.term, end: line.end(), kind: EntryKind::Ordinary });
-        let replica = Replica::new(Beginning {
+        let entries = entries.map(|line| Descriptor { term: line.id.term, end: line.end(), kind: EntryRole::Ordinary });
+        let replica = Replica::new(ReplicaBeginning {
             node: self.node,
             members: members.clone(),
             vote: self.vote,
@@ -112,7 +112,7 @@ impl Member {
         let id = self.replica().slot().ok()?;
         let line = Line { id, what };
         self.log.push(line);
-        self.replica().proposed(id, line.end(), EntryKind::Ordinary);
+        self.replica().proposed(id, line.end(), EntryRole::Ordinary);
         self.carry_out(network);
         Some(id)
     }
@@ -129,40 +129,40 @@ impl Member {
         while let Some(command) = self.replica().next_command() {
             self.trace.push(format!("{command:?}"));
             match command {
-                Command::SaveVote(vote) => {
+                Decision::SaveVote(vote) => {
                     assert!(vote.term > self.vote.term || self.vote.given_to.is_none(), "a vote is given once");
                     self.vote = vote;
                 }
-                Command::Cut { behind } => {
+                Decision::Cut { behind } => {
                     assert!(behind >= self.commit, "what is committed is never cut off");
                     self.log.truncate(behind as usize);
                     self.synced = self.synced.min(self.log.len());
                 }
-                Command::Append(received) => {
+                Decision::Append(received) => {
                     assert_eq!(received.id.index, self.log.len() as u64 + 1);
                     self.log.push(received.body);
                 }
-                Command::Begin(id) => {
+                Decision::Begin(id) => {
                     assert_eq!(id.index, self.log.len() as u64 + 1);
                     let line = Line { id, what: 0 };
                     self.log.push(line);
                     self.replica().appended(id, line.end());
                 }
-                Command::Send(message) => {
+                Decision::Send(message) => {
                     let lines = match &message.body {
-                        Body::Append(append) => {
+                        Said::Append(append) => {
                             append.entries.iter().map(|(id, _)| self.log[id.index as usize - 1]).collect()
                         }
                         _ => Vec::new(),
                     };
                     network.push_back((message, lines));
                 }
-                Command::Commit { to } => {
+                Decision::Commit { to } => {
                     assert!(to <= self.synced as u64, "what is committed here is durable here");
                     self.commit = to;
                     self.replica().applied(to);
                 }
-                Command::Break(broken) => panic!("node {}: {broken}", self.node),
+                Decision::Break(broken) => panic!("node {}: {broken}", self.node),
             }
         }
     }

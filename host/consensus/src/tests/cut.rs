@@ -3,31 +3,31 @@
 use std::collections::VecDeque;
 
 use super::bench::{Line, Member, Rng, Sent};
-use crate::{Append, Body, EntryId, EntryKind, Members, Message, NodeId};
+use crate::{Append, EntryId, EntryRole, GroupMembers, GroupMessage, NodeId, Said};
 
 fn append(from: u64, previous: EntryId, entries: &[EntryId]) -> Sent {
     let lines = entries.iter().map(|id| Line { id: *id, what: 1 }).collect();
     let term = entries.last().map_or(previous.term, |id| id.term);
-    let entries = entries.iter().map(|id| (*id, EntryKind::Ordinary)).collect();
+    let entries = entries.iter().map(|id| (*id, EntryRole::Ordinary)).collect();
     (
-        Message {
+        GroupMessage {
             from: NodeId(from),
             to: NodeId(1),
             term,
-            body: Body::Append(Append { previous, commit: 0, entries }),
+            body: Said::Append(Append { previous, commit: 0, entries }),
         },
         lines,
     )
 }
 
 fn follower() -> (Member, VecDeque<Sent>) {
-    (Member::new(1, &Members::voters([1, 2, 3].map(NodeId)), Rng(1)), VecDeque::new())
+    (Member::new(1, &GroupMembers::voters([1, 2, 3].map(NodeId)), Rng(1)), VecDeque::new())
 }
 
 /// To whom it was said, and in which term, up to which index entries are durable.
 fn acknowledged(network: &VecDeque<Sent>) -> Vec<(u64, u64, u64)> {
     let sent = network.iter().filter_map(|(message, _)| match &message.body {
-        Body::Appended(appended) if appended.rejected.is_none() => Some((message.to.0, message.term, appended.index)),
+        Said::Appended(appended) if appended.rejected.is_none() => Some((message.to.0, message.term, appended.index)),
         _ => None,
     });
     sent.collect()

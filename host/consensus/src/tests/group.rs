@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::bench::{Line, Member, Rng, Sent};
-use crate::{Members, NodeId};
+use crate::{GroupMembers, NodeId};
 
 const SEEDS: u64 = 300;
 const STEPS: u64 = 4_000;
 
 struct Group {
     rng: Rng,
-    members: Members,
+    members: GroupMembers,
     nodes: Vec<Member>,
     network: VecDeque<Sent>,
     /// What some member ever knew to be committed.
@@ -22,7 +22,7 @@ struct Group {
 
 impl Group {
     fn new(size: u64, seed: u64) -> Self {
-        let members = Members::voters((1..=size).map(NodeId));
+        let members = GroupMembers::voters((1..=size).map(NodeId));
         let mut rng = Rng(seed);
         let nodes = (1..=size).map(|node| Member::new(node, &members, Rng(rng.next()))).collect();
         let (network, committed, led) = (VecDeque::new(), Vec::new(), BTreeMap::new());

@@ -3,7 +3,7 @@
 use vouch_broker::state::Outcome;
 use vouch_broker::{Millis, NotDone, NothingStored};
 use vouch_commitlog::{EntrySpan, LogPosition};
-use vouch_consensus::{EntryId, Message};
+use vouch_consensus::{EntryId, GroupMessage};
 use vouch_leader::{ReceiveAnswer, Waiter};
 
 use super::Hearer;
@@ -29,7 +29,7 @@ pub enum Command {
     AppendSpan(EntrySpan),
     /// Send this to another member, with these entries of the log: from where to where each lies, with what goes in front of it.
     /// All that it says of this replica is durable.
-    Send(Message, Vec<(LogPosition, LogPosition)>),
+    Send(GroupMessage, Vec<(LogPosition, LogPosition)>),
     /// Append this entry at the log's end, and report it with [`super::Event::Appended`].
     ///
     /// At once, and before anything else is appended: there is one at a time, and the index in its header is that of the

@@ -2,11 +2,11 @@
 
 use vouch_broker::Millis;
 use vouch_commitlog::{EntryHeader, EntryKind, LogPosition};
-use vouch_consensus::{Body as Said, Command as Decision, EntryId, Message, Received, Replica, Role, Slot};
+use vouch_consensus::{Decision, EntryId, GroupMessage, Received, Replica, Role, Said, Slot};
 use vouch_leader::Outside;
 
-use super::written::Written;
-use super::{Body, Command, Core};
+use super::written::WrittenEntry;
+use super::{Command, Core, LeaderEntry};
 
 impl Core {
     /// Everything before this position is durable.
@@ -43,15 +43,15 @@ impl Core {
         }
     }
 
-    fn receive_entry(&mut self, received: Received<Body>) {
+    fn receive_entry(&mut self, received: Received<LeaderEntry>) {
         let Received { id, body, .. } = received;
-        let written = Written::received(id, &body);
+        let written = WrittenEntry::received(id, &body);
         self.latest = self.latest.max(written.time);
         self.written.push_back(written);
         self.commands.push_back(Command::AppendSpan(body.0));
     }
 
-    fn send(&mut self, message: Message) {
+    fn send(&mut self, message: GroupMessage) {
         let entries = match &message.body {
             Said::Append(append) => append.entries.as_slice(),
             _ => &[],

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use vouch_broker::state::Copies;
 use vouch_broker::{Millis, State};
 use vouch_commitlog::{AppendError, Appended, EntryHeader, LogPosition, Shortage};
-use vouch_consensus::Message;
+use vouch_consensus::GroupMessage;
 use vouch_leader::{Batch, Leader, Poll};
 
-use super::Body;
 use super::Hearer;
+use super::LeaderEntry;
 use crate::clock::Ahead;
 use crate::leadership::Lead;
 
@@ -66,7 +66,7 @@ pub enum Request {
     /// Hand out messages, now or when some come.
     Receive(Poll),
     /// Hear what another member of the group says, with what came with its entries, one each.
-    Message(Message, Vec<Body>),
+    Message(GroupMessage, Vec<LeaderEntry>),
     /// Who waited to receive under this number went away, with these messages or none.
     Gone(u64, Option<Batch>),
     /// Look at the state.

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use vouch_broker::{NotDone, NothingStored};
-use vouch_consensus::{Append, Body as Said, Message, NodeId, Replica, Role};
+use vouch_consensus::{Append, GroupMessage, NodeId, Replica, Role, Said};
 use vouch_leader::Outside;
 
-use super::written::Written;
-use super::{Body, Command, Core};
+use super::written::WrittenEntry;
+use super::{Command, Core, LeaderEntry};
 
 /// A tick of the group's time.
 pub(super) const TICK: Duration = Duration::from_millis(50);
@@ -16,7 +16,7 @@ pub(super) const DECIDED_WITHIN: Duration = Duration::from_millis(2_500);
 
 impl Core {
     /// Another member said something.
-    pub(super) fn message(&mut self, message: &Message, bodies: Vec<Body>, outside: &dyn Outside) {
+    pub(super) fn message(&mut self, message: &GroupMessage, bodies: Vec<LeaderEntry>, outside: &dyn Outside) {
         if self.closed.is_some() {
             return;
         }
@@ -28,17 +28,21 @@ impl Core {
     }
 
     /// A log that cannot grow takes no entries that it has no room for; that their leader lives is heard.
-    fn as_far_as_there_is_room(&self, message: &Message, bodies: Vec<Body>) -> (Message, Vec<Body>) {
+    fn as_far_as_there_is_room(
+        &self,
+        message: &GroupMessage,
+        bodies: Vec<LeaderEntry>,
+    ) -> (GroupMessage, Vec<LeaderEntry>) {
         let (Some((_, left)), Said::Append(append)) = (self.log.short, &message.body) else {
             return (message.clone(), bodies);
         };
-        let needed = bodies.last().map_or(0, |Body(last)| last.end().saturating_since(self.log.appended));
+        let needed = bodies.last().map_or(0, |LeaderEntry(last)| last.end().saturating_since(self.log.appended));
         if needed <= left {
             return (message.clone(), bodies);
         }
         let Append { previous, commit, .. } = *append;
         let body = Said::Append(Append { previous, commit: commit.min(previous.index), entries: Vec::new() });
-        (Message { body, ..message.clone() }, Vec::new())
+        (GroupMessage { body, ..message.clone() }, Vec::new())
     }
 
     /// Lets the group's time pass, if it is due. One that slept does not catch up: its time stood still.
@@ -70,7 +74,7 @@ impl Core {
     }
 
     /// An entry of this replica's own was cut off here. Another member may have it, and lead one day: nobody knows.
-    pub(super) fn forget_proposals(&mut self, entry: Written) {
+    pub(super) fn forget_proposals(&mut self, entry: WrittenEntry) {
         for proposal in entry.proposals() {
             self.answer(proposal.told, proposal.cost, Err(undecided()));
         }

@@ -39,10 +39,10 @@ use vouch_leader::{Leader, Outside, Turn};
 
 use crate::leadership::Lead;
 use crate::reply::Reply;
-use written::Written;
+use written::WrittenEntry;
 
 pub use answers::short_of;
-pub use body::Body;
+pub use body::LeaderEntry;
 pub use command::Command;
 
 pub use event::{
@@ -76,7 +76,7 @@ enum ToWrite {
 }
 
 /// How a core begins.
-pub struct Beginning {
+pub struct CoreBeginning {
     /// What is applied.
     pub state: State,
     /// Everything before this position is.
@@ -88,7 +88,7 @@ pub struct Beginning {
     /// Bytes of it that sends leave to others when it cannot grow.
     pub reserve: u64,
     /// Its part in its group; `None`: its log is only read.
-    pub replica: Option<Replica<Body>>,
+    pub replica: Option<Replica<LeaderEntry>>,
     /// Why nothing may be written, if so: then it is as good as a leader that writes nothing.
     pub closed: Option<NothingStored>,
 }
@@ -99,7 +99,7 @@ pub struct Core {
     /// What it keeps while it leads.
     leader: Option<Leader>,
     /// Its part in its group; `None`: it writes nothing.
-    replica: Option<Replica<Body>>,
+    replica: Option<Replica<LeaderEntry>>,
     /// What it says when it first leads.
     start: Option<Lead>,
     /// What was asked before the first entry of the term that it leads is applied: it waits for that.
@@ -120,7 +120,7 @@ pub struct Core {
     to_write: VecDeque<ToWrite>,
     /// An entry is with the log, and what became of it is not known.
     at_the_log: bool,
-    written: VecDeque<Written>,
+    written: VecDeque<WrittenEntry>,
     /// Where others decide, too, what was leased is handed out when the entry with this index is committed.
     handing_out: VecDeque<u64>,
     /// When the next tick of its group's time is due; `None` before the first, and for one that is alone.
@@ -152,8 +152,8 @@ impl ToWrite {
 
 impl Core {
     /// A replica that does not lead yet; one whose log is only read is looked at as if it led.
-    pub fn new(beginning: Beginning, now: Moment) -> Self {
-        let Beginning { state, applied, log, tail, reserve, replica, closed } = beginning;
+    pub fn new(beginning: CoreBeginning, now: Moment) -> Self {
+        let CoreBeginning { state, applied, log, tail, reserve, replica, closed } = beginning;
         let leader = closed.is_some().then(|| Leader::of(&state));
         Self {
             leader,
@@ -171,7 +171,7 @@ impl Core {
             batch: Vec::new(),
             to_write: VecDeque::new(),
             at_the_log: false,
-            written: tail.into_iter().map(Written::found).collect(),
+            written: tail.into_iter().map(WrittenEntry::found).collect(),
             handing_out: VecDeque::new(),
             next_tick: None,
             effects: Vec::new(),

@@ -6,7 +6,7 @@ use vouch_consensus::EntryId;
 use vouch_leader::Outside;
 
 use super::answers::{in_memory, short_of, why_not_appended};
-use super::written::{Holds, Written};
+use super::written::{Holds, WrittenEntry};
 use super::{Claim, Command, Core, EntryToAppend, Hearer, Proposal, ToWrite};
 
 /// Payload of one log entry stays below this where it can: a bigger entry delays those behind it.
@@ -181,7 +181,7 @@ impl Core {
         if begins {
             replica.appended(id, end.0);
         } else {
-            replica.proposed(id, end.0, vouch_consensus::EntryKind::Ordinary);
+            replica.proposed(id, end.0, vouch_consensus::EntryRole::Ordinary);
         }
     }
 
@@ -205,7 +205,12 @@ impl Core {
             position = position.plus(len);
         }
         let id = EntryId { index: header.index, term: header.term };
-        self.written.push_back(Written { id, end: appended.end, time, holds: Holds::Proposals(self.now.at, placed) });
+        self.written.push_back(WrittenEntry {
+            id,
+            end: appended.end,
+            time,
+            holds: Holds::Proposals(self.now.at, placed),
+        });
     }
 
     /// A proposal that was taken does not get into the log, or nobody knows whether it did.

@@ -7,10 +7,10 @@ use vouch_broker::{Millis, RecordPosition};
 use vouch_commitlog::{Entry, LogPosition};
 use vouch_consensus::EntryId;
 
-use super::{Body, Hearer, Proposal};
+use super::{Hearer, LeaderEntry, Proposal};
 
 /// An entry that is written and not yet committed.
-pub(super) struct Written {
+pub(super) struct WrittenEntry {
     pub(super) id: EntryId,
     pub(super) end: LogPosition,
     pub(super) time: Millis,
@@ -25,9 +25,9 @@ pub(super) enum Holds {
     Records(RecordPosition, Bytes),
 }
 
-impl Written {
+impl WrittenEntry {
     /// An entry that came from another leader.
-    pub(super) fn received(id: EntryId, Body(span): &Body) -> Self {
+    pub(super) fn received(id: EntryId, LeaderEntry(span): &LeaderEntry) -> Self {
         let holds = Holds::Records(vouch_storage::record_position(span.payload_position()), span.payload().clone());
         Self { id, end: span.end(), time: Millis(span.leader_time_ms()), holds }
     }

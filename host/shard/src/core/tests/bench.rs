@@ -18,7 +18,8 @@ use vouch_leader::testing::{Around, ReceiveCaller};
 use vouch_leader::{Leader, Poll};
 
 use crate::core::{
-    Beginning, Claim, ClockSays, Command, Core, EntryToAppend, Event, Hearer, LogStanding, Moment, Proposal, Request,
+    Claim, ClockSays, Command, Core, CoreBeginning, EntryToAppend, Event, Hearer, LogStanding, Moment, Proposal,
+    Request,
 };
 use crate::group::behind;
 use crate::leadership::Lead;
@@ -90,7 +91,7 @@ impl Bench {
         let list = List { covered: true, ..List::default() };
         let replica = closed.is_none().then(|| behind(EntryId::default(), LogPosition(0), Vote::default()).unwrap());
         let (state, applied, log, reserve) = (State::default(), LogPosition(0), standing(&list), 1000);
-        let beginning = Beginning { state, applied, log, tail: Vec::new(), reserve, replica, closed };
+        let beginning = CoreBeginning { state, applied, log, tail: Vec::new(), reserve, replica, closed };
         let now = Moment { time: BEGIN, at: began };
         Self {
             core: Core::new(beginning, now),
