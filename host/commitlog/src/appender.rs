@@ -334,7 +334,7 @@ impl Appender {
     }
 
     fn durable_mark(&self) -> u64 {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::NO_DURABLE_MARK.injected() {
             return 0;
         }

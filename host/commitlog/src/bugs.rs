@@ -1,17 +1,20 @@
-//! Mistakes that can be switched on in tests, to show that the tests would catch them. Not part of a real build.
+//! Mistakes that can be switched on in tests, to show that the tests would catch them. Not part of a real build: crates above
+//! get at them with the feature `simulated-disk`.
 
 use std::cell::Cell;
+use std::fmt;
 use std::sync::LazyLock;
 use std::thread::LocalKey;
 
 /// The variable that switches a mistake on for a whole process, by its name: for tests in which the log runs its own
 /// threads.
+#[cfg(test)]
 pub(crate) const IN_THIS_PROCESS: &str = "VOUCH_INJECTED_BUG";
 
-static INJECTED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var(IN_THIS_PROCESS).ok());
+static INJECTED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("VOUCH_INJECTED_BUG").ok());
 
 /// A mistake, off unless a test of the same thread or the process's environment switches it on.
-pub(crate) struct Bug {
+pub struct Bug {
     name: &'static str,
     here: &'static LocalKey<Cell<bool>>,
 }
@@ -21,19 +24,30 @@ impl Bug {
         self.here.get() || INJECTED.as_deref() == Some(self.name)
     }
 
-    /// Runs `body` with the mistake switched on.
-    pub(crate) fn during<R>(&self, body: impl FnOnce() -> R) -> R {
+    /// Runs `body` with the mistake switched on, for this thread alone, and off again however it ends.
+    pub fn during<R>(&self, body: impl FnOnce() -> R) -> R {
+        struct Off(&'static LocalKey<Cell<bool>>);
+        impl Drop for Off {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        let _off = Off(self.here);
         self.here.set(true);
-        let result = body();
-        self.here.set(false);
-        result
+        body()
+    }
+}
+
+impl fmt::Debug for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }
 
 macro_rules! bugs {
     ($($(#[$about:meta])* $name:ident)*) => {$(
         $(#[$about])*
-        pub(crate) static $name: Bug = {
+        pub static $name: Bug = {
             thread_local!(static FLAG: Cell<bool> = const { Cell::new(false) });
             Bug { name: stringify!($name), here: &FLAG }
         };
@@ -85,6 +99,10 @@ bugs! {
     MARKS_OF_OTHERS_TRUSTED
     /// The durable mark of an entry is written as 0, as if nothing were known.
     NO_DURABLE_MARK
+    /// A start prepares the segment in which the log ends from its beginning, over the entries that are there.
+    PREPARED_ANEW
+    /// A note is written and not synced.
+    NOTE_NOT_SYNCED
     /// A note is written over the one before.
     NOTE_IN_ONE_SLOT
     /// What is read of a note is believed without having been written again.

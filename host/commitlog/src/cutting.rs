@@ -36,7 +36,7 @@ pub(crate) struct Doomed<'a> {
 impl Doomed<'_> {
     /// Takes it off the disk. When this returns, all of it is gone for good.
     pub(crate) fn take_off(&self, disk: &dyn Disk) -> Result<(), IoFailure> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::SUFFIX_NOT_CUT.injected() {
             return Ok(());
         }
@@ -54,7 +54,7 @@ impl Doomed<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulated-disk"))]
 impl Doomed<'_> {
     /// The mistake of keeping the file of the last segment for one that comes.
     pub(crate) fn but_keep(mut self, factory: &crate::factory::SegmentFactory) -> Self {

@@ -47,7 +47,7 @@ impl SegmentFactory {
         file.set_size(self.segment_size)?;
         file.write_at(0, &mut [IoSlice::new(&self.header(start).encode())])?;
         file.sync()?;
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::DIRECTORY_NOT_SYNCED.injected() {
             return Ok(());
         }
@@ -85,7 +85,7 @@ impl SegmentFactory {
     }
 
     fn open_for_sync(&self, name: &str) -> io::Result<Vec<Arc<dyn File>>> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::SHARED_SYNC_DESCRIPTION.injected() {
             return Ok(vec![self.disk.open(name)?; self.syncs_in_flight + 1]);
         }
@@ -114,7 +114,7 @@ impl SegmentFactory {
         for name in self.disk.names()? {
             let Some(start) = parse_spare_name(&name) else { continue };
             let below = start < current_start;
-            #[cfg(test)]
+            #[cfg(any(test, feature = "simulated-disk"))]
             let below = below || crate::bugs::SPARE_FROM_AHEAD_USED.injected();
             let fits = below && self.disk.open(&name)?.size()? == self.segment_size;
             if fits && self.spares.has_room() {
@@ -171,7 +171,7 @@ impl SegmentFactory {
         file.reserve(0, self.segment_size)?;
         let header = SegmentHeader { recycled: true, ..self.header(start) };
         file.write_at(0, &mut [IoSlice::new(&header.encode())])?;
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::RECYCLED_BEFORE_SYNC.injected() {
             return Ok(file);
         }

@@ -259,7 +259,7 @@ impl StoredHeader {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulated-disk"))]
 impl StoredHeader {
     /// As [`Self::decode`], for a header that claims to lie anywhere: the mistake of trusting a recycled file.
     pub(crate) fn decode_anywhere(seed: u32, bytes: &[u8; HEADER], position: u64) -> Self {

@@ -210,7 +210,7 @@ impl GroupCommit {
         state.in_flight.push_back(InFlight { id, to, succeeded: false });
         let touched = |segment: &&Arc<WriteSegment>| segment.start < to && segment.end > from;
         let segments = state.segments.iter().filter(touched).cloned().collect();
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::ACK_BEFORE_SYNC.injected() {
             self.count(state, id);
         }
@@ -240,7 +240,7 @@ impl GroupCommit {
         let mut state = self.lock();
         match outcome {
             Ok(()) => self.count(&mut state, job.id),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "simulated-disk"))]
             Err(_) if crate::bugs::SYNC_AGAIN_AFTER_ERROR.injected() => {
                 state.taken = self.durable();
                 state.in_flight.clear();

@@ -74,7 +74,7 @@ impl Horizon {
             Some(file) => (file, false),
             None => open_or_create(disk)?,
         };
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::HORIZON_NOT_SYNCED.injected() {
             file.sync()?;
             file.write_at(0, &mut [IoSlice::new(&block)])?;

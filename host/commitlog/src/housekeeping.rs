@@ -163,14 +163,14 @@ impl Housekeeping {
         let name = file_name(start);
         // Nobody can take another reference: the view was the only place to get one.
         let unused = Arc::get_mut(&mut mapping).is_some();
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         let unused = unused || crate::bugs::RECYCLED_WHILE_READ.injected();
         if unused && spares.has_room() {
             let spare = spare_name(start);
             if let Err(error) = disk.rename(&name, &spare) {
                 return Err(Unremoved::of(error, mapping));
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "simulated-disk"))]
             if crate::bugs::RECYCLED_BEFORE_RELEASED.injected() {
                 spares.add(spare);
                 return Ok(true);

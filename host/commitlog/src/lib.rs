@@ -5,8 +5,8 @@
 //! described in `docs/log-format.md`.
 
 mod appender;
-#[cfg(test)]
-mod bugs;
+#[cfg(any(test, feature = "simulated-disk"))]
+pub mod bugs;
 mod checkpoint;
 mod config;
 mod cutting;

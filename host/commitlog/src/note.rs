@@ -112,7 +112,7 @@ impl NoteFile {
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, name: &str) -> Result<Self, NoteError> {
         let open = look(&*disk, name)?;
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::NOTE_BELIEVED_AS_READ.injected() {
             return Ok(Self { disk, name: name.to_owned(), open, failed: None });
         }
@@ -152,7 +152,7 @@ impl NoteFile {
     /// If the note has more than [`MAX_NOTE_LEN`] bytes.
     pub fn write(&mut self, note: &[u8]) -> io::Result<()> {
         assert!(note.len() <= MAX_NOTE_LEN, "a note of {} bytes does not fit into its slot", note.len());
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::NOTE_WRITTEN_AFTER_ERROR.injected() {
             self.failed = None;
         }
@@ -177,7 +177,7 @@ impl NoteFile {
     /// Writes the slot that does not hold the newest note. Where that fails, the note is what it was.
     fn write_next(open: Open, note: &[u8]) -> Result<Open, (Option<Open>, io::Error)> {
         let next = open.newest.next(note);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         let next = if crate::bugs::NOTE_IN_ONE_SLOT.injected() { next.in_slot(open.newest.slot) } else { next };
         match place(&*open.file, &next) {
             Ok(()) => Ok(Open { newest: next, ..open }),
@@ -199,7 +199,7 @@ impl NoteFile {
         let first = Newest::first(note);
         let newest = first.next(note);
         put(&*file, &first)?;
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::NOTE_NAMED_BEFORE_SYNC.injected() {
             self.disk.rename(&unfinished, &self.name)?;
             self.disk.sync_directory()?;
@@ -242,6 +242,10 @@ fn put(file: &dyn File, note: &Newest) -> io::Result<()> {
 /// The same, and makes it durable, with all that was put there before.
 fn place(file: &dyn File, note: &Newest) -> io::Result<()> {
     put(file, note)?;
+    #[cfg(any(test, feature = "simulated-disk"))]
+    if crate::bugs::NOTE_NOT_SYNCED.injected() {
+        return Ok(());
+    }
     file.sync()
 }
 

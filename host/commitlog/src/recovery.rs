@@ -90,7 +90,7 @@ pub(crate) fn recover(
     recovery.walk(on_entry)?;
     let remains = recovery.look_behind_the_end()?;
     recovery.refuse_damage(&remains)?;
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulated-disk"))]
     if crate::bugs::CUT_NOT_SYNCED.injected() {
         recovery.sync_what_was_read()?;
         recovery.cut(&remains)?;
@@ -235,7 +235,7 @@ impl<'a> Scan<'a> {
             Err(EntryFault::Kind(kind)) => {
                 return Err(OpenError::UnknownKind { file: self.path(segment_start), offset, kind });
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "simulated-disk"))]
             Err(EntryFault::Misplaced) if crate::bugs::POSITION_IGNORED.injected() => {
                 StoredHeader::decode_anywhere(self.seed, &bytes, self.tail.end)
             }
@@ -325,7 +325,7 @@ impl<'a> Scan<'a> {
             return Err(OpenError::SegmentMissing { file: self.path(segment_start) });
         }
         let lost = remains.durable > self.tail.end;
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         let lost = lost || crate::bugs::LOST_GROUP_IS_DAMAGE.injected() && remains.last_header > Some(self.tail.end);
         if !lost {
             return Ok(());
@@ -387,6 +387,11 @@ impl<'a> Scan<'a> {
         self.report.last_leader_time_ms = self.tail.leader_time_ms;
         self.report.duration = started.elapsed();
         let prepared_to = prepared_to.unwrap_or(self.tail.end).max(self.tail.end);
+        #[cfg(any(test, feature = "simulated-disk"))]
+        let prepared_to = match crate::bugs::PREPARED_ANEW.injected() {
+            true => segment.start + crate::format::SEGMENT_HEADER_LEN,
+            false => prepared_to,
+        };
         Recovered { segment, start, mappings, tail: self.tail, prepared_to, report: self.report }
     }
 }

@@ -53,7 +53,7 @@ impl Settled {
     pub(crate) fn fixed(&self, position: u64, offset: u64, len: usize) -> Option<Fixed> {
         let end = position.checked_add(len as u64);
         let settled = end.is_some_and(|end| end <= self.position());
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         let settled = settled || crate::bugs::UNSETTLED_BYTES_SHARED.injected();
         settled.then_some(Fixed { offset, len })
     }

@@ -16,6 +16,8 @@
 
 mod beginning;
 mod broken;
+#[cfg(any(test, feature = "testing"))]
+pub mod bugs;
 mod command;
 mod members;
 mod message;

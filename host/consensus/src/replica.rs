@@ -179,6 +179,10 @@ impl<B: EndsAt> Replica<B> {
     /// neither is left to it.
     pub fn slot(&self) -> Result<Slot, NotLeading> {
         let leader = Some(self.raw.raft.leader_id).filter(|id| *id != 0).map(NodeId);
+        #[cfg(any(test, feature = "testing"))]
+        if leader.is_some() && crate::bugs::injected(crate::bugs::Mistake::SlotsOfFollowers) {
+            return Ok(EntryId { index: self.last() + 1, term: self.term() });
+        }
         if self.leads_since.is_none() || self.broken.is_some() {
             return Err(leader.map_or(NotLeading::Nobody, NotLeading::Another));
         }
@@ -244,6 +248,8 @@ impl<B: EndsAt> Replica<B> {
         let done = catch_unwind(AssertUnwindSafe(|| {
             act(self);
             self.take_what_it_wants();
+            #[cfg(any(test, feature = "testing"))]
+            crate::bugs::save_late(&mut self.commands, so_far);
             self.timeouts.replace(&mut self.raw);
         }));
         if let Err(panic) = done {
@@ -268,9 +274,13 @@ impl<B: EndsAt> Replica<B> {
                 last = Some(self.take_entry(&entry));
             }
             for message in ready.take_messages() {
+                #[cfg(any(test, feature = "testing"))]
+                let message = crate::bugs::say_all(message, self.commit());
                 self.commands.extend(from_raft(&message).map(Decision::Send));
             }
-            let held = ready.take_persisted_messages().iter().filter_map(from_raft).collect();
+            let held: Vec<_> = ready.take_persisted_messages().iter().filter_map(from_raft).collect();
+            #[cfg(any(test, feature = "testing"))]
+            let held = crate::bugs::send_at_once(&mut self.commands, last, held);
             self.steps.push(ready.number(), last, held);
             if let Some(committed) = ready.take_committed_entries().last() {
                 self.commands.push_back(Decision::Commit { to: committed.index });
@@ -328,6 +338,10 @@ impl<B: EndsAt> Replica<B> {
         self.commands.push_back(Decision::Cut { behind });
         self.raw.mut_store().cut(behind);
         self.steps.cut(behind);
+        #[cfg(any(test, feature = "testing"))]
+        if crate::bugs::injected(crate::bugs::Mistake::DurableStaysAfterACut) {
+            return;
+        }
         self.durable = self.durable.min(behind);
     }
 }

@@ -4,6 +4,8 @@
 //! Nobody gets at the core but by the four verbs of [`Shard`]: `propose` records, `receive` messages, `read` the state, and
 //! `lead`, which also reaches what only a leader keeps.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod bugs;
 pub mod clock;
 pub mod core;
 mod executor;

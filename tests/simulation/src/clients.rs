@@ -19,6 +19,7 @@ use vouch_shard::Reply;
 use vouch_shard::core::{Claim, Hearer, Proposal, Request};
 
 use crate::machine::BEGIN;
+use crate::trace::Trace;
 
 /// A client gives up after this long, and does not know.
 const PATIENCE_MS: u64 = 6_000;
@@ -82,6 +83,27 @@ struct UnderWay {
     waits: Waits,
     asked: u64,
     to: NodeId,
+    /// Which life of that node it asked.
+    life: Option<u64>,
+}
+
+/// What a client finds when it acts.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: u64,
+    pub(crate) began: Instant,
+    pub(crate) names: Names,
+    /// Of each node, which life of it answers, if one does.
+    pub(crate) lives: &'a [Option<u64>],
+}
+
+impl Surroundings<'_> {
+    fn life(&self, node: NodeId) -> Option<u64> {
+        self.lives[node.0 as usize - 1]
+    }
+
+    fn any(&self, rng: &mut Rng) -> NodeId {
+        NodeId(1 + rng.below(self.lives.len() as u64))
+    }
 }
 
 /// One client: it does one thing after the other.
@@ -122,15 +144,14 @@ impl Client {
     /// What it hears, and what it asks next, of whom.
     pub(crate) fn act(
         &mut self,
-        now: u64,
-        began: Instant,
-        names: Names,
+        around: &Surroundings<'_>,
         ids: &mut u64,
-        nodes: u64,
         rng: &mut Rng,
         history: &mut Vec<Event>,
+        trace: &mut Trace,
     ) -> Option<(NodeId, Request)> {
-        self.listen(now, nodes, rng, history);
+        let Surroundings { now, began, names, .. } = *around;
+        self.listen(around, rng, history, trace);
         if self.under_way.is_some() || now < self.pause_until {
             return None;
         }
@@ -150,27 +171,28 @@ impl Client {
         }
         let call = self.next.last().cloned()?;
         let (request, waits) = ask(&call, now, began, names);
-        self.under_way = Some(UnderWay { call, waits, asked: now, to: self.asks });
+        self.under_way = Some(UnderWay { call, waits, asked: now, to: self.asks, life: around.life(self.asks) });
         Some((self.asks, request))
     }
 
-    /// The machine that it asked is gone, or does not run: nobody answers.
-    pub(crate) fn gone(&mut self, node: NodeId) {
-        if let Some(UnderWay { waits: waits @ Waits::Receive(_), .. }) =
-            self.under_way.as_mut().filter(|under_way| under_way.to == node)
-        {
-            let (_, gone) = oneshot::channel();
-            *waits = Waits::Proposal(gone);
-        }
-    }
-
-    fn listen(&mut self, now: u64, nodes: u64, rng: &mut Rng, history: &mut Vec<Event>) {
+    fn listen(&mut self, around: &Surroundings<'_>, rng: &mut Rng, history: &mut Vec<Event>, trace: &mut Trace) {
+        let now = around.now;
         let Some(under_way) = &mut self.under_way else { return };
+        // Whoever it asked is gone, or does not run: nobody answers.
+        let lives = under_way.life.is_some() && around.life(under_way.to) == under_way.life;
+        let patient = now <= under_way.asked + PATIENCE_MS;
+        // Whoever waits for messages that are leased to him waits for a group that may be unable to decide: he goes away one day.
+        if !patient && lives && !matches!(under_way.call, Call::Receive) {
+            trace.wrong(format!(
+                "I10: {:?} of {} was never answered by node {}",
+                under_way.call, self.number, under_way.to
+            ));
+        }
         let (heard, leader) = match &mut under_way.waits {
             Waits::Proposal(answer) => match answer.try_recv() {
                 Ok(answer) => heard_of(answer),
                 Err(oneshot::error::TryRecvError::Closed) => (Heard::Unknown, None),
-                Err(_) if now > under_way.asked + PATIENCE_MS => (Heard::Unknown, None),
+                Err(_) if !lives => (Heard::Unknown, None),
                 Err(_) => return,
             },
             Waits::Receive(caller) => match caller.heard() {
@@ -184,13 +206,13 @@ impl Client {
                     (Heard::Messages(batch.unwrap_or_default()), None)
                 }
                 Some(Err(not_done)) => heard_of(Err(not_done)),
-                None if now > under_way.asked + PATIENCE_MS => (Heard::Unknown, None),
+                None if !lives || !patient => (Heard::Unknown, None),
                 None => return,
             },
         };
         let UnderWay { call, asked, .. } = self.under_way.take().unwrap();
         if matches!(heard, Heard::Unknown | Heard::NothingStored) {
-            self.asks = leader.unwrap_or(NodeId(1 + rng.below(nodes)));
+            self.asks = leader.unwrap_or_else(|| around.any(rng));
             self.pause_until = now + 1 + rng.below(60);
         }
         self.go_on(&call, &heard, rng);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vouch_commitlog::simulated::{LOSSES, Rng, SimFault};
 use vouch_consensus::{GroupMembers, NodeId};
 
+use crate::death::Death;
 use crate::machine::Machine;
 use crate::network::{Network, Weather};
 use crate::trace::Trace;
@@ -24,8 +25,62 @@ impl Faults {
     }
 }
 
+/// Kinds of faults, as often as they are to happen.
+const KINDS: [Kind; 20] = [
+    Kind::Kill,
+    Kind::PowerCut,
+    Kind::PowerCut,
+    Kind::PowerCutOfAll,
+    Kind::Death,
+    Kind::Death,
+    Kind::Death,
+    Kind::SlowDisk,
+    Kind::DiskWell,
+    Kind::FailedSync,
+    Kind::FullDisk,
+    Kind::Partition,
+    Kind::Partition,
+    Kind::PartitionHealed,
+    Kind::PartitionHealed,
+    Kind::ClockStep,
+    Kind::Weather,
+    Kind::Weather,
+    Kind::DiskWell,
+    Kind::Wipe,
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Kill,
+    PowerCut,
+    PowerCutOfAll,
+    Death,
+    SlowDisk,
+    DiskWell,
+    FailedSync,
+    FullDisk,
+    Partition,
+    PartitionHealed,
+    ClockStep,
+    Weather,
+    Wipe,
+}
+
+/// What goes wrong in one run: all kinds of faults, or a few of them, which meet each other more often then.
+pub(crate) struct Mood(Vec<Kind>);
+
+impl Mood {
+    pub(crate) fn drawn(rng: &mut Rng) -> Self {
+        let few = !rng.chance(3);
+        let dropped: Vec<Kind> = KINDS.into_iter().filter(|_| few && rng.chance(3)).collect();
+        let ends = |kind: &Kind| matches!(kind, Kind::DiskWell | Kind::PartitionHealed | Kind::Weather);
+        Self(KINDS.into_iter().filter(|kind| ends(kind) || !dropped.contains(kind)).collect())
+    }
+}
+
 /// Lets something go wrong, in a group of which more than half may be down at times.
 pub(crate) fn strike(
+    Mood(kinds): &Mood,
     machines: &mut [Machine],
     network: &mut Network,
     rng: &mut Rng,
@@ -33,64 +88,71 @@ pub(crate) fn strike(
     trace: &mut Trace,
 ) {
     let at = rng.below(machines.len() as u64) as usize;
-    for machine in machines.iter() {
-        trace.line(machine.stands());
-    }
+    // So many may lose all that they have.
+    let may_lose = machines.iter().filter(|machine| machine.wiped).count() < (machines.len() - 1) / 2;
     let machine = &mut machines[at];
     let id = machine.id;
     let runs = machine.node.is_some();
-    let kind = match rng.below(14) {
-        0 | 1 if runs => {
+    let loss = |rng: &mut Rng| LOSSES[rng.below(LOSSES.len() as u64) as usize];
+    let told = match kinds[rng.below(kinds.len() as u64) as usize] {
+        Kind::Kill if runs => {
             machine.kill();
             "kill"
         }
-        2 | 3 if runs => {
-            let loss = LOSSES[rng.below(LOSSES.len() as u64) as usize];
-            let image = machine.disk.after_power_cut(machine.disk.events(), loss, rng);
-            machine.power_cut(image);
+        Kind::PowerCut if runs => {
+            machine.power_cut(loss(rng), rng);
             "power cut"
         }
-        4 if rng.chance(3) => {
+        Kind::PowerCutOfAll if rng.chance(2) => {
             for machine in machines.iter_mut().filter(|machine| machine.node.is_some()) {
-                let loss = LOSSES[rng.below(LOSSES.len() as u64) as usize];
-                let image = machine.disk.after_power_cut(machine.disk.events(), loss, rng);
-                machine.power_cut(image);
+                machine.power_cut(loss(rng), rng);
             }
             "power cut of all"
         }
-        5 => {
+        Kind::Death if runs => {
+            for node in machines.iter_mut().filter_map(|machine| machine.node.as_mut()) {
+                if node.id == id || rng.chance(3) {
+                    node.dies.get_or_insert(Death::drawn(rng));
+                }
+            }
+            "death between commands"
+        }
+        Kind::SlowDisk => {
             machine.disk_pace = [0, 40, 200][rng.below(3) as usize];
             if machine.disk_pace == 0 { "hung disk" } else { "slow disk" }
         }
-        6 => {
+        Kind::DiskWell => {
             machine.disk_pace = 1;
             machine.disk.clear_faults();
             "disk well again"
         }
-        7 if runs => {
-            machine.disk.inject(SimFault::Sync);
+        Kind::FailedSync if runs => {
+            machine.fails(SimFault::Sync);
             "failed sync"
         }
-        8 if runs && rng.chance(2) => {
-            machine.disk.inject(SimFault::NoSpace);
+        Kind::FullDisk if runs => {
+            machine.fails(SimFault::NoSpace);
             "full disk"
         }
-        9 => {
+        Kind::Wipe if runs && may_lose && rng.chance(3) => {
+            machine.wipe(crate::world::first_image().0);
+            "lost disk"
+        }
+        Kind::Partition => {
             cut_off(machines, network, rng);
             "partition"
         }
-        10 => {
+        Kind::PartitionHealed => {
             network.cut_off.clear();
             "partition healed"
         }
-        11 => {
+        Kind::ClockStep => {
             let machine = &mut machines[at];
             machine.clock_ahead += rng.below(20_000) as i64 - 10_000;
             "clock step"
         }
-        _ => {
-            let weather = &mut network.weather;
-            *weather = Weather {
+        Kind::Weather => {
+            network.weather = Weather {
                 lose: [0, 0, 30, 5][rng.below(4) as usize],
                 repeat: [0, 20][rng.below(2) as usize],
                 overtake: [0, 0, 10][rng.below(3) as usize],
@@ -98,9 +160,10 @@ pub(crate) fn strike(
             };
             "weather"
         }
+        _ => return,
     };
-    faults.count(kind);
-    trace.line(format!("fault at {id}: {kind}"));
+    faults.count(told);
+    trace.line(format!("fault at {id}: {told}"));
 }
 
 fn cut_off(machines: &[Machine], network: &mut Network, rng: &mut Rng) {
@@ -132,7 +195,9 @@ pub(crate) fn heal(
         if machine.node.as_ref().is_some_and(|node| node.failed.is_some()) {
             machine.kill();
         }
-        if machine.node.is_none() {
+        if let Some(node) = &mut machine.node {
+            node.dies = None;
+        } else if !machine.wiped {
             machine.start(now, members).map_err(|why| format!("node {} does not start: {why}", machine.id))?;
         }
     }

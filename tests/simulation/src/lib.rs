@@ -6,13 +6,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a simulation that goes wrong here is to fail here")]
 
+pub mod bugs;
 pub mod checks;
 mod clients;
+mod death;
 mod faults;
+mod ledger;
 mod machine;
 mod network;
+mod node;
+mod promises;
 mod trace;
 mod world;
 
+pub use bugs::Injected;
 pub use faults::Faults;
 pub use world::{Failure, Plan, Report, run};

@@ -1,24 +1,22 @@
-//! A machine: a disk, and on it a node while that runs. It carries out what the core wants as the shard's thread does.
+//! A machine: a disk, and on it a node while that runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use vouch_broker::{Millis, ShardId, State};
-use vouch_commitlog::simulated::{Image, Rng, SimDisk, Steps, open, open_note};
-use vouch_commitlog::{
-    Appender, Checkpoint, Durable, Entry, EntrySpan, LogConfig, LogIdentity, LogPosition, LogReader,
-};
-use vouch_consensus::{GroupMembers, NodeId};
+use vouch_commitlog::simulated::{Image, PowerLoss, Rng, SimDisk, SimFault, Steps, open, open_note};
+use vouch_commitlog::{Durable, Entry, LogConfig, LogIdentity, LogPosition};
+use vouch_consensus::{GroupMembers, NodeId, Vote};
 use vouch_leader::testing::Around;
-use vouch_shard::core::{
-    ClockSays, Command, Core, CoreBeginning, Event, Hearer, LeaderEntry, LogStanding, Moment, Request,
-};
+use vouch_shard::core::{ClockSays, Core, CoreBeginning, Event, Moment, Request};
 use vouch_shard::{Lead, Member, member};
-use vouch_storage::{Committed, Known, LogName, NotedCut, ReplicaFile, replay};
+use vouch_storage::{Committed, Known, LogName, ReplicaFile, replay};
 
+use crate::bugs::{Slip, slips};
+use crate::ledger::Ledger;
 use crate::network::Frame;
+use crate::node::{News, Node, Outside, standing};
 use crate::trace::Trace;
 
 pub(crate) const CLUSTER: [u8; 16] = [1; 16];
@@ -31,68 +29,55 @@ pub(crate) fn log_config() -> LogConfig {
     LogConfig { segment_size: SEGMENT, zero_ahead: 8 << 10, syncs_in_flight: 2, ..LogConfig::new("log", CLUSTER, 0) }
 }
 
-fn identity() -> LogIdentity {
+pub(crate) fn identity() -> LogIdentity {
     LogIdentity { cluster_id: CLUSTER, shard: 0, segment_size: SEGMENT }
-}
-
-#[derive(Default)]
-struct News {
-    durable: Option<LogPosition>,
-    failed: Option<String>,
-}
-
-/// A node that runs.
-pub(crate) struct Node {
-    id: NodeId,
-    pub(crate) core: Core,
-    appender: Appender,
-    reader: LogReader,
-    steps: Steps,
-    file: ReplicaFile,
-    around: Around,
-    news: Arc<Mutex<News>>,
-    base: Checkpoint,
-    /// The log's time that it follows.
-    clock_floor: u64,
-    commit: Committed,
-    noted_at: u64,
-    pub(crate) incarnation: u64,
-    /// The highest incarnation of others that it heard of.
-    heard: BTreeMap<NodeId, u64>,
-    /// Why it takes nothing any more.
-    pub(crate) failed: Option<String>,
-    /// When it has something to do by the clock.
-    pub(crate) wake: u64,
-    /// What was committed since this was last asked.
-    pub(crate) newly: Vec<(u64, u64, u32)>,
 }
 
 pub(crate) struct Machine {
     pub(crate) id: NodeId,
     pub(crate) disk: SimDisk,
     pub(crate) node: Option<Node>,
+    /// How often a node began on it.
+    pub(crate) lives: u64,
+    /// Its disk was replaced: it is no member any more.
+    pub(crate) wiped: bool,
     /// Milliseconds that its clock is ahead; it may be set back.
     pub(crate) clock_ahead: i64,
     /// One step of a sync in so many turns; 0: the disk hangs.
     pub(crate) disk_pace: u64,
+    ledger: Ledger,
+    /// Its disk failed, or is to, since its node began.
+    tampered: bool,
+    /// The clock of a node goes on from the last time in its log.
+    least_time: Millis,
+    /// What a sync of an earlier life may still report.
+    late_report: Option<LogPosition>,
     rng: Rng,
     began: Instant,
 }
 
-/// What a machine sends, and what else came of a turn.
-pub(crate) struct Outside<'a> {
-    pub(crate) sent: &'a mut Vec<Frame>,
-    pub(crate) trace: &'a mut Trace,
-}
-
 impl Machine {
     pub(crate) fn new(id: NodeId, image: Image, rng: Rng, began: Instant) -> Self {
-        Self { id, disk: SimDisk::new(image), node: None, clock_ahead: 0, disk_pace: 1, rng, began }
+        Self {
+            id,
+            disk: SimDisk::new(image),
+            node: None,
+            lives: 0,
+            wiped: false,
+            clock_ahead: 0,
+            disk_pace: 1,
+            ledger: Ledger::default(),
+            tampered: false,
+            least_time: Millis(0),
+            late_report: None,
+            rng,
+            began,
+        }
     }
 
     fn moment(&self, now: u64) -> Moment {
         let time = (BEGIN + now).saturating_add_signed(self.clock_ahead);
-        Moment { time: Millis(time), at: self.began + Duration::from_millis(now) }
+        Moment { time: Millis(time).max(self.least_time), at: self.began + Duration::from_millis(now) }
     }
 
     /// Starts the node with what is on the disk.
@@ -100,11 +85,13 @@ impl Machine {
     /// # Errors
     /// Why it does not start.
     pub(crate) fn start(&mut self, now: u64, members: &GroupMembers) -> Result<(), String> {
-        let file = open_note(&self.disk, "replica").map_err(|error| error.to_string())?;
-        let note = ReplicaFile::noted(&file, NAME).map_err(|error| error.to_string())?;
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let file = open_note(&self.disk, "replica").map_err(|error| text(&error))?;
+        let note = ReplicaFile::noted(&file, NAME).map_err(|error| text(&error))?;
         let mut config = log_config();
         Known::of_note(note.as_ref()).tell(&mut config);
         let known = note.as_ref().map_or(1, |note| note.commit.index.max(1));
+        let noted = note.map_or(Vote::default(), |note| Vote { term: note.term, given_to: note.vote });
         let (mut state, mut tail) = (State::default(), Vec::new());
         let news = Arc::<Mutex<News>>::default();
         let reports = news.clone();
@@ -126,13 +113,20 @@ impl Machine {
             }
             Ok(())
         });
-        let (mut appender, reader, recovery) = opened.map_err(|error| error.to_string())?;
-        let mut file = ReplicaFile::begin(file, NAME, &recovery).map_err(|error| error.to_string())?;
+        let (mut appender, reader, recovery) = opened.map_err(|error| text(&error))?;
+        let mut file = ReplicaFile::begin(file, NAME, &recovery).map_err(|error| text(&error))?;
         if !file.note().member {
-            file.is_member(self.id).map_err(|error| error.to_string())?;
+            file.is_member(self.id).map_err(|error| text(&error))?;
+            // A log that was opened as that of a node alone settles what is durable: one of several must be opened anew.
+            drop((file, appender, reader));
+            return self.start(now, members);
         }
-        file.end_with_an_entry(&mut appender, &recovery).map_err(|error| error.to_string())?;
-        let base = reader.checkpoint_at(base.ok_or("the log is empty")?).map_err(|error| error.to_string())?;
+        file.end_with_an_entry(&mut appender, &recovery).map_err(|error| text(&error))?;
+        let found =
+            reader.headers_from(reader.start()).map(|entry| entry.and_then(|at| reader.checkpoint_at(at.position)));
+        self.ledger.found(found.collect::<Result<_, _>>().map_err(|error| text(&error))?, noted)?;
+        self.least_time = Millis(recovery.last_leader_time_ms);
+        let base = reader.checkpoint_at(base.ok_or("the log is empty")?).map_err(|error| text(&error))?;
         let mut draws = Rng::new(self.rng.next());
         let replica = member(Member {
             node: self.id,
@@ -145,11 +139,16 @@ impl Machine {
         });
         let replica = Some(replica.map_err(|broken| broken.to_string())?);
         let incarnation = file.note().incarnation;
-        let (log, applied_to) = (standing(&appender), applied.position);
+        let (log, applied_to) = (standing(&appender, None), applied.position);
         let beginning =
             CoreBeginning { state, applied: applied_to, log, tail, reserve: 1 << 10, replica, closed: None };
         let core = Core::new(beginning, self.moment(now));
         let around = Around::default();
+        // Generations of different lives differ, as those of clocks do.
+        around.generation.set((BEGIN + now) << 20 | self.id.0 << 16);
+        if slips(Slip::SyncOfAnEarlierLife) {
+            news.lock().unwrap().durable = self.late_report.take();
+        }
         let mut node = Node {
             id: self.id,
             core,
@@ -160,11 +159,17 @@ impl Machine {
             around,
             news,
             base,
-            clock_floor: 0,
             commit: applied,
             noted_at: now,
+            appended_at: now,
+            now,
             incarnation,
             heard: BTreeMap::new(),
+            waits_for_syncs: self.rng.chance(2),
+            is_sound: true,
+            dies: None,
+            died: None,
+            held: VecDeque::new(),
             failed: None,
             wake: now,
             newly: Vec::new(),
@@ -172,48 +177,107 @@ impl Machine {
         let (cluster_id, segment_size, handle_key) = (CLUSTER, SEGMENT, [2; 32]);
         node.core.step(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }), &node.around);
         self.node = Some(node);
+        self.lives += 1;
         Ok(())
+    }
+
+    /// Which life of its node answers now, if one does.
+    pub(crate) fn life(&self) -> Option<u64> {
+        self.node.as_ref().filter(|node| node.failed.is_none()).map(|_| self.lives)
+    }
+
+    /// Its node is gone.
+    fn ends(&mut self, killed: bool) {
+        let Some(node) = self.node.take() else { return };
+        self.ledger.ends(node.appender.durable(), killed);
+        self.late_report = Some(node.appender.appended());
+        self.tampered = false;
     }
 
     /// The process is killed: what was written can be read by the next one.
     pub(crate) fn kill(&mut self) {
-        self.node = None;
-        self.disk = self.disk.fork(self.disk.events());
+        self.kill_at(self.disk.events());
+    }
+
+    fn kill_at(&mut self, events: usize) {
+        self.ends(true);
+        self.disk = self.disk.fork(events);
     }
 
     /// The power goes.
-    pub(crate) fn power_cut(&mut self, image: Image) {
-        self.node = None;
+    pub(crate) fn power_cut(&mut self, loss: PowerLoss, rng: &mut Rng) {
+        self.power_cut_at(self.disk.events(), loss, rng);
+    }
+
+    fn power_cut_at(&mut self, events: usize, loss: PowerLoss, rng: &mut Rng) {
+        let image = self.disk.after_power_cut(events, loss, rng);
+        self.ends(false);
         self.disk = SimDisk::new(image);
     }
 
+    /// It gets a new disk, with no more on it than all began with.
+    pub(crate) fn wipe(&mut self, image: Image) {
+        self.ends(false);
+        (self.disk, self.ledger, self.wiped) = (SimDisk::new(image), Ledger::default(), !slips(Slip::WipedNodeVotes));
+    }
+
+    /// Its disk fails, now or soon.
+    pub(crate) fn fails(&mut self, fault: SimFault) {
+        self.tampered = true;
+        self.disk.inject(fault);
+    }
+
+    /// Whether the entry with this index lies on its disk for good, by what its log said.
+    pub(crate) fn has_durably(&self, index: u64, checksum: u32) -> bool {
+        let durable = self.node.as_ref().map_or(self.ledger.durable, |node| node.appender.durable());
+        self.ledger.entry(index).is_some_and(|entry| entry.checksum == checksum && entry.end <= durable)
+    }
+
     /// One turn of its node, if it runs.
-    pub(crate) fn turn(&mut self, now: u64, requests: Vec<Request>, frames: Vec<Frame>, outside: &mut Outside<'_>) {
-        let mut moment = self.moment(now);
-        let Some(node) = &mut self.node else { return };
-        moment.time = moment.time.max(Millis(node.clock_floor));
-        let generation = node.around.generation.get().max(moment.time.0 << 20);
-        node.around.generation.set(generation);
-        node.begin(moment);
-        let News { durable, failed } = std::mem::take(&mut *node.news.lock().unwrap());
-        if let Some(to) = durable {
-            // A report of before a cut speaks of bytes that are gone; the log itself knows.
-            node.tell(Event::Durable(to.min(node.appender.durable())), outside);
-        }
-        if let Some(why) = failed {
-            node.tell(Event::Failed(why), outside);
-        }
+    pub(crate) fn turn(
+        &mut self,
+        now: u64,
+        requests: Vec<Request>,
+        frames: Vec<Frame>,
+        sent: &mut Vec<Frame>,
+        trace: &mut Trace,
+    ) {
+        let (moment, late) = (self.moment(now), self.rng.chance(2));
+        let Self { node, ledger, disk, .. } = self;
+        let Some(node) = node else { return };
+        let outside = &mut Outside { sent, ledger, disk, trace };
+        node.is_sound = !self.tampered;
+        node.begin(moment, now);
+        let news = std::mem::take(&mut *node.news.lock().unwrap());
+        // What the log told may be looked at before or behind what others said.
+        let (early, late) = if late { (News::default(), news) } else { (news, News::default()) };
+        node.hear_the_log(early, outside);
         for frame in frames {
             node.hear(frame, outside);
         }
+        node.hear_the_log(late, outside);
         for request in requests {
             node.tell(Event::Request(request), outside);
         }
         let clock = node.core.second_is_over().then(ClockSays::default);
         node.tell(Event::TurnEnds(clock), outside);
         node.keep_note(now, outside);
+        node.read_something(self.rng.below(12), outside);
         let patience = node.core.patience(moment);
         node.wake = now + (patience.as_millis() as u64).clamp(1, 50);
+        self.die_if_it_is_time(trace);
+    }
+
+    fn die_if_it_is_time(&mut self, trace: &mut Trace) {
+        let Some(node) = &self.node else { return };
+        let (Some(events), Some(death)) = (node.died, node.dies) else { return };
+        trace.line(format!("{} dies: {death:?}", self.id));
+        let mut rng = self.rng.clone();
+        match death.loss {
+            Some(loss) => self.power_cut_at(events, loss, &mut rng),
+            None => self.kill_at(events),
+        }
+        self.rng = rng;
     }
 
     /// What the disk does meanwhile.
@@ -229,159 +293,10 @@ impl Machine {
         }
     }
 
-    /// How far its log is, for the trace.
-    pub(crate) fn stands(&self) -> String {
-        let Some(node) = &self.node else { return format!("{} is down", self.id) };
-        let log = standing(&node.appender);
-        format!("{}: appended {} durable {} committed {:?}", self.id, log.appended, log.durable, node.commit)
-    }
-
     pub(crate) fn has_news(&self) -> bool {
         self.node.as_ref().is_some_and(|node| {
             let news = node.news.lock().unwrap();
             news.durable.is_some() || news.failed.is_some()
         })
-    }
-}
-
-fn standing(appender: &Appender) -> LogStanding {
-    LogStanding {
-        appended: appender.appended(),
-        durable: appender.durable(),
-        covered: appender.is_covered(),
-        mark_due_in: None,
-        short: appender.short_of_space().and_then(|left| Some((appender.shortage()?, left))),
-        failed: appender.poisoned().is_some(),
-    }
-}
-
-impl Node {
-    fn begin(&mut self, moment: Moment) {
-        self.core.begin_turn(moment, standing(&self.appender));
-    }
-
-    fn tell(&mut self, event: Event, outside: &mut Outside<'_>) {
-        self.core.step(event, &self.around);
-        self.carry_out(outside);
-    }
-
-    fn hear(&mut self, frame: Frame, outside: &mut Outside<'_>) {
-        let Frame { message, entries, from, to } = frame;
-        let known = self.heard.entry(message.from).or_default();
-        // From an earlier life of either end: nobody answers for it any more.
-        if from < *known || to != 0 && to != self.incarnation {
-            return;
-        }
-        *known = from;
-        let decoded = entries.into_iter().map(|bytes| EntrySpan::decode(bytes, &identity()).map(LeaderEntry));
-        let Ok(bodies) = decoded.collect::<Result<Vec<_>, _>>() else {
-            return outside.trace.line(format!("{} drops a damaged frame", message.to));
-        };
-        self.tell(Event::Request(Request::Message(message, bodies)), outside);
-    }
-
-    fn carry_out(&mut self, outside: &mut Outside<'_>) {
-        while let Some(command) = self.core.next_command() {
-            match command {
-                Command::SaveVote(vote) => {
-                    outside.trace.line(format!("{} votes {vote:?}", self.id));
-                    let saved = self.file.term_and_vote(vote.term, vote.given_to).map_err(|error| error.to_string());
-                    self.must(saved);
-                }
-                Command::Cut { span, last } => {
-                    outside.trace.line(format!("{} cuts behind {last:?}", self.id));
-                    let cut = self.cut(span);
-                    self.must(cut);
-                }
-                Command::AppendSpan(span) => {
-                    let appended = self.appender.append_span(&span).map(drop).map_err(|error| error.to_string());
-                    self.must(appended);
-                }
-                Command::Send(message, places) => {
-                    let spans = places.iter().map(|(from, to)| self.reader.span(*from, *to).map(|span| span.encode()));
-                    let Ok(entries) = spans.collect::<Result<Vec<Bytes>, _>>() else { continue };
-                    let to = self.heard.get(&message.to).copied().unwrap_or(0);
-                    outside.sent.push(Frame { message, entries, from: self.incarnation, to });
-                }
-                Command::Append(entry) => {
-                    let parts: Vec<&[u8]> = entry.proposals.iter().map(|proposal| &proposal.records[..]).collect();
-                    let appended = self.appender.append(entry.header, &parts);
-                    self.core.log_stands(standing(&self.appender));
-                    self.core.step(Event::Appended(entry, appended), &self.around);
-                }
-                Command::Answer { told: Hearer::Caller(reply), answer, .. } => reply.send(answer),
-                Command::AnswerReceive(waiter, answer) => {
-                    if let Err(batch) = waiter.answer(answer) {
-                        self.core.step(Event::NotTaken(batch), &self.around);
-                    }
-                }
-                Command::Applied(commit) => self.committed(commit),
-                Command::Close(why) => {
-                    outside.trace.line(format!("{} closes: {why}", self.id));
-                    self.failed = Some(why.to_string());
-                }
-                Command::FollowClock(time) => self.clock_floor = self.clock_floor.max(time.0),
-                Command::Done(tell) => tell(),
-                _ => {}
-            }
-        }
-    }
-
-    fn must(&mut self, done: Result<(), String>) {
-        self.core.log_stands(standing(&self.appender));
-        if let Err(why) = done {
-            self.core.step(Event::Failed(why), &self.around);
-        }
-    }
-
-    fn cut(&mut self, span: Option<(LogPosition, LogPosition)>) -> Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let last = match span {
-            Some((from, to)) => self.reader.span(from, to).map_err(|error| text(&error))?.checkpoint(),
-            None => self.base,
-        };
-        let cut = NotedCut { to: last.end, end: self.appender.appended() };
-        self.file.cut_begins(cut).map_err(|error| text(&error))?;
-        // Syncs that are under way end, and count for nothing that is cut off.
-        self.steps.settle(&self.appender);
-        self.appender.cut(&last).map_err(|error| text(&error))?;
-        self.file.cut_ended().map_err(|error| text(&error))
-    }
-
-    fn committed(&mut self, commit: Committed) {
-        let from = self.commit.position;
-        self.appender.settle(commit.position);
-        for header in self.reader.headers_from(from) {
-            match header {
-                Ok(header) if header.index <= commit.index => {
-                    self.newly.push((header.index, header.term, header.checksum));
-                }
-                _ => break,
-            }
-        }
-        self.commit = commit;
-    }
-
-    fn keep_note(&mut self, now: u64, outside: &mut Outside<'_>) {
-        let durable = self.appender.durable();
-        if self.failed.is_some() || now < self.noted_at + 100 {
-            return;
-        }
-        self.noted_at = now;
-        let noted = self.file.note();
-        if durable > noted.durable || self.commit.index > noted.commit.index {
-            let (durable, commit) = (durable.max(noted.durable), self.commit);
-            if let Err(error) = self.file.durable(durable, commit) {
-                self.tell(Event::Failed(error.to_string()), outside);
-            }
-        }
-    }
-
-    pub(crate) fn commit(&self) -> Committed {
-        self.commit
-    }
-
-    pub(crate) fn reader(&self) -> &LogReader {
-        &self.reader
     }
 }

@@ -12,6 +12,7 @@ pub(crate) struct Trace {
     /// Of all lines so far: equal for equal runs.
     digest: u64,
     pub(crate) now: u64,
+    wrong: Option<String>,
 }
 
 impl Trace {
@@ -23,6 +24,16 @@ impl Trace {
             self.lines.pop_front();
         }
         self.lines.push_back(format!("{:>8} {line}", self.now));
+    }
+
+    /// Something does not hold. The first such thing ends the run.
+    pub(crate) fn wrong(&mut self, wrong: String) {
+        self.wrong.get_or_insert(wrong);
+    }
+
+    /// Whether all holds so far.
+    pub(crate) fn holds(&mut self) -> Result<(), String> {
+        self.wrong.take().map_or(Ok(()), Err)
     }
 
     pub(crate) fn digest(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The run: what happens when, all of it decided by a seed.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use vouch_broker::record::{GroupPut, Join, Record, TopicPut};
@@ -12,10 +13,11 @@ use vouch_commitlog::{EntryHeader, EntryKind};
 use vouch_consensus::{GroupMembers, NodeId};
 use vouch_shard::core::Request;
 
+use crate::bugs::{self, Injected};
 use crate::checks::{self, Committed};
-use crate::clients::{Client, Names};
-use crate::faults::{self, Faults};
-use crate::machine::{BEGIN, Machine, Node, Outside, log_config};
+use crate::clients::{Client, Names, Surroundings};
+use crate::faults::{self, Faults, Mood};
+use crate::machine::{BEGIN, Machine, log_config};
 use crate::network::{Frame, Network, Weather};
 use crate::trace::Trace;
 
@@ -33,6 +35,8 @@ pub struct Plan {
     pub faults_ms: u64,
     /// Clients.
     pub clients: usize,
+    /// What is done wrong, if anything is.
+    pub bug: Option<Injected>,
 }
 
 /// What a run was.
@@ -59,6 +63,8 @@ pub struct Failure {
     pub plan: Plan,
     /// What is wrong.
     pub wrong: String,
+    /// When it was found, in milliseconds of virtual time.
+    pub virtual_ms: u64,
     /// The last lines of what happened.
     pub trace: String,
 }
@@ -70,7 +76,7 @@ impl fmt::Display for Failure {
 }
 
 /// A disk with a log in which a cluster began, and the names of what is in it.
-fn first_image() -> (Image, Names) {
+pub(crate) fn first_image() -> (Image, Names) {
     let disk = SimDisk::new(Image::new());
     let (mut appender, ..) = open(&disk, &log_config(), drop, &mut |_| Ok(())).unwrap();
     let (mut state, mut records, mut effects) = (State::default(), Vec::new(), Vec::new());
@@ -114,6 +120,7 @@ struct World {
     committed: Committed,
     faults: Faults,
     trace: Trace,
+    mood: Mood,
     next_fault: u64,
 }
 
@@ -123,9 +130,15 @@ struct World {
 /// [`Failure`] says what did not hold.
 pub fn run(plan: Plan) -> Result<Report, Box<Failure>> {
     let mut world = World::new(plan);
-    match world.live() {
+    let lived = bugs::during(plan.bug, || catch_unwind(AssertUnwindSafe(|| world.live())));
+    let lived = lived.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("a panic: {}", text.unwrap_or_default()))
+    });
+    match lived {
         Ok(()) => Ok(world.report()),
-        Err(wrong) => Err(Box::new(Failure { plan, wrong, trace: world.trace.told() })),
+        Err(wrong) => Err(Box::new(Failure { plan, wrong, virtual_ms: world.now, trace: world.trace.told() })),
     }
 }
 
@@ -138,6 +151,7 @@ impl World {
         let machines: Vec<_> = ids().map(|id| Machine::new(id, image.clone(), Rng::new(rng.next()), began)).collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, NodeId(1 + rng.below(plan.nodes))));
         let clients = clients.collect();
+        let mood = Mood::drawn(&mut rng);
         let weather = Weather { delay_ms: 3, ..Weather::default() };
         Self {
             plan,
@@ -155,6 +169,7 @@ impl World {
             committed: Committed::default(),
             faults: Faults::default(),
             trace: Trace::default(),
+            mood,
             next_fault: 1_500,
         }
     }
@@ -163,17 +178,17 @@ impl World {
         while self.now < self.plan.faults_ms {
             if self.now >= self.next_fault {
                 self.next_fault = self.now + 20 + self.rng.below(600);
-                let Self { machines, network, rng, faults, trace, .. } = &mut *self;
-                faults::strike(machines, network, rng, faults, trace);
+                let Self { machines, network, rng, faults, trace, mood, .. } = &mut *self;
+                faults::strike(mood, machines, network, rng, faults, trace);
             }
-            self.revive();
+            self.revive()?;
             self.pass_a_millisecond()?;
         }
         faults::heal(&mut self.machines, &mut self.network, &self.members, self.now)?;
         self.clients.iter_mut().for_each(|client| client.stops = true);
         let until = self.now + HEALED_WITHIN_MS;
         while self.now < until {
-            self.revive();
+            self.revive()?;
             self.pass_a_millisecond()?;
             if self.now.is_multiple_of(100) && self.has_come_to_rest() {
                 return self.check_the_end();
@@ -183,25 +198,22 @@ impl World {
     }
 
     /// Machines that are down, or whose node takes nothing any more, start again some time later.
-    fn revive(&mut self) {
+    ///
+    /// # Errors
+    /// One does not: whatever happened to a disk, its log can be gone on with.
+    fn revive(&mut self) -> Result<(), String> {
         for (machine, starts_at) in self.machines.iter_mut().zip(&mut self.starts_at) {
             if machine.node.as_ref().is_some_and(|node| node.failed.is_some()) {
                 machine.kill();
-                machine.disk.clear_faults();
             }
-            if machine.node.is_some() {
+            if machine.node.is_some() || machine.wiped {
                 continue;
             }
             if self.now == 0 || *starts_at > 0 && *starts_at <= self.now {
                 self.trace.line(format!("{} starts", machine.id));
                 *starts_at = 0;
                 let started = machine.start(self.now, &self.members);
-                self.trace.line(machine.stands());
-                if let Err(why) = started {
-                    self.trace.line(format!("{} does not start: {why}", machine.id));
-                    machine.disk.clear_faults();
-                    *starts_at = self.now + 100;
-                }
+                started.map_err(|why| format!("node {} does not start: {why}", machine.id))?;
             } else if *starts_at == 0 {
                 *starts_at = self.now + 1 + {
                     let long = self.rng.chance(4);
@@ -209,6 +221,7 @@ impl World {
                 };
             }
         }
+        Ok(())
     }
 
     fn pass_a_millisecond(&mut self) -> Result<(), String> {
@@ -224,16 +237,16 @@ impl World {
         for (at, (frames, requests)) in frames.into_iter().zip(requests).enumerate() {
             self.turn(at, frames, requests)?;
         }
-        Ok(())
+        self.trace.holds()
     }
 
     fn clients_act(&mut self, requests: &mut [Vec<Request>]) {
+        let Self { now, began, names, machines, .. } = self;
+        let lives: Vec<_> = machines.iter().map(Machine::life).collect();
+        let around = Surroundings { now: *now, began: *began, names: *names, lives: &lives };
         for client in &mut self.clients {
-            for machine in self.machines.iter().filter(|machine| machine.node.is_none()) {
-                client.gone(machine.id);
-            }
-            let Self { now, began, names, ids, rng, history, .. } = self;
-            let asked = client.act(*now, *began, *names, ids, self.plan.nodes, rng, history);
+            let Self { ids, rng, history, trace, .. } = self;
+            let asked = client.act(&around, ids, rng, history, trace);
             if let Some((node, request)) = asked {
                 requests[node.0 as usize - 1].push(request);
             }
@@ -249,37 +262,50 @@ impl World {
             return Ok(());
         }
         let mut sent = Vec::new();
-        machine.turn(self.now, requests, frames, &mut Outside { sent: &mut sent, trace: &mut self.trace });
+        machine.turn(self.now, requests, frames, &mut sent, &mut self.trace);
         let id = machine.id;
-        let Some(node) = &mut machine.node else { return Ok(()) };
-        for (index, term, checksum) in std::mem::take(&mut node.newly) {
-            self.trace.line(format!("{id} commits {index} of term {term}"));
-            self.committed.entry(id.0, index, term, checksum)?;
+        for frame in sent {
+            self.network.send(self.now, frame, &mut self.rng);
         }
+        if let Some(changed) = machine.disk.changed_under_a_reader() {
+            return Err(format!("bytes changed that node {id} had handed out for good: {changed}"));
+        }
+        let Some(node) = &mut machine.node else { return Ok(()) };
         if node.failed.is_none()
             && let Some(term) = node.core.leads_in()
         {
             self.committed.leads(id.0, term)?;
         }
-        for frame in sent {
-            self.network.send(self.now, frame, &mut self.rng);
+        for (index, term, checksum) in std::mem::take(&mut node.newly) {
+            self.trace.line(format!("{id} commits {index} of term {term}"));
+            if self.committed.entry(id.0, index, term, checksum)? {
+                self.must_be_durable(index, checksum)?;
+            }
         }
         Ok(())
     }
 
-    /// All clients are answered, somebody leads, and all machines have all of his log and know that it is committed.
+    /// An entry is committed: whatever happens now to all that is not durable, a majority has it.
+    fn must_be_durable(&self, index: u64, checksum: u32) -> Result<(), String> {
+        let have = self.machines.iter().filter(|machine| machine.wiped || machine.has_durably(index, checksum)).count();
+        if have * 2 > self.machines.len() {
+            return Ok(());
+        }
+        Err(format!("I1: entry {index} is committed, and durable on {have} of {} disks", self.machines.len()))
+    }
+
+    /// All clients are answered, and all machines have one log.
     fn has_come_to_rest(&self) -> bool {
-        let nodes: Vec<_> = self.machines.iter().filter_map(|machine| machine.node.as_ref()).collect();
-        let Some(leader) = nodes.iter().find(|node| node.core.leads_in().is_some()) else { return false };
-        let end = leader.reader().end();
-        let has_all = |node: &&Node| node.reader().end() == end && node.commit().position == end;
-        nodes.len() == self.machines.len() && nodes.iter().all(has_all) && self.clients.iter().all(Client::is_idle)
+        let members = || self.machines.iter().filter(|machine| !machine.wiped);
+        let commits: Vec<_> = members().filter_map(|machine| Some(machine.node.as_ref()?.commit().index)).collect();
+        // When something of its leader's term is committed, so is all that ever was.
+        let (last, term) = self.committed.last();
+        let leads = |machine: &Machine| machine.node.as_ref().is_some_and(|node| node.core.leads_in() == Some(term));
+        let one_log = commits.len() == members().count() && commits.iter().all(|commit| *commit == last);
+        one_log && self.clients.iter().all(Client::is_idle) && members().any(leads)
     }
 
     fn check_the_end(&mut self) -> Result<(), String> {
-        for machine in &self.machines {
-            self.trace.line(machine.stands());
-        }
         let nodes: Vec<_> = self.machines.iter().filter_map(|machine| machine.node.as_ref()).collect();
         let end = nodes[0].commit().position;
         let bytes = |at: usize| {
@@ -293,13 +319,17 @@ impl World {
             let logs = [0, at].map(|at| bytes(at).map_err(|error| format!("the log of a healed group: {error}")));
             let [first, other] = logs;
             if first? != other? {
-                return Err(format!("I7: in the end node {} has another log than node 1", at + 1));
+                return Err(format!("I7: in the end node {} has another log than node {}", node.id, nodes[0].id));
             }
             if node.core.state().snapshot(position) != state {
-                return Err(format!("in the end node {} has another state than node 1", at + 1));
+                return Err(format!("I7: in the end node {} has another state than node {}", node.id, nodes[0].id));
             }
         }
-        checks::history(&self.history, nodes[0].reader())
+        let replayed = checks::history(&self.history, nodes[0].reader(), end)?;
+        if replayed.snapshot(position) != state {
+            return Err("I7: the state is not what the log says".to_owned());
+        }
+        Ok(())
     }
 
     fn report(&self) -> Report {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use vouch_simulation::{Plan, Report, run};
 
 fn plan(seed: u64) -> Plan {
-    Plan { seed, nodes: if seed.is_multiple_of(3) { 5 } else { 3 }, faults_ms: 15_000, clients: 6 }
+    Plan { seed, nodes: if seed.is_multiple_of(3) { 5 } else { 3 }, faults_ms: 15_000, clients: 6, bug: None }
 }
 
 fn must(plan: Plan) -> Report {

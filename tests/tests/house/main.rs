@@ -100,10 +100,12 @@ const UNSAFE_CRATE: &str = "vouch-commitlog";
 const UNSAFE_FILE: (&str, &str) = ("vouch-plugin", "host/plugin/src/cache.rs");
 
 /// Features with which a crate lends out what its own tests use.
-const FEATURES_OF_TESTS: [(&str, &str); 4] = [
+const FEATURES_OF_TESTS: [(&str, &str); 6] = [
     ("vouch-broker", "testing"),
     ("vouch-commitlog", "simulated-disk"),
+    ("vouch-consensus", "testing"),
     ("vouch-leader", "testing"),
+    ("vouch-shard", "testing"),
     ("vouch-storage", "testing"),
 ];
 

@@ -31,7 +31,7 @@ impl Appender {
         if last.end.0 == self.tail.end {
             return Ok(());
         }
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         let tail = match crate::bugs::CUT_OFF_BY_ONE.injected() {
             true => Tail { end: last.position.0, ..tail },
             false => tail,
@@ -112,7 +112,7 @@ impl Appender {
             to: self.tail.end.min(segment.end),
             later: (segment.end..=last).step_by(size as usize).collect(),
         };
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         let doomed = match crate::bugs::CUT_SEGMENT_KEPT.injected() {
             true => doomed.but_keep(self.space.factory()),
             false => doomed,

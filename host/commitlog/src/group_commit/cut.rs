@@ -41,9 +41,9 @@ impl GroupCommit {
     pub(crate) fn cut(&self, to: u64, segment: Arc<WriteSegment>) {
         let mut state = self.lock();
         let durable = self.durable().min(to);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         let forget = !crate::bugs::SYNC_OF_BEFORE_THE_CUT_COUNTED.injected();
-        #[cfg(not(test))]
+        #[cfg(not(any(test, feature = "simulated-disk")))]
         let forget = true;
         if forget {
             state.in_flight.clear();

@@ -41,7 +41,7 @@ impl Newest {
     }
 
     /// The same in another place.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulated-disk"))]
     pub(super) fn in_slot(self, slot: u64) -> Self {
         Self { slot, ..self }
     }

@@ -34,7 +34,7 @@ impl Scan<'_> {
     /// as if they were clean, and a sync succeeds without writing them. So whatever no mark covers is written again,
     /// the same bytes to the same place, before the sync.
     pub(super) fn sync_what_was_read(&self) -> Result<(), OpenError> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::TAIL_NOT_SYNCED.injected() && self.report.cut.is_none() {
             return Ok(());
         }
@@ -48,7 +48,7 @@ impl Scan<'_> {
     }
 
     fn write_again(&self, found: &FoundSegment) -> io::Result<()> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         if crate::bugs::CLEAN_PAGES_TRUSTED.injected() {
             return Ok(());
         }

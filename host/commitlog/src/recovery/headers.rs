@@ -53,7 +53,7 @@ impl Scan<'_> {
         let header = self.check_header(start, size, &*mapping)?;
         let sound = header.is_some() && size == self.config.segment_size;
         let recycled = header.is_some_and(|header| header.recycled);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         let recycled = recycled && !crate::bugs::OLD_BYTES_TAKEN_FOR_TAIL.injected();
         Ok(FoundSegment { start, size, file, mapping, sound, recycled })
     }

@@ -80,7 +80,7 @@ impl Remains {
         let mut bytes = [0; ENTRY_HEADER_LEN as usize];
         found.mapping.copy(at, &mut bytes);
         let decoded = StoredHeader::decode(self.seed, &bytes, found.start + at);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulated-disk"))]
         let decoded = match decoded {
             Err(EntryFault::Misplaced) if crate::bugs::POSITION_IGNORED.injected() => {
                 Ok(StoredHeader::decode_anywhere(self.seed, &bytes, found.start + at))

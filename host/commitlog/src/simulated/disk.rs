@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
+use super::handed_out::HandedOut;
 use super::platter::{Platter, rename};
 use super::rng::Rng;
 use crate::disk::{Disk, File, Mapping};
@@ -148,6 +149,7 @@ struct State {
     bytes_read: u64,
     /// Ranges of files that the medium cannot read any more.
     unreadable: Vec<(usize, std::ops::Range<u64>)>,
+    handed_out: HandedOut,
 }
 
 impl State {
@@ -215,6 +217,7 @@ impl SimDisk {
             faults: Vec::new(),
             bytes_read: 0,
             unreadable: Vec::new(),
+            handed_out: HandedOut::default(),
         })))
     }
 
@@ -299,6 +302,11 @@ impl SimDisk {
             DiskEvent::Cut { to } => durable.min(*to),
             _ => durable,
         })
+    }
+
+    /// Whether bytes were written over that somebody held then without a copy, and where: they were to stay for ever.
+    pub fn changed_under_a_reader(&self) -> Option<String> {
+        self.lock().handed_out.changed.clone()
     }
 
     /// Bytes read by everybody so far.
@@ -484,6 +492,7 @@ impl File for SimFile {
             data.truncate(data.len() / 2);
         }
         let (start, end) = (offset as usize, offset as usize + data.len());
+        state.handed_out.written(self.inode, offset, &data);
         let inode = &mut state.inodes[self.inode];
         assert!(end <= inode.data.len(), "writes stay inside the segment");
         inode.data[start..end].copy_from_slice(&data);
@@ -544,7 +553,7 @@ struct SimMapping {
 }
 
 struct Held {
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     _mapping: Arc<SimMapping>,
 }
 
@@ -559,6 +568,8 @@ impl Mapping for SimMapping {
         let (offset, len) = range.place();
         let mut bytes = vec![0; len];
         self.copy(offset, &mut bytes);
+        let bytes = Arc::new(bytes);
+        self.disk.lock().handed_out.add(self.inode, offset, &bytes);
         // As on a real disk, whoever holds the bytes holds the mapping.
         Bytes::from_owner(Held { bytes, _mapping: self })
     }

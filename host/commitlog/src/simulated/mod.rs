@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that goes wrong here is to fail here")]
 
 mod disk;
+mod handed_out;
 mod notes;
 mod platter;
 mod rng;

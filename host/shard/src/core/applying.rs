@@ -18,7 +18,10 @@ impl Core {
         let (mut answers, mut refused_in_memory) = (Vec::new(), 0);
         let (mut leads, mut index) = (false, None);
         while let Some(entry) = self.written.pop_front_if(|entry| entry.id.index <= committed) {
+            #[cfg(any(test, feature = "testing"))]
+            let entry = self.at_the_time_of_the_clock(entry);
             self.applied = entry.end;
+            self.applied_time = self.applied_time.max(entry.time);
             index = Some(entry.id.index);
             let proposals = match entry.holds {
                 Holds::Proposals(_, proposals) => proposals,

@@ -14,6 +14,8 @@ impl Core {
         if let Some(replica) = &mut self.replica {
             replica.durable(to.0);
         }
+        #[cfg(any(test, feature = "testing"))]
+        self.apply_what_is_durable(to, outside);
         self.decide(outside);
     }
 
@@ -75,13 +77,16 @@ impl Core {
             self.forget_proposals(entry);
         }
         // Times of entries that are gone do not bind those that come.
-        let clock = self.state.cluster().clock;
-        self.latest = self.written.back().map_or(clock, |last| last.time.max(clock));
+        let applied = self.applied_time.max(self.state.cluster().clock);
+        self.latest = self.written.back().map_or(applied, |last| last.time.max(applied));
     }
 
     /// The name of the next entry, if this replica leads.
     pub(super) fn slot(&self) -> Option<Slot> {
-        self.replica.as_ref().and_then(|replica| replica.slot().ok())
+        let slot = self.replica.as_ref().and_then(|replica| replica.slot().ok());
+        #[cfg(any(test, feature = "testing"))]
+        let slot = slot.or_else(|| self.slot_of_a_follower());
+        slot
     }
 
     pub(super) fn header(&self, EntryId { term, index }: EntryId, kind: EntryKind, time: Millis) -> EntryHeader {

@@ -28,7 +28,7 @@ impl Core {
             leader.answer_all(|| Err(why.clone().into()));
         }
         self.take_wants();
-        for request in std::mem::take(&mut self.early) {
+        for (_, request) in std::mem::take(&mut self.early) {
             self.refuse_early(request, &why);
         }
         if self.awaits_begun {

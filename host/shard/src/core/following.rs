@@ -71,10 +71,19 @@ impl Core {
         for (told, cost) in waited {
             self.answer(told, cost, Err(undecided()));
         }
+        // A leader whose disk hangs leads on, and cannot begin.
+        let early = self.early.extract_if(.., |(at, _)| *at <= since).collect::<Vec<_>>();
+        for (_, request) in early {
+            self.refuse_early(request, &NothingStored::NotLeading { leader: None });
+        }
     }
 
     /// An entry of this replica's own was cut off here. Another member may have it, and lead one day: nobody knows.
     pub(super) fn forget_proposals(&mut self, entry: WrittenEntry) {
+        #[cfg(any(test, feature = "testing"))]
+        if crate::bugs::injected(crate::bugs::Lapse::ProposalForgotten) {
+            return std::mem::forget(entry);
+        }
         for proposal in entry.proposals() {
             self.answer(proposal.told, proposal.cost, Err(undecided()));
         }
@@ -96,7 +105,7 @@ impl Core {
                 self.commands.push_back(Command::AnswerReceive(waiter, answer));
             }
         }
-        for request in std::mem::take(&mut self.early) {
+        for (_, request) in std::mem::take(&mut self.early) {
             self.refuse_early(request, &why);
         }
         tracing::info!(leader = leader.map(|node| node.0), "this node leads no more");
@@ -125,5 +134,9 @@ impl Core {
 }
 
 fn undecided() -> NotDone {
+    #[cfg(any(test, feature = "testing"))]
+    if crate::bugs::injected(crate::bugs::Lapse::LeaderChangeAsFailure) {
+        return NothingStored::NotLeading { leader: None }.into();
+    }
     NotDone::Unknown("the group did not decide in time, or leads another way since".to_owned())
 }

@@ -59,7 +59,7 @@ impl Core {
         }
         self.propose(Proposal { records, told: Hearer::Start, cost: 0, claim: Claim::Reserve });
         self.write_batch();
-        for request in std::mem::take(&mut self.early) {
+        for (_, request) in std::mem::take(&mut self.early) {
             self.request(request, outside);
         }
     }

@@ -19,6 +19,8 @@ mod event;
 mod following;
 mod leading;
 mod marks;
+#[cfg(any(test, feature = "testing"))]
+mod mistaken;
 mod news;
 mod proposals;
 #[cfg(test)]
@@ -102,8 +104,8 @@ pub struct Core {
     replica: Option<Replica<LeaderEntry>>,
     /// What it says when it first leads.
     start: Option<Lead>,
-    /// What was asked before the first entry of the term that it leads is applied: it waits for that.
-    early: Vec<Request>,
+    /// What was asked before the first entry of the term that it leads is applied, and when: it waits for that.
+    early: Vec<(Instant, Request)>,
     /// Somebody waits for the start.
     awaits_begun: bool,
     log: LogStanding,
@@ -114,6 +116,8 @@ pub struct Core {
     applied: LogPosition,
     /// Time of the last entry: no later one has an earlier time.
     latest: Millis,
+    /// Time of the last entry that is applied. The state knows only of entries that hold records.
+    applied_time: Millis,
     now: Moment,
     /// Proposals for the next entry.
     batch: Vec<Proposal>,
@@ -165,6 +169,7 @@ impl Core {
             reserve,
             closed,
             applied,
+            applied_time: state.cluster().clock,
             latest: tail.last().map_or(Millis(0), |last| Millis(last.leader_time_ms)).max(state.cluster().clock),
             state,
             now,

@@ -55,6 +55,8 @@ impl Core {
     /// Why nothing can be written, if so.
     fn why_closed(&self) -> Option<NothingStored> {
         let leads = self.leader.is_some();
+        #[cfg(any(test, feature = "testing"))]
+        let leads = leads || self.slot_of_a_follower().is_some();
         self.closed.clone().or_else(|| (!leads).then(|| self.not_leading()))
     }
 
@@ -178,6 +180,10 @@ impl Core {
     fn tell_replica(&mut self, header: EntryHeader, begins: bool, end: LogPosition) {
         let Some(replica) = &mut self.replica else { return };
         let id = EntryId { index: header.index, term: header.term };
+        #[cfg(any(test, feature = "testing"))]
+        if replica.slot().is_err() && self.leader.is_none() && !begins {
+            return;
+        }
         if begins {
             replica.appended(id, end.0);
         } else {

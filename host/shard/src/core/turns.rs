@@ -16,7 +16,7 @@ impl Core {
             Request::Propose(_) | Request::ProposeIf(..) | Request::Receive(_) | Request::Lead(_)
                 if self.term_begins() =>
             {
-                self.early.push(request)
+                self.early.push((self.now.at, request))
             }
             Request::Propose(proposal) | Request::ProposeIf(_, proposal) if self.stopping => {
                 self.answer(proposal.told, proposal.cost, Err(NothingStored::Stopping.into()));
@@ -107,6 +107,10 @@ impl Core {
 
     /// Whether it writes its log.
     pub(super) fn writes(&self) -> bool {
+        #[cfg(any(test, feature = "testing"))]
+        if self.closed.is_none() && self.slot_of_a_follower().is_some() {
+            return true;
+        }
         self.closed.is_none() && self.leader.is_some() && self.slot().is_some()
     }
 

@@ -1,16 +1,25 @@
 //! What must hold, by the names of the semantics (chapter 13).
 //!
-//! While a run goes on, after each turn: one leader a term; committed logs are prefixes of one another (I7). At its end, when all
-//! is healed: one log, byte for byte, and one state (I7); no acknowledged message is missing (I1), none that was certainly not
-//! stored is there (I2), none is there twice; a transaction ended once, and everybody heard the same (I4); what was reported is
-//! true (I10); the register's history is linearizable; nothing acknowledged came back (I8).
+//! While a run goes on: one leader a term; committed logs are prefixes of one another (I7); what is committed is durable on a
+//! majority of disks (I1); nothing is handed out that is not committed (I3); each call is answered by a node that lives (I10); no
+//! message says of a replica what its disk may forget; each start finds what was durable and nothing that was cut off; no node
+//! closes, or does not start, though its disk did not fail; bytes that were handed out do not change.
+//!
+//! At its end, when all is healed: one log, byte for byte, and one state, which is what the log says (I7); what was reported of each
+//! call is true (I1, I2, I10); a transaction ended once, and everybody heard the same (I4); queues were leased in order (I5) and
+//! have no gaps (I6); no message had two living leases; nothing acknowledged came back (I8); the register's history is
+//! linearizable.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod content;
+mod leases;
 
-use vouch_broker::record::{Frame, Identity, Record};
+use std::collections::BTreeMap;
+
 use vouch_broker::state::Applied;
-use vouch_broker::{HalfPosition, QueueOffset, TransactionOutcome};
-use vouch_commitlog::LogReader;
+use vouch_broker::{HalfPosition, QueueOffset, State, TransactionOutcome};
+use vouch_commitlog::{LogPosition, LogReader};
+
+use content::Content;
 
 pub use crate::clients::{Call, Event, Heard};
 
@@ -25,14 +34,15 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// A replica says that this entry is committed.
+    /// A replica says that this entry is committed; whether it is the first to say so.
     ///
     /// # Errors
     /// Another one was.
-    pub fn entry(&mut self, node: u64, index: u64, term: u64, checksum: u32) -> Result<(), Wrong> {
+    pub fn entry(&mut self, node: u64, index: u64, term: u64, checksum: u32) -> Result<bool, Wrong> {
+        let first = !self.entries.contains_key(&index);
         let known = *self.entries.entry(index).or_insert((term, checksum));
         if known == (term, checksum) {
-            Ok(())
+            Ok(first)
         } else {
             Err(format!(
                 "I7: node {node} has entry {index} of term {term}, and one of term {} was committed there",
@@ -50,74 +60,74 @@ impl Committed {
         if leader == node { Ok(()) } else { Err(format!("nodes {leader} and {node} lead in term {term}")) }
     }
 
+    /// Index and term of the last entry of which anybody said that it is committed.
+    pub fn last(&self) -> (u64, u64) {
+        self.entries.last_key_value().map_or((0, 0), |(index, (term, _))| (*index, *term))
+    }
+
     /// How many terms had a leader.
     pub fn terms(&self) -> usize {
         self.leaders.len()
     }
 }
 
-/// What the log holds in the end.
-#[derive(Default)]
-struct Content {
-    /// How often each message id is there, halves included.
-    messages: BTreeMap<u64, u64>,
-}
-
-fn content(log: &LogReader) -> Result<Content, Wrong> {
-    let mut content = Content::default();
-    for entry in log.entries_from(log.start()) {
-        let entry = entry.map_err(|error| format!("the committed log cannot be read: {error}"))?;
-        let mut records: &[u8] = &entry.payload;
-        while !records.is_empty() {
-            let (frame, rest) = Frame::split(records).map_err(|error| error.to_string())?;
-            if let Record::Message(head) | Record::Half(head) =
-                Record::decode(&frame).map_err(|error| error.to_string())?
-            {
-                *content.messages.entry(head.identity.0).or_default() += 1;
-            }
-            records = rest;
-        }
-    }
-    Ok(content)
-}
-
-/// Checks the history of a run against the log that all have in the end.
+/// Checks the history of a run against the log that all have in the end, as far as that is committed. Gives the state that the log says.
 ///
 /// # Errors
 /// The first thing that does not hold.
-pub fn history(events: &[Event], log: &LogReader) -> Result<(), Wrong> {
-    let content = content(log)?;
-    messages(events, &content)?;
+pub fn history(events: &[Event], log: &LogReader, committed: LogPosition) -> Result<State, Wrong> {
+    let content = Content::of(log, committed)?;
+    honesty(events, &content)?;
+    messages(events)?;
     transactions(events)?;
     register(events)?;
-    deliveries(events)
+    deliveries(events)?;
+    leases(events, &content)?;
+    Ok(content.state)
 }
 
-/// I1, I2, I10: of each message id, what its sender heard is true.
-fn messages(events: &[Event], content: &Content) -> Result<(), Wrong> {
-    let mut heard: BTreeMap<u64, Vec<&Heard>> = BTreeMap::new();
+/// I1, I2, I10: what was heard of each call is true. What is done is in the log, once for each time that it was said to be; and of
+/// what was certainly not stored nothing is there.
+fn honesty(events: &[Event], content: &Content) -> Result<(), Wrong> {
+    #[derive(Default)]
+    struct Told {
+        done: u64,
+        perhaps: u64,
+    }
+    let mut told: BTreeMap<String, Told> = BTreeMap::new();
     for event in events {
-        if let Call::Send(id) | Call::Half(id) = event.call {
-            heard.entry(id).or_default().push(&event.heard);
+        let Some(key) = content::key(event) else { continue };
+        let told = told.entry(key).or_default();
+        match event.heard {
+            Heard::Done(_) => told.done += 1,
+            Heard::NothingStored => {}
+            _ => told.perhaps += 1,
         }
     }
-    for (id, heard) in heard {
-        let identity = Identity::of("producer", &format!("m{id}"));
-        let there = content.messages.get(&identity.0).copied().unwrap_or(0);
-        let done: BTreeSet<String> = heard
-            .iter()
-            .filter_map(|heard| if let Heard::Done(applied) = heard { Some(format!("{applied:?}")) } else { None })
-            .collect();
-        if !done.is_empty() && there == 0 {
-            let calls: Vec<_> =
-                events.iter().filter(|event| event.call == Call::Send(id) || event.call == Call::Half(id)).collect();
-            return Err(format!("I1: message m{id} was acknowledged and is not in the log: {calls:?}"));
+    for (key, Told { done, perhaps }) in told {
+        let there = content.times(&key);
+        if there < done {
+            return Err(format!("I1: {key} was done {done} times, it was said, and is in the log {there} times"));
         }
-        if done.len() > 1 {
-            return Err(format!("I10: message m{id} was acknowledged as {done:?}, which is more than one"));
+        if there > done + perhaps {
+            return Err(format!(
+                "I2: {key} is in the log {there} times, was done {done} times and perhaps {perhaps} times; otherwise nothing \
+                 was stored, it was said"
+            ));
         }
-        if heard.iter().all(|heard| matches!(heard, Heard::NothingStored)) && there > 0 {
-            return Err(format!("I2: of message m{id} nothing was stored, they said, and it is in the log"));
+    }
+    Ok(())
+}
+
+/// I10: everybody who sent a message, or sent it again, hears of the same place.
+fn messages(events: &[Event]) -> Result<(), Wrong> {
+    let mut places: BTreeMap<u64, &Applied> = BTreeMap::new();
+    for event in events {
+        if let (Call::Send(id) | Call::Half(id), Heard::Done(applied)) = (&event.call, &event.heard) {
+            let first = places.entry(*id).or_insert(applied);
+            if *first != applied {
+                return Err(format!("I10: message m{id} was acknowledged as {first:?} and as {applied:?}"));
+            }
         }
     }
     Ok(())
@@ -185,6 +195,19 @@ fn deliveries(events: &[Event]) -> Result<(), Wrong> {
                     "I8: message {offset:?} of queue {queue} was acknowledged and came again: {event:?}"
                 ));
             }
+        }
+    }
+    Ok(())
+}
+
+/// No message was handed out but by a lease that took effect, and so never to two whose leases live.
+fn leases(events: &[Event], content: &Content) -> Result<(), Wrong> {
+    for event in events {
+        let Heard::Messages(messages) = &event.heard else { continue };
+        if let Some(without) = messages.iter().find(|lease| !content.leases.took_effect(lease)) {
+            return Err(format!(
+                "a message was handed out that was leased to another, or not at all: {without:?} of {event:?}"
+            ));
         }
     }
     Ok(())

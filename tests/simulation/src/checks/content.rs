@@ -1,0 +1,111 @@
+//! What the log holds in the end: each record, how often, and the state that they say together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use vouch_broker::record::{Frame, Identity, Record};
+use vouch_broker::state::RecordAt;
+use vouch_broker::{Millis, QueueOffset, ResourceName, State};
+use vouch_commitlog::{LogPosition, LogReader};
+
+use super::leases::Leases;
+use super::{Call, Event, Wrong};
+
+/// What the log holds in the end.
+#[derive(Default)]
+pub(super) struct Content {
+    pub(super) state: State,
+    pub(super) leases: Leases,
+    /// How often each record of a client is there.
+    times: BTreeMap<String, u64>,
+}
+
+/// What a client asked for, as it is found in the log again; nothing for what asks for no record.
+pub(super) fn key(event: &Event) -> Option<String> {
+    Some(match &event.call {
+        Call::Send(id) | Call::Half(id) => message_key(Identity::of("producer", &format!("m{id}"))),
+        Call::End(transaction, outcome) => format!("end of {transaction:?} as {outcome:?}"),
+        Call::Put(expected) => put_key(*expected, Some(Duration::from_secs(3600 + event.asked))),
+        Call::Ack(queue, offset, generation) => format!("ack of {queue}, {offset:?}, {generation:?}"),
+        Call::Receive => return None,
+    })
+}
+
+fn message_key(identity: Identity) -> String {
+    format!("message {:x}", identity.0)
+}
+
+fn put_key(expected: Option<u64>, retention: Option<Duration>) -> String {
+    format!("register for {expected:?} with {retention:?}")
+}
+
+fn key_of(record: &Record) -> Option<String> {
+    Some(match record {
+        Record::Message(head) | Record::Half(head) => message_key(head.identity),
+        Record::End(end) => format!("end of {:?} as {:?}", end.transaction, end.outcome),
+        Record::TopicPut(put) => put_key(put.expected_revision, put.config.retention),
+        Record::Ack(ack) => format!("ack of {}, {:?}, {:?}", ack.queue, ack.offset, ack.generation),
+        _ => return None,
+    })
+}
+
+impl Content {
+    /// Reads all of it that is committed.
+    ///
+    /// # Errors
+    /// It cannot be read, or something in it is not as it must be.
+    pub(super) fn of(log: &LogReader, committed: LogPosition) -> Result<Self, Wrong> {
+        let mut content = Self::default();
+        let mut latest = Millis(0);
+        for entry in log.entries_from(log.start()) {
+            let entry = entry.map_err(|error| format!("the committed log cannot be read: {error}"))?;
+            if entry.end > committed {
+                break;
+            }
+            let time = Millis(entry.leader_time_ms);
+            if time < latest {
+                return Err(format!("entry {} has {time:?}, and one before it {latest:?}", entry.index));
+            }
+            latest = time;
+            let (mut records, mut position) =
+                (&entry.payload[..], vouch_storage::record_position(entry.payload_position));
+            while !records.is_empty() {
+                let (frame, rest) = Frame::split(records).map_err(|error| error.to_string())?;
+                let record = Record::decode(&frame).map_err(|error| error.to_string())?;
+                content.take(RecordAt { position, time }, &record)?;
+                position = position.plus(frame.record_len().into());
+                records = rest;
+            }
+        }
+        content.queues_have_no_gaps()?;
+        Ok(content)
+    }
+
+    fn take(&mut self, at: RecordAt, record: &Record) -> Result<(), Wrong> {
+        if let Some(key) = key_of(record) {
+            *self.times.entry(key).or_default() += 1;
+        }
+        let outcome = self.state.apply(at, record, &mut Vec::new());
+        if outcome.is_ok() { self.leases.applied(record, at.time) } else { Ok(()) }
+    }
+
+    /// I6: the offsets of a queue are those from 0 on, each of another message.
+    fn queues_have_no_gaps(&self) -> Result<(), Wrong> {
+        let Ok(topic) = self.state.topics().named(&ResourceName::plain("t")) else { return Ok(()) };
+        let mut places = BTreeSet::new();
+        for queue in 0..topic.config.queues {
+            for offset in 0..topic.end(queue).0 {
+                let entry = topic.entry(queue, QueueOffset(offset));
+                if !entry.is_some_and(|entry| places.insert(entry.position)) {
+                    return Err(format!("I6: queue {queue} has no message at {offset}, or one that is elsewhere, too"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How often something is there.
+    pub(super) fn times(&self, key: &str) -> u64 {
+        self.times.get(key).copied().unwrap_or(0)
+    }
+}

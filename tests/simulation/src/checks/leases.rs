@@ -1,0 +1,72 @@
+//! Who had which message, by the leases in the log alone and the times of their leaders.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vouch_broker::record::{Again, Lease, Record};
+use vouch_broker::{Generation, Millis, QueueOffset};
+
+use super::Wrong;
+
+type Place = (u32, QueueOffset);
+
+/// The leases of one group on one topic.
+#[derive(Default)]
+pub(super) struct Leases {
+    /// The first offset of each queue that was never looked at.
+    next: BTreeMap<u32, QueueOffset>,
+    /// Who has each message, and until when; none if it is done.
+    held: BTreeMap<Place, Option<(Generation, Millis)>>,
+    took_effect: BTreeSet<(Place, Generation)>,
+}
+
+impl Leases {
+    pub(super) fn took_effect(&self, (queue, offset, generation): &(u32, QueueOffset, Generation)) -> bool {
+        self.took_effect.contains(&((*queue, *offset), *generation))
+    }
+
+    /// A record that was not refused.
+    ///
+    /// # Errors
+    /// I5: messages were first leased in another order than that of their queue.
+    pub(super) fn applied(&mut self, record: &Record, time: Millis) -> Result<(), Wrong> {
+        match record {
+            Record::Lease(lease) => self.leased(lease, time)?,
+            Record::Ack(ack) => {
+                let held = self.held.entry((ack.queue, ack.offset)).or_default();
+                if held.is_some_and(|(generation, _)| generation == ack.generation) {
+                    *held = None;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn leased(&mut self, lease: &Lease, time: Millis) -> Result<(), Wrong> {
+        let until = Some((lease.generation, lease.deadline));
+        for range in &lease.fresh {
+            let next = self.next.entry(range.queue).or_insert(QueueOffset(0));
+            if range.from != *next {
+                return Err(format!(
+                    "I5: queue {} goes on at {next:?}, and is leased from {:?}",
+                    range.queue, range.from
+                ));
+            }
+            *next = range.to;
+            for offset in &range.leased {
+                self.held.insert((range.queue, *offset), until);
+                self.took_effect.insert(((range.queue, *offset), lease.generation));
+            }
+        }
+        for again in lease.again.iter().filter(|again| again.becomes == Again::Leased) {
+            let place = (again.queue, again.offset);
+            if let Some(Some((_, deadline))) = self.held.get(&place)
+                && *deadline <= time
+            {
+                self.held.insert(place, until);
+                self.took_effect.insert((place, lease.generation));
+            }
+        }
+        Ok(())
+    }
+}

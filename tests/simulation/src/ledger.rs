@@ -1,0 +1,84 @@
+//! What a machine's disk must hold, by what its log and its note said: each start is held against it.
+
+use vouch_commitlog::{Checkpoint, LogPosition};
+use vouch_consensus::Vote;
+
+/// The entries of a log, and how many of them a power cut must leave.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    entries: Vec<Checkpoint>,
+    /// What it was before a cut that may not have ended.
+    before_the_cut: Option<Vec<Checkpoint>>,
+    /// All before this position was said to be durable, by a node that is gone.
+    pub(crate) durable: LogPosition,
+    /// It was killed: what was written can still be read.
+    killed: bool,
+    saved: Vote,
+}
+
+impl Ledger {
+    pub(crate) fn appended(&mut self, entry: Checkpoint) {
+        self.entries.push(entry);
+    }
+
+    /// All behind this position is about to be cut off.
+    pub(crate) fn cut_begins(&mut self, to: LogPosition) {
+        self.before_the_cut = Some(self.entries.clone());
+        while self.entries.pop_if(|entry| entry.end > to).is_some() {}
+    }
+
+    pub(crate) fn cut_ended(&mut self) {
+        self.before_the_cut = None;
+    }
+
+    pub(crate) fn saved(&mut self, vote: Vote) {
+        self.saved = vote;
+    }
+
+    pub(crate) fn ends(&mut self, durable: LogPosition, killed: bool) {
+        (self.durable, self.killed) = (durable, killed);
+    }
+
+    /// The entry with this index.
+    pub(crate) fn entry(&self, index: u64) -> Option<&Checkpoint> {
+        let first = self.entries.first()?.index;
+        self.entries.get(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+
+    /// An entry somewhere near the end.
+    pub(crate) fn late_entry(&self, from_the_end: u64) -> Option<&Checkpoint> {
+        self.entries.iter().rev().nth(from_the_end as usize)
+    }
+
+    /// A start found these entries, and this vote; the log goes on with them.
+    ///
+    /// # Errors
+    /// Something is missing that was durable, or is there that was never written or was cut off.
+    pub(crate) fn found(&mut self, entries: Vec<Checkpoint>, noted: Vote) -> Result<(), String> {
+        let Self { saved, durable, killed, .. } = *self;
+        let vote_is_kept = noted.term > saved.term
+            || noted.term == saved.term && (noted.given_to == saved.given_to || saved.given_to.is_none());
+        if !vote_is_kept {
+            return Err(format!("{saved:?} was saved, and after a start it is {noted:?}"));
+        }
+        let end = entries.last().map_or(LogPosition(0), |last| last.end);
+        let all = |of: &Vec<Checkpoint>| of.last().map_or(LogPosition(0), |last| last.end);
+        let fits = |of: &Vec<Checkpoint>| {
+            let at_least = if killed { all(of) } else { durable.min(all(of)) };
+            of.starts_with(&entries) && end >= at_least
+        };
+        let first = self.entries.is_empty() && self.before_the_cut.is_none();
+        if !first && !fits(&self.entries) && !self.before_the_cut.as_ref().is_some_and(fits) {
+            let differs = entries.iter().zip(&self.entries).find(|(found, was)| found != was);
+            return Err(format!(
+                "a start found {} entries up to {end}, and of {} up to {} those before {durable} were durable (killed: {killed}); \
+                 they differ at {differs:?}",
+                entries.len(),
+                self.entries.len(),
+                all(&self.entries),
+            ));
+        }
+        *self = Self { entries, durable: end, saved: noted, ..Self::default() };
+        Ok(())
+    }
+}

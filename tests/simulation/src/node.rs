@@ -1,0 +1,296 @@
+//! A node that runs: a core, and all that it has on its machine. It carries out what the core wants as the shard's thread does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use vouch_commitlog::simulated::{SimDisk, Steps};
+use vouch_commitlog::{Appender, Checkpoint, Entry, EntrySpan, LogPosition, LogReader};
+use vouch_consensus::{GroupMessage, NodeId};
+use vouch_leader::testing::Around;
+use vouch_shard::core::{Command, Core, Event, Hearer, LeaderEntry, LogStanding, Moment, Request};
+use vouch_storage::{Committed, NotedCut, ReplicaFile};
+
+use crate::bugs::{Slip, slips};
+use crate::death::{Death, Step};
+use crate::ledger::Ledger;
+use crate::machine::identity;
+use crate::network::Frame;
+use crate::promises;
+use crate::trace::Trace;
+
+/// A log that is idle for so long gets a mark.
+const IDLE_MS: u64 = 100;
+/// So many entries are held by somebody who read them.
+const HELD: usize = 6;
+
+/// What the log told since it was last asked.
+#[derive(Default)]
+pub(crate) struct News {
+    pub(crate) durable: Option<LogPosition>,
+    pub(crate) failed: Option<String>,
+}
+
+/// What a machine sends, and what else came of a turn.
+pub(crate) struct Outside<'a> {
+    pub(crate) sent: &'a mut Vec<Frame>,
+    pub(crate) ledger: &'a mut Ledger,
+    pub(crate) disk: &'a SimDisk,
+    pub(crate) trace: &'a mut Trace,
+}
+
+/// A node that runs.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) core: Core,
+    pub(crate) appender: Appender,
+    pub(crate) reader: LogReader,
+    pub(crate) steps: Steps,
+    pub(crate) file: ReplicaFile,
+    pub(crate) around: Around,
+    pub(crate) news: Arc<Mutex<News>>,
+    pub(crate) base: Checkpoint,
+    pub(crate) commit: Committed,
+    pub(crate) noted_at: u64,
+    /// When it appended last.
+    pub(crate) appended_at: u64,
+    pub(crate) now: u64,
+    pub(crate) incarnation: u64,
+    /// The highest incarnation of others that it heard of.
+    pub(crate) heard: BTreeMap<NodeId, u64>,
+    /// Whether syncs that are under way end before a cut, or are forgotten by it.
+    pub(crate) waits_for_syncs: bool,
+    /// No fault of its disk can be why it closes.
+    pub(crate) is_sound: bool,
+    /// When it dies, and how.
+    pub(crate) dies: Option<Death>,
+    /// It died, when so much had happened to its disk.
+    pub(crate) died: Option<usize>,
+    /// Entries that somebody reads.
+    pub(crate) held: VecDeque<Entry>,
+    /// Why it takes nothing any more.
+    pub(crate) failed: Option<String>,
+    /// When it has something to do by the clock.
+    pub(crate) wake: u64,
+    /// What was committed since this was last asked.
+    pub(crate) newly: Vec<(u64, u64, u32)>,
+}
+
+/// How a log stands that was appended to so long ago.
+pub(crate) fn standing(appender: &Appender, idle_ms: Option<u64>) -> LogStanding {
+    let due_in = |idle: u64| Duration::from_millis(IDLE_MS.saturating_sub(idle));
+    LogStanding {
+        appended: appender.appended(),
+        durable: appender.durable(),
+        covered: appender.is_covered(),
+        // A group that is not durable waits for its disk.
+        mark_due_in: idle_ms
+            .filter(|_| !appender.is_covered() && appender.durable() == appender.appended())
+            .map(due_in),
+        short: appender.short_of_space().and_then(|left| Some((appender.shortage()?, left))),
+        failed: appender.poisoned().is_some(),
+    }
+}
+
+impl Node {
+    fn standing(&self) -> LogStanding {
+        standing(&self.appender, Some(self.now - self.appended_at))
+    }
+
+    pub(crate) fn begin(&mut self, moment: Moment, now: u64) {
+        self.now = now;
+        self.core.begin_turn(moment, self.standing());
+    }
+
+    pub(crate) fn tell(&mut self, event: Event, outside: &mut Outside<'_>) {
+        if self.died.is_none() {
+            self.core.step(event, &self.around);
+            self.carry_out(outside);
+        }
+    }
+
+    pub(crate) fn hear_the_log(&mut self, News { durable, failed }: News, outside: &mut Outside<'_>) {
+        if let Some(to) = durable {
+            // A report of before a cut speaks of bytes that are gone; the log itself knows.
+            let believed = slips(Slip::ReportOfBeforeTheCut) || slips(Slip::SyncOfAnEarlierLife);
+            self.tell(Event::Durable(if believed { to } else { to.min(self.appender.durable()) }), outside);
+        }
+        if let Some(why) = failed {
+            self.tell(Event::Failed(why), outside);
+        }
+    }
+
+    pub(crate) fn hear(&mut self, frame: Frame, outside: &mut Outside<'_>) {
+        let Frame { message, entries, from, to } = frame;
+        let known = self.heard.entry(message.from).or_default();
+        // From an earlier life of either end: nobody answers for it any more.
+        if from < *known || to != 0 && to != self.incarnation {
+            return;
+        }
+        *known = from;
+        let decoded = entries.into_iter().map(|bytes| EntrySpan::decode(bytes, &identity()).map(LeaderEntry));
+        let Ok(bodies) = decoded.collect::<Result<Vec<_>, _>>() else {
+            return outside.trace.line(format!("{} drops a damaged frame", message.to));
+        };
+        self.tell(Event::Request(Request::Message(message, bodies)), outside);
+    }
+
+    fn carry_out(&mut self, outside: &mut Outside<'_>) {
+        while self.died.is_none()
+            && let Some(command) = self.core.next_command()
+        {
+            let step = Step::of(&command);
+            let before = outside.disk.events();
+            self.do_it(command, outside);
+            if self.dies.as_mut().is_some_and(|death| death.comes(step)) {
+                let now = outside.disk.events();
+                // A cut takes long: it dies somewhere in it.
+                let events =
+                    if step == Some(Step::Cut) { before + (self.now as usize % (now - before + 1)) } else { now };
+                self.died = Some(events);
+            }
+        }
+    }
+
+    fn do_it(&mut self, command: Command, outside: &mut Outside<'_>) {
+        match command {
+            Command::SaveVote(vote) => {
+                outside.trace.line(format!("{} votes {vote:?}", self.id));
+                let saved = self.file.term_and_vote(vote.term, vote.given_to).map_err(|error| error.to_string());
+                if saved.is_ok() {
+                    outside.ledger.saved(vote);
+                }
+                self.must(saved);
+            }
+            Command::Cut { span, last } => {
+                outside.trace.line(format!("{} cuts behind {last:?}", self.id));
+                let cut = self.cut(span, outside.ledger);
+                self.must(cut);
+            }
+            Command::AppendSpan(span) => {
+                let appended = self.appender.append_span(&span).map_err(|error| error.to_string());
+                if let Ok(appended) = &appended {
+                    self.note_appended(appended.checkpoint, outside);
+                }
+                self.must(appended.map(drop));
+            }
+            Command::Send(message, places) => self.send(message, &places, outside),
+            Command::Append(entry) => {
+                let parts: Vec<&[u8]> = entry.proposals.iter().map(|proposal| &proposal.records[..]).collect();
+                let appended = self.appender.append(entry.header, &parts);
+                if let Ok(appended) = &appended {
+                    self.note_appended(appended.checkpoint, outside);
+                }
+                self.core.log_stands(self.standing());
+                self.core.step(Event::Appended(entry, appended), &self.around);
+            }
+            Command::Answer { told: Hearer::Caller(reply), answer, .. } => reply.send(answer),
+            Command::AnswerReceive(waiter, answer) => {
+                let early = promises::delivered_early(&answer, self.commit.position);
+                early.into_iter().for_each(|wrong| outside.trace.wrong(wrong));
+                if let Err(batch) = waiter.answer(answer) {
+                    self.core.step(Event::NotTaken(batch), &self.around);
+                }
+            }
+            Command::Applied(commit) => self.committed(commit),
+            Command::Close(why) => {
+                outside.trace.line(format!("{} closes: {why}", self.id));
+                if self.is_sound {
+                    outside.trace.wrong(format!("node {} closes though nothing failed: {why}", self.id));
+                }
+                self.failed = Some(why.to_string());
+            }
+            Command::Done(tell) => tell(),
+            _ => {}
+        }
+    }
+
+    fn note_appended(&mut self, entry: Checkpoint, outside: &mut Outside<'_>) {
+        outside.ledger.appended(entry);
+        self.appended_at = self.now;
+    }
+
+    fn send(&mut self, message: GroupMessage, places: &[(LogPosition, LogPosition)], outside: &mut Outside<'_>) {
+        let broken = promises::broken_by(&message, self.file.note(), outside.ledger, self.appender.durable());
+        broken.into_iter().for_each(|wrong| outside.trace.wrong(wrong));
+        let spans = places.iter().map(|(from, to)| self.reader.span(*from, *to).map(|span| span.encode()));
+        let Ok(entries) = spans.collect::<Result<Vec<Bytes>, _>>() else { return };
+        let to = self.heard.get(&message.to).copied().unwrap_or(0);
+        outside.sent.push(Frame { message, entries, from: self.incarnation, to });
+    }
+
+    fn must(&mut self, done: Result<(), String>) {
+        self.core.log_stands(self.standing());
+        if let Err(why) = done {
+            self.core.step(Event::Failed(why), &self.around);
+        }
+    }
+
+    fn cut(&mut self, span: Option<(LogPosition, LogPosition)>, ledger: &mut Ledger) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let last = match span {
+            Some((from, to)) => self.reader.span(from, to).map_err(|error| text(&error))?.checkpoint(),
+            None => self.base,
+        };
+        let cut = NotedCut { to: last.end, end: self.appender.appended() };
+        ledger.cut_begins(cut.to);
+        self.file.cut_begins(cut).map_err(|error| text(&error))?;
+        if self.waits_for_syncs {
+            self.steps.settle(&self.appender);
+        }
+        self.appender.cut(&last).map_err(|error| text(&error))?;
+        self.file.cut_ended().map_err(|error| text(&error))?;
+        if self.dies.is_none() {
+            ledger.cut_ended();
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, commit: Committed) {
+        let from = self.commit.position;
+        self.appender.settle(commit.position);
+        for header in self.reader.headers_from(from) {
+            match header {
+                Ok(header) if header.index <= commit.index => {
+                    self.newly.push((header.index, header.term, header.checksum));
+                }
+                _ => break,
+            }
+        }
+        self.commit = commit;
+    }
+
+    pub(crate) fn keep_note(&mut self, now: u64, outside: &mut Outside<'_>) {
+        let durable = self.appender.durable();
+        if self.failed.is_some() || self.died.is_some() || now < self.noted_at + 100 {
+            return;
+        }
+        self.noted_at = now;
+        let noted = self.file.note();
+        if durable > noted.durable || self.commit.index > noted.commit.index {
+            let (durable, commit) = (durable.max(noted.durable), self.commit);
+            if let Err(error) = self.file.durable(durable, commit) {
+                self.tell(Event::Failed(error.to_string()), outside);
+            }
+        }
+    }
+
+    /// Somebody reads an entry that is there, or may be cut off one day, and holds it for a while.
+    pub(crate) fn read_something(&mut self, at: u64, outside: &Outside<'_>) {
+        let Some(entry) = outside.ledger.late_entry(at) else { return };
+        let read = self.reader.entry_at(entry.position);
+        self.held.extend(read.ok());
+        if self.held.len() > HELD {
+            self.held.pop_front();
+        }
+    }
+
+    pub(crate) fn commit(&self) -> Committed {
+        self.commit
+    }
+
+    pub(crate) fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+}

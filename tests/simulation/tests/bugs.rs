@@ -1,0 +1,66 @@
+//! Mistakes that are made on purpose: the simulator finds each. The seeds that found them are replayed; with
+//! `VOUCH_SIMULATION_BUGS=1` each is searched for anew, and a table is printed.
+
+use std::time::{Duration, Instant};
+
+use vouch_simulation::bugs::ALL;
+use vouch_simulation::{Failure, Injected, Plan, run};
+
+/// A bug must be found within this long, on one core.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// By which seed each was found first.
+const FOUND: &[(&str, u64)] = &[];
+
+/// Short runs and long ones, of three voters and of five.
+fn plan(seed: u64, bug: Option<Injected>) -> Plan {
+    let nodes = if seed.is_multiple_of(4) { 5 } else { 3 };
+    let faults_ms = [4_000, 8_000, 15_000][(seed % 3) as usize];
+    Plan { seed, nodes, faults_ms, clients: 6, bug }
+}
+
+fn search(bug: Injected) -> Option<(u64, Duration, Box<Failure>)> {
+    let began = Instant::now();
+    for seed in 1.. {
+        if began.elapsed() > WITHIN {
+            return None;
+        }
+        if let Err(failure) = run(plan(seed, Some(bug))) {
+            return Some((seed, began.elapsed(), failure));
+        }
+    }
+    None
+}
+
+#[test]
+fn each_bug_is_found_by_the_seed_that_found_it() {
+    for (name, seed) in FOUND {
+        let (_, bug) = ALL.iter().find(|(known, _)| known == name).expect("a bug of the list");
+        let failure = run(plan(*seed, Some(*bug))).expect_err(name);
+        println!("{name}: {}", failure.wrong);
+        // And it is the bug that is found.
+        run(plan(*seed, None)).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+#[test]
+fn each_bug_is_found_anew() {
+    if std::env::var_os("VOUCH_SIMULATION_BUGS").is_none() {
+        return;
+    }
+    let only = std::env::var("VOUCH_SIMULATION_BUG").ok();
+    let mut missed = Vec::new();
+    println!("| bug | seed | virtual time | wall time | what was found |\n|---|---|---|---|---|");
+    for (name, bug) in ALL.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str()))) {
+        match search(*bug) {
+            Some((seed, wall, failure)) => println!(
+                "| {name} | {seed} | {:.1} s | {:.1} s | {} |",
+                failure.virtual_ms as f64 / 1000.0,
+                wall.as_secs_f64(),
+                failure.wrong.lines().next().unwrap_or_default()
+            ),
+            None => missed.push(name),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {WITHIN:?}: {missed:?}");
+}
