@@ -1,5 +1,6 @@
 //! A core on a log that is a list, at a time that a test sets.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,13 @@ use vouch_broker::{
     TopicId,
 };
 use vouch_commitlog::{AppendError, Appended, Checkpoint, EntryKind, LogPosition, Operation, PoisonReport, Shortage};
-use vouch_consensus::{EntryId, Vote};
+use vouch_consensus::{EntryId, GroupMembers, GroupMessage, GroupPace, NodeId, Replica, ReplicaBeginning, Said, Vote};
 use vouch_leader::testing::{Around, ReceiveCaller};
 use vouch_leader::{Leader, Poll};
 
 use crate::core::{
-    Claim, ClockSays, Command, Core, CoreBeginning, EntryToAppend, Event, Hearer, LogStanding, Moment, Proposal,
-    Request,
+    Claim, ClockSays, Command, Core, CoreBeginning, EntryToAppend, Event, Hearer, LeaderEntry, LogStanding, Moment,
+    Proposal, Request,
 };
 use crate::group::behind;
 use crate::leadership::Lead;
@@ -63,6 +64,7 @@ pub(super) struct Bench {
     pub(super) closed: Option<NothingStored>,
     /// The highest position that it called applied.
     pub(super) applied: u64,
+    sent: Vec<GroupMessage>,
 }
 
 impl Bench {
@@ -71,6 +73,41 @@ impl Bench {
         let mut bench = Self::before(Some(why.clone()));
         bench.closed = Some(why);
         bench
+    }
+
+    /// Node 1 of three, which follows nobody yet.
+    pub(super) fn member() -> Self {
+        let mut bench = Self::before(None);
+        let members = GroupMembers::voters([1, 2, 3].map(NodeId));
+        let replica = Replica::new(ReplicaBeginning {
+            node: NodeId(1),
+            members,
+            vote: Vote::default(),
+            applied: 0,
+            commit: 0,
+            before: EntryId::default(),
+            before_end: 0,
+            entries: VecDeque::new(),
+            pace: GroupPace { election: 20, heartbeat: 4 },
+            draw: Box::new(|_| 0),
+        });
+        bench.core.replica = Some(replica.unwrap());
+        let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
+        bench.core.begin_turn(bench.now(), standing(&bench.log));
+        bench.tell(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }));
+        bench.carry_out();
+        bench
+    }
+
+    /// Another member says this in a turn, with these entries.
+    pub(super) fn say(&mut self, from: u64, term: u64, body: Said, entries: Vec<LeaderEntry>) {
+        let message = GroupMessage { from: NodeId(from), to: NodeId(1), term, body };
+        self.turn(vec![Request::Message(message, entries)]);
+    }
+
+    /// What it has sent since this was last asked.
+    pub(super) fn take_sent(&mut self) -> Vec<GroupMessage> {
+        std::mem::take(&mut self.sent)
     }
 
     /// A core that leads and whose start is durable.
@@ -102,6 +139,7 @@ impl Bench {
             trace: Vec::new(),
             closed: None,
             applied: 0,
+            sent: Vec::new(),
         }
     }
 
@@ -231,6 +269,9 @@ impl Bench {
                     assert!(to.position.0 <= self.log.durable, "what is not durable is not applied");
                     self.applied = to.position.0;
                 }
+                Command::Send(message, _) => self.sent.push(message),
+                Command::AppendSpan(span) => self.log.end = span.end().0,
+                Command::Cut { span, .. } => self.log.end = span.map_or(0, |(_, to)| to.0),
                 Command::Done(tell) => tell(),
                 Command::Close(why) => self.closed = Some(why),
                 _ => {}
@@ -362,7 +403,9 @@ fn told(command: &Command) -> String {
         Command::Answer { cost, answer, .. } => format!("answer {cost} {answer:?}"),
         Command::AnswerReceive(_, answer) => format!("answer a receive {answer:?}"),
         Command::Applied(to) => format!("applied {to:?}"),
-        Command::Cut { .. } | Command::AppendSpan(_) | Command::Send(..) => unreachable!("a group of one"),
+        Command::Cut { last, .. } => format!("cut behind {last:?}"),
+        Command::AppendSpan(span) => format!("append entry {} of term {}", span.index(), span.term()),
+        Command::Send(message, _) => format!("send {message:?}"),
         Command::DirectoryChanged => "directory changed".to_owned(),
         Command::ChecksChanged => "checks changed".to_owned(),
         Command::FollowClock(time) => format!("follow {time:?}"),

@@ -3,6 +3,8 @@
 mod bench;
 mod conditions;
 mod ends;
+mod following;
+mod group;
 mod leaders;
 mod runs;
 mod time;
