@@ -16,6 +16,10 @@ pub enum Lapse {
     LeaderChangeAsFailure,
     /// What a replica had proposed is forgotten when its entry is cut off: nobody is told.
     ProposalForgotten,
+    /// Whoever asks a leader that cannot begin waits for as long as that leads.
+    EarlyWaitForEver,
+    /// A cut forgets the times of entries that are applied and hold no records.
+    TimesOfMarksForgotten,
     /// What is applied has the time of whoever applies it.
     ApplyReadsClock,
 }

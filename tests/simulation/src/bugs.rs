@@ -68,7 +68,8 @@ pub const ALL: &[(&str, Injected)] = &[
     ("a sync completion of an earlier incarnation", Injected::Machine(Slip::SyncOfAnEarlierLife)),
     ("mapped bytes handed out above the commit position", Injected::Log(&log::UNSETTLED_BYTES_SHARED)),
     ("a segment prepared anew at start", Injected::Log(&log::PREPARED_ANEW)),
-    ("the torn tail's cut not synced", Injected::Log(&log::CUT_NOT_SYNCED)),
+    ("who asks a leader that cannot begin waits for ever", Injected::Shard(Lapse::EarlyWaitForEver)),
+    ("a cut that forgets the times of marks", Injected::Shard(Lapse::TimesOfMarksForgotten)),
     ("a segment used before its name is durable", Injected::Log(&log::DIRECTORY_NOT_SYNCED)),
     ("a note written over the one before", Injected::Log(&log::NOTE_IN_ONE_SLOT)),
 ];

@@ -35,6 +35,10 @@ impl Ledger {
         self.saved = vote;
     }
 
+    pub(crate) fn vote(&self) -> Vote {
+        self.saved
+    }
+
     pub(crate) fn ends(&mut self, durable: LogPosition, killed: bool) {
         (self.durable, self.killed) = (durable, killed);
     }

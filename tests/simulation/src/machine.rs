@@ -146,9 +146,6 @@ impl Machine {
         let around = Around::default();
         // Generations of different lives differ, as those of clocks do.
         around.generation.set((BEGIN + now) << 20 | self.id.0 << 16);
-        if slips(Slip::SyncOfAnEarlierLife) {
-            news.lock().unwrap().durable = self.late_report.take();
-        }
         let mut node = Node {
             id: self.id,
             core,
@@ -170,6 +167,7 @@ impl Machine {
             dies: None,
             died: None,
             held: VecDeque::new(),
+            in_hands: Vec::new(),
             failed: None,
             wake: now,
             newly: Vec::new(),
@@ -242,20 +240,30 @@ impl Machine {
         sent: &mut Vec<Frame>,
         trace: &mut Trace,
     ) {
-        let (moment, late) = (self.moment(now), self.rng.chance(2));
+        let (moment, when) = (self.moment(now), self.rng.below(4));
+        let late_report = self.late_report.filter(|_| slips(Slip::SyncOfAnEarlierLife) && self.rng.chance(8));
         let Self { node, ledger, disk, .. } = self;
         let Some(node) = node else { return };
         let outside = &mut Outside { sent, ledger, disk, trace };
         node.is_sound = !self.tampered;
+        let (durable, end) = (node.appender.durable(), node.appender.appended());
+        if durable > end {
+            outside.trace.wrong(format!("the log of node {} ends at {end}, and is durable up to {durable}", node.id));
+        }
         node.begin(moment, now);
-        let news = std::mem::take(&mut *node.news.lock().unwrap());
-        // What the log told may be looked at before or behind what others said.
-        let (early, late) = if late { (News::default(), news) } else { (news, News::default()) };
-        node.hear_the_log(early, outside);
+        let mut news = std::mem::take(&mut *node.news.lock().unwrap());
+        news.durable = news.durable.or(late_report);
+        node.in_hands.push(news);
+        // What the log told may be looked at before or behind what others said, or in a later turn.
+        if when == 0 {
+            node.hear_the_log(outside);
+        }
         for frame in frames {
             node.hear(frame, outside);
         }
-        node.hear_the_log(late, outside);
+        if when == 1 || when == 2 {
+            node.hear_the_log(outside);
+        }
         for request in requests {
             node.tell(Event::Request(request), outside);
         }
@@ -296,7 +304,7 @@ impl Machine {
     pub(crate) fn has_news(&self) -> bool {
         self.node.as_ref().is_some_and(|node| {
             let news = node.news.lock().unwrap();
-            news.durable.is_some() || news.failed.is_some()
+            news.durable.is_some() || news.failed.is_some() || !node.in_hands.is_empty()
         })
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Node {
     pub(crate) dies: Option<Death>,
     /// It died, when so much had happened to its disk.
     pub(crate) died: Option<usize>,
+    /// What the log told, and was not looked at.
+    pub(crate) in_hands: Vec<News>,
     /// Entries that somebody reads.
     pub(crate) held: VecDeque<Entry>,
     /// Why it takes nothing any more.
@@ -110,14 +112,16 @@ impl Node {
         }
     }
 
-    pub(crate) fn hear_the_log(&mut self, News { durable, failed }: News, outside: &mut Outside<'_>) {
-        if let Some(to) = durable {
-            // A report of before a cut speaks of bytes that are gone; the log itself knows.
-            let believed = slips(Slip::ReportOfBeforeTheCut) || slips(Slip::SyncOfAnEarlierLife);
-            self.tell(Event::Durable(if believed { to } else { to.min(self.appender.durable()) }), outside);
-        }
-        if let Some(why) = failed {
-            self.tell(Event::Failed(why), outside);
+    pub(crate) fn hear_the_log(&mut self, outside: &mut Outside<'_>) {
+        for News { durable, failed } in std::mem::take(&mut self.in_hands) {
+            if let Some(to) = durable {
+                // A report of before a cut speaks of bytes that are gone; the log itself knows.
+                let believed = slips(Slip::ReportOfBeforeTheCut) || slips(Slip::SyncOfAnEarlierLife);
+                self.tell(Event::Durable(if believed { to } else { to.min(self.appender.durable()) }), outside);
+            }
+            if let Some(why) = failed {
+                self.tell(Event::Failed(why), outside);
+            }
         }
     }
 
@@ -141,14 +145,17 @@ impl Node {
             && let Some(command) = self.core.next_command()
         {
             let step = Step::of(&command);
-            let before = outside.disk.events();
+            let (before, voted) = (outside.disk.events(), outside.ledger.vote());
             self.do_it(command, outside);
             if self.dies.as_mut().is_some_and(|death| death.comes(step)) {
                 let now = outside.disk.events();
-                // A cut takes long: it dies somewhere in it.
-                let events =
-                    if step == Some(Step::Cut) { before + (self.now as usize % (now - before + 1)) } else { now };
-                self.died = Some(events);
+                // A cut takes long, and a note is written in two steps: it dies somewhere in it.
+                let within = matches!(step, Some(Step::Cut | Step::Vote));
+                let died = if within { before + (self.now as usize % (now - before + 1)) } else { now };
+                if died < now {
+                    outside.ledger.saved(voted);
+                }
+                self.died = Some(died);
             }
         }
     }
@@ -207,6 +214,12 @@ impl Node {
     }
 
     fn note_appended(&mut self, entry: Checkpoint, outside: &mut Outside<'_>) {
+        let saved = self.file.note().term;
+        if entry.term > saved {
+            outside
+                .trace
+                .wrong(format!("node {} takes an entry of term {}, and has saved {saved}", self.id, entry.term));
+        }
         outside.ledger.appended(entry);
         self.appended_at = self.now;
     }

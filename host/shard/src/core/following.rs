@@ -71,6 +71,10 @@ impl Core {
         for (told, cost) in waited {
             self.answer(told, cost, Err(undecided()));
         }
+        #[cfg(any(test, feature = "testing"))]
+        if crate::bugs::injected(crate::bugs::Lapse::EarlyWaitForEver) {
+            return;
+        }
         // A leader whose disk hangs leads on, and cannot begin.
         let early = self.early.extract_if(.., |(at, _)| *at <= since).collect::<Vec<_>>();
         for (_, request) in early {

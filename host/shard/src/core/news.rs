@@ -136,26 +136,12 @@ impl News {
     fn tell_administration(&mut self, state: &State, record: &Record, applied: &Applied, now: Instant) {
         let created = matches!(applied, Applied::Set { created: true, .. });
         let what = |new: &'static str, old: &'static str| if created { new } else { old };
-        let is_event = matches!(
-            record,
-            Record::TopicPut(_)
-                | Record::TopicDelete(_)
-                | Record::TopicForced(_)
-                | Record::GroupPut(_)
-                | Record::GroupDelete(_)
-                | Record::PluginPublish(_)
-                | Record::TagDelete(_)
-                | Record::PluginDelete(_)
-                | Record::BindingPut(_)
-                | Record::BindingDelete(_)
-        );
-        if !is_event || !self.administration.may_tell(now) {
-            return;
-        }
-        match record {
-            Record::TopicPut(put) => tracing::info!(topic = %put.name, "{}", what("topic created", "topic changed")),
-            Record::TopicDelete(delete) => tracing::info!(topic = %delete.name, "topic deleted"),
-            Record::TopicForced(forced) => {
+        let line: Box<dyn FnOnce() + '_> = match record {
+            Record::TopicPut(put) => {
+                Box::new(move || tracing::info!(topic = %put.name, "{}", what("topic created", "topic changed")))
+            }
+            Record::TopicDelete(delete) => Box::new(|| tracing::info!(topic = %delete.name, "topic deleted")),
+            Record::TopicForced(forced) => Box::new(|| {
                 let (by, reason) = (&forced.by, &forced.reason);
                 tracing::warn!(topic = %forced.name, by, reason, "topic deleted by force, with what was in it");
                 if let Some((binding, _)) = state.plugins().binding_of_topic(&forced.name) {
@@ -164,23 +150,29 @@ impl News {
                         "the binding names a topic that is gone, and settles nothing there; delete it, or set it without the topic"
                     );
                 }
+            }),
+            Record::GroupPut(put) => {
+                Box::new(move || tracing::info!(group = %put.name, "{}", what("group created", "group changed")))
             }
-            Record::GroupPut(put) => tracing::info!(group = %put.name, "{}", what("group created", "group changed")),
-            Record::GroupDelete(delete) => tracing::info!(group = %delete.name, "group deleted"),
-            Record::PluginPublish(publish) => {
+            Record::GroupDelete(delete) => Box::new(|| tracing::info!(group = %delete.name, "group deleted")),
+            Record::PluginPublish(publish) => Box::new(|| {
                 let digest = Digest(publish.digest);
                 tracing::info!(plugin = publish.name, tag = publish.tag, %digest, "plugin uploaded");
-            }
+            }),
             Record::TagDelete(delete) => {
-                tracing::info!(plugin = delete.name, tag = delete.tag, "tag of a plugin deleted")
+                Box::new(|| tracing::info!(plugin = delete.name, tag = delete.tag, "tag of a plugin deleted"))
             }
-            Record::PluginDelete(delete) => tracing::info!(plugin = delete.name, "plugin deleted"),
-            Record::BindingPut(put) => {
+            Record::PluginDelete(delete) => Box::new(|| tracing::info!(plugin = delete.name, "plugin deleted")),
+            Record::BindingPut(put) => Box::new(move || {
                 let digest = Digest(put.digest);
                 tracing::info!(binding = put.name, %digest, "{}", what("binding set", "binding set again"));
-            }
-            Record::BindingDelete(delete) => tracing::info!(binding = delete.name, "binding deleted"),
-            _ => {}
+            }),
+            Record::BindingDelete(delete) => Box::new(|| tracing::info!(binding = delete.name, "binding deleted")),
+            // No event: what else there is happens all the time, or says nothing to an operator.
+            _ => return,
+        };
+        if self.administration.may_tell(now) {
+            line();
         }
     }
 
