@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use vouch_broker::ShardId;
 use vouch_broker::record::{Frame, Record, decode_stored};
 use vouch_commitlog::{DumpError, Entry, EntryKind, LogFolder, LogPosition, Verification};
-use vouch_storage::{Known, ShardFolder, StoredCopies, verify_snapshots};
+use vouch_storage::{Known, ShardFolder, StoredCopies, newest_bound, verify_snapshots};
 
 use crate::config::DATA_DIR;
 use crate::damage;
 use crate::escape;
 use crate::failure::ProblemAnswer;
 use crate::http::HttpArgs;
-use crate::log_damage;
+use crate::log_damage::Looked;
 use crate::log_pieces::{describe, file_name, hex, range_json, segment_json};
 use crate::output::{self, TextTable};
 
@@ -40,6 +40,7 @@ Examples:
   vouch log verify
   vouch log verify --data-dir /var/lib/vouch --json
 
+That messages are missing which are not past their retention, because the log's first segments were removed, is damage, too. \
 Snapshots and their parts lie in the folder twice: a copy that is damaged is repairable where the other one is \
 whole, or where an older snapshot and the log say the same, and lost otherwise. A start repairs copies, and the \
 scrubber of a running node.
@@ -174,7 +175,7 @@ fn inspect(args: &FolderArgs) -> anyhow::Result<()> {
 /// Reads every byte of the log and of the snapshots, and says whether a start would serve all of it.
 ///
 /// # Errors
-/// Anything is damaged: [`log_damage::found`]. Or something cannot be read.
+/// Anything is damaged, or missing: [`Looked::failure`]. Or something cannot be read.
 fn verify(args: &FolderArgs) -> anyhow::Result<()> {
     let folder = open(args)?;
     let bar = progress_bar();
@@ -188,12 +189,15 @@ fn verify(args: &FolderArgs) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let verification = verification?;
     let copies = verify_snapshots(&args.data_dir, verification.start, &mut |_| ()).with_context(unreadable)?;
-    if !verification.is_sound() || !copies.damage.is_empty() {
-        return Err(log_damage::found(&verification, &copies));
+    let newest = newest_bound(&args.data_dir).with_context(unreadable)?;
+    let looked = Looked { verification, copies, newest };
+    if !looked.is_sound() {
+        return Err(looked.failure());
     }
     if args.json {
-        return Ok(output::json(&log_damage::json(&verification, &copies))?);
+        return Ok(output::json(&looked.json())?);
     }
+    let Looked { verification, copies, .. } = looked;
     let Verification { entries, start, end, durable, tail, .. } = &verification;
     output::line(format_args!("sound: {entries} entries at positions {start} to {end}, durable up to {durable}"))?;
     if let Some(tail) = tail {

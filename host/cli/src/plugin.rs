@@ -51,11 +51,15 @@ Example:
         #[command(flatten)]
         http: HttpArgs,
     },
-    /// Show a plugin: its tags and components, what they import and export.
-    #[command(after_help = "Example:\n  vouch plugin show order-checkback")]
+    /// Show a plugin: its tags and components, what they import and export; or one component, and since when a tag names it.
+    #[command(after_help = "\
+Examples:
+  vouch plugin show order-checkback
+  vouch plugin show order-checkback:1.0")]
     Show {
-        #[arg(value_name = "NAME")]
-        name: String,
+        /// NAME, or NAME:TAG.
+        #[arg(value_name = "NAME[:TAG]")]
+        reference: String,
         #[command(flatten)]
         http: HttpArgs,
     },
@@ -123,22 +127,29 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
     match command {
         PluginCommand::Push { reference, file, replace, http } => push(&reference, &file, replace, &http),
         PluginCommand::List { page, http } => list(&page, &http),
-        PluginCommand::Show { name, http } => show(&name, &http),
+        PluginCommand::Show { reference, http } => show(&reference, &http),
         PluginCommand::Tag { source, tag, replace, http } => retag(&source, &tag, replace, &http),
         PluginCommand::Logs(args) => logs(&args),
         PluginCommand::Delete { reference, http } => delete(&reference, &http),
     }
 }
 
-/// Deletes a plugin, a tag or a component: which of them the form of the reference says.
+/// Deletes a plugin, a tag or a component.
 ///
 /// # Errors
 /// [`WrongUsage`]: it is none of the three. The node refuses while a binding uses the component.
 fn delete(reference: &str, http: &HttpArgs) -> anyhow::Result<()> {
-    let path = match ComponentReference::parse(reference) {
-        Ok(reference) => reference.path(),
-        Err(_) if !reference.contains([':', '@']) => path(reference),
-        Err(error) => return Err(WrongUsage::error(error)),
-    };
-    resource::delete(http, "plugin", &path, reference)
+    resource::delete(http, "plugin", &path_of(reference)?, reference)
+}
+
+/// Where the API has a plugin, a tag or a component: which of them the form of the reference says.
+///
+/// # Errors
+/// [`WrongUsage`]: it is none of the three.
+fn path_of(reference: &str) -> anyhow::Result<String> {
+    match ComponentReference::parse(reference) {
+        Ok(reference) => Ok(reference.path()),
+        Err(_) if !reference.contains([':', '@']) => Ok(path(reference)),
+        Err(error) => Err(WrongUsage::error(error)),
+    }
 }

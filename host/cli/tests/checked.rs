@@ -73,6 +73,7 @@ fn a_check_says_what_a_start_would_say_and_neither_changes_anything() {
     ] {
         fs::write(at(file), text).unwrap();
     }
+    fs::write(at("bytes"), [0xff, b'a']).unwrap();
     fs::copy(of_nodes("identity.json"), at("unmounted/identity.json")).unwrap();
     std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
     let (certificate, key) = (of_nodes("tls/certificate.pem"), of_nodes("tls/key.pem"));
@@ -89,13 +90,15 @@ fn a_check_says_what_a_start_would_say_and_neither_changes_anything() {
         wrong(&["--grpc-addr=0.0.0.0:0"], "--insecure-grpc", 1),
         wrong(&["--grpc-addr=[::]:0", "--insecure-http"], "--insecure-grpc", 1),
         wrong(&["--grpc-addr=0.0.0.0:0", "--http-token=t"], "--insecure-grpc", 1),
-        wrong(&["--http-token=two words"], "visible ASCII", 1),
-        wrong(&["--http-hosts=http://x"], "is not a host name", 1),
+        wrong(&["--http-token=two words"], "visible ASCII", 2),
+        wrong(&["--http-token=a line\n"], "visible ASCII", 2),
+        wrong(&["--http-hosts=http://x"], "is not a host name", 2),
         wrong(&["--grpc-addr=127.0.0.1:7", "--http-addr=127.0.0.1:7"], "are both 127.0.0.1:7", 1),
         wrong(&["--grpc-addr=203.0.113.7:0", "--insecure-grpc"], "cannot listen on 203.0.113.7:0", 1),
         wrong(&["--http-token=t", &flag("http-token-file", &at("file"))], "are both set", 2),
-        wrong(&[&flag("http-token-file", &at("missing"))], "cannot read the token", 2),
-        wrong(&[&flag("http-token-file", &at("token"))], "visible ASCII", 1),
+        wrong(&[&flag("http-token-file", &at("missing"))], "cannot read the token", 1),
+        wrong(&[&flag("http-token-file", &at("token"))], "visible ASCII", 2),
+        wrong(&[&flag("http-token-file", &at("bytes"))], "is no text", 2),
         Wrong {
             variable: ("VOUCH_HTTP_TOKEN", ""),
             ..wrong(&[&flag("http-token-file", &at("file"))], "http_token is set and empty", 2)

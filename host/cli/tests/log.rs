@@ -161,3 +161,47 @@ fn a_damaged_copy_of_a_snapshot_is_told_with_what_becomes_of_it() {
         "{told:?}"
     );
 }
+
+#[test]
+fn messages_that_are_gone_with_the_first_segments_are_damage_and_what_is_told_of_a_start_is_true() {
+    let mut node = Node::start(&["--snapshot-every", "1MiB", "--scrub-rate", "0"]);
+    node.admin(&["topic", "create", "orders"]).succeeded();
+    let (data, body) = (node.folder.path().join("data"), "b".repeat(100_000));
+    let send = |node: &Node| node.client(&["message", "send", "orders", "--body", &body]).succeeded();
+    let newest = || {
+        let files = std::fs::read_dir(data.join("shards/0/snapshots")).unwrap().map(|file| file.unwrap().path());
+        // The last file of a snapshot that is written.
+        let covered = files.filter(|path| path.extension().is_some_and(|found| found == "snapshot2"));
+        covered.map(|path| path.file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap()).max()
+    };
+    let give_up_at = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while newest().is_none_or(|covered| covered < 5 << 20) {
+        assert!(std::time::Instant::now() < give_up_at, "no snapshot is made");
+        send(&node);
+    }
+    node.signal("TERM");
+    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+    log(&data, &["verify"]).succeeded();
+
+    // Damage that a snapshot covers.
+    let first = data.join("shards/0/log/00000000000000000000.log");
+    let whole = std::fs::read(&first).unwrap();
+    let mut bytes = whole.clone();
+    bytes[1 << 20] ^= 1;
+    std::fs::write(&first, &bytes).unwrap();
+    let starts = "starts on it and writes";
+    let told = log(&data, &["verify"]).failed_with(1);
+    assert!(told.stderr.contains("damaged in 1 places") && told.stderr.contains(starts), "{told:?}");
+    std::fs::write(&first, &whole).unwrap();
+
+    std::fs::remove_file(&first).unwrap();
+    let told = log(&data, &["verify"]).failed_with(1);
+    assert!(told.stderr.contains("the log's first segments are gone") && told.stderr.contains(starts), "{told:?}");
+    let document = log(&data, &["verify", "--json"]).failed_with(1).json();
+    assert_eq!((&document["sound"], &document["missing"]["to"]), (&false.into(), &(4 << 20).into()), "{document}");
+    let folder = std::mem::replace(&mut node.folder, tempfile::tempdir().unwrap());
+    let node = Node::start_in(folder, &[]);
+    send(&node);
+    let told = log(&data, &["verify"]).failed_with(1);
+    assert!(told.stderr.contains("the log's first segments are gone"), "of a running node, too: {told:?}");
+}

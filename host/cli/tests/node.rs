@@ -244,6 +244,12 @@ fn a_component_is_pushed_tagged_bound_and_deleted() {
     let list = node.admin(&["plugin", "list"]).succeeded().stdout;
     assert!(list.contains("1.0,stable"), "{list}");
     assert!(node.admin(&["plugin", "show", "check"]).succeeded().stdout.contains(digest));
+    let tagged = node.admin(&["plugin", "show", "check:1.0"]).succeeded().stdout;
+    assert!(tagged.contains(digest) && tagged.contains("config, which a binding gives"), "{tagged}");
+    assert_eq!(node.admin(&["plugin", "show", "check:1.0", "--json"]).succeeded().json()["digest"], json!(digest));
+    node.admin(&["plugin", "show", &format!("check@{digest}")]).failed_with(2);
+    let untagged = node.admin(&["plugin", "show", "check:2.0"]).failed_with(1);
+    assert!(untagged.stderr.contains("plugin check has no tag 2.0"), "{untagged:?}");
     node.admin(&["topic", "create", "orders", "--type", "transaction"]).succeeded();
     let set = ["binding", "set", "b", "--plugin", "check:stable", "--topic", "orders", "--allow-http"];
     let set = [&set[..], &["http://127.0.0.1:9", "--config", "url=http://127.0.0.1:9/{key}", "--config", "commit=200"]];

@@ -37,7 +37,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 fn crowded() -> (Node, String) {
     let node = Node::start(&[]);
     node.admin(&["topic", "create", "orders", "--type", "transaction"]).succeeded();
-    node.admin(&["topic", "create", "plain"]).succeeded();
+    node.admin(&["topic", "create", "plain", "--type", "mixed"]).succeeded();
     node.admin(&["group", "create", "shipping"]).succeeded();
     node.client(&["message", "send", "plain", "--body", "x"]).succeeded();
     let half = ["message", "send", "orders", "--body", "x", "--transaction", "leave-open", "--json"];

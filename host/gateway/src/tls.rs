@@ -46,6 +46,19 @@ pub enum TlsError {
         /// The parser's words.
         why: String,
     },
+    /// The pair that the node made itself cannot be used any more.
+    #[error(
+        "{why}; the node made this pair itself, and makes another one at the next start when both are removed, which clients \
+         must trust anew: rm {certificate} {key}"
+    )]
+    Kept {
+        /// What is wrong with it.
+        why: Box<TlsError>,
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
     /// The self-signed certificate cannot be kept.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -125,7 +138,7 @@ pub(crate) fn load(certificate: &Certificate) -> Result<LoadedCertificate, TlsEr
         Certificate::Files { certificate, key } => read(certificate, key),
         Certificate::SelfSigned { folder } => {
             let (certificate, key) = self_signed(folder)?;
-            read(&certificate, &key)
+            read_kept(certificate, key)
         }
     }
 }
@@ -136,7 +149,7 @@ pub(crate) fn load_kept(certificate: &Certificate) -> Result<Option<LoadedCertif
         Certificate::Files { certificate, key } => read(certificate, key).map(Some),
         Certificate::SelfSigned { folder } => {
             let (certificate, key) = kept(folder);
-            if certificate.exists() && key.exists() { read(&certificate, &key).map(Some) } else { Ok(None) }
+            if certificate.exists() && key.exists() { read_kept(certificate, key).map(Some) } else { Ok(None) }
         }
     }
 }
@@ -147,6 +160,11 @@ pub(crate) fn load_again(certificate: &Certificate, in_use: bool) -> Result<Opti
         (None, Certificate::SelfSigned { folder }) if in_use => Err(TlsError::NotMade { folder: folder.clone() }),
         (loaded, _) => Ok(loaded),
     }
+}
+
+/// Reads the pair that the node made itself: nobody else has it, and nobody misses it.
+fn read_kept(certificate: PathBuf, key: PathBuf) -> Result<LoadedCertificate, TlsError> {
+    read(&certificate, &key).map_err(|why| TlsError::Kept { why: Box::new(why), certificate, key })
 }
 
 /// Reads both files. The port speaks HTTP/2 only, and asks for no client certificates.
@@ -256,6 +274,28 @@ mod tests {
         ] {
             let error = load(&Certificate::Files { certificate, key }).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pair_of_the_nodes_own_that_is_damaged_is_to_be_removed_and_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = Certificate::SelfSigned { folder: folder.path().to_owned() };
+        load(&own).unwrap();
+        let (certificate, key) = kept(folder.path());
+        for damaged in [&certificate, &key] {
+            fs::write(damaged, "no PEM").unwrap();
+            for error in [load(&own).unwrap_err(), load_kept(&own).unwrap_err()] {
+                let told = error.to_string();
+                let remedy = format!("rm {} {}", certificate.display(), key.display());
+                assert!(told.contains("cannot read") && told.contains(&remedy), "{told}");
+            }
+            // Whose it is must be known: an operator's own pair cannot be made again.
+            let theirs = Certificate::Files { certificate: certificate.clone(), key: key.clone() };
+            assert!(!load(&theirs).unwrap_err().to_string().contains("rm "));
+            fs::remove_file(&certificate).unwrap();
+            fs::remove_file(&key).unwrap();
+            load(&own).unwrap();
         }
     }
 

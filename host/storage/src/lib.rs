@@ -44,7 +44,7 @@ pub use replica::{Committed, LogName, NotedCut, ReplicaError, ReplicaFile, Repli
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};
 pub use snapshots::{
     CopyFate, DamagedCopy, Listeners, LoadedState, Requests, SnapshotBound, SnapshotBounds, SnapshotFailure, Snapshots,
-    Snapshotter, StoredCopies, TakenSnapshot, verify_snapshots,
+    Snapshotter, StoredCopies, TakenSnapshot, newest_bound, verify_snapshots,
 };
 pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};

@@ -20,9 +20,10 @@ impl Snapshot for Cluster {
     const SECTION: u16 = 1;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.option(self.init.as_ref(), |w, init| init.write(w));
-        w.text(&self.last_version);
-        w.u64(self.clock.0);
+        let Self { init, last_version, clock } = self;
+        w.option(init.as_ref(), |w, init| init.write(w));
+        w.text(last_version);
+        w.u64(clock.0);
     }
 
     fn read(r: &mut Reader<'_>, _: &SectionSource<'_>) -> Result<Self, Unreadable> {

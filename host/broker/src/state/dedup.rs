@@ -135,9 +135,10 @@ impl Snapshot for Dedup {
     const VERSION: u8 = 2;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.u64(self.reused_ids);
-        w.u64(self.suppressed);
-        self.sent.write(w);
+        let Self { sent, reused_ids, suppressed } = self;
+        w.u64(*reused_ids);
+        w.u64(*suppressed);
+        sent.write(w);
     }
 
     fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable> {

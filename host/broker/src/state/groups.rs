@@ -417,25 +417,10 @@ impl Snapshot for Groups {
     const VERSION: u8 = 3;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.u32(self.last_id);
-        w.varint(self.by_id.len() as u64);
-        for group in self.by_id.values() {
-            w.u32(group.id.0);
-            w.name(&group.name);
-            w.json(&group.config);
-            w.u64(group.revision);
-            w.u64(group.seen.0);
-            w.u64(group.missed);
-            w.varint(group.gaps.len() as u64);
-            group.gaps.iter().for_each(|gap| write_gap(w, gap));
-            w.u8(u8::from(group.made_by_receive));
-            w.u8(u8::from(group.used));
-            w.varint(group.progress.len() as u64);
-            for (topic, progress) in &group.progress {
-                w.u32(topic.0);
-                progress.write(w);
-            }
-        }
+        let Self { by_id, by_name: _, last_id, made: _, unused: _, filter_tags: _ } = self;
+        w.u32(*last_id);
+        w.varint(by_id.len() as u64);
+        by_id.values().for_each(|group| write_group(w, group));
     }
 
     fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable> {
@@ -467,10 +452,31 @@ impl Snapshot for Groups {
     }
 }
 
+fn write_group(w: &mut Writer<'_>, group: &Group) {
+    let Group { id, name, config, revision, seen, missed, made_by_receive, used, gaps, progress, filter_tags: _ } =
+        group;
+    w.u32(id.0);
+    w.name(name);
+    w.json(config);
+    w.u64(*revision);
+    w.u64(seen.0);
+    w.u64(*missed);
+    w.varint(gaps.len() as u64);
+    gaps.iter().for_each(|gap| write_gap(w, gap));
+    w.u8(u8::from(*made_by_receive));
+    w.u8(u8::from(*used));
+    w.varint(progress.len() as u64);
+    for (topic, progress) in progress {
+        w.u32(topic.0);
+        progress.write(w);
+    }
+}
+
 fn write_gap(w: &mut Writer<'_>, gap: &Gap) {
-    w.u32(gap.topic.0);
-    w.u32(gap.queue);
-    for number in [gap.from.0, gap.to.0, gap.messages, gap.at.0] {
+    let Gap { topic, queue, from, to, messages, at } = gap;
+    w.u32(topic.0);
+    w.u32(*queue);
+    for number in [from.0, to.0, *messages, at.0] {
         w.u64(number);
     }
 }

@@ -118,11 +118,11 @@ impl Snapshot for Leaps {
 
     fn write(&self, w: &mut Writer<'_>) {
         w.varint(self.0.len() as u64);
-        for leap in &self.0 {
-            w.u64(leap.from.0);
-            w.u64(leap.to.0);
-            w.u8(leap.doubted.into());
-            w.u8(leap.stamped.into());
+        for Leap { from, to, doubted, stamped } in &self.0 {
+            w.u64(from.0);
+            w.u64(to.0);
+            w.u8((*doubted).into());
+            w.u8((*stamped).into());
         }
     }
 

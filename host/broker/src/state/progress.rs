@@ -336,22 +336,17 @@ impl Progress {
     }
 
     pub(super) fn write(&self, w: &mut Writer<'_>) {
-        w.varint(self.queues.len() as u64);
-        for queue in &self.queues {
-            w.varint(queue.next.0);
-            w.varint(queue.exceptions.len() as u64);
-            for (offset, exception) in &queue.exceptions {
+        let Self { queues, due: _, left: _, left_len: _, unwanted: _, filters } = self;
+        w.varint(queues.len() as u64);
+        for QueueProgress { next, exceptions } in queues {
+            w.varint(next.0);
+            w.varint(exceptions.len() as u64);
+            for (offset, exception) in exceptions {
                 w.varint(offset.0);
-                w.varint(exception.attempts.into());
-                w.u8(u8::from(exception.suspended));
-                w.option(exception.left, |w, tag| w.u64(tag.0));
-                w.u64(exception.generation.0);
-                w.u64(exception.visible_at.0);
-                w.u64(exception.leased_at.0);
-                w.option(exception.renewed_for.as_deref(), |w, client| w.text(client));
+                write_exception(w, exception);
             }
         }
-        write_filters(w, self.filters.iter());
+        write_filters(w, filters.iter());
     }
 
     /// Reads it as this version of the section has it: filters came with the third.
@@ -416,4 +411,15 @@ mod tests {
         progress.left.clear();
         progress.remove(PLACE.0, PLACE.1);
     }
+}
+
+fn write_exception(w: &mut Writer<'_>, exception: &Exception) {
+    let Exception { attempts, suspended, generation, visible_at, left, leased_at, renewed_for } = exception;
+    w.varint((*attempts).into());
+    w.u8(u8::from(*suspended));
+    w.option(*left, |w, tag| w.u64(tag.0));
+    w.u64(generation.0);
+    w.u64(visible_at.0);
+    w.u64(leased_at.0);
+    w.option(renewed_for.as_deref(), |w, client| w.text(client));
 }

@@ -309,12 +309,13 @@ impl QueueIndex {
 
     /// Writes bounds, and the entries that are in no part.
     pub(super) fn write(&self, w: &mut Writer<'_>) {
-        w.varint(self.start.0);
-        w.varint(self.tail_first.0);
-        w.varint(self.tail.len() as u64);
-        self.tail.iter().for_each(|entry| w.0.extend_from_slice(&entry.to_bytes()));
-        w.varint(self.moved.len() as u64);
-        for (offset, place) in &self.moved {
+        let Self { start, runs: _, tail_first, tail, moved } = self;
+        w.varint(start.0);
+        w.varint(tail_first.0);
+        w.varint(tail.len() as u64);
+        tail.iter().for_each(|entry| w.0.extend_from_slice(&entry.to_bytes()));
+        w.varint(moved.len() as u64);
+        for (offset, place) in moved {
             w.varint(offset.0);
             w.u64(place.0);
         }

@@ -265,7 +265,8 @@ impl<V: Happened> Recent<V> {
 
     /// Writes numbers, and the entries that are in no part.
     pub(super) fn write(&self, w: &mut Writer<'_>) {
-        w.u64(self.first);
+        let Self { entries: _, first, sealed: _, lost: _, index: _, hasher: _, max: _, window_ms: _ } = self;
+        w.u64(*first);
         w.u64(self.unsealed_from());
         w.varint(self.unsealed() as u64);
         w.0.reserve(self.unsealed() * RECENT_ENTRY_LEN);

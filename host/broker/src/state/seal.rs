@@ -181,17 +181,19 @@ impl State {
 
     /// Writes the whole state; it covers the log up to `position`. What lies in parts is named, the rest is written out.
     pub fn snapshot(&self, position: RecordPosition) -> Vec<u8> {
+        let Self { cluster, leaps, topics, groups, transactions, dedup, plugins, named: _, health: _, last_applied: _ } =
+            self;
         let mut bytes = snapshot::begin(position);
         snapshot::section(&mut bytes, &self.needed_parts());
-        snapshot::section(&mut bytes, &self.cluster);
-        snapshot::section(&mut bytes, &self.topics);
-        snapshot::section(&mut bytes, &self.groups);
-        snapshot::section(&mut bytes, &self.transactions);
-        snapshot::section(&mut bytes, &self.dedup);
-        snapshot::section(&mut bytes, &self.plugins);
+        snapshot::section(&mut bytes, cluster);
+        snapshot::section(&mut bytes, topics);
+        snapshot::section(&mut bytes, groups);
+        snapshot::section(&mut bytes, transactions);
+        snapshot::section(&mut bytes, dedup);
+        snapshot::section(&mut bytes, plugins);
         // Most logs have none, and what is written of them stays as it ever was.
-        if self.leaps != Leaps::default() {
-            snapshot::section(&mut bytes, &self.leaps);
+        if *leaps != Leaps::default() {
+            snapshot::section(&mut bytes, leaps);
         }
         bytes
     }

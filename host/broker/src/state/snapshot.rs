@@ -26,6 +26,8 @@ const BEFORE_CHECKSUM: usize = 11;
 ///
 /// - `read(write(x)) == x`, for every reachable `x`, given the parts that it reads from.
 /// - Equal states write equal bytes: iterate in a defined order.
+/// - `write` takes every struct apart, field by field and without `..`: a new field does not build until somebody said how
+///   it lies in a snapshot, or that it follows from the others (`field: _`).
 /// - State at record *k*, written and read, then the records after *k*, equals the whole replay (property test in
 ///   `state/tests`).
 pub(crate) trait Snapshot: Sized {

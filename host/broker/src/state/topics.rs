@@ -296,18 +296,19 @@ impl Snapshot for Topics {
     const VERSION: u8 = 3;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.u32(self.last_id);
-        w.varint(self.by_id.len() as u64);
-        for topic in self.by_id.values() {
-            w.u32(topic.id.0);
-            w.name(&topic.name);
-            w.json(&topic.config);
-            w.u64(topic.revision);
-            w.u64(topic.received_bytes);
-            topic.queues.iter().for_each(|index| index.write(w));
+        let Self { by_id, by_name: _, retired, last_id } = self;
+        w.u32(*last_id);
+        w.varint(by_id.len() as u64);
+        for Topic { id, name, config, revision, received_bytes, queues, marks: _ } in by_id.values() {
+            w.u32(id.0);
+            w.name(name);
+            w.json(config);
+            w.u64(*revision);
+            w.u64(*received_bytes);
+            queues.iter().for_each(|index| index.write(w));
         }
-        w.varint(self.retired.len() as u64);
-        for (id, name) in &self.retired {
+        w.varint(retired.len() as u64);
+        for (id, name) in retired {
             w.u32(id.0);
             w.name(name);
         }

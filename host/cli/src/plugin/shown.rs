@@ -2,20 +2,31 @@
 
 use serde_json::Value;
 
-use super::reference::path;
+use super::path_of;
+use crate::failure::WrongUsage;
 use crate::http::HttpArgs;
 use crate::output::{self, TextTable, cell};
 use crate::resource::{self, PageArgs};
 
-/// Shows a plugin: its tags, and each of its components with what it reads of a binding's config.
-pub(super) fn show(name: &str, http: &HttpArgs) -> anyhow::Result<()> {
-    let mut answer = http.client()?.get(&path(name))?.body;
+/// Shows a plugin: its tags, and each of its components with what it reads of a binding's config. Or one component, by a tag.
+///
+/// # Errors
+/// [`WrongUsage`]: it names a component by its digest, under which the API has the file itself.
+pub(super) fn show(reference: &str, http: &HttpArgs) -> anyhow::Result<()> {
+    if let Some((name, _)) = reference.split_once('@') {
+        return Err(WrongUsage::error(format!(
+            "`{reference}` is not NAME or NAME:TAG; every component of a plugin with its digest is shown by: vouch plugin show {name}"
+        )));
+    }
+    let mut answer = http.client()?.get(&path_of(reference)?)?.body;
     if http.json {
         return Ok(output::json(&answer)?);
     }
-    let components = answer.as_object_mut().and_then(|plugin| plugin.remove("components"));
+    let Some(components) = answer.as_object_mut().and_then(|plugin| plugin.remove("components")) else {
+        return Ok(output::line(described(&answer))?);
+    };
     output::line(output::describe(&answer))?;
-    for component in components.iter().flat_map(resource::items) {
+    for component in resource::items(&components) {
         output::line(format_args!("\n{}", described(component)))?;
     }
     Ok(())

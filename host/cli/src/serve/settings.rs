@@ -5,12 +5,13 @@
 //! files, and what the machine has.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 use vouch_gateway::{
-    Certificate, Connections, DESCRIPTORS_MIN, GRPC_CONNECTIONS_DEFAULT, GatewayConfig, TOKEN_MAX_BYTES,
+    Certificate, Connections, DESCRIPTORS_MIN, DoorError, GRPC_CONNECTIONS_DEFAULT, GatewayConfig, ServeError,
+    TOKEN_MAX_BYTES,
 };
 use vouch_node::{CompilerProgram, NodeConfig};
 
@@ -84,9 +85,17 @@ impl ServeSettings {
     /// Everything that a start would refuse before it takes a port, makes a folder and reads the log. `vouch config check` and
     /// `vouch serve` say the same because both ask here.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        self.gateway.check()?;
+        self.gateway.check().map_err(wrong_setting)?;
         vouch_node::check_start(&self.node).context("the node does not start")?;
         Ok(self.gateway.check_addresses()?)
+    }
+}
+
+/// A value that cannot be what its setting is, wherever it was written, and which only the edges can tell: wrong usage.
+pub(super) fn wrong_setting(error: ServeError) -> anyhow::Error {
+    match error {
+        ServeError::Door(DoorError::Token | DoorError::HostName(_)) => WrongUsage::error(error.to_string()),
+        other => other.into(),
     }
 }
 
@@ -126,7 +135,13 @@ fn http_token(resolved: &Resolved, again: bool) -> anyhow::Result<Option<String>
     }
     let mut text = String::new();
     let read = File::open(&file).and_then(|opened| opened.take(2 * TOKEN_MAX_BYTES as u64).read_to_string(&mut text));
-    read.map_err(|error| WrongUsage::error(format!("cannot read the token from {}: {error}", file.display())))?;
+    match read {
+        // Bytes that are no text are no token.
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            return Err(WrongUsage::error(format!("the token in {} is no text: {error}", file.display())));
+        }
+        read => read.with_context(|| format!("cannot read the token from {}", file.display()))?,
+    };
     Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 

@@ -204,18 +204,32 @@ async fn a_binding_is_set_shown_replaced_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_binding_warns_of_what_is_not_granted_and_of_what_never_comes() {
+async fn a_binding_warns_of_what_is_not_granted() {
     let api = start().await;
-    api.put("/v1/topics/plain", json!({})).await.is(201);
     api.push(TAG, &silent(), &[]).await.is(201);
     let mut body = binding();
     body["grants"] = json!({});
-    body["topics"] = json!(["orders", "plain"]);
     let set = api.put("/v1/bindings/b", body).await.is(201).json();
     let warnings = set["warnings"].as_array().unwrap();
-    assert_eq!(warnings.len(), 2, "{set}");
+    assert_eq!(warnings.len(), 1, "{set}");
     assert!(warnings[0].as_str().unwrap().contains("wasi:http"), "{set}");
-    assert!(warnings[1].as_str().unwrap().contains("topic plain has type normal"), "{set}");
+}
+
+#[tokio::test]
+async fn a_binding_names_topics_of_which_transactions_come() {
+    let api = start().await;
+    api.push(TAG, &component(), &[]).await.is(201);
+    api.put("/v1/topics/plain", json!({})).await.is(201);
+    api.put("/v1/topics/mixed", json!({"type": "mixed"})).await.is(201);
+    let mut body = binding();
+    for topics in [json!(["plain"]), json!(["orders", "plain"])] {
+        body["topics"] = topics;
+        let problem = api.put("/v1/bindings/b", body.clone()).await.expect_problem(422, "invalid");
+        assert!(detail(&problem).contains("topic plain has type normal"), "{problem}");
+    }
+    api.get("/v1/bindings/b").await.expect_problem(404, "not-found");
+    body["topics"] = json!(["orders", "mixed"]);
+    api.put("/v1/bindings/b", body).await.is(201);
 }
 
 #[tokio::test]

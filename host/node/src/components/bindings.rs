@@ -2,7 +2,7 @@
 
 use vouch_broker::record::{BindingDelete, BindingPut};
 use vouch_broker::state::BindingEntry;
-use vouch_broker::{MessageKind, NotDone, Refusal, ResourceName, State, TopicType};
+use vouch_broker::{MessageKind, NotDone, Refusal, ResourceName, State};
 use vouch_registry::{Digest, Reference, ReferenceError, Target};
 
 use super::Components;
@@ -85,32 +85,33 @@ impl Components {
         let digest = self.resolve(&document.plugin).await?;
         let plugin = self.bound.load(digest).await?;
         // First what bounds how much there is to look through.
-        let mut warnings = bind(&plugin, &document, name, 0)?.binding.warnings();
+        let warnings = bind(&plugin, &document, name, 0)?.binding.warnings();
         let spec = document.spec(name)?;
         let checked = tokio::task::spawn_blocking(move || plugin.check_config(&spec.config, &spec.grants)).await;
         checked
             .map_err(|error| NotDone::internal(format!("the config cannot be checked: {error}")))?
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
-        warnings.extend(self.warnings_of_topics(&document.topics).await?);
+        self.check_topics(&document.topics).await?;
         Ok((digest, warnings))
     }
 
-    /// Refuses topics that do not exist, and says of which no transaction can come.
-    async fn warnings_of_topics(&self, topics: &[String]) -> Result<Vec<String>, NotDone> {
+    /// Refuses topics that do not exist, and those of which no transaction can come: a component is never asked about them.
+    async fn check_topics(&self, topics: &[String]) -> Result<(), NotDone> {
         let names: Vec<ResourceName> = topics.iter().map(|topic| ResourceName::parse(topic)).collect();
         let look = move |state: &State| {
-            let topics = names.iter().map(|name| state.topics().named(name));
-            topics.map(|topic| topic.map(|topic| (topic.name.clone(), topic.config.topic_type))).collect()
+            names.iter().try_for_each(|name| {
+                let topic_type = state.topics().named(name)?.config.topic_type;
+                if topic_type.takes(MessageKind::Transaction) {
+                    return Ok(());
+                }
+                Err(Refusal::Invalid(format!(
+                    "topic {name} has type {}, which takes no half messages: the component would never be asked about it; \
+                     name topics of type transaction or mixed",
+                    topic_type.as_str()
+                )))
+            })
         };
-        let found: Result<Vec<_>, Refusal> = self.shard.read(look).await?;
-        let without = found?.into_iter().filter(|(_, topic_type)| !topic_type.takes(MessageKind::Transaction));
-        let warning = |(name, topic_type): (ResourceName, TopicType)| {
-            format!(
-                "topic {name} has type {}, which takes no half messages: the component is never asked about it",
-                topic_type.as_str()
-            )
-        };
-        Ok(without.map(warning).collect())
+        Ok(self.shard.read(look).await??)
     }
 
     /// The digest that a reference means now (ruling 7).

@@ -215,7 +215,11 @@ fn the_kind_comes_from_the_fields_and_transaction_from_the_type() {
         check(vec![sent]).map(|send| send.messages[0].kind).map_err(|violation| violation.code)
     };
     assert_eq!(kind(|_| ()), Ok(MessageKind::Normal));
+    // Without the field that makes it so it is a normal one, whatever the client calls it.
     assert_eq!(kind(|system| system.message_type = MessageType::Fifo as i32), Ok(MessageKind::Normal));
+    assert_eq!(kind(|system| system.message_type = MessageType::Delay as i32), Ok(MessageKind::Normal));
+    assert_eq!(kind(|system| system.message_type = MessageType::Priority as i32), Ok(MessageKind::Normal));
+    assert_eq!(kind(|system| system.message_type = 99), Ok(MessageKind::Normal));
     assert_eq!(kind(|system| system.message_type = MessageType::Transaction as i32), Ok(MessageKind::Transaction));
     assert_eq!(kind(|system| system.message_group = Some("g".into())), Ok(MessageKind::Fifo));
     assert_eq!(kind(|system| system.delivery_timestamp = Some(Timestamp::default())), Ok(MessageKind::Delay));

@@ -108,6 +108,11 @@ impl Drop for Filling {
     }
 }
 
+/// Whether nobody fills a folder any more. Where the file system locks no folders nobody can tell, and it is not.
+pub(super) fn is_abandoned(path: &Path) -> bool {
+    File::open(path).is_ok_and(|folder| flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
 /// Keeps other processes from a folder.
 pub(super) fn lock(path: &Path) -> Result<File, BackupError> {
     let folder = File::open(path).map_err(failed("open", path))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::check::{ExpectedFolder, check_folder};
 use super::compare::open_exact;
 use super::copy::copy;
-use super::filling::{Filling, lock, require_empty};
+use super::filling::{Filling, is_abandoned, lock, require_empty};
 use super::folder::{parent, restrict, sync, sync_above, sync_folders};
 use super::manifest::Manifest;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, damaged, failed};
@@ -69,6 +69,27 @@ fn copy_files(
     Ok(())
 }
 
+/// The name of a folder in which a restore is under way begins so, and ends with the number of the process.
+const UNFINISHED: &str = "restoring-";
+
+/// Removes what restores into the same folder left that were killed: a part of a backup, which may be as large as one, and
+/// of which nobody else knows. One that is under way holds its folder, and keeps it.
+fn remove_abandoned(above: &Path, prefix: &str) -> Result<(), BackupError> {
+    for entry in fs::read_dir(above).map_err(failed("list", above))? {
+        let entry = entry.map_err(failed("list", above))?;
+        let (name, path) = (entry.file_name(), entry.path());
+        let process = name.to_str().and_then(|name| name.strip_prefix(prefix));
+        let is_unfinished =
+            process.is_some_and(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()));
+        // Not through a link, and not what belongs to somebody whom we cannot ask.
+        if is_unfinished && entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_abandoned(&path) {
+            tracing::info!(folder = %path.display(), "removing what a restore left that was cut short");
+            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Where a data folder is made before it gets its name.
 struct Stage {
     filling: Filling,
@@ -82,12 +103,13 @@ impl Stage {
     fn beside(data_dir: &Path) -> Result<Self, BackupError> {
         let above = parent(data_dir);
         fs::create_dir_all(above).map_err(failed("create", above))?;
-        let unfinished = format!("restoring-{}", std::process::id());
+        let unfinished = format!("{UNFINISHED}{}", std::process::id());
         if is_mounted(data_dir, above)? {
             let filling = Filling::make(&data_dir.join(format!(".{unfinished}")))?;
             return Ok(Self { filling, inside: true });
         }
         let name = data_dir.file_name().unwrap_or_default().to_string_lossy();
+        remove_abandoned(above, &format!(".{name}.{UNFINISHED}"))?;
         match Filling::make(&above.join(format!(".{name}.{unfinished}"))) {
             Ok(filling) => Ok(Self { filling, inside: false }),
             // The folder is ours and the one above it is not: a service's folder under /var/lib.

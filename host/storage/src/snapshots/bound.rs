@@ -1,8 +1,11 @@
 //! What a stored snapshot needs of the log: as long as one may be needed, the log is released no further.
 
+use std::ops::Range;
+
+use vouch_commitlog::{DamagedRange, LogPosition, Verification};
+
 use super::LoadedState;
 use crate::position::log_position;
-use vouch_commitlog::LogPosition;
 
 /// What a stored snapshot needs of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,20 @@ impl SnapshotBound {
     pub fn log_from(&self) -> LogPosition {
         self.last_entry.min(self.refers_to)
     }
+
+    /// What it needs of the log and lies before the log's first file: no release removed that.
+    pub fn missing_before(&self, log_start: LogPosition) -> Option<Range<LogPosition>> {
+        (self.log_from() < log_start).then(|| self.log_from()..log_start)
+    }
+
+    /// Whether a start from it does not meet this damage of a log: it reads from the snapshot's last entry on, and of what
+    /// lies before only whether each file is there, as long as it must be, and has its header.
+    pub fn is_behind(&self, damage: &DamagedRange, log: &Verification) -> bool {
+        let start = LogPosition(damage.from.0 - damage.offset);
+        let file = log.segments.iter().find(|segment| segment.start == start);
+        damage.to <= self.last_entry
+            && file.is_some_and(|file| file.header_sound && file.size == log.identity.segment_size)
+    }
 }
 
 /// What the two snapshots need that are kept: a start can go on from either.
@@ -41,6 +58,8 @@ pub struct SnapshotBounds {
 
 #[cfg(test)]
 mod tests {
+    use vouch_commitlog::{LogIdentity, SegmentInfo};
+
     use super::*;
 
     #[test]
@@ -54,5 +73,65 @@ mod tests {
         // A state that refers to nothing any more still has to be found to belong to its log.
         assert_eq!(bound(900, u64::MAX).log_from(), LogPosition(900));
         assert_eq!(bound(0, 0).log_from(), LogPosition::START);
+    }
+
+    #[test]
+    fn what_a_snapshot_needs_and_the_log_has_no_more_is_missing() {
+        let bound =
+            SnapshotBound { covers: LogPosition(1000), last_entry: LogPosition(900), refers_to: LogPosition(400) };
+        assert_eq!(bound.missing_before(LogPosition(400)), None);
+        assert_eq!(bound.missing_before(LogPosition(500)), Some(LogPosition(400)..LogPosition(500)));
+    }
+
+    #[test]
+    fn a_start_does_not_meet_what_is_damaged_before_its_snapshot_in_a_file_that_is_one() {
+        let bound =
+            SnapshotBound { covers: LogPosition(1000), last_entry: LogPosition(900), refers_to: LogPosition(0) };
+        let segment = |start, size, header_sound| SegmentInfo {
+            file: "segment".into(),
+            start: LogPosition(start),
+            size,
+            header_sound,
+            entries: 1,
+            first_index: None,
+            last_index: None,
+            used_bytes: size,
+            prepared_bytes: 0,
+            durable_mark: LogPosition(0),
+        };
+        let log = Verification {
+            identity: LogIdentity { cluster_id: [1; 16], shard: 0, segment_size: 100 },
+            start: LogPosition(0),
+            end: LogPosition(1200),
+            durable: LogPosition(1200),
+            entries: 1,
+            damage: Vec::new(),
+            tail: None,
+            segments: vec![
+                segment(0, 100, true),
+                segment(100, 99, true),
+                segment(200, 100, false),
+                segment(800, 100, true),
+                segment(900, 100, true),
+            ],
+        };
+        let behind = |from: u64, to: u64| {
+            let damage = DamagedRange {
+                file: "segment".into(),
+                offset: from % 100,
+                length: to - from,
+                from: LogPosition(from),
+                to: LogPosition(to),
+                reason: String::new(),
+                headers: 0,
+                index_before: None,
+                index_after: None,
+            };
+            bound.is_behind(&damage, &log)
+        };
+        assert!(behind(40, 60) && behind(850, 900));
+        // Across the last entry; a file that is too short, has no header, or is not there.
+        assert!(!behind(850, 901) && !behind(950, 960));
+        assert!(!behind(140, 160) && !behind(240, 260) && !behind(300, 400));
     }
 }

@@ -47,7 +47,7 @@ pub(crate) use store::Rooms;
 use store::Store;
 use stored::StoredFile;
 pub use thread::Snapshotter;
-pub use verify::{CopyFate, DamagedCopy, StoredCopies, verify_snapshots};
+pub use verify::{CopyFate, DamagedCopy, StoredCopies, newest_bound, verify_snapshots};
 
 /// A state, and the last entry that is in it.
 pub struct LoadedState {

@@ -8,6 +8,7 @@ use vouch_broker::ShardId;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition};
 
 use super::Snapshots;
+use super::bound::SnapshotBound;
 use super::fault::CopyFault;
 use super::store::Which;
 use super::stored::StoredFile;
@@ -68,6 +69,20 @@ pub fn verify_snapshots(
         let pause = pauses.next().filter(|_| in_use(data_dir).is_some());
         pause.map(thread::sleep).is_some()
     })
+}
+
+/// What the newest snapshot that can be read needs of the log; `None` if there is none. Ask after the log was looked at: what a
+/// running node releases meanwhile a newer snapshot does not need.
+///
+/// # Errors
+/// The folder cannot be listed, or there is too little of something to read a snapshot.
+pub fn newest_bound(data_dir: &Path) -> std::io::Result<Option<SnapshotBound>> {
+    let folder = shard_of(data_dir).snapshots();
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let newest = Snapshots::of_folder(&folder).newest_below(LogPosition::BEYOND)?;
+    Ok(newest.map(|loaded| SnapshotBound::of(&loaded)))
 }
 
 /// `again`: waits, and says whether to look again at what seems damaged.

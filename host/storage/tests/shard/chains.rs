@@ -194,6 +194,29 @@ fn a_restore_takes_a_folder_that_is_there_and_empty_and_leaves_one_alone_that_so
     assert!(left.iter().all(|path| !path.to_string_lossy().contains("restoring")), "{left:?}");
 }
 
+/// What a restore leaves that was killed while it copied beside the folder may be as large as the backup.
+#[test]
+fn what_a_restore_left_that_was_killed_goes_with_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, target, restored) =
+        (stopped(folder.path()), folder.path().join("backup"), folder.path().join("restored"));
+    take(&data, &target).unwrap();
+    let beside = |name: &str| folder.path().join(name);
+    let [killed, running, others, no_number] =
+        [".restored.restoring-77", ".restored.restoring-78", ".other.restoring-77", ".restored.restoring-7x"]
+            .map(beside);
+    for left in [&killed, &running, &others, &no_number] {
+        fs::create_dir_all(left.join("shards/0/log")).unwrap();
+    }
+    let held = File::open(&running).unwrap();
+    held.lock().unwrap();
+    put_back(&target, &restored).unwrap();
+    still_has(&restored, &ids(0..20));
+    assert!(!killed.exists());
+    assert!(running.exists(), "it is under way");
+    assert!(others.exists() && no_number.exists(), "these are nobody's restores into this folder");
+}
+
 /// What a restore leaves that was killed while it copied into the folder itself.
 #[test]
 fn a_restore_that_was_cut_short_is_refused_by_a_start_and_named() {

@@ -3,13 +3,13 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use vouch_commitlog::LogPosition;
+use vouch_commitlog::{LogFolder, LogPosition};
 
-use vouch_storage::{StartError, is_break};
+use vouch_storage::{StartError, is_break, newest_bound};
 
 use crate::common::{
-    Damaged, MIB, SEGMENT, Shard, config, contents, copy_tree, damage, first_entry, flip, ids, listed, named, number,
-    open, read_only, refused, segment, snapshot_folder, stopped,
+    Damaged, MIB, SEGMENT, Shard, config, contents, copy_tree, damage, first_entry, flip, ids, listed, log_folder,
+    named, number, open, read_only, refused, segment, snapshot_folder, stopped,
 };
 use crate::snapshots::released;
 
@@ -160,9 +160,12 @@ fn of_a_log_that_is_put_together_from_two_histories_only_the_one_of_the_snapshot
 fn segments_that_are_missing_at_the_beginning_are_told_while_the_rest_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let data = stopped(folder.path());
+    let bound = newest_bound(&data).unwrap().expect("there is a snapshot");
+    assert_eq!(bound.missing_before(LogPosition::START), None);
     fs::remove_file(segment(&data, 0)).unwrap();
     let opened = open(&config(&data)).unwrap();
     let missing = opened.missing.clone().expect("something is missing");
+    assert_eq!(bound.missing_before(opened.reader.start()), Some(missing.clone()), "without a start the same is told");
     assert!(missing.start > LogPosition::START && missing.end == LogPosition(SEGMENT), "{missing:?}");
     let read = listed(&opened.state, &opened.reader, "t");
     assert!(ids(0..20).ends_with(&read) && (10..20).contains(&read.len()), "{read:?}");
@@ -181,6 +184,45 @@ fn what_retention_released_is_not_missing() {
     let opened = open(&config(&data)).unwrap();
     assert!(opened.reader.start().0 >= SEGMENT);
     assert_eq!(opened.missing, None);
+    let bound = newest_bound(&data).unwrap().expect("there is a snapshot");
+    assert_eq!(bound.missing_before(opened.reader.start()), None);
+}
+
+/// What is told of damage before it is served is what a start then makes of it.
+#[test]
+fn damage_below_the_newest_snapshot_stops_a_start_only_if_it_is_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let mut shard = Shard::start(data);
+    let topic = shard.topic("t", r#"{"queues": 1}"#);
+    shard.fill(topic, 0..12);
+    shard.snapshot();
+    shard.fill(topic, 12..13);
+    shard.stop();
+    let bound = newest_bound(data).unwrap().expect("there is a snapshot");
+    let is_behind = || {
+        let found = LogFolder::open(&log_folder(data)).unwrap().verify(bound.covers, &mut |_| ()).unwrap();
+        assert!(!found.is_sound());
+        found.damage.iter().all(|range| bound.is_behind(range, &found))
+    };
+    damage(data, "m002");
+    assert!(is_behind());
+    let mut shard = Shard::start(data);
+    shard.fill(topic, 13..14);
+    shard.stop();
+    damage(data, "m002");
+
+    flip(&segment(data, 0), 12);
+    assert!(!is_behind());
+    assert!(matches!(refused(&config(data)), StartError::Damaged(_)));
+    flip(&segment(data, 0), 12);
+    fs::rename(segment(data, SEGMENT), data.join("aside")).unwrap();
+    assert!(!is_behind());
+    assert!(matches!(refused(&config(data)), StartError::Damaged(_)));
+    fs::rename(data.join("aside"), segment(data, SEGMENT)).unwrap();
+    damage(data, "m013");
+    assert!(!is_behind(), "behind the snapshot");
+    assert!(matches!(refused(&config(data)), StartError::Damaged(_)));
 }
 
 /// The log's beginning is gone, and with it what would say again what is in the parts.

@@ -14,10 +14,17 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
+/// With a blank between the fields of the frame; those of the record begin behind the last one.
+fn hex(bytes: &[u8]) -> String {
+    let fields = [&bytes[..4], &bytes[4..8], &bytes[8..10], &bytes[10..11], &bytes[11..12], &bytes[12..]];
+    fields.map(|field| field.iter().map(|byte| format!("{byte:02x}")).collect::<String>()).join(" ")
+}
+
 #[test]
 fn every_kind_has_the_bytes_that_its_layout_says() {
     for sample in samples() {
-        assert_eq!(sample.bytes, unhex(sample.golden), "{}", sample.name);
+        let written = hex(&sample.bytes);
+        assert!(sample.bytes == unhex(sample.golden), "{} is written as \"{written}\"", sample.name);
     }
 }
 
@@ -56,6 +63,22 @@ fn the_document_of_the_format_has_a_row_for_every_kind() {
         kinds.partition(|(_, name)| matches!(*name, "Message" | "Half"));
     assert!(document.contains("Kind 16 is a message for a queue, kind 17 a half message"), "{messages:?}");
     assert_eq!(rows, others);
+}
+
+/// Whoever adds a kind takes one of these.
+#[test]
+fn the_document_of_the_format_lists_the_numbers_that_are_free() {
+    let last = *Record::KINDS.iter().max().unwrap();
+    let free: Vec<u16> = (1..last).filter(|number| !Record::KINDS.contains(number)).collect();
+    let runs = free.chunk_by(|number, next| number + 1 == *next).map(|run| match run {
+        [only] => only.to_string(),
+        [first, second] => format!("{first}, {second}"),
+        [first, .., last] => format!("{first}–{last}"),
+        [] => unreachable!("a run has a number"),
+    });
+    let list = format!("Numbers {} and {} on are free", runs.collect::<Vec<_>>().join(", "), last + 1);
+    let document: Vec<&str> = include_str!("../../../docs/records.md").split_whitespace().collect();
+    assert!(document.join(" ").contains(&list), "docs/records.md, at the end of *Kinds*, is to say: {list}");
 }
 
 /// By these numbers a proposal's records are held until they are applied.

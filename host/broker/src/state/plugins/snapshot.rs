@@ -21,42 +21,43 @@ impl Snapshot for Plugins {
     const SECTION: u16 = 6;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.varint(self.artifacts.len() as u64);
-        for (digest, artifact) in &self.artifacts {
+        let Self { artifacts, plugins, bindings } = self;
+        w.varint(artifacts.len() as u64);
+        for (digest, Artifact { total, chunks, received, verdict }) in artifacts {
             w.digest(digest);
-            w.u64(artifact.total);
-            w.u64(artifact.received);
-            w.text(&artifact.verdict);
-            w.varint(artifact.chunks.len() as u64);
-            for (position, offset) in &artifact.chunks {
+            w.u64(*total);
+            w.u64(*received);
+            w.text(verdict);
+            w.varint(chunks.len() as u64);
+            for (position, offset) in chunks {
                 w.u64(position.0);
                 w.u64(*offset);
             }
         }
-        w.varint(self.plugins.len() as u64);
-        for (name, plugin) in &self.plugins {
+        w.varint(plugins.len() as u64);
+        for (name, PluginEntry { tags }) in plugins {
             w.text(name);
-            w.varint(plugin.tags.len() as u64);
-            for (tag, history) in &plugin.tags {
+            w.varint(tags.len() as u64);
+            for (tag, history) in tags {
                 w.text(tag);
                 w.varint(history.len() as u64);
-                for tag in history {
-                    w.digest(&tag.digest);
-                    w.u64(tag.since.0);
+                for Tag { digest, since } in history {
+                    w.digest(digest);
+                    w.u64(since.0);
                 }
             }
         }
-        w.varint(self.bindings.len() as u64);
-        for (name, binding) in &self.bindings {
+        w.varint(bindings.len() as u64);
+        for (name, BindingEntry { plugin, digest, spec, topics, groups, revision }) in bindings {
             w.text(name);
-            w.text(&binding.plugin);
-            w.digest(&binding.digest);
-            w.text(&binding.spec);
-            for names in [&binding.topics, &binding.groups] {
+            w.text(plugin);
+            w.digest(digest);
+            w.text(spec);
+            for names in [topics, groups] {
                 w.varint(names.len() as u64);
                 names.iter().for_each(|name| w.text(name));
             }
-            w.u64(binding.revision);
+            w.u64(*revision);
         }
     }
 

@@ -3,31 +3,43 @@
 use super::*;
 
 fn write_open(w: &mut Writer<'_>, transaction: HalfPosition, open: &OpenTransaction) {
+    let OpenTransaction {
+        topic,
+        identity,
+        tag,
+        opened_at,
+        overrides: CheckOverrides { first_ms, interval_ms, max },
+        checks,
+        next_due,
+        parked,
+        last_answer,
+        failure,
+    } = open;
     w.u64(transaction.0);
-    w.u32(open.topic.0);
-    w.u64(open.identity.0);
-    w.u64(open.tag.0);
-    w.u64(open.opened_at.0);
-    w.option(open.overrides.first_ms, |w, ms| w.u32(ms));
-    w.option(open.overrides.interval_ms, |w, ms| w.u32(ms));
-    w.option(open.overrides.max, |w, max| w.u16(max));
-    w.u32(open.checks);
-    w.u64(open.next_due.0);
-    w.option(open.parked.as_deref(), |w, parked| {
-        w.text(&parked.reason);
-        w.u8(parked.until_bound.into());
+    w.u32(topic.0);
+    w.u64(identity.0);
+    w.u64(tag.0);
+    w.u64(opened_at.0);
+    w.option(*first_ms, |w, ms| w.u32(ms));
+    w.option(*interval_ms, |w, ms| w.u32(ms));
+    w.option(*max, |w, max| w.u16(max));
+    w.u32(*checks);
+    w.u64(next_due.0);
+    w.option(parked.as_deref(), |w, Parked { reason, until_bound }| {
+        w.text(reason);
+        w.u8((*until_bound).into());
     });
-    w.option(open.last_answer.as_deref(), |w, answer| {
-        w.text(&answer.by);
-        w.text(&answer.reason);
-        w.u64(answer.at.0);
+    w.option(last_answer.as_deref(), |w, LastAnswer { by, reason, at }| {
+        w.text(by);
+        w.text(reason);
+        w.u64(at.0);
     });
-    w.option(open.failure.as_deref(), |w, failure| {
-        w.text(&failure.by);
-        w.u32(failure.failures);
-        w.text(&failure.error);
-        w.text(&failure.trace);
-        w.u64(failure.at.0);
+    w.option(failure.as_deref(), |w, Failure { by, failures, error, trace, at }| {
+        w.text(by);
+        w.u32(*failures);
+        w.text(error);
+        w.text(trace);
+        w.u64(at.0);
     });
 }
 
@@ -78,16 +90,17 @@ impl Snapshot for TransactionTables {
     const VERSION: u8 = 4;
 
     fn write(&self, w: &mut Writer<'_>) {
-        w.varint(self.open.len() as u64);
-        for (transaction, open) in self.open.iter(None) {
+        let Self { open, outcomes, carried, by_place: _ } = self;
+        w.varint(open.len() as u64);
+        for (transaction, open) in open.iter(None) {
             write_open(w, transaction, open);
         }
-        w.varint(self.carried.len() as u64);
-        for (transaction, place) in &self.carried {
+        w.varint(carried.len() as u64);
+        for (transaction, place) in carried {
             w.u64(transaction.0);
             w.u64(place.0);
         }
-        self.outcomes.0.write(w);
+        outcomes.0.write(w);
     }
 
     fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable> {

@@ -65,7 +65,8 @@ pub(super) fn beginning() -> Vec<Record> {
     records
 }
 
-/// The record for this step; `None` if it only lets time pass.
+/// The record for this step; `None` if it only lets time pass. It draws of every kind: a new one gets an arm with the next
+/// number, and the numbers that there are become one more.
 pub(super) fn interpret(log: &mut RecordLog, step: Step) -> Option<Record> {
     Some(match step.what % 54 {
         0 | 1 => {
@@ -75,6 +76,10 @@ pub(super) fn interpret(log: &mut RecordLog, step: Step) -> Option<Record> {
             return None;
         }
         2 => topic_put(log, step),
+        3 if step.c.is_multiple_of(12) => {
+            let (name, by, reason) = (step.name("t", step.a), "op".to_owned(), String::new());
+            Record::TopicForced(TopicForced { name, by, reason })
+        }
         3 if step.c.is_multiple_of(3) => {
             Record::TopicDelete(TopicDelete { name: step.name("t", step.a), force: !step.b.is_multiple_of(3) })
         }
@@ -306,6 +311,9 @@ fn about_a_lease(log: &RecordLog, step: Step) -> Record {
         2 => {
             let reason = "too often".to_owned();
             let letter = DeadLetter { group, topic, queue, offset, generation: Generation(generation), reason };
+            if step.a.is_multiple_of(4) {
+                return Record::DeadLetter(letter);
+            }
             Record::DeadLetterSized(DeadLetterSized { letter, record_len: u32::from(step.c) })
         }
         _ => Record::Ack(Ack { group, topic, queue, offset, generation: Generation(generation) }),
