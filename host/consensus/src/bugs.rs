@@ -21,6 +21,8 @@ pub enum Mistake {
     HeartbeatsSayAll,
     /// What is cut off still counts as durable.
     DurableStaysAfterACut,
+    /// The first entry of a term is sent before it is in the log of its leader.
+    FirstEntrySentEarly,
     /// A replica that does not lead gives names for entries.
     SlotsOfFollowers,
 }

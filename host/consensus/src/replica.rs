@@ -1,17 +1,18 @@
 //! One member of a group: the algorithm of the crate `raft`, and what it lacks.
 
+mod taking;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use raft::eraftpb::{Entry, EntryType};
 use raft::{Config, RawNode, StateRole};
 
 use crate::beginning::ReplicaBeginning;
 use crate::broken::Broken;
-use crate::command::{Decision, EndsAt, Received};
+use crate::command::{Decision, EndsAt};
 use crate::pending::Steps;
 use crate::timeouts::Timeouts;
-use crate::translate::{from_raft, to_raft};
+use crate::translate::to_raft;
 use crate::view::{Descriptor, LogView, ONE_MESSAGE};
 use crate::vote::Vote;
 use crate::{EntryId, EntryRole, GroupMessage, NodeId, NotLeading, Role, Said, Slot};
@@ -35,6 +36,8 @@ pub struct Replica<B> {
     /// The first entry of the term that this replica leads.
     leads_since: Option<EntryId>,
     commands: VecDeque<Decision<B>>,
+    /// What is to be said when the first entry of its term is in the log: where that ends is not known before.
+    held_back: Vec<GroupMessage>,
     broken: Option<Broken>,
 }
 
@@ -76,6 +79,7 @@ impl<B: EndsAt> Replica<B> {
             proposed: None,
             leads_since: None,
             commands: VecDeque::new(),
+            held_back: Vec::new(),
             broken: None,
         };
         replica.timeouts.replace(&mut replica.raw);
@@ -207,6 +211,7 @@ impl<B: EndsAt> Replica<B> {
     pub fn appended(&mut self, entry: EntryId, end: u64) {
         assert_eq!(entry.index, self.last(), "a term's first entry is the last one of its leader's log");
         self.raw.mut_store().begun(end);
+        self.commands.extend(self.held_back.drain(..).map(Decision::Send));
     }
 
     /// Everything before this position is durable. After a cut it may be lower than before; then it counts for less.
@@ -258,97 +263,5 @@ impl<B: EndsAt> Replica<B> {
             self.commands.push_back(Decision::Break(broken.clone()));
             self.broken = Some(broken);
         }
-    }
-
-    fn take_what_it_wants(&mut self) {
-        loop {
-            self.count_durable_steps();
-            if !self.raw.has_ready() {
-                return;
-            }
-            let mut ready = self.raw.ready();
-            self.save_vote();
-            self.note_role();
-            let mut last = None;
-            for entry in ready.take_entries() {
-                last = Some(self.take_entry(&entry));
-            }
-            for message in ready.take_messages() {
-                #[cfg(any(test, feature = "testing"))]
-                let message = crate::bugs::say_all(message, self.commit());
-                self.commands.extend(from_raft(&message).map(Decision::Send));
-            }
-            let held: Vec<_> = ready.take_persisted_messages().iter().filter_map(from_raft).collect();
-            #[cfg(any(test, feature = "testing"))]
-            let held = crate::bugs::send_at_once(&mut self.commands, last, held);
-            self.steps.push(ready.number(), last, held);
-            if let Some(committed) = ready.take_committed_entries().last() {
-                self.commands.push_back(Decision::Commit { to: committed.index });
-            }
-            self.raw.advance_append_async(ready);
-        }
-    }
-
-    /// Steps whose entries are durable count, and what relied on them is said.
-    fn count_durable_steps(&mut self) {
-        while let Some((number, messages)) = self.steps.pop_durable(self.durable) {
-            self.commands.extend(messages.into_iter().map(Decision::Send));
-            self.raw.on_persist_ready(number);
-        }
-    }
-
-    fn save_vote(&mut self) {
-        let raft = &self.raw.raft;
-        let vote = Vote { term: raft.term, given_to: Some(raft.vote).filter(|id| *id != 0).map(NodeId) };
-        if vote != self.saved {
-            self.saved = vote;
-            self.commands.push_back(Decision::SaveVote(vote));
-        }
-    }
-
-    fn note_role(&mut self) {
-        if self.raw.raft.state != StateRole::Leader {
-            self.leads_since = None;
-        }
-    }
-
-    /// An entry is to be in the log: it came from a leader, was proposed here, or begins the term of this leader.
-    fn take_entry(&mut self, entry: &Entry) -> EntryId {
-        let id = EntryId { index: entry.index, term: entry.term };
-        if id.index <= self.last() {
-            self.cut(id.index - 1);
-        }
-        let view = self.raw.mut_store();
-        if let Some((_, body)) = self.arrived.remove(&id.index).filter(|(arrived, _)| *arrived == id) {
-            let kind = kind_of(entry);
-            view.push(Descriptor { term: id.term, end: body.end(), kind });
-            self.commands.push_back(Decision::Append(Received { id, kind, body }));
-        } else if let Some(descriptor) = self.proposed.take() {
-            view.push(descriptor);
-        } else {
-            assert!(self.leads_since.is_none(), "a leader begins its term once");
-            self.leads_since = Some(id);
-            view.begin(id.term);
-            self.commands.push_back(Decision::Begin(id));
-        }
-        id
-    }
-
-    fn cut(&mut self, behind: u64) {
-        self.commands.push_back(Decision::Cut { behind });
-        self.raw.mut_store().cut(behind);
-        self.steps.cut(behind);
-        #[cfg(any(test, feature = "testing"))]
-        if crate::bugs::injected(crate::bugs::Mistake::DurableStaysAfterACut) {
-            return;
-        }
-        self.durable = self.durable.min(behind);
-    }
-}
-
-fn kind_of(entry: &Entry) -> EntryRole {
-    match entry.get_entry_type() {
-        EntryType::EntryNormal => EntryRole::Ordinary,
-        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => EntryRole::Members,
     }
 }

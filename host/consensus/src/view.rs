@@ -82,6 +82,11 @@ impl LogView {
         self.push(Descriptor { term, end: NOT_YET, kind: EntryRole::Ordinary });
     }
 
+    /// Whether that entry is not known to be in the log yet.
+    pub(crate) fn begins(&self) -> bool {
+        self.entries.back().is_some_and(|last| last.end == NOT_YET)
+    }
+
     /// That entry is in the log, and ends there.
     pub(crate) fn begun(&mut self, end: u64) {
         let last = self.entries.back_mut().filter(|last| last.end == NOT_YET);

@@ -12,6 +12,7 @@ use vouch_leader::{Members, Outside};
 use crate::core::{ClockSays, Command, Core, CoreBeginning, Event, Hearer, Moment, Request};
 use crate::inbox::{Inbox, InboxContents};
 use crate::leadership::{Begun, Lead};
+use crate::links::ShardLinks;
 use crate::log::{Log, Output, ShardBeginning};
 use crate::peers::Peers;
 use crate::signals::Signals;
@@ -54,14 +55,8 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(
-        state: State,
-        output: Output,
-        inbox: Arc<Inbox>,
-        signals: Arc<Signals>,
-        members: Arc<dyn Members>,
-        peers: Arc<dyn Peers>,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn new(state: State, output: Output, links: ShardLinks) -> std::io::Result<Self> {
+        let ShardLinks { inbox, signals, members, peers } = links;
         let ShardBeginning { log, applied, tail, reserve, replica, closed } = Log::of(output, &inbox)?;
         if let Some(why) = &closed {
             signals.close(why.clone());

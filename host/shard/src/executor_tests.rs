@@ -15,6 +15,8 @@ use super::*;
 use crate::clock::{Clock, SystemTimeSource};
 use crate::core::{Claim, Proposal, Standing};
 use crate::group::alone;
+use crate::links::ShardLinks;
+use crate::log::OutputLog;
 use crate::peers::NoPeers;
 
 const CLUSTER: [u8; 16] = [7; 16];
@@ -39,7 +41,12 @@ struct Start {
 }
 
 fn executor(output: Output, inbox: Arc<Inbox>, signals: Arc<Signals>) -> Executor {
-    Executor::new(State::default(), output, inbox, signals, Arc::new(Living::default()), Arc::new(NoPeers)).unwrap()
+    Executor::new(
+        State::default(),
+        output,
+        ShardLinks { inbox, signals, members: Arc::new(Living::default()), peers: Arc::new(NoPeers) },
+    )
+    .unwrap()
 }
 
 /// `uncovered`: there is an entry that asks for a mark.
@@ -56,9 +63,10 @@ fn new_log(uncovered: bool) -> Start {
     }
     let name = LogName { cluster_id: CLUSTER, shard: ShardId::FIRST };
     let file = ReplicaFile::begin(NoteFile::open(folder.path(), "replica").unwrap(), name, &recovery).unwrap();
-    let (replica, file) = (Box::new(alone(&recovery, file.note()).unwrap()), Box::new(file));
+    let replica = alone(&recovery, file.note()).unwrap();
     let (log, base, tail) = (reader.clone(), recovery.checkpoint, Vec::new());
-    let output = Output::Log { appender, reader: log, prepared: 1 << 20, replica, file, base, tail };
+    let log = OutputLog { appender, reader: log, prepared: 1 << 20, replica, file, base, tail };
+    let output = Output::Log(Box::new(log));
     let clock = Clock::start(Millis(0), Arc::new(SystemTimeSource));
     let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND))));
     let (on_begun, begun) = sync_channel(1);

@@ -7,14 +7,14 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
-use vouch_leader::{Batch, Leader, Members, Poll, Waiter};
+use vouch_leader::{Batch, Leader, Poll, Waiter};
 
 use crate::core::{Claim, Condition, Hearer, Proposal, Request, Standing};
 use crate::executor::{Executor, OnBegun};
 use crate::inbox::Inbox;
 use crate::leadership::Lead;
+use crate::links::ShardLinks;
 use crate::log::Output;
-use crate::peers::Peers;
 use crate::reply::Reply;
 use crate::signals::Signals;
 use crate::waiting::Waits;
@@ -57,12 +57,10 @@ impl Shard {
         state: State,
         output: Output,
         lead: Option<(Lead, OnBegun)>,
-        inbox: Arc<Inbox>,
-        signals: Arc<Signals>,
-        members: Arc<dyn Members>,
-        peers: Arc<dyn Peers>,
+        links: ShardLinks,
     ) -> std::io::Result<Self> {
-        let executor = Executor::new(state, output, inbox.clone(), signals.clone(), members, peers)?;
+        let (inbox, signals) = (links.inbox.clone(), links.signals.clone());
+        let executor = Executor::new(state, output, links)?;
         let ending = Ending { inbox: inbox.clone(), signals };
         let run = move || {
             let _ending = ending;

@@ -20,22 +20,7 @@ const RESERVE_BYTES: u64 = 32 << 20;
 /// Where the records of a shard go.
 pub enum Output {
     /// To the end of its log.
-    Log {
-        /// Which it appends to.
-        appender: Appender,
-        /// Reads what was appended.
-        reader: LogReader,
-        /// Bytes of the log that are kept prepared ahead.
-        prepared: u64,
-        /// Its part in its group.
-        replica: Box<Replica<LeaderEntry>>,
-        /// What it notes beside the log.
-        file: Box<ReplicaFile>,
-        /// The last entry that is applied: nothing before it is ever cut off.
-        base: Option<Checkpoint>,
-        /// The entries behind that.
-        tail: Vec<Entry>,
-    },
+    Log(Box<OutputLog>),
     /// Nowhere: the log is damaged and only read.
     Refused {
         /// What everybody hears who wants to write.
@@ -47,6 +32,24 @@ pub enum Output {
         /// Position before which it is applied.
         applied: LogPosition,
     },
+}
+
+/// A log that goes on, with all that a replica of its group has besides its state.
+pub struct OutputLog {
+    /// Which it appends to.
+    pub appender: Appender,
+    /// Reads what was appended.
+    pub reader: LogReader,
+    /// Bytes of the log that are kept prepared ahead.
+    pub prepared: u64,
+    /// Its part in its group.
+    pub replica: Replica<LeaderEntry>,
+    /// What it notes beside the log.
+    pub file: ReplicaFile,
+    /// The last entry that is applied: nothing before it is ever cut off.
+    pub base: Option<Checkpoint>,
+    /// The entries behind that.
+    pub tail: Vec<Entry>,
 }
 
 /// The log that a shard has.
@@ -85,11 +88,12 @@ impl Log {
     /// The system gave no thread.
     pub(crate) fn of(output: Output, inbox: &Arc<Inbox>) -> std::io::Result<ShardBeginning> {
         Ok(match output {
-            Output::Log { appender, reader, prepared, replica, file, base, tail } => {
+            Output::Log(log) => {
+                let OutputLog { appender, reader, prepared, replica, file, base, tail } = *log;
                 // What was recovered is durable before the executor begins, and applied but for the tail.
                 let end = appender.appended();
                 let log = Self {
-                    noting: Some(NoteKeeper::start(*file, inbox.clone())?),
+                    noting: Some(NoteKeeper::start(file, inbox.clone())?),
                     commit: None,
                     base,
                     fixed: fixed(end, end),
@@ -98,7 +102,7 @@ impl Log {
                 };
                 let applied = tail.first().and(base).map_or(end, |base| base.end);
                 let reserve = RESERVE_BYTES.min(prepared / 2);
-                ShardBeginning { log, applied, tail, reserve, replica: Some(*replica), closed: None }
+                ShardBeginning { log, applied, tail, reserve, replica: Some(replica), closed: None }
             }
             Output::Refused { why, appended, durable, applied } => {
                 let fixed = fixed(appended, durable);
@@ -230,9 +234,10 @@ mod tests {
         let (appender, reader, recovery) = open(&disk, &config, drop, &mut |_| Ok(())).unwrap();
         let name = LogName { cluster_id: [1; 16], shard: ShardId::FIRST };
         let file = ReplicaFile::begin(open_note(&disk, "replica").unwrap(), name, &recovery).unwrap();
-        let (replica, file) = (Box::new(alone(&recovery, file.note()).unwrap()), Box::new(file));
+        let replica = alone(&recovery, file.note()).unwrap();
         let (prepared, base, tail) = (4 << 10, None, Vec::new());
-        let output = Output::Log { appender, reader, prepared, replica, file, base, tail };
+        let log = OutputLog { appender, reader, prepared, replica, file, base, tail };
+        let output = Output::Log(Box::new(log));
         let mut log = Log::of(output, &Arc::new(Inbox::new(1))).unwrap().log;
         disk.inject(SimFault::NoSpace);
         for index in 1.. {

@@ -1,4 +1,7 @@
 //! A replica's own note beside its log: the vote at once, how far the log is durable and committed some time later.
+//!
+//! What is noted may be behind what is true, and is never ahead of it: a start takes what lies in the log behind it for what may be
+//! torn, and asks a leader what of it is committed. A vote and a cut are noted by whoever waits for them.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;

@@ -87,7 +87,10 @@ pub(crate) fn strike(
     faults: &mut Faults,
     trace: &mut Trace,
 ) {
-    let at = rng.below(machines.len() as u64) as usize;
+    let leads = |machine: &Machine| machine.node.as_ref().is_some_and(|node| node.core.leads_in().is_some());
+    // Most is lost at a leader.
+    let leader = machines.iter().position(leads).filter(|_| rng.chance(3));
+    let at = leader.unwrap_or(rng.below(machines.len() as u64) as usize);
     // So many may lose all that they have.
     let may_lose = machines.iter().filter(|machine| machine.wiped).count() < (machines.len() - 1) / 2;
     let machine = &mut machines[at];
@@ -139,7 +142,7 @@ pub(crate) fn strike(
             "lost disk"
         }
         Kind::Partition => {
-            cut_off(machines, network, rng);
+            cut_off(at, machines, network, rng);
             "partition"
         }
         Kind::PartitionHealed => {
@@ -166,10 +169,10 @@ pub(crate) fn strike(
     trace.line(format!("fault at {id}: {told}"));
 }
 
-fn cut_off(machines: &[Machine], network: &mut Network, rng: &mut Rng) {
+fn cut_off(at: usize, machines: &[Machine], network: &mut Network, rng: &mut Rng) {
     let ids: Vec<NodeId> = machines.iter().map(|machine| machine.id).collect();
     network.cut_off.clear();
-    let alone = ids[rng.below(ids.len() as u64) as usize];
+    let alone = ids[at];
     let (hears, is_heard) = [(false, false), (true, false), (false, true)][rng.below(3) as usize];
     for other in ids.into_iter().filter(|id| *id != alone) {
         if !hears {

@@ -253,7 +253,9 @@ impl Machine {
         node.begin(moment, now);
         let mut news = std::mem::take(&mut *node.news.lock().unwrap());
         news.durable = news.durable.or(late_report);
-        node.in_hands.push(news);
+        if news.durable.is_some() || news.failed.is_some() {
+            node.in_hands.push(news);
+        }
         // What the log told may be looked at before or behind what others said, or in a later turn.
         if when == 0 {
             node.hear_the_log(outside);

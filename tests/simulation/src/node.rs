@@ -228,7 +228,12 @@ impl Node {
         let broken = promises::broken_by(&message, self.file.note(), outside.ledger, self.appender.durable());
         broken.into_iter().for_each(|wrong| outside.trace.wrong(wrong));
         let spans = places.iter().map(|(from, to)| self.reader.span(*from, *to).map(|span| span.encode()));
-        let Ok(entries) = spans.collect::<Result<Vec<Bytes>, _>>() else { return };
+        let entries = match spans.collect::<Result<Vec<Bytes>, _>>() {
+            Ok(entries) => entries,
+            Err(error) => {
+                return outside.trace.wrong(format!("node {} cannot read what it is to send: {error}", self.id));
+            }
+        };
         let to = self.heard.get(&message.to).copied().unwrap_or(0);
         outside.sent.push(Frame { message, entries, from: self.incarnation, to });
     }

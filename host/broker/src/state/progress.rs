@@ -384,6 +384,17 @@ impl Progress {
     }
 }
 
+fn write_exception(w: &mut Writer<'_>, exception: &Exception) {
+    let Exception { attempts, suspended, generation, visible_at, left, leased_at, renewed_for } = exception;
+    w.varint((*attempts).into());
+    w.u8(u8::from(*suspended));
+    w.option(*left, |w, tag| w.u64(tag.0));
+    w.u64(generation.0);
+    w.u64(visible_at.0);
+    w.u64(leased_at.0);
+    w.option(renewed_for.as_deref(), |w, client| w.text(client));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -411,15 +422,4 @@ mod tests {
         progress.left.clear();
         progress.remove(PLACE.0, PLACE.1);
     }
-}
-
-fn write_exception(w: &mut Writer<'_>, exception: &Exception) {
-    let Exception { attempts, suspended, generation, visible_at, left, leased_at, renewed_for } = exception;
-    w.varint((*attempts).into());
-    w.u8(u8::from(*suspended));
-    w.option(*left, |w, tag| w.u64(tag.0));
-    w.u64(generation.0);
-    w.u64(visible_at.0);
-    w.u64(leased_at.0);
-    w.option(renewed_for.as_deref(), |w, client| w.text(client));
 }

@@ -17,8 +17,8 @@ use crate::stopping::Stopping;
 use crate::{NodeConfig, components};
 use parts::NodeParts;
 use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
-use vouch_shard::{Inbox, NoPeers, Shard, Signals};
-use writing::{Begin, read_only, tell_recovery};
+use vouch_shard::{Inbox, NoPeers, Shard, ShardLinks, Signals};
+use writing::{Begin, RecoveredLog, read_only, tell_recovery};
 
 /// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
 /// the log. Nothing is changed or taken: whether another process holds the folder is not asked.
@@ -83,7 +83,8 @@ impl Node {
                     signals: &signals,
                     sessions: &sessions,
                 };
-                let writing = begin.writing(appender, recovery, replica, (base, tail), snapshots, &lookups);
+                let recovered = RecoveredLog { appender, recovery, file: replica, base, tail };
+                let writing = begin.writing(recovered, snapshots, &lookups);
                 // What failed leaves nothing behind that writes to a folder which is let go.
                 let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;
                 if passed_over {
@@ -95,8 +96,9 @@ impl Node {
             }
             OpenedLog::Damaged(damaged) => {
                 let init = state.cluster().init.clone().expect("what is certain of a log has its first record");
-                let (output, peers) = (read_only(&damaged), Arc::new(NoPeers));
-                let shard = Shard::start(state, output, None, inbox, signals.clone(), sessions.clone(), peers);
+                let (signals, members) = (signals.clone(), sessions.clone());
+                let links = ShardLinks { inbox, signals, members, peers: Arc::new(NoPeers) };
+                let shard = Shard::start(state, read_only(&damaged), None, links);
                 (shard.map_err(StartError::Thread)?, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
             }
         };

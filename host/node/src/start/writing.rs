@@ -12,7 +12,7 @@ use vouch_storage::{
 use crate::NodeConfig;
 use crate::served::Upkeep;
 use crate::sessions::Sessions;
-use vouch_shard::{Begun, Inbox, Lead, NoPeers, Output, Request, Shard, Signals};
+use vouch_shard::{Begun, Inbox, Lead, NoPeers, Output, OutputLog, Request, Shard, ShardLinks, Signals};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
@@ -58,31 +58,44 @@ pub(super) struct Begin<'a> {
     pub(super) sessions: &'a Arc<Sessions>,
 }
 
+/// The log that it writes, as it was found.
+pub(super) struct RecoveredLog {
+    pub(super) appender: Appender,
+    pub(super) recovery: Recovery,
+    pub(super) file: Box<ReplicaFile>,
+    pub(super) base: Option<Checkpoint>,
+    pub(super) tail: Vec<Entry>,
+}
+
 impl Begin<'_> {
     /// Starts the shard, and what looks after its log when its first records are durable.
     pub(super) fn writing(
         self,
-        appender: Appender,
-        recovery: Recovery,
-        file: Box<ReplicaFile>,
-        (base, tail): (Option<Checkpoint>, Vec<Entry>),
+        log: RecoveredLog,
         snapshots: Snapshots,
         lookups: &Lookups,
     ) -> Result<(Shard, Begun, Upkeep), StartError> {
         let Self { config, segment_size, folders, state, inbox, reader, signals, sessions } = self;
+        let RecoveredLog { appender, recovery, file, base, tail } = log;
         let housekeeping = appender.housekeeping();
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = config.zero_ahead.min(segment_size);
         let alone = vouch_shard::alone(&recovery, file.note());
-        let replica = Box::new(alone.map_err(|broken| StartError::Group(broken.to_string()))?);
-        let output = Output::Log { appender, reader: reader.clone(), prepared, replica, file, base, tail };
+        let replica = alone.map_err(|broken| StartError::Group(broken.to_string()))?;
+        let log = OutputLog { appender, reader: reader.clone(), prepared, replica, file: *file, base, tail };
+        let output = Output::Log(Box::new(log));
         let (on_begun, begun) = sync_channel(1);
         let cluster_id = folders.cluster_id()?;
         let (handle_key, leapt_from) = (rand::random(), signals.clock.leapt_from());
         let lead = Lead { cluster_id, segment_size, handle_key, leapt_from };
         let lead = Some((lead, on_begun));
-        let shard =
-            Shard::start(state, output, lead, inbox.clone(), signals.clone(), sessions.clone(), Arc::new(NoPeers));
+        let links = ShardLinks {
+            inbox: inbox.clone(),
+            signals: signals.clone(),
+            members: sessions.clone(),
+            peers: Arc::new(NoPeers),
+        };
+        let shard = Shard::start(state, output, lead, links);
         let shard = shard.map_err(StartError::Thread)?;
         let look_after = || {
             let ended = |_| Err(signals.closed().cloned().unwrap_or(NothingStored::Stopping).into());

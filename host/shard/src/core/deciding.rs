@@ -1,4 +1,12 @@
 //! What the group decides, as this replica takes part in it: from what the log and others say to what is to be done.
+//!
+//! # To ensure correctness
+//!
+//! - What the replica wants is taken over in its order, and carried out before it is told anything else: a vote is noted before the
+//!   message that tells of it goes out, an end is cut off before other entries come there.
+//! - An entry is in `written` from when it is on its way to the log until it is committed or cut off, in the order of the log.
+//! - What a caller proposed is never answered *nothing stored* once it was on its way to the log: another member may have it, and lead
+//!   one day.
 
 use vouch_broker::Millis;
 use vouch_commitlog::{EntryHeader, EntryKind, LogPosition};
