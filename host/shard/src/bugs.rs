@@ -18,8 +18,6 @@ pub enum Lapse {
     ProposalForgotten,
     /// Whoever asks a leader that cannot begin waits for as long as that leads.
     EarlyWaitForEver,
-    /// A cut forgets the times of entries that are applied and hold no records.
-    TimesOfMarksForgotten,
     /// What is applied has the time of whoever applies it.
     ApplyReadsClock,
 }

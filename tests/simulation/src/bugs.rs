@@ -70,7 +70,6 @@ pub const ALL: &[(&str, Injected)] = &[
     ("a segment prepared anew at start", Injected::Log(&log::PREPARED_ANEW)),
     ("who asks a leader that cannot begin waits for ever", Injected::Shard(Lapse::EarlyWaitForEver)),
     ("the first entry of a term sent before it is written", Injected::Group(Mistake::FirstEntrySentEarly)),
-    ("a cut that forgets the times of marks", Injected::Shard(Lapse::TimesOfMarksForgotten)),
     ("a segment used before its name is durable", Injected::Log(&log::DIRECTORY_NOT_SYNCED)),
     ("a note written over the one before", Injected::Log(&log::NOTE_IN_ONE_SLOT)),
 ];

@@ -168,6 +168,8 @@ impl Machine {
             died: None,
             held: VecDeque::new(),
             in_hands: Vec::new(),
+            cut_to: None,
+            deaf_until: 0,
             failed: None,
             wake: now,
             newly: Vec::new(),
@@ -247,6 +249,11 @@ impl Machine {
         let outside = &mut Outside { sent, ledger, disk, trace };
         node.is_sound = !self.tampered;
         let (durable, end) = (node.appender.durable(), node.appender.appended());
+        if let Some(to) = node.cut_to.take_if(|to| *to < durable)
+            && !outside.disk.has_for_good(to.0..durable.0.min(end.0), SEGMENT)
+        {
+            outside.trace.wrong(format!("node {} cut at {to}, and says that it is durable up to {durable}", node.id));
+        }
         if durable > end {
             outside.trace.wrong(format!("the log of node {} ends at {end}, and is durable up to {durable}", node.id));
         }
@@ -256,6 +263,10 @@ impl Machine {
         if news.durable.is_some() || news.failed.is_some() {
             node.in_hands.push(news);
         }
+        if self.rng.chance(100) {
+            node.deaf_until = now + self.rng.below(400);
+        }
+        let when = if now < node.deaf_until { 3 } else { when };
         // What the log told may be looked at before or behind what others said, or in a later turn.
         if when == 0 {
             node.hear_the_log(outside);

@@ -67,6 +67,10 @@ pub(crate) struct Node {
     pub(crate) dies: Option<Death>,
     /// It died, when so much had happened to its disk.
     pub(crate) died: Option<usize>,
+    /// Where it cut its log off, until something behind that is durable.
+    pub(crate) cut_to: Option<LogPosition>,
+    /// Until then nobody looks at what the log told.
+    pub(crate) deaf_until: u64,
     /// What the log told, and was not looked at.
     pub(crate) in_hands: Vec<News>,
     /// Entries that somebody reads.
@@ -253,6 +257,7 @@ impl Node {
         };
         let cut = NotedCut { to: last.end, end: self.appender.appended() };
         ledger.cut_begins(cut.to);
+        self.cut_to = Some(cut.to);
         self.file.cut_begins(cut).map_err(|error| text(&error))?;
         if self.waits_for_syncs {
             self.steps.settle(&self.appender);

@@ -348,6 +348,19 @@ impl SimDisk {
         data.get(offset as usize..offset as usize + len).map(<[u8]>::to_vec)
     }
 
+    /// Whether these positions of the log, in segments of this size, are on the disk as they can be read, whatever is lost of
+    /// what was not synced.
+    pub fn has_for_good(&self, positions: std::ops::Range<u64>, segment_size: u64) -> bool {
+        let kept = self.after_power_cut(self.events(), PowerLoss::All, &mut Rng::new(0));
+        let segments = (positions.start / segment_size..).map(|number| number * segment_size);
+        segments.take_while(|start| *start < positions.end).all(|start| {
+            let name = crate::segment::file_name(start);
+            let (from, to) = (positions.start.max(start) - start, (positions.end - start).min(segment_size));
+            let there = self.bytes_at(&name, from, (to - from) as usize);
+            there.as_deref() == kept.get(&name).and_then(|kept| kept.get(from as usize..to as usize))
+        })
+    }
+
     /// What is on the disk when the power is cut after the first `events`.
     pub fn after_power_cut(&self, events: usize, loss: PowerLoss, rng: &mut Rng) -> Image {
         let state = self.lock();

@@ -86,8 +86,6 @@ impl Core {
         }
         // Times of entries that are gone do not bind those that come.
         let applied = self.applied_time.max(self.state.cluster().clock);
-        #[cfg(any(test, feature = "testing"))]
-        let applied = self.what_a_cut_remembers(applied);
         self.latest = self.written.back().map_or(applied, |last| last.time.max(applied));
     }
 

@@ -1,6 +1,5 @@
 //! What a core does wrong when a test wants it to ([`crate::bugs`]).
 
-use vouch_broker::Millis;
 use vouch_commitlog::LogPosition;
 use vouch_consensus::{EntryId, Role, Slot};
 use vouch_leader::Outside;
@@ -27,11 +26,6 @@ impl Core {
         let wanted = injected(Lapse::ProposalOfFollower)
             || injected(Lapse::MarkByFollower) && self.log.mark_due_in.is_some_and(|due_in| due_in.is_zero());
         (follows && wanted).then(|| EntryId { index: replica.last() + 1, term: replica.term() })
-    }
-
-    /// The time before which no entry has one, as far as the state knows.
-    pub(super) fn what_a_cut_remembers(&self, applied: Millis) -> Millis {
-        if injected(Lapse::TimesOfMarksForgotten) { self.state.cluster().clock } else { applied }
     }
 
     /// An entry as if it had happened when it is applied.

@@ -415,6 +415,7 @@ fn a_snapshot_of_version_4_and_its_part_are_read_and_written_as_they_were() {
     let parts = StoredParts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
-    assert!(state.snapshot(RecordPosition(4711)) == fixture);
+    // If it is written otherwise now, see *How to add a record kind* in docs/house.md: this one is only read from then on.
+    assert!(state.snapshot(RecordPosition(4711)) == fixture, "it is written with another layout");
     assert!(written.seal(4711) == Some(part) && written.snapshot(RecordPosition(4711)) == fixture);
 }
