@@ -187,7 +187,8 @@ impl<B: EndsAt> Replica<B> {
         if leader.is_some() && crate::bugs::injected(crate::bugs::Mistake::SlotsOfFollowers) {
             return Ok(EntryId { index: self.last() + 1, term: self.term() });
         }
-        if self.leads_since.is_none() || self.broken.is_some() {
+        // Where the log has not taken the entry with which the term begins, it takes no other one in its place.
+        if self.leads_since.is_none() || self.broken.is_some() || !self.raw.store().is_written() {
             return Err(leader.map_or(NotLeading::Nobody, NotLeading::Another));
         }
         if let Some(to) = self.raw.raft.lead_transferee {

@@ -93,6 +93,11 @@ impl LogView {
         last.expect("an entry that is told to be in the log was asked for").end = end;
     }
 
+    /// Whether all entries are in the log, that with which a term begins, too.
+    pub(crate) fn is_written(&self) -> bool {
+        self.entries.back().is_none_or(|last| last.end != NOT_YET)
+    }
+
     pub(crate) fn cut(&mut self, behind: u64) {
         assert!(behind >= self.before.index, "what a snapshot covers is never cut off");
         self.entries.truncate((behind - self.before.index) as usize);

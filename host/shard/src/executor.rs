@@ -167,7 +167,7 @@ impl Executor {
                 }
                 Command::Applied(commit) => {
                     self.log.committed(commit);
-                    self.signals.snapshots.applied(commit);
+                    self.signals.snapshots.applied(commit, !self.core.is_alone());
                 }
                 Command::DirectoryChanged => self.signals.directory_changed(),
                 Command::ChecksChanged => self.signals.checks_changed.notify_one(),

@@ -3,6 +3,7 @@
 //! What is noted may be behind what is true, and is never ahead of it: a start takes what lies in the log behind it for what may be
 //! torn, and asks a leader what of it is committed. A vote and a cut are noted by whoever waits for them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,10 +46,10 @@ impl NoteKeeper {
     pub(crate) fn start(file: ReplicaFile, inbox: Arc<Inbox>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { file: Mutex::new(file), wanted: Mutex::default(), changed: Condvar::new() });
         let notes = shared.clone();
-        let keep_up = move || {
-            if let Err(error) = notes.keep_up() {
-                inbox.fail(format!("the replica file cannot be written: {error}"));
-            }
+        let keep_up = move || match catch_unwind(AssertUnwindSafe(|| notes.keep_up())) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => inbox.fail(format!("the replica file cannot be written: {error}")),
+            Err(_) => inbox.fail("what is to be noted in the replica file cannot be true".to_owned()),
         };
         let thread = std::thread::Builder::new().name("vouch-replica-0".to_owned()).spawn(keep_up)?;
         Ok(Self { shared, thread: Some(thread) })

@@ -23,6 +23,8 @@ use crate::trace::Trace;
 
 /// A client gives up after this long, and does not know.
 const PATIENCE_MS: u64 = 6_000;
+/// A client that is impatient gives up after this long.
+const IMPATIENCE_MS: u64 = 400;
 /// Leases of consumers last so long.
 const INVISIBLE_MS: u64 = 3_000;
 
@@ -180,6 +182,8 @@ impl Client {
         let Some(under_way) = &mut self.under_way else { return };
         // Whoever it asked is gone, or does not run: nobody answers.
         let lives = under_way.life.is_some() && around.life(under_way.to) == under_way.life;
+        // Every other client goes on soon, so that one who leads alone still writes.
+        let gives_up = self.number % 2 == 1 && now > under_way.asked + IMPATIENCE_MS;
         let patient = now <= under_way.asked + PATIENCE_MS;
         // Whoever waits for messages that are leased to him waits for a group that may be unable to decide: he goes away one day.
         if !patient && lives && !matches!(under_way.call, Call::Receive) {
@@ -192,7 +196,7 @@ impl Client {
             Waits::Proposal(answer) => match answer.try_recv() {
                 Ok(answer) => heard_of(answer),
                 Err(oneshot::error::TryRecvError::Closed) => (Heard::Unknown, None),
-                Err(_) if !lives => (Heard::Unknown, None),
+                Err(_) if !lives || gives_up => (Heard::Unknown, None),
                 Err(_) => return,
             },
             Waits::Receive(caller) => match caller.heard() {

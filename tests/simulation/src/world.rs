@@ -181,6 +181,7 @@ impl World {
                 let Self { machines, network, rng, faults, trace, mood, .. } = &mut *self;
                 faults::strike(mood, machines, network, rng, faults, trace);
             }
+            self.meet();
             self.revive()?;
             self.pass_a_millisecond()?;
         }
@@ -195,6 +196,15 @@ impl World {
             }
         }
         Err("a healed group does not come to rest".to_owned())
+    }
+
+    /// Two that lead meet, often as soon as there are two: what one of them has just written is cut off.
+    fn meet(&mut self) {
+        let leads = |machine: &&Machine| machine.node.as_ref().is_some_and(|node| node.core.leads_in().is_some());
+        if self.machines.iter().filter(leads).count() > 1 && self.rng.chance(100) {
+            self.network.cut_off.clear();
+            self.trace.line("two leaders meet".to_owned());
+        }
     }
 
     /// Machines that are down, or whose node takes nothing any more, start again some time later.

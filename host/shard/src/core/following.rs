@@ -130,6 +130,11 @@ impl Core {
         self.replica.as_ref().filter(|replica| !replica.is_alone()).map(Replica::last)
     }
 
+    /// Whether it is the only member of its group, which remembers no names of entries.
+    pub fn is_alone(&self) -> bool {
+        self.replica.as_ref().is_none_or(Replica::is_alone)
+    }
+
     /// The term in which it leads, if it does.
     pub fn leads_in(&self) -> Option<u64> {
         let replica = self.replica.as_ref()?;

@@ -53,8 +53,10 @@ impl Requests {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything up to this entry is durable and applied. Called for every group: two comparisons.
-    pub fn applied(&self, commit: Committed) {
+    /// Everything up to this entry is durable and applied. Called for every group: two comparisons. `named`: the replica keeps a
+    /// name of each entry behind its older snapshot, so entries make one due as well as bytes.
+    pub fn applied(&self, commit: Committed, named: bool) {
+        let commit = Committed { index: if named { commit.index } else { 0 }, ..commit };
         // In this order here, and in the other one in `next_due`: one of the two sees what the other wrote.
         self.applied.store(commit.position.0, Ordering::SeqCst);
         self.applied_entry.store(commit.index, Ordering::SeqCst);
@@ -115,6 +117,13 @@ impl Requests {
 mod tests {
     use super::*;
 
+    #[test]
+    fn entries_of_which_nobody_keeps_names_make_no_snapshot_due() {
+        let requests = Requests::due_at(LogPosition(1_000));
+        (0..3).for_each(|n| requests.applied(Committed { index: n * MOST_ENTRIES, position: LogPosition(500) }, false));
+        assert_eq!(requests.waiting().target, None);
+    }
+
     /// Everything before this position is applied, and the entries there are few.
     fn at(position: u64) -> Committed {
         Committed { index: 1, position: LogPosition(position) }
@@ -124,16 +133,16 @@ mod tests {
     fn many_small_entries_make_a_snapshot_due_and_each_snapshot_counts_them_anew() {
         let requests = Requests::due_at(LogPosition(1_000));
         let entry = |index| Committed { index, position: LogPosition(500) };
-        requests.applied(entry(70));
-        requests.applied(entry(70 + MOST_ENTRIES - 1));
+        requests.applied(entry(70), true);
+        requests.applied(entry(70 + MOST_ENTRIES - 1), true);
         assert_eq!(requests.waiting().target, None);
-        requests.applied(entry(70 + MOST_ENTRIES));
+        requests.applied(entry(70 + MOST_ENTRIES), true);
         assert_eq!(requests.next().target, Some(LogPosition(500)));
-        requests.applied(entry(80 + MOST_ENTRIES));
+        requests.applied(entry(80 + MOST_ENTRIES), true);
         requests.next_due(LogPosition(1_500));
-        requests.applied(entry(79 + 2 * MOST_ENTRIES));
+        requests.applied(entry(79 + 2 * MOST_ENTRIES), true);
         assert_eq!(requests.waiting().target, None);
-        requests.applied(entry(80 + 2 * MOST_ENTRIES));
+        requests.applied(entry(80 + 2 * MOST_ENTRIES), true);
         assert_eq!(requests.next().target, Some(LogPosition(500)));
     }
 
@@ -151,7 +160,7 @@ mod tests {
         let requests = Requests::due_at(LogPosition(100));
         requests.damaged([7, 3]);
         requests.damaged([7]);
-        requests.applied(at(100));
+        requests.applied(at(100), true);
         let PendingRequests { target, damaged, stopping } = requests.next();
         assert_eq!(
             (target, damaged.into_iter().collect::<Vec<_>>(), stopping),
@@ -176,14 +185,14 @@ mod tests {
     #[test]
     fn nothing_is_due_before_its_position_and_nothing_twice() {
         let requests = Requests::due_at(LogPosition(100));
-        (0..100).for_each(|position| requests.applied(at(position)));
+        (0..100).for_each(|position| requests.applied(at(position), true));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(at(100));
-        requests.applied(at(101));
+        requests.applied(at(100), true);
+        requests.applied(at(101), true);
         assert_eq!(requests.next().target, Some(LogPosition(100)), "asked for when it fell due");
         requests.next_due(LogPosition(200));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(at(200));
+        requests.applied(at(200), true);
         assert_eq!(requests.next().target, Some(LogPosition(200)));
     }
 }

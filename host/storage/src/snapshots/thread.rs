@@ -189,11 +189,11 @@ mod tests {
     #[test]
     fn a_snapshot_that_fell_due_while_another_was_made_is_asked_for_though_the_log_stands_still() {
         let requests = Requests::due_at(LogPosition(50));
-        requests.applied(crate::replica::Committed { index: 1, position: LogPosition(49) });
+        requests.applied(crate::replica::Committed { index: 1, position: LogPosition(49) }, true);
         assert_eq!(requests.waiting().target, None);
-        requests.applied(crate::replica::Committed { index: 1, position: LogPosition(60) });
+        requests.applied(crate::replica::Committed { index: 1, position: LogPosition(60) }, true);
         assert_eq!(requests.next().target, Some(LogPosition(60)));
-        requests.applied(crate::replica::Committed { index: 1, position: LogPosition(200) });
+        requests.applied(crate::replica::Committed { index: 1, position: LogPosition(200) }, true);
         assert_eq!(requests.waiting().target, None, "one is being made");
         requests.next_due(LogPosition(201));
         assert_eq!(requests.waiting().target, None);

@@ -92,10 +92,7 @@ impl Bench {
             draw: Box::new(|_| 0),
         });
         bench.core.replica = Some(replica.unwrap());
-        let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
-        bench.core.begin_turn(bench.now(), standing(&bench.log));
-        bench.tell(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }));
-        bench.carry_out();
+        bench.may_lead();
         bench
     }
 
@@ -110,13 +107,28 @@ impl Bench {
         std::mem::take(&mut self.sent)
     }
 
+    /// The only member of a group, whose node has not said yet that it may lead.
+    pub(super) fn before_a_start() -> Self {
+        Self::before(None)
+    }
+
+    /// The last group of the log is not covered by a mark.
+    pub(super) fn uncover(&mut self) {
+        self.log.covered = false;
+    }
+
+    /// The node says that it may lead, and all is done that follows.
+    pub(super) fn may_lead(&mut self) {
+        let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
+        self.core.begin_turn(self.now(), standing(&self.log));
+        self.tell(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }));
+        self.carry_out();
+    }
+
     /// A core that leads and whose start is durable.
     pub(super) fn new() -> Self {
         let mut bench = Self::before(None);
-        let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
-        bench.core.begin_turn(bench.now(), standing(&bench.log));
-        bench.tell(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }));
-        bench.carry_out();
+        bench.may_lead();
         // The first entry of its term, and then what it says first.
         bench.sync();
         bench.sync();

@@ -101,3 +101,15 @@ fn a_fence_lets_go_of_the_log_before_it_is_answered_and_nothing_is_written_after
     bench.cover_end();
     assert_eq!(bench.entries().len(), entries);
 }
+
+#[test]
+fn a_log_that_refused_the_first_entry_of_a_term_gets_no_mark_behind_the_gap() {
+    let mut bench = Bench::before_a_start();
+    bench.fill(true);
+    bench.may_lead();
+    assert!(matches!(bench.closed, Some(NothingStored::Poisoned(_))), "{:?}", bench.closed);
+    bench.fill(false);
+    bench.uncover();
+    bench.cover_end();
+    assert_eq!(bench.entries(), []);
+}
