@@ -40,10 +40,16 @@ fn records(entry: &Entry) -> Vec<Record> {
     records
 }
 
-fn assert_leaders(entries: &[Entry], term: u64) {
-    for (entry, index) in entries.iter().zip(1..) {
-        assert_eq!((entry.index, entry.term), (index, term), "each entry has the next index, marks as well");
+/// Each entry has the next index, marks as well; each of so many leaders began a later term with an entry that holds nothing.
+fn assert_leaders(entries: &[Entry], leaders: u64) {
+    let indexes: Vec<u64> = entries.iter().map(|entry| entry.index).collect();
+    assert_eq!(indexes, (1..=entries.len() as u64).collect::<Vec<_>>());
+    let begins = |term| entries.iter().find(|entry| entry.term == term).unwrap();
+    assert!(entries.is_sorted_by_key(|entry| entry.term));
+    for term in 1..=leaders {
+        assert!(begins(term).kind == EntryKind::Records && begins(term).payload.is_empty(), "term {term}");
     }
+    assert_eq!(entries.last().unwrap().term, leaders);
     assert!(entries.is_sorted_by_key(|entry| entry.leader_time_ms));
 }
 
@@ -79,10 +85,11 @@ async fn a_log_begins_with_whose_it_is_and_each_start_says_so() {
         assert!(said.kind == EntryKind::Records && said.end <= status.durable.min(status.applied), "{status:?}");
     }
     let entries = entries(folder.path());
-    assert_leaders(&entries, 1);
-    let first = records(&entries[0]);
+    assert_leaders(&entries, 3);
+    let said: Vec<_> = entries.iter().filter(|entry| !entry.payload.is_empty()).collect();
+    let first = records(said[0]);
     assert!(matches!(&first[..], [Record::ClusterInit(_), Record::NodeStarted(_)]), "{first:?}");
-    let starts: Vec<_> = entries.iter().filter(|entry| entry.kind == EntryKind::Records).skip(1).map(records).collect();
+    let starts: Vec<_> = said[1..].iter().map(|entry| records(entry)).collect();
     assert_eq!(starts.len(), 2);
     assert!(starts.iter().all(|records| matches!(records[..], [Record::NodeStarted(_)])), "{starts:?}");
 }
@@ -92,14 +99,15 @@ async fn an_idle_log_gets_one_mark_and_one_that_closes_gets_one_if_it_needs_it()
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(config(folder.path())).unwrap();
     let began = Instant::now();
-    while entries(folder.path()).len() < 2 {
+    while entries(folder.path()).len() < 3 {
         assert!(began.elapsed() < PATIENCE, "the idle log gets no mark");
         tokio::time::sleep(MARK_AFTER).await;
     }
     tokio::time::sleep(3 * MARK_AFTER).await;
     node.stop().await;
     let kinds = |entries: &[Entry]| entries.iter().map(|entry| entry.kind).collect::<Vec<_>>();
-    assert_eq!(kinds(&entries(folder.path())), [EntryKind::Records, EntryKind::Mark], "the idle log's covers the end");
+    let expected = [EntryKind::Records, EntryKind::Records, EntryKind::Mark];
+    assert_eq!(kinds(&entries(folder.path())), expected, "the idle log's covers the end");
 
     let node = Node::start(config(folder.path())).unwrap();
     topic(&node, "t", "{}").await;
@@ -110,14 +118,14 @@ async fn an_idle_log_gets_one_mark_and_one_that_closes_gets_one_if_it_needs_it()
     let (durable, mark) = last_mark(folder.path());
     assert_eq!(durable, mark, "the mark of the end covers all that was acknowledged");
     let entries = entries(folder.path());
-    assert_leaders(&entries, 1);
-    assert_eq!(kinds(&entries[..4])[2..], [EntryKind::Records; 2]);
+    assert_leaders(&entries, 2);
+    assert_eq!(kinds(&entries[..5])[3..], [EntryKind::Records; 2]);
 }
 
 /// What an earlier program left, whose log wrote the mark of its end by itself and repeated the index before it; and a log
 /// that another leader wrote before.
 #[tokio::test]
-async fn a_log_goes_on_behind_marks_of_earlier_programs_and_in_the_term_in_which_it_ended() {
+async fn a_log_goes_on_behind_marks_of_earlier_programs_and_in_a_later_term() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(config(folder.path())).unwrap();
     topic(&node, "t", "{}").await;
@@ -132,8 +140,10 @@ async fn a_log_goes_on_behind_marks_of_earlier_programs_and_in_the_term_in_which
         let entries = entries(folder.path());
         let last = before.last().unwrap();
         for (entry, index) in entries[before.len()..].iter().zip(last.index + 1..) {
-            assert_eq!((entry.term, entry.index), (term, index));
+            assert_eq!((entry.term, entry.index), (entries[before.len()].term, index));
         }
+        let highest = before.iter().map(|entry| entry.term).max().unwrap();
+        assert!(entries[before.len()].term > highest, "terms never sink, whoever wrote meanwhile");
         assert!(entries.len() > before.len() + 1 && entries.last().unwrap().kind == EntryKind::Mark);
     }
 }
@@ -146,11 +156,12 @@ async fn a_first_start_that_is_killed_anywhere_before_its_first_records_are_dura
     let made = folder.path().join("made");
     let node = Node::start(config(&made)).unwrap();
     node.stop().await;
-    let first = entries(&made)[0].clone();
+    // What the term begins with, and what a log begins with.
+    let first = entries(&made)[1].clone();
     let segment = format!("shards/0/log/{:020}.log", 0);
     let whole = fs::read(made.join(&segment)).unwrap();
     let (begin, end) = (first.position.0 as usize, first.end.0 as usize);
-    assert_eq!(begin, SEGMENT_HEADER);
+    assert_eq!(begin, SEGMENT_HEADER + 64);
     let written = |to: usize| -> Vec<u8> {
         whole[..to].iter().copied().chain(std::iter::repeat_n(0, whole.len() - to)).collect()
     };
@@ -159,7 +170,9 @@ async fn a_first_start_that_is_killed_anywhere_before_its_first_records_are_dura
         ("a file without a header", written(0)),
         ("half a header", written(SEGMENT_HEADER / 2)),
         ("no entry", written(SEGMENT_HEADER)),
-        ("all of the first entry", written(end)),
+        ("a torn entry of a term's beginning", written(SEGMENT_HEADER + 40)),
+        ("no more than a term's beginning", written(begin)),
+        ("all of the first records", written(end)),
     ];
     for to in [begin + 1, begin + 63, begin + 64, begin + 100, end - 8, end - 1] {
         states.push(("a torn first entry", written(to)));
@@ -181,7 +194,9 @@ async fn a_first_start_that_is_killed_anywhere_before_its_first_records_are_dura
         assert_eq!(receive_now(&node, "t", "g").await.len(), 1, "{what}");
         node.stop().await;
         let entries = entries(&data);
-        assert_leaders(&entries, 1);
+        let leaders = entries.last().unwrap().term;
+        assert!(leaders <= 2, "{what}");
+        assert_leaders(&entries, leaders);
         let inits = entries.iter().flat_map(records).filter(|record| matches!(record, Record::ClusterInit(_)));
         assert_eq!(inits.count(), 1, "{what}: a log is given its identity once");
         fs::remove_dir_all(&data).unwrap();
