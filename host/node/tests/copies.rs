@@ -208,9 +208,10 @@ async fn a_running_node_reads_on_from_the_other_copy_and_mends_the_damaged_one()
     let node = Node::start(quiet(data)).unwrap();
     let (first, second) = (stopped.part(data, "part"), stopped.part(data, "part2"));
     let whole = fs::read(&first).unwrap();
-    // The first message of the first copy, which is the one that is read, and the last of the other.
-    flip(&first, stopped.places[0] + 1);
+    // The first message of the first copy, which is the one that is read, and the last of the other. That one first: whoever reads
+    // meanwhile must not find the first one damaged, and mend it, before the other is.
     flip(&second, stopped.places[1] + 9);
+    flip(&first, stopped.places[0] + 1);
     assert_eq!(received(&node, "g1").await, expected(), "what was stored is delivered");
     until("both are mended", || [&first, &second].iter().all(|file| fs::read(file).unwrap() == whole)).await;
     assert_eq!(received(&node, "g2").await, expected());
