@@ -1,9 +1,8 @@
 //! A disk in memory that records every write and sync, and can say what may be on it after a power cut.
 //!
-//! Rules: what was written before a `sync` that succeeded is durable. Of everything else each 512-byte sector of each
-//! write may or may not have reached the disk, in any order. A created, removed or changed name is durable after a
-//! `sync_directory`; before, each change may or may not be. A failed write-back loses what was pending for good: a
-//! later sync succeeds without it, as on Linux, and the failure is reported once to each open file description.
+//! Rules: what was written before a `sync` that succeeded is durable; of all else each sector may be or not, and so may each
+//! change of a name before a `sync_directory`. A failed write-back loses what was pending for good: a later sync succeeds
+//! without it, as on Linux, and the failure is reported once to each open file description.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
