@@ -20,6 +20,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::Shortage;
 use crate::disk::{Disk, File, RealDisk};
 
 mod slots;
@@ -146,7 +147,8 @@ impl NoteFile {
     ///
     /// # Errors
     /// What the system said, now or to an earlier call: after an error the file says either of the two, nothing is ever written
-    /// to it again by this process, and [`Self::note`] is what it was.
+    /// to it again by this process, and [`Self::note`] is what it was. But where there is no file and too little of something to
+    /// make it ([`Shortage`]), there is none afterwards, and the next call tries again.
     ///
     /// # Panics
     /// If the note has more than [`MAX_NOTE_LEN`] bytes.
@@ -159,7 +161,11 @@ impl NoteFile {
         self.check()?;
         let written = match self.open.take() {
             Some(open) => Self::write_next(open, note),
-            None => self.create(note).map_err(|error| (None, error)),
+            None => match self.make(note) {
+                // Nothing has the name yet: the file is made again by whoever writes next.
+                Err(error) if Shortage::of(&error).is_some() => return Err(error),
+                made => made.and_then(|open| self.name_it(open)).map_err(|error| (None, error)),
+            },
         };
         match written {
             Ok(open) => {
@@ -185,10 +191,14 @@ impl NoteFile {
         }
     }
 
-    /// Makes the file: under another name until the note in it is durable. Both slots are written, so that later writes need
-    /// no more room.
-    fn create(&self, note: &[u8]) -> io::Result<Open> {
-        let unfinished = format!("{}.new", self.name);
+    /// The name that the file has until what is in it is durable.
+    fn unfinished(&self) -> String {
+        format!("{}.new", self.name)
+    }
+
+    /// Makes the file, under another name. Both slots are written, so that later writes need no more room.
+    fn make(&self, note: &[u8]) -> io::Result<Open> {
+        let unfinished = self.unfinished();
         match self.disk.remove(&unfinished) {
             // A power cut must not take back that it went and keep that it got the name.
             Ok(()) => self.disk.sync_directory()?,
@@ -207,9 +217,18 @@ impl NoteFile {
             return Ok(Open { file, newest });
         }
         place(&*file, &newest)?;
-        self.disk.rename(&unfinished, &self.name)?;
-        self.disk.sync_directory()?;
         Ok(Open { file, newest })
+    }
+
+    /// Gives the file its name: what is in it is durable.
+    fn name_it(&self, open: Open) -> io::Result<Open> {
+        #[cfg(test)]
+        if crate::bugs::NOTE_NAMED_BEFORE_SYNC.injected() {
+            return Ok(open);
+        }
+        self.disk.rename(&self.unfinished(), &self.name)?;
+        self.disk.sync_directory()?;
+        Ok(open)
     }
 }
 

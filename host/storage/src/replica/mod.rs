@@ -14,7 +14,7 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
-use vouch_commitlog::{Appender, LogPosition, NoteError, NoteFile, Recovery};
+use vouch_commitlog::{Appender, LogPosition, NoteError, NoteFile, Recovery, Shortage};
 use vouch_consensus::NodeId;
 
 use crate::layout::{REPLICA, ShardFolder};
@@ -226,11 +226,19 @@ impl ReplicaFile {
     }
 
     fn put(&mut self, next: ReplicaNote) -> io::Result<()> {
-        if next != self.note || self.file.note().is_none() {
-            self.file.write(&next.encode(self.log))?;
-            self.note = next;
+        if next == self.note && self.file.note().is_some() {
+            return self.file.check();
         }
-        self.file.check()
+        match self.file.write(&next.encode(self.log)) {
+            // No disk has room for a first file. Who is alone promises nobody anything, so he goes on without it; marks in the log
+            // tell how far that is durable, and whatever is noted next makes the file.
+            Err(error) if self.file.note().is_none() && !next.member && Shortage::of(&error).is_some() => {
+                tracing::warn!(%error, "the replica file cannot be made now; it is tried again with what is noted next");
+            }
+            written => written?,
+        }
+        self.note = next;
+        Ok(())
     }
 }
 

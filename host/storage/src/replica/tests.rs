@@ -258,3 +258,18 @@ fn whatever_a_power_cut_does_a_vote_that_was_told_stands_and_no_incarnation_come
         }
     }
 }
+
+#[test]
+fn a_full_disk_keeps_nobody_who_is_alone_from_starting_and_the_file_is_made_when_there_is_room() {
+    let disk = disk();
+    disk.inject(SimFault::NoSpace);
+    let mut replica = begin(&disk, &recovered(2, 5, 5000)).unwrap();
+    // A member's promises are worth no less for it.
+    assert!(replica.is_member(NodeId(4)).is_err());
+    replica.term_and_vote(3, Some(NodeId::FIRST)).unwrap();
+    assert!(!disk.image().contains_key(REPLICA));
+    disk.clear_faults();
+    replica.durable(LogPosition(6000), committed(6, 6000)).unwrap();
+    let noted = ReplicaFile::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap().unwrap();
+    assert_eq!((noted.term, noted.durable), (3, LogPosition(6000)));
+}
