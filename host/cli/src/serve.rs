@@ -18,6 +18,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use vouch_commitlog::Shortage;
 use vouch_gateway::{Connections, Gateway, Ports};
 use vouch_node::{Node, NodeConfig, NodeHealth, StartError, StartProgress};
 
@@ -233,7 +234,13 @@ fn remove_stale_endpoints(data_dir: &Path) -> anyhow::Result<()> {
 fn announce(gateway: &Gateway, health: &NodeHealth, data_dir: &Path) -> anyhow::Result<()> {
     let (grpc, http) = (gateway.grpc_addr(), gateway.http_addr());
     let endpoints = Endpoints { grpc: Some(grpc), http: Some(http), pid: std::process::id() };
-    endpoints.write(data_dir).context("cannot write the endpoints")?;
+    match endpoints.write(data_dir) {
+        // Who must make room needs the node: that it listens is told below all the same.
+        Err(error) if Shortage::of(&error).is_some() => {
+            tracing::warn!(%error, "endpoints.json cannot be written; whoever reads the ports from it finds them in this log");
+        }
+        written => written.context("cannot write the endpoints")?,
+    }
     if let NodeHealth::ReadOnly(what_to_do) = health {
         tracing::warn!(%grpc, %http, data_dir = %data_dir.display(), what_to_do, "serving a damaged log read-only");
         if std::io::stdout().is_terminal() {
