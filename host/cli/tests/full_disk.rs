@@ -55,18 +55,19 @@ struct Ready(Child);
 
 impl Ready {
     fn start(disk: &SmallDisk) -> Self {
-        let mut child = vouch()
+        let mut node = vouch()
             .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--segment-size", "8MiB"])
             .args(["--zero-ahead", "4MiB", "--data-dir"])
             .arg(disk.root().join("data"))
             .stderr(Stdio::piped())
             .spawn()
+            .map(Self)
             .unwrap();
         let mut said = String::new();
-        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        for line in BufReader::new(node.0.stderr.take().unwrap()).lines() {
             said += &(line.unwrap() + "\n");
             if said.contains(" ready ") {
-                return Self(child);
+                return node;
             }
         }
         panic!("it ended: {said}");

@@ -19,6 +19,14 @@ fn seeds_that_are_fixed() {
     }
 }
 
+/// Seeds that failed once, through a fault of the broker or of what checks it.
+#[test]
+fn seeds_that_failed_once() {
+    for seed in [1_795_920_571_303_664_226] {
+        must(plan(seed));
+    }
+}
+
 #[test]
 fn a_seed_repeats_a_run_to_the_bit() {
     let digests = [4, 4].map(|seed| must(plan(seed)).digest);

@@ -30,7 +30,12 @@ fn stands_in_for_the_compiler() {
 }
 
 fn compiler() -> CompilerProgram {
-    let arguments = ["compiler::stands_in_for_the_compiler", "--exact", "--nocapture"];
+    compiler_named("of-any-test")
+}
+
+/// The same, and its processes are known by a name, which no test has.
+fn compiler_named(name: &str) -> CompilerProgram {
+    let arguments = ["compiler::stands_in_for_the_compiler", "--exact", "--nocapture", name];
     CompilerProgram::Process(Program {
         path: std::env::current_exe().unwrap(),
         arguments: arguments.map(Into::into).to_vec(),
@@ -68,13 +73,14 @@ fn costly(functions: usize, loops: usize, locals: usize) -> Bytes {
     with_function(&function.repeat(functions))
 }
 
-/// Processes that this one started as compilers. One has its name only when everything else is its own, too.
-fn compilers() -> Vec<u32> {
+/// Processes that this one started as compilers of this name. One has its name only when everything else is its own, too.
+fn compilers(name: &str) -> Vec<u32> {
     let is_ours = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
-        let name = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        parent == Some(std::process::id()) && name.starts_with(b"vouch-compiler")
+        let told = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is_named = told.starts_with("vouch-compiler") && told.split('\0').any(|argument| argument == name);
+        parent == Some(std::process::id()) && is_named
     };
     let entries = fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
@@ -152,16 +158,15 @@ async fn what_cannot_be_read_without_overflowing_a_stack_ends_only_its_own_proce
 
 #[tokio::test]
 async fn an_upload_that_nobody_waits_for_ends_its_compiler_and_inherits_nothing() {
-    let house = house(|_| {});
+    const NAME: &str = "of-an-upload-that-nobody-waits-for";
+    let house = House::with(|config| config.compiler = compiler_named(NAME));
     let _opened = fs::File::create(house.folder.path().join("opened")).unwrap();
-    let others = compilers();
     let engine = house.engine.clone();
     let upload = tokio::spawn(async move { engine.inspect(costly(50, 400, 400)).await });
     let started = Instant::now();
     let child = loop {
         assert!(started.elapsed() < SOON && !upload.is_finished(), "no process was started");
-        // One of another test may come and go.
-        if let Some(pid) = compilers().into_iter().find(|pid| !others.contains(pid)) {
+        if let Some(pid) = compilers(NAME).pop() {
             break pid;
         }
         tokio::task::yield_now().await;
@@ -176,7 +181,7 @@ async fn an_upload_that_nobody_waits_for_ends_its_compiler_and_inherits_nothing(
     assert!(upload.await.unwrap_err().is_cancelled());
     // Waits for the turn of the one that was given up, which ends with its process.
     tokio::time::timeout(SOON, house.engine.inspect(check(&commit()))).await.unwrap().unwrap();
-    assert!(!compilers().contains(&child), "it is gone and buried");
+    assert!(!compilers(NAME).contains(&child), "it is gone and buried");
 }
 
 #[tokio::test]

@@ -37,6 +37,13 @@ impl Leases {
                     *held = None;
                 }
             }
+            // What a node hands out to somebody who no longer waits is given back, due at once.
+            Record::ChangeInvisible(change) => {
+                let held = self.held.entry((change.queue, change.offset)).or_default();
+                if held.is_some_and(|(generation, _)| generation == change.generation) {
+                    *held = Some((change.new_generation, change.deadline));
+                }
+            }
             _ => {}
         }
         Ok(())

@@ -24,7 +24,8 @@ pub(super) struct Held {
 pub(super) enum Loss {
     /// Another node may be at work by now; the text says what happened, and what to do.
     Fenced(String),
-    /// There was too little of something to look, or to put it back: it says nothing of the folder, and passes.
+    /// It could not be looked at or put back now, as something was short or somebody removed it once more: it says
+    /// nothing of the folder, and passes.
     Short(io::Error),
 }
 
@@ -56,6 +57,8 @@ impl Held {
                 Ok(())
             }
             Ok(false) => Err(fenced("was replaced, and another process holds it")),
+            // Removed again before it was held: the folder is still held, so the next look puts it back.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Loss::Short(error)),
             Err(error) => Err(unless_short(error, "was removed and cannot be put back")),
         }
     }

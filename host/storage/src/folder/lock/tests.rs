@@ -1,6 +1,7 @@
 //! Who gets a folder, who waits, and who is named.
 
 use std::fs::{self, File};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::note::FolderPurpose;
 use super::*;
@@ -158,6 +159,32 @@ fn a_full_disk_keeps_no_node_from_starting_or_running() {
     fs::remove_file(&identity).unwrap();
     fs::create_dir(identity.with_extension("again")).unwrap();
     assert!(lock.look().unwrap_err().contains("cannot be put back"));
+}
+
+/// Somebody who removes `identity.json` again and again, also between the moment when it is put back and that when it is locked.
+#[test]
+fn what_is_removed_again_before_it_is_held_is_put_back_by_the_next_look_and_fences_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = folder.path().join(IDENTITY_FILE);
+    fs::write(&identity, "this node").unwrap();
+    let mut lock = exclusive(folder.path()).unwrap();
+    lock.hold_identity().unwrap();
+    let looked = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !looked.load(Ordering::Relaxed) {
+                let _ = fs::remove_file(&identity);
+            }
+        });
+        for _ in 0..300 {
+            let look = lock.look();
+            looked.store(look.is_err(), Ordering::Relaxed);
+            look.unwrap();
+        }
+        looked.store(true, Ordering::Relaxed);
+    });
+    lock.look().unwrap();
+    assert_eq!(fs::read_to_string(&identity).unwrap(), "this node");
 }
 
 #[test]
