@@ -251,6 +251,7 @@ fn print_entry(entry: &Entry, args: &DumpArgs) -> anyhow::Result<()> {
     let kind = match entry.kind {
         EntryKind::Records => "records",
         EntryKind::Mark => "mark",
+        EntryKind::Members => "members",
     };
     let time = UNIX_EPOCH + Duration::from_millis(entry.leader_time_ms);
     let time = humantime::format_rfc3339_millis(time);

@@ -172,7 +172,7 @@ mod tests {
 
     fn bound(last_entry: u64, refers_to: u64) -> SnapshotBound {
         let [covers, last_entry, refers_to] = [last_entry + 64, last_entry, refers_to].map(LogPosition);
-        SnapshotBound { covers, last_entry, refers_to }
+        SnapshotBound { covers, last_entry, last_index: 9, refers_to }
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Appender {
 
     /// Lets others know of the entry that was written last.
     fn entry_written(&mut self, kind: EntryKind, checkpoint: Checkpoint) -> Appended {
-        if kind == EntryKind::Records {
+        if kind.holds_records() {
             self.tail.records_end = self.tail.end;
         }
         self.last_append = Instant::now();
@@ -160,6 +160,12 @@ impl Appender {
     /// position that is lower than the one before changes nothing.
     pub fn settle(&mut self, position: LogPosition) {
         self.view.settled().raise(position.0.min(self.tail.end).min(self.commit.durable()));
+    }
+
+    /// What is appended from now on settles when the caller says so, and not when it is durable: as if the log had been opened
+    /// with [`crate::Settles::ByCaller`]. A node that was alone calls this before others may decide, too.
+    pub fn settle_by_caller(&mut self) {
+        self.commit.settle_no_more();
     }
 
     /// Syncs on this thread what no sync has begun to cover yet, and counts it; `on_durable` may be called from here.

@@ -26,6 +26,15 @@ pub enum EntryKind {
     Records,
     /// Carries nothing but its header: makes known that everything before its durable mark is durable (ruling 17).
     Mark,
+    /// Carries one record, which changes who may write this log. Whoever reads no more than headers must know of it.
+    Members,
+}
+
+impl EntryKind {
+    /// Whether it says something; a mark does not.
+    pub fn holds_records(self) -> bool {
+        self != Self::Mark
+    }
 }
 
 /// Kind as stored; a filler closes a segment and is never handed out.
@@ -41,6 +50,7 @@ impl StoredKind {
             Self::Entry(EntryKind::Records) => 1,
             Self::Entry(EntryKind::Mark) => 2,
             Self::Filler => 3,
+            Self::Entry(EntryKind::Members) => 4,
         }
     }
 
@@ -49,6 +59,7 @@ impl StoredKind {
             1 => Some(Self::Entry(EntryKind::Records)),
             2 => Some(Self::Entry(EntryKind::Mark)),
             3 => Some(Self::Filler),
+            4 => Some(Self::Entry(EntryKind::Members)),
             _ => None,
         }
     }

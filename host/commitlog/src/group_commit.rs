@@ -3,7 +3,7 @@
 mod cut;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::segment::WriteSegment;
@@ -104,6 +104,8 @@ pub(crate) struct GroupCommit {
     durable: AtomicU64,
     /// Where what is durable stays: what is told so.
     stays: Option<Arc<Settled>>,
+    /// What is durable may be cut off from now on: `stays` is told no more.
+    may_be_cut: AtomicBool,
     /// How long its syncs take.
     pub(crate) syncs: Durations,
     poison: OnceLock<PoisonReport>,
@@ -142,6 +144,7 @@ impl GroupCommit {
             settled: Condvar::new(),
             durable: AtomicU64::new(end),
             stays,
+            may_be_cut: AtomicBool::new(false),
             syncs: Durations::default(),
             poison: OnceLock::new(),
             on_durable,
@@ -265,10 +268,19 @@ impl GroupCommit {
             state.segments.pop_front();
         }
         // First: whoever knows that it is durable reads it without a copy.
-        if let Some(stays) = &self.stays {
+        if let Some(stays) = &self.stays
+            && !self.may_be_cut.load(Ordering::Relaxed)
+        {
             stays.raise(durable);
         }
         self.durable.store(durable, Ordering::Release);
+    }
+
+    /// What becomes durable from now on does not settle by that. What is durable already, does.
+    pub(crate) fn settle_no_more(&self) {
+        // Under the lock, as whatever becomes durable does: nothing that is appended after this is settled.
+        let _state = self.lock();
+        self.may_be_cut.store(true, Ordering::Relaxed);
     }
 
     /// Records the first failure; later ones change nothing. A sync thread reports it.

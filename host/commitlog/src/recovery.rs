@@ -278,7 +278,7 @@ impl<'a> Scan<'a> {
         let StoredKind::Entry(kind) = header.kind else { return Ok(()) };
         self.last_kind = Some((kind, covers_all));
         self.report.checkpoint = Some(Checkpoint::new(header, crc));
-        if kind == EntryKind::Records {
+        if kind.holds_records() {
             self.tail.records_end = header.end();
         }
         self.report.entries += 1;

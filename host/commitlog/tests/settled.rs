@@ -87,6 +87,26 @@ fn what_becomes_durable_is_no_longer_copied() {
     }
 }
 
+/// A node that was alone, and is one of several from now on: another leader may cut off what is durable here.
+#[test]
+fn what_is_appended_when_others_may_decide_is_copied_until_its_caller_says_that_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(config(folder.path())).unwrap();
+    let append = |log: &mut common::Open, index| {
+        let appended = log.appender.append(records(index), &[&body(index, 3000)]).unwrap();
+        common::wait_durable(&log.durable, appended.end);
+        appended
+    };
+    let alone = append(&mut log, 1);
+    log.appender.settle_by_caller();
+    let with_others = append(&mut log, 2);
+    let reader = log.reader.clone();
+    let maps = |at: LogPosition| is_mapped(&reader.read(at, 3000).unwrap());
+    assert_eq!((maps(alone.payload_position), maps(with_others.payload_position)), (true, false));
+    log.appender.settle(with_others.end);
+    assert!(maps(with_others.payload_position));
+}
+
 /// While it is replayed, nobody knows yet how far the log was durable, and another open may cut it.
 #[test]
 fn entries_that_are_recovered_are_copies() {

@@ -19,7 +19,6 @@ mod broken;
 #[cfg(any(test, feature = "testing"))]
 pub mod bugs;
 mod command;
-mod members;
 mod message;
 mod pending;
 mod replica;
@@ -34,10 +33,11 @@ mod vote;
 pub use beginning::{GroupPace, ReplicaBeginning};
 pub use broken::Broken;
 pub use command::{Decision, EndsAt, Received};
-pub use members::{GroupMembers, NodeId};
 pub use message::{Append, AppendAnswer, EntryId, EntryRole, GroupMessage, Rejected, Said};
-pub use replica::Replica;
+pub use replica::{FollowerProgress, Replica};
 pub use role::{NotLeading, Role, Slot};
 pub use timeouts::Draw;
 pub use view::Descriptor;
 pub use vote::Vote;
+
+pub use vouch_cluster::{GroupMembers, NodeId};

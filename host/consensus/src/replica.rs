@@ -1,6 +1,9 @@
 //! One member of a group: the algorithm of the crate `raft`, and what it lacks.
 
+mod members;
 mod taking;
+
+pub use members::FollowerProgress;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -106,6 +109,11 @@ impl<B: EndsAt> Replica<B> {
         voters.len() == 1 && voters.contains(raft.id) && raft.prs().conf().learners().is_empty()
     }
 
+    /// Who it is.
+    pub fn node(&self) -> NodeId {
+        NodeId(self.raw.raft.id)
+    }
+
     /// The term it is in.
     pub fn term(&self) -> u64 {
         self.raw.raft.term
@@ -202,8 +210,12 @@ impl<B: EndsAt> Replica<B> {
         assert_eq!(self.slot(), Ok(slot), "what is appended has the name that was given for it");
         self.proposed = Some(Descriptor { term: slot.term, end, kind });
         self.guarded(|replica| {
+            let proposed = match kind {
+                EntryRole::Ordinary => replica.raw.propose(Vec::new(), Vec::new()),
+                EntryRole::Members => replica.propose_members(),
+            };
             // It takes whatever a leader proposes that hands over to nobody: that was asked in `slot`.
-            replica.raw.propose(Vec::new(), Vec::new()).expect("a leader takes what it proposes");
+            proposed.expect("a leader takes what it proposes");
         });
         assert!(self.proposed.is_none() || self.broken.is_some(), "what was proposed is among what is to be appended");
     }

@@ -176,6 +176,8 @@ impl Leader {
                     changed.checks = true;
                 }
                 Effect::Plugins => changed.checks = true,
+                // The group's own, and nobody's who receives or is asked.
+                Effect::Members => {}
             }
         }
         self.polls.wake_for(arrived);

@@ -143,6 +143,7 @@ impl Executor {
             match command {
                 Command::SaveVote(vote) => self.must(|log| log.save_vote(vote)),
                 Command::Cut { span, .. } => self.must(|log| log.cut(span)),
+                Command::JoinGroup(node) => self.must(|log| log.join_group(node)),
                 Command::AppendSpan(span) => self.must(|log| log.append_span(&span)),
                 Command::Send(message, places) => match self.log.spans(&places) {
                     Ok(spans) => self.peers.send(message, spans),

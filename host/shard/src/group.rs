@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use vouch_commitlog::{Checkpoint, LogPosition, LogReader, Recovery};
 use vouch_consensus::{
-    Broken, Descriptor, Draw, EntryId, EntryRole, GroupMembers, GroupPace, NodeId, Replica, ReplicaBeginning, Vote,
+    Broken, Descriptor, Draw, EntryId, GroupMembers, GroupPace, NodeId, Replica, ReplicaBeginning, Vote,
 };
 use vouch_storage::ReplicaNote;
 
-use crate::core::LeaderEntry;
+use crate::core::{LeaderEntry, role_of};
 
 /// How fast the time of a group passes, in ticks of 50 ms: a leader is missed after one to two seconds.
 const PACE: GroupPace = GroupPace { election: 20, heartbeat: 4 };
@@ -62,7 +62,7 @@ pub fn member(begins: Member<'_>) -> Result<Replica<LeaderEntry>, Broken> {
             return Err(Broken(format!("entry {} follows entry {last} in the log", header.index)));
         }
         last = header.index;
-        entries.push_back(Descriptor { term: header.term, end: header.end.0, kind: EntryRole::Ordinary });
+        entries.push_back(Descriptor { term: header.term, end: header.end.0, kind: role_of(header.kind) });
     }
     Replica::new(ReplicaBeginning {
         node,

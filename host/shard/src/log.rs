@@ -6,7 +6,7 @@ use vouch_broker::NothingStored;
 use vouch_commitlog::{
     AppendError, Appended, Appender, Checkpoint, Entry, EntrySpan, LogPosition, LogReader, ReadError,
 };
-use vouch_consensus::{Replica, Vote};
+use vouch_consensus::{NodeId, Replica, Vote};
 use vouch_storage::{Committed, NotedCut, ReplicaFile};
 
 use crate::core::{EntryToAppend, LeaderEntry, LogStanding};
@@ -148,6 +148,18 @@ impl Log {
     pub(crate) fn save_vote(&mut self, vote: Vote) -> Result<(), String> {
         let Some(noting) = &self.noting else { return Err("the log is only read".to_owned()) };
         noting.save_vote(vote).map_err(|error| format!("a vote cannot be noted: {error}"))
+    }
+
+    /// Notes that it is one of several from now on, and lets what is appended settle when it is committed.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub(crate) fn join_group(&mut self, node: NodeId) -> Result<(), String> {
+        let (Some(appender), Some(noting)) = (&mut self.appender, &self.noting) else {
+            return Err("the log is only read".to_owned());
+        };
+        appender.settle_by_caller();
+        noting.is_member(node).map_err(|error| format!("that this node is one of several cannot be noted: {error}"))
     }
 
     /// Appends an entry of a leader, byte for byte.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vouch_commitlog::LogPosition;
-use vouch_consensus::Vote;
+use vouch_consensus::{NodeId, Vote};
 use vouch_storage::{Committed, NotedCut, ReplicaFile};
 
 use crate::inbox::Inbox;
@@ -66,6 +66,11 @@ impl NoteKeeper {
     /// Makes a vote durable.
     pub(crate) fn save_vote(&self, Vote { term, given_to }: Vote) -> std::io::Result<()> {
         locked(&self.shared.file).term_and_vote(term, given_to)
+    }
+
+    /// Notes that this replica is one of several from now on.
+    pub(crate) fn is_member(&self, node: NodeId) -> std::io::Result<()> {
+        locked(&self.shared.file).is_member(node)
     }
 
     /// Notes a cut, lets it happen, and notes that it did.

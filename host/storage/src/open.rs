@@ -54,6 +54,9 @@ pub enum OpenedLog {
         base: Option<Checkpoint>,
         /// The entries behind that, of which only a leader knows whether they are committed. Alone there are none.
         tail: Vec<Entry>,
+        /// The last entry that the oldest of its snapshots covers: from there on a group's log goes back for this replica. `None`: to
+        /// the log's beginning.
+        before: Option<Checkpoint>,
         /// What the replica notes of itself. An incarnation of it has begun.
         replica: Box<ReplicaFile>,
     },
@@ -117,7 +120,9 @@ pub fn open(
                 let ended = replica.end_with_an_entry(&mut appender, &recovery);
                 ended.map_err(failed("cut off the end of", &log.directory))?;
             }
-            (state, logged, snapshot, reader, OpenedLog::Whole { appender, recovery, base, tail, replica })
+            let before = snapshots.oldest_of(&reader).map_err(failed("read", &snapshot_dir))?;
+            let log = OpenedLog::Whole { appender, recovery, base, before, tail, replica };
+            (state, logged, snapshot, reader, log)
         }
         Err(damaged::ReadOnly { state, snapshot, reader, log }) => {
             check_feature_level(&state)?;

@@ -19,6 +19,7 @@ mod topics;
 mod transaction;
 
 pub use cluster::*;
+pub(crate) use cluster::{read_nodes, write_nodes};
 pub use codec::DecodeError;
 pub use delivery::*;
 pub use filters::*;
@@ -128,6 +129,11 @@ macro_rules! records {
             }
         })+
     };
+}
+
+/// Whether a record of this kind changes who belongs to the cluster: it is alone in its entry.
+pub const fn changes_members(kind: u16) -> bool {
+    kind == MembersChanged::KIND
 }
 
 /// Whether records of this kind change how far a group is. Whoever decides on deliveries reckons with those that are on

@@ -9,6 +9,7 @@ mod groups;
 mod index_entry;
 mod leaps;
 mod marks;
+mod members;
 mod pages;
 mod part;
 mod part_check;
@@ -52,9 +53,12 @@ pub use transactions::{
 };
 
 use dedup::Dedup;
+use members::Members;
 use pages::PartsHealth;
 use snapshot::Named;
 use transactions::TransactionTables;
+
+use vouch_cluster::GroupMembers;
 
 use crate::{Handle, Millis, RecordPosition, Refusal};
 
@@ -62,6 +66,7 @@ use crate::{Handle, Millis, RecordPosition, Refusal};
 #[derive(Default)]
 pub struct State {
     cluster: Cluster,
+    members: Members,
     leaps: Leaps,
     topics: Topics,
     groups: Groups,
@@ -86,6 +91,11 @@ impl State {
     /// Identity of the cluster and the log's clock.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Who belongs to the cluster: its first node alone, until the log says otherwise.
+    pub fn members(&self) -> &GroupMembers {
+        &self.members.0
     }
 
     /// Where the log's time leapt.

@@ -9,6 +9,7 @@ use super::dedup::Dedup;
 use super::fault::{Gaps, PartError, QueueGap, SnapshotError};
 use super::index_entry::INDEX_ENTRY_LEN;
 use super::leaps::Leaps;
+use super::members::Members;
 use super::pages::PartsHealth;
 use super::part::{Copies, MARK_LEN, Of, Part, PartWriter, RECENT_ENTRY_LEN};
 use super::snapshot::{self, Named, Readable, SnapshotParts};
@@ -181,8 +182,7 @@ impl State {
 
     /// Writes the whole state; it covers the log up to `position`. What lies in parts is named, the rest is written out.
     pub fn snapshot(&self, position: RecordPosition) -> Vec<u8> {
-        let Self { cluster, leaps, topics, groups, transactions, dedup, plugins, named: _, health: _, last_applied: _ } =
-            self;
+        let Self { cluster, members, leaps, topics, groups, transactions, dedup, plugins, .. } = self;
         let mut bytes = snapshot::begin(position);
         snapshot::section(&mut bytes, &self.needed_parts());
         snapshot::section(&mut bytes, cluster);
@@ -194,6 +194,9 @@ impl State {
         // Most logs have none, and what is written of them stays as it ever was.
         if *leaps != Leaps::default() {
             snapshot::section(&mut bytes, leaps);
+        }
+        if *members != Members::default() {
+            snapshot::section(&mut bytes, members);
         }
         bytes
     }
@@ -255,7 +258,8 @@ impl State {
             transactions: snapshot::next(&mut r, from)?,
             dedup: snapshot::next(&mut r, from)?,
             plugins: snapshot::next(&mut r, from)?,
-            leaps: if snapshot::is_next::<Leaps>(&r) { snapshot::next(&mut r, from)? } else { Leaps::default() },
+            leaps: snapshot::next_if_there(&mut r, from)?,
+            members: snapshot::next_if_there(&mut r, from)?,
             named,
             health,
             last_applied: None,
@@ -278,7 +282,7 @@ impl State {
     ///
     /// A checksum does not hold, or it ends early.
     pub fn check_snapshot(bytes: &[u8]) -> Result<(), SnapshotError> {
-        snapshot::check(bytes, &SECTIONS, Readable::of::<Leaps>())
+        snapshot::check(bytes, &SECTIONS, &[Readable::of::<Leaps>(), Readable::of::<Members>()])
     }
 
     /// Ids of the parts that a snapshot names, ascending, and the checksums by which it knows them.

@@ -177,6 +177,14 @@ pub(crate) fn next<S: Snapshot>(r: &mut Reader<'_>, from: SnapshotParts<'_>) -> 
     Ok(state)
 }
 
+/// The same of a section that is left out where it would say what every log begins with.
+pub(crate) fn next_if_there<S: Snapshot + Default>(
+    r: &mut Reader<'_>,
+    from: SnapshotParts<'_>,
+) -> Result<S, SnapshotError> {
+    if is_next::<S>(r) { next(r, from) } else { Ok(S::default()) }
+}
+
 /// What a section must be to be read: its kind, and the oldest and newest version of its layout.
 #[derive(Clone, Copy)]
 pub(crate) struct Readable(u16, u8, u8);
@@ -195,15 +203,17 @@ impl Readable {
 }
 
 /// Whether a snapshot is as it was written: the checksums of its head and of all its sections hold, and they are these,
-/// after the section of parts, and perhaps the `last` one.
-pub(crate) fn check(bytes: &[u8], sections: &[Readable], last: Readable) -> Result<(), SnapshotError> {
+/// after the section of parts, and then those of the `last` ones that are there.
+pub(crate) fn check(bytes: &[u8], sections: &[Readable], last: &[Readable]) -> Result<(), SnapshotError> {
     let (_, mut r) = open(bytes)?;
     let parts = is_next::<Named>(&r).then_some(Readable::of::<Named>());
     for section in parts.iter().chain(sections) {
         Section::take(&mut r, |found, version| section.check(found, version))?;
     }
-    if r.0.starts_with(&last.0.to_le_bytes()) {
-        Section::take(&mut r, |found, version| last.check(found, version))?;
+    for last in last {
+        if r.0.starts_with(&last.0.to_le_bytes()) {
+            Section::take(&mut r, |found, version| last.check(found, version))?;
+        }
     }
     r.end().map_err(SnapshotError::Trailing)
 }

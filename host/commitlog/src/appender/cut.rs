@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Appender, Tail};
 use crate::cutting::Doomed;
-use crate::format::{EntryKind, StoredHeader, StoredKind};
+use crate::format::{StoredHeader, StoredKind};
 use crate::group_commit::IoFailure;
 use crate::preallocate::{PAGE, PreallocatorCall};
 use crate::segment::{WriteSegment, file_name};
@@ -68,7 +68,7 @@ impl Appender {
         }
         let StoredHeader { term, index, leader_time_ms, durable_mark, position, .. } = stored.header;
         // What came before a mark is not read: it may be records right up to it.
-        let records_end = if kind == EntryKind::Records { there.end.0 } else { position };
+        let records_end = if kind.holds_records() { there.end.0 } else { position };
         let (end, previous) = (there.end.0, there.checksum);
         Ok(Tail { end, previous, term, index, leader_time_ms, mark: durable_mark, records_end })
     }

@@ -66,7 +66,7 @@ impl Scan<'_> {
         (self.tail.term, self.tail.index) = (header.term, header.index);
         self.tail.leader_time_ms = header.leader_time_ms;
         // What came before a mark is not read: it may be records right up to it.
-        self.tail.records_end = if kind == EntryKind::Records { header.end() } else { header.position };
+        self.tail.records_end = if kind.holds_records() { header.end() } else { header.position };
         self.last_kind = Some((kind, header.durable_mark >= self.tail.records_end));
         self.report.scanned_bytes += header.end() - header.position;
         self.report.checkpoint = Some(Checkpoint::new(header, crc));

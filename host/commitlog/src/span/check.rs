@@ -48,7 +48,7 @@ fn place(segment_size: u64, header: &StoredHeader) -> Result<(), SpanError> {
         // It takes the place of an entry that would not have left room for its header.
         StoredKind::Filler => MAX_PAYLOAD + 2 * ENTRY_HEADER_LEN,
         StoredKind::Entry(EntryKind::Mark) => 0,
-        StoredKind::Entry(EntryKind::Records) => max_payload(segment_size),
+        StoredKind::Entry(EntryKind::Records | EntryKind::Members) => max_payload(segment_size),
     };
     if len > longest {
         return Err(misplaced(position, "it is longer than any can be"));

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use vouch_cluster::MembersChange;
+
 use crate::{
-    Decision, Descriptor, EndsAt, EntryId, EntryRole, GroupMembers, GroupMessage, GroupPace, NodeId, Replica,
-    ReplicaBeginning, Role, Said, Vote,
+    Decision, Descriptor, EndsAt, EntryId, EntryRole, GroupMembers, GroupMessage, GroupPace, NodeId, NotLeading,
+    Replica, ReplicaBeginning, Role, Said, Vote,
 };
 
 /// Numbers from a seed (splitmix64).
@@ -34,6 +36,25 @@ impl Rng {
 pub(super) struct Line {
     pub(super) id: EntryId,
     pub(super) what: u64,
+    /// It changes the members.
+    pub(super) change: Option<NodeSets>,
+}
+
+/// A change of the members as a number can hold it: nodes that vote and nodes that learn, a bit each; no voter ends a change.
+pub(super) type NodeSets = (u8, u8);
+
+pub(super) fn change_of((voters, learners): NodeSets) -> MembersChange {
+    let nodes = |bits: u8| (1..8).filter(|id| bits >> id & 1 == 1).map(NodeId).collect();
+    match voters {
+        0 => MembersChange::Finish,
+        _ => MembersChange::To { voters: nodes(voters), learners: nodes(learners) },
+    }
+}
+
+impl Line {
+    fn role(&self) -> EntryRole {
+        if self.change.is_some() { EntryRole::Members } else { EntryRole::Ordinary }
+    }
 }
 
 const LINE: u64 = 10;
@@ -54,6 +75,8 @@ pub(super) struct Member {
     pub(super) vote: Vote,
     /// What was committed here in this life.
     pub(super) commit: u64,
+    /// As of that.
+    pub(super) members: GroupMembers,
     pub(super) trace: Vec<String>,
 }
 
@@ -66,16 +89,16 @@ impl Member {
     pub(super) fn new(node: u64, members: &GroupMembers, rng: Rng) -> Self {
         let node = NodeId(node);
         let (log, vote, trace) = (Vec::new(), Vote::default(), Vec::new());
-        let mut member = Self { node, replica: None, log, synced: 0, vote, commit: 0, trace };
+        let mut member = Self { node, replica: None, log, synced: 0, vote, commit: 0, members: members.clone(), trace };
         member.start(members, rng);
         member
     }
 
     /// Starts with what is on its disk.
     pub(super) fn start(&mut self, members: &GroupMembers, mut rng: Rng) {
-        self.commit = 0;
+        (self.commit, self.members) = (0, members.clone());
         let entries = self.log.iter();
-        let entries = entries.map(|line| Descriptor { term: line.id.term, end: line.end(), kind: EntryRole::Ordinary });
+        let entries = entries.map(|line| Descriptor { term: line.id.term, end: line.end(), kind: line.role() });
         let replica = Replica::new(ReplicaBeginning {
             node: self.node,
             members: members.clone(),
@@ -109,12 +132,28 @@ impl Member {
 
     /// Appends a line and proposes it, if it leads.
     pub(super) fn propose(&mut self, what: u64, network: &mut VecDeque<Sent>) -> Option<EntryId> {
-        let id = self.replica().slot().ok()?;
-        let line = Line { id, what };
+        self.propose_line(what, None, network).ok()
+    }
+
+    /// Proposes a change of the members that fits those that there are, if it leads and may.
+    pub(super) fn propose_members(&mut self, sets: NodeSets, network: &mut VecDeque<Sent>) -> bool {
+        let after = self.members.after(&change_of(sets));
+        let stays = after.is_ok_and(|after| after.voters.contains(&self.node));
+        stays && self.replica().may_change_members() && self.propose_line(0, Some(sets), network).is_ok()
+    }
+
+    fn propose_line(
+        &mut self,
+        what: u64,
+        change: Option<NodeSets>,
+        network: &mut VecDeque<Sent>,
+    ) -> Result<EntryId, NotLeading> {
+        let id = self.replica().slot()?;
+        let line = Line { id, what, change };
         self.log.push(line);
-        self.replica().proposed(id, line.end(), EntryRole::Ordinary);
+        self.replica().proposed(id, line.end(), line.role());
         self.carry_out(network);
-        Some(id)
+        Ok(id)
     }
 
     /// So many lines are on the disk.
@@ -123,6 +162,15 @@ impl Member {
         let durable = self.synced as u64 * LINE;
         self.replica().durable(durable);
         self.carry_out(network);
+    }
+
+    fn apply(&mut self, line: Line) {
+        let Some(sets) = line.change else { return };
+        // One that does not fit any more changes nothing, on all alike.
+        if let Ok(members) = self.members.after(&change_of(sets)) {
+            self.replica().members_are(&members);
+            self.members = members;
+        }
     }
 
     pub(super) fn carry_out(&mut self, network: &mut VecDeque<Sent>) {
@@ -144,7 +192,7 @@ impl Member {
                 }
                 Decision::Begin(id) => {
                     assert_eq!(id.index, self.log.len() as u64 + 1);
-                    let line = Line { id, what: 0 };
+                    let line = Line { id, what: 0, change: None };
                     self.log.push(line);
                     self.replica().appended(id, line.end());
                 }
@@ -159,6 +207,9 @@ impl Member {
                 }
                 Decision::Commit { to } => {
                     assert!(to <= self.synced as u64, "what is committed here is durable here");
+                    for line in self.log[self.commit as usize..to as usize].to_vec() {
+                        self.apply(line);
+                    }
                     self.commit = to;
                     self.replica().applied(to);
                 }

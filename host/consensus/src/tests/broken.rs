@@ -14,7 +14,7 @@ fn a_leader_that_contradicts_what_is_committed_breaks_the_replica_and_nothing_of
     let (mut member, mut network) = (Member::new(1, &members, Rng(1)), VecDeque::new());
     let append = |term, entries: &[EntryId], commit| {
         let previous = EntryId { index: entries[0].index - 1, term: 1.min(entries[0].index - 1) };
-        let lines = entries.iter().map(|id| Line { id: *id, what: 1 }).collect::<Vec<_>>();
+        let lines = entries.iter().map(|id| Line { id: *id, what: 1, change: None }).collect::<Vec<_>>();
         let entries = entries.iter().map(|id| (*id, EntryRole::Ordinary)).collect();
         let body = Said::Append(Append { previous, commit, entries });
         (GroupMessage { from: NodeId(2), to: NodeId(1), term, body }, lines)

@@ -6,7 +6,7 @@ use super::bench::{Line, Member, Rng, Sent};
 use crate::{Append, EntryId, EntryRole, GroupMembers, GroupMessage, NodeId, Said};
 
 fn append(from: u64, previous: EntryId, entries: &[EntryId]) -> Sent {
-    let lines = entries.iter().map(|id| Line { id: *id, what: 1 }).collect();
+    let lines = entries.iter().map(|id| Line { id: *id, what: 1, change: None }).collect();
     let term = entries.last().map_or(previous.term, |id| id.term);
     let entries = entries.iter().map(|id| (*id, EntryRole::Ordinary)).collect();
     (

@@ -70,7 +70,7 @@ impl Node {
         let signals = Arc::new(Signals::new(clock, requests));
         let sessions = Arc::<Sessions>::default();
         let (shard, init, served, scrub) = match log {
-            OpenedLog::Whole { appender, recovery, base, tail, replica } => {
+            OpenedLog::Whole { appender, recovery, base, tail, before, replica } => {
                 tell_recovery(&recovery, snapshot);
                 components::remove_unused(&store, state.plugins());
                 let begin = Begin {
@@ -83,7 +83,7 @@ impl Node {
                     signals: &signals,
                     sessions: &sessions,
                 };
-                let recovered = RecoveredLog { appender, recovery, file: replica, base, tail };
+                let recovered = RecoveredLog { appender, recovery, file: replica, base, tail, before };
                 let writing = begin.writing(recovered, snapshots, &lookups);
                 // What failed leaves nothing behind that writes to a folder which is let go.
                 let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;

@@ -6,13 +6,14 @@ use std::sync::mpsc::sync_channel;
 use vouch_broker::{NothingStored, State};
 use vouch_commitlog::{Appender, Checkpoint, Entry, LogPosition, LogReader, Recovery};
 use vouch_storage::{
-    DamagedLog, Folders, Listeners, Lookups, ReplicaFile, Scrub, ScrubbedFiles, Snapshots, Snapshotter, StartError,
+    DamagedLog, Folders, Listeners, Lookups, ReplicaFile, Scrub, ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter,
+    StartError,
 };
 
 use crate::NodeConfig;
 use crate::served::Upkeep;
 use crate::sessions::Sessions;
-use vouch_shard::{Begun, Inbox, Lead, NoPeers, Output, OutputLog, Request, Shard, ShardLinks, Signals};
+use vouch_shard::{Begun, Inbox, Lead, Member, NoPeers, Output, OutputLog, Request, Shard, ShardLinks, Signals};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
@@ -65,6 +66,7 @@ pub(super) struct RecoveredLog {
     pub(super) file: Box<ReplicaFile>,
     pub(super) base: Option<Checkpoint>,
     pub(super) tail: Vec<Entry>,
+    pub(super) before: Option<Checkpoint>,
 }
 
 impl Begin<'_> {
@@ -76,12 +78,25 @@ impl Begin<'_> {
         lookups: &Lookups,
     ) -> Result<(Shard, Begun, Upkeep), StartError> {
         let Self { config, segment_size, folders, state, inbox, reader, signals, sessions } = self;
-        let RecoveredLog { appender, recovery, file, base, tail } = log;
+        let RecoveredLog { appender, recovery, file, base, tail, before } = log;
+        let note = file.note();
+        let replica = if note.member {
+            vouch_shard::member(Member {
+                node: note.node,
+                members: state.members().clone(),
+                note,
+                log: reader,
+                before,
+                applied: base.unwrap_or(Checkpoint::BEFORE_ALL),
+                draw: Box::new(|below| rand::random_range(0..below)),
+            })
+        } else {
+            vouch_shard::alone(&recovery, note)
+        };
+        let replica = replica.map_err(|broken| StartError::Group(broken.to_string()))?;
         let housekeeping = appender.housekeeping();
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = config.zero_ahead.min(segment_size);
-        let alone = vouch_shard::alone(&recovery, file.note());
-        let replica = alone.map_err(|broken| StartError::Group(broken.to_string()))?;
         let log = OutputLog { appender, reader: reader.clone(), prepared, replica, file: *file, base, tail };
         let output = Output::Log(Box::new(log));
         let (on_begun, begun) = sync_channel(1);
@@ -106,11 +121,14 @@ impl Begin<'_> {
             let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: signals.snapshots.clone() };
             let scrub = Scrub::start(housekeeping.clone(), files, config.scrub_rate, place);
             let scrub = scrub.map_err(StartError::Thread)?;
-            let mending = inbox.clone();
+            let (mending, covering) = (inbox.clone(), inbox.clone());
             let listeners = Listeners {
                 adopt: Box::new(move |position, part| inbox.push(Request::Adopt(position, part))),
                 mended: Box::new(move |part, copies| mending.push(Request::ReadFrom(part, copies))),
                 sealed: Box::new(lookups.announcer()),
+                kept: Box::new(move |SnapshotBounds { older, .. }| {
+                    older.into_iter().for_each(|older| covering.push(Request::Covered(older.last_index)));
+                }),
             };
             let (requests, every) = (signals.snapshots.clone(), config.snapshot_every);
             let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)

@@ -23,6 +23,7 @@ impl Core {
             self.applied = entry.end;
             self.applied_time = self.applied_time.max(entry.time);
             index = Some(entry.id.index);
+            let effects = self.effects.len();
             let proposals = match entry.holds {
                 Holds::Proposals(_, proposals) => proposals,
                 Holds::Records(position, records) => {
@@ -44,6 +45,9 @@ impl Core {
                     leader.settled(&proposal.records, outcomes.as_deref().ok().and_then(<[Outcome]>::first));
                 }
                 answers.push((proposal.told, proposal.cost, outcomes));
+            }
+            if !self.follow_members(entry.role, effects) {
+                return;
             }
         }
         if refused_in_memory > 0 {
@@ -69,6 +73,13 @@ impl Core {
         }
         if leads {
             self.lead(outside);
+        }
+    }
+
+    /// Forgets the names of entries that a snapshot covers. The last of these is still known: the log may be cut off right behind it.
+    pub(super) fn forget_names(&mut self, covered: u64) {
+        if let Some(replica) = self.replica.as_mut().filter(|replica| !replica.is_alone()) {
+            replica.forget(covered.saturating_sub(1));
         }
     }
 

@@ -3,7 +3,7 @@
 use vouch_broker::state::Outcome;
 use vouch_broker::{Millis, NotDone, NothingStored};
 use vouch_commitlog::{EntrySpan, LogPosition};
-use vouch_consensus::{EntryId, GroupMessage};
+use vouch_consensus::{EntryId, GroupMessage, NodeId};
 use vouch_leader::{ReceiveAnswer, Waiter};
 
 use super::Hearer;
@@ -30,6 +30,10 @@ pub enum Command {
     /// Send this to another member, with these entries of the log: from where to where each lies, with what goes in front of it.
     /// All that it says of this replica is durable.
     Send(GroupMessage, Vec<(LogPosition, LogPosition)>),
+    /// This replica is one of several from now on, under this id: note that, and let what is appended settle when it is committed and
+    /// not when it is durable. Comes before the first entry by which others may decide, too; if it fails, report that with
+    /// [`super::Event::Failed`].
+    JoinGroup(NodeId),
     /// Append this entry at the log's end, and report it with [`super::Event::Appended`].
     ///
     /// At once, and before anything else is appended: there is one at a time, and the index in its header is that of the

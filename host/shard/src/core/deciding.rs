@@ -54,8 +54,8 @@ impl Core {
     }
 
     fn receive_entry(&mut self, received: Received<LeaderEntry>) {
-        let Received { id, body, .. } = received;
-        let written = WrittenEntry::received(id, &body);
+        let Received { id, kind, body } = received;
+        let written = WrittenEntry::received(id, kind, &body);
         self.latest = self.latest.max(written.time);
         self.written.push_back(written);
         self.commands.push_back(Command::AppendSpan(body.0));

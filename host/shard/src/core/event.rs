@@ -75,6 +75,8 @@ pub enum Request {
     Lead(LeaderLook),
     /// Say how the shard stands.
     Standing(Box<dyn FnOnce(Standing) + Send>),
+    /// The older of two snapshots covers everything up to this index: names of what lies before it are needed no more.
+    Covered(u64),
     /// Read from this part what the state holds so far in memory.
     Adopt(u64, Copies),
     /// Read from copies of a part that were mended.

@@ -19,6 +19,7 @@ mod event;
 mod following;
 mod leading;
 mod marks;
+mod members;
 #[cfg(any(test, feature = "testing"))]
 mod mistaken;
 mod news;
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::state::Effect;
 use vouch_broker::{Millis, NothingStored, State};
-use vouch_commitlog::LogPosition;
+use vouch_commitlog::{EntryKind, LogPosition};
 use vouch_consensus::Replica;
 use vouch_leader::{Leader, Outside, Turn};
 
@@ -46,6 +47,7 @@ use written::WrittenEntry;
 pub use answers::short_of;
 pub use body::LeaderEntry;
 pub use command::Command;
+pub(crate) use members::role_of;
 
 pub use event::{
     Claim, ClockSays, Condition, EntryToAppend, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request,
@@ -70,6 +72,8 @@ pub enum Hearer {
 /// What is to be written, in this order.
 enum ToWrite {
     Records(Vec<Proposal>),
+    /// A change of the members, alone in its entry.
+    Members(Proposal),
     /// Before anything that has a later time: a leap to this one.
     Leap(Proposal, Millis),
     Mark,
@@ -148,7 +152,7 @@ impl ToWrite {
     fn proposals(self) -> Vec<Proposal> {
         match self {
             Self::Records(proposals) => proposals,
-            Self::Leap(leap, _) => vec![leap],
+            Self::Members(only) | Self::Leap(only, _) => vec![only],
             Self::Mark | Self::HandOut => Vec::new(),
         }
     }
@@ -226,10 +230,11 @@ impl Core {
     pub fn next_command(&mut self) -> Option<Command> {
         while let Some(command) = self.commands.pop_front() {
             // A replica whose log failed takes part in nothing any more: it votes and acknowledges no more, and takes no entry.
-            let part = matches!(
-                command,
-                Command::Send(..) | Command::SaveVote(_) | Command::AppendSpan(_) | Command::Cut { .. }
-            );
+            let part = match &command {
+                Command::Send(..) | Command::SaveVote(_) | Command::AppendSpan(_) | Command::Cut { .. } => true,
+                Command::Append(entry) => entry.header.kind == EntryKind::Members,
+                _ => false,
+            };
             if self.closed.is_none() || !part {
                 return Some(command);
             }

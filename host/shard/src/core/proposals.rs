@@ -6,6 +6,7 @@ use vouch_consensus::EntryId;
 use vouch_leader::Outside;
 
 use super::answers::{in_memory, short_of, why_not_appended};
+use super::members::{changes_members, role_of};
 use super::written::{Holds, WrittenEntry};
 use super::{Claim, Command, Core, EntryToAppend, Hearer, Proposal, ToWrite};
 
@@ -67,9 +68,14 @@ impl Core {
         self.write_mark(leaps || !self.batch.is_empty());
         let mut batch = std::mem::take(&mut self.batch).into_iter().peekable();
         while batch.peek().is_some() {
+            if let Some(change) = batch.next_if(changes_members) {
+                self.to_write.push_back(ToWrite::Members(change));
+                continue;
+            }
             let mut len = 0;
             let mut proposals = Vec::new();
-            while let Some(next) = batch.next_if(|next| len == 0 || len + next.records.len() <= ENTRY_TARGET) {
+            let fits = |len: usize, next: &Proposal| len == 0 || len + next.records.len() <= ENTRY_TARGET;
+            while let Some(next) = batch.next_if(|next| fits(len, next) && !changes_members(next)) {
                 len += next.records.len();
                 proposals.push(next);
             }
@@ -96,6 +102,7 @@ impl Core {
         {
             match next {
                 ToWrite::Records(proposals) => self.write_entry(EntryKind::Records, proposals, self.time()),
+                ToWrite::Members(change) => self.write_members(change),
                 ToWrite::Leap(leap, to) => self.write_entry(EntryKind::Records, vec![leap], to),
                 ToWrite::Mark => self.write_entry(EntryKind::Mark, Vec::new(), self.time()),
                 ToWrite::HandOut => match self.hands_out_when_committed() {
@@ -120,7 +127,7 @@ impl Core {
         self.now.time.max(self.latest)
     }
 
-    fn write_entry(&mut self, kind: EntryKind, proposals: Vec<Proposal>, time: Millis) {
+    pub(super) fn write_entry(&mut self, kind: EntryKind, proposals: Vec<Proposal>, time: Millis) {
         match (self.why_closed(), self.slot()) {
             (None, Some(slot)) => {
                 let header = self.header(slot, kind, time);
@@ -143,7 +150,7 @@ impl Core {
     ) {
         self.at_the_log = false;
         let EntryToAppend { header, begins, proposals } = entry;
-        if header.kind == EntryKind::Records
+        if header.kind.holds_records()
             && let Some(leader) = &mut self.leader
         {
             leader.log_took(appended.is_ok());
@@ -187,7 +194,7 @@ impl Core {
         if begins {
             replica.appended(id, end.0);
         } else {
-            replica.proposed(id, end.0, vouch_consensus::EntryRole::Ordinary);
+            replica.proposed(id, end.0, role_of(header.kind));
         }
     }
 
@@ -213,6 +220,7 @@ impl Core {
         let id = EntryId { index: header.index, term: header.term };
         self.written.push_back(WrittenEntry {
             id,
+            role: role_of(header.kind),
             end: appended.end,
             time,
             holds: Holds::Proposals(self.now.at, placed),

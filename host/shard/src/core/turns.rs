@@ -46,6 +46,7 @@ impl Core {
                 }
             }
             Request::Standing(tell) => tell(self.standing()),
+            Request::Covered(index) => self.forget_names(index),
             Request::Adopt(part, copies) => self.adopt(part, copies),
             Request::ReadFrom(part, copies) => self.read_from(part, copies),
             // While it stops, too: not even the mark of the end is written then.
@@ -92,6 +93,7 @@ impl Core {
         let needed = self.writes() && self.log.mark_due_in == Some(Duration::ZERO);
         self.marks.propose_when_idle(needed, at);
         self.stop_at_lost_parts();
+        self.finish_members_change();
         self.write_batch();
     }
 

@@ -5,13 +5,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use vouch_broker::{Millis, RecordPosition};
 use vouch_commitlog::{Entry, LogPosition};
-use vouch_consensus::EntryId;
+use vouch_consensus::{EntryId, EntryRole};
 
+use super::members::role_of;
 use super::{Hearer, LeaderEntry, Proposal};
 
 /// An entry that is written and not yet committed.
 pub(super) struct WrittenEntry {
     pub(super) id: EntryId,
+    pub(super) role: EntryRole,
     pub(super) end: LogPosition,
     pub(super) time: Millis,
     pub(super) holds: Holds,
@@ -27,16 +29,16 @@ pub(super) enum Holds {
 
 impl WrittenEntry {
     /// An entry that came from another leader.
-    pub(super) fn received(id: EntryId, LeaderEntry(span): &LeaderEntry) -> Self {
+    pub(super) fn received(id: EntryId, role: EntryRole, LeaderEntry(span): &LeaderEntry) -> Self {
         let holds = Holds::Records(vouch_storage::record_position(span.payload_position()), span.payload().clone());
-        Self { id, end: span.end(), time: Millis(span.leader_time_ms()), holds }
+        Self { id, role, end: span.end(), time: Millis(span.leader_time_ms()), holds }
     }
 
     /// An entry that recovery found, and of which it is not known whether it is committed.
     pub(super) fn found(entry: Entry) -> Self {
         let id = EntryId { index: entry.index, term: entry.term };
         let holds = Holds::Records(vouch_storage::record_position(entry.payload_position), entry.payload);
-        Self { id, end: entry.end, time: Millis(entry.leader_time_ms), holds }
+        Self { id, role: role_of(entry.kind), end: entry.end, time: Millis(entry.leader_time_ms), holds }
     }
 
     /// What it holds of the bytes in flight, and who waits for it.

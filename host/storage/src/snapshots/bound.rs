@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use vouch_commitlog::{DamagedRange, LogPosition, Verification};
+use vouch_commitlog::{Checkpoint, DamagedRange, LogPosition, Verification};
 
 use super::LoadedState;
 use crate::position::log_position;
@@ -14,6 +14,8 @@ pub struct SnapshotBound {
     pub covers: LogPosition,
     /// Where the last entry in it lies, by which a start knows that snapshot and log belong together.
     pub last_entry: LogPosition,
+    /// The index of that.
+    pub last_index: u64,
     /// The lowest position that its state refers to.
     pub refers_to: LogPosition,
 }
@@ -24,7 +26,8 @@ impl SnapshotBound {
     pub(crate) fn of(loaded: &LoadedState) -> Self {
         let LoadedState { checkpoint, state } = loaded;
         let refers_to = log_position(state.needed_from());
-        Self { covers: checkpoint.end, last_entry: checkpoint.position, refers_to }
+        let Checkpoint { end, position, index, .. } = *checkpoint;
+        Self { covers: end, last_entry: position, last_index: index, refers_to }
     }
 
     /// Where the log must begin for it, at the latest.
@@ -65,6 +68,7 @@ mod tests {
     #[test]
     fn the_log_begins_with_the_last_entry_of_a_snapshot_or_with_what_its_state_refers_to() {
         let bound = |last_entry, refers_to| SnapshotBound {
+            last_index: 9,
             covers: LogPosition(1000),
             last_entry: LogPosition(last_entry),
             refers_to: LogPosition(refers_to),
@@ -77,16 +81,24 @@ mod tests {
 
     #[test]
     fn what_a_snapshot_needs_and_the_log_has_no_more_is_missing() {
-        let bound =
-            SnapshotBound { covers: LogPosition(1000), last_entry: LogPosition(900), refers_to: LogPosition(400) };
+        let bound = SnapshotBound {
+            covers: LogPosition(1000),
+            last_entry: LogPosition(900),
+            last_index: 9,
+            refers_to: LogPosition(400),
+        };
         assert_eq!(bound.missing_before(LogPosition(400)), None);
         assert_eq!(bound.missing_before(LogPosition(500)), Some(LogPosition(400)..LogPosition(500)));
     }
 
     #[test]
     fn a_start_does_not_meet_what_is_damaged_before_its_snapshot_in_a_file_that_is_one() {
-        let bound =
-            SnapshotBound { covers: LogPosition(1000), last_entry: LogPosition(900), refers_to: LogPosition(0) };
+        let bound = SnapshotBound {
+            covers: LogPosition(1000),
+            last_entry: LogPosition(900),
+            last_index: 9,
+            refers_to: LogPosition(0),
+        };
         let segment = |start, size, header_sound| SegmentInfo {
             file: "segment".into(),
             start: LogPosition(start),

@@ -2,6 +2,8 @@
 
 use vouch_broker::state::Copies;
 
+use super::SnapshotBounds;
+
 /// Hears the ids of all parts that a snapshot names, ascending.
 pub(crate) type OnSealed = Box<dyn Fn(&[u64]) + Send>;
 
@@ -13,4 +15,6 @@ pub struct Listeners {
     pub mended: Box<dyn Fn(u64, Copies) + Send>,
     /// Hears the ids of all parts that a snapshot names, ascending.
     pub sealed: OnSealed,
+    /// Hears which snapshots are kept from now on, whenever one was made.
+    pub kept: Box<dyn Fn(SnapshotBounds) + Send>,
 }

@@ -24,21 +24,35 @@ impl Snapshots {
     /// # Errors
     /// There is too little of something to look. Without it a log that lost its end would pass for one that was cut short.
     pub(crate) fn known_durable(&self) -> io::Result<LogPosition> {
+        let ends = self.heads()?.into_iter().map(|checkpoint| checkpoint.end);
+        Ok(ends.max().unwrap_or(LogPosition(0)))
+    }
+
+    /// The last entry that each of them covers, of those whose heads can be read.
+    fn heads(&self) -> io::Result<Vec<Checkpoint>> {
         let covered = match self.covered() {
             Err(error) if Shortage::of(&error).is_some() => return Err(error),
             covered => covered.unwrap_or_default(),
         };
-        let mut known = LogPosition(0);
+        let mut heads = Vec::new();
         for (covered, which) in covered.into_iter().flat_map(|covered| Which::BOTH.map(|which| (covered, which))) {
             let mut head = [0; Checkpoint::ENCODED_LEN];
             let path = self.store.path(CopyKind::Snapshot, covered.0, which);
             match File::open(path).and_then(|mut file| file.read_exact(&mut head)) {
-                Ok(()) => known = Checkpoint::decode(&head).map_or(known, |checkpoint| known.max(checkpoint.end)),
+                Ok(()) => heads.extend(Checkpoint::decode(&head)),
                 Err(error) if Shortage::of(&error).is_some() => return Err(error),
                 Err(_) => {}
             }
         }
-        Ok(known)
+        Ok(heads)
+    }
+
+    /// The last entry that the oldest of them covers, of those that belong to this log: by the heads of the files, which have
+    /// checksums of their own.
+    pub(crate) fn oldest_of(&self, reader: &LogReader) -> io::Result<Option<Checkpoint>> {
+        let belongs =
+            |checkpoint: &Checkpoint| reader.checkpoint_at(checkpoint.position).is_ok_and(|found| found == *checkpoint);
+        Ok(self.heads()?.into_iter().filter(belongs).min_by_key(|checkpoint| checkpoint.index))
     }
 
     /// Why the newest snapshot cannot be read, if so.

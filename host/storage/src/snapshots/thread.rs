@@ -57,6 +57,7 @@ impl Snapshotter {
                 let next = match make(&making, &log, target, every) {
                     Some(TakenSnapshot { position, parts, len }) => {
                         (listeners.sealed)(&parts);
+                        making.bounds().into_iter().for_each(&listeners.kept);
                         adopted = adopt(&making, parts, adopted, &listeners);
                         position.plus(every.max(len as u64 * SNAPSHOT_SHARE))
                     }
@@ -210,7 +211,7 @@ mod tests {
         let hears = heard.clone();
         let adopts = move |part, _| hears.lock().unwrap().push(part);
         let mended = Box::new(|_, _| ());
-        let listeners = Listeners { adopt: Box::new(adopts), mended, sealed: Box::new(|_| ()) };
+        let listeners = Listeners { adopt: Box::new(adopts), mended, sealed: Box::new(|_| ()), kept: Box::new(|_| ()) };
         let snapshots = Snapshots::of_folder(folder.path());
         assert_eq!(adopt(&snapshots, vec![1, 2, 3], 0, &listeners), 1);
         assert_eq!(*heard.lock().unwrap(), [1]);

@@ -98,7 +98,9 @@ impl Shard {
     pub(crate) fn start_with(config: &StorageConfig) -> Result<Self, StartError> {
         let Opened { state, logged, reader, segment_size, snapshots, snapshot, passed_over, log, folders, .. } =
             open(config)?;
-        let OpenedLog::Whole { appender, recovery, base, tail, replica } = log else { panic!("the log is damaged") };
+        let OpenedLog::Whole { appender, recovery, base, tail, replica, .. } = log else {
+            panic!("the log is damaged")
+        };
         let (tell, heard) = channel();
         let (adopts, mends) = (tell.clone(), tell.clone());
         // Whoever does not listen any more is at his end.
@@ -106,6 +108,7 @@ impl Shard {
             adopt: Box::new(move |part, copies| drop(adopts.send(Heard::Adopt(part, copies)))),
             mended: Box::new(move |part, copies| drop(mends.send(Heard::Mended(part, copies)))),
             sealed: Box::new(move |parts| drop(tell.send(Heard::Sealed(parts.to_vec())))),
+            kept: Box::new(|_| ()),
         };
         let (snapshots, requests) =
             (Arc::new(snapshots), Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND)));

@@ -94,6 +94,8 @@ pub enum Effect {
     CheckDue(TopicId, Millis),
     /// Components or bindings changed.
     Plugins,
+    /// Who belongs to the cluster changed.
+    Members,
 }
 
 /// A record's answer, or why it changed nothing. Both are deterministic.

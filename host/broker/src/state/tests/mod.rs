@@ -2,6 +2,7 @@
 
 mod bindings;
 mod checks;
+mod cluster_members;
 mod dead_letters;
 mod groups;
 mod invariants;

@@ -408,6 +408,7 @@ fn standing(log: &List) -> LogStanding {
 fn told(command: &Command) -> String {
     match command {
         Command::SaveVote(vote) => format!("save {vote:?}"),
+        Command::JoinGroup(node) => format!("join the group as {node}"),
         Command::Append(entry) => {
             let records: Vec<&[u8]> = entry.proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
             format!("append {:?} {records:?}", entry.header)

@@ -6,5 +6,6 @@ mod ends;
 mod following;
 mod group;
 mod leaders;
+mod members;
 mod runs;
 mod time;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use vouch_cluster::{MembersChange, NodeId};
+
 use crate::check::CheckOverrides;
 use crate::record::*;
 use crate::state::PIN_MS;
@@ -68,7 +70,7 @@ pub(super) fn beginning() -> Vec<Record> {
 /// The record for this step; `None` if it only lets time pass. It draws of every kind: a new one gets an arm with the next
 /// number, and the numbers that there are become one more.
 pub(super) fn interpret(log: &mut RecordLog, step: Step) -> Option<Record> {
-    Some(match step.what % 54 {
+    Some(match step.what % 55 {
         0 | 1 => {
             let long = [600_001, 86_400_001, PIN_MS + 1];
             let pauses = [1, 1_000, 5_000, 30_000, 61_000, 10, 2, long[usize::from(step.b) % 3]];
@@ -118,6 +120,7 @@ pub(super) fn interpret(log: &mut RecordLog, step: Step) -> Option<Record> {
             let back = u64::from(step.c) * 100;
             Record::Leapt(Leapt { from: Millis(log.now.0.saturating_sub(back)), doubted: step.a.is_multiple_of(2) })
         }
+        54 => Record::MembersChanged(MembersChanged { change: members_change(step) }),
         53 => Record::LeapsBelieved(LeapsBelieved { to: log.now }),
         _ => plugin(log, step),
     })
@@ -138,6 +141,15 @@ fn filter(of: u16) -> TagFilter {
         1 => TagFilter::tags(["a"]),
         2 => TagFilter::tags(["b", "c"]),
         _ => TagFilter::tags(["a", "b"]),
+    }
+}
+
+/// Of few nodes, so that some steps need two.
+fn members_change(step: Step) -> MembersChange {
+    let nodes = |number: u16| (1..=4).map(NodeId).filter(|node| number >> node.0 & 1 == 1).collect();
+    match step.a % 3 {
+        0 => MembersChange::Finish,
+        _ => MembersChange::To { voters: nodes(step.b), learners: nodes(step.c & !step.b) },
     }
 }
 

@@ -1,22 +1,8 @@
 //! Who belongs to a group.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
-/// Names a member. Given by the cluster, counted up and used once: a folder that was wiped is a new node (ruling 31).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub u64);
-
-impl NodeId {
-    /// The node with which a cluster begins.
-    pub const FIRST: Self = Self(1);
-}
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
+use crate::NodeId;
 
 /// The members of a group. While it changes from one set of voters to another, both decide (joint consensus).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,5 +26,26 @@ impl GroupMembers {
     /// Whether this one is the only member: what it has on its disk is decided.
     pub fn is_only(&self, node: NodeId) -> bool {
         self.voters.len() == 1 && self.voters.contains(&node) && self.outgoing.is_empty() && self.learners.is_empty()
+    }
+
+    /// Whether a change of several is between its two steps: both sets of voters decide.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether it is asked for its vote.
+    pub fn votes(&self, node: NodeId) -> bool {
+        self.voters.contains(&node) || self.outgoing.contains(&node)
+    }
+
+    /// All who get the log, in the order of their ids.
+    pub fn all(&self) -> BTreeSet<NodeId> {
+        [&self.voters, &self.outgoing, &self.learners, &self.learners_next].into_iter().flatten().copied().collect()
+    }
+
+    /// Whether these nodes are enough to decide.
+    pub fn decide(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        let majority = |voters: &BTreeSet<NodeId>| voters.intersection(nodes).count() * 2 > voters.len();
+        majority(&self.voters) && (self.outgoing.is_empty() || majority(&self.outgoing))
     }
 }

@@ -1,0 +1,137 @@
+//! How the members of the group change: records of their own, each alone in its entry, of which no two are under way.
+//!
+//! # To ensure correctness
+//!
+//! - A change is written when the one before it is applied here, and when it fits the members that the state then has. Whatever
+//!   is proposed besides is refused: nothing was stored.
+//! - The group's members are those of the state at each entry that changes them, and never change otherwise.
+//! - Who would not vote after a change does not propose it: it hands leadership over first.
+
+use vouch_broker::record::{Frame, MembersChanged, Record, changes_members as is_members_change};
+use vouch_broker::state::Effect;
+use vouch_broker::{NotDone, NothingStored, Refusal};
+use vouch_cluster::{ChangeRefused, GroupMembers, MembersChange};
+use vouch_commitlog::EntryKind;
+use vouch_consensus::{EntryRole, NodeId, Replica};
+
+use super::{Claim, Command, Core, Hearer, Proposal, ToWrite};
+
+/// Whether it is a change of the members.
+pub(super) fn changes_members(proposal: &Proposal) -> bool {
+    Frame::split(&proposal.records).is_ok_and(|(frame, _)| is_members_change(frame.kind()))
+}
+
+/// What an entry of this kind is to a group.
+pub(crate) fn role_of(kind: EntryKind) -> EntryRole {
+    match kind {
+        EntryKind::Members => EntryRole::Members,
+        EntryKind::Records | EntryKind::Mark => EntryRole::Ordinary,
+    }
+}
+
+fn change_in(proposal: &Proposal) -> Result<MembersChange, NotDone> {
+    let unread = |why: String| NotDone::Refused(Refusal::Invalid(why));
+    let (frame, rest) = Frame::split(&proposal.records).map_err(|why| unread(why.to_string()))?;
+    match Record::decode(&frame) {
+        Ok(Record::MembersChanged(MembersChanged { change })) if rest.is_empty() => Ok(change),
+        Ok(_) => Err(unread("a change of the members is proposed alone".to_owned())),
+        Err(why) => Err(unread(why.to_string())),
+    }
+}
+
+fn conflict(why: impl ToString) -> NotDone {
+    NotDone::Refused(Refusal::Conflict(why.to_string()))
+}
+
+impl Core {
+    /// Gives the log a change of the members, if it fits.
+    pub(super) fn write_members(&mut self, proposal: Proposal) {
+        if let Err(why) = self.may_write_members(&proposal) {
+            return self.unpropose(proposal, why);
+        }
+        let replica = self.replica.as_ref().expect("who may write has a replica");
+        if replica.is_alone() {
+            self.commands.push_back(Command::JoinGroup(replica.node()));
+        }
+        self.write_entry(EntryKind::Members, vec![proposal], self.time());
+    }
+
+    fn may_write_members(&self, proposal: &Proposal) -> Result<(), NotDone> {
+        let change = change_in(proposal)?;
+        let Some(replica) = self.replica.as_ref().filter(|_| self.leader.is_some() && self.closed.is_none()) else {
+            return Err(NothingStored::NotLeading { leader: None }.into());
+        };
+        let next = self.state.members().after(&change).map_err(conflict)?;
+        if !replica.may_change_members() {
+            return Err(conflict(ChangeRefused::UnderWay));
+        }
+        if !next.voters.contains(&replica.node()) {
+            return Err(conflict(format!(
+                "node {} leads, and would vote no more: let it hand leadership over first",
+                replica.node()
+            )));
+        }
+        Ok(())
+    }
+
+    /// The group's members are those of the state from here on, if the entry changed them whose effects are those from
+    /// `effects` on. Whether all is well.
+    pub(super) fn follow_members(&mut self, role: EntryRole, effects: usize) -> bool {
+        if !self.effects[effects..].contains(&Effect::Members) {
+            return true;
+        }
+        if role != EntryRole::Members {
+            self.poison(
+                "the log changes the members in an entry of another kind; it was not written by Vouch".to_owned(),
+            );
+            return false;
+        }
+        let members = self.state.members();
+        tracing::info!(members = %told(members), "the members of the cluster changed");
+        if let Some(replica) = &mut self.replica {
+            replica.members_are(members);
+        }
+        true
+    }
+
+    /// Ends a change of several members that is under way; who votes no more behind it lets another do so.
+    pub(super) fn finish_members_change(&mut self) {
+        let members = self.state.members();
+        let Some(replica) = &mut self.replica else { return };
+        if !members.is_joint() || self.leader.is_none() || !replica.may_change_members() || replica.slot().is_err() {
+            return;
+        }
+        if members.voters.contains(&replica.node()) {
+            let waits = self.batch.iter().any(changes_members)
+                || self.to_write.iter().any(|next| matches!(next, ToWrite::Members(_)));
+            if !waits {
+                let mut records = Vec::new();
+                MembersChanged { change: MembersChange::Finish }.encode(&mut records);
+                self.propose_held(Proposal { records, told: Hearer::Nobody, cost: 0, claim: Claim::Reserve });
+            }
+        } else if let Some(successor) = successor(replica, members) {
+            tracing::info!(%successor, "this node votes no more behind the change of the members, and hands leadership over");
+            replica.hand_over(successor);
+        }
+    }
+}
+
+/// Of those who vote on, the one that has most of the log, and was heard of lately.
+fn successor(replica: &Replica<super::LeaderEntry>, members: &GroupMembers) -> Option<NodeId> {
+    let may = replica.followers().into_iter().filter(|other| other.is_heard && members.voters.contains(&other.node));
+    may.max_by_key(|other| other.durable).map(|other| other.node)
+}
+
+fn told(members: &GroupMembers) -> String {
+    let ids = |nodes: &std::collections::BTreeSet<NodeId>| {
+        nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let mut told = format!("voters {}", ids(&members.voters));
+    if members.is_joint() {
+        told += &format!(", with those of before: {}", ids(&members.outgoing));
+    }
+    if !members.learners.is_empty() {
+        told += &format!("; learners {}", ids(&members.learners));
+    }
+    told
+}
