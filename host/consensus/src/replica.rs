@@ -241,6 +241,21 @@ impl<B: EndsAt> Replica<B> {
         self.guarded(|replica| replica.raw.advance_apply_to(to));
     }
 
+    /// Learns the names of entries that it forgot, or never knew: those from behind `before` to the first that it knows. A member
+    /// that has none of them gets them from here.
+    ///
+    /// # Panics
+    /// If they do not end where what it knows begins.
+    pub fn learn(&mut self, before: EntryId, before_end: u64, entries: VecDeque<Descriptor>) {
+        self.raw.mut_store().learn(before, before_end, entries);
+    }
+
+    /// Where what it knows begins: the position behind [`Self::before`].
+    pub fn before_end(&self) -> u64 {
+        let view = self.raw.store();
+        view.end_of(view.before().index).expect("the log ends somewhere before the first entry that is known")
+    }
+
     /// What lies up to this index is covered by both snapshots: its names are forgotten. Whoever needs them pulls a snapshot.
     pub fn forget(&mut self, up_to: u64) {
         let up_to = up_to.min(self.raw.raft.raft_log.applied);

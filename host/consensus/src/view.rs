@@ -103,6 +103,17 @@ impl LogView {
         self.entries.truncate((behind - self.before.index) as usize);
     }
 
+    /// Learns what lies before the first entry that is kept: these entries, of which the first follows `before`.
+    pub(crate) fn learn(&mut self, before: EntryId, before_end: u64, entries: VecDeque<Descriptor>) {
+        let (index, last) = (before.index + entries.len() as u64, entries.back());
+        let (term, end) = last.map_or((before.term, before_end), |last| (last.term, last.end));
+        let fits = (EntryId { index, term }, end) == (self.before, self.before_end);
+        assert!(fits, "what is learned ends with entry {index} of term {term} at {end}, before {:?}", self.before);
+        (self.before, self.before_end) = (before, before_end);
+        let kept = std::mem::replace(&mut self.entries, entries);
+        self.entries.extend(kept);
+    }
+
     /// Forgets the entries up to this index, which snapshots cover.
     pub(crate) fn forget(&mut self, up_to: u64) {
         while self.before.index < up_to

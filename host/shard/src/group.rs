@@ -41,29 +41,49 @@ pub struct Member<'a> {
     pub draw: Draw,
 }
 
+/// The names of entries that lie one behind the other in a log.
+pub struct LogNames {
+    /// The entry before the first of them; of index and term 0 where the log is whole.
+    pub(crate) before: EntryId,
+    /// Where that ends.
+    pub(crate) before_end: LogPosition,
+    pub(crate) entries: VecDeque<Descriptor>,
+}
+
+impl LogNames {
+    /// Reads the headers of all entries from behind `before`, or from the beginning of a log that is all there, up to where one
+    /// ends at or behind `to`.
+    pub(crate) fn read(log: &LogReader, before: Option<Checkpoint>, to: LogPosition) -> Result<Self, Broken> {
+        let (first, before_end) = before.map_or((EntryId::default(), log.start()), |before| {
+            (EntryId { index: before.index, term: before.term }, before.end)
+        });
+        let (mut entries, mut last, mut end) = (VecDeque::new(), first.index, before_end);
+        let mut headers = log.headers_from(before_end);
+        while end < to
+            && let Some(header) = headers.next()
+        {
+            let header = header.map_err(|error| Broken(error.to_string()))?;
+            // A mark by which an earlier release closed its log repeats the index before it: it belongs to the next entry.
+            if header.index == last {
+                continue;
+            }
+            if header.index != last + 1 {
+                return Err(Broken(format!("entry {} follows entry {last} in the log", header.index)));
+            }
+            (last, end) = (header.index, header.end);
+            entries.push_back(Descriptor { term: header.term, end: end.0, kind: role_of(header.kind) });
+        }
+        Ok(Self { before: first, before_end, entries })
+    }
+}
+
 /// The replica of a member: of each entry of its log it learns the name and the end, and reads no more than headers.
 ///
 /// # Errors
 /// What is given cannot be; a header cannot be read.
 pub fn member(begins: Member<'_>) -> Result<Replica<LeaderEntry>, Broken> {
     let Member { node, members, note, log, before, applied, draw } = begins;
-    let (first, before_end) = before.map_or((EntryId::default(), log.start()), |before| {
-        (EntryId { index: before.index, term: before.term }, before.end)
-    });
-    let mut entries = VecDeque::new();
-    let mut last = first.index;
-    for header in log.headers_from(before_end) {
-        let header = header.map_err(|error| Broken(error.to_string()))?;
-        // A mark by which an earlier release closed its log repeats the index before it: it belongs to the next entry.
-        if header.index == last {
-            continue;
-        }
-        if header.index != last + 1 {
-            return Err(Broken(format!("entry {} follows entry {last} in the log", header.index)));
-        }
-        last = header.index;
-        entries.push_back(Descriptor { term: header.term, end: header.end.0, kind: role_of(header.kind) });
-    }
+    let LogNames { before: first, before_end, entries } = LogNames::read(log, before, LogPosition::BEYOND)?;
     Replica::new(ReplicaBeginning {
         node,
         members,

@@ -7,10 +7,13 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
+use vouch_cluster::NodeId;
+use vouch_commitlog::{LogPosition, LogReader};
 use vouch_leader::{Batch, Leader, Poll, Waiter};
 
-use crate::core::{Claim, Condition, Hearer, Proposal, Request, Standing};
+use crate::core::{Claim, Condition, GroupStanding, Hearer, Proposal, Request, Standing};
 use crate::executor::{Executor, OnBegun};
+use crate::group::LogNames;
 use crate::inbox::Inbox;
 use crate::leadership::Lead;
 use crate::links::ShardLinks;
@@ -171,6 +174,41 @@ impl Shard {
             }))
         })
         .await
+    }
+
+    /// Makes ready for other members, who get the log from here: a node alone knows no more of its log than where it ends. Reads the
+    /// headers of a log that is all there, which takes some seconds for each ten million entries; the shard goes on meanwhile.
+    /// Of a log whose beginning was released nobody gets what is gone.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn get_ready_for_others(&self, log: LogReader) -> Result<(), NotDone> {
+        let to = self.ask(|reply| Request::KeepNames(Box::new(move |begin| _ = reply.send(begin)))).await?;
+        if log.start() > LogPosition::START || to <= log.start() {
+            return Ok(());
+        }
+        let names = tokio::task::spawn_blocking(move || LogNames::read(&log, None, to)).await;
+        let names = names.map_err(|gone| NotDone::internal(gone.to_string()))?;
+        let names = names.map_err(|broken| NotDone::internal(broken.to_string()))?;
+        self.ask(|reply| Request::LearnNames(names, Box::new(move || _ = reply.send(())))).await
+    }
+
+    /// How the group stands, as this replica knows.
+    pub async fn group(&self) -> Result<GroupStanding, NotDone> {
+        self.ask(|reply| {
+            Request::Group(Box::new(move |standing| {
+                let _ = reply.send(standing);
+            }))
+        })
+        .await
+    }
+
+    /// Lets another member lead, as soon as that has all of the log. Who leads then is seen in [`Self::group`]; if that member
+    /// cannot, this one leads on.
+    pub async fn hand_over(&self, to: NodeId) -> Result<(), NotDone> {
+        let (reply, answer) = Reply::new();
+        self.inbox.push(Request::HandOver(to, reply));
+        answer.await.unwrap_or_else(|_| Err(no_answer())).map(drop)
     }
 
     /// Writes nothing any more, not even what would close the log well: the folder is not this node's any more. A shard that

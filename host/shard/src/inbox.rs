@@ -18,10 +18,11 @@ const RETRY_AFTER_MS: u64 = 200;
 
 /// Drops a request that nobody has looked at.
 fn refuse(request: Request) {
-    if let Request::Propose(proposal) | Request::ProposeIf(_, proposal) = request
-        && let Proposal { told: Hearer::Caller(reply), .. } = proposal
-    {
-        reply.send(Err(NothingStored::Stopping.into()));
+    match request {
+        Request::Propose(Proposal { told: Hearer::Caller(reply), .. })
+        | Request::ProposeIf(_, Proposal { told: Hearer::Caller(reply), .. })
+        | Request::HandOver(_, reply) => reply.send(Err(NothingStored::Stopping.into())),
+        _ => {}
     }
 }
 

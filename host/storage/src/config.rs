@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use vouch_broker::ShardId;
 pub use vouch_commitlog::DEFAULT_SEGMENT_SIZE;
 use vouch_commitlog::{LogConfig, OpenError};
+use vouch_consensus::NodeId;
 
 use crate::error::StartError;
 use crate::layout::ShardFolder;
@@ -17,6 +18,17 @@ pub enum OnDamage {
     Refuse,
     /// The node reads what is whole and chains to its state, and refuses every write. A log that is not damaged is served as ever.
     ReadOnly,
+}
+
+/// What a cluster gave a node that joins it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedCluster {
+    /// Which cluster.
+    pub cluster_id: [u8; 16],
+    /// What the node is called in it, for ever (ruling 31).
+    pub node: NodeId,
+    /// Bytes in a segment of the cluster's log.
+    pub segment_size: u64,
 }
 
 /// Settings of a shard on disk; every one is enforced.
@@ -39,6 +51,8 @@ pub struct StorageConfig {
     pub disk_limit: Option<u64>,
     /// What opening a damaged log does.
     pub on_damage: OnDamage,
+    /// A new folder becomes that of this node. `None`: it begins a cluster of its own.
+    pub joins: Option<JoinedCluster>,
 }
 
 impl StorageConfig {
@@ -47,9 +61,20 @@ impl StorageConfig {
         ShardFolder::of(&self.data_dir, self.shard)
     }
 
+    /// Bytes in a segment of a log that is made anew.
+    pub(crate) fn new_segment_size(&self) -> u64 {
+        let joined = self.joins.as_ref().map(|joins| joins.segment_size);
+        joined.or(self.segment_size).unwrap_or(DEFAULT_SEGMENT_SIZE)
+    }
+
     /// Whether a log can have these settings.
     pub(crate) fn check(&self) -> Result<(), StartError> {
-        self.log(self.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE)).validate().map_err(OpenError::from)?;
+        if let (Some(joins), Some(setting)) = (&self.joins, self.segment_size)
+            && joins.segment_size != setting
+        {
+            return Err(StartError::SegmentSize { made_with: joins.segment_size, setting });
+        }
+        self.log(self.new_segment_size()).validate().map_err(OpenError::from)?;
         Ok(())
     }
 

@@ -103,6 +103,27 @@ pub enum StartError {
         /// In the configuration.
         setting: u64,
     },
+    /// Join with another folder, or leave the token out.
+    #[error(
+        "the folder {} belongs to another cluster than the one that the token is of; a node joins a cluster with a folder that is \
+         empty or does not exist",
+        .0.display()
+    )]
+    OfAnotherCluster(PathBuf),
+    /// The same.
+    #[error(
+        "the folder {} is that of node {node} already, and the token is for node {token}; leave out the token and --join to \
+         start that node, or choose a folder that is empty",
+        path.display()
+    )]
+    OfAnotherNode {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        node: u64,
+        /// Whom the token is for.
+        token: u64,
+    },
     /// The setting leaves no room for a log.
     #[error(
         "disk_limit is {limit} bytes, which segments of {segment_size} bytes would fill at once; set at least {least}, or \

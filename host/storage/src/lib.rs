@@ -28,7 +28,7 @@ mod zeros;
 pub use backup::{
     Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, last_backup_ms, restore,
 };
-pub use config::{DEFAULT_SEGMENT_SIZE, OnDamage, StorageConfig};
+pub use config::{DEFAULT_SEGMENT_SIZE, JoinedCluster, OnDamage, StorageConfig};
 pub use damaged::{DamagedLog, LostParts, is_break};
 pub use disk_use::{DiskUse, Full};
 pub use error::StartError;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use vouch_broker::{Millis, State};
 use vouch_commitlog::{Appender, Checkpoint, Durable, Entry, LogPosition, LogReader, Recovery};
 
-use crate::config::StorageConfig;
+use crate::config::{JoinedCluster, StorageConfig};
 use crate::damaged::{self, DamagedLog};
 use crate::error::{StartError, failed};
 use crate::folder::{self, Folders};
@@ -116,6 +116,9 @@ pub fn open(
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
             let mut replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery)?);
+            if let Some(joins) = &config.joins {
+                join(joins, config, &mut replica, &mut appender, &recovery)?;
+            }
             if replica.note().member {
                 let ended = replica.end_with_an_entry(&mut appender, &recovery);
                 ended.map_err(failed("cut off the end of", &log.directory))?;
@@ -134,6 +137,24 @@ pub fn open(
     let passed_over = snapshots.newest_position().is_some_and(|newest| newest != snapshot);
     let missing = what_is_missing(&state, reader.start());
     Ok(Opened { folders, state, logged, reader, segment_size, snapshots, snapshot, passed_over, missing, log })
+}
+
+/// The log of a new folder is that of this node from now on, and what comes into it is decided by others.
+fn join(
+    joins: &JoinedCluster,
+    config: &StorageConfig,
+    replica: &mut ReplicaFile,
+    appender: &mut Appender,
+    recovery: &Recovery,
+) -> Result<(), StartError> {
+    let note = replica.note();
+    let is_new = !note.member && recovery.last_index == 0;
+    if !is_new && (note.node, note.member) != (joins.node, true) {
+        let (path, node, token) = (config.data_dir.clone(), note.node.0, joins.node.0);
+        return Err(StartError::OfAnotherNode { path, node, token });
+    }
+    appender.settle_by_caller();
+    replica.is_member(joins.node).map_err(failed("note in", config.folder().path()))
 }
 
 /// Segments that only retention may remove were removed by somebody: what lay in them is told, and the rest is served.

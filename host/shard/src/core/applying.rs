@@ -3,6 +3,7 @@
 use vouch_broker::NotDone;
 use vouch_broker::record::{Frame, Record};
 use vouch_broker::state::{Outcome, RecordAt};
+use vouch_commitlog::LogPosition;
 use vouch_consensus::{Replica, Role};
 use vouch_leader::{Leader, Outside};
 use vouch_storage::Committed;
@@ -10,6 +11,7 @@ use vouch_storage::Committed;
 use super::answers::refused;
 use super::written::Holds;
 use super::{Claim, Command, Core};
+use crate::group::LogNames;
 
 impl Core {
     /// Everything up to this index is committed: applies it, and tells everybody whom it concerns. Whoever waits hears of
@@ -57,7 +59,7 @@ impl Core {
         }
         if let Some(replica) = &mut self.replica {
             replica.applied(committed);
-            if replica.is_alone() {
+            if replica.is_alone() && !self.keeps_names {
                 // Nobody else asks for them.
                 replica.forget(committed);
             }
@@ -74,6 +76,24 @@ impl Core {
         if leads {
             self.lead(outside);
         }
+        self.begin_as_a_member();
+    }
+
+    /// Keeps the names of entries from now on, for members that are to come.
+    pub(super) fn keep_names(&mut self, tell: Box<dyn FnOnce(LogPosition) + Send>) {
+        self.keeps_names = true;
+        let begin = self.replica.as_ref().map(|replica| LogPosition(replica.before_end()));
+        begin.map(tell).unwrap_or_default();
+    }
+
+    pub(super) fn learn_names(&mut self, names: LogNames, done: Box<dyn FnOnce() + Send>) {
+        let LogNames { before, before_end, entries } = names;
+        // Somebody else was quicker, or a snapshot covers them since.
+        let end = entries.back().map_or(before_end.0, |last| last.end);
+        if let Some(replica) = self.replica.as_mut().filter(|replica| replica.before_end() == end) {
+            replica.learn(before, before_end.0, entries);
+        }
+        self.commands.push_back(Command::Done(done));
     }
 
     /// Forgets the names of entries that a snapshot covers. The last of these is still known: the log may be cut off right behind it.

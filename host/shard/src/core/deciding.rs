@@ -57,6 +57,8 @@ impl Core {
         let Received { id, kind, body } = received;
         let written = WrittenEntry::received(id, kind, &body);
         self.latest = self.latest.max(written.time);
+        // Others led since this node started: what its own clock passed over then, they lived through.
+        self.start.iter_mut().for_each(|start| start.leapt_from = None);
         self.written.push_back(written);
         self.commands.push_back(Command::AppendSpan(body.0));
     }

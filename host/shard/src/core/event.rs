@@ -4,14 +4,17 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::state::Copies;
 use vouch_broker::{Millis, State};
+use vouch_cluster::{GroupMembers, NodeId};
 use vouch_commitlog::{AppendError, Appended, EntryHeader, LogPosition, Shortage};
-use vouch_consensus::GroupMessage;
+use vouch_consensus::{FollowerProgress, GroupMessage, Role};
 use vouch_leader::{Batch, Leader, Poll};
 
 use super::Hearer;
 use super::LeaderEntry;
 use crate::clock::Ahead;
+use crate::group::LogNames;
 use crate::leadership::Lead;
+use crate::reply::Reply;
 
 /// One moment, by both clocks of a node. All that is decided in one turn of a shard is decided at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +80,14 @@ pub enum Request {
     Standing(Box<dyn FnOnce(Standing) + Send>),
     /// The older of two snapshots covers everything up to this index: names of what lies before it are needed no more.
     Covered(u64),
+    /// Forget no names of entries from now on, for others may need them; say where those begin that are known.
+    KeepNames(Box<dyn FnOnce(LogPosition) + Send>),
+    /// Know these, too, which end where those begin that are known.
+    LearnNames(LogNames, Box<dyn FnOnce() + Send>),
+    /// Say how the group stands, as this replica knows.
+    Group(Box<dyn FnOnce(GroupStanding) + Send>),
+    /// Hand leadership over to this member, as soon as that has all of the log; or say why not.
+    HandOver(NodeId, Reply),
     /// Read from this part what the state holds so far in memory.
     Adopt(u64, Copies),
     /// Read from copies of a part that were mended.
@@ -102,6 +113,25 @@ pub struct Standing {
     pub reserve: u64,
     /// Receives that wait.
     pub waiting_polls: usize,
+}
+
+/// How a group stands, as one of its replicas knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStanding {
+    /// Who says so.
+    pub node: NodeId,
+    /// What that is to the group.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Who belongs to the group, by what is applied.
+    pub members: GroupMembers,
+    /// Index of its last entry.
+    pub last: u64,
+    /// Up to which index it knows that entries are committed.
+    pub committed: u64,
+    /// How far the others are, in the order of their ids; nothing where it does not lead.
+    pub followers: Vec<FollowerProgress>,
 }
 
 /// How the log stands, as its core must know before it decides.

@@ -25,6 +25,15 @@ impl Core {
             replica.campaign();
         }
         self.decide(outside);
+        self.begin_as_a_member();
+    }
+
+    /// A member of a group of several has begun when it knows whose log it is: by what it had, or by what a leader sent. It shows
+    /// what it has from then on, whether anybody leads or not.
+    pub(super) fn begin_as_a_member(&mut self) {
+        if self.awaits_begun && !self.is_alone() && self.state.cluster().init.is_some() {
+            self.tell_begun(Ok(Vec::new()));
+        }
     }
 
     /// It was elected: its term begins with an entry that holds nothing. When that is committed, all before it is.

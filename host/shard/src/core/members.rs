@@ -14,7 +14,8 @@ use vouch_cluster::{ChangeRefused, GroupMembers, MembersChange};
 use vouch_commitlog::EntryKind;
 use vouch_consensus::{EntryRole, NodeId, Replica};
 
-use super::{Claim, Command, Core, Hearer, Proposal, ToWrite};
+use super::{Claim, Command, Core, GroupStanding, Hearer, Proposal, ToWrite};
+use crate::reply::Reply;
 
 /// Whether it is a change of the members.
 pub(super) fn changes_members(proposal: &Proposal) -> bool {
@@ -92,6 +93,50 @@ impl Core {
             replica.members_are(members);
         }
         true
+    }
+
+    /// How the group stands; nothing where there is none, since the log is only read.
+    pub(super) fn group_standing(&self) -> Option<GroupStanding> {
+        let replica = self.replica.as_ref()?;
+        Some(GroupStanding {
+            node: replica.node(),
+            role: replica.role(),
+            term: replica.term(),
+            members: self.state.members().clone(),
+            last: replica.last(),
+            committed: replica.commit(),
+            followers: replica.followers(),
+        })
+    }
+
+    /// Lets another member lead, if it votes and is there.
+    pub(super) fn hand_over(&mut self, to: NodeId, reply: Reply) {
+        let answer = match self.may_hand_over(to) {
+            Ok(()) => {
+                self.replica.iter_mut().for_each(|replica| replica.hand_over(to));
+                Ok(Vec::new())
+            }
+            Err(why) => Err(why),
+        };
+        self.answer(Hearer::Caller(reply), 0, answer);
+    }
+
+    fn may_hand_over(&self, to: NodeId) -> Result<(), NotDone> {
+        let replica = self.replica.as_ref().filter(|_| self.leader.is_some() && self.closed.is_none());
+        let Some(replica) = replica else { return Err(self.not_leading().into()) };
+        if replica.node() == to {
+            return Ok(());
+        }
+        let members = self.state.members();
+        if !members.voters.contains(&to) {
+            let refused =
+                format!("node {to} does not vote in this cluster; name one of those that do: {}", told(members));
+            return Err(NotDone::Refused(Refusal::NotFound(refused)));
+        }
+        if !replica.followers().iter().any(|other| other.node == to && other.is_heard) {
+            return Err(conflict(format!("node {to} was not heard of lately; start it, or name another")));
+        }
+        Ok(())
     }
 
     /// Ends a change of several members that is under way; who votes no more behind it lets another do so.

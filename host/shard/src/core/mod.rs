@@ -50,8 +50,8 @@ pub use command::Command;
 pub(crate) use members::role_of;
 
 pub use event::{
-    Claim, ClockSays, Condition, EntryToAppend, Event, LeaderLook, LogStanding, Look, Moment, Proposal, Request,
-    Standing,
+    Claim, ClockSays, Condition, EntryToAppend, Event, GroupStanding, LeaderLook, LogStanding, Look, Moment, Proposal,
+    Request, Standing,
 };
 use marks::NextMark;
 use news::News;
@@ -110,6 +110,8 @@ pub struct Core {
     start: Option<Lead>,
     /// What was asked before the first entry of the term that it leads is applied, and when: it waits for that.
     early: Vec<(Instant, Request)>,
+    /// Names of entries are kept, since other members may need them.
+    keeps_names: bool,
     /// Somebody waits for the start.
     awaits_begun: bool,
     log: LogStanding,
@@ -168,6 +170,7 @@ impl Core {
             replica,
             start: None,
             early: Vec::new(),
+            keeps_names: false,
             awaits_begun: false,
             log,
             reserve,

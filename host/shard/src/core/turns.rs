@@ -36,7 +36,8 @@ impl Core {
                 });
             }
             // Dropping one tells its caller.
-            Request::Read(_) | Request::Lead(_) | Request::Standing(_) if self.stopping => {}
+            Request::Read(_) | Request::Lead(_) | Request::Standing(_) | Request::Group(_) | Request::KeepNames(_)
+                if self.stopping => {}
             Request::Adopt(..) | Request::ReadFrom(..) if self.stopping => {}
             Request::Message(message, bodies) => self.message(&message, bodies, outside),
             Request::Read(look) => look(&self.state),
@@ -46,6 +47,10 @@ impl Core {
                 }
             }
             Request::Standing(tell) => tell(self.standing()),
+            Request::KeepNames(tell) => self.keep_names(tell),
+            Request::LearnNames(names, done) => self.learn_names(names, done),
+            Request::Group(tell) => _ = self.group_standing().map(tell),
+            Request::HandOver(to, reply) => self.hand_over(to, reply),
             Request::Covered(index) => self.forget_names(index),
             Request::Adopt(part, copies) => self.adopt(part, copies),
             Request::ReadFrom(part, copies) => self.read_from(part, copies),

@@ -10,7 +10,7 @@ use super::lock::{FolderLock, in_use};
 use super::possible;
 use super::private::tighten;
 use super::refusals::{refuse_others, refuse_shared_segments};
-use crate::config::{DEFAULT_SEGMENT_SIZE, StorageConfig};
+use crate::config::StorageConfig;
 use crate::error::{StartError, failed};
 use crate::progress::StartProgress;
 use crate::replica::{LogName, ReplicaFile};
@@ -62,7 +62,7 @@ pub(crate) fn look(config: &StorageConfig) -> Result<(), StartError> {
             ReplicaFile::look(&config.folder(), LogName { cluster_id: identity.cluster_id()?, shard: config.shard })?;
             identity.segment_size
         }
-        Ok(None) => config.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE),
+        Ok(None) => config.new_segment_size(),
         Err(error @ StartError::SegmentSize { .. }) => return Err(error),
         // A restore or a first start may be under way, and a start would wait for it or name it.
         Err(_) if in_use(dir).is_some() => return Ok(()),

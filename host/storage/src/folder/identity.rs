@@ -16,7 +16,7 @@ use vouch_files::{create, sync};
 
 use super::holdings::Holdings;
 use super::unwritten;
-use crate::config::{DEFAULT_SEGMENT_SIZE, StorageConfig};
+use crate::config::StorageConfig;
 use crate::error::{StartError, failed};
 
 /// The identity of a data folder.
@@ -82,8 +82,14 @@ impl FolderIdentity {
         }
     }
 
-    /// The same, unless the setting says another segment size: segments of two sizes make no log.
+    /// The same, unless the setting says another segment size: segments of two sizes make no log. A folder that belongs to a
+    /// cluster joins no other.
     fn agreeing_with(self, config: &StorageConfig) -> Result<Self, StartError> {
+        if let Some(joins) = &config.joins
+            && self.cluster_id()? != joins.cluster_id
+        {
+            return Err(StartError::OfAnotherCluster(config.data_dir.clone()));
+        }
         match config.segment_size {
             Some(setting) if setting != self.segment_size => {
                 Err(StartError::SegmentSize { made_with: self.segment_size, setting })
@@ -105,11 +111,9 @@ impl FolderIdentity {
 
     /// A new one, on the disk before the log is.
     fn make(config: &StorageConfig, unfinished: &Path) -> Result<Self, StartError> {
-        let cluster_id = rand::random::<u128>();
-        let identity = Self {
-            cluster_id: format!("{cluster_id:032x}"),
-            segment_size: config.segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE),
-        };
+        let joined = config.joins.as_ref().map(|joins| u128::from_be_bytes(joins.cluster_id));
+        let cluster_id = joined.unwrap_or_else(rand::random);
+        let identity = Self { cluster_id: format!("{cluster_id:032x}"), segment_size: config.new_segment_size() };
         let write = || -> io::Result<()> {
             let mut file: File = create(unfinished)?;
             file.write_all(&serde_json::to_vec_pretty(&identity)?)?;

@@ -44,6 +44,7 @@ pub(crate) fn config(data: &Path) -> StorageConfig {
         disk_high_water: 90,
         disk_limit: None,
         on_damage: OnDamage::Refuse,
+        joins: None,
     }
 }
 
