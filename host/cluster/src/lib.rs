@@ -7,10 +7,14 @@
 
 mod change;
 mod members;
+mod next;
 mod node_id;
+mod nodes;
 #[cfg(test)]
 mod tests;
 
 pub use change::{ChangeRefused, MEMBERS_MAX, MembersChange};
 pub use members::GroupMembers;
+pub use next::next_change;
 pub use node_id::NodeId;
+pub use nodes::{ADDRESS_MAX, ClusterNode, ClusterNodes, NodeAddresses, NodeInvitation, NodeRefused};

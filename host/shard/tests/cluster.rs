@@ -9,11 +9,11 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use vouch_broker::record::{MembersChanged, MessagePlace, TopicPut, encode_message};
+use vouch_broker::record::{MessagePlace, NodeInvited, NodeJoined, NodeLeaves, TopicPut, encode_message};
 use vouch_broker::state::Applied;
 use vouch_broker::testing::message;
 use vouch_broker::{Millis, NotDone, NothingStored, RecordPosition, ResourceName, ShardId, TopicConfig, TopicId};
-use vouch_cluster::{GroupMembers, MembersChange, NodeId};
+use vouch_cluster::{GroupMembers, NodeAddresses, NodeId};
 use vouch_commitlog::{Checkpoint, EntrySpan, LogIdentity, LogPosition, LogReader};
 use vouch_consensus::{GroupMessage, Role};
 use vouch_leader::testing::Living;
@@ -127,8 +127,15 @@ impl TestNode {
         self.shard.stop();
     }
 
-    async fn change(&self, change: MembersChange) -> Result<Applied, NotDone> {
-        self.shard.propose_one(|out| MembersChanged { change }.encode(out)).await
+    /// Gives the next node an id, and lets it come.
+    async fn invite(&self) -> JoinedCluster {
+        let (token, until) = ([7; 32], Millis(u64::MAX));
+        let invited = NodeInvited { token, until, votes_at_once: false };
+        let invited = self.shard.propose_one(|out| invited.encode(out)).await.unwrap();
+        let Applied::Invited { node } = invited else { panic!("{invited:?}") };
+        let addresses = NodeAddresses { peer: format!("n{node}:7000"), grpc: String::new() };
+        self.shard.propose_one(|out| NodeJoined { node, token, addresses }.encode(out)).await.unwrap();
+        JoinedCluster { cluster_id: self.cluster_id, node, segment_size: SEGMENT }
     }
 
     async fn leads(&self) -> bool {
@@ -154,10 +161,6 @@ impl TestNode {
 
 fn nodes(ids: &[u64]) -> BTreeSet<NodeId> {
     ids.iter().copied().map(NodeId).collect()
-}
-
-fn to(voters: &[u64], learners: &[u64]) -> MembersChange {
-    MembersChange::To { voters: nodes(voters), learners: nodes(learners) }
 }
 
 /// Waits until something holds.
@@ -190,15 +193,11 @@ impl Three {
             first.send(topic, &format!("m{number}")).await.unwrap();
         }
         first.shard.get_ready_for_others(first.reader.clone()).await.unwrap();
-        first.change(to(&[1], &[2])).await.unwrap();
-        first.change(to(&[1], &[2, 3])).await.unwrap();
         let mut three = Self { folder, wires, nodes: vec![first], topic };
         for id in [2, 3] {
-            let joins =
-                JoinedCluster { cluster_id: three.nodes[0].cluster_id, node: NodeId(id), segment_size: SEGMENT };
+            let joins = three.nodes[0].invite().await;
             three.nodes.push(three.start(id, Some(joins)));
         }
-        three.nodes[0].change(to(&[1, 2, 3], &[])).await.unwrap();
         three.come_to_rest().await;
         three
     }
@@ -289,12 +288,16 @@ async fn leadership_is_handed_to_a_member_that_is_named_and_the_first_may_leave_
     let leader = three.leader().await;
     let unknown = leader.shard.hand_over(NodeId(9)).await.unwrap_err().to_string();
     assert!(unknown.contains("node 9 does not vote") && unknown.contains("voters 1, 2, 3"), "{unknown}");
-    let refused = leader.change(to(&[2, 3], &[])).await.unwrap_err().to_string();
-    assert!(refused.contains("hand leadership over"), "{refused}");
-    leader.shard.hand_over(NodeId(3)).await.unwrap();
+    leader.shard.hand_over(NodeId(1)).await.unwrap();
+    until("node 1 leads", async || three.nodes[0].leads().await).await;
+    three.nodes[0].shard.hand_over(NodeId(3)).await.unwrap();
     until("node 3 leads", async || three.nodes[2].leads().await).await;
     three.must_send("by node 3").await;
-    three.leader().await.change(to(&[2, 3], &[])).await.unwrap();
+    let leaves = |node| NodeLeaves { node, by: "op".to_owned(), reason: "old".to_owned() };
+    // Also where it leads again by then: it lets another do so first.
+    three.nodes[2].shard.hand_over(NodeId(1)).await.unwrap();
+    until("node 1 leads", async || three.nodes[0].leads().await).await;
+    three.nodes[0].shard.propose_one(|out| leaves(NodeId(1)).encode(out)).await.unwrap();
     let gone = three.nodes.remove(0);
     until("both know", async || {
         let mut members = Vec::new();

@@ -1,9 +1,5 @@
 //! Records about the log itself: whose it is, who opened it, and what its time did.
 
-use std::collections::BTreeSet;
-
-use vouch_cluster::{MEMBERS_MAX, MembersChange, NodeId};
-
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
 use crate::Millis;
@@ -20,8 +16,6 @@ macro_rules! cluster_kinds {
             Leapt,
             /// The time that was in doubt did pass.
             LeapsBelieved,
-            /// One step from some members of the cluster to others.
-            MembersChanged,
         }
     };
 }
@@ -124,58 +118,4 @@ impl Fields for LeapsBelieved {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { to: Millis(r.u64("leaps to")?) })
     }
-}
-
-/// One step from some members of the cluster to others. Alone in its entry, which is of the kind
-/// *members*: a replica knows where its group changed by headers alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MembersChanged {
-    /// The step.
-    pub change: MembersChange,
-}
-
-impl Fields for MembersChanged {
-    const KIND: u16 = 15;
-
-    fn write(&self, w: &mut Writer<'_>) {
-        match &self.change {
-            MembersChange::To { voters, learners } => {
-                w.u8(0);
-                write_nodes(w, voters);
-                write_nodes(w, learners);
-            }
-            MembersChange::Finish => w.u8(1),
-        }
-    }
-
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let change = match r.u8("members")? {
-            0 => MembersChange::To { voters: read_nodes(r, "voters")?, learners: read_nodes(r, "learners")? },
-            1 => MembersChange::Finish,
-            other => return Err(DecodeError::Value { field: "members", value: other.into() }),
-        };
-        Ok(Self { change })
-    }
-}
-
-/// Ids of nodes, ascending.
-pub(crate) fn write_nodes(w: &mut Writer<'_>, nodes: &BTreeSet<NodeId>) {
-    w.varint(nodes.len() as u64);
-    nodes.iter().for_each(|node| w.u64(node.0));
-}
-
-/// The same, read.
-///
-/// # Errors
-/// They do not ascend, or are more than a cluster ever has.
-pub(crate) fn read_nodes(r: &mut Reader<'_>, field: &'static str) -> Result<BTreeSet<NodeId>, DecodeError> {
-    let mut nodes = BTreeSet::new();
-    for _ in 0..r.count(field)? {
-        let node = r.u64(field)?;
-        if nodes.len() == MEMBERS_MAX || nodes.last().is_some_and(|last: &NodeId| last.0 >= node) {
-            return Err(DecodeError::Value { field, value: node });
-        }
-        nodes.insert(NodeId(node));
-    }
-    Ok(nodes)
 }

@@ -9,6 +9,7 @@ mod delivery;
 mod filters;
 mod frame;
 mod groups;
+mod members;
 mod message;
 mod plugin;
 mod retention;
@@ -19,12 +20,13 @@ mod topics;
 mod transaction;
 
 pub use cluster::*;
-pub(crate) use cluster::{read_nodes, write_nodes};
 pub use codec::DecodeError;
 pub use delivery::*;
 pub use filters::*;
 pub use frame::{FRAME_LEN, Frame};
 pub use groups::*;
+pub use members::*;
+pub(crate) use members::{read_addresses, read_nodes, read_token, write_addresses, write_nodes};
 pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message, stored_at};
 pub use plugin::*;
 pub use retention::*;
@@ -54,6 +56,7 @@ pub(crate) trait Fields: Sized {
 macro_rules! each_kind {
     ($then:path) => {
         $crate::record::cluster_kinds! { [
+            $crate::record::members_kinds,
             $crate::record::topics_kinds,
             $crate::record::groups_kinds,
             $crate::record::retention_kinds,

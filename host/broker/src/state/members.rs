@@ -1,18 +1,23 @@
 //! Who belongs to the cluster, as the log says.
 
-use vouch_cluster::{GroupMembers, NodeId};
+use std::collections::BTreeMap;
+
+use vouch_cluster::{ClusterNode, ClusterNodes, GroupMembers, MEMBERS_MAX, NodeId, NodeInvitation};
 
 use super::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::record::codec::{DecodeError, Reader, Writer};
-use crate::record::{read_nodes, write_nodes};
+use crate::record::{read_addresses, read_nodes, read_token, write_addresses, write_nodes};
 
 /// The members. A cluster begins with its first node alone, and no log says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Members(pub(super) GroupMembers);
+pub(super) struct Members {
+    pub(super) group: GroupMembers,
+    pub(super) nodes: ClusterNodes,
+}
 
 impl Default for Members {
     fn default() -> Self {
-        Self(GroupMembers::voters([NodeId::FIRST]))
+        Self { group: GroupMembers::voters([NodeId::FIRST]), nodes: ClusterNodes::default() }
     }
 }
 
@@ -23,8 +28,21 @@ impl Snapshot for Members {
     const VERSION: u8 = 2;
 
     fn write(&self, w: &mut Writer<'_>) {
-        let GroupMembers { voters, outgoing, learners, learners_next } = &self.0;
+        let Self { group, nodes } = self;
+        let GroupMembers { voters, outgoing, learners, learners_next } = group;
         [voters, outgoing, learners, learners_next].into_iter().for_each(|nodes| write_nodes(w, nodes));
+        w.u64(nodes.last.0);
+        w.varint(nodes.nodes.len() as u64);
+        for (id, ClusterNode { addresses, invitation, votes_at_once, is_leaving }) in &nodes.nodes {
+            w.u64(id.0);
+            w.option(addresses.as_ref(), write_addresses);
+            w.option(invitation.as_ref(), |w, NodeInvitation { token, until_ms }| {
+                w.0.extend_from_slice(token);
+                w.u64(*until_ms);
+            });
+            w.u8((*votes_at_once).into());
+            w.u8((*is_leaving).into());
+        }
     }
 
     fn read(r: &mut Reader<'_>, _: &SectionSource<'_>) -> Result<Self, Unreadable> {
@@ -33,6 +51,24 @@ impl Snapshot for Members {
             return Err(DecodeError::Value { field: "voters", value: 0 }.into());
         }
         let (outgoing, learners) = (read_nodes(r, "outgoing")?, read_nodes(r, "learners")?);
-        Ok(Self(GroupMembers { voters, outgoing, learners, learners_next: read_nodes(r, "learners next")? }))
+        let group = GroupMembers { voters, outgoing, learners, learners_next: read_nodes(r, "learners next")? };
+        let (last, mut nodes) = (NodeId(r.u64("last node")?), BTreeMap::new());
+        for _ in 0..r.count("nodes")? {
+            let id = NodeId(r.u64("node")?);
+            let ascends = nodes.last_key_value().is_none_or(|(last, _)| *last < id);
+            if !ascends || id > last || nodes.len() == MEMBERS_MAX {
+                return Err(DecodeError::Value { field: "node", value: id.0 }.into());
+            }
+            let node = ClusterNode {
+                addresses: r.option("addresses", read_addresses)?,
+                invitation: r.option("invitation", |r| {
+                    Ok(NodeInvitation { token: read_token(r)?, until_ms: r.u64("invited until")? })
+                })?,
+                votes_at_once: r.flag("votes at once")?,
+                is_leaving: r.flag("leaves")?,
+            };
+            nodes.insert(id, node);
+        }
+        Ok(Self { group, nodes: ClusterNodes { last, nodes } })
     }
 }

@@ -58,7 +58,7 @@ use pages::PartsHealth;
 use snapshot::Named;
 use transactions::TransactionTables;
 
-use vouch_cluster::GroupMembers;
+use vouch_cluster::{ClusterNodes, GroupMembers};
 
 use crate::{Handle, Millis, RecordPosition, Refusal};
 
@@ -95,7 +95,12 @@ impl State {
 
     /// Who belongs to the cluster: its first node alone, until the log says otherwise.
     pub fn members(&self) -> &GroupMembers {
-        &self.members.0
+        &self.members.group
+    }
+
+    /// Its nodes, those included that are invited and have yet to come.
+    pub fn nodes(&self) -> &ClusterNodes {
+        &self.members.nodes
     }
 
     /// Where the log's time leapt.

@@ -7,15 +7,22 @@
 //! - The group's members are those of the state at each entry that changes them, and never change otherwise.
 //! - Who would not vote after a change does not propose it: it hands leadership over first.
 
+use std::collections::BTreeSet;
+
 use vouch_broker::record::{Frame, MembersChanged, Record, changes_members as is_members_change};
 use vouch_broker::state::Effect;
 use vouch_broker::{NotDone, NothingStored, Refusal};
-use vouch_cluster::{ChangeRefused, GroupMembers, MembersChange};
+use vouch_cluster::{ChangeRefused, GroupMembers, MembersChange, next_change};
 use vouch_commitlog::EntryKind;
-use vouch_consensus::{EntryRole, NodeId, Replica};
+use vouch_consensus::{EntryRole, FollowerProgress, NodeId, Replica};
+
+use vouch_leader::Outside;
 
 use super::{Claim, Command, Core, GroupStanding, Hearer, Proposal, ToWrite};
 use crate::reply::Reply;
+
+/// A member that lacks no more entries than this has the log: so many may be on their way at any time.
+const NEARLY: u64 = 64;
 
 /// Whether it is a change of the members.
 pub(super) fn changes_members(proposal: &Proposal) -> bool {
@@ -110,7 +117,7 @@ impl Core {
     }
 
     /// Lets another member lead, if it votes and is there.
-    pub(super) fn hand_over(&mut self, to: NodeId, reply: Reply) {
+    pub(super) fn hand_over(&mut self, to: NodeId, reply: Reply, outside: &dyn Outside) {
         let answer = match self.may_hand_over(to) {
             Ok(()) => {
                 self.replica.iter_mut().for_each(|replica| replica.hand_over(to));
@@ -119,6 +126,7 @@ impl Core {
             Err(why) => Err(why),
         };
         self.answer(Hearer::Caller(reply), 0, answer);
+        self.decide(outside);
     }
 
     fn may_hand_over(&self, to: NodeId) -> Result<(), NotDone> {
@@ -139,38 +147,47 @@ impl Core {
         Ok(())
     }
 
-    /// Ends a change of several members that is under way; who votes no more behind it lets another do so.
-    pub(super) fn finish_members_change(&mut self) {
-        let members = self.state.members();
-        let Some(replica) = &mut self.replica else { return };
-        if !members.is_joint() || self.leader.is_none() || !replica.may_change_members() || replica.slot().is_err() {
+    /// Takes the next step to the members that the cluster's nodes are to be, as long as this replica leads: who comes gets the log,
+    /// then votes; who leaves is left out; a change of several is ended. Who would not vote himself lets another lead.
+    pub(super) fn go_on_with_members(&mut self, outside: &dyn Outside) {
+        let Some(replica) = self.replica.as_ref().filter(|_| self.leader.is_some() && self.closed.is_none()) else {
+            return;
+        };
+        let waits = self.batch.iter().any(changes_members)
+            || self.to_write.iter().any(|next| matches!(next, ToWrite::Members(_)));
+        if waits || !replica.may_change_members() || replica.slot().is_err() || replica.is_alone() && !self.keeps_names
+        {
             return;
         }
-        if members.voters.contains(&replica.node()) {
-            let waits = self.batch.iter().any(changes_members)
-                || self.to_write.iter().any(|next| matches!(next, ToWrite::Members(_)));
-            if !waits {
-                let mut records = Vec::new();
-                MembersChanged { change: MembersChange::Finish }.encode(&mut records);
-                self.propose_held(Proposal { records, told: Hearer::Nobody, cost: 0, claim: Claim::Reserve });
-            }
-        } else if let Some(successor) = successor(replica, members) {
-            tracing::info!(%successor, "this node votes no more behind the change of the members, and hands leadership over");
-            replica.hand_over(successor);
+        let members = self.state.members();
+        let Some(change) = next_change(members, self.state.nodes(), &have_the_log(replica)) else { return };
+        let Ok(next) = members.after(&change) else { return };
+        if next.voters.contains(&replica.node()) {
+            let mut records = Vec::new();
+            MembersChanged { change }.encode(&mut records);
+            self.propose_held(Proposal { records, told: Hearer::Nobody, cost: 0, claim: Claim::Reserve });
+        } else if let Some(successor) = successor(replica, &next.voters) {
+            tracing::info!(%successor, "this node is to vote no more, and hands leadership over");
+            self.replica.iter_mut().for_each(|replica| replica.hand_over(successor));
+            self.decide(outside);
         }
     }
 }
 
+/// Members that have what is committed, or nearly: they are asked for their votes without holding anybody up.
+fn have_the_log(replica: &Replica<super::LeaderEntry>) -> BTreeSet<NodeId> {
+    let has = |other: &FollowerProgress| other.is_heard && other.durable + NEARLY >= replica.commit();
+    replica.followers().into_iter().filter(has).map(|other| other.node).collect()
+}
+
 /// Of those who vote on, the one that has most of the log, and was heard of lately.
-fn successor(replica: &Replica<super::LeaderEntry>, members: &GroupMembers) -> Option<NodeId> {
-    let may = replica.followers().into_iter().filter(|other| other.is_heard && members.voters.contains(&other.node));
+fn successor(replica: &Replica<super::LeaderEntry>, voters: &BTreeSet<NodeId>) -> Option<NodeId> {
+    let may = replica.followers().into_iter().filter(|other| other.is_heard && voters.contains(&other.node));
     may.max_by_key(|other| other.durable).map(|other| other.node)
 }
 
 fn told(members: &GroupMembers) -> String {
-    let ids = |nodes: &std::collections::BTreeSet<NodeId>| {
-        nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
+    let ids = |nodes: &BTreeSet<NodeId>| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut told = format!("voters {}", ids(&members.voters));
     if members.is_joint() {
         told += &format!(", with those of before: {}", ids(&members.outgoing));

@@ -50,7 +50,7 @@ impl Core {
             Request::KeepNames(tell) => self.keep_names(tell),
             Request::LearnNames(names, done) => self.learn_names(names, done),
             Request::Group(tell) => _ = self.group_standing().map(tell),
-            Request::HandOver(to, reply) => self.hand_over(to, reply),
+            Request::HandOver(to, reply) => self.hand_over(to, reply, outside),
             Request::Covered(index) => self.forget_names(index),
             Request::Adopt(part, copies) => self.adopt(part, copies),
             Request::ReadFrom(part, copies) => self.read_from(part, copies),
@@ -98,7 +98,7 @@ impl Core {
         let needed = self.writes() && self.log.mark_due_in == Some(Duration::ZERO);
         self.marks.propose_when_idle(needed, at);
         self.stop_at_lost_parts();
-        self.finish_members_change();
+        self.go_on_with_members(outside);
         self.write_batch();
     }
 

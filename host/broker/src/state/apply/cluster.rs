@@ -2,7 +2,7 @@
 
 use super::{Applied, Apply, Effect, Outcome, RecordAt};
 use crate::Refusal;
-use crate::record::{ClusterInit, LeapsBelieved, Leapt, MembersChanged, NodeStarted};
+use crate::record::{ClusterInit, LeapsBelieved, Leapt, NodeStarted};
 use crate::state::{Leap, State};
 
 /// Happens once: another identity or key would make every handle and every follower of this log wrong.
@@ -42,16 +42,6 @@ impl Apply for Leapt {
 impl Apply for LeapsBelieved {
     fn apply(&self, state: &mut State, _: RecordAt, _: &mut Vec<Effect>) -> Outcome {
         state.leaps.believe(self.to);
-        Ok(Applied::Done)
-    }
-}
-
-/// All replicas come to the same members; where a step does not fit those that there are, they stay.
-impl Apply for MembersChanged {
-    fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
-        let next = state.members().after(&self.change).map_err(|why| Refusal::Conflict(why.to_string()))?;
-        state.members.0 = next;
-        effects.push(Effect::Members);
         Ok(Applied::Done)
     }
 }

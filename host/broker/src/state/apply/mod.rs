@@ -4,11 +4,14 @@ mod cluster;
 mod delivery;
 mod filters;
 mod groups;
+mod members;
 mod message;
 mod plugin;
 mod retention;
 mod topics;
 mod transaction;
+
+use vouch_cluster::NodeId;
 
 use super::State;
 use crate::record::{Record, each_kind};
@@ -67,6 +70,11 @@ pub enum Applied {
     Forgotten {
         /// How many.
         groups: u64,
+    },
+    /// A node was given an id.
+    Invited {
+        /// The id.
+        node: NodeId,
     },
     /// A check was counted.
     Counted {

@@ -74,8 +74,17 @@ proptest! {
 }
 
 /// Kinds of which there is nothing to refuse, or nothing below a limit that no run reaches.
-const NEVER_REFUSED: [&str; 8] =
-    ["NodeStarted", "GroupPut", "Seen", "Carried", "GroupsUnused", "Leapt", "LeapsBelieved", "PluginChunk"];
+const NEVER_REFUSED: [&str; 9] = [
+    "NodeStarted",
+    "GroupPut",
+    "Seen",
+    "Carried",
+    "GroupsUnused",
+    "Leapt",
+    "LeapsBelieved",
+    "PluginChunk",
+    "NodeInvited",
+];
 
 macro_rules! names {
     ([] $($(#[$doc:meta])* $kind:ident,)+) => {

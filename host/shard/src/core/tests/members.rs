@@ -1,20 +1,31 @@
 //! A node alone that becomes one of three, and a leader that is to go.
 
-use vouch_broker::record::{MembersChanged, TopicPut};
-use vouch_broker::{NotDone, Refusal, ResourceName, TopicConfig};
-use vouch_cluster::{GroupMembers, MembersChange, NodeId};
+use vouch_broker::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, TopicPut};
+use vouch_broker::{Millis, NotDone, Refusal, ResourceName, TopicConfig};
+use vouch_cluster::{GroupMembers, MembersChange, NodeAddresses, NodeId};
 use vouch_commitlog::EntryKind;
 use vouch_consensus::{AppendAnswer, Said};
 
 use super::bench::Bench;
-
-fn to(voters: &[u64], learners: &[u64]) -> MembersChanged {
-    let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
-    MembersChanged { change: MembersChange::To { voters: nodes(voters), learners: nodes(learners) } }
-}
+use crate::core::Request;
 
 fn kinds(bench: &Bench) -> Vec<EntryKind> {
     bench.entries().into_iter().map(|(kind, _)| kind).collect()
+}
+
+/// A leader alone that keeps the names of entries.
+fn ready() -> Bench {
+    let mut bench = Bench::new();
+    bench.turn(vec![Request::KeepNames(Box::new(|_| ()))]);
+    bench
+}
+
+/// A node is given an id, and what it says when it comes.
+fn invite(bench: &mut Bench, node: u64) -> NodeJoined {
+    let (token, until) = ([7; 32], Millis(u64::MAX));
+    bench.happen(|out| _ = NodeInvited { token, until, votes_at_once: false }.encode(out)).unwrap();
+    let addresses = NodeAddresses { peer: format!("n{node}:7000"), grpc: String::new() };
+    NodeJoined { node: NodeId(node), token, addresses }
 }
 
 /// The other node has all that there is.
@@ -25,53 +36,54 @@ fn has_all(bench: &mut Bench, node: u64) {
 
 /// Leads nodes 2 and 3, which do not vote yet.
 fn with_learners() -> Bench {
-    let mut bench = Bench::new();
-    for learners in [&[2][..], &[2, 3]] {
-        bench.happen(|out| _ = to(&[1], learners).encode(out)).unwrap();
+    let mut bench = ready();
+    for node in [2, 3] {
+        let joined = invite(&mut bench, node);
+        bench.happen(|out| _ = joined.encode(out)).unwrap();
+        bench.sync();
     }
+    assert_eq!(bench.core.state().members().learners, [2, 3].map(NodeId).into());
     bench
-}
-
-fn conflict<T: std::fmt::Debug>(answer: Result<T, NotDone>) -> String {
-    match answer {
-        Err(NotDone::Refused(Refusal::Conflict(why))) => why,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
 fn a_node_alone_notes_that_it_is_one_of_several_before_the_entry_that_says_so_which_holds_nothing_else() {
-    let mut bench = Bench::new();
+    let mut bench = ready();
+    let joined = invite(&mut bench, 2);
     let before = kinds(&bench).len();
+    let (come, mut came) = Bench::propose(|out| _ = joined.encode(out));
+    bench.turn(vec![come]);
+    bench.sync();
     let put = TopicPut { name: ResourceName::plain("t"), config: TopicConfig::default(), expected_revision: None };
-    let (first, mut topic) = Bench::propose(|out| _ = put.encode(out));
-    let (change, mut changed) = Bench::propose(|out| _ = to(&[1], &[2]).encode(out));
-    let again = TopicPut { name: ResourceName::plain("u"), ..put };
-    let (last, mut other) = Bench::propose(|out| _ = again.encode(out));
-    bench.turn(vec![first, change, last]);
+    let (beside, mut topic) = Bench::propose(|out| _ = put.encode(out));
+    bench.turn(vec![beside]);
     assert_eq!(kinds(&bench)[before..], [EntryKind::Records, EntryKind::Members, EntryKind::Records]);
     let at = |what: &str| bench.trace.iter().rposition(|line| line.contains(what)).unwrap();
     assert!(at("join the group as 1") < at("kind: Members"));
     bench.sync();
-    for outcomes in [&mut topic, &mut changed, &mut other] {
-        assert!(outcomes.try_recv().unwrap().is_ok());
-    }
+    assert!(came.try_recv().unwrap().is_ok() && topic.try_recv().unwrap().is_ok());
     assert!(!bench.core.is_alone());
     assert!(bench.take_sent().iter().any(|message| message.to == NodeId(2)), "the new one gets the log");
 }
 
 #[test]
-fn one_becomes_three_when_both_majorities_have_it_and_the_change_ends_by_itself() {
+fn one_becomes_three_when_both_have_the_log_and_both_majorities_agree() {
     let mut bench = with_learners();
-    let (change, mut changed) = Bench::propose(|out| _ = to(&[1, 2, 3], &[]).encode(out));
-    bench.turn(vec![change]);
+    has_all(&mut bench, 2);
+    bench.pass(1_000);
+    assert!(!bench.core.state().members().is_joint(), "the second waits for the third");
+    has_all(&mut bench, 3);
     bench.sync();
-    assert!(changed.try_recv().unwrap().is_ok(), "those of before decide that it begins");
     assert!(bench.core.state().members().is_joint());
     let joint = kinds(&bench).len();
-    let (change, mut refused) = Bench::propose(|out| _ = to(&[1], &[]).encode(out));
+    let change = MembersChanged { change: MembersChange::Finish };
+    let (change, mut refused) = Bench::propose(|out| _ = change.encode(out));
     bench.turn(vec![change]);
-    assert!(conflict(refused.try_recv().unwrap()).contains("under way"));
+    let refused = refused.try_recv().unwrap();
+    assert!(
+        matches!(&refused, Err(NotDone::Refused(Refusal::Conflict(why))) if why.contains("under way")),
+        "{refused:?}"
+    );
     assert_eq!(kinds(&bench)[joint - 1..], [EntryKind::Members], "the end of the change is proposed, and nothing else");
     bench.sync();
     assert!(bench.core.state().members().is_joint(), "one disk of three has it");
@@ -80,17 +92,33 @@ fn one_becomes_three_when_both_majorities_have_it_and_the_change_ends_by_itself(
 }
 
 #[test]
-fn a_leader_proposes_no_group_without_itself_and_no_change_that_does_not_fit() {
+fn a_leader_that_is_to_go_hands_leadership_over_and_proposes_no_group_without_itself() {
     let mut bench = with_learners();
-    let why = conflict(bench.happen(|out| _ = to(&[2], &[]).encode(out)));
-    assert!(why.contains("node 1 leads") && why.contains("hand leadership over"), "{why}");
-    assert!(conflict(bench.happen(|out| _ = to(&[1], &[2, 3]).encode(out))).contains("already"));
+    for node in [2, 3, 2, 3] {
+        has_all(&mut bench, node);
+        bench.sync();
+    }
+    has_all(&mut bench, 2);
+    assert_eq!(bench.core.state().members().voters.len(), 3);
+    let members = kinds(&bench).iter().filter(|kind| **kind == EntryKind::Members).count();
+    let leaves = NodeLeaves { node: NodeId(1), by: "op".to_owned(), reason: String::new() };
+    let (leave, _answer) = Bench::propose(|out| _ = leaves.encode(out));
+    bench.turn(vec![leave]);
+    bench.sync();
+    has_all(&mut bench, 2);
+    bench.turn(Vec::new());
+    let take_over = bench.take_sent().into_iter().find(|message| message.body == Said::TakeOver);
+    assert_eq!(take_over.map(|message| message.to), Some(NodeId(2)), "the one that has all of the log");
+    assert_eq!(kinds(&bench).iter().filter(|kind| **kind == EntryKind::Members).count(), members);
+}
+
+#[test]
+fn a_change_of_the_members_is_proposed_alone() {
+    let mut bench = ready();
     let finish = MembersChanged { change: MembersChange::Finish };
-    assert!(conflict(bench.happen(|out| _ = finish.encode(out))).contains("no change"));
     let both = bench.happen(|out| {
         finish.encode(out);
         finish.encode(out);
     });
     assert!(matches!(both, Err(NotDone::Refused(Refusal::Invalid(why))) if why.contains("alone")));
-    assert_eq!(kinds(&bench).iter().filter(|kind| **kind == EntryKind::Members).count(), 2);
 }

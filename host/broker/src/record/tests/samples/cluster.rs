@@ -1,15 +1,11 @@
 //! Of the log itself.
 
-use std::collections::BTreeSet;
-
-use proptest::collection::btree_set;
 use proptest::prelude::*;
-use vouch_cluster::{MembersChange, NodeId};
 
 use super::Sampled;
 use super::values::{millis, text};
 use crate::Millis;
-use crate::record::{ClusterInit, LeapsBelieved, Leapt, MembersChanged, NodeStarted};
+use crate::record::{ClusterInit, LeapsBelieved, Leapt, NodeStarted};
 
 impl Sampled for ClusterInit {
     const GOLDEN: &str = "4e000000 97e00aa1 0100 01 00 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0000004000000000 \
@@ -71,22 +67,5 @@ impl Sampled for LeapsBelieved {
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         millis().prop_map(|to| Self { to })
-    }
-}
-
-impl Sampled for MembersChanged {
-    const GOLDEN: &str = "27000000 579d6353 0f00 01 00 00 02 0100000000000000 0300000000000000 01 0605000000000000";
-
-    fn sample() -> Self {
-        let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
-        Self { change: MembersChange::To { voters: nodes(&[1, 3]), learners: nodes(&[0x0506]) } }
-    }
-
-    fn strategy() -> impl Strategy<Value = Self> + 'static {
-        let nodes = || btree_set(any::<u64>().prop_map(NodeId), 0..5);
-        let change = proptest::option::of((nodes(), nodes())).prop_map(|to: Option<(BTreeSet<_>, BTreeSet<_>)>| {
-            to.map_or(MembersChange::Finish, |(voters, learners)| MembersChange::To { voters, learners })
-        });
-        change.prop_map(|change| Self { change })
     }
 }

@@ -5,6 +5,7 @@ mod cluster;
 mod delivery;
 mod filters;
 mod groups;
+mod members;
 mod message;
 mod plugin;
 mod retention;

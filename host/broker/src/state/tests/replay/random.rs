@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vouch_cluster::{MembersChange, NodeId};
+use vouch_cluster::{MembersChange, NodeAddresses, NodeId};
 
 use crate::check::CheckOverrides;
 use crate::record::*;
@@ -70,7 +70,7 @@ pub(super) fn beginning() -> Vec<Record> {
 /// The record for this step; `None` if it only lets time pass. It draws of every kind: a new one gets an arm with the next
 /// number, and the numbers that there are become one more.
 pub(super) fn interpret(log: &mut RecordLog, step: Step) -> Option<Record> {
-    Some(match step.what % 55 {
+    Some(match step.what % 59 {
         0 | 1 => {
             let long = [600_001, 86_400_001, PIN_MS + 1];
             let pauses = [1, 1_000, 5_000, 30_000, 61_000, 10, 2, long[usize::from(step.b) % 3]];
@@ -121,6 +121,18 @@ pub(super) fn interpret(log: &mut RecordLog, step: Step) -> Option<Record> {
             Record::Leapt(Leapt { from: Millis(log.now.0.saturating_sub(back)), doubted: step.a.is_multiple_of(2) })
         }
         54 => Record::MembersChanged(MembersChanged { change: members_change(step) }),
+        55 => Record::NodeInvited(NodeInvited {
+            token: [1; 32],
+            until: log.now.plus_ms(step.a.into()),
+            votes_at_once: step.b > 9,
+        }),
+        56 => Record::NodeJoined(NodeJoined {
+            node: node(step),
+            token: [(step.c % 4 / 3) as u8 + 1; 32],
+            addresses: addresses(step),
+        }),
+        57 => Record::NodeMoved(NodeMoved { node: node(step), addresses: addresses(step) }),
+        58 => Record::NodeLeaves(NodeLeaves { node: node(step), by: "op".to_owned(), reason: String::new() }),
         53 => Record::LeapsBelieved(LeapsBelieved { to: log.now }),
         _ => plugin(log, step),
     })
@@ -142,6 +154,14 @@ fn filter(of: u16) -> TagFilter {
         2 => TagFilter::tags(["b", "c"]),
         _ => TagFilter::tags(["a", "b"]),
     }
+}
+
+fn node(step: Step) -> NodeId {
+    NodeId(1 + u64::from(step.b % 5))
+}
+
+fn addresses(step: Step) -> NodeAddresses {
+    NodeAddresses { peer: format!("n{}:{}", step.c, step.a % 3), grpc: String::new() }
 }
 
 /// Of few nodes, so that some steps need two.

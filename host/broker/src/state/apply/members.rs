@@ -1,0 +1,65 @@
+//! The nodes of the cluster: who comes and goes, and who votes.
+
+use vouch_cluster::{NodeInvitation, NodeRefused};
+
+use super::{Applied, Apply, Effect, Outcome, RecordAt};
+use crate::Refusal;
+use crate::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, NodeMoved};
+use crate::state::State;
+
+fn refused(why: NodeRefused) -> Refusal {
+    let text = why.to_string();
+    match why {
+        NodeRefused::Unknown(_) => Refusal::NotFound(text),
+        NodeRefused::TooMany => Refusal::TooMany(text),
+        NodeRefused::Address(_) => Refusal::Invalid(text),
+        NodeRefused::Token(_) | NodeRefused::Last(_) => Refusal::Conflict(text),
+    }
+}
+
+/// All replicas come to the same members; where a step does not fit those that there are, they stay.
+impl Apply for MembersChanged {
+    fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        let next = state.members().after(&self.change).map_err(|why| Refusal::Conflict(why.to_string()))?;
+        state.members.nodes.forget_all_but(&next.all());
+        state.members.group = next;
+        effects.push(Effect::Members);
+        Ok(Applied::Done)
+    }
+}
+
+impl Apply for NodeInvited {
+    fn apply(&self, state: &mut State, at: RecordAt, _: &mut Vec<Effect>) -> Outcome {
+        let Self { token, until, votes_at_once } = *self;
+        let invitation = NodeInvitation { token, until_ms: until.0 };
+        let node = state.members.nodes.invite(invitation, votes_at_once, at.time.0).map_err(refused)?;
+        Ok(Applied::Invited { node })
+    }
+}
+
+/// Its token is good for this once: a secret that was seen on its way lets nobody else in.
+impl Apply for NodeJoined {
+    fn apply(&self, state: &mut State, at: RecordAt, _: &mut Vec<Effect>) -> Outcome {
+        let Self { node, token, addresses } = self;
+        state.members.nodes.join(*node, *token, addresses.clone(), at.time.0).map_err(refused)?;
+        Ok(Applied::Done)
+    }
+}
+
+impl Apply for NodeMoved {
+    fn apply(&self, state: &mut State, _: RecordAt, _: &mut Vec<Effect>) -> Outcome {
+        state.members.nodes.moved(self.node, self.addresses.clone()).map_err(refused)?;
+        Ok(Applied::Done)
+    }
+}
+
+/// It goes when it is no member any more, which its leader sees to.
+impl Apply for NodeLeaves {
+    fn apply(&self, state: &mut State, _: RecordAt, _: &mut Vec<Effect>) -> Outcome {
+        let voters = state.members.group.voters.clone();
+        state.members.nodes.leaves(self.node, &voters).map_err(refused)?;
+        let all = state.members.group.all();
+        state.members.nodes.forget_all_but(&all);
+        Ok(Applied::Done)
+    }
+}

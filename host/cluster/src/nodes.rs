@@ -1,0 +1,177 @@
+//! The nodes of a cluster besides their votes: which ids were given, to whom, and where each is reached.
+
+use std::collections::BTreeMap;
+
+use crate::{MEMBERS_MAX, NodeId};
+
+/// Characters in an address.
+pub const ADDRESS_MAX: usize = 255;
+
+/// Where a node is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddresses {
+    /// By the other nodes: `host:port`.
+    pub peer: String,
+    /// By clients, where they can: `host:port`. Empty if it does not say.
+    pub grpc: String,
+}
+
+/// An id that was given to a node which has yet to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInvitation {
+    /// SHA-256 of the secret in its token. The secret itself is nowhere but there.
+    pub token: [u8; 32],
+    /// Until then it may come; milliseconds of the log's time.
+    pub until_ms: u64,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// Where it is; `None` as long as it has not said so.
+    pub addresses: Option<NodeAddresses>,
+    /// It was invited, and has not come yet.
+    pub invitation: Option<NodeInvitation>,
+    /// It votes as soon as it has the log, even where that makes the voters an even number.
+    pub votes_at_once: bool,
+    /// It belongs to the cluster no more as soon as nobody counts on it.
+    pub is_leaving: bool,
+}
+
+/// Why nothing changes. Nothing is stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeRefused {
+    /// Look at the nodes that there are.
+    #[error("the cluster has no node {0}; `vouch cluster status` shows those that it has")]
+    Unknown(NodeId),
+    /// Remove some first.
+    #[error("the cluster has {MEMBERS_MAX} nodes, those that are invited included; remove one first")]
+    TooMany,
+    /// Get a new one.
+    #[error(
+        "the token for node {0} was used, is too old, or is another node's; get a new one with `vouch cluster add`"
+    )]
+    Token(NodeId),
+    /// Name it as `host:port`.
+    #[error("{0:?} is no address; name it as host:port, with at most {ADDRESS_MAX} characters")]
+    Address(String),
+    /// It is the last one.
+    #[error("node {0} is the last that votes; a cluster without it is none")]
+    Last(NodeId),
+}
+
+/// All nodes of a cluster. Ids are counted up and never used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNodes {
+    /// The last id that was given.
+    pub last: NodeId,
+    /// Those that are there, or are to come.
+    pub nodes: BTreeMap<NodeId, ClusterNode>,
+}
+
+impl ClusterNode {
+    fn invited(invitation: Option<NodeInvitation>, votes_at_once: bool) -> Self {
+        Self { addresses: None, invitation, votes_at_once, is_leaving: false }
+    }
+}
+
+impl Default for ClusterNodes {
+    /// The node with which each cluster begins.
+    fn default() -> Self {
+        Self { last: NodeId::FIRST, nodes: BTreeMap::from([(NodeId::FIRST, ClusterNode::invited(None, true))]) }
+    }
+}
+
+fn check(addresses: &NodeAddresses) -> Result<(), NodeRefused> {
+    let is_address = |text: &str| {
+        let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+        text.len() <= ADDRESS_MAX && port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    };
+    match [&addresses.peer, &addresses.grpc].into_iter().find(|text| !is_address(text)) {
+        Some(wrong) if !(wrong.is_empty() && is_address(&addresses.peer)) => Err(NodeRefused::Address(wrong.clone())),
+        _ => Ok(()),
+    }
+}
+
+impl ClusterNodes {
+    /// Gives the next id to a node that is to come. Invitations that ran out by `now_ms` are forgotten.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn invite(
+        &mut self,
+        invitation: NodeInvitation,
+        votes_at_once: bool,
+        now_ms: u64,
+    ) -> Result<NodeId, NodeRefused> {
+        let waits = |node: &ClusterNode| node.invitation.as_ref().is_none_or(|invited| invited.until_ms > now_ms);
+        let there = self.nodes.values().filter(|node| waits(node)).count();
+        if there >= MEMBERS_MAX {
+            return Err(NodeRefused::TooMany);
+        }
+        self.nodes.retain(|_, node| waits(node));
+        self.last = NodeId(self.last.0 + 1);
+        self.nodes.insert(self.last, ClusterNode::invited(Some(invitation), votes_at_once));
+        Ok(self.last)
+    }
+
+    /// A node comes with its token, which is used up by that. It may come again from the same place: it heard no answer.
+    ///
+    /// # Errors
+    /// The token is not that of this node, or too old.
+    pub fn join(
+        &mut self,
+        node: NodeId,
+        token: [u8; 32],
+        addresses: NodeAddresses,
+        now_ms: u64,
+    ) -> Result<(), NodeRefused> {
+        check(&addresses)?;
+        let known = self.nodes.get_mut(&node).ok_or(NodeRefused::Token(node))?;
+        match &known.invitation {
+            Some(invited) if invited.token == token && invited.until_ms > now_ms => {}
+            _ => return Err(NodeRefused::Token(node)),
+        }
+        (known.invitation, known.addresses) = (None, Some(addresses));
+        Ok(())
+    }
+
+    /// A node says where it is now. Whether that is news.
+    ///
+    /// # Errors
+    /// There is no such node, or it has yet to join.
+    pub fn moved(&mut self, node: NodeId, addresses: NodeAddresses) -> Result<bool, NodeRefused> {
+        check(&addresses)?;
+        let known = self.nodes.get_mut(&node).filter(|known| known.invitation.is_none());
+        let known = known.ok_or(NodeRefused::Unknown(node))?;
+        Ok(known.addresses.replace(addresses.clone()).as_ref() != Some(&addresses))
+    }
+
+    /// A node is to leave. One that was only invited is gone at once.
+    ///
+    /// # Errors
+    /// There is no such node, or no other votes.
+    pub fn leaves(&mut self, node: NodeId, voters: &std::collections::BTreeSet<NodeId>) -> Result<(), NodeRefused> {
+        let stays = |voter: &NodeId| *voter != node && self.nodes.get(voter).is_some_and(|known| !known.is_leaving);
+        let is_last = !voters.iter().any(stays);
+        let known = self.nodes.get_mut(&node).ok_or(NodeRefused::Unknown(node))?;
+        if known.invitation.is_some() {
+            self.nodes.remove(&node);
+        } else if is_last {
+            return Err(NodeRefused::Last(node));
+        } else {
+            known.is_leaving = true;
+        }
+        Ok(())
+    }
+
+    /// Nobody counts on these any more, or they never belonged to anybody: whoever is leaving and is not among the members is gone.
+    pub fn forget_all_but(&mut self, members: &std::collections::BTreeSet<NodeId>) {
+        self.nodes.retain(|id, node| !node.is_leaving || members.contains(id));
+    }
+
+    /// Whether it was a member once, or invited, and is not any more.
+    pub fn is_gone(&self, node: NodeId) -> bool {
+        node <= self.last && !self.nodes.contains_key(&node)
+    }
+}
