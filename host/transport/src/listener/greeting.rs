@@ -67,7 +67,11 @@ impl Host {
         let lost = |error: std::io::Error| format!("the connection failed: {error}");
         stream.set_nodelay(true).map_err(lost)?;
         match (tls::begins_with_tls(&stream).await.map_err(lost)?, self.security.is_mutual()) {
-            (true, false) => return Err("it speaks TLS, and this node does not: all need the same setting".to_owned()),
+            (true, false) => {
+                // What is written here is no TLS, and that is all the dialer understands of it.
+                let why = "it speaks TLS, and this node does not: all nodes need the same setting for it".to_owned();
+                return refuse(Box::new(stream), why).await;
+            }
             (false, true) => {
                 let why = "this node speaks TLS only: all nodes need the same setting for it".to_owned();
                 return refuse(Box::new(stream), why).await;

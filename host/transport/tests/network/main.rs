@@ -1,0 +1,13 @@
+//! Nodes on real sockets, with a proxy between them that does what networks do.
+
+mod bounds;
+mod calls;
+mod certificates;
+mod death;
+mod files;
+mod group;
+mod lanes;
+mod lives;
+mod node;
+mod proxy;
+mod refusals;
