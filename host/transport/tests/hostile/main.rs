@@ -2,6 +2,8 @@
 //!
 //! A test binary of its own: it looks at the memory of the whole process.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
 #[allow(dead_code)]
 #[path = "../network/node.rs"]
 mod node;
