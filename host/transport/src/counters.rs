@@ -122,9 +122,10 @@ impl Traffic {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).entry((node, by, lane)).or_default().clone()
     }
 
-    /// Forgets a peer that was removed.
+    /// Forgets a peer that was removed. A link to it that somebody has keeps its row: it may come back.
     pub(crate) fn forget(&self, node: u64) {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, ..), _| *of != node);
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.retain(|(of, by, _), counters| *of != node || (*by == DialedBy::Us && Arc::strong_count(counters) > 1));
     }
 
     pub(crate) fn counts(&self) -> TrafficCounts {
@@ -163,6 +164,9 @@ mod tests {
         assert_eq!(counts[&(2, DialedBy::Us, Lane::Calls)], expected);
         drop(open);
         assert_eq!(traffic.counts()[&(2, DialedBy::Us, Lane::Calls)].connected, 0);
+        traffic.forget(2);
+        assert_eq!(traffic.counts().len(), 2, "somebody counts on");
+        drop(counters);
         traffic.forget(2);
         assert_eq!(traffic.counts().len(), 1);
     }

@@ -60,9 +60,9 @@ pub struct TransportBounds {
     pub calls_bytes: usize,
     /// The part of `calls` that those to one peer, or of one peer, may take. 2048.
     pub peer_calls: usize,
-    /// The part of `calls_bytes` of one peer; never less than one frame. 128 MiB.
+    /// The part of `calls_bytes` of one peer. A request that is longer is never sent. 128 MiB.
     pub peer_calls_bytes: usize,
-    /// Bytes of answers of one peer that are read and that nobody took yet; never less than one frame. 128 MiB.
+    /// Bytes of answers of one peer that are read and that nobody took yet. One that is longer is never heard. 128 MiB.
     pub answers_bytes: usize,
     /// Connections that peers have to this node. 1024.
     pub connections: usize,

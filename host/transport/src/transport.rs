@@ -86,7 +86,7 @@ impl Transport {
         &self.0.peers
     }
 
-    /// Removes a node: its address, its connections in both directions, its counters. Take it out of what [`PeerAdmission`]
+    /// Removes a node: its address, its connections in both directions, and the counters that no link of it uses. Take it out of what [`PeerAdmission`]
     /// allows before, or it comes back.
     pub fn remove_peer(&self, node: u64) {
         self.0.peers.remove(node);

@@ -120,3 +120,37 @@ async fn answers_that_wait_for_their_callers_are_bounded() {
     assert!(matches!(&failed, CallFailed::Unknown(why) if why.contains("no room for its answer")), "{failed}");
     assert_eq!(caller.call(vec![Bytes::from(vec![b'x'; 100])], soon()).await.unwrap().len(), 100);
 }
+
+/// Of large datagrams of one peer so many bytes are read and not handled, on all its connections; small ones pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_large_datagram_waits_until_another_of_its_peer_is_handled_and_small_ones_do_not() {
+    let mut setup = Setup::of(2);
+    // It is made the least that works: one frame.
+    setup.bounds.group_received_bytes = 0;
+    let (one, two) = (node(1), setup.start());
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let handlers = PeerHandlers::default().group(move |_, shard, datagram| {
+        let _ = tell.send((shard, datagram.len()));
+        if shard == 0 {
+            let _ = gone.lock().unwrap().recv();
+        }
+    });
+    let listener = listen(&two, handlers).await;
+    one.peers().set(2, &listener.local_addr().to_string());
+    let links = [0, 1, 2].map(|shard| one.group(2, shard));
+    let large = Bytes::from(vec![0; 40 << 20]);
+    crate::group::send(&links[0], &large).await;
+    assert_eq!(told.recv().await, Some((0, 40 << 20)));
+    crate::group::send(&links[1], &large).await;
+    // As much of it as the buffers on the way take is under way now, and stays there.
+    for _ in 0..50 {
+        crate::group::send(&links[2], &Bytes::from_static(b"small")).await;
+        assert_eq!(told.recv().await, Some((2, 5)));
+    }
+    let read = || two.counts()[&(1, DialedBy::Peer, Lane::Group(1))].bytes_received;
+    assert!(read() < 1000, "it was read: {}", read());
+    go.send(()).unwrap();
+    assert_eq!(told.recv().await, Some((1, 40 << 20)));
+}

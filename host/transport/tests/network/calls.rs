@@ -105,7 +105,8 @@ async fn a_cancel_reaches_the_handler() {
     let (_one, caller, echo, _listener) = pair().await;
     let call = tokio::spawn({
         let caller = caller.clone();
-        async move { caller.call(request("wait"), soon()).await }
+        // The deadline, which drops the handler as well, is far away.
+        async move { caller.call(request("wait"), soon() + 10 * PATIENCE).await }
     });
     eventually("it waits", || echo.seen.lock().unwrap().len() == 1).await;
     call.abort();

@@ -228,3 +228,22 @@ async fn a_peer_that_falls_silent_is_found_out_and_one_that_reads_nothing_too() 
         }
     }
 }
+
+/// The dialer is patient, and so only the acceptor can find out.
+#[tokio::test]
+async fn an_acceptor_that_hears_nothing_closes() {
+    let mut setup = Setup::of(2);
+    setup.timing.ping_every = std::time::Duration::from_millis(20);
+    setup.timing.ping_answer = std::time::Duration::from_millis(300);
+    let (one, two) = (node(1), setup.start());
+    let (handlers, _received) = collector();
+    let listener = listen(&two, handlers).await;
+    let proxy = Proxy::before(listener.local_addr()).await;
+    one.peers().set(2, &proxy.address);
+    let link = one.group(2, 0);
+    until_up(link.watch()).await;
+    proxy.rule(From::Dialer, Rule::Swallow);
+    until_down(link.watch(), "closed the connection").await;
+    let told = || two.counts()[&(1, DialedBy::Peer, Lane::Group(0))].last_error.clone().unwrap_or_default();
+    eventually("it says why", || told().contains("nothing was heard for 340ms")).await;
+}
