@@ -101,6 +101,12 @@ bugs! {
     NO_DURABLE_MARK
     /// A start prepares the segment in which the log ends from its beginning, over the entries that are there.
     PREPARED_ANEW
+    /// What is damaged below what is known to be durable is taken for a torn tail.
+    DAMAGE_TAKEN_FOR_TAIL
+    /// Entries are read without a look at their checksums.
+    READ_UNVERIFIED
+    /// Of a slot the first copy alone is read.
+    NOTE_READ_ONCE
     /// A note is written and not synced.
     NOTE_NOT_SYNCED
     /// A note is written over the one before.

@@ -327,6 +327,8 @@ impl<'a> Scan<'a> {
         let lost = remains.durable > self.tail.end;
         #[cfg(any(test, feature = "simulated-disk"))]
         let lost = lost || crate::bugs::LOST_GROUP_IS_DAMAGE.injected() && remains.last_header > Some(self.tail.end);
+        #[cfg(any(test, feature = "simulated-disk"))]
+        let lost = lost && !crate::bugs::DAMAGE_TAKEN_FOR_TAIL.injected();
         if !lost {
             return Ok(());
         }

@@ -72,6 +72,9 @@ pub const ALL: &[(&str, Injected)] = &[
     ("the first entry of a term sent before it is written", Injected::Group(Mistake::FirstEntrySentEarly)),
     ("a segment used before its name is durable", Injected::Log(&log::DIRECTORY_NOT_SYNCED)),
     ("a note written over the one before", Injected::Log(&log::NOTE_IN_ONE_SLOT)),
+    ("damage below what is noted taken for a torn tail", Injected::Log(&log::DAMAGE_TAKEN_FOR_TAIL)),
+    ("entries read and sent without a look at their checksums", Injected::Log(&log::READ_UNVERIFIED)),
+    ("one copy of a note read", Injected::Log(&log::NOTE_READ_ONCE)),
 ];
 
 thread_local!(static SLIP: Cell<Option<Slip>> = const { Cell::new(None) });

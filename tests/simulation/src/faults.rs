@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vouch_commitlog::simulated::{LOSSES, Rng, SimFault};
+use vouch_commitlog::simulated::{LOSSES, PowerLoss, Rng, SimFault};
 use vouch_consensus::{GroupMembers, NodeId};
 
 use crate::death::Death;
@@ -26,7 +26,7 @@ impl Faults {
 }
 
 /// Kinds of faults, as often as they are to happen.
-const KINDS: [Kind; 20] = [
+const KINDS: [Kind; 24] = [
     Kind::Kill,
     Kind::PowerCut,
     Kind::PowerCut,
@@ -42,11 +42,15 @@ const KINDS: [Kind; 20] = [
     Kind::Partition,
     Kind::PartitionHealed,
     Kind::PartitionHealed,
+    Kind::LeaderAlone,
+    Kind::LeaderAlone,
     Kind::ClockStep,
     Kind::Weather,
     Kind::Weather,
     Kind::DiskWell,
+    Kind::DisksUnheard,
     Kind::Wipe,
+    Kind::Rot,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +65,12 @@ enum Kind {
     FullDisk,
     Partition,
     PartitionHealed,
+    LeaderAlone,
+    DisksUnheard,
     ClockStep,
     Weather,
     Wipe,
+    Rot,
 }
 
 /// What goes wrong in one run: all kinds of faults, or a few of them, which meet each other more often then.
@@ -78,37 +85,61 @@ impl Mood {
     }
 }
 
-/// Lets something go wrong, in a group of which more than half may be down at times.
-pub(crate) fn strike(
-    Mood(kinds): &Mood,
-    machines: &mut [Machine],
-    network: &mut Network,
-    rng: &mut Rng,
-    faults: &mut Faults,
-    trace: &mut Trace,
-) {
+/// Where things go wrong.
+pub(crate) struct Stage<'a> {
+    pub(crate) machines: &'a mut [Machine],
+    pub(crate) network: &'a mut Network,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) faults: &'a mut Faults,
+    pub(crate) trace: &'a mut Trace,
+    pub(crate) now: u64,
+}
+
+/// Lets something go wrong, in a group of which more than half may be down at times. Gives how long nothing else is to, so that
+/// what takes time to go wrong has it.
+pub(crate) fn strike(Mood(kinds): &Mood, mut stage: Stage<'_>) -> u64 {
     let leads = |machine: &Machine| machine.node.as_ref().is_some_and(|node| node.core.leads_in().is_some());
     // Most is lost at a leader.
-    let leader = machines.iter().position(leads).filter(|_| rng.chance(3));
-    let at = leader.unwrap_or(rng.below(machines.len() as u64) as usize);
-    // So many may lose all that they have.
-    let may_lose = machines.iter().filter(|machine| machine.wiped).count() < (machines.len() - 1) / 2;
+    let leader = stage.machines.iter().position(leads);
+    let at = leader.filter(|_| stage.rng.chance(3));
+    let at = at.unwrap_or(stage.rng.below(stage.machines.len() as u64) as usize);
+    let kind = kinds[stage.rng.below(kinds.len() as u64) as usize];
+    let struck = match kind {
+        Kind::LeaderAlone => leader.map(|leader| leader_alone(leader, &mut stage)),
+        Kind::DisksUnheard => disks_unheard(leader.unwrap_or(at), &mut stage),
+        Kind::Partition | Kind::PartitionHealed | Kind::Weather => {
+            Some((strike_network(kind, at, stage.machines, stage.network, stage.rng), 0))
+        }
+        Kind::Wipe | Kind::Rot => strike_for_good(kind, at, &mut stage).map(|told| (told, 0)),
+        _ => strike_machine(kind, at, stage.machines, stage.rng).map(|told| (told, 0)),
+    };
+    let Some((told, quiet)) = struck else { return 0 };
+    stage.faults.count(told);
+    stage.trace.line(format!("fault at {}: {told}", stage.machines[at].id));
+    quiet
+}
+
+fn any_loss(rng: &mut Rng) -> PowerLoss {
+    LOSSES[rng.below(LOSSES.len() as u64) as usize]
+}
+
+/// What passes.
+fn strike_machine(kind: Kind, at: usize, machines: &mut [Machine], rng: &mut Rng) -> Option<&'static str> {
     let machine = &mut machines[at];
     let id = machine.id;
     let runs = machine.node.is_some();
-    let loss = |rng: &mut Rng| LOSSES[rng.below(LOSSES.len() as u64) as usize];
-    let told = match kinds[rng.below(kinds.len() as u64) as usize] {
+    Some(match kind {
         Kind::Kill if runs => {
             machine.kill();
             "kill"
         }
         Kind::PowerCut if runs => {
-            machine.power_cut(loss(rng), rng);
+            machine.power_cut(any_loss(rng), rng);
             "power cut"
         }
         Kind::PowerCutOfAll if rng.chance(2) => {
             for machine in machines.iter_mut().filter(|machine| machine.node.is_some()) {
-                machine.power_cut(loss(rng), rng);
+                machine.power_cut(any_loss(rng), rng);
             }
             "power cut of all"
         }
@@ -137,24 +168,26 @@ pub(crate) fn strike(
             machine.fails(SimFault::NoSpace);
             "full disk"
         }
-        Kind::Wipe if runs && may_lose && rng.chance(3) => {
-            machine.wipe(crate::world::first_image().0);
-            "lost disk"
+        Kind::ClockStep => {
+            machine.clock_ahead += rng.below(20_000) as i64 - 10_000;
+            "clock step"
         }
+        _ => return None,
+    })
+}
+
+fn strike_network(kind: Kind, at: usize, machines: &[Machine], network: &mut Network, rng: &mut Rng) -> &'static str {
+    match kind {
         Kind::Partition => {
-            cut_off(at, machines, network, rng);
+            let (hears, is_heard) = [(false, false), (true, false), (false, true)][rng.below(3) as usize];
+            cut_off(at, hears, is_heard, machines, network);
             "partition"
         }
         Kind::PartitionHealed => {
             network.cut_off.clear();
             "partition healed"
         }
-        Kind::ClockStep => {
-            let machine = &mut machines[at];
-            machine.clock_ahead += rng.below(20_000) as i64 - 10_000;
-            "clock step"
-        }
-        Kind::Weather => {
+        _ => {
             network.weather = Weather {
                 lose: [0, 0, 30, 5][rng.below(4) as usize],
                 repeat: [0, 20][rng.below(2) as usize],
@@ -163,17 +196,78 @@ pub(crate) fn strike(
             };
             "weather"
         }
-        _ => return,
-    };
-    faults.count(told);
-    trace.line(format!("fault at {id}: {told}"));
+    }
 }
 
-fn cut_off(at: usize, machines: &[Machine], network: &mut Network, rng: &mut Rng) {
+/// What a disk loses for good. Fewer than half may lose something.
+fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'static str> {
+    let Stage { machines, rng, .. } = stage;
+    let hurt = |machine: &&Machine| machine.wiped || machine.rotten;
+    let may_lose = machines[at].rotten || machines.iter().filter(hurt).count() < (machines.len() - 1) / 2;
+    let machine = &mut machines[at];
+    if machine.node.is_none() || !may_lose {
+        return None;
+    }
+    if kind == Kind::Rot {
+        let told = machine.rots(rng)?;
+        match rng.below(4) {
+            0 => machine.kill(),
+            1 => machine.power_cut(any_loss(rng), rng),
+            _ => {}
+        }
+        return Some(told);
+    }
+    rng.chance(3).then(|| {
+        machine.wipe(crate::world::first_image().0);
+        "lost disk"
+    })
+}
+
+/// The leader hears nobody, and nobody hears it, until another one leads. What it writes meanwhile is cut off then. Its disk may do
+/// its work and not tell; and its core may hear late what the log told.
+fn leader_alone(leader: usize, stage: &mut Stage<'_>) -> (&'static str, u64) {
+    let Stage { machines, network, rng, now, .. } = stage;
+    cut_off(leader, false, false, machines, network);
+    let alone_ms = 1_000 + rng.below(2_500);
+    let ends = *now + alone_ms;
+    network.heals_at = Some(ends);
+    let machine = &mut machines[leader];
+    let late = rng.below(4);
+    if late & 1 == 1 {
+        machine.unheard = *now + rng.below(100)..ends + rng.below(400);
+    }
+    if late & 2 == 2 {
+        let node = machine.node.as_mut();
+        node.into_iter().for_each(|node| node.deaf_until = ends + rng.below(100));
+        if late & 1 == 0 {
+            machine.unheard = ends - rng.below(800)..ends + rng.below(400);
+        }
+    }
+    ("leader alone", if rng.chance(3) { 0 } else { alone_ms })
+}
+
+/// Disks of a majority do their work, and nobody hears of it: who leads commits nothing, and does not know why.
+fn disks_unheard(leader: usize, stage: &mut Stage<'_>) -> Option<(&'static str, u64)> {
+    let Stage { machines, rng, now, .. } = stage;
+    if !rng.chance(3) {
+        return None;
+    }
+    let ms = [1_000, 9_000][rng.below(2) as usize];
+    let spared = rng.below(machines.len() as u64) as usize;
+    for (_, machine) in machines.iter_mut().enumerate().filter(|(at, _)| *at != spared) {
+        machine.unheard = *now..*now + ms;
+    }
+    if machines[leader].node.is_some() && !rng.chance(3) {
+        machines[leader].kill();
+    }
+    Some(("disks unheard", if rng.chance(2) { ms } else { 0 }))
+}
+
+fn cut_off(at: usize, hears: bool, is_heard: bool, machines: &[Machine], network: &mut Network) {
     let ids: Vec<NodeId> = machines.iter().map(|machine| machine.id).collect();
     network.cut_off.clear();
+    network.heals_at = None;
     let alone = ids[at];
-    let (hears, is_heard) = [(false, false), (true, false), (false, true)][rng.below(3) as usize];
     for other in ids.into_iter().filter(|id| *id != alone) {
         if !hears {
             network.cut_off.push((other, alone));
@@ -190,18 +284,19 @@ pub(crate) fn heal(
     network: &mut Network,
     members: &GroupMembers,
     now: u64,
+    trace: &mut Trace,
 ) -> Result<(), String> {
     (network.cut_off, network.weather) = (Vec::new(), Weather { delay_ms: 2, ..Weather::default() });
     for machine in machines {
         machine.disk.clear_faults();
-        machine.disk_pace = 1;
+        (machine.disk_pace, machine.unheard) = (1, 0..0);
         if machine.node.as_ref().is_some_and(|node| node.failed.is_some()) {
             machine.kill();
         }
         if let Some(node) = &mut machine.node {
             node.dies = None;
         } else if !machine.wiped {
-            machine.start(now, members).map_err(|why| format!("node {} does not start: {why}", machine.id))?;
+            machine.start(now, members, trace)?;
         }
     }
     Ok(())

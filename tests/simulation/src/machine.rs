@@ -1,6 +1,7 @@
 //! A machine: a disk, and on it a node while that runs.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,10 @@ use crate::ledger::Ledger;
 use crate::network::Frame;
 use crate::node::{News, Node, Outside, standing};
 use crate::trace::Trace;
+
+mod rot;
+
+pub(crate) use rot::NoStart;
 
 pub(crate) const CLUSTER: [u8; 16] = [1; 16];
 const SEGMENT: u64 = 32 << 10;
@@ -45,6 +50,12 @@ pub(crate) struct Machine {
     pub(crate) clock_ahead: i64,
     /// One step of a sync in so many turns; 0: the disk hangs.
     pub(crate) disk_pace: u64,
+    /// From when and until when syncs run, and nobody hears of it.
+    pub(crate) unheard: Range<u64>,
+    /// Something on its disk turned. Whoever finds that closes, or does not start: then it is lost.
+    pub(crate) rotten: bool,
+    /// So it was with its note.
+    note_turned: bool,
     ledger: Ledger,
     /// Its disk failed, or is to, since its node began.
     tampered: bool,
@@ -66,6 +77,9 @@ impl Machine {
             wiped: false,
             clock_ahead: 0,
             disk_pace: 1,
+            unheard: 0..0,
+            rotten: false,
+            note_turned: false,
             ledger: Ledger::default(),
             tampered: false,
             least_time: Millis(0),
@@ -84,8 +98,8 @@ impl Machine {
     ///
     /// # Errors
     /// Why it does not start.
-    pub(crate) fn start(&mut self, now: u64, members: &GroupMembers) -> Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
+    pub(super) fn begin(&mut self, now: u64, members: &GroupMembers) -> Result<(), NoStart> {
+        let text = |error: &dyn std::fmt::Display| NoStart::Refused(error.to_string());
         let file = open_note(&self.disk, "replica").map_err(|error| text(&error))?;
         let note = ReplicaFile::noted(&file, NAME).map_err(|error| text(&error))?;
         let mut config = log_config();
@@ -119,14 +133,16 @@ impl Machine {
             file.is_member(self.id).map_err(|error| text(&error))?;
             // A log that was opened as that of a node alone settles what is durable: one of several must be opened anew.
             drop((file, appender, reader));
-            return self.start(now, members);
+            return self.begin(now, members);
         }
         file.end_with_an_entry(&mut appender, &recovery).map_err(|error| text(&error))?;
         let found =
             reader.headers_from(reader.start()).map(|entry| entry.and_then(|at| reader.checkpoint_at(at.position)));
-        self.ledger.found(found.collect::<Result<_, _>>().map_err(|error| text(&error))?, noted)?;
+        let found = found.collect::<Result<_, _>>().map_err(|error| text(&error))?;
+        self.ledger.found(found, noted).map_err(NoStart::Wrong)?;
         self.least_time = Millis(recovery.last_leader_time_ms);
-        let base = reader.checkpoint_at(base.ok_or("the log is empty")?).map_err(|error| text(&error))?;
+        let base =
+            reader.checkpoint_at(base.ok_or_else(|| text(&"the log is empty"))?).map_err(|error| text(&error))?;
         let mut draws = Rng::new(self.rng.next());
         let replica = member(Member {
             node: self.id,
@@ -137,7 +153,7 @@ impl Machine {
             applied: base,
             draw: Box::new(move |below| draws.below(below)),
         });
-        let replica = Some(replica.map_err(|broken| broken.to_string())?);
+        let replica = Some(replica.map_err(|broken| text(&broken))?);
         let incarnation = file.note().incarnation;
         let (log, applied_to) = (standing(&appender, None), applied.position);
         let beginning =
@@ -173,6 +189,7 @@ impl Machine {
             failed: None,
             wake: now,
             newly: Vec::new(),
+            served: Vec::new(),
         };
         let (cluster_id, segment_size, handle_key) = (CLUSTER, SEGMENT, [2; 32]);
         node.core.step(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }), &node.around);
@@ -244,12 +261,14 @@ impl Machine {
     ) {
         let (moment, when) = (self.moment(now), self.rng.below(4));
         let late_report = self.late_report.filter(|_| slips(Slip::SyncOfAnEarlierLife) && self.rng.chance(8));
+        let rotten = self.rotten;
         let Self { node, ledger, disk, .. } = self;
         let Some(node) = node else { return };
-        let outside = &mut Outside { sent, ledger, disk, trace };
-        node.is_sound = !self.tampered;
+        let outside = &mut Outside { sent, ledger, disk, rotten, trace };
+        node.is_sound = !self.tampered && !rotten;
         let (durable, end) = (node.appender.durable(), node.appender.appended());
         if let Some(to) = node.cut_to.take_if(|to| *to < durable)
+            && !rotten
             && !outside.disk.has_for_good(to.0..durable.0.min(end.0), SEGMENT)
         {
             outside.trace.wrong(format!("node {} cut at {to}, and says that it is durable up to {durable}", node.id));
@@ -302,12 +321,13 @@ impl Machine {
     }
 
     /// What the disk does meanwhile.
-    pub(crate) fn work_of_the_disk(&mut self) {
+    pub(crate) fn work_of_the_disk(&mut self, now: u64) {
         let Some(node) = &mut self.node else { return };
         if self.disk_pace > 0 && self.rng.chance(self.disk_pace) {
             let slots = node.steps.slots() as u64;
-            node.steps.sync(&node.appender, self.rng.below(slots) as usize);
-            node.steps.sync(&node.appender, self.rng.below(slots) as usize);
+            let sync = if self.unheard.contains(&now) { Steps::sync_unheard } else { Steps::sync };
+            sync(&mut node.steps, &node.appender, self.rng.below(slots) as usize);
+            sync(&mut node.steps, &node.appender, self.rng.below(slots) as usize);
             if self.rng.chance(8) {
                 Steps::fill(&node.appender);
             }

@@ -38,6 +38,8 @@ pub(crate) struct Network {
     pub(crate) weather: Weather,
     /// Nothing arrives from the first at the second.
     pub(crate) cut_off: Vec<(NodeId, NodeId)>,
+    /// When everybody hears everybody again, if that is known.
+    pub(crate) heals_at: Option<u64>,
 }
 
 impl Network {
@@ -64,6 +66,9 @@ impl Network {
 
     /// The next frame that arrives by now.
     pub(crate) fn arrives(&mut self, now: u64) -> Option<Frame> {
+        if self.heals_at.take_if(|at| *at <= now).is_some() {
+            self.cut_off.clear();
+        }
         loop {
             let first = self.under_way.first_entry().filter(|first| first.key().0 <= now)?;
             let frame = first.remove();

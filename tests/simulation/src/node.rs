@@ -5,14 +5,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use vouch_broker::RecordPosition;
+use vouch_broker::delivery::Picked;
 use vouch_commitlog::simulated::{SimDisk, Steps};
 use vouch_commitlog::{Appender, Checkpoint, Entry, EntrySpan, LogPosition, LogReader};
 use vouch_consensus::{GroupMessage, NodeId};
+use vouch_leader::ReceiveAnswer;
 use vouch_leader::testing::Around;
 use vouch_shard::core::{Command, Core, Event, Hearer, LeaderEntry, LogStanding, Moment, Request};
 use vouch_storage::{Committed, NotedCut, ReplicaFile};
 
 use crate::bugs::{Slip, slips};
+use crate::checks;
 use crate::death::{Death, Step};
 use crate::ledger::Ledger;
 use crate::machine::identity;
@@ -37,6 +41,8 @@ pub(crate) struct Outside<'a> {
     pub(crate) sent: &'a mut Vec<Frame>,
     pub(crate) ledger: &'a mut Ledger,
     pub(crate) disk: &'a SimDisk,
+    /// Something on that turned.
+    pub(crate) rotten: bool,
     pub(crate) trace: &'a mut Trace,
 }
 
@@ -81,6 +87,8 @@ pub(crate) struct Node {
     pub(crate) wake: u64,
     /// What was committed since this was last asked.
     pub(crate) newly: Vec<(u64, u64, u32)>,
+    /// What it read of the messages that it handed out since then: where each lies, and what it is.
+    pub(crate) served: Vec<(RecordPosition, u64)>,
 }
 
 /// How a log stands that was appended to so long ago.
@@ -200,6 +208,7 @@ impl Node {
             Command::AnswerReceive(waiter, answer) => {
                 let early = promises::delivered_early(&answer, self.commit.position);
                 early.into_iter().for_each(|wrong| outside.trace.wrong(wrong));
+                self.serve(&answer, outside);
                 if let Err(batch) = waiter.answer(answer) {
                     self.core.step(Event::NotTaken(batch), &self.around);
                 }
@@ -234,12 +243,29 @@ impl Node {
         let spans = places.iter().map(|(from, to)| self.reader.span(*from, *to).map(|span| span.encode()));
         let entries = match spans.collect::<Result<Vec<Bytes>, _>>() {
             Ok(entries) => entries,
+            Err(error) if outside.rotten => return self.tell(Event::Failed(error.to_string()), outside),
             Err(error) => {
                 return outside.trace.wrong(format!("node {} cannot read what it is to send: {error}", self.id));
             }
         };
+        let wrong = entries.iter().find_map(|bytes| promises::entry_that_is_not_there(bytes, outside.ledger));
+        wrong.into_iter().for_each(|wrong| outside.trace.wrong(format!("node {} sends {wrong}", self.id)));
         let to = self.heard.get(&message.to).copied().unwrap_or(0);
         outside.sent.push(Frame { message, entries, from: self.incarnation, to });
+    }
+
+    /// Reads what is handed out, as whoever answers a consumer does.
+    fn serve(&mut self, answer: &ReceiveAnswer, outside: &mut Outside<'_>) {
+        let Ok(Some(batch)) = answer else { return };
+        for Picked { position, .. } in &batch.messages {
+            match vouch_storage::message(&self.reader, *position)
+                .and_then(|_| vouch_storage::record(&self.reader, *position))
+            {
+                Ok(record) => self.served.push((*position, checks::digest(&record))),
+                Err(error) if outside.rotten => outside.trace.line(format!("{} does not hand out: {error}", self.id)),
+                Err(error) => outside.trace.wrong(format!("node {} cannot read what it hands out: {error}", self.id)),
+            }
+        }
     }
 
     fn must(&mut self, done: Result<(), String>) {

@@ -1,12 +1,14 @@
 //! What a node may say only when its disk has it: each message and each answer is held against that as it goes out.
 
+use bytes::Bytes;
 use vouch_broker::RecordPosition;
-use vouch_commitlog::LogPosition;
+use vouch_commitlog::{EntrySpan, LogPosition};
 use vouch_consensus::{GroupMessage, Said};
 use vouch_leader::ReceiveAnswer;
 use vouch_storage::ReplicaNote;
 
 use crate::ledger::Ledger;
+use crate::machine::identity;
 
 /// What a message says that its sender may forget.
 pub(crate) fn broken_by(
@@ -36,6 +38,15 @@ pub(crate) fn broken_by(
             })
         }
         _ => None,
+    }
+}
+
+/// What is sent as an entry, and is none that lies here.
+pub(crate) fn entry_that_is_not_there(bytes: &Bytes, ledger: &Ledger) -> Option<String> {
+    match EntrySpan::decode(bytes.clone(), &identity()) {
+        Ok(span) if ledger.entry(span.index()) == Some(&span.checkpoint()) => None,
+        Ok(span) => Some(format!("{}, and has {:?}", span.checkpoint(), ledger.entry(span.index()))),
+        Err(error) => Some(format!("bytes that are no entry: {error}")),
     }
 }
 

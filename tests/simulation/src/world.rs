@@ -8,7 +8,7 @@ use vouch_broker::record::{GroupPut, Join, Record, TopicPut};
 use vouch_broker::state::RecordAt;
 use vouch_broker::testing::cluster_init;
 use vouch_broker::{GroupConfig, Millis, RecordPosition, ResourceName, State, TopicConfig, TopicType};
-use vouch_commitlog::simulated::{Image, Rng, SimDisk, Steps, open};
+use vouch_commitlog::simulated::{Image, LOSSES, Rng, SimDisk, Steps, open};
 use vouch_commitlog::{EntryHeader, EntryKind};
 use vouch_consensus::{GroupMembers, NodeId};
 use vouch_shard::core::Request;
@@ -16,7 +16,7 @@ use vouch_shard::core::Request;
 use crate::bugs::{self, Injected};
 use crate::checks::{self, Committed};
 use crate::clients::{Client, Names, Surroundings};
-use crate::faults::{self, Faults, Mood};
+use crate::faults::{self, Faults, Mood, Stage};
 use crate::machine::{BEGIN, Machine, log_config};
 use crate::network::{Frame, Network, Weather};
 use crate::trace::Trace;
@@ -117,6 +117,8 @@ struct World {
     names: Names,
     ids: u64,
     history: Vec<checks::Event>,
+    /// What was read of messages that were handed out, and where they lie.
+    served: Vec<(RecordPosition, u64)>,
     committed: Committed,
     faults: Faults,
     trace: Trace,
@@ -166,6 +168,7 @@ impl World {
             names,
             ids: 0,
             history: Vec::new(),
+            served: Vec::new(),
             committed: Committed::default(),
             faults: Faults::default(),
             trace: Trace::default(),
@@ -177,22 +180,23 @@ impl World {
     fn live(&mut self) -> Result<(), String> {
         while self.now < self.plan.faults_ms {
             if self.now >= self.next_fault {
-                self.next_fault = self.now + 20 + self.rng.below(600);
-                let Self { machines, network, rng, faults, trace, mood, .. } = &mut *self;
-                faults::strike(mood, machines, network, rng, faults, trace);
+                let Self { machines, network, rng, faults, trace, mood, now, .. } = &mut *self;
+                let quiet = faults::strike(mood, Stage { machines, network, rng, faults, trace, now: *now });
+                self.next_fault = self.now + 20 + self.rng.below(600) + quiet;
             }
             self.meet();
             self.revive()?;
             self.pass_a_millisecond()?;
         }
-        faults::heal(&mut self.machines, &mut self.network, &self.members, self.now)?;
+        faults::heal(&mut self.machines, &mut self.network, &self.members, self.now, &mut self.trace)?;
         self.clients.iter_mut().for_each(|client| client.stops = true);
         let until = self.now + HEALED_WITHIN_MS;
         while self.now < until {
             self.revive()?;
             self.pass_a_millisecond()?;
             if self.now.is_multiple_of(100) && self.has_come_to_rest() {
-                return self.check_the_end();
+                self.check_the_end()?;
+                return self.start_anew();
             }
         }
         Err("a healed group does not come to rest".to_owned())
@@ -222,8 +226,7 @@ impl World {
             if self.now == 0 || *starts_at > 0 && *starts_at <= self.now {
                 self.trace.line(format!("{} starts", machine.id));
                 *starts_at = 0;
-                let started = machine.start(self.now, &self.members);
-                started.map_err(|why| format!("node {} does not start: {why}", machine.id))?;
+                machine.start(self.now, &self.members, &mut self.trace)?;
             } else if *starts_at == 0 {
                 *starts_at = self.now + 1 + {
                     let long = self.rng.chance(4);
@@ -265,7 +268,7 @@ impl World {
 
     fn turn(&mut self, at: usize, frames: Vec<Frame>, requests: Vec<Request>) -> Result<(), String> {
         let machine = &mut self.machines[at];
-        machine.work_of_the_disk();
+        machine.work_of_the_disk(self.now);
         let Some(node) = &machine.node else { return Ok(()) };
         let due = node.wake <= self.now || machine.has_news();
         if !due && frames.is_empty() && requests.is_empty() {
@@ -286,6 +289,7 @@ impl World {
         {
             self.committed.leads(id.0, term)?;
         }
+        self.served.append(&mut node.served);
         for (index, term, checksum) in std::mem::take(&mut node.newly) {
             self.trace.line(format!("{id} commits {index} of term {term}"));
             if self.committed.entry(id.0, index, term, checksum)? {
@@ -316,7 +320,11 @@ impl World {
     }
 
     fn check_the_end(&mut self) -> Result<(), String> {
-        let nodes: Vec<_> = self.machines.iter().filter_map(|machine| machine.node.as_ref()).collect();
+        // Of a disk on which something turned not all can be read: what its node has in memory is as good as that of others.
+        let of = |rotten: bool| self.machines.iter().filter(move |machine| machine.rotten == rotten);
+        let nodes: Vec<_> = of(false).filter_map(|machine| machine.node.as_ref()).collect();
+        let sound = nodes.len();
+        let nodes: Vec<_> = nodes.into_iter().chain(of(true).filter_map(|machine| machine.node.as_ref())).collect();
         let end = nodes[0].commit().position;
         let bytes = |at: usize| {
             let entries = nodes[at].reader().headers_from(nodes[at].reader().start());
@@ -326,7 +334,8 @@ impl World {
         let position = nodes[0].core.state().last_applied().unwrap_or(RecordPosition(0));
         let state = nodes[0].core.state().snapshot(position);
         for (at, node) in nodes.iter().enumerate().skip(1) {
-            let logs = [0, at].map(|at| bytes(at).map_err(|error| format!("the log of a healed group: {error}")));
+            let logs = [0, if at < sound { at } else { 0 }]
+                .map(|at| bytes(at).map_err(|error| format!("the log of a healed group: {error}")));
             let [first, other] = logs;
             if first? != other? {
                 return Err(format!("I7: in the end node {} has another log than node {}", node.id, nodes[0].id));
@@ -335,11 +344,24 @@ impl World {
                 return Err(format!("I7: in the end node {} has another state than node {}", node.id, nodes[0].id));
             }
         }
-        let replayed = checks::history(&self.history, nodes[0].reader(), end)?;
+        let replayed = checks::history(&self.history, &self.served, nodes[0].reader(), end)?;
         if replayed.snapshot(position) != state {
             return Err("I7: the state is not what the log says".to_owned());
         }
         Ok(())
+    }
+
+    /// Each disk is good for another start, or says why not.
+    fn start_anew(&mut self) -> Result<(), String> {
+        for machine in self.machines.iter_mut().filter(|machine| machine.node.is_some()) {
+            if self.rng.chance(2) {
+                machine.kill();
+            } else {
+                machine.power_cut(LOSSES[self.rng.below(LOSSES.len() as u64) as usize], &mut self.rng);
+            }
+            machine.start(self.now, &self.members, &mut self.trace)?;
+        }
+        self.trace.holds()
     }
 
     fn report(&self) -> Report {

@@ -77,6 +77,8 @@ pub(super) fn newest(file: &dyn File) -> io::Result<Found> {
     for slot in 0..SLOTS {
         let mut bytes = vec![0; SLOT_LEN];
         let len = file.read_at(slot * SLOT_LEN as u64, &mut bytes)?;
+        #[cfg(any(test, feature = "simulated-disk"))]
+        let len = if crate::bugs::NOTE_READ_ONCE.injected() { len.min(COPY_LEN) } else { len };
         for copy in bytes[..len].chunks_exact(COPY_LEN) {
             match decode(slot, copy) {
                 Found::Note(note) if newest.as_ref().is_none_or(|newest| newest.sequence < note.sequence) => {

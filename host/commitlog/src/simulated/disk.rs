@@ -11,127 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
+use super::event::{DiskEvent, Image, PowerLoss, SimFault};
 use super::handed_out::HandedOut;
 use super::platter::{Platter, rename};
 use super::rng::Rng;
 use crate::disk::{Disk, File, Mapping};
 use crate::settled::Fixed;
 
-/// Files by name.
-pub type Image = BTreeMap<String, Vec<u8>>;
-
-/// What happened to a disk, in this order.
-#[derive(Clone, Debug)]
-pub enum DiskEvent {
-    /// A file was made.
-    Create {
-        /// Its name.
-        name: String,
-        /// Its number, by which the other events name it.
-        inode: usize,
-    },
-    /// A name was taken away.
-    Remove {
-        /// The name.
-        name: String,
-    },
-    /// In one step: a power cut leaves the file with one of the two names.
-    Rename {
-        /// The name that it had.
-        from: String,
-        /// The name that it got.
-        to: String,
-    },
-    /// Names are durable.
-    SyncDirectory,
-    /// A file got another size.
-    Size {
-        /// The file.
-        inode: usize,
-        /// Its size in bytes.
-        size: u64,
-    },
-    /// Bytes were written.
-    Write {
-        /// The file.
-        inode: usize,
-        /// Where.
-        offset: u64,
-        /// The bytes.
-        data: Vec<u8>,
-    },
-    /// What was written to a file is durable.
-    Sync {
-        /// The file.
-        inode: usize,
-    },
-    /// What was pending of a file is lost.
-    WritebackFailed {
-        /// The file.
-        inode: usize,
-    },
-    /// Not of the disk: the log has reported this position durable.
-    Reported {
-        /// The position.
-        to: u64,
-    },
-    /// Not of the disk: the caller has noted that the log is to be cut off at this position.
-    Cut {
-        /// The position.
-        to: u64,
-    },
-    /// Not of the disk: the caller asks the log to release what lies before this position.
-    ReleaseAsked {
-        /// The position.
-        before: u64,
-    },
-    /// Not of the disk: the log says that it begins here now.
-    Released {
-        /// Its first position.
-        start: u64,
-    },
-}
-
-/// What a power cut does to what was not synced.
-#[derive(Clone, Copy, Debug)]
-pub enum PowerLoss {
-    /// All of it is lost.
-    All,
-    /// All of it reached the disk.
-    Nothing,
-    /// Older writes are lost, later ones kept: a lost group before a kept one.
-    OlderHalf,
-    /// Every sector of every write for itself.
-    Sectors,
-}
-
-/// Every way to lose what was not synced.
-pub const LOSSES: [PowerLoss; 4] = [PowerLoss::All, PowerLoss::Nothing, PowerLoss::OlderHalf, PowerLoss::Sectors];
-
-/// The next operation of a kind fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SimFault {
-    /// A write stops half-way with EIO.
-    Write,
-    /// A sync finds that the write-back failed.
-    Sync,
-    /// A sync of the folder fails.
-    SyncDirectory,
-    /// A write of zeros stops half-way with EIO.
-    WriteOfZeros,
-    /// A file cannot be removed.
-    Remove,
-    /// No space for new files and new blocks, until cleared.
-    NoSpace,
-    /// Nothing can be opened, until cleared.
-    Descriptors,
-    /// Nothing that takes memory of the system can be done, until cleared: all but entries, syncs and reads.
-    Memory,
-}
-
 #[derive(Default)]
-struct Inode {
-    data: Vec<u8>,
+pub(super) struct Inode {
+    pub(super) data: Vec<u8>,
     /// Everything from here on was never written.
     high: u64,
     /// Blocks are there up to here, written or reserved.
@@ -139,11 +28,11 @@ struct Inode {
     failures: u64,
 }
 
-struct State {
-    base: Image,
-    names: BTreeMap<String, usize>,
-    inodes: Vec<Inode>,
-    events: Vec<DiskEvent>,
+pub(super) struct State {
+    pub(super) base: Image,
+    pub(super) names: BTreeMap<String, usize>,
+    pub(super) inodes: Vec<Inode>,
+    pub(super) events: Vec<DiskEvent>,
     faults: Vec<SimFault>,
     bytes_read: u64,
     /// Ranges of files that the medium cannot read any more.
@@ -189,6 +78,9 @@ impl State {
                 inode.high = inode.high.max(end);
                 inode.allocated = inode.allocated.max(end);
             }
+            DiskEvent::Rotted { inode, offset, data, seen: true } => {
+                self.inodes[*inode].data[*offset as usize..*offset as usize + data.len()].copy_from_slice(data);
+            }
             _ => {}
         }
         self.events.push(event.clone());
@@ -231,7 +123,7 @@ impl SimDisk {
         fork
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
 

@@ -8,13 +8,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that goes wrong here is to fail here")]
 
 mod disk;
+mod event;
 mod handed_out;
 mod notes;
 mod platter;
 mod rng;
+mod rot;
 mod steps;
 
-pub use disk::{DiskEvent, Image, LOSSES, PowerLoss, SimDisk, SimFault};
+pub use disk::SimDisk;
+pub use event::{DiskEvent, Image, LOSSES, PowerLoss, SimFault};
 pub use notes::{open_note, read_note};
 pub use rng::Rng;
+pub use rot::log_file;
 pub use steps::{Steps, open};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::disk::{DiskEvent, Image, PowerLoss};
+use super::event::{DiskEvent, Image, PowerLoss};
 use super::rng::Rng;
 
 const SECTOR: usize = 512;
@@ -100,11 +100,23 @@ impl Platter {
                 let file = &mut self.files[*inode];
                 file.adrift.extend(std::mem::take(&mut file.pending).into_iter().flat_map(Change::sectors));
             }
+            DiskEvent::Rotted { inode, offset, data, .. } => {
+                let (from, to) = (*offset as usize, *offset as usize + data.len());
+                self.files[*inode].durable[from..to].copy_from_slice(data);
+            }
             DiskEvent::Reported { .. }
             | DiskEvent::Cut { .. }
             | DiskEvent::ReleaseAsked { .. }
             | DiskEvent::Released { .. } => {}
         }
+    }
+
+    /// Whether these bytes of a file are durable, and nothing is under way to their sectors.
+    pub(super) fn rest(&self, inode: usize, offset: u64, bytes: &[u8]) -> bool {
+        let Stored { durable, pending, adrift } = &self.files[inode];
+        let range = Change::Write(offset, bytes.to_vec());
+        let is_there = offset as usize + bytes.len() <= durable.len();
+        is_there && !pending.iter().chain(adrift).any(|change| change.covers(&range) || range.covers(change))
     }
 
     fn change_name(&mut self, change: NameChange) {

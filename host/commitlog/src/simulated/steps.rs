@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use super::disk::{DiskEvent, SimDisk};
+use super::disk::SimDisk;
+use super::event::DiskEvent;
 use crate::group_commit::{IoFailure, SyncJob};
 use crate::log::open_on;
 use crate::preallocate::shortage;
@@ -67,6 +68,13 @@ impl Steps {
                 Slot::Idle
             }
         };
+    }
+
+    /// The same but for the last step: a sync may have ended, and nobody hears of it yet.
+    pub fn sync_unheard(&mut self, appender: &Appender, slot: usize) {
+        if !matches!(self.slots[slot], Slot::Ran(..)) {
+            self.sync(appender, slot);
+        }
     }
 
     /// Ends all syncs that are under way, and makes what was appended durable, unless something fails.

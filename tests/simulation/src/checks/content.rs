@@ -1,11 +1,12 @@
 //! What the log holds in the end: each record, how often, and the state that they say together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use vouch_broker::record::{Frame, Identity, Record};
 use vouch_broker::state::RecordAt;
-use vouch_broker::{Millis, QueueOffset, ResourceName, State};
+use vouch_broker::{Millis, QueueOffset, RecordPosition, ResourceName, State};
 use vouch_commitlog::{LogPosition, LogReader};
 
 use super::leases::Leases;
@@ -18,6 +19,8 @@ pub(super) struct Content {
     pub(super) leases: Leases,
     /// How often each record of a client is there.
     times: BTreeMap<String, u64>,
+    /// What lies where.
+    records: BTreeMap<RecordPosition, u64>,
 }
 
 /// What a client asked for, as it is found in the log again; nothing for what asks for no record.
@@ -29,6 +32,13 @@ pub(super) fn key(event: &Event) -> Option<String> {
         Call::Ack(queue, offset, generation) => format!("ack of {queue}, {offset:?}, {generation:?}"),
         Call::Receive => return None,
     })
+}
+
+/// Tells bytes apart.
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 fn message_key(identity: Identity) -> String {
@@ -73,6 +83,7 @@ impl Content {
                 let (frame, rest) = Frame::split(records).map_err(|error| error.to_string())?;
                 let record = Record::decode(&frame).map_err(|error| error.to_string())?;
                 content.take(RecordAt { position, time }, &record)?;
+                content.records.insert(position, digest(&records[..records.len() - rest.len()]));
                 position = position.plus(frame.record_len().into());
                 records = rest;
             }
@@ -102,6 +113,11 @@ impl Content {
             }
         }
         Ok(())
+    }
+
+    /// Whether this is what lies there.
+    pub(super) fn is_at(&self, position: RecordPosition, digest: u64) -> bool {
+        self.records.get(&position) == Some(&digest)
     }
 
     /// How often something is there.

@@ -16,10 +16,11 @@ mod leases;
 use std::collections::BTreeMap;
 
 use vouch_broker::state::Applied;
-use vouch_broker::{HalfPosition, QueueOffset, State, TransactionOutcome};
+use vouch_broker::{HalfPosition, QueueOffset, RecordPosition, State, TransactionOutcome};
 use vouch_commitlog::{LogPosition, LogReader};
 
 use content::Content;
+pub(crate) use content::digest;
 
 pub use crate::clients::{Call, Event, Heard};
 
@@ -71,12 +72,21 @@ impl Committed {
     }
 }
 
-/// Checks the history of a run against the log that all have in the end, as far as that is committed. Gives the state that the log says.
+/// Checks the history of a run, and what messages were read as when they were handed out, against the log that all have in the end,
+/// as far as that is committed. Gives the state that the log says.
 ///
 /// # Errors
 /// The first thing that does not hold.
-pub fn history(events: &[Event], log: &LogReader, committed: LogPosition) -> Result<State, Wrong> {
+pub fn history(
+    events: &[Event],
+    served: &[(RecordPosition, u64)],
+    log: &LogReader,
+    committed: LogPosition,
+) -> Result<State, Wrong> {
     let content = Content::of(log, committed)?;
+    if let Some((position, _)) = served.iter().find(|(position, digest)| !content.is_at(*position, *digest)) {
+        return Err(format!("a message was read at {position} that is not what lies there"));
+    }
     honesty(events, &content)?;
     messages(events)?;
     transactions(events)?;
