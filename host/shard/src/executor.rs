@@ -6,7 +6,8 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use vouch_broker::{Generation, Millis, NotDone, NothingStored, RecordPosition, State};
-use vouch_commitlog::LogReader;
+use vouch_commitlog::{LogPosition, LogReader, ReadError};
+use vouch_consensus::GroupMessage;
 use vouch_leader::{Members, Outside};
 
 use crate::core::{ClockSays, Command, Core, CoreBeginning, Event, Hearer, Moment, Request};
@@ -125,7 +126,7 @@ impl Executor {
         self.core.step(event, &self.outside);
     }
 
-    fn tell_log(&mut self, durable: Option<vouch_commitlog::LogPosition>, poisoned: Option<String>) {
+    fn tell_log(&mut self, durable: Option<LogPosition>, poisoned: Option<String>) {
         if let Some(to) = durable {
             // A report of before a cut speaks of bytes that are gone; the log itself knows.
             self.tell(Event::Durable(to.min(self.log.standing().durable)));
@@ -145,11 +146,7 @@ impl Executor {
                 Command::Cut { span, .. } => self.must(|log| log.cut(span)),
                 Command::JoinGroup(node) => self.must(|log| log.join_group(node)),
                 Command::AppendSpan(span) => self.must(|log| log.append_span(&span)),
-                Command::Send(message, places) => match self.log.spans(&places) {
-                    Ok(spans) => self.peers.send(message, spans),
-                    // The other member gets them from a leader whose disk is sound.
-                    Err(error) => tracing::error!(%error, "entries of the log cannot be read, and are not sent"),
-                },
+                Command::Send(message, places) => self.send(message, &places),
                 Command::Append(entry) => {
                     let appended = self.log.append(&entry);
                     self.core.log_stands(self.log.standing());
@@ -183,6 +180,16 @@ impl Executor {
                 }
                 Command::Done(tell) => tell(),
             }
+        }
+    }
+
+    fn send(&mut self, message: GroupMessage, places: &[(LogPosition, LogPosition)]) {
+        match self.log.spans(places) {
+            Ok(spans) => self.peers.send(message, spans),
+            // Retention was faster: the other member pulls a snapshot.
+            Err(error @ ReadError::BeforeStart { .. }) => tracing::info!(%error, "entries are not sent any more"),
+            // As long as this one leads, the other member gets them from nobody.
+            Err(error) => self.tell(Event::Failed(format!("entries of the log cannot be read, to be sent: {error}"))),
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use vouch_broker::record::NodeStarted;
 use vouch_broker::{Millis, NotDone, NothingStored, ShardId, State};
 use vouch_commitlog::{CommitLog, EntryHeader, EntryKind, LogConfig, LogReader, NoteFile};
+use vouch_consensus::{Append, EntryId, NodeId, Said};
 use vouch_leader::testing::Living;
 use vouch_storage::{LogName, ReplicaFile, Requests, VERSION};
 
@@ -150,4 +151,32 @@ fn a_shard_that_stopped_writing_for_a_lost_part_still_covers_the_end_of_its_log(
     executor.stop();
     let after: Vec<_> = reader.entries_from(begun_at).map(|entry| entry.unwrap().kind).collect();
     assert_eq!(after, [EntryKind::Mark]);
+}
+
+#[test]
+fn a_leader_that_cannot_read_what_another_member_needs_ends_so_that_another_one_leads() {
+    let Start { _folder: folder, output, reader, inbox, signals, .. } = new_log(true);
+    let end = reader.end();
+    let entry = reader.headers_from(reader.start()).next().unwrap().unwrap();
+    let mut executor = executor(output, inbox, signals.clone());
+    let message = |executor: &mut Executor| {
+        let append = Append { previous: EntryId::default(), commit: 0, entries: Vec::new() };
+        let message = GroupMessage { from: NodeId(1), to: NodeId(2), term: 1, body: Said::Append(append) };
+        executor.send(message, &[(LogPosition(0), end)]);
+        executor.carry_out();
+    };
+    message(&mut executor);
+    assert!(signals.closed().is_none());
+    let file = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let file = file.filter(|file| file.extension().is_some_and(|extension| extension == "log")).min().unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[entry.position.0 as usize + 20] ^= 1;
+    std::os::unix::fs::FileExt::write_all_at(
+        &std::fs::File::options().write(true).open(&file).unwrap(),
+        &bytes[entry.position.0 as usize..][..64],
+        entry.position.0,
+    )
+    .unwrap();
+    message(&mut executor);
+    assert!(matches!(signals.closed(), Some(NothingStored::Poisoned(why)) if why.contains("no sound entry")));
 }
