@@ -2,6 +2,7 @@
 
 use vouch_commitlog::{Checkpoint, LogPosition};
 use vouch_consensus::Vote;
+use vouch_storage::ReplicaNote;
 
 /// The entries of a log, and how many of them a power cut must leave.
 #[derive(Default)]
@@ -14,6 +15,22 @@ pub(crate) struct Ledger {
     /// It was killed: what was written can still be read.
     killed: bool,
     saved: Vote,
+    /// What else was noted of it.
+    noted: Noted,
+}
+
+/// What only grows in a note, but for what is durable, which a cut makes less.
+#[derive(Clone, Copy, Debug, Default)]
+struct Noted {
+    incarnation: u64,
+    commit: u64,
+    durable: LogPosition,
+}
+
+impl Noted {
+    fn of(note: &ReplicaNote) -> Self {
+        Self { incarnation: note.incarnation, commit: note.commit.index, durable: note.durable }
+    }
 }
 
 impl Ledger {
@@ -35,6 +52,11 @@ impl Ledger {
         self.saved = vote;
     }
 
+    /// This is noted, durably.
+    pub(crate) fn noted(&mut self, note: &ReplicaNote) {
+        self.noted = Noted::of(note);
+    }
+
     pub(crate) fn vote(&self) -> Vote {
         self.saved
     }
@@ -54,12 +76,16 @@ impl Ledger {
         self.entries.iter().rev().nth(from_the_end as usize)
     }
 
-    /// A start found these entries, and this vote; the log goes on with them.
+    /// A start found these entries, and this note; the log goes on with them.
     ///
     /// # Errors
     /// Something is missing that was durable, or is there that was never written or was cut off.
-    pub(crate) fn found(&mut self, entries: Vec<Checkpoint>, noted: Vote) -> Result<(), String> {
-        let Self { saved, durable, killed, .. } = *self;
+    pub(crate) fn found(&mut self, entries: Vec<Checkpoint>, note: &ReplicaNote) -> Result<(), String> {
+        let Self { saved, durable, killed, noted: was, .. } = *self;
+        let (noted, is) = (Vote { term: note.term, given_to: note.vote }, Noted::of(note));
+        if is.incarnation < was.incarnation || is.commit < was.commit || is.durable < was.durable {
+            return Err(format!("{was:?} was noted, and after a start it is {is:?}"));
+        }
         let vote_is_kept = noted.term > saved.term
             || noted.term == saved.term && (noted.given_to == saved.given_to || saved.given_to.is_none());
         if !vote_is_kept {

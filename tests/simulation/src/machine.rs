@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use vouch_broker::{Millis, ShardId, State};
 use vouch_commitlog::simulated::{Image, PowerLoss, Rng, SimDisk, SimFault, Steps, open, open_note};
 use vouch_commitlog::{Durable, Entry, LogConfig, LogIdentity, LogPosition};
-use vouch_consensus::{GroupMembers, NodeId, Vote};
+use vouch_consensus::{GroupMembers, NodeId};
 use vouch_leader::testing::Around;
 use vouch_shard::core::{ClockSays, Core, CoreBeginning, Event, Moment, Request};
 use vouch_shard::{Lead, Member, member};
@@ -105,7 +105,6 @@ impl Machine {
         let mut config = log_config();
         Known::of_note(note.as_ref()).tell(&mut config);
         let known = note.as_ref().map_or(1, |note| note.commit.index.max(1));
-        let noted = note.map_or(Vote::default(), |note| Vote { term: note.term, given_to: note.vote });
         let (mut state, mut tail) = (State::default(), Vec::new());
         let news = Arc::<Mutex<News>>::default();
         let reports = news.clone();
@@ -138,8 +137,10 @@ impl Machine {
         file.end_with_an_entry(&mut appender, &recovery).map_err(|error| text(&error))?;
         let found =
             reader.headers_from(reader.start()).map(|entry| entry.and_then(|at| reader.checkpoint_at(at.position)));
+        let told = note.ok_or_else(|| text(&"the note of a member is gone"))?;
         let found = found.collect::<Result<_, _>>().map_err(|error| text(&error))?;
-        self.ledger.found(found, noted).map_err(NoStart::Wrong)?;
+        self.ledger.found(found, &told).map_err(NoStart::Wrong)?;
+        self.ledger.noted(file.note());
         self.least_time = Millis(recovery.last_leader_time_ms);
         let base =
             reader.checkpoint_at(base.ok_or_else(|| text(&"the log is empty"))?).map_err(|error| text(&error))?;

@@ -213,7 +213,7 @@ impl Node {
                     self.core.step(Event::NotTaken(batch), &self.around);
                 }
             }
-            Command::Applied(commit) => self.committed(commit),
+            Command::Applied(commit) => self.committed(commit, outside),
             Command::Close(why) => {
                 outside.trace.line(format!("{} closes: {why}", self.id));
                 if self.is_sound {
@@ -285,6 +285,7 @@ impl Node {
         ledger.cut_begins(cut.to);
         self.cut_to = Some(cut.to);
         self.file.cut_begins(cut).map_err(|error| text(&error))?;
+        ledger.noted(self.file.note());
         if self.waits_for_syncs {
             self.steps.settle(&self.appender);
         }
@@ -296,16 +297,20 @@ impl Node {
         Ok(())
     }
 
-    fn committed(&mut self, commit: Committed) {
-        let from = self.commit.position;
+    fn committed(&mut self, commit: Committed, outside: &Outside<'_>) {
         self.appender.settle(commit.position);
-        for header in self.reader.headers_from(from) {
+        for header in self.reader.headers_from(self.commit.position) {
             match header {
-                Ok(header) if header.index <= commit.index => {
+                // What a header says of its entry's checksum is not covered by its own.
+                Ok(header) if header.index <= commit.index && !outside.rotten => {
                     self.newly.push((header.index, header.term, header.checksum));
                 }
                 _ => break,
             }
+        }
+        let of_ledger = |index| outside.ledger.entry(index).map(|entry| (entry.index, entry.term, entry.checksum));
+        if outside.rotten {
+            self.newly.extend((self.commit.index + 1..=commit.index).filter_map(of_ledger));
         }
         self.commit = commit;
     }
@@ -319,8 +324,9 @@ impl Node {
         let noted = self.file.note();
         if durable > noted.durable || self.commit.index > noted.commit.index {
             let (durable, commit) = (durable.max(noted.durable), self.commit);
-            if let Err(error) = self.file.durable(durable, commit) {
-                self.tell(Event::Failed(error.to_string()), outside);
+            match self.file.durable(durable, commit) {
+                Ok(()) => outside.ledger.noted(self.file.note()),
+                Err(error) => self.tell(Event::Failed(error.to_string()), outside),
             }
         }
     }
