@@ -16,9 +16,14 @@ pub(crate) enum Step {
     SendEntries,
     Applied,
     Answer,
+    /// What is durable is noted, which is no command.
+    Note,
 }
 
-const STEPS: [Step; 9] = [
+/// What it may die within, too: it takes several steps of the disk.
+pub(crate) const WITHIN: [Step; 3] = [Step::Cut, Step::Vote, Step::Note];
+
+const STEPS: [Step; 10] = [
     Step::Vote,
     Step::Cut,
     Step::AppendSpan,
@@ -28,6 +33,7 @@ const STEPS: [Step; 9] = [
     Step::SendEntries,
     Step::Applied,
     Step::Answer,
+    Step::Note,
 ];
 
 impl Step {
@@ -64,6 +70,8 @@ impl Death {
     pub(crate) fn drawn(rng: &mut Rng) -> Self {
         let behind = STEPS[rng.below(STEPS.len() as u64) as usize];
         let loss = (!rng.chance(3)).then(|| LOSSES[rng.below(LOSSES.len() as u64) as usize]);
+        // What was being written is torn.
+        let loss = if WITHIN.contains(&behind) && rng.chance(2) { Some(PowerLoss::Sectors) } else { loss };
         let after = if rng.chance(2) { 0 } else { rng.below(6) };
         Self { behind, after, loss }
     }

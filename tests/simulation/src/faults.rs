@@ -26,7 +26,7 @@ impl Faults {
 }
 
 /// Kinds of faults, as often as they are to happen.
-const KINDS: [Kind; 24] = [
+const KINDS: [Kind; 25] = [
     Kind::Kill,
     Kind::PowerCut,
     Kind::PowerCut,
@@ -42,6 +42,7 @@ const KINDS: [Kind; 24] = [
     Kind::Partition,
     Kind::PartitionHealed,
     Kind::PartitionHealed,
+    Kind::LeaderAlone,
     Kind::LeaderAlone,
     Kind::LeaderAlone,
     Kind::ClockStep,
@@ -184,7 +185,7 @@ fn strike_network(kind: Kind, at: usize, machines: &[Machine], network: &mut Net
             "partition"
         }
         Kind::PartitionHealed => {
-            network.cut_off.clear();
+            network.heal();
             "partition healed"
         }
         _ => {
@@ -210,6 +211,7 @@ fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'sta
     }
     if kind == Kind::Rot {
         let told = machine.rots(rng)?;
+        // What a start does not find soon may be written over.
         match rng.below(4) {
             0 => machine.kill(),
             1 => machine.power_cut(any_loss(rng), rng),
@@ -228,20 +230,17 @@ fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'sta
 fn leader_alone(leader: usize, stage: &mut Stage<'_>) -> (&'static str, u64) {
     let Stage { machines, network, rng, now, .. } = stage;
     cut_off(leader, false, false, machines, network);
+    let machine = &mut machines[leader];
     let alone_ms = 1_000 + rng.below(2_500);
     let ends = *now + alone_ms;
-    network.heals_at = Some(ends);
-    let machine = &mut machines[leader];
+    (network.heals_at, network.alone) = (Some(ends), Some(machine.id));
     let late = rng.below(4);
-    if late & 1 == 1 {
-        machine.unheard = *now + rng.below(100)..ends + rng.below(400);
+    if late > 0 {
+        machine.unheard = *now + rng.below(1_500)..ends + rng.below(2_000);
     }
     if late & 2 == 2 {
         let node = machine.node.as_mut();
-        node.into_iter().for_each(|node| node.deaf_until = ends + rng.below(100));
-        if late & 1 == 0 {
-            machine.unheard = ends - rng.below(800)..ends + rng.below(400);
-        }
+        node.into_iter().for_each(|node| node.deaf_until = ends + 2_000);
     }
     ("leader alone", if rng.chance(3) { 0 } else { alone_ms })
 }
@@ -265,8 +264,7 @@ fn disks_unheard(leader: usize, stage: &mut Stage<'_>) -> Option<(&'static str, 
 
 fn cut_off(at: usize, hears: bool, is_heard: bool, machines: &[Machine], network: &mut Network) {
     let ids: Vec<NodeId> = machines.iter().map(|machine| machine.id).collect();
-    network.cut_off.clear();
-    network.heals_at = None;
+    network.heal();
     let alone = ids[at];
     for other in ids.into_iter().filter(|id| *id != alone) {
         if !hears {
@@ -286,7 +284,8 @@ pub(crate) fn heal(
     now: u64,
     trace: &mut Trace,
 ) -> Result<(), String> {
-    (network.cut_off, network.weather) = (Vec::new(), Weather { delay_ms: 2, ..Weather::default() });
+    network.heal();
+    network.weather = Weather { delay_ms: 2, ..Weather::default() };
     for machine in machines {
         machine.disk.clear_faults();
         (machine.disk_pace, machine.unheard) = (1, 0..0);

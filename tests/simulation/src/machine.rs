@@ -284,7 +284,7 @@ impl Machine {
             node.in_hands.push(news);
         }
         if self.rng.chance(100) {
-            node.deaf_until = now + self.rng.below(400);
+            node.deaf_until = node.deaf_until.max(now + self.rng.below(400));
         }
         let when = if now < node.deaf_until { 3 } else { when };
         // What the log told may be looked at before or behind what others said, or in a later turn.

@@ -40,11 +40,19 @@ pub(crate) struct Network {
     pub(crate) cut_off: Vec<(NodeId, NodeId)>,
     /// When everybody hears everybody again, if that is known.
     pub(crate) heals_at: Option<u64>,
+    /// Who led, and hears nobody until another one does.
+    pub(crate) alone: Option<NodeId>,
 }
 
 impl Network {
     pub(crate) fn in_weather(weather: Weather) -> Self {
         Self { weather, ..Self::default() }
+    }
+
+    /// Everybody hears everybody.
+    pub(crate) fn heal(&mut self) {
+        self.cut_off.clear();
+        (self.heals_at, self.alone) = (None, None);
     }
 
     pub(crate) fn send(&mut self, now: u64, frame: Frame, rng: &mut Rng) {
@@ -67,7 +75,7 @@ impl Network {
     /// The next frame that arrives by now.
     pub(crate) fn arrives(&mut self, now: u64) -> Option<Frame> {
         if self.heals_at.take_if(|at| *at <= now).is_some() {
-            self.cut_off.clear();
+            self.heal();
         }
         loop {
             let first = self.under_way.first_entry().filter(|first| first.key().0 <= now)?;

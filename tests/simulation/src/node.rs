@@ -17,7 +17,7 @@ use vouch_storage::{Committed, NotedCut, ReplicaFile};
 
 use crate::bugs::{Slip, slips};
 use crate::checks;
-use crate::death::{Death, Step};
+use crate::death::{Death, Step, WITHIN};
 use crate::ledger::Ledger;
 use crate::machine::identity;
 use crate::network::Frame;
@@ -161,15 +161,18 @@ impl Node {
             self.do_it(command, outside);
             if self.dies.as_mut().is_some_and(|death| death.comes(step)) {
                 let now = outside.disk.events();
-                // A cut takes long, and a note is written in two steps: it dies somewhere in it.
-                let within = matches!(step, Some(Step::Cut | Step::Vote));
-                let died = if within { before + (self.now as usize % (now - before + 1)) } else { now };
-                if died < now {
+                let within = step.is_some_and(|step| WITHIN.contains(&step));
+                self.died = Some(if within { self.somewhere(before, now) } else { now });
+                if self.died < Some(now) {
                     outside.ledger.saved(voted);
                 }
-                self.died = Some(died);
             }
         }
+    }
+
+    /// Between two events of its disk, which nobody foresees.
+    fn somewhere(&self, before: usize, now: usize) -> usize {
+        before + (self.now as usize % (now - before + 1))
     }
 
     fn do_it(&mut self, command: Command, outside: &mut Outside<'_>) {
@@ -284,6 +287,8 @@ impl Node {
         let cut = NotedCut { to: last.end, end: self.appender.appended() };
         ledger.cut_begins(cut.to);
         self.cut_to = Some(cut.to);
+        // What was told before the cut is heard soon after it.
+        self.deaf_until = self.deaf_until.min(self.now + cut.end.0 / 8 % 12);
         self.file.cut_begins(cut).map_err(|error| text(&error))?;
         ledger.noted(self.file.note());
         if self.waits_for_syncs {
@@ -324,9 +329,14 @@ impl Node {
         let noted = self.file.note();
         if durable > noted.durable || self.commit.index > noted.commit.index {
             let (durable, commit) = (durable.max(noted.durable), self.commit);
-            match self.file.durable(durable, commit) {
-                Ok(()) => outside.ledger.noted(self.file.note()),
-                Err(error) => self.tell(Event::Failed(error.to_string()), outside),
+            let before = outside.disk.events();
+            if let Err(error) = self.file.durable(durable, commit) {
+                return self.tell(Event::Failed(error.to_string()), outside);
+            }
+            if self.dies.as_mut().is_some_and(|death| death.comes(Some(Step::Note))) {
+                self.died = Some(self.somewhere(before, outside.disk.events()));
+            } else {
+                outside.ledger.noted(self.file.note());
             }
         }
     }

@@ -202,11 +202,14 @@ impl World {
         Err("a healed group does not come to rest".to_owned())
     }
 
-    /// Two that lead meet, often as soon as there are two: what one of them has just written is cut off.
+    /// Two that lead meet, often as soon as there are two, and so does one who led alone: what one of them has just written is cut
+    /// off.
     fn meet(&mut self) {
         let leads = |machine: &&Machine| machine.node.as_ref().is_some_and(|node| node.core.leads_in().is_some());
-        if self.machines.iter().filter(leads).count() > 1 && self.rng.chance(100) {
-            self.network.cut_off.clear();
+        let alone = self.network.alone;
+        let leaders = self.machines.iter().filter(leads).filter(|machine| Some(machine.id) != alone).count();
+        if leaders + usize::from(alone.is_some()) > 1 && self.rng.chance(100) {
+            self.network.heal();
             self.trace.line("two leaders meet".to_owned());
         }
     }
