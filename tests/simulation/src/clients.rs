@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use vouch_broker::check::CheckOverrides;
+use vouch_broker::delivery::Picked;
 use vouch_broker::record::{Ack, End, EndedBy, MessagePlace, TopicPut, encode_message};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::testing::message;
@@ -56,8 +57,21 @@ pub enum Heard {
     NothingStored,
     /// Nobody knows.
     Unknown,
-    /// These messages: queue, offset, lease.
-    Messages(Vec<(u32, QueueOffset, Generation)>),
+    /// These messages.
+    Messages(Vec<GotMessage>),
+}
+
+/// A message that a consumer got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GotMessage {
+    /// Its queue.
+    pub queue: u32,
+    /// Its offset there.
+    pub offset: QueueOffset,
+    /// By which lease.
+    pub generation: Generation,
+    /// Which delivery this is said to be.
+    pub attempt: u32,
 }
 
 /// One call in a history. Times are milliseconds of virtual time.
@@ -202,8 +216,9 @@ impl Client {
             Waits::Receive(caller) => match caller.heard() {
                 Some(Ok(batch)) => {
                     let batch = batch.map(|batch| {
-                        let of = |message: &vouch_broker::delivery::Picked| {
-                            (message.queue, message.offset, batch.generation)
+                        let of = |message: &Picked| {
+                            let Picked { queue, offset, attempt, .. } = *message;
+                            GotMessage { queue, offset, generation: batch.generation, attempt }
                         };
                         batch.messages.iter().map(of).collect()
                     });
@@ -247,7 +262,7 @@ impl Client {
             (Call::Put(_), _) => self.revision = self.revision.filter(|_| rng.chance(2)),
             (Call::Receive, Heard::Messages(messages)) => {
                 let acks = messages.iter().filter(|_| !rng.chance(5));
-                self.next.extend(acks.map(|(queue, offset, generation)| Call::Ack(*queue, *offset, *generation)));
+                self.next.extend(acks.map(|got| Call::Ack(got.queue, got.offset, got.generation)));
                 self.tries = 0;
             }
             _ => {}

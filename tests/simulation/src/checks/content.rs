@@ -1,12 +1,12 @@
 //! What the log holds in the end: each record, how often, and the state that they say together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use vouch_broker::record::{Frame, Identity, Record};
 use vouch_broker::state::RecordAt;
-use vouch_broker::{Millis, QueueOffset, RecordPosition, ResourceName, State};
+use vouch_broker::{HalfPosition, Millis, QueueOffset, RecordPosition, ResourceName, State};
 use vouch_commitlog::{LogPosition, LogReader};
 
 use super::leases::Leases;
@@ -19,6 +19,10 @@ pub(super) struct Content {
     pub(super) leases: Leases,
     /// How often each record of a client is there.
     times: BTreeMap<String, u64>,
+    /// The messages that lie where; those of transactions, too, however they ended.
+    messages: BTreeMap<RecordPosition, String>,
+    /// Where each is in its queue.
+    places: BTreeMap<String, (u32, QueueOffset)>,
     /// What lies where.
     records: BTreeMap<RecordPosition, u64>,
 }
@@ -96,23 +100,46 @@ impl Content {
         if let Some(key) = key_of(record) {
             *self.times.entry(key).or_default() += 1;
         }
+        if let Record::Message(head) | Record::Half(head) = record {
+            self.messages.insert(at.position, message_key(head.identity));
+        }
         let outcome = self.state.apply(at, record, &mut Vec::new());
         if outcome.is_ok() { self.leases.applied(record, at.time) } else { Ok(()) }
     }
 
-    /// I6: the offsets of a queue are those from 0 on, each of another message.
-    fn queues_have_no_gaps(&self) -> Result<(), Wrong> {
+    /// I6: the offsets of a queue are those from 0 on, each of another message, however often that was sent.
+    fn queues_have_no_gaps(&mut self) -> Result<(), Wrong> {
         let Ok(topic) = self.state.topics().named(&ResourceName::plain("t")) else { return Ok(()) };
-        let mut places = BTreeSet::new();
         for queue in 0..topic.config.queues {
             for offset in 0..topic.end(queue).0 {
                 let entry = topic.entry(queue, QueueOffset(offset));
-                if !entry.is_some_and(|entry| places.insert(entry.position)) {
+                let message = entry.and_then(|entry| self.messages.get(&entry.position)).cloned();
+                let place = (queue, QueueOffset(offset));
+                if !message.is_some_and(|message| self.places.insert(message, place).is_none()) {
                     return Err(format!("I6: queue {queue} has no message at {offset}, or one that is elsewhere, too"));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Where the message that was sent is in its queue.
+    pub(super) fn place(&self, event: &Event) -> Option<(u32, QueueOffset)> {
+        self.places.get(&key(event)?).copied()
+    }
+
+    /// Whether the message that was sent opens this transaction.
+    pub(super) fn opens(&self, event: &Event, transaction: HalfPosition) -> bool {
+        self.half(transaction).is_some_and(|half| Some(half) == key(event).as_ref())
+    }
+
+    /// Whether the message of a transaction is in a queue.
+    pub(super) fn is_delivered(&self, transaction: HalfPosition) -> bool {
+        self.half(transaction).is_some_and(|half| self.places.contains_key(half))
+    }
+
+    fn half(&self, transaction: HalfPosition) -> Option<&String> {
+        self.messages.get(&transaction.first_place())
     }
 
     /// Whether this is what lies there.

@@ -1,11 +1,11 @@
 //! Who had which message, by the leases in the log alone and the times of their leaders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use vouch_broker::record::{Again, Lease, Record};
 use vouch_broker::{Generation, Millis, QueueOffset};
 
-use super::Wrong;
+use super::{GotMessage, Wrong};
 
 type Place = (u32, QueueOffset);
 
@@ -16,12 +16,22 @@ pub(super) struct Leases {
     next: BTreeMap<u32, QueueOffset>,
     /// Who has each message, and until when; none if it is done.
     held: BTreeMap<Place, Option<(Generation, Millis)>>,
-    took_effect: BTreeSet<(Place, Generation)>,
+    /// How often each message was handed out, but for what was given back.
+    attempts: BTreeMap<Place, u32>,
+    /// Which delivery each lease is.
+    took_effect: BTreeMap<(Place, Generation), u32>,
 }
 
 impl Leases {
-    pub(super) fn took_effect(&self, (queue, offset, generation): &(u32, QueueOffset, Generation)) -> bool {
-        self.took_effect.contains(&((*queue, *offset), *generation))
+    /// Which delivery of its message this is, if its lease took effect.
+    pub(super) fn attempt(&self, got: &GotMessage) -> Option<u32> {
+        self.took_effect.get(&((got.queue, got.offset), got.generation)).copied()
+    }
+
+    fn takes_effect(&mut self, place: Place, generation: Generation) {
+        let attempts = self.attempts.entry(place).or_default();
+        *attempts += 1;
+        self.took_effect.insert((place, generation), *attempts);
     }
 
     /// A record that was not refused.
@@ -42,6 +52,8 @@ impl Leases {
                 let held = self.held.entry((change.queue, change.offset)).or_default();
                 if held.is_some_and(|(generation, _)| generation == change.generation) {
                     *held = Some((change.new_generation, change.deadline));
+                    let attempts = self.attempts.entry((change.queue, change.offset)).or_default();
+                    *attempts -= u32::from(change.uncounted);
                 }
             }
             _ => {}
@@ -62,7 +74,7 @@ impl Leases {
             *next = range.to;
             for offset in &range.leased {
                 self.held.insert((range.queue, *offset), until);
-                self.took_effect.insert(((range.queue, *offset), lease.generation));
+                self.takes_effect((range.queue, *offset), lease.generation);
             }
         }
         for again in lease.again.iter().filter(|again| again.becomes == Again::Leased) {
@@ -71,7 +83,7 @@ impl Leases {
                 && *deadline <= time
             {
                 self.held.insert(place, until);
-                self.took_effect.insert((place, lease.generation));
+                self.takes_effect(place, lease.generation);
             }
         }
         Ok(())

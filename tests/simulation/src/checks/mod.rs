@@ -22,7 +22,7 @@ use vouch_commitlog::{LogPosition, LogReader};
 use content::Content;
 pub(crate) use content::digest;
 
-pub use crate::clients::{Call, Event, Heard};
+pub use crate::clients::{Call, Event, GotMessage, Heard};
 
 /// What is wrong, in a sentence.
 pub type Wrong = String;
@@ -88,8 +88,8 @@ pub fn history(
         return Err(format!("a message was read at {position} that is not what lies there"));
     }
     honesty(events, &content)?;
-    messages(events)?;
-    transactions(events)?;
+    messages(events, &content)?;
+    transactions(events, &content)?;
     register(events)?;
     deliveries(events)?;
     leases(events, &content)?;
@@ -129,8 +129,8 @@ fn honesty(events: &[Event], content: &Content) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// I10: everybody who sent a message, or sent it again, hears of the same place.
-fn messages(events: &[Event]) -> Result<(), Wrong> {
+/// I10: everybody who sent a message, or sent it again, hears of the same place, and there it lies.
+fn messages(events: &[Event], content: &Content) -> Result<(), Wrong> {
     let mut places: BTreeMap<u64, &Applied> = BTreeMap::new();
     for event in events {
         if let (Call::Send(id) | Call::Half(id), Heard::Done(applied)) = (&event.call, &event.heard) {
@@ -138,13 +138,21 @@ fn messages(events: &[Event]) -> Result<(), Wrong> {
             if *first != applied {
                 return Err(format!("I10: message m{id} was acknowledged as {first:?} and as {applied:?}"));
             }
+            let lies_there = match applied {
+                Applied::Stored { queue, offset } => content.place(event) == Some((*queue, *offset)),
+                Applied::Prepared { transaction } => content.opens(event, *transaction),
+                _ => false,
+            };
+            if !lies_there {
+                return Err(format!("I10: message m{id} was acknowledged as {applied:?}, and does not lie there"));
+            }
         }
     }
     Ok(())
 }
 
-/// I4: everybody hears the same of a transaction.
-fn transactions(events: &[Event]) -> Result<(), Wrong> {
+/// I4: everybody hears the same of a transaction, and its message is in a queue if that is how it ended.
+fn transactions(events: &[Event], content: &Content) -> Result<(), Wrong> {
     let mut outcomes: BTreeMap<HalfPosition, (TransactionOutcome, &Event)> = BTreeMap::new();
     for event in events {
         let Call::End(transaction, _) = event.call else { continue };
@@ -156,6 +164,12 @@ fn transactions(events: &[Event]) -> Result<(), Wrong> {
         if *known != outcome {
             return Err(format!("I4: transaction {transaction:?} ended as both: {first:?} and {event:?}"));
         }
+    }
+    let differs = |(transaction, (outcome, _)): &(&HalfPosition, &(TransactionOutcome, &Event))| {
+        content.is_delivered(**transaction) != (*outcome == TransactionOutcome::Committed)
+    };
+    if let Some((transaction, (outcome, _))) = outcomes.iter().find(differs) {
+        return Err(format!("I4: transaction {transaction:?} ended as {outcome:?}, and the queues say otherwise"));
     }
     Ok(())
 }
@@ -199,7 +213,7 @@ fn deliveries(events: &[Event]) -> Result<(), Wrong> {
     }
     for event in events {
         let Heard::Messages(messages) = &event.heard else { continue };
-        for (queue, offset, _) in messages {
+        for GotMessage { queue, offset, .. } in messages {
             if acked.get(&(*queue, *offset)).is_some_and(|at| *at < event.asked) {
                 return Err(format!(
                     "I8: message {offset:?} of queue {queue} was acknowledged and came again: {event:?}"
@@ -210,14 +224,23 @@ fn deliveries(events: &[Event]) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// No message was handed out but by a lease that took effect, and so never to two whose leases live.
+/// No message was handed out but by a lease that took effect, and so never to two whose leases live; and each said which delivery it
+/// is.
 fn leases(events: &[Event], content: &Content) -> Result<(), Wrong> {
     for event in events {
         let Heard::Messages(messages) = &event.heard else { continue };
-        if let Some(without) = messages.iter().find(|lease| !content.leases.took_effect(lease)) {
-            return Err(format!(
-                "a message was handed out that was leased to another, or not at all: {without:?} of {event:?}"
-            ));
+        for got in messages {
+            match content.leases.attempt(got) {
+                Some(attempt) if attempt == got.attempt => {}
+                Some(attempt) => {
+                    return Err(format!("delivery {attempt} of a message was said to be another: {got:?}"));
+                }
+                None => {
+                    return Err(format!(
+                        "a message was handed out that was leased to another, or not at all: {got:?} of {event:?}"
+                    ));
+                }
+            }
         }
     }
     Ok(())
