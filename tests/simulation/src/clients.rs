@@ -98,6 +98,8 @@ struct UnderWay {
     call: Call,
     waits: Waits,
     asked: u64,
+    /// Whoever waits for messages goes away then.
+    goes_at: u64,
     to: NodeId,
     /// Which life of that node it asked.
     life: Option<u64>,
@@ -187,7 +189,10 @@ impl Client {
         }
         let call = self.next.last().cloned()?;
         let (request, waits) = ask(&call, now, began, names);
-        self.under_way = Some(UnderWay { call, waits, asked: now, to: self.asks, life: around.life(self.asks) });
+        // Some go away just when their messages are being leased: these are given back.
+        let goes_at = now + if rng.chance(4) { rng.below(20) } else { PATIENCE_MS };
+        let (to, life) = (self.asks, around.life(self.asks));
+        self.under_way = Some(UnderWay { call, waits, asked: now, goes_at, to, life });
         Some((self.asks, request))
     }
 
@@ -225,7 +230,7 @@ impl Client {
                     (Heard::Messages(batch.unwrap_or_default()), None)
                 }
                 Some(Err(not_done)) => heard_of(Err(not_done)),
-                None if !lives || !patient => (Heard::Unknown, None),
+                None if !lives || now > under_way.goes_at => (Heard::Unknown, None),
                 None => return,
             },
         };
