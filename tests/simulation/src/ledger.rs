@@ -42,6 +42,8 @@ impl Ledger {
     pub(crate) fn cut_begins(&mut self, to: LogPosition) {
         self.before_the_cut = Some(self.entries.clone());
         while self.entries.pop_if(|entry| entry.end > to).is_some() {}
+        // It may be noted even if that fails.
+        self.noted.durable = self.noted.durable.min(to);
     }
 
     pub(crate) fn cut_ended(&mut self) {

@@ -290,7 +290,6 @@ impl Node {
         // What was told before the cut is heard soon after it.
         self.deaf_until = self.deaf_until.min(self.now + cut.end.0 / 8 % 12);
         self.file.cut_begins(cut).map_err(|error| text(&error))?;
-        ledger.noted(self.file.note());
         if self.waits_for_syncs {
             self.steps.settle(&self.appender);
         }
