@@ -25,9 +25,13 @@ pub(crate) type ToPeer = FrameWriter<WriteHalf<Stream>>;
 /// and what is read from it was written into it. As a seatbelt every checksum begins with [`seed`], so a frame that strayed from
 /// another connection, of an earlier life too, is none here.
 pub(crate) struct Connection {
+    /// Who is at the other end, in which life.
     pub(crate) peer: PeerIdentity,
+    /// What comes from there.
     pub(crate) reader: Incoming,
+    /// What goes there.
     pub(crate) writer: ToPeer,
+    /// Hears whatever the reader reads.
     pub(crate) pulse: Pulse,
 }
 
@@ -37,8 +41,7 @@ pub(crate) fn seed(hello: &PeerHello, answer: &HelloAnswer) -> u32 {
 }
 
 impl Connection {
-    /// Takes over a stream after the hello. `patience` is in [`TransportTiming::stall`] for what goes out, and in `silence` for
-    /// what comes in.
+    /// Takes over a stream after the hello, with the seed that both ends have from it.
     pub(crate) fn new(
         stream: Stream,
         seed: u32,

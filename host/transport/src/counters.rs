@@ -54,16 +54,19 @@ pub(crate) struct LaneCounters {
 }
 
 impl LaneCounters {
+    /// A frame of so many bytes was handed to the system.
     pub(crate) fn sent(&self, bytes: usize) {
         self.frames_sent.fetch_add(1, Relaxed);
         self.bytes_sent.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// A frame of so many bytes was read, and is right.
     pub(crate) fn received(&self, bytes: usize) {
         self.frames_received.fetch_add(1, Relaxed);
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// Something was to be sent and was not.
     pub(crate) fn drop_one(&self) {
         self.dropped.fetch_add(1, Relaxed);
     }
@@ -118,6 +121,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
+    /// The row of these, which is made if there is none.
     pub(crate) fn of(&self, node: u64, by: DialedBy, lane: Lane) -> Arc<LaneCounters> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).entry((node, by, lane)).or_default().clone()
     }
@@ -128,6 +132,7 @@ impl Traffic {
         rows.retain(|(of, by, _), counters| *of != node || (*by == DialedBy::Us && Arc::strong_count(counters) > 1));
     }
 
+    /// What all rows say now.
     pub(crate) fn counts(&self) -> TrafficCounts {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         rows.iter().map(|(key, counters)| (*key, counters.counts())).collect()

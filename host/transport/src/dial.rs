@@ -18,11 +18,13 @@ use crate::settings::TransportTiming;
 use crate::stream::Stream;
 use crate::tls::{self, SecurityState};
 
-/// Dials.
+/// Dials other nodes as this one. It holds no connection: whoever dials gets it.
 pub(crate) struct Dialer {
+    /// Who dials.
     pub(crate) me: PeerIdentity,
     pub(crate) security: Arc<SecurityState>,
     pub(crate) timing: TransportTiming,
+    /// Shown in each hello.
     pub(crate) credential: Mutex<Bytes>,
 }
 

@@ -59,12 +59,16 @@ impl FrameKind {
 /// What a header says beside length and checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHead {
+    /// What the frame is; it says what the other two mean.
     pub(crate) kind: FrameKind,
+    /// Which one it is.
     pub(crate) number: u64,
+    /// The time that is left for a request, in milliseconds; else zero.
     pub(crate) argument: u32,
 }
 
 impl FrameHead {
+    /// A head without an argument.
     pub(crate) fn new(kind: FrameKind, number: u64) -> Self {
         Self { kind, number, argument: 0 }
     }
@@ -91,7 +95,9 @@ impl FrameHead {
 /// A header that was read and whose checksum is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
+    /// What the frame is.
     pub(crate) head: FrameHead,
+    /// Bytes of its payload, [`FRAME_MAX_BYTES`] at most.
     pub(crate) length: usize,
     /// What the checksum of the payload must be.
     pub(crate) payload_crc: u32,
@@ -107,6 +113,7 @@ pub(crate) enum HeaderFault {
 }
 
 impl FrameHeader {
+    /// Reads a header, and believes nothing of it before its checksum.
     pub(crate) fn decode(header: &[u8; HEADER_BYTES], seed: u32) -> Result<Self, HeaderFault> {
         let mut rest = &header[..];
         let length = rest.get_u32_le() as usize;

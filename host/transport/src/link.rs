@@ -49,7 +49,9 @@ pub(crate) trait Carry: Send + Sync + 'static {
 /// What the users of a link share. The link ends with the last of them.
 #[derive(Debug)]
 pub(crate) struct LinkHandle<T> {
+    /// Where things wait for the connection there is.
     pub(crate) outbox: Arc<T>,
+    /// How the link stands.
     pub(crate) state: watch::Receiver<LinkState>,
     _end: DropGuard,
 }
@@ -57,9 +59,11 @@ pub(crate) struct LinkHandle<T> {
 /// A link that is to be kept.
 pub(crate) struct Link<T> {
     pub(crate) dialer: Arc<Dialer>,
+    /// The node that is dialed.
     pub(crate) node: u64,
     pub(crate) lane: Lane,
     pub(crate) outbox: Arc<T>,
+    /// Where it is, as that changes.
     pub(crate) addresses: watch::Receiver<Option<String>>,
     pub(crate) counters: Arc<LaneCounters>,
 }
@@ -82,6 +86,7 @@ impl<T: Carry> Link<T> {
         LinkHandle { outbox, state, _end: end.drop_guard() }
     }
 
+    /// Dials, uses the connection, pauses, and again, as long as anybody can say where the node is.
     async fn keep(mut self, told: &watch::Sender<LinkState>) {
         let mut backoff = Backoff::new(self.dialer.timing.backoff_min, self.dialer.timing.backoff_max);
         loop {
@@ -121,6 +126,7 @@ impl<T: Carry> Link<T> {
         }
     }
 
+    /// One connection from its first byte to its last, or why there was none.
     async fn once(&self, address: &str, told: &watch::Sender<LinkState>) -> String {
         let connection = match self.dialer.dial(self.node, self.lane, address, &self.counters).await {
             Ok(connection) => connection,

@@ -50,6 +50,7 @@ pub(crate) struct FrameReader<R> {
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads a stream behind its hello.
     pub(crate) fn new(stream: R, seed: u32, patience: Duration, pulse: Pulse, counters: Arc<LaneCounters>) -> Self {
         Self { stream, buffer: BytesMut::with_capacity(BUFFER_BYTES), seed, patience, pulse, counters }
     }

@@ -7,8 +7,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Room for a number of things with a number of bytes; it may be a part of a greater one.
 #[derive(Debug)]
 pub(crate) struct Share {
+    /// Things there is room for.
     count: Arc<Semaphore>,
+    /// Bytes there is room for.
     bytes: Arc<Semaphore>,
+    /// What this is a part of.
     of: Option<Arc<Share>>,
 }
 
@@ -19,6 +22,7 @@ pub(crate) struct ShareTaken {
 }
 
 impl Share {
+    /// Room that is no part of any other.
     pub(crate) fn new(count: usize, bytes: usize) -> Arc<Self> {
         Self::within(None, count, bytes)
     }
@@ -33,7 +37,8 @@ impl Share {
         Arc::new(Self { count: semaphore(count), bytes: semaphore(bytes), of })
     }
 
-    /// Takes room for one thing, if there is any.
+    /// Takes room for one thing, if there is any. Where there is too little in this or in what it is a part of, nothing is
+    /// taken of either.
     pub(crate) fn take(&self, bytes: usize) -> Option<ShareTaken> {
         let mut permits = Vec::with_capacity(4);
         let mut from = Some(self);

@@ -16,7 +16,7 @@ use crate::hello::CREDENTIAL_MAX_BYTES;
 use crate::identity::{Lane, PeerIdentity};
 use crate::link::{Carry, Link, LinkHandle, Links};
 use crate::listener::live::LiveConnections;
-use crate::listener::{Gate, Host, PeerHandlers, PeerListener, ServingRoom};
+use crate::listener::{AdmissionGate, Host, PeerHandlers, PeerListener, ServingRoom};
 use crate::peers::PeerTable;
 use crate::settings::{TransportBounds, TransportTiming};
 use crate::share::Share;
@@ -64,7 +64,7 @@ impl Transport {
         let security = Arc::new(SecurityState::new(security)?);
         let traffic = Arc::new(Traffic::default());
         let live = LiveConnections::new(bounds.connections, bounds.peer_connections);
-        let gate = Gate { admission, refused: 0.into() };
+        let gate = AdmissionGate { admission, refused: 0.into() };
         let room = ServingRoom::new(bounds);
         let dialer = Arc::new(Dialer { me, security: security.clone(), timing, credential: Mutex::default() });
         let host = Arc::new(Host { me, security, timing, bounds, gate, live, traffic, room });

@@ -38,6 +38,7 @@ pub(crate) struct FrameWriter<W> {
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
+    /// Writes a stream behind its hello.
     pub(crate) fn new(stream: W, seed: u32, stall: Duration, counters: Arc<LaneCounters>) -> Self {
         Self { stream, buffer: Vec::with_capacity(BUFFER_BYTES), seed, stall, counters }
     }
@@ -68,6 +69,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.flush().await
     }
 
+    /// Gathers a small piece, or writes a large one behind what is gathered.
     async fn piece(&mut self, piece: &[u8]) -> Result<(), WriteFault> {
         if self.buffer.len() + piece.len() > BUFFER_BYTES || piece.len() >= LARGE_BYTES {
             self.empty().await?;

@@ -53,6 +53,7 @@ pub(crate) async fn answer(connection: Connection, served: CallsServed) -> Strin
     why
 }
 
+/// Writes what is answered, in the order in which it is done.
 async fn write_replies(
     replies: &mut mpsc::Receiver<Reply>,
     pong: &Notify,
@@ -106,6 +107,7 @@ impl TakenCalls {
         }
     }
 
+    /// Lets a request in, or says that there is no room for it.
     async fn take(&mut self, reader: &mut Incoming, header: &FrameHeader) -> Result<(), ReadFault> {
         let number = header.head.number;
         // Its time runs from here, also while its bytes come.
@@ -138,6 +140,7 @@ impl TakenCalls {
         Ok(())
     }
 
+    /// Says that a request reached no handler: its caller may send it elsewhere.
     async fn refuse(&self, number: u64, why: &'static str) -> Result<(), ReadFault> {
         let reply = Reply {
             head: FrameHead::new(FrameKind::NotTaken, number),

@@ -125,6 +125,7 @@ impl CallOutbox {
         }
     }
 
+    /// Takes a call out whose outcome is known.
     fn take(&self, number: u64) -> Option<Arc<SharedCall>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number)
     }
@@ -174,6 +175,7 @@ impl Carry for CallOutbox {
     }
 }
 
+/// Tells callers what is answered, until the connection ends.
 async fn hear_answers(outbox: &CallOutbox, reader: &mut Incoming) -> Result<Infallible, ReadFault> {
     loop {
         let header = reader.next().await?;

@@ -22,7 +22,8 @@ use crate::stream::{self, Stream};
 use crate::tls::{self, SecurityState};
 
 /// Who is let in, and who was not.
-pub(crate) struct Gate {
+pub(crate) struct AdmissionGate {
+    /// The policy.
     pub(crate) admission: Arc<dyn PeerAdmission>,
     /// Connections that never got as far as frames.
     pub(crate) refused: AtomicU64,
@@ -30,11 +31,14 @@ pub(crate) struct Gate {
 
 /// What a listener knows of the node that it listens for.
 pub(crate) struct Host {
+    /// Who is dialed here.
     pub(crate) me: PeerIdentity,
     pub(crate) security: Arc<SecurityState>,
     pub(crate) timing: TransportTiming,
     pub(crate) bounds: TransportBounds,
-    pub(crate) gate: Gate,
+    /// Who is let in.
+    pub(crate) gate: AdmissionGate,
+    /// Who is in.
     pub(crate) live: Arc<LiveConnections>,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) room: ServingRoom,
@@ -42,8 +46,10 @@ pub(crate) struct Host {
 
 /// A connection of somebody who is known and let in.
 pub(crate) struct Greeted {
+    /// What frames go over from here on.
     pub(crate) connection: Connection,
     pub(crate) lane: Lane,
+    /// Held as long as anything of the connection is handed on.
     pub(crate) place: LivePlace,
     pub(crate) counters: Arc<LaneCounters>,
 }

@@ -61,6 +61,7 @@ impl LiveConnections {
         Ok(place)
     }
 
+    /// A place in the table, and those that must end before it is used.
     fn take_place(self: &Arc<Self>, peer: PeerIdentity, lane: Lane) -> Result<(LivePlace, Vec<LiveEntry>), String> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let is_replaced = |entry: &&LiveEntry| {

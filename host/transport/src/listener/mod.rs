@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use greeting::{Gate, Host};
+pub(crate) use greeting::{AdmissionGate, Host};
 pub(crate) use room::ServingRoom;
 pub use serving::PeerHandlers;
 

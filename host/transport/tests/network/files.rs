@@ -14,7 +14,7 @@ use vouch_transport::{
 use crate::node::{Setup, eventually, listen, node};
 use crate::proxy::{Fault, From, Proxy, Rule};
 
-/// Files by name: `whole` has a length, `endless` has none, `broken` cannot be read to its end.
+/// Files by name: `whole` has a length, `endless` has none, `broken` cannot be read to its end, `hangs` gives nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Endless {
     /// One for each source that is open.
@@ -37,6 +37,9 @@ struct Source {
 
 impl AsyncRead for Source {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.breaks_at == 0 {
+            return Poll::Pending;
+        }
         if self.at >= self.breaks_at {
             return Poll::Ready(Err(io::Error::other("sector 7 cannot be read")));
         }
@@ -62,6 +65,7 @@ impl ServeFiles for Endless {
             "whole" => (WHOLE, u64::MAX),
             "endless" => (u64::MAX, u64::MAX),
             "broken" => (u64::MAX, BREAKS_AT),
+            "hangs" => (u64::MAX, 0),
             _ => return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no file {name} here"))),
         };
         Ok(Source { at: from.min(end), end, breaks_at, _open: self.open.clone() })
@@ -150,6 +154,16 @@ async fn a_pull_that_nobody_wants_any_more_lets_its_source_go() {
     eventually("it is open", || Arc::strong_count(&files.open) == 3).await;
     // The sender waits for its reader, with everything full between them.
     proxy.rule(From::Acceptor, Rule::Hold);
+    drop(pull);
+    eventually("it is closed", || Arc::strong_count(&files.open) == 2).await;
+}
+
+/// A disk that does not answer keeps nobody from noticing that the peer left.
+#[tokio::test]
+async fn a_pull_of_what_hangs_can_be_dropped_as_well() {
+    let (one, files, _, _two) = pair(Setup::of(2)).await;
+    let pull = one.pull(2, "hangs", 0, 10).await.unwrap();
+    eventually("it is open", || Arc::strong_count(&files.open) == 3).await;
     drop(pull);
     eventually("it is closed", || Arc::strong_count(&files.open) == 2).await;
 }

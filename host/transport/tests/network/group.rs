@@ -201,12 +201,11 @@ async fn who_does_not_read_holds_no_more_than_the_bounds() {
 }
 
 #[tokio::test]
-async fn a_peer_that_falls_silent_is_found_out_and_one_that_reads_nothing_too() {
+async fn a_peer_that_falls_silent_is_found_out() {
     for (rule, side) in [(Rule::Swallow, From::Acceptor), (Rule::Swallow, From::Dialer), (Rule::Hold, From::Dialer)] {
         let mut setup = Setup::of(1);
         setup.timing.ping_every = std::time::Duration::from_millis(20);
-        setup.timing.ping_answer = std::time::Duration::from_millis(300);
-        setup.timing.stall = std::time::Duration::from_millis(300);
+        setup.timing.ping_answer = std::time::Duration::from_millis(500);
         let (one, two) = (setup.start(), node(2));
         let (handlers, _received) = collector();
         let listener = listen(&two, handlers).await;
@@ -218,15 +217,28 @@ async fn a_peer_that_falls_silent_is_found_out_and_one_that_reads_nothing_too() 
         until_down(link.watch(), "answers no keep-alive").await;
         proxy.rule(side, Rule::Pass);
         until_up(link.watch()).await;
-        if rule == Rule::Hold {
-            proxy.rule(side, rule);
-            // More than all buffers on the way take.
-            for _ in 0..60 {
-                let _ = link.send(vec![Bytes::from(vec![0; 1 << 20])]);
-            }
-            until_down(link.watch(), "accepts no byte").await;
-        }
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_is_found_out_before_it_is_asked_whether_it_lives() {
+    let mut setup = Setup::of(1);
+    setup.timing.stall = std::time::Duration::from_millis(300);
+    let (one, two) = (setup.start(), node(2));
+    let (handlers, _received) = collector();
+    let listener = listen(&two, handlers).await;
+    let proxy = Proxy::before(listener.local_addr()).await;
+    one.peers().set(2, &proxy.address);
+    let link = one.group(2, 0);
+    until_up(link.watch()).await;
+    proxy.rule(From::Dialer, Rule::Hold);
+    // More than all buffers on the way take.
+    for _ in 0..60 {
+        let _ = link.send(vec![Bytes::from(vec![0; 1 << 20])]);
+    }
+    until_down(link.watch(), "accepts no byte for 300ms").await;
+    proxy.rule(From::Dialer, Rule::Pass);
+    until_up(link.watch()).await;
 }
 
 /// The dialer is patient, and so only the acceptor can find out.
