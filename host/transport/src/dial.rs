@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,7 +54,7 @@ impl Dialer {
         address: &str,
         counters: &Arc<LaneCounters>,
     ) -> Result<Connection, String> {
-        let stream = reach(address).await?;
+        let stream = reach(address, self.timing.handshake).await?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let (mut stream, certificate) = self.security.connect(stream).await?;
         if let Some(name) = certificate {
@@ -106,15 +107,18 @@ impl Dialer {
     }
 }
 
-/// Connects to one of the addresses of a name.
-async fn reach(address: &str) -> Result<TcpStream, String> {
+/// Connects to one of the addresses of a name, in their order. Each gets its part of the time: one that swallows packets takes
+/// nothing from those behind it.
+async fn reach(address: &str, limit: Duration) -> Result<TcpStream, String> {
     let found: Vec<SocketAddr> =
         lookup_host(address).await.map_err(|error| format!("its name is not resolved: {error}"))?.collect();
+    let part = limit / u32::try_from(found.len() + 1).unwrap_or(u32::MAX);
     let mut why = "its name has no address".to_owned();
     for address in found {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => why = format!("it is not reached: {error}"),
+        match timeout(part, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => why = format!("it is not reached: {error}"),
+            Err(_) => why = format!("it is not reached within {part:?}"),
         }
     }
     Err(why)

@@ -30,7 +30,8 @@ pub struct FilePull {
     peer: PeerIdentity,
     offset: u64,
     end: u64,
-    is_complete: bool,
+    /// What every further question is answered with, once the pull is over.
+    over: Option<Result<(), PullFailed>>,
     _open: OpenCounted,
 }
 
@@ -47,7 +48,7 @@ pub(crate) async fn begin(
     };
     let (head, payload) = PullRequest { name: name.to_owned(), from, len }.encode();
     writer.frame_at_once(head, &[payload]).await.map_err(|fault| PullFailed::Broken(fault.to_string()))?;
-    Ok(FilePull { reader, _writer: writer, peer, offset: from, end, is_complete: false, _open: open })
+    Ok(FilePull { reader, _writer: writer, peer, offset: from, end, over: None, _open: open })
 }
 
 impl FilePull {
@@ -68,11 +69,23 @@ impl FilePull {
     /// for one, the sender waits, for [`crate::TransportTiming::pull_stall`] at most.
     ///
     /// # Errors
-    /// The pull ended before that. It says so each time from then on.
+    /// The pull ended before that. It says so each time from then on. A future of this that is dropped before it is done ends the
+    /// pull as well: half a chunk may have been read.
     pub async fn next(&mut self) -> Result<Option<Bytes>, PullFailed> {
-        if self.is_complete {
-            return Ok(None);
+        if let Some(over) = &self.over {
+            return over.clone().map(|()| None);
         }
+        self.over = Some(Err(PullFailed::Broken("the wait for its last chunk was given up".to_owned())));
+        let read = self.read().await;
+        self.over = match &read {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(Ok(())),
+            Err(failed) => Some(Err(failed.clone())),
+        };
+        read
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, PullFailed> {
         let broken = |fault: ReadFault| PullFailed::Broken(fault.to_string());
         let header = self.reader.next().await.map_err(broken)?;
         let number = header.head.number;
@@ -84,7 +97,6 @@ impl FilePull {
             }
             FrameKind::Complete if number == self.offset && header.length == 0 => {
                 self.reader.skip(&header).await.map_err(broken)?;
-                self.is_complete = true;
                 Ok(None)
             }
             FrameKind::Failed if header.length <= SENTENCE_MAX_BYTES => {

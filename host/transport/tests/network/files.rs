@@ -123,7 +123,7 @@ async fn what_cannot_be_had_says_why_and_what_breaks_says_that_it_may_be_tried_a
     let (one, _, proxy, _two) = pair(Setup::of(2)).await;
     let mut pull = one.pull(2, "none", 0, 10).await.unwrap();
     assert_eq!(pull.next().await, Err(PullFailed::Refused("there is no file none here".to_owned())));
-    assert!(pull.next().await.is_err());
+    assert_eq!(pull.next().await, Err(PullFailed::Refused("there is no file none here".to_owned())), "it stays so");
     let mut pull = one.pull(2, "broken", 0, u64::MAX).await.unwrap();
     let (at, failed) = read(&mut pull, 0).await.unwrap_err();
     assert!(at <= BREAKS_AT, "{at}");
@@ -162,8 +162,11 @@ async fn a_pull_that_nobody_wants_any_more_lets_its_source_go() {
 #[tokio::test]
 async fn a_pull_of_what_hangs_can_be_dropped_as_well() {
     let (one, files, _, _two) = pair(Setup::of(2)).await;
-    let pull = one.pull(2, "hangs", 0, 10).await.unwrap();
+    let mut pull = one.pull(2, "hangs", 0, 10).await.unwrap();
     eventually("it is open", || Arc::strong_count(&files.open) == 3).await;
+    let given_up = tokio::time::timeout(std::time::Duration::from_millis(10), pull.next()).await;
+    assert!(given_up.is_err());
+    assert!(matches!(pull.next().await, Err(PullFailed::Broken(why)) if why.contains("was given up")));
     drop(pull);
     eventually("it is closed", || Arc::strong_count(&files.open) == 2).await;
 }
