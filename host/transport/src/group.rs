@@ -197,3 +197,44 @@ async fn receive_all(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::LanePace;
+    use crate::identity::tests::node;
+
+    /// What the acceptor hands on of datagrams with these numbers, and why it ends.
+    async fn received(numbers: &[u64]) -> (Vec<Bytes>, String) {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let pace = LanePace::of_asked(&TransportTiming::default());
+        let mut dialer = Connection::new(Box::new(near), 5, node(2), pace, Arc::default());
+        let acceptor = Connection::new(Box::new(far), 5, node(1), pace, Arc::default());
+        for number in numbers {
+            let datagram = Bytes::copy_from_slice(&number.to_le_bytes());
+            dialer.writer.frame(FrameHead::new(FrameKind::Datagram, *number), &[datagram]).await.unwrap();
+        }
+        dialer.writer.flush().await.unwrap();
+        drop(dialer);
+        let handled = Arc::new(Mutex::new(Vec::new()));
+        let handler = {
+            let handled = handled.clone();
+            move |_, _, datagram| handled.lock().unwrap().push(datagram)
+        };
+        let why = receive(acceptor, 0, &handler, &Share::new(1, FRAME_MAX_BYTES)).await;
+        let handled = std::mem::take(&mut *handled.lock().unwrap());
+        (handled, why)
+    }
+
+    #[tokio::test]
+    async fn a_datagram_that_comes_twice_or_is_missing_ends_the_connection() {
+        let (handled, why) = received(&[0, 1, 2]).await;
+        assert_eq!((handled.len(), why.as_str()), (3, "the peer closed the connection"));
+        for wrong in [[0, 1, 1], [0, 1, 3], [0, 1, 0]] {
+            let (handled, why) = received(&wrong).await;
+            assert_eq!(handled.len(), 2, "{wrong:?}");
+            assert!(why.contains("a datagram is missing, or comes twice"), "{why}");
+        }
+        assert_eq!(received(&[1]).await.0.len(), 0, "each connection begins with zero");
+    }
+}

@@ -103,6 +103,11 @@ async fn strangers_are_few_and_leave_soon() {
         assert!(rest.is_empty());
     }
     assert!(link.state().is_up(), "who is known stays");
+    // Who is known is no stranger any more, and makes room for the next.
+    let more: Vec<_> = (1..6).map(|shard| one.group(2, shard)).collect();
+    for link in more {
+        until_up(link.watch()).await;
+    }
 }
 
 /// Of answers that nobody takes, no more than the bound is kept; those behind them come all the same.
