@@ -5,15 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use vouch_transport::PeerHandlers;
 
-use crate::calls::Echo;
+use crate::calls::{Echo, request};
 use crate::files::Endless;
 use crate::group::send;
 use crate::node::{Setup, listen, node, soon, until_up};
-use crate::proxy::{From, Proxy, Rule};
+use crate::proxy::Proxy;
 
 /// Order, not time: all datagrams arrive while a pull and a call of 16 MiB stand still in the middle.
 #[tokio::test]
-async fn datagrams_pass_a_stalled_pull_and_a_stalled_call() {
+async fn datagrams_and_sessions_pass_a_stalled_pull_and_a_stalled_call() {
     let mut setup = Setup::of(1);
     // What stands still is not to be taken for dead.
     (setup.timing.stall, setup.timing.ping_answer) = (Duration::from_secs(600), Duration::from_secs(600));
@@ -22,21 +22,22 @@ async fn datagrams_pass_a_stalled_pull_and_a_stalled_call() {
     let handlers = PeerHandlers::default()
         .group(move |_, shard, datagram| drop(tell.send((shard, datagram))))
         .calls(echo.clone())
+        .sessions(echo.clone())
         .files(Endless::default());
     let listener = listen(&two, handlers).await;
     let proxy = Proxy::before(listener.local_addr()).await;
-    // The call goes through the proxy, which holds it; all else goes straight.
     one.peers().set(2, &proxy.address);
     let caller = one.caller(2);
     until_up(caller.watch()).await;
-    proxy.rule(From::Dialer, Rule::Hold);
+    // The call stands still in the network, and everything that is dialed from here on does not.
+    proxy.freeze();
     let call = tokio::spawn(async move { caller.call(vec![vec![0; 16 << 20].into()], soon()).await });
-    let beside = node(3);
-    beside.peers().set(2, &listener.local_addr().to_string());
-    let mut pull = beside.pull(2, "endless", 0, u64::MAX).await.unwrap();
+    let mut pull = one.pull(2, "endless", 0, u64::MAX).await.unwrap();
     assert!(pull.next().await.unwrap().is_some());
     // Nobody asks for the next chunk: the sender stands still when the buffers between are full.
-    let links = [beside.group(2, 0), beside.group(2, 1)];
+    let links = [one.group(2, 0), one.group(2, 1)];
+    let sessions = one.session_caller(2);
+    until_up(sessions.watch()).await;
     for number in 0..200_u32 {
         for link in &links {
             send(link, &Bytes::copy_from_slice(&number.to_le_bytes())).await;
@@ -49,9 +50,10 @@ async fn datagrams_pass_a_stalled_pull_and_a_stalled_call() {
         }
         shards.sort_unstable();
         assert_eq!(shards, [0, 1]);
+        assert_eq!(sessions.call(request("quick"), soon()).await.unwrap(), "quick");
     }
-    assert!(!call.is_finished() && echo.seen.lock().unwrap().is_empty(), "the call stood still all the time");
+    assert!(!call.is_finished() && echo.seen.lock().unwrap().len() == 200, "the call stood still all the time");
     assert!(pull.next().await.unwrap().is_some(), "and the pull goes on when it is asked for more");
-    proxy.rule(From::Dialer, Rule::Pass);
+    proxy.thaw();
     assert_eq!(call.await.unwrap().unwrap().len(), 16 << 20);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,6 +41,10 @@ struct Shared {
     target: Mutex<SocketAddr>,
     dialer: watch::Sender<Rule>,
     acceptor: watch::Sender<Rule>,
+    /// The connections with numbers up to this stand still, both ways.
+    frozen: watch::Sender<u64>,
+    /// How many connections were made.
+    made: AtomicU64,
     /// How often connections were cut.
     cuts: watch::Sender<u64>,
     /// For the next connections, each one.
@@ -64,6 +69,8 @@ impl Proxy {
             target: Mutex::new(target),
             dialer: rule(),
             acceptor: rule(),
+            frozen: watch::channel(0).0,
+            made: AtomicU64::new(0),
             cuts: watch::channel(0).0,
             faults: Mutex::default(),
             said: Mutex::default(),
@@ -76,6 +83,16 @@ impl Proxy {
     pub(crate) fn rule(&self, from: From, rule: Rule) {
         let side = if from == From::Dialer { &self.shared.dialer } else { &self.shared.acceptor };
         side.send_replace(rule);
+    }
+
+    /// Lets the connections that are there stand still; later ones are not touched.
+    pub(crate) fn freeze(&self) {
+        self.shared.frozen.send_replace(self.shared.made.load(Relaxed));
+    }
+
+    /// Lets all go on.
+    pub(crate) fn thaw(&self) {
+        self.shared.frozen.send_replace(0);
     }
 
     /// Ends all connections, and what is in them is lost.
@@ -103,13 +120,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn carry(dialer: TcpStream, shared: Arc<Shared>, fault: Fault) {
+    let number = shared.made.fetch_add(1, Relaxed) + 1;
     let mut cuts = shared.cuts.subscribe();
     let target = *shared.target.lock().unwrap();
     let Ok(acceptor) = TcpStream::connect(target).await else { return };
     let (from_dialer, to_dialer) = dialer.into_split();
     let (from_acceptor, to_acceptor) = acceptor.into_split();
-    let up = pump(from_dialer, to_acceptor, From::Dialer, &shared, fault);
-    let down = pump(from_acceptor, to_dialer, From::Acceptor, &shared, fault);
+    let up = pump(from_dialer, to_acceptor, (From::Dialer, number), &shared, fault);
+    let down = pump(from_acceptor, to_dialer, (From::Acceptor, number), &shared, fault);
     tokio::select! {
         _ = cuts.changed() => {}
         // Whoever closes closes both ways, once what it sent is through.
@@ -118,7 +136,14 @@ async fn carry(dialer: TcpStream, shared: Arc<Shared>, fault: Fault) {
     }
 }
 
-async fn pump(mut read: OwnedReadHalf, mut write: OwnedWriteHalf, from: From, shared: &Shared, fault: Fault) {
+async fn pump(
+    mut read: OwnedReadHalf,
+    mut write: OwnedWriteHalf,
+    (from, number): (From, u64),
+    shared: &Shared,
+    fault: Fault,
+) {
+    let mut frozen = shared.frozen.subscribe();
     let mut rule = if from == From::Dialer { &shared.dialer } else { &shared.acceptor }.subscribe();
     let (mut buffer, mut passed) = (vec![0; 16 << 10], 0);
     let cut = match fault {
@@ -129,6 +154,7 @@ async fn pump(mut read: OwnedReadHalf, mut write: OwnedWriteHalf, from: From, sh
         let _ = rule.wait_for(|rule| *rule != Rule::Hold).await;
         let most = buffer.len().min(cut - passed);
         let Ok(length @ 1..) = read.read(&mut buffer[..most]).await else { return };
+        let _ = frozen.wait_for(|frozen| *frozen < number).await;
         let Ok(now) = rule.wait_for(|rule| *rule != Rule::Hold).await.map(|rule| *rule) else { return };
         let bytes = &mut buffer[..length];
         if let Fault::Flip(side, at) = fault
