@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vouch_commitlog::simulated::{LOSSES, PowerLoss, Rng, SimFault};
-use vouch_consensus::{GroupMembers, NodeId};
+use vouch_consensus::NodeId;
 
 use crate::death::Death;
 use crate::machine::Machine;
@@ -94,6 +94,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) faults: &'a mut Faults,
     pub(crate) trace: &'a mut Trace,
     pub(crate) now: u64,
+    /// The members do not change.
+    pub(crate) fixed: bool,
 }
 
 /// Lets something go wrong, in a group of which more than half may be down at times. Gives how long nothing else is to, so that
@@ -111,7 +113,8 @@ pub(crate) fn strike(Mood(kinds): &Mood, mut stage: Stage<'_>) -> u64 {
         Kind::Partition | Kind::PartitionHealed | Kind::Weather => {
             Some((strike_network(kind, at, stage.machines, stage.network, stage.rng), 0))
         }
-        Kind::Wipe | Kind::Rot => strike_for_good(kind, at, &mut stage).map(|told| (told, 0)),
+        // Nothing is lost for good where disks come and go.
+        Kind::Wipe | Kind::Rot if stage.fixed => strike_for_good(kind, at, &mut stage).map(|told| (told, 0)),
         _ => strike_machine(kind, at, stage.machines, stage.rng).map(|told| (told, 0)),
     };
     let Some((told, quiet)) = struck else { return 0 };
@@ -204,6 +207,7 @@ fn strike_network(kind: Kind, at: usize, machines: &[Machine], network: &mut Net
 fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'static str> {
     let Stage { machines, rng, .. } = stage;
     let hurt = |machine: &&Machine| machine.wiped || machine.rotten;
+    let voters = machines.len() as u64;
     let may_lose = machines[at].rotten || machines.iter().filter(hurt).count() < (machines.len() - 1) / 2;
     let machine = &mut machines[at];
     if machine.node.is_none() || !may_lose {
@@ -220,7 +224,7 @@ fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'sta
         return Some(told);
     }
     rng.chance(3).then(|| {
-        machine.wipe(crate::world::first_image().0);
+        machine.wipe(crate::beginning::first_image(voters).0);
         "lost disk"
     })
 }
@@ -277,13 +281,7 @@ fn cut_off(at: usize, hears: bool, is_heard: bool, machines: &[Machine], network
 }
 
 /// Nothing goes wrong any more, and everybody starts.
-pub(crate) fn heal(
-    machines: &mut [Machine],
-    network: &mut Network,
-    members: &GroupMembers,
-    now: u64,
-    trace: &mut Trace,
-) -> Result<(), String> {
+pub(crate) fn heal(machines: &mut [Machine], network: &mut Network, now: u64, trace: &mut Trace) -> Result<(), String> {
     network.heal();
     network.weather = Weather { delay_ms: 2, ..Weather::default() };
     for machine in machines {
@@ -294,8 +292,8 @@ pub(crate) fn heal(
         }
         if let Some(node) = &mut machine.node {
             node.dies = None;
-        } else if !machine.wiped {
-            machine.start(now, members, trace)?;
+        } else if !machine.wiped && !machine.left {
+            machine.start(now, trace)?;
         }
     }
     Ok(())

@@ -93,7 +93,7 @@ impl Ledger {
         if !vote_is_kept {
             return Err(format!("{saved:?} was saved, and after a start it is {noted:?}"));
         }
-        let end = entries.last().map_or(LogPosition(0), |last| last.end);
+        let end = entries.last().map_or(Checkpoint::BEFORE_ALL.end, |last| last.end);
         let all = |of: &Vec<Checkpoint>| of.last().map_or(LogPosition(0), |last| last.end);
         let fits = |of: &Vec<Checkpoint>| {
             let at_least = if killed { all(of) } else { durable.min(all(of)) };

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a simulation that goes wrong here is to fail here")]
 
+mod beginning;
 pub mod bugs;
 pub mod checks;
 mod clients;
@@ -15,6 +16,7 @@ mod ledger;
 mod machine;
 mod network;
 mod node;
+mod operator;
 mod promises;
 mod trace;
 mod world;

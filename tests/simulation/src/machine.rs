@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::{Millis, ShardId, State};
 use vouch_commitlog::simulated::{Image, PowerLoss, Rng, SimDisk, SimFault, Steps, open, open_note};
-use vouch_commitlog::{Durable, Entry, LogConfig, LogIdentity, LogPosition};
-use vouch_consensus::{GroupMembers, NodeId};
+use vouch_commitlog::{Checkpoint, Durable, Entry, LogConfig, LogIdentity, LogPosition};
+use vouch_consensus::NodeId;
 use vouch_leader::testing::Around;
 use vouch_shard::core::{ClockSays, Core, CoreBeginning, Event, Moment, Request};
 use vouch_shard::{Lead, Member, member};
 use vouch_storage::{Committed, Known, LogName, ReplicaFile, replay};
 
+use crate::beginning::BEGUN;
 use crate::bugs::{Slip, slips};
 use crate::ledger::Ledger;
 use crate::network::Frame;
@@ -46,6 +47,8 @@ pub(crate) struct Machine {
     pub(crate) lives: u64,
     /// Its disk was replaced: it is no member any more.
     pub(crate) wiped: bool,
+    /// Its node belongs to the cluster no more.
+    pub(crate) left: bool,
     /// Milliseconds that its clock is ahead; it may be set back.
     pub(crate) clock_ahead: i64,
     /// One step of a sync in so many turns; 0: the disk hangs.
@@ -75,6 +78,7 @@ impl Machine {
             node: None,
             lives: 0,
             wiped: false,
+            left: false,
             clock_ahead: 0,
             disk_pace: 1,
             unheard: 0..0,
@@ -98,13 +102,13 @@ impl Machine {
     ///
     /// # Errors
     /// Why it does not start.
-    pub(super) fn begin(&mut self, now: u64, members: &GroupMembers) -> Result<(), NoStart> {
+    pub(super) fn begin(&mut self, now: u64) -> Result<(), NoStart> {
         let text = |error: &dyn std::fmt::Display| NoStart::Refused(error.to_string());
         let file = open_note(&self.disk, "replica").map_err(|error| text(&error))?;
         let note = ReplicaFile::noted(&file, NAME).map_err(|error| text(&error))?;
         let mut config = log_config();
         Known::of_note(note.as_ref()).tell(&mut config);
-        let known = note.as_ref().map_or(1, |note| note.commit.index.max(1));
+        let known = note.as_ref().map_or(BEGUN, |note| note.commit.index.max(BEGUN));
         let (mut state, mut tail) = (State::default(), Vec::new());
         let news = Arc::<Mutex<News>>::default();
         let reports = news.clone();
@@ -132,7 +136,7 @@ impl Machine {
             file.is_member(self.id).map_err(|error| text(&error))?;
             // A log that was opened as that of a node alone settles what is durable: one of several must be opened anew.
             drop((file, appender, reader));
-            return self.begin(now, members);
+            return self.begin(now);
         }
         file.end_with_an_entry(&mut appender, &recovery).map_err(|error| text(&error))?;
         let found =
@@ -142,12 +146,12 @@ impl Machine {
         self.ledger.found(found, &told).map_err(NoStart::Wrong)?;
         self.ledger.noted(file.note());
         self.least_time = Millis(recovery.last_leader_time_ms);
-        let base =
-            reader.checkpoint_at(base.ok_or_else(|| text(&"the log is empty"))?).map_err(|error| text(&error))?;
+        let base = base.map_or(Ok(Checkpoint::BEFORE_ALL), |base| reader.checkpoint_at(base));
+        let base = base.map_err(|error| text(&error))?;
         let mut draws = Rng::new(self.rng.next());
         let replica = member(Member {
             node: self.id,
-            members: members.clone(),
+            members: state.members().clone(),
             note: file.note(),
             log: &reader,
             before: None,
@@ -156,6 +160,8 @@ impl Machine {
         });
         let replica = Some(replica.map_err(|broken| text(&broken))?);
         let incarnation = file.note().incarnation;
+        // An empty log begins behind the head of its first segment.
+        let commit = if applied.index == 0 { file.note().commit } else { applied };
         let (log, applied_to) = (standing(&appender, None), applied.position);
         let beginning =
             CoreBeginning { state, applied: applied_to, log, tail, reserve: 1 << 10, replica, closed: None };
@@ -173,12 +179,13 @@ impl Machine {
             around,
             news,
             base,
-            commit: applied,
+            commit,
             noted_at: now,
             appended_at: now,
             now,
             incarnation,
             heard: BTreeMap::new(),
+            greets: Vec::new(),
             waits_for_syncs: self.rng.chance(2),
             is_sound: true,
             dies: None,

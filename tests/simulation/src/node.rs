@@ -65,6 +65,8 @@ pub(crate) struct Node {
     pub(crate) incarnation: u64,
     /// The highest incarnation of others that it heard of.
     pub(crate) heard: BTreeMap<NodeId, u64>,
+    /// These know it by an earlier incarnation, and are to hear of this one.
+    pub(crate) greets: Vec<NodeId>,
     /// Whether syncs that are under way end before a cut, or are forgotten by it.
     pub(crate) waits_for_syncs: bool,
     /// No fault of its disk can be why it closes.
@@ -142,6 +144,9 @@ impl Node {
         let known = self.heard.entry(message.from).or_default();
         // From an earlier life of either end: nobody answers for it any more.
         if from < *known || to != 0 && to != self.incarnation {
+            if to != 0 && to != self.incarnation {
+                self.greets.push(message.from);
+            }
             return;
         }
         *known = from;

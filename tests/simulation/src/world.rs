@@ -1,24 +1,23 @@
 //! The run: what happens when, all of it decided by a seed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use vouch_broker::record::{GroupPut, Join, Record, TopicPut};
-use vouch_broker::state::RecordAt;
-use vouch_broker::testing::cluster_init;
-use vouch_broker::{GroupConfig, Millis, RecordPosition, ResourceName, State, TopicConfig, TopicType};
-use vouch_commitlog::simulated::{Image, LOSSES, Rng, SimDisk, Steps, open};
-use vouch_commitlog::{EntryHeader, EntryKind};
-use vouch_consensus::{GroupMembers, NodeId};
+use vouch_broker::RecordPosition;
+use vouch_cluster::{GroupMembers, NodeId, next_change};
+use vouch_commitlog::simulated::{Image, LOSSES, Rng};
 use vouch_shard::core::Request;
 
+use crate::beginning::first_image;
 use crate::bugs::{self, Injected};
 use crate::checks::{self, Committed};
 use crate::clients::{Client, Names, Surroundings};
 use crate::faults::{self, Faults, Mood, Stage};
-use crate::machine::{BEGIN, Machine, log_config};
+use crate::machine::Machine;
 use crate::network::{Frame, Network, Weather};
+use crate::operator::{Newcomer, Operator};
 use crate::trace::Trace;
 
 /// After faults end, a group must have come to one log within this long.
@@ -35,6 +34,8 @@ pub struct Plan {
     pub faults_ms: u64,
     /// Clients.
     pub clients: usize,
+    /// Nodes come and go.
+    pub changes: bool,
     /// What is done wrong, if anything is.
     pub bug: Option<Injected>,
 }
@@ -75,40 +76,13 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A disk with a log in which a cluster began, and the names of what is in it.
-pub(crate) fn first_image() -> (Image, Names) {
-    let disk = SimDisk::new(Image::new());
-    let (mut appender, ..) = open(&disk, &log_config(), drop, &mut |_| Ok(())).unwrap();
-    let (mut state, mut records, mut effects) = (State::default(), Vec::new(), Vec::new());
-    let plain = ResourceName::plain;
-    let mixed = TopicConfig { topic_type: TopicType::Mixed, queues: 2, ..TopicConfig::default() };
-    let mut position = RecordPosition(appender.next_payload_position(0).0);
-    let mut happen = |state: &mut State, record: Record| {
-        let before = records.len();
-        assert!(record.encode(&mut records));
-        state.apply(RecordAt { position, time: Millis(BEGIN) }, &record, &mut effects).unwrap();
-        position = position.plus((records.len() - before) as u64);
-    };
-    happen(&mut state, Record::ClusterInit(cluster_init()));
-    happen(&mut state, Record::TopicPut(TopicPut { name: plain("t"), config: mixed, expected_revision: None }));
-    let config = GroupConfig::default();
-    happen(&mut state, Record::GroupPut(GroupPut { name: plain("g"), config, expected_revision: None }));
-    let topic = state.topics().named(&plain("t")).unwrap().id;
-    let group = state.groups().named(&plain("g")).unwrap().id;
-    happen(&mut state, Record::Join(Join { group, topic }));
-    let header = EntryHeader { term: 1, index: 1, leader_time_ms: BEGIN, kind: EntryKind::Records };
-    appender.append(header, &[&records]).unwrap();
-    Steps::new(2).settle(&appender);
-    drop(appender);
-    (disk.image(), Names { topic, group })
-}
-
 struct World {
     plan: Plan,
     rng: Rng,
     now: u64,
     began: Instant,
-    members: GroupMembers,
+    /// Who changes the members, if they change.
+    operator: Option<Operator>,
     machines: Vec<Machine>,
     /// When a machine that is down starts again.
     starts_at: Vec<u64>,
@@ -147,7 +121,7 @@ pub fn run(plan: Plan) -> Result<Report, Box<Failure>> {
 impl World {
     fn new(plan: Plan) -> Self {
         let mut rng = Rng::new(plan.seed);
-        let (image, names) = first_image();
+        let (image, names) = first_image(plan.nodes);
         let began = Instant::now();
         let ids = || (1..=plan.nodes).map(NodeId);
         let machines: Vec<_> = ids().map(|id| Machine::new(id, image.clone(), Rng::new(rng.next()), began)).collect();
@@ -160,7 +134,7 @@ impl World {
             rng,
             now: 0,
             began,
-            members: GroupMembers::voters(ids()),
+            operator: plan.changes.then(|| Operator::new(NodeId::FIRST)),
             starts_at: vec![0; machines.len()],
             machines,
             network: Network::in_weather(weather),
@@ -180,16 +154,20 @@ impl World {
     fn live(&mut self) -> Result<(), String> {
         while self.now < self.plan.faults_ms {
             if self.now >= self.next_fault {
-                let Self { machines, network, rng, faults, trace, mood, now, .. } = &mut *self;
-                let quiet = faults::strike(mood, Stage { machines, network, rng, faults, trace, now: *now });
+                let Self { machines, network, rng, faults, trace, mood, now, plan, .. } = &mut *self;
+                let quiet = faults::strike(
+                    mood,
+                    Stage { machines, network, rng, faults, trace, now: *now, fixed: !plan.changes },
+                );
                 self.next_fault = self.now + 20 + self.rng.below(600) + quiet;
             }
             self.meet();
             self.revive()?;
             self.pass_a_millisecond()?;
         }
-        faults::heal(&mut self.machines, &mut self.network, &self.members, self.now, &mut self.trace)?;
+        faults::heal(&mut self.machines, &mut self.network, self.now, &mut self.trace)?;
         self.clients.iter_mut().for_each(|client| client.stops = true);
+        self.operator.iter_mut().for_each(|operator| operator.stops = true);
         let until = self.now + HEALED_WITHIN_MS;
         while self.now < until {
             self.revive()?;
@@ -199,7 +177,7 @@ impl World {
                 return self.start_anew();
             }
         }
-        Err("a healed group does not come to rest".to_owned())
+        Err(format!("a healed group does not come to rest: {}", self.how_it_stands()))
     }
 
     /// Two that lead meet, often as soon as there are two, and so does one who led alone: what one of them has just written is cut
@@ -223,13 +201,13 @@ impl World {
             if machine.node.as_ref().is_some_and(|node| node.failed.is_some()) {
                 machine.kill();
             }
-            if machine.node.is_some() || machine.wiped {
+            if machine.node.is_some() || machine.wiped || machine.left {
                 continue;
             }
             if self.now == 0 || *starts_at > 0 && *starts_at <= self.now {
                 self.trace.line(format!("{} starts", machine.id));
                 *starts_at = 0;
-                machine.start(self.now, &self.members, &mut self.trace)?;
+                machine.start(self.now, &mut self.trace)?;
             } else if *starts_at == 0 {
                 *starts_at = self.now + 1 + {
                     let long = self.rng.chance(4);
@@ -247,9 +225,12 @@ impl World {
         let (mut frames, mut requests): (Vec<Vec<Frame>>, Vec<Vec<Request>>) =
             ((0..count).map(|_| Vec::new()).collect(), (0..count).map(|_| Vec::new()).collect());
         while let Some(frame) = self.network.arrives(self.now) {
-            frames[frame.message.to.0 as usize - 1].push(frame);
+            // Its machine may not be there yet.
+            let to = frames.get_mut(frame.message.to.0 as usize - 1);
+            to.into_iter().for_each(|frames| frames.push(frame.clone()));
         }
         self.clients_act(&mut requests);
+        self.operator_acts(&mut requests);
         for (at, (frames, requests)) in frames.into_iter().zip(requests).enumerate() {
             self.turn(at, frames, requests)?;
         }
@@ -273,6 +254,7 @@ impl World {
         let machine = &mut self.machines[at];
         machine.work_of_the_disk(self.now);
         let Some(node) = &machine.node else { return Ok(()) };
+        let before = node.core.state().members().clone();
         let due = node.wake <= self.now || machine.has_news();
         if !due && frames.is_empty() && requests.is_empty() {
             return Ok(());
@@ -293,38 +275,130 @@ impl World {
             self.committed.leads(id.0, term)?;
         }
         self.served.append(&mut node.served);
-        for (index, term, checksum) in std::mem::take(&mut node.newly) {
+        let (greets, incarnation) = (std::mem::take(&mut node.greets), node.incarnation);
+        let newly = std::mem::take(&mut node.newly);
+        for (index, term, checksum) in newly {
             self.trace.line(format!("{id} commits {index} of term {term}"));
             if self.committed.entry(id.0, index, term, checksum)? {
-                self.must_be_durable(index, checksum)?;
+                self.must_be_durable(&before, index, checksum)?;
             }
         }
+        self.greet(id, incarnation, &greets);
         Ok(())
     }
 
-    /// An entry is committed: whatever happens now to all that is not durable, a majority has it.
-    fn must_be_durable(&self, index: u64, checksum: u32) -> Result<(), String> {
-        let have = self.machines.iter().filter(|machine| machine.wiped || machine.has_durably(index, checksum)).count();
-        if have * 2 > self.machines.len() {
-            return Ok(());
+    /// Connections begin with a word about who is there: whoever sent to an earlier life of a node learns of the one that runs.
+    fn greet(&mut self, id: NodeId, incarnation: u64, whom: &[NodeId]) {
+        for other in whom.iter().filter(|other| !self.network.cut_off.contains(&(id, **other))) {
+            if let Some(node) = &mut self.machines[other.0 as usize - 1].node {
+                let known = node.heard.entry(id).or_default();
+                *known = incarnation.max(*known);
+            }
         }
-        Err(format!("I1: entry {index} is committed, and durable on {have} of {} disks", self.machines.len()))
     }
 
-    /// All clients are answered, and all machines have one log.
+    /// An entry is committed: whatever happens now to all that is not durable, those who decide have it. They are the members of
+    /// before the turn in which that was heard of, or those that came of it.
+    fn must_be_durable(&self, before: &GroupMembers, index: u64, checksum: u32) -> Result<(), String> {
+        let has = |machine: &&Machine| machine.wiped || machine.has_durably(index, checksum);
+        let have: BTreeSet<_> = self.machines.iter().filter(has).map(|machine| machine.id).collect();
+        let now = self.machines.iter().filter_map(|machine| Some(machine.node.as_ref()?.core.state().members()));
+        if before.decide(&have) || now.max_by_key(|members| members.decide(&have)).is_some_and(|m| m.decide(&have)) {
+            return Ok(());
+        }
+        Err(format!("I1: entry {index} is committed, and durable on {} of {} disks", have.len(), self.machines.len()))
+    }
+
+    /// The members, as the machine knows that has applied most.
+    fn members(&self) -> GroupMembers {
+        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+        let latest = nodes.max_by_key(|node| node.commit().index);
+        latest.map_or_else(GroupMembers::default, |node| node.core.state().members().clone())
+    }
+
+    /// Who changes the members hears and asks. Machines of nodes that came start, those of nodes that left are gone.
+    fn operator_acts(&mut self, requests: &mut [Vec<Request>]) {
+        if self.operator.is_none() {
+            return;
+        }
+        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+        let Some(latest) = nodes.max_by_key(|node| node.commit().index) else { return };
+        let (members, known) = (latest.core.state().members().all(), latest.core.state().nodes().clone());
+        for machine in self.machines.iter_mut().filter(|machine| known.is_gone(machine.id) && !machine.left) {
+            // Some hear that they are gone, and some never do.
+            if !members.contains(&machine.id) && self.rng.chance(500) {
+                self.trace.line(format!("{} left", machine.id));
+                machine.kill();
+                machine.left = true;
+            }
+        }
+        let Self { operator, rng, trace, now, plan, .. } = self;
+        let Some(operator) = operator else { return };
+        let there: Vec<_> = members.into_iter().collect();
+        let (asked, newcomer) = operator.act((*now, plan.nodes as usize), &there, rng, trace);
+        if let Some((node, request)) = asked
+            && let Some(requests) = requests.get_mut(node.0 as usize - 1)
+        {
+            requests.push(request);
+        }
+        if let Some(Newcomer(id)) = newcomer {
+            self.comes(id);
+        }
+    }
+
+    /// The machine of a node that joined, with an empty disk. Those of ids that nobody came for never start.
+    fn comes(&mut self, id: NodeId) {
+        while self.machines.len() < id.0 as usize {
+            let next = NodeId(self.machines.len() as u64 + 1);
+            let mut machine = Machine::new(next, Image::new(), Rng::new(self.rng.next()), self.began);
+            machine.left = next != id;
+            self.machines.push(machine);
+            self.starts_at.push(self.now + 1 + self.rng.below(500));
+        }
+        self.faults.count("a node comes");
+    }
+
+    /// All clients are answered, and all members have one log.
     fn has_come_to_rest(&self) -> bool {
-        let members = || self.machines.iter().filter(|machine| !machine.wiped);
+        let all = self.members();
+        let members = || self.machines.iter().filter(|machine| !machine.wiped && all.all().contains(&machine.id));
         let commits: Vec<_> = members().filter_map(|machine| Some(machine.node.as_ref()?.commit().index)).collect();
         // When something of its leader's term is committed, so is all that ever was.
         let (last, term) = self.committed.last();
         let leads = |machine: &Machine| machine.node.as_ref().is_some_and(|node| node.core.leads_in() == Some(term));
         let one_log = commits.len() == members().count() && commits.iter().all(|commit| *commit == last);
-        one_log && self.clients.iter().all(Client::is_idle) && members().any(leads)
+        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+        let steady = nodes.max_by_key(|node| node.commit().index).is_some_and(|node| {
+            let state = node.core.state();
+            next_change(state.members(), state.nodes(), &all.all()).is_none()
+        });
+        let idle = self.clients.iter().all(Client::is_idle) && self.operator.iter().all(Operator::is_idle);
+        one_log && steady && idle && members().any(leads)
+    }
+
+    /// In a sentence, for whoever looks why it does not come to rest.
+    fn how_it_stands(&self) -> String {
+        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+        let told = nodes.map(|node| {
+            let stands = node.core.group_standing().map_or(String::new(), |group| {
+                format!(
+                    "{:?} in term {} with {} entries, others {:?}",
+                    group.role, group.term, group.last, group.followers
+                )
+            });
+            format!("node {} has {}: {stands}, {:?}", node.id, node.commit().index, node.failed)
+        });
+        let idle = self.clients.iter().filter(|client| !client.is_idle()).count();
+        format!("{:?}; {}; {idle} clients wait", self.members(), told.collect::<Vec<_>>().join(", "))
     }
 
     fn check_the_end(&mut self) -> Result<(), String> {
         // Of a disk on which something turned not all can be read: what its node has in memory is as good as that of others.
-        let of = |rotten: bool| self.machines.iter().filter(move |machine| machine.rotten == rotten);
+        let members = &self.members().all();
+        let of = |rotten: bool| {
+            let is_one = move |machine: &&Machine| machine.rotten == rotten && members.contains(&machine.id);
+            self.machines.iter().filter(is_one)
+        };
         let nodes: Vec<_> = of(false).filter_map(|machine| machine.node.as_ref()).collect();
         let sound = nodes.len();
         let nodes: Vec<_> = nodes.into_iter().chain(of(true).filter_map(|machine| machine.node.as_ref())).collect();
@@ -356,13 +430,13 @@ impl World {
 
     /// Each disk is good for another start, or says why not.
     fn start_anew(&mut self) -> Result<(), String> {
-        for machine in self.machines.iter_mut().filter(|machine| machine.node.is_some()) {
+        for machine in self.machines.iter_mut().filter(|machine| machine.node.is_some() && !machine.left) {
             if self.rng.chance(2) {
                 machine.kill();
             } else {
                 machine.power_cut(LOSSES[self.rng.below(LOSSES.len() as u64) as usize], &mut self.rng);
             }
-            machine.start(self.now, &self.members, &mut self.trace)?;
+            machine.start(self.now, &mut self.trace)?;
         }
         self.trace.holds()
     }

@@ -48,7 +48,7 @@ const FOUND: &[(&str, u64)] = &[
 fn plan(seed: u64, bug: Option<Injected>) -> Plan {
     let nodes = if seed.is_multiple_of(4) { 5 } else { 3 };
     let faults_ms = [4_000, 8_000, 15_000][(seed % 3) as usize];
-    Plan { seed, nodes, faults_ms, clients: 6, bug }
+    Plan { seed, nodes, faults_ms, clients: 6, changes: false, bug }
 }
 
 fn search(bug: Injected) -> Option<(u64, Duration, Box<Failure>)> {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use vouch_simulation::{Plan, Report, run};
 
 fn plan(seed: u64) -> Plan {
-    Plan { seed, nodes: if seed.is_multiple_of(3) { 5 } else { 3 }, faults_ms: 15_000, clients: 6, bug: None }
+    let nodes = if seed.is_multiple_of(3) { 5 } else { 3 };
+    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes: seed.is_multiple_of(2), bug: None }
 }
 
 fn must(plan: Plan) -> Report {

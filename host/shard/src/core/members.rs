@@ -103,7 +103,7 @@ impl Core {
     }
 
     /// How the group stands; nothing where there is none, since the log is only read.
-    pub(super) fn group_standing(&self) -> Option<GroupStanding> {
+    pub fn group_standing(&self) -> Option<GroupStanding> {
         let replica = self.replica.as_ref()?;
         Some(GroupStanding {
             node: replica.node(),

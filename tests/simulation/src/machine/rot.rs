@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use vouch_commitlog::simulated::{Rng, log_file};
-use vouch_consensus::GroupMembers;
 
 use super::{Machine, SEGMENT};
 use crate::node::Node;
@@ -47,8 +46,8 @@ impl Machine {
     ///
     /// # Errors
     /// Why it does not start, or should not have.
-    pub(crate) fn start(&mut self, now: u64, members: &GroupMembers, trace: &mut Trace) -> Result<(), String> {
-        match self.begin(now, members) {
+    pub(crate) fn start(&mut self, now: u64, trace: &mut Trace) -> Result<(), String> {
+        match self.begin(now) {
             Err(NoStart::Refused(why)) if self.rotten => {
                 trace.line(format!("{} refuses to start: {why}", self.id));
                 self.ends(false);

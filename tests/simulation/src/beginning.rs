@@ -1,0 +1,72 @@
+//! What each disk has when a run begins: a log in which a cluster began.
+
+use vouch_broker::record::{GroupPut, Join, MembersChanged, NodeInvited, NodeJoined, NodeMoved, Record, TopicPut};
+use vouch_broker::state::RecordAt;
+use vouch_broker::testing::cluster_init;
+use vouch_broker::{
+    GroupConfig, GroupId, Millis, RecordPosition, ResourceName, State, TopicConfig, TopicId, TopicType,
+};
+use vouch_cluster::{MembersChange, NodeAddresses, NodeId};
+use vouch_commitlog::simulated::{Image, SimDisk, Steps, open};
+use vouch_commitlog::{Appender, EntryHeader, EntryKind};
+
+use crate::clients::Names;
+use crate::machine::{BEGIN, log_config};
+
+/// So many entries are committed before a run begins.
+pub(crate) const BEGUN: u64 = 3;
+
+/// What nodes bring when they join.
+pub(crate) const TOKEN: [u8; 32] = [7; 32];
+
+pub(crate) fn addresses(node: NodeId) -> NodeAddresses {
+    NodeAddresses { peer: format!("n{node}:7000"), grpc: String::new() }
+}
+
+/// Appends an entry with these records, and applies them.
+fn happen(appender: &mut Appender, state: &mut State, index: u64, kind: EntryKind, records: &[Record]) {
+    let (mut bytes, mut effects) = (Vec::new(), Vec::new());
+    let mut position = RecordPosition(appender.next_payload_position(0).0);
+    for record in records {
+        let before = bytes.len();
+        assert!(record.encode(&mut bytes));
+        state.apply(RecordAt { position, time: Millis(BEGIN) }, record, &mut effects).unwrap();
+        position = position.plus((bytes.len() - before) as u64);
+    }
+    let header = EntryHeader { term: 1, index, leader_time_ms: BEGIN, kind };
+    appender.append(header, &[&bytes]).unwrap();
+}
+
+/// A disk with a log in which a cluster of so many voters began, and the names of what is in it.
+pub(crate) fn first_image(voters: u64) -> (Image, Names) {
+    let disk = SimDisk::new(Image::new());
+    let (mut appender, ..) = open(&disk, &log_config(), drop, &mut |_| Ok(())).unwrap();
+    let (mut state, names) = (State::default(), Names { topic: TopicId(1), group: GroupId(1) });
+    let plain = ResourceName::plain;
+    let mixed = TopicConfig { topic_type: TopicType::Mixed, queues: 2, ..TopicConfig::default() };
+    let mut records = vec![
+        Record::ClusterInit(cluster_init()),
+        Record::TopicPut(TopicPut { name: plain("t"), config: mixed, expected_revision: None }),
+        Record::GroupPut(GroupPut { name: plain("g"), config: GroupConfig::default(), expected_revision: None }),
+        Record::Join(Join { group: names.group, topic: names.topic }),
+        Record::NodeMoved(NodeMoved { node: NodeId::FIRST, addresses: addresses(NodeId::FIRST) }),
+    ];
+    for node in (2..=voters).map(NodeId) {
+        let until = Millis(u64::MAX);
+        records.push(Record::NodeInvited(NodeInvited { token: TOKEN, until, votes_at_once: false }));
+        records.push(Record::NodeJoined(NodeJoined { node, token: TOKEN, addresses: addresses(node) }));
+    }
+    happen(&mut appender, &mut state, 1, EntryKind::Records, &records);
+    let voters = (1..=voters).map(NodeId).collect();
+    let to = MembersChange::To { voters, learners: Default::default() };
+    for (change, index) in [to, MembersChange::Finish].into_iter().zip(2..=BEGUN) {
+        let change = Record::MembersChanged(MembersChanged { change });
+        happen(&mut appender, &mut state, index, EntryKind::Members, &[change]);
+    }
+    let topic = state.topics().named(&plain("t")).unwrap().id;
+    let group = state.groups().named(&plain("g")).unwrap().id;
+    assert_eq!((topic, group), (names.topic, names.group));
+    Steps::new(2).settle(&appender);
+    drop(appender);
+    (disk.image(), names)
+}

@@ -1,0 +1,121 @@
+//! Who adds nodes to the group and takes some out of it.
+
+use tokio::sync::oneshot;
+use vouch_broker::record::{NodeInvited, NodeJoined, NodeLeaves};
+use vouch_broker::state::{Applied, Outcome};
+use vouch_broker::{Millis, NotDone, NothingStored};
+use vouch_cluster::NodeId;
+use vouch_commitlog::simulated::Rng;
+use vouch_shard::Reply;
+use vouch_shard::core::{Claim, Hearer, Proposal, Request};
+
+use crate::beginning::{TOKEN, addresses};
+use crate::trace::Trace;
+
+/// An answer that has not come by then does not.
+const PATIENCE_MS: u64 = 5_000;
+/// Nodes that there are at once, at most, besides those with which a run began.
+const MORE: usize = 2;
+
+/// What it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Invite,
+    /// This node comes.
+    Join(NodeId),
+    /// This node is to leave.
+    Leave(NodeId),
+}
+
+type Answer = oneshot::Receiver<Result<Vec<Outcome>, NotDone>>;
+
+/// One that does one thing after the other.
+pub(crate) struct Operator {
+    under_way: Option<(Step, Answer, u64)>,
+    next: Option<Step>,
+    asks: NodeId,
+    again_at: u64,
+    /// It begins nothing any more.
+    pub(crate) stops: bool,
+}
+
+/// A node whose machine is to start.
+pub(crate) struct Newcomer(pub(crate) NodeId);
+
+impl Operator {
+    pub(crate) fn new(asks: NodeId) -> Self {
+        Self { under_way: None, next: None, asks, again_at: 2_000, stops: false }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.is_none() && self.next.is_none()
+    }
+
+    /// What it hears, and whom it asks for what. `nodes`: those that belong to the cluster, as far as anybody knows.
+    pub(crate) fn act(
+        &mut self,
+        (now, began_with): (u64, usize),
+        nodes: &[NodeId],
+        rng: &mut Rng,
+        trace: &mut Trace,
+    ) -> (Option<(NodeId, Request)>, Option<Newcomer>) {
+        let newcomer = self.listen(now, nodes, rng, trace);
+        if self.under_way.is_some() || now < self.again_at {
+            return (None, newcomer);
+        }
+        if self.next.is_none() {
+            if self.stops {
+                return (None, newcomer);
+            }
+            let leave = nodes.len() > began_with && (nodes.len() >= began_with + MORE || rng.chance(2));
+            let any = nodes[rng.below(nodes.len() as u64) as usize];
+            self.next = Some(if leave { Step::Leave(any) } else { Step::Invite });
+        }
+        let step = self.next.take().expect("it has something to do");
+        let (reply, answer) = Reply::new();
+        let mut records = Vec::new();
+        match &step {
+            Step::Invite => {
+                NodeInvited { token: TOKEN, until: Millis(u64::MAX), votes_at_once: false }.encode(&mut records)
+            }
+            Step::Join(node) => {
+                NodeJoined { node: *node, token: TOKEN, addresses: addresses(*node) }.encode(&mut records)
+            }
+            Step::Leave(node) => {
+                NodeLeaves { node: *node, by: "op".to_owned(), reason: String::new() }.encode(&mut records)
+            }
+        };
+        self.under_way = Some((step, answer, now));
+        let proposal = Proposal { records, told: Hearer::Caller(reply), cost: 0, claim: Claim::Reserve };
+        (Some((self.asks, Request::Propose(proposal))), newcomer)
+    }
+
+    fn listen(&mut self, now: u64, nodes: &[NodeId], rng: &mut Rng, trace: &mut Trace) -> Option<Newcomer> {
+        let (step, answer, asked) = self.under_way.as_mut()?;
+        let answer = match answer.try_recv() {
+            Ok(answer) => answer,
+            Err(oneshot::error::TryRecvError::Empty) if now < *asked + PATIENCE_MS => return None,
+            Err(_) => Err(NotDone::Unknown(String::new())),
+        };
+        let step = step.clone();
+        trace.line(format!("operator: {step:?}: {answer:?}"));
+        self.under_way = None;
+        let outcome = answer.map(|outcomes| outcomes.into_iter().next().expect("one record"));
+        self.again_at = now + rng.below(200);
+        match (step, outcome) {
+            (Step::Invite, Ok(Ok(Applied::Invited { node }))) => self.next = Some(Step::Join(node)),
+            (Step::Invite, _) => self.asks = nodes[rng.below(nodes.len() as u64) as usize],
+            (step, Err(NotDone::NothingStored(NothingStored::NotLeading { leader }))) => {
+                self.asks = leader.map_or(nodes[rng.below(nodes.len() as u64) as usize], NodeId);
+                self.next = Some(step);
+            }
+            // Where nobody knows whether it came, it is tried as if it had: its folder may be empty for ever.
+            (Step::Join(node), _) => {
+                self.again_at = now + 500 + rng.below(3_000);
+                return Some(Newcomer(node));
+            }
+            (Step::Leave(_), _) => self.again_at = now + 500 + rng.below(3_000),
+        }
+        None
+    }
+}
