@@ -16,6 +16,8 @@ pub enum Slip {
     SyncOfAnEarlierLife,
     /// A node whose disk was replaced comes back under its old id.
     WipedNodeVotes,
+    /// A leader that cannot read what another member needs does not send it, and leads on.
+    UnreadableNotSent,
 }
 
 /// A mistake, by who makes it.
@@ -75,6 +77,7 @@ pub const ALL: &[(&str, Injected)] = &[
     ("damage below what is noted taken for a torn tail", Injected::Log(&log::DAMAGE_TAKEN_FOR_TAIL)),
     ("entries read and sent without a look at their checksums", Injected::Log(&log::READ_UNVERIFIED)),
     ("one copy of a note read", Injected::Log(&log::NOTE_READ_ONCE)),
+    ("a leader that cannot read what it is to send leads on", Injected::Machine(Slip::UnreadableNotSent)),
 ];
 
 thread_local!(static SLIP: Cell<Option<Slip>> = const { Cell::new(None) });

@@ -251,6 +251,7 @@ impl Node {
         let spans = places.iter().map(|(from, to)| self.reader.span(*from, *to).map(|span| span.encode()));
         let entries = match spans.collect::<Result<Vec<Bytes>, _>>() {
             Ok(entries) => entries,
+            Err(_) if slips(Slip::UnreadableNotSent) => return,
             Err(error) if outside.rotten => return self.tell(Event::Failed(error.to_string()), outside),
             Err(error) => {
                 return outside.trace.wrong(format!("node {} cannot read what it is to send: {error}", self.id));

@@ -42,6 +42,7 @@ const FOUND: &[(&str, u64)] = &[
     ("damage below what is noted taken for a torn tail", 5),
     ("entries read and sent without a look at their checksums", 8),
     ("one copy of a note read", 43),
+    ("a leader that cannot read what it is to send leads on", 52),
 ];
 
 /// Short runs and long ones, of three voters and of five.

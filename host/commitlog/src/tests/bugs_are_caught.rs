@@ -7,6 +7,7 @@ use super::faults;
 use super::power_cuts::violation;
 use super::recycled;
 use super::release;
+use super::rot;
 use super::settled;
 use crate::EntryKind;
 use crate::bugs::{self, Bug};
@@ -148,6 +149,24 @@ fn clean_pages_taken_for_durable_after_a_fault() {
 fn entries_that_do_not_say_what_was_durable() {
     let caught = bugs::NO_DURABLE_MARK.during(|| bit_flips::violation(7));
     println!("{}", caught.expect("the bit flips catch it"));
+}
+
+#[test]
+fn damage_below_the_mark_taken_for_a_torn_tail() {
+    let caught = bugs::DAMAGE_TAKEN_FOR_TAIL.during(|| bit_flips::violation(11));
+    println!("{}", caught.expect("the bit flips catch it"));
+}
+
+#[test]
+fn entries_read_without_a_look_at_their_checksums() {
+    assert!(!rot::turned_entry_is_read());
+    assert!(bugs::READ_UNVERIFIED.during(rot::turned_entry_is_read));
+}
+
+#[test]
+fn one_copy_of_a_note_read() {
+    assert_eq!(rot::note_with_a_turned_copy(), Some(b"second".to_vec()));
+    assert_eq!(bugs::NOTE_READ_ONCE.during(rot::note_with_a_turned_copy), Some(b"first".to_vec()));
 }
 
 /// Old bytes of a file that is used again must not pass for new ones.

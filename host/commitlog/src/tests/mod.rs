@@ -13,6 +13,7 @@ mod model;
 mod power_cuts;
 mod recycled;
 mod release;
+mod rot;
 mod scrub;
 mod settled;
 mod shortages;
