@@ -23,7 +23,7 @@ fn seeds_that_are_fixed() {
 /// Seeds that failed once, through a fault of the broker or of what checks it.
 #[test]
 fn seeds_that_failed_once() {
-    for seed in [1_795_920_571_303_664_226] {
+    for seed in [1_795_920_571_303_664_226, 1_795_922_810_549_792_123] {
         must(plan(seed));
     }
 }

@@ -115,7 +115,7 @@ impl Content {
                 let entry = topic.entry(queue, QueueOffset(offset));
                 let message = entry.and_then(|entry| self.messages.get(&entry.position)).cloned();
                 let place = (queue, QueueOffset(offset));
-                if !message.is_some_and(|message| self.places.insert(message, place).is_none()) {
+                if message.is_none_or(|message| self.places.insert(message, place).is_some()) {
                     return Err(format!("I6: queue {queue} has no message at {offset}, or one that is elsewhere, too"));
                 }
             }
