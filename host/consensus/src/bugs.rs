@@ -25,6 +25,8 @@ pub enum Mistake {
     FirstEntrySentEarly,
     /// A replica that does not lead gives names for entries.
     SlotsOfFollowers,
+    /// Who led when it was taken out of the group leads on.
+    LeadsOnWhenGone,
 }
 
 thread_local!(static INJECTED: Cell<Option<Mistake>> = const { Cell::new(None) });

@@ -124,6 +124,19 @@ pub enum StartError {
         /// Whom the token is for.
         token: u64,
     },
+    /// Put the file back, or let the node join anew.
+    #[error(
+        "{} does not say what this node noted as a member, and its log names {members} members: without its votes it could give \
+         them twice; put the file back as it was, or remove the node (`vouch cluster remove`), empty its folder and let it join \
+         anew",
+        path.display()
+    )]
+    MemberWithoutNote {
+        /// The replica file.
+        path: PathBuf,
+        /// How many there are.
+        members: usize,
+    },
     /// The setting leaves no room for a log.
     #[error(
         "disk_limit is {limit} bytes, which segments of {segment_size} bytes would fill at once; set at least {least}, or \

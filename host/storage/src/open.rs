@@ -115,6 +115,10 @@ pub fn open(
             check_feature_level(&state)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
+            let members = state.members().all().len();
+            if members > 1 && known.marks_prove {
+                return Err(StartError::MemberWithoutNote { path: config.folder().replica(), members });
+            }
             let mut replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery)?);
             if let Some(joins) = &config.joins {
                 join(joins, config, &mut replica, &mut appender, &recovery)?;

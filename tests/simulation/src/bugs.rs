@@ -18,6 +18,8 @@ pub enum Slip {
     WipedNodeVotes,
     /// A leader that cannot read what another member needs does not send it, and leads on.
     UnreadableNotSent,
+    /// A node that starts counts on the members with which the cluster began, and not on those of its state.
+    MembersOfTheBeginning,
 }
 
 /// A mistake, by who makes it.
@@ -76,6 +78,8 @@ pub const ALL: &[(&str, Injected)] = &[
     ("a note written over the one before", Injected::Log(&log::NOTE_IN_ONE_SLOT)),
     ("damage below what is noted taken for a torn tail", Injected::Log(&log::DAMAGE_TAKEN_FOR_TAIL)),
     ("entries read and sent without a look at their checksums", Injected::Log(&log::READ_UNVERIFIED)),
+    ("a leader that was taken out of the group leads on", Injected::Group(Mistake::LeadsOnWhenGone)),
+    ("a start that counts on the members of long ago", Injected::Machine(Slip::MembersOfTheBeginning)),
     ("one copy of a note read", Injected::Log(&log::NOTE_READ_ONCE)),
     ("a leader that cannot read what it is to send leads on", Injected::Machine(Slip::UnreadableNotSent)),
 ];

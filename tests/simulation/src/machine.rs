@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use vouch_broker::{Millis, ShardId, State};
+use vouch_cluster::{GroupMembers, NodeId};
 use vouch_commitlog::simulated::{Image, PowerLoss, Rng, SimDisk, SimFault, Steps, open, open_note};
 use vouch_commitlog::{Checkpoint, Durable, Entry, LogConfig, LogIdentity, LogPosition};
-use vouch_consensus::NodeId;
 use vouch_leader::testing::Around;
 use vouch_shard::core::{ClockSays, Core, CoreBeginning, Event, Moment, Request};
 use vouch_shard::{Lead, Member, member};
@@ -151,7 +151,11 @@ impl Machine {
         let mut draws = Rng::new(self.rng.next());
         let replica = member(Member {
             node: self.id,
-            members: state.members().clone(),
+            members: if slips(Slip::MembersOfTheBeginning) {
+                GroupMembers::voters((1..=3).map(NodeId))
+            } else {
+                state.members().clone()
+            },
             note: file.note(),
             log: &reader,
             before: None,

@@ -11,54 +11,61 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 /// By which seed each was found first.
 const FOUND: &[(&str, u64)] = &[
-    ("ack before fsync", 17),
+    ("ack before fsync", 1),
     ("vote not synced", 1),
     ("vote answered before it is saved", 1),
     ("hard state after applied", 9),
     ("tail readable but not durable after kill -9", 12),
-    ("fsync retried after an error", 7),
+    ("fsync retried after an error", 12),
     ("conflicting suffix not cut before overwrite", 26),
-    ("off by one in the cut", 4),
-    ("a sync of before the cut counted (log)", 14),
-    ("a report of before the cut counted", 14),
-    ("what is cut off still counts as durable", 4),
-    ("marks trusted on a follower", 89),
+    ("off by one in the cut", 3),
+    ("a sync of before the cut counted (log)", 139),
+    ("a report of before the cut counted", 139),
+    ("what is cut off still counts as durable", 3),
+    ("marks trusted on a follower", 65),
     ("a mark written by a follower", 1),
     ("applied beyond commit", 1),
     ("proposal accepted as follower (shard)", 1),
-    ("leader change reported as failure", 1),
+    ("leader change reported as failure", 14),
     ("a proposal dropped and never answered", 9),
     ("apply reading a clock", 1),
     ("an empty append acknowledged early", 1),
     ("heartbeats beside the ordered path", 1),
     ("a wiped node voting under its old id", 19),
-    ("a sync completion of an earlier incarnation", 29),
-    ("mapped bytes handed out above the commit position", 4),
+    ("a sync completion of an earlier incarnation", 3),
+    ("mapped bytes handed out above the commit position", 3),
     ("a segment prepared anew at start", 1),
     ("who asks a leader that cannot begin waits for ever", 95),
     ("the first entry of a term sent before it is written", 1),
     ("a segment used before its name is durable", 7),
-    ("a note written over the one before", 224),
-    ("damage below what is noted taken for a torn tail", 5),
-    ("entries read and sent without a look at their checksums", 8),
-    ("one copy of a note read", 43),
+    ("a note written over the one before", 242),
+    ("damage below what is noted taken for a torn tail", 2),
+    ("entries read and sent without a look at their checksums", 52),
+    ("one copy of a note read", 42),
     ("a leader that cannot read what it is to send leads on", 52),
+    ("a leader that was taken out of the group leads on", 700),
+    ("a start that counts on the members of long ago", 1),
 ];
 
+/// Those that are made where nodes come and go, and nowhere else.
+const OF_MEMBERS: [&str; 2] =
+    ["a leader that was taken out of the group leads on", "a start that counts on the members of long ago"];
+
 /// Short runs and long ones, of three voters and of five.
-fn plan(seed: u64, bug: Option<Injected>) -> Plan {
-    let nodes = if seed.is_multiple_of(4) { 5 } else { 3 };
+fn plan(name: &str, seed: u64, bug: Option<Injected>) -> Plan {
+    let changes = OF_MEMBERS.contains(&name);
+    let nodes = if seed.is_multiple_of(4) && !changes { 5 } else { 3 };
     let faults_ms = [4_000, 8_000, 15_000][(seed % 3) as usize];
-    Plan { seed, nodes, faults_ms, clients: 6, changes: false, bug }
+    Plan { seed, nodes, faults_ms, clients: 6, changes, bug }
 }
 
-fn search(bug: Injected) -> Option<(u64, Duration, Box<Failure>)> {
+fn search(name: &str, bug: Injected) -> Option<(u64, Duration, Box<Failure>)> {
     let began = Instant::now();
     for seed in 1.. {
         if began.elapsed() > WITHIN {
             return None;
         }
-        if let Err(failure) = run(plan(seed, Some(bug))) {
+        if let Err(failure) = run(plan(name, seed, Some(bug))) {
             return Some((seed, began.elapsed(), failure));
         }
     }
@@ -69,10 +76,10 @@ fn search(bug: Injected) -> Option<(u64, Duration, Box<Failure>)> {
 fn each_bug_is_found_by_the_seed_that_found_it() {
     for (name, seed) in FOUND {
         let (_, bug) = ALL.iter().find(|(known, _)| known == name).expect("a bug of the list");
-        let failure = run(plan(*seed, Some(*bug))).expect_err(name);
+        let failure = run(plan(name, *seed, Some(*bug))).expect_err(name);
         println!("{name}: {}", failure.wrong);
         // And it is the bug that is found.
-        run(plan(*seed, None)).unwrap_or_else(|failure| panic!("{failure}"));
+        run(plan(name, *seed, None)).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
 
@@ -85,7 +92,7 @@ fn each_bug_is_found_anew() {
     let mut missed = Vec::new();
     println!("| bug | seed | virtual time | wall time | what was found |\n|---|---|---|---|---|");
     for (name, bug) in ALL.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str()))) {
-        match search(*bug) {
+        match search(name, *bug) {
             Some((seed, wall, failure)) => println!(
                 "| {name} | {seed} | {:.1} s | {:.1} s | {} |",
                 failure.virtual_ms as f64 / 1000.0,

@@ -26,7 +26,10 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("vouch-plugin", &["vouch-files"]),
     ("vouch-registry", &["vouch-files"]),
     // Consensus for what a replica must never forget: its vote, and who it is.
-    ("vouch-storage", &["vouch-commitlog", "vouch-consensus", "vouch-broker", "vouch-registry", "vouch-files"]),
+    (
+        "vouch-storage",
+        &["vouch-commitlog", "vouch-cluster", "vouch-consensus", "vouch-broker", "vouch-registry", "vouch-files"],
+    ),
     ("vouch-protocol", &["vouch-broker"]),
     ("vouch-consensus", &["vouch-cluster"]),
     ("vouch-leader", &["vouch-broker"]),

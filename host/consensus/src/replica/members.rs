@@ -72,7 +72,10 @@ impl<B: EndsAt> Replica<B> {
         let members = members.clone();
         self.guarded(|replica| {
             let raft = &mut replica.raw.raft;
-            if raft.state == StateRole::Leader && !members.votes(NodeId(raft.id)) {
+            let is_gone = raft.state == StateRole::Leader && !members.votes(NodeId(raft.id));
+            #[cfg(any(test, feature = "testing"))]
+            let is_gone = is_gone && !crate::bugs::injected(crate::bugs::Mistake::LeadsOnWhenGone);
+            if is_gone {
                 // The crate counts on a leader to be among those whose progress it keeps.
                 let term = raft.term;
                 raft.become_follower(term, raft::INVALID_ID);

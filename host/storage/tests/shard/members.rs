@@ -1,13 +1,15 @@
 //! The folder of one of several replicas: what it noted as committed is applied, the rest waits for a leader; marks of other
 //! disks prove nothing; and its log ends with an entry.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use vouch_broker::record::MembersChanged;
+use vouch_cluster::MembersChange;
 use vouch_commitlog::LogPosition;
 use vouch_consensus::NodeId;
-use vouch_storage::Committed;
+use vouch_storage::{Committed, StartError};
 
 use crate::common::{Shard, config, refused, segment};
 
@@ -69,4 +71,27 @@ fn what_is_torn_behind_what_was_noted_as_durable_is_cut_whatever_marks_say() {
     // Below what was noted it is damage.
     File::options().write(true).open(segment(data, 0)).unwrap().write_all_at(&[0xff; 8], position.0 - 500).unwrap();
     assert!(refused(&config(data)).to_string().contains("damaged"), "{}", refused(&config(data)));
+}
+
+/// Without the note nobody knows how it voted: it must not start as if it had been alone all the time.
+#[test]
+fn a_log_that_names_other_members_does_not_start_without_what_its_node_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shard = Shard::start(folder.path());
+    shard.replica.is_member(NodeId(1)).unwrap();
+    shard.replica.term_and_vote(9, Some(NodeId(1))).unwrap();
+    let (voters, learners) = ([NodeId(1)].into(), [NodeId(2)].into());
+    let changed = MembersChanged { change: MembersChange::To { voters, learners } };
+    let mut records = Vec::new();
+    changed.encode(&mut records);
+    shard.write(&records);
+    shard.kill();
+    let replica = folder.path().join("shards/0/replica");
+    let noted = fs::read(&replica).unwrap();
+    fs::remove_file(&replica).unwrap();
+    let why = refused(&config(folder.path()));
+    assert!(matches!(&why, StartError::MemberWithoutNote { members: 2, .. }), "{why}");
+    assert!(why.to_string().contains("put the file back"), "{why}");
+    fs::write(&replica, noted).unwrap();
+    Shard::start(folder.path());
 }
