@@ -82,8 +82,8 @@ impl TestNode {
         let reports = inbox.clone();
         let config = config(data, joins);
         let opened = vouch_storage::open(&config, &move |news| reports.report(news), &StartProgress::default())?;
-        let Opened { mut folders, state, logged, reader, segment_size, log, .. } = opened;
-        let OpenedLog::Whole { appender, recovery, base, before, tail, replica: file } = log else {
+        let Opened { mut folders, state, logged, reader, segment_size, before, log, .. } = opened;
+        let OpenedLog::Whole { appender, recovery, base, tail, replica: file } = log else {
             panic!("the log is damaged")
         };
         let (id, cluster_id) = (file.note().node, folders.cluster_id()?);

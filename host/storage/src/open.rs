@@ -31,6 +31,9 @@ pub struct Opened {
     pub snapshots: Snapshots,
     /// Position that the snapshot covers from which the state was read; the start of the log without one.
     pub snapshot: LogPosition,
+    /// The last entry that the oldest of its snapshots covers: from there on a group's log goes back for this replica. `None`: to
+    /// the log's beginning.
+    pub before: Option<Checkpoint>,
     /// There is a newer one, which cannot be used.
     pub passed_over: bool,
     /// What the log should still hold and lies before its first file.
@@ -54,9 +57,6 @@ pub enum OpenedLog {
         base: Option<Checkpoint>,
         /// The entries behind that, of which only a leader knows whether they are committed. Alone there are none.
         tail: Vec<Entry>,
-        /// The last entry that the oldest of its snapshots covers: from there on a group's log goes back for this replica. `None`: to
-        /// the log's beginning.
-        before: Option<Checkpoint>,
         /// What the replica notes of itself. An incarnation of it has begun.
         replica: Box<ReplicaFile>,
     },
@@ -127,8 +127,7 @@ pub fn open(
                 let ended = replica.end_with_an_entry(&mut appender, &recovery);
                 ended.map_err(failed("cut off the end of", &log.directory))?;
             }
-            let before = snapshots.oldest_of(&reader).map_err(failed("read", &snapshot_dir))?;
-            let log = OpenedLog::Whole { appender, recovery, base, before, tail, replica };
+            let log = OpenedLog::Whole { appender, recovery, base, tail, replica };
             (state, logged, snapshot, reader, log)
         }
         Err(damaged::ReadOnly { state, snapshot, reader, log }) => {
@@ -138,9 +137,10 @@ pub fn open(
         }
     };
     progress.enter(StartStep::Beginning);
+    let before = snapshots.oldest_of(&reader).map_err(failed("read", &snapshot_dir))?;
     let passed_over = snapshots.newest_position().is_some_and(|newest| newest != snapshot);
     let missing = what_is_missing(&state, reader.start());
-    Ok(Opened { folders, state, logged, reader, segment_size, snapshots, snapshot, passed_over, missing, log })
+    Ok(Opened { folders, state, logged, reader, segment_size, snapshots, snapshot, before, passed_over, missing, log })
 }
 
 /// The log of a new folder is that of this node from now on, and what comes into it is decided by others.

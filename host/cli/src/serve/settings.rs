@@ -70,6 +70,7 @@ impl ServeSettings {
             disk_high_water: resolved.disk_high_water()?,
             disk_limit: resolved.disk_limit()?,
             on_damage: resolved.on_damage()?,
+            joins: None,
             bytes_in_flight: resolved.bytes_in_flight()?,
             auto_create_topics: resolved.auto_create_topics()?,
             plugin_threads: resolved.plugin_threads()?,

@@ -25,8 +25,7 @@ pub struct FollowerProgress {
 }
 
 fn one(node: NodeId, change: ConfChangeType) -> ConfChangeSingle {
-    let mut single = ConfChangeSingle::default();
-    single.node_id = node.0;
+    let mut single = ConfChangeSingle { node_id: node.0, ..ConfChangeSingle::default() };
     single.set_change_type(change);
     single
 }

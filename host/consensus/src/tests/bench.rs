@@ -207,8 +207,8 @@ impl Member {
                 }
                 Decision::Commit { to } => {
                     assert!(to <= self.synced as u64, "what is committed here is durable here");
-                    for line in self.log[self.commit as usize..to as usize].to_vec() {
-                        self.apply(line);
+                    for at in self.commit as usize..to as usize {
+                        self.apply(self.log[at]);
                     }
                     self.commit = to;
                     self.replica().applied(to);

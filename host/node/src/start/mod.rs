@@ -65,12 +65,12 @@ impl Node {
         let kept = matches!(opened.log, OpenedLog::Whole { .. });
         let (log, parts) = (opened.reader.clone(), opened.state.named_parts());
         let lookups = Lookups::of_shard(&storage.folder(), log, opened.segment_size, parts, kept)?;
-        let Opened { mut folders, state, reader, segment_size, snapshots, snapshot, passed_over, missing, log, .. } =
-            opened;
+        let Opened { mut folders, state, reader, segment_size, snapshots, snapshot, before, .. } = opened;
+        let (passed_over, missing, log) = (opened.passed_over, opened.missing, opened.log);
         let signals = Arc::new(Signals::new(clock, requests));
         let sessions = Arc::<Sessions>::default();
         let (shard, init, served, scrub) = match log {
-            OpenedLog::Whole { appender, recovery, base, tail, before, replica } => {
+            OpenedLog::Whole { appender, recovery, base, tail, replica } => {
                 tell_recovery(&recovery, snapshot);
                 components::remove_unused(&store, state.plugins());
                 let begin = Begin {

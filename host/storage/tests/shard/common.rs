@@ -99,9 +99,7 @@ impl Shard {
     pub(crate) fn start_with(config: &StorageConfig) -> Result<Self, StartError> {
         let Opened { state, logged, reader, segment_size, snapshots, snapshot, passed_over, log, folders, .. } =
             open(config)?;
-        let OpenedLog::Whole { appender, recovery, base, tail, replica, .. } = log else {
-            panic!("the log is damaged")
-        };
+        let OpenedLog::Whole { appender, recovery, base, tail, replica } = log else { panic!("the log is damaged") };
         let (tell, heard) = channel();
         let (adopts, mends) = (tell.clone(), tell.clone());
         // Whoever does not listen any more is at his end.
