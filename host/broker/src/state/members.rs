@@ -10,18 +10,18 @@ use crate::record::{read_addresses, read_nodes, read_token, write_addresses, wri
 
 /// The members. A cluster begins with its first node alone, and no log says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Members {
+pub(super) struct ClusterMembers {
     pub(super) group: GroupMembers,
     pub(super) nodes: ClusterNodes,
 }
 
-impl Default for Members {
+impl Default for ClusterMembers {
     fn default() -> Self {
         Self { group: GroupMembers::voters([NodeId::FIRST]), nodes: ClusterNodes::default() }
     }
 }
 
-impl Snapshot for Members {
+impl Snapshot for ClusterMembers {
     const SECTION: u16 = 9;
     // Of the first version of sections the checksum leaves out the head; this one is younger.
     const OLDEST: u8 = 2;

@@ -53,7 +53,7 @@ pub use transactions::{
 };
 
 use dedup::Dedup;
-use members::Members;
+use members::ClusterMembers;
 use pages::PartsHealth;
 use snapshot::Named;
 use transactions::TransactionTables;
@@ -66,7 +66,7 @@ use crate::{Handle, Millis, RecordPosition, Refusal};
 #[derive(Default)]
 pub struct State {
     cluster: Cluster,
-    members: Members,
+    members: ClusterMembers,
     leaps: Leaps,
     topics: Topics,
     groups: Groups,

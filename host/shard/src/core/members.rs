@@ -29,14 +29,6 @@ pub(super) fn changes_members(proposal: &Proposal) -> bool {
     Frame::split(&proposal.records).is_ok_and(|(frame, _)| is_members_change(frame.kind()))
 }
 
-/// What an entry of this kind is to a group.
-pub(crate) fn role_of(kind: EntryKind) -> EntryRole {
-    match kind {
-        EntryKind::Members => EntryRole::Members,
-        EntryKind::Records | EntryKind::Mark => EntryRole::Ordinary,
-    }
-}
-
 fn change_in(proposal: &Proposal) -> Result<MembersChange, NotDone> {
     let unread = |why: String| NotDone::Refused(Refusal::Invalid(why));
     let (frame, rest) = Frame::split(&proposal.records).map_err(|why| unread(why.to_string()))?;

@@ -15,6 +15,7 @@ mod body;
 mod command;
 mod deciding;
 mod ends;
+mod entry_role;
 mod event;
 mod following;
 mod leading;
@@ -47,7 +48,7 @@ use written::WrittenEntry;
 pub use answers::short_of;
 pub use body::LeaderEntry;
 pub use command::Command;
-pub(crate) use members::role_of;
+pub(crate) use entry_role::role_of;
 
 pub use event::{
     Claim, ClockSays, Condition, EntryToAppend, Event, GroupStanding, LeaderLook, LogStanding, Look, Moment, Proposal,

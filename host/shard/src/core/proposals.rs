@@ -6,7 +6,8 @@ use vouch_consensus::EntryId;
 use vouch_leader::Outside;
 
 use super::answers::{in_memory, short_of, why_not_appended};
-use super::members::{changes_members, role_of};
+use super::entry_role::role_of;
+use super::members::changes_members;
 use super::written::{Holds, WrittenEntry};
 use super::{Claim, Command, Core, EntryToAppend, Hearer, Proposal, ToWrite};
 

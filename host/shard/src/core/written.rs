@@ -7,7 +7,7 @@ use vouch_broker::{Millis, RecordPosition};
 use vouch_commitlog::{Entry, LogPosition};
 use vouch_consensus::{EntryId, EntryRole};
 
-use super::members::role_of;
+use super::entry_role::role_of;
 use super::{Hearer, LeaderEntry, Proposal};
 
 /// An entry that is written and not yet committed.
