@@ -159,7 +159,11 @@ impl Log {
             return Err("the log is only read".to_owned());
         };
         appender.settle_by_caller();
-        noting.is_member(node).map_err(|error| format!("that this node is one of several cannot be noted: {error}"))
+        // From now on marks prove nothing: what is durable and committed so far must be noted first.
+        let progress = self.commit.map(|commit| (appender.durable().min(commit.position), commit));
+        noting
+            .is_member(node, progress)
+            .map_err(|error| format!("that this node is one of several cannot be noted: {error}"))
     }
 
     /// Appends an entry of a leader, byte for byte.

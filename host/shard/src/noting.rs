@@ -68,9 +68,15 @@ impl NoteKeeper {
         locked(&self.shared.file).term_and_vote(term, given_to)
     }
 
-    /// Notes that this replica is one of several from now on.
-    pub(crate) fn is_member(&self, node: NodeId) -> std::io::Result<()> {
-        locked(&self.shared.file).is_member(node)
+    /// Notes that this replica is one of several from now on, behind how far its log is durable and committed by now.
+    pub(crate) fn is_member(&self, node: NodeId, progress: Option<(LogPosition, Committed)>) -> std::io::Result<()> {
+        let mut file = locked(&self.shared.file);
+        locked(&self.shared.wanted).progress = None;
+        if let Some((durable, commit)) = progress {
+            let durable = durable.max(file.note().durable);
+            file.durable(durable, commit)?;
+        }
+        file.is_member(node)
     }
 
     /// Notes a cut, lets it happen, and notes that it did.

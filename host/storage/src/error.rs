@@ -126,17 +126,12 @@ pub enum StartError {
     },
     /// Put the file back, or let the node join anew.
     #[error(
-        "{} does not say what this node noted as a member, and its log names {members} members: without its votes it could give \
-         them twice; put the file back as it was, or remove the node (`vouch cluster remove`), empty its folder and let it join \
-         anew",
-        path.display()
+        "{} does not say what this node noted as a member of its cluster, which has or had others: without that it could vote twice, \
+         or go on alone. Put the file back as it was; or remove the node (`vouch cluster remove`), and let one with an empty folder \
+         join in its place. A folder that was restored from a backup of a cluster's node cannot start in this version",
+        .0.display()
     )]
-    MemberWithoutNote {
-        /// The replica file.
-        path: PathBuf,
-        /// How many there are.
-        members: usize,
-    },
+    MemberWithoutNote(PathBuf),
     /// The setting leaves no room for a log.
     #[error(
         "disk_limit is {limit} bytes, which segments of {segment_size} bytes would fill at once; set at least {least}, or \

@@ -22,6 +22,7 @@ mod space;
 mod stored;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod undecided;
 mod version;
 mod zeros;
 
@@ -48,4 +49,5 @@ pub use snapshots::{
 };
 pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};
+pub use undecided::UndecidedTail;
 pub use version::{FEATURE_LEVEL, VERSION};

@@ -5,7 +5,9 @@ use std::ops::Range;
 use vouch_broker::{Millis, State};
 use vouch_commitlog::{Appender, Checkpoint, Durable, Entry, LogPosition, LogReader, Recovery};
 
-use crate::config::{JoinedCluster, StorageConfig};
+use vouch_consensus::{GroupMembers, NodeId};
+
+use crate::config::StorageConfig;
 use crate::damaged::{self, DamagedLog};
 use crate::error::{StartError, failed};
 use crate::folder::{self, Folders};
@@ -115,14 +117,8 @@ pub fn open(
             check_feature_level(&state)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
-            let members = state.members().all().len();
-            if members > 1 && known.marks_prove {
-                return Err(StartError::MemberWithoutNote { path: config.folder().replica(), members });
-            }
             let mut replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery)?);
-            if let Some(joins) = &config.joins {
-                join(joins, config, &mut replica, &mut appender, &recovery)?;
-            }
+            be_who_it_is(&folders, &state, config, &mut replica, &mut appender, &recovery)?;
             if replica.note().member {
                 let ended = replica.end_with_an_entry(&mut appender, &recovery);
                 ended.map_err(failed("cut off the end of", &log.directory))?;
@@ -143,22 +139,35 @@ pub fn open(
     Ok(Opened { folders, state, logged, reader, segment_size, snapshots, snapshot, before, passed_over, missing, log })
 }
 
-/// The log of a new folder is that of this node from now on, and what comes into it is decided by others.
-fn join(
-    joins: &JoinedCluster,
+/// Nobody starts as another than he is: a node that joined a cluster is a member of it before it has anything, and one that is a
+/// member, or was, says nothing without what it noted.
+fn be_who_it_is(
+    folders: &Folders,
+    state: &State,
     config: &StorageConfig,
     replica: &mut ReplicaFile,
     appender: &mut Appender,
     recovery: &Recovery,
 ) -> Result<(), StartError> {
-    let note = replica.note();
-    let is_new = !note.member && recovery.last_index == 0;
-    if !is_new && (note.node, note.member) != (joins.node, true) {
-        let (path, node, token) = (config.data_dir.clone(), note.node.0, joins.node.0);
-        return Err(StartError::OfAnotherNode { path, node, token });
+    let (note, joined) = (replica.note(), folders.identity().node);
+    if note.member {
+        let fits = joined.is_none_or(|node| node == note.node.0);
+        let (path, node) = (config.data_dir.clone(), note.node.0);
+        return if fits {
+            Ok(())
+        } else {
+            Err(StartError::OfAnotherNode { path, node, token: joined.unwrap_or(node) })
+        };
     }
-    appender.settle_by_caller();
-    replica.is_member(joins.node).map_err(failed("note in", config.folder().path()))
+    match joined {
+        None if *state.members() == GroupMembers::voters([NodeId::FIRST]) => Ok(()),
+        Some(node) if recovery.last_index == 0 => {
+            // What comes into the log is decided by others.
+            appender.settle_by_caller();
+            replica.is_member(NodeId(node)).map_err(failed("note in", config.folder().path()))
+        }
+        _ => Err(StartError::MemberWithoutNote(config.folder().replica())),
+    }
 }
 
 /// Segments that only retention may remove were removed by somebody: what lay in them is told, and the rest is served.

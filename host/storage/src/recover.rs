@@ -12,6 +12,7 @@ use crate::error::{StartError, failed};
 use crate::progress::{StartProgress, StartStep};
 use crate::replay::replay;
 use crate::snapshots::{LoadedState, Snapshots};
+use crate::undecided::UndecidedTail;
 
 /// A log that goes on, with the state that it makes. While this lives, nobody else may have the folder.
 pub(crate) struct RecoveredShard {
@@ -28,7 +29,8 @@ pub(crate) struct RecoveredShard {
 
 /// Reads the newest snapshot that fits the log, and the log from there.
 ///
-/// `committed`: only entries up to this index are applied, and those that a snapshot covers.
+/// `committed`: only entries up to this index are applied, those that a snapshot covers, and those that must be committed for what
+/// follows them ([`UndecidedTail`]).
 ///
 /// An older snapshot and more of the log give the same state, so one that does not fit is passed over and nothing is
 /// lost by it but time. Whether the log itself is whole is for [`CommitLog::open`] to say; an error of it ends the
@@ -59,16 +61,16 @@ pub(crate) fn recover(
         let span = segments_span(&log.directory).unwrap_or_default();
         let from = checkpoint.map_or(span.start, |checkpoint| checkpoint.end);
         progress.replays(span.end.saturating_since(from));
-        let (mut tail, mut last) = (Vec::new(), checkpoint.map(|checkpoint| checkpoint.position));
+        let (mut tail, mut last) = (UndecidedTail::default(), checkpoint.map(|checkpoint| checkpoint.position));
         let opened = CommitLog::open(log.clone(), on_durable, &mut |entry| -> Result<(), Interrupted> {
             progress.go_on()?;
             progress.replayed(entry.end.saturating_since(from));
-            if entry.index > committed {
-                tail.push(entry);
-                return Ok(());
+            let decided = if entry.index > committed { tail.take(entry) } else { vec![entry] };
+            for entry in decided {
+                last = Some(entry.position);
+                replay(&mut state, &entry)?;
             }
-            last = Some(entry.position);
-            Ok(replay(&mut state, &entry)?)
+            Ok(())
         });
         match (opened, checkpoint) {
             (Err(OpenError::Entry { .. }), _) if progress.go_on().is_err() => return Err(StartError::GivenUp),
@@ -79,6 +81,7 @@ pub(crate) fn recover(
                 let snapshot = checkpoint.map_or(LogPosition::START, |checkpoint| checkpoint.end);
                 let base = last.map(|last| reader.checkpoint_at(last)).transpose();
                 let base = base.map_err(|error| StartError::Group(error.to_string()))?;
+                let tail = tail.into_entries();
                 return Ok(RecoveredShard { state, snapshot, base, tail, appender, reader, recovery });
             }
             (Err(error @ OpenError::Checkpoint { .. }), Some(checkpoint)) => {

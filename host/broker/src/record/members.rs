@@ -73,7 +73,8 @@ pub(crate) fn read_nodes(r: &mut Reader<'_>, field: &'static str) -> Result<BTre
     let mut nodes = BTreeSet::new();
     for _ in 0..r.count(field)? {
         let node = r.u64(field)?;
-        if nodes.len() == MEMBERS_MAX || nodes.last().is_some_and(|last: &NodeId| last.0 >= node) {
+        // There is no node 0.
+        if node == 0 || nodes.len() == MEMBERS_MAX || nodes.last().is_some_and(|last: &NodeId| last.0 >= node) {
             return Err(DecodeError::Value { field, value: node });
         }
         nodes.insert(NodeId(node));

@@ -97,9 +97,12 @@ impl Core {
     }
 
     /// Forgets the names of entries that a snapshot covers. The last of these is still known: the log may be cut off right behind it.
+    /// A leader forgets none that another member has yet to get.
     pub(super) fn forget_names(&mut self, covered: u64) {
-        if let Some(replica) = self.replica.as_mut().filter(|replica| !replica.is_alone()) {
-            replica.forget(covered.saturating_sub(1));
+        let keeps = self.keeps_names;
+        if let Some(replica) = self.replica.as_mut().filter(|replica| keeps || !replica.is_alone()) {
+            let needed = replica.followers().into_iter().map(|other| other.durable).min();
+            replica.forget(covered.saturating_sub(1).min(needed.unwrap_or(u64::MAX)));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vouch_broker::{NotDone, NothingStored};
-use vouch_consensus::{Append, GroupMessage, NodeId, Replica, Role, Said};
+use vouch_consensus::{Append, GroupMessage, NodeId, NotLeading, Replica, Role, Said};
 use vouch_leader::Outside;
 
 use super::written::WrittenEntry;
@@ -121,7 +121,18 @@ impl Core {
             Some(Role::Follows { leader }) if self.start.is_some() => {
                 NothingStored::NotLeading { leader: leader.map(|node| node.0) }
             }
+            Some(Role::Leads { .. }) if self.hands_over_to().is_some() => {
+                NothingStored::NotLeading { leader: self.hands_over_to().map(|node| node.0) }
+            }
             _ => NothingStored::Stopping,
+        }
+    }
+
+    /// To whom it is handing leadership over, if it is.
+    fn hands_over_to(&self) -> Option<NodeId> {
+        match self.replica.as_ref()?.slot() {
+            Err(NotLeading::HandingOver(to)) => Some(to),
+            _ => None,
         }
     }
 

@@ -158,7 +158,7 @@ impl Core {
             let mut records = Vec::new();
             MembersChanged { change }.encode(&mut records);
             self.propose_held(Proposal { records, told: Hearer::Nobody, cost: 0, claim: Claim::Reserve });
-        } else if let Some(successor) = successor(replica, &next.voters) {
+        } else if let Some(successor) = successor(replica, members, &next) {
             tracing::info!(%successor, "this node is to vote no more, and hands leadership over");
             self.replica.iter_mut().for_each(|replica| replica.hand_over(successor));
             self.decide(outside);
@@ -172,9 +172,12 @@ fn have_the_log(replica: &Replica<super::LeaderEntry>) -> BTreeSet<NodeId> {
     replica.followers().into_iter().filter(has).map(|other| other.node).collect()
 }
 
-/// Of those who vote on, the one that has most of the log, and was heard of lately.
-fn successor(replica: &Replica<super::LeaderEntry>, voters: &BTreeSet<NodeId>) -> Option<NodeId> {
-    let may = replica.followers().into_iter().filter(|other| other.is_heard && voters.contains(&other.node));
+/// Of those who vote now and later, the one that has most of the log, and was heard of lately.
+fn successor(replica: &Replica<super::LeaderEntry>, members: &GroupMembers, next: &GroupMembers) -> Option<NodeId> {
+    let may = replica
+        .followers()
+        .into_iter()
+        .filter(|other| other.is_heard && members.voters.contains(&other.node) && next.voters.contains(&other.node));
     may.max_by_key(|other| other.durable).map(|other| other.node)
 }
 

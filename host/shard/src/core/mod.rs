@@ -242,6 +242,9 @@ impl Core {
             if self.closed.is_none() || !part {
                 return Some(command);
             }
+            if let (Command::Append(entry), Some(why)) = (command, self.closed.clone()) {
+                entry.proposals.into_iter().for_each(|proposal| self.unpropose(proposal, why.clone().into()));
+            }
         }
         None
     }

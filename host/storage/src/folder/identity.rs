@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use vouch_consensus::NodeId;
 use vouch_files::{create, sync};
 
 use super::holdings::Holdings;
@@ -30,6 +31,9 @@ pub(super) const UNFINISHED_FILE: &str = "identity.part";
 pub(crate) struct FolderIdentity {
     cluster_id: String,
     pub(crate) segment_size: u64,
+    /// The node of a cluster that there was that it is made for; `None`: it began one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<u64>,
 }
 
 impl FolderIdentity {
@@ -83,12 +87,18 @@ impl FolderIdentity {
     }
 
     /// The same, unless the setting says another segment size: segments of two sizes make no log. A folder that belongs to a
-    /// cluster joins no other.
+    /// cluster joins no other, and that of a node becomes no other's.
     fn agreeing_with(self, config: &StorageConfig) -> Result<Self, StartError> {
         if let Some(joins) = &config.joins
             && self.cluster_id()? != joins.cluster_id
         {
             return Err(StartError::OfAnotherCluster(config.data_dir.clone()));
+        }
+        if let Some(joins) = &config.joins
+            && self.node != Some(joins.node.0)
+        {
+            let (path, node) = (config.data_dir.clone(), self.node.unwrap_or(NodeId::FIRST.0));
+            return Err(StartError::OfAnotherNode { path, node, token: joins.node.0 });
         }
         match config.segment_size {
             Some(setting) if setting != self.segment_size => {
@@ -113,7 +123,11 @@ impl FolderIdentity {
     fn make(config: &StorageConfig, unfinished: &Path) -> Result<Self, StartError> {
         let joined = config.joins.as_ref().map(|joins| u128::from_be_bytes(joins.cluster_id));
         let cluster_id = joined.unwrap_or_else(rand::random);
-        let identity = Self { cluster_id: format!("{cluster_id:032x}"), segment_size: config.new_segment_size() };
+        let identity = Self {
+            cluster_id: format!("{cluster_id:032x}"),
+            segment_size: config.new_segment_size(),
+            node: config.joins.as_ref().map(|joins| joins.node.0),
+        };
         let write = || -> io::Result<()> {
             let mut file: File = create(unfinished)?;
             file.write_all(&serde_json::to_vec_pretty(&identity)?)?;

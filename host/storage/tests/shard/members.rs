@@ -1,17 +1,18 @@
 //! The folder of one of several replicas: what it noted as committed is applied, the rest waits for a leader; marks of other
 //! disks prove nothing; and its log ends with an entry.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use vouch_broker::record::MembersChanged;
-use vouch_cluster::MembersChange;
-use vouch_commitlog::LogPosition;
+use vouch_cluster::{GroupMembers, MembersChange};
+use vouch_commitlog::{EntryKind, LogPosition};
 use vouch_consensus::NodeId;
-use vouch_storage::{Committed, StartError};
+use vouch_storage::{Committed, JoinedCluster, OpenedLog, StartError, StorageConfig};
 
-use crate::common::{Shard, config, refused, segment};
+use crate::common::{SEGMENT, Shard, config, open, refused, segment};
 
 /// A killed member with three messages behind its first entries, of which the first is noted as committed; where the log ended.
 fn killed_member(data: &Path) -> LogPosition {
@@ -90,8 +91,54 @@ fn a_log_that_names_other_members_does_not_start_without_what_its_node_noted() {
     let noted = fs::read(&replica).unwrap();
     fs::remove_file(&replica).unwrap();
     let why = refused(&config(folder.path()));
-    assert!(matches!(&why, StartError::MemberWithoutNote { members: 2, .. }), "{why}");
-    assert!(why.to_string().contains("put the file back"), "{why}");
+    assert!(matches!(&why, StartError::MemberWithoutNote(_)), "{why}");
+    assert!(why.to_string().contains("Put the file back"), "{why}");
     fs::write(&replica, noted).unwrap();
     Shard::start(folder.path());
+}
+
+/// Between two steps of a first start the process may be killed: whoever starts the folder then, with the token or without, starts
+/// the node that it was made for.
+#[test]
+fn a_folder_that_was_made_to_join_never_begins_a_cluster_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let joins = JoinedCluster { cluster_id: [9; 16], node: NodeId(4), segment_size: SEGMENT };
+    drop(open(&StorageConfig { joins: Some(joins.clone()), ..config(folder.path()) }).unwrap());
+    let replica = folder.path().join("shards/0/replica");
+    for again in [None, Some(joins)] {
+        fs::remove_file(&replica).unwrap();
+        let opened = open(&StorageConfig { joins: again, ..config(folder.path()) }).unwrap();
+        let OpenedLog::Whole { replica, .. } = opened.log else { panic!("the log is damaged") };
+        assert_eq!((replica.note().member, replica.note().node), (true, NodeId(4)));
+        drop(opened.folders);
+    }
+    let other = JoinedCluster { cluster_id: [9; 16], node: NodeId(5), segment_size: SEGMENT };
+    let why = refused(&StorageConfig { joins: Some(other), ..config(folder.path()) });
+    assert!(matches!(why, StartError::OfAnotherNode { node: 4, token: 5, .. }), "{why}");
+}
+
+/// A start that counted on members of two changes ago could find a majority that has nothing in common with that of its cluster.
+#[test]
+fn changes_of_the_members_but_the_last_are_applied_whatever_was_noted_as_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shard = Shard::start(folder.path());
+    shard.replica.is_member(NodeId(1)).unwrap();
+    shard.replica.term_and_vote(9, Some(NodeId(1))).unwrap();
+    let topic = shard.topic("t", r#"{"queues": 1}"#);
+    let (position, index) = (shard.appender.durable(), shard.last_index());
+    shard.replica.durable(position, Committed { index, position }).unwrap();
+    let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
+    let to = |voters: &[u64]| MembersChange::To { voters: nodes(voters), learners: nodes(&[]) };
+    for (change, id) in [(to(&[1, 2, 3]), "m000"), (MembersChange::Finish, "m001"), (to(&[1, 2]), "m002")] {
+        let mut records = Vec::new();
+        MembersChanged { change }.encode(&mut records);
+        shard.append(EntryKind::Members, &records).unwrap();
+        shard.send(topic, id, 100);
+    }
+    shard.kill();
+    let shard = Shard::start(folder.path());
+    assert_eq!(shard.state.members(), &GroupMembers::voters([1, 2, 3].map(NodeId)));
+    assert_eq!(shard.listed("t"), ["m000"], "up to the change before the last");
+    assert_eq!(shard.tail.len(), 3);
+    assert_eq!(shard.tail[0].index, shard.base.unwrap().index + 1);
 }

@@ -32,7 +32,7 @@ impl Sampled for MembersChanged {
     }
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
-        let nodes = || btree_set(any::<u64>().prop_map(NodeId), 0..5);
+        let nodes = || btree_set((1..=u64::MAX).prop_map(NodeId), 0..5);
         let change = proptest::option::of((nodes(), nodes())).prop_map(|to: Option<(BTreeSet<_>, BTreeSet<_>)>| {
             to.map_or(MembersChange::Finish, |(voters, learners)| MembersChange::To { voters, learners })
         });
