@@ -177,7 +177,7 @@ impl Leader {
                 }
                 Effect::Plugins => changed.checks = true,
                 // The group's own, and nobody's who receives or is asked.
-                Effect::Members => {}
+                Effect::Members | Effect::Nodes => {}
             }
         }
         self.polls.wake_for(arrived);

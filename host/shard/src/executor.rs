@@ -59,6 +59,7 @@ impl Executor {
     pub(crate) fn new(state: State, output: Output, links: ShardLinks) -> std::io::Result<Self> {
         let ShardLinks { inbox, signals, members, peers } = links;
         let ShardBeginning { log, applied, tail, reserve, replica, closed } = Log::of(output, &inbox)?;
+        signals.belong(&state);
         if let Some(why) = &closed {
             signals.close(why.clone());
         }
@@ -168,6 +169,7 @@ impl Executor {
                     self.signals.snapshots.applied(commit, !self.core.is_alone());
                 }
                 Command::DirectoryChanged => self.signals.directory_changed(),
+                Command::MembersChanged => self.signals.belong(self.core.state()),
                 Command::ChecksChanged => self.signals.checks_changed.notify_one(),
                 Command::FollowClock(time) => self.signals.clock.follow(time),
                 Command::Close(why) => self.signals.close(why),

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use vouch_broker::record::NodeStarted;
+use vouch_broker::record::{NodeInvited, NodeStarted};
 use vouch_broker::{Millis, NotDone, NothingStored, ShardId, State};
 use vouch_commitlog::{CommitLog, EntryHeader, EntryKind, LogConfig, LogReader, NoteFile};
 use vouch_consensus::{Append, EntryId, NodeId, Said};
@@ -16,6 +16,7 @@ use super::*;
 use crate::clock::{Clock, SystemTimeSource};
 use crate::core::{Claim, Proposal, Standing};
 use crate::group::alone;
+use crate::handle::Shard;
 use crate::links::ShardLinks;
 use crate::log::OutputLog;
 use crate::peers::NoPeers;
@@ -179,4 +180,20 @@ fn a_leader_that_cannot_read_what_another_member_needs_ends_so_that_another_one_
     .unwrap();
     message(&mut executor);
     assert!(matches!(signals.closed(), Some(NothingStored::Poisoned(why)) if why.contains("no sound entry")));
+}
+
+#[test]
+fn whoever_watches_who_belongs_hears_of_a_node_that_is_invited_before_it_is_answered() {
+    let Start { _folder, output, inbox, signals, lead, begun, .. } = new_log(false);
+    let mut belongs = signals.belongs();
+    let links = ShardLinks { inbox, signals, members: Arc::new(Living::default()), peers: Arc::new(NoPeers) };
+    let shard = Shard::start(State::default(), output, Some(lead), links).unwrap();
+    begun.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(belongs.borrow_and_update().members.is_only(NodeId::FIRST));
+    let invited = NodeInvited { token: [7; 32], until: Millis(u64::MAX), votes_at_once: false };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(shard.propose_one(|out| invited.encode(out))).unwrap();
+    assert!(belongs.has_changed().unwrap());
+    assert!(belongs.borrow_and_update().nodes.nodes[&NodeId(2)].invitation.is_some());
+    shard.stop();
 }

@@ -21,7 +21,7 @@ mod reply;
 mod signals;
 mod waiting;
 
-pub use self::core::{GroupStanding, LeaderEntry, Request, Standing, short_of};
+pub use self::core::{GroupStanding, LeaderEntry, Request, Standing, role_of, short_of};
 pub use executor::OnBegun;
 pub use group::{Member, alone, member};
 pub use handle::Shard;
@@ -31,4 +31,4 @@ pub use links::ShardLinks;
 pub use log::{Output, OutputLog};
 pub use peers::{NoPeers, Peers};
 pub use reply::Reply;
-pub use signals::Signals;
+pub use signals::{Signals, WhoBelongs};

@@ -3,11 +3,21 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Notify;
-use vouch_broker::NothingStored;
+use tokio::sync::{Notify, watch};
+use vouch_broker::{NothingStored, State};
+use vouch_cluster::{ClusterNodes, GroupMembers};
 use vouch_storage::Requests;
 
 use crate::clock::Clock;
+
+/// Who belongs to a cluster, as of what is applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WhoBelongs {
+    /// Who votes, and who gets the log.
+    pub members: GroupMembers,
+    /// All nodes, and where they are.
+    pub nodes: ClusterNodes,
+}
 
 /// What a shard shows of itself. All of it may be read at any time, by anybody.
 pub struct Signals {
@@ -19,6 +29,7 @@ pub struct Signals {
     pub checks_changed: Arc<Notify>,
     /// Counts how often topics or groups changed: what is remembered of them from before is void.
     directory: AtomicU64,
+    belongs: watch::Sender<WhoBelongs>,
     refused_in_memory: AtomicU64,
     scans: AtomicU64,
     closed: OnceLock<NothingStored>,
@@ -32,6 +43,7 @@ impl Signals {
             snapshots,
             checks_changed: Arc::default(),
             directory: AtomicU64::new(0),
+            belongs: watch::Sender::default(),
             refused_in_memory: AtomicU64::new(0),
             scans: AtomicU64::new(0),
             closed: OnceLock::new(),
@@ -47,6 +59,11 @@ impl Signals {
     /// hears of it after this did.
     pub fn directory(&self) -> u64 {
         self.directory.load(Ordering::Acquire)
+    }
+
+    /// Who belongs to the cluster, now and whenever that changes.
+    pub fn belongs(&self) -> watch::Receiver<WhoBelongs> {
+        self.belongs.subscribe()
     }
 
     /// Messages that were acknowledged in memory and then not stored: their topic was deleted meanwhile, for one.
@@ -66,6 +83,11 @@ impl Signals {
 
     pub(crate) fn directory_changed(&self) {
         self.directory.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn belong(&self, state: &State) {
+        let (members, nodes) = (state.members().clone(), state.nodes().clone());
+        self.belongs.send_replace(WhoBelongs { members, nodes });
     }
 
     pub(crate) fn count_refused_in_memory(&self, messages: u64) {

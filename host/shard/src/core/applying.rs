@@ -2,7 +2,7 @@
 
 use vouch_broker::NotDone;
 use vouch_broker::record::{Frame, Record};
-use vouch_broker::state::{Outcome, RecordAt};
+use vouch_broker::state::{Effect, Outcome, RecordAt};
 use vouch_commitlog::LogPosition;
 use vouch_consensus::{Replica, Role};
 use vouch_leader::{Leader, Outside};
@@ -148,6 +148,9 @@ impl Core {
     }
 
     fn take_effects(&mut self) {
+        if self.effects.iter().any(|effect| matches!(effect, Effect::Members | Effect::Nodes)) {
+            self.commands.push_back(Command::MembersChanged);
+        }
         let effects = self.effects.drain(..);
         let changed = match &mut self.leader {
             Some(leader) => leader.take_effects(&self.state, effects),

@@ -64,6 +64,8 @@ pub enum Command {
     /// Topics or groups changed: forget what is remembered of them. Before whoever changed them hears of it, which stands
     /// behind this.
     DirectoryChanged,
+    /// Who belongs to the cluster changed, or where its nodes are: as the state says it now.
+    MembersChanged,
     /// A check may be due earlier than was known, or a binding changed.
     ChecksChanged,
     /// The log's time leapt to this: the record that says so is durable. Until now nobody was told a time beyond it.

@@ -4,7 +4,7 @@ use vouch_commitlog::EntryKind;
 use vouch_consensus::EntryRole;
 
 /// What an entry of this kind is to a group.
-pub(crate) fn role_of(kind: EntryKind) -> EntryRole {
+pub fn role_of(kind: EntryKind) -> EntryRole {
     match kind {
         EntryKind::Members => EntryRole::Members,
         EntryKind::Records | EntryKind::Mark => EntryRole::Ordinary,

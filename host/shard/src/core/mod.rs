@@ -48,7 +48,7 @@ use written::WrittenEntry;
 pub use answers::short_of;
 pub use body::LeaderEntry;
 pub use command::Command;
-pub(crate) use entry_role::role_of;
+pub use entry_role::role_of;
 
 pub use event::{
     Claim, ClockSays, Condition, EntryToAppend, Event, GroupStanding, LeaderLook, LogStanding, Look, Moment, Proposal,

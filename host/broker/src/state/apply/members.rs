@@ -29,37 +29,42 @@ impl Apply for MembersChanged {
 }
 
 impl Apply for NodeInvited {
-    fn apply(&self, state: &mut State, at: RecordAt, _: &mut Vec<Effect>) -> Outcome {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let Self { token, until, votes_at_once } = *self;
         let invitation = NodeInvitation { token, until_ms: until.0 };
         let node = state.members.nodes.invite(invitation, votes_at_once, at.time.0).map_err(refused)?;
+        effects.push(Effect::Nodes);
         Ok(Applied::Invited { node })
     }
 }
 
 /// Its token is good for this once: a secret that was seen on its way lets nobody else in.
 impl Apply for NodeJoined {
-    fn apply(&self, state: &mut State, at: RecordAt, _: &mut Vec<Effect>) -> Outcome {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let Self { node, token, addresses } = self;
         state.members.nodes.join(*node, *token, addresses.clone(), at.time.0).map_err(refused)?;
+        effects.push(Effect::Nodes);
         Ok(Applied::Done)
     }
 }
 
 impl Apply for NodeMoved {
-    fn apply(&self, state: &mut State, _: RecordAt, _: &mut Vec<Effect>) -> Outcome {
-        state.members.nodes.moved(self.node, self.addresses.clone()).map_err(refused)?;
+    fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        if state.members.nodes.moved(self.node, self.addresses.clone()).map_err(refused)? {
+            effects.push(Effect::Nodes);
+        }
         Ok(Applied::Done)
     }
 }
 
 /// It goes when it is no member any more, which its leader sees to.
 impl Apply for NodeLeaves {
-    fn apply(&self, state: &mut State, _: RecordAt, _: &mut Vec<Effect>) -> Outcome {
+    fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let voters = state.members.group.voters.clone();
         state.members.nodes.leaves(self.node, &voters).map_err(refused)?;
         let all = state.members.group.all();
         state.members.nodes.forget_all_but(&all);
+        effects.push(Effect::Nodes);
         Ok(Applied::Done)
     }
 }

@@ -104,6 +104,8 @@ pub enum Effect {
     Plugins,
     /// Who belongs to the cluster changed.
     Members,
+    /// Its nodes changed, or where they are; who votes did not.
+    Nodes,
 }
 
 /// A record's answer, or why it changed nothing. Both are deterministic.

@@ -58,7 +58,10 @@ fn a_node_is_invited_comes_once_moves_and_leaves_and_all_of_it_is_in_the_snapsho
     assert!(why.contains("vouch cluster add"), "{why}");
     let moved = NodeMoved { node: NodeId(2), addresses: NodeAddresses { peer: "m2:7000".to_owned(), ..addresses } };
     log.apply(Record::NodeMoved(moved.clone())).unwrap();
-    assert_eq!(log.state.nodes().nodes[&NodeId(2)].addresses, Some(moved.addresses));
+    assert_eq!(log.state.nodes().nodes[&NodeId(2)].addresses, Some(moved.addresses.clone()));
+    assert_eq!(log.effects, [Effect::Nodes]);
+    log.apply(Record::NodeMoved(moved)).unwrap();
+    assert_eq!(log.effects, [], "it is where it was");
     log.apply(to(&[1], &[2])).unwrap();
     let (_, read) = read_snapshot(&log.state.snapshot(RecordPosition(1))).unwrap();
     assert_eq!(read.nodes(), log.state.nodes());

@@ -420,6 +420,7 @@ fn told(command: &Command) -> String {
         Command::AppendSpan(span) => format!("append entry {} of term {}", span.index(), span.term()),
         Command::Send(message, _) => format!("send {message:?}"),
         Command::DirectoryChanged => "directory changed".to_owned(),
+        Command::MembersChanged => "members changed".to_owned(),
         Command::ChecksChanged => "checks changed".to_owned(),
         Command::FollowClock(time) => format!("follow {time:?}"),
         Command::Close(why) => format!("close {why}"),
