@@ -193,6 +193,12 @@ pub enum StartError {
     /// The components' folder or engine does not start.
     #[error("plugins cannot run: {0}")]
     Plugins(String),
+    /// Correct the setting that it names: the others of the cluster cannot be spoken with.
+    #[error("the other nodes of a cluster cannot be reached: {0}")]
+    Peers(String),
+    /// Do what the cluster says; a new token needs an empty folder.
+    #[error("the cluster does not let this node in: {0}")]
+    JoinRefused(String),
     /// A thread does not start.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),

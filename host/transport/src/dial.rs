@@ -19,6 +19,9 @@ use crate::settings::TransportTiming;
 use crate::stream::Stream;
 use crate::tls::{self, SecurityState};
 
+/// Stands in [`crate::LinkState::Down`] before the sentence with which the other node refuses a connection.
+pub const REFUSES: &str = "it refuses: ";
+
 /// Dials other nodes as this one. It holds no connection: whoever dials gets it.
 pub(crate) struct Dialer {
     /// Who dials.
@@ -74,7 +77,7 @@ impl Dialer {
             (Err(error), _) => return Err(tls::said(&error)),
         };
         match answer {
-            HelloAnswer::Refused(why) => Err(format!("it refuses: {why}")),
+            HelloAnswer::Refused(why) => Err(format!("{REFUSES}{why}")),
             HelloAnswer::Accepted { by, .. } => {
                 self.check_answer(&by, node, certificate)?;
                 let pace = if lane == Lane::Files { LanePace::of_pull } else { LanePace::of_asked };

@@ -45,6 +45,7 @@ pub use admission::PeerAdmission;
 pub use calls::{CallFailed, Caller, Serve};
 pub use certificates::{CertificateAuthority, CertificatesError, NodeCertificate, ValidUntil};
 pub use counters::{DialedBy, LaneCounts, TrafficCounts};
+pub use dial::REFUSES;
 pub use files::{CHUNK_MAX_BYTES, FilePull, PullFailed, ServeFiles};
 pub use frame::FRAME_MAX_BYTES;
 pub use group::{GroupHandler, GroupLink, GroupNotSent};
