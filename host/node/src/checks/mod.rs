@@ -32,6 +32,8 @@ use vouch_shard::clock::Clock;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 /// And never more often than this.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(5);
+/// One that does not lead asks nobody, and looks whether it does by now.
+const LOOK_WHETHER_IT_LEADS_EVERY: Duration = Duration::from_secs(1);
 
 /// What asking takes.
 pub(crate) struct Asker {
@@ -59,13 +61,19 @@ pub(crate) struct Asker {
 /// Asks until the node stops.
 pub(crate) async fn run(asker: Arc<Asker>) {
     loop {
-        let Ok((due, next)) = take_due(&asker).await else { return };
+        let taken = take_due(&asker).await;
+        if taken.is_err() && asker.stopping.is_cancelled() {
+            return;
+        }
+        let leads = taken.is_ok();
+        let (due, next) = taken.unwrap_or_default();
         for due in due {
             let span = span::of(&due);
             tokio::spawn(ask::ask(asker.clone(), due).instrument(span));
         }
         let now = asker.clock.now();
-        let pause = next.map_or(LOOK_AT_LEAST_EVERY, |at| Duration::from_millis(at.ms_since(now)));
+        let idle = if leads { LOOK_AT_LEAST_EVERY } else { LOOK_WHETHER_IT_LEADS_EVERY };
+        let pause = next.map_or(idle, |at| Duration::from_millis(at.ms_since(now)));
         tokio::select! {
             () = tokio::time::sleep(pause.clamp(LOOK_AT_MOST_EVERY, LOOK_AT_LEAST_EVERY)) => {}
             () = asker.changed.notified() => {}
