@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use vouch_commitlog::{DEFAULT_SYNCS_IN_FLIGHT, DEFAULT_ZERO_AHEAD};
 use vouch_plugin::{CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY};
-use vouch_storage::{JoinedCluster, OnDamage, StorageConfig};
+use vouch_storage::{OnDamage, StorageConfig};
 
+use crate::peers::{JoinSettings, PeerSettings};
 use crate::served_shard::SHARD;
 
 /// Settings of a node; every one is enforced.
@@ -35,7 +36,9 @@ pub struct NodeConfig {
     /// What a start does with a damaged log.
     pub on_damage: OnDamage,
     /// A new folder becomes that of this node of a cluster that there is. `None`: it begins a cluster of its own.
-    pub joins: Option<JoinedCluster>,
+    pub joins: Option<JoinSettings>,
+    /// How it speaks with other nodes. `None`: it has none.
+    pub peers: Option<PeerSettings>,
     /// Bytes proposed and not answered, beyond which requests are refused (ruling 21).
     pub bytes_in_flight: u64,
     /// A send to a topic that does not exist creates it, with type `normal`.
@@ -60,7 +63,7 @@ impl NodeConfig {
             disk_high_water: self.disk_high_water,
             disk_limit: self.disk_limit,
             on_damage: self.on_damage,
-            joins: self.joins.clone(),
+            joins: self.joins.as_ref().map(|joins| joins.token.joined()),
         }
     }
 
@@ -78,6 +81,7 @@ impl NodeConfig {
             disk_limit: None,
             on_damage: OnDamage::default(),
             joins: None,
+            peers: None,
             bytes_in_flight: 256 << 20,
             auto_create_topics: false,
             plugin_threads: DEFAULT_GUEST_THREADS,

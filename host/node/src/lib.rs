@@ -3,6 +3,7 @@
 
 mod api;
 mod checks;
+mod cluster;
 mod components;
 mod config;
 mod damage;
@@ -11,6 +12,7 @@ mod messages;
 mod metrics;
 mod names;
 mod node;
+mod peers;
 mod retention;
 mod routes;
 mod running;
@@ -35,12 +37,14 @@ pub use api::{
     MessageQuery, MessageView, NodeHealth, PAGE_MAX, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
+pub use cluster::{ClusterView, Nodes};
 pub use components::{Components, UploadError, limits_in_force};
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, LogDamage, LostContent, LostMessages};
 pub use messages::Messages;
 pub use metrics::{CheckCounts, Checks, GroupLag, Metrics, PRODUCER, ProcessUse, SeriesView, TopicTransactions};
 pub use node::{Node, NodeIdentity};
+pub use peers::{ClusterToken, JoinSettings, PeerSettings, TokenFault};
 pub use retention::RetentionReport;
 pub use search::Search;
 pub use sessions::{CheckCommand, Question, TelemetryStream};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vouch_broker::ShardId;
 
+use crate::cluster::Nodes;
 use crate::components::Components;
 use crate::damage::LogDamage;
 use crate::messages::Messages;
@@ -24,6 +25,8 @@ pub struct Node {
     pub messages: Arc<Messages>,
     /// Ends transactions, and shows them.
     pub transactions: Arc<Transactions>,
+    /// The nodes of the cluster: who comes and goes, and who leads.
+    pub cluster: Arc<Nodes>,
     /// Topics, groups and their settings.
     pub settings: Arc<Settings>,
     /// Plugins, their components, and bindings.

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use vouch_commitlog::LogReader;
 use vouch_storage::Lookups;
 
+use crate::peers::Speaking;
 use crate::served::ServedLog;
 use crate::stopping::Stopping;
 use crate::watch::HeldFolders;
@@ -19,6 +20,8 @@ pub(crate) struct RunningNode {
     pub(crate) served: Arc<ServedLog>,
     pub(crate) log: LogReader,
     pub(crate) lookups: Arc<Lookups>,
+    /// The other nodes are spoken with until the shard has ended.
+    pub(crate) speaking: Option<Arc<Speaking>>,
     /// A log that closed well is durable to its end.
     pub(crate) writable: Writable,
     /// Tells tasks, which end by themselves.
@@ -50,6 +53,9 @@ impl RunningNode {
         };
         if let Err(error) = tokio::task::spawn_blocking(stop).await {
             tracing::error!(%error, "stopping the shard failed");
+        }
+        if let Some(speaking) = &self.speaking {
+            speaking.stop().await;
         }
     }
 }

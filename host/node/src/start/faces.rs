@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::parts::{CommonParts, NodeParts};
 use super::tasks::NodeTasks;
+use crate::cluster::Nodes;
 use crate::components::Components;
 use crate::damage::LogDamage;
 use crate::messages::Messages;
@@ -23,6 +24,7 @@ impl NodeParts {
         let transactions = self.transactions(&common);
         let node = Node {
             messages: self.messages(&common),
+            cluster: self.cluster(),
             settings: self.settings(&common),
             components: self.components(&common),
             search: self.search(&common, transactions.clone()),
@@ -74,6 +76,19 @@ impl NodeParts {
             shard: self.shard.clone(),
             routes: common.routes.clone(),
             clock: self.signals.clock.clone(),
+            writable: self.writable(),
+        })
+    }
+
+    fn cluster(&self) -> Arc<Nodes> {
+        Arc::new(Nodes {
+            shard: self.shard.clone(),
+            speaking: self.speaking.clone(),
+            log: self.log.clone(),
+            belongs: self.signals.belongs(),
+            clock: self.signals.clock.clone(),
+            cluster_id: self.identity.cluster_id,
+            segment_size: self.segment_size,
             writable: self.writable(),
         })
     }
@@ -139,6 +154,7 @@ impl NodeParts {
             served: self.served.clone(),
             log: self.log.clone(),
             lookups: self.lookups.clone(),
+            speaking: self.speaking.clone(),
             writable: self.writable(),
             stopping: self.stopping.clone(),
             folders: self.folders.clone(),

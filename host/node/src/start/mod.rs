@@ -18,7 +18,7 @@ use crate::{NodeConfig, components};
 use parts::NodeParts;
 use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
 use vouch_shard::{Inbox, NoPeers, Shard, ShardLinks, Signals};
-use writing::{Begin, RecoveredLog, read_only, tell_recovery};
+use writing::{Begin, BegunShard, RecoveredLog, read_only, tell_recovery};
 
 /// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
 /// the log. Nothing is changed or taken: whether another process holds the folder is not asked.
@@ -27,7 +27,15 @@ use writing::{Begin, RecoveredLog, read_only, tell_recovery};
 /// Those of [`Node::start`].
 pub fn check_start(config: &NodeConfig) -> Result<(), StartError> {
     components::check_settings(config)?;
+    check_peers(config)?;
     vouch_storage::check_start(&config.storage())
+}
+
+/// Who joins has an address for the others.
+fn check_peers(config: &NodeConfig) -> Result<(), StartError> {
+    let why = "a node joins a cluster over an address of its own for the others; name one with --peer-addr";
+    let missing = config.joins.is_some() && config.peers.is_none();
+    if missing { Err(StartError::Peers(why.to_owned())) } else { Ok(()) }
 }
 
 impl Node {
@@ -53,6 +61,7 @@ impl Node {
     /// Opens the folder, starts the threads, and makes a node of it all. What fails leaves nothing running.
     fn begin(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, StartError> {
         components::check_settings(&config)?;
+        check_peers(&config)?;
         let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
         let storage = config.storage();
         let report_to = inbox.clone();
@@ -69,7 +78,7 @@ impl Node {
         let (passed_over, missing, log) = (opened.passed_over, opened.missing, opened.log);
         let signals = Arc::new(Signals::new(clock, requests));
         let sessions = Arc::<Sessions>::default();
-        let (shard, init, served, scrub) = match log {
+        let (shard, speaking, init, served, scrub) = match log {
             OpenedLog::Whole { appender, recovery, base, tail, replica } => {
                 tell_recovery(&recovery, snapshot);
                 components::remove_unused(&store, state.plugins());
@@ -82,28 +91,30 @@ impl Node {
                     reader: &reader,
                     signals: &signals,
                     sessions: &sessions,
+                    progress,
                 };
                 let recovered = RecoveredLog { appender, recovery, file: replica, base, tail, before };
                 let writing = begin.writing(recovered, snapshots, &lookups);
                 // What failed leaves nothing behind that writes to a folder which is let go.
-                let (shard, begun, upkeep) = writing.inspect_err(|_| lookups.stop())?;
+                let BegunShard { shard, speaking, begun, upkeep } = writing.inspect_err(|_| lookups.stop())?;
                 if passed_over {
                     // Who makes it takes away what cannot be used. It is a newer one than those, whatever they covered.
                     signals.snapshots.want(begun.applied);
                 }
                 let report = upkeep.scrub.report.clone();
-                (shard, begun.init, ServedLog::Kept(Arc::new(upkeep)), report)
+                (shard, speaking, begun.init, ServedLog::Kept(Arc::new(upkeep)), report)
             }
             OpenedLog::Damaged(damaged) => {
                 let init = state.cluster().init.clone().expect("what is certain of a log has its first record");
                 let (signals, members) = (signals.clone(), sessions.clone());
                 let links = ShardLinks { inbox, signals, members, peers: Arc::new(NoPeers) };
-                let shard = Shard::start(state, read_only(&damaged), None, links);
-                (shard.map_err(StartError::Thread)?, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
+                let shard = Shard::start(state, read_only(&damaged), None, links).map_err(StartError::Thread)?;
+                (Arc::new(shard), None, init, ServedLog::Damaged(Box::new(damaged)), Arc::default())
             }
         };
         let parts = NodeParts {
-            shard: Arc::new(shard),
+            shard,
+            speaking,
             served: Arc::new(served),
             log: reader,
             lookups: Arc::new(lookups),

@@ -13,6 +13,7 @@ use crate::components::{BoundComponents, ComponentFiles};
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::node::NodeIdentity;
+use crate::peers::Speaking;
 use crate::retention::RetentionReport;
 use crate::routes::Routes;
 use crate::served::ServedLog;
@@ -30,6 +31,8 @@ pub(super) struct NodeParts {
     pub(super) config: NodeConfig,
     pub(super) identity: NodeIdentity,
     pub(super) shard: Arc<Shard>,
+    /// The other nodes, where it has any.
+    pub(super) speaking: Option<Arc<Speaking>>,
     /// What the executor shares with tasks.
     pub(super) signals: Arc<Signals>,
     pub(super) sessions: Arc<Sessions>,

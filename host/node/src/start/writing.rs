@@ -1,22 +1,32 @@
 //! The threads of a node, and what is said of its log before they begin.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
-use vouch_broker::{NothingStored, State};
-use vouch_commitlog::{Appender, Checkpoint, Entry, LogPosition, LogReader, Recovery};
+use vouch_broker::{NotDone, NothingStored, State};
+use vouch_commitlog::{Appender, Checkpoint, Entry, Housekeeping, LogIdentity, LogPosition, LogReader, Recovery};
+use vouch_consensus::Replica;
 use vouch_storage::{
-    DamagedLog, Folders, Listeners, Lookups, ReplicaFile, Scrub, ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter,
-    StartError,
+    DamagedLog, Folders, Listeners, Lookups, ReplicaFile, ReplicaNote, Scrub, ScrubbedFiles, SnapshotBounds, Snapshots,
+    Snapshotter, StartError, StartProgress,
 };
 
 use crate::NodeConfig;
+use crate::peers::{Speaking, WhoSpeaks};
 use crate::served::Upkeep;
+use crate::served_shard::SHARD;
 use crate::sessions::Sessions;
-use vouch_shard::{Begun, Inbox, Lead, Member, NoPeers, Output, OutputLog, Request, Shard, ShardLinks, Signals};
+use vouch_shard::{
+    Begun, Inbox, Lead, LeaderEntry, Member, NoPeers, Output, OutputLog, Peers, Request, Shard, ShardLinks, Signals,
+};
 
 /// Damaged places that a start tells one by one.
 const TOLD_MAX: usize = 100;
+/// Between two looks whether the start was given up.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What an operator hears who leaves the address out.
+const NO_ADDRESS: &str = "this node is one of several and has no address for the others; name one with --peer-addr";
 
 /// Says what is damaged, and that nothing is written.
 pub(super) fn read_only(damaged: &DamagedLog) -> Output {
@@ -57,6 +67,8 @@ pub(super) struct Begin<'a> {
     pub(super) reader: &'a LogReader,
     pub(super) signals: &'a Arc<Signals>,
     pub(super) sessions: &'a Arc<Sessions>,
+    /// Where it is asked whether the start was given up.
+    pub(super) progress: &'a StartProgress,
 }
 
 /// The log that it writes, as it was found.
@@ -69,79 +81,145 @@ pub(super) struct RecoveredLog {
     pub(super) before: Option<Checkpoint>,
 }
 
+/// The shard runs, and has begun.
+pub(super) struct BegunShard {
+    pub(super) shard: Arc<Shard>,
+    pub(super) speaking: Option<Arc<Speaking>>,
+    pub(super) begun: Begun,
+    pub(super) upkeep: Upkeep,
+}
+
 impl Begin<'_> {
-    /// Starts the shard, and what looks after its log when its first records are durable.
+    /// Starts the shard, speaks with the others of its group, and starts what looks after its log when that has begun.
     pub(super) fn writing(
-        self,
+        mut self,
         log: RecoveredLog,
         snapshots: Snapshots,
         lookups: &Lookups,
-    ) -> Result<(Shard, Begun, Upkeep), StartError> {
-        let Self { config, segment_size, folders, state, inbox, reader, signals, sessions } = self;
+    ) -> Result<BegunShard, StartError> {
         let RecoveredLog { appender, recovery, file, base, tail, before } = log;
-        let note = file.note();
-        let replica = if note.member {
-            vouch_shard::member(Member {
-                node: note.node,
-                members: state.members().clone(),
-                note,
-                log: reader,
-                before,
-                applied: base.unwrap_or(Checkpoint::BEFORE_ALL),
-                draw: Box::new(|below| rand::random_range(0..below)),
-            })
-        } else {
-            vouch_shard::alone(&recovery, note)
-        };
-        let replica = replica.map_err(|broken| StartError::Group(broken.to_string()))?;
+        let speaking = self.speaking(file.note())?;
+        let replica = self.replica(&recovery, file.note(), before, base)?;
         let housekeeping = appender.housekeeping();
+        let state = std::mem::take(&mut self.state);
         let adopted = state.parts().last().copied().unwrap_or(0);
-        let prepared = config.zero_ahead.min(segment_size);
-        let log = OutputLog { appender, reader: reader.clone(), prepared, replica, file: *file, base, tail };
+        let prepared = self.config.zero_ahead.min(self.segment_size);
+        let reader = self.reader.clone();
+        let log = OutputLog { appender, reader, prepared, replica, file: *file, base, tail };
         let output = Output::Log(Box::new(log));
         let (on_begun, begun) = sync_channel(1);
-        let cluster_id = folders.cluster_id()?;
-        let (handle_key, leapt_from) = (rand::random(), signals.clock.leapt_from());
-        let lead = Lead { cluster_id, segment_size, handle_key, leapt_from };
+        let cluster_id = self.folders.cluster_id()?;
+        let (handle_key, leapt_from) = (rand::random(), self.signals.clock.leapt_from());
+        let lead = Lead { cluster_id, segment_size: self.segment_size, handle_key, leapt_from };
         let lead = Some((lead, on_begun));
+        let peers: Arc<dyn Peers> = match &speaking {
+            Some(speaking) => speaking.nodes.clone(),
+            None => Arc::new(NoPeers),
+        };
         let links = ShardLinks {
-            inbox: inbox.clone(),
-            signals: signals.clone(),
-            members: sessions.clone(),
-            peers: Arc::new(NoPeers),
+            inbox: self.inbox.clone(),
+            signals: self.signals.clone(),
+            members: self.sessions.clone(),
+            peers,
         };
-        let shard = Shard::start(state, output, lead, links);
-        let shard = shard.map_err(StartError::Thread)?;
-        let look_after = || {
-            let ended = |_| Err(signals.closed().cloned().unwrap_or(NothingStored::Stopping).into());
-            let begun = begun.recv().unwrap_or_else(ended).map_err(StartError::FirstRecords)?;
-            folders.begun()?;
-            let snapshots = Arc::new(snapshots);
-            let place = config.storage().folder().scrub();
-            let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: signals.snapshots.clone() };
-            let scrub = Scrub::start(housekeeping.clone(), files, config.scrub_rate, place);
-            let scrub = scrub.map_err(StartError::Thread)?;
-            let (mending, covering) = (inbox.clone(), inbox.clone());
-            let listeners = Listeners {
-                adopt: Box::new(move |position, part| inbox.push(Request::Adopt(position, part))),
-                mended: Box::new(move |part, copies| mending.push(Request::ReadFrom(part, copies))),
-                sealed: Box::new(lookups.announcer()),
-                kept: Box::new(move |SnapshotBounds { older, .. }| {
-                    older.into_iter().for_each(|older| covering.push(Request::Covered(older.last_index)));
-                }),
-            };
-            let (requests, every) = (signals.snapshots.clone(), config.snapshot_every);
-            let snapshotter = Snapshotter::start(snapshots, requests, reader.clone(), every, adopted, listeners)
-                .inspect_err(|_| scrub.stop())
-                .map_err(StartError::Thread)?;
-            Ok((begun, Upkeep { housekeeping, snapshotter, scrub, recovery }))
+        let shard = Arc::new(Shard::start(state, output, lead, links).map_err(StartError::Thread)?);
+        let begins = || {
+            if let Some(speaking) = &speaking {
+                speaking.begin(&shard, self.reader)?;
+                // A log that holds anything got it from the cluster: this node was let in before.
+                let joins = self.config.joins.as_ref().filter(|_| recovery.last_index == 0);
+                joins.map_or(Ok(()), |joins| speaking.join(joins, self.progress))?;
+            }
+            let begun = self.wait_for(&begun)?;
+            let upkeep = self.look_after(housekeeping, snapshots, adopted, recovery, lookups)?;
+            Ok((begun, upkeep))
         };
-        match look_after() {
-            Ok((begun, upkeep)) => Ok((shard, begun, upkeep)),
+        match begins() {
+            Ok((begun, upkeep)) => Ok(BegunShard { shard, speaking, begun, upkeep }),
             Err(error) => {
                 shard.stop();
                 Err(error)
             }
         }
+    }
+
+    fn speaking(&self, note: &ReplicaNote) -> Result<Option<Arc<Speaking>>, StartError> {
+        let Some(settings) = &self.config.peers else {
+            let needs_others = note.member && !self.state.members().is_only(note.node);
+            return if needs_others { Err(StartError::Peers(NO_ADDRESS.to_owned())) } else { Ok(None) };
+        };
+        let cluster_id = self.folders.cluster_id()?;
+        let log = LogIdentity { cluster_id, shard: SHARD.0, segment_size: self.segment_size };
+        let who = WhoSpeaks { node: note.node, incarnation: note.incarnation, log };
+        Ok(Some(Arc::new(Speaking::new(settings, &who, &self.inbox, self.signals)?)))
+    }
+
+    fn replica(
+        &self,
+        recovery: &Recovery,
+        note: &ReplicaNote,
+        before: Option<Checkpoint>,
+        base: Option<Checkpoint>,
+    ) -> Result<Replica<LeaderEntry>, StartError> {
+        let replica = if note.member {
+            vouch_shard::member(Member {
+                node: note.node,
+                members: self.state.members().clone(),
+                note,
+                log: self.reader,
+                before,
+                applied: base.unwrap_or(Checkpoint::BEFORE_ALL),
+                draw: Box::new(|below| rand::random_range(0..below)),
+            })
+        } else {
+            vouch_shard::alone(recovery, note)
+        };
+        replica.map_err(|broken| StartError::Group(broken.to_string()))
+    }
+
+    /// Waits until the shard has begun: one that joins has when a leader sent it the beginning of the log.
+    fn wait_for(&self, begun: &Receiver<Result<Begun, NotDone>>) -> Result<Begun, StartError> {
+        let begun = loop {
+            match begun.recv_timeout(LOOK_EVERY) {
+                Ok(begun) => break begun,
+                Err(RecvTimeoutError::Timeout) => self.progress.go_on()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    break Err(self.signals.closed().cloned().unwrap_or(NothingStored::Stopping).into());
+                }
+            }
+        };
+        begun.map_err(StartError::FirstRecords)
+    }
+
+    /// Starts what looks after the log.
+    fn look_after(
+        &mut self,
+        housekeeping: Housekeeping,
+        snapshots: Snapshots,
+        adopted: u64,
+        recovery: Recovery,
+        lookups: &Lookups,
+    ) -> Result<Upkeep, StartError> {
+        self.folders.begun()?;
+        let snapshots = Arc::new(snapshots);
+        let place = self.config.storage().folder().scrub();
+        let requests = self.signals.snapshots.clone();
+        let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: requests.clone() };
+        let scrub = Scrub::start(housekeeping.clone(), files, self.config.scrub_rate, place);
+        let scrub = scrub.map_err(StartError::Thread)?;
+        let (adopting, mending, covering) = (self.inbox.clone(), self.inbox.clone(), self.inbox.clone());
+        let listeners = Listeners {
+            adopt: Box::new(move |position, part| adopting.push(Request::Adopt(position, part))),
+            mended: Box::new(move |part, copies| mending.push(Request::ReadFrom(part, copies))),
+            sealed: Box::new(lookups.announcer()),
+            kept: Box::new(move |SnapshotBounds { older, .. }| {
+                older.into_iter().for_each(|older| covering.push(Request::Covered(older.last_index)));
+            }),
+        };
+        let (reader, every) = (self.reader.clone(), self.config.snapshot_every);
+        let snapshotter = Snapshotter::start(snapshots, requests, reader, every, adopted, listeners)
+            .inspect_err(|_| scrub.stop())
+            .map_err(StartError::Thread)?;
+        Ok(Upkeep { housekeeping, snapshotter, scrub, recovery })
     }
 }

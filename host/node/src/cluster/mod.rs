@@ -1,0 +1,124 @@
+//! The nodes of the cluster, for its operators: who comes, who goes, who leads, and how all of them are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use vouch_broker::record::{NodeInvited, NodeLeaves};
+use vouch_broker::state::Applied;
+use vouch_broker::{Millis, NotDone, NothingStored, Refusal};
+use vouch_cluster::{ClusterNodes, NodeAddresses, NodeId};
+use vouch_commitlog::{LogPosition, LogReader};
+use vouch_consensus::Role;
+use vouch_shard::clock::Clock;
+use vouch_shard::{GroupStanding, Shard, WhoBelongs};
+use vouch_transport::LinkState;
+
+use crate::peers::{ClusterToken, Speaking};
+use crate::writable::Writable;
+
+/// How long a token is good for: an operator carries it to a machine that may have to be set up first.
+const TOKEN_LASTS_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The nodes of the cluster.
+pub struct Nodes {
+    pub(crate) shard: Arc<Shard>,
+    /// `None`: it has no address for others.
+    pub(crate) speaking: Option<Arc<Speaking>>,
+    pub(crate) log: LogReader,
+    pub(crate) belongs: watch::Receiver<WhoBelongs>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) cluster_id: [u8; 16],
+    pub(crate) segment_size: u64,
+    pub(crate) writable: Writable,
+}
+
+/// How a cluster is, as one of its nodes knows.
+#[derive(Clone, Debug)]
+pub struct ClusterView {
+    /// How the group stands: who leads, who votes, how far each is.
+    pub group: GroupStanding,
+    /// All nodes, those included that are invited.
+    pub nodes: ClusterNodes,
+    /// Where this one is to the others; `None` where it has no address for them.
+    pub mine: Option<NodeAddresses>,
+    /// The connections of this node to each of the others.
+    pub links: BTreeMap<NodeId, LinkState>,
+    /// Connections of others that were refused.
+    pub refused: u64,
+    /// Datagrams that were no message of the group, and were dropped.
+    pub unread: u64,
+}
+
+impl Nodes {
+    /// Gives the next id to a node that is to come, and the token with which it does, once, within a day. `votes_at_once`: also
+    /// where that makes the voters an even number.
+    ///
+    /// # Errors
+    /// [`NothingStored::NotLeading`] where another node leads; a refusal, with what to do.
+    pub async fn add(&self, votes_at_once: bool) -> Result<ClusterToken, NotDone> {
+        self.writable.check()?;
+        self.must_lead().await?;
+        if self.speaking.is_none() {
+            return Err(refused("this node has no address for others; start it with --peer-addr"));
+        }
+        if self.log.start() > LogPosition::START {
+            return Err(refused(
+                "the beginning of the log was released, and a node that comes needs all of it in this version",
+            ));
+        }
+        self.shard.get_ready_for_others(self.log.clone()).await?;
+        let secret: [u8; 32] = rand::random();
+        let until = Millis(self.clock.now().0.saturating_add(TOKEN_LASTS_MS));
+        let invited = NodeInvited { token: ClusterToken::digest(&secret), until, votes_at_once };
+        match self.shard.propose_one(|out| invited.encode(out)).await? {
+            Applied::Invited { node } => Ok(ClusterToken::new(self.cluster_id, node, self.segment_size, secret)),
+            other => Err(NotDone::Unknown(format!("an invitation was answered with {other:?}"))),
+        }
+    }
+
+    /// Lets a node belong to the cluster no more. It is gone when nobody counts on it any more, which its leader sees to.
+    ///
+    /// # Errors
+    /// There is no such node, or it is the last; [`NothingStored::NotLeading`] where another node leads.
+    pub async fn remove(&self, node: NodeId, by: &str, reason: &str) -> Result<(), NotDone> {
+        self.writable.check()?;
+        let leaves = NodeLeaves { node, by: by.to_owned(), reason: reason.to_owned() };
+        self.shard.propose_one(|out| leaves.encode(out)).await.map(drop)
+    }
+
+    /// Lets another node lead, as soon as it has all of the log.
+    ///
+    /// # Errors
+    /// It does not vote, or was not heard of; [`NothingStored::NotLeading`] where another node leads.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), NotDone> {
+        self.writable.check()?;
+        self.shard.hand_over(to).await
+    }
+
+    /// How the cluster is, as this node knows.
+    ///
+    /// # Errors
+    /// The node stops, or its log is only read.
+    pub async fn status(&self) -> Result<ClusterView, NotDone> {
+        let group = self.shard.group().await?;
+        let nodes = self.belongs.borrow().nodes.clone();
+        let (mut links, mut refused, mut unread) = (BTreeMap::new(), 0, 0);
+        if let Some(speaking) = &self.speaking {
+            (links, refused, unread) = (speaking.nodes.states(), speaking.nodes.refused(), speaking.nodes.unread());
+        }
+        let mine = self.speaking.as_ref().and_then(|speaking| speaking.mine());
+        Ok(ClusterView { group, nodes, mine, links, refused, unread })
+    }
+
+    async fn must_lead(&self) -> Result<(), NotDone> {
+        match self.shard.group().await?.role {
+            Role::Leads { .. } => Ok(()),
+            Role::Follows { leader } => Err(NothingStored::NotLeading { leader: leader.map(|node| node.0) }.into()),
+        }
+    }
+}
+
+fn refused(why: &str) -> NotDone {
+    NotDone::Refused(Refusal::Conflict(why.to_owned()))
+}

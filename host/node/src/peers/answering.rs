@@ -1,0 +1,153 @@
+//! What other nodes ask of this one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use vouch_broker::NotDone;
+use vouch_broker::record::{NodeJoined, NodeMoved};
+use vouch_broker::state::Applied;
+use vouch_cluster::{NodeAddresses, NodeId};
+use vouch_consensus::Role;
+use vouch_shard::{GroupStanding, Shard, WhoBelongs};
+use vouch_transport::{CallFailed, PeerIdentity, Serve};
+
+use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
+use super::nodes::PeerNodes;
+use super::token::ClusterToken;
+use super::told::{Hearsay, ToldNodes, addresses_in};
+
+/// Answers the calls of other nodes: where this one does not lead it asks the one that does, once.
+#[derive(Clone)]
+pub(super) struct NodeCalls {
+    pub(super) shard: Arc<Shard>,
+    pub(super) nodes: Arc<PeerNodes>,
+    pub(super) belongs: watch::Receiver<WhoBelongs>,
+    pub(super) hearsay: Arc<Hearsay>,
+}
+
+impl Serve for NodeCalls {
+    async fn serve(&self, from: PeerIdentity, request: Bytes, deadline: Instant) -> Bytes {
+        let answer = match NodeRequest::decode(request) {
+            Ok(request) => self.answer(NodeId(from.node), request, deadline).await,
+            Err(why) => NodeAnswer::Refused(format!("node {} asks, and {why}", from.node)),
+        };
+        answer.encode()
+    }
+}
+
+/// The three answers of a write, as they are told.
+fn not_done(why: NotDone) -> NodeAnswer {
+    match why {
+        NotDone::Refused(why) => NodeAnswer::Refused(why.to_string()),
+        NotDone::NothingStored(why) => NodeAnswer::NothingStored(why.to_string()),
+        NotDone::Unknown(why) => NodeAnswer::Unknown(why),
+    }
+}
+
+impl NodeCalls {
+    async fn answer(&self, from: NodeId, request: NodeRequest, deadline: Instant) -> NodeAnswer {
+        let standing = match self.shard.group().await {
+            Ok(standing) => standing,
+            Err(why) => return not_done(why),
+        };
+        if let NodeAsk::Join { node, .. } | NodeAsk::Moved { node, .. } = &request.ask
+            && *node != from
+            && !request.forwarded
+        {
+            return NodeAnswer::Refused(format!("node {from} asks for node {node}; each node asks for itself"));
+        }
+        match (&request.ask, standing.role) {
+            (NodeAsk::WhoLeads, _) => NodeAnswer::Done(self.told(&standing)),
+            (NodeAsk::Hear(told), _) => {
+                self.hearsay.hear(told.clone(), standing.committed);
+                NodeAnswer::Done(self.told(&standing))
+            }
+            (_, Role::Leads { .. }) => self.lead(request.ask).await,
+            (_, Role::Follows { leader: Some(leader) }) if !request.forwarded => {
+                self.ask_leader(leader, request, deadline).await
+            }
+            (_, Role::Follows { .. }) => NodeAnswer::NothingStored(format!(
+                "node {} does not lead, and knows of nobody else who does; ask again in a moment",
+                self.nodes.me
+            )),
+        }
+    }
+
+    async fn ask_leader(&self, leader: NodeId, request: NodeRequest, deadline: Instant) -> NodeAnswer {
+        let forwarded = NodeRequest { forwarded: true, ..request };
+        match self.nodes.ask(leader, &forwarded, deadline).await {
+            Ok(answer) => answer,
+            Err(CallFailed::NotSent(why)) => {
+                NodeAnswer::NothingStored(format!("node {leader} leads and was not asked: {why}"))
+            }
+            Err(CallFailed::Unknown(why)) => NodeAnswer::Unknown(format!("node {leader} leads and was asked: {why}")),
+        }
+    }
+
+    async fn lead(&self, ask: NodeAsk) -> NodeAnswer {
+        let done = match ask {
+            NodeAsk::Join { node, secret, addresses } => self.join(node, &secret, addresses).await,
+            NodeAsk::Moved { node, addresses } => {
+                self.shard.propose_one(|out| NodeMoved { node, addresses }.encode(out)).await
+            }
+            NodeAsk::WhoLeads | NodeAsk::Hear(_) => Ok(Applied::Done),
+        };
+        match done {
+            Ok(_) => match self.shard.group().await {
+                Ok(standing) => NodeAnswer::Done(self.told(&standing)),
+                // What was asked is done, and not what it led to.
+                Err(why) => NodeAnswer::Unknown(why.to_string()),
+            },
+            Err(why) => not_done(why),
+        }
+    }
+
+    async fn join(&self, node: NodeId, secret: &[u8], addresses: NodeAddresses) -> Result<Applied, NotDone> {
+        let token = ClusterToken::digest(secret);
+        let joined = NodeJoined { node, token, addresses: addresses.clone() };
+        match self.shard.propose_one(|out| joined.encode(out)).await {
+            Err(NotDone::Refused(why)) => {
+                if self.joins_again(node, &addresses).await? {
+                    Ok(Applied::Done)
+                } else {
+                    Err(why.into())
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a node that was let in asks once more, since it heard no answer: the same node, by the connection that it came on,
+    /// in the same place.
+    ///
+    /// # To ensure correctness
+    /// A folder that was wiped must not come back as the node it was (ruling 31): what that acknowledged counts. So it must not
+    /// have acknowledged anything yet, as its leader knows, and must never have voted: a leader of a later term may not know,
+    /// but it knows who votes.
+    async fn joins_again(&self, node: NodeId, addresses: &NodeAddresses) -> Result<bool, NotDone> {
+        let standing = self.shard.group().await?;
+        let has_acknowledged = standing.followers.iter().any(|other| other.node == node && other.durable > 0);
+        let voted = standing.members.votes(node);
+        let leads = matches!(standing.role, Role::Leads { .. });
+        let belongs = self.belongs.borrow();
+        let same = belongs.nodes.nodes.get(&node).is_some_and(|known| {
+            known.invitation.is_none() && !known.is_leaving && known.addresses.as_ref() == Some(addresses)
+        });
+        Ok(leads && same && !voted && !has_acknowledged)
+    }
+
+    fn told(&self, standing: &GroupStanding) -> ToldNodes {
+        told_by(standing, &self.belongs.borrow())
+    }
+}
+
+/// The nodes as this one knows them.
+pub(super) fn told_by(standing: &GroupStanding, belongs: &WhoBelongs) -> ToldNodes {
+    let leader = match standing.role {
+        Role::Leads { .. } => Some(standing.node),
+        Role::Follows { leader } => leader,
+    };
+    ToldNodes { as_of: standing.committed, leader, nodes: addresses_in(belongs) }
+}

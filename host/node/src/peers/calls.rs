@@ -1,0 +1,213 @@
+//! What nodes ask each other, and what they answer, as bytes. They are described in `docs/peers.md`.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
+use vouch_cluster::{ADDRESS_MAX, MEMBERS_MAX, NodeAddresses, NodeId};
+
+use super::told::ToldNodes;
+
+/// The version that this code writes and reads.
+const VERSION: u8 = 1;
+/// The most bytes of a sentence.
+const SENTENCE_MAX: usize = 1024;
+
+/// What a node asks another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NodeRequest {
+    /// A node that does not lead was asked, and asks the one that does: that one does not ask on.
+    pub(super) forwarded: bool,
+    pub(super) ask: NodeAsk,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NodeAsk {
+    /// Let this node be one of the cluster.
+    Join { node: NodeId, secret: [u8; 32], addresses: NodeAddresses },
+    /// Note where this node is now.
+    Moved { node: NodeId, addresses: NodeAddresses },
+    /// Say who leads, and where all nodes are.
+    WhoLeads,
+    /// Hear where all nodes are: whoever leads finds that this node does not answer.
+    Hear(ToldNodes),
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NodeAnswer {
+    /// It is done, or what was asked for: where all nodes are.
+    Done(ToldNodes),
+    /// It is refused, and would be again: a sentence for the operator.
+    Refused(String),
+    /// Certainly nothing was stored; ask again later.
+    NothingStored(String),
+    /// It may be stored.
+    Unknown(String),
+}
+
+/// Bytes that are no request, or no answer, of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what it says is of another version, or no message between nodes")]
+pub(super) struct NoNodeMessage;
+
+impl From<TryGetError> for NoNodeMessage {
+    fn from(_: TryGetError) -> Self {
+        Self
+    }
+}
+
+impl NodeRequest {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(128);
+        out.put_u8(VERSION);
+        let kind = match &self.ask {
+            NodeAsk::Join { .. } => 0,
+            NodeAsk::Moved { .. } => 1,
+            NodeAsk::WhoLeads => 2,
+            NodeAsk::Hear(_) => 3,
+        };
+        out.put_u8(kind);
+        out.put_u8(self.forwarded.into());
+        match &self.ask {
+            NodeAsk::Join { node, secret, addresses } => {
+                out.put_u64_le(node.0);
+                out.put_slice(secret);
+                put_addresses(&mut out, addresses);
+            }
+            NodeAsk::Moved { node, addresses } => {
+                out.put_u64_le(node.0);
+                put_addresses(&mut out, addresses);
+            }
+            NodeAsk::WhoLeads => {}
+            NodeAsk::Hear(told) => put_told(&mut out, told),
+        }
+        out.freeze()
+    }
+
+    /// # Errors
+    /// It is none of this version.
+    pub(super) fn decode(mut bytes: Bytes) -> Result<Self, NoNodeMessage> {
+        let bytes = &mut bytes;
+        version(bytes)?;
+        let kind = bytes.try_get_u8()?;
+        let forwarded = match bytes.try_get_u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(NoNodeMessage),
+        };
+        let ask = match kind {
+            0 => {
+                let node = NodeId(bytes.try_get_u64_le()?);
+                let mut secret = [0; 32];
+                bytes.try_copy_to_slice(&mut secret)?;
+                NodeAsk::Join { node, secret, addresses: addresses(bytes)? }
+            }
+            1 => NodeAsk::Moved { node: NodeId(bytes.try_get_u64_le()?), addresses: addresses(bytes)? },
+            2 => NodeAsk::WhoLeads,
+            3 => NodeAsk::Hear(told(bytes)?),
+            _ => return Err(NoNodeMessage),
+        };
+        end(bytes)?;
+        Ok(Self { forwarded, ask })
+    }
+}
+
+impl NodeAnswer {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(128);
+        out.put_u8(VERSION);
+        match self {
+            Self::Done(told) => {
+                out.put_u8(0);
+                put_told(&mut out, told);
+            }
+            Self::Refused(why) => put_sentence(&mut out, 1, why),
+            Self::NothingStored(why) => put_sentence(&mut out, 2, why),
+            Self::Unknown(why) => put_sentence(&mut out, 3, why),
+        }
+        out.freeze()
+    }
+
+    /// # Errors
+    /// It is none of this version.
+    pub(super) fn decode(mut bytes: Bytes) -> Result<Self, NoNodeMessage> {
+        let bytes = &mut bytes;
+        version(bytes)?;
+        let answer = match bytes.try_get_u8()? {
+            0 => Self::Done(told(bytes)?),
+            1 => Self::Refused(text(bytes, SENTENCE_MAX)?),
+            2 => Self::NothingStored(text(bytes, SENTENCE_MAX)?),
+            3 => Self::Unknown(text(bytes, SENTENCE_MAX)?),
+            _ => return Err(NoNodeMessage),
+        };
+        end(bytes)?;
+        Ok(answer)
+    }
+}
+
+fn put_text(out: &mut BytesMut, text: &str, max: usize) {
+    let text = &text[..text.floor_char_boundary(max)];
+    out.put_u16_le(text.len() as u16);
+    out.put_slice(text.as_bytes());
+}
+
+fn put_sentence(out: &mut BytesMut, kind: u8, why: &str) {
+    out.put_u8(kind);
+    put_text(out, why, SENTENCE_MAX);
+}
+
+fn put_addresses(out: &mut BytesMut, addresses: &NodeAddresses) {
+    put_text(out, &addresses.peer, ADDRESS_MAX);
+    put_text(out, &addresses.grpc, ADDRESS_MAX);
+}
+
+fn put_told(out: &mut BytesMut, told: &ToldNodes) {
+    out.put_u64_le(told.as_of);
+    out.put_u64_le(told.leader.map_or(0, |leader| leader.0));
+    out.put_u16_le(told.nodes.len() as u16);
+    for (node, address) in &told.nodes {
+        out.put_u64_le(node.0);
+        put_text(out, address, ADDRESS_MAX);
+    }
+}
+
+fn version(bytes: &mut Bytes) -> Result<(), NoNodeMessage> {
+    if bytes.try_get_u8()? == VERSION { Ok(()) } else { Err(NoNodeMessage) }
+}
+
+fn end(bytes: &Bytes) -> Result<(), NoNodeMessage> {
+    if bytes.is_empty() { Ok(()) } else { Err(NoNodeMessage) }
+}
+
+fn text(bytes: &mut Bytes, max: usize) -> Result<String, NoNodeMessage> {
+    let length = usize::from(bytes.try_get_u16_le()?);
+    if length > max || length > bytes.len() {
+        return Err(NoNodeMessage);
+    }
+    String::from_utf8(bytes.split_to(length).into()).map_err(|_| NoNodeMessage)
+}
+
+fn addresses(bytes: &mut Bytes) -> Result<NodeAddresses, NoNodeMessage> {
+    Ok(NodeAddresses { peer: text(bytes, ADDRESS_MAX)?, grpc: text(bytes, ADDRESS_MAX)? })
+}
+
+fn told(bytes: &mut Bytes) -> Result<ToldNodes, NoNodeMessage> {
+    let as_of = bytes.try_get_u64_le()?;
+    let leader = Some(NodeId(bytes.try_get_u64_le()?)).filter(|leader| leader.0 != 0);
+    let count = usize::from(bytes.try_get_u16_le()?);
+    let mut nodes = BTreeMap::new();
+    for _ in 0..count {
+        let node = NodeId(bytes.try_get_u64_le()?);
+        // They ascend, so that each set has one encoding.
+        if nodes.len() == MEMBERS_MAX || nodes.last_key_value().is_some_and(|(last, _)| *last >= node) {
+            return Err(NoNodeMessage);
+        }
+        nodes.insert(node, text(bytes, ADDRESS_MAX)?);
+    }
+    Ok(ToldNodes { as_of, leader, nodes })
+}
+
+#[cfg(test)]
+#[path = "calls_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! Keeps what this node knows of the others in step with the log, and what the log says of this node in step with where it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use vouch_broker::record::NodeMoved;
+use vouch_cluster::{NodeAddresses, NodeId};
+use vouch_commitlog::LogReader;
+use vouch_consensus::Role;
+use vouch_shard::{GroupStanding, Shard, WhoBelongs};
+
+use super::answering::told_by;
+use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
+use super::nodes::PeerNodes;
+use super::told::Hearsay;
+
+/// Between two looks at what nothing tells of.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long one ask takes at most.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+
+/// What is kept in step.
+pub(super) struct PeerKeeper {
+    pub(super) shard: Arc<Shard>,
+    pub(super) log: LogReader,
+    pub(super) nodes: Arc<PeerNodes>,
+    pub(super) belongs: watch::Receiver<WhoBelongs>,
+    pub(super) hearsay: Arc<Hearsay>,
+    /// Where this node is.
+    pub(super) mine: NodeAddresses,
+    /// Those who are to come may get the log from here.
+    pub(super) is_ready: bool,
+    /// Why the log does not say where this node is, as that was told last.
+    pub(super) told: String,
+}
+
+impl PeerKeeper {
+    /// Goes on until it is dropped, or the shard is gone.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.follow();
+            let Ok(standing) = self.shard.group().await else { return };
+            self.hearsay.forget(standing.committed);
+            self.get_ready(&standing).await;
+            self.say_where_it_is(&standing).await;
+            self.tell_the_others(&standing).await;
+            self.ask_the_others(&standing).await;
+            tokio::select! {
+                changed = self.belongs.changed() => if changed.is_err() { return },
+                () = self.hearsay.changed.notified() => {}
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    fn follow(&mut self) {
+        let belongs = self.belongs.borrow_and_update();
+        let addresses = self.hearsay.addresses(&belongs, self.nodes.me);
+        drop(belongs);
+        self.nodes.are(&addresses);
+    }
+
+    /// Whoever leads while a node is to come lets it have the log from the beginning.
+    async fn get_ready(&mut self, standing: &GroupStanding) {
+        let leads = matches!(standing.role, Role::Leads { .. });
+        let members = standing.members.all();
+        if !leads || self.belongs.borrow().nodes.nodes.keys().all(|node| members.contains(node)) {
+            self.is_ready = false;
+        } else if !self.is_ready {
+            match self.shard.get_ready_for_others(self.log.clone()).await {
+                Ok(()) => self.is_ready = true,
+                Err(why) => tracing::error!(%why, "the log cannot be made ready for other nodes"),
+            }
+        }
+    }
+
+    /// Has the log say where this node is, if it says something else.
+    async fn say_where_it_is(&mut self, standing: &GroupStanding) {
+        let me = self.nodes.me;
+        let says = self.belongs.borrow().nodes.nodes.get(&me).filter(|known| known.invitation.is_none()).cloned();
+        let Some(says) = says.filter(|says| says.addresses.as_ref() != Some(&self.mine)) else { return };
+        let addresses = self.mine.clone();
+        let failed = match standing.role {
+            Role::Leads { .. } => {
+                let moved = NodeMoved { node: me, addresses };
+                self.shard.propose_one(|out| moved.encode(out)).await.err().map(|why| why.to_string())
+            }
+            Role::Follows { leader } => {
+                // Whoever leads may not reach this node where it is now: then another one is asked, which asks the leader.
+                let leader = leader.filter(|leader| self.nodes.is_up(*leader));
+                let Some(node) = leader.or_else(|| self.nodes.any_up()) else { return };
+                match self.ask(node, NodeAsk::Moved { node: me, addresses }).await {
+                    Ok(NodeAnswer::Done(_)) => None,
+                    Ok(NodeAnswer::Refused(why) | NodeAnswer::NothingStored(why) | NodeAnswer::Unknown(why)) => {
+                        Some(why)
+                    }
+                    Err(why) => Some(why),
+                }
+            }
+        };
+        if let Some(why) = failed.filter(|why| *why != self.told) {
+            tracing::warn!(was = ?says.addresses, is = ?self.mine, why, "the cluster does not know yet where this node is");
+            self.told = why;
+        }
+    }
+
+    /// Who leads tells those of which it hears nothing where all are: they may be behind, and not know where to answer.
+    async fn tell_the_others(&self, standing: &GroupStanding) {
+        let silent = standing.followers.iter().filter(|other| !other.is_heard).map(|other| other.node);
+        for node in silent {
+            let told = told_by(standing, &self.belongs.borrow());
+            if let Err(why) = self.ask(node, NodeAsk::Hear(told)).await {
+                tracing::debug!(%node, why, "a node that is not heard of cannot be told, either");
+            }
+        }
+    }
+
+    /// Who knows of no leader, or does not reach it, asks the others where all are.
+    async fn ask_the_others(&self, standing: &GroupStanding) {
+        let reached = match standing.role {
+            Role::Leads { .. } => true,
+            Role::Follows { leader } => leader.is_some_and(|leader| self.nodes.is_up(leader)),
+        };
+        if reached {
+            return;
+        }
+        for node in self.nodes.states().into_keys() {
+            if let Ok(NodeAnswer::Done(told)) = self.ask(node, NodeAsk::WhoLeads).await {
+                self.hearsay.hear(told, standing.committed);
+            }
+        }
+    }
+
+    async fn ask(&self, node: NodeId, ask: NodeAsk) -> Result<NodeAnswer, String> {
+        let request = NodeRequest { forwarded: false, ask };
+        let answer = self.nodes.ask(node, &request, Instant::now() + ASK_WITHIN).await;
+        answer.map_err(|failed| failed.to_string())
+    }
+}

@@ -1,0 +1,24 @@
+//! The other nodes of a cluster, as this one speaks with them.
+//!
+//! - [`speaking`] begins it all, and ends it.
+//! - [`nodes`] takes the messages of the group to the others, as [`frames`], and takes theirs to the shard.
+//! - [`admission`] says who of them may connect, [`answering`] what they may ask ([`calls`]).
+//! - [`keeper`] follows the log: who there is, and where; [`told`] is what others told of that meanwhile.
+//! - [`joining`] is how a node comes, with a [`token`].
+
+mod admission;
+mod answering;
+mod calls;
+mod frames;
+mod joining;
+mod keeper;
+mod nodes;
+mod runtime;
+mod settings;
+mod speaking;
+mod token;
+mod told;
+
+pub use settings::{JoinSettings, PeerSettings};
+pub(crate) use speaking::{Speaking, WhoSpeaks};
+pub use token::{ClusterToken, TokenFault};

@@ -1,0 +1,145 @@
+//! The other nodes, as the shard and the calls reach them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use vouch_cluster::NodeId;
+use vouch_commitlog::{EntrySpan, LogIdentity};
+use vouch_consensus::GroupMessage;
+use vouch_shard::{Inbox, LeaderEntry, Peers, Request};
+use vouch_transport::{CallFailed, Caller, GroupLink, LinkState, PeerIdentity, Transport};
+
+use super::calls::{NodeAnswer, NodeRequest};
+use super::frames;
+use crate::served_shard::SHARD;
+
+/// The links to one node: they are kept for as long as it belongs to the cluster.
+struct PeerLinks {
+    group: GroupLink,
+    calls: Caller,
+}
+
+/// The other nodes of the cluster, over their connections.
+pub(crate) struct PeerNodes {
+    pub(super) me: NodeId,
+    pub(super) transport: Transport,
+    /// Where messages of the group go.
+    inbox: Arc<Inbox>,
+    /// Whose entries they hold.
+    log: LogIdentity,
+    links: RwLock<BTreeMap<NodeId, PeerLinks>>,
+    unread: AtomicU64,
+}
+
+impl Peers for PeerNodes {
+    /// To a node that is not known, or that cannot be reached, nothing is sent: what matters is said again.
+    fn send(&self, message: GroupMessage, entries: Vec<EntrySpan>) {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&message.to) {
+            // The link counts what it drops.
+            let _ = link.group.send(frames::encode(&message, &entries));
+        }
+    }
+}
+
+impl PeerNodes {
+    pub(super) fn new(me: NodeId, transport: Transport, inbox: Arc<Inbox>, log: LogIdentity) -> Self {
+        Self { me, transport, inbox, log, links: RwLock::default(), unread: AtomicU64::new(0) }
+    }
+
+    /// From now on these are the others, and there. Who is not among them any more is removed, with all its connections. On the
+    /// runtime that keeps the links.
+    pub(super) fn are(&self, addresses: &BTreeMap<NodeId, String>) {
+        for (node, address) in addresses {
+            self.transport.peers().set(node.0, address);
+        }
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        for node in addresses.keys() {
+            links.entry(*node).or_insert_with(|| PeerLinks {
+                group: self.transport.group(node.0, SHARD.0.into()),
+                calls: self.transport.caller(node.0),
+            });
+        }
+        let gone: Vec<_> =
+            links.extract_if(.., |node, _| !addresses.contains_key(node)).map(|(node, _)| node).collect();
+        drop(links);
+        for node in gone {
+            tracing::info!(%node, "a node is none of the cluster's any more; its connections end");
+            self.transport.remove_peer(node.0);
+        }
+    }
+
+    /// Ends the links to all of them.
+    pub(super) fn end(&self) {
+        self.links.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Takes a message of the group. Whatever is not one, or comes from somebody else than it says, is dropped and counted.
+    pub(super) fn receive(&self, from: PeerIdentity, shard: u32, datagram: Bytes) {
+        let read = if shard == u32::from(SHARD.0) { frames::decode(datagram, &self.log).ok() } else { None };
+        let read = read.filter(|(message, _)| (message.from.0, message.to) == (from.node, self.me));
+        match read {
+            Some((message, spans)) => {
+                self.inbox.push(Request::Message(message, spans.into_iter().map(LeaderEntry).collect()));
+            }
+            None => {
+                if self.unread.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::warn!(
+                        node = from.node,
+                        "a peer sent what is no message of the group; it is dropped, as all that follow"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Asks another node.
+    ///
+    /// # Errors
+    /// Whether it may have heard of it is told apart.
+    pub(super) async fn ask(
+        &self,
+        node: NodeId,
+        request: &NodeRequest,
+        deadline: Instant,
+    ) -> Result<NodeAnswer, CallFailed> {
+        let caller = {
+            let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+            links.get(&node).map(|links| links.calls.clone())
+        };
+        let caller = caller.ok_or_else(|| CallFailed::NotSent(format!("no address of node {node} is known")))?;
+        let answer = caller.call(vec![request.encode()], deadline).await?;
+        NodeAnswer::decode(answer).map_err(|why| CallFailed::Unknown(format!("node {node} answers, and {why}")))
+    }
+
+    /// How the links for calls stand.
+    pub(crate) fn states(&self) -> BTreeMap<NodeId, LinkState> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().map(|(node, links)| (*node, links.calls.state())).collect()
+    }
+
+    /// Whether there is a connection to it.
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&node).is_some_and(|links| links.calls.state().is_up() && links.group.state().is_up())
+    }
+
+    /// A node that can be asked.
+    pub(super) fn any_up(&self) -> Option<NodeId> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().find(|(_, links)| links.calls.state().is_up()).map(|(node, _)| *node)
+    }
+
+    /// Datagrams that were no message of the group.
+    pub(crate) fn unread(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Connections of nodes that were refused.
+    pub(crate) fn refused(&self) -> u64 {
+        self.transport.refused()
+    }
+}

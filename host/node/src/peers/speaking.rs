@@ -1,0 +1,186 @@
+//! How a node begins to speak with others, and how that ends.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use vouch_cluster::{NodeAddresses, NodeId};
+use vouch_commitlog::{LogIdentity, LogReader};
+use vouch_shard::{Inbox, Shard, Signals};
+use vouch_storage::{StartError, StartProgress};
+use vouch_transport::{
+    PeerHandlers, PeerIdentity, PeerListener, Transport, TransportBounds, TransportConfig, TransportTiming,
+};
+
+use super::admission::ClusterAdmission;
+use super::answering::NodeCalls;
+use super::joining;
+use super::keeper::PeerKeeper;
+use super::nodes::PeerNodes;
+use super::runtime::PeerRuntime;
+use super::settings::{JoinSettings, PeerSettings};
+use super::told::Hearsay;
+
+/// As yet no cluster lives a second time.
+const CLUSTER_INCARNATION: u32 = 0;
+/// Between two looks whether the start was given up.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Who this node is to the others.
+pub(crate) struct WhoSpeaks {
+    pub(crate) node: NodeId,
+    /// The life of its folder.
+    pub(crate) incarnation: u64,
+    /// The log that they share.
+    pub(crate) log: LogIdentity,
+}
+
+/// A life of this node, later than those before it, and not that of another folder which says that it is this node.
+fn life(incarnation: u64) -> u64 {
+    incarnation.max(1) << 32 | u64::from(rand::random::<u32>())
+}
+
+/// What listens, and what is kept in step.
+struct Open {
+    listener: PeerListener,
+    keeper: JoinHandle<()>,
+    mine: NodeAddresses,
+}
+
+/// The other nodes of the cluster, for as long as this one runs.
+pub(crate) struct Speaking {
+    settings: PeerSettings,
+    pub(crate) nodes: Arc<PeerNodes>,
+    hearsay: Arc<Hearsay>,
+    signals: Arc<Signals>,
+    open: Mutex<Option<Open>>,
+    /// Last: what else there is of tasks ends with it.
+    runtime: PeerRuntime,
+}
+
+impl Speaking {
+    /// Nobody is dialed yet, and nobody let in.
+    ///
+    /// # Errors
+    /// The files for TLS cannot be used, or there are no threads.
+    pub(crate) fn new(
+        settings: &PeerSettings,
+        who: &WhoSpeaks,
+        inbox: &Arc<Inbox>,
+        signals: &Arc<Signals>,
+    ) -> Result<Self, StartError> {
+        let hearsay = Arc::<Hearsay>::default();
+        let belongs = signals.belongs();
+        let admission = Arc::new(ClusterAdmission { me: who.node, belongs, hearsay: hearsay.clone() });
+        let identity = PeerIdentity {
+            cluster: who.log.cluster_id,
+            cluster_incarnation: CLUSTER_INCARNATION,
+            node: who.node.0,
+            incarnation: life(who.incarnation),
+        };
+        let (timing, bounds) = (TransportTiming::default(), TransportBounds::default());
+        let security = settings.security.clone();
+        let transport = Transport::new(TransportConfig { identity, security, admission, timing, bounds });
+        let transport = transport.map_err(|error| StartError::Peers(error.to_string()))?;
+        let runtime = PeerRuntime::start().map_err(StartError::Thread)?;
+        let nodes = Arc::new(PeerNodes::new(who.node, transport, inbox.clone(), who.log.clone()));
+        Ok(Self {
+            settings: settings.clone(),
+            nodes,
+            hearsay,
+            signals: signals.clone(),
+            open: Mutex::default(),
+            runtime,
+        })
+    }
+
+    /// Listens, and begins to dial those that the log knows.
+    ///
+    /// # Errors
+    /// The system does not let it listen there, or others could not reach it.
+    pub(crate) fn begin(&self, shard: &Arc<Shard>, log: &LogReader) -> Result<(), StartError> {
+        let (nodes, belongs) = (self.nodes.clone(), self.signals.belongs());
+        let calls = NodeCalls {
+            shard: shard.clone(),
+            nodes: nodes.clone(),
+            belongs: belongs.clone(),
+            hearsay: self.hearsay.clone(),
+        };
+        let group = nodes.clone();
+        let handlers = PeerHandlers::default()
+            .group(move |from, shard, datagram| group.receive(from, shard, datagram))
+            .calls(calls);
+        let (transport, address) = (nodes.transport.clone(), self.settings.listen.clone());
+        let listener = self.runtime.run(async move { transport.listen(&address, handlers).await });
+        let listener = listener.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()));
+        let listener = listener.map_err(|error| {
+            StartError::Peers(format!("it cannot listen for other nodes on {}: {error}", self.settings.listen))
+        })?;
+        let mine = self.addresses(listener.local_addr())?;
+        let keeper = PeerKeeper {
+            shard: shard.clone(),
+            log: log.clone(),
+            nodes,
+            belongs,
+            hearsay: self.hearsay.clone(),
+            mine: mine.clone(),
+            is_ready: false,
+            told: String::new(),
+        };
+        let keeper = self.runtime.handle().spawn(keeper.run());
+        tracing::info!(address = %listener.local_addr(), advertised = mine.peer, "listening for the other nodes of the cluster");
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(Open { listener, keeper, mine });
+        Ok(())
+    }
+
+    fn addresses(&self, listens: SocketAddr) -> Result<NodeAddresses, StartError> {
+        let grpc = self.settings.grpc_advertise.clone().unwrap_or_default();
+        match &self.settings.advertise {
+            Some(peer) => Ok(NodeAddresses { peer: peer.clone(), grpc }),
+            None if listens.ip().is_unspecified() => Err(StartError::Peers(format!(
+                "it listens for other nodes on all addresses ({listens}); say by which of them they reach it"
+            ))),
+            None => Ok(NodeAddresses { peer: listens.to_string(), grpc }),
+        }
+    }
+
+    /// Asks the cluster to be let in, and waits until it is.
+    ///
+    /// # Errors
+    /// The cluster refuses, or the start is given up.
+    pub(crate) fn join(&self, joins: &JoinSettings, progress: &StartProgress) -> Result<(), StartError> {
+        let mine = self.mine().ok_or_else(|| StartError::Peers("it does not listen yet".to_owned()))?;
+        let (transport, joins, hearsay) = (self.nodes.transport.clone(), joins.clone(), self.hearsay.clone());
+        let joined = self.runtime.run(async move {
+            let told = joining::join(&transport, &joins, mine).await?;
+            hearsay.hear(told, 0);
+            Ok(())
+        });
+        loop {
+            progress.go_on()?;
+            match joined.recv_timeout(LOOK_EVERY) {
+                Ok(joined) => return joined.map_err(StartError::JoinRefused),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(StartError::Peers("what asks to be let in ended by a defect".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Where this node is to the others, and to clients.
+    pub(crate) fn mine(&self) -> Option<NodeAddresses> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| open.mine.clone())
+    }
+
+    /// Speaks with nobody any more. When this resolves, no call of another node is served.
+    pub(crate) async fn stop(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Open { listener, keeper, .. }) = open else { return };
+        keeper.abort();
+        listener.stop().await;
+        self.nodes.end();
+    }
+}

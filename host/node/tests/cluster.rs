@@ -1,0 +1,351 @@
+//! Whole nodes of one cluster in one process, over sockets: a node alone with messages gets two others, its leader is lost,
+//! and what was acknowledged is there. And who does not belong is told so.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{config, message, receive_now, topic};
+use tokio::task::spawn_blocking;
+use vouch_broker::{NotDone, NothingStored, ResourceName};
+use vouch_cluster::{GroupMembers, NodeAddresses, NodeId};
+use vouch_consensus::Role;
+use vouch_node::{
+    ClusterToken, JoinSettings, Node, NodeConfig, PeerSettings, Receipt, SendRequest, StartError, StartProgress,
+};
+use vouch_transport::{CertificateAuthority, LinkState, PeerSecurity};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn peers(security: PeerSecurity) -> PeerSettings {
+    PeerSettings { listen: "127.0.0.1:0".to_owned(), advertise: None, security, grpc_advertise: None }
+}
+
+fn insecure(folder: &Path) -> NodeConfig {
+    NodeConfig { peers: Some(peers(PeerSecurity::Insecure)), ..config(folder) }
+}
+
+async fn started(config: NodeConfig) -> Result<Node, StartError> {
+    spawn_blocking(move || Node::start(config)).await.unwrap()
+}
+
+/// Waits until something holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn leads(node: &Node) -> bool {
+    matches!(node.cluster.status().await.unwrap().group.role, Role::Leads { .. })
+}
+
+async fn address(node: &Node) -> String {
+    node.cluster.status().await.unwrap().mine.unwrap().peer
+}
+
+fn voters(ids: &[u64]) -> GroupMembers {
+    GroupMembers::voters(ids.iter().copied().map(NodeId))
+}
+
+async fn try_send(node: &Node, id: &str) -> Result<Receipt, NotDone> {
+    let request = SendRequest {
+        topic: ResourceName::plain("t"),
+        producer: "producer-1".to_owned(),
+        messages: vec![message(id, id)],
+    };
+    node.messages.send(request).await.map(|receipts| receipts[0])
+}
+
+/// What a start is refused with.
+async fn refused(config: NodeConfig) -> String {
+    started(config).await.map(|_| ()).expect_err("it is refused").to_string()
+}
+
+/// Some nodes of one cluster, with the folders of all that ever were.
+struct Nodes {
+    folder: tempfile::TempDir,
+    running: Vec<Node>,
+    security: fn(&Path, u64, [u8; 16]) -> PeerSecurity,
+}
+
+fn no_security(_: &Path, _: u64, _: [u8; 16]) -> PeerSecurity {
+    PeerSecurity::Insecure
+}
+
+impl Nodes {
+    /// A node alone with a topic and twenty messages.
+    async fn begin() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let first = started(insecure(&folder.path().join("1"))).await.unwrap();
+        topic(&first, "t", r#"{"queues":1}"#).await;
+        for number in 0..20 {
+            try_send(&first, &format!("m{number}")).await.unwrap();
+        }
+        Self { folder, running: vec![first], security: no_security }
+    }
+
+    /// Three voters.
+    async fn three() -> Self {
+        let mut nodes = Self::begin().await;
+        nodes.become_three().await;
+        nodes
+    }
+
+    async fn become_three(&mut self) {
+        for id in [2, 3] {
+            let token = self.running[0].cluster.add(false).await.unwrap();
+            assert_eq!(token.node(), NodeId(id));
+            self.join(token).await.unwrap();
+        }
+        self.come_to(&voters(&[1, 2, 3])).await;
+    }
+
+    fn config(&self, id: u64) -> NodeConfig {
+        let folder = self.folder.path().join(id.to_string());
+        let cluster_id = self.running[0].identity.cluster_id;
+        let security = (self.security)(self.folder.path(), id, cluster_id);
+        NodeConfig { peers: Some(peers(security)), ..config(&folder) }
+    }
+
+    async fn joining(&self, token: ClusterToken) -> NodeConfig {
+        let id = token.node().0;
+        let joins = Some(JoinSettings { address: address(&self.running[0]).await, token });
+        NodeConfig { joins, segment_size: None, ..self.config(id) }
+    }
+
+    async fn join(&mut self, token: ClusterToken) -> Result<(), StartError> {
+        let node = started(self.joining(token).await).await?;
+        self.running.push(node);
+        Ok(())
+    }
+
+    async fn come_to(&self, voters: &GroupMembers) {
+        until("all know who votes, and have all entries", async || {
+            let mut ends = BTreeSet::new();
+            for node in &self.running {
+                let group = node.cluster.status().await.unwrap().group;
+                if group.members != *voters || group.committed != group.last {
+                    return false;
+                }
+                ends.insert((group.term, group.last));
+            }
+            ends.len() == 1
+        })
+        .await;
+    }
+
+    async fn leader(&self) -> &Node {
+        let mut found = 0;
+        until("somebody leads", async || {
+            for (at, node) in self.running.iter().enumerate() {
+                if leads(node).await {
+                    found = at;
+                    return true;
+                }
+            }
+            false
+        })
+        .await;
+        &self.running[found]
+    }
+
+    /// Sends one by whoever leads, until it is stored.
+    async fn must_send(&self, id: &str) {
+        until("a message is stored", async || match try_send(self.leader().await, id).await {
+            Ok(_) => true,
+            Err(NotDone::Unknown(_) | NotDone::NothingStored(NothingStored::NotLeading { .. })) => false,
+            Err(why) => panic!("{why}"),
+        })
+        .await;
+    }
+
+    /// The bodies of all messages that a new group receives, by whoever leads.
+    async fn bodies(&self, group: &str) -> BTreeSet<String> {
+        let received = receive_now(self.leader().await, "t", group).await;
+        received
+            .into_iter()
+            .map(|delivery| String::from_utf8(delivery.message.message.body.to_vec()).unwrap())
+            .collect()
+    }
+
+    async fn stop_all(self) {
+        for node in &self.running {
+            node.stop().await;
+        }
+    }
+}
+
+fn expected(more: &[&str]) -> BTreeSet<String> {
+    (0..20).map(|number| format!("m{number}")).chain(more.iter().map(|id| (*id).to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_with_its_messages_becomes_one_of_three_and_they_outlive_it() {
+    let mut nodes = Nodes::three().await;
+    let first = nodes.running.remove(0);
+    let old_address = address(&first).await;
+    first.stop().await;
+    nodes.must_send("after").await;
+    assert_eq!(nodes.bodies("g").await, expected(&["after"]));
+    // Who does not lead stores nothing, and says who does.
+    let leader = nodes.leader().await;
+    let id = leader.cluster.status().await.unwrap().group.node.0;
+    let follower = nodes.running.iter().find(|node| !std::ptr::eq(*node, leader)).unwrap();
+    let not_leading = NotDone::NothingStored(NothingStored::NotLeading { leader: Some(id) });
+    assert_eq!(try_send(follower, "lost").await.unwrap_err(), not_leading);
+    assert_eq!(follower.cluster.add(false).await.unwrap_err(), not_leading);
+    // It comes back as what it was, without a token, and says where it is now.
+    let first = started(nodes.config(1)).await.unwrap();
+    let is_at = address(&first).await;
+    assert_ne!(is_at, old_address, "the system chose another port");
+    nodes.running.push(first);
+    until("the log says where it is now", async || {
+        let known = nodes.leader().await.cluster.status().await.unwrap().nodes;
+        known.nodes[&NodeId(1)].addresses == Some(NodeAddresses { peer: is_at.clone(), grpc: String::new() })
+    })
+    .await;
+    nodes.come_to(&voters(&[1, 2, 3])).await;
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_that_restart_at_once_find_each_other() {
+    let mut nodes = Nodes::three().await;
+    let configs: Vec<_> = (1..=3).map(|id| nodes.config(id)).collect();
+    let mut listens = Vec::new();
+    for node in std::mem::take(&mut nodes.running) {
+        listens.push(address(&node).await);
+        node.stop().await;
+    }
+    for (config, listen) in configs.into_iter().zip(listens) {
+        let peers = PeerSettings { listen, ..peers(PeerSecurity::Insecure) };
+        nodes.running.push(started(NodeConfig { peers: Some(peers), ..config }).await.unwrap());
+    }
+    nodes.must_send("again").await;
+    assert_eq!(nodes.bodies("g").await, expected(&["again"]));
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_does_not_belong_is_told_so() {
+    let mut nodes = Nodes::begin().await;
+    let first = nodes.running[0].clone();
+    let token = first.cluster.add(false).await.unwrap();
+    let at = |name: &str| nodes.folder.path().join(name);
+    let with = |folder: &Path, address: &str, token: ClusterToken| {
+        let joins = Some(JoinSettings { address: address.to_owned(), token });
+        NodeConfig { joins, segment_size: None, ..insecure(folder) }
+    };
+    let (cluster_id, address) = (first.identity.cluster_id, address(&first).await);
+    let wrong = ClusterToken::new(cluster_id, NodeId(2), 4 << 20, [9; 32]);
+    let why = refused(with(&at("wrong"), &address, wrong)).await;
+    assert!(why.contains("the token for node 2 was used") && why.contains("vouch cluster add"), "{why}");
+    let unknown = ClusterToken::new(cluster_id, NodeId(7), 4 << 20, [9; 32]);
+    let why = refused(with(&at("unknown"), &address, unknown)).await;
+    assert!(why.contains("no node 7") && why.contains("vouch cluster add"), "{why}");
+    let other = ClusterToken::new([9; 16], NodeId(2), 4 << 20, [9; 32]);
+    let why = refused(with(&at("other"), &address, other)).await;
+    assert!(why.contains("and you to cluster 0909"), "{why}");
+
+    let (used, folder) = (with(&at("used"), &address, token.clone()), at("no-address"));
+    let no_address = NodeConfig { peers: None, ..with(&folder, &address, token.clone()) };
+    assert!(refused(no_address).await.contains("--peer-addr"));
+    nodes.join(token).await.unwrap();
+    // Two are an even number: the second listens until a third is there, and has acknowledged what it got.
+    until("node 2 has the log", async || {
+        let group = first.cluster.status().await.unwrap().group;
+        group.followers.iter().any(|other| other.durable > 0)
+    })
+    .await;
+    let why = refused(used).await;
+    assert!(why.contains("the token for node 2 was used"), "{why}");
+
+    let token = first.cluster.add(false).await.unwrap();
+    nodes.join(token).await.unwrap();
+    nodes.come_to(&voters(&[1, 2, 3])).await;
+    nodes.leader().await.cluster.remove(NodeId(3), "op", "it is old").await.unwrap();
+    let removed = nodes.running.pop().unwrap();
+    nodes.come_to(&voters(&[1, 2])).await;
+    until("it is told that it was removed", async || {
+        let links = removed.cluster.status().await.unwrap().links;
+        links
+            .values()
+            .any(|link| matches!(link, LinkState::Down { why } if why.contains("node 3 was removed from this cluster")))
+    })
+    .await;
+    removed.stop().await;
+    nodes.must_send("without it").await;
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leadership_goes_to_a_node_that_is_named() {
+    let nodes = Nodes::three().await;
+    let leader = nodes.leader().await;
+    let why = leader.cluster.transfer_leader(NodeId(9)).await.unwrap_err().to_string();
+    assert!(why.contains("node 9 does not vote"), "{why}");
+    let other = nodes.running.iter().find(|node| !std::ptr::eq(*node, leader)).unwrap();
+    let id = other.cluster.status().await.unwrap().group.node;
+    leader.cluster.transfer_leader(id).await.unwrap();
+    until("it leads", async || leads(other).await).await;
+    nodes.must_send("by another").await;
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_start_that_waits_for_its_cluster_can_be_given_up() {
+    let nodes = Nodes::begin().await;
+    let token = nodes.running[0].cluster.add(false).await.unwrap();
+    let config = nodes.joining(token).await;
+    nodes.running[0].stop().await;
+    let progress = std::sync::Arc::new(StartProgress::default());
+    let watched = progress.clone();
+    let start = spawn_blocking(move || Node::start_watched(config, &watched));
+    until("it is at its end but for the others", async || progress.step().to_string().contains("recovered")).await;
+    progress.give_up();
+    assert!(matches!(start.await.unwrap(), Err(StartError::GivenUp)));
+}
+
+/// The certificates of a node, by an authority that lies beside its folder.
+fn mutual(folder: &Path, id: u64, cluster_id: [u8; 16]) -> PeerSecurity {
+    let authority = folder.join("authority");
+    let made = CertificateAuthority::load(&authority).unwrap_or_else(|_| {
+        let made = CertificateAuthority::create().unwrap();
+        std::fs::create_dir_all(&authority).unwrap();
+        made.save(&authority).unwrap();
+        made
+    });
+    let files = folder.join(format!("certificates-{id}"));
+    if !files.exists() {
+        std::fs::create_dir_all(&files).unwrap();
+        made.issue(cluster_id, id, &["127.0.0.1"]).unwrap().save(&files).unwrap();
+    }
+    PeerSecurity::Mutual {
+        authority: files.join("authority.pem"),
+        certificate: files.join("node.pem"),
+        key: files.join("node-key.pem"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nodes_that_show_certificates_are_one_cluster() {
+    let mut nodes = Nodes::begin().await;
+    nodes.security = mutual;
+    // The first learns what cluster it is when it begins, so its certificate comes with its second start.
+    let config = nodes.config(1);
+    nodes.running[0].stop().await;
+    nodes.running[0] = started(config).await.unwrap();
+    nodes.become_three().await;
+    nodes.running.remove(0).stop().await;
+    nodes.must_send("secured").await;
+    assert_eq!(nodes.bodies("g").await, expected(&["secured"]));
+    nodes.stop_all().await;
+}
