@@ -117,7 +117,8 @@ impl Nodes {
 
     async fn joining(&self, token: ClusterToken) -> NodeConfig {
         let id = token.node().0;
-        let joins = Some(JoinSettings { address: address(&self.running[0]).await, token });
+        // The last that came: it does not lead, and asks the one that does.
+        let joins = Some(JoinSettings { address: address(&self.running[self.running.len() - 1]).await, token });
         NodeConfig { joins, segment_size: None, ..self.config(id) }
     }
 
@@ -284,6 +285,23 @@ async fn who_does_not_belong_is_told_so() {
     removed.stop().await;
     nodes.must_send("without it").await;
     nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_address_by_which_nobody_reaches_a_node_keeps_it_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    for (listen, advertise, said) in [
+        ("0.0.0.0:0", None, "say by which of them they reach it"),
+        ("127.0.0.1:0", Some("nowhere"), "\"nowhere\" is no address"),
+        ("127.0.0.1:nothing", None, "cannot listen for other nodes on 127.0.0.1:nothing"),
+    ] {
+        let advertise = advertise.map(str::to_owned);
+        let peers = PeerSettings { listen: listen.to_owned(), advertise, ..peers(PeerSecurity::Insecure) };
+        let why = refused(NodeConfig { peers: Some(peers), ..config(folder.path()) }).await;
+        assert!(why.contains(said), "{why}");
+    }
+    // What was refused left the folder as a node's that can start.
+    started(insecure(folder.path())).await.unwrap().stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,6 +1,7 @@
 //! Who of the other nodes may connect.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 use vouch_cluster::{NodeId, NodeRefused};
@@ -47,6 +48,10 @@ impl ClusterAdmission {
             Some(Some(_)) => Err(format!("node {node} was invited, and has to join first")),
             // This node was away, and another one told it.
             None if self.hearsay.knows(node) => Ok(()),
+            // It may have been invited just now: whoever leads knows, and is asked.
+            None if lane == Lane::Calls && !credential.is_empty() && !self.hearsay.leads.load(Ordering::Relaxed) => {
+                Ok(())
+            }
             None => Err(format!(
                 "this cluster has no node {node}; nodes are added with `vouch cluster add`, which gives a token to begin with"
             )),
@@ -83,6 +88,7 @@ mod tests {
     #[test]
     fn who_belongs_comes_in_and_everybody_else_hears_why_not() {
         let admission = admission(1, nodes());
+        admission.hearsay.leads.store(true, Ordering::Relaxed);
         let judge = |node, lane, credential: &[u8]| admission.judge(NodeId(node), lane, credential);
         for lane in [Lane::Group(0), Lane::Calls, Lane::Sessions, Lane::Files] {
             assert_eq!(judge(2, lane, b""), Ok(()));
@@ -109,5 +115,7 @@ mod tests {
         away.hearsay.hear(ToldNodes { as_of: 9, leader: None, nodes }, 1);
         assert_eq!(away.judge(NodeId(5), Lane::Group(0), b""), Ok(()));
         assert!(away.judge(NodeId(6), Lane::Group(0), b"").is_err());
+        assert!(away.judge(NodeId(6), Lane::Calls, b"").is_err());
+        assert_eq!(away.judge(NodeId(6), Lane::Calls, b"secret"), Ok(()), "its leader is asked whether it was invited");
     }
 }

@@ -60,6 +60,9 @@ impl NodeCalls {
         }
         match (&request.ask, standing.role) {
             (NodeAsk::WhoLeads, _) => NodeAnswer::Done(self.told(&standing)),
+            (NodeAsk::Hear(_), _) if !self.is_believed(from) => {
+                NodeAnswer::Refused(format!("node {from} does not belong to the cluster yet"))
+            }
             (NodeAsk::Hear(told), _) => {
                 self.hearsay.hear(told.clone(), standing.committed);
                 NodeAnswer::Done(self.told(&standing))
@@ -73,6 +76,15 @@ impl NodeCalls {
                 self.nodes.me
             )),
         }
+    }
+
+    /// Whether what it tells of others is believed: it is one of the cluster, as far as this node can know.
+    fn is_believed(&self, from: NodeId) -> bool {
+        let belongs = self.belongs.borrow();
+        let nodes = &belongs.nodes;
+        self.nodes.me > nodes.last
+            || self.hearsay.knows(from)
+            || nodes.nodes.get(&from).is_some_and(|known| known.invitation.is_none())
     }
 
     async fn ask_leader(&self, leader: NodeId, request: NodeRequest, deadline: Instant) -> NodeAnswer {
@@ -151,3 +163,7 @@ pub(super) fn told_by(standing: &GroupStanding, belongs: &WhoBelongs) -> ToldNod
     };
     ToldNodes { as_of: standing.committed, leader, nodes: addresses_in(belongs) }
 }
+
+#[cfg(test)]
+#[path = "answering_tests.rs"]
+mod tests;

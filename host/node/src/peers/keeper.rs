@@ -1,6 +1,7 @@
 //! Keeps what this node knows of the others in step with the log, and what the log says of this node in step with where it is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -43,6 +44,7 @@ impl PeerKeeper {
             self.follow();
             let Ok(standing) = self.shard.group().await else { return };
             self.hearsay.forget(standing.committed);
+            self.hearsay.leads.store(matches!(standing.role, Role::Leads { .. }), Ordering::Relaxed);
             self.get_ready(&standing).await;
             self.say_where_it_is(&standing).await;
             self.tell_the_others(&standing).await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use vouch_cluster::{NodeAddresses, NodeId};
+use vouch_cluster::{ClusterNodes, NodeAddresses, NodeId};
 use vouch_commitlog::{LogIdentity, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
 use vouch_storage::{StartError, StartProgress};
@@ -137,13 +137,20 @@ impl Speaking {
 
     fn addresses(&self, listens: SocketAddr) -> Result<NodeAddresses, StartError> {
         let grpc = self.settings.grpc_advertise.clone().unwrap_or_default();
-        match &self.settings.advertise {
-            Some(peer) => Ok(NodeAddresses { peer: peer.clone(), grpc }),
-            None if listens.ip().is_unspecified() => Err(StartError::Peers(format!(
-                "it listens for other nodes on all addresses ({listens}); say by which of them they reach it"
-            ))),
-            None => Ok(NodeAddresses { peer: listens.to_string(), grpc }),
-        }
+        let peer = match &self.settings.advertise {
+            Some(peer) => peer.clone(),
+            None if listens.ip().is_unspecified() => {
+                return Err(StartError::Peers(format!(
+                    "it listens for other nodes on all addresses ({listens}); say by which of them they reach it"
+                )));
+            }
+            None => listens.to_string(),
+        };
+        let mine = NodeAddresses { peer, grpc };
+        // What no log would take is told now.
+        let taken = ClusterNodes::default().moved(NodeId::FIRST, mine.clone());
+        taken.map_err(|why| StartError::Peers(why.to_string()))?;
+        Ok(mine)
     }
 
     /// Asks the cluster to be let in, and waits until it is.

@@ -2,6 +2,7 @@
 //! was away may have an old one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -23,6 +24,8 @@ pub(crate) struct ToldNodes {
 #[derive(Debug, Default)]
 pub(crate) struct Hearsay {
     latest: Mutex<ToldNodes>,
+    /// This node leads, as it knew a moment ago: then its own log is ahead of all that others could tell.
+    pub(crate) leads: AtomicBool,
     /// There is something new.
     pub(crate) changed: Notify,
 }

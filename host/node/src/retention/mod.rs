@@ -122,13 +122,15 @@ impl Keeper {
         }
     }
 
-    /// Tells why a pass did not end, if that is news. That the node stops, or that nothing can be written, is told
-    /// elsewhere.
+    /// Tells why a pass did not end, if that is news. That the node stops, that nothing can be written, or that another one leads,
+    /// which lets go what all have, is told elsewhere.
     fn tell(&mut self, refusal: Option<NotDone>) {
         let refusal = refusal.filter(|refusal| {
             !matches!(
                 refusal,
-                NotDone::NothingStored(NothingStored::Stopping) | NotDone::NothingStored(NothingStored::Poisoned(_))
+                NotDone::NothingStored(
+                    NothingStored::Stopping | NothingStored::Poisoned(_) | NothingStored::NotLeading { .. }
+                )
             )
         });
         let trouble = refusal.as_ref().map(|refusal| vouch_protocol::code::outcome(refusal).urn);

@@ -44,6 +44,8 @@ impl Node {
     ///
     /// A log that is damaged is served read-only, if [`NodeConfig::on_damage`] says so: nothing is written, nobody is asked
     /// about transactions, and nothing of the folder's log and snapshots changes.
+    ///
+    /// A node that joins a cluster ([`NodeConfig::joins`]) is let in first, and has begun when it got the beginning of the log.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         Self::start_with(config, Arc::new(SystemTimeSource))
     }

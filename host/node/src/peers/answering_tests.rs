@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use vouch_consensus::{GroupMessage, Said};
+use vouch_transport::PeerSecurity;
+
+use super::*;
+use crate::peers::PeerSettings;
+use crate::peers::frames;
+use crate::{Node, NodeConfig};
+
+fn at(peer: &str) -> NodeAddresses {
+    NodeAddresses { peer: peer.to_owned(), grpc: String::new() }
+}
+
+/// A node alone, and what answers for it.
+fn alone(folder: &std::path::Path) -> (Node, NodeCalls) {
+    let listen = "127.0.0.1:0".to_owned();
+    let settings = PeerSettings { listen, advertise: None, security: PeerSecurity::Insecure, grpc_advertise: None };
+    let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder) };
+    let node = Node::start(NodeConfig { peers: Some(settings), ..config }).unwrap();
+    let face = node.cluster.clone();
+    let calls = NodeCalls {
+        shard: face.shard.clone(),
+        nodes: face.speaking.as_ref().unwrap().nodes.clone(),
+        belongs: face.belongs.clone(),
+        hearsay: Arc::default(),
+    };
+    (node, calls)
+}
+
+async fn answer(calls: &NodeCalls, from: u64, ask: NodeAsk) -> NodeAnswer {
+    let request = NodeRequest { forwarded: false, ask };
+    calls.answer(NodeId(from), request, Instant::now() + Duration::from_secs(30)).await
+}
+
+fn refusal(answer: NodeAnswer) -> String {
+    match answer {
+        NodeAnswer::Refused(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_joins_once_and_once_more_from_the_same_place_as_long_as_it_acknowledged_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, calls) = alone(folder.path());
+    let token = node.cluster.add(true).await.unwrap();
+    let join = |secret: [u8; 32], peer: &str| NodeAsk::Join { node: NodeId(2), secret, addresses: at(peer) };
+    let wrong = refusal(answer(&calls, 2, join([0; 32], "127.0.0.1:9")).await);
+    assert!(wrong.contains("the token for node 2 was used, is too old, or is another node's"), "{wrong}");
+    let nowhere = refusal(answer(&calls, 2, join(*token.secret(), "nowhere")).await);
+    assert!(nowhere.contains("is no address"), "{nowhere}");
+    for _ in 0..2 {
+        let answered = answer(&calls, 2, join(*token.secret(), "127.0.0.1:9")).await;
+        let NodeAnswer::Done(told) = answered else {
+            panic!("{answered:?} {:?}", node.cluster.status().await.unwrap().group)
+        };
+        assert_eq!(
+            (told.leader, told.nodes.get(&NodeId(2)).map(String::as_str)),
+            (Some(NodeId(1)), Some("127.0.0.1:9"))
+        );
+    }
+    let used = refusal(answer(&calls, 2, join(*token.secret(), "127.0.0.1:10")).await);
+    assert!(used.contains("the token for node 2 was used"), "{used}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_speaks_for_itself_and_who_does_not_belong_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, calls) = alone(folder.path());
+    let moved = |node| NodeAsk::Moved { node: NodeId(node), addresses: at("127.0.0.1:9") };
+    let other = refusal(answer(&calls, 2, moved(1)).await);
+    assert!(other.contains("node 2 asks for node 1"), "{other}");
+    let unknown = refusal(answer(&calls, 2, moved(2)).await);
+    assert!(unknown.contains("no node 2"), "{unknown}");
+    let nodes = [(NodeId(9), "127.0.0.1:9".to_owned())].into();
+    let told = ToldNodes { as_of: u64::MAX, leader: None, nodes };
+    let stranger = refusal(answer(&calls, 7, NodeAsk::Hear(told.clone())).await);
+    assert!(stranger.contains("does not belong"), "{stranger}");
+    assert!(!calls.hearsay.knows(NodeId(9)));
+    assert!(matches!(answer(&calls, 1, NodeAsk::Hear(told)).await, NodeAnswer::Done(_)));
+    assert!(calls.hearsay.knows(NodeId(9)));
+    let NodeAnswer::Done(told) = answer(&calls, 1, NodeAsk::WhoLeads).await else { panic!("anybody says that") };
+    assert_eq!(told.leader, Some(NodeId(1)));
+    // Bytes that are no request are answered.
+    let from = PeerIdentity { cluster: [0; 16], cluster_incarnation: 0, node: 2, incarnation: 1 };
+    let none = calls.serve(from, Bytes::from_static(b"?"), Instant::now()).await;
+    assert!(refusal(NodeAnswer::decode(none).unwrap()).contains("no message between nodes"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_message_of_the_group_or_another_ones_is_dropped_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, calls) = alone(folder.path());
+    let sender = PeerIdentity { cluster: [0; 16], cluster_incarnation: 0, node: 2, incarnation: 1 };
+    let said = |from, to| {
+        let body = Said::HeartbeatAnswer { commit: 0 };
+        let message = GroupMessage { from: NodeId(from), to: NodeId(to), term: 1, body };
+        Bytes::from(frames::encode(&message, &[]).concat())
+    };
+    for (shard, datagram) in
+        [(0, Bytes::from_static(b"?")), (0, said(3, 1)), (0, said(2, 3)), (1, said(2, 1)), (0, Bytes::new())]
+    {
+        calls.nodes.receive(sender, shard, datagram);
+    }
+    assert_eq!(node.cluster.status().await.unwrap().unread, 5);
+    calls.nodes.receive(sender, 0, said(2, 1));
+    assert_eq!(node.cluster.status().await.unwrap().unread, 5);
+    node.stop().await;
+}
