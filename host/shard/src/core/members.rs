@@ -166,9 +166,11 @@ impl Core {
     }
 }
 
-/// Members that have what is committed, or nearly: they are asked for their votes without holding anybody up.
+/// Members that have what is committed, or nearly: they are asked for their votes without holding anybody up. Who never
+/// acknowledged anything has nothing, however little there is to have.
 fn have_the_log(replica: &Replica<super::LeaderEntry>) -> BTreeSet<NodeId> {
-    let has = |other: &FollowerProgress| other.is_heard && other.durable + NEARLY >= replica.commit();
+    let has =
+        |other: &FollowerProgress| other.is_heard && other.durable > 0 && other.durable + NEARLY >= replica.commit();
     replica.followers().into_iter().filter(has).map(|other| other.node).collect()
 }
 

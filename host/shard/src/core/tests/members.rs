@@ -67,6 +67,25 @@ fn a_node_alone_notes_that_it_is_one_of_several_before_the_entry_that_says_so_wh
 }
 
 #[test]
+fn who_never_acknowledged_anything_does_not_vote_however_short_the_log_is() {
+    let mut bench = ready();
+    let (token, until) = ([7; 32], Millis(u64::MAX));
+    bench.happen(|out| _ = NodeInvited { token, until, votes_at_once: true }.encode(out)).unwrap();
+    let addresses = NodeAddresses { peer: "n2:7000".to_owned(), grpc: String::new() };
+    bench.happen(|out| _ = NodeJoined { node: NodeId(2), token, addresses }.encode(out)).unwrap();
+    bench.sync();
+    for _ in 0..3 {
+        bench.turn(Vec::new());
+        bench.sync();
+        assert_eq!(bench.core.state().members().voters, [NodeId(1)].into());
+    }
+    has_all(&mut bench, 2);
+    bench.sync();
+    has_all(&mut bench, 2);
+    assert_eq!(bench.core.state().members().voters, [1, 2].map(NodeId).into());
+}
+
+#[test]
 fn one_becomes_three_when_both_have_the_log_and_both_majorities_agree() {
     let mut bench = with_learners();
     has_all(&mut bench, 2);
