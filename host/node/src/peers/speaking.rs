@@ -85,7 +85,7 @@ impl Speaking {
         let transport = Transport::new(TransportConfig { identity, security, admission, timing, bounds });
         let transport = transport.map_err(|error| StartError::Peers(error.to_string()))?;
         let runtime = PeerRuntime::start().map_err(StartError::Thread)?;
-        let nodes = Arc::new(PeerNodes::new(who.node, transport, inbox.clone(), who.log.clone()));
+        let nodes = Arc::new(PeerNodes::new(who.node, transport, inbox.clone(), who.log));
         Ok(Self {
             settings: settings.clone(),
             nodes,
