@@ -54,6 +54,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "vouch-cluster",
             "vouch-commitlog",
             "vouch-consensus",
+            "vouch-files",
             "vouch-leader",
             "vouch-plugin",
             "vouch-protocol",

@@ -71,6 +71,7 @@ impl ServeSettings {
             disk_limit: resolved.disk_limit()?,
             on_damage: resolved.on_damage()?,
             joins: None,
+            peers: None,
             bytes_in_flight: resolved.bytes_in_flight()?,
             auto_create_topics: resolved.auto_create_topics()?,
             plugin_threads: resolved.plugin_threads()?,

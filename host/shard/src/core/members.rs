@@ -14,7 +14,7 @@ use vouch_broker::state::Effect;
 use vouch_broker::{NotDone, NothingStored, Refusal};
 use vouch_cluster::{ChangeRefused, GroupMembers, MembersChange, next_change};
 use vouch_commitlog::EntryKind;
-use vouch_consensus::{EntryRole, FollowerProgress, NodeId, Replica};
+use vouch_consensus::{EntryRole, FollowerProgress, NodeId, Replica, Role};
 
 use vouch_leader::Outside;
 
@@ -169,8 +169,10 @@ impl Core {
 /// Members that have what is committed, or nearly: they are asked for their votes without holding anybody up. Who never
 /// acknowledged anything has nothing, however little there is to have.
 fn have_the_log(replica: &Replica<super::LeaderEntry>) -> BTreeSet<NodeId> {
-    let has =
-        |other: &FollowerProgress| other.is_heard && other.durable > 0 && other.durable + NEARLY >= replica.commit();
+    // Since when it leads: whoever has that entry has heard of this leader, and kept it.
+    let Role::Leads { since } = replica.role() else { return BTreeSet::new() };
+    let least = since.index.max(replica.commit().saturating_sub(NEARLY));
+    let has = |other: &FollowerProgress| other.is_heard && other.durable >= least;
     replica.followers().into_iter().filter(has).map(|other| other.node).collect()
 }
 

@@ -84,6 +84,7 @@ fn the_defaults_are_those_of_the_crates_that_own_the_values() {
         disk_limit: now.disk_limit().unwrap(),
         on_damage: now.on_damage().unwrap(),
         joins: None,
+        peers: None,
         bytes_in_flight: now.bytes_in_flight().unwrap(),
         auto_create_topics: now.auto_create_topics().unwrap(),
         plugin_threads: now.plugin_threads().unwrap(),
