@@ -68,7 +68,8 @@ impl Known {
     }
 
     /// The same where a snapshot proves that everything before this position was durable, and committed.
-    pub(crate) fn and_durable(self, covered: LogPosition) -> Self {
+    #[must_use]
+    pub fn and_durable(self, covered: LogPosition) -> Self {
         Self { durable: self.durable.max(covered), kept: self.kept.max(covered), ..self }
     }
 

@@ -226,6 +226,12 @@ impl SimDisk {
         self.lock().events.iter().filter(of_segment).count()
     }
 
+    /// Files that were segments before and became segments again, behind the first `events`.
+    pub fn recycled_since(&self, events: usize) -> u64 {
+        let recycled = |event: &&DiskEvent| matches!(event, DiskEvent::Rename { from, to } if from.ends_with(".spare") && to.ends_with(".log"));
+        self.lock().events.iter().skip(events).filter(recycled).count() as u64
+    }
+
     /// What is in the files now, as a process that was killed leaves it.
     pub fn image(&self) -> Image {
         let state = self.lock();
