@@ -4,11 +4,11 @@ use vouch_broker::record::{GroupPut, Join, MembersChanged, NodeInvited, NodeJoin
 use vouch_broker::state::RecordAt;
 use vouch_broker::testing::cluster_init;
 use vouch_broker::{
-    GroupConfig, GroupId, Millis, RecordPosition, ResourceName, State, TopicConfig, TopicId, TopicType,
+    GroupConfig, GroupId, Millis, RecordPosition, ResourceName, State, TopicConfig, TopicId, TopicType, Unconsumed,
 };
 use vouch_cluster::{MembersChange, NodeAddresses, NodeId};
 use vouch_commitlog::simulated::{Image, SimDisk, Steps, open};
-use vouch_commitlog::{Appender, EntryHeader, EntryKind};
+use vouch_commitlog::{Appender, Checkpoint, Entry, EntryHeader, EntryKind};
 
 use crate::clients::Names;
 use crate::machine::{BEGIN, log_config};
@@ -37,13 +37,22 @@ fn happen(appender: &mut Appender, state: &mut State, index: u64, kind: EntryKin
     appender.append(header, &[&bytes]).unwrap();
 }
 
-/// A disk with a log in which a cluster of so many voters began, and the names of what is in it.
-pub(crate) fn first_image(voters: u64) -> (Image, Names) {
+/// The entries of such a log.
+pub(crate) fn first_entries(image: &Image) -> Vec<(Checkpoint, Entry)> {
+    let (_appender, reader, _) = open(&SimDisk::new(image.clone()), &log_config(), drop, &mut |_| Ok(())).unwrap();
+    let entries = reader.entries_from(reader.start()).map(Result::unwrap);
+    entries.map(|entry| (reader.checkpoint_at(entry.position).unwrap(), entry)).collect()
+}
+
+/// A disk with a log in which a cluster of so many voters began, and the names of what is in it. `lets_go`: messages go though
+/// nobody consumed them, or nothing that lies behind a forgotten one would ever leave the log.
+pub(crate) fn first_image(voters: u64, lets_go: bool) -> (Image, Names) {
     let disk = SimDisk::new(Image::new());
     let (mut appender, ..) = open(&disk, &log_config(), drop, &mut |_| Ok(())).unwrap();
     let (mut state, names) = (State::default(), Names { topic: TopicId(1), group: GroupId(1) });
     let plain = ResourceName::plain;
-    let mixed = TopicConfig { topic_type: TopicType::Mixed, queues: 2, ..TopicConfig::default() };
+    let unconsumed = if lets_go { Unconsumed::Expire } else { Unconsumed::Keep };
+    let mixed = TopicConfig { topic_type: TopicType::Mixed, queues: 2, unconsumed, ..TopicConfig::default() };
     let mut records = vec![
         Record::ClusterInit(cluster_init()),
         Record::TopicPut(TopicPut { name: plain("t"), config: mixed, expected_revision: None }),

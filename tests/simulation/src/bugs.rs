@@ -74,6 +74,8 @@ pub const ALL: &[(&str, Injected)] = &[
     ("a segment prepared anew at start", Injected::Log(&log::PREPARED_ANEW)),
     ("who asks a leader that cannot begin waits for ever", Injected::Shard(Lapse::EarlyWaitForEver)),
     ("the first entry of a term sent before it is written", Injected::Group(Mistake::FirstEntrySentEarly)),
+    ("an acknowledged delete that was not durable", Injected::Log(&log::RECYCLED_BEFORE_RELEASED)),
+    ("a recycled first segment created empty", Injected::Log(&log::RECYCLED_BEFORE_SYNC)),
     ("a segment used before its name is durable", Injected::Log(&log::DIRECTORY_NOT_SYNCED)),
     ("a note written over the one before", Injected::Log(&log::NOTE_IN_ONE_SLOT)),
     ("damage below what is noted taken for a torn tail", Injected::Log(&log::DAMAGE_TAKEN_FOR_TAIL)),

@@ -224,7 +224,8 @@ fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'sta
         return Some(told);
     }
     rng.chance(3).then(|| {
-        machine.wipe(crate::beginning::first_image(voters).0);
+        let releases = machine.snapshots.is_some();
+        machine.wipe(crate::beginning::first_image(voters, releases).0);
         "lost disk"
     })
 }
@@ -287,6 +288,7 @@ pub(crate) fn heal(machines: &mut [Machine], network: &mut Network, now: u64, tr
     for machine in machines {
         machine.disk.clear_faults();
         (machine.disk_pace, machine.unheard) = (1, 0..0);
+        machine.snapshots.iter_mut().for_each(|snapshots| snapshots.cuts = false);
         if machine.node.as_ref().is_some_and(|node| node.failed.is_some()) {
             machine.kill();
         }

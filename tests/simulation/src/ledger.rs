@@ -14,6 +14,8 @@ pub(crate) struct Ledger {
     pub(crate) durable: LogPosition,
     /// It was killed: what was written can still be read.
     killed: bool,
+    /// The log begins here at the earliest, and here at the latest: segments were released.
+    begins: (LogPosition, LogPosition),
     saved: Vote,
     /// What else was noted of it.
     noted: Noted,
@@ -59,6 +61,21 @@ impl Ledger {
         self.noted = Noted::of(note);
     }
 
+    /// Segments before this position are about to leave the log.
+    pub(crate) fn release_asked(&mut self, before: LogPosition) {
+        self.begins.1 = self.begins.1.max(before);
+    }
+
+    /// The log begins here, for good.
+    pub(crate) fn released(&mut self, start: LogPosition) {
+        self.begins.0 = self.begins.0.max(start);
+    }
+
+    /// The last entry that is noted as committed.
+    pub(crate) fn noted_commit(&self) -> u64 {
+        self.noted.commit
+    }
+
     pub(crate) fn vote(&self) -> Vote {
         self.saved
     }
@@ -78,11 +95,21 @@ impl Ledger {
         self.entries.iter().rev().nth(from_the_end as usize)
     }
 
-    /// A start found these entries, and this note; the log goes on with them.
+    /// A start found a log that begins here, these entries, and this note; the log goes on with them.
     ///
     /// # Errors
     /// Something is missing that was durable, or is there that was never written or was cut off.
-    pub(crate) fn found(&mut self, entries: Vec<Checkpoint>, note: &ReplicaNote) -> Result<(), String> {
+    pub(crate) fn found(
+        &mut self,
+        start: LogPosition,
+        entries: Vec<Checkpoint>,
+        note: &ReplicaNote,
+    ) -> Result<(), String> {
+        let (earliest, latest) = self.begins;
+        let first = self.entries.is_empty() && self.before_the_cut.is_none();
+        if !first && !(earliest..=latest).contains(&start) {
+            return Err(format!("a log begins at {start}, and was released between {earliest} and {latest}"));
+        }
         let Self { saved, durable, killed, noted: was, .. } = *self;
         let (noted, is) = (Vote { term: note.term, given_to: note.vote }, Noted::of(note));
         if is.incarnation < was.incarnation || is.commit < was.commit || is.durable < was.durable {
@@ -96,12 +123,13 @@ impl Ledger {
         let end = entries.last().map_or(Checkpoint::BEFORE_ALL.end, |last| last.end);
         let all = |of: &Vec<Checkpoint>| of.last().map_or(LogPosition(0), |last| last.end);
         let fits = |of: &Vec<Checkpoint>| {
+            let left = of.iter().take_while(|entry| entry.position < start).count();
             let at_least = if killed { all(of) } else { durable.min(all(of)) };
-            of.starts_with(&entries) && end >= at_least
+            of[left..].starts_with(&entries) && end >= at_least
         };
-        let first = self.entries.is_empty() && self.before_the_cut.is_none();
         if !first && !fits(&self.entries) && !self.before_the_cut.as_ref().is_some_and(fits) {
-            let differs = entries.iter().zip(&self.entries).find(|(found, was)| found != was);
+            let left = self.entries.iter().skip_while(|entry| entry.position < start);
+            let differs = entries.iter().zip(left).find(|(found, was)| found != was);
             return Err(format!(
                 "a start found {} entries up to {end}, and of {} up to {} those before {durable} were durable (killed: {killed}); \
                  they differ at {differs:?}",
@@ -110,7 +138,7 @@ impl Ledger {
                 all(&self.entries),
             ));
         }
-        *self = Self { entries, durable: end, saved: noted, ..Self::default() };
+        *self = Self { entries, durable: end, saved: noted, begins: (start, start), ..Self::default() };
         Ok(())
     }
 }

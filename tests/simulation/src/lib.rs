@@ -18,6 +18,7 @@ mod network;
 mod node;
 mod operator;
 mod promises;
+mod retention;
 mod trace;
 mod world;
 

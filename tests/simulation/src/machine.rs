@@ -1,29 +1,27 @@
 //! A machine: a disk, and on it a node while that runs.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use vouch_broker::{Millis, ShardId, State};
-use vouch_cluster::{GroupMembers, NodeId};
-use vouch_commitlog::simulated::{Image, PowerLoss, Rng, SimDisk, SimFault, Steps, open, open_note};
-use vouch_commitlog::{Checkpoint, Durable, Entry, LogConfig, LogIdentity, LogPosition};
-use vouch_leader::testing::Around;
-use vouch_shard::core::{ClockSays, Core, CoreBeginning, Event, Moment, Request};
-use vouch_shard::{Lead, Member, member};
-use vouch_storage::{Committed, Known, LogName, ReplicaFile, replay};
+use vouch_broker::{Millis, ShardId};
+use vouch_cluster::NodeId;
+use vouch_commitlog::simulated::{Image, PowerLoss, Rng, SimDisk, SimFault, Steps};
+use vouch_commitlog::{LogConfig, LogIdentity, LogPosition};
+use vouch_shard::core::{ClockSays, Event, Moment, Request};
+use vouch_storage::LogName;
 
-use crate::beginning::BEGUN;
 use crate::bugs::{Slip, slips};
 use crate::ledger::Ledger;
 use crate::network::Frame;
-use crate::node::{News, Node, Outside, standing};
+use crate::node::{Node, Outside};
 use crate::trace::Trace;
 
+mod begin;
 mod rot;
+mod snapshots;
 
 pub(crate) use rot::NoStart;
+pub(crate) use snapshots::Snapshots;
 
 pub(crate) const CLUSTER: [u8; 16] = [1; 16];
 const SEGMENT: u64 = 32 << 10;
@@ -60,6 +58,14 @@ pub(crate) struct Machine {
     /// So it was with its note.
     note_turned: bool,
     ledger: Ledger,
+    /// Those of its state, where any are taken.
+    pub(crate) snapshots: Option<Snapshots>,
+    /// What its node is to hear of them.
+    asks: Vec<Request>,
+    /// How often it began from one.
+    pub(crate) began_from_one: u64,
+    /// Files that became segments again.
+    pub(crate) recycled: u64,
     /// Its disk failed, or is to, since its node began.
     tampered: bool,
     /// The clock of a node goes on from the last time in its log.
@@ -85,6 +91,10 @@ impl Machine {
             rotten: false,
             note_turned: false,
             ledger: Ledger::default(),
+            snapshots: None,
+            asks: Vec::new(),
+            began_from_one: 0,
+            recycled: 0,
             tampered: false,
             least_time: Millis(0),
             late_report: None,
@@ -98,118 +108,6 @@ impl Machine {
         Moment { time: Millis(time).max(self.least_time), at: self.began + Duration::from_millis(now) }
     }
 
-    /// Starts the node with what is on the disk.
-    ///
-    /// # Errors
-    /// Why it does not start.
-    pub(super) fn begin(&mut self, now: u64) -> Result<(), NoStart> {
-        let text = |error: &dyn std::fmt::Display| NoStart::Refused(error.to_string());
-        let file = open_note(&self.disk, "replica").map_err(|error| text(&error))?;
-        let note = ReplicaFile::noted(&file, NAME).map_err(|error| text(&error))?;
-        let mut config = log_config();
-        Known::of_note(note.as_ref()).tell(&mut config);
-        let known = note.as_ref().map_or(BEGUN, |note| note.commit.index.max(BEGUN));
-        let (mut state, mut tail) = (State::default(), Vec::new());
-        let news = Arc::<Mutex<News>>::default();
-        let reports = news.clone();
-        let on_durable = move |report: Durable| {
-            let mut news = reports.lock().unwrap();
-            match report {
-                Durable::Up { to } => news.durable = Some(to),
-                Durable::Poisoned(report) => news.failed = Some(report.to_string()),
-            }
-        };
-        let (mut base, mut applied) = (None, Committed::default());
-        let opened = open(&self.disk, &config, on_durable, &mut |entry: Entry| {
-            if entry.index <= known {
-                replay(&mut state, &entry)?;
-                applied = Committed { index: entry.index, position: entry.end };
-                base = Some(entry.position);
-            } else {
-                tail.push(entry);
-            }
-            Ok(())
-        });
-        let (mut appender, reader, recovery) = opened.map_err(|error| text(&error))?;
-        let mut file = ReplicaFile::begin(file, NAME, &recovery).map_err(|error| text(&error))?;
-        if !file.note().member {
-            file.is_member(self.id).map_err(|error| text(&error))?;
-            // A log that was opened as that of a node alone settles what is durable: one of several must be opened anew.
-            drop((file, appender, reader));
-            return self.begin(now);
-        }
-        file.end_with_an_entry(&mut appender, &recovery).map_err(|error| text(&error))?;
-        let found =
-            reader.headers_from(reader.start()).map(|entry| entry.and_then(|at| reader.checkpoint_at(at.position)));
-        let told = note.ok_or_else(|| text(&"the note of a member is gone"))?;
-        let found = found.collect::<Result<_, _>>().map_err(|error| text(&error))?;
-        self.ledger.found(found, &told).map_err(NoStart::Wrong)?;
-        self.ledger.noted(file.note());
-        self.least_time = Millis(recovery.last_leader_time_ms);
-        let base = base.map_or(Ok(Checkpoint::BEFORE_ALL), |base| reader.checkpoint_at(base));
-        let base = base.map_err(|error| text(&error))?;
-        let mut draws = Rng::new(self.rng.next());
-        let replica = member(Member {
-            node: self.id,
-            members: if slips(Slip::MembersOfTheBeginning) {
-                GroupMembers::voters((1..=3).map(NodeId))
-            } else {
-                state.members().clone()
-            },
-            note: file.note(),
-            log: &reader,
-            before: None,
-            applied: base,
-            draw: Box::new(move |below| draws.below(below)),
-        });
-        let replica = Some(replica.map_err(|broken| text(&broken))?);
-        let incarnation = file.note().incarnation;
-        // An empty log begins behind the head of its first segment.
-        let commit = if applied.index == 0 { file.note().commit } else { applied };
-        let (log, applied_to) = (standing(&appender, None), applied.position);
-        let beginning =
-            CoreBeginning { state, applied: applied_to, log, tail, reserve: 1 << 10, replica, closed: None };
-        let core = Core::new(beginning, self.moment(now));
-        let around = Around::default();
-        // Generations of different lives differ, as those of clocks do.
-        around.generation.set((BEGIN + now) << 20 | self.id.0 << 16);
-        let mut node = Node {
-            id: self.id,
-            core,
-            appender,
-            reader,
-            steps: Steps::new(config.syncs_in_flight),
-            file,
-            around,
-            news,
-            base,
-            commit,
-            noted_at: now,
-            appended_at: now,
-            now,
-            incarnation,
-            heard: BTreeMap::new(),
-            greets: Vec::new(),
-            waits_for_syncs: self.rng.chance(2),
-            is_sound: true,
-            dies: None,
-            died: None,
-            held: VecDeque::new(),
-            in_hands: Vec::new(),
-            cut_to: None,
-            deaf_until: 0,
-            failed: None,
-            wake: now,
-            newly: Vec::new(),
-            served: Vec::new(),
-        };
-        let (cluster_id, segment_size, handle_key) = (CLUSTER, SEGMENT, [2; 32]);
-        node.core.step(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }), &node.around);
-        self.node = Some(node);
-        self.lives += 1;
-        Ok(())
-    }
-
     /// Which life of its node answers now, if one does.
     pub(crate) fn life(&self) -> Option<u64> {
         self.node.as_ref().filter(|node| node.failed.is_none()).map(|_| self.lives)
@@ -221,6 +119,7 @@ impl Machine {
         self.ledger.ends(node.appender.durable(), killed);
         self.late_report = Some(node.appender.appended());
         self.tampered = false;
+        self.asks.clear();
     }
 
     /// The process is killed: what was written can be read by the next one.
@@ -247,6 +146,7 @@ impl Machine {
     /// It gets a new disk, with no more on it than all began with.
     pub(crate) fn wipe(&mut self, image: Image) {
         self.ends(false);
+        self.snapshots.iter_mut().for_each(Snapshots::lost);
         (self.disk, self.ledger, self.wiped) = (SimDisk::new(image), Ledger::default(), !slips(Slip::WipedNodeVotes));
     }
 
@@ -273,8 +173,8 @@ impl Machine {
     ) {
         let (moment, when) = (self.moment(now), self.rng.below(4));
         let late_report = self.late_report.filter(|_| slips(Slip::SyncOfAnEarlierLife) && self.rng.chance(8));
-        let rotten = self.rotten;
-        let Self { node, ledger, disk, .. } = self;
+        let (rotten, events) = (self.rotten, self.disk.events());
+        let Self { node, ledger, disk, asks, .. } = self;
         let Some(node) = node else { return };
         let outside = &mut Outside { sent, ledger, disk, rotten, trace };
         node.is_sound = !self.tampered && !rotten;
@@ -308,7 +208,7 @@ impl Machine {
         if when == 1 || when == 2 {
             node.hear_the_log(outside);
         }
-        for request in requests {
+        for request in requests.into_iter().chain(asks.drain(..)) {
             node.tell(Event::Request(request), outside);
         }
         let clock = node.core.second_is_over().then(ClockSays::default);
@@ -317,6 +217,7 @@ impl Machine {
         node.read_something(self.rng.below(12), outside);
         let patience = node.core.patience(moment);
         node.wake = now + (patience.as_millis() as u64).clamp(1, 50);
+        self.recycled += self.disk.recycled_since(events);
         self.die_if_it_is_time(trace);
     }
 
@@ -332,18 +233,23 @@ impl Machine {
         self.rng = rng;
     }
 
-    /// What the disk does meanwhile.
-    pub(crate) fn work_of_the_disk(&mut self, now: u64) {
-        let Some(node) = &mut self.node else { return };
+    /// What the disk does meanwhile. Whether the power went.
+    pub(crate) fn work_of_the_disk(&mut self, now: u64, trace: &mut Trace) -> bool {
+        let Some(node) = &mut self.node else { return false };
         if self.disk_pace > 0 && self.rng.chance(self.disk_pace) {
             let slots = node.steps.slots() as u64;
             let sync = if self.unheard.contains(&now) { Steps::sync_unheard } else { Steps::sync };
             sync(&mut node.steps, &node.appender, self.rng.below(slots) as usize);
             sync(&mut node.steps, &node.appender, self.rng.below(slots) as usize);
             if self.rng.chance(8) {
+                let events = self.disk.events();
                 Steps::fill(&node.appender);
+                let recycled = self.disk.recycled_since(events);
+                self.recycled += recycled;
+                return recycled > 0 && self.power_goes_since(events, trace);
             }
         }
+        false
     }
 
     pub(crate) fn has_news(&self) -> bool {

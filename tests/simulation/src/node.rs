@@ -8,7 +8,7 @@ use bytes::Bytes;
 use vouch_broker::RecordPosition;
 use vouch_broker::delivery::Picked;
 use vouch_commitlog::simulated::{SimDisk, Steps};
-use vouch_commitlog::{Appender, Checkpoint, Entry, EntrySpan, LogPosition, LogReader};
+use vouch_commitlog::{Appender, Checkpoint, Entry, EntryHeaderAt, EntrySpan, LogPosition, LogReader};
 use vouch_consensus::{GroupMessage, NodeId};
 use vouch_leader::ReceiveAnswer;
 use vouch_leader::testing::Around;
@@ -88,7 +88,7 @@ pub(crate) struct Node {
     /// When it has something to do by the clock.
     pub(crate) wake: u64,
     /// What was committed since this was last asked.
-    pub(crate) newly: Vec<(u64, u64, u32)>,
+    pub(crate) newly: Vec<Checkpoint>,
     /// What it read of the messages that it handed out since then: where each lies, and what it is.
     pub(crate) served: Vec<(RecordPosition, u64)>,
 }
@@ -313,12 +313,13 @@ impl Node {
             match header {
                 // What a header says of its entry's checksum is not covered by its own.
                 Ok(header) if header.index <= commit.index && !outside.rotten => {
-                    self.newly.push((header.index, header.term, header.checksum));
+                    let EntryHeaderAt { position, end, term, index, checksum, .. } = header;
+                    self.newly.push(Checkpoint { position, end, term, index, checksum });
                 }
                 _ => break,
             }
         }
-        let of_ledger = |index| outside.ledger.entry(index).map(|entry| (entry.index, entry.term, entry.checksum));
+        let of_ledger = |index| outside.ledger.entry(index).copied();
         if outside.rotten {
             self.newly.extend((self.commit.index + 1..=commit.index).filter_map(of_ledger));
         }

@@ -7,21 +7,25 @@ use std::time::Instant;
 
 use vouch_broker::RecordPosition;
 use vouch_cluster::{GroupMembers, NodeId, next_change};
+use vouch_commitlog::Checkpoint;
 use vouch_commitlog::simulated::{Image, LOSSES, Rng};
 use vouch_shard::core::Request;
 
-use crate::beginning::first_image;
+use crate::beginning::{first_entries, first_image};
 use crate::bugs::{self, Injected};
 use crate::checks::{self, Committed};
 use crate::clients::{Client, Names, Surroundings};
 use crate::faults::{self, Faults, Mood, Stage};
-use crate::machine::Machine;
+use crate::machine::{Machine, Snapshots};
 use crate::network::{Frame, Network, Weather};
 use crate::operator::{Newcomer, Operator};
+use crate::retention::Retention;
 use crate::trace::Trace;
 
 /// After faults end, a group must have come to one log within this long.
 const HEALED_WITHIN_MS: u64 = 60_000;
+/// Makes of a seed another one, by which it is drawn what leaves the logs.
+const RELEASES: u64 = 0x7265_6c65_6173_6573;
 
 /// What is run.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +57,10 @@ pub struct Report {
     pub faults: Faults,
     /// Terms with a leader.
     pub terms: u64,
+    /// Files of segments that were released and became segments again.
+    pub recycled: u64,
+    /// Starts from a snapshot.
+    pub from_snapshots: u64,
     /// Of all that happened: equal for equal runs.
     pub digest: u64,
 }
@@ -83,6 +91,8 @@ struct World {
     began: Instant,
     /// Who changes the members, if they change.
     operator: Option<Operator>,
+    /// Who lets messages go, if anything leaves the logs.
+    retention: Option<Retention>,
     machines: Vec<Machine>,
     /// When a machine that is down starts again.
     starts_at: Vec<u64>,
@@ -121,19 +131,31 @@ pub fn run(plan: Plan) -> Result<Report, Box<Failure>> {
 impl World {
     fn new(plan: Plan) -> Self {
         let mut rng = Rng::new(plan.seed);
-        let (image, names) = first_image(plan.nodes);
+        // By numbers of its own: runs in which nothing is released are what they would be if there were no releases.
+        let mut releases = Rng::new(plan.seed ^ RELEASES);
+        let retention = (!plan.changes && releases.chance(2)).then(|| Retention::new(Rng::new(releases.next())));
+        let (image, names) = first_image(plan.nodes, retention.is_some());
         let began = Instant::now();
         let ids = || (1..=plan.nodes).map(NodeId);
-        let machines: Vec<_> = ids().map(|id| Machine::new(id, image.clone(), Rng::new(rng.next()), began)).collect();
+        let mut machines: Vec<_> =
+            ids().map(|id| Machine::new(id, image.clone(), Rng::new(rng.next()), began)).collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, NodeId(1 + rng.below(plan.nodes))));
         let clients = clients.collect();
         let mood = Mood::drawn(&mut rng);
+        for machine in machines.iter_mut().filter(|_| retention.is_some()) {
+            machine.snapshots = Some(Snapshots::new(Rng::new(releases.next())));
+        }
+        let mut committed = Committed::default();
+        for (name, entry) in first_entries(&image) {
+            committed.begins_with(name, entry);
+        }
         let weather = Weather { delay_ms: 3, ..Weather::default() };
         Self {
             plan,
             rng,
             now: 0,
             began,
+            retention,
             operator: plan.changes.then(|| Operator::new(NodeId::FIRST)),
             starts_at: vec![0; machines.len()],
             machines,
@@ -143,7 +165,7 @@ impl World {
             ids: 0,
             history: Vec::new(),
             served: Vec::new(),
-            committed: Committed::default(),
+            committed,
             faults: Faults::default(),
             trace: Trace::default(),
             mood,
@@ -168,6 +190,7 @@ impl World {
         faults::heal(&mut self.machines, &mut self.network, self.now, &mut self.trace)?;
         self.clients.iter_mut().for_each(|client| client.stops = true);
         self.operator.iter_mut().for_each(|operator| operator.stops = true);
+        self.retention.iter_mut().for_each(|retention| retention.stops = true);
         let until = self.now + HEALED_WITHIN_MS;
         while self.now < until {
             self.revive()?;
@@ -231,6 +254,7 @@ impl World {
         }
         self.clients_act(&mut requests);
         self.operator_acts(&mut requests);
+        self.retention_acts(&mut requests);
         for (at, (frames, requests)) in frames.into_iter().zip(requests).enumerate() {
             self.turn(at, frames, requests)?;
         }
@@ -252,7 +276,9 @@ impl World {
 
     fn turn(&mut self, at: usize, frames: Vec<Frame>, requests: Vec<Request>) -> Result<(), String> {
         let machine = &mut self.machines[at];
-        machine.work_of_the_disk(self.now);
+        if machine.work_of_the_disk(self.now, &mut self.trace) {
+            self.faults.count("power cut while a segment is made");
+        }
         let Some(node) = &machine.node else { return Ok(()) };
         let before = node.core.state().members().clone();
         let due = node.wake <= self.now || machine.has_news();
@@ -277,14 +303,40 @@ impl World {
         self.served.append(&mut node.served);
         let (greets, incarnation) = (std::mem::take(&mut node.greets), node.incarnation);
         let newly = std::mem::take(&mut node.newly);
-        for (index, term, checksum) in newly {
+        for entry in newly {
+            let Checkpoint { index, term, checksum, position, .. } = entry;
             self.trace.line(format!("{id} commits {index} of term {term}"));
-            if self.committed.entry(id.0, index, term, checksum)? {
+            if self.committed.entry(id.0, entry)? {
                 self.must_be_durable(&before, index, checksum)?;
             }
+            let machine = &self.machines[at];
+            let node = machine.node.as_ref().filter(|_| !machine.rotten && !self.committed.knows(index));
+            let read = node.and_then(|node| node.reader().entry_at(position).ok());
+            read.into_iter().for_each(|entry| self.committed.learn(entry));
+        }
+        let all_have = self.all_have();
+        if self.machines[at].keep_snapshots(all_have, &mut self.trace) {
+            self.faults.count("power cut while segments are released");
         }
         self.greet(id, incarnation, &greets);
         Ok(())
+    }
+
+    /// What every machine has as committed, and has noted, that may come back.
+    fn all_have(&self) -> u64 {
+        let stays = |machine: &&Machine| !machine.wiped && !machine.left;
+        self.machines.iter().filter(stays).map(Machine::noted_commit).min().unwrap_or(0)
+    }
+
+    /// Somebody looks after what leaves the log.
+    fn retention_acts(&mut self, requests: &mut [Vec<Request>]) {
+        let Self { retention: Some(retention), machines, ids, history, names, now, .. } = self else { return };
+        let leads = |machine: &&Machine| machine.node.as_ref().is_some_and(|node| node.core.leads_in().is_some());
+        if let Some(node) = machines.iter().find(leads).and_then(|machine| machine.node.as_ref()) {
+            let applied = vouch_storage::record_position(node.commit().position);
+            let asked = retention.act(*now, (node.core.state(), applied), *names, ids, history);
+            requests[node.id.0 as usize - 1].extend(asked);
+        }
     }
 
     /// Connections begin with a word about who is there: whoever sent to an earlier life of a node learns of the one that runs.
@@ -403,25 +455,17 @@ impl World {
         let sound = nodes.len();
         let nodes: Vec<_> = nodes.into_iter().chain(of(true).filter_map(|machine| machine.node.as_ref())).collect();
         let end = nodes[0].commit().position;
-        let bytes = |at: usize| {
-            let entries = nodes[at].reader().headers_from(nodes[at].reader().start());
-            let entries = entries.take_while(|entry| entry.as_ref().is_ok_and(|entry| entry.end <= end));
-            entries.map(|entry| entry.map(|entry| (entry.position, entry.checksum))).collect::<Result<Vec<_>, _>>()
-        };
+        for node in &nodes[..sound] {
+            self.committed.is_log(node.id.0, node.reader(), end)?;
+        }
         let position = nodes[0].core.state().last_applied().unwrap_or(RecordPosition(0));
         let state = nodes[0].core.state().snapshot(position);
-        for (at, node) in nodes.iter().enumerate().skip(1) {
-            let logs = [0, if at < sound { at } else { 0 }]
-                .map(|at| bytes(at).map_err(|error| format!("the log of a healed group: {error}")));
-            let [first, other] = logs;
-            if first? != other? {
-                return Err(format!("I7: in the end node {} has another log than node {}", node.id, nodes[0].id));
-            }
+        for node in &nodes[1..] {
             if node.core.state().snapshot(position) != state {
                 return Err(format!("I7: in the end node {} has another state than node {}", node.id, nodes[0].id));
             }
         }
-        let replayed = checks::history(&self.history, &self.served, nodes[0].reader(), end)?;
+        let replayed = checks::history(&self.history, &self.served, &self.committed)?;
         if replayed.snapshot(position) != state {
             return Err("I7: the state is not what the log says".to_owned());
         }
@@ -449,6 +493,8 @@ impl World {
             done: self.history.iter().filter(done).count() as u64,
             faults: self.faults.clone(),
             terms: self.committed.terms() as u64,
+            recycled: self.machines.iter().map(|machine| machine.recycled).sum(),
+            from_snapshots: self.machines.iter().map(|machine| machine.began_from_one).sum(),
             digest: self.trace.digest(),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use vouch_broker::record::{Frame, Identity, Record};
 use vouch_broker::state::RecordAt;
 use vouch_broker::{HalfPosition, Millis, QueueOffset, RecordPosition, ResourceName, State};
-use vouch_commitlog::{LogPosition, LogReader};
+use vouch_commitlog::Entry;
 
 use super::leases::Leases;
 use super::{Call, Event, Wrong};
@@ -23,6 +23,8 @@ pub(super) struct Content {
     messages: BTreeMap<RecordPosition, String>,
     /// Where each is in its queue.
     places: BTreeMap<String, (u32, QueueOffset)>,
+    /// Up to where that is known of each queue.
+    ends: BTreeMap<u32, u64>,
     /// What lies where.
     records: BTreeMap<RecordPosition, u64>,
 }
@@ -67,15 +69,11 @@ impl Content {
     /// Reads all of it that is committed.
     ///
     /// # Errors
-    /// It cannot be read, or something in it is not as it must be.
-    pub(super) fn of(log: &LogReader, committed: LogPosition) -> Result<Self, Wrong> {
+    /// Something in it is not as it must be.
+    pub(super) fn of<'a>(committed: impl Iterator<Item = &'a Entry>) -> Result<Self, Wrong> {
         let mut content = Self::default();
         let mut latest = Millis(0);
-        for entry in log.entries_from(log.start()) {
-            let entry = entry.map_err(|error| format!("the committed log cannot be read: {error}"))?;
-            if entry.end > committed {
-                break;
-            }
+        for entry in committed {
             let time = Millis(entry.leader_time_ms);
             if time < latest {
                 return Err(format!("entry {} has {time:?}, and one before it {latest:?}", entry.index));
@@ -92,7 +90,6 @@ impl Content {
                 records = rest;
             }
         }
-        content.queues_have_no_gaps()?;
         Ok(content)
     }
 
@@ -104,14 +101,17 @@ impl Content {
             self.messages.insert(at.position, message_key(head.identity));
         }
         let outcome = self.state.apply(at, record, &mut Vec::new());
-        if outcome.is_ok() { self.leases.applied(record, at.time) } else { Ok(()) }
+        self.queues_have_no_gaps()?;
+        if outcome.is_ok() { self.leases.applied(record, at.time, &self.state) } else { Ok(()) }
     }
 
-    /// I6: the offsets of a queue are those from 0 on, each of another message, however often that was sent.
+    /// I6: the offsets of a queue are those from 0 on, each of another message, however often that was sent. Looked at behind each
+    /// record, for the messages may be let go.
     fn queues_have_no_gaps(&mut self) -> Result<(), Wrong> {
         let Ok(topic) = self.state.topics().named(&ResourceName::plain("t")) else { return Ok(()) };
         for queue in 0..topic.config.queues {
-            for offset in 0..topic.end(queue).0 {
+            let known = self.ends.entry(queue).or_default();
+            for offset in std::mem::replace(known, topic.end(queue).0)..topic.end(queue).0 {
                 let entry = topic.entry(queue, QueueOffset(offset));
                 let message = entry.and_then(|entry| self.messages.get(&entry.position)).cloned();
                 let place = (queue, QueueOffset(offset));

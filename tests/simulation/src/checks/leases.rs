@@ -1,9 +1,10 @@
 //! Who had which message, by the leases in the log alone and the times of their leaders.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use vouch_broker::record::{Again, Lease, Record};
-use vouch_broker::{Generation, Millis, QueueOffset};
+use vouch_broker::{Generation, Millis, QueueOffset, State};
 
 use super::{GotMessage, Wrong};
 
@@ -14,6 +15,8 @@ type Place = (u32, QueueOffset);
 pub(super) struct Leases {
     /// The first offset of each queue that was never looked at.
     next: BTreeMap<u32, QueueOffset>,
+    /// Where each queue begins.
+    starts: BTreeMap<u32, QueueOffset>,
     /// Who has each message, and until when; none if it is done.
     held: BTreeMap<Place, Option<(Generation, Millis)>>,
     /// How often each message was handed out, but for what was given back.
@@ -38,9 +41,16 @@ impl Leases {
     ///
     /// # Errors
     /// I5: messages were first leased in another order than that of their queue.
-    pub(super) fn applied(&mut self, record: &Record, time: Millis) -> Result<(), Wrong> {
+    pub(super) fn applied(&mut self, record: &Record, time: Millis, state: &State) -> Result<(), Wrong> {
         match record {
             Record::Lease(lease) => self.leased(lease, time)?,
+            Record::Expire(expire) => {
+                let topic = state.topics().get(expire.topic);
+                let starts = expire.starts.iter().map(|(queue, _)| *queue);
+                topic
+                    .into_iter()
+                    .for_each(|topic| starts.clone().for_each(|queue| self.begins(queue, topic.start(queue))));
+            }
             Record::Ack(ack) => {
                 let held = self.held.entry((ack.queue, ack.offset)).or_default();
                 if held.is_some_and(|(generation, _)| generation == ack.generation) {
@@ -61,25 +71,47 @@ impl Leases {
         Ok(())
     }
 
+    /// What lies before this offset of a queue was let go: nobody has it, or gets it.
+    fn begins(&mut self, queue: u32, start: QueueOffset) {
+        let next = self.next.entry(queue).or_insert(QueueOffset(0));
+        *next = start.max(*next);
+        self.starts.insert(queue, start);
+        self.held.range_mut((queue, QueueOffset(0))..(queue, start)).for_each(|(_, held)| *held = None);
+    }
+
     fn leased(&mut self, lease: &Lease, time: Millis) -> Result<(), Wrong> {
         let until = Some((lease.generation, lease.deadline));
         for range in &lease.fresh {
             let next = self.next.entry(range.queue).or_insert(QueueOffset(0));
-            if range.from != *next {
+            let start = self.starts.get(&range.queue).copied().unwrap_or(QueueOffset(0));
+            // Some of it, or all, may have been let go while the lease was on its way: it is handed out all the same, this once.
+            for offset in range.leased.iter().filter(|offset| **offset < start) {
+                let place = (range.queue, *offset);
+                if let Entry::Vacant(attempts) = self.attempts.entry(place) {
+                    attempts.insert(1);
+                    self.took_effect.insert((place, lease.generation), 1);
+                }
+            }
+            if range.to <= start.min(*next) {
+                continue;
+            }
+            if range.from.max(start) != *next {
                 return Err(format!(
                     "I5: queue {} goes on at {next:?}, and is leased from {:?}",
                     range.queue, range.from
                 ));
             }
             *next = range.to;
-            for offset in &range.leased {
+            for offset in range.leased.iter().filter(|offset| **offset >= start) {
                 self.held.insert((range.queue, *offset), until);
                 self.takes_effect((range.queue, *offset), lease.generation);
             }
         }
         for again in lease.again.iter().filter(|again| again.becomes == Again::Leased) {
             let place = (again.queue, again.offset);
-            if let Some(Some((_, deadline))) = self.held.get(&place)
+            if self.starts.get(&again.queue).is_some_and(|start| again.offset < *start) {
+                self.takes_effect(place, lease.generation);
+            } else if let Some(Some((_, deadline))) = self.held.get(&place)
                 && *deadline <= time
             {
                 self.held.insert(place, until);

@@ -15,9 +15,10 @@ mod leases;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use vouch_broker::state::Applied;
 use vouch_broker::{HalfPosition, QueueOffset, RecordPosition, State, TransactionOutcome};
-use vouch_commitlog::{LogPosition, LogReader};
+use vouch_commitlog::{Checkpoint, Entry, LogPosition, LogReader};
 
 use content::Content;
 pub(crate) use content::digest;
@@ -30,24 +31,33 @@ pub type Wrong = String;
 /// The committed log, as any replica has told of it so far.
 #[derive(Default)]
 pub struct Committed {
-    entries: BTreeMap<u64, (u64, u32)>,
+    entries: BTreeMap<u64, Checkpoint>,
+    /// What they say, kept when the first replica tells of them: it may leave every log.
+    contents: BTreeMap<u64, Entry>,
     leaders: BTreeMap<u64, u64>,
 }
 
 impl Committed {
+    /// This entry was committed before a run began.
+    pub fn begins_with(&mut self, name: Checkpoint, entry: Entry) {
+        self.entries.insert(name.index, name);
+        self.learn(entry);
+    }
+
     /// A replica says that this entry is committed; whether it is the first to say so.
     ///
     /// # Errors
     /// Another one was.
-    pub fn entry(&mut self, node: u64, index: u64, term: u64, checksum: u32) -> Result<bool, Wrong> {
+    pub fn entry(&mut self, node: u64, entry: Checkpoint) -> Result<bool, Wrong> {
+        let Checkpoint { index, term, .. } = entry;
         let first = !self.entries.contains_key(&index);
-        let known = *self.entries.entry(index).or_insert((term, checksum));
-        if known == (term, checksum) {
+        let known = *self.entries.entry(index).or_insert(entry);
+        if known == entry {
             Ok(first)
         } else {
             Err(format!(
                 "I7: node {node} has entry {index} of term {term}, and one of term {} was committed there",
-                known.0
+                known.term
             ))
         }
     }
@@ -63,7 +73,63 @@ impl Committed {
 
     /// Index and term of the last entry of which anybody said that it is committed.
     pub fn last(&self) -> (u64, u64) {
-        self.entries.last_key_value().map_or((0, 0), |(index, (term, _))| (*index, *term))
+        self.entries.last_key_value().map_or((0, 0), |(index, entry)| (*index, entry.term))
+    }
+
+    /// Whether what an entry says is known.
+    pub fn knows(&self, index: u64) -> bool {
+        self.contents.contains_key(&index)
+    }
+
+    /// What an entry says that is committed. It is copied: who holds bytes of a log keeps their segment.
+    pub fn learn(&mut self, entry: Entry) {
+        let payload = Bytes::copy_from_slice(&entry.payload);
+        self.contents.insert(entry.index, Entry { payload, ..entry });
+    }
+
+    /// A log as it is in the end, whose beginning may be gone: it has what was committed, up to there.
+    ///
+    /// # Errors
+    /// It has something else.
+    pub fn is_log(&mut self, node: u64, log: &LogReader, end: LogPosition) -> Result<(), Wrong> {
+        let unread = |error: &dyn std::fmt::Display| format!("the log of a healed group: {error}");
+        let mut latest = None;
+        for header in log.headers_from(log.start()) {
+            let header = header.map_err(|error| unread(&error))?;
+            if header.end > end {
+                break;
+            }
+            let known = self.entries.get(&header.index);
+            let is_known =
+                known.is_some_and(|known| (known.position, known.checksum) == (header.position, header.checksum));
+            if !is_known || latest.is_some_and(|latest: u64| latest + 1 != header.index) {
+                return Err(format!(
+                    "I7: in the end node {node} has another log than was committed, from entry {} on",
+                    header.index
+                ));
+            }
+            latest = Some(header.index);
+            if !self.knows(header.index) {
+                self.learn(log.entry_at(header.position).map_err(|error| unread(&error))?);
+            }
+        }
+        let last = self.last().0;
+        if latest == Some(last) {
+            Ok(())
+        } else {
+            Err(format!("I7: in the end node {node} has {latest:?} of {last} entries"))
+        }
+    }
+
+    /// What was committed, in its order.
+    ///
+    /// # Errors
+    /// Nobody knows what an entry says.
+    fn contents(&self) -> Result<impl Iterator<Item = &Entry>, Wrong> {
+        match self.entries.keys().find(|index| !self.knows(**index)) {
+            Some(lost) => Err(format!("I1: entry {lost} was committed, and nobody has it")),
+            None => Ok(self.contents.values()),
+        }
     }
 
     /// How many terms had a leader.
@@ -72,18 +138,13 @@ impl Committed {
     }
 }
 
-/// Checks the history of a run, and what messages were read as when they were handed out, against the log that all have in the end,
-/// as far as that is committed. Gives the state that the log says.
+/// Checks the history of a run, and what messages were read as when they were handed out, against what was committed. Gives the state
+/// that this says.
 ///
 /// # Errors
 /// The first thing that does not hold.
-pub fn history(
-    events: &[Event],
-    served: &[(RecordPosition, u64)],
-    log: &LogReader,
-    committed: LogPosition,
-) -> Result<State, Wrong> {
-    let content = Content::of(log, committed)?;
+pub fn history(events: &[Event], served: &[(RecordPosition, u64)], committed: &Committed) -> Result<State, Wrong> {
+    let content = Content::of(committed.contents()?)?;
     if let Some((position, _)) = served.iter().find(|(position, digest)| !content.is_at(*position, *digest)) {
         return Err(format!("a message was read at {position} that is not what lies there"));
     }
