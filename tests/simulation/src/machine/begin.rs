@@ -12,7 +12,7 @@ use vouch_consensus::Replica;
 use vouch_leader::testing::Around;
 use vouch_shard::core::{Core, CoreBeginning, Event, LeaderEntry};
 use vouch_shard::{Lead, Member, member};
-use vouch_storage::{Committed, Known, ReplicaFile, replay};
+use vouch_storage::{Committed, Known, ReplicaFile, UndecidedTail, replay};
 
 use super::{BEGIN, CLUSTER, Machine, NAME, NoStart, SEGMENT, Snapshots, log_config};
 use crate::beginning::BEGUN;
@@ -58,18 +58,18 @@ impl Machine {
         let known = note.as_ref().map_or(BEGUN, |note| note.commit.index.max(BEGUN));
         let snapshot = self.snapshots.as_mut().map_or(Ok(None), Snapshots::read).map_err(NoStart::Wrong)?;
         config.checkpoint = snapshot.as_ref().map(|(checkpoint, _)| *checkpoint);
-        let (mut state, mut tail) = (snapshot.map_or_else(State::default, |(_, state)| state), Vec::new());
+        let (mut state, mut tail) =
+            (snapshot.map_or_else(State::default, |(_, state)| state), UndecidedTail::default());
         let news = Arc::<Mutex<News>>::default();
         let (mut base, mut applied) = config.checkpoint.map_or((None, Committed::default()), |covered| {
             (Some(covered.position), Committed { index: covered.index, position: covered.end })
         });
         let opened = open(&self.disk, &config, reports_to(news.clone()), &mut |entry: Entry| {
-            if entry.index <= known {
+            let decided = if entry.index <= known { vec![entry] } else { tail.take(entry) };
+            for entry in decided {
                 replay(&mut state, &entry)?;
                 applied = Committed { index: entry.index, position: entry.end };
                 base = Some(entry.position);
-            } else {
-                tail.push(entry);
             }
             Ok(())
         });
@@ -92,6 +92,7 @@ impl Machine {
         let base = base.map_or(Ok(Checkpoint::BEFORE_ALL), |base| reader.checkpoint_at(base));
         let base = base.map_err(|error| refused(&error))?;
         self.began_from_one += u64::from(config.checkpoint.is_some());
+        let tail = tail.into_entries();
         Ok(OpenedLog { state, tail, base, applied, appender, reader, file, news })
     }
 
