@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::disk::Mapping;
 use crate::factory::SegmentFactory;
 use crate::group_commit::GroupCommit;
-use crate::preallocate::Preallocator;
+use crate::preallocate::{Preallocator, SpaceAhead};
 use crate::reader::View;
 use crate::segment::file_name;
 use crate::spares::spare_name;
@@ -36,6 +36,8 @@ pub struct LogUsage {
     pub segment_bytes: u64,
     /// Bytes of released files that are kept for the next segments.
     pub spare_bytes: u64,
+    /// Bytes behind the log's end in files that were used before: what is written there takes no more of the disk.
+    pub reused_bytes: u64,
     /// Bytes of deleted files that the system gives back only when readers drop the [`bytes::Bytes`] they hold.
     pub held_bytes: u64,
 }
@@ -200,13 +202,16 @@ impl Housekeeping {
         drop(state);
         let size = self.view.segment_size;
         let (start, segments) = self.view.extent();
-        let segments = segments + u64::from(self.space.next_is_prepared());
+        let end = self.view.appended();
+        let SpaceAhead { next_is_prepared, reused_bytes } = self.space.ahead_of(end);
+        let segments = segments + u64::from(next_is_prepared);
         LogUsage {
             start: LogPosition(start),
-            end: LogPosition(self.view.appended()),
+            end: LogPosition(end),
             segments,
             segment_bytes: segments * size,
             spare_bytes: self.factory().spares.count() * size,
+            reused_bytes,
             held_bytes: held * size,
         }
     }

@@ -39,6 +39,14 @@ struct Frontier {
     horizon: Horizon,
 }
 
+/// What there is for entries behind the log's end.
+pub(crate) struct SpaceAhead {
+    /// The file of the next segment is there.
+    pub(crate) next_is_prepared: bool,
+    /// Bytes in files that were used before: all their blocks are there.
+    pub(crate) reused_bytes: u64,
+}
+
 /// What one step did.
 pub(crate) enum Step {
     /// Zeros were written to this file; sync it, so that no commit has to.
@@ -316,9 +324,13 @@ impl Preallocator {
         &self.factory
     }
 
-    /// Whether the file of the next segment is there.
-    pub(crate) fn next_is_prepared(&self) -> bool {
-        self.lock().next.is_some()
+    /// What there is for entries behind `end`, where the log ends.
+    pub(crate) fn ahead_of(&self, end: u64) -> SpaceAhead {
+        let frontier = self.lock();
+        let reused = [Some(&frontier.current), frontier.next.as_ref()].into_iter().flatten();
+        let reused = reused.filter(|segment| segment.recycled);
+        let reused_bytes = reused.map(|segment| segment.end.saturating_sub(end.max(segment.start))).sum();
+        SpaceAhead { next_is_prepared: frontier.next.is_some(), reused_bytes }
     }
 
     /// Lets an appender that has overtaken the filler take the lock first.

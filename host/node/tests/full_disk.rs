@@ -216,9 +216,7 @@ async fn a_disk_that_the_log_fills_is_freed_by_deleting_a_topic_without_a_restar
 #[ignore = "mounts a file system; tests/run runs it"]
 async fn a_full_disk_is_freed_however_many_messages_came_since_the_last_snapshot() {
     let disk = SmallDisk::mount();
-    // Where the released file becomes the log's next one at once, the disk stays as full as it was, and the log has room: only the
-    // log says here whether it can grow.
-    let config = NodeConfig { snapshot_every: 8 << 20, disk_high_water: 100, ..eager(&disk.data()) };
+    let config = NodeConfig { snapshot_every: 8 << 20, ..eager(&disk.data()) };
     let node = Node::start(config).unwrap();
     topic(&node, "old", r#"{"queues": 1}"#).await;
     topic(&node, "t", r#"{"queues": 1}"#).await;

@@ -53,6 +53,32 @@ fn whole_segments_below_the_position_leave_the_log() {
     assert_eq!(opened.appender.housekeeping().usage().spare_bytes, 2 * SEGMENT, "spares are taken over");
 }
 
+/// Whoever measures the disk counts what lies behind the end in used files as room: it must not be gone from the count when a spare
+/// file becomes a segment, only when it is written.
+#[test]
+fn the_room_in_used_files_goes_as_it_is_written_and_not_when_they_become_segments() {
+    let mut run = full_segments(3);
+    let housekeeping = run.log.appender.housekeeping();
+    housekeeping.release_before(LogPosition(2 * SEGMENT)).unwrap();
+    let room = || {
+        let usage = housekeeping.usage();
+        (usage.end, usage.spare_bytes + usage.reused_bytes, usage.spare_bytes)
+    };
+    let (mut end, mut left, spares) = room();
+    assert_eq!((left, spares), (2 * SEGMENT, 2 * SEGMENT));
+    while left > 0 {
+        run.append(EntryKind::Records, 900).unwrap();
+        run.settle();
+        // The next segment is there before the end of the one that is written.
+        while fill(&run.log.appender.space, run.log.appender.appended().0).unwrap_or_else(|_| panic!("filling fails")) {
+        }
+        let (now_at, now_left, _) = room();
+        assert!(left - now_left <= now_at.since(end), "{left} bytes of room at {end}, {now_left} at {now_at}");
+        (end, left) = (now_at, now_left);
+    }
+    assert_eq!(housekeeping.usage().spare_bytes, 0, "all used files became segments");
+}
+
 #[test]
 fn the_segment_that_tells_the_last_index_stays() {
     let mut run = full_segments(1);

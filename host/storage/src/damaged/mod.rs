@@ -74,6 +74,7 @@ impl DamagedLog {
             segments: segments.len() as u64,
             segment_bytes: segments.iter().map(|segment| segment.size).sum(),
             spare_bytes: 0,
+            reused_bytes: 0,
             held_bytes: 0,
         }
     }
