@@ -1,6 +1,6 @@
 //! The nodes of a cluster besides their votes: which ids were given, to whom, and where each is reached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{MEMBERS_MAX, NodeId};
 
@@ -151,7 +151,7 @@ impl ClusterNodes {
     ///
     /// # Errors
     /// There is no such node, or no other votes.
-    pub fn leaves(&mut self, node: NodeId, voters: &std::collections::BTreeSet<NodeId>) -> Result<(), NodeRefused> {
+    pub fn leaves(&mut self, node: NodeId, voters: &BTreeSet<NodeId>) -> Result<(), NodeRefused> {
         let stays = |voter: &NodeId| *voter != node && self.nodes.get(voter).is_some_and(|known| !known.is_leaving);
         let is_last = !voters.iter().any(stays);
         let known = self.nodes.get_mut(&node).ok_or(NodeRefused::Unknown(node))?;
@@ -166,8 +166,16 @@ impl ClusterNodes {
     }
 
     /// Nobody counts on these any more, or they never belonged to anybody: whoever is leaving and is not among the members is gone.
-    pub fn forget_all_but(&mut self, members: &std::collections::BTreeSet<NodeId>) {
+    pub fn forget_all_but(&mut self, members: &BTreeSet<NodeId>) {
         self.nodes.retain(|id, node| !node.is_leaving || members.contains(id));
+    }
+
+    /// Whether a node is to come that is none of these members: it needs the log from its beginning.
+    pub fn awaits_others(&self, members: &BTreeSet<NodeId>, now_ms: u64) -> bool {
+        let comes = |node: &ClusterNode| {
+            !node.is_leaving && node.invitation.as_ref().is_none_or(|invited| invited.until_ms > now_ms)
+        };
+        self.nodes.iter().any(|(id, node)| !members.contains(id) && comes(node))
     }
 
     /// Whether it was a member once, or invited, and is not any more.

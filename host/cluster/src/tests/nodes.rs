@@ -55,6 +55,19 @@ fn an_id_is_never_given_again() {
 }
 
 #[test]
+fn whoever_was_invited_is_waited_for_until_he_is_a_member_or_too_late() {
+    let mut nodes = ClusterNodes::default();
+    let one = ids(&[1]);
+    assert!(!nodes.awaits_others(&one, 0));
+    nodes.invite(invitation(), false, 0).unwrap();
+    assert!(nodes.awaits_others(&one, 999) && !nodes.awaits_others(&one, 1_000));
+    nodes.join(NodeId(2), TOKEN, at("n"), 0).unwrap();
+    assert!(nodes.awaits_others(&one, 1_000) && !nodes.awaits_others(&ids(&[1, 2]), 0));
+    nodes.leaves(NodeId(2), &one).unwrap();
+    assert!(!nodes.awaits_others(&one, 0));
+}
+
+#[test]
 fn there_are_so_many_and_the_last_voter_stays() {
     let mut nodes = ClusterNodes::default();
     for _ in 1..MEMBERS_MAX {

@@ -31,8 +31,6 @@ pub(super) struct PeerKeeper {
     pub(super) hearsay: Arc<Hearsay>,
     /// Where this node is.
     pub(super) mine: NodeAddresses,
-    /// Those who are to come may get the log from here.
-    pub(super) is_ready: bool,
     /// Why the log does not say where this node is, as that was told last.
     pub(super) told: String,
 }
@@ -64,17 +62,19 @@ impl PeerKeeper {
         self.nodes.are(&addresses);
     }
 
-    /// Whoever leads while a node is to come lets it have the log from the beginning.
-    async fn get_ready(&mut self, standing: &GroupStanding) {
+    /// Whoever leads lets a node that is to come, and one that is further behind than the names it knows, have the log from the
+    /// beginning. Of a log that begins later that takes no time, and helps nobody.
+    async fn get_ready(&self, standing: &GroupStanding) {
         let leads = matches!(standing.role, Role::Leads { .. });
         let members = standing.members.all();
-        if !leads || self.belongs.borrow().nodes.nodes.keys().all(|node| members.contains(node)) {
-            self.is_ready = false;
-        } else if !self.is_ready {
-            match self.shard.get_ready_for_others(self.log.clone()).await {
-                Ok(()) => self.is_ready = true,
-                Err(why) => tracing::error!(%why, "the log cannot be made ready for other nodes"),
-            }
+        let comes = || self.belongs.borrow().nodes.nodes.keys().any(|node| !members.contains(node));
+        let is_behind = || standing.followers.iter().any(|other| other.durable < standing.names_from);
+        if leads
+            && standing.names_from > 0
+            && (comes() || is_behind())
+            && let Err(why) = self.shard.get_ready_for_others(self.log.clone()).await
+        {
+            tracing::error!(%why, "the log cannot be made ready for other nodes");
         }
     }
 

@@ -126,7 +126,6 @@ impl Speaking {
             belongs,
             hearsay: self.hearsay.clone(),
             mine: mine.clone(),
-            is_ready: false,
             told: String::new(),
         };
         let keeper = self.runtime.handle().spawn(keeper.run());

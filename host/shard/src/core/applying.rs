@@ -86,9 +86,10 @@ impl Core {
         begin.map(tell).unwrap_or_default();
     }
 
+    /// Where they do not end where those begin that are known, somebody else was quicker, or a snapshot covers some since: whoever
+    /// needs them looks in [`super::GroupStanding::names_from`], and asks again.
     pub(super) fn learn_names(&mut self, names: LogNames, done: Box<dyn FnOnce() + Send>) {
         let LogNames { before, before_end, entries } = names;
-        // Somebody else was quicker, or a snapshot covers them since.
         let end = entries.back().map_or(before_end.0, |last| last.end);
         if let Some(replica) = self.replica.as_mut().filter(|replica| replica.before_end() == end) {
             replica.learn(before, before_end.0, entries);
@@ -97,13 +98,15 @@ impl Core {
     }
 
     /// Forgets the names of entries that a snapshot covers. The last of these is still known: the log may be cut off right behind it.
-    /// A leader forgets none that another member has yet to get.
+    /// A leader forgets none that another member has yet to get, or a node that is to come.
     pub(super) fn forget_names(&mut self, covered: u64) {
-        let keeps = self.keeps_names;
-        if let Some(replica) = self.replica.as_mut().filter(|replica| keeps || !replica.is_alone()) {
-            let needed = replica.followers().into_iter().map(|other| other.durable).min();
-            replica.forget(covered.saturating_sub(1).min(needed.unwrap_or(u64::MAX)));
+        let Some(replica) = &mut self.replica else { return };
+        if self.state.nodes().awaits_others(&self.state.members().all(), self.applied_time.0) {
+            return;
         }
+        self.keeps_names &= !replica.is_alone();
+        let needed = replica.followers().into_iter().map(|other| other.durable).min();
+        replica.forget(covered.saturating_sub(1).min(needed.unwrap_or(u64::MAX)));
     }
 
     /// What was leased by entries that are committed now is handed out.

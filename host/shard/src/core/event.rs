@@ -80,7 +80,7 @@ pub enum Request {
     Standing(Box<dyn FnOnce(Standing) + Send>),
     /// The older of two snapshots covers everything up to this index: names of what lies before it are needed no more.
     Covered(u64),
-    /// Forget no names of entries from now on but those that snapshots cover, for others may need them; say where those begin that are known.
+    /// Forget no names of entries from now on, as long as others may need them; say where those begin that are known.
     KeepNames(Box<dyn FnOnce(LogPosition) + Send>),
     /// Know these, too, which end where those begin that are known.
     LearnNames(LogNames, Box<dyn FnOnce() + Send>),
@@ -126,6 +126,8 @@ pub struct GroupStanding {
     pub term: u64,
     /// Who belongs to the group, by what is applied.
     pub members: GroupMembers,
+    /// It knows no names of entries up to this index, and can give them to nobody.
+    pub names_from: u64,
     /// Index of its last entry.
     pub last: u64,
     /// Up to which index it knows that entries are committed.

@@ -102,6 +102,7 @@ impl Core {
             role: replica.role(),
             term: replica.term(),
             members: self.state.members().clone(),
+            names_from: replica.before().index,
             last: replica.last(),
             committed: replica.commit(),
             followers: replica.followers(),

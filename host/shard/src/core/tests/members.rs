@@ -141,3 +141,33 @@ fn a_change_of_the_members_is_proposed_alone() {
     });
     assert!(matches!(both, Err(NotDone::Refused(Refusal::Invalid(why))) if why.contains("alone")));
 }
+
+/// A snapshot while a node is to come, or catches up, takes nothing from it that the log still has.
+#[test]
+fn names_that_a_snapshot_covers_are_kept_for_those_who_need_them_and_for_nobody_else() {
+    let mut bench = ready();
+    let covered = |bench: &mut Bench| {
+        let committed = bench.core.group_standing().unwrap().committed;
+        bench.turn(vec![Request::Covered(committed)]);
+        (bench.core.group_standing().unwrap().names_from, committed)
+    };
+    let begin = bench.core.group_standing().unwrap().names_from;
+    let joined = invite(&mut bench, 2);
+    assert_eq!(covered(&mut bench).0, begin, "a node is invited");
+    bench.happen(|out| _ = joined.encode(out)).unwrap();
+    bench.sync();
+    assert!(bench.core.state().members().learners.contains(&NodeId(2)));
+    assert_eq!(covered(&mut bench).0, begin, "it has nothing yet");
+    has_all(&mut bench, 2);
+    let (from, committed) = covered(&mut bench);
+    assert_eq!(from, committed - 1, "the last that is covered is still known");
+    let leaves = NodeLeaves { node: NodeId(2), by: "op".to_owned(), reason: String::new() };
+    bench.happen(|out| _ = leaves.encode(out)).unwrap();
+    bench.sync();
+    assert!(bench.core.is_alone());
+    covered(&mut bench);
+    let put = TopicPut { name: ResourceName::plain("t"), config: TopicConfig::default(), expected_revision: None };
+    bench.happen(|out| _ = put.encode(out)).unwrap();
+    let standing = bench.core.group_standing().unwrap();
+    assert_eq!(standing.names_from, standing.committed, "alone again, it remembers none");
+}
