@@ -142,6 +142,11 @@ impl<B: EndsAt> Replica<B> {
         self.raw.store().before()
     }
 
+    /// Position of the log behind the entry with this index, if it still knows that.
+    pub fn position_behind(&self, index: u64) -> Option<u64> {
+        self.raw.store().end_of(index)
+    }
+
     /// The term of an entry that it still knows.
     pub fn term_of(&self, index: u64) -> Option<u64> {
         self.raw.store().term_of(index)

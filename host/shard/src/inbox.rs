@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use vouch_broker::{NotDone, NothingStored};
 use vouch_commitlog::{Durable, LogPosition};
+use vouch_consensus::GroupMessage;
 
-use crate::core::{Hearer, Proposal, Request};
+use crate::core::{Hearer, LeaderEntry, Proposal, Request};
 
 /// Bytes that a request costs besides its records: queue entries, replies, indexes.
 const COMMAND_COST: u64 = 512;
 /// When a refused caller should try again. A full queue of the default size drains in about this time on a disk of
 /// some hundred megabytes a second.
 const RETRY_AFTER_MS: u64 = 200;
+
+/// Bytes of entries of other members that wait at most, while the executor is at work on as many.
+const GROUP_BYTES_MAX: u64 = 64 << 20;
 
 /// Drops a request that nobody has looked at.
 fn refuse(request: Request) {
@@ -29,6 +33,8 @@ fn refuse(request: Request) {
 #[derive(Default)]
 struct Waiting {
     requests: Vec<Request>,
+    /// Bytes of entries among them that other members sent.
+    group_bytes: u64,
     durable: Option<LogPosition>,
     poisoned: Option<String>,
     /// The executor is gone: nobody would answer.
@@ -108,6 +114,21 @@ impl Inbox {
         self.wake();
     }
 
+    /// Hands over what another member of the group says, with what came with its entries; whether that was taken. Beyond a bound it is
+    /// dropped: what matters is said again.
+    pub fn push_message(&self, message: GroupMessage, bodies: Vec<LeaderEntry>) -> bool {
+        let bytes = bodies.iter().map(|LeaderEntry(span)| span.encoded_len() as u64).sum::<u64>() + COMMAND_COST;
+        let mut waiting = self.waiting();
+        // A single one is always taken, whatever the bound.
+        if waiting.group_bytes > 0 && waiting.group_bytes + bytes > GROUP_BYTES_MAX {
+            return false;
+        }
+        waiting.group_bytes += bytes;
+        drop(waiting);
+        self.push(Request::Message(message, bodies));
+        true
+    }
+
     /// The executor is gone, by a stop or by a defect: drops what waits, and what comes.
     pub(crate) fn close(&self) {
         let mut waiting = self.waiting();
@@ -157,6 +178,7 @@ impl Inbox {
             let mut waiting = self.waiting();
             let empty = waiting.requests.is_empty() && waiting.durable.is_none() && waiting.poisoned.is_none();
             if !empty || patience == Some(Duration::ZERO) {
+                waiting.group_bytes = 0;
                 let requests = std::mem::replace(&mut waiting.requests, std::mem::take(&mut spare));
                 let taken =
                     InboxContents { requests, durable: waiting.durable.take(), poisoned: waiting.poisoned.take() };
@@ -173,5 +195,25 @@ impl Inbox {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_consensus::{NodeId, Said};
+
+    use super::*;
+
+    #[test]
+    fn what_other_members_say_waits_up_to_a_bound_and_is_taken_again_when_it_was_heard() {
+        let inbox = Inbox::new(1 << 20);
+        let body = Said::Heartbeat { commit: 0 };
+        let message = GroupMessage { from: NodeId(2), to: NodeId(1), term: 1, body };
+        let say = || inbox.push_message(message.clone(), Vec::new());
+        let taken = (0..).take_while(|_| say()).count() as u64;
+        assert_eq!(taken, GROUP_BYTES_MAX / COMMAND_COST);
+        assert!(inbox.reserve(1).is_ok(), "callers have room of their own");
+        assert_eq!(inbox.take(Some(Duration::ZERO), Vec::new()).requests.len() as u64, taken);
+        assert!(say());
     }
 }

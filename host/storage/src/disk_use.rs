@@ -70,14 +70,15 @@ impl DiskUse {
     }
 
     /// Notes what was measured, and of what the log is short, as it may be below the mark; whether sends are refused from now
-    /// on.
-    pub fn measured(&self, disk: Space, log: u64, limit: Option<u64>, short: Option<Shortage>) -> bool {
+    /// on. `room`: bytes of what is used that the log has ready for what comes next, so that no send takes more of the disk for them.
+    pub fn measured(&self, disk: Space, room: u64, log: u64, limit: Option<u64>, short: Option<Shortage>) -> bool {
         *self.short() = short;
         self.used_bytes.store(disk.used, Ordering::Relaxed);
         self.total_bytes.store(disk.total, Ordering::Relaxed);
         self.log_bytes.store(log, Ordering::Relaxed);
         let over_limit = limit.is_some_and(|total| Space { used: log, total }.reaches(self.high_water));
-        let full = disk.reaches(self.high_water) || over_limit || short.is_some();
+        let taken = Space { used: disk.used.saturating_sub(room), ..disk };
+        let full = taken.reaches(self.high_water) || over_limit || short.is_some();
         if self.full.swap(full, Ordering::Relaxed) != full {
             let (used, total, mark) = (disk.used, disk.total, self.high_water);
             if let Some(shortage) = short.filter(|shortage| *shortage != Shortage::Space) {
@@ -89,6 +90,7 @@ impl DiskUse {
                 tracing::error!(
                     used,
                     total,
+                    room,
                     log,
                     limit,
                     mark,
@@ -100,6 +102,7 @@ impl DiskUse {
                 tracing::info!(
                     used,
                     total,
+                    room,
                     log,
                     limit,
                     mark,
@@ -128,7 +131,7 @@ mod tests {
     use super::*;
 
     fn after(disk: (u64, u64), log: u64, limit: Option<u64>) -> bool {
-        DiskUse::new(90).measured(Space { used: disk.0, total: disk.1 }, log, limit, None)
+        DiskUse::new(90).measured(Space { used: disk.0, total: disk.1 }, 0, log, limit, None)
     }
 
     #[test]
@@ -144,14 +147,14 @@ mod tests {
     fn sends_are_refused_at_the_mark_and_taken_again_below_it() {
         let disk = DiskUse::new(50);
         assert!(disk.check().is_ok());
-        disk.measured(Space { used: 5, total: 10 }, 0, None, None);
+        disk.measured(Space { used: 5, total: 10 }, 0, 0, None, None);
         assert!(disk.check().is_err_and(|full| full.to_string().contains("50 %")));
-        disk.measured(Space { used: 4, total: 10 }, 0, None, None);
+        disk.measured(Space { used: 4, total: 10 }, 0, 0, None, None);
         assert!(disk.check().is_ok());
-        disk.measured(Space { used: 4, total: 10 }, 0, None, Some(Shortage::Space));
+        disk.measured(Space { used: 4, total: 10 }, 0, 0, None, Some(Shortage::Space));
         assert!(disk.is_full() && disk.check().is_err(), "the log finds no room below the mark");
         assert_eq!(disk.refused.load(Ordering::Relaxed), 2);
-        disk.measured(Space { used: 4, total: 10 }, 0, None, Some(Shortage::Descriptors));
+        disk.measured(Space { used: 4, total: 10 }, 0, 0, None, Some(Shortage::Descriptors));
         assert!(disk.check().is_err_and(|full| full.to_string().contains("file descriptors")));
     }
 
@@ -160,9 +163,9 @@ mod tests {
         for mark in [1_u8, 50, 90, 99, 100] {
             for total in [100_u64, 100 << 33, u64::MAX / 100 * 100] {
                 let at = total / 100 * u64::from(mark);
-                let full = |used| DiskUse::new(mark).measured(Space { used, total }, 0, None, None);
+                let full = |used| DiskUse::new(mark).measured(Space { used, total }, 0, 0, None, None);
                 assert!(!full(at - 1) && full(at), "{mark} % of {total}");
-                let full = |log| DiskUse::new(mark).measured(Space { used: 0, total: 1 }, log, Some(total), None);
+                let full = |log| DiskUse::new(mark).measured(Space { used: 0, total: 1 }, 0, log, Some(total), None);
                 assert!(!full(at - 1) && full(at), "{mark} % of a limit of {total}");
             }
         }
@@ -173,11 +176,21 @@ mod tests {
         let disk = DiskUse::new(80);
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (used, log, refused) in [(10, 3, 0), (85, 40, 2), (20, 5, 2)] {
-            disk.measured(Space { used, total: 100 }, log, Some(1000), None);
+            disk.measured(Space { used, total: 100 }, 0, log, Some(1000), None);
             assert_eq!((read(&disk.used_bytes), read(&disk.total_bytes), read(&disk.log_bytes)), (used, 100, log));
             let _ = (disk.check(), disk.check());
             assert_eq!(read(&disk.refused), refused, "{used} of 100 used");
         }
+    }
+
+    /// An operator is told what the disk has, whatever the log has ready on it.
+    #[test]
+    fn what_the_log_has_ready_counts_as_room_and_is_told_as_used() {
+        let disk = DiskUse::new(90);
+        let measured = |used, room| disk.measured(Space { used, total: 100 }, room, 0, None, None);
+        assert!(measured(95, 5) && !measured(95, 6) && !measured(3, 10));
+        measured(95, 6);
+        assert_eq!(disk.used_bytes.load(Ordering::Relaxed), 95);
     }
 
     #[test]
@@ -185,15 +198,15 @@ mod tests {
         let disk = DiskUse::new(95);
         let space = Space { used: 0, total: 100 };
         for shortage in [Shortage::Descriptors, Shortage::Memory] {
-            disk.measured(space, 0, None, Some(shortage));
+            disk.measured(space, 0, 0, None, Some(shortage));
             let told = disk.check().unwrap_err();
             assert_eq!(told, Full::Short(shortage));
             assert!(told.to_string().contains(shortage.remedy()) && told.to_string().contains("nothing was stored"));
         }
         // Of space alone the mark is told, which is what an operator sets.
-        disk.measured(space, 0, None, Some(Shortage::Space));
+        disk.measured(space, 0, 0, None, Some(Shortage::Space));
         assert_eq!(disk.check().unwrap_err(), Full::Disk { high_water: 95 });
-        disk.measured(space, 0, None, None);
+        disk.measured(space, 0, 0, None, None);
         assert!(disk.check().is_ok() && !disk.is_full());
     }
 }

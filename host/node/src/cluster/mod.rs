@@ -48,6 +48,8 @@ pub struct ClusterView {
     pub refused: u64,
     /// Datagrams that were no message of the group, and were dropped.
     pub unread: u64,
+    /// Messages of the group that were dropped, since too many waited: this node is slower than they come.
+    pub crowded_out: u64,
 }
 
 impl Nodes {
@@ -103,12 +105,14 @@ impl Nodes {
     pub async fn status(&self) -> Result<ClusterView, NotDone> {
         let group = self.shard.group().await?;
         let nodes = self.belongs.borrow().nodes.clone();
-        let (mut links, mut refused, mut unread) = (BTreeMap::new(), 0, 0);
+        let (mut links, mut refused, mut unread, mut crowded_out) = (BTreeMap::new(), 0, 0, 0);
         if let Some(speaking) = &self.speaking {
-            (links, refused, unread) = (speaking.nodes.states(), speaking.nodes.refused(), speaking.nodes.unread());
+            let others = &speaking.nodes;
+            (links, refused) = (others.states(), others.refused());
+            (unread, crowded_out) = (others.unread(), others.crowded_out());
         }
         let mine = self.speaking.as_ref().and_then(|speaking| speaking.mine());
-        Ok(ClusterView { group, nodes, mine, links, refused, unread })
+        Ok(ClusterView { group, nodes, mine, links, refused, unread, crowded_out })
     }
 
     async fn must_lead(&self) -> Result<(), NotDone> {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use vouch_broker::NotDone;
 use vouch_broker::record::{NodeJoined, NodeMoved};
 use vouch_broker::state::Applied;
-use vouch_cluster::{NodeAddresses, NodeId};
+use vouch_broker::{NotDone, Refusal, State};
+use vouch_cluster::{NodeAddresses, NodeId, NodeRefused};
 use vouch_consensus::Role;
+use vouch_leader::Leader;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::{CallFailed, PeerIdentity, Serve};
 
@@ -54,7 +55,7 @@ impl NodeCalls {
         };
         if let NodeAsk::Join { node, .. } | NodeAsk::Moved { node, .. } = &request.ask
             && *node != from
-            && !request.forwarded
+            && !(request.forwarded && self.is_believed(from))
         {
             return NodeAnswer::Refused(format!("node {from} asks for node {node}; each node asks for itself"));
         }
@@ -102,7 +103,13 @@ impl NodeCalls {
         let done = match ask {
             NodeAsk::Join { node, secret, addresses } => self.join(node, &secret, addresses).await,
             NodeAsk::Moved { node, addresses } => {
-                self.shard.propose_one(|out| NodeMoved { node, addresses }.encode(out)).await
+                let unknown = || NotDone::Refused(Refusal::NotFound(NodeRefused::Unknown(node).to_string()));
+                let has_joined = move |state: &State, _: &Leader| {
+                    state.nodes().nodes.get(&node).is_some_and(|known| known.invitation.is_none())
+                };
+                let moved = NodeMoved { node, addresses };
+                let answer = self.shard.propose_one_if(has_joined, |out| moved.encode(out)).await;
+                answer.and_then(|done| done.ok_or_else(unknown))
             }
             NodeAsk::WhoLeads | NodeAsk::Hear(_) => Ok(Applied::Done),
         };
@@ -119,7 +126,14 @@ impl NodeCalls {
     async fn join(&self, node: NodeId, secret: &[u8], addresses: NodeAddresses) -> Result<Applied, NotDone> {
         let token = ClusterToken::digest(secret);
         let joined = NodeJoined { node, token, addresses: addresses.clone() };
-        match self.shard.propose_one(|out| joined.encode(out)).await {
+        // Whoever holds no token of the cluster does not make it write.
+        let is_invited = move |state: &State, _: &Leader| {
+            let known = state.nodes().nodes.get(&node).and_then(|known| known.invitation.as_ref());
+            known.is_some_and(|invited| invited.token == token)
+        };
+        let answer = self.shard.propose_one_if(is_invited, |out| joined.encode(out)).await;
+        let not_invited = || NotDone::Refused(Refusal::Conflict(NodeRefused::Token(node).to_string()));
+        match answer.and_then(|done| done.ok_or_else(not_invited)) {
             Err(NotDone::Refused(why)) => {
                 if self.joins_again(node, &addresses).await? {
                     Ok(Applied::Done)
@@ -131,8 +145,8 @@ impl NodeCalls {
         }
     }
 
-    /// Whether a node that was let in asks once more, since it heard no answer: the same node, by the connection that it came on,
-    /// in the same place.
+    /// Whether a node that was let in asks once more, since it heard no answer: the same node, in the same place, by its own
+    /// connection or through a node that saw that.
     ///
     /// # To ensure correctness
     /// A folder that was wiped must not come back as the node it was (ruling 31): what that acknowledged counts. So it must not

@@ -72,8 +72,15 @@ async fn a_node_speaks_for_itself_and_who_does_not_belong_is_not_believed() {
     let moved = |node| NodeAsk::Moved { node: NodeId(node), addresses: at("127.0.0.1:9") };
     let other = refusal(answer(&calls, 2, moved(1)).await);
     assert!(other.contains("node 2 asks for node 1"), "{other}");
+    let forwarded = NodeRequest { forwarded: true, ask: moved(1) };
+    let stranger = calls.answer(NodeId(2), forwarded, Instant::now() + Duration::from_secs(30)).await;
+    assert!(refusal(stranger).contains("node 2 asks for node 1"), "nobody believes that another asked it");
+    let written = node.status.log_usage().end;
     let unknown = refusal(answer(&calls, 2, moved(2)).await);
     assert!(unknown.contains("no node 2"), "{unknown}");
+    let join = NodeAsk::Join { node: NodeId(2), secret: [3; 32], addresses: at("127.0.0.1:9") };
+    assert!(refusal(answer(&calls, 2, join).await).contains("the token for node 2"));
+    assert_eq!(node.status.log_usage().end, written, "who holds no token makes nobody write");
     let nodes = [(NodeId(9), "127.0.0.1:9".to_owned())].into();
     let told = ToldNodes { as_of: u64::MAX, leader: None, nodes };
     let stranger = refusal(answer(&calls, 7, NodeAsk::Hear(told.clone())).await);

@@ -66,12 +66,10 @@ impl PeerKeeper {
     /// beginning. Of a log that begins later that takes no time, and helps nobody.
     async fn get_ready(&self, standing: &GroupStanding) {
         let leads = matches!(standing.role, Role::Leads { .. });
-        let members = standing.members.all();
-        let comes = || self.belongs.borrow().nodes.nodes.keys().any(|node| !members.contains(node));
-        let is_behind = || standing.followers.iter().any(|other| other.durable < standing.names_from);
+        let is_behind = || standing.followers.iter().any(|other| other.is_heard && other.durable < standing.names_from);
         if leads
             && standing.names_from > 0
-            && (comes() || is_behind())
+            && (standing.awaits_others || is_behind())
             && let Err(why) = self.shard.get_ready_for_others(self.log.clone()).await
         {
             tracing::error!(%why, "the log cannot be made ready for other nodes");

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use vouch_cluster::NodeId;
 use vouch_commitlog::{EntrySpan, LogIdentity};
 use vouch_consensus::GroupMessage;
-use vouch_shard::{Inbox, LeaderEntry, Peers, Request};
+use vouch_shard::{Inbox, LeaderEntry, Peers};
 use vouch_transport::{CallFailed, Caller, GroupLink, LinkState, PeerIdentity, Transport};
 
 use super::calls::{NodeAnswer, NodeRequest};
@@ -32,6 +32,7 @@ pub(crate) struct PeerNodes {
     log: LogIdentity,
     links: RwLock<BTreeMap<NodeId, PeerLinks>>,
     unread: AtomicU64,
+    crowded_out: AtomicU64,
 }
 
 impl Peers for PeerNodes {
@@ -47,7 +48,15 @@ impl Peers for PeerNodes {
 
 impl PeerNodes {
     pub(super) fn new(me: NodeId, transport: Transport, inbox: Arc<Inbox>, log: LogIdentity) -> Self {
-        Self { me, transport, inbox, log, links: RwLock::default(), unread: AtomicU64::new(0) }
+        Self {
+            me,
+            transport,
+            inbox,
+            log,
+            links: RwLock::default(),
+            unread: AtomicU64::new(0),
+            crowded_out: AtomicU64::new(0),
+        }
     }
 
     /// From now on these are the others, and there. Who is not among them any more is removed, with all its connections. On the
@@ -83,7 +92,9 @@ impl PeerNodes {
         let read = read.filter(|(message, _)| (message.from.0, message.to) == (from.node, self.me));
         match read {
             Some((message, spans)) => {
-                self.inbox.push(Request::Message(message, spans.into_iter().map(LeaderEntry).collect()));
+                if !self.inbox.push_message(message, spans.into_iter().map(LeaderEntry).collect()) {
+                    self.crowded_out.fetch_add(1, Ordering::Relaxed);
+                }
             }
             None => {
                 if self.unread.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -136,6 +147,11 @@ impl PeerNodes {
     /// Datagrams that were no message of the group.
     pub(crate) fn unread(&self) -> u64 {
         self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Messages of the group for which there was no room: this node is slower than they come.
+    pub(crate) fn crowded_out(&self) -> u64 {
+        self.crowded_out.load(Ordering::Relaxed)
     }
 
     /// Connections of nodes that were refused.

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use vouch_cluster::{ClusterNodes, NodeAddresses, NodeId};
+use vouch_cluster::{ClusterNode, ClusterNodes, NodeAddresses, NodeId};
 use vouch_commitlog::{LogIdentity, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
 use vouch_storage::{StartError, StartProgress};
@@ -25,6 +25,8 @@ use super::told::Hearsay;
 
 /// As yet no cluster lives a second time.
 const CLUSTER_INCARNATION: u32 = 0;
+/// A node that was let in, and heard only that its token was used, has what the log says of it within this long.
+const TOLD_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks whether the start was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -167,12 +169,31 @@ impl Speaking {
         loop {
             progress.go_on()?;
             match joined.recv_timeout(LOOK_EVERY) {
+                // It heard no answer when it was let in, and was told by the log itself.
+                Ok(Err(_)) if self.is_let_in_soon(progress)? => return Ok(()),
                 Ok(joined) => return joined.map_err(StartError::JoinRefused),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(StartError::Peers("what asks to be let in ended by a defect".to_owned()));
                 }
             }
+        }
+    }
+
+    /// Whether the log says that this node came, now or shortly: whoever leads sends it entries by then.
+    fn is_let_in_soon(&self, progress: &StartProgress) -> Result<bool, StartError> {
+        let began = Instant::now();
+        loop {
+            let joined = |known: &ClusterNode| known.invitation.is_none() && !known.is_leaving;
+            let belongs = self.signals.belongs();
+            if belongs.borrow().nodes.nodes.get(&self.nodes.me).is_some_and(joined) {
+                return Ok(true);
+            }
+            if began.elapsed() > TOLD_WITHIN {
+                return Ok(false);
+            }
+            progress.go_on()?;
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 

@@ -52,7 +52,9 @@ impl Keeper {
         }
         // A snapshot covers more than the one before it: the log must go on for one, and it may stand still.
         if waits && covers.is_some() && self.nudged != covers {
-            self.of.shard.propose_one(|out| Seen { groups: Vec::new() }.encode(out)).await?;
+            // Where another one leads, that one lets the log go on.
+            let seen = self.of.shard.propose_one(|out| Seen { groups: Vec::new() }.encode(out)).await;
+            super::if_it_leads(seen.map(drop))?;
             self.nudged = covers;
         }
         let position = self.of.applied().await?;

@@ -13,11 +13,16 @@ impl Keeper {
         let (data_dir, disk_limit) = (self.of.data_dir.clone(), self.of.disk_limit);
         let measured = tokio::task::spawn_blocking(move || {
             let LogUsage { segment_bytes, held_bytes, spare_bytes, reused_bytes, .. } = upkeep.housekeeping.usage();
-            let mut space = Space::of_folder(&data_dir)?;
             // Files that wait to become segments again are room for messages, and so is what is left of those that did:
             // a disk whose released files the log used at once would count as full for ever.
-            space.used = space.used.saturating_sub(spare_bytes + reused_bytes);
-            Ok::<_, std::io::Error>(disk.measured(space, segment_bytes + held_bytes, disk_limit, short))
+            let room = spare_bytes + reused_bytes;
+            Ok::<_, std::io::Error>(disk.measured(
+                Space::of_folder(&data_dir)?,
+                room,
+                segment_bytes + held_bytes,
+                disk_limit,
+                short,
+            ))
         });
         match measured.await {
             Ok(Ok(full)) => full,

@@ -122,8 +122,8 @@ impl Keeper {
         }
     }
 
-    /// Tells why a pass did not end, if that is news. That the node stops, that nothing can be written, or that another one leads,
-    /// which lets go what all have, is told elsewhere.
+    /// Tells why a pass did not end, if that is news. That the node stops, that nothing can be written, or that another one leads, is
+    /// told elsewhere.
     fn tell(&mut self, refusal: Option<NotDone>) {
         let refusal = refusal.filter(|refusal| {
             !matches!(
@@ -152,10 +152,10 @@ impl Keeper {
         if let Some(bounds) = bounds {
             release(&self.of, bounds).await?;
         }
-        self.look_at_groups().await?;
-        self.expire().await?;
+        if_it_leads(self.look_at_groups().await)?;
+        if_it_leads(self.expire().await)?;
         let carried = match bounds {
-            Some(bounds) => self.carry(bounds.newer, full).await,
+            Some(bounds) => if_it_leads(self.carry(bounds.newer, full).await),
             None => Ok(()),
         };
         // Also if nothing could be carried: on a full disk it is snapshots that make room for it.
@@ -168,5 +168,13 @@ impl Keeper {
         let applied = self.of.applied().await?;
         self.changed = Some((applied, self.changed.map_or_else(Instant::now, |(_, since)| since)));
         Ok(())
+    }
+}
+
+/// What a leader's records let go, goes on all nodes. Where another one leads there is nothing to do for it.
+fn if_it_leads(done: Result<(), NotDone>) -> Result<(), NotDone> {
+    match done {
+        Err(NotDone::NothingStored(NothingStored::NotLeading { .. })) => Ok(()),
+        done => done,
     }
 }

@@ -4,16 +4,17 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use vouch_broker::NotDone;
-use vouch_commitlog::Released;
+use vouch_commitlog::{LogPosition, Released};
 use vouch_storage::SnapshotBounds;
 
 use super::Retention;
 
-/// Releases the segments that neither snapshot needs. Both are read back first: from then on the log alone says no
-/// longer what happened.
+/// Releases the segments that neither snapshot needs, nor another node of the cluster as far as this one knows. Both snapshots are
+/// read back first: from then on the log alone says no longer what happened.
 pub(super) async fn release(of: &Retention, bounds: SnapshotBounds) -> Result<(), NotDone> {
     let Some(older) = bounds.older else { return Ok(()) };
-    let before = older.log_from().min(bounds.newer.log_from());
+    let needed = of.shard.group().await?.needed_from.unwrap_or(LogPosition::BEYOND);
+    let before = older.log_from().min(bounds.newer.log_from()).min(needed);
     let Range { start, end } = of.upkeep.housekeeping.usage().start..before;
     if end.saturating_since(start) < of.segment_size {
         return Ok(());

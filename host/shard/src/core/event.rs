@@ -128,6 +128,10 @@ pub struct GroupStanding {
     pub members: GroupMembers,
     /// It knows no names of entries up to this index, and can give them to nobody.
     pub names_from: u64,
+    /// A node is to come that needs the log from its beginning.
+    pub awaits_others: bool,
+    /// From where on others need the log; `None`: nobody does, or another one leads and knows. Who is not there is not waited for.
+    pub needed_from: Option<LogPosition>,
     /// Index of its last entry.
     pub last: u64,
     /// Up to which index it knows that entries are committed.

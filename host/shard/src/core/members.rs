@@ -13,7 +13,7 @@ use vouch_broker::record::{Frame, MembersChanged, Record, changes_members as is_
 use vouch_broker::state::Effect;
 use vouch_broker::{NotDone, NothingStored, Refusal};
 use vouch_cluster::{ChangeRefused, GroupMembers, MembersChange, next_change};
-use vouch_commitlog::EntryKind;
+use vouch_commitlog::{EntryKind, LogPosition};
 use vouch_consensus::{EntryRole, FollowerProgress, NodeId, Replica, Role};
 
 use vouch_leader::Outside;
@@ -94,6 +94,22 @@ impl Core {
         true
     }
 
+    /// Whether a node is to come that needs the log from its beginning.
+    pub(super) fn awaits_others(&self) -> bool {
+        let now = self.now.time.max(self.applied_time);
+        self.state.nodes().awaits_others(&self.state.members().all(), now.0)
+    }
+
+    /// From where on the log is needed by others than this replica, as far as it knows.
+    fn needed_by_others(&self) -> Option<LogPosition> {
+        if self.awaits_others() {
+            return Some(LogPosition::START);
+        }
+        let replica = self.replica.as_ref()?;
+        let behind = slowest(replica)?;
+        Some(replica.position_behind(behind).map_or(LogPosition::START, LogPosition))
+    }
+
     /// How the group stands; nothing where there is none, since the log is only read.
     pub fn group_standing(&self) -> Option<GroupStanding> {
         let replica = self.replica.as_ref()?;
@@ -103,6 +119,8 @@ impl Core {
             term: replica.term(),
             members: self.state.members().clone(),
             names_from: replica.before().index,
+            awaits_others: self.awaits_others(),
+            needed_from: self.needed_by_others(),
             last: replica.last(),
             committed: replica.commit(),
             followers: replica.followers(),
@@ -175,6 +193,11 @@ fn have_the_log(replica: &Replica<super::LeaderEntry>) -> BTreeSet<NodeId> {
     let least = since.index.max(replica.commit().saturating_sub(NEARLY));
     let has = |other: &FollowerProgress| other.is_heard && other.durable >= least;
     replica.followers().into_iter().filter(has).map(|other| other.node).collect()
+}
+
+/// How far the last of the others is that are there, if this one leads them.
+pub(super) fn slowest(replica: &Replica<super::LeaderEntry>) -> Option<u64> {
+    replica.followers().into_iter().filter(|other| other.is_heard).map(|other| other.durable).min()
 }
 
 /// Of those who vote now and later, the one that has most of the log, and was heard of lately.

@@ -46,7 +46,8 @@ pub(super) fn remove(shard: &ShardFolder) -> Result<(), StartError> {
 /// Removes what the replica of such a log noted, or of one whose files are gone: what is made anew is another cluster. Durable
 /// when this returns, and done first, so that the file never stands beside a log that it knows nothing of.
 ///
-/// Nothing is lost with it: a vote is given only when the folder has its identity for good.
+/// Nothing is lost with it: a node alone votes only when the folder has its identity for good, and one that joins a cluster is asked
+/// for its vote when its log has what says so.
 ///
 /// # Errors
 /// It cannot be removed.

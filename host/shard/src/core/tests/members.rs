@@ -3,7 +3,7 @@
 use vouch_broker::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, TopicPut};
 use vouch_broker::{Millis, NotDone, Refusal, ResourceName, TopicConfig};
 use vouch_cluster::{GroupMembers, MembersChange, NodeAddresses, NodeId};
-use vouch_commitlog::EntryKind;
+use vouch_commitlog::{EntryKind, LogPosition};
 use vouch_consensus::{AppendAnswer, Said};
 
 use super::bench::Bench;
@@ -154,6 +154,7 @@ fn names_that_a_snapshot_covers_are_kept_for_those_who_need_them_and_for_nobody_
     let begin = bench.core.group_standing().unwrap().names_from;
     let joined = invite(&mut bench, 2);
     assert_eq!(covered(&mut bench).0, begin, "a node is invited");
+    assert_eq!(bench.core.group_standing().unwrap().needed_from, Some(LogPosition::START));
     bench.happen(|out| _ = joined.encode(out)).unwrap();
     bench.sync();
     assert!(bench.core.state().members().learners.contains(&NodeId(2)));
@@ -161,6 +162,7 @@ fn names_that_a_snapshot_covers_are_kept_for_those_who_need_them_and_for_nobody_
     has_all(&mut bench, 2);
     let (from, committed) = covered(&mut bench);
     assert_eq!(from, committed - 1, "the last that is covered is still known");
+    assert!(bench.core.group_standing().unwrap().needed_from > Some(LogPosition::START));
     let leaves = NodeLeaves { node: NodeId(2), by: "op".to_owned(), reason: String::new() };
     bench.happen(|out| _ = leaves.encode(out)).unwrap();
     bench.sync();
@@ -170,4 +172,5 @@ fn names_that_a_snapshot_covers_are_kept_for_those_who_need_them_and_for_nobody_
     bench.happen(|out| _ = put.encode(out)).unwrap();
     let standing = bench.core.group_standing().unwrap();
     assert_eq!(standing.names_from, standing.committed, "alone again, it remembers none");
+    assert_eq!(standing.needed_from, None);
 }
