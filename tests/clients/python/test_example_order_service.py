@@ -82,7 +82,7 @@ class Walk:
 
     def broker_is_up(self):
         # The README's ports are the broker's defaults; the test gives it free ones by the same settings.
-        wait_until(lambda: self.answers(f"http://{self.environment['VOUCH_HTTP_ADDR']}/readyz"), "the broker is up", 30)
+        wait_until(lambda: self.is_well(f"http://{self.environment['VOUCH_HTTP_ADDR']}/readyz"), "the broker is up", 30)
 
     def output(self, name):
         file = self.folder / f"{name}.log"
@@ -94,6 +94,14 @@ class Walk:
                 return True
         except urllib.error.HTTPError:
             return True
+        except OSError:
+            return False
+
+    def is_well(self, url):
+        """Whether it answers, and not that it is still starting."""
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return answer.status == 200
         except OSError:
             return False
 
