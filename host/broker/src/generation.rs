@@ -1,7 +1,7 @@
 //! Which lease of a message.
 
 /// The number of a lease, and of each change of one: higher than any before in the log, so that an old handle is known by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Generation(pub u64);
 
 impl Generation {

@@ -4,7 +4,7 @@ use crate::RecordPosition;
 
 /// Where the record of a half message was first written. It names the transaction within its shard, also after the half was
 /// carried to another place of the log; with the shard it is a [`crate::TransactionId`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct HalfPosition(pub u64);
 
 impl HalfPosition {

@@ -3,7 +3,7 @@
 use crate::{Generation, GroupId, Millis, QueueOffset, ShardId, TopicId};
 
 /// One delivery of one message to one group: the token of a lease (ruling 10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Handle {
     /// Shard that holds the message.
     pub shard: ShardId,

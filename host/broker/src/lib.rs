@@ -12,6 +12,7 @@ mod filter;
 mod generation;
 mod half_position;
 mod handle;
+mod literal;
 mod message;
 mod name;
 mod not_done;

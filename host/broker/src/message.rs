@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::Millis;
 
 /// What a message is, derived from its fields (protocol paper §4.4.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum MessageKind {
     /// Plain.
@@ -32,7 +32,7 @@ impl MessageKind {
 }
 
 /// How the body bytes are encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum BodyEncoding {
     /// As is.
@@ -53,7 +53,7 @@ impl BodyEncoding {
 }
 
 /// A validated message that is not in the log yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NewMessage {
     /// Made by the client, kept as it is.
     pub message_id: String,
@@ -84,7 +84,7 @@ pub struct NewMessage {
 }
 
 /// A message read back from the log. The body is a slice of the record, not a copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StoredMessage {
     /// What the producer sent.
     pub message: NewMessage,

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::literal::Literal;
+
 /// Longest topic name in characters (protocol paper §7.1).
 pub const TOPIC_NAME_MAX_CHARS: usize = 127;
 /// Longest group name in characters (protocol paper §7.1).
@@ -103,19 +105,21 @@ impl fmt::Display for ResourceName {
 }
 
 /// Why a name cannot be used. The text is for the person who chose it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 pub enum NameError {
     /// Nothing but white space.
     #[error("the {what} name is empty: give it a name of letters, digits, '_' or '-'")]
     Blank {
         /// `topic` or `group`.
-        what: &'static str,
+        #[serde(deserialize_with = "crate::literal::deserialize")]
+        what: Literal,
     },
     /// Longer than the bound.
     #[error("the {what} name has {chars} characters; at most {max} are allowed")]
     TooLong {
         /// `topic`, `group` or `namespace`.
-        what: &'static str,
+        #[serde(deserialize_with = "crate::literal::deserialize")]
+        what: Literal,
         /// Characters found.
         chars: usize,
         /// Characters allowed.
@@ -125,7 +129,8 @@ pub enum NameError {
     #[error("the {what} name contains {found:?}; only letters, digits, '%', '|', '_' and '-' are allowed")]
     Character {
         /// `topic`, `group` or `namespace`.
-        what: &'static str,
+        #[serde(deserialize_with = "crate::literal::deserialize")]
+        what: Literal,
         /// The first character that is not allowed.
         found: char,
     },
@@ -142,7 +147,8 @@ pub enum NameError {
     #[error("the {what} name {name:?} is reserved for the broker; choose another")]
     Reserved {
         /// `topic` or `group`.
-        what: &'static str,
+        #[serde(deserialize_with = "crate::literal::deserialize")]
+        what: Literal,
         /// The name asked for.
         name: String,
     },

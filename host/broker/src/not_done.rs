@@ -4,7 +4,7 @@
 use crate::{NameError, Refusal};
 
 /// Why something was not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 pub enum NotDone {
     /// The state, or the request itself, says no. Nothing was stored, and the same request is refused again.
     #[error(transparent)]
@@ -36,7 +36,7 @@ impl NotDone {
 }
 
 /// Why this node could not take something.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 pub enum NothingStored {
     /// Nothing was queued; wait, then try again.
     #[error(

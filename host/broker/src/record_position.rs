@@ -2,7 +2,7 @@
 
 /// Where in its shard's log a record begins, in bytes from the log's beginning. It stays the record's for ever. Of a stretch
 /// of the log it is a bound: the records in it begin from there on, or before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct RecordPosition(pub u64);
 
 impl RecordPosition {

@@ -1,5 +1,6 @@
 //! Every way in which the state says no. What only a running node can say besides is [`crate::NotDone`].
 
+use crate::literal::Literal;
 use crate::{NameError, ResourceName};
 
 /// How a transaction ended.
@@ -33,7 +34,7 @@ impl TransactionOutcome {
 }
 
 /// Why a request was refused, by what `apply` or the request itself says: the same on every replica. The text tells the caller what to do next.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Choose another name.
     #[error(transparent)]
@@ -52,13 +53,15 @@ pub enum Refusal {
         /// The topic.
         topic: ResourceName,
         /// Its type as users write it.
-        topic_type: &'static str,
+        #[serde(deserialize_with = "crate::literal::deserialize")]
+        topic_type: Literal,
         /// The kind of the message.
-        kind: &'static str,
+        #[serde(deserialize_with = "crate::literal::deserialize")]
+        kind: Literal,
     },
     /// The feature is not in this version; do without.
     #[error("{0} is not available in this version of Vouch")]
-    NotBuilt(&'static str),
+    NotBuilt(#[serde(deserialize_with = "crate::literal::deserialize")] Literal),
     /// Correct the request.
     #[error("{0}")]
     Invalid(String),
@@ -86,7 +89,7 @@ pub enum Refusal {
     },
     /// Receive again: the lease is over or was never given.
     #[error("the receipt handle is not valid: {0}; receive the message again")]
-    InvalidHandle(&'static str),
+    InvalidHandle(#[serde(deserialize_with = "crate::literal::deserialize")] Literal),
     /// The name is taken by something else, or the change is not allowed in this state.
     #[error("{0}")]
     Conflict(String),

@@ -1,7 +1,7 @@
 //! Which of the cluster's logs.
 
 /// A shard: one log with the state that it says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct ShardId(pub u16);
 
 impl ShardId {

@@ -6,7 +6,7 @@ use crate::{HalfPosition, ShardId};
 const VERSION: char = 'T';
 
 /// A transaction: the shard that holds it, and its half message in the log of that shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct TransactionId {
     /// The shard.
     pub shard: ShardId,

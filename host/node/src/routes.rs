@@ -1,11 +1,13 @@
 //! Topics and groups by their names: what a route, a send or an acknowledgement needs of them. What is known is cached
 //! ([`crate::directory`]), once for everybody.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use vouch_broker::{GroupId, NotDone, Refusal, ResourceName, State, TopicConfig, TopicId};
 
 use crate::directory::{Directory, TopicRoute};
+use crate::forwarding::{ForwardedAnswer, ForwardedAsk, Leaders, answer_of};
 use crate::served::ServedLog;
 use crate::written::put_topic;
 use crate::{Expect, GroupInfo, TopicInfo};
@@ -14,6 +16,8 @@ use vouch_shard::Shard;
 /// Finds topics and groups by their names.
 pub(crate) struct Routes {
     pub(crate) shard: Arc<Shard>,
+    /// Whom to ask for what this node does not know (ruling 32).
+    pub(crate) leaders: Arc<Leaders>,
     /// What is known of topics and groups, emptied when they change.
     pub(crate) directory: Arc<Directory>,
     /// Says whether a topic may lie where a damaged log is not served.
@@ -28,6 +32,25 @@ impl Routes {
     /// # Errors
     /// [`Refusal::TopicNotFound`], unless it may lie where a damaged log is not served.
     pub(crate) async fn route(&self, name: &ResourceName) -> Result<Arc<TopicRoute>, NotDone> {
+        match self.route_here(name).await {
+            Err(NotDone::Refused(not_found @ Refusal::TopicNotFound(_))) => self.route_there(name, not_found).await,
+            found => found,
+        }
+    }
+
+    /// What the leader knows of a topic that this node does not know, if another node leads.
+    async fn route_there(&self, name: &ResourceName, not_found: Refusal) -> Result<Arc<TopicRoute>, NotDone> {
+        let generation = self.directory.generation();
+        let ask = ForwardedAsk::Topic { name: Cow::Borrowed(name), to_send: false };
+        match self.leaders.by_another(ask).await {
+            Some(Ok(ForwardedAnswer::Topic(info))) => Ok(self.directory.put(info, generation)),
+            Some(Err(why)) => Err(why),
+            None | Some(Ok(_)) => Err(not_found.into()),
+        }
+    }
+
+    /// The same as this node alone knows it.
+    pub(crate) async fn route_here(&self, name: &ResourceName) -> Result<Arc<TopicRoute>, NotDone> {
         if let Some(route) = self.directory.route(name) {
             return Ok(route);
         }
@@ -47,13 +70,25 @@ impl Routes {
 
     /// The same for a send, or for who is about to send: made on the spot where the node makes topics by itself.
     pub(crate) async fn route_for_send(&self, name: &ResourceName) -> Result<Arc<TopicRoute>, NotDone> {
-        match self.route(name).await {
+        match self.route_here(name).await {
+            Err(NotDone::Refused(Refusal::TopicNotFound(_))) => {}
+            found => return found,
+        }
+        let generation = self.directory.generation();
+        let here = || self.route_for_send_here(name);
+        let ask = || ForwardedAsk::Topic { name: Cow::Borrowed(name), to_send: true };
+        let take = |answer| answer_of!(answer, Topic).map(|info| self.directory.put(info, generation));
+        self.leaders.done(here, ask, take).await
+    }
+
+    pub(crate) async fn route_for_send_here(&self, name: &ResourceName) -> Result<Arc<TopicRoute>, NotDone> {
+        match self.route_here(name).await {
             Err(NotDone::Refused(Refusal::TopicNotFound(_))) if self.makes_topics => {
                 name.check_new_topic()?;
                 let made = put_topic(&self.shard, name.clone(), TopicConfig::default(), Expect::Absent).await;
                 match made {
                     // Another send may have made it first.
-                    Ok(_) | Err(NotDone::Refused(Refusal::PreconditionFailed(_))) => self.route(name).await,
+                    Ok(_) | Err(NotDone::Refused(Refusal::PreconditionFailed(_))) => self.route_here(name).await,
                     Err(refusal) => Err(refusal),
                 }
             }
@@ -95,6 +130,19 @@ impl Routes {
 
     /// A group; `None` if it does not exist yet.
     pub(crate) async fn group(&self, name: &ResourceName) -> Result<Option<GroupInfo>, NotDone> {
+        let found = self.group_here(name).await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        match self.leaders.by_another(ForwardedAsk::Group(Cow::Borrowed(name))).await {
+            Some(Ok(ForwardedAnswer::Group(known))) => Ok(known),
+            // That there is none yet is no reason to refuse a client while nobody leads.
+            None | Some(_) => Ok(None),
+        }
+    }
+
+    /// The same as this node alone knows it.
+    pub(crate) async fn group_here(&self, name: &ResourceName) -> Result<Option<GroupInfo>, NotDone> {
         let name = name.clone();
         let find = move |state: &State| {
             state.groups().named(&name).ok().map(|group| GroupInfo {

@@ -92,12 +92,14 @@ impl Executor {
                     if from_the_group {
                         // What it decided is done before it hears more.
                         self.carry_out();
+                        self.signals.leads(self.core.leader());
                     }
                 }
             }
             let clock = self.core.second_is_over().then(|| self.ask_clock());
             self.tell(Event::TurnEnds(clock));
             self.carry_out();
+            self.signals.leads(self.core.leader());
             self.signals.count_scans(self.core.take_scans());
             spare = requests;
         }
@@ -109,6 +111,7 @@ impl Executor {
         self.begin_turn();
         self.tell(Event::MayLead(lead));
         self.carry_out();
+        self.signals.leads(self.core.leader());
     }
 
     fn moment(&self) -> Moment {

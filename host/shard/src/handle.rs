@@ -154,16 +154,19 @@ impl Shard {
     }
 
     /// The same where what the leader keeps is looked at, or changed, as well.
+    ///
+    /// # Errors
+    /// [`NothingStored::NotLeading`] where another replica leads, or nobody.
     pub async fn lead<T: Send + 'static>(
         &self,
         look: impl FnOnce(&State, &mut Leader) -> T + Send + 'static,
     ) -> Result<T, NotDone> {
-        self.ask(|reply| {
-            Request::Lead(Box::new(move |state, leader| {
-                let _ = reply.send(look(state, leader));
+        let looked = self.ask(|reply| {
+            Request::Lead(Box::new(move |found| {
+                let _ = reply.send(found.map(|(state, leader)| look(state, leader)));
             }))
-        })
-        .await
+        });
+        Ok(looked.await??)
     }
 
     /// How far the shard is, and what its log is short of.

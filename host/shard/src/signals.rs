@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, watch};
 use vouch_broker::{NothingStored, State};
-use vouch_cluster::{ClusterNodes, GroupMembers};
+use vouch_cluster::{ClusterNodes, GroupMembers, NodeId};
 use vouch_storage::Requests;
 
 use crate::clock::Clock;
@@ -30,6 +30,7 @@ pub struct Signals {
     /// Counts how often topics or groups changed: what is remembered of them from before is void.
     directory: AtomicU64,
     belongs: watch::Sender<WhoBelongs>,
+    leader: watch::Sender<Option<NodeId>>,
     refused_in_memory: AtomicU64,
     scans: AtomicU64,
     closed: OnceLock<NothingStored>,
@@ -44,6 +45,7 @@ impl Signals {
             checks_changed: Arc::default(),
             directory: AtomicU64::new(0),
             belongs: watch::Sender::default(),
+            leader: watch::Sender::default(),
             refused_in_memory: AtomicU64::new(0),
             scans: AtomicU64::new(0),
             closed: OnceLock::new(),
@@ -64,6 +66,11 @@ impl Signals {
     /// Who belongs to the cluster, now and whenever that changes.
     pub fn belongs(&self) -> watch::Receiver<WhoBelongs> {
         self.belongs.subscribe()
+    }
+
+    /// Who leads, as this replica knows, now and whenever that changes. A replica that only reads its log says that it does itself.
+    pub fn leader(&self) -> watch::Receiver<Option<NodeId>> {
+        self.leader.subscribe()
     }
 
     /// Messages that were acknowledged in memory and then not stored: their topic was deleted meanwhile, for one.
@@ -88,6 +95,10 @@ impl Signals {
     pub(crate) fn belong(&self, state: &State) {
         let (members, nodes) = (state.members().clone(), state.nodes().clone());
         self.belongs.send_replace(WhoBelongs { members, nodes });
+    }
+
+    pub(crate) fn leads(&self, leader: Option<NodeId>) {
+        self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
     }
 
     pub(crate) fn count_refused_in_memory(&self, messages: u64) {

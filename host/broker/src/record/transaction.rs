@@ -24,7 +24,7 @@ macro_rules! transaction_kinds {
 pub(crate) use transaction_kinds;
 
 /// Who decided or answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum EndedBy {
     /// A producer, on its own or as the answer to a check.
     Client {

@@ -52,7 +52,8 @@ impl Messaging {
                     part: part.clone(),
                     span: call.span.clone(),
                 };
-                Stage::Polling { poll: Box::pin(poll(Arc::clone(&self.shared), receive)), source: Some(source) }
+                let poll = call.bringing_along(poll(Arc::clone(&self.shared), receive));
+                Stage::Polling { poll: Box::pin(poll), source: Some(source) }
             }
             Err(refused) => Stage::Refused(refused),
         };

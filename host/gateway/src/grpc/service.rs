@@ -83,11 +83,16 @@ impl Messaging {
         answer(call.caller, result, refused)
     }
 
+    /// Begins a call.
+    fn begin<'a>(&self, method: Method, metadata: &'a MetadataMap) -> CallUnderWay<'a> {
+        CallUnderWay::begin(method, metadata, self.shared.node.cluster.has_others())
+    }
+
     /// A call that is not built, answered with an error of the call and not with a status.
     fn unimplemented<T>(&self, method: Method, metadata: &MetadataMap) -> Answer<T> {
         self.shared.calls.count(method, Code::NotImplemented);
         let text = format!("{method:?} is not available in this version of Vouch");
-        CallUnderWay::begin(method, metadata).tell(Code::NotImplemented, Some(text.as_str()));
+        self.begin(method, metadata).tell(Code::NotImplemented, Some(text.as_str()));
         Err(Status::unimplemented(text))
     }
 }
@@ -96,14 +101,14 @@ impl Messaging {
 impl MessagingService for Messaging {
     async fn query_route(&self, request: Request<QueryRouteRequest>) -> Answer<QueryRouteResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = CallUnderWay::begin(Method::QueryRoute, &metadata);
+        let call = self.begin(Method::QueryRoute, &metadata);
         let result = call.run(self.query_route(call.caller, request)).await;
         Ok(self.answered(&call, result, |status| QueryRouteResponse { status: Some(status), ..Default::default() }))
     }
 
     async fn query_assignment(&self, request: Request<QueryAssignmentRequest>) -> Answer<QueryAssignmentResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = CallUnderWay::begin(Method::QueryAssignment, &metadata);
+        let call = self.begin(Method::QueryAssignment, &metadata);
         let result = call.run(self.query_assignment(call.caller, request)).await;
         Ok(self
             .answered(&call, result, |status| QueryAssignmentResponse { status: Some(status), ..Default::default() }))
@@ -111,7 +116,7 @@ impl MessagingService for Messaging {
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = CallUnderWay::begin(Method::Heartbeat, &metadata);
+        let call = self.begin(Method::Heartbeat, &metadata);
         Ok(self.answered(&call, call.span.in_scope(|| self.heartbeat(call.caller, request)), |status| {
             HeartbeatResponse { status: Some(status) }
         }))
@@ -122,21 +127,21 @@ impl MessagingService for Messaging {
         request: Request<NotifyClientTerminationRequest>,
     ) -> Answer<NotifyClientTerminationResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = CallUnderWay::begin(Method::NotifyClientTermination, &metadata);
+        let call = self.begin(Method::NotifyClientTermination, &metadata);
         let refused = |status| NotifyClientTerminationResponse { status: Some(status) };
         Ok(self.answered(&call, call.span.in_scope(|| self.terminate(call.caller, request)), refused))
     }
 
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = CallUnderWay::begin(Method::SendMessage, &metadata);
+        let call = self.begin(Method::SendMessage, &metadata);
         let result = call.run(self.send(call.caller, request)).await;
         Ok(self.answered(&call, result, |status| SendMessageResponse { status: Some(status), entries: Vec::new() }))
     }
 
     async fn end_transaction(&self, request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = CallUnderWay::begin(Method::EndTransaction, &metadata);
+        let call = self.begin(Method::EndTransaction, &metadata);
         let result = call.run(self.end_transaction(call.caller, request)).await;
         Ok(self.answered(&call, result, |status| EndTransactionResponse { status: Some(status) }))
     }
@@ -145,12 +150,12 @@ impl MessagingService for Messaging {
 
     async fn receive_message(&self, request: Request<ReceiveMessageRequest>) -> Answer<ReceiveStream> {
         let (metadata, _, request) = request.into_parts();
-        Ok(self.receive(&CallUnderWay::begin(Method::ReceiveMessage, &metadata), request))
+        Ok(self.receive(&self.begin(Method::ReceiveMessage, &metadata), request))
     }
 
     async fn ack_message(&self, request: Request<AckMessageRequest>) -> Answer<AckMessageResponse> {
         let (metadata, _, mut request) = request.into_parts();
-        let call = CallUnderWay::begin(Method::AckMessage, &metadata);
+        let call = self.begin(Method::AckMessage, &metadata);
         let result = call.run(self.ack(call.caller, &mut request)).await.map_err(RefusedCall::named);
         Ok(self.answered(&call, result, |status| lease::mirrored(request.entries, &status)))
     }
@@ -160,7 +165,7 @@ impl MessagingService for Messaging {
         request: Request<ChangeInvisibleDurationRequest>,
     ) -> Answer<ChangeInvisibleDurationResponse> {
         let (metadata, _, mut request) = request.into_parts();
-        let call = CallUnderWay::begin(Method::ChangeInvisibleDuration, &metadata);
+        let call = self.begin(Method::ChangeInvisibleDuration, &metadata);
         let result = call.run(self.change_invisible(call.caller, &mut request)).await.map_err(RefusedCall::named);
         // Clients keep what comes back before they look at the status.
         let refused =
@@ -173,7 +178,7 @@ impl MessagingService for Messaging {
         request: Request<ForwardMessageToDeadLetterQueueRequest>,
     ) -> Answer<ForwardMessageToDeadLetterQueueResponse> {
         let (metadata, _, request) = request.into_parts();
-        let call = CallUnderWay::begin(Method::ForwardMessageToDeadLetterQueue, &metadata);
+        let call = self.begin(Method::ForwardMessageToDeadLetterQueue, &metadata);
         let result = call.run(self.forward(call.caller, request)).await.map_err(RefusedCall::named);
         Ok(self.answered(&call, result, |status| ForwardMessageToDeadLetterQueueResponse { status: Some(status) }))
     }
@@ -182,11 +187,11 @@ impl MessagingService for Messaging {
 
     async fn telemetry(&self, request: Request<Streaming<TelemetryCommand>>) -> Answer<TelemetryOutput> {
         let (metadata, _, commands) = request.into_parts();
-        self.telemetry(&CallUnderWay::begin(Method::Telemetry, &metadata), commands)
+        self.telemetry(&self.begin(Method::Telemetry, &metadata), commands)
     }
 
     async fn recall_message(&self, request: Request<RecallMessageRequest>) -> Answer<RecallMessageResponse> {
-        let call = CallUnderWay::begin(Method::RecallMessage, request.metadata());
+        let call = self.begin(Method::RecallMessage, request.metadata());
         let refusal = Err(RefusedCall::from(Refusal::NotBuilt("recalling a message")));
         Ok(self.answered(&call, refusal, |status| RecallMessageResponse { status: Some(status), ..Default::default() }))
     }
@@ -195,7 +200,7 @@ impl MessagingService for Messaging {
         &self,
         request: Request<SyncLiteSubscriptionRequest>,
     ) -> Answer<SyncLiteSubscriptionResponse> {
-        let call = CallUnderWay::begin(Method::SyncLiteSubscription, request.metadata());
+        let call = self.begin(Method::SyncLiteSubscription, request.metadata());
         let refusal = Err(RefusedCall::from(Refusal::NotBuilt("a subscription to lite topics")));
         Ok(self.answered(&call, refusal, |status| SyncLiteSubscriptionResponse { status: Some(status) }))
     }

@@ -9,12 +9,15 @@
 //! clients do, and these are written as they came.
 
 use std::fmt::{self, Display};
+use std::time::Instant;
 
+use futures_util::future::Either;
 use tonic::metadata::MetadataMap;
 use tracing::field::display;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span, record_all};
 use vouch_broker::{NotDone, ResourceName, TransactionId};
+use vouch_node::CallContext;
 use vouch_protocol::wire::Code;
 
 use super::answer::RefusedCall;
@@ -37,16 +40,18 @@ pub(super) struct CallUnderWay<'a> {
     pub(super) caller: CallMetadata<'a>,
     /// What is logged while it runs says this of it.
     pub(super) span: Span,
+    /// Another node may do it: then it brings along what its client said.
+    passes_on: bool,
 }
 
 impl<'a> CallUnderWay<'a> {
     /// Opens the span.
-    pub(super) fn begin(method: Method, metadata: &'a MetadataMap) -> Self {
+    pub(super) fn begin(method: Method, metadata: &'a MetadataMap, passes_on: bool) -> Self {
         let (caller, span) = (CallMetadata::of(metadata), method.span());
         if !method.is_frequent() || told() {
             record_caller(&span, caller);
         }
-        Self { method, caller, span }
+        Self { method, caller, span, passes_on }
     }
 
     /// Does what the call asks for, within its span.
@@ -58,12 +63,28 @@ impl<'a> CallUnderWay<'a> {
         doing: impl Future<Output = Result<T, RefusedCall>>,
     ) -> impl Future<Output = Result<T, RefusedCall>> {
         let unheard = Unheard(told().then(|| self.span.clone()));
+        let doing = self.bringing_along(doing);
         let doing = async move {
             let done = doing.await;
             unheard.heard();
             done
         };
         doing.instrument(self.span.clone())
+    }
+
+    /// The same with what the client said of the call, for the node that does it.
+    pub(super) fn bringing_along<T, F: Future<Output = T>>(&self, doing: F) -> impl Future<Output = T> + use<T, F> {
+        if !self.passes_on {
+            return Either::Left(doing);
+        }
+        let caller = self.caller;
+        let context = CallContext {
+            deadline: caller.deadline().and_then(|left| Instant::now().checked_add(left)),
+            client_id: caller.client_id().ok().map(str::to_owned),
+            request_id: caller.request_id().map(str::to_owned),
+            traceparent: caller.traceparent().map(str::to_owned),
+        };
+        Either::Right(context.within(doing))
     }
 
     /// Says how the call is answered, where lines about single calls are written.

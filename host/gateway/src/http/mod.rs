@@ -1,7 +1,7 @@
 //! The HTTP API: administration, transactions, components, metrics, health (interfaces.md §2).
 //!
 //! A request goes through these hands: `server` (a place, and room for its answer), `door` (may it come in), `routes`
-//! (which path, which parameters, its body as a whole), the handler, and `problem` or `answer`. Handlers are one module
+//! (which path, which parameters, its body as a whole), `forward` (here, or by the node that leads), the handler, and `problem` or `answer`. Handlers are one module
 //! for each kind of thing; none of them blocks.
 
 mod answer;
@@ -10,6 +10,7 @@ mod bindings;
 mod cluster;
 mod damage;
 mod door;
+mod forward;
 mod groups;
 mod logs;
 mod messages;
@@ -57,5 +58,8 @@ pub(crate) fn router(
     http_outbound: Arc<HttpOutbound>,
     stopping: watch::Receiver<bool>,
 ) -> Router {
-    routes::router(Arc::new(App::new(node, doors, grpc, http_outbound, stopping)))
+    let app = Arc::new(App::new(node, doors, grpc, http_outbound, stopping));
+    let router = routes::router(app.clone());
+    forward::serve(&app, &router);
+    router
 }

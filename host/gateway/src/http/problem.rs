@@ -14,6 +14,10 @@ const RECOVERING_RETRY_MS: u64 = 1000;
 #[derive(Clone, Debug)]
 pub(super) struct Why(pub(super) String);
 
+/// Nothing was done, since this node does not lead; which one does, if that is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeadsElsewhere(pub(super) Option<u64>);
+
 /// A request that is refused. What the broker refuses has its status, URN and title from the one table of
 /// `vouch-protocol`; the rest are errors that only HTTP has.
 #[derive(Debug)]
@@ -28,11 +32,14 @@ pub(crate) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Nothing failed: it is no line in the log.
     expected: bool,
+    /// Another node leads, or nobody: certainly nothing was done.
+    leads_elsewhere: Option<LeadsElsewhere>,
 }
 
 impl Problem {
     fn new(status: StatusCode, urn: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, urn, title, detail: detail.into(), members: Map::new(), headers: Vec::new(), expected: false }
+        let (detail, members, headers) = (detail.into(), Map::new(), Vec::new());
+        Self { status, urn, title, detail, members, headers, expected: false, leads_elsewhere: None }
     }
 
     fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -162,6 +169,10 @@ impl From<NotDone> for Problem {
         if let NotDone::Refused(Refusal::OutcomeConflict { recorded, .. }) = &not_done {
             problem = problem.with("outcome", json!(recorded));
         }
+        if let NotDone::NothingStored(NothingStored::NotLeading { leader }) = &not_done {
+            problem.leads_elsewhere = Some(LeadsElsewhere(*leader));
+            problem.expected = true;
+        }
         match shown.retry_after_ms {
             // The header counts whole seconds; the member is exact.
             Some(ms) => {
@@ -201,6 +212,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers);
         response.extensions_mut().insert(why);
+        if let Some(elsewhere) = self.leads_elsewhere {
+            response.extensions_mut().insert(elsewhere);
+        }
         response
     }
 }

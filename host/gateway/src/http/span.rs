@@ -16,7 +16,7 @@ const FIELD_MAX_CHARS: usize = 256;
 
 /// Opens the span of a request. Which route it takes, and what that names, is filled in where it is known ([`record_route`]).
 pub(super) fn of(request: &Request) -> Span {
-    let header = |name| header(request.headers(), name);
+    let header = |name| header_of(request.headers(), name);
     info_span!(
         parent: None,
         "http",
@@ -36,7 +36,7 @@ pub(super) fn of(request: &Request) -> Span {
 }
 
 /// A header by which whoever calls follows the request, if it is one.
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn header_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().filter(|value| value.len() <= FIELD_MAX_CHARS)
 }
 

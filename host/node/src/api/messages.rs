@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use vouch_broker::{
     Handle, NewMessage, QueueOffset, RecordPosition, ResourceName, StoredMessage, TagFilter, TopicId, TransactionId,
 };
@@ -10,7 +11,7 @@ use vouch_broker::{
 use super::transactions::TransactionView;
 
 /// Messages of one topic from one producer, stored all or none.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SendRequest {
     /// The topic.
     pub topic: ResourceName,
@@ -21,7 +22,7 @@ pub struct SendRequest {
 }
 
 /// Where a message went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Receipt {
     /// It is in a queue and durable.
     Stored {
@@ -41,7 +42,7 @@ pub enum Receipt {
 }
 
 /// Asks for messages.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReceiveRequest {
     /// The topic.
     pub topic: ResourceName,
@@ -64,7 +65,7 @@ pub struct ReceiveRequest {
 }
 
 /// A message handed out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Delivery {
     /// The message.
     pub message: StoredMessage,

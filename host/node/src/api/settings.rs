@@ -1,11 +1,11 @@
 //! Topics and groups, as they are set and shown.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vouch_broker::state::Gap;
 use vouch_broker::{GroupConfig, GroupId, ResourceName, TopicConfig, TopicId};
 
 /// What a route needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicInfo {
     /// Its life.
     pub id: TopicId,
@@ -18,7 +18,7 @@ pub struct TopicInfo {
 }
 
 /// What the settings of a consumer need.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupInfo {
     /// Its life.
     pub id: GroupId,

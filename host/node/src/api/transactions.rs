@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{ResourceName, TransactionId, TransactionOutcome};
 
 /// Ends a transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EndRequest {
     /// Topic of the half, as the caller says; `None` where it does not say (operators).
     pub topic: Option<ResourceName>,
@@ -24,7 +24,7 @@ pub struct EndRequest {
 }
 
 /// The recorded end of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndReceipt {
     /// The outcome.
     pub outcome: TransactionOutcome,

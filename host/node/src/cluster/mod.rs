@@ -1,9 +1,12 @@
 //! The nodes of the cluster, for its operators: who comes, who goes, who leads, and how all of them are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use vouch_broker::record::{NodeInvited, NodeLeaves};
 use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, NothingStored, Refusal};
@@ -14,15 +17,27 @@ use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::LinkState;
 
+use crate::forwarding::{ForwardedAsk, HttpAnswer, HttpCall, Leaders, ServeHttp, answer_of};
 use crate::peers::{ClusterToken, Speaking};
 use crate::writable::Writable;
 
 /// How long a token is good for: an operator carries it to a machine that may have to be set up first.
 const TOKEN_LASTS_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// How long a request over HTTP may take at another node: a component that is uploaded is compiled there.
+const HTTP_WITHIN: Duration = Duration::from_secs(120);
+/// How long an answer waits until this node has applied what it speaks of.
+const APPLIED_WITHIN: Duration = Duration::from_millis(2_500);
+/// Between two looks how far that is.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// The nodes of the cluster.
 pub struct Nodes {
     pub(crate) shard: Arc<Shard>,
+    /// Knows who leads.
+    pub(crate) leaders: Arc<Leaders>,
+    /// Answers requests over HTTP, whichever node they came to.
+    pub(crate) http: Arc<OnceLock<Arc<dyn ServeHttp>>>,
     /// `None`: it has no address for others.
     pub(crate) speaking: Option<Arc<Speaking>>,
     pub(crate) log: LogReader,
@@ -113,6 +128,54 @@ impl Nodes {
         }
         let mine = self.speaking.as_ref().and_then(|speaking| speaking.mine());
         Ok(ClusterView { group, nodes, mine, links, refused, unread, crowded_out })
+    }
+
+    /// Whether another node may lead: then calls may be passed on to it.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.leaders.has_others()
+    }
+
+    /// Who leads, as this node knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leaders.leader()
+    }
+
+    /// Whether this node leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leaders.is_here()
+    }
+
+    /// From now on requests over HTTP are answered by this, those that came to other nodes included. Once.
+    pub fn serve_http(&self, serves: Arc<dyn ServeHttp>) {
+        self.http.get_or_init(|| serves);
+    }
+
+    /// Lets the node that leads answer a request over HTTP. What it changes is applied here, too, when this resolves, unless this
+    /// node is far behind.
+    ///
+    /// # Errors
+    /// [`NothingStored::NotLeading`] where no leader was found in time; [`NotDone::Unknown`] where the leader may have done it, and
+    /// did not say.
+    pub async fn answer_http(&self, call: HttpCall) -> Result<HttpAnswer, NotDone> {
+        let http = self.http.get().ok_or(NothingStored::Stopping)?;
+        let here = || http.answer(call.clone());
+        let ask = || ForwardedAsk::Http(Cow::Borrowed(&call));
+        let answer = self.leaders.done_within(HTTP_WITHIN, here, ask, |answer| answer_of!(answer, Http)).await?;
+        let _ = timeout(APPLIED_WITHIN, self.applied(answer.applied())).await;
+        Ok(answer)
+    }
+
+    /// Resolves when everything before this position is applied here, or the node stops.
+    async fn applied(&self, position: LogPosition) {
+        while position > LogPosition::START
+            && let Ok(standing) = self.shard.standing().await
+            && standing.applied < position
+        {
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn must_lead(&self) -> Result<(), NotDone> {

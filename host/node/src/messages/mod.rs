@@ -6,6 +6,7 @@
 mod deliveries;
 mod encoding;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use vouch_broker::record::{Ack, ChangeInvisible, DeadLetter, DeadLetterSized};
 use vouch_broker::{AckLevel, Handle, MessageKind, NotDone, Refusal, State};
 use vouch_commitlog::LogReader;
 
+use crate::forwarding::{ForwardedAnswer, ForwardedAsk, Leaders, UnheardReceive, answer_of};
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::sessions::{SESSION_LIMIT, Sessions, machine};
@@ -29,6 +31,8 @@ use vouch_shard::clock::Clock;
 const DEFAULT_LEASE_MS: u64 = 60_000;
 /// Longest a receive waits.
 const WAIT_MAX: Duration = Duration::from_secs(20);
+/// What a receive may take beside that, at another node.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Messages: sent, received, acknowledged.
 ///
@@ -37,6 +41,8 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 /// whether something was stored.
 pub struct Messages {
     pub(crate) shard: Arc<Shard>,
+    /// Does what only a leader does, wherever that is.
+    pub(crate) leaders: Arc<Leaders>,
     pub(crate) log: LogReader,
     pub(crate) routes: Arc<Routes>,
     pub(crate) sessions: Arc<Sessions>,
@@ -60,12 +66,22 @@ impl Messages {
     /// of what is sent; [`StorageFull`](vouch_broker::NothingStored::StorageFull) and
     /// [`Overloaded`](vouch_broker::NothingStored::Overloaded), since a send can wait until there is room.
     pub async fn send(&self, request: SendRequest) -> Result<Vec<Receipt>, NotDone> {
+        if request.messages.iter().any(|message| message.kind == MessageKind::Transaction) {
+            // Whoever leads hears of it from this node, which has the client.
+            self.sessions.note_half(&request.producer, &request.topic, Instant::now());
+        }
+        let here = || self.send_here(&request);
+        let ask = || ForwardedAsk::Send(Cow::Borrowed(&request));
+        self.leaders.done(here, ask, |answer| answer_of!(answer, Sent)).await
+    }
+
+    pub(crate) async fn send_here(&self, request: &SendRequest) -> Result<Vec<Receipt>, NotDone> {
         let began = Instant::now();
         request.topic.check_sent_to()?;
         self.writable.check()?;
         self.shortages.check_disk()?;
-        let route = self.routes.route_for_send(&request.topic).await?;
-        let records = encode_send(&route, &request, self.clock.now())?;
+        let route = self.routes.route_for_send_here(&request.topic).await?;
+        let records = encode_send(&route, request, self.clock.now())?;
         let halves = request.messages.iter().any(|message| message.kind == MessageKind::Transaction);
         if halves {
             self.sessions.note_half(&request.producer, &request.topic, Instant::now());
@@ -94,6 +110,18 @@ impl Messages {
     /// Refusals of the topic and of the name of the group; [`NothingStored`](vouch_broker::NothingStored) where no
     /// lease can be written.
     pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
+        let within = request.wait.min(WAIT_MAX) + ANSWERED_WITHIN;
+        let here = || self.receive_here(request.clone());
+        let unheard = UnheardReceive::begin(&self.leaders);
+        let ask = || ForwardedAsk::Receive { ticket: unheard.ticket, request: Cow::Borrowed(&request) };
+        let received = self.leaders.done_within(within, here, ask, |answer| answer_of!(answer, Received)).await;
+        if !matches!(received, Err(NotDone::Unknown(_))) {
+            unheard.is_heard();
+        }
+        received
+    }
+
+    pub(crate) async fn receive_here(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
         let began = Instant::now();
         self.writable.check()?;
         request.group.check_group()?;
@@ -130,6 +158,11 @@ impl Messages {
     /// # Errors
     /// Of a handle: a [`Refusal`]; the others count all the same. Of the call: [`NotDone`], for all of them.
     pub async fn ack(&self, handles: &[Handle]) -> Result<Vec<Result<(), Refusal>>, NotDone> {
+        let ask = || ForwardedAsk::Ack(Cow::Borrowed(handles));
+        self.leaders.done(|| self.ack_here(handles), ask, |answer| answer_of!(answer, Acked)).await
+    }
+
+    pub(crate) async fn ack_here(&self, handles: &[Handle]) -> Result<Vec<Result<(), Refusal>>, NotDone> {
         let mut records = Vec::new();
         for handle in handles {
             let Handle { group, topic, queue, offset, generation, .. } = *handle;
@@ -145,6 +178,17 @@ impl Messages {
     /// # Errors
     /// A [`Refusal`] of the handle.
     pub async fn change_invisible(&self, handle: Handle, invisible_ms: u64, suspend: bool) -> Result<Handle, NotDone> {
+        let here = || self.change_invisible_here(handle, invisible_ms, suspend);
+        let ask = || ForwardedAsk::ChangeInvisible { handle, invisible_ms, suspend };
+        self.leaders.done(here, ask, |answer| answer_of!(answer, Changed)).await
+    }
+
+    pub(crate) async fn change_invisible_here(
+        &self,
+        handle: Handle,
+        invisible_ms: u64,
+        suspend: bool,
+    ) -> Result<Handle, NotDone> {
         let now = self.clock.now();
         let changed = Handle { generation: self.clock.generation(now), deadline: now.plus_ms(invisible_ms), ..handle };
         let Handle { group, topic, queue, offset, generation, .. } = handle;
@@ -168,6 +212,12 @@ impl Messages {
     /// # Errors
     /// A [`Refusal`] of the handle.
     pub async fn forward_to_dead_letter(&self, handle: Handle, reason: &str) -> Result<(), NotDone> {
+        let here = || self.forward_to_dead_letter_here(handle, reason);
+        let ask = || ForwardedAsk::DeadLetter { handle, reason: Cow::Borrowed(reason) };
+        self.leaders.done(here, ask, |answer| matches!(answer, ForwardedAnswer::Done).then_some(())).await
+    }
+
+    pub(crate) async fn forward_to_dead_letter_here(&self, handle: Handle, reason: &str) -> Result<(), NotDone> {
         let Handle { group, topic, queue, offset, generation, .. } = handle;
         let find = move |state: &State| state.topics().get(topic).and_then(|topic| topic.entry(queue, offset));
         // What cannot be read is moved all the same, and counts as nothing.

@@ -15,6 +15,7 @@ use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::{CallFailed, PeerIdentity, Serve};
 
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
+use super::clients::{ClientAnswer, ClientCalls};
 use super::nodes::PeerNodes;
 use super::token::ClusterToken;
 use super::told::{Hearsay, ToldNodes, addresses_in};
@@ -26,6 +27,7 @@ pub(super) struct NodeCalls {
     pub(super) nodes: Arc<PeerNodes>,
     pub(super) belongs: watch::Receiver<WhoBelongs>,
     pub(super) hearsay: Arc<Hearsay>,
+    pub(super) clients: Arc<ClientCalls>,
 }
 
 impl Serve for NodeCalls {
@@ -49,6 +51,10 @@ fn not_done(why: NotDone) -> NodeAnswer {
 
 impl NodeCalls {
     async fn answer(&self, from: NodeId, request: NodeRequest, deadline: Instant) -> NodeAnswer {
+        let request = match request {
+            NodeRequest { ask: NodeAsk::Client(call), .. } => return self.do_for_client(from, call, deadline).await,
+            request => request,
+        };
         let standing = match self.shard.group().await {
             Ok(standing) => standing,
             Err(why) => return not_done(why),
@@ -88,6 +94,17 @@ impl NodeCalls {
             || nodes.nodes.get(&from).is_some_and(|known| known.invitation.is_none())
     }
 
+    /// Does what a client of another node asks for, if that is one of the cluster.
+    async fn do_for_client(&self, from: NodeId, call: Bytes, deadline: Instant) -> NodeAnswer {
+        if !self.is_believed(from) {
+            return NodeAnswer::Refused(format!("node {from} does not belong to the cluster yet"));
+        }
+        match self.clients.serve(from, call, deadline.into()).await {
+            ClientAnswer::Answered(answer) => NodeAnswer::Client(answer),
+            ClientAnswer::NothingStored(why) => NodeAnswer::NothingStored(why),
+        }
+    }
+
     async fn ask_leader(&self, leader: NodeId, request: NodeRequest, deadline: Instant) -> NodeAnswer {
         let forwarded = NodeRequest { forwarded: true, ..request };
         match self.nodes.ask(leader, &forwarded, deadline).await {
@@ -111,7 +128,7 @@ impl NodeCalls {
                 let answer = self.shard.propose_one_if(has_joined, |out| moved.encode(out)).await;
                 answer.and_then(|done| done.ok_or_else(unknown))
             }
-            NodeAsk::WhoLeads | NodeAsk::Hear(_) => Ok(Applied::Done),
+            NodeAsk::WhoLeads | NodeAsk::Hear(_) | NodeAsk::Client(_) => Ok(Applied::Done),
         };
         match done {
             Ok(_) => match self.shard.group().await {

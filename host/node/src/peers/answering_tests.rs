@@ -24,6 +24,7 @@ fn alone(folder: &std::path::Path) -> (Node, NodeCalls) {
         nodes: face.speaking.as_ref().unwrap().nodes.clone(),
         belongs: face.belongs.clone(),
         hearsay: Arc::default(),
+        clients: Arc::default(),
     };
     (node, calls)
 }

@@ -9,6 +9,8 @@ use super::told::ToldNodes;
 
 /// The version that this code writes and reads.
 const VERSION: u8 = 1;
+/// The number of what a client asks for.
+const CLIENT: u8 = 4;
 /// The most bytes of a sentence.
 const SENTENCE_MAX: usize = 1024;
 
@@ -31,6 +33,8 @@ pub(super) enum NodeAsk {
     WhoLeads,
     /// Hear where all nodes are: whoever leads finds that this node does not answer.
     Hear(ToldNodes),
+    /// Do what a client asks for, which came to a node that does not lead.
+    Client(Bytes),
 }
 
 /// What is answered.
@@ -44,6 +48,8 @@ pub(super) enum NodeAnswer {
     NothingStored(String),
     /// It may be stored.
     Unknown(String),
+    /// What came of what a client asked for.
+    Client(Bytes),
 }
 
 /// Bytes that are no request, or no answer, of this version.
@@ -58,6 +64,11 @@ impl From<TryGetError> for NoNodeMessage {
 }
 
 impl NodeRequest {
+    /// What stands before the call of a client, which is not copied for that.
+    pub(super) fn before_a_client() -> Bytes {
+        Bytes::from_static(&[VERSION, CLIENT, 0])
+    }
+
     pub(super) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(128);
         out.put_u8(VERSION);
@@ -66,6 +77,7 @@ impl NodeRequest {
             NodeAsk::Moved { .. } => 1,
             NodeAsk::WhoLeads => 2,
             NodeAsk::Hear(_) => 3,
+            NodeAsk::Client(_) => CLIENT,
         };
         out.put_u8(kind);
         out.put_u8(self.forwarded.into());
@@ -81,6 +93,7 @@ impl NodeRequest {
             }
             NodeAsk::WhoLeads => {}
             NodeAsk::Hear(told) => put_told(&mut out, told),
+            NodeAsk::Client(call) => out.put_slice(call),
         }
         out.freeze()
     }
@@ -106,6 +119,7 @@ impl NodeRequest {
             1 => NodeAsk::Moved { node: NodeId(bytes.try_get_u64_le()?), addresses: addresses(bytes)? },
             2 => NodeAsk::WhoLeads,
             3 => NodeAsk::Hear(told(bytes)?),
+            CLIENT => NodeAsk::Client(std::mem::take(bytes)),
             _ => return Err(NoNodeMessage),
         };
         end(bytes)?;
@@ -125,6 +139,11 @@ impl NodeAnswer {
             Self::Refused(why) => put_sentence(&mut out, 1, why),
             Self::NothingStored(why) => put_sentence(&mut out, 2, why),
             Self::Unknown(why) => put_sentence(&mut out, 3, why),
+            Self::Client(answer) => {
+                out.reserve(1 + answer.len());
+                out.put_u8(4);
+                out.put_slice(answer);
+            }
         }
         out.freeze()
     }
@@ -139,6 +158,7 @@ impl NodeAnswer {
             1 => Self::Refused(text(bytes, SENTENCE_MAX)?),
             2 => Self::NothingStored(text(bytes, SENTENCE_MAX)?),
             3 => Self::Unknown(text(bytes, SENTENCE_MAX)?),
+            4 => Self::Client(std::mem::take(bytes)),
             _ => return Err(NoNodeMessage),
         };
         end(bytes)?;

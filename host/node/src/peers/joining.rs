@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use vouch_cluster::NodeAddresses;
 use vouch_transport::{ANY_NODE, CallFailed, Caller, LinkState, REFUSES, Transport};
 
-use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
+use super::calls::{NoNodeMessage, NodeAnswer, NodeAsk, NodeRequest};
 use super::settings::JoinSettings;
 use super::told::ToldNodes;
 
@@ -69,6 +69,7 @@ async fn ask_once(caller: &Caller, request: &NodeRequest) -> Result<Result<ToldN
         Ok(NodeAnswer::Done(told)) => Ok(Ok(told)),
         Ok(NodeAnswer::Refused(why)) => Err(why),
         Ok(NodeAnswer::NothingStored(why) | NodeAnswer::Unknown(why)) => Ok(Err(why)),
+        Ok(NodeAnswer::Client(_)) => Err(NoNodeMessage.to_string()),
         Err(why) => Err(why.to_string()),
     }
 }

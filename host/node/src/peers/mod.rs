@@ -4,11 +4,13 @@
 //! - [`nodes`] takes the messages of the group to the others, as [`frames`], and takes theirs to the shard.
 //! - [`admission`] says who of them may connect, [`answering`] what they may ask ([`calls`]).
 //! - [`keeper`] follows the log: who there is, and where; [`told`] is what others told of that meanwhile.
+//! - [`clients`] do what clients of other nodes ask for.
 //! - [`joining`] is how a node comes, with a [`token`].
 
 mod admission;
 mod answering;
 mod calls;
+mod clients;
 mod frames;
 mod joining;
 mod keeper;
@@ -19,6 +21,8 @@ mod speaking;
 mod token;
 mod told;
 
+pub(crate) use clients::{ClientAnswer, ClientAnswering, ServeClients};
+pub(crate) use nodes::PeerNodes;
 pub use settings::{JoinSettings, PeerSettings};
 pub(crate) use speaking::{Speaking, WhoSpeaks};
 pub use token::{ClusterToken, TokenFault};

@@ -13,6 +13,7 @@ use vouch_shard::{Inbox, LeaderEntry, Peers};
 use vouch_transport::{CallFailed, Caller, GroupLink, LinkState, PeerIdentity, Transport};
 
 use super::calls::{NodeAnswer, NodeRequest};
+use super::clients::ClientAnswer;
 use super::frames;
 use crate::served_shard::SHARD;
 
@@ -20,11 +21,12 @@ use crate::served_shard::SHARD;
 struct PeerLinks {
     group: GroupLink,
     calls: Caller,
+    sessions: Caller,
 }
 
 /// The other nodes of the cluster, over their connections.
 pub(crate) struct PeerNodes {
-    pub(super) me: NodeId,
+    pub(crate) me: NodeId,
     pub(super) transport: Transport,
     /// Where messages of the group go.
     inbox: Arc<Inbox>,
@@ -70,6 +72,7 @@ impl PeerNodes {
             links.entry(*node).or_insert_with(|| PeerLinks {
                 group: self.transport.group(node.0, SHARD.0.into()),
                 calls: self.transport.caller(node.0),
+                sessions: self.transport.session_caller(node.0),
             });
         }
         let gone: Vec<_> =
@@ -117,12 +120,63 @@ impl PeerNodes {
         request: &NodeRequest,
         deadline: Instant,
     ) -> Result<NodeAnswer, CallFailed> {
+        self.ask_in_pieces(node, |links| links.calls.clone(), vec![request.encode()], deadline).await
+    }
+
+    /// Asks another node for a client: that which leads.
+    ///
+    /// # Errors
+    /// Whether it may have heard of it is told apart.
+    pub(crate) async fn ask_for_client(
+        &self,
+        node: NodeId,
+        call: Bytes,
+        deadline: Instant,
+    ) -> Result<ClientAnswer, CallFailed> {
+        self.client_answer(node, |links| links.calls.clone(), call, deadline).await
+    }
+
+    /// Asks another node about sessions.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) async fn ask_about_session(
+        &self,
+        node: NodeId,
+        ask: Bytes,
+        deadline: Instant,
+    ) -> Result<ClientAnswer, CallFailed> {
+        self.client_answer(node, |links| links.sessions.clone(), ask, deadline).await
+    }
+
+    async fn client_answer(
+        &self,
+        node: NodeId,
+        link: impl Fn(&PeerLinks) -> Caller,
+        call: Bytes,
+        deadline: Instant,
+    ) -> Result<ClientAnswer, CallFailed> {
+        match self.ask_in_pieces(node, link, vec![NodeRequest::before_a_client(), call], deadline).await? {
+            NodeAnswer::Client(answer) => Ok(ClientAnswer::Answered(answer)),
+            NodeAnswer::NothingStored(why) | NodeAnswer::Refused(why) => Ok(ClientAnswer::NothingStored(why)),
+            NodeAnswer::Unknown(why) => Err(CallFailed::Unknown(why)),
+            NodeAnswer::Done(_) => Err(CallFailed::Unknown(format!("node {node} answered something else"))),
+        }
+    }
+
+    async fn ask_in_pieces(
+        &self,
+        node: NodeId,
+        link: impl Fn(&PeerLinks) -> Caller,
+        pieces: Vec<Bytes>,
+        deadline: Instant,
+    ) -> Result<NodeAnswer, CallFailed> {
         let caller = {
             let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-            links.get(&node).map(|links| links.calls.clone())
+            links.get(&node).map(link)
         };
         let caller = caller.ok_or_else(|| CallFailed::NotSent(format!("no address of node {node} is known")))?;
-        let answer = caller.call(vec![request.encode()], deadline).await?;
+        let answer = caller.call(pieces, deadline).await?;
         NodeAnswer::decode(answer).map_err(|why| CallFailed::Unknown(format!("node {node} answers, and {why}")))
     }
 
@@ -136,6 +190,12 @@ impl PeerNodes {
     pub(super) fn is_up(&self, node: NodeId) -> bool {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.get(&node).is_some_and(|links| links.calls.state().is_up() && links.group.state().is_up())
+    }
+
+    /// Whether it can be asked about sessions.
+    pub(crate) fn reaches_sessions(&self, node: NodeId) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&node).is_some_and(|links| links.sessions.state().is_up())
     }
 
     /// A node that can be asked.

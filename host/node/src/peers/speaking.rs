@@ -16,6 +16,7 @@ use vouch_transport::{
 
 use super::admission::ClusterAdmission;
 use super::answering::NodeCalls;
+use super::clients::{ClientCalls, ServeClients};
 use super::joining;
 use super::keeper::PeerKeeper;
 use super::nodes::PeerNodes;
@@ -56,6 +57,8 @@ pub(crate) struct Speaking {
     settings: PeerSettings,
     pub(crate) nodes: Arc<PeerNodes>,
     hearsay: Arc<Hearsay>,
+    clients: Arc<ClientCalls>,
+    sessions: Arc<ClientCalls>,
     signals: Arc<Signals>,
     open: Mutex<Option<Open>>,
     /// Last: what else there is of tasks ends with it.
@@ -92,6 +95,8 @@ impl Speaking {
             settings: settings.clone(),
             nodes,
             hearsay,
+            clients: Arc::default(),
+            sessions: Arc::default(),
             signals: signals.clone(),
             open: Mutex::default(),
             runtime,
@@ -109,11 +114,14 @@ impl Speaking {
             nodes: nodes.clone(),
             belongs: belongs.clone(),
             hearsay: self.hearsay.clone(),
+            clients: self.clients.clone(),
         };
+        let sessions = NodeCalls { clients: self.sessions.clone(), ..calls.clone() };
         let group = nodes.clone();
         let handlers = PeerHandlers::default()
             .group(move |from, shard, datagram| group.receive(from, shard, datagram))
-            .calls(calls);
+            .calls(calls)
+            .sessions(sessions);
         let (transport, address) = (nodes.transport.clone(), self.settings.listen.clone());
         let listener = self.runtime.run(async move { transport.listen(&address, handlers).await });
         let listener = listener.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()));
@@ -197,6 +205,16 @@ impl Speaking {
         }
     }
 
+    /// From now on what other nodes ask about sessions is answered by this.
+    pub(crate) fn serve_sessions(&self, serves: Arc<dyn ServeClients>) {
+        self.sessions.begin(serves);
+    }
+
+    /// From now on clients of other nodes are served by this.
+    pub(crate) fn serve_clients(&self, serves: Arc<dyn ServeClients>) {
+        self.clients.begin(serves);
+    }
+
     /// Where this node is to the others, and to clients.
     pub(crate) fn mine(&self) -> Option<NodeAddresses> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| open.mine.clone())
@@ -204,6 +222,8 @@ impl Speaking {
 
     /// Speaks with nobody any more. When this resolves, no call of another node is served.
     pub(crate) async fn stop(&self) {
+        self.clients.end();
+        self.sessions.end();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Open { listener, keeper, .. }) = open else { return };
         keeper.abort();

@@ -110,6 +110,15 @@ impl Sessions {
         asked
     }
 
+    /// Hands a question of another node to the streams that a client has here.
+    pub(crate) fn ask_here(&self, client_id: &str, command: CheckCommand) -> Option<Question> {
+        let table = self.table();
+        let streams = table.by_client.get(client_id)?.streams.iter().rev();
+        let question = Question::new(command);
+        let mut here = streams.filter(|stream| stream.is_here() && stream.is_open());
+        here.any(|stream| stream.send_check(question.clone())).then_some(question)
+    }
+
     /// What became of a question. A client is silent if `silence` passed since it was written and a call came since.
     pub(crate) fn after_ask(&self, asked: &Asked, silence: Duration, now: Instant) -> AfterAsk {
         let table = self.table();

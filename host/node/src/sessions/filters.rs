@@ -58,12 +58,13 @@ impl SessionTable {
         now: Instant,
     ) -> Result<Vec<Differing>, NoRoom> {
         let bytes = self.make_room_for(client, bytes, now)?;
-        let Self { by_client, room, groups, leases, .. } = self;
+        let Self { by_client, room, groups, leases, changes, .. } = self;
         let Some((id, _)) = by_client.get_key_value(client.id) else { return Ok(Vec::new()) };
         let id = Arc::clone(id);
         let Some(session) = by_client.get_mut(&id) else { return Ok(Vec::new()) };
         room.grow(session.address, session.bytes, bytes);
         session.bytes = bytes;
+        changes.changed(&id);
         let before = session.declared.subscriptions.insert(topic.clone(), filter.clone());
         let group = session.declared.group.as_ref();
         let differing = group.and_then(|group| groups.change_one(group, topic, before.as_ref(), filter));

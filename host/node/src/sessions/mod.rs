@@ -1,6 +1,7 @@
 //! Client instances as the broker knows them: who is alive, what it declared, and how to reach it (protocol paper §4.0).
 //!
-//! Belongs to this node and is never replicated: clients tell it anew after every restart.
+//! Belongs to the node that has the client's connections and is never replicated: clients tell it anew after every restart. The
+//! node that leads hears of the sessions of all others ([`report`]).
 //!
 //! # How long a session lives
 //!
@@ -23,9 +24,11 @@ mod ending;
 mod expiry;
 mod filters;
 mod groups;
+mod leading;
 mod lease_life;
 mod producers;
 mod questions;
+mod report;
 mod room;
 mod session;
 mod table;
@@ -35,6 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use vouch_broker::{ResourceName, TagFilter};
 use vouch_leader::Dead;
@@ -43,6 +47,7 @@ pub(crate) use asking::{AfterAsk, Asked};
 pub(crate) use expiry::{Expiry, run as expire};
 pub use lease_life::DEAD_AFTER;
 pub use questions::{CheckCommand, Question, TelemetryStream};
+pub(crate) use report::SessionChanges;
 pub use room::{NoRoom, machine};
 use session::DeclaredByClient;
 use table::SessionTable;
@@ -59,7 +64,7 @@ const ENDED_AT_ONCE: usize = 256;
 const ENDED_IN_A_TURN: usize = 2048;
 
 /// What a client is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionRole {
     /// Sends.
     #[default]

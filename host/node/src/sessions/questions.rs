@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use vouch_broker::{ResourceName, StoredMessage, TransactionId};
 
 /// A question about a half message, for a producer's telemetry stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckCommand {
     /// Topic of the half.
     pub topic: ResourceName,
@@ -53,6 +54,14 @@ impl Question {
         }
     }
 
+    /// The command, if it waits: for another node, which takes it there.
+    pub(crate) fn peek(&self) -> Option<CheckCommand> {
+        match &*self.stage() {
+            QuestionStage::Waiting(command) => Some((**command).clone()),
+            QuestionStage::Written(_) | QuestionStage::Withdrawn => None,
+        }
+    }
+
     /// Nobody waits for it any more: unless it is written already, it never is, and its message is let go. Returns
     /// whether that was in time.
     pub fn withdraw(&self) -> bool {
@@ -95,4 +104,8 @@ pub trait TelemetryStream: Send + Sync {
     fn send_check(&self, question: Question) -> bool;
     /// Whether the stream is still open. Once closed, it stays closed.
     fn is_open(&self) -> bool;
+    /// Whether it leads to this node, and not to another one.
+    fn is_here(&self) -> bool {
+        true
+    }
 }

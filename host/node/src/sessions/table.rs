@@ -7,9 +7,11 @@ use std::time::Instant;
 use vouch_broker::ResourceName;
 
 use super::groups::{Differing, LiveGroups, ToldGroups};
+use super::leading::Leadership;
 use super::lease_life::LeaseLife;
 use super::producers::Producers;
 use super::questions::TelemetryStream;
+use super::report::{ChangedSessions, StreamsThere};
 use super::room::{NoRoom, SessionRoom};
 use super::session::{DeclaredByClient, Session, add_stream};
 use super::{Client, SessionRole};
@@ -27,6 +29,11 @@ pub(super) struct SessionTable {
     pub(super) told: ToldGroups,
     pub(super) room: SessionRoom,
     pub(super) leases: LeaseLife,
+    /// What the leader has not heard yet.
+    pub(super) changes: ChangedSessions,
+    /// Streams to other nodes, while this one leads.
+    pub(super) there: StreamsThere,
+    pub(super) leadership: Option<Leadership>,
 }
 
 impl SessionTable {
@@ -94,6 +101,7 @@ impl SessionTable {
         self.producing += usize::from(after.role == SessionRole::Producer);
         let differing = self.groups.change(&before, after);
         self.leases.revive(&id, session);
+        self.changes.changed(&id);
         Ok(differing)
     }
 
@@ -126,6 +134,12 @@ impl SessionTable {
     pub(super) fn heard(&mut self, client_id: &str, now: Instant) -> bool {
         let Some(session) = self.by_client.get_mut(client_id) else { return false };
         session.last_heard = now;
+        if self.changes.are_kept
+            && let Some((id, _)) = self.by_client.get_key_value(client_id)
+        {
+            self.changes.heard(id);
+        }
+        let Some(session) = self.by_client.get_mut(client_id) else { return false };
         let first = !std::mem::replace(&mut session.called, true);
         if (first && session.streams.is_empty()) || session.dead {
             self.woke(client_id, first);
@@ -161,6 +175,7 @@ impl SessionTable {
         if first {
             self.producers.list(&id, &session.declared.topics);
         }
+        self.changes.changed(&id);
         true
     }
 
@@ -180,11 +195,13 @@ impl SessionTable {
             }
             self.leases.fade(&id, session);
         }
+        self.changes.changed(&id);
     }
 
     /// The client said that it leaves.
     pub(super) fn close(&mut self, client_id: &str, now: Instant) {
         if let Some((id, session)) = self.end(client_id) {
+            self.changes.gone(&id);
             self.leases.left(id, session, now);
         }
     }

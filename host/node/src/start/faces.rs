@@ -7,13 +7,16 @@ use super::tasks::NodeTasks;
 use crate::cluster::Nodes;
 use crate::components::Components;
 use crate::damage::LogDamage;
+use crate::forwarding::ForwardedCalls;
 use crate::messages::Messages;
 use crate::metrics::Views;
 use crate::node::Node;
+use crate::peers::Speaking;
 use crate::running::RunningNode;
 use crate::search::{MessagePlaces, Search};
 use crate::sessions;
 use crate::settings::Settings;
+use crate::sharing::{self, SessionCalls, SessionReporter};
 use crate::status::Status;
 use crate::transactions::Transactions;
 
@@ -24,7 +27,7 @@ impl NodeParts {
         let transactions = self.transactions(&common);
         let node = Node {
             messages: self.messages(&common),
-            cluster: self.cluster(),
+            cluster: self.cluster(&common),
             settings: self.settings(&common),
             components: self.components(&common),
             search: self.search(&common, transactions.clone()),
@@ -36,6 +39,10 @@ impl NodeParts {
             identity: self.identity,
             running: self.running(),
         };
+        if let Some(speaking) = &self.speaking {
+            speaking.serve_clients(Arc::new(self.forwarded(&node, &common)));
+            self.share_sessions(speaking);
+        }
         tokio::spawn(sessions::expire(self.expiry()));
         if let Some(upkeep) = self.served.upkeep() {
             NodeTasks { parts: &self, common: &common, upkeep }.start();
@@ -46,6 +53,7 @@ impl NodeParts {
     fn messages(&self, common: &CommonParts) -> Arc<Messages> {
         Arc::new(Messages {
             shard: self.shard.clone(),
+            leaders: common.leaders.clone(),
             log: self.log.clone(),
             routes: common.routes.clone(),
             sessions: self.sessions.clone(),
@@ -59,6 +67,7 @@ impl NodeParts {
     fn transactions(&self, common: &CommonParts) -> Arc<Transactions> {
         Arc::new(Transactions {
             shard: self.shard.clone(),
+            leaders: common.leaders.clone(),
             log: self.log.clone(),
             served: self.served.clone(),
             routes: common.routes.clone(),
@@ -80,9 +89,35 @@ impl NodeParts {
         })
     }
 
-    fn cluster(&self) -> Arc<Nodes> {
+    /// Tells the leader of the sessions here, and hears of those of others.
+    fn share_sessions(&self, speaking: &Speaking) {
+        let (sessions, nodes) = (self.sessions.clone(), speaking.nodes.clone());
+        let runtime = tokio::runtime::Handle::current();
+        speaking.serve_sessions(Arc::new(SessionCalls { sessions: sessions.clone(), nodes: nodes.clone(), runtime }));
+        let (leader, belongs) = (self.signals.leader(), self.signals.belongs());
+        let stopping = self.stopping.clone();
+        tokio::spawn(sharing::run(SessionReporter { sessions, nodes, leader, belongs, stopping }));
+    }
+
+    /// What does for other nodes what their clients ask for.
+    fn forwarded(&self, node: &Node, common: &CommonParts) -> ForwardedCalls {
+        ForwardedCalls {
+            shard: self.shard.clone(),
+            messages: node.messages.clone(),
+            transactions: node.transactions.clone(),
+            routes: common.routes.clone(),
+            sessions: self.sessions.clone(),
+            http: node.cluster.http.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            handed_out: Arc::default(),
+        }
+    }
+
+    fn cluster(&self, common: &CommonParts) -> Arc<Nodes> {
         Arc::new(Nodes {
             shard: self.shard.clone(),
+            leaders: common.leaders.clone(),
+            http: Arc::default(),
             speaking: self.speaking.clone(),
             log: self.log.clone(),
             belongs: self.signals.belongs(),

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use vouch_cluster::NodeId;
 use vouch_commitlog::{LogPosition, LogReader};
 use vouch_plugin::Engine;
 use vouch_registry::ArtifactStore;
@@ -11,6 +12,7 @@ use vouch_storage::{DiskUse, Lookups, ScrubReport, ShardFolder};
 use crate::NodeConfig;
 use crate::components::{BoundComponents, ComponentFiles};
 use crate::directory::Directory;
+use crate::forwarding::Leaders;
 use crate::metrics::Metrics;
 use crate::node::NodeIdentity;
 use crate::peers::Speaking;
@@ -58,6 +60,8 @@ pub(super) struct NodeParts {
 
 /// What several faces, or tasks, have in common.
 pub(super) struct CommonParts {
+    /// Does what only a leader does, wherever that is.
+    pub(super) leaders: Arc<Leaders>,
     /// Topics and groups by their names.
     pub(super) routes: Arc<Routes>,
     /// Finds half messages.
@@ -95,14 +99,18 @@ impl NodeParts {
         let disk = Arc::new(DiskUse::new(self.config.disk_high_water));
         let metrics = Arc::<Metrics>::default();
         let shortages = Arc::new(Shortages::new(disk.clone(), metrics.clone()));
+        let me = self.speaking.as_ref().map_or(NodeId::FIRST, |speaking| speaking.nodes.me);
+        let leaders = Arc::new(Leaders::new(me, self.signals.leader(), self.speaking.clone()));
         let routes = Arc::new(Routes {
             shard: shard.clone(),
+            leaders: leaders.clone(),
             directory: Arc::new(Directory::new(self.signals.clone())),
             log: self.served.clone(),
             makes_topics: self.config.auto_create_topics,
         });
         let files = ComponentFiles { shard: shard.clone(), log: log.clone(), store: self.store.clone() };
         CommonParts {
+            leaders,
             halves: Arc::new(Halves { shard: shard.clone(), log, routes: routes.clone() }),
             routes,
             ends: Arc::new(Ends { shard: shard.clone(), shortages: shortages.clone(), metrics: metrics.clone() }),

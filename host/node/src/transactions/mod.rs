@@ -9,12 +9,14 @@ mod list;
 mod undecided;
 mod view;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use vouch_broker::record::{End, Resume};
 use vouch_broker::{NotDone, TransactionId};
 use vouch_commitlog::LogReader;
 
+use crate::forwarding::{ForwardedAsk, Leaders, answer_of};
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::served::ServedLog;
@@ -34,6 +36,8 @@ use vouch_shard::clock::Clock;
 /// durable.
 pub struct Transactions {
     pub(crate) shard: Arc<Shard>,
+    /// Does what only a leader does, wherever that is.
+    pub(crate) leaders: Arc<Leaders>,
     pub(crate) log: LogReader,
     /// Says whether something may lie where a damaged log is not served.
     pub(crate) served: Arc<ServedLog>,
@@ -58,8 +62,13 @@ impl Transactions {
     /// [`Refusal::UnknownTransaction`](vouch_broker::Refusal::UnknownTransaction) if topic, message and transaction do
     /// not belong together; [`Refusal::OutcomeConflict`](vouch_broker::Refusal::OutcomeConflict).
     pub async fn end(&self, request: EndRequest) -> Result<EndReceipt, NotDone> {
+        let ask = || ForwardedAsk::End(Cow::Borrowed(&request));
+        self.leaders.done(|| self.end_here(&request), ask, |answer| answer_of!(answer, Ended)).await
+    }
+
+    pub(crate) async fn end_here(&self, request: &EndRequest) -> Result<EndReceipt, NotDone> {
         self.writable.check()?;
-        let EndRequest { topic, message_id, transaction, outcome, by, reason } = request;
+        let EndRequest { topic, message_id, transaction, outcome, by, reason } = request.clone();
         let transaction = half_of(transaction)?;
         let topic = self.halves.named(transaction, topic.as_ref(), message_id.as_deref()).await?;
         let queue = self.routes.queue_for(&topic).await?;

@@ -1,10 +1,13 @@
 //! A producer's answer *undecided* to a check.
 
+use std::borrow::Cow;
+
 use vouch_broker::record::{CheckAnswered, EndedBy};
 use vouch_broker::state::Applied;
 use vouch_broker::{NotDone, ResourceName, State, TransactionId};
 
 use super::Transactions;
+use crate::forwarding::{ForwardedAsk, answer_of};
 use crate::metrics::{CheckOutcome, PRODUCER};
 use crate::served_shard::half_of;
 use vouch_leader::Leader;
@@ -18,6 +21,23 @@ impl Transactions {
     /// # Errors
     /// Those of [`Self::end`].
     pub async fn undecided(
+        &self,
+        transaction: TransactionId,
+        topic: Option<&ResourceName>,
+        message_id: Option<&str>,
+        client_id: &str,
+    ) -> Result<bool, NotDone> {
+        let ask = || ForwardedAsk::Undecided {
+            transaction,
+            topic: topic.map(Cow::Borrowed),
+            message_id: message_id.map(Cow::Borrowed),
+            client_id: Cow::Borrowed(client_id),
+        };
+        let here = || self.undecided_here(transaction, topic, message_id, client_id);
+        self.leaders.done(here, ask, |answer| answer_of!(answer, Counted)).await
+    }
+
+    pub(crate) async fn undecided_here(
         &self,
         transaction: TransactionId,
         topic: Option<&ResourceName>,

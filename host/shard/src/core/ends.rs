@@ -44,6 +44,7 @@ impl Core {
                 self.answer(proposal.told, proposal.cost, Err(refused()));
             }
             Request::Receive(poll) => self.commands.push_back(Command::AnswerReceive(poll.waiter, Err(refused()))),
+            Request::Lead(look) => look(Err(why.clone())),
             _ => {}
         }
     }

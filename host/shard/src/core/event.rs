@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vouch_broker::state::Copies;
-use vouch_broker::{Millis, State};
+use vouch_broker::{Millis, NothingStored, State};
 use vouch_cluster::{GroupMembers, NodeId};
 use vouch_commitlog::{AppendError, Appended, EntryHeader, LogPosition, Shortage};
 use vouch_consensus::{FollowerProgress, GroupMessage, Role};
@@ -51,7 +51,7 @@ pub struct Proposal {
 /// A look at the state.
 pub type Look = Box<dyn FnOnce(&State) + Send>;
 /// A look at the state and at what the leader keeps.
-pub type LeaderLook = Box<dyn FnOnce(&State, &mut Leader) + Send>;
+pub type LeaderLook = Box<dyn FnOnce(Result<(&State, &mut Leader), NothingStored>) + Send>;
 
 /// Whether something is still to happen, by the state and by what its leader keeps.
 ///
@@ -74,7 +74,7 @@ pub enum Request {
     Gone(u64, Option<Batch>),
     /// Look at the state.
     Read(Look),
-    /// Look at the state and at what the leader keeps. Dropped, which tells its caller, by a shard that does not lead.
+    /// Look at the state and at what the leader keeps, or hear why there is none.
     Lead(LeaderLook),
     /// Say how the shard stands.
     Standing(Box<dyn FnOnce(Standing) + Send>),

@@ -115,6 +115,15 @@ impl Core {
         tracing::info!(leader = leader.map(|node| node.0), "this node leads no more");
     }
 
+    /// Who takes what only a leader takes, as far as is known here.
+    pub fn leader(&self) -> Option<NodeId> {
+        let Some(replica) = &self.replica else { return Some(NodeId::FIRST) };
+        match replica.role() {
+            Role::Follows { leader } => leader,
+            Role::Leads { .. } => Some(self.hands_over_to().unwrap_or(replica.node())),
+        }
+    }
+
     /// Why nothing is taken here: another one leads.
     pub(super) fn not_leading(&self) -> NothingStored {
         match self.replica.as_ref().map(Replica::role) {

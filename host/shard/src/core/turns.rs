@@ -41,11 +41,10 @@ impl Core {
             Request::Adopt(..) | Request::ReadFrom(..) if self.stopping => {}
             Request::Message(message, bodies) => self.message(&message, bodies, outside),
             Request::Read(look) => look(&self.state),
-            Request::Lead(look) => {
-                if let Some(leader) = &mut self.leader {
-                    look(&self.state, leader);
-                }
-            }
+            Request::Lead(look) => match &mut self.leader {
+                Some(leader) => look(Ok((&self.state, leader))),
+                None => look(Err(self.not_leading())),
+            },
             Request::Standing(tell) => tell(self.standing()),
             Request::KeepNames(tell) => self.keep_names(tell),
             Request::LearnNames(names, done) => self.learn_names(names, done),

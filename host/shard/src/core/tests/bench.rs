@@ -371,7 +371,10 @@ impl Bench {
         look: impl FnOnce(&State, &mut Leader) -> T + Send + 'static,
     ) -> T {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let look = move |state: &State, leader: &mut Leader| tell.send(look(state, leader)).unwrap();
+        let look = move |found: Result<(&State, &mut Leader), NothingStored>| {
+            let (state, leader) = found.unwrap();
+            tell.send(look(state, leader)).unwrap();
+        };
         self.turn(vec![Request::Lead(Box::new(look))]);
         told.recv().unwrap()
     }

@@ -1,0 +1,154 @@
+//! Requests that another node answers: what changes something is done by the leader, and what is not found here is asked of it
+//! (ruling 32). Who came in here is let in there.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use tower::ServiceExt;
+use vouch_broker::{NotDone, NothingStored};
+use vouch_node::{CallContext, HttpAnswer, HttpAnswering, HttpCall, ServeHttp};
+
+use super::App;
+use super::problem::{LeadsElsewhere, Problem};
+use super::routes::HttpRoute;
+use super::span::header_of;
+
+/// Up to which position of the log this node had applied what it shows, where another one leads.
+const APPLIED: HeaderName = HeaderName::from_static("vouch-applied");
+/// Bytes of an answer that another node passes on; the list with the largest pages has less.
+const ANSWER_MAX_BYTES: usize = 48 << 20;
+/// What each node says of itself, or alone can say.
+const OF_THIS_NODE: [&str; 8] =
+    ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/damage", "/v1/cluster", "/v1/plugins/{name}/logs"];
+/// What is said of a connection, and not of a request; and the token, which each node asks for itself.
+const NOT_PASSED_ON: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+    header::ORIGIN,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The node to which a request came let it in, and passed it on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PassedOn;
+
+/// Answers a request that was held against its route: here, or by the node that leads.
+pub(super) async fn run(app: &App, route: &HttpRoute, parts: Parts, body: Bytes, next: Next) -> Response {
+    let cluster = &app.node.cluster;
+    let looks = route.method == "GET";
+    let stays = parts.extensions.get::<PassedOn>().is_some() || looks && OF_THIS_NODE.contains(&route.path);
+    if stays || !cluster.has_others() {
+        return next.run(Request::from_parts(parts, body.into())).await;
+    }
+    let (leads, call) = (cluster.leads(), call_of(&parts, &body));
+    let context = CallContext {
+        request_id: header_of(&parts.headers, "x-request-id").map(str::to_owned),
+        traceparent: header_of(&parts.headers, "traceparent").map(str::to_owned),
+        ..CallContext::default()
+    };
+    let there = context.within(cluster.answer_http(call));
+    if !leads && !looks {
+        return there.await.map_or_else(|why| Problem::from(why).into_response(), response_of);
+    }
+    let here = next.run(Request::from_parts(parts, body.into())).await;
+    let elsewhere = here.extensions().get::<LeadsElsewhere>().is_some();
+    let is_unknown = !leads && here.status() == StatusCode::NOT_FOUND;
+    if !elsewhere && !is_unknown {
+        return if leads { here } else { with_position(app, here).await };
+    }
+    if cluster.leader().is_none() {
+        return here;
+    }
+    match there.await {
+        Ok(answer) => response_of(answer),
+        // What this node said holds as far as it knows.
+        Err(_) if is_unknown => here,
+        Err(why) => Problem::from(why).into_response(),
+    }
+}
+
+/// Says how far this node is, which does not lead.
+async fn with_position(app: &App, mut response: Response) -> Response {
+    if let Ok(numbers) = app.node.status.numbers().await {
+        response.headers_mut().insert(APPLIED, numbers.applied.0.into());
+    }
+    response
+}
+
+fn call_of(parts: &Parts, body: &Bytes) -> HttpCall {
+    let headers = parts.headers.iter().filter(|(name, _)| !NOT_PASSED_ON.contains(name));
+    HttpCall {
+        method: parts.method.to_string(),
+        target: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+        headers: headers.map(|(name, value)| (name.to_string(), Bytes::copy_from_slice(value.as_bytes()))).collect(),
+        body: body.clone(),
+    }
+}
+
+fn response_of(answer: HttpAnswer) -> Response {
+    let HttpAnswer { status, headers, body, .. } = answer;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    response.headers_mut().extend(headers.into_iter().filter_map(header_pair));
+    response
+}
+
+fn header_pair((name, value): (String, Bytes)) -> Option<(HeaderName, HeaderValue)> {
+    Some((name.parse().ok()?, HeaderValue::from_maybe_shared(value).ok()?))
+}
+
+/// Answers here what came to other nodes.
+pub(super) struct HttpHere(pub(super) Router);
+
+impl ServeHttp for HttpHere {
+    fn answer(&self, call: HttpCall) -> HttpAnswering {
+        let router = self.0.clone();
+        Box::pin(async move {
+            let request = request_of(call).map_err(|why| NotDone::internal(format!("a request passed on: {why}")))?;
+            let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+            if let Some(LeadsElsewhere(leader)) = response.extensions().get() {
+                return Err(NothingStored::NotLeading { leader: *leader }.into());
+            }
+            answer_of(response).await
+        })
+    }
+}
+
+fn request_of(call: HttpCall) -> Result<Request, axum::http::Error> {
+    let HttpCall { method, target, headers, body } = call;
+    let mut request = Request::builder().method(method.as_str()).uri(target).body(Body::from(body))?;
+    request.headers_mut().extend(headers.into_iter().filter_map(header_pair));
+    request.extensions_mut().insert(PassedOn);
+    Ok(request)
+}
+
+/// # Errors
+/// It is longer than what is passed on: then nobody knows.
+async fn answer_of(response: Response) -> Result<HttpAnswer, NotDone> {
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, ANSWER_MAX_BYTES).collect().await;
+    let body = body.map_err(|why| NotDone::Unknown(format!("the answer cannot be passed on: {why}")))?;
+    let headers = parts.headers.iter().filter(|(name, _)| !NOT_PASSED_ON.contains(name));
+    Ok(HttpAnswer {
+        status: parts.status.as_u16(),
+        headers: headers.map(|(name, value)| (name.to_string(), Bytes::copy_from_slice(value.as_bytes()))).collect(),
+        body: body.to_bytes(),
+        applied: 0,
+    })
+}
+
+/// Lets other nodes have their requests answered by this router.
+pub(super) fn serve(app: &Arc<App>, router: &Router) {
+    app.node.cluster.serve_http(Arc::new(HttpHere(router.clone())));
+}

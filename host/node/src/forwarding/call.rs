@@ -1,0 +1,147 @@
+//! What a node asks of the one that leads, for a client, and what it hears. They are described in `docs/peers.md`.
+//!
+//! Written as MessagePack with the names of fields: a field of a later release is passed over by an earlier one.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use vouch_broker::{Handle, NotDone, Refusal, ResourceName, TransactionId};
+
+use super::context::CallContext;
+use super::http::{HttpAnswer, HttpCall};
+use crate::{Delivery, EndReceipt, EndRequest, GroupInfo, Receipt, ReceiveRequest, SendRequest, TopicInfo};
+
+/// A call of a client, with what it brought along.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ForwardedCall<'a> {
+    pub(super) context: CallContext,
+    pub(super) ask: ForwardedAsk<'a>,
+}
+
+/// What a client asks for. Each is one call of a face.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ForwardedAsk<'a> {
+    Send(Cow<'a, SendRequest>),
+    Receive {
+        /// Chosen by who asks, to name what it gets.
+        ticket: u64,
+        request: Cow<'a, ReceiveRequest>,
+    },
+    /// What a receive got never arrived.
+    GiveBack {
+        ticket: u64,
+    },
+    Ack(Cow<'a, [Handle]>),
+    ChangeInvisible {
+        handle: Handle,
+        invisible_ms: u64,
+        suspend: bool,
+    },
+    DeadLetter {
+        handle: Handle,
+        reason: Cow<'a, str>,
+    },
+    End(Cow<'a, EndRequest>),
+    Undecided {
+        transaction: TransactionId,
+        topic: Option<Cow<'a, ResourceName>>,
+        message_id: Option<Cow<'a, str>>,
+        client_id: Cow<'a, str>,
+    },
+    /// A topic that this node does not know. `to_send`: it is made where topics are made by themselves.
+    Topic {
+        name: Cow<'a, ResourceName>,
+        to_send: bool,
+    },
+    Group(Cow<'a, ResourceName>),
+    Http(Cow<'a, HttpCall>),
+}
+
+/// What the leader answers, where it did what was asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ForwardedAnswer {
+    Sent(Vec<Receipt>),
+    Received(Vec<Delivery>),
+    Acked(Vec<Result<(), Refusal>>),
+    Changed(Handle),
+    Done,
+    Ended(EndReceipt),
+    Counted(bool),
+    Topic(TopicInfo),
+    Group(Option<GroupInfo>),
+    Http(HttpAnswer),
+}
+
+/// What an answer of this kind holds; `None` for one of another kind.
+macro_rules! answer_of {
+    ($answer:expr, $kind:ident) => {
+        match $answer {
+            $crate::forwarding::ForwardedAnswer::$kind(held) => Some(held),
+            _ => None,
+        }
+    };
+}
+pub(crate) use answer_of;
+
+/// Bytes that are no call, or no answer, that this release knows.
+#[derive(Debug, thiserror::Error)]
+#[error("what it says is of another version, or no call of a client: {0}")]
+pub(super) struct NoForwardedCall(#[from] rmp_serde::decode::Error);
+
+impl ForwardedAsk<'_> {
+    /// What the log calls it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Send(_) => "send",
+            Self::Receive { .. } => "receive",
+            Self::GiveBack { .. } => "give_back",
+            Self::Ack(_) => "ack",
+            Self::ChangeInvisible { .. } => "change_invisible",
+            Self::DeadLetter { .. } => "dead_letter",
+            Self::End(_) => "end",
+            Self::Undecided { .. } => "undecided",
+            Self::Topic { .. } => "topic",
+            Self::Group(_) => "group",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// Whether it changes nothing, so that it may be asked again whatever became of it.
+    pub(super) fn only_looks(&self) -> bool {
+        match self {
+            Self::Group(_) | Self::Topic { to_send: false, .. } => true,
+            Self::Http(call) => call.only_looks(),
+            _ => false,
+        }
+    }
+}
+
+impl ForwardedCall<'_> {
+    pub(super) fn encode(&self) -> Bytes {
+        written(self)
+    }
+}
+
+impl ForwardedCall<'static> {
+    /// # Errors
+    /// It is none that this release knows.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NoForwardedCall> {
+        Ok(rmp_serde::from_slice(bytes)?)
+    }
+}
+
+/// An answer, or why there is none.
+pub(super) fn encode_answer(answer: &Result<ForwardedAnswer, NotDone>) -> Bytes {
+    written(answer)
+}
+
+/// # Errors
+/// It is none that this release knows.
+pub(super) fn decode_answer(bytes: &[u8]) -> Result<Result<ForwardedAnswer, NotDone>, NoForwardedCall> {
+    Ok(rmp_serde::from_slice(bytes)?)
+}
+
+fn written<T: Serialize>(what: &T) -> Bytes {
+    rmp_serde::to_vec_named(what).expect("calls hold nothing that MessagePack cannot").into()
+}

@@ -1,0 +1,62 @@
+//! What a call brings along from its client, on whichever node it is done: how long the client waits, and by which ids the
+//! call can be followed.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+tokio::task_local! {
+    static CONTEXT: CallContext;
+}
+
+/// What a call brings along.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallContext {
+    /// When its client stops waiting, if it says so.
+    #[serde(skip)]
+    pub deadline: Option<Instant>,
+    /// Which client, by its own id.
+    pub client_id: Option<String>,
+    /// The id that the client gave the call.
+    pub request_id: Option<String>,
+    /// The trace that it belongs to, as W3C Trace Context writes it.
+    pub traceparent: Option<String>,
+}
+
+impl CallContext {
+    /// Does something for a call: what is asked of another node for it brings this along.
+    pub async fn within<T>(self, doing: impl Future<Output = T>) -> T {
+        CONTEXT.scope(self, doing).await
+    }
+
+    /// That of the call which runs here; nothing where none does, or it brought nothing.
+    pub(super) fn current() -> Self {
+        CONTEXT.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// When to stop waiting: with the client, or after this long.
+    pub(super) fn until(&self, at_most: Duration) -> Instant {
+        let end = Instant::now() + at_most;
+        self.deadline.map_or(end, |deadline| deadline.min(end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_call_brought_is_known_while_it_runs_and_nowhere_else() {
+        let context = CallContext { client_id: Some("c".to_owned()), ..CallContext::default() };
+        let seen = context.clone().within(async { CallContext::current() }).await;
+        assert_eq!((seen, CallContext::current()), (context, CallContext::default()));
+    }
+
+    #[test]
+    fn nobody_waits_for_longer_than_the_client() {
+        let soon = Instant::now() + Duration::from_millis(10);
+        let context = CallContext { deadline: Some(soon), ..CallContext::default() };
+        assert_eq!(context.until(Duration::from_secs(60)), soon);
+        assert!(context.until(Duration::ZERO) < soon);
+    }
+}

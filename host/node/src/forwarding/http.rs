@@ -1,0 +1,63 @@
+//! A request to the HTTP API that another node does, and its answer.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use vouch_broker::NotDone;
+use vouch_commitlog::LogPosition;
+
+/// A request that was let in by the node to which it came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpCall {
+    /// Its method.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// Headers, without those of the connection.
+    pub headers: Vec<(String, Bytes)>,
+    /// All of its body.
+    pub body: Bytes,
+}
+
+/// What was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpAnswer {
+    /// The status.
+    pub status: u16,
+    /// Headers, without those of the connection.
+    pub headers: Vec<(String, Bytes)>,
+    /// All of the body.
+    pub body: Bytes,
+    /// What was asked for is done in the log before this position.
+    pub applied: u64,
+}
+
+impl HttpCall {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn only_looks(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD")
+    }
+}
+
+impl HttpAnswer {
+    /// What was asked for is done in the log before this position.
+    #[must_use]
+    pub fn applied(&self) -> LogPosition {
+        LogPosition(self.applied)
+    }
+}
+
+/// An answer on its way.
+pub type HttpAnswering = Pin<Box<dyn Future<Output = Result<HttpAnswer, NotDone>> + Send>>;
+
+/// Answers requests that came to other nodes, and were let in there.
+pub trait ServeHttp: Send + Sync + 'static {
+    /// Answers one here, and asks no other node.
+    ///
+    /// # Errors
+    /// This node does not lead, or cannot answer.
+    fn answer(&self, call: HttpCall) -> HttpAnswering;
+}

@@ -1,0 +1,139 @@
+//! Where that is done which only a leader can do: here, or by the node that leads.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::timeout_at;
+use vouch_broker::{NotDone, NothingStored};
+use vouch_cluster::NodeId;
+use vouch_transport::CallFailed;
+
+use super::call::{ForwardedAnswer, ForwardedAsk, ForwardedCall, decode_answer};
+use super::context::CallContext;
+use crate::peers::{ClientAnswer, Speaking};
+
+/// How long a call waits for a leader: an election takes less, where a majority is there.
+const LEADER_WITHIN: Duration = Duration::from_millis(2_500);
+/// How long a leader has for a call whose client does not say how long it waits.
+const DONE_WITHIN: Duration = Duration::from_secs(10);
+/// Between two attempts, where nothing tells of a change.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Knows who leads, and asks that node.
+pub(crate) struct Leaders {
+    me: NodeId,
+    leads: watch::Receiver<Option<NodeId>>,
+    /// `None`: there is no other node.
+    speaking: Option<Arc<Speaking>>,
+}
+
+impl Leaders {
+    pub(crate) fn new(me: NodeId, leads: watch::Receiver<Option<NodeId>>, speaking: Option<Arc<Speaking>>) -> Self {
+        Self { me, leads, speaking }
+    }
+
+    /// Whether another node may lead.
+    pub(crate) fn has_others(&self) -> bool {
+        self.speaking.is_some()
+    }
+
+    /// Who leads, as this node knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        *self.leads.borrow()
+    }
+
+    /// Whether this node leads.
+    pub(crate) fn is_here(&self) -> bool {
+        self.leader() == Some(self.me)
+    }
+
+    /// Does something where it can be done: `here`, or by the node that leads, which is asked `ask`. Where nobody leads, or the
+    /// leader is not reached, it is tried again for a while, for as long as certainly nothing was stored.
+    ///
+    /// # Errors
+    /// Those of `here`, wherever that was; [`NothingStored::NotLeading`] where no leader was found in time;
+    /// [`NotDone::Unknown`] where another node may have done it, and did not say.
+    pub(crate) async fn done<'a, T, F: Future<Output = Result<T, NotDone>>>(
+        &self,
+        here: impl Fn() -> F,
+        ask: impl Fn() -> ForwardedAsk<'a>,
+        take: impl Fn(ForwardedAnswer) -> Option<T>,
+    ) -> Result<T, NotDone> {
+        self.done_within(DONE_WITHIN, here, ask, take).await
+    }
+
+    /// The same for what takes this long by itself.
+    pub(crate) async fn done_within<'a, T, F: Future<Output = Result<T, NotDone>>>(
+        &self,
+        within: Duration,
+        here: impl Fn() -> F,
+        ask: impl Fn() -> ForwardedAsk<'a>,
+        take: impl Fn(ForwardedAnswer) -> Option<T>,
+    ) -> Result<T, NotDone> {
+        let Some(speaking) = &self.speaking else { return here().await };
+        let context = CallContext::current();
+        let (patience, mut leads) = (context.until(LEADER_WITHIN), self.leads.clone());
+        loop {
+            let leader = *leads.borrow_and_update();
+            let tried = match leader {
+                Some(node) if node == self.me => here().await,
+                Some(node) => {
+                    let call = ForwardedCall { context: context.clone(), ask: ask() };
+                    asked(speaking, node, &call, context.until(within)).await.and_then(|answer| {
+                        take(answer).ok_or_else(|| NotDone::Unknown(format!("node {node} answered something else")))
+                    })
+                }
+                None => Err(NothingStored::NotLeading { leader: None }.into()),
+            };
+            let not_leading = matches!(tried, Err(NotDone::NothingStored(NothingStored::NotLeading { .. })));
+            if !not_leading || Instant::now() >= patience {
+                return tried;
+            }
+            let again = patience.min(Instant::now() + AGAIN);
+            // Whether it changed or not, it is tried again.
+            let _ = timeout_at(again.into(), leads.changed()).await;
+        }
+    }
+
+    /// Asks the leader, if another node leads; `None` where this one does, or nobody.
+    ///
+    /// # Errors
+    /// As for [`Self::done`].
+    pub(crate) async fn by_another(&self, ask: ForwardedAsk<'_>) -> Option<Result<ForwardedAnswer, NotDone>> {
+        let speaking = self.speaking.as_ref()?;
+        let node = self.leader().filter(|node| *node != self.me)?;
+        let context = CallContext::current();
+        let until = context.until(DONE_WITHIN);
+        Some(asked(speaking, node, &ForwardedCall { context, ask }, until).await)
+    }
+}
+
+async fn asked(
+    speaking: &Speaking,
+    node: NodeId,
+    call: &ForwardedCall<'_>,
+    deadline: Instant,
+) -> Result<ForwardedAnswer, NotDone> {
+    let nothing_stored = || NotDone::from(NothingStored::NotLeading { leader: Some(node.0) });
+    let answer = speaking.nodes.ask_for_client(node, call.encode(), deadline.into()).await;
+    let unknown = |why: String| match call.ask.only_looks() {
+        true => nothing_stored(),
+        false => NotDone::Unknown(why),
+    };
+    match answer {
+        Ok(ClientAnswer::Answered(bytes)) => match decode_answer(&bytes) {
+            Ok(answer) => answer,
+            Err(why) => Err(unknown(format!("node {node} answers, and {why}"))),
+        },
+        Ok(ClientAnswer::NothingStored(why)) => {
+            tracing::debug!(%node, why, "the node that leads does not take a call");
+            Err(nothing_stored())
+        }
+        Err(CallFailed::NotSent(why)) => {
+            tracing::debug!(%node, why, "the node that leads is not reached");
+            Err(nothing_stored())
+        }
+        Err(CallFailed::Unknown(why)) => Err(unknown(format!("node {node} leads and was asked: {why}"))),
+    }
+}

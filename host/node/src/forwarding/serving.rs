@@ -1,0 +1,143 @@
+//! What other nodes ask of this one for their clients.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::runtime::Handle as Runtime;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+use vouch_broker::{Handle, NotDone, NothingStored};
+use vouch_cluster::NodeId;
+use vouch_shard::Shard;
+
+use super::call::{ForwardedAnswer, ForwardedAsk, ForwardedCall, encode_answer};
+use super::handed_out::HandedOutThere;
+use super::http::{HttpAnswer, ServeHttp};
+use crate::messages::Messages;
+use crate::peers::{ClientAnswer, ClientAnswering, ServeClients};
+use crate::routes::Routes;
+use crate::sessions::{Client, Sessions};
+use crate::transactions::Transactions;
+use crate::{Delivery, ReceiveRequest};
+
+/// Bytes of messages in one answer: what is beyond is given back, and comes with the next receive. A frame holds more.
+const RECEIVED_BYTES_MAX: usize = 40 << 20;
+
+/// Does what other nodes ask for: on the runtime of the node, and not on that of its connections to others.
+#[derive(Clone)]
+pub(crate) struct ForwardedCalls {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) messages: Arc<Messages>,
+    pub(crate) transactions: Arc<Transactions>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) sessions: Arc<Sessions>,
+    /// Set when the HTTP API is served.
+    pub(crate) http: Arc<OnceLock<Arc<dyn ServeHttp>>>,
+    pub(crate) runtime: Runtime,
+    /// What went to other nodes a moment ago.
+    pub(crate) handed_out: Arc<HandedOutThere>,
+}
+
+impl ServeClients for ForwardedCalls {
+    fn serve(&self, from: NodeId, request: Bytes, deadline: Instant) -> ClientAnswering {
+        let call = match ForwardedCall::decode(&request) {
+            Ok(call) => call,
+            Err(why) => {
+                let answer = ClientAnswer::NothingStored(format!("node {from} asks for a client, and {why}"));
+                return Box::pin(std::future::ready(answer));
+            }
+        };
+        let span = tracing::debug_span!(
+            "forwarded",
+            %from,
+            call = call.ask.name(),
+            client_id = call.context.client_id,
+            request_id = call.context.request_id,
+            traceparent = call.context.traceparent
+        );
+        let (this, mut context) = (self.clone(), call.context);
+        context.deadline = Some(deadline);
+        let doing = context.within(async move { encode_answer(&this.answer(from, call.ask).await) });
+        // A task of its own, which ends with the set: where its caller is gone.
+        let mut doings = JoinSet::new();
+        doings.spawn_on(doing.instrument(span), &self.runtime);
+        Box::pin(async move {
+            ClientAnswer::Answered(match doings.join_next().await {
+                Some(Ok(answer)) => answer,
+                // It may have done something before.
+                _ => encode_answer(&Err(NotDone::Unknown("the call ended by a defect".to_owned()))),
+            })
+        })
+    }
+}
+
+impl ForwardedCalls {
+    async fn answer(&self, from: NodeId, ask: ForwardedAsk<'static>) -> Result<ForwardedAnswer, NotDone> {
+        let (messages, transactions) = (&self.messages, &self.transactions);
+        Ok(match ask {
+            ForwardedAsk::Send(request) => ForwardedAnswer::Sent(messages.send_here(&request).await?),
+            ForwardedAsk::Receive { ticket, request } => {
+                let deliveries = self.receive(request.into_owned()).await?;
+                self.handed_out.put(from, ticket, &deliveries, Instant::now());
+                ForwardedAnswer::Received(deliveries)
+            }
+            ForwardedAsk::GiveBack { ticket } => {
+                self.give_back(self.handed_out.take(from, ticket)).await;
+                ForwardedAnswer::Done
+            }
+            ForwardedAsk::Ack(handles) => ForwardedAnswer::Acked(messages.ack_here(&handles).await?),
+            ForwardedAsk::ChangeInvisible { handle, invisible_ms, suspend } => {
+                ForwardedAnswer::Changed(messages.change_invisible_here(handle, invisible_ms, suspend).await?)
+            }
+            ForwardedAsk::DeadLetter { handle, reason } => {
+                messages.forward_to_dead_letter_here(handle, &reason).await?;
+                ForwardedAnswer::Done
+            }
+            ForwardedAsk::End(request) => ForwardedAnswer::Ended(transactions.end_here(&request).await?),
+            ForwardedAsk::Undecided { transaction, topic, message_id, client_id } => ForwardedAnswer::Counted(
+                transactions.undecided_here(transaction, topic.as_deref(), message_id.as_deref(), &client_id).await?,
+            ),
+            ForwardedAsk::Topic { name, to_send: false } => {
+                ForwardedAnswer::Topic(self.routes.route_here(&name).await?.info.clone())
+            }
+            ForwardedAsk::Topic { name, to_send: true } => {
+                ForwardedAnswer::Topic(self.routes.route_for_send_here(&name).await?.info.clone())
+            }
+            ForwardedAsk::Group(name) => ForwardedAnswer::Group(self.routes.group_here(&name).await?),
+            ForwardedAsk::Http(call) => {
+                let http = self.http.get().ok_or(NothingStored::NotLeading { leader: None })?;
+                let answer = http.answer(call.into_owned()).await?;
+                let applied = self.shard.standing().await?.applied.0;
+                ForwardedAnswer::Http(HttpAnswer { applied, ..answer })
+            }
+        })
+    }
+
+    /// The filter is known here before anything is skipped by it (ruling 12), as if the consumer had come here.
+    async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
+        let client = Client { id: &request.client_id, address: request.address };
+        let subscription = (&request.topic, &request.filter);
+        let noted =
+            self.sessions.note_receive(client, &request.group, subscription, request.auto_renew, Instant::now());
+        noted.map_err(|no_room| NothingStored::TooMany(no_room.to_string()))?;
+        let mut deliveries = self.messages.receive_here(request).await?;
+        let mut bytes = 0;
+        let fit = deliveries.iter().take_while(|delivery| {
+            bytes += delivery.message.message.body.len();
+            bytes <= RECEIVED_BYTES_MAX
+        });
+        let beyond = deliveries.split_off(fit.count().max(1).min(deliveries.len()));
+        self.give_back(beyond.into_iter().map(|delivery| delivery.handle).collect()).await;
+        Ok(deliveries)
+    }
+
+    /// Ends leases of messages that nobody got.
+    async fn give_back(&self, handles: Vec<Handle>) {
+        for handle in handles {
+            if let Err(refusal) = self.messages.change_invisible_here(handle, 0, true).await {
+                tracing::debug!(%refusal, "a lease that nobody got runs out by itself");
+            }
+        }
+    }
+}

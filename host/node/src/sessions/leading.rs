@@ -1,0 +1,68 @@
+//! What a leader knows of the sessions of other nodes, and what it does as long as it does not know all.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use vouch_cluster::NodeId;
+
+use super::Sessions;
+use super::report::ChangedSessions;
+
+/// Nodes that did not tell of their sessions by then have none that matter: their clients have gone elsewhere.
+const TOLD_WITHIN: Duration = Duration::from_secs(150);
+
+/// One leadership of this node.
+#[derive(Debug)]
+pub(super) struct Leadership {
+    /// Tells this one from others: whoever told another one tells all once more.
+    life: u64,
+    since: Instant,
+    others: BTreeSet<NodeId>,
+    /// Those that told all of theirs.
+    told: BTreeSet<NodeId>,
+}
+
+impl Leadership {
+    /// Whether sessions are missing that may be there.
+    pub(super) fn awaits_others(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < TOLD_WITHIN && !self.others.is_subset(&self.told)
+    }
+}
+
+impl Sessions {
+    /// This node leads from now on, and these others will tell of their sessions.
+    pub(crate) fn begin_leading(&self, life: u64, others: BTreeSet<NodeId>, now: Instant) {
+        let (told, mut table) = (BTreeSet::new(), self.table());
+        // Who leads tells nobody.
+        table.changes = ChangedSessions::default();
+        table.leadership = Some(Leadership { life, since: now, others, told });
+    }
+
+    /// This node does not lead any more: what others told of streams is void.
+    pub(crate) fn end_leading(&self, now: Instant) {
+        let ended = self.table().leadership.take();
+        for node in ended.into_iter().flat_map(|ended| ended.told) {
+            self.lost(node, now);
+        }
+    }
+
+    /// The leadership of this node, if it leads.
+    pub(crate) fn leadership(&self) -> Option<u64> {
+        self.table().leadership.as_ref().map(|leadership| leadership.life)
+    }
+
+    /// Whether a node has told all of its sessions in this leadership, and was reached since.
+    pub(crate) fn knows_all_of(&self, node: NodeId) -> bool {
+        self.table().leadership.as_ref().is_some_and(|leadership| leadership.told.contains(&node))
+    }
+
+    /// A node has told all of its sessions, or is not reached any more.
+    pub(crate) fn set_known(&self, node: NodeId, all: bool) {
+        if let Some(leadership) = &mut self.table().leadership {
+            match all {
+                true => leadership.told.insert(node),
+                false => leadership.told.remove(&node),
+            };
+        }
+    }
+}

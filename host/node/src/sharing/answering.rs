@@ -1,0 +1,91 @@
+//! What other nodes ask about sessions.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use vouch_cluster::NodeId;
+
+use super::asks::{SessionAnswer, SessionAsk, written};
+use super::there::{StreamThere, WRITTEN_WITHIN};
+use crate::peers::{ClientAnswer, ClientAnswering, PeerNodes, ServeClients};
+use crate::sessions::{CheckCommand, Question, SessionChanges, Sessions, TelemetryStream};
+
+/// Between two looks whether a question was written.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Answers what other nodes ask about sessions.
+#[derive(Clone)]
+pub(crate) struct SessionCalls {
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) nodes: Arc<PeerNodes>,
+    /// Of the node, and not of its connections to others.
+    pub(crate) runtime: Handle,
+}
+
+impl ServeClients for SessionCalls {
+    fn serve(&self, from: NodeId, request: Bytes, deadline: Instant) -> ClientAnswering {
+        let this = self.clone();
+        Box::pin(async move {
+            match rmp_serde::from_slice(&request) {
+                Ok(ask) => ClientAnswer::Answered(written(&this.answer(from, ask, deadline).await)),
+                Err(why) => {
+                    ClientAnswer::NothingStored(format!("what it says of sessions is of another version: {why}"))
+                }
+            }
+        })
+    }
+}
+
+impl SessionCalls {
+    async fn answer(&self, from: NodeId, ask: SessionAsk, deadline: Instant) -> SessionAnswer {
+        match ask {
+            SessionAsk::Changed { life, changes } => match self.sessions.leadership() {
+                None => SessionAnswer::NotLeading,
+                Some(now) if now != life || !self.sessions.knows_all_of(from) => SessionAnswer::TellAll,
+                Some(life) => self.heard(from, changes, life),
+            },
+            SessionAsk::All { changes, more } => match self.sessions.leadership() {
+                None => SessionAnswer::NotLeading,
+                Some(life) => {
+                    let heard = self.heard(from, changes, life);
+                    self.sessions.set_known(from, !more);
+                    heard
+                }
+            },
+            SessionAsk::Check { client_id, command } => {
+                SessionAnswer::Asked(self.ask_client(&client_id, *command, deadline).await)
+            }
+        }
+    }
+
+    fn heard(&self, from: NodeId, changes: SessionChanges, life: u64) -> SessionAnswer {
+        let stream = |client_id: &str| -> Arc<dyn TelemetryStream> {
+            let (nodes, client_id, runtime) = (self.nodes.clone(), client_id.to_owned(), self.runtime.clone());
+            Arc::new(StreamThere { nodes, node: from, client_id, runtime })
+        };
+        self.sessions.reported(from, changes, Instant::now(), stream);
+        SessionAnswer::Heard { life }
+    }
+
+    /// Hands a question to the streams that a client has here; whether it was written in time.
+    async fn ask_client(&self, client_id: &str, command: CheckCommand, deadline: Instant) -> bool {
+        let Some(question) = self.sessions.ask_here(client_id, command) else { return false };
+        let withdrawn = Withdrawn(question);
+        let until = deadline.min(Instant::now() + WRITTEN_WITHIN);
+        while withdrawn.0.written_at().is_none() && Instant::now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        withdrawn.0.written_at().is_some()
+    }
+}
+
+/// A question that is withdrawn where nobody waits for it any more.
+struct Withdrawn(Question);
+
+impl Drop for Withdrawn {
+    fn drop(&mut self) {
+        self.0.withdraw();
+    }
+}

@@ -1,0 +1,60 @@
+//! What nodes ask each other about sessions, and what they answer, as MessagePack with the names of fields.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use vouch_cluster::NodeId;
+
+use crate::peers::{ClientAnswer, PeerNodes};
+use crate::sessions::{CheckCommand, SessionChanges};
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum SessionAsk {
+    /// Hear what changed of my sessions. To the leader.
+    Changed {
+        /// Of the leadership that was told before; 0 for none.
+        life: u64,
+        changes: SessionChanges,
+    },
+    /// Hear of all of my sessions. To the leader.
+    All {
+        changes: SessionChanges,
+        /// There are more.
+        more: bool,
+    },
+    /// Ask a client of yours about its transaction; where nobody waits for the answer any more, do not.
+    Check { client_id: String, command: Box<CheckCommand> },
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum SessionAnswer {
+    /// It is known now, in this leadership.
+    Heard { life: u64 },
+    /// Tell all, it is not known.
+    TellAll,
+    /// Another node leads, or nobody.
+    NotLeading,
+    /// The client's stream took the question, or did not.
+    Asked(bool),
+}
+
+/// Asks a node; `None` where it did not answer.
+pub(super) async fn ask(nodes: &PeerNodes, node: NodeId, ask: &SessionAsk, deadline: Instant) -> Option<SessionAnswer> {
+    match nodes.ask_about_session(node, written(ask), deadline).await {
+        Ok(ClientAnswer::Answered(answer)) => rmp_serde::from_slice(&answer).ok(),
+        Ok(ClientAnswer::NothingStored(why)) => {
+            tracing::debug!(%node, why, "a node does not hear about sessions");
+            None
+        }
+        Err(why) => {
+            tracing::debug!(%node, %why, "a node cannot be asked about sessions");
+            None
+        }
+    }
+}
+
+pub(super) fn written<T: Serialize>(what: &T) -> Bytes {
+    rmp_serde::to_vec_named(what).expect("sessions hold nothing that MessagePack cannot").into()
+}
