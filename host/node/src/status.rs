@@ -85,7 +85,7 @@ impl Status {
                 doubted_ms: state.leaps().doubted_ms(),
             }
         };
-        self.shard.lead(look).await
+        self.shard.show(look).await
     }
 
     /// What groups and topics have: at most a second old, and made in pieces that hold nobody up.

@@ -153,6 +153,19 @@ impl Shard {
         .await
     }
 
+    /// The same for who shows what the leader keeps as well, where this replica leads: any replica shows something.
+    pub async fn show<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State, &mut Leader) -> T + Send + 'static,
+    ) -> Result<T, NotDone> {
+        self.ask(|reply| {
+            Request::Show(Box::new(move |state, leader| {
+                let _ = reply.send(look(state, leader));
+            }))
+        })
+        .await
+    }
+
     /// The same where what the leader keeps is looked at, or changed, as well.
     ///
     /// # Errors

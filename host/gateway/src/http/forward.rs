@@ -27,6 +27,8 @@ const ANSWER_MAX_BYTES: usize = 48 << 20;
 /// What each node says of itself, or alone can say.
 const OF_THIS_NODE: [&str; 8] =
     ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/damage", "/v1/cluster", "/v1/plugins/{name}/logs"];
+/// What a leader knows more of than the log says: which checks are under way, and what came of the last.
+const LEADER_KNOWS_MORE: [&str; 1] = ["/v1/transactions"];
 /// What is said of a connection, and not of a request; and the token, which each node asks for itself.
 const NOT_PASSED_ON: [HeaderName; 8] = [
     header::AUTHORIZATION,
@@ -52,6 +54,7 @@ pub(super) async fn run(app: &App, route: &HttpRoute, parts: Parts, body: Bytes,
         return next.run(Request::from_parts(parts, body.into())).await;
     }
     let (leads, call) = (cluster.leads(), call_of(&parts, &body));
+    let knows_more = LEADER_KNOWS_MORE.iter().any(|begin| route.path.starts_with(begin));
     let context = CallContext {
         request_id: header_of(&parts.headers, "x-request-id").map(str::to_owned),
         traceparent: header_of(&parts.headers, "traceparent").map(str::to_owned),
@@ -60,6 +63,12 @@ pub(super) async fn run(app: &App, route: &HttpRoute, parts: Parts, body: Bytes,
     let there = context.within(cluster.answer_http(call));
     if !leads && !looks {
         return there.await.map_or_else(|why| Problem::from(why).into_response(), response_of);
+    }
+    if !leads && knows_more && cluster.leader().is_some() {
+        if let Ok(answer) = there.await {
+            return response_of(answer);
+        }
+        return with_position(app, next.run(Request::from_parts(parts, body.into())).await).await;
     }
     let here = next.run(Request::from_parts(parts, body.into())).await;
     let elsewhere = here.extensions().get::<LeadsElsewhere>().is_some();

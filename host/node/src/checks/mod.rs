@@ -6,6 +6,7 @@ mod ask;
 mod binding;
 mod outages;
 mod producers;
+mod readiness;
 mod span;
 mod unanswered;
 
@@ -60,12 +61,16 @@ pub(crate) struct Asker {
 
 /// Asks until the node stops.
 pub(crate) async fn run(asker: Arc<Asker>) {
+    let readiness = readiness::Readiness::default();
     loop {
         let taken = take_due(&asker).await;
         if taken.is_err() && asker.stopping.is_cancelled() {
             return;
         }
         let leads = taken.is_ok();
+        if !leads {
+            readiness.keep(&asker).await;
+        }
         let (due, next) = taken.unwrap_or_default();
         for due in due {
             let span = span::of(&due);

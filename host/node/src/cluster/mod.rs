@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -12,7 +12,7 @@ use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, NothingStored, Refusal};
 use vouch_cluster::{ClusterNodes, NodeAddresses, NodeId};
 use vouch_commitlog::{LogPosition, LogReader};
-use vouch_consensus::Role;
+use vouch_consensus::{FollowerProgress, Role};
 use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::LinkState;
@@ -28,6 +28,8 @@ const TOKEN_LASTS_MS: u64 = 24 * 60 * 60 * 1000;
 const HTTP_WITHIN: Duration = Duration::from_secs(120);
 /// How long an answer waits until this node has applied what it speaks of.
 const APPLIED_WITHIN: Duration = Duration::from_millis(2_500);
+/// How long a node waits for another one to lead before it stops.
+const RESIGNED_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks how far that is.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -111,6 +113,29 @@ impl Nodes {
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), NotDone> {
         self.writable.check()?;
         self.shard.hand_over(to).await
+    }
+
+    /// Lets another node lead, if this one does and another can: to be called before a node is stopped, while it serves, so that
+    /// nobody has to wait until it is missed.
+    pub async fn resign(&self) {
+        let until = Instant::now() + RESIGNED_WITHIN;
+        let mut asked = None;
+        while Instant::now() < until
+            && let Ok(group) = self.shard.group().await
+            && matches!(group.role, Role::Leads { .. })
+        {
+            // Who has most of the log is ready soonest.
+            let can = |other: &&FollowerProgress| group.members.voters.contains(&other.node) && other.is_heard;
+            let Some(next) = group.followers.iter().filter(can).max_by_key(|other| other.durable) else { return };
+            if asked != Some(next.node) {
+                tracing::info!(to = %next.node, "another node is to lead before this one stops");
+                asked = Some(next.node);
+                if let Err(why) = self.shard.hand_over(next.node).await {
+                    return tracing::warn!(%why, "this node stops as the one that leads; the others elect one of them");
+                }
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// How the cluster is, as this node knows.

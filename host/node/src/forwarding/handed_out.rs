@@ -48,3 +48,60 @@ impl HandedOutThere {
         found.and_then(|at| kept.remove(at)).map(|one| one.handles).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::served_shard::SHARD;
+    use vouch_broker::{BodyEncoding, Generation, GroupId, MessageKind, Millis, QueueOffset, TopicId};
+    use vouch_broker::{NewMessage, StoredMessage};
+
+    fn delivery(offset: u64) -> Delivery {
+        let handle = Handle {
+            shard: SHARD,
+            topic: TopicId(1),
+            group: GroupId(1),
+            queue: 0,
+            offset: QueueOffset(offset),
+            generation: Generation(1),
+            deadline: Millis(1),
+        };
+        let message = NewMessage {
+            message_id: "m".to_owned(),
+            tag: None,
+            keys: vec![],
+            properties: vec![],
+            kind: MessageKind::Normal,
+            encoding: BodyEncoding::Identity,
+            born_at: Millis(1),
+            born_host: "h".to_owned(),
+            trace_context: None,
+            message_group: None,
+            deliver_at: None,
+            recovery_ms: None,
+            body: bytes::Bytes::from_static(b"x"),
+        };
+        Delivery {
+            message: StoredMessage { message, producer: "p".to_owned(), stored_at: Millis(1) },
+            queue: 0,
+            offset: QueueOffset(offset),
+            attempt: 1,
+            handle,
+            invisible_ms: 1,
+            dead_letter_origin: None,
+        }
+    }
+
+    #[test]
+    fn what_a_node_never_got_is_taken_back_once_and_only_for_a_while() {
+        let (there, now) = (HandedOutThere::default(), Instant::now());
+        let (one, other) = (delivery(1), delivery(2));
+        there.put(NodeId(2), 7, &[one.clone()], now);
+        there.put(NodeId(3), 7, &[other], now);
+        assert_eq!(there.take(NodeId(2), 8), []);
+        assert_eq!(there.take(NodeId(2), 7), [one.handle]);
+        assert_eq!(there.take(NodeId(2), 7), [], "once");
+        there.put(NodeId(2), 9, &[], now + KEPT_FOR + Duration::from_millis(1));
+        assert_eq!(there.take(NodeId(3), 7), [], "its lease is left alone by now");
+    }
+}

@@ -90,7 +90,7 @@ impl Views {
         let now = self.clock.now();
         let mut walk = Walk::new(now, std::mem::take(&mut kept.hints));
         loop {
-            let turn = self.shard.lead(move |state, leader| {
+            let turn = self.shard.show(move |state, leader| {
                 let done = walk.turn(state, leader);
                 (walk, done)
             });

@@ -31,7 +31,7 @@ impl Transactions {
         while let Some(from) = at.filter(|_| rows.len() < limit) {
             let (query, room) = (query.clone(), limit - rows.len());
             let step = move |state: &State, leader: &mut Leader| step(state, leader, &query, from, room, now);
-            let (more, next) = self.shard.lead(step).await?;
+            let (more, next) = self.shard.show(step).await?;
             rows.extend(more);
             at = next;
         }

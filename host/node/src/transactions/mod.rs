@@ -84,7 +84,7 @@ impl Transactions {
     pub async fn get(&self, transaction: TransactionId) -> Result<TransactionView, NotDone> {
         let transaction = half_of(transaction)?;
         let now = self.clock.now();
-        let row = self.shard.lead(move |state, leader| view::row(state, leader, transaction, now)).await?;
+        let row = self.shard.show(move |state, leader| view::row(state, leader, transaction, now)).await?;
         let unknown = || unknown(transaction, "no transaction has this id".to_owned());
         let row = row.ok_or_else(|| self.served.if_all_is_served(unknown()))?;
         Ok(row.view(&self.log))

@@ -138,3 +138,25 @@ async fn a_call_waits_for_the_next_leader_and_no_longer_than_that() {
     alone.settings.topic(&ResourceName::plain("t")).await.unwrap();
     nodes.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_send_fails_where_a_node_lets_another_lead_before_it_stops() {
+    let mut nodes = Nodes::three().await;
+    for round in 0..3 {
+        let leader = nodes.leader().await.clone();
+        let other = nodes.followers().await[0].clone();
+        let sending = tokio::spawn({
+            let other = other.clone();
+            async move {
+                for number in 0..200 {
+                    sent(&other, "t", &format!("r{round}-{number}")).await.unwrap();
+                }
+            }
+        });
+        leader.cluster.resign().await;
+        assert!(!leader.cluster.leads(), "another one leads");
+        sending.await.unwrap();
+    }
+    nodes.running.truncate(2);
+    nodes.stop_all().await;
+}

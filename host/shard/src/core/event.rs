@@ -74,6 +74,8 @@ pub enum Request {
     Gone(u64, Option<Batch>),
     /// Look at the state.
     Read(Look),
+    /// Show the state and what the leader keeps: nothing, where this replica does not lead.
+    Show(Box<dyn FnOnce(&State, &mut Leader) + Send>),
     /// Look at the state and at what the leader keeps, or hear why there is none.
     Lead(LeaderLook),
     /// Say how the shard stands.

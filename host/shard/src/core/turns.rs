@@ -36,11 +36,20 @@ impl Core {
                 });
             }
             // Dropping one tells its caller.
-            Request::Read(_) | Request::Lead(_) | Request::Standing(_) | Request::Group(_) | Request::KeepNames(_)
+            Request::Read(_)
+            | Request::Show(_)
+            | Request::Lead(_)
+            | Request::Standing(_)
+            | Request::Group(_)
+            | Request::KeepNames(_)
                 if self.stopping => {}
             Request::Adopt(..) | Request::ReadFrom(..) if self.stopping => {}
             Request::Message(message, bodies) => self.message(&message, bodies, outside),
             Request::Read(look) => look(&self.state),
+            Request::Show(look) => match &mut self.leader {
+                Some(leader) => look(&self.state, leader),
+                None => look(&self.state, &mut Leader::of(&self.state)),
+            },
             Request::Lead(look) => match &mut self.leader {
                 Some(leader) => look(Ok((&self.state, leader))),
                 None => look(Err(self.not_leading())),

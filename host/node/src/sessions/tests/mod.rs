@@ -2,6 +2,7 @@
 
 mod lease_life;
 mod room;
+mod shared;
 mod streams;
 
 use std::sync::atomic::{AtomicBool, Ordering};

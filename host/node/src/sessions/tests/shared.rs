@@ -1,0 +1,102 @@
+//! Sessions of other nodes, as a leader knows them.
+
+use std::collections::BTreeSet;
+
+use vouch_cluster::NodeId;
+
+use super::*;
+
+const THERE: NodeId = NodeId(2);
+
+/// What a node tells whose sessions these are, and the leader hears; streams are recorders.
+fn tell(from: &Sessions, leader: &Sessions, all: bool, now: Instant) -> Arc<Recorder> {
+    let stream = Arc::<Recorder>::default();
+    let changes = if all { from.everything(now) } else { from.changes(now) };
+    leader.reported(THERE, changes, now, |_| stream.clone());
+    stream
+}
+
+fn leading(now: Instant) -> Sessions {
+    let leader = Sessions::default();
+    leader.begin_leading(7, BTreeSet::from([THERE]), now);
+    leader
+}
+
+#[test]
+fn a_leader_asks_the_clients_of_another_node_until_their_streams_close_there() {
+    let now = Instant::now();
+    let (there, leader) = (Sessions::default(), leading(now));
+    there.keep_changes();
+    there.declare("a", producer("orders"), now).unwrap();
+    let own = open();
+    there.attach("a", own.clone());
+    let stream = tell(&there, &leader, false, now);
+    assert_eq!(asked_client(&leader, "gone").as_deref(), Some("a"));
+    assert_eq!(stream.asked(), 1);
+    close(&there, "a", &own, now);
+    tell(&there, &leader, false, now);
+    assert_eq!(asked_client(&leader, "gone"), None);
+    assert_eq!(leader.count(), (1, 0), "its session lives on");
+}
+
+#[test]
+fn only_what_changed_is_told_and_that_a_client_was_heard() {
+    let now = Instant::now();
+    let there = Sessions::default();
+    there.declare("before", producer("orders"), now).unwrap();
+    there.keep_changes();
+    there.declare("a", producer("orders"), now).unwrap();
+    assert!(there.has_changes());
+    assert_eq!(there.changes(now).clients.len(), 1);
+    assert!(!there.has_changes());
+    there.heard("before", now);
+    assert!(!there.has_changes(), "that can wait");
+    let changes = there.changes(now + MS * 5);
+    assert_eq!((changes.clients.len(), changes.heard), (0, vec![("before".to_owned(), 5)]));
+    there.close("a", now);
+    assert_eq!(there.changes(now).gone, ["a"]);
+    assert_eq!(there.everything(now).clients.len(), 1);
+}
+
+#[test]
+fn what_is_newer_holds_whoever_tells_it() {
+    let now = Instant::now();
+    let (there, leader) = (Sessions::default(), leading(now));
+    there.declare("a", consumer("g", "old"), now).unwrap();
+    leader.declare("a", consumer("g", "new"), now + MS).unwrap();
+    tell(&there, &leader, true, now + MS);
+    let on = |tag: &str| {
+        let (group, topic) = (topic("g"), topic("orders"));
+        leader.has_filter((&group, &topic, &TagFilter::tags([tag])))
+    };
+    assert!(on("new") && !on("old"));
+    there.declare("a", consumer("g", "newest"), now + MS * 2).unwrap();
+    tell(&there, &leader, true, now + MS * 2);
+    assert!(on("newest") && !on("new"));
+}
+
+#[test]
+fn leases_of_unknown_consumers_live_until_all_nodes_have_told_or_the_time_is_over() {
+    let now = Instant::now();
+    let leader = leading(now);
+    assert!(leader.keeps_leases("unknown", now));
+    assert!(!leader.keeps_leases("unknown", now + Duration::from_secs(150)));
+    assert!(!leader.knows_all_of(THERE));
+    leader.set_known(THERE, true);
+    assert!(leader.knows_all_of(THERE) && !leader.keeps_leases("unknown", now));
+    leader.end_leading(now);
+    assert!(!leader.keeps_leases("unknown", now));
+    assert!(!Sessions::default().keeps_leases("unknown", now), "a node alone waits for nobody");
+}
+
+#[test]
+fn a_node_that_is_lost_takes_its_streams_along_and_not_its_sessions() {
+    let now = Instant::now();
+    let (there, leader) = (Sessions::default(), leading(now));
+    there.declare("a", producer("orders"), now).unwrap();
+    there.attach("a", open());
+    tell(&there, &leader, true, now);
+    assert!(leader.has_producer(&topic("orders"), ""));
+    leader.lost(THERE, now);
+    assert!(!leader.has_producer(&topic("orders"), "") && leader.count() == (1, 0));
+}
