@@ -39,7 +39,7 @@ pub use api::{
     MessageQuery, MessageView, NodeHealth, PAGE_MAX, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
-pub use cluster::{ClusterView, Nodes};
+pub use cluster::{ClusterView, NodeRole, NodeStanding, Nodes, OwnLog, majority_of};
 pub use components::{Components, UploadError, limits_in_force};
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, LogDamage, LostContent, LostMessages};
@@ -59,6 +59,7 @@ pub use settings::Settings;
 pub use start::check_start;
 pub use status::{Numbers, Status};
 pub use transactions::Transactions;
+pub use vouch_cluster::{ADDRESS_MAX, NodeId};
 pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use vouch_leader::{OTHER, SERIES_MAX, Series};
 pub use vouch_plugin::{CompilerProgram, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY, compiler_process, mask_document};
@@ -67,3 +68,4 @@ pub use vouch_storage::{
     BackupError, DEFAULT_SEGMENT_SIZE, DiskUse, LookupReport, OnDamage, ScrubReport, StartError, StartProgress,
     StartStep, backup,
 };
+pub use vouch_transport::{CertificateAuthority, CertificatesError, NodeCertificate, PeerSecurity};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use vouch_broker::ShardId;
+use vouch_cluster::NodeId;
 
 use crate::cluster::Nodes;
 use crate::components::Components;
@@ -51,6 +52,8 @@ pub struct Node {
 pub struct NodeIdentity {
     /// The cluster.
     pub cluster_id: [u8; 16],
+    /// Which of the cluster's nodes it is.
+    pub node: NodeId,
     /// Key of the check value in receipt handles.
     pub handle_key: [u8; 32],
     /// The shard that this node serves.

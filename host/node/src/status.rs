@@ -8,12 +8,12 @@ use vouch_commitlog::{DurationCounts, LogPosition, LogUsage, Recovery};
 use vouch_storage::{DiskUse, LookupReport, Lookups, ScrubReport};
 
 use crate::NodeHealth;
+use crate::cluster::OwnLog;
 use crate::metrics::{SeriesView, Views};
 use crate::retention::RetentionReport;
 use crate::served::ServedLog;
 use crate::stopping::Stopping;
 use crate::writable::Writable;
-use vouch_leader::Leader;
 use vouch_shard::clock::Clock;
 use vouch_shard::{Shard, Signals, Standing};
 
@@ -67,7 +67,9 @@ impl Status {
     /// [`NothingStored::Stopping`].
     pub async fn numbers(&self) -> Result<Numbers, NotDone> {
         let Standing { appended, durable, applied, waiting_polls, .. } = self.shard.standing().await?;
-        let look = move |state: &State, leader: &mut Leader| {
+        // Who does not lead asks nobody.
+        let asking = self.shard.lead(|_, leader| leader.schedule.asking()).await.unwrap_or_default();
+        let look = move |state: &State| {
             let (resends, reused_ids) = state.resends();
             Numbers {
                 appended,
@@ -78,7 +80,7 @@ impl Status {
                 open_transactions: state.open_transactions().len(),
                 parked_transactions: state.open_transactions().parked(),
                 ended_transactions: state.outcomes().len(),
-                asking: leader.schedule.asking(),
+                asking,
                 waiting_polls,
                 resends,
                 reused_ids,
@@ -88,12 +90,25 @@ impl Status {
         self.shard.show(look).await
     }
 
-    /// What groups and topics have: at most a second old, and made in pieces that hold nobody up.
+    /// How far its log is.
+    ///
+    /// # Errors
+    /// [`NothingStored::Stopping`].
+    pub async fn log(&self) -> Result<OwnLog, NotDone> {
+        let Standing { appended, durable, applied, .. } = self.shard.standing().await?;
+        Ok(OwnLog { appended, durable, applied })
+    }
+
+    /// What groups and topics have: at most a second old, and made in pieces that hold nobody up. Nothing where another node
+    /// leads: that one tells it.
     ///
     /// # Errors
     /// [`NothingStored::Stopping`].
     pub async fn series(&self) -> Result<Arc<SeriesView>, NotDone> {
-        self.views.get().await
+        match self.views.get().await {
+            Err(NotDone::NothingStored(NothingStored::Stopping)) if !self.stopping.is_cancelled() => Ok(Arc::default()),
+            made => made,
+        }
     }
 
     /// How long the syncs of the log took; nothing on a log that is only read.
@@ -170,6 +185,14 @@ impl Status {
     /// Bytes that are proposed and not answered.
     pub fn bytes_in_flight(&self) -> u64 {
         self.shard.in_flight()
+    }
+}
+
+impl Numbers {
+    /// How far the log is.
+    pub fn log(&self) -> OwnLog {
+        let Self { appended, durable, applied, .. } = *self;
+        OwnLog { appended, durable, applied }
     }
 }
 

@@ -15,6 +15,7 @@ use webpki::EndEntityCert;
 
 use crate::identity::ClusterBytes;
 use crate::name::CertificateName;
+use crate::tls::PeerSecurity;
 
 /// The authority's certificate, which every node needs.
 const AUTHORITY_FILE: &str = "authority.pem";
@@ -111,6 +112,12 @@ impl CertificateAuthority {
         write_new(folder, &[(AUTHORITY_KEY_FILE, &self.key.serialize_pem()), (AUTHORITY_FILE, &self.pem)])
     }
 
+    /// Whether a folder keeps one, or a part of one.
+    #[must_use]
+    pub fn is_kept(folder: &Path) -> bool {
+        [AUTHORITY_FILE, AUTHORITY_KEY_FILE].iter().any(|file| folder.join(file).symlink_metadata().is_ok())
+    }
+
     /// Reads the one that is kept in a folder.
     ///
     /// # Errors
@@ -184,6 +191,16 @@ impl CertificateAuthority {
 }
 
 impl NodeCertificate {
+    /// The files that [`Self::save`] writes to a folder, as a node takes them.
+    #[must_use]
+    pub fn files(folder: &Path) -> PeerSecurity {
+        PeerSecurity::Mutual {
+            authority: folder.join(AUTHORITY_FILE),
+            certificate: folder.join(CERTIFICATE_FILE),
+            key: folder.join(KEY_FILE),
+        }
+    }
+
     /// Writes it to a folder, as `node.pem`, `node-key.pem` and `authority.pem`, which only the owner may read.
     ///
     /// # Errors
@@ -262,12 +279,14 @@ mod tests {
         let refused = authority.save(&kept).unwrap_err().to_string();
         assert!(refused.contains("is not written over: move it away"), "{refused}");
         assert_eq!(fs::read(kept.join(AUTHORITY_KEY_FILE)).unwrap(), before);
+        assert!(CertificateAuthority::is_kept(&kept) && !CertificateAuthority::is_kept(folder.path()));
         let read = CertificateAuthority::load(&kept).unwrap();
         assert_eq!(read.certificate(), authority.certificate());
 
         let node = folder.path().join("node");
         let issued = read.issue([7; 16], 3, &["broker-3.example", "10.0.0.3"]).unwrap();
         issued.save(&node).unwrap();
+        NodeCertificate::files(&node).check().unwrap();
         assert_eq!(fs::metadata(node.join(KEY_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(matches!(issued.save(&node), Err(CertificatesError::Exists(_))));
         let der = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();

@@ -20,6 +20,8 @@ pub struct FollowerProgress {
     pub node: NodeId,
     /// Everything up to this index is durable there.
     pub durable: u64,
+    /// Where that ends in the log of the one that leads; `None` if that has no name of the entry any more.
+    pub durable_to: Option<u64>,
     /// It was heard of within the last election time-out.
     pub is_heard: bool,
 }
@@ -122,6 +124,7 @@ impl<B: EndsAt> Replica<B> {
             .map(|(id, progress)| FollowerProgress {
                 node: NodeId(*id),
                 durable: progress.matched,
+                durable_to: self.position_behind(progress.matched),
                 is_heard: progress.recent_active,
             })
             .collect();

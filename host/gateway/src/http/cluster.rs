@@ -3,20 +3,21 @@
 //! `/healthz` asks nothing of the node, so that a supervisor does not restart one that is only busy; `/readyz` is what
 //! a load balancer should ask.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
-use vouch_node::NodeHealth;
+use vouch_node::{Node, NodeHealth, NodeId, NodeRole, NodeStanding};
 
 use super::App;
+use super::answer;
 use super::problem::Problem;
 
-/// Number of this node: there is one.
-const NODE_ID: u64 = 1;
-/// Term of the log: there was no election.
-const TERM: u64 = 1;
+/// An election is over sooner than that: a group that has no leader for longer cannot elect one.
+const ELECTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// `GET /healthz`: the process answers.
 pub(crate) async fn alive() -> Json<Value> {
@@ -26,6 +27,15 @@ pub(crate) async fn alive() -> Json<Value> {
 /// `GET /readyz`: the node takes requests, or 503 with the reason. While it recovers, `starting` answers.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     match app.node.status.health() {
+        NodeHealth::Ready if let Some(since) = leaderless(&app.node) => Err(Problem::not_ready(
+            "urn:vouch:error:no-leader",
+            "No node leads",
+            format!(
+                "this node has known of no leader for {} s, so nothing can be written: a majority of the voters must be there and \
+                 reach each other; `vouch cluster status` shows which of them this node reaches, and why not",
+                since.as_secs()
+            ),
+        )),
         NodeHealth::Ready => Ok(Json(json!({"status": "ready"}))),
         NodeHealth::Poisoned(reason) => Err(Problem::not_ready(
             "urn:vouch:error:log-poisoned",
@@ -45,25 +55,51 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Pr
     }
 }
 
-/// `GET /v1/cluster`: one node, which leads itself.
+/// For how long the node has known of no leader, if that is longer than an election takes.
+pub(super) fn leaderless(node: &Node) -> Option<Duration> {
+    node.cluster.without_leader().filter(|since| *since > ELECTS_WITHIN)
+}
+
+/// `GET /v1/cluster`: all nodes, and of each what this one knows.
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
-    let numbers = app.node.status.numbers().await?;
-    let read_only = matches!(app.node.status.health(), NodeHealth::ReadOnly(_));
+    let own = app.node.status.log().await?;
+    let node = app.node.identity.node;
     let id: String = app.node.identity.cluster_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    // Whoever only reads belongs to no group.
+    if matches!(app.node.status.health(), NodeHealth::ReadOnly(_)) {
+        let standing = NodeStanding::new(node, NodeRole::ReadOnly).with_log(own, own.durable);
+        let nodes = [document(&app, standing)];
+        let nobody: [u64; 0] = [];
+        return Ok(Json(json!({
+            "id": id, "version": version, "leader": null, "node": node.0, "voters": nobody, "learners": nobody, "nodes": nodes,
+        })));
+    }
+    let view = app.node.cluster.status().await?;
+    let members = &view.group.members;
+    let ids = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
+    let nodes: Vec<Value> = view.standings(own).into_iter().map(|standing| document(&app, standing)).collect();
     Ok(Json(json!({
         "id": id,
-        "version": env!("CARGO_PKG_VERSION"),
-        "leader": NODE_ID,
-        "term": TERM,
-        "nodes": [{
-            "id": NODE_ID,
-            "role": if read_only { "read-only" } else { "leader" },
-            "grpc": app.grpc_addr.to_string(),
-            "appended": numbers.appended.0,
-            "durable": numbers.durable.0,
-            // A majority of one has what the node has.
-            "committed": numbers.durable.0,
-            "applied": numbers.applied.0,
-        }],
+        "version": version,
+        "leader": view.leader().map(|leader| leader.0),
+        "term": view.group.term,
+        "node": node.0,
+        "voters": ids(&members.voters),
+        "learners": ids(&members.learners),
+        "nodes": nodes,
     })))
+}
+
+/// One node. Of itself it knows where clients reach it, also where it tells nobody.
+fn document(app: &App, mut standing: NodeStanding) -> Value {
+    if standing.id == app.node.identity.node.0 && standing.grpc.is_none() {
+        standing.grpc = Some(app.grpc_addr.to_string());
+    }
+    let until = standing.invited_until_ms;
+    let mut document = serde_json::to_value(standing).expect("numbers and text are written");
+    if let Some(until) = until {
+        document["invited_until"] = answer::time(until).into();
+    }
+    document
 }

@@ -13,6 +13,7 @@ mod door;
 mod forward;
 mod groups;
 mod logs;
+mod members;
 mod messages;
 mod metrics;
 mod outbound;

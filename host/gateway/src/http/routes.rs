@@ -20,7 +20,9 @@ use super::precondition::Preconditions;
 use super::problem::Problem;
 use super::request::Params;
 use super::resource::{self, GroupResources, TopicResources};
-use super::{bindings, cluster, damage, forward, groups, logs, messages, metrics, plugins, root, span, transactions};
+use super::{
+    bindings, cluster, damage, forward, groups, logs, members, messages, metrics, plugins, root, span, transactions,
+};
 
 /// Most bytes of a JSON body.
 pub(crate) const JSON_MAX_BYTES: usize = 256 * 1024;
@@ -148,6 +150,9 @@ pub(crate) static ROUTES: &[HttpRoute] = &[
     reads("/v1/messages/{topic}", &["key", "since", "limit", "after"], || get(messages::list)),
     reads("/v1/messages/{topic}/{id}", &[], || get(messages::show)),
     reads("/v1/cluster", &[], || get(cluster::show)),
+    decides("/v1/cluster/nodes", || post(members::add)),
+    deletes("/v1/cluster/nodes/{id}", &["force", "by", "reason"], || delete(members::remove)),
+    decides("/v1/cluster/leader", || post(members::lead)),
     reads("/v1/damage", &[], || get(damage::show)),
 ];
 

@@ -9,6 +9,7 @@ mod description;
 mod door;
 mod form;
 mod logs;
+mod members;
 mod messages;
 mod names;
 mod numbers;

@@ -138,6 +138,8 @@ async fn the_cluster_is_one_node_that_leads_itself() {
     let node = &cluster["nodes"][0];
     assert_eq!((&cluster["leader"], &node["id"], &node["role"]), (&json!(1), &json!(1), &json!("leader")));
     assert_eq!((cluster["id"].as_str().unwrap().len(), cluster["nodes"].as_array().unwrap().len()), (32, 1));
+    assert_eq!((&cluster["node"], &cluster["voters"], &cluster["learners"]), (&json!(1), &json!([1]), &json!([])));
+    assert_eq!(node["committed"], node["durable"], "a majority of one has what the node has");
     assert_eq!(node["grpc"], api.gateway.grpc_addr().to_string());
     let at = |name: &str| node[name].as_u64().unwrap();
     assert!(at("applied") > 0 && at("applied") <= at("committed"), "{node}");

@@ -1,7 +1,12 @@
 //! The nodes of the cluster, for its operators: who comes, who goes, who leads, and how all of them are.
 
+mod leader_watch;
+mod majority;
+mod standing;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +17,7 @@ use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, NothingStored, Refusal};
 use vouch_cluster::{ClusterNodes, NodeAddresses, NodeId};
 use vouch_commitlog::{LogPosition, LogReader};
-use vouch_consensus::{FollowerProgress, Role};
+use vouch_consensus::Role;
 use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::LinkState;
@@ -20,9 +25,16 @@ use vouch_transport::LinkState;
 use crate::forwarding::{ForwardedAsk, HttpAnswer, HttpCall, Leaders, ServeHttp, answer_of};
 use crate::peers::{ClusterToken, Speaking};
 use crate::writable::Writable;
+pub(crate) use leader_watch::LeaderWatch;
+pub use majority::majority_of;
+pub use standing::{NodeRole, NodeStanding, OwnLog};
 
 /// How long a token is good for: an operator carries it to a machine that may have to be set up first.
 const TOKEN_LASTS_MS: u64 = 24 * 60 * 60 * 1000;
+/// A node that takes over has done so by then: several times as long as a group needs for an election.
+const TAKES_OVER_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long a request over HTTP may take at another node: a component that is uploaded is compiled there.
 const HTTP_WITHIN: Duration = Duration::from_secs(120);
@@ -30,8 +42,6 @@ const HTTP_WITHIN: Duration = Duration::from_secs(120);
 const APPLIED_WITHIN: Duration = Duration::from_millis(2_500);
 /// How long a node waits for another one to lead before it stops.
 const RESIGNED_WITHIN: Duration = Duration::from_secs(3);
-/// Between two looks how far that is.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The nodes of the cluster.
 pub struct Nodes {
@@ -48,6 +58,7 @@ pub struct Nodes {
     pub(crate) cluster_id: [u8; 16],
     pub(crate) segment_size: u64,
     pub(crate) writable: Writable,
+    pub(crate) leader: Arc<LeaderWatch>,
 }
 
 /// How a cluster is, as one of its nodes knows.
@@ -99,42 +110,108 @@ impl Nodes {
     /// Lets a node belong to the cluster no more. It is gone when nobody counts on it any more, which its leader sees to.
     ///
     /// # Errors
-    /// There is no such node, or it is the last; [`NothingStored::NotLeading`] where another node leads.
+    /// There is no such node, or it is the last, or those who are left could decide nothing; [`NothingStored::NotLeading`] where
+    /// another node leads.
     pub async fn remove(&self, node: NodeId, by: &str, reason: &str) -> Result<(), NotDone> {
+        self.must_lead().await?;
+        let group = self.shard.group().await?;
+        let stuck = majority::undecided_without(&group, &self.belongs.borrow().nodes, node);
+        if let Some(why) = stuck {
+            return Err(refused(&why));
+        }
+        self.remove_by_force(node, by, reason).await
+    }
+
+    /// The same, also where those who are left could decide nothing until more of them are there.
+    ///
+    /// # Errors
+    /// There is no such node, or it is the last; [`NothingStored::NotLeading`] where another node leads.
+    pub async fn remove_by_force(&self, node: NodeId, by: &str, reason: &str) -> Result<(), NotDone> {
         self.writable.check()?;
         let leaves = NodeLeaves { node, by: by.to_owned(), reason: reason.to_owned() };
         self.shard.propose_one(|out| leaves.encode(out)).await.map(drop)
     }
 
-    /// Lets another node lead, as soon as it has all of the log.
+    /// Who votes when all who are invited have come, and all who leave are gone: [`majority_of`] them decide.
+    pub fn voters_then(&self) -> Vec<NodeId> {
+        let belongs = self.belongs.borrow();
+        majority::voters_then(&belongs.members, &belongs.nodes, self.clock.now().0).into_iter().collect()
+    }
+
+    /// Lets another node lead, as soon as it has all of the log. When this returns, it leads.
     ///
     /// # Errors
-    /// It does not vote, or was not heard of; [`NothingStored::NotLeading`] where another node leads.
+    /// It does not vote, was not heard of, or did not take over; [`NothingStored::NotLeading`] where another node leads.
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), NotDone> {
         self.writable.check()?;
-        self.shard.hand_over(to).await
+        self.shard.hand_over(to).await?;
+        let began = Instant::now();
+        loop {
+            let group = self.shard.group().await?;
+            match (standing::leader(&group), group.role) {
+                (Some(leader), _) if leader == to => return Ok(()),
+                (Some(other), Role::Follows { .. }) => {
+                    return Err(refused(&format!(
+                        "node {other} leads now, and not node {to}; ask again if that will not do"
+                    )));
+                }
+                (Some(_), _) if began.elapsed() > TAKES_OVER_WITHIN => {
+                    return Err(refused(&format!(
+                        "node {to} did not take over within {} s, and node {} leads on; look at the log of node {to}",
+                        TAKES_OVER_WITHIN.as_secs(),
+                        group.node
+                    )));
+                }
+                (None, _) if began.elapsed() > TAKES_OVER_WITHIN => {
+                    return Err(NotDone::Unknown(format!(
+                        "node {} leads no more, and does not know yet who does; look again in a moment",
+                        group.node
+                    )));
+                }
+                _ => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// Who would best lead instead of this node: of those who vote and are heard of, the one that has most of the log.
+    ///
+    /// # Errors
+    /// There is none; [`NothingStored::NotLeading`] where another node leads.
+    pub async fn successor(&self) -> Result<NodeId, NotDone> {
+        self.must_lead().await?;
+        let group = self.shard.group().await?;
+        let may = group.followers.iter().filter(|other| other.is_heard && group.members.voters.contains(&other.node));
+        let best = may.max_by_key(|other| (other.durable, std::cmp::Reverse(other.node)));
+        best.map(|other| other.node).ok_or_else(|| {
+            refused("no other node votes and was heard of lately; `vouch cluster status` shows how all are")
+        })
+    }
+
+    /// For how long this node has known of no leader; `None` while it knows one, or is alone.
+    pub fn without_leader(&self) -> Option<Duration> {
+        self.leader.without(Instant::now())
+    }
+
+    /// Whether the nodes show each other certificates; `None` where this one has no others.
+    pub fn is_secured(&self) -> Option<bool> {
+        self.speaking.as_ref().map(|speaking| speaking.is_secured())
+    }
+
+    /// Where this node listens for others; `None` where it has none.
+    pub fn listens(&self) -> Option<SocketAddr> {
+        self.speaking.as_ref().and_then(|speaking| speaking.listens())
     }
 
     /// Lets another node lead, if this one does and another can: to be called before a node is stopped, while it serves, so that
     /// nobody has to wait until it is missed.
     pub async fn resign(&self) {
-        let until = Instant::now() + RESIGNED_WITHIN;
-        let mut asked = None;
-        while Instant::now() < until
-            && let Ok(group) = self.shard.group().await
-            && matches!(group.role, Role::Leads { .. })
-        {
-            // Who has most of the log is ready soonest.
-            let can = |other: &&FollowerProgress| group.members.voters.contains(&other.node) && other.is_heard;
-            let Some(next) = group.followers.iter().filter(can).max_by_key(|other| other.durable) else { return };
-            if asked != Some(next.node) {
-                tracing::info!(to = %next.node, "another node is to lead before this one stops");
-                asked = Some(next.node);
-                if let Err(why) = self.shard.hand_over(next.node).await {
-                    return tracing::warn!(%why, "this node stops as the one that leads; the others elect one of them");
-                }
-            }
-            sleep(LOOK_EVERY).await;
+        // Where there is none, or another one leads, there is nothing to do.
+        let Ok(next) = self.successor().await else { return };
+        tracing::info!(to = %next, "another node is to lead before this one stops");
+        match timeout(RESIGNED_WITHIN, self.transfer_leader(next)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::warn!(%why, "this node stops as the one that leads; the others elect one of them"),
+            Err(_) => tracing::warn!("this node stops before another one leads; the others elect one of them"),
         }
     }
 

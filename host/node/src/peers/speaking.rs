@@ -11,7 +11,8 @@ use vouch_commitlog::{LogIdentity, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
 use vouch_storage::{StartError, StartProgress};
 use vouch_transport::{
-    PeerHandlers, PeerIdentity, PeerListener, Transport, TransportBounds, TransportConfig, TransportTiming,
+    PeerHandlers, PeerIdentity, PeerListener, PeerSecurity, Transport, TransportBounds, TransportConfig,
+    TransportTiming,
 };
 
 use super::admission::ClusterAdmission;
@@ -218,6 +219,16 @@ impl Speaking {
     /// Where this node is to the others, and to clients.
     pub(crate) fn mine(&self) -> Option<NodeAddresses> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| open.mine.clone())
+    }
+
+    /// Whether connections to them are secured.
+    pub(crate) fn is_secured(&self) -> bool {
+        self.settings.security != PeerSecurity::Insecure
+    }
+
+    /// Where it listens for them.
+    pub(crate) fn listens(&self) -> Option<SocketAddr> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| open.listener.local_addr())
     }
 
     /// Speaks with nobody any more. When this resolves, no call of another node is served.

@@ -74,19 +74,35 @@ impl ClusterToken {
         Sha256::digest(secret).into()
     }
 
-    /// Writes it into a file that only its owner may read, in place of what was there.
-    ///
-    /// # Errors
-    /// [`TokenFault::File`].
-    pub fn write(&self, path: &Path) -> Result<(), TokenFault> {
-        let file = TokenFile {
+    fn file(&self) -> TokenFile {
+        TokenFile {
             version: VERSION,
             cluster: hex(&self.cluster_id),
             node: self.node.0,
             segment_size: self.segment_size,
             secret: hex(&self.secret),
-        };
-        let mut text = serde_json::to_string(&file).expect("numbers and text are written");
+        }
+    }
+
+    /// What its file holds.
+    pub fn document(&self) -> serde_json::Value {
+        serde_json::to_value(self.file()).expect("numbers and text are written")
+    }
+
+    /// The token that such a document is.
+    ///
+    /// # Errors
+    /// It is none: what is wrong.
+    pub fn of_document(document: &serde_json::Value) -> Result<Self, String> {
+        Self::parse(&document.to_string())
+    }
+
+    /// Writes it into a file that only its owner may read, in place of what was there.
+    ///
+    /// # Errors
+    /// [`TokenFault::File`].
+    pub fn write(&self, path: &Path) -> Result<(), TokenFault> {
+        let mut text = serde_json::to_string(&self.file()).expect("numbers and text are written");
         text.push('\n');
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".new");
@@ -179,6 +195,8 @@ mod tests {
         );
         assert_eq!(text, golden);
         assert!(!format!("{:?}", token()).contains("07070"), "its secret is not shown");
+        assert_eq!(token().document(), serde_json::from_str::<serde_json::Value>(&text).unwrap());
+        assert_eq!(ClusterToken::of_document(&token().document()).unwrap(), token());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::parts::{CommonParts, NodeParts};
 use super::tasks::NodeTasks;
-use crate::cluster::Nodes;
+use crate::cluster::{LeaderWatch, Nodes};
 use crate::components::Components;
 use crate::damage::LogDamage;
 use crate::forwarding::ForwardedCalls;
@@ -114,7 +114,12 @@ impl NodeParts {
     }
 
     fn cluster(&self, common: &CommonParts) -> Arc<Nodes> {
+        let leader = Arc::<LeaderWatch>::default();
+        if self.speaking.is_some() {
+            tokio::spawn(leader.clone().watch(self.shard.clone()));
+        }
         Arc::new(Nodes {
+            leader,
             shard: self.shard.clone(),
             leaders: common.leaders.clone(),
             http: Arc::default(),

@@ -31,11 +31,15 @@ pub fn check_start(config: &NodeConfig) -> Result<(), StartError> {
     vouch_storage::check_start(&config.storage())
 }
 
-/// Who joins has an address for the others.
+/// Who joins has an address for the others, and the files for TLS can be used.
 fn check_peers(config: &NodeConfig) -> Result<(), StartError> {
     let why = "a node joins a cluster over an address of its own for the others; name one with --peer-addr";
     let missing = config.joins.is_some() && config.peers.is_none();
-    if missing { Err(StartError::Peers(why.to_owned())) } else { Ok(()) }
+    if missing {
+        return Err(StartError::Peers(why.to_owned()));
+    }
+    let secured = config.peers.as_ref().map_or(Ok(()), |peers| peers.security.check());
+    secured.map_err(|error| StartError::Peers(error.to_string()))
 }
 
 impl Node {
@@ -76,6 +80,7 @@ impl Node {
         let kept = matches!(opened.log, OpenedLog::Whole { .. });
         let (log, parts) = (opened.reader.clone(), opened.state.named_parts());
         let lookups = Lookups::of_shard(&storage.folder(), log, opened.segment_size, parts, kept)?;
+        let node = opened.folders.node();
         let Opened { mut folders, state, reader, segment_size, snapshots, snapshot, before, .. } = opened;
         let (passed_over, missing, log) = (opened.passed_over, opened.missing, opened.log);
         let signals = Arc::new(Signals::new(clock, requests));
@@ -128,7 +133,7 @@ impl Node {
             missing,
             store,
             engine,
-            identity: NodeIdentity { cluster_id: init.cluster_id, handle_key: init.handle_key, shard: SHARD },
+            identity: NodeIdentity { cluster_id: init.cluster_id, node, handle_key: init.handle_key, shard: SHARD },
             stopping: Arc::new(Stopping::new()),
             folders: Arc::new(Mutex::new(Some(folders))),
             config,

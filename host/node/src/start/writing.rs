@@ -128,6 +128,11 @@ impl Begin<'_> {
                 speaking.begin(&shard, self.reader)?;
                 // A log that holds anything got it from the cluster: this node was let in before.
                 let joins = self.config.joins.as_ref().filter(|_| recovery.last_index == 0);
+                if self.config.joins.is_some() && joins.is_none() {
+                    tracing::info!(
+                        "this folder is that of a member already: join and token_file are not used, and may be left out"
+                    );
+                }
                 joins.map_or(Ok(()), |joins| speaking.join(joins, self.progress))?;
             }
             let begun = self.wait_for(&begun)?;

@@ -138,6 +138,8 @@ pub struct GroupStanding {
     pub last: u64,
     /// Up to which index it knows that entries are committed.
     pub committed: u64,
+    /// Where that ends in its log; `None` if it has no name of that entry any more.
+    pub committed_to: Option<LogPosition>,
     /// How far the others are, in the order of their ids; nothing where it does not lead.
     pub followers: Vec<FollowerProgress>,
 }

@@ -123,6 +123,7 @@ impl Core {
             needed_from: self.needed_by_others(),
             last: replica.last(),
             committed: replica.commit(),
+            committed_to: replica.position_behind(replica.commit()).map(LogPosition),
             followers: replica.followers(),
         })
     }

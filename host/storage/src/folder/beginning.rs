@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use vouch_consensus::NodeId;
 use vouch_files::{create_dir_all, sync_with_those_above};
 
 use super::identity::FolderIdentity;
@@ -85,6 +86,11 @@ impl Folders {
     /// `identity.json` names none.
     pub fn cluster_id(&self) -> Result<[u8; 16], StartError> {
         self.identity.cluster_id()
+    }
+
+    /// Id of the node whose folder it is.
+    pub fn node(&self) -> NodeId {
+        self.identity.node.map_or(NodeId::FIRST, NodeId)
     }
 
     /// Looks whether all that is held still lies where it lay.

@@ -104,6 +104,16 @@ fn name(chain: Option<&[CertificateDer<'_>]>) -> Result<CertificateName, String>
     CertificateName::of(chain.and_then(<[_]>::first).ok_or("it showed no certificate")?)
 }
 
+impl PeerSecurity {
+    /// Whether connections could be secured so.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the files do not fit each other.
+    pub fn check(&self) -> Result<(), SecurityError> {
+        load(self).map(drop)
+    }
+}
+
 fn load(source: &PeerSecurity) -> Result<Option<LoadedSecurity>, SecurityError> {
     let PeerSecurity::Mutual { authority, certificate, key } = source else { return Ok(None) };
     let PeerCertificates { roots, chain, key: secret } = files::read(authority, certificate, key)?;

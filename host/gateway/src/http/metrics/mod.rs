@@ -3,6 +3,7 @@
 //! Names, units and help texts are part of what users rely on: `host/docs/metrics.md` lists each, and a test holds the
 //! two together.
 
+mod cluster;
 mod family;
 mod labelled;
 
@@ -22,6 +23,7 @@ use vouch_broker::NothingStored;
 use vouch_node::{Node, NodeHealth, Numbers, ProcessUse, SeriesView};
 
 use super::App;
+use super::cluster::leaderless;
 use super::problem::Problem;
 
 /// What Prometheus asks for.
@@ -50,12 +52,18 @@ impl Outside {
 /// `GET /metrics`.
 pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let (numbers, view) = (app.node.status.numbers().await?, app.node.status.series().await?);
+    // A log that is only read belongs to no group.
+    let cluster = app.node.cluster.status().await.ok();
     let defect = |error: String| NothingStored::Internal(format!("the metrics cannot be written: {error}"));
     // Reads files, and may write a thousand series.
     let write = move || -> Result<String, std::fmt::Error> {
         let outside = Outside::read(&app.node);
         let mut text = String::new();
-        encode_registry(&mut text, &registry(&app, (&numbers, &*view), outside.backup_age_seconds))?;
+        let mut of_node = registry(&app, (&numbers, &*view), outside.backup_age_seconds);
+        if let Some(cluster) = &cluster {
+            cluster::cluster(&mut of_node, cluster, numbers.log());
+        }
+        encode_registry(&mut text, &of_node)?;
         let mut of_process = Registry::default();
         labelled::process(&mut of_process, outside.process);
         encode_registry(&mut text, &of_process)?;
@@ -213,7 +221,11 @@ fn measure(registry: &mut Registry, node: &Node, numbers: &Numbers) {
             "1 while a damaged log is served read-only.",
             u64::from(matches!(node.status.health(), NodeHealth::ReadOnly(_))),
         ),
-        ("ready", "1 while the node takes requests.", u64::from(node.status.health() == NodeHealth::Ready)),
+        (
+            "ready",
+            "1 while the node takes requests.",
+            u64::from(node.status.health() == NodeHealth::Ready && leaderless(node).is_none()),
+        ),
     ] {
         registry.register(name, help, ConstGauge::new(value));
     }

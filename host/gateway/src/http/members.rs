@@ -1,0 +1,100 @@
+//! Who comes to the cluster, who leaves it, and who leads.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use vouch_node::{NodeId, majority_of};
+
+use super::App;
+use super::problem::Problem;
+use super::request::{Params, PathNames, document, object};
+use super::transactions::{BY_MAX_BYTES, REASON_MAX_BYTES};
+
+/// How a node is to come.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeToAdd {
+    /// It votes as soon as it has the log, also where that makes the voters an even number.
+    #[serde(default)]
+    two_voters: bool,
+}
+
+/// Who is to lead.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeToLead {
+    /// Absent: whoever has most of the log.
+    #[serde(default)]
+    node: Option<u64>,
+}
+
+/// Which majority there is when what was asked for is done.
+fn majority(app: &App) -> (Vec<u64>, usize) {
+    let voters: Vec<u64> = app.node.cluster.voters_then().into_iter().map(|node| node.0).collect();
+    let majority = majority_of(voters.len());
+    (voters, majority)
+}
+
+/// `POST /v1/cluster/nodes`: an id and a token for a node that is to come.
+///
+/// # Errors
+/// This node has no address for others, or the cluster has too many.
+pub(crate) async fn add(State(app): State<Arc<App>>, body: Bytes) -> Result<(StatusCode, Json<Value>), Problem> {
+    let NodeToAdd { two_voters } = document(object(&body)?)?;
+    let token = app.node.cluster.add(two_voters).await?;
+    let join = app.node.cluster.status().await?.mine.map(|mine| mine.peer);
+    let (voters, majority) = majority(&app);
+    let added = json!({
+        "node": token.node().0,
+        "token": token.document(),
+        "join": join,
+        "tls": app.node.cluster.is_secured().unwrap_or_default(),
+        "voters": voters,
+        "majority": majority,
+    });
+    Ok((StatusCode::CREATED, Json(added)))
+}
+
+/// `DELETE /v1/cluster/nodes/{id}`: it belongs to the cluster no more.
+///
+/// # Errors
+/// There is no such node, it is the last that votes, or those who are left could decide nothing and nobody forces it.
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    PathNames(id): PathNames<u64>,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    let on_record = |name, max| {
+        let read = params.read(name, |text| match text {
+            long if long.len() > max => Err(format!("it may have at most {max} bytes")),
+            text => Ok(text.to_owned()),
+        });
+        read.map(Option::unwrap_or_default)
+    };
+    let (by, reason) = (on_record("by", BY_MAX_BYTES)?, on_record("reason", REASON_MAX_BYTES)?);
+    match params.switch("force")? {
+        true => app.node.cluster.remove_by_force(NodeId(id), &by, &reason).await?,
+        false => app.node.cluster.remove(NodeId(id), &by, &reason).await?,
+    }
+    let (voters, majority) = majority(&app);
+    Ok(Json(json!({"node": id, "voters": voters, "majority": majority})))
+}
+
+/// `POST /v1/cluster/leader`: another node leads, when this is answered.
+///
+/// # Errors
+/// It does not vote, is not there, or did not take over.
+pub(crate) async fn lead(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Problem> {
+    let NodeToLead { node } = document(object(&body)?)?;
+    let to = match node {
+        Some(node) => NodeId(node),
+        None => app.node.cluster.successor().await?,
+    };
+    app.node.cluster.transfer_leader(to).await?;
+    Ok(Json(json!({"leader": to.0})))
+}
