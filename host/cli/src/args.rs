@@ -6,6 +6,7 @@ use clap_complete::Shell;
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::bench::{BenchCommand, PeerArgs};
 use crate::binding::BindingCommand;
+use crate::cluster::ClusterCommand;
 use crate::demo::{DemoArgs, OrdersApiArgs, ServiceArgs, ShippingArgs};
 use crate::group::GroupCommand;
 use crate::log::LogCommand;
@@ -78,6 +79,9 @@ not add up.")]
     /// The log of a data folder: inspect, verify, dump; and of a running node: damage.
     #[command(subcommand)]
     Log(LogCommand),
+    /// The nodes of a cluster: status, add, remove, transfer-leader, certificates.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Copy the data folder of a stopped or a running node.
     #[command(after_help = "\
 Examples:
@@ -142,6 +146,7 @@ impl VouchCommand {
             Self::Transaction(command) => command.json(),
             Self::Message(command) => command.json(),
             Self::Log(command) => command.json(),
+            Self::Cluster(command) => command.json(),
             Self::Backup(args) => args.json,
             Self::Restore(args) => args.json,
             Self::Bench(command) => command.json(),

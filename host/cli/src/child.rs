@@ -74,7 +74,7 @@ impl Server {
             .with_context(|| format!("cannot start {}", start.name))?;
         let lines = process.stdout.take().map(BufReader::new);
         let input = process.stdin.take();
-        let endpoints = Endpoints { grpc: None, http: None, pid: process.id() };
+        let endpoints = Endpoints { grpc: None, http: None, peer: None, pid: process.id() };
         let mut server = Self { name: start.name, process, messages, endpoints, lines, input };
         server.endpoints = server.wait_until_ready(start.folder)?;
         Ok(server)

@@ -23,6 +23,9 @@ pub(crate) struct Endpoints {
     /// The HTTP API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<SocketAddr>,
+    /// Where other nodes connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) peer: Option<SocketAddr>,
     /// The process that listens.
     pub(crate) pid: u32,
 }
@@ -71,12 +74,16 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_can_be_removed_twice() {
         let folder = tempfile::tempdir().unwrap();
-        let endpoints = Endpoints { grpc: "127.0.0.1:1".parse().ok(), http: "[::1]:2".parse().ok(), pid: 7 };
+        let endpoints =
+            Endpoints { grpc: "127.0.0.1:1".parse().ok(), http: "[::1]:2".parse().ok(), peer: None, pid: 7 };
         assert_eq!(Endpoints::read(folder.path()).unwrap(), None);
         endpoints.write(folder.path()).unwrap();
-        assert_eq!(Endpoints::read(folder.path()).unwrap(), Some(endpoints));
+        assert_eq!(Endpoints::read(folder.path()).unwrap(), Some(endpoints.clone()));
         let text = fs::read_to_string(folder.path().join("endpoints.json")).unwrap();
         assert_eq!(text, r#"{"grpc":"127.0.0.1:1","http":"[::1]:2","pid":7}"#);
+        let of_several = Endpoints { peer: "127.0.0.1:3".parse().ok(), ..endpoints };
+        of_several.write(folder.path()).unwrap();
+        assert_eq!(Endpoints::read(folder.path()).unwrap(), Some(of_several));
         Endpoints::remove(folder.path()).unwrap();
         Endpoints::remove(folder.path()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing unfinished is left behind");

@@ -9,6 +9,7 @@ mod backup;
 mod bench;
 mod binding;
 mod child;
+mod cluster;
 mod config;
 mod damage;
 mod demo;
@@ -70,6 +71,7 @@ fn run(command: VouchCommand) -> anyhow::Result<()> {
         VouchCommand::Transaction(command) => transaction::run(command),
         VouchCommand::Message(command) => message::run(command),
         VouchCommand::Log(command) => log::run(command),
+        VouchCommand::Cluster(command) => cluster::run(command),
         VouchCommand::Backup(args) => backup::backup(&args),
         VouchCommand::Restore(args) => backup::restore(&args),
         VouchCommand::Bench(command) => bench::run(&command),

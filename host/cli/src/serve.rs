@@ -4,6 +4,7 @@
 //! takes the ports, answers probes on them, recovers the log, and serves until a signal.
 
 mod logging;
+mod peers;
 mod reload;
 mod settings;
 mod signals;
@@ -157,14 +158,15 @@ async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloadi
     };
     let (grpc, http) = (gateway.grpc_addr(), gateway.http_addr());
     tracing::info!(%grpc, %http, "starting; until the log is recovered, /readyz on the HTTP port says how far it is");
-    let Some(node) = start(settings.node, progress, &gateway, &mut signals, &mut reloading).await? else {
+    let config = peers::told_where_clients_are(settings.node, grpc);
+    let Some(node) = start(config, progress, &gateway, &mut signals, &mut reloading).await? else {
         gateway.shutdown().await;
         tracing::info!("stopped");
         return Ok(());
     };
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
     gateway.serve(node.clone())?;
-    announce(&gateway, &node.status.health(), &data_dir)?;
+    announce(&gateway, &node, &data_dir)?;
     let why = reloading.until_stop(&mut signals, &gateway).await;
     tracing::info!(why, "stopping: answering what is in flight");
     gateway.shutdown().await;
@@ -231,9 +233,10 @@ fn remove_stale_endpoints(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes the endpoints, then says that the node is ready.
-fn announce(gateway: &Gateway, health: &NodeHealth, data_dir: &Path) -> anyhow::Result<()> {
+fn announce(gateway: &Gateway, node: &Node, data_dir: &Path) -> anyhow::Result<()> {
     let (grpc, http) = (gateway.grpc_addr(), gateway.http_addr());
-    let endpoints = Endpoints { grpc: Some(grpc), http: Some(http), pid: std::process::id() };
+    let peer = node.cluster.listens();
+    let endpoints = Endpoints { grpc: Some(grpc), http: Some(http), peer, pid: std::process::id() };
     match endpoints.write(data_dir) {
         // Who must make room needs the node: that it listens is told below all the same.
         Err(error) if Shortage::of(&error).is_some() => {
@@ -241,7 +244,7 @@ fn announce(gateway: &Gateway, health: &NodeHealth, data_dir: &Path) -> anyhow::
         }
         written => written.context("cannot write the endpoints")?,
     }
-    if let NodeHealth::ReadOnly(what_to_do) = health {
+    if let NodeHealth::ReadOnly(what_to_do) = node.status.health() {
         tracing::warn!(%grpc, %http, data_dir = %data_dir.display(), what_to_do, "serving a damaged log read-only");
         if std::io::stdout().is_terminal() {
             output::line(format_args!(
@@ -291,7 +294,7 @@ mod tests {
     #[test]
     fn endpoints_of_a_crashed_run_are_removed_and_those_of_a_running_one_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let endpoints = |pid| Endpoints { grpc: None, http: None, pid };
+        let endpoints = |pid| Endpoints { grpc: None, http: None, peer: None, pid };
         // The largest process id there can be is 2^22.
         endpoints(u32::MAX).write(folder.path()).unwrap();
         remove_stale_endpoints(folder.path()).unwrap();

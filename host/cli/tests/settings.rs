@@ -40,6 +40,18 @@ const VALUES: [(&str, &str); 26] = [
     ("log_level", "'debug'"),
 ];
 const OF_TLS: [&str; 2] = ["tls_certificate", "tls_key"];
+/// Those of other nodes belong together, too; the tests of clusters set them.
+const OF_NODES: [&str; 9] = [
+    "peer_addr",
+    "peer_advertise",
+    "grpc_advertise",
+    "peer_insecure",
+    "peer_certificate",
+    "peer_key",
+    "peer_ca",
+    "join",
+    "token_file",
+];
 
 /// What `vouch config check` says with these.
 fn check(file: Option<&Path>, variables: &[(String, String)], flags: &[String]) -> Ran {
@@ -66,7 +78,7 @@ fn each_setting_is_read_from_the_file_a_variable_and_a_flag_one_over_the_other()
     std::fs::write(&token, "open\n").unwrap();
     let defaults = check(None, &[], &[]).succeeded().json();
     let known: Vec<&str> = defaults.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut told: Vec<&str> = VALUES.iter().map(|(name, _)| *name).chain(OF_TLS).collect();
+    let mut told: Vec<&str> = VALUES.iter().map(|(name, _)| *name).chain(OF_TLS).chain(OF_NODES).collect();
     told.sort_unstable();
     assert_eq!(told, known, "each setting has a value here");
     for (name, in_file) in VALUES {

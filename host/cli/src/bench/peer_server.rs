@@ -55,7 +55,8 @@ fn serve(peer: Peer, folder: &Path) -> anyhow::Result<()> {
     // Dropping the runtime drops the connections, and with them the last handles of the store.
     runtime::server()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
-        let endpoints = Endpoints { grpc: Some(listener.local_addr()?), http: None, pid: std::process::id() };
+        let endpoints =
+            Endpoints { grpc: Some(listener.local_addr()?), http: None, peer: None, pid: std::process::id() };
         endpoints.write(folder).context("cannot write the endpoints")?;
         let service = MessagingServiceServer::new(peer).max_decoding_message_size(REQUEST_MAX_BYTES);
         tokio::select! {

@@ -15,8 +15,8 @@ use vouch_protocol::limits::{INVISIBLE_MAX, RECEIVE_INVISIBLE_LEAST, RECEIVE_INV
 
 use super::defaults::{DATA_DIR, GRPC_ADDR, HTTP_ADDR};
 use super::forms::{
-    Address, Choice, Count, FilePath, Folder, Form, FormBounds, IfGiven, Level, NameList, OrNone, Percent, Size, Time,
-    Token, YesOrNo, size, time,
+    Address, Choice, Count, FilePath, Folder, Form, FormBounds, HostPort, IfGiven, Level, NameList, OrNone, Percent,
+    Size, Time, Token, YesOrNo, size, time,
 };
 use super::log_lines::LogFormat;
 use super::resolved::Resolved;
@@ -91,6 +91,36 @@ settings! {
 
     /// PEM file with its private key.
     tls_key -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), sighup;
+
+    /// Address on which this node listens for the other nodes of its cluster; port 0 takes a free one; without it the node is
+    /// alone and listens to nobody.
+    peer_addr -> Option<SocketAddr> = OrNone(Address), default Nothing(""), start;
+
+    /// Where the other nodes reach this one; needed where peer_addr is all addresses, like 0.0.0.0.
+    peer_advertise -> Option<String> = OrNone(HostPort), default Nothing("peer_addr"), start;
+
+    /// Where clients reach this node, as the other nodes tell theirs.
+    grpc_advertise -> Option<String> = OrNone(HostPort), default Nothing("grpc_addr, unless that is all addresses"), start;
+
+    /// No TLS between nodes: for one machine, or a network that is nobody else's; without it --peer-certificate, --peer-key and
+    /// --peer-ca are needed.
+    peer_insecure -> bool = YesOrNo, default Value(no), start;
+
+    /// PEM file with the certificate that this node shows to the others; vouch cluster certificates makes it.
+    peer_certificate -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), start;
+
+    /// PEM file with its private key.
+    peer_key -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), start;
+
+    /// PEM file with the certificate of the authority that issued those of all nodes.
+    peer_ca -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), start;
+
+    /// Peer address of any node of a cluster that this one joins, with an empty data folder and --token-file; a node that has
+    /// joined needs neither any more.
+    join -> Option<String> = OrNone(HostPort), default Nothing(""), start;
+
+    /// File with the token with which this node joins, once; vouch cluster add makes it.
+    token_file -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), start;
 
     /// A send to a topic that does not exist creates it, with type normal.
     auto_create_topics -> bool = YesOrNo, default Value(|| node().auto_create_topics.to_string()), start;

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ShippingArgs) -> anyhow::Result<()> {
         };
         let mut session = RpcSession::open(&args.grpc.grpc, role).await?;
         let mut log = OpenOptions::new().create(true).append(true).open(&args.log).context("cannot open the log")?;
-        Endpoints { grpc: None, http: None, pid: std::process::id() }.write(&args.dir)?;
+        Endpoints { grpc: None, http: None, peer: None, pid: std::process::id() }.write(&args.dir)?;
         let ended = tokio::select! {
             ended = receive(args, &mut session, &mut log) => ended,
             () = runtime::parent_gone() => Ok(()),

@@ -15,7 +15,7 @@ use vouch_gateway::{
 };
 use vouch_node::{CompilerProgram, NodeConfig};
 
-use super::logging;
+use super::{logging, peers};
 use crate::config::{LogFormat, Resolved};
 use crate::failure::WrongUsage;
 
@@ -70,8 +70,9 @@ impl ServeSettings {
             disk_high_water: resolved.disk_high_water()?,
             disk_limit: resolved.disk_limit()?,
             on_damage: resolved.on_damage()?,
-            joins: None,
-            peers: None,
+            // A node that runs has joined, and its token may be gone by now.
+            joins: if started.is_some() { None } else { peers::joins(resolved)? },
+            peers: peers::peers(resolved)?,
             bytes_in_flight: resolved.bytes_in_flight()?,
             auto_create_topics: resolved.auto_create_topics()?,
             plugin_threads: resolved.plugin_threads()?,

@@ -1,6 +1,7 @@
 //! The real binary, and a node of it in a folder of its own.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod cluster;
 pub(crate) mod lines;
 
 use std::path::Path;

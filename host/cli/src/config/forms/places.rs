@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use vouch_node::ADDRESS_MAX;
+
 use super::{Described, Form, FormText};
 use crate::config::defaults::GRPC_ADDR;
 
@@ -57,5 +59,32 @@ impl Form for Address {
 
     fn read(&self, text: &str) -> Result<SocketAddr, String> {
         text.parse().map_err(|_| format!("`{text}` is not an address; write IP:PORT, for example {}", GRPC_ADDR))
+    }
+}
+
+/// Where others reach a port: a name or an address, and the number.
+#[derive(Debug)]
+pub(crate) struct HostPort;
+
+impl Described for HostPort {
+    fn about(&self) -> FormText {
+        FormText::text("HOST:PORT", "HOST:PORT in quotes, for example \"broker-1.example:8090\"")
+    }
+}
+
+impl Form for HostPort {
+    type Value = String;
+
+    fn read(&self, text: &str) -> Result<String, String> {
+        let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+        let is_port = port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+        let may_be = is_port && text.len() <= ADDRESS_MAX && !text.contains(char::is_whitespace) && !text.contains('/');
+        if may_be {
+            return Ok(text.to_owned());
+        }
+        Err(format!(
+            "`{text}` is nowhere that others reach; write HOST:PORT, for example broker-1.example:8090, in at most {ADDRESS_MAX} \
+             characters"
+        ))
     }
 }

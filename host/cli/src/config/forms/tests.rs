@@ -35,6 +35,12 @@ fn values_are_read_from_both_sides_of_their_bounds() {
     assert_eq!((Percent.read("1"), Percent.read("99")), (Ok(1), Ok(99)));
     assert!(Percent.read("0").is_err() && Percent.read("100").is_err() && Percent.read("-1").is_err());
     assert!(Address.read("127.0.0.1:0").is_ok() && Address.read("[::1]:8081").is_ok());
+    assert!(HostPort.read("broker-1.example:8090").is_ok() && HostPort.read("[::1]:1").is_ok());
+    for nowhere in
+        ["broker-1", ":8090", "h:0", "h:65536", "h:x", "http://h:1", "a b:1", &format!("{}:1", "h".repeat(254))]
+    {
+        assert!(HostPort.read(nowhere).unwrap_err().contains("write HOST:PORT"), "{nowhere}");
+    }
     assert!(Address.read("localhost:1").is_err() && Address.read("127.0.0.1").is_err());
     assert_eq!(NameList.read(""), Ok(Vec::new()));
     assert_eq!(NameList.read("a.example, b.example").map(|names| names.len()), Ok(2));

@@ -1,0 +1,315 @@
+//! Nodes of one cluster as operators run them: processes that are started, joined, handed over, killed and removed by commands.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::cluster::{INSECURE, Member, until};
+use support::{Ran, read, run, vouch};
+
+/// A node alone, with a topic and three messages, started again so that others can come.
+fn first(folder: &Path) -> Member {
+    let alone = Member::start(folder, &["--segment-size", "4MiB"]);
+    alone.admin(&["topic", "create", "t", "--queues", "1"]).succeeded();
+    for body in ["m1", "m2", "m3"] {
+        alone.client(&["message", "send", "t", "--body", body]).succeeded();
+    }
+    assert!(!alone.has("peer"), "who has no others listens to nobody");
+    alone.stop();
+    Member::start(folder, &INSECURE)
+}
+
+/// Adds a node by whoever leads, and lets it join by another one.
+fn join(leader: &Member, by: &Member, folder: &Path, more: &[&str]) -> Member {
+    let token = folder.with_extension("token");
+    let token = token.to_str().unwrap();
+    leader.admin(&[&["cluster", "add", "--token-file", token], more].concat()).succeeded();
+    Member::start(folder, &[&INSECURE[..], &["--join", by.at("peer"), "--token-file", token]].concat())
+}
+
+fn voters_are(members: &[&Member], voters: &[u64]) {
+    until("all know who votes", || members.iter().all(|member| member.status()["voters"] == json!(voters)));
+}
+
+/// Nodes 1, 2 and 3 vote; node 1 leads.
+fn three(folder: &Path) -> [Member; 3] {
+    let one = first(&folder.join("1"));
+    let two = join(&one, &one, &folder.join("2"), &[]);
+    let three = join(&one, &two, &folder.join("3"), &[]);
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    [one, two, three]
+}
+
+/// Bodies that a new group receives from whoever leads.
+fn bodies(leader: &Member, group: &str, count: &str) -> Vec<String> {
+    leader.admin(&["group", "create", group]);
+    let receive = ["message", "receive", "t", "--group", group, "--count", count, "--wait", "20s"];
+    let received = leader.client(&receive).succeeded().stdout;
+    let mut bodies: Vec<String> =
+        received.split_whitespace().filter(|word| word.starts_with('m')).map(str::to_owned).collect();
+    bodies.sort();
+    bodies.dedup();
+    bodies
+}
+
+fn leader_of(members: &[&Member]) -> Option<u64> {
+    let leaders: Vec<Value> = members.iter().map(|member| member.status()["leader"].clone()).collect();
+    leaders.iter().all(|leader| *leader == leaders[0]).then(|| leaders[0].as_u64())?
+}
+
+#[test]
+fn a_node_with_its_messages_becomes_one_of_three_and_one_of_those_takes_over_when_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two, three] = three(folder.path());
+    let table = one.admin(&["cluster", "status"]).succeeded().stdout;
+    assert!(table.contains("node 1 leads in term"), "{table}");
+    assert!(table.contains("2 of the 3 voters (1, 2, 3) must be there to decide"), "{table}");
+    let line = |node: &str| table.lines().find(|line| line.starts_with(node)).unwrap().to_owned();
+    assert!(line("1 ").contains("leader") && line("1 ").ends_with("this node"), "{table}");
+    assert!(line("2 ").contains(two.at("peer")) && line("2 ").contains(two.at("grpc")), "{table}");
+    until("who leads hears both", || [2, 3].iter().all(|node| one.knows_of(*node)["heard"] == true));
+    until("both have all of the log", || [2, 3].iter().all(|node| one.knows_of(*node)["lag_bytes"] == 0));
+    let told = two.admin(&["cluster", "status"]).succeeded().stdout;
+    assert!(told.contains("only node 1, which leads, knows how far the others are"), "{told}");
+    assert!(two.knows_of(3)["durable"].is_null() && two.knows_of(2)["durable"].is_u64());
+    metrics_tell_of_the_others(&one, &two);
+
+    let led = one.admin(&["cluster", "transfer-leader", "--to", "2"]).succeeded();
+    assert_eq!(led.stdout, "node 2 leads\n");
+    until("all know that", || leader_of(&[&one, &two, &three]) == Some(2));
+    two.client(&["message", "send", "t", "--body", "m4"]).succeeded();
+
+    two.kill();
+    let killed = Instant::now();
+    until("another leads", || leader_of(&[&one, &three]).is_some_and(|leader| leader != 2));
+    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+    let leader = if leader_of(&[&one, &three]) == Some(1) { &one } else { &three };
+    leader.client(&["message", "send", "t", "--body", "m5"]).succeeded();
+    assert_eq!(bodies(leader, "g", "5"), ["m1", "m2", "m3", "m4", "m5"]);
+    until("who leads says why it does not reach the other", || {
+        leader.knows_of(2)["heard"] == false && leader.knows_of(2)["unreachable"].is_string()
+    });
+
+    // A member is what it is: it needs no token, and one that was used does no harm.
+    let again = folder.path().join("2");
+    let two = Member::start(&again, &INSECURE);
+    until("it follows", || two.status()["leader"] == leader.status()["leader"]);
+    two.stop();
+    let token = folder.path().join("2.token");
+    let used = ["--join", one.at("peer"), "--token-file", token.to_str().unwrap()];
+    let two = Member::start(&again, &[&INSECURE[..], &used].concat());
+    until("it has all of the log", || leader.knows_of(2)["lag_bytes"] == 0);
+    assert!(read(&again.join("node.log")).contains("join and token_file are not used"));
+    two.stop();
+}
+
+/// Samples of other nodes are labelled as the document says; only who leads tells how far they are.
+fn metrics_tell_of_the_others(leader: &Member, other: &Member) {
+    let (status, told) = leader.get("/metrics");
+    assert_eq!(status, 200, "{told}");
+    for sample in [
+        "vouch_cluster_leads 1",
+        "vouch_cluster_leader 1",
+        "vouch_cluster_voters 3",
+        "vouch_cluster_follower_lag_bytes{node=\"2\"} ",
+        "vouch_cluster_follower_heard{node=\"3\"} 1",
+        "vouch_cluster_peer_connected{node=\"2\"} 1",
+    ] {
+        assert!(told.contains(&format!("\n{sample}")), "{sample}: {told}");
+    }
+    let (status, told) = other.get("/metrics");
+    assert_eq!(status, 200, "{told}");
+    assert!(told.contains("\nvouch_cluster_leads 0") && told.contains("\nvouch_cluster_leader 1"), "{told}");
+    assert!(told.contains("\nvouch_ready 1") && !told.contains("follower_lag_bytes{"), "{told}");
+}
+
+#[test]
+fn a_node_is_removed_unless_nothing_could_be_decided_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two, three] = three(folder.path());
+    three.stop();
+    until("who leads does not hear it any more", || one.knows_of(3)["heard"] == false);
+    let refused = one.admin(&["cluster", "remove", "2"]).failed_with(1);
+    assert!(refused.stderr.contains("2 of the 2 voters that are left (1, 3) must be there"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("node 3 was not heard of lately") && refused.stderr.contains("--force"),
+        "{refused:?}"
+    );
+    assert_eq!(one.status()["voters"], json!([1, 2, 3]));
+
+    let removed = one.admin(&["cluster", "remove", "3", "--reason", "its disk is gone", "--by", "ann"]).succeeded();
+    assert_eq!(
+        removed.stdout,
+        "node 3 leaves the cluster; 2 of the 2 voters (1, 2) must be there to decide without it\n"
+    );
+    voters_are(&[&one, &two], &[1, 2]);
+    until("it is gone", || one.knows_of(3).is_null());
+    let unknown = one.admin(&["cluster", "remove", "3"]).failed_with(1);
+    assert!(unknown.stderr.contains("the cluster has no node 3"), "{unknown:?}");
+
+    // Who leads hands over first; who is left leads alone.
+    one.admin(&["cluster", "remove", "1", "--json"]).succeeded();
+    until("the other leads alone", || two.status()["voters"] == json!([2]) && two.status()["leader"] == 2);
+    let last = two.admin(&["cluster", "remove", "2"]).failed_with(1);
+    assert!(last.stderr.contains("node 2 is the last that votes"), "{last:?}");
+    assert_eq!(bodies(&two, "g", "3"), ["m1", "m2", "m3"]);
+}
+
+#[test]
+fn a_member_without_a_leader_is_ready_through_an_election_and_not_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two, three] = three(folder.path());
+    assert_eq!(one.get("/readyz").0, 200);
+    assert_eq!(two.get("/readyz").0, 200, "a follower takes requests, too");
+    let killed = Instant::now();
+    two.kill();
+    three.kill();
+    let mut answer = (200, String::new());
+    until("it says that nobody leads", || {
+        answer = one.get("/readyz");
+        answer.0 != 200
+    });
+    assert!(killed.elapsed() > Duration::from_secs(5), "{:?}", killed.elapsed());
+    assert_eq!(answer.0, 503);
+    assert!(answer.1.contains("urn:vouch:error:no-leader") && answer.1.contains("vouch cluster status"), "{answer:?}");
+    let told = one.admin(&["cluster", "status"]).succeeded().stdout;
+    assert!(told.contains("no node is known to lead"), "{told}");
+    assert!(one.get("/metrics").1.contains("\nvouch_ready 0"));
+    // With one more of them there is a majority.
+    let two = Member::start(&folder.path().join("2"), &INSECURE);
+    until("it is ready again", || one.get("/readyz").0 == 200 && two.get("/readyz").0 == 200);
+}
+
+/// Issues a certificate, and returns the flags that use it.
+fn certified(folder: &Path, node: u64, which: &[&str]) -> Vec<String> {
+    let ca = folder.join("ca");
+    let node = node.to_string();
+    let mut make = vouch();
+    make.args(["cluster", "certificates", "--json", "--address", "127.0.0.1,localhost", "--node", &node]);
+    let made = Ran::of(&make.arg("--ca-dir").arg(ca).args(which).output().unwrap()).succeeded().json();
+    let mut flags = vec!["--peer-addr=127.0.0.1:0".to_owned()];
+    for name in ["peer_certificate", "peer_key", "peer_ca"] {
+        let file = made[name].as_str().unwrap();
+        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+        flags.push(format!("--{}={file}", name.replace('_', "-")));
+    }
+    flags
+}
+
+#[test]
+fn nodes_that_know_each_other_by_certificates_are_one_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("1");
+    let alone = Member::start(&place, &["--segment-size", "4MiB"]);
+    // The first node says which cluster it is.
+    let flags = certified(folder.path(), 1, &["--http", alone.at("http")]);
+    let cluster = alone.status()["id"].as_str().unwrap().to_owned();
+    alone.stop();
+    let with = |flags: &[String], more: &[&str], place: &Path| {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        Member::start(place, &flags)
+    };
+    let one = with(&flags, &[], &place);
+    one.admin(&["topic", "create", "t", "--queues", "1"]).succeeded();
+    one.client(&["message", "send", "t", "--body", "m1"]).succeeded();
+
+    let token = folder.path().join("2.token");
+    let token = token.to_str().unwrap();
+    let added = one.admin(&["cluster", "add", "--two-voters", "--token-file", token]).succeeded().stdout;
+    assert!(
+        added.contains("When it has the log it votes: 2 of the 2 voters (1, 2) must be there to decide"),
+        "{added}"
+    );
+    let advised = added.lines().find(|line| line.contains("vouch cluster certificates")).unwrap();
+    assert!(advised.contains(&format!("--node 2 --address HOST --cluster {cluster}")), "{added}");
+    assert_eq!(std::fs::metadata(token).unwrap().permissions().mode() & 0o777, 0o600);
+    let join = ["--join", one.at("peer"), "--token-file", token];
+    // Who shows nothing, and who shows another node's certificate, does not come in.
+    let stranger = certified(folder.path(), 7, &["--cluster", &cluster]);
+    let stranger: Vec<&str> = stranger.iter().map(String::as_str).chain(join).collect();
+    let mut tries = vouch();
+    tries
+        .args(["serve", "--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--data-dir"])
+        .arg(folder.path().join("7"));
+    let refused = Ran::of(&tries.args(&stranger).output().unwrap()).failed_with(1);
+    assert!(refused.stderr.contains("certificate") && refused.stderr.contains("node 7"), "{refused:?}");
+
+    let flags = certified(folder.path(), 2, &["--cluster", &cluster]);
+    let two = with(&flags, &join, &folder.path().join("2"));
+    voters_are(&[&one, &two], &[1, 2]);
+    one.admin(&["cluster", "transfer-leader"]).succeeded();
+    until("the other leads", || leader_of(&[&one, &two]) == Some(2));
+    assert_eq!(bodies(&two, "g", "1"), ["m1"]);
+}
+
+#[test]
+fn settings_of_nodes_that_do_not_fit_each_other_are_refused_alike_by_both_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("some");
+    std::fs::write(&file, "no token, and no certificate").unwrap();
+    let (some, data) = (file.to_str().unwrap(), folder.path().join("data"));
+    let data = data.to_str().unwrap();
+    let files =
+        [&format!("--peer-certificate={some}")[..], &format!("--peer-key={some}"), &format!("--peer-ca={some}")];
+    let addr = "--peer-addr=127.0.0.1:0";
+    let cases: [(&[&str], i32, &str); 14] = [
+        (&["--peer-advertise=h:1"], 2, "peer_advertise is set without peer_addr"),
+        (&["--grpc-advertise=h:1"], 2, "grpc_advertise is set without peer_addr"),
+        (&["--peer-insecure"], 2, "peer_insecure is set without peer_addr"),
+        (&files, 2, "peer_certificate, peer_key or peer_ca is set without peer_addr"),
+        (&["--join=h:1", "--token-file=f"], 2, "join is set without peer_addr"),
+        (&["--peer-addr=0.0.0.0:0", "--peer-insecure"], 2, "say where other nodes reach it with peer_advertise"),
+        (&[addr], 2, "nothing says how nodes know each other"),
+        (&[addr, files[0], files[1]], 2, "peer_ca is not set; TLS between nodes takes"),
+        (&[addr, "--peer-insecure", files[0]], 2, "are both set; leave one out"),
+        (&[addr, "--peer-insecure", "--join=h:1"], 2, "join is set without token_file"),
+        (&[addr, "--peer-insecure", "--token-file=f"], 2, "token_file is set without join"),
+        (&[addr, "--peer-insecure", "--peer-advertise=here"], 2, "write HOST:PORT"),
+        (&[addr, files[0], files[1], files[2]], 1, "cannot read the authority from"),
+        (&[addr, "--peer-insecure", "--join=h:1", &format!("--token-file={some}")], 1, "holds no token"),
+    ];
+    for (flags, status, sentence) in cases {
+        let own = ["--data-dir", data, "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+        let serve = run(&[&["serve"], &own[..], flags].concat()).failed_with(status);
+        let check = run(&[&["config", "check"], &own[..], flags].concat()).failed_with(status);
+        assert!(serve.stderr.contains(sentence), "{flags:?}: {serve:?}");
+        assert_eq!(serve.stderr, check.stderr, "{flags:?}");
+        assert_eq!(serve.stderr.lines().count(), 1, "{serve:?}");
+    }
+    assert!(!Path::new(data).exists(), "nothing is made");
+    let fits = ["config", "check", "--data-dir", data, addr, "--peer-insecure", "--peer-advertise", "h:1", "--json"];
+    let shown = run(&fits).succeeded().json();
+    assert_eq!(shown["peer_addr"], json!({"value": "127.0.0.1:0", "source": "flag"}));
+}
+
+#[test]
+fn a_node_that_has_no_others_says_how_it_gets_them_and_what_does_not_exist_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = Member::start(folder.path(), &["--segment-size", "4MiB"]);
+    let table = alone.admin(&["cluster", "status"]).succeeded().stdout;
+    assert!(table.contains("node 1 leads in term") && table.contains("node 1 alone decides"), "{table}");
+    let token = folder.path().join("token");
+    let refused = alone.admin(&["cluster", "add", "--token-file", token.to_str().unwrap()]).failed_with(1);
+    assert!(refused.stderr.contains("start it with --peer-addr") && !token.exists(), "{refused:?}");
+    let nobody = alone.admin(&["cluster", "transfer-leader", "--json"]).failed_with(1);
+    assert_eq!(nobody.json()["type"], "urn:vouch:error:conflict");
+    for (wrong, sentence) in [
+        (&["cluster", "remove", "two"][..], "invalid"),
+        (&["cluster", "add"], "--token-file"),
+        (&["cluster", "certificates", "--ca-dir", "x", "--node", "0", "--address", "h"], "0 is not in 1.."),
+        (
+            &["cluster", "certificates", "--ca-dir", "x", "--node", "1", "--address", "h", "--cluster", "7"],
+            "32 hexadecimal",
+        ),
+    ] {
+        let ran = run(wrong).failed_with(2);
+        assert!(ran.stderr.contains(sentence), "{wrong:?}: {ran:?}");
+    }
+    let other = Member::refused(&folder.path().join("other"), &["--peer-addr=127.0.0.1:0"]).failed_with(2);
+    assert!(other.stderr.contains("--peer-insecure"), "{other:?}");
+}

@@ -1,0 +1,129 @@
+//! Nodes of one cluster, each a process with a folder of its own.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Ran, read, vouch};
+
+/// What takes longer is never.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until something holds.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The settings of a node that has others, and no TLS.
+pub(crate) const INSECURE: [&str; 3] = ["--peer-addr", "127.0.0.1:0", "--peer-insecure"];
+
+/// A process that serves a folder; killed when dropped.
+pub(crate) struct Member {
+    pub(crate) folder: PathBuf,
+    child: Child,
+    endpoints: Value,
+}
+
+impl Member {
+    /// Starts a node in a folder, and waits until it serves.
+    pub(crate) fn start(folder: &Path, flags: &[&str]) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        let child = Self::command(folder, flags).stderr(Self::log(folder)).spawn().unwrap();
+        let mut member = Self { folder: folder.to_owned(), child, endpoints: Value::Null };
+        until("the node serves", || {
+            let ended = member.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the node ended: {}", read(&member.folder.join("node.log")));
+            let text = std::fs::read(member.folder.join("data/endpoints.json")).unwrap_or_default();
+            let endpoints: Value = serde_json::from_slice(&text).unwrap_or_default();
+            let is_its_own = endpoints["pid"] == member.child.id();
+            member.endpoints = endpoints;
+            is_its_own
+        });
+        member
+    }
+
+    /// Starts a node that is to be refused.
+    pub(crate) fn refused(folder: &Path, flags: &[&str]) -> Ran {
+        std::fs::create_dir_all(folder).unwrap();
+        Ran::of(&Self::command(folder, flags).output().unwrap())
+    }
+
+    fn command(folder: &Path, flags: &[&str]) -> Command {
+        let mut vouch = vouch();
+        vouch
+            .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--zero-ahead", "1MiB"])
+            .arg("--data-dir")
+            .arg(folder.join("data"))
+            .args(flags);
+        vouch
+    }
+
+    fn log(folder: &Path) -> File {
+        OpenOptions::new().create(true).append(true).open(folder.join("node.log")).unwrap()
+    }
+
+    /// Where it is: `grpc`, `http` or `peer`.
+    pub(crate) fn at(&self, port: &str) -> &str {
+        self.endpoints[port].as_str().unwrap_or_else(|| panic!("no {port} in {}", self.endpoints))
+    }
+
+    /// Whether `endpoints.json` names such a port.
+    pub(crate) fn has(&self, port: &str) -> bool {
+        self.endpoints[port].is_string()
+    }
+
+    /// Runs a command against its HTTP API.
+    pub(crate) fn admin(&self, arguments: &[&str]) -> Ran {
+        Ran::of(&vouch().args(arguments).args(["--http", self.at("http")]).output().unwrap())
+    }
+
+    /// Runs a command against its gRPC service.
+    pub(crate) fn client(&self, arguments: &[&str]) -> Ran {
+        Ran::of(&vouch().args(arguments).args(["--grpc", self.at("grpc")]).output().unwrap())
+    }
+
+    /// What it knows of the cluster.
+    pub(crate) fn status(&self) -> Value {
+        self.admin(&["cluster", "status", "--json"]).succeeded().json()
+    }
+
+    /// What it knows of a node.
+    pub(crate) fn knows_of(&self, node: u64) -> Value {
+        let status = self.status();
+        let nodes = status["nodes"].as_array().unwrap();
+        nodes.iter().find(|known| known["id"] == node).cloned().unwrap_or_default()
+    }
+
+    /// An answer of its HTTP API, with its status.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let mut answer = agent.get(format!("http://{}{path}", self.at("http"))).call().unwrap();
+        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+    }
+
+    /// Lets it end well.
+    pub(crate) fn stop(mut self) {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", read(&self.folder.join("node.log")));
+    }
+
+    /// Kills it as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
