@@ -169,6 +169,8 @@ async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloadi
     announce(&gateway, &node, &data_dir)?;
     let why = reloading.until_stop(&mut signals, &gateway).await;
     tracing::info!(why, "stopping: answering what is in flight");
+    // While clients are served: nobody has to wait until this node is missed.
+    node.cluster.resign().await;
     gateway.shutdown().await;
     node.stop().await;
     remove_own_endpoints(&data_dir).context("cannot remove the endpoints")?;

@@ -50,6 +50,8 @@ pub struct Leader {
     pub schedule: Schedule,
     /// Messages that became dead letters, by group, since it leads.
     pub dead_letters: DeadLetters,
+    /// The log's time when it began: what was leased before, another leader leased.
+    pub began_at: Millis,
     /// What records on their way to the log will change.
     reservations: Reservations,
     /// Bindings that records on their way set or delete.
@@ -93,10 +95,11 @@ impl Leader {
     /// A leader of a replica that has applied all that was in the log when its term began.
     ///
     /// All that it needs of the state it looks up there when it needs it: which checks are due, which leases end when.
-    pub fn of(_: &State) -> Self {
+    pub fn of(state: &State) -> Self {
         Self {
             schedule: Schedule::default(),
             dead_letters: DeadLetters::default(),
+            began_at: state.cluster().clock,
             reservations: Reservations::default(),
             rebinding: Rebinding::default(),
             polls: Polls::default(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vouch_broker::{GroupId, NotDone, Refusal, ResourceName, State, TopicConfig, TopicId};
 
 use crate::directory::{Directory, TopicRoute};
-use crate::forwarding::{ForwardedAnswer, ForwardedAsk, Leaders, answer_of};
+use crate::forwarding::{ForwardedAsk, Leaders, answer_of};
 use crate::served::ServedLog;
 use crate::written::put_topic;
 use crate::{Expect, GroupInfo, TopicInfo};
@@ -33,20 +33,22 @@ impl Routes {
     /// [`Refusal::TopicNotFound`], unless it may lie where a damaged log is not served.
     pub(crate) async fn route(&self, name: &ResourceName) -> Result<Arc<TopicRoute>, NotDone> {
         match self.route_here(name).await {
-            Err(NotDone::Refused(not_found @ Refusal::TopicNotFound(_))) => self.route_there(name, not_found).await,
+            Err(NotDone::Refused(Refusal::TopicNotFound(_))) if self.leaders.has_others() => {
+                let generation = self.directory.generation();
+                let ask = || ForwardedAsk::Topic { name: Cow::Borrowed(name), to_send: false };
+                let take = |answer| answer_of!(answer, Topic).map(|info| self.directory.put(info, generation));
+                self.leaders.done(|| self.route_by_leader(name), ask, take).await
+            }
             found => found,
         }
     }
 
-    /// What the leader knows of a topic that this node does not know, if another node leads.
-    async fn route_there(&self, name: &ResourceName, not_found: Refusal) -> Result<Arc<TopicRoute>, NotDone> {
+    /// A topic as the node that leads knows it, which this one must be: all that was answered before is in its state.
+    pub(crate) async fn route_by_leader(&self, name: &ResourceName) -> Result<Arc<TopicRoute>, NotDone> {
         let generation = self.directory.generation();
-        let ask = ForwardedAsk::Topic { name: Cow::Borrowed(name), to_send: false };
-        match self.leaders.by_another(ask).await {
-            Some(Ok(ForwardedAnswer::Topic(info))) => Ok(self.directory.put(info, generation)),
-            Some(Err(why)) => Err(why),
-            None | Some(Ok(_)) => Err(not_found.into()),
-        }
+        let wanted = name.clone();
+        let info = self.shard.lead(move |state, _| topic_info(state, &wanted)).await??;
+        Ok(self.directory.put(info, generation))
     }
 
     /// The same as this node alone knows it.
@@ -56,15 +58,8 @@ impl Routes {
         }
         let generation = self.directory.generation();
         let wanted = name.clone();
-        let find = move |state: &State| {
-            state.topics().named(&wanted).map(|topic| TopicInfo {
-                id: topic.id,
-                name: topic.name.clone(),
-                config: topic.config.clone(),
-                revision: topic.revision,
-            })
-        };
-        let info = self.shard.read(find).await?.map_err(|refusal| self.log.if_all_is_served(refusal.into()))?;
+        let info = self.shard.read(move |state| topic_info(state, &wanted)).await?;
+        let info = info.map_err(|refusal| self.log.if_all_is_served(refusal.into()))?;
         Ok(self.directory.put(info, generation))
     }
 
@@ -82,7 +77,13 @@ impl Routes {
     }
 
     pub(crate) async fn route_for_send_here(&self, name: &ResourceName) -> Result<Arc<TopicRoute>, NotDone> {
-        match self.route_here(name).await {
+        let found = match self.route_here(name).await {
+            Err(NotDone::Refused(Refusal::TopicNotFound(_))) if self.leaders.has_others() => {
+                self.route_by_leader(name).await
+            }
+            found => found,
+        };
+        match found {
             Err(NotDone::Refused(Refusal::TopicNotFound(_))) if self.makes_topics => {
                 name.check_new_topic()?;
                 let made = put_topic(&self.shard, name.clone(), TopicConfig::default(), Expect::Absent).await;
@@ -131,27 +132,40 @@ impl Routes {
     /// A group; `None` if it does not exist yet.
     pub(crate) async fn group(&self, name: &ResourceName) -> Result<Option<GroupInfo>, NotDone> {
         let found = self.group_here(name).await?;
-        if found.is_some() {
+        if found.is_some() || !self.leaders.has_others() {
             return Ok(found);
         }
-        match self.leaders.by_another(ForwardedAsk::Group(Cow::Borrowed(name))).await {
-            Some(Ok(ForwardedAnswer::Group(known))) => Ok(known),
-            // That there is none yet is no reason to refuse a client while nobody leads.
-            None | Some(_) => Ok(None),
-        }
+        let ask = || ForwardedAsk::Group(Cow::Borrowed(name));
+        self.leaders.done(|| self.group_by_leader(name), ask, |answer| answer_of!(answer, Group)).await
+    }
+
+    /// A group as the node that leads knows it, which this one must be.
+    pub(crate) async fn group_by_leader(&self, name: &ResourceName) -> Result<Option<GroupInfo>, NotDone> {
+        let name = name.clone();
+        self.shard.lead(move |state, _| group_info(state, &name)).await
     }
 
     /// The same as this node alone knows it.
     pub(crate) async fn group_here(&self, name: &ResourceName) -> Result<Option<GroupInfo>, NotDone> {
         let name = name.clone();
-        let find = move |state: &State| {
-            state.groups().named(&name).ok().map(|group| GroupInfo {
-                id: group.id,
-                name: group.name.clone(),
-                config: group.config.clone(),
-                revision: group.revision,
-            })
-        };
-        self.shard.read(find).await
+        self.shard.read(move |state| group_info(state, &name)).await
     }
+}
+
+fn topic_info(state: &State, name: &ResourceName) -> Result<TopicInfo, Refusal> {
+    state.topics().named(name).map(|topic| TopicInfo {
+        id: topic.id,
+        name: topic.name.clone(),
+        config: topic.config.clone(),
+        revision: topic.revision,
+    })
+}
+
+fn group_info(state: &State, name: &ResourceName) -> Option<GroupInfo> {
+    state.groups().named(name).ok().map(|group| GroupInfo {
+        id: group.id,
+        name: group.name.clone(),
+        config: group.config.clone(),
+        revision: group.revision,
+    })
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use vouch_commitlog::LogReader;
 use vouch_storage::Lookups;
 
+use crate::forwarding::HttpApi;
 use crate::peers::Speaking;
 use crate::served::ServedLog;
 use crate::stopping::Stopping;
@@ -22,6 +23,8 @@ pub(crate) struct RunningNode {
     pub(crate) lookups: Arc<Lookups>,
     /// The other nodes are spoken with until the shard has ended.
     pub(crate) speaking: Option<Arc<Speaking>>,
+    /// Answers no more requests of other nodes, and lets go of the API.
+    pub(crate) http: Arc<HttpApi>,
     /// A log that closed well is durable to its end.
     pub(crate) writable: Writable,
     /// Tells tasks, which end by themselves.
@@ -35,6 +38,11 @@ impl RunningNode {
     /// the same.
     pub(crate) async fn stop(&self) {
         self.stopping.cancel();
+        if let Some(speaking) = &self.speaking {
+            // Other nodes ask the next one that leads: what comes from now on finds a shard that ends.
+            speaking.serve_no_more();
+        }
+        self.http.end();
         let running = self.clone();
         let stop = move || {
             // Held to the end: whoever calls meanwhile must not let go of a folder that is still written to.

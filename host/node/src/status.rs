@@ -14,6 +14,7 @@ use crate::retention::RetentionReport;
 use crate::served::ServedLog;
 use crate::stopping::Stopping;
 use crate::writable::Writable;
+use vouch_leader::Leader;
 use vouch_shard::clock::Clock;
 use vouch_shard::{Shard, Signals, Standing};
 
@@ -67,9 +68,7 @@ impl Status {
     /// [`NothingStored::Stopping`].
     pub async fn numbers(&self) -> Result<Numbers, NotDone> {
         let Standing { appended, durable, applied, waiting_polls, .. } = self.shard.standing().await?;
-        // Who does not lead asks nobody.
-        let asking = self.shard.lead(|_, leader| leader.schedule.asking()).await.unwrap_or_default();
-        let look = move |state: &State| {
+        let look = move |state: &State, leader: &mut Leader| {
             let (resends, reused_ids) = state.resends();
             Numbers {
                 appended,
@@ -80,7 +79,7 @@ impl Status {
                 open_transactions: state.open_transactions().len(),
                 parked_transactions: state.open_transactions().parked(),
                 ended_transactions: state.outcomes().len(),
-                asking,
+                asking: leader.schedule.asking(),
                 waiting_polls,
                 resends,
                 reused_ids,

@@ -54,11 +54,11 @@ pub struct TransportBounds {
     /// Bytes of datagrams that one peer sent and that are not handled yet, on all its connections. Those of 64 KiB and less are
     /// not counted: there is one for each connection at most. 64 MiB, and never less than one frame.
     pub group_received_bytes: usize,
-    /// Calls under way, on each side and each lane. 4096.
+    /// Calls under way, on each side and each lane: a receive that waits is one. 262 144.
     pub calls: usize,
     /// Bytes of their requests. 256 MiB.
     pub calls_bytes: usize,
-    /// The part of `calls` that those to one peer, or of one peer, may take. 2048.
+    /// The part of `calls` that those to one peer, or of one peer, may take. 131 072.
     pub peer_calls: usize,
     /// The part of `calls_bytes` of one peer. A request that is longer is never sent. 128 MiB.
     pub peer_calls_bytes: usize,
@@ -80,9 +80,9 @@ impl Default for TransportBounds {
             group_queue_bytes: 64 << 20,
             group_queue_frames: 4096,
             group_received_bytes: 64 << 20,
-            calls: 4096,
+            calls: 1 << 18,
             calls_bytes: 256 << 20,
-            peer_calls: 2048,
+            peer_calls: 1 << 17,
             peer_calls_bytes: 128 << 20,
             answers_bytes: 128 << 20,
             connections: 1024,

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
 use tower::ServiceExt;
 use vouch_broker::{NotDone, NothingStored};
-use vouch_node::{CallContext, HttpAnswer, HttpAnswering, HttpCall, ServeHttp};
+use vouch_node::{CallContext, HttpAnswer, HttpAnswering, HttpCall, Nodes, ServeHttp};
 
 use super::App;
 use super::problem::{LeadsElsewhere, Problem};
@@ -70,6 +70,8 @@ pub(super) async fn run(app: &App, route: &HttpRoute, parts: Parts, body: Bytes,
         }
         return with_position(app, next.run(Request::from_parts(parts, body.into())).await).await;
     }
+    // One that leads just now may not have applied all that was answered before.
+    let leads = leads && cluster.has_all().await.is_ok();
     let here = next.run(Request::from_parts(parts, body.into())).await;
     let elsewhere = here.extensions().get::<LeadsElsewhere>().is_some();
     let is_unknown = !leads && here.status() == StatusCode::NOT_FOUND;
@@ -118,16 +120,23 @@ fn header_pair((name, value): (String, Bytes)) -> Option<(HeaderName, HeaderValu
 }
 
 /// Answers here what came to other nodes.
-pub(super) struct HttpHere(pub(super) Router);
+struct HttpHere {
+    router: Router,
+    cluster: Arc<Nodes>,
+}
 
 impl ServeHttp for HttpHere {
     fn answer(&self, call: HttpCall) -> HttpAnswering {
-        let router = self.0.clone();
+        let (router, cluster) = (self.router.clone(), self.cluster.clone());
         Box::pin(async move {
             let request = request_of(call).map_err(|why| NotDone::internal(format!("a request passed on: {why}")))?;
             let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
             if let Some(LeadsElsewhere(leader)) = response.extensions().get() {
                 return Err(NothingStored::NotLeading { leader: *leader }.into());
+            }
+            if response.status() == StatusCode::NOT_FOUND {
+                // Said only by one that leads still, and knows.
+                cluster.has_all().await?;
             }
             answer_of(response).await
         })
@@ -159,5 +168,6 @@ async fn answer_of(response: Response) -> Result<HttpAnswer, NotDone> {
 
 /// Lets other nodes have their requests answered by this router.
 pub(super) fn serve(app: &Arc<App>, router: &Router) {
-    app.node.cluster.serve_http(Arc::new(HttpHere(router.clone())));
+    let cluster = app.node.cluster.clone();
+    app.node.cluster.serve_http(Arc::new(HttpHere { router: router.clone(), cluster }));
 }

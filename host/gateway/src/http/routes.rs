@@ -209,8 +209,9 @@ async fn admit(route: &'static HttpRoute, app: Arc<App>, request: Request, next:
     };
     check_media(media, &parts.headers)?;
     let _place = match media {
-        Media::Wasm => Some(app.upload_place()?),
-        Media::Json | Media::MergePatch => None,
+        // Where it came from another node, or from this one, that holds a place for it.
+        Media::Wasm if parts.extensions.get::<PassedOn>().is_none() => Some(app.upload_place()?),
+        Media::Wasm | Media::Json | Media::MergePatch => None,
     };
     let body = read(body, &parts.headers, media).await?;
     parts.headers.remove(header::CONTENT_LENGTH);

@@ -7,7 +7,7 @@ mod standing;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::LinkState;
 
-use crate::forwarding::{ForwardedAsk, HttpAnswer, HttpCall, Leaders, ServeHttp, answer_of};
+use crate::forwarding::{ForwardedAsk, HttpAnswer, HttpApi, HttpCall, Leaders, ServeHttp, answer_of};
 use crate::peers::{ClusterToken, Speaking};
 use crate::writable::Writable;
 pub(crate) use leader_watch::LeaderWatch;
@@ -49,7 +49,7 @@ pub struct Nodes {
     /// Knows who leads.
     pub(crate) leaders: Arc<Leaders>,
     /// Answers requests over HTTP, whichever node they came to.
-    pub(crate) http: Arc<OnceLock<Arc<dyn ServeHttp>>>,
+    pub(crate) http: Arc<HttpApi>,
     /// `None`: it has no address for others.
     pub(crate) speaking: Option<Arc<Speaking>>,
     pub(crate) log: LogReader,
@@ -250,9 +250,19 @@ impl Nodes {
         self.leaders.is_here()
     }
 
-    /// From now on requests over HTTP are answered by this, those that came to other nodes included. Once.
+    /// From now on requests over HTTP are answered by this until the node stops, those that came to other nodes included.
     pub fn serve_http(&self, serves: Arc<dyn ServeHttp>) {
-        self.http.get_or_init(|| serves);
+        if self.has_others() {
+            self.http.begin(serves);
+        }
+    }
+
+    /// Resolves when this node leads, and all that was answered before is in its state.
+    ///
+    /// # Errors
+    /// [`NothingStored::NotLeading`].
+    pub async fn has_all(&self) -> Result<(), NotDone> {
+        self.shard.lead(|_, _| ()).await
     }
 
     /// Lets the node that leads answer a request over HTTP. What it changes is applied here, too, when this resolves, unless this
@@ -263,7 +273,10 @@ impl Nodes {
     /// did not say.
     pub async fn answer_http(&self, call: HttpCall) -> Result<HttpAnswer, NotDone> {
         let http = self.http.get().ok_or(NothingStored::Stopping)?;
-        let here = || http.answer(call.clone());
+        let here = async || {
+            self.has_all().await?;
+            http.answer(call.clone()).await
+        };
         let ask = || ForwardedAsk::Http(Cow::Borrowed(&call));
         let answer = self.leaders.done_within(HTTP_WITHIN, here, ask, |answer| answer_of!(answer, Http)).await?;
         let _ = timeout(APPLIED_WITHIN, self.applied(answer.applied())).await;

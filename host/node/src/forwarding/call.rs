@@ -10,6 +10,8 @@ use vouch_broker::{Handle, NotDone, Refusal, ResourceName, TransactionId};
 
 use super::context::CallContext;
 use super::http::{HttpAnswer, HttpCall};
+use super::unheard::LostReceive;
+use crate::peers::answer_bytes;
 use crate::{Delivery, EndReceipt, EndRequest, GroupInfo, Receipt, ReceiveRequest, SendRequest, TopicInfo};
 
 /// A call of a client, with what it brought along.
@@ -28,10 +30,7 @@ pub(crate) enum ForwardedAsk<'a> {
         ticket: u64,
         request: Cow<'a, ReceiveRequest>,
     },
-    /// What a receive got never arrived.
-    GiveBack {
-        ticket: u64,
-    },
+    GiveBack(LostReceive),
     Ack(Cow<'a, [Handle]>),
     ChangeInvisible {
         handle: Handle,
@@ -95,7 +94,7 @@ impl ForwardedAsk<'_> {
         match self {
             Self::Send(_) => "send",
             Self::Receive { .. } => "receive",
-            Self::GiveBack { .. } => "give_back",
+            Self::GiveBack(_) => "give_back",
             Self::Ack(_) => "ack",
             Self::ChangeInvisible { .. } => "change_invisible",
             Self::DeadLetter { .. } => "dead_letter",
@@ -119,7 +118,9 @@ impl ForwardedAsk<'_> {
 
 impl ForwardedCall<'_> {
     pub(super) fn encode(&self) -> Bytes {
-        written(self)
+        let mut bytes = Vec::new();
+        write(&mut bytes, self);
+        bytes.into()
     }
 }
 
@@ -133,7 +134,7 @@ impl ForwardedCall<'static> {
 
 /// An answer, or why there is none.
 pub(super) fn encode_answer(answer: &Result<ForwardedAnswer, NotDone>) -> Bytes {
-    written(answer)
+    answer_bytes(|bytes| write(bytes, answer))
 }
 
 /// # Errors
@@ -142,6 +143,6 @@ pub(super) fn decode_answer(bytes: &[u8]) -> Result<Result<ForwardedAnswer, NotD
     Ok(rmp_serde::from_slice(bytes)?)
 }
 
-fn written<T: Serialize>(what: &T) -> Bytes {
-    rmp_serde::to_vec_named(what).expect("calls hold nothing that MessagePack cannot").into()
+fn write<T: Serialize>(bytes: &mut Vec<u8>, what: &T) {
+    rmp_serde::encode::write_named(bytes, what).expect("calls hold nothing that MessagePack cannot");
 }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 tokio::task_local! {
     static CONTEXT: CallContext;
+    /// What runs came to another node, which asks this one: it goes no further.
+    static PASSED_ON: ();
 }
 
 /// What a call brings along.
@@ -34,6 +36,16 @@ impl CallContext {
         CONTEXT.try_with(Clone::clone).unwrap_or_default()
     }
 
+    /// Does what another node asks for: no further node is asked for that.
+    pub(super) async fn passed_on<T>(doing: impl Future<Output = T>) -> T {
+        PASSED_ON.scope((), doing).await
+    }
+
+    /// Whether what runs here came to another node.
+    pub(super) fn is_passed_on() -> bool {
+        PASSED_ON.try_with(|()| ()).is_ok()
+    }
+
     /// When to stop waiting: with the client, or after this long.
     pub(super) fn until(&self, at_most: Duration) -> Instant {
         let end = Instant::now() + at_most;
@@ -50,6 +62,7 @@ mod tests {
         let context = CallContext { client_id: Some("c".to_owned()), ..CallContext::default() };
         let seen = context.clone().within(async { CallContext::current() }).await;
         assert_eq!((seen, CallContext::current()), (context, CallContext::default()));
+        assert!(CallContext::passed_on(async { CallContext::is_passed_on() }).await && !CallContext::is_passed_on());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -60,4 +61,22 @@ pub trait ServeHttp: Send + Sync + 'static {
     /// # Errors
     /// This node does not lead, or cannot answer.
     fn answer(&self, call: HttpCall) -> HttpAnswering;
+}
+
+/// What answers requests over HTTP, from when the API is served until the node stops.
+#[derive(Default)]
+pub(crate) struct HttpApi(RwLock<Option<Arc<dyn ServeHttp>>>);
+
+impl HttpApi {
+    pub(crate) fn begin(&self, serves: Arc<dyn ServeHttp>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(serves);
+    }
+
+    pub(crate) fn end(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<dyn ServeHttp>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }

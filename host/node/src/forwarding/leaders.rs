@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout_at;
-use vouch_broker::{NotDone, NothingStored};
+use vouch_broker::{NotDone, NothingStored, Refusal};
 use vouch_cluster::NodeId;
 use vouch_transport::CallFailed;
 
 use super::call::{ForwardedAnswer, ForwardedAsk, ForwardedCall, decode_answer};
 use super::context::CallContext;
+use super::unheard::CameHere;
 use crate::peers::{ClientAnswer, Speaking};
 
 /// How long a call waits for a leader: an election takes less, where a majority is there.
 const LEADER_WITHIN: Duration = Duration::from_millis(2_500);
 /// How long a leader has for a call whose client does not say how long it waits.
 const DONE_WITHIN: Duration = Duration::from_secs(10);
+/// The most bytes of a call: less than a frame, which holds it with what stands before it.
+const CALL_MAX_BYTES: usize = (64 << 20) - 64;
 /// Between two attempts, where nothing tells of a change.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -26,11 +30,13 @@ pub(crate) struct Leaders {
     leads: watch::Receiver<Option<NodeId>>,
     /// `None`: there is no other node.
     speaking: Option<Arc<Speaking>>,
+    /// What consumers here got of late.
+    pub(super) came_here: CameHere,
 }
 
 impl Leaders {
     pub(crate) fn new(me: NodeId, leads: watch::Receiver<Option<NodeId>>, speaking: Option<Arc<Speaking>>) -> Self {
-        Self { me, leads, speaking }
+        Self { me, leads, speaking, came_here: CameHere::default() }
     }
 
     /// Whether another node may lead.
@@ -73,56 +79,78 @@ impl Leaders {
     ) -> Result<T, NotDone> {
         let Some(speaking) = &self.speaking else { return here().await };
         let context = CallContext::current();
-        let (patience, mut leads) = (context.until(LEADER_WITHIN), self.leads.clone());
+        // Another node asks: it is done here, or not at all.
+        if CallContext::is_passed_on() {
+            return here().await;
+        }
+        let (until, mut leads, mut call, mut patience) = (context.until(within), self.leads.clone(), None, None);
         loop {
             let leader = *leads.borrow_and_update();
             let tried = match leader {
                 Some(node) if node == self.me => here().await,
                 Some(node) => {
-                    let call = ForwardedCall { context: context.clone(), ask: ask() };
-                    asked(speaking, node, &call, context.until(within)).await.and_then(|answer| {
+                    // Once, however often it is asked.
+                    let call = match &call {
+                        Some(call) => call,
+                        None => call.insert(EncodedCall::of(&context, ask())?),
+                    };
+                    asked(speaking, node, call, until).await.and_then(|answer| {
                         take(answer).ok_or_else(|| NotDone::Unknown(format!("node {node} answered something else")))
                     })
                 }
                 None => Err(NothingStored::NotLeading { leader: None }.into()),
             };
             let not_leading = matches!(tried, Err(NotDone::NothingStored(NothingStored::NotLeading { .. })));
-            if !not_leading || Instant::now() >= patience {
+            let now = Instant::now();
+            let patience = *patience.get_or_insert_with(|| context.until(LEADER_WITHIN));
+            if !not_leading || now >= patience {
                 return tried;
             }
-            let again = patience.min(Instant::now() + AGAIN);
             // Whether it changed or not, it is tried again.
-            let _ = timeout_at(again.into(), leads.changed()).await;
+            let _ = timeout_at(patience.min(now + AGAIN).into(), leads.changed()).await;
         }
     }
+}
 
-    /// Asks the leader, if another node leads; `None` where this one does, or nobody.
-    ///
+/// A call as it is sent.
+struct EncodedCall {
+    bytes: Bytes,
+    only_looks: bool,
+}
+
+impl EncodedCall {
     /// # Errors
-    /// As for [`Self::done`].
-    pub(crate) async fn by_another(&self, ask: ForwardedAsk<'_>) -> Option<Result<ForwardedAnswer, NotDone>> {
-        let speaking = self.speaking.as_ref()?;
-        let node = self.leader().filter(|node| *node != self.me)?;
-        let context = CallContext::current();
-        let until = context.until(DONE_WITHIN);
-        Some(asked(speaking, node, &ForwardedCall { context, ask }, until).await)
+    /// It is longer than what goes to another node at once.
+    fn of(context: &CallContext, ask: ForwardedAsk<'_>) -> Result<Self, NotDone> {
+        let only_looks = ask.only_looks();
+        let bytes = ForwardedCall { context: context.clone(), ask }.encode();
+        if bytes.len() > CALL_MAX_BYTES {
+            return Err(NotDone::Refused(Refusal::Invalid(format!(
+                "a request of {} bytes is too long to be passed on to the node that leads, {CALL_MAX_BYTES} are the most; send \
+                 less at once, or send it to that node (`vouch cluster status`)",
+                bytes.len()
+            ))));
+        }
+        Ok(Self { bytes, only_looks })
     }
 }
 
 async fn asked(
     speaking: &Speaking,
     node: NodeId,
-    call: &ForwardedCall<'_>,
+    call: &EncodedCall,
     deadline: Instant,
 ) -> Result<ForwardedAnswer, NotDone> {
     let nothing_stored = || NotDone::from(NothingStored::NotLeading { leader: Some(node.0) });
-    let answer = speaking.nodes.ask_for_client(node, call.encode(), deadline.into()).await;
-    let unknown = |why: String| match call.ask.only_looks() {
+    let answer = speaking.nodes.ask_for_client(node, call.bytes.clone(), deadline.into()).await;
+    let unknown = |why: String| match call.only_looks {
         true => nothing_stored(),
         false => NotDone::Unknown(why),
     };
     match answer {
         Ok(ClientAnswer::Answered(bytes)) => match decode_answer(&bytes) {
+            // That one stops: another will lead.
+            Ok(Err(NotDone::NothingStored(NothingStored::Stopping))) => Err(nothing_stored()),
             Ok(answer) => answer,
             Err(why) => Err(unknown(format!("node {node} answers, and {why}"))),
         },
@@ -134,6 +162,7 @@ async fn asked(
             tracing::debug!(%node, why, "the node that leads is not reached");
             Err(nothing_stored())
         }
+        Err(CallFailed::NoRoom(why)) => Err(NothingStored::TooMany(format!("{why}; try again in a moment")).into()),
         Err(CallFailed::Unknown(why)) => Err(unknown(format!("node {node} leads and was asked: {why}"))),
     }
 }

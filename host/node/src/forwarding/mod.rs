@@ -10,6 +10,7 @@
 
 mod call;
 mod context;
+mod give_back;
 mod handed_out;
 mod http;
 mod leaders;
@@ -18,7 +19,8 @@ mod unheard;
 
 pub(crate) use call::{ForwardedAnswer, ForwardedAsk, answer_of};
 pub use context::CallContext;
+pub(crate) use http::HttpApi;
 pub use http::{HttpAnswer, HttpAnswering, HttpCall, ServeHttp};
 pub(crate) use leaders::Leaders;
-pub(crate) use serving::ForwardedCalls;
+pub(crate) use serving::{ANSWER_UNITS, ForwardedCalls};
 pub(crate) use unheard::UnheardReceive;

@@ -1,10 +1,11 @@
 //! What other nodes ask of this one for their clients.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::runtime::Handle as Runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 use vouch_broker::{Handle, NotDone, NothingStored};
@@ -12,8 +13,10 @@ use vouch_cluster::NodeId;
 use vouch_shard::Shard;
 
 use super::call::{ForwardedAnswer, ForwardedAsk, ForwardedCall, encode_answer};
-use super::handed_out::HandedOutThere;
-use super::http::{HttpAnswer, ServeHttp};
+use super::context::CallContext;
+use super::give_back::give_back_lost;
+use super::handed_out::{HandedOutThere, NeverGot};
+use super::http::{HttpAnswer, HttpApi};
 use crate::messages::Messages;
 use crate::peers::{ClientAnswer, ClientAnswering, ServeClients};
 use crate::routes::Routes;
@@ -21,8 +24,24 @@ use crate::sessions::{Client, Sessions};
 use crate::transactions::Transactions;
 use crate::{Delivery, ReceiveRequest};
 
-/// Bytes of messages in one answer: what is beyond is given back, and comes with the next receive. A frame holds more.
-const RECEIVED_BYTES_MAX: usize = 40 << 20;
+/// Bytes of messages in one answer: what is beyond is given back, and comes with the next receive. One message has less.
+const RECEIVED_BYTES_MAX: usize = 8 << 20;
+/// Answers that wait to be written are counted in pieces of so many bytes.
+const ANSWER_UNIT: usize = 4 << 10;
+/// The most of them: 256 MiB.
+pub(crate) const ANSWER_UNITS: u32 = (256 << 20) / ANSWER_UNIT as u32;
+
+/// An answer until it is written.
+struct AnswerWithRoom {
+    answer: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for AnswerWithRoom {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
+    }
+}
 
 /// Does what other nodes ask for: on the runtime of the node, and not on that of its connections to others.
 #[derive(Clone)]
@@ -33,21 +52,39 @@ pub(crate) struct ForwardedCalls {
     pub(crate) routes: Arc<Routes>,
     pub(crate) sessions: Arc<Sessions>,
     /// Set when the HTTP API is served.
-    pub(crate) http: Arc<OnceLock<Arc<dyn ServeHttp>>>,
+    pub(crate) http: Arc<HttpApi>,
     pub(crate) runtime: Runtime,
+    /// Room for answers, in pieces.
+    pub(crate) answers: Arc<Semaphore>,
     /// What went to other nodes a moment ago.
     pub(crate) handed_out: Arc<HandedOutThere>,
 }
 
 impl ServeClients for ForwardedCalls {
     fn serve(&self, from: NodeId, request: Bytes, deadline: Instant) -> ClientAnswering {
+        let this = self.clone();
+        // A task of its own, which ends with the set: where its caller is gone.
+        let mut doings = JoinSet::new();
+        doings.spawn_on(CallContext::passed_on(async move { this.done(from, request, deadline).await }), &self.runtime);
+        Box::pin(async move {
+            match doings.join_next().await {
+                Some(Ok(answer)) => answer,
+                // It may have done something before.
+                _ => ClientAnswer::Answered(encode_answer(&Err(NotDone::Unknown(
+                    "the call ended by a defect".to_owned(),
+                )))),
+            }
+        })
+    }
+}
+
+impl ForwardedCalls {
+    async fn done(&self, from: NodeId, request: Bytes, deadline: Instant) -> ClientAnswer {
         let call = match ForwardedCall::decode(&request) {
             Ok(call) => call,
-            Err(why) => {
-                let answer = ClientAnswer::NothingStored(format!("node {from} asks for a client, and {why}"));
-                return Box::pin(std::future::ready(answer));
-            }
+            Err(why) => return ClientAnswer::NothingStored(format!("node {from} asks for a client, and {why}")),
         };
+        drop(request);
         let span = tracing::debug_span!(
             "forwarded",
             %from,
@@ -56,34 +93,29 @@ impl ServeClients for ForwardedCalls {
             request_id = call.context.request_id,
             traceparent = call.context.traceparent
         );
-        let (this, mut context) = (self.clone(), call.context);
-        context.deadline = Some(deadline);
-        let doing = context.within(async move { encode_answer(&this.answer(from, call.ask).await) });
-        // A task of its own, which ends with the set: where its caller is gone.
-        let mut doings = JoinSet::new();
-        doings.spawn_on(doing.instrument(span), &self.runtime);
-        Box::pin(async move {
-            ClientAnswer::Answered(match doings.join_next().await {
-                Some(Ok(answer)) => answer,
-                // It may have done something before.
-                _ => encode_answer(&Err(NotDone::Unknown("the call ended by a defect".to_owned()))),
-            })
-        })
+        let context = CallContext { deadline: Some(deadline), ..call.context };
+        let answer = context.within(self.answer(from, call.ask)).instrument(span).await;
+        let answer = encode_answer(&answer);
+        // Many may be on their way to a node that reads slowly.
+        let units = u32::try_from(answer.len().div_ceil(ANSWER_UNIT)).unwrap_or(u32::MAX).min(ANSWER_UNITS);
+        match self.answers.clone().acquire_many_owned(units).await {
+            Ok(room) => ClientAnswer::Answered(Bytes::from_owner(AnswerWithRoom { answer, _room: room })),
+            Err(_) => ClientAnswer::Answered(answer),
+        }
     }
-}
 
-impl ForwardedCalls {
     async fn answer(&self, from: NodeId, ask: ForwardedAsk<'static>) -> Result<ForwardedAnswer, NotDone> {
         let (messages, transactions) = (&self.messages, &self.transactions);
         Ok(match ask {
             ForwardedAsk::Send(request) => ForwardedAnswer::Sent(messages.send_here(&request).await?),
             ForwardedAsk::Receive { ticket, request } => {
-                let deliveries = self.receive(request.into_owned()).await?;
-                self.handed_out.put(from, ticket, &deliveries, Instant::now());
-                ForwardedAnswer::Received(deliveries)
+                ForwardedAnswer::Received(self.receive(from, ticket, request.into_owned()).await?)
             }
-            ForwardedAsk::GiveBack { ticket } => {
-                self.give_back(self.handed_out.take(from, ticket)).await;
+            ForwardedAsk::GiveBack(lost) => {
+                match self.handed_out.take(from, lost.ticket, Instant::now()) {
+                    NeverGot::These(handles) => self.give_back(handles).await,
+                    NeverGot::Unknown => give_back_lost(&self.shard, &self.sessions, lost).await?,
+                }
                 ForwardedAnswer::Done
             }
             ForwardedAsk::Ack(handles) => ForwardedAnswer::Acked(messages.ack_here(&handles).await?),
@@ -99,14 +131,16 @@ impl ForwardedCalls {
                 transactions.undecided_here(transaction, topic.as_deref(), message_id.as_deref(), &client_id).await?,
             ),
             ForwardedAsk::Topic { name, to_send: false } => {
-                ForwardedAnswer::Topic(self.routes.route_here(&name).await?.info.clone())
+                ForwardedAnswer::Topic(self.routes.route_by_leader(&name).await?.info.clone())
             }
             ForwardedAsk::Topic { name, to_send: true } => {
                 ForwardedAnswer::Topic(self.routes.route_for_send_here(&name).await?.info.clone())
             }
-            ForwardedAsk::Group(name) => ForwardedAnswer::Group(self.routes.group_here(&name).await?),
+            ForwardedAsk::Group(name) => ForwardedAnswer::Group(self.routes.group_by_leader(&name).await?),
             ForwardedAsk::Http(call) => {
                 let http = self.http.get().ok_or(NothingStored::NotLeading { leader: None })?;
+                // All that was answered before is in the state from here on.
+                self.shard.lead(|_, _| ()).await?;
                 let answer = http.answer(call.into_owned()).await?;
                 let applied = self.shard.standing().await?.applied.0;
                 ForwardedAnswer::Http(HttpAnswer { applied, ..answer })
@@ -115,13 +149,19 @@ impl ForwardedCalls {
     }
 
     /// The filter is known here before anything is skipped by it (ruling 12), as if the consumer had come here.
-    async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
+    async fn receive(&self, from: NodeId, ticket: u64, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
         let client = Client { id: &request.client_id, address: request.address };
         let subscription = (&request.topic, &request.filter);
         let noted =
             self.sessions.note_receive(client, &request.group, subscription, request.auto_renew, Instant::now());
         noted.map_err(|no_room| NothingStored::TooMany(no_room.to_string()))?;
         let mut deliveries = self.messages.receive_here(request).await?;
+        // Before anything else is waited for: from here on that node can say that it gets nothing.
+        let handles: Vec<_> = deliveries.iter().map(|delivery| delivery.handle).collect();
+        if !self.handed_out.put(from, ticket, handles.clone(), Instant::now()) {
+            self.give_back(handles).await;
+            return Ok(Vec::new());
+        }
         let mut bytes = 0;
         let fit = deliveries.iter().take_while(|delivery| {
             bytes += delivery.message.message.body.len();

@@ -111,13 +111,13 @@ impl Messages {
     /// lease can be written.
     pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
         let within = request.wait.min(WAIT_MAX) + ANSWERED_WITHIN;
-        let here = || self.receive_here(request.clone());
-        let unheard = UnheardReceive::begin(&self.leaders);
-        let ask = || ForwardedAsk::Receive { ticket: unheard.ticket, request: Cow::Borrowed(&request) };
+        let unheard = UnheardReceive::begin(&self.leaders, (&self.shard, &self.sessions), &request);
+        // Whoever leads meanwhile, the consumer waits no longer.
+        let left = || ReceiveRequest { wait: unheard.wait_left(), ..request.clone() };
+        let here = || self.receive_here(left());
+        let ask = || ForwardedAsk::Receive { ticket: unheard.goes_there(), request: Cow::Owned(left()) };
         let received = self.leaders.done_within(within, here, ask, |answer| answer_of!(answer, Received)).await;
-        if !matches!(received, Err(NotDone::Unknown(_))) {
-            unheard.is_heard();
-        }
+        unheard.ended(&received);
         received
     }
 

@@ -109,7 +109,7 @@ impl NodeCalls {
         let forwarded = NodeRequest { forwarded: true, ..request };
         match self.nodes.ask(leader, &forwarded, deadline).await {
             Ok(answer) => answer,
-            Err(CallFailed::NotSent(why)) => {
+            Err(CallFailed::NotSent(why) | CallFailed::NoRoom(why)) => {
                 NodeAnswer::NothingStored(format!("node {leader} leads and was not asked: {why}"))
             }
             Err(CallFailed::Unknown(why)) => NodeAnswer::Unknown(format!("node {leader} leads and was asked: {why}")),

@@ -9,7 +9,7 @@ use super::told::ToldNodes;
 
 /// The version that this code writes and reads.
 const VERSION: u8 = 1;
-/// The number of what a client asks for.
+/// The number of what a client asks for, and of what it hears.
 const CLIENT: u8 = 4;
 /// The most bytes of a sentence.
 const SENTENCE_MAX: usize = 1024;
@@ -48,7 +48,7 @@ pub(super) enum NodeAnswer {
     NothingStored(String),
     /// It may be stored.
     Unknown(String),
-    /// What came of what a client asked for.
+    /// What came of what a client asked for; to be sent, with [`Self::BEFORE_A_CLIENT`] before it.
     Client(Bytes),
 }
 
@@ -128,7 +128,13 @@ impl NodeRequest {
 }
 
 impl NodeAnswer {
+    /// What stands before the answer to a client.
+    pub(super) const BEFORE_A_CLIENT: [u8; 2] = [VERSION, CLIENT];
+
     pub(super) fn encode(&self) -> Bytes {
+        if let Self::Client(answer) = self {
+            return answer.clone();
+        }
         let mut out = BytesMut::with_capacity(128);
         out.put_u8(VERSION);
         match self {
@@ -139,11 +145,7 @@ impl NodeAnswer {
             Self::Refused(why) => put_sentence(&mut out, 1, why),
             Self::NothingStored(why) => put_sentence(&mut out, 2, why),
             Self::Unknown(why) => put_sentence(&mut out, 3, why),
-            Self::Client(answer) => {
-                out.reserve(1 + answer.len());
-                out.put_u8(4);
-                out.put_slice(answer);
-            }
+            Self::Client(_) => {}
         }
         out.freeze()
     }
@@ -158,7 +160,7 @@ impl NodeAnswer {
             1 => Self::Refused(text(bytes, SENTENCE_MAX)?),
             2 => Self::NothingStored(text(bytes, SENTENCE_MAX)?),
             3 => Self::Unknown(text(bytes, SENTENCE_MAX)?),
-            4 => Self::Client(std::mem::take(bytes)),
+            CLIENT => Self::Client(std::mem::take(bytes)),
             _ => return Err(NoNodeMessage),
         };
         end(bytes)?;

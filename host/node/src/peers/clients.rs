@@ -8,13 +8,22 @@ use std::time::Instant;
 use bytes::Bytes;
 use vouch_cluster::NodeId;
 
+use super::calls::NodeAnswer;
+
 /// What became of the call of a client at the node that was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ClientAnswer {
-    /// It was heard; what came of it.
+    /// It was heard; what came of it. From who serves it with what stands before it ([`answer_bytes`]): it is not copied again.
     Answered(Bytes),
     /// It was not, for this reason: certainly nothing was stored.
     NothingStored(String),
+}
+
+/// An answer as it goes to the other node; `write` adds what it says.
+pub(crate) fn answer_bytes(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut bytes = NodeAnswer::BEFORE_A_CLIENT.to_vec();
+    write(&mut bytes);
+    bytes.into()
 }
 
 /// An answer on its way.

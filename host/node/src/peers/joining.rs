@@ -63,7 +63,7 @@ async fn ask_once(caller: &Caller, request: &NodeRequest) -> Result<Result<ToldN
     }
     let answer = match caller.call(vec![request.encode()], Instant::now() + ASK_WITHIN).await {
         Ok(answer) => NodeAnswer::decode(answer),
-        Err(CallFailed::NotSent(why) | CallFailed::Unknown(why)) => return Ok(Err(why)),
+        Err(CallFailed::NotSent(why) | CallFailed::NoRoom(why) | CallFailed::Unknown(why)) => return Ok(Err(why)),
     };
     match answer {
         Ok(NodeAnswer::Done(told)) => Ok(Ok(told)),

@@ -21,7 +21,7 @@ mod speaking;
 mod token;
 mod told;
 
-pub(crate) use clients::{ClientAnswer, ClientAnswering, ServeClients};
+pub(crate) use clients::{ClientAnswer, ClientAnswering, ServeClients, answer_bytes};
 pub(crate) use nodes::PeerNodes;
 pub use settings::{JoinSettings, PeerSettings};
 pub(crate) use speaking::{Speaking, WhoSpeaks};

@@ -216,6 +216,12 @@ impl Speaking {
         self.clients.begin(serves);
     }
 
+    /// Serves clients of other nodes no more, and hears no more about sessions.
+    pub(crate) fn serve_no_more(&self) {
+        self.clients.end();
+        self.sessions.end();
+    }
+
     /// Where this node is to the others, and to clients.
     pub(crate) fn mine(&self) -> Option<NodeAddresses> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| open.mine.clone())
@@ -233,8 +239,6 @@ impl Speaking {
 
     /// Speaks with nobody any more. When this resolves, no call of another node is served.
     pub(crate) async fn stop(&self) {
-        self.clients.end();
-        self.sessions.end();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Open { listener, keeper, .. }) = open else { return };
         keeper.abort();

@@ -65,6 +65,7 @@ impl SessionTable {
         room.grow(session.address, session.bytes, bytes);
         session.bytes = bytes;
         changes.changed(&id);
+        session.declared_at = now;
         let before = session.declared.subscriptions.insert(topic.clone(), filter.clone());
         let group = session.declared.group.as_ref();
         let differing = group.and_then(|group| groups.change_one(group, topic, before.as_ref(), filter));

@@ -40,10 +40,17 @@ impl Sessions {
 
     /// This node does not lead any more: what others told of streams is void.
     pub(crate) fn end_leading(&self, now: Instant) {
-        let ended = self.table().leadership.take();
-        for node in ended.into_iter().flat_map(|ended| ended.told) {
-            self.lost(node, now);
-        }
+        let nodes = {
+            let mut table = self.table();
+            table.leadership = None;
+            table.there.nodes()
+        };
+        nodes.into_iter().for_each(|node| self.lost(node, now));
+    }
+
+    /// Since when this node leads, if it does.
+    pub(crate) fn leads_since(&self) -> Option<Instant> {
+        self.table().leadership.as_ref().map(|leadership| leadership.since)
     }
 
     /// The leadership of this node, if it leads.

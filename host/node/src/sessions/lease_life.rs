@@ -71,15 +71,10 @@ impl Sessions {
     /// Whether leases of this client are to be renewed: its session lives, and it has a stream or was heard of late.
     pub(crate) fn keeps_leases(&self, client_id: &str, now: Instant) -> bool {
         let mut table = self.table();
-        let Some(session) = table.by_client.get_mut(client_id) else {
-            // It may have a session with a node that has not told of it yet.
-            return table.leadership.as_ref().is_some_and(|leadership| leadership.awaits_others(now));
-        };
-        let keeps = session.keeps_leases(now);
-        if keeps {
-            session.lease_until(now + RENEWED_FOR);
-        }
-        keeps
+        // It may have a session with a node that has not told of it yet.
+        let awaits = table.leadership.as_ref().is_some_and(|leadership| leadership.awaits_others(now));
+        let session = table.by_client.get_mut(client_id).filter(|session| session.keeps_leases(now));
+        session.map(|session| session.lease_until(now + RENEWED_FOR)).is_some() || awaits
     }
 }
 

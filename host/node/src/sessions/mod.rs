@@ -47,7 +47,7 @@ pub(crate) use asking::{AfterAsk, Asked};
 pub(crate) use expiry::{Expiry, run as expire};
 pub use lease_life::DEAD_AFTER;
 pub use questions::{CheckCommand, Question, TelemetryStream};
-pub(crate) use report::SessionChanges;
+pub(crate) use report::{SessionChanges, TOLD_WITHIN};
 pub use room::{NoRoom, machine};
 use session::DeclaredByClient;
 use table::SessionTable;

@@ -26,7 +26,11 @@ pub struct Question(Arc<Mutex<QuestionStage>>);
 
 #[derive(Debug)]
 enum QuestionStage {
-    Waiting(Box<CheckCommand>),
+    /// `went_out`: another node has it, and may have written it.
+    Waiting {
+        command: Box<CheckCommand>,
+        went_out: bool,
+    },
     Written(Instant),
     Withdrawn,
 }
@@ -34,7 +38,7 @@ enum QuestionStage {
 impl Question {
     /// A question that waits.
     pub fn new(command: CheckCommand) -> Self {
-        Self(Arc::new(Mutex::new(QuestionStage::Waiting(Box::new(command)))))
+        Self(Arc::new(Mutex::new(QuestionStage::Waiting { command: Box::new(command), went_out: false })))
     }
 
     fn stage(&self) -> MutexGuard<'_, QuestionStage> {
@@ -45,19 +49,23 @@ impl Question {
     /// client counts as asked (ruling 1).
     pub fn take(&self) -> Option<CheckCommand> {
         let mut stage = self.stage();
-        if !matches!(*stage, QuestionStage::Waiting(_)) {
+        if !matches!(*stage, QuestionStage::Waiting { .. }) {
             return None;
         }
         match std::mem::replace(&mut *stage, QuestionStage::Written(Instant::now())) {
-            QuestionStage::Waiting(command) => Some(*command),
+            QuestionStage::Waiting { command, .. } => Some(*command),
             QuestionStage::Written(_) | QuestionStage::Withdrawn => None,
         }
     }
 
-    /// The command, if it waits: for another node, which takes it there.
-    pub(crate) fn peek(&self) -> Option<CheckCommand> {
-        match &*self.stage() {
-            QuestionStage::Waiting(command) => Some((**command).clone()),
+    /// The command, if it waits, for another node that is to write it. From now on its client may answer, and does not count as
+    /// asked before that node says so.
+    pub(crate) fn go_out(&self) -> Option<CheckCommand> {
+        match &mut *self.stage() {
+            QuestionStage::Waiting { command, went_out } => {
+                *went_out = true;
+                Some((**command).clone())
+            }
             QuestionStage::Written(_) | QuestionStage::Withdrawn => None,
         }
     }
@@ -77,14 +85,14 @@ impl Question {
     pub fn written_at(&self) -> Option<Instant> {
         match *self.stage() {
             QuestionStage::Written(at) => Some(at),
-            QuestionStage::Waiting(_) | QuestionStage::Withdrawn => None,
+            QuestionStage::Waiting { .. } | QuestionStage::Withdrawn => None,
         }
     }
 }
 
 impl vouch_leader::checks::HandedQuestion for Question {
     fn was_written(&self) -> bool {
-        self.written_at().is_some()
+        matches!(*self.stage(), QuestionStage::Written(_) | QuestionStage::Waiting { went_out: true, .. })
     }
 
     fn withdraw(&self) {

@@ -16,7 +16,10 @@ use vouch_cluster::NodeId;
 use super::questions::TelemetryStream;
 use super::session::{DeclaredByClient, Session};
 use super::table::SessionTable;
-use super::{Client, SessionRole, Sessions};
+use super::{Client, DEAD_AFTER, SessionRole, Sessions};
+
+/// How long a telling takes at most.
+pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(3);
 
 /// One session, as the node that has it knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,7 @@ pub(crate) struct ClientReport {
     /// It has a stream to that node.
     is_open: bool,
     heard_ms_ago: u64,
+    declared_ms_ago: u64,
 }
 
 /// What changed of the sessions of a node.
@@ -53,6 +57,47 @@ pub(super) struct ChangedSessions {
     clients: BTreeSet<Arc<str>>,
     heard: BTreeSet<Arc<str>>,
     gone: BTreeSet<Arc<str>>,
+}
+
+impl SessionChanges {
+    /// Parts of it that are small, each: about so many bytes. One at least.
+    pub(crate) fn in_parts(self, bytes_max: usize) -> Vec<Self> {
+        let (mut parts, mut bytes) = (vec![Self::default()], 0);
+        let mut next = |parts: &mut Vec<Self>, more: usize| {
+            if bytes > 0 && bytes + more > bytes_max {
+                parts.push(Self::default());
+                bytes = 0;
+            }
+            bytes += more;
+        };
+        for client in self.clients {
+            next(&mut parts, client.bytes());
+            parts.last_mut().expect("one at least").clients.push(client);
+        }
+        for heard in self.heard {
+            next(&mut parts, heard.0.len() + 16);
+            parts.last_mut().expect("one at least").heard.push(heard);
+        }
+        for gone in self.gone {
+            next(&mut parts, gone.len() + 8);
+            parts.last_mut().expect("one at least").gone.push(gone);
+        }
+        parts
+    }
+}
+
+impl ClientReport {
+    /// About as many as it takes when it is told.
+    fn bytes(&self) -> usize {
+        let name = |name: &ResourceName| name.namespace.len() + name.name.len() + 24;
+        let filter = |filter: &TagFilter| match filter {
+            TagFilter::All => 8,
+            TagFilter::Tags(tags) => 16 + 9 * tags.len(),
+        };
+        let topics = self.topics.iter().chain(&self.halves).chain(&self.group).map(name);
+        let subscriptions = self.subscriptions.iter().map(|(topic, of)| name(topic) + filter(of));
+        256 + self.client_id.len() + topics.sum::<usize>() + subscriptions.sum::<usize>()
+    }
 }
 
 impl ChangedSessions {
@@ -101,8 +146,12 @@ fn report(id: &Arc<str>, session: &Session, now: Instant) -> ClientReport {
         called: session.called,
         is_open: session.streams.iter().any(|stream| stream.is_here() && stream.is_open()),
         heard_ms_ago: ms_ago(session.last_heard, now),
+        declared_ms_ago: ms_ago(session.declared_at, now),
     }
 }
+
+/// Sessions that are looked at under one hold of the lock, which every call takes.
+const AT_ONCE: usize = 256;
 
 impl Sessions {
     /// From now on it is kept what changes, for [`Self::changes`].
@@ -112,27 +161,37 @@ impl Sessions {
 
     /// What changed since this was last asked.
     pub(crate) fn changes(&self, now: Instant) -> SessionChanges {
-        let mut table = self.table();
-        let ChangedSessions { are_kept, clients, heard, gone } = std::mem::take(&mut table.changes);
-        table.changes.are_kept = are_kept;
-        let session = |id: &Arc<str>| table.by_client.get(id);
-        SessionChanges {
-            heard: heard
-                .iter()
-                .filter(|id| !clients.contains(*id))
-                .filter_map(|id| Some((id.to_string(), ms_ago(session(id)?.last_heard, now))))
-                .collect(),
-            clients: clients.iter().filter_map(|id| Some(report(id, session(id)?, now))).collect(),
-            gone: gone.iter().map(ToString::to_string).collect(),
-        }
+        let ChangedSessions { clients, heard, gone, .. } = self.take_changes();
+        let heard: Vec<_> = heard.into_iter().filter(|id| !clients.contains(id)).collect();
+        let heard = heard.chunks(AT_ONCE).flat_map(|ids| {
+            let table = self.table();
+            let session = |id: &Arc<str>| Some((id.to_string(), ms_ago(table.by_client.get(id)?.last_heard, now)));
+            ids.iter().filter_map(session).collect::<Vec<_>>()
+        });
+        let heard = heard.collect();
+        let clients = self.reports(&clients.into_iter().collect::<Vec<_>>(), now);
+        SessionChanges { heard, clients, gone: gone.iter().map(ToString::to_string).collect() }
     }
 
     /// All sessions; what changed before is among them.
     pub(crate) fn everything(&self, now: Instant) -> SessionChanges {
+        let gone = self.take_changes().gone.iter().map(ToString::to_string).collect();
+        let ids: Vec<_> = self.table().by_client.keys().cloned().collect();
+        SessionChanges { clients: self.reports(&ids, now), heard: Vec::new(), gone }
+    }
+
+    fn take_changes(&self) -> ChangedSessions {
         let mut table = self.table();
-        table.changes = ChangedSessions { are_kept: table.changes.are_kept, ..ChangedSessions::default() };
-        let clients = table.by_client.iter().map(|(id, session)| report(id, session, now)).collect();
-        SessionChanges { clients, ..SessionChanges::default() }
+        let are_kept = table.changes.are_kept;
+        std::mem::replace(&mut table.changes, ChangedSessions { are_kept, ..ChangedSessions::default() })
+    }
+
+    fn reports(&self, ids: &[Arc<str>], now: Instant) -> Vec<ClientReport> {
+        let some = |ids: &[Arc<str>]| {
+            let table = self.table();
+            ids.iter().filter_map(|id| Some(report(id, table.by_client.get(id)?, now))).collect::<Vec<_>>()
+        };
+        ids.chunks(AT_ONCE).flat_map(some).collect()
     }
 
     /// Whether something changed that is to be told at once.
@@ -140,42 +199,45 @@ impl Sessions {
         self.table().changes.is_urgent()
     }
 
-    /// Another node tells of its sessions. `stream`: the way to a client of that node.
-    ///
-    /// What is newer holds: a client that came here meanwhile, or to a third node, is known better.
+    /// Another node tells of its sessions. `stream`: the way to a client of that node. Returns whether all of those that are
+    /// said to be known are: they may have ended here.
     pub(crate) fn reported(
         &self,
         from: NodeId,
         changes: SessionChanges,
         now: Instant,
         stream: impl Fn(&str) -> Arc<dyn TelemetryStream>,
-    ) {
+    ) -> bool {
         let SessionChanges { clients, heard, gone } = changes;
         for client in clients {
             self.table().reported(from, client, now, &stream);
         }
-        let mut table = self.table();
-        for (client_id, ms_ago) in heard {
-            table.heard_there(&client_id, earlier(now, ms_ago));
+        let mut are_known = true;
+        for some in heard.chunks(AT_ONCE) {
+            let mut table = self.table();
+            for (client_id, ms_ago) in some {
+                are_known &= table.heard_there(client_id, earlier(now, *ms_ago));
+            }
         }
         for client_id in gone {
-            table.close(&client_id, now);
+            self.table().close(&client_id, now);
         }
-        drop(table);
         self.producers_changed.notify_one();
+        are_known
     }
 
     /// A node is not reached any more, or this one does not lead any more: streams of the clients of that node lead nowhere.
     pub(crate) fn lost(&self, node: NodeId, now: Instant) {
-        let mut table = self.table();
-        for client_id in table.there.of(node) {
-            table.closed_there(node, &client_id, now);
+        let clients = self.table().there.of(node);
+        for client_id in clients {
+            self.table().closed_there(node, &client_id, now);
         }
     }
 }
 
+/// When that was, by the clock here, and no later: the telling took a while, at most so long.
 fn earlier(now: Instant, ms_ago: u64) -> Instant {
-    now.checked_sub(Duration::from_millis(ms_ago)).unwrap_or(now)
+    now.checked_sub(Duration::from_millis(ms_ago).saturating_add(TOLD_WITHIN)).unwrap_or(now)
 }
 
 /// Streams that clients have to other nodes.
@@ -187,8 +249,16 @@ impl StreamsThere {
         self.0.get(&node).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
-    fn has(&self, node: NodeId, client_id: &str) -> bool {
-        self.0.get(&node).is_some_and(|clients| clients.contains_key(client_id))
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        self.0.keys().copied().collect()
+    }
+
+    /// Its session ended.
+    pub(super) fn forget(&mut self, client_id: &str) {
+        self.0.retain(|_, clients| {
+            clients.remove(client_id);
+            !clients.is_empty()
+        });
     }
 }
 
@@ -201,36 +271,51 @@ impl SessionTable {
         stream: &impl Fn(&str) -> Arc<dyn TelemetryStream>,
     ) {
         let ClientReport { client_id, address, role, topics, group, subscriptions, told, halves, called, .. } = client;
-        let heard = earlier(now, client.heard_ms_ago);
-        let is_newer = self.by_client.get(&*client_id).is_none_or(|known| known.last_heard <= heard);
-        if is_newer {
-            let declared = DeclaredByClient { role, topics, group, subscriptions, told };
+        let (heard, declared_at) = (earlier(now, client.heard_ms_ago), earlier(now, client.declared_ms_ago));
+        let mut declared = DeclaredByClient { role, topics, group, subscriptions, told };
+        if let Some(known) = self.by_client.get(&*client_id)
+            && known.declared_at > declared_at
+        {
+            // It said something else since, to another node; or the same, in its receives, before this was told. What is older
+            // adds what is missing, which passes nothing over; unless it is of a time when the client was elsewhere.
+            let is_old = known.last_heard.saturating_duration_since(heard) > DEAD_AFTER;
+            if is_old || known.declared.group != declared.group || known.declared.role != declared.role {
+                declared = known.declared.clone();
+            } else {
+                declared.topics.extend(known.declared.topics.iter().cloned());
+                declared.subscriptions.extend(known.declared.subscriptions.clone());
+            }
+        }
+        let is_new = self.by_client.get(&*client_id).is_none_or(|known| known.declared != declared);
+        if is_new {
             if let Err(no_room) = self.put(Client { id: &client_id, address }, declared, heard) {
                 tracing::debug!(client_id, %no_room, "a client of another node finds no room among the sessions");
                 return;
             }
             if let Some(session) = self.by_client.get_mut(&*client_id) {
-                session.halves.extend(halves);
-            }
-            if called {
-                self.heard(&client_id, heard);
+                session.declared_at = declared_at;
             }
         }
-        match client.is_open {
-            true if !self.there.has(from, &client_id) => {
-                let stream = stream(&client_id);
-                self.there.0.entry(from).or_default().insert(client_id.clone(), stream.clone());
-                self.attach(&client_id, stream);
-            }
-            false => self.closed_there(from, &client_id, now),
-            true => {}
+        if let Some(session) = self.by_client.get_mut(&*client_id) {
+            session.halves.extend(halves);
         }
+        if called {
+            self.heard_there(&client_id, heard);
+        }
+        if !client.is_open {
+            return self.closed_there(from, &client_id, now);
+        }
+        let clients = self.there.0.entry(from).or_default();
+        let stream = clients.entry(client_id.clone()).or_insert_with(|| stream(&client_id)).clone();
+        // Again, if it is there: it may have been taken for closed.
+        self.attach(&client_id, stream);
     }
 
-    fn heard_there(&mut self, client_id: &str, at: Instant) {
-        if self.by_client.get(client_id).is_some_and(|known| known.last_heard < at) {
-            self.heard(client_id, at);
-        }
+    /// Returns whether the client is known.
+    fn heard_there(&mut self, client_id: &str, at: Instant) -> bool {
+        let Some(known) = self.by_client.get(client_id) else { return false };
+        let latest = known.last_heard.max(at);
+        self.heard(client_id, latest)
     }
 
     fn closed_there(&mut self, node: NodeId, client_id: &str, now: Instant) {

@@ -14,7 +14,7 @@ use super::{Declaration, SessionRole};
 pub(super) const STREAMS_MAX: usize = 64;
 
 /// What a session holds about its client, fit to be compared and looked up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DeclaredByClient {
     pub(super) role: SessionRole,
     pub(super) topics: BTreeSet<ResourceName>,
@@ -40,6 +40,8 @@ pub(super) struct Session {
     pub(super) halves: BTreeSet<ResourceName>,
     pub(super) streams: Vec<Arc<dyn TelemetryStream>>,
     pub(super) last_heard: Instant,
+    /// When it last said something new of itself.
+    pub(super) declared_at: Instant,
     /// It made a call besides its settings.
     pub(super) called: bool,
     /// When its last stream closed; when it began, if it never had one.

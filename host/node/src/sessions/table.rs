@@ -90,7 +90,8 @@ impl SessionTable {
         let session = self.by_client.get_mut(&id).expect("it was there, or began just now");
         self.room.grow(session.address, session.bytes, bytes);
         session.bytes = bytes;
-        session.last_heard = now;
+        session.last_heard = session.last_heard.max(now);
+        session.declared_at = now;
         let before = std::mem::replace(&mut session.declared, declared);
         let after = &session.declared;
         if !session.streams.is_empty() {
@@ -114,6 +115,7 @@ impl SessionTable {
             halves: BTreeSet::new(),
             streams: self.producers.claim(client.id),
             last_heard: now,
+            declared_at: now,
             called: false,
             streamless_since: now,
             leased_until: None,
@@ -213,7 +215,9 @@ impl SessionTable {
         self.producers.unlist(&id, &session.declared.topics);
         self.producing -= usize::from(session.declared.role == SessionRole::Producer);
         self.groups.change(&session.declared, &DeclaredByClient::default());
-        for stream in std::mem::take(&mut session.streams) {
+        self.there.forget(client_id);
+        // Of a stream to another node its own node tells, when its client is known again.
+        for stream in std::mem::take(&mut session.streams).into_iter().filter(|stream| stream.is_here()) {
             self.producers.keep_for(&id, stream);
         }
         Some((id, session))

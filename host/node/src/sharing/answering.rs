@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use vouch_cluster::NodeId;
 
-use super::asks::{SessionAnswer, SessionAsk, written};
+use super::asks::{SessionAnswer, SessionAsk, answered};
 use super::there::{StreamThere, WRITTEN_WITHIN};
 use crate::peers::{ClientAnswer, ClientAnswering, PeerNodes, ServeClients};
 use crate::sessions::{CheckCommand, Question, SessionChanges, Sessions, TelemetryStream};
@@ -27,13 +28,20 @@ pub(crate) struct SessionCalls {
 impl ServeClients for SessionCalls {
     fn serve(&self, from: NodeId, request: Bytes, deadline: Instant) -> ClientAnswering {
         let this = self.clone();
-        Box::pin(async move {
+        let answering = async move {
             match rmp_serde::from_slice(&request) {
-                Ok(ask) => ClientAnswer::Answered(written(&this.answer(from, ask, deadline).await)),
+                Ok(ask) => ClientAnswer::Answered(answered(this.answer(from, ask, deadline).await)),
                 Err(why) => {
                     ClientAnswer::NothingStored(format!("what it says of sessions is of another version: {why}"))
                 }
             }
+        };
+        // A task of its own, which ends with the set: where its caller is gone.
+        let mut doings = JoinSet::new();
+        doings.spawn_on(answering, &self.runtime);
+        Box::pin(async move {
+            let answered = doings.join_next().await.and_then(Result::ok);
+            answered.unwrap_or_else(|| ClientAnswer::NothingStored("the call ended by a defect".to_owned()))
         })
     }
 }
@@ -46,12 +54,16 @@ impl SessionCalls {
                 Some(now) if now != life || !self.sessions.knows_all_of(from) => SessionAnswer::TellAll,
                 Some(life) => self.heard(from, changes, life),
             },
-            SessionAsk::All { changes, more } => match self.sessions.leadership() {
+            SessionAsk::All { changes, begins, ends } => match self.sessions.leadership() {
                 None => SessionAnswer::NotLeading,
                 Some(life) => {
-                    let heard = self.heard(from, changes, life);
-                    self.sessions.set_known(from, !more);
-                    heard
+                    if begins {
+                        // What is not among all of them is not there any more.
+                        self.sessions.lost(from, Instant::now());
+                    }
+                    self.heard(from, changes, life);
+                    self.sessions.set_known(from, ends);
+                    SessionAnswer::Heard { life }
                 }
             },
             SessionAsk::Check { client_id, command } => {
@@ -65,8 +77,11 @@ impl SessionCalls {
             let (nodes, client_id, runtime) = (self.nodes.clone(), client_id.to_owned(), self.runtime.clone());
             Arc::new(StreamThere { nodes, node: from, client_id, runtime })
         };
-        self.sessions.reported(from, changes, Instant::now(), stream);
-        SessionAnswer::Heard { life }
+        match self.sessions.reported(from, changes, Instant::now(), stream) {
+            true => SessionAnswer::Heard { life },
+            // One ended here that lives there.
+            false => SessionAnswer::TellAll,
+        }
     }
 
     /// Hands a question to the streams that a client has here; whether it was written in time.

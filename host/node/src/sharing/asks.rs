@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use vouch_cluster::NodeId;
 
-use crate::peers::{ClientAnswer, PeerNodes};
+use crate::peers::{ClientAnswer, PeerNodes, answer_bytes};
 use crate::sessions::{CheckCommand, SessionChanges};
 
 /// What is asked.
@@ -20,8 +20,9 @@ pub(super) enum SessionAsk {
     /// Hear of all of my sessions. To the leader.
     All {
         changes: SessionChanges,
-        /// There are more.
-        more: bool,
+        /// These are the first, and these the last of them.
+        begins: bool,
+        ends: bool,
     },
     /// Ask a client of yours about its transaction; where nobody waits for the answer any more, do not.
     Check { client_id: String, command: Box<CheckCommand> },
@@ -42,7 +43,9 @@ pub(super) enum SessionAnswer {
 
 /// Asks a node; `None` where it did not answer.
 pub(super) async fn ask(nodes: &PeerNodes, node: NodeId, ask: &SessionAsk, deadline: Instant) -> Option<SessionAnswer> {
-    match nodes.ask_about_session(node, written(ask), deadline).await {
+    let mut bytes = Vec::new();
+    write(&mut bytes, ask);
+    match nodes.ask_about_session(node, bytes.into(), deadline).await {
         Ok(ClientAnswer::Answered(answer)) => rmp_serde::from_slice(&answer).ok(),
         Ok(ClientAnswer::NothingStored(why)) => {
             tracing::debug!(%node, why, "a node does not hear about sessions");
@@ -55,6 +58,10 @@ pub(super) async fn ask(nodes: &PeerNodes, node: NodeId, ask: &SessionAsk, deadl
     }
 }
 
-pub(super) fn written<T: Serialize>(what: &T) -> Bytes {
-    rmp_serde::to_vec_named(what).expect("sessions hold nothing that MessagePack cannot").into()
+pub(super) fn answered(answer: SessionAnswer) -> Bytes {
+    answer_bytes(|bytes| write(bytes, &answer))
+}
+
+fn write<T: Serialize>(bytes: &mut Vec<u8>, what: &T) {
+    rmp_serde::encode::write_named(bytes, what).expect("sessions hold nothing that MessagePack cannot");
 }

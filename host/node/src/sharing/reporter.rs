@@ -10,17 +10,17 @@ use vouch_shard::WhoBelongs;
 
 use super::asks::{SessionAnswer, SessionAsk, ask};
 use crate::peers::PeerNodes;
-use crate::sessions::{SessionChanges, Sessions};
+use crate::sessions::{SessionChanges, Sessions, TOLD_WITHIN};
 use crate::stopping::Stopping;
 
 /// Between two looks whether something is to be told.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// That clients were heard is told this often: well below the time after which one that is not heard is dead.
 const HEARD_EVERY: Duration = Duration::from_secs(5);
-/// How long one telling takes at most.
-const TOLD_WITHIN: Duration = Duration::from_secs(3);
-/// Sessions in one telling.
-const AT_ONCE: usize = 1000;
+/// Bytes of one telling, about: it is heard on a connection where others wait behind it.
+const PART_BYTES: usize = 1 << 20;
+/// Before what was not heard is told again; twice as long after each further one, up to 32 times.
+const AGAIN_MIN: Duration = Duration::from_millis(50);
 /// A node that is not reached for this long has lost its clients, or they have found another one.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
@@ -39,6 +39,11 @@ struct Told {
     /// To whom, and in which leadership of that.
     to: Option<(NodeId, u64)>,
     at: Option<Instant>,
+    /// Clients that left, of which the leader has not heard.
+    gone: BTreeSet<String>,
+    /// Tellings in a row that were not heard, and when there may be the next one.
+    failed: u32,
+    again: Option<Instant>,
 }
 
 /// Goes on until the node stops.
@@ -47,6 +52,7 @@ pub(crate) async fn run(mut reporter: SessionReporter) {
     reporter.sessions.keep_changes();
     loop {
         let leader = *reporter.leader.borrow_and_update();
+        let mut changed = reporter.leader.clone();
         if leader == Some(reporter.nodes.me) {
             told = Told::default();
             reporter.lead(&mut unreached);
@@ -55,8 +61,13 @@ pub(crate) async fn run(mut reporter: SessionReporter) {
                 reporter.sessions.end_leading(Instant::now());
                 reporter.sessions.keep_changes();
             }
-            if let Some(leader) = leader {
-                reporter.tell(leader, &mut told).await;
+            tokio::select! {
+                () = reporter.tell(leader, &mut told) => {}
+                // Another one may lead: this node, too.
+                _ = changed.changed() => {
+                    told.to = None;
+                    continue;
+                }
             }
         }
         tokio::select! {
@@ -99,41 +110,53 @@ impl SessionReporter {
     }
 
     /// Tells the leader what changed, or all that it does not know.
-    async fn tell(&self, leader: NodeId, told: &mut Told) {
+    async fn tell(&self, leader: Option<NodeId>, told: &mut Told) {
         let now = Instant::now();
+        let Some(leader) = leader.filter(|leader| self.nodes.reaches_sessions(*leader)) else {
+            // The next one is told all; only who left is not among that.
+            told.to = None;
+            told.gone.extend(self.sessions.changes(now).gone);
+            return;
+        };
         let knows = told.to.filter(|(to, _)| *to == leader);
         let due = told.at.is_none_or(|at| now.saturating_duration_since(at) >= HEARD_EVERY);
-        if knows.is_some() && !due && !self.sessions.has_changes() {
+        let waits = told.again.is_some_and(|again| now < again);
+        if waits || knows.is_some() && !due && !self.sessions.has_changes() {
             return;
         }
-        let answer = match knows {
-            Some((_, life)) => {
-                let changes = self.sessions.changes(now);
-                self.ask(leader, &SessionAsk::Changed { life, changes }).await
-            }
-            None => self.tell_all(leader, now).await,
+        let mut changes = match knows {
+            Some(_) => self.sessions.changes(now),
+            None => self.sessions.everything(now),
         };
-        *told = match answer {
-            Some(SessionAnswer::Heard { life }) => Told { to: Some((leader, life)), at: Some(now) },
-            // All of it once more: what was not heard is not kept.
-            _ => Told::default(),
-        };
-    }
-
-    async fn tell_all(&self, leader: NodeId, now: Instant) -> Option<SessionAnswer> {
-        let mut clients = self.sessions.everything(now).clients;
-        loop {
-            let rest = clients.split_off(clients.len().min(AT_ONCE));
-            let (changes, more) = (SessionChanges { clients, ..SessionChanges::default() }, !rest.is_empty());
-            let answer = self.ask(leader, &SessionAsk::All { changes, more }).await;
-            if !more || !matches!(answer, Some(SessionAnswer::Heard { .. })) {
-                return answer;
+        // Kept until they are heard, also where this telling is given up.
+        told.to = None;
+        told.gone.extend(std::mem::take(&mut changes.gone));
+        changes.gone = told.gone.iter().cloned().collect();
+        match self.tell_in_parts(leader, knows.map(|(_, life)| life), changes).await {
+            Some(SessionAnswer::Heard { life }) => {
+                *told = Told { to: Some((leader, life)), at: Some(now), ..Told::default() };
             }
-            clients = rest;
+            _ => {
+                told.failed += 1;
+                told.again = Some(Instant::now() + AGAIN_MIN.saturating_mul(1 << told.failed.min(5)));
+            }
         }
     }
 
-    async fn ask(&self, leader: NodeId, what: &SessionAsk) -> Option<SessionAnswer> {
-        ask(&self.nodes, leader, what, tokio::time::Instant::now() + TOLD_WITHIN).await
+    async fn tell_in_parts(&self, leader: NodeId, life: Option<u64>, changes: SessionChanges) -> Option<SessionAnswer> {
+        let parts = changes.in_parts(PART_BYTES);
+        let last = parts.len() - 1;
+        let mut answer = None;
+        for (at, changes) in parts.into_iter().enumerate() {
+            let what = match life {
+                Some(life) => SessionAsk::Changed { life, changes },
+                None => SessionAsk::All { changes, begins: at == 0, ends: at == last },
+            };
+            answer = ask(&self.nodes, leader, &what, tokio::time::Instant::now() + TOLD_WITHIN).await;
+            if !matches!(answer, Some(SessionAnswer::Heard { .. })) {
+                break;
+            }
+        }
+        answer
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct StreamThere {
 impl TelemetryStream for StreamThere {
     /// The question counts as written when that node says that it wrote it, which is later than it did.
     fn send_check(&self, question: Question) -> bool {
-        let Some(command) = question.peek() else { return false };
+        let Some(command) = question.go_out() else { return false };
         if !self.is_open() {
             return false;
         }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::parts::{CommonParts, NodeParts};
 use super::tasks::NodeTasks;
 use crate::cluster::{LeaderWatch, Nodes};
 use crate::components::Components;
 use crate::damage::LogDamage;
-use crate::forwarding::ForwardedCalls;
+use crate::forwarding::{ANSWER_UNITS, ForwardedCalls};
 use crate::messages::Messages;
 use crate::metrics::Views;
 use crate::node::Node;
@@ -37,7 +39,7 @@ impl NodeParts {
             metrics: common.metrics.clone(),
             sessions: self.sessions.clone(),
             identity: self.identity,
-            running: self.running(),
+            running: self.running(&common),
         };
         if let Some(speaking) = &self.speaking {
             speaking.serve_clients(Arc::new(self.forwarded(&node, &common)));
@@ -107,9 +109,10 @@ impl NodeParts {
             transactions: node.transactions.clone(),
             routes: common.routes.clone(),
             sessions: self.sessions.clone(),
-            http: node.cluster.http.clone(),
+            http: common.http.clone(),
             runtime: tokio::runtime::Handle::current(),
             handed_out: Arc::default(),
+            answers: Arc::new(Semaphore::new(ANSWER_UNITS as usize)),
         }
     }
 
@@ -122,7 +125,7 @@ impl NodeParts {
             leader,
             shard: self.shard.clone(),
             leaders: common.leaders.clone(),
-            http: Arc::default(),
+            http: common.http.clone(),
             speaking: self.speaking.clone(),
             log: self.log.clone(),
             belongs: self.signals.belongs(),
@@ -188,8 +191,9 @@ impl NodeParts {
     }
 
     /// What a stop ends, in its order.
-    fn running(&self) -> Arc<RunningNode> {
+    fn running(&self, common: &CommonParts) -> Arc<RunningNode> {
         Arc::new(RunningNode {
+            http: common.http.clone(),
             shard: self.shard.clone(),
             served: self.served.clone(),
             log: self.log.clone(),

@@ -12,7 +12,7 @@ use vouch_storage::{DiskUse, Lookups, ScrubReport, ShardFolder};
 use crate::NodeConfig;
 use crate::components::{BoundComponents, ComponentFiles};
 use crate::directory::Directory;
-use crate::forwarding::Leaders;
+use crate::forwarding::{HttpApi, Leaders};
 use crate::metrics::Metrics;
 use crate::node::NodeIdentity;
 use crate::peers::Speaking;
@@ -62,6 +62,8 @@ pub(super) struct NodeParts {
 pub(super) struct CommonParts {
     /// Does what only a leader does, wherever that is.
     pub(super) leaders: Arc<Leaders>,
+    /// What answers requests over HTTP.
+    pub(super) http: Arc<HttpApi>,
     /// Topics and groups by their names.
     pub(super) routes: Arc<Routes>,
     /// Finds half messages.
@@ -111,6 +113,7 @@ impl NodeParts {
         let files = ComponentFiles { shard: shard.clone(), log: log.clone(), store: self.store.clone() };
         CommonParts {
             leaders,
+            http: Arc::default(),
             halves: Arc::new(Halves { shard: shard.clone(), log, routes: routes.clone() }),
             routes,
             ends: Arc::new(Ends { shard: shard.clone(), shortages: shortages.clone(), metrics: metrics.clone() }),

@@ -114,7 +114,7 @@ impl TakenCalls {
         let deadline = Instant::now() + Duration::from_millis(header.head.argument.into());
         let Some(room) = self.served.room.take(header.length) else {
             reader.skip(header).await?;
-            return self.refuse(number, "busy: too many calls of this peer, or of all, are under way there").await;
+            return self.refuse(number, "too many calls of this peer, or of all, are under way there").await;
         };
         let request = reader.payload(header).await?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

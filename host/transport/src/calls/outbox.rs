@@ -101,7 +101,10 @@ impl CallOutbox {
         if deadline <= Instant::now() {
             return Err(not_sent("its deadline passed before it was its turn"));
         }
-        let room = self.requests.take(length).ok_or_else(|| not_sent("busy: too many calls are under way here"))?;
+        let room = self
+            .requests
+            .take(length)
+            .ok_or_else(|| CallFailed::NoRoom("too many calls are under way here".to_owned()))?;
         let (call, outcome) = SharedCall::new(room);
         let call = Arc::new(call);
         state.last += 1;
@@ -185,7 +188,7 @@ async fn hear_answers(outbox: &CallOutbox, reader: &mut Incoming) -> Result<Infa
             FrameKind::NotTaken | FrameKind::Failed if header.length <= SENTENCE_MAX_BYTES => {
                 let why = sentence::heard(&reader.payload(&header).await?);
                 let taken = header.head.kind == FrameKind::Failed;
-                let failed = if taken { CallFailed::Unknown(why) } else { CallFailed::NotSent(why) };
+                let failed = if taken { CallFailed::Unknown(why) } else { CallFailed::NoRoom(why) };
                 if let Some(call) = outbox.take(header.head.number) {
                     call.settle(Err(failed));
                 }

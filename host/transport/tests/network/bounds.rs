@@ -13,7 +13,7 @@ use crate::group::collector;
 use crate::node::{PATIENCE, Setup, eventually, listen, node, soon, until_down, until_up};
 
 fn is_busy(outcome: &Result<Bytes, CallFailed>, words: &str) -> bool {
-    matches!(outcome, Err(CallFailed::NotSent(why)) if why.contains("busy") && why.contains(words))
+    matches!(outcome, Err(CallFailed::NoRoom(why)) if why.contains(words))
 }
 
 /// Both sides, each of which is made the narrower one: calls at once, and bytes of them.

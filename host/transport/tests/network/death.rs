@@ -80,7 +80,7 @@ async fn what_is_not_sent_was_seen_by_no_handler_wherever_the_connection_is_cut(
                     answered.insert(name);
                     outcomes[0] += 1;
                 }
-                Err(CallFailed::NotSent(_)) => {
+                Err(CallFailed::NotSent(_) | CallFailed::NoRoom(_)) => {
                     not_sent.insert(name);
                     outcomes[1] += 1;
                 }
@@ -114,7 +114,7 @@ async fn what_waited_until_its_deadline_never_arrives_later() {
     let (mut queued, mut sent) = (BTreeSet::new(), BTreeSet::new());
     while let Some(done) = calls.join_next().await {
         match done.unwrap() {
-            (name, Err(CallFailed::NotSent(why))) => {
+            (name, Err(CallFailed::NotSent(why) | CallFailed::NoRoom(why))) => {
                 assert!(why.contains("deadline passed before it was its turn"), "{why}");
                 queued.insert(name);
             }

@@ -59,20 +59,70 @@ fn only_what_changed_is_told_and_that_a_client_was_heard() {
 }
 
 #[test]
-fn what_is_newer_holds_whoever_tells_it() {
+fn what_is_newer_holds_and_what_is_older_adds_what_is_missing() {
     let now = Instant::now();
     let (there, leader) = (Sessions::default(), leading(now));
-    there.declare("a", consumer("g", "old"), now).unwrap();
-    leader.declare("a", consumer("g", "new"), now + MS).unwrap();
-    tell(&there, &leader, true, now + MS);
-    let on = |tag: &str| {
-        let (group, topic) = (topic("g"), topic("orders"));
-        leader.has_filter((&group, &topic, &TagFilter::tags([tag])))
+    there.declare("a", consumer("g", "first"), now).unwrap();
+    // The same client in its receives, which come before that is told.
+    leader.declare("a", consumer("h", "other group"), now).unwrap();
+    leader.declare("b", consumer("g", "b"), now).unwrap();
+    there.declare("b", producer("orders"), now).unwrap();
+    let wants = |sessions: &Sessions, name: &str, tag: &str| {
+        let subscription = (&topic(name), &TagFilter::tags([tag]));
+        sessions.note_receive("c", &topic("g"), subscription, true, now).unwrap();
     };
-    assert!(on("new") && !on("old"));
-    there.declare("a", consumer("g", "newest"), now + MS * 2).unwrap();
-    tell(&there, &leader, true, now + MS * 2);
-    assert!(on("newest") && !on("new"));
+    wants(&there, "orders", "x");
+    wants(&there, "payments", "y");
+    wants(&leader, "orders", "x");
+    tell(&there, &leader, true, now);
+    let on =
+        |group: &str, name: &str, tag: &str| leader.has_filter((&topic(group), &topic(name), &TagFilter::tags([tag])));
+    assert!(on("g", "orders", "x") && on("g", "payments", "y"), "nothing is passed over");
+    assert!(on("h", "orders", "other group") && !on("g", "orders", "first"), "of another group nothing is added");
+    assert!(on("g", "orders", "b"), "nor of another role");
+    there.declare("a", consumer("g", "newest"), now + TOLD_WITHIN * 2).unwrap();
+    tell(&there, &leader, true, now + TOLD_WITHIN * 2);
+    assert!(on("g", "orders", "newest") && !on("h", "orders", "other group"));
+}
+
+#[test]
+fn what_is_told_is_cut_into_small_parts_and_all_of_it_is_told() {
+    let now = Instant::now();
+    let there = Sessions::default();
+    for client in ["a", "b", "c"] {
+        there.declare(client, producer("orders"), now).unwrap();
+    }
+    let all = there.everything(now);
+    let parts = all.clone().in_parts(1);
+    assert_eq!(parts.len(), 3);
+    let again: Vec<_> = parts.into_iter().flat_map(|part| part.clients).collect();
+    assert_eq!(again, all.clients);
+    assert_eq!(all.in_parts(1 << 20).len(), 1);
+    assert_eq!(SessionChanges::default().in_parts(1), [SessionChanges::default()], "also that there are none is told");
+}
+
+#[test]
+fn a_client_that_left_leaves_no_stream_behind_and_one_that_ended_here_is_told_of_again() {
+    let now = Instant::now();
+    let (there, leader) = (Sessions::default(), leading(now));
+    there.keep_changes();
+    there.declare("a", producer("orders"), now).unwrap();
+    there.attach("a", open());
+    tell(&there, &leader, false, now);
+    there.close("a", now);
+    tell(&there, &leader, false, now);
+    assert_eq!(leader.table().producers.early_streams(), 0);
+    assert!(leader.table().there.nodes().is_empty());
+    // It comes back; here its session ends by silence, and there it is heard.
+    there.declare("a", producer("orders"), now).unwrap();
+    there.attach("a", open());
+    tell(&there, &leader, false, now);
+    leader.expire(now + SESSION_LIMIT + MS);
+    there.heard("a", now + SESSION_LIMIT);
+    let changes = there.changes(now + SESSION_LIMIT);
+    assert!(!leader.reported(THERE, changes, now + SESSION_LIMIT, |_| unreachable!()));
+    tell(&there, &leader, true, now + SESSION_LIMIT + MS);
+    assert_eq!(asked_client(&leader, "gone").as_deref(), Some("a"));
 }
 
 #[test]

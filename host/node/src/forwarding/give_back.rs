@@ -1,0 +1,60 @@
+//! Leases whose messages never came to their consumer, since the leader that wrote them was lost before it answered.
+
+use std::time::{Duration, Instant};
+
+use vouch_broker::record::ChangeInvisible;
+use vouch_broker::{Millis, NotDone, State};
+use vouch_shard::Shard;
+
+use super::unheard::LostReceive;
+use crate::sessions::Sessions;
+
+/// What a lost leader leased and did not hand out it leased so shortly before its last record.
+const SHORTLY_MS: u64 = 5_000;
+
+/// Gives back what a leader before this one leased to the client of a receive, and what that did not get. Where this node led
+/// already when it was asked, there is nothing of the kind.
+///
+/// # Errors
+/// This node does not lead, or does not know since when.
+pub(super) async fn give_back_lost(shard: &Shard, sessions: &Sessions, lost: LostReceive) -> Result<(), NotDone> {
+    let asked_ago = Duration::from_millis(lost.asked_ms_ago);
+    // The reporter has not noted yet that this node leads.
+    let since = sessions.leads_since().ok_or_else(|| NotDone::internal("it does not lead for long enough"))?;
+    if Instant::now().saturating_duration_since(since) > asked_ago {
+        return Ok(());
+    }
+    let changes = shard.lead(move |state, leader| lost_leases(state, leader.began_at, &lost)).await?;
+    for change in changes {
+        match shard.propose_one(|out| change.encode(out)).await {
+            Err(refused @ NotDone::Refused(_)) => tracing::debug!(%refused, "a lease that nobody got is over already"),
+            done => done.map(drop)?,
+        }
+    }
+    Ok(())
+}
+
+/// What gives back those leases of before this time. The messages are visible at once, and the deliveries do not count.
+fn lost_leases(state: &State, began_at: Millis, lost: &LostReceive) -> Vec<ChangeInvisible> {
+    let (Ok(group), Ok(topic)) = (state.groups().named(&lost.group), state.topics().named(&lost.topic)) else {
+        return Vec::new();
+    };
+    let Some(progress) = group.progress(topic.id) else { return Vec::new() };
+    let leases = progress.due_from(Millis(0)).filter_map(|(_, queue, offset)| {
+        let lease = progress.exception(queue, offset)?;
+        let is_his = lease.renewed_for.as_deref() == Some(&*lost.client_id);
+        let in_time = lease.leased_at <= began_at && began_at.ms_since(lease.leased_at) <= SHORTLY_MS;
+        let generation = lease.generation;
+        (is_his && in_time && !lost.got.contains(&generation)).then_some(ChangeInvisible {
+            group: group.id,
+            topic: topic.id,
+            queue,
+            offset,
+            generation,
+            new_generation: generation,
+            deadline: began_at,
+            uncounted: true,
+        })
+    });
+    leases.collect()
+}
