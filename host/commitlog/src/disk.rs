@@ -34,6 +34,10 @@ pub(crate) trait Disk: Send + Sync {
     fn sync_directory(&self) -> io::Result<()>;
     /// How a person finds the file, for messages.
     fn path(&self, name: &str) -> PathBuf;
+    /// Whether a file that had this name has lost it: somebody took it away.
+    fn was_removed(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// An open file description.
@@ -173,6 +177,11 @@ impl Disk for RealDisk {
 
     fn sync_directory(&self) -> io::Result<()> {
         self.may_change()?.sync_all()
+    }
+
+    fn was_removed(&self, name: &str) -> bool {
+        // Where that cannot be seen, its writes tell.
+        matches!(self.path(name).try_exists(), Ok(false))
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -130,6 +130,11 @@ impl NoteFile {
         self.open.as_ref().map(|open| &*open.newest.note)
     }
 
+    /// Whether something is noted in a file that a start would find.
+    pub fn is_there(&self) -> bool {
+        self.open.is_some() && !self.disk.was_removed(&self.name)
+    }
+
     /// Whether it can still be written.
     ///
     /// # Errors
@@ -143,7 +148,7 @@ impl NoteFile {
         self.disk.path(&self.name)
     }
 
-    /// Notes this in place of what was noted; durable when this returns.
+    /// Notes this in place of what was noted; durable when this returns. A file that was removed meanwhile is made again.
     ///
     /// # Errors
     /// What the system said, now or to an earlier call: after an error the file says either of the two, nothing is ever written
@@ -159,7 +164,9 @@ impl NoteFile {
             self.failed = None;
         }
         self.check()?;
-        let written = match self.open.take() {
+        // What is written to a file without a name is found by no start.
+        let open = self.open.take().filter(|_| !self.disk.was_removed(&self.name));
+        let written = match open {
             Some(open) => Self::write_next(open, note),
             None => match self.make(note) {
                 // Nothing has the name yet: the file is made again by whoever writes next.

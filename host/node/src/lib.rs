@@ -13,6 +13,7 @@ mod messages;
 mod metrics;
 mod names;
 mod node;
+mod others_room;
 mod peers;
 mod retention;
 mod routes;

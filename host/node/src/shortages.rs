@@ -7,20 +7,23 @@ use vouch_broker::{NotDone, NothingStored};
 use vouch_storage::{DiskUse, Full};
 
 use crate::metrics::Metrics;
+use crate::others_room::OthersRoom;
 use vouch_shard::short_of;
 
 /// Says whether there is space for what can wait, and counts what found none.
 pub(crate) struct Shortages {
     /// How full it is, and how many were refused for it.
     disk: Arc<DiskUse>,
+    /// How full those of the other nodes are.
+    others: Arc<OthersRoom>,
     /// Counts those that too much in flight refused.
     metrics: Arc<Metrics>,
 }
 
 impl Shortages {
     /// For the disk that retention measures.
-    pub(crate) fn new(disk: Arc<DiskUse>, metrics: Arc<Metrics>) -> Self {
-        Self { disk, metrics }
+    pub(crate) fn new(disk: Arc<DiskUse>, others: Arc<OthersRoom>, metrics: Arc<Metrics>) -> Self {
+        Self { disk, others, metrics }
     }
 
     /// Refuses what can wait while the disk is full, so that ends and acknowledgements still find room.
@@ -32,7 +35,7 @@ impl Shortages {
             Full::Short(shortage) => short_of(shortage, full.to_string()),
             Full::Disk { .. } => NothingStored::StorageFull(full.to_string()),
         })?;
-        Ok(())
+        Ok(self.others.check()?)
     }
 
     /// Counts a refusal for want of space in the log or among what is under way, and hands everything on.

@@ -311,6 +311,22 @@ fn on_a_real_folder_it_is_the_owners_alone_and_nothing_is_beside_it() {
 }
 
 #[test]
+fn a_file_that_was_removed_under_its_owner_is_made_again_by_the_next_note() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = NoteFile::open(folder.path(), NAME).unwrap();
+    file.write(b"first").unwrap();
+    assert!(file.is_there());
+    fs::remove_file(file.path()).unwrap();
+    assert!(!file.is_there());
+    file.write(b"second").unwrap();
+    assert!(file.is_there());
+    assert_eq!(NoteFile::read(folder.path(), NAME).unwrap().as_deref(), Some(b"second".as_slice()));
+    file.write(b"third").unwrap();
+    drop(file);
+    assert_eq!(NoteFile::open(folder.path(), NAME).unwrap().note(), Some(b"third".as_slice()));
+}
+
+#[test]
 #[should_panic(expected = "does not fit")]
 fn a_note_that_is_too_long_is_refused() {
     let mut file = open_note(&SimDisk::new(Image::new()), NAME).unwrap();

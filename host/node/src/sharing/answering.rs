@@ -10,6 +10,7 @@ use vouch_cluster::NodeId;
 
 use super::asks::{SessionAnswer, SessionAsk, answered};
 use super::there::{StreamThere, WRITTEN_WITHIN};
+use crate::others_room::OthersRoom;
 use crate::peers::{ClientAnswer, ClientAnswering, PeerNodes, ServeClients};
 use crate::sessions::{CheckCommand, Question, SessionChanges, Sessions, TelemetryStream};
 
@@ -21,6 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(crate) struct SessionCalls {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) nodes: Arc<PeerNodes>,
+    pub(crate) room: Arc<OthersRoom>,
     /// Of the node, and not of its connections to others.
     pub(crate) runtime: Handle,
 }
@@ -49,18 +51,22 @@ impl ServeClients for SessionCalls {
 impl SessionCalls {
     async fn answer(&self, from: NodeId, ask: SessionAsk, deadline: Instant) -> SessionAnswer {
         match ask {
-            SessionAsk::Changed { life, changes } => match self.sessions.leadership() {
+            SessionAsk::Changed { life, changes, is_full } => match self.sessions.leadership() {
                 None => SessionAnswer::NotLeading,
                 Some(now) if now != life || !self.sessions.knows_all_of(from) => SessionAnswer::TellAll,
-                Some(life) => self.heard(from, changes, life),
+                Some(life) => {
+                    self.room.told(from, is_full);
+                    self.heard(from, changes, life)
+                }
             },
-            SessionAsk::All { changes, begins, ends } => match self.sessions.leadership() {
+            SessionAsk::All { changes, begins, ends, is_full } => match self.sessions.leadership() {
                 None => SessionAnswer::NotLeading,
                 Some(life) => {
                     if begins {
                         // What is not among all of them is not there any more.
                         self.sessions.lost(from, Instant::now());
                     }
+                    self.room.told(from, is_full);
                     self.heard(from, changes, life);
                     self.sessions.set_known(from, ends);
                     SessionAnswer::Heard { life }

@@ -16,6 +16,9 @@ pub(super) enum SessionAsk {
         /// Of the leadership that was told before; 0 for none.
         life: u64,
         changes: SessionChanges,
+        /// My disk is at its high-water mark.
+        #[serde(default)]
+        is_full: bool,
     },
     /// Hear of all of my sessions. To the leader.
     All {
@@ -23,6 +26,8 @@ pub(super) enum SessionAsk {
         /// These are the first, and these the last of them.
         begins: bool,
         ends: bool,
+        #[serde(default)]
+        is_full: bool,
     },
     /// Ask a client of yours about its transaction; where nobody waits for the answer any more, do not.
     Check { client_id: String, command: Box<CheckCommand> },

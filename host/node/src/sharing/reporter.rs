@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use vouch_cluster::NodeId;
-use vouch_shard::WhoBelongs;
+use vouch_consensus::FollowerProgress;
+use vouch_shard::{Shard, WhoBelongs};
+use vouch_storage::DiskUse;
 
 use super::asks::{SessionAnswer, SessionAsk, ask};
+use crate::others_room::OthersRoom;
 use crate::peers::PeerNodes;
 use crate::sessions::{SessionChanges, Sessions, TOLD_WITHIN};
 use crate::stopping::Stopping;
@@ -21,6 +24,8 @@ const HEARD_EVERY: Duration = Duration::from_secs(5);
 const PART_BYTES: usize = 1 << 20;
 /// Before what was not heard is told again; twice as long after each further one, up to 32 times.
 const AGAIN_MIN: Duration = Duration::from_millis(50);
+/// One that has no room lets another lead at most this often.
+const GIVEN_UP_EVERY: Duration = Duration::from_secs(60);
 /// A node that is not reached for this long has lost its clients, or they have found another one.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
@@ -31,6 +36,11 @@ pub(crate) struct SessionReporter {
     pub(crate) leader: watch::Receiver<Option<NodeId>>,
     pub(crate) belongs: watch::Receiver<WhoBelongs>,
     pub(crate) stopping: Arc<Stopping>,
+    /// Of this node.
+    pub(crate) disk: Arc<DiskUse>,
+    /// Of the others.
+    pub(crate) room: Arc<OthersRoom>,
+    pub(crate) shard: Arc<Shard>,
 }
 
 /// What was told, and when.
@@ -39,6 +49,8 @@ struct Told {
     /// To whom, and in which leadership of that.
     to: Option<(NodeId, u64)>,
     at: Option<Instant>,
+    /// It was told that the disk is full.
+    is_full: bool,
     /// Clients that left, of which the leader has not heard.
     gone: BTreeSet<String>,
     /// Tellings in a row that were not heard, and when there may be the next one.
@@ -48,7 +60,7 @@ struct Told {
 
 /// Goes on until the node stops.
 pub(crate) async fn run(mut reporter: SessionReporter) {
-    let (mut told, mut unreached) = (Told::default(), Unreached::default());
+    let (mut told, mut unreached, mut given_up) = (Told::default(), Unreached::default(), None);
     reporter.sessions.keep_changes();
     loop {
         let leader = *reporter.leader.borrow_and_update();
@@ -56,6 +68,7 @@ pub(crate) async fn run(mut reporter: SessionReporter) {
         if leader == Some(reporter.nodes.me) {
             told = Told::default();
             reporter.lead(&mut unreached);
+            reporter.give_up_for_want_of_room(&mut given_up).await;
         } else {
             if reporter.sessions.leadership().is_some() {
                 reporter.sessions.end_leading(Instant::now());
@@ -103,9 +116,29 @@ impl SessionReporter {
                 (false, Some(at)) if now.saturating_duration_since(unreached.0[at].1) > LOST_AFTER => {
                     self.sessions.set_known(node, false);
                     self.sessions.lost(node, now);
+                    self.room.told(node, false);
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Lets one lead that has room, where this node has none; at most once a minute, as far as this node sees to it.
+    async fn give_up_for_want_of_room(&self, given_up: &mut Option<Instant>) {
+        let lately = given_up.is_some_and(|at| at.elapsed() < GIVEN_UP_EVERY);
+        if !self.disk.is_full() || lately {
+            return;
+        }
+        let Ok(group) = self.shard.group().await else { return };
+        let may = |other: &&FollowerProgress| {
+            let votes = group.members.voters.contains(&other.node) && other.is_heard;
+            votes && self.sessions.knows_all_of(other.node) && !self.room.is_full(other.node)
+        };
+        let Some(next) = group.followers.iter().filter(may).max_by_key(|other| other.durable) else { return };
+        *given_up = Some(Instant::now());
+        tracing::warn!(to = %next.node, "the disk of this node has no room for sends; one leads next that has");
+        if let Err(why) = self.shard.hand_over(next.node).await {
+            tracing::warn!(%why, "leadership cannot be handed over");
         }
     }
 
@@ -121,7 +154,8 @@ impl SessionReporter {
         let knows = told.to.filter(|(to, _)| *to == leader);
         let due = told.at.is_none_or(|at| now.saturating_duration_since(at) >= HEARD_EVERY);
         let waits = told.again.is_some_and(|again| now < again);
-        if waits || knows.is_some() && !due && !self.sessions.has_changes() {
+        let is_full = self.disk.is_full();
+        if waits || knows.is_some() && !due && is_full == told.is_full && !self.sessions.has_changes() {
             return;
         }
         let mut changes = match knows {
@@ -132,9 +166,9 @@ impl SessionReporter {
         told.to = None;
         told.gone.extend(std::mem::take(&mut changes.gone));
         changes.gone = told.gone.iter().cloned().collect();
-        match self.tell_in_parts(leader, knows.map(|(_, life)| life), changes).await {
+        match self.tell_in_parts(leader, knows.map(|(_, life)| life), changes, is_full).await {
             Some(SessionAnswer::Heard { life }) => {
-                *told = Told { to: Some((leader, life)), at: Some(now), ..Told::default() };
+                *told = Told { to: Some((leader, life)), at: Some(now), is_full, ..Told::default() };
             }
             _ => {
                 told.failed += 1;
@@ -143,14 +177,20 @@ impl SessionReporter {
         }
     }
 
-    async fn tell_in_parts(&self, leader: NodeId, life: Option<u64>, changes: SessionChanges) -> Option<SessionAnswer> {
+    async fn tell_in_parts(
+        &self,
+        leader: NodeId,
+        life: Option<u64>,
+        changes: SessionChanges,
+        is_full: bool,
+    ) -> Option<SessionAnswer> {
         let parts = changes.in_parts(PART_BYTES);
         let last = parts.len() - 1;
         let mut answer = None;
         for (at, changes) in parts.into_iter().enumerate() {
             let what = match life {
-                Some(life) => SessionAsk::Changed { life, changes },
-                None => SessionAsk::All { changes, begins: at == 0, ends: at == last },
+                Some(life) => SessionAsk::Changed { life, changes, is_full },
+                None => SessionAsk::All { changes, begins: at == 0, ends: at == last, is_full },
             };
             answer = ask(&self.nodes, leader, &what, tokio::time::Instant::now() + TOLD_WITHIN).await;
             if !matches!(answer, Some(SessionAnswer::Heard { .. })) {

@@ -43,7 +43,7 @@ impl NodeParts {
         };
         if let Some(speaking) = &self.speaking {
             speaking.serve_clients(Arc::new(self.forwarded(&node, &common)));
-            self.share_sessions(speaking);
+            self.share_sessions(speaking, &common);
         }
         tokio::spawn(sessions::expire(self.expiry()));
         if let Some(upkeep) = self.served.upkeep() {
@@ -92,13 +92,21 @@ impl NodeParts {
     }
 
     /// Tells the leader of the sessions here, and hears of those of others.
-    fn share_sessions(&self, speaking: &Speaking) {
+    fn share_sessions(&self, speaking: &Speaking, common: &CommonParts) {
         let (sessions, nodes) = (self.sessions.clone(), speaking.nodes.clone());
         let runtime = tokio::runtime::Handle::current();
-        speaking.serve_sessions(Arc::new(SessionCalls { sessions: sessions.clone(), nodes: nodes.clone(), runtime }));
+        let room = common.others_room.clone();
+        speaking.serve_sessions(Arc::new(SessionCalls {
+            sessions: sessions.clone(),
+            nodes: nodes.clone(),
+            room: room.clone(),
+            runtime,
+        }));
         let (leader, belongs) = (self.signals.leader(), self.signals.belongs());
         let stopping = self.stopping.clone();
-        tokio::spawn(sharing::run(SessionReporter { sessions, nodes, leader, belongs, stopping }));
+        let (disk, shard) = (common.disk.clone(), self.shard.clone());
+        let reporter = SessionReporter { sessions, nodes, leader, belongs, stopping, disk, room, shard };
+        tokio::spawn(sharing::run(reporter));
     }
 
     /// What does for other nodes what their clients ask for.

@@ -15,6 +15,7 @@ use crate::directory::Directory;
 use crate::forwarding::{HttpApi, Leaders};
 use crate::metrics::Metrics;
 use crate::node::NodeIdentity;
+use crate::others_room::OthersRoom;
 use crate::peers::Speaking;
 use crate::retention::RetentionReport;
 use crate::routes::Routes;
@@ -78,6 +79,8 @@ pub(super) struct CommonParts {
     pub(super) turns: SearchTurns,
     /// How full the disk is.
     pub(super) disk: Arc<DiskUse>,
+    /// How full the disks of other nodes are.
+    pub(super) others_room: Arc<OthersRoom>,
     /// What is refused for want of space.
     pub(super) shortages: Arc<Shortages>,
     pub(super) metrics: Arc<Metrics>,
@@ -100,7 +103,8 @@ impl NodeParts {
         let (shard, log) = (self.shard.clone(), self.log.clone());
         let disk = Arc::new(DiskUse::new(self.config.disk_high_water));
         let metrics = Arc::<Metrics>::default();
-        let shortages = Arc::new(Shortages::new(disk.clone(), metrics.clone()));
+        let others_room = Arc::new(OthersRoom::new(self.signals.belongs()));
+        let shortages = Arc::new(Shortages::new(disk.clone(), others_room.clone(), metrics.clone()));
         let me = self.speaking.as_ref().map_or(NodeId::FIRST, |speaking| speaking.nodes.me);
         let leaders = Arc::new(Leaders::new(me, self.signals.leader(), self.speaking.clone()));
         let routes = Arc::new(Routes {
@@ -121,6 +125,7 @@ impl NodeParts {
             files,
             turns: SearchTurns::new(),
             disk,
+            others_room,
             shortages,
             metrics,
             retention: Arc::default(),

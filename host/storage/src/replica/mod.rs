@@ -226,7 +226,7 @@ impl ReplicaFile {
     }
 
     fn put(&mut self, next: ReplicaNote) -> io::Result<()> {
-        if next == self.note && self.file.note().is_some() {
+        if next == self.note && self.file.is_there() {
             return self.file.check();
         }
         match self.file.write(&next.encode(self.log)) {
