@@ -86,6 +86,8 @@ Ends when that node leads. Without --to it is the one that has most of the log."
         http: HttpArgs,
     },
     /// Make the certificate by which the other nodes know a node, and the authority if there is none yet.
+    // With [OPTIONS] it would be longer than a narrow screen is wide.
+    #[command(override_usage = "vouch cluster certificates --ca-dir <DIR> --node <N> --address <HOSTS>")]
     #[command(after_help = "\
 Examples:
   vouch cluster certificates --ca-dir ca --node 1 --address broker-1.example,10.0.0.1
