@@ -105,6 +105,10 @@ fn a_node_with_its_messages_becomes_one_of_three_and_one_of_those_takes_over_whe
     let two = Member::start(&again, &[&INSECURE[..], &used].concat());
     until("it has all of the log", || leader.knows_of(2)["lag_bytes"] == 0);
     assert!(read(&again.join("node.log")).contains("join and token_file are not used"));
+    // A node that runs has joined: that its token is gone keeps nobody from reloading what can be.
+    std::fs::remove_file(&token).unwrap();
+    two.signal("HUP");
+    until("it reloaded", || read(&again.join("node.log")).contains("reloaded certificate and key"));
     two.stop();
 }
 
@@ -238,7 +242,10 @@ fn nodes_that_know_each_other_by_certificates_are_one_cluster() {
         .args(["serve", "--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--data-dir"])
         .arg(folder.path().join("7"));
     let refused = Ran::of(&tries.args(&stranger).output().unwrap()).failed_with(1);
-    assert!(refused.stderr.contains("certificate") && refused.stderr.contains("/node/7, and you say that you are node 2"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("certificate") && refused.stderr.contains("/node/7, and you say that you are node 2"),
+        "{refused:?}"
+    );
 
     let flags = certified(folder.path(), 2, &["--cluster", &cluster]);
     let two = with(&flags, &join, &folder.path().join("2"));

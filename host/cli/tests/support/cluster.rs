@@ -108,9 +108,15 @@ impl Member {
         (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
     }
 
+    /// Sends a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Lets it end well.
     pub(crate) fn stop(mut self) {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        self.signal("TERM");
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", read(&self.folder.join("node.log")));
     }
 

@@ -55,12 +55,14 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Pr
     }
 }
 
-/// For how long the node has known of no leader, if that is longer than an election takes.
+/// For how long the node has known of no leader, if that is longer than an election takes. A load balancer that took nodes out for
+/// each election would take out all of them at once.
 pub(super) fn leaderless(node: &Node) -> Option<Duration> {
     node.cluster.without_leader().filter(|since| *since > ELECTS_WITHIN)
 }
 
-/// `GET /v1/cluster`: all nodes, and of each what this one knows.
+/// `GET /v1/cluster`: all nodes, and of each what this one knows. Nobody else is asked, so it is answered as well where no leader is
+/// there: that is when it is needed.
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     let own = app.node.status.log().await?;
     let node = app.node.identity.node;

@@ -1,4 +1,7 @@
 //! Who comes to the cluster, who leaves it, and who leads.
+//!
+//! Each of these is done by the node that leads; any other one stores nothing and answers that it does not lead. What changes who
+//! votes says who does when it is done: an operator who makes two of three sees that now nobody may be lost.
 
 use std::sync::Arc;
 
@@ -33,14 +36,17 @@ struct NodeToLead {
     node: Option<u64>,
 }
 
-/// Which majority there is when what was asked for is done.
+/// Which majority there is when what was asked for is done: who votes then, and how many of those must be there.
+///
+/// That is a forecast: the node that leads takes one step after the other, and whoever is invited has yet to come.
 fn majority(app: &App) -> (Vec<u64>, usize) {
     let voters: Vec<u64> = app.node.cluster.voters_then().into_iter().map(|node| node.0).collect();
     let majority = majority_of(voters.len());
     (voters, majority)
 }
 
-/// `POST /v1/cluster/nodes`: an id and a token for a node that is to come.
+/// `POST /v1/cluster/nodes`: an id and a token for a node that is to come. The answer is the only place where the token's secret
+/// stands: the log has its digest.
 ///
 /// # Errors
 /// This node has no address for others, or the cluster has too many.
@@ -60,7 +66,8 @@ pub(crate) async fn add(State(app): State<Arc<App>>, body: Bytes) -> Result<(Sta
     Ok((StatusCode::CREATED, Json(added)))
 }
 
-/// `DELETE /v1/cluster/nodes/{id}`: it belongs to the cluster no more.
+/// `DELETE /v1/cluster/nodes/{id}`: it belongs to the cluster no more. That is answered when it is decided; the node is gone from
+/// `GET /v1/cluster` when nobody counts on it, which may take a hand-over and two changes of the members.
 ///
 /// # Errors
 /// There is no such node, it is the last that votes, or those who are left could decide nothing and nobody forces it.

@@ -1,4 +1,7 @@
 //! Metrics of the cluster, as this node knows it.
+//!
+//! How far others are only the one that leads knows. On the others those samples are missing, and not 0: a sum over all nodes is
+//! right whoever leads.
 
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
