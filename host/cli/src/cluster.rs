@@ -90,8 +90,9 @@ Ends when that node leads. Without --to it is the one that has most of the log."
     #[command(override_usage = "vouch cluster certificates --ca-dir <DIR> --node <N> --address <HOSTS>")]
     #[command(after_help = "\
 Examples:
-  vouch cluster certificates --ca-dir ca --node 1 --address broker-1.example,10.0.0.1
-  vouch cluster certificates --ca-dir ca --node 2 --address 10.0.0.2 --cluster 00112233445566778899aabbccddeeff
+  vouch cluster certificates --ca-dir ca --node 1 --address b1.example,10.0.0.1
+  vouch cluster certificates --ca-dir ca --node 2 --address 10.0.0.2 \\
+      --cluster 00112233445566778899aabbccddeeff
 
 The authority's key stays in its folder, and no node needs it: whoever has it can be any node. Every file is readable \
 by its owner alone. Without --cluster a running node is asked which cluster it is.")]

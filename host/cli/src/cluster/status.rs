@@ -69,9 +69,10 @@ fn more(cluster: &Value) -> Option<String> {
         Some(leader) => {
             Some(format!("node {asked} answered; only node {leader}, which leads, knows how far the others are"))
         }
-        None if cluster["term"].is_null() => {
-            Some("start it from a backup, or remove it and let a new node come".to_owned())
-        }
+        None if cluster["term"].is_null() => Some(
+            "a node alone is restored from a backup; one of several is removed, and a new one comes in its place"
+                .to_owned(),
+        ),
         None => Some("nothing can be written until a majority of the voters is there and one of them leads".to_owned()),
     }
 }
