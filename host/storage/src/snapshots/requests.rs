@@ -17,6 +17,8 @@ const MOST_ENTRIES: u64 = 1_000_000;
 pub(super) struct PendingRequests {
     /// Everything before this position is applied, and a snapshot of it is wanted.
     pub(super) target: Option<LogPosition>,
+    /// Segments go with it: on a full disk it may take the room that is set aside for that.
+    pub(super) frees: bool,
     /// Parts in which damage was found: they are mended first.
     pub(super) damaged: BTreeSet<u64>,
     pub(super) stopping: bool,
@@ -83,13 +85,20 @@ impl Requests {
             // Not again before this one is made.
             self.due.store(u64::MAX, Ordering::SeqCst);
             self.due_entry.store(u64::MAX, Ordering::SeqCst);
-            self.want(applied.position);
+            self.ask(applied.position, false);
         }
     }
 
-    /// A snapshot of everything before this position, which is durable and applied, is wanted now.
+    /// A snapshot of everything before this position, which is durable and applied, is wanted now, for what goes with it.
     pub fn want(&self, position: LogPosition) {
-        self.waiting().target = Some(position);
+        self.ask(position, true);
+    }
+
+    fn ask(&self, position: LogPosition, frees: bool) {
+        let mut waiting = self.waiting();
+        waiting.target = Some(position);
+        waiting.frees |= frees;
+        drop(waiting);
         self.changed.notify_one();
     }
 
@@ -105,7 +114,8 @@ impl Requests {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         let damaged = std::mem::take(&mut waiting.damaged);
-        PendingRequests { target: waiting.target.take(), damaged, stopping: waiting.stopping }
+        let frees = waiting.target.is_some() && std::mem::take(&mut waiting.frees);
+        PendingRequests { target: waiting.target.take(), frees, damaged, stopping: waiting.stopping }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -161,7 +171,7 @@ mod tests {
         requests.damaged([7, 3]);
         requests.damaged([7]);
         requests.applied(at(100), true);
-        let PendingRequests { target, damaged, stopping } = requests.next();
+        let PendingRequests { target, damaged, stopping, .. } = requests.next();
         assert_eq!(
             (target, damaged.into_iter().collect::<Vec<_>>(), stopping),
             (Some(LogPosition(100)), vec![3, 7], false)

@@ -16,7 +16,7 @@ use vouch_broker::state::PartView;
 use vouch_commitlog::{LogPosition, LogReader};
 
 use super::mend::unlike_written;
-use super::store::{CopyKind, Which};
+use super::store::{CopyKind, Rooms, Which};
 use super::stored::{StoredFile, state_of};
 use super::{LoadedState, SnapshotBound, SnapshotBounds, SnapshotFailure, Snapshots, TakenSnapshot};
 use crate::position::record_position;
@@ -48,9 +48,10 @@ impl Snapshots {
         reader: &LogReader,
         target: LogPosition,
         part_bytes: u64,
+        rooms: Rooms,
     ) -> Result<Option<TakenSnapshot>, SnapshotFailure> {
         let mut sealed = Vec::new();
-        let taken = self.try_take(reader, target, part_bytes, &mut sealed);
+        let taken = self.try_take(reader, target, part_bytes, (&mut sealed, rooms));
         if taken.is_err() && !self.store.is_given_up() {
             // On a full disk the next attempt has no more than this one had. Blocks that failed are no room.
             let full = taken.as_ref().is_err_and(SnapshotFailure::is_full);
@@ -87,7 +88,7 @@ impl Snapshots {
         reader: &LogReader,
         target: LogPosition,
         part_bytes: u64,
-        sealed: &mut Vec<u64>,
+        (sealed, rooms): (&mut Vec<u64>, Rooms),
     ) -> Result<Option<TakenSnapshot>, SnapshotFailure> {
         let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
         let folder = self.store.path(CopyKind::Snapshot, 0, Which::First);
@@ -122,7 +123,7 @@ impl Snapshots {
             replay(&mut state, &entry)?;
             newest = Some(entry.position);
             if entry.end.since(part_from) >= sealed_bytes {
-                self.seal(&mut state, entry.end, sealed)?;
+                self.seal(&mut state, entry.end, (sealed, rooms))?;
                 part_from = entry.end;
             }
         }
@@ -138,10 +139,10 @@ impl Snapshots {
         let position = checkpoint.end;
 
         // The part first: a snapshot never names what is not on disk.
-        self.seal(&mut state, position, sealed)?;
+        self.seal(&mut state, position, (sealed, rooms))?;
         let bytes = state.snapshot(record_position(position));
         let path = self.store.path(CopyKind::Snapshot, position.0, Which::First);
-        self.store.put(CopyKind::Snapshot, position.0, &[&checkpoint.encode(), &bytes]).map_err(io(path))?;
+        self.store.put(CopyKind::Snapshot, position.0, &[&checkpoint.encode(), &bytes], rooms).map_err(io(path))?;
         self.verify(StoredFile::Snapshot(position)).map_err(unlike_written)?;
         let parts = state.parts();
         needed.extend(&parts);
@@ -165,13 +166,18 @@ impl Snapshots {
 
     /// Stores what is in no part yet, reads it back, and lets the state read from there. The part is named by the position
     /// that it covers.
-    fn seal(&self, state: &mut State, covered: LogPosition, sealed: &mut Vec<u64>) -> Result<(), SnapshotFailure> {
+    fn seal(
+        &self,
+        state: &mut State,
+        covered: LogPosition,
+        (sealed, rooms): (&mut Vec<u64>, Rooms),
+    ) -> Result<(), SnapshotFailure> {
         let position = covered.0;
         let Some(part) = state.next_part(position) else { return Ok(()) };
         sealed.push(position);
         let path = self.store.path(CopyKind::Part, position, Which::First);
         let io = |source| SnapshotFailure::Io { path: path.clone(), source };
-        self.store.put(CopyKind::Part, position, &[&part]).map_err(io)?;
+        self.store.put(CopyKind::Part, position, &[&part], rooms).map_err(io)?;
         let stored = PartView::open(position, part).map(|part| StoredFile::Part(position, part.checksum()));
         self.verify(stored.map_err(|why| SnapshotFailure::State { path: path.clone(), why })?)
             .map_err(unlike_written)?;

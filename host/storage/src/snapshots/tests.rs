@@ -1,4 +1,4 @@
-use super::store::{CopyKind, Which};
+use super::store::{CopyKind, Rooms, Which};
 use super::take::{LARGEST_GROWN_PART, part_bytes_when};
 use super::*;
 use vouch_commitlog::LogPosition;
@@ -35,7 +35,7 @@ fn parts_of_a_snapshot_that_was_not_made_are_room_again_unless_one_may_name_them
     let snapshots = Snapshots::of_folder(folder.path());
     let parts = || snapshots.store.positions(CopyKind::Part).unwrap();
     for part in [3, 7] {
-        snapshots.store.put(CopyKind::Part, part, &[&[1; 8192]]).unwrap();
+        snapshots.store.put(CopyKind::Part, part, &[&[1; 8192]], Rooms::Taken).unwrap();
     }
     let unreadable = snapshots.store.path(CopyKind::Snapshot, 9, Which::First);
     std::fs::write(&unreadable, b"cut short").unwrap();
@@ -58,8 +58,8 @@ fn who_reads_snapshots_back_keeps_their_files_however_many_newer_ones_come() {
     let snapshots = Snapshots::of_folder(folder.path());
     let there = |kind| snapshots.store.positions(kind).unwrap();
     for position in [3, 7, 9] {
-        snapshots.store.put(CopyKind::Part, position, &[b"part"]).unwrap();
-        snapshots.store.put(CopyKind::Snapshot, position, &[b"snapshot"]).unwrap();
+        snapshots.store.put(CopyKind::Part, position, &[b"part"], Rooms::Taken).unwrap();
+        snapshots.store.put(CopyKind::Snapshot, position, &[b"snapshot"], Rooms::Taken).unwrap();
     }
     let reading = snapshots.keep_files();
     snapshots.tidy(&[LogPosition(7), LogPosition(9)], &[9]).unwrap();
@@ -77,7 +77,7 @@ fn that_a_snapshot_went_says_nothing_of_the_parts_that_were_read_back() {
     snapshots.making().verified.insert(part);
     assert!(snapshots.load(LogPosition(9)).is_err());
     assert!(snapshots.is_verified(part));
-    snapshots.store.put(CopyKind::Snapshot, 9, &[b"damaged"]).unwrap();
+    snapshots.store.put(CopyKind::Snapshot, 9, &[b"damaged"], Rooms::Taken).unwrap();
     assert!(snapshots.load(LogPosition(9)).is_err());
     assert!(!snapshots.is_verified(part), "now each copy is looked at again");
 }

@@ -48,13 +48,13 @@ impl Snapshotter {
             let mut mended = mend_all(&making, &asked);
             making.set_room_aside(every);
             loop {
-                let PendingRequests { target, damaged, stopping } = asked.next();
+                let PendingRequests { target, frees, damaged, stopping } = asked.next();
                 if stopping {
                     return;
                 }
                 damaged.into_iter().for_each(|part| mend(&making, part, &listeners));
                 let Some(target) = target else { continue };
-                let next = match make(&making, &log, target, every) {
+                let next = match make(&making, &log, target, every, frees) {
                     Some(TakenSnapshot { position, parts, len }) => {
                         (listeners.sealed)(&parts);
                         making.bounds().into_iter().for_each(&listeners.kept);
@@ -102,7 +102,8 @@ impl Snapshotter {
         }
         let newest = || self.snapshots.newest_position().unwrap_or(LogPosition::START);
         if let Some(last) = last.filter(|last| last.saturating_since(newest()) >= WORTH_IT_ON_STOP) {
-            make(&self.snapshots, &self.reader, last, self.every);
+            // It frees nothing: a quick start is not worth the room for those that do.
+            make(&self.snapshots, &self.reader, last, self.every, false);
         }
         // Somebody may still be about to release segments, and mend a copy for that.
         self.snapshots.close();
@@ -164,9 +165,15 @@ fn adopt(snapshots: &Snapshots, parts: Vec<u64>, mut adopted: u64, listeners: &L
 }
 
 /// Makes one and tells how it went. A failure costs the next start time, and nothing else.
-fn make(snapshots: &Snapshots, reader: &LogReader, target: LogPosition, part_bytes: u64) -> Option<TakenSnapshot> {
-    let began = Instant::now();
-    match snapshots.take(reader, target, part_bytes) {
+fn make(
+    snapshots: &Snapshots,
+    reader: &LogReader,
+    target: LogPosition,
+    part_bytes: u64,
+    frees: bool,
+) -> Option<TakenSnapshot> {
+    let (began, rooms) = (Instant::now(), if frees { Rooms::Taken } else { Rooms::Spared });
+    match snapshots.take(reader, target, part_bytes, rooms) {
         Ok(Some(taken)) => {
             let took_ms = began.elapsed().as_millis() as u64;
             let parts = taken.parts.len();
@@ -200,6 +207,9 @@ mod tests {
         assert_eq!(requests.waiting().target, None);
         requests.next_due(LogPosition(150));
         assert_eq!(requests.waiting().target, Some(LogPosition(200)));
+        assert!(!requests.next().frees, "it is due, and nothing goes with it");
+        requests.want(LogPosition(200));
+        assert!(requests.next().frees && !requests.waiting().frees);
     }
 
     #[test]

@@ -24,14 +24,14 @@ pub(crate) enum Rooms {
 
 impl Store {
     /// Stores a file; when this returns, both copies survive a power cut. One with the same name is replaced. On a full disk
-    /// it is written where room was set aside.
-    pub(crate) fn put(&self, kind: CopyKind, position: u64, content: &[&[u8]]) -> io::Result<()> {
+    /// it is written where room was set aside, if that may be taken.
+    pub(crate) fn put(&self, kind: CopyKind, position: u64, content: &[&[u8]], rooms: Rooms) -> io::Result<()> {
         let _changing = self.changing();
         self.check()?;
         let paths = Which::BOTH.map(|which| self.path(kind, position, which));
         // What was there before says the same, and may be read.
         let new = paths.clone().map(|path| path.try_exists().is_ok_and(|there| !there));
-        let written = self.write_both(kind, &paths, content);
+        let written = self.write_both(kind, &paths, content, rooms);
         let both = match &written {
             [Ok(first), Ok(second)] => self.place(&[(first, &paths[0]), (second, &paths[1])]),
             [Err(error), _] | [_, Err(error)] => Err(again(error)),
@@ -49,7 +49,13 @@ impl Store {
     }
 
     /// Writes both copies under other names. Side by side: what takes time is waiting for the disk, which takes both at once.
-    fn write_both(&self, kind: CopyKind, paths: &[PathBuf; 2], content: &[&[u8]]) -> [io::Result<Written>; 2] {
+    fn write_both(
+        &self,
+        kind: CopyKind,
+        paths: &[PathBuf; 2],
+        content: &[&[u8]],
+        rooms: Rooms,
+    ) -> [io::Result<Written>; 2] {
         let write = |which: usize| self.write_copy(&paths[which], content);
         let (mut first, mut second) = std::thread::scope(|scope| {
             let second =
@@ -66,6 +72,9 @@ impl Store {
         if lacks(&first) && lacks(&second) {
             // Each took what would have been enough for one.
             first = write(0);
+        }
+        if rooms == Rooms::Spared {
+            return [first, second];
         }
         first = self.or_into_room(first, &paths[0], kind, content);
         if lacks(&second) {
