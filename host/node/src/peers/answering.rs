@@ -33,6 +33,13 @@ pub(super) struct NodeCalls {
 impl Serve for NodeCalls {
     async fn serve(&self, from: PeerIdentity, request: Bytes, deadline: Instant) -> Bytes {
         let answer = match NodeRequest::decode(request) {
+            // Its answer is long, and comes as it is sent.
+            Ok(NodeRequest { ask: NodeAsk::Client(call), .. }) => {
+                match self.do_for_client(NodeId(from.node), call, deadline).await {
+                    ClientAnswer::Answered(bytes) => return bytes,
+                    ClientAnswer::NothingStored(why) => NodeAnswer::NothingStored(why),
+                }
+            }
             Ok(request) => self.answer(NodeId(from.node), request, deadline).await,
             Err(why) => NodeAnswer::Refused(format!("node {} asks, and {why}", from.node)),
         };
@@ -51,10 +58,6 @@ fn not_done(why: NotDone) -> NodeAnswer {
 
 impl NodeCalls {
     async fn answer(&self, from: NodeId, request: NodeRequest, deadline: Instant) -> NodeAnswer {
-        let request = match request {
-            NodeRequest { ask: NodeAsk::Client(call), .. } => return self.do_for_client(from, call, deadline).await,
-            request => request,
-        };
         let standing = match self.shard.group().await {
             Ok(standing) => standing,
             Err(why) => return not_done(why),
@@ -95,14 +98,11 @@ impl NodeCalls {
     }
 
     /// Does what a client of another node asks for, if that is one of the cluster.
-    async fn do_for_client(&self, from: NodeId, call: Bytes, deadline: Instant) -> NodeAnswer {
+    async fn do_for_client(&self, from: NodeId, call: Bytes, deadline: Instant) -> ClientAnswer {
         if !self.is_believed(from) {
-            return NodeAnswer::Refused(format!("node {from} does not belong to the cluster yet"));
+            return ClientAnswer::NothingStored(format!("node {from} does not belong to the cluster yet"));
         }
-        match self.clients.serve(from, call, deadline.into()).await {
-            ClientAnswer::Answered(answer) => NodeAnswer::Client(answer),
-            ClientAnswer::NothingStored(why) => NodeAnswer::NothingStored(why),
-        }
+        self.clients.serve(from, call, deadline.into()).await
     }
 
     async fn ask_leader(&self, leader: NodeId, request: NodeRequest, deadline: Instant) -> NodeAnswer {

@@ -48,7 +48,7 @@ pub(super) enum NodeAnswer {
     NothingStored(String),
     /// It may be stored.
     Unknown(String),
-    /// What came of what a client asked for; to be sent, with [`Self::BEFORE_A_CLIENT`] before it.
+    /// What came of what a client asked for.
     Client(Bytes),
 }
 
@@ -132,9 +132,6 @@ impl NodeAnswer {
     pub(super) const BEFORE_A_CLIENT: [u8; 2] = [VERSION, CLIENT];
 
     pub(super) fn encode(&self) -> Bytes {
-        if let Self::Client(answer) = self {
-            return answer.clone();
-        }
         let mut out = BytesMut::with_capacity(128);
         out.put_u8(VERSION);
         match self {
@@ -145,7 +142,10 @@ impl NodeAnswer {
             Self::Refused(why) => put_sentence(&mut out, 1, why),
             Self::NothingStored(why) => put_sentence(&mut out, 2, why),
             Self::Unknown(why) => put_sentence(&mut out, 3, why),
-            Self::Client(_) => {}
+            Self::Client(answer) => {
+                out.put_u8(CLIENT);
+                out.put_slice(answer);
+            }
         }
         out.freeze()
     }

@@ -23,6 +23,8 @@ struct Recorder {
     unread: AtomicBool,
     /// Its queue takes nothing.
     full: AtomicBool,
+    /// It leads to another node.
+    there: AtomicBool,
     questions: Mutex<Vec<Question>>,
 }
 
@@ -50,6 +52,10 @@ impl TelemetryStream for Recorder {
 
     fn is_open(&self) -> bool {
         !self.closed.load(Ordering::Acquire)
+    }
+
+    fn is_here(&self) -> bool {
+        !self.there.load(Ordering::Acquire)
     }
 }
 

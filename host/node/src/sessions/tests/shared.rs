@@ -10,7 +10,7 @@ const THERE: NodeId = NodeId(2);
 
 /// What a node tells whose sessions these are, and the leader hears; streams are recorders.
 fn tell(from: &Sessions, leader: &Sessions, all: bool, now: Instant) -> Arc<Recorder> {
-    let stream = Arc::<Recorder>::default();
+    let stream = Arc::new(Recorder { there: AtomicBool::new(true), ..Recorder::default() });
     let changes = if all { from.everything(now) } else { from.changes(now) };
     leader.reported(THERE, changes, now, |_| stream.clone());
     stream
