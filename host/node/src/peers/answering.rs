@@ -69,7 +69,12 @@ impl NodeCalls {
             return NodeAnswer::Refused(format!("node {from} asks for node {node}; each node asks for itself"));
         }
         match (&request.ask, standing.role) {
-            (NodeAsk::WhoLeads, _) => NodeAnswer::Done(self.told(&standing)),
+            (NodeAsk::WhoLeads { address }, _) => {
+                if self.is_believed(from) {
+                    self.hearsay.is_at(from, address, &self.belongs.borrow());
+                }
+                NodeAnswer::Done(self.told(&standing))
+            }
             (NodeAsk::Hear(_), _) if !self.is_believed(from) => {
                 NodeAnswer::Refused(format!("node {from} does not belong to the cluster yet"))
             }
@@ -128,7 +133,7 @@ impl NodeCalls {
                 let answer = self.shard.propose_one_if(has_joined, |out| moved.encode(out)).await;
                 answer.and_then(|done| done.ok_or_else(unknown))
             }
-            NodeAsk::WhoLeads | NodeAsk::Hear(_) | NodeAsk::Client(_) => Ok(Applied::Done),
+            NodeAsk::WhoLeads { .. } | NodeAsk::Hear(_) | NodeAsk::Client(_) => Ok(Applied::Done),
         };
         match done {
             Ok(_) => match self.shard.group().await {

@@ -89,7 +89,9 @@ async fn a_node_speaks_for_itself_and_who_does_not_belong_is_not_believed() {
     assert!(!calls.hearsay.knows(NodeId(9)));
     assert!(matches!(answer(&calls, 1, NodeAsk::Hear(told)).await, NodeAnswer::Done(_)));
     assert!(calls.hearsay.knows(NodeId(9)));
-    let NodeAnswer::Done(told) = answer(&calls, 1, NodeAsk::WhoLeads).await else { panic!("anybody says that") };
+    let NodeAnswer::Done(told) = answer(&calls, 1, NodeAsk::WhoLeads { address: String::new() }).await else {
+        panic!("anybody says that")
+    };
     assert_eq!(told.leader, Some(NodeId(1)));
     // Bytes that are no request are answered.
     let from = PeerIdentity { cluster: [0; 16], cluster_incarnation: 0, node: 2, incarnation: 1 };

@@ -29,8 +29,8 @@ pub(super) enum NodeAsk {
     Join { node: NodeId, secret: [u8; 32], addresses: NodeAddresses },
     /// Note where this node is now.
     Moved { node: NodeId, addresses: NodeAddresses },
-    /// Say who leads, and where all nodes are.
-    WhoLeads,
+    /// Say who leads, and where all nodes are. It is asked by who reaches no leader, and is here, if it has moved.
+    WhoLeads { address: String },
     /// Hear where all nodes are: whoever leads finds that this node does not answer.
     Hear(ToldNodes),
     /// Do what a client asks for, which came to a node that does not lead.
@@ -75,7 +75,7 @@ impl NodeRequest {
         let kind = match &self.ask {
             NodeAsk::Join { .. } => 0,
             NodeAsk::Moved { .. } => 1,
-            NodeAsk::WhoLeads => 2,
+            NodeAsk::WhoLeads { .. } => 2,
             NodeAsk::Hear(_) => 3,
             NodeAsk::Client(_) => CLIENT,
         };
@@ -91,7 +91,7 @@ impl NodeRequest {
                 out.put_u64_le(node.0);
                 put_addresses(&mut out, addresses);
             }
-            NodeAsk::WhoLeads => {}
+            NodeAsk::WhoLeads { address } => put_text(&mut out, address, ADDRESS_MAX),
             NodeAsk::Hear(told) => put_told(&mut out, told),
             NodeAsk::Client(call) => out.put_slice(call),
         }
@@ -117,7 +117,7 @@ impl NodeRequest {
                 NodeAsk::Join { node, secret, addresses: addresses(bytes)? }
             }
             1 => NodeAsk::Moved { node: NodeId(bytes.try_get_u64_le()?), addresses: addresses(bytes)? },
-            2 => NodeAsk::WhoLeads,
+            2 => NodeAsk::WhoLeads { address: text(bytes, ADDRESS_MAX)? },
             3 => NodeAsk::Hear(told(bytes)?),
             CLIENT => NodeAsk::Client(std::mem::take(bytes)),
             _ => return Err(NoNodeMessage),

@@ -20,7 +20,7 @@ fn every_request_has_these_bytes() {
     for (ask, forwarded, golden) in [
         (joins, false, [&b"\x01\0\0\x02\0\0\0\0\0\0\0"[..], &[7; 32], b"\x03\0p:1\0\0"].concat()),
         (moved, true, b"\x01\x01\x01\x02\0\0\0\0\0\0\0\x03\0p:1\x03\0g:2".to_vec()),
-        (NodeAsk::WhoLeads, false, b"\x01\x02\0".to_vec()),
+        (NodeAsk::WhoLeads { address: "p:1".to_owned() }, false, b"\x01\x02\0\x03\0p:1".to_vec()),
         (NodeAsk::Hear(two()), false, [b"\x01\x03\0", TOLD].concat()),
     ] {
         let request = NodeRequest { forwarded, ask };

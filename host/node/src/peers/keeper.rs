@@ -127,7 +127,9 @@ impl PeerKeeper {
             return;
         }
         for node in self.nodes.states().into_keys() {
-            if let Ok(NodeAnswer::Done(told)) = self.ask(node, NodeAsk::WhoLeads).await {
+            if let Ok(NodeAnswer::Done(told)) =
+                self.ask(node, NodeAsk::WhoLeads { address: self.mine.peer.clone() }).await
+            {
                 self.hearsay.hear(told, standing.committed);
             }
         }

@@ -24,6 +24,9 @@ pub(crate) struct ToldNodes {
 #[derive(Debug, Default)]
 pub(crate) struct Hearsay {
     latest: Mutex<ToldNodes>,
+    /// Where nodes say that they are themselves, and where they were by the log then. Without a leader nobody could note it: nodes
+    /// that have moved may be missing for an election.
+    places: Mutex<BTreeMap<NodeId, (String, Option<String>)>>,
     /// This node leads, as it knew a moment ago: then its own log is ahead of all that others could tell.
     pub(crate) leads: AtomicBool,
     /// There is something new.
@@ -36,6 +39,19 @@ impl Hearsay {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if told.as_of > committed && told.as_of >= latest.as_of && told != *latest {
             *latest = told;
+            self.changed.notify_one();
+        }
+    }
+
+    /// A node says where it is. Holds until the log says something else than it did.
+    pub(crate) fn is_at(&self, node: NodeId, address: &str, belongs: &WhoBelongs) {
+        let then = addresses_in(belongs).remove(&node);
+        if address.is_empty() || then.as_deref() == Some(address) {
+            return;
+        }
+        let place = (address.to_owned(), then);
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.insert(node, place.clone()) != Some(place) {
             self.changed.notify_one();
         }
     }
@@ -57,8 +73,13 @@ impl Hearsay {
     /// Where the others are. What was told is newer than the log.
     pub(crate) fn addresses(&self, belongs: &WhoBelongs, me: NodeId) -> BTreeMap<NodeId, String> {
         let mut all = addresses_in(belongs);
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let hold = places.iter().filter(|(node, (_, then))| all.get(node) == then.as_ref());
+        let hold: Vec<_> = hold.map(|(node, (address, _))| (*node, address.clone())).collect();
+        drop(places);
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(latest.nodes.iter().map(|(node, address)| (*node, address.clone())));
+        all.extend(hold);
         all.remove(&me);
         all
     }
@@ -75,6 +96,23 @@ mod tests {
     use vouch_cluster::NodeAddresses;
 
     use super::*;
+
+    #[test]
+    fn a_node_is_where_it_says_until_the_log_says_something_new() {
+        let (hearsay, mut belongs) = (Hearsay::default(), WhoBelongs::default());
+        let logged = |belongs: &mut WhoBelongs, address: &str| {
+            let address = NodeAddresses { peer: address.to_owned(), grpc: String::new() };
+            belongs.nodes.nodes.get_mut(&NodeId(1)).unwrap().addresses = Some(address);
+        };
+        let at = |belongs: &WhoBelongs| hearsay.addresses(belongs, NodeId(2)).get(&NodeId(1)).cloned();
+        logged(&mut belongs, "old:1");
+        hearsay.is_at(NodeId(1), "", &belongs);
+        assert_eq!(at(&belongs).as_deref(), Some("old:1"));
+        hearsay.is_at(NodeId(1), "new:1", &belongs);
+        assert_eq!(at(&belongs).as_deref(), Some("new:1"));
+        logged(&mut belongs, "newer:1");
+        assert_eq!(at(&belongs).as_deref(), Some("newer:1"));
+    }
 
     #[test]
     fn what_was_told_holds_until_the_log_is_as_far() {
