@@ -40,6 +40,7 @@ pub use poll::{Batch, Poll, ReceiveAnswer, Waiter};
 pub use renewal::RENEWED_LEASE_MS;
 pub use series::{OTHER, SERIES_MAX, Series};
 pub use turn::{Dead, FilterOf, Members, Outside, Turn};
+pub use upkeep::SHORTLY_MS;
 
 /// Messages that went to the dead letters of each group.
 pub type DeadLetters = Series<GroupId, u64>;

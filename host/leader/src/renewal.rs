@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vouch_broker::record::{ChangeInvisible, Renew};
+use vouch_broker::state::Exception;
 use vouch_broker::{Millis, ResourceName, State};
 
 use crate::Dead;
@@ -19,7 +20,12 @@ const RENEW_FOR_AT_MOST_MS: u64 = 3 * 60 * 60 * 1000;
 const GIVEN_UP_AT_ONCE: usize = 10_000;
 
 /// The renewals that are due at `now`.
-pub(crate) fn due(state: &State, now: Millis, is_alive: impl Fn(&str) -> bool) -> Vec<Renew> {
+pub(crate) fn due(
+    state: &State,
+    now: Millis,
+    is_alive: impl Fn(&str) -> bool,
+    may_be_lost: impl Fn(&Exception) -> bool,
+) -> Vec<Renew> {
     let mut renewals = Vec::new();
     for group in state.groups().iter() {
         for (topic, progress) in group.topics() {
@@ -31,7 +37,7 @@ pub(crate) fn due(state: &State, now: Millis, is_alive: impl Fn(&str) -> bool) -
                     let lease = progress.exception(queue, offset)?;
                     let client = lease.renewed_for.as_deref()?;
                     let young = now.ms_since(lease.leased_at) < RENEW_FOR_AT_MOST_MS;
-                    (young && is_alive(client)).then_some((queue, offset, lease.generation))
+                    (young && is_alive(client) && !may_be_lost(lease)).then_some((queue, offset, lease.generation))
                 })
                 .collect();
             if !leases.is_empty() {

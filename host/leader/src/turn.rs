@@ -39,6 +39,12 @@ pub trait Members: Send + Sync {
     /// Whether leases that are renewed for this client are kept.
     fn keeps_leases(&self, client_id: &str, at: Instant) -> bool;
 
+    /// Whether messages of this lease may never have come to their consumer, whose node, or leader, was lost: then it is not
+    /// extended, and they come again when it ends. `before`: another leader leased them, shortly before it was lost.
+    fn may_be_lost(&self, _generation: Generation, _before: bool) -> bool {
+        false
+    }
+
     /// Filters of this group's members on a topic for which `is_noted` says no, `room` of them at most.
     fn unnoted_filters(
         &self,

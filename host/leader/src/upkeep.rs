@@ -2,7 +2,12 @@
 
 use vouch_broker::ResourceName;
 
+use vouch_broker::state::Exception;
+
 use crate::{Dead, FilterOf, Leader, Turn, renewal};
+
+/// What a leader that was lost leased and did not hand out it leased so shortly before its last record.
+pub const SHORTLY_MS: u64 = 5_000;
 
 impl Leader {
     /// Answers receives that waited long enough, wakes those for whom a lease ended, and gives up the leases of consumers
@@ -41,7 +46,13 @@ impl Leader {
 
     fn renew_leases(&mut self, turn: &Turn<'_>) {
         let members = turn.outside.members();
-        let renewals = renewal::due(turn.state, turn.time, |client| members.keeps_leases(client, turn.at));
+        let is_alive = |client: &str| members.keeps_leases(client, turn.at);
+        let may_be_lost = |lease: &Exception| {
+            let before = lease.leased_at <= self.began_at;
+            let shortly = before && self.began_at.ms_since(lease.leased_at) <= SHORTLY_MS;
+            members.may_be_lost(lease.generation, shortly)
+        };
+        let renewals = renewal::due(turn.state, turn.time, is_alive, may_be_lost);
         for renewal in renewals {
             self.propose(|out| renewal.encode(out));
         }

@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::ChangeInvisible;
 use vouch_broker::{Millis, NotDone, State};
+use vouch_leader::SHORTLY_MS;
 use vouch_shard::Shard;
 
 use super::unheard::LostReceive;
 use crate::sessions::Sessions;
-
-/// What a lost leader leased and did not hand out it leased so shortly before its last record.
-const SHORTLY_MS: u64 = 5_000;
 
 /// Gives back what a leader before this one leased to the client of a receive, and what that did not get. Where this node led
 /// already when it was asked, there is nothing of the kind.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use vouch_broker::Handle;
+use vouch_broker::{Generation, Handle};
 use vouch_cluster::NodeId;
 
 /// A node that gets no answer says so within this long.
@@ -52,6 +52,13 @@ impl HandedOutThere {
         true
     }
 
+    /// Batches that went to a node of late.
+    pub(crate) fn went_to(&self, node: NodeId) -> Vec<Generation> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let handles = kept.iter().filter(|one| one.to == node).filter_map(|one| one.handles.as_ref()?.first());
+        handles.map(|handle| handle.generation).collect()
+    }
+
     /// The node never got them: takes them out, once.
     pub(super) fn take(&self, to: NodeId, ticket: u64, at: Instant) -> NeverGot {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +85,7 @@ fn forget_old(kept: &mut VecDeque<HandedOut>, at: Instant) {
 mod tests {
     use super::*;
     use crate::served_shard::SHARD;
-    use vouch_broker::{Generation, GroupId, Millis, QueueOffset, TopicId};
+    use vouch_broker::{GroupId, Millis, QueueOffset, TopicId};
 
     fn handle(offset: u64) -> Handle {
         Handle {

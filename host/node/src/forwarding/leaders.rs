@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout_at;
-use vouch_broker::{NotDone, NothingStored, Refusal};
+use vouch_broker::{Generation, NotDone, NothingStored, Refusal};
 use vouch_cluster::NodeId;
 use vouch_transport::CallFailed;
 
@@ -47,6 +47,11 @@ impl Leaders {
     /// Who leads, as this node knows.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         *self.leads.borrow()
+    }
+
+    /// Batches that came to consumers of this node of late.
+    pub(crate) fn came_here(&self) -> Vec<Generation> {
+        self.came_here.all()
     }
 
     /// Whether this node leads.

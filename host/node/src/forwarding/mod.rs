@@ -19,6 +19,7 @@ mod unheard;
 
 pub(crate) use call::{ForwardedAnswer, ForwardedAsk, answer_of};
 pub use context::CallContext;
+pub(crate) use handed_out::HandedOutThere;
 pub(crate) use http::HttpApi;
 pub use http::{HttpAnswer, HttpAnswering, HttpCall, ServeHttp};
 pub(crate) use leaders::Leaders;

@@ -23,7 +23,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// What came here is remembered for so long.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 /// The most batches that are remembered.
-const KEPT_MAX: usize = 500_000;
+const KEPT_MAX: usize = 200_000;
 
 /// What a receive got never arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,11 @@ impl CameHere {
             kept.pop_front();
         }
         kept.push_back((at, client_id.into(), first.handle.generation));
+    }
+
+    pub(super) fn all(&self) -> Vec<Generation> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().map(|(_, _, generation)| *generation).collect()
     }
 
     fn of(&self, client_id: &str) -> Vec<Generation> {

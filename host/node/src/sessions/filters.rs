@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use vouch_broker::{ResourceName, TagFilter};
+use vouch_broker::{Generation, ResourceName, TagFilter};
 use vouch_leader::{FilterOf, Members};
 
 use super::groups::Differing;
@@ -121,6 +121,10 @@ impl Sessions {
 impl Members for Sessions {
     fn keeps_leases(&self, client_id: &str, at: Instant) -> bool {
         Self::keeps_leases(self, client_id, at)
+    }
+
+    fn may_be_lost(&self, generation: Generation, before: bool) -> bool {
+        self.are_doubted(generation, before)
     }
 
     fn unnoted_filters(

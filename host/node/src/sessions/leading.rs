@@ -1,8 +1,9 @@
 //! What a leader knows of the sessions of other nodes, and what it does as long as it does not know all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
+use vouch_broker::Generation;
 use vouch_cluster::NodeId;
 
 use super::Sessions;
@@ -20,6 +21,10 @@ pub(super) struct Leadership {
     others: BTreeSet<NodeId>,
     /// Those that told all of theirs.
     told: BTreeSet<NodeId>,
+    /// Leases that came to their consumers, by what nodes told.
+    came: HashSet<Generation>,
+    /// Leases whose messages may be lost with a node.
+    doubted: HashSet<Generation>,
 }
 
 impl Leadership {
@@ -35,7 +40,8 @@ impl Sessions {
         let (told, mut table) = (BTreeSet::new(), self.table());
         // Who leads tells nobody.
         table.changes = ChangedSessions::default();
-        table.leadership = Some(Leadership { life, since: now, others, told });
+        table.leadership =
+            Some(Leadership { life, since: now, others, told, came: HashSet::new(), doubted: HashSet::new() });
     }
 
     /// This node does not lead any more: what others told of streams is void.
@@ -51,6 +57,22 @@ impl Sessions {
     /// Since when this node leads, if it does.
     pub(crate) fn leads_since(&self) -> Option<Instant> {
         self.table().leadership.as_ref().map(|leadership| leadership.since)
+    }
+
+    /// A node tells which batches came to its consumers of late; of these it was given others, which it does not know.
+    pub(crate) fn came(&self, came: Vec<Generation>, given: Vec<Generation>) {
+        if let Some(leadership) = &mut self.table().leadership {
+            leadership.came.extend(came);
+            let Leadership { came, doubted, .. } = leadership;
+            doubted.extend(given.into_iter().filter(|generation| !came.contains(generation)));
+        }
+    }
+
+    /// Whether messages of this lease may never have come to their consumer.
+    pub(super) fn are_doubted(&self, generation: Generation, before: bool) -> bool {
+        self.table().leadership.as_ref().is_some_and(|leadership| {
+            leadership.doubted.contains(&generation) || before && !leadership.came.contains(&generation)
+        })
     }
 
     /// The leadership of this node, if it leads.

@@ -10,6 +10,7 @@ use vouch_cluster::NodeId;
 
 use super::asks::{SessionAnswer, SessionAsk, answered};
 use super::there::{StreamThere, WRITTEN_WITHIN};
+use crate::forwarding::HandedOutThere;
 use crate::others_room::OthersRoom;
 use crate::peers::{ClientAnswer, ClientAnswering, PeerNodes, ServeClients};
 use crate::sessions::{CheckCommand, Question, SessionChanges, Sessions, TelemetryStream};
@@ -23,6 +24,7 @@ pub(crate) struct SessionCalls {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) nodes: Arc<PeerNodes>,
     pub(crate) room: Arc<OthersRoom>,
+    pub(crate) handed_out: Arc<HandedOutThere>,
     /// Of the node, and not of its connections to others.
     pub(crate) runtime: Handle,
 }
@@ -59,12 +61,14 @@ impl SessionCalls {
                     self.heard(from, changes, life)
                 }
             },
-            SessionAsk::All { changes, begins, ends, is_full } => match self.sessions.leadership() {
+            SessionAsk::All { changes, begins, ends, came, is_full } => match self.sessions.leadership() {
                 None => SessionAnswer::NotLeading,
                 Some(life) => {
                     if begins {
                         // What is not among all of them is not there any more.
                         self.sessions.lost(from, Instant::now());
+                        // It may have been started anew since, and have lost what it was given.
+                        self.sessions.came(came, self.handed_out.went_to(from));
                     }
                     self.room.told(from, is_full);
                     self.heard(from, changes, life);

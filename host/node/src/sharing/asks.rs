@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use vouch_broker::Generation;
 use vouch_cluster::NodeId;
 
 use crate::peers::{ClientAnswer, PeerNodes, answer_bytes};
@@ -26,6 +27,9 @@ pub(super) enum SessionAsk {
         /// These are the first, and these the last of them.
         begins: bool,
         ends: bool,
+        /// With the first: batches that came to my consumers of late.
+        #[serde(default)]
+        came: Vec<Generation>,
         #[serde(default)]
         is_full: bool,
     },

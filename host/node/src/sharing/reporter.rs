@@ -11,6 +11,7 @@ use vouch_shard::{Shard, WhoBelongs};
 use vouch_storage::DiskUse;
 
 use super::asks::{SessionAnswer, SessionAsk, ask};
+use crate::forwarding::{HandedOutThere, Leaders};
 use crate::others_room::OthersRoom;
 use crate::peers::PeerNodes;
 use crate::sessions::{SessionChanges, Sessions, TOLD_WITHIN};
@@ -41,6 +42,8 @@ pub(crate) struct SessionReporter {
     /// Of the others.
     pub(crate) room: Arc<OthersRoom>,
     pub(crate) shard: Arc<Shard>,
+    pub(crate) leaders: Arc<Leaders>,
+    pub(crate) handed_out: Arc<HandedOutThere>,
 }
 
 /// What was told, and when.
@@ -107,6 +110,7 @@ impl SessionReporter {
         let now = Instant::now();
         if self.sessions.leadership().is_none() {
             self.sessions.begin_leading(rand::random::<u64>().max(1), self.others(), now);
+            self.sessions.came(self.leaders.came_here(), Vec::new());
         }
         for node in self.others() {
             let since = unreached.0.iter().position(|(other, _)| *other == node);
@@ -116,6 +120,7 @@ impl SessionReporter {
                 (false, Some(at)) if now.saturating_duration_since(unreached.0[at].1) > LOST_AFTER => {
                     self.sessions.set_known(node, false);
                     self.sessions.lost(node, now);
+                    self.sessions.came(Vec::new(), self.handed_out.went_to(node));
                     self.room.told(node, false);
                 }
                 _ => {}
@@ -190,7 +195,10 @@ impl SessionReporter {
         for (at, changes) in parts.into_iter().enumerate() {
             let what = match life {
                 Some(life) => SessionAsk::Changed { life, changes, is_full },
-                None => SessionAsk::All { changes, begins: at == 0, ends: at == last, is_full },
+                None => {
+                    let came = if at == 0 { self.leaders.came_here() } else { Vec::new() };
+                    SessionAsk::All { changes, begins: at == 0, ends: at == last, came, is_full }
+                }
             };
             answer = ask(&self.nodes, leader, &what, tokio::time::Instant::now() + TOLD_WITHIN).await;
             if !matches!(answer, Some(SessionAnswer::Heard { .. })) {

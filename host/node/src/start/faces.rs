@@ -100,12 +100,15 @@ impl NodeParts {
             sessions: sessions.clone(),
             nodes: nodes.clone(),
             room: room.clone(),
+            handed_out: common.handed_out.clone(),
             runtime,
         }));
         let (leader, belongs) = (self.signals.leader(), self.signals.belongs());
         let stopping = self.stopping.clone();
         let (disk, shard) = (common.disk.clone(), self.shard.clone());
-        let reporter = SessionReporter { sessions, nodes, leader, belongs, stopping, disk, room, shard };
+        let (leaders, handed_out) = (common.leaders.clone(), common.handed_out.clone());
+        let reporter =
+            SessionReporter { sessions, nodes, leader, belongs, stopping, disk, room, shard, leaders, handed_out };
         tokio::spawn(sharing::run(reporter));
     }
 
@@ -119,7 +122,7 @@ impl NodeParts {
             sessions: self.sessions.clone(),
             http: common.http.clone(),
             runtime: tokio::runtime::Handle::current(),
-            handed_out: Arc::default(),
+            handed_out: common.handed_out.clone(),
             answers: Arc::new(Semaphore::new(ANSWER_UNITS as usize)),
         }
     }

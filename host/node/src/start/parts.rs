@@ -12,7 +12,7 @@ use vouch_storage::{DiskUse, Lookups, ScrubReport, ShardFolder};
 use crate::NodeConfig;
 use crate::components::{BoundComponents, ComponentFiles};
 use crate::directory::Directory;
-use crate::forwarding::{HttpApi, Leaders};
+use crate::forwarding::{HandedOutThere, HttpApi, Leaders};
 use crate::metrics::Metrics;
 use crate::node::NodeIdentity;
 use crate::others_room::OthersRoom;
@@ -63,6 +63,8 @@ pub(super) struct NodeParts {
 pub(super) struct CommonParts {
     /// Does what only a leader does, wherever that is.
     pub(super) leaders: Arc<Leaders>,
+    /// What went to consumers of other nodes a moment ago.
+    pub(super) handed_out: Arc<HandedOutThere>,
     /// What answers requests over HTTP.
     pub(super) http: Arc<HttpApi>,
     /// Topics and groups by their names.
@@ -118,6 +120,7 @@ impl NodeParts {
         CommonParts {
             leaders,
             http: Arc::default(),
+            handed_out: Arc::default(),
             halves: Arc::new(Halves { shard: shard.clone(), log, routes: routes.clone() }),
             routes,
             ends: Arc::new(Ends { shard: shard.clone(), shortages: shortages.clone(), metrics: metrics.clone() }),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use vouch_broker::Generation;
 use vouch_cluster::NodeId;
 
 use super::*;
@@ -149,4 +150,20 @@ fn a_node_that_is_lost_takes_its_streams_along_and_not_its_sessions() {
     assert!(leader.has_producer(&topic("orders"), ""));
     leader.lost(THERE, now);
     assert!(!leader.has_producer(&topic("orders"), "") && leader.count() == (1, 0));
+}
+
+#[test]
+fn what_another_leader_leased_is_doubted_until_a_node_tells_that_it_came_and_what_a_lost_node_was_given_too() {
+    let now = Instant::now();
+    let leader = leading(now);
+    let (old, new) = (Generation(5), Generation(9));
+    assert!(leader.may_be_lost(old, true) && !leader.may_be_lost(old, false));
+    leader.came(vec![old], Vec::new());
+    assert!(!leader.may_be_lost(old, true));
+    leader.came(Vec::new(), vec![old, new]);
+    assert!(leader.may_be_lost(new, false), "the node that was given it is lost, or begins anew and does not know it");
+    assert!(!leader.may_be_lost(old, false), "that came");
+    leader.end_leading(now);
+    assert!(!leader.may_be_lost(new, true), "who does not lead extends nothing");
+    assert!(!Sessions::default().may_be_lost(new, true), "nor does a node alone doubt anything");
 }
