@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+/// An answer is with its client within this long.
+const TOLD_WITHIN: Duration = Duration::from_millis(300);
+
 tokio::task_local! {
     static CONTEXT: CallContext;
     /// What runs came to another node, which asks this one: it goes no further.
@@ -46,10 +49,14 @@ impl CallContext {
         PASSED_ON.try_with(|()| ()).is_ok()
     }
 
-    /// When to stop waiting: with the client, or after this long.
+    /// When to stop waiting: a little before the client does, so that it hears what is known then, or after this long.
     pub(super) fn until(&self, at_most: Duration) -> Instant {
-        let end = Instant::now() + at_most;
-        self.deadline.map_or(end, |deadline| deadline.min(end))
+        let now = Instant::now();
+        let before = |deadline: Instant| {
+            let left = deadline.saturating_duration_since(now);
+            now + left.saturating_sub(TOLD_WITHIN.min(left / 4))
+        };
+        self.deadline.map_or(now + at_most, |deadline| before(deadline).min(now + at_most))
     }
 }
 
@@ -67,9 +74,12 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_longer_than_the_client() {
-        let soon = Instant::now() + Duration::from_millis(10);
-        let context = CallContext { deadline: Some(soon), ..CallContext::default() };
-        assert_eq!(context.until(Duration::from_secs(60)), soon);
-        assert!(context.until(Duration::ZERO) < soon);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let context = CallContext { deadline: Some(deadline), ..CallContext::default() };
+        let until = context.until(Duration::from_secs(600));
+        assert!(until < deadline && deadline - until <= TOLD_WITHIN, "a little before");
+        assert!(context.until(Duration::ZERO) <= Instant::now());
+        let past = CallContext { deadline: Some(Instant::now()), ..CallContext::default() };
+        assert!(past.until(Duration::from_secs(60)) <= Instant::now());
     }
 }
