@@ -33,7 +33,7 @@ pub(crate) struct Problem {
     /// Nothing failed: it is no line in the log.
     expected: bool,
     /// Another node leads, or nobody: certainly nothing was done.
-    leads_elsewhere: Option<LeadsElsewhere>,
+    leads_elsewhere: Option<Box<LeadsElsewhere>>,
 }
 
 impl Problem {
@@ -170,7 +170,7 @@ impl From<NotDone> for Problem {
             problem = problem.with("outcome", json!(recorded));
         }
         if let NotDone::NothingStored(NothingStored::NotLeading { leader }) = &not_done {
-            problem.leads_elsewhere = Some(LeadsElsewhere(*leader));
+            problem.leads_elsewhere = Some(Box::new(LeadsElsewhere(*leader)));
             problem.expected = true;
         }
         match shown.retry_after_ms {
@@ -213,7 +213,7 @@ impl IntoResponse for Problem {
         headers.extend(self.headers);
         response.extensions_mut().insert(why);
         if let Some(elsewhere) = self.leads_elsewhere {
-            response.extensions_mut().insert(elsewhere);
+            response.extensions_mut().insert(*elsewhere);
         }
         response
     }

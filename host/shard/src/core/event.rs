@@ -50,7 +50,9 @@ pub struct Proposal {
 
 /// A look at the state.
 pub type Look = Box<dyn FnOnce(&State) + Send>;
-/// A look at the state and at what the leader keeps.
+/// The same with what the leader keeps: nothing, where the replica does not lead.
+pub type ShownLook = Box<dyn FnOnce(&State, &mut Leader) + Send>;
+/// A look at the state and at what the leader keeps, or why there is none.
 pub type LeaderLook = Box<dyn FnOnce(Result<(&State, &mut Leader), NothingStored>) + Send>;
 
 /// Whether something is still to happen, by the state and by what its leader keeps.
@@ -75,7 +77,7 @@ pub enum Request {
     /// Look at the state.
     Read(Look),
     /// Show the state and what the leader keeps: nothing, where this replica does not lead.
-    Show(Box<dyn FnOnce(&State, &mut Leader) + Send>),
+    Show(ShownLook),
     /// Look at the state and at what the leader keeps, or hear why there is none.
     Lead(LeaderLook),
     /// Say how the shard stands.

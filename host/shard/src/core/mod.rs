@@ -52,7 +52,7 @@ pub use entry_role::role_of;
 
 pub use event::{
     Claim, ClockSays, Condition, EntryToAppend, Event, GroupStanding, LeaderLook, LogStanding, Look, Moment, Proposal,
-    Request, Standing,
+    Request, ShownLook, Standing,
 };
 use marks::NextMark;
 use news::News;
