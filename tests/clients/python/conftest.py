@@ -19,7 +19,12 @@ import pytest  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 from broker import Broker, binary  # noqa: E402
+from cluster import Cluster  # noqa: E402
 from order_server import OrderServer  # noqa: E402
+
+
+# How much of the log of which broker goes into the report of a failed test.
+LOG_BYTES = {"shared_broker": 6_000, "own_broker": 6_000, "cluster": 24_000, "five_nodes": 40_000}
 
 
 def pytest_sessionstart(session):
@@ -32,11 +37,11 @@ def pytest_runtest_makereport(item, call):
     """What the broker said goes into the report of a failed test."""
     outcome = yield
     report = outcome.get_result()
-    if report.when == "call" and report.failed:
-        for fixture in ("shared_broker", "own_broker"):
+    if report.when in ("setup", "call") and report.failed:
+        for fixture in LOG_BYTES:
             broker = item.funcargs.get(fixture)
             if broker is not None:
-                report.sections.append((f"{fixture}: end of its log", broker.log(6_000)))
+                report.sections.append((f"{fixture}: end of its log", broker.log(LOG_BYTES[fixture])))
         log = Path(_CLIENT_HOME) / "logs/rocketmq_python/rocketmq_client.log"
         if log.exists():
             lines = [line for line in log.read_text(errors="replace").splitlines() if "[INFO]" not in line]
@@ -67,6 +72,26 @@ def own_broker(tmp_path):
     broker = _start(tmp_path)
     yield broker
     _finish(broker)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Three nodes that are one broker."""
+    yield from _cluster(tmp_path, 3)
+
+
+@pytest.fixture
+def five_nodes(tmp_path):
+    """Five of them."""
+    yield from _cluster(tmp_path, 5)
+
+
+def _cluster(folder: Path, size: int):
+    nodes = Cluster(folder, size)
+    try:
+        yield nodes.start()
+    finally:
+        nodes.finish()
 
 
 @pytest.fixture

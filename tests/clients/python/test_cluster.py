@@ -1,0 +1,620 @@
+"""Several nodes that are one broker, with official clients on all of them: what is promised in host/docs/replication.md
+while nodes are killed, paused, cut off, stopped, restarted and removed.
+
+Settings: VOUCH_LEADER_LOSSES (4; how often the leader is lost under load), VOUCH_SEED (what the load does; told when a
+test fails).
+"""
+
+import os
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from broker import HttpProblem, quote, wait_until
+from clients import (COMMIT, LONG_LEASE, Checker, Listener, assert_nothing_arrives, configuration, message, producer,
+                     push_consumer, receive, receive_and_ack, receive_one, send_half, simple_consumer)
+from cluster import LEADERLESS_AT_MOST_S, SETTLES_WITHIN_S
+from load import EXPECTED, OK, Load, Probes, outcome_of
+from raw import raw_client, raw_message
+from rocketmq import ClientConfiguration, Credentials, Producer
+from rocketmq.v5.exception import ClientException, NotFoundException
+from wire import Code
+
+LEADER_LOSSES = int(os.environ.get("VOUCH_LEADER_LOSSES", 4))
+SEED = int(os.environ.get("VOUCH_SEED", random.randrange(1 << 32)))
+# How long a plain call of these clients may take.
+CLIENT_DEADLINE_S = 3
+REFUSED_OR_UNKNOWN = {Code.HA_NOT_AVAILABLE, Code.MASTER_PERSISTENCE_TIMEOUT, Code.SLAVE_PERSISTENCE_TIMEOUT}
+
+
+def caught_up(cluster):
+    """All nodes follow the one that leads, closely."""
+    def all_follow():
+        leader = cluster.leads()
+        status = leader and leader.status()
+        others = [each for each in status["nodes"] if each["id"] != leader.id] if status else []
+        return others and all(each.get("heard") and each.get("lag_bytes", 1 << 30) < 1 << 20 for each in others)
+
+    wait_until(all_follow, "all nodes follow", SETTLES_WITHIN_S)
+
+
+def received_by(node, group, topic, wanted):
+    """Bodies that a new group receives, until all of `wanted` came and then nothing more."""
+    bodies = []
+    with simple_consumer(node, group, topic, poll=1) as consumer:
+        quiet_since = time.monotonic()
+        end = time.monotonic() + 60
+        while not (wanted <= set(bodies) and time.monotonic() - quiet_since > 2) and time.monotonic() < end:
+            try:
+                received = consumer.receive(32, LONG_LEASE)
+            except Exception:
+                continue
+            for each in received:
+                bodies.append(each.body.decode())
+                consumer.ack(each)
+                quiet_since = time.monotonic()
+    return bodies
+
+
+def assert_probes_are_true(probes, node, group):
+    """What the probes were told is what is stored."""
+    bodies = received_by(node, group, probes.topic, {probe.body for probe in probes.acknowledged()})
+    faults = probes.faults(bodies)
+    assert not faults, f"{len(faults)} faults; {probes.told()}\n" + "\n".join(faults[:20])
+
+
+# ---- leaders are lost ---------------------------------------------------------------------------------------------------
+
+
+def test_leaders_are_lost_under_load_and_nothing_that_was_acknowledged_is(cluster, name):
+    rng = random.Random(SEED)
+    told = f"VOUCH_SEED={SEED}"
+    cluster.leader().create_topic(f"{name}-probes")
+    load = Load(cluster, name, SEED).start()
+    ledger = load.ledger
+    try:
+        with Probes(cluster, f"{name}-probes") as probes:
+            for loss in range(LEADER_LOSSES):
+                progresses(ledger, told)
+                lost = cluster.leader()
+                # Every kind is had in the short mode.
+                if (loss + SEED) % 4 == 3:
+                    told += f", {lost} paused"
+                    lost.pause()
+                    cluster.leader(but=lost)
+                    time.sleep(rng.uniform(0, 3))
+                    lost.resume()
+                else:
+                    told += f", {lost} killed"
+                    lost.kill()
+                    cluster.leader(but=lost)
+                    progresses(ledger, told)
+                    lost.start()
+                caught_up(cluster)
+            progresses(ledger, told)
+            load.stop_sending()
+            probes.stop()
+        # The Python client has no stream for minutes after its node was lost: another instance is asked instead.
+        for node in cluster.nodes:
+            load.transactional_producer(node)
+        settle(cluster, load, told)
+        assert_nothing_open(cluster, load, told)
+    finally:
+        load.stop()
+    summary = f"{told}; {ledger.summary(load.groups)}"
+    faults = ledger.faults(load.groups)
+    gap = probes.longest_gap()
+    if gap > LEADERLESS_AT_MOST_S:
+        faults.append(f"nobody led for {gap:.1f} s")
+    assert not faults, f"{len(faults)} faults; {summary}\n" + "\n".join(faults[:30])
+    assert_probes_are_true(probes, cluster.leader(), f"{name}-probes")
+    cluster.one_log()
+    print(f"{summary}; {probes.told()}; longest without a leader {gap:.2f} s")
+
+
+def progresses(ledger, told, sends=60):
+    """The load pauses the losses: some sends are acknowledged between them."""
+    before = ledger.sent
+    wait_until(lambda: ledger.sent >= before + sends, f"{sends} more sends were acknowledged; {told}", 60)
+
+
+def settle(cluster, load, told):
+    """Waits until every half that was acknowledged has ended, and all that must come has come to each group."""
+    ledger = load.ledger
+    leader = cluster.leader()
+
+    def open_transactions():
+        return [each["id"] for state in ("open", "waiting_for_checker", "parked")
+                for each in leader.call("GET", f"/v1/transactions?state={state}&topic={quote(load.transactional)}")["items"]]
+
+    wait_until(lambda: not open_transactions(), f"all transactions ended; {told}", 90, 0.5)
+    for group in load.groups:
+        def missing():
+            return ledger.must_come() - ledger.came(group)
+
+        try:
+            wait_until(lambda: not missing(), "everything came", 120, 0.5)
+        except AssertionError:
+            missed = [str(ledger.told(body)) for body in sorted(missing())]
+            raise AssertionError(f"{group} never got {len(missed)} messages; {told}; {ledger.summary(load.groups)}\n"
+                                 + "\n".join(missed[:20])) from None
+    time.sleep(LEASE_AND_A_POLL_S)  # what would come again, would come here
+
+
+LEASE_AND_A_POLL_S = 8
+
+
+def assert_nothing_open(cluster, load, told):
+    """All nodes tell the same outcome of each transaction, and it is the one that its producer was told."""
+    halves = [half for half in load.ledger.halves.values() if half.outcome == OK]
+
+    def outcomes(half):
+        return [node.transaction(half.transaction_id)["state"] for node in cluster.nodes]
+
+    with ThreadPoolExecutor(8) as pool:
+        for half, states in zip(halves, pool.map(outcomes, halves)):
+            assert len(set(states)) == 1 and states[0] in ("committed", "rolled_back"), f"{half}: {states}; {told}"
+            if half.ended in ("committed", "rolled_back"):
+                assert states[0] == half.ended, f"{half}: {states}; {told}"
+            came = [half.body in load.ledger.came(group) for group in load.groups]
+            assert came == [states[0] == "committed"] * len(came), f"{half}: {states}, came {came}; {told}"
+
+
+# ---- a client that knows a follower only ----------------------------------------------------------------------------------
+
+
+def test_a_client_of_a_follower_sends_receives_acknowledges_and_changes_leases(cluster, name):
+    follower, other = cluster.followers()
+    follower.create_topic(name, queues=2)
+    with producer(follower, name) as client, simple_consumer(follower, name, name) as consumer:
+        sent = {client.send(message(name, f"{i}".encode())).message_id for i in range(20)}
+        assert {each.message_id for each in receive_and_ack(consumer, 20)} == sent
+        receipt = client.send(message(name, b"again"))
+        held = receive_one(consumer)
+        consumer.change_invisible_duration(held, 1)
+        again = receive_one(consumer)
+        assert (again.message_id, again.delivery_attempt) == (receipt.message_id, 2)
+        with pytest.raises(ClientException) as late:
+            consumer.ack(held)
+        assert late.value.code == Code.INVALID_RECEIPT_HANDLE
+        consumer.ack(again)
+        assert_nothing_arrives(consumer)
+    # Nor is anything left for somebody of the same group elsewhere.
+    with simple_consumer(other, name, name) as consumer:
+        assert_nothing_arrives(consumer)
+    with raw_client(follower) as raw:
+        again = raw_message(name, b"once")
+        first, second = (raw.send(again) for _ in range(2))
+        assert first.status.code == second.status.code == Code.OK
+        assert first.entries[0].offset == second.entries[0].offset, "a retry gets the first answer"
+
+
+def test_a_client_of_a_follower_has_its_failures_retried_and_put_aside(cluster, name):
+    follower, other = cluster.followers()
+    follower.create_topic(name)
+    follower.create_group(name, max_attempts=2, backoff=["1s"])
+    listener = Listener(fails=lambda m: True)
+    with producer(other, name) as client, push_consumer(follower, name, name, listener):
+        receipt = client.send(message(name, b"poison", "t", ["k"]))
+        wait_until(lambda: len(listener.deliveries) >= 2, "two deliveries", 30)
+        wait_until(lambda: exists(follower, f"%DLQ%{name}"), "the dead letter topic is there", 30)
+        with simple_consumer(other, f"{name}-undertaker", f"%DLQ%{name}") as undertaker:
+            dead = receive_one(undertaker)
+            undertaker.ack(dead)
+    assert [each.delivery_attempt for each in listener.deliveries] == [1, 2]
+    assert (dead.message_id, dead.body, dead.tag, dead.keys) == (receipt.message_id, b"poison", "t", {"k"})
+
+
+def exists(node, topic):
+    try:
+        return node.call("GET", f"/v1/topics/{quote(topic)}")
+    except HttpProblem as problem:
+        assert problem.status == 404
+        return None
+
+
+def test_a_client_of_a_follower_ends_transactions_and_is_asked_about_them(cluster, name):
+    follower, other = cluster.followers()
+    follower.create_transaction_topic(name)
+    checker = Checker({"silent": COMMIT})
+    with producer(follower, name, checker=checker) as client, simple_consumer(other, name, name) as consumer:
+        committed, _ = send_half(client, name, "committed")
+        rolled_back, rolled_back_receipt = send_half(client, name, "rolled-back")
+        committed.commit()
+        rolled_back.rollback()
+        with pytest.raises(ClientException) as refusal:
+            rolled_back.commit()
+        assert refusal.value.code == Code.PRECONDITION_FAILED
+        send_half(client, name, "silent")
+        assert {each.body for each in receive_and_ack(consumer, 2, 30)} == {b"committed", b"silent"}
+        assert_nothing_arrives(consumer)
+    assert len(checker.asked["silent"]) == 1 and len(checker.asked["rolled-back"]) == 0
+    assert follower.transaction(rolled_back_receipt.transaction_id)["state"] == "rolled_back"
+
+
+def test_what_is_made_through_a_follower_is_there_at_once_wherever_one_asks(cluster, name):
+    follower, other = cluster.followers()
+    for number in range(10):
+        topic = f"{name}-{number}"
+        follower.create_topic(topic)
+        assert other.call("GET", f"/v1/topics/{topic}")["name"] == topic
+        with raw_client(other) as raw:
+            assert raw.route(topic).status.code == Code.OK
+            assert raw.send(raw_message(topic)).status.code == Code.OK
+        follower.create_group(topic)
+        assert other.call("GET", f"/v1/groups/{topic}")["name"] == topic
+    for node in cluster.nodes:
+        with pytest.raises(HttpProblem) as missing:
+            node.call("GET", f"/v1/topics/{name}-none")
+        assert missing.value.status == 404
+        with raw_client(node) as raw:
+            assert raw.route(f"{name}-none").status.code == Code.TOPIC_NOT_FOUND
+            assert raw.send(raw_message(f"{name}-none")).status.code == Code.TOPIC_NOT_FOUND
+
+
+def test_an_operator_lists_and_ends_transactions_through_a_follower(cluster, name):
+    follower, other = cluster.followers()
+    follower.create_transaction_topic(name, immunity="1h", interval="1h")
+    why = {"by": "test", "reason": "looked into the database"}
+    with producer(other, name, checker=Checker()) as client, simple_consumer(other, name, name) as consumer:
+        _, kept = send_half(client, name, "kept")
+        _, dropped = send_half(client, name, "dropped")
+        ids = {kept.transaction_id, dropped.transaction_id}
+        wait_until(lambda: {each["id"] for each in follower.call("GET", f"/v1/transactions?topic={name}")["items"]} == ids,
+                   "the follower lists both")
+        assert follower.transaction(kept.transaction_id)["state"] == "open"
+        for _ in range(2):
+            follower.call("POST", f"/v1/transactions/{kept.transaction_id}/commit", why)
+            other.call("POST", f"/v1/transactions/{dropped.transaction_id}/rollback", why)
+        with pytest.raises(HttpProblem) as conflict:
+            follower.call("POST", f"/v1/transactions/{kept.transaction_id}/rollback", why)
+        assert (conflict.value.status, conflict.value.body["outcome"]) == (409, "committed")
+        assert [each.body for each in receive_and_ack(consumer, 1)] == [b"kept"]
+        assert_nothing_arrives(consumer)
+
+
+# ---- partitions -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["is_cut_off", "is_not_heard", "hears_nothing"])
+def test_a_leader_that(cluster, name, way):
+    """…loses its place, its clients are told the truth within their deadlines, and all nodes have one log after healing."""
+    cluster.leader().create_topic(name)
+    leader = cluster.leader()
+    with Probes(cluster, name) as probes:
+        wait_until(lambda: len(probes.acknowledged()) >= 30, "sends are acknowledged")
+        for other in cluster.followers():
+            if way != "hears_nothing":
+                cluster.network.cut(leader.id, other.id)
+            if way != "is_not_heard":
+                cluster.network.cut(other.id, leader.id)
+        cut_at = time.monotonic()
+        rest = [node for node in cluster.nodes if node is not leader]
+        wait_until(lambda: all(probes.acknowledged(node, cut_at + 1) for node in rest), "the others go on", 20)
+        time.sleep(3)  # some load on both sides
+        tried = [probe for probe in probes.answered() if probe.node == leader.id and probe.began > cut_at + 0.5]
+        assert tried and all(probe.told != OK for probe in tried), "who is cut off acknowledges nothing"
+        cluster.network.heal()
+        healed_at = time.monotonic()
+        wait_until(lambda: probes.acknowledged(leader, healed_at), "the old leader's clients go on", 20)
+        time.sleep(1)
+    assert probes.longest_gap() < LEADERLESS_AT_MOST_S, f"nobody led for {probes.longest_gap():.1f} s"
+    late = [probe for probe in probes.not_acknowledged() if probe.told == "DEADLINE_EXCEEDED"]
+    assert not late, f"{len(late)} heard nothing within their deadline; {probes.told()}; {late[:5]}"
+    assert_probes_are_true(probes, leader, name)
+    cluster.one_log()
+    assert len({(status["leader"], status["term"]) for status in (node.status() for node in cluster.nodes)}) == 1
+
+
+def test_a_follower_that_is_cut_off_stops_nobody_and_catches_up(cluster, name):
+    cluster.leader().create_topic(name)
+    leader, (lost, other) = cluster.leader(), cluster.followers()
+    with Probes(cluster, name) as probes:
+        wait_until(lambda: len(probes.acknowledged()) >= 30, "sends are acknowledged")
+        cluster.isolate(lost)
+        time.sleep(6)  # long enough for it to want an election, more than once
+        cluster.network.heal()
+        healed_at = time.monotonic()
+        wait_until(lambda: probes.acknowledged(lost, healed_at), "its clients go on", 20)
+        time.sleep(1)
+    elsewhere = [probe for probe in probes.not_acknowledged() if probe.node != lost.id]
+    assert not elsewhere, f"{len(elsewhere)} sends failed at those who had a majority: {elsewhere[:5]}"
+    assert cluster.leader() is leader, "it came back and disturbed nobody"
+    assert_probes_are_true(probes, lost, name)
+    cluster.one_log()
+
+
+def test_what_a_leader_that_was_cut_off_had_not_committed_is_gone_after_healing(cluster, name):
+    """S5.c: entries of the old leader that no majority has are cut off, and none of them was acknowledged."""
+    cluster.leader().create_topic(name, queues=1)
+    leader = cluster.leader()
+    cluster.isolate(leader)
+    told = []
+    with raw_client(leader) as raw, ThreadPoolExecutor(50) as pool:
+        made = [raw_message(name, f"lost-{i}".encode()) for i in range(100)]
+
+        def send(each):
+            began = time.monotonic()
+            answer = raw.send(each)
+            code = answer.entries[0].status.code if answer.entries else answer.status.code
+            return code, time.monotonic() - began
+
+        told = list(pool.map(send, made))
+    assert {code for code, _ in told} <= REFUSED_OR_UNKNOWN, {Code.Name(code) for code, _ in told}
+    assert max(took for _, took in told) < 5
+    another = cluster.leader(but=leader)
+    with raw_client(another) as raw:
+        for number in range(20):
+            assert raw.send(raw_message(name, f"kept-{number}".encode())).status.code == Code.OK
+    cluster.network.heal()
+    caught_up(cluster)
+    cluster.one_log()
+    bodies = received_by(leader, name, name, {f"kept-{number}" for number in range(20)})
+    assert sorted(bodies) == sorted(f"kept-{number}" for number in range(20))
+    # Sent again as the client would, under the same ids, each is stored once.
+    with raw_client(leader) as raw:
+        for _ in range(2):
+            assert all(raw.send(each).status.code == Code.OK for each in made)
+    assert sorted(received_by(another, name, name, {f"lost-{i}" for i in range(100)})) == sorted(f"lost-{i}" for i in range(100))
+
+
+# ---- no majority ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", ["the_leader", "a_follower"])
+def test_with_one_node_left_nothing_is_written_all_can_be_looked_at_and_one_more_is_enough(cluster, name, left):
+    leader, (follower, _) = cluster.leader(), cluster.followers()
+    leader.create_topic(name, queues=2)
+    leader.create_transaction_topic(f"{name}-tx", immunity="1h", interval="1h")
+    with producer(leader, name, f"{name}-tx", checker=Checker()) as client:
+        before = {client.send(message(name, f"before-{i}".encode())).message_id for i in range(5)}
+        _, half = send_half(client, f"{name}-tx", "half")
+    cluster.one_log()
+    alone = leader if left == "the_leader" else follower
+    killed = [node for node in cluster.nodes if node is not alone]
+    for node in killed:
+        node.kill()
+
+    # Straight away, and when it has long known that it is alone.
+    unknown = []
+    with raw_client(alone) as raw:
+        for _ in range(4):
+            made = raw_message(name, f"meanwhile-{len(unknown)}".encode())
+            began = time.monotonic()
+            answer = raw.send(made)
+            took = time.monotonic() - began
+            code = answer.entries[0].status.code if answer.entries else answer.status.code
+            assert code in REFUSED_OR_UNKNOWN and took < 4.9, (Code.Name(code), took)
+            unknown.append(made)
+        began = time.monotonic()
+        status, messages = raw.receive(name, name, poll_s=1)
+        assert messages == [] and time.monotonic() - began < 5
+        assert status.code in REFUSED_OR_UNKNOWN, Code.Name(status.code)
+    with pytest.raises(HttpProblem) as refused:
+        alone.create_topic(f"{name}-new")
+    assert refused.value.status in (503, 504), refused.value
+    with pytest.raises(HttpProblem) as refused:
+        alone.call("POST", f"/v1/transactions/{half.transaction_id}/commit", {"by": "test", "reason": "test"})
+    assert refused.value.status in (503, 504), refused.value
+
+    assert name in {topic["name"] for topic in alone.call("GET", "/v1/topics")["items"]}
+    assert alone.call("GET", f"/v1/topics/{name}")["name"] == name
+    assert alone.transaction(half.transaction_id)["state"] in ("open", "waiting_for_checker")
+    assert half.transaction_id in {each["id"] for each in alone.call("GET", f"/v1/transactions?topic={name}-tx")["items"]}
+    for id in before:
+        assert alone.call("GET", f"/v1/messages/{name}/{id}")
+    assert alone.status()["leader"] is None
+    alone.call("GET", "/v1/groups")
+    alone.call("GET", "/metrics")
+    alone.admin("cluster", "status")
+
+    back = killed[0].launch()
+    wait_until(lambda: all(node.ready() for node in (alone, back)) and cluster.leads(), "both are ready", SETTLES_WITHIN_S)
+    with raw_client(back) as raw:
+        assert all(raw.send(each).status.code == Code.OK for each in unknown)
+    wanted = {f"before-{i}" for i in range(5)} | {f"meanwhile-{i}" for i in range(4)}
+    assert sorted(received_by(back, f"{name}-after", name, wanted)) == sorted(wanted)
+    killed[1].start()
+    cluster.one_log()
+
+
+# ---- planned stops ----------------------------------------------------------------------------------------------------------
+
+
+class Senders:
+    """Official producers that know all nodes, one of them first, and may not fail."""
+
+    def __init__(self, cluster, topic):
+        self.cluster, self.topic = cluster, topic
+        self.sent, self.failed = [], []
+        self.sending = threading.Event()
+
+    def __enter__(self):
+        self.sending.set()
+        nodes = self.cluster.nodes
+        orders = [nodes[i:] + nodes[:i] for i in range(len(nodes))]
+        self.threads = [threading.Thread(target=self._send, args=(order,), daemon=True) for order in orders]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def _send(self, nodes):
+        points = ";".join(node.grpc for node in nodes)
+        client = Producer(ClientConfiguration(points, Credentials()), [self.topic])
+        client.startup()
+        number = 0
+        while self.sending.is_set():
+            number += 1
+            body = f"from-{nodes[0].id}-{number}"
+            began = time.monotonic()
+            try:
+                client.send(message(self.topic, body.encode()))
+                self.sent.append(body)
+            except Exception as problem:
+                self.failed.append((nodes, body, round(time.monotonic() - began, 2), outcome_of(problem), str(problem)))
+            time.sleep(0.02)
+        client.shutdown()
+
+    def __exit__(self, *_):
+        self.sending.clear()
+        for thread in self.threads:
+            thread.join(20)
+            assert not thread.is_alive(), "a producer hangs"
+
+    def progress(self, sends=100):
+        before = len(self.sent)
+        wait_until(lambda: len(self.sent) >= before + sends, f"{sends} more sends", 30)
+
+
+def assert_no_send_failed(senders, probes, gone):
+    """`gone` are the times, by node, when its process was not there: its port can answer nobody then."""
+    assert not senders.failed, f"{len(senders.failed)} of {len(senders.sent)} sends failed: {senders.failed[:5]}"
+    failed = [probe for probe in probes.not_acknowledged()
+              if not any(node == probe.node and probe.told == "UNAVAILABLE" and probe.ended >= since and probe.began <= until
+                         for node, since, until in gone)]
+    assert not failed, f"{len(failed)} sends failed, {probes.told()}; nobody was there: {gone}\n" + \
+        "\n".join(map(str, failed[:10]))
+
+
+def test_a_leader_that_is_stopped_under_load_fails_no_send(cluster, name):
+    cluster.leader().create_topic(name)
+    gone = []
+    with Senders(cluster, name) as senders, Probes(cluster, name) as probes:
+        senders.progress()
+        for _ in range(2):
+            leader = cluster.leader()
+            since = time.monotonic()
+            assert leader.stop() == 0
+            cluster.leader(but=leader)
+            senders.progress()
+            leader.start()
+            gone.append((leader.id, since, time.monotonic()))
+            caught_up(cluster)
+    assert_no_send_failed(senders, probes, gone)
+    bodies = received_by(cluster.leader(), name, name, set(senders.sent))
+    assert set(senders.sent) <= set(bodies) and len(bodies) == len(set(bodies))
+
+
+def test_a_rolling_restart_under_load_fails_no_send_and_loses_nothing(cluster, name):
+    cluster.leader().create_topic(name)
+    gone = []
+    with Senders(cluster, name) as senders, Probes(cluster, name) as probes:
+        senders.progress()
+        for node in cluster.nodes:
+            since = time.monotonic()
+            assert node.stop() == 0
+            node.start()
+            gone.append((node.id, since, time.monotonic()))
+            caught_up(cluster)
+            senders.progress()
+    assert_no_send_failed(senders, probes, gone)
+    bodies = received_by(cluster.leader(), name, name, set(senders.sent))
+    assert set(senders.sent) <= set(bodies) and len(bodies) == len(set(bodies))
+    cluster.one_log()
+
+
+# ---- five nodes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["asked", "forced"])
+@pytest.mark.parametrize("killed", ["with_the_leader", "without_the_leader"])
+def test_five_nodes_bear_a_partition_three_losses_and_a_removal_in_quick_order(five_nodes, name, killed, force):
+    cluster = five_nodes
+    leader = cluster.leader()
+    leader.create_topic(name)
+    followers = cluster.followers()
+    with Probes(cluster, name, deadline_s=4) as probes:
+        wait_until(lambda: len(probes.acknowledged()) >= 30, "sends are acknowledged")
+        apart, *others = followers
+        cluster.isolate(apart)
+        victims = [leader, *others[:2]] if killed == "with_the_leader" else others[:3]
+        left = next(node for node in cluster.nodes if node is not apart and node not in victims)
+        for node in victims:
+            node.kill()
+        gone = victims[-1]
+        removal = left.admin("cluster", "remove", str(gone.id), *["--force"] * force, succeeds=False)
+        cluster.network.heal()
+        for node in victims:
+            node.launch()
+        wait_until(lambda: cluster.leads(), "a node leads again", SETTLES_WITHIN_S)
+        started = time.monotonic()
+        wait_until(lambda: probes.acknowledged(since=started), "sends are acknowledged again", SETTLES_WITHIN_S)
+    assert removal.returncode != 0, f"nobody could decide it: {removal.stdout}"
+
+    def one_membership():
+        voters = [tuple(node.status()["voters"]) for node in cluster.nodes if node is not gone and node.status()]
+        return voters[0] if len(voters) == 4 and len(set(voters)) == 1 else None
+
+    voters = wait_until(one_membership, "all agree who votes", SETTLES_WITHIN_S)
+    assert set(voters) in ({1, 2, 3, 4, 5}, {1, 2, 3, 4, 5} - {gone.id}), voters
+    removed = gone.id not in voters
+    assert not (removed and not force), f"refused and done: {removal.stderr}"
+    if removed:
+        gone.kill()
+    assert_probes_are_true(probes, cluster.leader(), name)
+    cluster.one_log()
+
+
+# ---- sessions ---------------------------------------------------------------------------------------------------------------
+
+
+def test_members_with_different_tags_at_two_nodes_get_all_of_theirs_when_the_leader_is_lost(cluster, name):
+    leader, (one, two) = cluster.leader(), cluster.followers()
+    leader.create_topic(name, queues=2)
+    of_a, of_b = Listener(), Listener()
+    sent = {"a": set(), "b": set()}
+
+    def send(client, count):
+        for _ in range(count):
+            for tag, ids in sent.items():
+                ids.add(client.send(message(name, tag.encode(), tag)).message_id)
+
+    with push_consumer(one, name, name, of_a, "a"), push_consumer(two, name, name, of_b, "b"), \
+            producer(one, name) as client:
+        send(client, 10)
+        wait_until(lambda: len(of_a.deliveries) >= 10 and len(of_b.deliveries) >= 10, "both have some", 20)
+        leader.kill()
+        send(client, 30)
+        cluster.leader(but=leader)
+        send(client, 30)
+        leader.start()
+        send(client, 10)
+
+        def missing():
+            came = {"a": {each.message_id for each in of_a.deliveries}, "b": {each.message_id for each in of_b.deliveries}}
+            return {tag: len(ids - came[tag]) for tag, ids in sent.items() if ids - came[tag]}
+
+        try:
+            wait_until(lambda: not missing(), "everything came", 60)
+        except AssertionError:
+            raise AssertionError(f"never came: {missing()} of {len(sent['a'])} each") from None
+    assert {each.tag for each in of_a.deliveries} == {"a"} and {each.tag for each in of_b.deliveries} == {"b"}
+
+
+def test_what_a_push_consumer_of_a_lost_node_had_comes_to_another_member(cluster, name):
+    leader, (lost, other) = cluster.leader(), cluster.followers()
+    leader.create_topic(name, queues=1)
+    busy, second, done = threading.Event(), Listener(), threading.Event()
+
+    class Hanging(Listener):
+        def consume(self, message):
+            busy.set()
+            done.wait(180)
+            return super().consume(message)
+
+    first = push_consumer(lost, name, name, Hanging())
+    first.__enter__()
+    try:
+        with producer(other, name) as client:
+            receipt = client.send(message(name, b"held"))
+            wait_until(busy.is_set, "the first member has it", 20)
+            lost.kill()
+            with push_consumer(other, name, name, second):
+                wait_until(lambda: second.deliveries, "it came to the other member", 150, 0.5)
+    finally:
+        done.set()
+        lost.start()
+        first.__exit__(None, None, None)
+    assert [(each.message_id, each.delivery_attempt) for each in second.deliveries] == [(receipt.message_id, 2)]
