@@ -44,7 +44,9 @@ class Node(Broker):
         command = [
             str(binary()), "serve", "--data-dir", str(self.data_dir),
             "--grpc-addr", self.grpc, "--http-addr", self.http, "--receive-invisible-min", "1s",
-            "--peer-addr", self.peer, "--peer-advertise", self.door, "--peer-insecure", *arguments,
+            "--peer-addr", self.peer, "--peer-advertise", self.door, "--peer-insecure",
+            # Small, so that many clusters fit on a disk, however full that is, and segments end while a test runs.
+            "--segment-size", "4MiB", "--zero-ahead", "1MiB", "--disk-high-water", "99", *arguments,
         ]
         with open(self.output, "ab") as output:
             output.write(f"--- {' '.join(command)}\n".encode())

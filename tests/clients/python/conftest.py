@@ -41,11 +41,19 @@ def pytest_runtest_makereport(item, call):
         for fixture in LOG_BYTES:
             broker = item.funcargs.get(fixture)
             if broker is not None:
-                report.sections.append((f"{fixture}: end of its log", broker.log(LOG_BYTES[fixture])))
+                _tell(report, f"{fixture}: end of its log", broker.log(LOG_BYTES[fixture]))
         log = Path(_CLIENT_HOME) / "logs/rocketmq_python/rocketmq_client.log"
         if log.exists():
             lines = [line for line in log.read_text(errors="replace").splitlines() if "[INFO]" not in line]
-            report.sections.append(("client: last warnings and errors", "\n".join(lines[-20:])))
+            _tell(report, "client: last warnings and errors", "\n".join(lines[-20:]))
+
+
+def _tell(report, name: str, content: str):
+    """Into what is told of the failure itself: what is captured is not shown."""
+    if hasattr(report.longrepr, "addsection"):
+        report.longrepr.addsection(name, content)
+    else:
+        report.sections.append((name, content))
 
 
 def _start(folder: Path) -> Broker:

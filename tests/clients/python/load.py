@@ -223,7 +223,8 @@ class Load:
     def start(self) -> "Load":
         leader = self.cluster.leader()
         leader.create_topic(self.plain, queues=2)
-        leader.create_transaction_topic(self.transactional, max_checks=1000, queues=2)
+        leader.create_topic(self.transactional, "transaction", queues=2,
+                            transaction={"immunity": "1s", "interval": "1s", "max_checks": 1000})
         simple, push = self.groups
         for node in self.cluster.nodes:
             self.run(self.send_plain, node)
@@ -240,7 +241,7 @@ class Load:
         self.count += 1
         rng = random.Random(f"{self.seed}-{self.count}")
         thread = threading.Thread(target=what, args=(rng, *arguments), daemon=True)
-        self.threads.append(thread)
+        self.threads.append((what, thread))
         thread.start()
 
     def started(self, client):
@@ -387,15 +388,15 @@ class Load:
 
     def stop_sending(self):
         self.sending.clear()
-        for thread in self.threads:
-            if thread._target in (self.send_plain, self.send_raw, self.send_halves):
+        for what, thread in self.threads:
+            if what in (self.send_plain, self.send_raw, self.send_halves):
                 thread.join(30)
                 assert not thread.is_alive(), "a producer hangs"
 
     def stop(self):
         self.sending.clear()
         self.receiving.clear()
-        for thread in self.threads:
+        for _, thread in self.threads:
             thread.join(20)
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(_shut_down, self.clients))
@@ -415,6 +416,7 @@ class Probe:
     began: float
     ended: float | None = None
     told: str | None = None
+    why: str = ""
 
     def took(self):
         return self.ended - self.began
@@ -461,7 +463,7 @@ class Probes:
                 code = answer.entries[0].status.code if answer.entries else answer.status.code
                 told = OK if code == Code.OK else Code.Name(code)
             except Exception as problem:
-                told = outcome_of(problem)
+                told, probe.why = outcome_of(problem), getattr(problem, "details", lambda: "")()
             probe.ended, probe.told = time.monotonic(), told
 
         call.add_done_callback(note)
