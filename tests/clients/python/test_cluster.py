@@ -570,7 +570,7 @@ def test_five_nodes_bear_a_partition_three_losses_and_a_removal_in_quick_order(f
     voters = wait_until(one_membership, "all agree who votes", SETTLES_WITHIN_S)
     assert set(voters) in ({1, 2, 3, 4, 5}, {1, 2, 3, 4, 5} - {gone.id}), voters
     removed = gone.id not in voters
-    assert not (removed and not force), f"refused and done: {removal.stderr}"
+    assert not removed or "outcome is unknown" in removal.stderr, f"refused and done: {removal.stderr}"
     if removed:
         gone.kill()
     assert_probes_are_true(probes, cluster.leader(), name)
