@@ -188,9 +188,9 @@ class Cluster:
         for node in self.nodes:
             if node.paused:
                 node.resume()
-        # The leader last: nobody has to be elected for those who stop before.
+        # Whoever leads goes first, and hands over; the last one could hand over to nobody.
         leader = self.leads()
-        for node in sorted(self.nodes, key=lambda node: node is leader):
+        for node in sorted(self.nodes, key=lambda node: node is not leader):
             if node.is_running():
                 try:
                     status = node.stop()

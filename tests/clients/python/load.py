@@ -250,7 +250,9 @@ class Load:
         return client
 
     def transactional_producer(self, node):
-        return self.started(Producer(configuration(node), [self.transactional], checker=Checker(self.ledger.answers)))
+        checker = Checker()
+        checker.answers = self.ledger.answers  # the very same, which fills with time
+        return self.started(Producer(configuration(node), [self.transactional], checker=checker))
 
     # -- producers --------------------------------------------------------------------------------------------------
 

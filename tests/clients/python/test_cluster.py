@@ -130,7 +130,12 @@ def settle(cluster, load, told):
         return [each["id"] for state in ("open", "waiting_for_checker", "parked")
                 for each in leader.call("GET", f"/v1/transactions?state={state}&topic={quote(load.transactional)}")["items"]]
 
-    wait_until(lambda: not open_transactions(), f"all transactions ended; {told}", 90, 0.5)
+    try:
+        wait_until(lambda: not open_transactions(), "all transactions ended", 90, 0.5)
+    except AssertionError:
+        left = open_transactions()
+        shown = [f"{node}: {node.transaction(id)}" for id in left[:5] for node in cluster.nodes]
+        raise AssertionError(f"{len(left)} transactions stay open; {told}\n" + "\n".join(shown)) from None
     for group in load.groups:
         def missing():
             return ledger.must_come() - ledger.came(group)
