@@ -1,8 +1,8 @@
 """Several nodes that are one broker, with official clients on all of them: what is promised in host/docs/replication.md
 while nodes are killed, paused, cut off, stopped, restarted and removed.
 
-Settings: VOUCH_LEADER_LOSSES (4; how often the leader is lost under load), VOUCH_SEED (what the load does; told when a
-test fails).
+Settings: VOUCH_LEADER_LOSSES (4; how often the leader is lost under load), VOUCH_STORMS (0; how many faults of all kinds
+there are, one after the other), VOUCH_SEED (what the load and the faults are; told when a test fails).
 """
 
 import os
@@ -24,6 +24,7 @@ from rocketmq.v5.exception import ClientException, NotFoundException
 from wire import Code
 
 LEADER_LOSSES = int(os.environ.get("VOUCH_LEADER_LOSSES", 4))
+STORMS = int(os.environ.get("VOUCH_STORMS", 0))
 SEED = int(os.environ.get("VOUCH_SEED", random.randrange(1 << 32)))
 # How long a plain call of these clients may take.
 CLIENT_DEADLINE_S = 3
@@ -70,6 +71,123 @@ def assert_probes_are_true(probes, node, group):
 
 
 def test_leaders_are_lost_under_load_and_nothing_that_was_acknowledged_is(cluster, name):
+    def lose(loss, rng, going_on):
+        lost = cluster.leader()
+        # Both are had in the short mode.
+        if (loss + SEED) % 4 == 3:
+            lost.pause()
+            cluster.leader(but=lost)
+            time.sleep(rng.uniform(0, 3))
+            lost.resume()
+            return f"{lost} paused"
+        lost.kill()
+        cluster.leader(but=lost)
+        going_on()
+        lost.start()
+        return f"{lost} killed"
+
+    under_load(cluster, name, LEADER_LOSSES, lose, leaderless_at_most_s=LEADERLESS_AT_MOST_S)
+
+
+@pytest.mark.skipif(not STORMS, reason="VOUCH_STORMS says how many faults of all kinds there are")
+def test_nothing_that_was_acknowledged_is_lost_in_faults_of_all_kinds(cluster, name):
+    under_load(cluster, name, STORMS, Storm(cluster))
+
+
+class Storm:
+    """One fault of some kind after the other, some of them while another one lasts."""
+
+    KINDS = ("kill", "kill_two", "kill_all", "pause", "isolate", "one_way", "between_two", "transfer", "stop",
+             "pause_then_kill", "isolate_then_kill")
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+
+    def __call__(self, number, rng, going_on):
+        kind = rng.choice(self.KINDS)
+        leader = self.cluster.leader()
+        others = [node for node in self.cluster.nodes if node is not leader]
+        rng.shuffle(others)
+        node = leader if rng.random() < 0.7 else others[0]
+        told = f"{kind} of {node}, {leader} leads"
+        print(f"{time.strftime('%H:%M:%S')} {number}: {told}", flush=True)
+        getattr(self, kind)(rng, node, others if node is leader else [leader, others[1]])
+        return told
+
+    def kill(self, rng, node, others):
+        node.kill()
+        time.sleep(rng.uniform(0, 4))
+        node.start()
+
+    def kill_two(self, rng, node, others):
+        for each in (node, others[0]):
+            each.kill()
+            time.sleep(rng.choice((0, 0, 1)))
+        time.sleep(rng.uniform(0, 4))
+        for each in (node, others[0]):
+            each.launch()
+
+    def kill_all(self, rng, node, others):
+        for each in (node, *others):
+            each.kill()
+            time.sleep(rng.choice((0, 0, 0.2)))
+        for each in (others[0], node, others[1]):
+            each.launch()
+            time.sleep(rng.choice((0, 0, 1)))
+
+    def pause(self, rng, node, others):
+        node.pause()
+        time.sleep(rng.uniform(0.5, 8))
+        node.resume()
+
+    def isolate(self, rng, node, others):
+        self.cluster.isolate(node)
+        time.sleep(rng.uniform(0.5, 10))
+        self.cluster.network.heal()
+
+    def one_way(self, rng, node, others):
+        outwards = rng.random() < 0.5
+        for other in others:
+            self.cluster.network.cut(*((node.id, other.id) if outwards else (other.id, node.id)))
+        time.sleep(rng.uniform(0.5, 10))
+        self.cluster.network.heal()
+
+    def between_two(self, rng, node, others):
+        self.cluster.network.cut(node.id, others[0].id)
+        if rng.random() < 0.5:
+            self.cluster.network.cut(others[0].id, node.id)
+        time.sleep(rng.uniform(0.5, 10))
+        self.cluster.network.heal()
+
+    def transfer(self, rng, node, others):
+        for _ in range(3):
+            rng.choice(self.cluster.nodes).admin("cluster", "transfer-leader", "--to", str(rng.choice((1, 2, 3))),
+                                                 succeeds=False)
+            time.sleep(rng.choice((0, 0, 0.5)))
+
+    def stop(self, rng, node, others):
+        assert node.stop() == 0
+        node.start()
+
+    def pause_then_kill(self, rng, node, others):
+        node.pause()
+        time.sleep(rng.uniform(1, 3))
+        others[0].kill()
+        node.resume()
+        time.sleep(rng.uniform(0, 2))
+        others[0].start()
+
+    def isolate_then_kill(self, rng, node, others):
+        self.cluster.isolate(node)
+        time.sleep(rng.uniform(1, 4))
+        others[0].kill()
+        time.sleep(rng.uniform(0, 2))
+        self.cluster.network.heal()
+        others[0].start()
+
+
+def under_load(cluster, name, times, disturb, leaderless_at_most_s=None):
+    """Producers and consumers on all nodes, and faults between: whatever anybody was told has to be true."""
     rng = random.Random(SEED)
     told = f"VOUCH_SEED={SEED}"
     cluster.leader().create_topic(f"{name}-probes")
@@ -77,22 +195,9 @@ def test_leaders_are_lost_under_load_and_nothing_that_was_acknowledged_is(cluste
     ledger = load.ledger
     try:
         with Probes(cluster, f"{name}-probes") as probes:
-            for loss in range(LEADER_LOSSES):
+            for number in range(times):
                 progresses(ledger, told)
-                lost = cluster.leader()
-                # Every kind is had in the short mode.
-                if (loss + SEED) % 4 == 3:
-                    told += f", {lost} paused"
-                    lost.pause()
-                    cluster.leader(but=lost)
-                    time.sleep(rng.uniform(0, 3))
-                    lost.resume()
-                else:
-                    told += f", {lost} killed"
-                    lost.kill()
-                    cluster.leader(but=lost)
-                    progresses(ledger, told)
-                    lost.start()
+                told += ", " + disturb(number, rng, lambda: progresses(ledger, told))
                 caught_up(cluster)
             progresses(ledger, told)
             load.stop_sending()
@@ -107,7 +212,7 @@ def test_leaders_are_lost_under_load_and_nothing_that_was_acknowledged_is(cluste
     summary = f"{told}; {ledger.summary(load.groups)}"
     faults = ledger.faults(load.groups)
     gap = probes.longest_gap()
-    if gap > LEADERLESS_AT_MOST_S:
+    if leaderless_at_most_s and gap > leaderless_at_most_s:
         faults.append(f"nobody led for {gap:.1f} s")
     assert not faults, f"{len(faults)} faults; {summary}\n" + "\n".join(faults[:30])
     assert_probes_are_true(probes, cluster.leader(), f"{name}-probes")
@@ -340,6 +445,26 @@ def test_a_follower_that_is_cut_off_stops_nobody_and_catches_up(cluster, name):
     elsewhere = [probe for probe in probes.not_acknowledged() if probe.node != lost.id]
     assert not elsewhere, f"{len(elsewhere)} sends failed at those who had a majority: {elsewhere[:5]}"
     assert cluster.leader() is leader, "it came back and disturbed nobody"
+    assert_probes_are_true(probes, lost, name)
+    cluster.one_log()
+
+
+def test_a_follower_that_only_the_leader_does_not_reach_disturbs_nobody(cluster, name):
+    """It hears of no leader and wants to be one; whoever hears the leader does not vote for it."""
+    cluster.leader().create_topic(name)
+    leader, (lost, other) = cluster.leader(), cluster.followers()
+    term = leader.status()["term"]
+    with Probes(cluster, name) as probes:
+        wait_until(lambda: len(probes.acknowledged()) >= 30, "sends are acknowledged")
+        cluster.network.cut_both(leader.id, lost.id)
+        time.sleep(6)  # long enough for it to want an election, more than once
+        cluster.network.heal()
+        healed_at = time.monotonic()
+        wait_until(lambda: probes.acknowledged(lost, healed_at), "its clients go on", 20)
+        time.sleep(1)
+    elsewhere = [probe for probe in probes.not_acknowledged() if probe.node != lost.id]
+    assert not elsewhere, f"{len(elsewhere)} sends failed at those who had a majority: {elsewhere[:5]}"
+    assert (cluster.leader(), leader.status()["term"]) == (leader, term)
     assert_probes_are_true(probes, lost, name)
     cluster.one_log()
 
