@@ -64,8 +64,9 @@ class Delivery:
     came_at: float
     acks: list = field(default_factory=list)
 
-    def acked(self):
-        return OK in self.acks
+    def acked_at(self):
+        """When its consumer had been told that it is acknowledged."""
+        return min((at for outcome, at in self.acks if outcome == OK), default=None)
 
 
 class Ledger:
@@ -116,7 +117,7 @@ class Ledger:
                     outcome = outcome_of(problem)
                 with self.lock:
                     if delivery := self.by_handle.get(handle):
-                        delivery.acks.append(outcome)
+                        delivery.acks.append((outcome, time.monotonic()))
 
             future.add_done_callback(note)
             return future
@@ -185,10 +186,13 @@ class Ledger:
             for earlier, later in zip(all_of_it, all_of_it[1:]):
                 if later.attempt <= earlier.attempt:
                     faults.append(f"the count of attempts did not go up: {earlier}, then {later}")
-                if earlier.acked():
+                acked_at = earlier.acked_at()
+                if acked_at is not None and acked_at < later.came_at:
                     faults.append(f"delivered again though it was acknowledged: {earlier}, then {later}")
                 elif earlier.member.startswith("simple") and later.came_at < earlier.asked_at + LEASE_S:
                     faults.append(f"delivered again while the lease lived: {earlier}, then {later}")
+                elif acked_at is not None and later.acked_at() is not None and acked_at < later.acked_at():
+                    faults.append(f"acknowledged by who had it before: {earlier}, then {later}")
                 elif earlier.member.startswith("push") and not earlier.acks:
                     faults.append(f"delivered again while its consumer had it: {earlier}, then {later}")
         return faults
@@ -218,6 +222,7 @@ class Load:
         self.receiving.set()
         self.threads = []
         self.clients = []
+        self.pushed = []
         self.count = 0
 
     def start(self) -> "Load":
@@ -370,7 +375,7 @@ class Load:
                 try:
                     client.ack(each)
                 except Exception as problem:
-                    if delivery.acks[-1:] != ["INVALID_RECEIPT_HANDLE"]:
+                    if [outcome for outcome, _ in delivery.acks[-1:]] != ["INVALID_RECEIPT_HANDLE"]:
                         self.ledger.note_error("ack", problem)
 
     def receive_by_push(self, node, group):
@@ -384,7 +389,15 @@ class Load:
         topics = {self.plain: FilterExpression(), self.transactional: FilterExpression()}
         client = PushConsumer(configuration(node), group, Noting(), topics)
         self.ledger.note_acks(client)
-        self.started(client)
+        self.pushed.append(self.started(client))
+
+    def replace_push_consumers(self):
+        """Others come, and those that are there go: what one of them has and never got is for the others."""
+        gone, self.pushed = self.pushed, []
+        for node in self.cluster.nodes[1:]:
+            self.receive_by_push(node, self.groups[1])
+        for client in gone:
+            _shut_down(client)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

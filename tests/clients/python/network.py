@@ -24,22 +24,23 @@ class Network:
     def _run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
 
-    def door(self, node: int) -> str:
-        """Opens a door to a node that need not run yet; returns its address."""
+    def door(self, node, source=None) -> str:
+        """Opens a door to a node that need not run yet; returns its address. Without `source`, who dials says who it is, as
+        nodes do."""
         async def open_door():
-            return await asyncio.start_server(lambda *streams: self._carry(node, *streams), "127.0.0.1", 0)
+            return await asyncio.start_server(lambda *streams: self._carry(source, node, *streams), "127.0.0.1", 0)
 
         server = self._run(open_door())
         self.doors.append(server)
         host, port = server.sockets[0].getsockname()
         return f"{host}:{port}"
 
-    def leads_to(self, node: int, address: str):
+    def leads_to(self, node, address: str):
         """The node's process listens there."""
         host, port = address.rsplit(":", 1)
         self.behind[node] = (host, int(port))
 
-    def cut(self, source: int, target: int):
+    def cut(self, source, target):
         """Nothing that `source` says reaches `target` until the way is healed."""
         async def hold():
             self.held.setdefault((source, target), asyncio.Event())
@@ -56,11 +57,12 @@ class Network:
             if other != node:
                 self.cut_both(node, other)
 
-    def heal(self):
-        """All ways are open; what was held back goes on."""
+    def heal(self, lose=False):
+        """All ways are open; what was held back goes on, or is lost with its connection."""
         async def release():
             held, self.held = self.held, {}
             for event in held.values():
+                event.lost = lose
                 event.set()
 
         self._run(release())
@@ -76,15 +78,21 @@ class Network:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
 
-    async def _open(self, source, target):
+    async def _open(self, source, target) -> bool:
+        """Waits until the way is open. Returns whether what waited may go on."""
         while event := self.held.get((source, target)):
             await event.wait()
+            if event.lost:
+                return False
+        return True
 
-    async def _carry(self, target, reader, writer):
+    async def _carry(self, source, target, reader, writer):
         """One connection, from the hello to the end of both directions."""
         try:
-            hello = await reader.readexactly(HELLO_BYTES)
-            source = int.from_bytes(hello[DIALER], "little")
+            hello = b""
+            if source is None:
+                hello = await reader.readexactly(HELLO_BYTES)
+                source = int.from_bytes(hello[DIALER], "little")
             await self._open(source, target)
             behind = await asyncio.open_connection(*self.behind[target])
         except (OSError, asyncio.IncompleteReadError, KeyError, asyncio.CancelledError):
@@ -99,7 +107,8 @@ class Network:
         """From one node to the other; that the connection ended is news that is held back like any other."""
         try:
             while data or (data := await reader.read(CHUNK)):
-                await self._open(source, target)
+                if not await self._open(source, target):
+                    break
                 writer.write(data)
                 await writer.drain()
                 data = b""
