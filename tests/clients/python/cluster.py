@@ -105,20 +105,34 @@ class Cluster:
         self.folder = folder
 
     def start(self) -> "Cluster":
-        first, *others = self.nodes
-        first.start()
-        for node in others:
-            token = self.folder / f"node-{node.id}.token"
-            first.admin("cluster", "add", "--token-file", str(token))
-            node.launch("--join", first.door, "--token-file", str(token))
-        wait_until(lambda: all((status := node.status()) and len(status["voters"]) == len(self.nodes)
-                               for node in self.nodes), "all vote", SETTLES_WITHIN_S)
-        for node in self.nodes:
-            wait_until(node.ready, f"{node} is ready", SETTLES_WITHIN_S)
+        self.nodes[0].start()
+        for node in self.nodes[1:]:
+            self._join(node)
+        self.all_vote()
         return self
 
-    def __getitem__(self, id: int) -> Node:
-        return self.nodes[id - 1]
+    def _join(self, node: Node):
+        by = self.leader()
+        token = self.folder / f"node-{node.id}.token"
+        by.admin("cluster", "add", "--token-file", str(token))
+        node.launch("--join", by.door, "--token-file", str(token))
+
+    def all_vote(self):
+        ids = self.ids()
+        wait_until(lambda: all((status := node.status()) and status["voters"] == ids for node in self.nodes), "all vote",
+                   SETTLES_WITHIN_S)
+        for node in self.nodes:
+            wait_until(node.ready, f"{node} is ready", SETTLES_WITHIN_S)
+
+    def replace(self, lost: Node, new_id: int) -> Node:
+        """Removes a node that is not there any more, and lets a new one come."""
+        self.leader().admin("cluster", "remove", str(lost.id), "--reason", "its disk is gone")
+        self.nodes.remove(lost)
+        node = Node(new_id, self.folder / f"node-{new_id}", self.network)
+        self._join(node)
+        self.nodes.append(node)
+        self.all_vote()
+        return node
 
     def ids(self):
         return [node.id for node in self.nodes]
@@ -147,6 +161,7 @@ class Cluster:
         return [node for node in self.answering() if node is not leader]
 
     def isolate(self, node: Node):
+        """Neither it nor the others hear each other."""
         self.network.isolate(node.id, self.ids())
 
     # -- how far they are ---------------------------------------------------------------------------------------------

@@ -451,7 +451,7 @@ class Probes:
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Probes":
-        self.clients = {node.id: RawClient(node) for node in self.cluster.nodes}
+        self.clients = {}
         self.running.set()
         self.thread.start()
         return self
@@ -466,7 +466,7 @@ class Probes:
             time.sleep(PROBE_EVERY_S)
 
     def _probe(self, node):
-        client = self.clients[node.id]
+        client = self.clients.get(node.id) or self.clients.setdefault(node.id, RawClient(node))
         probe = Probe(node.id, f"probe-{node.id}-{len(self.probes)}", time.monotonic())
         self.probes.append(probe)
         request = SendMessageRequest(messages=[raw_message(self.topic, probe.body.encode())])

@@ -675,6 +675,31 @@ def test_a_rolling_restart_under_load_fails_no_send_and_loses_nothing(cluster, n
     cluster.one_log()
 
 
+def test_a_node_that_is_gone_for_good_is_replaced_under_load(cluster, name):
+    cluster.leader().create_topic(name)
+    lost = cluster.followers()[0]
+    with Senders(cluster, name) as senders, Probes(cluster, name) as probes:
+        senders.progress()
+        gone = [(lost.id, time.monotonic())]
+        lost.kill()
+        new = cluster.replace(lost, 4)
+        senders.progress()
+        # The new one counts: with it and one other there is a majority.
+        leader = cluster.leader()
+        other = next(node for node in cluster.nodes if node not in (leader, new))
+        gone.append((other.id, time.monotonic()))
+        other.kill()
+        senders.progress(50)
+    failed = [probe for probe in senders.failed + probes.not_acknowledged()
+              if probe.told != "UNAVAILABLE" or not any(probe.node == node and probe.ended >= at for node, at in gone)]
+    assert not failed, "\n".join(str(probe)[:400] for probe in failed[:10])
+    bodies = received_by(new, name, name, set(senders.sent))
+    lost_ones, twice = set(senders.sent) - set(bodies), [body for body, count in Counter(bodies).items() if count > 1]
+    assert not lost_ones and not twice, f"lost {lost_ones}, stored twice {twice}"
+    other.start()
+    cluster.one_log()
+
+
 # ---- five nodes -------------------------------------------------------------------------------------------------------------
 
 
