@@ -1,5 +1,6 @@
 """Several real broker processes that are one cluster, made and looked after as an operator does it."""
 
+import random
 import signal
 import socket
 import subprocess
@@ -15,10 +16,23 @@ SETTLES_WITHIN_S = 30.0
 COMMAND_DEADLINE_S = 60
 
 
+# Below those that the system gives to whoever asks for any: nobody gets the port of a node that is down.
+PORTS = range(15_000, 32_000)
+_given = set()
+
+
 def free_address() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return f"127.0.0.1:{port}"
 
 
 class Node(Broker):
@@ -31,8 +45,8 @@ class Node(Broker):
         self.network = network
         self.folder = folder
         self.door = network.door(id)
-        # Chosen here and not by the system: who joins is reached through its door before it tells its ports.
-        self.peer = free_address()
+        # Chosen here: who joins is reached through its door before it tells its ports.
+        self.grpc, self.http, self.peer = free_address(), free_address(), free_address()
         network.leads_to(id, self.peer)
         self.paused = False
 
