@@ -41,7 +41,7 @@ const HTTP_WITHIN: Duration = Duration::from_secs(120);
 /// How long an answer waits until this node has applied what it speaks of.
 const APPLIED_WITHIN: Duration = Duration::from_millis(2_500);
 /// How long a node waits for another one to lead before it stops.
-const RESIGNED_WITHIN: Duration = Duration::from_secs(3);
+const RESIGNED_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// The nodes of the cluster.
 pub struct Nodes {

@@ -21,6 +21,8 @@ const LEADER_WITHIN: Duration = Duration::from_millis(2_500);
 const DONE_WITHIN: Duration = Duration::from_secs(10);
 /// The most bytes of a call: less than a frame, which holds it with what stands before it.
 const CALL_MAX_BYTES: usize = (64 << 20) - 64;
+/// What a node answered before another one led is here by so much later.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
 /// Between two attempts, where nothing tells of a change.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -52,6 +54,17 @@ impl Leaders {
     /// Batches that came to consumers of this node of late.
     pub(crate) fn came_here(&self) -> Vec<Generation> {
         self.came_here.all()
+    }
+
+    /// Resolves when another node leads, and what this one answered before would be here.
+    async fn is_replaced(&self, node: NodeId) {
+        let mut leads = self.leads.clone();
+        let replaced = leads.wait_for(|leader| leader.is_some_and(|leader| leader != node)).await.is_ok();
+        if !replaced {
+            // The shard is gone: the call itself tells.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(ANSWERED_WITHIN).await;
     }
 
     /// Whether this node leads.
@@ -99,7 +112,13 @@ impl Leaders {
                         Some(call) => call,
                         None => call.insert(EncodedCall::of(&context, ask())?),
                     };
-                    asked(speaking, node, call, until).await.and_then(|answer| {
+                    let asked = async {
+                        tokio::select! {
+                            answer = asked(speaking, node, call, until) => answer,
+                            () = self.is_replaced(node) => Err(call.unanswered(node, "another node leads since")),
+                        }
+                    };
+                    asked.await.and_then(|answer| {
                         take(answer).ok_or_else(|| NotDone::Unknown(format!("node {node} answered something else")))
                     })
                 }
@@ -138,6 +157,14 @@ impl EncodedCall {
         }
         Ok(Self { bytes, only_looks })
     }
+
+    /// What is known where a node that was asked does not answer.
+    fn unanswered(&self, node: NodeId, why: &str) -> NotDone {
+        match self.only_looks {
+            true => NothingStored::NotLeading { leader: Some(node.0) }.into(),
+            false => NotDone::Unknown(format!("node {node} led and was asked: {why}")),
+        }
+    }
 }
 
 async fn asked(
@@ -148,16 +175,12 @@ async fn asked(
 ) -> Result<ForwardedAnswer, NotDone> {
     let nothing_stored = || NotDone::from(NothingStored::NotLeading { leader: Some(node.0) });
     let answer = speaking.nodes.ask_for_client(node, call.bytes.clone(), deadline.into()).await;
-    let unknown = |why: String| match call.only_looks {
-        true => nothing_stored(),
-        false => NotDone::Unknown(why),
-    };
     match answer {
         Ok(ClientAnswer::Answered(bytes)) => match decode_answer(&bytes) {
             // That one stops: another will lead.
             Ok(Err(NotDone::NothingStored(NothingStored::Stopping))) => Err(nothing_stored()),
             Ok(answer) => answer,
-            Err(why) => Err(unknown(format!("node {node} answers, and {why}"))),
+            Err(why) => Err(call.unanswered(node, &why.to_string())),
         },
         Ok(ClientAnswer::NothingStored(why)) => {
             tracing::debug!(%node, why, "the node that leads does not take a call");
@@ -168,6 +191,6 @@ async fn asked(
             Err(nothing_stored())
         }
         Err(CallFailed::NoRoom(why)) => Err(NothingStored::TooMany(format!("{why}; try again in a moment")).into()),
-        Err(CallFailed::Unknown(why)) => Err(unknown(format!("node {node} leads and was asked: {why}"))),
+        Err(CallFailed::Unknown(why)) => Err(call.unanswered(node, &why)),
     }
 }
