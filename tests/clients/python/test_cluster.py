@@ -464,7 +464,6 @@ def test_a_leader_that(cluster, name, way):
     assert len({(status["leader"], status["term"]) for status in (node.status() for node in cluster.nodes)}) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a follower answers what it asked a silent leader at the deadline, and so too late")
 def test_clients_of_followers_hear_within_their_deadline_that_the_leader_was_lost_in_silence(cluster, name):
     cluster.leader().create_topic(name)
     leader = cluster.leader()
@@ -819,10 +818,9 @@ def test_members_with_different_tags_at_two_nodes_get_all_of_theirs_when_the_lea
     assert {each.tag for each in of_a.deliveries} == {"a"} and {each.tag for each in of_b.deliveries} == {"b"}
 
 
-@pytest.mark.xfail(strict=True, reason="its lease is extended for as long as the consumer lives")
 @pytest.mark.parametrize("lost", ["the_leader", "a_follower"])
 def test_what_a_lost_node_had_not_told_its_push_consumer_comes_to_it_again(cluster, name, lost):
-    """It was leased and never arrived: the consumer lives, and nobody may extend that lease for ever."""
+    """It was leased and never arrived: the consumer lives, and nobody extends that lease, which lasts for a minute."""
     node = cluster.leader() if lost == "the_leader" else cluster.followers()[0]
     other = next(each for each in cluster.nodes if each is not node)
     node.create_topic(name, queues=1)
@@ -839,7 +837,7 @@ def test_what_a_lost_node_had_not_told_its_push_consumer_comes_to_it_again(clust
         node.kill()
         cluster.network.heal(lose=True)
         node.start()
-        wait_until(lambda: len(listener.deliveries) > 1, "the second came", 20)
+        wait_until(lambda: len(listener.deliveries) > 1, "the second came", 90)
     assert receipt.message_id in {each.message_id for each in listener.deliveries}
 
 
