@@ -67,8 +67,11 @@ async fn a_producer_is_asked_through_the_node_that_has_its_stream() {
         ..EndRequest::by_operator(first, TransactionOutcome::Committed, String::new(), String::new())
     };
     here.transactions.end(end).await.unwrap();
-    let view = here.transactions.get(first).await.unwrap();
-    assert_eq!(view.state, TransactionState::Committed);
+    // Any node shows what it knows, and this one hears of it in a moment.
+    until("it is committed here, too", async || {
+        here.transactions.get(first).await.unwrap().state == TransactionState::Committed
+    })
+    .await;
     // The next leader hears of the session, too, whichever it is.
     let second = send("second").await;
     let at = nodes.running.iter().position(|node| Arc::ptr_eq(&node.status, &leader.status)).unwrap();
