@@ -44,7 +44,7 @@ pub use cluster::{ClusterView, NodeRole, NodeStanding, Nodes, OwnLog, majority_o
 pub use components::{Components, UploadError, limits_in_force};
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, LogDamage, LostContent, LostMessages};
-pub use forwarding::{CallContext, HttpAnswer, HttpAnswering, HttpCall, ServeHttp};
+pub use forwarding::{CallContext, HttpAnswering, HttpCall, HttpCallAnswer, ServeHttp};
 pub use messages::Messages;
 pub use metrics::{CheckCounts, Checks, GroupLag, Metrics, PRODUCER, ProcessUse, SeriesView, TopicTransactions};
 pub use node::{Node, NodeIdentity};

@@ -152,6 +152,7 @@ impl Routes {
     }
 }
 
+/// A topic, as a route needs it.
 fn topic_info(state: &State, name: &ResourceName) -> Result<TopicInfo, Refusal> {
     state.topics().named(name).map(|topic| TopicInfo {
         id: topic.id,
@@ -161,6 +162,7 @@ fn topic_info(state: &State, name: &ResourceName) -> Result<TopicInfo, Refusal> 
     })
 }
 
+/// A group, as the settings of a consumer need it.
 fn group_info(state: &State, name: &ResourceName) -> Option<GroupInfo> {
     state.groups().named(name).ok().map(|group| GroupInfo {
         id: group.id,

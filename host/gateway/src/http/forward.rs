@@ -13,11 +13,10 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
 use tower::ServiceExt;
 use vouch_broker::{NotDone, NothingStored};
-use vouch_node::{CallContext, HttpAnswer, HttpAnswering, HttpCall, Nodes, ServeHttp};
+use vouch_node::{CallContext, HttpAnswering, HttpCall, HttpCallAnswer, Nodes, ServeHttp};
 
 use super::App;
 use super::problem::{LeadsElsewhere, Problem};
-use super::routes::HttpRoute;
 use super::span::header_of;
 
 /// Up to which position of the log this node had applied what it shows, where another one leads.
@@ -46,15 +45,17 @@ const NOT_PASSED_ON: [HeaderName; 8] = [
 pub(super) struct PassedOn;
 
 /// Answers a request that was held against its route: here, or by the node that leads.
-pub(super) async fn run(app: &App, route: &HttpRoute, parts: Parts, body: Bytes, next: Next) -> Response {
+///
+/// With the method and the path of its route.
+pub(super) async fn run(app: &App, (method, path): (&str, &str), parts: Parts, body: Bytes, next: Next) -> Response {
     let cluster = &app.node.cluster;
-    let looks = route.method == "GET";
-    let stays = parts.extensions.get::<PassedOn>().is_some() || looks && OF_THIS_NODE.contains(&route.path);
+    let looks = method == "GET";
+    let stays = parts.extensions.get::<PassedOn>().is_some() || looks && OF_THIS_NODE.contains(&path);
     if stays || !cluster.has_others() {
         return next.run(Request::from_parts(parts, body.into())).await;
     }
     let (leads, call) = (cluster.leads(), call_of(&parts, &body));
-    let knows_more = LEADER_KNOWS_MORE.iter().any(|begin| route.path.starts_with(begin));
+    let knows_more = LEADER_KNOWS_MORE.iter().any(|begin| path.starts_with(begin));
     let context = CallContext {
         request_id: header_of(&parts.headers, "x-request-id").map(str::to_owned),
         traceparent: header_of(&parts.headers, "traceparent").map(str::to_owned),
@@ -89,7 +90,9 @@ pub(super) async fn run(app: &App, route: &HttpRoute, parts: Parts, body: Bytes,
     }
 }
 
-/// Says how far this node is, which does not lead.
+/// Says how far this node is, which does not lead: what it shows may be older than what others were answered.
+///
+/// A node that stops says nothing.
 async fn with_position(app: &App, mut response: Response) -> Response {
     if let Ok(numbers) = app.node.status.numbers().await {
         response.headers_mut().insert(APPLIED, numbers.applied.0.into());
@@ -97,6 +100,7 @@ async fn with_position(app: &App, mut response: Response) -> Response {
     response
 }
 
+/// A request, as it goes to the node that leads.
 fn call_of(parts: &Parts, body: &Bytes) -> HttpCall {
     let headers = parts.headers.iter().filter(|(name, _)| !NOT_PASSED_ON.contains(name));
     HttpCall {
@@ -107,21 +111,27 @@ fn call_of(parts: &Parts, body: &Bytes) -> HttpCall {
     }
 }
 
-fn response_of(answer: HttpAnswer) -> Response {
-    let HttpAnswer { status, headers, body, .. } = answer;
+/// What that node answered, as it goes to whoever asked.
+fn response_of(answer: HttpCallAnswer) -> Response {
+    let HttpCallAnswer { status, headers, body, .. } = answer;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     response.headers_mut().extend(headers.into_iter().filter_map(header_pair));
     response
 }
 
+/// A header that came from another node; `None` if it is none.
 fn header_pair((name, value): (String, Bytes)) -> Option<(HeaderName, HeaderValue)> {
     Some((name.parse().ok()?, HeaderValue::from_maybe_shared(value).ok()?))
 }
 
 /// Answers here what came to other nodes.
+///
+/// Its router holds the node, which holds this one until it stops.
 struct HttpHere {
+    /// The API.
     router: Router,
+    /// Says whether this node leads.
     cluster: Arc<Nodes>,
 }
 
@@ -143,6 +153,10 @@ impl ServeHttp for HttpHere {
     }
 }
 
+/// A request that another node let in.
+///
+/// # Errors
+/// What came is none.
 fn request_of(call: HttpCall) -> Result<Request, axum::http::Error> {
     let HttpCall { method, target, headers, body } = call;
     let mut request = Request::builder().method(method.as_str()).uri(target).body(Body::from(body))?;
@@ -153,12 +167,12 @@ fn request_of(call: HttpCall) -> Result<Request, axum::http::Error> {
 
 /// # Errors
 /// It is longer than what is passed on: then nobody knows.
-async fn answer_of(response: Response) -> Result<HttpAnswer, NotDone> {
+async fn answer_of(response: Response) -> Result<HttpCallAnswer, NotDone> {
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_MAX_BYTES).collect().await;
     let body = body.map_err(|why| NotDone::Unknown(format!("the answer cannot be passed on: {why}")))?;
     let headers = parts.headers.iter().filter(|(name, _)| !NOT_PASSED_ON.contains(name));
-    Ok(HttpAnswer {
+    Ok(HttpCallAnswer {
         status: parts.status.as_u16(),
         headers: headers.map(|(name, value)| (name.to_string(), Bytes::copy_from_slice(value.as_bytes()))).collect(),
         body: body.to_bytes(),
@@ -166,7 +180,9 @@ async fn answer_of(response: Response) -> Result<HttpAnswer, NotDone> {
     })
 }
 
-/// Lets other nodes have their requests answered by this router.
+/// Lets other nodes have their requests answered by this router, until the node stops.
+///
+/// A node that has no others lets nobody, and keeps nothing.
 pub(super) fn serve(app: &Arc<App>, router: &Router) {
     let cluster = app.node.cluster.clone();
     app.node.cluster.serve_http(Arc::new(HttpHere { router: router.clone(), cluster }));

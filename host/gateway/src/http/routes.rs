@@ -205,7 +205,7 @@ async fn admit(route: &'static HttpRoute, app: Arc<App>, request: Request, next:
     }
     let Some(media) = route.body else {
         check_no_body(&parts.headers)?;
-        return Ok(forward::run(&app, route, parts, Bytes::new(), next).await);
+        return Ok(forward::run(&app, (route.method, route.path), parts, Bytes::new(), next).await);
     };
     check_media(media, &parts.headers)?;
     let _place = match media {
@@ -215,7 +215,7 @@ async fn admit(route: &'static HttpRoute, app: Arc<App>, request: Request, next:
     };
     let body = read(body, &parts.headers, media).await?;
     parts.headers.remove(header::CONTENT_LENGTH);
-    Ok(forward::run(&app, route, parts, body, next).await)
+    Ok(forward::run(&app, (route.method, route.path), parts, body, next).await)
 }
 
 /// # Errors

@@ -22,7 +22,7 @@ use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::LinkState;
 
-use crate::forwarding::{ForwardedAsk, HttpAnswer, HttpApi, HttpCall, Leaders, ServeHttp, answer_of};
+use crate::forwarding::{ForwardedAsk, HttpApi, HttpCall, HttpCallAnswer, Leaders, ServeHttp, answer_of};
 use crate::peers::{ClusterToken, Speaking};
 use crate::writable::Writable;
 pub(crate) use leader_watch::LeaderWatch;
@@ -271,7 +271,7 @@ impl Nodes {
     /// # Errors
     /// [`NothingStored::NotLeading`] where no leader was found in time; [`NotDone::Unknown`] where the leader may have done it, and
     /// did not say.
-    pub async fn answer_http(&self, call: HttpCall) -> Result<HttpAnswer, NotDone> {
+    pub async fn answer_http(&self, call: HttpCall) -> Result<HttpCallAnswer, NotDone> {
         let http = self.http.get().ok_or(NothingStored::Stopping)?;
         let here = async || {
             self.has_all().await?;

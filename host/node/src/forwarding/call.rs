@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use vouch_broker::{Handle, NotDone, Refusal, ResourceName, TransactionId};
 
 use super::context::CallContext;
-use super::http::{HttpAnswer, HttpCall};
-use super::unheard::LostReceive;
+use super::http::{HttpCall, HttpCallAnswer};
+use super::lost::LostReceive;
 use crate::peers::answer_bytes;
 use crate::{Delivery, EndReceipt, EndRequest, GroupInfo, Receipt, ReceiveRequest, SendRequest, TopicInfo};
 
@@ -24,24 +24,25 @@ pub(super) struct ForwardedCall<'a> {
 /// What a client asks for. Each is one call of a face.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ForwardedAsk<'a> {
+    /// Store messages.
     Send(Cow<'a, SendRequest>),
+    /// Hand out messages, now or when some come.
     Receive {
         /// Chosen by who asks, to name what it gets.
         ticket: u64,
         request: Cow<'a, ReceiveRequest>,
     },
+    /// Give back what a receive got, which never arrived.
     GiveBack(LostReceive),
+    /// Mark messages as done.
     Ack(Cow<'a, [Handle]>),
-    ChangeInvisible {
-        handle: Handle,
-        invisible_ms: u64,
-        suspend: bool,
-    },
-    DeadLetter {
-        handle: Handle,
-        reason: Cow<'a, str>,
-    },
+    /// Let a lease end at another time.
+    ChangeInvisible { handle: Handle, invisible_ms: u64, suspend: bool },
+    /// Put a message aside.
+    DeadLetter { handle: Handle, reason: Cow<'a, str> },
+    /// End a transaction.
     End(Cow<'a, EndRequest>),
+    /// Note that a producer cannot decide.
     Undecided {
         transaction: TransactionId,
         topic: Option<Cow<'a, ResourceName>>,
@@ -49,27 +50,36 @@ pub(crate) enum ForwardedAsk<'a> {
         client_id: Cow<'a, str>,
     },
     /// A topic that this node does not know. `to_send`: it is made where topics are made by themselves.
-    Topic {
-        name: Cow<'a, ResourceName>,
-        to_send: bool,
-    },
+    Topic { name: Cow<'a, ResourceName>, to_send: bool },
+    /// A group that this node does not know.
     Group(Cow<'a, ResourceName>),
+    /// A request to the HTTP API, as a whole.
     Http(Cow<'a, HttpCall>),
 }
 
 /// What the leader answers, where it did what was asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ForwardedAnswer {
+    /// Where the messages went.
     Sent(Vec<Receipt>),
+    /// Messages, leased.
     Received(Vec<Delivery>),
+    /// One answer a handle, in order.
     Acked(Vec<Result<(), Refusal>>),
+    /// The handle to use from now on.
     Changed(Handle),
+    /// It is done, and there is nothing to say.
     Done,
+    /// How the transaction ended.
     Ended(EndReceipt),
+    /// Whether it counted.
     Counted(bool),
+    /// The topic.
     Topic(TopicInfo),
+    /// The group; `None`: there is none.
     Group(Option<GroupInfo>),
-    Http(HttpAnswer),
+    /// What the API answered.
+    Http(HttpCallAnswer),
 }
 
 /// What an answer of this kind holds; `None` for one of another kind.

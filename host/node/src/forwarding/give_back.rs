@@ -7,7 +7,7 @@ use vouch_broker::{Millis, NotDone, State};
 use vouch_leader::SHORTLY_MS;
 use vouch_shard::Shard;
 
-use super::unheard::LostReceive;
+use super::lost::LostReceive;
 use crate::sessions::Sessions;
 
 /// Gives back what a leader before this one leased to the client of a receive, and what that did not get. Where this node led

@@ -24,7 +24,7 @@ pub struct HttpCall {
 
 /// What was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HttpAnswer {
+pub struct HttpCallAnswer {
     /// The status.
     pub status: u16,
     /// Headers, without those of the connection.
@@ -43,7 +43,7 @@ impl HttpCall {
     }
 }
 
-impl HttpAnswer {
+impl HttpCallAnswer {
     /// What was asked for is done in the log before this position.
     #[must_use]
     pub fn applied(&self) -> LogPosition {
@@ -52,7 +52,7 @@ impl HttpAnswer {
 }
 
 /// An answer on its way.
-pub type HttpAnswering = Pin<Box<dyn Future<Output = Result<HttpAnswer, NotDone>> + Send>>;
+pub type HttpAnswering = Pin<Box<dyn Future<Output = Result<HttpCallAnswer, NotDone>> + Send>>;
 
 /// Answers requests that came to other nodes, and were let in there.
 pub trait ServeHttp: Send + Sync + 'static {

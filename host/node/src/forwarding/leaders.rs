@@ -11,8 +11,8 @@ use vouch_cluster::NodeId;
 use vouch_transport::CallFailed;
 
 use super::call::{ForwardedAnswer, ForwardedAsk, ForwardedCall, decode_answer};
+use super::came_here::CameHere;
 use super::context::CallContext;
-use super::unheard::CameHere;
 use crate::peers::{ClientAnswer, Speaking};
 
 /// How long a call waits for a leader: an election takes less, where a majority is there.
@@ -167,6 +167,7 @@ impl EncodedCall {
     }
 }
 
+/// Asks the node that leads, and reads what it answers.
 async fn asked(
     speaking: &Speaking,
     node: NodeId,

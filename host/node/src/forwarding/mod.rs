@@ -9,11 +9,13 @@
 //! Requests are forwarded, and never records: the leader picks ids, queue and time.
 
 mod call;
+mod came_here;
 mod context;
 mod give_back;
 mod handed_out;
 mod http;
 mod leaders;
+mod lost;
 mod serving;
 mod unheard;
 
@@ -21,7 +23,7 @@ pub(crate) use call::{ForwardedAnswer, ForwardedAsk, answer_of};
 pub use context::CallContext;
 pub(crate) use handed_out::HandedOutThere;
 pub(crate) use http::HttpApi;
-pub use http::{HttpAnswer, HttpAnswering, HttpCall, ServeHttp};
+pub use http::{HttpAnswering, HttpCall, HttpCallAnswer, ServeHttp};
 pub(crate) use leaders::Leaders;
 pub(crate) use serving::{ANSWER_UNITS, ForwardedCalls};
 pub(crate) use unheard::UnheardReceive;

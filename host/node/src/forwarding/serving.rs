@@ -16,7 +16,7 @@ use super::call::{ForwardedAnswer, ForwardedAsk, ForwardedCall, encode_answer};
 use super::context::CallContext;
 use super::give_back::give_back_lost;
 use super::handed_out::{HandedOutThere, NeverGot};
-use super::http::{HttpAnswer, HttpApi};
+use super::http::{HttpApi, HttpCallAnswer};
 use crate::messages::Messages;
 use crate::peers::{ClientAnswer, ClientAnswering, ServeClients};
 use crate::routes::Routes;
@@ -46,7 +46,9 @@ impl AsRef<[u8]> for AnswerWithRoom {
 /// Does what other nodes ask for: on the runtime of the node, and not on that of its connections to others.
 #[derive(Clone)]
 pub(crate) struct ForwardedCalls {
+    /// Says whether this node leads.
     pub(crate) shard: Arc<Shard>,
+    /// Sends, receives, acknowledges.
     pub(crate) messages: Arc<Messages>,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) routes: Arc<Routes>,
@@ -79,6 +81,7 @@ impl ServeClients for ForwardedCalls {
 }
 
 impl ForwardedCalls {
+    /// Does what the bytes ask for, within its span, and makes the answer as it is sent.
     async fn done(&self, from: NodeId, request: Bytes, deadline: Instant) -> ClientAnswer {
         let call = match ForwardedCall::decode(&request) {
             Ok(call) => call,
@@ -104,6 +107,7 @@ impl ForwardedCalls {
         }
     }
 
+    /// Does it by the face that it is a call of.
     async fn answer(&self, from: NodeId, ask: ForwardedAsk<'static>) -> Result<ForwardedAnswer, NotDone> {
         let (messages, transactions) = (&self.messages, &self.transactions);
         Ok(match ask {
@@ -143,7 +147,7 @@ impl ForwardedCalls {
                 self.shard.lead(|_, _| ()).await?;
                 let answer = http.answer(call.into_owned()).await?;
                 let applied = self.shard.standing().await?.applied.0;
-                ForwardedAnswer::Http(HttpAnswer { applied, ..answer })
+                ForwardedAnswer::Http(HttpCallAnswer { applied, ..answer })
             }
         })
     }

@@ -1,17 +1,16 @@
 //! A receive that another node serves, and what becomes of messages that are lost on the way here.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle as Runtime;
-use vouch_broker::{Generation, NotDone, ResourceName};
+use vouch_broker::NotDone;
 
 use super::call::{ForwardedAnswer, ForwardedAsk};
 use super::give_back::give_back_lost;
 use super::leaders::Leaders;
+use super::lost::LostReceive;
 use crate::sessions::Sessions;
 use crate::{Delivery, ReceiveRequest};
 use vouch_shard::Shard;
@@ -20,52 +19,6 @@ use vouch_shard::Shard;
 const TOLD_FOR: Duration = Duration::from_secs(60);
 /// Before it is told again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// What came here is remembered for so long.
-const KEPT_FOR: Duration = Duration::from_secs(60);
-/// The most batches that are remembered.
-const KEPT_MAX: usize = 200_000;
-
-/// What a receive got never arrived.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LostReceive {
-    /// Names the receive at who served it.
-    pub(super) ticket: u64,
-    pub(super) client_id: String,
-    pub(super) group: ResourceName,
-    pub(super) topic: ResourceName,
-    /// Of what that client did get of late.
-    pub(super) got: Vec<Generation>,
-    /// How long ago it was asked.
-    pub(super) asked_ms_ago: u64,
-}
-
-/// Batches that came here from other nodes of late, for consumers whose leases the broker extends.
-#[derive(Default)]
-pub(super) struct CameHere(Mutex<VecDeque<(Instant, Arc<str>, Generation)>>);
-
-impl CameHere {
-    fn put(&self, client_id: &str, deliveries: &[Delivery], at: Instant) {
-        let Some(first) = deliveries.first() else { return };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while kept.len() >= KEPT_MAX
-            || kept.front().is_some_and(|(came, ..)| at.saturating_duration_since(*came) > KEPT_FOR)
-        {
-            kept.pop_front();
-        }
-        kept.push_back((at, client_id.into(), first.handle.generation));
-    }
-
-    pub(super) fn all(&self) -> Vec<Generation> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().map(|(_, _, generation)| *generation).collect()
-    }
-
-    fn of(&self, client_id: &str) -> Vec<Generation> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().filter(|(_, client, _)| **client == *client_id).map(|(_, _, generation)| *generation).collect()
-    }
-}
-
 /// A receive whose answer is awaited. Dropped before that is heard, whatever it got is given back.
 pub(crate) struct UnheardReceive<'a> {
     leaders: &'a Arc<Leaders>,

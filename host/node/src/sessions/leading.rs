@@ -7,7 +7,7 @@ use vouch_broker::Generation;
 use vouch_cluster::NodeId;
 
 use super::Sessions;
-use super::report::ChangedSessions;
+use super::changes::ChangedSessions;
 
 /// Nodes that did not tell of their sessions by then have none that matter: their clients have gone elsewhere.
 const TOLD_WITHIN: Duration = Duration::from_secs(150);

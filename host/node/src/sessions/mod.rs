@@ -20,6 +20,7 @@
 
 mod admission;
 mod asking;
+mod changes;
 mod ending;
 mod expiry;
 mod filters;

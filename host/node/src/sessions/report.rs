@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use vouch_broker::{ResourceName, TagFilter};
 use vouch_cluster::NodeId;
 
+use super::changes::ChangedSessions;
 use super::questions::TelemetryStream;
 use super::session::{DeclaredByClient, Session};
 use super::table::SessionTable;
@@ -48,15 +49,6 @@ pub(crate) struct SessionChanges {
     pub(crate) heard: Vec<(String, u64)>,
     /// Clients that said that they leave.
     pub(crate) gone: Vec<String>,
-}
-
-/// What changed since that was last asked; nothing is kept where nobody asks.
-#[derive(Debug, Default)]
-pub(super) struct ChangedSessions {
-    pub(super) are_kept: bool,
-    clients: BTreeSet<Arc<str>>,
-    heard: BTreeSet<Arc<str>>,
-    gone: BTreeSet<Arc<str>>,
 }
 
 impl SessionChanges {
@@ -97,34 +89,6 @@ impl ClientReport {
         let topics = self.topics.iter().chain(&self.halves).chain(&self.group).map(name);
         let subscriptions = self.subscriptions.iter().map(|(topic, of)| name(topic) + filter(of));
         256 + self.client_id.len() + topics.sum::<usize>() + subscriptions.sum::<usize>()
-    }
-}
-
-impl ChangedSessions {
-    pub(super) fn changed(&mut self, id: &Arc<str>) {
-        if self.are_kept {
-            self.gone.remove(id);
-            self.clients.insert(Arc::clone(id));
-        }
-    }
-
-    pub(super) fn heard(&mut self, id: &Arc<str>) {
-        if self.are_kept && !self.heard.contains(id) {
-            self.heard.insert(Arc::clone(id));
-        }
-    }
-
-    pub(super) fn gone(&mut self, id: &Arc<str>) {
-        if self.are_kept {
-            self.clients.remove(id);
-            self.heard.remove(id);
-            self.gone.insert(Arc::clone(id));
-        }
-    }
-
-    /// Whether something is to be told at once: that a client was heard can wait.
-    fn is_urgent(&self) -> bool {
-        !self.clients.is_empty() || !self.gone.is_empty()
     }
 }
 
@@ -238,28 +202,6 @@ impl Sessions {
 /// When that was, by the clock here, and no later: the telling took a while, at most so long.
 fn earlier(now: Instant, ms_ago: u64) -> Instant {
     now.checked_sub(Duration::from_millis(ms_ago).saturating_add(TOLD_WITHIN)).unwrap_or(now)
-}
-
-/// Streams that clients have to other nodes.
-#[derive(Default)]
-pub(super) struct StreamsThere(BTreeMap<NodeId, BTreeMap<String, Arc<dyn TelemetryStream>>>);
-
-impl StreamsThere {
-    fn of(&self, node: NodeId) -> Vec<String> {
-        self.0.get(&node).into_iter().flat_map(BTreeMap::keys).cloned().collect()
-    }
-
-    pub(super) fn nodes(&self) -> Vec<NodeId> {
-        self.0.keys().copied().collect()
-    }
-
-    /// Its session ended.
-    pub(super) fn forget(&mut self, client_id: &str) {
-        self.0.retain(|_, clients| {
-            clients.remove(client_id);
-            !clients.is_empty()
-        });
-    }
 }
 
 impl SessionTable {

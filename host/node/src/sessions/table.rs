@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use vouch_broker::ResourceName;
 
+use super::changes::{ChangedSessions, StreamsThere};
 use super::groups::{Differing, LiveGroups, ToldGroups};
 use super::leading::Leadership;
 use super::lease_life::LeaseLife;
 use super::producers::Producers;
 use super::questions::TelemetryStream;
-use super::report::{ChangedSessions, StreamsThere};
 use super::room::{NoRoom, SessionRoom};
 use super::session::{DeclaredByClient, Session, add_stream};
 use super::{Client, SessionRole};

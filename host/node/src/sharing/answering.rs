@@ -21,9 +21,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Answers what other nodes ask about sessions.
 #[derive(Clone)]
 pub(crate) struct SessionCalls {
+    /// Those of this node, and while it leads those of all.
     pub(crate) sessions: Arc<Sessions>,
+    /// The ways to the others.
     pub(crate) nodes: Arc<PeerNodes>,
+    /// How full their disks are.
     pub(crate) room: Arc<OthersRoom>,
+    /// What went to their consumers a moment ago.
     pub(crate) handed_out: Arc<HandedOutThere>,
     /// Of the node, and not of its connections to others.
     pub(crate) runtime: Handle,
@@ -82,6 +86,7 @@ impl SessionCalls {
         }
     }
 
+    /// Takes over what a node tells; where one of its clients is not known here it is to tell all.
     fn heard(&self, from: NodeId, changes: SessionChanges, life: u64) -> SessionAnswer {
         let stream = |client_id: &str| -> Arc<dyn TelemetryStream> {
             let (nodes, client_id, runtime) = (self.nodes.clone(), client_id.to_owned(), self.runtime.clone());

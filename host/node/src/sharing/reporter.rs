@@ -32,9 +32,12 @@ const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// Tells the leader of the sessions of this node, and keeps what others tell while this one leads.
 pub(crate) struct SessionReporter {
+    /// Those of this node, and while it leads those of all.
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) nodes: Arc<PeerNodes>,
+    /// Who leads, as this node knows.
     pub(crate) leader: watch::Receiver<Option<NodeId>>,
+    /// Who the others are.
     pub(crate) belongs: watch::Receiver<WhoBelongs>,
     pub(crate) stopping: Arc<Stopping>,
     /// Of this node.
@@ -99,6 +102,7 @@ pub(crate) async fn run(mut reporter: SessionReporter) {
 struct Unreached(Vec<(NodeId, Instant)>);
 
 impl SessionReporter {
+    /// Those that have joined.
     fn others(&self) -> BTreeSet<NodeId> {
         let belongs = self.belongs.borrow();
         let joined = belongs.nodes.nodes.iter().filter(|(_, node)| node.invitation.is_none());
@@ -182,6 +186,7 @@ impl SessionReporter {
         }
     }
 
+    /// Tells it in parts, until one is not heard; the last answer.
     async fn tell_in_parts(
         &self,
         leader: NodeId,
