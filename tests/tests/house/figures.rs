@@ -38,10 +38,7 @@ enum Figure {
 
 /// What does not reach its aim yet, and where it stands: it may only get nearer. Who moves it writes down the new figure;
 /// what reaches its aim leaves the list.
-const LEFT: &[(&str, Figure, f64)] = &[
-    // Calls between nodes and sessions across them are tested most by clusters of real processes (tests/clients/python).
-    ("node", Figure::Tests, 0.546),
-];
+const LEFT: &[(&str, Figure, f64)] = &[];
 
 impl Figure {
     /// What the crate or the crates of this name are to reach, if they are to.

@@ -156,3 +156,7 @@ pub(super) fn decode_answer(bytes: &[u8]) -> Result<Result<ForwardedAnswer, NotD
 fn write<T: Serialize>(bytes: &mut Vec<u8>, what: &T) {
     rmp_serde::encode::write_named(bytes, what).expect("calls hold nothing that MessagePack cannot");
 }
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;

@@ -1,10 +1,11 @@
 //! Leases whose messages never came to their consumer, since the leader that wrote them was lost before it answered.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use vouch_broker::record::ChangeInvisible;
-use vouch_broker::{Millis, NotDone, State};
-use vouch_leader::SHORTLY_MS;
+use vouch_broker::{Generation, Millis, NotDone, State};
+use vouch_leader::{RENEWED_LEASE_MS, SHORTLY_MS};
 use vouch_shard::Shard;
 
 use super::lost::LostReceive;
@@ -22,7 +23,12 @@ pub(super) async fn give_back_lost(shard: &Shard, sessions: &Sessions, lost: Los
     if Instant::now().saturating_duration_since(since) > asked_ago {
         return Ok(());
     }
-    let changes = shard.lead(move |state, leader| lost_leases(state, leader.began_at, &lost)).await?;
+    // What came by another node must not be taken away: until all have told that, it is asked again. What came by one that is lost
+    // nobody knows, and then the lease ends by itself.
+    let Some(came) = sessions.all_that_came(Instant::now()) else {
+        return Err(NotDone::internal("not all nodes have told yet what came to their consumers"));
+    };
+    let changes = shard.lead(move |state, leader| lost_leases(state, leader.began_at, &lost, &came)).await?;
     for change in changes {
         match shard.propose_one(|out| change.encode(out)).await {
             Err(refused @ NotDone::Refused(_)) => tracing::debug!(%refused, "a lease that nobody got is over already"),
@@ -33,17 +39,25 @@ pub(super) async fn give_back_lost(shard: &Shard, sessions: &Sessions, lost: Los
 }
 
 /// What gives back those leases of before this time. The messages are visible at once, and the deliveries do not count.
-fn lost_leases(state: &State, began_at: Millis, lost: &LostReceive) -> Vec<ChangeInvisible> {
+fn lost_leases(
+    state: &State,
+    began_at: Millis,
+    lost: &LostReceive,
+    came: &HashSet<Generation>,
+) -> Vec<ChangeInvisible> {
     let (Ok(group), Ok(topic)) = (state.groups().named(&lost.group), state.topics().named(&lost.topic)) else {
         return Vec::new();
     };
     let Some(progress) = group.progress(topic.id) else { return Vec::new() };
-    let leases = progress.due_from(Millis(0)).filter_map(|(_, queue, offset)| {
+    // None of these was extended yet, so they end within this time: no others are looked at.
+    let (last, first) = (began_at.plus_ms(RENEWED_LEASE_MS), began_at.plus_ms(RENEWED_LEASE_MS - SHORTLY_MS));
+    let ending = progress.due_from(first).take_while(|(visible_at, ..)| *visible_at <= last);
+    let leases = ending.filter_map(|(_, queue, offset)| {
         let lease = progress.exception(queue, offset)?;
         let is_his = lease.renewed_for.as_deref() == Some(&*lost.client_id);
         let in_time = lease.leased_at <= began_at && began_at.ms_since(lease.leased_at) <= SHORTLY_MS;
         let generation = lease.generation;
-        (is_his && in_time && !lost.got.contains(&generation)).then_some(ChangeInvisible {
+        (is_his && in_time && !came.contains(&generation)).then_some(ChangeInvisible {
             group: group.id,
             topic: topic.id,
             queue,
@@ -56,3 +70,7 @@ fn lost_leases(state: &State, began_at: Millis, lost: &LostReceive) -> Vec<Chang
     });
     leases.collect()
 }
+
+#[cfg(test)]
+#[path = "give_back_tests.rs"]
+mod tests;

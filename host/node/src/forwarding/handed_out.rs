@@ -2,7 +2,7 @@
 //!
 //! The broker extends leases of consumers that live. What is lost on the way to one would be his for hours otherwise.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,23 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 /// The most answers that are kept.
 const KEPT_MAX: usize = 100_000;
 
-/// What became of one receive of another node.
-struct HandedOut {
-    at: Instant,
-    to: NodeId,
-    ticket: u64,
-    /// `None`: that node said that it gets nothing, before this one had anything for it.
-    handles: Option<Vec<Handle>>,
+/// A receive of another node, by the number that it gave it.
+type Ticket = (NodeId, u64);
+
+/// What became of one. `None`: that node said that it gets nothing, before this one had anything for it.
+type HandedOut = Option<Vec<Handle>>;
+
+/// What is kept of them: at most `KEPT_MAX`, for `KEPT_FOR`.
+#[derive(Default)]
+struct Kept {
+    by_ticket: HashMap<Ticket, HandedOut>,
+    /// In the order in which they are forgotten; some were taken out before.
+    oldest: VecDeque<(Instant, Ticket)>,
 }
 
 /// Answers to receives of other nodes.
 #[derive(Default)]
-pub(crate) struct HandedOutThere(Mutex<VecDeque<HandedOut>>);
+pub(crate) struct HandedOutThere(Mutex<Kept>);
 
 /// What a node never got.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,40 +49,52 @@ impl HandedOutThere {
             return true;
         }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        forget_old(&mut kept, at);
-        if kept.iter().any(|one| (one.to, one.ticket) == (to, ticket)) {
+        kept.forget_old(at);
+        if kept.by_ticket.contains_key(&(to, ticket)) {
             return false;
         }
-        kept.push_back(HandedOut { at, to, ticket, handles: Some(handles) });
+        kept.insert((to, ticket), Some(handles), at);
         true
     }
 
     /// Batches that went to a node of late.
     pub(crate) fn went_to(&self, node: NodeId) -> Vec<Generation> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let handles = kept.iter().filter(|one| one.to == node).filter_map(|one| one.handles.as_ref()?.first());
-        handles.map(|handle| handle.generation).collect()
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.forget_old(Instant::now());
+        let theirs = kept.by_ticket.iter().filter(|((to, _), _)| *to == node);
+        theirs.filter_map(|(_, handles)| Some(handles.as_ref()?.first()?.generation)).collect()
     }
 
     /// The node never got them: takes them out, once.
     pub(super) fn take(&self, to: NodeId, ticket: u64, at: Instant) -> NeverGot {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        forget_old(&mut kept, at);
-        let found = kept.iter().position(|one| (one.to, one.ticket) == (to, ticket));
-        match found.and_then(|at| kept.remove(at)).and_then(|one| one.handles) {
-            Some(handles) => NeverGot::These(handles),
+        kept.forget_old(at);
+        match kept.by_ticket.insert((to, ticket), None) {
+            Some(Some(handles)) => NeverGot::These(handles),
+            Some(None) => NeverGot::Unknown,
             None => {
-                kept.push_back(HandedOut { at, to, ticket, handles: None });
+                kept.oldest.push_back((at, (to, ticket)));
                 NeverGot::Unknown
             }
         }
     }
 }
 
-fn forget_old(kept: &mut VecDeque<HandedOut>, at: Instant) {
-    let is_old = |first: &HandedOut| at.saturating_duration_since(first.at) > KEPT_FOR;
-    while kept.front().is_some_and(is_old) || kept.len() >= KEPT_MAX {
-        kept.pop_front();
+impl Kept {
+    /// Keeps what went out on a ticket that is not known yet.
+    fn insert(&mut self, ticket: Ticket, handles: HandedOut, at: Instant) {
+        self.by_ticket.insert(ticket, handles);
+        self.oldest.push_back((at, ticket));
+    }
+
+    /// Makes room: whoever was to speak up by now has done so.
+    fn forget_old(&mut self, at: Instant) {
+        let is_old = |(first, _): &(Instant, Ticket)| at.saturating_duration_since(*first) > KEPT_FOR;
+        while self.oldest.front().is_some_and(is_old) || self.oldest.len() >= KEPT_MAX {
+            if let Some((_, ticket)) = self.oldest.pop_front() {
+                self.by_ticket.remove(&ticket);
+            }
+        }
     }
 }
 

@@ -51,9 +51,9 @@ impl Leaders {
         *self.leads.borrow()
     }
 
-    /// Batches that came to consumers of this node of late.
-    pub(crate) fn came_here(&self) -> Vec<Generation> {
-        self.came_here.all()
+    /// Batches that came to consumers of this node since then, or of late.
+    pub(crate) fn came_here(&self, since: Option<Instant>) -> Vec<Generation> {
+        self.came_here.since(since)
     }
 
     /// Resolves when another node leads, and what this one answered before would be here.
@@ -114,6 +114,7 @@ impl Leaders {
                     };
                     let asked = async {
                         tokio::select! {
+                            biased;
                             answer = asked(speaking, node, call, until) => answer,
                             () = self.is_replaced(node) => Err(call.unanswered(node, "another node leads since")),
                         }
@@ -195,3 +196,7 @@ async fn asked(
         Err(CallFailed::Unknown(why)) => Err(call.unanswered(node, &why)),
     }
 }
+
+#[cfg(test)]
+#[path = "leaders_tests.rs"]
+mod tests;

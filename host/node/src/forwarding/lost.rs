@@ -1,7 +1,7 @@
 //! A receive whose messages never came to the node that asked for them, as that node tells whoever leads.
 
 use serde::{Deserialize, Serialize};
-use vouch_broker::{Generation, ResourceName};
+use vouch_broker::ResourceName;
 
 /// What a receive got never arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,8 +11,6 @@ pub(crate) struct LostReceive {
     pub(super) client_id: String,
     pub(super) group: ResourceName,
     pub(super) topic: ResourceName,
-    /// Of what that client did get of late.
-    pub(super) got: Vec<Generation>,
     /// How long ago it was asked.
     pub(super) asked_ms_ago: u64,
 }

@@ -25,5 +25,5 @@ pub(crate) use handed_out::HandedOutThere;
 pub(crate) use http::HttpApi;
 pub use http::{HttpAnswering, HttpCall, HttpCallAnswer, ServeHttp};
 pub(crate) use leaders::Leaders;
-pub(crate) use serving::{ANSWER_UNITS, ForwardedCalls};
+pub(crate) use serving::ForwardedCalls;
 pub(crate) use unheard::UnheardReceive;

@@ -1,6 +1,7 @@
 //! What other nodes ask of this one for their clients.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -26,10 +27,23 @@ use crate::{Delivery, ReceiveRequest};
 
 /// Bytes of messages in one answer: what is beyond is given back, and comes with the next receive. One message has less.
 const RECEIVED_BYTES_MAX: usize = 8 << 20;
-/// Answers that wait to be written are counted in pieces of so many bytes.
+/// Longer answers that wait to be written are counted in pieces of so many bytes.
 const ANSWER_UNIT: usize = 4 << 10;
-/// The most of them: 256 MiB.
-pub(crate) const ANSWER_UNITS: u32 = (256 << 20) / ANSWER_UNIT as u32;
+/// The most of them, for each node: 64 MiB.
+const ANSWER_UNITS: u32 = (64 << 20) / ANSWER_UNIT as u32;
+/// The answer to a send, an acknowledgement or an end has less.
+const SMALL_ANSWER: usize = 64 << 10;
+
+/// Room for answers, for each node its own: one that reads slowly keeps no other waiting.
+#[derive(Default)]
+pub(crate) struct AnswerRoom(Mutex<HashMap<NodeId, Arc<Semaphore>>>);
+
+impl AnswerRoom {
+    fn of(&self, node: NodeId) -> Arc<Semaphore> {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.entry(node).or_insert_with(|| Arc::new(Semaphore::new(ANSWER_UNITS as usize))).clone()
+    }
+}
 
 /// An answer until it is written.
 struct AnswerWithRoom {
@@ -57,7 +71,7 @@ pub(crate) struct ForwardedCalls {
     pub(crate) http: Arc<HttpApi>,
     pub(crate) runtime: Runtime,
     /// Room for answers, in pieces.
-    pub(crate) answers: Arc<Semaphore>,
+    pub(crate) answers: Arc<AnswerRoom>,
     /// What went to other nodes a moment ago.
     pub(crate) handed_out: Arc<HandedOutThere>,
 }
@@ -99,9 +113,12 @@ impl ForwardedCalls {
         let context = CallContext { deadline: Some(deadline), ..call.context };
         let answer = context.within(self.answer(from, call.ask)).instrument(span).await;
         let answer = encode_answer(&answer);
-        // Many may be on their way to a node that reads slowly.
+        // Many may be on their way to a node that reads slowly; what is small needs no room, and waits for none.
+        if answer.len() <= SMALL_ANSWER {
+            return ClientAnswer::Answered(answer);
+        }
         let units = u32::try_from(answer.len().div_ceil(ANSWER_UNIT)).unwrap_or(u32::MAX).min(ANSWER_UNITS);
-        match self.answers.clone().acquire_many_owned(units).await {
+        match self.answers.of(from).acquire_many_owned(units).await {
             Ok(room) => ClientAnswer::Answered(Bytes::from_owner(AnswerWithRoom { answer, _room: room })),
             Err(_) => ClientAnswer::Answered(answer),
         }

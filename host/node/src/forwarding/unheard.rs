@@ -46,6 +46,11 @@ impl<'a> UnheardReceive<'a> {
         self.request.wait.saturating_sub(self.began.elapsed())
     }
 
+    /// It is served here now: no other node has anything of it that is not known.
+    pub(crate) fn stays_here(&self) {
+        self.is_there.store(false, Ordering::Relaxed);
+    }
+
     /// Another node is about to be asked. Its number there.
     pub(crate) fn goes_there(&self) -> u64 {
         self.is_there.store(true, Ordering::Relaxed);
@@ -59,7 +64,7 @@ impl<'a> UnheardReceive<'a> {
         }
         // Also what this node leased itself: another one may lead next.
         if let (Ok(deliveries), true) = (received, self.leaders.has_others() && self.request.auto_renew) {
-            self.leaders.came_here.put(&self.request.client_id, deliveries, Instant::now());
+            self.leaders.came_here.put(deliveries, Instant::now());
         }
         self.is_there.store(false, Ordering::Relaxed);
     }
@@ -80,7 +85,6 @@ impl Drop for UnheardReceive<'_> {
                 client_id: client_id.clone(),
                 group: group.clone(),
                 topic: topic.clone(),
-                got: leaders.came_here.of(&client_id),
                 asked_ms_ago: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             };
             let told_until = Instant::now() + TOLD_FOR;

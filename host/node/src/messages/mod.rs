@@ -114,7 +114,10 @@ impl Messages {
         let unheard = UnheardReceive::begin(&self.leaders, (&self.shard, &self.sessions), &request);
         // Whoever leads meanwhile, the consumer waits no longer.
         let left = || ReceiveRequest { wait: unheard.wait_left(), ..request.clone() };
-        let here = || self.receive_here(left());
+        let here = || {
+            unheard.stays_here();
+            self.receive_here(left())
+        };
         let ask = || ForwardedAsk::Receive { ticket: unheard.goes_there(), request: Cow::Owned(left()) };
         let received = self.leaders.done_within(within, here, ask, |answer| answer_of!(answer, Received)).await;
         unheard.ended(&received);

@@ -1,6 +1,6 @@
 //! What a leader knows of the sessions of other nodes, and what it does as long as it does not know all.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use vouch_broker::Generation;
@@ -12,19 +12,23 @@ use super::changes::ChangedSessions;
 /// Nodes that did not tell of their sessions by then have none that matter: their clients have gone elsewhere.
 const TOLD_WITHIN: Duration = Duration::from_secs(150);
 
+/// A lease lives no longer, however alive its consumer is.
+const LEASE_LIVES_AT_MOST: Duration = Duration::from_secs(3 * 60 * 60);
+
 /// One leadership of this node.
 #[derive(Debug)]
 pub(super) struct Leadership {
     /// Tells this one from others: whoever told another one tells all once more.
     life: u64,
     since: Instant,
+    /// The other members, when it began.
     others: BTreeSet<NodeId>,
     /// Those that told all of theirs.
     told: BTreeSet<NodeId>,
-    /// Leases that came to their consumers, by what nodes told.
+    /// Leases that came to their consumers, by what nodes told in the first while: some are of before this leadership.
     came: HashSet<Generation>,
-    /// Leases whose messages may be lost with a node.
-    doubted: HashSet<Generation>,
+    /// Leases whose messages may be lost with a node, and since when.
+    doubted: HashMap<Generation, Instant>,
 }
 
 impl Leadership {
@@ -41,7 +45,7 @@ impl Sessions {
         // Who leads tells nobody.
         table.changes = ChangedSessions::default();
         table.leadership =
-            Some(Leadership { life, since: now, others, told, came: HashSet::new(), doubted: HashSet::new() });
+            Some(Leadership { life, since: now, others, told, came: HashSet::new(), doubted: HashMap::new() });
     }
 
     /// This node does not lead any more: what others told of streams is void.
@@ -59,20 +63,41 @@ impl Sessions {
         self.table().leadership.as_ref().map(|leadership| leadership.since)
     }
 
-    /// A node tells which batches came to its consumers of late; of these it was given others, which it does not know.
-    pub(crate) fn came(&self, came: Vec<Generation>, given: Vec<Generation>) {
-        if let Some(leadership) = &mut self.table().leadership {
-            leadership.came.extend(came);
-            let Leadership { came, doubted, .. } = leadership;
-            doubted.extend(given.into_iter().filter(|generation| !came.contains(generation)));
+    /// A node tells which batches came to its consumers since it last told: they are doubted no more.
+    pub(crate) fn came(&self, came: Vec<Generation>, now: Instant) {
+        let mut table = self.table();
+        let Some(leadership) = &mut table.leadership else { return };
+        for generation in &came {
+            leadership.doubted.remove(generation);
         }
+        if now.saturating_duration_since(leadership.since) < TOLD_WITHIN {
+            leadership.came.extend(came);
+        }
+    }
+
+    /// A node is lost, or was begun anew: of what it was given lately nobody knows whether it came, unless it tells.
+    pub(crate) fn doubt(&self, given: Vec<Generation>, now: Instant) {
+        let mut table = self.table();
+        let Some(leadership) = &mut table.leadership else { return };
+        let lives = |since: &Instant| now.saturating_duration_since(*since) < LEASE_LIVES_AT_MOST;
+        leadership.doubted.retain(|_, since| lives(since));
+        let Leadership { came, doubted, .. } = leadership;
+        doubted.extend(given.into_iter().filter(|generation| !came.contains(generation)).map(|given| (given, now)));
     }
 
     /// Whether messages of this lease may never have come to their consumer.
     pub(super) fn are_doubted(&self, generation: Generation, before: bool) -> bool {
         self.table().leadership.as_ref().is_some_and(|leadership| {
-            leadership.doubted.contains(&generation) || before && !leadership.came.contains(&generation)
+            leadership.doubted.contains_key(&generation) || before && !leadership.came.contains(&generation)
         })
+    }
+
+    /// All that came to consumers before this leadership; `None` while nodes are missing that have not told.
+    pub(crate) fn all_that_came(&self, now: Instant) -> Option<HashSet<Generation>> {
+        let table = self.table();
+        let leadership = table.leadership.as_ref().filter(|leadership| !leadership.awaits_others(now));
+        // Those who never told may have lost some: then nobody knows all.
+        leadership.filter(|leadership| leadership.others.is_subset(&leadership.told)).map(|known| known.came.clone())
     }
 
     /// The leadership of this node, if it leads.

@@ -57,11 +57,12 @@ impl ServeClients for SessionCalls {
 impl SessionCalls {
     async fn answer(&self, from: NodeId, ask: SessionAsk, deadline: Instant) -> SessionAnswer {
         match ask {
-            SessionAsk::Changed { life, changes, is_full } => match self.sessions.leadership() {
+            SessionAsk::Changed { life, changes, came, is_full } => match self.sessions.leadership() {
                 None => SessionAnswer::NotLeading,
                 Some(now) if now != life || !self.sessions.knows_all_of(from) => SessionAnswer::TellAll,
                 Some(life) => {
                     self.room.told(from, is_full);
+                    self.sessions.came(came, Instant::now());
                     self.heard(from, changes, life)
                 }
             },
@@ -72,9 +73,10 @@ impl SessionCalls {
                         // What is not among all of them is not there any more.
                         self.sessions.lost(from, Instant::now());
                         // It may have been started anew since, and have lost what it was given.
-                        self.sessions.came(came, self.handed_out.went_to(from));
+                        self.sessions.doubt(self.handed_out.went_to(from), Instant::now());
                     }
                     self.room.told(from, is_full);
+                    self.sessions.came(came, Instant::now());
                     self.heard(from, changes, life);
                     self.sessions.set_known(from, ends);
                     SessionAnswer::Heard { life }
@@ -119,3 +121,7 @@ impl Drop for Withdrawn {
         self.0.withdraw();
     }
 }
+
+#[cfg(test)]
+#[path = "answering_tests.rs"]
+mod tests;

@@ -17,6 +17,9 @@ pub(super) enum SessionAsk {
         /// Of the leadership that was told before; 0 for none.
         life: u64,
         changes: SessionChanges,
+        /// With the first part: batches that came to my consumers since the telling before.
+        #[serde(default)]
+        came: Vec<Generation>,
         /// My disk is at its high-water mark.
         #[serde(default)]
         is_full: bool,

@@ -1,12 +1,12 @@
 //! Tells the leader of the sessions of this node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use vouch_cluster::NodeId;
-use vouch_consensus::FollowerProgress;
+use vouch_consensus::{FollowerProgress, Role};
 use vouch_shard::{Shard, WhoBelongs};
 use vouch_storage::DiskUse;
 
@@ -66,15 +66,15 @@ struct Told {
 
 /// Goes on until the node stops.
 pub(crate) async fn run(mut reporter: SessionReporter) {
-    let (mut told, mut unreached, mut given_up) = (Told::default(), Unreached::default(), None);
+    let (mut told, mut leads) = (Told::default(), Leads::default());
     reporter.sessions.keep_changes();
     loop {
         let leader = *reporter.leader.borrow_and_update();
         let mut changed = reporter.leader.clone();
         if leader == Some(reporter.nodes.me) {
             told = Told::default();
-            reporter.lead(&mut unreached);
-            reporter.give_up_for_want_of_room(&mut given_up).await;
+            reporter.lead(&mut leads).await;
+            reporter.give_up_for_want_of_room(&mut leads.given_up).await;
         } else {
             if reporter.sessions.leadership().is_some() {
                 reporter.sessions.end_leading(Instant::now());
@@ -97,9 +97,16 @@ pub(crate) async fn run(mut reporter: SessionReporter) {
     }
 }
 
-/// Since when others are not reached.
+/// What is kept while this node leads.
 #[derive(Default)]
-struct Unreached(Vec<(NodeId, Instant)>);
+struct Leads {
+    /// Since when others are not reached, and whether they were taken for lost.
+    unreached: BTreeMap<NodeId, (Instant, bool)>,
+    /// When it was last noted what came to consumers here.
+    came_at: Option<Instant>,
+    /// When it last gave leadership up for want of room.
+    given_up: Option<Instant>,
+}
 
 impl SessionReporter {
     /// Those that have joined.
@@ -109,27 +116,42 @@ impl SessionReporter {
         joined.map(|(id, _)| *id).filter(|id| *id != self.nodes.me).collect()
     }
 
-    /// Begins what a leader keeps of others, and gives up those that are gone.
-    fn lead(&self, unreached: &mut Unreached) {
-        let now = Instant::now();
-        if self.sessions.leadership().is_none() {
-            self.sessions.begin_leading(rand::random::<u64>().max(1), self.others(), now);
-            self.sessions.came(self.leaders.came_here(), Vec::new());
+    /// Begins what a leader keeps of others, for each term that it leads in, and gives up those that are gone.
+    async fn lead(&self, leads: &mut Leads) {
+        let Ok(group) = self.shard.group().await else { return };
+        let Role::Leads { since } = group.role else { return };
+        let (now, others) = (Instant::now(), self.others());
+        if self.sessions.leadership() != Some(since.term) {
+            self.sessions.end_leading(now);
+            self.sessions.begin_leading(since.term, others.clone(), now);
+            leads.came_at = None;
         }
-        for node in self.others() {
-            let since = unreached.0.iter().position(|(other, _)| *other == node);
-            match (self.nodes.reaches_sessions(node), since) {
-                (true, Some(at)) => drop(unreached.0.remove(at)),
-                (false, None) => unreached.0.push((node, now)),
-                (false, Some(at)) if now.saturating_duration_since(unreached.0[at].1) > LOST_AFTER => {
-                    self.sessions.set_known(node, false);
-                    self.sessions.lost(node, now);
-                    self.sessions.came(Vec::new(), self.handed_out.went_to(node));
-                    self.room.told(node, false);
-                }
-                _ => {}
+        self.sessions.came(self.leaders.came_here(leads.came_at), now);
+        leads.came_at = Some(now);
+        let gone: Vec<_> = leads.unreached.keys().filter(|node| !others.contains(node)).copied().collect();
+        for node in gone {
+            leads.unreached.remove(&node);
+            self.lose(node, now);
+        }
+        for node in others {
+            if self.nodes.reaches_sessions(node) {
+                leads.unreached.remove(&node);
+                continue;
+            }
+            let (since, is_lost) = leads.unreached.entry(node).or_insert((now, false));
+            if !*is_lost && now.saturating_duration_since(*since) > LOST_AFTER {
+                *is_lost = true;
+                self.lose(node, now);
             }
         }
+    }
+
+    /// A node is lost, with its streams, and maybe with what it was given for its clients.
+    fn lose(&self, node: NodeId, now: Instant) {
+        self.sessions.set_known(node, false);
+        self.sessions.lost(node, now);
+        self.sessions.doubt(self.handed_out.went_to(node), now);
+        self.room.told(node, false);
     }
 
     /// Lets one lead that has room, where this node has none; at most once a minute, as far as this node sees to it.
@@ -175,7 +197,7 @@ impl SessionReporter {
         told.to = None;
         told.gone.extend(std::mem::take(&mut changes.gone));
         changes.gone = told.gone.iter().cloned().collect();
-        match self.tell_in_parts(leader, knows.map(|(_, life)| life), changes, is_full).await {
+        match self.tell_in_parts(leader, (knows.map(|(_, life)| life), told.at), changes, is_full).await {
             Some(SessionAnswer::Heard { life }) => {
                 *told = Told { to: Some((leader, life)), at: Some(now), is_full, ..Told::default() };
             }
@@ -190,7 +212,7 @@ impl SessionReporter {
     async fn tell_in_parts(
         &self,
         leader: NodeId,
-        life: Option<u64>,
+        (life, came_at): (Option<u64>, Option<Instant>),
         changes: SessionChanges,
         is_full: bool,
     ) -> Option<SessionAnswer> {
@@ -198,12 +220,11 @@ impl SessionReporter {
         let last = parts.len() - 1;
         let mut answer = None;
         for (at, changes) in parts.into_iter().enumerate() {
+            // A leader that knows nothing is told all that is remembered.
+            let came = if at == 0 { self.leaders.came_here(life.and(came_at)) } else { Vec::new() };
             let what = match life {
-                Some(life) => SessionAsk::Changed { life, changes, is_full },
-                None => {
-                    let came = if at == 0 { self.leaders.came_here() } else { Vec::new() };
-                    SessionAsk::All { changes, begins: at == 0, ends: at == last, came, is_full }
-                }
+                Some(life) => SessionAsk::Changed { life, changes, came, is_full },
+                None => SessionAsk::All { changes, begins: at == 0, ends: at == last, came, is_full },
             };
             answer = ask(&self.nodes, leader, &what, tokio::time::Instant::now() + TOLD_WITHIN).await;
             if !matches!(answer, Some(SessionAnswer::Heard { .. })) {

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use super::parts::{CommonParts, NodeParts};
 use super::tasks::NodeTasks;
 use crate::cluster::{LeaderWatch, Nodes};
 use crate::components::Components;
 use crate::damage::LogDamage;
-use crate::forwarding::{ANSWER_UNITS, ForwardedCalls};
+use crate::forwarding::ForwardedCalls;
 use crate::messages::Messages;
 use crate::metrics::Views;
 use crate::node::Node;
@@ -123,7 +121,7 @@ impl NodeParts {
             http: common.http.clone(),
             runtime: tokio::runtime::Handle::current(),
             handed_out: common.handed_out.clone(),
-            answers: Arc::new(Semaphore::new(ANSWER_UNITS as usize)),
+            answers: Arc::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 mod common;
 mod forwarded;
 mod nodes;
+mod room;
 mod shared;
 
 use std::path::Path;
