@@ -98,8 +98,16 @@ impl<B: EndsAt> Replica<B> {
     pub fn role(&self) -> Role {
         match self.leads_since {
             Some(since) => Role::Leads { since },
-            None => Role::Follows { leader: Some(self.raw.raft.leader_id).filter(|id| *id != 0).map(NodeId) },
+            None => Role::Follows { leader: self.known_leader() },
         }
+    }
+
+    /// Who leads, if it heard of that one lately. A voter that hears nothing asks for votes, and forgets whom it followed; one
+    /// without a vote goes on believing, in the crate, whoever it heard last: here its time-out ends that, too.
+    fn known_leader(&self) -> Option<NodeId> {
+        let raft = &self.raw.raft;
+        let is_stale = !raft.promotable() && raft.pass_election_timeout();
+        Some(raft.leader_id).filter(|id| *id != 0 && !is_stale).map(NodeId)
     }
 
     /// Whether it is the only member of its group: what is on its disk is decided.
@@ -195,7 +203,7 @@ impl<B: EndsAt> Replica<B> {
     /// It does not lead. The crate would send a proposal on to the leader, and that of a leader that hands over it would drop:
     /// neither is left to it.
     pub fn slot(&self) -> Result<Slot, NotLeading> {
-        let leader = Some(self.raw.raft.leader_id).filter(|id| *id != 0).map(NodeId);
+        let leader = self.known_leader();
         #[cfg(any(test, feature = "testing"))]
         if leader.is_some() && crate::bugs::injected(crate::bugs::Mistake::SlotsOfFollowers) {
             return Ok(EntryId { index: self.last() + 1, term: self.term() });

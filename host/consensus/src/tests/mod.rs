@@ -3,3 +3,4 @@ mod bench;
 mod broken;
 mod cut;
 mod group;
+mod without_vote;
