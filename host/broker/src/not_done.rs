@@ -69,7 +69,7 @@ pub enum NothingStored {
     #[error("the log is damaged and this node only reads what is whole of it; nothing was stored: {0}")]
     ReadOnly(String),
     /// Another member of the group leads, or nobody: ask that one, or wait until one is elected. Nothing was stored.
-    #[error("this node does not lead{}; nothing was stored, try again", leader.map(|node| format!(", node {node} does")).unwrap_or_default())]
+    #[error("{}; nothing was stored, try again", no_lead(*leader))]
     NotLeading {
         /// The id of the node that leads, if this one knows.
         leader: Option<u64>,
@@ -80,4 +80,12 @@ pub enum NothingStored {
     /// A defect in the broker; the log has the cause.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+/// Why a node that does not lead takes nothing.
+fn no_lead(leader: Option<u64>) -> String {
+    match leader {
+        Some(node) => format!("this node does not lead, node {node} does"),
+        None => "no node is known to lead (`vouch cluster status` shows which nodes are there)".to_owned(),
+    }
 }

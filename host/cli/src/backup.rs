@@ -17,6 +17,10 @@ use crate::config::DATA_DIR;
 use crate::failure::WrongUsage;
 use crate::output;
 
+/// What a backup of one of several nodes is good for.
+const OF_SEVERAL: &str = "this is one of several nodes: no node starts on its backup in this version, and `vouch log` reads it. A node \
+                          that is lost is replaced by one that joins (vouch cluster remove, vouch cluster add)";
+
 /// What is copied, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
@@ -66,6 +70,9 @@ pub(crate) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
         false => "no node runs on it: everything is in the backup",
     };
     output::line(so_far)?;
+    if taken.of_several {
+        output::note(OF_SEVERAL)?;
+    }
     Ok(output::note("keys of TLS certificates are not in it; verify it at any time with: vouch restore --check")?)
 }
 
@@ -81,7 +88,10 @@ pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
         if args.json {
             return Ok(output::json(&document(&checked, &args.backup))?);
         }
-        return Ok(output::line(format_args!("the backup in {folder} is sound: {}", describe(&checked)))?);
+        output::line(format_args!("the backup in {folder} is sound: {}", describe(&checked)))?;
+        return Ok(if checked.of_several {
+            output::note(OF_SEVERAL)?
+        });
     }
     let Some(data_dir) = &args.data_dir else {
         return Err(WrongUsage::error("name the folder to make with --data-dir, or verify the backup with --check"));
@@ -98,6 +108,9 @@ pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     }
     let data_dir = data_dir.display();
     output::line(format_args!("restored {folder} to {data_dir}: {}", describe(&restored)))?;
+    if restored.of_several {
+        return Ok(output::line(OF_SEVERAL)?);
+    }
     Ok(output::line(format_args!("start it with: vouch serve --data-dir {data_dir}"))?)
 }
 
@@ -156,6 +169,7 @@ fn document(backup: &Backup, folder: &Path) -> Value {
         "snapshot": backup.snapshot.map(|covered| covered.0),
         "newest_record": time(backup.newest_record_ms),
         "node_was_running": backup.node_was_running,
+        "of_several": backup.of_several,
         "files": backup.files,
         "bytes": backup.bytes,
     })
@@ -175,6 +189,7 @@ mod tests {
             snapshot: None,
             newest_record_ms: 1_699_999_999_000,
             node_was_running: true,
+            of_several: false,
             files: 3,
             bytes: 2048,
         }

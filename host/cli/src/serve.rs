@@ -167,7 +167,10 @@ async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloadi
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
     gateway.serve(node.clone())?;
     announce(&gateway, &node, &data_dir)?;
-    let why = reloading.until_stop(&mut signals, &gateway).await;
+    let why = tokio::select! {
+        why = reloading.until_stop(&mut signals, &gateway) => why,
+        () = node.cluster.removed() => "this node was removed from its cluster",
+    };
     tracing::info!(why, "stopping: answering what is in flight");
     // While clients are served: nobody has to wait until this node is missed.
     node.cluster.resign().await;

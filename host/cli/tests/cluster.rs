@@ -156,8 +156,21 @@ fn a_node_is_removed_unless_nothing_could_be_decided_then() {
     let unknown = one.admin(&["cluster", "remove", "3"]).failed_with(1);
     assert!(unknown.stderr.contains("the cluster has no node 3"), "{unknown:?}");
 
-    // Who leads hands over first; who is left leads alone.
+    // It hears of it when it is back, and never starts again.
+    let place = folder.path().join("3");
+    let back = Member::refused(&place, &INSECURE).succeeded();
+    assert!(back.stderr.contains("this node was removed from its cluster"), "{back:?}");
+    let again = Member::refused(&place, &INSECURE).failed_with(1);
+    assert!(again.stderr.contains("was removed from its cluster, and does not start again"), "{again:?}");
+    assert!(again.stderr.contains("vouch cluster add"), "{again:?}");
+
+    // Who leads hands over first, and ends; who is left leads alone.
     one.admin(&["cluster", "remove", "1", "--json"]).succeeded();
+    let log = one.ends();
+    assert!(log.contains("another node is to lead before this one stops") || log.contains("leads no more"), "{log}");
+    let place = folder.path().join("1/data").to_str().unwrap().to_owned();
+    let checked = run(&["config", "check", "--data-dir", &place]).failed_with(1);
+    assert!(checked.stderr.contains("does not start again"), "{checked:?}");
     until("the other leads alone", || two.status()["voters"] == json!([2]) && two.status()["leader"] == 2);
     let last = two.admin(&["cluster", "remove", "2"]).failed_with(1);
     assert!(last.stderr.contains("node 2 is the last that votes"), "{last:?}");
@@ -187,6 +200,24 @@ fn a_member_without_a_leader_is_ready_through_an_election_and_not_after() {
     // With one more of them there is a majority, also where it is somewhere else now: it says so itself.
     let two = Member::start(&folder.path().join("2"), &["--peer-addr", "127.0.0.1:0", "--peer-insecure"]);
     until("it is ready again", || one.get("/readyz").0 == 200 && two.get("/readyz").0 == 200);
+}
+
+#[test]
+fn a_node_that_does_not_vote_notices_that_nobody_leads_and_that_somebody_does_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = first(&folder.path().join("1"));
+    let two = join(&one, &one, &folder.path().join("2"), &[]);
+    until("the second learns", || two.status()["learners"] == json!([2]));
+    until("it knows who leads", || two.status()["leader"] == 1);
+    one.kill();
+    until("it says that nobody leads", || two.get("/readyz").0 == 503);
+    assert!(two.get("/readyz").1.contains("urn:vouch:error:no-leader"));
+    assert_eq!(two.status()["leader"], Value::Null);
+    let unsent = two.client(&["message", "send", "t", "--body", "m9"]).failed_with(1);
+    assert!(unsent.stderr.contains("no node is known to lead"), "{unsent:?}");
+    let _one = Member::start(&folder.path().join("1"), &INSECURE);
+    until("it is ready again", || two.get("/readyz").0 == 200);
+    two.client(&["message", "send", "t", "--body", "m4"]).succeeded();
 }
 
 /// Issues a certificate, and returns the flags that use it.
@@ -233,7 +264,7 @@ fn nodes_that_know_each_other_by_certificates_are_one_cluster() {
     assert!(advised.contains(&format!("--node 2 --address HOST --cluster {cluster}")), "{added}");
     assert_eq!(std::fs::metadata(token).unwrap().permissions().mode() & 0o777, 0o600);
     let join = ["--join", one.at("peer"), "--token-file", token];
-    // Who shows nothing, and who shows another node's certificate, does not come in.
+    // Who has another node's certificate is told so before it asks anybody.
     let stranger = certified(folder.path(), 7, &["--cluster", &cluster]);
     let stranger: Vec<&str> = stranger.iter().map(String::as_str).chain(join).collect();
     let mut tries = vouch();
@@ -242,7 +273,8 @@ fn nodes_that_know_each_other_by_certificates_are_one_cluster() {
         .arg(folder.path().join("7"));
     let refused = Ran::of(&tries.args(&stranger).output().unwrap()).failed_with(1);
     assert!(
-        refused.stderr.contains("certificate") && refused.stderr.contains("/node/7, and you say that you are node 2"),
+        refused.stderr.contains("its certificate is that of vouch://")
+            && refused.stderr.contains("/node/7, and this node is"),
         "{refused:?}"
     );
 
@@ -264,9 +296,10 @@ fn settings_of_nodes_that_do_not_fit_each_other_are_refused_alike_by_both_comman
     let files =
         [&format!("--peer-certificate={some}")[..], &format!("--peer-key={some}"), &format!("--peer-ca={some}")];
     let addr = "--peer-addr=127.0.0.1:0";
-    let cases: [(&[&str], i32, &str); 14] = [
+    let cases: [(&[&str], i32, &str); 15] = [
         (&["--peer-advertise=h:1"], 2, "peer_advertise is set without peer_addr"),
         (&["--grpc-advertise=h:1"], 2, "grpc_advertise is set without peer_addr"),
+        (&["--routes-to-leader"], 2, "routes_to_leader is set without peer_addr"),
         (&["--peer-insecure"], 2, "peer_insecure is set without peer_addr"),
         (&files, 2, "peer_certificate, peer_key or peer_ca is set without peer_addr"),
         (&["--join=h:1", "--token-file=f"], 2, "join is set without peer_addr"),

@@ -41,10 +41,11 @@ const VALUES: [(&str, &str); 26] = [
 ];
 const OF_TLS: [&str; 2] = ["tls_certificate", "tls_key"];
 /// Those of other nodes belong together, too; the tests of clusters set them.
-const OF_NODES: [&str; 9] = [
+const OF_NODES: [&str; 10] = [
     "peer_addr",
     "peer_advertise",
     "grpc_advertise",
+    "routes_to_leader",
     "peer_insecure",
     "peer_certificate",
     "peer_key",

@@ -53,6 +53,13 @@ pub enum StartError {
     /// Remove what is left, and restore again.
     #[error("a restore is under way here or was cut short: {} is left of it; remove that and restore again", .0.display())]
     UnfinishedRestore(PathBuf),
+    /// Begin anew with an empty folder and a new token.
+    #[error(
+        "the node whose folder {} is was removed from its cluster, and does not start again; to be one of it again, begin with \
+         an empty folder and a new token (`vouch cluster add`). What was acknowledged is on the other nodes",
+        .0.display()
+    )]
+    Removed(PathBuf),
     /// Make a copy of its own: two nodes would write into one file.
     #[error(
         "{} has another name as well (a hard link): it lies in the log of another folder, too, and a node would change it \

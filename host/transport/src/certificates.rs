@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData as _, SanType, date_time_ymd,
+    KeyUsagePurpose, PublicKeyData as _, SanType,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -23,16 +23,22 @@ const AUTHORITY_FILE: &str = "authority.pem";
 const AUTHORITY_KEY_FILE: &str = "authority-key.pem";
 const CERTIFICATE_FILE: &str = "node.pem";
 const KEY_FILE: &str = "node-key.pem";
-/// Years until an authority expires.
-const AUTHORITY_YEARS: i32 = 30;
-/// Years until a node's certificate expires where nobody says otherwise.
-const NODE_YEARS: i32 = 5;
+/// Of the Gregorian calendar, on average.
+const YEAR: Duration = Duration::from_secs(31_556_952);
+/// How long an authority is good for.
+const AUTHORITY_LASTS: Duration = Duration::from_secs(30 * YEAR.as_secs());
+/// How long a node's certificate is good for where nobody says otherwise.
+const NODE_LASTS: Duration = Duration::from_secs(5 * YEAR.as_secs());
+/// Machines whose clocks are behind by less than this take a new certificate at once.
+const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why there is no authority or certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificatesError {
     /// A file of that name is there, and may be somebody's only copy.
-    #[error("{0} is there already, and is not written over: move it away, or choose another folder")]
+    #[error(
+        "{0} is there already, and is not written over: move it away, or choose another folder (a node's is chosen with --out)"
+    )]
     Exists(PathBuf),
     /// A file cannot be read. An authority that is lost is made anew, and all nodes get new certificates.
     #[error("cannot read {path}: {why}")]
@@ -64,17 +70,6 @@ pub enum CertificatesError {
     /// The library cannot make it.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
-}
-
-/// The day at whose beginning, in UTC, a certificate expires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ValidUntil {
-    /// As in 2031.
-    pub year: i32,
-    /// From 1 to 12.
-    pub month: u8,
-    /// From 1 on.
-    pub day: u8,
 }
 
 /// Issues certificates for the nodes of clusters. Whoever has its key can be any node.
@@ -152,23 +147,19 @@ impl CertificateAuthority {
         node: u64,
         hosts: &[&str],
     ) -> Result<NodeCertificate, CertificatesError> {
-        let year = this_year() + NODE_YEARS;
-        self.issue_until(cluster, node, hosts, ValidUntil { year, month: 1, day: 1 })
+        self.issue_until(cluster, node, hosts, SystemTime::now() + NODE_LASTS)
     }
 
     /// The same, for as long as somebody says.
     ///
     /// # Errors
     /// As [`Self::issue`].
-    ///
-    /// # Panics
-    /// There is no such day.
     pub fn issue_until(
         &self,
         cluster: ClusterBytes,
         node: u64,
         hosts: &[&str],
-        until: ValidUntil,
+        until: SystemTime,
     ) -> Result<NodeCertificate, CertificatesError> {
         let hosts: Vec<String> = hosts.iter().copied().map(str::to_owned).collect();
         if let Some(wrong) = hosts.iter().find(|host| !is_host(host)) {
@@ -178,8 +169,8 @@ impl CertificateAuthority {
         let mut params = CertificateParams::new(hosts)?;
         params.subject_alt_names.push(SanType::URI(name.to_string().try_into()?));
         params.distinguished_name = named(&format!("Vouch node {node}"));
-        params.not_before = date_time_ymd(2024, 1, 1);
-        params.not_after = date_time_ymd(until.year, until.month, until.day);
+        params.not_before = (SystemTime::now().min(until) - CLOCKS_DIFFER_BY).into();
+        params.not_after = until.into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // It dials and is dialed.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -212,14 +203,16 @@ impl NodeCertificate {
     }
 }
 
-/// What every authority of this kind says of itself: the same each time, so that a certificate is issued without reading it back.
+/// What every authority of this kind says of itself: the same each time but for how long it is good, so that a certificate is issued
+/// without reading it back.
 fn authority_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = named("Vouch cluster authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = date_time_ymd(2024, 1, 1);
-    params.not_after = date_time_ymd(this_year() + AUTHORITY_YEARS, 1, 1);
+    let now = SystemTime::now();
+    params.not_before = (now - CLOCKS_DIFFER_BY).into();
+    params.not_after = (now + AUTHORITY_LASTS).into();
     params
 }
 
@@ -227,13 +220,6 @@ fn named(name: &str) -> DistinguishedName {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);
     distinguished
-}
-
-fn this_year() -> i32 {
-    /// Of the Gregorian calendar, on average.
-    const YEAR: Duration = Duration::from_secs(31_556_952);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    1970 + (since.as_secs() / YEAR.as_secs()) as i32
 }
 
 /// A name in DNS, or an address.

@@ -43,7 +43,7 @@ mod writing;
 
 pub use admission::PeerAdmission;
 pub use calls::{CallFailed, Caller, Serve};
-pub use certificates::{CertificateAuthority, CertificatesError, NodeCertificate, ValidUntil};
+pub use certificates::{CertificateAuthority, CertificatesError, NodeCertificate};
 pub use counters::{DialedBy, LaneCounts, TrafficCounts};
 pub use dial::REFUSES;
 pub use files::{CHUNK_MAX_BYTES, FilePull, PullFailed, ServeFiles};

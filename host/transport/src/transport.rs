@@ -64,7 +64,7 @@ impl Transport {
         let security = Arc::new(SecurityState::new(security)?);
         let traffic = Arc::new(Traffic::default());
         let live = LiveConnections::new(bounds.connections, bounds.peer_connections);
-        let gate = AdmissionGate { admission, refused: 0.into() };
+        let gate = AdmissionGate::new(admission);
         let room = ServingRoom::new(bounds);
         let dialer = Arc::new(Dialer { me, security: security.clone(), timing, credential: Mutex::default() });
         let host = Arc::new(Host { me, security, timing, bounds, gate, live, traffic, room });

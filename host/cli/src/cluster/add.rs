@@ -69,7 +69,7 @@ fn next(added: &Value, file: &Path) -> String {
     format!(
         "node {node} may come within a day, with the token in {shown}. Whoever has that file may come in its place.\n\
          {certificate}Copy it to the new machine, and run there, with HOST for the name under which others reach that machine:\n  \
-         vouch serve --peer-addr 0.0.0.0:8090 --peer-advertise HOST:8090 {security} --join {join} --token-file {shown}\n\
+         vouch serve --data-dir DIR --peer-addr 0.0.0.0:8090 --peer-advertise HOST:8090 {security} --join {join} --token-file {shown}\n\
          {}.",
         then(added)
     )

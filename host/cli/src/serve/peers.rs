@@ -14,12 +14,13 @@ use crate::failure::WrongUsage;
 /// [`WrongUsage`]: a setting needs another one, or two contradict each other.
 pub(super) fn peers(resolved: &Resolved) -> anyhow::Result<Option<PeerSettings>> {
     let (advertise, security) = (resolved.peer_advertise()?, security(resolved)?);
-    let grpc_advertise = resolved.grpc_advertise()?;
+    let (grpc_advertise, routes_to_leader) = (resolved.grpc_advertise()?, resolved.routes_to_leader()?);
     let (join, token) = (resolved.join()?, resolved.token_file()?);
     let Some(listen) = resolved.peer_addr()? else {
         let others = [
             ("peer_advertise", advertise.is_some()),
             ("grpc_advertise", grpc_advertise.is_some()),
+            ("routes_to_leader", routes_to_leader),
             ("peer_insecure", security == Security::Insecure),
             (
                 "peer_certificate, peer_key or peer_ca",
@@ -50,7 +51,7 @@ pub(super) fn peers(resolved: &Resolved) -> anyhow::Result<Option<PeerSettings>>
         )));
     }
     let security = security.complete()?;
-    Ok(Some(PeerSettings { listen: listen.to_string(), advertise, security, grpc_advertise }))
+    Ok(Some(PeerSettings { listen: listen.to_string(), advertise, security, grpc_advertise, routes_to_leader }))
 }
 
 /// With what the node joins a cluster; nothing where it does not. That both settings are there [`peers`] has seen.
@@ -170,6 +171,7 @@ mod tests {
             advertise: Some("h:1".to_owned()),
             security: PeerSecurity::Mutual { authority: "a".into(), certificate: "c".into(), key: "k".into() },
             grpc_advertise: None,
+            routes_to_leader: false,
         };
         assert_eq!(peers(&resolved(&flags)).unwrap(), Some(expected));
     }

@@ -120,6 +120,14 @@ impl Member {
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", read(&self.folder.join("node.log")));
     }
 
+    /// Waits until it ends by itself, and well; what it wrote to its log.
+    pub(crate) fn ends(mut self) -> String {
+        until("it ends", || self.child.try_wait().unwrap().is_some());
+        let log = read(&self.folder.join("node.log"));
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{log}");
+        log
+    }
+
     /// Kills it as a power cut would.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

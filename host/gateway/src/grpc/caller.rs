@@ -65,6 +65,13 @@ impl<'a> CallMetadata<'a> {
         self.text("traceparent").filter(|trace| trace.len() <= TRACE_MAX_BYTES)
     }
 
+    /// Whether this client connects to the first address of several that answers: the official ones for Java, Go and Node (which
+    /// calls itself `HTTP`) do. What is made on gRPC's core library asks for a name made of all of them, and the Rust client
+    /// loses transactions where it is led away from its access point.
+    pub(super) fn takes_several_addresses(&self) -> bool {
+        matches!(self.text("x-mq-language"), Some("JAVA" | "GO" | "HTTP" | "NODE_JS"))
+    }
+
     /// How names are read in this call.
     pub(super) fn names(&self) -> CallNames<'a> {
         CallNames { namespace: self.text("x-mq-namespace") }

@@ -1,16 +1,17 @@
 //! QueryRoute and QueryAssignment (§4.1, §4.5).
 //!
-//! There is one broker, and a client reaches it where it already does. So a route is no answer to where, only to what:
-//! how many queues there are, and which kinds of messages they take.
+//! There is one broker, and a client reaches it where it already does: any node takes any call. So a route is no answer to where, only
+//! to what: how many queues there are, and which kinds of messages they take. Only where the operator says so (`routes_to_leader`)
+//! are clients led to the node that leads, which saves their calls a hop.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use vouch_broker::{MessageKind, TopicType};
 use vouch_protocol::validate::Violation;
 use vouch_protocol::wire::{
-    AddressScheme, Assignment, Broker, Code, Endpoints, MessageQueue, MessageType, Permission, QueryAssignmentRequest,
-    QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse, Resource,
+    Address, AddressScheme, Assignment, Broker, Code, Endpoints, MessageQueue, MessageType, Permission,
+    QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse, Resource,
 };
 
 use super::Messaging;
@@ -42,7 +43,7 @@ impl Messaging {
         self.heard(client_id);
         let topic = caller.names().topic(request.topic.clone())?;
         CallSubject { topic: Some(&topic), ..CallSubject::default() }.record();
-        let endpoints = access_point(request.endpoints)?;
+        let endpoints = self.endpoints(&caller, request.endpoints)?;
         let info = self.shared.node.settings.topic_for_route(&topic).await?;
         self.shared.node.sessions.note_route(client_id, &topic, Instant::now());
         let accepted = accepted_types(info.config.topic_type);
@@ -61,11 +62,33 @@ impl Messaging {
         let topic = caller.names().topic(request.topic.clone())?;
         let group = caller.names().group(request.group)?;
         CallSubject { topic: Some(&topic), group: Some(&group), ..CallSubject::default() }.record();
-        let endpoints = access_point(request.endpoints)?;
+        let endpoints = self.endpoints(&caller, request.endpoints)?;
         self.shared.node.settings.topic(&topic).await?;
         let message_queue = Some(queue(&request.topic, ANY_QUEUE, endpoints, Vec::new()));
         Ok(QueryAssignmentResponse { status: Some(ok()), assignments: vec![Assignment { message_queue }] })
     }
+
+    /// Where the client is to send, receive, and hear what it is asked: where it is, or where it is led.
+    ///
+    /// # Errors
+    /// The access point of the request cannot be echoed.
+    fn endpoints(&self, caller: &CallMetadata<'_>, asked: Option<Endpoints>) -> Result<Endpoints, Violation> {
+        let echoed = access_point(asked)?;
+        let route = || self.shared.node.cluster.client_route().and_then(|route| led_to(&route));
+        Ok(caller.takes_several_addresses().then(route).flatten().unwrap_or(echoed))
+    }
+}
+
+/// These addresses as one value for a client. `None`: they are not all of one family, and of names a client takes only one.
+fn led_to(route: &[String]) -> Option<Endpoints> {
+    let all: Vec<SocketAddr> = route.iter().map(|address| address.parse().ok()).collect::<Option<_>>()?;
+    let first = all.first()?;
+    if all.iter().any(|address| address.is_ipv4() != first.is_ipv4()) {
+        return None;
+    }
+    let scheme = if first.is_ipv4() { AddressScheme::IPv4 } else { AddressScheme::IPv6 };
+    let address = |address: &SocketAddr| Address { host: address.ip().to_string(), port: address.port().into() };
+    Some(Endpoints { scheme: scheme as i32, addresses: all.iter().map(address).collect() })
 }
 
 /// A queue of a topic, as a route lists it.
@@ -121,8 +144,6 @@ fn access_point(endpoints: Option<Endpoints>) -> Result<Endpoints, Violation> {
 
 #[cfg(test)]
 mod tests {
-    use vouch_protocol::wire::Address;
-
     use super::*;
 
     fn endpoints(scheme: AddressScheme, addresses: &[(&str, i32)]) -> Option<Endpoints> {
@@ -174,6 +195,19 @@ mod tests {
         }
         assert!(access_point(v4(&[(&long[1..], 1); ADDRESSES_MAX])).is_ok());
         assert!(access_point(v4(&[(&blanks[..HOST_MAX_BYTES], 1)])).is_ok());
+    }
+
+    #[test]
+    fn a_client_is_led_to_addresses_of_one_family_and_never_to_several_names() {
+        let led = |route: &[&str]| led_to(&route.iter().map(|&address| address.to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            led(&["10.0.0.2:8081", "10.0.0.1:8082"]),
+            endpoints(AddressScheme::IPv4, &[("10.0.0.2", 8081), ("10.0.0.1", 8082)])
+        );
+        assert_eq!(led(&["[::1]:1"]), endpoints(AddressScheme::IPv6, &[("::1", 1)]));
+        for route in [&[][..], &["10.0.0.1:1", "[::1]:1"], &["broker:8081"], &["10.0.0.1:1", "broker:8081"]] {
+            assert_eq!(led(route), None, "{route:?}");
+        }
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub(crate) async fn alive() -> Json<Value> {
 /// `GET /readyz`: the node takes requests, or 503 with the reason. While it recovers, `starting` answers.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     match app.node.status.health() {
-        NodeHealth::Ready if let Some(since) = leaderless(&app.node) => Err(Problem::not_ready(
+        // The node's own log has it once.
+        NodeHealth::Ready if let Some(since) = leaderless(&app.node) => Err(Problem::expected(
             "urn:vouch:error:no-leader",
             "No node leads",
             format!(

@@ -38,9 +38,10 @@ struct NodeToLead {
 
 /// Which majority there is when what was asked for is done: who votes then, and how many of those must be there.
 ///
-/// That is a forecast: the node that leads takes one step after the other, and whoever is invited has yet to come.
-fn majority(app: &App) -> (Vec<u64>, usize) {
-    let voters: Vec<u64> = app.node.cluster.voters_then().into_iter().map(|node| node.0).collect();
+/// That is a forecast: the node that leads takes one step after the other. Who adds a node hears of the cluster with all who are
+/// invited; who removes one counts on nobody who has yet to come.
+fn majority(app: &App, all_come: bool) -> (Vec<u64>, usize) {
+    let voters: Vec<u64> = app.node.cluster.voters_then(all_come).into_iter().map(|node| node.0).collect();
     let majority = majority_of(voters.len());
     (voters, majority)
 }
@@ -54,7 +55,7 @@ pub(crate) async fn add(State(app): State<Arc<App>>, body: Bytes) -> Result<(Sta
     let NodeToAdd { two_voters } = document(object(&body)?)?;
     let token = app.node.cluster.add(two_voters).await?;
     let join = app.node.cluster.status().await?.mine.map(|mine| mine.peer);
-    let (voters, majority) = majority(&app);
+    let (voters, majority) = majority(&app, true);
     let added = json!({
         "node": token.node().0,
         "token": token.document(),
@@ -88,7 +89,7 @@ pub(crate) async fn remove(
         true => app.node.cluster.remove_by_force(NodeId(id), &by, &reason).await?,
         false => app.node.cluster.remove(NodeId(id), &by, &reason).await?,
     }
-    let (voters, majority) = majority(&app);
+    let (voters, majority) = majority(&app, false);
     Ok(Json(json!({"node": id, "voters": voters, "majority": majority})))
 }
 

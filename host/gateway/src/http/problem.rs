@@ -127,13 +127,17 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, urn, title, detail)
     }
 
+    /// The same for what the node's log tells elsewhere: who asks again and again does not fill it.
+    pub(crate) fn expected(urn: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { expected: true, ..Self::not_ready(urn, title, detail) }
+    }
+
     /// The node serves as soon as its log is recovered.
     pub(crate) fn recovering(step: &StartStep) -> Self {
         let (urn, title) = ("urn:vouch:error:recovering", "The node is recovering");
-        let problem = Self::not_ready(urn, title, format!("recovering: {step}; try again in a moment"))
+        let problem = Self::expected(urn, title, format!("recovering: {step}; try again in a moment"))
             .with("retry_after_ms", RECOVERING_RETRY_MS)
             .header(header::RETRY_AFTER, &RECOVERING_RETRY_MS.div_ceil(1000).to_string());
-        let problem = Self { expected: true, ..problem };
         match step {
             StartStep::Replaying { replayed_bytes, total_bytes } => {
                 problem.with("replayed_bytes", *replayed_bytes).with("total_bytes", *total_bytes)

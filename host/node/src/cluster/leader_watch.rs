@@ -1,11 +1,13 @@
-//! For how long this node has known of no leader.
+//! Who leads, as this node sees it change, and for how long it has known of nobody.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
-use vouch_consensus::Role;
-use vouch_shard::Shard;
+use vouch_cluster::NodeId;
+use vouch_shard::{GroupStanding, Shard};
+
+use super::standing;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -20,8 +22,14 @@ pub(crate) struct LeaderWatch {
 impl LeaderWatch {
     /// Looks again and again, until the shard is gone.
     pub(crate) async fn watch(self: Arc<Self>, shard: Arc<Shard>) {
+        let mut told = None;
         while let Ok(group) = shard.group().await {
-            self.note(!matches!(group.role, Role::Follows { leader: None }), Instant::now());
+            let leader = standing::leader(&group);
+            self.note(leader.is_some(), Instant::now());
+            if told != Some((leader, group.term)) && (told.is_some() || !group.members.is_only(group.node)) {
+                tell(leader, &group);
+            }
+            told = Some((leader, group.term));
             sleep(LOOK_EVERY).await;
         }
     }
@@ -35,6 +43,16 @@ impl LeaderWatch {
     fn note(&self, is_known: bool, now: Instant) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         *since = if is_known { None } else { since.or(Some(now)) };
+    }
+}
+
+/// Writes down who leads since when.
+fn tell(leader: Option<NodeId>, group: &GroupStanding) {
+    let (me, term) = (group.node, group.term);
+    match leader {
+        Some(leader) if leader == me => tracing::info!(term, "this node leads"),
+        Some(leader) => tracing::info!(term, node = %leader, "another node leads"),
+        None => tracing::warn!(term, "no node is known to lead: nothing is written until one is elected"),
     }
 }
 

@@ -8,10 +8,12 @@ use vouch_shard::GroupStanding;
 /// Steps after which the members are what the nodes want in any case: each node changes a few times at most.
 const STEPS_MAX: usize = 256;
 
-/// Who votes when all who are invited have come and have the log, and all who leave are gone.
-pub(super) fn voters_then(members: &GroupMembers, nodes: &ClusterNodes, now_ms: u64) -> BTreeSet<NodeId> {
+/// Who votes when all who are invited and may still come at this time have come and have the log, and all who leave are gone;
+/// without a time, when nobody comes any more.
+pub(super) fn voters_then(members: &GroupMembers, nodes: &ClusterNodes, now_ms: Option<u64>) -> BTreeSet<NodeId> {
     let mut nodes = nodes.clone();
-    nodes.nodes.retain(|_, node| node.invitation.as_ref().is_none_or(|invited| invited.until_ms > now_ms));
+    let may_come = |until_ms| now_ms.is_some_and(|now_ms| until_ms > now_ms);
+    nodes.nodes.retain(|_, node| node.invitation.as_ref().is_none_or(|invited| may_come(invited.until_ms)));
     for node in nodes.nodes.values_mut().filter(|node| node.invitation.is_some()) {
         (node.invitation, node.addresses) = (None, Some(NodeAddresses::default()));
     }
@@ -84,7 +86,7 @@ mod tests {
     }
 
     fn then(members: &GroupMembers, nodes: &ClusterNodes) -> Vec<u64> {
-        voters_then(members, nodes, 0).into_iter().map(|node| node.0).collect()
+        voters_then(members, nodes, Some(0)).into_iter().map(|node| node.0).collect()
     }
 
     #[test]
@@ -95,7 +97,8 @@ mod tests {
         assert_eq!(then(&members, &nodes), [1], "the second listens until a third is there");
         invite(&mut nodes, false);
         assert_eq!(then(&members, &nodes), [1, 2, 3]);
-        assert_eq!(voters_then(&members, &nodes, 100), [NodeId(1)].into(), "who comes too late does not come");
+        assert_eq!(voters_then(&members, &nodes, Some(100)), [NodeId(1)].into(), "who comes too late does not come");
+        assert_eq!(voters_then(&members, &nodes, None), [NodeId(1)].into(), "nobody counts on who has not come");
         let (members, mut nodes) = cluster(1);
         invite(&mut nodes, true);
         assert_eq!(then(&members, &nodes), [1, 2]);

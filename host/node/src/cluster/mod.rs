@@ -2,6 +2,7 @@
 
 mod leader_watch;
 mod majority;
+mod routing;
 mod standing;
 
 use std::borrow::Cow;
@@ -132,10 +133,10 @@ impl Nodes {
         self.shard.propose_one(|out| leaves.encode(out)).await.map(drop)
     }
 
-    /// Who votes when all who are invited have come, and all who leave are gone: [`majority_of`] them decide.
-    pub fn voters_then(&self) -> Vec<NodeId> {
-        let belongs = self.belongs.borrow();
-        majority::voters_then(&belongs.members, &belongs.nodes, self.clock.now().0).into_iter().collect()
+    /// Who votes when all who leave are gone, and when all who are invited have come where `all_come`: [`majority_of`] them decide.
+    pub fn voters_then(&self, all_come: bool) -> Vec<NodeId> {
+        let (belongs, now_ms) = (self.belongs.borrow(), all_come.then(|| self.clock.now().0));
+        majority::voters_then(&belongs.members, &belongs.nodes, now_ms).into_iter().collect()
     }
 
     /// Lets another node lead, as soon as it has all of the log. When this returns, it leads.
@@ -202,6 +203,15 @@ impl Nodes {
         self.speaking.as_ref().and_then(|speaking| speaking.listens())
     }
 
+    /// Resolves when this node was removed from the cluster and has noted that in its folder, which no start takes again: it is
+    /// to be stopped.
+    pub async fn removed(&self) {
+        match &self.speaking {
+            Some(speaking) => speaking.removal.clone().heard().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Lets another node lead, if this one does and another can: to be called before a node is stopped, while it serves, so that
     /// nobody has to wait until it is missed.
     pub async fn resign(&self) {
@@ -230,6 +240,15 @@ impl Nodes {
         }
         let mine = self.speaking.as_ref().and_then(|speaking| speaking.mine());
         Ok(ClusterView { group, nodes, mine, links, refused, unread, crowded_out })
+    }
+
+    /// Where clients are to be led: to the node that leads, and to the others behind it. `None`: they stay where they are, since the
+    /// settings do not say otherwise, nobody is known to lead, or a member does not say where clients reach it.
+    #[must_use]
+    pub fn client_route(&self) -> Option<Vec<String>> {
+        let leader =
+            self.leader().filter(|_| self.speaking.as_ref().is_some_and(|speaking| speaking.routes_to_leader()))?;
+        routing::client_route(leader, &self.belongs.borrow().nodes)
     }
 
     /// Whether another node may lead: then calls may be passed on to it.

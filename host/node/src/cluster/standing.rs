@@ -175,7 +175,9 @@ impl ClusterView {
             return standing.at(self.mine.as_ref().or(addresses)).with_log(own, self.committed(own));
         }
         let follower = self.group.followers.iter().find(|other| other.node == id);
-        let durable = follower.and_then(|follower| follower.durable_to);
+        // A new leader knows nothing of one that has not answered it yet.
+        let known_to = follower.filter(|follower| follower.durable > 0);
+        let durable = known_to.and_then(|follower| follower.durable_to);
         let link = self.links.get(&id);
         NodeStanding {
             durable,

@@ -8,6 +8,7 @@ use vouch_cluster::{NodeId, NodeRefused};
 use vouch_shard::WhoBelongs;
 use vouch_transport::{CertificateName, Lane, PeerAdmission, PeerHello};
 
+use super::removal::tell_removal;
 use super::token::ClusterToken;
 use super::told::Hearsay;
 
@@ -35,8 +36,9 @@ impl ClusterAdmission {
         }
         if nodes.is_gone(node) {
             return Err(format!(
-                "node {node} was removed from this cluster, or did not come while its token was good; to be one of it again, \
-                 begin anew with an empty folder and a new token (`vouch cluster add`)"
+                "{}, or did not come while its token was good; to be one of it again, begin anew with an empty folder and a new \
+                 token (`vouch cluster add`)",
+                tell_removal(node)
             ));
         }
         match nodes.nodes.get(&node).map(|known| &known.invitation) {

@@ -15,7 +15,7 @@ fn at(peer: &str) -> NodeAddresses {
 /// A node alone, and what answers for it.
 fn alone(folder: &std::path::Path) -> (Node, NodeCalls) {
     let listen = "127.0.0.1:0".to_owned();
-    let settings = PeerSettings { listen, advertise: None, security: PeerSecurity::Insecure, grpc_advertise: None };
+    let settings = PeerSettings::new(listen, PeerSecurity::Insecure);
     let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder) };
     let node = Node::start(NodeConfig { peers: Some(settings), ..config }).unwrap();
     let face = node.cluster.clone();

@@ -15,6 +15,7 @@ use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use super::answering::told_by;
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::nodes::PeerNodes;
+use super::removal::Removal;
 use super::told::Hearsay;
 
 /// Between two looks at what nothing tells of.
@@ -29,6 +30,7 @@ pub(super) struct PeerKeeper {
     pub(super) nodes: Arc<PeerNodes>,
     pub(super) belongs: watch::Receiver<WhoBelongs>,
     pub(super) hearsay: Arc<Hearsay>,
+    pub(super) removal: Arc<Removal>,
     /// Where this node is.
     pub(super) mine: NodeAddresses,
     /// Why the log does not say where this node is, as that was told last.
@@ -36,10 +38,14 @@ pub(super) struct PeerKeeper {
 }
 
 impl PeerKeeper {
-    /// Goes on until it is dropped, or the shard is gone.
+    /// Goes on until it is dropped, the shard is gone, or this node was removed.
     pub(super) async fn run(mut self) {
         loop {
             self.follow();
+            let nodes = self.belongs.borrow().nodes.clone();
+            if self.removal.look(&nodes, &self.nodes.states()).await {
+                return;
+            }
             let Ok(standing) = self.shard.group().await else { return };
             self.hearsay.forget(standing.committed);
             self.hearsay.leads.store(matches!(standing.role, Role::Leads { .. }), Ordering::Relaxed);

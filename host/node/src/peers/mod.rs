@@ -4,6 +4,7 @@
 //! - [`nodes`] takes the messages of the group to the others, as [`frames`], and takes theirs to the shard.
 //! - [`admission`] says who of them may connect, [`answering`] what they may ask ([`calls`]).
 //! - [`keeper`] follows the log: who there is, and where; [`told`] is what others told of that meanwhile.
+//! - [`removal`] is what a node does that is none of the cluster's any more.
 //! - [`clients`] do what clients of other nodes ask for.
 //! - [`joining`] is how a node comes, with a [`token`].
 
@@ -15,6 +16,7 @@ mod frames;
 mod joining;
 mod keeper;
 mod nodes;
+mod removal;
 mod runtime;
 mod settings;
 mod speaking;

@@ -15,6 +15,16 @@ pub struct PeerSettings {
     pub security: PeerSecurity,
     /// Where clients reach it, `host:port`, as the others tell theirs. `None`: it does not say.
     pub grpc_advertise: Option<String>,
+    /// Clients that can are led to the node that leads, with the others behind it. Without it every client stays where it is, and
+    /// its calls are passed on.
+    pub routes_to_leader: bool,
+}
+
+impl PeerSettings {
+    /// Of a node that listens there, is reached there, and says of itself nothing else.
+    pub fn new(listen: impl Into<String>, security: PeerSecurity) -> Self {
+        Self { listen: listen.into(), advertise: None, security, grpc_advertise: None, routes_to_leader: false }
+    }
 }
 
 /// How a node becomes one of a cluster that there is.

@@ -1,6 +1,7 @@
 //! How a node begins to speak with others, and how that ends.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,8 +12,8 @@ use vouch_commitlog::{LogIdentity, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
 use vouch_storage::{StartError, StartProgress};
 use vouch_transport::{
-    PeerHandlers, PeerIdentity, PeerListener, PeerSecurity, Transport, TransportBounds, TransportConfig,
-    TransportTiming,
+    CertificateName, PeerHandlers, PeerIdentity, PeerListener, PeerSecurity, Transport, TransportBounds,
+    TransportConfig, TransportTiming,
 };
 
 use super::admission::ClusterAdmission;
@@ -21,6 +22,7 @@ use super::clients::{ClientCalls, ServeClients};
 use super::joining;
 use super::keeper::PeerKeeper;
 use super::nodes::PeerNodes;
+use super::removal::Removal;
 use super::runtime::PeerRuntime;
 use super::settings::{JoinSettings, PeerSettings};
 use super::told::Hearsay;
@@ -37,6 +39,8 @@ pub(crate) struct WhoSpeaks {
     pub(crate) node: NodeId,
     /// The life of its folder.
     pub(crate) incarnation: u64,
+    /// Where it keeps that it was removed.
+    pub(crate) data_dir: PathBuf,
     /// The log that they share.
     pub(crate) log: LogIdentity,
 }
@@ -44,6 +48,19 @@ pub(crate) struct WhoSpeaks {
 /// A life of this node, later than those before it, and not that of another folder which says that it is this node.
 fn life(incarnation: u64) -> u64 {
     incarnation.max(1) << 32 | u64::from(rand::random::<u32>())
+}
+
+/// The others would let nobody in who shows another node's certificate, and each would say so in a log of its own.
+fn shows_itself(security: &PeerSecurity, me: &PeerIdentity) -> Result<(), StartError> {
+    let shown = security.shows().map_err(|error| StartError::Peers(error.to_string()))?;
+    let own = CertificateName { cluster: me.cluster, node: me.node };
+    match shown.filter(|shown| *shown != own) {
+        None => Ok(()),
+        Some(other) => Err(StartError::Peers(format!(
+            "its certificate is that of {other}, and this node is {own}; make one for it with: vouch cluster certificates --node {}",
+            me.node
+        ))),
+    }
 }
 
 /// What listens, and what is kept in step.
@@ -58,6 +75,7 @@ pub(crate) struct Speaking {
     settings: PeerSettings,
     pub(crate) nodes: Arc<PeerNodes>,
     hearsay: Arc<Hearsay>,
+    pub(crate) removal: Arc<Removal>,
     clients: Arc<ClientCalls>,
     sessions: Arc<ClientCalls>,
     signals: Arc<Signals>,
@@ -88,6 +106,7 @@ impl Speaking {
         };
         let (timing, bounds) = (TransportTiming::default(), TransportBounds::default());
         let security = settings.security.clone();
+        shows_itself(&security, &identity)?;
         let transport = Transport::new(TransportConfig { identity, security, admission, timing, bounds });
         let transport = transport.map_err(|error| StartError::Peers(error.to_string()))?;
         let runtime = PeerRuntime::start().map_err(StartError::Thread)?;
@@ -96,6 +115,7 @@ impl Speaking {
             settings: settings.clone(),
             nodes,
             hearsay,
+            removal: Arc::new(Removal::new(who.node, who.data_dir.clone())),
             clients: Arc::default(),
             sessions: Arc::default(),
             signals: signals.clone(),
@@ -136,6 +156,7 @@ impl Speaking {
             nodes,
             belongs,
             hearsay: self.hearsay.clone(),
+            removal: self.removal.clone(),
             mine: mine.clone(),
             told: String::new(),
         };
@@ -230,6 +251,11 @@ impl Speaking {
     /// Whether connections to them are secured.
     pub(crate) fn is_secured(&self) -> bool {
         self.settings.security != PeerSecurity::Insecure
+    }
+
+    /// Whether clients are led to the node that leads.
+    pub(crate) fn routes_to_leader(&self) -> bool {
+        self.settings.routes_to_leader
     }
 
     /// Where it listens for them.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vouch_broker::{NotDone, NothingStored, State};
 use vouch_commitlog::{Appender, Checkpoint, Entry, Housekeeping, LogIdentity, LogPosition, LogReader, Recovery};
@@ -25,6 +25,8 @@ use vouch_shard::{
 const TOLD_MAX: usize = 100;
 /// Between two looks whether the start was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A start that waits for others for longer says for what.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 /// What an operator hears who leaves the address out.
 const NO_ADDRESS: &str = "this node is one of several and has no address for the others; name one with --peer-addr";
 
@@ -155,7 +157,8 @@ impl Begin<'_> {
         };
         let cluster_id = self.folders.cluster_id()?;
         let log = LogIdentity { cluster_id, shard: SHARD.0, segment_size: self.segment_size };
-        let who = WhoSpeaks { node: note.node, incarnation: note.incarnation, log };
+        let data_dir = self.config.data_dir.clone();
+        let who = WhoSpeaks { node: note.node, incarnation: note.incarnation, data_dir, log };
         Ok(Some(Arc::new(Speaking::new(settings, &who, &self.inbox, self.signals)?)))
     }
 
@@ -184,10 +187,21 @@ impl Begin<'_> {
 
     /// Waits until the shard has begun: one that joins has when a leader sent it the beginning of the log.
     fn wait_for(&self, begun: &Receiver<Result<Begun, NotDone>>) -> Result<Begun, StartError> {
+        let (since, mut told) = (Instant::now(), false);
         let begun = loop {
             match begun.recv_timeout(LOOK_EVERY) {
                 Ok(begun) => break begun,
-                Err(RecvTimeoutError::Timeout) => self.progress.go_on()?,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.progress.go_on()?;
+                    if !told && since.elapsed() > TOLD_AFTER {
+                        told = true;
+                        tracing::warn!(
+                            "waiting for the node that leads, which sends this one the beginning of the log: see with `vouch cluster \
+                             status` at another node whether one leads, knows this node, and reaches it; one that was never let in \
+                             is started with --join and --token-file"
+                        );
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     break Err(self.signals.closed().cloned().unwrap_or(NothingStored::Stopping).into());
                 }

@@ -17,7 +17,7 @@ use crate::common::{config, message, receive_now, topic};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn peers(security: PeerSecurity) -> PeerSettings {
-    PeerSettings { listen: "127.0.0.1:0".to_owned(), advertise: None, security, grpc_advertise: None }
+    PeerSettings::new("127.0.0.1:0", security)
 }
 
 pub(crate) fn insecure(folder: &Path) -> NodeConfig {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use vouch_broker::State;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition, SEGMENT_HEADER_LEN, SurveyProgress, Verification};
+use vouch_consensus::{GroupMembers, NodeId};
 
 use super::compare::compare;
 use super::copy::hexadecimal;
@@ -28,8 +29,17 @@ pub fn check_backup(backup: &Path, on_progress: OnProgress<'_>) -> Result<Backup
             on_progress(BackupProgress { step: BackupStep::Files, done_bytes, total_bytes });
         })?;
     }
-    check_folder(backup, &ExpectedFolder::of(&manifest), on_progress)?;
-    Ok(manifest.summary())
+    let checked = check_folder(backup, &ExpectedFolder::of(&manifest), on_progress)?;
+    Ok(manifest.summary(checked.of_several))
+}
+
+/// What was found in a folder that holds what it must.
+#[derive(Clone, Copy)]
+pub(super) struct CheckedFolder {
+    /// Leader time of the newest record, in milliseconds since 1970.
+    pub(super) newest_record_ms: u64,
+    /// The log is that of a group with other members: see [`Backup::of_several`].
+    pub(super) of_several: bool,
 }
 
 /// What a folder must hold.
@@ -54,13 +64,12 @@ impl ExpectedFolder {
     }
 }
 
-/// Does what a start would do with a folder whose log ends at a known position, but changes nothing. The leader time of
-/// the newest record.
+/// Does what a start would do with a folder whose log ends at a known position, but changes nothing.
 pub(super) fn check_folder(
     folder: &Path,
     expected: &ExpectedFolder,
     on_progress: OnProgress<'_>,
-) -> Result<u64, BackupError> {
+) -> Result<CheckedFolder, BackupError> {
     let identity = plan::identity(folder)?;
     let cluster_id = identity.cluster_id().map_err(|error| damaged(folder, error))?;
     if hexadecimal(&cluster_id) != expected.cluster_id || identity.segment_size != expected.segment_size {
@@ -97,7 +106,8 @@ pub(super) fn check_folder(
         replay(&mut state, &entry).map_err(|error| damaged(&log_folder, error))?;
     }
     check_feature_level(&state).map_err(|error| damaged(folder, error))?;
-    Ok(state.cluster().clock.0)
+    let of_several = *state.members() != GroupMembers::voters([NodeId::FIRST]);
+    Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several })
 }
 
 /// The log is whole, and reaches exactly as far as it should.

@@ -122,7 +122,7 @@ impl Manifest {
     }
 
     /// What it says, for people.
-    pub(super) fn summary(&self) -> Backup {
+    pub(super) fn summary(&self, of_several: bool) -> Backup {
         Backup {
             cluster_id: self.cluster_id.clone(),
             made_at_ms: self.made_at_ms,
@@ -132,6 +132,7 @@ impl Manifest {
             snapshot: self.snapshot.map(LogPosition),
             newest_record_ms: self.newest_record_ms,
             node_was_running: self.node_was_running,
+            of_several,
             files: self.files.len(),
             bytes: self.data_bytes(),
         }

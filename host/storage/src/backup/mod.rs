@@ -58,6 +58,9 @@ pub struct Backup {
     /// Whether a node ran on the folder when it was taken. Then it ends where the log says that it was durable, which
     /// is up to 100 ms behind; otherwise it holds everything that a start would have found.
     pub node_was_running: bool,
+    /// Whether it is of one of several nodes. This version starts no node on such a backup once it is restored: what is lost is made
+    /// good by the others.
+    pub of_several: bool,
     /// Files, the manifest not among them.
     pub files: usize,
     /// Bytes in these files that are not holes at their ends.

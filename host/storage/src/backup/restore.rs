@@ -37,13 +37,13 @@ pub fn restore(backup: &Path, data_dir: &Path, on_progress: OnProgress<'_>) -> R
     let stage = Stage::beside(data_dir)?;
     let folder = stage.filling.path();
     copy_files(backup, folder, &manifest, on_progress)?;
-    check_folder(folder, &ExpectedFolder::of(&manifest), on_progress)?;
+    let checked = check_folder(folder, &ExpectedFolder::of(&manifest), on_progress)?;
     // The folder is held until it has its name: a start that comes earlier says for whom it waits.
     note_restore(folder).map_err(failed("write", &folder.join(LOCK_FILE)))?;
     sync_folders(folder)?;
     stage.publish(data_dir)?;
     restrict(data_dir);
-    Ok(manifest.summary())
+    Ok(manifest.summary(checked.of_several))
 }
 
 /// Copies everything, and compares each file with its digest on the way. The manifest itself is not copied: the folder

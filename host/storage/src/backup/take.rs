@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::check::{ExpectedFolder, check_folder};
+use super::check::{CheckedFolder, ExpectedFolder, check_folder};
 use super::compare::still_named;
 use super::copy::{copy, hexadecimal};
 use super::filling::{Filling, require_empty};
@@ -34,9 +34,9 @@ pub fn backup(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Re
     let target = Filling::claim(target)?;
     refuse_inside(data_dir, target.path())?;
     let mut attempts = 1;
-    let mut manifest = loop {
+    let (mut manifest, checked) = loop {
         match take(data_dir, target.path(), on_progress) {
-            Ok(manifest) => break manifest,
+            Ok(taken) => break taken,
             Err(BackupTrouble::Failed(error)) => return Err(error),
             Err(BackupTrouble::Changed(why)) if attempts == ATTEMPTS => {
                 return Err(BackupError::KeptChanging { attempts, why });
@@ -53,7 +53,7 @@ pub fn backup(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Re
     manifest.write(target.path())?;
     target.keep();
     note::leave(data_dir, manifest.made_at_ms);
-    Ok(manifest.summary())
+    Ok(manifest.summary(checked.of_several))
 }
 
 /// A backup inside the data folder would be in the next one as well, and be lost with what it is a backup of.
@@ -63,8 +63,12 @@ fn refuse_inside(data_dir: &Path, target: &Path) -> Result<(), BackupError> {
     if real.starts_with(data_dir) { Err(BackupError::InsideDataFolder(target.to_owned())) } else { Ok(()) }
 }
 
-/// One attempt. Gives the manifest, which is not written yet.
-fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<Manifest, BackupTrouble> {
+/// One attempt. Gives the manifest, which is not written yet, and what the copy was found to be.
+fn take(
+    data_dir: &Path,
+    target: &Path,
+    on_progress: OnProgress<'_>,
+) -> Result<(Manifest, CheckedFolder), BackupTrouble> {
     let made_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     Manifest::announce(target)?;
     let plan = plan(data_dir)?;
@@ -72,7 +76,7 @@ fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<M
     let Plan { cluster_id, segment_size, log_start, log_end, snapshot, node_runs, .. } = plan;
     let expected = ExpectedFolder { cluster_id: hexadecimal(&cluster_id), segment_size, log_start, log_end, snapshot };
     // The segments kept their names while they were copied, so what does not hold now did not hold there.
-    let newest_record_ms = check_folder(target, &expected, on_progress).map_err(|error| match error {
+    let checked = check_folder(target, &expected, on_progress).map_err(|error| match error {
         BackupError::Damaged { why, .. } => {
             // The copy goes away: the message names the file that it was made from.
             let (copy, original) = (target.display().to_string(), data_dir.display().to_string());
@@ -80,7 +84,7 @@ fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<M
         }
         other => other,
     })?;
-    Ok(Manifest {
+    let manifest = Manifest {
         format: FORMAT,
         vouch: VERSION.to_owned(),
         made_at_ms,
@@ -91,10 +95,11 @@ fn take(data_dir: &Path, target: &Path, on_progress: OnProgress<'_>) -> Result<M
         log_start: log_start.0,
         log_end: log_end.0,
         snapshot: snapshot.map(|covered| covered.0),
-        newest_record_ms,
+        newest_record_ms: checked.newest_record_ms,
         files,
         sha256: String::new(),
-    })
+    };
+    Ok((manifest, checked))
 }
 
 /// Copies what was planned, in its order. A segment must have its name still when it is copied: then what was read is

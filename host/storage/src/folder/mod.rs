@@ -8,6 +8,7 @@ mod possible;
 mod private;
 mod process;
 mod refusals;
+mod removed;
 mod unwritten;
 
 pub use beginning::Folders;
@@ -16,3 +17,4 @@ pub(crate) use identity::{FolderIdentity, IDENTITY_FILE};
 pub use lock::in_use;
 pub(crate) use lock::{LOCK_FILE, SharedLock, note_restore};
 pub(crate) use private::restrict;
+pub use removed::note_removed;

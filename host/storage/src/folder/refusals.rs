@@ -10,6 +10,7 @@ use vouch_broker::ShardId;
 use super::holdings::Holdings;
 use super::identity::{IDENTITY_FILE, UNFINISHED_FILE};
 use super::private::OURS;
+use super::removed::REMOVED_FILE;
 use crate::error::{StartError, failed};
 use crate::layout::ShardFolder;
 
@@ -47,6 +48,9 @@ pub(super) fn refuse_others(dir: &Path) -> Result<(), StartError> {
     let has = |name: &str| names.iter().any(|found| found == name);
     if BACKUP_FILES.into_iter().any(has) {
         return Err(StartError::IsBackup(dir.to_owned()));
+    }
+    if has(REMOVED_FILE) && has(IDENTITY_FILE) {
+        return Err(StartError::Removed(dir.to_owned()));
     }
     if has(IDENTITY_FILE) || has(UNFINISHED_FILE) {
         return Ok(());

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::live::{LiveConnections, LivePlace};
+use super::repeated::RepeatedRefusals;
 use super::room::ServingRoom;
 use crate::admission::{self, PeerAdmission};
 use crate::answer::HelloAnswer;
@@ -27,6 +29,14 @@ pub(crate) struct AdmissionGate {
     pub(crate) admission: Arc<dyn PeerAdmission>,
     /// Connections that never got as far as frames.
     pub(crate) refused: AtomicU64,
+    repeated: RepeatedRefusals,
+}
+
+impl AdmissionGate {
+    /// Lets in who may by this policy.
+    pub(crate) fn new(admission: Arc<dyn PeerAdmission>) -> Self {
+        Self { admission, refused: AtomicU64::default(), repeated: RepeatedRefusals::default() }
+    }
 }
 
 /// What a listener knows of the node that it listens for.
@@ -63,7 +73,10 @@ impl Host {
             Ok(greeted) => Some(greeted),
             Err(why) => {
                 self.gate.refused.fetch_add(1, Relaxed);
-                tracing::warn!(%from, why, "a connection to the port for peers was refused");
+                match self.gate.repeated.is_new(from.ip(), &why, Instant::now()) {
+                    true => tracing::warn!(%from, why, "a connection to the port for peers was refused"),
+                    false => tracing::debug!(%from, why, "a connection to the port for peers was refused again"),
+                }
                 None
             }
         }

@@ -5,6 +5,7 @@
 
 mod greeting;
 pub(crate) mod live;
+mod repeated;
 mod room;
 mod serving;
 

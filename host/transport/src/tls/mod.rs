@@ -105,6 +105,17 @@ fn name(chain: Option<&[CertificateDer<'_>]>) -> Result<CertificateName, String>
 }
 
 impl PeerSecurity {
+    /// The node that others are shown; `None` without TLS.
+    ///
+    /// # Errors
+    /// The certificate cannot be read, or names no node.
+    pub fn shows(&self) -> Result<Option<CertificateName>, SecurityError> {
+        let Self::Mutual { authority, certificate, key } = self else { return Ok(None) };
+        let chain = files::read(authority, certificate, key)?.chain;
+        let name = name(Some(chain.as_slice()));
+        name.map(Some).map_err(|why| SecurityError::Read { what: "the certificate", path: certificate.clone(), why })
+    }
+
     /// Whether connections could be secured so.
     ///
     /// # Errors

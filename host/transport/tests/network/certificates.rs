@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tempfile::TempDir;
-use vouch_transport::{CertificateAuthority, PeerHandlers, PeerSecurity, SecurityError, Transport, ValidUntil};
+use vouch_transport::{CertificateAuthority, PeerHandlers, PeerSecurity, SecurityError, Transport};
 
 use crate::calls::Echo;
 use crate::group::{collector, send};
 use crate::node::{CLUSTER, Setup, listen, soon, until_down, until_up};
 
-const LONG: ValidUntil = ValidUntil { year: 2200, month: 1, day: 1 };
-const PAST: ValidUntil = ValidUntil { year: 2025, month: 1, day: 1 };
+/// 2200 and 2025.
+const LONG: u64 = 7_258_118_400;
+const PAST: u64 = 1_735_689_600;
 
 fn files(folder: &Path) -> PeerSecurity {
     PeerSecurity::Mutual {
@@ -23,8 +25,9 @@ fn files(folder: &Path) -> PeerSecurity {
 }
 
 /// The files of a node in a folder of their own.
-fn issue(by: &CertificateAuthority, cluster: [u8; 16], node: u64, until: ValidUntil) -> TempDir {
+fn issue(by: &CertificateAuthority, cluster: [u8; 16], node: u64, until: u64) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
+    let until = UNIX_EPOCH + Duration::from_secs(until);
     by.issue_until(cluster, node, &["localhost", "127.0.0.1"], until).unwrap().save(folder.path()).unwrap();
     folder
 }
