@@ -102,8 +102,8 @@ settings! {
     /// Where clients reach this node, as the other nodes tell theirs.
     grpc_advertise -> Option<String> = OrNone(HostPort), default Nothing("grpc_addr, unless that is all addresses"), start;
 
-    /// Tell clients of the official Java, Go and Node libraries the grpc_advertise of the node that leads, with those of the others
-    /// behind it; only where they reach all of these. Otherwise a client stays where it is, and its calls are passed on.
+    /// Tell clients of the official Java library the grpc_advertise of the node that leads, with those of the others behind it; only
+    /// where they reach all of these. Every other client stays where it is, and its calls are passed on.
     routes_to_leader -> bool = YesOrNo, default Value(no), start;
 
     /// No TLS between nodes: for one machine, or a network that is nobody else's; without it --peer-certificate, --peer-key and

@@ -65,11 +65,11 @@ impl<'a> CallMetadata<'a> {
         self.text("traceparent").filter(|trace| trace.len() <= TRACE_MAX_BYTES)
     }
 
-    /// Whether this client connects to the first address of several that answers: the official ones for Java, Go and Node (which
-    /// calls itself `HTTP`) do. What is made on gRPC's core library asks for a name made of all of them, and the Rust client
-    /// loses transactions where it is led away from its access point.
+    /// Whether this client uses one of several addresses, and goes on with the next one when that node is lost: the official one for
+    /// Java does. Those for Python, Node and Go make one host name of all of them, and the Rust client loses transactions where it
+    /// is led away from its access point.
     pub(super) fn takes_several_addresses(&self) -> bool {
-        matches!(self.text("x-mq-language"), Some("JAVA" | "GO" | "HTTP" | "NODE_JS"))
+        self.text("x-mq-language") == Some("JAVA")
     }
 
     /// How names are read in this call.
