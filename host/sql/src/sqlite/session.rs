@@ -1,0 +1,180 @@
+//! One connection to a SQLite file. It works in threads that may block, one call at a time.
+
+use rusqlite::{Connection, params_from_iter};
+use tokio::time::Instant;
+
+use crate::{
+    call::SqlCall,
+    connection::{Access, Allowance, Author, SqlConnection, TriedStatement},
+    dialect::Dialect,
+    error::{SqlError, StatementFault},
+    mask::Mask,
+    value::{RowSet, Statement},
+};
+
+use super::{
+    connect::BUSY,
+    errors,
+    guard::Guard,
+    values::{self, Parameter},
+};
+
+/// A file that was opened.
+pub(crate) struct SqliteConnection {
+    /// Away while a thread works with it.
+    file: Option<OpenFile>,
+}
+
+/// What a thread takes along.
+struct OpenFile {
+    connection: Connection,
+    guard: Guard,
+    mask: Mask,
+    access: Access,
+}
+
+impl SqliteConnection {
+    pub(super) fn new(connection: Connection, guard: Guard, mask: Mask) -> Self {
+        Self { file: Some(OpenFile { connection, guard, mask, access: Access::Read }) }
+    }
+
+    /// Works with the file in a thread that may block. If nobody waits for the end any more, the file is closed there.
+    async fn work<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut OpenFile) -> Result<T, StatementFault> + Send + 'static,
+    ) -> Result<T, StatementFault> {
+        let mut file = self.file.take().ok_or_else(StatementFault::connection_lost)?;
+        let worked = tokio::task::spawn_blocking(move || {
+            let result = work(&mut file);
+            (file, result)
+        });
+        let (file, result) = worked.await.map_err(|_| StatementFault::connection_lost())?;
+        self.file = Some(file);
+        result
+    }
+}
+
+impl OpenFile {
+    /// Runs commands of this crate, without a bound on their time.
+    fn command(&mut self, text: &str) -> Result<(), StatementFault> {
+        self.guard.set_guest(false);
+        self.guard.set_deadline(None);
+        self.connection.execute_batch(text).map_err(|error| self.said(&error))
+    }
+
+    fn said(&self, error: &rusqlite::Error) -> StatementFault {
+        StatementFault::Said(errors::error_of(error, self.access, &self.mask))
+    }
+
+    fn run(
+        &mut self,
+        statement: Statement,
+        author: Author,
+        allowance: &mut Allowance,
+    ) -> Result<RowSet, StatementFault> {
+        self.guard.set_guest(author == Author::Guest);
+        let answer = self.rows(statement, allowance);
+        if self.connection.is_autocommit() {
+            // Some errors undo the whole database transaction (`insert or rollback`, an interrupted change of rows).
+            return Err(StatementFault::Lost(match answer {
+                Err(fault) => fault.into_error(),
+                Ok(_) => SqlError::Invalid(
+                    "the statement ended the database transaction that it ran in; leave that to the broker".to_owned(),
+                ),
+            }));
+        }
+        answer
+    }
+
+    fn rows(&self, statement: Statement, allowance: &mut Allowance) -> Result<RowSet, StatementFault> {
+        let mut prepared = self.connection.prepare(&statement.text).map_err(|error| self.said(&error))?;
+        let columns: Vec<String> = prepared.column_names().into_iter().map(str::to_owned).collect();
+        allowance.take_columns(&columns)?;
+        let width = columns.len();
+        let mut answer = RowSet { columns, ..RowSet::default() };
+        let is_reading = prepared.readonly();
+        let params = statement.params.into_iter().map(Parameter);
+        let mut rows = prepared.query(params_from_iter(params)).map_err(|error| self.said(&error))?;
+        while let Some(row) = rows.next().map_err(|error| self.said(&error))? {
+            let fields = (0..width).map(|column| row.get_ref(column).map(values::decode));
+            let row = fields.collect::<rusqlite::Result<Vec<_>>>().map_err(|error| self.said(&error))?;
+            allowance.take(&row)?;
+            answer.rows.push(row);
+        }
+        drop(rows);
+        answer.affected = if is_reading { 0 } else { self.connection.changes() };
+        Ok(answer)
+    }
+}
+
+impl SqlConnection for SqliteConnection {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn is_clean(&self) -> bool {
+        // The authorizer lets nothing through that outlives a database transaction.
+        self.file.is_some()
+    }
+
+    async fn begin(&mut self, access: Access, call: SqlCall) -> Result<(), StatementFault> {
+        let busy = BUSY.min(call.share_of_the_database());
+        self.work(move |file| {
+            file.access = access;
+            file.connection.busy_timeout(busy).map_err(|error| file.said(&error))?;
+            file.command(match access {
+                Access::Read => "pragma query_only = on; begin",
+                // A single statement takes the lock that it needs itself.
+                Access::One => "pragma query_only = off; begin",
+                // One that reads first could find its snapshot outdated when it writes.
+                Access::Several | Access::Keyed => "pragma query_only = off; begin immediate",
+            })
+        })
+        .await
+    }
+
+    async fn run(
+        &mut self,
+        statement: &Statement,
+        author: Author,
+        allowance: &mut Allowance,
+        call: SqlCall,
+    ) -> Result<RowSet, StatementFault> {
+        let (statement, mut left) = (statement.clone(), *allowance);
+        let deadline = Instant::now() + call.share_of_the_database();
+        let worked = self.work(move |file| {
+            file.guard.set_deadline(Some(deadline));
+            let answer = file.run(statement, author, &mut left);
+            file.guard.set_deadline(None);
+            Ok((answer, left))
+        });
+        let (answer, left) = worked.await?;
+        *allowance = left;
+        answer
+    }
+
+    async fn prepare(&mut self, text: &str) -> Result<TriedStatement, StatementFault> {
+        let text = text.to_owned();
+        self.work(move |file| {
+            file.guard.set_guest(true);
+            let prepared = file.connection.prepare(&text).map_err(|error| file.said(&error))?;
+            let columns = prepared.column_names().into_iter().map(str::to_owned).collect();
+            Ok(TriedStatement { params: prepared.parameter_count(), columns })
+        })
+        .await
+    }
+
+    async fn commit(&mut self) -> Result<(), StatementFault> {
+        self.work(|file| {
+            file.guard.set_guest(false);
+            file.guard.set_deadline(None);
+            let committed = file.connection.execute_batch("commit");
+            committed.map_err(|error| errors::fault_at_commit(&error, file.access, &file.mask))
+        })
+        .await
+    }
+
+    async fn roll_back(&mut self) -> Result<(), StatementFault> {
+        self.work(|file| file.command("rollback")).await
+    }
+}
