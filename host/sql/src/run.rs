@@ -76,7 +76,9 @@ impl<K: Connector> Granted<K> {
     /// Prepares a statement and runs nothing: what is wrong with it, without an effect.
     pub(crate) async fn try_statement(&self, text: &str, call: SqlCall) -> Result<TriedStatement, SqlError> {
         gate::admit(K::READS_LIKE, text)?;
-        let mut transaction = Transaction::begin(&self.pool, Access::Read, call).await?;
+        // MySQL refuses to prepare a change in a transaction that only reads.
+        let access = if self.grant.write { Access::One } else { Access::Read };
+        let mut transaction = Transaction::begin(&self.pool, access, call).await?;
         let tried = transaction.prepare(text).await;
         transaction.roll_back().await;
         tried

@@ -121,6 +121,14 @@ impl SqlConnection for MySqlConnection {
             self.command(self.bound(call.share_of_the_database())).await?;
         }
         let prepared = self.connection.prep(statement.text.as_str()).await.map_err(|error| self.fault(&error))?;
+        let (wanted, given) = (usize::from(prepared.num_params()), statement.params.len());
+        if wanted != given {
+            self.connection.close(prepared).await.map_err(|error| self.fault(&error))?;
+            return Err(SqlError::Invalid(format!(
+                "the statement has {wanted} placeholders and the call {given} parameters; give one for each"
+            ))
+            .into());
+        }
         let params: Vec<_> = statement.params.iter().map(values::encode).collect();
         let params = if params.is_empty() { Params::Empty } else { Params::Positional(params) };
         let answer = self.rows(&prepared, params, allowance).await;

@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_guest_reads_and_changes_rows_and_does_nothing_else() {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch("create table t (a)").unwrap();
+        connection.execute_batch("create table t (a unique)").unwrap();
         let guard = Guard::set_on(&connection).unwrap();
         connection.execute_batch("pragma query_only = off").unwrap();
         guard.set_guest(true);

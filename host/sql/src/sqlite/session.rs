@@ -88,23 +88,35 @@ impl OpenFile {
 
     fn rows(&self, statement: Statement, allowance: &mut Allowance) -> Result<RowSet, StatementFault> {
         let mut prepared = self.connection.prepare(&statement.text).map_err(|error| self.said(&error))?;
-        let columns: Vec<String> = prepared.column_names().into_iter().map(str::to_owned).collect();
-        allowance.take_columns(&columns)?;
-        let width = columns.len();
-        let mut answer = RowSet { columns, ..RowSet::default() };
         let is_reading = prepared.readonly();
         let params = statement.params.into_iter().map(Parameter);
         let mut rows = prepared.query(params_from_iter(params)).map_err(|error| self.said(&error))?;
-        while let Some(row) = rows.next().map_err(|error| self.said(&error))? {
-            let fields = (0..width).map(|column| row.get_ref(column).map(values::decode));
+        let mut answer = RowSet::default();
+        let mut is_first = true;
+        loop {
+            let row = rows.next().map_err(|error| self.said(&error))?;
+            // The first step sees whether the schema is still the one that was prepared for, and prepares anew.
+            if std::mem::take(&mut is_first) {
+                answer.columns = row.map_or_else(Vec::new, |row| names(row.as_ref()));
+            }
+            let Some(row) = row else { break };
+            let fields = (0..answer.columns.len()).map(|column| row.get_ref(column).map(values::decode));
             let row = fields.collect::<rusqlite::Result<Vec<_>>>().map_err(|error| self.said(&error))?;
             allowance.take(&row)?;
             answer.rows.push(row);
         }
         drop(rows);
+        if answer.rows.is_empty() {
+            answer.columns = names(&prepared);
+        }
+        allowance.take_columns(&answer.columns)?;
         answer.affected = if is_reading { 0 } else { self.connection.changes() };
         Ok(answer)
     }
+}
+
+fn names(prepared: &rusqlite::Statement<'_>) -> Vec<String> {
+    prepared.column_names().into_iter().map(str::to_owned).collect()
 }
 
 impl SqlConnection for SqliteConnection {
@@ -158,8 +170,7 @@ impl SqlConnection for SqliteConnection {
         self.work(move |file| {
             file.guard.set_guest(true);
             let prepared = file.connection.prepare(&text).map_err(|error| file.said(&error))?;
-            let columns = prepared.column_names().into_iter().map(str::to_owned).collect();
-            Ok(TriedStatement { params: prepared.parameter_count(), columns })
+            Ok(TriedStatement { params: prepared.parameter_count(), columns: names(&prepared) })
         })
         .await
     }
