@@ -22,6 +22,55 @@ pub(super) fn fault(error: &Error, access: Access, mask: &Mask) -> StatementFaul
     }
 }
 
+fn of_server(error: &ServerError, access: Access, mask: &Mask) -> StatementFault {
+    // Shutdown, a killed connection, the network.
+    if matches!(error.code, 1053 | 1152 | 1158..=1161 | 1184 | 1927 | 4031) {
+        return StatementFault::connection_lost();
+    }
+    let text = format!("{} ({})", mask.apply(&error.message), error.code);
+    let violates = |kind| {
+        let name = name_of_key(&error.message);
+        SqlError::Conflict(ConstraintViolation { kind, name, text: text.clone() })
+    };
+    StatementFault::Said(match error.code {
+        1022 | 1062 | 1169 | 1586 => violates(Constraint::Unique),
+        1216 | 1217 | 1451 | 1452 => violates(Constraint::ForeignKey),
+        1048 | 1364 => violates(Constraint::NotNull),
+        3819 | 4025 => violates(Constraint::Check),
+        // SIGNAL, as in a trigger.
+        1644 => violates(Constraint::Other),
+        1205 | 1213 | 3572 | 1020 | 1317 => SqlError::Aborted(format!("{text}; run it again, the database undid it")),
+        1792 if !access.writes() => SqlError::NotGranted(format!(
+            "{text}; the grant of this database only reads: set `\"write\": true` in the binding"
+        )),
+        1290 | 1792 | 1836 => SqlError::Unavailable(format!(
+            "this is a replica, or read-only; name the primary in the url ({})",
+            error.code
+        )),
+        1969 | 3024 => SqlError::TimedOut(format!("{text}; ask for less, or raise the deadline")),
+        1153 => SqlError::TooLarge(text),
+        1264 | 1265 | 1292 | 1365 | 1366 | 1367 | 1406 | 1411 | 1416 | 1441 | 1690 | 3140 | 3141 | 3156 | 4038 => {
+            SqlError::BadValue(text)
+        }
+        1021 | 1037 | 1038 | 1040 | 1041 | 1045 | 1114 | 1129 | 1130 | 1203 | 1226 | 1698 => {
+            SqlError::Unavailable(format!("{text}; let the database's administrator see to it"))
+        }
+        _ => SqlError::Invalid(text),
+    })
+}
+
+/// What an error means for a commit. A few say for certain that it did not happen; of all others nothing is concluded.
+pub(super) fn fault_at_commit(error: &Error, access: Access, mask: &Mask) -> StatementFault {
+    match error {
+        Error::Server(server)
+            if matches!(server.code, 1020 | 1062 | 1205 | 1213 | 1290 | 1451 | 1452 | 1792 | 1836 | 3572) =>
+        {
+            of_server(server, access, mask)
+        }
+        _ => StatementFault::connection_lost(),
+    }
+}
+
 /// What an error means for connecting. The server's own words name users and addresses, so they are not passed on.
 pub(super) fn at_connect(error: &Error) -> SqlError {
     let what = match error {

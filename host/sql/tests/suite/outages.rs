@@ -21,6 +21,11 @@ const SHORT: Duration = Duration::from_millis(400);
 /// What an answer may come after its deadline on a machine that is busy.
 const SLACK: Duration = Duration::from_millis(600);
 
+/// What is said for committing, and in no other command.
+fn commit(dialect: Dialect) -> &'static str {
+    if dialect == Dialect::Postgres { "commit\0" } else { "; commit" }
+}
+
 /// The database by way of this port.
 fn by_way_of(place: &Place, port: u16) -> Database {
     let server = place.server.expect("a server");
@@ -76,7 +81,7 @@ async fn a_commit_whose_answer_is_lost_is_in_doubt_and_the_key_tells() {
     for dialect in SERVERS {
         for mishap in [Mishap::CutBefore, Mishap::CutAfter] {
             let Some(place) = Place::new(dialect) else { continue };
-            let proxy = Proxy::start(place.server.unwrap().port, "commit", mishap).await;
+            let proxy = Proxy::start(place.server.unwrap().port, commit(dialect), mishap).await;
             let database = by_way_of(&place, proxy.port);
             let insert = |id: &str| [place.statement("insert into orders (id) values (?)", [text(id)])];
             let happened = i64::from(mishap == Mishap::CutAfter);
@@ -111,7 +116,7 @@ async fn a_commit_whose_answer_is_lost_is_in_doubt_and_the_key_tells() {
 async fn a_commit_that_is_not_answered_by_the_deadline_is_in_doubt() {
     for dialect in SERVERS {
         let Some(place) = Place::new(dialect) else { continue };
-        let proxy = Proxy::start(place.server.unwrap().port, "commit", Mishap::Silence).await;
+        let proxy = Proxy::start(place.server.unwrap().port, commit(dialect), Mishap::Silence).await;
         let database = by_way_of(&place, proxy.port);
         proxy.arm();
         let insert = [Statement::new("insert into orders (id) values ('a')", [])];
