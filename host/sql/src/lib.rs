@@ -29,6 +29,21 @@ mod tls;
 mod transaction;
 mod value;
 
+// The races need both what is private here and the servers of the suite.
+#[cfg(test)]
+extern crate self as vouch_sql;
+#[cfg(test)]
+#[allow(dead_code, reason = "the suite uses more of it")]
+#[path = "../tests/suite/places.rs"]
+mod places;
+#[cfg(test)]
+#[allow(dead_code, reason = "the suite uses more of it")]
+#[path = "../tests/suite/servers/mod.rs"]
+mod servers;
+#[cfg(test)]
+#[path = "../tests/suite/service.rs"]
+mod service;
+
 pub use address::{DatabaseServer, DatabaseUrl, DatabaseUrlError};
 pub use call::SqlCall;
 pub use connection::TriedStatement;

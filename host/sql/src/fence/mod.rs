@@ -9,6 +9,9 @@ mod close;
 mod examine;
 mod tables;
 
+#[cfg(test)]
+mod races;
+
 pub use clean::CLEANED_AT_A_TIME;
 pub use close::Fenced;
 pub use examine::FenceExamination;

@@ -166,7 +166,7 @@ async fn connections_are_lent_in_the_order_of_asking_and_no_longer_than_the_dead
             Dialect::Postgres => {
                 "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
             }
-            _ => "select count(*) from information_schema.innodb_trx where trx_state = 'LOCK WAIT'",
+            _ => "select count(*) from information_schema.processlist where info like 'update orders set amount%'",
         };
         let mut other = place.service().await;
         while other.must(waiting).await.as_deref() == Some("0") {}
