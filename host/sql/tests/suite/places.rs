@@ -30,7 +30,7 @@ pub(crate) struct Place {
 }
 
 /// Whether the tables have what makes rows final.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
     With,
     Without,
