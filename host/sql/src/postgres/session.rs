@@ -28,7 +28,12 @@ use super::{
 const SETTINGS: &str = "set local standard_conforming_strings = on; set local intervalstyle = 'iso_8601'; \
                         set local bytea_output = 'hex'";
 
-/// Codes of text and of a whole format, as the protocol numbers them.
+/// A key that is inserted must survive a crash once that was answered, even where the database is set not to care; what is
+/// set to wait for more stays so.
+const KEYED: &str = "; set local lock_timeout = '500ms'; select set_config('synchronous_commit', 'on', true) \
+                     where current_setting('synchronous_commit') = 'off'";
+
+/// The protocol's number for fields in text form.
 const TEXT: i16 = 0;
 
 /// What the server says of the transaction after each command.
@@ -209,8 +214,8 @@ impl SqlConnection for PostgresConnection {
     async fn begin(&mut self, access: Access, _call: SqlCall) -> Result<(), StatementFault> {
         self.access = access;
         let mode = if access.writes() { "read write" } else { "read only" };
-        let lock = if access == Access::Keyed { "; set local lock_timeout = '500ms'" } else { "" };
-        self.write_command(&format!("begin isolation level read committed {mode}; {SETTINGS}{lock}"))?;
+        let keyed = if access == Access::Keyed { KEYED } else { "" };
+        self.write_command(&format!("begin isolation level read committed {mode}; {SETTINGS}{keyed}"))?;
         self.send().await?;
         let heard = self.heard().await?;
         match heard.error {

@@ -30,9 +30,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// A wire whose messages are at most so long, and a little.
-    pub(super) fn new(stream: Box<dyn ByteStream>, max_message: usize) -> Self {
-        let max_message = max_message.saturating_add(ALLOWED_BESIDES);
+    /// A wire whose messages hold at most so many bytes of values: in text form those are two letters each.
+    pub(super) fn new(stream: Box<dyn ByteStream>, max_values: usize) -> Self {
+        let max_message = max_values.saturating_mul(2).saturating_add(ALLOWED_BESIDES);
         Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new(), max_message }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -65,9 +66,30 @@ impl Connector for SqliteConnector {
             let mask = Mask::new([path, resolved.clone()].map(|path| path.display().to_string()));
             let opened = open(&resolved, limits);
             let (connection, guard) = opened.map_err(|error| errors::at_connect(&error))?;
-            Ok(SqliteConnection::new(connection, guard, mask))
+            let identity = FileIdentity::of(resolved).ok_or_else(not_there)?;
+            Ok(SqliteConnection::new(connection, guard, mask, identity))
         });
         opened.await.map_err(|_| not_there())?
+    }
+}
+
+/// Which file it is that was opened, whatever lies under its name later.
+pub(super) struct FileIdentity {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    fn of(path: PathBuf) -> Option<Self> {
+        let metadata = fs::metadata(&path).ok()?;
+        Some(Self { path, device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Whether the name still leads to this file. Where a backup was put in its place, rows in the old one would be seen by
+    /// nobody, and decide all the same.
+    pub(super) fn is_still_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode))
     }
 }
 

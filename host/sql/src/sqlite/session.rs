@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    connect::BUSY,
+    connect::{BUSY, FileIdentity},
     errors,
     guard::Guard,
     values::{self, Parameter},
@@ -31,11 +31,12 @@ struct OpenFile {
     guard: Guard,
     mask: Mask,
     access: Access,
+    identity: FileIdentity,
 }
 
 impl SqliteConnection {
-    pub(super) fn new(connection: Connection, guard: Guard, mask: Mask) -> Self {
-        Self { file: Some(OpenFile { connection, guard, mask, access: Access::Read }) }
+    pub(super) fn new(connection: Connection, guard: Guard, mask: Mask, identity: FileIdentity) -> Self {
+        Self { file: Some(OpenFile { connection, guard, mask, access: Access::Read, identity }) }
     }
 
     /// Works with the file in a thread that may block. If nobody waits for the end any more, the file is closed there.
@@ -132,6 +133,9 @@ impl SqlConnection for SqliteConnection {
     async fn begin(&mut self, access: Access, call: SqlCall) -> Result<(), StatementFault> {
         let busy = BUSY.min(call.share_of_the_database());
         self.work(move |file| {
+            if !file.identity.is_still_there() {
+                return Err(StatementFault::connection_lost());
+            }
             file.access = access;
             file.connection.busy_timeout(busy).map_err(|error| file.said(&error))?;
             file.command(match access {

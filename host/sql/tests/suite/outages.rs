@@ -170,7 +170,7 @@ async fn until_it_runs(database: &Database, make: Make) {
         Make::MariaDb => "select count(*) from information_schema.processlist where info like 'select sleep%'",
     };
     loop {
-        let running = database.run(&Statement::new(query, []), ample()).await.unwrap();
+        let running = database.run(&Statement::new(query, []), ample()).await.expect("the database answers");
         if running.rows[0][0] != vouch_sql::Value::Integer(0) {
             return;
         }
@@ -206,4 +206,17 @@ async fn a_file_that_is_not_there_yet_is_unavailable_until_it_is() {
     assert!(matches!(answer, Err(SqlError::Unavailable(_))), "{answer:?}");
     std::fs::rename(&away, &file).unwrap();
     assert!(database.run(&Statement::new("select 1", []), ample()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_file_that_is_put_in_the_place_of_another_is_the_one_that_counts() {
+    let Some(place) = Place::new(Dialect::Sqlite) else { return };
+    let (file, backup) = (place.folder().join("file.db"), place.folder().join("backup.db"));
+    std::fs::copy(&file, &backup).unwrap();
+    let database = place.database();
+    assert_eq!(database.close_fence("a", &[], ample()).await, Ok(Fenced::RolledBack));
+    std::fs::rename(&backup, &file).unwrap();
+    assert_eq!(database.read_fence(&["a".to_owned()], ample()).await, Ok(vec![Fenced::Missing]));
+    assert_eq!(database.close_fence("b", &[], ample()).await, Ok(Fenced::RolledBack));
+    assert_eq!(place.count("select count(*) from vouch_fence").await, 1);
 }

@@ -1,8 +1,11 @@
 //! Every row of the fence's outcome table, on each database.
 
-use vouch_sql::{Dialect, Fenced, SqlCall, SqlError, SqlGrant};
+use vouch_sql::{Database, Dialect, Fenced, Once, SqlCall, SqlError, SqlGrant, Statement};
 
-use crate::places::{AMPLE, DIALECTS, Place, ample, text};
+use crate::{
+    places::{AMPLE, DIALECTS, Place, ample, text},
+    servers::{Make, Server, password},
+};
 
 /// What the service of a business transaction runs first.
 pub(crate) fn committed(key: &str) -> String {
@@ -75,6 +78,111 @@ async fn a_row_that_an_open_transaction_has_is_held() {
         service.must("rollback").await;
         assert_eq!(database.close_fence("a", &[], ample()).await, Ok(Fenced::RolledBack));
     }
+}
+
+#[tokio::test]
+async fn a_key_that_an_open_transaction_notes_aborts_the_one_that_runs_once() {
+    for dialect in DIALECTS {
+        let Some(place) = Place::new(dialect) else { continue };
+        let database = place.database();
+        let mut service = place.service().await;
+        service.must("begin").await;
+        service.must("insert into vouch_once (once_key) values ('a')").await;
+        let answer = database.run_once("a", &[], ample()).await;
+        assert!(matches!(answer, Err(SqlError::Aborted(_))), "{dialect:?}: {answer:?}");
+        service.must("rollback").await;
+        assert!(matches!(database.run_once("a", &[], ample()).await, Ok(Once::Done(_))), "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deadlock_holds_one_of_the_two_and_both_agree() {
+    for dialect in [Dialect::Postgres, Dialect::MariaDb] {
+        let Some(place) = Place::new(dialect) else { continue };
+        let mut service = place.service().await;
+        service.must("insert into orders (id) values ('o')").await;
+        service.must("begin").await;
+        service.must("update orders set state = 'PAID'").await;
+        // The check has the key and wants the order; the service has the order and wants the key.
+        let check = tokio::spawn({
+            let database = place.database();
+            let cancel = [place.statement("update orders set state = 'CANCELLED' where id = ?", [text("o")])];
+            async move { database.close_fence("a", &cancel, ample()).await }
+        });
+        let mut watch = place.service().await;
+        let running = match dialect {
+            Dialect::Postgres => {
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            }
+            _ => {
+                "select count(*) from information_schema.processlist where info like 'update orders%' and db = database()"
+            }
+        };
+        while watch.must(running).await.as_deref() == Some("0") {}
+        let inserted = service.run(&committed("a")).await;
+        let _ = service.run(if inserted.is_ok() { "commit" } else { "rollback" }).await;
+        let closed = check.await.unwrap();
+        match inserted {
+            Ok(_) => assert!(matches!(closed, Ok(Fenced::Held | Fenced::Committed)), "{dialect:?}: {closed:?}"),
+            Err(_) => assert_eq!(closed, Ok(Fenced::RolledBack), "{dialect:?}"),
+        }
+        let states = place.count("select count(*) from orders where state = 'CANCELLED'").await;
+        assert_eq!(states, i64::from(closed == Ok(Fenced::RolledBack)), "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_closing_that_runs_past_its_deadline_is_timed_out_and_undone() {
+    for dialect in DIALECTS {
+        let Some(place) = Place::new(dialect) else { continue };
+        let endless = match dialect {
+            Dialect::Postgres => "select pg_sleep(100)",
+            Dialect::Sqlite => "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r",
+            _ => "select sleep(100)",
+        };
+        let short = SqlCall::within(std::time::Duration::from_millis(500));
+        let closed = place.database().close_fence("a", &[Statement::new(endless, [])], short).await;
+        assert!(matches!(closed, Err(SqlError::TimedOut(_))), "{dialect:?}: {closed:?}");
+        let read = place.database().read_fence(&keys(&["a"]), ample()).await;
+        assert_eq!(read, Ok(vec![Fenced::Missing]), "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_or_a_database_that_only_reads_is_unavailable_for_closing() {
+    for make in [Make::Postgres, Make::MariaDb] {
+        let Some(mut server) = Server::start(make) else { continue };
+        let dialect = if make == Make::Postgres { Dialect::Postgres } else { Dialect::MariaDb };
+        server.create_database("replica", &vouch_sql::fence_tables(dialect, false));
+        match make {
+            Make::Postgres => server = server.restarted_as_standby(),
+            Make::MariaDb => server.administer("replica", "set global read_only = 1"),
+        }
+        let fence = Some("vouch_fence".parse().unwrap());
+        let grant = SqlGrant { write: true, fence, ..SqlGrant::new(server.url("replica")) };
+        let database = Database::open(&grant, password(), &server.surroundings()).unwrap();
+        let read = database.read_fence(&keys(&["a"]), ample()).await;
+        assert_eq!(read, Ok(vec![Fenced::Missing]), "{make:?}");
+        for answer in [
+            database.close_fence("a", &[], ample()).await.map(|_| ()),
+            database.run(&Statement::new(committed("a"), []), ample()).await.map(|_| ()),
+        ] {
+            assert!(
+                matches!(&answer, Err(SqlError::Unavailable(text)) if text.contains("primary")),
+                "{make:?}: {answer:?}"
+            );
+        }
+        let warnings = database.examine_fence(ample()).await.unwrap().warnings;
+        assert!(warnings.iter().any(|text| text.contains("replica")), "{make:?}: {warnings:?}");
+    }
+    let Some(place) = Place::new(Dialect::Sqlite) else { return };
+    // A file of a format that this version may read and not write.
+    let path = place.folder().join("file.db");
+    let mut file = std::fs::read(&path).unwrap();
+    file[18] = 3;
+    std::fs::write(&path, file).unwrap();
+    let closed = place.database().close_fence("a", &[], ample()).await;
+    assert!(matches!(&closed, Err(SqlError::Unavailable(text)) if text.contains("read-only")), "{closed:?}");
 }
 
 #[tokio::test]

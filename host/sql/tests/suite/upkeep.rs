@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use vouch_sql::{Dialect, FenceExamination, SqlCall, SqlGrant};
+use vouch_sql::{Dialect, FenceExamination, SqlCall, SqlGrant, Statement, Value};
 
 use crate::{
     outcomes::committed,
@@ -102,6 +102,14 @@ async fn settings_under_which_a_crash_takes_rows_back_are_told() {
     assert_eq!(warned("alter system set fsync = on;\n\nselect pg_reload_conf();\n\nselect pg_sleep(0.2)").await, "");
     let loose = warned("alter database kept set synchronous_commit = off").await;
     assert!(loose.contains("synchronous_commit") && !loose.contains("fsync"), "{loose}");
+    // The row of the fence itself is committed as if it were on.
+    let note = Statement::new("insert into how select current_setting('synchronous_commit')", []);
+    server.administer("kept", "create table how (what text);\n\ngrant all on how to public");
+    let grant = SqlGrant { write: true, ..grant };
+    let database = vouch_sql::Database::open(&grant, password(), &server.surroundings()).unwrap();
+    database.close_fence("a", &[note], ample()).await.unwrap();
+    let read = database.run(&Statement::new("select what from how", []), ample()).await.unwrap();
+    assert_eq!(read.rows, [[Value::Text("on".to_owned())]]);
 }
 
 #[tokio::test]

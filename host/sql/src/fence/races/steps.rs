@@ -16,6 +16,8 @@ use crate::{
 /// Where a check that closes can be stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {
+    /// It is about to read.
+    BeforeRead,
     /// It read no row, and has not begun its own transaction.
     BeforeBegin,
     /// It began, and has not inserted.
@@ -27,6 +29,7 @@ pub(super) enum Point {
 }
 
 impl Point {
+    /// Those of its own transaction.
     pub(super) const ALL: [Self; 4] = [Self::BeforeBegin, Self::BeforeInsert, Self::AfterInsert, Self::AfterCommit];
 }
 
@@ -89,8 +92,10 @@ impl<C: SqlConnection> SqlConnection for SteppedConnection<C> {
     }
 
     async fn begin(&mut self, access: Access, call: SqlCall) -> Result<(), StatementFault> {
-        if access == Access::Keyed {
-            self.steps.come_to(Point::BeforeBegin).await;
+        match access {
+            Access::Read => self.steps.come_to(Point::BeforeRead).await,
+            Access::Keyed => self.steps.come_to(Point::BeforeBegin).await,
+            Access::One | Access::Several => {}
         }
         self.inner.begin(access, call).await
     }

@@ -105,6 +105,14 @@ impl Server {
         std::fs::remove_file(kept).expect("the supervisor ended");
     }
 
+    /// Starts PostgreSQL again as a replica, of a primary that it never hears of.
+    pub(crate) fn restarted_as_standby(mut self) -> Self {
+        self.kill();
+        std::fs::write(self.folder.path().join("data/standby.signal"), "").expect("a signal");
+        self.run();
+        self
+    }
+
     /// Its Unix socket.
     pub(crate) fn socket(&self) -> PathBuf {
         match self.make {
