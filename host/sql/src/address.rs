@@ -94,6 +94,7 @@ impl FromStr for DatabaseUrl {
     }
 }
 
+/// Reads the address of a server, all parts of which are needed but the port.
 fn server(url: &Url, default_port: u16) -> Result<DatabaseServer, DatabaseUrlError> {
     let host = match url.host().ok_or(DatabaseUrlError::Missing("a host"))? {
         Host::Domain(name) => decoded(name)?,
@@ -121,6 +122,7 @@ fn server(url: &Url, default_port: u16) -> Result<DatabaseServer, DatabaseUrlErr
     Ok(DatabaseServer { host, port: url.port().unwrap_or(default_port), socket, user, database })
 }
 
+/// Reads the path of a file; it takes no settings, since those that matter are made here.
 fn file(url: &Url) -> Result<PathBuf, DatabaseUrlError> {
     if let Some((name, _)) = url.query_pairs().next() {
         return Err(DatabaseUrlError::Parameter(name.chars().take(40).collect()));
@@ -132,6 +134,7 @@ fn file(url: &Url) -> Result<PathBuf, DatabaseUrlError> {
     if path.is_absolute() { Ok(path) } else { Err(DatabaseUrlError::RelativePath) }
 }
 
+/// A part of a url without its percent signs.
 fn decoded(part: &str) -> Result<String, DatabaseUrlError> {
     percent_decode_str(part).decode_utf8().map(Into::into).map_err(|_| DatabaseUrlError::NotAUrl)
 }

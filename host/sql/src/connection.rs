@@ -1,4 +1,7 @@
 //! What a connection to a database can do, whichever database it is.
+//!
+//! Everything above this trait is written once; everything below it is what one database does its own way: its protocol,
+//! the names of its settings, the meaning of its errors.
 
 use crate::{
     call::SqlCall,

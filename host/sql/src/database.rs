@@ -140,6 +140,7 @@ impl Database {
     }
 }
 
+/// A grant with an empty pool.
 fn granted<K: Connector>(grant: &SqlGrant, connector: K, password: DatabasePassword) -> Granted<K> {
     Granted { pool: Pool::new(connector, grant.pool.get().into(), password), grant: grant.clone() }
 }

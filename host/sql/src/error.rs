@@ -1,4 +1,7 @@
 //! What can go wrong, in the words of the WIT interface `sql`.
+//!
+//! The variants are told apart by what a caller should do: have somebody mend the binding or the statement, drop the values,
+//! run it again, ask later, or look what happened.
 
 /// Why a call has no result. Each text says what to do next, and holds no address, user or password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,6 @@
 //! What a binding gives its component of one database.
+//!
+//! The password is no part of it: it may be a secret with revisions of its own, and is handed over beside the grant.
 
 use std::{fmt, num::NonZeroU16, path::PathBuf};
 

@@ -1,4 +1,7 @@
 //! A grant with its pool: what every call checks before it asks for a connection.
+//!
+//! Whatever can be refused without the database is refused here, so that it costs no connection and is refused in the same
+//! words during an outage.
 
 use std::sync::Arc;
 

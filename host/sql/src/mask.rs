@@ -1,4 +1,7 @@
 //! Keeps address, user and password out of what a database says.
+//!
+//! A guest may show an error to anybody, and its own queries can make a database say much. Most of what a database says is
+//! what an author needs to mend a statement, so it is masked, not withheld.
 
 /// What stands in place of what is masked.
 const MASK: &str = "***";

@@ -1,4 +1,13 @@
 //! Connections of one grant: bounded, lent in the order of asking, and never lent again if anything is odd about them.
+//!
+//! A connection is made when a call needs one and none is idle, and kept when the call is over. It goes
+//!
+//! - with a call that is dropped, times out or loses it: what its session is in the middle of, nobody knows;
+//! - if something of a guest may be left in it;
+//! - when the password changed since it was made, or another connection was found closed by the server;
+//! - when it was idle for five minutes.
+//!
+//! Nothing has to be started or stopped: an outage costs the calls that fall into it, and the first one after it connects.
 
 use std::{
     sync::{
@@ -128,6 +137,7 @@ impl<K: Connector> Pool<K> {
         }
     }
 
+    /// What is not lent, for as long as the guard lives: never across a wait.
     fn shelf(&self) -> MutexGuard<'_, Shelf<K::Connection>> {
         // Nothing in here can be left half done by a panic.
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
@@ -155,6 +165,7 @@ impl<K: Connector> Lease<K> {
         self.connect(call).await
     }
 
+    /// Makes the connection that the place is for.
     async fn connect(&mut self, call: SqlCall) -> Result<(), SqlError> {
         let password = {
             let shelf = self.pool.shelf();
@@ -208,6 +219,7 @@ impl<K: Connector> Lease<K> {
 }
 
 impl<'a> Waits<'a> {
+    /// One more waits.
     fn count(waiting: &'a AtomicUsize) -> Self {
         Self { before: waiting.fetch_add(1, Ordering::Relaxed), waiting }
     }

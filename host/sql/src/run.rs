@@ -1,4 +1,7 @@
 //! Statements of a guest: one, several, or several once.
+//!
+//! Each call is one database transaction. What is answered was committed, and what was not answered was not, but for
+//! *in doubt*: then the connection was lost between the two.
 
 use crate::{
     call::SqlCall,
@@ -104,6 +107,7 @@ pub(crate) async fn run_in<K: Connector>(
     Ok((transaction, answers))
 }
 
+/// The plain INSERT by which a key counts as noted.
 fn note_key(table: &TableName, dialect: Dialect, key: &str) -> Statement {
     let text = format!("insert into {} (once_key) values ({})", table.quoted(dialect), dialect.placeholder(1));
     Statement::new(text, [Value::Text(key.to_owned())])

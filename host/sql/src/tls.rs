@@ -39,6 +39,7 @@ pub(crate) fn settle_provider() {
     let _ = CryptoProvider::install_default(rustls::crypto::ring::default_provider());
 }
 
+/// The ciphers that this house uses everywhere.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

@@ -1,4 +1,7 @@
 //! One database transaction of one call, over a connection that is lent for it.
+//!
+//! Every step is bounded by the deadline of the call. The first error ends it: after one, only `roll_back` makes sense, and
+//! a transaction that is merely dropped takes its connection along, which the database takes for a rollback.
 
 use std::sync::Arc;
 
@@ -71,6 +74,7 @@ impl<K: Connector> Transaction<K> {
         self.run_of(statement, Author::House, &mut Allowance::new(SqlLimits::default())).await
     }
 
+    /// Runs a statement; one that is not answered in time has taken the connection with it.
     async fn run_of(
         &mut self,
         statement: &Statement,
@@ -120,6 +124,7 @@ impl<K: Connector> Transaction<K> {
     }
 }
 
+/// Begins over the connection at hand, and says which database it is to.
 async fn begin_over<K: Connector>(
     lease: &mut Lease<K>,
     access: Access,

@@ -1,4 +1,7 @@
 //! Emptying the fence table of old rows.
+//!
+//! How old is for the caller to know: a `committed` row may go when its transaction has ended, a `rolled_back` one when no
+//! business transaction can come any more. The time is told by the database, when it noted the row.
 
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +45,8 @@ impl<K: Connector> Granted<K> {
     }
 }
 
+/// The oldest rows first, so that an index on the time finds them. MySQL deletes from no table that it selects from, but
+/// knows a limit; the others do not.
 fn deleting(table: &TableName, dialect: Dialect) -> String {
     let (table, before) = (table.quoted(dialect), before(dialect));
     let oldest = format!("where noted_at < {before} order by noted_at limit {CLEANED_AT_A_TIME}");
@@ -52,10 +57,12 @@ fn deleting(table: &TableName, dialect: Dialect) -> String {
     }
 }
 
+/// How many there are, for a dry call.
 fn counting(table: &TableName, dialect: Dialect) -> String {
     format!("select count(*) from {} where noted_at < {}", table.quoted(dialect), before(dialect))
 }
 
+/// The placeholder for the time.
 fn before(dialect: Dialect) -> String {
     dialect.placeholder(1)
 }

@@ -1,5 +1,18 @@
 //! Reading the fence, and closing it: *read; if missing and closing, a plain INSERT in a database transaction of its own; on
 //! a unique violation read again.*
+//!
+//! | what the database answers to the INSERT or the COMMIT | what is concluded |
+//! |---|---|
+//! | COMMIT is answered | rolled back, for ever: whoever inserts the key later fails |
+//! | the key is there | whatever the row says that is read now; if there is none any more, held |
+//! | a lock time-out, a deadlock, a serialization failure, busy | held: somebody is at it, ask later |
+//! | it only reads: a replica, a read-only server or file | unavailable, with the word to name the primary |
+//! | past the deadline | timed out, and undone |
+//! | no such table or column, no right to it | invalid: somebody has to mend it |
+//! | nothing: the connection was lost, even in COMMIT | unavailable, whatever really happened: the next reading tells |
+//!
+//! No upsert and no IGNORE: an insert-or-nothing and a select in one statement find no row when the holder commits between
+//! the two, and an upsert turns what was final.
 
 use crate::{
     call::SqlCall,
@@ -108,6 +121,7 @@ impl<K: Connector> Granted<K> {
         outcome_of(key, &found)
     }
 
+    /// The rows of these keys, in a database transaction of their own: what is read is what was committed by then.
     async fn read(&self, table: &TableName, keys: &[String], call: SqlCall) -> Result<RowSet, SqlError> {
         let mut transaction = Transaction::begin(&self.pool, Access::Read, call).await?;
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -118,6 +132,7 @@ impl<K: Connector> Granted<K> {
     }
 }
 
+/// `select`, for one key or many at once.
 fn reading(table: &TableName, dialect: Dialect, keys: &[&str]) -> Statement {
     let table = table.quoted(dialect);
     let places = dialect.placeholders(keys.len());
@@ -125,6 +140,7 @@ fn reading(table: &TableName, dialect: Dialect, keys: &[&str]) -> Statement {
     Statement::new(format!("select fence_key, outcome from {table} where fence_key in ({places})"), keys)
 }
 
+/// The plain INSERT that decides.
 fn closing(table: &TableName, dialect: Dialect, key: &str) -> Statement {
     let (table, place) = (table.quoted(dialect), dialect.placeholder(1));
     let text = format!("insert into {table} (fence_key, outcome) values ({place}, 'rolled_back')");

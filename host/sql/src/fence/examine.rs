@@ -1,4 +1,8 @@
 //! Looks whether a fence table can be trusted before a binding stands on it.
+//!
+//! Refused is what makes the fence decide nothing, or wrongly: a key that is not unique by itself at once (a deferred
+//! constraint is checked at COMMIT, when it is too late to be held), a key that takes others for its own, an engine that
+//! does not roll back, a table that a crash empties. Warned of is what may take back an answered commit.
 
 use crate::{
     call::SqlCall,
@@ -23,22 +27,28 @@ pub struct FenceExamination {
 /// Columns that the statements of the fence name.
 const COLUMNS: [&str; 3] = ["fence_key", "outcome", "noted_at"];
 
+/// Columns with their types, whether their collation tells all texts apart, and how long the table lasts.
 const POSTGRES_COLUMNS: &str = "select a.attname, t.typname, coalesce(c.collisdeterministic, true), r.relpersistence::text \
      from pg_attribute a join pg_class r on r.oid = a.attrelid join pg_type t on t.oid = a.atttypid \
      left join pg_collation c on c.oid = a.attcollation \
      where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped";
+/// An index over nothing but the key, over all rows, checked at once.
 const POSTGRES_UNIQUE: &str = "select 1 from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] \
      where i.indrelid = to_regclass($1) and a.attname = 'fence_key' and i.indnkeyatts = 1 and i.indisunique \
      and i.indimmediate and i.indisvalid and i.indpred is null";
+/// Each column is a warning, or NULL.
 const POSTGRES_SETTINGS: &str = "select case when current_setting('synchronous_commit') = 'off' \
        then 'synchronous_commit is off: a crash may take back what was committed; set it on' end, \
      case when current_setting('fsync') = 'off' then 'fsync is off: a crash may take back what was committed; set it on' end, \
      case when pg_is_in_recovery() then 'this is a replica; name the primary in the url' end";
 
+/// The engine of the table.
 const MYSQL_TABLE: &str = "select engine from information_schema.tables \
      where table_schema = coalesce(?, database()) and table_name = ?";
+/// Columns with their collations.
 const MYSQL_COLUMNS: &str = "select column_name, coalesce(collation_name, 'binary') from information_schema.columns \
      where table_schema = coalesce(?, database()) and table_name = ?";
+/// An index over nothing but the whole key.
 const MYSQL_UNIQUE: &str = "select 1 from information_schema.statistics \
      where table_schema = coalesce(?, database()) and table_name = ? group by index_name \
      having max(non_unique) = 0 and count(*) = 1 and max(column_name) = 'fence_key' and max(sub_part) is null";
@@ -47,6 +57,7 @@ const MYSQL_SETTINGS: &str = "select case when @@innodb_flush_log_at_trx_commit 
      case when @@global.read_only then 'this is a replica, or read-only; name the primary in the url' end";
 
 const SQLITE_COLUMNS: &str = "select name from pragma_table_info(?)";
+/// An index over nothing but the key, over all rows, with how it compares.
 const SQLITE_UNIQUE: &str = "select max(x.coll) from pragma_index_list(?) l, pragma_index_xinfo(l.name) x \
      where l.\"unique\" = 1 and l.partial = 0 and x.key = 1 group by l.name having count(*) = 1 and max(x.name) = 'fence_key'";
 const SQLITE_SETTINGS: &str = "select case when synchronous < 2 \
@@ -70,6 +81,7 @@ impl<K: Connector> Granted<K> {
     }
 }
 
+/// PostgreSQL: by its catalogue, which names the table by its search path as a statement does.
 async fn postgres<K: Connector>(
     transaction: &mut Transaction<K>,
     table: &TableName,
@@ -98,6 +110,7 @@ async fn postgres<K: Connector>(
     Ok(found)
 }
 
+/// MySQL and MariaDB: by the information schema, in the database of the url unless another is named.
 async fn mysql<K: Connector>(
     transaction: &mut Transaction<K>,
     table: &TableName,
@@ -122,6 +135,7 @@ async fn mysql<K: Connector>(
     Ok(found)
 }
 
+/// SQLite: by the pragmas that read like tables, which guests may not use.
 async fn sqlite<K: Connector>(
     transaction: &mut Transaction<K>,
     table: &TableName,
@@ -140,6 +154,7 @@ async fn sqlite<K: Connector>(
 }
 
 impl FenceExamination {
+    /// Notes a reason against it.
     fn refuse(&mut self, table: &TableName, why: &str) {
         self.refusals.push(format!("the fence table {table}: {why}"));
     }
@@ -160,6 +175,7 @@ impl FenceExamination {
         }
     }
 
+    /// Refuses a table whose key several rows may have.
     fn unique(&mut self, table: &TableName, is_there: bool, is_unique: bool) {
         if is_there && !is_unique {
             self.refuse(table, "nothing makes its fence_key unique by itself, at once; make it the primary key");
@@ -175,6 +191,7 @@ impl FenceExamination {
     }
 }
 
+/// Whether it is this text; MySQL's catalogue tells some of it as bytes.
 fn is_text(value: Option<&Value>, wanted: &str) -> bool {
     match value {
         Some(Value::Text(text)) => text == wanted,

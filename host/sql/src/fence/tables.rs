@@ -1,4 +1,7 @@
 //! The tables to create: the fence with the triggers that make its rows final, and the table of keys that ran once.
+//!
+//! Keys are compared byte by byte (`collate "C"`, `varbinary`, SQLite's own way), so that none is taken for another. The
+//! triggers stand against a service that upserts: it gets the error of a unique violation, as if it had inserted.
 
 use crate::dialect::Dialect;
 

@@ -34,6 +34,7 @@ pub(super) struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
+    /// At the beginning of a text, read by the rules of this database.
     pub(super) fn new(dialect: Dialect, text: &'a str) -> Self {
         Self { dialect, rest: text }
     }
@@ -45,6 +46,7 @@ impl<'a> Lexer<'a> {
         taken
     }
 
+    /// A comment of this length; without one it does not end.
     fn comment(&mut self, length: Option<usize>) -> Lexeme<'a> {
         match length {
             Some(length) => Lexeme::Comment(self.take(length)),
@@ -52,6 +54,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// Something in quotes of this length; without one it does not end.
     fn quoted(&mut self, length: Option<usize>) -> Lexeme<'a> {
         match length {
             Some(length) => {
@@ -62,6 +65,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// Nothing that follows can be told apart.
     fn unfinished(&mut self) -> Lexeme<'a> {
         self.rest = "";
         Lexeme::Unfinished
@@ -181,10 +185,12 @@ impl<'a> Iterator for Lexer<'a> {
     }
 }
 
+/// Letters, digits and what counts among them. All databases take anything beyond ASCII for a letter.
 fn is_of_word(each: char) -> bool {
     is_of_word_but_dollar(each) || each == '$'
 }
 
+/// The same without `$`, which begins no word and ends the tag of a quote.
 fn is_of_word_but_dollar(each: char) -> bool {
     each.is_ascii_alphanumeric() || each == '_' || !each.is_ascii()
 }

@@ -3,6 +3,10 @@
 //! The gate is the first of several doors: the database prepares each text, which allows one statement only; transactions
 //! are read-only unless the grant says `write`; the state of the transaction is compared after each statement. What it is
 //! for: that a refusal is told before anything is sent, in the same words by all three databases.
+//!
+//! It reads no grammar. Of a text it knows the first word, that nothing but semicolons and comments stands behind the first
+//! semicolon, and that no query has an INTO of its own. What is in quotes is data; where the end of a quote would be another
+//! one under another setting of the server, connections set what is assumed here.
 
 mod lexer;
 

@@ -28,14 +28,17 @@ pub(crate) struct MySqlConnection {
 }
 
 impl MySqlConnection {
+    /// One that was set up.
     pub(super) fn new(connection: Conn, dialect: Dialect, mask: Mask) -> Self {
         Self { connection, dialect, mask, access: Access::Read, is_bounded: false, is_soiled: false }
     }
 
+    /// What an error means for a statement of the transaction at hand.
     fn fault(&self, error: &Error) -> StatementFault {
         errors::fault(error, self.access, &self.mask)
     }
 
+    /// Runs commands of this crate.
     async fn command(&mut self, text: String) -> Result<(), StatementFault> {
         self.connection.query_drop(text).await.map_err(|error| errors::fault(&error, self.access, &self.mask))
     }

@@ -55,6 +55,7 @@ pub(super) fn decode(column: &Column, field: Wire) -> Value {
     }
 }
 
+/// The part of a second, without zeros at its end, and nothing for none.
 fn fraction(micros: u32) -> String {
     if micros == 0 { String::new() } else { format!(".{micros:06}").trim_end_matches('0').to_owned() }
 }

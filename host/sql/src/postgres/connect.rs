@@ -1,4 +1,8 @@
 //! Connecting to PostgreSQL: the address, TLS, who one is.
+//!
+//! Four ways to say who one is are known: none (`trust`), the password itself, its MD5 sum, and SCRAM-SHA-256. The password
+//! itself goes only where the server asks for it, which a server whose name was not verified does not get to: without TLS
+//! it is this machine, or the binding says that it shall be so.
 
 use std::{
     net::SocketAddr,
@@ -80,6 +84,7 @@ impl PostgresConnector {
         if path.is_dir() { path.join(format!(".s.PGSQL.{}", self.server.port)) } else { path.to_owned() }
     }
 
+    /// The first address of the host that takes the connection.
     async fn tcp(&self) -> Result<TcpStream, SqlError> {
         let addresses = lookup_host((self.server.host.as_str(), self.server.port)).await.map_err(|_| not_reached())?;
         // Who calls himself local gets no TLS by default, so the addresses must be.
@@ -95,6 +100,7 @@ impl PostgresConnector {
         Err(not_reached())
     }
 
+    /// Speaks TLS, by the name in the url and not by the address.
     async fn secure(&self, mut stream: TcpStream) -> Result<Box<dyn ByteStream>, SqlError> {
         let mut request = BytesMut::new();
         frontend::ssl_request(&mut request);

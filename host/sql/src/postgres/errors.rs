@@ -1,4 +1,7 @@
 //! What PostgreSQL's error codes (SQLSTATE) mean to a caller.
+//!
+//! The first two letters are the class; a few codes mean something else than their class. An error that ends the
+//! connection (severity FATAL) decides nothing, whatever its code: in a COMMIT it may have come after the fact.
 
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::ErrorResponseBody;
@@ -46,6 +49,8 @@ impl ServerError {
         StatementFault::Said(self.error(access, mask))
     }
 
+    /// The one table of codes. What is not in it is the statement's fault: a code for something passing would be retried in
+    /// vain, one for something lasting would never be told to anybody.
     fn error(&self, access: Access, mask: &Mask) -> SqlError {
         let text = format!("{} ({})", mask.apply(&self.message), self.code);
         let class = self.code.get(..2).unwrap_or_default();
@@ -103,6 +108,7 @@ impl ServerError {
     }
 }
 
+/// Nothing can be changed there, whoever asks.
 fn read_only_server(text: &str) -> SqlError {
     SqlError::Unavailable(format!("this is a replica, or read-only; name the primary in the url ({text})"))
 }

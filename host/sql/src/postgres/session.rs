@@ -58,6 +58,7 @@ struct Heard {
 }
 
 impl PostgresConnection {
+    /// One that said that it is ready.
     pub(super) fn new(wire: Wire, mask: Mask) -> Self {
         Self { wire, mask, access: Access::Read, is_soiled: false }
     }
@@ -67,10 +68,12 @@ impl PostgresConnection {
         frontend::query(text, &mut self.wire.outgoing).map_err(|_| StatementFault::connection_lost())
     }
 
+    /// Sends all that was written.
     async fn send(&mut self) -> Result<(), StatementFault> {
         self.wire.send().await.map_err(|_| StatementFault::connection_lost())
     }
 
+    /// The next message. One that is too long is an answer that exceeds its limit, if there is one.
     async fn next(&mut self, allowance: Option<&Allowance>) -> Result<Message, StatementFault> {
         self.wire.next().await.map_err(|fault| match (fault, allowance) {
             (WireFault::TooLong, Some(allowance)) => StatementFault::Lost(allowance.too_many_bytes()),
@@ -123,6 +126,8 @@ impl PostgresConnection {
         }
     }
 
+    /// Writes a statement with its parameters: to be parsed, bound, described and run, and then to be ready again. It stays
+    /// nameless, so that the server keeps no plan of it and a changed schema is no trouble.
     fn write_statement(&mut self, statement: &Statement, rows: usize) -> Result<(), StatementFault> {
         let outgoing = &mut self.wire.outgoing;
         let written = frontend::parse("", &statement.text, [], outgoing).is_ok()
@@ -293,6 +298,7 @@ fn columns(body: &RowDescriptionBody) -> Result<(Vec<String>, Vec<u32>), Stateme
     Ok(columns.into_iter().unzip())
 }
 
+/// The fields of a row, each by the type of its column.
 fn row(body: &DataRowBody, types: &[u32]) -> Result<Vec<crate::value::Value>, StatementFault> {
     let ranges: Vec<_> = body.ranges().collect().map_err(|_| StatementFault::connection_lost())?;
     let field = |range: &Option<std::ops::Range<usize>>| range.clone().and_then(|range| body.buffer().get(range));

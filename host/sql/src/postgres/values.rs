@@ -53,6 +53,7 @@ pub(super) fn decode(type_oid: u32, field: Option<&[u8]>) -> Value {
     known.unwrap_or_else(|| Value::Text(text.to_owned()))
 }
 
+/// Bytes as two digits each, as every connection is set to tell them; `None` for anything else.
 fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("\\x")?.as_bytes();
     let pairs = digits.chunks_exact(2).map(|pair| {

@@ -81,6 +81,7 @@ pub(super) struct FileIdentity {
 }
 
 impl FileIdentity {
+    /// The file under this name now.
     fn of(path: PathBuf) -> Option<Self> {
         let metadata = fs::metadata(&path).ok()?;
         Some(Self { path, device: metadata.dev(), inode: metadata.ino() })
@@ -93,6 +94,7 @@ impl FileIdentity {
     }
 }
 
+/// Opens the file and turns off what a guest has no use for, before anything else is asked of it.
 fn open(path: &Path, limits: SqlLimits) -> rusqlite::Result<(Connection, Guard)> {
     // Resolved before, so that a link on the way is one that was put there meanwhile.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -111,10 +113,12 @@ fn open(path: &Path, limits: SqlLimits) -> rusqlite::Result<(Connection, Guard)>
     Ok((connection, guard))
 }
 
+/// Both are resolved, so that comparing names is enough.
 fn lies_below(path: &Path, dirs: &[PathBuf]) -> bool {
     dirs.iter().any(|dir| path.starts_with(dir))
 }
 
+/// Says the same of a file that is elsewhere as of none: what lies outside is nobody's business.
 fn not_there() -> SqlError {
     SqlError::Unavailable(
         "the SQLite file is not there, or not below `sqlite_dirs`; see whether the service made it, and correct the url"

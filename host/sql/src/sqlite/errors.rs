@@ -1,4 +1,7 @@
 //! What SQLite's result codes mean to a caller.
+//!
+//! Its most common code (1, *error*) is the statement's fault: a syntax error, a missing table. Which constraint was
+//! violated stands in the extended code; the trigger that makes a row of the fence final counts among *others*.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
@@ -9,6 +12,8 @@ use crate::{
 };
 
 /// What an error means for a statement.
+///
+/// Some of these errors undo the whole transaction; that is seen by the state of the connection, not by the code.
 pub(super) fn error_of(error: &Error, access: Access, mask: &Mask) -> SqlError {
     let (failure, message) = match error {
         Error::SqliteFailure(failure, message) => (*failure, message.as_deref()),
@@ -77,6 +82,7 @@ pub(super) fn at_connect(error: &Error) -> SqlError {
     }
 }
 
+/// Which kind of constraint an extended code is of.
 fn kind_of(extended_code: i32) -> Constraint {
     match extended_code {
         ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {

@@ -49,11 +49,13 @@ impl Guard {
         *self.0.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
     }
 
+    /// Whether the statement at hand is to be interrupted.
     fn is_late(&self) -> bool {
         let deadline = *self.0.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
+    /// Asked when a statement is prepared, for each thing that it would do. What this crate runs itself is not asked about.
     fn allows(&self, context: &AuthContext<'_>) -> Authorization {
         if !self.0.is_guest.load(Ordering::Relaxed) || is_harmless(context.action) {
             Authorization::Allow

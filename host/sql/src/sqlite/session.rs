@@ -35,6 +35,7 @@ struct OpenFile {
 }
 
 impl SqliteConnection {
+    /// One that was set up.
     pub(super) fn new(connection: Connection, guard: Guard, mask: Mask, identity: FileIdentity) -> Self {
         Self { file: Some(OpenFile { connection, guard, mask, access: Access::Read, identity }) }
     }
@@ -63,10 +64,12 @@ impl OpenFile {
         self.connection.execute_batch(text).map_err(|error| self.said(&error))
     }
 
+    /// What an error means for a statement of the transaction at hand.
     fn said(&self, error: &rusqlite::Error) -> StatementFault {
         StatementFault::Said(errors::error_of(error, self.access, &self.mask))
     }
 
+    /// Runs one statement, and looks whether the transaction is still open.
     fn run(
         &mut self,
         statement: Statement,
@@ -87,6 +90,7 @@ impl OpenFile {
         answer
     }
 
+    /// Reads the rows of one statement, as far as the allowance goes.
     fn rows(&self, statement: Statement, allowance: &mut Allowance) -> Result<RowSet, StatementFault> {
         let mut prepared = self.connection.prepare(&statement.text).map_err(|error| self.said(&error))?;
         let is_reading = prepared.readonly();
@@ -116,6 +120,7 @@ impl OpenFile {
     }
 }
 
+/// Names of the columns that it answers.
 fn names(prepared: &rusqlite::Statement<'_>) -> Vec<String> {
     prepared.column_names().into_iter().map(str::to_owned).collect()
 }
