@@ -2,9 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig, limits::Limit};
@@ -18,10 +16,12 @@ use crate::{
     mask::Mask,
 };
 
-use super::{errors, guard::Guard, session::SqliteConnection};
-
-/// How long a lock of another connection is waited for.
-pub(super) const BUSY: Duration = Duration::from_millis(500);
+use super::{
+    errors,
+    guard::Guard,
+    identity::FileIdentity,
+    session::{BUSY, SqliteConnection},
+};
 
 /// What the SQL of this crate is longer than a guest's may be: reading a thousand keys at once.
 const OWN_STATEMENT: usize = MAX_STATEMENT + (64 << 10);
@@ -70,27 +70,6 @@ impl Connector for SqliteConnector {
             Ok(SqliteConnection::new(connection, guard, mask, identity))
         });
         opened.await.map_err(|_| not_there())?
-    }
-}
-
-/// Which file it is that was opened, whatever lies under its name later.
-pub(super) struct FileIdentity {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl FileIdentity {
-    /// The file under this name now.
-    fn of(path: PathBuf) -> Option<Self> {
-        let metadata = fs::metadata(&path).ok()?;
-        Some(Self { path, device: metadata.dev(), inode: metadata.ino() })
-    }
-
-    /// Whether the name still leads to this file. Where a backup was put in its place, rows in the old one would be seen by
-    /// nobody, and decide all the same.
-    pub(super) fn is_still_there(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode))
     }
 }
 

@@ -12,6 +12,7 @@
 mod connect;
 mod errors;
 mod guard;
+mod identity;
 mod session;
 mod values;
 

@@ -1,5 +1,7 @@
 //! One connection to a SQLite file. It works in threads that may block, one call at a time.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, params_from_iter};
 use tokio::time::Instant;
 
@@ -13,11 +15,14 @@ use crate::{
 };
 
 use super::{
-    connect::{BUSY, FileIdentity},
     errors,
     guard::Guard,
+    identity::FileIdentity,
     values::{self, Parameter},
 };
+
+/// How long a lock of another connection is waited for.
+pub(super) const BUSY: Duration = Duration::from_millis(500);
 
 /// A file that was opened.
 pub(crate) struct SqliteConnection {

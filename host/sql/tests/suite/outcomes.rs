@@ -155,7 +155,7 @@ async fn a_replica_or_a_database_that_only_reads_is_unavailable_for_closing() {
         let dialect = if make == Make::Postgres { Dialect::Postgres } else { Dialect::MariaDb };
         server.create_database("replica", &vouch_sql::fence_tables(dialect, false));
         match make {
-            Make::Postgres => server = server.restarted_as_standby(),
+            Make::Postgres => server.restart_as_standby(),
             Make::MariaDb => server.administer("replica", "set global read_only = 1"),
         }
         let fence = Some("vouch_fence".parse().unwrap());

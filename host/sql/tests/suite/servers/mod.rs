@@ -106,11 +106,10 @@ impl Server {
     }
 
     /// Starts PostgreSQL again as a replica, of a primary that it never hears of.
-    pub(crate) fn restarted_as_standby(mut self) -> Self {
+    pub(crate) fn restart_as_standby(&mut self) {
         self.kill();
         std::fs::write(self.folder.path().join("data/standby.signal"), "").expect("a signal");
         self.run();
-        self
     }
 
     /// Its Unix socket.
@@ -154,6 +153,15 @@ impl Server {
         match self.make {
             Make::Postgres => postgres::administer(self, database, statements),
             Make::MariaDb => mariadb::administer(self, database, statements),
+        }
+    }
+}
+
+impl Drop for Server {
+    /// The server goes before its files do.
+    fn drop(&mut self) {
+        if let Some(supervisor) = self.supervisor.take() {
+            supervisor.end();
         }
     }
 }

@@ -48,8 +48,11 @@ fn append(path: &Path, text: &str) {
 
 pub(super) fn run(folder: &Path) -> Supervisor {
     let script = r#"
-        "$0" -D "$1" -w -t 60 -l /dev/null start >/dev/null && echo ready && cat >/dev/null
-        "$0" -D "$1" -m immediate stop >/dev/null
+        "$0" -D "$1" -w -t 60 -l /dev/null start >/dev/null || exit 1
+        read -r server <"$1/postmaster.pid"
+        echo ready
+        cat >/dev/null
+        "$0" -D "$1" -m immediate stop >/dev/null || kill -QUIT "$server"
         [ -e "$2/kept" ] || rm -rf "$2"
     "#;
     let mut shell = as_server(Make::Postgres, Path::new("sh"));
