@@ -1,4 +1,7 @@
 //! What the caller says of one call.
+//!
+//! A deadline rather than a time-out: a call takes several steps (waiting for a connection, connecting, beginning, each
+//! statement, committing), and together they must not take longer than the caller waits.
 
 use std::time::Duration;
 

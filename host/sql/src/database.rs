@@ -1,4 +1,6 @@
 //! The face of this crate: one database of one binding.
+//!
+//! Which kind of database it is shows in the url alone; whoever calls need not know.
 
 use std::{sync::Arc, time::SystemTime};
 

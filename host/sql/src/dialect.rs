@@ -1,4 +1,6 @@
 //! Which database is spoken to.
+//!
+//! Little depends on it above the connections: placeholders, quotes, and a few statements of this crate's own.
 
 /// A kind of database. MySQL and MariaDB differ in little, but where they do it matters: how a statement is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

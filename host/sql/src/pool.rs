@@ -52,8 +52,8 @@ struct Shelf<C> {
     generation: u64,
 }
 
-/// A connection while a call has it. Dropped, it is closed; only [`Lease::give_back`] keeps it.
-pub(crate) struct Lease<K: Connector> {
+/// A connection while a call has it. Dropped, it is closed; only [`LentConnection::give_back`] keeps it.
+pub(crate) struct LentConnection<K: Connector> {
     pool: Arc<Pool<K>>,
     /// Out while it is spoken over, so that it goes with a future that is dropped in the middle.
     connection: Option<K::Connection>,
@@ -95,24 +95,24 @@ impl<K: Connector> Pool<K> {
     ///
     /// # Errors
     /// [`SqlError::Unavailable`]: nothing happened.
-    pub(crate) async fn lend(self: &Arc<Self>, call: SqlCall) -> Result<Lease<K>, SqlError> {
+    pub(crate) async fn lend(self: &Arc<Self>, call: SqlCall) -> Result<LentConnection<K>, SqlError> {
         let place = self.place(call).await?;
         let (used, generation) = {
             let mut shelf = self.shelf();
             shelf.clear_out();
             (shelf.idle.pop(), shelf.generation)
         };
-        let mut lease = Lease {
+        let mut lent = LentConnection {
             pool: Arc::clone(self),
             is_used: used.is_some(),
             connection: used.map(|(connection, _)| connection),
             generation,
             _place: place,
         };
-        if !lease.is_used {
-            lease.connect(call).await?;
+        if !lent.is_used {
+            lent.connect(call).await?;
         }
-        Ok(lease)
+        Ok(lent)
     }
 
     /// Waits for a free place, in the order of asking.
@@ -158,7 +158,7 @@ impl<C> Shelf<C> {
     }
 }
 
-impl<K: Connector> Lease<K> {
+impl<K: Connector> LentConnection<K> {
     /// Puts a new connection in the place of one that the server closed. What else waits in the pool is as old.
     pub(crate) async fn renew(&mut self, call: SqlCall) -> Result<(), SqlError> {
         self.pool.shelf().turn_over();
@@ -184,7 +184,7 @@ impl<K: Connector> Lease<K> {
         Ok(())
     }
 
-    /// The connection, to be spoken over once and handed to [`Lease::heard`].
+    /// The connection, to be spoken over once and handed to [`LentConnection::heard`].
     pub(crate) fn take(&mut self) -> Result<K::Connection, StatementFault> {
         self.connection.take().ok_or_else(StatementFault::connection_lost)
     }

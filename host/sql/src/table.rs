@@ -1,4 +1,6 @@
 //! Names of the tables that a grant names.
+//!
+//! They are the only words of a binding that become part of a statement's text, as no database takes a name as a parameter.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,6 @@
 //! Whom to believe when a database says its name.
+//!
+//! There is no way to believe anybody: who cannot have a certificate verified says `"tls": "off"`, and then knows it.
 
 use std::sync::Arc;
 

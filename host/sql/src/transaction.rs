@@ -13,13 +13,13 @@ use crate::{
     dialect::Dialect,
     error::{SqlError, StatementFault},
     grant::SqlLimits,
-    pool::{Lease, Pool},
+    pool::{LentConnection, Pool},
     value::{RowSet, Statement},
 };
 
 /// A database transaction that was begun. Dropped without an end it is undone with its connection.
 pub(crate) struct Transaction<K: Connector> {
-    lease: Lease<K>,
+    lent: LentConnection<K>,
     call: SqlCall,
     dialect: Dialect,
 }
@@ -48,15 +48,15 @@ impl CommitFault {
 impl<K: Connector> Transaction<K> {
     /// Begins one, over a connection as soon as there is one.
     pub(crate) async fn begin(pool: &Arc<Pool<K>>, access: Access, call: SqlCall) -> Result<Self, SqlError> {
-        let mut lease = pool.lend(call).await?;
-        let mut begun = begin_over(&mut lease, access, call).await;
-        if lease.is_used && matches!(begun, Err(StatementFault::Lost(SqlError::Unavailable(_)))) {
+        let mut lent = pool.lend(call).await?;
+        let mut begun = begin_over(&mut lent, access, call).await;
+        if lent.is_used && matches!(begun, Err(StatementFault::Lost(SqlError::Unavailable(_)))) {
             // The server was restarted or closed it since; nothing was asked of it yet, so asking anew is safe.
-            lease.renew(call).await?;
-            begun = begin_over(&mut lease, access, call).await;
+            lent.renew(call).await?;
+            begun = begin_over(&mut lent, access, call).await;
         }
         let dialect = begun.map_err(StatementFault::into_error)?;
-        Ok(Self { lease, call, dialect })
+        Ok(Self { lent, call, dialect })
     }
 
     /// Which database it is in.
@@ -81,16 +81,16 @@ impl<K: Connector> Transaction<K> {
         author: Author,
         allowance: &mut Allowance,
     ) -> Result<RowSet, SqlError> {
-        let mut connection = self.lease.take().map_err(StatementFault::into_error)?;
+        let mut connection = self.lent.take().map_err(StatementFault::into_error)?;
         let heard = timeout_at(self.call.deadline, connection.run(statement, author, allowance, self.call)).await;
-        self.lease.heard(connection, heard).map_err(StatementFault::into_error)
+        self.lent.heard(connection, heard).map_err(StatementFault::into_error)
     }
 
     /// Prepares a statement and runs nothing.
     pub(crate) async fn prepare(&mut self, text: &str) -> Result<TriedStatement, SqlError> {
-        let mut connection = self.lease.take().map_err(StatementFault::into_error)?;
+        let mut connection = self.lent.take().map_err(StatementFault::into_error)?;
         let heard = timeout_at(self.call.deadline, connection.prepare(text)).await;
-        self.lease.heard(connection, heard).map_err(StatementFault::into_error)
+        self.lent.heard(connection, heard).map_err(StatementFault::into_error)
     }
 
     /// Keeps what was done; in a dry call undoes it.
@@ -99,11 +99,11 @@ impl<K: Connector> Transaction<K> {
             self.roll_back().await;
             return Ok(());
         }
-        let mut connection = self.lease.take().map_err(|fault| CommitFault::Refused(fault.into_error()))?;
+        let mut connection = self.lent.take().map_err(|fault| CommitFault::Refused(fault.into_error()))?;
         let heard = timeout_at(self.call.deadline, connection.commit()).await;
-        match self.lease.heard(connection, heard) {
+        match self.lent.heard(connection, heard) {
             Ok(()) => {
-                self.lease.give_back();
+                self.lent.give_back();
                 Ok(())
             }
             Err(StatementFault::Said(error)) => {
@@ -116,22 +116,22 @@ impl<K: Connector> Transaction<K> {
 
     /// Undoes what was done. If that is not answered the connection is closed, which undoes it, too.
     pub(crate) async fn roll_back(mut self) {
-        let Ok(mut connection) = self.lease.take() else { return };
+        let Ok(mut connection) = self.lent.take() else { return };
         let heard = timeout_at(self.call.deadline, connection.roll_back()).await;
-        if self.lease.heard(connection, heard).is_ok() {
-            self.lease.give_back();
+        if self.lent.heard(connection, heard).is_ok() {
+            self.lent.give_back();
         }
     }
 }
 
 /// Begins over the connection at hand, and says which database it is to.
 async fn begin_over<K: Connector>(
-    lease: &mut Lease<K>,
+    lent: &mut LentConnection<K>,
     access: Access,
     call: SqlCall,
 ) -> Result<Dialect, StatementFault> {
-    let mut connection = lease.take()?;
+    let mut connection = lent.take()?;
     let heard = timeout_at(call.deadline, connection.begin(access, call)).await;
-    lease.heard(connection, heard)?;
-    lease.connection().map(SqlConnection::dialect).ok_or_else(StatementFault::connection_lost)
+    lent.heard(connection, heard)?;
+    lent.connection().map(SqlConnection::dialect).ok_or_else(StatementFault::connection_lost)
 }

@@ -1,4 +1,7 @@
 //! What goes into a statement and what comes out, in the words of the WIT interface `sql`.
+//!
+//! Few kinds, which every database and every guest language has. What is none of them is text, as the database writes it:
+//! a decimal number stays exact, and a moment keeps its fraction.
 
 /// A parameter, or a field of a row.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,6 @@
 //! Connecting to MySQL or MariaDB: the address, TLS, who one is.
+//!
+//! Files of this machine are never sent to a server that asks for them (LOCAL INFILE): nobody is there to read them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

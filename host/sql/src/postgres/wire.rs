@@ -1,4 +1,7 @@
 //! Messages over a stream, each bounded before it is read.
+//!
+//! A message says how long it is in its first bytes. One that is longer than all that a call may get is never waited for,
+//! so a single huge field costs no memory.
 
 use bytes::BytesMut;
 use postgres_protocol::message::backend::{Header, Message};
@@ -58,6 +61,7 @@ impl Wire {
         }
     }
 
+    /// The next message, whether or not it answers anything.
     async fn next_of_any_kind(&mut self) -> Result<Message, WireFault> {
         loop {
             let header = Header::parse(&self.incoming).map_err(|_| WireFault::Ended)?;
