@@ -10,6 +10,8 @@ use vouch_sql::{Dialect, SqlCall, SqlError, SqlGrant, Statement, Value};
 use crate::places::{AMPLE, DIALECTS, Place, ample, text};
 
 const SHORT: Duration = Duration::from_millis(500);
+/// What an answer may come after its deadline on a machine that is busy.
+const SLACK: Duration = Duration::from_millis(1_500);
 
 #[tokio::test]
 async fn a_query_that_never_ends_is_ended_at_the_database_too() {
@@ -30,7 +32,7 @@ async fn a_query_that_never_ends_is_ended_at_the_database_too() {
             let began = Instant::now();
             let answer = database.run(&Statement::new(*query, []), SqlCall::within(SHORT)).await;
             assert!(matches!(answer, Err(SqlError::TimedOut(_))), "{dialect:?} {query}: {answer:?}");
-            assert!(began.elapsed() < 2 * SHORT, "{:?}", began.elapsed());
+            assert!(began.elapsed() < SHORT + SLACK, "{:?}", began.elapsed());
             let running = match dialect {
                 Dialect::Postgres => {
                     "select count(*) from pg_stat_activity where datname = current_database() and state = 'active' and pid <> pg_backend_pid()"
@@ -53,7 +55,7 @@ async fn a_query_that_never_ends_is_ended_at_the_database_too() {
         let began = Instant::now();
         let answer = database.run_all(&vec![Statement::new(slow, []); 5], SqlCall::within(SHORT)).await;
         assert!(matches!(answer, Err(SqlError::TimedOut(_))), "{dialect:?}: {answer:?}");
-        assert!(began.elapsed() < 2 * SHORT, "{:?}", began.elapsed());
+        assert!(began.elapsed() < SHORT + SLACK, "{:?}", began.elapsed());
     }
 }
 

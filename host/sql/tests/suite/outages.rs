@@ -19,7 +19,7 @@ const SERVERS: [Dialect; 2] = [Dialect::Postgres, Dialect::MariaDb];
 /// Short, where the deadline is what is waited for.
 const SHORT: Duration = Duration::from_millis(400);
 /// What an answer may come after its deadline on a machine that is busy.
-const SLACK: Duration = Duration::from_millis(600);
+const SLACK: Duration = Duration::from_millis(1_500);
 
 /// What is said for committing, and in no other command.
 fn commit(dialect: Dialect) -> &'static str {
