@@ -63,6 +63,11 @@ pub enum Constraint {
     Other,
 }
 
+/// What an author does about a statement that a database does not take; behind the database's own words.
+pub(crate) const MEND_STATEMENT: &str = "correct the statement, or what it names in the database";
+/// The same about a value.
+pub(crate) const MEND_VALUE: &str = "correct the value that the call gives";
+
 /// What a connection says of one step: the error, and whether the connection can still be spoken over.
 #[derive(Clone, Debug)]
 pub(crate) enum StatementFault {

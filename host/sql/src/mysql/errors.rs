@@ -8,7 +8,7 @@ use mysql_async::{DriverError, Error, IoError, ServerError};
 
 use crate::{
     connection::Access,
-    error::{Constraint, ConstraintViolation, SqlError, StatementFault},
+    error::{Constraint, ConstraintViolation, MEND_STATEMENT, MEND_VALUE, SqlError, StatementFault},
     mask::Mask,
 };
 
@@ -53,14 +53,14 @@ fn of_server(error: &ServerError, access: Access, mask: &Mask) -> StatementFault
             error.code
         )),
         1969 | 3024 => SqlError::TimedOut(format!("{text}; ask for less, or raise the deadline")),
-        1153 => SqlError::TooLarge(text),
+        1153 => SqlError::TooLarge(format!("{text}; send less")),
         1264 | 1265 | 1292 | 1365 | 1366 | 1367 | 1406 | 1411 | 1416 | 1441 | 1690 | 3140 | 3141 | 3156 | 4038 => {
-            SqlError::BadValue(text)
+            SqlError::BadValue(format!("{text}; {MEND_VALUE}"))
         }
         1021 | 1037 | 1038 | 1040 | 1041 | 1045 | 1114 | 1129 | 1130 | 1203 | 1226 | 1698 => {
             SqlError::Unavailable(format!("{text}; let the database's administrator see to it"))
         }
-        _ => SqlError::Invalid(text),
+        _ => SqlError::Invalid(format!("{text}; {MEND_STATEMENT}")),
     })
 }
 

@@ -8,7 +8,7 @@ use postgres_protocol::message::backend::ErrorResponseBody;
 
 use crate::{
     connection::Access,
-    error::{Constraint, ConstraintViolation, SqlError, StatementFault},
+    error::{Constraint, ConstraintViolation, MEND_STATEMENT, MEND_VALUE, SqlError, StatementFault},
     mask::Mask,
 };
 
@@ -74,12 +74,12 @@ impl ServerError {
             ("25006", _) => read_only_server(&text),
             ("57014", _) => SqlError::TimedOut(format!("{text}; ask for less, or raise the deadline")),
             ("08P01", _) => SqlError::Invalid(format!("{text}; give one parameter for each placeholder")),
-            (_, "22" | "21") => SqlError::BadValue(text),
+            (_, "22" | "21") => SqlError::BadValue(format!("{text}; {MEND_VALUE}")),
             (_, "54") => SqlError::BadValue(format!("{text}; it is more than the database takes")),
             (_, "53" | "58" | "XX" | "57" | "28") => {
                 SqlError::Unavailable(format!("{text}; let the database's administrator see to it"))
             }
-            _ => SqlError::Invalid(text),
+            _ => SqlError::Invalid(format!("{text}; {MEND_STATEMENT}")),
         }
     }
 

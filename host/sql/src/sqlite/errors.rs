@@ -7,7 +7,7 @@ use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::{
     connection::Access,
-    error::{Constraint, ConstraintViolation, SqlError, StatementFault},
+    error::{Constraint, ConstraintViolation, MEND_STATEMENT, MEND_VALUE, SqlError, StatementFault},
     mask::Mask,
 };
 
@@ -26,7 +26,7 @@ pub(super) fn error_of(error: &Error, access: Access, mask: &Mask) -> SqlError {
         Error::MultipleStatement => {
             return SqlError::Invalid("the text holds more than one statement; use run-all for several".to_owned());
         }
-        other => return SqlError::Invalid(mask.apply(&other.to_string())),
+        other => return SqlError::Invalid(format!("{}; {MEND_STATEMENT}", mask.apply(&other.to_string()))),
     };
     let text = mask.apply(message.unwrap_or("no more is known of it"));
     match failure.code {
@@ -49,7 +49,7 @@ pub(super) fn error_of(error: &Error, access: Access, mask: &Mask) -> SqlError {
             SqlError::Invalid(format!("{text}; only reading and changing rows is let through"))
         }
         ErrorCode::TooBig => SqlError::TooLarge(format!("{text}; ask for less, or send less")),
-        ErrorCode::TypeMismatch => SqlError::BadValue(text),
+        ErrorCode::TypeMismatch => SqlError::BadValue(format!("{text}; {MEND_VALUE}")),
         ErrorCode::CannotOpen
         | ErrorCode::SystemIoFailure
         | ErrorCode::DiskFull
@@ -58,7 +58,7 @@ pub(super) fn error_of(error: &Error, access: Access, mask: &Mask) -> SqlError {
         | ErrorCode::PermissionDenied
         | ErrorCode::FileLockingProtocolFailed
         | ErrorCode::OutOfMemory => SqlError::Unavailable(format!("{text}; see to the SQLite file and its disk")),
-        _ => SqlError::Invalid(text),
+        _ => SqlError::Invalid(format!("{text}; {MEND_STATEMENT}")),
     }
 }
 
