@@ -69,7 +69,9 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, word: &str, misha
                         Mishap::CutBefore => return,
                         Mishap::CutAfter => {
                             let _ = server.write_all(said).await;
-                            let _ = server.read(&mut from_server).await;
+                            // It does all that it heard before it sees that nothing more comes, and closes.
+                            let _ = server.shutdown().await;
+                            while server.read(&mut from_server).await.is_ok_and(|length| length > 0) {}
                             return;
                         }
                         Mishap::Silence => std::future::pending::<()>().await,
