@@ -15,7 +15,7 @@ mod plugin;
 mod retention;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod topics;
 mod transaction;
 
