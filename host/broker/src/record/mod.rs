@@ -48,11 +48,11 @@ pub(crate) trait Fields: Sized {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
 }
 
-/// Hands every kind that has fields of its own to a macro, with a sentence about each: behind `[]`, and a comma behind each.
-/// So whatever every kind has (its place in [`Record`], what it changes, its sample) is asked of it where that is kept.
+/// Calls a macro with every kind that has fields of its own: `[]`, then for each its sentence, its name, and a comma. So
+/// whatever every kind has (its place in [`Record`], what it changes, its sample) is asked of it where that is kept.
 ///
-/// The families are a chain. Each has its kinds in a list at the top of its own file, so that a new kind is told to nobody
-/// else: it calls the next macro with its kinds behind those that it was called with.
+/// The families are a chain: the macro of each calls the next one with its own kinds behind those that it was called with.
+/// So a new kind is listed at the top of its family's file, and nowhere else.
 macro_rules! each_kind {
     ($then:path) => {
         $crate::record::cluster_kinds! { [
@@ -139,15 +139,15 @@ pub const fn changes_members(kind: u16) -> bool {
     kind == MembersChanged::KIND
 }
 
-/// Whether records of this kind change how far a group is. Whoever decides on deliveries reckons with those that are on
-/// their way: one that is overlooked means a message that is handed out twice.
+/// Whether records of this kind change how far a group is. Whoever decides on deliveries reckons with those that are
+/// proposed and not yet applied: if one is overlooked, a message is handed out twice.
 pub const fn changes_delivery(kind: u16) -> bool {
     // The numbers that the format keeps for deliveries; nobody else repeats them.
     matches!(kind, 48..=63)
 }
 
-/// Whether records of this kind set or delete a binding. Whoever lets a binding decide reckons with those that are on their
-/// way: one that is overlooked means a decision by what somebody deleted.
+/// Whether records of this kind set or delete a binding. Whoever lets a binding decide reckons with those that are
+/// proposed and not yet applied: if one is overlooked, a binding decides that somebody deleted.
 pub const fn changes_binding(kind: u16) -> bool {
     matches!(kind, BindingPut::KIND | BindingDelete::KIND)
 }
