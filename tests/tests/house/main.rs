@@ -16,7 +16,7 @@ use anyhow::Context as _;
 
 /// The arrows of the architecture: a crate, and the crates of this house that it may use. Nothing else, in no kind of
 /// dependency: a development dependency that points up would let a test reach around the boundary it tests.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("vouch-files", &[]),
     ("vouch-cluster", &[]),
     // Files for one thing: the keys of certificates that it issues, which only their owner may read.
@@ -25,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("vouch-broker", &["vouch-cluster"]),
     ("vouch-plugin", &["vouch-files"]),
     ("vouch-registry", &["vouch-files"]),
+    ("vouch-secrets", &["vouch-files"]),
     // Consensus for what a replica must never forget: its vote, and who it is.
     (
         "vouch-storage",
@@ -59,6 +60,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "vouch-plugin",
             "vouch-protocol",
             "vouch-registry",
+            "vouch-secrets",
             "vouch-shard",
             "vouch-storage",
             "vouch-transport",
