@@ -9,6 +9,7 @@ mod members;
 mod message;
 mod plugin;
 mod retention;
+mod secrets;
 mod step;
 mod topics;
 mod transaction;

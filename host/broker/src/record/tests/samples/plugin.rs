@@ -1,6 +1,6 @@
 //! Of components and bindings.
 
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -104,21 +104,19 @@ impl Sampled for PluginDelete {
 }
 
 impl Sampled for BindingPut {
-    const GOLDEN: &str = "3a000000 fc45f44f 4400 01 00 0162 \
-         dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd 027b7d 010000000000000000";
+    const GOLDEN: &str = "3f000000 324ba278 4400 02 00 0162 \
+         dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd 027b7d 010000000000000000 02 0171 0172";
     const OFTEN: u16 = 10;
 
     fn sample() -> Self {
-        Self { name: "b".to_owned(), digest: DIGEST, spec: "{}".to_owned(), expected_revision: Some(0) }
+        let secrets = ["q", "r"].map(str::to_owned).into();
+        Self { name: "b".to_owned(), digest: DIGEST, spec: "{}".to_owned(), expected_revision: Some(0), secrets }
     }
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
-        (text(), digest(), text(), option::of(any::<u64>())).prop_map(|(name, digest, spec, expected_revision)| Self {
-            name,
-            digest,
-            spec,
-            expected_revision,
-        })
+        (text(), digest(), text(), option::of(any::<u64>()), btree_set(text(), 0..4)).prop_map(
+            |(name, digest, spec, expected_revision, secrets)| Self { name, digest, spec, expected_revision, secrets },
+        )
     }
 
     fn drawn(log: &RecordLog, step: Step) -> Self {
@@ -126,7 +124,9 @@ impl Sampled for BindingPut {
         let spec = format!(r#"{{"plugin":"{plugin}:{tag}","topics":["t{}"]}}"#, step.c >> 5 & 1);
         let name = format!("b{}", step.c >> 6 & 1);
         let current = log.state.plugins().binding(&name).map_or(0, |binding| binding.revision);
-        Self { name, digest: drawn_digest(step), spec, expected_revision: step.revision(current) }
+        let secrets = [None, None, Some("s0"), Some("s1")][usize::from(step.c >> 8) % 4];
+        let secrets = secrets.into_iter().map(str::to_owned).collect();
+        Self { name, digest: drawn_digest(step), spec, expected_revision: step.revision(current), secrets }
     }
 }
 
