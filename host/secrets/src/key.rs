@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 pub(crate) const KEY_LEN: usize = 32;
 
 /// In front of the key in what its id is made of, so that nobody else's digest of it is this one.
-const ID_LABEL: &[u8] = b"vouch secret key 1\n";
+const ID_LABEL: &[u8] = b"vouch-secret-key 1\n";
 
 /// Names a key, and tells nothing of it: it stands beside whatever the key sealed, where everybody may read it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_key_has_the_id_that_the_document_of_the_format_says() {
         let key = SecretKey::filled(|bytes| *bytes = std::array::from_fn(|at| at as u8));
-        let digest = Sha256::digest([&b"vouch secret key 1\n"[..], &(0..32).collect::<Vec<u8>>()].concat());
+        let digest = Sha256::digest([&b"vouch-secret-key 1\n"[..], &(0..32).collect::<Vec<u8>>()].concat());
         assert_eq!(key.id().0, digest[..8]);
         assert_eq!(key.id().to_string(), digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     }
