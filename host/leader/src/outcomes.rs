@@ -11,7 +11,7 @@ use crate::{Batch, Leader, Turn};
 pub struct Changed {
     /// Topics or groups are others than before: what is remembered of them is to be forgotten.
     pub directory: bool,
-    /// A check may be due earlier than was known, or a binding changed.
+    /// A check may be due earlier than was known, or a binding changed, or a secret that one may name.
     pub checks: bool,
 }
 
@@ -21,7 +21,7 @@ impl Changed {
         let mut changed = Self::default();
         for effect in effects {
             changed.directory |= matches!(effect, Effect::Directory);
-            changed.checks |= matches!(effect, Effect::CheckDue(..) | Effect::Plugins);
+            changed.checks |= matches!(effect, Effect::CheckDue(..) | Effect::Plugins | Effect::Secrets);
         }
         changed
     }
@@ -175,7 +175,7 @@ impl Leader {
                     self.schedule.due_changed(topic, at);
                     changed.checks = true;
                 }
-                Effect::Plugins => changed.checks = true,
+                Effect::Plugins | Effect::Secrets => changed.checks = true,
                 // The group's own, and nobody's who receives or is asked.
                 Effect::Members | Effect::Nodes => {}
             }

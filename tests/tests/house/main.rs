@@ -26,6 +26,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("vouch-broker", &["vouch-cluster"]),
     ("vouch-plugin", &["vouch-files"]),
     ("vouch-registry", &["vouch-files"]),
+    ("vouch-secrets", &["vouch-files"]),
     // Consensus for what a replica must never forget: its vote, and who it is.
     (
         "vouch-storage",
@@ -60,6 +61,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "vouch-plugin",
             "vouch-protocol",
             "vouch-registry",
+            "vouch-secrets",
             "vouch-shard",
             "vouch-storage",
             "vouch-transport",

@@ -80,7 +80,8 @@ impl Fields for NodeStarted {
 /// The log's time went ahead to that of this entry, and nobody lived through what lies between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leapt {
-    /// Until then time went by the boot-time clock. Where the wall clock was followed: until it was first seen ahead.
+    /// Where the leap begins: up to here time went by the boot-time clock, which does not leap. Where the wall clock was
+    /// followed, this is when it was first seen ahead.
     pub from: Millis,
     /// A node started, and only the wall clock says that so much time passed: it makes nothing older until
     /// [`LeapsBelieved`]. Otherwise the wall clock was ahead for long enough, and what was stored meanwhile counts as
@@ -104,7 +105,7 @@ impl Fields for Leapt {
 /// The wall clock agreed with the log's time for long enough: the time that was in doubt did pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeapsBelieved {
-    /// Leaps that ended by then.
+    /// Every leap that ended by this time is believed.
     pub to: Millis,
 }
 

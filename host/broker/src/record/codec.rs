@@ -1,5 +1,7 @@
 //! Primitives of the record encoding: little-endian numbers, lengths as LEB128, text as UTF-8.
 
+use std::collections::BTreeSet;
+
 /// Why bytes are not a record. The node refuses to start on any of these.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -87,6 +89,12 @@ impl Writer<'_> {
         self.bytes(text.as_bytes());
     }
 
+    /// A list of texts, ascending.
+    pub(crate) fn texts(&mut self, texts: &BTreeSet<String>) {
+        self.varint(texts.len() as u64);
+        texts.iter().for_each(|text| self.text(text));
+    }
+
     pub(crate) fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
         self.u8(u8::from(value.is_some()));
         if let Some(value) = value {
@@ -106,7 +114,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
         let (head, tail) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Short(field))?;
         self.0 = tail;
         Ok(*head)
@@ -197,6 +205,19 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<T>, DecodeError> {
         let count = self.count(field)?;
         (0..count).map(|_| read(self)).collect()
+    }
+
+    /// A list of texts, each of which comes once, ascending.
+    pub(crate) fn texts(&mut self, field: &'static str) -> Result<BTreeSet<String>, DecodeError> {
+        let mut texts = BTreeSet::new();
+        for number in 0..self.count(field)? {
+            let text = self.string(field)?;
+            if texts.last().is_some_and(|last| *last >= text) {
+                return Err(DecodeError::Value { field, value: number as u64 });
+            }
+            texts.insert(text);
+        }
+        Ok(texts)
     }
 
     pub(crate) fn end(&self) -> Result<(), DecodeError> {

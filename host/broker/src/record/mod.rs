@@ -13,9 +13,10 @@ mod members;
 mod message;
 mod plugin;
 mod retention;
+mod secrets;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod topics;
 mod transaction;
 
@@ -30,6 +31,7 @@ pub(crate) use members::{read_addresses, read_nodes, read_token, write_addresses
 pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_message, stored_at};
 pub use plugin::*;
 pub use retention::*;
+pub use secrets::*;
 pub use topics::*;
 pub use transaction::*;
 
@@ -39,20 +41,34 @@ use codec::{Reader, Writer};
 pub(crate) trait Fields: Sized {
     /// Number of the kind in the log; never reused.
     const KIND: u16;
-    /// Version of the layout that is written.
+    /// Newest version of the layout; all since the first are read.
     const VERSION: u8 = 1;
     /// Whether a value has one encoding. Settings are JSON, which may be written in several ways.
     const ONE_ENCODING: bool = true;
 
+    /// Version of the layout in which this one is written: the oldest that has room for all that it says. So it has one
+    /// encoding, and a node that knows no newer version reads whatever says nothing new.
+    fn version(&self) -> u8 {
+        Self::VERSION
+    }
+
     fn write(&self, w: &mut Writer<'_>);
+
+    /// Reads the first version of the layout.
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
+
+    /// Reads any version of the layout, up to [`Self::VERSION`].
+    fn read_version(r: &mut Reader<'_>, version: u8) -> Result<Self, DecodeError> {
+        debug_assert_eq!(version, 1, "who has a newer version says here how it is read");
+        Self::read(r)
+    }
 }
 
-/// Hands every kind that has fields of its own to a macro, with a sentence about each: behind `[]`, and a comma behind each.
-/// So whatever every kind has (its place in [`Record`], what it changes, its sample) is asked of it where that is kept.
+/// Calls a macro with every kind that has fields of its own: `[]`, then for each its sentence, its name, and a comma. So
+/// whatever every kind has (its place in [`Record`], what it changes, its sample) is asked of it where that is kept.
 ///
-/// The families are a chain. Each has its kinds in a list at the top of its own file, so that a new kind is told to nobody
-/// else: it calls the next macro with its kinds behind those that it was called with.
+/// The families are a chain: the macro of each calls the next one with its own kinds behind those that it was called with.
+/// So a new kind is listed at the top of its family's file, and nowhere else.
 macro_rules! each_kind {
     ($then:path) => {
         $crate::record::cluster_kinds! { [
@@ -64,6 +80,7 @@ macro_rules! each_kind {
             $crate::record::delivery_kinds,
             $crate::record::filters_kinds,
             $crate::record::plugin_kinds,
+            $crate::record::secrets_kinds,
             $then
         ] }
     };
@@ -88,9 +105,9 @@ macro_rules! records {
                 match (frame.kind(), frame.version()) {
                     (message::KIND_MESSAGE, message::VERSION) => MessageHead::decode(frame.fields()).map(Self::Message),
                     (message::KIND_HALF, message::VERSION) => MessageHead::decode(frame.fields()).map(Self::Half),
-                    $(($name::KIND, $name::VERSION) => {
+                    $(($name::KIND, version @ 1..=$name::VERSION) => {
                         let mut r = Reader(frame.fields());
-                        let record = $name::read(&mut r)?;
+                        let record = $name::read_version(&mut r, version)?;
                         r.end()?;
                         Ok(Self::$name(record))
                     })+
@@ -128,7 +145,7 @@ macro_rules! records {
         $(impl $name {
             /// Appends this record, framed, to `buffer` and returns its length in bytes.
             pub fn encode(&self, buffer: &mut Vec<u8>) -> usize {
-                frame::write(buffer, Self::KIND, Self::VERSION, |buffer| self.write(&mut Writer(buffer)))
+                frame::write(buffer, Self::KIND, self.version(), |buffer| self.write(&mut Writer(buffer)))
             }
         })+
     };
@@ -139,15 +156,15 @@ pub const fn changes_members(kind: u16) -> bool {
     kind == MembersChanged::KIND
 }
 
-/// Whether records of this kind change how far a group is. Whoever decides on deliveries reckons with those that are on
-/// their way: one that is overlooked means a message that is handed out twice.
+/// Whether records of this kind change how far a group is. Whoever decides on deliveries reckons with those that are
+/// proposed and not yet applied: if one is overlooked, a message is handed out twice.
 pub const fn changes_delivery(kind: u16) -> bool {
     // The numbers that the format keeps for deliveries; nobody else repeats them.
     matches!(kind, 48..=63)
 }
 
-/// Whether records of this kind set or delete a binding. Whoever lets a binding decide reckons with those that are on their
-/// way: one that is overlooked means a decision by what somebody deleted.
+/// Whether records of this kind set or delete a binding. Whoever lets a binding decide reckons with those that are
+/// proposed and not yet applied: if one is overlooked, a binding decides that somebody deleted.
 pub const fn changes_binding(kind: u16) -> bool {
     matches!(kind, BindingPut::KIND | BindingDelete::KIND)
 }

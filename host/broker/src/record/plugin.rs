@@ -1,5 +1,7 @@
 //! Records about components and bindings.
 
+use std::collections::BTreeSet;
+
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
 
@@ -147,16 +149,28 @@ pub struct BindingPut {
     pub spec: String,
     /// Only if the binding still has this revision; 0: only if it does not exist.
     pub expected_revision: Option<u64>,
+    /// Names of the secrets that `spec` refers to (`{"secret": "orders-db"}`). Whoever read the document says which of its
+    /// texts are such names, so that the log decides by a list and not by what it takes a document to mean.
+    pub secrets: BTreeSet<String>,
 }
 
 impl Fields for BindingPut {
     const KIND: u16 = 68;
+    const VERSION: u8 = 2;
+
+    /// The first version has no secrets.
+    fn version(&self) -> u8 {
+        if self.secrets.is_empty() { 1 } else { 2 }
+    }
 
     fn write(&self, w: &mut Writer<'_>) {
         w.text(&self.name);
         w.0.extend_from_slice(&self.digest);
         w.text(&self.spec);
         w.option(self.expected_revision, |w, revision| w.u64(revision));
+        if self.version() > 1 {
+            w.texts(&self.secrets);
+        }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -165,7 +179,19 @@ impl Fields for BindingPut {
             digest: digest(r)?,
             spec: r.string("binding")?,
             expected_revision: r.option("expected revision", |r| r.u64("expected revision"))?,
+            secrets: BTreeSet::new(),
         })
+    }
+
+    fn read_version(r: &mut Reader<'_>, version: u8) -> Result<Self, DecodeError> {
+        let mut put = Self::read(r)?;
+        if version > 1 {
+            put.secrets = r.texts("secrets")?;
+            if put.secrets.is_empty() {
+                return Err(DecodeError::Value { field: "secrets", value: 0 });
+            }
+        }
+        Ok(put)
     }
 }
 

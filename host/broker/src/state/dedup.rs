@@ -90,7 +90,7 @@ impl Happened for Sent {
 #[derive(Debug)]
 pub(super) struct Dedup {
     sent: Recent<Sent>,
-    /// Messages that had the id of another one and different content: stored, counted, never dropped.
+    /// Messages under the id of another one that were no resends of it: they are stored like any other, and counted here.
     pub(super) reused_ids: u64,
     /// Resends that were recognised.
     pub(super) suppressed: u64,
@@ -103,8 +103,8 @@ impl Default for Dedup {
 }
 
 impl Dedup {
-    /// Where the first copy went, if this is a resend: of a half message if `half`, else of one for a queue. Compared
-    /// with the latest message under this id only.
+    /// Where the first copy went, if this is a resend of it: the latest message under this id, and no other, has the same
+    /// content and topic, and is a half, or no half, like this one (`half`). Counts what it finds.
     pub(super) fn first_copy(&mut self, head: &MessageHead, half: bool, now: Now<'_>) -> Option<FirstCopy> {
         let sent = self.sent.get(head.identity.0, now)?;
         let same = sent.content == head.content && sent.topic == head.topic && (sent.queue == NO_QUEUE) == half;
@@ -119,12 +119,12 @@ impl Dedup {
 }
 
 impl Dedup {
-    /// What was sent, for parts.
+    /// The table of what was sent, from which parts are written.
     pub(super) fn sent(&self) -> &Recent<Sent> {
         &self.sent
     }
 
-    /// What was sent, for parts.
+    /// The same, to note what of it lies in a part from now on.
     pub(super) fn sent_mut(&mut self) -> &mut Recent<Sent> {
         &mut self.sent
     }

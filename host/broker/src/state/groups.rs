@@ -11,7 +11,7 @@ use crate::{GroupConfig, GroupId, Millis, QueueOffset, Refusal, ResourceName, Ta
 
 /// Most groups in a cluster.
 pub const GROUPS_MAX: usize = 100_000;
-/// Most of them that receives made: operators find room for theirs whatever names consumers come with.
+/// Most groups that receives made, so that operators find room for theirs whatever names consumers come with.
 pub const MADE_GROUPS_MAX: usize = 50_000;
 /// Most of those that never finished a message, and so go by themselves.
 pub const UNUSED_GROUPS_MAX: usize = 10_000;
@@ -86,7 +86,8 @@ impl Group {
         self.made_by_receive && !self.used
     }
 
-    /// Whether it goes now, unless somebody of it lives whom the log did not show lately.
+    /// Whether it is to go, by what the log shows. Somebody of it may live of whom the log does not know yet: whoever
+    /// proposes that it goes looks for sessions first.
     pub fn is_forgotten(&self, now: Now<'_>) -> bool {
         self.is_unused() && now.age_ms(self.seen) > UNUSED_MS
     }
@@ -300,12 +301,13 @@ impl Groups {
         }
     }
 
-    /// So much time passed until now in which no group could show that it lives.
+    /// No group could show in the last so many ms that it lives, so they are not held against any: each counts as seen so
+    /// much later.
     pub(super) fn forgive(&mut self, ms: u64, now: Millis) {
         self.by_id.values_mut().for_each(|group| group.seen = group.seen.plus_ms(ms).min(now).max(group.seen));
     }
 
-    /// Groups of which nobody knows when they lived were seen now.
+    /// Groups count as seen now if their snapshot does not say when they were: one from before retention.
     pub(super) fn see_unknown(&mut self, now: Millis) {
         for group in self.by_id.values_mut().filter(|group| group.seen == Millis::NEVER) {
             group.seen = now;

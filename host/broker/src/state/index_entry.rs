@@ -39,7 +39,7 @@ impl IndexEntry {
 pub enum EntryAt {
     /// It lies at this position.
     Log(RecordPosition),
-    /// A part says it, whose number grows with the age of the log: the entry's bytes, which nobody has read yet.
+    /// A part says it: the part's id (later parts have higher ones), and the entry's bytes, which nobody has read yet.
     Part(u64, Bytes),
 }
 

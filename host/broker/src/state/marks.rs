@@ -36,7 +36,8 @@ impl TopicMarks {
         });
     }
 
-    /// Whether a row can be the next mark of a topic that has received so much.
+    /// Whether a row can be the topic's next mark: no less and no earlier than the last one, and no more than the topic
+    /// has received by now.
     pub(super) fn fits(&self, row: &Row, entry: &[u8], received_bytes: u64) -> Result<(), PartError> {
         let last = self.0.back();
         let follows = |(received, at): (u64, Millis)| {
@@ -61,7 +62,8 @@ impl TopicMarks {
         self.0.drain(..self.0.partition_point(|mark| mark.part < part));
     }
 
-    /// The last part that was sealed longer ago than a time, or before more than so many bytes had been received.
+    /// The last part that was sealed longer than `kept` ago, or before the topic had received more than `received` bytes:
+    /// what lies in it, and in those before it, is past its retention.
     pub(super) fn last_part(&self, now: Now<'_>, kept: Option<Duration>, received: Option<u64>) -> Option<u64> {
         let old = |mark: &Mark| kept.is_some_and(|kept| u128::from(now.age_ms(mark.at)) > kept.as_millis());
         let beyond = |mark: &Mark| received.is_some_and(|received| mark.received_bytes <= received);

@@ -21,6 +21,7 @@ mod queue;
 mod recent;
 mod retention;
 mod seal;
+mod secrets;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,10 @@ pub use plugins::{
 };
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
 pub use retention::{Body, QueuePlace};
+pub use secrets::{
+    SECRET_NAME_MAX, SECRET_SEAL_LEN, SECRET_VALUE_MAX, SECRETS_BYTES_MAX, SECRETS_MAX, SealedSecrets, SecretEntry,
+    check_secret_name,
+};
 pub use topics::{RETIRED_MAX, TOPICS_MAX, Topic, Topics};
 pub use transactions::{
     Ended, Failure, LastAnswer, MemoryTransactions, OUTCOME_MEMORY_MS, OUTCOMES_MAX, OpenTransaction, OpenTransactions,
@@ -73,6 +78,7 @@ pub struct State {
     transactions: TransactionTables,
     dedup: Dedup,
     plugins: Plugins,
+    secrets: SealedSecrets,
     /// Parts that queues read from or that hold what is remembered; may name some that nothing needs any more.
     named: Named,
     /// What was found damaged in them.
@@ -136,6 +142,11 @@ impl State {
     /// Components and bindings.
     pub fn plugins(&self) -> &Plugins {
         &self.plugins
+    }
+
+    /// Secrets, sealed.
+    pub fn secrets(&self) -> &SealedSecrets {
+        &self.secrets
     }
 
     /// Where the last record lies that was applied since this state was made, or read from a snapshot. The next one lies behind

@@ -57,7 +57,8 @@ impl PartsHealth {
         self.parts.retain(|part, _| is_needed(*part));
     }
 
-    /// Parts with damage that was met since each was taken over or read again; nearly always none, which costs one look.
+    /// Parts in which damage was met since they were taken over or read again. Nearly always there are none, and then one
+    /// number says so, without a look at each part.
     pub(super) fn damaged(&self) -> Vec<u64> {
         self.at_least(DAMAGED)
     }
@@ -92,7 +93,8 @@ pub(super) struct SealedEntries {
     /// As long, or empty where there is no second copy.
     second: Bytes,
     checksums: Box<[u32]>,
-    /// One more than the page that was read last, if the first copy has it whole: scans read on where they were.
+    /// The page that was last read and found whole in the first copy, plus one; 0 for none. A scan verifies each page once,
+    /// and not for every entry.
     read_last: AtomicUsize,
     health: Arc<PartHealth>,
 }

@@ -179,7 +179,8 @@ impl QueueIndex {
         (found, None)
     }
 
-    /// Forgets what lies below this offset, at most everything. Runs below it leave their parts to others.
+    /// Lets the queue begin at this offset, or at its end if that is lower; never earlier than it does. Runs that lie below
+    /// go, and the queue no longer needs their parts.
     pub(super) fn drop_below(&mut self, start: QueueOffset) {
         self.start = start.clamp(self.start, self.end());
         self.runs.drain(..self.runs.partition_point(|run| run.end() <= self.start));
@@ -273,7 +274,7 @@ impl QueueIndex {
         Ok(())
     }
 
-    /// Reads the entries of a row that it reads from this part already from these bytes of it.
+    /// Reads its entries in this part from other bytes of it from now on; does nothing if it has none there.
     pub(super) fn read_from(&mut self, part: &Part, row: &Row) {
         let at = self.runs.partition_point(|run| run.part < part.id);
         if let Some(run) = self.runs.get_mut(at).filter(|run| run.part == part.id) {

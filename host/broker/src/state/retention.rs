@@ -7,8 +7,8 @@ use super::State;
 use crate::record::{Expire, Queued};
 use crate::{HalfPosition, Millis, QueueOffset, RecordPosition, TopicId, Unconsumed};
 
-/// Topics, and groups of those with something to let go, that one call of [`State::expirations`] looks at, about, and the
-/// most topics that it finds something for: the shard does nothing else meanwhile.
+/// About how many topics, and groups for each of them with something to let go, one call of [`State::expirations`] looks
+/// at, and for how many topics it finds something at most: bounded, since the shard does nothing else meanwhile.
 const LOOKS_AT_ONCE: usize = 16_384;
 const EXPIRE_AT_ONCE: usize = 8;
 

@@ -12,6 +12,7 @@ use super::leaps::Leaps;
 use super::members::ClusterMembers;
 use super::pages::PartsHealth;
 use super::part::{Copies, MARK_LEN, Of, Part, PartWriter, RECENT_ENTRY_LEN};
+use super::secrets::SealedSecrets;
 use super::snapshot::{self, Named, Readable, SnapshotParts};
 use super::transactions::TransactionTables;
 use super::{Cluster, Groups, Plugins, State, Topics};
@@ -182,8 +183,20 @@ impl State {
 
     /// Writes the whole state; it covers the log up to `position`. What lies in parts is named, the rest is written out.
     pub fn snapshot(&self, position: RecordPosition) -> Vec<u8> {
-        let Self { cluster, members, leaps, topics, groups, transactions, dedup, plugins, named, health, last_applied } =
-            self;
+        let Self {
+            cluster,
+            members,
+            leaps,
+            topics,
+            groups,
+            transactions,
+            dedup,
+            plugins,
+            secrets,
+            named,
+            health,
+            last_applied,
+        } = self;
         // What is known of parts is not of the state, nor how far this one is.
         let _ = (named, health, last_applied);
         let mut bytes = snapshot::begin(position);
@@ -200,6 +213,9 @@ impl State {
         }
         if *members != ClusterMembers::default() {
             snapshot::section(&mut bytes, members);
+        }
+        if *secrets != SealedSecrets::default() {
+            snapshot::section(&mut bytes, secrets);
         }
         bytes
     }
@@ -263,6 +279,7 @@ impl State {
             plugins: snapshot::next(&mut r, from)?,
             leaps: snapshot::next_if_there(&mut r, from)?,
             members: snapshot::next_if_there(&mut r, from)?,
+            secrets: snapshot::next_if_there(&mut r, from)?,
             named,
             health,
             last_applied: None,
@@ -285,7 +302,8 @@ impl State {
     ///
     /// A checksum does not hold, or it ends early.
     pub fn check_snapshot(bytes: &[u8]) -> Result<(), SnapshotError> {
-        snapshot::check(bytes, &SECTIONS, &[Readable::of::<Leaps>(), Readable::of::<ClusterMembers>()])
+        let last = [Readable::of::<Leaps>(), Readable::of::<ClusterMembers>(), Readable::of::<SealedSecrets>()];
+        snapshot::check(bytes, &SECTIONS, &last)
     }
 
     /// Ids of the parts that a snapshot names, ascending, and the checksums by which it knows them.

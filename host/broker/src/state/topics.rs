@@ -142,7 +142,7 @@ impl Topic {
         self.forget_marks();
     }
 
-    /// Marks that no queue needs any more tell nothing.
+    /// Forgets the marks of parts below the first one that a queue still reads from: they say how old what is gone was.
     fn forget_marks(&mut self) {
         let first = self.queues.iter().filter_map(|index| index.parts().next()).min();
         self.marks.forget_below(first.unwrap_or(u64::MAX));

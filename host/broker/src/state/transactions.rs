@@ -403,12 +403,12 @@ impl Outcomes {
         self.0.put(transaction.0, ended, leaps);
     }
 
-    /// The table, for parts.
+    /// The table of outcomes, from which parts are written.
     pub(super) fn table(&self) -> &Recent<Ended> {
         &self.0
     }
 
-    /// The table, for parts.
+    /// The same, to note what of it lies in a part from now on.
     pub(super) fn table_mut(&mut self) -> &mut Recent<Ended> {
         &mut self.0
     }

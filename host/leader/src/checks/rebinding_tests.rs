@@ -1,5 +1,6 @@
 //! Asks when bindings and topics change under them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vouch_broker::check::CheckOverrides;
@@ -25,10 +26,14 @@ struct Bench {
     leader: Leader,
 }
 
+fn put_expecting(spec: String, expected_revision: Option<u64>) -> BindingPut {
+    BindingPut { name: "b".to_owned(), digest: [1; 32], spec, expected_revision, secrets: BTreeSet::new() }
+}
+
 fn put(topics: &str) -> Vec<u8> {
     let spec = format!(r#"{{"plugin":"p:1","topics":{topics}}}"#);
     let mut records = Vec::new();
-    BindingPut { name: "b".to_owned(), digest: [1; 32], spec, expected_revision: None }.encode(&mut records);
+    put_expecting(spec, None).encode(&mut records);
     records
 }
 
@@ -122,7 +127,7 @@ fn a_change_that_was_refused_ends_no_ask() {
     let asks = bench.take();
     let mut refused = Vec::new();
     let spec = r#"{"plugin":"p:1","topics":["t"]}"#.to_owned();
-    BindingPut { name: "b".to_owned(), digest: [1; 32], spec, expected_revision: Some(0) }.encode(&mut refused);
+    put_expecting(spec, Some(0)).encode(&mut refused);
     assert!(bench.happen(&refused).is_err());
     assert!(asks.iter().all(|due| bench.leader.schedule.is_under_way(due)));
     let revision = bench.revision();

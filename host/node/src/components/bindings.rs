@@ -1,5 +1,7 @@
 //! Bindings: set, removed, listed.
 
+use std::collections::BTreeSet;
+
 use vouch_broker::record::{BindingDelete, BindingPut};
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{MessageKind, NotDone, Refusal, ResourceName, State};
@@ -33,6 +35,8 @@ impl Components {
             digest: digest.0,
             spec: spec.to_owned(),
             expected_revision: expect.revision(),
+            // No document that is read today refers to one.
+            secrets: BTreeSet::new(),
         };
         let written = written(&self.shard, |out| put.encode(out)).await?;
         Ok((written, digest.to_string(), warnings))

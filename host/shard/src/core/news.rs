@@ -168,6 +168,10 @@ impl News {
                 tracing::info!(binding = put.name, %digest, "{}", what("binding set", "binding set again"));
             }),
             Record::BindingDelete(delete) => Box::new(|| tracing::info!(binding = delete.name, "binding deleted")),
+            Record::SecretPut(put) => {
+                Box::new(move || tracing::info!(secret = put.name, "{}", what("secret set", "secret set again")))
+            }
+            Record::SecretDeleted(delete) => Box::new(|| tracing::info!(secret = delete.name, "secret deleted")),
             // No event: what else there is happens all the time, or says nothing to an operator.
             _ => return,
         };

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::samples::{message_bytes, samples};
 use crate::MessageKind;
 use crate::check::CheckOverrides;
-use crate::record::{Frame, Record, changes_delivery};
+use crate::record::{BindingPut, Frame, Record, changes_delivery};
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b' ').collect();
@@ -36,6 +36,19 @@ fn the_golden_bytes_read_back_as_the_records_that_they_were() {
         assert!(rest.is_empty() && frame.verify() == Ok(()), "{name}");
         assert_eq!(Record::decode(&frame), Ok(sample.record), "{name}");
     }
+}
+
+/// The layout of before bindings named secrets: written where one names none, and read for ever.
+#[test]
+fn a_binding_without_secrets_has_the_bytes_of_version_1() {
+    let golden = "3a000000 fc45f44f 4400 01 00 0162 \
+         dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd 027b7d 010000000000000000";
+    let (name, spec, secrets) = ("b".to_owned(), "{}".to_owned(), BTreeSet::new());
+    let put = BindingPut { name, digest: [0xdd; 32], spec, expected_revision: Some(0), secrets };
+    let mut written = Vec::new();
+    put.encode(&mut written);
+    assert!(written == unhex(golden), "it is written as {}", hex(&written));
+    assert_eq!(Record::decode(&Frame::split(&written).unwrap().0), Ok(Record::BindingPut(put)));
 }
 
 #[test]

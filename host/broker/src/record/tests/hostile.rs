@@ -31,8 +31,13 @@ fn an_unknown_kind_or_version_is_refused_and_says_what_to_start() {
     assert_eq!(error, DecodeError::UnknownKind { kind: 999, version: 1 });
     assert!(error.to_string().contains("start the version that wrote it"));
     for mut sample in samples() {
-        sample.bytes[10] = 2;
-        assert!(matches!(decode(&sample.bytes), Err(DecodeError::UnknownKind { version: 2, .. })), "{}", sample.name);
+        let newest = sample.bytes[10];
+        for unknown in [0, newest + 1, 255] {
+            sample.bytes[10] = unknown;
+            let refused =
+                matches!(decode(&sample.bytes), Err(DecodeError::UnknownKind { version, .. }) if version == unknown);
+            assert!(refused, "{} {unknown}", sample.name);
+        }
     }
     let mut message = message_bytes(MessageKind::Normal, CheckOverrides::default());
     message[10] = 2;
@@ -100,6 +105,20 @@ fn a_message_record_says_the_same_kind_twice_or_is_refused() {
     let mut other = Vec::new();
     BindingDelete { name: "b".to_owned() }.encode(&mut other);
     assert!(matches!(decode_stored(&Bytes::from(other)), Err(DecodeError::Value { value: 69, .. })));
+}
+
+#[test]
+fn a_binding_of_version_2_names_secrets_each_once_and_ascending() {
+    let sample = samples().into_iter().find(|sample| sample.name == "BindingPut").unwrap().bytes;
+    assert!(sample.ends_with(b"\x02\x01q\x01r"), "the list that the others replace");
+    let with = |list: &[u8]| decode(&sealed([&sample[..sample.len() - 5], list].concat()));
+    assert!(with(b"\x02\x01q\x01s").is_ok());
+    for refused in [&b"\x02\x01r\x01q"[..], b"\x02\x01q\x01q", b"\x00"] {
+        assert!(matches!(with(refused), Err(DecodeError::Value { field: "secrets", .. })), "{refused:?}");
+    }
+    let mut of_version_1 = sample;
+    of_version_1[10] = 1;
+    assert_eq!(decode(&sealed(of_version_1)), Err(DecodeError::Trailing(5)));
 }
 
 fn lease(fresh: Vec<LeasedRange>) -> Lease {

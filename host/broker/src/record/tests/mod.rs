@@ -3,4 +3,4 @@
 mod golden;
 mod hostile;
 mod round_trip;
-mod samples;
+pub(crate) mod samples;

@@ -8,6 +8,7 @@ mod members;
 mod message;
 mod plugin;
 mod retention;
+mod secrets;
 mod topics;
 mod transaction;
 
@@ -33,7 +34,7 @@ pub struct RecordAt {
 pub enum Applied {
     /// Nothing to tell.
     Done,
-    /// A topic, group, tag or binding was set.
+    /// A topic, group, tag, binding or secret was set.
     Set {
         /// It did not exist before.
         created: bool,
@@ -102,6 +103,8 @@ pub enum Effect {
     CheckDue(TopicId, Millis),
     /// Components or bindings changed.
     Plugins,
+    /// Secrets changed.
+    Secrets,
     /// Who belongs to the cluster changed.
     Members,
     /// Its nodes changed, or where they are; who votes did not.

@@ -40,6 +40,7 @@ impl Apply for BindingPut {
     fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let current = state.plugins.binding(&self.name).map_or(0, |binding| binding.revision);
         check_revision("binding", &self.name, current, self.expected_revision)?;
+        state.check_secrets(&self.secrets)?;
         let mut topics = state.topics_of_binding(&self.name);
         let created = state.plugins.bind(self, at.position.0)?;
         topics.extend(state.topics_of_binding(&self.name));

@@ -2,7 +2,7 @@
 
 mod snapshot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -76,6 +76,8 @@ pub struct BindingEntry {
     pub groups: Vec<String>,
     /// Log position of the record that set it.
     pub revision: u64,
+    /// Secrets that it names. Each is there for as long as the binding is.
+    pub secrets: BTreeSet<String>,
 }
 
 /// The part of a binding that decides who answers.
@@ -142,6 +144,11 @@ impl Plugins {
     /// The binding that consumes for a group.
     pub fn binding_of_group(&self, group: &str) -> Option<(&str, &BindingEntry)> {
         self.bindings().find(|(_, binding)| binding.groups.iter().any(|bound| bound == group))
+    }
+
+    /// The bindings that name a secret.
+    pub fn bindings_with_secret(&self, secret: &str) -> impl Iterator<Item = (&str, &BindingEntry)> {
+        self.bindings().filter(move |(_, binding)| binding.secrets.contains(secret))
     }
 
     /// Adds a piece of a component. A second upload of the same one, after one that was cut off, adds only what is
@@ -305,7 +312,8 @@ impl Plugins {
         }
         let BindingTargets { plugin, topics, groups } = targets;
         let plugin = plugin_name(&plugin).to_owned();
-        let entry = BindingEntry { plugin, digest: put.digest, spec: put.spec.clone(), topics, groups, revision };
+        let (digest, spec, secrets) = (put.digest, put.spec.clone(), put.secrets.clone());
+        let entry = BindingEntry { plugin, digest, spec, topics, groups, revision, secrets };
         let new = self.bindings.insert(put.name.clone(), entry).is_none();
         self.drop_unused();
         Ok(new)

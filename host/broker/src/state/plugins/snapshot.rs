@@ -1,5 +1,7 @@
 //! How components and bindings lie in a snapshot.
 
+use std::collections::BTreeSet;
+
 use super::{Artifact, BindingEntry, ComponentDigest, PluginEntry, Plugins, Tag};
 use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::state::snapshot::{SectionSource, Snapshot, Unreadable};
@@ -19,6 +21,7 @@ impl Reader<'_> {
 
 impl Snapshot for Plugins {
     const SECTION: u16 = 6;
+    const VERSION: u8 = 2;
 
     fn write(&self, w: &mut Writer<'_>) {
         let Self { artifacts, plugins, bindings } = self;
@@ -48,7 +51,7 @@ impl Snapshot for Plugins {
             }
         }
         w.varint(bindings.len() as u64);
-        for (name, BindingEntry { plugin, digest, spec, topics, groups, revision }) in bindings {
+        for (name, BindingEntry { plugin, digest, spec, topics, groups, revision, secrets }) in bindings {
             w.text(name);
             w.text(plugin);
             w.digest(digest);
@@ -58,10 +61,11 @@ impl Snapshot for Plugins {
                 names.iter().for_each(|name| w.text(name));
             }
             w.u64(*revision);
+            w.texts(secrets);
         }
     }
 
-    fn read(r: &mut Reader<'_>, _: &SectionSource<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable> {
         let mut plugins = Plugins::default();
         for _ in 0..r.count("components")? {
             let digest = r.digest()?;
@@ -91,6 +95,7 @@ impl Snapshot for Plugins {
                 topics: r.list("topics", |r| r.string("topic"))?,
                 groups: r.list("groups", |r| r.string("group"))?,
                 revision: r.u64("revision")?,
+                secrets: if source.version < 2 { BTreeSet::new() } else { r.texts("secrets")? },
             };
             plugins.bindings.insert(name, binding);
         }

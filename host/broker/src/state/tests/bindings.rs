@@ -1,5 +1,7 @@
 //! Bindings: one answer for a topic or group, fixed when it was set (ruling 7).
 
+use std::collections::BTreeSet;
+
 use super::plugins::{delete, delete_tag, push};
 use crate::record::{BindingDelete, BindingPut, Record};
 use crate::state::{Applied, Effect};
@@ -8,7 +10,8 @@ use crate::{Refusal, ResourceName};
 
 fn put(name: &str, digest: u8, spec: &str, expected_revision: Option<u64>) -> Record {
     let (name, spec) = (name.to_owned(), spec.to_owned());
-    Record::BindingPut(BindingPut { name, digest: [digest; 32], spec, expected_revision })
+    let secrets = BTreeSet::new();
+    Record::BindingPut(BindingPut { name, digest: [digest; 32], spec, expected_revision, secrets })
 }
 
 fn to_topics(topics: &str) -> String {

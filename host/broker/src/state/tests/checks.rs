@@ -176,9 +176,14 @@ fn a_resumed_transaction_is_asked_at_once_with_a_fresh_count() {
 
 /// A topic with a binding, and a transaction that is parked because the component failed on it.
 fn parked_by_failure(log: &mut RecordLog) -> (TopicId, HalfPosition) {
+    parked_by_failure_with(log, [])
+}
+
+/// The same with a binding that names these secrets.
+fn parked_by_failure_with<const N: usize>(log: &mut RecordLog, secrets: [&str; N]) -> (TopicId, HalfPosition) {
     let topic = topic(log, "orders", policy());
     super::plugins::push(log, "p", "1", 1).unwrap();
-    let revision = bind(log, "b", "orders");
+    let revision = bind_with(log, "b", r#"{"plugin":"p:1","topics":["orders"]}"#.to_owned(), secrets);
     let transaction = log.half(topic);
     log.apply(unknown(transaction, 1, START)).unwrap();
     assert_eq!(log.apply(failed(transaction, 2, revision)), Ok(Applied::Counted { parked: true }));
@@ -187,8 +192,13 @@ fn parked_by_failure(log: &mut RecordLog) -> (TopicId, HalfPosition) {
 
 fn bind(log: &mut RecordLog, name: &str, topic: &str) -> u64 {
     let spec = format!(r#"{{"plugin":"p:1","topics":["{topic}"]}}"#);
-    log.apply(Record::BindingPut(BindingPut { name: name.to_owned(), digest: [1; 32], spec, expected_revision: None }))
-        .unwrap();
+    bind_with(log, name, spec, [])
+}
+
+fn bind_with<const N: usize>(log: &mut RecordLog, name: &str, spec: String, secrets: [&str; N]) -> u64 {
+    let secrets = secrets.map(str::to_owned).into();
+    let put = BindingPut { name: name.to_owned(), digest: [1; 32], spec, expected_revision: None, secrets };
+    log.apply(Record::BindingPut(put)).unwrap();
     log.state.plugins().binding(name).unwrap().revision
 }
 
@@ -223,6 +233,24 @@ fn what_its_component_fails_on_is_parked_with_the_error_until_the_binding_is_set
     let failure = resumed.failure.as_ref().unwrap();
     assert_eq!((failure.error.as_str(), failure.trace.as_str(), failure.failures), ("unreachable", "0: check", 10));
     assert_eq!(log.state.open_transactions().waiting_for_binding().count(), 0);
+}
+
+#[test]
+fn what_its_component_fails_on_is_asked_about_again_when_a_secret_of_its_binding_gets_another_value() {
+    let mut log = RecordLog::new();
+    for name in ["orders-db", "other"] {
+        log.apply(super::secrets::set(name, 1)).unwrap();
+    }
+    let (topic, transaction) = parked_by_failure_with(&mut log, ["orders-db"]);
+    log.apply(super::secrets::set("other", 2)).unwrap();
+    assert!(open(&log, transaction).parked.is_some(), "another secret has nothing to do with it");
+    log.apply(super::secrets::set("orders-db", 1)).unwrap();
+    assert!(open(&log, transaction).parked.is_some(), "the same value, sealed anew, helps nobody");
+
+    log.pass_ms(1_000);
+    log.apply(super::secrets::set("orders-db", 2)).unwrap();
+    assert_eq!((open(&log, transaction).parked.is_none(), due(&log, topic)), (true, vec![(1_000, transaction)]));
+    assert_eq!(log.effects, [Effect::CheckDue(topic, log.now), Effect::Secrets]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ impl Watch {
         self.needed(state);
         self.progress(state, record);
         filters(state);
+        secrets(state);
     }
 
     fn note(&mut self, at: RecordAt, record: &Record, outcome: &Outcome) {
@@ -232,6 +233,14 @@ impl Watch {
         }
         self.unfinished = unfinished;
     }
+}
+
+/// What a binding names is there, and what is counted of secrets is what they have.
+fn secrets(state: &State) {
+    let mut named = state.plugins().bindings().flat_map(|(_, binding)| &binding.secrets);
+    assert!(named.all(|secret| state.secrets().get(secret).is_some()), "a binding names a secret that is gone");
+    let bytes = state.secrets().iter().map(|(name, secret)| name.len() + secret.sealed.len()).sum::<usize>();
+    assert_eq!(state.secrets().bytes(), bytes);
 }
 
 /// What is counted and indexed about filters and groups is what a look at all of them gives.

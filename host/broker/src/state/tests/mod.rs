@@ -16,6 +16,7 @@ mod queues;
 mod replay;
 mod resends;
 mod retention;
+mod secrets;
 mod snapshots;
 mod topics;
 mod transactions;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::replay::canonical;
+use super::secrets;
 use super::snapshots::{full, with_section};
 use crate::check::CheckOverrides;
 use crate::record::{
@@ -407,11 +408,37 @@ fn fullest() -> State {
 
 /// Written by the first version that had filters of groups, failures of components and leaps of time, and never again.
 #[test]
-fn a_snapshot_of_version_4_and_its_part_are_read_and_written_as_they_were() {
-    let mut written = fullest();
+fn a_snapshot_of_version_4_and_its_part_are_read() {
     let fixture = include_bytes!("../../../fixtures/snapshot-v4");
     State::check_snapshot(fixture).unwrap();
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v4.part-4711"));
+    let parts = StoredParts([(4711, part.clone())].into());
+    let (position, state) = parts.read(fixture).unwrap();
+    assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
+    let mut written = fullest();
+    assert!(
+        written.seal(4711) == Some(part)
+            && written.snapshot(RecordPosition(4711)) == state.snapshot(RecordPosition(4711))
+    );
+}
+
+/// A state with secrets, of which a binding names one.
+fn with_secrets() -> State {
+    let mut log = full();
+    for (name, value) in [("orders-db", 1), ("unused", 2)] {
+        log.apply(secrets::set(name, value)).unwrap();
+    }
+    log.apply(secrets::bind("with-secret", ["orders-db"])).unwrap();
+    log.state
+}
+
+/// Written by the first version that had secrets, and never again.
+#[test]
+fn a_snapshot_of_version_5_and_its_part_are_read_and_written_as_they_were() {
+    let mut written = with_secrets();
+    let fixture = include_bytes!("../../../fixtures/snapshot-v5");
+    State::check_snapshot(fixture).unwrap();
+    let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v5.part-4711"));
     let parts = StoredParts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));

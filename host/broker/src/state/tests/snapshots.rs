@@ -1,5 +1,7 @@
 //! Snapshots: read back as written, and refused when they are damaged.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use crate::State;
@@ -43,6 +45,7 @@ pub(super) fn full() -> RecordLog {
         digest: [1; 32],
         spec: r#"{"plugin":"p:1","topics":["t"],"groups":["g"]}"#.to_owned(),
         expected_revision: None,
+        secrets: BTreeSet::new(),
     };
     log.apply(Record::BindingPut(binding)).unwrap();
     log

@@ -1,5 +1,7 @@
 //! Proposals that hang on something: it is looked at when it is their turn, with all before them on its way.
 
+use std::collections::BTreeSet;
+
 use vouch_broker::record::{BindingDelete, BindingPut, End, EndedBy, PluginChunk, PluginPublish};
 use vouch_broker::state::Applied;
 use vouch_broker::{HalfPosition, NothingStored, State, TransactionOutcome};
@@ -19,7 +21,7 @@ fn bound() -> (Bench, HalfPosition, u64) {
     let publish = PluginPublish { name: "p".to_owned(), tag: "1".to_owned(), digest, expected: None, verdict };
     bench.happen(|out| _ = publish.encode(out)).unwrap();
     let spec = r#"{"plugin":"p:1","topics":["t"]}"#.to_owned();
-    let put = BindingPut { name: "b".to_owned(), digest, spec, expected_revision: None };
+    let put = BindingPut { name: "b".to_owned(), digest, spec, expected_revision: None, secrets: BTreeSet::new() };
     let Ok(Applied::Set { revision, .. }) = bench.happen(|out| _ = put.encode(out)) else { panic!("it is set") };
     let (send, mut outcomes) = Bench::send(topic, &half(1), bench.now().time, Claim::Room);
     bench.turn(vec![send]);

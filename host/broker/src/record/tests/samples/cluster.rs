@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 
 use super::Sampled;
+use super::step::Step;
 use super::values::{millis, text};
 use crate::Millis;
 use crate::record::{ClusterInit, LeapsBelieved, Leapt, NodeStarted};
+use crate::testing::RecordLog;
 
 impl Sampled for ClusterInit {
     const GOLDEN: &str = "4e000000 97e00aa1 0100 01 00 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0000004000000000 \
@@ -32,10 +34,15 @@ impl Sampled for ClusterInit {
             },
         )
     }
+
+    fn drawn(_: &RecordLog, _: Step) -> Self {
+        crate::testing::cluster_init()
+    }
 }
 
 impl Sampled for NodeStarted {
     const GOLDEN: &str = "12000000 dbcdde9a 0200 01 00 05302e312e30";
+    const REFUSED: bool = false;
 
     fn sample() -> Self {
         Self { version: "0.1.0".to_owned() }
@@ -44,10 +51,16 @@ impl Sampled for NodeStarted {
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         text().prop_map(|version| Self { version })
     }
+
+    fn drawn(_: &RecordLog, step: Step) -> Self {
+        Self { version: format!("0.{}.0", step.a % 3) }
+    }
 }
 
 impl Sampled for Leapt {
     const GOLDEN: &str = "15000000 165ad9f2 0d00 01 00 0605000000000000 01";
+    const OFTEN: u16 = 24;
+    const REFUSED: bool = false;
 
     fn sample() -> Self {
         Self { from: Millis(0x0506), doubted: true }
@@ -56,10 +69,16 @@ impl Sampled for Leapt {
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         (millis(), any::<bool>()).prop_map(|(from, doubted)| Self { from, doubted })
     }
+
+    fn drawn(log: &RecordLog, step: Step) -> Self {
+        let back = u64::from(step.c) * 100;
+        Self { from: Millis(log.now.0.saturating_sub(back)), doubted: step.a.is_multiple_of(2) }
+    }
 }
 
 impl Sampled for LeapsBelieved {
     const GOLDEN: &str = "14000000 1370f6b7 0e00 01 00 0605000000000000";
+    const REFUSED: bool = false;
 
     fn sample() -> Self {
         Self { to: Millis(0x0506) }
@@ -67,5 +86,9 @@ impl Sampled for LeapsBelieved {
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         millis().prop_map(|to| Self { to })
+    }
+
+    fn drawn(log: &RecordLog, _: Step) -> Self {
+        Self { to: log.now }
     }
 }

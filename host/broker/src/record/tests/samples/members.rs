@@ -7,9 +7,11 @@ use proptest::prelude::*;
 use vouch_cluster::{MembersChange, NodeAddresses, NodeId};
 
 use super::Sampled;
+use super::step::Step;
 use super::values::{millis, text};
 use crate::Millis;
 use crate::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, NodeMoved};
+use crate::testing::RecordLog;
 
 fn node() -> impl Strategy<Value = NodeId> {
     any::<u64>().prop_map(NodeId)
@@ -38,11 +40,22 @@ impl Sampled for MembersChanged {
         });
         change.prop_map(|change| Self { change })
     }
+
+    fn drawn(_: &RecordLog, step: Step) -> Self {
+        // Of few nodes, so that some steps need two.
+        let nodes = |number: u16| (1..=4).map(NodeId).filter(|node| number >> node.0 & 1 == 1).collect();
+        let change = match step.a % 3 {
+            0 => MembersChange::Finish,
+            _ => MembersChange::To { voters: nodes(step.b), learners: nodes(step.c & !step.b) },
+        };
+        Self { change }
+    }
 }
 
 impl Sampled for NodeInvited {
     const GOLDEN: &str = "35000000 9157866b 1200 01 00 \
          cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc 0605000000000000 01";
+    const REFUSED: bool = false;
 
     fn sample() -> Self {
         Self { token: [0xcc; 32], until: Millis(0x0506), votes_at_once: true }
@@ -54,6 +67,10 @@ impl Sampled for NodeInvited {
             until,
             votes_at_once,
         })
+    }
+
+    fn drawn(log: &RecordLog, step: Step) -> Self {
+        Self { token: [1; 32], until: log.now.plus_ms(step.a.into()), votes_at_once: step.b > 9 }
     }
 }
 
@@ -68,6 +85,11 @@ impl Sampled for NodeJoined {
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         (node(), any::<[u8; 32]>(), addresses()).prop_map(|(node, token, addresses)| Self { node, token, addresses })
     }
+
+    fn drawn(_: &RecordLog, step: Step) -> Self {
+        let token = [(step.c % 4 / 3) as u8 + 1; 32];
+        Self { node: drawn_node(step), token, addresses: drawn_addresses(step) }
+    }
 }
 
 impl Sampled for NodeMoved {
@@ -79,6 +101,10 @@ impl Sampled for NodeMoved {
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         (node(), addresses()).prop_map(|(node, addresses)| Self { node, addresses })
+    }
+
+    fn drawn(_: &RecordLog, step: Step) -> Self {
+        Self { node: drawn_node(step), addresses: drawn_addresses(step) }
     }
 }
 
@@ -92,4 +118,16 @@ impl Sampled for NodeLeaves {
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         (node(), text(), text()).prop_map(|(node, by, reason)| Self { node, by, reason })
     }
+
+    fn drawn(_: &RecordLog, step: Step) -> Self {
+        Self { node: drawn_node(step), by: "op".to_owned(), reason: String::new() }
+    }
+}
+
+fn drawn_node(step: Step) -> NodeId {
+    NodeId(1 + u64::from(step.b % 5))
+}
+
+fn drawn_addresses(step: Step) -> NodeAddresses {
+    NodeAddresses { peer: format!("n{}:{}", step.c, step.a % 3), grpc: String::new() }
 }

@@ -6,11 +6,13 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::Sample;
+use super::step::Step;
 use super::values::{millis, text};
+use super::{Drawn, Sample};
 use crate::check::CheckOverrides;
-use crate::record::{Frame, MessagePlace, Record, encode_message};
-use crate::{BodyEncoding, MessageKind, Millis, NewMessage, TopicId};
+use crate::record::{Frame, MessageHead, MessagePlace, Record, encode_message};
+use crate::testing::head;
+use crate::{BodyEncoding, MessageKind, Millis, NewMessage, TagHash, TopicId};
 
 const GOLDEN_MESSAGE: &str = "76000000 476150a7 1000 01 00 03000000 04000000 dfa61425732cd2b5 362d102dd65fa836 \
      2df9acf0853e0376 0201000000000000 ffffffff ffffffff ffff 01 02 04000000 0605000000000000 \
@@ -21,6 +23,12 @@ const GOLDEN_HALF: &str = "76000000 05789385 1100 01 00 03000000 04000000 dfa614
      2df9acf0853e0376 0201000000000000 581b0000 09000000 0200 04 02 04000000 0605000000000000 \
      026964 0163 0168 01027472 010174 010167 010403000000000000 02 026b31 026b32 01 0170 0176 \
      626f6479";
+
+pub(super) const MESSAGE: Drawn =
+    Drawn { name: "Message", often: 105, refused: true, draw: |_, step| Record::Message(drawn_head(step)) };
+
+pub(super) const HALF: Drawn =
+    Drawn { name: "Half", often: 45, refused: true, draw: |_, step| Record::Half(drawn_head(step)) };
 
 /// One of both.
 pub(super) fn samples() -> Vec<Sample> {
@@ -90,4 +98,12 @@ pub(in crate::record::tests) fn any_message() -> impl Strategy<Value = NewMessag
             body: Bytes::from(body),
         },
     )
+}
+
+fn drawn_head(step: Step) -> MessageHead {
+    let tag = [None, Some("a"), Some("b")][usize::from(step.c) % 3];
+    let max = [None, None, Some(0), Some(1), Some(2)][usize::from(step.c >> 4) % 5];
+    let checks = CheckOverrides { first_ms: None, interval_ms: (step.c & 8 == 0).then_some(5), max };
+    let head = head(step.topic(), u32::from(step.b % 4), &format!("id{}", step.b >> 2 & 7), u64::from(step.c >> 8) % 2);
+    MessageHead { tag: TagHash::of(tag), checks, ..head }
 }

@@ -1,5 +1,5 @@
-//! Every kind of record, once: one of it with every field set, its bytes, and a strategy that draws any of it. The files
-//! are called as those of the families in `record` are.
+//! Every kind of record, once: one of it with every field set, its bytes, a strategy that draws any of it, and how the
+//! replay test draws it. The files are called as those of the families in `record` are.
 
 mod cluster;
 mod delivery;
@@ -9,6 +9,8 @@ mod members;
 mod message;
 mod plugin;
 mod retention;
+mod secrets;
+mod step;
 mod topics;
 mod transaction;
 mod values;
@@ -16,20 +18,32 @@ mod values;
 use proptest::prelude::*;
 
 pub(super) use self::message::{any_message, full_message, message_bytes};
+pub(crate) use self::step::Step;
 pub(super) use self::values::{millis, text};
 use crate::record::*;
+use crate::testing::RecordLog;
 
-/// What all tests of the encoding need of a kind. Every kind of [`each_kind`] has it: without, the tests do not build.
+/// What the tests of the encoding, and the one of replay, need of a kind. Every kind of [`each_kind`] has it: without, the tests do not build.
 trait Sampled: Sized {
     /// The bytes of the sample, a blank between two fields. They lie in users' logs: to change them is to change the format,
     /// and needs a new version of the layout next to the old one.
     const GOLDEN: &str;
+
+    /// How often the replay test draws it: as it is here, once in about sixty steps.
+    const OFTEN: u16 = 12;
+
+    /// Whether the replay test is to meet one that is refused. Not of a kind of which there is nothing to refuse, or nothing
+    /// below a limit that no run reaches.
+    const REFUSED: bool = true;
 
     /// One with every field set.
     fn sample() -> Self;
 
     /// Any of it.
     fn strategy() -> impl Strategy<Value = Self> + 'static;
+
+    /// One that mostly makes sense in the state that it meets, so that some are done and some refused.
+    fn drawn(log: &RecordLog, step: Step) -> Self;
 }
 
 /// A record of one kind.
@@ -40,6 +54,17 @@ pub(super) struct Sample {
     pub(super) bytes: Vec<u8>,
     /// As it always was: [`Sampled::GOLDEN`].
     pub(super) golden: &'static str,
+}
+
+/// How the replay test draws records of one kind.
+pub(crate) struct Drawn {
+    pub(crate) name: &'static str,
+    /// [`Sampled::OFTEN`].
+    pub(crate) often: u16,
+    /// [`Sampled::REFUSED`].
+    pub(crate) refused: bool,
+    /// [`Sampled::drawn`].
+    pub(crate) draw: fn(&RecordLog, Step) -> Record,
 }
 
 /// The table: a row for each kind, in the order of [`each_kind`].
@@ -61,6 +86,18 @@ macro_rules! table {
         pub(super) fn one_of_each() -> Vec<BoxedStrategy<Record>> {
             vec![$(<$kind as Sampled>::strategy().prop_map(Record::$kind).boxed()),+]
         }
+
+        /// Every kind as the replay test draws it, messages and halves first.
+        pub(crate) const DRAWN: &[Drawn] = &[
+            message::MESSAGE,
+            message::HALF,
+            $(Drawn {
+                name: stringify!($kind),
+                often: <$kind as Sampled>::OFTEN,
+                refused: <$kind as Sampled>::REFUSED,
+                draw: |log, step| Record::$kind(<$kind as Sampled>::drawn(log, step)),
+            },)+
+        ];
     };
 }
 

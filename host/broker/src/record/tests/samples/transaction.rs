@@ -5,15 +5,18 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::Sampled;
+use super::step::Step;
 use super::values::{millis, text};
 use crate::record::{CheckAnswered, ComponentFailed, End, EndedBy, Park, Resume};
-use crate::{HalfPosition, Millis, TransactionOutcome};
+use crate::testing::RecordLog;
+use crate::{HalfPosition, Millis, ResourceName, TransactionOutcome};
 
 /// The transaction of all samples.
 const TRANSACTION: HalfPosition = HalfPosition(0x1122);
 
 impl Sampled for End {
     const GOLDEN: &str = "1e000000 c7bf0dff 2000 01 00 2211000000000000 01 02000000 01016301 00";
+    const OFTEN: u16 = 42;
 
     fn sample() -> Self {
         Self {
@@ -29,6 +32,13 @@ impl Sampled for End {
         let outcomes = vec![TransactionOutcome::Committed, TransactionOutcome::RolledBack];
         (transaction(), select(outcomes), any::<u32>(), ended_by(), text())
             .prop_map(|(transaction, outcome, queue, by, reason)| Self { transaction, outcome, queue, by, reason })
+    }
+
+    fn drawn(log: &RecordLog, step: Step) -> Self {
+        let rolled_back = step.b.is_multiple_of(3);
+        let outcome = if rolled_back { TransactionOutcome::RolledBack } else { TransactionOutcome::Committed };
+        let (transaction, queue) = (step.transaction(log), u32::from(step.c % 5));
+        Self { transaction, outcome, queue, by: drawn_by(step), reason: String::new() }
     }
 }
 
@@ -59,10 +69,20 @@ impl Sampled for CheckAnswered {
             },
         )
     }
+
+    fn drawn(log: &RecordLog, step: Step) -> Self {
+        let transaction = step.transaction(log);
+        let next = log.state.open_transactions().get(transaction).map_or(1, |open| open.checks + 1);
+        let check_number = if step.b.is_multiple_of(4) { u32::from(step.c % 4) } else { next };
+        let retry_after_ms = step.b.is_multiple_of(3).then_some(u64::from(step.c));
+        let (asked_at, reason) = (log.now, "wait".to_owned());
+        Self { transaction, check_number, asked_at, retry_after_ms, by: drawn_by(step), reason }
+    }
 }
 
 impl Sampled for Park {
     const GOLDEN: &str = "18000000 59236d15 2200 01 00 2211000000000000 03776879";
+    const OFTEN: u16 = 6;
 
     fn sample() -> Self {
         Self { transaction: TRANSACTION, reason: "why".to_owned() }
@@ -70,6 +90,10 @@ impl Sampled for Park {
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         (transaction(), text()).prop_map(|(transaction, reason)| Self { transaction, reason })
+    }
+
+    fn drawn(log: &RecordLog, step: Step) -> Self {
+        Self { transaction: step.transaction(log), reason: "no answer".to_owned() }
     }
 }
 
@@ -83,11 +107,16 @@ impl Sampled for Resume {
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         (transaction(), text(), text()).prop_map(|(transaction, by, reason)| Self { transaction, by, reason })
     }
+
+    fn drawn(log: &RecordLog, step: Step) -> Self {
+        Self { transaction: step.transaction(log), by: "op".to_owned(), reason: String::new() }
+    }
 }
 
 impl Sampled for ComponentFailed {
     const GOLDEN: &str = "2d000000 77ab1d2c 2400 01 00 2211000000000000 03000000 0605000000000000 0a000000 \
          020162016401650174";
+    const OFTEN: u16 = 6;
 
     fn sample() -> Self {
         Self {
@@ -114,6 +143,23 @@ impl Sampled for ComponentFailed {
             },
         )
     }
+
+    fn drawn(log: &RecordLog, step: Step) -> Self {
+        let transaction = step.transaction(log);
+        let open = log.state.open_transactions().get(transaction);
+        let check_number = open.map_or(1, |open| open.checks + 1) + u32::from(step.b.is_multiple_of(8));
+        let topic = open.and_then(|open| log.state.topics().name_of(open.topic).cloned());
+        let binding = log.state.plugins().binding_of_topic(&topic.unwrap_or_else(|| ResourceName::plain("t0")));
+        Self {
+            transaction,
+            check_number,
+            binding_revision: binding.map_or(7, |(_, binding)| binding.revision),
+            failures: 10,
+            by: drawn_by(step),
+            error: "trap".to_owned(),
+            trace: "0: f".to_owned(),
+        }
+    }
 }
 
 fn by_component() -> EndedBy {
@@ -131,4 +177,8 @@ fn ended_by() -> impl Strategy<Value = EndedBy> {
         text().prop_map(|name| EndedBy::Operator { name }),
         text().prop_map(|client_id| EndedBy::Silence { client_id }),
     ]
+}
+
+fn drawn_by(step: Step) -> EndedBy {
+    EndedBy::Operator { name: format!("op{}", step.c % 3) }
 }
