@@ -175,9 +175,14 @@ func (l *ledger) of(group string) map[string][]*delivery {
 	return mine
 }
 
+// missing is what a group has to get and has not yet.
 func (l *ledger) missing(group string) (missing []*send) {
 	l.Lock()
 	defer l.Unlock()
+	return l.without(group)
+}
+
+func (l *ledger) without(group string) (missing []*send) {
 	came := l.of(group)
 	for _, each := range l.sends {
 		if each.acknowledged && each.plan.comes() && came[each.body] == nil {
@@ -189,9 +194,11 @@ func (l *ledger) missing(group string) (missing []*send) {
 
 // faults is everything that should not be, in sentences.
 func (l *ledger) faults(groups []string) (faults []string) {
+	l.Lock()
+	defer l.Unlock()
 	fault := func(form string, arguments ...any) { faults = append(faults, fmt.Sprintf(form, arguments...)) }
 	for _, group := range groups {
-		for _, each := range l.missing(group) {
+		for _, each := range l.without(group) {
 			fault("%s never got %s", group, each)
 		}
 		for body, all := range l.of(group) {
@@ -227,6 +234,8 @@ func (l *ledger) faults(groups []string) (faults []string) {
 }
 
 func (l *ledger) summary(groups []string) string {
+	l.Lock()
+	defer l.Unlock()
 	count := map[string]int{}
 	for _, each := range l.sends {
 		outcome := "acknowledged"

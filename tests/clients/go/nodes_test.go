@@ -21,7 +21,6 @@ import (
 	"time"
 
 	rmq "github.com/apache/rocketmq-clients/golang/v5"
-	"github.com/apache/rocketmq-clients/golang/v5/credentials"
 )
 
 const (
@@ -367,22 +366,17 @@ func (c *cluster) stop(t *testing.T) {
 }
 
 // pushConsumer consumes with a listener that is content with all of it.
-func (b broker) pushConsumer(t *testing.T, group string, topics []string, listen func(*rmq.MessageView)) rmq.PushConsumer {
-	t.Helper()
-	consumer, err := rmq.NewPushConsumer(
-		&rmq.Config{Endpoint: b.GRPC, ConsumerGroup: group, Credentials: &credentials.SessionCredentials{}},
-		rmq.WithPushAwaitDuration(2*time.Second), rmq.WithPushSubscriptionExpressions(all(topics)),
+func (b broker) pushConsumer(group string, topics []string, listen func(*rmq.MessageView)) (rmq.PushConsumer, error) {
+	consumer, err := rmq.NewPushConsumer(b.config(group), rmq.WithPushAwaitDuration(2*time.Second),
+		rmq.WithPushSubscriptionExpressions(all(topics)),
 		rmq.WithPushMessageListener(&rmq.FuncMessageListener{Consume: func(message *rmq.MessageView) rmq.ConsumerResult {
 			listen(message)
 			return rmq.SUCCESS
 		}}))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	if err := consumer.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return consumer
+	return consumer, consumer.Start()
 }
 
 func all(topics []string) map[string]*rmq.FilterExpression {

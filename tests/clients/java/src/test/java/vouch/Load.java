@@ -2,7 +2,6 @@ package vouch;
 
 import java.io.Closeable;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Random;
@@ -29,10 +28,10 @@ final class Load {
     private final Cluster cluster;
     private final long seed;
     private final Clients.Checker checker = new Clients.Checker();
-    private final List<Thread> producing = new ArrayList<>();
-    private final List<Thread> consuming = new ArrayList<>();
+    private final Collection<Thread> producing = new ConcurrentLinkedQueue<>();
+    private final Collection<Thread> consuming = new ConcurrentLinkedQueue<>();
     private final Collection<Closeable> clients = new ConcurrentLinkedQueue<>();
-    private List<PushConsumer> pushed = new ArrayList<>();
+    private final Collection<PushConsumer> pushed = new ConcurrentLinkedQueue<>();
     private volatile boolean sending = true;
     private volatile boolean receiving = true;
 
@@ -44,10 +43,15 @@ final class Load {
         groups = List.of(name + "-simple", name + "-push");
     }
 
-    Load start() throws ClientException {
+    Load start() {
         cluster.leader().createTopic(plain, "normal", 2);
         cluster.leader().createTransactionTopic(transactional);
-        for (Cluster.Node node : cluster.nodes) {
+        cluster.nodes.parallelStream().forEach(this::start);
+        return this;
+    }
+
+    private void start(Cluster.Node node) {
+        try {
             Producer once = kept(Clients.builder(node.access, plain).setMaxAttempts(1).build());
             Producer again = kept(Clients.producer(node.access, plain));
             Producer asked = kept(Clients.transactional(node.access, checker, transactional));
@@ -56,9 +60,15 @@ final class Load {
             run(producing, "again-" + node.id, (rng, name) -> sendPlain(name, again, false));
             run(producing, "half-" + node.id, (rng, name) -> sendHalves(rng, name, asked));
             run(consuming, "consumer-" + node.id, (rng, name) -> receive(rng, consumer));
+            if (node.id > 1) { // so its producers are also at a node without a member of the group
+                pushed.add(Clients.pushConsumer(node.access, groups.get(1), message -> {
+                    ledger.delivered(groups.get(1), message);
+                    return ConsumeResult.SUCCESS;
+                }, plain, transactional));
+            }
+        } catch (ClientException problem) {
+            throw new AssertionError(node + ": " + problem, problem);
         }
-        pushed = push();
-        return this;
     }
 
     private <T extends Closeable> T kept(T client) {
@@ -70,7 +80,7 @@ final class Load {
         void run(Random rng, String name);
     }
 
-    private void run(List<Thread> threads, String name, Work work) {
+    private void run(Collection<Thread> threads, String name, Work work) {
         Random rng = new Random(seed * 31 + name.hashCode());
         Thread thread = new Thread(() -> work.run(rng, name), name);
         thread.setDaemon(true);
@@ -151,25 +161,6 @@ final class Load {
         }
     }
 
-    /** Push consumers at two of the nodes. */
-    private List<PushConsumer> push() throws ClientException {
-        List<PushConsumer> consumers = new ArrayList<>();
-        for (Cluster.Node node : cluster.nodes.subList(1, 3)) {
-            consumers.add(Clients.pushConsumer(node.access, groups.get(1), message -> {
-                ledger.delivered(groups.get(1), message);
-                return ConsumeResult.SUCCESS;
-            }, plain, transactional));
-        }
-        return consumers;
-    }
-
-    /** Others come, and those that are there go: what one of them has and never got is for the others. */
-    void replacePushConsumers() throws ClientException {
-        List<PushConsumer> gone = pushed;
-        pushed = push();
-        gone.forEach(Clients::leave);
-    }
-
     /** Waits until this many more sends were acknowledged. */
     void goesOn(int sends) {
         int before = ledger.acknowledged.get();
@@ -191,7 +182,7 @@ final class Load {
         clients.parallelStream().forEach(Clients::close);
     }
 
-    private void join(List<Thread> threads) {
+    private void join(Collection<Thread> threads) {
         Wait.until("threads end: " + threads, STOPS_WITHIN, () -> threads.stream().noneMatch(Thread::isAlive));
     }
 }
