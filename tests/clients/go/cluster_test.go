@@ -475,7 +475,7 @@ func TestClientsOfFollowersDoAllThatThoseOfTheLeaderDo(t *testing.T) {
 		}
 	}
 	comes(t, buyer, "kept", "silent")
-	if asked := checker.times("silent"); asked != 2 {
+	if asked := checker.times("silent"); asked < 2 {
 		t.Errorf("asked %d times", asked)
 	}
 	for range 2 {

@@ -266,7 +266,7 @@ async function onFollowers(cluster) {
       await sendHalf(producer, half, 'silent');
       const received = await receiveAndAck(consumer, 2);
       assert.deepEqual(received.map(each => each.body.toString()).sort(), [ 'kept', 'silent' ]);
-      assert.equal(checker.asked.filter(each => each.keys[0] === 'silent').length, 2);
+      assert.ok(checker.asked.filter(each => each.keys[0] === 'silent').length >= 2);
       await assertNothingArrives(consumer, 2_000);
     });
   });

@@ -184,7 +184,11 @@ final class Clients {
     /** Answers what is said for a message's key, a resolution at each ask, of which the last repeats. */
     static final class Checker implements TransactionChecker {
         final Map<String, List<TransactionResolution>> answers = new ConcurrentHashMap<>();
-        final Map<String, Integer> asked = new ConcurrentHashMap<>();
+        private final Map<String, Integer> asked = new ConcurrentHashMap<>();
+
+        int times(String key) {
+            return asked.getOrDefault(key, 0);
+        }
 
         @Override
         public TransactionResolution check(MessageView message) {

@@ -170,7 +170,7 @@ class ClusterTest {
                 }
             }
             assertEquals(List.of("kept", "silent"), bodies(receiveAndAck(consumer, 2)));
-            assertEquals(2, checker.asked.get("silent"));
+            assertTrue(checker.times("silent") >= 2);
             assertNothingArrives(consumer, A_WHILE);
         }
     }
