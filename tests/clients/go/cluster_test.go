@@ -115,7 +115,8 @@ func startLoad(t *testing.T, c *cluster, seed uint64) *load {
 		groups: []string{name + "-simple", name + "-push"}, checker: newAnswers()}
 	leader := c.leader(t, nil)
 	leader.createTopic(t, l.plain, `{"type":"normal","queues":2}`)
-	leader.createTopic(t, l.half, `{"type":"transaction","queues":2,"transaction":{"immunity":"1s","interval":"1s","max_checks":1000}}`)
+	leader.createTopic(t, l.half,
+		`{"type":"transaction","queues":2,"transaction":{"immunity":"1s","interval":"1s","max_checks":1000}}`)
 	l.sending.Store(true)
 	l.receiving.Store(true)
 	l.atEachNode(func(n *node) error {

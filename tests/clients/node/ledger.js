@@ -57,7 +57,8 @@ class Ledger {
 
   missing(group) {
     const came = new Set(this.of(group).map(each => each.body));
-    return [ ...this.sends.values() ].filter(each => each.acknowledged && (!each.plan || commits(each.plan)) && !came.has(each.body));
+    return [ ...this.sends.values() ].filter(
+      each => each.acknowledged && (!each.plan || commits(each.plan)) && !came.has(each.body));
   }
 
   /** Everything that should not be, in sentences. */

@@ -106,7 +106,8 @@ final class Load {
             Ledger.Plan plan = Ledger.Plan.values()[rng.nextInt(Ledger.Plan.values().length)];
             Ledger.Send send = ledger.sends(name + "-" + number, plan, false);
             TransactionResolution end = plan.commits ? TransactionResolution.COMMIT : TransactionResolution.ROLLBACK;
-            checker.answers.put(send.body, plan == Ledger.Plan.SILENT_LATE ? List.of(TransactionResolution.UNKNOWN, end) : List.of(end));
+            checker.answers.put(send.body,
+                plan == Ledger.Plan.SILENT_LATE ? List.of(TransactionResolution.UNKNOWN, end) : List.of(end));
             try {
                 Transaction transaction = producer.beginTransaction();
                 SendReceipt receipt = producer.send(Clients.message(transactional, send.body), transaction);
