@@ -189,6 +189,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("this suite is about the default configuration, which is TLS")
 		os.Exit(1)
 	}
+	noteAnswersToAcks()
 	status := m.Run()
 	os.RemoveAll(home)
 	os.Exit(status)

@@ -33,20 +33,28 @@ async function waitUntil(condition, what, deadlineMs = 20_000) {
 }
 
 class Broker {
-  constructor() {
-    this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vouch-node-'));
+  constructor(folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vouch-node-'))) {
+    this.folder = folder;
+    fs.mkdirSync(folder, { recursive: true });
     this.dataDir = path.join(this.folder, 'data');
     this.output = path.join(this.folder, 'vouch.log');
     this.grpc = '127.0.0.1:0';
     this.http = '127.0.0.1:0';
   }
 
-  async start() {
+  async start(...more) {
+    await this.launch(...more);
+    await waitUntil(() => this.ready(), 'the broker is ready', START_DEADLINE_MS);
+    return this;
+  }
+
+  /** Starts the process and waits until it has its ports. */
+  async launch(...more) {
     const out = fs.openSync(this.output, 'a');
     this.process = spawn(binary(), [
       'serve', '--data-dir', this.dataDir, '--grpc-addr', this.grpc, '--http-addr', this.http,
       // Leases of seconds, so that tests need not wait for one of ten.
-      '--receive-invisible-min', '1s',
+      '--receive-invisible-min', '1s', ...more,
     ], { stdio: [ 'ignore', out, out ] });
     fs.closeSync(out);
     this.ended = new Promise((resolve, reject) => {
@@ -57,14 +65,18 @@ class Broker {
     const endpoints = await waitUntil(() => this.#endpoints(), 'the broker wrote endpoints.json', START_DEADLINE_MS);
     this.grpc = endpoints.grpc;
     this.http = endpoints.http;
-    await waitUntil(async () => {
-      try {
-        return (await fetch(`http://${this.http}/readyz`)).ok;
-      } catch {
-        return false;
-      }
-    }, 'the broker is ready', START_DEADLINE_MS);
-    return this;
+  }
+
+  async ready() {
+    try {
+      return (await fetch(`http://${this.http}/readyz`)).ok;
+    } catch {
+      return false;
+    }
+  }
+
+  isRunning() {
+    return this.process !== undefined && this.process.exitCode === null && this.process.signalCode === null;
   }
 
   #endpoints() {
@@ -129,4 +141,4 @@ class Broker {
   }
 }
 
-module.exports = { Broker, pluginDist, sleep, waitUntil };
+module.exports = { Broker, binary, pluginDist, sleep, waitUntil };

@@ -40,22 +40,23 @@ async function withClient(client, use) {
   }
 }
 
+/** What every client of these tests is made with. */
+const options = (endpoints, more) => ({ endpoints, namespace: '', logger, ...more });
+
 function withProducer(broker, topics, checker, use) {
-  return withClient(new Producer({ endpoints: broker.grpc, namespace: '', logger, topics, checker }), use);
+  return withClient(new Producer(options(broker.grpc, { topics, checker })), use);
 }
 
 function withSimpleConsumer(broker, consumerGroup, topic, use, filter = '*', awaitDuration = POLL_MS) {
-  return withClient(new SimpleConsumer({
-    endpoints: broker.grpc, namespace: '', logger, consumerGroup, awaitDuration,
-    subscriptions: new Map([].concat(topic).map(each => [ each, filter ])),
-  }), use);
+  return withClient(new SimpleConsumer(options(broker.grpc, {
+    consumerGroup, awaitDuration, subscriptions: new Map([].concat(topic).map(each => [ each, filter ])),
+  })), use);
 }
 
 function withPushConsumer(broker, consumerGroup, topic, messageListener, use) {
-  return withClient(new PushConsumer({
-    endpoints: broker.grpc, namespace: '', logger, consumerGroup, messageListener,
-    subscriptions: new Map([[ topic, '*' ]]),
-  }), use);
+  return withClient(new PushConsumer(options(broker.grpc, {
+    consumerGroup, messageListener, subscriptions: new Map([[ topic, '*' ]]),
+  })), use);
 }
 
 /** Answers what `answers` says for a message's first key: a resolution or a list of them (the last repeats). */
@@ -112,5 +113,5 @@ async function sendHalf(producer, topic, key, body = Buffer.from(key), more = {}
 
 module.exports = {
   COMMIT, ROLLBACK, UNKNOWN, LONG_LEASE_MS, SHORT_LEASE_MS, Checker, assertNothingArrives, problems, receive,
-  receiveAndAck, sendHalf, unique, withProducer, withPushConsumer, withSimpleConsumer,
+  receiveAndAck, options, sendHalf, unique, withProducer, withPushConsumer, withSimpleConsumer,
 };
