@@ -32,6 +32,13 @@ def outcome_of(problem: Exception) -> str:
     return Code.Name(code) if isinstance(code, int) else f"{type(problem).__name__}: {problem}"
 
 
+def spread(seconds) -> str:
+    """Of many times, the three that tell most."""
+    ordered = sorted(seconds)
+    p50, p99 = (ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in (0.5, 0.99))
+    return f"p50 {p50:.2f} s, p99 {p99:.2f} s, max {ordered[-1]:.2f} s"
+
+
 EXPECTED = {Code.Name(code) for code in UNKNOWN_OUTCOMES | {REFUSED}} | {code.name for code in TRANSPORT}
 
 
