@@ -109,7 +109,7 @@ def figures(record_property, request):
 
 
 def pytest_terminal_summary(terminalreporter):
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    reports = [report for kind in ("passed", "failed", "xfailed") for report in terminalreporter.stats.get(kind, [])]
     told = [value for report in reports if report.when == "call" for name, value in report.user_properties
             if name == "figures"]
     if told:

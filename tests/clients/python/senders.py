@@ -68,10 +68,10 @@ def received_by(node, group, topic, wanted):
     return bodies
 
 
-def assert_probes_are_true(probes, node, group):
+def assert_probes_are_true(probes, node, group, full=False):
     """What the probes were told is what is stored."""
     bodies = received_by(node, group, probes.topic, {probe.body for probe in probes.acknowledged()})
-    faults = probes.faults(bodies)
+    faults = probes.faults(bodies, full)
     assert not faults, f"{len(faults)} faults; {probes.told()}\n" + "\n".join(faults[:20])
 
 
