@@ -67,15 +67,18 @@ class RawClient:
         answer = self.call("AckMessage", request)
         return answer.entries[0].status.code if answer.entries else answer.status.code
 
-    def receive(self, topic, group, batch=32, lease_s=60, poll_s=2, expression="*", filter_type=1):
-        """All elements of one receive: (status, messages)."""
+    def receive(self, topic, group, batch=32, lease_s=60, poll_s=2, expression="*", filter_type=1, renew=False):
+        """All elements of one receive: (status, messages). `renew`: as a push consumer, whose leases the broker extends."""
         request = ReceiveMessageRequest()
         request.group.name = group
         request.message_queue.topic.name = topic
         request.filter_expression.type = filter_type
         request.filter_expression.expression = expression
         request.batch_size = batch
-        request.invisible_duration.seconds = lease_s
+        if renew:
+            request.auto_renew = True
+        else:
+            request.invisible_duration.seconds = lease_s
         request.long_polling_timeout.seconds = poll_s
         status, messages = None, []
         for element in self.call("ReceiveMessage", request, timeout=poll_s + TIMEOUT_S):
