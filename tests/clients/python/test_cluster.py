@@ -23,8 +23,9 @@ S5.g, a vote is durable: host/storage/src/replica/tests.rs (whatever_a_power_cut
       host/shard/src/core/tests/group.rs (a_vote_is_saved_before_it_is_told_…)
 
 Settings: VOUCH_LEADER_LOSSES (4; how often the leader is lost under load), VOUCH_STORMS (0; how many faults of all kinds
-there are, one after the other), VOUCH_OPEN_TRANSACTIONS (200; of these the leader is lost in the middle of a pass),
-VOUCH_SLOW_LINKS_S (10; for how long the links are slow), VOUCH_SEED (what the load and the faults are; told when a test fails).
+there are, one after the other), VOUCH_TRANSFERS (5; how often leadership is handed over), VOUCH_OPEN_TRANSACTIONS (200; of these
+the leader is lost in the middle of a pass), VOUCH_SLOW_LINKS_S (10; for how long the links are slow), VOUCH_SEED (what the load
+and the faults are; told when a test fails).
 """
 
 import os
@@ -49,6 +50,7 @@ from senders import Senders, assert_all_came_once, assert_probes_are_true, recei
 from wire import ClientType, Code
 
 LEADER_LOSSES = int(os.environ.get("VOUCH_LEADER_LOSSES", 4))
+TRANSFERS = int(os.environ.get("VOUCH_TRANSFERS", 5))
 OPEN_TRANSACTIONS = int(os.environ.get("VOUCH_OPEN_TRANSACTIONS", 200))
 PASSES_WITHIN_S = 60 + OPEN_TRANSACTIONS / 20
 SLOW_LINKS_S = float(os.environ.get("VOUCH_SLOW_LINKS_S", 10))
@@ -874,6 +876,26 @@ def test_a_leader_that_is_stopped_under_load_fails_no_send(cluster, name):
     assert_all_came_once(senders, cluster.leader(), name)
 
 
+def test_leadership_that_is_handed_over_under_load_fails_no_send(cluster, name, figures):
+    cluster.leader().create_topic(name)
+    with Senders(cluster, name) as senders, Probes(cluster, name) as probes:
+        senders.progress()
+        for number in range(TRANSFERS):
+            leader = cluster.leader()
+            to = next(node for node in cluster.nodes if node is not leader)
+            by = cluster.nodes[number % len(cluster.nodes)]
+            by.admin("cluster", "transfer-leader", "--to", str(to.id))
+            assert cluster.leader() is to
+            senders.progress(20)
+            cluster.caught_up()
+    figures(f"leadership was handed over {TRANSFERS} times: longest without an acknowledgement {probes.longest_gap():.2f} s; "
+            f"{len(senders.failed)} of {len(senders.sent)} sends of official clients failed, and {len(probes.not_acknowledged())} "
+            f"of {len(probes.probes)} that are tried once")
+    assert_no_send_failed(senders, probes, [])
+    senders.sent += [probe.body for probe in probes.acknowledged()]
+    assert_all_came_once(senders, cluster.leader(), name)
+
+
 def test_a_rolling_restart_under_load_fails_no_send_and_loses_nothing(cluster, name):
     cluster.leader().create_topic(name)
     gone = []
@@ -1061,6 +1083,7 @@ def test_what_came_to_a_consumer_before_its_node_was_restarted_is_held_by_nobody
         restarted.kill()
         between = cluster.leader(but=restarted)
         restarted.start()
+        wait_until(lambda: restarted.status()["leader"] == between.id, "it knows who leads")
         with raw_client(restarted, first.client_id) as again, ThreadPoolExecutor(1) as pool:
             again.heartbeat(ClientType.PUSH_CONSUMER, name)
             receiving = pool.submit(again.receive, name, name, poll_s=10, renew=True)
