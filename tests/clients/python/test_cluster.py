@@ -889,8 +889,8 @@ def test_leadership_that_is_handed_over_under_load_fails_no_send(cluster, name, 
             senders.progress(20)
             cluster.caught_up()
     figures(f"leadership was handed over {TRANSFERS} times: longest without an acknowledgement {probes.longest_gap():.2f} s; "
-            f"{len(senders.failed)} of {len(senders.sent)} sends of official clients failed, and {len(probes.not_acknowledged())} "
-            f"of {len(probes.probes)} that are tried once")
+            f"{len(senders.failed)} of {len(senders.sent)} sends of official clients failed, and "
+            f"{len(probes.not_acknowledged())} of {len(probes.probes)} that are tried once")
     assert_no_send_failed(senders, probes, [])
     senders.sent += [probe.body for probe in probes.acknowledged()]
     assert_all_came_once(senders, cluster.leader(), name)

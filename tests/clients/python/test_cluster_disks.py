@@ -64,14 +64,14 @@ class Enders:
 
     COUNT = 600
 
-    def __init__(self, cluster, name):
+    def __init__(self, cluster, name, nodes=None):
         self.cluster, self.name = cluster, name
         self.ended, self.acked, self.failed = 0, 0, []
         self.longest_s = 0.0
         leader = cluster.leader()
         leader.create_transaction_topic(f"{name}-tx", immunity="1h", interval="1h")
         leader.create_topic(f"{name}-held", queues=1)
-        self.clients = [RawClient(node) for node in cluster.nodes]
+        self.clients = [RawClient(node) for node in nodes or cluster.nodes]
         with producer(leader, f"{name}-tx", checker=Checker()) as client:
             halves = [send_half(client, f"{name}-tx", f"half-{i}")[1] for i in range(self.COUNT)]
         with raw_client(leader) as raw:
@@ -248,6 +248,27 @@ def test_while_a_majority_is_full_sends_are_refused_at_once_and_ends_and_acknowl
     cluster.one_log()
 
 
+@pytest.mark.xfail(reason="who is down counts as one that has room")
+def test_while_one_is_down_and_another_full_sends_are_refused_and_ends_and_acknowledgements_go_on(cluster, name):
+    """A majority has room for what ends something, in what the full one keeps for that, and sends leave it alone."""
+    cluster.leader().create_topic(name)
+    leader, (down, full) = cluster.leader(), cluster.followers()
+    with Enders(cluster, name, [leader, full]) as enders, raw_client(leader) as raw:
+        down.kill()
+        disk_of(cluster, full).fill()
+        wait_until(lambda: is_full(full), "it says that it is full")
+        wait_until(lambda: f"it will fall behind node={full.id}" in leader.log(), "the leader has heard of it")
+        for number in range(16):
+            status = raw.send(raw_message(name, bytes([number]) * (256 << 10))).status
+            assert status.code in (Code.OK, Code.TOO_MANY_REQUESTS), f"send {number} after all: {status}"
+        assert status.code == Code.TOO_MANY_REQUESTS, status
+        enders.go_on(100)
+        disk_of(cluster, full).empty()
+        wait_until(lambda: raw.send(raw_message(name)).status.code == Code.OK, "sends are taken again", GOES_ON_WITHIN_S)
+    down.start()
+    cluster.one_log()
+
+
 # ---- hanging --------------------------------------------------------------------------------------------------------------
 
 
@@ -290,7 +311,7 @@ def test_a_disk_that_hangs_stops_nobody_but_its_node_which_follows_when_it_goes_
     assert_probes_are_true(probes, hung, name)
     cluster.one_log()
     if late:
-        pytest.xfail(f"{len(late)} heard nothing within their deadline at the node whose disk hangs, nor does its /v1/cluster answer")
+        pytest.xfail(f"{len(late)} heard nothing within their deadline at the node whose disk hangs: its shard writes itself")
 
 
 # ---- failing --------------------------------------------------------------------------------------------------------------
