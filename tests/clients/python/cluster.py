@@ -40,9 +40,16 @@ def free_address() -> str:
 class Node(Broker):
     """One of them. Others reach it through its door in the network, clients directly."""
 
-    def __init__(self, id: int, folder: Path, network: Network):
+    # Small, so that many clusters fit on a disk, however full that is, and segments end while a test runs.
+    SIZES = ("--segment-size", "4MiB", "--zero-ahead", "1MiB")
+
+    def __init__(self, id: int, folder: Path, network: Network, disk: Path | None = None):
         folder.mkdir(parents=True)
         super().__init__(folder)
+        if disk:
+            self.data_dir = disk / "data"
+        # A disk that is nobody else's is full as an operator's is.
+        self.settings = self.SIZES if disk else (*self.SIZES, "--disk-high-water", "99")
         self.id = id
         self.network = network
         self.folder = folder
@@ -57,20 +64,33 @@ class Node(Broker):
 
     def launch(self, *arguments: str) -> "Node":
         """Starts the process and waits until it has its ports; whether there is a leader is another matter."""
+        self._spawn(*arguments)
+        endpoints = wait_until(self._endpoints, f"{self} wrote endpoints.json", SETTLES_WITHIN_S)
+        self.grpc, self.http = endpoints["grpc"], endpoints["http"]
+        return self
+
+    def ends(self, *arguments: str) -> int:
+        """Starts the process, which is to end by itself; its status."""
+        self._spawn(*arguments)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Waits until the process ends by itself; its status."""
+        try:
+            return self.process.wait(SETTLES_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self} did not end within {SETTLES_WITHIN_S} s:\n{self.log()}") from None
+
+    def _spawn(self, *arguments: str):
         command = [
             str(binary()), "serve", "--data-dir", str(self.data_dir),
             "--grpc-addr", self.grpc, "--http-addr", self.http, "--receive-invisible-min", "1s",
-            "--peer-addr", self.peer, "--peer-advertise", self.door, "--peer-insecure",
-            # Small, so that many clusters fit on a disk, however full that is, and segments end while a test runs.
-            "--segment-size", "4MiB", "--zero-ahead", "1MiB", "--disk-high-water", "99", *arguments,
+            "--peer-addr", self.peer, "--peer-advertise", self.door, "--peer-insecure", *self.settings, *arguments,
         ]
         with open(self.output, "ab") as output:
             output.write(f"--- {' '.join(command)}\n".encode())
             output.flush()
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        endpoints = wait_until(self._endpoints, f"{self} wrote endpoints.json", SETTLES_WITHIN_S)
-        self.grpc, self.http = endpoints["grpc"], endpoints["http"]
-        return self
 
     def start(self, *arguments: str) -> "Node":
         self.launch(*arguments)
@@ -113,11 +133,13 @@ class Node(Broker):
 
 
 class Cluster:
-    """Nodes 1 to `size`, all of them voters; node 1 leads at first, most likely."""
+    """Nodes 1 to `size`, all of them voters; node 1 leads at first, most likely. `disks`: where their data lies, by node."""
 
-    def __init__(self, folder: Path, size: int = 3):
+    def __init__(self, folder: Path, size: int = 3, disks: dict[int, Path] | None = None):
         self.network = Network()
-        self.nodes = [Node(id, folder / f"node-{id}", self.network) for id in range(1, size + 1)]
+        disks = disks or {}
+        self.nodes = [Node(id, folder / f"node-{id}", self.network, disks.get(id)) for id in range(1, size + 1)]
+        self.removed = []
         self.folder = folder
 
     def start(self) -> "Cluster":
@@ -140,13 +162,24 @@ class Cluster:
         for node in self.nodes:
             wait_until(node.ready, f"{node} is ready", SETTLES_WITHIN_S)
 
-    def replace(self, lost: Node, new_id: int) -> Node:
-        """Removes a node that is not there any more, and lets a new one come."""
-        self.leader().admin("cluster", "remove", str(lost.id), "--reason", "its disk is gone")
-        self.nodes.remove(lost)
-        node = Node(new_id, self.folder / f"node-{new_id}", self.network)
+    def remove(self, node: Node, by: Node | None = None, reason="its disk is gone"):
+        """Removes it from the cluster; its process is another matter."""
+        (by or self.leader()).admin("cluster", "remove", str(node.id), "--reason", reason)
+        self.nodes.remove(node)
+        self.removed.append(node)
+
+    def join(self) -> Node:
+        """Another node comes; whether it votes is another matter."""
+        id = max(node.id for node in self.nodes + self.removed) + 1
+        node = Node(id, self.folder / f"node-{id}", self.network)
         self._join(node)
         self.nodes.append(node)
+        return node
+
+    def replace(self, lost: Node) -> Node:
+        """Removes a node that is not there any more, and lets a new one come."""
+        self.remove(lost)
+        node = self.join()
         self.all_vote()
         return node
 
@@ -206,22 +239,32 @@ class Cluster:
         except AssertionError as late:
             raise AssertionError(f"{late}; appended, durable, committed, applied: {last}") from None
 
+    def caught_up(self):
+        """Waits until all nodes follow the one that leads, closely."""
+        def all_follow():
+            leader = self.leads()
+            status = leader and leader.status()
+            others = [each for each in status["nodes"] if each["id"] != leader.id] if status else []
+            return others and all(each.get("heard") and each.get("lag_bytes", 1 << 30) < 1 << 20 for each in others)
+
+        wait_until(all_follow, "all nodes follow", SETTLES_WITHIN_S)
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def log(self, last_bytes: int = 20_000) -> str:
         return "\n".join(f"----- {node}, {node.folder} -----\n{node.log(last_bytes // len(self.nodes))}"
-                         for node in self.nodes)
+                         for node in self.nodes + self.removed)
 
     def finish(self):
         """Stops all; each node must stop by itself, and none may have panicked."""
         self.network.heal()
         faults = []
-        for node in self.nodes:
+        for node in self.nodes + self.removed:
             if node.paused:
                 node.resume()
         # Whoever leads goes first, and hands over; the last one could hand over to nobody.
         leader = self.leads()
-        for node in sorted(self.nodes, key=lambda node: node is not leader):
+        for node in sorted(self.nodes + self.removed, key=lambda node: node is not leader):
             if node.is_running():
                 try:
                     status = node.stop()

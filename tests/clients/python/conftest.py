@@ -103,6 +103,21 @@ def _cluster(folder: Path, size: int):
 
 
 @pytest.fixture
+def figures(record_property, request):
+    """Notes what was measured: it is told at the end, whether the test passed or not."""
+    return lambda told: record_property("figures", f"{request.node.name}: {told}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [report for kind in ("passed", "failed", "xfailed") for report in terminalreporter.stats.get(kind, [])]
+    told = [value for report in reports if report.when == "call" for name, value in report.user_properties
+            if name == "figures"]
+    if told:
+        terminalreporter.section("figures")
+        terminalreporter.write("".join(f"{each}\n" for each in told))
+
+
+@pytest.fixture
 def name(request):
     """A name for a topic or group: of this test and of no other."""
     stem = re.sub(r"[^a-zA-Z0-9]", "-", request.node.name)[:60]

@@ -32,6 +32,13 @@ def outcome_of(problem: Exception) -> str:
     return Code.Name(code) if isinstance(code, int) else f"{type(problem).__name__}: {problem}"
 
 
+def spread(seconds) -> str:
+    """Of many times, the three that tell most."""
+    ordered = sorted(seconds)
+    p50, p99 = (ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in (0.5, 0.99))
+    return f"p50 {p50:.2f} s, p99 {p99:.2f} s, max {ordered[-1]:.2f} s"
+
+
 EXPECTED = {Code.Name(code) for code in UNKNOWN_OUTCOMES | {REFUSED}} | {code.name for code in TRANSPORT}
 
 
@@ -512,8 +519,10 @@ class Probes:
     def told(self):
         return dict(Counter(f"node {probe.node}: {probe.told}" for probe in self.probes))
 
-    def faults(self, bodies):
-        """`bodies` is all that a group received: what was acknowledged is in it once, what was refused is not."""
+    def faults(self, bodies, full=False):
+        """`bodies` is all that a group received: what was acknowledged is in it once, what was refused is not. `full`: a disk
+        was, so that sends may have been refused for that."""
+        refusals = {Code.Name(REFUSED)} | ({Code.Name(Code.TOO_MANY_REQUESTS)} if full else set())
         faults = []
         count = Counter(bodies)
         for probe in self.probes:
@@ -521,11 +530,11 @@ class Probes:
                 faults.append(f"never answered: {probe}")
             elif probe.told == OK and count[probe.body] == 0:
                 faults.append(f"acknowledged and lost: {probe}")
-            elif probe.told == Code.Name(REFUSED) and count[probe.body]:
+            elif probe.told in refusals and count[probe.body]:
                 faults.append(f"refused and stored: {probe}")
             elif count[probe.body] > 1:
                 faults.append(f"stored {count[probe.body]} times: {probe}")
-            if probe.told not in EXPECTED | {OK, None}:
+            if probe.told not in EXPECTED | refusals | {OK, None}:
                 faults.append(f"an unexpected answer: {probe}")
         sent = {probe.body for probe in self.probes}
         faults += [f"received and never sent: {body}" for body in count if body not in sent]

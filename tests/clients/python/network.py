@@ -17,6 +17,8 @@ class Network:
         self.loop = asyncio.new_event_loop()
         self.behind = {}  # node → (host, port) of its process
         self.held = {}    # (from, to) → an event that is set when the way is open again
+        self.bytes_per_s = None
+        self.free_at = {}  # (from, to) → when what was said before has gone through
         self.doors = []
         self.thread = threading.Thread(target=self.loop.run_forever, name="network", daemon=True)
         self.thread.start()
@@ -57,6 +59,13 @@ class Network:
             if other != node:
                 self.cut_both(node, other)
 
+    def slow(self, bytes_per_s: int | None):
+        """Each way lets through so much from now on, whatever the number of its connections; `None`: as much as there is."""
+        async def pace():
+            self.bytes_per_s = bytes_per_s
+
+        self._run(pace())
+
     def heal(self, lose=False):
         """All ways are open; what was held back goes on, or is lost with its connection."""
         async def release():
@@ -86,6 +95,13 @@ class Network:
                 return False
         return True
 
+    async def _take_time(self, source, target, count):
+        if self.bytes_per_s:
+            now = self.loop.time()
+            gone_at = max(now, self.free_at.get((source, target), now)) + count / self.bytes_per_s
+            self.free_at[source, target] = gone_at
+            await asyncio.sleep(gone_at - now)
+
     async def _carry(self, source, target, reader, writer):
         """One connection, from the hello to the end of both directions."""
         try:
@@ -109,6 +125,7 @@ class Network:
             while data or (data := await reader.read(CHUNK)):
                 if not await self._open(source, target):
                     break
+                await self._take_time(source, target, len(data))
                 writer.write(data)
                 await writer.drain()
                 data = b""

@@ -5,8 +5,9 @@ import uuid
 from contextlib import contextmanager
 
 import grpc
-from wire import (AddressScheme, ClientType, Encoding, HeartbeatRequest, Message, MessageType, MessagingServiceStub,
-                  QueryRouteRequest, ReceiveMessageRequest, SendMessageRequest)
+from wire import (AckMessageRequest, AddressScheme, ClientType, Encoding, EndTransactionRequest, HeartbeatRequest, Message,
+                  MessageType, MessagingServiceStub, QueryRouteRequest, ReceiveMessageRequest, SendMessageRequest,
+                  TransactionResolution, TransactionSource)
 
 TIMEOUT_S = 5
 
@@ -48,15 +49,36 @@ class RawClient:
     def send(self, *messages):
         return self.call("SendMessage", SendMessageRequest(messages=messages))
 
-    def receive(self, topic, group, batch=32, lease_s=60, poll_s=2, expression="*", filter_type=1):
-        """All elements of one receive: (status, messages)."""
+    def end(self, topic, message_id, transaction_id, commit=True):
+        """Ends a transaction; returns the code of the answer."""
+        request = EndTransactionRequest(message_id=message_id, transaction_id=transaction_id)
+        request.topic.name = topic
+        request.resolution = TransactionResolution.COMMIT if commit else TransactionResolution.ROLLBACK
+        request.source = TransactionSource.SOURCE_CLIENT
+        return self.call("EndTransaction", request).status.code
+
+    def ack(self, topic, group, message):
+        """Acknowledges a message that somebody received; returns the code of the answer."""
+        request = AckMessageRequest()
+        request.topic.name, request.group.name = topic, group
+        entry = request.entries.add()
+        properties = getattr(message, "system_properties", message)  # as the wire has it, or the client
+        entry.message_id, entry.receipt_handle = properties.message_id, properties.receipt_handle
+        answer = self.call("AckMessage", request)
+        return answer.entries[0].status.code if answer.entries else answer.status.code
+
+    def receive(self, topic, group, batch=32, lease_s=60, poll_s=2, expression="*", filter_type=1, renew=False):
+        """All elements of one receive: (status, messages). `renew`: as a push consumer, whose leases the broker extends."""
         request = ReceiveMessageRequest()
         request.group.name = group
         request.message_queue.topic.name = topic
         request.filter_expression.type = filter_type
         request.filter_expression.expression = expression
         request.batch_size = batch
-        request.invisible_duration.seconds = lease_s
+        if renew:
+            request.auto_renew = True
+        else:
+            request.invisible_duration.seconds = lease_s
         request.long_polling_timeout.seconds = poll_s
         status, messages = None, []
         for element in self.call("ReceiveMessage", request, timeout=poll_s + TIMEOUT_S):

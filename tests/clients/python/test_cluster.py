@@ -1,93 +1,116 @@
 """Several nodes that are one broker, with official clients on all of them: what is promised in host/docs/replication.md
-while nodes are killed, paused, cut off, stopped, restarted and removed.
+while nodes are killed, paused, cut off, stopped and restarted. Disks that fill up, hang and fail: test_cluster_disks.py;
+nodes that are removed, or only listen: test_cluster_members.py.
+
+Which test shows which scenario of the semantics (S3: faults inside a transaction, S5: flush and replication):
+
+S3.a, the leader is killed between half and end: test_a_transaction_that_was_begun_with_a_lost_leader_ends_with_the_next
+S3.b, it is killed with the final appended, before it answered: test_an_end_whose_answer_was_lost_with_the_leader_is_known_to_…
+S3.c, all nodes at once, right after the answer: test_what_was_answered_is_there_after_all_nodes_were_killed_at_once; what is
+      not synced is lost with power in host/commitlog/src/tests (power_cuts.rs, block_layer), of groups in tests/simulation
+S3.d, a pass over many open transactions: test_open_transactions_are_asked_about_at_most_once_more_when_the_leader_is_lost
+S3.e, a million open transactions: by parts only, host/leader/src/checks/schedule_tests.rs (both bounds) and
+      host/docs/performance.md (memory); nothing holds the p99 of sends against them
+S3.f, a damaged half: host/node/tests/damage.rs, of logs as a whole; an ask whose body cannot be read goes to no other one
+S5.a, one node and power cuts: host/commitlog/src/tests/power_cuts.rs and block_layer
+S5.b, both followers are stopped after an append: test_what_only_the_leader_has_is_unknown_and_seen_by_nobody_and_commits_…
+S5.c, a hundred uncommitted entries: test_what_a_leader_that_was_cut_off_had_not_committed_is_gone_after_healing
+S5.d, leaders are lost again and again: test_leaders_are_lost_under_load_and_nothing_that_was_acknowledged_is
+S5.e, nothing uncommitted is served: the test of S5.b; host/shard/src/core/tests/following.rs, and I3 in tests/simulation
+S5.f, a sync fails: test_a_disk_that_fails_takes_its_node_out_… in test_cluster_disks.py; that the file is not synced again:
+      host/commitlog/src/tests/faults.rs and block_layer/failing.rs; host/shard/src/core/tests/following.rs
+S5.g, a vote is durable: host/storage/src/replica/tests.rs (whatever_a_power_cut_does_a_vote_that_was_told_stands_…),
+      host/shard/src/core/tests/group.rs (a_vote_is_saved_before_it_is_told_…)
 
 Settings: VOUCH_LEADER_LOSSES (4; how often the leader is lost under load), VOUCH_STORMS (0; how many faults of all kinds
-there are, one after the other), VOUCH_SEED (what the load and the faults are; told when a test fails).
+there are, one after the other), VOUCH_TRANSFERS (5; how often leadership is handed over), VOUCH_OPEN_TRANSACTIONS (200; of these
+the leader is lost in the middle of a pass), VOUCH_SLOW_LINKS_S (10; for how long the links are slow), VOUCH_SEED (what the load
+and the faults are; told when a test fails).
 """
 
 import os
 import random
 import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import SimpleNamespace
 
+import grpc
 import pytest
 from broker import HttpProblem, quote, wait_until
-from clients import (COMMIT, LONG_LEASE, Checker, Listener, assert_nothing_arrives, configuration, message, producer,
-                     push_consumer, receive, receive_and_ack, receive_one, send_half, simple_consumer)
-from cluster import LEADERLESS_AT_MOST_S, SETTLES_WITHIN_S
-from load import OK, Load, Probe, Probes, outcome_of
+from clients import (COMMIT, Checker, Listener, assert_nothing_arrives, message, producer, push_consumer,
+                     receive_and_ack, receive_one, send_half, simple_consumer)
+from cluster import LEADERLESS_AT_MOST_S, SETTLES_WITHIN_S, Cluster
+from load import OK, Load, Probes, spread
 from raw import raw_client, raw_message
 from rocketmq import ClientConfiguration, Credentials, Producer
-from rocketmq.v5.exception import ClientException, NotFoundException
-from wire import Code
+from rocketmq.v5.exception import ClientException
+from senders import Senders, assert_all_came_once, assert_probes_are_true, received_by
+from wire import ClientType, Code
 
 LEADER_LOSSES = int(os.environ.get("VOUCH_LEADER_LOSSES", 4))
+TRANSFERS = int(os.environ.get("VOUCH_TRANSFERS", 5))
+OPEN_TRANSACTIONS = int(os.environ.get("VOUCH_OPEN_TRANSACTIONS", 200))
+PASSES_WITHIN_S = 60 + OPEN_TRANSACTIONS / 20
+SLOW_LINKS_S = float(os.environ.get("VOUCH_SLOW_LINKS_S", 10))
 STORMS = int(os.environ.get("VOUCH_STORMS", 0))
 SEED = int(os.environ.get("VOUCH_SEED", random.randrange(1 << 32)))
 # How long a plain call of these clients may take.
 CLIENT_DEADLINE_S = 3
-REFUSED_OR_UNKNOWN = {Code.HA_NOT_AVAILABLE, Code.MASTER_PERSISTENCE_TIMEOUT, Code.SLAVE_PERSISTENCE_TIMEOUT}
-
-
-def caught_up(cluster):
-    """All nodes follow the one that leads, closely."""
-    def all_follow():
-        leader = cluster.leads()
-        status = leader and leader.status()
-        others = [each for each in status["nodes"] if each["id"] != leader.id] if status else []
-        return others and all(each.get("heard") and each.get("lag_bytes", 1 << 30) < 1 << 20 for each in others)
-
-    wait_until(all_follow, "all nodes follow", SETTLES_WITHIN_S)
-
-
-def received_by(node, group, topic, wanted):
-    """Bodies that a new group receives, until all of `wanted` came and then nothing more."""
-    bodies = []
-    with simple_consumer(node, group, topic, poll=1) as consumer:
-        quiet_since = time.monotonic()
-        end = time.monotonic() + 60
-        while not (wanted <= set(bodies) and time.monotonic() - quiet_since > 2) and time.monotonic() < end:
-            try:
-                received = consumer.receive(32, LONG_LEASE)
-            except Exception:
-                continue
-            for each in received:
-                bodies.append(each.body.decode())
-                consumer.ack(each)
-                quiet_since = time.monotonic()
-    return bodies
-
-
-def assert_probes_are_true(probes, node, group):
-    """What the probes were told is what is stored."""
-    bodies = received_by(node, group, probes.topic, {probe.body for probe in probes.acknowledged()})
-    faults = probes.faults(bodies)
-    assert not faults, f"{len(faults)} faults; {probes.told()}\n" + "\n".join(faults[:20])
+UNKNOWN = {Code.MASTER_PERSISTENCE_TIMEOUT, Code.SLAVE_PERSISTENCE_TIMEOUT}
+REFUSED_OR_UNKNOWN = {Code.HA_NOT_AVAILABLE} | UNKNOWN
 
 
 # ---- leaders are lost ---------------------------------------------------------------------------------------------------
 
 
-def test_leaders_are_lost_under_load_and_nothing_that_was_acknowledged_is(cluster, name):
+def test_leaders_are_lost_under_load_and_nothing_that_was_acknowledged_is(cluster, name, figures):
+    losses = Losses()
+
     def lose(loss, rng, going_on):
         lost = cluster.leader()
-        # Both are had in the short mode.
-        if (loss + SEED) % 4 == 3:
-            lost.pause()
+        # All three are had in the short mode.
+        kind = ("killed", "paused", "killed", "cut off")[(loss + SEED) % 4]
+        with losses.of(kind):
+            {"killed": lost.kill, "paused": lost.pause, "cut off": lambda: cluster.isolate(lost)}[kind]()
             cluster.leader(but=lost)
+        if kind == "killed":
+            going_on()
+            lost.start()
+        else:
             time.sleep(rng.uniform(0, 3))
-            lost.resume()
-            return f"{lost} paused"
-        lost.kill()
-        cluster.leader(but=lost)
-        going_on()
-        lost.start()
-        return f"{lost} killed"
+            lost.resume() if kind == "paused" else cluster.network.heal()
+        return f"{lost} {kind}"
 
-    under_load(cluster, name, LEADER_LOSSES, lose, leaderless_at_most_s=LEADERLESS_AT_MOST_S)
+    def tell(probes):
+        for line in losses.told(probes):
+            figures(line)
+
+    under_load(cluster, name, LEADER_LOSSES, lose, tell, LEADERLESS_AT_MOST_S)
+
+
+class Losses:
+    """When leaders were lost, and when another one led."""
+
+    def __init__(self):
+        self.times = []
+
+    @contextmanager
+    def of(self, kind):
+        lost_at = time.monotonic()
+        yield
+        self.times.append((kind, lost_at, time.monotonic()))
+
+    def told(self, probes):
+        """How long it took, of each kind: until another node led, and until a send was acknowledged that began afterwards."""
+        acknowledged = sorted((probe.ended, probe.began) for probe in probes.acknowledged())
+        for kind in sorted({kind for kind, _, _ in self.times}):
+            times = [(lost_at, led_at) for each, lost_at, led_at in self.times if each == kind]
+            first = [next(ended for ended, began in acknowledged if began >= lost_at) - lost_at for lost_at, _ in times]
+            led = [led_at - lost_at for lost_at, led_at in times]
+            yield (f"a leader was {kind} {len(times)} times: another one led after {spread(led)}, the first send that began "
+                   f"then was acknowledged after {spread(first)}")
 
 
 @pytest.mark.skipif(not STORMS, reason="VOUCH_STORMS says how many faults of all kinds there are")
@@ -187,7 +210,7 @@ class Storm:
         others[0].start()
 
 
-def under_load(cluster, name, times, disturb, leaderless_at_most_s=None):
+def under_load(cluster, name, times, disturb, tell=lambda probes: None, leaderless_at_most_s=None):
     """Producers and consumers on all nodes, and faults between: whatever anybody was told has to be true."""
     rng = random.Random(SEED)
     told = f"VOUCH_SEED={SEED}"
@@ -199,10 +222,10 @@ def under_load(cluster, name, times, disturb, leaderless_at_most_s=None):
             for number in range(times):
                 progresses(ledger, told)
                 told += ", " + disturb(number, rng, lambda: progresses(ledger, told))
-                caught_up(cluster)
+                cluster.caught_up()
             progresses(ledger, told)
             load.stop_sending()
-            probes.stop()
+            tell(probes.stop())
         # The Python client has no stream for minutes after its node was lost: another instance is asked instead.
         for node in cluster.nodes:
             load.transactional_producer(node)
@@ -286,24 +309,117 @@ def assert_nothing_open(cluster, load, told):
 def test_open_transactions_are_asked_about_at_most_once_more_when_the_leader_is_lost(cluster, name):
     """S3.d: in the middle of a pass over many; none is skipped, none parked, and each ends as is answered at last."""
     leader, (node, _) = cluster.leader(), cluster.followers()
-    leader.create_transaction_topic(name, immunity="1s", interval="2s", max_checks=100)
+    # So many that one client is not behind with its answers.
+    leader.create_transaction_topic(name, immunity="1s", interval=f"{max(2, OPEN_TRANSACTIONS // 100)}s", max_checks=100)
     checker = Checker()
     with producer(node, name, checker=checker) as client, simple_consumer(node, name, name) as consumer:
-        ids = {f"order-{i}": send_half(client, name, f"order-{i}")[1].transaction_id for i in range(200)}
+        ids = {f"order-{i}": send_half(client, name, f"order-{i}")[1].transaction_id for i in range(OPEN_TRANSACTIONS)}
         asked = lambda: sum(map(len, list(checker.asked.values())))  # noqa: E731
-        wait_until(lambda: asked() > 100, "a pass goes on", 20)
+        wait_until(lambda: asked() > OPEN_TRANSACTIONS // 2, "a pass goes on", PASSES_WITHIN_S)
         leader.kill()
         cluster.leader(but=leader)
-        wait_until(lambda: all(len(checker.asked[key]) >= 3 for key in ids), "each is asked again", 60)
+        wait_until(lambda: all(len(checker.asked[key]) >= 3 for key in ids), "each is asked again", PASSES_WITHIN_S)
         for key, id in ids.items():
             # Asked first, counted then: in this order no ask is missed.
             counted = node.transaction(id)
             more = len(checker.asked[key]) - counted["checks"]
             assert counted["state"] == "open" and more <= 2, f"{key}: {more} more asked than counted: {counted}"
         checker.answers = {key: COMMIT for key in ids}
-        assert {each.body.decode() for each in receive_and_ack(consumer, 200, deadline_s=60)} == ids.keys()
+        came = receive_and_ack(consumer, OPEN_TRANSACTIONS, PASSES_WITHIN_S)
+        assert {each.body.decode() for each in came} == ids.keys()
         assert_nothing_arrives(consumer)
     leader.start()
+
+
+def test_a_transaction_that_was_begun_with_a_lost_leader_ends_with_the_next(cluster, name):
+    """S3.a"""
+    leader, (node, _) = cluster.leader(), cluster.followers()
+    leader.create_transaction_topic(name, immunity="1h", interval="1h")
+    with producer(node, name, checker=Checker()) as client, simple_consumer(node, name, name) as consumer:
+        committed, _ = send_half(client, name, "committed")
+        rolled_back, _ = send_half(client, name, "rolled-back")
+        leader.kill()
+        ends_for_certain(committed.commit)
+        ends_for_certain(rolled_back.rollback)
+        assert [each.body for each in receive_and_ack(consumer, 1)] == [b"committed"]
+        assert_nothing_arrives(consumer)
+    leader.start()
+    cluster.one_log()
+
+
+def ends_for_certain(end):
+    """As an application ends a transaction whose leader may have been lost: again, until it hears the outcome."""
+    def ended():
+        try:
+            end()
+            return True
+        except ClientException as problem:
+            assert problem.code in REFUSED_OR_UNKNOWN, problem
+            return False
+
+    wait_until(ended, "the transaction ends", SETTLES_WITHIN_S)
+
+
+def test_an_end_whose_answer_was_lost_with_the_leader_is_known_to_the_next(cluster, name):
+    """S3.b: it was committed, and nobody heard of that."""
+    leader, (node, other) = cluster.leader(), cluster.followers()
+    leader.create_transaction_topic(name, immunity="1h", interval="1h")
+    with producer(leader, name, checker=Checker()) as client:
+        halves = {commit: send_half(client, name, f"half-{commit}")[1] for commit in (True, False)}
+    way = (f"clients of {leader}", "a client")
+    cluster.network.leads_to(way[0], leader.grpc)
+    access = SimpleNamespace(grpc=cluster.network.door(*way))
+    with raw_client(access) as raw, ThreadPoolExecutor(2) as pool:
+        assert raw.route(name).status.code == Code.OK
+        cluster.network.cut(*way)
+        waiting = [pool.submit(raw.end, name, half.message_id, half.transaction_id, commit) for commit, half in halves.items()]
+        for commit, half in halves.items():
+            outcome = "committed" if commit else "rolled_back"
+            wait_until(lambda: node.transaction(half.transaction_id)["state"] == outcome, f"it is {outcome}")
+        leader.kill()
+        cluster.network.heal(lose=True)
+        for each in waiting:
+            assert isinstance(each.exception(20), grpc.RpcError), "nobody was answered"
+    cluster.leader(but=leader)
+    with raw_client(node) as raw, simple_consumer(other, name, name) as consumer:
+        for commit, half in halves.items():
+            for _ in range(2):
+                assert raw.end(name, half.message_id, half.transaction_id, commit) == Code.OK
+                assert raw.end(name, half.message_id, half.transaction_id, not commit) == Code.PRECONDITION_FAILED
+        assert [each.body for each in receive_and_ack(consumer, 1)] == [b"half-True"]
+        assert_nothing_arrives(consumer)
+    leader.start()
+    cluster.one_log()
+
+
+def test_what_was_answered_is_there_after_all_nodes_were_killed_at_once(cluster, name):
+    """S3.c; what a power cut takes beyond that, the log on a virtual disk is held against."""
+    node = cluster.followers()[0]
+    node.create_transaction_topic(name, immunity="1h", interval="1h")
+    node.create_topic(f"{name}-plain", "normal")
+    rng = random.Random(SEED)
+    told, half = {}, None
+    for round in range(3):
+        with producer(node, name, f"{name}-plain", checker=Checker()) as client:
+            for number in range(rng.randrange(1, 20)):
+                transaction, half = send_half(client, name, f"half-{round}-{number}")
+                end = rng.choice(("commit", "rollback"))
+                getattr(transaction, end)()
+                told[f"half-{round}-{number}"] = half.transaction_id, {"commit": "committed", "rollback": "rolled_back"}[end]
+            for each in cluster.nodes:
+                each.process.kill()
+        for each in rng.sample(cluster.nodes, 3):
+            each.kill()
+            each.launch()
+        for each in cluster.nodes:
+            wait_until(each.ready, f"{each} is ready", SETTLES_WITHIN_S)
+        cluster.caught_up()
+    for each in cluster.nodes:
+        assert {key: each.transaction(id)["state"] for key, (id, _) in told.items()} == \
+            {key: outcome for key, (_, outcome) in told.items()}, f"VOUCH_SEED={SEED}"
+    committed = {key for key, (_, outcome) in told.items() if outcome == "committed"}
+    assert sorted(received_by(node, name, name, committed)) == sorted(committed), f"VOUCH_SEED={SEED}"
+    cluster.one_log()
 
 
 # ---- a client that knows a follower only ----------------------------------------------------------------------------------
@@ -526,7 +642,7 @@ def test_what_a_leader_that_was_cut_off_had_not_committed_is_gone_after_healing(
     leader = cluster.leader()
     cluster.isolate(leader)
     told = []
-    with raw_client(leader) as raw, ThreadPoolExecutor(50) as pool:
+    with raw_client(leader) as raw, ThreadPoolExecutor(100) as pool:
         raw_id = raw.client_id
         made = [raw_message(name, f"lost-{i}".encode()) for i in range(100)]
 
@@ -539,12 +655,15 @@ def test_what_a_leader_that_was_cut_off_had_not_committed_is_gone_after_healing(
         told = list(pool.map(send, made))
     assert {code for code, _ in told} <= REFUSED_OR_UNKNOWN, {Code.Name(code) for code, _ in told}
     assert max(took for _, took in told) < 5
+    appended, _, committed, _ = cluster.positions()[leader.id]
+    assert appended - committed > 100 * len("lost-") and {code for code, _ in told} != {Code.HA_NOT_AVAILABLE}, \
+        f"there is something to cut off: {appended} of which {committed} are committed"
     another = cluster.leader(but=leader)
     with raw_client(another) as raw:
         for number in range(20):
             assert raw.send(raw_message(name, f"kept-{number}".encode())).status.code == Code.OK
     cluster.network.heal()
-    caught_up(cluster)
+    cluster.caught_up()
     cluster.one_log()
     bodies = received_by(leader, name, name, {f"kept-{number}" for number in range(20)})
     assert sorted(bodies) == sorted(f"kept-{number}" for number in range(20))
@@ -553,6 +672,60 @@ def test_what_a_leader_that_was_cut_off_had_not_committed_is_gone_after_healing(
         for _ in range(2):
             assert all(raw.send(each).status.code == Code.OK for each in made)
     assert sorted(received_by(another, name, name, {f"lost-{i}" for i in range(100)})) == sorted(f"lost-{i}" for i in range(100))
+
+
+# ---- slow links -----------------------------------------------------------------------------------------------------------
+
+LINK_BYTES_PER_S = 20_000_000
+# Two of them are what one request may have, 8 MiB; what several send at once becomes one entry of up to 16 MiB.
+LARGE_BODY_BYTES = (4 << 20) - (64 << 10)
+LARGE_SENDERS = 2
+
+
+@pytest.fixture
+def cluster_of_large_segments(tmp_path):
+    nodes = Cluster(tmp_path)
+    for node in nodes.nodes:
+        node.settings = ("--segment-size", "64MiB", "--zero-ahead", "16MiB", "--disk-high-water", "99")
+    try:
+        yield nodes.start()
+    finally:
+        nodes.finish()
+
+
+@pytest.mark.parametrize("through", ["the_leader", "a_follower"])
+def test_large_entries_on_slow_links_cost_no_election_and_small_sends_go_on(cluster_of_large_segments, name, figures, through):
+    cluster = cluster_of_large_segments
+    cluster.leader().create_topic(name)
+    cluster.leader().create_topic(f"{name}-large")
+    leader = cluster.leader()
+    node = leader if through == "the_leader" else cluster.followers()[0]
+    terms = {each.id: each.status()["term"] for each in cluster.nodes}
+    took = []
+
+    def send_large(until):
+        with raw_client(node) as raw:
+            while (began := time.monotonic()) < until:
+                status = raw.send(*(raw_message(f"{name}-large", bytes([n]) * LARGE_BODY_BYTES) for n in range(2))).status
+                assert status.code == Code.OK, status
+                took.append(time.monotonic() - began)
+
+    cluster.network.slow(LINK_BYTES_PER_S)
+    with Probes(cluster, name) as probes, ThreadPoolExecutor(LARGE_SENDERS) as pool:
+        began = time.monotonic()
+        for sending in [pool.submit(send_large, began + SLOW_LINKS_S) for _ in range(LARGE_SENDERS)]:
+            sending.result(SLOW_LINKS_S + 30)
+        large_bytes_per_s = len(took) * 2 * LARGE_BODY_BYTES / (time.monotonic() - began)
+    small = [probe.took() for probe in probes.acknowledged()]
+    figures(f"links of {LINK_BYTES_PER_S / 1e6:.0f} MB/s, {LARGE_SENDERS} large senders through {through}: {len(took)} of "
+            f"{2 * LARGE_BODY_BYTES / (1 << 20):.1f} MiB, {large_bytes_per_s / 1e6:.1f} MB/s, each took {spread(took)}; "
+            f"{len(small)} small ones took {spread(small)}")
+    assert large_bytes_per_s < LINK_BYTES_PER_S * 1.1, "the links are not slow"
+    assert {each.id: each.status()["term"] for each in cluster.nodes} == terms and cluster.leader() is leader
+    assert not probes.not_acknowledged(), f"{probes.told()}: {probes.not_acknowledged()[:5]}"
+    cluster.network.slow(None)
+    assert_probes_are_true(probes, leader, name)
+    cluster.one_log()
 
 
 # ---- no majority ----------------------------------------------------------------------------------------------------------
@@ -616,48 +789,56 @@ def test_with_one_node_left_nothing_is_written_all_can_be_looked_at_and_one_more
     cluster.one_log()
 
 
+def test_what_only_the_leader_has_is_unknown_and_seen_by_nobody_and_commits_with_one_follower(cluster, name):
+    """S5.b: both followers are lost when it is appended."""
+    cluster.leader().create_topic(name, queues=1)
+    leader, followers = cluster.leader(), cluster.followers()
+    with raw_client(leader) as raw:
+        assert raw.receive(name, name, poll_s=1)[1] == []
+        for node in followers:
+            node.process.kill()
+        made = raw_message(name, b"undecided")
+        status = raw.send(made).status
+        assert status.code in UNKNOWN, f"it was appended, and nobody knows: {Code.Name(status.code)}, {status.message}"
+        appended, _, committed, _ = cluster.positions()[leader.id]
+        assert appended > committed
+        assert raw.receive(name, name, poll_s=1)[1] == [], "what is not committed is seen by nobody"
+        for node in followers:
+            node.kill()
+        back = followers[0].launch()
+        wait_until(lambda: back.ready() and leader.ready(), "both are ready", SETTLES_WITHIN_S)
+        with simple_consumer(back, name, name) as consumer:
+            assert [each.body for each in receive_and_ack(consumer, 1)] == [b"undecided"]
+            assert raw.send(made).status.code == Code.OK
+            assert_nothing_arrives(consumer)
+    followers[1].start()
+    cluster.one_log()
+
+
+@pytest.mark.xfail(reason="404 is said without asking anybody")
+def test_what_is_not_found_while_nobody_leads_is_not_said_to_be_missing(cluster, name):
+    """A node that starts knows of less than it has on its disk to be committed."""
+    cluster.leader().create_transaction_topic(name, immunity="1h", interval="1h")
+    alone = cluster.followers()[0]
+    with producer(alone, name, checker=Checker()) as client:
+        halves = [send_half(client, name, f"half-{i}")[1] for i in range(5)]
+        for node in cluster.nodes:
+            node.process.kill()
+    for node in cluster.nodes:
+        node.kill()
+    alone.launch()
+    for half in halves:
+        try:
+            assert alone.transaction(half.transaction_id)["state"] == "open"
+        except HttpProblem as problem:
+            assert problem.status == 503, problem
+    for node in cluster.nodes:
+        if node is not alone:
+            node.launch()
+    cluster.caught_up()
+
+
 # ---- planned stops ----------------------------------------------------------------------------------------------------------
-
-
-class Senders:
-    """Official producers, one at each node."""
-
-    def __init__(self, cluster, topic):
-        self.cluster, self.topic = cluster, topic
-        self.sent, self.failed = [], []
-        self.sending = threading.Event()
-
-    def __enter__(self):
-        self.sending.set()
-        self.threads = [threading.Thread(target=self._send, args=(node,), daemon=True) for node in self.cluster.nodes]
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def _send(self, node):
-        with producer(node, self.topic) as client:
-            number = 0
-            while self.sending.is_set():
-                number += 1
-                probe = Probe(node.id, f"from-{node.id}-{number}", time.monotonic())
-                try:
-                    client.send(message(self.topic, probe.body.encode()))
-                    self.sent.append(probe.body)
-                    time.sleep(0.02)
-                except Exception as problem:
-                    probe.ended, probe.told, probe.why = time.monotonic(), outcome_of(problem), str(problem)
-                    self.failed.append(probe)
-                    time.sleep(0.1)
-
-    def __exit__(self, *_):
-        self.sending.clear()
-        for thread in self.threads:
-            thread.join(20)
-            assert not thread.is_alive(), "a producer hangs"
-
-    def progress(self, sends=100):
-        before = len(self.sent)
-        wait_until(lambda: len(self.sent) >= before + sends, f"{sends} more sends", 30)
 
 
 RECONNECTS_WITHIN_S = 4
@@ -690,11 +871,29 @@ def test_a_leader_that_is_stopped_under_load_fails_no_send(cluster, name):
             senders.progress()
             leader.start()
             gone.append((leader.id, since, time.monotonic()))
-            caught_up(cluster)
+            cluster.caught_up()
     assert_no_send_failed(senders, probes, gone)
-    bodies = received_by(cluster.leader(), name, name, set(senders.sent))
-    lost, twice = set(senders.sent) - set(bodies), [body for body, count in Counter(bodies).items() if count > 1]
-    assert not lost and not twice, f"lost {lost}, stored twice {twice}"
+    assert_all_came_once(senders, cluster.leader(), name)
+
+
+def test_leadership_that_is_handed_over_under_load_fails_no_send(cluster, name, figures):
+    cluster.leader().create_topic(name)
+    with Senders(cluster, name) as senders, Probes(cluster, name) as probes:
+        senders.progress()
+        for number in range(TRANSFERS):
+            leader = cluster.leader()
+            to = next(node for node in cluster.nodes if node is not leader)
+            by = cluster.nodes[number % len(cluster.nodes)]
+            by.admin("cluster", "transfer-leader", "--to", str(to.id))
+            assert cluster.leader() is to
+            senders.progress(20)
+            cluster.caught_up()
+    figures(f"leadership was handed over {TRANSFERS} times: longest without an acknowledgement {probes.longest_gap():.2f} s; "
+            f"{len(senders.failed)} of {len(senders.sent)} sends of official clients failed, and "
+            f"{len(probes.not_acknowledged())} of {len(probes.probes)} that are tried once")
+    assert_no_send_failed(senders, probes, [])
+    senders.sent += [probe.body for probe in probes.acknowledged()]
+    assert_all_came_once(senders, cluster.leader(), name)
 
 
 def test_a_rolling_restart_under_load_fails_no_send_and_loses_nothing(cluster, name):
@@ -707,12 +906,10 @@ def test_a_rolling_restart_under_load_fails_no_send_and_loses_nothing(cluster, n
             assert node.stop() == 0
             node.start()
             gone.append((node.id, since, time.monotonic()))
-            caught_up(cluster)
+            cluster.caught_up()
             senders.progress()
     assert_no_send_failed(senders, probes, gone)
-    bodies = received_by(cluster.leader(), name, name, set(senders.sent))
-    lost, twice = set(senders.sent) - set(bodies), [body for body, count in Counter(bodies).items() if count > 1]
-    assert not lost and not twice, f"lost {lost}, stored twice {twice}"
+    assert_all_came_once(senders, cluster.leader(), name)
     cluster.one_log()
 
 
@@ -723,7 +920,7 @@ def test_a_node_that_is_gone_for_good_is_replaced_under_load(cluster, name):
         senders.progress()
         gone = [(lost.id, time.monotonic())]
         lost.kill()
-        new = cluster.replace(lost, 4)
+        new = cluster.replace(lost)
         senders.progress()
         # The new one counts: with it and one other there is a majority.
         leader = cluster.leader()
@@ -734,9 +931,7 @@ def test_a_node_that_is_gone_for_good_is_replaced_under_load(cluster, name):
     failed = [probe for probe in senders.failed + probes.not_acknowledged()
               if probe.told != "UNAVAILABLE" or not any(probe.node == node and probe.ended >= at for node, at in gone)]
     assert not failed, "\n".join(str(probe)[:400] for probe in failed[:10])
-    bodies = received_by(new, name, name, set(senders.sent))
-    lost_ones, twice = set(senders.sent) - set(bodies), [body for body, count in Counter(bodies).items() if count > 1]
-    assert not lost_ones and not twice, f"lost {lost_ones}, stored twice {twice}"
+    assert_all_came_once(senders, new, name)
     other.start()
     cluster.one_log()
 
@@ -778,7 +973,7 @@ def test_five_nodes_bear_a_partition_three_losses_and_a_removal_in_quick_order(f
     removed = gone.id not in voters
     assert not removed or "outcome is unknown" in removal.stderr, f"refused and done: {removal.stderr}"
     if removed:
-        gone.kill()
+        assert gone.ended() == 0
     assert_probes_are_true(probes, cluster.leader(), name)
     cluster.one_log()
 
@@ -901,3 +1096,36 @@ def test_what_a_push_consumer_of_a_lost_node_had_comes_to_another_member(cluster
         lost.start()
         first.__exit__(None, None, None)
     assert [(each.message_id, each.delivery_attempt) for each in second.deliveries] == [(receipt.message_id, 2)]
+
+
+@pytest.mark.xfail(reason="what a node does not tell that was restarted since is taken for lost")
+def test_what_came_to_a_consumer_before_its_node_was_restarted_is_held_by_nobody_else_while_it_lives(cluster, name):
+    """The next leader but one is told of a receive of the same consumer that was lost with the leader between, and gives back
+    what that may have leased; what came is not among it."""
+    restarted = cluster.leader()
+    restarted.create_topic(name, queues=1)
+    sender = cluster.followers()[0]
+    with raw_client(restarted) as first, raw_client(sender) as send:
+        first.heartbeat(ClientType.PUSH_CONSUMER, name)
+        assert send.send(raw_message(name, b"held")).status.code == Code.OK
+        held = first.receive(name, name, poll_s=5, renew=True)[1]
+        assert [each.body for each in held] == [b"held"]
+        restarted.kill()
+        between = cluster.leader(but=restarted)
+        restarted.start()
+        wait_until(lambda: restarted.status()["leader"] == between.id, "it knows who leads")
+        with raw_client(restarted, first.client_id) as again, ThreadPoolExecutor(1) as pool:
+            again.heartbeat(ClientType.PUSH_CONSUMER, name)
+            receiving = pool.submit(again.receive, name, name, poll_s=10, renew=True)
+            time.sleep(0.3)  # until the leader has it, which nothing tells
+            between.pause()
+            cluster.leader(but=between)
+            assert receiving.result(20)[0].code in UNKNOWN
+            between.resume()
+            other = next(node for node in cluster.nodes if node not in (restarted, between))
+            with raw_client(other) as second:
+                for _ in range(3):
+                    second.heartbeat(ClientType.PUSH_CONSUMER, name)
+                    came = second.receive(name, name, poll_s=3, renew=True)[1]
+                    assert not came, f"attempt {came[0].system_properties.delivery_attempt}"
+            assert again.ack(name, name, held[0]) == Code.OK
