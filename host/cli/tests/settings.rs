@@ -36,6 +36,7 @@ const VALUES: [(&str, &str); 26] = [
     ("on_damage", "'read-only'"),
     ("plugin_threads", "1"),
     ("plugin_concurrency", "8"),
+    ("sqlite_dirs", "'/var/lib/shop'"),
     ("log_format", "'json'"),
     ("log_level", "'debug'"),
 ];

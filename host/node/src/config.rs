@@ -49,6 +49,8 @@ pub struct NodeConfig {
     pub plugin_concurrency: usize,
     /// Where components are compiled. Whoever serves others wants a process of its own for it.
     pub plugin_compiler: CompilerProgram,
+    /// SQLite files that bindings grant lie below one of these.
+    pub sqlite_dirs: Vec<PathBuf>,
 }
 
 impl NodeConfig {
@@ -87,6 +89,7 @@ impl NodeConfig {
             plugin_threads: DEFAULT_GUEST_THREADS,
             plugin_concurrency: DEFAULT_NODE_CONCURRENCY,
             plugin_compiler: CompilerProgram::InProcess,
+            sqlite_dirs: Vec::new(),
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::{
     call::{self, CallSetup},
     code::PluginCode,
     core::EngineCore,
+    databases::{self, OpenDatabases},
+    error::BindError,
     grants::HttpGrant,
     http::HttpGate,
     limits::Limits,
@@ -35,6 +37,7 @@ struct Bound {
     name: Name,
     limits: Limits,
     grants: Arc<[HttpGrant]>,
+    databases: OpenDatabases,
     config: Arc<BTreeMap<String, String>>,
     /// What of the config is in nothing that the component says.
     secrets: Arc<Secrets>,
@@ -60,14 +63,23 @@ struct Places {
 impl Binding {
     /// Of a spec that was validated against this code. From now on places of the node are kept for it, until the last
     /// clone goes.
-    pub(crate) fn new(engine: Arc<EngineCore>, code: Arc<PluginCode>, spec: BindingSpec) -> Self {
-        let BindingSpec { name, grants, limits, config, body } = spec;
+    ///
+    /// # Errors
+    /// A database that it grants cannot be used so.
+    pub(crate) fn new(
+        engine: Arc<EngineCore>,
+        code: Arc<PluginCode>,
+        spec: BindingSpec,
+    ) -> Result<Self, BindError> {
+        let BindingSpec { name, grants, limits, config, body, passwords } = spec;
+        let databases = databases::open(&grants.sql, &passwords, &limits, &engine.databases)?;
         let name = Name::from(name);
-        Self(Arc::new(Bound {
+        Ok(Self(Arc::new(Bound {
             _membership: engine.places.join(&name, limits.deadline),
             log: LogRing::new(&name, &code.digest),
             places: Arc::new(Semaphore::new(limits.concurrency)),
             grants: grants.http.into(),
+            databases,
             secrets: Arc::new(Secrets::of(&config)),
             config: Arc::new(config),
             engine,
@@ -75,7 +87,7 @@ impl Binding {
             name,
             limits,
             body,
-        }))
+        })))
     }
 
     /// The binding's name.
@@ -113,29 +125,26 @@ impl Binding {
     /// What the operator should know: the component wants something that the binding does not grant, or the other way
     /// round. Empty if all is well.
     pub fn warnings(&self) -> Vec<String> {
-        let granted = !self.0.grants.is_empty();
-        let is_http = |name: &&String| name.starts_with("wasi:http/");
-        let mut warnings: Vec<String> = self
-            .0
-            .code
-            .imports_wanted
-            .iter()
-            .filter(|name| !(granted && is_http(name)))
-            .map(|name| {
-                if is_http(&name) {
-                    format!(
-                        "the component imports {name} and the binding grants no origin: every request will be denied"
-                    )
-                } else {
-                    format!(
-                        "the component imports {name}, which this version cannot grant: every call answers not-granted"
-                    )
-                }
-            })
-            .collect();
-        if granted && !self.0.code.imports_wanted.iter().any(|name| is_http(&name)) {
-            warnings
-                .push("the binding grants http and the component does not import it: the grant has no use".to_owned());
+        let (http, sql) = (!self.0.grants.is_empty(), !self.0.databases.is_empty());
+        let wanted = &self.0.code.imports_wanted;
+        let is_http = |name: &str| name.starts_with("wasi:http/");
+        let is_sql = |name: &str| name.starts_with("vouch:plugin/sql@");
+        let lacks = |name: &String| {
+            let lack = match name {
+                name if is_http(name) && http || is_sql(name) && sql => return None,
+                name if is_http(name) => " and the binding grants no origin: every request will be denied",
+                name if is_sql(name) => " and the binding grants no database: every call answers not-granted",
+                _ => ", which this version cannot grant: every call answers not-granted",
+            };
+            Some(format!("the component imports {name}{lack}"))
+        };
+        let mut warnings: Vec<String> = wanted.iter().filter_map(lacks).collect();
+        for (granted, name, is_it) in [(http, "http", &is_http as &dyn Fn(&str) -> bool), (sql, "sql", &is_sql)] {
+            if granted && !wanted.iter().any(|wanted| is_it(wanted)) {
+                warnings.push(format!(
+                    "the binding grants {name} and the component does not import it: the grant has no use"
+                ));
+            }
         }
         warnings
     }
@@ -254,6 +263,7 @@ impl Binding {
             limits: bound.limits.clone(),
             config: Arc::clone(&bound.config),
             gate,
+            databases: Arc::clone(&bound.databases),
             log,
             body: bound.body,
             leash: None,

@@ -14,6 +14,13 @@ mod generated {
             }
         ",
         world: "vouch:broker/checkback-host",
+        imports: {
+            "vouch:plugin/sql.run": async,
+            "vouch:plugin/sql.run-all": async,
+            "vouch:plugin/sql.run-once": async,
+            "vouch:plugin/sql.read-fence": async,
+            "vouch:plugin/sql.close-fence": async,
+        },
         exports: { default: async },
     });
 }

@@ -8,6 +8,7 @@ use wasmtime_wasi::I32Exit;
 use crate::{
     bindings::{CheckbackHostPre, checkback, types},
     capability::inert_wasi,
+    databases::{OpenDatabases, SqlReach},
     error_text::{cut, describe, trace, without_trace},
     guest::CallState,
     http::HttpGate,
@@ -30,6 +31,7 @@ pub(crate) struct CallSetup {
     pub(crate) limits: Limits,
     pub(crate) config: Arc<BTreeMap<String, String>>,
     pub(crate) gate: HttpGate,
+    pub(crate) databases: OpenDatabases,
     pub(crate) log: CallLog,
     pub(crate) body: bool,
     /// It has only this time, less than its deadline: its place is wanted by others.
@@ -67,9 +69,10 @@ fn out_of_time(deadline: Duration, leashed: bool, worked: Duration) -> NoAnswer 
 /// One call in a store of its own, from the instantiation to the answer. It has no time limit here: whoever polls it
 /// ends it, and dropping it frees the instance with all that the guest holds.
 async fn run(setup: CallSetup, pending: Pending) -> Checked {
-    let CallSetup { pre, limits, config, gate, log, body, leash: _ } = setup;
+    let CallSetup { pre, limits, config, gate, databases, log, body, leash } = setup;
     let said = log.clone();
-    let state = CallState::new(inert_wasi(&log), &limits, config, gate, log, pending.asked_at_ms);
+    let sql = SqlReach::within(databases, leash.unwrap_or(limits.deadline));
+    let state = CallState::new(inert_wasi(&log), &limits, config, (gate, sql), log, pending.asked_at_ms);
     let mut store = Store::new(pre.engine(), state);
     store.limiter(|state| state);
     // Yields at every epoch, so that one guest does not hold a thread, and so that the deadline's timer gets its turn.

@@ -86,8 +86,12 @@ pub struct EngineConfig {
     pub compile_time: Duration,
     /// How the hosts of outgoing requests are looked up.
     pub resolver: Arc<dyn Resolver>,
-    /// A PEM file with certificates of authorities to trust for https besides the public ones.
+    /// A PEM file with certificates of authorities to trust for https and databases besides the public ones.
     pub extra_ca_file: Option<PathBuf>,
+    /// SQLite files that bindings grant must lie below one of these; none: no such file is granted.
+    pub sqlite_dirs: Vec<PathBuf>,
+    /// The node is one of several, so what lies on its disk alone is granted to no binding.
+    pub has_others: bool,
 }
 
 impl EngineConfig {
@@ -105,6 +109,8 @@ impl EngineConfig {
             compile_time: Duration::from_secs(60),
             resolver: Arc::new(SystemResolver::default()),
             extra_ca_file: None,
+            sqlite_dirs: Vec::new(),
+            has_others: false,
         }
     }
 

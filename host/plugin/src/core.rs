@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::runtime::{Handle, Runtime};
+use vouch_sql::SqlSurroundings;
 use wasmtime::component::Linker;
 
 use crate::{
@@ -19,6 +20,8 @@ pub(crate) struct EngineCore {
     pub(crate) linker: Arc<Linker<CallState>>,
     pub(crate) compiler: Compiler,
     pub(crate) tls: Arc<rustls::ClientConfig>,
+    /// What databases of bindings may be.
+    pub(crate) databases: SqlSurroundings,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) places: NodePlaces,
     pub(crate) running: RunningGuests,

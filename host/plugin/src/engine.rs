@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use vouch_sql::SqlSurroundings;
 use wasmtime::{
     Config, InstanceAllocationStrategy, PoolingAllocationConfig,
     component::{Component, Linker},
@@ -61,6 +62,9 @@ impl Engine {
             .map_err(|cause| EngineError::CacheFolder { folder: config.cache_dir.clone(), cause })?;
         let tls = client_config(config.extra_ca_file.as_deref())
             .map_err(|cause| EngineError::CaFile { file: config.extra_ca_file.clone().unwrap_or_default(), cause })?;
+        let extra_authorities = config.extra_ca_file.as_ref().map(std::fs::read).transpose();
+        let extra_authorities = extra_authorities.unwrap_or_default().unwrap_or_default();
+        let databases = SqlSurroundings { sqlite_dirs: config.sqlite_dirs.clone(), extra_authorities };
         let mut linker = Linker::new(&engine);
         capability::link(&mut linker).map_err(|error| EngineError::Unsupported(describe(&error)))?;
         let threads = |error: &dyn ToString| EngineError::Threads(error.to_string());
@@ -88,6 +92,7 @@ impl Engine {
             config,
             linker: Arc::new(linker),
             tls,
+            databases,
             running,
         })))
     }

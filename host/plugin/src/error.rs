@@ -131,6 +131,20 @@ pub enum BindError {
     /// The binding has no name.
     #[error("the binding has no name")]
     NoName,
+    /// A database in `grants.sql` cannot be used as it is written.
+    #[error("grants.sql.{name}: {why}")]
+    Database {
+        /// Its name in the grants.
+        name: String,
+        /// What is wrong with it, without what may be secret.
+        why: String,
+    },
+    /// A SQLite file lies on one machine, and any node of a cluster may have to ask.
+    #[error(
+        "grants.sql names a SQLite file, and this node is one of several: whichever leads would have to read it; grant a database \
+         with a server"
+    )]
+    FileOfOneNode,
     /// The component says that it cannot work with this config.
     #[error("{0}")]
     Config(String),

@@ -1,10 +1,12 @@
 //! What a binding allows its component to reach.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use http::Uri;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
+
+use crate::databases::DatabaseGrant;
 
 /// The `grants` of a binding. Nothing is granted unless it is listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -12,15 +14,20 @@ pub struct Grants {
     /// Origins that outgoing HTTP requests may go to; at most [`Grants::MAX_HTTP`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpGrant>,
+    /// Databases, by the names that the component calls them; at most [`Grants::MAX_SQL`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sql: BTreeMap<String, DatabaseGrant>,
 }
 
 impl Grants {
     /// Most origins in one binding.
     pub const MAX_HTTP: usize = 64;
+    /// Most databases in one binding.
+    pub const MAX_SQL: usize = 16;
 
     /// Names of what is granted, for comparing with what a component wants.
     pub fn is_empty(&self) -> bool {
-        self.http.is_empty()
+        self.http.is_empty() && self.sql.is_empty()
     }
 }
 
@@ -36,13 +43,12 @@ impl<'de> Deserialize<'de> for Grants {
             #[serde(default)]
             state: bool,
             #[serde(default)]
-            sql: serde_json::Map<String, serde_json::Value>,
+            sql: BTreeMap<String, DatabaseGrant>,
             #[serde(default)]
             publish: Vec<String>,
         }
         let written = Written::deserialize(deserializer)?;
-        let unavailable =
-            [("state", written.state), ("sql", !written.sql.is_empty()), ("publish", !written.publish.is_empty())];
+        let unavailable = [("state", written.state), ("publish", !written.publish.is_empty())];
         if let Some((name, _)) = unavailable.iter().find(|(_, asked)| *asked) {
             return Err(de::Error::custom(format_args!(
                 "this version cannot grant `{name}`: leave it out (the component's calls to it then answer not-granted)"
@@ -55,7 +61,7 @@ impl<'de> Deserialize<'de> for Grants {
                 Self::MAX_HTTP
             )));
         }
-        Ok(Self { http: written.http })
+        Ok(Self { http: written.http, sql: written.sql })
     }
 }
 
@@ -228,7 +234,6 @@ mod tests {
         for (text, name) in [
             (r#"{"state":true}"#, "state"),
             (r#"{"publish":["audit"]}"#, "publish"),
-            (r#"{"sql":{"orders":{"write":true}}}"#, "sql"),
         ] {
             let error = serde_json::from_str::<Grants>(text).unwrap_err().to_string();
             assert!(error.contains(&format!("cannot grant `{name}`")), "{error}");

@@ -7,7 +7,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    http::HttpGate,
+    databases::SqlReach,
+    http::{HttpGate, RequestTrouble},
     limits::Limits,
     log::CallLog,
     memory::{MAX_CORE_INSTANCES, MAX_FIELDS, MAX_MEMORIES, MAX_TABLES, MemoryCap},
@@ -22,6 +23,7 @@ pub(crate) struct CallState {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     gate: HttpGate,
+    pub(crate) sql: SqlReach,
     pub(crate) cap: MemoryCap,
     pub(crate) log: CallLog,
     pub(crate) config: Arc<BTreeMap<String, String>>,
@@ -34,7 +36,7 @@ impl CallState {
         wasi: WasiCtx,
         limits: &Limits,
         config: Arc<BTreeMap<String, String>>,
-        gate: HttpGate,
+        (gate, sql): (HttpGate, SqlReach),
         log: CallLog,
         asked_at_ms: u64,
     ) -> Self {
@@ -47,12 +49,20 @@ impl CallState {
             wasi,
             http,
             gate,
+            sql,
             cap: MemoryCap::new(limits.memory),
             log,
             config,
             started: Instant::now(),
             asked_at_ms,
         }
+    }
+}
+
+impl CallState {
+    /// What befalls the guest through no fault of its own.
+    pub(crate) fn trouble(&self) -> &RequestTrouble {
+        &self.gate.trouble
     }
 }
 

@@ -20,6 +20,7 @@ mod code;
 mod compile;
 mod config;
 mod core;
+mod databases;
 mod declared;
 mod engine;
 mod error;
@@ -47,6 +48,7 @@ pub use config::{
     CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY, EngineConfig, MAX_GUEST_THREADS,
     MAX_NODE_CONCURRENCY, Program,
 };
+pub use databases::DatabaseGrant;
 pub use declared::{Case, DeclaredConfig, Setting, SettingType};
 pub use engine::Engine;
 pub use error::{BindError, EngineError, InspectError, LoadError};

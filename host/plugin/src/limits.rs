@@ -24,6 +24,10 @@ pub struct Limits {
     pub http_response: ByteSize,
     /// Outgoing HTTP requests in one call, redirects that the guest follows included. 1 – 256; 16.
     pub http_requests: u32,
+    /// Rows that one call of `sql` may answer, all its statements together. 1 – 100 000; 1 000.
+    pub sql_rows: u32,
+    /// Bytes that one call of `sql` may send or answer, those that a row costs included. 1 KiB – 16 MiB; 1 MiB.
+    pub sql_bytes: ByteSize,
 }
 
 impl Default for Limits {
@@ -35,6 +39,8 @@ impl Default for Limits {
             output: ByteSize::kib(16),
             http_response: ByteSize::mib(1),
             http_requests: 16,
+            sql_rows: 1_000,
+            sql_bytes: ByteSize::mib(1),
         }
     }
 }
@@ -64,6 +70,10 @@ impl Limits {
     pub const HTTP_RESPONSE: (ByteSize, ByteSize) = (ByteSize::kib(1), ByteSize::mib(16));
     /// Bounds of [`Limits::http_requests`].
     pub const HTTP_REQUESTS: (u32, u32) = (1, 256);
+    /// Bounds of [`Limits::sql_rows`].
+    pub const SQL_ROWS: (u32, u32) = (1, 100_000);
+    /// Bounds of [`Limits::sql_bytes`].
+    pub const SQL_BYTES: (ByteSize, ByteSize) = (ByteSize::kib(1), ByteSize::mib(16));
 
     /// Checks every field against its bounds.
     ///
@@ -75,7 +85,9 @@ impl Limits {
         within("concurrency", self.concurrency, (1, max_concurrency), ToString::to_string)?;
         within("output", self.output, Self::OUTPUT, ToString::to_string)?;
         within("http_response", self.http_response, Self::HTTP_RESPONSE, ToString::to_string)?;
-        within("http_requests", self.http_requests, Self::HTTP_REQUESTS, ToString::to_string)
+        within("http_requests", self.http_requests, Self::HTTP_REQUESTS, ToString::to_string)?;
+        within("sql_rows", self.sql_rows, Self::SQL_ROWS, ToString::to_string)?;
+        within("sql_bytes", self.sql_bytes, Self::SQL_BYTES, ToString::to_string)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    binding::Binding, code::PluginCode, compile::CompiledFrom, core::EngineCore, error::BindError, grants::Grants,
+    binding::Binding, code::PluginCode, compile::CompiledFrom, core::EngineCore, databases::DatabaseGrant, error::BindError, grants::Grants,
     spec::BindingSpec, upload::World,
 };
 
@@ -51,7 +51,7 @@ impl Plugin {
     /// [`BindError`]: what in the binding is out of bounds.
     pub fn bind(&self, spec: BindingSpec) -> Result<Binding, BindError> {
         self.validate(&spec)?;
-        Ok(Binding::new(Arc::clone(&self.engine), Arc::clone(&self.code), spec))
+        Binding::new(Arc::clone(&self.engine), Arc::clone(&self.code), spec)
     }
 
     /// Whether a binding can be what its spec says. All of it is checked before anything is stored or started.
@@ -71,6 +71,10 @@ impl Plugin {
         at_most("the binding's name", spec.name.len(), BindingSpec::MAX_NAME)?;
         at_most("the number of config entries", spec.config.len(), BindingSpec::MAX_CONFIG)?;
         at_most("the number of origins in grants.http", spec.grants.http.len(), Grants::MAX_HTTP)?;
+        at_most("the number of databases in grants.sql", spec.grants.sql.len(), Grants::MAX_SQL)?;
+        if self.engine.config.has_others && spec.grants.sql.values().any(DatabaseGrant::is_a_file) {
+            return Err(BindError::FileOfOneNode);
+        }
         for (name, value) in &spec.config {
             at_most("the name of a config entry", name.len(), BindingSpec::MAX_CONFIG_NAME)?;
             at_most(&format!("the value of config entry `{name}`"), value.len(), BindingSpec::MAX_CONFIG_VALUE)?;

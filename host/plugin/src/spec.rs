@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use vouch_sql::DatabasePassword;
 
 use crate::{grants::Grants, limits::Limits};
 
@@ -24,6 +25,9 @@ pub struct BindingSpec {
     /// Whether the component gets the messages' bodies.
     #[serde(default = "with_body")]
     pub body: bool,
+    /// Passwords of the databases in its grants, by their names there; not part of what is written.
+    #[serde(skip)]
+    pub passwords: BTreeMap<String, DatabasePassword>,
 }
 
 const fn with_body() -> bool {
@@ -48,6 +52,7 @@ impl BindingSpec {
             limits: Limits::default(),
             config: BTreeMap::new(),
             body: true,
+            passwords: BTreeMap::new(),
         }
     }
 }

@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("vouch-commitlog", &[]),
     ("vouch-sql", &[]),
     ("vouch-broker", &["vouch-cluster"]),
-    ("vouch-plugin", &["vouch-files"]),
+    ("vouch-plugin", &["vouch-files", "vouch-sql"]),
     ("vouch-registry", &["vouch-files"]),
     ("vouch-secrets", &["vouch-files"]),
     // Consensus for what a replica must never forget: its vote, and who it is.

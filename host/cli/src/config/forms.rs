@@ -15,7 +15,7 @@ use std::fmt;
 pub(crate) use bounds::FormBounds;
 pub(crate) use numbers::{Count, Percent, Size, Time, size, time};
 pub(crate) use optional::{IfGiven, OrNone};
-pub(crate) use places::{Address, FilePath, Folder, HostPort};
+pub(crate) use places::{Address, FilePath, Folder, FolderList, HostPort};
 pub(crate) use words::{Choice, Level, NameList, Token, YesOrNo};
 
 /// What a value may be in a TOML file. Text is always taken: a flag and a variable have nothing else.

@@ -15,7 +15,7 @@ use vouch_protocol::limits::{INVISIBLE_MAX, RECEIVE_INVISIBLE_LEAST, RECEIVE_INV
 
 use super::defaults::{DATA_DIR, GRPC_ADDR, HTTP_ADDR};
 use super::forms::{
-    Address, Choice, Count, FilePath, Folder, Form, FormBounds, HostPort, IfGiven, Level, NameList, OrNone, Percent,
+    Address, Choice, Count, FilePath, Folder, FolderList, Form, FormBounds, HostPort, IfGiven, Level, NameList, OrNone, Percent,
     Size, Time, Token, YesOrNo, size, time,
 };
 use super::log_lines::LogFormat;
@@ -189,6 +189,10 @@ settings! {
     /// Calls of components at the same time, on the whole node; some are left for bindings that have none running.
     plugin_concurrency -> usize = Count(FormBounds::told(1, MAX_NODE_CONCURRENCY)),
         default Value(|| node().plugin_concurrency.to_string()), start;
+
+    /// Folders below which SQLite files may lie that bindings grant to components, separated by commas; none: no such file is
+    /// granted. Not for a node that is one of several.
+    sqlite_dirs -> Vec<PathBuf> = FolderList, default Nothing(""), start;
 
     /// How log lines are written: text or json.
     log_format -> LogFormat = LOG_FORMAT, default Value(|| LOG_FORMAT.word(LogFormat::Text)), start;

@@ -76,6 +76,7 @@ impl ServeSettings {
             bytes_in_flight: resolved.bytes_in_flight()?,
             auto_create_topics: resolved.auto_create_topics()?,
             plugin_threads: resolved.plugin_threads()?,
+            sqlite_dirs: resolved.sqlite_dirs()?,
             plugin_concurrency: resolved.plugin_concurrency()?,
             plugin_compiler: CompilerProgram::this_program([COMPILE_COMPONENT]),
         };

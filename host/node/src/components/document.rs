@@ -77,12 +77,18 @@ impl BindingDocument {
                 Err(NotDone::Refused(Refusal::Invalid(format!("config.{key} is {shown}; it must be a text in quotes"))))
             }
         };
+        if let Some((database, _)) = self.grants.sql.iter().find(|(_, grant)| grant.secret().is_some()) {
+            let hint = "a password of a database (use a socket, or an address of this machine that the server trusts)";
+            tracing::debug!(database, "a binding names a secret");
+            return Err(NotDone::Refused(Refusal::NotBuilt(hint)));
+        }
         Ok(BindingSpec {
             name: name.to_owned(),
             grants: self.grants.clone(),
             limits: self.limits.clone(),
             config: self.config.iter().map(text).collect::<Result<_, _>>()?,
             body: self.body,
+            passwords: BTreeMap::new(),
         })
     }
 }

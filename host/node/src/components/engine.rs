@@ -11,6 +11,8 @@ fn engine_config(config: &NodeConfig) -> EngineConfig {
     let mut engine = EngineConfig::new(config.data_dir.join("plugins").join("compiled"));
     engine.threads = config.plugin_threads;
     engine.concurrency = config.plugin_concurrency;
+    engine.sqlite_dirs = config.sqlite_dirs.clone();
+    engine.has_others = config.peers.is_some();
     engine.compiler = config.plugin_compiler.clone();
     engine
 }

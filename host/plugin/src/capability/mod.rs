@@ -3,6 +3,7 @@
 mod host;
 mod http;
 mod not_granted;
+mod sql;
 mod wasi;
 
 use wasmtime::component::{HasSelf, Linker};

@@ -1,9 +1,8 @@
-//! `vouch:plugin/{state,outbox,sql}`: no binding of this version can grant them.
+//! `vouch:plugin/{state,outbox}`: no binding of this version can grant them.
 
 use crate::{
     bindings::{
         outbox::{self, Draft, OutboxError},
-        sql::{self, RowSet, SqlError, Statement},
         state::{self, StateError},
     },
     guest::CallState,
@@ -40,15 +39,5 @@ impl state::Host for CallState {
 impl outbox::Host for CallState {
     fn publish(&mut self, _message: Draft) -> Result<String, OutboxError> {
         Err(OutboxError::NotGranted(sentence("publishing")))
-    }
-}
-
-impl sql::Host for CallState {
-    fn run(&mut self, _database: String, _statement: Statement) -> Result<RowSet, SqlError> {
-        Err(SqlError::NotGranted(sentence("sql")))
-    }
-
-    fn run_all(&mut self, _database: String, _statements: Vec<Statement>) -> Result<Vec<RowSet>, SqlError> {
-        Err(SqlError::NotGranted(sentence("sql")))
     }
 }

@@ -21,7 +21,7 @@ struct Befell {
 
 impl RequestTrouble {
     /// A request failed.
-    pub(super) fn note(&self, text: impl FnOnce() -> String) {
+    pub(crate) fn note(&self, text: impl FnOnce() -> String) {
         self.0.first.get_or_init(text);
     }
 

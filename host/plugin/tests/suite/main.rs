@@ -15,5 +15,6 @@ mod http_server;
 mod imports;
 mod limits;
 mod outages;
+mod sql_checkback;
 mod support;
 mod upload;

@@ -44,6 +44,31 @@ impl Form for FilePath {
     }
 }
 
+/// Folders separated by commas, or none.
+#[derive(Debug)]
+pub(crate) struct FolderList;
+
+impl Described for FolderList {
+    fn about(&self) -> FormText {
+        FormText::text("DIRS", "folders in quotes, separated by commas, for example \"/var/lib/shop,/srv/data\"")
+    }
+}
+
+impl Form for FolderList {
+    type Value = Vec<PathBuf>;
+
+    fn read(&self, text: &str) -> Result<Vec<PathBuf>, String> {
+        let folders: Vec<&str> = text.split(',').map(str::trim).collect();
+        match folders.as_slice() {
+            [""] => Ok(Vec::new()),
+            _ => match folders.iter().find(|folder| !folder.starts_with('/')) {
+                Some(other) => Err(format!("`{other}` does not begin with /: name each folder with its whole path")),
+                None => Ok(folders.into_iter().map(PathBuf::from).collect()),
+            },
+        }
+    }
+}
+
 /// Where a port listens: an address of this machine and the number of the port.
 #[derive(Debug)]
 pub(crate) struct Address;

@@ -45,6 +45,9 @@ fn values_are_read_from_both_sides_of_their_bounds() {
     assert_eq!(NameList.read(""), Ok(Vec::new()));
     assert_eq!(NameList.read("a.example, b.example").map(|names| names.len()), Ok(2));
     assert!(NameList.read("a.example,").is_err());
+    assert_eq!(FolderList.read(""), Ok(Vec::new()));
+    assert_eq!(FolderList.read("/a, /b").map(|folders| folders.len()), Ok(2));
+    assert!(FolderList.read("/a,").is_err() && FolderList.read("b").is_err());
     assert!(Folder.read("").is_err());
 }
 

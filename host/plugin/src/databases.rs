@@ -1,0 +1,188 @@
+//! The databases of a binding's grants: how they are written, and what is opened.
+
+use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use vouch_sql::{Database, DatabasePassword, DatabaseUrl, SqlCall, SqlGrant, SqlLimits, SqlSurroundings, TlsUse};
+
+use crate::{error::BindError, limits::Limits};
+
+/// Databases by the names that the binding gives them.
+pub(crate) type OpenDatabases = Arc<BTreeMap<String, Database>>;
+
+/// One database of a binding's `grants`:
+/// `{"url": "postgres://vouch@db/orders", "write": false, "fence": "vouch_fence", "once": "vouch_once", "pool": 4}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseGrant {
+    url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    password: Option<NamedSecret>,
+    #[serde(default)]
+    write: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fence: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    once: Option<String>,
+    #[serde(default = "default_pool")]
+    pool: NonZeroU16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls: Option<WrittenTls>,
+}
+
+/// `{"secret": "orders-db"}`: a value that stands nowhere in the binding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedSecret {
+    secret: String,
+}
+
+/// `"tls": "off"` is said, and never fallen into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WrittenTls {
+    On,
+    Off,
+}
+
+fn default_pool() -> NonZeroU16 {
+    SqlGrant::DEFAULT_POOL
+}
+
+impl DatabaseGrant {
+    /// Most connections to one database that a binding may ask for.
+    pub const MAX_POOL: u16 = 64;
+
+    /// The secret that holds its password, if it has one.
+    pub fn secret(&self) -> Option<&str> {
+        self.password.as_ref().map(|password| password.secret.as_str())
+    }
+
+    /// Whether it is a file of this machine, which other nodes of a cluster do not have.
+    pub fn is_a_file(&self) -> bool {
+        self.url.starts_with("sqlite:")
+    }
+
+    /// What it says, read.
+    ///
+    /// # Errors
+    /// A sentence for whoever wrote the grant; it repeats nothing that may be secret.
+    pub(crate) fn read(&self, limits: &Limits) -> Result<SqlGrant, String> {
+        let url: DatabaseUrl = self.url.parse().map_err(|error| format!("url: {error}"))?;
+        if self.pool.get() > Self::MAX_POOL {
+            return Err(format!("pool is {}: at most {} connections fit", self.pool, Self::MAX_POOL));
+        }
+        let table = |name: &Option<String>, what| match name {
+            None => Ok(None),
+            Some(name) => name.parse().map(Some).map_err(|error| format!("{what}: {error}")),
+        };
+        let tls = match self.tls {
+            None => TlsUse::UnlessLocal,
+            Some(WrittenTls::On) => TlsUse::Always,
+            Some(WrittenTls::Off) => TlsUse::Off,
+        };
+        Ok(SqlGrant {
+            tls,
+            write: self.write,
+            fence: table(&self.fence, "fence")?,
+            once: table(&self.once, "once")?,
+            pool: self.pool,
+            limits: SqlLimits {
+                rows: limits.sql_rows as usize,
+                bytes: limits.sql_bytes.as_usize(),
+                ..SqlLimits::default()
+            },
+            ..SqlGrant::new(url)
+        })
+    }
+}
+
+/// Makes all of them ready. Nothing is connected yet, so a database that is away is no error here.
+///
+/// # Errors
+/// [`BindError::Database`]: a grant that cannot be used.
+pub(crate) fn open(
+    grants: &BTreeMap<String, DatabaseGrant>,
+    passwords: &BTreeMap<String, DatabasePassword>,
+    limits: &Limits,
+    surroundings: &SqlSurroundings,
+) -> Result<OpenDatabases, BindError> {
+    let mut open = BTreeMap::new();
+    for (name, written) in grants {
+        let refused = |why: String| BindError::Database { name: name.clone(), why };
+        let grant = written.read(limits).map_err(refused)?;
+        let password = passwords.get(name).cloned().unwrap_or_default();
+        let database = Database::open(&grant, password, surroundings).map_err(|error| refused(error.to_string()))?;
+        open.insert(name.clone(), database);
+    }
+    Ok(Arc::new(open))
+}
+
+/// What one call may reach of them, and until when it is answered.
+pub(crate) struct SqlReach {
+    pub(crate) databases: OpenDatabases,
+    pub(crate) call: SqlCall,
+}
+
+impl SqlReach {
+    /// For a call that has this much time: a little less, so that the guest can still say what went wrong.
+    pub(crate) fn within(databases: OpenDatabases, time: std::time::Duration) -> Self {
+        /// What a guest needs for its last words, at most.
+        const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
+        Self { databases, call: SqlCall::within(time - LAST_WORDS.min(time / 10)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<SqlGrant, String> {
+        let grant: DatabaseGrant = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        grant.read(&Limits::default())
+    }
+
+    #[test]
+    fn a_database_is_granted_as_it_is_written_and_read_only_unless_that_says_otherwise() {
+        let plain = read(r#"{"url": "postgres://vouch@db/orders"}"#).unwrap();
+        assert!(!plain.write && plain.fence.is_none() && plain.tls == TlsUse::UnlessLocal);
+        assert_eq!((plain.pool, plain.limits.rows), (SqlGrant::DEFAULT_POOL, 1_000));
+        let all = r#"{"url": "mysql://vouch@db/orders", "password": {"secret": "orders-db"}, "write": true, "fence": "shop.fence",
+            "once": "vouch_once", "pool": 8, "tls": "off"}"#;
+        let grant = read(all).unwrap();
+        assert!(grant.write && grant.tls == TlsUse::Off && grant.pool.get() == 8);
+        assert_eq!(grant.fence, Some("shop.fence".parse().unwrap()));
+        let written: DatabaseGrant = serde_json::from_str(all).unwrap();
+        assert_eq!(written.secret(), Some("orders-db"));
+        let again: DatabaseGrant = serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap();
+        assert_eq!(again, written);
+        let is_a_file = |text| serde_json::from_str::<DatabaseGrant>(text).unwrap().is_a_file();
+        assert!(is_a_file(r#"{"url": "sqlite:/orders.db"}"#) && !is_a_file(all));
+    }
+
+    #[test]
+    fn what_cannot_be_granted_is_told_without_what_may_be_secret() {
+        for (text, said) in [
+            (r#"{"url": "postgres://vouch:pa55@db/orders"}"#, "set `password` instead"),
+            (r#"{"url": "oracle://db"}"#, "begins with postgres://"),
+            (r#"{"url": "postgres://vouch@db/orders", "fence": "a b"}"#, "fence: `a b`"),
+            (r#"{"url": "postgres://vouch@db/orders", "pool": 65}"#, "at most 64 connections"),
+            (r#"{"url": "postgres://vouch@db/orders", "pool": 0}"#, "zero"),
+            (r#"{"url": "postgres://vouch@db/orders", "tls": "maybe"}"#, "maybe"),
+            (r#"{"url": "postgres://vouch@db/orders", "password": "pa55"}"#, "NamedSecret"),
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.contains(said) && !refused.contains("vouch:pa55"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_guest_has_time_left_for_its_last_words() {
+        let left = |ms| {
+            let reach = SqlReach::within(Arc::default(), std::time::Duration::from_millis(ms));
+            reach.call.deadline.saturating_duration_since(tokio::time::Instant::now()).as_millis()
+        };
+        assert!(left(1_000) <= 900 && left(1_000) > 800);
+        assert!(left(10) <= 9);
+    }
+}
