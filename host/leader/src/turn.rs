@@ -40,7 +40,7 @@ pub trait Members: Send + Sync {
     fn keeps_leases(&self, client_id: &str, at: Instant) -> bool;
 
     /// Whether messages of this lease may never have come to their consumer, whose node, or leader, was lost: then it is not
-    /// extended, and they come again when it ends. `before`: another leader leased them, shortly before it was lost.
+    /// extended, and they come again when it ends. `before`: another leader leased them, and no leader has extended that yet.
     fn may_be_lost(&self, _generation: Generation, _before: bool) -> bool {
         false
     }

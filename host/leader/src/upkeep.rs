@@ -4,7 +4,8 @@ use vouch_broker::ResourceName;
 
 use vouch_broker::state::Exception;
 
-use crate::{Dead, FilterOf, Leader, Turn, renewal};
+use crate::renewal::{self, RENEWED_LEASE_MS};
+use crate::{Dead, FilterOf, Leader, Turn};
 
 /// What a leader that was lost leased and did not hand out it leased so shortly before its last record.
 pub const SHORTLY_MS: u64 = 5_000;
@@ -48,9 +49,9 @@ impl Leader {
         let members = turn.outside.members();
         let is_alive = |client: &str| members.keeps_leases(client, turn.at);
         let may_be_lost = |lease: &Exception| {
-            let before = lease.leased_at <= self.began_at;
-            let shortly = before && self.began_at.ms_since(lease.leased_at) <= SHORTLY_MS;
-            members.may_be_lost(lease.generation, shortly)
+            // One that was extended came: a leader before this one was sure of that.
+            let was_extended = lease.visible_at > lease.leased_at.plus_ms(RENEWED_LEASE_MS);
+            members.may_be_lost(lease.generation, lease.leased_at <= self.began_at && !was_extended)
         };
         let renewals = renewal::due(turn.state, turn.time, is_alive, may_be_lost);
         for renewal in renewals {

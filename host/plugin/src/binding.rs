@@ -66,13 +66,10 @@ impl Binding {
     ///
     /// # Errors
     /// A database that it grants cannot be used so.
-    pub(crate) fn new(
-        engine: Arc<EngineCore>,
-        code: Arc<PluginCode>,
-        spec: BindingSpec,
-    ) -> Result<Self, BindError> {
+    pub(crate) fn new(engine: Arc<EngineCore>, code: Arc<PluginCode>, spec: BindingSpec) -> Result<Self, BindError> {
         let BindingSpec { name, grants, limits, config, body, passwords } = spec;
-        let databases = databases::open(&grants.sql, &passwords, &limits, &engine.databases)?;
+        let databases = databases::open(&grants.sql, &passwords, &limits, &engine.databases)
+            .map_err(|(name, why)| BindError::Database { name, why })?;
         let name = Name::from(name);
         Ok(Self(Arc::new(Bound {
             _membership: engine.places.join(&name, limits.deadline),

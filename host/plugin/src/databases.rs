@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc};
 use serde::{Deserialize, Serialize};
 use vouch_sql::{Database, DatabasePassword, DatabaseUrl, SqlCall, SqlGrant, SqlLimits, SqlSurroundings, TlsUse};
 
-use crate::{error::BindError, limits::Limits};
+use crate::limits::Limits;
 
 /// Databases by the names that the binding gives them.
 pub(crate) type OpenDatabases = Arc<BTreeMap<String, Database>>;
@@ -100,16 +100,16 @@ impl DatabaseGrant {
 /// Makes all of them ready. Nothing is connected yet, so a database that is away is no error here.
 ///
 /// # Errors
-/// [`BindError::Database`]: a grant that cannot be used.
+/// The name of the first one whose grant cannot be used, and why.
 pub(crate) fn open(
     grants: &BTreeMap<String, DatabaseGrant>,
     passwords: &BTreeMap<String, DatabasePassword>,
     limits: &Limits,
     surroundings: &SqlSurroundings,
-) -> Result<OpenDatabases, BindError> {
+) -> Result<OpenDatabases, (String, String)> {
     let mut open = BTreeMap::new();
     for (name, written) in grants {
-        let refused = |why: String| BindError::Database { name: name.clone(), why };
+        let refused = |why: String| (name.clone(), why);
         let grant = written.read(limits).map_err(refused)?;
         let password = passwords.get(name).cloned().unwrap_or_default();
         let database = Database::open(&grant, password, surroundings).map_err(|error| refused(error.to_string()))?;

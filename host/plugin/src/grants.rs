@@ -231,10 +231,7 @@ mod tests {
 
     #[test]
     fn grants_that_this_version_cannot_give_are_refused_by_name() {
-        for (text, name) in [
-            (r#"{"state":true}"#, "state"),
-            (r#"{"publish":["audit"]}"#, "publish"),
-        ] {
+        for (text, name) in [(r#"{"state":true}"#, "state"), (r#"{"publish":["audit"]}"#, "publish")] {
             let error = serde_json::from_str::<Grants>(text).unwrap_err().to_string();
             assert!(error.contains(&format!("cannot grant `{name}`")), "{error}");
         }

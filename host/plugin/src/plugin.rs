@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    binding::Binding, code::PluginCode, compile::CompiledFrom, core::EngineCore, databases::DatabaseGrant, error::BindError, grants::Grants,
-    spec::BindingSpec, upload::World,
+    binding::Binding, code::PluginCode, compile::CompiledFrom, core::EngineCore, databases::DatabaseGrant,
+    error::BindError, grants::Grants, spec::BindingSpec, upload::World,
 };
 
 /// A component ready to be bound. Cheap to clone; plugins of the same digest share their code.

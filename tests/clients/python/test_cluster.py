@@ -815,7 +815,6 @@ def test_what_only_the_leader_has_is_unknown_and_seen_by_nobody_and_commits_with
     cluster.one_log()
 
 
-@pytest.mark.xfail(reason="404 is said without asking anybody")
 def test_what_is_not_found_while_nobody_leads_is_not_said_to_be_missing(cluster, name):
     """A node that starts knows of less than it has on its disk to be committed."""
     cluster.leader().create_transaction_topic(name, immunity="1h", interval="1h")
@@ -1037,7 +1036,6 @@ def test_what_a_lost_node_had_not_told_its_push_consumer_comes_to_it_again(clust
     assert receipt.message_id in {each.message_id for each in listener.deliveries}
 
 
-@pytest.mark.xfail(strict=True, reason="a leader that begins more than 5 s later takes it for one that came, and extends it")
 def test_what_a_lost_node_had_not_told_its_push_consumer_comes_to_it_again_though_leaders_change_meanwhile(cluster, name):
     """Whoever leads next but one does not extend that lease either: it lasts for a minute."""
     node = cluster.leader()
@@ -1058,7 +1056,7 @@ def test_what_a_lost_node_had_not_told_its_push_consumer_comes_to_it_again_thoug
         node.kill()
         cluster.network.heal(lose=True)
         node.start()
-        caught_up(cluster)
+        cluster.caught_up()
         # More than the 5 s by the log's time after which a new leader doubts no lease, and before this one ends.
         wait_until(lambda: time.monotonic() - leased_at > 15, "a quarter of the lease is over", 40)
         client.send(message(f"{name}-meanwhile"))
@@ -1098,7 +1096,6 @@ def test_what_a_push_consumer_of_a_lost_node_had_comes_to_another_member(cluster
     assert [(each.message_id, each.delivery_attempt) for each in second.deliveries] == [(receipt.message_id, 2)]
 
 
-@pytest.mark.xfail(reason="what a node does not tell that was restarted since is taken for lost")
 def test_what_came_to_a_consumer_before_its_node_was_restarted_is_held_by_nobody_else_while_it_lives(cluster, name):
     """The next leader but one is told of a receive of the same consumer that was lost with the leader between, and gives back
     what that may have leased; what came is not among it."""

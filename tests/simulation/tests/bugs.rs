@@ -38,7 +38,7 @@ const FOUND: &[(&str, u64)] = &[
     ("who asks a leader that cannot begin waits for ever", 95),
     ("the first entry of a term sent before it is written", 1),
     ("an acknowledged delete that was not durable", 4),
-    ("a recycled first segment created empty", 37),
+    ("a recycled first segment created empty", 116),
     ("a segment used before its name is durable", 3),
     ("a note written over the one before", 242),
     ("damage below what is noted taken for a torn tail", 2),
@@ -76,13 +76,20 @@ fn search(name: &str, bug: Injected) -> Option<(u64, Duration, Box<Failure>)> {
 
 #[test]
 fn each_bug_is_found_by_the_seed_that_found_it() {
+    let mut missed = Vec::new();
     for (name, seed) in FOUND {
         let (_, bug) = ALL.iter().find(|(known, _)| known == name).expect("a bug of the list");
-        let failure = run(plan(name, *seed, Some(*bug))).expect_err(name);
-        println!("{name}: {}", failure.wrong);
+        match run(plan(name, *seed, Some(*bug))) {
+            Ok(_) => missed.push(name),
+            Err(failure) => println!("{name}: {}", failure.wrong),
+        }
         // And it is the bug that is found.
         run(plan(name, *seed, None)).unwrap_or_else(|failure| panic!("{failure}"));
     }
+    assert!(
+        missed.is_empty(),
+        "what is decided changed, and other seeds find these (VOUCH_SIMULATION_BUGS=1): {missed:?}"
+    );
 }
 
 #[test]

@@ -15,8 +15,8 @@ use vouch_protocol::limits::{INVISIBLE_MAX, RECEIVE_INVISIBLE_LEAST, RECEIVE_INV
 
 use super::defaults::{DATA_DIR, GRPC_ADDR, HTTP_ADDR};
 use super::forms::{
-    Address, Choice, Count, FilePath, Folder, FolderList, Form, FormBounds, HostPort, IfGiven, Level, NameList, OrNone, Percent,
-    Size, Time, Token, YesOrNo, size, time,
+    Address, Choice, Count, FilePath, Folder, FolderList, Form, FormBounds, HostPort, IfGiven, Level, NameList, OrNone,
+    Percent, Size, Time, Token, YesOrNo, size, time,
 };
 use super::log_lines::LogFormat;
 use super::resolved::Resolved;

@@ -19,6 +19,9 @@ use super::problem::Problem;
 /// An election is over sooner than that: a group that has no leader for longer cannot elect one.
 const ELECTS_WITHIN: Duration = Duration::from_secs(5);
 
+/// A log that works says how it stands well within this.
+const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+
 /// `GET /healthz`: the process answers.
 pub(crate) async fn alive() -> Json<Value> {
     Json(json!({"status": "alive"}))
@@ -27,6 +30,17 @@ pub(crate) async fn alive() -> Json<Value> {
 /// `GET /readyz`: the node takes requests, or 503 with the reason. While it recovers, `starting` answers.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     match app.node.status.health() {
+        NodeHealth::Ready if let Some(since) = app.node.cluster.silent().filter(|since| *since > ELECTS_WITHIN) => {
+            Err(Problem::expected(
+                "urn:vouch:error:log-stalled",
+                "The commit log does nothing",
+                format!(
+                    "the log of this node has done nothing that it was asked for since {} s: look at the disk, and at what the system \
+                     says of it (dmesg)",
+                    since.as_secs()
+                ),
+            ))
+        }
         // The node's own log has it once.
         NodeHealth::Ready if let Some(since) = leaderless(&app.node) => Err(Problem::expected(
             "urn:vouch:error:no-leader",
@@ -65,6 +79,17 @@ pub(super) fn leaderless(node: &Node) -> Option<Duration> {
 /// `GET /v1/cluster`: all nodes, and of each what this one knows. Nobody else is asked, so it is answered as well where no leader is
 /// there: that is when it is needed.
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    let shown = tokio::time::timeout(SHOWN_WITHIN, standing(&app)).await;
+    shown.unwrap_or_else(|_| {
+        Err(Problem::expected(
+            "urn:vouch:error:log-stalled",
+            "The commit log does nothing",
+            "the log of this node does not say how it stands: its disk may hang; ask another node",
+        ))
+    })
+}
+
+async fn standing(app: &App) -> Result<Json<Value>, Problem> {
     let own = app.node.status.log().await?;
     let node = app.node.identity.node;
     let id: String = app.node.identity.cluster_id.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -72,7 +97,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
     // Whoever only reads belongs to no group.
     if matches!(app.node.status.health(), NodeHealth::ReadOnly(_)) {
         let standing = NodeStanding::new(node, NodeRole::ReadOnly).with_log(own, own.durable);
-        let nodes = [document(&app, standing)];
+        let nodes = [document(app, standing)];
         let nobody: [u64; 0] = [];
         return Ok(Json(json!({
             "id": id, "version": version, "leader": null, "node": node.0, "voters": nobody, "learners": nobody, "nodes": nodes,
@@ -81,7 +106,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
     let view = app.node.cluster.status().await?;
     let members = &view.group.members;
     let ids = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
-    let nodes: Vec<Value> = view.standings(own).into_iter().map(|standing| document(&app, standing)).collect();
+    let nodes: Vec<Value> = view.standings(own).into_iter().map(|standing| document(app, standing)).collect();
     Ok(Json(json!({
         "id": id,
         "version": version,

@@ -79,13 +79,12 @@ pub(super) async fn run(app: &App, (method, path): (&str, &str), parts: Parts, b
     if !elsewhere && !is_unknown {
         return if leads { here } else { with_position(app, here).await };
     }
-    if cluster.leader().is_none() {
+    if elsewhere && cluster.leader().is_none() {
         return here;
     }
     match there.await {
         Ok(answer) => response_of(answer),
-        // What this node said holds as far as it knows.
-        Err(_) if is_unknown => here,
+        // That it is not there is nothing that this node can say alone (ruling 32).
         Err(why) => Problem::from(why).into_response(),
     }
 }

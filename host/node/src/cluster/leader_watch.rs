@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use vouch_cluster::NodeId;
 use vouch_shard::{GroupStanding, Shard};
 
@@ -11,19 +11,33 @@ use super::standing;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A shard that does not answer for longer than this waits for its disk, or for a turn of the processor.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Remembers since when no leader is known, so that an election is told from a group that cannot elect.
 #[derive(Default)]
 pub(crate) struct LeaderWatch {
     /// `None`: one is known, or nobody has looked yet.
     since: Mutex<Option<Instant>>,
+    /// Since when the shard has answered nothing; `None`: it does.
+    silent_since: Mutex<Option<Instant>>,
 }
 
 impl LeaderWatch {
     /// Looks again and again, until the shard is gone.
     pub(crate) async fn watch(self: Arc<Self>, shard: Arc<Shard>) {
         let mut told = None;
-        while let Ok(group) = shard.group().await {
+        loop {
+            let asked = Instant::now();
+            let group = match timeout(ANSWERS_WITHIN, shard.group()).await {
+                Ok(Ok(group)) => group,
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    self.is_silent(Some(asked));
+                    continue;
+                }
+            };
+            self.is_silent(None);
             let leader = standing::leader(&group);
             self.note(leader.is_some(), Instant::now());
             if told != Some((leader, group.term)) && (told.is_some() || !group.members.is_only(group.node)) {
@@ -40,6 +54,19 @@ impl LeaderWatch {
         since.map(|since| now.saturating_duration_since(since))
     }
 
+    /// For how long the shard has answered nothing; `None` while it does.
+    pub(super) fn silent(&self, now: Instant) -> Option<Duration> {
+        let since = *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// The shard did not answer what it was asked then, or it did.
+    fn is_silent(&self, asked: Option<Instant>) {
+        let mut silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *silent = asked.map(|asked| silent.unwrap_or(asked));
+    }
+
+    /// A look found a leader, or none.
     fn note(&self, is_known: bool, now: Instant) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         *since = if is_known { None } else { since.or(Some(now)) };
@@ -72,5 +99,10 @@ mod tests {
         assert_eq!(watch.without(at(600)), None);
         watch.note(false, at(700));
         assert_eq!(watch.without(at(800)), Some(Duration::from_millis(100)));
+        watch.is_silent(Some(at(1_000)));
+        watch.is_silent(Some(at(2_000)));
+        assert_eq!(watch.silent(at(3_000)), Some(Duration::from_secs(2)), "since it was asked first");
+        watch.is_silent(None);
+        assert_eq!(watch.silent(at(3_000)), None);
     }
 }

@@ -193,6 +193,11 @@ impl Nodes {
         self.leader.without(Instant::now())
     }
 
+    /// For how long this node's log has done nothing that it was asked for; `None` while it works. Its disk may hang.
+    pub fn silent(&self) -> Option<Duration> {
+        self.leader.silent(Instant::now())
+    }
+
     /// Whether the nodes show each other certificates; `None` where this one has no others.
     pub fn is_secured(&self) -> Option<bool> {
         self.speaking.as_ref().map(|speaking| speaking.is_secured())

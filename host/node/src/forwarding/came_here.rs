@@ -15,14 +15,22 @@ const KEPT_MAX: usize = 200_000;
 
 /// Batches that came to consumers of this node of late, for those whose leases the broker extends: the generations of their
 /// leases, and when they came.
-#[derive(Default)]
-pub(super) struct CameHere(Mutex<VecDeque<(Instant, Generation)>>);
+pub(super) struct CameHere {
+    /// Since when they are remembered: a node that was started anew knows nothing of before.
+    pub(super) began: Instant,
+    kept: Mutex<VecDeque<(Instant, Generation)>>,
+}
 
 impl CameHere {
+    /// Nothing came yet.
+    pub(super) fn new(began: Instant) -> Self {
+        Self { began, kept: Mutex::default() }
+    }
+
     /// A batch came.
     pub(super) fn put(&self, deliveries: &[Delivery], at: Instant) {
         let Some(first) = deliveries.first() else { return };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         while kept.len() >= KEPT_MAX
             || kept.front().is_some_and(|(came, _)| at.saturating_duration_since(*came) > KEPT_FOR)
         {
@@ -33,7 +41,7 @@ impl CameHere {
 
     /// Those that came since then; all that are remembered, where nothing was told of them yet.
     pub(super) fn since(&self, then: Option<Instant>) -> Vec<Generation> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let latest_first = kept.iter().rev().take_while(|(came, _)| then.is_none_or(|then| *came >= then));
         latest_first.map(|(_, generation)| *generation).collect()
     }
@@ -72,7 +80,8 @@ mod tests {
 
     #[test]
     fn each_batch_is_remembered_once_and_for_a_while() {
-        let (came, now, second) = (CameHere::default(), Instant::now(), Duration::from_secs(1));
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let came = CameHere::new(now);
         came.put(&[], now);
         came.put(&batch(1), now);
         came.put(&batch(2), now + second);

@@ -32,7 +32,8 @@ impl Leases {
     /// Which are given back to whoever leads from now on.
     fn given_back(&self, lost: &LostReceive, came: &[u64]) -> Vec<QueueOffset> {
         let came = came.iter().copied().map(Generation).collect();
-        lost_leases(&self.log.state, self.log.now, lost, &came).iter().map(|change| change.offset).collect()
+        let changes = lost_leases(&self.log.state, self.log.now, lost, (&came, Millis(0)));
+        changes.iter().map(|change| change.offset).collect()
     }
 }
 
@@ -61,10 +62,30 @@ fn what_was_leased_to_the_consumer_shortly_before_and_never_came_is_given_back()
 }
 
 #[test]
+fn what_was_leased_before_all_nodes_remember_is_not_given_back_since_it_may_have_come() {
+    let mut leases = Leases::new();
+    leases.lease(0, 10, Some("c"));
+    leases.log.pass_ms(1_000);
+    leases.lease(1, 11, Some("c"));
+    leases.log.pass_ms(500);
+    // The leader began with the state of a while before it was elected: what nodes remember counts from now.
+    let began_at = leases.log.now;
+    let given_back = |now_after_ms, remembers_ms| {
+        let since = remembered_since(began_at.plus_ms(now_after_ms), Duration::from_millis(remembers_ms));
+        let changes = lost_leases(&leases.log.state, began_at, &lost(), (&HashSet::new(), since));
+        changes.iter().map(|change| change.offset.0).collect::<Vec<_>>()
+    };
+    assert_eq!((given_back(0, 60_000), given_back(2_000, 60_000)), (vec![0, 1], vec![0, 1]));
+    assert_eq!((given_back(0, 2_000), given_back(0, 1_000)), (vec![1], vec![]));
+    assert_eq!((given_back(2_000, 2_500), given_back(2_000, 4_000)), (vec![], vec![1]));
+    assert_eq!(remembered_since(Millis(1), Duration::MAX), Millis(UNCERTAIN_MS), "nobody told that it forgot anything");
+}
+
+#[test]
 fn what_is_given_back_is_visible_at_once_under_its_generation_and_does_not_count() {
     let mut leases = Leases::new();
     leases.lease(0, 10, Some("c"));
-    let changes = lost_leases(&leases.log.state, leases.log.now, &lost(), &HashSet::new());
+    let changes = lost_leases(&leases.log.state, leases.log.now, &lost(), (&HashSet::new(), Millis(0)));
     for change in changes {
         assert!(change.uncounted && change.generation == Generation(10));
         leases.log.apply(Record::ChangeInvisible(change)).unwrap();

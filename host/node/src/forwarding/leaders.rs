@@ -37,8 +37,9 @@ pub(crate) struct Leaders {
 }
 
 impl Leaders {
+    /// Of this node; `leads` says who leads, as it knows.
     pub(crate) fn new(me: NodeId, leads: watch::Receiver<Option<NodeId>>, speaking: Option<Arc<Speaking>>) -> Self {
-        Self { me, leads, speaking, came_here: CameHere::default() }
+        Self { me, leads, speaking, came_here: CameHere::new(Instant::now()) }
     }
 
     /// Whether another node may lead.
@@ -49,6 +50,11 @@ impl Leaders {
     /// Who leads, as this node knows.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         *self.leads.borrow()
+    }
+
+    /// Since when this node remembers what came to its consumers.
+    pub(crate) fn remembers_since(&self) -> Instant {
+        self.came_here.began
     }
 
     /// Batches that came to consumers of this node since then, or of late.
@@ -105,7 +111,11 @@ impl Leaders {
         loop {
             let leader = *leads.borrow_and_update();
             let tried = match leader {
-                Some(node) if node == self.me => here().await,
+                // One whose disk hangs answers nothing; who asked hears of that in time.
+                Some(node) if node == self.me => match timeout_at(until.into(), here()).await {
+                    Ok(done) => done,
+                    Err(_) => Err(NotDone::Unknown(format!("node {node} leads, and did not do it in time"))),
+                },
                 Some(node) => {
                     // Once, however often it is asked.
                     let call = match &call {
@@ -179,8 +189,10 @@ async fn asked(
     let answer = speaking.nodes.ask_for_client(node, call.bytes.clone(), deadline.into()).await;
     match answer {
         Ok(ClientAnswer::Answered(bytes)) => match decode_answer(&bytes) {
-            // That one stops: another will lead.
-            Ok(Err(NotDone::NothingStored(NothingStored::Stopping))) => Err(nothing_stored()),
+            // That one stops, or its disk failed: another will lead.
+            Ok(Err(NotDone::NothingStored(NothingStored::Stopping | NothingStored::Poisoned(_)))) => {
+                Err(nothing_stored())
+            }
             Ok(answer) => answer,
             Err(why) => Err(call.unanswered(node, &why.to_string())),
         },

@@ -99,6 +99,20 @@ async fn what_this_node_leads_it_does_and_what_it_refuses_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn who_asks_a_leader_whose_disk_hangs_hears_in_time_that_nobody_knows() {
+    let bench = Bench::new();
+    bench.leads.send_replace(Some(ME));
+    let here = || std::future::pending::<Result<u32, NotDone>>();
+    let asked = || -> ForwardedAsk<'static> { unreachable!("this node leads") };
+    let context = CallContext { deadline: Some(Instant::now() + SHORT), ..CallContext::default() };
+    let began = Instant::now();
+    let done = context.within(bench.leaders.done(here, asked, |_| None)).await;
+    let Err(NotDone::Unknown(why)) = done else { panic!("it may have been done: {done:?}") };
+    assert!(why.contains("node 1 leads") && began.elapsed() < LEADER_WITHIN, "{why}");
+    bench.node.stop().await;
+}
+
+#[tokio::test]
 async fn where_nobody_leads_a_call_waits_for_a_leader_and_with_its_client_no_longer() {
     let bench = Bench::new();
     let began = Instant::now();

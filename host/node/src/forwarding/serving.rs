@@ -135,7 +135,9 @@ impl ForwardedCalls {
             ForwardedAsk::GiveBack(lost) => {
                 match self.handed_out.take(from, lost.ticket, Instant::now()) {
                     NeverGot::These(handles) => self.give_back(handles).await,
-                    NeverGot::Unknown => give_back_lost(&self.shard, &self.sessions, lost).await?,
+                    NeverGot::Unknown => {
+                        give_back_lost(&self.shard, &self.sessions, &self.messages.clock, lost).await?
+                    }
                 }
                 ForwardedAnswer::Done
             }

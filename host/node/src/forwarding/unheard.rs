@@ -14,6 +14,7 @@ use super::lost::LostReceive;
 use crate::sessions::Sessions;
 use crate::{Delivery, ReceiveRequest};
 use vouch_shard::Shard;
+use vouch_shard::clock::Clock;
 
 /// How long whoever leads is told, if it does not hear.
 const TOLD_FOR: Duration = Duration::from_secs(60);
@@ -24,6 +25,7 @@ pub(crate) struct UnheardReceive<'a> {
     leaders: &'a Arc<Leaders>,
     shard: &'a Arc<Shard>,
     sessions: &'a Arc<Sessions>,
+    clock: &'a Arc<Clock>,
     request: &'a ReceiveRequest,
     ticket: u64,
     began: Instant,
@@ -34,11 +36,11 @@ pub(crate) struct UnheardReceive<'a> {
 impl<'a> UnheardReceive<'a> {
     pub(crate) fn begin(
         leaders: &'a Arc<Leaders>,
-        (shard, sessions): (&'a Arc<Shard>, &'a Arc<Sessions>),
+        (shard, sessions, clock): (&'a Arc<Shard>, &'a Arc<Sessions>, &'a Arc<Clock>),
         request: &'a ReceiveRequest,
     ) -> Self {
         let is_there = AtomicBool::new(false);
-        Self { leaders, shard, sessions, request, ticket: rand::random(), began: Instant::now(), is_there }
+        Self { leaders, shard, sessions, clock, request, ticket: rand::random(), began: Instant::now(), is_there }
     }
 
     /// How long the consumer still waits.
@@ -77,6 +79,7 @@ impl Drop for UnheardReceive<'_> {
             return;
         }
         let (leaders, shard, sessions) = (self.leaders.clone(), self.shard.clone(), self.sessions.clone());
+        let clock = self.clock.clone();
         let (began, ticket) = (self.began, self.ticket);
         let ReceiveRequest { client_id, group, topic, .. } = self.request.clone();
         runtime.spawn(async move {
@@ -89,7 +92,7 @@ impl Drop for UnheardReceive<'_> {
             };
             let told_until = Instant::now() + TOLD_FOR;
             while Instant::now() < told_until {
-                let here = || give_back_lost(&shard, &sessions, lost());
+                let here = || give_back_lost(&shard, &sessions, &clock, lost());
                 let ask = || ForwardedAsk::GiveBack(lost());
                 let take = |answer| matches!(answer, ForwardedAnswer::Done).then_some(());
                 match leaders.done(here, ask, take).await {

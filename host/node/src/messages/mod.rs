@@ -111,7 +111,7 @@ impl Messages {
     /// lease can be written.
     pub async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Delivery>, NotDone> {
         let within = request.wait.min(WAIT_MAX) + ANSWERED_WITHIN;
-        let unheard = UnheardReceive::begin(&self.leaders, (&self.shard, &self.sessions), &request);
+        let unheard = UnheardReceive::begin(&self.leaders, (&self.shard, &self.sessions, &self.clock), &request);
         // Whoever leads meanwhile, the consumer waits no longer.
         let left = || ReceiveRequest { wait: unheard.wait_left(), ..request.clone() };
         let here = || {

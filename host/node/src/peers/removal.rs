@@ -19,6 +19,7 @@ pub(crate) struct Removal {
 }
 
 impl Removal {
+    /// Of this node, as long as nobody has said so: it was not.
     pub(super) fn new(me: NodeId, data_dir: PathBuf) -> Self {
         Self { me, data_dir, was_removed: watch::Sender::new(false) }
     }
@@ -61,7 +62,8 @@ pub(super) fn tell_removal(node: NodeId) -> String {
 
 /// Whether this is why a link to another node is down.
 fn tells_removal(why: &str, me: NodeId) -> bool {
-    why.strip_prefix(REFUSES).is_some_and(|why| why.starts_with(&tell_removal(me)))
+    // Whom it dialed, and where, stands before that.
+    why.split_once(REFUSES).is_some_and(|(_, why)| why.starts_with(&tell_removal(me)))
 }
 
 #[cfg(test)]
@@ -91,9 +93,10 @@ mod tests {
         }
         assert!(!folder.path().join("removed").exists());
         let gone = ClusterNodes { last: second, ..ClusterNodes::default() };
-        for (nodes, others) in
-            [(gone, BTreeMap::new()), (nodes, down(format!("{REFUSES}{}, or did not come", tell_removal(second))))]
-        {
+        for (nodes, others) in [
+            (gone, BTreeMap::new()),
+            (nodes, down(format!("node 1 at 10.0.0.1:8090: {REFUSES}{}, or did not come", tell_removal(second)))),
+        ] {
             let removal = removal(second);
             assert!(removal.look(&nodes, &others).await);
             removal.heard().await;

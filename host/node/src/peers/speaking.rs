@@ -272,3 +272,43 @@ impl Speaking {
         self.nodes.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vouch_transport::{CertificateAuthority, NodeCertificate};
+
+    use super::*;
+
+    const CLUSTER: [u8; 16] = [7; 16];
+
+    fn node(node: u64) -> PeerIdentity {
+        PeerIdentity { cluster: CLUSTER, cluster_incarnation: 0, node, incarnation: 1 }
+    }
+
+    #[test]
+    fn a_node_shows_its_own_certificate_and_no_other_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = CertificateAuthority::create().unwrap();
+        let issued = |cluster, id| {
+            let files = folder.path().join(format!("{id}-{}", cluster == CLUSTER));
+            authority.issue(cluster, id, &["127.0.0.1"]).unwrap().save(&files).unwrap();
+            NodeCertificate::files(&files)
+        };
+        assert!(shows_itself(&PeerSecurity::Insecure, &node(1)).is_ok(), "there is none to show");
+        assert!(shows_itself(&issued(CLUSTER, 1), &node(1)).is_ok());
+        for others in [issued(CLUSTER, 2), issued([8; 16], 1)] {
+            let refused = shows_itself(&others, &node(1)).unwrap_err().to_string();
+            assert!(refused.contains("its certificate is that of vouch://"), "{refused}");
+            assert!(refused.contains("vouch cluster certificates --node 1"), "{refused}");
+        }
+        let missing = shows_itself(&NodeCertificate::files(&folder.path().join("none")), &node(1));
+        assert!(missing.unwrap_err().to_string().contains("cannot read"));
+    }
+
+    #[test]
+    fn each_life_of_a_folder_is_later_than_those_before_and_another_ones_is_another() {
+        assert!((1..50).all(|incarnation| life(incarnation + 1) > life(incarnation)));
+        let lives: std::collections::BTreeSet<u64> = (0..50).map(|_| life(3)).collect();
+        assert!(lives.len() > 45, "two folders that say the same are told apart");
+    }
+}

@@ -27,6 +27,8 @@ pub(super) struct Leadership {
     told: BTreeSet<NodeId>,
     /// Leases that came to their consumers, by what nodes told in the first while: some are of before this leadership.
     came: HashSet<Generation>,
+    /// Since when all of them remember what came, as far as they told; `None`: none did.
+    remembered_since: Option<Instant>,
     /// Leases whose messages may be lost with a node, and since when.
     doubted: HashMap<Generation, Instant>,
 }
@@ -44,8 +46,15 @@ impl Sessions {
         let (told, mut table) = (BTreeSet::new(), self.table());
         // Who leads tells nobody.
         table.changes = ChangedSessions::default();
-        table.leadership =
-            Some(Leadership { life, since: now, others, told, came: HashSet::new(), doubted: HashMap::new() });
+        table.leadership = Some(Leadership {
+            life,
+            since: now,
+            others,
+            told,
+            came: HashSet::new(),
+            remembered_since: None,
+            doubted: HashMap::new(),
+        });
     }
 
     /// This node does not lead any more: what others told of streams is void.
@@ -75,6 +84,14 @@ impl Sessions {
         }
     }
 
+    /// A node, or this one, remembers what came to its consumers for this long, and knows nothing of before.
+    pub(crate) fn remembers(&self, remembers: Duration, now: Instant) {
+        if let Some(leadership) = &mut self.table().leadership {
+            let since = now.checked_sub(remembers);
+            leadership.remembered_since = leadership.remembered_since.max(since);
+        }
+    }
+
     /// A node is lost, or was begun anew: of what it was given lately nobody knows whether it came, unless it tells.
     pub(crate) fn doubt(&self, given: Vec<Generation>, now: Instant) {
         let mut table = self.table();
@@ -92,12 +109,18 @@ impl Sessions {
         })
     }
 
-    /// All that came to consumers before this leadership; `None` while nodes are missing that have not told.
-    pub(crate) fn all_that_came(&self, now: Instant) -> Option<HashSet<Generation>> {
+    /// All that came to consumers before this leadership, and for how long until now all nodes remember that: of what was leased
+    /// earlier it is not known. `None` while nodes are missing that have not told.
+    pub(crate) fn all_that_came(&self, now: Instant) -> Option<(HashSet<Generation>, Duration)> {
         let table = self.table();
         let leadership = table.leadership.as_ref().filter(|leadership| !leadership.awaits_others(now));
         // Those who never told may have lost some: then nobody knows all.
-        leadership.filter(|leadership| leadership.others.is_subset(&leadership.told)).map(|known| known.came.clone())
+        let known = leadership.filter(|leadership| leadership.others.is_subset(&leadership.told))?;
+        let remembered = match known.remembered_since {
+            Some(since) => now.saturating_duration_since(since),
+            None => Duration::MAX,
+        };
+        Some((known.came.clone(), remembered))
     }
 
     /// The leadership of this node, if it leads.

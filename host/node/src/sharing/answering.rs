@@ -66,22 +66,25 @@ impl SessionCalls {
                     self.heard(from, changes, life)
                 }
             },
-            SessionAsk::All { changes, begins, ends, came, is_full } => match self.sessions.leadership() {
-                None => SessionAnswer::NotLeading,
-                Some(life) => {
-                    if begins {
-                        // What is not among all of them is not there any more.
-                        self.sessions.lost(from, Instant::now());
-                        // It may have been started anew since, and have lost what it was given.
-                        self.sessions.doubt(self.handed_out.went_to(from), Instant::now());
+            SessionAsk::All { changes, begins, ends, came, remembers_ms, is_full } => {
+                match self.sessions.leadership() {
+                    None => SessionAnswer::NotLeading,
+                    Some(life) => {
+                        if begins {
+                            // What is not among all of them is not there any more.
+                            self.sessions.lost(from, Instant::now());
+                            // It may have been started anew since, and have lost what it was given.
+                            self.sessions.doubt(self.handed_out.went_to(from), Instant::now());
+                        }
+                        self.room.told(from, is_full);
+                        self.sessions.came(came, Instant::now());
+                        self.sessions.remembers(Duration::from_millis(remembers_ms), Instant::now());
+                        self.heard(from, changes, life);
+                        self.sessions.set_known(from, ends);
+                        SessionAnswer::Heard { life }
                     }
-                    self.room.told(from, is_full);
-                    self.sessions.came(came, Instant::now());
-                    self.heard(from, changes, life);
-                    self.sessions.set_known(from, ends);
-                    SessionAnswer::Heard { life }
                 }
-            },
+            }
             SessionAsk::Check { client_id, command } => {
                 SessionAnswer::Asked(self.ask_client(&client_id, *command, deadline).await)
             }

@@ -31,7 +31,14 @@ async fn answer(calls: &SessionCalls, ask: SessionAsk) -> SessionAnswer {
 }
 
 fn all(changes: SessionChanges) -> SessionAsk {
-    SessionAsk::All { changes, begins: true, ends: true, came: vec![Generation(3)], is_full: false }
+    SessionAsk::All {
+        changes,
+        begins: true,
+        ends: true,
+        came: vec![Generation(3)],
+        remembers_ms: 9_000,
+        is_full: false,
+    }
 }
 
 fn changed(life: u64, changes: SessionChanges) -> SessionAsk {
@@ -70,7 +77,8 @@ async fn a_node_is_known_when_it_has_told_the_last_part() {
     let folder = tempfile::tempdir().unwrap();
     let (node, calls) = bench(folder.path());
     calls.sessions.begin_leading(7, BTreeSet::from([THERE]), Instant::now());
-    let part = |begins, ends| SessionAsk::All { changes: told(), begins, ends, came: vec![], is_full: false };
+    let part =
+        |begins, ends| SessionAsk::All { changes: told(), begins, ends, came: vec![], remembers_ms: 0, is_full: false };
     assert_eq!(answer(&calls, part(true, false)).await, SessionAnswer::Heard { life: 7 });
     assert!(!calls.sessions.knows_all_of(THERE));
     assert_eq!(answer(&calls, part(false, true)).await, SessionAnswer::Heard { life: 7 });

@@ -33,6 +33,9 @@ pub(super) enum SessionAsk {
         /// With the first: batches that came to my consumers of late.
         #[serde(default)]
         came: Vec<Generation>,
+        /// For how long I remember that, in milliseconds: of batches of before I know nothing.
+        #[serde(default)]
+        remembers_ms: u64,
         #[serde(default)]
         is_full: bool,
     },

@@ -124,6 +124,7 @@ impl SessionReporter {
         if self.sessions.leadership() != Some(since.term) {
             self.sessions.end_leading(now);
             self.sessions.begin_leading(since.term, others.clone(), now);
+            self.sessions.remembers(self.leaders.remembers_since().elapsed(), now);
             leads.came_at = None;
         }
         self.sessions.came(self.leaders.came_here(leads.came_at), now);
@@ -131,10 +132,13 @@ impl SessionReporter {
         let gone: Vec<_> = leads.unreached.keys().filter(|node| !others.contains(node)).copied().collect();
         for node in gone {
             leads.unreached.remove(&node);
+            self.room.is_reached(node, true);
             self.lose(node, now);
         }
         for node in others {
-            if self.nodes.reaches_sessions(node) {
+            let is_reached = self.nodes.reaches_sessions(node);
+            self.room.is_reached(node, is_reached);
+            if is_reached {
                 leads.unreached.remove(&node);
                 continue;
             }
@@ -224,7 +228,11 @@ impl SessionReporter {
             let came = if at == 0 { self.leaders.came_here(life.and(came_at)) } else { Vec::new() };
             let what = match life {
                 Some(life) => SessionAsk::Changed { life, changes, came, is_full },
-                None => SessionAsk::All { changes, begins: at == 0, ends: at == last, came, is_full },
+                None => {
+                    let remembers = self.leaders.remembers_since().elapsed();
+                    let remembers_ms = u64::try_from(remembers.as_millis()).unwrap_or(u64::MAX);
+                    SessionAsk::All { changes, begins: at == 0, ends: at == last, came, remembers_ms, is_full }
+                }
             };
             answer = ask(&self.nodes, leader, &what, tokio::time::Instant::now() + TOLD_WITHIN).await;
             if !matches!(answer, Some(SessionAnswer::Heard { .. })) {

@@ -50,12 +50,7 @@ impl Host for CallState {
         self.told(answer, all_to_wit)
     }
 
-    async fn run_once(
-        &mut self,
-        database: String,
-        key: String,
-        statements: Vec<sql::Statement>,
-    ) -> Answer<sql::Once> {
+    async fn run_once(&mut self, database: String, key: String, statements: Vec<sql::Statement>) -> Answer<sql::Once> {
         let answer = match self.database(&database) {
             Ok((database, call)) => database.run_once(&key, &statements_of(statements), call).await,
             Err(refused) => Err(refused),
@@ -74,12 +69,7 @@ impl Host for CallState {
         self.told(answer, |all| all.into_iter().map(fenced_to_wit).collect())
     }
 
-    async fn close_fence(
-        &mut self,
-        database: String,
-        key: String,
-        also: Vec<sql::Statement>,
-    ) -> Answer<sql::Fenced> {
+    async fn close_fence(&mut self, database: String, key: String, also: Vec<sql::Statement>) -> Answer<sql::Fenced> {
         let answer = match self.database(&database) {
             Ok((database, call)) => database.close_fence(&key, &statements_of(also), call).await,
             Err(refused) => Err(refused),

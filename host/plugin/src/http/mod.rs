@@ -17,3 +17,4 @@ pub use resolver::{Resolver, Resolving, SystemResolver};
 
 pub(crate) use gate::HttpGate;
 pub(crate) use tls::{CaFileError, client_config};
+pub(crate) use trouble::RequestTrouble;

@@ -104,7 +104,8 @@ async fn a_row_of_the_fence_decides_and_a_missing_one_is_closed_when_it_is_old_o
 
 #[tokio::test]
 async fn what_is_to_happen_on_rollback_happens_with_the_row_that_closes_and_only_then() {
-    let cancels = [("on-rollback", "update orders set status = 'CANCELLED' where id = ?"), ("on-rollback-params", "{key}")];
+    let cancels =
+        [("on-rollback", "update orders set status = 'CANCELLED' where id = ?"), ("on-rollback-params", "{key}")];
     let writes = r#", "fence": "vouch_fence", "write": true"#;
     for (settled, status) in [(false, "CANCELLED"), (true, "WAITING")] {
         let shop = Shop::open();
@@ -114,10 +115,8 @@ async fn what_is_to_happen_on_rollback_happens_with_the_row_that_closes_and_only
         }
         let checked = shop.ask(shop.grants(writes), &cancels, OLD).await;
         assert_eq!(checked == COMMIT, settled, "{checked:?}");
-        let now: String = Connection::open(&shop.file)
-            .unwrap()
-            .query_row("select status from orders", [], |row| row.get(0))
-            .unwrap();
+        let now: String =
+            Connection::open(&shop.file).unwrap().query_row("select status from orders", [], |row| row.get(0)).unwrap();
         assert_eq!(now, status);
     }
     let shop = Shop::open();
@@ -151,7 +150,9 @@ async fn a_statement_is_asked_first_and_its_rollback_closes_the_fence() {
 async fn an_open_transaction_that_holds_the_row_is_no_answer() {
     let shop = Shop::open();
     let service = Connection::open(&shop.file).unwrap();
-    service.execute_batch("begin immediate; insert into vouch_fence (fence_key, outcome) values ('01AB', 'committed')").unwrap();
+    service
+        .execute_batch("begin immediate; insert into vouch_fence (fence_key, outcome) values ('01AB', 'committed')")
+        .unwrap();
     let held = guest_error(shop.ask(shop.grants(FENCE), &[], OLD).await);
     assert!(held.contains("holds the row"), "{held}");
     service.execute_batch("commit").unwrap();
@@ -201,7 +202,9 @@ async fn what_a_binding_lacks_or_grants_in_vain_is_a_warning() {
     let lacks = warnings(Grants::default()).await;
     assert!(lacks[0].contains("vouch:plugin/sql@0.1.0 and the binding grants no database"), "{lacks:?}");
     let binding = shop.house.bind(crate::http_checkback::component(), |spec| spec.grants = shop.grants("")).await;
-    assert!(binding.warnings().iter().any(|warning| warning.contains("grants sql and the component does not import it")));
+    assert!(
+        binding.warnings().iter().any(|warning| warning.contains("grants sql and the component does not import it"))
+    );
 }
 
 #[tokio::test]

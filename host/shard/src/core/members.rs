@@ -115,7 +115,8 @@ impl Core {
         let replica = self.replica.as_ref()?;
         Some(GroupStanding {
             node: replica.node(),
-            role: replica.role(),
+            // What failed leads nobody any more, and hears nobody who does.
+            role: if self.closed.is_some() { Role::Follows { leader: None } } else { replica.role() },
             term: replica.term(),
             members: self.state.members().clone(),
             names_from: replica.before().index,

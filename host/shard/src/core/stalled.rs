@@ -52,10 +52,8 @@ impl Core {
         if self.leader.is_none() || replica.slot().is_err() {
             return;
         }
-        let voters = &self.state.members().voters;
-        let may = |other: &FollowerProgress| {
-            other.is_heard && other.durable >= replica.commit() && voters.contains(&other.node)
-        };
+        let may =
+            |other: &FollowerProgress| other.is_heard && other.durable >= replica.commit() && replica.votes(other.node);
         let Some(next) = replica.followers().into_iter().filter(may).max_by_key(|other| other.durable) else { return };
         tracing::error!(
             to = %next.node, stalled_ms = since.as_millis() as u64,

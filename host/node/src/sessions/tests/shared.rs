@@ -161,7 +161,12 @@ fn what_another_leader_leased_is_doubted_until_a_node_tells_that_it_came_and_wha
     assert_eq!(leader.all_that_came(now), None, "one has not told yet");
     leader.came(vec![old], now);
     leader.set_known(THERE, true);
-    assert_eq!(leader.all_that_came(now), Some([old].into()));
+    assert_eq!(leader.all_that_came(now), Some(([old].into(), Duration::MAX)));
+    let second = Duration::from_secs(1);
+    for remembers in [9, 3, 7] {
+        leader.remembers(remembers * second, now);
+    }
+    assert_eq!(leader.all_that_came(now), Some(([old].into(), 3 * second)), "of before nobody knows all");
     assert!(!leader.may_be_lost(old, true));
     leader.doubt(vec![old, new], now);
     assert!(leader.may_be_lost(new, false), "the node that was given it is lost, or begins anew and does not know it");
