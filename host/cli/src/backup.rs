@@ -89,9 +89,10 @@ pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
             return Ok(output::json(&document(&checked, &args.backup))?);
         }
         output::line(format_args!("the backup in {folder} is sound: {}", describe(&checked)))?;
-        return Ok(if checked.of_several {
-            output::note(OF_SEVERAL)?
-        });
+        if checked.of_several {
+            output::note(OF_SEVERAL)?;
+        }
+        return Ok(());
     }
     let Some(data_dir) = &args.data_dir else {
         return Err(WrongUsage::error("name the folder to make with --data-dir, or verify the backup with --check"));

@@ -27,7 +27,7 @@ pub(super) fn voters_then(members: &GroupMembers, nodes: &ClusterNodes, now_ms: 
     members.voters
 }
 
-/// How many of so many voters decide.
+/// How many of so many voters decide: more than half, so that two majorities have one in common.
 pub fn majority_of(voters: usize) -> usize {
     voters / 2 + 1
 }

@@ -1,4 +1,7 @@
 //! Where clients are led that can hold the addresses of several nodes.
+//!
+//! All other clients stay where they are: led to one address alone, they would be lost with that node until they ask for the route
+//! again.
 
 use vouch_cluster::{ClusterNodes, NodeId};
 

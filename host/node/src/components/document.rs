@@ -125,6 +125,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_database_is_granted_and_one_whose_password_is_a_secret_is_not_yet() {
+        let spec = |grant: serde_json::Value| {
+            let grants = serde_json::json!({"sql": {"shop": grant}});
+            let document = serde_json::json!({"plugin": "p:1", "topics": ["t"], "grants": grants}).to_string();
+            BindingDocument::parse(&document).and_then(|document| document.spec("b"))
+        };
+        let granted =
+            spec(serde_json::json!({"url": "postgres://vouch@127.0.0.1/shop", "fence": "vouch_fence"})).unwrap();
+        assert_eq!(granted.grants.sql.keys().collect::<Vec<_>>(), ["shop"]);
+        assert!(granted.passwords.is_empty());
+        let secret = serde_json::json!({"url": "postgres://vouch@db/shop", "password": {"secret": "shop-db"}});
+        let refused = spec(secret).err().unwrap().to_string();
+        assert!(refused.contains("a password of a database"), "{refused}");
+        let unknown = spec(serde_json::json!({"url": "postgres://vouch@db/shop", "passwort": "x"})).err().unwrap();
+        assert!(unknown.to_string().contains("the binding cannot be read"), "{unknown}");
+    }
+
+    #[test]
     fn an_entry_that_is_no_text_is_refused_without_its_secrets() {
         let refusal = |config: serde_json::Value| {
             let document = serde_json::json!({"plugin": "p:1", "topics": ["t"], "config": config}).to_string();

@@ -1,4 +1,6 @@
 //! What consumers of this node got of late: a leader that begins extends no lease that may be lost, and asks what is not.
+//!
+//! It lives in memory alone, so a node that was started anew has forgotten: it tells since when it remembers.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

@@ -15,7 +15,8 @@ const TOLD_WITHIN: Duration = Duration::from_secs(150);
 /// A lease lives no longer, however alive its consumer is.
 const LEASE_LIVES_AT_MOST: Duration = Duration::from_secs(3 * 60 * 60);
 
-/// One leadership of this node.
+/// One leadership of this node: what it learns of other nodes' sessions, from its first moment to its last. The next one begins with
+/// nothing.
 #[derive(Debug)]
 pub(super) struct Leadership {
     /// Tells this one from others: whoever told another one tells all once more.

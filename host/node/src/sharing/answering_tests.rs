@@ -87,6 +87,34 @@ async fn a_node_is_known_when_it_has_told_the_last_part() {
 }
 
 #[tokio::test]
+async fn a_node_that_tells_what_came_tells_for_how_long_it_remembers_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, calls) = bench(folder.path());
+    let began = Instant::now();
+    calls.sessions.begin_leading(7, BTreeSet::from([THERE]), began);
+    assert!(calls.sessions.all_that_came(began).is_none(), "it has not told yet");
+    answer(&calls, all(told())).await;
+    let (came, remembered) = calls.sessions.all_that_came(Instant::now()).unwrap();
+    assert_eq!(came, [Generation(3)].into());
+    let nine = Duration::from_secs(9);
+    assert!(remembered >= nine && remembered <= nine + began.elapsed(), "{remembered:?}");
+    // One of an earlier version does not say: of nothing is it known that it did not come.
+    let ask = SessionAsk::All {
+        changes: told(),
+        begins: true,
+        ends: true,
+        came: Vec::new(),
+        remembers_ms: 0,
+        is_full: false,
+    };
+    let began = Instant::now();
+    answer(&calls, ask).await;
+    let (_, remembered) = calls.sessions.all_that_came(Instant::now()).unwrap();
+    assert!(remembered <= began.elapsed(), "{remembered:?}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn that_a_disk_is_full_comes_with_what_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let (node, calls) = bench(folder.path());
