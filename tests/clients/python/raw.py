@@ -15,7 +15,8 @@ TIMEOUT_S = 5
 class RawClient:
     """One client id on one channel."""
 
-    def __init__(self, broker, client_id=None):
+    def __init__(self, broker, client_id=None, language="PYTHON"):
+        self.language = language
         self.channel = grpc.insecure_channel(broker.grpc, [
             ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1),
             ("grpc.use_local_subchannel_pool", 1),
@@ -26,7 +27,7 @@ class RawClient:
         self.client_id = client_id or f"raw-{uuid.uuid4().hex}"
 
     def metadata(self):
-        return (("x-mq-client-id", self.client_id), ("x-mq-language", "PYTHON"), ("x-mq-protocol", "v2"))
+        return (("x-mq-client-id", self.client_id), ("x-mq-language", self.language), ("x-mq-protocol", "v2"))
 
     def call(self, method, request, timeout=TIMEOUT_S):
         return getattr(self.stub, method)(request, metadata=self.metadata(), timeout=timeout)
@@ -94,8 +95,8 @@ class RawClient:
 
 
 @contextmanager
-def raw_client(broker, client_id=None):
-    client = RawClient(broker, client_id)
+def raw_client(broker, client_id=None, language="PYTHON"):
+    client = RawClient(broker, client_id, language)
     try:
         yield client
     finally:

@@ -535,6 +535,41 @@ def test_an_operator_lists_and_ends_transactions_through_a_follower(cluster, nam
         assert_nothing_arrives(consumer)
 
 
+@pytest.fixture
+def cluster_that_leads_clients(tmp_path):
+    nodes = Cluster(tmp_path)
+    for node in nodes.nodes:
+        node.settings = (*node.settings, "--routes-to-leader")
+    try:
+        yield nodes.start()
+    finally:
+        nodes.finish()
+
+
+def test_clients_that_hold_several_addresses_are_led_to_the_leader_and_all_others_stay_where_they_are(
+        cluster_that_leads_clients, name):
+    cluster = cluster_that_leads_clients
+    cluster.leader().create_topic(name)
+
+    def route(node, language):
+        with raw_client(node, language=language) as client:
+            queues = client.route(name).message_queues
+        routes = {tuple(f"{each.host}:{each.port}" for each in queue.broker.endpoints.addresses) for queue in queues}
+        assert len(routes) == 1, routes
+        return list(routes.pop())
+
+    for _ in range(2):
+        leader = cluster.leader()
+        for node in cluster.nodes:
+            wait_until(lambda: node.status()["leader"] == leader.id, f"{node} knows who leads")
+            others = [each.grpc for each in cluster.nodes if each is not leader]
+            assert route(node, "JAVA") == [leader.grpc, *others]
+            for language in ["PYTHON", "GO", "HTTP", "RUST", "CPP"]:
+                assert route(node, language) == [node.grpc], language
+        cluster.leader().admin("cluster", "transfer-leader")
+        cluster.leader(but=leader)
+
+
 @pytest.mark.xfail(strict=True, reason="the authority that gRPC makes of several addresses is refused as malformed")
 def test_a_client_may_be_given_the_addresses_of_all_nodes(cluster, name):
     cluster.leader().create_topic(name)
