@@ -117,11 +117,6 @@ impl<B: EndsAt> Replica<B> {
         voters.len() == 1 && voters.contains(raft.id) && raft.prs().conf().learners().is_empty()
     }
 
-    /// Whether a member votes in its group.
-    pub fn votes(&self, node: NodeId) -> bool {
-        self.raw.raft.prs().conf().voters().contains(node.0)
-    }
-
     /// Who it is.
     pub fn node(&self) -> NodeId {
         NodeId(self.raw.raft.id)

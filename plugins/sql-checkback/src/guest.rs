@@ -70,15 +70,11 @@ fn tell_panics() {
 
 fn decide(settings: &Settings, facts: &Facts<'_>, asked: Asked) -> Result<Decision, String> {
     let database = &settings.database;
-    // The statement first: what commits by it needs no row of the fence.
     let found = settings.question.as_ref().map(|question| find(database, question, facts)).transpose()?;
     let said_of = |fenced| match (&settings.question, &found) {
         (Some(question), Some(found)) => Some(said(question, found, asked, fenced)),
         _ => None,
     };
-    if said_of(true) == Some(Said::Commit) {
-        return Ok(Decision::Commit);
-    }
     let fenced = match &settings.fence {
         Some(fence) => by_fence(database, fence, facts, said_of(true).as_ref(), asked)?,
         None => None,
@@ -103,6 +99,8 @@ fn by_fence(
         read => read.map_err(told)?,
     };
     let fenced = match read.first() {
+        // The fence first: where it is closed nothing commits any more, whatever else is in the database.
+        Some(Fenced::Missing) if said == Some(&Said::Commit) => return Ok(Some(Decision::Commit)),
         Some(Fenced::Missing) => match closes(fence, said, asked) {
             Err(meanwhile) => return Ok(Some(meanwhile)),
             Ok(()) => {
@@ -127,6 +125,11 @@ fn by_fence(
 fn find(database: &str, question: &Question, facts: &Facts<'_>) -> Result<Found, String> {
     let rows = sql::run(database, &filled(&question.statement, facts)?).map_err(told)?.rows;
     let Some(first) = rows.first() else { return Ok(Found::NoRow) };
+    if rows.len() > 1 {
+        return Err(
+            "the statement answers more than one row, and which comes first is chance: let it answer one".to_owned()
+        );
+    }
     Ok(match first.first() {
         None | Some(Value::Null) => Found::Null,
         Some(Value::Boolean(yes)) => Found::Value(yes.to_string()),

@@ -38,7 +38,7 @@ const FOUND: &[(&str, u64)] = &[
     ("who asks a leader that cannot begin waits for ever", 95),
     ("the first entry of a term sent before it is written", 1),
     ("an acknowledged delete that was not durable", 4),
-    ("a recycled first segment created empty", 116),
+    ("a recycled first segment created empty", 37),
     ("a segment used before its name is durable", 3),
     ("a note written over the one before", 242),
     ("damage below what is noted taken for a torn tail", 2),

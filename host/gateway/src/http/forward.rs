@@ -66,10 +66,16 @@ pub(super) async fn run(app: &App, (method, path): (&str, &str), parts: Parts, b
         return there.await.map_or_else(|why| Problem::from(why).into_response(), response_of);
     }
     if !leads && knows_more && cluster.leader().is_some() {
-        if let Ok(answer) = there.await {
-            return response_of(answer);
-        }
-        return with_position(app, next.run(Request::from_parts(parts, body.into())).await).await;
+        let why = match there.await {
+            Ok(answer) => return response_of(answer),
+            Err(why) => why,
+        };
+        let here = next.run(Request::from_parts(parts, body.into())).await;
+        // What is there may be shown; that it is not is for whoever leads to say.
+        return match here.status() {
+            StatusCode::NOT_FOUND => Problem::from(why).into_response(),
+            _ => with_position(app, here).await,
+        };
     }
     // One that leads just now may not have applied all that was answered before.
     let leads = leads && cluster.has_all().await.is_ok();

@@ -114,6 +114,7 @@ impl Leaders {
                 // One whose disk hangs answers nothing; who asked hears of that in time.
                 Some(node) if node == self.me => match timeout_at(until.into(), here()).await {
                     Ok(done) => done,
+                    Err(_) if ask().only_looks() => Err(NothingStored::NotLeading { leader: Some(node.0) }.into()),
                     Err(_) => Err(NotDone::Unknown(format!("node {node} leads, and did not do it in time"))),
                 },
                 Some(node) => {

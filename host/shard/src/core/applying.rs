@@ -101,7 +101,7 @@ impl Core {
     /// Forgets the names of entries that a snapshot covers. The last of these is still known: the log may be cut off right behind it.
     /// A leader forgets none that a node needs which is to come, or that another member has yet to get, as long as that is there.
     pub(super) fn forget_names(&mut self, covered: u64) {
-        let awaits_others = self.awaits_others();
+        let awaits_others = self.awaits_others() || self.awaits_word();
         let Some(replica) = self.replica.as_mut().filter(|_| !awaits_others) else { return };
         self.keeps_names &= !replica.is_alone();
         let needed = slowest(replica).unwrap_or(u64::MAX);
@@ -122,6 +122,7 @@ impl Core {
         let begins = self.closed.is_none() && matches!(role, Some(Role::Leads { since }) if since.index == index);
         if begins {
             self.leader = Some(Leader::of(&self.state));
+            self.leads_from = Some(self.now.at);
         }
         begins
     }

@@ -54,9 +54,7 @@ impl Core {
         }
         self.next_tick = Some(self.next_tick.map_or(now, |at| at.max(now - TICK)) + TICK);
         replica.tick();
-        self.stall.look(&self.log, now);
         self.decide(outside);
-        self.give_up_with_the_disk(outside);
         self.give_up_waiting();
     }
 

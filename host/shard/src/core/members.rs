@@ -8,6 +8,7 @@
 //! - Who would not vote after a change does not propose it: it hands leadership over first.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use vouch_broker::record::{Frame, MembersChanged, Record, changes_members as is_members_change};
 use vouch_broker::state::Effect;
@@ -20,6 +21,9 @@ use vouch_leader::Outside;
 
 use super::{Claim, Command, Core, GroupStanding, Hearer, Proposal, ToWrite};
 use crate::reply::Reply;
+
+/// A member that is there is heard within this time by one that begins to lead.
+const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
 /// A member that lacks no more entries than this has the log: so many may be on their way at any time.
 const NEARLY: u64 = 64;
@@ -100,12 +104,22 @@ impl Core {
         self.state.nodes().awaits_others(&self.state.members().all(), now.0)
     }
 
+    /// Whether it has just begun to lead, and has not heard of all others yet: they may be there, and need what lies far back.
+    pub(super) fn awaits_word(&self) -> bool {
+        let is_new = self.leads_from.is_some_and(|from| self.now.at.saturating_duration_since(from) < HEARD_WITHIN);
+        let others = self.replica.as_ref().map(Replica::followers).unwrap_or_default();
+        is_new && others.iter().any(|other| !other.is_heard)
+    }
+
     /// From where on the log is needed by others than this replica, as far as it knows.
     fn needed_by_others(&self) -> Option<LogPosition> {
         if self.awaits_others() {
             return Some(LogPosition::START);
         }
         let replica = self.replica.as_ref()?;
+        if self.awaits_word() {
+            return Some(LogPosition::START);
+        }
         let behind = slowest(replica)?;
         Some(replica.position_behind(behind).map_or(LogPosition::START, LogPosition))
     }

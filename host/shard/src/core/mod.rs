@@ -25,7 +25,6 @@ mod members;
 mod mistaken;
 mod news;
 mod proposals;
-mod stalled;
 #[cfg(test)]
 mod tests;
 mod timekeeping;
@@ -57,7 +56,6 @@ pub use event::{
 };
 use marks::NextMark;
 use news::News;
-use stalled::Stall;
 
 /// Between two looks at leases that living consumers hold, and at filters that nobody has.
 const SECOND: Duration = Duration::from_secs(1);
@@ -136,8 +134,8 @@ pub struct Core {
     written: VecDeque<WrittenEntry>,
     /// Where others decide, too, what was leased is handed out when the entry with this index is committed.
     handing_out: VecDeque<u64>,
-    /// For how long its disk has taken nothing.
-    stall: Stall,
+    /// When it last began to lead.
+    leads_from: Option<Instant>,
     /// When the next tick of its group's time is due; `None` before the first, and for one that is alone.
     next_tick: Option<Instant>,
     effects: Vec<Effect>,
@@ -190,7 +188,7 @@ impl Core {
             at_the_log: false,
             written: tail.into_iter().map(WrittenEntry::found).collect(),
             handing_out: VecDeque::new(),
-            stall: Stall::default(),
+            leads_from: None,
             next_tick: None,
             effects: Vec::new(),
             commands: VecDeque::new(),

@@ -153,29 +153,6 @@ fn when_another_leads_receives_hear_it_and_what_is_written_and_undecided_is_unkn
 }
 
 #[test]
-fn a_leader_whose_disk_hangs_lets_a_member_lead_that_has_what_is_decided_and_once_a_minute_at_most() {
-    let mut bench = Bench::member();
-    let (term, _) = leading(&mut bench);
-    let topic = bench.core.state().topics().named(&ResourceName::plain("t")).unwrap().id;
-    let (send, mut outcomes) = Bench::send(topic, &Bench::plain(1), bench.now().time, Claim::Room);
-    bench.turn(vec![send]);
-    // Its own disk takes nothing any more; another member has it.
-    let mut told = Vec::new();
-    for _ in 0..60 {
-        bench.pass(50);
-        let last = bench.core.group_standing().unwrap().last;
-        has(&mut bench, term, last);
-        told.extend(bench.take_sent().into_iter().filter(|message| matches!(message.body, Said::TakeOver)));
-    }
-    assert_eq!(
-        told.iter().map(|message| message.to.0).collect::<Vec<_>>(),
-        [2],
-        "it is told once, though it does not take over"
-    );
-    assert!(matches!(outcomes.try_recv().unwrap(), Err(NotDone::Unknown(_))), "another leader may decide it");
-}
-
-#[test]
 fn a_leader_that_no_majority_answers_leads_no_more() {
     let mut bench = Bench::member();
     leading(&mut bench);
