@@ -120,8 +120,13 @@ impl Core {
         if self.awaits_word() {
             return Some(LogPosition::START);
         }
-        let behind = slowest(replica)?;
-        Some(replica.position_behind(behind).map_or(LogPosition::START, LogPosition))
+        if replica.is_alone() {
+            return None;
+        }
+        // An entry whose name is known may be asked for whenever a member that was away is back, of whoever leads then.
+        let named = LogPosition(replica.before_end());
+        let of_slowest = |behind| replica.position_behind(behind).map_or(LogPosition::START, LogPosition);
+        Some(slowest(replica).map_or(named, |behind| of_slowest(behind).min(named)))
     }
 
     /// How the group stands; nothing where there is none, since the log is only read.

@@ -111,7 +111,10 @@ impl Machine {
             asks.extend(snapshots.before().map(|older| Request::Covered(older.index)));
         }
         let whole_segment = node.reader.start().0 + SEGMENT;
-        let before = snapshots.releases().filter(|before| before.0 >= whole_segment && snapshots.rng.chance(20));
+        // As the product's retention does.
+        let needed = node.core.group_standing().and_then(|group| group.needed_from).unwrap_or(LogPosition::BEYOND);
+        let releases = snapshots.releases().map(|before| before.min(needed));
+        let before = releases.filter(|before| before.0 >= whole_segment && snapshots.rng.chance(20));
         before.is_some_and(|before| self.release(before, trace))
     }
 
