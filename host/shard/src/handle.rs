@@ -9,7 +9,7 @@ use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
 use vouch_cluster::NodeId;
 use vouch_commitlog::{LogPosition, LogReader};
-use vouch_leader::{Batch, Leader, Poll, Waiter};
+use vouch_leader::{Leader, Poll, Waiter};
 
 use crate::core::{Claim, Condition, GroupStanding, Hearer, Proposal, Request, Standing};
 use crate::executor::{Executor, OnBegun};
@@ -20,7 +20,7 @@ use crate::links::ShardLinks;
 use crate::log::Output;
 use crate::reply::Reply;
 use crate::signals::Signals;
-use crate::waiting::Waits;
+use crate::waiting::{HeldBatch, Waits};
 
 /// Runs when the executor's thread ends, however it ends: nobody waits for an answer that nobody gives.
 struct Ending {
@@ -134,13 +134,14 @@ impl Shard {
         if outcomes.is_empty() { Ok(None) } else { single(outcomes).map(Some) }
     }
 
-    /// Waits for messages; `None` if there were none in time. If the returned future is dropped, nothing is leased, or what
-    /// was is visible again.
-    pub async fn receive(&self, make: impl FnOnce(Box<dyn Waiter>) -> Poll) -> Result<Option<Batch>, NotDone> {
+    /// Waits for messages; `None` if there were none in time. If the returned future is dropped, or what it resolves to, nothing is
+    /// leased, or what was is visible again.
+    pub async fn receive(&self, make: impl FnOnce(Box<dyn Waiter>) -> Poll) -> Result<Option<HeldBatch>, NotDone> {
         let number = self.receives.fetch_add(1, Ordering::Relaxed);
         let (task, waits) = Waits::new(self.inbox.clone(), number);
         self.inbox.push(Request::Receive(make(Box::new(task))));
-        waits.answer().await.unwrap_or(Err(NotDone::NothingStored(NothingStored::Stopping)))
+        let answer = waits.answer().await.unwrap_or(Err(NotDone::NothingStored(NothingStored::Stopping)));
+        Ok(answer?.map(|batch| HeldBatch::new(self.inbox.clone(), number, batch)))
     }
 
     /// Looks at the state on the executor's thread, between two batches: a bounded piece of it, for everybody else waits.

@@ -32,3 +32,4 @@ pub use log::{Output, OutputLog};
 pub use peers::{NoPeers, Peers};
 pub use reply::Reply;
 pub use signals::{Signals, WhoBelongs};
+pub use waiting::HeldBatch;

@@ -75,6 +75,38 @@ impl Drop for Waits {
     }
 }
 
+/// Messages that a caller got. Dropped before they are [handed out](Self::is_handed_out) they are given back: whoever was to hand them
+/// on may be gone, or cannot, and a broker that extends leases would keep them from everybody.
+pub struct HeldBatch {
+    inbox: Arc<Inbox>,
+    number: u64,
+    batch: Option<Batch>,
+}
+
+impl HeldBatch {
+    pub(crate) fn new(inbox: Arc<Inbox>, number: u64, batch: Batch) -> Self {
+        Self { inbox, number, batch: Some(batch) }
+    }
+
+    /// What was leased.
+    pub fn batch(&self) -> &Batch {
+        self.batch.as_ref().expect("it is taken by who ends this")
+    }
+
+    /// From here on they are the caller's, whatever becomes of him.
+    pub fn is_handed_out(mut self) {
+        self.batch = None;
+    }
+}
+
+impl Drop for HeldBatch {
+    fn drop(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            self.inbox.push(Request::Gone(self.number, Some(batch)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -96,6 +128,18 @@ mod tests {
             _ => panic!("nothing else is told"),
         };
         taken.requests.into_iter().map(gone).collect()
+    }
+
+    #[test]
+    fn what_a_caller_got_is_given_back_unless_it_was_handed_out() {
+        let inbox = Arc::new(Inbox::new(1));
+        let held = HeldBatch::new(inbox.clone(), 7, batch());
+        assert_eq!(held.batch().generation, Generation(3));
+        assert_eq!(told(&inbox), []);
+        drop(held);
+        assert_eq!(told(&inbox), [(7, Some(Generation(3)))]);
+        HeldBatch::new(inbox.clone(), 8, batch()).is_handed_out();
+        assert_eq!(told(&inbox), []);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The component: joins the logic with the broker's WIT world and with `wasi:http`.
 
+use checkback_config::Facts;
+
 use crate::{
     answer::{Answer, Decision, decide, may_be_an_answer},
     redirect::{MAX_REDIRECTS, Target, is_redirect},
     settings::Settings,
-    template::Facts,
 };
 
 mod bindings {

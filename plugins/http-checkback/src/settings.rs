@@ -1,12 +1,14 @@
 //! The binding's `config`.
 
-use crate::template::Template;
+use checkback_config::{duration_ms, list};
+
+use crate::template::UrlTemplate;
 
 /// What the binding says, checked.
 #[derive(Debug)]
 pub struct Settings {
     /// Whom to ask.
-    pub url: Template,
+    pub url: UrlTemplate,
     /// JSON pointer into the answer; `None`: the status code is the value.
     pub field: Option<String>,
     /// Values that commit.
@@ -36,15 +38,16 @@ impl Settings {
                 "config `field` is `{field}`: in a JSON pointer ~ is written ~0, and a / within a name ~1"
             ));
         }
-        let commit = values(config("commit"));
-        let rollback = values(config("rollback"));
+        let commit = list(config("commit"));
+        let rollback = list(config("rollback"));
         if commit.is_empty() {
             return Err("config `commit` is missing: say which values commit".to_owned());
         }
         if let Some(both) = commit.iter().find(|value| rollback.contains(value)) {
             return Err(format!("`{both}` stands in both config `commit` and config `rollback`"));
         }
-        let rollback_missing_after_ms = config("rollback-missing-after").map(|text| age_ms(&text)).transpose()?;
+        let rollback_missing_after_ms =
+            config("rollback-missing-after").map(|text| duration_ms("rollback-missing-after", &text)).transpose()?;
         if field.is_none() {
             commit.iter().chain(&rollback).try_for_each(|value| status_code(value))?;
             if rollback_missing_after_ms.is_some() && commit.iter().chain(&rollback).any(|value| value == "404") {
@@ -53,15 +56,10 @@ impl Settings {
                     .to_owned());
             }
         }
-        let url = Template::parse(&url)?;
+        let url = UrlTemplate::parse(&url)?;
         let authorization = config("authorization").map(header).transpose()?;
         Ok(Self { url, field, commit, rollback, rollback_missing_after_ms, authorization })
     }
-}
-
-fn values(list: Option<String>) -> Vec<String> {
-    let list = list.unwrap_or_default();
-    list.split(',').map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned).collect()
 }
 
 /// Without `field`, values are status codes, and those that are never an answer must not be listed as one.
@@ -85,25 +83,6 @@ fn header(value: String) -> Result<String, String> {
         return Err("config `authorization` has a line end or another control character: take it out".to_owned());
     }
     Ok(value)
-}
-
-/// `500ms`, `30s`, `10m`, `2h` or `1d` in milliseconds.
-fn age_ms(text: &str) -> Result<u64, String> {
-    let wrong = || {
-        format!("config `rollback-missing-after` is `{text}`: write a whole number and ms, s, m, h or d, such as 10m")
-    };
-    let text_trimmed = text.trim();
-    let digits = text_trimmed.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text_trimmed.split_at(digits);
-    let unit_ms = match unit.trim_start() {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(wrong()),
-    };
-    number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms)).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -161,16 +140,6 @@ mod tests {
         ] {
             let error = read(&config).unwrap_err();
             assert!(error.contains(word), "{config:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn ages_are_read_with_their_units() {
-        for (text, ms) in [("0s", 0), ("500ms", 500), ("30 s", 30_000), ("2h", 7_200_000), ("1d", 86_400_000)] {
-            assert_eq!(age_ms(text), Ok(ms), "{text}");
-        }
-        for text in ["", "10", "m", "-1s", "1.5h", "10min", "99999999999999999999s", "18446744073709551615h"] {
-            assert!(age_ms(text).is_err(), "{text}");
         }
     }
 }

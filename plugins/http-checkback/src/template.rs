@@ -2,32 +2,13 @@
 
 use std::fmt::Write;
 
-/// A parsed template: text, and what to fill in between.
+use checkback_config::{Facts, Template};
+
+/// A parsed URL, and what to fill in between.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct UrlTemplate(Template);
 
-#[derive(Debug, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Key,
-    Id,
-    Transaction,
-    Property(String),
-}
-
-/// Where the values come from: the half message and its transaction.
-pub struct Facts<'a> {
-    /// Business keys of the message; the first one fills `{key}`.
-    pub keys: &'a [String],
-    /// Message id.
-    pub id: &'a str,
-    /// Transaction id.
-    pub transaction: &'a str,
-    /// Message properties.
-    pub properties: &'a [(String, String)],
-}
-
-impl Template {
+impl UrlTemplate {
     /// Reads a template.
     ///
     /// # Errors
@@ -56,19 +37,7 @@ impl Template {
         if text.contains('#') {
             return Err("config `url` has a #, and nothing after it would be sent: write %23 if it is meant".to_owned());
         }
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(open) = rest.find('{') {
-            let close = rest[open..].find('}').ok_or("config `url` has a { without its }")? + open;
-            parts.push(Part::Text(rest[..open].to_owned()));
-            parts.push(Part::parse(&rest[open + 1..close])?);
-            rest = &rest[close + 1..];
-        }
-        parts.push(Part::Text(rest.to_owned()));
-        if parts.iter().any(|part| matches!(part, Part::Text(text) if text.contains('}'))) {
-            return Err("config `url` has a } without its {".to_owned());
-        }
-        Ok(Self(parts))
+        Template::parse("url", text).map(Self)
     }
 
     /// The URL for one message.
@@ -77,45 +46,13 @@ impl Template {
     /// Which value the message lacks. An empty value, `.` and `..` count as lacking: with them the URL would be that of
     /// another resource, the list of all orders, say, and its answer would settle the wrong question.
     pub fn fill(&self, facts: &Facts<'_>) -> Result<String, String> {
-        let mut url = String::new();
-        for part in &self.0 {
-            let (name, value) = match part {
-                Part::Text(text) => {
-                    url.push_str(text);
-                    continue;
-                }
-                Part::Key => ("key", facts.keys.first().map(String::as_str)),
-                Part::Id => ("id", Some(facts.id)),
-                Part::Transaction => ("transaction", Some(facts.transaction)),
-                Part::Property(name) => (name.as_str(), property(facts, name)),
-            };
-            match value {
-                Some(value) if !matches!(value, "" | "." | "..") => encode(value, &mut url),
-                Some(value) => return Err(format!("the half message's {name} is `{value}`, which `url` cannot take")),
-                None => return Err(format!("the half message has no {name}, which `url` wants")),
+        self.0.fill(facts, |name, value, url| match value {
+            "" | "." | ".." => Err(format!("the half message's {name} is `{value}`, which `url` cannot take")),
+            value => {
+                encode(value, url);
+                Ok(())
             }
-        }
-        Ok(url)
-    }
-}
-
-fn property<'a>(facts: &Facts<'a>, name: &str) -> Option<&'a str> {
-    facts.properties.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
-}
-
-impl Part {
-    fn parse(name: &str) -> Result<Self, String> {
-        match name {
-            "key" => Ok(Self::Key),
-            "id" => Ok(Self::Id),
-            "transaction" => Ok(Self::Transaction),
-            _ => match name.strip_prefix("property.") {
-                Some(property) if !property.is_empty() => Ok(Self::Property(property.to_owned())),
-                _ => Err(format!(
-                    "config `url` has {{{name}}}: only {{key}}, {{id}}, {{transaction}} and {{property.NAME}} are known"
-                )),
-            },
-        }
+        })
     }
 }
 
@@ -139,7 +76,7 @@ mod tests {
         let properties: Vec<(String, String)> =
             properties.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let facts = Facts { keys: &keys, id: "01AB", transaction: "0:4711", properties: &properties };
-        Template::parse(template)?.fill(&facts)
+        UrlTemplate::parse(template)?.fill(&facts)
     }
 
     #[test]
@@ -190,7 +127,7 @@ mod tests {
             "http://me:pw@o/{key}",
             "http://me@o",
         ] {
-            assert!(Template::parse(template).is_err(), "{template}");
+            assert!(UrlTemplate::parse(template).is_err(), "{template}");
         }
     }
 }

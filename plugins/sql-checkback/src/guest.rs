@@ -1,9 +1,10 @@
 //! The component: joins the logic with the broker's WIT world and with `sql`.
 
+use checkback_config::Facts;
+
 use crate::{
     decision::{Asked, Decision, Found, Said, alone, closes, said},
     settings::{FenceSettings, ParameterizedText, Question, Settings},
-    template::Facts,
 };
 
 mod bindings {
@@ -93,7 +94,7 @@ fn by_fence(
     said: Option<&Said>,
     asked: Asked,
 ) -> Result<Option<Decision>, String> {
-    let key = fence.key.fill(facts)?;
+    let key = fence.key.fill_plain(facts)?;
     let read = match sql::read_fence(database, std::slice::from_ref(&key)) {
         Err(SqlError::NotGranted(_)) if fence.if_granted => return Ok(None),
         read => read.map_err(told)?,
@@ -144,7 +145,7 @@ fn find(database: &str, question: &Question, facts: &Facts<'_>) -> Result<Found,
 }
 
 fn filled(statement: &ParameterizedText, facts: &Facts<'_>) -> Result<Statement, String> {
-    let params = statement.params.iter().map(|each| each.fill(facts).map(Value::Text));
+    let params = statement.params.iter().map(|each| each.fill_plain(facts).map(Value::Text));
     Ok(Statement { text: statement.text.clone(), params: params.collect::<Result<_, _>>()? })
 }
 

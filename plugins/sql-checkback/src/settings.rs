@@ -1,6 +1,6 @@
 //! The binding's `config`.
 
-use crate::template::Template;
+use checkback_config::{Template, duration_ms, list};
 
 /// What a transaction whose row is missing has to be at least before its fence is closed, where nobody says otherwise.
 const FENCE_AFTER_MS: u64 = 60_000;
@@ -59,17 +59,18 @@ impl Settings {
     pub fn read(config: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let config = |name: &str| config(name).filter(|text| !text.trim().is_empty());
         let database = config("database").ok_or("config `database` is missing: name a database of the grant `sql`")?;
-        let statement = statement(&config, "statement", "params")?;
-        let on_rollback = statement_of_rollback(&config)?;
-        let (commit, rollback) = (values(config("commit")), values(config("rollback")));
+        let asked = statement(&config, "statement", "params")?;
+        let on_rollback = statement(&config, "on-rollback", "on-rollback-params")?;
+        let (commit, rollback) = (list(config("commit")), list(config("rollback")));
         if let Some(both) = commit.iter().find(|value| rollback.contains(value)) {
             return Err(format!("`{both}` stands in both config `commit` and config `rollback`"));
         }
-        let missing_after = duration(&config, "rollback-missing-after")?;
+        let time = |name: &str| config(name).map(|text| duration_ms(name, &text)).transpose();
+        let missing_after = time("rollback-missing-after")?;
         let said = config("fence");
         let key = Template::parse("fence-key", &config("fence-key").unwrap_or_else(|| "{id}".to_owned()))?;
-        let after_ms = duration(&config, "fence-after")?.unwrap_or(FENCE_AFTER_MS);
-        let has_statement = statement.is_some();
+        let after_ms = time("fence-after")?.unwrap_or(FENCE_AFTER_MS);
+        let has_statement = asked.is_some();
         let if_granted = match said.as_deref() {
             None => Some(has_statement),
             Some("on") => Some(false),
@@ -77,12 +78,8 @@ impl Settings {
             Some(other) => return Err(format!("config `fence` is `{other}`: write on or off")),
         };
         let fence = if_granted.map(|if_granted| FenceSettings { if_granted, key, after_ms, on_rollback });
-        let question = statement.map(|statement| Question {
-            statement,
-            commit,
-            rollback,
-            rollback_missing_after_ms: missing_after,
-        });
+        let question =
+            asked.map(|statement| Question { statement, commit, rollback, rollback_missing_after_ms: missing_after });
         match (&fence, &question) {
             (None, None) => {
                 Err("config `fence` is off and config `statement` is missing: nothing would be asked".to_owned())
@@ -98,10 +95,6 @@ impl Settings {
     }
 }
 
-fn statement_of_rollback(config: &impl Fn(&str) -> Option<String>) -> Result<Option<ParameterizedText>, String> {
-    statement(config, "on-rollback", "on-rollback-params")
-}
-
 fn statement(
     config: &impl Fn(&str) -> Option<String>,
     text: &str,
@@ -112,29 +105,6 @@ fn statement(
         written.split(',').map(|each| Template::parse(params, each.trim())).collect::<Result<Vec<_>, _>>()
     })?;
     Ok(text.map(|text| ParameterizedText { text, params }))
-}
-
-fn values(list: Option<String>) -> Vec<String> {
-    let list = list.unwrap_or_default();
-    list.split(',').map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned).collect()
-}
-
-/// `500ms`, `30s`, `10m`, `2h` or `1d` in milliseconds.
-fn duration(config: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<u64>, String> {
-    let Some(text) = config(name) else { return Ok(None) };
-    let trimmed = text.trim();
-    let (number, unit) = trimmed.split_at(trimmed.bytes().take_while(u8::is_ascii_digit).count());
-    let unit_ms = match unit.trim_start() {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        "d" => Some(86_400_000),
-        _ => None,
-    };
-    let ms = unit_ms.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
-    ms.map(Some)
-        .ok_or_else(|| format!("config `{name}` is `{text}`: write a whole number and ms, s, m, h or d, such as 10m"))
 }
 
 #[cfg(test)]

@@ -87,6 +87,7 @@ fn asks() -> Vec<ForwardedAsk<'static>> {
         group: name("g"),
         topic: name("t"),
         asked_ms_ago: 12,
+        came: vec![Generation(7), Generation(9)],
     };
     let named = |name| Cow::Owned(self::name(name));
     vec![

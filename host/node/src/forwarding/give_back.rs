@@ -24,7 +24,7 @@ pub(super) async fn give_back_lost(
     shard: &Shard,
     sessions: &Sessions,
     clock: &Clock,
-    lost: LostReceive,
+    mut lost: LostReceive,
 ) -> Result<(), NotDone> {
     let asked_ago = Duration::from_millis(lost.asked_ms_ago);
     // The reporter has not noted yet that this node leads.
@@ -32,6 +32,7 @@ pub(super) async fn give_back_lost(
     if Instant::now().saturating_duration_since(since) > asked_ago {
         return Ok(());
     }
+    sessions.came(std::mem::take(&mut lost.came), Instant::now());
     // What came by another node must not be taken away: until all have told that, it is asked again. What came by one that is lost
     // nobody knows, and then the lease ends by itself.
     let Some((came, remembered)) = sessions.all_that_came(Instant::now()) else {

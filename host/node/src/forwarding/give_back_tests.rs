@@ -44,6 +44,7 @@ fn lost() -> LostReceive {
         group: ResourceName::plain("g"),
         topic: ResourceName::plain("t"),
         asked_ms_ago: 100,
+        came: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle as Runtime;
-use vouch_broker::NotDone;
+use vouch_broker::{Generation, NotDone};
 
 use super::call::{ForwardedAnswer, ForwardedAsk};
 use super::give_back::give_back_lost;
@@ -18,6 +18,10 @@ use vouch_shard::clock::Clock;
 
 /// How long whoever leads is told, if it does not hear.
 const TOLD_FOR: Duration = Duration::from_secs(60);
+/// What came here within this time is told along: all of it is told every five seconds.
+const CAME_LATELY: Duration = Duration::from_secs(10);
+/// Batches that are told along at most.
+const CAME_MAX: usize = 100_000;
 /// Before it is told again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// A receive whose answer is awaited. Dropped before that is heard, whatever it got is given back.
@@ -72,6 +76,13 @@ impl<'a> UnheardReceive<'a> {
     }
 }
 
+/// What came here, so lately that no leader need have heard of it: the newest first, as much as a call may hold.
+fn came_lately(leaders: &Leaders) -> Vec<Generation> {
+    let mut came = leaders.came_here(Instant::now().checked_sub(CAME_LATELY));
+    came.truncate(CAME_MAX);
+    came
+}
+
 impl Drop for UnheardReceive<'_> {
     fn drop(&mut self) {
         let Ok(runtime) = Runtime::try_current() else { return };
@@ -89,6 +100,7 @@ impl Drop for UnheardReceive<'_> {
                 group: group.clone(),
                 topic: topic.clone(),
                 asked_ms_ago: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                came: came_lately(&leaders),
             };
             let told_until = Instant::now() + TOLD_FOR;
             while Instant::now() < told_until {

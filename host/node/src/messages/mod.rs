@@ -131,7 +131,7 @@ impl Messages {
         let default = if request.auto_renew { RENEWED_LEASE_MS } else { DEFAULT_LEASE_MS };
         let invisible_ms = request.invisible_ms.filter(|_| !request.auto_renew).unwrap_or(default);
         let (topic, client_id) = (request.topic.clone(), request.client_id.clone());
-        let batch = self
+        let held = self
             .shard
             .receive(|waiter| Poll {
                 topic: request.topic,
@@ -146,10 +146,11 @@ impl Messages {
                 waiter,
             })
             .await?;
-        let Some(batch) = batch else { return Ok(Vec::new()) };
+        let Some(held) = held else { return Ok(Vec::new()) };
         let lease = Duration::from_millis(invisible_ms).min(SESSION_LIMIT);
         self.sessions.leased(&client_id, Instant::now() + lease);
-        let deliveries = self.deliveries(&batch, invisible_ms, &topic).await?;
+        let deliveries = self.deliveries(held.batch(), invisible_ms, &topic).await?;
+        held.is_handed_out();
         self.metrics.receives.observe(began.elapsed());
         self.metrics.messages_out.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
         Ok(deliveries)

@@ -47,6 +47,11 @@ impl Removal {
         true
     }
 
+    /// Whether it has heard of that.
+    pub(crate) fn was_heard(&self) -> bool {
+        *self.was_removed.borrow()
+    }
+
     /// Resolves when this node has heard that it was removed, and noted it.
     pub(crate) async fn heard(self: Arc<Self>) {
         let mut was_removed = self.was_removed.subscribe();
@@ -98,7 +103,9 @@ mod tests {
             (nodes, down(format!("node 1 at 10.0.0.1:8090: {REFUSES}{}, or did not come", tell_removal(second)))),
         ] {
             let removal = removal(second);
+            assert!(!removal.was_heard());
             assert!(removal.look(&nodes, &others).await);
+            assert!(removal.was_heard());
             removal.heard().await;
             std::fs::remove_file(folder.path().join("removed")).unwrap();
         }

@@ -142,6 +142,8 @@ impl SessionReporter {
                 leads.unreached.remove(&node);
                 continue;
             }
+            // It may come back as another life, which remembers less than it told: it is to tell all again.
+            self.sessions.set_known(node, false);
             let (since, is_lost) = leads.unreached.entry(node).or_insert((now, false));
             if !*is_lost && now.saturating_duration_since(*since) > LOST_AFTER {
                 *is_lost = true;

@@ -137,7 +137,7 @@ impl Begin<'_> {
                 }
                 joins.map_or(Ok(()), |joins| speaking.join(joins, self.progress))?;
             }
-            let begun = self.wait_for(&begun)?;
+            let begun = self.wait_for(&begun, speaking.as_deref())?;
             let upkeep = self.look_after(housekeeping, snapshots, adopted, recovery, lookups)?;
             Ok((begun, upkeep))
         };
@@ -185,14 +185,21 @@ impl Begin<'_> {
         replica.map_err(|broken| StartError::Group(broken.to_string()))
     }
 
-    /// Waits until the shard has begun: one that joins has when a leader sent it the beginning of the log.
-    fn wait_for(&self, begun: &Receiver<Result<Begun, NotDone>>) -> Result<Begun, StartError> {
+    /// Waits until the shard has begun: one that joins has when a leader sent it the beginning of the log, unless it is removed first.
+    fn wait_for(
+        &self,
+        begun: &Receiver<Result<Begun, NotDone>>,
+        speaking: Option<&Speaking>,
+    ) -> Result<Begun, StartError> {
         let (since, mut told) = (Instant::now(), false);
         let begun = loop {
             match begun.recv_timeout(LOOK_EVERY) {
                 Ok(begun) => break begun,
                 Err(RecvTimeoutError::Timeout) => {
                     self.progress.go_on()?;
+                    if speaking.is_some_and(|speaking| speaking.removal.was_heard()) {
+                        return Err(StartError::Removed(self.config.data_dir.clone()));
+                    }
                     if !told && since.elapsed() > TOLD_AFTER {
                         told = true;
                         tracing::warn!(

@@ -3,11 +3,12 @@
 use vouch_broker::record::{ClusterInit, GroupPut, Join, TopicPut};
 use vouch_broker::testing::cluster_init;
 use vouch_broker::{GroupConfig, NotDone, NothingStored, ResourceName, TopicConfig};
+use vouch_commitlog::LogPosition;
 use vouch_consensus::{AppendAnswer, EntryId, Said};
 
 use super::bench::Bench;
 use super::following::{append, entries, records};
-use crate::core::Claim;
+use crate::core::{Claim, Request};
 
 /// Passes time until it asks for votes, and lets node 2 give its own; the term that it leads then.
 fn elect(bench: &mut Bench) -> u64 {
@@ -150,6 +151,32 @@ fn when_another_leads_receives_hear_it_and_what_is_written_and_undecided_is_unkn
     let (late, mut refused) = Bench::send(topic, &Bench::plain(2), bench.now().time, Claim::Room);
     bench.turn(vec![late]);
     assert_eq!(refused.try_recv().unwrap(), Err(not_leading(Some(3))));
+}
+
+#[test]
+fn what_a_member_may_ask_for_by_its_name_stays_in_the_log_and_all_of_it_while_a_new_leader_has_not_heard_from_all() {
+    let mut bench = Bench::member();
+    let (term, last) = leading(&mut bench);
+    let needed = |bench: &Bench| bench.core.group_standing().unwrap().needed_from;
+    // Node 3 was not heard yet: it may be there, and need all.
+    bench.turn(vec![Request::Covered(5)]);
+    assert_eq!(needed(&bench), Some(LogPosition::START));
+    assert_eq!(bench.core.group_standing().unwrap().names_from, 0);
+    // It is away: what a snapshot covers is not kept for it, and what has a name still is.
+    for _ in 0..220 {
+        bench.pass(50);
+        has(&mut bench, term, last);
+    }
+    assert_eq!(needed(&bench), Some(LogPosition::START), "all have their names yet");
+    bench.turn(vec![Request::Covered(5)]);
+    let names_from = bench.core.group_standing().unwrap().names_from;
+    assert_eq!(names_from, 4);
+    let from = needed(&bench).unwrap();
+    assert!(from > LogPosition::START, "what lies before may go");
+    // Who leads no more may lead again.
+    bench.say(3, term + 1, Said::Heartbeat { commit: 0 }, Vec::new());
+    assert_eq!(bench.core.leads_in(), None);
+    assert_eq!(needed(&bench), Some(from));
 }
 
 #[test]

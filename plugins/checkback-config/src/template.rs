@@ -1,4 +1,4 @@
-//! Texts of the config in which facts of the half message are filled in: a key of the fence, parameters of a statement.
+//! Texts in which facts of the half message are filled in: a URL, a key, the parameter of a statement.
 
 /// A parsed text, and what to fill in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,15 +47,18 @@ impl Template {
         if parts.iter().any(|part| matches!(part, Part::Text(text) if text.contains('}'))) {
             return Err(format!("config `{setting}` has a }} without its {{"));
         }
-        parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
         Ok(Self { setting, parts })
     }
 
-    /// The text for one message. Nothing is encoded: it is a parameter, and never a part of a statement.
+    /// The text for one message. `put` puts a value, whose name it gets as well, behind what is there, and may refuse it.
     ///
     /// # Errors
-    /// Which value the message lacks. An empty one counts as lacking: it would be the key of all messages that lack it.
-    pub fn fill(&self, facts: &Facts<'_>) -> Result<String, String> {
+    /// Which value the message lacks, and what `put` says.
+    pub fn fill(
+        &self,
+        facts: &Facts<'_>,
+        put: impl Fn(&str, &str, &mut String) -> Result<(), String>,
+    ) -> Result<String, String> {
         let mut filled = String::new();
         for part in &self.parts {
             let (name, value) = match part {
@@ -68,12 +71,25 @@ impl Template {
                 Part::Transaction => ("transaction", Some(facts.transaction)),
                 Part::Property(name) => (name.as_str(), property(facts, name)),
             };
-            match value.filter(|value| !value.is_empty()) {
-                Some(value) => filled.push_str(value),
-                None => return Err(format!("the half message has no {name}, which config `{}` wants", self.setting)),
-            }
+            let value =
+                value.ok_or_else(|| format!("the half message has no {name}, which `{}` wants", self.setting))?;
+            put(name, value, &mut filled)?;
         }
         Ok(filled)
+    }
+
+    /// The text for one message with the values as they are.
+    ///
+    /// # Errors
+    /// Which value the message lacks. An empty one counts as lacking: it would stand for all messages that lack it.
+    pub fn fill_plain(&self, facts: &Facts<'_>) -> Result<String, String> {
+        self.fill(facts, |name, value, filled| match value {
+            "" => Err(format!("the half message has no {name}, which `{}` wants", self.setting)),
+            value => {
+                filled.push_str(value);
+                Ok(())
+            }
+        })
     }
 }
 
@@ -106,7 +122,7 @@ mod tests {
         let properties: Vec<(String, String)> =
             properties.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let facts = Facts { keys: &keys, id: "01AB", transaction: "0:4711", properties: &properties };
-        Template::parse("params", template)?.fill(&facts)
+        Template::parse("params", template)?.fill_plain(&facts)
     }
 
     #[test]
