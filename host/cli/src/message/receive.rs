@@ -60,8 +60,8 @@ pub(super) async fn receive_some(receive: &ReceiveCommand) -> anyhow::Result<()>
         topic: receive.topic.clone(),
         expression: receive.filter.clone(),
     };
-    let session = RpcSession::open(&receive.grpc.grpc, role).await?;
-    let received = session.until_done(async |session| receive_in(session, receive).await).await?;
+    let received =
+        RpcSession::with(&receive.grpc.grpc, role, async |session| receive_in(session, receive).await).await?;
     if received == 0 {
         output::note(format_args!("nothing to receive from {} within {:?}", receive.topic, receive.wait))?;
     }

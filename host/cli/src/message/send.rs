@@ -51,17 +51,15 @@ pub(crate) struct SendCommand {
 /// The node does not answer or refuses. After a time-out the message may be stored all the same.
 pub(super) async fn send_one(send: &SendCommand) -> anyhow::Result<()> {
     let message = build(send)?;
-    let session = RpcSession::open(&send.grpc.grpc, RpcRole::Producer { topics: vec![send.topic.clone()] }).await?;
-    let sent = session
-        .until_done(async |session| {
-            let receipt = send_message(&mut session.client, message).await?;
-            if let (Some(resolution), false) = (send.transaction, receipt.transaction_id.is_empty()) {
-                end_transaction(&mut session.client, &send.topic, &receipt, resolution).await?;
-            }
-            Ok(receipt)
-        })
-        .await;
-    print_receipt(send, &sent?)
+    let role = RpcRole::Producer { topics: vec![send.topic.clone()] };
+    let sent = RpcSession::with(&send.grpc.grpc, role, async |session| {
+        let receipt = send_message(&mut session.client, message).await?;
+        if let (Some(resolution), false) = (send.transaction, receipt.transaction_id.is_empty()) {
+            end_transaction(&mut session.client, &send.topic, &receipt, resolution).await?;
+        }
+        Ok(receipt)
+    });
+    print_receipt(send, &sent.await?)
 }
 
 /// The message on the wire.

@@ -9,6 +9,8 @@ mod ids;
 
 use std::time::Duration;
 
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -97,7 +99,11 @@ impl RpcSession {
     /// # Errors
     /// A problem that says how to reach a node, or the broker's refusal of the settings.
     pub(crate) async fn open(address: &str, role: RpcRole) -> anyhow::Result<Self> {
-        let channel = connect(address).await?;
+        Self::open_on(connect(address).await?, address, role).await
+    }
+
+    /// Exchanges Settings.
+    async fn open_on(channel: Channel, address: &str, role: RpcRole) -> anyhow::Result<Self> {
         let headers = Headers::numbered(0);
         let mut client = MessagingServiceClient::with_interceptor(channel, headers).max_decoding_message_size(64 << 20);
         let (telemetry, outgoing) = mpsc::channel(COMMANDS_WAITING);
@@ -112,16 +118,29 @@ impl RpcSession {
         Ok(Self { client, role, heartbeat, _telemetry: telemetry })
     }
 
-    /// Does something in the session and closes it, whatever comes of that: done, refused, or interrupted (Ctrl-C).
-    pub(crate) async fn until_done<T>(
-        mut self,
+    /// Opens a session, does something in it and closes it, whatever comes of that: done, refused, or interrupted (Ctrl-C).
+    ///
+    /// # Errors
+    /// As [`Self::open`]; what the work says; that it was interrupted.
+    pub(crate) async fn with<T>(
+        address: &str,
+        role: RpcRole,
         work: impl AsyncFnOnce(&mut Self) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let done = tokio::select! {
-            done = work(&mut self) => done,
-            Ok(()) = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        // Listened for before the broker can know the session: a process that ended in between would leave it behind.
+        let mut interrupts = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+        let interrupted = || anyhow::anyhow!("interrupted");
+        let channel = tokio::select! {
+            channel = connect(address) => channel?,
+            _ = interrupts.recv() => return Err(interrupted()),
         };
-        self.close().await;
+        // The exchange is short, and is waited for: the broker may know the session before its answer is here.
+        let mut session = Self::open_on(channel, address, role).await?;
+        let done = tokio::select! {
+            done = work(&mut session) => done,
+            _ = interrupts.recv() => Err(interrupted()),
+        };
+        session.close().await;
         done
     }
 
