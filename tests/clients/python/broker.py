@@ -64,6 +64,12 @@ class Broker:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start(self, *arguments: str) -> "Broker":
+        self.launch(*arguments)
+        wait_until(self.ready, "the broker is ready", START_DEADLINE_S)
+        return self
+
+    def launch(self, *arguments: str) -> "Broker":
+        """Starts the process and waits until it has its ports; whether it takes requests is another matter."""
         command = [
             str(binary()), "serve", "--data-dir", str(self.data_dir),
             "--grpc-addr", self.grpc, "--http-addr", self.http,
@@ -76,7 +82,6 @@ class Broker:
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         endpoints = wait_until(self._endpoints, "the broker wrote endpoints.json", START_DEADLINE_S)
         self.grpc, self.http = endpoints["grpc"], endpoints["http"]
-        wait_until(self.ready, "the broker is ready", START_DEADLINE_S)
         return self
 
     def _endpoints(self):

@@ -83,9 +83,9 @@ def own_broker(tmp_path):
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    """Three nodes that are one broker."""
-    yield from _cluster(tmp_path, 3)
+def cluster(tmp_path, request):
+    """Nodes that are one broker: three, or as many as the test says."""
+    yield from _cluster(tmp_path, getattr(request, "param", 3))
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from rocketmq.grpc_protocol.definition_pb2 import (AddressScheme, ClientType, Co
 from rocketmq.grpc_protocol.service_pb2 import (AckMessageRequest, EndTransactionRequest, HeartbeatRequest,
                                                 NotifyClientTerminationRequest, PullMessageRequest,
                                                 QueryRouteRequest, RecallMessageRequest, ReceiveMessageRequest,
-                                                SendMessageRequest)
+                                                SendMessageRequest, TelemetryCommand)
 from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
 
 __all__ = [
     "AckMessageRequest", "AddressScheme", "ClientType", "Code", "DigestType", "Encoding", "EndTransactionRequest",
     "HeartbeatRequest", "Message", "MessageType", "MessagingServiceStub", "NotifyClientTerminationRequest",
     "PullMessageRequest", "QueryRouteRequest", "RecallMessageRequest", "ReceiveMessageRequest", "SendMessageRequest",
-    "TransactionResolution", "TransactionSource",
+    "TelemetryCommand", "TransactionResolution", "TransactionSource",
 ]
